@@ -1,0 +1,59 @@
+"""Every error that a user can meet.
+
+    MoesimError                     exit 1  failed at run time
+    ├── InputError                  exit 2  bad input: all problems together, nothing written
+    └── InconsistentSimulation      exit 3  deadlock, or a conservation law broken
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+MAX_SHOWN_PROBLEMS = 9
+
+
+class MoesimError(Exception):
+    """The base of moesim's errors; the message is for the user."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with the input.
+
+    where: "FILE:LINE", "--set N", or "" where there is no position.
+    field: dotted path of the key ("parallel.pp"), or "" for the whole document.
+    message: what is wrong, with the value, what is allowed, and the remedy.
+    """
+
+    where: str
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.where, self.field, self.message) if part)
+
+
+class InputError(MoesimError):
+    """Bad input. Prints at most nine problems, one a line, then "and N more"."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Iterable[Problem] | str) -> None:
+        if isinstance(problems, str):
+            problems = (Problem("", "", problems),)
+        self.problems = tuple(problems)
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        lines = [str(problem) for problem in self.problems[:MAX_SHOWN_PROBLEMS]]
+        rest = len(self.problems) - MAX_SHOWN_PROBLEMS
+        return "\n".join(lines + ([f"and {rest} more"] if rest > 0 else []))
+
+
+class InconsistentSimulation(MoesimError):
+    """The simulation contradicts itself: a deadlock (the message holds the wait-for cycle) or a broken conservation law."""
+
+    exit_code = 3

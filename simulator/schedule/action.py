@@ -1,0 +1,66 @@
+"""A schedule is a value: the order of actions of every pipeline rank. Knows no seconds, no model, no hardware.
+
+Terms: F forward; B full backward (input and weights); I backward for the input only; W backward for the weights only;
+FB one forward and one full backward of two different micro-batches, overlapped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["F", "B", "I", "W", "FB"]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One entry of a rank's order.
+
+    stage, micro_batch: of the F, B, I or W; of an FB, of its forward half. b_stage, b_micro_batch: of an FB's backward half.
+    Prints as the notation of the field: "3F17" is the forward of micro-batch 17 on stage 3, "3F17&12B4" an overlapped pair.
+    """
+
+    kind: Kind
+    stage: int
+    micro_batch: int
+    b_stage: int | None = None
+    b_micro_batch: int | None = None
+
+    def __str__(self) -> str:
+        if self.kind == "FB":
+            return f"{self.stage}F{self.micro_batch}&{self.b_stage}B{self.b_micro_batch}"
+        return f"{self.stage}{self.kind}{self.micro_batch}"
+
+    def halves(self) -> tuple[tuple[Kind, int, int], ...]:
+        """(kind, stage, micro-batch) of what it does: two entries for an FB, else one."""
+        if self.kind == "FB":
+            assert self.b_stage is not None and self.b_micro_batch is not None
+            return (("F", self.stage, self.micro_batch), ("B", self.b_stage, self.b_micro_batch))
+        return ((self.kind, self.stage, self.micro_batch),)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The order of actions of every rank, and which ranks hold which stage.
+
+    placement[rank]: the stages that the rank holds, ascending. `holders(stage)` are the ranks that execute it: two in
+    DualPipe (stage s on ranks s and P-1-s), one elsewhere.
+    direction[micro_batch]: 0, or 1 where the micro-batch enters at the other end of the pipeline (DualPipe): stage s of a
+    micro-batch of direction 0 runs on rank s, of direction 1 on rank P-1-s.
+    Invariants (kept by schedule/check.py): every (stage, micro-batch) has one F and one B, or one F, one I and one W; an
+    action never precedes what it needs on its own rank; executing the ranks' orders reaches the end (no deadlock).
+    """
+
+    name: str
+    num_ranks: int
+    num_stages: int
+    num_micro_batches: int
+    ranks: tuple[tuple[Action, ...], ...]
+    placement: tuple[tuple[int, ...], ...]
+    direction: tuple[int, ...]
+
+    def rank_of(self, stage: int, micro_batch: int) -> int:
+        """The rank on which this stage of this micro-batch runs."""
+        if self.num_stages == self.num_ranks:
+            return stage if self.direction[micro_batch] == 0 else self.num_ranks - 1 - stage
+        return stage % self.num_ranks
