@@ -1,0 +1,67 @@
+"""Where a number comes from."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+SourceKind = Literal["datasheet", "paper", "measurement", "second_hand", "recalled", "assumed"]
+"""How much a source is worth.
+
+datasheet    a vendor's data sheet, or a public reprint of it that was read; also what a device reports of itself
+paper        a publication that was read
+measurement  measured, here or by the named others
+second_hand  a page that quotes the original, which was not read
+recalled     written down from memory; not looked up
+assumed      nobody says so; the reason is in the note
+"""
+
+Basis = Literal["measured", "interpolated", "extrapolated", "transferred", "assumed"]
+"""How a cost was obtained.
+
+measured      a row of exactly this shape; interpolated: between measured rows, or from parameters fitted to them
+extrapolated  outside the measured range; transferred: another GPU's efficiency on this GPU's data sheet
+assumed       nobody measured it
+"""
+
+_DATE = re.compile(r"(?:19|20)[0-9]{2}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12][0-9]|3[01]))?)?")
+
+
+def _check_date(text: str) -> str:
+    if text and not _DATE.fullmatch(text):
+        raise ValueError(f"{text!a} is not a date; write 2025, 2025-05 or 2025-05-14, or leave it out")
+    return text
+
+
+Date = Annotated[str, AfterValidator(_check_date)]
+"""ISO date, as exact as it is known: YYYY, YYYY-MM or YYYY-MM-DD."""
+
+
+class Source(BaseModel):
+    """The origin of one value or one table.
+
+    kind: how much it is worth; where: document with section, table or commit; date: of the document or the measurement,
+    empty where it is not known; note: conditions, doubts, what other sources say.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: SourceKind
+    where: str = Field(min_length=1, max_length=2000)
+    date: Date = ""
+    note: str = Field(default="", max_length=2000)
+
+    def __str__(self) -> str:
+        tail = "; ".join(part for part in (self.date, self.note) if part)
+        return f"{self.where} ({self.kind}{'; ' if tail else ''}{tail})"
+
+
+def _source_of_text(value: Any) -> Any:
+    """A bare text says where, and nothing about its worth: the weakest kind."""
+    return {"kind": "assumed", "where": value} if isinstance(value, str) else value
+
+
+LooseSource = Annotated[Source, BeforeValidator(_source_of_text)]
+"""A Source, or text that names the document (then of kind assumed)."""
