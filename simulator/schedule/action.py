@@ -16,8 +16,8 @@ Kind = Literal["F", "B", "I", "W", "FB"]
 class Action:
     """One entry of a rank's order.
 
-    stage, micro_batch: of the F, B, I or W; of an FB, of its forward half. b_stage, b_micro_batch: of an FB's backward half.
-    Prints as the notation of the field: "3F17" is the forward of micro-batch 17 on stage 3, "3F17&12B4" an overlapped pair.
+    stage, micro_batch: of the F, B, I or W; of an FB, of its forward half. b_stage, b_micro_batch: its backward half.
+    Prints as the notation of the field: "3F17" is the forward of micro-batch 17 on stage 3, "3F17&12B4" a pair.
     """
 
     kind: Kind
@@ -45,10 +45,10 @@ class Schedule:
 
     placement[rank]: the stages that the rank holds, ascending. `holders(stage)` are the ranks that execute it: two in
     DualPipe (stage s on ranks s and P-1-s), one elsewhere.
-    direction[micro_batch]: 0, or 1 where the micro-batch enters at the other end of the pipeline (DualPipe): stage s of a
-    micro-batch of direction 0 runs on rank s, of direction 1 on rank P-1-s.
-    Invariants (kept by schedule/check.py): every (stage, micro-batch) has one F and one B, or one F, one I and one W; an
-    action never precedes what it needs on its own rank; executing the ranks' orders reaches the end (no deadlock).
+    direction[micro_batch]: 0, or 1 where the micro-batch enters at the other end of the pipeline (DualPipe): stage s of
+    a micro-batch of direction 0 runs on rank s, of direction 1 on rank P-1-s.
+    Invariants (kept by schedule/check.py): every (stage, micro-batch) has one F and one B, or one F, one I and one W;
+    an action never precedes what it needs on its own rank; executing the orders reaches the end (no deadlock).
     """
 
     name: str

@@ -1,0 +1,67 @@
+"""Families: named members of one kind (schedules, topologies, dispatchers …), each registered by its own file.
+
+Imports nothing of ours, so that every room can use it; a caller turns UnknownName into the error of its own level.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
+
+Member = TypeVar("Member")
+
+
+class UnknownName(LookupError):
+    """A family has no member of this name; the message holds the known names and the nearest ones."""
+
+
+class Family(Generic[Member]):
+    """Named members of one kind.
+
+    what: the kind in words, for messages ("schedule").
+    planned: public names that have no member yet; asking for one says "not modelled yet".
+    """
+
+    def __init__(self, what: str, planned: Iterable[str] = ()) -> None:
+        self.what = what
+        self._planned = frozenset(planned)
+        self._members: dict[str, Member] = {}
+
+    def add(self, name: str, member: Member) -> Member:
+        """Registers and returns the member. Raises ValueError where the name is taken: two files claim it."""
+        if name in self._members:
+            raise ValueError(f"{self.what} {name!r} is registered twice")
+        self._members[name] = member
+        return member
+
+    def names(self) -> tuple[str, ...]:
+        """The members' names, sorted."""
+        return tuple(sorted(self._members))
+
+    def problem(self, name: str) -> str | None:
+        """Why there is no such member, with what to write instead; None where there is one."""
+        if name in self._members:
+            return None
+        known = ", ".join(self.names())
+        if name in self._planned:
+            return f"{self.what} {name!r} is not modelled yet; use one of {known}"
+        nearest = difflib.get_close_matches(name, self.names(), n=2)
+        hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
+        return f"unknown {self.what} {name!r}; allowed: {known}{hint}"
+
+    def __getitem__(self, name: str) -> Member:
+        """The member. Raises UnknownName."""
+        problem = self.problem(name)
+        if problem is not None:
+            raise UnknownName(problem)
+        return self._members[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._members
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return len(self._members)

@@ -1,0 +1,102 @@
+"""The family of pipeline schedules: what a schedule's file registers, and the functions over the family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from simulator.errors import InputError
+from simulator.registry import Family, UnknownName
+from simulator.schedule.action import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRule:
+    """How to build one kind of schedule.
+
+    build(num_ranks, num_micro_batches): called only with counts that have no problem.
+    rank_problem(num_ranks), micro_batch_problem(num_ranks, num_micro_batches): why it cannot be built, else None.
+    """
+
+    build: Callable[[int, int], Schedule]
+    rank_problem: Callable[[int], str | None]
+    micro_batch_problem: Callable[[int, int], str | None]
+
+
+SCHEDULES: Family[ScheduleRule] = Family(
+    "schedule",
+    planned=(
+        "interleaved_1f1b", "1f1b_ep_overlap", "interleaved_1f1b_ep_overlap", "zb_h1", "zb_v", "dualpipe_v",
+    ),
+)  # fmt: skip
+
+
+def at_least_one_rank(num_ranks: int) -> str | None:
+    """The rank problem of schedules that run on any number of ranks."""
+    return None if num_ranks >= 1 else f"needs at least 1 pipeline rank, not {num_ranks}"
+
+
+def at_least_one_micro_batch(num_ranks: int, num_micro_batches: int) -> str | None:
+    """The micro-batch problem of schedules that run any number of micro-batches."""
+    return None if num_micro_batches >= 1 else f"needs at least 1 micro-batch, not {num_micro_batches}"
+
+
+def rule_of(name: str) -> ScheduleRule:
+    """The rule of a schedule. Raises InputError with the nearest names."""
+    try:
+        return SCHEDULES[name]
+    except UnknownName as error:
+        raise InputError(str(error)) from error
+
+
+def rank_problem(name: str, num_ranks: int) -> str | None:
+    """Why this schedule cannot run on so many pipeline ranks, else None. Raises InputError for an unknown name."""
+    return rule_of(name).rank_problem(num_ranks)
+
+
+def micro_batch_problem(name: str, num_ranks: int, num_micro_batches: int) -> str | None:
+    """Why this schedule cannot run so many micro-batches on so many ranks, with the next valid counts, else None.
+
+    Says nothing about the number of ranks itself: ask rank_problem first. Raises InputError for an unknown name.
+    """
+    problem = rule_of(name).micro_batch_problem(num_ranks, num_micro_batches)
+    if problem is None:
+        return None
+    nearest = " or ".join(map(str, next_valid_micro_batches(name, num_ranks, num_micro_batches)))
+    return f"{name} {problem}; next valid: {nearest}"
+
+
+def next_valid_micro_batches(name: str, num_ranks: int, num_micro_batches: int) -> tuple[int, ...]:
+    """The nearest valid counts of micro-batches: below and above, ascending; the count itself where it is valid.
+
+    Raises InputError for an unknown name.
+    """
+    is_valid = _is_valid(rule_of(name), num_ranks)
+    if is_valid(num_micro_batches):
+        return (num_micro_batches,)
+    below = next((m for m in range(num_micro_batches - 1, 0, -1) if is_valid(m)), None)
+    above = num_micro_batches + 1
+    while not is_valid(above):  # ends: every rule accepts arbitrarily large counts, tested over the family
+        above += 1
+    return (above,) if below is None else (below, above)
+
+
+def _is_valid(rule: ScheduleRule, num_ranks: int) -> Callable[[int], bool]:
+    return lambda num_micro_batches: rule.micro_batch_problem(num_ranks, num_micro_batches) is None
+
+
+@lru_cache(maxsize=64)
+def build_schedule(name: str, num_ranks: int, num_micro_batches: int) -> Schedule:
+    """The order of actions of every rank.
+
+    Raises InputError for an unknown name, and where the schedule cannot run these counts (with the next valid ones).
+    """
+    rule = rule_of(name)
+    problem = rule.rank_problem(num_ranks)
+    if problem is not None:
+        raise InputError(f"{name} {problem}")
+    problem = micro_batch_problem(name, num_ranks, num_micro_batches)
+    if problem is not None:
+        raise InputError(problem)
+    return rule.build(num_ranks, num_micro_batches)
