@@ -1,0 +1,169 @@
+"""A formula's seconds corrected by the measured rows near the asked shape: interpolation on (measured / formula)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hwprofiles.kernel_parameters import Range
+from hwprofiles.kernel_rows import KernelRow, KernelShape
+from hwprofiles.provenance import Basis
+
+Formula = Callable[[KernelShape], float]
+Coordinates = Callable[[KernelShape], tuple[float, ...]]
+
+RANGE_SLACK = 1.0
+"""Inside the measured range means within a factor 2 of it: one unit of log2."""
+SAME_SIZE = math.log2(1.05)
+"""Rows of one line closer than 5 % are one point: their difference is noise, not shape."""
+SMOOTHING = 0.02
+"""Distance (log2) below which rows share their weight; keeps the correction continuous at a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCost:
+    """Seconds of one call, its range, how it was obtained and from which source."""
+
+    seconds: float
+    low: float
+    high: float
+    basis: Basis
+    source: str
+
+    def scaled(self, by: Range) -> KernelCost:
+        """The cost times a factor with a range."""
+        return KernelCost(self.seconds * by.value, self.low * by.low, self.high * by.high, self.basis, self.source)
+
+
+def derived_basis(row: KernelRow, inside: bool) -> Basis:
+    """Basis of a value derived from a row: rows that were not measured pass on their own."""
+    if row.basis != "measured":
+        return row.basis
+    return "interpolated" if inside else "extrapolated"
+
+
+def row_cost(row: KernelRow) -> KernelCost:
+    """A row as it stands."""
+    return KernelCost(row.seconds, row.low, row.high, row.basis, row.source)
+
+
+def anchored(
+    shape: KernelShape,
+    rows: Sequence[KernelRow],
+    formula: Formula,
+    coordinates: Coordinates,
+    num_ranged: int,
+    residual: Range,
+) -> KernelCost:
+    """formula(shape) times the inverse-distance mean of measured / formula over rows of the same kind of kernel.
+
+    coordinates: log2 sizes in which distance is measured; the first num_ranged of them decide inside or outside.
+    residual: range of measured / formula of the family, reached at a distance of several doublings from any row.
+    """
+    here = coordinates(shape)
+    places = [coordinates(row.shape) for row in rows]
+    squares = [sum((a - b) ** 2 for a, b in zip(here, place, strict=True)) for place in places]
+    weights = [1.0 / (square + SMOOTHING**2) for square in squares]
+    total = sum(weights)
+    correction = lower = upper = 0.0
+    for row, weight in zip(rows, weights, strict=True):
+        correction += weight / total * math.log(row.seconds / formula(row.shape))
+        lower += weight / total * math.log(row.low / row.seconds)
+        upper += weight / total * math.log(row.high / row.seconds)
+    nearest_idx = min(range(len(rows)), key=squares.__getitem__)
+    inside = all(
+        min(place[i] for place in places) - RANGE_SLACK <= here[i] <= max(place[i] for place in places) + RANGE_SLACK
+        for i in range(num_ranged)
+    )
+    seconds = formula(shape) * math.exp(correction)
+    doubt = math.sqrt(squares[nearest_idx])
+    return _with_doubt(seconds, (lower, upper), doubt if inside else doubt + 1.0, residual, rows[nearest_idx], inside)
+
+
+def _with_doubt(
+    seconds: float, spread: tuple[float, float], distance: float, residual: Range, row: KernelRow, inside: bool
+) -> KernelCost:
+    """The range grows from the rows' own to the formula's residual with the distance (log2) from the nearest row."""
+    share = distance / (distance + 1.0) * (1.0 if inside else 1.5)
+    low = seconds * math.exp(spread[0] + share * math.log(residual.low))
+    high = seconds * math.exp(spread[1] + share * math.log(residual.high))
+    return KernelCost(seconds, min(low, seconds), max(high, seconds), derived_basis(row, inside), row.source)
+
+
+def along_line(
+    shape: KernelShape,
+    rows: Sequence[KernelRow],
+    size: Callable[[KernelShape], float],
+    formula: Formula,
+    residual: Range,
+) -> KernelCost | None:
+    """Rows that differ only in `size` (the token rows of a GEMM): measured / formula interpolated over log size.
+
+    None where the rows are fewer than two sizes. Between two points the seconds stay between theirs, so that more
+    tokens are never faster; beyond the ends the end point's correction holds.
+    """
+    points = _points(sorted(rows, key=lambda row: size(row.shape)), size, formula)
+    if len(points) < 2:
+        return None
+    place = math.log2(size(shape))
+    at = formula(shape)
+    nearest = min(rows, key=lambda row: abs(math.log2(size(row.shape)) - place))
+    spread = (math.log(nearest.low / nearest.seconds), math.log(nearest.high / nearest.seconds))
+    first, last = points[0], points[-1]
+    if place <= first[0]:
+        seconds = min(at * math.exp(first[1]), first[2])
+        distance, inside = first[0] - place, place >= first[0] - RANGE_SLACK
+    elif place >= last[0]:
+        seconds = max(at * math.exp(last[1]), last[2])
+        distance, inside = place - last[0], place <= last[0] + RANGE_SLACK
+    else:
+        i = next(i for i in range(1, len(points)) if place <= points[i][0])
+        (x0, r0, t0), (x1, r1, t1) = points[i - 1], points[i]
+        weight = (place - x0) / (x1 - x0)
+        seconds = min(max(at * math.exp(r0 + weight * (r1 - r0)), t0), t1)
+        distance, inside = min(place - x0, x1 - place), True
+    return _with_doubt(seconds, spread, distance, residual, nearest, inside)
+
+
+def _points(
+    rows: Sequence[KernelRow], size: Callable[[KernelShape], float], formula: Formula
+) -> list[tuple[float, float, float]]:
+    """(log2 size, log of measured / formula, seconds) of the rows, pooled until the seconds rise with the size."""
+    pools: list[list[float]] = []  # sums of log2 size, correction, log seconds, and the count
+    for row in rows:
+        pools.append(
+            [math.log2(size(row.shape)), math.log(row.seconds / formula(row.shape)), math.log(row.seconds), 1.0]
+        )
+        while len(pools) > 1 and _belongs(pools[-2], pools[-1]):
+            last = pools.pop()
+            pools[-1] = [a + b for a, b in zip(pools[-1], last, strict=True)]
+    return [(x / count, r / count, math.exp(t / count)) for x, r, t, count in pools]
+
+
+def _belongs(before: list[float], after: list[float]) -> bool:
+    """Whether two neighbouring pools are one point: nearly the same size, or the larger one faster."""
+    same = after[0] / after[3] - before[0] / before[3] < SAME_SIZE
+    return same or after[2] / after[3] < before[2] / before[3]
+
+
+def over_bytes(moved_bytes: int, rows: Sequence[KernelRow], floor_s: float) -> KernelCost:
+    """Memory-bound: seconds over bytes, log-log between rows; beyond them the end row's rate (from floor_s up)."""
+    points = sorted(rows, key=lambda row: row.shape.bytes)
+    knots = _points(points, lambda shape: float(shape.bytes), lambda _: 1.0)
+    place = math.log2(max(moved_bytes, 1))
+    nearest = min(points, key=lambda row: abs(math.log2(row.shape.bytes) - place))
+    first, last = knots[0], knots[-1]
+    inside = True
+    if place <= first[0]:
+        seconds = max(first[2] * 2.0 ** (place - first[0]), min(floor_s, first[2]))
+        inside = place == first[0]
+    elif place >= last[0]:
+        seconds = last[2] * 2.0 ** (place - last[0])
+        inside = False
+    else:
+        i = next(i for i in range(1, len(knots)) if place <= knots[i][0])
+        (x0, _, t0), (x1, _, t1) = knots[i - 1], knots[i]
+        seconds = t0 * (t1 / t0) ** ((place - x0) / (x1 - x0))
+    low, high = nearest.low / nearest.seconds, nearest.high / nearest.seconds
+    return KernelCost(seconds, seconds * low, seconds * high, derived_basis(nearest, inside), nearest.source)

@@ -1,0 +1,124 @@
+"""Time of one dense or grouped GEMM from a handful of fitted constants: tiles, waves, operand fetch, memory, power.
+
+    t = t0 + (C^p + H^p + P^p)^(1/p), minimised over the kernel's tiles (bm, bn)
+    C = ceil(tiles / SMs) * (ceil(K / 128) * step + t_tile + bm * bn * out_bytes / st)
+        step = max(2 * bm * bn * 128 / (eta * peak per SM), (bm + bn) * 128 * in_bytes / l2)
+    H = bytes of both operands and the result / (eb * HBM bandwidth)
+    P = FLOP / (ecap * peak), the power or issue ceiling of the whole chip
+
+Every term grows with m, n and k for a fixed tile, so the minimum does too: a larger GEMM is never faster.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+K_STEP = 128
+"""Reduced elements of one main-loop step (also the block of FP8 scaling)."""
+
+IN_BYTES: dict[str, float] = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "nvfp4": 0.5625, "mxfp8": 1.03125}
+"""Bytes of one operand element, scales included where they come in blocks of 16 or 32; else 1 (8-bit formats)."""
+
+WGRAD_STORE_BYTES = 4.0
+WGRAD_MOVED_BYTES = 8.0
+"""A weight gradient is read, added to and written in FP32; other results are written once in BF16."""
+
+RESULT_BYTES = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class GemmSize:
+    """One call: m, n, k as in simulator/workload/op.py (m of fprop and dgrad, k of wgrad, over all groups)."""
+
+    m: int
+    n: int
+    k: int
+    groups: int
+    variant: str
+    dtype: str
+
+    @property
+    def flop(self) -> float:
+        """FLOP of the call; a multiply-add counts 2."""
+        return 2.0 * self.m * self.n * self.k
+
+    @property
+    def per_group(self) -> tuple[float, float, float]:
+        """Rows, columns and reduced length of one group's GEMM."""
+        if self.variant == "wgrad":
+            return float(self.m), float(self.n), self.k / self.groups
+        return self.m / self.groups, float(self.n), float(self.k)
+
+
+@dataclass(frozen=True, slots=True)
+class GemmConstants:
+    """Constants of one kernel family on one GPU.
+
+    t0_s: launch and prologue of a call, s; t_tile_s: fixed time of one tile, s.
+    st_bytes_per_s, l2_bytes_per_s: result store and operand fetch of one SM, bytes/s.
+    eta, ecap: share of the dense peak that an SM's tensor core, and that the whole chip, can hold.
+    eb: share of the HBM bandwidth; p: sharpness of the maximum of the three limits.
+    bm_max, bn_max, bn_step: tiles the kernel offers: bm 64, 128 … bm_max, bn up to bn_max in steps of bn_step.
+    """
+
+    t0_s: float
+    t_tile_s: float
+    st_bytes_per_s: float
+    l2_bytes_per_s: float
+    eta: float
+    ecap: float
+    eb: float
+    p: float = 8.0
+    bm_max: int = 128
+    bn_max: int = 128
+    bn_step: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class GemmLimits:
+    """What the datasheet allows: dense peak of the format (FLOP/s), HBM bytes/s, SMs of the chip, SMs free."""
+
+    peak_flop_per_s: float
+    hbm_bytes_per_s: float
+    num_sms: int
+    free_sms: int
+
+
+@lru_cache(maxsize=16)
+def _tiles(bm_max: int, bn_max: int, bn_step: int) -> tuple[np.ndarray, np.ndarray]:
+    """All (bm, bn) of a kernel family as two flat arrays."""
+    heights = [64 << i for i in range(max(1, int(math.log2(bm_max // 64)) + 1))]
+    widths = list(range(max(16, bn_step), bn_max + 1, bn_step))
+    grid_bm, grid_bn = np.meshgrid(np.array(heights, float), np.array(widths, float), indexing="ij")
+    return grid_bm.ravel(), grid_bn.ravel()
+
+
+@lru_cache(maxsize=65536)
+def gemm_seconds(size: GemmSize, constants: GemmConstants, limits: GemmLimits) -> float:
+    """Seconds of the call on an otherwise idle GPU (or on its free SMs)."""
+    if size.m == 0 or size.n == 0 or size.k == 0:
+        return 0.0
+    m, n, k = size.per_group
+    is_wgrad = size.variant == "wgrad"
+    in_bytes = IN_BYTES.get(size.dtype, 1.0)
+    store_bytes, moved_bytes = (WGRAD_STORE_BYTES, WGRAD_MOVED_BYTES) if is_wgrad else (RESULT_BYTES, RESULT_BYTES)
+    bm, bn = _tiles(constants.bm_max, constants.bn_max, constants.bn_step)
+    peak_per_sm = limits.peak_flop_per_s / limits.num_sms
+    step = np.maximum(
+        2.0 * K_STEP * bm * bn / (constants.eta * peak_per_sm),
+        (bm + bn) * (K_STEP * in_bytes) / constants.l2_bytes_per_s,
+    )
+    tiles = size.groups * np.ceil(m / bm) * np.ceil(n / bn)
+    one_tile = math.ceil(k / K_STEP) * step + constants.t_tile_s + bm * bn * (store_bytes / constants.st_bytes_per_s)
+    compute = float((np.ceil(tiles / limits.free_sms) * one_tile).min())
+    moved = size.groups * ((m * k + n * k) * in_bytes + m * n * moved_bytes)
+    memory = moved / (constants.eb * limits.hbm_bytes_per_s)
+    power = size.flop / (constants.ecap * limits.peak_flop_per_s)
+    top = max(compute, memory, power)
+    p = constants.p
+    norm = math.pow((compute / top) ** p + (memory / top) ** p + (power / top) ** p, 1.0 / p)
+    return constants.t0_s + top * norm

@@ -1,0 +1,223 @@
+"""Measured kernels of a stack as rows: the CSV, its types, and the look-up by exact shape."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal, cast
+
+from hwprofiles.provenance import Basis
+
+Regime = Literal["alone", "overlapped"]
+"""overlapped: communication kernels hold SMs beside the kernel; alone: nothing does."""
+
+GEMM_OPS = frozenset({"gemm", "grouped_gemm"})
+ATTENTION_OPS = frozenset({"attention_fwd", "attention_bwd"})
+
+
+class KernelTableError(ValueError):
+    """A kernel table that cannot be read; the message begins with FILE:LINE."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelShape:
+    """What is asked for; fields as in simulator/workload/op.py.
+
+    bytes: bytes moved (read and written once), the key of memory-bound kernels.
+    flop: only for attention, where it differs from what the dimensions say (a window, a slice); 0 = as they say.
+    num_kernels: launches behind the operator; each pays the launch floor of memory-bound kernels.
+    """
+
+    op: str
+    variant: str = ""
+    dtype: str = "bf16"
+    m: int = 0
+    n: int = 0
+    k: int = 0
+    groups: int = 1
+    batch: int = 0
+    seq: int = 0
+    heads: int = 0
+    kv_heads: int = 0
+    head_dim_qk: int = 0
+    head_dim_v: int = 0
+    causal: bool = True
+    bytes: int = 0
+    flop: float = 0.0
+    num_kernels: int = 1
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What makes two calls the same call."""
+        if self.op in GEMM_OPS:
+            return ("gemm", self.variant, self.dtype, self.m, self.n, self.k, self.groups)
+        if self.op in ATTENTION_OPS:
+            dims = (self.batch, self.seq, self.heads, self.kv_heads or self.heads, self.head_dim_qk, self.head_dim_v)
+            return (self.op, self.dtype, *dims, self.causal)
+        return (self.op, self.bytes)
+
+    @property
+    def attention_flop(self) -> float:
+        """FLOP of the attention core by its dimensions: 2 GEMMs forward, 5 backward, half of them where causal."""
+        qk, v = self.head_dim_qk, self.head_dim_v
+        per_pair = 2.0 * (qk + v) if self.op == "attention_fwd" else 2.0 * (3 * qk + 2 * v)
+        return per_pair * self.batch * self.heads * float(self.seq) ** 2 * (0.5 if self.causal else 1.0)
+
+    def __str__(self) -> str:
+        shown = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) not in (0, "", 1)]
+        return ", ".join(shown)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRow:
+    """A row of kernels.csv: shape, regime and SMs (0: not stated), seconds with low and high, basis and source."""
+
+    shape: KernelShape
+    regime: Regime
+    seconds: float
+    low: float
+    high: float
+    basis: Basis
+    source: str
+    sms: int = 0
+    note: str = ""
+
+
+_SHAPE_COLUMNS = {f.name: f.type for f in fields(KernelShape) if f.name not in ("flop", "num_kernels")}
+_TEXT_COLUMNS = ("op", "variant", "dtype")
+KERNEL_COLUMNS = (*_SHAPE_COLUMNS, "sms", "regime", "seconds", "low", "high", "basis", "source", "note")
+"""Columns of kernels.csv; an empty cell means not applicable."""
+
+
+def _whole(text: str) -> int:
+    value = float(text)
+    if value != int(value) or value < 0:
+        raise ValueError(f"{text!r} is not a whole number >= 0")
+    return int(value)
+
+
+def parse_row(cells: Mapping[str, str]) -> KernelRow:
+    """One CSV row → KernelRow. Raises ValueError saying what is wrong."""
+    given: dict[str, object] = {}
+    for name in _SHAPE_COLUMNS:
+        text = (cells.get(name) or "").strip()
+        if name in _TEXT_COLUMNS:
+            if text or name == "variant":
+                given[name] = text
+        elif text and name == "causal":
+            if text.lower() not in ("true", "false"):
+                raise ValueError(f"causal: {text!r}; allowed: true, false")
+            given[name] = text.lower() == "true"
+        elif text:
+            given[name] = _whole(text)
+    if not given.get("op"):
+        raise ValueError("op is empty")
+    seconds = float(cells["seconds"])
+    low = float(cells.get("low") or seconds)
+    high = float(cells.get("high") or seconds)
+    if not (math.isfinite(high) and 0 < low <= seconds <= high):
+        raise ValueError(f"needs 0 < low <= seconds <= high, got {low}, {seconds}, {high}")
+    regime, basis = cells["regime"].strip(), cells["basis"].strip()
+    if regime not in ("alone", "overlapped"):
+        raise ValueError(f"regime: {regime!r}; allowed: alone, overlapped")
+    if basis not in ("measured", "transferred", "assumed"):
+        raise ValueError(f"basis: {basis!r}; allowed: measured, transferred, assumed")
+    if not cells["source"].strip():
+        raise ValueError("source is empty")
+    return KernelRow(
+        shape=KernelShape(**given),  # type: ignore[arg-type]
+        regime=cast(Regime, regime),
+        seconds=seconds,
+        low=low,
+        high=high,
+        basis=cast(Basis, basis),
+        source=cells["source"].strip(),
+        sms=_whole(cells.get("sms") or "0"),
+        note=(cells.get("note") or "").strip(),
+    )
+
+
+def read_kernel_rows(path: Path) -> tuple[KernelRow, ...]:
+    """Rows of a kernels.csv. Raises KernelTableError (FILE:LINE: problem) for the first bad row."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = set(KERNEL_COLUMNS) - set(reader.fieldnames or ())
+        unknown = set(reader.fieldnames or ()) - set(KERNEL_COLUMNS)
+        if missing or unknown:
+            raise KernelTableError(f"{path}:1: columns missing {sorted(missing)}, unknown {sorted(unknown)}")
+        rows = []
+        for cells in reader:
+            try:
+                rows.append(parse_row(cells))
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
+                raise KernelTableError(f"{path}:{reader.line_num}: {error}") from error
+    return tuple(rows)
+
+
+def _merge(rows: list[KernelRow]) -> KernelRow:
+    """Several measurements of one call → their mean, with the widest range."""
+    if len(rows) == 1:
+        return rows[0]
+    weakest = max(rows, key=lambda row: ("measured", "transferred", "assumed").index(row.basis))
+    return KernelRow(
+        shape=rows[0].shape,
+        regime=rows[0].regime,
+        seconds=sum(row.seconds for row in rows) / len(rows),
+        low=min(row.low for row in rows),
+        high=max(row.high for row in rows),
+        basis=weakest.basis,
+        source=rows[0].source,
+        sms=rows[0].sms,
+        note=f"mean of {len(rows)} rows",
+    )
+
+
+@dataclass(frozen=True)
+class KernelTable:
+    """All rows of a stack, found by exact call or by kind of kernel. Equal calls are merged."""
+
+    rows: tuple[KernelRow, ...] = ()
+    _exact: dict[tuple[object, ...], KernelRow] = field(init=False, repr=False, compare=False)
+    _groups: dict[tuple[object, ...], tuple[KernelRow, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        same_call: dict[tuple[object, ...], list[KernelRow]] = defaultdict(list)
+        for row in self.rows:
+            same_call[(*row.shape.key, row.regime)].append(row)
+        exact = {key: _merge(rows) for key, rows in same_call.items()}
+        groups: dict[tuple[object, ...], list[KernelRow]] = defaultdict(list)
+        for row in exact.values():
+            groups[(*group_key(row.shape), row.regime)].append(row)
+        object.__setattr__(self, "_exact", exact)
+        object.__setattr__(self, "_groups", {key: tuple(rows) for key, rows in groups.items()})
+
+    @classmethod
+    def from_csv(cls, path: Path) -> KernelTable:
+        """Read a kernels.csv. Raises KernelTableError."""
+        return cls(read_kernel_rows(path))
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[KernelRow]) -> KernelTable:
+        """A table of the given rows."""
+        return cls(tuple(rows))
+
+    def exact(self, shape: KernelShape, regime: Regime) -> KernelRow | None:
+        """The row of this very call, or None."""
+        return self._exact.get((*shape.key, regime))
+
+    def like(self, shape: KernelShape, regime: Regime) -> tuple[KernelRow, ...]:
+        """Rows of the same kind of kernel (see group_key) in the regime."""
+        return self._groups.get((*group_key(shape), regime), ())
+
+
+def group_key(shape: KernelShape) -> tuple[object, ...]:
+    """Kind of kernel whose rows inform each other: fprop and dgrad are one, wgrad another; so are grouped and dense."""
+    if shape.op in GEMM_OPS:
+        return ("gemm", "wgrad" if shape.variant == "wgrad" else "fprop", shape.dtype)
+    if shape.op in ATTENTION_OPS:
+        return (shape.op, shape.dtype)
+    return (shape.op,)

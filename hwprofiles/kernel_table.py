@@ -1,0 +1,239 @@
+"""Seconds of a kernel on a stack: the measured row, or a fitted formula anchored on the nearest rows, or a fraction.
+
+    1 a row of this very call                                             the row's basis
+    2 GEMM: the formula of gemm_model.py with the stack's constants (`gemm.<dtype>.<variant>.<constant>`), times
+      measured / formula of the nearest rows                              interpolated | extrapolated
+    3 attention: t0 + FLOP * (1 + c / seq) / rate (`attention.<dtype>.<fwd|bwd>.<constant>`), anchored the same way
+    4 memory-bound: seconds over bytes between the rows of the same kernel, log-log
+    5 no row: the formula alone, or bytes / (`memory.<op>` * HBM bandwidth)   the parameter's basis
+    6 rows only in the other regime: t_alone = `overlap.<class>.ratio` * t_overlapped
+Rows that are themselves transferred or assumed keep that basis when others are derived from them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from hwprofiles.anchoring import Formula, KernelCost, along_line, anchored, over_bytes, row_cost
+from hwprofiles.gemm_model import GemmConstants, GemmLimits, GemmSize, gemm_seconds
+from hwprofiles.kernel_parameters import (
+    EXACT,
+    GENERIC_ATTENTION,
+    AttentionConstants,
+    GpuLike,
+    MissingKernelError,
+    Range,
+    StackLike,
+    attention_constants,
+    find,
+    gemm_constants,
+    generic_gemm_constants,
+    need,
+    peak_flop_per_s,
+)
+from hwprofiles.kernel_rows import (
+    ATTENTION_OPS,
+    GEMM_OPS,
+    KernelRow,
+    KernelShape,
+    KernelTable,
+    KernelTableError,
+    Regime,
+    read_kernel_rows,
+)
+
+__all__ = [
+    "KernelCost",
+    "KernelRow",
+    "KernelShape",
+    "KernelTable",
+    "KernelTableError",
+    "MissingKernelError",
+    "Regime",
+    "kernel_seconds",
+    "read_kernel_rows",
+]
+
+FLOP_TOLERANCE = 0.05
+"""An attention call whose FLOP differ by more than this from its dimensions' (a window, a slice) is another call."""
+
+
+def kernel_seconds(
+    shape: KernelShape, stack: StackLike, gpu: GpuLike, regime: Regime, comm_sms: int | None = None
+) -> KernelCost:
+    """Seconds of one call of `shape` on the stack, with range, basis and source.
+
+    regime: "alone", or "overlapped" (communication kernels hold SMs beside it).
+    comm_sms: SMs so held; None: as many as where the stack's overlap was measured (`overlap.comm_sms`).
+    Raises MissingKernelError where the stack has neither rows nor parameters for it or the GPU lacks the format.
+    """
+    if shape.op in GEMM_OPS:
+        kernel_class, estimate = "gemm", _gemm
+        if 0 in (shape.m, shape.n, shape.k):
+            return KernelCost(0.0, 0.0, 0.0, "measured", "an empty GEMM is not launched")
+    elif shape.op in ATTENTION_OPS:
+        kernel_class, estimate = "attention", _attention
+    else:
+        kernel_class, estimate = "memory", _memory
+    other: Regime = "alone" if regime == "overlapped" else "overlapped"
+    searches: tuple[Callable[[Regime], KernelCost | None], ...] = (
+        partial(_exact, shape, stack),
+        partial(_from_rows, estimate, shape, stack, gpu),
+    )
+    for search in searches:
+        for held in (regime, other):
+            cost = search(held)
+            if cost is not None:
+                return _in_regime(cost, kernel_class, held, regime, stack, comm_sms)
+    cost = estimate(shape, stack, gpu, (), "alone")
+    return _in_regime(cost, kernel_class, "alone", regime, stack, comm_sms)
+
+
+def _missing(stack: StackLike, shape: KernelShape, keys: str) -> MissingKernelError:
+    return MissingKernelError(f"stack {stack.name!r} has neither rows nor the parameter {keys} for {shape}")
+
+
+def _exact(shape: KernelShape, stack: StackLike, regime: Regime) -> KernelCost | None:
+    """The measured row of this call."""
+    if shape.flop and abs(shape.flop / shape.attention_flop - 1.0) > FLOP_TOLERANCE:
+        return None
+    row = stack.kernels.exact(shape, regime)
+    return None if row is None else row_cost(row)
+
+
+Estimate = Callable[[KernelShape, StackLike, GpuLike, tuple[KernelRow, ...], Regime], KernelCost]
+
+
+def _from_rows(
+    estimate: Estimate, shape: KernelShape, stack: StackLike, gpu: GpuLike, regime: Regime
+) -> KernelCost | None:
+    rows = stack.kernels.like(shape, regime)
+    return estimate(shape, stack, gpu, rows, regime) if rows else None
+
+
+def _in_regime(
+    cost: KernelCost, kernel_class: str, held: Regime, wanted: Regime, stack: StackLike, comm_sms: int | None
+) -> KernelCost:
+    """Rule 6, and the correction for other numbers of communication SMs: the slow-down grows in proportion to them."""
+    if held == wanted and (wanted == "alone" or comm_sms is None):
+        return cost
+    ratio = need(stack, f"overlap.{kernel_class}.ratio")
+    asked = ratio
+    if comm_sms is not None:
+        share = comm_sms / need(stack, "overlap.comm_sms").value
+        at, low, high = (1.0 - (1.0 - r) * share for r in (ratio.value, ratio.low, ratio.high))
+        asked = Range(at, low, high)
+    if held == wanted:
+        ratios = (ratio.value / asked.value, ratio.low / asked.low, ratio.high / asked.high)
+        return cost.scaled(Range(ratios[0], min(ratios), max(ratios)))
+    if wanted == "alone":
+        changed = cost.scaled(ratio)
+    else:
+        changed = cost.scaled(Range(1.0 / asked.value, 1.0 / asked.high, 1.0 / asked.low))
+    return replace(changed, basis="interpolated") if cost.basis == "measured" else changed
+
+
+# GEMM
+
+
+def _gemm(
+    shape: KernelShape, stack: StackLike, gpu: GpuLike, rows: tuple[KernelRow, ...], regime: Regime
+) -> KernelCost:
+    peak = peak_flop_per_s(gpu, shape.dtype)
+    found = gemm_constants(stack, shape.dtype, shape.variant or "fprop")
+    if found is None and not rows:
+        raise _missing(stack, shape, f"gemm.{shape.dtype}.{shape.variant or 'fprop'}.*")
+    constants, residual = found or (generic_gemm_constants(gpu), Range(1.0, 0.7, 1.4))
+    free_sms = next((row.sms for row in rows if row.sms), gpu.num_sms)
+    limits = GemmLimits(peak, gpu.hbm_bytes_per_s, gpu.num_sms, min(free_sms, gpu.num_sms))
+    formula: Formula = partial(_gemm_formula, constants, limits)
+    if not rows:
+        return _alone(formula(shape), residual)
+    line = [row for row in rows if _is_same_weight(row.shape, shape)]
+    along = along_line(shape, line, _token_rows, formula, residual) if line else None
+    return along or anchored(shape, rows, formula, _gemm_place, 3, residual)
+
+
+def _gemm_formula(constants: GemmConstants, limits: GemmLimits, shape: KernelShape) -> float:
+    size = GemmSize(shape.m, shape.n, shape.k, shape.groups, shape.variant, shape.dtype)
+    return gemm_seconds(size, constants, limits)
+
+
+def _token_rows(shape: KernelShape) -> float:
+    """The dimension that counts tokens: k of a weight gradient, else m."""
+    return float(shape.k if shape.variant == "wgrad" else shape.m)
+
+
+def _is_same_weight(a: KernelShape, b: KernelShape) -> bool:
+    """Whether two GEMMs are the same layer, pass and groups, whatever their token rows."""
+    if (a.variant, a.n, a.groups) != (b.variant, b.n, b.groups):
+        return False
+    return a.m == b.m if a.variant == "wgrad" else a.k == b.k
+
+
+def _gemm_place(shape: KernelShape) -> tuple[float, ...]:
+    """log2 of one group's m, n, k, then of the groups, then the pass: half a doubling between fprop and dgrad."""
+    m, n, k = GemmSize(shape.m, shape.n, shape.k, shape.groups, shape.variant, shape.dtype).per_group
+    is_dgrad = 0.5 if shape.variant == "dgrad" else 0.0
+    return math.log2(max(m, 1.0)), math.log2(n), math.log2(max(k, 1.0)), math.log2(shape.groups), is_dgrad
+
+
+def _alone(seconds: float, residual: Range) -> KernelCost:
+    return KernelCost(seconds, seconds * residual.low, seconds * residual.high, residual.basis, residual.source)
+
+
+# Attention
+
+
+def _attention(
+    shape: KernelShape, stack: StackLike, gpu: GpuLike, rows: tuple[KernelRow, ...], regime: Regime
+) -> KernelCost:
+    peak = peak_flop_per_s(gpu, shape.dtype)
+    direction = shape.op.removeprefix("attention_")
+    found = attention_constants(stack, shape.dtype, direction, shape.head_dim_qk)
+    if found is None and not rows:
+        raise _missing(stack, shape, f"attention.{shape.dtype}.{direction}.*")
+    constants, residual = found or (GENERIC_ATTENTION, Range(1.0, 0.7, 1.4))
+    formula: Formula = partial(_attention_formula, constants, peak)
+    if not rows:
+        return _alone(formula(shape), residual)
+    return anchored(shape, rows, formula, _attention_place, 2, residual)
+
+
+def _attention_formula(constants: AttentionConstants, peak: float, shape: KernelShape) -> float:
+    return constants.seconds(shape.flop or shape.attention_flop, shape.seq, peak)
+
+
+def _attention_place(shape: KernelShape) -> tuple[float, ...]:
+    """log2 of the sequence and of batch * heads, then the head sizes, the sharing of key heads and the mask."""
+    sharing = math.log2(shape.heads / (shape.kv_heads or shape.heads))
+    return (
+        math.log2(shape.seq),
+        0.5 * math.log2(shape.batch * shape.heads),
+        2.0 * math.log2(shape.head_dim_qk),
+        2.0 * math.log2(shape.head_dim_v),
+        0.25 * sharing,
+        0.0 if shape.causal else 1.0,
+    )
+
+
+# Memory-bound
+
+
+def _memory(
+    shape: KernelShape, stack: StackLike, gpu: GpuLike, rows: tuple[KernelRow, ...], regime: Regime
+) -> KernelCost:
+    floor = (find(stack, "memory.launch_floor_s") or replace(EXACT, value=0.0)).value * shape.num_kernels
+    usable = tuple(row for row in rows if row.shape.bytes)
+    if usable:
+        return over_bytes(shape.bytes, usable, floor)
+    fraction = find(stack, f"memory.{shape.op}", "memory.default")
+    if fraction is None:
+        raise _missing(stack, shape, f"memory.{shape.op} or memory.default")
+    low, at, high = (
+        floor + shape.bytes / (share * gpu.hbm_bytes_per_s) for share in (fraction.high, fraction.value, fraction.low)
+    )
+    return KernelCost(at, low, high, fraction.basis, fraction.source)
