@@ -1,0 +1,364 @@
+"""The records of the catalogue: what a GPU, a node, a fabric and a price sheet are, and what a software stack achieves.
+
+A datasheet number is not an achieved number: Gpu, Node and Fabric hold datasheets, Stack holds measurements. All
+records are frozen and closed (an unknown key is an error); numbers are SI, bounded and finite; a bandwidth is one way.
+In YAML a number under a key that ends in its unit may be bare SI or text with a unit: `nic_bytes_per_s: 400 Gb/s`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from hwprofiles.collective_rows import CollectiveRow, CollectiveTable
+from hwprofiles.provenance import Basis, Date, LooseSource, Source
+from hwprofiles.units import GIGA, KILO, MEGA, PETA, TERA, Dimension, quantity
+
+if TYPE_CHECKING:
+    from hwprofiles.kernel_rows import KernelTable
+
+__all__ = [
+    "Assumption",
+    "CollectiveRow",
+    "CollectiveTable",
+    "Fabric",
+    "Gpu",
+    "Node",
+    "NumberFormat",
+    "Parameter",
+    "PriceEntry",
+    "PriceSheet",
+    "Stack",
+    "StackProvenance",
+]
+
+
+def _read(dimension: Dimension) -> Callable[[Any], Any]:
+    return lambda value: quantity(value, dimension)
+
+
+def _read_whole(dimension: Dimension) -> Callable[[Any], Any]:
+    """As `_read`; a whole float ("80 GB", 80e9) becomes the int that it is."""
+
+    def read(value: Any) -> Any:
+        number = quantity(value, dimension)
+        return int(number) if isinstance(number, float) and number.is_integer() else number
+
+    return read
+
+
+_TEXT_OR_NUMBER: Any = float | str
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}$")]
+"""Name of a catalogue entry, and of its file."""
+Text = Annotated[str, Field(min_length=1, max_length=2000)]
+FlopPerS = Annotated[
+    float,
+    BeforeValidator(_read("flop_per_s"), json_schema_input_type=_TEXT_OR_NUMBER),
+    Field(strict=True, ge=GIGA, le=1000 * PETA, allow_inf_nan=False),
+]
+Bytes = Annotated[
+    int,
+    BeforeValidator(_read_whole("bytes"), json_schema_input_type=_TEXT_OR_NUMBER),
+    Field(strict=True, ge=1, le=int(PETA)),
+]
+BytesPerS = Annotated[
+    float,
+    BeforeValidator(_read("bytes_per_s"), json_schema_input_type=_TEXT_OR_NUMBER),
+    Field(strict=True, ge=MEGA, le=PETA, allow_inf_nan=False),
+]
+Hertz = Annotated[
+    float,
+    BeforeValidator(_read("hz"), json_schema_input_type=_TEXT_OR_NUMBER),
+    Field(strict=True, ge=MEGA, le=10 * GIGA, allow_inf_nan=False),
+]
+Watts = Annotated[
+    float,
+    BeforeValidator(_read("w"), json_schema_input_type=_TEXT_OR_NUMBER),
+    Field(strict=True, ge=1, le=100 * MEGA, allow_inf_nan=False),
+]
+Seconds = Annotated[
+    float,
+    BeforeValidator(_read("s"), json_schema_input_type=_TEXT_OR_NUMBER),
+    Field(strict=True, gt=0, le=1.0, allow_inf_nan=False),
+]
+Count = Annotated[int, Field(strict=True, ge=1, le=int(MEGA))]
+Usd = Annotated[float, Field(strict=True, ge=0, le=KILO * TERA, allow_inf_nan=False)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+NumberFormat = Literal["tf32", "bf16", "fp16", "fp8", "fp4"]
+_OPERAND_FORMATS: dict[str, NumberFormat] = {
+    **{name: name for name in get_args(NumberFormat)},
+    "fp32": "tf32",
+    "fp8-block": "fp8",
+    "fp8-row": "fp8",
+    "fp8-tensor": "fp8",
+    "mxfp8": "fp8",
+    "nvfp4": "fp4",
+    "mxfp4": "fp4",
+}
+
+
+class Record(BaseModel):
+    """Base of all records: closed and frozen, with the source of each value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    sources: dict[str, Source] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _sources_name_fields(self) -> Self:
+        known = type(self).model_fields
+        for key in self.sources:
+            if key.split(".", 1)[0] not in known:
+                raise ValueError(f"sources.{key}: no field of that name; allowed {', '.join(sorted(known))}")
+        return self
+
+    def unsourced(self) -> tuple[str, ...]:
+        """Fields that hold numbers and have no source; a table of numbers may have one source, or one an entry."""
+        missing: list[str] = []
+        for key, value in self:
+            if key in self.sources or isinstance(value, str) or value is None or key == "sources":
+                continue
+            if isinstance(value, Mapping):
+                missing += [f"{key}.{entry}" for entry in value if f"{key}.{entry}" not in self.sources]
+            else:
+                missing.append(key)
+        return tuple(missing)
+
+
+class Gpu(Record):
+    """A GPU's datasheet.
+
+    peak_flop_per_s: number format → dense tensor-core FLOP/s (no sparsity); bf16 is always there.
+    hbm_bytes, hbm_bytes_per_s: as the datasheet prints them; device_bytes: what the driver reports, None where unknown.
+    num_sms: streaming multiprocessors, or compute units (AMD). l2_bytes: level-2 cache. boost_clock_hz: highest clock.
+    tdp_w: power limit of the GPU (of GPU and memory; not of a superchip's CPU).
+    """
+
+    vendor: Text
+    peak_flop_per_s: dict[NumberFormat, FlopPerS]
+    hbm_bytes: Annotated[Bytes, Field(ge=int(GIGA))]
+    device_bytes: Annotated[Bytes, Field(ge=int(GIGA))] | None = None
+    hbm_bytes_per_s: Annotated[BytesPerS, Field(ge=GIGA)]
+    num_sms: Count
+    l2_bytes: Bytes | None = None
+    boost_clock_hz: Hertz | None = None
+    tdp_w: Watts
+
+    @model_validator(mode="after")
+    def _peaks_are_ordered(self) -> Self:
+        if "bf16" not in self.peak_flop_per_s:
+            raise ValueError("peak_flop_per_s: bf16 is missing")
+        order = [self.peak_flop_per_s[name] for name in ("tf32", "bf16", "fp8", "fp4") if name in self.peak_flop_per_s]
+        if order != sorted(order):
+            raise ValueError("peak_flop_per_s: a narrower format is slower than a wider one (tf32, bf16, fp8, fp4)")
+        return self
+
+    def peak_of(self, dtype: str) -> float:
+        """Dense peak FLOP/s for operands of `dtype` (bf16, fp8-block, mxfp8, nvfp4 …; fp32 runs as tf32).
+
+        Raises KeyError with the known formats: the GPU has no tensor core for it.
+        """
+        number_format = _OPERAND_FORMATS.get(dtype)
+        if number_format is None or number_format not in self.peak_flop_per_s:
+            raise KeyError(f"{self.name} has no peak for {dtype}; known {', '.join(self.peak_flop_per_s)}")
+        return self.peak_flop_per_s[number_format]
+
+
+class Node(Record):
+    """A server: the GPUs that share one host.
+
+    scale_up_bytes_per_s: one direction of one GPU into the scale-up network (NVLink, xGMI), to all its peers together.
+    scale_up_peer_bytes_per_s: to a single peer; None: the same (a switch); a mesh has a link for each peer.
+    scale_up_domain_gpus: GPUs that the scale-up network joins; 72 where a rack of 18 hosts is one domain.
+    nic_bytes_per_s: one direction of the NIC share of one GPU. max_power_w: highest power of the whole node.
+    """
+
+    gpu: Name
+    gpus_per_node: Annotated[Count, Field(le=1024)]
+    scale_up_name: Text
+    scale_up_bytes_per_s: BytesPerS
+    scale_up_peer_bytes_per_s: BytesPerS | None = None
+    scale_up_domain_gpus: Annotated[Count, Field(le=65536)]
+    nic_bytes_per_s: Annotated[BytesPerS, Field(le=10 * TERA / 8)]
+    nics_per_node: Annotated[Count, Field(le=1024)]
+    max_power_w: Watts | None = None
+
+    @model_validator(mode="after")
+    def _domain_holds_nodes(self) -> Self:
+        if self.scale_up_domain_gpus % self.gpus_per_node:
+            raise ValueError(f"scale_up_domain_gpus: no multiple of gpus_per_node ({self.gpus_per_node})")
+        if (self.scale_up_peer_bytes_per_s or 0) > self.scale_up_bytes_per_s:
+            raise ValueError(
+                "scale_up_peer_bytes_per_s: more than scale_up_bytes_per_s, the rate to all peers together"
+            )
+        return self
+
+
+class Fabric(Record):
+    """The network between nodes.
+
+    num_planes: separate networks, one for each NIC of a node (multi_plane_fat_tree); else 1.
+    switch_ports: of port_bytes_per_s each; num_layers: of switches.
+    oversubscription: capacity of a leaf down / up; 1 = none.
+    latency_same_leaf_s, latency_cross_leaf_s: end to end for a small message, software included.
+    adaptive_routing: packets take the less loaded path; false: each flow keeps a hashed path (ECMP).
+    """
+
+    technology: Literal["infiniband", "roce"]
+    topology: Literal["multi_plane_fat_tree", "rail_fat_tree", "fat_tree"]
+    num_planes: Annotated[Count, Field(le=64)]
+    port_bytes_per_s: Annotated[BytesPerS, Field(le=10 * TERA / 8)]
+    switch_ports: Annotated[Count, Field(ge=2, le=4096)]
+    num_layers: Annotated[Count, Field(le=5)]
+    oversubscription: Annotated[float, Field(strict=True, ge=1, le=64, allow_inf_nan=False)]
+    latency_same_leaf_s: Seconds
+    latency_cross_leaf_s: Seconds
+    adaptive_routing: Annotated[bool, Field(strict=True)]
+
+    @model_validator(mode="after")
+    def _planes_and_latencies_agree(self) -> Self:
+        if (self.topology == "multi_plane_fat_tree") != (self.num_planes > 1):
+            raise ValueError(
+                f"num_planes: {self.num_planes} with topology {self.topology}; only several planes are multi"
+            )
+        if self.latency_cross_leaf_s < self.latency_same_leaf_s:
+            raise ValueError("latency_cross_leaf_s: shorter than latency_same_leaf_s")
+        return self
+
+    @property
+    def max_endpoints(self) -> int:
+        """NICs that the tree can join without oversubscription: planes * 2 * (ports / 2) ^ layers."""
+        if self.num_layers == 1:
+            return self.num_planes * self.switch_ports
+        return int(self.num_planes * 2 * (self.switch_ports // 2) ** self.num_layers)
+
+
+class _Ranged(BaseModel):
+    """A value with its range; low and high default to the value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: Number
+    low: Number
+    high: Number
+    unit: Annotated[str, Field(min_length=1, max_length=64)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _point_range(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        value = data.get("value")
+        return {"low": value, "high": value, **{key: entry for key, entry in data.items() if entry is not None}}
+
+    @model_validator(mode="after")
+    def _range_holds_value(self) -> Self:
+        if not self.low <= self.value <= self.high:
+            raise ValueError(f"needs low <= value <= high, got {self.low}, {self.value}, {self.high}")
+        return self
+
+
+class Parameter(_Ranged):
+    """A fitted or measured constant of a stack, SI. basis: how it was obtained."""
+
+    basis: Basis = "assumed"
+    source: LooseSource
+
+
+class Assumption(_Ranged):
+    """A stated assumption: what nobody published, with the range that is believed. reason: why this value and range."""
+
+    key: Annotated[str, Field(min_length=1, max_length=200)]
+    source: LooseSource
+    reason: Text
+
+
+class PriceEntry(BaseModel):
+    """A rental price: USD for one GPU for one hour, host and network included; low, high: range of offers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    usd_per_gpu_hour: Usd
+    low: Usd
+    high: Usd
+    source: Source
+
+    @model_validator(mode="after")
+    def _range_holds_value(self) -> Self:
+        if not self.low <= self.usd_per_gpu_hour <= self.high:
+            raise ValueError(
+                f"needs low <= usd_per_gpu_hour <= high, got {self.low}, {self.usd_per_gpu_hour}, {self.high}"
+            )
+        return self
+
+
+class PriceSheet(BaseModel):
+    """Prices of one date. entries: GPU name → rental; ownership: key → what owning costs (USD, W, share …)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    currency: Literal["USD"]
+    date: Annotated[Date, Field(min_length=4)]
+    description: Text
+    entries: dict[Name, PriceEntry]
+    ownership: dict[str, Parameter] = Field(default_factory=dict)
+
+
+class StackProvenance(BaseModel):
+    """provenance.yaml of a stack: what was measured, on what.
+
+    is_default: the stack that a scenario on this GPU takes when it names none.
+    clock: burst (short runs, cool chip) or sustained (power-limited, as in training).
+    sources: short name → Source, for what the rows' `source` column abbreviates.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gpu: Name
+    description: Text
+    software: Text
+    clock: Literal["burst", "sustained"]
+    is_default: Annotated[bool, Field(strict=True)] = False
+    sources: dict[str, Source] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What one software stack achieves on one GPU.
+
+    kernels, collectives: measured rows; parameters: fitted constants by key; assumptions: by key, in hardware's units.
+    """
+
+    name: str
+    gpu: str
+    description: str
+    kernels: KernelTable
+    provenance: StackProvenance
+    collectives: CollectiveTable = field(default_factory=CollectiveTable)
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    assumptions: Mapping[str, Assumption] = field(default_factory=dict)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of every value of the stack, in hexadecimal: equal values, equal hash, whatever the files' layout."""
+        content = {
+            "name": self.name,
+            "gpu": self.gpu,
+            "description": self.description,
+            "kernels": [asdict(row) for row in self.kernels.rows],
+            "collectives": [row.model_dump() for row in self.collectives.rows],
+            "parameters": {key: entry.model_dump() for key, entry in self.parameters.items()},
+            "assumptions": {key: entry.model_dump() for key, entry in self.assumptions.items()},
+            "provenance": self.provenance.model_dump(),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
