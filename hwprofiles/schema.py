@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -93,16 +93,6 @@ Usd = Annotated[float, Field(strict=True, ge=0, le=KILO * TERA, allow_inf_nan=Fa
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 NumberFormat = Literal["tf32", "bf16", "fp16", "fp8", "fp4"]
-_OPERAND_FORMATS: dict[str, NumberFormat] = {
-    **{name: name for name in get_args(NumberFormat)},
-    "fp32": "tf32",
-    "fp8-block": "fp8",
-    "fp8-row": "fp8",
-    "fp8-tensor": "fp8",
-    "mxfp8": "fp8",
-    "nvfp4": "fp4",
-    "mxfp4": "fp4",
-}
 
 
 class Record(BaseModel):
@@ -162,19 +152,9 @@ class Gpu(Record):
             raise ValueError("peak_flop_per_s: a narrower format is slower than a wider one (tf32, bf16, fp8, fp4)")
         return self
 
-    def peak_of(self, dtype: str) -> float:
-        """Dense peak FLOP/s for operands of `dtype` (bf16, fp8-block, mxfp8, nvfp4 …; fp32 runs as tf32).
-
-        Raises KeyError with the known formats: the GPU has no tensor core for it.
-        """
-        number_format = _OPERAND_FORMATS.get(dtype)
-        if number_format is None or number_format not in self.peak_flop_per_s:
-            raise KeyError(f"{self.name} has no peak for {dtype}; known {', '.join(self.peak_flop_per_s)}")
-        return self.peak_flop_per_s[number_format]
-
 
 class Node(Record):
-    """A server: the GPUs that share one host.
+    """A server: the GPUs that share one host. What its scale-up network joins may be wider: scale_up_domain_gpus.
 
     scale_up_bytes_per_s: one direction of one GPU into the scale-up network (NVLink, xGMI), to all its peers together.
     scale_up_peer_bytes_per_s: to a single peer; None: the same (a switch); a mesh has a link for each peer.
@@ -210,7 +190,7 @@ class Fabric(Record):
     switch_ports: of port_bytes_per_s each; num_layers: of switches.
     oversubscription: capacity of a leaf down / up; 1 = none.
     latency_same_leaf_s, latency_cross_leaf_s: end to end for a small message, software included.
-    adaptive_routing: packets take the less loaded path; false: each flow keeps a hashed path (ECMP).
+    adaptive_routing: flows spread evenly over the uplinks; false: each flow keeps a hashed path (ECMP).
     """
 
     technology: Literal["infiniband", "roce"]
