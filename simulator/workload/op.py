@@ -14,19 +14,28 @@ Pass = Literal["F", "I", "W"]
 """F forward, I backward for the input (dgrad; recomputed operators belong to it), W backward for the weights (wgrad)."""
 
 BlockName = Literal[
-    "attn_f", "mlp_f_local", "mlp_f_routed", "mlp_b_local", "mlp_b_routed", "mlp_w", "attn_b", "attn_w"
+    "attn_f",
+    "mlp_f_local",
+    "mlp_f_routed",
+    "combine_b_cast",
+    "mlp_b_local",
+    "mlp_b_routed",
+    "mlp_w",
+    "attn_b",
+    "attn_w",
 ]
 """The compute of a unit in the pieces between which it may wait for communication.
 
 attn_f         everything before the experts: norms, attention, router, quantising what is dispatched
 mlp_f_local    forward of what needs no dispatch: shared experts; the whole FFN of a dense layer; a head
 mlp_f_routed   forward of the routed experts, needs dispatch(F)
+combine_b_cast quantising the gradient that combine(B) sends, on the communication stream
 mlp_b_local    input gradient of mlp_f_local; mlp_b_routed: of mlp_f_routed, needs combine(B)
 mlp_w          weight gradients of both; attn_b, attn_w: input (with recompute) and weight gradients of attn_f
 """
 
 BLOCKS: tuple[BlockName, ...] = (
-    "attn_f", "mlp_f_local", "mlp_f_routed", "mlp_b_local", "mlp_b_routed", "mlp_w", "attn_b", "attn_w",
+    "attn_f", "mlp_f_local", "mlp_f_routed", "combine_b_cast", "mlp_b_local", "mlp_b_routed", "mlp_w", "attn_b", "attn_w",
 )  # fmt: skip
 
 UnitKind = Literal["dense", "moe", "head"]

@@ -1,0 +1,74 @@
+"""What one operator of the step graph stands for, and how a unit's blocks become such operators.
+
+A segment is a run of kernels on one stream with nothing waiting in between: of each block the kernels that scale with the
+expert rows and those that do not are summed apart, and the attention core stands alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Regime = Literal["overlapped", "alone"]
+COMPUTE, COMM, DP = 0, 1, 2
+"""Streams of a rank: kernels; all-to-all and pipeline transfers (one NIC); data-parallel collectives."""
+NUM_STREAMS = 3
+
+DrawKind = Literal["none", "rank", "node", "slowest_node"]
+"""Which load multiplies an operator: the rows of the lane's own experts, of its node, or of the fullest node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Seconds of a run of kernels, in sum and by category and basis (both maps sum to `seconds`)."""
+
+    seconds: float
+    low: float
+    high: float
+    by_category: Mapping[str, float] = field(default_factory=dict)
+    by_basis: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCost:
+    """A block's segments in order: (suffix, draw, segment)."""
+
+    segments: tuple[tuple[str, DrawKind, Segment], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnitCost:
+    """A unit's costs by regime. all_to_all: key → segment (absent where nothing is sent)."""
+
+    name: str
+    blocks: Mapping[tuple[str, Regime], BlockCost]
+    all_to_all: Mapping[tuple[str, Regime], Segment]
+    is_moe: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StageCost:
+    """Units in forward order, and the two pipeline transfers that leave the stage."""
+
+    stage: int
+    units: tuple[UnitCost, ...]
+    send: Segment
+
+
+@dataclass(slots=True)
+class LocalOp:
+    """One operator of an action's template; predecessors are indices in the template."""
+
+    label: str
+    segment: Segment
+    stream: int
+    preds: list[int]
+    needs: str = ""
+    draw: DrawKind = "none"
+    half: str = "F"
+    unit: int = -1
+    is_join: bool = False
+    is_send: bool = False
+
+

@@ -1,0 +1,320 @@
+"""schedule × stage costs → one graph of operators. Templates are built once an action shape and repeated with numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.assembly.chunks import NUM_STREAMS, DrawKind, Segment, StageCost
+from simulator.assembly.pair import INPUT_F, Template, build_template
+from simulator.assembly.step_graph import KINDS, ActionSpan, StepGraph
+from simulator.assembly.tail import TailCosts, append_tail
+from simulator.engine.dag import StepDag
+from simulator.errors import InconsistentSimulation
+from simulator.schedule.action import Action, Schedule
+
+DRAW_OFFSET: Mapping[DrawKind, int] = {"rank": 0, "node": 1, "slowest_node": 2}
+ROWS_PER_UNIT = len(DRAW_OFFSET)
+"""Draw rows of one MoE unit and micro-batch: load of the lane's experts, of its node, of the fullest node."""
+
+Ints = NDArray[np.int64]
+
+
+@dataclass
+class ClassTable:
+    """Distinct operator classes: label and segment → row."""
+
+    rows: dict[tuple[str, int], int] = field(default_factory=dict)
+    segments: list[Segment] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+
+    def row(self, label: str, segment: Segment) -> int:
+        """The row of this class, appended if new. Equal segments of one label share a row."""
+        key = (label, id(segment))
+        if key not in self.rows:
+            self.rows[key] = len(self.segments)
+            self.segments.append(segment)
+            self.labels.append(label)
+        return self.rows[key]
+
+
+@dataclass(frozen=True, eq=False)
+class _Shape:
+    """A template as arrays."""
+
+    template: Template
+    op_class: Ints
+    stream: Ints
+    edges: Ints
+    draw_base: Ints
+    draw_half: Ints
+    is_join: NDArray[np.bool_]
+    needs: tuple[Ints, Ints]
+    first_on_stream: Ints
+    last_on_stream: Ints
+    ends: Ints
+
+
+def expand(
+    schedule: Schedule, stages: Sequence[StageCost], tail: TailCosts, *, pair_overlap: bool
+) -> StepGraph:
+    """The step's graph. Raises InconsistentSimulation if the ranks' orders wait for each other."""
+    actions, ranks = executable_order(schedule)
+    draw_units = {
+        (stage.stage, idx): row
+        for row, (stage, idx) in enumerate(
+            (stage, idx) for stage in stages for idx, unit in enumerate(stage.units) if unit.is_moe
+        )
+    }
+    table = ClassTable()
+    shapes, shape_of = _shapes(actions, stages, table, draw_units, schedule.num_micro_batches, pair_overlap)
+    sizes = np.array([len(shape.op_class) for shape in shapes], dtype=np.int64)[shape_of]
+    base = np.concatenate(([0], np.cumsum(sizes)))
+    inputs = _inputs(schedule, actions, ranks, shapes, shape_of, base)
+    arrays = _instantiate(actions, ranks, shapes, shape_of, base, inputs)
+    stream_edges = _stream_edges(ranks, shapes, shape_of, base, schedule.num_ranks)
+    spans = _spans(actions, ranks, shapes, shape_of, base, inputs)
+    edges = np.concatenate((arrays.edges, stream_edges), axis=1)
+    last_ops = _last_backward_ops(schedule, actions, ranks, spans)
+    tail_part = append_tail(tail, schedule, table.row, int(base[-1]), last_ops)
+    dag = _dag(arrays, edges, tail_part, table, schedule.num_ranks, len(draw_units) * schedule.num_micro_batches)
+    return StepGraph(
+        dag=dag, classes=tuple(table.segments), labels=tuple(table.labels), spans=spans, actions=tuple(actions),
+        draw_units=tuple(draw_units), num_micro_batches=schedule.num_micro_batches, tail_first=int(base[-1]),
+        num_ranks=schedule.num_ranks,
+    )  # fmt: skip
+
+
+def executable_order(schedule: Schedule) -> tuple[list[Action], Ints]:
+    """All actions in an order in which each finds its inputs done, and their ranks."""
+    done_f = np.zeros((schedule.num_stages, schedule.num_micro_batches), dtype=bool)
+    done_b = done_f.copy()
+    position = [0] * schedule.num_ranks
+    actions: list[Action] = []
+    ranks: list[int] = []
+    progress = True
+    while progress:
+        progress = False
+        for rank, order in enumerate(schedule.ranks):
+            while position[rank] < len(order) and _is_ready(order[position[rank]], done_f, done_b):
+                action = order[position[rank]]
+                for kind, stage, micro_batch in action.halves():
+                    if kind == "F":
+                        done_f[stage, micro_batch] = True
+                    elif kind in ("B", "I"):
+                        done_b[stage, micro_batch] = True
+                actions.append(action)
+                ranks.append(rank)
+                position[rank] += 1
+                progress = True
+    stuck = [f"rank {r} at {order[p]}" for r, (p, order) in enumerate(zip(position, schedule.ranks, strict=True)) if p < len(order)]
+    if stuck:
+        raise InconsistentSimulation("the schedule deadlocks: " + ", ".join(stuck))
+    return actions, np.array(ranks, dtype=np.int64)
+
+
+def _is_ready(action: Action, done_f: NDArray[np.bool_], done_b: NDArray[np.bool_]) -> bool:
+    last = len(done_f) - 1
+    for kind, stage, micro_batch in action.halves():
+        if kind == "F" and stage > 0 and not done_f[stage - 1, micro_batch]:
+            return False
+        if kind in ("B", "I"):
+            ready = done_f[stage, micro_batch] if stage == last else done_b[stage + 1, micro_batch]
+            if not ready:
+                return False
+    return True
+
+
+def _shapes(
+    actions: Sequence[Action], stages: Sequence[StageCost], table: ClassTable, draw_units: Mapping[tuple[int, int], int],
+    num_micro_batches: int, pair_overlap: bool,
+) -> tuple[list[_Shape], Ints]:  # fmt: skip
+    """The distinct templates, and the one of each action."""
+    index: dict[tuple[object, ...], int] = {}
+    shapes: list[_Shape] = []
+    shape_of = np.empty(len(actions), dtype=np.int64)
+    for i, action in enumerate(actions):
+        key = (action.kind, action.stage, action.b_stage)
+        if key not in index:
+            index[key] = len(shapes)
+            b_stage = stages[action.b_stage] if action.b_stage is not None else None
+            template = build_template(action.kind, stages[action.stage], b_stage, pair_overlap=pair_overlap)
+            halves = {"F": action.stage, "B": action.stage if action.b_stage is None else action.b_stage}
+            shapes.append(_shape(template, table, draw_units, halves, num_micro_batches))
+        shape_of[i] = index[key]
+    return shapes, shape_of
+
+
+def _shape(
+    template: Template, table: ClassTable, draw_units: Mapping[tuple[int, int], int], halves: Mapping[str, int],
+    num_micro_batches: int,
+) -> _Shape:  # fmt: skip
+    ops = template.ops
+    stream = np.array([op.stream for op in ops], dtype=np.int64)
+    first, last = np.full(NUM_STREAMS, -1, dtype=np.int64), np.full(NUM_STREAMS, -1, dtype=np.int64)
+    ends = np.full(2, -1, dtype=np.int64)
+    edges: list[tuple[int, int]] = []
+    draw_base = np.full(len(ops), -1, dtype=np.int64)
+    for i, op in enumerate(ops):
+        preds = set(op.preds)
+        if last[op.stream] >= 0:
+            preds.add(int(last[op.stream]))
+        else:
+            first[op.stream] = i
+        last[op.stream] = i
+        if not op.is_send:
+            ends[op.stream] = i
+        edges += [(i, pred) for pred in sorted(preds)]
+        if op.draw != "none":
+            unit = draw_units[halves[op.half], op.unit]
+            draw_base[i] = unit * num_micro_batches * ROWS_PER_UNIT + DRAW_OFFSET[op.draw]
+    return _Shape(
+        template=template,
+        op_class=np.array([table.row(op.label, op.segment) for op in ops], dtype=np.int64),
+        stream=stream,
+        edges=np.array(edges, dtype=np.int64).reshape(-1, 2).T,
+        draw_base=draw_base,
+        draw_half=np.array([op.half == "B" for op in ops], dtype=np.int64),
+        is_join=np.array([op.is_join for op in ops], dtype=bool),
+        needs=(
+            np.array([i for i, op in enumerate(ops) if op.needs == INPUT_F], dtype=np.int64),
+            np.array([i for i, op in enumerate(ops) if op.needs and op.needs != INPUT_F], dtype=np.int64),
+        ),
+        first_on_stream=first, last_on_stream=last, ends=ends,
+    )  # fmt: skip
+
+
+def _inputs(
+    schedule: Schedule, actions: Sequence[Action], ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints
+) -> Ints:
+    """(2, actions): the operator that the forward's and the backward's pipeline input comes from, -1 for none."""
+    f_action = np.full((schedule.num_stages, schedule.num_micro_batches), -1, dtype=np.int64)
+    b_action = f_action.copy()
+    inputs = np.full((2, len(actions)), -1, dtype=np.int64)
+    for i, action in enumerate(actions):
+        for kind, stage, micro_batch in action.halves():
+            if kind == "F":
+                f_action[stage, micro_batch] = i
+                if stage > 0:
+                    inputs[0, i] = _source(i, int(f_action[stage - 1, micro_batch]), "F", ranks, shapes, shape_of, base)
+            elif kind in ("B", "I"):
+                b_action[stage, micro_batch] = i
+                if stage == schedule.num_stages - 1:
+                    source, half = int(f_action[stage, micro_batch]), "F"
+                else:
+                    source, half = int(b_action[stage + 1, micro_batch]), "B"
+                inputs[1, i] = _source(i, source, half, ranks, shapes, shape_of, base)
+    return inputs
+
+
+def _source(
+    target: int, source: int, half: str, ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints
+) -> int:
+    """The transfer of the source action, or its own last operator where both are on one rank."""
+    template = shapes[shape_of[source]].template
+    if ranks[source] == ranks[target]:
+        local = (template.out_f if half == "F" else template.out_b)[-1]
+    else:
+        local = template.send_f if half == "F" else template.send_b
+    return int(base[source]) + local
+
+
+@dataclass(frozen=True, eq=False)
+class _Arrays:
+    op_class: Ints
+    resource: Ints
+    draw_row: Ints
+    is_join: NDArray[np.bool_]
+    edges: Ints
+
+
+def _instantiate(
+    actions: Sequence[Action], ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, inputs: Ints
+) -> _Arrays:
+    """All actions' operators and their edges inside the action and to the pipeline inputs."""
+    total = int(base[-1])
+    op_class, resource, draw_row = (np.empty(total, dtype=np.int64) for _ in range(3))
+    is_join = np.empty(total, dtype=bool)
+    micro = np.array([(a.micro_batch, a.micro_batch if a.b_micro_batch is None else a.b_micro_batch) for a in actions]).T
+    edges: list[Ints] = []
+    for s, shape in enumerate(shapes):
+        members = np.flatnonzero(shape_of == s)
+        start = base[members][:, None]
+        where = start + np.arange(len(shape.op_class))
+        op_class[where] = shape.op_class
+        is_join[where] = shape.is_join
+        resource[where] = ranks[members][:, None] * NUM_STREAMS + shape.stream
+        row = shape.draw_base + ROWS_PER_UNIT * micro[:, members].T[:, shape.draw_half]
+        draw_row[where] = np.where(shape.draw_base >= 0, row, -1)
+        edges.append((start[None] + shape.edges[:, None, :]).reshape(2, -1))
+        for half in (0, 1):
+            needs, source = shape.needs[half], inputs[half, members]
+            present = np.flatnonzero(source >= 0)
+            target = start[present] + needs
+            edges.append(np.stack((target.ravel(), np.repeat(source[present], len(needs)))))
+    return _Arrays(op_class, resource, draw_row, is_join, np.concatenate(edges, axis=1))
+
+
+def _stream_edges(ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, num_ranks: int) -> Ints:
+    """From the first operator of an action on a stream to the last one before it there."""
+    first = np.stack([shape.first_on_stream for shape in shapes])[shape_of]
+    last = np.stack([shape.last_on_stream for shape in shapes])[shape_of]
+    edges = []
+    for rank in range(num_ranks):
+        members = np.flatnonzero(ranks == rank)
+        for stream in range(NUM_STREAMS):
+            used = members[first[members, stream] >= 0]
+            edges.append(np.stack((base[used[1:]] + first[used[1:], stream], base[used[:-1]] + last[used[:-1], stream])))
+    return np.concatenate(edges, axis=1)
+
+
+def _spans(
+    actions: Sequence[Action], ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, inputs: Ints
+) -> ActionSpan:
+    ends = np.stack([shape.ends for shape in shapes])[shape_of]
+    return ActionSpan(
+        rank=ranks,
+        kind=np.array([KINDS.index(action.kind) for action in actions], dtype=np.int64),
+        first=base[:-1],
+        last=base[1:],
+        ends=np.where(ends >= 0, ends + base[:-1, None], -1),
+        inputs=inputs.T.copy(),
+    )
+
+
+def _last_backward_ops(
+    schedule: Schedule, actions: Sequence[Action], ranks: Ints, spans: ActionSpan
+) -> dict[tuple[int, int], int]:
+    """(rank, stage) → the last compute operator of the stage's last weight gradient there."""
+    last: dict[tuple[int, int], int] = {}
+    for i, action in enumerate(actions):
+        for kind, stage, _ in action.halves():
+            if kind in ("B", "W"):
+                last[int(ranks[i]), stage] = int(spans.ends[i, 0])
+    return last
+
+
+def _dag(
+    arrays: _Arrays, edges: Ints, tail: tuple[Ints, Ints, NDArray[np.bool_], Ints], table: ClassTable, num_ranks: int,
+    num_moe_instances: int,
+) -> StepDag:  # fmt: skip
+    tail_class, tail_resource, tail_join, tail_edges = tail
+    op_class = np.concatenate((arrays.op_class, tail_class))
+    n = len(op_class)
+    target, source = np.concatenate((edges, tail_edges), axis=1)
+    order = np.argsort(target, kind="stable")
+    counts = np.bincount(target, minlength=n)
+    return StepDag(
+        op_class=op_class.astype(np.int32),
+        resource=np.concatenate((arrays.resource, tail_resource)).astype(np.int32),
+        pred_ptr=np.concatenate(([0], np.cumsum(counts))).astype(np.int32),
+        pred=source[order].astype(np.int32),
+        draw_row=np.concatenate((arrays.draw_row, np.full(len(tail_class), -1))).astype(np.int32),
+        is_join=np.concatenate((arrays.is_join, tail_join)),
+        num_resources=num_ranks * NUM_STREAMS,
+        num_classes=len(table.segments),
+        num_draw_rows=num_moe_instances * ROWS_PER_UNIT,
+    )

@@ -1,0 +1,208 @@
+"""Order and dependencies inside an action: an overlapped pair (two micro-batches), or a lone F, B, I or W.
+
+Inside a pair, a unit pair at a time (DeepSeek-V3 report 3.2.1 and the published trace):
+    compute stream   attn(F), mlp(B), mlp(W), mlp(F), attn(B), attn(W)
+    comm stream      combine(B), dispatch(F), dispatch(B), combine(F)
+    dependencies     attn(F) → dispatch(F) → mlp(F) → combine(F) → next attn(F);
+                     combine(B) → mlp(B) → dispatch(B) → attn(B) → next combine(B); W needs its B.
+Alignment rule for chunks of unequal make-up: units are paired index by index in their order of execution (forward order of
+F's stage against backward order of B's stage), whatever their kinds; the longer chunk's rest runs alone. A dense layer or
+head that is paired with a MoE layer covers that layer's communication and needs none of its own.
+A pipeline transfer joins the communication stream behind the chunk's last all-to-all, since both use the rank's one NIC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from simulator.assembly.chunks import COMM, COMPUTE, DrawKind, LocalOp, Regime, Segment, StageCost, UnitCost
+from simulator.schedule.action import Kind
+
+INPUT_F, INPUT_B = "input_f", "input_b"
+
+
+@dataclass(slots=True)
+class Template:
+    """Operators of one action in a topological order; what the neighbours wait for.
+
+    out_f, out_b: operators after which the chunk's output is there on this rank; send_f, send_b: its transfer, -1 if none.
+    """
+
+    ops: list[LocalOp] = field(default_factory=list)
+    out_f: list[int] = field(default_factory=list)
+    out_b: list[int] = field(default_factory=list)
+    send_f: int = -1
+    send_b: int = -1
+
+    def put(
+        self, label: str, segment: Segment | None, stream: int, preds: Sequence[int], needs: str, half: str, unit: int,
+        draw: DrawKind = "none", *, is_join: bool = False, is_send: bool = False,
+    ) -> list[int]:  # fmt: skip
+        """Appends an operator; returns what a successor has to wait for (its own index, or `preds` if there is nothing)."""
+        if segment is None:
+            return list(preds)
+        self.ops.append(
+            LocalOp(label, segment, stream, list(preds), needs, draw, half, unit, is_join=is_join, is_send=is_send)
+        )
+        return [len(self.ops) - 1]
+
+
+@dataclass
+class _Half:
+    """Progress of one direction through its units. needs: INPUT_* until the first operator that waits for it is placed."""
+
+    template: Template
+    half: str
+    regime: Regime
+    pending_input: str
+    ready: list[int] = field(default_factory=list)
+
+    def block(self, unit: UnitCost, idx: int, name: str, preds: Sequence[int], needs: str = "") -> list[int]:
+        cost = unit.blocks.get((name, self.regime))
+        done = list(preds)
+        if cost is None:
+            return done
+        for suffix, draw, segment in cost.segments:
+            label = f"{unit.name}.{name}{suffix}"
+            done = self.template.put(label, segment, COMPUTE, done, needs, self.half, idx, draw)
+            needs = ""
+        return done
+
+    def transfer(self, unit: UnitCost, idx: int, name: str, preds: Sequence[int], needs: str = "") -> list[int]:
+        segment = unit.all_to_all.get((name, self.regime))
+        draw: DrawKind = "node" if name in ("dispatch_f", "combine_b") else "slowest_node"
+        return self.template.put(
+            f"{unit.name}.{name}", segment, COMM, preds, needs, self.half, idx, draw, is_join=True
+        )
+
+
+@dataclass
+class _Forward(_Half):
+    """attn → dispatch → mlp → combine, one method a phase."""
+
+    attn: list[int] = field(default_factory=list)
+    dispatch: list[int] = field(default_factory=list)
+
+    def run_attn(self, unit: UnitCost, idx: int) -> None:
+        self.attn = self.block(unit, idx, "attn_f", self.ready, self.pending_input)
+        if ("attn_f", self.regime) in unit.blocks:
+            self.pending_input = ""
+
+    def run_dispatch(self, unit: UnitCost, idx: int) -> None:
+        self.dispatch = self.transfer(unit, idx, "dispatch_f", self.attn)
+
+    def run_mlp(self, unit: UnitCost, idx: int) -> None:
+        local = self.block(unit, idx, "mlp_f_local", self.attn, self.pending_input)
+        if ("mlp_f_local", self.regime) in unit.blocks:
+            self.pending_input = ""
+        self.ready = self.block(unit, idx, "mlp_f_routed", [*local, *self.dispatch])
+
+    def run_combine(self, unit: UnitCost, idx: int) -> None:
+        self.ready = self.transfer(unit, idx, "combine_f", self.ready)
+
+
+@dataclass
+class _Backward(_Half):
+    """combine → mlp → dispatch → attn; weight gradients behind the block that feeds them."""
+
+    combine: list[int] = field(default_factory=list)
+    mlp: list[int] = field(default_factory=list)
+    dispatch: list[int] = field(default_factory=list)
+
+    def run_combine(self, unit: UnitCost, idx: int) -> None:
+        self.combine = self.transfer(unit, idx, "combine_b", self.ready, self.pending_input)
+
+    def run_mlp(self, unit: UnitCost, idx: int) -> None:
+        local = self.block(unit, idx, "mlp_b_local", self.ready, self.pending_input)
+        self.mlp = self.block(unit, idx, "mlp_b_routed", [*local, *self.combine], self.pending_input)
+        self.pending_input = ""
+
+    def run_dispatch(self, unit: UnitCost, idx: int) -> None:
+        self.dispatch = self.transfer(unit, idx, "dispatch_b", self.mlp)
+
+    def run_attn(self, unit: UnitCost, idx: int) -> None:
+        self.ready = self.block(unit, idx, "attn_b", [*self.mlp, *self.dispatch])
+
+    def run_weights(self, unit: UnitCost, idx: int, name: str, preds: Sequence[int]) -> None:
+        self.block(unit, idx, name, preds)
+
+
+def _regime(*units: UnitCost) -> Regime:
+    """Kernels share the GPU with communication kernels where one of the units sends anything."""
+    return "overlapped" if any(unit.all_to_all for unit in units) else "alone"
+
+
+def build_template(kind: Kind, stage: StageCost, b_stage: StageCost | None, *, pair_overlap: bool) -> Template:
+    """The template of an action. stage: of the F, B, I or W; of an FB, of the forward half, b_stage of the backward half.
+
+    Without `pair_overlap` an FB runs its forward, then its backward, as lone chunks.
+    """
+    t = Template()
+    if kind == "W":
+        back = _Backward(t, "B", "alone", "")
+        for idx, unit in reversed(list(enumerate(stage.units))):
+            back.run_weights(unit, idx, "mlp_w", ())
+            back.run_weights(unit, idx, "attn_w", ())
+        return t
+    forward = _Forward(t, "F", "alone", INPUT_F) if kind in ("F", "FB") else None
+    backward = _Backward(t, "B", "alone", INPUT_B) if kind in ("B", "I", "FB") else None
+    f_units = list(enumerate(stage.units)) if forward else []
+    b_source = b_stage if kind == "FB" else stage
+    b_units = list(reversed(list(enumerate(b_source.units)))) if backward and b_source else []
+    paired = min(len(f_units), len(b_units)) if pair_overlap else 0
+    if forward and backward:
+        for f_unit, b_unit in zip(f_units[:paired], b_units[:paired], strict=True):
+            _run_pair(forward, backward, f_unit, b_unit)
+    for idx, unit in f_units[paired:]:
+        assert forward is not None
+        _run_lone_forward(forward, unit, idx)
+    if forward:
+        t.out_f = forward.ready
+    for idx, unit in b_units[paired:]:
+        assert backward is not None
+        _run_lone_backward(backward, unit, idx, with_weights=kind != "I")
+    if backward:
+        t.out_b = backward.ready
+    if forward:
+        t.send_f = t.put(f"stage_{stage.stage}.send_f", stage.send, COMM, t.out_f, "", "F", -1, is_send=True)[0]
+    if backward and b_source:
+        t.send_b = t.put(f"stage_{b_source.stage}.send_b", b_source.send, COMM, t.out_b, "", "B", -1, is_send=True)[0]
+    return t
+
+
+def _run_pair(
+    forward: _Forward, backward: _Backward, f_unit: tuple[int, UnitCost], b_unit: tuple[int, UnitCost]
+) -> None:
+    (f_idx, f), (b_idx, b) = f_unit, b_unit
+    forward.regime = backward.regime = _regime(f, b)
+    backward.run_combine(b, b_idx)
+    forward.run_attn(f, f_idx)
+    forward.run_dispatch(f, f_idx)
+    backward.run_mlp(b, b_idx)
+    backward.run_dispatch(b, b_idx)
+    backward.run_weights(b, b_idx, "mlp_w", backward.mlp)
+    forward.run_mlp(f, f_idx)
+    forward.run_combine(f, f_idx)
+    backward.run_attn(b, b_idx)
+    backward.run_weights(b, b_idx, "attn_w", backward.ready)
+
+
+def _run_lone_forward(forward: _Forward, unit: UnitCost, idx: int) -> None:
+    forward.regime = "alone"
+    forward.run_attn(unit, idx)
+    forward.run_dispatch(unit, idx)
+    forward.run_mlp(unit, idx)
+    forward.run_combine(unit, idx)
+
+
+def _run_lone_backward(backward: _Backward, unit: UnitCost, idx: int, *, with_weights: bool) -> None:
+    backward.regime = "alone"
+    backward.run_combine(unit, idx)
+    backward.run_mlp(unit, idx)
+    backward.run_dispatch(unit, idx)
+    if with_weights:
+        backward.run_weights(unit, idx, "mlp_w", backward.mlp)
+    backward.run_attn(unit, idx)
+    if with_weights:
+        backward.run_weights(unit, idx, "attn_w", backward.ready)

@@ -1,0 +1,57 @@
+"""What the assembly hands to the engine and back to the results: the graph, its class table, and where the actions are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.assembly.chunks import Segment
+from simulator.engine.dag import StepDag
+from simulator.schedule.action import Action
+
+
+Ints = NDArray[np.int64]
+
+KINDS = ("F", "B", "I", "W", "FB")
+
+
+@dataclass(frozen=True, eq=False)
+class ActionSpan:
+    """Where the actions are in the graph; index arrays over all actions in an executable order.
+
+    rank, kind (index in KINDS); first, last: operators [first, last). ends: (actions, 2) the last operator on the compute
+    and on the communication stream, pipeline transfers not counted; inputs: (actions, 2) the operators that the forward's
+    and the backward's pipeline input comes from; -1 where there is none.
+    """
+
+    rank: Ints
+    kind: Ints
+    first: Ints
+    last: Ints
+    ends: Ints
+    inputs: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class StepGraph:
+    """A step: the DAG, one segment and label a class, the actions' spans, and the meaning of the draw rows.
+
+    draw_units: (stage, unit index) of the MoE units; row ((unit * num_micro_batches) + micro_batch) * ROWS_PER_UNIT + kind
+    of the draws belongs to that unit's load. tail_first: first operator behind the actions (reduce, optimizer, gather).
+    """
+
+    dag: StepDag
+    classes: tuple[Segment, ...]
+    labels: tuple[str, ...]
+    spans: ActionSpan
+    actions: tuple[Action, ...]
+    draw_units: tuple[tuple[int, int], ...]
+    num_micro_batches: int
+    tail_first: int
+    num_ranks: int
+
+    def class_seconds(self, which: str = "seconds") -> NDArray[np.float64]:
+        """(num_classes,) seconds; `which` is "seconds", "low" or "high"."""
+        return np.array([getattr(segment, which) for segment in self.classes], dtype=np.float64)

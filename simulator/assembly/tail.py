@@ -1,0 +1,85 @@
+"""The end of a step: gradients reduced, norm, optimizer, parameters gathered (ZeRO-1).
+
+A stage's gradients are reduced over all ranks that hold it (two in DualPipe) and their replicas: the reduction starts when
+the last weight gradient of the stage is done on every holder. The norm needs all reductions; the optimizer the norm; each
+gather its rank's optimizer. Reductions run on the rank's data-parallel stream, beside what is left of the pipeline where
+`overlap_reduce` says so, else behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.assembly.chunks import COMPUTE, DP, NUM_STREAMS, Segment
+from simulator.schedule.action import Schedule
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TailCosts:
+    """reduce[stage], gather[stage]: collectives in order. norm, optimizer[rank]: seconds of these."""
+
+    reduce: Sequence[Sequence[tuple[str, Segment]]]
+    gather: Sequence[Sequence[tuple[str, Segment]]]
+    norm: Segment
+    optimizer: Sequence[Segment]
+    overlap_reduce: bool
+
+
+def append_tail(
+    tail: TailCosts, schedule: Schedule, row: Callable[[str, Segment], int], first: int,
+    last_backward: Mapping[tuple[int, int], int],
+) -> tuple[Ints, Ints, NDArray[np.bool_], Ints]:  # fmt: skip
+    """Class, resource, join flag and edges (operator, predecessor) of the operators from index `first` on."""
+    classes: list[int] = []
+    resources: list[int] = []
+    joins: list[bool] = []
+    edges: list[tuple[int, int]] = []
+    stream_end = [-1] * schedule.num_ranks
+
+    def put(rank: int, stream: int, label: str, segment: Segment, preds: Sequence[int], *, join: bool) -> int:
+        index = first + len(classes)
+        classes.append(row(label, segment))
+        resources.append(rank * NUM_STREAMS + stream)
+        joins.append(join)
+        waits = set(preds)
+        if stream == DP and stream_end[rank] >= 0:
+            waits.add(stream_end[rank])
+        if stream == DP:
+            stream_end[rank] = index
+        edges.extend((index, pred) for pred in sorted(waits))
+        return index
+
+    holders = _holders(schedule)
+    compute_end = [max(op for (r, _), op in last_backward.items() if r == rank) for rank in range(schedule.num_ranks)]
+    reduced: list[int] = []
+    for rank, stages in enumerate(schedule.placement):
+        for stage in sorted(stages, key=lambda s: last_backward[rank, s]):
+            preds = [last_backward[holder, stage] for holder in holders[stage]]
+            if not tail.overlap_reduce:
+                preds.append(compute_end[rank])
+            for name, segment in tail.reduce[stage]:
+                preds = [put(rank, DP, f"stage_{stage}.{name}", segment, preds, join=True)]
+            reduced += preds
+    norms = [put(rank, DP, "grad_norm", tail.norm, reduced, join=True) for rank in range(schedule.num_ranks)]
+    for rank, stages in enumerate(schedule.placement):
+        waits = [norms[rank], compute_end[rank]]
+        done = put(rank, COMPUTE, f"rank_{rank}.optimizer", tail.optimizer[rank], waits, join=False)
+        for stage in stages:
+            preds = [done]
+            for name, segment in tail.gather[stage]:
+                preds = [put(rank, DP, f"stage_{stage}.{name}", segment, preds, join=True)]
+    return (
+        np.array(classes, dtype=np.int64), np.array(resources, dtype=np.int64), np.array(joins, dtype=bool),
+        np.array(edges, dtype=np.int64).reshape(-1, 2).T,
+    )  # fmt: skip
+
+
+def _holders(schedule: Schedule) -> list[list[int]]:
+    """Ranks that hold each stage."""
+    return [[r for r, stages in enumerate(schedule.placement) if s in stages] for s in range(schedule.num_stages)]

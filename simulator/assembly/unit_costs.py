@@ -1,0 +1,141 @@
+"""From counted operators to seconds by segment: the only place where workload and costs meet before the graph.
+
+Never count twice: kernels of a regime "overlapped" were measured (or derived) beside communication kernels and carry the
+lost SMs already; "alone" ones do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from simulator.assembly.chunks import BlockCost, DrawKind, Regime, Segment, StageCost, UnitCost
+from simulator.workload.op import AllToAll, Op, StageWorkload, Unit, Workload
+
+REGIMES: tuple[Regime, Regime] = ("overlapped", "alone")
+
+CATEGORY = {
+    "gemm": "gemm",
+    "grouped_gemm": "expert_gemm",
+    "attention_fwd": "attention",
+    "attention_bwd": "attention",
+}
+"""Category of a kernel class in explanations; what is not listed is memory_bound."""
+
+MEMORY_BOUND, KERNEL_GAPS, ALL_TO_ALL, PP_TRANSFER = "memory_bound", "kernel_gaps", "all_to_all", "pp_transfer"
+
+
+class Cost(Protocol):
+    """What a kernel or collective cost has to say."""
+
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def basis(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class CostFunctions:
+    """Seconds by operator and message; gap_s: idle time of a stream between two consecutive kernels."""
+
+    kernel: Callable[[Op, Regime], Cost]
+    all_to_all: Callable[[AllToAll, Regime], Cost]
+    send: Callable[[int], Cost]
+    gap_s: float
+
+
+def stage_costs(workload: Workload, costs: CostFunctions) -> tuple[StageCost, ...]:
+    """Costs of every stage; equal units (the same operators) are computed once."""
+    cache: dict[tuple[object, ...], UnitCost] = {}
+    sent = costs.send(workload.boundary_bytes)
+    send = Segment(sent.seconds, sent.low, sent.high, {PP_TRANSFER: sent.seconds}, {sent.basis: sent.seconds})
+    return tuple(_stage_cost(stage, costs, send, cache) for stage in workload.stages)
+
+
+def _stage_cost(
+    stage: StageWorkload, costs: CostFunctions, send: Segment, cache: dict[tuple[object, ...], UnitCost]
+) -> StageCost:
+    units = []
+    for unit in stage.units:
+        key = (unit.kind, tuple(unit.blocks.items()), tuple(unit.all_to_all.items()))
+        if key not in cache:
+            cache[key] = _unit_cost(unit, costs)
+        shared = cache[key]
+        units.append(UnitCost(unit.name, shared.blocks, shared.all_to_all, shared.is_moe))
+    return StageCost(stage.stage, tuple(units), send)
+
+
+def _unit_cost(unit: Unit, costs: CostFunctions) -> UnitCost:
+    blocks: dict[tuple[str, Regime], BlockCost] = {}
+    transfers: dict[tuple[str, Regime], Segment] = {}
+    for regime in REGIMES:
+        for name, ops in unit.blocks.items():
+            if ops and name != "combine_b_cast":
+                blocks[name, regime] = BlockCost(tuple(_segments(ops, regime, costs)))
+        for name, message in unit.all_to_all.items():
+            cast = unit.blocks.get("combine_b_cast", ()) if name == "combine_b" else ()
+            transfers[name, regime] = _transfer(message, cast, regime, costs)
+    return UnitCost(unit.name, blocks, transfers, unit.kind == "moe")
+
+
+def _transfer(message: AllToAll, cast: Iterable[Op], regime: Regime, costs: CostFunctions) -> Segment:
+    """The all-to-all, behind the cast of what it sends (both on the communication stream)."""
+    cost = costs.all_to_all(message, regime)
+    own = Segment(cost.seconds, cost.low, cost.high, {ALL_TO_ALL: cost.seconds}, {cost.basis: cost.seconds})
+    before = _sum_ops(cast, regime, costs)
+    return add_segments((before, own))
+
+
+def _segments(ops: tuple[Op, ...], regime: Regime, costs: CostFunctions) -> Iterable[tuple[str, DrawKind, Segment]]:
+    """Kernels before the attention core, the core, kernels behind it; in blocks without one: fixed, then routed."""
+    core = next((i for i, op in enumerate(ops) if op.kind.startswith("attention")), None)
+    if core is not None:
+        for suffix, part in ((".before_core", ops[:core]), (".core", ops[core : core + 1]), (".rest", ops[core + 1 :])):
+            if part:
+                yield suffix, "none", _sum_ops(part, regime, costs)
+        return
+    fixed, routed = [op for op in ops if not op.routed], [op for op in ops if op.routed]
+    if fixed:
+        yield "", "none", _sum_ops(fixed, regime, costs)
+    if routed:
+        yield ".routed", "rank", _sum_ops(routed, regime, costs)
+
+
+def _sum_ops(ops: Iterable[Op], regime: Regime, costs: CostFunctions) -> Segment:
+    seconds = low = high = 0.0
+    by_category: dict[str, float] = {}
+    by_basis: dict[str, float] = {}
+    for op in ops:
+        cost, gaps = costs.kernel(op, regime), op.num_kernels * costs.gap_s
+        seconds, low, high = seconds + cost.seconds + gaps, low + cost.low + gaps, high + cost.high + gaps
+        _bump(by_category, CATEGORY.get(op.kind, MEMORY_BOUND), cost.seconds)
+        _bump(by_category, KERNEL_GAPS, gaps)
+        _bump(by_basis, cost.basis, cost.seconds + gaps)
+    return Segment(seconds, low, high, by_category, by_basis)
+
+
+def _bump(totals: dict[str, float], key: str, seconds: float) -> None:
+    if seconds:
+        totals[key] = totals.get(key, 0.0) + seconds
+
+
+def add_segments(segments: Iterable[Segment]) -> Segment:
+    """One segment for a run of them."""
+    seconds = low = high = 0.0
+    by_category: dict[str, float] = {}
+    by_basis: dict[str, float] = {}
+    for segment in segments:
+        seconds, low, high = seconds + segment.seconds, low + segment.low, high + segment.high
+        _merge(by_category, segment.by_category)
+        _merge(by_basis, segment.by_basis)
+    return Segment(seconds, low, high, by_category, by_basis)
+
+
+def _merge(totals: dict[str, float], more: Mapping[str, float]) -> None:
+    for key, value in more.items():
+        _bump(totals, key, value)

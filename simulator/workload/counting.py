@@ -1,0 +1,164 @@
+"""Constructors of operators: a shape in, counted FLOP and bytes out. Every operand is read and written once.
+
+Letters: t tokens (rows), h hidden size, e elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from simulator.workload.op import Op, Pass
+
+FP8_BLOCK = 128
+"""Elements that share one FP32 scale: 1x128 tiles of activations (DeepSeek-V3 report, 3.3.2)."""
+
+E5M6_BITS = 12
+"""DeepSeek-V3 report 3.3.3: attention outputs are saved with 5 exponent and 6 mantissa bits and a sign."""
+
+
+def fp8_bytes(elements: int) -> int:
+    """Bytes of `elements` FP8 values with one FP32 scale for each 128."""
+    return elements + 4 * (elements // FP8_BLOCK)
+
+
+def operand_bytes(dtype: str, elements: int) -> int:
+    """Bytes of a GEMM operand. Raises ValueError for an unknown format."""
+    if dtype == "fp8-block":
+        return fp8_bytes(elements)
+    if dtype == "bf16":
+        return 2 * elements
+    if dtype == "fp32":
+        return 4 * elements
+    raise ValueError(f"unknown operand format {dtype!r}")
+
+
+def fprop(name: str, dtype: str, t: int, n: int, k: int, *, recompute: bool = False, phase: Pass = "F") -> Op:
+    """y[t,n] = x[t,k] w[k,n]; output in BF16. A recomputed one does no model FLOP."""
+    flop = 2.0 * t * n * k
+    return Op(
+        name, "gemm", phase, dtype, "fprop", m=t, n=n, k=k, flop=flop, model_flop=0.0 if recompute else flop,
+        bytes_read=operand_bytes(dtype, t * k) + operand_bytes(dtype, n * k), bytes_written=2 * t * n,
+    )  # fmt: skip
+
+
+def dgrad(name: str, dtype: str, t: int, n: int, k: int) -> Op:
+    """dx[t,k] = dy[t,n] w^T[n,k] of the linear layer k → n."""
+    return replace(fprop(name, dtype, t, k, n, phase="I"), variant="dgrad")
+
+
+def wgrad(name: str, dtype: str, t: int, n: int, k: int, *, phase: Pass = "W") -> Op:
+    """dw[n,k] += dy^T[n,t] x[t,k], accumulated in FP32: the gradient is read and written."""
+    flop = 2.0 * t * n * k
+    return Op(
+        name, "gemm", phase, dtype, "wgrad", m=n, n=k, k=t, flop=flop, model_flop=flop,
+        bytes_read=operand_bytes(dtype, t * n) + operand_bytes(dtype, t * k) + 4 * n * k, bytes_written=4 * n * k,
+    )  # fmt: skip
+
+
+def grouped(op: Op, groups: int) -> Op:
+    """The same rows split over `groups` weight matrices (the local experts)."""
+    one_weight = op.n * op.k
+    if op.variant == "wgrad":
+        extra = 4 * op.m * op.n * (groups - 1)
+        bytes_read, bytes_written = op.bytes_read + extra, op.bytes_written + extra
+    else:
+        bytes_read = op.bytes_read + (groups - 1) * operand_bytes(op.dtype, one_weight)
+        bytes_written = op.bytes_written
+    return replace(
+        op, kind="grouped_gemm", groups=groups, routed=True, bytes_read=bytes_read, bytes_written=bytes_written
+    )
+
+
+def moved(
+    name: str, kind: str, phase: Pass, read: int, written: int, *, kernels: int = 1, routed: bool = False, rows: int = 0
+) -> Op:
+    """A memory-bound operator by the bytes that it moves."""
+    return Op(
+        name, kind, phase, "bf16", bytes_read=read, bytes_written=written, num_kernels=kernels, routed=routed, m=rows
+    )
+
+
+def rmsnorm(name: str, t: int, h: int, phase: Pass = "F") -> Op:
+    """Reads x, writes the normalised x, BF16."""
+    return moved(name, "rmsnorm", phase, 2 * t * h, 2 * t * h)
+
+
+def rmsnorm_bwd(name: str, t: int, h: int) -> Op:
+    """Reads x and dy, writes dx, BF16; the weight's gradient is finished by two small kernels."""
+    return moved(name, "rmsnorm_bwd", "I", 4 * t * h, 2 * t * h, kernels=3)
+
+
+def quantise(name: str, t: int, h: int, phase: Pass = "F", *, routed: bool = False) -> Op:
+    """BF16 to FP8 in 1x128 tiles, and the transpose of the scales."""
+    return moved(name, "quantise", phase, 2 * t * h, fp8_bytes(t * h), kernels=2, routed=routed, rows=t)
+
+
+def quantise_transpose(name: str, t: int, h: int, phase: Pass = "I", *, routed: bool = False) -> Op:
+    """BF16 to transposed FP8 in 128x1 tiles, the operand of a weight gradient."""
+    return moved(name, "quantise_transpose", phase, 2 * t * h, fp8_bytes(t * h), routed=routed, rows=t)
+
+
+def dequantise(name: str, t: int, h: int, phase: Pass = "I", *, routed: bool = False) -> Op:
+    """FP8 to BF16."""
+    return moved(name, "dequantise", phase, fp8_bytes(t * h), 2 * t * h, routed=routed, rows=t)
+
+
+def weight_transpose(name: str, elements: int, phase: Pass) -> Op:
+    """The FP8 weight transposed for the other GEMM layout."""
+    return moved(name, "transpose", phase, elements, elements)
+
+
+def copy(name: str, elements_read: int, elements_written: int, phase: Pass = "F", *, kernels: int = 1) -> Op:
+    """BF16 elements copied (slices, concatenation, broadcast)."""
+    return moved(name, "copy", phase, 2 * elements_read, 2 * elements_written, kernels=kernels)
+
+
+def add(name: str, elements: int, phase: Pass = "F", *, inputs: int = 2) -> Op:
+    """Element-wise sum (or scaling, inputs=1) of BF16 tensors."""
+    return moved(name, "add", phase, 2 * inputs * elements, 2 * elements)
+
+
+def rope(name: str, elements: int, phase: Pass = "F") -> Op:
+    """Rotates `elements` BF16 values in place."""
+    return moved(name, "rope", phase, 2 * elements, 2 * elements)
+
+
+def causal_pairs(seq: int, causal: bool) -> float:
+    """Query-key pairs of one head and sequence: half of seq² under a causal mask (the diagonal's half not counted)."""
+    return seq * seq * (0.5 if causal else 1.0)
+
+
+def attention_flop(batch: int, seq: int, heads: int, qk: int, v: int, *, causal: bool = True) -> float:
+    """Forward FLOP of the attention core: two GEMMs, q k^T (qk wide) and p v (v wide)."""
+    return 2.0 * batch * heads * causal_pairs(seq, causal) * (qk + v)
+
+
+def attention(
+    name: str, phase: Pass, batch: int, seq: int, heads: int, kv_heads: int, qk: int, v: int, causal: bool = True
+) -> Op:
+    """The attention core, forward (phase F) or backward (I: five GEMMs, q k^T again included; model work is twice forward)."""
+    t = batch * seq
+    forward = attention_flop(batch, seq, heads, qk, v, causal=causal)
+    inputs = 2 * t * (heads * qk + kv_heads * (qk + v))
+    output = 2 * t * heads * v
+    if phase == "F":
+        kind, flop, model, read, written, kernels = "attention_fwd", forward, forward, inputs, output, 1
+    else:
+        flop = 2.0 * batch * heads * causal_pairs(seq, causal) * (3 * qk + 2 * v)
+        kind, model, read, written, kernels = "attention_bwd", 2 * forward, inputs + 2 * output, inputs, 3
+    return Op(
+        name, kind, phase, "bf16", batch=batch, seq=seq, heads=heads, kv_heads=kv_heads, head_dim_qk=qk,
+        head_dim_v=v, causal=causal, flop=flop, model_flop=model, bytes_read=read, bytes_written=written,
+        num_kernels=kernels,
+    )  # fmt: skip
+
+
+def total_flop(ops: Iterable[Op]) -> float:
+    """FLOP executed."""
+    return sum(op.flop for op in ops)
+
+
+def total_model_flop(ops: Iterable[Op]) -> float:
+    """FLOP that count as the model's own work (no recompute)."""
+    return sum(op.model_flop for op in ops)

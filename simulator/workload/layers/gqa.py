@@ -1,0 +1,73 @@
+"""Grouped-query attention (multi-head attention where num_kv_heads = num_heads): norm, fused q/k/v, rope, core, output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from simulator.scenario.model import GqaAttention
+from simulator.workload import counting as c
+from simulator.workload.op import Op
+from simulator.workload.recipe import Recipe
+
+
+def qkv_width(a: GqaAttention) -> int:
+    """Output columns of the fused q/k/v projection."""
+    return (a.num_heads + 2 * a.num_kv_heads) * a.head_dim
+
+
+def forward(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
+    """Operators from the layer's input to the attention output, residual added."""
+    t, out = r.tokens, a.num_heads * a.head_dim
+    yield c.rmsnorm("attn_norm", t, hidden)
+    if r.is_fp8:
+        yield c.quantise("qkv_quantise", t, hidden)
+    yield c.fprop("qkv", r.gemm_dtype, t, qkv_width(a), hidden)
+    if a.qk_norm:
+        yield c.rmsnorm("q_norm", t, out)
+        yield c.rmsnorm("k_norm", t, a.num_kv_heads * a.head_dim)
+    yield c.rope("q_rope", t * out)
+    yield c.rope("k_rope", t * a.num_kv_heads * a.head_dim)
+    yield c.attention("attention", "F", r.batch, r.seq, a.num_heads, a.num_kv_heads, a.head_dim, a.head_dim)
+    if r.is_fp8:
+        yield c.quantise("o_quantise", t, out)
+    yield c.fprop("o", r.gemm_dtype, t, hidden, out)
+    yield c.add("attn_residual", t * hidden)
+
+
+def backward_input(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
+    """Input gradient, with the norm's recompute where the recipe says so."""
+    t, out = r.tokens, a.num_heads * a.head_dim
+    yield from _dgrad(r, "o", hidden, out)
+    yield c.attention("attention_bwd", "I", r.batch, r.seq, a.num_heads, a.num_kv_heads, a.head_dim, a.head_dim)
+    yield c.rope("q_rope_bwd", t * out, "I")
+    yield c.rope("k_rope_bwd", t * a.num_kv_heads * a.head_dim, "I")
+    if a.qk_norm:
+        yield c.rmsnorm_bwd("q_norm_bwd", t, out)
+        yield c.rmsnorm_bwd("k_norm_bwd", t, a.num_kv_heads * a.head_dim)
+    if "rmsnorm" in r.recompute:
+        yield c.rmsnorm("attn_norm_recompute", t, hidden, "I")
+    yield from _dgrad(r, "qkv", qkv_width(a), hidden)
+    yield c.add("attn_input_grad", t * hidden, "I")
+    yield c.rmsnorm_bwd("attn_norm_bwd", t, hidden)
+
+
+def _dgrad(r: Recipe, name: str, n: int, k: int) -> Iterator[Op]:
+    if r.is_fp8:
+        yield c.quantise(f"{name}_grad_quantise", r.tokens, n, "I")
+        yield c.weight_transpose(f"{name}_weight_transpose", n * k, "I")
+    yield c.dgrad(f"{name}_dgrad", r.gemm_dtype, r.tokens, n, k)
+    if r.is_fp8:
+        yield c.quantise_transpose(f"{name}_grad_transposed", r.tokens, n)
+        yield c.quantise_transpose(f"{name}_input_transposed", r.tokens, k)
+
+
+def backward_weight(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
+    """The two weight gradients."""
+    yield c.wgrad("o_wgrad", r.gemm_dtype, r.tokens, hidden, a.num_heads * a.head_dim)
+    yield c.wgrad("qkv_wgrad", r.gemm_dtype, r.tokens, qkv_width(a), hidden)
+
+
+def num_params(a: GqaAttention, hidden: int) -> int:
+    """Weights of the attention."""
+    norms = 2 * a.head_dim if a.qk_norm else 0
+    return hidden * qkv_width(a) + a.num_heads * a.head_dim * hidden + norms

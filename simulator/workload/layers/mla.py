@@ -1,0 +1,149 @@
+"""Multi-head latent attention (DeepSeek-V2/V3): low-rank queries and keys/values, a decoupled rope key.
+
+Forward: norm, q and kv down-projections, norms of the latents, up-projections, rope, attention core, output projection.
+The order and the auxiliary kernels (casts, slices, broadcasts) are those of DeepSeek's published training trace
+(deepseek-ai/profile-data, train.json).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from simulator.scenario.model import MlaAttention
+from simulator.workload import counting as c
+from simulator.workload.op import Op
+from simulator.workload.recipe import Recipe
+
+
+def _q_in(a: MlaAttention) -> int:
+    """Output columns of the first query projection: the latent, or all query heads where there is none (rank 0)."""
+    return a.q_lora_rank or a.num_heads * (a.qk_nope_head_dim + a.qk_rope_head_dim)
+
+
+def _linear_input(recipe: Recipe, name: str, width: int) -> Iterator[Op]:
+    if recipe.is_fp8:
+        yield c.quantise(name, recipe.tokens, width)
+
+
+def _up_projections(a: MlaAttention, r: Recipe, *, recompute: bool) -> Iterator[Op]:
+    """From the normalised latents to q, k, v with rope applied; in the backward the same again."""
+    t, suffix, phase = r.tokens, "_recompute" if recompute else "", "I" if recompute else "F"
+    qk, heads = a.qk_nope_head_dim + a.qk_rope_head_dim, a.num_heads
+    for name, rank, width in (
+        ("q", a.q_lora_rank, heads * qk),
+        ("kv", a.kv_lora_rank, heads * (a.qk_nope_head_dim + a.v_head_dim)),
+    ):
+        if rank == 0:
+            continue
+        if r.is_fp8:
+            yield c.quantise(f"{name}_up_quantise{suffix}", t, rank, phase)
+        yield c.fprop(f"{name}_up{suffix}", r.gemm_dtype, t, width, rank, recompute=recompute, phase=phase)
+    nope, rope = t * heads * a.qk_nope_head_dim, t * heads * a.qk_rope_head_dim
+    yield c.rope(f"k_rope{suffix}", t * a.qk_rope_head_dim, phase)
+    yield c.copy(f"k_assemble{suffix}", nope, nope, phase)
+    yield c.copy(f"k_rope_broadcast{suffix}", t * a.qk_rope_head_dim, rope, phase)
+    yield c.rope(f"q_rope{suffix}", rope, phase)
+
+
+def forward(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
+    """Operators from the layer's input to the attention output, residual added."""
+    t, out = r.tokens, a.num_heads * a.v_head_dim
+    kv_down = a.kv_lora_rank + a.qk_rope_head_dim
+    yield c.rmsnorm("attn_norm", t, hidden)
+    yield from _linear_input(r, "q_down_quantise", hidden)
+    yield c.fprop("q_down", r.gemm_dtype, t, _q_in(a), hidden)
+    yield from _linear_input(r, "kv_down_quantise", hidden)
+    yield c.fprop("kv_down", r.gemm_dtype, t, kv_down, hidden)
+    if a.q_lora_rank:
+        yield c.rmsnorm("q_norm", t, a.q_lora_rank)
+    yield c.copy("kv_split", t * kv_down, t * kv_down, kernels=4)
+    yield c.rmsnorm("kv_norm", t, a.kv_lora_rank)
+    yield from _up_projections(a, r, recompute=False)
+    qk = a.qk_nope_head_dim + a.qk_rope_head_dim
+    yield c.attention("attention", "F", r.batch, r.seq, a.num_heads, a.num_heads, qk, a.v_head_dim)
+    if r.save_attn_out_e5m6:
+        yield c.moved("attn_out_save", "quantise_e5m6", "F", 2 * t * out, t * out * c.E5M6_BITS // 8)
+    yield from _linear_input(r, "o_quantise", out)
+    yield c.fprop("o", r.gemm_dtype, t, hidden, out)
+    yield c.add("attn_residual", t * hidden, inputs=1)
+
+
+def backward_input(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
+    """Input gradient, with the recompute that it needs; in FP8 also the transposed operands of the weight gradients."""
+    t, heads, out = r.tokens, a.num_heads, a.num_heads * a.v_head_dim
+    qk = a.qk_nope_head_dim + a.qk_rope_head_dim
+    q_width, kv_width = heads * qk, heads * (a.qk_nope_head_dim + a.v_head_dim)
+    kv_down = a.kv_lora_rank + a.qk_rope_head_dim
+    yield c.add("attn_residual_scale_bwd", t * hidden, "I", inputs=1)
+    if r.save_attn_out_e5m6:
+        yield c.moved("attn_out_load", "dequantise_e5m6", "I", t * out * c.E5M6_BITS // 8, 2 * t * out)
+    yield from _dgrad(r, "o", hidden, out, transposes=(("o_input", out), ("o_grad", hidden)))
+    if "mla_up_proj" in r.recompute:
+        if "rmsnorm" in r.recompute:
+            if a.q_lora_rank:
+                yield c.rmsnorm("q_norm_recompute", t, a.q_lora_rank, "I")
+            yield c.copy("kv_split_recompute", t * a.kv_lora_rank, t * a.kv_lora_rank, "I")
+            yield c.rmsnorm("kv_norm_recompute", t, a.kv_lora_rank, "I")
+        yield from _up_projections(a, r, recompute=True)
+    yield c.attention("attention_bwd", "I", r.batch, r.seq, heads, heads, qk, a.v_head_dim)
+    yield c.rope("q_rope_bwd", t * heads * a.qk_rope_head_dim, "I")
+    if a.q_lora_rank:
+        yield from _dgrad(r, "q_up", q_width, a.q_lora_rank)
+    yield c.copy("k_rope_grad_sum", t * heads * a.qk_rope_head_dim, t * a.qk_rope_head_dim, "I")
+    yield c.rope("k_rope_bwd", t * a.qk_rope_head_dim, "I")
+    yield c.copy("k_grad_assemble", t * heads * a.qk_nope_head_dim, t * heads * a.qk_nope_head_dim, "I")
+    yield c.copy("v_grad_assemble", t * out, t * out, "I")
+    yield from _dgrad(r, "kv_up", kv_width, a.kv_lora_rank)
+    if r.is_fp8:
+        for name, width in (
+            ("kv_up_grad", kv_width), ("kv_up_input", a.kv_lora_rank), ("q_up_grad", q_width), ("q_up_input", a.q_lora_rank)
+        ):  # fmt: skip
+            if width and (a.q_lora_rank or not name.startswith("q_")):
+                yield c.quantise_transpose(f"{name}_transposed", t, width)
+    yield c.rmsnorm_bwd("kv_norm_bwd", t, a.kv_lora_rank)
+    if a.q_lora_rank:
+        yield c.rmsnorm_bwd("q_norm_bwd", t, a.q_lora_rank)
+    yield c.copy("kv_grad_join", t * kv_down, t * kv_down, "I", kernels=5)
+    if "rmsnorm" in r.recompute:
+        yield c.rmsnorm("attn_norm_recompute", t, hidden, "I")
+    yield from _dgrad(r, "kv_down", kv_down, hidden, transposes=(("kv_down_input", hidden), ("kv_down_grad", kv_down)))
+    yield from _dgrad(r, "q_down", _q_in(a), hidden, transposes=(("q_down_input", hidden), ("q_down_grad", _q_in(a))))
+    yield c.add("attn_input_grad", t * hidden, "I")
+    yield c.rmsnorm_bwd("attn_norm_bwd", t, hidden)
+
+
+def _dgrad(r: Recipe, name: str, n: int, k: int, transposes: tuple[tuple[str, int], ...] = ()) -> Iterator[Op]:
+    """Input gradient of a k → n linear layer; in FP8 its casts, the weight's transpose and the wgrad operands."""
+    if r.is_fp8:
+        yield c.quantise(f"{name}_grad_quantise", r.tokens, n, "I")
+        yield c.weight_transpose(f"{name}_weight_transpose", n * k, "I")
+    yield c.dgrad(f"{name}_dgrad", r.gemm_dtype, r.tokens, n, k)
+    if r.is_fp8:
+        for operand, width in transposes:
+            yield c.quantise_transpose(f"{operand}_transposed", r.tokens, width)
+
+
+def backward_weight(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
+    """The five weight gradients."""
+    t, qk = r.tokens, a.qk_nope_head_dim + a.qk_rope_head_dim
+    yield c.wgrad("o_wgrad", r.gemm_dtype, t, hidden, a.num_heads * a.v_head_dim)
+    kv_width = a.num_heads * (a.qk_nope_head_dim + a.v_head_dim)
+    yield c.wgrad("kv_up_wgrad", r.gemm_dtype, t, kv_width, a.kv_lora_rank)
+    if a.q_lora_rank:
+        yield c.wgrad("q_up_wgrad", r.gemm_dtype, t, a.num_heads * qk, a.q_lora_rank)
+    yield c.wgrad("kv_down_wgrad", r.gemm_dtype, t, a.kv_lora_rank + a.qk_rope_head_dim, hidden)
+    yield c.wgrad("q_down_wgrad", r.gemm_dtype, t, _q_in(a), hidden)
+
+
+def num_params(a: MlaAttention, hidden: int) -> int:
+    """Weights of the attention, the two latent norms included."""
+    qk = a.qk_nope_head_dim + a.qk_rope_head_dim
+    return (
+        hidden * _q_in(a)
+        + a.q_lora_rank
+        + a.q_lora_rank * a.num_heads * qk
+        + hidden * (a.kv_lora_rank + a.qk_rope_head_dim)
+        + a.kv_lora_rank
+        + a.kv_lora_rank * a.num_heads * (a.qk_nope_head_dim + a.v_head_dim)
+        + a.num_heads * a.v_head_dim * hidden
+    )

@@ -1,0 +1,39 @@
+"""What of a scenario the counting needs, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One rank's micro-batch and numeric formats.
+
+    batch, seq: sequences and tokens a sequence of one micro-batch. gemm_dtype: "fp8-block" or "bf16" of the layers' GEMMs
+    (router and heads stay in BF16). dispatch_fp8: dispatch in FP8 with scales, else BF16.
+    recompute: modules computed again in the backward: rmsnorm, mla_up_proj, swiglu.
+    save_attn_out_e5m6, save_swiglu_fp8: formats of saved activations.
+    ep: ranks of an expert group; nodes: nodes it spans. nodes_per_token, ranks_per_token: expected distinct destinations.
+    """
+
+    batch: int
+    seq: int
+    gemm_dtype: str
+    dispatch_fp8: bool
+    recompute: frozenset[str]
+    save_attn_out_e5m6: bool
+    save_swiglu_fp8: bool
+    ep: int
+    nodes: int
+    nodes_per_token: float
+    ranks_per_token: float
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one micro-batch on one rank."""
+        return self.batch * self.seq
+
+    @property
+    def is_fp8(self) -> bool:
+        """Whether the layers' GEMMs take FP8 operands."""
+        return self.gemm_dtype == "fp8-block"
