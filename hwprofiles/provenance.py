@@ -35,8 +35,13 @@ def _check_date(text: str) -> str:
     return text
 
 
-Date = Annotated[str, AfterValidator(_check_date)]
-"""ISO date, as exact as it is known: YYYY, YYYY-MM or YYYY-MM-DD."""
+def _year_to_text(value: Any) -> Any:
+    """YAML reads a bare year as a number."""
+    return str(value) if type(value) is int else value
+
+
+Date = Annotated[str, AfterValidator(_check_date), BeforeValidator(_year_to_text, json_schema_input_type=str | int)]
+"""ISO date, as exact as it is known: YYYY, YYYY-MM or YYYY-MM-DD; a bare year may be a number."""
 
 
 class Source(BaseModel):
