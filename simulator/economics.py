@@ -1,0 +1,103 @@
+"""GPU-hours and what they cost. Money is decimal: exact in micro-USD, with currency and source; floats stay outside.
+
+A GPU-hour counts every GPU of the job for every hour of the wall clock, idle ones included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import TYPE_CHECKING, Self
+
+from hwprofiles.catalog import load_node, load_prices
+from hwprofiles.units import MICRO, SECONDS_PER_HOUR
+from simulator.errors import InputError, Problem
+from simulator.results.interval import Estimate
+
+if TYPE_CHECKING:
+    from simulator.scenario.scenario import Scenario
+
+MICRO_USD = Decimal(str(MICRO))
+"""The smallest amount of money that is kept, in USD."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """A rental price in USD for one GPU and hour, low ≤ value ≤ high, and where it stands (with its date, for a
+    sheet).
+    """
+
+    value: Decimal
+    low: Decimal
+    high: Decimal
+    source: str
+    currency: str = "USD"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.value <= self.high:
+            raise ValueError(f"a price of {self.value} is not between {self.low} and {self.high}")
+
+    @classmethod
+    def of(cls, usd_per_gpu_hour: float, source: str, low: float | None = None, high: float | None = None) -> Self:
+        """A price as it was written; an end that is not given is the price itself."""
+        lower = _decimal(usd_per_gpu_hour if low is None else low)
+        upper = _decimal(usd_per_gpu_hour if high is None else high)
+        return cls(_decimal(usd_per_gpu_hour), lower, upper, source)
+
+
+@dataclass(frozen=True, slots=True)
+class CostEstimate:
+    """An amount of money, exact to the micro-USD, with its range: low ≤ value ≤ high."""
+
+    value: Decimal
+    low: Decimal
+    high: Decimal
+    currency: str = "USD"
+
+    def to_estimate(self) -> Estimate:
+        """The same as floats, for the result document."""
+        return Estimate(value=float(self.value), low=float(self.low), high=float(self.high))
+
+
+def gpu_hours(num_gpus: int, wall_s: float) -> float:
+    """GPU-hours of `num_gpus` GPUs that are held for `wall_s` seconds."""
+    return num_gpus * wall_s / SECONDS_PER_HOUR
+
+
+def cost(hours: Estimate, price: Price) -> CostEstimate:
+    """Cost of GPU-hours at a price. The ends of the range multiply: few hours at the low price, many at the high one.
+
+    That is wider than a joint 90 % interval where hours and price are independent, and never narrower.
+    """
+    pairs = ((hours.value, price.value), (hours.low, price.low), (hours.high, price.high))
+    value, low, high = ((_decimal(amount) * each).quantize(MICRO_USD, ROUND_HALF_EVEN) for amount, each in pairs)
+    return CostEstimate(value, low, high, price.currency)
+
+
+def price_of(scenario: Scenario) -> Price | None:
+    """The price of a GPU-hour in the scenario: its own, or that of the node's GPU in a sheet; None where it names none.
+
+    Raises InputError: the sheet has no price for this GPU. Raises hwprofiles.catalog.CatalogError: no such sheet or
+    node.
+    """
+    prices = scenario.prices
+    if prices is None:
+        return None
+    if prices.usd_per_gpu_hour is not None:
+        return Price.of(prices.usd_per_gpu_hour, "scenario")
+    if prices.sheet is None:
+        return None
+    sheet = load_prices(prices.sheet)
+    node = scenario.cluster.node
+    gpu = (load_node(node) if isinstance(node, str) else node).gpu
+    if gpu not in sheet.entries:
+        known = ", ".join(sorted(sheet.entries))
+        message = f"{sheet.name} has no price for the GPU {gpu}; it has {known}; or set prices.usd_per_gpu_hour"
+        raise InputError([Problem(scenario.where("prices.sheet"), "prices.sheet", message)])
+    entry = sheet.entries[gpu]
+    return Price.of(entry.usd_per_gpu_hour, f"{sheet.name}, {sheet.date}: {entry.source}", entry.low, entry.high)
+
+
+def _decimal(number: float) -> Decimal:
+    """The decimal number that a float prints as: 2.1 is 2.1, not 2.100000000000000088."""
+    return Decimal(repr(float(number)))

@@ -1,0 +1,163 @@
+"""The only place that turns SI numbers into text: ms, GB, TFLOP/s, %, USD, with as many digits as the interval bears.
+
+Text is for people; programs read the result document. Every function takes SI (seconds, bytes, FLOP, fractions, USD).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from hwprofiles import units
+from simulator.results.interval import Interval
+
+DEFAULT_DIGITS = 3
+"""Significant digits of a number whose uncertainty is not known."""
+MAX_DECIMALS = 9
+
+TIME_UNITS = (
+    (units.SECONDS_PER_DAY, "d"), (units.SECONDS_PER_HOUR, "h"), (units.SECONDS_PER_MINUTE, "min"), (1.0, "s"),
+    (units.MILLI, "ms"), (units.MICRO, "µs"), (units.NANO, "ns"),
+)  # fmt: skip
+PREFIXES = (
+    (units.YOTTA, "Y"), (units.ZETTA, "Z"), (units.EXA, "E"), (units.PETA, "P"), (units.TERA, "T"),
+    (units.GIGA, "G"), (units.MEGA, "M"), (units.KILO, "k"), (1.0, ""),
+)  # fmt: skip
+AMOUNTS = ((units.TERA, "T"), (units.GIGA, "B"), (units.MEGA, "M"), (units.KILO, "K"), (1.0, ""))
+"""The field's letters for counts of tokens, parameters and GPU-hours: thousand, million, billion, trillion."""
+
+
+def decimals_for(value: float, uncertainty: float | None = None) -> int:
+    """Decimals that show `value`: so that the last digit is a tenth of the uncertainty's leading one, at least.
+
+    Without an uncertainty (None or 0): DEFAULT_DIGITS significant digits. Never negative, at most MAX_DECIMALS.
+    """
+    if uncertainty:
+        decimals = 1 - math.floor(math.log10(abs(uncertainty)))
+    elif value:
+        decimals = DEFAULT_DIGITS - 1 - math.floor(math.log10(abs(value)))
+    else:
+        decimals = 0
+    return min(max(decimals, 0), MAX_DECIMALS)
+
+
+def plain(value: float, uncertainty: float | None = None) -> str:
+    """A number without a unit: 12,345 or 0.123."""
+    return f"{value:,.{decimals_for(value, uncertainty)}f}"
+
+
+def step_time(step_s: float, interval: Interval | None = None) -> str:
+    """A step time with its interval beside it, in seconds, at least one decimal: "19.4 s (18.2 to 21.0)"."""
+    if interval is None:
+        return f"{step_s:,.{max(decimals_for(step_s), 1)}f} s"
+    decimals = max(decimals_for(step_s, interval.width / 2), 1)
+    return f"{step_s:,.{decimals}f} s ({interval.low:,.{decimals}f} to {interval.high:,.{decimals}f})"
+
+
+def seconds(duration_s: float) -> str:
+    """A duration in the unit that suits it: "1.23 s", "45.6 ms", "53.1 d". Below a nanosecond it is "0 s"."""
+    if abs(duration_s) < units.NANO:
+        return "0 s"
+    size, unit = next(pair for pair in TIME_UNITS if abs(duration_s) >= pair[0])
+    return f"{plain(duration_s / size)} {unit}"
+
+
+def column_of_seconds(durations_s: Sequence[float], step_s: float) -> tuple[str, list[str]]:
+    """Parts of a step as a column: the unit (s, or ms for a short step), and the numbers with equal decimals."""
+    size, unit = (1.0, "s") if step_s >= 1 else (units.MILLI, "ms")
+    decimals = max(decimals_for(step_s / size), 2 if unit == "s" else 1)
+    return unit, [f"{duration / size:,.{decimals}f}" for duration in durations_s]
+
+
+def amount_of_bytes(size_bytes: float) -> str:
+    """Bytes by powers of ten: "66.1 GB"."""
+    return _scaled(size_bytes, PREFIXES, "B")
+
+
+def bytes_rate(bytes_per_s: float) -> str:
+    """A bandwidth: "50.0 GB/s"."""
+    return _scaled(bytes_per_s, PREFIXES, "B/s")
+
+
+def flop(amount_flop: float) -> str:
+    """An amount of work: "250 GFLOP"."""
+    return _scaled(amount_flop, PREFIXES, "FLOP")
+
+
+def flop_rate(flop_per_s: float) -> str:
+    """A rate of work: "385 TFLOP/s"."""
+    return _scaled(flop_per_s, PREFIXES, "FLOP/s")
+
+
+def tflops(rate_tflops: float) -> str:
+    """A rate that is already in 1e12 FLOP/s, as the field's TFLOPS are: "385" (the column names the unit)."""
+    return plain(rate_tflops)
+
+
+def whole(count: float) -> str:
+    """A count, rounded to a whole number: "14,991"."""
+    return f"{count:,.0f}"
+
+
+def amount(count: float, uncertainty: float | None = None) -> str:
+    """A count of tokens, parameters or hours: "14.8 T", "671 B", "2.66 M", "512". Counts below a thousand keep no
+    fraction.
+    """
+    if abs(count) < units.KILO:
+        return f"{count:,.0f}"
+    return _scaled(count, AMOUNTS, "", uncertainty)
+
+
+def percent(fraction: float) -> str:
+    """A fraction (0 to 1) as a percentage of one decimal: "38.9 %"."""
+    return f"{fraction:.1%}".replace("%", " %")
+
+
+def signed_percent(fraction: float) -> str:
+    """A change relative to a whole, with its sign: "+2.3 %"; no change is "0.0 %"."""
+    return percent(0.0) if round(fraction, 3) == 0 else f"{fraction:+.1%}".replace("%", " %")
+
+
+def usd(money_usd: float, uncertainty: float | None = None) -> str:
+    """Money: "5.33 M USD"; below a thousand to the cent: "2.00 USD"."""
+    if abs(money_usd) < units.KILO:
+        return f"{money_usd:,.2f} USD"
+    return f"{_scaled(money_usd, AMOUNTS, '', uncertainty)} USD"
+
+
+def amount_range(low: float, high: float) -> str:
+    """The ends of an interval of a count or of money (no currency): "2.4 to 2.9 M"; both ends in the larger one's
+    unit.
+    """
+    size, prefix = _unit_of(max(abs(low), abs(high)), AMOUNTS)
+    decimals = decimals_for(high / size, (high - low) / 2 / size) if size > 1 else 0
+    return f"{low / size:,.{decimals}f} to {high / size:,.{decimals}f} {prefix}".rstrip()
+
+
+def by_key(key: str, value: object) -> str:
+    """A value under a key that ends in its unit, as text: ("nic.latency_s", 8e-6) is "8.00 µs"; other values as they
+    are.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "yes" if value is True else "no" if value is False else str(value)
+    for suffix, as_text in (("_bytes_per_s", bytes_rate), ("_flop_per_s", flop_rate), ("_bytes", amount_of_bytes),
+                            ("_flop", flop), ("_usd_per_gpu_hour", usd), ("_usd", usd), ("_s", seconds)):  # fmt: skip
+        if key.endswith(suffix):
+            return as_text(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) < units.MEGA else amount(value)
+
+
+def bar(fraction: float, width: int) -> str:
+    """A fraction (0 to 1) as a horizontal bar of at most `width` characters, to an eighth of a character."""
+    eighths = round(min(max(fraction, 0.0), 1.0) * width * 8)
+    return "█" * (eighths // 8) + (" ▏▎▍▌▋▊▉"[eighths % 8] if eighths % 8 else "")
+
+
+def _unit_of(value: float, steps: Sequence[tuple[float, str]]) -> tuple[float, str]:
+    return next((pair for pair in steps if abs(value) >= pair[0]), steps[-1])
+
+
+def _scaled(value: float, steps: Sequence[tuple[float, str]], unit: str, uncertainty: float | None = None) -> str:
+    size, prefix = _unit_of(value, steps)
+    text = plain(value / size, uncertainty / size if uncertainty else None)
+    return f"{text} {prefix}{unit}".rstrip()

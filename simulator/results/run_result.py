@@ -1,0 +1,92 @@
+"""The result document of `moesim run`: one step, its memory, the phases of the run, their GPU-hours and their cost."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from simulator.results.document import SCHEMA_VERSION, JsonValue, ResultModel, Seconds
+from simulator.results.interval import Estimate
+from simulator.results.step_result import AssumptionRow, Basis, Memory, ModelCounts, StepTimes
+
+
+class RampPoint(ResultModel):
+    """A batch size of the ramp that was simulated."""
+
+    global_batch_size: int = Field(gt=0)
+    schedule: str
+    step_s: float = Field(gt=0)
+
+
+class Ramp(ResultModel):
+    """The part of a phase in which the batch still grows (already counted in the phase).
+
+    points: the simulated batch sizes, ascending; between two of one schedule the step time is interpolated linearly.
+    interpolation_error_frac: of the step time, an upper estimate: how far the simulated point in the middle of the
+    longest stretch lies off the straight line between that stretch's ends. Absent where there was no such point; 0
+    where every valid batch size was simulated.
+    """
+
+    tokens: float = Field(gt=0)
+    steps: float = Field(gt=0)
+    wall_s: Seconds
+    points: tuple[RampPoint, ...] = Field(min_length=1)
+    interpolation_error_frac: float | None = Field(default=None, ge=0)
+
+
+class PhaseResult(ResultModel):
+    """A phase of the run. step_s is at full batch; steps is the integral of tokens over the batch, not rounded."""
+
+    name: str
+    kind: str
+    tokens: float = Field(gt=0)
+    steps: float = Field(gt=0)
+    step_s: float = Field(gt=0)
+    wall_s: Seconds
+    gpu_hours: float = Field(ge=0)
+    cost_usd: float | None = Field(default=None, ge=0)
+    ramp: Ramp | None = None
+
+
+class Totals(ResultModel):
+    """Sums over the phases: the ramp included, failures only if the scenario gives them. 90 % intervals."""
+
+    gpu_hours: Estimate
+    wall_s: Estimate
+    cost_usd: Estimate | None = None
+
+
+class SteadyState(ResultModel):
+    """The first phase as if it ran at full batch throughout: no ramp, no failures, no checkpoints."""
+
+    gpu_hours_per_trillion_tokens: float = Field(gt=0)
+    gpu_hours: float = Field(gt=0)
+    cost_usd: float | None = Field(default=None, ge=0)
+
+
+class RunResult(ResultModel):
+    """The whole document. scenario is the scenario as resolved, with sorted keys below its sections."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    scenario: dict[str, JsonValue]
+    scenario_sha256: str
+    version: str
+    stack: str
+    stack_sha256: str
+    seed: int
+    defaults_used: tuple[str, ...]
+    model: ModelCounts
+    step: StepTimes
+    memory: Memory
+    phases: tuple[PhaseResult, ...] = Field(min_length=1)
+    totals: Totals
+    steady_state: SteadyState
+    assumptions: tuple[AssumptionRow, ...]
+    not_modelled: tuple[str, ...]
+    basis: Basis
+
+
+def from_json(text: str) -> RunResult:
+    """The document that `to_json` wrote. Raises pydantic.ValidationError where it is none."""
+    return RunResult.model_validate_json(text)

@@ -1,0 +1,253 @@
+"""What the simulation of one step says: times by rank, category and cause, memory, and where the numbers come from.
+
+The keys are those of the result document (docs/results.md); all times are seconds and means over the random draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from simulator.errors import InconsistentSimulation
+from simulator.results.document import Bytes, JsonValue, ResultModel, Seconds, Share
+from simulator.results.interval import Interval
+
+SUM_TOLERANCE = 1e-6
+"""Relative tolerance, without unit, of "the parts sum to the whole": rounding of float sums, far above their 1e-12."""
+
+
+class ModelCounts(ResultModel):
+    """Parameters of the model: the main model's, those that one token uses (embedding and head counted), the MTP
+    modules' own.
+    """
+
+    num_parameters: int = Field(ge=0)
+    num_active_parameters: int = Field(ge=0)
+    num_mtp_parameters: int = Field(ge=0)
+
+
+class PartTimes(ResultModel):
+    """The parts of a step on one rank (or their mean over the ranks); they sum to the step time.
+
+    An action's interval runs from the moment that its pipeline input is there and the rank is free to the end of its
+    last operator. forward_s, backward_s (input-only and full, the weight gradients inside a full backward included),
+    weight_s (stand-alone weight gradients), overlapped_f_b_s: summed intervals by kind, exposed dispatch and combine
+    and waits for the expert group inside. bubble_s: idle between intervals before the optimizer, waits for a pipeline
+    input included. optimizer_s: from the last backward of all ranks to the step's end, exposed reduce-scatter and
+    all-gather included. other_s: named host work.
+    """
+
+    forward_s: Seconds
+    backward_s: Seconds
+    weight_s: Seconds
+    overlapped_f_b_s: Seconds
+    bubble_s: Seconds
+    optimizer_s: Seconds
+    other_s: Seconds
+
+    @property
+    def total_s(self) -> float:
+        """Sum of the parts, in seconds."""
+        return math.fsum(getattr(self, name) for name in PART_NAMES)
+
+
+PART_NAMES: tuple[str, ...] = tuple(PartTimes.model_fields)
+"""The keys of PartTimes, in order."""
+
+
+class RankTimes(PartTimes):
+    """The parts of a step on pipeline rank `pp_rank`."""
+
+    pp_rank: int = Field(ge=0)
+
+
+class Parts(ResultModel):
+    """edge: pipeline rank 0; mean: over all pipeline ranks; middle: pipeline rank num_ranks // 2."""
+
+    edge: PartTimes
+    mean: PartTimes
+    middle: PartTimes
+
+
+def parts_of(by_rank: Sequence[RankTimes]) -> Parts:
+    """The three summaries of the ranks' times (ascending pp_rank, at least one)."""
+
+    def summary(ranks: Sequence[RankTimes]) -> PartTimes:
+        means = {name: math.fsum(getattr(rank, name) for rank in ranks) / len(ranks) for name in PART_NAMES}
+        return PartTimes(**means)
+
+    middle = by_rank[len(by_rank) // 2]
+    return Parts(edge=summary(by_rank[:1]), mean=summary(by_rank), middle=summary([middle]))
+
+
+class CategoryTime(ResultModel):
+    """Time of one kernel category, mean over the ranks: `seconds`, and `share` of the step time."""
+
+    category: str
+    seconds: Seconds
+    share: Share
+
+
+class Binding(ResultModel):
+    """A limit that holds the step back: what, the seconds that it costs, and why."""
+
+    what: str
+    seconds: Seconds
+    why: str
+
+
+class FlopPerToken(ResultModel):
+    """The model's own FLOP for one trained token, forward and backward, without MTP, by convention of the attention
+    mask.
+    """
+
+    causal: float = Field(gt=0)
+    noncausal: float = Field(gt=0)
+
+
+class Tflops(ResultModel):
+    """Model FLOP per second and GPU, in units of 1e12 (the key's meaning in the field), by convention."""
+
+    causal: float = Field(gt=0)
+    noncausal: float = Field(gt=0)
+
+
+class Mfu(ResultModel):
+    """Model FLOP/s over the GPU's dense BF16 peak (0 to 1), by convention."""
+
+    bf16_dense_causal: float = Field(gt=0)
+    bf16_dense_noncausal: float = Field(gt=0)
+
+
+class StepTimes(ResultModel):
+    """The step of one phase at full batch.
+
+    bubble_s, exposed_comm_s (communication with no compute beside it: cuts across the parts, no summand), optimizer_s
+    are means over the pipeline ranks. by_rank is ascending in pp_rank; its parts sum to step_s on each rank, else
+    InconsistentSimulation is raised.
+    """
+
+    step_s: float = Field(gt=0)
+    interval: Interval
+    tokens_per_step: int = Field(gt=0)
+    tokens_per_s_per_gpu: float = Field(gt=0)
+    model_flop_per_token: FlopPerToken
+    tflops: Tflops
+    mfu: Mfu
+    bubble_s: Seconds
+    exposed_comm_s: Seconds | None = None
+    optimizer_s: Seconds
+    by_rank: tuple[RankTimes, ...] = Field(min_length=1)
+    parts: Parts
+    by_category: tuple[CategoryTime, ...] = ()
+    binding: tuple[Binding, ...] = ()
+
+    @model_validator(mode="after")
+    def _parts_sum(self) -> Self:
+        for rank in self.by_rank:
+            if not math.isclose(rank.total_s, self.step_s, rel_tol=SUM_TOLERANCE):
+                raise InconsistentSimulation(
+                    f"the parts of pipeline rank {rank.pp_rank} sum to {rank.total_s} s, the step takes {self.step_s} s"
+                )
+        return self
+
+
+class StageMemory(ResultModel):
+    """Bytes on a GPU of one pipeline rank, by what they hold. peak_bytes is the peak over the step, not a sum of
+    maxima.
+    """
+
+    pp_rank: int = Field(ge=0)
+    weights_bytes: Bytes
+    gradients_bytes: Bytes
+    optimizer_bytes: Bytes
+    activations_bytes: Bytes
+    buffers_bytes: Bytes
+    peak_bytes: Bytes
+
+
+class Memory(ResultModel):
+    """capacity_bytes: what the driver reports; usable_bytes: less what is reserved; fits: the worst peak ≤
+    usable_bytes.
+    """
+
+    capacity_bytes: Bytes
+    usable_bytes: Bytes
+    peak_bytes_per_gpu: Bytes
+    fits: bool
+    by_stage: tuple[StageMemory, ...] = Field(min_length=1)
+
+    @classmethod
+    def of(cls, capacity_bytes: int, usable_bytes: int, by_stage: Iterable[StageMemory]) -> Memory:
+        """The summary of the stages: the peak is the worst stage's."""
+        stages = tuple(by_stage)
+        peak = max(stage.peak_bytes for stage in stages)
+        return cls(
+            capacity_bytes=capacity_bytes,
+            usable_bytes=usable_bytes,
+            peak_bytes_per_gpu=peak,
+            fits=peak <= usable_bytes,
+            by_stage=stages,
+        )
+
+    @property
+    def worst_stage(self) -> StageMemory:
+        """The stage with the highest peak; the first of equals."""
+        return max(self.by_stage, key=lambda stage: stage.peak_bytes)
+
+
+class AssumptionRow(ResultModel):
+    """An assumption that this result used: its value and range, where it stands, and its effect on the run's GPU-hours.
+
+    effect_on_gpu_hours: change of the GPU-hours when the assumption alone goes to the end of its range; absent where
+    not computed.
+    """
+
+    key: str
+    value: JsonValue
+    low: JsonValue = None
+    high: JsonValue = None
+    source: str
+    effect_on_gpu_hours: Interval | None = None
+
+
+class Basis(ResultModel):
+    """Shares of the step time by where durations come from; they sum to 1, else InconsistentSimulation is raised."""
+
+    measured: Share
+    interpolated: Share
+    extrapolated: Share
+    transferred: Share
+    assumed: Share
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        total = math.fsum(getattr(self, name) for name in BASIS_NAMES)
+        if not math.isclose(total, 1.0, rel_tol=SUM_TOLERANCE):
+            raise InconsistentSimulation(f"the shares of the step time by basis sum to {total}, not to 1")
+        return self
+
+    @classmethod
+    def of_seconds(cls, seconds: dict[str, float]) -> Basis:
+        """Shares from durations (seconds ≥ 0, any positive total) by basis; a missing basis has none."""
+        total = math.fsum(seconds.values())
+        return cls(**{name: seconds.get(name, 0.0) / total for name in BASIS_NAMES})
+
+
+BASIS_NAMES: tuple[str, ...] = tuple(Basis.model_fields)
+"""The keys of Basis, from the best founded to the least."""
+
+
+class StepResult(ResultModel):
+    """One simulated step: everything of the result document that one step decides. stack_sha256: `Stack.sha256`."""
+
+    stack_sha256: str
+    model: ModelCounts
+    step: StepTimes
+    memory: Memory
+    assumptions: tuple[AssumptionRow, ...] = ()
+    not_modelled: tuple[str, ...] = ()
+    basis: Basis
