@@ -1,0 +1,215 @@
+"""Dispatch and combine of an expert group.
+
+    t = t0 + max(NIC bytes / achieved NIC rate, NVLink bytes / achieved NVLink rate, bytes * (a + b*r) / SMs)
+
+with r the expected remote nodes of a token: the copies that the kernel's SMs make. Where the stack has rows of the same
+kernel, the formula only carries the nearest row to other sizes: t = row * formula(message) / formula(row), the row
+being on the links on which it was measured (`link.nic.reference_bytes_per_s`, `link.nvlink.reference_bytes_per_s`).
+The stack's keys: link.nic.all_to_all, link.nvlink.all_to_all (shares of the link rate), all_to_all.t0_s,
+all_to_all.sm_cost_<op>[_one_node | _per_remote_node] (s*SM/byte), all_to_all.overlap_slowdown_<op>,
+all_to_all.model_error, all_to_all.top_k (experts a token in the runs behind the rows).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from hwprofiles.kernel_parameters import Range, find, need
+from hwprofiles.kernel_rows import Regime
+from hwprofiles.provenance import Basis
+from hwprofiles.schema import CollectiveRow, Stack
+from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, weakest
+from simulator.costs.links import CORNERS, Corner, NicPath, nic_path, rate_at, reference_rate, time_at
+from simulator.network.topology import Network
+from simulator.network.traffic import exchange_traffic
+from simulator.workload.op import AllToAll
+
+SAME_SIZE = 0.01
+"""Relative difference below which a message is the row's own."""
+INTERPOLATED_WITHIN = 2.0
+"""Ratio of the formula up to which a row of the same group counts as neighbouring."""
+
+
+def all_to_all_cost(message: AllToAll, network: Network, stack: Stack, regime: Regime, comm_sms: int) -> CollectiveCost:
+    """Seconds of the kernel of one dispatch or combine, without the synchronisation before it (`notify_floor`).
+
+    regime: "overlapped" (compute kernels run beside it) or "alone". comm_sms: SMs that the kernel holds, >= 1.
+    Without rows of the overlapped regime: the cost alone times the stack's overlap slow-down.
+    Raises MissingKernelError where the stack lacks a key, ValueError for comm_sms < 1.
+    """
+    if comm_sms < 1:
+        raise ValueError(f"comm_sms is {comm_sms}; a dispatch kernel needs at least one SM")
+    if message.ranks == 1 or message.tokens == 0:
+        return NO_COST
+    row = _nearest_row(message, stack, regime)
+    if row is None and regime == "overlapped":
+        alone = all_to_all_cost(message, network, stack, "alone", comm_sms)
+        return alone.times(need(stack, f"all_to_all.overlap_slowdown_{message.op}"))
+    model = _model_of(message, network, stack)
+    if row is None:
+        return _by_formula(message, model, network, stack, comm_sms)
+    return _by_row(message, model, network, stack, comm_sms, row)
+
+
+def notify_floor(message: AllToAll, stack: Stack) -> CollectiveCost:
+    """Seconds that announcing the counts costs when no rank is late, before the kernel of `all_to_all_cost`.
+
+    The floor of the notify kernel (`notify_floor_s`), and before a dispatch with a new layout the kernel that computes
+    it (`dispatch_layout_s`). What a notify waits for late ranks is not in it: the simulated joins produce that.
+    """
+    if message.ranks == 1 or message.tokens == 0:
+        return NO_COST
+    parts = [need(stack, "notify_floor_s")]
+    if message.op == "dispatch" and not message.cached_layout:
+        parts.append(need(stack, "dispatch_layout_s"))
+    return CollectiveCost(
+        sum(part.value for part in parts),
+        sum(part.low for part in parts),
+        sum(part.high for part in parts),
+        weakest(*(part.basis for part in parts)),
+        "; ".join(part.source for part in parts),
+        bound_by="latency",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """The formula's constants for one kernel and group; shares and times with their ranges."""
+
+    nic: NicPath
+    scale_up_share: Range
+    t0_s: Range
+    sm_cost: Range
+    sm_cost_per_remote_node: Range
+
+    @property
+    def basis(self) -> Basis:
+        """The weakest of the constants'."""
+        return weakest(self.nic.share.basis, self.scale_up_share.basis, self.t0_s.basis, self.sm_cost.basis)
+
+
+def _model_of(message: AllToAll, network: Network, stack: Stack) -> _Model:
+    cost = f"all_to_all.sm_cost_{message.op}"
+    one_node = message.num_nodes == 1
+    return _Model(
+        nic_path(stack, "link.nic.all_to_all", network, message.num_nodes),
+        need(stack, "link.nvlink.all_to_all"),
+        need(stack, "all_to_all.t0_s"),
+        need(stack, *((f"{cost}_one_node", cost) if one_node else (cost,))),
+        need(stack, f"{cost}_per_remote_node"),
+    )
+
+
+def _seconds(
+    message: AllToAll, model: _Model, nic_bytes_per_s: float, scale_up_bytes_per_s: float, sms: int, corner: Corner
+) -> tuple[float, BoundBy]:
+    """The formula, and the term that is largest."""
+    traffic = exchange_traffic(message)
+    copies = time_at(model.sm_cost, corner)
+    copies += time_at(model.sm_cost_per_remote_node, corner) * traffic.remote_nodes_per_token
+    terms: dict[BoundBy, float] = {
+        "nic": model.nic.seconds(traffic.nic_bytes, nic_bytes_per_s, corner),
+        "scale_up": traffic.scale_up_bytes / (rate_at(model.scale_up_share, corner) * scale_up_bytes_per_s),
+        "sms": message.tokens * message.bytes_per_token * copies / sms,
+    }
+    bound_by = max(terms, key=lambda name: terms[name])
+    t0_s = time_at(model.t0_s, corner)
+    return t0_s + terms[bound_by], bound_by if terms[bound_by] >= t0_s else "latency"
+
+
+def _by_formula(message: AllToAll, model: _Model, network: Network, stack: Stack, comm_sms: int) -> CollectiveCost:
+    rates = (network.nic_bytes_per_s, network.scale_up_bytes_per_s)
+    (value, bound_by), (fast, _), (slow, _) = (_seconds(message, model, *rates, comm_sms, corner) for corner in CORNERS)
+    error = _model_error(stack)
+    source = f"all-to-all formula; {model.nic.share.source if bound_by == 'nic' else model.scale_up_share.source}"
+    low, high = fast * (1.0 - error), slow * (1.0 + error)
+    return _with_bytes(CollectiveCost(value, low, high, model.basis, source, bound_by=bound_by), message)
+
+
+def _by_row(
+    message: AllToAll, model: _Model, network: Network, stack: Stack, comm_sms: int, row: CollectiveRow
+) -> CollectiveCost:
+    reference_nic = reference_rate(stack, "link.nic.reference_bytes_per_s", network.nic_bytes_per_s)
+    reference_scale_up = reference_rate(stack, "link.nvlink.reference_bytes_per_s", network.scale_up_bytes_per_s)
+    measured = _message_of(row, message, stack)
+    row_model = replace(model, nic=replace(model.nic, crossing_frac=0.0))
+    row_sms = row.sms or comm_sms
+    ratios: list[float] = []
+    bound_by: BoundBy = "none"
+    for corner in CORNERS:
+        here, bound = _seconds(message, model, network.nic_bytes_per_s, network.scale_up_bytes_per_s, comm_sms, corner)
+        there, _ = _seconds(measured, row_model, reference_nic, reference_scale_up, row_sms, corner)
+        ratios.append(here / there)
+        bound_by = bound if corner == "value" else bound_by
+    seconds = row.seconds
+    assert seconds is not None, "rows without seconds are left out by _nearest_row"
+    same_links = (network.nic_bytes_per_s, network.scale_up_bytes_per_s) == (reference_nic, reference_scale_up)
+    basis = _basis(message, row, ratios[0], same_links and row_sms == comm_sms)
+    error = 0.0 if basis == "measured" else _model_error(stack)
+    value = seconds * ratios[0]
+    low = min(value, (row.low or seconds) * min(ratios)) * (1.0 - error)
+    high = max(value, (row.high or seconds) * max(ratios)) * (1.0 + error)
+    source = row.source if basis == "measured" else f"scaled by bytes from {row.op}, {row.nodes} nodes: {row.source}"
+    return _with_bytes(CollectiveCost(value, low, high, basis, source, bound_by=bound_by), message)
+
+
+def _with_bytes(cost: CollectiveCost, message: AllToAll) -> CollectiveCost:
+    traffic = exchange_traffic(message)
+    return replace(cost, bytes_nic=traffic.nic_bytes, bytes_scale_up=traffic.scale_up_bytes)
+
+
+def _model_error(stack: Stack) -> float:
+    """Mean error of the formula on groups left out of its fit, as a fraction; 0 where the stack says none."""
+    found = find(stack, "all_to_all.model_error")
+    return 0.0 if found is None else found.value
+
+
+def _row_ops(message: AllToAll) -> tuple[str, ...]:
+    """Names of the kernel in collectives.csv, the most specific first."""
+    if message.op == "dispatch":
+        return ("dispatch_cached", "dispatch") if message.cached_layout else ("dispatch",)
+    return ("combine_backward", "combine") if message.direction == "B" else ("combine",)
+
+
+def _nearest_row(message: AllToAll, stack: Stack, regime: Regime) -> CollectiveRow | None:
+    """The row of the kernel whose group is nearest in nodes, then GPUs, then size; None where there is none."""
+    for op in _row_ops(message):
+        rows = [row for row in stack.collectives.rows if row.op == op and row.regime == regime]
+        rows = [row for row in rows if row.seconds and row.tokens and row.bytes_per_token and row.nodes_per_token]
+        if rows:
+            return min(rows, key=lambda row: _distance(message, row))
+    return None
+
+
+def _distance(message: AllToAll, row: CollectiveRow) -> tuple[float, ...]:
+    pairs = ((message.num_nodes, row.nodes), (message.ranks, row.ranks), (message.tokens, row.tokens or 1))
+    return tuple(abs(math.log(mine / its)) for mine, its in pairs)
+
+
+def _message_of(row: CollectiveRow, message: AllToAll, stack: Stack) -> AllToAll:
+    """The all-to-all that the row measured; its distinct GPUs a token follow from `all_to_all.top_k` uniform
+    choices."""
+    assert row.tokens and row.bytes_per_token and row.nodes_per_token, "kept by _nearest_row"
+    candidates = math.ceil(row.nodes_per_token) * row.ranks / row.nodes
+    top_k = need(stack, "all_to_all.top_k").value
+    return AllToAll(
+        message.op, message.direction, row.tokens, row.bytes_per_token, row.nodes, row.ranks, row.nodes_per_token,
+        ranks_per_token=candidates * (1.0 - (1.0 - 1.0 / candidates) ** top_k), cached_layout=message.cached_layout,
+    )  # fmt: skip
+
+
+def _basis(message: AllToAll, row: CollectiveRow, ratio: float, same_machine: bool) -> Basis:
+    if row.basis not in ("measured", "interpolated"):
+        return row.basis
+    same_group = (message.num_nodes, message.ranks) == (row.nodes, row.ranks)
+    sizes = (
+        (message.tokens, row.tokens),
+        (message.bytes_per_token, row.bytes_per_token),
+        (message.nodes_per_token, row.nodes_per_token),
+    )
+    same_size = all(its is not None and abs(mine / its - 1.0) <= SAME_SIZE for mine, its in sizes)
+    if same_group and same_size and same_machine:
+        return row.basis
+    near = 1.0 / INTERPOLATED_WITHIN <= ratio <= INTERPOLATED_WITHIN
+    return "interpolated" if same_group and near else "extrapolated"

@@ -1,0 +1,54 @@
+"""One send from a GPU to another: pipeline activations and gradients.
+
+    t = base + hop + fabric latency + bytes / (share * link rate)
+
+The stack's keys: link.nic.p2p or link.nvlink.p2p (shares of the link rate), ring.base_s, ring.hop_nic_s,
+ring.hop_nvlink_s.
+"""
+
+from __future__ import annotations
+
+from hwprofiles.kernel_parameters import need
+from hwprofiles.schema import Stack
+from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, weakest
+from simulator.costs.links import CORNERS, nic_path, rate_at, time_at
+from simulator.network.topology import Network
+
+
+def p2p_cost(
+    num_bytes: float,
+    network: Network,
+    stack: Stack,
+    same_node: bool,
+    nic_share: float = 1.0,
+    node_stride: int = 1,
+) -> CollectiveCost:
+    """Seconds of one send of `num_bytes`, launch included.
+
+    node_stride: distance in nodes of sender and receiver, which says whether the send leaves a leaf.
+    nic_share: part of the NIC that is left beside concurrent traffic, in (0, 1] (max_min.py gives it for given flows).
+    Raises MissingKernelError where the stack lacks a key, ValueError for a share outside (0, 1].
+    """
+    if not 0.0 < nic_share <= 1.0:
+        raise ValueError(f"nic_share is {nic_share}; allowed: above 0, at most 1")
+    if num_bytes == 0:
+        return NO_COST
+    base = need(stack, "ring.base_s")
+    hop = need(stack, "ring.hop_nvlink_s" if same_node else "ring.hop_nic_s")
+    nic = nic_path(stack, "link.nic.p2p", network, 2, node_stride)
+    share = need(stack, "link.nvlink.p2p") if same_node else nic.share
+    fabric_s = 0.0 if same_node else network.latency_s(2, node_stride)
+    seconds: list[float] = []
+    for corner in CORNERS:
+        if same_node:
+            wire = num_bytes / (rate_at(share, corner) * network.scale_up_peer_bytes_per_s)
+        else:
+            wire = nic.seconds(num_bytes, network.nic_bytes_per_s * nic_share, corner)
+        seconds.append(time_at(base, corner) + time_at(hop, corner) + fabric_s + wire)
+    bound_by: BoundBy = "scale_up" if same_node else "nic"
+    value, low, high = seconds
+    return CollectiveCost(
+        value, low, high, weakest(share.basis, base.basis, hop.basis), share.source,
+        bytes_nic=0.0 if same_node else float(num_bytes), bytes_scale_up=float(num_bytes) if same_node else 0.0,
+        bound_by=bound_by,
+    )  # fmt: skip

@@ -1,0 +1,57 @@
+"""What a collective costs, and how its uncertainty is carried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from hwprofiles.kernel_parameters import Range
+from hwprofiles.provenance import Basis
+
+BoundBy = Literal["nic", "scale_up", "sms", "latency", "none"]
+"""The resource that sets a collective's time."""
+
+
+def weakest(*bases: Basis) -> Basis:
+    """The basis of something derived from several: the least certain, in the order of provenance.Basis."""
+    order: tuple[Basis, ...] = get_args(Basis)
+    return max(bases, key=order.index)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectiveCost:
+    """Duration of one collective on one GPU.
+
+    seconds, with low and high. basis, source: how it was obtained, from what. bytes_nic, bytes_scale_up: what the GPU
+    sends over each kind of link, one direction. bound_by: the resource that sets the time.
+    Invariant: 0 <= low <= seconds <= high.
+    """
+
+    seconds: float
+    low: float
+    high: float
+    basis: Basis
+    source: str
+    bytes_nic: float = 0.0
+    bytes_scale_up: float = 0.0
+    bound_by: BoundBy = "none"
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where the invariant does not hold."""
+        if not 0.0 <= self.low <= self.seconds <= self.high < float("inf"):
+            raise ValueError(f"needs 0 <= low <= seconds <= high, finite: {self}")
+
+    def times(self, factor: Range) -> CollectiveCost:
+        """The same collective, slower by a factor with a range."""
+        return replace(
+            self,
+            seconds=self.seconds * factor.value,
+            low=self.low * factor.low,
+            high=self.high * factor.high,
+            basis=weakest(self.basis, factor.basis),
+            source=f"{self.source}; times {factor.value:g}: {factor.source}",
+        )
+
+
+NO_COST = CollectiveCost(0.0, 0.0, 0.0, "measured", "nothing is sent")
+"""A collective of one rank, or of no bytes."""

@@ -1,0 +1,68 @@
+"""Seconds on a link: bytes over the rate that software achieves, at the middle and the ends of its range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hwprofiles.kernel_parameters import Range, find, need
+from hwprofiles.schema import Stack
+from simulator.costs.cost import weakest
+from simulator.network.topology import Network
+
+Corner = Literal["value", "fast", "slow"]
+"""Which end of every range: the stated value, or all of them at the end that gives less, or more, seconds."""
+
+CORNERS: tuple[Corner, ...] = ("value", "fast", "slow")
+
+ADAPTIVE = Range(1.0, 1.0, 1.0, "measured", "adaptive routing")
+
+
+def rate_at(share: Range, corner: Corner) -> float:
+    """A share of a link rate at a corner: fast takes the high end."""
+    return {"value": share.value, "fast": share.high, "slow": share.low}[corner]
+
+
+def time_at(seconds: Range, corner: Corner) -> float:
+    """A time at a corner: fast takes the low end."""
+    return {"value": seconds.value, "fast": seconds.low, "slow": seconds.high}[corner]
+
+
+@dataclass(frozen=True, slots=True)
+class NicPath:
+    """How a group's traffic uses NIC and leaf uplinks.
+
+    share: achieved / datasheet rate of the NIC. crossing_frac: part of the bytes that leaves a leaf. uplink_share: part
+    of the NIC rate that a GPU has on the uplinks when all send: 1/oversubscription, less where flows are hashed (ECMP).
+    """
+
+    share: Range
+    crossing_frac: float
+    uplink_share: Range
+
+    def seconds(self, num_bytes: float, nic_bytes_per_s: float, corner: Corner) -> float:
+        """Seconds for `num_bytes` of one GPU: the NIC, or the uplinks where they carry less."""
+        rate = nic_bytes_per_s * rate_at(self.share, corner)
+        uplinks = rate * rate_at(self.uplink_share, corner)
+        return max(num_bytes / rate, num_bytes * self.crossing_frac / uplinks)
+
+
+def nic_path(stack: Stack, key: str, network: Network, nodes: int, node_stride: int = 1) -> NicPath:
+    """The path of a group of `nodes` nodes; `key` is the stack's share of the NIC rate ("link.nic.ring" …).
+
+    Raises MissingKernelError where the stack lacks the key, or `link.nic.ecmp` on a fabric without adaptive routing.
+    """
+    routing = ADAPTIVE if network.adaptive_routing else need(stack, "link.nic.ecmp")
+    over = network.wiring.oversubscription
+    uplink = Range(routing.value / over, routing.low / over, routing.high / over, routing.basis, routing.source)
+    share = need(stack, key)
+    crossing = network.crossing_frac(nodes, node_stride)
+    if crossing > 0.0:
+        share = Range(share.value, share.low, share.high, weakest(share.basis, routing.basis), share.source)
+    return NicPath(share, crossing, uplink)
+
+
+def reference_rate(stack: Stack, key: str, otherwise: float) -> float:
+    """Datasheet rate in bytes/s of the link on which the stack's rows were measured; `otherwise` where it says none."""
+    found = find(stack, key)
+    return otherwise if found is None else found.value

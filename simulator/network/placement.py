@@ -1,0 +1,147 @@
+"""Where the ranks of each group live: consecutive ranks fill nodes in order, coordinates vary in the order
+tp-cp-ep-dp-pp.
+
+Rank = tp + TP*(cp + CP*(dp + DP*pp)) for dense layers. A stage's TP*CP*DP ranks are cut again for experts:
+rank in stage = etp + ETP*(ep + EP*edp). So the expert group is consecutive ranks, and the holders of one expert (edp)
+stand EP*ETP ranks apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """Degrees of the parallel axes. Invariants: num_gpus = tp*cp*dp*pp, and ep*etp divides tp*cp*dp."""
+
+    num_gpus: int
+    tp: int = 1
+    cp: int = 1
+    pp: int = 1
+    ep: int = 1
+    etp: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where the invariants do not hold (the scenario has refused such a layout before)."""
+        if min(self.num_gpus, self.tp, self.cp, self.pp, self.ep, self.etp) < 1:
+            raise ValueError(f"degrees must be at least 1: {self}")
+        if self.num_gpus % (self.tp * self.cp * self.pp):
+            raise ValueError(f"num_gpus {self.num_gpus} is not divisible by tp*cp*pp: {self}")
+        if self.stage_ranks % (self.ep * self.etp):
+            raise ValueError(f"ep*etp does not divide the {self.stage_ranks} ranks of a stage: {self}")
+
+    @property
+    def stage_ranks(self) -> int:
+        """Ranks that share a pipeline position: tp*cp*dp."""
+        return self.num_gpus // self.pp
+
+    @property
+    def dp(self) -> int:
+        """Replicas of the dense parameters, context parallel ranks not counted."""
+        return self.stage_ranks // (self.tp * self.cp)
+
+    @property
+    def edp(self) -> int:
+        """Replicas of an expert's parameters within a pipeline position."""
+        return self.stage_ranks // (self.ep * self.etp)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupShape:
+    """How a group of ranks lies on nodes.
+
+    ranks: size. nodes: nodes that hold members. ranks_per_node: members on the node with the fewest, whose NICs bound
+    what the group can send between nodes. node_stride: nodes from one member node to the next (1: neighbours).
+    """
+
+    ranks: int
+    nodes: int
+    ranks_per_node: int
+    node_stride: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Shapes of all groups of a mesh; of groups of one kind that lie differently, the one that spans most nodes.
+
+    tp, cp, ep: the axes. dense_dp: holders of one dense parameter (dp and cp together). expert_dp: holders of one
+    expert. dense_dp_mirror, expert_dp_mirror: the same where a stage has two holders, pipeline ranks p and P-1-p; equal
+    to the plain ones for an only pipeline rank. pp_same_node: every pair of pipeline neighbours shares a node.
+    pp_node_stride: most nodes from a GPU to its next pipeline neighbour.
+    """
+
+    tp: GroupShape
+    cp: GroupShape
+    ep: GroupShape
+    dense_dp: GroupShape
+    expert_dp: GroupShape
+    dense_dp_mirror: GroupShape
+    expert_dp_mirror: GroupShape
+    pp_same_node: bool
+    pp_node_stride: int
+
+
+def place(mesh: Mesh, gpus_per_node: int) -> Placement:
+    """The shapes of all groups when rank r is on node r // gpus_per_node."""
+    dense = np.arange(mesh.num_gpus, dtype=np.int64).reshape(mesh.pp, mesh.dp, mesh.cp, mesh.tp)
+    expert = dense.reshape(mesh.pp, mesh.edp, mesh.ep, mesh.etp)
+    dense_dp = dense.reshape(mesh.pp, mesh.dp * mesh.cp, mesh.tp).transpose(0, 2, 1)
+    expert_dp = expert.transpose(0, 2, 3, 1).reshape(mesh.pp, mesh.ep * mesh.etp, mesh.edp)
+    node = dense.reshape(mesh.pp, -1) // gpus_per_node
+
+    def shape(groups: IntArray) -> GroupShape:
+        return group_shape(groups.reshape(-1, groups.shape[-1]), gpus_per_node)
+
+    return Placement(
+        tp=shape(dense),
+        cp=shape(dense.transpose(0, 1, 3, 2)),
+        ep=shape(expert.transpose(0, 1, 3, 2)),
+        dense_dp=shape(dense_dp),
+        expert_dp=shape(expert_dp),
+        dense_dp_mirror=shape(_with_mirror(dense_dp)),
+        expert_dp_mirror=shape(_with_mirror(expert_dp)),
+        pp_same_node=bool((node[1:] == node[:-1]).all()),
+        pp_node_stride=int((node[1:] - node[:-1]).max(initial=0)),
+    )
+
+
+def group_shape(groups: IntArray, gpus_per_node: int) -> GroupShape:
+    """The shape of the group that spans most nodes, of those the one with the fewest members on a node.
+
+    groups: (number, size) ranks.
+    """
+    nodes = np.sort(groups // gpus_per_node, axis=1)
+    starts = np.ones_like(nodes, dtype=np.bool_)
+    starts[:, 1:] = nodes[:, 1:] != nodes[:, :-1]
+    num_nodes = starts.sum(axis=1)
+    widest = np.flatnonzero(num_nodes == num_nodes.max())
+    shapes = [_shape_of_row(nodes[i], starts[i]) for i in widest[: _representatives(len(widest))]]
+    return min(shapes, key=lambda shape: (shape.ranks_per_node, -shape.node_stride))
+
+
+def _shape_of_row(nodes: IntArray, starts: NDArray[np.bool_]) -> GroupShape:
+    first = np.flatnonzero(starts)
+    members = np.diff(np.append(first, len(nodes)))
+    strides = np.diff(nodes[first])
+    stride = int(np.median(strides)) if len(strides) else 1
+    return GroupShape(len(nodes), len(first), int(members.min()), stride)
+
+
+def _representatives(count: int) -> int:
+    """Groups of one kind repeat along the ranks: as many as one node can offset are enough."""
+    return min(count, 256)
+
+
+def _with_mirror(groups: IntArray) -> IntArray:
+    """(pp, groups, size) → holders over a pipeline position and its mirror: (pp/2 rounded up, groups, 2*size)."""
+    pp = groups.shape[0]
+    if pp == 1:
+        return groups
+    half = pp // 2
+    return np.concatenate([groups[:half], groups[::-1][:half]], axis=2)

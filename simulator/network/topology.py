@@ -1,0 +1,205 @@
+"""The network of one cluster: what one GPU can send, one direction, and over how many switches.
+
+A node here is a scale-up domain: GPUs joined by NVLink or its like (8 GPUs of a host, or the 72 of an NVL72).
+Everything between nodes goes over NICs. Facts come from a node and a fabric of hwprofiles; rates are datasheet rates,
+what software achieves is in the stack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import networkx as nx
+
+from hwprofiles.schema import Fabric, Node
+from simulator.errors import InputError
+from simulator.network import topologies as _topologies  # noqa: F401  registers the family's members
+from simulator.network.wiring import TOPOLOGIES, Topology, Wiring
+from simulator.registry import UnknownName
+
+MAX_GRAPH_GPUS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What connects the GPUs of a cluster. Rates are bytes/s of one GPU, one direction.
+
+    num_gpus: GPUs of the cluster; gpus_per_node: size of the scale-up domain (the last one may be filled in part).
+    scale_up_bytes_per_s: into the scale-up network, to all peers together; scale_up_peer_bytes_per_s: to one of them.
+    nic_bytes_per_s: the lower of the GPU's NIC share and of the fabric ports behind it.
+    latency_same_leaf_s, latency_cross_leaf_s: one small message between nodes, NICs included.
+    adaptive_routing: flows spread evenly over uplinks; without it they are hashed.
+    Invariant: num_gpus is at most what the fabric connects, unless one node holds them all.
+    """
+
+    num_gpus: int
+    gpus_per_node: int
+    scale_up_bytes_per_s: float
+    scale_up_peer_bytes_per_s: float
+    nic_bytes_per_s: float
+    latency_same_leaf_s: float
+    latency_cross_leaf_s: float
+    adaptive_routing: bool
+    topology: str
+    wiring: Wiring
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes that hold the GPUs."""
+        return -(-self.num_gpus // self.gpus_per_node)
+
+    @property
+    def nodes_per_leaf(self) -> int:
+        """Consecutive nodes under the same leaf switches; at least 1."""
+        hosts = self.kind.hosts_per_leaf(self.wiring)
+        return max(1, hosts * self.wiring.rails // self.gpus_per_node)
+
+    @property
+    def kind(self) -> Topology:
+        """The family member that answers questions about paths."""
+        return TOPOLOGIES[self.topology]
+
+    @property
+    def cross_leaf_bytes_per_s(self) -> float:
+        """A GPU's share of its leaf's uplinks when all GPUs under the leaf send at once."""
+        return self.nic_bytes_per_s / self.wiring.oversubscription
+
+    def same_node(self, gpu_a: int, gpu_b: int) -> bool:
+        """Whether both GPUs are in one scale-up domain."""
+        return gpu_a // self.gpus_per_node == gpu_b // self.gpus_per_node
+
+    def crossing_frac(self, nodes: int, node_stride: int = 1) -> float:
+        """Share of a group's node-to-node traffic, uniform over its nodes, that leaves a leaf.
+
+        nodes: nodes of the group, its first under a leaf's first; node_stride: distance in nodes from one to the next.
+        0 where one leaf holds the group.
+        """
+        under_one_leaf = max(1, -(-self.nodes_per_leaf // node_stride))
+        if nodes <= under_one_leaf:
+            return 0.0
+        return (nodes - under_one_leaf) / (nodes - 1)
+
+    def latency_s(self, nodes: int, node_stride: int = 1) -> float:
+        """Latency of one small message between nodes of a group so large: the worst pair's."""
+        crosses = self.crossing_frac(nodes, node_stride) > 0.0
+        return self.latency_cross_leaf_s if crosses else self.latency_same_leaf_s
+
+
+def build_network(node: Node, fabric: Fabric, num_gpus: int) -> Network:
+    """The network of `num_gpus` GPUs in such nodes on such a fabric.
+
+    Raises InputError for an unknown topology, for num_gpus < 1, and where the fabric does not connect so many GPUs.
+    """
+    if num_gpus < 1:
+        raise InputError(f"cluster.num_gpus: {num_gpus} GPUs; allowed: 1 or more")
+    try:
+        kind = TOPOLOGIES[fabric.topology]
+    except UnknownName as error:
+        raise InputError(f"cluster.fabric: {fabric.name}: {error}") from error
+    domain = max(node.scale_up_domain_gpus, 1)
+    port_share = fabric.port_bytes_per_s * node.nics_per_node / node.gpus_per_node
+    wiring = Wiring(
+        rails=min(node.gpus_per_node, domain),
+        num_planes=fabric.num_planes,
+        switch_ports=fabric.switch_ports,
+        num_layers=fabric.num_layers,
+        oversubscription=fabric.oversubscription,
+        port_bytes_per_s=fabric.port_bytes_per_s,
+    )
+    limit = kind.max_gpus(wiring)
+    if num_gpus > max(limit, domain):
+        raise InputError(
+            f"cluster.num_gpus: {num_gpus} GPUs, but fabric {fabric.name!r} connects at most {limit} "
+            f"({wiring.num_layers} layers of {wiring.switch_ports}-port switches, {wiring.num_planes} planes); "
+            "take a fabric with more layers, ports or planes"
+        )
+    return Network(
+        num_gpus=num_gpus,
+        gpus_per_node=domain,
+        scale_up_bytes_per_s=node.scale_up_bytes_per_s,
+        scale_up_peer_bytes_per_s=node.scale_up_peer_bytes_per_s or node.scale_up_bytes_per_s,
+        nic_bytes_per_s=min(node.nic_bytes_per_s, port_share),
+        latency_same_leaf_s=fabric.latency_same_leaf_s,
+        latency_cross_leaf_s=fabric.latency_cross_leaf_s,
+        adaptive_routing=fabric.adaptive_routing,
+        topology=fabric.topology,
+        wiring=wiring,
+    )
+
+
+def exit_gpu(network: Network, gpu_a: int, gpu_b: int) -> int:
+    """The GPU of a's host over whose NIC a sends to b: the one on b's rail where the topology is rail-aligned."""
+    if not network.kind.rail_aligned:
+        return gpu_a
+    rails = network.wiring.rails
+    return gpu_a // rails * rails + gpu_b % rails
+
+
+def hops(network: Network, gpu_a: int, gpu_b: int) -> int:
+    """Fabric switches between two GPUs: 0 in one node, 1 under one leaf, 3 over a spine, 5 over a core …"""
+    if network.same_node(gpu_a, gpu_b):
+        return 0
+    tree_a, leaf_a = network.kind.leaf(network.wiring, exit_gpu(network, gpu_a, gpu_b))
+    tree_b, leaf_b = network.kind.leaf(network.wiring, gpu_b)
+    assert tree_a == tree_b, "a rail-aligned exit is in the receiver's plane"
+    return network.wiring.switches_between(leaf_a, leaf_b)
+
+
+def node_capacity_bytes_per_s(network: Network, node_a: int, node_b: int) -> float:
+    """What node a can send to node b with the fabric otherwise idle, bytes/s, one direction.
+
+    The sum over the leaves of a of the lower of its NICs and, where the traffic leaves the leaf, of the leaf's uplinks.
+    Raises ValueError for twice the same node.
+    """
+    if node_a == node_b:
+        raise ValueError(f"node {node_a} twice: traffic inside a node does not use the fabric")
+    kind, wiring, size = network.kind, network.wiring, network.gpus_per_node
+    nics: dict[tuple[int, int], int] = {}
+    for gpu in range(node_a * size, min((node_a + 1) * size, network.num_gpus)):
+        leaf = kind.leaf(wiring, gpu)
+        nics[leaf] = nics.get(leaf, 0) + 1
+    there = {kind.leaf(wiring, gpu) for gpu in range(node_b * size, min((node_b + 1) * size, network.num_gpus))}
+    uplinks = wiring.up_ports * wiring.port_bytes_per_s
+    return sum(
+        count * network.nic_bytes_per_s if leaf in there else min(count * network.nic_bytes_per_s, uplinks)
+        for leaf, count in nics.items()
+    )
+
+
+def network_graph(network: Network) -> nx.Graph:
+    """GPUs, scale-up switches and fabric switches as a graph; edge attribute `bytes_per_s` is one direction.
+
+    Nodes: ("gpu", i), ("scale_up", node), ("leaf", tree, i), ("spine", tree, pod, i), ("core", tree, spine, i).
+    For pictures and checks: raises ValueError for more than 4,096 GPUs or three layers.
+    """
+    if network.wiring.num_layers > 3:
+        raise ValueError(f"{network.wiring.num_layers} layers; a graph is drawn for at most 3")
+    if network.num_gpus > MAX_GRAPH_GPUS:
+        raise ValueError(f"{network.num_gpus} GPUs; a graph is drawn for at most {MAX_GRAPH_GPUS}")
+    graph = nx.Graph()
+    leaves = set()
+    for gpu in range(network.num_gpus):
+        leaf = network.kind.leaf(network.wiring, gpu)
+        leaves.add(leaf)
+        graph.add_edge(("gpu", gpu), ("leaf", *leaf), bytes_per_s=network.nic_bytes_per_s)
+        scale_up = ("scale_up", gpu // network.gpus_per_node)
+        graph.add_edge(("gpu", gpu), scale_up, bytes_per_s=network.scale_up_bytes_per_s)
+    if network.wiring.num_layers > 1:
+        _add_upper_layers(graph, network, sorted(leaves))
+    return graph
+
+
+def _add_upper_layers(graph: nx.Graph, network: Network, leaves: list[tuple[int, int]]) -> None:
+    """A link from every leaf to each spine of its pod; with three layers, from spine i of every pod to core group i."""
+    wiring = network.wiring
+    port = wiring.port_bytes_per_s
+    spines = set()
+    for tree, leaf in leaves:
+        for i in range(wiring.up_ports):
+            spine = ("spine", tree, wiring.pod(leaf, 2), i)
+            spines.add(spine)
+            graph.add_edge(("leaf", tree, leaf), spine, bytes_per_s=port)
+    if wiring.num_layers == 3:
+        for _, tree, pod, i in spines:
+            for j in range(wiring.switch_ports // 2):
+                graph.add_edge(("spine", tree, pod, i), ("core", tree, i, j), bytes_per_s=port)

@@ -1,0 +1,80 @@
+"""How NICs reach switches: the numbers of a folded Clos fabric, and what each kind of topology says about them.
+
+A fabric is one or more trees (planes). A leaf switch has `down` ports towards NICs and the rest towards the spine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from simulator.registry import Family
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """Counts of a fabric. rails: GPUs (and NICs) of one host; GPU i of a host is on rail i.
+
+    num_planes: trees without a link between them. switch_ports: ports of every switch. num_layers: of switches.
+    oversubscription: down over up bandwidth of a leaf, >= 1. port_bytes_per_s: one port, one direction.
+    """
+
+    rails: int
+    num_planes: int
+    switch_ports: int
+    num_layers: int
+    oversubscription: float
+    port_bytes_per_s: float
+
+    @property
+    def down_ports(self) -> int:
+        """Ports of a leaf towards NICs; all of them where the leaf is the only layer."""
+        if self.num_layers == 1:
+            return self.switch_ports
+        return int(self.switch_ports * self.oversubscription / (1.0 + self.oversubscription))
+
+    @property
+    def up_ports(self) -> int:
+        """Ports of a leaf towards the layer above."""
+        return self.switch_ports - self.down_ports
+
+    @property
+    def tree_endpoints(self) -> int:
+        """NICs of one full tree of p-port switches: p * down * (p/2)^(layers - 2), which is p^2/2 or p^3/4 without
+        oversubscription; p for a single layer."""
+        if self.num_layers == 1:
+            return self.switch_ports
+        return self.switch_ports * self.down_ports * int((self.switch_ports // 2) ** (self.num_layers - 2))
+
+    def pod(self, leaf: int, layer: int) -> int:
+        """The group of leaves, joined by switches of `layer` (1: the leaf itself), of a leaf; 0 at the top."""
+        return 0 if layer >= self.num_layers > 1 else leaf // int((self.switch_ports // 2) ** (layer - 1))
+
+    def switches_between(self, leaf_a: int, leaf_b: int) -> int:
+        """Switches on the shortest path between NICs under two leaves of one tree: 1, 3, 5 … up to 2*layers - 1."""
+        shared = next((i for i in range(1, self.num_layers) if self.pod(leaf_a, i) == self.pod(leaf_b, i)), None)
+        return 2 * (shared or self.num_layers) - 1
+
+
+class Topology(Protocol):
+    """A way to wire hosts to leaves. Rail-aligned: traffic changes its rail inside the node, before it leaves."""
+
+    @property
+    def rail_aligned(self) -> bool:
+        """Whether a GPU sends over the NIC of the receiver's rail, by a copy inside its own node."""
+        ...
+
+    def max_gpus(self, wiring: Wiring) -> int:
+        """GPUs that the full fabric connects."""
+        ...
+
+    def leaf(self, wiring: Wiring, gpu: int) -> tuple[int, int]:
+        """(tree, leaf within the tree) of the GPU's NIC."""
+        ...
+
+    def hosts_per_leaf(self, wiring: Wiring) -> int:
+        """Consecutive hosts whose NICs of one rail share a leaf; at least 1."""
+        ...
+
+
+TOPOLOGIES: Family[Topology] = Family("topology", planned=("torus",))
