@@ -1,0 +1,54 @@
+"""Quantities that follow from a scenario by arithmetic."""
+
+from __future__ import annotations
+
+from simulator.scenario.layout import Layout, stage_layout
+from simulator.scenario.scenario import Scenario
+
+
+def dp(scenario: Scenario) -> int:
+    """Data-parallel degree: GPUs over tp, cp and pp."""
+    parallel = scenario.parallel
+    return scenario.cluster.num_gpus // (parallel.tp * parallel.cp * parallel.pp)
+
+
+def edp(scenario: Scenario) -> int:
+    """Replicas of a routed expert: ranks of a stage (dp, cp, tp) over ep and etp."""
+    parallel = scenario.parallel
+    return dp(scenario) * parallel.cp * parallel.tp // (parallel.ep * parallel.etp)
+
+
+def num_stages(scenario: Scenario) -> int:
+    """Pipeline stages: pp times vpp. (A rank of DualPipe holds two stages and a stage has two holders.)"""
+    return scenario.parallel.pp * scenario.parallel.vpp
+
+
+def layout(scenario: Scenario) -> Layout:
+    """Unit codes of every stage, in forward order."""
+    return stage_layout(scenario.model, num_stages(scenario), scenario.parallel.layers_per_stage)
+
+
+def num_micro_batches(scenario: Scenario, global_batch_size: int | None = None) -> int:
+    """Micro-batches that a pipeline runs in a step of `global_batch_size` sequences (default: the full batch)."""
+    batch = scenario.training.global_batch_size if global_batch_size is None else global_batch_size
+    return batch // (dp(scenario) * scenario.training.micro_batch_size)
+
+
+def tokens_per_micro_batch(scenario: Scenario) -> int:
+    """Tokens of a micro-batch, on one data-parallel rank."""
+    return scenario.training.micro_batch_size * scenario.training.seq_len
+
+
+def tokens_per_step(scenario: Scenario) -> int:
+    """Tokens of a step at full batch."""
+    return scenario.training.global_batch_size * scenario.training.seq_len
+
+
+def is_grad_reduce_overlapped(scenario: Scenario) -> bool:
+    """Whether gradients are reduced beside the backward: both switches say so."""
+    return scenario.parallel.overlap.dp and scenario.data_parallel.grad_reduce.overlap
+
+
+def overlaps_pairs(scenario: Scenario) -> bool:
+    """Whether dispatch and combine run beside the other half of an overlapped pair (in schedules that have pairs)."""
+    return scenario.parallel.overlap.ep == "pair"

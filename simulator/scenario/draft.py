@@ -1,0 +1,184 @@
+"""Puts layers of keys on one another: presets, files, then `--set` options. Keeps where each key came from.
+
+Mappings merge key by key, lists and scalars replace; phases are addressed by name where a layer writes them as a
+mapping. A change of some keys drops inherited values that were chosen for the old one (`_DROPS`).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from simulator.errors import Problem
+from simulator.scenario.problems import KeyPath, nearest, show
+
+_DROPS: Final[tuple[tuple[KeyPath, tuple[KeyPath, ...]], ...]] = (
+    (("cluster", "node"), (("stack",),)),
+    (
+        ("precision", "recipe"),
+        (("moe", "dispatch_dtype"), ("recompute", "saved"), ("precision", "fp8_weight_cache")),
+    ),
+    (("parallel", "pp"), (("parallel", "layers_per_stage"),)),
+    (("parallel", "vpp"), (("parallel", "layers_per_stage"),)),
+)
+"""(key, keys that its change drops): a stack is of one GPU, a recipe sets formats, a layout has so many stages."""
+
+_ALTERNATIVES: Final[tuple[tuple[str, str], ...]] = (("tokens", "steps"),)
+_PRICE_ALTERNATIVES: Final = ("usd_per_gpu_hour", "sheet")
+
+_SHORTHANDS: Final[Mapping[str, str]] = {"precision": "recipe", "recompute": "granularity"}
+"""Sections that may be written as one word, and the key that the word is the value of."""
+
+_NAMED: Final[frozenset[KeyPath]] = frozenset({("model",), ("cluster", "node"), ("cluster", "fabric")})
+"""Keys whose text is a catalogue name: a single key below a name cannot be merged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Keys from one place. where: position of a key path ("FILE:LINE", "--set N"); folder: where its paths start."""
+
+    data: Mapping[str, Any]
+    where: Callable[[KeyPath], str]
+    folder: Path
+    is_option: bool = False
+
+
+@dataclass
+class Draft:
+    """A scenario in the making. origins: key path → (position, folder that paths start from)."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    origins: dict[KeyPath, tuple[str, Path]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def put(self, layer: Layer) -> None:
+        """Lay a layer over what is there."""
+        data = _expand(layer.data)
+        self._drop_inherited(data)
+        self._merge(self.data, data, (), layer)
+
+    def where(self, path: KeyPath) -> str:
+        """Position of a key path, or of its nearest parent."""
+        return self._origin(path)[0]
+
+    def folder(self, path: KeyPath) -> Path:
+        """The folder that a path written at this key starts from."""
+        return self._origin(path)[1]
+
+    def refuse(self, path: KeyPath, message: str) -> None:
+        """Note a problem at a key path."""
+        self.problems.append(Problem(self.where(path), self.dotted(path), message))
+
+    def dotted(self, path: KeyPath) -> str:
+        """The path as people write it: phases by name."""
+        parts = [str(part) for part in path]
+        if len(path) > 1 and path[0] == "phases" and isinstance(path[1], int):
+            phase = self.data["phases"][path[1]] if path[1] < len(self.data.get("phases") or ()) else None
+            if isinstance(phase, dict) and isinstance(phase.get("name"), str) and len(phase["name"]) <= 40:
+                parts[1] = phase["name"]
+        return ".".join(parts)
+
+    def _origin(self, path: KeyPath) -> tuple[str, Path]:
+        for length in range(len(path), -1, -1):
+            if path[:length] in self.origins:
+                return self.origins[path[:length]]
+        return "", Path()
+
+    def _drop_inherited(self, data: Mapping[str, Any]) -> None:
+        """Remove what was chosen for another value of a key that this layer changes, unless the layer gives it anew."""
+        for key, dropped in _DROPS:
+            new = _find(data, key)
+            if new is None or new == _find(self.data, key):
+                continue
+            for path in dropped:
+                if _find(data, path) is None:
+                    self._remove(path)
+        if _find(data, ("recompute", "granularity")) == "none" and _find(data, ("recompute", "modules")) is None:
+            self._remove(("recompute", "modules"))
+
+    def _merge(self, old: dict[str, Any], new: Mapping[str, Any], path: KeyPath, layer: Layer) -> None:
+        self._drop_alternatives(old, new, path)
+        for key, value in new.items():
+            here = (*path, key)
+            existing = old.get(key)
+            if here == ("phases",) and isinstance(value, dict):
+                self._merge_phases(old, value, layer)
+            elif isinstance(value, dict) and isinstance(existing, dict):
+                self._merge(existing, value, here, layer)
+            elif isinstance(value, dict) and isinstance(existing, str) and here in _NAMED and layer.is_option:
+                message = (
+                    f"is the name {show(existing)} here, so that a single key of it cannot be set; give a whole mapping"
+                )
+                self.problems.append(Problem(layer.where(here), self.dotted(here), message))
+            else:
+                self._forget(here)
+                old[key] = copy.deepcopy(value)
+                self._remember(here, value, layer)
+
+    def _drop_alternatives(self, old: dict[str, Any], new: Mapping[str, Any], path: KeyPath) -> None:
+        """A phase's new length replaces the inherited one, and a price an inherited sheet."""
+        pairs = [_PRICE_ALTERNATIVES] if path == ("prices",) else []
+        if len(path) == 2 and path[0] == "phases":
+            pairs += _ALTERNATIVES
+        for one, other in pairs:
+            for given, replaced in ((one, other), (other, one)):
+                if given in new and replaced not in new and replaced in old:
+                    del old[replaced]
+                    self._forget((*path, replaced))
+
+    def _merge_phases(self, old: dict[str, Any], new: Mapping[str, Any], layer: Layer) -> None:
+        """Phases written as {name: {...}} change the phases of these names."""
+        phases = old.get("phases")
+        phases = phases if isinstance(phases, list) else []
+        names = [phase.get("name") if isinstance(phase, dict) else None for phase in phases]
+        for name, changes in new.items():
+            where = layer.where(("phases", name))
+            if name not in names:
+                known = nearest(name, [entry for entry in names if isinstance(entry, str)])
+                self.problems.append(Problem(where, "phases", f"no phase of the name {show(name)}{known}"))
+            elif not isinstance(changes, dict):
+                self.problems.append(Problem(where, f"phases.{name}", f"is not a mapping ({show(changes)})"))
+            else:
+                idx = names.index(name)
+                moved = Layer(changes, lambda path, n=name: layer.where(("phases", n, *path[2:])), layer.folder)  # type: ignore[misc]
+                self._merge(phases[idx], changes, ("phases", idx), moved)
+
+    def _remove(self, path: KeyPath) -> None:
+        parent = _find(self.data, path[:-1])
+        if isinstance(parent, dict) and path[-1] in parent:
+            del parent[path[-1]]
+            self._forget(path)
+
+    def _forget(self, path: KeyPath) -> None:
+        for known in [known for known in self.origins if known[: len(path)] == path]:
+            del self.origins[known]
+
+    def _remember(self, path: KeyPath, value: Any, layer: Layer) -> None:
+        self.origins[path] = (layer.where(path), layer.folder)
+        children: Iterable[tuple[str | int, Any]] = ()
+        if isinstance(value, dict):
+            children = value.items()
+        elif isinstance(value, list):
+            children = enumerate(value)
+        for key, child in children:
+            self._remember((*path, key), child, layer)
+
+
+def _expand(data: Mapping[str, Any]) -> dict[str, Any]:
+    """`precision: bf16` as `precision: {recipe: bf16}`."""
+    return {
+        key: {_SHORTHANDS[key]: value} if key in _SHORTHANDS and isinstance(value, str) else value
+        for key, value in data.items()
+    }
+
+
+def _find(data: Any, path: KeyPath) -> Any:
+    """The value at a path of keys, None where there is none."""
+    for key in path:
+        if not isinstance(data, Mapping) or key not in data:
+            return None
+        data = data[key]
+    return data

@@ -1,0 +1,154 @@
+"""Resolves the names in a scenario to entries of the hardware catalogue, and checks that they belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from hwprofiles import catalog
+from hwprofiles.catalog import CatalogError
+from hwprofiles.schema import Fabric, Gpu, Node
+from hwprofiles.units import GIGA, KILO
+from simulator.scenario.problems import KeyPath, schema_problems
+from simulator.scenario.rules import FieldProblem, multiples
+from simulator.scenario.scenario import Scenario
+
+_INLINE: Final[tuple[tuple[str, type[Node] | type[Fabric]], ...]] = (("node", Node), ("fabric", Fabric))
+
+_PLAUSIBLE: Final[dict[str, tuple[float, float, str]]] = {
+    "nic_bytes_per_s": (10 * GIGA, 100 * GIGA, "80 Gb/s to 800 Gb/s"),
+    "port_bytes_per_s": (10 * GIGA, 100 * GIGA, "80 Gb/s to 800 Gb/s"),
+    "scale_up_bytes_per_s": (32 * GIGA, 2 * KILO * GIGA, "32 GB/s to 2 TB/s, one direction"),
+}
+"""Field → (low, high, in words) of what is built; outside, bits and bytes may have been mixed up (a factor of 8)."""
+
+
+def node_of(scenario: Scenario) -> Node:
+    """The node type."""
+    node = scenario.cluster.node
+    return catalog.load_node(node) if isinstance(node, str) else node
+
+
+def gpu_of(scenario: Scenario) -> Gpu:
+    """The node's GPU."""
+    return catalog.load_gpu(node_of(scenario).gpu)
+
+
+def fabric_of(scenario: Scenario) -> Fabric:
+    """The fabric between nodes."""
+    fabric = scenario.cluster.fabric
+    return catalog.load_fabric(fabric) if isinstance(fabric, str) else fabric
+
+
+def make_inline(cluster: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    """Replace inline mappings of node and fabric by records; (key path, message) of what is wrong with them."""
+    for key, kind in _INLINE:
+        value = cluster.get(key)
+        if not isinstance(value, dict):
+            continue
+        try:
+            cluster[key] = kind.model_validate({"name": "inline", **value})
+        except ValidationError as error:
+            del cluster[key]
+            for path, message in schema_problems(error, kind):
+                yield ("cluster", key, *path), message
+
+
+def default_stack_name(cluster: Mapping[str, Any]) -> str | None:
+    """The stack of the node's GPU, None where the node is not known."""
+    node = cluster.get("node")
+    try:
+        if isinstance(node, str):
+            node = catalog.load_node(node)
+        return catalog.default_stack(node.gpu) if isinstance(node, Node) else None
+    except CatalogError:
+        return None
+
+
+def name_problems(cluster: Mapping[str, Any], stack: object, sheet: object) -> Iterator[tuple[KeyPath, str]]:
+    """(key path, message) of names that the catalogue does not know, and of a stack of another GPU."""
+    gpu = None
+    for path, name, load in (
+        (("cluster", "node"), cluster.get("node"), catalog.load_node),
+        (("cluster", "fabric"), cluster.get("fabric"), catalog.load_fabric),
+        (("prices", "sheet"), sheet, catalog.load_prices),
+    ):
+        try:
+            entry = load(name) if isinstance(name, str) else name
+            if isinstance(entry, Node):
+                gpu = catalog.load_gpu(entry.gpu).name
+        except CatalogError as error:
+            yield path, _one_line(error)
+    if not isinstance(stack, str):
+        return
+    try:
+        measured_on = _gpu_of_stack(stack)
+    except CatalogError as error:
+        yield ("stack",), _one_line(error)
+        return
+    if gpu is not None and measured_on != gpu:
+        yield (
+            ("stack",),
+            f"{stack} is of GPU {measured_on}, but cluster.node has {gpu}; use {gpu}{catalog.TRANSFER_SUFFIX}",
+        )
+
+
+def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
+    """Rules between the plan and the hardware."""
+    node, gpu = node_of(scenario), gpu_of(scenario)
+    num_gpus, size, ep = scenario.cluster.num_gpus, node.gpus_per_node, scenario.parallel.ep
+    if num_gpus > size and num_gpus % size:
+        text = f"{num_gpus} GPUs are no whole number of nodes of {size} ({node.name})"
+        yield "cluster.num_gpus", f"{text}; {multiples(num_gpus, size)}"
+    if ep % size and size % ep:
+        yield (
+            "parallel.ep",
+            f"not modelled yet (ep {ep} on nodes of {size}: groups would share nodes); use a divisor or multiple",
+        )
+    if scenario.parallel.comm_sms >= gpu.num_sms:
+        yield (
+            "parallel.comm_sms",
+            f"{scenario.parallel.comm_sms} of the {gpu.num_sms} SMs of {gpu.name}; none is left to compute",
+        )
+    if scenario.precision.recipe.startswith("fp8") and "fp8" not in gpu.peak_flop_per_s:
+        yield (
+            "precision.recipe",
+            f"{scenario.precision.recipe}, but {gpu.name} has no FP8 tensor core; use recipe: bf16",
+        )
+    moe, limit = scenario.model.moe, scenario.moe.max_nodes_per_token
+    if moe is not None and limit is not None and ep >= size:
+        experts_per_node = moe.num_routed_experts * size // ep
+        if limit * experts_per_node < moe.top_k:
+            text = f"{limit} nodes of {experts_per_node} experts hold fewer than top_k {moe.top_k}"
+            yield "moe.max_nodes_per_token", f"{text}; allowed at least {-(-moe.top_k // experts_per_node)}"
+    sheet = scenario.prices.sheet if scenario.prices else None
+    if sheet is not None and gpu.name not in (entries := catalog.load_prices(sheet).entries):
+        yield (
+            "prices.sheet",
+            f"{sheet} has no price of {gpu.name}; it has {', '.join(sorted(entries))}; give usd_per_gpu_hour",
+        )
+
+
+def hardware_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
+    """Rates of inline hardware that nobody builds: often bits for bytes."""
+    for key, record in (("node", scenario.cluster.node), ("fabric", scenario.cluster.fabric)):
+        if isinstance(record, str):
+            continue
+        for field, (low, high, words) in _PLAUSIBLE.items():
+            value = getattr(record, field, None)
+            if value is not None and not low <= value <= high:
+                text = f"{value / GIGA:g} GB/s ({value * 8 / GIGA:g} Gb/s) is implausible; built are {words}"
+                yield f"cluster.{key}.{field}", f"{text}; b is bit and B is byte"
+
+
+def _gpu_of_stack(name: str) -> str:
+    """The GPU that a stack is of; a transfer stack is not built for it."""
+    if name in catalog.list_names("stacks") and name.endswith(catalog.TRANSFER_SUFFIX):
+        return name.removesuffix(catalog.TRANSFER_SUFFIX)
+    return catalog.load_stack(name).gpu
+
+
+def _one_line(error: CatalogError) -> str:
+    return "; ".join(str(error).splitlines())

@@ -1,0 +1,92 @@
+"""The model that is trained: dimensions only, no plan and no hardware."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from simulator.scenario.section import Experts, LayerCount, Section, Text, Width
+
+
+class MlaAttention(Section):
+    """Multi-head latent attention: queries and keys/values are projected through low ranks."""
+
+    kind: Literal["mla"]
+    num_heads: Width
+    q_lora_rank: Annotated[int, Field(ge=0, le=10_000_000)]
+    """Rank of the query projection; 0: queries are projected directly from the hidden state."""
+    kv_lora_rank: Width
+    qk_nope_head_dim: Width
+    """Part of a query or key head without rotary embedding."""
+    qk_rope_head_dim: Width
+    """Part of a query or key head with rotary embedding; one key of it is shared by all heads."""
+    v_head_dim: Width
+
+
+class GqaAttention(Section):
+    """Grouped-query attention; num_kv_heads = num_heads is multi-head attention."""
+
+    kind: Literal["gqa"]
+    num_heads: Width
+    num_kv_heads: Width
+    head_dim: Width
+    qk_norm: bool = False
+    """RMSNorm on every query and key head."""
+
+
+class DenseFfn(Section):
+    """A SwiGLU feed-forward network: gate, up and down projections."""
+
+    intermediate_size: Width
+
+
+class MoeFfn(Section):
+    """A layer of routed and shared SwiGLU experts."""
+
+    num_routed_experts: Experts
+    num_shared_experts: Annotated[int, Field(ge=0, le=1_000)] = 0
+    top_k: Experts
+    """Routed experts of a token."""
+    expert_intermediate_size: Width
+    """Width of one routed expert, and of each shared one."""
+    num_expert_groups: Experts = 1
+    """Groups into which the router divides the routed experts; 1: no groups."""
+    max_groups_per_token: Experts = 1
+    """Groups that a token's experts may come from."""
+    score: Literal["sigmoid", "softmax"] = "softmax"
+    router_bias: bool = False
+    """A bias per expert that steers the selection and not the weights (balancing without an auxiliary loss)."""
+
+
+class Mtp(Section):
+    """Multi-token prediction: modules of one projection and one layer each, sharing embedding and head."""
+
+    num_modules: Annotated[int, Field(ge=0, le=16)] = 0
+
+
+class ModelSpec(Section):
+    """A decoder-only transformer: leading dense layers, then MoE layers, then an output head; MTP modules beside it."""
+
+    name: Text
+    hidden_size: Width
+    num_layers: Annotated[int, Field(ge=1, le=10_000)]
+    """Transformer layers, dense and MoE, without MTP modules."""
+    vocab_size: Annotated[int, Field(ge=1, le=100_000_000)]
+    tied_embeddings: bool = False
+    """Embedding and output head are one matrix."""
+    attention: Annotated[MlaAttention | GqaAttention, Field(discriminator="kind")]
+    dense_ffn: DenseFfn | None = None
+    """FFN of the dense layers; null where there is none."""
+    num_dense_layers: LayerCount
+    """Leading layers with a dense FFN; equal to num_layers in a dense model."""
+    moe: MoeFfn | None = None
+    """FFN of the other layers; null in a dense model."""
+    mtp: Mtp = Mtp()
+    source: Annotated[str, Field(max_length=1000)] = ""
+    """Where the dimensions come from."""
+
+    @property
+    def num_moe_layers(self) -> int:
+        """Layers with routed experts, without MTP modules."""
+        return self.num_layers - self.num_dense_layers

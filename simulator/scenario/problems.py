@@ -1,0 +1,139 @@
+"""Turns what is wrong with a value into one printable line: problem, value, what is allowed, the nearest name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from hwprofiles.yaml_file import excerpt
+
+KeyPath = tuple[str | int, ...]
+
+_RELATIONS = {
+    "greater_than_equal": ("is too small", "at least", "ge"),
+    "greater_than": ("is too small", "more than", "gt"),
+    "less_than_equal": ("is too large", "at most", "le"),
+    "less_than": ("is too large", "less than", "lt"),
+}
+_KINDS = {
+    "int_type": "is not a whole number",
+    "int_from_float": "is not a whole number",
+    "int_parsing_size": "is too large",
+    "float_type": "is not a number",
+    "finite_number": "is not a finite number",
+    "bool_type": "is neither true nor false",
+    "string_type": "is not a text",
+    "dict_type": "is not a mapping of keys to values",
+    "model_type": "is not a mapping of keys to values",
+    "model_attributes_type": "is not a mapping of keys to values",
+    "tuple_type": "is not a list",
+    "date_type": "is not a date such as 2026-01-31",
+    "none_required": "must be null",
+}
+
+
+def show(value: object) -> str:
+    """A value as a short printable text; texts in quotes, so that "8" and 8 differ."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{excerpt(value)}"'
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    if isinstance(value, Mapping):
+        return f"a mapping of {len(value)}"
+    return excerpt(value)
+
+
+def nearest(name: str, known: Iterable[str], allowed: bool = True) -> str:
+    """'; allowed a, b; did you mean c?' for a name that is not among the known ones."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name[:100], names, n=1, cutoff=0.6)
+    listed = f"; allowed {excerpt(', '.join(names), 400)}" if allowed and names else ""
+    return f"{listed}; did you mean {near[0]}?" if near else listed
+
+
+def schema_problems(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[KeyPath, str]]:
+    """(key path, message) of every error that pydantic found in a value of `model`."""
+    for detail in error.errors(include_url=False):
+        path = _key_path(detail["loc"])
+        yield path, _message(detail, path, model)
+
+
+def _key_path(loc: KeyPath) -> KeyPath:
+    """The path of keys: without the tag that pydantic adds below a union told apart by `kind`."""
+    cleaned: list[str | int] = []
+    for part in loc:
+        if cleaned and cleaned[-1] == "attention" and part in ("mla", "gqa"):
+            continue
+        cleaned.append(part)
+    return tuple(cleaned)
+
+
+def _message(detail: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> str:
+    kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
+    if kind == "extra_forbidden":
+        return f"unknown key{nearest(str(path[-1]), _keys_at(model, detail['loc'][:-1]))}"
+    if kind == "missing":
+        return "is missing"
+    if kind in _RELATIONS:
+        text, relation, bound = _RELATIONS[kind]
+        return f"{text} ({show(value)}); allowed {relation} {_bound(context[bound])}"
+    if kind in ("literal_error", "union_tag_invalid"):
+        allowed = (
+            str(context.get("expected") or context.get("expected_tags", "")).replace("'", "").replace(" or ", ", ")
+        )
+        shown = value.get("kind") if kind == "union_tag_invalid" and isinstance(value, Mapping) else value
+        near = nearest(str(shown), [name.strip() for name in allowed.split(",")], allowed=False)
+        return f"is not one of the allowed values ({show(shown)}); allowed {allowed}{near}"
+    if kind == "union_tag_not_found":
+        return "kind is missing; allowed mla, gqa"
+    if kind in ("string_too_long", "too_long"):
+        return f"is too long ({len(value)}); allowed at most {context['max_length']}"
+    if kind in ("string_too_short", "too_short"):
+        return f"is empty; allowed at least {context['min_length']}"
+    if kind in _KINDS:
+        return f"{_KINDS[kind]} ({show(value)})"
+    return f"{excerpt(detail['msg'].removeprefix('Value error, '), 300)} ({show(value)})"
+
+
+def _bound(value: object) -> str:
+    return (
+        f"{int(value):,}"
+        if isinstance(value, int | float) and value == int(value) and abs(value) < 1e16
+        else str(value)
+    )
+
+
+def _keys_at(model: type[BaseModel], loc: KeyPath) -> list[str]:
+    """Keys that the section at a pydantic location allows, by following the annotations."""
+    candidates: list[type[BaseModel]] = [model]
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        found: list[type[BaseModel]] = []
+        for candidate in candidates:
+            for name, info in candidate.model_fields.items():
+                if part in (name, info.alias):
+                    found += _models_in(info.annotation)
+        tagged = [kind for kind in candidates if part in _tags(kind)]
+        candidates = found or tagged or candidates
+    return [info.alias or name for candidate in candidates for name, info in candidate.model_fields.items()]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Every pydantic model inside an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]
+
+
+def _tags(model: type[BaseModel]) -> tuple[str, ...]:
+    """The values of a model's `kind` key, which pydantic puts into the location of a union told apart by it."""
+    return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()

@@ -1,0 +1,127 @@
+"""The scenario: everything that a prediction depends on, resolved, frozen and comparable."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PrivateAttr
+
+from simulator.scenario.cluster import Cluster
+from simulator.scenario.model import ModelSpec
+from simulator.scenario.parallel import DataParallel, Parallel
+from simulator.scenario.plan import (
+    AssumptionOverride,
+    Device,
+    Head,
+    Host,
+    Mechanisms,
+    Moe,
+    Phase,
+    Precision,
+    Prices,
+    Recompute,
+    Training,
+)
+from simulator.scenario.section import AsTuple, Section
+
+SCHEMA_VERSION = 1
+
+
+def _iso_date(value: Any) -> Any:
+    """An ISO date text as a date; anything else is left for the schema to refuse."""
+    if isinstance(value, str) and len(value) == 10:
+        try:
+            return datetime.date.fromisoformat(value)
+        except ValueError:
+            return value
+    return value
+
+
+IsoDate = Annotated[
+    datetime.date,
+    BeforeValidator(_iso_date),
+    Field(ge=datetime.date(2000, 1, 1), le=datetime.date(2100, 1, 1)),
+]
+
+
+class Scenario(Section):
+    """One training run to predict. Made by `load_scenario`; the keys are those of the scenario file.
+
+    Invariants (scenario/rules.py): the degrees divide the GPUs, the experts and the batch; layers fit the stages;
+    nothing stands in it whose mechanism does not exist. Two scenarios are equal where every field is, whatever their files.
+    """
+
+    schema_version: Literal[1]
+    name: Annotated[str, Field(min_length=1, max_length=200)] = "scenario"
+    """Text for people; it is part of no path and no formula."""
+    model: ModelSpec
+    cluster: Cluster
+    stack: Annotated[str, Field(min_length=1, max_length=200)]
+    """Kernel and collective measurements; default: those of the node's GPU."""
+    framework: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    parallel: Parallel = Parallel()
+    data_parallel: DataParallel = DataParallel()
+    training: Training = Training()
+    precision: Precision = Precision()
+    moe: Moe = Moe()
+    recompute: Recompute = Recompute()
+    head: Head = Head()
+    host: Host = Host()
+    device: Device = Device()
+    phases: Annotated[tuple[Phase, ...], AsTuple, Field(min_length=1, max_length=100)] = (
+        Phase(name="pretrain", steps=1),
+    )
+    """Parts of the run, in order; default: a single step."""
+    reliability: None = None
+    """No failures are assumed."""
+    prices: Prices | None = None
+    """null: no cost is computed."""
+    assumptions: dict[str, AssumptionOverride] = Field(default_factory=dict)
+    """Overrides of stated assumptions by key."""
+    mechanisms: Mechanisms = Mechanisms()
+    draws: Annotated[int, Field(ge=1, le=10_000)] = 32
+    """Random draws that a prediction is the mean of."""
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    start_date: IsoDate | None = None
+    currency: Literal["USD"] = "USD"
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    _defaults_used: tuple[str, ...] = PrivateAttr(default=())
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def defaults_used(self) -> tuple[str, ...]:
+        """Dotted paths of the keys that no file and no option gave."""
+        return self._defaults_used
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the loader found odd and kept, one line each."""
+        return self._warnings
+
+    def where(self, field: str) -> str:
+        """Position of a dotted key ("FILE:LINE", "--set N"), or of its nearest parent that was given; "" if none."""
+        while field:
+            if field in self._origins:
+                return self._origins[field]
+            field = field.rpartition(".")[0]
+        return self._origins.get("", "")
+
+    def canonical(self) -> dict[str, Any]:
+        """The scenario as plain JSON values, every key present; loading it again gives an equal scenario."""
+        return self.model_dump(mode="json")
+
+    @property
+    def scenario_sha256(self) -> str:
+        """Hash of the canonical JSON: keys sorted, no spaces."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Scenario) and self.canonical() == other.canonical()
+
+    def __hash__(self) -> int:
+        return hash(self.scenario_sha256)

@@ -1,0 +1,68 @@
+"""What every section of a scenario is: closed, frozen, strict, finite; with the bounded number types that they share.
+
+Bounds are far outside what is built, so that a misplaced exponent is refused before it costs memory or time.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from hwprofiles.units import EXA, MEGA, Dimension, UnitError, quantity
+
+MAX_GPUS: Final = 10_000_000
+MAX_LAYERS: Final = 10_000
+MAX_STAGES: Final = 1_024
+MAX_WIDTH: Final = 10_000_000
+"""Hidden sizes, FFN widths, head sizes."""
+
+
+class Section(BaseModel):
+    """A closed, frozen section: unknown keys, text for numbers, true for 1, NaN and infinity are refused."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
+
+
+def _list_to_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+AsTuple = BeforeValidator(_list_to_tuple)
+"""YAML has lists; frozen sections hold tuples."""
+
+
+def unit_text(dimension: Dimension) -> BeforeValidator:
+    """A validator that reads text such as "700 W" as an SI number of `dimension`."""
+
+    def parse(value: Any) -> Any:
+        try:
+            return quantity(value, dimension)
+        except UnitError as error:
+            raise PydanticCustomError("unit", "{reason}", {"reason": str(error)}) from None
+
+    return BeforeValidator(parse)
+
+
+GpuCount = Annotated[int, Field(ge=1, le=MAX_GPUS)]
+"""Number of GPUs, or of ranks along an axis."""
+Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
+"""A dimension of a weight."""
+LayerCount = Annotated[int, Field(ge=0, le=MAX_LAYERS)]
+Experts = Annotated[int, Field(ge=1, le=100_000)]
+Sequences = Annotated[int, Field(ge=1, le=100_000_000)]
+"""Sequences in a batch."""
+Tokens = Annotated[float, Field(ge=1, le=EXA)]
+"""Tokens of a phase; 14.8e12 is a float in YAML."""
+Usd = Annotated[float, Field(ge=0, le=MEGA)]
+Text = Annotated[str, Field(min_length=1, max_length=200)]
