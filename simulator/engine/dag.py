@@ -1,11 +1,11 @@
 """One step as flat arrays: operators, their order, their durations. Knows only class, resource and predecessor.
 
 finish[i, lane] = ready + seconds[op_class[i]] * multiplier, where ready is the latest finish of the operator's
-predecessors: in its own lane, or over all lanes where `is_join[i]` (a collective starts when the slowest member is there).
+predecessors: in its own lane, or over all lanes where `is_join[i]` (a collective waits for its slowest member).
 multiplier is 1 where draw_row[i] < 0, else draws[draw_row[i], lane].
 
-A lane is one of several pipelines that run the same graph and meet in the joins (the ranks of an expert group); with one
-lane a join is an ordinary operator.
+A lane is one of several pipelines that run the same graph and meet in the joins (the ranks of an expert group); with
+one lane a join is an ordinary operator.
 """
 
 from __future__ import annotations

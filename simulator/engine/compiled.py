@@ -1,0 +1,189 @@
+"""The loops that numba compiles (once; the machine code is cached on disk). Imported only when something is swept.
+
+All arrays are C-contiguous. IEEE order is kept (no fast-math), so that results equal the reference bit for bit. Every
+loop over lanes works on row views of its own: one flat buffer would not be vectorised. Compiled code holds no lock of
+Python, so that draws run on threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numpy.typing import NDArray
+
+from simulator.engine.dag import FloatArray, IntArray
+
+Bools = NDArray[np.bool_]
+
+# Inputs are declared read-only: a caller may freeze his arrays, and writable ones are accepted too.
+_INTS = types.Array(types.int32, 1, "C", readonly=True)
+_BOOLS = types.Array(types.boolean, 1, "C", readonly=True)
+_ROW = types.Array(types.float64, 1, "C", readonly=True)
+_TABLE = types.Array(types.float64, 2, "C", readonly=True)
+_ROW_OUT, _TABLE_OUT = types.float64[::1], types.float64[:, ::1]
+_INTS_OUT, _BOOLS_OUT = types.int32[::1], types.boolean[::1]
+
+
+def _compile(signature: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    compiled: Callable[..., Any]
+    try:
+        compiled = numba.njit(signature, cache=True, nogil=True)(function)
+    except RuntimeError:  # no folder for the cache is writable: compile in memory
+        compiled = numba.njit(signature, nogil=True)(function)
+    return compiled
+
+
+def _sweep_scalar(
+    op_class: IntArray, pred_ptr: IntArray, pred: IntArray, draw_row: IntArray,
+    seconds: FloatArray, draws: FloatArray, start: FloatArray, finish: FloatArray,
+) -> None:  # fmt: skip
+    """One lane: a join is an ordinary operator. draws (rows,), start and finish (n,) are written."""
+    for op in range(len(op_class)):
+        ready = 0.0
+        for edge in range(pred_ptr[op], pred_ptr[op + 1]):
+            other = finish[pred[edge]]
+            ready = other if other > ready else ready
+        start[op] = ready
+        row = draw_row[op]
+        finish[op] = ready + (seconds[op_class[op]] if row < 0 else seconds[op_class[op]] * draws[row])
+
+
+def _latest(values: FloatArray) -> float:
+    """The maximum, by four chains that the processor follows at once."""
+    a = b = c = d = 0.0
+    fours = len(values) // 4 * 4
+    for i in range(0, fours, 4):
+        a = values[i] if values[i] > a else a
+        b = values[i + 1] if values[i + 1] > b else b
+        c = values[i + 2] if values[i + 2] > c else c
+        d = values[i + 3] if values[i + 3] > d else d
+    for i in range(fours, len(values)):
+        a = values[i] if values[i] > a else a
+    return max(max(a, b), max(c, d))
+
+
+latest = _compile(types.float64(_ROW), _latest)
+
+
+def _ready_row(finish: FloatArray, rows: IntArray, is_join: bool, ready: FloatArray) -> None:
+    """Writes ready (lanes,): the latest finish over the rows of the predecessors, over all lanes for a join."""
+    lanes = len(ready)
+    if len(rows) == 0:
+        for lane in range(lanes):
+            ready[lane] = 0.0
+    elif len(rows) == 1:
+        only = finish[rows[0]]
+        for lane in range(lanes):
+            ready[lane] = only[lane]
+    else:
+        first, second = finish[rows[0]], finish[rows[1]]
+        for lane in range(lanes):
+            ready[lane] = second[lane] if second[lane] > first[lane] else first[lane]
+        for index in range(2, len(rows)):
+            other = finish[rows[index]]
+            for lane in range(lanes):
+                ready[lane] = other[lane] if other[lane] > ready[lane] else ready[lane]
+    if is_join:
+        last = latest(ready)
+        for lane in range(lanes):
+            ready[lane] = last
+
+
+ready_row = _compile(types.void(_TABLE, _INTS, types.boolean, _ROW_OUT), _ready_row)
+
+
+def _finish_row(ready: FloatArray, seconds: float, draws: FloatArray, row: int, finish: FloatArray) -> None:
+    """Writes finish (lanes,): ready + seconds, times the lane's draw where the operator has a row of draws."""
+    if row < 0:
+        for lane in range(len(ready)):
+            finish[lane] = ready[lane] + seconds
+    else:
+        factor = draws[row]
+        for lane in range(len(ready)):
+            finish[lane] = ready[lane] + seconds * factor[lane]
+
+
+finish_row = _compile(types.void(_ROW, types.float64, _TABLE, types.int32, _ROW_OUT), _finish_row)
+
+
+def _sweep_lanes(
+    op_class: IntArray, pred_ptr: IntArray, pred: IntArray, draw_row: IntArray, is_join: Bools,
+    seconds: FloatArray, draws: FloatArray, start: FloatArray, finish: FloatArray,
+) -> None:  # fmt: skip
+    """All lanes. draws (rows, lanes); start and finish (n, lanes) are written."""
+    for op in range(len(op_class)):
+        ready_row(finish, pred[pred_ptr[op] : pred_ptr[op + 1]], is_join[op], start[op])
+        finish_row(start[op], seconds[op_class[op]], draws, draw_row[op], finish[op])
+
+
+def _plan_slots(pred_ptr: IntArray, pred: IntArray, slot: IntArray, is_sink: Bools) -> int:
+    """Which row of a small table holds an operator's finish until its last successor has read it.
+
+    Writes slot (n,) and is_sink (n,): operators without a successor. Returns the number of rows.
+    """
+    num_ops = len(slot)
+    num_uses = np.zeros(num_ops, dtype=np.int32)
+    for edge in range(len(pred)):
+        num_uses[pred[edge]] += 1
+    free = np.empty(num_ops, dtype=np.int32)
+    num_free = 0
+    num_slots = 0
+    for op in range(num_ops):
+        if num_free > 0:
+            num_free -= 1
+            slot[op] = free[num_free]
+        else:
+            slot[op] = num_slots
+            num_slots += 1
+        for edge in range(pred_ptr[op], pred_ptr[op + 1]):
+            num_uses[pred[edge]] -= 1
+            if num_uses[pred[edge]] == 0:
+                free[num_free] = slot[pred[edge]]
+                num_free += 1
+        is_sink[op] = num_uses[op] == 0
+        if is_sink[op]:
+            free[num_free] = slot[op]
+            num_free += 1
+    return num_slots
+
+
+def _sweep_slots(
+    op_class: IntArray, pred_ptr: IntArray, pred_slot: IntArray, draw_row: IntArray, is_join: Bools,
+    slot: IntArray, is_sink: Bools, out_row: IntArray, seconds: FloatArray, draws: FloatArray,
+    finish: FloatArray, out_start: FloatArray, out_finish: FloatArray,
+) -> float:  # fmt: skip
+    """All lanes in a table that fits the cache; returns the makespan.
+
+    finish (num_slots, lanes) is scratch; pred_slot (edges,) are the slots of the predecessors. Operators with
+    out_row[op] >= 0 leave their times in that row of out_start and out_finish (subset, lanes).
+    """
+    lanes = finish.shape[1]
+    ready = np.empty(lanes)
+    makespan = 0.0
+    for op in range(len(op_class)):
+        ready_row(finish, pred_slot[pred_ptr[op] : pred_ptr[op + 1]], is_join[op], ready)
+        own = finish[slot[op]]
+        finish_row(ready, seconds[op_class[op]], draws, draw_row[op], own)
+        if out_row[op] >= 0:
+            kept_start, kept_finish = out_start[out_row[op]], out_finish[out_row[op]]
+            for lane in range(lanes):
+                kept_start[lane] = ready[lane]
+                kept_finish[lane] = own[lane]
+        if is_sink[op]:
+            makespan = max(makespan, latest(own))
+    return makespan
+
+
+_GRAPH = (_INTS, _INTS, _INTS, _INTS)
+
+sweep_scalar = _compile(types.void(*_GRAPH, _ROW, _ROW, _ROW_OUT, _ROW_OUT), _sweep_scalar)
+sweep_lanes = _compile(types.void(*_GRAPH, _BOOLS, _ROW, _TABLE, _TABLE_OUT, _TABLE_OUT), _sweep_lanes)
+plan_slots = _compile(types.int64(_INTS, _INTS, _INTS_OUT, _BOOLS_OUT), _plan_slots)
+sweep_slots = _compile(
+    types.float64(*_GRAPH, _BOOLS, _INTS, _BOOLS, _INTS, _ROW, _TABLE, _TABLE_OUT, _TABLE_OUT, _TABLE_OUT),
+    _sweep_slots,
+)
