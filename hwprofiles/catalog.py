@@ -143,6 +143,18 @@ def _provenance(name: str) -> StackProvenance:
     return read_record(_ROOT / "stacks" / name / "provenance.yaml", StackProvenance)
 
 
+def _parameters(folder: Path) -> dict[str, Parameter]:
+    """All `*parameters.yaml` of a stack (kernels, network, host). Raises CatalogError for a key that two files give."""
+    merged: dict[str, Parameter] = {}
+    for path in sorted(folder.glob("*parameters.yaml")):
+        read = read_mapping(path, Parameter)
+        twice = sorted(merged.keys() & read.keys())
+        if twice:
+            raise CatalogError([FileProblem(f"{path}:1", key, "another file of the stack gives it too") for key in twice])
+        merged |= read
+    return merged
+
+
 def _read_stack(name: str) -> Stack:
     """A stack from its folder; a missing table is an empty one."""
     from hwprofiles.kernel_table import KernelTable, KernelTableError
@@ -158,8 +170,7 @@ def _read_stack(name: str) -> Stack:
             tables["collectives"] = CollectiveTable.from_csv(folder / "collectives.csv")
     except (KernelTableError, CollectiveTableError, UnicodeDecodeError) as error:
         raise CatalogError(str(error)) from None
-    if (folder / "parameters.yaml").exists():
-        tables["parameters"] = read_mapping(folder / "parameters.yaml", Parameter)
+    tables["parameters"] = _parameters(folder)
     if (folder / "assumptions.yaml").exists():
         tables["assumptions"] = load_assumptions(folder / "assumptions.yaml")
     return Stack(

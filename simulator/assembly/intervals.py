@@ -1,0 +1,67 @@
+"""From finish times of operators to the parts of a step on each rank.
+
+An action's interval runs from the moment that its pipeline input is there and the rank is free to the end of its last
+operator (pipeline transfers not counted). What lies between intervals, and from a rank's last interval to the end of the
+last backward of all ranks, is bubble; from there to the step's end is the optimizer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.assembly.step_graph import KINDS, StepGraph
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def observed_ops(graph: StepGraph) -> NDArray[np.int32]:
+    """Operators whose finish times `rank_parts` needs, ascending."""
+    spans = graph.spans
+    seen = np.unique(np.concatenate((spans.ends.ravel(), spans.inputs.ravel())))
+    return seen[seen >= 0].astype(np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class RankParts:
+    """Seconds by rank, means over lanes. by_kind (ranks, len(KINDS)): summed intervals; bubble_s, (ranks,).
+
+    backward_end_s: when the last backward of all ranks and lanes ends.
+    """
+
+    by_kind: Floats
+    bubble_s: Floats
+    backward_end_s: float
+
+
+def rank_parts(graph: StepGraph, ops: NDArray[np.int32], finish_s: Floats) -> RankParts:
+    """finish_s: (len(ops), lanes) for the operators of `observed_ops`."""
+    spans = graph.spans
+    ends = _latest(spans.ends, ops, finish_s)
+    inputs = _latest(spans.inputs, ops, finish_s)
+    by_kind = np.zeros((graph.num_ranks, len(KINDS)))
+    idle = np.zeros((graph.num_ranks, finish_s.shape[1]))
+    last = np.zeros_like(idle)
+    for rank in range(graph.num_ranks):
+        members = np.flatnonzero(spans.rank == rank)
+        end = np.maximum.accumulate(np.maximum(ends[members], inputs[members]), axis=0)
+        free = np.concatenate((np.zeros((1, end.shape[1])), end[:-1]))
+        start = np.maximum(free, inputs[members])
+        idle[rank] = (start - free).sum(axis=0)
+        last[rank] = end[-1]
+        lengths = (end - start).mean(axis=1)
+        by_kind[rank] = np.bincount(spans.kind[members], weights=lengths, minlength=len(KINDS))
+    backward_end = float(last.max())
+    return RankParts(by_kind, (idle + backward_end - last).mean(axis=1), backward_end)
+
+
+def _latest(indices: Ints, ops: NDArray[np.int32], finish_s: Floats) -> Floats:
+    """(actions, lanes): the latest finish of each action's operators; 0 where it has none."""
+    where = np.searchsorted(ops, indices)
+    times = finish_s[np.minimum(where, len(ops) - 1)]
+    times = np.where((indices >= 0)[..., None], times, 0.0)
+    latest: Floats = times.max(axis=1)
+    return latest

@@ -1,0 +1,126 @@
+"""Why a step takes what it takes: seconds by category, what holds it back, where the durations come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.assembly.chunks import COMPUTE, NUM_STREAMS
+from simulator.assembly.step_graph import StepGraph
+from simulator.results.step_result import Basis, Binding, CategoryTime
+
+Floats = NDArray[np.float64]
+
+WHY: Mapping[str, str] = {
+    "gemm": "attention, shared-expert, dense and head GEMMs",
+    "expert_gemm": "grouped GEMMs of the routed experts",
+    "attention": "attention core, forward and backward",
+    "memory_bound": "casts, transposes, norms, permutes and other kernels bound by memory bandwidth",
+    "kernel_gaps": "idle time between consecutive kernels of a stream",
+    "all_to_all": "dispatch and combine between the ranks of an expert group",
+    "pp_transfer": "activations and gradients sent between pipeline stages",
+    "data_parallel": "gradient reduce-scatter and parameter all-gather",
+    "optimizer": "gradient norm, AdamW, weight quantisation",
+    "expert_imbalance": "uneven expert load: the fullest rank of a group holds all the others",
+}
+"""What each category is."""
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Compute-stream seconds of the actions by category, and all seconds by basis; means over the pipeline ranks."""
+
+    by_category: Mapping[str, float]
+    by_basis: Mapping[str, float]
+
+    @property
+    def compute_s(self) -> float:
+        """Seconds in which the compute stream has work, gaps between kernels included."""
+        return sum(self.by_category.values())
+
+
+def busy(graph: StepGraph) -> Busy:
+    """Sums over the graph, per pipeline rank. Load multipliers have mean 1 and change nothing in the mean."""
+    counts = np.bincount(graph.dag.op_class, minlength=graph.dag.num_classes) / graph.num_ranks
+    actions = graph.dag.op_class[: graph.tail_first]
+    is_compute = graph.dag.resource[: graph.tail_first] % NUM_STREAMS == COMPUTE
+    computing = np.bincount(actions[is_compute], minlength=graph.dag.num_classes) / graph.num_ranks
+    by_category: dict[str, float] = {}
+    by_basis: dict[str, float] = {}
+    for segment, on_compute, all_of_it in zip(graph.classes, computing, counts, strict=True):
+        if on_compute:
+            for name, seconds in segment.by_category.items():
+                by_category[name] = by_category.get(name, 0.0) + float(on_compute) * seconds
+        for name, seconds in segment.by_basis.items():
+            by_basis[name] = by_basis.get(name, 0.0) + float(all_of_it) * seconds
+    return Busy(by_category, by_basis)
+
+
+def categories(
+    work: Busy, step_s: float, action_s: float, bubble_s: float, optimizer_s: float
+) -> tuple[CategoryTime, ...]:
+    """Compute by category, then communication and waits that nothing hides, bubble, optimizer; they sum to the step.
+
+    action_s: summed intervals of a rank's actions, mean over the ranks.
+    """
+    parts = {**work.by_category, "exposed_communication": action_s - work.compute_s, "bubble": bubble_s}
+    parts["optimizer"] = optimizer_s
+    return tuple(CategoryTime(category=name, seconds=max(0.0, s), share=max(0.0, s) / step_s) for name, s in parts.items())
+
+
+def class_seconds_without(graph: StepGraph, category: str) -> Floats:
+    """(num_classes,) seconds with one category free."""
+    return np.array([s.seconds - s.by_category.get(category, 0.0) for s in graph.classes])
+
+
+def class_seconds_at(graph: StepGraph, category: str, which: str) -> Floats:
+    """(num_classes,) seconds with one category's share of each class at its "low" or "high" end."""
+    rows = []
+    for s in graph.classes:
+        share = s.by_category.get(category, 0.0) / s.seconds if s.seconds else 0.0
+        rows.append(s.seconds + share * (getattr(s, which) - s.seconds))
+    return np.array(rows)
+
+
+def category_names(graph: StepGraph) -> tuple[str, ...]:
+    """All categories of the graph, sorted."""
+    return tuple(sorted({name for segment in graph.classes for name in segment.by_category}))
+
+
+def binding(
+    graph: StepGraph, makespan: Callable[[Floats], float], imbalance_s: float
+) -> tuple[Binding, ...]:
+    """What the step would lose if one category were free, strongest first; the expert imbalance as what it adds."""
+    base = makespan(graph.class_seconds())
+    rows = [(name, base - makespan(class_seconds_without(graph, name))) for name in category_names(graph)]
+    if imbalance_s > 0:
+        rows.append(("expert_imbalance", imbalance_s))
+    rows.sort(key=lambda row: (-row[1], row[0]))
+    return tuple(Binding(what=name, seconds=max(0.0, seconds), why=WHY[name]) for name, seconds in rows)
+
+
+def spread(graph: StepGraph, makespan: Callable[[Floats], float]) -> tuple[float, float]:
+    """(down, up) seconds of the step when each category goes to the ends of its ranges, root of the sum of squares.
+
+    Inside a category the ranges move together; categories are taken as independent.
+    """
+    base = makespan(graph.class_seconds())
+    down = up = 0.0
+    for name in category_names(graph):
+        down += (base - makespan(class_seconds_at(graph, name, "low"))) ** 2
+        up += (makespan(class_seconds_at(graph, name, "high")) - base) ** 2
+    return float(np.sqrt(down)), float(np.sqrt(up))
+
+
+def basis(work: Busy) -> Basis:
+    """Shares of the simulated kernel and link time by where it comes from."""
+    return Basis.of_seconds(dict(work.by_basis))
+
+
+def mean_parts(parts: Sequence[Floats]) -> Floats:
+    """Mean over draws."""
+    mean: Floats = np.mean(np.stack(list(parts)), axis=0)
+    return mean
