@@ -32,9 +32,9 @@ def default_layer_counts(num_layers: int, num_stages: int, num_mtp: int) -> tupl
     1. Layers that divide by the stages are split evenly.
     2. Else the output head counts as one layer and an MTP module as two (its layer and its pass through the head), as
        Megatron-LM counts the loss with `account_for_loss_in_pipeline_split`. The last stage holds the head and the MTP
-       modules and gets floor(slots / stages) - (1 + 2 num_mtp) layers, at least one; slots are the layers and what counts
-       as such. The other layers are split evenly over the other stages; what remains goes to the earliest stages after
-       the first, which already holds the embedding.
+       modules and gets floor(slots / stages) - (1 + 2 num_mtp) layers, at least one; slots are the layers and what
+       counts as such. The other layers are split evenly over the other stages; what remains goes to the earliest stages
+       after the first, which already holds the embedding.
 
     Raises LayoutError where there are more stages than layers.
     """

@@ -51,7 +51,8 @@ class Scenario(Section):
     """One training run to predict. Made by `load_scenario`; the keys are those of the scenario file.
 
     Invariants (scenario/rules.py): the degrees divide the GPUs, the experts and the batch; layers fit the stages;
-    nothing stands in it whose mechanism does not exist. Two scenarios are equal where every field is, whatever their files.
+    nothing stands in it whose mechanism does not exist. Two scenarios are equal where every field is, whatever files
+    they came from.
     """
 
     schema_version: Literal[1]

@@ -1,0 +1,91 @@
+"""Stated assumptions: those that do not depend on hardware (assumptions.yaml), the stack's, a scenario's own values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hwprofiles.provenance import Source
+from hwprofiles.schema import Assumption, Stack
+from hwprofiles.yaml_file import YamlFileError, read_yaml
+from simulator.errors import InputError, Problem
+from simulator.scenario.plan import AssumptionOverride
+from simulator.scenario.problems import nearest, schema_problems
+from simulator.scenario.scenario import Scenario
+
+ASSUMPTIONS: Final = Path(__file__).parent / "assumptions.yaml"
+
+
+class AssumptionFile(BaseModel):
+    """The content of an assumptions.yaml: a list of assumptions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    assumptions: tuple[Assumption, ...]
+
+
+@cache
+def read_assumptions(path: Path = ASSUMPTIONS) -> Mapping[str, Assumption]:
+    """Key → assumption of a file. Raises InputError: unreadable, not the format, or a key twice."""
+    try:
+        document = read_yaml(path)
+        entries = AssumptionFile.model_validate(document.data).assumptions
+    except YamlFileError as error:
+        raise InputError([Problem(f"{path.name}:{error.line or 1}", "", error.message)]) from None
+    except ValidationError as error:
+        raise InputError(
+            Problem(f"{path.name}:{document.line(where)}", ".".join(map(str, where)), message)
+            for where, message in schema_problems(error, AssumptionFile)
+        ) from None
+    found: dict[str, Assumption] = {}
+    for idx, entry in enumerate(entries):
+        if entry.key in found:
+            raise InputError(
+                [Problem(f"{path.name}:{document.line(('assumptions', idx))}", entry.key, "is there twice")]
+            )
+        found[entry.key] = entry
+    return found
+
+
+def resolve_assumptions(scenario: Scenario, stack: Stack) -> dict[str, Assumption]:
+    """Key → assumption, the scenario's values in place of the stated ones; of equal keys the stack's.
+
+    An override without low and high is taken as exact. Raises InputError with every override that is of no assumption,
+    or of a value that the assumption cannot have.
+    """
+    stated = {**read_assumptions(), **stack.assumptions}
+    problems = list(assumption_problems(scenario, stated))
+    if problems:
+        raise InputError(problems)
+    return {
+        key: _override(assumption, scenario.assumptions[key]) if key in scenario.assumptions else assumption
+        for key, assumption in stated.items()
+    }
+
+
+def assumption_problems(scenario: Scenario, stated: Mapping[str, Assumption]) -> Iterator[Problem]:
+    """Overrides that are of no stated assumption, or outside what its unit allows."""
+    for key, override in scenario.assumptions.items():
+        field = f"assumptions.{key}"
+        if key not in stated:
+            yield Problem(scenario.where(field), field, f"no assumption of this key{nearest(key, stated)}")
+        elif override.low < 0 <= stated[key].low:
+            message = f"is negative ({override.low:g}); stated is {stated[key].low:g} to {stated[key].high:g}"
+            yield Problem(scenario.where(field), field, f"{message} {stated[key].unit}")
+
+
+def _override(assumption: Assumption, override: AssumptionOverride) -> Assumption:
+    stated = f"{assumption.value:g} ({assumption.low:g} to {assumption.high:g})"
+    return assumption.model_copy(
+        update={
+            "value": override.value,
+            "low": override.low,
+            "high": override.high,
+            "source": Source(kind="assumed", where="the scenario"),
+            "reason": f"the scenario's own value in place of {stated}",
+        }
+    )
