@@ -69,7 +69,7 @@ class Network:
         return gpu_a // self.gpus_per_node == gpu_b // self.gpus_per_node
 
     def crossing_frac(self, nodes: int, node_stride: int = 1) -> float:
-        """Share of a group's node-to-node traffic, uniform over its nodes, that leaves a leaf.
+        """Share of a group's node-to-node traffic, uniform over pairs of its nodes, that leaves a leaf.
 
         nodes: nodes of the group, its first under a leaf's first; node_stride: distance in nodes from one to the next.
         0 where one leaf holds the group.
@@ -77,7 +77,9 @@ class Network:
         under_one_leaf = max(1, -(-self.nodes_per_leaf // node_stride))
         if nodes <= under_one_leaf:
             return 0.0
-        return (nodes - under_one_leaf) / (nodes - 1)
+        full, rest = divmod(nodes, under_one_leaf)
+        crossing_pairs = full * under_one_leaf * (nodes - under_one_leaf) + rest * (nodes - rest)
+        return crossing_pairs / (nodes * (nodes - 1))
 
     def latency_s(self, nodes: int, node_stride: int = 1) -> float:
         """Latency of one small message between nodes of a group so large: the worst pair's."""

@@ -1,0 +1,82 @@
+"""Groups are consecutive ranks in the order tp-cp-ep-dp-pp; their shapes are those of a count rank by rank."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulator.network.placement import GroupShape, Mesh, place
+
+DEEPSEEK_V3 = Mesh(num_gpus=2048, pp=16, ep=64)
+
+
+def test_deepseek_v3_on_2048_gpus() -> None:
+    """128 ranks a stage on 16 nodes; an expert group on 8; two holders of an expert 8 nodes apart, four with the
+    mirror."""
+    shapes = place(DEEPSEEK_V3, gpus_per_node=8)
+    assert shapes.ep == GroupShape(64, 8, 8)
+    assert shapes.dense_dp == GroupShape(128, 16, 8)
+    assert shapes.expert_dp == GroupShape(2, 2, 1, node_stride=8)
+    assert (shapes.dense_dp_mirror.ranks, shapes.dense_dp_mirror.nodes) == (256, 32)
+    assert shapes.expert_dp_mirror.ranks == 4
+    assert shapes.expert_dp_mirror.ranks_per_node == 1
+    assert not shapes.pp_same_node
+    assert shapes.pp_node_stride == 16
+
+
+def test_small_groups_stay_in_a_node() -> None:
+    shapes = place(Mesh(num_gpus=64, tp=4, pp=2, ep=4, etp=2), gpus_per_node=8)
+    assert shapes.tp == GroupShape(4, 1, 4)
+    assert shapes.ep == GroupShape(4, 1, 4)
+    assert shapes.dense_dp == GroupShape(8, 4, 2)
+    assert place(Mesh(num_gpus=8, pp=8), gpus_per_node=8).pp_same_node
+    assert place(Mesh(num_gpus=8), gpus_per_node=8).pp_node_stride == 0
+
+
+def test_a_rack_scale_domain_is_one_node() -> None:
+    assert place(Mesh(num_gpus=576, ep=64), gpus_per_node=72).ep.nodes == 2
+    assert place(Mesh(num_gpus=64, ep=64), gpus_per_node=72).ep == GroupShape(64, 1, 64)
+
+
+@st.composite
+def meshes(draw: st.DrawFn) -> tuple[Mesh, int]:
+    degree = st.sampled_from([1, 2, 3, 4])
+    tp, cp, dp, pp = (draw(degree) for _ in range(4))
+    stage = tp * cp * dp
+    etp = draw(st.sampled_from([n for n in (1, 2, 4) if stage % n == 0]))
+    ep = draw(st.sampled_from([n for n in range(1, stage // etp + 1) if stage % (etp * n) == 0]))
+    return Mesh(stage * pp, tp, cp, pp, ep, etp), draw(st.sampled_from([1, 2, 4, 8]))
+
+
+@given(meshes())
+@settings(max_examples=60, deadline=None)
+def test_shapes_equal_a_count_by_coordinates(case: tuple[Mesh, int]) -> None:
+    mesh, gpus_per_node = case
+    groups: dict[str, dict[tuple[int, ...], list[int]]] = defaultdict(lambda: defaultdict(list))
+    for rank in range(mesh.num_gpus):
+        pp, inside = divmod(rank, mesh.stage_ranks)
+        tp, cp, dp = inside % mesh.tp, inside // mesh.tp % mesh.cp, inside // (mesh.tp * mesh.cp)
+        etp, ep, edp = inside % mesh.etp, inside // mesh.etp % mesh.ep, inside // (mesh.etp * mesh.ep)
+        groups["tp"][pp, dp, cp].append(rank)
+        groups["cp"][pp, dp, tp].append(rank)
+        groups["dense_dp"][pp, tp].append(rank)
+        groups["ep"][pp, edp, etp].append(rank)
+        groups["expert_dp"][pp, ep, etp].append(rank)
+    shapes = place(mesh, gpus_per_node)
+    for name, members in groups.items():
+        counts = [Counter(rank // gpus_per_node for rank in group) for group in members.values()]
+        widest = max(len(count) for count in counts)
+        fewest = min(min(count.values()) for count in counts if len(count) == widest)
+        shape = getattr(shapes, name)
+        sizes = {len(group) for group in members.values()}
+        assert {shape.ranks} == sizes
+        assert (shape.nodes, shape.ranks_per_node) == (widest, fewest), name
+
+
+@pytest.mark.parametrize("axes", [{"tp": 3}, {"pp": 5}, {"ep": 7}, {"ep": 16, "etp": 8}, {"pp": 0}])
+def test_degrees_that_do_not_divide_are_refused(axes: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"divi|at least"):
+        Mesh(num_gpus=64, **axes)
