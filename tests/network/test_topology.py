@@ -5,6 +5,7 @@ from __future__ import annotations
 import networkx as nx
 import pytest
 
+from hwprofiles import catalog
 from hwprofiles.schema import Fabric, Node
 from simulator.errors import InputError
 from simulator.network.topology import build_network, hops, network_graph, node_capacity_bytes_per_s
@@ -119,3 +120,16 @@ def test_graphs_are_for_small_cases() -> None:
         network_graph(build_network(node(), fabric("multi_plane_fat_tree"), 4104))
     with pytest.raises(ValueError, match="twice"):
         node_capacity_bytes_per_s(build_network(node(), fabric("fat_tree"), 16), 1, 1)
+
+
+@pytest.mark.parametrize("fabric_name", catalog.list_names("fabrics"))
+@pytest.mark.parametrize("node_name", catalog.list_names("nodes"))
+def test_every_node_of_the_catalogue_runs_on_every_fabric(node_name: str, fabric_name: str) -> None:
+    """Two domains connect, over one leaf or a spine, and a GPU never has more than its NIC or its port."""
+    machine, net = catalog.load_node(node_name), catalog.load_fabric(fabric_name)
+    network = build_network(machine, net, 2 * machine.scale_up_domain_gpus)
+    assert network.num_nodes == 2
+    assert network.nic_bytes_per_s <= min(machine.nic_bytes_per_s, net.port_bytes_per_s)
+    assert 1 <= hops(network, 0, network.num_gpus - 1) <= 2 * net.num_layers - 1
+    most = network.gpus_per_node * network.nic_bytes_per_s
+    assert 0 < node_capacity_bytes_per_s(network, 0, 1) <= most * (1 + 1e-9)
