@@ -150,7 +150,7 @@ def _parameters(folder: Path) -> dict[str, Parameter]:
         read = read_mapping(path, Parameter)
         twice = sorted(merged.keys() & read.keys())
         if twice:
-            raise CatalogError([FileProblem(f"{path}:1", key, "another file of the stack gives it too") for key in twice])
+            raise CatalogError([FileProblem(f"{path}:1", key, "a second file of the stack gives it") for key in twice])
         merged |= read
     return merged
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from hwprofiles.collective_rows import CollectiveRow, CollectiveTable
 from hwprofiles.provenance import Basis, Date, LooseSource, Source
-from hwprofiles.units import GIGA, KILO, MEGA, PETA, TERA, Dimension, quantity
+from hwprofiles.units import GIGA, KILO, MEGA, PETA, TERA, YOTTA, Dimension, quantity
 
 if TYPE_CHECKING:
     from hwprofiles.kernel_rows import KernelTable
@@ -90,7 +90,7 @@ Seconds = Annotated[
 ]
 Count = Annotated[int, Field(strict=True, ge=1, le=int(MEGA))]
 Usd = Annotated[float, Field(strict=True, ge=0, le=KILO * TERA, allow_inf_nan=False)]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Number = Annotated[float, Field(strict=True, ge=-YOTTA, le=YOTTA, allow_inf_nan=False)]
 
 NumberFormat = Literal["tf32", "bf16", "fp16", "fp8", "fp4"]
 
