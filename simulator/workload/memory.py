@@ -1,0 +1,174 @@
+"""The memory of a scenario by named tensor: recipes from its keys, communication buffers, what of a device is usable.
+
+Order of reading: workload/tensors.py (formats, Tensor, BlockMemory), activations.py (blocks), model_state.py
+(weights, gradients, optimizer); assembly/memory_peak.py walks a schedule over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from math import floor
+from typing import Final
+
+from simulator.scenario import derived
+from simulator.scenario.plan import LoadImbalance
+from simulator.scenario.scenario import Scenario
+from simulator.workload.activations import ActivationRecipe
+from simulator.workload.model_state import StateRecipe
+from simulator.workload.tensors import Tensor, tensor_bytes
+
+RECIPE_DTYPE: Final = {"bf16": "bf16", "fp8-blockwise": "fp8-block", "fp8-tensor": "fp8-tensor", "mxfp8": "mxfp8"}
+"""Format of the layers' GEMM operands by precision recipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryAssumptions:
+    """Stated assumptions of the memory model; assumption `memory_<field>` holds the value, range and source of each.
+
+    bf16_weight_copy_frac: share of the weights kept in FP8 whose BF16 original stays (0 to 1).
+    expert_rows_frac, expert_rows_peak_frac: rows of the fullest rank's experts over the even load, mean of the
+    micro-batches in flight, and in the fullest micro-batch.
+    dispatch_nvl_tokens, dispatch_rdma_tokens: slots of a channel's receive queue a peer;
+    dispatch_slot_metadata_bytes: beside a token's hidden state; dispatch_granularity_bytes: the symmetric heap is a
+    multiple of it. communicator_bytes: device memory of one collective library communicator. context_bytes: driver,
+    kernels, library handles. fragmentation_frac: memory that the allocator holds and cannot use, over what is
+    allocated.
+    """
+
+    bf16_weight_copy_frac: float
+    expert_rows_frac: float
+    expert_rows_peak_frac: float
+    dispatch_nvl_tokens: float
+    dispatch_rdma_tokens: float
+    dispatch_slot_metadata_bytes: float
+    dispatch_granularity_bytes: float
+    communicator_bytes: float
+    context_bytes: float
+    fragmentation_frac: float
+
+    @classmethod
+    def keys(cls) -> tuple[str, ...]:
+        """The assumptions' keys."""
+        return tuple(f"memory_{entry.name}" for entry in fields(cls))
+
+    @classmethod
+    def of(cls, values: Mapping[str, float]) -> MemoryAssumptions:
+        """From values by key; other keys are left alone. Raises KeyError for a missing one."""
+        return cls(**{entry.name: float(values[f"memory_{entry.name}"]) for entry in fields(cls)})
+
+
+def expert_loads(scenario: Scenario, assumed: MemoryAssumptions) -> tuple[float, float]:
+    """Rows of the fullest rank over the even load: mean of the micro-batches in flight, and in the fullest of them."""
+    balance = scenario.moe.balance
+    if isinstance(balance, LoadImbalance):
+        return balance.load_imbalance, balance.load_imbalance
+    if balance == "forced" or not scenario.mechanisms.is_on("imbalance"):
+        return 1.0, 1.0
+    return assumed.expert_rows_frac, assumed.expert_rows_peak_frac
+
+
+def activation_recipe(scenario: Scenario, assumed: MemoryAssumptions) -> ActivationRecipe:
+    """Sizes and formats of a micro-batch's activations on one rank."""
+    parallel, training, moe, head = scenario.parallel, scenario.training, scenario.moe, scenario.head
+    act = RECIPE_DTYPE[scenario.precision.recipe]
+    fp8 = act if act != "bf16" else "fp8-block"
+    saved = {"bf16": "bf16", "e5m6": "e5m6", "fp8": fp8}
+    mean_load, peak_load = expert_loads(scenario, assumed)
+    is_full = scenario.recompute.granularity == "full"
+    is_selective = scenario.recompute.granularity == "selective"
+    return ActivationRecipe(
+        tokens=-(-training.micro_batch_size * training.seq_len // parallel.cp),
+        tp=parallel.tp,
+        shards_sequence=parallel.sequence_parallel,
+        ep=parallel.ep,
+        etp=parallel.etp,
+        act_dtype=act,
+        dispatch_dtype=saved[moe.dispatch_dtype],
+        attn_out_dtype=saved[scenario.recompute.saved.attn_out],
+        swiglu_in_dtype=saved[scenario.recompute.saved.swiglu_in],
+        head_dtype=scenario.precision.head,
+        recompute=frozenset(("layer",) if is_full else scenario.recompute.modules if is_selective else ()),
+        is_loss_fused=head.cross_entropy == "fused",
+        vocab_padding=head.vocab_padding,
+        chunk_tokens=head.chunk_tokens,
+        expert_rows_frac=mean_load,
+        expert_rows_peak_frac=max(mean_load, peak_load),
+        row_padding=moe.row_padding,
+        capacity_factor=None if moe.drop == "none" else moe.capacity_factor,
+    )
+
+
+def state_recipe(scenario: Scenario, assumed: MemoryAssumptions, *, transposes_weights: bool) -> StateRecipe:
+    """Formats and sharding of the model's state. transposes_weights: kernels transpose them in each micro-batch."""
+    parallel, precision, gather = scenario.parallel, scenario.precision, scenario.data_parallel.param_gather
+    weight_dtype = RECIPE_DTYPE[precision.recipe]
+    keeps_quantised = weight_dtype != "bf16" and precision.fp8_weight_cache == "per_step"
+    return StateRecipe(
+        weight_dtype=weight_dtype,
+        keeps_quantised=keeps_quantised,
+        keeps_transposed=keeps_quantised and not transposes_weights,
+        bf16_copy_frac=0.0 if gather.dtype == "fp8" else assumed.bf16_weight_copy_frac,
+        gradient_dtype=precision.wgrad_accumulate,
+        moment_dtype="bf16" if scenario.training.optimizer == "adamw-bf16-moments" else "fp32",
+        zero_stage=parallel.zero_stage,
+        dense_replicas=derived.dp(scenario) * parallel.cp,
+        expert_replicas=derived.edp(scenario),
+    )
+
+
+def pipeline_buffer(boundary_bytes: int, held: Sequence[int], num_stages: int) -> Tensor:
+    """Sends and receives in flight: an activation and a gradient at each inner end of each stage held."""
+    ends = sum((stage > 0) + (stage < num_stages - 1) for stage in held)
+    return Tensor("buffers.pipeline", 2 * boundary_bytes * ends)
+
+
+def dispatch_buffer(scenario: Scenario, assumed: MemoryAssumptions, gpus_per_node: int) -> Tensor:
+    """The dispatcher's communication buffers, sized for the worst case at start.
+
+    deepep: a channel is two SMs; each has a receive queue a GPU of the node, and where the expert group spans nodes a
+    send and a receive queue a node (deepseek-ai/DeepEP csrc/config.hpp, get_nvl_buffer_size_hint and
+    get_rdma_buffer_size_hint), their slots of a token's BF16 hidden state and its metadata. Other dispatchers send
+    from the tensors themselves.
+    """
+    ep = scenario.parallel.ep * scenario.parallel.etp
+    if ep == 1 or scenario.moe.dispatcher != "deepep":
+        return Tensor("buffers.dispatch", 0)
+    slot = tensor_bytes("bf16", scenario.model.hidden_size) + assumed.dispatch_slot_metadata_bytes
+    channels, nodes = scenario.parallel.comm_sms // 2, -(-ep // gpus_per_node)
+    buffer = channels * min(ep, gpus_per_node) * assumed.dispatch_nvl_tokens * slot
+    if nodes > 1:
+        heap = channels * nodes * 2 * assumed.dispatch_rdma_tokens * slot
+        granularity = assumed.dispatch_granularity_bytes
+        buffer += -(-heap // granularity) * granularity if granularity else heap
+    return Tensor("buffers.dispatch", round(buffer))
+
+
+def num_communicators(scenario: Scenario) -> int:
+    """Collective library communicators of a rank: one for each axis with more than one member.
+
+    Axes: tp, cp, pp, the replicas of dense parameters, those of routed experts, and the expert group where its
+    dispatcher uses the library.
+    """
+    parallel = scenario.parallel
+    degrees = [parallel.tp, parallel.cp, parallel.pp, derived.dp(scenario) * parallel.cp]
+    if scenario.model.moe is not None:
+        degrees += [derived.edp(scenario), parallel.ep * parallel.etp if scenario.moe.dispatcher != "deepep" else 1]
+    return sum(degree > 1 for degree in degrees)
+
+
+def buffer_tensors(
+    scenario: Scenario, assumed: MemoryAssumptions, boundary_bytes: int, held: Sequence[int], gpus_per_node: int
+) -> tuple[Tensor, ...]:
+    """Buffers of a rank that holds the stages `held`: constant over the step."""
+    return (
+        dispatch_buffer(scenario, assumed, gpus_per_node),
+        pipeline_buffer(boundary_bytes, held, derived.num_stages(scenario)),
+        Tensor("buffers.communicators", round(num_communicators(scenario) * assumed.communicator_bytes)),
+        Tensor("buffers.context", round(assumed.context_bytes)),
+    )
+
+
+def usable_bytes(device_bytes: float, fragmentation_frac: float) -> int:
+    """What can be allocated of a device's bytes (as its driver reports them) when the allocator wastes its share."""
+    return floor(device_bytes / (1.0 + fragmentation_frac))

@@ -1,0 +1,188 @@
+"""Weights, gradients and optimizer state on a rank, by named tensor.
+
+What a framework holds between micro-batches (Megatron-LM's distributed optimizer; DeepSeek-V3 report 3.3):
+- compute weights in BF16; under an FP8 recipe whose weights are quantised once a step, an FP8 copy of the layers'
+  GEMM weights, a second one transposed where no kernel transposes them in each micro-batch, and the BF16 original
+  where it stays as the target of the parameter gather; quantised in each micro-batch, only the BF16 original;
+- gradients in the format in which micro-batches are accumulated, whole (ZeRO 0, 1) or sharded beside those of the
+  unit at work (2, 3);
+- FP32 master weights and two moments, sharded from ZeRO 1 on over the ranks that hold the same parameters;
+- under ZeRO 3 sharded weights beside the gathered ones of two units, the one at work and the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from simulator.scenario.model import ModelSpec
+from simulator.workload.op import StageWorkload, Workload
+from simulator.workload.tensors import Tensor, tensor_bytes, total_bytes, weight_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StateRecipe:
+    """Number formats and sharding of the model's state.
+
+    weight_dtype: of the layers' GEMM weights in the kernels. keeps_quantised: the FP8 weights stay for the step.
+    keeps_transposed: so do the transposed ones. bf16_copy_frac: share of these weights whose BF16 original stays too
+    (0 to 1). gradient_dtype, moment_dtype: fp32 or bf16. zero_stage: 0 to 3.
+    dense_replicas, expert_replicas: ranks of one stage that hold the same dense parameters, the same routed experts.
+    """
+
+    weight_dtype: str = "bf16"
+    keeps_quantised: bool = False
+    keeps_transposed: bool = False
+    bf16_copy_frac: float = 1.0
+    gradient_dtype: str = "fp32"
+    moment_dtype: str = "fp32"
+    zero_stage: int = 1
+    dense_replicas: int = 1
+    expert_replicas: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StageParams:
+    """Parameters of one stage on one rank.
+
+    quantised: of these, the weights of the GEMMs that run in FP8. largest_unit: GEMM weights of its largest layer or
+    head.
+    """
+
+    dense: int
+    dense_quantised: int
+    expert: int
+    expert_quantised: int
+    largest_unit: int = 0
+
+    def sharded(self, dense_ranks: int, expert_ranks: int) -> StageParams:
+        """The shard that one of the ranks keeps of each."""
+        return StageParams(
+            -(-self.dense // dense_ranks),
+            -(-self.dense_quantised // dense_ranks),
+            -(-self.expert // expert_ranks),
+            -(-self.expert_quantised // expert_ranks),
+            self.largest_unit,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RankState:
+    """What a rank holds for all its stages."""
+
+    weights: tuple[Tensor, ...]
+    gradients: tuple[Tensor, ...]
+    optimizer: tuple[Tensor, ...]
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes that stay over the whole step."""
+        return total_bytes((*self.weights, *self.gradients, *self.optimizer))
+
+
+def stage_params(stage: StageWorkload) -> StageParams:
+    """The stage's parameters; GEMM weights are counted from the forward GEMMs (n × k weights a group)."""
+    quantised = {"gemm": 0, "grouped_gemm": 0}
+    largest = 0
+    for unit in stage.units:
+        gemms = [op for op in unit.ops() if op.variant == "fprop" and op.phase == "F"]
+        largest = max(largest, sum(op.n * op.k * op.groups for op in gemms))
+        for op in gemms:
+            if op.dtype.startswith(("fp8", "mxfp8")):
+                quantised[op.kind] += op.n * op.k * op.groups
+    dense, expert = quantised["gemm"], quantised["grouped_gemm"]
+    return StageParams(stage.dense_params, dense, stage.expert_params, expert, largest)
+
+
+def transposes_weights(workload: Workload) -> bool:
+    """Whether kernels transpose the weights in each micro-batch, so that no transposed copy is kept."""
+    return any(op.kind == "transpose" for stage in workload.stages for unit in stage.units for op in unit.ops())
+
+
+def vocabulary_copies(model: ModelSpec, stages: Iterable[Sequence[str]]) -> int:
+    """Parameters of vocabulary matrices that a rank needs beside those of its stages' own E and L.
+
+    stages: layout codes of the rank's stages. A tied head needs the embedding, an MTP module the embedding and the
+    head; where that stands on another rank, this one holds a copy.
+    """
+    codes = {code for stage in stages for code in stage}
+    needs_embedding = "mtp" in codes or ("L" in codes and model.tied_embeddings)
+    needs_head = "mtp" in codes and not model.tied_embeddings and "L" not in codes
+    copies = (needs_embedding and "E" not in codes) + needs_head
+    return int(copies) * model.vocab_size * model.hidden_size
+
+
+def rank_states(
+    model: ModelSpec,
+    layout: Sequence[Sequence[str]],
+    stages: Sequence[StageParams],
+    recipe: StateRecipe,
+    placement: Sequence[Sequence[int]],
+) -> tuple[RankState, ...]:
+    """The state of every pipeline rank.
+
+    placement[rank]: the stages that it holds. A stage on several ranks (two in DualPipe) is sharded over all their
+    replicas.
+    """
+    states = []
+    for held in placement:
+        parts: list[tuple[StageParams, int]] = [
+            (stages[stage], sum(stage in others for others in placement)) for stage in held
+        ]
+        copies = vocabulary_copies(model, [layout[stage] for stage in held])
+        if copies:
+            parts.append((StageParams(copies, 0, 0, 0), 1))
+        states.append(_merge([_state(params, recipe, holders) for params, holders in parts]))
+    return tuple(states)
+
+
+def _state(params: StageParams, r: StateRecipe, holders: int) -> RankState:
+    whole, shard = params, params.sharded(r.dense_replicas * holders, r.expert_replicas * holders)
+    weights = _weights(shard if r.zero_stage >= 3 else whole, r)
+    if r.zero_stage >= 3:
+        weights = (*weights, Tensor("weights.gathered", tensor_bytes("bf16", 2 * params.largest_unit)))
+    accumulated = shard if r.zero_stage >= 2 else whole
+    gradients: tuple[Tensor, ...] = (
+        Tensor("gradients.dense", tensor_bytes(r.gradient_dtype, accumulated.dense)),
+        Tensor("gradients.expert", tensor_bytes(r.gradient_dtype, accumulated.expert)),
+    )
+    if r.zero_stage >= 2:
+        gradients = (*gradients, Tensor("gradients.unreduced", tensor_bytes(r.gradient_dtype, params.largest_unit)))
+    owned = shard if r.zero_stage >= 1 else whole
+    optimizer = tuple(
+        Tensor(f"optimizer.{what}_{kind}", tensor_bytes(dtype, count * number))
+        for kind, number in (("dense", owned.dense), ("expert", owned.expert))
+        for what, dtype, count in (("master", "fp32", 1), ("moments", r.moment_dtype, 2))
+    )
+    return RankState(weights, gradients, optimizer)
+
+
+def _weights(params: StageParams, r: StateRecipe) -> tuple[Tensor, ...]:
+    quantised = params.dense_quantised + params.expert_quantised
+    others = params.dense + params.expert - quantised
+    if not r.keeps_quantised:
+        return (Tensor("weights.bf16", tensor_bytes("bf16", others + quantised)),)
+    copy = weight_bytes(r.weight_dtype, quantised)
+    return (
+        Tensor("weights.bf16", tensor_bytes("bf16", others)),
+        Tensor("weights.bf16_original", ceil(tensor_bytes("bf16", quantised) * r.bf16_copy_frac)),
+        Tensor("weights.fp8", copy),
+        Tensor("weights.fp8_transposed", copy if r.keeps_transposed else 0),
+    )
+
+
+def _merge(states: Sequence[RankState]) -> RankState:
+    """Tensors of the same name summed over the stages."""
+
+    def merged(groups: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        sums: dict[str, int] = {}
+        for tensor in (tensor for group in groups for tensor in group):
+            sums[tensor.name] = sums.get(tensor.name, 0) + tensor.num_bytes
+        return tuple(Tensor(name, num_bytes, "W") for name, num_bytes in sums.items() if num_bytes)
+
+    return RankState(
+        merged(state.weights for state in states),
+        merged(state.gradients for state in states),
+        merged(state.optimizer for state in states),
+    )

@@ -1,0 +1,76 @@
+"""What a rank keeps in device memory, by named tensor, and how many bytes each number format takes.
+
+Names are dotted, owner first ("attn.out", "weights.fp8"), so that a breakdown can be summed over layers and
+micro-batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+FORMAT_BITS: Final = {"bf16": 16, "fp32": 32, "fp8-block": 8, "fp8-tensor": 8, "mxfp8": 8, "e5m6": 12}
+"""Bits of one element. E5M6: DeepSeek-V3 report (arXiv:2412.19437) 3.3.3."""
+
+SCALE_BYTES_PER_BLOCK: Final = {"fp8-block": (4, 128), "e5m6": (4, 128), "mxfp8": (1, 32)}
+"""(bytes of a scale, elements that share it): FP32 for 1x128 tiles (same report, 3.3.2), E8M0 for 32 (OCP MX)."""
+
+WEIGHT_SCALE_BYTES_PER_BLOCK: Final = {"fp8-block": (4, 128 * 128), "mxfp8": (1, 32)}
+"""As above, of weights: 128x128 blocks share a scale. A per-tensor scale is a few bytes and not counted."""
+
+
+def tensor_bytes(dtype: str, elements: int) -> int:
+    """Bytes of an activation of `elements` numbers, scales included. Raises KeyError for an unknown format."""
+    return _bytes(dtype, elements, SCALE_BYTES_PER_BLOCK)
+
+
+def weight_bytes(dtype: str, elements: int) -> int:
+    """Bytes of weights, scales included. Raises KeyError for an unknown format."""
+    return _bytes(dtype, elements, WEIGHT_SCALE_BYTES_PER_BLOCK)
+
+
+def _bytes(dtype: str, elements: int, scales: dict[str, tuple[int, int]]) -> int:
+    scale_bytes, block = scales.get(dtype, (0, 1))
+    return -(-elements * FORMAT_BITS[dtype] // 8) + scale_bytes * -(-elements // block)
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A named tensor. until: the backward pass that reads it last, I (input gradient) or W (weight gradient)."""
+
+    name: str
+    num_bytes: int
+    until: Literal["I", "W"] = "I"
+
+
+def total_bytes(tensors: Iterable[Tensor]) -> int:
+    """Sum of the tensors' bytes."""
+    return sum(tensor.num_bytes for tensor in tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockMemory:
+    """What one block (the attention or the FFN of a layer, an output head) keeps of one micro-batch.
+
+    saved: allocated by F; those with until="I" are freed by I, the others by W.
+    deferred: operands of the weight gradients that exist only from I to W (output gradients, recomputed inputs).
+    working_forward, working_backward: tensors that live only while the block's F or I runs, at its fullest instant,
+    beside saved and deferred. An upper estimate: kernels that work in place need less.
+    """
+
+    name: str
+    saved: tuple[Tensor, ...]
+    deferred: tuple[Tensor, ...] = ()
+    working_forward: tuple[Tensor, ...] = ()
+    working_backward: tuple[Tensor, ...] = ()
+
+    @property
+    def saved_bytes(self) -> int:
+        """Bytes between F and the backward."""
+        return total_bytes(self.saved)
+
+    @property
+    def weight_pass_bytes(self) -> int:
+        """Bytes between I and W: deferred operands and what was saved for the weight gradients."""
+        return total_bytes(self.deferred) + total_bytes(tensor for tensor in self.saved if tensor.until == "W")

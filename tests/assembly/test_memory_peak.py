@@ -1,0 +1,214 @@
+"""Laws of the peak: what is allocated is freed, schedules keep what they must, the walk is exact."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulator.assembly.memory_peak import RankMemory, peak_of, rank_memory, scenario_memory
+from simulator.errors import InconsistentSimulation
+from simulator.scenario import derived
+from simulator.schedule.action import Action, Schedule
+from simulator.schedule.family import build_schedule
+from simulator.workload.activations import ActivationRecipe, stage_blocks
+from simulator.workload.model_state import RankState
+from simulator.workload.recipe import Recipe
+from simulator.workload.stages import build_workload
+from simulator.workload.tensors import BlockMemory, Tensor, total_bytes
+from tests.workload.memory_cases import ASSUMED, DENSE, FP8, MODULES, V3, scenario
+
+UNIT = (BlockMemory("unit", (Tensor("saved", 1, "W"),)),)
+NOTHING = RankState((), (), ())
+DEVICE_BYTES = 84_943_110_144
+"""H800, device record of the training trace of deepseek-ai/profile-data."""
+
+
+def chunks(name: str, num_ranks: int, num_micro_batches: int) -> list[int]:
+    """Most micro-batch stages in flight a rank."""
+    schedule = build_schedule(name, num_ranks, num_micro_batches)
+    memory = rank_memory(schedule, [UNIT] * schedule.num_stages, [NOTHING] * num_ranks, [()] * num_ranks)
+    return [rank.peak_bytes for rank in memory]
+
+
+@given(num_ranks=st.integers(1, 8), num_micro_batches=st.integers(1, 20))
+def test_gpipe_keeps_all_micro_batches_and_1f1b_those_downstream(num_ranks: int, num_micro_batches: int) -> None:
+    assert chunks("gpipe", num_ranks, num_micro_batches) == [num_micro_batches] * num_ranks
+    expected = [min(num_ranks - rank, num_micro_batches) for rank in range(num_ranks)]
+    assert chunks("1f1b", num_ranks, num_micro_batches) == expected
+
+
+@pytest.mark.parametrize("num_ranks", [2, 4, 8, 16])
+@pytest.mark.parametrize("extra", [0, 2, 10])
+def test_dualpipe_keeps_one_micro_batch_more_than_ranks(num_ranks: int, extra: int) -> None:
+    """Table 2 of the DeepSeek-V3 report: PP + 1 activations. Without pairs of the same rank's kind it is PP."""
+    counts = chunks("dualpipe", num_ranks, 2 * num_ranks + extra)
+    assert max(counts) == num_ranks + 1
+    assert min(counts) >= num_ranks
+
+
+def blocks_strategy() -> st.SearchStrategy[tuple[BlockMemory, ...]]:
+    size, until = st.integers(0, 50), st.sampled_from(["I", "W"])
+    saved = st.lists(st.builds(Tensor, st.sampled_from("abc"), size, until), max_size=3).map(tuple)
+    waiting = st.lists(st.builds(Tensor, st.sampled_from("xy"), size, st.just("W")), max_size=2).map(tuple)
+    block = st.builds(BlockMemory, st.just("block"), saved, waiting, waiting, waiting)
+    return st.lists(block, min_size=0, max_size=3).map(tuple)
+
+
+def brute_force(actions: tuple[Action, ...], stages: list[tuple[BlockMemory, ...]]) -> int:
+    """The peak with every tensor as an entry of a list that is filled and emptied one block at a time."""
+    live: list[tuple[Any, ...]] = []
+    peak = 0
+
+    def total(*more: tuple[Tensor, ...]) -> int:
+        return sum(entry[-1].num_bytes for entry in live) + sum(total_bytes(tensors) for tensors in more)
+
+    for action in actions:
+        steps: list[list[tuple[str, int, int, int]]] = []
+        for kind, stage, micro_batch in action.halves():
+            order = range(len(stages[stage])) if kind == "F" else reversed(range(len(stages[stage])))
+            steps.append([(kind, stage, micro_batch, idx) for idx in order])
+        for position in range(max((len(each) for each in steps), default=0)):
+            at_work: list[tuple[Tensor, ...]] = []
+            pair = [each[position] for each in steps if position < len(each)]
+            for kind, stage, micro_batch, idx in pair:
+                block = stages[stage][idx]
+                if kind == "F":
+                    live += [(stage, micro_batch, idx, "saved", tensor) for tensor in block.saved]
+                    at_work.append(block.working_forward)
+                elif kind != "W":
+                    at_work += [block.working_backward, block.deferred]
+            peak = max(peak, total(*at_work))
+            for kind, stage, micro_batch, idx in pair:
+                mine = [entry for entry in live if entry[:3] == (stage, micro_batch, idx)]
+                gone = [entry for entry in mine if kind in ("B", "W") or (kind == "I" and entry[-1].until == "I")]
+                live = [entry for entry in live if all(entry is not other for other in gone)]
+                if kind == "I":
+                    deferred = stages[stage][idx].deferred
+                    live += [(stage, micro_batch, idx, "deferred", tensor) for tensor in deferred]
+    assert not live
+    return peak
+
+
+@settings(max_examples=40, deadline=None)
+@given(first=blocks_strategy(), second=blocks_strategy(), rank=st.integers(0, 3))
+def test_the_walk_equals_a_list_of_live_tensors(
+    first: tuple[BlockMemory, ...], second: tuple[BlockMemory, ...], rank: int
+) -> None:
+    schedule = build_schedule("dualpipe", 4, 8)
+    stages = [first, second, first, second]
+    peak = peak_of(schedule.ranks[rank], stages)
+    assert peak.num_bytes == brute_force(schedule.ranks[rank], stages)
+    assert sum(peak.contents.values()) == peak.num_bytes
+    assert all(num_bytes > 0 for num_bytes in peak.contents.values())
+
+
+def test_operands_wait_between_input_and_weight_gradients() -> None:
+    block = BlockMemory(
+        "block", (Tensor("a", 10), Tensor("b", 5, "W")), (Tensor("x", 7, "W"),), (Tensor("f", 1),), (Tensor("g", 2),)
+    )
+    forward, inputs, weights = (Action(kind, 0, 0) for kind in ("F", "I", "W"))
+    peak = peak_of((forward, inputs, weights), [(block,)])
+    assert peak.num_bytes == 10 + 5 + 7 + 2
+    assert peak.contents == {"a": 10, "b": 5, "x": 7, "g": 2}
+    assert peak.action_idx == 1
+    second = Action("F", 0, 1)
+    late = (forward, inputs, second, Action("B", 0, 1), weights)
+    assert peak_of(late, [(block,)]).num_bytes == (5 + 7) + (10 + 5 + 7 + 2)
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        ([Action("F", 0, 0)], "unfinished: 0F0"),
+        ([Action("B", 0, 0)], "0B0 comes after nothing"),
+        ([Action("F", 0, 0), Action("W", 0, 0)], "0W0 comes after F"),
+        ([Action("F", 0, 0), Action("I", 0, 0), Action("B", 0, 0)], "0B0 comes after I"),
+        ([Action("F", 0, 0), Action("F", 0, 0)], "0F0 comes after F"),
+    ],
+)
+def test_broken_conservation_is_an_inconsistent_simulation(actions: list[Action], message: str) -> None:
+    with pytest.raises(InconsistentSimulation, match=message):
+        peak_of(actions, [UNIT])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    modules=st.frozensets(st.sampled_from(MODULES)),
+    extra=st.sampled_from(MODULES),
+    fp8=st.booleans(),
+    name=st.sampled_from(["gpipe", "1f1b", "dualpipe"]),
+    tokens=st.sampled_from([1, 128, 1000]),
+)
+def test_more_recompute_never_peaks_higher_and_longer_sequences_never_lower(
+    modules: frozenset[str], extra: str, fp8: bool, name: str, tokens: int
+) -> None:
+    base = FP8 if fp8 else ActivationRecipe(tokens=1, ep=64)
+    schedule = build_schedule(name, 2, 4)
+
+    def peaks(recipe: ActivationRecipe) -> list[int]:
+        stages = [stage_blocks(V3, codes, recipe) for codes in (("E", "d", "m"), ("m", "mtp", "L"))]
+        return [peak_of(actions, stages).num_bytes for actions in schedule.ranks]
+
+    plain = peaks(replace(base, tokens=tokens, recompute=modules))
+    less = peaks(replace(base, tokens=tokens, recompute=modules | {extra}))
+    longer = peaks(replace(base, tokens=tokens + 64, recompute=modules))
+    assert all(a <= b < c for a, b, c in zip(less, plain, longer, strict=True))
+
+
+def test_the_parts_sum_to_the_peak_and_the_names_to_the_parts() -> None:
+    schedule = build_schedule("1f1b", 2, 4)
+    recipe = ActivationRecipe(tokens=128)
+    stages = [stage_blocks(DENSE, codes, recipe) for codes in (("E", "d"), ("d", "L"))]
+    states = [RankState((Tensor("weights.bf16", 8),), (Tensor("gradients.dense", 16),), ())] * 2
+    for rank in rank_memory(schedule, stages, states, [(Tensor("buffers.context", 5),)] * 2):
+        assert rank.weights_bytes + rank.gradients_bytes + rank.buffers_bytes == 29
+        assert rank.peak_bytes == 29 + rank.activations_bytes == sum(rank.tensors.values())
+        assert rank.at_action == str(schedule.ranks[rank.pp_rank][rank.action_idx])
+
+
+def test_a_rank_without_work_holds_its_state_only() -> None:
+    schedule = Schedule("idle", 1, 1, 0, ((),), ((0,),), ())
+    (rank,) = rank_memory(schedule, [UNIT], [NOTHING], [()])
+    assert (rank.peak_bytes, rank.at_action, dict(rank.tensors)) == (0, "", {})
+
+
+def deepseek_v3(**assumed: float) -> tuple[RankMemory, ...]:
+    plan = scenario(
+        training={"global_batch_size": 15360, "optimizer": "adamw-bf16-moments"},
+        recompute={
+            "granularity": "selective",
+            "modules": ["rmsnorm", "mla_up_proj", "swiglu"],
+            "saved": {"attn_out": "e5m6", "swiglu_in": "fp8"},
+        },
+    )
+    recipe = Recipe(
+        1, 4096, "fp8-block", True, frozenset(plan.recompute.modules), True, True, 64, 8, nodes_per_token=3.6,
+        ranks_per_token=7.5,
+    )  # fmt: skip
+    workload = build_workload(V3, derived.layout(plan), recipe)
+    return scenario_memory(plan, workload, build_schedule("dualpipe", 16, 120), replace(ASSUMED, **assumed), 8)
+
+
+def test_deepseek_v3_fits_its_gpus_and_its_state_is_the_hand_count() -> None:
+    """Middle ranks: 8 MoE layers; edge ranks: 3 dense and 3 MoE layers, embedding, head and the MTP projection."""
+    ranks = deepseek_v3(bf16_weight_copy_frac=0.0)
+    layer, expert = 187_107_328 + 44_040_192 + 7168 * 256 + 256 + 2 * 7168, 4 * 44_040_192
+    middle = ranks[7]
+    assert middle.gradients_bytes == 4 * 8 * (layer + expert)
+    shards = 2 * (-(-4 * layer // 256) + -(-4 * expert // 4))
+    assert middle.optimizer_bytes == (4 + 2 * 2) * shards
+    dense = 187_107_328 + 396_361_728 + 2 * 7168
+    vocabulary, projection = 2 * 926_679_040 + 7168, 2 * 7168**2 + 3 * 7168
+    assert ranks[0].gradients_bytes == 4 * (3 * dense + 3 * (layer + expert) + vocabulary + projection)
+    for rank in (*ranks, *deepseek_v3(bf16_weight_copy_frac=1.0)):
+        assert rank.peak_bytes < DEVICE_BYTES
+    assert [rank.peak_bytes for rank in ranks] == [rank.peak_bytes for rank in reversed(ranks)]
+
+
+def test_fuller_experts_never_take_less_memory() -> None:
+    even, uneven = deepseek_v3(), deepseek_v3(expert_rows_frac=1.2, expert_rows_peak_frac=1.5)
+    assert all(more.peak_bytes > less.peak_bytes for more, less in zip(uneven, even, strict=True))

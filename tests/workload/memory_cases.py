@@ -1,0 +1,47 @@
+"""A DeepSeek-V3, a small dense model, recipes and assumptions for the tests of memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simulator.scenario.model import DenseFfn, GqaAttention, MlaAttention, ModelSpec, MoeFfn, Mtp
+from simulator.scenario.scenario import Scenario
+from simulator.workload.activations import ActivationRecipe
+from simulator.workload.memory import MemoryAssumptions
+
+V3 = ModelSpec(
+    name="v3", hidden_size=7168, num_layers=61, vocab_size=129280, num_dense_layers=3,
+    attention=MlaAttention(
+        kind="mla", num_heads=128, q_lora_rank=1536, kv_lora_rank=512, qk_nope_head_dim=128, qk_rope_head_dim=64,
+        v_head_dim=128,
+    ),
+    dense_ffn=DenseFfn(intermediate_size=18432),
+    moe=MoeFfn(num_routed_experts=256, num_shared_experts=1, top_k=8, expert_intermediate_size=2048, router_bias=True),
+    mtp=Mtp(num_modules=1),
+)  # fmt: skip
+DENSE = ModelSpec(
+    name="mha", hidden_size=512, num_layers=2, vocab_size=1000, num_dense_layers=2,
+    attention=GqaAttention(kind="gqa", num_heads=4, num_kv_heads=4, head_dim=128),
+    dense_ffn=DenseFfn(intermediate_size=1536),
+)  # fmt: skip
+FP8 = ActivationRecipe(
+    tokens=4096, ep=64, act_dtype="fp8-block", dispatch_dtype="fp8-block", attn_out_dtype="e5m6",
+    swiglu_in_dtype="fp8-block", recompute=frozenset({"rmsnorm", "mla_up_proj", "swiglu"}), row_padding=1,
+)  # fmt: skip
+MODULES = ("rmsnorm", "mla_up_proj", "swiglu", "mlp", "attention", "layer", "moe", "shared_expert")
+ASSUMED = MemoryAssumptions(
+    bf16_weight_copy_frac=1.0, expert_rows_frac=1.0, expert_rows_peak_frac=1.0, dispatch_nvl_tokens=288,
+    dispatch_rdma_tokens=128, dispatch_slot_metadata_bytes=2064, dispatch_granularity_bytes=0,
+    communicator_bytes=6e8, context_bytes=6e8, fragmentation_frac=0.25,
+)  # fmt: skip
+
+
+def scenario(**sections: Any) -> Scenario:
+    """DeepSeek-V3 on 2,048 GPUs, with other sections in place of the default ones."""
+    base: dict[str, Any] = {
+        "schema_version": 1, "model": V3, "stack": "any",
+        "cluster": {"node": "any", "num_gpus": 2048, "fabric": "any"},
+        "parallel": {"pp": 16, "ep": 64, "schedule": "dualpipe"}, "moe": {"dispatch_dtype": "fp8"},
+        "precision": {"recipe": "fp8-blockwise", "fp8_weight_cache": "per_step"},
+    }  # fmt: skip
+    return Scenario.model_validate({**base, **sections})

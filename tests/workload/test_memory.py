@@ -1,0 +1,253 @@
+"""Laws of memory: bytes by closed form; more recompute or sharding never more, longer sequences never less."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulator.workload import memory
+from simulator.workload.activations import ActivationRecipe, head_block, layer_blocks, stage_blocks
+from simulator.workload.memory import MemoryAssumptions
+from simulator.workload.model_state import (
+    StageParams,
+    StateRecipe,
+    rank_states,
+    stage_params,
+    transposes_weights,
+    vocabulary_copies,
+)
+from simulator.workload.op import Op, StageWorkload, Unit, Workload
+from simulator.workload.tensors import BlockMemory, tensor_bytes, total_bytes, weight_bytes
+from tests.workload.memory_cases import ASSUMED, DENSE, FP8, MODULES, V3, scenario
+
+
+def named(block: BlockMemory) -> dict[str, int]:
+    return {tensor.name: tensor.num_bytes for tensor in block.saved}
+
+
+def test_formats_take_their_bits_and_scales() -> None:
+    assert tensor_bytes("bf16", 1000) == 2000
+    assert tensor_bytes("fp8-block", 128 * 10) == 1280 + 40
+    assert tensor_bytes("e5m6", 256) == 384 + 8
+    assert tensor_bytes("mxfp8", 64) == 66
+    assert weight_bytes("fp8-block", 128 * 128) == 128 * 128 + 4
+    with pytest.raises(KeyError):
+        tensor_bytes("fp4", 1)
+
+
+def test_a_bf16_dense_layer_keeps_its_closed_form() -> None:
+    """16 h + 6 f bytes a token (input 2, norm 2, q k v 6, attention output 2, again 2 + 2) and the log-sum-exp."""
+    t, h, f, heads = 256, 512, 1536, 4
+    saved = sum(block.saved_bytes for block in layer_blocks(DENSE, False, ActivationRecipe(tokens=t)))
+    assert saved == t * (16 * h + 6 * f + 4 * heads)
+
+
+def test_full_recompute_keeps_only_the_input_of_a_layer() -> None:
+    for model, is_moe in ((DENSE, False), (V3, True)):
+        blocks = layer_blocks(model, is_moe, ActivationRecipe(tokens=256, recompute=frozenset({"layer"})))
+        assert sum(block.saved_bytes for block in blocks) == 2 * 256 * model.hidden_size
+
+
+def test_a_layer_of_deepseek_v3_keeps_what_its_report_says() -> None:
+    """Section 3.2.3 and 3.3.3 of the report: latents, E5M6 attention output, FP8 expert input and SwiGLU input."""
+    attention, ffn = layer_blocks(V3, True, FP8)
+    assert set(named(attention)) == {
+        "attn.input", "attn.q_latent", "attn.kv_latent", "attn.k_rope", "attn.log_sum_exp", "attn.out"
+    }  # fmt: skip
+    assert named(attention)["attn.input"] == 2 * 4096 * 7168
+    assert named(attention)["attn.out"] == 4096 * 16384 * 3 // 2 + 4096 * 128 * 4
+    rows = 4096 * 8
+    assert named(ffn)["expert.input"] == rows * (7168 + 4 * 56)
+    assert named(ffn)["expert.swiglu_in"] == rows * (4096 + 4 * 32)
+    assert named(ffn)["shared.swiglu_in"] == 4096 * (4096 + 4 * 32)
+    assert "expert.swiglu_out" not in named(ffn)
+    waiting = {tensor.name for tensor in ffn.deferred}
+    assert waiting == {
+        f"{owner}.{what}" for owner in ("expert", "shared") for what in ("swiglu_out", "up_grad", "down_grad")
+    }
+
+
+def test_logits_of_one_deepseek_v3_micro_batch_take_1_06_gb() -> None:
+    logits = named(head_block(V3, FP8))["head.logits"]
+    assert logits == 4096 * 129280 * 2 == 1_059_061_760
+    last = stage_blocks(V3, ("m", "mtp", "L"), FP8)
+    assert [block.name for block in last] == [
+        "attention", "moe_ffn", "head", "mtp_input", "attention", "moe_ffn", "head"
+    ]  # fmt: skip
+    assert sum(named(block).get("head.logits", 0) for block in last) == 2 * logits
+
+
+def test_chunked_and_unfused_heads() -> None:
+    chunked = head_block(V3, replace(FP8, chunk_tokens=512))
+    assert chunked.saved_bytes == 2 * 2 * 4096 * 7168
+    assert total_bytes(chunked.working_forward) == 512 * 129280 * 2
+    unfused = head_block(V3, replace(FP8, is_loss_fused=False))
+    assert unfused.saved_bytes - head_block(V3, FP8).saved_bytes == 4096 * 129280 * 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    modules=st.frozensets(st.sampled_from(MODULES)),
+    extra=st.sampled_from(MODULES),
+    fp8=st.booleans(),
+    is_moe=st.booleans(),
+    tokens=st.integers(1, 600),
+)
+def test_more_recompute_never_saves_more_and_longer_sequences_never_less(
+    modules: frozenset[str], extra: str, fp8: bool, is_moe: bool, tokens: int
+) -> None:
+    recipe = replace(FP8, recompute=modules) if fp8 else ActivationRecipe(tokens=1, ep=64, recompute=modules)
+    less, more, longer = (
+        sum(block.saved_bytes for block in layer_blocks(V3, is_moe, each))
+        for each in (
+            replace(recipe, tokens=tokens, recompute=modules | {extra}),
+            replace(recipe, tokens=tokens),
+            replace(recipe, tokens=tokens + 128),
+        )
+    )
+    assert less <= more < longer
+
+
+def test_expert_rows_follow_load_padding_and_capacity() -> None:
+    assert V3.moe is not None
+    assert FP8.expert_rows(V3.moe, 1.25) == 40960
+    assert replace(FP8, row_padding=129).expert_rows(V3.moe, 1.0) == 32768 + 4 * 128 // 2
+    assert replace(FP8, capacity_factor=1.0).expert_rows(V3.moe, 1.25) == 32768
+
+
+def test_tensor_parallelism_divides_the_gemms_and_sequence_parallelism_the_rest() -> None:
+    alone, tp, both = (
+        named(layer_blocks(V3, False, recipe)[0])
+        for recipe in (FP8, replace(FP8, tp=4), replace(FP8, tp=4, shards_sequence=True))
+    )
+    assert tp["attn.out"] * 4 == both["attn.out"] * 4 == alone["attn.out"]
+    assert tp["attn.input"] == both["attn.input"] * 4 == alone["attn.input"]
+
+
+def state_bytes(recipe: StateRecipe, params: StageParams, holders: int = 1) -> tuple[int, int, int]:
+    state = rank_states(DENSE, [("d",)], [params], recipe, [(0,)] * holders)[0]
+    return total_bytes(state.weights), total_bytes(state.gradients), total_bytes(state.optimizer)
+
+
+def test_state_of_a_bf16_model_takes_2_4_and_12_bytes_a_parameter() -> None:
+    params = StageParams(1000, 0, 600, 0)
+    assert state_bytes(StateRecipe(zero_stage=0), params) == (3200, 6400, 19200)
+    sharded = StateRecipe(zero_stage=1, dense_replicas=10, expert_replicas=2)
+    assert state_bytes(sharded, params) == (3200, 6400, 12 * (100 + 300))
+    assert state_bytes(replace(sharded, moment_dtype="bf16"), params)[2] == 8 * (100 + 300)
+
+
+def test_two_holders_of_a_stage_share_its_optimizer_state() -> None:
+    """DualPipe: stage s stands on two ranks, so dense parameters have twice the data-parallel group's holders."""
+    params = StageParams(1000, 0, 600, 0)
+    recipe = StateRecipe(dense_replicas=5, expert_replicas=2)
+    one, two = state_bytes(recipe, params), state_bytes(recipe, params, holders=2)
+    assert two[:2] == one[:2]
+    assert 2 * two[2] == one[2]
+
+
+@given(stage=st.integers(0, 2), dense=st.integers(1, 10**9), expert=st.integers(0, 10**9))
+def test_more_zero_never_holds_more_of_what_it_shards(stage: int, dense: int, expert: int) -> None:
+    recipe = StateRecipe(zero_stage=stage, dense_replicas=8, expert_replicas=2)
+    params = StageParams(dense, 0, expert, 0)
+    less, more = state_bytes(replace(recipe, zero_stage=stage + 1), params), state_bytes(recipe, params)
+    assert all(smaller <= larger for smaller, larger in zip(less, more, strict=True))
+
+
+def test_zero_2_and_3_hold_the_unit_at_work_whole() -> None:
+    params = StageParams(1000, 0, 0, 0, largest_unit=300)
+    recipe = StateRecipe(zero_stage=3, dense_replicas=10)
+    assert state_bytes(recipe, params) == (2 * 100 + 2 * 2 * 300, 4 * 100 + 4 * 300, 12 * 100)
+
+
+def test_fp8_weights_are_kept_by_the_recipes_cache() -> None:
+    params = StageParams(2 * 128 * 128, 128 * 128, 0, 0)
+    fp8 = StateRecipe(weight_dtype="fp8-block", keeps_quantised=True, bf16_copy_frac=0.0)
+    one = 128 * 128
+    assert state_bytes(fp8, params)[0] == 2 * one + one + 4
+    assert state_bytes(replace(fp8, keeps_transposed=True), params)[0] == 2 * one + 2 * (one + 4)
+    assert state_bytes(replace(fp8, bf16_copy_frac=1.0), params)[0] == 2 * 2 * one + one + 4
+    assert state_bytes(replace(fp8, keeps_quantised=False), params)[0] == 2 * 2 * one
+
+
+def test_parameters_are_counted_from_the_forward_gemms() -> None:
+    linear = Op("up", "gemm", "F", "fp8-block", "fprop", m=9, n=4, k=5)
+    experts = replace(linear, kind="grouped_gemm", groups=3)
+    again, router = replace(linear, phase="I"), replace(linear, dtype="bf16", n=2)
+    transpose = Op("w", "transpose", "I")
+    unit = Unit("layer", "moe", 0, {"mlp_f_local": (linear, router), "mlp_f_routed": (experts,), "attn_b": (again,)})
+    assert stage_params(StageWorkload(0, (unit,), 50, 60)) == StageParams(50, 20, 60, 60, largest_unit=90)
+    plain = Workload((StageWorkload(0, (unit,), 50, 60),), 9, 18)
+    assert not transposes_weights(plain)
+    with_transpose = replace(unit, blocks={**unit.blocks, "attn_w": (transpose,)})
+    assert transposes_weights(replace(plain, stages=(StageWorkload(0, (with_transpose,), 50, 60),)))
+
+
+def test_a_rank_holds_copies_of_vocabulary_matrices_that_stand_elsewhere() -> None:
+    matrix = V3.vocab_size * V3.hidden_size
+    tied = V3.model_copy(update={"tied_embeddings": True})
+    assert vocabulary_copies(V3, [("E", "d"), ("m", "mtp", "L")]) == 0
+    assert vocabulary_copies(V3, [("m", "mtp", "L")]) == matrix
+    assert vocabulary_copies(V3, [("m", "mtp")]) == 2 * matrix
+    assert vocabulary_copies(V3, [("m", "L")]) == 0
+    assert vocabulary_copies(tied, [("m", "L")]) == matrix
+    assert vocabulary_copies(tied, [("E", "m", "L")]) == 0
+
+
+def test_recipes_follow_the_scenario() -> None:
+    plan = scenario(
+        recompute={
+            "granularity": "selective", "modules": ["rmsnorm"], "saved": {"attn_out": "e5m6", "swiglu_in": "fp8"}
+        },
+        training={"global_batch_size": 15360, "optimizer": "adamw-bf16-moments"},
+        moe={"dispatch_dtype": "fp8", "balance": {"load_imbalance": 1.5}},
+    )  # fmt: skip
+    recipe = memory.activation_recipe(plan, ASSUMED)
+    assert (recipe.act_dtype, recipe.attn_out_dtype, recipe.swiglu_in_dtype) == ("fp8-block", "e5m6", "fp8-block")
+    assert recipe.recompute == {"rmsnorm"}
+    assert (recipe.expert_rows_frac, recipe.expert_rows_peak_frac) == (1.5, 1.5)
+    state = memory.state_recipe(plan, ASSUMED, transposes_weights=True)
+    assert (state.keeps_quantised, state.keeps_transposed, state.moment_dtype) == (True, False, "bf16")
+    assert (state.dense_replicas, state.expert_replicas) == (128, 2)
+    full = scenario(recompute={"granularity": "full"}, moe={"balance": "forced"})
+    assert memory.activation_recipe(full, ASSUMED).recompute == {"layer"}
+    assert memory.expert_loads(full, replace(ASSUMED, expert_rows_frac=2.0)) == (1.0, 1.0)
+
+
+def test_pipeline_buffers_are_two_a_boundary_of_a_stage() -> None:
+    """58.7 MB a boundary in DeepSeek-V3; each inner end of a held stage has a send and a receive."""
+    boundary = 2 * 4096 * 7168
+    assert boundary == 58_720_256
+    assert memory.pipeline_buffer(boundary, (7, 8), 16).num_bytes == 8 * boundary
+    assert memory.pipeline_buffer(boundary, (0, 15), 16).num_bytes == 4 * boundary
+    assert memory.pipeline_buffer(boundary, (0,), 1).num_bytes == 0
+
+
+def test_dispatch_buffers_are_those_of_the_library() -> None:
+    """DeepEP's size hints: queues a channel (two SMs) of 8 GPUs and, over RDMA, of 8 nodes in both directions."""
+    slot = 2 * 7168 + 2064
+    nvl, rdma = 10 * 8 * 288 * slot, 10 * 8 * 128 * 2 * slot
+    assert memory.dispatch_buffer(scenario(), ASSUMED, 8).num_bytes == nvl + rdma
+    rounded = replace(ASSUMED, dispatch_granularity_bytes=2**29)
+    assert memory.dispatch_buffer(scenario(), rounded, 8).num_bytes == nvl + 2**29
+    one_node = scenario(parallel={"pp": 16, "ep": 8})
+    assert memory.dispatch_buffer(one_node, ASSUMED, 8).num_bytes == nvl
+    assert memory.dispatch_buffer(scenario(parallel={"pp": 16}), ASSUMED, 8).num_bytes == 0
+
+
+def test_buffers_of_a_rank_and_usable_bytes() -> None:
+    tensors = {tensor.name: tensor.num_bytes for tensor in memory.buffer_tensors(scenario(), ASSUMED, 100, (0, 15), 8)}
+    assert tensors["buffers.communicators"] == 3 * 600_000_000  # pp, dense replicas, expert replicas
+    assert tensors["buffers.context"] == 600_000_000
+    assert memory.usable_bytes(100.0, 0.25) == 80
+
+
+def test_assumptions_come_by_key() -> None:
+    values = {key: float(idx) for idx, key in enumerate(MemoryAssumptions.keys())}
+    assert MemoryAssumptions.of({**values, "another": 1.0}).fragmentation_frac == values["memory_fragmentation_frac"]
+    del values["memory_context_bytes"]
+    with pytest.raises(KeyError, match="memory_context_bytes"):
+        MemoryAssumptions.of(values)
