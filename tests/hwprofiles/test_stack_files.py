@@ -25,7 +25,8 @@ PARAMETERS = "memory.default: {value: 0.8, low: 0.7, high: 0.9, unit: share, sou
 ASSUMPTIONS = "launch_s: {value: 5e-6, low: 2e-6, high: 9e-6, unit: s, source: me, reason: usual}\n"
 KERNEL = {
     "op": "gemm", "variant": "fprop", "dtype": "bf16", "m": "4096", "n": "7168", "k": "2048", "groups": "1",
-    "sms": "132", "regime": "alone", "seconds": "2e-4", "low": "1.9e-4", "high": "2.2e-4", "basis": "measured", "source": "here",
+    "sms": "132", "regime": "alone", "seconds": "2e-4", "low": "1.9e-4", "high": "2.2e-4", "basis": "measured",
+    "source": "here",
 }  # fmt: skip
 COLLECTIVE = {
     "op": "p2p", "regime": "alone", "ranks": "2", "nodes": "2", "bytes": "58720256", "seconds": "1.3e-3",
