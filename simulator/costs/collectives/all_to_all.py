@@ -5,9 +5,10 @@
 with r the expected remote nodes of a token: the copies that the kernel's SMs make. Where the stack has rows of the same
 kernel, the formula only carries the nearest row to other sizes: t = row * formula(message) / formula(row), the row
 being on the links on which it was measured (`link.nic.reference_bytes_per_s`, `link.nvlink.reference_bytes_per_s`).
-The stack's keys: link.nic.all_to_all, link.nvlink.all_to_all (shares of the link rate), all_to_all.t0_s,
-all_to_all.sm_cost_<op>[_one_node | _per_remote_node] (s*SM/byte), all_to_all.overlap_slowdown_<op>,
-all_to_all.model_error, all_to_all.top_k (experts a token in the runs behind the rows).
+The stack's keys: link.nic.all_to_all, link.nvlink.all_to_all (shares of the link rate), all_to_all.t0_s
+(all_to_all.t0_one_node_s), all_to_all.sm_cost_<op>[_one_node | _per_remote_node] (s*SM/byte),
+all_to_all.overlap_slowdown_<op>, all_to_all.model_error, all_to_all.top_k (experts a token in the runs behind the
+rows).
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def _model_of(message: AllToAll, network: Network, stack: Stack) -> _Model:
     return _Model(
         nic_path(stack, "link.nic.all_to_all", network, message.num_nodes),
         need(stack, "link.nvlink.all_to_all"),
-        need(stack, "all_to_all.t0_s"),
+        need(stack, *(("all_to_all.t0_one_node_s",) if one_node else ()), "all_to_all.t0_s"),
         need(stack, *((f"{cost}_one_node", cost) if one_node else (cost,))),
         need(stack, f"{cost}_per_remote_node"),
     )
