@@ -15,14 +15,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 from simulator.errors import InconsistentSimulation
-from simulator.scenario import derived
-from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Action, Kind, Schedule
-from simulator.workload import memory
-from simulator.workload.activations import stage_blocks
-from simulator.workload.memory import MemoryAssumptions
-from simulator.workload.model_state import RankState, rank_states, stage_params, transposes_weights
-from simulator.workload.op import Workload
+from simulator.workload.model_state import RankState
 from simulator.workload.tensors import BlockMemory, Tensor, total_bytes
 
 Blocks = tuple[BlockMemory, ...]
@@ -84,25 +78,6 @@ def rank_memory(
             )
         )
     return tuple(result)
-
-
-def scenario_memory(
-    scenario: Scenario, workload: Workload, schedule: Schedule, assumed: MemoryAssumptions, gpus_per_node: int
-) -> tuple[RankMemory, ...]:
-    """The memory of every pipeline rank of a scenario. Raises InconsistentSimulation as `rank_memory` does."""
-    layout = derived.layout(scenario)
-    activations = memory.activation_recipe(scenario, assumed)
-    state = memory.state_recipe(scenario, assumed, transposes_weights=transposes_weights(workload))
-    params = [stage_params(stage) for stage in workload.stages]
-    return rank_memory(
-        schedule,
-        [stage_blocks(scenario.model, codes, activations) for codes in layout],
-        rank_states(scenario.model, layout, params, state, schedule.placement),
-        [
-            memory.buffer_tensors(scenario, assumed, workload.boundary_bytes, held, gpus_per_node)
-            for held in schedule.placement
-        ],
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.assembly.memory_peak import RankMemory, peak_of, rank_memory, scenario_memory
+from simulator.assembly.memory_peak import RankMemory, peak_of, rank_memory
 from simulator.errors import InconsistentSimulation
 from simulator.scenario import derived
 from simulator.schedule.action import Action, Schedule
 from simulator.schedule.family import build_schedule
 from simulator.workload.activations import ActivationRecipe, stage_blocks
-from simulator.workload.model_state import RankState
+from simulator.workload.memory import activation_recipe, buffer_tensors, state_recipe
+from simulator.workload.model_state import RankState, rank_states, stage_params, transposes_weights
 from simulator.workload.recipe import Recipe
 from simulator.workload.stages import build_workload
 from simulator.workload.tensors import BlockMemory, Tensor, total_bytes
@@ -64,29 +65,29 @@ def brute_force(actions: tuple[Action, ...], stages: list[tuple[BlockMemory, ...
     peak = 0
 
     def total(*more: tuple[Tensor, ...]) -> int:
-        return sum(entry[-1].num_bytes for entry in live) + sum(total_bytes(tensors) for tensors in more)
+        return total_bytes(entry[-1] for entry in live) + sum(total_bytes(tensors) for tensors in more)
 
     for action in actions:
         steps: list[list[tuple[str, int, int, int]]] = []
         for kind, stage, micro_batch in action.halves():
             order = range(len(stages[stage])) if kind == "F" else reversed(range(len(stages[stage])))
             steps.append([(kind, stage, micro_batch, idx) for idx in order])
-        for position in range(max((len(each) for each in steps), default=0)):
+        for position in range(max((len(half) for half in steps), default=0)):
             at_work: list[tuple[Tensor, ...]] = []
-            pair = [each[position] for each in steps if position < len(each)]
-            for kind, stage, micro_batch, idx in pair:
+            pair = [half[position] for half in steps if position < len(half)]
+            for each, stage, micro_batch, idx in pair:
                 block = stages[stage][idx]
-                if kind == "F":
+                if each == "F":
                     live += [(stage, micro_batch, idx, "saved", tensor) for tensor in block.saved]
                     at_work.append(block.working_forward)
-                elif kind != "W":
+                elif each != "W":
                     at_work += [block.working_backward, block.deferred]
             peak = max(peak, total(*at_work))
-            for kind, stage, micro_batch, idx in pair:
+            for each, stage, micro_batch, idx in pair:
                 mine = [entry for entry in live if entry[:3] == (stage, micro_batch, idx)]
-                gone = [entry for entry in mine if kind in ("B", "W") or (kind == "I" and entry[-1].until == "I")]
+                gone = [entry for entry in mine if each in ("B", "W") or (each == "I" and entry[-1].until == "I")]
                 live = [entry for entry in live if all(entry is not other for other in gone)]
-                if kind == "I":
+                if each == "I":
                     deferred = stages[stage][idx].deferred
                     live += [(stage, micro_batch, idx, "deferred", tensor) for tensor in deferred]
     assert not live
@@ -189,8 +190,17 @@ def deepseek_v3(**assumed: float) -> tuple[RankMemory, ...]:
         1, 4096, "fp8-block", True, frozenset(plan.recompute.modules), True, True, 64, 8, nodes_per_token=3.6,
         ranks_per_token=7.5,
     )  # fmt: skip
-    workload = build_workload(V3, derived.layout(plan), recipe)
-    return scenario_memory(plan, workload, build_schedule("dualpipe", 16, 120), replace(ASSUMED, **assumed), 8)
+    layout, values = derived.layout(plan), replace(ASSUMED, **assumed)
+    workload, schedule = build_workload(V3, layout, recipe), build_schedule("dualpipe", 16, 120)
+    activations = activation_recipe(plan, values)
+    state = state_recipe(plan, values, transposes_weights=transposes_weights(workload))
+    params = [stage_params(stage) for stage in workload.stages]
+    return rank_memory(
+        schedule,
+        [stage_blocks(V3, codes, activations) for codes in layout],
+        rank_states(V3, layout, params, state, schedule.placement),
+        [buffer_tensors(plan, values, workload.boundary_bytes, held, 8) for held in schedule.placement],
+    )
 
 
 def test_deepseek_v3_fits_its_gpus_and_its_state_is_the_hand_count() -> None:
