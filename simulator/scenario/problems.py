@@ -79,7 +79,8 @@ def _key_path(loc: KeyPath) -> KeyPath:
 def _message(detail: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> str:
     kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "extra_forbidden":
-        return f"unknown key{nearest(str(path[-1]), _keys_at(model, detail['loc'][:-1]))}"
+        known = _keys_at(model, detail["loc"][:-1]) + (["extends"] if len(path) == 1 else [])
+        return f"unknown key{nearest(str(path[-1]), known)}"
     if kind == "missing":
         return "is missing"
     if kind in _RELATIONS:

@@ -51,7 +51,7 @@ def unit_text(dimension: Dimension) -> BeforeValidator:
         except UnitError as error:
             raise PydanticCustomError("unit", "{reason}", {"reason": str(error)}) from None
 
-    return BeforeValidator(parse)
+    return BeforeValidator(parse, json_schema_input_type=float | str | None)
 
 
 GpuCount = Annotated[int, Field(ge=1, le=MAX_GPUS)]

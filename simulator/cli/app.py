@@ -1,0 +1,155 @@
+"""The command line: declares the commands, turns errors into exit codes. Imports nothing heavy before a command runs.
+
+Exit codes: 0 done, 1 failed at run time, 2 bad input (nothing written), 3 inconsistent simulation, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+INTERRUPTED: Final = 130
+DEBUG: Final = "--debug"
+
+NOT_MODELLED: Final = {
+    "compare": "run both scenarios with --json and compare the documents",
+    "explain": "use run, which prints the parts of a step and what binds it",
+    "trace": "use run, which prints the parts of a step by rank",
+    "report": "use run --json --out FILE",
+    "sensitivity": "use run, which lists the assumptions and their effect; --set assumptions.KEY=VALUE changes one",
+    "sweep": "use run --set in a loop",
+    "search": "use run --set in a loop",
+    "bench": "use run",
+    "validate": "use run, and compare by hand with what was published",
+    "kernels": "use run, which shows where its kernel times come from",
+    "calibrate": "use a stack of `moesim list stacks`",
+    "import": "write the model's dimensions as a YAML file (see `moesim schema`)",
+    "claims": "use run",
+    "init": "start from a preset: extends: NAME (see `moesim list presets`)",
+    "dashboard": "use run",
+}
+"""Commands of the documented interface that do not exist yet, and what to do instead."""
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+ScenarioArgument = Annotated[
+    str, typer.Argument(metavar="SCENARIO", help="A preset's name or the path of a YAML file.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set a key of the scenario; may be repeated."),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="One JSON document on standard output, and nothing else there.")
+]
+
+
+@app.callback()
+def moesim(
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an unexpected error.")] = False,
+) -> None:
+    """Predicts how long a mixture-of-experts model trains on a GPU cluster, what it costs, and what holds it back."""
+
+
+@app.command()
+def run(
+    scenario: ScenarioArgument,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the JSON document to a file.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of --out.")] = False,
+) -> None:
+    """Predict the step time, memory, GPU-hours and cost of a scenario."""
+    from simulator.cli.run import run_scenario
+
+    run_scenario(scenario, overrides or [], as_json, out, force)
+
+
+@app.command("list")
+def list_entries(
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="gpus, nodes, fabrics, models, stacks, schedules, presets …")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """List a catalogue."""
+    from simulator.cli.list import print_entries
+
+    print_entries(kind, as_json)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the scenario file."""
+    from simulator.cli.schema import print_schema
+
+    print_schema()
+
+
+@app.command()
+def schedule(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="gpipe, 1f1b or dualpipe.")],
+    pp: Annotated[int, typer.Option("--pp", metavar="P", help="Pipeline ranks.")],
+    micro_batches: Annotated[int, typer.Option("--micro-batches", metavar="M", help="Micro-batches of a step.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Print the order of actions of every pipeline rank."""
+    from simulator.cli.schedule import print_schedule
+
+    print_schedule(name, pp, micro_batches, as_json)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code, and prints errors on standard error, a line a problem."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    is_debug = DEBUG in given
+    given = [argument for argument in given if argument != DEBUG]
+    try:
+        if given and given[0] in NOT_MODELLED:
+            return _fail(f"{given[0]}: not modelled yet; {NOT_MODELLED[given[0]]}", 2)
+        return _exit_code(app(given, prog_name="moesim", standalone_mode=False))
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        _forget_output()
+        return 1
+    except Exception as error:
+        if is_debug and not hasattr(error, "exit_code"):
+            raise
+        return _fail(_message(error), getattr(error, "exit_code", 1))
+
+
+def _exit_code(returned: Any) -> int:
+    """typer returns the code of an early exit (--help), and what a command returned, which is nothing."""
+    return returned if isinstance(returned, int) else 0
+
+
+def _message(error: Exception) -> str:
+    """The text of an error: ours and the parser's are for users, others are named with their kind."""
+    if hasattr(error, "format_message"):
+        return str(error.format_message())
+    if hasattr(error, "exit_code"):
+        return str(error)
+    first = (str(error).splitlines() or [""])[0]
+    return f"failed: {type(error).__name__}: {first[:300]} (--debug shows where)"
+
+
+def _fail(message: str, exit_code: int) -> int:
+    print(message, file=sys.stderr)
+    return exit_code
+
+
+def _forget_output() -> None:
+    """The reader of standard output is gone: let the interpreter's last flush go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

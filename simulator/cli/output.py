@@ -1,0 +1,79 @@
+"""Where commands write: one JSON document to standard output, files atomically, warnings to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hwprofiles.yaml_file import excerpt
+from simulator.errors import InputError, MoesimError, Problem
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output. Raises ValueError on NaN or infinity."""
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def print_warnings(warnings: Iterable[str]) -> None:
+    """A line each on standard error."""
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def check_output(path: Path, force: bool) -> None:
+    """Raise InputError where a file cannot be written there: it exists (unless `force`), is a folder, or has none."""
+    field, shown = "--out", excerpt(path, 200)
+    try:
+        if path.is_dir():
+            raise InputError([Problem("", field, f"{shown} is a directory; give a file")])
+        if not path.parent.is_dir():
+            raise InputError([Problem("", field, f"the folder of {shown} does not exist")])
+        if path.exists() and not path.is_file():
+            raise InputError([Problem("", field, f"{shown} is not a regular file")])
+        if path.exists() and not force:
+            raise InputError([Problem("", field, f"{shown} exists; --force replaces it")])
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError([Problem("", field, f"{shown}: {reason}")]) from None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that it is the old one or the whole new one at every moment. Raises MoesimError: I/O failed."""
+    temporary: Path | None = None
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".moesim-", suffix=".tmp")
+        temporary = Path(name)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(_mode())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise MoesimError(f"{excerpt(path, 200)}: cannot be written: {error.strerror or error}") from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _mode() -> int:
+    """Permissions that a plain new file gets (mkstemp's are for its owner alone)."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name durable, where the system can open folders."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
