@@ -1,0 +1,60 @@
+"""Memory of every pipeline rank for one step, from the scenario's parts."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from simulator.assembly.memory_peak import RankMemory, rank_memory
+from simulator.results.step_result import Memory, StageMemory
+from simulator.scenario import derived
+from simulator.schedule import build_schedule
+from simulator.step_inputs import StepInputs
+from simulator.workload.activations import stage_blocks
+from simulator.workload.memory import MemoryAssumptions, activation_recipe, buffer_tensors, state_recipe, usable_bytes
+from simulator.workload.model_state import rank_states, stage_params, transposes_weights
+
+
+def step_memory(inputs: StepInputs, batch: int, schedule_name: str | None = None) -> Memory:
+    """The result document's memory section, and whether the worst rank fits."""
+    assumed = _assumed(inputs)
+    device = inputs.gpu.device_bytes or inputs.gpu.hbm_bytes
+    ranks = rank_memories(inputs, batch, schedule_name)
+    return Memory.of(
+        capacity_bytes=int(device),
+        usable_bytes=usable_bytes(device, assumed.fragmentation_frac),
+        by_stage=(
+            StageMemory(
+                pp_rank=rank.pp_rank,
+                weights_bytes=rank.weights_bytes,
+                gradients_bytes=rank.gradients_bytes,
+                optimizer_bytes=rank.optimizer_bytes,
+                activations_bytes=rank.activations_bytes,
+                buffers_bytes=rank.buffers_bytes,
+                peak_bytes=rank.peak_bytes,
+            )
+            for rank in ranks
+        ),
+    )
+
+
+def rank_memories(inputs: StepInputs, batch: int, schedule_name: str | None = None) -> tuple[RankMemory, ...]:
+    """Every rank at its fullest instant, with the tensors that are there."""
+    scenario, workload, assumed = inputs.scenario, inputs.workload, _assumed(inputs)
+    name = schedule_name or scenario.parallel.schedule
+    schedule = build_schedule(name, scenario.parallel.pp, derived.num_micro_batches(scenario, batch))
+    layout, recipe = derived.layout(scenario), activation_recipe(scenario, assumed)
+    state = state_recipe(scenario, assumed, transposes_weights=transposes_weights(workload))
+    params = [stage_params(stage) for stage in workload.stages]
+    buffers = partial(
+        buffer_tensors, scenario, assumed, workload.boundary_bytes, gpus_per_node=inputs.network.gpus_per_node
+    )
+    return rank_memory(
+        schedule,
+        [stage_blocks(inputs.model, codes, recipe) for codes in layout],
+        rank_states(inputs.model, layout, params, state, schedule.placement),
+        [buffers(held=held) for held in schedule.placement],
+    )
+
+
+def _assumed(inputs: StepInputs) -> MemoryAssumptions:
+    return MemoryAssumptions.of({key: assumption.value for key, assumption in inputs.assumptions.items()})

@@ -1,0 +1,25 @@
+"""What a step's result says about itself: the assumptions that it used and what it leaves out."""
+
+from __future__ import annotations
+
+from simulator.results.step_result import AssumptionRow
+from simulator.step_inputs import StepInputs
+
+NOT_MODELLED = (
+    "failures, restarts, checkpoints and evaluation (steady training is assumed)",
+    "GPU speed spread, stragglers, clock changes under a power limit beyond the measured kernels",
+    "data loading, garbage collection and other host work between steps",
+    "contention of data-parallel collectives with dispatch, combine and pipeline transfers on one NIC",
+    "the maximum over several expert groups at the end of a step (one group is simulated)",
+    "congestion control and packet effects in the fabric; links share traffic as fluids",
+    "the all-reduce of expert loads for the balancing bias and the EMA copy of the weights",
+)
+"""Mechanisms that a real run has and this result has not; each is lost time, so a real step is rather longer."""
+
+
+def assumption_rows(inputs: StepInputs) -> tuple[AssumptionRow, ...]:
+    """Every stated assumption with value, range and source, sorted by key."""
+    return tuple(
+        AssumptionRow(key=key, value=entry.value, low=entry.low, high=entry.high, source=str(entry.source))
+        for key, entry in sorted(inputs.assumptions.items())
+    )
