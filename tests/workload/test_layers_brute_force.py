@@ -1,0 +1,169 @@
+"""FLOP and parameter counts of every layer equal those of the layer written out plainly with matrices that count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from simulator.scenario.model import DenseFfn, GqaAttention, MlaAttention, ModelSpec, MoeFfn, Mtp
+from simulator.workload import stages
+from simulator.workload.op import Unit
+from simulator.workload.recipe import Recipe
+
+BATCH, SEQ = 2, 8
+TOKENS = BATCH * SEQ
+
+
+@dataclass
+class Counter:
+    """Multiplies real matrices and counts the multiply-adds of a forward and of the two gradients."""
+
+    forward: int = 0
+    weights: list[int] = field(default_factory=list)
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def linear(self, x: np.ndarray, width: int) -> np.ndarray:
+        w = self.rng.standard_normal((x.shape[1], width))
+        self.weights.append(w.size)
+        return self.multiply(x, w)
+
+    def multiply(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        for _ in range(a.shape[0]):
+            self.forward += 2 * b.shape[0] * b.shape[1]
+        return a @ b
+
+
+def attention_core(counter: Counter, heads: int, qk: int, v: int) -> float:
+    """Every query against every key; a causal kernel does half of the square."""
+    before = counter.forward
+    for _ in range(BATCH * heads):
+        q, k, values = (np.ones((SEQ, width)) for width in (qk, qk, v))
+        counter.multiply(counter.multiply(q, k.T), values)
+    core = (counter.forward - before) / 2
+    counter.forward = before
+    return core
+
+
+MLA = MlaAttention(
+    kind="mla", num_heads=4, q_lora_rank=24, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=8
+)
+GQA = GqaAttention(kind="gqa", num_heads=4, num_kv_heads=2, head_dim=8)
+MOE = MoeFfn(
+    num_routed_experts=8, num_shared_experts=1, top_k=2, expert_intermediate_size=12, num_expert_groups=4,
+    max_groups_per_token=2, score="sigmoid", router_bias=True,
+)  # fmt: skip
+
+
+def model(attention: MlaAttention | GqaAttention) -> ModelSpec:
+    return ModelSpec(
+        name="small", hidden_size=32, num_layers=4, vocab_size=64, attention=attention,
+        dense_ffn=DenseFfn(intermediate_size=40), num_dense_layers=1, moe=MOE, mtp=Mtp(num_modules=1),
+    )  # fmt: skip
+
+
+def recipe(dtype: str = "fp8-block", modules: tuple[str, ...] = ()) -> Recipe:
+    is_fp8 = dtype == "fp8-block"
+    return Recipe(BATCH, SEQ, dtype, is_fp8, frozenset(modules), is_fp8, is_fp8, 4, 2, 1.5, 1.9)
+
+
+def run_attention(counter: Counter, attention: MlaAttention | GqaAttention, x: np.ndarray) -> float:
+    if isinstance(attention, MlaAttention):
+        heads, nope, rope, v = (
+            attention.num_heads, attention.qk_nope_head_dim, attention.qk_rope_head_dim, attention.v_head_dim,
+        )  # fmt: skip
+        q = counter.linear(counter.linear(x, attention.q_lora_rank), heads * (nope + rope))
+        latent = counter.linear(x, attention.kv_lora_rank + rope)[:, : attention.kv_lora_rank]
+        counter.linear(latent, heads * (nope + v))
+        core = attention_core(counter, heads, nope + rope, v)
+        counter.linear(np.ones((TOKENS, heads * v)), x.shape[1])
+        assert q.shape[1] == heads * (nope + rope)
+        return core
+    heads, kv, dim = attention.num_heads, attention.num_kv_heads, attention.head_dim
+    for width in (heads * dim, kv * dim, kv * dim):
+        counter.linear(x, width)
+    core = attention_core(counter, heads, dim, dim)
+    counter.linear(np.ones((TOKENS, heads * dim)), x.shape[1])
+    return core
+
+
+def run_ffn(counter: Counter, x: np.ndarray, width: int) -> None:
+    gate, up = counter.linear(x, width), counter.linear(x, width)
+    counter.linear(gate * up, x.shape[1])
+
+
+def by_pass(unit: Unit, attribute: str) -> dict[str, float]:
+    totals = {"F": 0.0, "I": 0.0, "W": 0.0}
+    for op in unit.ops():
+        totals["W" if op.variant == "wgrad" else op.phase] += getattr(op, attribute)
+    return totals
+
+
+@pytest.mark.parametrize("attention", [MLA, GQA], ids=["mla", "gqa"])
+@pytest.mark.parametrize("kind", ["dense", "moe", "mtp"])
+@pytest.mark.parametrize("dtype", ["fp8-block", "bf16"])
+def test_model_flop_of_a_layer(attention: MlaAttention | GqaAttention, kind: str, dtype: str) -> None:
+    spec, counter, x = model(attention), Counter(), np.ones((TOKENS, 32))
+    if kind == "mtp":
+        counter.linear(np.ones((TOKENS, 64)), 32)
+    core = run_attention(counter, attention, x)
+    if kind == "dense":
+        run_ffn(counter, x, 40)
+        unit = stages.dense_unit(spec, 0, recipe(dtype))
+    else:
+        counter.linear(x, MOE.num_routed_experts)
+        run_ffn(counter, x, MOE.expert_intermediate_size)
+        for _ in range(MOE.top_k):
+            run_ffn(counter, x, MOE.expert_intermediate_size)
+        build = stages.mtp_unit if kind == "mtp" else None
+        unit = build(spec, 0, 3, recipe(dtype)) if build else stages.moe_unit(spec, 1, recipe(dtype))
+    linear = counter.forward
+    expected = {"F": linear + core, "I": linear + 2 * core, "W": linear}
+    assert by_pass(unit, "model_flop") == pytest.approx(expected)
+
+
+def test_recompute_adds_executed_but_no_model_flop() -> None:
+    spec = model(MLA)
+    plain = stages.moe_unit(spec, 1, recipe())
+    again = stages.moe_unit(spec, 1, recipe(modules=("rmsnorm", "mla_up_proj")))
+    up = 2 * TOKENS * (24 * 4 * 12 + 16 * 4 * 16)
+    assert by_pass(again, "model_flop") == by_pass(plain, "model_flop")
+    assert by_pass(again, "flop")["I"] - by_pass(plain, "flop")["I"] == up
+    assert by_pass(again, "flop")["F"] == by_pass(plain, "flop")["F"]
+
+
+def test_parameters_of_a_layer() -> None:
+    for attention in (MLA, GQA):
+        counter = Counter()
+        run_attention(counter, attention, np.ones((TOKENS, 32)))
+        norms = 24 + 16 if isinstance(attention, MlaAttention) else 0
+        assert stages.attention_params(model(attention)) == sum(counter.weights) + norms
+
+
+def test_every_gemm_reads_and_writes_its_operands_once() -> None:
+    """FP8 operands one byte and a scale for each 128, BF16 two; a weight gradient is read and written in FP32."""
+    for op in stages.moe_unit(model(MLA), 1, recipe()).ops():
+        if op.kind not in ("gemm", "grouped_gemm"):
+            continue
+        groups = op.groups if op.kind == "grouped_gemm" else 1
+        size = 1 if op.dtype == "fp8-block" else 2
+
+        def operand(elements: int, size: int = size) -> int:
+            return elements * size + (4 * (elements // 128) if size == 1 else 0)
+
+        if op.variant == "wgrad":
+            read = operand(op.m * op.k) + operand(op.n * op.k) + 4 * op.m * op.n * groups
+            written = 4 * op.m * op.n * groups
+        else:
+            read, written = operand(op.m * op.k) + groups * operand(op.n * op.k), 2 * op.m * op.n
+        assert (op.bytes_read, op.bytes_written) == (read, written), op.name
+
+
+def test_a_stage_holds_its_parameters_once() -> None:
+    spec = model(MLA)
+    workload = stages.build_workload(spec, (("E", "d", "m"), ("m", "m", "mtp", "L")), recipe())
+    total = sum(stage.dense_params + 4 * stage.expert_params for stage in workload.stages)
+    layers = [stages.layer_params(spec, code) for code in ("E", "d", "m", "m", "m", "mtp", "L")]
+    assert total == sum(dense + expert for dense, expert in layers)
+    assert [unit.kind for unit in workload.stages[1].units] == ["moe", "moe", "head", "moe", "head"]
