@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hwprofiles.kernel_parameters import Range
 from hwprofiles.kernel_rows import KernelRow, KernelShape
@@ -19,6 +19,8 @@ SAME_SIZE = math.log2(1.05)
 """Rows of one line closer than 5 % are one point: their difference is noise, not shape."""
 SMOOTHING = 0.02
 """Distance (log2) below which rows share their weight; keeps the correction continuous at a row."""
+FAR = 4.0
+"""Distance (doublings) at which a row weighs as much as the fitted constants alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,32 +55,44 @@ def anchored(
     rows: Sequence[KernelRow],
     formula: Formula,
     coordinates: Coordinates,
-    num_ranged: int,
+    extents: Coordinates,
     residual: Range,
+    unanchored_s: float | None = None,
 ) -> KernelCost:
     """formula(shape) times the inverse-distance mean of measured / formula over rows of the same kind of kernel.
 
-    coordinates: log2 sizes in which distance is measured; the first num_ranged of them decide inside or outside.
-    residual: range of measured / formula of the family, reached at a distance of several doublings from any row.
+    coordinates: where distance is measured, in doublings; extents: log2 sizes whose measured range decides between
+    interpolated and extrapolated. residual: range of measured / formula, reached several doublings away from any row.
+    unanchored_s: what fitted constants say without the rows; it counts as a row FAR doublings away, so that rows of quite
+    another size decide nothing (None: the constants are only a form, the rows decide alone).
     """
     here = coordinates(shape)
-    places = [coordinates(row.shape) for row in rows]
-    squares = [sum((a - b) ** 2 for a, b in zip(here, place, strict=True)) for place in places]
-    weights = [1.0 / (square + SMOOTHING**2) for square in squares]
-    total = sum(weights)
-    correction = lower = upper = 0.0
+    squares = [sum((a - b) ** 2 for a, b in zip(here, coordinates(row.shape), strict=True)) for row in rows]
+    weights = [1.0 / (square + SMOOTHING**2) ** 2 for square in squares]
+    prior_weight = 0.0 if unanchored_s is None else FAR**-4
+    total = sum(weights) + prior_weight
+    at = formula(shape)
+    correction = 0.0 if unanchored_s is None else prior_weight / total * math.log(unanchored_s / at)
+    lower = upper = 0.0
     for row, weight in zip(rows, weights, strict=True):
         correction += weight / total * math.log(row.seconds / formula(row.shape))
         lower += weight / total * math.log(row.low / row.seconds)
         upper += weight / total * math.log(row.high / row.seconds)
     nearest_idx = min(range(len(rows)), key=squares.__getitem__)
-    inside = all(
-        min(place[i] for place in places) - RANGE_SLACK <= here[i] <= max(place[i] for place in places) + RANGE_SLACK
-        for i in range(num_ranged)
+    inside = _is_inside(extents(shape), [extents(row.shape) for row in rows])
+    doubt = math.sqrt(squares[nearest_idx]) + (0.0 if inside else 1.0)
+    cost = _with_doubt(at * math.exp(correction), (lower, upper), doubt, residual, rows[nearest_idx], inside)
+    if prior_weight > 0.5 * total:
+        return replace(cost, basis=residual.basis, source=residual.source)
+    return cost
+
+
+def _is_inside(here: tuple[float, ...], places: Sequence[tuple[float, ...]]) -> bool:
+    """Whether each log2 size lies within a factor 2 of the measured range."""
+    return all(
+        min(sizes) - RANGE_SLACK <= size <= max(sizes) + RANGE_SLACK
+        for size, sizes in zip(here, zip(*places, strict=True), strict=True)
     )
-    seconds = formula(shape) * math.exp(correction)
-    doubt = math.sqrt(squares[nearest_idx])
-    return _with_doubt(seconds, (lower, upper), doubt if inside else doubt + 1.0, residual, rows[nearest_idx], inside)
 
 
 def _with_doubt(
@@ -97,15 +111,13 @@ def along_line(
     size: Callable[[KernelShape], float],
     formula: Formula,
     residual: Range,
-) -> KernelCost | None:
+) -> KernelCost:
     """Rows that differ only in `size` (the token rows of a GEMM): measured / formula interpolated over log size.
 
-    None where the rows are fewer than two sizes. Between two points the seconds stay between theirs, so that more
-    tokens are never faster; beyond the ends the end point's correction holds.
+    Between two points the seconds stay between theirs, so that more tokens are never faster; beyond the ends, and with
+    one point, the end point's correction holds.
     """
     points = _points(sorted(rows, key=lambda row: size(row.shape)), size, formula)
-    if len(points) < 2:
-        return None
     place = math.log2(size(shape))
     at = formula(shape)
     nearest = min(rows, key=lambda row: abs(math.log2(size(row.shape)) - place))

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from hwprofiles.gemm_model import GemmConstants
 from hwprofiles.kernel_rows import KernelTable
 from hwprofiles.provenance import Basis
+from hwprofiles.units import MICRO
 
 PEAK_OF_DTYPE: dict[str, str] = {
     "bf16": "bf16", "fp16": "bf16", "fp32": "tf32", "tf32": "tf32",
@@ -119,7 +120,13 @@ def generic_gemm_constants(gpu: GpuLike) -> GemmConstants:
     """
     per_sm = gpu.hbm_bytes_per_s / gpu.num_sms
     return GemmConstants(
-        t0_s=2e-6, t_tile_s=0.8e-6, st_bytes_per_s=per_sm, l2_bytes_per_s=3.2 * per_sm, eta=0.85, ecap=0.8, eb=0.82
+        t0_s=2.0 * MICRO,
+        t_tile_s=0.8 * MICRO,
+        st_bytes_per_s=per_sm,
+        l2_bytes_per_s=3.2 * per_sm,
+        eta=0.85,
+        ecap=0.8,
+        eb=0.82,
     )
 
 
@@ -149,7 +156,7 @@ class AttentionConstants:
         return self.t0_s + flop * (1.0 + self.c_tokens / seq) / (self.rate_share * peak)
 
 
-GENERIC_ATTENTION = AttentionConstants(t0_s=20e-6, c_tokens=680.0, rate_share=0.65)
+GENERIC_ATTENTION = AttentionConstants(t0_s=20.0 * MICRO, c_tokens=680.0, rate_share=0.65)
 """Form of the formula for a stack that has rows but no constants: the FlashAttention-3 fit on H100 in round figures."""
 
 

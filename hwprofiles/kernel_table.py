@@ -7,6 +7,7 @@
     4 memory-bound: seconds over bytes between the rows of the same kernel, log-log
     5 no row: the formula alone, or bytes / (`memory.<op>` * HBM bandwidth)   the parameter's basis
     6 rows only in the other regime: t_alone = `overlap.<class>.ratio` * t_overlapped
+    7 `gemm.<dtype>.<variant>.scale`, where given: the stack's software against the release that was measured
 Rows that are themselves transferred or assumed keep that basis when others are derived from them.
 """
 
@@ -87,9 +88,15 @@ def kernel_seconds(
         for held in (regime, other):
             cost = search(held)
             if cost is not None:
-                return _in_regime(cost, kernel_class, held, regime, stack, comm_sms)
+                return _of_software(_in_regime(cost, kernel_class, held, regime, stack, comm_sms), shape, stack)
     cost = estimate(shape, stack, gpu, (), "alone")
-    return _in_regime(cost, kernel_class, "alone", regime, stack, comm_sms)
+    return _of_software(_in_regime(cost, kernel_class, "alone", regime, stack, comm_sms), shape, stack)
+
+
+def _of_software(cost: KernelCost, shape: KernelShape, stack: StackLike) -> KernelCost:
+    """Where rows and constants of a GEMM pass are of another release than the stack's: `gemm.<dtype>.<variant>.scale`."""
+    scale = find(stack, f"gemm.{shape.dtype}.{shape.variant}.scale") if shape.op in GEMM_OPS else None
+    return cost if scale is None else replace(cost.scaled(scale), basis="transferred")
 
 
 def _missing(stack: StackLike, shape: KernelShape, keys: str) -> MissingKernelError:
@@ -150,11 +157,14 @@ def _gemm(
     free_sms = next((row.sms for row in rows if row.sms), gpu.num_sms)
     limits = GemmLimits(peak, gpu.hbm_bytes_per_s, gpu.num_sms, min(free_sms, gpu.num_sms))
     formula: Formula = partial(_gemm_formula, constants, limits)
+    free = _gemm_formula(constants, replace(limits, free_sms=gpu.num_sms), shape)
     if not rows:
-        return _alone(formula(shape), residual)
+        return _alone(free, residual)
     line = [row for row in rows if _is_same_weight(row.shape, shape)]
-    along = along_line(shape, line, _token_rows, formula, residual) if line else None
-    return along or anchored(shape, rows, formula, _gemm_place, 3, residual)
+    if line:
+        return along_line(shape, line, _token_rows, formula, residual)
+    unanchored_s = None if found is None else free / _slow_down(stack, "gemm", regime)
+    return anchored(shape, rows, formula, _gemm_place, _gemm_extents, residual, unanchored_s)
 
 
 def _gemm_formula(constants: GemmConstants, limits: GemmLimits, shape: KernelShape) -> float:
@@ -165,6 +175,11 @@ def _gemm_formula(constants: GemmConstants, limits: GemmLimits, shape: KernelSha
 def _token_rows(shape: KernelShape) -> float:
     """The dimension that counts tokens: k of a weight gradient, else m."""
     return float(shape.k if shape.variant == "wgrad" else shape.m)
+
+
+def _slow_down(stack: StackLike, kernel_class: str, regime: Regime) -> float:
+    """t_alone / t_overlapped of a kernel class where the regime is overlapped, else 1."""
+    return need(stack, f"overlap.{kernel_class}.ratio").value if regime == "overlapped" else 1.0
 
 
 def _is_same_weight(a: KernelShape, b: KernelShape) -> bool:
@@ -179,6 +194,10 @@ def _gemm_place(shape: KernelShape) -> tuple[float, ...]:
     m, n, k = GemmSize(shape.m, shape.n, shape.k, shape.groups, shape.variant, shape.dtype).per_group
     is_dgrad = 0.5 if shape.variant == "dgrad" else 0.0
     return math.log2(max(m, 1.0)), math.log2(n), math.log2(max(k, 1.0)), math.log2(shape.groups), is_dgrad
+
+
+def _gemm_extents(shape: KernelShape) -> tuple[float, ...]:
+    return _gemm_place(shape)[:3]
 
 
 def _alone(seconds: float, residual: Range) -> KernelCost:
@@ -200,7 +219,8 @@ def _attention(
     formula: Formula = partial(_attention_formula, constants, peak)
     if not rows:
         return _alone(formula(shape), residual)
-    return anchored(shape, rows, formula, _attention_place, 2, residual)
+    unanchored_s = None if found is None else formula(shape) / _slow_down(stack, "attention", regime)
+    return anchored(shape, rows, formula, _attention_place, _attention_extents, residual, unanchored_s)
 
 
 def _attention_formula(constants: AttentionConstants, peak: float, shape: KernelShape) -> float:
@@ -208,16 +228,20 @@ def _attention_formula(constants: AttentionConstants, peak: float, shape: Kernel
 
 
 def _attention_place(shape: KernelShape) -> tuple[float, ...]:
-    """log2 of the sequence and of batch * heads, then the head sizes, the sharing of key heads and the mask."""
+    """Half the log2 of the sequence and of batch * heads (long known to the formula), head sizes, key sharing, mask."""
     sharing = math.log2(shape.heads / (shape.kv_heads or shape.heads))
     return (
-        math.log2(shape.seq),
+        0.5 * math.log2(shape.seq),
         0.5 * math.log2(shape.batch * shape.heads),
         2.0 * math.log2(shape.head_dim_qk),
         2.0 * math.log2(shape.head_dim_v),
         0.25 * sharing,
         0.0 if shape.causal else 1.0,
     )
+
+
+def _attention_extents(shape: KernelShape) -> tuple[float, ...]:
+    return math.log2(shape.seq), float(shape.head_dim_qk), float(shape.head_dim_v)
 
 
 # Memory-bound

@@ -1,0 +1,230 @@
+"""Fits the constants of the kernel formulas that the catalogue holds, and prints them as YAML.
+
+    python -m hwprofiles.calibration.fit REFERENCE_DIR gemm        shares and times of each GEMM family, by source GPU
+    python -m hwprofiles.calibration.fit REFERENCE_DIR attention   the same of attention
+    python -m hwprofiles.calibration.fit REFERENCE_DIR h800        GEMM constants of the H800 stacks, in SI units
+    python -m hwprofiles.calibration.fit REFERENCE_DIR rows        kernels.csv of stacks/h800-notrace
+
+REFERENCE_DIR holds the public tables that reference_points.py reads (not part of this repository); only what is printed
+here is committed. Times of an SM's store and fetch are printed relative to the HBM bandwidth of one SM, so that they can
+be carried to another GPU. Ranges of constants are 90 % of the fit; `residual` is the 5 to 95 % range of measured / formula
+on weight shapes that the fit had not seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hwprofiles.calibration import notrace_rows
+from hwprofiles.calibration import reference_points as points
+from hwprofiles.calibration.attention_fit import fit_attention
+from hwprofiles.calibration.gemm_fit import FITTED, UPPER, GemmFit, GemmPoint, Prior, with_folds
+from hwprofiles.catalog import load_gpu
+from hwprofiles.gemm_model import GemmLimits
+from hwprofiles.kernel_parameters import peak_flop_per_s
+
+ONE_SIDED_95 = 1.645
+"""Standard errors to the ends of a 90 % range."""
+PER_SM = ("st_bytes_per_s", "l2_bytes_per_s")
+UNITS = {"t0_s": "s", "t_tile_s": "s", "st_bytes_per_s": "bytes/s", "l2_bytes_per_s": "bytes/s"}
+
+
+@dataclass(frozen=True)
+class GemmFamily:
+    """What one fit is made of. key: prefix of the parameters; gpu: catalogue name; tiles: bm_max, bn_max, bn_step.
+
+    quantises: the timed calls quantise their input, which gets a constant of its own.
+    """
+
+    key: str
+    gpu: str
+    dtype: str
+    load: Callable[[Path], list[GemmPoint]]
+    tiles: tuple[int, int, int]
+    quantises: bool = False
+
+
+def _framework(gpu: str, frameworks: Sequence[str], table_dtype: str, dtype: str) -> Callable[[Path], list[GemmPoint]]:
+    quantises = table_dtype in ("fp8", "fp8_block", "nvfp4")
+    return lambda folder: points.framework_gemms(folder, gpu, frameworks, table_dtype, dtype, quantises)
+
+
+BOTH = ("TRTLLM", "SGLang")
+CUBLAS_TILES, DEEPGEMM_TILES, CUTLASS_TILES = (256, 256, 32), (256, 160, 8), (128, 128, 64)
+
+FAMILIES = (
+    GemmFamily("gemm.bf16", "h100", "bf16", _framework("H100", BOTH, "bfloat16", "bf16"), CUBLAS_TILES),
+    GemmFamily("gemm.bf16", "b200", "bf16", _framework("B200", BOTH, "bfloat16", "bf16"), CUBLAS_TILES),
+    GemmFamily(
+        "gemm.fp8-block", "h100", "fp8-block", _framework("H100", ["SGLang"], "fp8_block", "fp8-block"), DEEPGEMM_TILES, True
+    ),
+    GemmFamily("gemm.mxfp8", "b200", "mxfp8", _framework("B200", BOTH, "fp8_block", "mxfp8"), DEEPGEMM_TILES, True),
+    GemmFamily(
+        "gemm.fp8-tensor", "h100", "fp8-tensor", _framework("H100", ["TRTLLM"], "fp8", "fp8-tensor"), CUBLAS_TILES, True
+    ),
+    GemmFamily(
+        "gemm.fp8-tensor", "b200", "fp8-tensor", _framework("B200", ["TRTLLM"], "fp8", "fp8-tensor"), CUBLAS_TILES, True
+    ),
+    GemmFamily("gemm.fp8-row", "h100", "fp8-row", _framework("H100", ["SGLang"], "fp8", "fp8-row"), CUBLAS_TILES, True),
+    GemmFamily("gemm.fp8-row", "b200", "fp8-row", _framework("B200", ["SGLang"], "fp8", "fp8-row"), CUBLAS_TILES, True),
+    GemmFamily("gemm.nvfp4", "b200", "nvfp4", _framework("B200", ["TRTLLM"], "nvfp4", "nvfp4"), CUBLAS_TILES, True),
+    GemmFamily(
+        "gemm.fp8-block", "h800", "fp8-block", lambda f: points.deepgemm(f, "apr-2025", cutlass=False), CUTLASS_TILES
+    ),
+    GemmFamily(
+        "gemm.fp8-block.wgrad", "h800", "fp8-block",
+        lambda f: points.deepgemm_wgrad(f, rerun_on_h200=False), CUTLASS_TILES,
+    ),
+    GemmFamily(
+        "gemm.fp8-block.wgrad", "h200", "fp8-block", lambda f: points.deepgemm_wgrad(f, rerun_on_h200=True), CUTLASS_TILES
+    ),
+)  # fmt: skip
+"""Sources of the transfer stacks. One GPU, one family: several frameworks are pooled where both run the same library."""
+
+H800_FAMILIES = (
+    GemmFamily("gemm.bf16", "h100", "bf16", _framework("H100", BOTH, "bfloat16", "bf16"), CUBLAS_TILES),
+    GemmFamily(
+        "gemm.fp8-block", "h800", "fp8-block", lambda f: points.deepgemm(f, "initial", cutlass=True), CUTLASS_TILES
+    ),
+    GemmFamily(
+        "gemm.fp8-block.wgrad", "h800", "fp8-block",
+        lambda f: points.deepgemm_wgrad(f, rerun_on_h200=False), CUTLASS_TILES,
+    ),
+)  # fmt: skip
+"""Constants of stacks/h800-*: the tuned CUTLASS 3.6 kernels of the training era, BF16 as on the H100 (the same chip)."""
+
+MIN_POINTS_FOR_FOLDS = 8
+
+
+def limits_of(gpu_name: str, dtype: str) -> GemmLimits:
+    """Datasheet limits of a catalogue GPU, all SMs free."""
+    gpu = load_gpu(gpu_name)
+    return GemmLimits(peak_flop_per_s(gpu, dtype), gpu.hbm_bytes_per_s, gpu.num_sms, gpu.num_sms)
+
+
+def priors_of(limits: GemmLimits, *, quantises: bool) -> dict[str, Prior]:
+    """Physical starting values with relative widths; rates of an SM scale with the HBM bandwidth of one SM."""
+    per_sm = limits.hbm_bytes_per_s / limits.num_sms
+    priors = {
+        "t0_s": Prior(2.0e-6, 0.6),
+        "t_tile_s": Prior(0.8e-6, 0.5),
+        "st_bytes_per_s": Prior(1.1 * per_sm, 0.45),
+        "l2_bytes_per_s": Prior(3.5 * per_sm, 0.3),
+        "eta": Prior(0.86, 0.12),
+        "ecap": Prior(0.78, 0.12),
+        "eb": Prior(0.82, 0.1),
+        "p": Prior(8.0, 0.3),
+    }
+    return {**priors, "quantise": Prior(0.6 * limits.hbm_bytes_per_s, 0.4)} if quantises else priors
+
+
+def fit_family(family: GemmFamily, folder: Path) -> tuple[GemmFit, GemmLimits]:
+    """Fit with left-out weight shapes; where they are too few, the residuals in sample are doubled instead."""
+    limits = limits_of(family.gpu, family.dtype)
+    data = family.load(folder)
+    priors = priors_of(limits, quantises=family.quantises)
+    if len({point.weight_shape for point in data}) < MIN_POINTS_FOR_FOLDS // 2:
+        fit = _plain(data, limits, priors, family.tiles)
+        return fit, limits
+    return with_folds(data, limits, priors, family.tiles), limits
+
+
+def _plain(data: list[GemmPoint], limits: GemmLimits, priors: dict[str, Prior], tiles: tuple[int, int, int]) -> GemmFit:
+    from dataclasses import replace
+
+    from hwprofiles.calibration.gemm_fit import fit_gemm
+
+    fit = fit_gemm(data, limits, priors, tiles)
+    return replace(fit, left_out=tuple(2.0 * residual for residual in fit.residuals))
+
+
+def gemm_entries(fit: GemmFit, limits: GemmLimits, *, relative: bool) -> Iterator[tuple[str, float, float, float, str]]:
+    """(constant, value, low, high, unit) of a fit; relative: SM rates as multiples of the HBM bandwidth of one SM."""
+    for name in FITTED:
+        value = getattr(fit.constants, name)
+        spread = math.exp(ONE_SIDED_95 * fit.log_errors[name])
+        low, high = value / spread, min(value * spread, UPPER.get(name, math.inf))
+        unit = UNITS.get(name, "1")
+        if relative and name in PER_SM:
+            per_sm = limits.hbm_bytes_per_s / limits.num_sms
+            value, low, high, unit = value / per_sm, low / per_sm, high / per_sm, "1"
+        yield name, value, low, max(high, value), unit
+    for name in ("bm_max", "bn_max", "bn_step"):
+        size = float(getattr(fit.constants, name))
+        yield name, size, size, size, "elements"
+    low, high = (math.exp(float(np.quantile(fit.left_out, q))) for q in (0.05, 0.95))
+    yield "residual", 1.0, min(low, 1.0), max(high, 1.0), "1"
+
+
+def error_of(fit: GemmFit) -> str:
+    """Mean absolute error in sample and left out, in words."""
+    in_sample, left_out = (float(np.abs(np.expm1(-np.array(r))).mean()) for r in (fit.residuals, fit.left_out))
+    return f"n {len(fit.residuals)}, mean error {100 * in_sample:.1f} %, weight shapes left out {100 * left_out:.1f} %"
+
+
+def print_gemms(folder: Path, families: Sequence[GemmFamily], *, relative: bool) -> None:
+    """One line a constant."""
+    for family in families:
+        fit, limits = fit_family(family, folder)
+        print(f"# {family.key} from {family.gpu}: {error_of(fit)}")
+        for name, value, low, high, unit in gemm_entries(fit, limits, relative=relative):
+            numbers = f"value: {value:.4g}, low: {low:.4g}, high: {high:.4g}"
+            print(f"{family.key}.{name}: {{gpu: {family.gpu}, {numbers}, unit: {unit}}}")
+
+
+ATTENTION = (
+    ("h100", "H100 80GB HBM3", "fa3", "fwd", ("bfloat16, KV bfloat16",), "bf16", (64, 128, 256)),
+    ("h200", "H200", "cudnn", "fwd", ("bfloat16",), "bf16", (128, 192)),
+    ("h200", "H200", "cudnn", "bwd", ("bfloat16",), "bf16", (128, 192)),
+    ("gb200", "GB200", "cudnn", "fwd", ("bfloat16",), "bf16", (128, 192, 256)),
+    ("gb200", "GB200", "cudnn", "bwd", ("bfloat16",), "bf16", (128, 192)),
+    ("b200", "B200", "trtllm_mha", "fwd", ("bfloat16, KV bfloat16",), "bf16", (64, 128, 256)),
+    ("h200", "H200", "cudnn", "fwd", ("fp8",), "fp8-tensor", (128,)),
+    ("h200", "H200", "cudnn", "bwd", ("fp8",), "fp8-tensor", (128,)),
+    ("gb200", "GB200", "cudnn", "fwd", ("fp8",), "fp8-tensor", (128, 192)),
+    ("gb200", "GB200", "cudnn", "bwd", ("fp8",), "fp8-tensor", (128, 192)),
+)
+"""gpu, device in the table, implementation, direction, dtypes in the table, dtype, head sizes."""
+
+
+def print_attention(folder: Path) -> None:
+    """Constants by source GPU, pass and head size; rates as shares of the datasheet peak."""
+    for gpu_name, device, implementation, direction, table_dtypes, dtype, head_dims in ATTENTION:
+        peak = peak_flop_per_s(load_gpu(gpu_name), dtype)
+        for head_dim in head_dims:
+            calls = points.attention_calls(folder, device, implementation, direction, table_dtypes, head_dim, dtype)
+            fit = fit_attention(calls)
+            error = sum(abs(math.expm1(r)) for r in fit.residuals) / len(fit.residuals)
+            low, high = math.exp(min(fit.residuals)), math.exp(max(fit.residuals))
+            print(
+                f"attention.{dtype}.{direction} d{head_dim}: {{gpu: {gpu_name}, t0_s: {fit.t0_s:.3g}, "
+                f"c_tokens: {fit.c_tokens:g}, rate_share: {fit.rate_flop_per_s / peak:.3f}, "
+                f"residual: [{low:.3f}, {high:.3f}]}}  # n {len(calls)}, mean error {100 * error:.1f} %"
+            )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line: see the module's text."""
+    parser = argparse.ArgumentParser(prog="python -m hwprofiles.calibration.fit")
+    parser.add_argument("reference", type=Path)
+    parser.add_argument("part", choices=("gemm", "attention", "h800", "rows"))
+    given = parser.parse_args(arguments)
+    if given.part == "gemm":
+        print_gemms(given.reference, FAMILIES, relative=True)
+    elif given.part == "h800":
+        print_gemms(given.reference, H800_FAMILIES, relative=False)
+    elif given.part == "attention":
+        print_attention(given.reference)
+    else:
+        sys.stdout.write(notrace_rows.as_csv(given.reference))
+
+
+if __name__ == "__main__":
+    main()

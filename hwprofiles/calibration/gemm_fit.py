@@ -1,0 +1,173 @@
+"""Fits the eight constants of gemm_model.py to measured GEMMs: least squares on log(formula / measured) with priors.
+
+Levenberg-Marquardt on the logarithms of the constants, derivatives by differences (the formula is piecewise smooth), a Huber
+weight against the wild points of public tables. Judged on whole weight shapes left out, never on random points.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hwprofiles.gemm_model import GemmConstants, GemmLimits, GemmSize, gemm_seconds
+
+FITTED = ("t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb", "p")
+HUBER = 0.12
+"""Residual (log) beyond which a point pulls with constant force."""
+DIFFERENCE = 0.01
+"""Step (log) of the numerical derivative: several tiles wide, so that single jumps do not decide."""
+MAX_ROUNDS = 60
+UPPER = {"eta": 1.0, "ecap": 1.0, "eb": 1.0}
+"""Physical bounds: no share above the datasheet."""
+
+
+@dataclass(frozen=True, slots=True)
+class GemmPoint:
+    """A measured GEMM: size, seconds, and the bytes that the timed call quantises first (0: none)."""
+
+    size: GemmSize
+    seconds: float
+    quantised_bytes: float = 0.0
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """What one fold leaves out: all token counts of one weight matrix."""
+        return (self.size.m, self.size.n) if self.size.variant == "wgrad" else (self.size.n, self.size.k)
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """Start and pull of a constant: log-normal around `value` with relative width `width`."""
+
+    value: float
+    width: float
+
+
+@dataclass(frozen=True, slots=True)
+class GemmFit:
+    """Fitted constants, the quantiser's rate (bytes/s; 0 where none), their standard errors (log), and residuals.
+
+    residuals: log(measured / formula) in sample; left_out: the same for weight shapes that the fit did not see.
+    """
+
+    constants: GemmConstants
+    quantise_bytes_per_s: float
+    log_errors: Mapping[str, float]
+    residuals: tuple[float, ...]
+    left_out: tuple[float, ...] = ()
+
+
+def predict(point: GemmPoint, constants: GemmConstants, limits: GemmLimits, quantise_bytes_per_s: float) -> float:
+    """Seconds of the timed call, its quantisation included."""
+    extra = point.quantised_bytes / quantise_bytes_per_s if quantise_bytes_per_s else 0.0
+    return gemm_seconds.__wrapped__(point.size, constants, limits) + extra
+
+
+def fit_gemm(
+    points: Sequence[GemmPoint], limits: GemmLimits, priors: Mapping[str, Prior], tiles: tuple[int, int, int]
+) -> GemmFit:
+    """Fit the constants named in `priors` (FITTED, and `quantise` where the timed call quantises).
+
+    tiles: bm_max, bn_max, bn_step. Raises ValueError for fewer points than constants.
+    """
+    names = tuple(priors)
+    if len(points) < 4:
+        raise ValueError(f"{len(points)} points cannot fit {len(names)} constants")
+    centre = np.array([math.log(priors[name].value) for name in names])
+    width = np.array([priors[name].width for name in names])
+    upper = np.array([math.log(UPPER.get(name, math.inf)) for name in names])
+
+    def residuals(logs: np.ndarray) -> np.ndarray:
+        constants, rate = _constants(names, logs, tiles)
+        return np.array([math.log(point.seconds / predict(point, constants, limits, rate)) for point in points])
+
+    logs, jacobian = _levenberg(residuals, np.minimum(centre, upper - 1e-6), centre, width, upper)
+    constants, rate = _constants(names, logs, tiles)
+    found = residuals(logs)
+    weights = _huber(found)
+    sigma2 = float((weights * found**2).sum() / max(1, len(points) - 1))
+    information = (jacobian.T * weights) @ jacobian / max(sigma2, 1e-6) + np.diag(1.0 / width**2)
+    errors = np.sqrt(np.diag(np.linalg.inv(information)))
+    return GemmFit(constants, rate, dict(zip(names, map(float, errors), strict=True)), tuple(map(float, found)))
+
+
+def with_folds(
+    points: Sequence[GemmPoint], limits: GemmLimits, priors: Mapping[str, Prior], tiles: tuple[int, int, int]
+) -> GemmFit:
+    """As fit_gemm, and each weight shape predicted by a fit that has not seen it (in the order of the points)."""
+    fit = fit_gemm(points, limits, priors, tiles)
+    left_out = [0.0] * len(points)
+    for shape in sorted({point.weight_shape for point in points}):
+        seen = [point for point in points if point.weight_shape != shape]
+        blind = fit_gemm(seen, limits, priors, tiles)
+        for i, point in enumerate(points):
+            if point.weight_shape == shape:
+                seconds = predict(point, blind.constants, limits, blind.quantise_bytes_per_s)
+                left_out[i] = math.log(point.seconds / seconds)
+    return replace(fit, left_out=tuple(left_out))
+
+
+def _constants(names: Sequence[str], logs: np.ndarray, tiles: tuple[int, int, int]) -> tuple[GemmConstants, float]:
+    values = {name: math.exp(value) for name, value in zip(names, logs, strict=True)}
+    rate = values.pop("quantise", 0.0)
+    return GemmConstants(**values, bm_max=tiles[0], bn_max=tiles[1], bn_step=tiles[2]), rate
+
+
+def _huber(residuals: np.ndarray) -> np.ndarray:
+    return np.minimum(1.0, HUBER / np.maximum(np.abs(residuals), 1e-12))
+
+
+def _loss(residuals: np.ndarray, logs: np.ndarray, centre: np.ndarray, width: np.ndarray) -> float:
+    size = np.abs(residuals)
+    robust = np.where(size <= HUBER, size**2, HUBER * (2 * size - HUBER)).sum() / NOISE**2
+    return float(robust + (((logs - centre) / width) ** 2).sum())
+
+
+NOISE = 0.04
+"""Expected misfit (log): sets how strongly the priors pull against the points."""
+
+
+def _levenberg(
+    residuals: Callable[[np.ndarray], np.ndarray],
+    logs: np.ndarray,
+    centre: np.ndarray,
+    width: np.ndarray,
+    upper: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Minimise the robust loss; returns the logs of the constants and the Jacobian of the model there."""
+    damping = 1.0
+    found = residuals(logs)
+    loss = _loss(found, logs, centre, width)
+    jacobian = _jacobian(residuals, logs)
+    for _ in range(MAX_ROUNDS):
+        weights = _huber(found) / NOISE**2
+        hessian = (jacobian.T * weights) @ jacobian + np.diag(1.0 / width**2)
+        gradient = (jacobian.T * weights) @ found - (logs - centre) / width**2
+        step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
+        tried = np.minimum(logs + step, upper)
+        at = residuals(tried)
+        new_loss = _loss(at, tried, centre, width)
+        if new_loss < loss:
+            done = loss - new_loss < 1e-4 * loss
+            logs, found, loss, damping = tried, at, new_loss, damping / 3
+            jacobian = _jacobian(residuals, logs)
+            if done:
+                break
+        else:
+            damping *= 4
+            if damping > 1e6:
+                break
+    return logs, jacobian
+
+
+def _jacobian(residuals: Callable[[np.ndarray], np.ndarray], logs: np.ndarray) -> np.ndarray:
+    """d log(formula) / d log(constant), by central differences."""
+    columns = []
+    for i in range(len(logs)):
+        step = np.zeros_like(logs)
+        step[i] = DIFFERENCE
+        columns.append((residuals(logs - step) - residuals(logs + step)) / (2 * DIFFERENCE))
+    return np.stack(columns, axis=1)

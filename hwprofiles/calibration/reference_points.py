@@ -1,0 +1,113 @@
+"""Reads measured GEMMs and attention calls from tables of public benchmarks (CSV files of a reference folder)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hwprofiles.calibration.gemm_fit import GemmPoint
+from hwprofiles.gemm_model import GemmSize
+from hwprofiles.kernel_rows import KernelShape
+from hwprofiles.units import MICRO, MILLI, TERA
+
+QUANTISE_BYTES_PER_ELEMENT = 3.0
+"""An activation is read in BF16 and written in FP8 before the timed GEMM of the inference frameworks."""
+
+DEEPGEMM_GROUPED: tuple[tuple[int, int, int, int, float, float], ...] = (
+    (4, 8192, 4096, 7168, 1297.0, 1.2),
+    (4, 8192, 7168, 2048, 1099.0, 1.2),
+    (8, 4096, 4096, 7168, 1288.0, 1.2),
+    (8, 4096, 7168, 2048, 1093.0, 1.1),
+    (1, 1024, 4096, 7168, 1233.0, 1.2),
+    (1, 1024, 7168, 2048, 925.0, 1.2),
+    (2, 512, 4096, 7168, 1040.0, 1.2),
+    (2, 512, 7168, 2048, 916.0, 1.2),
+    (4, 256, 4096, 7168, 932.0, 1.1),
+    (4, 256, 7168, 2048, 815.0, 1.2),
+)
+"""groups, m a group, n, k, TFLOP/s, speed-up over tuned CUTLASS 3.6: DeepGEMM README at a6d97a1 (2025-02-25), H800; four of
+the contiguous layout (training), six of the masked one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionPoint:
+    """A measured attention call: shape (its flop field set where a window cuts it) and seconds."""
+
+    shape: KernelShape
+    seconds: float
+
+
+def _rows(folder: Path, name: str) -> Iterator[dict[str, str]]:
+    with (folder / name).open(encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file)
+
+
+def framework_gemms(
+    folder: Path, gpu: str, frameworks: Sequence[str], table_dtype: str, dtype: str, quantises: bool
+) -> list[GemmPoint]:
+    """Dense GEMMs timed inside inference frameworks (aiconfigurator_gemm.csv). gpu: a part of the device name."""
+    points = []
+    for row in _rows(folder, "aiconfigurator_gemm.csv"):
+        if gpu in row["gpu"] and row["dtype"] == table_dtype and row["framework"].split()[0] in frameworks:
+            m, n, k = int(row["m"]), int(row["n"]), int(row["k"])
+            extra = QUANTISE_BYTES_PER_ELEMENT * m * k if quantises else 0.0
+            size = GemmSize(m, n, k, 1, "fprop", dtype)
+            points.append(GemmPoint(size, float(row["latency_ms"]) * MILLI, extra))
+    return points
+
+
+def deepgemm(folder: Path, version: str, *, cutlass: bool) -> list[GemmPoint]:
+    """FP8 GEMMs of a DeepGEMM release on H800 (deepgemm_h800_dense.csv; of the first release also its grouped ones).
+
+    cutlass: the times of the tuned CUTLASS 3.6 kernels instead, that is times the printed speed-up (rounded to 0.1).
+    """
+    points = []
+    for row in _rows(folder, "deepgemm_h800_dense.csv"):
+        if row["version"] == version:
+            size = GemmSize(int(row["M"]), int(row["N"]), int(row["K"]), 1, "fprop", "fp8-block")
+            speed_up = float(row["speedup_vs_cutlass36"]) if cutlass else 1.0
+            points.append(GemmPoint(size, size.flop / (float(row["tflops"]) * TERA) * speed_up))
+    for groups, rows, n, k, tflops, speed_up in DEEPGEMM_GROUPED if version == "initial" else ():
+        size = GemmSize(groups * rows, n, k, groups, "fprop", "fp8-block")
+        points.append(GemmPoint(size, size.flop / (tflops * TERA) * (speed_up if cutlass else 1.0)))
+    return points
+
+
+def deepgemm_wgrad(folder: Path, *, rerun_on_h200: bool) -> list[GemmPoint]:
+    """FP8 weight gradients with FP32 accumulation: DeepGEMM pull request 95, or its rerun on H200 (issue 107)."""
+    points = []
+    for row in _rows(folder, "deepgemm_h800_wgrad.csv"):
+        if ("H200" in row["note"]) == rerun_on_h200:
+            groups = int(row["groups"])
+            size = GemmSize(int(row["M"]), int(row["N"]), int(row["K"]) * groups, groups, "wgrad", "fp8-block")
+            points.append(GemmPoint(size, size.flop / (float(row["tflops"]) * TERA)))
+    return points
+
+
+def attention_calls(
+    folder: Path,
+    gpu: str,
+    implementation: str,
+    direction: str,
+    table_dtypes: Sequence[str],
+    head_dim_qk: int,
+    dtype: str,
+) -> list[AttentionPoint]:
+    """Causal attention calls (kernel_measured.csv). gpu, implementation: parts of the table's names; direction fwd | bwd."""
+    points = []
+    for row in _rows(folder, "kernel_measured.csv"):
+        if (
+            row["kernel"] != "attention" or not row["gpu"].endswith(gpu) or implementation not in row["implementation"]
+            or row["pass"] != direction or row["dtype"] not in table_dtypes or row["mask"] != "causal"
+            or not row["time_us"] or float(row["head_dim_qk"]) != head_dim_qk
+        ):  # fmt: skip
+            continue
+        shape = KernelShape(
+            op=f"attention_{direction}", dtype=dtype, batch=int(float(row["batch"])), seq=int(float(row["seq"])),
+            heads=int(float(row["heads_q"])), kv_heads=int(float(row["heads_kv"] or row["heads_q"])),
+            head_dim_qk=head_dim_qk, head_dim_v=int(float(row["head_dim_v"] or head_dim_qk)),
+        )  # fmt: skip
+        points.append(AttentionPoint(shape, float(row["time_us"]) * MICRO))
+    return points
