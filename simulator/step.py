@@ -53,7 +53,13 @@ def build_graph(inputs: StepInputs, global_batch_size: int | None = None, schedu
     micro_batches = derived.num_micro_batches(scenario, global_batch_size)
     order = build_schedule(schedule or scenario.parallel.schedule, scenario.parallel.pp, micro_batches)
     stages = stage_costs(inputs.workload, inputs.costs())
-    return expand(order, stages, inputs.tail(order), pair_overlap=derived.overlaps_pairs(scenario))
+    return expand(
+        order,
+        stages,
+        inputs.tail(order),
+        pair_overlap=derived.overlaps_pairs(scenario),
+        wait_at_boundary=inputs.assumptions["pp_boundary_wait"].value >= 0.5,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +103,7 @@ def _run_draw(
     return rank_parts(graph, ops, times.finish_s[0]), float(times.makespan_s[0])
 
 
-def _result(
-    inputs: StepInputs, graph: StepGraph, outcome: Outcome, batch: int, schedule: str | None
-) -> StepResult:
+def _result(inputs: StepInputs, graph: StepGraph, outcome: Outcome, batch: int, schedule: str | None) -> StepResult:
     scenario = inputs.scenario
     step_s = float(np.mean(outcome.step_s))
     by_rank = _by_rank(outcome.parts, step_s)

@@ -12,7 +12,7 @@ from hwprofiles.kernel_table import KernelCost, KernelShape, kernel_seconds
 from hwprofiles.schema import Assumption, Gpu, Stack
 from simulator.assembly.chunks import Regime, Segment
 from simulator.assembly.tail import TailCosts
-from simulator.assembly.unit_costs import MEMORY_BOUND, CostFunctions, add_segments
+from simulator.assembly.unit_costs import CostFunctions, add_segments
 from simulator.costs.collectives.all_to_all import all_to_all_cost, notify_floor
 from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.collectives.ring import RingOp, ring_cost
@@ -26,8 +26,8 @@ from simulator.scenario.hardware import fabric_of, gpu_of, node_of
 from simulator.scenario.model import ModelSpec
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
-from simulator.workload.expert_load import LoadModel, expert_cv_to_rank_cv, noise_cv
 from simulator.workload.counting import moved
+from simulator.workload.expert_load import LoadModel, expert_cv_to_rank_cv, noise_cv
 from simulator.workload.op import AllToAll, Op, StageWorkload, Workload
 from simulator.workload.recipe import Recipe
 from simulator.workload.routing import nodes_per_token, ranks_per_token
@@ -107,7 +107,9 @@ class StepInputs:
         shared = kernel_seconds(shape, self.stack, self.gpu, "overlapped", sms)
         if regime == "overlapped":
             return shared
-        mix = {key: full * getattr(alone, key) + (1 - full) * getattr(shared, key) for key in ("seconds", "low", "high")}
+        mix = {
+            key: full * getattr(alone, key) + (1 - full) * getattr(shared, key) for key in ("seconds", "low", "high")
+        }
         return replace(alone, **mix, basis=weakest(alone.basis, shared.basis))
 
     def _all_to_all(self, message: AllToAll, regime: Regime) -> CollectiveCost:
@@ -140,9 +142,7 @@ class StepInputs:
             reduce=[self._collectives("reduce_scatter", stage, gradient, groups) for stage in stages],
             gather=[self._collectives("all_gather", stage, parameter, groups) for stage in stages],
             norm=_segment(scalar_all_reduce_cost(self.scenario.cluster.num_gpus, self.network, self.stack), OPTIMIZER),
-            optimizer=[
-                add_segments(self._optimizer(stages[s], groups) for s in held) for held in schedule.placement
-            ],
+            optimizer=[add_segments(self._optimizer(stages[s], groups) for s in held) for held in schedule.placement],
             overlap_reduce=derived.is_grad_reduce_overlapped(self.scenario),
         )
 
@@ -153,7 +153,10 @@ class StepInputs:
             return []
         parts = (("dense", stage.dense_params, groups[0]), ("expert", stage.expert_params, groups[1]))
         return [
-            (f"{op}_{name}", _segment(ring_cost(op, params * bytes_per_param, group, self.network, self.stack), DATA_PARALLEL))
+            (
+                f"{op}_{name}",
+                _segment(ring_cost(op, params * bytes_per_param, group, self.network, self.stack), DATA_PARALLEL),
+            )
             for name, params, group in parts
             if params
         ]

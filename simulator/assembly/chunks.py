@@ -70,5 +70,3 @@ class LocalOp:
     unit: int = -1
     is_join: bool = False
     is_send: bool = False
-
-

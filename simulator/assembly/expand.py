@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.assembly.chunks import NUM_STREAMS, DrawKind, Segment, StageCost
+from simulator.assembly.chunks import COMM, COMPUTE, NUM_STREAMS, DrawKind, Segment, StageCost
 from simulator.assembly.pair import INPUT_F, Template, build_template
 from simulator.assembly.step_graph import KINDS, ActionSpan, StepGraph
 from simulator.assembly.tail import TailCosts, append_tail
 from simulator.engine.dag import StepDag
 from simulator.errors import InconsistentSimulation
-from simulator.schedule.action import Action, Schedule
+from simulator.schedule.action import Action, Kind, Schedule
 
 DRAW_OFFSET: Mapping[DrawKind, int] = {"rank": 0, "node": 1, "slowest_node": 2}
 ROWS_PER_UNIT = len(DRAW_OFFSET)
@@ -59,9 +60,12 @@ class _Shape:
 
 
 def expand(
-    schedule: Schedule, stages: Sequence[StageCost], tail: TailCosts, *, pair_overlap: bool
+    schedule: Schedule, stages: Sequence[StageCost], tail: TailCosts, *, pair_overlap: bool, wait_at_boundary: bool
 ) -> StepGraph:
-    """The step's graph. Raises InconsistentSimulation if the ranks' orders wait for each other."""
+    """The step's graph. Raises InconsistentSimulation if the ranks' orders wait for each other.
+
+    pair_overlap, wait_at_boundary: as in pair.build_template.
+    """
     actions, ranks = executable_order(schedule)
     draw_units = {
         (stage.stage, idx): row
@@ -70,12 +74,13 @@ def expand(
         )
     }
     table = ClassTable()
-    shapes, shape_of = _shapes(actions, stages, table, draw_units, schedule.num_micro_batches, pair_overlap)
+    templates = partial(build_template, pair_overlap=pair_overlap, wait_at_boundary=wait_at_boundary)
+    shapes, shape_of = _shapes(actions, stages, table, draw_units, schedule.num_micro_batches, templates)
     sizes = np.array([len(shape.op_class) for shape in shapes], dtype=np.int64)[shape_of]
     base = np.concatenate(([0], np.cumsum(sizes)))
     inputs = _inputs(schedule, actions, ranks, shapes, shape_of, base)
     arrays = _instantiate(actions, ranks, shapes, shape_of, base, inputs)
-    stream_edges = _stream_edges(ranks, shapes, shape_of, base, schedule.num_ranks)
+    stream_edges = _stream_edges(ranks, shapes, shape_of, base, schedule.num_ranks, wait_at_boundary)
     spans = _spans(actions, ranks, shapes, shape_of, base, inputs)
     edges = np.concatenate((arrays.edges, stream_edges), axis=1)
     last_ops = _last_backward_ops(schedule, actions, ranks, spans)
@@ -110,7 +115,11 @@ def executable_order(schedule: Schedule) -> tuple[list[Action], Ints]:
                 ranks.append(rank)
                 position[rank] += 1
                 progress = True
-    stuck = [f"rank {r} at {order[p]}" for r, (p, order) in enumerate(zip(position, schedule.ranks, strict=True)) if p < len(order)]
+    stuck = [
+        f"rank {r} at {order[p]}"
+        for r, (p, order) in enumerate(zip(position, schedule.ranks, strict=True))
+        if p < len(order)
+    ]
     if stuck:
         raise InconsistentSimulation("the schedule deadlocks: " + ", ".join(stuck))
     return actions, np.array(ranks, dtype=np.int64)
@@ -130,7 +139,7 @@ def _is_ready(action: Action, done_f: NDArray[np.bool_], done_b: NDArray[np.bool
 
 def _shapes(
     actions: Sequence[Action], stages: Sequence[StageCost], table: ClassTable, draw_units: Mapping[tuple[int, int], int],
-    num_micro_batches: int, pair_overlap: bool,
+    num_micro_batches: int, templates: Callable[[Kind, StageCost, StageCost | None], Template],
 ) -> tuple[list[_Shape], Ints]:  # fmt: skip
     """The distinct templates, and the one of each action."""
     index: dict[tuple[object, ...], int] = {}
@@ -141,7 +150,7 @@ def _shapes(
         if key not in index:
             index[key] = len(shapes)
             b_stage = stages[action.b_stage] if action.b_stage is not None else None
-            template = build_template(action.kind, stages[action.stage], b_stage, pair_overlap=pair_overlap)
+            template = templates(action.kind, stages[action.stage], b_stage)
             halves = {"F": action.stage, "B": action.stage if action.b_stage is None else action.b_stage}
             shapes.append(_shape(template, table, draw_units, halves, num_micro_batches))
         shape_of[i] = index[key]
@@ -238,7 +247,9 @@ def _instantiate(
     total = int(base[-1])
     op_class, resource, draw_row = (np.empty(total, dtype=np.int64) for _ in range(3))
     is_join = np.empty(total, dtype=bool)
-    micro = np.array([(a.micro_batch, a.micro_batch if a.b_micro_batch is None else a.b_micro_batch) for a in actions]).T
+    micro = np.array(
+        [(a.micro_batch, a.micro_batch if a.b_micro_batch is None else a.b_micro_batch) for a in actions]
+    ).T
     edges: list[Ints] = []
     for s, shape in enumerate(shapes):
         members = np.flatnonzero(shape_of == s)
@@ -258,8 +269,13 @@ def _instantiate(
     return _Arrays(op_class, resource, draw_row, is_join, np.concatenate(edges, axis=1))
 
 
-def _stream_edges(ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, num_ranks: int) -> Ints:
-    """From the first operator of an action on a stream to the last one before it there."""
+def _stream_edges(
+    ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, num_ranks: int, wait_at_boundary: bool
+) -> Ints:
+    """From the first operator of an action on a stream to the last one before it there.
+
+    wait_at_boundary: its first compute also waits for the last transfer before it.
+    """
     first = np.stack([shape.first_on_stream for shape in shapes])[shape_of]
     last = np.stack([shape.last_on_stream for shape in shapes])[shape_of]
     edges = []
@@ -267,7 +283,15 @@ def _stream_edges(ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: I
         members = np.flatnonzero(ranks == rank)
         for stream in range(NUM_STREAMS):
             used = members[first[members, stream] >= 0]
-            edges.append(np.stack((base[used[1:]] + first[used[1:], stream], base[used[:-1]] + last[used[:-1], stream])))
+            edges.append(
+                np.stack((base[used[1:]] + first[used[1:], stream], base[used[:-1]] + last[used[:-1], stream]))
+            )
+        if wait_at_boundary:
+            sends = np.array([shapes[s].last_on_stream[COMM] for s in shape_of[members]])
+            sent = np.flatnonzero(sends >= 0)
+            next_one = sent[:-1] + 1
+            target = members[next_one]
+            edges.append(np.stack((base[target] + first[target, COMPUTE], base[members[sent[:-1]]] + sends[sent[:-1]])))
     return np.concatenate(edges, axis=1)
 
 

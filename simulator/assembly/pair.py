@@ -8,7 +8,8 @@ Inside a pair, a unit pair at a time (DeepSeek-V3 report 3.2.1 and the published
 Alignment rule for chunks of unequal make-up: units are paired index by index in their order of execution (forward order of
 F's stage against backward order of B's stage), whatever their kinds; the longer chunk's rest runs alone. A dense layer or
 head that is paired with a MoE layer covers that layer's communication and needs none of its own.
-A pipeline transfer joins the communication stream behind the chunk's last all-to-all, since both use the rank's one NIC.
+A pipeline transfer joins the communication stream behind the chunk's last all-to-all, since both use the rank's one NIC. It
+starts when its tensor is there; with `wait_at_boundary` when the whole chunk is done, and the rank's next chunk waits for it.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ class Template:
         )
         return [len(self.ops) - 1]
 
+    def stream_ends(self) -> list[int]:
+        """The last operator so far of each stream."""
+        return sorted({op.stream: i for i, op in enumerate(self.ops)}.values())
+
 
 @dataclass
 class _Half:
@@ -72,9 +77,7 @@ class _Half:
     def transfer(self, unit: UnitCost, idx: int, name: str, preds: Sequence[int], needs: str = "") -> list[int]:
         segment = unit.all_to_all.get((name, self.regime))
         draw: DrawKind = "node" if name in ("dispatch_f", "combine_b") else "slowest_node"
-        return self.template.put(
-            f"{unit.name}.{name}", segment, COMM, preds, needs, self.half, idx, draw, is_join=True
-        )
+        return self.template.put(f"{unit.name}.{name}", segment, COMM, preds, needs, self.half, idx, draw, is_join=True)
 
 
 @dataclass
@@ -133,10 +136,12 @@ def _regime(*units: UnitCost) -> Regime:
     return "overlapped" if any(unit.all_to_all for unit in units) else "alone"
 
 
-def build_template(kind: Kind, stage: StageCost, b_stage: StageCost | None, *, pair_overlap: bool) -> Template:
+def build_template(
+    kind: Kind, stage: StageCost, b_stage: StageCost | None, *, pair_overlap: bool, wait_at_boundary: bool
+) -> Template:
     """The template of an action. stage: of the F, B, I or W; of an FB, of the forward half, b_stage of the backward half.
 
-    Without `pair_overlap` an FB runs its forward, then its backward, as lone chunks.
+    Without `pair_overlap` an FB runs its forward, then its backward, as lone chunks. wait_at_boundary: see the module.
     """
     t = Template()
     if kind == "W":
@@ -164,10 +169,13 @@ def build_template(kind: Kind, stage: StageCost, b_stage: StageCost | None, *, p
         _run_lone_backward(backward, unit, idx, with_weights=kind != "I")
     if backward:
         t.out_b = backward.ready
+    chunk = t.stream_ends() if wait_at_boundary else []
     if forward:
-        t.send_f = t.put(f"stage_{stage.stage}.send_f", stage.send, COMM, t.out_f, "", "F", -1, is_send=True)[0]
+        preds = sorted({*t.out_f, *chunk})
+        t.send_f = t.put(f"stage_{stage.stage}.send_f", stage.send, COMM, preds, "", "F", -1, is_send=True)[0]
     if backward and b_source:
-        t.send_b = t.put(f"stage_{b_source.stage}.send_b", b_source.send, COMM, t.out_b, "", "B", -1, is_send=True)[0]
+        preds = sorted({*t.out_b, *chunk})
+        t.send_b = t.put(f"stage_{b_source.stage}.send_b", b_source.send, COMM, preds, "", "B", -1, is_send=True)[0]
     return t
 
 

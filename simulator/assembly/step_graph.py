@@ -11,7 +11,6 @@ from simulator.assembly.chunks import Segment
 from simulator.engine.dag import StepDag
 from simulator.schedule.action import Action
 
-
 Ints = NDArray[np.int64]
 
 KINDS = ("F", "B", "I", "W", "FB")

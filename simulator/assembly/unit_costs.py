@@ -77,9 +77,9 @@ def _unit_cost(unit: Unit, costs: CostFunctions) -> UnitCost:
         for name, ops in unit.blocks.items():
             if ops and name != "combine_b_cast":
                 blocks[name, regime] = BlockCost(tuple(_segments(ops, regime, costs)))
-        for name, message in unit.all_to_all.items():
-            cast = unit.blocks.get("combine_b_cast", ()) if name == "combine_b" else ()
-            transfers[name, regime] = _transfer(message, cast, regime, costs)
+        for key, message in unit.all_to_all.items():
+            cast = unit.blocks.get("combine_b_cast", ()) if key == "combine_b" else ()
+            transfers[key, regime] = _transfer(message, cast, regime, costs)
     return UnitCost(unit.name, blocks, transfers, unit.kind == "moe")
 
 

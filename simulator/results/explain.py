@@ -68,7 +68,9 @@ def categories(
     """
     parts = {**work.by_category, "exposed_communication": action_s - work.compute_s, "bubble": bubble_s}
     parts["optimizer"] = optimizer_s
-    return tuple(CategoryTime(category=name, seconds=max(0.0, s), share=max(0.0, s) / step_s) for name, s in parts.items())
+    return tuple(
+        CategoryTime(category=name, seconds=max(0.0, s), share=max(0.0, s) / step_s) for name, s in parts.items()
+    )
 
 
 def class_seconds_without(graph: StepGraph, category: str) -> Floats:
@@ -90,9 +92,7 @@ def category_names(graph: StepGraph) -> tuple[str, ...]:
     return tuple(sorted({name for segment in graph.classes for name in segment.by_category}))
 
 
-def binding(
-    graph: StepGraph, makespan: Callable[[Floats], float], imbalance_s: float
-) -> tuple[Binding, ...]:
+def binding(graph: StepGraph, makespan: Callable[[Floats], float], imbalance_s: float) -> tuple[Binding, ...]:
     """What the step would lose if one category were free, strongest first; the expert imbalance as what it adds."""
     base = makespan(graph.class_seconds())
     rows = [(name, base - makespan(class_seconds_without(graph, name))) for name in category_names(graph)]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from simulator.scenario.model import MlaAttention
 from simulator.workload import counting as c
-from simulator.workload.op import Op
+from simulator.workload.op import Op, Pass
 from simulator.workload.recipe import Recipe
 
 
@@ -27,7 +27,8 @@ def _linear_input(recipe: Recipe, name: str, width: int) -> Iterator[Op]:
 
 def _up_projections(a: MlaAttention, r: Recipe, *, recompute: bool) -> Iterator[Op]:
     """From the normalised latents to q, k, v with rope applied; in the backward the same again."""
-    t, suffix, phase = r.tokens, "_recompute" if recompute else "", "I" if recompute else "F"
+    t, suffix = r.tokens, "_recompute" if recompute else ""
+    phase: Pass = "I" if recompute else "F"
     qk, heads = a.qk_nope_head_dim + a.qk_rope_head_dim, a.num_heads
     for name, rank, width in (
         ("q", a.q_lora_rank, heads * qk),
