@@ -47,7 +47,7 @@ def valid_batch_sizes(
     Raises InputError where the ramp needs batches below the schedule's minimum and no other schedule is named.
     """
     minimum = next_valid_micro_batches(schedule, num_ranks, 1)[-1]
-    if start < minimum * per_micro_batch and schedule_below is None:
+    if schedule_below is None and minimum > 1 and start < minimum * per_micro_batch:
         raise InputError(
             f"batch_ramp: from {start} is below the smallest batch of schedule {schedule}, {minimum * per_micro_batch} "
             f"sequences ({minimum} micro-batches); start there or name a schedule_below such as 1f1b"

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING, Self
 
-from hwprofiles.catalog import load_node, load_prices
+from hwprofiles.catalog import load_prices
 from hwprofiles.units import MICRO, SECONDS_PER_HOUR
 from simulator.errors import InputError, Problem
 from simulator.results.interval import Estimate
+from simulator.scenario.hardware import node_of
 
 if TYPE_CHECKING:
     from simulator.scenario.scenario import Scenario
@@ -88,8 +89,7 @@ def price_of(scenario: Scenario) -> Price | None:
     if prices.sheet is None:
         return None
     sheet = load_prices(prices.sheet)
-    node = scenario.cluster.node
-    gpu = (load_node(node) if isinstance(node, str) else node).gpu
+    gpu = node_of(scenario).gpu
     if gpu not in sheet.entries:
         known = ", ".join(sorted(sheet.entries))
         message = f"{sheet.name} has no price for the GPU {gpu}; it has {known}; or set prices.usd_per_gpu_hour"

@@ -212,22 +212,23 @@ def _binding(result: RunResult) -> Iterable[RenderableType]:
 
 
 def _run(result: RunResult) -> Iterable[RenderableType]:
-    totals, steady = result.totals, result.steady_state
-    has_ramp = any(phase.ramp for phase in result.phases)
-    has_cost = totals.cost_usd is not None
+    totals, steady, first = result.totals, result.steady_state, result.phases[0]
     tokens = f"{numbers.amount(sum(phase.tokens for phase in result.phases))} tokens"
-    table = _table(tokens, "GPU-hours", "90 % interval", *(("USD", "90 % interval") if has_cost else ()), "wall clock")
-    steady_wall_s = result.phases[0].wall_s * steady.gpu_hours / result.phases[0].gpu_hours
-    money: tuple[str, ...] = (
-        ("" if steady.cost_usd is None else numbers.amount(steady.cost_usd), "") if has_cost else ()
-    )
-    table.add_row("steady state", numbers.amount(steady.gpu_hours), "", *money, numbers.seconds(steady_wall_s))
-    money = ()
-    if totals.cost_usd is not None:
-        money = (_estimate(totals.cost_usd), _range(totals.cost_usd))
-    label = "with the ramp" if has_ramp else "whole run"
-    wall = numbers.seconds(totals.wall_s.value)
-    table.add_row(label, _estimate(totals.gpu_hours), _range(totals.gpu_hours), *money, wall, style="bold")
+    money_headers: tuple[str, ...] = ()
+    steady_money: tuple[str, ...] = ()
+    total_money: tuple[str, ...] = ()
+    if totals.cost_usd is not None and steady.cost_usd is not None:
+        money_headers = ("USD", "90 % interval")
+        steady_money = (numbers.amount(steady.cost_usd), "")
+        total_money = (_estimate(totals.cost_usd), _range(totals.cost_usd))
+    table = _table(tokens, "GPU-hours", "90 % interval", *money_headers, "wall clock")
+    steady_wall_s = first.wall_s * steady.gpu_hours / first.gpu_hours
+    label = "steady state" if len(result.phases) == 1 else f"steady state, {first.name}"
+    hours = numbers.amount(steady.gpu_hours)
+    table.add_row(_text(label), hours, "", *steady_money, numbers.seconds(steady_wall_s))
+    label = "with the ramp" if any(phase.ramp for phase in result.phases) else "whole run"
+    hours, wall = _estimate(totals.gpu_hours), numbers.seconds(totals.wall_s.value)
+    table.add_row(label, hours, _range(totals.gpu_hours), *total_money, wall, style="bold")
     yield table
     yield from _run_notes(result)
 

@@ -58,10 +58,14 @@ PART_NAMES: tuple[str, ...] = tuple(PartTimes.model_fields)
 """The keys of PartTimes, in order."""
 
 
-class RankTimes(PartTimes):
-    """The parts of a step on pipeline rank `pp_rank`."""
+class OnPipelineRank(ResultModel):
+    """What holds for one pipeline rank; its place in the pipeline is the first key."""
 
     pp_rank: int = Field(ge=0)
+
+
+class RankTimes(PartTimes, OnPipelineRank):
+    """The parts of a step on one pipeline rank."""
 
 
 class Parts(ResultModel):
@@ -126,8 +130,8 @@ class StepTimes(ResultModel):
     """The step of one phase at full batch.
 
     bubble_s, exposed_comm_s (communication with no compute beside it: cuts across the parts, no summand), optimizer_s
-    are means over the pipeline ranks. by_rank is ascending in pp_rank; its parts sum to step_s on each rank, else
-    InconsistentSimulation is raised.
+    are means over the pipeline ranks. by_rank is ascending in pp_rank. Raises InconsistentSimulation where the parts of
+    a rank do not sum to step_s, or the interval does not hold it.
     """
 
     step_s: float = Field(gt=0)
@@ -146,7 +150,11 @@ class StepTimes(ResultModel):
     binding: tuple[Binding, ...] = ()
 
     @model_validator(mode="after")
-    def _parts_sum(self) -> Self:
+    def _consistent(self) -> Self:
+        if not self.interval.low <= self.step_s <= self.interval.high:
+            raise InconsistentSimulation(
+                f"the step time {self.step_s} s is outside its interval, {self.interval.low} to {self.interval.high} s"
+            )
         for rank in self.by_rank:
             if not math.isclose(rank.total_s, self.step_s, rel_tol=SUM_TOLERANCE):
                 raise InconsistentSimulation(
@@ -155,12 +163,9 @@ class StepTimes(ResultModel):
         return self
 
 
-class StageMemory(ResultModel):
-    """Bytes on a GPU of one pipeline rank, by what they hold. peak_bytes is the peak over the step, not a sum of
-    maxima.
-    """
+class StageMemory(OnPipelineRank):
+    """Bytes on a GPU of one pipeline rank by what they hold; peak_bytes is the peak over the step, no sum of maxima."""
 
-    pp_rank: int = Field(ge=0)
     weights_bytes: Bytes
     gradients_bytes: Bytes
     optimizer_bytes: Bytes

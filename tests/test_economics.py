@@ -1,0 +1,79 @@
+"""Cost is GPU-hours times price, exact to the micro-USD, and linear in both."""
+
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwprofiles.catalog import load_prices
+from simulator.economics import MICRO_USD, Price, cost, gpu_hours, price_of
+from simulator.errors import InputError
+from simulator.results.interval import Estimate
+from simulator.scenario.plan import Prices
+
+MONEY = st.decimals(0, 100, places=4)
+HOURS = st.floats(0, 1e9)
+
+
+def scenario(prices: Prices | None, node: str = "h800-x8") -> Any:
+    return SimpleNamespace(prices=prices, cluster=SimpleNamespace(node=node), where=lambda field: "run.yaml:7")
+
+
+def test_the_published_price_of_the_published_hours() -> None:
+    """arXiv:2412.19437, table 1: 2.788 M H800 hours at 2 USD are 5.576 M USD."""
+    assert cost(Estimate.exact(2_788_000.0), Price.of(2.0, "paper")).value == 5_576_000
+
+
+def test_a_gpu_hour_counts_every_gpu_for_every_hour() -> None:
+    assert gpu_hours(2048, 3600.0) == 2048
+    assert gpu_hours(1, 1800.0) == 0.5
+
+
+def test_decimal_fractions_stay_exact() -> None:
+    """As floats, 0.1 USD for 3 hours are 0.30000000000000004."""
+    assert cost(Estimate.exact(3.0), Price.of(0.1, "x")).value == Decimal("0.3")
+
+
+@given(hours=HOURS, price=MONEY, factor=st.integers(1, 1000))
+def test_a_price_times_k_costs_k_times_as_much(hours: float, price: Decimal, factor: int) -> None:
+    one = cost(Estimate.exact(hours), Price(price, price, price, "x"))
+    many = cost(Estimate.exact(hours), Price(price * factor, price * factor, price * factor, "x"))
+    assert abs(many.value - one.value * factor) <= MICRO_USD * factor
+
+
+@given(low=HOURS, extra=st.floats(0, 1e6), price=MONEY, spread=MONEY)
+def test_the_ends_of_both_ranges_multiply(low: float, extra: float, price: Decimal, spread: Decimal) -> None:
+    hours = Estimate(value=low, low=low, high=low + extra)
+    total = cost(hours, Price(price, price, price + spread, "x"))
+    assert total.low <= total.value <= total.high
+    assert total.high == cost(Estimate.exact(low + extra), Price(*[price + spread] * 3, "x")).value
+    assert total.to_estimate().low <= total.to_estimate().high
+
+
+def test_a_price_is_inside_its_range() -> None:
+    with pytest.raises(ValueError, match="not between"):
+        Price.of(2.0, "x", low=2.5)
+    with pytest.raises(ValueError, match="not between"):
+        Price.of(-1.0, "x")
+
+
+def test_no_price_no_cost() -> None:
+    assert price_of(scenario(None)) is None
+    assert price_of(scenario(Prices())) is None
+
+
+def test_a_scenario_names_its_price_or_a_dated_sheet() -> None:
+    assert price_of(scenario(Prices(usd_per_gpu_hour=1.9))) == Price.of(1.9, "scenario")
+    entry = load_prices("market-2025-03").entries["h800"]
+    price = price_of(scenario(Prices(sheet="market-2025-03")))
+    assert price is not None
+    assert (float(price.low), float(price.value), float(price.high)) == (entry.low, entry.usd_per_gpu_hour, entry.high)
+    assert "2025-03" in price.source
+
+
+def test_a_gpu_without_a_price_is_refused_with_what_to_do() -> None:
+    with pytest.raises(InputError, match=r"run.yaml:7: prices.sheet: .*gb300.*a100.*usd_per_gpu_hour"):
+        price_of(scenario(Prices(sheet="market-2025-03"), node="gb300-nvl72"))
