@@ -291,8 +291,14 @@ def _basis(result: RunResult) -> Iterable[RenderableType]:
 
 
 def _not_modelled(result: RunResult) -> Iterable[RenderableType]:
-    if result.not_modelled:
-        yield _text("; ".join(result.not_modelled))
+    if not result.not_modelled:
+        return
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for each in result.not_modelled:
+        table.add_row("-", _text(each))
+    yield table
 
 
 def _text(words: str, style: str = "") -> Text:
