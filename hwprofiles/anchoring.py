@@ -63,8 +63,8 @@ def anchored(
 
     coordinates: where distance is measured, in doublings; extents: log2 sizes whose measured range decides between
     interpolated and extrapolated. residual: range of measured / formula, reached several doublings away from any row.
-    unanchored_s: what fitted constants say without the rows; it counts as a row FAR doublings away, so that rows of quite
-    another size decide nothing (None: the constants are only a form, the rows decide alone).
+    unanchored_s: what fitted constants say without the rows; it counts as a row FAR doublings away, so that rows of
+    quite another size decide nothing (None: the constants are only a form, the rows decide alone).
     """
     here = coordinates(shape)
     squares = [sum((a - b) ** 2 for a, b in zip(here, coordinates(row.shape), strict=True)) for row in rows]

@@ -94,7 +94,7 @@ def kernel_seconds(
 
 
 def _of_software(cost: KernelCost, shape: KernelShape, stack: StackLike) -> KernelCost:
-    """Where rows and constants of a GEMM pass are of another release than the stack's: `gemm.<dtype>.<variant>.scale`."""
+    """Where rows and constants are of another release than the stack's: times `gemm.<dtype>.<variant>.scale`."""
     scale = find(stack, f"gemm.{shape.dtype}.{shape.variant}.scale") if shape.op in GEMM_OPS else None
     return cost if scale is None else replace(cost.scaled(scale), basis="transferred")
 
@@ -192,6 +192,8 @@ def _is_same_weight(a: KernelShape, b: KernelShape) -> bool:
 def _gemm_place(shape: KernelShape) -> tuple[float, ...]:
     """log2 of one group's m, n, k, then of the groups, then the pass: half a doubling between fprop and dgrad."""
     m, n, k = GemmSize(shape.m, shape.n, shape.k, shape.groups, shape.variant, shape.dtype).per_group
+    if shape.variant == "wgrad":  # the two weight dimensions are alike
+        m, n = min(m, n), max(m, n)
     is_dgrad = 0.5 if shape.variant == "dgrad" else 0.0
     return math.log2(max(m, 1.0)), math.log2(n), math.log2(max(k, 1.0)), math.log2(shape.groups), is_dgrad
 

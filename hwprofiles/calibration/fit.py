@@ -5,10 +5,10 @@
     python -m hwprofiles.calibration.fit REFERENCE_DIR h800        GEMM constants of the H800 stacks, in SI units
     python -m hwprofiles.calibration.fit REFERENCE_DIR rows        kernels.csv of stacks/h800-notrace
 
-REFERENCE_DIR holds the public tables that reference_points.py reads (not part of this repository); only what is printed
-here is committed. Times of an SM's store and fetch are printed relative to the HBM bandwidth of one SM, so that they can
-be carried to another GPU. Ranges of constants are 90 % of the fit; `residual` is the 5 to 95 % range of measured / formula
-on weight shapes that the fit had not seen.
+REFERENCE_DIR holds the public tables that reference_points.py reads (not part of this repository); only what is
+printed here is committed. Rates of an SM's store and fetch are printed relative to the HBM bandwidth of one SM, so that
+they can be carried to another GPU. Ranges of constants are 90 % of the fit; `residual` is the 5 to 95 % range of
+measured / formula on weight shapes that the fit had not seen.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,11 @@ import numpy as np
 from hwprofiles.calibration import notrace_rows
 from hwprofiles.calibration import reference_points as points
 from hwprofiles.calibration.attention_fit import fit_attention
-from hwprofiles.calibration.gemm_fit import FITTED, UPPER, GemmFit, GemmPoint, Prior, with_folds
+from hwprofiles.calibration.gemm_fit import FITTED, UPPER, GemmFit, GemmPoint, Prior, fit_gemm, with_folds
 from hwprofiles.catalog import load_gpu
 from hwprofiles.gemm_model import GemmLimits
 from hwprofiles.kernel_parameters import peak_flop_per_s
+from hwprofiles.units import MICRO
 
 ONE_SIDED_95 = 1.645
 """Standard errors to the ends of a 90 % range."""
@@ -63,9 +64,10 @@ FAMILIES = (
     GemmFamily("gemm.bf16", "h100", "bf16", _framework("H100", BOTH, "bfloat16", "bf16"), CUBLAS_TILES),
     GemmFamily("gemm.bf16", "b200", "bf16", _framework("B200", BOTH, "bfloat16", "bf16"), CUBLAS_TILES),
     GemmFamily(
-        "gemm.fp8-block", "h100", "fp8-block", _framework("H100", ["SGLang"], "fp8_block", "fp8-block"), DEEPGEMM_TILES, True
+        "gemm.fp8-block", "h100", "fp8-block", _framework("H100", ["SGLang"], "fp8_block", "fp8-block"), DEEPGEMM_TILES,
+        quantises=True,
     ),
-    GemmFamily("gemm.mxfp8", "b200", "mxfp8", _framework("B200", BOTH, "fp8_block", "mxfp8"), DEEPGEMM_TILES, True),
+    GemmFamily("gemm.mxfp8", "b200", "mxfp8", _framework("B200", ["TRTLLM"], "fp8_block", "mxfp8"), DEEPGEMM_TILES, True),
     GemmFamily(
         "gemm.fp8-tensor", "h100", "fp8-tensor", _framework("H100", ["TRTLLM"], "fp8", "fp8-tensor"), CUBLAS_TILES, True
     ),
@@ -83,10 +85,11 @@ FAMILIES = (
         lambda f: points.deepgemm_wgrad(f, rerun_on_h200=False), CUTLASS_TILES,
     ),
     GemmFamily(
-        "gemm.fp8-block.wgrad", "h200", "fp8-block", lambda f: points.deepgemm_wgrad(f, rerun_on_h200=True), CUTLASS_TILES
+        "gemm.fp8-block.wgrad", "h200", "fp8-block",
+        lambda f: points.deepgemm_wgrad(f, rerun_on_h200=True), CUTLASS_TILES,
     ),
 )  # fmt: skip
-"""Sources of the transfer stacks. One GPU, one family: several frameworks are pooled where both run the same library."""
+"""Sources of the transfer stacks. Frameworks are pooled where both call the same library."""
 
 H800_FAMILIES = (
     GemmFamily("gemm.bf16", "h100", "bf16", _framework("H100", BOTH, "bfloat16", "bf16"), CUBLAS_TILES),
@@ -98,9 +101,9 @@ H800_FAMILIES = (
         lambda f: points.deepgemm_wgrad(f, rerun_on_h200=False), CUTLASS_TILES,
     ),
 )  # fmt: skip
-"""Constants of stacks/h800-*: the tuned CUTLASS 3.6 kernels of the training era, BF16 as on the H100 (the same chip)."""
+"""Constants of stacks/h800-*: the tuned CUTLASS 3.6 kernels of the training era; BF16 as on the H100."""
 
-MIN_POINTS_FOR_FOLDS = 8
+MIN_SHAPES_FOR_FOLDS = 4
 
 
 def limits_of(gpu_name: str, dtype: str) -> GemmLimits:
@@ -113,8 +116,8 @@ def priors_of(limits: GemmLimits, *, quantises: bool) -> dict[str, Prior]:
     """Physical starting values with relative widths; rates of an SM scale with the HBM bandwidth of one SM."""
     per_sm = limits.hbm_bytes_per_s / limits.num_sms
     priors = {
-        "t0_s": Prior(2.0e-6, 0.6),
-        "t_tile_s": Prior(0.8e-6, 0.5),
+        "t0_s": Prior(2.0 * MICRO, 0.6),
+        "t_tile_s": Prior(0.8 * MICRO, 0.5),
         "st_bytes_per_s": Prior(1.1 * per_sm, 0.45),
         "l2_bytes_per_s": Prior(3.5 * per_sm, 0.3),
         "eta": Prior(0.86, 0.12),
@@ -130,19 +133,10 @@ def fit_family(family: GemmFamily, folder: Path) -> tuple[GemmFit, GemmLimits]:
     limits = limits_of(family.gpu, family.dtype)
     data = family.load(folder)
     priors = priors_of(limits, quantises=family.quantises)
-    if len({point.weight_shape for point in data}) < MIN_POINTS_FOR_FOLDS // 2:
-        fit = _plain(data, limits, priors, family.tiles)
-        return fit, limits
+    if len({point.weight_shape for point in data}) < MIN_SHAPES_FOR_FOLDS:
+        fit = fit_gemm(data, limits, priors, family.tiles)
+        return replace(fit, left_out=tuple(2.0 * residual for residual in fit.residuals)), limits
     return with_folds(data, limits, priors, family.tiles), limits
-
-
-def _plain(data: list[GemmPoint], limits: GemmLimits, priors: dict[str, Prior], tiles: tuple[int, int, int]) -> GemmFit:
-    from dataclasses import replace
-
-    from hwprofiles.calibration.gemm_fit import fit_gemm
-
-    fit = fit_gemm(data, limits, priors, tiles)
-    return replace(fit, left_out=tuple(2.0 * residual for residual in fit.residuals))
 
 
 def gemm_entries(fit: GemmFit, limits: GemmLimits, *, relative: bool) -> Iterator[tuple[str, float, float, float, str]]:

@@ -1,7 +1,7 @@
 """Fits the eight constants of gemm_model.py to measured GEMMs: least squares on log(formula / measured) with priors.
 
-Levenberg-Marquardt on the logarithms of the constants, derivatives by differences (the formula is piecewise smooth), a Huber
-weight against the wild points of public tables. Judged on whole weight shapes left out, never on random points.
+Levenberg-Marquardt on the logarithms of the constants, derivatives by differences (the formula is piecewise smooth), a
+Huber weight against the wild points of public tables. Judged on whole weight shapes left out, never on random points.
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ def _constants(names: Sequence[str], logs: np.ndarray, tiles: tuple[int, int, in
 
 
 def _huber(residuals: np.ndarray) -> np.ndarray:
-    return np.minimum(1.0, HUBER / np.maximum(np.abs(residuals), 1e-12))
+    """Weight of each point: 1 up to HUBER, falling beyond."""
+    weights: np.ndarray = np.minimum(1.0, HUBER / np.maximum(np.abs(residuals), HUBER / 2))
+    return weights
 
 
 def _loss(residuals: np.ndarray, logs: np.ndarray, centre: np.ndarray, width: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""kernels.csv of stacks/h800-notrace: GEMMs and attention of an H800 from published figures, nothing from a training trace."""
+"""kernels.csv of stacks/h800-notrace: GEMMs and attention from published figures, nothing from a training trace."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hwprofiles.calibration import reference_points as points
 from hwprofiles.kernel_rows import KERNEL_COLUMNS
+from hwprofiles.units import TERA
 
 ROUNDING = 0.05
 """Half of the last printed digit of a speed-up."""
@@ -35,16 +36,16 @@ def _forward_gemms(folder: Path) -> Iterator[Cells]:
     for own, other in zip(points.deepgemm(folder, "initial", cutlass=True), library, strict=True):
         speed_up = own.seconds / other.seconds
         size = own.size
-        op = "gemm" if size.groups == 1 and size.m != 1024 else "grouped_gemm"
         yield _row(
             own.seconds, other.seconds * (speed_up - ROUNDING), other.seconds * (speed_up + ROUNDING),
-            op=op, variant="fprop", dtype="fp8-block", m=size.m, n=size.n, k=size.k, groups=size.groups, source=CUTLASS,
-            note=f"{size.flop / other.seconds / 1e12:.0f} TFLOP/s of DeepGEMM over its speed-up {speed_up:.1f}",
+            op="gemm" if size.groups == 1 else "grouped_gemm", variant="fprop", dtype="fp8-block", m=size.m, n=size.n,
+            k=size.k, groups=size.groups, source=CUTLASS,
+            note=f"{size.flop / other.seconds / TERA:.0f} TFLOP/s of DeepGEMM over its speed-up {speed_up:.1f}",
         )  # fmt: skip
 
 
 def _weight_gradients(folder: Path) -> Iterator[Cells]:
-    """The published kernel as it is; the stack's gemm.fp8-block.wgrad.scale says how much slower the training era's was."""
+    """The published kernel as it is; gemm.fp8-block.wgrad.scale says how much slower the training era's was."""
     for point in points.deepgemm_wgrad(folder, rerun_on_h200=False):
         size, seconds = point.size, point.seconds
         yield _row(
@@ -64,8 +65,8 @@ def _attention(folder: Path) -> Iterator[Cells]:
                 yield _row(
                     call.seconds, call.seconds * (1.0 - ATTENTION_SPREAD), call.seconds * (1.0 + ATTENTION_SPREAD),
                     op=s.op, dtype="bf16", batch=s.batch, seq=s.seq, heads=s.heads, kv_heads=s.kv_heads,
-                    head_dim_qk=s.head_dim_qk, head_dim_v=s.head_dim_v, causal="true", basis="transferred", source=CUDNN,
-                    note="cuDNN 9.19 on H200",
+                    head_dim_qk=s.head_dim_qk, head_dim_v=s.head_dim_v, causal="true", basis="transferred",
+                    source=CUDNN, note="cuDNN 9.19 on H200",
                 )  # fmt: skip
 
 

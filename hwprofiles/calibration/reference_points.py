@@ -27,8 +27,8 @@ DEEPGEMM_GROUPED: tuple[tuple[int, int, int, int, float, float], ...] = (
     (4, 256, 4096, 7168, 932.0, 1.1),
     (4, 256, 7168, 2048, 815.0, 1.2),
 )
-"""groups, m a group, n, k, TFLOP/s, speed-up over tuned CUTLASS 3.6: DeepGEMM README at a6d97a1 (2025-02-25), H800; four of
-the contiguous layout (training), six of the masked one."""
+"""groups, m a group, n, k, TFLOP/s, speed-up over tuned CUTLASS 3.6: DeepGEMM README at a6d97a1 (2025-02-25), H800;
+four of the contiguous layout (training), six of the masked one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def attention_calls(
     head_dim_qk: int,
     dtype: str,
 ) -> list[AttentionPoint]:
-    """Causal attention calls (kernel_measured.csv). gpu, implementation: parts of the table's names; direction fwd | bwd."""
+    """Causal attention calls (kernel_measured.csv). gpu, implementation: parts of its names; direction fwd | bwd."""
     points = []
     for row in _rows(folder, "kernel_measured.csv"):
         if (
