@@ -9,6 +9,7 @@ from hwprofiles.catalog import load_stack
 from simulator.errors import InputError, Problem
 from simulator.scenario import derived
 from simulator.scenario.assumptions import assumption_problems, read_assumptions
+from simulator.scenario.rules import involved
 from simulator.scenario.scenario import Scenario
 from simulator.schedule import micro_batch_problem, next_valid_micro_batches, rank_problem
 
@@ -26,7 +27,7 @@ def check_scenario(scenario: Scenario) -> None:
 def scenario_problems(scenario: Scenario) -> Iterator[Problem]:
     """What the schedule, the size of the graph and the stack have against a scenario, problem by problem."""
     for field, message in (*_schedule_problems(scenario), *_ramp_problems(scenario)):
-        yield Problem(scenario.where(field), field, message)
+        yield Problem(scenario.where(*involved(field)), field, message)
     if scenario.assumptions:
         yield from assumption_problems(scenario, {**read_assumptions(), **load_stack(scenario.stack).assumptions})
 

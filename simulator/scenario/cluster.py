@@ -8,7 +8,7 @@ from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from hwprofiles.schema import Fabric, Node
-from simulator.scenario.section import GpuCount, Section
+from simulator.scenario.section import AsPlain, GpuCount, Section
 
 _NAME_OR_MAPPING = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 200}, {"type": "object"}]}
 
@@ -27,6 +27,6 @@ def _named(kind: type[Any]) -> PlainValidator:
 class Cluster(Section):
     """num_gpus GPUs in nodes of one type. Names are resolved by scenario/hardware.py."""
 
-    node: Annotated[str | Node, _named(Node), WithJsonSchema(_NAME_OR_MAPPING)]
+    node: Annotated[str | Node, _named(Node), AsPlain, WithJsonSchema(_NAME_OR_MAPPING)]
     num_gpus: GpuCount
-    fabric: Annotated[str | Fabric, _named(Fabric), WithJsonSchema(_NAME_OR_MAPPING)] = "ib-400g-rail"
+    fabric: Annotated[str | Fabric, _named(Fabric), AsPlain, WithJsonSchema(_NAME_OR_MAPPING)] = "ib-400g-rail"

@@ -48,25 +48,27 @@ class Layer:
 
 @dataclass
 class Draft:
-    """A scenario in the making. origins: key path → (position, folder that paths start from)."""
+    """A scenario in the making. origins: key path → (number of the layer, position, folder that paths start from)."""
 
     data: dict[str, Any] = field(default_factory=dict)
-    origins: dict[KeyPath, tuple[str, Path]] = field(default_factory=dict)
+    origins: dict[KeyPath, tuple[int, str, Path]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    num_layers: int = 0
 
     def put(self, layer: Layer) -> None:
         """Lay a layer over what is there."""
+        self.num_layers += 1
         data = _expand(layer.data)
         self._drop_inherited(data)
         self._merge(self.data, data, (), layer)
 
     def where(self, path: KeyPath) -> str:
         """Position of a key path, or of its nearest parent."""
-        return self._origin(path)[0]
+        return self._origin(path)[1]
 
     def folder(self, path: KeyPath) -> Path:
         """The folder that a path written at this key starts from."""
-        return self._origin(path)[1]
+        return self._origin(path)[2]
 
     def refuse(self, path: KeyPath, message: str) -> None:
         """Note a problem at a key path."""
@@ -81,11 +83,11 @@ class Draft:
                 parts[1] = phase["name"]
         return ".".join(parts)
 
-    def _origin(self, path: KeyPath) -> tuple[str, Path]:
+    def _origin(self, path: KeyPath) -> tuple[int, str, Path]:
         for length in range(len(path), -1, -1):
             if path[:length] in self.origins:
                 return self.origins[path[:length]]
-        return "", Path()
+        return 0, "", Path()
 
     def _drop_inherited(self, data: Mapping[str, Any]) -> None:
         """Remove what was chosen for another value of a key that this layer changes, unless the layer gives it anew."""
@@ -157,7 +159,7 @@ class Draft:
             del self.origins[known]
 
     def _remember(self, path: KeyPath, value: Any, layer: Layer) -> None:
-        self.origins[path] = (layer.where(path), layer.folder)
+        self.origins[path] = (self.num_layers, layer.where(path), layer.folder)
         children: Iterable[tuple[str | int, Any]] = ()
         if isinstance(value, dict):
             children = value.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -99,9 +100,14 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """Rules between the plan and the hardware."""
     node, gpu = node_of(scenario), gpu_of(scenario)
     num_gpus, size, ep = scenario.cluster.num_gpus, node.gpus_per_node, scenario.parallel.ep
-    if num_gpus > size and num_gpus % size:
+    ranks = scenario.parallel.tp * scenario.parallel.cp * scenario.parallel.pp
+    unit = math.lcm(ranks, size) if num_gpus > size else ranks
+    if num_gpus % ranks:
+        text = f"{num_gpus} GPUs do not divide by tp {scenario.parallel.tp} * cp {scenario.parallel.cp} * pp "
+        yield "cluster.num_gpus", f"{text}{scenario.parallel.pp} = {ranks}; {multiples(num_gpus, unit)}"
+    elif num_gpus % unit:
         text = f"{num_gpus} GPUs are no whole number of nodes of {size} ({node.name})"
-        yield "cluster.num_gpus", f"{text}; {multiples(num_gpus, size)}"
+        yield "cluster.num_gpus", f"{text}; {multiples(num_gpus, unit)}"
     if ep % size and size % ep:
         yield (
             "parallel.ep",

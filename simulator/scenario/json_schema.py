@@ -10,8 +10,8 @@ from simulator.scenario.scenario import Scenario
 DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 
 _DESCRIPTION: Final = (
-    "A scenario file of moesim. Every key has a default or is inherited by `extends`; an unknown key is an error. Values "
-    "whose mechanism does not exist yet are refused when the file is loaded, with what to do instead."
+    "A scenario file of moesim. Every key has a default or is inherited by `extends`; an unknown key is an error. "
+    "Values whose mechanism does not exist yet are refused when the file is loaded, with what to do instead."
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,7 +44,7 @@ def file_layers(source: str | Path, problems: list[Problem]) -> list[Layer]:
             problems.append(Problem(where, field, found))
             break
         path, shown = found
-        document = _read(path, shown, problems)
+        document = _read(path, shown, Problem(where, field, ""), problems)
         if document is None:
             break
         if path.resolve() in chain or len(chain) >= MAX_CHAIN:
@@ -112,12 +113,15 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _read(path: Path, shown: str, problems: list[Problem]) -> YamlDocument | None:
+def _read(path: Path, shown: str, named_by: Problem, problems: list[Problem]) -> YamlDocument | None:
+    """The document, or None with a problem: at its line, or where none is to blame at the key that names the file."""
     try:
         return read_yaml(path)
     except YamlFileError as error:
-        where = shown if error.line is None else f"{shown}:{error.line}"
-        problems.append(Problem(where, "", error.message))
+        if error.line is None:
+            problems.append(replace(named_by, message=f"{shown}: {error.message}"))
+        else:
+            problems.append(Problem(f"{shown}:{error.line}", "", error.message))
         return None
 
 

@@ -20,7 +20,7 @@ from simulator.scenario.layers import file_layers, looks_like_path, option_layer
 from simulator.scenario.model_catalog import MODELS, model_names
 from simulator.scenario.modelled import take_unmodelled, unmodelled
 from simulator.scenario.problems import KeyPath, nearest, schema_problems, show
-from simulator.scenario.rules import has_pairs, rule_problems, rule_warnings
+from simulator.scenario.rules import has_pairs, involved, rule_problems, rule_warnings
 from simulator.scenario.scenario import SCHEMA_VERSION, Scenario
 
 _RECIPE_DEFAULTS: Final[Mapping[str, Mapping[KeyPath, str]]] = {
@@ -39,6 +39,9 @@ _RECIPE_DEFAULTS: Final[Mapping[str, Mapping[KeyPath, str]]] = {
 }
 """Number formats that follow from precision.recipe where nothing else is said."""
 
+_ALTERNATIVE_KEYS: Final = frozenset({"tokens", "steps", "usd_per_gpu_hour", "sheet"})
+"""Keys of which one stands for another: null is then no default that was taken."""
+
 _FOREIGN_MODEL_KEYS: Final = frozenset({"architectures", "model_type", "hidden_act"})
 """Keys by which a Hugging Face config.json is known."""
 
@@ -54,6 +57,7 @@ def load_scenario(source: str | Path | Mapping[str, Any], overrides: Sequence[st
     else:
         for layer in file_layers(source, draft.problems):
             draft.put(layer)
+    is_partial = bool(draft.problems)
     draft.put(option_layer(overrides, draft.problems, _phase_names(draft)))
     if draft.problems and not draft.data:
         raise InputError(draft.problems)
@@ -67,14 +71,18 @@ def load_scenario(source: str | Path | Mapping[str, Any], overrides: Sequence[st
         for path, message in hardware.make_inline(cluster):
             draft.refuse(path, message)
     _complete(draft.data)
-    scenario = _validate(draft)
+    scenario = _validate(draft, is_partial)
     if scenario is None or unreadable:
         raise InputError(draft.problems)
-    for field, message in _relations(scenario):
-        draft.problems.append(Problem(_where(draft, scenario, field), field, message))
-    if draft.problems:
-        raise InputError(draft.problems)
-    return _with_origins(scenario, draft, given)
+    _attach_origins(scenario, draft, given)
+    problems = [
+        _problem(scenario, *found) for found in (*rule_problems(scenario), *hardware.hardware_problems(scenario))
+    ]
+    if problems:
+        raise InputError(problems)
+    warnings = (*rule_warnings(scenario), *hardware.hardware_warnings(scenario))
+    scenario._warnings = tuple(str(_problem(scenario, *found)) for found in warnings)
+    return scenario
 
 
 def _without_extends(source: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
@@ -123,15 +131,14 @@ def _read_model(draft: Draft, file: Path, shown: str) -> None:
     try:
         document = read_yaml(file)
     except YamlFileError as error:
-        where = draft.where(("model",))
         draft.refuse(("model",), f"{shown}{f':{error.line}' if error.line else ''}: {error.message}")
         draft.data["model"] = None
-        draft.origins[("model",)] = (where, file.parent)
         return
+    number = draft.origins[("model",)][0]
     draft.data["model"] = {"name": file.stem, **document.data}
     for path, line in document.positions.items():
         if path:
-            draft.origins[("model", *path)] = (f"{shown}:{line}", file.parent)
+            draft.origins[("model", *path)] = (number, f"{shown}:{line}", file.parent)
 
 
 def _complete(data: dict[str, Any]) -> None:
@@ -167,19 +174,25 @@ def _fill(data: dict[str, Any], path: KeyPath, value: Any) -> None:
         data[str(path[-1])] = value
 
 
-def _validate(draft: Draft) -> Scenario | None:
-    """The scenario, or None with the problems of every key noted in the draft."""
+def _validate(draft: Draft, is_partial: bool) -> Scenario | None:
+    """The scenario, or None with the problems of every key noted in the draft.
+
+    is_partial: a layer could not be read, so that a missing section says nothing.
+    """
     scenario = None
     wrong: set[KeyPath] = {tuple(problem.field.split(".")) for problem in draft.problems}
     try:
         scenario = Scenario.model_validate(draft.data)
     except ValidationError as error:
         for path, message in schema_problems(error, Scenario):
-            if path == ("stack",) or (path == ("schema_version",) and path in wrong):
-                continue  # follows from an unknown node, or is said already
-            if any(known == path[: len(known)] for known in wrong):
+            is_missing = message == "is missing"
+            if path == ("stack",) and path not in draft.origins:
+                continue  # follows from an unknown node
+            if any(known == path[: len(known)] or (is_missing and path == known[: len(path)]) for known in wrong):
+                continue  # follows from what is said already
+            if is_missing and is_partial and len(path) == 1:
                 continue
-            draft.refuse(path, f"{message}{_MISSING_HINTS.get(path, '') if message == 'is missing' else ''}")
+            draft.refuse(path, f"{message}{_MISSING_HINTS.get(path, '') if is_missing else ''}")
             wrong.add(path)
     for path, message in unmodelled(draft.data):
         if path not in wrong:
@@ -199,36 +212,20 @@ _MISSING_HINTS: Final[Mapping[KeyPath, str]] = {
 }
 
 
-def _relations(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    yield from rule_problems(scenario)
-    yield from hardware.hardware_problems(scenario)
+def _problem(scenario: Scenario, field: str, message: str) -> Problem:
+    return Problem(scenario.where(*involved(field)), field, message)
 
 
-def _where(draft: Draft, scenario: Scenario, field: str) -> str:
-    """Position of a dotted field; a phase is addressed by its name."""
-    for idx, phase in enumerate(scenario.phases):
-        prefix = f"phases.{phase.name}"
-        if field == prefix or field.startswith(f"{prefix}."):
-            rest = field.removeprefix(prefix).strip(".")
-            return draft.where(("phases", idx, *(rest.split(".") if rest else ())))
-    return draft.where(tuple(field.split(".")))
-
-
-def _with_origins(scenario: Scenario, draft: Draft, given: frozenset[KeyPath]) -> Scenario:
-    """The scenario with its positions, the defaults that it took, and warnings."""
-    scenario._origins.update({draft.dotted(path): where for path, (where, _) in draft.origins.items()})
-    warnings = [
-        str(Problem(_where(draft, scenario, field), field, message))
-        for source in (rule_warnings, hardware.hardware_warnings)
-        for field, message in source(scenario)
-    ]
-    scenario._warnings = tuple(warnings)
+def _attach_origins(scenario: Scenario, draft: Draft, given: frozenset[KeyPath]) -> None:
+    """Give the scenario its positions and the list of the defaults that it took."""
+    scenario._origins.update(
+        {draft.dotted(path): (number, where) for path, (number, where, _) in draft.origins.items()}
+    )
     scenario._defaults_used = tuple(
         draft.dotted(path)
-        for path in _leaves(scenario.canonical())
-        if path[0] != "model" and not _is_given(path, given)
+        for path, value in _leaves(scenario.canonical())
+        if path[0] != "model" and not _is_given(path, given) and not (value is None and path[-1] in _ALTERNATIVE_KEYS)
     )
-    return scenario
 
 
 def _is_given(path: KeyPath, given: frozenset[KeyPath]) -> bool:
@@ -236,8 +233,8 @@ def _is_given(path: KeyPath, given: frozenset[KeyPath]) -> bool:
     return path in given or (path[:2] in given and path[:2] in (("cluster", "node"), ("cluster", "fabric")))
 
 
-def _leaves(value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
-    """Paths of the values that are no mapping; a list of phases is gone into, another list is one value."""
+def _leaves(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """(path, value) of what is no mapping; a list of phases is gone into, another list is one value."""
     if isinstance(value, dict) and value:
         for key, child in value.items():
             yield from _leaves(child, (*path, key))
@@ -245,4 +242,4 @@ def _leaves(value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
         for idx, child in enumerate(value):
             yield from _leaves(child, (*path, idx))
     else:
-        yield path
+        yield path, value

@@ -8,7 +8,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from hwprofiles.units import PETA
-from simulator.scenario.section import MAX_LAYERS, MAX_STAGES, GpuCount, Section, unit_text
+from simulator.scenario.section import MAX_LAYERS, MAX_STAGES, AsPlain, GpuCount, Section, unit_text
 
 ScheduleName = Literal[
     "gpipe", "1f1b", "interleaved_1f1b", "1f1b_ep_overlap", "interleaved_1f1b_ep_overlap", "zb_h1", "zb_v",
@@ -36,6 +36,7 @@ def _layers_per_stage(value: Any) -> Any:
 LayersPerStage = Annotated[
     str | tuple[int, ...] | None,
     PlainValidator(_layers_per_stage),
+    AsPlain,
     WithJsonSchema(
         {
             "anyOf": [

@@ -8,7 +8,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from simulator.scenario.parallel import ScheduleName
-from simulator.scenario.section import AsTuple, Section, Sequences, Text, Tokens, Usd, unit_text
+from simulator.scenario.section import AsPlain, AsTuple, Section, Sequences, Text, Tokens, Usd, unit_text
 
 RecomputeModule = Literal[
     "rmsnorm", "mla_up_proj", "swiglu", "mlp", "attention", "layer", "moe", "shared_expert"
@@ -66,6 +66,7 @@ class Moe(Section):
     balance: Annotated[
         str | LoadImbalance,
         PlainValidator(_balance),
+        AsPlain,
         WithJsonSchema({"anyOf": [{"enum": ["forced", "learned", "natural"]}, {"type": "object"}]}),
     ] = "learned"
     """forced: every expert receives the same; learned: as a trained and balanced router; natural: without balancing."""

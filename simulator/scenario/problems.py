@@ -31,7 +31,7 @@ _KINDS = {
     "model_type": "is not a mapping of keys to values",
     "model_attributes_type": "is not a mapping of keys to values",
     "tuple_type": "is not a list",
-    "date_type": "is not a date such as 2026-01-31",
+    "date_type": "is not a date from 2000 to 2099 such as 2026-01-31",
     "none_required": "must be null",
 }
 

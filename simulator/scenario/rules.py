@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from simulator.scenario import derived
 from simulator.scenario.layout import LayoutError
@@ -19,6 +19,35 @@ _BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u20
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Cf", "Co", "Cn", "Zl", "Zp"})
 _JOINERS = frozenset("\u200c\u200d")
 """Format characters that scripts need to be written rightly (zero-width joiners)."""
+
+
+_MESH = ("parallel.tp", "parallel.cp", "parallel.pp", "cluster.num_gpus", "cluster.node")
+_BATCH = ("training.global_batch_size", "training.micro_batch_size", *_MESH)
+_INVOLVED: Mapping[str, tuple[str, ...]] = {
+    "cluster.num_gpus": _MESH,
+    "parallel.pp": ("model", "parallel.vpp", "parallel.schedule"),
+    "parallel.ep": ("model", "parallel.etp", *_MESH),
+    "parallel.layers_per_stage": ("model", "parallel.pp", "parallel.vpp"),
+    "training.global_batch_size": (*_BATCH, "parallel.schedule"),
+    "batch_ramp.from": (*_BATCH, "parallel.schedule"),
+    "moe.max_nodes_per_token": ("model", "parallel.ep", "cluster.node"),
+    "moe.dispatch_dtype": ("precision.recipe",),
+    "recompute.saved.swiglu_in": ("precision.recipe",),
+    "precision.fp8_weight_cache": ("precision.recipe",),
+    "precision.recipe": ("cluster.node",),
+    "recompute.modules": ("recompute.granularity", "model"),
+    "parallel.overlap.ep": ("parallel.schedule",),
+    "parallel.comm_sms": ("cluster.node",),
+    "prices": ("prices.usd_per_gpu_hour", "prices.sheet"),
+    "prices.sheet": ("cluster.node",),
+}
+"""Field → other keys whose change may have broken its rule: the position named is that of the key given last."""
+
+
+def involved(field: str) -> tuple[str, ...]:
+    """The field and the keys that its rule compares it with."""
+    name = "batch_ramp.from" if field.endswith(".batch_ramp.from") else field
+    return (field, *_INVOLVED.get(name, ()))
 
 
 def rule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
@@ -86,7 +115,7 @@ def model_problems(model: ModelSpec) -> Iterator[FieldProblem]:
             "moe.max_groups_per_token",
             f"{moe.max_groups_per_token} is more than num_expert_groups {moe.num_expert_groups}",
         )
-    elif moe.max_groups_per_token * moe.num_routed_experts < moe.top_k * moe.num_expert_groups:
+    elif moe.top_k <= moe.num_routed_experts < moe.top_k * moe.num_expert_groups / moe.max_groups_per_token:
         yield "moe.top_k", f"{moe.top_k} experts do not fit in max_groups_per_token {moe.max_groups_per_token} groups"
 
 
@@ -101,11 +130,7 @@ def _name_problems(field: str, name: str) -> Iterator[FieldProblem]:
 
 
 def _mesh_problems(scenario: Scenario) -> Iterator[FieldProblem]:
-    parallel, num_gpus = scenario.parallel, scenario.cluster.num_gpus
-    ranks = parallel.tp * parallel.cp * parallel.pp
-    if num_gpus % ranks:
-        text = f"{num_gpus} GPUs do not divide by tp {parallel.tp} * cp {parallel.cp} * pp {parallel.pp} = {ranks}"
-        yield "cluster.num_gpus", f"{text}; {multiples(num_gpus, ranks)}"
+    parallel = scenario.parallel
     if sorted(parallel.rank_order.split("-")) != sorted(("tp", "cp", "ep", "dp", "pp")):
         yield "parallel.rank_order", f"needs each of tp, cp, ep, dp, pp once ({show(parallel.rank_order)})"
     try:
@@ -126,7 +151,7 @@ def _expert_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         return
     if scenario.cluster.num_gpus % ranks == 0 and group % ep:
         yield "parallel.ep", f"ep {ep} does not divide dp {group}; {_degrees(math.gcd(group, moe.num_routed_experts))}"
-    if moe.num_routed_experts % parallel.ep:
+    elif moe.num_routed_experts % parallel.ep:
         text = f"ep {parallel.ep} does not divide num_routed_experts {moe.num_routed_experts}"
         yield "parallel.ep", f"{text}; {_degrees(math.gcd(group, moe.num_routed_experts))}"
 

@@ -31,8 +31,8 @@ SCHEMA_VERSION = 1
 
 
 def _iso_date(value: Any) -> Any:
-    """An ISO date text as a date; anything else is left for the schema to refuse."""
-    if isinstance(value, str) and len(value) == 10:
+    """An ISO date text of this century as a date; anything else is left for the schema to refuse."""
+    if isinstance(value, str) and len(value) == len("2026-01-31") and value.startswith("20"):
         try:
             return datetime.date.fromisoformat(value)
         except ValueError:
@@ -40,11 +40,7 @@ def _iso_date(value: Any) -> Any:
     return value
 
 
-IsoDate = Annotated[
-    datetime.date,
-    BeforeValidator(_iso_date),
-    Field(ge=datetime.date(2000, 1, 1), le=datetime.date(2100, 1, 1)),
-]
+IsoDate = Annotated[datetime.date, BeforeValidator(_iso_date, json_schema_input_type=datetime.date)]
 
 
 class Scenario(Section):
@@ -89,7 +85,7 @@ class Scenario(Section):
     start_date: IsoDate | None = None
     currency: Literal["USD"] = "USD"
 
-    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    _origins: dict[str, tuple[int, str]] = PrivateAttr(default_factory=dict)
     _defaults_used: tuple[str, ...] = PrivateAttr(default=())
     _warnings: tuple[str, ...] = PrivateAttr(default=())
 
@@ -103,13 +99,20 @@ class Scenario(Section):
         """What the loader found odd and kept, one line each."""
         return self._warnings
 
-    def where(self, field: str) -> str:
-        """Position of a dotted key ("FILE:LINE", "--set N"), or of its nearest parent that was given; "" if none."""
+    def where(self, *fields: str) -> str:
+        """Position of the dotted key that was given last of several: "FILE:LINE" or "--set N".
+
+        A key that was not given stands for its nearest parent that was; "" where there is none.
+        """
+        return max((self._origin(field) for field in fields), key=lambda origin: origin[0])[1]
+
+    def _origin(self, field: str) -> tuple[int, str]:
+        """(number of the layer, position) of a key or of its nearest parent."""
         while field:
             if field in self._origins:
                 return self._origins[field]
             field = field.rpartition(".")[0]
-        return self._origins.get("", "")
+        return 0, ""
 
     def canonical(self) -> dict[str, Any]:
         """The scenario as plain JSON values, every key present; loading it again gives an equal scenario."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
 
 from hwprofiles.units import EXA, MEGA, Dimension, UnitError, quantity
@@ -40,6 +40,16 @@ def _list_to_tuple(value: Any) -> Any:
 
 AsTuple = BeforeValidator(_list_to_tuple)
 """YAML has lists; frozen sections hold tuples."""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    return list(value) if isinstance(value, tuple) else value
+
+
+AsPlain = PlainSerializer(_plain, return_type=Any)
+"""Writes a value of a field with a validator of its own as plain JSON values."""
 
 
 def unit_text(dimension: Dimension) -> BeforeValidator:
