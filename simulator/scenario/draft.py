@@ -19,7 +19,12 @@ _DROPS: Final[tuple[tuple[KeyPath, tuple[KeyPath, ...]], ...]] = (
     (("cluster", "node"), (("stack",),)),
     (
         ("precision", "recipe"),
-        (("moe", "dispatch_dtype"), ("recompute", "saved"), ("precision", "fp8_weight_cache")),
+        (
+            ("moe", "dispatch_dtype"),
+            ("recompute", "saved", "attn_out"),
+            ("recompute", "saved", "swiglu_in"),
+            ("precision", "fp8_weight_cache"),
+        ),
     ),
     (("parallel", "pp"), (("parallel", "layers_per_stage"),)),
     (("parallel", "vpp"), (("parallel", "layers_per_stage"),)),
@@ -38,12 +43,16 @@ _NAMED: Final[frozenset[KeyPath]] = frozenset({("model",), ("cluster", "node"), 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Keys from one place. where: position of a key path ("FILE:LINE", "--set N"); folder: where its paths start."""
+    """Keys from one place.
+
+    where: position of a key path ("FILE:LINE", "--set N"); folder: what its paths start from; assigned: the key paths that
+    options gave a value to, None for a file.
+    """
 
     data: Mapping[str, Any]
     where: Callable[[KeyPath], str]
     folder: Path
-    is_option: bool = False
+    assigned: frozenset[KeyPath] | None = None
 
 
 @dataclass
@@ -110,7 +119,7 @@ class Draft:
                 self._merge_phases(old, value, layer)
             elif isinstance(value, dict) and isinstance(existing, dict):
                 self._merge(existing, value, here, layer)
-            elif isinstance(value, dict) and isinstance(existing, str) and here in _NAMED and layer.is_option:
+            elif isinstance(value, dict) and isinstance(existing, str) and self._is_below_name(here, layer):
                 message = (
                     f"is the name {show(existing)} here, so that a single key of it cannot be set; give a whole mapping"
                 )
@@ -119,6 +128,11 @@ class Draft:
                 self._forget(here)
                 old[key] = copy.deepcopy(value)
                 self._remember(here, value, layer)
+
+    @staticmethod
+    def _is_below_name(path: KeyPath, layer: Layer) -> bool:
+        """Whether an option sets a single key below a catalogue name."""
+        return path in _NAMED and layer.assigned is not None and path not in layer.assigned
 
     def _drop_alternatives(self, old: dict[str, Any], new: Mapping[str, Any], path: KeyPath) -> None:
         """A phase's new length replaces the inherited one, and a price an inherited sheet."""

@@ -84,7 +84,7 @@ def option_layer(options: Sequence[str], problems: list[Problem], phase_names: S
                 return wheres[path[:length]]
         return next((wheres[known] for known in wheres if known[: len(path)] == path), "")
 
-    return Layer(data, position, Path(), is_option=True)
+    return Layer(data, position, Path(), assigned=frozenset(wheres))
 
 
 class _BadOption(Exception):

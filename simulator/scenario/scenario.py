@@ -68,7 +68,7 @@ class Scenario(Section):
     head: Head = Head()
     host: Host = Host()
     device: Device = Device()
-    phases: Annotated[tuple[Phase, ...], AsTuple, Field(min_length=1, max_length=100)] = (
+    phases: Annotated[tuple[Phase, ...], Field(min_length=1, max_length=100), AsTuple] = (
         Phase(name="pretrain", steps=1),
     )
     """Parts of the run, in order; default: a single step."""
