@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -114,7 +114,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given and given[0] in NOT_MODELLED:
             return _fail(f"{given[0]}: not modelled yet; {NOT_MODELLED[given[0]]}", 2)
-        return _exit_code(app(given, prog_name="moesim", standalone_mode=False))
+        # Not app(...): that one turns an interrupt and a closed pipe into exit codes of its own.
+        command = typer.main.get_command(app)
+        with command.make_context("moesim", given) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+        return 0
+    except typer.Exit as early:
+        return early.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
@@ -124,11 +131,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_debug and not hasattr(error, "exit_code"):
             raise
         return _fail(_message(error), getattr(error, "exit_code", 1))
-
-
-def _exit_code(returned: Any) -> int:
-    """typer returns the code of an early exit (--help), and what a command returned, which is nothing."""
-    return returned if isinstance(returned, int) else 0
 
 
 def _message(error: Exception) -> str:

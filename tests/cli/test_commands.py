@@ -1,0 +1,186 @@
+"""Commands: one JSON document on standard output and nothing else there, atomic files, exit codes, light start."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hwprofiles.catalog import list_names
+from simulator.cli import app as cli
+from simulator.cli import output
+from simulator.cli.app import main
+from simulator.errors import InconsistentSimulation, InputError, MoesimError
+from simulator.scenario import load_scenario
+from simulator.scenario.json_schema import scenario_schema
+
+SMALL = [
+    "--set", "cluster.num_gpus=256", "--set", "training.global_batch_size=512",
+    "--set", "parallel.pp=4", "--set", "phases=[{name: short, steps: 2}]", "--set", "draws=2",
+]  # fmt: skip
+"""Options that make a step of the DeepSeek-V3 preset quick."""
+ROOT = Path(__file__).parents[2]
+HEAVY = ("numba", "numpy", "pandas", "plotly", "pydantic", "rich", "ruamel", "simpy", "streamlit")
+
+
+def run_small(*arguments: str) -> int:
+    return main(["run", "deepseek-v3", *SMALL, *arguments])
+
+
+def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(command in shown for command in ("run", "list", "schema", "schedule"))
+    assert not any(f"\n  {command} " in shown for command in cli.NOT_MODELLED)
+
+
+def test_start_imports_nothing_heavy() -> None:
+    code = f"import sys, simulator.cli.app as a; a.main(['--help']); print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_run_writes_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_small("--json", "--set", "parallel.schedule=1f1b") == 0
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert captured.err.splitlines() == [line for line in captured.err.splitlines() if line.startswith("warning: ")]
+    assert "parallel.overlap.ep" in captured.err
+    overrides = [*SMALL[1::2], "parallel.schedule=1f1b"]
+    assert document["scenario_sha256"] == load_scenario("deepseek-v3", overrides).scenario_sha256
+    assert document["step"]["step_s"] > 0
+
+
+def test_run_without_json_prints_a_report(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_small() == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.startswith("deepseek-v3")
+
+
+def test_result_of_a_resolved_scenario_is_the_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_small("--json") == 0
+    first = capsys.readouterr().out
+    (tmp_path / "resolved.json").write_text(json.dumps(json.loads(first)["scenario"]))
+    assert main(["run", str(tmp_path / "resolved.json"), "--json"]) == 0
+    second = json.loads(capsys.readouterr().out)
+    expected = json.loads(first)
+    assert second.pop("defaults_used") == []
+    del expected["defaults_used"]
+    assert second == expected
+
+
+def test_out_file_is_the_document_and_is_replaced_only_by_force(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "result.json"
+    assert run_small("--json", "--out", str(path)) == 0
+    document = capsys.readouterr().out
+    assert path.read_text() == document
+    assert path.stat().st_mode & 0o777 == 0o666 & ~output_mask()
+    path.write_text("old")
+    assert run_small("--out", str(path)) == 2
+    assert path.read_text() == "old"
+    assert run_small("--out", str(path), "--force") == 0
+    assert path.read_text() == document
+    assert [entry.name for entry in tmp_path.iterdir()] == ["result.json"]
+
+
+def output_mask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "result.json"
+    path.write_text("old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(MoesimError, match="No space left"):
+        output.write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (InputError("wrong"), 2, "wrong"),
+        (InconsistentSimulation("deadlock: a waits for b"), 3, "deadlock: a waits for b"),
+        (MoesimError("broken"), 1, "broken"),
+        (RuntimeError("boom\nmore"), 1, "failed: RuntimeError: boom (--debug shows where)"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_exit_codes(
+    error: BaseException, code: int, text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(scenario: object) -> None:
+        raise error
+
+    monkeypatch.setattr("simulator.training_run.simulate_run", fail)
+    assert run_small("--json") == code
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", f"{text}\n")
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(scenario: object) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("simulator.training_run.simulate_run", fail)
+    with pytest.raises(RuntimeError, match="boom"):
+        run_small("--debug")
+
+
+@pytest.mark.parametrize("kind", ["gpus", "nodes", "fabrics", "models", "stacks", "schedules", "presets"])
+def test_lists_name_every_entry(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", kind, "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)
+    names = [entry["name"] for entry in entries]
+    assert names == sorted(set(names))
+    assert main(["list", kind]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == names
+    if kind in ("gpus", "nodes", "fabrics", "stacks"):
+        assert names == list(list_names(kind))  # type: ignore[arg-type]
+    if kind == "models":
+        assert all(entry["num_parameters"] > 0 for entry in entries)
+
+
+def test_schema_is_the_loaders(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(scenario_schema()))
+
+
+def test_schedule_as_json_has_every_action(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schedule", "dualpipe", "--pp", "4", "--micro-batches", "8", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["name"], document["pp"], document["micro_batches"]) == ("dualpipe", 4, 8)
+    forwards = [(a["stage"], a["micro_batch"]) for rank in document["ranks"] for a in rank if a["kind"] in ("F", "FB")]
+    assert sorted(forwards) == [(stage, micro_batch) for stage in range(4) for micro_batch in range(8)]
+
+
+def test_schedule_as_a_grid_has_a_line_a_rank(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schedule", "1f1b", "--pp", "4", "--micro-batches", "4"]) == 0
+    assert sum(line.startswith("rank ") for line in capsys.readouterr().out.splitlines()) == 4
+
+
+def test_a_reader_that_leaves_is_no_crash(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(scenario: object) -> None:
+        raise BrokenPipeError
+
+    forgotten: list[bool] = []
+    monkeypatch.setattr("simulator.training_run.simulate_run", leave)
+    monkeypatch.setattr(cli, "_forget_output", lambda: forgotten.append(True))
+    assert run_small("--json") == 1
+    assert (capsys.readouterr().err, forgotten) == ("", [True])
