@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from hwprofiles.units import PETA
 from hwprofiles.yaml_file import excerpt
 
 KeyPath = tuple[str | int, ...]
@@ -105,11 +106,9 @@ def _message(detail: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> str
 
 
 def _bound(value: object) -> str:
-    return (
-        f"{int(value):,}"
-        if isinstance(value, int | float) and value == int(value) and abs(value) < 1e16
-        else str(value)
-    )
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.0f}" if isinstance(value, float) and value.is_integer() and abs(value) < PETA else str(value)
 
 
 def _keys_at(model: type[BaseModel], loc: KeyPath) -> list[str]:
