@@ -136,7 +136,7 @@ def gemm_constants(stack: StackLike, dtype: str, variant: str) -> tuple[GemmCons
     for name in (*_REQUIRED, *_OPTIONAL):
         found = find(stack, f"gemm.{dtype}.{variant}.{name}", f"gemm.{dtype}.{name}")
         if found is not None:
-            values[name] = int(found.value) if name.startswith("b") else found.value
+            values[name] = round(found.value) if name.startswith("b") else found.value
         elif name in _REQUIRED:
             return None
     residual = need(stack, f"gemm.{dtype}.{variant}.residual", f"gemm.{dtype}.residual")

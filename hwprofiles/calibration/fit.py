@@ -6,7 +6,7 @@
     python -m hwprofiles.calibration.fit REFERENCE_DIR rows        kernels.csv of stacks/h800-notrace
 
 REFERENCE_DIR holds the public tables that reference_points.py reads (not part of this repository); only what is
-printed here is committed. Rates of an SM's store and fetch are printed relative to the HBM bandwidth of one SM, so that
+printed here is committed. Rates of an SM's store and fetch are printed as bytes for each FLOP of its BF16 peak, so that
 they can be carried to another GPU. Ranges of constants are 90 % of the fit; `residual` is the 5 to 95 % range of
 measured / formula on weight shapes that the fit had not seen.
 """
@@ -33,7 +33,8 @@ from hwprofiles.units import MICRO
 
 ONE_SIDED_95 = 1.645
 """Standard errors to the ends of a 90 % range."""
-PER_SM = ("st_bytes_per_s", "l2_bytes_per_s")
+PER_FLOP = {"st_bytes_per_s": "st_bytes_per_flop", "l2_bytes_per_s": "l2_bytes_per_flop"}
+"""Rates of an SM and their names where they are relative."""
 UNITS = {"t0_s": "s", "t_tile_s": "s", "st_bytes_per_s": "bytes/s", "l2_bytes_per_s": "bytes/s"}
 
 
@@ -112,14 +113,19 @@ def limits_of(gpu_name: str, dtype: str) -> GemmLimits:
     return GemmLimits(peak_flop_per_s(gpu, dtype), gpu.hbm_bytes_per_s, gpu.num_sms, gpu.num_sms)
 
 
-def priors_of(limits: GemmLimits, *, quantises: bool) -> dict[str, Prior]:
-    """Physical starting values with relative widths; rates of an SM scale with the HBM bandwidth of one SM."""
-    per_sm = limits.hbm_bytes_per_s / limits.num_sms
+def sm_peak(gpu_name: str) -> float:
+    """Dense BF16 peak of one SM, FLOP/s: what the rates of its store and fetch scale with between GPUs."""
+    gpu = load_gpu(gpu_name)
+    return peak_flop_per_s(gpu, "bf16") / gpu.num_sms
+
+
+def priors_of(limits: GemmLimits, flop_per_s_of_sm: float, *, quantises: bool) -> dict[str, Prior]:
+    """Physical starting values with relative widths; rates of an SM are in proportion to its BF16 peak."""
     priors = {
         "t0_s": Prior(2.0 * MICRO, 0.6),
         "t_tile_s": Prior(0.8 * MICRO, 0.5),
-        "st_bytes_per_s": Prior(1.1 * per_sm, 0.45),
-        "l2_bytes_per_s": Prior(3.5 * per_sm, 0.3),
+        "st_bytes_per_s": Prior(0.0037 * flop_per_s_of_sm, 0.45),
+        "l2_bytes_per_s": Prior(0.012 * flop_per_s_of_sm, 0.3),
         "eta": Prior(0.86, 0.12),
         "ecap": Prior(0.78, 0.12),
         "eb": Prior(0.82, 0.1),
@@ -128,27 +134,27 @@ def priors_of(limits: GemmLimits, *, quantises: bool) -> dict[str, Prior]:
     return {**priors, "quantise": Prior(0.6 * limits.hbm_bytes_per_s, 0.4)} if quantises else priors
 
 
-def fit_family(family: GemmFamily, folder: Path) -> tuple[GemmFit, GemmLimits]:
+def fit_family(family: GemmFamily, folder: Path) -> GemmFit:
     """Fit with left-out weight shapes; where they are too few, the residuals in sample are doubled instead."""
     limits = limits_of(family.gpu, family.dtype)
     data = family.load(folder)
-    priors = priors_of(limits, quantises=family.quantises)
+    priors = priors_of(limits, sm_peak(family.gpu), quantises=family.quantises)
     if len({point.weight_shape for point in data}) < MIN_SHAPES_FOR_FOLDS:
         fit = fit_gemm(data, limits, priors, family.tiles)
-        return replace(fit, left_out=tuple(2.0 * residual for residual in fit.residuals)), limits
-    return with_folds(data, limits, priors, family.tiles), limits
+        return replace(fit, left_out=tuple(2.0 * residual for residual in fit.residuals))
+    return with_folds(data, limits, priors, family.tiles)
 
 
-def gemm_entries(fit: GemmFit, limits: GemmLimits, *, relative: bool) -> Iterator[tuple[str, float, float, float, str]]:
-    """(constant, value, low, high, unit) of a fit; relative: SM rates as multiples of the HBM bandwidth of one SM."""
+def gemm_entries(fit: GemmFit, relative_to: float | None = None) -> Iterator[tuple[str, float, float, float, str]]:
+    """(constant, value, low, high, unit) of a fit. relative_to: FLOP/s by which the rates of an SM are divided."""
     for name in FITTED:
         value = getattr(fit.constants, name)
         spread = math.exp(ONE_SIDED_95 * fit.log_errors[name])
         low, high = value / spread, min(value * spread, UPPER.get(name, math.inf))
         unit = UNITS.get(name, "1")
-        if relative and name in PER_SM:
-            per_sm = limits.hbm_bytes_per_s / limits.num_sms
-            value, low, high, unit = value / per_sm, low / per_sm, high / per_sm, "1"
+        if relative_to is not None and name in PER_FLOP:
+            value, low, high = value / relative_to, low / relative_to, high / relative_to
+            name, unit = PER_FLOP[name], "bytes/FLOP"
         yield name, value, low, max(high, value), unit
     for name in ("bm_max", "bn_max", "bn_step"):
         size = float(getattr(fit.constants, name))
@@ -166,9 +172,9 @@ def error_of(fit: GemmFit) -> str:
 def print_gemms(folder: Path, families: Sequence[GemmFamily], *, relative: bool) -> None:
     """One line a constant."""
     for family in families:
-        fit, limits = fit_family(family, folder)
+        fit = fit_family(family, folder)
         print(f"# {family.key} from {family.gpu}: {error_of(fit)}")
-        for name, value, low, high, unit in gemm_entries(fit, limits, relative=relative):
+        for name, value, low, high, unit in gemm_entries(fit, sm_peak(family.gpu) if relative else None):
             numbers = f"value: {value:.4g}, low: {low:.4g}, high: {high:.4g}"
             print(f"{family.key}.{name}: {{gpu: {family.gpu}, {numbers}, unit: {unit}}}")
 

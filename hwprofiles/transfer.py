@@ -1,0 +1,209 @@
+"""Stacks for GPUs that nobody measured for us: a datasheet times the efficiencies reached on *other* GPUs.
+
+`stacks/transfer/efficiencies.yaml` holds shares by operator class and source GPU. A target takes each key from the nearest
+GPU family that has it, never from itself; its range spans the sources, and all families where its own has none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hwprofiles.catalog import load_gpu
+from hwprofiles.kernel_parameters import PEAK_OF_DTYPE
+from hwprofiles.kernel_rows import KernelTable
+from hwprofiles.provenance import Source
+from hwprofiles.record_file import read_record
+from hwprofiles.schema import Gpu, Name, Parameter, Stack, StackProvenance
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Triple = tuple[Number, Number, Number]
+"""value, low, high."""
+
+PER_FLOP = {"st_bytes_per_flop": "st_bytes_per_s", "l2_bytes_per_flop": "l2_bytes_per_s"}
+"""Rates of one SM given as bytes for each FLOP of its dense BF16 peak, and the parameter that they become."""
+
+UNITS = {"c_tokens": "tokens", "comm_sms": "SMs", "bm_max": "elements", "bn_max": "elements", "bn_step": "elements"}
+"""Units that the end of a name does not tell."""
+
+_FILE = Path(__file__).parent / "stacks" / "transfer" / "efficiencies.yaml"
+
+
+class EfficiencyGroup(BaseModel):
+    """Efficiencies measured together. prefix: of the parameters' keys; gpu: where measured, None: a bound for any.
+
+    only_families: the families that may use it (empty: all). values: name → value, low, high.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prefix: str
+    gpu: Name | None = None
+    only_families: tuple[str, ...] = ()
+    source: str
+    note: str = ""
+    values: dict[str, Triple] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ranges_hold_values(self) -> Self:
+        for name, (value, low, high) in self.values.items():
+            if not 0.0 <= low <= value <= high:
+                raise ValueError(f"{self.prefix}.{name}: needs 0 <= low <= value <= high, got {value}, {low}, {high}")
+        return self
+
+
+class Efficiencies(BaseModel):
+    """The whole file. families: oldest first, GPU names in each; other_family_residual: range of measured / formula of
+    GEMMs when the constants come from another family; sources: by the name that groups use.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    families: dict[str, tuple[Name, ...]]
+    other_family_residual: Triple
+    sources: dict[str, Source]
+    groups: tuple[EfficiencyGroup, ...]
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        known = {gpu for members in self.families.values() for gpu in members}
+        for group in self.groups:
+            if group.source not in self.sources:
+                raise ValueError(f"{group.prefix}: unknown source {group.source}")
+            if group.gpu is not None and group.gpu not in known:
+                raise ValueError(f"{group.prefix}: {group.gpu} is in no family")
+            if unknown := set(group.only_families) - set(self.families):
+                raise ValueError(f"{group.prefix}: unknown families {sorted(unknown)}")
+        return self
+
+    def family_of(self, gpu: str) -> str | None:
+        """The family that lists the GPU, or None."""
+        return next((name for name, members in self.families.items() if gpu in members), None)
+
+    def distance(self, gpu: str, other: str) -> float:
+        """Steps between the families of two GPUs; the older of two equally far ones counts as nearer."""
+        names = list(self.families)
+        mine, theirs = self.family_of(gpu), self.family_of(other)
+        if mine is None or theirs is None:
+            return float(len(names))
+        steps = names.index(theirs) - names.index(mine)
+        return abs(steps) + (0.5 if steps > 0 else 0.0)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a key takes: the entries it is made of, all usable ones, and whether they come from another family."""
+
+    chosen: list[tuple[EfficiencyGroup, Triple]] = field(default_factory=list)
+    usable: list[tuple[EfficiencyGroup, Triple]] = field(default_factory=list)
+    is_other_family: bool = False
+
+
+@cache
+def load_efficiencies() -> Efficiencies:
+    """The committed table. Raises CatalogError with every problem of the file."""
+    return read_record(_FILE, Efficiencies)
+
+
+def build_transfer_stack(gpu: Gpu | str) -> Stack:
+    """The stack `<gpu>-transfer` of a GPU record, or of a catalogue name. All its parameters are transferred or assumed.
+
+    A format that the GPU's datasheet lacks has no parameters; asking for it raises MissingKernelError, which names it.
+    Raises CatalogError for an unknown name.
+    """
+    target = load_gpu(gpu) if isinstance(gpu, str) else gpu
+    table = load_efficiencies()
+    parameters = dict(_parameters(target, table))
+    used = {name: source for name, source in table.sources.items() if _is_used(name, target.name, table)}
+    provenance = StackProvenance(
+        gpu=target.name,
+        description=f"datasheet of {target.name} times the efficiencies reached on other GPUs",
+        software="library kernels of 2024 to 2026, by the source of each parameter",
+        clock="burst",
+        sources=used,
+    )
+    return Stack(f"{target.name}-transfer", target.name, provenance.description, KernelTable(), provenance,
+                 parameters=parameters)  # fmt: skip
+
+
+def _is_used(source: str, target: str, table: Efficiencies) -> bool:
+    return any(group.source == source and group.gpu != target for group in table.groups)
+
+
+def _parameters(target: Gpu, table: Efficiencies) -> Iterator[tuple[str, Parameter]]:
+    keys = {key: None for group in table.groups for name in group.values if (key := _key(group, name))}
+    for key in keys:
+        if _lacks_format(key, target):
+            continue
+        found = _find(key, target.name, table)
+        if found.chosen:
+            name = key.rpartition(".")[2]
+            yield key.replace(name, PER_FLOP.get(name, name)), _parameter(key, found, target, table)
+
+
+def _key(group: EfficiencyGroup, name: str) -> str:
+    return f"{group.prefix}.{name}" if group.prefix else name
+
+
+def _lacks_format(key: str, target: Gpu) -> bool:
+    """Whether the key belongs to a number format for which the datasheet has no peak."""
+    kind, _, rest = key.partition(".")
+    return kind in ("gemm", "attention") and PEAK_OF_DTYPE[rest.partition(".")[0]] not in target.peak_flop_per_s
+
+
+def _find(key: str, target: str, table: Efficiencies) -> _Found:
+    """Entries of the nearest family, the target's own left out; those of no GPU only where there is no other.
+
+    Constants of one GEMM or attention fit belong together: they come from the first source alone.
+    """
+    entries = [(g, triple) for g in table.groups for name, triple in g.values.items() if _key(g, name) == key]
+    family = table.family_of(target)
+    usable = [
+        entry for entry in entries
+        if entry[0].gpu not in (None, target) and (not entry[0].only_families or family in entry[0].only_families)
+    ]  # fmt: skip
+    if not usable:
+        return _Found(bounds := [entry for entry in entries if entry[0].gpu is None], bounds)
+    steps = min(table.distance(target, str(group.gpu)) for group, _ in usable)
+    nearest = [entry for entry in usable if table.distance(target, str(entry[0].gpu)) == steps]
+    is_fit = key.startswith(("gemm.", "attention."))
+    return _Found(nearest[:1] if is_fit else nearest, usable, is_other_family=steps > 0)
+
+
+def _parameter(key: str, found: _Found, target: Gpu, table: Efficiencies) -> Parameter:
+    """Geometric mean of the chosen entries; the range spans them, or all families' where the target's own has none."""
+    values = [triple[0] for _, triple in found.chosen]
+    value = values[0]
+    if len(values) > 1 and min(values) > 0.0:
+        value = math.exp(sum(map(math.log, values)) / len(values))
+    name = key.rpartition(".")[2]
+    is_gemm = key.startswith("gemm.")
+    spanned = found.usable if found.is_other_family and not is_gemm else found.chosen
+    low = min(value, *(triple[1] for _, triple in spanned))
+    high = max(value, *(triple[2] for _, triple in spanned))
+    if name == "residual" and is_gemm and found.is_other_family:
+        low, high = low * table.other_family_residual[1], high * table.other_family_residual[2]
+    scale = target.peak_flop_per_s["bf16"] / target.num_sms if name in PER_FLOP else 1.0
+    origin = table.sources[found.chosen[0][0].source]
+    measured_on = sorted({group.gpu for group, _ in found.chosen if group.gpu})
+    notes = "; ".join(dict.fromkeys(group.note for group, _ in found.chosen if group.note))
+    shown = f"reached on {' and '.join(measured_on)}: {origin.where}" if measured_on else origin.where
+    return Parameter(
+        value=value * scale, low=low * scale, high=high * scale, unit=_unit(PER_FLOP.get(name, name)),
+        basis="assumed" if origin.kind == "assumed" else "transferred",
+        source=Source(kind=origin.kind, where=shown, date=origin.date, note=notes),
+    )  # fmt: skip
+
+
+def _unit(name: str) -> str:
+    if name.endswith("_bytes_per_s"):
+        return "bytes/s"
+    if name.startswith("sm_cost_"):
+        return "s*SM/byte"
+    return "s" if name.endswith("_s") else UNITS.get(name, "1")
