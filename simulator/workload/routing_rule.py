@@ -35,7 +35,7 @@ class RoutingRule:
         would have without balancing.
     popularity_drift_cv: by which the mean load of an expert changes from a step to the next while the router learns,
         relative (learned only).
-    bias_update_rate: in units of the score, a step (learned only). DeepSeek-V3 report 4.2: 0.001.
+    bias_update_rate: in units of the score, a step (learned only); 0: never moved. DeepSeek-V3 report 4.2: 0.001.
     aux_loss_pressure: by how much the auxiliary loss lowers an expert's log affinity at twice the mean load (aux_loss only).
     Raises InputError for numbers that no layout can have.
     """
