@@ -24,13 +24,16 @@ from simulator.scenario import derived
 from simulator.scenario.assumptions import resolve_assumptions
 from simulator.scenario.hardware import fabric_of, gpu_of, node_of
 from simulator.scenario.model import ModelSpec
+from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
 from simulator.workload.counting import moved
-from simulator.workload.expert_load import LoadModel, expert_cv_to_rank_cv, noise_cv
+from simulator.workload.expert_load import LoadModel
+from simulator.workload.group_law import cv_of_maximum
 from simulator.workload.op import AllToAll, Op, StageWorkload, Workload
 from simulator.workload.recipe import Recipe
-from simulator.workload.routing import nodes_per_token, ranks_per_token
+from simulator.workload.routing_model import RoutingStatistics, routing_statistics
+from simulator.workload.routing_rule import Balance, RoutingRule, grouping
 from simulator.workload.stages import build_workload
 
 DATA_PARALLEL, OPTIMIZER = "data_parallel", "optimizer"
@@ -63,12 +66,9 @@ class StepInputs:
     @cached_property
     def recipe(self) -> Recipe:
         """One rank's micro-batch, its formats and its expert group."""
-        s, moe, group = self.scenario, self.scenario.model.moe, self.placement.ep
-        limit = s.moe.max_nodes_per_token if self.is_on["node_limited_dispatch"] else None
-        spread = (1.0, 1.0)
-        if moe and s.parallel.ep > 1:
-            args = (moe.num_routed_experts, moe.top_k, group.nodes, limit)
-            spread = (nodes_per_token(*args), ranks_per_token(*args, s.parallel.ep))
+        s, group = self.scenario, self.placement.ep
+        routing = self.routing
+        spread = (routing.nodes_per_token, routing.ranks_per_token) if routing else (1.0, 1.0)
         modules = s.recompute.modules if s.recompute.granularity == "selective" else ()
         is_fp8 = s.precision.recipe == "fp8-blockwise"
         return Recipe(
@@ -176,21 +176,42 @@ class StepInputs:
             Segment(c.seconds, c.low, c.high, {OPTIMIZER: c.seconds}, {c.basis: c.seconds}) for c in costs
         )
 
+    @cached_property
+    def routing(self) -> RoutingStatistics | None:
+        """What the simulated router does to the expert group; None where there are no experts to spread."""
+        s, moe, group = self.scenario, self.scenario.model.moe, self.placement.ep
+        if moe is None or s.parallel.ep == 1:
+            return None
+        groups = (1, 1)
+        if self.is_on["node_limited_dispatch"]:
+            groups = grouping(moe.num_expert_groups, moe.max_groups_per_token, group.nodes, s.moe.max_nodes_per_token)
+        given = isinstance(s.moe.balance, LoadImbalance)
+        balance: Balance = "forced" if given or s.moe.balance == "forced" else "natural"
+        if s.moe.balance == "learned":
+            balance = "learned" if moe.router_bias else "aux_loss"
+        value = {key: entry.value for key, entry in self.assumptions.items()}
+        rule = RoutingRule(
+            num_experts=moe.num_routed_experts, top_k=moe.top_k, ep=s.parallel.ep, nodes=group.nodes,
+            sequences=s.parallel.ep * s.training.micro_batch_size, seq_len=s.training.seq_len,
+            groups=groups[0], max_groups=groups[1], group_top=2 if moe.router_bias else 1,
+            batch_sequences=s.training.global_batch_size, score=moe.score, balance=balance,
+            concentration=value["routing_concentration"], popularity_cv=value["expert_popularity_cv"],
+            popularity_drift_cv=value["expert_popularity_drift_cv"], bias_update_rate=value["bias_update_rate"],
+            aux_loss_pressure=value["aux_loss_pressure"],
+        )  # fmt: skip
+        return routing_statistics(rule, s.seed)
+
     def load_model(self) -> LoadModel | None:
         """How unevenly experts are loaded; None where they are even or there are none to spread."""
-        s, moe = self.scenario, self.scenario.model.moe
-        if moe is None or s.parallel.ep == 1 or s.moe.balance == "forced" or not self.is_on["imbalance"]:
+        routing, ranks, nodes = self.routing, self.scenario.parallel.ep, self.placement.ep.nodes
+        given = self.scenario.moe.balance
+        if routing is None or given == "forced" or not self.is_on["imbalance"]:
             return None
-        choices = s.training.seq_len * moe.top_k
-        concentration = self.assumptions["routing_concentration"].value
-        ep = s.parallel.ep
+        if isinstance(given, LoadImbalance):
+            cv = cv_of_maximum(given.load_imbalance, ranks)
+            return LoadModel(cv, 0.0, ranks, nodes) if cv else None
         return LoadModel(
-            noise_cv=noise_cv(ep, ep * s.training.micro_batch_size, choices, concentration),
-            persistent_cv=expert_cv_to_rank_cv(
-                self.assumptions["persistent_expert_cv"].value, moe.num_routed_experts // ep
-            ),
-            ranks=ep,
-            nodes=self.placement.ep.nodes,
+            routing.noise_cv, routing.persistent_cv, ranks, nodes, routing.node_noise_cv, routing.node_persistent_cv
         )
 
 

@@ -47,7 +47,6 @@ LIMITS: Final[tuple[Limit, ...]] = (
     Limit("precision.fp8_weight_cache", ("per_step", "none"), "use fp8_weight_cache: per_step"),
     Limit("moe.dispatcher", ("deepep",), "use dispatcher: deepep"),
     Limit("moe.combine_dtype", ("bf16",), "use combine_dtype: bf16"),
-    Limit("moe.balance", ("forced", "learned"), "use forced or learned"),
     Limit("moe.capacity_factor", (None,), "use capacity_factor: null (no token is dropped)"),
     Limit("moe.drop", ("none",), "use drop: none"),
     Limit("moe.row_padding", (128,), "use row_padding: 128"),

@@ -318,7 +318,6 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "packing": (v3("training: {packing: documents}"), ("not modelled yet",)),
     "padding": (v3("training: {padding_fraction: 0.1}"), ("not modelled yet",)),
     "balance-number": (v3("moe: {balance: {load_imbalance: 1.2}}"), ("not modelled yet",)),
-    "balance-natural": (v3("moe: {balance: natural}"), ("not modelled yet",)),
     "capacity": (v3("moe: {capacity_factor: 1.25}"), ("not modelled yet",)),
     "full-recompute": (v3("recompute: full"), ("not modelled yet",)),
     "recompute-layer": (v3("recompute: {modules: [layer]}"), ("not modelled yet", "rmsnorm")),
