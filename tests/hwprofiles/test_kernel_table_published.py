@@ -1,0 +1,186 @@
+"""The look-up against published kernels: DeepGEMM's table within the stated error, left-out shapes better than a roofline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hwprofiles.calibration import fit, notrace_rows
+from hwprofiles.calibration import reference_points as points
+from hwprofiles.calibration.gemm_fit import GemmPoint
+from hwprofiles.catalog import load_gpu, load_stack
+from hwprofiles.gemm_model import GemmConstants, GemmLimits, GemmSize, gemm_seconds
+from hwprofiles.kernel_rows import GEMM_OPS, KernelRow, KernelTable
+from hwprofiles.kernel_table import KernelShape, kernel_seconds
+
+REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
+needs_reference = pytest.mark.skipif(
+    not REFERENCE.is_dir(), reason="public benchmark tables are not part of the repository"
+)
+
+# m, n, k, TFLOP/s: https://github.com/deepseek-ai/DeepGEMM README.md at a6d97a1 (2025-02-25), H800
+DEEPGEMM = (
+    (64, 2112, 7168, 206), (64, 24576, 1536, 289), (64, 32768, 512, 219), (64, 7168, 16384, 336), (64, 4096, 7168, 287),
+    (64, 7168, 2048, 295), (128, 2112, 7168, 352), (128, 24576, 1536, 535), (128, 32768, 512, 358),
+    (128, 7168, 16384, 645), (128, 4096, 7168, 533), (128, 7168, 2048, 510), (4096, 2112, 7168, 1058),
+    (4096, 24576, 1536, 990), (4096, 32768, 512, 590), (4096, 7168, 16384, 1358), (4096, 4096, 7168, 1304),
+    (4096, 7168, 2048, 1025),
+)  # fmt: skip
+GPU = load_gpu("h800")
+LIMITS = GemmLimits(GPU.peak_flop_per_s["fp8"], GPU.hbm_bytes_per_s, GPU.num_sms, GPU.num_sms)
+
+
+def mean_error(logs: Iterable[float]) -> float:
+    errors = [abs(math.expm1(value)) for value in logs]
+    return sum(errors) / len(errors)
+
+
+def roofline(rows: Sequence[KernelRow]) -> Callable[[KernelShape], float]:
+    """max(FLOP / peak, bytes / HBM) over one factor fitted to the rows."""
+
+    def bound(s: KernelShape) -> float:
+        m, n, k = GemmSize(s.m, s.n, s.k, s.groups, s.variant, s.dtype).per_group
+        moved = s.groups * (m * k + n * k + 2.0 * m * n)
+        return max(2.0 * s.m * s.n * s.k / GPU.peak_flop_per_s["fp8"], moved / GPU.hbm_bytes_per_s)
+
+    factor = math.exp(sum(math.log(row.seconds / bound(row.shape)) for row in rows) / len(rows))
+    return lambda shape: factor * bound(shape)
+
+
+def test_formula_gives_deepgemm_within_the_stated_five_percent() -> None:
+    """Constants of the first release: t0 1.5 us, tile 0.94 us, store 27 and fetch 87 GB/s an SM, eta 0.85, ecap 0.78."""
+    constants = GemmConstants(1.5e-6, 0.94e-6, 27e9, 87e9, eta=0.85, ecap=0.78, eb=0.82)
+    logs = []
+    for m, n, k, tflops in DEEPGEMM:
+        size = GemmSize(m, n, k, 1, "fprop", "fp8-block")
+        logs.append(math.log(gemm_seconds(size, constants, LIMITS) / (size.flop / (tflops * 1e12))))
+    assert mean_error(logs) < 0.05
+
+
+def same_weight(a: KernelShape, b: KernelShape) -> bool:
+    """Whether two GEMMs multiply by the same matrix, transposed or not, forward or backward."""
+    ends = [{s.m if s.variant == "wgrad" else s.k, s.n} for s in (a, b)]
+    return ends[0] == ends[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "regime", "is_wgrad", "limit"),
+    [
+        ("h800-deepseek-2024", "overlapped", False, 0.04),
+        ("h800-deepseek-2024", "overlapped", True, 0.04),
+        ("h800-notrace", "alone", False, 0.16),
+        ("h800-notrace", "alone", True, 0.06),
+    ],
+)
+def test_left_out_weight_shapes_beat_a_roofline(name: str, regime: str, is_wgrad: bool, limit: float) -> None:
+    stack = load_stack(name)
+    rows = [
+        row for row in stack.kernels.rows
+        if row.shape.op in GEMM_OPS and row.shape.dtype == "fp8-block" and (row.shape.variant == "wgrad") == is_wgrad
+    ]  # fmt: skip
+    logs, roofline_logs = [], []
+    for row in rows:
+        others = [other for other in rows if not same_weight(row.shape, other.shape)]
+        blind = replace(stack, kernels=KernelTable.from_rows(others), assumptions={})
+        cost = kernel_seconds(row.shape, blind, GPU, regime)  # type: ignore[arg-type]
+        logs.append(math.log(cost.seconds / row.seconds))
+        roofline_logs.append(math.log(roofline(others)(row.shape) / row.seconds))
+    assert mean_error(logs) < limit
+    assert mean_error(logs) < 0.8 * mean_error(roofline_logs)
+
+
+def test_overlap_ratio_is_the_mean_of_measured_pairs() -> None:
+    """DeepSeek's trace beside communication against its CUTLASS alone, at equal shapes."""
+    beside, alone = load_stack("h800-deepseek-2024").kernels, load_stack("h800-notrace").kernels
+    ratios = []
+    for row in alone.rows:
+        pair = beside.exact(row.shape, "overlapped")
+        if pair is not None and row.shape.op in GEMM_OPS:
+            ratios.append(row.seconds / pair.seconds)
+    assert len(ratios) == 5
+    assert min(ratios) > 0.75 and max(ratios) < 1.02
+    stated = load_stack("h800-deepseek-2024").parameters["overlap.gemm.ratio"]
+    assert stated.low < sum(ratios) / len(ratios) < stated.high
+
+
+def test_no_training_trace_in_the_stack_without_one() -> None:
+    stack = load_stack("h800-notrace")
+    kernels = [row.source for row in stack.kernels.rows]
+    parameters = [str(parameter.source) for parameter in stack.parameters.values()]
+    assert not [text for text in kernels + parameters if "profile-data" in text or "train.json" in text]
+
+
+def test_transfer_to_h800_predicts_deepgemm() -> None:
+    """Constants of DeepGEMM inside SGLang on the H100 give the README's figures; the first release is the slower one."""
+    logs = [
+        math.log(
+            kernel_seconds(
+                KernelShape("gemm", "fprop", "fp8-block", m, n, k), load_stack("h800-transfer"), GPU, "alone"
+            ).seconds
+            / (2.0 * m * n * k / (tflops * 1e12))
+        )
+        for m, n, k, tflops in DEEPGEMM
+    ]
+    assert mean_error(logs) < 0.15
+
+
+@needs_reference
+def test_rows_of_the_stack_without_trace_are_what_the_tables_say() -> None:
+    committed = Path(notrace_rows.__file__).parents[1] / "stacks" / "h800-notrace" / "kernels.csv"
+    assert committed.read_text(encoding="utf-8") == notrace_rows.as_csv(REFERENCE)
+
+
+def errors_of(stack: str, gpu: str, data: Sequence[GemmPoint]) -> list[float]:
+    logs = []
+    for point in data:
+        s = point.size
+        shape = KernelShape("gemm", s.variant, s.dtype, s.m, s.n, s.k, s.groups)
+        cost = kernel_seconds(shape, load_stack(stack), load_gpu(gpu), "alone")
+        logs.append(math.log(cost.seconds / point.seconds))
+    return logs
+
+
+@needs_reference
+def test_bf16_constants_fit_the_h100_and_carry_over_a_generation() -> None:
+    h100, b200 = (
+        points.framework_gemms(REFERENCE, g, ("TRTLLM", "SGLang"), "bfloat16", "bf16", False) for g in ("H100", "B200")
+    )
+    assert mean_error(errors_of("h800-transfer", "h100", h100)) < 0.06, "H800 and H100 share the chip"
+    assert mean_error(errors_of("h800-notrace", "h800", h100)) < 0.06
+    assert mean_error(errors_of("b200-transfer", "b200", b200)) < 0.18, "Hopper's shares on Blackwell"
+    assert mean_error(errors_of("h100-transfer", "h100", h100)) < 0.22, "Blackwell's shares on Hopper"
+
+
+@needs_reference
+@pytest.mark.parametrize(
+    ("family", "limit"),
+    [
+        pytest.param(fit.H800_FAMILIES[0], 0.07, marks=pytest.mark.slow, id="bf16"),
+        pytest.param(fit.H800_FAMILIES[1], 0.13, id="fp8-block"),
+        pytest.param(fit.H800_FAMILIES[2], 0.06, id="fp8-block-wgrad"),
+    ],
+)
+def test_committed_constants_are_reproduced_and_left_out_shapes_are_near(family: fit.GemmFamily, limit: float) -> None:
+    blind = fit.fit_family(family, REFERENCE)
+    assert mean_error(blind.left_out) < limit
+    committed = load_stack("h800-notrace").parameters
+    for name, value, low, high, _ in fit.gemm_entries(blind):
+        parameter = committed[f"{family.key}.{name}"]
+        assert parameter.value == pytest.approx(value, rel=2e-3)
+        assert (parameter.low, parameter.high) == (pytest.approx(low, rel=2e-3), pytest.approx(high, rel=2e-3))
+
+
+@needs_reference
+@pytest.mark.slow
+@pytest.mark.parametrize("family", fit.FAMILIES, ids=lambda family: f"{family.key}-{family.gpu}")
+def test_committed_efficiencies_are_reproduced(family: fit.GemmFamily) -> None:
+    from hwprofiles.transfer import load_efficiencies
+
+    group = next(g for g in load_efficiencies().groups if (g.prefix, g.gpu) == (family.key, family.gpu))
+    for name, value, *_ in fit.gemm_entries(fit.fit_family(family, REFERENCE), fit.sm_peak(family.gpu)):
+        if name not in ("t0_s", "residual"):
+            assert group.values[name][0] == pytest.approx(value, rel=5e-3), name
