@@ -25,7 +25,6 @@ NOT_MODELLED: Final = {
     "sweep": "use run --set in a loop",
     "search": "use run --set in a loop",
     "bench": "use run",
-    "validate": "use run, and compare by hand with what was published",
     "kernels": "use run, which shows where its kernel times come from",
     "calibrate": "use a stack of `moesim list stacks`",
     "import": "write the model's dimensions as a YAML file (see `moesim schema`)",
@@ -70,6 +69,20 @@ def run(
     from simulator.cli.run import run_scenario
 
     run_scenario(scenario, overrides or [], as_json, out, force)
+
+
+@app.command()
+def validate(
+    cases: Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Default: all cases.")] = None,
+    as_json: JsonOption = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Also refresh the committed accuracy table that reports show.")
+    ] = False,
+) -> None:
+    """Print predicted beside published figures, with signed errors."""
+    from simulator.cli.validate import validate_cases
+
+    validate_cases(cases or [], as_json, write)
 
 
 @app.command("list")

@@ -1,0 +1,71 @@
+"""Published or measured runs: what was predicted from which scenario, and what was read."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hwprofiles.yaml_file import YamlFileError, read_yaml
+from simulator.errors import InputError, Problem
+from simulator.scenario.problems import nearest
+
+CASES = Path(__file__).parent / "cases"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Group(_Record):
+    """What rows are grouped by in a summary."""
+
+    model: str
+    gpu: str
+    framework: str
+    release: str
+    precision: str
+    num_gpus: int
+
+
+class Quantity(_Record):
+    """One figure. quantity: dotted path of the result document, or trace.<phase>_s.
+
+    reading: the rank that a figure is read as, where the source names none; only `edge` rows count in a summary.
+    forced: predicted under even expert load, as it was measured.
+    """
+
+    quantity: str
+    measured: float
+    source: str
+    reading: str = "edge"
+    forced: bool = False
+
+
+class Case(_Record):
+    """A case file. stacks: each gives its own predictions."""
+
+    case_id: str
+    scenario: str
+    stacks: tuple[str, ...]
+    group: Group
+    note: str = ""
+    quantities: tuple[Quantity, ...] = Field(min_length=1)
+
+
+def case_names() -> tuple[str, ...]:
+    """All cases, sorted."""
+    return tuple(sorted(path.stem for path in CASES.glob("*.yaml")))
+
+
+@cache
+def load_case(name: str) -> Case:
+    """The case of that name. Raises InputError: unknown, or a wrong file."""
+    if name not in case_names():
+        raise InputError(f"no case is called {name!r}; known {', '.join(case_names())}{nearest(name, case_names())}")
+    path = CASES / f"{name}.yaml"
+    try:
+        return Case.model_validate(read_yaml(path).data)
+    except (YamlFileError, ValidationError) as error:
+        raise InputError([Problem(path.name, "", str(error))]) from None

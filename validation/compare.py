@@ -1,0 +1,120 @@
+"""Predicted beside published: rows with signed errors, and their summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, median
+from typing import Any
+
+from simulator.results.document import to_document
+from simulator.scenario import load_scenario
+from simulator.step_inputs import step_inputs
+from simulator.training_run import simulate_run
+from validation.case import Case, Group, Quantity
+from validation.trace_pair import trace_times
+
+INVERSE = ("tokens_per_s_per_gpu", "tflops", "mfu")
+"""Quantities that fall where the step's time rises: their interval is the step's, inverted."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: predicted (with its interval where one is computed) beside measured; error_frac is signed."""
+
+    case_id: str
+    stack: str
+    group: Group
+    quantity: str
+    reading: str
+    predicted: float
+    low: float
+    high: float
+    measured: float
+    source: str
+
+    @property
+    def error_frac(self) -> float:
+        """Predicted over measured, minus one."""
+        return self.predicted / self.measured - 1.0
+
+
+def compare_case(case: Case, overrides: Sequence[str] = ()) -> list[Row]:
+    """Every quantity of the case under each of its stacks."""
+    rows = []
+    for stack in case.stacks:
+        scenario = load_scenario(case.scenario, [f"stack={stack}", *overrides])
+        document = to_document(simulate_run(scenario))
+        trace = {}
+        if any(q.quantity.startswith("trace.") for q in case.quantities):
+            trace = trace_times(step_inputs(scenario))
+        rows += [_row(case, stack, quantity, document, trace) for quantity in case.quantities]
+    return rows
+
+
+def _row(
+    case: Case, stack: str, q: Quantity, document: Mapping[str, Any], trace: Mapping[str, tuple[float, float, float]]
+) -> Row:
+    if q.quantity in trace:
+        value, low, high = trace[q.quantity]
+    else:
+        value = lookup(document, q.quantity)
+        low, high = _interval(document, q.quantity, value)
+    return Row(case.case_id, stack, case.group, q.quantity, q.reading, value, low, high, q.measured, q.source)
+
+
+def lookup(document: Mapping[str, Any], path: str) -> float:
+    """A number of the result document by its dotted path. Raises KeyError."""
+    node: Any = document
+    for key in path.split("."):
+        node = node[key]
+    return float(node)
+
+
+def _interval(document: Mapping[str, Any], path: str, value: float) -> tuple[float, float]:
+    """The step's interval carried to what is proportional (or inverse) to it; a count is exact."""
+    step = document["step"]
+    low, high = step["interval"]["low"] / step["step_s"], step["interval"]["high"] / step["step_s"]
+    if path.startswith("model.") or "flop_per_token" in path:
+        return value, value
+    if any(name in path for name in INVERSE):
+        return value / high, value / low
+    return value * low, value * high
+
+
+def as_json(rows: Iterable[Row]) -> dict[str, Any]:
+    """The document of `moesim validate --json`."""
+    listed = list(rows)
+    return {
+        "cases": [
+            {
+                "case_id": row.case_id, "stack": row.stack, "group": row.group.model_dump(), "quantity": row.quantity,
+                "reading": row.reading, "predicted": row.predicted, "low": row.low, "high": row.high,
+                "measured": row.measured, "error_frac": row.error_frac, "inputs_assumed": [], "skipped_because": None,
+                "source": row.source,
+            }
+            for row in listed
+        ],
+        "summary": summary(listed),
+    }  # fmt: skip
+
+
+def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """Mean and median absolute error, bias and how often the interval covers, over times read on the edge rank."""
+    times = [row for row in rows if row.reading == "edge" and row.quantity.endswith("_s")]
+    errors = [row.error_frac for row in times]
+    size = sorted(abs(error) for error in errors)
+    stats: dict[str, Any] = {"n": len(rows), "eligible": len(times)}
+    if times:
+        covered = [row.low <= row.measured <= row.high for row in times]
+        stats |= {
+            "mape": mean(size), "median": median(size), "p90": size[min(len(size) - 1, int(0.9 * len(size)))],
+            "bias": mean(errors), "coverage_90": mean(covered),
+        }  # fmt: skip
+    stats["by_group"] = [
+        {"stack": stack, "step_error_frac": row.error_frac}
+        for stack in dict.fromkeys(row.stack for row in rows)
+        for row in rows
+        if row.stack == stack and row.quantity == "step.step_s"
+    ]
+    return stats
