@@ -6,7 +6,9 @@ scenario → hardware and counted work (step_inputs) → seconds by segment (ass
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +18,6 @@ from numpy.typing import NDArray
 from simulator.assembly.expand import expand
 from simulator.assembly.intervals import RankParts, observed_ops, rank_parts
 from simulator.assembly.step_graph import KINDS, StepGraph
-from simulator.assembly.unit_costs import stage_costs
 from simulator.engine import certify, simulate_reference, sweep, sweep_batch
 from simulator.results import explain, metrics
 from simulator.results.interval import Interval
@@ -32,6 +33,9 @@ from simulator.workload.expert_load import draw_loads
 Engine = Literal["sweep", "reference"]
 Floats = NDArray[np.float64]
 
+MAX_THREADS = 8
+"""Most draws at once: each holds its multipliers, (draw rows, lanes) floats."""
+
 
 def simulate_step(
     scenario: Scenario, *, global_batch_size: int | None = None, schedule: str | None = None, engine: Engine = "sweep"
@@ -41,10 +45,30 @@ def simulate_step(
     schedule: another than the scenario's. engine: the compiled sweep, or the simpy reference (the same numbers, slower).
     Raises InputError for what the catalogue lacks, InconsistentSimulation if a conservation law is broken.
     """
-    inputs = step_inputs(scenario)
+    return simulate_inputs(step_inputs(scenario), global_batch_size, schedule, engine)
+
+
+class StepSimulator:
+    """`simulate_step` for several batches of a scenario: what does not depend on the batch is computed once."""
+
+    def __init__(self, engine: Engine = "sweep") -> None:
+        self._engine: Engine = engine
+        self._inputs: StepInputs | None = None
+
+    def __call__(self, scenario: Scenario, *, global_batch_size: int, schedule: str) -> StepResult:
+        """One step of `global_batch_size` sequences. Raises as `simulate_step`."""
+        if self._inputs is None or self._inputs.scenario is not scenario:
+            self._inputs = step_inputs(scenario)
+        return simulate_inputs(self._inputs, global_batch_size, schedule, self._engine)
+
+
+def simulate_inputs(
+    inputs: StepInputs, global_batch_size: int | None = None, schedule: str | None = None, engine: Engine = "sweep"
+) -> StepResult:
+    """`simulate_step` from inputs that are there already. Raises as it does."""
     graph = build_graph(inputs, global_batch_size, schedule)
     outcome = run_draws(inputs, graph, engine)
-    return _result(inputs, graph, outcome, global_batch_size or scenario.training.global_batch_size, schedule)
+    return _result(inputs, graph, outcome, global_batch_size or inputs.scenario.training.global_batch_size, schedule)
 
 
 def build_graph(inputs: StepInputs, global_batch_size: int | None = None, schedule: str | None = None) -> StepGraph:
@@ -52,10 +76,9 @@ def build_graph(inputs: StepInputs, global_batch_size: int | None = None, schedu
     scenario = inputs.scenario
     micro_batches = derived.num_micro_batches(scenario, global_batch_size)
     order = build_schedule(schedule or scenario.parallel.schedule, scenario.parallel.pp, micro_batches)
-    stages = stage_costs(inputs.workload, inputs.costs())
     return expand(
         order,
-        stages,
+        inputs.stages,
         inputs.tail(order),
         pair_overlap=derived.overlaps_pairs(scenario),
         wait_at_boundary=inputs.assumptions["pp_boundary_wait"].value >= 0.5,
@@ -76,10 +99,17 @@ def run_draws(inputs: StepInputs, graph: StepGraph, engine: Engine) -> Outcome:
     ops, seconds = observed_ops(graph), graph.class_seconds()
     even = sweep(graph.dag, seconds)
     certify(graph.dag, seconds, None, even)
-    load = inputs.load_model()
+    load = inputs.load_model
     if load is None and engine == "sweep":
         return Outcome(rank_parts(graph, ops, even.finish_s[ops]), np.array([even.makespan_s]), even.makespan_s)
-    results = [_run_draw(inputs, graph, ops, draw, engine) for draw in range(inputs.scenario.draws if load else 1)]
+
+    def run(draw: int) -> tuple[RankParts, float]:
+        return _run_draw(graph, ops, draw_rows(inputs, graph, draw), engine)
+
+    # The loops that draw and sweep hold no lock of Python (simpy does); the results' order is that of the draws.
+    num_threads = min(MAX_THREADS, os.cpu_count() or 1) if engine == "sweep" else 1
+    with ThreadPoolExecutor(max_workers=num_threads) as pool:
+        results = list(pool.map(run, range(inputs.scenario.draws if load else 1)))
     parts = RankParts(
         by_kind=explain.mean_parts([parts.by_kind for parts, _ in results]),
         bubble_s=explain.mean_parts([parts.bubble_s for parts, _ in results]),
@@ -88,18 +118,23 @@ def run_draws(inputs: StepInputs, graph: StepGraph, engine: Engine) -> Outcome:
     return Outcome(parts, np.array([step_s for _, step_s in results]), even.makespan_s)
 
 
+def draw_rows(inputs: StepInputs, graph: StepGraph, draw: int) -> Floats | None:
+    """(draw rows, lanes) multipliers of one random draw, a lane a rank of the expert group; None where loads are even."""
+    load = inputs.load_model
+    if load is None:
+        return None
+    loads = draw_loads(load, len(graph.draw_units), graph.num_micro_batches, inputs.scenario.seed, draw)
+    return loads.reshape(-1, load.ranks)
+
+
 def _run_draw(
-    inputs: StepInputs, graph: StepGraph, ops: NDArray[np.int32], draw: int, engine: Engine
+    graph: StepGraph, ops: NDArray[np.int32], draws: Floats | None, engine: Engine
 ) -> tuple[RankParts, float]:
-    load, seed = inputs.load_model(), inputs.scenario.seed
-    draws = None
-    if load:
-        draws = draw_loads(load, len(graph.draw_units), graph.num_micro_batches, seed, draw).reshape(-1, load.ranks)
     if engine == "reference":
         timeline = simulate_reference(graph.dag, graph.class_seconds(), draws)
         return rank_parts(graph, ops, timeline.finish_s[ops]), timeline.makespan_s
     assert draws is not None
-    times = sweep_batch(graph.dag, graph.class_seconds(), draws[None], ops)
+    times = sweep_batch(graph.dag, graph.class_seconds(), draws[None], ops, num_threads=1)
     return rank_parts(graph, ops, times.finish_s[0]), float(times.makespan_s[0])
 
 
@@ -162,4 +197,4 @@ def _by_rank(parts: RankParts, step_s: float) -> tuple[RankTimes, ...]:
 def _makespan(graph: StepGraph) -> Callable[[Floats], float]:
     """Step seconds of a class table, without random load."""
     one = np.ones((1, graph.dag.num_draw_rows, 1))
-    return lambda seconds: float(sweep_batch(graph.dag, seconds, one).makespan_s[0])
+    return lambda seconds: float(sweep_batch(graph.dag, seconds, one, num_threads=1).makespan_s[0])

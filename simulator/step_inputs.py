@@ -10,9 +10,9 @@ from hwprofiles import catalog
 from hwprofiles.kernel_parameters import need
 from hwprofiles.kernel_table import KernelCost, KernelShape, kernel_seconds
 from hwprofiles.schema import Assumption, Gpu, Stack
-from simulator.assembly.chunks import Regime, Segment
+from simulator.assembly.chunks import Regime, Segment, StageCost
 from simulator.assembly.tail import TailCosts
-from simulator.assembly.unit_costs import CostFunctions, add_segments
+from simulator.assembly.unit_costs import CostFunctions, add_segments, stage_costs
 from simulator.costs.collectives.all_to_all import all_to_all_cost, notify_floor
 from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.collectives.ring import RingOp, ring_cost
@@ -94,6 +94,11 @@ class StepInputs:
         """Seconds by operator and message, with the mechanisms that are on."""
         gap = need(self.stack, "kernel_gap_s").value if self.is_on["kernel_gaps"] else 0.0
         return CostFunctions(self._kernel, self._all_to_all, self._send, gap)
+
+    @cached_property
+    def stages(self) -> tuple[StageCost, ...]:
+        """Seconds of every stage's units by segment."""
+        return stage_costs(self.workload, self.costs())
 
     def _kernel(self, op: Op, regime: Regime) -> KernelCost:
         """Lone chunks: all SMs, or in the assumed share of kernels the grid of the overlapped ones."""
@@ -201,6 +206,7 @@ class StepInputs:
         )  # fmt: skip
         return routing_statistics(rule, s.seed)
 
+    @cached_property
     def load_model(self) -> LoadModel | None:
         """How unevenly experts are loaded; None where they are even or there are none to spread."""
         routing, ranks, nodes = self.routing, self.scenario.parallel.ep, self.placement.ep.nodes

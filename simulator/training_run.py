@@ -59,16 +59,16 @@ class _PhasePlan:
 
 
 def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) -> RunResult:
-    """The result document of a scenario. simulate: what gives a step; default `simulator.step.simulate_step`.
+    """The result document of a scenario. simulate: what gives a step; default `simulator.step.StepSimulator`.
 
     Raises InputError: a ramp needs batches that its schedules cannot run, or there is no price for the GPU in the
     sheet.
     """
     if simulate is None:
         # Here and not above: the engine's compiled kernels take a while to load, and another `simulate` needs none.
-        from simulator.step import simulate_step
+        from simulator.step import StepSimulator
 
-        simulate = simulate_step
+        simulate = StepSimulator()
     plans = [plan_phase(scenario, phase) for phase in scenario.phases]
     steps: dict[BatchSize, StepResult] = {}
     for plan in plans:
