@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.assembly.conservation import check_graph, check_loads, check_times
 from simulator.assembly.expand import expand
 from simulator.assembly.intervals import RankParts, observed_ops, rank_parts
 from simulator.assembly.step_graph import KINDS, StepGraph
@@ -72,17 +73,19 @@ def simulate_inputs(
 
 
 def build_graph(inputs: StepInputs, global_batch_size: int | None = None, schedule: str | None = None) -> StepGraph:
-    """The step as a graph with a class table."""
+    """The step as a graph with a class table. Raises InconsistentSimulation where an action or FLOP is lost."""
     scenario = inputs.scenario
     micro_batches = derived.num_micro_batches(scenario, global_batch_size)
     order = build_schedule(schedule or scenario.parallel.schedule, scenario.parallel.pp, micro_batches)
-    return expand(
+    graph = expand(
         order,
         inputs.stages,
         inputs.tail(order),
         pair_overlap=derived.overlaps_pairs(scenario),
         wait_at_boundary=inputs.assumptions["pp_boundary_wait"].value >= 0.5,
     )
+    check_graph(graph, inputs.workload)
+    return graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +104,7 @@ def run_draws(inputs: StepInputs, graph: StepGraph, engine: Engine) -> Outcome:
     certify(graph.dag, seconds, None, even)
     load = inputs.load_model
     if load is None and engine == "sweep":
+        check_times(graph, even.makespan_s, np.array([even.makespan_s]))
         return Outcome(rank_parts(graph, ops, even.finish_s[ops]), np.array([even.makespan_s]), even.makespan_s)
 
     def run(draw: int) -> tuple[RankParts, float]:
@@ -115,7 +119,9 @@ def run_draws(inputs: StepInputs, graph: StepGraph, engine: Engine) -> Outcome:
         bubble_s=explain.mean_parts([parts.bubble_s for parts, _ in results]),
         backward_end_s=float(np.mean([parts.backward_end_s for parts, _ in results])),
     )
-    return Outcome(parts, np.array([step_s for _, step_s in results]), even.makespan_s)
+    step_s = np.array([step_s for _, step_s in results])
+    check_times(graph, even.makespan_s, step_s)
+    return Outcome(parts, step_s, even.makespan_s)
 
 
 def draw_rows(inputs: StepInputs, graph: StepGraph, draw: int) -> Floats | None:
@@ -124,7 +130,9 @@ def draw_rows(inputs: StepInputs, graph: StepGraph, draw: int) -> Floats | None:
     if load is None:
         return None
     loads = draw_loads(load, len(graph.draw_units), graph.num_micro_batches, inputs.scenario.seed, draw)
-    return loads.reshape(-1, load.ranks)
+    rows = loads.reshape(-1, load.ranks)
+    check_loads(rows)
+    return rows
 
 
 def _run_draw(
@@ -196,5 +204,4 @@ def _by_rank(parts: RankParts, step_s: float) -> tuple[RankTimes, ...]:
 
 def _makespan(graph: StepGraph) -> Callable[[Floats], float]:
     """Step seconds of a class table, without random load."""
-    one = np.ones((1, graph.dag.num_draw_rows, 1))
-    return lambda seconds: float(sweep_batch(graph.dag, seconds, one, num_threads=1).makespan_s[0])
+    return lambda seconds: sweep(graph.dag, seconds).makespan_s

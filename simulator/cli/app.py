@@ -24,7 +24,6 @@ NOT_MODELLED: Final = {
     "sensitivity": "use run, which lists the assumptions and their effect; --set assumptions.KEY=VALUE changes one",
     "sweep": "use run --set in a loop",
     "search": "use run --set in a loop",
-    "bench": "use run",
     "kernels": "use run, which shows where its kernel times come from",
     "calibrate": "use a stack of `moesim list stacks`",
     "import": "write the model's dimensions as a YAML file (see `moesim schema`)",
@@ -64,11 +63,29 @@ def run(
         Path | None, typer.Option("--out", metavar="FILE", help="Write the JSON document to a file.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file of --out.")] = False,
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="ENGINE", help="sweep, or reference: simpy, the same numbers, slowly.")
+    ] = "sweep",
 ) -> None:
     """Predict the step time, memory, GPU-hours and cost of a scenario."""
     from simulator.cli.run import run_scenario
 
-    run_scenario(scenario, overrides or [], as_json, out, force)
+    run_scenario(scenario, overrides or [], as_json, out, force, engine)
+
+
+@app.command()
+def bench(
+    scenario: ScenarioArgument,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+    num_draws: Annotated[
+        int, typer.Option("--draws", metavar="N", help="Random draws in which the engines must agree.")
+    ] = 1,
+) -> None:
+    """Time the compiled engine beside the reference on a scenario's step, and compare them bit for bit."""
+    from simulator.cli.bench import bench_scenario
+
+    bench_scenario(scenario, overrides or [], as_json, num_draws)
 
 
 @app.command()

@@ -5,17 +5,31 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Final, Literal, cast
 
 from simulator.check import check_scenario
 from simulator.cli.output import check_output, print_warnings, write_atomically
+from simulator.errors import InputError, Problem
 from simulator.scenario import load_scenario
+from simulator.scenario.problems import nearest, show
+from simulator.scenario.scenario import Scenario
+
+ENGINES: Final = ("reference", "sweep")
+LONG_S: Final = 60.0
+"""A step of the reference that takes longer is announced."""
 
 
-def run_scenario(source: str, overrides: Sequence[str], as_json: bool, out: Path | None, force: bool) -> None:
+def run_scenario(
+    source: str, overrides: Sequence[str], as_json: bool, out: Path | None, force: bool, engine: str = "sweep"
+) -> None:
     """Predict a scenario; the JSON document to standard output (as_json) and to `out`, else the report for people.
 
+    engine: what simulates the steps, "sweep" or "reference" (the same numbers, slowly: a long one is announced).
     Raises InputError before anything is computed or written, MoesimError where writing fails.
     """
+    if engine not in ENGINES:
+        message = f"no engine {show(engine)}{nearest(engine, ENGINES)}"
+        raise InputError([Problem("", "--engine", message)])
     if out is not None:
         check_output(out, force)
     scenario = load_scenario(source, overrides)
@@ -26,7 +40,7 @@ def run_scenario(source: str, overrides: Sequence[str], as_json: bool, out: Path
     from simulator.results.document import to_json
     from simulator.training_run import simulate_run
 
-    result = simulate_run(scenario)
+    result = simulate_run(scenario, **_simulator(scenario, cast(Literal["reference", "sweep"], engine)))
     document = to_json(result)
     if out is not None:
         check_output(out, force)
@@ -36,3 +50,25 @@ def run_scenario(source: str, overrides: Sequence[str], as_json: bool, out: Path
     else:
         print_run(result)
     sys.stdout.flush()
+
+
+def _simulator(scenario: Scenario, engine: Literal["reference", "sweep"]) -> dict[str, Any]:
+    """What `simulate_run` takes for an engine that is not its own; warns of a long wait."""
+    if engine == "sweep":
+        return {}
+    from simulator.engine.reference import BYTES_PER_OP, OPS_PER_S
+    from simulator.report import numbers
+    from simulator.step import StepSimulator, build_graph
+    from simulator.step_inputs import step_inputs
+
+    inputs = step_inputs(scenario)
+    num_ops, load = build_graph(inputs).dag.num_ops, inputs.load_model
+    lanes, draws = (load.ranks, scenario.draws) if load else (1, 1)
+    needed_s = num_ops * lanes * draws / OPS_PER_S
+    if needed_s > LONG_S:
+        size = numbers.amount_of_bytes(num_ops * lanes * BYTES_PER_OP)
+        work = f"{num_ops:,} operators x {lanes:,} lanes x {draws:,} draws"
+        cost = f"about {numbers.seconds(needed_s)} a step and {size} of memory"
+        remedy = "--set draws=1 takes less time, --set moe.balance=forced (one lane) little of both"
+        print_warnings([f"--engine reference: {work}: {cost}; {remedy}"])
+    return {"simulate": StepSimulator(engine)}

@@ -1,6 +1,6 @@
 """When each operator of a step starts and finishes. Knows only class, resource and predecessor."""
 
-from simulator.engine.bench import bench
+from simulator.engine.bench import are_draws_equal, bench
 from simulator.engine.certificate import certify
 from simulator.engine.critical_path import critical_path
 from simulator.engine.dag import StepDag, Timeline
@@ -11,6 +11,7 @@ __all__ = [
     "BatchTimes",
     "StepDag",
     "Timeline",
+    "are_draws_equal",
     "bench",
     "certify",
     "critical_path",
