@@ -21,13 +21,14 @@ DrawKind = Literal["none", "rank", "node", "slowest_node"]
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Seconds of a run of kernels, in sum and by category and basis (both maps sum to `seconds`)."""
+    """Seconds of a run of kernels, in sum and by category and basis (both maps sum to `seconds`); flop: what it executes."""
 
     seconds: float
     low: float
     high: float
     by_category: Mapping[str, float] = field(default_factory=dict)
     by_basis: Mapping[str, float] = field(default_factory=dict)
+    flop: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

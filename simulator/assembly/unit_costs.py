@@ -107,16 +107,17 @@ def _segments(ops: tuple[Op, ...], regime: Regime, costs: CostFunctions) -> Iter
 
 
 def _sum_ops(ops: Iterable[Op], regime: Regime, costs: CostFunctions) -> Segment:
-    seconds = low = high = 0.0
+    seconds = low = high = flop = 0.0
     by_category: dict[str, float] = {}
     by_basis: dict[str, float] = {}
     for op in ops:
+        flop += op.flop
         cost, gaps = costs.kernel(op, regime), op.num_kernels * costs.gap_s
         seconds, low, high = seconds + cost.seconds + gaps, low + cost.low + gaps, high + cost.high + gaps
         _bump(by_category, CATEGORY.get(op.kind, MEMORY_BOUND), cost.seconds)
         _bump(by_category, KERNEL_GAPS, gaps)
         _bump(by_basis, cost.basis, cost.seconds + gaps)
-    return Segment(seconds, low, high, by_category, by_basis)
+    return Segment(seconds, low, high, by_category, by_basis, flop)
 
 
 def _bump(totals: dict[str, float], key: str, seconds: float) -> None:
@@ -126,14 +127,15 @@ def _bump(totals: dict[str, float], key: str, seconds: float) -> None:
 
 def add_segments(segments: Iterable[Segment]) -> Segment:
     """One segment for a run of them."""
-    seconds = low = high = 0.0
+    seconds = low = high = flop = 0.0
     by_category: dict[str, float] = {}
     by_basis: dict[str, float] = {}
     for segment in segments:
+        flop += segment.flop
         seconds, low, high = seconds + segment.seconds, low + segment.low, high + segment.high
         _merge(by_category, segment.by_category)
         _merge(by_basis, segment.by_basis)
-    return Segment(seconds, low, high, by_category, by_basis)
+    return Segment(seconds, low, high, by_category, by_basis, flop)
 
 
 def _merge(totals: dict[str, float], more: Mapping[str, float]) -> None:

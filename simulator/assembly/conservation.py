@@ -1,0 +1,73 @@
+"""What a step may not lose or invent, checked in every run: actions, FLOP, routed rows, time."""
+
+from __future__ import annotations
+
+from math import fsum, isclose
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.assembly.expand import DRAW_OFFSET, ROWS_PER_UNIT
+from simulator.assembly.step_graph import StepGraph
+from simulator.errors import InconsistentSimulation
+from simulator.workload.op import Workload
+
+Floats = NDArray[np.float64]
+
+TOLERANCE = 1e-9
+"""Relative, without unit: rounding of sums of some 10^5 floats, far above their 1e-12."""
+
+
+def check_graph(graph: StepGraph, workload: Workload) -> None:
+    """Raises InconsistentSimulation unless every stage does one F and one B (or I and W) of every micro-batch, the
+    actions' operators are the graph's, each once, and their FLOP are those counted.
+    """
+    stages = len(workload.stages)
+    for passes in (("F",), ("B", "I"), ("B", "W")):
+        done = np.zeros((stages, graph.num_micro_batches), dtype=np.int64)
+        for action in graph.actions:
+            for kind, stage, micro_batch in action.halves():
+                if kind in passes:
+                    done[stage, micro_batch] += 1
+        if (done != 1).any():
+            stage, micro_batch = (int(i) for i in np.argwhere(done != 1)[0])
+            raise InconsistentSimulation(
+                f"stage {stage} does {int(done[stage, micro_batch])} passes {' or '.join(passes)} of micro-batch "
+                f"{micro_batch}, not one"
+            )
+    first, last = graph.spans.first, graph.spans.last
+    if not np.array_equal(np.concatenate((first, [graph.tail_first])), np.concatenate(([0], last))):
+        raise InconsistentSimulation("the actions' operators overlap or leave a gap in the graph")
+    counted = graph.num_micro_batches * fsum(op.flop for s in workload.stages for unit in s.units for op in unit.ops())
+    times = np.bincount(graph.dag.op_class, minlength=graph.dag.num_classes)
+    executed = float(times @ np.array([segment.flop for segment in graph.classes]))
+    if not isclose(executed, counted, rel_tol=TOLERANCE):
+        raise InconsistentSimulation(f"the graph executes {executed} FLOP, but {counted} were counted")
+
+
+def check_loads(draws: Floats) -> None:
+    """Raises InconsistentSimulation unless every MoE layer's ranks receive in sum what was sent to them.
+
+    draws: (draw rows, lanes) load over mean load, as in StepGraph.
+    """
+    lanes = draws.shape[1]
+    received = np.einsum("ul->u", draws.reshape(-1, ROWS_PER_UNIT, lanes)[:, DRAW_OFFSET["rank"]])
+    worst = float(np.abs(received / lanes - 1.0).max(initial=0.0))
+    if not worst <= TOLERANCE:
+        raise InconsistentSimulation(f"the rows that an expert group receives are off by a share of {worst}")
+
+
+def check_times(graph: StepGraph, even_s: float, step_s: Floats) -> None:
+    """Raises InconsistentSimulation where a step is shorter than its busiest stream, or than the step of even loads.
+
+    even_s: the step without random loads; step_s: of each draw. Loads have mean 1 over the lanes, so that the mean over
+    the lanes of any path is its length under even loads: the slowest lane cannot be faster.
+    """
+    seconds = graph.class_seconds()[graph.dag.op_class]
+    busiest = float(np.bincount(graph.dag.resource, weights=seconds).max(initial=0.0))
+    for what, bound, found in (
+        ("its busiest stream", busiest, even_s),
+        ("the step of even loads", even_s, float(step_s.min())),
+    ):
+        if not found >= bound * (1.0 - TOLERANCE):
+            raise InconsistentSimulation(f"a step of {found} s is shorter than {what}, {bound} s")
