@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.assembly.chunks import COMM, COMPUTE, NUM_STREAMS, DrawKind, Segment, StageCost
-from simulator.assembly.pair import INPUT_F, Template, build_template
+from simulator.assembly.pair import INPUT_B, INPUT_BOTH, INPUT_F, Template, build_template
 from simulator.assembly.step_graph import KINDS, ActionSpan, StepGraph
 from simulator.assembly.tail import TailCosts, append_tail
 from simulator.engine.dag import StepDag
@@ -81,7 +81,7 @@ def expand(
     inputs = _inputs(schedule, actions, ranks, shapes, shape_of, base)
     arrays = _instantiate(actions, ranks, shapes, shape_of, base, inputs)
     stream_edges = _stream_edges(ranks, shapes, shape_of, base, schedule.num_ranks, wait_at_boundary)
-    spans = _spans(actions, ranks, shapes, shape_of, base, inputs)
+    spans = _spans(actions, ranks, shapes, shape_of, base, inputs, pairs_start_early=not wait_at_boundary)
     edges = np.concatenate((arrays.edges, stream_edges), axis=1)
     last_ops = _last_backward_ops(schedule, actions, ranks, spans)
     tail_part = append_tail(tail, schedule, table.row, int(base[-1]), last_ops)
@@ -189,8 +189,8 @@ def _shape(
         draw_half=np.array([op.half == "B" for op in ops], dtype=np.int64),
         is_join=np.array([op.is_join for op in ops], dtype=bool),
         needs=(
-            np.array([i for i, op in enumerate(ops) if op.needs == INPUT_F], dtype=np.int64),
-            np.array([i for i, op in enumerate(ops) if op.needs and op.needs != INPUT_F], dtype=np.int64),
+            np.array([i for i, op in enumerate(ops) if op.needs in (INPUT_F, INPUT_BOTH)], dtype=np.int64),
+            np.array([i for i, op in enumerate(ops) if op.needs in (INPUT_B, INPUT_BOTH)], dtype=np.int64),
         ),
         first_on_stream=first, last_on_stream=last, ends=ends,
     )  # fmt: skip
@@ -223,9 +223,9 @@ def _source(
     target: int, source: int, half: str, ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints
 ) -> int:
     """The transfer of the source action, or its own last operator where both are on one rank."""
-    template = shapes[shape_of[source]].template
+    template: Template = shapes[shape_of[source]].template
     if ranks[source] == ranks[target]:
-        local = (template.out_f if half == "F" else template.out_b)[-1]
+        local = max(template.out_f if half == "F" else template.out_b)
     else:
         local = template.send_f if half == "F" else template.send_b
     return int(base[source]) + local
@@ -296,8 +296,9 @@ def _stream_edges(
 
 
 def _spans(
-    actions: Sequence[Action], ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, inputs: Ints
-) -> ActionSpan:
+    actions: Sequence[Action], ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, inputs: Ints, *,
+    pairs_start_early: bool,
+) -> ActionSpan:  # fmt: skip
     ends = np.stack([shape.ends for shape in shapes])[shape_of]
     return ActionSpan(
         rank=ranks,
@@ -306,6 +307,7 @@ def _spans(
         last=base[1:],
         ends=np.where(ends >= 0, ends + base[:-1, None], -1),
         inputs=inputs.T.copy(),
+        pairs_start_early=pairs_start_early,
     )
 
 

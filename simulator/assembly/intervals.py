@@ -1,8 +1,9 @@
 """From finish times of operators to the parts of a step on each rank.
 
 An action's interval runs from the moment that its pipeline input is there and the rank is free to the end of its last
-operator (pipeline transfers not counted). What lies between intervals, and from a rank's last interval to the end of the
-last backward of all ranks, is bubble; from there to the step's end is the optimizer.
+operator (pipeline transfers not counted); a pair whose halves do not wait for each other, from the first of its inputs. What
+lies between intervals, and from a rank's last interval to the end of the last backward of all ranks, is bubble, so that no
+compute lies in it; from there to the step's end is the optimizer.
 """
 
 from __future__ import annotations
@@ -40,8 +41,12 @@ class RankParts:
 def rank_parts(graph: StepGraph, ops: NDArray[np.int32], finish_s: Floats) -> RankParts:
     """finish_s: (len(ops), lanes) for the operators of `observed_ops`."""
     spans = graph.spans
-    ends = _latest(spans.ends, ops, finish_s)
-    inputs = _latest(spans.inputs, ops, finish_s)
+    ends = _finishes(spans.ends, ops, finish_s).max(axis=1)
+    arrivals = _finishes(spans.inputs, ops, finish_s)
+    inputs = arrivals.max(axis=1)
+    if spans.pairs_start_early:
+        pairs = spans.kind == KINDS.index("FB")
+        inputs[pairs] = arrivals[pairs].min(axis=1)
     by_kind = np.zeros((graph.num_ranks, len(KINDS)))
     idle = np.zeros((graph.num_ranks, finish_s.shape[1]))
     last = np.zeros_like(idle)
@@ -58,10 +63,8 @@ def rank_parts(graph: StepGraph, ops: NDArray[np.int32], finish_s: Floats) -> Ra
     return RankParts(by_kind, (idle + backward_end - last).mean(axis=1), backward_end)
 
 
-def _latest(indices: Ints, ops: NDArray[np.int32], finish_s: Floats) -> Floats:
-    """(actions, lanes): the latest finish of each action's operators; 0 where it has none."""
+def _finishes(indices: Ints, ops: NDArray[np.int32], finish_s: Floats) -> Floats:
+    """(actions, 2, lanes): the finish of each action's operators; 0 where it has none."""
     where = np.searchsorted(ops, indices)
     times = finish_s[np.minimum(where, len(ops) - 1)]
-    times = np.where((indices >= 0)[..., None], times, 0.0)
-    latest: Floats = times.max(axis=1)
-    return latest
+    return np.where((indices >= 0)[..., None], times, 0.0)

@@ -9,7 +9,8 @@ Alignment rule for chunks of unequal make-up: units are paired index by index in
 F's stage against backward order of B's stage), whatever their kinds; the longer chunk's rest runs alone. A dense layer or
 head that is paired with a MoE layer covers that layer's communication and needs none of its own.
 A pipeline transfer joins the communication stream behind the chunk's last all-to-all, since both use the rank's one NIC. It
-starts when its tensor is there; with `wait_at_boundary` when the whole chunk is done, and the rank's next chunk waits for it.
+starts when its tensor is there; with `wait_at_boundary` when the whole chunk is done, and the rank's next chunk waits for it;
+a pair then starts when the inputs of both halves are there (DualPipe receives both before it), else each half with its own.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from simulator.assembly.chunks import COMM, COMPUTE, DrawKind, LocalOp, Regime, Segment, StageCost, UnitCost
 from simulator.schedule.action import Kind
 
-INPUT_F, INPUT_B = "input_f", "input_b"
+INPUT_F, INPUT_B, INPUT_BOTH = "input_f", "input_b", "input_both"
 
 
 @dataclass(slots=True)
@@ -144,14 +145,16 @@ def build_template(
     Without `pair_overlap` an FB runs its forward, then its backward, as lone chunks. wait_at_boundary: see the module.
     """
     t = Template()
+    waits_for_both = kind == "FB" and wait_at_boundary
     if kind == "W":
         back = _Backward(t, "B", "alone", "")
         for idx, unit in reversed(list(enumerate(stage.units))):
             back.run_weights(unit, idx, "mlp_w", ())
             back.run_weights(unit, idx, "attn_w", ())
         return t
-    forward = _Forward(t, "F", "alone", INPUT_F) if kind in ("F", "FB") else None
-    backward = _Backward(t, "B", "alone", INPUT_B) if kind in ("B", "I", "FB") else None
+    input_f, input_b = (INPUT_BOTH, INPUT_BOTH) if waits_for_both else (INPUT_F, INPUT_B)
+    forward = _Forward(t, "F", "alone", input_f) if kind in ("F", "FB") else None
+    backward = _Backward(t, "B", "alone", input_b) if kind in ("B", "I", "FB") else None
     f_units = list(enumerate(stage.units)) if forward else []
     b_source = b_stage if kind == "FB" else stage
     b_units = list(reversed(list(enumerate(b_source.units)))) if backward and b_source else []

@@ -22,7 +22,8 @@ class ActionSpan:
 
     rank, kind (index in KINDS); first, last: operators [first, last). ends: (actions, 2) the last operator on the compute
     and on the communication stream, pipeline transfers not counted; inputs: (actions, 2) the operators that the forward's
-    and the backward's pipeline input comes from; -1 where there is none.
+    and the backward's pipeline input comes from; -1 where there is none. pairs_start_early: a pair starts with the first of
+    its inputs, not with the last.
     """
 
     rank: Ints
@@ -31,6 +32,7 @@ class ActionSpan:
     last: Ints
     ends: Ints
     inputs: Ints
+    pairs_start_early: bool
 
 
 @dataclass(frozen=True, eq=False)
