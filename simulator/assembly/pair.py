@@ -5,6 +5,9 @@ Inside a pair, a unit pair at a time (DeepSeek-V3 report 3.2.1 and the published
     comm stream      combine(B), dispatch(F), dispatch(B), combine(F)
     dependencies     attn(F) → dispatch(F) → mlp(F) → combine(F) → next attn(F);
                      combine(B) → mlp(B) → dispatch(B) → attn(B) → next combine(B); W needs its B.
+A block waits as a whole: in the trace no kernel of mlp(B), the shared expert's included, starts before combine(B) has ended.
+A lone full backward follows automatic differentiation: a layer's weight gradients are computed with its input gradient, before
+the dispatch(B) or combine(B) that comes next (DualPipe's executor defers them only in input-only backwards).
 Alignment rule for chunks of unequal make-up: units are paired index by index in their order of execution (forward order of
 F's stage against backward order of B's stage), whatever their kinds; the longer chunk's rest runs alone. A dense layer or
 head that is paired with a MoE layer covers that layer's communication and needs none of its own.
@@ -97,10 +100,10 @@ class _Forward(_Half):
         self.dispatch = self.transfer(unit, idx, "dispatch_f", self.attn)
 
     def run_mlp(self, unit: UnitCost, idx: int) -> None:
-        local = self.block(unit, idx, "mlp_f_local", self.attn, self.pending_input)
+        local = self.block(unit, idx, "mlp_f_local", [*self.attn, *self.dispatch], self.pending_input)
         if ("mlp_f_local", self.regime) in unit.blocks:
             self.pending_input = ""
-        self.ready = self.block(unit, idx, "mlp_f_routed", [*local, *self.dispatch])
+        self.ready = self.block(unit, idx, "mlp_f_routed", local)
 
     def run_combine(self, unit: UnitCost, idx: int) -> None:
         self.ready = self.transfer(unit, idx, "combine_f", self.ready)
@@ -118,8 +121,8 @@ class _Backward(_Half):
         self.combine = self.transfer(unit, idx, "combine_b", self.ready, self.pending_input)
 
     def run_mlp(self, unit: UnitCost, idx: int) -> None:
-        local = self.block(unit, idx, "mlp_b_local", self.ready, self.pending_input)
-        self.mlp = self.block(unit, idx, "mlp_b_routed", [*local, *self.combine], self.pending_input)
+        local = self.block(unit, idx, "mlp_b_local", self.combine, self.pending_input)
+        self.mlp = self.block(unit, idx, "mlp_b_routed", local, self.pending_input)
         self.pending_input = ""
 
     def run_dispatch(self, unit: UnitCost, idx: int) -> None:
@@ -128,8 +131,8 @@ class _Backward(_Half):
     def run_attn(self, unit: UnitCost, idx: int) -> None:
         self.ready = self.block(unit, idx, "attn_b", [*self.mlp, *self.dispatch])
 
-    def run_weights(self, unit: UnitCost, idx: int, name: str, preds: Sequence[int]) -> None:
-        self.block(unit, idx, name, preds)
+    def run_weights(self, unit: UnitCost, idx: int, name: str, preds: Sequence[int]) -> list[int]:
+        return self.block(unit, idx, name, preds)
 
 
 def _regime(*units: UnitCost) -> Regime:
@@ -211,9 +214,9 @@ def _run_lone_backward(backward: _Backward, unit: UnitCost, idx: int, *, with_we
     backward.regime = "alone"
     backward.run_combine(unit, idx)
     backward.run_mlp(unit, idx)
-    backward.run_dispatch(unit, idx)
     if with_weights:
-        backward.run_weights(unit, idx, "mlp_w", backward.mlp)
+        backward.mlp = backward.run_weights(unit, idx, "mlp_w", backward.mlp)
+    backward.run_dispatch(unit, idx)
     backward.run_attn(unit, idx)
     if with_weights:
-        backward.run_weights(unit, idx, "attn_w", backward.ready)
+        backward.ready = backward.run_weights(unit, idx, "attn_w", backward.ready)
