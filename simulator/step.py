@@ -30,10 +30,13 @@ from simulator.step_inputs import StepInputs, step_inputs
 from simulator.step_memory import step_memory
 from simulator.step_notes import NOT_MODELLED, assumption_rows
 from simulator.workload.expert_load import draw_loads
+from simulator.workload.gpu_speed import draw_slowness
 
 Engine = Literal["sweep", "reference"]
 Floats = NDArray[np.float64]
 
+ATTRIBUTION_DRAWS = 4
+"""Draws that are run again to tell uneven loads from unequal GPUs."""
 MAX_THREADS = 8
 """Most draws at once: each holds its multipliers, (draw rows, lanes) floats."""
 
@@ -90,11 +93,16 @@ def build_graph(inputs: StepInputs, global_batch_size: int | None = None, schedu
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Means over the draws. step_s: of each draw. even_s: the step without any random load."""
+    """Means over the draws. step_s: of each draw. even_s: the step of even loads on GPUs of one speed.
+
+    imbalance_s, speed_spread_s: what uneven loads and unequal GPUs add to it, the first on top of the second.
+    """
 
     parts: RankParts
     step_s: Floats
     even_s: float
+    imbalance_s: float = 0.0
+    speed_spread_s: float = 0.0
 
 
 def run_draws(inputs: StepInputs, graph: StepGraph, engine: Engine) -> Outcome:
@@ -102,9 +110,9 @@ def run_draws(inputs: StepInputs, graph: StepGraph, engine: Engine) -> Outcome:
     ops, seconds = observed_ops(graph), graph.class_seconds()
     even = sweep(graph.dag, seconds)
     certify(graph.dag, seconds, None, even)
-    load = inputs.load_model
-    if load is None and engine == "sweep":
-        check_times(graph, even.makespan_s, np.array([even.makespan_s]))
+    is_random = inputs.load_model is not None or inputs.speed_cv > 0
+    if not is_random and engine == "sweep":
+        check_times(graph, even.makespan_s, np.array([even.makespan_s]), equal_speeds=True)
         return Outcome(rank_parts(graph, ops, even.finish_s[ops]), np.array([even.makespan_s]), even.makespan_s)
 
     def run(draw: int) -> tuple[RankParts, float]:
@@ -113,26 +121,47 @@ def run_draws(inputs: StepInputs, graph: StepGraph, engine: Engine) -> Outcome:
     # The loops that draw and sweep hold no lock of Python (simpy does); the results' order is that of the draws.
     num_threads = min(MAX_THREADS, os.cpu_count() or 1) if engine == "sweep" else 1
     with ThreadPoolExecutor(max_workers=num_threads) as pool:
-        results = list(pool.map(run, range(inputs.scenario.draws if load else 1)))
+        results = list(pool.map(run, range(inputs.scenario.draws if is_random else 1)))
     parts = RankParts(
         by_kind=explain.mean_parts([parts.by_kind for parts, _ in results]),
         bubble_s=explain.mean_parts([parts.bubble_s for parts, _ in results]),
         backward_end_s=float(np.mean([parts.backward_end_s for parts, _ in results])),
     )
     step_s = np.array([step_s for _, step_s in results])
-    check_times(graph, even.makespan_s, step_s)
-    return Outcome(parts, step_s, even.makespan_s)
+    check_times(graph, even.makespan_s, step_s, equal_speeds=inputs.speed_cv == 0)
+    imbalance_s, speed_spread_s = _shares(inputs, graph, step_s, even.makespan_s)
+    return Outcome(parts, step_s, even.makespan_s, imbalance_s, speed_spread_s)
 
 
-def draw_rows(inputs: StepInputs, graph: StepGraph, draw: int) -> Floats | None:
-    """(draw rows, lanes) multipliers of one random draw, a lane a rank of the expert group; None where loads are even."""
-    load = inputs.load_model
-    if load is None:
+def _shares(inputs: StepInputs, graph: StepGraph, step_s: Floats, even_s: float) -> tuple[float, float]:
+    """(uneven loads, unequal GPUs): the first few draws again with equal loads tell the two apart."""
+    draws = step_s[:ATTRIBUTION_DRAWS]
+    if inputs.speed_cv == 0 or inputs.load_model is None:
+        added = float(np.mean(draws)) - even_s
+        return (added, 0.0) if inputs.speed_cv == 0 else (0.0, added)
+    seconds = graph.class_seconds()
+    equal_loads = [
+        float(sweep_batch(graph.dag, seconds, rows[None]).makespan_s[0])
+        for rows in (draw_rows(inputs, graph, draw, equal_loads=True) for draw in range(len(draws)))
+        if rows is not None
+    ]
+    return float(np.mean(draws) - np.mean(equal_loads)), float(np.mean(equal_loads)) - even_s
+
+
+def draw_rows(inputs: StepInputs, graph: StepGraph, draw: int, *, equal_loads: bool = False) -> Floats | None:
+    """(draw rows, lanes) multipliers of one random draw: expert loads times the speed of the GPU that runs them, then the
+    speeds; a lane is a rank of the expert group. None where nothing is random.
+    """
+    load = None if equal_loads else inputs.load_model
+    if load is None and inputs.speed_cv == 0:
         return None
-    loads = draw_loads(load, len(graph.draw_units), graph.num_micro_batches, inputs.scenario.seed, draw)
-    rows = loads.reshape(-1, load.ranks)
-    check_loads(rows)
-    return rows
+    units, micro_batches, seed = len(graph.draw_units), graph.num_micro_batches, inputs.scenario.seed
+    lanes = load.ranks if load else inputs.num_lanes
+    loads = draw_loads(load, units, micro_batches, seed, draw) if load else np.ones((units, micro_batches, 3, lanes))
+    check_loads(loads.reshape(-1, lanes))
+    slowness = draw_slowness(inputs.speed_cv, graph.num_ranks, lanes, seed, draw)
+    loads[:, :, 0] *= slowness[graph.unit_ranks]
+    return np.concatenate((loads.reshape(-1, lanes), slowness))
 
 
 def _run_draw(
@@ -175,7 +204,9 @@ def _result(inputs: StepInputs, graph: StepGraph, outcome: Outcome, batch: int, 
             by_rank=by_rank,
             parts=parts,
             by_category=explain.categories(work, step_s, actions_s, parts.mean.bubble_s, parts.mean.optimizer_s),
-            binding=explain.binding(graph, makespan, step_s - outcome.even_s),
+            binding=explain.binding(
+                graph, makespan, {"expert_imbalance": outcome.imbalance_s, "speed_spread": outcome.speed_spread_s}
+            ),
         ),
         memory=step_memory(inputs, batch, schedule),
         assumptions=assumption_rows(inputs),

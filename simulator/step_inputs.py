@@ -36,7 +36,11 @@ from simulator.workload.routing_model import RoutingStatistics, routing_statisti
 from simulator.workload.routing_rule import Balance, RoutingRule, grouping
 from simulator.workload.stages import build_workload
 
+MAX_REPLICAS = 64
+"""Data-parallel replicas simulated where no expert group ties them together: the maximum over more grows slowly."""
 DATA_PARALLEL, OPTIMIZER = "data_parallel", "optimizer"
+KERNEL_CLASS = {"gemm": "gemm", "grouped_gemm": "gemm", "attention_fwd": "attention", "attention_bwd": "attention"}
+"""Class of a kernel for clock and overlap; what is not listed is bound by memory."""
 GRADIENT_BYTES = {"fp32": 4, "bf16": 2}
 MOMENT_BYTES = {"adamw-bf16-moments": 2, "adamw-fp32-moments": 4}
 
@@ -76,7 +80,7 @@ class StepInputs:
             dispatch_fp8=s.moe.dispatch_dtype == "fp8", recompute=frozenset(modules),
             save_attn_out_e5m6=s.recompute.saved.attn_out == "e5m6",
             save_swiglu_fp8=s.recompute.saved.swiglu_in == "fp8", ep=s.parallel.ep, nodes=group.nodes,
-            nodes_per_token=spread[0], ranks_per_token=spread[1],
+            nodes_per_token=spread[0], ranks_per_token=spread[1], row_padding=s.moe.row_padding if is_fp8 else 1,
         )  # fmt: skip
 
     @cached_property
@@ -101,6 +105,16 @@ class StepInputs:
         return stage_costs(self.workload, self.costs())
 
     def _kernel(self, op: Op, regime: Regime) -> KernelCost:
+        """The kernel at the clock that training sustains."""
+        return self._at_clock(self._at_regime(op, regime), op.kind)
+
+    def _at_clock(self, cost: KernelCost, kind: str) -> KernelCost:
+        """From the clock of the stack's measurements to that of the scenario: a power-limited chip slows down."""
+        if self.stack.provenance.clock == "sustained" or self.scenario.device.clock == "burst":
+            return cost
+        return cost.scaled(need(self.stack, f"sustained.{KERNEL_CLASS.get(kind, 'memory')}.slowdown"))
+
+    def _at_regime(self, op: Op, regime: Regime) -> KernelCost:
         """Lone chunks: all SMs, or in the assumed share of kernels the grid of the overlapped ones."""
         shape, sms = _shape_of(op), self.scenario.parallel.comm_sms
         alone = kernel_seconds(shape, self.stack, self.gpu, "alone")
@@ -176,7 +190,11 @@ class StepInputs:
         if self.recipe.is_fp8:
             held = stage.dense_params + stage.expert_params
             ops.append(moved("weight_quantise", "quantise", "W", 2 * held, held))
-        costs = [kernel_seconds(_shape_of(op), self.stack, self.gpu, "alone") for op in ops if op.bytes_moved]
+        costs = [
+            self._at_clock(kernel_seconds(_shape_of(op), self.stack, self.gpu, "alone"), op.kind)
+            for op in ops
+            if op.bytes_moved
+        ]
         return add_segments(
             Segment(c.seconds, c.low, c.high, {OPTIMIZER: c.seconds}, {c.basis: c.seconds}) for c in costs
         )
@@ -205,6 +223,19 @@ class StepInputs:
             aux_loss_pressure=value["aux_loss_pressure"],
         )  # fmt: skip
         return routing_statistics(rule, s.seed)
+
+    @property
+    def speed_cv(self) -> float:
+        """Coefficient of variation of the GPUs' speed; 0 where the mechanism is off."""
+        given = self.scenario.device.speed_cv
+        value = self.assumptions["gpu_speed_cv"].value if given is None else given
+        return value if self.is_on["speed_spread"] else 0.0
+
+    @property
+    def num_lanes(self) -> int:
+        """Pipelines that are simulated side by side: those of an expert group, else (at most 64) data-parallel replicas."""
+        ep = self.scenario.parallel.ep
+        return ep if ep > 1 else min(derived.dp(self.scenario), MAX_REPLICAS)
 
     @cached_property
     def load_model(self) -> LoadModel | None:

@@ -7,7 +7,7 @@ from simulator.step_inputs import StepInputs
 
 NOT_MODELLED = (
     "failures, restarts, checkpoints and evaluation (steady training is assumed)",
-    "GPU speed spread, stragglers, clock changes under a power limit beyond the measured kernels",
+    "GPUs that fail slowly or run far below the others (beyond the measured spread of healthy chips)",
     "data loading, garbage collection and other host work between steps",
     "contention of data-parallel collectives with dispatch, combine and pipeline transfers on one NIC",
     "the maximum over several expert groups at the end of a step (one group is simulated)",

@@ -47,7 +47,8 @@ def compare_case(case: Case, overrides: Sequence[str] = ()) -> list[Row]:
         document = to_document(simulate_run(scenario))
         trace = {}
         if any(q.quantity.startswith("trace.") for q in case.quantities):
-            trace = trace_times(step_inputs(scenario))
+            short_run = load_scenario(case.scenario, [f"stack={stack}", *overrides, "device.clock=burst"])
+            trace = trace_times(step_inputs(short_run))
         rows += [_row(case, stack, quantity, document, trace) for quantity in case.quantities]
     return rows
 

@@ -79,18 +79,25 @@ def expand(
     sizes = np.array([len(shape.op_class) for shape in shapes], dtype=np.int64)[shape_of]
     base = np.concatenate(([0], np.cumsum(sizes)))
     inputs = _inputs(schedule, actions, ranks, shapes, shape_of, base)
-    arrays = _instantiate(actions, ranks, shapes, shape_of, base, inputs)
+    num_load_rows = len(draw_units) * schedule.num_micro_batches * ROWS_PER_UNIT
+    arrays = _instantiate(actions, ranks, shapes, shape_of, base, inputs, num_load_rows)
     stream_edges = _stream_edges(ranks, shapes, shape_of, base, schedule.num_ranks, wait_at_boundary)
     spans = _spans(actions, ranks, shapes, shape_of, base, inputs, pairs_start_early=not wait_at_boundary)
     edges = np.concatenate((arrays.edges, stream_edges), axis=1)
     last_ops = _last_backward_ops(schedule, actions, ranks, spans)
     tail_part = append_tail(tail, schedule, table.row, int(base[-1]), last_ops)
-    dag = _dag(arrays, edges, tail_part, table, schedule.num_ranks, len(draw_units) * schedule.num_micro_batches)
+    dag = _dag(arrays, edges, tail_part, table, schedule.num_ranks, num_load_rows)
     return StepGraph(
         dag=dag, classes=tuple(table.segments), labels=tuple(table.labels), spans=spans, actions=tuple(actions),
         draw_units=tuple(draw_units), num_micro_batches=schedule.num_micro_batches, tail_first=int(base[-1]),
-        num_ranks=schedule.num_ranks,
+        num_ranks=schedule.num_ranks, unit_ranks=_unit_ranks(schedule, tuple(draw_units)),
     )  # fmt: skip
+
+
+def _unit_ranks(schedule: Schedule, draw_units: Sequence[tuple[int, int]]) -> Ints:
+    """(MoE units, micro-batches): the pipeline rank on which each runs."""
+    ranks = [[schedule.rank_of(stage, m) for m in range(schedule.num_micro_batches)] for stage, _ in draw_units]
+    return np.array(ranks, dtype=np.int64).reshape(len(draw_units), schedule.num_micro_batches)
 
 
 def executable_order(schedule: Schedule) -> tuple[list[Action], Ints]:
@@ -241,8 +248,9 @@ class _Arrays:
 
 
 def _instantiate(
-    actions: Sequence[Action], ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, inputs: Ints
-) -> _Arrays:
+    actions: Sequence[Action], ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, inputs: Ints,
+    num_load_rows: int,
+) -> _Arrays:  # fmt: skip
     """All actions' operators and their edges inside the action and to the pipeline inputs."""
     total = int(base[-1])
     op_class, resource, draw_row = (np.empty(total, dtype=np.int64) for _ in range(3))
@@ -259,7 +267,8 @@ def _instantiate(
         is_join[where] = shape.is_join
         resource[where] = ranks[members][:, None] * NUM_STREAMS + shape.stream
         row = shape.draw_base + ROWS_PER_UNIT * micro[:, members].T[:, shape.draw_half]
-        draw_row[where] = np.where(shape.draw_base >= 0, row, -1)
+        speed_row = np.where(shape.stream == COMPUTE, num_load_rows + ranks[members][:, None], -1)
+        draw_row[where] = np.where(shape.draw_base >= 0, row, speed_row)
         edges.append((start[None] + shape.edges[:, None, :]).reshape(2, -1))
         for half in (0, 1):
             needs, source = shape.needs[half], inputs[half, members]
@@ -325,9 +334,11 @@ def _last_backward_ops(
 
 def _dag(
     arrays: _Arrays, edges: Ints, tail: tuple[Ints, Ints, NDArray[np.bool_], Ints], table: ClassTable, num_ranks: int,
-    num_moe_instances: int,
+    num_load_rows: int,
 ) -> StepDag:  # fmt: skip
     tail_class, tail_resource, tail_join, tail_edges = tail
+    rank, stream = np.divmod(tail_resource, NUM_STREAMS)
+    tail_rows = np.where(stream == COMPUTE, num_load_rows + rank, -1)
     op_class = np.concatenate((arrays.op_class, tail_class))
     n = len(op_class)
     target, source = np.concatenate((edges, tail_edges), axis=1)
@@ -338,9 +349,9 @@ def _dag(
         resource=np.concatenate((arrays.resource, tail_resource)).astype(np.int32),
         pred_ptr=np.concatenate(([0], np.cumsum(counts))).astype(np.int32),
         pred=source[order].astype(np.int32),
-        draw_row=np.concatenate((arrays.draw_row, np.full(len(tail_class), -1))).astype(np.int32),
+        draw_row=np.concatenate((arrays.draw_row, tail_rows)).astype(np.int32),
         is_join=np.concatenate((arrays.is_join, tail_join)),
         num_resources=num_ranks * NUM_STREAMS,
         num_classes=len(table.segments),
-        num_draw_rows=num_moe_instances * ROWS_PER_UNIT,
+        num_draw_rows=num_load_rows + num_ranks,
     )

@@ -40,7 +40,9 @@ class StepGraph:
     """A step: the DAG, one segment and label a class, the actions' spans, and the meaning of the draw rows.
 
     draw_units: (stage, unit index) of the MoE units; row ((unit * num_micro_batches) + micro_batch) * ROWS_PER_UNIT + kind
-    of the draws belongs to that unit's load. tail_first: first operator behind the actions (reduce, optimizer, gather).
+    of the draws belongs to that unit's load. Behind these, one row a pipeline rank multiplies its other kernels (the speed
+    of its GPU). unit_ranks (units, micro-batches): the rank on which a unit runs. tail_first: first operator behind the
+    actions (reduce, optimizer, gather).
     """
 
     dag: StepDag
@@ -52,6 +54,7 @@ class StepGraph:
     num_micro_batches: int
     tail_first: int
     num_ranks: int
+    unit_ranks: Ints
 
     def class_seconds(self, which: str = "seconds") -> NDArray[np.float64]:
         """(num_classes,) seconds; `which` is "seconds", "low" or "high"."""

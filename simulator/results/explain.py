@@ -24,6 +24,7 @@ WHY: Mapping[str, str] = {
     "pp_transfer": "activations and gradients sent between pipeline stages",
     "data_parallel": "gradient reduce-scatter and parameter all-gather",
     "optimizer": "gradient norm, AdamW, weight quantisation",
+    "speed_spread": "GPUs of one kind differ in speed: the slowest of a group holds all the others",
     "expert_imbalance": "uneven expert load: the fullest rank of a group holds all the others",
 }
 """What each category is."""
@@ -92,12 +93,13 @@ def category_names(graph: StepGraph) -> tuple[str, ...]:
     return tuple(sorted({name for segment in graph.classes for name in segment.by_category}))
 
 
-def binding(graph: StepGraph, makespan: Callable[[Floats], float], imbalance_s: float) -> tuple[Binding, ...]:
-    """What the step would lose if one category were free, strongest first; the expert imbalance as what it adds."""
+def binding(
+    graph: StepGraph, makespan: Callable[[Floats], float], random_s: Mapping[str, float]
+) -> tuple[Binding, ...]:
+    """What the step would lose if one category were free, strongest first; what is random as what it adds (seconds)."""
     base = makespan(graph.class_seconds())
     rows = [(name, base - makespan(class_seconds_without(graph, name))) for name in category_names(graph)]
-    if imbalance_s > 0:
-        rows.append(("expert_imbalance", imbalance_s))
+    rows += [(name, seconds) for name, seconds in random_s.items() if seconds > 0]
     rows.sort(key=lambda row: (-row[1], row[0]))
     return tuple(Binding(what=name, seconds=max(0.0, seconds), why=WHY[name]) for name, seconds in rows)
 

@@ -60,8 +60,6 @@ LIMITS: Final[tuple[Limit, ...]] = (
     Limit("host.cuda_graph", ("none",), "use cuda_graph: none"),
     Limit("host.launch_s", (None,), "use launch_s: null"),
     Limit("device.power_cap_w", (None,), "use power_cap_w: null"),
-    Limit("device.clock", ("sustained",), "use clock: sustained"),
-    Limit("device.speed_cv", (None,), "use speed_cv: null"),
     Limit("reliability", (None,), "use reliability: null; the result then says that no failures are included"),
     Limit("phases.*.kind", ("pretrain",), "use kind: pretrain"),
     Limit("phases.*.batch_ramp.shape", ("linear",), "use shape: linear, or leave batch_ramp out"),

@@ -114,7 +114,9 @@ class Device(Section):
 
     power_cap_w: Annotated[Annotated[float, Field(gt=0, le=100_000)] | None, unit_text("w")] = None
     clock: Literal["sustained", "burst"] = "sustained"
-    speed_cv: Annotated[float, Field(ge=0, le=1)] | None = None
+    """sustained: as in hours of training under the power limit; burst: as in the short runs that benchmarks are."""
+    speed_cv: Annotated[float, Field(ge=0, le=0.2)] | None = None
+    """Coefficient of variation of the GPUs' speed; null: the assumption gpu_speed_cv."""
 
 
 class BatchRamp(Section):
@@ -172,6 +174,8 @@ class Mechanisms(Section):
     """Smaller batches at the start of a phase."""
     notify_floor: bool = True
     """Fixed cost of the notification before a dispatch."""
+    speed_spread: bool = True
+    """GPUs of one kind that differ in speed."""
     stage_imbalance: bool = True
     """Unequal work of pipeline stages."""
 

@@ -13,6 +13,7 @@ class Recipe:
     (router and heads stay in BF16). dispatch_fp8: dispatch in FP8 with scales, else BF16.
     recompute: modules computed again in the backward: rmsnorm, mla_up_proj, swiglu.
     save_attn_out_e5m6, save_swiglu_fp8: formats of saved activations.
+    row_padding: rows of an expert are padded to a multiple of it; 1 pads nothing.
     ep: ranks of an expert group; nodes: nodes it spans. nodes_per_token, ranks_per_token: expected distinct destinations.
     """
 
@@ -27,6 +28,7 @@ class Recipe:
     nodes: int
     nodes_per_token: float
     ranks_per_token: float
+    row_padding: int = 1
 
     @property
     def tokens(self) -> int:

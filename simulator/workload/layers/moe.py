@@ -7,6 +7,7 @@ with the rows really received.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from simulator.scenario.model import MoeFfn
 from simulator.workload import counting as c
@@ -20,6 +21,17 @@ train.json, attn(F))."""
 
 ROUTER_KERNELS = 37
 """Element-wise kernels and selections of the router in the same trace; its backward has 26."""
+
+
+def padded_rows(m: MoeFfn, r: Recipe) -> int:
+    """Rows that the grouped kernels run over: those received, and on average (padding - 1)/2 more for each local expert."""
+    return r.tokens * m.top_k + (m.num_routed_experts // r.ep) * (r.row_padding - 1) // 2
+
+
+def _grouped(op: Op, m: MoeFfn, r: Recipe) -> Op:
+    """A GEMM over the local experts; padding is executed and is no work of the model."""
+    real = r.tokens * m.top_k / padded_rows(m, r)
+    return replace(c.grouped(op, m.num_routed_experts // r.ep), model_flop=op.flop * real)
 
 
 def router_forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
@@ -51,19 +63,19 @@ def router_backward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
 
 def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     """From the received rows to the rows that go back."""
-    rows, f, local = r.tokens * m.top_k, m.expert_intermediate_size, m.num_routed_experts // r.ep
+    rows, f, local = padded_rows(m, r), m.expert_intermediate_size, m.num_routed_experts // r.ep
     row_in = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
     yield c.moved("routing_map", "routing_map", "F", 8 * rows, 8 * rows, kernels=2, routed=True, rows=rows)
     yield c.moved("permute", "permute", "F", rows * row_in, rows * row_in, kernels=2, routed=True, rows=rows)
     if r.is_fp8:
         yield c.weight_transpose("expert_up_weight_transpose", local * 2 * hidden * f, "F")
-    yield c.grouped(c.fprop("expert_up", r.gemm_dtype, rows, 2 * f, hidden), local)
+    yield _grouped(c.fprop("expert_up", r.gemm_dtype, rows, 2 * f, hidden), m, r)
     written = c.fp8_bytes(rows * f) if r.is_fp8 else 2 * rows * f
     kernels = 3 if r.is_fp8 else 1
     yield c.moved("expert_swiglu", "swiglu", "F", 4 * rows * f, written, kernels=kernels, routed=True, rows=rows)
     if r.is_fp8:
         yield c.weight_transpose("expert_down_weight_transpose", local * hidden * f, "F")
-    yield c.grouped(c.fprop("expert_down", r.gemm_dtype, rows, hidden, f), local)
+    yield _grouped(c.fprop("expert_down", r.gemm_dtype, rows, hidden, f), m, r)
     yield c.moved("unpermute", "unpermute", "F", 2 * rows * hidden, 2 * rows * hidden, routed=True, rows=rows)
     if r.save_swiglu_fp8:
         yield c.quantise("expert_swiglu_save", rows, 2 * f, routed=True)
@@ -71,17 +83,17 @@ def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
 
 def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     """Input gradient of the received rows; SwiGLU is computed again from its saved input, with the router weight's gradient."""
-    rows, f, local = r.tokens * m.top_k, m.expert_intermediate_size, m.num_routed_experts // r.ep
+    rows, f = padded_rows(m, r), m.expert_intermediate_size
     row_in = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
     if r.save_swiglu_fp8:
         yield c.dequantise("expert_swiglu_load", rows, 2 * f, routed=True)
     yield c.moved("permute_bwd", "permute", "I", rows * row_in, rows * row_in, kernels=2, routed=True, rows=rows)
-    yield c.grouped(c.dgrad("expert_down_dgrad", r.gemm_dtype, rows, hidden, f), local)
+    yield _grouped(c.dgrad("expert_down_dgrad", r.gemm_dtype, rows, hidden, f), m, r)
     yield c.moved("expert_swiglu_bwd", "swiglu_bwd", "I", 6 * rows * f, 6 * rows * f, kernels=2, routed=True, rows=rows)
     if r.is_fp8:
         yield c.quantise_transpose("expert_down_input_transposed", rows, f, routed=True)
         yield c.quantise("expert_up_grad_quantise", rows, 2 * f, "I", routed=True)
-    yield c.grouped(c.dgrad("expert_up_dgrad", r.gemm_dtype, rows, 2 * f, hidden), local)
+    yield _grouped(c.dgrad("expert_up_dgrad", r.gemm_dtype, rows, 2 * f, hidden), m, r)
     yield c.moved("unpermute_bwd", "unpermute", "I", 2 * rows * hidden, 2 * rows * hidden, routed=True, rows=rows)
     if r.is_fp8:
         yield c.quantise_transpose("expert_up_grad_transposed", rows, 2 * f, routed=True)
@@ -97,13 +109,13 @@ def input_reload(hidden: int, r: Recipe) -> Iterator[Op]:
 
 def backward_weight(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     """Weight gradients of the local experts, with the transposed operands that are made only here."""
-    rows, f, local = r.tokens * m.top_k, m.expert_intermediate_size, m.num_routed_experts // r.ep
+    rows, f = padded_rows(m, r), m.expert_intermediate_size
     if r.is_fp8:
         yield c.quantise_transpose("expert_down_grad_transposed", rows, hidden, "W", routed=True)
-    yield c.grouped(c.wgrad("expert_down_wgrad", r.gemm_dtype, rows, hidden, f), local)
+    yield _grouped(c.wgrad("expert_down_wgrad", r.gemm_dtype, rows, hidden, f), m, r)
     if r.is_fp8:
         yield c.quantise_transpose("expert_up_input_transposed", rows, hidden, "W", routed=True)
-    yield c.grouped(c.wgrad("expert_up_wgrad", r.gemm_dtype, rows, 2 * f, hidden), local)
+    yield _grouped(c.wgrad("expert_up_wgrad", r.gemm_dtype, rows, 2 * f, hidden), m, r)
 
 
 def expert_params(m: MoeFfn, hidden: int) -> int:

@@ -1,0 +1,20 @@
+"""GPUs of one kind differ in speed (I3): leakage and cooling give each its own clock under one power limit."""
+
+from __future__ import annotations
+
+from math import log1p, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.draws import generator
+
+PURPOSE_SPEED = 3
+
+
+def draw_slowness(cv: float, ranks: int, lanes: int, seed: int, draw: int) -> NDArray[np.float64]:
+    """(ranks, lanes) time of a kernel on each GPU over its mean time: log-normal, mean 1, coefficient of variation cv."""
+    if cv == 0.0:
+        return np.ones((ranks, lanes))
+    sigma = sqrt(log1p(cv**2))
+    return np.exp(sigma * generator(seed, draw, PURPOSE_SPEED).standard_normal((ranks, lanes)) - sigma**2 / 2)
