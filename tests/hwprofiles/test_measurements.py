@@ -1,0 +1,120 @@
+"""Law: what the catalogue says of a measurement follows from the file of it that is committed here."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+
+import pytest
+
+import hwprofiles
+from hwprofiles.catalog import load_gpu, load_stack
+from hwprofiles.provenance import Source
+from hwprofiles.units import TERA
+from hwprofiles.yaml_file import read_yaml
+
+FOLDER = Path(hwprofiles.__file__).parent / "measurements"
+PARTITION = FOLDER / "h100-sm-partition-2026-11-24.csv"
+STACK = "h800-deepseek-2024"
+HEADS = {"fprop": ["alone_again_s"], "dgrad": ["alone_s", "alone_again_s"], "wgrad": ["alone_s", "alone_again_s"]}
+"""Columns of runs 1 and 2 whose mean is the head's GEMM; the first of a process is twice as slow and left out."""
+
+Row = dict[str, str]
+
+
+def rows_of(path: Path) -> list[Row]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def ratios(prefix: str, run: str = "") -> list[float]:
+    return [
+        float(row["ratio_20"])
+        for row in rows_of(PARTITION)
+        if row["name"].startswith(prefix) and row["ratio_20"] and run in ("", row["run"])
+    ]
+
+
+def span(values: list[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
+def test_every_file_has_its_provenance() -> None:
+    names = {path.stem for path in FOLDER.glob("*.csv")}
+    assert PARTITION.stem in names
+    for name in names:
+        assert Source.model_validate(read_yaml(FOLDER / f"{name}.yaml").data["source"]).kind == "measurement"
+
+
+def test_ratios_are_quotients_of_the_times() -> None:
+    measured = [row for row in rows_of(PARTITION) if row["ratio_20"]]
+    assert len(measured) == 2 * 23
+    for row in measured:
+        alone_s = min(float(row["alone_s"]), float(row["alone_again_s"]))
+        assert float(row["ratio_20"]) == pytest.approx(alone_s / float(row["beside_20_s"]), abs=1e-4)
+
+
+def test_work_of_gemms_is_two_flop_a_multiply_add() -> None:
+    for row in rows_of(PARTITION):
+        if row["m"]:
+            assert float(row["flop"]) == 2.0 * int(row["m"]) * int(row["n"]) * int(row["k"])
+
+
+def test_no_kernel_is_faster_than_the_datasheet() -> None:
+    gpu = load_gpu("h100")
+    for row in rows_of(PARTITION):
+        dtype = "fp8" if "fp8" in row["name"] else "bf16"
+        floor_s = float(row["flop"] or 0) / gpu.peak_flop_per_s[dtype] + float(row["bytes"] or 0) / gpu.hbm_bytes_per_s
+        assert float(row["alone_s"]) > floor_s
+
+
+@pytest.mark.parametrize("variant", HEADS)
+def test_head_rows_are_the_means_of_the_measured_medians(variant: str) -> None:
+    kernels = rows_of(FOLDER.parent / "stacks" / STACK / "kernels.csv")
+    (row,) = [row for row in kernels if PARTITION.name in row["source"] and row["variant"] == variant]
+    medians = [
+        float(measured[column])
+        for measured in rows_of(PARTITION)
+        if measured["name"] == f"head_{variant}" and measured["run"] in ("1", "2")
+        for column in HEADS[variant]
+    ]
+    hot = re.search(r"slow-down of ([0-9.]+):", row["note"])
+    clock = float(hot[1]) if hot else 1.0
+    for column, value in (("seconds", mean(medians)), ("low", min(medians)), ("high", max(medians))):
+        assert float(row[column]) == pytest.approx(value / clock, rel=1e-3)
+
+
+def optimizer_rate() -> str:
+    row = next(row for row in rows_of(PARTITION) if row["run"] == "2" and row["name"].startswith("adamw"))
+    return f"{float(row['bytes']) / float(row['alone_s']) / TERA:.1f} TB/s"
+
+
+CLAIMS: dict[str, Callable[[], list[str]]] = {
+    "overlap.attention.ratio": lambda: [
+        f"run {run}: forward {span(ratios('attn_fwd', run))}, backward {span(ratios('attn_bwd', run))}" for run in "23"
+    ],
+    "overlap.memory.ratio": lambda: [span([r for name in ("copy", "add", "rms", "transpose") for r in ratios(name)])],
+    "memory.adamw": lambda: [optimizer_rate()],
+}
+"""What the note of a parameter that names the file has to say."""
+
+
+def test_claims_are_what_the_file_says() -> None:
+    said = {key: claim() for key, claim in CLAIMS.items()}
+    assert said == {
+        "overlap.attention.ratio": [
+            "run 2: forward 0.81 to 0.88, backward 0.87 to 0.92",
+            "run 3: forward 0.86 to 0.90, backward 0.87 to 0.95",
+        ],
+        "overlap.memory.ratio": ["0.99 to 1.00"],
+        "memory.adamw": ["3.0 TB/s"],
+    }
+
+
+def test_notes_of_parameters_that_name_the_file_follow_from_it() -> None:
+    for key, parameter in load_stack(STACK).parameters.items():
+        if PARTITION.name in parameter.source.where:
+            assert all(text in parameter.source.note for text in CLAIMS[key]())
