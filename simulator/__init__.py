@@ -1,6 +1,6 @@
 """moesim: how long a mixture-of-experts model trains on a cluster, what it costs, and what holds it back.
 
-    from simulator import load_scenario, simulate_run, simulate_step
+from simulator import load_scenario, simulate_run, simulate_step
 """
 
 from __future__ import annotations

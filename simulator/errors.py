@@ -1,8 +1,8 @@
 """Every error that a user can meet.
 
-    MoesimError                     exit 1  failed at run time
-    ├── InputError                  exit 2  bad input: all problems together, nothing written
-    └── InconsistentSimulation      exit 3  deadlock, or a conservation law broken
+MoesimError                     exit 1  failed at run time
+├── InputError                  exit 2  bad input: all problems together, nothing written
+└── InconsistentSimulation      exit 3  deadlock, or a conservation law broken
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ scenario → hardware and counted work (step_inputs) → seconds by segment (ass
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -29,7 +29,7 @@ from simulator.schedule import build_schedule
 from simulator.step_inputs import StepInputs, step_inputs
 from simulator.step_memory import step_memory
 from simulator.step_notes import NOT_MODELLED, assumption_rows
-from simulator.workload.expert_load import draw_loads
+from simulator.workload.expert_load import LoadModel, draw_loads
 from simulator.workload.gpu_speed import draw_slowness
 
 Engine = Literal["sweep", "reference"]
@@ -64,6 +64,14 @@ class StepSimulator:
         if self._inputs is None or self._inputs.scenario is not scenario:
             self._inputs = step_inputs(scenario)
         return simulate_inputs(self._inputs, global_batch_size, schedule, self._engine)
+
+    def effects(self, scenario: Scenario, global_batch_size: int) -> Mapping[str, Interval]:
+        """Relative change of the step when one assumption goes to the ends of its range (simulator/step_effects.py)."""
+        from simulator.step_effects import assumption_effects
+
+        if self._inputs is None or self._inputs.scenario is not scenario:
+            self._inputs = step_inputs(scenario)
+        return assumption_effects(self._inputs, global_batch_size)
 
 
 def simulate_inputs(
@@ -116,7 +124,7 @@ def run_draws(inputs: StepInputs, graph: StepGraph, engine: Engine) -> Outcome:
         return Outcome(rank_parts(graph, ops, even.finish_s[ops]), np.array([even.makespan_s]), even.makespan_s)
 
     def run(draw: int) -> tuple[RankParts, float]:
-        return _run_draw(graph, ops, draw_rows(inputs, graph, draw), engine)
+        return _run_draw(graph, ops, draw_rows(inputs, graph, draw, inputs.load_model), engine)
 
     # The loops that draw and sweep hold no lock of Python (simpy does); the results' order is that of the draws.
     num_threads = min(MAX_THREADS, os.cpu_count() or 1) if engine == "sweep" else 1
@@ -142,17 +150,17 @@ def _shares(inputs: StepInputs, graph: StepGraph, step_s: Floats, even_s: float)
     seconds = graph.class_seconds()
     equal_loads = [
         float(sweep_batch(graph.dag, seconds, rows[None]).makespan_s[0])
-        for rows in (draw_rows(inputs, graph, draw, equal_loads=True) for draw in range(len(draws)))
+        for rows in (draw_rows(inputs, graph, draw, None) for draw in range(len(draws)))
         if rows is not None
     ]
     return float(np.mean(draws) - np.mean(equal_loads)), float(np.mean(equal_loads)) - even_s
 
 
-def draw_rows(inputs: StepInputs, graph: StepGraph, draw: int, *, equal_loads: bool = False) -> Floats | None:
+def draw_rows(inputs: StepInputs, graph: StepGraph, draw: int, load: LoadModel | None) -> Floats | None:
     """(draw rows, lanes) multipliers of one random draw: expert loads times the speed of the GPU that runs them, then the
-    speeds; a lane is a rank of the expert group. None where nothing is random.
+    speeds; a lane is a rank of the expert group. load: `inputs.load_model`, None for even loads. None where nothing is
+    random.
     """
-    load = None if equal_loads else inputs.load_model
     if load is None and inputs.speed_cv == 0:
         return None
     units, micro_batches, seed = len(graph.draw_units), graph.num_micro_batches, inputs.scenario.seed

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,9 +27,9 @@ from simulator.batch_ramp import (
 )
 from simulator.economics import Price, cost, gpu_hours, price_of
 from simulator.results.document import canonical
-from simulator.results.interval import Estimate
+from simulator.results.interval import Estimate, Interval
 from simulator.results.run_result import PhaseResult, Ramp, RampPoint, RunResult, SteadyState, Totals
-from simulator.results.step_result import StepResult
+from simulator.results.step_result import AssumptionRow, StepResult
 from simulator.scenario.derived import dp
 from simulator.scenario.plan import BatchRamp, Phase
 from simulator.scenario.scenario import Scenario
@@ -64,22 +64,27 @@ def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) ->
     Raises InputError: a ramp needs batches that its schedules cannot run, or there is no price for the GPU in the
     sheet.
     """
+    effects: Callable[[Scenario, int], Mapping[str, Interval]] | None = None
     if simulate is None:
         # Here and not above: the engine's compiled kernels take a while to load, and another `simulate` needs none.
         from simulator.step import StepSimulator
 
         simulate = StepSimulator()
+        effects = simulate.effects
     plans = [plan_phase(scenario, phase) for phase in scenario.phases]
     steps: dict[BatchSize, StepResult] = {}
     for plan in plans:
         for size in (plan.full, *(sizes_to_simulate(plan.sizes) if plan.ramp else ())):
             if size not in steps:
                 steps[size] = simulate(scenario, global_batch_size=size.global_batch_size, schedule=size.schedule)
+    changes = effects(scenario, plans[0].full.global_batch_size) if effects else {}
+    steps = {size: _widened(step, changes) for size, step in steps.items()}
     price = price_of(scenario)
     times = _step_times(steps)
     walls = [_wall(plan, times) for plan in plans]
     first = steps[plans[0].full]
     num_gpus = scenario.cluster.num_gpus
+    totals = _totals(walls, num_gpus, price)
     return RunResult(
         scenario=_scenario_document(scenario),
         scenario_sha256=scenario.scenario_sha256,
@@ -94,12 +99,29 @@ def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) ->
         phases=tuple(
             _phase_result(plan, times, wall, num_gpus, price) for plan, wall in zip(plans, walls, strict=True)
         ),
-        totals=_totals(walls, num_gpus, price),
+        totals=totals,
         steady_state=_steady_state(plans[0], first, num_gpus, price),
-        assumptions=first.assumptions,
+        assumptions=tuple(_with_effect(row, changes, totals.gpu_hours.value) for row in first.assumptions),
         not_modelled=first.not_modelled,
         basis=first.basis,
     )
+
+
+def _widened(result: StepResult, changes: Mapping[str, Interval]) -> StepResult:
+    """The result with the assumptions' effects in its interval, in quadrature with the ranges of the measurements."""
+    step = result.step
+    down = math.hypot(step.step_s - step.interval.low, *(step.step_s * change.low for change in changes.values()))
+    up = math.hypot(step.interval.high - step.step_s, *(step.step_s * change.high for change in changes.values()))
+    interval = Interval(low=max(0.0, step.step_s - down), high=step.step_s + up)
+    return result.model_copy(update={"step": step.model_copy(update={"interval": interval})})
+
+
+def _with_effect(row: AssumptionRow, changes: Mapping[str, Interval], hours: float) -> AssumptionRow:
+    """The row with its effect on the run's GPU-hours: the relative change of the full-batch step times the hours."""
+    change = changes.get(row.key)
+    if change is None:
+        return row
+    return row.model_copy(update={"effect_on_gpu_hours": Interval(low=change.low * hours, high=change.high * hours)})
 
 
 def plan_phase(scenario: Scenario, phase: Phase) -> _PhasePlan:

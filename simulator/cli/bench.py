@@ -34,7 +34,7 @@ def bench_scenario(source: str, overrides: Sequence[str], as_json: bool, num_dra
     graph = build_graph(inputs)
     folded = []
     for draw in range(num_draws if inputs.load_model else 1):
-        rows = draw_rows(inputs, graph, draw)
+        rows = draw_rows(inputs, graph, draw, inputs.load_model)
         folded.append(np.ones((graph.dag.num_draw_rows, 1)) if rows is None else rows.max(axis=1, keepdims=True))
     result = bench(graph.dag, graph.class_seconds(), folded[0])
     if len(folded) > 1:
