@@ -64,13 +64,12 @@ def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) ->
     Raises InputError: a ramp needs batches that its schedules cannot run, or there is no price for the GPU in the
     sheet.
     """
-    effects: Callable[[Scenario, int], Mapping[str, Interval]] | None = None
     if simulate is None:
         # Here and not above: the engine's compiled kernels take a while to load, and another `simulate` needs none.
         from simulator.step import StepSimulator
 
         simulate = StepSimulator()
-        effects = simulate.effects
+    effects: Callable[[Scenario, int], Mapping[str, Interval]] | None = getattr(simulate, "effects", None)
     plans = [plan_phase(scenario, phase) for phase in scenario.phases]
     steps: dict[BatchSize, StepResult] = {}
     for plan in plans:
