@@ -105,7 +105,7 @@ def validate(
 @app.command("list")
 def list_entries(
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help="gpus, nodes, fabrics, models, stacks, schedules, presets …")
+        str, typer.Argument(metavar="KIND", help="gpus, nodes, fabrics, models, stacks, schedules, presets, cases.")
     ],
     as_json: JsonOption = False,
 ) -> None:

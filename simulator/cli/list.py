@@ -73,6 +73,20 @@ def _presets() -> Iterator[Entry]:
         }
 
 
+def _cases() -> Iterator[Entry]:
+    from validation.case import case_names, load_case
+
+    for name in case_names():
+        case = load_case(name)
+        yield {
+            "name": name,
+            "scenario": case.scenario,
+            "stacks": list(case.stacks),
+            "num_quantities": len(case.quantities),
+            **case.group.model_dump(mode="json"),
+        }
+
+
 def _schedules() -> Iterator[Entry]:
     from simulator.schedule import SCHEDULES
 
@@ -88,9 +102,9 @@ _KINDS: Final[dict[str, Callable[[], Iterator[Entry]]]] = {
     "stacks": _stacks,
     "schedules": _schedules,
     "presets": _presets,
+    "cases": _cases,
 }
 
 _NOT_MODELLED: Final = {
     "frameworks": "write the keys that a framework's release sets into the scenario",
-    "cases": "use `moesim list presets`",
 }

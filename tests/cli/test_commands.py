@@ -143,7 +143,7 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         run_small("--debug")
 
 
-@pytest.mark.parametrize("kind", ["gpus", "nodes", "fabrics", "models", "stacks", "schedules", "presets"])
+@pytest.mark.parametrize("kind", ["gpus", "nodes", "fabrics", "models", "stacks", "schedules", "presets", "cases"])
 def test_lists_name_every_entry(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", kind, "--json"]) == 0
     entries = json.loads(capsys.readouterr().out)
