@@ -317,7 +317,7 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "recipe-word": (v3("precision: fp8-tensor"), ("not modelled yet",)),
     "packing": (v3("training: {packing: documents}"), ("not modelled yet",)),
     "padding": (v3("training: {padding_fraction: 0.1}"), ("not modelled yet",)),
-    "balance-number": (v3("moe: {balance: {load_imbalance: 1.2}}"), ("not modelled yet",)),
+    "balance-number": (v3("moe: {balance: {load_imbalance: 0.5}}"), ("load_imbalance", "too small")),
     "capacity": (v3("moe: {capacity_factor: 1.25}"), ("not modelled yet",)),
     "full-recompute": (v3("recompute: full"), ("not modelled yet",)),
     "recompute-layer": (v3("recompute: {modules: [layer]}"), ("not modelled yet", "rmsnorm")),
