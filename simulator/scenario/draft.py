@@ -55,14 +55,31 @@ class Layer:
     assigned: frozenset[KeyPath] | None = None
 
 
+_WHOLE_MODEL: Final = frozenset({"hidden_size", "num_layers", "vocab_size", "attention", "num_dense_layers"})
+"""A mapping with all of these is a model of its own; one with fewer changes the model that is there."""
+
+
+def _is_partial_model(value: Any) -> bool:
+    return isinstance(value, dict) and not _WHOLE_MODEL <= set(value)
+
+
+def _changes_kind(old: Any, new: Any) -> bool:
+    """Whether a mapping is of another kind than the one that is there, whose keys then mean nothing."""
+    return isinstance(old, dict) and isinstance(new, dict) and new.get("kind") not in (None, old.get("kind"))
+
+
 @dataclass
 class Draft:
-    """A scenario in the making. origins: key path → (number of the layer, position, folder that paths start from)."""
+    """A scenario in the making. origins: key path → (number of the layer, position, folder that paths start from).
+
+    read_model: puts a model's keys in place of its name, so that single keys of it can be changed.
+    """
 
     data: dict[str, Any] = field(default_factory=dict)
     origins: dict[KeyPath, tuple[int, str, Path]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     num_layers: int = 0
+    read_model: Callable[[Draft], None] | None = None
 
     def put(self, layer: Layer) -> None:
         """Lay a layer over what is there."""
@@ -85,7 +102,7 @@ class Draft:
 
     def dotted(self, path: KeyPath) -> str:
         """The path as people write it: phases by name."""
-        parts = [str(part) for part in path]
+        parts = [part if part.isprintable() else repr(part)[1:-1] for part in map(str, path)]
         if len(path) > 1 and path[0] == "phases" and isinstance(path[1], int):
             phase = self.data["phases"][path[1]] if path[1] < len(self.data.get("phases") or ()) else None
             if isinstance(phase, dict) and isinstance(phase.get("name"), str) and len(phase["name"]) <= 40:
@@ -114,7 +131,11 @@ class Draft:
         self._drop_alternatives(old, new, path)
         for key, value in new.items():
             here = (*path, key)
+            if here == ("model",) and self.read_model and _is_partial_model(value) and isinstance(old.get(key), str):
+                self.read_model(self)
             existing = old.get(key)
+            if here == ("model", "attention") and _changes_kind(existing, value):
+                existing = None
             if here == ("phases",) and isinstance(value, dict):
                 self._merge_phases(old, value, layer)
             elif isinstance(value, dict) and isinstance(existing, dict):

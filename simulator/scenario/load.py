@@ -51,7 +51,7 @@ def load_scenario(source: str | Path | Mapping[str, Any], overrides: Sequence[st
 
     Raises InputError with every problem found, positions as FILE:LINE or `--set N`.
     """
-    draft = Draft()
+    draft = Draft(read_model=_resolve_model)
     if isinstance(source, Mapping):
         draft.put(Layer(_without_extends(source, draft.problems), lambda path: "", Path()))
     else:

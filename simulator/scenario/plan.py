@@ -62,7 +62,7 @@ class Moe(Section):
     dispatch_dtype: Literal["fp8", "bf16"] = "bf16"
     combine_dtype: Literal["bf16", "fp8"] = "bf16"
     max_nodes_per_token: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Nodes that a token's experts may lie on; null: no limit."""
+    """Nodes that a token's experts may lie on; null: as the model's router groups its experts."""
     balance: Annotated[
         str | LoadImbalance,
         PlainValidator(_balance),

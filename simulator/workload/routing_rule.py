@@ -88,12 +88,15 @@ class RoutingRule:
 
 
 def grouping(num_groups: int, max_groups: int, nodes: int, max_nodes: int | None) -> tuple[int, int]:
-    """(groups, max_groups) of the selection: the model's own, or one group a node where the plan limits nodes further.
+    """(groups, max_groups) of the selection: the model's own, or one group a node where the plan sets another limit.
 
-    num_groups, max_groups: of the model's router. max_nodes: the plan's limit on a token's nodes; None: no limit.
+    num_groups, max_groups: of the model's router. max_nodes: nodes that a token's experts may lie on; fewer than there are
+    limits further, all of them and more than the router's groups lifts its limit. None: as the router was trained.
     """
     if max_nodes is not None and max_nodes < nodes:
         return nodes, max_nodes
+    if max_nodes is not None and max_nodes > max_groups:
+        return 1, 1
     return num_groups, max_groups
 
 

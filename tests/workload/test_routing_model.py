@@ -74,6 +74,7 @@ def test_grouping_follows_the_plan_only_where_it_limits_further() -> None:
     assert grouping(8, 4, 8, 4) == (8, 4)
     assert grouping(8, 4, 4, 4) == (8, 4)  # four nodes: the model's own rule remains
     assert grouping(8, 4, 16, 4) == (16, 4)
+    assert grouping(8, 4, 8, 8) == (1, 1)  # all nodes, more than the router's groups: no limit
     assert grouping(1, 1, 8, None) == (1, 1)
 
 

@@ -1,0 +1,34 @@
+"""A few keys of a model change the model that is inherited by name; a mapping with all dimensions replaces it."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulator.errors import InputError
+from simulator.scenario import load_scenario
+
+
+def test_keys_of_an_inherited_model_change_it() -> None:
+    base = load_scenario("deepseek-v3").model
+    changed = load_scenario("deepseek-v3", ["model.hidden_size=6144", "model.num_layers=60"]).model
+    assert changed == base.model_copy(update={"hidden_size": 6144, "num_layers": 60})
+
+
+def test_another_kind_of_attention_replaces_the_inherited_keys() -> None:
+    gqa = "model.attention={kind: gqa, num_heads: 64, num_kv_heads: 8, head_dim: 128}"
+    assert load_scenario("deepseek-v3", [gqa]).model.attention.kind == "gqa"
+
+
+def test_a_whole_mapping_replaces_the_model() -> None:
+    dense = (
+        "model={name: small, hidden_size: 1024, num_layers: 16, vocab_size: 32000, num_dense_layers: 16, "
+        "dense_ffn: {intermediate_size: 4096}, attention: {kind: gqa, num_heads: 8, num_kv_heads: 8, head_dim: 128}}"
+    )
+    model = load_scenario("deepseek-v3", [dense, "parallel.ep=1", "moe.max_nodes_per_token=null"]).model
+    assert model.moe is None
+    assert model.mtp.num_modules == 0
+
+
+def test_an_unknown_key_of_a_model_is_refused_with_its_position() -> None:
+    with pytest.raises(InputError, match=r"--set 1: model\.hidden_sise"):
+        load_scenario("deepseek-v3", ["model.hidden_sise=6144"])
