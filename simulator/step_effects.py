@@ -46,9 +46,9 @@ def assumption_effects(inputs: StepInputs, batch: int) -> dict[str, Interval]:
 
 def _changed(inputs: StepInputs, graph: StepGraph, entry: Assumption, value: float, batch: int) -> float:
     """Step seconds with one assumption at `value`."""
-    changed = _with(inputs, entry, value)
     if entry.key == "routing_concentration":
-        return _makespan(changed, graph, drawn=True, noise_factor=_noise_ratio(inputs, entry.value, value))
+        return _makespan(inputs, graph, drawn=True, noise_factor=_noise_ratio(inputs, entry.value, value))
+    changed = _with(inputs, entry, value)
     if entry.key in RANDOM:
         return _makespan(changed, graph, drawn=True)
     return _makespan(changed, build_graph(changed, batch), drawn=False)
@@ -62,7 +62,10 @@ def _with(inputs: StepInputs, entry: Assumption, value: float) -> StepInputs:
     stack = inputs.stack
     if entry.key in stack.assumptions:
         stack = replace(stack, assumptions={**stack.assumptions, **fixed})
-    return replace(inputs, stack=stack, assumptions={**inputs.assumptions, **fixed})
+    changed = replace(inputs, stack=stack, assumptions={**inputs.assumptions, **fixed})
+    # Counted work depends on no assumption but the router's, which do not come here: not counted again.
+    vars(changed)["workload"] = inputs.workload
+    return changed
 
 
 def _noise_ratio(inputs: StepInputs, stated: float, changed: float) -> float:
