@@ -22,7 +22,7 @@ from simulator.assembly.step_graph import KINDS, StepGraph
 from simulator.engine import certify, simulate_reference, sweep, sweep_batch
 from simulator.results import explain, metrics
 from simulator.results.interval import Interval
-from simulator.results.step_result import RankTimes, StepResult, StepTimes, parts_of
+from simulator.results.step_result import LoadImbalanceTimes, RankTimes, StepResult, StepTimes, parts_of
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.schedule import build_schedule
@@ -118,8 +118,7 @@ def run_draws(inputs: StepInputs, graph: StepGraph, engine: Engine) -> Outcome:
     ops, seconds = observed_ops(graph), graph.class_seconds()
     even = sweep(graph.dag, seconds)
     certify(graph.dag, seconds, None, even)
-    is_random = inputs.load_model is not None or inputs.speed_cv > 0
-    if not is_random and engine == "sweep":
+    if not inputs.is_random and engine == "sweep":
         check_times(graph, even.makespan_s, np.array([even.makespan_s]), equal_speeds=True)
         return Outcome(rank_parts(graph, ops, even.finish_s[ops]), np.array([even.makespan_s]), even.makespan_s)
 
@@ -129,7 +128,7 @@ def run_draws(inputs: StepInputs, graph: StepGraph, engine: Engine) -> Outcome:
     # The loops that draw and sweep hold no lock of Python (simpy does); the results' order is that of the draws.
     num_threads = min(MAX_THREADS, os.cpu_count() or 1) if engine == "sweep" else 1
     with ThreadPoolExecutor(max_workers=num_threads) as pool:
-        results = list(pool.map(run, range(inputs.scenario.draws if is_random else 1)))
+        results = list(pool.map(run, range(inputs.scenario.draws if inputs.is_random else 1)))
     parts = RankParts(
         by_kind=explain.mean_parts([parts.by_kind for parts, _ in results]),
         bubble_s=explain.mean_parts([parts.bubble_s for parts, _ in results]),
@@ -215,11 +214,37 @@ def _result(inputs: StepInputs, graph: StepGraph, outcome: Outcome, batch: int, 
             binding=explain.binding(
                 graph, makespan, {"expert_imbalance": outcome.imbalance_s, "speed_spread": outcome.speed_spread_s}
             ),
+            imbalance=_imbalance(inputs, graph, outcome),
         ),
         memory=step_memory(inputs, batch, schedule),
         assumptions=assumption_rows(inputs),
         not_modelled=NOT_MODELLED,
         basis=explain.basis(work),
+    )
+
+
+def _imbalance(inputs: StepInputs, graph: StepGraph, outcome: Outcome) -> LoadImbalanceTimes | None:
+    """Mean effect and amplification of uneven load, apart; None where experts are loaded evenly."""
+    load = inputs.load_model
+    rows = draw_rows(inputs, graph, 0, load)
+    if load is None or rows is None:
+        return None
+    num_load_rows = len(rows) - graph.num_ranks
+    loads = draw_loads(load, len(graph.draw_units), graph.num_micro_batches, inputs.scenario.seed, 0)
+    factor = float(loads[:, :, 0].max(axis=-1).mean())
+    constant = np.ones((len(rows), 1))
+    constant[: num_load_rows : loads.shape[2]] = factor
+    routed = np.isin(graph.dag.draw_row, np.arange(0, num_load_rows, loads.shape[2]))
+    busy = graph.class_seconds()[graph.dag.op_class[routed]]
+    mean_load = loads[:, :, 0].mean(axis=-1).ravel()[graph.dag.draw_row[routed] // loads.shape[2]]
+    mean_effect_s = float(busy @ (mean_load - 1.0)) / graph.num_ranks
+    return LoadImbalanceTimes(
+        max_over_mean=factor,
+        mean_effect_s=mean_effect_s,
+        amplification_s=outcome.imbalance_s - mean_effect_s,
+        constant_factor_s=_run_draw(graph, observed_ops(graph), constant, "sweep")[1] - outcome.even_s,
+        speed_spread_s=outcome.speed_spread_s,
+        draws_sd_s=float(np.std(outcome.step_s)),
     )
 
 

@@ -232,6 +232,11 @@ class StepInputs:
         return value if self.is_on["speed_spread"] else 0.0
 
     @property
+    def is_random(self) -> bool:
+        """Whether anything is drawn: expert loads, or the speed of GPUs."""
+        return self.load_model is not None or self.speed_cv > 0
+
+    @property
     def num_lanes(self) -> int:
         """Pipelines that are simulated side by side: those of an expert group, else (at most 64) data-parallel replicas."""
         ep = self.scenario.parallel.ep

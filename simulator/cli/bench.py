@@ -20,7 +20,7 @@ MAX_DRAWS: Final = 1_000
 
 
 def bench_scenario(source: str, overrides: Sequence[str], as_json: bool, num_draws: int) -> None:
-    """Time both engines on the folded step (one lane, which carries the load of the fullest rank) and compare them.
+    """Time both engines on the folded step and compare them: one lane, with the slowest rank's multiplier in every draw row.
 
     The first of `num_draws` random draws is timed; all must agree bit for bit. Raises InputError, and
     InconsistentSimulation, after the output, where the engines do not say the same.
@@ -33,7 +33,7 @@ def bench_scenario(source: str, overrides: Sequence[str], as_json: bool, num_dra
     inputs = step_inputs(scenario)
     graph = build_graph(inputs)
     folded = []
-    for draw in range(num_draws if inputs.load_model else 1):
+    for draw in range(num_draws if inputs.is_random else 1):
         rows = draw_rows(inputs, graph, draw, inputs.load_model)
         folded.append(np.ones((graph.dag.num_draw_rows, 1)) if rows is None else rows.max(axis=1, keepdims=True))
     result = bench(graph.dag, graph.class_seconds(), folded[0])
@@ -42,7 +42,7 @@ def bench_scenario(source: str, overrides: Sequence[str], as_json: bool, num_dra
     if as_json:
         print_json(result)
     else:
-        _print_table(result, f"{len(folded):,} draw(s)" if inputs.load_model else "even loads")
+        _print_table(result, f"{len(folded):,} draw(s)" if inputs.is_random else "nothing is random")
     if not result["equal"]:
         raise InconsistentSimulation("bench: the compiled engine and the reference disagree")
 

@@ -62,13 +62,15 @@ def _simulator(scenario: Scenario, engine: Literal["reference", "sweep"]) -> dic
     from simulator.step_inputs import step_inputs
 
     inputs = step_inputs(scenario)
-    num_ops, load = build_graph(inputs).dag.num_ops, inputs.load_model
-    lanes, draws = (load.ranks, scenario.draws) if load else (1, 1)
+    num_ops = build_graph(inputs).dag.num_ops
+    lanes, draws = (inputs.num_lanes, scenario.draws) if inputs.is_random else (1, 1)
     needed_s = num_ops * lanes * draws / OPS_PER_S
     if needed_s > LONG_S:
         size = numbers.amount_of_bytes(num_ops * lanes * BYTES_PER_OP)
         work = f"{num_ops:,} operators x {lanes:,} lanes x {draws:,} draws"
         cost = f"about {numbers.seconds(needed_s)} a step and {size} of memory"
-        remedy = "--set draws=1 takes less time, --set moe.balance=forced (one lane) little of both"
+        remedy = (
+            "--set draws=1 takes less time, --set moe.balance=forced --set device.speed_cv=0 (one lane) little of both"
+        )
         print_warnings([f"--engine reference: {work}: {cost}; {remedy}"])
     return {"simulate": StepSimulator(engine)}
