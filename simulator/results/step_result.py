@@ -126,6 +126,24 @@ class Mfu(ResultModel):
     bf16_dense_noncausal: float = Field(gt=0)
 
 
+class LoadImbalanceTimes(ResultModel):
+    """What uneven expert load does to the step; seconds are means over the draws, against even load.
+
+    max_over_mean: load of the fullest rank of an expert group over the mean. mean_effect_s: what the load adds to the
+    mean rank's own work (routing moves rows and makes none, so it is nothing but rounding). amplification_s: the rest,
+    from waiting for the fullest rank at every dispatch and combine in lockstep. constant_factor_s: what a constant factor
+    of max_over_mean on the routed kernels of every rank would add instead. speed_spread_s: what unequal GPUs add,
+    without uneven load. draws_sd_s: standard deviation of the step over the draws.
+    """
+
+    max_over_mean: float = Field(ge=1)
+    mean_effect_s: float
+    amplification_s: float
+    constant_factor_s: float
+    speed_spread_s: float
+    draws_sd_s: Seconds
+
+
 class StepTimes(ResultModel):
     """The step of one phase at full batch.
 
@@ -148,6 +166,7 @@ class StepTimes(ResultModel):
     parts: Parts
     by_category: tuple[CategoryTime, ...] = ()
     binding: tuple[Binding, ...] = ()
+    imbalance: LoadImbalanceTimes | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
