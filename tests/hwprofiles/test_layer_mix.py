@@ -1,0 +1,242 @@
+"""Law: slow-downs under sustained load and the spread of chips are what the file of their measurement gives, digit by digit."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from functools import cache
+from math import sqrt
+from pathlib import Path
+from statistics import mean
+from threading import BrokenBarrierError
+from typing import Any
+
+import pytest
+
+import hwprofiles
+from hwprofiles.calibration import layer_mix
+from hwprofiles.calibration.layer_kernels import EXPERT_ROWS, LOCAL_EXPERTS, TOKENS, Gemm, layer_gemms
+from hwprofiles.calibration.layer_mix import (
+    CLASSES,
+    IDLE_S,
+    SETTLED_S,
+    Reading,
+    Sample,
+    bursts_and_load,
+    parse_reading,
+    run_together,
+    slowdowns,
+    summarise,
+)
+from hwprofiles.catalog import load_gpu, load_stack
+from hwprofiles.units import MEGA
+from hwprofiles.yaml_file import read_yaml
+
+ROOT = Path(hwprofiles.__file__).parent
+FILE = ROOT / "measurements" / "hopper-layer-mix-2026-11-24.csv"
+ASSUMPTIONS = ROOT.parent / "simulator" / "scenario" / "assumptions.yaml"
+STATES = ("burst_4", "burst_8", "sustained")
+POWER_LIMIT_W = 700.0
+
+
+@cache
+def chips() -> dict[str, dict[str, dict[str, Any]]]:
+    """Chip → state → row; numbers as floats."""
+    result: dict[str, dict[str, dict[str, Any]]] = {}
+    with FILE.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            names = {name: row.pop(name) for name in ("gpu", "chip", "state")}
+            result.setdefault(names["chip"], {})[names["state"]] = {
+                "gpu": names["gpu"],
+                **{column: float(value) for column, value in row.items()},
+            }
+    return result
+
+
+def ratios(kernel_class: str, burst: str, gpu: str | None = None) -> list[float]:
+    """Sustained time / time in a burst, of each chip (of one kind)."""
+    column = f"{kernel_class}_s"
+    return [
+        states["sustained"][column] / states[burst][column]
+        for states in chips().values()
+        if gpu in (None, states["sustained"]["gpu"])
+    ]
+
+
+def pair_differences() -> dict[str, float]:
+    """GPU kind → difference of its two chips' sustained total over their mean."""
+    totals: dict[str, list[float]] = {}
+    for states in chips().values():
+        totals.setdefault(states["sustained"]["gpu"], []).append(states["sustained"]["total_s"])
+    return {gpu: abs(first - second) / mean((first, second)) for gpu, (first, second) in totals.items()}
+
+
+def coefficient_of_variation() -> float:
+    """From pairs: the difference of two draws has twice their variance."""
+    return sqrt(mean(d**2 / 2 for d in pair_differences().values()))
+
+
+def as_stated(stated: float, derived: float) -> float:
+    """`derived` rounded to the digits that `stated` shows."""
+    exponent = Decimal(repr(stated)).as_tuple().exponent
+    assert isinstance(exponent, int)
+    return round(derived, -exponent)
+
+
+def stated_slowdowns() -> Iterator[Any]:
+    for stack in ("h800-deepseek-2024", "h800-notrace"):
+        for name in CLASSES:
+            parameter = load_stack(stack).parameters[f"sustained.{name}.slowdown"]
+            triple = (parameter.value, parameter.low, parameter.high)
+            yield pytest.param(None, name, triple, parameter.source.where, id=f"{stack}-{name}")
+    transfer = read_yaml(ROOT / "stacks" / "transfer" / "efficiencies.yaml").data
+    for group in transfer["groups"]:
+        if group["prefix"] == "sustained":
+            where = transfer["sources"][group["source"]]["where"]
+            for name in CLASSES:
+                triple = tuple(group["values"][f"{name}.slowdown"])
+                yield pytest.param(group["gpu"], name, triple, where, id=f"transfer-{group['gpu']}-{name}")
+
+
+@pytest.mark.parametrize(("gpu", "name", "stated", "where"), list(stated_slowdowns()))
+def test_slow_downs_are_the_means_of_the_chips(
+    gpu: str | None, name: str, stated: tuple[float, float, float], where: str
+) -> None:
+    value, low, high = stated
+    assert FILE.name in where
+    assert low == 1.0
+    assert value == as_stated(value, mean(ratios(name, "burst_8", gpu)))
+    assert high == as_stated(high, max(ratios(name, "burst_4", gpu)))
+
+
+def test_every_kind_of_gpu_measured_has_its_slow_downs() -> None:
+    ids = {str(param.id) for param in stated_slowdowns()}
+    assert ids >= {f"transfer-{gpu}-{name}" for gpu in pair_differences() for name in CLASSES}
+
+
+def test_the_spread_of_chips_follows_from_the_pairs() -> None:
+    (assumption,) = [a for a in read_yaml(ASSUMPTIONS).data["assumptions"] if a["key"] == "gpu_speed_cv"]
+    assert FILE.name in assumption["source"]
+    assert assumption["value"] == as_stated(assumption["value"], coefficient_of_variation())
+    assert assumption["low"] < assumption["value"] < assumption["high"]
+    said = re.search(r"differ by ([0-9.]+) % and ([0-9.]+) %", " ".join(assumption["source"].split()))
+    assert said is not None
+    for text, gpu in zip(said.groups(), ("h100", "h200"), strict=True):
+        assert float(text) == as_stated(float(text), 100 * pair_differences()[gpu])
+
+
+def test_the_file_gives_these_values() -> None:
+    means = [mean(ratios(name, "burst_8")) for name in CLASSES]
+    highs = [max(ratios(name, "burst_4")) for name in CLASSES]
+    assert means == pytest.approx([1.0402, 1.0468, 1.0265], abs=6e-5)
+    assert highs == pytest.approx([1.0848, 1.1670, 1.0745], abs=6e-5)
+    assert pair_differences() == pytest.approx({"h100": 0.01928, "h200": 0.00978}, abs=1e-5)
+    assert coefficient_of_variation() == pytest.approx(0.01081, abs=1e-5)
+
+
+def test_rows_are_one_a_chip_and_state() -> None:
+    assert [(chip, *states) for chip, states in chips().items()] == [(chip, *STATES) for chip in "abcd"]
+    assert len(FILE.read_text(encoding="utf-8").splitlines()) == 1 + 4 * len(STATES)
+    described = read_yaml(FILE.with_suffix(".yaml")).data
+    assert list(described["columns"]) == FILE.read_text(encoding="utf-8").partition("\n")[0].split(",")
+    assert tuple(described["states"]) == STATES
+    assert set(described["gpu"]) == set(pair_differences())
+
+
+def test_rows_are_physical() -> None:
+    for states in chips().values():
+        clock_hz = load_gpu(states["sustained"]["gpu"]).boost_clock_hz
+        for state, row in states.items():
+            total_s = sum(row[f"{name}_s"] for name in CLASSES)
+            assert row["total_s"] == pytest.approx(total_s, rel=1e-3 if state == "sustained" else 1e-5)
+            assert 0 < row["power_w"] < POWER_LIMIT_W
+            assert clock_hz is None or row["sm_clock_hz"] <= clock_hz
+        assert states["sustained"]["power_w"] > 0.95 * POWER_LIMIT_W
+        assert all(states["sustained"][f"{name}_s"] > states["burst_8"][f"{name}_s"] for name in CLASSES)
+
+
+def test_files_name_no_card() -> None:
+    for path in (FILE, FILE.with_suffix(".yaml")):
+        assert not re.search(r"GPU-|[0-9a-f]{8}-[0-9a-f]{4}-", path.read_text(encoding="utf-8"))
+
+
+def sample(state: str, begin_s: float, gemm_s: float) -> Sample:
+    return Sample(state, begin_s, gemm_s, 0.5 * gemm_s, 0.25 * gemm_s, Reading(1.5e9, 690.0, 60.0))
+
+
+def test_gemms_of_a_layer() -> None:
+    gemms = layer_gemms()
+    assert len(gemms) == 3 * 7 + 2 + 3 * 2 * LOCAL_EXPERTS == 47
+    assert [gemm for gemm in gemms if not gemm.block_scaled] == [Gemm(TOKENS, 576, 7168), Gemm(TOKENS, 7168, 576)]
+    assert EXPERT_ROWS * LOCAL_EXPERTS == 8 * TOKENS
+    linear = gemms[:21] + gemms[23:]
+    for fprop, dgrad, wgrad in zip(linear[::3], linear[1::3], linear[2::3], strict=True):
+        assert (dgrad, wgrad) == (Gemm(fprop.m, fprop.k, fprop.n), Gemm(fprop.n, fprop.k, fprop.m))
+
+
+def test_a_reading_is_in_si() -> None:
+    assert parse_reading("1740, 185.23, 53") == Reading(1740 * MEGA, 185.23, 53.0)
+    for line in ("1740, 185.23", "1740 MHz, 185.23 W, 53", "[N/A], 185.23, 53"):
+        with pytest.raises(ValueError):
+            parse_reading(line)
+
+
+def test_bursts_come_first_and_the_load_lasts() -> None:
+    now_s = 100.0
+    slept: list[float] = []
+
+    def observe(state: str, begin_s: float, count: int) -> Sample:
+        nonlocal now_s
+        now_s += 0.025 * count
+        return sample(state, begin_s, 0.01)
+
+    samples = list(bursts_and_load(observe, 6.0, slept.append, lambda: now_s))
+    assert slept == [IDLE_S]
+    assert [taken.state for taken in samples] == ["burst_4", "burst_8", *["load"] * 4]
+    assert [taken.begin_s for taken in samples[2:]] == pytest.approx([0.0, 1.5, 3.0, 4.5])
+
+
+def test_sustained_is_the_median_of_the_settled_load() -> None:
+    bursts = [sample("burst_4", 0.0, 0.010), sample("burst_8", 0.0, 0.0104)]
+    load = [
+        sample("load", begin_s, gemm_s) for begin_s, gemm_s in ((0, 1.0), (SETTLED_S, 0.011), (6, 0.013), (8, 0.012))
+    ]
+    states = summarise(bursts + load)
+    with FILE.open(encoding="utf-8") as file:
+        columns = file.readline().strip().split(",")
+    assert all(["gpu", "chip", "state", *row] == columns for row in states.values())
+    assert tuple(states) == STATES
+    assert states["sustained"]["gemm_s"] == 0.012
+    assert states["sustained"]["total_s"] == pytest.approx(1.75 * 0.012)
+    slow = slowdowns(states)
+    assert tuple(slow) == CLASSES
+    for ratio in slow.values():
+        assert ratio == pytest.approx({"burst_4": 1.2, "burst_8": 0.012 / 0.0104})
+    with pytest.raises(ValueError, match="no sample of sustained"):
+        summarise(bursts + load[:1])
+
+
+def meet(index: int, seconds: float) -> dict[str, Any]:
+    layer_mix._wait_for_all()
+    return {"index": index, "seconds": seconds}
+
+
+def fail_on_one(index: int, seconds: float) -> dict[str, Any]:
+    if index == 1:
+        raise RuntimeError("out of memory")
+    return meet(index, seconds)
+
+
+def test_gpus_start_together_and_a_failure_is_told() -> None:
+    assert run_together(meet, 2, 1.0) == [{"index": 0, "seconds": 1.0}, {"index": 1, "seconds": 1.0}]
+    with pytest.raises(RuntimeError, match="out of memory") as failure:
+        run_together(fail_on_one, 2, 1.0)
+    assert not isinstance(failure.value, BrokenBarrierError)
+
+
+def test_a_time_that_settles_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        layer_mix.main(["-o", "never.json", "--seconds", "3"])
+    assert "--seconds 3: must be at least 9" in capsys.readouterr().err
