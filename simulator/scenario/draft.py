@@ -60,7 +60,7 @@ _WHOLE_MODEL: Final = frozenset({"hidden_size", "num_layers", "vocab_size", "att
 
 
 def _is_partial_model(value: Any) -> bool:
-    return isinstance(value, dict) and not _WHOLE_MODEL <= set(value)
+    return isinstance(value, dict) and not set(value) >= _WHOLE_MODEL
 
 
 def _changes_kind(old: Any, new: Any) -> bool:
