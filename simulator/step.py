@@ -103,12 +103,14 @@ def build_graph(inputs: StepInputs, global_batch_size: int | None = None, schedu
 class Outcome:
     """Means over the draws. step_s: of each draw. even_s: the step of even loads on GPUs of one speed.
 
+    multipliers: (draw rows,) of the durations, means over lanes and draws.
     imbalance_s, speed_spread_s: what uneven loads and unequal GPUs add to it, the first on top of the second.
     """
 
     parts: RankParts
     step_s: Floats
     even_s: float
+    multipliers: Floats
     imbalance_s: float = 0.0
     speed_spread_s: float = 0.0
 
@@ -118,26 +120,30 @@ def run_draws(inputs: StepInputs, graph: StepGraph, engine: Engine) -> Outcome:
     ops, seconds = observed_ops(graph), graph.class_seconds()
     even = sweep(graph.dag, seconds)
     certify(graph.dag, seconds, None, even)
+    ones = np.ones(graph.dag.num_draw_rows)
     if not inputs.is_random and engine == "sweep":
-        check_times(graph, even.makespan_s, np.array([even.makespan_s]), equal_speeds=True)
-        return Outcome(rank_parts(graph, ops, even.finish_s[ops]), np.array([even.makespan_s]), even.makespan_s)
+        step_s = np.array([even.makespan_s])
+        check_times(graph, ones, even.makespan_s, step_s)
+        return Outcome(rank_parts(graph, ops, even.finish_s[ops]), step_s, even.makespan_s, ones)
 
-    def run(draw: int) -> tuple[RankParts, float]:
-        return _run_draw(graph, ops, draw_rows(inputs, graph, draw, inputs.load_model), engine)
+    def run(draw: int) -> tuple[RankParts, float, Floats]:
+        rows = draw_rows(inputs, graph, draw, inputs.load_model)
+        return *_run_draw(graph, ops, rows, engine), ones if rows is None else rows.mean(axis=1)
 
     # The loops that draw and sweep hold no lock of Python (simpy does); the results' order is that of the draws.
     num_threads = min(MAX_THREADS, os.cpu_count() or 1) if engine == "sweep" else 1
     with ThreadPoolExecutor(max_workers=num_threads) as pool:
         results = list(pool.map(run, range(inputs.scenario.draws if inputs.is_random else 1)))
     parts = RankParts(
-        by_kind=explain.mean_parts([parts.by_kind for parts, _ in results]),
-        bubble_s=explain.mean_parts([parts.bubble_s for parts, _ in results]),
-        backward_end_s=float(np.mean([parts.backward_end_s for parts, _ in results])),
+        by_kind=explain.mean_parts([parts.by_kind for parts, _, _ in results]),
+        bubble_s=explain.mean_parts([parts.bubble_s for parts, _, _ in results]),
+        backward_end_s=float(np.mean([parts.backward_end_s for parts, _, _ in results])),
     )
-    step_s = np.array([step_s for _, step_s in results])
-    check_times(graph, even.makespan_s, step_s, equal_speeds=inputs.speed_cv == 0)
+    step_s = np.array([step_s for _, step_s, _ in results])
+    multipliers = explain.mean_parts([rows for _, _, rows in results])
+    check_times(graph, multipliers, sweep(graph.dag, seconds, multipliers[:, None]).makespan_s, step_s)
     imbalance_s, speed_spread_s = _shares(inputs, graph, step_s, even.makespan_s)
-    return Outcome(parts, step_s, even.makespan_s, imbalance_s, speed_spread_s)
+    return Outcome(parts, step_s, even.makespan_s, multipliers, imbalance_s, speed_spread_s)
 
 
 def _shares(inputs: StepInputs, graph: StepGraph, step_s: Floats, even_s: float) -> tuple[float, float]:
@@ -187,7 +193,7 @@ def _result(inputs: StepInputs, graph: StepGraph, outcome: Outcome, batch: int, 
     step_s = float(np.mean(outcome.step_s))
     by_rank = _by_rank(outcome.parts, step_s)
     parts = parts_of(by_rank)
-    work = explain.busy(graph)
+    work = explain.busy(graph, outcome.multipliers)
     makespan = _makespan(graph)
     tokens = batch * scenario.training.seq_len
     rate = metrics.tokens_per_s_per_gpu(tokens, step_s, scenario.cluster.num_gpus)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.assembly.expand import DRAW_OFFSET, ROWS_PER_UNIT
-from simulator.assembly.step_graph import StepGraph
+from simulator.assembly.step_graph import StepGraph, of_operators
 from simulator.errors import InconsistentSimulation
 from simulator.workload.op import Workload
 
@@ -57,18 +57,17 @@ def check_loads(draws: Floats) -> None:
         raise InconsistentSimulation(f"the rows that an expert group receives are off by a share of {worst}")
 
 
-def check_times(graph: StepGraph, even_s: float, step_s: Floats, *, equal_speeds: bool) -> None:
-    """Raises InconsistentSimulation where a step is shorter than its busiest stream, or than the step of even loads.
+def check_times(graph: StepGraph, multipliers: Floats, typical_s: float, step_s: Floats) -> None:
+    """Raises InconsistentSimulation where a step is shorter than its busiest stream, or than the step of its mean durations.
 
-    even_s: the step without random loads; step_s: of each draw. Loads have mean 1 over the lanes, so that the mean over
-    the lanes of any path is its length under even loads: the slowest lane cannot be faster. GPUs of unequal speed and their
-    loads together have no such mean, so that the second bound then says nothing.
+    multipliers: (draw rows,) means over lanes and draws; typical_s: the step of one lane with these; step_s: of each draw.
+    Any path is on average as long as under the mean durations, and no step is shorter than a path in it.
     """
-    seconds = graph.class_seconds()[graph.dag.op_class]
+    seconds = graph.class_seconds()[graph.dag.op_class] * of_operators(graph, multipliers)
     busiest = float(np.bincount(graph.dag.resource, weights=seconds).max(initial=0.0))
     for what, bound, found in (
-        ("its busiest stream", busiest, even_s),
-        ("the step of even loads", even_s if equal_speeds else 0.0, float(step_s.min())),
+        ("its busiest stream", busiest, typical_s),
+        ("the step of mean durations", typical_s, float(step_s.mean())),
     ):
         if not found >= bound * (1.0 - TOLERANCE):
             raise InconsistentSimulation(f"a step of {found} s is shorter than {what}, {bound} s")

@@ -59,3 +59,11 @@ class StepGraph:
     def class_seconds(self, which: str = "seconds") -> NDArray[np.float64]:
         """(num_classes,) seconds; `which` is "seconds", "low" or "high"."""
         return np.array([getattr(segment, which) for segment in self.classes], dtype=np.float64)
+
+
+def of_operators(graph: StepGraph, multipliers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) multiplier of every operator, 1 where nothing varies. multipliers: (draw rows,)."""
+    rows = graph.dag.draw_row
+    found = np.ones(len(rows))
+    found[rows >= 0] = multipliers[rows[rows >= 0]]
+    return found

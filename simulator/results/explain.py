@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.assembly.chunks import COMPUTE, NUM_STREAMS
-from simulator.assembly.step_graph import StepGraph
+from simulator.assembly.step_graph import StepGraph, of_operators
 from simulator.results.step_result import Basis, Binding, CategoryTime
 
 Floats = NDArray[np.float64]
@@ -43,12 +43,13 @@ class Busy:
         return sum(self.by_category.values())
 
 
-def busy(graph: StepGraph) -> Busy:
-    """Sums over the graph, per pipeline rank. Load multipliers have mean 1 and change nothing in the mean."""
-    counts = np.bincount(graph.dag.op_class, minlength=graph.dag.num_classes) / graph.num_ranks
-    actions = graph.dag.op_class[: graph.tail_first]
-    is_compute = graph.dag.resource[: graph.tail_first] % NUM_STREAMS == COMPUTE
-    computing = np.bincount(actions[is_compute], minlength=graph.dag.num_classes) / graph.num_ranks
+def busy(graph: StepGraph, multipliers: Floats) -> Busy:
+    """Sums over the graph, per pipeline rank. multipliers: (draw rows,) of the durations, means over lanes and draws."""
+    dag, times = graph.dag, of_operators(graph, multipliers)
+    counts = np.bincount(dag.op_class, times, dag.num_classes) / graph.num_ranks
+    is_compute = dag.resource % NUM_STREAMS == COMPUTE
+    is_compute[graph.tail_first :] = False
+    computing = np.bincount(dag.op_class[is_compute], times[is_compute], dag.num_classes) / graph.num_ranks
     by_category: dict[str, float] = {}
     by_basis: dict[str, float] = {}
     for segment, on_compute, all_of_it in zip(graph.classes, computing, counts, strict=True):
