@@ -1,0 +1,58 @@
+"""A drawn scenario simulated once, for all laws that speak of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.assembly.step_graph import StepGraph
+from simulator.results.step_result import StepResult
+from simulator.scenario import load_scenario
+from simulator.step import Outcome, build_graph, draw_rows, run_draws, simulate_inputs
+from simulator.step_inputs import StepInputs, step_inputs
+
+ROUNDING = 1e-9
+"""Relative: sums of some thousand floats in another order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Everything from a scenario's inputs to its result."""
+
+    inputs: StepInputs
+    graph: StepGraph
+    outcome: Outcome
+    result: StepResult
+
+    @property
+    def step_s(self) -> float:
+        """Mean over the draws."""
+        return self.result.step.step_s
+
+    def draws(self, draw: int) -> NDArray[np.float64] | None:
+        """(draw rows, lanes) multipliers of a random draw, None where nothing is random."""
+        return draw_rows(self.inputs, self.graph, draw, self.inputs.load_model)
+
+
+def simulate(document: Mapping[str, Any]) -> Run:
+    """The whole chain."""
+    return simulate_from(step_inputs(load_scenario(document)))
+
+
+def simulate_from(inputs: StepInputs) -> Run:
+    """The chain from inputs on."""
+    graph = build_graph(inputs)
+    return Run(inputs, graph, run_draws(inputs, graph, "sweep"), simulate_inputs(inputs))
+
+
+def changed(document: Mapping[str, Any], **sections: Any) -> dict[str, Any]:
+    """The scenario with keys of sections, or whole values, replaced: changed(d, moe={"balance": "forced"}, seed=1)."""
+    new = deepcopy(dict(document))
+    for section, value in sections.items():
+        new[section] = {**new.get(section, {}), **value} if isinstance(value, Mapping) else value
+    return new

@@ -1,0 +1,187 @@
+"""Small valid scenarios as mappings for `load_scenario`: every choice that a step's time or memory can depend on is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+Document = dict[str, Any]
+
+LAW = settings(
+    derandomize=True, database=None, deadline=None, print_blob=False,
+    suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large),
+)  # fmt: skip
+"""The same scenarios in every run."""
+
+NODE = 8
+"""GPUs of a node of the catalogue."""
+
+MAX_MICRO_BATCHES = 24
+
+
+@st.composite
+def scenarios(draw: st.DrawFn, *, max_ep: int = 16, is_moe: bool | None = None, pp: int | None = None) -> Document:
+    """A scenario on H800 nodes. max_ep, is_moe, pp: limits of the draw; None leaves it open."""
+    pp = draw(st.integers(1, 4)) if pp is None else pp
+    moe = draw(st.booleans() | st.just(True)) if is_moe is None else is_moe
+    ep = draw(st.sampled_from([n for n in (1, 2, 4, 8, 16) if n <= max_ep])) if moe else 1
+    dp, nodes = _replicas(draw, pp, ep)
+    model = draw(models(moe, ep, nodes, min_layers=max(2, pp)))
+    schedule = draw(st.sampled_from(["gpipe", "1f1b", "dualpipe"] if pp % 2 == 0 else ["gpipe", "1f1b"]))
+    is_fp8 = draw(st.booleans())
+    micro_batch_size = draw(st.sampled_from([1, 1, 2]))
+    return {
+        "schema_version": 1,
+        "name": "drawn",
+        "model": model,
+        "cluster": {
+            "node": "h800-x8",
+            "num_gpus": pp * dp,
+            "fabric": draw(st.sampled_from(["ib-400g-8plane", "ib-400g-rail", "ib-400g-fattree"])),
+        },
+        "stack": draw(st.sampled_from(["h800-deepseek-2024", "h800-notrace"])),
+        "parallel": {
+            "pp": pp,
+            "ep": ep,
+            "schedule": schedule,
+            "layers_per_stage": draw(st.none() | layer_counts(model["num_layers"], pp)),
+            "overlap": {
+                "ep": draw(st.sampled_from(["pair", "none"])) if schedule == "dualpipe" else "none",
+                "dp": draw(st.booleans()),
+            },
+            "comm_sms": draw(st.sampled_from([20, 20, 8, 32])),
+        },
+        "data_parallel": {"grad_reduce": {"dtype": draw(st.sampled_from(["fp32", "bf16"]))}},
+        "training": {
+            "seq_len": draw(st.sampled_from([64, 100, 512, 1024, 4096])),
+            "global_batch_size": dp * micro_batch_size * draw(micro_batches(schedule, pp)),
+            "micro_batch_size": micro_batch_size,
+            "optimizer": draw(st.sampled_from(["adamw-bf16-moments", "adamw-fp32-moments"])),
+        },
+        "precision": {"recipe": "fp8-blockwise" if is_fp8 else "bf16"},
+        "moe": {
+            "dispatch_dtype": draw(st.sampled_from(["fp8", "bf16"])) if is_fp8 else "bf16",
+            "max_nodes_per_token": draw(node_limits(model, ep)),
+            "balance": draw(st.sampled_from(["learned", "learned", "forced", "natural", {"load_imbalance": 1.2}])),
+        },
+        "recompute": draw(recomputes(is_fp8)),
+        "phases": [{"name": "pretrain", "tokens": 1e12}],
+        "device": {
+            "clock": draw(st.sampled_from(["sustained", "burst"])),
+            "speed_cv": draw(st.sampled_from([None, 0.0, 0.05])),
+        },
+        "prices": {"usd_per_gpu_hour": 2.0},
+        "assumptions": {
+            "lone_chunk_full_sms": draw(st.sampled_from([1.0, 0.0, 0.5])),
+            "pp_boundary_wait": draw(st.sampled_from([1, 0])),
+        },
+        "draws": draw(st.integers(1, 2)),
+        "seed": draw(st.integers(0, 3)),
+    }  # fmt: skip
+
+
+def _replicas(draw: st.DrawFn, pp: int, ep: int) -> tuple[int, int]:
+    """(dp, nodes of an expert group): whole expert groups, and whole nodes where more than one is needed."""
+    dp = ep * draw(st.sampled_from([1, 1, 2, 3]))
+    while pp * dp > NODE and (pp * dp) % NODE:
+        dp += ep
+    return dp, max(1, ep // NODE)
+
+
+@st.composite
+def models(draw: st.DrawFn, is_moe: bool, ep: int, nodes: int, min_layers: int) -> Document:
+    """An inline model with routed experts that `ep` ranks on `nodes` nodes can hold, or a dense one."""
+    num_layers = draw(st.integers(min_layers, 12))
+    model: Document = {
+        "name": "drawn",
+        "hidden_size": draw(st.sampled_from([512, 1024, 2048, 4096])),
+        "num_layers": num_layers,
+        "vocab_size": draw(st.sampled_from([1000, 32_000, 129_280])),
+        "tied_embeddings": draw(st.booleans()),
+        "attention": draw(mla() | gqa()),
+        "dense_ffn": {"intermediate_size": draw(st.sampled_from([1024, 2816, 8192]))},
+        "num_dense_layers": draw(st.integers(0, min(3, num_layers - 1))) if is_moe else num_layers,
+        "mtp": {"num_modules": draw(st.sampled_from([0, 0, 1, 2]))},
+    }
+    if is_moe:
+        groups = nodes * draw(st.sampled_from([1, 1, 2, 4]))
+        experts = max(ep, groups) * draw(st.sampled_from([1, 2, 4]))
+        taken = draw(st.integers(1, groups))
+        model["moe"] = {
+            "num_routed_experts": experts,
+            "num_shared_experts": draw(st.integers(0, 2)),
+            "top_k": draw(st.integers(1, min(8, experts // groups * taken))),
+            "expert_intermediate_size": draw(st.sampled_from([256, 512, 2048])),
+            "num_expert_groups": groups,
+            "max_groups_per_token": taken,
+            "score": draw(st.sampled_from(["sigmoid", "softmax"])),
+            "router_bias": draw(st.booleans()),
+        }
+    return model
+
+
+@st.composite
+def mla(draw: st.DrawFn) -> Document:
+    """Latent attention, with and without a query rank."""
+    return {
+        "kind": "mla",
+        "num_heads": draw(st.sampled_from([4, 16, 32])),
+        "q_lora_rank": draw(st.sampled_from([0, 512, 1536])),
+        "kv_lora_rank": draw(st.sampled_from([128, 512])),
+        "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64,
+        "v_head_dim": 128,
+    }
+
+
+@st.composite
+def gqa(draw: st.DrawFn) -> Document:
+    """Attention with shared keys and values."""
+    kv_heads = draw(st.sampled_from([1, 2, 4]))
+    return {
+        "kind": "gqa",
+        "num_heads": kv_heads * draw(st.sampled_from([1, 4, 8])),
+        "num_kv_heads": kv_heads,
+        "head_dim": draw(st.sampled_from([64, 128])),
+        "qk_norm": draw(st.booleans()),
+    }
+
+
+def micro_batches(schedule: str, pp: int) -> st.SearchStrategy[int]:
+    """Counts that the schedule runs."""
+    if schedule == "dualpipe":
+        return st.integers(pp, MAX_MICRO_BATCHES // 2).map(lambda half: 2 * half)
+    return st.integers(1, MAX_MICRO_BATCHES)
+
+
+@st.composite
+def layer_counts(draw: st.DrawFn, num_layers: int, pp: int) -> list[int]:
+    """Layers over the stages, at least one each."""
+    cuts = sorted(draw(st.sets(st.integers(1, num_layers - 1), min_size=pp - 1, max_size=pp - 1)))
+    return [after - before for before, after in zip([0, *cuts], [*cuts, num_layers], strict=True)]
+
+
+def node_limits(model: Mapping[str, Any], ep: int) -> st.SearchStrategy[int | None]:
+    """Nodes of a token: no limit, or one that its experts fit in."""
+    moe, nodes = model.get("moe"), ep // NODE
+    if moe is None or nodes < 1:
+        return st.none()
+    fewest = -(-moe["top_k"] // (moe["num_routed_experts"] // nodes))
+    return st.none() | st.integers(fewest, max(fewest, nodes))
+
+
+@st.composite
+def recomputes(draw: st.DrawFn, is_fp8: bool) -> Document:
+    """Any set of modules, and formats of what is saved."""
+    modules = draw(st.lists(st.sampled_from(["rmsnorm", "mla_up_proj", "swiglu"]), unique=True))
+    return {
+        "granularity": "selective" if modules else "none",
+        "modules": modules,
+        "saved": {
+            "attn_out": draw(st.sampled_from(["bf16", "e5m6"])),
+            "swiglu_in": draw(st.sampled_from(["bf16", "fp8"])) if is_fp8 else "bf16",
+        },
+    }

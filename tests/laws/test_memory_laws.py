@@ -1,0 +1,89 @@
+"""Laws of the memory of two scenarios: recompute and sequence length. No step is simulated."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from simulator.assembly.memory_peak import RankMemory
+from simulator.scenario import derived, load_scenario
+from simulator.schedule import build_schedule
+from simulator.schedule.action import Schedule
+from simulator.step_inputs import step_inputs
+from simulator.step_memory import rank_memories
+from tests.laws.runs import changed
+from tests.laws.scenarios import LAW, Document, scenarios
+
+MODULES = ("rmsnorm", "mla_up_proj", "swiglu")
+SETS = [frozenset(taken) for count in range(len(MODULES) + 1) for taken in combinations(MODULES, count)]
+
+
+def memories(document: Document) -> tuple[RankMemory, ...]:
+    scenario = load_scenario(document)
+    return rank_memories(step_inputs(scenario), scenario.training.global_batch_size)
+
+
+def recomputing(document: Document, modules: frozenset[str]) -> Document:
+    """The scenario with these modules recomputed and the formats of what is saved unchanged."""
+    granularity = "selective" if modules else "none"
+    return changed(document, recompute={"granularity": granularity, "modules": sorted(modules)})
+
+
+def most_in_flight(schedule: Schedule, rank: int) -> int:
+    """Most micro-batches whose forward a rank has done and whose backward it has not."""
+    live = most = 0
+    for action in schedule.ranks[rank]:
+        kinds = [kind for kind, _, _ in action.halves()]
+        live += kinds.count("F")
+        most = max(most, live)
+        live -= kinds.count("B") + kinds.count("W")
+    return most
+
+
+@settings(LAW, max_examples=60)
+@given(scenarios())
+def test_more_recompute_is_never_more_memory(document: Document) -> None:
+    """On ranks with at least two layers and two micro-batches in flight: with less, the work in hand is all there is."""
+    scenario = load_scenario(document)
+    schedule = build_schedule(scenario.parallel.schedule, scenario.parallel.pp, derived.num_micro_batches(scenario))
+    layout = derived.layout(scenario)
+    layers = [sum(sum(code in ("d", "m") for code in layout[s]) for s in held) for held in schedule.placement]
+    by_set = {modules: memories(recomputing(document, modules)) for modules in SETS}
+    for fewer, more in ((a, b) for a in SETS for b in SETS if a < b):
+        for rank, (light, heavy) in enumerate(zip(by_set[more], by_set[fewer], strict=True)):
+            if layers[rank] >= 2 and most_in_flight(schedule, rank) >= 2:
+                assert light.peak_bytes <= heavy.peak_bytes, (rank, sorted(fewer), sorted(more))
+
+
+@settings(LAW, max_examples=60)
+@given(scenarios(), st.integers(2, 5))
+def test_longer_sequences_are_never_less_memory(document: Document, times: int) -> None:
+    longer = changed(document, training={"seq_len": document["training"]["seq_len"] * times - 1})
+    for short, long in zip(memories(document), memories(longer), strict=True):
+        assert short.activations_bytes <= long.activations_bytes
+        assert short.buffers_bytes <= long.buffers_bytes
+        assert short.peak_bytes <= long.peak_bytes
+
+
+@settings(LAW, max_examples=60)
+@given(scenarios())
+def test_more_micro_batches_are_never_less_memory(document: Document) -> None:
+    """More micro-batches fill the pipeline more, or as much."""
+    batch = document["training"]["global_batch_size"]
+    for few, many in zip(
+        memories(document), memories(changed(document, training={"global_batch_size": 2 * batch})), strict=True
+    ):
+        assert few.peak_bytes <= many.peak_bytes
+
+
+@settings(LAW, max_examples=60)
+@given(scenarios(is_moe=True))
+def test_more_expert_ranks_hold_fewer_expert_weights(document: Document) -> None:
+    ep = document["parallel"]["ep"]
+    assume(ep > 1)
+    narrow = changed(document, parallel={"ep": ep // 2}, moe={"max_nodes_per_token": None})
+    for wide, whole in zip(memories(document), memories(narrow), strict=True):
+        assert wide.weights_bytes <= whole.weights_bytes
+        assert wide.gradients_bytes <= whole.gradients_bytes
