@@ -37,7 +37,7 @@ def print_table(case: Case, rows: Sequence[Row], file: TextIO) -> None:
 
 def _value(value: float, quantity: str) -> str:
     if quantity.endswith("_s"):
-        return numbers.seconds(value)
+        return numbers.seconds_to_compare(value)
     if ".mfu." in quantity:
         return numbers.percent(value)
     return f"{value:,.4g}" if value < 1e5 else f"{value:,.0f}"

@@ -62,6 +62,11 @@ def seconds(duration_s: float) -> str:
     return f"{plain(duration_s / size)} {unit}"
 
 
+def seconds_to_compare(duration_s: float) -> str:
+    """A duration beside a published one: thousandths of the larger unit, so that the error can be checked by hand."""
+    return f"{duration_s:.3f} s" if duration_s >= 0.1 else f"{duration_s * KILO:.3f} ms"
+
+
 def column_of_seconds(durations_s: Sequence[float], step_s: float) -> tuple[str, list[str]]:
     """Parts of a step as a column: the unit (s, or ms for a short step), and the numbers with equal decimals."""
     size, unit = (1.0, "s") if step_s >= 1 else (units.MILLI, "ms")

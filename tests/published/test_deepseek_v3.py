@@ -1,0 +1,90 @@
+"""The published run stays predicted as well as docs/accuracy.md says; an error that grows fails here."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+
+import pytest
+
+from simulator.cli.validate import ACCURACY
+from validation import lock
+from validation.case import case_names, load_case
+from validation.compare import Row, compare_case, summary
+
+TRACE, NOTRACE = "h800-deepseek-2024", "h800-notrace"
+
+
+@pytest.fixture(scope="module")
+def rows() -> Mapping[tuple[str, str], Row]:
+    found = compare_case(load_case("deepseek-v3"))
+    return {(row.stack, row.quantity): row for row in found}
+
+
+@pytest.mark.parametrize(
+    ("stack", "quantity", "most"),
+    [
+        (TRACE, "step.step_s", 0.05),
+        (NOTRACE, "step.step_s", 0.15),
+        (TRACE, "step.parts.edge.forward_s", 0.12),
+        (TRACE, "step.parts.edge.backward_s", 0.12),
+        (TRACE, "step.parts.edge.overlapped_f_b_s", 0.12),
+        (TRACE, "step.parts.edge.weight_s", 0.15),
+        (TRACE, "step.parts.edge.bubble_s", 0.30),
+        (TRACE, "trace.pair_s", 0.04),
+        (NOTRACE, "trace.pair_s", 0.10),
+        (NOTRACE, "trace.attn_f_s", 0.15),
+        (NOTRACE, "trace.mlp_f_s", 0.15),
+        (NOTRACE, "trace.mlp_b_s", 0.15),
+        (NOTRACE, "trace.attn_b_s", 0.15),
+        (TRACE, "steady_state.gpu_hours", 0.05),
+    ],
+)
+def test_errors_stay_within(rows: Mapping[tuple[str, str], Row], stack: str, quantity: str, most: float) -> None:
+    assert abs(rows[stack, quantity].error_frac) <= most
+
+
+def test_counts_are_exact(rows: Mapping[tuple[str, str], Row]) -> None:
+    """Parameters of the published architecture, counted by hand from its config; FLOP by the recount of its FLOP table."""
+    assert rows[TRACE, "model.num_parameters"].predicted == 671_026_419_200
+    assert rows[TRACE, "model.num_mtp_parameters"].predicted == pytest.approx(11.61e9, rel=1e-3)
+    assert rows[TRACE, "step.model_flop_per_token.causal"].predicted == pytest.approx(250.45e9, rel=1e-4)
+
+
+def test_published_step_lies_in_both_intervals(rows: Mapping[tuple[str, str], Row]) -> None:
+    for stack in (TRACE, NOTRACE):
+        row = rows[stack, "step.step_s"]
+        assert row.low <= row.measured <= row.high
+
+
+def test_committed_accuracy_table_is_current(rows: Mapping[tuple[str, str], Row]) -> None:
+    """`moesim validate --write` was run after the last change of a prediction."""
+    with ACCURACY.open(encoding="utf-8") as file:
+        committed = list(csv.DictReader(file))
+    assert len(committed) == len(rows)
+    for entry in committed:
+        row = rows[entry["stack"], entry["quantity"]]
+        assert float(entry["predicted"]) == pytest.approx(row.predicted, rel=1e-4), row.quantity
+
+
+def test_summary_counts_what_it_says(rows: Mapping[tuple[str, str], Row]) -> None:
+    stats = summary(list(rows.values()))
+    assert stats["n"] == len(rows)
+    assert 0 <= stats["median"] <= stats["p90"] <= 1
+    assert {entry["stack"] for entry in stats["by_group"]} == {TRACE, NOTRACE}
+
+
+def test_assumptions_are_locked() -> None:
+    """A changed assumption needs an entry of validation/assumptions.lock with its reason; the first one stays."""
+    assert lock.changed() == []
+    assert lock.entries()[0]["reason"].startswith("assumptions, rates and layout as stated before any comparison")
+
+
+def test_blind_prediction_stays_published() -> None:
+    text = (lock.ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
+    assert "| 2026-11-24 | **first, blind** | 18.21 s | −8.6 % | 18.48 s | −7.3 % |" in text
+
+
+def test_every_case_loads() -> None:
+    for name in case_names():
+        assert load_case(name).case_id == name
