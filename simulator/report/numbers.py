@@ -64,7 +64,7 @@ def seconds(duration_s: float) -> str:
 
 def seconds_to_compare(duration_s: float) -> str:
     """A duration beside a published one: thousandths of the larger unit, so that the error can be checked by hand."""
-    return f"{duration_s:.3f} s" if duration_s >= 0.1 else f"{duration_s * KILO:.3f} ms"
+    return f"{duration_s:.3f} s" if duration_s >= 0.1 else f"{duration_s * units.KILO:.3f} ms"
 
 
 def column_of_seconds(durations_s: Sequence[float], step_s: float) -> tuple[str, list[str]]:
