@@ -131,7 +131,8 @@ def _in_regime(
     asked = ratio
     if comm_sms is not None:
         share = comm_sms / need(stack, "overlap.comm_sms").value
-        at, low, high = (1.0 - (1.0 - r) * share for r in (ratio.value, ratio.low, ratio.high))
+        # t_overlapped / t_alone - 1 grows with the share: 1/r' = 1 + share * (1/r - 1), positive for any number of SMs.
+        at, low, high = (r / (r + (1.0 - r) * share) for r in (ratio.value, ratio.low, ratio.high))
         asked = Range(at, low, high)
     if held == wanted:
         ratios = (ratio.value / asked.value, ratio.low / asked.low, ratio.high / asked.high)

@@ -118,6 +118,8 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
             "parallel.comm_sms",
             f"{scenario.parallel.comm_sms} of the {gpu.num_sms} SMs of {gpu.name}; none is left to compute",
         )
+    if scenario.parallel.comm_sms == 0 and ep > 1:
+        yield "parallel.comm_sms", f"0 SMs for dispatch and combine, but ep is {ep}; allowed 1 to {gpu.num_sms - 1}"
     if scenario.precision.recipe.startswith("fp8") and "fp8" not in gpu.peak_flop_per_s:
         yield (
             "precision.recipe",

@@ -37,7 +37,7 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "precision.recipe": ("cluster.node",),
     "recompute.modules": ("recompute.granularity", "model"),
     "parallel.overlap.ep": ("parallel.schedule",),
-    "parallel.comm_sms": ("cluster.node",),
+    "parallel.comm_sms": ("cluster.node", "parallel.ep"),
     "prices": ("prices.usd_per_gpu_hour", "prices.sheet"),
     "prices.sheet": ("cluster.node",),
 }

@@ -73,7 +73,7 @@ def draw_loads(model: LoadModel, units: int, micro_batches: int, seed: int, draw
         if cv > 0:
             load *= group_loads(generator(seed, draw, purpose), cv, node_cv, model.ranks, model.nodes, (units, fresh))
     load /= load.mean(axis=-1, keepdims=True)
-    node = load.reshape(units, micro_batches, model.nodes, -1).mean(axis=-1)
+    node = load.reshape(units, micro_batches, model.nodes, model.ranks // model.nodes).mean(axis=-1)
     out = np.empty((units, micro_batches, 3, model.ranks))
     out[:, :, 0] = load
     out[:, :, 1] = np.repeat(node, model.ranks // model.nodes, axis=-1)
