@@ -71,9 +71,9 @@ def _with(inputs: StepInputs, entry: Assumption, value: float) -> StepInputs:
 def _noise_ratio(inputs: StepInputs, stated: float, changed: float) -> float:
     """By how much the spread of a rank's rows changes with the concentration (closed form of expert_load)."""
     s, moe = inputs.scenario, inputs.scenario.model.moe
-    if moe is None:
-        return 1.0
     ep = s.parallel.ep
+    if moe is None or ep == 1:
+        return 1.0
     size = (ep, ep * s.training.micro_batch_size, s.training.seq_len * moe.top_k)
     return noise_cv(*size, changed) / noise_cv(*size, stated)
 
