@@ -5,7 +5,6 @@ Letters: t tokens (rows), h hidden size, e elements.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from simulator.workload.op import Op, Pass
@@ -152,13 +151,3 @@ def attention(
         head_dim_v=v, causal=causal, flop=flop, model_flop=model, bytes_read=read, bytes_written=written,
         num_kernels=kernels,
     )  # fmt: skip
-
-
-def total_flop(ops: Iterable[Op]) -> float:
-    """FLOP executed."""
-    return sum(op.flop for op in ops)
-
-
-def total_model_flop(ops: Iterable[Op]) -> float:
-    """FLOP that count as the model's own work (no recompute)."""
-    return sum(op.model_flop for op in ops)

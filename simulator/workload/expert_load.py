@@ -49,11 +49,6 @@ def noise_cv(ranks: int, sequences: int, choices: int, concentration: float) -> 
     return sqrt((ranks - 1) / sequences * (1.0 / (concentration + 1.0) + 1.0 / choices))
 
 
-def expert_cv_to_rank_cv(expert_cv: float, experts_per_rank: int) -> float:
-    """Of independent experts, a rank holds the sum: its relative spread falls with the root of their number."""
-    return expert_cv / sqrt(experts_per_rank)
-
-
 def independent_node_cv(cv: float, ranks: int, nodes: int) -> float:
     """Coefficient of variation of the nodes' loads when the ranks' loads have cv and depend on each other only by their sum."""
     return cv * sqrt((nodes - 1) / (ranks - 1)) if ranks > 1 else 0.0

@@ -11,13 +11,13 @@ import pytest
 
 from simulator.draws import generator
 from simulator.errors import InputError
-from simulator.workload import routing
 from simulator.workload.balancing import expert_loads, load_response, tremor_cv
 from simulator.workload.expert_load import LoadModel, draw_loads, independent_node_cv, noise_cv
 from simulator.workload.group_law import cv_of_maximum, expected_maximum
 from simulator.workload.routing_model import routing_statistics, spread, steady_state
 from simulator.workload.routing_rule import RoutingRule, grouping, select_experts
 from simulator.workload.routing_scores import affinities, lone_tokens, popularity, token_scores
+from tests.workload import blind_choice as routing
 
 V3 = RoutingRule(
     num_experts=256, top_k=8, ep=64, nodes=8, sequences=64, seq_len=4096, groups=8, max_groups=4, batch_sequences=15360,

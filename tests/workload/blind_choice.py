@@ -1,8 +1,7 @@
-"""Where a token's experts are: closed forms for random scores under node-limited routing.
+"""Closed forms for a token that takes its nodes blindly: M of them at random, then k experts at random on these.
 
-The rule (DeepSeek-V3 report 2.1.2): a token may use at most M of the nodes over which the experts are spread, and its k
-experts are the best of those on its M nodes. With scores independent of the node, the M nodes are a uniform choice and the
-k experts a uniform draw without replacement from theirs.
+A router does not choose blindly (it ranks groups by their best scores), so that its tokens reach nearly all M nodes; the closed
+forms check the simulated router where its scores say nothing about a group.
 """
 
 from __future__ import annotations
