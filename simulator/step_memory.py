@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from math import sqrt
 
 from simulator.assembly.memory_peak import RankMemory, rank_memory
 from simulator.results.step_result import Memory, StageMemory
@@ -10,7 +12,15 @@ from simulator.scenario import derived
 from simulator.schedule import build_schedule
 from simulator.step_inputs import StepInputs
 from simulator.workload.activations import stage_blocks
-from simulator.workload.memory import MemoryAssumptions, activation_recipe, buffer_tensors, state_recipe, usable_bytes
+from simulator.workload.group_law import expected_maximum
+from simulator.workload.memory import (
+    BALANCED,
+    MemoryAssumptions,
+    activation_recipe,
+    buffer_tensors,
+    state_recipe,
+    usable_bytes,
+)
 from simulator.workload.model_state import rank_states, stage_params, transposes_weights
 
 
@@ -42,7 +52,8 @@ def rank_memories(inputs: StepInputs, batch: int, schedule_name: str | None = No
     scenario, workload, assumed = inputs.scenario, inputs.workload, _assumed(inputs)
     name = schedule_name or scenario.parallel.schedule
     schedule = build_schedule(name, scenario.parallel.pp, derived.num_micro_batches(scenario, batch))
-    layout, recipe = derived.layout(scenario), activation_recipe(scenario, assumed)
+    layout = derived.layout(scenario)
+    recipe = activation_recipe(scenario, assumed, _persistent_loads(inputs, schedule.placement))
     state = state_recipe(scenario, assumed, transposes_weights=transposes_weights(workload))
     params = [stage_params(stage) for stage in workload.stages]
     buffers = partial(
@@ -54,6 +65,20 @@ def rank_memories(inputs: StepInputs, batch: int, schedule_name: str | None = No
         rank_states(inputs.model, layout, params, state, schedule.placement),
         [buffers(held=held) for held in schedule.placement],
     )
+
+
+def _persistent_loads(inputs: StepInputs, placement: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """Rows of the fullest rank over the even load that the router leaves: mean over its layers, and of one layer.
+
+    A rank's experts are hot in one layer and cold in another, so that the spread of their mean falls with the layers.
+    """
+    model = inputs.load_model
+    if model is None or model.persistent_cv == 0:
+        return BALANCED
+    moe_units = [sum(unit.kind == "moe" for unit in stage.units) for stage in inputs.workload.stages]
+    layers = max(1, *(sum(moe_units[stage] for stage in held) for held in placement))
+    mean = expected_maximum(model.persistent_cv / sqrt(layers), model.ranks)
+    return mean, expected_maximum(model.persistent_cv, model.ranks)
 
 
 def _assumed(inputs: StepInputs) -> MemoryAssumptions:

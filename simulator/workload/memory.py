@@ -58,23 +58,35 @@ class MemoryAssumptions:
         return cls(**{entry.name: float(values[f"memory_{entry.name}"]) for entry in fields(cls)})
 
 
-def expert_loads(scenario: Scenario, assumed: MemoryAssumptions) -> tuple[float, float]:
-    """Rows of the fullest rank over the even load: mean of the micro-batches in flight, and in the fullest of them."""
+BALANCED: Final = (1.0, 1.0)
+
+
+def expert_loads(
+    scenario: Scenario, assumed: MemoryAssumptions, persistent: tuple[float, float] = BALANCED
+) -> tuple[float, float]:
+    """Rows of the fullest rank over the even load: mean of the micro-batches in flight, and in the fullest of them.
+
+    persistent: what balancing leaves of it in every micro-batch: mean of a rank's layers, and of its fullest layer. The
+    assumptions are those of a balanced model; one that is balanced worse needs at least what the router leaves.
+    """
     balance = scenario.moe.balance
     if isinstance(balance, LoadImbalance):
         return balance.load_imbalance, balance.load_imbalance
-    if balance == "forced" or not scenario.mechanisms.is_on("imbalance"):
+    if balance == "forced" or scenario.parallel.ep == 1 or not scenario.mechanisms.is_on("imbalance"):
         return 1.0, 1.0
-    return assumed.expert_rows_frac, assumed.expert_rows_peak_frac
+    mean, peak = assumed.expert_rows_frac, assumed.expert_rows_peak_frac
+    return max(mean, persistent[0]), max(peak, persistent[1] * peak / mean)
 
 
-def activation_recipe(scenario: Scenario, assumed: MemoryAssumptions) -> ActivationRecipe:
-    """Sizes and formats of a micro-batch's activations on one rank."""
+def activation_recipe(
+    scenario: Scenario, assumed: MemoryAssumptions, persistent: tuple[float, float] = BALANCED
+) -> ActivationRecipe:
+    """Sizes and formats of a micro-batch's activations on one rank. persistent: as in expert_loads."""
     parallel, training, moe, head = scenario.parallel, scenario.training, scenario.moe, scenario.head
     act = RECIPE_DTYPE[scenario.precision.recipe]
     fp8 = act if act != "bf16" else "fp8-block"
     saved = {"bf16": "bf16", "e5m6": "e5m6", "fp8": fp8}
-    mean_load, peak_load = expert_loads(scenario, assumed)
+    mean_load, peak_load = expert_loads(scenario, assumed, persistent)
     is_full = scenario.recompute.granularity == "full"
     is_selective = scenario.recompute.granularity == "selective"
     return ActivationRecipe(

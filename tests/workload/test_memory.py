@@ -217,6 +217,16 @@ def test_recipes_follow_the_scenario() -> None:
     assert memory.expert_loads(full, replace(ASSUMED, expert_rows_frac=2.0)) == (1.0, 1.0)
 
 
+def test_rows_of_the_fullest_rank_are_at_least_what_the_router_leaves() -> None:
+    """A well balanced model has those of the assumptions; a rank that holds all experts has the even load."""
+    plan = scenario(moe={"balance": "natural"})
+    assumed = replace(ASSUMED, expert_rows_frac=1.05, expert_rows_peak_frac=1.35)
+    assert memory.expert_loads(plan, assumed) == memory.expert_loads(plan, assumed, (1.01, 1.02)) == (1.05, 1.35)
+    assert memory.expert_loads(plan, assumed, (1.4, 2.0)) == (1.4, 2.0 * 1.35 / 1.05)
+    alone = scenario(moe={"balance": "learned"}, parallel={"ep": 1})
+    assert memory.expert_loads(alone, assumed) == (1.0, 1.0)
+
+
 def test_pipeline_buffers_are_two_a_boundary_of_a_stage() -> None:
     """58.7 MB a boundary in DeepSeek-V3; each inner end of a held stage has a send and a receive."""
     boundary = 2 * 4096 * 7168
