@@ -16,7 +16,8 @@ from hwprofiles.schema import Assumption
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep_batch
 from simulator.results.interval import Interval
-from simulator.step import build_graph, draw_rows
+from simulator.step import build_graph
+from simulator.step_draws import draw_rows
 from simulator.step_inputs import StepInputs
 from simulator.workload.expert_load import LoadModel, noise_cv
 

@@ -13,7 +13,8 @@ from simulator.engine import are_draws_equal, bench
 from simulator.errors import InconsistentSimulation, InputError, Problem
 from simulator.report import numbers
 from simulator.scenario import load_scenario
-from simulator.step import build_graph, draw_rows
+from simulator.step import build_graph
+from simulator.step_draws import draw_rows
 from simulator.step_inputs import step_inputs
 
 MAX_DRAWS: Final = 1_000

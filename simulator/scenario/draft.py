@@ -34,7 +34,7 @@ _DROPS: Final[tuple[tuple[KeyPath, tuple[KeyPath, ...]], ...]] = (
 _ALTERNATIVES: Final[tuple[tuple[str, str], ...]] = (("tokens", "steps"),)
 _PRICE_ALTERNATIVES: Final = ("usd_per_gpu_hour", "sheet")
 
-_SHORTHANDS: Final[Mapping[str, str]] = {"precision": "recipe", "recompute": "granularity"}
+SHORTHANDS: Final[Mapping[str, str]] = {"precision": "recipe", "recompute": "granularity"}
 """Sections that may be written as one word, and the key that the word is the value of."""
 
 _NAMED: Final[frozenset[KeyPath]] = frozenset({("model",), ("cluster", "node"), ("cluster", "fabric")})
@@ -46,13 +46,14 @@ class Layer:
     """Keys from one place.
 
     where: position of a key path ("FILE:LINE", "--set N"); folder: what its paths start from; assigned: the key paths that
-    options gave a value to, None for a file.
+    options gave a value to, None for a file; model_name: the model that keys of `model` in this layer change.
     """
 
     data: Mapping[str, Any]
     where: Callable[[KeyPath], str]
     folder: Path
     assigned: frozenset[KeyPath] | None = None
+    model_name: str | None = None
 
 
 _WHOLE_MODEL: Final = frozenset({"hidden_size", "num_layers", "vocab_size", "attention", "num_dense_layers"})
@@ -86,6 +87,8 @@ class Draft:
         self.num_layers += 1
         data = _expand(layer.data)
         self._drop_inherited(data)
+        if layer.model_name is not None:
+            self._merge(self.data, {"model": layer.model_name}, (), layer)
         self._merge(self.data, data, (), layer)
 
     def where(self, path: KeyPath) -> str:
@@ -207,7 +210,7 @@ class Draft:
 def _expand(data: Mapping[str, Any]) -> dict[str, Any]:
     """`precision: bf16` as `precision: {recipe: bf16}`."""
     return {
-        key: {_SHORTHANDS[key]: value} if key in _SHORTHANDS and isinstance(value, str) else value
+        key: {SHORTHANDS[key]: value} if key in SHORTHANDS and isinstance(value, str) else value
         for key, value in data.items()
     }
 

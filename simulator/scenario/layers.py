@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hwprofiles.yaml_file import YamlDocument, YamlFileError, excerpt, parse_yaml, read_yaml
 from simulator.errors import Problem
-from simulator.scenario.draft import Layer
+from simulator.scenario.draft import SHORTHANDS, Layer
 from simulator.scenario.problems import KeyPath, nearest, show
 from simulator.scenario.scenario import SCHEMA_VERSION
 
@@ -69,12 +69,13 @@ def file_layers(source: str | Path, problems: list[Problem]) -> list[Layer]:
 def option_layer(options: Sequence[str], problems: list[Problem], phase_names: Sequence[str] = ()) -> Layer:
     """One layer of all `--set key.path=value` options; a later one wins. Values parse as YAML 1.2."""
     data: dict[str, Any] = {}
+    names: dict[KeyPath, str] = {}
     wheres: dict[KeyPath, str] = {}
     for number, option in enumerate(options, start=1):
         where = f"--set {number}"
         try:
             path, value = _parse_option(option, where, phase_names)
-            _lay(data, path, value, where, wheres)
+            _lay(data, path, value, where, wheres, names)
         except _BadOption as error:
             problems.append(Problem(where, error.field, str(error)))
 
@@ -84,7 +85,7 @@ def option_layer(options: Sequence[str], problems: list[Problem], phase_names: S
                 return wheres[path[:length]]
         return next((wheres[known] for known in wheres if known[: len(path)] == path), "")
 
-    return Layer(data, position, Path(), assigned=frozenset(wheres))
+    return Layer(data, position, Path(), assigned=frozenset(wheres), model_name=names.get(("model",)))
 
 
 class _BadOption(Exception):
@@ -163,15 +164,28 @@ def _parse_option(option: str, where: str, phase_names: Sequence[str]) -> tuple[
         raise _BadOption(excerpt(key), error.message) from None
 
 
-def _lay(data: dict[str, Any], path: KeyPath, value: Any, where: str, wheres: dict[KeyPath, str]) -> None:
-    """Lay one option's value over those of earlier options."""
+def _lay(
+    data: dict[str, Any], path: KeyPath, value: Any, where: str, wheres: dict[KeyPath, str], names: dict[KeyPath, str]
+) -> None:
+    """Lay one option's value over those of earlier options. names: the model's name where later options change its keys."""
     for length, key in enumerate(path[:-1], start=1):
-        child = data.get(str(key))
-        if path[:length] == ("phases",) and isinstance(child, list):
+        here, child = path[:length], data.get(str(key))
+        if here == ("phases",) and isinstance(child, list):
             raise _BadOption("phases", "is given as a list by an earlier option; write the phase into that list")
-        if not isinstance(child, dict):
+        if isinstance(child, str) and here == ("model",):
+            names[here], child = child, None
+        elif isinstance(child, str) and length == 1 and key in SHORTHANDS:
+            child = data[str(key)] = {SHORTHANDS[str(key)]: child}
+        if child is None:
             child = data[str(key)] = {}
+        if not isinstance(child, dict):
+            message = f"is set to {show(child)} by an earlier option, so that a key of it cannot be set"
+            raise _BadOption(".".join(map(str, here)), message)
         data = child
+    if path == ("model",) and not isinstance(value, Mapping):
+        names.pop(path, None)
+    elif path == ("model",) and isinstance(data.get("model"), str):
+        names[path] = data["model"]
     _assign(data, path, value, where, wheres)
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from simulator.assembly.step_graph import StepGraph
 from simulator.results.step_result import StepResult
 from simulator.scenario import load_scenario
-from simulator.step import Outcome, build_graph, draw_rows, run_draws, simulate_inputs
+from simulator.step import build_graph, simulate_inputs
+from simulator.step_draws import Outcome, draw_rows, run_draws
 from simulator.step_inputs import StepInputs, step_inputs
 
 ROUNDING = 1e-9

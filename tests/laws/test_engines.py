@@ -6,7 +6,8 @@ from hypothesis import given, settings
 
 from simulator.engine import certify, simulate_reference, sweep
 from simulator.scenario import load_scenario
-from simulator.step import build_graph, draw_rows, run_draws
+from simulator.step import build_graph
+from simulator.step_draws import draw_rows, run_draws
 from simulator.step_inputs import step_inputs
 from tests.laws.scenarios import LAW, Document, scenarios
 

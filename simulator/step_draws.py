@@ -1,0 +1,143 @@
+"""The random draws of a step: expert loads and GPU speeds drawn, the graph run once a draw, what they add told apart."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.assembly.conservation import check_loads, check_times
+from simulator.assembly.intervals import RankParts, observed_ops, rank_parts
+from simulator.assembly.step_graph import StepGraph
+from simulator.engine import certify, simulate_reference, sweep, sweep_batch
+from simulator.results import explain
+from simulator.results.step_result import LoadImbalanceTimes
+from simulator.step_inputs import StepInputs
+from simulator.workload.expert_load import LoadModel, draw_loads
+from simulator.workload.gpu_speed import draw_slowness
+
+Engine = Literal["sweep", "reference"]
+Floats = NDArray[np.float64]
+
+ATTRIBUTION_DRAWS = 4
+"""Draws that are run again to tell uneven loads from unequal GPUs."""
+MAX_THREADS = 8
+"""Most draws at once: each holds its multipliers, (draw rows, lanes) floats."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Means over the draws. step_s: of each draw. even_s: the step of even loads on GPUs of one speed.
+
+    multipliers: (draw rows,) of the durations, means over lanes and draws.
+    imbalance_s, speed_spread_s: what uneven loads and unequal GPUs add to it, the first on top of the second.
+    """
+
+    parts: RankParts
+    step_s: Floats
+    even_s: float
+    multipliers: Floats
+    imbalance_s: float = 0.0
+    speed_spread_s: float = 0.0
+
+
+def run_draws(inputs: StepInputs, graph: StepGraph, engine: Engine) -> Outcome:
+    """Runs the graph once a draw; every lane is a rank of the expert group, lanes meet in every dispatch and combine."""
+    ops, seconds = observed_ops(graph), graph.class_seconds()
+    even = sweep(graph.dag, seconds)
+    certify(graph.dag, seconds, None, even)
+    ones = np.ones(graph.dag.num_draw_rows)
+    if not inputs.is_random and engine == "sweep":
+        step_s = np.array([even.makespan_s])
+        check_times(graph, ones, even.makespan_s, step_s)
+        return Outcome(rank_parts(graph, ops, even.finish_s[ops]), step_s, even.makespan_s, ones)
+
+    def run(draw: int) -> tuple[RankParts, float, Floats]:
+        rows = draw_rows(inputs, graph, draw, inputs.load_model)
+        return *_run_draw(graph, ops, rows, engine), ones if rows is None else rows.mean(axis=1)
+
+    # The loops that draw and sweep hold no lock of Python (simpy does); the results' order is that of the draws.
+    num_threads = min(MAX_THREADS, os.cpu_count() or 1) if engine == "sweep" else 1
+    with ThreadPoolExecutor(max_workers=num_threads) as pool:
+        results = list(pool.map(run, range(inputs.scenario.draws if inputs.is_random else 1)))
+    parts = RankParts(
+        by_kind=explain.mean_parts([parts.by_kind for parts, _, _ in results]),
+        bubble_s=explain.mean_parts([parts.bubble_s for parts, _, _ in results]),
+        backward_end_s=float(np.mean([parts.backward_end_s for parts, _, _ in results])),
+    )
+    step_s = np.array([step_s for _, step_s, _ in results])
+    multipliers = explain.mean_parts([rows for _, _, rows in results])
+    check_times(graph, multipliers, sweep(graph.dag, seconds, multipliers[:, None]).makespan_s, step_s)
+    imbalance_s, speed_spread_s = _shares(inputs, graph, step_s, even.makespan_s)
+    return Outcome(parts, step_s, even.makespan_s, multipliers, imbalance_s, speed_spread_s)
+
+
+def _shares(inputs: StepInputs, graph: StepGraph, step_s: Floats, even_s: float) -> tuple[float, float]:
+    """(uneven loads, unequal GPUs): the first few draws again with equal loads tell the two apart."""
+    draws = step_s[:ATTRIBUTION_DRAWS]
+    if inputs.speed_cv == 0 or inputs.load_model is None:
+        added = float(np.mean(draws)) - even_s
+        return (added, 0.0) if inputs.speed_cv == 0 else (0.0, added)
+    seconds = graph.class_seconds()
+    equal_loads = [
+        float(sweep_batch(graph.dag, seconds, rows[None]).makespan_s[0])
+        for rows in (draw_rows(inputs, graph, draw, None) for draw in range(len(draws)))
+        if rows is not None
+    ]
+    return float(np.mean(draws) - np.mean(equal_loads)), float(np.mean(equal_loads)) - even_s
+
+
+def draw_rows(inputs: StepInputs, graph: StepGraph, draw: int, load: LoadModel | None) -> Floats | None:
+    """(draw rows, lanes) multipliers of one random draw: expert loads times the speed of the GPU that runs them, then the
+    speeds; a lane is a rank of the expert group. load: `inputs.load_model`, None for even loads. None where nothing is
+    random.
+    """
+    if load is None and inputs.speed_cv == 0:
+        return None
+    units, micro_batches, seed = len(graph.draw_units), graph.num_micro_batches, inputs.scenario.seed
+    lanes = load.ranks if load else inputs.num_lanes
+    loads = draw_loads(load, units, micro_batches, seed, draw) if load else np.ones((units, micro_batches, 3, lanes))
+    check_loads(loads.reshape(-1, lanes))
+    slowness = draw_slowness(inputs.speed_cv, graph.num_ranks, lanes, seed, draw)
+    loads[:, :, 0] *= slowness[graph.unit_ranks]
+    return np.concatenate((loads.reshape(-1, lanes), slowness))
+
+
+def _run_draw(
+    graph: StepGraph, ops: NDArray[np.int32], draws: Floats | None, engine: Engine
+) -> tuple[RankParts, float]:
+    if engine == "reference":
+        timeline = simulate_reference(graph.dag, graph.class_seconds(), draws)
+        return rank_parts(graph, ops, timeline.finish_s[ops]), timeline.makespan_s
+    assert draws is not None
+    times = sweep_batch(graph.dag, graph.class_seconds(), draws[None], ops, num_threads=1)
+    return rank_parts(graph, ops, times.finish_s[0]), float(times.makespan_s[0])
+
+
+def load_imbalance(inputs: StepInputs, graph: StepGraph, outcome: Outcome) -> LoadImbalanceTimes | None:
+    """Mean effect and amplification of uneven load, apart; None where experts are loaded evenly."""
+    load = inputs.load_model
+    rows = draw_rows(inputs, graph, 0, load)
+    if load is None or rows is None:
+        return None
+    num_load_rows = len(rows) - graph.num_ranks
+    loads = draw_loads(load, len(graph.draw_units), graph.num_micro_batches, inputs.scenario.seed, 0)
+    factor = float(loads[:, :, 0].max(axis=-1).mean())
+    constant = np.ones((len(rows), 1))
+    constant[: num_load_rows : loads.shape[2]] = factor
+    routed = np.isin(graph.dag.draw_row, np.arange(0, num_load_rows, loads.shape[2]))
+    busy = graph.class_seconds()[graph.dag.op_class[routed]]
+    mean_load = loads[:, :, 0].mean(axis=-1).ravel()[graph.dag.draw_row[routed] // loads.shape[2]]
+    mean_effect_s = float(busy @ (mean_load - 1.0)) / graph.num_ranks
+    return LoadImbalanceTimes(
+        max_over_mean=factor,
+        mean_effect_s=mean_effect_s,
+        amplification_s=outcome.imbalance_s - mean_effect_s,
+        constant_factor_s=_run_draw(graph, observed_ops(graph), constant, "sweep")[1] - outcome.even_s,
+        speed_spread_s=outcome.speed_spread_s,
+        draws_sd_s=float(np.std(outcome.step_s)),
+    )
