@@ -32,3 +32,29 @@ def test_a_whole_mapping_replaces_the_model() -> None:
 def test_an_unknown_key_of_a_model_is_refused_with_its_position() -> None:
     with pytest.raises(InputError, match=r"--set 1: model\.hidden_sise"):
         load_scenario("deepseek-v3", ["model.hidden_sise=6144"])
+
+
+@pytest.mark.parametrize(
+    "keys", [["model.num_layers=4", "model.hidden_size=6144"], ["model={num_layers: 4, hidden_size: 6144}"]]
+)
+def test_keys_change_the_model_that_an_earlier_option_names(keys: list[str]) -> None:
+    base = load_scenario("llama-3.1-70b", ["model=mixtral-8x7b"]).model
+    options = ["parallel.pp=4", "model=mixtral-8x7b", *keys]
+    changed = load_scenario("llama-3.1-70b", options).model
+    assert changed == base.model_copy(update={"hidden_size": 6144, "num_layers": 4})
+    assert load_scenario("llama-3.1-70b", [*options, "model=llama-3.1-8b"]).model.name == "llama-3.1-8b"
+
+
+def test_an_unknown_model_whose_keys_are_changed_is_refused_at_its_option() -> None:
+    with pytest.raises(InputError, match=r"--set 1: model: no model of the name"):
+        load_scenario("llama-3.1-70b", ["model=mixtral-9x9b", "model.num_layers=4"])
+
+
+def test_a_section_given_as_a_word_and_a_key_of_it_are_both_kept() -> None:
+    precision = load_scenario("deepseek-v3", ["precision=bf16", "precision.head=bf16"]).precision
+    assert precision.recipe == "bf16"
+
+
+def test_a_key_below_a_value_that_an_earlier_option_gives_is_refused() -> None:
+    with pytest.raises(InputError, match=r"--set 2: training\.seq_len: is set to 4096 by an earlier option"):
+        load_scenario("deepseek-v3", ["training.seq_len=4096", "training.seq_len.tokens=1"])
