@@ -44,6 +44,10 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
 """Field → other keys whose change may have broken its rule: the position named is that of the key given last."""
 
 
+MAX_LAYER_PASSES = 250_000
+"""Micro-batches of a pipeline times layers that are simulated: some five million operators, tens of seconds."""
+
+
 def involved(field: str) -> tuple[str, ...]:
     """The field and the keys that its rule compares it with."""
     name = "batch_ramp.from" if field.endswith(".batch_ramp.from") else field
@@ -165,6 +169,10 @@ def _batch_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     if batch % unit:
         text = f"{batch} sequences do not divide by dp {dp} * micro_batch_size {training.micro_batch_size}"
         yield "training.global_batch_size", f"{text} = {unit}; {multiples(batch, unit)}"
+    elif batch // unit * scenario.model.num_layers > MAX_LAYER_PASSES:
+        most = max(1, MAX_LAYER_PASSES // scenario.model.num_layers) * unit
+        text = f"{batch} sequences are {batch // unit} micro-batches a pipeline, too many to simulate"
+        yield "training.global_batch_size", f"{text}; allowed up to {most}, or more GPUs or a larger micro_batch_size"
     for phase in scenario.phases:
         if phase.batch_ramp is not None:
             yield from _ramp_problems(
