@@ -75,7 +75,8 @@ def expert_loads(
     if balance == "forced" or scenario.parallel.ep == 1 or not scenario.mechanisms.is_on("imbalance"):
         return 1.0, 1.0
     mean, peak = assumed.expert_rows_frac, assumed.expert_rows_peak_frac
-    return max(mean, persistent[0]), max(peak, persistent[1] * peak / mean)
+    fresh = peak / mean if mean > 0 else 1.0
+    return max(mean, persistent[0]), max(peak, persistent[1] * fresh)
 
 
 def activation_recipe(
