@@ -6,7 +6,7 @@ scenario → hardware and counted work (step_inputs) → seconds by segment (ass
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from simulator.assembly.conservation import check_graph
 from simulator.assembly.expand import expand
 from simulator.assembly.intervals import RankParts
 from simulator.assembly.step_graph import KINDS, StepGraph
+from simulator.engine import sweep
 from simulator.results import explain, metrics
 from simulator.results.interval import Interval
 from simulator.results.step_result import RankTimes, StepResult, StepTimes, parts_of
@@ -38,28 +39,6 @@ def simulate_step(
     Raises InputError for what the catalogue lacks, InconsistentSimulation if a conservation law is broken.
     """
     return simulate_inputs(step_inputs(scenario), global_batch_size, schedule, engine)
-
-
-class StepSimulator:
-    """`simulate_step` for several batches of a scenario: what does not depend on the batch is computed once."""
-
-    def __init__(self, engine: Engine = "sweep") -> None:
-        self._engine: Engine = engine
-        self._inputs: StepInputs | None = None
-
-    def __call__(self, scenario: Scenario, *, global_batch_size: int, schedule: str) -> StepResult:
-        """One step of `global_batch_size` sequences. Raises as `simulate_step`."""
-        if self._inputs is None or self._inputs.scenario is not scenario:
-            self._inputs = step_inputs(scenario)
-        return simulate_inputs(self._inputs, global_batch_size, schedule, self._engine)
-
-    def effects(self, scenario: Scenario, global_batch_size: int) -> Mapping[str, Interval]:
-        """Relative change of the step when one assumption goes to the ends of its range (simulator/step_effects.py)."""
-        from simulator.step_effects import assumption_effects
-
-        if self._inputs is None or self._inputs.scenario is not scenario:
-            self._inputs = step_inputs(scenario)
-        return assumption_effects(self._inputs, global_batch_size)
 
 
 def simulate_inputs(

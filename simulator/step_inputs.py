@@ -135,7 +135,7 @@ class StepInputs:
         cost = all_to_all_cost(message, self.network, self.stack, regime, self.scenario.parallel.comm_sms)
         if not self.is_on["notify_floor"]:
             return cost
-        floor = notify_floor(message, self.stack)
+        floor = notify_floor(message, self.stack, regime)
         return replace(
             cost, seconds=cost.seconds + floor.seconds, low=cost.low + floor.low, high=cost.high + floor.high,
             basis=cost.basis if floor.seconds < cost.seconds else floor.basis,

@@ -59,14 +59,14 @@ class _PhasePlan:
 
 
 def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) -> RunResult:
-    """The result document of a scenario. simulate: what gives a step; default `simulator.step.StepSimulator`.
+    """The result document of a scenario. simulate: what gives a step; default `simulator.step_simulator.StepSimulator`.
 
     Raises InputError: a ramp needs batches that its schedules cannot run, or there is no price for the GPU in the
     sheet.
     """
     if simulate is None:
         # Here and not above: the engine's compiled kernels take a while to load, and another `simulate` needs none.
-        from simulator.step import StepSimulator
+        from simulator.step_simulator import StepSimulator
 
         simulate = StepSimulator()
     effects: Callable[[Scenario, int], Mapping[str, Interval]] | None = getattr(simulate, "effects", None)

@@ -49,7 +49,7 @@ def _sum(segments: list[Segment]) -> tuple[float, float, float]:
 
 
 def _pair_seconds(unit: UnitCost, which: str) -> float:
-    stage = StageCost(0, (unit,) * NUM_LAYERS, Segment(0.0, 0.0, 0.0))
+    stage = StageCost(0, (unit,) * NUM_LAYERS, send_f=None, send_b=None)
     return makespan(build_template("FB", stage, stage, pair_overlap=True, wait_at_boundary=False), which)
 
 

@@ -50,11 +50,15 @@ class UnitCost:
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """Units in forward order, and the two pipeline transfers that leave the stage."""
+    """Units in forward order, and the pipeline transfers that leave the stage.
+
+    send_f: of the output, None in the last stage; send_b: of the input's gradient, None in the first.
+    """
 
     stage: int
     units: tuple[UnitCost, ...]
-    send: Segment
+    send_f: Segment | None
+    send_b: Segment | None
 
 
 @dataclass(slots=True)

@@ -176,12 +176,12 @@ def build_template(
     if backward:
         t.out_b = backward.ready
     chunk = t.stream_ends() if wait_at_boundary else []
-    if forward:
+    if forward and stage.send_f:
         preds = sorted({*t.out_f, *chunk})
-        t.send_f = t.put(f"stage_{stage.stage}.send_f", stage.send, COMM, preds, "", "F", -1, is_send=True)[0]
-    if backward and b_source:
+        t.send_f = t.put(f"stage_{stage.stage}.send_f", stage.send_f, COMM, preds, "", "F", -1, is_send=True)[0]
+    if backward and b_source and b_source.send_b:
         preds = sorted({*t.out_b, *chunk})
-        t.send_b = t.put(f"stage_{b_source.stage}.send_b", b_source.send, COMM, preds, "", "B", -1, is_send=True)[0]
+        t.send_b = t.put(f"stage_{b_source.stage}.send_b", b_source.send_b, COMM, preds, "", "B", -1, is_send=True)[0]
     return t
 
 

@@ -54,12 +54,18 @@ def stage_costs(workload: Workload, costs: CostFunctions) -> tuple[StageCost, ..
     cache: dict[tuple[object, ...], UnitCost] = {}
     sent = costs.send(workload.boundary_bytes)
     send = Segment(sent.seconds, sent.low, sent.high, {PP_TRANSFER: sent.seconds}, {sent.basis: sent.seconds})
-    return tuple(_stage_cost(stage, costs, send, cache) for stage in workload.stages)
+    last = len(workload.stages) - 1
+    return tuple(
+        StageCost(
+            stage.stage, _units(stage, costs, cache), send_f=send if idx < last else None, send_b=send if idx else None
+        )
+        for idx, stage in enumerate(workload.stages)
+    )
 
 
-def _stage_cost(
-    stage: StageWorkload, costs: CostFunctions, send: Segment, cache: dict[tuple[object, ...], UnitCost]
-) -> StageCost:
+def _units(
+    stage: StageWorkload, costs: CostFunctions, cache: dict[tuple[object, ...], UnitCost]
+) -> tuple[UnitCost, ...]:
     units = []
     for unit in stage.units:
         key = (unit.kind, tuple(unit.blocks.items()), tuple(unit.all_to_all.items()))
@@ -67,7 +73,7 @@ def _stage_cost(
             cache[key] = _unit_cost(unit, costs)
         shared = cache[key]
         units.append(UnitCost(unit.name, shared.blocks, shared.all_to_all, shared.is_moe))
-    return StageCost(stage.stage, tuple(units), send)
+    return tuple(units)
 
 
 def _unit_cost(unit: Unit, costs: CostFunctions) -> UnitCost:

@@ -58,8 +58,9 @@ def _simulator(scenario: Scenario, engine: Literal["reference", "sweep"]) -> dic
         return {}
     from simulator.engine.reference import BYTES_PER_OP, OPS_PER_S
     from simulator.report import numbers
-    from simulator.step import StepSimulator, build_graph
+    from simulator.step import build_graph
     from simulator.step_inputs import step_inputs
+    from simulator.step_simulator import StepSimulator
 
     inputs = step_inputs(scenario)
     num_ops = build_graph(inputs).dag.num_ops

@@ -53,7 +53,7 @@ def all_to_all_cost(message: AllToAll, network: Network, stack: Stack, regime: R
     return _by_row(message, model, network, stack, comm_sms, row)
 
 
-def notify_floor(message: AllToAll, stack: Stack) -> CollectiveCost:
+def notify_floor(message: AllToAll, stack: Stack, regime: Regime) -> CollectiveCost:
     """Seconds that announcing the counts costs when no rank is late, before the kernel of `all_to_all_cost`.
 
     The floor of the notify kernel (`notify_floor_s`), and before a dispatch with a new layout the kernel that computes
@@ -61,9 +61,12 @@ def notify_floor(message: AllToAll, stack: Stack) -> CollectiveCost:
     """
     if message.ranks == 1 or message.tokens == 0:
         return NO_COST
-    parts = [need(stack, "notify_floor_s")]
+    counted = find(stack, f"notify_in_rows.{regime}")
+    parts = [] if counted and counted.value >= 0.5 else [need(stack, "notify_floor_s")]
     if message.op == "dispatch" and not message.cached_layout:
         parts.append(need(stack, "dispatch_layout_s"))
+    if not parts:
+        return NO_COST
     return CollectiveCost(
         sum(part.value for part in parts),
         sum(part.low for part in parts),

@@ -1,0 +1,25 @@
+"""What is sent between stages: an output to the next stage and a gradient to the one before, nothing past the two ends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from simulator.scenario import load_scenario
+from simulator.step import build_graph
+from simulator.step_inputs import step_inputs
+
+
+@pytest.mark.parametrize("schedule", ["gpipe", "1f1b", "dualpipe"])
+def test_each_micro_batch_is_sent_once_over_each_boundary_and_direction(schedule: str) -> None:
+    options = [
+        "parallel.pp=4",
+        f"parallel.schedule={schedule}",
+        "training.global_batch_size=512",
+        "phases.pretrain.batch_ramp=null",
+    ]
+    graph = build_graph(step_inputs(load_scenario("deepseek-v3", [*options, "cluster.num_gpus=256"])))
+    times = np.bincount(graph.dag.op_class, minlength=graph.dag.num_classes)
+    sent = {label: int(n) for label, n in zip(graph.labels, times, strict=True) if ".send_" in label}
+    expected = [f"stage_{s}.send_f" for s in range(3)] + [f"stage_{s}.send_b" for s in range(1, 4)]
+    assert sent == dict.fromkeys(expected, graph.num_micro_batches)
