@@ -20,9 +20,9 @@ NEVER_LONGER_WITHOUT = (
 )  # fmt: skip
 """Mechanisms that only add time to operators of a fixed order: without one, no operator takes longer.
 
-The others may go either way. sm_partition: with it kernels beside communication come from other rows of the stack.
-node_limited_dispatch saves traffic; without it there is more. stage_imbalance: without it every stage is the median one,
-which may do more than the mean. batch_ramp: is no part of a step.
+Not so the others. node_limited_dispatch saves traffic: without it there is more. stage_imbalance: without it every stage is
+the median one, which may do more than the mean. batch_ramp is no part of a step. speed_spread costs time on average only
+(test_expectations.py).
 """
 
 
@@ -30,10 +30,11 @@ def without(document: Mapping[str, Any], mechanism: str) -> Run:
     return simulate(changed(document, mechanisms={mechanism: False}))
 
 
-@settings(LAW, max_examples=100)
+@settings(LAW, max_examples=60)
 @given(scenarios())
 def test_a_mechanism_switched_off_is_never_longer(document: Document) -> None:
-    """Draw by draw: the random loads are the same."""
+    """Draw by draw: the random loads are the same. GPUs are of one speed, else a heavy load may meet a fast one by chance."""
+    document = changed(document, device={"speed_cv": 0.0})
     whole = simulate(document)
     for mechanism in NEVER_LONGER_WITHOUT:
         lighter = without(document, mechanism)
@@ -41,7 +42,7 @@ def test_a_mechanism_switched_off_is_never_longer(document: Document) -> None:
         assert lighter.outcome.even_s <= whole.outcome.even_s * (1 + ROUNDING), mechanism
 
 
-@settings(LAW, max_examples=40)
+@settings(LAW, max_examples=12)
 @given(scenarios())
 def test_a_name_changes_itself_and_the_hash(document: Document) -> None:
     one, other = (to_document(simulate_run(load_scenario(d))) for d in (document, changed(document, name="other")))
@@ -50,7 +51,7 @@ def test_a_name_changes_itself_and_the_hash(document: Document) -> None:
     assert one == other
 
 
-@settings(LAW, max_examples=40)
+@settings(LAW, max_examples=12)
 @given(scenarios(), st.sampled_from([2.0, 3.0, 0.1]))
 def test_cost_is_proportional_to_the_price_and_nothing_else_changes(document: Document, factor: float) -> None:
     """To the micro-dollar in which money is counted."""

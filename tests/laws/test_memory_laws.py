@@ -42,7 +42,7 @@ def most_in_flight(schedule: Schedule, rank: int) -> int:
     return most
 
 
-@settings(LAW, max_examples=60)
+@settings(LAW, max_examples=40)
 @given(scenarios())
 def test_more_recompute_is_never_more_memory(document: Document) -> None:
     """On ranks with at least two layers and two micro-batches in flight: with less, the work in hand is all there is."""
@@ -57,7 +57,7 @@ def test_more_recompute_is_never_more_memory(document: Document) -> None:
                 assert light.peak_bytes <= heavy.peak_bytes, (rank, sorted(fewer), sorted(more))
 
 
-@settings(LAW, max_examples=60)
+@settings(LAW, max_examples=40)
 @given(scenarios(), st.integers(2, 5))
 def test_longer_sequences_are_never_less_memory(document: Document, times: int) -> None:
     longer = changed(document, training={"seq_len": document["training"]["seq_len"] * times - 1})
@@ -67,7 +67,7 @@ def test_longer_sequences_are_never_less_memory(document: Document, times: int) 
         assert short.peak_bytes <= long.peak_bytes
 
 
-@settings(LAW, max_examples=60)
+@settings(LAW, max_examples=40)
 @given(scenarios())
 def test_more_micro_batches_are_never_less_memory(document: Document) -> None:
     """More micro-batches fill the pipeline more, or as much."""
@@ -78,7 +78,7 @@ def test_more_micro_batches_are_never_less_memory(document: Document) -> None:
         assert few.peak_bytes <= many.peak_bytes
 
 
-@settings(LAW, max_examples=60)
+@settings(LAW, max_examples=40)
 @given(scenarios(is_moe=True))
 def test_more_expert_ranks_hold_fewer_expert_weights(document: Document) -> None:
     ep = document["parallel"]["ep"]

@@ -54,7 +54,7 @@ def at_least_the_critical_path(run: Run) -> None:
     """A micro-batch goes forward and back through every stage, and is sent between them."""
     stages: tuple[StageCost, ...] = run.inputs.stages
     there_and_back = sum(_unit_path(unit) for stage in stages for unit in stage.units)
-    sent = sum(stage.send.seconds for stage in stages[1:]) + sum(stage.send.seconds for stage in stages[:-1])
+    sent = sum(send.seconds for stage in stages for send in (stage.send_f, stage.send_b) if send)
     assert run.outcome.even_s >= (there_and_back + sent) * (1 - ROUNDING)
 
 
@@ -186,7 +186,7 @@ ONE_STEP: tuple[Callable[[Run], None], ...] = (
 )
 
 
-@settings(LAW, max_examples=300)
+@settings(LAW, max_examples=250)
 @given(scenarios())
 def test_one_step(document: Document) -> None:
     run = simulate(document)

@@ -1,0 +1,92 @@
+"""Laws with a closed form: pipelines so simple that their step is a sum.
+
+Even loads, GPUs of one speed, chunks that wait for the transfers before them: then everything has a fixed length.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulator.assembly.tail import TailCosts
+from simulator.schedule import build_schedule
+from simulator.workload.op import Unit
+from tests.laws.runs import ROUNDING, Run, changed, simulate
+from tests.laws.scenarios import LAW, Document, scenarios
+
+
+def steady(document: Document, **sections: object) -> Document:
+    """The scenario without anything random, with other keys changed."""
+    fixed = changed(
+        document, moe={"balance": "forced"}, device={"speed_cv": 0.0}, assumptions={"pp_boundary_wait": 1}, draws=1
+    )
+    return changed(fixed, **sections)
+
+
+def tail_costs(run: Run) -> TailCosts:
+    parallel = run.inputs.scenario.parallel
+    return run.inputs.tail(build_schedule(parallel.schedule, parallel.pp, run.graph.num_micro_batches))
+
+
+def unit_seconds(run: Run, unit: Unit) -> float:
+    """All kernels of a unit, the gaps between them, and its messages, one after the other."""
+    costs = run.inputs.costs()
+    total = sum(costs.all_to_all(message, "alone").seconds for message in unit.all_to_all.values())
+    for name, ops in unit.blocks.items():
+        if name != "combine_b_cast" or unit.all_to_all:
+            total += sum(costs.kernel(op, "alone").seconds + op.num_kernels * costs.gap_s for op in ops)
+    return total
+
+
+@settings(LAW, max_examples=40)
+@given(scenarios(pp=1))
+def test_one_stage_takes_the_sum_of_its_operators(document: Document) -> None:
+    """Nothing to overlap with: a lone chunk computes nothing beside its dispatch and combine."""
+    run = simulate(steady(document))
+    tail = tail_costs(run)
+    chunks = sum(unit_seconds(run, unit) for stage in run.inputs.workload.stages for unit in stage.units)
+    end = tail.norm.seconds + tail.optimizer[0].seconds
+    end += sum(segment.seconds for _, segment in (*tail.reduce[0], *tail.gather[0]))
+    assert run.step_s == pytest.approx(run.graph.num_micro_batches * chunks + end, rel=ROUNDING)
+    assert run.result.step.bubble_s == pytest.approx(0.0, abs=ROUNDING * run.step_s)
+    assert run.result.step.optimizer_s == pytest.approx(end, rel=1e-6)
+
+
+@settings(LAW, max_examples=40)
+@given(scenarios(pp=1))
+def test_one_stage_is_compute_and_what_no_compute_hides(document: Document) -> None:
+    """Also where a chunk may begin beside the end of the one before it."""
+    run = simulate(steady(document, assumptions={"pp_boundary_wait": 0}))
+    rows = {row.category: row.seconds for row in run.result.step.by_category}
+    end, exposed, bubble = (rows.pop(name) for name in ("optimizer", "exposed_communication", "bubble"))
+    assert bubble == pytest.approx(0.0, abs=ROUNDING * run.step_s)
+    assert run.step_s == pytest.approx(sum(rows.values()) + exposed + end, rel=ROUNDING)
+    sent = sum(
+        run.inputs.costs().all_to_all(message, "alone").seconds
+        for stage in run.inputs.workload.stages for unit in stage.units for message in unit.all_to_all.values()
+    )  # fmt: skip
+    assert exposed <= run.graph.num_micro_batches * sent * 1.5 + ROUNDING * run.step_s
+
+
+@settings(LAW, max_examples=60)
+@given(scenarios(), st.sampled_from(["gpipe", "1f1b"]), st.integers(1, 24))
+def test_bubble_of_equal_stages(document: Document, schedule: str, micro_batches: int) -> None:
+    """(P - 1)(F + B) on every rank, whatever the number of micro-batches, with free transfers."""
+    pp = document["parallel"]["pp"]
+    dp, size = document["cluster"]["num_gpus"] // pp, document["training"]["micro_batch_size"]
+    run = simulate(
+        steady(
+            document,
+            parallel={"schedule": schedule, "overlap": {"ep": "none"}},
+            training={"global_batch_size": dp * size * micro_batches},
+            mechanisms={"pp_transfer": False, "zero_collectives": False, "stage_imbalance": False},
+        )
+    )
+    stage, tail, step = run.inputs.workload.stages[0], tail_costs(run), run.result.step
+    chunks = sum(unit_seconds(run, unit) for unit in stage.units)
+    for rank in step.by_rank:
+        assert (rank.forward_s + rank.backward_s) / micro_batches == pytest.approx(chunks, rel=ROUNDING)
+        assert rank.bubble_s == pytest.approx((pp - 1) * chunks, rel=1e-6, abs=ROUNDING * chunks)
+    end = tail.norm.seconds + max(segment.seconds for segment in tail.optimizer)
+    assert step.step_s == pytest.approx((micro_batches + pp - 1) * chunks + end, rel=ROUNDING)
