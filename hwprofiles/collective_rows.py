@@ -11,10 +11,10 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hwprofiles.provenance import Basis
-from hwprofiles.units import MEGA, PETA
+from hwprofiles.units import EXA, MEGA, PETA
 
 Whole = Annotated[int, Field(ge=0, le=int(PETA))]
-Positive = Annotated[float, Field(gt=0, le=1000 * PETA, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=EXA, allow_inf_nan=False)]
 
 
 class CollectiveTableError(ValueError):

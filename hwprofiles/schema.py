@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from hwprofiles.collective_rows import CollectiveRow, CollectiveTable
 from hwprofiles.provenance import Basis, Date, LooseSource, Source
-from hwprofiles.units import GIGA, KILO, MEGA, PETA, TERA, YOTTA, Dimension, quantity
+from hwprofiles.units import EXA, GIGA, KILO, MEGA, PETA, TERA, YOTTA, Dimension, quantity
 
 if TYPE_CHECKING:
     from hwprofiles.kernel_rows import KernelTable
@@ -61,7 +61,7 @@ Text = Annotated[str, Field(min_length=1, max_length=2000)]
 FlopPerS = Annotated[
     float,
     BeforeValidator(_read("flop_per_s"), json_schema_input_type=_TEXT_OR_NUMBER),
-    Field(strict=True, ge=GIGA, le=1000 * PETA, allow_inf_nan=False),
+    Field(strict=True, ge=GIGA, le=EXA, allow_inf_nan=False),
 ]
 Bytes = Annotated[
     int,
