@@ -26,6 +26,10 @@ _PLAUSIBLE: Final[dict[str, tuple[float, float, str]]] = {
 """Field → (low, high, in words) of what is built; outside, bits and bytes may have been mixed up (a factor of 8)."""
 
 
+MEASURED_COMM_SMS: Final = 32
+"""hwprofiles/measurements/h100-sm-partition-2026-11-24.csv: kernels beside 8, 20 and 32 held SMs."""
+
+
 def node_of(scenario: Scenario) -> Node:
     """The node type."""
     node = scenario.cluster.node
@@ -140,7 +144,12 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 
 
 def hardware_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
-    """Rates of inline hardware that nobody builds: often bits for bytes."""
+    """Rates of inline hardware that nobody builds (often bits for bytes), and more communication SMs than were measured."""
+    if scenario.model.moe is not None and scenario.parallel.comm_sms > MEASURED_COMM_SMS:
+        text = (
+            f"{scenario.parallel.comm_sms}; what compute loses was measured with at most {MEASURED_COMM_SMS} SMs held"
+        )
+        yield "parallel.comm_sms", f"{text} and is extrapolated in a straight line"
     for key, record in (("node", scenario.cluster.node), ("fabric", scenario.cluster.fabric)):
         if isinstance(record, str):
             continue
