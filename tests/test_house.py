@@ -89,9 +89,9 @@ def conditions(tree: ast.AST) -> Iterator[ast.AST]:
             yield node.test
         elif isinstance(node, ast.comprehension):
             yield from node.ifs
-        elif isinstance(node, ast.Compare | ast.MatchValue | ast.BoolOp):
-            yield node
-        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in QUESTIONS:
+        elif isinstance(node, ast.Compare | ast.MatchValue | ast.BoolOp) or (
+            isinstance(node, ast.Call) and getattr(node.func, "attr", "") in QUESTIONS
+        ):
             yield node
 
 
