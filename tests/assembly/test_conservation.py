@@ -1,0 +1,86 @@
+"""Law: a graph that loses or repeats an action, an operator, FLOP or routed rows is refused; so is a step that is too short."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simulator.assembly.conservation import check_graph, check_loads, check_times
+from simulator.assembly.expand import ROWS_PER_UNIT
+from simulator.assembly.step_graph import StepGraph, of_operators
+from simulator.engine import sweep
+from simulator.errors import InconsistentSimulation
+from simulator.scenario import load_scenario
+from simulator.step import build_graph
+from simulator.step_draws import run_draws
+from simulator.step_inputs import StepInputs, step_inputs
+from simulator.workload.expert_load import draw_loads
+
+SMALL = [
+    "cluster.num_gpus=64", "parallel.pp=4", "parallel.ep=16", "training.global_batch_size=128", "draws=2",
+    "phases=[{name: short, steps: 2}]",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["dualpipe", "1f1b"])
+def inputs(request: pytest.FixtureRequest) -> StepInputs:
+    return step_inputs(load_scenario("deepseek-v3", [*SMALL, f"parallel.schedule={request.param}"]))
+
+
+@pytest.fixture(scope="module")
+def graph(inputs: StepInputs) -> StepGraph:
+    return build_graph(inputs)
+
+
+def refused(inputs: StepInputs, graph: StepGraph, message: str, **fields: Any) -> None:
+    with pytest.raises(InconsistentSimulation, match=message):
+        check_graph(replace(graph, **fields), inputs.workload)
+
+
+def test_what_is_built_is_whole(inputs: StepInputs, graph: StepGraph) -> None:
+    check_graph(graph, inputs.workload)
+
+
+def test_a_lost_or_repeated_action(inputs: StepInputs, graph: StepGraph) -> None:
+    refused(inputs, graph, "does 0 passes F of", actions=graph.actions[1:])
+    refused(inputs, graph, "does 2 passes F of", actions=(graph.actions[0], *graph.actions))
+    refused(inputs, graph, "does 0 passes", actions=graph.actions[:-1])
+
+
+def test_a_lost_operator(inputs: StepInputs, graph: StepGraph) -> None:
+    shifted = graph.spans.first.copy()
+    shifted[3] += 1
+    refused(inputs, graph, "overlap or leave a gap", spans=replace(graph.spans, first=shifted))
+    refused(inputs, graph, "overlap or leave a gap", tail_first=graph.tail_first + 1)
+
+
+def test_lost_flop(inputs: StepInputs, graph: StepGraph) -> None:
+    most = max(range(len(graph.classes)), key=lambda i: graph.classes[i].flop)
+    classes = list(graph.classes)
+    classes[most] = replace(classes[most], flop=classes[most].flop * (1 - 1e-6))
+    refused(inputs, graph, "FLOP, but", classes=tuple(classes))
+
+
+def test_lost_rows(inputs: StepInputs) -> None:
+    load = inputs.load_model
+    assert load is not None
+    loads = draw_loads(load, units=3, micro_batches=4, seed=0, draw=0).reshape(-1, load.ranks)
+    check_loads(loads)
+    loads[ROWS_PER_UNIT, 0] += 1e-3
+    with pytest.raises(InconsistentSimulation, match="off by a share of"):
+        check_loads(loads)
+
+
+def test_a_step_that_is_too_short(inputs: StepInputs, graph: StepGraph) -> None:
+    outcome = run_draws(inputs, graph, "sweep")
+    typical_s = sweep(graph.dag, graph.class_seconds(), outcome.multipliers[:, None]).makespan_s
+    check_times(graph, outcome.multipliers, typical_s, outcome.step_s)
+    with pytest.raises(InconsistentSimulation, match="the step of mean durations"):
+        check_times(graph, outcome.multipliers, typical_s, outcome.step_s * (0.999 * typical_s / outcome.step_s.mean()))
+    seconds = graph.class_seconds()[graph.dag.op_class] * of_operators(graph, outcome.multipliers)
+    busiest = np.bincount(graph.dag.resource, seconds).max()
+    with pytest.raises(InconsistentSimulation, match="its busiest stream"):
+        check_times(graph, outcome.multipliers, 0.999 * busiest, outcome.step_s)
