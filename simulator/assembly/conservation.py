@@ -22,18 +22,16 @@ def check_graph(graph: StepGraph, workload: Workload) -> None:
     """Raises InconsistentSimulation unless every stage does one F and one B (or I and W) of every micro-batch, the
     actions' operators are the graph's, each once, and their FLOP are those counted.
     """
-    stages = len(workload.stages)
-    for passes in (("F",), ("B", "I"), ("B", "W")):
-        done = np.zeros((stages, graph.num_micro_batches), dtype=np.int64)
-        for action in graph.actions:
-            for kind, stage, micro_batch in action.halves():
-                if kind in passes:
-                    done[stage, micro_batch] += 1
-        if (done != 1).any():
-            stage, micro_batch = (int(i) for i in np.argwhere(done != 1)[0])
+    shape = (len(workload.stages), graph.num_micro_batches)
+    done = {kind: np.zeros(shape, dtype=np.int64) for kind in ("F", "B", "I", "W")}
+    for action in graph.actions:
+        for kind, stage, micro_batch in action.halves():
+            done[kind][stage, micro_batch] += 1
+    for what, times in (("F", done["F"]), ("B or I", done["B"] + done["I"]), ("B or W", done["B"] + done["W"])):
+        if (times != 1).any():
+            stage, micro_batch = (int(i) for i in np.argwhere(times != 1)[0])
             raise InconsistentSimulation(
-                f"stage {stage} does {int(done[stage, micro_batch])} passes {' or '.join(passes)} of micro-batch "
-                f"{micro_batch}, not one"
+                f"stage {stage} does {int(times[stage, micro_batch])} passes {what} of micro-batch {micro_batch}, not one"
             )
     first, last = graph.spans.first, graph.spans.last
     if not np.array_equal(np.concatenate((first, [graph.tail_first])), np.concatenate(([0], last))):
