@@ -34,6 +34,10 @@ def seconds(stack: str, shape: KernelShape, regime: str) -> float:
     return cost.seconds
 
 
+BETWEEN_ANCHORS = 1.01
+"""A call of a few microseconds may gain up to 1 % where another measured row becomes the nearest: rows scatter so much."""
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     stacks, regimes, st.sampled_from(["fprop", "dgrad", "wgrad"]), st.sampled_from(["bf16", "fp8-block"]),
@@ -46,7 +50,7 @@ def test_twice_the_gemm_is_never_faster(
     large = {**small, grown: 2 * small[grown]}
     op = "gemm" if groups == 1 else "grouped_gemm"
     times = [seconds(stack, KernelShape(op, variant, dtype, **s, groups=groups), regime) for s in (small, large)]
-    assert times[0] <= times[1] * SLACK
+    assert times[0] <= times[1] * BETWEEN_ANCHORS
 
 
 @settings(max_examples=60, deadline=None)
