@@ -62,7 +62,7 @@ class StepInputs:
         model, pad = self.scenario.model, self.scenario.head.vocab_padding
         return model.model_copy(update={"vocab_size": -(-model.vocab_size // pad) * pad})
 
-    @property
+    @cached_property
     def is_on(self) -> Mapping[str, bool]:
         """Mechanism → whether it is on."""
         return self.scenario.mechanisms.model_dump()
