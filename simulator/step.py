@@ -42,12 +42,17 @@ def simulate_step(
 
 
 def simulate_inputs(
-    inputs: StepInputs, global_batch_size: int | None = None, schedule: str | None = None, engine: Engine = "sweep"
-) -> StepResult:
-    """`simulate_step` from inputs that are there already. Raises as it does."""
+    inputs: StepInputs, global_batch_size: int | None = None, schedule: str | None = None, engine: Engine = "sweep",
+    *, explained: bool = True,
+) -> StepResult:  # fmt: skip
+    """`simulate_step` from inputs that are there already. Raises as it does.
+
+    explained: also by further simulations what binds the step and what uneven loads and unequal GPUs add.
+    """
     graph = build_graph(inputs, global_batch_size, schedule)
-    outcome = run_draws(inputs, graph, engine)
-    return _result(inputs, graph, outcome, global_batch_size or inputs.scenario.training.global_batch_size, schedule)
+    outcome = run_draws(inputs, graph, engine, told_apart=explained)
+    batch = global_batch_size or inputs.scenario.training.global_batch_size
+    return _result(inputs, graph, outcome, batch, schedule, explained)
 
 
 def build_graph(inputs: StepInputs, global_batch_size: int | None = None, schedule: str | None = None) -> StepGraph:
@@ -66,7 +71,9 @@ def build_graph(inputs: StepInputs, global_batch_size: int | None = None, schedu
     return graph
 
 
-def _result(inputs: StepInputs, graph: StepGraph, outcome: Outcome, batch: int, schedule: str | None) -> StepResult:
+def _result(
+    inputs: StepInputs, graph: StepGraph, outcome: Outcome, batch: int, schedule: str | None, explained: bool
+) -> StepResult:
     scenario = inputs.scenario
     step_s = float(np.mean(outcome.step_s))
     by_rank = _by_rank(outcome.parts, step_s)
@@ -77,6 +84,7 @@ def _result(inputs: StepInputs, graph: StepGraph, outcome: Outcome, batch: int, 
     rate = metrics.tokens_per_s_per_gpu(tokens, step_s, scenario.cluster.num_gpus)
     flop = metrics.model_flop_per_token(scenario.model, scenario.training.seq_len)
     down, up = explain.spread(graph, makespan)
+    random_s = {"expert_imbalance": outcome.imbalance_s, "speed_spread": outcome.speed_spread_s}
     actions_s = sum(getattr(parts.mean, f"{k}_s") for k in ("forward", "backward", "weight", "overlapped_f_b"))
     return StepResult(
         stack_sha256=inputs.stack.sha256,
@@ -95,10 +103,8 @@ def _result(inputs: StepInputs, graph: StepGraph, outcome: Outcome, batch: int, 
             by_rank=by_rank,
             parts=parts,
             by_category=explain.categories(work, step_s, actions_s, parts.mean.bubble_s, parts.mean.optimizer_s),
-            binding=explain.binding(
-                graph, makespan, {"expert_imbalance": outcome.imbalance_s, "speed_spread": outcome.speed_spread_s}
-            ),
-            imbalance=load_imbalance(inputs, graph, outcome),
+            binding=explain.binding(graph, makespan, random_s) if explained else (),
+            imbalance=load_imbalance(inputs, graph, outcome) if explained else None,
         ),
         memory=step_memory(inputs, batch, schedule),
         assumptions=assumption_rows(inputs),

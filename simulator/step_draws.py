@@ -45,8 +45,11 @@ class Outcome:
     speed_spread_s: float = 0.0
 
 
-def run_draws(inputs: StepInputs, graph: StepGraph, engine: Engine) -> Outcome:
-    """Runs the graph once a draw; every lane is a rank of the expert group, lanes meet in every dispatch and combine."""
+def run_draws(inputs: StepInputs, graph: StepGraph, engine: Engine, *, told_apart: bool = True) -> Outcome:
+    """Runs the graph once a draw; every lane is a rank of the expert group, lanes meet in every dispatch and combine.
+
+    told_apart: also what uneven loads and unequal GPUs add; else both are left at 0.
+    """
     ops, seconds = observed_ops(graph), graph.class_seconds()
     even = sweep(graph.dag, seconds)
     certify(graph.dag, seconds, None, even)
@@ -72,7 +75,7 @@ def run_draws(inputs: StepInputs, graph: StepGraph, engine: Engine) -> Outcome:
     step_s = np.array([step_s for _, step_s, _ in results])
     multipliers = explain.mean_parts([rows for _, _, rows in results])
     check_times(graph, multipliers, sweep(graph.dag, seconds, multipliers[:, None]).makespan_s, step_s)
-    imbalance_s, speed_spread_s = _shares(inputs, graph, step_s, even.makespan_s)
+    imbalance_s, speed_spread_s = _shares(inputs, graph, step_s, even.makespan_s) if told_apart else (0.0, 0.0)
     return Outcome(parts, step_s, even.makespan_s, multipliers, imbalance_s, speed_spread_s)
 
 

@@ -21,10 +21,11 @@ class StepSimulator:
         self._inputs: StepInputs | None = None
 
     def __call__(self, scenario: Scenario, *, global_batch_size: int, schedule: str) -> StepResult:
-        """One step of `global_batch_size` sequences. Raises as `simulate_step`."""
+        """One step of `global_batch_size` sequences, the full batch's explained. Raises as `simulate_step`."""
         if self._inputs is None or self._inputs.scenario is not scenario:
             self._inputs = step_inputs(scenario)
-        return simulate_inputs(self._inputs, global_batch_size, schedule, self._engine)
+        is_full = global_batch_size == scenario.training.global_batch_size
+        return simulate_inputs(self._inputs, global_batch_size, schedule, self._engine, explained=is_full)
 
     def effects(self, scenario: Scenario, global_batch_size: int) -> Mapping[str, Interval]:
         """Relative change of the step when one assumption goes to the ends of its range (simulator/step_effects.py)."""
