@@ -260,7 +260,8 @@ def _run_notes(result: RunResult) -> Iterable[RenderableType]:
 
 def _assumptions(result: RunResult) -> Iterable[RenderableType]:
     ranked = sorted(result.assumptions, key=_effect_size, reverse=True)
-    shown = ranked[:NUM_ASSUMPTIONS]
+    # Those that move nothing (the memory model's move no time) matter least; a run without effects shows the first ones.
+    shown = [each for each in ranked if _effect_size(each) != 0.0][:NUM_ASSUMPTIONS]
     if not shown:
         return
     has_effect = any(each.effect_on_gpu_hours for each in shown)
