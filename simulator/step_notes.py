@@ -12,7 +12,7 @@ NOT_MODELLED = (
     "buckets: a stage's gradients are reduced as one, when its last weight gradient is done",
     "data loading, garbage collection and other host work between steps",
     "contention of data-parallel collectives with dispatch, combine and pipeline transfers on one NIC",
-    "a sender of a pipeline transfer that waits for its receiver (rendezvous)",
+    "a sender of a pipeline transfer that waits for its receiver",
     "the maximum over several expert groups at the end of a step (one group is simulated)",
     "congestion control and packet effects in the fabric; links share traffic as fluids",
     "the all-reduce of expert loads for the balancing bias and the EMA copy of the weights",
