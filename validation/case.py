@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from hwprofiles.yaml_file import YamlFileError, read_yaml
-from simulator.errors import InputError, Problem
-from simulator.scenario.problems import nearest
+from simulator.errors import InputError
+from simulator.scenario.own_file import read_own_file
+from simulator.scenario.problems import nearest, show
 
 CASES = Path(__file__).parent / "cases"
 
@@ -63,9 +63,5 @@ def case_names() -> tuple[str, ...]:
 def load_case(name: str) -> Case:
     """The case of that name. Raises InputError: unknown, or a wrong file."""
     if name not in case_names():
-        raise InputError(f"no case is called {name!r}; known {', '.join(case_names())}{nearest(name, case_names())}")
-    path = CASES / f"{name}.yaml"
-    try:
-        return Case.model_validate(read_yaml(path).data)
-    except (YamlFileError, ValidationError) as error:
-        raise InputError([Problem(path.name, "", str(error))]) from None
+        raise InputError(f"no case is called {show(name)}{nearest(name, case_names())}")
+    return read_own_file(CASES / f"{name}.yaml", f"cases/{name}.yaml", Case)[0]

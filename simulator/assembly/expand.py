@@ -84,7 +84,7 @@ def expand(
     stream_edges = _stream_edges(ranks, shapes, shape_of, base, schedule.num_ranks, wait_at_boundary)
     spans = _spans(actions, ranks, shapes, shape_of, base, inputs, pairs_start_early=not wait_at_boundary)
     edges = np.concatenate((arrays.edges, stream_edges), axis=1)
-    last_ops = _last_backward_ops(schedule, actions, ranks, spans)
+    last_ops = _last_backward_ops(actions, ranks, spans)
     tail_part = append_tail(tail, schedule, table.row, int(base[-1]), last_ops)
     dag = _dag(arrays, edges, tail_part, table, schedule.num_ranks, num_load_rows)
     return StepGraph(
@@ -320,9 +320,7 @@ def _spans(
     )
 
 
-def _last_backward_ops(
-    schedule: Schedule, actions: Sequence[Action], ranks: Ints, spans: ActionSpan
-) -> dict[tuple[int, int], int]:
+def _last_backward_ops(actions: Sequence[Action], ranks: Ints, spans: ActionSpan) -> dict[tuple[int, int], int]:
     """(rank, stage) → the last compute operator of the stage's last weight gradient there."""
     last: dict[tuple[int, int], int] = {}
     for i, action in enumerate(actions):

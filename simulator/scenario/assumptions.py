@@ -7,14 +7,14 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from hwprofiles.provenance import Source
 from hwprofiles.schema import Assumption, Stack
-from hwprofiles.yaml_file import YamlFileError, read_yaml
 from simulator.errors import InputError, Problem
+from simulator.scenario.own_file import read_own_file
 from simulator.scenario.plan import AssumptionOverride
-from simulator.scenario.problems import nearest, schema_problems
+from simulator.scenario.problems import nearest
 from simulator.scenario.scenario import Scenario
 
 ASSUMPTIONS: Final = Path(__file__).parent / "assumptions.yaml"
@@ -31,18 +31,9 @@ class AssumptionFile(BaseModel):
 @cache
 def read_assumptions(path: Path = ASSUMPTIONS) -> Mapping[str, Assumption]:
     """Key → assumption of a file. Raises InputError: unreadable, not the format, or a key twice."""
-    try:
-        document = read_yaml(path)
-        entries = AssumptionFile.model_validate(document.data).assumptions
-    except YamlFileError as error:
-        raise InputError([Problem(f"{path.name}:{error.line or 1}", "", error.message)]) from None
-    except ValidationError as error:
-        raise InputError(
-            Problem(f"{path.name}:{document.line(where)}", ".".join(map(str, where)), message)
-            for where, message in schema_problems(error, AssumptionFile)
-        ) from None
+    file, document = read_own_file(path, path.name, AssumptionFile)
     found: dict[str, Assumption] = {}
-    for idx, entry in enumerate(entries):
+    for idx, entry in enumerate(file.assumptions):
         if entry.key in found:
             raise InputError(
                 [Problem(f"{path.name}:{document.line(('assumptions', idx))}", entry.key, "is there twice")]

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
-
-from hwprofiles.yaml_file import YamlFileError, read_yaml
 from simulator.errors import InputError, Problem
 from simulator.scenario.model import ModelSpec
-from simulator.scenario.problems import nearest, schema_problems, show
+from simulator.scenario.own_file import read_own_file
+from simulator.scenario.problems import nearest, show
 from simulator.scenario.rules import model_problems
 
 MODELS: Final = Path(__file__).parent / "models"
@@ -26,16 +24,7 @@ def load_model(name: str) -> ModelSpec:
     if name not in model_names():
         raise InputError(f"no model of the name {show(name)}{nearest(name, model_names())}")
     shown = f"models/{name}.yaml"
-    try:
-        document = read_yaml(MODELS / f"{name}.yaml")
-        model = ModelSpec.model_validate(document.data)
-    except YamlFileError as error:
-        raise InputError([Problem(f"{shown}:{error.line or 1}", "", error.message)]) from None
-    except ValidationError as error:
-        raise InputError(
-            Problem(f"{shown}:{document.line(path)}", ".".join(map(str, path)), message)
-            for path, message in schema_problems(error, ModelSpec)
-        ) from None
+    model, document = read_own_file(MODELS / f"{name}.yaml", shown, ModelSpec)
     problems = [
         Problem(f"{shown}:{document.line(tuple(field.split('.')))}", field, text)
         for field, text in model_problems(model)

@@ -69,8 +69,3 @@ class BlockMemory:
     def saved_bytes(self) -> int:
         """Bytes between F and the backward."""
         return total_bytes(self.saved)
-
-    @property
-    def weight_pass_bytes(self) -> int:
-        """Bytes between I and W: deferred operands and what was saved for the weight gradients."""
-        return total_bytes(self.deferred) + total_bytes(tensor for tensor in self.saved if tensor.until == "W")

@@ -5,72 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.results.metrics import count_parameters, mfu, model_flop_per_token, tflops, tokens_per_s_per_gpu
-from simulator.scenario.model import DenseFfn, GqaAttention, MlaAttention, ModelSpec, MoeFfn, Mtp
+from simulator.scenario.model import DenseFfn, GqaAttention, ModelSpec
+from simulator.scenario.model_catalog import load_model
 
-DEEPSEEK_V3 = ModelSpec(
-    name="deepseek-v3",
-    hidden_size=7168,
-    num_layers=61,
-    vocab_size=129280,
-    attention=MlaAttention(
-        kind="mla",
-        num_heads=128,
-        q_lora_rank=1536,
-        kv_lora_rank=512,
-        qk_nope_head_dim=128,
-        qk_rope_head_dim=64,
-        v_head_dim=128,
-    ),
-    dense_ffn=DenseFfn(intermediate_size=18432),
-    num_dense_layers=3,
-    moe=MoeFfn(
-        num_routed_experts=256,
-        num_shared_experts=1,
-        top_k=8,
-        expert_intermediate_size=2048,
-        num_expert_groups=8,
-        max_groups_per_token=4,
-        score="sigmoid",
-        router_bias=True,
-    ),
-    mtp=Mtp(num_modules=1),
-)
-QWEN3_30B_A3B = ModelSpec(
-    name="qwen3-30b-a3b",
-    hidden_size=2048,
-    num_layers=48,
-    vocab_size=151936,
-    attention=GqaAttention(kind="gqa", num_heads=32, num_kv_heads=4, head_dim=128, qk_norm=True),
-    num_dense_layers=0,
-    moe=MoeFfn(num_routed_experts=128, top_k=8, expert_intermediate_size=768),
-)
-LLAMA_31_8B = ModelSpec(
-    name="llama-3.1-8b",
-    hidden_size=4096,
-    num_layers=32,
-    vocab_size=128256,
-    attention=GqaAttention(kind="gqa", num_heads=32, num_kv_heads=8, head_dim=128),
-    dense_ffn=DenseFfn(intermediate_size=14336),
-    num_dense_layers=32,
-)
-DEEPSEEK_V2_LITE = ModelSpec(
-    name="deepseek-v2-lite",
-    hidden_size=2048,
-    num_layers=27,
-    vocab_size=102400,
-    attention=MlaAttention(
-        kind="mla",
-        num_heads=16,
-        q_lora_rank=0,
-        kv_lora_rank=512,
-        qk_nope_head_dim=128,
-        qk_rope_head_dim=64,
-        v_head_dim=128,
-    ),
-    dense_ffn=DenseFfn(intermediate_size=10944),
-    num_dense_layers=1,
-    moe=MoeFfn(num_routed_experts=64, num_shared_experts=2, top_k=6, expert_intermediate_size=1408),
-)
+DEEPSEEK_V3 = load_model("deepseek-v3")
+QWEN3_30B_A3B = load_model("qwen3-30b-a3b")
+LLAMA_31_8B = load_model("llama-3.1-8b")
+DEEPSEEK_V2_LITE = load_model("deepseek-v2-lite")
 
 
 def test_deepseek_v3_parameters_are_the_published_ones() -> None:

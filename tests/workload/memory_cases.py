@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator.scenario.model import DenseFfn, GqaAttention, MlaAttention, ModelSpec, MoeFfn, Mtp
+from simulator.scenario.model import DenseFfn, GqaAttention, ModelSpec
+from simulator.scenario.model_catalog import load_model
 from simulator.scenario.scenario import Scenario
 from simulator.workload.activations import ActivationRecipe
 from simulator.workload.memory import MemoryAssumptions
 
-V3 = ModelSpec(
-    name="v3", hidden_size=7168, num_layers=61, vocab_size=129280, num_dense_layers=3,
-    attention=MlaAttention(
-        kind="mla", num_heads=128, q_lora_rank=1536, kv_lora_rank=512, qk_nope_head_dim=128, qk_rope_head_dim=64,
-        v_head_dim=128,
-    ),
-    dense_ffn=DenseFfn(intermediate_size=18432),
-    moe=MoeFfn(num_routed_experts=256, num_shared_experts=1, top_k=8, expert_intermediate_size=2048, router_bias=True),
-    mtp=Mtp(num_modules=1),
-)  # fmt: skip
+V3 = load_model("deepseek-v3")
 DENSE = ModelSpec(
     name="mha", hidden_size=512, num_layers=2, vocab_size=1000, num_dense_layers=2,
     attention=GqaAttention(kind="gqa", num_heads=4, num_kv_heads=4, head_dim=128),
