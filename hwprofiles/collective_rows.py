@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hwprofiles.columns import columns_problem
 from hwprofiles.provenance import Basis
 from hwprofiles.units import EXA, MEGA, PETA
 
@@ -82,10 +83,9 @@ class CollectiveTable:
         """Read a collectives.csv. Raises CollectiveTableError (FILE:LINE: field: problem) for the first bad row."""
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            missing = set(COLLECTIVE_COLUMNS) - set(reader.fieldnames or ())
-            unknown = set(reader.fieldnames or ()) - set(COLLECTIVE_COLUMNS)
-            if missing or unknown:
-                raise CollectiveTableError(f"{path}:1: columns missing {sorted(missing)}, unknown {sorted(unknown)}")
+            problem = columns_problem(reader.fieldnames, COLLECTIVE_COLUMNS)
+            if problem:
+                raise CollectiveTableError(f"{path}:1: {problem}")
             return cls(tuple(_parse_row(cells, f"{path}:{reader.line_num}") for cells in reader))
 
     def select(self, op: str, regime: str | None = None) -> tuple[CollectiveRow, ...]:

@@ -110,7 +110,8 @@ def peak_flop_per_s(gpu: GpuLike, dtype: str) -> float:
 
 
 _REQUIRED = ("t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb")
-_OPTIONAL = {"p": 8.0, "bm_max": 128.0, "bn_max": 128.0, "bn_step": 8.0}
+_OPTIONAL = ("p", "bm_max", "bn_max", "bn_step")
+"""Those for which `GemmConstants` has a default."""
 
 
 def generic_gemm_constants(gpu: GpuLike) -> GemmConstants:
@@ -158,6 +159,9 @@ class AttentionConstants:
 
 GENERIC_ATTENTION = AttentionConstants(t0_s=20.0 * MICRO, c_tokens=680.0, rate_share=0.65)
 """Form of the formula for a stack that has rows but no constants: the FlashAttention-3 fit on H100 in round figures."""
+
+GENERIC_RESIDUAL = Range(1.0, 0.7, 1.4)
+"""Measured over formula where only the form of the formula is known, as a factor: assumed."""
 
 
 def attention_constants(

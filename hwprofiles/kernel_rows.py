@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, cast
 
+from hwprofiles.columns import columns_problem
 from hwprofiles.provenance import Basis
 
 Regime = Literal["alone", "overlapped"]
@@ -145,10 +146,9 @@ def read_kernel_rows(path: Path) -> tuple[KernelRow, ...]:
     """Rows of a kernels.csv. Raises KernelTableError (FILE:LINE: problem) for the first bad row."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        missing = set(KERNEL_COLUMNS) - set(reader.fieldnames or ())
-        unknown = set(reader.fieldnames or ()) - set(KERNEL_COLUMNS)
-        if missing or unknown:
-            raise KernelTableError(f"{path}:1: columns missing {sorted(missing)}, unknown {sorted(unknown)}")
+        problem = columns_problem(reader.fieldnames, KERNEL_COLUMNS)
+        if problem:
+            raise KernelTableError(f"{path}:1: {problem}")
         rows = []
         for cells in reader:
             try:
@@ -199,11 +199,6 @@ class KernelTable:
     def from_csv(cls, path: Path) -> KernelTable:
         """Read a kernels.csv. Raises KernelTableError."""
         return cls(read_kernel_rows(path))
-
-    @classmethod
-    def from_rows(cls, rows: Iterable[KernelRow]) -> KernelTable:
-        """A table of the given rows."""
-        return cls(tuple(rows))
 
     def exact(self, shape: KernelShape, regime: Regime) -> KernelRow | None:
         """The row of this very call, or None."""

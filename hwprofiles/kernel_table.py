@@ -23,6 +23,7 @@ from hwprofiles.gemm_model import GemmConstants, GemmLimits, GemmSize, gemm_seco
 from hwprofiles.kernel_parameters import (
     EXACT,
     GENERIC_ATTENTION,
+    GENERIC_RESIDUAL,
     AttentionConstants,
     GpuLike,
     MissingKernelError,
@@ -154,16 +155,16 @@ def _gemm(
     found = gemm_constants(stack, shape.dtype, shape.variant or "fprop")
     if found is None and not rows:
         raise _missing(stack, shape, f"gemm.{shape.dtype}.{shape.variant or 'fprop'}.*")
-    constants, residual = found or (generic_gemm_constants(gpu), Range(1.0, 0.7, 1.4))
+    constants, residual = found or (generic_gemm_constants(gpu), GENERIC_RESIDUAL)
     free_sms = next((row.sms for row in rows if row.sms), gpu.num_sms)
     limits = GemmLimits(peak, gpu.hbm_bytes_per_s, gpu.num_sms, min(free_sms, gpu.num_sms))
     formula: Formula = partial(_gemm_formula, constants, limits)
-    free = _gemm_formula(constants, replace(limits, free_sms=gpu.num_sms), shape)
-    if not rows:
-        return _alone(free, residual)
     line = [row for row in rows if _is_same_weight(row.shape, shape)]
     if line:
         return along_line(shape, line, _token_rows, formula, residual)
+    free = _gemm_formula(constants, replace(limits, free_sms=gpu.num_sms), shape)
+    if not rows:
+        return _alone(free, residual)
     unanchored_s = None if found is None else free / _slow_down(stack, "gemm", regime)
     return anchored(shape, rows, formula, _gemm_place, _gemm_extents, residual, unanchored_s)
 
@@ -218,7 +219,7 @@ def _attention(
     found = attention_constants(stack, shape.dtype, direction, shape.head_dim_qk)
     if found is None and not rows:
         raise _missing(stack, shape, f"attention.{shape.dtype}.{direction}.*")
-    constants, residual = found or (GENERIC_ATTENTION, Range(1.0, 0.7, 1.4))
+    constants, residual = found or (GENERIC_ATTENTION, GENERIC_RESIDUAL)
     formula: Formula = partial(_attention_formula, constants, peak)
     if not rows:
         return _alone(formula(shape), residual)

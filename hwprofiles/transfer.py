@@ -15,7 +15,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hwprofiles.catalog import load_gpu
+from hwprofiles.catalog import TRANSFER_SUFFIX, load_gpu
 from hwprofiles.kernel_parameters import PEAK_OF_DTYPE
 from hwprofiles.kernel_rows import KernelTable
 from hwprofiles.provenance import Source
@@ -128,7 +128,7 @@ def build_transfer_stack(gpu: Gpu | str) -> Stack:
         clock="burst",
         sources=used,
     )
-    return Stack(f"{target.name}-transfer", target.name, provenance.description, KernelTable(), provenance,
+    return Stack(f"{target.name}{TRANSFER_SUFFIX}", target.name, provenance.description, KernelTable(), provenance,
                  parameters=parameters)  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from hwprofiles.catalog import load_stack
 from simulator.errors import InputError, Problem
@@ -12,9 +11,6 @@ from simulator.scenario.assumptions import assumption_problems, read_assumptions
 from simulator.scenario.rules import involved
 from simulator.scenario.scenario import Scenario
 from simulator.schedule import micro_batch_problem, next_valid_micro_batches, rank_problem
-
-MAX_ACTIONS: Final = 2_000_000
-"""Most stages times micro-batches of a step: what fits in memory as one graph of operators."""
 
 
 def check_scenario(scenario: Scenario) -> None:
@@ -25,7 +21,7 @@ def check_scenario(scenario: Scenario) -> None:
 
 
 def scenario_problems(scenario: Scenario) -> Iterator[Problem]:
-    """What the schedule, the size of the graph and the stack have against a scenario, problem by problem."""
+    """What the schedule and the stack have against a scenario, problem by problem."""
     for field, message in (*_schedule_problems(scenario), *_ramp_problems(scenario)):
         yield Problem(scenario.where(*involved(field)), field, message)
     if scenario.assumptions:
@@ -35,13 +31,9 @@ def scenario_problems(scenario: Scenario) -> Iterator[Problem]:
 def _schedule_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
     name, pp = scenario.parallel.schedule, scenario.parallel.pp
     num_micro_batches = derived.num_micro_batches(scenario)
-    actions = derived.num_stages(scenario) * num_micro_batches
     problem = rank_problem(name, pp)
     if problem is not None:
         yield "parallel.pp", f"{name} {problem}"
-    elif actions > MAX_ACTIONS:
-        text = f"{num_micro_batches:,} micro-batches on {derived.num_stages(scenario)} stages are too many"
-        yield "training.global_batch_size", f"{text}; allowed {MAX_ACTIONS // derived.num_stages(scenario):,}"
     else:
         yield from _micro_batch_problems("training.global_batch_size", scenario, name, num_micro_batches)
 

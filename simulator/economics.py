@@ -1,4 +1,4 @@
-"""GPU-hours and what they cost. Money is decimal: exact in micro-USD, with currency and source; floats stay outside.
+"""GPU-hours and what they cost. Money is decimal: exact in micro-USD; floats stay outside.
 
 A GPU-hour counts every GPU of the job for every hour of the wall clock, idle ones included.
 """
@@ -32,7 +32,6 @@ class Price:
     low: Decimal
     high: Decimal
     source: str
-    currency: str = "USD"
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.value <= self.high:
@@ -53,7 +52,6 @@ class CostEstimate:
     value: Decimal
     low: Decimal
     high: Decimal
-    currency: str = "USD"
 
     def to_estimate(self) -> Estimate:
         """The same as floats, for the result document."""
@@ -72,7 +70,7 @@ def cost(hours: Estimate, price: Price) -> CostEstimate:
     """
     pairs = ((hours.value, price.value), (hours.low, price.low), (hours.high, price.high))
     value, low, high = ((_decimal(amount) * each).quantize(MICRO_USD, ROUND_HALF_EVEN) for amount, each in pairs)
-    return CostEstimate(value, low, high, price.currency)
+    return CostEstimate(value, low, high)
 
 
 def price_of(scenario: Scenario) -> Price | None:

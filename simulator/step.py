@@ -83,7 +83,7 @@ def _result(
     tokens = batch * scenario.training.seq_len
     rate = metrics.tokens_per_s_per_gpu(tokens, step_s, scenario.cluster.num_gpus)
     flop = metrics.model_flop_per_token(scenario.model, scenario.training.seq_len)
-    down, up = explain.spread(graph, makespan)
+    down, up = explain.spread(graph, makespan, outcome.even_s)
     random_s = {"expert_imbalance": outcome.imbalance_s, "speed_spread": outcome.speed_spread_s}
     actions_s = sum(getattr(parts.mean, f"{k}_s") for k in ("forward", "backward", "weight", "overlapped_f_b"))
     return StepResult(
@@ -103,7 +103,7 @@ def _result(
             by_rank=by_rank,
             parts=parts,
             by_category=explain.categories(work, step_s, actions_s, parts.mean.bubble_s, parts.mean.optimizer_s),
-            binding=explain.binding(graph, makespan, random_s) if explained else (),
+            binding=explain.binding(graph, makespan, outcome.even_s, random_s) if explained else (),
             imbalance=load_imbalance(inputs, graph, outcome) if explained else None,
         ),
         memory=step_memory(inputs, batch, schedule),

@@ -124,13 +124,12 @@ def _run_draw(
 def load_imbalance(inputs: StepInputs, graph: StepGraph, outcome: Outcome) -> LoadImbalanceTimes | None:
     """Mean effect and amplification of uneven load, apart; None where experts are loaded evenly."""
     load = inputs.load_model
-    rows = draw_rows(inputs, graph, 0, load)
-    if load is None or rows is None:
+    if load is None:
         return None
-    num_load_rows = len(rows) - graph.num_ranks
+    num_load_rows = graph.dag.num_draw_rows - graph.num_ranks
     loads = draw_loads(load, len(graph.draw_units), graph.num_micro_batches, inputs.scenario.seed, 0)
     factor = float(loads[:, :, 0].max(axis=-1).mean())
-    constant = np.ones((len(rows), 1))
+    constant = np.ones((graph.dag.num_draw_rows, 1))
     constant[: num_load_rows : loads.shape[2]] = factor
     routed = np.isin(graph.dag.draw_row, np.arange(0, num_load_rows, loads.shape[2]))
     busy = graph.class_seconds()[graph.dag.op_class[routed]]

@@ -22,13 +22,15 @@ class StepSimulator:
 
     def __call__(self, scenario: Scenario, *, global_batch_size: int, schedule: str) -> StepResult:
         """One step of `global_batch_size` sequences, the full batch's explained. Raises as `simulate_step`."""
-        if self._inputs is None or self._inputs.scenario is not scenario:
-            self._inputs = step_inputs(scenario)
+        inputs = self._inputs_of(scenario)
         is_full = global_batch_size == scenario.training.global_batch_size
-        return simulate_inputs(self._inputs, global_batch_size, schedule, self._engine, explained=is_full)
+        return simulate_inputs(inputs, global_batch_size, schedule, self._engine, explained=is_full)
 
     def effects(self, scenario: Scenario, global_batch_size: int) -> Mapping[str, Interval]:
         """Relative change of the step when one assumption goes to the ends of its range (simulator/step_effects.py)."""
+        return assumption_effects(self._inputs_of(scenario), global_batch_size)
+
+    def _inputs_of(self, scenario: Scenario) -> StepInputs:
         if self._inputs is None or self._inputs.scenario is not scenario:
             self._inputs = step_inputs(scenario)
-        return assumption_effects(self._inputs, global_batch_size)
+        return self._inputs

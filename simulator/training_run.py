@@ -154,7 +154,7 @@ def _has_ramp(scenario: Scenario, ramp: BatchRamp | None) -> bool:
         ramp is not None
         and ramp.shape == "linear"
         and ramp.from_ < scenario.training.global_batch_size
-        and scenario.mechanisms.is_on("batch_ramp")
+        and scenario.mechanisms.batch_ramp
     )
 
 
@@ -195,7 +195,7 @@ def _phase_result(
     num_gpus: int,
     price: Price | None,
 ) -> PhaseResult:
-    hours = Estimate.exact(gpu_hours(num_gpus, wall.value))
+    hours = gpu_hours(num_gpus, wall.value)
     return PhaseResult(
         name=plan.phase.name,
         kind=plan.phase.kind,
@@ -203,8 +203,8 @@ def _phase_result(
         steps=math.fsum(each.steps for each in plan.levels),
         step_s=times["value"][plan.full],
         wall_s=wall.value,
-        gpu_hours=hours.value,
-        cost_usd=None if price is None else cost(hours, price).to_estimate().value,
+        gpu_hours=hours,
+        cost_usd=_cost_usd(hours, price),
         ramp=_ramp_result(plan, times["value"]) if plan.ramp else None,
     )
 
@@ -237,8 +237,12 @@ def _steady_state(plan: _PhasePlan, first: StepResult, num_gpus: int, price: Pri
     return SteadyState(
         gpu_hours_per_trillion_tokens=hours_per_token * TERA,
         gpu_hours=hours,
-        cost_usd=None if price is None else cost(Estimate.exact(hours), price).to_estimate().value,
+        cost_usd=_cost_usd(hours, price),
     )
+
+
+def _cost_usd(hours: float, price: Price | None) -> float | None:
+    return None if price is None else cost(Estimate.exact(hours), price).to_estimate().value
 
 
 def _scenario_document(scenario: Scenario) -> dict[str, Any]:

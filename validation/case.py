@@ -33,14 +33,12 @@ class Quantity(_Record):
     """One figure. quantity: dotted path of the result document, or trace.<phase>_s.
 
     reading: the rank that a figure is read as, where the source names none; only `edge` rows count in a summary.
-    forced: predicted under even expert load, as it was measured.
     """
 
     quantity: str
     measured: float
     source: str
     reading: str = "edge"
-    forced: bool = False
 
 
 class Case(_Record):

@@ -20,7 +20,7 @@ INVERSE = ("tokens_per_s_per_gpu", "tflops", "mfu")
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: predicted (with its interval where one is computed) beside measured; error_frac is signed."""
+    """One figure: predicted with its interval beside measured; error_frac is signed."""
 
     case_id: str
     stack: str
@@ -39,15 +39,15 @@ class Row:
         return self.predicted / self.measured - 1.0
 
 
-def compare_case(case: Case, overrides: Sequence[str] = ()) -> list[Row]:
+def compare_case(case: Case) -> list[Row]:
     """Every quantity of the case under each of its stacks."""
     rows = []
     for stack in case.stacks:
-        scenario = load_scenario(case.scenario, [f"stack={stack}", *overrides])
+        scenario = load_scenario(case.scenario, [f"stack={stack}"])
         document = to_document(simulate_run(scenario))
         trace = {}
         if any(q.quantity.startswith("trace.") for q in case.quantities):
-            short_run = load_scenario(case.scenario, [f"stack={stack}", *overrides, "device.clock=burst"])
+            short_run = load_scenario(case.scenario, [f"stack={stack}", "device.clock=burst"])
             trace = trace_times(step_inputs(short_run))
         rows += [_row(case, stack, quantity, document, trace) for quantity in case.quantities]
     return rows

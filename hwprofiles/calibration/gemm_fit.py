@@ -20,6 +20,8 @@ HUBER = 0.12
 DIFFERENCE = 0.01
 """Step (log) of the numerical derivative: several tiles wide, so that single jumps do not decide."""
 MAX_ROUNDS = 60
+MIN_POINTS = 4
+"""Fewest measurements of a fit; the priors carry the constants that they leave open."""
 UPPER = {"eta": 1.0, "ecap": 1.0, "eb": 1.0}
 """Physical bounds: no share above the datasheet."""
 
@@ -71,11 +73,11 @@ def fit_gemm(
 ) -> GemmFit:
     """Fit the constants named in `priors` (FITTED, and `quantise` where the timed call quantises).
 
-    tiles: bm_max, bn_max, bn_step. Raises ValueError for fewer points than constants.
+    tiles: bm_max, bn_max, bn_step. Raises ValueError for fewer than MIN_POINTS points.
     """
     names = tuple(priors)
-    if len(points) < 4:
-        raise ValueError(f"{len(points)} points cannot fit {len(names)} constants")
+    if len(points) < MIN_POINTS:
+        raise ValueError(f"{len(points)} points cannot fit {len(names)} constants, at least {MIN_POINTS} are needed")
     centre = np.array([math.log(priors[name].value) for name in names])
     width = np.array([priors[name].width for name in names])
     upper = np.array([math.log(UPPER.get(name, math.inf)) for name in names])

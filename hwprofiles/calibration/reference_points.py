@@ -33,7 +33,7 @@ four of the contiguous layout (training), six of the masked one."""
 
 @dataclass(frozen=True, slots=True)
 class AttentionPoint:
-    """A measured attention call: shape (its flop field set where a window cuts it) and seconds."""
+    """A measured attention call: shape and seconds."""
 
     shape: KernelShape
     seconds: float

@@ -16,6 +16,7 @@ from simulator.assembly.tail import TailCosts, append_tail
 from simulator.engine.dag import StepDag
 from simulator.errors import InconsistentSimulation
 from simulator.schedule.action import Action, Kind, Schedule
+from simulator.schedule.check import YIELD_OF, Unit, needs_of
 
 DRAW_OFFSET: Mapping[DrawKind, int] = {"rank": 0, "node": 1, "slowest_node": 2}
 ROWS_PER_UNIT = len(DRAW_OFFSET)
@@ -33,7 +34,7 @@ class ClassTable:
     labels: list[str] = field(default_factory=list)
 
     def row(self, label: str, segment: Segment) -> int:
-        """The row of this class, appended if new. Equal segments of one label share a row."""
+        """The row of this class, appended if new. One segment object under one label shares a row."""
         key = (label, id(segment))
         if key not in self.rows:
             self.rows[key] = len(self.segments)
@@ -102,8 +103,7 @@ def _unit_ranks(schedule: Schedule, draw_units: Sequence[tuple[int, int]]) -> In
 
 def executable_order(schedule: Schedule) -> tuple[list[Action], Ints]:
     """All actions in an order in which each finds its inputs done, and their ranks."""
-    done_f = np.zeros((schedule.num_stages, schedule.num_micro_batches), dtype=bool)
-    done_b = done_f.copy()
+    done: set[Unit] = set()
     position = [0] * schedule.num_ranks
     actions: list[Action] = []
     ranks: list[int] = []
@@ -111,13 +111,9 @@ def executable_order(schedule: Schedule) -> tuple[list[Action], Ints]:
     while progress:
         progress = False
         for rank, order in enumerate(schedule.ranks):
-            while position[rank] < len(order) and _is_ready(order[position[rank]], done_f, done_b):
+            while position[rank] < len(order) and done.issuperset(needs_of(schedule, order[position[rank]])):
                 action = order[position[rank]]
-                for kind, stage, micro_batch in action.halves():
-                    if kind == "F":
-                        done_f[stage, micro_batch] = True
-                    elif kind in ("B", "I"):
-                        done_b[stage, micro_batch] = True
+                done.update((YIELD_OF[kind], stage, micro_batch) for kind, stage, micro_batch in action.halves())
                 actions.append(action)
                 ranks.append(rank)
                 position[rank] += 1
@@ -130,18 +126,6 @@ def executable_order(schedule: Schedule) -> tuple[list[Action], Ints]:
     if stuck:
         raise InconsistentSimulation("the schedule deadlocks: " + ", ".join(stuck))
     return actions, np.array(ranks, dtype=np.int64)
-
-
-def _is_ready(action: Action, done_f: NDArray[np.bool_], done_b: NDArray[np.bool_]) -> bool:
-    last = len(done_f) - 1
-    for kind, stage, micro_batch in action.halves():
-        if kind == "F" and stage > 0 and not done_f[stage - 1, micro_batch]:
-            return False
-        if kind in ("B", "I"):
-            ready = done_f[stage, micro_batch] if stage == last else done_b[stage + 1, micro_batch]
-            if not ready:
-                return False
-    return True
 
 
 def _shapes(

@@ -55,12 +55,11 @@ def append_tail(
         edges.extend((index, pred) for pred in sorted(waits))
         return index
 
-    holders = _holders(schedule)
     compute_end = [max(op for (r, _), op in last_backward.items() if r == rank) for rank in range(schedule.num_ranks)]
     reduced: list[int] = []
     for rank, stages in enumerate(schedule.placement):
         for stage in sorted(stages, key=lambda s: last_backward[rank, s]):
-            preds = [last_backward[holder, stage] for holder in holders[stage]]
+            preds = [last_backward[holder, stage] for holder in schedule.holders(stage)]
             if not tail.overlap_reduce:
                 preds.append(compute_end[rank])
             for name, segment in tail.reduce[stage]:
@@ -78,8 +77,3 @@ def append_tail(
         np.array(classes, dtype=np.int64), np.array(resources, dtype=np.int64), np.array(joins, dtype=bool),
         np.array(edges, dtype=np.int64).reshape(-1, 2).T,
     )  # fmt: skip
-
-
-def _holders(schedule: Schedule) -> list[list[int]]:
-    """Ranks that hold each stage."""
-    return [[r for r, stages in enumerate(schedule.placement) if s in stages] for s in range(schedule.num_stages)]

@@ -92,9 +92,7 @@ def bench(
 def validate(
     cases: Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Default: all cases.")] = None,
     as_json: JsonOption = False,
-    write: Annotated[
-        bool, typer.Option("--write", help="Also refresh the committed accuracy table that reports show.")
-    ] = False,
+    write: Annotated[bool, typer.Option("--write", help="Also refresh the committed accuracy table.")] = False,
 ) -> None:
     """Print predicted beside published figures, with signed errors."""
     from simulator.cli.validate import validate_cases

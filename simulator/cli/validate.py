@@ -16,7 +16,7 @@ ACCURACY = Path(__file__).parent.parent / "report" / "data" / "accuracy.csv"
 def validate_cases(names: Sequence[str], as_json: bool, write: bool) -> None:
     """Compare the named cases (default: all) and print a table, or one JSON document.
 
-    write: also into simulator/report/data/accuracy.csv, which reports show as "how right the method is".
+    write: also into simulator/report/data/accuracy.csv, the committed accuracy table.
     Raises InputError for an unknown case.
     """
     from validation.case import case_names, load_case

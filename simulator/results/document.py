@@ -1,7 +1,7 @@
 """What every result document is: frozen, closed, finite, in SI units, and written the same way each time.
 
 A quantity that was not computed is absent from the document, never 0 and never null. Keys stand in the order in which
-the models declare them; plain mappings (a scenario's overrides) are sorted by key.
+the models declare them.
 """
 
 from __future__ import annotations

@@ -95,22 +95,23 @@ def category_names(graph: StepGraph) -> tuple[str, ...]:
 
 
 def binding(
-    graph: StepGraph, makespan: Callable[[Floats], float], random_s: Mapping[str, float]
+    graph: StepGraph, makespan: Callable[[Floats], float], base: float, random_s: Mapping[str, float]
 ) -> tuple[Binding, ...]:
-    """What the step would lose if one category were free, strongest first; what is random as what it adds (seconds)."""
-    base = makespan(graph.class_seconds())
+    """What the step would lose if one category were free, strongest first; what is random as what it adds (seconds).
+
+    base: `makespan` of the graph as it is, seconds.
+    """
     rows = [(name, base - makespan(class_seconds_without(graph, name))) for name in category_names(graph)]
     rows += [(name, seconds) for name, seconds in random_s.items() if seconds > 0]
     rows.sort(key=lambda row: (-row[1], row[0]))
     return tuple(Binding(what=name, seconds=max(0.0, seconds), why=WHY[name]) for name, seconds in rows)
 
 
-def spread(graph: StepGraph, makespan: Callable[[Floats], float]) -> tuple[float, float]:
+def spread(graph: StepGraph, makespan: Callable[[Floats], float], base: float) -> tuple[float, float]:
     """(down, up) seconds of the step when each category goes to the ends of its ranges, root of the sum of squares.
 
-    Inside a category the ranges move together; categories are taken as independent.
+    Inside a category the ranges move together; categories are taken as independent. base: as in `binding`.
     """
-    base = makespan(graph.class_seconds())
     down = up = 0.0
     for name in category_names(graph):
         down += (base - makespan(class_seconds_at(graph, name, "low"))) ** 2

@@ -66,7 +66,7 @@ class SteadyState(ResultModel):
 
 
 class RunResult(ResultModel):
-    """The whole document. scenario is the scenario as resolved, with sorted keys below its sections."""
+    """The whole document. scenario is the scenario as resolved, its assumption overrides sorted by key."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     scenario: dict[str, JsonValue]

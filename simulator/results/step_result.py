@@ -1,6 +1,6 @@
 """What the simulation of one step says: times by rank, category and cause, memory, and where the numbers come from.
 
-The keys are those of the result document (docs/results.md); all times are seconds and means over the random draws.
+The keys are those of the result document; all times are seconds and means over the random draws.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ class Mfu(ResultModel):
 
 
 class LoadImbalanceTimes(ResultModel):
-    """What uneven expert load does to the step; seconds are means over the draws, against even load.
+    """What uneven expert load does to the step; against even load. Factors and their effects are of the
+    first draw, differences between random steps means over draws.
 
     max_over_mean: load of the fullest rank of an expert group over the mean. mean_effect_s: what the load adds to the
     mean rank's own work (routing moves rows and makes none, so it is nothing but rounding). amplification_s: the rest,

@@ -178,7 +178,3 @@ class Mechanisms(Section):
     """GPUs of one kind that differ in speed."""
     stage_imbalance: bool = True
     """Unequal work of pipeline stages."""
-
-    def is_on(self, name: str) -> bool:
-        """Whether a mechanism is on. Raises AttributeError for an unknown name."""
-        return bool(getattr(self, name))

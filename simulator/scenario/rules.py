@@ -148,7 +148,7 @@ def _mesh_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 def _expert_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     parallel, moe = scenario.parallel, scenario.model.moe
     ranks = parallel.tp * parallel.cp * parallel.pp
-    ep, group = parallel.ep * parallel.etp, scenario.cluster.num_gpus // ranks * parallel.cp * parallel.tp
+    ep, group = parallel.ep * parallel.etp, derived.dp(scenario) * parallel.cp * parallel.tp
     if moe is None:
         if ep > 1:
             yield "parallel.ep", f"ep {parallel.ep}, but model {show(scenario.model.name)} has no experts; use ep: 1"
@@ -162,7 +162,7 @@ def _expert_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 
 def _batch_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     parallel, training = scenario.parallel, scenario.training
-    dp = scenario.cluster.num_gpus // (parallel.tp * parallel.cp * parallel.pp)
+    dp = derived.dp(scenario)
     if dp == 0 or scenario.cluster.num_gpus % (parallel.tp * parallel.cp * parallel.pp):
         return
     unit, batch = dp * training.micro_batch_size, training.global_batch_size

@@ -64,3 +64,7 @@ class Schedule:
         if self.num_stages == self.num_ranks:
             return stage if self.direction[micro_batch] == 0 else self.num_ranks - 1 - stage
         return stage % self.num_ranks
+
+    def holders(self, stage: int) -> list[int]:
+        """The ranks that hold the stage, ascending."""
+        return [rank for rank, stages in enumerate(self.placement) if stage in stages]

@@ -12,9 +12,6 @@ from simulator.workload.op import Op, Pass
 FP8_BLOCK = 128
 """Elements that share one FP32 scale: 1x128 tiles of activations (DeepSeek-V3 report, 3.3.2)."""
 
-E5M6_BITS = 12
-"""DeepSeek-V3 report 3.3.3: attention outputs are saved with 5 exponent and 6 mantissa bits and a sign."""
-
 
 def fp8_bytes(elements: int) -> int:
     """Bytes of `elements` FP8 values with one FP32 scale for each 128."""

@@ -72,7 +72,7 @@ def expert_loads(
     balance = scenario.moe.balance
     if isinstance(balance, LoadImbalance):
         return balance.load_imbalance, balance.load_imbalance
-    if balance == "forced" or scenario.parallel.ep == 1 or not scenario.mechanisms.is_on("imbalance"):
+    if balance == "forced" or scenario.parallel.ep == 1 or not scenario.mechanisms.imbalance:
         return 1.0, 1.0
     mean, peak = assumed.expert_rows_frac, assumed.expert_rows_peak_frac
     fresh = peak / mean if mean > 0 else 1.0

@@ -124,10 +124,8 @@ class Unit:
 
     name: str
     kind: UnitKind
-    layer: int
     blocks: Mapping[BlockName, tuple[Op, ...]]
     all_to_all: Mapping[str, AllToAll] = field(default_factory=dict)
-    is_mtp: bool = False
 
     def ops(self) -> Iterable[Op]:
         """All operators, block by block."""
@@ -156,5 +154,4 @@ class Workload:
     """
 
     stages: tuple[StageWorkload, ...]
-    tokens_per_micro_batch: int
     boundary_bytes: int

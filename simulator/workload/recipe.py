@@ -11,7 +11,7 @@ class Recipe:
 
     batch, seq: sequences and tokens a sequence of one micro-batch. gemm_dtype: "fp8-block" or "bf16" of the layers' GEMMs
     (router and heads stay in BF16). dispatch_fp8: dispatch in FP8 with scales, else BF16.
-    recompute: modules computed again in the backward: rmsnorm, mla_up_proj, swiglu.
+    recompute: modules computed again in the backward: rmsnorm, mla_up_proj. (swiglu is always computed again.)
     save_attn_out_e5m6, save_swiglu_fp8: formats of saved activations.
     row_padding: rows of an expert are padded to a multiple of it; 1 pads nothing.
     ep: ranks of an expert group; nodes: nodes it spans. nodes_per_token, ranks_per_token: expected distinct destinations.

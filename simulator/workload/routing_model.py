@@ -40,8 +40,7 @@ class RoutingStatistics:
     persistent_cv, node_persistent_cv: of what remains in the mean over micro-batches, over the ranks and nodes of a group.
     persistent_expert_cv: the same over experts.
     nodes_per_token, ranks_per_token: distinct nodes and ranks that hold a token's experts, its own counted if among them.
-    max_over_mean_mean, max_over_mean_p90: of the fullest rank in a micro-batch, both terms together; mean and 90 % quantile.
-    node_max_over_mean_mean: of the fullest node.
+    max_over_mean_mean, node_max_over_mean_mean: of the fullest rank and node in a micro-batch, both terms together; mean.
     """
 
     noise_cv: float
@@ -49,7 +48,6 @@ class RoutingStatistics:
     nodes_per_token: float
     ranks_per_token: float
     max_over_mean_mean: float
-    max_over_mean_p90: float
     node_noise_cv: float
     node_persistent_cv: float
     node_max_over_mean_mean: float
@@ -89,7 +87,7 @@ def routing_statistics(rule: RoutingRule, seed: int) -> RoutingStatistics:
     if rule.balance == "forced":
         even = token_scores(rule, np.ones((SEQUENCES * TOKENS, rule.num_experts), np.float32), rng)
         reach = _reach(select_experts(even, rule), rule)
-        return RoutingStatistics(0.0, 0.0, *reach, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0)
+        return RoutingStatistics(0.0, 0.0, *reach, 1.0, 0.0, 0.0, 1.0, 0.0)
     pool = affinities(rule, SEQUENCES, rng)
     weights, bias = steady_state(rule, pool, seed)
     scores = token_scores(rule, np.repeat(pool * weights, TOKENS, axis=0), rng) + bias
@@ -113,7 +111,7 @@ def routing_statistics(rule: RoutingRule, seed: int) -> RoutingStatistics:
     fullest = load.max(axis=1)
     fullest_node = load.reshape(len(load), rule.nodes, -1).mean(axis=2).max(axis=1)
     return RoutingStatistics(
-        noise, persistent, *_reach(chosen, rule), float(fullest.mean()), float(np.quantile(fullest, 0.9)),
+        noise, persistent, *_reach(chosen, rule), float(fullest.mean()),
         min(node_noise, noise), node_persistent, float(fullest_node.mean()), expert_cv,
     )  # fmt: skip
 

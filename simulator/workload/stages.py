@@ -35,15 +35,15 @@ def build_workload(model: ModelSpec, layout: Sequence[Sequence[str]], recipe: Re
             units = _with_embedding(model, units, recipe)
         dense, expert = _stage_params(model, codes, recipe.ep)
         stages.append(StageWorkload(stage, tuple(units), dense, expert))
-    return Workload(tuple(stages), recipe.tokens, 2 * recipe.tokens * model.hidden_size)
+    return Workload(tuple(stages), 2 * recipe.tokens * model.hidden_size)
 
 
 def _tail(model: ModelSpec, codes: Sequence[str], layer: int, recipe: Recipe) -> list[Unit]:
     """Main head, then each MTP module with its own head, in the order in which they run forward."""
-    units = [head_unit(model, "head", layer, recipe)] if "L" in codes else []
+    units = [head_unit(model, "head", recipe)] if "L" in codes else []
     for module in range(sum(code == "mtp" for code in codes)):
         units.append(mtp_unit(model, module, layer + module, recipe))
-        units.append(head_unit(model, f"mtp_head_{module}", layer + module, recipe))
+        units.append(head_unit(model, f"mtp_head_{module}", recipe))
     return units
 
 
@@ -71,7 +71,7 @@ def dense_unit(model: ModelSpec, layer: int, r: Recipe) -> Unit:
         "attn_b": (*merge, *attn_b),
         "attn_w": tuple(attn_w),
     }
-    return Unit(f"layer_{layer}", "dense", layer, blocks)
+    return Unit(f"layer_{layer}", "dense", blocks)
 
 
 def moe_unit(model: ModelSpec, layer: int, r: Recipe) -> Unit:
@@ -90,7 +90,7 @@ def moe_unit(model: ModelSpec, layer: int, r: Recipe) -> Unit:
         "attn_b": (*moe.router_backward(m, h, r), *attn_b),
         "attn_w": tuple(attn_w),
     }
-    return Unit(f"layer_{layer}", "moe", layer, blocks, _all_to_all(h, r))
+    return Unit(f"layer_{layer}", "moe", blocks, _all_to_all(h, r))
 
 
 def _all_to_all(hidden: int, r: Recipe) -> dict[str, AllToAll]:
@@ -114,10 +114,10 @@ def mtp_unit(model: ModelSpec, module: int, layer: int, r: Recipe) -> Unit:
     blocks["attn_f"] = (*head.mtp_forward(h, r), *blocks["attn_f"])
     blocks["attn_b"] = (*blocks["attn_b"], *head.mtp_backward_input(h, r))
     blocks["attn_w"] = (*blocks["attn_w"], *head.mtp_backward_weight(h, r))
-    return replace(base, name=f"mtp_{module}", blocks=blocks, is_mtp=True)
+    return replace(base, name=f"mtp_{module}", blocks=blocks)
 
 
-def head_unit(model: ModelSpec, name: str, layer: int, r: Recipe) -> Unit:
+def head_unit(model: ModelSpec, name: str, r: Recipe) -> Unit:
     """An output head with its loss."""
     h, v = model.hidden_size, model.vocab_size
     blocks: Blocks = {
@@ -125,7 +125,7 @@ def head_unit(model: ModelSpec, name: str, layer: int, r: Recipe) -> Unit:
         "mlp_b_local": tuple(head.head_backward_input(h, v, r)),
         "mlp_w": tuple(head.head_backward_weight(h, v, r)),
     }
-    return Unit(name, "head", layer, blocks, is_mtp=name.startswith("mtp"))
+    return Unit(name, "head", blocks)
 
 
 def _with_embedding(model: ModelSpec, units: list[Unit], r: Recipe) -> list[Unit]:
@@ -133,7 +133,7 @@ def _with_embedding(model: ModelSpec, units: list[Unit], r: Recipe) -> list[Unit
     lookup = tuple(head.embedding_forward(model.hidden_size, r))
     gradient = tuple(head.embedding_backward(model.hidden_size, r))
     if not units:
-        return [Unit("embedding", "head", 0, {"mlp_f_local": lookup, "mlp_w": gradient})]
+        return [Unit("embedding", "head", {"mlp_f_local": lookup, "mlp_w": gradient})]
     first, blocks = units[0], dict(units[0].blocks)
     start: BlockName = "attn_f" if "attn_f" in blocks else "mlp_f_local"
     end: BlockName = "attn_w" if "attn_w" in blocks else "mlp_w"
@@ -168,16 +168,13 @@ def layer_params(model: ModelSpec, code: str) -> tuple[int, int]:
     if code == "L":
         return h + (0 if model.tied_embeddings else model.vocab_size * h), 0
     norms_and_attention = attention_params(model) + 2 * h
+    extra = head.mtp_params(h) if code == "mtp" else 0
     if code == "d" or model.moe is None:
-        extra = head.mtp_params(h) if code == "mtp" else 0
         return norms_and_attention + ffn.num_params(h, _dense_width(model)) + extra, 0
     m = model.moe
-    shared = m.num_shared_experts * moe.expert_params(m, h)
-    extra = head.mtp_params(h) if code == "mtp" else 0
-    return (
-        norms_and_attention + shared + moe.router_params(m, h) + extra,
-        m.num_routed_experts * moe.expert_params(m, h),
-    )
+    expert = ffn.num_params(h, m.expert_intermediate_size)
+    replicated = norms_and_attention + m.num_shared_experts * expert + moe.router_params(m, h) + extra
+    return replicated, m.num_routed_experts * expert
 
 
 def _stage_params(model: ModelSpec, codes: Iterable[str], ep: int) -> tuple[int, int]:

@@ -53,7 +53,7 @@ def row(
 
 def stack(*rows: KernelRow, **parameters: Parameter) -> SimpleNamespace:
     return SimpleNamespace(
-        name="s", kernels=KernelTable.from_rows(rows), parameters={**OVERLAP, **parameters}, assumptions={}
+        name="s", kernels=KernelTable(tuple(rows)), parameters={**OVERLAP, **parameters}, assumptions={}
     )
 
 

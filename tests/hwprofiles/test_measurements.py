@@ -115,6 +115,8 @@ def test_claims_are_what_the_file_says() -> None:
 
 
 def test_notes_of_parameters_that_name_the_file_follow_from_it() -> None:
-    for key, parameter in load_stack(STACK).parameters.items():
-        if PARTITION.name in parameter.source.where:
-            assert all(text in parameter.source.note for text in CLAIMS[key]())
+    parameters = load_stack(STACK).parameters
+    named = {key: each for key, each in parameters.items() if PARTITION.name in each.source.where}
+    assert named.keys() == CLAIMS.keys()
+    for key, parameter in named.items():
+        assert all(text in parameter.source.note for text in CLAIMS[key]())

@@ -44,12 +44,8 @@ def write_stack(root: Path, name: str, *, is_default: bool = False) -> Path:
     (folder / "provenance.yaml").write_text(PROVENANCE.format(is_default=str(is_default).lower()))
     write_csv(folder / "kernels.csv", KERNEL_COLUMNS, KERNEL)
     write_csv(folder / "collectives.csv", COLLECTIVE_COLUMNS, COLLECTIVE)
-    (folder / "parameters.yaml").write_text(
-        "memory.default: {value: 0.8, low: 0.7, high: 0.9, unit: share, source: me}\n"
-    )
-    (folder / "assumptions.yaml").write_text(
-        "launch_s: {value: 5e-6, low: 2e-6, high: 9e-6, unit: s, source: me, reason: usual}\n"
-    )
+    (folder / "parameters.yaml").write_text(PARAMETERS)
+    (folder / "assumptions.yaml").write_text(ASSUMPTIONS)
     return folder
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from simulator.scenario.model import GqaAttention
 from simulator.workload import counting as c
+from simulator.workload.layers.linear import dgrad_with_operands
 from simulator.workload.op import Op
 from simulator.workload.recipe import Recipe
 
@@ -37,7 +38,7 @@ def forward(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
 def backward_input(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
     """Input gradient, with the norm's recompute where the recipe says so."""
     t, out = r.tokens, a.num_heads * a.head_dim
-    yield from _dgrad(r, "o", hidden, out)
+    yield from dgrad_with_operands(r, "o", hidden, out)
     yield c.attention("attention_bwd", "I", r.batch, r.seq, a.num_heads, a.num_kv_heads, a.head_dim, a.head_dim)
     yield c.rope("q_rope_bwd", t * out, "I")
     yield c.rope("k_rope_bwd", t * a.num_kv_heads * a.head_dim, "I")
@@ -46,19 +47,9 @@ def backward_input(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
         yield c.rmsnorm_bwd("k_norm_bwd", t, a.num_kv_heads * a.head_dim)
     if "rmsnorm" in r.recompute:
         yield c.rmsnorm("attn_norm_recompute", t, hidden, "I")
-    yield from _dgrad(r, "qkv", qkv_width(a), hidden)
+    yield from dgrad_with_operands(r, "qkv", qkv_width(a), hidden)
     yield c.add("attn_input_grad", t * hidden, "I")
     yield c.rmsnorm_bwd("attn_norm_bwd", t, hidden)
-
-
-def _dgrad(r: Recipe, name: str, n: int, k: int) -> Iterator[Op]:
-    if r.is_fp8:
-        yield c.quantise(f"{name}_grad_quantise", r.tokens, n, "I")
-        yield c.weight_transpose(f"{name}_weight_transpose", n * k, "I")
-    yield c.dgrad(f"{name}_dgrad", r.gemm_dtype, r.tokens, n, k)
-    if r.is_fp8:
-        yield c.quantise_transpose(f"{name}_grad_transposed", r.tokens, n)
-        yield c.quantise_transpose(f"{name}_input_transposed", r.tokens, k)
 
 
 def backward_weight(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from simulator.workload import counting as c
+from simulator.workload.layers.linear import dgrad_with_operands
 from simulator.workload.op import Op
 from simulator.workload.recipe import Recipe
 
@@ -55,13 +56,7 @@ def mtp_forward(hidden: int, r: Recipe) -> Iterator[Op]:
 def mtp_backward_input(hidden: int, r: Recipe) -> Iterator[Op]:
     """Input gradient of the same."""
     t = r.tokens
-    if r.is_fp8:
-        yield c.quantise("mtp_proj_grad_quantise", t, hidden, "I")
-        yield c.weight_transpose("mtp_proj_weight_transpose", 2 * hidden * hidden, "I")
-    yield c.dgrad("mtp_proj_dgrad", r.gemm_dtype, t, hidden, 2 * hidden)
-    if r.is_fp8:
-        yield c.quantise_transpose("mtp_proj_grad_transposed", t, hidden)
-        yield c.quantise_transpose("mtp_proj_input_transposed", t, 2 * hidden)
+    yield from dgrad_with_operands(r, "mtp_proj", hidden, 2 * hidden)
     yield c.copy("mtp_split", 2 * t * hidden, 2 * t * hidden, "I")
     yield c.rmsnorm_bwd("mtp_hidden_norm_bwd", t, hidden)
     yield c.rmsnorm_bwd("mtp_embedding_norm_bwd", t, hidden)

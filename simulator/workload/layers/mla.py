@@ -11,8 +11,10 @@ from collections.abc import Iterator
 
 from simulator.scenario.model import MlaAttention
 from simulator.workload import counting as c
+from simulator.workload.layers.linear import dgrad
 from simulator.workload.op import Op, Pass
 from simulator.workload.recipe import Recipe
+from simulator.workload.tensors import FORMAT_BITS
 
 
 def _q_in(a: MlaAttention) -> int:
@@ -63,7 +65,7 @@ def forward(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
     qk = a.qk_nope_head_dim + a.qk_rope_head_dim
     yield c.attention("attention", "F", r.batch, r.seq, a.num_heads, a.num_heads, qk, a.v_head_dim)
     if r.save_attn_out_e5m6:
-        yield c.moved("attn_out_save", "quantise_e5m6", "F", 2 * t * out, t * out * c.E5M6_BITS // 8)
+        yield c.moved("attn_out_save", "quantise_e5m6", "F", 2 * t * out, t * out * FORMAT_BITS["e5m6"] // 8)
     yield from _linear_input(r, "o_quantise", out)
     yield c.fprop("o", r.gemm_dtype, t, hidden, out)
     yield c.add("attn_residual", t * hidden, inputs=1)
@@ -77,8 +79,8 @@ def backward_input(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
     kv_down = a.kv_lora_rank + a.qk_rope_head_dim
     yield c.add("attn_residual_scale_bwd", t * hidden, "I", inputs=1)
     if r.save_attn_out_e5m6:
-        yield c.moved("attn_out_load", "dequantise_e5m6", "I", t * out * c.E5M6_BITS // 8, 2 * t * out)
-    yield from _dgrad(r, "o", hidden, out, transposes=(("o_input", out), ("o_grad", hidden)))
+        yield c.moved("attn_out_load", "dequantise_e5m6", "I", t * out * FORMAT_BITS["e5m6"] // 8, 2 * t * out)
+    yield from dgrad(r, "o", hidden, out, transposes=(("o_input", out), ("o_grad", hidden)))
     if "mla_up_proj" in r.recompute:
         if "rmsnorm" in r.recompute:
             if a.q_lora_rank:
@@ -89,12 +91,12 @@ def backward_input(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
     yield c.attention("attention_bwd", "I", r.batch, r.seq, heads, heads, qk, a.v_head_dim)
     yield c.rope("q_rope_bwd", t * heads * a.qk_rope_head_dim, "I")
     if a.q_lora_rank:
-        yield from _dgrad(r, "q_up", q_width, a.q_lora_rank)
+        yield from dgrad(r, "q_up", q_width, a.q_lora_rank)
     yield c.copy("k_rope_grad_sum", t * heads * a.qk_rope_head_dim, t * a.qk_rope_head_dim, "I")
     yield c.rope("k_rope_bwd", t * a.qk_rope_head_dim, "I")
     yield c.copy("k_grad_assemble", t * heads * a.qk_nope_head_dim, t * heads * a.qk_nope_head_dim, "I")
     yield c.copy("v_grad_assemble", t * out, t * out, "I")
-    yield from _dgrad(r, "kv_up", kv_width, a.kv_lora_rank)
+    yield from dgrad(r, "kv_up", kv_width, a.kv_lora_rank)
     if r.is_fp8:
         for name, width in (
             ("kv_up_grad", kv_width), ("kv_up_input", a.kv_lora_rank), ("q_up_grad", q_width), ("q_up_input", a.q_lora_rank)
@@ -107,21 +109,10 @@ def backward_input(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
     yield c.copy("kv_grad_join", t * kv_down, t * kv_down, "I", kernels=5)
     if "rmsnorm" in r.recompute:
         yield c.rmsnorm("attn_norm_recompute", t, hidden, "I")
-    yield from _dgrad(r, "kv_down", kv_down, hidden, transposes=(("kv_down_input", hidden), ("kv_down_grad", kv_down)))
-    yield from _dgrad(r, "q_down", _q_in(a), hidden, transposes=(("q_down_input", hidden), ("q_down_grad", _q_in(a))))
+    yield from dgrad(r, "kv_down", kv_down, hidden, transposes=(("kv_down_input", hidden), ("kv_down_grad", kv_down)))
+    yield from dgrad(r, "q_down", _q_in(a), hidden, transposes=(("q_down_input", hidden), ("q_down_grad", _q_in(a))))
     yield c.add("attn_input_grad", t * hidden, "I")
     yield c.rmsnorm_bwd("attn_norm_bwd", t, hidden)
-
-
-def _dgrad(r: Recipe, name: str, n: int, k: int, transposes: tuple[tuple[str, int], ...] = ()) -> Iterator[Op]:
-    """Input gradient of a k → n linear layer; in FP8 its casts, the weight's transpose and the wgrad operands."""
-    if r.is_fp8:
-        yield c.quantise(f"{name}_grad_quantise", r.tokens, n, "I")
-        yield c.weight_transpose(f"{name}_weight_transpose", n * k, "I")
-    yield c.dgrad(f"{name}_dgrad", r.gemm_dtype, r.tokens, n, k)
-    if r.is_fp8:
-        for operand, width in transposes:
-            yield c.quantise_transpose(f"{operand}_transposed", r.tokens, width)
 
 
 def backward_weight(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:

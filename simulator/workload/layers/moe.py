@@ -20,7 +20,10 @@ sums, two selections, masks, gather, normalisation, auxiliary statistics (kernel
 train.json, attn(F))."""
 
 ROUTER_KERNELS = 37
-"""Element-wise kernels and selections of the router in the same trace; its backward has 26."""
+"""Element-wise kernels and selections of the router in the same trace."""
+
+ROUTER_BACKWARD_KERNELS = 26
+"""The same of attn(B)."""
 
 
 def padded_rows(m: MoeFfn, r: Recipe) -> int:
@@ -53,7 +56,7 @@ def router_backward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     t, score_bytes = r.tokens, 4 * r.tokens * m.num_routed_experts
     yield c.moved(
         "router_select_bwd", "router_pointwise_bwd", "I", score_bytes * ROUTER_PASSES // 2,
-        score_bytes * ROUTER_PASSES // 2, kernels=26,
+        score_bytes * ROUTER_PASSES // 2, kernels=ROUTER_BACKWARD_KERNELS,
     )  # fmt: skip
     yield c.dgrad("router_dgrad", "bf16", t, m.num_routed_experts, hidden)
     yield c.wgrad("router_wgrad", "bf16", t, m.num_routed_experts, hidden)
@@ -116,11 +119,6 @@ def backward_weight(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     if r.is_fp8:
         yield c.quantise_transpose("expert_up_input_transposed", rows, hidden, "W", routed=True)
     yield _grouped(c.wgrad("expert_up_wgrad", r.gemm_dtype, rows, 2 * f, hidden), m, r)
-
-
-def expert_params(m: MoeFfn, hidden: int) -> int:
-    """Weights of one routed expert."""
-    return 3 * hidden * m.expert_intermediate_size
 
 
 def router_params(m: MoeFfn, hidden: int) -> int:
