@@ -167,14 +167,19 @@ GENERIC_RESIDUAL = Range(1.0, 0.7, 1.4)
 def attention_constants(
     stack: StackLike, dtype: str, direction: str, head_dim_qk: int
 ) -> tuple[AttentionConstants, Range] | None:
-    """Constants of attention forward ("fwd") or backward ("bwd") for a head size and their residual range, or None."""
+    """Constants of attention forward ("fwd") or backward ("bwd") for a head size and their residual range, or None.
+
+    Keys of the head size (`attention.bf16.fwd.d192.rate_share`) go before those without one.
+    """
     stem = f"attention.{dtype}.{direction}"
-    share = find(stack, f"{stem}.rate_share.d{head_dim_qk}", f"{stem}.rate_share")
+
+    def keys(name: str) -> tuple[str, str]:
+        return f"{stem}.d{head_dim_qk}.{name}", f"{stem}.{name}"
+
+    share = find(stack, *keys("rate_share"))
     if share is None:
         return None
-    constants = AttentionConstants(
-        need(stack, f"{stem}.t0_s").value, need(stack, f"{stem}.c_tokens").value, share.value
-    )
-    spread = need(stack, f"{stem}.residual")
+    constants = AttentionConstants(need(stack, *keys("t0_s")).value, need(stack, *keys("c_tokens")).value, share.value)
+    spread = need(stack, *keys("residual"))
     low, high = spread.low * share.value / share.high, spread.high * share.value / share.low
     return constants, Range(1.0, low, high, share.basis, share.source)

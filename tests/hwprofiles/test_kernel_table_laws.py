@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwprofiles.catalog import load_gpu, load_stack
+from hwprofiles.kernel_parameters import attention_constants
 from hwprofiles.kernel_table import KernelShape, kernel_seconds
 
 STACKS = ("h800-deepseek-2024", "h800-notrace", "h800-transfer", "b200-transfer")
@@ -101,6 +103,24 @@ def test_shares_are_at_most_the_whole(stack: str) -> None:
     for key, parameter in load_stack(stack).parameters.items():
         if key.endswith(("_share", "ecap", "eta", ".eb", ".ratio")) or key.startswith("link."):
             assert parameter.value <= 1.0 or parameter.unit == "bytes/s", key
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_constants_of_a_head_size_are_the_ones_used(stack: str) -> None:
+    """Every attention key of a stack is one that the formula asks for, and one of a head size answers for that size."""
+    loaded = load_stack(stack)
+    sized = 0
+    for key, parameter in loaded.parameters.items():
+        if not key.startswith("attention."):
+            continue
+        named = re.fullmatch(r"attention\.([^.]+)\.(fwd|bwd)(?:\.d(\d+))?\.(rate_share|c_tokens|t0_s|residual)", key)
+        assert named, key
+        dtype, direction, head_dim, name = named.groups()
+        if head_dim and name != "residual":
+            found = attention_constants(loaded, dtype, direction, int(head_dim))
+            assert found is not None and getattr(found[0], name) == parameter.value, key
+            sized += 1
+    assert sized
 
 
 def test_rows_keep_below_the_datasheet() -> None:
