@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, get_args
 
-from hwprofiles.collective_rows import CollectiveTable, CollectiveTableError
+from hwprofiles.collectives.rows import CollectiveTable, CollectiveTableError
 from hwprofiles.record_file import CatalogError, FileProblem, read_mapping, read_record
 from hwprofiles.schema import Assumption, Fabric, Gpu, Node, Parameter, PriceSheet, Stack, StackProvenance
 from hwprofiles.yaml_file import excerpt
@@ -157,7 +157,7 @@ def _parameters(folder: Path) -> dict[str, Parameter]:
 
 def _read_stack(name: str) -> Stack:
     """A stack from its folder; a missing table is an empty one."""
-    from hwprofiles.kernel_table import KernelTable, KernelTableError
+    from hwprofiles.kernels.table import KernelTable, KernelTableError
 
     folder = _ROOT / "stacks" / name
     provenance = _provenance(name)

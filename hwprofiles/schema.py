@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from hwprofiles.collective_rows import CollectiveRow, CollectiveTable
+from hwprofiles.collectives.rows import CollectiveRow, CollectiveTable
 from hwprofiles.provenance import Basis, Date, LooseSource, Source
 from hwprofiles.units import EXA, GIGA, KILO, MEGA, PETA, TERA, YOTTA, Dimension, quantity
 
 if TYPE_CHECKING:
-    from hwprofiles.kernel_rows import KernelTable
+    from hwprofiles.kernels.rows import KernelTable
 
 __all__ = [
     "Assumption",

@@ -16,8 +16,8 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hwprofiles.catalog import TRANSFER_SUFFIX, load_gpu
-from hwprofiles.kernel_parameters import PEAK_OF_DTYPE
-from hwprofiles.kernel_rows import KernelTable
+from hwprofiles.kernels.parameters import PEAK_OF_DTYPE
+from hwprofiles.kernels.rows import KernelTable
 from hwprofiles.provenance import Source
 from hwprofiles.record_file import read_record
 from hwprofiles.schema import Gpu, Name, Parameter, Stack, StackProvenance

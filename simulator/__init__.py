@@ -8,16 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simulator.run.training_run import simulate_run
     from simulator.scenario.load import load_scenario
-    from simulator.step import simulate_step
-    from simulator.training_run import simulate_run
+    from simulator.step.step import simulate_step
 
 __all__ = ["load_scenario", "simulate_run", "simulate_step"]
 
 _HOME = {
     "load_scenario": "simulator.scenario.load",
-    "simulate_step": "simulator.step",
-    "simulate_run": "simulator.training_run",
+    "simulate_step": "simulator.step.step",
+    "simulate_run": "simulator.run.training_run",
 }
 
 

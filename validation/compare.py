@@ -8,9 +8,9 @@ from statistics import mean, median
 from typing import Any
 
 from simulator.results.document import to_document
+from simulator.run.training_run import simulate_run
 from simulator.scenario import load_scenario
-from simulator.step_inputs import step_inputs
-from simulator.training_run import simulate_run
+from simulator.step.inputs import step_inputs
 from validation.case import Case, Group, Quantity
 from validation.trace_pair import trace_times
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from simulator.assembly.chunks import Segment, StageCost, UnitCost
 from simulator.assembly.pair import Template, build_template
 from simulator.assembly.unit_costs import stage_costs
-from simulator.step_inputs import StepInputs
+from simulator.step.inputs import StepInputs
 
 PHASES: Mapping[str, tuple[str, ...]] = {
     "attn_f": ("attn_f",),

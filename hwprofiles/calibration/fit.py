@@ -27,8 +27,8 @@ from hwprofiles.calibration import reference_points as points
 from hwprofiles.calibration.attention_fit import fit_attention
 from hwprofiles.calibration.gemm_fit import FITTED, UPPER, GemmFit, GemmPoint, Prior, fit_gemm, with_folds
 from hwprofiles.catalog import load_gpu
-from hwprofiles.gemm_model import GemmLimits
-from hwprofiles.kernel_parameters import peak_flop_per_s
+from hwprofiles.kernels.gemm_model import GemmLimits
+from hwprofiles.kernels.parameters import peak_flop_per_s
 from hwprofiles.units import MICRO
 
 ONE_SIDED_95 = 1.645

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hwprofiles.calibration import reference_points as points
-from hwprofiles.kernel_rows import KERNEL_COLUMNS
+from hwprofiles.kernels.rows import KERNEL_COLUMNS
 from hwprofiles.units import TERA
 
 ROUNDING = 0.05

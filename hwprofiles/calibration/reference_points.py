@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwprofiles.calibration.gemm_fit import GemmPoint
-from hwprofiles.gemm_model import GemmSize
-from hwprofiles.kernel_rows import KernelShape
+from hwprofiles.kernels.gemm_model import GemmSize
+from hwprofiles.kernels.rows import KernelShape
 from hwprofiles.units import MICRO, MILLI, TERA
 
 QUANTISE_BYTES_PER_ELEMENT = 3.0

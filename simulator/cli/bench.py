@@ -13,9 +13,9 @@ from simulator.engine import are_draws_equal, bench
 from simulator.errors import InconsistentSimulation, InputError, Problem
 from simulator.report import numbers
 from simulator.scenario import load_scenario
-from simulator.step import build_graph
-from simulator.step_draws import draw_rows
-from simulator.step_inputs import step_inputs
+from simulator.step.draws import draw_rows
+from simulator.step.inputs import step_inputs
+from simulator.step.step import build_graph
 
 MAX_DRAWS: Final = 1_000
 

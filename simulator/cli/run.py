@@ -38,7 +38,7 @@ def run_scenario(
 
     from simulator.report.console import print_run
     from simulator.results.document import to_json
-    from simulator.training_run import simulate_run
+    from simulator.run.training_run import simulate_run
 
     result = simulate_run(scenario, **_simulator(scenario, cast(Literal["reference", "sweep"], engine)))
     document = to_json(result)
@@ -58,9 +58,9 @@ def _simulator(scenario: Scenario, engine: Literal["reference", "sweep"]) -> dic
         return {}
     from simulator.engine.reference import BYTES_PER_OP, OPS_PER_S
     from simulator.report import numbers
-    from simulator.step import build_graph
-    from simulator.step_inputs import step_inputs
-    from simulator.step_simulator import StepSimulator
+    from simulator.step.batches import StepSimulator
+    from simulator.step.inputs import step_inputs
+    from simulator.step.step import build_graph
 
     inputs = step_inputs(scenario)
     num_ops = build_graph(inputs).dag.num_ops

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from hwprofiles.kernel_parameters import Range
+from hwprofiles.kernels.parameters import Range
 from hwprofiles.provenance import Basis
 
 BoundBy = Literal["nic", "scale_up", "sms", "latency", "none"]

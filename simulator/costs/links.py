@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hwprofiles.kernel_parameters import Range, find, need
+from hwprofiles.kernels.parameters import Range, find, need
 from hwprofiles.schema import Stack
 from simulator.costs.cost import weakest
 from simulator.network.topology import Network

@@ -14,9 +14,9 @@ from simulator.assembly.step_graph import StepGraph, of_operators
 from simulator.engine import sweep
 from simulator.errors import InconsistentSimulation
 from simulator.scenario import load_scenario
-from simulator.step import build_graph
-from simulator.step_draws import run_draws
-from simulator.step_inputs import StepInputs, step_inputs
+from simulator.step.draws import run_draws
+from simulator.step.inputs import StepInputs, step_inputs
+from simulator.step.step import build_graph
 from simulator.workload.expert_load import draw_loads
 
 SMALL = [

@@ -128,7 +128,7 @@ def test_exit_codes(
     def fail(scenario: object) -> None:
         raise error
 
-    monkeypatch.setattr("simulator.training_run.simulate_run", fail)
+    monkeypatch.setattr("simulator.run.training_run.simulate_run", fail)
     assert run_small("--json") == code
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", f"{text}\n")
@@ -138,7 +138,7 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(scenario: object) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("simulator.training_run.simulate_run", fail)
+    monkeypatch.setattr("simulator.run.training_run.simulate_run", fail)
     with pytest.raises(RuntimeError, match="boom"):
         run_small("--debug")
 
@@ -180,7 +180,7 @@ def test_a_reader_that_leaves_is_no_crash(capsys: pytest.CaptureFixture[str], mo
         raise BrokenPipeError
 
     forgotten: list[bool] = []
-    monkeypatch.setattr("simulator.training_run.simulate_run", leave)
+    monkeypatch.setattr("simulator.run.training_run.simulate_run", leave)
     monkeypatch.setattr(cli, "_forget_output", lambda: forgotten.append(True))
     assert run_small("--json") == 1
     assert (capsys.readouterr().err, forgotten) == ("", [True])

@@ -8,7 +8,7 @@ import pytest
 
 import hwprofiles
 from hwprofiles.catalog import load_assumptions
-from hwprofiles.kernel_rows import KernelTable
+from hwprofiles.kernels.rows import KernelTable
 from hwprofiles.provenance import Source
 from hwprofiles.record_file import read_mapping
 from hwprofiles.schema import CollectiveTable, Parameter, Stack, StackProvenance

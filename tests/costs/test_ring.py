@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwprofiles.kernel_parameters import MissingKernelError
+from hwprofiles.kernels.parameters import MissingKernelError
 from hwprofiles.schema import Stack
 from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.collectives.ring import RingOp, ring_cost

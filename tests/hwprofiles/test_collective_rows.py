@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hwprofiles.collective_rows import COLLECTIVE_COLUMNS, CollectiveTable, CollectiveTableError
+from hwprofiles.collectives.rows import COLLECTIVE_COLUMNS, CollectiveTable, CollectiveTableError
 
 GOOD = {
     "op": "dispatch", "regime": "alone", "ranks": "64", "nodes": "8", "tokens": "4096", "bytes_per_token": "7392",

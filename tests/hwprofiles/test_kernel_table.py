@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hwprofiles.kernel_table import (
+from hwprofiles.kernels.table import (
     KernelRow,
     KernelShape,
     KernelTable,
@@ -210,7 +210,7 @@ def test_empty_gemm_takes_no_time() -> None:
     ],
 )
 def test_bad_row_is_refused_with_its_line(tmp_path: Path, line: str, said: str) -> None:
-    from hwprofiles.kernel_rows import KERNEL_COLUMNS
+    from hwprofiles.kernels.rows import KERNEL_COLUMNS
 
     path = tmp_path / "kernels.csv"
     path.write_text(",".join(KERNEL_COLUMNS) + "\n" + line + "\n", encoding="utf-8")

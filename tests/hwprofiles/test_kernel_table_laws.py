@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwprofiles.catalog import load_gpu, load_stack
-from hwprofiles.kernel_parameters import attention_constants
-from hwprofiles.kernel_table import KernelShape, kernel_seconds
+from hwprofiles.kernels.parameters import attention_constants
+from hwprofiles.kernels.table import KernelShape, kernel_seconds
 
 STACKS = ("h800-deepseek-2024", "h800-notrace", "h800-transfer", "b200-transfer")
 REGIMES = ("alone", "overlapped")

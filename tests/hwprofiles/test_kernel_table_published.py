@@ -13,9 +13,9 @@ from hwprofiles.calibration import fit, notrace_rows
 from hwprofiles.calibration import reference_points as points
 from hwprofiles.calibration.gemm_fit import GemmPoint
 from hwprofiles.catalog import load_gpu, load_stack
-from hwprofiles.gemm_model import GemmConstants, GemmLimits, GemmSize, gemm_seconds
-from hwprofiles.kernel_rows import GEMM_OPS, KernelRow, KernelTable
-from hwprofiles.kernel_table import KernelShape, kernel_seconds
+from hwprofiles.kernels.gemm_model import GemmConstants, GemmLimits, GemmSize, gemm_seconds
+from hwprofiles.kernels.rows import GEMM_OPS, KernelRow, KernelTable
+from hwprofiles.kernels.table import KernelShape, kernel_seconds
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
 needs_reference = pytest.mark.skipif(

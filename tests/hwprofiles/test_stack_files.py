@@ -9,8 +9,8 @@ import pytest
 
 from hwprofiles import catalog
 from hwprofiles.catalog import CatalogError, default_stack, list_names, load_stack
-from hwprofiles.collective_rows import COLLECTIVE_COLUMNS
-from hwprofiles.kernel_rows import KERNEL_COLUMNS, KernelShape
+from hwprofiles.collectives.rows import COLLECTIVE_COLUMNS
+from hwprofiles.kernels.rows import KERNEL_COLUMNS, KernelShape
 
 PROVENANCE = """\
 gpu: h800

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hwprofiles.catalog import list_names, load_gpu, load_stack
-from hwprofiles.kernel_table import KernelShape, MissingKernelError, kernel_seconds
+from hwprofiles.kernels.table import KernelShape, MissingKernelError, kernel_seconds
 from hwprofiles.transfer import build_transfer_stack, load_efficiencies
 
 GPUS = list_names("gpus")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from hwprofiles.kernel_table import kernel_seconds
-from simulator import step_inputs
+from hwprofiles.kernels.table import kernel_seconds
+from simulator.step import inputs as step_inputs
 
 
 @pytest.fixture(scope="package", autouse=True)

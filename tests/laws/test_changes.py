@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.results.document import to_document
+from simulator.run.training_run import simulate_run
 from simulator.scenario import load_scenario
-from simulator.training_run import simulate_run
 from tests.laws.runs import ROUNDING, Run, changed, simulate
 from tests.laws.scenarios import LAW, Document, scenarios
 

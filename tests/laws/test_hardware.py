@@ -18,8 +18,8 @@ from hwprofiles.catalog import load_fabric, load_gpu, load_node
 from hwprofiles.schema import Gpu, Stack
 from hwprofiles.transfer import build_transfer_stack
 from simulator.scenario import load_scenario
-from simulator.step import simulate_inputs
-from simulator.step_inputs import step_inputs
+from simulator.step.inputs import step_inputs
+from simulator.step.step import simulate_inputs
 from tests.laws.runs import ROUNDING, changed, simulate
 from tests.laws.scenarios import LAW, Document, scenarios
 

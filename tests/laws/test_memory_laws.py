@@ -11,8 +11,8 @@ from simulator.assembly.memory_peak import RankMemory
 from simulator.scenario import derived, load_scenario
 from simulator.schedule import build_schedule
 from simulator.schedule.action import Schedule
-from simulator.step_inputs import step_inputs
-from simulator.step_memory import rank_memories
+from simulator.step.inputs import step_inputs
+from simulator.step.memory import rank_memories
 from tests.laws.runs import changed
 from tests.laws.scenarios import LAW, Document, scenarios
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from hwprofiles.kernel_parameters import Range, find, need
-from hwprofiles.kernel_rows import Regime
+from hwprofiles.kernels.parameters import Range, find, need
+from hwprofiles.kernels.rows import Regime
 from hwprofiles.provenance import Basis
 from hwprofiles.schema import CollectiveRow, Stack
 from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, weakest

@@ -8,7 +8,7 @@ ring.hop_nvlink_s.
 
 from __future__ import annotations
 
-from hwprofiles.kernel_parameters import need
+from hwprofiles.kernels.parameters import need
 from hwprofiles.schema import Stack
 from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, weakest
 from simulator.costs.links import CORNERS, nic_path, rate_at, time_at

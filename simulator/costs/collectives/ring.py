@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from hwprofiles.kernel_parameters import need
+from hwprofiles.kernels.parameters import need
 from hwprofiles.schema import Stack
 from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, weakest
 from simulator.costs.links import CORNERS, Corner, nic_path, rate_at, time_at

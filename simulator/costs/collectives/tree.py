@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from math import ceil, log2
 
-from hwprofiles.kernel_parameters import need
+from hwprofiles.kernels.parameters import need
 from hwprofiles.schema import Stack
 from simulator.costs.cost import NO_COST, CollectiveCost, weakest
 from simulator.network.topology import Network

@@ -16,7 +16,7 @@ from simulator.assembly.step_graph import StepGraph
 from simulator.engine import certify, simulate_reference, sweep, sweep_batch
 from simulator.results import explain
 from simulator.results.step_result import LoadImbalanceTimes
-from simulator.step_inputs import StepInputs
+from simulator.step.inputs import StepInputs
 from simulator.workload.expert_load import LoadModel, draw_loads
 from simulator.workload.gpu_speed import draw_slowness
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.batch_ramp import (
+from simulator.errors import InputError
+from simulator.run.batch_ramp import (
     MAX_SIZES,
     BatchSize,
     cut,
@@ -16,7 +17,6 @@ from simulator.batch_ramp import (
     sizes_to_simulate,
     valid_batch_sizes,
 )
-from simulator.errors import InputError
 
 SEQ_LEN = 4096
 V3_SIZES = valid_batch_sizes(3072, 15360, 128, 16, "dualpipe", "1f1b")

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwprofiles.catalog import load_prices
-from simulator.economics import MICRO_USD, Price, cost, gpu_hours, price_of
 from simulator.errors import InputError
 from simulator.results.interval import Estimate
+from simulator.run.economics import MICRO_USD, Price, cost, gpu_hours, price_of
 from simulator.scenario.plan import Prices
 
 MONEY = st.decimals(0, 100, places=4)

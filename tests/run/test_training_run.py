@@ -22,8 +22,8 @@ from simulator.results.step_result import (
     Tflops,
     parts_of,
 )
+from simulator.run.training_run import simulate_run
 from simulator.scenario.scenario import Scenario
-from simulator.training_run import simulate_run
 
 FIXED_S, PER_SEQUENCE_S = 2.0, 1e-3
 MODEL = {

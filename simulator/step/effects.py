@@ -16,9 +16,9 @@ from hwprofiles.schema import Assumption
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep_batch
 from simulator.results.interval import Interval
-from simulator.step import build_graph
-from simulator.step_draws import draw_rows
-from simulator.step_inputs import StepInputs
+from simulator.step.draws import draw_rows
+from simulator.step.inputs import StepInputs
+from simulator.step.step import build_graph
 from simulator.workload.expert_load import LoadModel, noise_cv
 
 DRAWS = 2

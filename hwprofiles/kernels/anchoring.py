@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from hwprofiles.kernel_parameters import Range
-from hwprofiles.kernel_rows import KernelRow, KernelShape
+from hwprofiles.kernels.parameters import Range
+from hwprofiles.kernels.rows import KernelRow, KernelShape
 from hwprofiles.provenance import Basis
 
 Formula = Callable[[KernelShape], float]

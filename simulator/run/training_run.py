@@ -14,7 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hwprofiles.units import TERA
-from simulator.batch_ramp import (
+from simulator.results.document import canonical
+from simulator.results.interval import Estimate, Interval
+from simulator.results.run_result import PhaseResult, Ramp, RampPoint, RunResult, SteadyState, Totals
+from simulator.results.step_result import AssumptionRow, StepResult
+from simulator.run.batch_ramp import (
     BatchSize,
     Level,
     cut,
@@ -25,11 +29,7 @@ from simulator.batch_ramp import (
     sizes_to_simulate,
     valid_batch_sizes,
 )
-from simulator.economics import Price, cost, gpu_hours, price_of
-from simulator.results.document import canonical
-from simulator.results.interval import Estimate, Interval
-from simulator.results.run_result import PhaseResult, Ramp, RampPoint, RunResult, SteadyState, Totals
-from simulator.results.step_result import AssumptionRow, StepResult
+from simulator.run.economics import Price, cost, gpu_hours, price_of
 from simulator.scenario.derived import dp
 from simulator.scenario.plan import BatchRamp, Phase
 from simulator.scenario.scenario import Scenario
@@ -59,14 +59,14 @@ class _PhasePlan:
 
 
 def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) -> RunResult:
-    """The result document of a scenario. simulate: what gives a step; default `simulator.step_simulator.StepSimulator`.
+    """The result document of a scenario. simulate: what gives a step; default `simulator.step.batches.StepSimulator`.
 
     Raises InputError: a ramp needs batches that its schedules cannot run, or there is no price for the GPU in the
     sheet.
     """
     if simulate is None:
         # Here and not above: the engine's compiled kernels take a while to load, and another `simulate` needs none.
-        from simulator.step_simulator import StepSimulator
+        from simulator.step.batches import StepSimulator
 
         simulate = StepSimulator()
     effects: Callable[[Scenario, int], Mapping[str, Interval]] | None = getattr(simulate, "effects", None)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from simulator.results.interval import Interval
 from simulator.results.step_result import StepResult
 from simulator.scenario.scenario import Scenario
-from simulator.step import simulate_inputs
-from simulator.step_draws import Engine
-from simulator.step_effects import assumption_effects
-from simulator.step_inputs import StepInputs, step_inputs
+from simulator.step.draws import Engine
+from simulator.step.effects import assumption_effects
+from simulator.step.inputs import StepInputs, step_inputs
+from simulator.step.step import simulate_inputs
 
 
 class StepSimulator:
@@ -27,7 +27,7 @@ class StepSimulator:
         return simulate_inputs(inputs, global_batch_size, schedule, self._engine, explained=is_full)
 
     def effects(self, scenario: Scenario, global_batch_size: int) -> Mapping[str, Interval]:
-        """Relative change of the step when one assumption goes to the ends of its range (simulator/step_effects.py)."""
+        """Relative change of the step when one assumption goes to the ends of its range (simulator/step/effects.py)."""
         return assumption_effects(self._inputs_of(scenario), global_batch_size)
 
     def _inputs_of(self, scenario: Scenario) -> StepInputs:

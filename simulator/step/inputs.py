@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from hwprofiles import catalog
-from hwprofiles.kernel_parameters import need
-from hwprofiles.kernel_table import KernelCost, KernelShape, kernel_seconds
+from hwprofiles.kernels.parameters import need
+from hwprofiles.kernels.table import KernelCost, KernelShape, kernel_seconds
 from hwprofiles.schema import Assumption, Gpu, Stack
 from simulator.assembly.chunks import Regime, Segment, StageCost
 from simulator.assembly.tail import TailCosts

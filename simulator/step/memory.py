@@ -10,7 +10,7 @@ from simulator.assembly.memory_peak import RankMemory, rank_memory
 from simulator.results.step_result import Memory, StageMemory
 from simulator.scenario import derived
 from simulator.schedule import build_schedule
-from simulator.step_inputs import StepInputs
+from simulator.step.inputs import StepInputs
 from simulator.workload.activations import stage_blocks
 from simulator.workload.group_law import expected_maximum
 from simulator.workload.memory import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simulator.results.step_result import AssumptionRow
-from simulator.step_inputs import StepInputs
+from simulator.step.inputs import StepInputs
 
 NOT_MODELLED = (
     "failures, restarts, checkpoints and evaluation (steady training is assumed)",

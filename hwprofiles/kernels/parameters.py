@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hwprofiles.gemm_model import GemmConstants
-from hwprofiles.kernel_rows import KernelTable
+from hwprofiles.kernels.gemm_model import GemmConstants
+from hwprofiles.kernels.rows import KernelTable
 from hwprofiles.provenance import Basis
 from hwprofiles.units import MICRO
 

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from hwprofiles.anchoring import Formula, KernelCost, along_line, anchored, over_bytes, row_cost
-from hwprofiles.gemm_model import GemmConstants, GemmLimits, GemmSize, gemm_seconds
-from hwprofiles.kernel_parameters import (
+from hwprofiles.kernels.anchoring import Formula, KernelCost, along_line, anchored, over_bytes, row_cost
+from hwprofiles.kernels.gemm_model import GemmConstants, GemmLimits, GemmSize, gemm_seconds
+from hwprofiles.kernels.parameters import (
     EXACT,
     GENERIC_ATTENTION,
     GENERIC_RESIDUAL,
@@ -36,7 +36,7 @@ from hwprofiles.kernel_parameters import (
     need,
     peak_flop_per_s,
 )
-from hwprofiles.kernel_rows import (
+from hwprofiles.kernels.rows import (
     ATTENTION_OPS,
     GEMM_OPS,
     KernelRow,

@@ -22,10 +22,10 @@ from simulator.results.step_result import RankTimes, StepResult, StepTimes, part
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.schedule import build_schedule
-from simulator.step_draws import Engine, Outcome, load_imbalance, run_draws
-from simulator.step_inputs import StepInputs, step_inputs
-from simulator.step_memory import step_memory
-from simulator.step_notes import NOT_MODELLED, assumption_rows
+from simulator.step.draws import Engine, Outcome, load_imbalance, run_draws
+from simulator.step.inputs import StepInputs, step_inputs
+from simulator.step.memory import step_memory
+from simulator.step.notes import NOT_MODELLED, assumption_rows
 
 Floats = NDArray[np.float64]
 
