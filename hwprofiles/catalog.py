@@ -157,7 +157,7 @@ def _parameters(folder: Path) -> dict[str, Parameter]:
 
 def _read_stack(name: str) -> Stack:
     """A stack from its folder; a missing table is an empty one."""
-    from hwprofiles.kernels.table import KernelTable, KernelTableError
+    from hwprofiles.kernels.rows import KernelTable, KernelTableError
 
     folder = _ROOT / "stacks" / name
     provenance = _provenance(name)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hwprofiles.calibration.gemm_fit import GemmPoint
 from hwprofiles.kernels.gemm_model import GemmSize
-from hwprofiles.kernels.rows import KernelShape
+from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.units import MICRO, MILLI, TERA
 
 QUANTISE_BYTES_PER_ELEMENT = 3.0

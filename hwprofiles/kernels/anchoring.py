@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from hwprofiles.kernels.parameters import Range
-from hwprofiles.kernels.rows import KernelRow, KernelShape
+from hwprofiles.kernels.rows import KernelRow
+from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.provenance import Basis
 
 Formula = Callable[[KernelShape], float]

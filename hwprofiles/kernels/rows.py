@@ -8,69 +8,15 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from hwprofiles.columns import columns_problem
+from hwprofiles.kernels.shape import KernelShape, Regime
 from hwprofiles.provenance import Basis
-
-Regime = Literal["alone", "overlapped"]
-"""overlapped: communication kernels hold SMs beside the kernel; alone: nothing does."""
-
-GEMM_OPS = frozenset({"gemm", "grouped_gemm"})
-ATTENTION_OPS = frozenset({"attention_fwd", "attention_bwd"})
 
 
 class KernelTableError(ValueError):
     """A kernel table that cannot be read; the message begins with FILE:LINE."""
-
-
-@dataclass(frozen=True, slots=True)
-class KernelShape:
-    """What is asked for; fields as in simulator/workload/op.py.
-
-    bytes: bytes moved (read and written once), the key of memory-bound kernels.
-    flop: only for attention, where it differs from what the dimensions say (a window, a slice); 0 = as they say.
-    num_kernels: launches behind the operator; each pays the launch floor of memory-bound kernels.
-    """
-
-    op: str
-    variant: str = ""
-    dtype: str = "bf16"
-    m: int = 0
-    n: int = 0
-    k: int = 0
-    groups: int = 1
-    batch: int = 0
-    seq: int = 0
-    heads: int = 0
-    kv_heads: int = 0
-    head_dim_qk: int = 0
-    head_dim_v: int = 0
-    causal: bool = True
-    bytes: int = 0
-    flop: float = 0.0
-    num_kernels: int = 1
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """What makes two calls the same call."""
-        if self.op in GEMM_OPS:
-            return ("gemm", self.variant, self.dtype, self.m, self.n, self.k, self.groups)
-        if self.op in ATTENTION_OPS:
-            dims = (self.batch, self.seq, self.heads, self.kv_heads or self.heads, self.head_dim_qk, self.head_dim_v)
-            return (self.op, self.dtype, *dims, self.causal)
-        return (self.op, self.bytes)
-
-    @property
-    def attention_flop(self) -> float:
-        """FLOP of the attention core by its dimensions: 2 GEMMs forward, 5 backward, half of them where causal."""
-        qk, v = self.head_dim_qk, self.head_dim_v
-        per_pair = 2.0 * (qk + v) if self.op == "attention_fwd" else 2.0 * (3 * qk + 2 * v)
-        return per_pair * self.batch * self.heads * float(self.seq) ** 2 * (0.5 if self.causal else 1.0)
-
-    def __str__(self) -> str:
-        shown = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) not in (0, "", 1)]
-        return ", ".join(shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +137,7 @@ class KernelTable:
         exact = {key: _merge(rows) for key, rows in same_call.items()}
         groups: dict[tuple[object, ...], list[KernelRow]] = defaultdict(list)
         for row in exact.values():
-            groups[(*group_key(row.shape), row.regime)].append(row)
+            groups[(*row.shape.group_key, row.regime)].append(row)
         object.__setattr__(self, "_exact", exact)
         object.__setattr__(self, "_groups", {key: tuple(rows) for key, rows in groups.items()})
 
@@ -205,14 +151,5 @@ class KernelTable:
         return self._exact.get((*shape.key, regime))
 
     def like(self, shape: KernelShape, regime: Regime) -> tuple[KernelRow, ...]:
-        """Rows of the same kind of kernel (see group_key) in the regime."""
-        return self._groups.get((*group_key(shape), regime), ())
-
-
-def group_key(shape: KernelShape) -> tuple[object, ...]:
-    """Kind of kernel whose rows inform each other: fprop and dgrad are one, wgrad another; so are grouped and dense."""
-    if shape.op in GEMM_OPS:
-        return ("gemm", "wgrad" if shape.variant == "wgrad" else "fprop", shape.dtype)
-    if shape.op in ATTENTION_OPS:
-        return (shape.op, shape.dtype)
-    return (shape.op,)
+        """Rows of the same kind of kernel (KernelShape.group_key) in the regime."""
+        return self._groups.get((*shape.group_key, regime), ())

@@ -36,28 +36,8 @@ from hwprofiles.kernels.parameters import (
     need,
     peak_flop_per_s,
 )
-from hwprofiles.kernels.rows import (
-    ATTENTION_OPS,
-    GEMM_OPS,
-    KernelRow,
-    KernelShape,
-    KernelTable,
-    KernelTableError,
-    Regime,
-    read_kernel_rows,
-)
-
-__all__ = [
-    "KernelCost",
-    "KernelRow",
-    "KernelShape",
-    "KernelTable",
-    "KernelTableError",
-    "MissingKernelError",
-    "Regime",
-    "kernel_seconds",
-    "read_kernel_rows",
-]
+from hwprofiles.kernels.rows import KernelRow
+from hwprofiles.kernels.shape import KernelShape, Regime
 
 FLOP_TOLERANCE = 0.05
 """An attention call whose FLOP differ by more than this from its dimensions' (a window, a slice) is another call."""
@@ -72,14 +52,9 @@ def kernel_seconds(
     comm_sms: SMs so held; None: as many as where the stack's overlap was measured (`overlap.comm_sms`).
     Raises MissingKernelError where the stack has neither rows nor parameters for it or the GPU lacks the format.
     """
-    if shape.op in GEMM_OPS:
-        kernel_class, estimate = "gemm", _gemm
-        if 0 in (shape.m, shape.n, shape.k):
-            return KernelCost(0.0, 0.0, 0.0, "measured", "an empty GEMM is not launched")
-    elif shape.op in ATTENTION_OPS:
-        kernel_class, estimate = "attention", _attention
-    else:
-        kernel_class, estimate = "memory", _memory
+    if shape.bound == "gemm" and 0 in (shape.m, shape.n, shape.k):
+        return KernelCost(0.0, 0.0, 0.0, "measured", "an empty GEMM is not launched")
+    estimate = {"gemm": _gemm, "attention": _attention, "memory": _memory}[shape.bound]
     other: Regime = "alone" if regime == "overlapped" else "overlapped"
     searches: tuple[Callable[[Regime], KernelCost | None], ...] = (
         partial(_exact, shape, stack),
@@ -89,14 +64,14 @@ def kernel_seconds(
         for held in (regime, other):
             cost = search(held)
             if cost is not None:
-                return _of_software(_in_regime(cost, kernel_class, held, regime, stack, comm_sms), shape, stack)
+                return _of_software(_in_regime(cost, shape.bound, held, regime, stack, comm_sms), shape, stack)
     cost = estimate(shape, stack, gpu, (), "alone")
-    return _of_software(_in_regime(cost, kernel_class, "alone", regime, stack, comm_sms), shape, stack)
+    return _of_software(_in_regime(cost, shape.bound, "alone", regime, stack, comm_sms), shape, stack)
 
 
 def _of_software(cost: KernelCost, shape: KernelShape, stack: StackLike) -> KernelCost:
     """Where rows and constants are of another release than the stack's: times `gemm.<dtype>.<variant>.scale`."""
-    scale = find(stack, f"gemm.{shape.dtype}.{shape.variant}.scale") if shape.op in GEMM_OPS else None
+    scale = find(stack, f"gemm.{shape.dtype}.{shape.variant}.scale") if shape.bound == "gemm" else None
     return cost if scale is None else replace(cost.scaled(scale), basis="transferred")
 
 

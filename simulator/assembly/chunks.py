@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Regime = Literal["overlapped", "alone"]
+from hwprofiles.kernels.shape import Regime
+
 COMPUTE, COMM, DP = 0, 1, 2
 """Streams of a rank: kernels; all-to-all and pipeline transfers (one NIC); data-parallel collectives."""
 NUM_STREAMS = 3

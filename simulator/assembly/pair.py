@@ -21,7 +21,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from simulator.assembly.chunks import COMM, COMPUTE, DrawKind, LocalOp, Regime, Segment, StageCost, UnitCost
+from hwprofiles.kernels.shape import Regime
+from simulator.assembly.chunks import COMM, COMPUTE, DrawKind, LocalOp, Segment, StageCost, UnitCost
 from simulator.schedule.action import Kind
 
 INPUT_F, INPUT_B, INPUT_BOTH = "input_f", "input_b", "input_both"

@@ -10,20 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from simulator.assembly.chunks import BlockCost, DrawKind, Regime, Segment, StageCost, UnitCost
+from hwprofiles.kernels.shape import KERNELS, Regime
+from simulator.assembly.chunks import BlockCost, DrawKind, Segment, StageCost, UnitCost
 from simulator.workload.op import AllToAll, Op, StageWorkload, Unit, Workload
 
 REGIMES: tuple[Regime, Regime] = ("overlapped", "alone")
 
-CATEGORY = {
-    "gemm": "gemm",
-    "grouped_gemm": "expert_gemm",
-    "attention_fwd": "attention",
-    "attention_bwd": "attention",
-}
-"""Category of a kernel class in explanations; what is not listed is memory_bound."""
-
-MEMORY_BOUND, KERNEL_GAPS, ALL_TO_ALL, PP_TRANSFER = "memory_bound", "kernel_gaps", "all_to_all", "pp_transfer"
+KERNEL_GAPS, ALL_TO_ALL, PP_TRANSFER = "kernel_gaps", "all_to_all", "pp_transfer"
 
 
 class Cost(Protocol):
@@ -120,7 +113,7 @@ def _sum_ops(ops: Iterable[Op], regime: Regime, costs: CostFunctions) -> Segment
         flop += op.flop
         cost, gaps = costs.kernel(op, regime), op.num_kernels * costs.gap_s
         seconds, low, high = seconds + cost.seconds + gaps, low + cost.low + gaps, high + cost.high + gaps
-        _bump(by_category, CATEGORY.get(op.kind, MEMORY_BOUND), cost.seconds)
+        _bump(by_category, KERNELS[op.kind].category, cost.seconds)
         _bump(by_category, KERNEL_GAPS, gaps)
         _bump(by_basis, cost.basis, cost.seconds + gaps)
     return Segment(seconds, low, high, by_category, by_basis, flop)

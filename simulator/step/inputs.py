@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from hwprofiles import catalog
+from hwprofiles.kernels.anchoring import KernelCost
 from hwprofiles.kernels.parameters import need
-from hwprofiles.kernels.table import KernelCost, KernelShape, kernel_seconds
+from hwprofiles.kernels.shape import KERNELS, KernelShape, Regime
+from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.schema import Assumption, Gpu, Stack
-from simulator.assembly.chunks import Regime, Segment, StageCost
+from simulator.assembly.chunks import Segment, StageCost
 from simulator.assembly.tail import TailCosts
 from simulator.assembly.unit_costs import CostFunctions, add_segments, stage_costs
 from simulator.costs.collectives.all_to_all import all_to_all_cost, notify_floor
@@ -39,8 +41,6 @@ from simulator.workload.stages import build_workload
 MAX_REPLICAS = 64
 """Data-parallel replicas simulated where no expert group ties them together: the maximum over more grows slowly."""
 DATA_PARALLEL, OPTIMIZER = "data_parallel", "optimizer"
-KERNEL_CLASS = {"gemm": "gemm", "grouped_gemm": "gemm", "attention_fwd": "attention", "attention_bwd": "attention"}
-"""Class of a kernel for clock and overlap; what is not listed is bound by memory."""
 GRADIENT_BYTES = {"fp32": 4, "bf16": 2}
 MOMENT_BYTES = {"adamw-bf16-moments": 2, "adamw-fp32-moments": 4}
 
@@ -112,7 +112,7 @@ class StepInputs:
         """From the clock of the stack's measurements to that of the scenario: a power-limited chip slows down."""
         if self.stack.provenance.clock == "sustained" or self.scenario.device.clock == "burst":
             return cost
-        return cost.scaled(need(self.stack, f"sustained.{KERNEL_CLASS.get(kind, 'memory')}.slowdown"))
+        return cost.scaled(need(self.stack, f"sustained.{KERNELS[kind].bound}.slowdown"))
 
     def _at_regime(self, op: Op, regime: Regime) -> KernelCost:
         """Lone chunks: all SMs, or in the assumed share of kernels the grid of the overlapped ones."""

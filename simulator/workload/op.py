@@ -45,11 +45,7 @@ UnitKind = Literal["dense", "moe", "head"]
 class Op:
     """One kernel class of a layer and pass on one rank, for one micro-batch.
 
-    kind: kernel class, the key of a stack's kernel table. GEMMs: `gemm`, `grouped_gemm`. Attention: `attention_fwd`,
-        `attention_bwd`. Memory-bound: `rmsnorm`, `rmsnorm_bwd`, `quantise`, `quantise_transpose`, `dequantise`,
-        `quantise_e5m6`, `dequantise_e5m6`, `transpose`, `rope`, `copy`, `add`, `swiglu`, `swiglu_bwd`, `permute`,
-        `unpermute`, `routing_map`, `router_pointwise`, `router_pointwise_bwd`, `cross_entropy`, `cross_entropy_bwd`,
-        `embedding`, `embedding_bwd`, `adamw`.
+    kind: the kernel, a key of hwprofiles.kernels.shape.KERNELS.
     variant: fprop | dgrad | wgrad for GEMMs, else "".
     dtype: bf16 | fp8-block | fp32 …: the format of the operands.
     m, n, k, groups: GEMM sizes, m rows over all groups (of a wgrad: the two weight dimensions are m and n, k the rows).

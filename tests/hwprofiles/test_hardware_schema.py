@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from hwprofiles.kernels.table import KernelTable
+from hwprofiles.kernels.rows import KernelTable
 from hwprofiles.schema import Assumption, Fabric, Gpu, Node, Parameter, PriceEntry, PriceSheet, Stack, StackProvenance
 
 SOURCE = {"kind": "datasheet", "where": "a data sheet", "date": "2025-05"}

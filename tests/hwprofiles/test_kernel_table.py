@@ -7,15 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from hwprofiles.kernels.table import (
-    KernelRow,
-    KernelShape,
-    KernelTable,
-    KernelTableError,
-    MissingKernelError,
-    kernel_seconds,
-    read_kernel_rows,
-)
+from hwprofiles.kernels.parameters import MissingKernelError
+from hwprofiles.kernels.rows import KernelRow, KernelTable, KernelTableError, read_kernel_rows
+from hwprofiles.kernels.shape import KernelShape
+from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.schema import Parameter
 
 GPU = SimpleNamespace(

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from hwprofiles.catalog import load_gpu, load_stack
 from hwprofiles.kernels.parameters import attention_constants
-from hwprofiles.kernels.table import KernelShape, kernel_seconds
+from hwprofiles.kernels.shape import KernelShape
+from hwprofiles.kernels.table import kernel_seconds
 
 STACKS = ("h800-deepseek-2024", "h800-notrace", "h800-transfer", "b200-transfer")
 REGIMES = ("alone", "overlapped")

@@ -14,8 +14,9 @@ from hwprofiles.calibration import reference_points as points
 from hwprofiles.calibration.gemm_fit import GemmPoint
 from hwprofiles.catalog import load_gpu, load_stack
 from hwprofiles.kernels.gemm_model import GemmConstants, GemmLimits, GemmSize, gemm_seconds
-from hwprofiles.kernels.rows import GEMM_OPS, KernelRow, KernelTable
-from hwprofiles.kernels.table import KernelShape, kernel_seconds
+from hwprofiles.kernels.rows import KernelRow, KernelTable
+from hwprofiles.kernels.shape import KernelShape
+from hwprofiles.kernels.table import kernel_seconds
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
 needs_reference = pytest.mark.skipif(
@@ -80,7 +81,7 @@ def test_left_out_weight_shapes_beat_a_roofline(name: str, regime: str, is_wgrad
     stack = load_stack(name)
     rows = [
         row for row in stack.kernels.rows
-        if row.shape.op in GEMM_OPS and row.shape.dtype == "fp8-block" and (row.shape.variant == "wgrad") == is_wgrad
+        if row.shape.bound == "gemm" and row.shape.dtype == "fp8-block" and (row.shape.variant == "wgrad") == is_wgrad
     ]  # fmt: skip
     logs, roofline_logs = [], []
     for row in rows:
@@ -99,7 +100,7 @@ def test_overlap_ratio_is_the_mean_of_measured_pairs() -> None:
     ratios = []
     for row in alone.rows:
         pair = beside.exact(row.shape, "overlapped")
-        if pair is not None and row.shape.op in GEMM_OPS:
+        if pair is not None and row.shape.bound == "gemm":
             ratios.append(row.seconds / pair.seconds)
     assert len(ratios) == 5
     assert min(ratios) > 0.75 and max(ratios) < 1.02

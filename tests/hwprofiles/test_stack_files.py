@@ -10,7 +10,8 @@ import pytest
 from hwprofiles import catalog
 from hwprofiles.catalog import CatalogError, default_stack, list_names, load_stack
 from hwprofiles.collectives.rows import COLLECTIVE_COLUMNS
-from hwprofiles.kernels.rows import KERNEL_COLUMNS, KernelShape
+from hwprofiles.kernels.rows import KERNEL_COLUMNS
+from hwprofiles.kernels.shape import KernelShape
 
 PROVENANCE = """\
 gpu: h800

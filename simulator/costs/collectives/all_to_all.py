@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass, replace
 
 from hwprofiles.kernels.parameters import Range, find, need
-from hwprofiles.kernels.rows import Regime
+from hwprofiles.kernels.shape import Regime
 from hwprofiles.provenance import Basis
 from hwprofiles.schema import CollectiveRow, Stack
 from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, weakest

@@ -1,0 +1,119 @@
+"""One call of a kernel as it is asked for, and the one list of kernels: their names, what bounds them, how they are shown.
+
+Knows no hardware and no seconds: whoever counts work describes it with these types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Final, Literal
+
+Regime = Literal["overlapped", "alone"]
+"""overlapped: communication kernels hold SMs beside the kernel; alone: nothing does."""
+
+Bound = Literal["gemm", "attention", "memory"]
+"""Which formula, which clock and which overlap a kernel has: dense arithmetic, attention, or the memory's bandwidth."""
+
+KernelCategory = Literal["gemm", "expert_gemm", "attention", "memory_bound"]
+"""Under which name a kernel's time is explained."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelClass:
+    """What a kernel has in common with others: `bound` (in files the <class> of a parameter's key) and its category."""
+
+    bound: Bound
+    category: KernelCategory
+
+
+_MEMORY = KernelClass("memory", "memory_bound")
+_ATTENTION = KernelClass("attention", "attention")
+
+_MEMORY_OPS = (
+    "adamw", "add", "copy", "cross_entropy", "cross_entropy_bwd", "dequantise", "dequantise_e5m6", "embedding",
+    "embedding_bwd", "permute", "quantise", "quantise_e5m6", "quantise_transpose", "rmsnorm", "rmsnorm_bwd", "rope",
+    "router_pointwise", "router_pointwise_bwd", "routing_map", "swiglu", "swiglu_bwd", "transpose", "unpermute",
+)  # fmt: skip
+
+KERNELS: Final[Mapping[str, KernelClass]] = MappingProxyType(
+    {
+        "gemm": KernelClass("gemm", "gemm"),
+        "grouped_gemm": KernelClass("gemm", "expert_gemm"),
+        "attention_fwd": _ATTENTION,
+        "attention_bwd": _ATTENTION,
+        **dict.fromkeys(_MEMORY_OPS, _MEMORY),
+    }
+)
+"""Every kernel that work is counted in or that a stack's table may hold → its class. Shapes of other names are refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelShape:
+    """One call. Raises ValueError for an op that is not in KERNELS.
+
+    op: key of KERNELS; variant: fprop | dgrad | wgrad for GEMMs, else ""; dtype: format of the operands.
+    m, n, k, groups: GEMMs only, m rows over all groups (of a wgrad: m and n are the weight's dimensions, k the rows).
+    batch, seq, heads, kv_heads (0: as heads), head_dim_qk, head_dim_v, causal: attention only.
+    bytes: bytes moved (read and written once), the key of memory-bound kernels.
+    flop: only for attention, where it differs from what the dimensions say (a window, a slice); 0 = as they say.
+    num_kernels: launches behind the operator; each pays the launch floor of memory-bound kernels.
+    """
+
+    op: str
+    variant: str = ""
+    dtype: str = "bf16"
+    m: int = 0
+    n: int = 0
+    k: int = 0
+    groups: int = 1
+    batch: int = 0
+    seq: int = 0
+    heads: int = 0
+    kv_heads: int = 0
+    head_dim_qk: int = 0
+    head_dim_v: int = 0
+    causal: bool = True
+    bytes: int = 0
+    flop: float = 0.0
+    num_kernels: int = 1
+
+    def __post_init__(self) -> None:
+        if self.op not in KERNELS:
+            raise ValueError(f"op: {self.op!r}; allowed: {', '.join(sorted(KERNELS))}")
+
+    @property
+    def bound(self) -> Bound:
+        """What bounds the kernel."""
+        return KERNELS[self.op].bound
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What makes two calls the same call."""
+        if self.bound == "gemm":
+            return ("gemm", self.variant, self.dtype, self.m, self.n, self.k, self.groups)
+        if self.bound == "attention":
+            dims = (self.batch, self.seq, self.heads, self.kv_heads or self.heads, self.head_dim_qk, self.head_dim_v)
+            return (self.op, self.dtype, *dims, self.causal)
+        return (self.op, self.bytes)
+
+    @property
+    def group_key(self) -> tuple[object, ...]:
+        """Kind of kernel whose rows inform each other: fprop and dgrad are one, wgrad another; so are grouped and dense."""
+        if self.bound == "gemm":
+            return ("gemm", "wgrad" if self.variant == "wgrad" else "fprop", self.dtype)
+        if self.bound == "attention":
+            return (self.op, self.dtype)
+        return (self.op,)
+
+    @property
+    def attention_flop(self) -> float:
+        """FLOP of the attention core by its dimensions: 2 GEMMs forward, 5 backward, half of them where causal."""
+        qk, v = self.head_dim_qk, self.head_dim_v
+        per_pair = 2.0 * (qk + v) if self.op == "attention_fwd" else 2.0 * (3 * qk + 2 * v)
+        return per_pair * self.batch * self.heads * float(self.seq) ** 2 * (0.5 if self.causal else 1.0)
+
+    def __str__(self) -> str:
+        shown = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) not in (0, "", 1)]
+        return ", ".join(shown)
