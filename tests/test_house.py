@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -280,3 +281,13 @@ def test_hash_seed_locale_clock_and_folder_do_not_matter(tmp_path: Path) -> None
     )
     assert len(one) > 1000
     assert one == other
+
+
+# Types for those who import us
+
+
+def test_every_package_of_the_wheel_says_that_it_is_typed() -> None:
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    there = [name for name in packages["packages"] if (ROOT / name).is_dir()]
+    assert {"hwprofiles", "simulator", "validation"} <= set(there)
+    assert [name for name in there if not (ROOT / name / "py.typed").is_file()] == []

@@ -14,8 +14,8 @@ from simulator.errors import InconsistentSimulation, InputError, Problem
 from simulator.report import numbers
 from simulator.scenario import load_scenario
 from simulator.step.draws import draw_rows
+from simulator.step.graph import build_graph
 from simulator.step.inputs import step_inputs
-from simulator.step.step import build_graph
 
 MAX_DRAWS: Final = 1_000
 

@@ -59,8 +59,8 @@ def _simulator(scenario: Scenario, engine: Literal["reference", "sweep"]) -> dic
     from simulator.engine.reference import BYTES_PER_OP, OPS_PER_S
     from simulator.report import numbers
     from simulator.step.batches import StepSimulator
+    from simulator.step.graph import build_graph
     from simulator.step.inputs import step_inputs
-    from simulator.step.step import build_graph
 
     inputs = step_inputs(scenario)
     num_ops = build_graph(inputs).dag.num_ops

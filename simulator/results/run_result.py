@@ -22,7 +22,9 @@ class RampPoint(ResultModel):
 class Ramp(ResultModel):
     """The part of a phase in which the batch still grows (already counted in the phase).
 
-    points: the simulated batch sizes, ascending; between two of one schedule the step time is interpolated linearly.
+    first_global_batch_size, last_global_batch_size: of the batches that are run, in sequences: a phase that ends first
+    never reaches its full batch. points: the simulated batch sizes, ascending, larger ones than the last included;
+    between two of one schedule the step time is interpolated linearly.
     interpolation_error_frac: of the step time, an upper estimate: how far the simulated point in the middle of the
     longest stretch lies off the straight line between that stretch's ends. Absent where there was no such point; 0
     where every valid batch size was simulated.
@@ -31,6 +33,8 @@ class Ramp(ResultModel):
     tokens: float = Field(gt=0)
     steps: float = Field(gt=0)
     wall_s: Seconds
+    first_global_batch_size: int = Field(gt=0)
+    last_global_batch_size: int = Field(gt=0)
     points: tuple[RampPoint, ...] = Field(min_length=1)
     interpolation_error_frac: float | None = Field(default=None, ge=0)
 

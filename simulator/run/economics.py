@@ -73,6 +73,11 @@ def cost(hours: Estimate, price: Price) -> CostEstimate:
     return CostEstimate(value, low, high)
 
 
+def cost_usd(hours: float, price: Price | None) -> float | None:
+    """Cost in USD of GPU-hours that are known exactly; None without a price."""
+    return None if price is None else cost(Estimate.exact(hours), price).to_estimate().value
+
+
 def price_of(scenario: Scenario) -> Price | None:
     """The price of a GPU-hour in the scenario: its own, or that of the node's GPU in a sheet; None where it names none.
 

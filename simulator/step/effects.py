@@ -17,8 +17,8 @@ from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep_batch
 from simulator.results.interval import Interval
 from simulator.step.draws import draw_rows
+from simulator.step.graph import build_graph
 from simulator.step.inputs import StepInputs
-from simulator.step.step import build_graph
 from simulator.workload.expert_load import LoadModel, noise_cv
 
 DRAWS = 2
@@ -28,9 +28,12 @@ ROUTER = ("expert_popularity_cv", "expert_popularity_drift_cv", "bias_update_rat
 RANDOM = ("gpu_speed_cv", "routing_concentration")
 
 
-def assumption_effects(inputs: StepInputs, batch: int) -> dict[str, Interval]:
-    """Assumption → change of the step, relative, at the ends of its range (the lower end first where it shortens)."""
-    graph = build_graph(inputs, batch)
+def assumption_effects(inputs: StepInputs, batch: int, schedule: str | None = None) -> dict[str, Interval]:
+    """Assumption → change of the step, relative, at the ends of its range (the lower end first where it shortens).
+
+    batch: sequences of the step; schedule: another than the scenario's.
+    """
+    graph = build_graph(inputs, batch, schedule)
     base = {key: _makespan(inputs, graph, drawn=key in RANDOM) for key in (RANDOM[0], "")}
     effects: dict[str, Interval] = {}
     for key, entry in inputs.assumptions.items():
@@ -40,19 +43,22 @@ def assumption_effects(inputs: StepInputs, batch: int) -> dict[str, Interval]:
             effects[key] = Interval(low=0.0, high=0.0)
             continue
         reference = base[RANDOM[0]] if key in RANDOM else base[""]
-        changes = [_changed(inputs, graph, entry, end, batch) / reference - 1.0 for end in (entry.low, entry.high)]
+        ends = (entry.low, entry.high)
+        changes = [_changed(inputs, graph, entry, end, (batch, schedule)) / reference - 1.0 for end in ends]
         effects[key] = Interval(low=min(0.0, *changes), high=max(0.0, *changes))
     return effects
 
 
-def _changed(inputs: StepInputs, graph: StepGraph, entry: Assumption, value: float, batch: int) -> float:
-    """Step seconds with one assumption at `value`."""
+def _changed(
+    inputs: StepInputs, graph: StepGraph, entry: Assumption, value: float, step: tuple[int, str | None]
+) -> float:
+    """Step seconds with one assumption at `value`. step: what `build_graph` takes, batch and schedule."""
     if entry.key == "routing_concentration":
         return _makespan(inputs, graph, drawn=True, noise_factor=_noise_ratio(inputs, entry.value, value))
     changed = _with(inputs, entry, value)
     if entry.key in RANDOM:
         return _makespan(changed, graph, drawn=True)
-    return _makespan(changed, build_graph(changed, batch), drawn=False)
+    return _makespan(changed, build_graph(changed, *step), drawn=False)
 
 
 def _with(inputs: StepInputs, entry: Assumption, value: float) -> StepInputs:

@@ -1,7 +1,7 @@
 """One step, from scenario to result: the place to start reading.
 
 scenario → hardware and counted work (step_inputs) → seconds by segment (assembly.unit_costs) → order of actions (schedule)
-→ one graph (assembly.expand) → engine, once a random draw → parts by rank, explanation, memory (results).
+→ one graph (step.graph) → engine, once a random draw → parts by rank, explanation, memory (results).
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.assembly.conservation import check_graph
-from simulator.assembly.expand import expand
 from simulator.assembly.intervals import RankParts
 from simulator.assembly.step_graph import KINDS, StepGraph
 from simulator.engine import sweep
 from simulator.results import explain, metrics
 from simulator.results.interval import Interval
 from simulator.results.step_result import RankTimes, StepResult, StepTimes, parts_of
-from simulator.scenario import derived
+from simulator.results.widening import widened
 from simulator.scenario.scenario import Scenario
-from simulator.schedule import build_schedule
 from simulator.step.draws import Engine, Outcome, load_imbalance, run_draws
+from simulator.step.effects import assumption_effects
+from simulator.step.graph import build_graph
 from simulator.step.inputs import StepInputs, step_inputs
 from simulator.step.memory import step_memory
 from simulator.step.notes import NOT_MODELLED, assumption_rows
@@ -36,16 +35,20 @@ def simulate_step(
     """Simulates one step of `global_batch_size` sequences (default: the full batch).
 
     schedule: another than the scenario's. engine: the compiled sweep, or the simpy reference (the same numbers, slower).
+    The interval holds the ranges of the measurements and the effects of the assumptions, as in a run's document.
     Raises InputError for what the catalogue lacks, InconsistentSimulation if a conservation law is broken.
     """
-    return simulate_inputs(step_inputs(scenario), global_batch_size, schedule, engine)
+    inputs = step_inputs(scenario)
+    result = simulate_inputs(inputs, global_batch_size, schedule, engine)
+    batch = global_batch_size or scenario.training.global_batch_size
+    return widened(result, assumption_effects(inputs, batch, schedule))
 
 
 def simulate_inputs(
     inputs: StepInputs, global_batch_size: int | None = None, schedule: str | None = None, engine: Engine = "sweep",
     *, explained: bool = True,
 ) -> StepResult:  # fmt: skip
-    """`simulate_step` from inputs that are there already. Raises as it does.
+    """`simulate_step` from inputs that are there already; the interval without the assumptions. Raises as it does.
 
     explained: also by further simulations what binds the step and what uneven loads and unequal GPUs add.
     """
@@ -53,22 +56,6 @@ def simulate_inputs(
     outcome = run_draws(inputs, graph, engine, told_apart=explained)
     batch = global_batch_size or inputs.scenario.training.global_batch_size
     return _result(inputs, graph, outcome, batch, schedule, explained)
-
-
-def build_graph(inputs: StepInputs, global_batch_size: int | None = None, schedule: str | None = None) -> StepGraph:
-    """The step as a graph with a class table. Raises InconsistentSimulation where an action or FLOP is lost."""
-    scenario = inputs.scenario
-    micro_batches = derived.num_micro_batches(scenario, global_batch_size)
-    order = build_schedule(schedule or scenario.parallel.schedule, scenario.parallel.pp, micro_batches)
-    graph = expand(
-        order,
-        inputs.stages,
-        inputs.tail(order),
-        pair_overlap=derived.overlaps_pairs(scenario),
-        wait_at_boundary=inputs.assumptions["pp_boundary_wait"].value >= 0.5,
-    )
-    check_graph(graph, inputs.workload)
-    return graph
 
 
 def _result(

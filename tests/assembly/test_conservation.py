@@ -15,8 +15,8 @@ from simulator.engine import sweep
 from simulator.errors import InconsistentSimulation
 from simulator.scenario import load_scenario
 from simulator.step.draws import run_draws
+from simulator.step.graph import build_graph
 from simulator.step.inputs import StepInputs, step_inputs
-from simulator.step.step import build_graph
 from simulator.workload.expert_load import draw_loads
 
 SMALL = [

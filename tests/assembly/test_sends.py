@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from simulator.scenario import load_scenario
+from simulator.step.graph import build_graph
 from simulator.step.inputs import step_inputs
-from simulator.step.step import build_graph
 
 
 @pytest.mark.parametrize("schedule", ["gpipe", "1f1b", "dualpipe"])

@@ -14,8 +14,9 @@ from simulator.assembly.step_graph import StepGraph
 from simulator.results.step_result import StepResult
 from simulator.scenario import load_scenario
 from simulator.step.draws import Outcome, draw_rows, run_draws
+from simulator.step.graph import build_graph
 from simulator.step.inputs import StepInputs, step_inputs
-from simulator.step.step import build_graph, simulate_inputs
+from simulator.step.step import simulate_inputs
 
 ROUNDING = 1e-9
 """Relative: sums of some thousand floats in another order."""

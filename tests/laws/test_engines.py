@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from simulator.engine import certify, simulate_reference, sweep
 from simulator.scenario import load_scenario
 from simulator.step.draws import draw_rows, run_draws
+from simulator.step.graph import build_graph
 from simulator.step.inputs import step_inputs
-from simulator.step.step import build_graph
 from tests.laws.scenarios import LAW, Document, scenarios
 
 

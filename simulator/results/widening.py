@@ -1,0 +1,21 @@
+"""The interval of a step: the ranges of the measurements, widened by what the assumptions are worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from simulator.results.interval import Interval
+from simulator.results.step_result import StepResult
+
+
+def widened(result: StepResult, changes: Mapping[str, Interval]) -> StepResult:
+    """The result with the assumptions' effects in its interval, in quadrature with the ranges of the measurements.
+
+    changes: assumption → relative change of the step time at the ends of its range.
+    """
+    step = result.step
+    down = math.hypot(step.step_s - step.interval.low, *(step.step_s * change.low for change in changes.values()))
+    up = math.hypot(step.interval.high - step.step_s, *(step.step_s * change.high for change in changes.values()))
+    interval = Interval(low=max(0.0, step.step_s - down), high=step.step_s + up)
+    return result.model_copy(update={"step": step.model_copy(update={"interval": interval})})

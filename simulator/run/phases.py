@@ -1,0 +1,131 @@
+"""The phases of a run: which batches a phase trains, for how many tokens each, and how long that takes.
+
+A phase runs its full batch at one step time. Where its batch ramps up, at most five batch sizes are simulated and the
+step times of the others are interpolated linearly between them (`batch_ramp`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from simulator.results.interval import Estimate
+from simulator.results.run_result import PhaseResult, Ramp, RampPoint
+from simulator.run.batch_ramp import (
+    BatchSize,
+    Level,
+    cut,
+    interpolate,
+    interpolation_error_frac,
+    level,
+    ramp_levels,
+    sizes_to_simulate,
+    valid_batch_sizes,
+)
+from simulator.run.economics import Price, cost_usd, gpu_hours
+from simulator.scenario.derived import dp
+from simulator.scenario.plan import BatchRamp, Phase
+from simulator.scenario.scenario import Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class PhasePlan:
+    """A phase as levels: those of the ramp (of any batch size up to `full`), and the tokens at full batch after it."""
+
+    phase: Phase
+    full: BatchSize
+    sizes: tuple[BatchSize, ...]
+    ramp: tuple[Level, ...]
+    rest: Level | None
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """What is trained, in order."""
+        return self.ramp if self.rest is None else (*self.ramp, self.rest)
+
+    @property
+    def sizes_to_simulate(self) -> tuple[BatchSize, ...]:
+        """Batch sizes whose steps give those of all others, the full one first."""
+        return (self.full, *(sizes_to_simulate(self.sizes) if self.ramp else ()))
+
+
+def plan_phase(scenario: Scenario, phase: Phase) -> PhasePlan:
+    """Batch sizes of a phase and the tokens at each; exact integrals, no step is rounded."""
+    seq_len, full_batch = scenario.training.seq_len, scenario.training.global_batch_size
+    full = BatchSize(full_batch, scenario.parallel.schedule)
+    limits = {"tokens": phase.tokens or math.inf, "steps": float(phase.steps or math.inf)}
+    sizes: tuple[BatchSize, ...] = (full,)
+    ramp: tuple[Level, ...] = ()
+    if _has_ramp(scenario, phase.batch_ramp):
+        assert phase.batch_ramp is not None
+        sizes = _ramp_sizes(scenario, phase.batch_ramp)
+        ramp = cut(ramp_levels(sizes, phase.batch_ramp.from_, phase.batch_ramp.over_tokens, seq_len), **limits)
+    tokens_left = limits["tokens"] - math.fsum(each.tokens for each in ramp)
+    steps_left = limits["steps"] - math.fsum(each.steps for each in ramp)
+    rest_tokens = min(tokens_left, steps_left * full_batch * seq_len)
+    rest = level(full, rest_tokens, seq_len) if rest_tokens > 0 else None
+    return PhasePlan(phase, full, sizes, ramp, rest)
+
+
+def _duration_s(levels: Sequence[Level], times: Mapping[BatchSize, float]) -> float:
+    return math.fsum(each.steps * interpolate(each.batch, times) for each in levels)
+
+
+def wall_time(plan: PhasePlan, times: Mapping[str, Mapping[BatchSize, float]]) -> Estimate:
+    """Wall-clock seconds of a phase."""
+    return Estimate(**{end: _duration_s(plan.levels, each) for end, each in times.items()})
+
+
+def phase_result(plan: PhasePlan, times: Mapping[BatchSize, float], num_gpus: int, price: Price | None) -> PhaseResult:
+    """A phase as the result document has it. times: step time in seconds of every simulated batch size."""
+    wall_s = _duration_s(plan.levels, times)
+    hours = gpu_hours(num_gpus, wall_s)
+    return PhaseResult(
+        name=plan.phase.name,
+        kind=plan.phase.kind,
+        tokens=math.fsum(each.tokens for each in plan.levels),
+        steps=math.fsum(each.steps for each in plan.levels),
+        step_s=times[plan.full],
+        wall_s=wall_s,
+        gpu_hours=hours,
+        cost_usd=cost_usd(hours, price),
+        ramp=_ramp_result(plan, times) if plan.ramp else None,
+    )
+
+
+def _ramp_result(plan: PhasePlan, times: Mapping[BatchSize, float]) -> Ramp:
+    simulated = {size: times[size] for size in sizes_to_simulate(plan.sizes)}
+    return Ramp(
+        tokens=math.fsum(each.tokens for each in plan.ramp),
+        steps=math.fsum(each.steps for each in plan.ramp),
+        wall_s=_duration_s(plan.ramp, times),
+        first_global_batch_size=plan.ramp[0].batch.global_batch_size,
+        last_global_batch_size=plan.ramp[-1].batch.global_batch_size,
+        points=tuple(
+            RampPoint(global_batch_size=size.global_batch_size, schedule=size.schedule, step_s=step_s)
+            for size, step_s in sorted(simulated.items())
+        ),
+        interpolation_error_frac=interpolation_error_frac(plan.sizes, simulated),
+    )
+
+
+def _has_ramp(scenario: Scenario, ramp: BatchRamp | None) -> bool:
+    return (
+        ramp is not None
+        and ramp.shape == "linear"
+        and ramp.from_ < scenario.training.global_batch_size
+        and scenario.mechanisms.batch_ramp
+    )
+
+
+def _ramp_sizes(scenario: Scenario, ramp: BatchRamp) -> tuple[BatchSize, ...]:
+    training, parallel = scenario.training, scenario.parallel
+    return valid_batch_sizes(
+        ramp.from_,
+        training.global_batch_size,
+        dp(scenario) * training.micro_batch_size,
+        parallel.pp,
+        parallel.schedule,
+        ramp.schedule_below,
+    )
