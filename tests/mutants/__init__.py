@@ -1,0 +1,1 @@
+"""Planted faults, and the tool that asks whether the tests see them: `python -m tests.mutants`."""

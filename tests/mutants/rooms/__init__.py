@@ -1,0 +1,14 @@
+"""The list of planted faults, a file a room."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Room
+from tests.mutants.rooms.assembly import ASSEMBLY
+from tests.mutants.rooms.costs import COSTS
+from tests.mutants.rooms.engine import ENGINE
+from tests.mutants.rooms.network import NETWORK
+from tests.mutants.rooms.schedule import SCHEDULE
+from tests.mutants.rooms.validation import VALIDATION
+
+ROOMS: tuple[Room, ...] = (NETWORK, COSTS, ENGINE, SCHEDULE, ASSEMBLY, VALIDATION)
+"""From the bottom up."""

@@ -1,0 +1,164 @@
+"""Faults of the graph: order and dependencies in a pair, streams, the tail, parts of a step, memory over time."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+ROOT = "simulator/assembly"
+
+ASSEMBLY = Room(
+    "assembly",
+    ("tests/assembly", "tests/laws"),
+    (
+        Fault(
+            f"{ROOT}/pair.py",
+            '    backward.run_weights(b, b_idx, "mlp_w", backward.mlp)\n    forward.run_mlp(f, f_idx)\n',
+            '    forward.run_mlp(f, f_idx)\n    backward.run_weights(b, b_idx, "mlp_w", backward.mlp)\n',
+            "weight gradients of the experts run behind the forward's experts",
+        ),
+        Fault(
+            f"{ROOT}/pair.py",
+            "    backward.run_combine(b, b_idx)\n    forward.run_attn(f, f_idx)\n    forward.run_dispatch(f, f_idx)\n",
+            "    forward.run_attn(f, f_idx)\n    forward.run_dispatch(f, f_idx)\n    backward.run_combine(b, b_idx)\n",
+            "the forward's dispatch comes before the backward's combine",
+        ),
+        Fault(
+            f"{ROOT}/pair.py",
+            '"mlp_f_local", [*self.attn, *self.dispatch], self.pending_input)',
+            '"mlp_f_local", self.attn, self.pending_input)',
+            "experts do not wait for their dispatch",
+        ),
+        Fault(
+            f"{ROOT}/pair.py",
+            '"attn_b", [*self.mlp, *self.dispatch])',
+            '"attn_b", self.mlp)',
+            "attention's backward does not wait for the gradients that come back",
+        ),
+        Fault(
+            f"{ROOT}/pair.py",
+            '"node" if name in ("dispatch_f", "combine_b") else "slowest_node"',
+            '"slowest_node" if name in ("dispatch_f", "combine_b") else "node"',
+            "loads of sending and receiving nodes swapped",
+        ),
+        Fault(
+            f"{ROOT}/pair.py",
+            "if any(unit.all_to_all for unit in units)",
+            "if all(unit.all_to_all for unit in units)",
+            "a dense layer beside a MoE layer does not lose the SMs of its communication",
+        ),
+        Fault(
+            f"{ROOT}/pair.py",
+            'waits_for_both = kind == "FB" and wait_at_boundary',
+            "waits_for_both = False",
+            "a pair does not wait for the inputs of both halves",
+        ),
+        Fault(
+            f"{ROOT}/pair.py",
+            "    if with_weights:\n        backward.mlp = backward.run_weights",
+            "    if not with_weights:\n        backward.mlp = backward.run_weights",
+            "weight gradients of the experts run in the input-only backward",
+        ),
+        Fault(
+            f"{ROOT}/tail.py",
+            "            if not tail.overlap_reduce:\n",
+            "            if tail.overlap_reduce:\n",
+            "gradients are reduced behind the pipeline where they should be beside it",
+        ),
+        Fault(
+            f"{ROOT}/tail.py",
+            "[last_backward[holder, stage] for holder in schedule.holders(stage)]",
+            "[last_backward[rank, stage]]",
+            "a reduction does not wait for the stage's other holder",
+        ),
+        Fault(
+            f"{ROOT}/tail.py",
+            "tail.norm, reduced, join=True)",
+            "tail.norm, [], join=True)",
+            "the norm is summed before the gradients are",
+        ),
+        Fault(
+            f"{ROOT}/expand.py",
+            '"node": 1, "slowest_node": 2}',
+            '"node": 2, "slowest_node": 1}',
+            "load rows of a node and of the fullest node swapped",
+        ),
+        Fault(
+            f"{ROOT}/expand.py",
+            "(a.micro_batch, a.micro_batch if a.b_micro_batch is None else a.b_micro_batch)",
+            "(a.micro_batch, a.micro_batch)",
+            "a pair's backward has the expert load of its forward",
+        ),
+        Fault(
+            f"{ROOT}/expand.py",
+            "speed_row = np.where(shape.stream == COMPUTE, num_load_rows + ranks[members][:, None], -1)",
+            "speed_row = np.where(shape.stream == COMPUTE, num_load_rows, -1)",
+            "every rank has the speed of the first one's GPU",
+        ),
+        Fault(
+            f"{ROOT}/expand.py",
+            "    if ranks[source] == ranks[target]:\n",
+            "    if ranks[source] != ranks[target]:\n",
+            "an output stays on its rank where it is sent, and is sent where it stays",
+        ),
+        Fault(
+            f"{ROOT}/intervals.py",
+            "(idle + backward_end - last)",
+            "(idle)",
+            "the wait for the last backward of all ranks is no bubble",
+        ),
+        Fault(
+            f"{ROOT}/intervals.py",
+            "inputs[pairs] = arrivals[pairs].min(axis=1)",
+            "inputs[pairs] = arrivals[pairs].max(axis=1)",
+            "a pair begins with the last of its inputs although it does not wait for it",
+        ),
+        Fault(
+            f"{ROOT}/memory_peak.py",
+            '[(-1, tuple(tensor for tensor in block.saved if tensor.until == "I")), (1, block.deferred)]',
+            '[(-1, tuple(tensor for tensor in block.saved if tensor.until == "I"))]',
+            "operands that wait for a weight part take no memory",
+        ),
+        Fault(
+            f"{ROOT}/memory_peak.py",
+            "yield [*done, (1, block.saved), (1, block.working_forward)]",
+            "yield [*done, (1, block.saved)]",
+            "a forward at work needs no more than what it saves",
+        ),
+        Fault(
+            f"{ROOT}/memory_peak.py",
+            "max(instants, key=lambda instant: instant[0])",
+            "min(instants, key=lambda instant: instant[0])",
+            "the emptiest instant of an action is its peak",
+        ),
+        Fault(
+            f"{ROOT}/memory_peak.py",
+            'for block in blocks if kind == "F" else reversed(blocks):',
+            "for block in blocks:",
+            "a backward frees the first layers first",
+        ),
+        Fault(
+            f"{ROOT}/unit_costs.py",
+            "op.num_kernels * costs.gap_s",
+            "costs.gap_s",
+            "operators of several kernels have one gap",
+        ),
+        Fault(
+            f"{ROOT}/unit_costs.py",
+            "return add_segments((before, own))",
+            "return own",
+            "the cast before a combine takes no time",
+        ),
+        Fault(
+            f"{ROOT}/unit_costs.py",
+            'yield ".routed", "rank", _sum_ops(routed, regime, costs)',
+            'yield ".routed", "none", _sum_ops(routed, regime, costs)',
+            "expert GEMMs do not feel their load",
+        ),
+        Fault(
+            f"{ROOT}/conservation.py",
+            '("B or W", done["B"] + done["W"])',
+            '("B or W", done["B"] + done["I"])',
+            "lost weight parts are not noticed",
+        ),
+    ),
+)

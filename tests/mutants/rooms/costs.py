@@ -1,0 +1,145 @@
+"""Faults of collectives: dispatch and combine, rings, sends, trees."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+ROOT = "simulator/costs"
+ALL_TO_ALL, RING, P2P, TREE = (f"{ROOT}/collectives/{name}.py" for name in ("all_to_all", "ring", "p2p", "tree"))
+
+COSTS = Room(
+    "costs",
+    ("tests/costs",),
+    (
+        Fault(
+            ALL_TO_ALL,
+            "copies += time_at(model.sm_cost_per_remote_node, corner) * traffic.remote_nodes_per_token",
+            "copies += time_at(model.sm_cost_per_remote_node, corner)",
+            "SMs copy once, whatever the nodes of a token",
+        ),
+        Fault(
+            ALL_TO_ALL,
+            "message.tokens * message.bytes_per_token * copies / sms",
+            "message.tokens * message.bytes_per_token * copies / 20",
+            "the kernel always holds 20 SMs",
+        ),
+        Fault(
+            ALL_TO_ALL,
+            "ratios.append(here / there)",
+            "ratios.append(there / here)",
+            "a row is scaled the wrong way",
+        ),
+        Fault(
+            ALL_TO_ALL,
+            "low = min(value, (row.low or seconds) * min(ratios)) * (1.0 - error)",
+            "low = min(value, (row.low or seconds) * max(ratios))",
+            "the low end of a scaled row knows no error of the formula",
+        ),
+        Fault(
+            ALL_TO_ALL,
+            'return ("combine_backward", "combine") if message.direction == "B" else ("combine",)',
+            'return ("combine",)',
+            "combine in the backward takes the forward's row",
+        ),
+        Fault(
+            ALL_TO_ALL,
+            'if message.op == "dispatch" and not message.cached_layout:',
+            'if message.op == "dispatch":',
+            "a dispatch with a known layout computes it again",
+        ),
+        Fault(
+            ALL_TO_ALL,
+            "(message.num_nodes, row.nodes), (message.ranks, row.ranks), (message.tokens, row.tokens or 1))",
+            "(message.tokens, row.tokens or 1), (message.ranks, row.ranks), (message.num_nodes, row.nodes))",
+            "the nearest row is the nearest in tokens, not in nodes",
+        ),
+        Fault(
+            ALL_TO_ALL,
+            "return t0_s + terms[bound_by], bound_by",
+            "return terms[bound_by], bound_by",
+            "the fixed latency of a dispatch is left out",
+        ),
+        Fault(
+            ALL_TO_ALL,
+            "candidates = math.ceil(row.nodes_per_token) * row.ranks / row.nodes",
+            "candidates = row.ranks",
+            "ranks of a row's token are spread over all nodes, not over those it reaches",
+        ),
+        Fault(
+            RING,
+            "rounds * bytes_total * (group.ranks - 1) / group.ranks",
+            "rounds * bytes_total",
+            "a ring sends its own part too",
+        ),
+        Fault(RING, "rounds = 2 if op == ", "rounds = 1 if op == ", "an all-reduce passes the ring once"),
+        Fault(
+            RING,
+            "nic.seconds(sent / group.ranks_per_node, network.nic_bytes_per_s, corner)",
+            "nic.seconds(sent / group.ranks * group.nodes, network.nic_bytes_per_s, corner)",
+            "NICs that carry a ring are the mean over nodes, not those of the emptiest",
+        ),
+        Fault(
+            RING,
+            " + latency + wire + math.sqrt(time_at(fill, corner) * wire)",
+            " + latency + wire",
+            "filling the pipeline of chunks takes no time",
+        ),
+        Fault(
+            RING,
+            "latency = steps_nic * (time_at(hop_nic, corner) + fabric_s)",
+            "latency = steps_nic * time_at(hop_nic, corner)",
+            "a ring's hops know no switches",
+        ),
+        Fault(
+            P2P,
+            "time_at(base, corner) + time_at(hop, corner) + fabric_s + wire",
+            "time_at(base, corner) + time_at(hop, corner) + wire",
+            "a send knows no switches",
+        ),
+        Fault(
+            P2P,
+            "fabric_s = 0.0 if same_node else network.latency_s(2, node_stride)",
+            "fabric_s = 0.0 if same_node else network.latency_s(2)",
+            "a distant neighbour is as near as the next node",
+        ),
+        Fault(
+            P2P,
+            "(rate_at(share, corner) * network.scale_up_peer_bytes_per_s)",
+            "(rate_at(share, corner) * network.scale_up_bytes_per_s)",
+            "one peer has the links of all",
+        ),
+        Fault(
+            TREE, "steps = 2 * ceil(log2(ranks))", "steps = ceil(log2(ranks))", "the norm goes up the tree, not down"
+        ),
+        Fault(
+            TREE,
+            "b + steps * (h + fabric) for",
+            "b + steps * h for",
+            "the norm's hops know no switches",
+        ),
+        Fault(
+            f"{ROOT}/links.py",
+            "return max(num_bytes / rate, num_bytes * self.crossing_frac / uplinks)",
+            "return max(num_bytes / rate, num_bytes / uplinks)",
+            "all bytes leave the leaf",
+        ),
+        Fault(
+            f"{ROOT}/links.py",
+            "share = Range(share.value, share.low, share.high, weakest(share.basis, routing.basis), share.source)",
+            "share = Range(share.value, share.low, share.high, share.basis, share.source)",
+            "assumed routing counts as measured",
+        ),
+        Fault(
+            f"{ROOT}/cost.py",
+            "basis=weakest(self.basis, factor.basis)",
+            "basis=self.basis",
+            "a measured time by an assumed factor counts as measured",
+        ),
+        Fault(
+            f"{ROOT}/cost.py",
+            "return max(bases, key=order.index)",
+            "return min(bases, key=order.index)",
+            "the basis of a sum is its best one",
+        ),
+    ),
+)

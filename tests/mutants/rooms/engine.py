@@ -1,0 +1,74 @@
+"""Faults of the engines, their certificate and their checks."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+ROOT = "simulator/engine"
+
+ENGINE = Room(
+    "engine",
+    ("tests/engine",),
+    (
+        Fault(
+            f"{ROOT}/compiled.py",
+            "finish[op] = ready + (seconds[op_class[op]] if row < 0 else seconds[op_class[op]] * draws[row])",
+            "finish[op] = ready + seconds[op_class[op]]",
+            "one lane alone knows no draws",
+        ),
+        Fault(
+            f"{ROOT}/compiled.py",
+            "    for i in range(fours, len(values)):\n",
+            "    for i in range(fours + 1, len(values)):\n",
+            "the maximum over lanes leaves one out",
+        ),
+        Fault(
+            f"{ROOT}/compiled.py",
+            "for index in range(2, len(rows)):",
+            "for index in range(3, len(rows)):",
+            "the third predecessor is not waited for",
+        ),
+        Fault(
+            f"{ROOT}/compiled.py",
+            "makespan = max(makespan, latest(own))",
+            "makespan = max(makespan, own[0])",
+            "the step ends with the first lane",
+        ),
+        Fault(
+            f"{ROOT}/compiled.py",
+            "if num_uses[pred[edge]] == 0:",
+            "if num_uses[pred[edge]] <= 1:",
+            "a finish is forgotten before its last reader",
+        ),
+        Fault(
+            f"{ROOT}/reference.py",
+            "if self.num_arrived[op] == self.num_lanes:",
+            "if self.num_arrived[op] == max(1, self.num_lanes - 1):",
+            "a collective does not wait for its slowest rank",
+        ),
+        Fault(
+            f"{ROOT}/certificate.py",
+            '    _demand(finish, start + duration, first, "finish", "its start plus its duration")\n',
+            "",
+            "the certificate asks for starts alone",
+        ),
+        Fault(
+            f"{ROOT}/certificate.py",
+            "ready[joins] = ready[joins].max(axis=1, keepdims=True)",
+            "ready[joins] = ready[joins].min(axis=1, keepdims=True)",
+            "the certificate lets a collective start with its first rank",
+        ),
+        Fault(
+            f"{ROOT}/inputs.py",
+            "if values.size and not (values.min() >= 0 and values.max() < np.inf):",
+            "if values.size and not values.max() < np.inf:",
+            "negative durations pass",
+        ),
+        Fault(
+            f"{ROOT}/critical_path.py",
+            "            lane = int(np.argmax(timeline.finish_s[preds].max(axis=0)))\n",
+            "            lane = 0\n",
+            "the critical path goes on in the first lane behind a collective",
+        ),
+    ),
+)

@@ -1,0 +1,110 @@
+"""Faults of placement, topologies, traffic and fair shares."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+ROOT = "simulator/network"
+
+NETWORK = Room(
+    "network",
+    ("tests/network",),
+    (
+        Fault(
+            f"{ROOT}/placement.py",
+            "dense.reshape(mesh.pp, mesh.edp, mesh.ep, mesh.etp)",
+            "dense.reshape(mesh.pp, mesh.ep, mesh.edp, mesh.etp).swapaxes(1, 2)",
+            "expert groups stand ep*etp ranks apart, their holders side by side",
+        ),
+        Fault(
+            f"{ROOT}/placement.py",
+            "int(members.min())",
+            "int(members.max())",
+            "a group's NICs are those of its fullest node",
+        ),
+        Fault(
+            f"{ROOT}/placement.py",
+            "groups[::-1][:half]], axis=2)",
+            "groups[:half]], axis=2)",
+            "a stage's second holder is the first one again",
+        ),
+        Fault(
+            f"{ROOT}/topology.py",
+            "min(node.nic_bytes_per_s, port_share)",
+            "max(node.nic_bytes_per_s, port_share)",
+            "a link runs at the faster of NIC and port",
+        ),
+        Fault(
+            f"{ROOT}/topology.py",
+            "fabric.port_bytes_per_s * node.nics_per_node / node.gpus_per_node",
+            "fabric.port_bytes_per_s * node.nics_per_node",
+            "every GPU has all NICs of its node",
+        ),
+        Fault(
+            f"{ROOT}/topology.py",
+            "node.scale_up_peer_bytes_per_s or node.scale_up_bytes_per_s",
+            "node.scale_up_bytes_per_s",
+            "a mesh of links gives one peer the rate of all",
+        ),
+        Fault(
+            f"{ROOT}/topology.py",
+            "(nodes - under_one_leaf) + rest * (nodes - rest)",
+            "(nodes - under_one_leaf)",
+            "nodes of a leaf filled in part send nothing across",
+        ),
+        Fault(
+            f"{ROOT}/topology.py",
+            "crossing_pairs / (nodes * (nodes - 1))",
+            "crossing_pairs / (nodes * nodes)",
+            "a node is its own partner",
+        ),
+        Fault(
+            f"{ROOT}/topology.py",
+            "self.latency_cross_leaf_s if crosses else self.latency_same_leaf_s",
+            "self.latency_same_leaf_s if crosses else self.latency_cross_leaf_s",
+            "latencies of near and far nodes swapped",
+        ),
+        Fault(
+            f"{ROOT}/topologies/fat_tree.py",
+            "max(1, wiring.down_ports // wiring.rails)",
+            "max(1, wiring.down_ports)",
+            "a plain leaf holds one NIC of a host, not all",
+        ),
+        Fault(
+            f"{ROOT}/topologies/multi_plane_fat_tree.py",
+            "wiring.tree_endpoints // rails_per_plane * wiring.rails",
+            "wiring.tree_endpoints * wiring.rails",
+            "a plane that carries several rails connects as many hosts as with one",
+        ),
+        Fault(
+            f"{ROOT}/topologies/rail_fat_tree.py",
+            "return max(1, wiring.down_ports)",
+            "return max(1, wiring.down_ports // wiring.rails)",
+            "a rail's leaf holds whole hosts",
+        ),
+        Fault(
+            f"{ROOT}/wiring.py",
+            "self.switch_ports * self.oversubscription / (1.0 + self.oversubscription)",
+            "self.switch_ports / (1.0 + self.oversubscription)",
+            "an oversubscribed leaf has more ports up than down",
+        ),
+        Fault(
+            f"{ROOT}/traffic.py",
+            "exchange.nodes_per_token * (exchange.num_nodes - 1) / exchange.num_nodes",
+            "exchange.nodes_per_token - 1.0",
+            "the own node is always among a token's nodes",
+        ),
+        Fault(
+            f"{ROOT}/traffic.py",
+            "exchange.ranks_per_token * (local_ranks - 1.0) / local_ranks",
+            "exchange.ranks_per_token",
+            "copies that arrive on the right rail are forwarded too",
+        ),
+        Fault(
+            f"{ROOT}/max_min.py",
+            "left = links - rates[~active] @ on_link[~active]",
+            "left = links",
+            "what stopped flows hold is shared out again",
+        ),
+    ),
+)

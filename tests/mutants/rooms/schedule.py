@@ -1,0 +1,93 @@
+"""Faults of the orders of actions, their check and their closed forms."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+ROOT = "simulator/schedule"
+DUALPIPE = f"{ROOT}/schedules/dualpipe.py"
+
+SCHEDULE = Room(
+    "schedule",
+    ("tests/schedule",),
+    (
+        Fault(
+            DUALPIPE,
+            "if index == 0 and to_middle == 0:",
+            "if index < 0:",
+            "the middle ranks overlap their first pair, which the other one waits for",
+        ),
+        Fault(
+            DUALPIPE,
+            "zero_bubble=2 * index >= num_backwards",
+            "zero_bubble=2 * index < num_backwards",
+            "the first half of the cool-down defers its weight parts, not the second",
+        ),
+        Fault(
+            DUALPIPE,
+            "            yield self.forward(NEAR)\n            yield self.forward(FAR)\n",
+            "            yield self.forward(FAR)\n            yield self.forward(NEAR)\n",
+            "phase 2 begins with the direction that arrives later",
+        ),
+        Fault(
+            DUALPIPE,
+            'return Action("W", *self._waiting_weights.popleft())',
+            'return Action("W", *self._waiting_weights.pop())',
+            "the newest deferred weight part comes first",
+        ),
+        Fault(
+            DUALPIPE,
+            "num_micro_batches >= 2 * num_ranks",
+            "num_micro_batches >= num_ranks",
+            "DualPipe runs half its least number of micro-batches",
+        ),
+        Fault(
+            f"{ROOT}/schedules/one_f_one_b.py",
+            "warmup = min(num_ranks - 1 - rank, num_micro_batches)",
+            "warmup = min(num_ranks - rank, num_micro_batches)",
+            "one forward more before the steady pairs",
+        ),
+        Fault(
+            f"{ROOT}/schedules/gpipe.py",
+            "for micro_batch in reversed(range(num_micro_batches)))",
+            "for micro_batch in range(num_micro_batches))",
+            "GPipe's backwards begin with the first micro-batch",
+        ),
+        Fault(
+            f"{ROOT}/bubble.py",
+            "chunk.pair_s + chunk.backward_s - 3 * chunk.weight_s",
+            "chunk.pair_s + chunk.backward_s - 2 * chunk.weight_s",
+            "DualPipe's published bubble with two weight parts",
+        ),
+        Fault(
+            f"{ROOT}/bubble.py",
+            "_dualpipe, 2, lambda p, _: p + 1)",
+            "_dualpipe, 2, lambda p, _: p)",
+            "DualPipe holds P micro-batches, not P + 1",
+        ),
+        Fault(
+            f"{ROOT}/check.py",
+            '{"B": "F", "I": "F", "W": "I"}.get(kind)',
+            '{"B": "F", "I": "F"}.get(kind)',
+            "a weight part may precede its input part",
+        ),
+        Fault(
+            f"{ROOT}/check.py",
+            "backward not in ((1, 0, 0), (0, 1, 1))",
+            "backward not in ((1, 0, 0), (0, 1, 1), (0, 1, 0))",
+            "a weight part may be missing",
+        ),
+        Fault(
+            f"{ROOT}/check.py",
+            'needs.append(("gradient", stage + 1, micro_batch))',
+            'needs.append(("output", stage + 1, micro_batch))',
+            "a backward waits for the next stage's output, not for its gradient",
+        ),
+        Fault(
+            f"{ROOT}/family.py",
+            "for m in range(num_micro_batches - 1, 0, -1) if is_valid(m)",
+            "for m in range(1, num_micro_batches) if is_valid(m)",
+            "the valid count below is the least, not the nearest",
+        ),
+    ),
+)

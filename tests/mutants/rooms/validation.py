@@ -1,0 +1,48 @@
+"""Faults of the comparison with published figures."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+VALIDATION = Room(
+    "validation",
+    ("tests/validation", "tests/published"),
+    (
+        Fault(
+            "validation/compare.py",
+            "return self.predicted / self.measured - 1.0",
+            "return 1.0 - self.predicted / self.measured",
+            "errors have the wrong sign",
+        ),
+        Fault(
+            "validation/compare.py",
+            "return value / high, value / low",
+            "return value * low, value * high",
+            "the range of a rate is not inverted",
+        ),
+        Fault(
+            "validation/compare.py",
+            "size = sorted(abs(error) for error in errors)",
+            "size = sorted(errors)",
+            "errors of both signs cancel in the mean size",
+        ),
+        Fault(
+            "validation/compare.py",
+            'row.reading == "edge" and row.quantity.endswith("_s")',
+            'row.quantity.endswith("_s")',
+            "other readings of one figure count in the summary",
+        ),
+        Fault(
+            "validation/compare.py",
+            "row.low <= row.measured <= row.high for row in times",
+            "row.low <= row.predicted <= row.high for row in times",
+            "coverage asks whether the interval holds the prediction",
+        ),
+        Fault(
+            "validation/trace_pair.py",
+            "stream_free.get(op.stream, 0.0)",
+            "0.0",
+            "kernels of one stream of the traced pair run at once",
+        ),
+    ),
+)
