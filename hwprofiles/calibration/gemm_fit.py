@@ -1,4 +1,4 @@
-"""Fits the eight constants of gemm_model.py to measured GEMMs: least squares on log(formula / measured) with priors.
+"""Fits the eight constants of gemm.py to measured GEMMs: least squares on log(formula / measured) with priors.
 
 Levenberg-Marquardt on the logarithms of the constants, derivatives by differences (the formula is piecewise smooth), a
 Huber weight against the wild points of public tables. Judged on whole weight shapes left out, never on random points.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hwprofiles.kernels.gemm_model import GemmConstants, GemmLimits, GemmSize, gemm_seconds
+from hwprofiles.kernels.gemm import GemmConstants, GemmLimits, GemmSize, gemm_seconds
 
 FITTED = ("t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb", "p")
 HUBER = 0.12

@@ -20,6 +20,8 @@ SAME_SIZE = math.log2(1.05)
 """Rows of one line closer than 5 % are one point: their difference is noise, not shape."""
 SMOOTHING = 0.02
 """Distance (log2) below which rows share their weight; keeps the correction continuous at a row."""
+GENERIC_RESIDUAL = Range(1.0, 0.7, 1.4)
+"""Measured over formula where only the form of the formula is known, as a factor: assumed."""
 FAR = 4.0
 """Distance (doublings) at which a row weighs as much as the fitted constants alone."""
 
@@ -118,7 +120,7 @@ def along_line(
     Between two points the seconds stay between theirs, so that more tokens are never faster; beyond the ends, and with
     one point, the end point's correction holds.
     """
-    points = _points(sorted(rows, key=lambda row: size(row.shape)), size, formula)
+    points = pooled_points(sorted(rows, key=lambda row: size(row.shape)), size, formula)
     place = math.log2(size(shape))
     at = formula(shape)
     nearest = min(rows, key=lambda row: abs(math.log2(size(row.shape)) - place))
@@ -139,7 +141,7 @@ def along_line(
     return _with_doubt(seconds, spread, distance, residual, nearest, inside)
 
 
-def _points(
+def pooled_points(
     rows: Sequence[KernelRow], size: Callable[[KernelShape], float], formula: Formula
 ) -> list[tuple[float, float, float]]:
     """(log2 size, log of measured / formula, seconds) of the rows, pooled until the seconds rise with the size."""
@@ -160,23 +162,6 @@ def _belongs(before: list[float], after: list[float]) -> bool:
     return same or after[2] / after[3] < before[2] / before[3]
 
 
-def over_bytes(moved_bytes: int, rows: Sequence[KernelRow], floor_s: float) -> KernelCost:
-    """Memory-bound: seconds over bytes, log-log between rows; beyond them the end row's rate (from floor_s up)."""
-    points = sorted(rows, key=lambda row: row.shape.bytes)
-    knots = _points(points, lambda shape: float(shape.bytes), lambda _: 1.0)
-    place = math.log2(max(moved_bytes, 1))
-    nearest = min(points, key=lambda row: abs(math.log2(row.shape.bytes) - place))
-    first, last = knots[0], knots[-1]
-    inside = True
-    if place <= first[0]:
-        seconds = max(first[2] * 2.0 ** (place - first[0]), min(floor_s, first[2]))
-        inside = place == first[0]
-    elif place >= last[0]:
-        seconds = last[2] * 2.0 ** (place - last[0])
-        inside = False
-    else:
-        i = next(i for i in range(1, len(knots)) if place <= knots[i][0])
-        (x0, _, t0), (x1, _, t1) = knots[i - 1], knots[i]
-        seconds = t0 * (t1 / t0) ** ((place - x0) / (x1 - x0))
-    low, high = nearest.low / nearest.seconds, nearest.high / nearest.seconds
-    return KernelCost(seconds, seconds * low, seconds * high, derived_basis(nearest, inside), nearest.source)
+def unanchored(seconds: float, residual: Range) -> KernelCost:
+    """What fitted constants say without any row."""
+    return KernelCost(seconds, seconds * residual.low, seconds * residual.high, residual.basis, residual.source)

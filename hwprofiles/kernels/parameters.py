@@ -1,4 +1,4 @@
-"""Finds a stack's fitted parameters by key and turns them into constants of the kernel formulas."""
+"""Finds a stack's fitted parameters and its GPU's peaks by key; what is missing is named with the remedy."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hwprofiles.kernels.gemm_model import GemmConstants
 from hwprofiles.kernels.rows import KernelTable
+from hwprofiles.kernels.shape import Bound, KernelShape, Regime
 from hwprofiles.provenance import Basis
-from hwprofiles.units import MICRO
 
 PEAK_OF_DTYPE: dict[str, str] = {
     "bf16": "bf16", "fp16": "bf16", "fp32": "tf32", "tf32": "tf32",
@@ -109,77 +108,11 @@ def peak_flop_per_s(gpu: GpuLike, dtype: str) -> float:
     return peak
 
 
-_REQUIRED = ("t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb")
-_OPTIONAL = ("p", "bm_max", "bn_max", "bn_step")
-"""Those for which `GemmConstants` has a default."""
+def overlap_ratio(stack: StackLike, bound: Bound, regime: Regime) -> float:
+    """t_alone / t_overlapped of a class of kernels (`overlap.<class>.ratio`) where the regime is overlapped, else 1."""
+    return need(stack, f"overlap.{bound}.ratio").value if regime == "overlapped" else 1.0
 
 
-def generic_gemm_constants(gpu: GpuLike) -> GemmConstants:
-    """Shape of the formula for a stack that has rows but no fitted constants: only ratios between sizes are used.
-
-    Tile overhead and rates are those of Hopper library kernels in round figures (reference fits lie within a factor 2).
-    """
-    per_sm = gpu.hbm_bytes_per_s / gpu.num_sms
-    return GemmConstants(
-        t0_s=2.0 * MICRO,
-        t_tile_s=0.8 * MICRO,
-        st_bytes_per_s=per_sm,
-        l2_bytes_per_s=3.2 * per_sm,
-        eta=0.85,
-        ecap=0.8,
-        eb=0.82,
-    )
-
-
-def gemm_constants(stack: StackLike, dtype: str, variant: str) -> tuple[GemmConstants, Range] | None:
-    """Constants of a GEMM family and the range of measured / formula (`residual`); None where the stack lacks one."""
-    values: dict[str, Any] = {}
-    for name in (*_REQUIRED, *_OPTIONAL):
-        found = find(stack, f"gemm.{dtype}.{variant}.{name}", f"gemm.{dtype}.{name}")
-        if found is not None:
-            values[name] = round(found.value) if name.startswith("b") else found.value
-        elif name in _REQUIRED:
-            return None
-    residual = need(stack, f"gemm.{dtype}.{variant}.residual", f"gemm.{dtype}.residual")
-    return GemmConstants(**values), residual
-
-
-@dataclass(frozen=True, slots=True)
-class AttentionConstants:
-    """t = t0_s + FLOP * (1 + c_tokens / seq) / (rate_share * peak)."""
-
-    t0_s: float
-    c_tokens: float
-    rate_share: float
-
-    def seconds(self, flop: float, seq: int, peak: float) -> float:
-        """Seconds of an attention core of `flop` FLOP at sequence length seq on a dense peak in FLOP/s."""
-        return self.t0_s + flop * (1.0 + self.c_tokens / seq) / (self.rate_share * peak)
-
-
-GENERIC_ATTENTION = AttentionConstants(t0_s=20.0 * MICRO, c_tokens=680.0, rate_share=0.65)
-"""Form of the formula for a stack that has rows but no constants: the FlashAttention-3 fit on H100 in round figures."""
-
-GENERIC_RESIDUAL = Range(1.0, 0.7, 1.4)
-"""Measured over formula where only the form of the formula is known, as a factor: assumed."""
-
-
-def attention_constants(
-    stack: StackLike, dtype: str, direction: str, head_dim_qk: int
-) -> tuple[AttentionConstants, Range] | None:
-    """Constants of attention forward ("fwd") or backward ("bwd") for a head size and their residual range, or None.
-
-    Keys of the head size (`attention.bf16.fwd.d192.rate_share`) go before those without one.
-    """
-    stem = f"attention.{dtype}.{direction}"
-
-    def keys(name: str) -> tuple[str, str]:
-        return f"{stem}.d{head_dim_qk}.{name}", f"{stem}.{name}"
-
-    share = find(stack, *keys("rate_share"))
-    if share is None:
-        return None
-    constants = AttentionConstants(need(stack, *keys("t0_s")).value, need(stack, *keys("c_tokens")).value, share.value)
-    spread = need(stack, *keys("residual"))
-    low, high = spread.low * share.value / share.high, spread.high * share.value / share.low
-    return constants, Range(1.0, low, high, share.basis, share.source)
+def missing(stack: StackLike, shape: KernelShape, keys: str) -> MissingKernelError:
+    """The error of a kernel for which a stack has nothing."""
+    return MissingKernelError(f"stack {stack.name!r} has neither rows nor the parameter {keys} for {shape}")

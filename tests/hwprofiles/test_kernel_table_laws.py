@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwprofiles.catalog import load_gpu, load_stack
-from hwprofiles.kernels.parameters import attention_constants
+from hwprofiles.kernels.attention import attention_constants
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
 

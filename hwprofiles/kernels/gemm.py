@@ -12,10 +12,17 @@ Every term grows with m, n and k for a fixed tile, so the minimum does too: a la
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
+
+from hwprofiles.kernels.anchoring import GENERIC_RESIDUAL, Formula, KernelCost, along_line, anchored, unanchored
+from hwprofiles.kernels.parameters import GpuLike, Range, StackLike, find, missing, need, overlap_ratio, peak_flop_per_s
+from hwprofiles.kernels.rows import KernelRow
+from hwprofiles.kernels.shape import KernelShape, Regime
+from hwprofiles.units import MICRO
 
 K_STEP = 128
 """Reduced elements of one main-loop step (also the block of FP8 scaling)."""
@@ -122,3 +129,90 @@ def gemm_seconds(size: GemmSize, constants: GemmConstants, limits: GemmLimits) -
     p = constants.p
     norm = math.pow((compute / top) ** p + (memory / top) ** p + (power / top) ** p, 1.0 / p)
     return constants.t0_s + top * norm
+
+
+_REQUIRED = ("t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb")
+_OPTIONAL = ("p", "bm_max", "bn_max", "bn_step")
+"""Those for which `GemmConstants` has a default."""
+
+
+def generic_gemm_constants(gpu: GpuLike) -> GemmConstants:
+    """Shape of the formula for a stack that has rows but no fitted constants: only ratios between sizes are used.
+
+    Tile overhead and rates are those of Hopper library kernels in round figures (reference fits lie within a factor 2).
+    """
+    per_sm = gpu.hbm_bytes_per_s / gpu.num_sms
+    return GemmConstants(
+        t0_s=2.0 * MICRO,
+        t_tile_s=0.8 * MICRO,
+        st_bytes_per_s=per_sm,
+        l2_bytes_per_s=3.2 * per_sm,
+        eta=0.85,
+        ecap=0.8,
+        eb=0.82,
+    )
+
+
+def gemm_constants(stack: StackLike, dtype: str, variant: str) -> tuple[GemmConstants, Range] | None:
+    """Constants of a GEMM family and the range of measured / formula (`residual`); None where the stack lacks one."""
+    values: dict[str, Any] = {}
+    for name in (*_REQUIRED, *_OPTIONAL):
+        found = find(stack, f"gemm.{dtype}.{variant}.{name}", f"gemm.{dtype}.{name}")
+        if found is not None:
+            values[name] = round(found.value) if name.startswith("b") else found.value
+        elif name in _REQUIRED:
+            return None
+    residual = need(stack, f"gemm.{dtype}.{variant}.residual", f"gemm.{dtype}.residual")
+    return GemmConstants(**values), residual
+
+
+def gemm_cost(
+    shape: KernelShape, stack: StackLike, gpu: GpuLike, rows: tuple[KernelRow, ...], regime: Regime
+) -> KernelCost:
+    """A GEMM by the formula, anchored on `rows` (of the regime). Raises MissingKernelError."""
+    peak = peak_flop_per_s(gpu, shape.dtype)
+    found = gemm_constants(stack, shape.dtype, shape.variant or "fprop")
+    if found is None and not rows:
+        raise missing(stack, shape, f"gemm.{shape.dtype}.{shape.variant or 'fprop'}.*")
+    constants, residual = found or (generic_gemm_constants(gpu), GENERIC_RESIDUAL)
+    free_sms = next((row.sms for row in rows if row.sms), gpu.num_sms)
+    limits = GemmLimits(peak, gpu.hbm_bytes_per_s, gpu.num_sms, min(free_sms, gpu.num_sms))
+    formula: Formula = partial(_gemm_formula, constants, limits)
+    line = [row for row in rows if _is_same_weight(row.shape, shape)]
+    if line:
+        return along_line(shape, line, _token_rows, formula, residual)
+    free = _gemm_formula(constants, replace(limits, free_sms=gpu.num_sms), shape)
+    if not rows:
+        return unanchored(free, residual)
+    unanchored_s = None if found is None else free / overlap_ratio(stack, "gemm", regime)
+    return anchored(shape, rows, formula, _gemm_place, _gemm_extents, residual, unanchored_s)
+
+
+def _gemm_formula(constants: GemmConstants, limits: GemmLimits, shape: KernelShape) -> float:
+    size = GemmSize(shape.m, shape.n, shape.k, shape.groups, shape.variant, shape.dtype)
+    return gemm_seconds(size, constants, limits)
+
+
+def _token_rows(shape: KernelShape) -> float:
+    """The dimension that counts tokens: k of a weight gradient, else m."""
+    return float(shape.k if shape.variant == "wgrad" else shape.m)
+
+
+def _is_same_weight(a: KernelShape, b: KernelShape) -> bool:
+    """Whether two GEMMs are the same layer, pass and groups, whatever their token rows."""
+    if (a.variant, a.n, a.groups) != (b.variant, b.n, b.groups):
+        return False
+    return a.m == b.m if a.variant == "wgrad" else a.k == b.k
+
+
+def _gemm_place(shape: KernelShape) -> tuple[float, ...]:
+    """log2 of one group's m, n, k, then of the groups, then the pass: half a doubling between fprop and dgrad."""
+    m, n, k = GemmSize(shape.m, shape.n, shape.k, shape.groups, shape.variant, shape.dtype).per_group
+    if shape.variant == "wgrad":  # the two weight dimensions are alike
+        m, n = min(m, n), max(m, n)
+    is_dgrad = 0.5 if shape.variant == "dgrad" else 0.0
+    return math.log2(max(m, 1.0)), math.log2(n), math.log2(max(k, 1.0)), math.log2(shape.groups), is_dgrad
+
+
+def _gemm_extents(shape: KernelShape) -> tuple[float, ...]:
+    return _gemm_place(shape)[:3]
