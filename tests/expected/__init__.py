@@ -1,0 +1,1 @@
+"""Committed figures of the presets: `python -m tests.expected` writes them again."""
