@@ -17,8 +17,10 @@ from hwprofiles.schema import Assumption, Fabric, Gpu, Node, Parameter, PriceShe
 from hwprofiles.yaml_file import excerpt
 
 __all__ = [
+    "STACK_KINDS",
     "CatalogError",
     "FileProblem",
+    "StackKind",
     "default_stack",
     "list_names",
     "load_assumptions",
@@ -27,8 +29,15 @@ __all__ = [
     "load_node",
     "load_prices",
     "load_stack",
+    "stack_kind",
 ]
 
+StackKind = Literal["measured", "transferred"]
+STACK_KINDS: Final[dict[StackKind, str]] = {
+    "measured": "kernels measured on this GPU",
+    "transferred": "the datasheet and efficiencies measured on other GPUs",
+}
+"""What a stack rests on, in words."""
 Kind = Literal["gpus", "nodes", "fabrics", "prices", "stacks"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 TRANSFER_SUFFIX: Final = "-transfer"
@@ -98,6 +107,12 @@ def load_stack(name: str) -> Stack:
 
         return build_transfer_stack(name.removesuffix(TRANSFER_SUFFIX))
     return _read_stack(name)
+
+
+def stack_kind(name: str) -> StackKind:
+    """What the stack of that name rests on. Raises CatalogError: no such name."""
+    _require(name, "stacks")
+    return "measured" if name in _measured_stacks() else "transferred"
 
 
 @cache

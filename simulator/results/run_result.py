@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from hwprofiles.catalog import StackKind
 from simulator.results.document import SCHEMA_VERSION, JsonValue, ResultModel, Seconds
 from simulator.results.interval import Estimate
 from simulator.results.step_result import AssumptionRow, Basis, Memory, ModelCounts, StepTimes
@@ -69,8 +70,30 @@ class SteadyState(ResultModel):
     cost_usd: float | None = Field(default=None, ge=0)
 
 
+class BaseStack(ResultModel):
+    """What the scenario was before its GPU was changed: what `moesim run` takes to get it, and the stack it rests on."""
+
+    scenario: str
+    stack: str
+    stack_kind: StackKind
+
+
+class GpuHourPrice(ResultModel):
+    """The price that the cost rests on, in USD for a GPU and hour, and where it stands."""
+
+    usd_per_gpu_hour: float = Field(ge=0)
+    low: float = Field(ge=0)
+    high: float = Field(ge=0)
+    source: str
+
+
 class RunResult(ResultModel):
-    """The whole document. scenario is the scenario as resolved, its assumption overrides sorted by key."""
+    """The whole document. scenario is the scenario as resolved, its assumption overrides sorted by key.
+
+    stack_kind: whether the stack was measured on this GPU or transferred from others; base: what a scenario with another
+    GPU is compared with. warnings: what is odd and was kept, as on standard error; they tell of how the scenario came
+    about, so that the resolved scenario alone has fewer.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     scenario: dict[str, JsonValue]
@@ -78,6 +101,8 @@ class RunResult(ResultModel):
     version: str
     stack: str
     stack_sha256: str
+    stack_kind: StackKind
+    base: BaseStack | None = None
     seed: int
     defaults_used: tuple[str, ...]
     model: ModelCounts
@@ -86,8 +111,10 @@ class RunResult(ResultModel):
     phases: tuple[PhaseResult, ...] = Field(min_length=1)
     totals: Totals
     steady_state: SteadyState
+    price: GpuHourPrice | None = None
     assumptions: tuple[AssumptionRow, ...]
     not_modelled: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     basis: Basis
 
 

@@ -13,6 +13,7 @@ from hwprofiles.catalog import load_prices
 from hwprofiles.units import MICRO, SECONDS_PER_HOUR
 from simulator.errors import InputError, Problem
 from simulator.results.interval import Estimate
+from simulator.results.run_result import GpuHourPrice
 from simulator.scenario.hardware import node_of
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class Price:
         lower = _decimal(usd_per_gpu_hour if low is None else low)
         upper = _decimal(usd_per_gpu_hour if high is None else high)
         return cls(_decimal(usd_per_gpu_hour), lower, upper, source)
+
+    def to_result(self) -> GpuHourPrice:
+        """The same as floats, for the result document."""
+        value, low, high = float(self.value), float(self.low), float(self.high)
+        return GpuHourPrice(usd_per_gpu_hour=value, low=low, high=high, source=self.source)
 
 
 @dataclass(frozen=True, slots=True)

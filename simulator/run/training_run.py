@@ -10,10 +10,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from hwprofiles.catalog import stack_kind
 from hwprofiles.units import TERA
 from simulator.results.document import canonical
 from simulator.results.interval import Estimate, Interval
-from simulator.results.run_result import RunResult, SteadyState, Totals
+from simulator.results.run_result import BaseStack, RunResult, SteadyState, Totals
 from simulator.results.step_result import AssumptionRow, StepResult
 from simulator.results.widening import widened
 from simulator.run.batch_ramp import BatchSize
@@ -57,6 +58,8 @@ def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) ->
         version=package_version(),
         stack=scenario.stack,
         stack_sha256=first.stack_sha256,
+        stack_kind=stack_kind(scenario.stack),
+        base=_base(scenario),
         seed=scenario.seed,
         defaults_used=scenario.defaults_used,
         model=first.model,
@@ -65,8 +68,10 @@ def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) ->
         phases=tuple(phase_result(plan, times["value"], num_gpus, price) for plan in plans),
         totals=totals,
         steady_state=_steady_state(plans[0], first, num_gpus, price),
+        price=price.to_result() if price else None,
         assumptions=tuple(_with_effect(row, changes, totals.gpu_hours.value) for row in first.assumptions),
         not_modelled=first.not_modelled,
+        warnings=scenario.warnings,
         basis=first.basis,
     )
 
@@ -122,6 +127,11 @@ def _steady_state(plan: PhasePlan, first: StepResult, num_gpus: int, price: Pric
         gpu_hours=hours,
         cost_usd=cost_usd(hours, price),
     )
+
+
+def _base(scenario: Scenario) -> BaseStack | None:
+    base = scenario.base
+    return None if base is None else BaseStack(scenario=base.name, stack=base.stack, stack_kind=base.stack_kind)
 
 
 def _scenario_document(scenario: Scenario) -> dict[str, Any]:

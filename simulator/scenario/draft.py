@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from simulator.errors import Problem
+from simulator.scenario.inherited import State
 from simulator.scenario.problems import KeyPath, nearest, show
 
 _DROPS: Final[tuple[tuple[KeyPath, tuple[KeyPath, ...]], ...]] = (
@@ -46,7 +47,8 @@ class Layer:
     """Keys from one place.
 
     where: position of a key path ("FILE:LINE", "--set N"); folder: what its paths start from; assigned: the key paths that
-    options gave a value to, None for a file; model_name: the model that keys of `model` in this layer change.
+    options gave a value to, None for a file; model_name: the model that keys of `model` in this layer change; name: what
+    `moesim run` takes to get this layer and those below, "" for options and mappings.
     """
 
     data: Mapping[str, Any]
@@ -54,6 +56,7 @@ class Layer:
     folder: Path
     assigned: frozenset[KeyPath] | None = None
     model_name: str | None = None
+    name: str = ""
 
 
 _WHOLE_MODEL: Final = frozenset({"hidden_size", "num_layers", "vocab_size", "attention", "num_dense_layers"})
@@ -73,7 +76,8 @@ def _changes_kind(old: Any, new: Any) -> bool:
 class Draft:
     """A scenario in the making. origins: key path → (number of the layer, position, folder that paths start from).
 
-    read_model: puts a model's keys in place of its name, so that single keys of it can be changed.
+    read_model: puts a model's keys in place of its name, so that single keys of it can be changed. history: what stood
+    there after each layer.
     """
 
     data: dict[str, Any] = field(default_factory=dict)
@@ -81,6 +85,7 @@ class Draft:
     problems: list[Problem] = field(default_factory=list)
     num_layers: int = 0
     read_model: Callable[[Draft], None] | None = None
+    history: list[State] = field(default_factory=list)
 
     def put(self, layer: Layer) -> None:
         """Lay a layer over what is there."""
@@ -90,6 +95,8 @@ class Draft:
         if layer.model_name is not None:
             self._merge(self.data, {"model": layer.model_name}, (), layer)
         self._merge(self.data, data, (), layer)
+        node, stack = copy.deepcopy(_find(self.data, ("cluster", "node"))), _find(self.data, ("stack",))
+        self.history.append(State(self.num_layers, layer.name, node, stack))
 
     def where(self, path: KeyPath) -> str:
         """Position of a key path, or of its nearest parent."""

@@ -56,7 +56,8 @@ def file_layers(source: str | Path, problems: list[Problem]) -> list[Layer]:
         chain.append(path.resolve())
         data = dict(document.data)
         reference = data.pop("extends", None)
-        layer = Layer(data, _positions(document, shown), path.parent)
+        name = path.stem if path.parent == PRESETS else shown
+        layer = Layer(data, _positions(document, shown), path.parent, name=name)
         layers.insert(0, layer)
         folder, where, field = path.parent, layer.where(("extends",)), "extends"
         _check_version(layer, problems)

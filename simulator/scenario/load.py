@@ -16,6 +16,7 @@ from hwprofiles.yaml_file import YamlFileError, excerpt, read_yaml
 from simulator.errors import InputError, Problem
 from simulator.scenario import hardware
 from simulator.scenario.draft import Draft, Layer
+from simulator.scenario.inherited import base_of, inherited_warnings
 from simulator.scenario.layers import file_layers, looks_like_path, option_layer
 from simulator.scenario.model_catalog import MODELS, model_names
 from simulator.scenario.modelled import take_unmodelled, unmodelled
@@ -80,7 +81,12 @@ def load_scenario(source: str | Path | Mapping[str, Any], overrides: Sequence[st
     ]
     if problems:
         raise InputError(problems)
-    warnings = (*rule_warnings(scenario), *hardware.hardware_warnings(scenario))
+    scenario._base = base_of(draft.history)
+    warnings = (
+        *inherited_warnings(scenario, draft.history),
+        *rule_warnings(scenario),
+        *hardware.hardware_warnings(scenario),
+    )
     scenario._warnings = tuple(str(_problem(scenario, *found)) for found in warnings)
     return scenario
 

@@ -40,6 +40,8 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "parallel.comm_sms": ("cluster.node", "parallel.ep"),
     "prices": ("prices.usd_per_gpu_hour", "prices.sheet"),
     "prices.sheet": ("cluster.node",),
+    "prices.usd_per_gpu_hour": ("cluster.node",),
+    "stack": ("cluster.node",),
 }
 """Field → other keys whose change may have broken its rule: the position named is that of the key given last."""
 

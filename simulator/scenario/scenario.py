@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
+from hwprofiles.catalog import StackKind
 from simulator.scenario.cluster import Cluster
 from simulator.scenario.model import ModelSpec
 from simulator.scenario.parallel import DataParallel, Parallel
@@ -41,6 +43,19 @@ def _iso_date(value: Any) -> Any:
 
 
 IsoDate = Annotated[datetime.date, BeforeValidator(_iso_date, json_schema_input_type=datetime.date)]
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a scenario was before its GPU was changed: what `moesim run` takes to get it, its GPU, its stack.
+
+    stack_kind: what the stack rests on, "measured" or "transferred".
+    """
+
+    name: str
+    gpu: str
+    stack: str
+    stack_kind: StackKind
 
 
 class Scenario(Section):
@@ -88,6 +103,7 @@ class Scenario(Section):
     _origins: dict[str, tuple[int, str]] = PrivateAttr(default_factory=dict)
     _defaults_used: tuple[str, ...] = PrivateAttr(default=())
     _warnings: tuple[str, ...] = PrivateAttr(default=())
+    _base: Base | None = PrivateAttr(default=None)
 
     @property
     def defaults_used(self) -> tuple[str, ...]:
@@ -99,15 +115,20 @@ class Scenario(Section):
         """What the loader found odd and kept, one line each."""
         return self._warnings
 
+    @property
+    def base(self) -> Base | None:
+        """The preset or file whose GPU was changed; None where the scenario stands on its own GPU."""
+        return self._base
+
     def where(self, *fields: str) -> str:
         """Position of the dotted key that was given last of several: "FILE:LINE" or "--set N".
 
         A key that was not given stands for its nearest parent that was; "" where there is none.
         """
-        return max((self._origin(field) for field in fields), key=lambda origin: origin[0])[1]
+        return max((self.origin(field) for field in fields), key=lambda origin: origin[0])[1]
 
-    def _origin(self, field: str) -> tuple[int, str]:
-        """(number of the layer, position) of a key or of its nearest parent."""
+    def origin(self, field: str) -> tuple[int, str]:
+        """(number of the layer, position) of a dotted key or of its nearest parent; (0, "") where there is none."""
         while field:
             if field in self._origins:
                 return self._origins[field]

@@ -55,6 +55,7 @@ def test_run_writes_one_json_document(capsys: pytest.CaptureFixture[str]) -> Non
     overrides = [*SMALL[1::2], "parallel.schedule=1f1b"]
     assert document["scenario_sha256"] == load_scenario("deepseek-v3", overrides).scenario_sha256
     assert document["step"]["step_s"] > 0
+    assert [f"warning: {text}" for text in document["warnings"]] == captured.err.splitlines(), "once each"
 
 
 def test_run_without_json_prints_a_report(capsys: pytest.CaptureFixture[str]) -> None:
