@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any, Final
 
 from hwprofiles import catalog
@@ -39,12 +40,12 @@ def _records(kind: catalog.Kind, load: Callable[[str], Any]) -> Iterator[Entry]:
 
 
 def _models() -> Iterator[Entry]:
-    from simulator.results.metrics import count_parameters
     from simulator.scenario.model_catalog import load_model, model_names
+    from simulator.workload.model_counts import count_parameters
 
     for name in model_names():
         model = load_model(name)
-        yield {**count_parameters(model).model_dump(), **model.model_dump(mode="json", exclude_none=True)}
+        yield {**asdict(count_parameters(model)), **model.model_dump(mode="json", exclude_none=True)}
 
 
 def _stacks() -> Iterator[Entry]:

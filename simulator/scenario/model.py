@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from simulator.scenario.section import Experts, LayerCount, Section, Text, Width
 
 
-class MlaAttention(Section):
+class Attention(Section):
+    """What every kind of attention says of itself; its `kind` names its file in simulator/workload/layers."""
+
+    recompute_modules: ClassVar[frozenset[str]] = frozenset()
+    """Modules of recompute that only this kind has."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """(key, message) of each rule that its dimensions break."""
+        yield from ()
+
+
+class MlaAttention(Attention):
     """Multi-head latent attention: queries and keys/values are projected through low ranks."""
+
+    recompute_modules = frozenset({"mla_up_proj"})
 
     kind: Literal["mla"]
     num_heads: Width
@@ -24,7 +38,7 @@ class MlaAttention(Section):
     v_head_dim: Width
 
 
-class GqaAttention(Section):
+class GqaAttention(Attention):
     """Grouped-query attention; num_kv_heads = num_heads is multi-head attention."""
 
     kind: Literal["gqa"]
@@ -33,6 +47,15 @@ class GqaAttention(Section):
     head_dim: Width
     qk_norm: bool = False
     """RMSNorm on every query and key head."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Query heads share key heads in equal groups."""
+        if self.num_heads % self.num_kv_heads:
+            yield "num_kv_heads", f"{self.num_kv_heads} does not divide num_heads {self.num_heads}"
+
+
+AnyAttention = MlaAttention | GqaAttention
+"""Every kind of attention; the `kind` key tells which."""
 
 
 class DenseFfn(Section):
@@ -75,7 +98,7 @@ class ModelSpec(Section):
     vocab_size: Annotated[int, Field(ge=1, le=100_000_000)]
     tied_embeddings: bool = False
     """Embedding and output head are one matrix."""
-    attention: Annotated[MlaAttention | GqaAttention, Field(discriminator="kind")]
+    attention: Annotated[AnyAttention, Field(discriminator="kind")]
     dense_ffn: DenseFfn | None = None
     """FFN of the dense layers; null where there is none."""
     num_dense_layers: LayerCount

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterator, Mapping
+from typing import get_args
 
 from simulator.scenario import derived
 from simulator.scenario.layout import LayoutError
-from simulator.scenario.model import GqaAttention, ModelSpec
+from simulator.scenario.model import AnyAttention, ModelSpec
 from simulator.scenario.plan import BatchRamp
 from simulator.scenario.problems import show
 from simulator.scenario.scenario import Scenario
@@ -46,6 +47,9 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
 """Field → other keys whose change may have broken its rule: the position named is that of the key given last."""
 
 
+_OF_ATTENTION = frozenset().union(*(kind.recompute_modules for kind in get_args(AnyAttention)))
+"""Modules of recompute that only some kinds of attention have."""
+
 MAX_LAYER_PASSES = 250_000
 """Micro-batches of a pipeline times layers that are simulated: some five million operators, tens of seconds."""
 
@@ -81,8 +85,10 @@ def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     schedule = scenario.parallel.schedule
     if scenario.parallel.overlap.ep == "pair" and not has_pairs(schedule):
         yield "parallel.overlap.ep", f"pair has no meaning in {schedule}: it has no overlapped forward and backward"
-    if "mla_up_proj" in scenario.recompute.modules and isinstance(scenario.model.attention, GqaAttention):
-        yield "recompute.modules", "mla_up_proj has no meaning in a model without MLA"
+    of_others = _OF_ATTENTION - scenario.model.attention.recompute_modules
+    for module in sorted(of_others.intersection(scenario.recompute.modules)):
+        kind = scenario.model.attention.kind
+        yield "recompute.modules", f"{module} has no meaning in a model with attention of kind {kind}"
     if scenario.precision.recipe == "bf16" and scenario.precision.fp8_weight_cache != "none":
         yield "precision.fp8_weight_cache", "has no meaning with recipe bf16"
 
@@ -104,9 +110,8 @@ def model_problems(model: ModelSpec) -> Iterator[FieldProblem]:
         yield "moe", f"is given, but all {layers} layers are dense; leave moe out, or lower num_dense_layers"
     if dense and model.dense_ffn is None:
         yield "dense_ffn", f"is missing; num_dense_layers is {dense}"
-    attention = model.attention
-    if isinstance(attention, GqaAttention) and attention.num_heads % attention.num_kv_heads:
-        yield "attention.num_kv_heads", f"{attention.num_kv_heads} does not divide num_heads {attention.num_heads}"
+    for key, message in model.attention.problems():
+        yield f"attention.{key}", message
     if moe is None:
         return
     if moe.top_k > moe.num_routed_experts:

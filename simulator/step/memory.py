@@ -11,7 +11,6 @@ from simulator.results.step_result import Memory, StageMemory
 from simulator.scenario import derived
 from simulator.schedule import build_schedule
 from simulator.step.inputs import StepInputs
-from simulator.workload.activations import stage_blocks
 from simulator.workload.group_law import expected_maximum
 from simulator.workload.memory import (
     BALANCED,
@@ -22,6 +21,7 @@ from simulator.workload.memory import (
     usable_bytes,
 )
 from simulator.workload.model_state import rank_states, stage_params, transposes_weights
+from simulator.workload.stages import stage_blocks
 
 
 def step_memory(inputs: StepInputs, batch: int, schedule_name: str | None = None) -> Memory:

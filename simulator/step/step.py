@@ -7,6 +7,7 @@ scenario → hardware and counted work (step_inputs) → seconds by segment (ass
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from simulator.assembly.step_graph import KINDS, StepGraph
 from simulator.engine import sweep
 from simulator.results import explain, metrics
 from simulator.results.interval import Interval
-from simulator.results.step_result import RankTimes, StepResult, StepTimes, parts_of
+from simulator.results.step_result import FlopPerToken, ModelCounts, RankTimes, StepResult, StepTimes, parts_of
 from simulator.results.widening import widened
 from simulator.scenario.scenario import Scenario
 from simulator.step.draws import Engine, Outcome, load_imbalance, run_draws
@@ -25,6 +26,7 @@ from simulator.step.graph import build_graph
 from simulator.step.inputs import StepInputs, step_inputs
 from simulator.step.memory import step_memory
 from simulator.step.notes import NOT_MODELLED, assumption_rows
+from simulator.workload.model_counts import count_parameters, model_flop_per_token
 
 Floats = NDArray[np.float64]
 
@@ -69,13 +71,13 @@ def _result(
     makespan = _makespan(graph)
     tokens = batch * scenario.training.seq_len
     rate = metrics.tokens_per_s_per_gpu(tokens, step_s, scenario.cluster.num_gpus)
-    flop = metrics.model_flop_per_token(scenario.model, scenario.training.seq_len)
+    flop = FlopPerToken(**asdict(model_flop_per_token(scenario.model, scenario.training.seq_len)))
     down, up = explain.spread(graph, makespan, outcome.even_s)
     random_s = {"expert_imbalance": outcome.imbalance_s, "speed_spread": outcome.speed_spread_s}
     actions_s = sum(getattr(parts.mean, f"{k}_s") for k in ("forward", "backward", "weight", "overlapped_f_b"))
     return StepResult(
         stack_sha256=inputs.stack.sha256,
-        model=metrics.count_parameters(scenario.model),
+        model=ModelCounts(**asdict(count_parameters(scenario.model))),
         step=StepTimes(
             step_s=step_s,
             interval=Interval(low=step_s - down, high=step_s + up),

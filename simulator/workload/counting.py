@@ -5,7 +5,7 @@ Letters: t tokens (rows), h hidden size, e elements.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from simulator.workload.op import Op, Pass
 
@@ -120,31 +120,44 @@ def rope(name: str, elements: int, phase: Pass = "F") -> Op:
     return moved(name, "rope", phase, 2 * elements, 2 * elements)
 
 
-def causal_pairs(seq: int, causal: bool) -> float:
+@dataclass(frozen=True, slots=True)
+class AttentionCore:
+    """What follows the projections: every query head against its key and value head."""
+
+    heads: int
+    kv_heads: int
+    head_dim_qk: int
+    head_dim_v: int
+
+    @property
+    def flop_per_pair(self) -> int:
+        """Forward FLOP of one query and one key over all heads: two GEMMs, q k^T (head_dim_qk wide) and p v (head_dim_v)."""
+        return 2 * self.heads * (self.head_dim_qk + self.head_dim_v)
+
+    @property
+    def backward_flop_per_pair(self) -> int:
+        """The same of the kernel's backward: five GEMMs, q k^T again, dp and dv (head_dim_v wide), dq and dk (head_dim_qk)."""
+        return 2 * self.heads * (3 * self.head_dim_qk + 2 * self.head_dim_v)
+
+
+def query_key_pairs(seq: int, causal: bool) -> float:
     """Query-key pairs of one head and sequence: half of seq² under a causal mask (the diagonal's half not counted)."""
     return seq * seq * (0.5 if causal else 1.0)
 
 
-def attention_flop(batch: int, seq: int, heads: int, qk: int, v: int, *, causal: bool = True) -> float:
-    """Forward FLOP of the attention core: two GEMMs, q k^T (qk wide) and p v (v wide)."""
-    return 2.0 * batch * heads * causal_pairs(seq, causal) * (qk + v)
-
-
-def attention(
-    name: str, phase: Pass, batch: int, seq: int, heads: int, kv_heads: int, qk: int, v: int, causal: bool = True
-) -> Op:
-    """The attention core, forward (phase F) or backward (I: five GEMMs, q k^T again included; model work is twice forward)."""
-    t = batch * seq
-    forward = attention_flop(batch, seq, heads, qk, v, causal=causal)
-    inputs = 2 * t * (heads * qk + kv_heads * (qk + v))
-    output = 2 * t * heads * v
+def attention(name: str, phase: Pass, batch: int, seq: int, core: AttentionCore, causal: bool = True) -> Op:
+    """The attention core, forward (phase F) or backward (I: q k^T again included; model work is twice forward)."""
+    t, pairs = batch * seq, batch * query_key_pairs(seq, causal)
+    inputs = 2 * t * (core.heads * core.head_dim_qk + core.kv_heads * (core.head_dim_qk + core.head_dim_v))
+    output = 2 * t * core.heads * core.head_dim_v
+    forward = pairs * core.flop_per_pair
     if phase == "F":
         kind, flop, model, read, written, kernels = "attention_fwd", forward, forward, inputs, output, 1
     else:
-        flop = 2.0 * batch * heads * causal_pairs(seq, causal) * (3 * qk + 2 * v)
+        flop = pairs * core.backward_flop_per_pair
         kind, model, read, written, kernels = "attention_bwd", 2 * forward, inputs + 2 * output, inputs, 3
     return Op(
-        name, kind, phase, "bf16", batch=batch, seq=seq, heads=heads, kv_heads=kv_heads, head_dim_qk=qk,
-        head_dim_v=v, causal=causal, flop=flop, model_flop=model, bytes_read=read, bytes_written=written,
-        num_kernels=kernels,
+        name, kind, phase, "bf16", batch=batch, seq=seq, heads=core.heads, kv_heads=core.kv_heads,
+        head_dim_qk=core.head_dim_qk, head_dim_v=core.head_dim_v, causal=causal, flop=flop, model_flop=model,
+        bytes_read=read, bytes_written=written, num_kernels=kernels,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """The memory of a scenario by named tensor: recipes from its keys, communication buffers, what of a device is usable.
 
-Order of reading: workload/tensors.py (formats, Tensor, BlockMemory), activations.py (blocks), model_state.py
-(weights, gradients, optimizer); assembly/memory_peak.py walks a schedule over them.
+Order of reading: workload/tensors.py (formats, Tensor, BlockMemory), saved.py (how a block is written down), layers/ (what each
+keeps), model_state.py (weights, gradients, optimizer); assembly/memory_peak.py walks a schedule over them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Final
 from simulator.scenario import derived
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.scenario import Scenario
-from simulator.workload.activations import ActivationRecipe
 from simulator.workload.model_state import StateRecipe
+from simulator.workload.saved import ActivationRecipe
 from simulator.workload.tensors import Tensor, tensor_bytes
 
 RECIPE_DTYPE: Final = {"bf16": "bf16", "fp8-blockwise": "fp8-block", "fp8-tensor": "fp8-tensor", "mxfp8": "mxfp8"}
@@ -104,7 +104,6 @@ def activation_recipe(
         recompute=frozenset(("layer",) if is_full else scenario.recompute.modules if is_selective else ()),
         is_loss_fused=head.cross_entropy == "fused",
         vocab_padding=head.vocab_padding,
-        chunk_tokens=head.chunk_tokens,
         expert_rows_frac=mean_load,
         expert_rows_peak_frac=max(mean_load, peak_load),
         row_padding=moe.row_padding,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from simulator.scenario.model import ModelSpec
+from simulator.workload.layers.part import HOLDER, PARTS
 from simulator.workload.op import StageWorkload, Workload
 from simulator.workload.tensors import Tensor, tensor_bytes, total_bytes, weight_bytes
 
@@ -101,16 +102,13 @@ def transposes_weights(workload: Workload) -> bool:
 
 
 def vocabulary_copies(model: ModelSpec, stages: Iterable[Sequence[str]]) -> int:
-    """Parameters of vocabulary matrices that a rank needs beside those of its stages' own E and L.
+    """Parameters of the vocabulary matrices that a rank computes with and that stand on another rank: it holds copies.
 
-    stages: layout codes of the rank's stages. A tied head needs the embedding, an MTP module the embedding and the
-    head; where that stands on another rank, this one holds a copy.
+    stages: layout codes of the rank's stages.
     """
     codes = {code for stage in stages for code in stage}
-    needs_embedding = "mtp" in codes or ("L" in codes and model.tied_embeddings)
-    needs_head = "mtp" in codes and not model.tied_embeddings and "L" not in codes
-    copies = (needs_embedding and "E" not in codes) + needs_head
-    return int(copies) * model.vocab_size * model.hidden_size
+    used = {matrix for code in codes for matrix in PARTS[code].vocabulary(model)}
+    return sum(HOLDER[matrix] not in codes for matrix in used) * model.vocab_size * model.hidden_size
 
 
 def rank_states(

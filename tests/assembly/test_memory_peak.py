@@ -14,11 +14,11 @@ from simulator.errors import InconsistentSimulation
 from simulator.scenario import derived
 from simulator.schedule.action import Action, Schedule
 from simulator.schedule.family import build_schedule
-from simulator.workload.activations import ActivationRecipe, stage_blocks
 from simulator.workload.memory import activation_recipe, buffer_tensors, state_recipe
 from simulator.workload.model_state import RankState, rank_states, stage_params, transposes_weights
 from simulator.workload.recipe import Recipe
-from simulator.workload.stages import build_workload
+from simulator.workload.saved import ActivationRecipe
+from simulator.workload.stages import build_workload, stage_blocks
 from simulator.workload.tensors import BlockMemory, Tensor, total_bytes
 from tests.workload.memory_cases import ASSUMED, DENSE, FP8, MODULES, V3, scenario
 

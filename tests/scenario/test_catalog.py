@@ -6,10 +6,10 @@ import pytest
 
 from simulator.check import check_scenario
 from simulator.errors import InputError
-from simulator.results.metrics import count_parameters
 from simulator.scenario import derived, load_scenario
 from simulator.scenario.layers import preset_names
 from simulator.scenario.model_catalog import load_model, model_names
+from simulator.workload.model_counts import count_parameters
 
 # Published totals and activated parameters, in billions: model cards and technical reports.
 PUBLISHED = {

@@ -7,8 +7,8 @@ from typing import Any
 from simulator.scenario.model import DenseFfn, GqaAttention, ModelSpec
 from simulator.scenario.model_catalog import load_model
 from simulator.scenario.scenario import Scenario
-from simulator.workload.activations import ActivationRecipe
 from simulator.workload.memory import MemoryAssumptions
+from simulator.workload.saved import ActivationRecipe
 
 V3 = load_model("deepseek-v3")
 DENSE = ModelSpec(

@@ -9,6 +9,8 @@ import pytest
 
 from simulator.scenario.model import DenseFfn, GqaAttention, MlaAttention, ModelSpec, MoeFfn, Mtp
 from simulator.workload import stages
+from simulator.workload.layers.attention import attention_weights
+from simulator.workload.layers.part import PARTS, Params
 from simulator.workload.op import Unit
 from simulator.workload.recipe import Recipe
 
@@ -110,14 +112,12 @@ def test_model_flop_of_a_layer(attention: MlaAttention | GqaAttention, kind: str
     core = run_attention(counter, attention, x)
     if kind == "dense":
         run_ffn(counter, x, 40)
-        unit = stages.dense_unit(spec, 0, recipe(dtype))
     else:
         counter.linear(x, MOE.num_routed_experts)
         run_ffn(counter, x, MOE.expert_intermediate_size)
         for _ in range(MOE.top_k):
             run_ffn(counter, x, MOE.expert_intermediate_size)
-        build = stages.mtp_unit if kind == "mtp" else None
-        unit = build(spec, 0, 3, recipe(dtype)) if build else stages.moe_unit(spec, 1, recipe(dtype))
+    unit = PARTS[{"dense": "d", "moe": "m", "mtp": "mtp"}[kind]].units(spec, 0, recipe(dtype))[0]
     linear = counter.forward
     expected = {"F": linear + core, "I": linear + 2 * core, "W": linear}
     assert by_pass(unit, "model_flop") == pytest.approx(expected)
@@ -125,8 +125,8 @@ def test_model_flop_of_a_layer(attention: MlaAttention | GqaAttention, kind: str
 
 def test_recompute_adds_executed_but_no_model_flop() -> None:
     spec = model(MLA)
-    plain = stages.moe_unit(spec, 1, recipe())
-    again = stages.moe_unit(spec, 1, recipe(modules=("rmsnorm", "mla_up_proj")))
+    (plain,) = PARTS["m"].units(spec, 1, recipe())
+    (again,) = PARTS["m"].units(spec, 1, recipe(modules=("rmsnorm", "mla_up_proj")))
     up = 2 * TOKENS * (24 * 4 * 12 + 16 * 4 * 16)
     assert by_pass(again, "model_flop") == by_pass(plain, "model_flop")
     assert by_pass(again, "flop")["I"] - by_pass(plain, "flop")["I"] == up
@@ -138,12 +138,45 @@ def test_parameters_of_a_layer() -> None:
         counter = Counter()
         run_attention(counter, attention, np.ones((TOKENS, 32)))
         norms = 24 + 16 if isinstance(attention, MlaAttention) else 0
-        assert stages.attention_params(model(attention)) == sum(counter.weights) + norms
+        weights = attention_weights(model(attention))
+        assert (weights.gemm, weights.other) == (sum(counter.weights), norms)
+
+
+@pytest.mark.parametrize("attention", [MLA, GQA], ids=["mla", "gqa"])
+@pytest.mark.parametrize("code", ["d", "m", "mtp"])
+def test_parameters_of_a_part(attention: MlaAttention | GqaAttention, code: str) -> None:
+    """Weights of a layer written out: held ones, all experts' and the passed ones' (two of eight experts)."""
+    spec, held, expert = model(attention), Counter(), Counter()
+    x = np.ones((TOKENS, 32))
+    run_attention(held, attention, x)
+    if code == "d":
+        run_ffn(held, x, 40)
+    else:
+        held.linear(x, MOE.num_routed_experts)
+        run_ffn(held, x, MOE.expert_intermediate_size)
+        run_ffn(expert, x, MOE.expert_intermediate_size)
+    others = 2 * 32 + (24 + 16 if attention is MLA else 0) + (0 if code == "d" else MOE.num_routed_experts)
+    if code == "mtp":
+        held.linear(np.ones((TOKENS, 64)), 32)
+        others += 3 * 32
+    gemm, one = sum(held.weights), sum(expert.weights)
+    borrowed_head = 32 * 64 if code == "mtp" else 0
+    assert PARTS[code].params(spec) == Params(
+        dense=gemm + others, gemm=gemm + 2 * one + borrowed_head, expert=8 * one, active_expert=2 * one
+    )
+
+
+def test_parameters_of_embedding_and_head() -> None:
+    spec = model(GQA)
+    tied = spec.model_copy(update={"tied_embeddings": True})
+    assert PARTS["E"].params(spec) == PARTS["E"].params(tied) == Params(dense=64 * 32, gemm=0)
+    assert PARTS["L"].params(spec) == Params(dense=64 * 32 + 32, gemm=64 * 32)
+    assert PARTS["L"].params(tied) == Params(dense=32, gemm=64 * 32)
 
 
 def test_every_gemm_reads_and_writes_its_operands_once() -> None:
     """FP8 operands one byte and a scale for each 128, BF16 two; a weight gradient is read and written in FP32."""
-    for op in stages.moe_unit(model(MLA), 1, recipe()).ops():
+    for op in PARTS["m"].units(model(MLA), 1, recipe())[0].ops():
         if op.kind not in ("gemm", "grouped_gemm"):
             continue
         groups = op.groups if op.kind == "grouped_gemm" else 1
@@ -164,6 +197,17 @@ def test_a_stage_holds_its_parameters_once() -> None:
     spec = model(MLA)
     workload = stages.build_workload(spec, (("E", "d", "m"), ("m", "m", "mtp", "L")), recipe())
     total = sum(stage.dense_params + 4 * stage.expert_params for stage in workload.stages)
-    layers = [stages.layer_params(spec, code) for code in ("E", "d", "m", "m", "m", "mtp", "L")]
-    assert total == sum(dense + expert for dense, expert in layers)
+    parts = [PARTS[code].params(spec) for code in ("E", "d", "m", "m", "m", "mtp", "L")]
+    assert total == sum(part.dense + part.expert for part in parts)
+    assert [unit.name for stage in workload.stages for unit in stage.units] == [
+        "layer_0", "layer_1", "layer_2", "layer_3", "head", "mtp_0", "mtp_head_0"
+    ]  # fmt: skip
     assert [unit.kind for unit in workload.stages[1].units] == ["moe", "moe", "head", "moe", "head"]
+
+
+def test_the_embedding_runs_in_front_of_its_layer_and_its_gradient_behind_it() -> None:
+    (stage,) = stages.build_workload(model(GQA), (("E", "d", "L"),), recipe()).stages
+    layer = stage.units[0]
+    assert layer.blocks["attn_f"][0].name == "embedding"
+    assert layer.blocks["attn_w"][-1].name == "embedding_wgrad"
+    assert [op.name for op in layer.ops()].count("embedding") == 1

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulator.scenario.model import ModelSpec
 from simulator.workload import memory
-from simulator.workload.activations import ActivationRecipe, head_block, layer_blocks, stage_blocks
+from simulator.workload.layers.head import head_block
+from simulator.workload.layers.part import PARTS
 from simulator.workload.memory import MemoryAssumptions
 from simulator.workload.model_state import (
     StageParams,
@@ -20,8 +22,14 @@ from simulator.workload.model_state import (
     vocabulary_copies,
 )
 from simulator.workload.op import Op, StageWorkload, Unit, Workload
+from simulator.workload.saved import ActivationRecipe
+from simulator.workload.stages import stage_blocks
 from simulator.workload.tensors import BlockMemory, tensor_bytes, total_bytes, weight_bytes
 from tests.workload.memory_cases import ASSUMED, DENSE, FP8, MODULES, V3, scenario
+
+
+def layer_blocks(model: ModelSpec, is_moe: bool, recipe: ActivationRecipe) -> tuple[BlockMemory, ...]:
+    return PARTS["m" if is_moe else "d"].saved(model, recipe)
 
 
 def named(block: BlockMemory) -> dict[str, int]:
@@ -80,12 +88,10 @@ def test_logits_of_one_deepseek_v3_micro_batch_take_1_06_gb() -> None:
     assert sum(named(block).get("head.logits", 0) for block in last) == 2 * logits
 
 
-def test_chunked_and_unfused_heads() -> None:
-    chunked = head_block(V3, replace(FP8, chunk_tokens=512))
-    assert chunked.saved_bytes == 2 * 2 * 4096 * 7168
-    assert total_bytes(chunked.working_forward) == 512 * 129280 * 2
-    unfused = head_block(V3, replace(FP8, is_loss_fused=False))
-    assert unfused.saved_bytes - head_block(V3, FP8).saved_bytes == 4096 * 129280 * 4
+def test_an_unfused_loss_keeps_fp32_probabilities_and_works_on_fp32_logits() -> None:
+    fused, unfused = head_block(V3, FP8), head_block(V3, replace(FP8, is_loss_fused=False))
+    assert unfused.saved_bytes - fused.saved_bytes == 4096 * 129280 * 4
+    assert total_bytes(unfused.working_forward) - total_bytes(fused.working_forward) == 4096 * 129280 * 4
 
 
 @settings(max_examples=60, deadline=None)

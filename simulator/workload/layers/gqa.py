@@ -6,9 +6,18 @@ from collections.abc import Iterator
 
 from simulator.scenario.model import GqaAttention
 from simulator.workload import counting as c
+from simulator.workload.counting import AttentionCore
+from simulator.workload.layers.attention import ATTENTIONS, AttentionKind
 from simulator.workload.layers.linear import dgrad_with_operands
+from simulator.workload.layers.part import Weights
 from simulator.workload.op import Op
 from simulator.workload.recipe import Recipe
+from simulator.workload.saved import BlockBuilder
+
+
+def core(a: GqaAttention) -> AttentionCore:
+    """Queries, keys and values have one head size."""
+    return AttentionCore(a.num_heads, a.num_kv_heads, a.head_dim, a.head_dim)
 
 
 def qkv_width(a: GqaAttention) -> int:
@@ -28,7 +37,7 @@ def forward(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
         yield c.rmsnorm("k_norm", t, a.num_kv_heads * a.head_dim)
     yield c.rope("q_rope", t * out)
     yield c.rope("k_rope", t * a.num_kv_heads * a.head_dim)
-    yield c.attention("attention", "F", r.batch, r.seq, a.num_heads, a.num_kv_heads, a.head_dim, a.head_dim)
+    yield c.attention("attention", "F", r.batch, r.seq, core(a))
     if r.is_fp8:
         yield c.quantise("o_quantise", t, out)
     yield c.fprop("o", r.gemm_dtype, t, hidden, out)
@@ -39,7 +48,7 @@ def backward_input(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
     """Input gradient, with the norm's recompute where the recipe says so."""
     t, out = r.tokens, a.num_heads * a.head_dim
     yield from dgrad_with_operands(r, "o", hidden, out)
-    yield c.attention("attention_bwd", "I", r.batch, r.seq, a.num_heads, a.num_kv_heads, a.head_dim, a.head_dim)
+    yield c.attention("attention_bwd", "I", r.batch, r.seq, core(a))
     yield c.rope("q_rope_bwd", t * out, "I")
     yield c.rope("k_rope_bwd", t * a.num_kv_heads * a.head_dim, "I")
     if a.qk_norm:
@@ -58,7 +67,21 @@ def backward_weight(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
     yield c.wgrad("qkv_wgrad", r.gemm_dtype, r.tokens, qkv_width(a), hidden)
 
 
-def num_params(a: GqaAttention, hidden: int) -> int:
-    """Weights of the attention."""
-    norms = 2 * a.head_dim if a.qk_norm else 0
-    return hidden * qkv_width(a) + a.num_heads * a.head_dim * hidden + norms
+def weights(a: GqaAttention, hidden: int) -> Weights:
+    """Projections without biases; qk_norm: one norm of a head's width each for queries and keys."""
+    return Weights(hidden * (qkv_width(a) + a.num_heads * a.head_dim), 2 * a.head_dim if a.qk_norm else 0)
+
+
+def save_projections(block: BlockBuilder, a: GqaAttention, t: int, s: int) -> None:
+    """Queries, keys and values; with norms on the heads also their inputs."""
+    r = block.recipe
+    q_width, kv_width = a.num_heads // r.tp * a.head_dim, max(1, a.num_kv_heads // r.tp) * a.head_dim
+    if a.qk_norm:
+        block.keep("attn.qk_before_norm", "bf16", t * (q_width + kv_width))
+    block.keep("attn.q", "bf16", t * q_width)
+    block.keep("attn.k", "bf16", t * kv_width)
+    block.keep("attn.v", "bf16", t * kv_width)
+    block.gradient("attn.qkv_grad", t * (q_width + 2 * kv_width))
+
+
+ATTENTIONS.add("gqa", AttentionKind(core, weights, forward, backward_input, backward_weight, save_projections))

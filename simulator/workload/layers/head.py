@@ -1,26 +1,19 @@
-"""Embedding, output head with its loss, and the extra of a multi-token-prediction module. Heads run in BF16."""
+"""Code L of a layout: the output head with its loss. Heads run in BF16."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from simulator.scenario.model import ModelSpec
 from simulator.workload import counting as c
-from simulator.workload.layers.linear import dgrad_with_operands
-from simulator.workload.op import Op
+from simulator.workload.layers.part import PARTS, Params, Part, Vocabulary
+from simulator.workload.op import Op, Unit
 from simulator.workload.recipe import Recipe
+from simulator.workload.saved import ActivationRecipe, BlockBuilder, bf16
+from simulator.workload.tensors import BlockMemory, Tensor, tensor_bytes
 
 
-def embedding_forward(hidden: int, r: Recipe) -> Iterator[Op]:
-    """Looks up one row a token."""
-    yield c.moved("embedding", "embedding", "F", 2 * r.tokens * hidden, 2 * r.tokens * hidden)
-
-
-def embedding_backward(hidden: int, r: Recipe) -> Iterator[Op]:
-    """Adds the gradient to one FP32 row a token."""
-    yield c.moved("embedding_wgrad", "embedding_bwd", "W", 6 * r.tokens * hidden, 4 * r.tokens * hidden)
-
-
-def head_forward(hidden: int, vocab: int, r: Recipe) -> Iterator[Op]:
+def forward(hidden: int, vocab: int, r: Recipe) -> Iterator[Op]:
     """Final norm, logits, fused cross-entropy: the loss reads the logits and leaves their gradient's input in place."""
     t = r.tokens
     yield c.rmsnorm("final_norm", t, hidden)
@@ -28,7 +21,7 @@ def head_forward(hidden: int, vocab: int, r: Recipe) -> Iterator[Op]:
     yield c.moved("loss", "cross_entropy", "F", 2 * t * vocab, 2 * t * vocab, rows=t)
 
 
-def head_backward_input(hidden: int, vocab: int, r: Recipe) -> Iterator[Op]:
+def backward_input(hidden: int, vocab: int, r: Recipe) -> Iterator[Op]:
     """Gradient of the logits, then of the hidden state."""
     t = r.tokens
     yield c.moved("loss_bwd", "cross_entropy_bwd", "I", 2 * t * vocab, 2 * t * vocab, rows=t)
@@ -36,38 +29,56 @@ def head_backward_input(hidden: int, vocab: int, r: Recipe) -> Iterator[Op]:
     yield c.rmsnorm_bwd("final_norm_bwd", t, hidden)
 
 
-def head_backward_weight(hidden: int, vocab: int, r: Recipe) -> Iterator[Op]:
+def backward_weight(hidden: int, vocab: int, r: Recipe) -> Iterator[Op]:
     """Gradient of the head."""
     yield c.wgrad("head_wgrad", "bf16", r.tokens, vocab, hidden)
 
 
-def mtp_forward(hidden: int, r: Recipe) -> Iterator[Op]:
-    """Multi-token prediction: embedding of the next token, two norms, concatenation, projection 2h → h."""
-    t = r.tokens
-    yield from embedding_forward(hidden, r)
-    yield c.rmsnorm("mtp_hidden_norm", t, hidden)
-    yield c.rmsnorm("mtp_embedding_norm", t, hidden)
-    yield c.copy("mtp_concat", 2 * t * hidden, 2 * t * hidden)
-    if r.is_fp8:
-        yield c.quantise("mtp_proj_quantise", t, 2 * hidden)
-    yield c.fprop("mtp_proj", r.gemm_dtype, t, hidden, 2 * hidden)
+def head_unit(model: ModelSpec, name: str, r: Recipe) -> Unit:
+    """One pass through the head and its loss."""
+    h, v = model.hidden_size, model.vocab_size
+    return Unit(
+        name, "head",
+        {
+            "mlp_f_local": tuple(forward(h, v, r)),
+            "mlp_b_local": tuple(backward_input(h, v, r)),
+            "mlp_w": tuple(backward_weight(h, v, r)),
+        },
+    )  # fmt: skip
 
 
-def mtp_backward_input(hidden: int, r: Recipe) -> Iterator[Op]:
-    """Input gradient of the same."""
-    t = r.tokens
-    yield from dgrad_with_operands(r, "mtp_proj", hidden, 2 * hidden)
-    yield c.copy("mtp_split", 2 * t * hidden, 2 * t * hidden, "I")
-    yield c.rmsnorm_bwd("mtp_hidden_norm_bwd", t, hidden)
-    yield c.rmsnorm_bwd("mtp_embedding_norm_bwd", t, hidden)
+def params(model: ModelSpec) -> Params:
+    """Final norm and matrix; a tied head computes with the embedding's."""
+    matrix = model.vocab_size * model.hidden_size
+    return Params(dense=model.hidden_size + (0 if model.tied_embeddings else matrix), gemm=matrix)
 
 
-def mtp_backward_weight(hidden: int, r: Recipe) -> Iterator[Op]:
-    """Gradient of the projection and of the embedding row."""
-    yield c.wgrad("mtp_proj_wgrad", r.gemm_dtype, r.tokens, hidden, 2 * hidden)
-    yield from embedding_backward(hidden, r)
+def vocabulary(model: ModelSpec) -> frozenset[Vocabulary]:
+    """The matrix of the head."""
+    return frozenset(("embedding",) if model.tied_embeddings else ("head",))
 
 
-def mtp_params(hidden: int) -> int:
-    """Projection and three norms (of the hidden state, of the embedding, before the head)."""
-    return 2 * hidden * hidden + 3 * hidden
+def head_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
+    """Final norm, logits and loss. The logits are vocabulary-parallel under tp."""
+    h, t, s = model.hidden_size, r.tokens, r.sequence_tokens
+    unit = r.vocab_padding * r.tp
+    vocab = -(-model.vocab_size // unit) * unit // r.tp
+    block = BlockBuilder("head", r)
+    block.keep("head.input", "bf16", s * h)
+    block.operand("head.norm_out", s * h, recomputed="rmsnorm" in r.recompute, dtype="bf16")
+    block.operand("head.logits", t * vocab, dtype=r.head_dtype)
+    if not r.is_loss_fused:
+        block.keep("head.probabilities", "fp32", t * vocab)
+        # Megatron-LM converts the logits to FP32 before its loss (vocab_parallel_cross_entropy on logits.float()).
+        block.forward.append(Tensor("head.logits_fp32", tensor_bytes("fp32", t * vocab)))
+    block.backward.append(bf16("head.norm_out_grad", s * h))
+    return block.build()
+
+
+HEAD = PARTS.add(
+    "L",
+    Part(
+        "head", params, lambda model, number, r: (head_unit(model, "head", r),),
+        lambda model, r: (head_block(model, r),), vocabulary,
+    ),
+)  # fmt: skip

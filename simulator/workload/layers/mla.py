@@ -11,15 +11,24 @@ from collections.abc import Iterator
 
 from simulator.scenario.model import MlaAttention
 from simulator.workload import counting as c
+from simulator.workload.counting import AttentionCore
+from simulator.workload.layers.attention import ATTENTIONS, AttentionKind
 from simulator.workload.layers.linear import dgrad
+from simulator.workload.layers.part import Weights
 from simulator.workload.op import Op, Pass
 from simulator.workload.recipe import Recipe
+from simulator.workload.saved import BlockBuilder
 from simulator.workload.tensors import FORMAT_BITS
+
+
+def core(a: MlaAttention) -> AttentionCore:
+    """Every head has its own key and value, projected up from the latent; a key's rope part is the same for all."""
+    return AttentionCore(a.num_heads, a.num_heads, a.qk_nope_head_dim + a.qk_rope_head_dim, a.v_head_dim)
 
 
 def _q_in(a: MlaAttention) -> int:
     """Output columns of the first query projection: the latent, or all query heads where there is none (rank 0)."""
-    return a.q_lora_rank or a.num_heads * (a.qk_nope_head_dim + a.qk_rope_head_dim)
+    return a.q_lora_rank or a.num_heads * core(a).head_dim_qk
 
 
 def _linear_input(recipe: Recipe, name: str, width: int) -> Iterator[Op]:
@@ -31,7 +40,7 @@ def _up_projections(a: MlaAttention, r: Recipe, *, recompute: bool) -> Iterator[
     """From the normalised latents to q, k, v with rope applied; in the backward the same again."""
     t, suffix = r.tokens, "_recompute" if recompute else ""
     phase: Pass = "I" if recompute else "F"
-    qk, heads = a.qk_nope_head_dim + a.qk_rope_head_dim, a.num_heads
+    qk, heads = core(a).head_dim_qk, a.num_heads
     for name, rank, width in (
         ("q", a.q_lora_rank, heads * qk),
         ("kv", a.kv_lora_rank, heads * (a.qk_nope_head_dim + a.v_head_dim)),
@@ -62,8 +71,7 @@ def forward(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
     yield c.copy("kv_split", t * kv_down, t * kv_down, kernels=4)
     yield c.rmsnorm("kv_norm", t, a.kv_lora_rank)
     yield from _up_projections(a, r, recompute=False)
-    qk = a.qk_nope_head_dim + a.qk_rope_head_dim
-    yield c.attention("attention", "F", r.batch, r.seq, a.num_heads, a.num_heads, qk, a.v_head_dim)
+    yield c.attention("attention", "F", r.batch, r.seq, core(a))
     if r.save_attn_out_e5m6:
         yield c.moved("attn_out_save", "quantise_e5m6", "F", 2 * t * out, t * out * FORMAT_BITS["e5m6"] // 8)
     yield from _linear_input(r, "o_quantise", out)
@@ -74,8 +82,7 @@ def forward(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
 def backward_input(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
     """Input gradient, with the recompute that it needs; in FP8 also the transposed operands of the weight gradients."""
     t, heads, out = r.tokens, a.num_heads, a.num_heads * a.v_head_dim
-    qk = a.qk_nope_head_dim + a.qk_rope_head_dim
-    q_width, kv_width = heads * qk, heads * (a.qk_nope_head_dim + a.v_head_dim)
+    q_width, kv_width = heads * core(a).head_dim_qk, heads * (a.qk_nope_head_dim + a.v_head_dim)
     kv_down = a.kv_lora_rank + a.qk_rope_head_dim
     yield c.add("attn_residual_scale_bwd", t * hidden, "I", inputs=1)
     if r.save_attn_out_e5m6:
@@ -88,7 +95,7 @@ def backward_input(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
             yield c.copy("kv_split_recompute", t * a.kv_lora_rank, t * a.kv_lora_rank, "I")
             yield c.rmsnorm("kv_norm_recompute", t, a.kv_lora_rank, "I")
         yield from _up_projections(a, r, recompute=True)
-    yield c.attention("attention_bwd", "I", r.batch, r.seq, heads, heads, qk, a.v_head_dim)
+    yield c.attention("attention_bwd", "I", r.batch, r.seq, core(a))
     yield c.rope("q_rope_bwd", t * heads * a.qk_rope_head_dim, "I")
     if a.q_lora_rank:
         yield from dgrad(r, "q_up", q_width, a.q_lora_rank)
@@ -117,7 +124,7 @@ def backward_input(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
 
 def backward_weight(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
     """The five weight gradients."""
-    t, qk = r.tokens, a.qk_nope_head_dim + a.qk_rope_head_dim
+    t, qk = r.tokens, core(a).head_dim_qk
     yield c.wgrad("o_wgrad", r.gemm_dtype, t, hidden, a.num_heads * a.v_head_dim)
     kv_width = a.num_heads * (a.qk_nope_head_dim + a.v_head_dim)
     yield c.wgrad("kv_up_wgrad", r.gemm_dtype, t, kv_width, a.kv_lora_rank)
@@ -127,15 +134,31 @@ def backward_weight(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
     yield c.wgrad("q_down_wgrad", r.gemm_dtype, t, _q_in(a), hidden)
 
 
-def num_params(a: MlaAttention, hidden: int) -> int:
-    """Weights of the attention, the two latent norms included."""
-    qk = a.qk_nope_head_dim + a.qk_rope_head_dim
-    return (
-        hidden * _q_in(a)
-        + a.q_lora_rank
-        + a.q_lora_rank * a.num_heads * qk
-        + hidden * (a.kv_lora_rank + a.qk_rope_head_dim)
-        + a.kv_lora_rank
-        + a.kv_lora_rank * a.num_heads * (a.qk_nope_head_dim + a.v_head_dim)
-        + a.num_heads * a.v_head_dim * hidden
-    )
+def weights(a: MlaAttention, hidden: int) -> Weights:
+    """Low-rank queries (direct ones where the rank is 0) and keys/values (arXiv:2405.04434, 2.1), the latents' norms."""
+    q_up = a.q_lora_rank * a.num_heads * core(a).head_dim_qk
+    kv_down = hidden * (a.kv_lora_rank + a.qk_rope_head_dim)
+    kv_up = a.kv_lora_rank * a.num_heads * (a.qk_nope_head_dim + a.v_head_dim)
+    output = a.num_heads * a.v_head_dim * hidden
+    return Weights(hidden * _q_in(a) + q_up + kv_down + kv_up + output, a.q_lora_rank + a.kv_lora_rank)
+
+
+def save_projections(block: BlockBuilder, a: MlaAttention, t: int, s: int) -> None:
+    """Latents and what is projected up from them."""
+    r, heads, qk = block.recipe, a.num_heads // block.recipe.tp, core(a).head_dim_qk
+    norms, up = "rmsnorm" in r.recompute, "mla_up_proj" in r.recompute
+    for name, rank in (("attn.q_latent", a.q_lora_rank), ("attn.kv_latent", a.kv_lora_rank)):
+        if rank:
+            block.keep(name, "bf16", s * rank)
+            block.operand(f"{name}_norm", s * rank, recomputed=norms)
+    block.keep("attn.k_rope", "bf16", s * a.qk_rope_head_dim)
+    for name, width in (("attn.q", qk), ("attn.k", qk), ("attn.v", a.v_head_dim)):
+        block.keep(name, "bf16", t * heads * width, recomputed=up)
+    down = (a.q_lora_rank or heads * qk) + a.kv_lora_rank + a.qk_rope_head_dim
+    block.gradient("attn.down_grad", s * down)
+    if a.q_lora_rank:
+        block.gradient("attn.q_up_grad", t * heads * qk)
+    block.gradient("attn.kv_up_grad", t * heads * (a.qk_nope_head_dim + a.v_head_dim))
+
+
+ATTENTIONS.add("mla", AttentionKind(core, weights, forward, backward_input, backward_weight, save_projections))

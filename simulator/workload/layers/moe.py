@@ -1,126 +1,123 @@
-"""Routed experts on one rank of an expert group, and the router. Rows: (token, expert) pairs that the rank received.
-
-Under even load a rank receives tokens × top_k rows whatever the size of the group; the operators marked `routed` scale
-with the rows really received.
-"""
+"""Code m of a layout: a transformer layer with routed (and perhaps shared) experts, spread over the expert group."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
-from simulator.scenario.model import MoeFfn
+from simulator.scenario.model import ModelSpec, MoeFfn
 from simulator.workload import counting as c
-from simulator.workload.op import Op
+from simulator.workload.layers import experts, ffn
+from simulator.workload.layers.attention import attention_operators
+from simulator.workload.layers.layer import common_weights, input_reload, layer_saved
+from simulator.workload.layers.part import PARTS, Blocks, Params, Part
+from simulator.workload.op import AllToAll, Unit
 from simulator.workload.recipe import Recipe
-
-ROUTER_PASSES = 16
-"""Times that the FP32 scores (tokens × experts) cross memory in the router's element-wise kernels: sigmoid, bias, group
-sums, two selections, masks, gather, normalisation, auxiliary statistics (kernels counted in deepseek-ai/profile-data
-train.json, attn(F))."""
-
-ROUTER_KERNELS = 37
-"""Element-wise kernels and selections of the router in the same trace."""
-
-ROUTER_BACKWARD_KERNELS = 26
-"""The same of attn(B)."""
+from simulator.workload.saved import ActivationRecipe, BlockBuilder, bf16, fullest, recomputed
+from simulator.workload.tensors import BlockMemory, Tensor, tensor_bytes
 
 
-def padded_rows(m: MoeFfn, r: Recipe) -> int:
-    """Rows that the grouped kernels run over: those received, and on average (padding - 1)/2 more for each local expert."""
-    return r.tokens * m.top_k + (m.num_routed_experts // r.ep) * (r.row_padding - 1) // 2
+def _moe(model: ModelSpec) -> MoeFfn:
+    assert model.moe is not None, "a MoE layer needs the model's moe section"
+    return model.moe
 
 
-def _grouped(op: Op, m: MoeFfn, r: Recipe) -> Op:
-    """A GEMM over the local experts; padding is executed and is no work of the model."""
-    real = r.tokens * m.top_k / padded_rows(m, r)
-    return replace(c.grouped(op, m.num_routed_experts // r.ep), model_flop=op.flop * real)
-
-
-def router_forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
-    """Norm, scores in BF16, selection, and quantising what is dispatched."""
-    t = r.tokens
-    yield c.rmsnorm("ffn_norm", t, hidden)
-    yield c.fprop("router", "bf16", t, m.num_routed_experts, hidden)
-    score_bytes = 4 * t * m.num_routed_experts
-    yield c.moved(
-        "router_select", "router_pointwise", "F", score_bytes * ROUTER_PASSES // 2, score_bytes * ROUTER_PASSES // 2,
-        kernels=ROUTER_KERNELS,
+def params(model: ModelSpec) -> Params:
+    """Attention, two norms, router, shared and routed experts."""
+    m, h, common = _moe(model), model.hidden_size, common_weights(model)
+    expert, router = ffn.num_params(h, m.expert_intermediate_size), experts.router_weights(m, h)
+    passed = common + router
+    shared, active = m.num_shared_experts * expert, m.top_k * expert
+    return Params(
+        dense=passed.total + shared, gemm=passed.gemm + shared + active,
+        expert=m.num_routed_experts * expert, active_expert=active,
     )  # fmt: skip
-    if r.dispatch_fp8:
-        yield c.quantise("dispatch_quantise", t, hidden)
 
 
-def router_backward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
-    """Backward of selection and scores, the sum of the input gradients and the norm's backward."""
-    t, score_bytes = r.tokens, 4 * r.tokens * m.num_routed_experts
-    yield c.moved(
-        "router_select_bwd", "router_pointwise_bwd", "I", score_bytes * ROUTER_PASSES // 2,
-        score_bytes * ROUTER_PASSES // 2, kernels=ROUTER_BACKWARD_KERNELS,
-    )  # fmt: skip
-    yield c.dgrad("router_dgrad", "bf16", t, m.num_routed_experts, hidden)
-    yield c.wgrad("router_wgrad", "bf16", t, m.num_routed_experts, hidden)
-    yield c.add("ffn_input_grad", t * hidden, "I")
-    yield c.rmsnorm_bwd("ffn_norm_bwd", t, hidden)
+def units(model: ModelSpec, number: int, r: Recipe) -> tuple[Unit, ...]:
+    """One unit: attention and router, the experts that need no dispatch, those that do."""
+    m, h = _moe(model), model.hidden_size
+    shared = m.num_shared_experts * m.expert_intermediate_size
+    attn_f, attn_b, attn_w = attention_operators(model, r)
+    blocks: Blocks = {
+        "attn_f": (*attn_f, *experts.router_forward(m, h, r)),
+        "mlp_f_local": tuple(ffn.forward("shared", h, shared, r)) if shared else (),
+        "mlp_f_routed": tuple(experts.forward(m, h, r)),
+        "combine_b_cast": (c.quantise("combine_b_quantise", r.tokens, h, "I"),) if r.dispatch_fp8 else (),
+        "mlp_b_local": (*(ffn.backward_input("shared", h, shared, r) if shared else ()), *input_reload(h, r)),
+        "mlp_b_routed": tuple(experts.backward_input(m, h, r)),
+        "mlp_w": (*(ffn.backward_weight("shared", h, shared, r) if shared else ()), *experts.backward_weight(m, h, r)),
+        "attn_b": (*experts.router_backward(m, h, r), *attn_b),
+        "attn_w": tuple(attn_w),
+    }
+    return (Unit(f"layer_{number}", "moe", blocks, _all_to_all(h, r)),)
 
 
-def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
-    """From the received rows to the rows that go back."""
-    rows, f, local = padded_rows(m, r), m.expert_intermediate_size, m.num_routed_experts // r.ep
-    row_in = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
-    yield c.moved("routing_map", "routing_map", "F", 8 * rows, 8 * rows, kernels=2, routed=True, rows=rows)
-    yield c.moved("permute", "permute", "F", rows * row_in, rows * row_in, kernels=2, routed=True, rows=rows)
-    if r.is_fp8:
-        yield c.weight_transpose("expert_up_weight_transpose", local * 2 * hidden * f, "F")
-    yield _grouped(c.fprop("expert_up", r.gemm_dtype, rows, 2 * f, hidden), m, r)
-    written = c.fp8_bytes(rows * f) if r.is_fp8 else 2 * rows * f
-    kernels = 3 if r.is_fp8 else 1
-    yield c.moved("expert_swiglu", "swiglu", "F", 4 * rows * f, written, kernels=kernels, routed=True, rows=rows)
-    if r.is_fp8:
-        yield c.weight_transpose("expert_down_weight_transpose", local * hidden * f, "F")
-    yield _grouped(c.fprop("expert_down", r.gemm_dtype, rows, hidden, f), m, r)
-    yield c.moved("unpermute", "unpermute", "F", 2 * rows * hidden, 2 * rows * hidden, routed=True, rows=rows)
-    if r.save_swiglu_fp8:
-        yield c.quantise("expert_swiglu_save", rows, 2 * f, routed=True)
+def _all_to_all(hidden: int, r: Recipe) -> dict[str, AllToAll]:
+    if r.ep == 1:
+        return {}
+    sent = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
+    dispatch = AllToAll("dispatch", "F", r.tokens, sent, r.nodes, r.ep, r.nodes_per_token, r.ranks_per_token)
+    combine = replace(dispatch, op="combine", bytes_per_token=2 * hidden)
+    return {
+        "dispatch_f": dispatch,
+        "combine_f": combine,
+        "combine_b": replace(dispatch, direction="B", cached_layout=True),
+        "dispatch_b": replace(combine, direction="B", cached_layout=True),
+    }
 
 
-def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
-    """Input gradient of the received rows; SwiGLU is computed again from its saved input, with the router weight's gradient."""
-    rows, f = padded_rows(m, r), m.expert_intermediate_size
-    row_in = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
-    if r.save_swiglu_fp8:
-        yield c.dequantise("expert_swiglu_load", rows, 2 * f, routed=True)
-    yield c.moved("permute_bwd", "permute", "I", rows * row_in, rows * row_in, kernels=2, routed=True, rows=rows)
-    yield _grouped(c.dgrad("expert_down_dgrad", r.gemm_dtype, rows, hidden, f), m, r)
-    yield c.moved("expert_swiglu_bwd", "swiglu_bwd", "I", 6 * rows * f, 6 * rows * f, kernels=2, routed=True, rows=rows)
-    if r.is_fp8:
-        yield c.quantise_transpose("expert_down_input_transposed", rows, f, routed=True)
-        yield c.quantise("expert_up_grad_quantise", rows, 2 * f, "I", routed=True)
-    yield _grouped(c.dgrad("expert_up_dgrad", r.gemm_dtype, rows, 2 * f, hidden), m, r)
-    yield c.moved("unpermute_bwd", "unpermute", "I", 2 * rows * hidden, 2 * rows * hidden, routed=True, rows=rows)
-    if r.is_fp8:
-        yield c.quantise_transpose("expert_up_grad_transposed", rows, 2 * f, routed=True)
+def _ffn_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
+    """Norm, router, routed and shared experts."""
+    m, h, t, s = _moe(model), model.hidden_size, r.tokens, r.sequence_tokens
+    f, norms, is_fp8 = m.expert_intermediate_size, "rmsnorm" in r.recompute, r.act_dtype != "bf16"
+    block = BlockBuilder("moe_ffn", r)
+    block.keep("ffn.input", "bf16", s * h)
+    if is_fp8 or not m.num_shared_experts:
+        # The router's weight gradient is taken in I, so a recomputed BF16 input of it does not wait for W.
+        block.keep("router.input", "bf16", s * h, recomputed=norms)
+    if m.num_shared_experts:
+        block.operand("ffn.norm_out", s * h, recomputed=norms and not is_fp8)
+    block.keep("router.scores", "fp32", s * m.num_routed_experts)
+    block.saved += [Tensor("router.top_k", 12 * s * m.top_k)]  # int64 index and FP32 weight
+    rows, peak = r.expert_rows(m, r.expert_rows_frac), r.expert_rows(m, r.expert_rows_peak_frac)
+    block.saved += [Tensor("expert.row_map", 8 * rows), Tensor("expert.row_weight", 4 * rows)]
+    block.operand("expert.input", rows * h)
+    block.swiglu("expert", rows, f // r.etp, h)
+    if m.num_shared_experts:
+        block.swiglu("shared", t, m.num_shared_experts * f // r.tp, h)
+    block.forward += _routed_forward(r, peak, f // r.etp, h)
+    block.backward += [*_routed_backward(r, peak, f // r.etp, h), bf16("ffn.residual_grad", 2 * s * h)]
+    built = block.build()
+    if "moe" in r.recompute:
+        return recomputed(built, ("ffn.input", "router.input", "ffn.norm_out"))
+    if "shared_expert" in r.recompute:
+        return recomputed(built, tuple(x.name for x in built.saved if not x.name.startswith("shared.")))
+    return built
 
 
-def input_reload(hidden: int, r: Recipe) -> Iterator[Op]:
-    """The layer's FFN input again in the backward: the norm is recomputed and quantised for the weight gradients."""
-    if "rmsnorm" in r.recompute:
-        yield c.rmsnorm("ffn_norm_recompute", r.tokens, hidden, "I")
-        if r.is_fp8:
-            yield c.quantise("ffn_input_quantise_recompute", r.tokens, hidden, "I")
+def _routed_forward(r: ActivationRecipe, rows: int, f: int, h: int) -> list[Tensor]:
+    """Before the up projection; between the projections; results in expert order and in the order sent."""
+    converted = [] if r.swiglu_in_dtype == "bf16" else [bf16("expert.swiglu_in_bf16", 2 * rows * f)]
+    return fullest((
+        [Tensor("expert.received", tensor_bytes(r.dispatch_dtype, rows * h))],
+        converted,
+        [bf16("expert.out", rows * h), bf16("expert.sent_back", rows * h)],
+    ))  # fmt: skip
 
 
-def backward_weight(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
-    """Weight gradients of the local experts, with the transposed operands that are made only here."""
-    rows, f = padded_rows(m, r), m.expert_intermediate_size
-    if r.is_fp8:
-        yield c.quantise_transpose("expert_down_grad_transposed", rows, hidden, "W", routed=True)
-    yield _grouped(c.wgrad("expert_down_wgrad", r.gemm_dtype, rows, hidden, f), m, r)
-    if r.is_fp8:
-        yield c.quantise_transpose("expert_up_input_transposed", rows, hidden, "W", routed=True)
-    yield _grouped(c.wgrad("expert_up_wgrad", r.gemm_dtype, rows, 2 * f, hidden), m, r)
+def _routed_backward(r: ActivationRecipe, rows: int, f: int, h: int) -> list[Tensor]:
+    """The same three instants of the backward."""
+    converted = [] if r.swiglu_in_dtype == "bf16" else [bf16("expert.swiglu_in_bf16", 2 * rows * f)]
+    return fullest((
+        [Tensor("expert.received_grad", tensor_bytes(r.dispatch_dtype, rows * h))],
+        [*converted, bf16("expert.swiglu_out_grad", rows * f), bf16("expert.swiglu_in_grad", 2 * rows * f)],
+        [bf16("expert.input_grad", rows * h), bf16("expert.sent_back_grad", rows * h)],
+    ))  # fmt: skip
 
 
-def router_params(m: MoeFfn, hidden: int) -> int:
-    """Router weights and, where it has one, the balancing bias."""
-    return hidden * m.num_routed_experts + (m.num_routed_experts if m.router_bias else 0)
+def saved(model: ModelSpec, r: ActivationRecipe) -> tuple[BlockMemory, ...]:
+    """What attention and experts keep."""
+    return layer_saved(model, _ffn_block(model, r), r)
+
+
+MOE = PARTS.add("m", Part("layer", params, units, saved, num_attentions=1))

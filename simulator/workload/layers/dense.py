@@ -1,0 +1,68 @@
+"""Code d of a layout: a transformer layer whose feed-forward network every token passes whole."""
+
+from __future__ import annotations
+
+from simulator.scenario.model import ModelSpec
+from simulator.workload import counting as c
+from simulator.workload.layers import ffn
+from simulator.workload.layers.attention import attention_operators
+from simulator.workload.layers.layer import common_weights, input_reload, layer_saved
+from simulator.workload.layers.part import PARTS, Blocks, Params, Part
+from simulator.workload.op import Unit
+from simulator.workload.recipe import Recipe
+from simulator.workload.saved import ActivationRecipe, BlockBuilder, bf16, recomputed
+from simulator.workload.tensors import BlockMemory
+
+
+def _width(model: ModelSpec) -> int:
+    assert model.dense_ffn is not None, "a dense layer needs the model's dense_ffn section"
+    return model.dense_ffn.intermediate_size
+
+
+def params(model: ModelSpec) -> Params:
+    """Attention, SwiGLU and two norms."""
+    common, own = common_weights(model), ffn.num_params(model.hidden_size, _width(model))
+    return Params(dense=common.total + own, gemm=common.gemm + own)
+
+
+def units(model: ModelSpec, number: int, r: Recipe) -> tuple[Unit, ...]:
+    """One unit: attention, then the FFN; nothing is dispatched."""
+    h, f = model.hidden_size, _width(model)
+    attn_f, attn_b, attn_w = attention_operators(model, r)
+    attn_f.append(c.rmsnorm("ffn_norm", r.tokens, h))
+    if r.is_fp8:
+        attn_f.append(c.quantise("ffn_quantise", r.tokens, h))
+    merge = [c.add("ffn_input_grad", r.tokens * h, "I"), c.rmsnorm_bwd("ffn_norm_bwd", r.tokens, h)]
+    blocks: Blocks = {
+        "attn_f": tuple(attn_f),
+        "mlp_f_local": tuple(ffn.forward("ffn", h, f, r)),
+        "mlp_b_local": (*ffn.backward_input("ffn", h, f, r), *input_reload(h, r)),
+        "mlp_w": tuple(ffn.backward_weight("ffn", h, f, r)),
+        "attn_b": (*merge, *attn_b),
+        "attn_w": tuple(attn_w),
+    }
+    return (Unit(f"layer_{number}", "dense", blocks),)
+
+
+def _ffn_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
+    """Norm and FFN."""
+    h, t, s, f = model.hidden_size, r.tokens, r.sequence_tokens, _width(model) // r.tp
+    block = BlockBuilder("dense_ffn", r)
+    block.keep("ffn.input", "bf16", s * h)
+    block.operand("ffn.norm_out", s * h, recomputed="rmsnorm" in r.recompute and r.act_dtype == "bf16")
+    block.swiglu("ffn", t, f, h)
+    converted = [] if r.swiglu_in_dtype == "bf16" else [bf16("ffn.swiglu_in_bf16", 2 * t * f)]
+    block.forward += [*converted, bf16("ffn.out", s * h)]
+    block.backward += [
+        *converted, bf16("ffn.swiglu_out_grad", t * f), bf16("ffn.swiglu_in_grad", 2 * t * f),
+        bf16("ffn.residual_grad", 2 * s * h),
+    ]  # fmt: skip
+    return recomputed(block.build(), ("ffn.input", "ffn.norm_out")) if "mlp" in r.recompute else block.build()
+
+
+def saved(model: ModelSpec, r: ActivationRecipe) -> tuple[BlockMemory, ...]:
+    """What attention and FFN keep."""
+    return layer_saved(model, _ffn_block(model, r), r)
+
+
+DENSE = PARTS.add("d", Part("layer", params, units, saved, num_attentions=1))

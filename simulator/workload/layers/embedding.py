@@ -1,0 +1,41 @@
+"""Code E of a layout: the embedding. It runs as a piece of the layer behind it and keeps only token numbers, not counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from simulator.scenario.model import ModelSpec
+from simulator.workload import counting as c
+from simulator.workload.layers.part import PARTS, Params, Part
+from simulator.workload.op import Op, Unit
+from simulator.workload.recipe import Recipe
+
+
+def forward(hidden: int, r: Recipe) -> Iterator[Op]:
+    """Looks up one row a token."""
+    yield c.moved("embedding", "embedding", "F", 2 * r.tokens * hidden, 2 * r.tokens * hidden)
+
+
+def backward(hidden: int, r: Recipe) -> Iterator[Op]:
+    """Adds the gradient to one FP32 row a token."""
+    yield c.moved("embedding_wgrad", "embedding_bwd", "W", 6 * r.tokens * hidden, 4 * r.tokens * hidden)
+
+
+def params(model: ModelSpec) -> Params:
+    """The matrix; a look-up is no GEMM."""
+    return Params(dense=model.vocab_size * model.hidden_size, gemm=0)
+
+
+def units(model: ModelSpec, number: int, r: Recipe) -> tuple[Unit, ...]:
+    """Look-up and gradient, for the unit behind it."""
+    h = model.hidden_size
+    return (Unit("embedding", "dense", {"attn_f": tuple(forward(h, r)), "attn_w": tuple(backward(h, r))}),)
+
+
+EMBEDDING = PARTS.add(
+    "E",
+    Part(
+        "embedding", params, units, lambda model, r: (), vocabulary=lambda model: frozenset(("embedding",)),
+        joins_next=True,
+    ),
+)  # fmt: skip

@@ -1,0 +1,119 @@
+"""Routed experts on one rank of an expert group, and the router. Rows: (token, expert) pairs that the rank received.
+
+Under even load a rank receives tokens × top_k rows whatever the size of the group; the operators marked `routed` scale
+with the rows really received.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from simulator.scenario.model import MoeFfn
+from simulator.workload import counting as c
+from simulator.workload.layers.part import Weights
+from simulator.workload.op import Op
+from simulator.workload.recipe import Recipe
+
+ROUTER_PASSES = 16
+"""Times that the FP32 scores (tokens × experts) cross memory in the router's element-wise kernels: sigmoid, bias, group
+sums, two selections, masks, gather, normalisation, auxiliary statistics (kernels counted in deepseek-ai/profile-data
+train.json, attn(F))."""
+
+ROUTER_KERNELS = 37
+"""Element-wise kernels and selections of the router in the same trace."""
+
+ROUTER_BACKWARD_KERNELS = 26
+"""The same of attn(B)."""
+
+
+def padded_rows(m: MoeFfn, r: Recipe) -> int:
+    """Rows that the grouped kernels run over: those received, and on average (padding - 1)/2 more for each local expert."""
+    return r.tokens * m.top_k + (m.num_routed_experts // r.ep) * (r.row_padding - 1) // 2
+
+
+def _grouped(op: Op, m: MoeFfn, r: Recipe) -> Op:
+    """A GEMM over the local experts; padding is executed and is no work of the model."""
+    real = r.tokens * m.top_k / padded_rows(m, r)
+    return replace(c.grouped(op, m.num_routed_experts // r.ep), model_flop=op.flop * real)
+
+
+def router_forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
+    """Norm, scores in BF16, selection, and quantising what is dispatched."""
+    t = r.tokens
+    yield c.rmsnorm("ffn_norm", t, hidden)
+    yield c.fprop("router", "bf16", t, m.num_routed_experts, hidden)
+    score_bytes = 4 * t * m.num_routed_experts
+    yield c.moved(
+        "router_select", "router_pointwise", "F", score_bytes * ROUTER_PASSES // 2, score_bytes * ROUTER_PASSES // 2,
+        kernels=ROUTER_KERNELS,
+    )  # fmt: skip
+    if r.dispatch_fp8:
+        yield c.quantise("dispatch_quantise", t, hidden)
+
+
+def router_backward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
+    """Backward of selection and scores, the sum of the input gradients and the norm's backward."""
+    t, score_bytes = r.tokens, 4 * r.tokens * m.num_routed_experts
+    yield c.moved(
+        "router_select_bwd", "router_pointwise_bwd", "I", score_bytes * ROUTER_PASSES // 2,
+        score_bytes * ROUTER_PASSES // 2, kernels=ROUTER_BACKWARD_KERNELS,
+    )  # fmt: skip
+    yield c.dgrad("router_dgrad", "bf16", t, m.num_routed_experts, hidden)
+    yield c.wgrad("router_wgrad", "bf16", t, m.num_routed_experts, hidden)
+    yield c.add("ffn_input_grad", t * hidden, "I")
+    yield c.rmsnorm_bwd("ffn_norm_bwd", t, hidden)
+
+
+def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
+    """From the received rows to the rows that go back."""
+    rows, f, local = padded_rows(m, r), m.expert_intermediate_size, m.num_routed_experts // r.ep
+    row_in = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
+    yield c.moved("routing_map", "routing_map", "F", 8 * rows, 8 * rows, kernels=2, routed=True, rows=rows)
+    yield c.moved("permute", "permute", "F", rows * row_in, rows * row_in, kernels=2, routed=True, rows=rows)
+    if r.is_fp8:
+        yield c.weight_transpose("expert_up_weight_transpose", local * 2 * hidden * f, "F")
+    yield _grouped(c.fprop("expert_up", r.gemm_dtype, rows, 2 * f, hidden), m, r)
+    written = c.fp8_bytes(rows * f) if r.is_fp8 else 2 * rows * f
+    kernels = 3 if r.is_fp8 else 1
+    yield c.moved("expert_swiglu", "swiglu", "F", 4 * rows * f, written, kernels=kernels, routed=True, rows=rows)
+    if r.is_fp8:
+        yield c.weight_transpose("expert_down_weight_transpose", local * hidden * f, "F")
+    yield _grouped(c.fprop("expert_down", r.gemm_dtype, rows, hidden, f), m, r)
+    yield c.moved("unpermute", "unpermute", "F", 2 * rows * hidden, 2 * rows * hidden, routed=True, rows=rows)
+    if r.save_swiglu_fp8:
+        yield c.quantise("expert_swiglu_save", rows, 2 * f, routed=True)
+
+
+def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
+    """Input gradient of the received rows; SwiGLU is computed again from its saved input, with the router weight's gradient."""
+    rows, f = padded_rows(m, r), m.expert_intermediate_size
+    row_in = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
+    if r.save_swiglu_fp8:
+        yield c.dequantise("expert_swiglu_load", rows, 2 * f, routed=True)
+    yield c.moved("permute_bwd", "permute", "I", rows * row_in, rows * row_in, kernels=2, routed=True, rows=rows)
+    yield _grouped(c.dgrad("expert_down_dgrad", r.gemm_dtype, rows, hidden, f), m, r)
+    yield c.moved("expert_swiglu_bwd", "swiglu_bwd", "I", 6 * rows * f, 6 * rows * f, kernels=2, routed=True, rows=rows)
+    if r.is_fp8:
+        yield c.quantise_transpose("expert_down_input_transposed", rows, f, routed=True)
+        yield c.quantise("expert_up_grad_quantise", rows, 2 * f, "I", routed=True)
+    yield _grouped(c.dgrad("expert_up_dgrad", r.gemm_dtype, rows, 2 * f, hidden), m, r)
+    yield c.moved("unpermute_bwd", "unpermute", "I", 2 * rows * hidden, 2 * rows * hidden, routed=True, rows=rows)
+    if r.is_fp8:
+        yield c.quantise_transpose("expert_up_grad_transposed", rows, 2 * f, routed=True)
+
+
+def backward_weight(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
+    """Weight gradients of the local experts, with the transposed operands that are made only here."""
+    rows, f = padded_rows(m, r), m.expert_intermediate_size
+    if r.is_fp8:
+        yield c.quantise_transpose("expert_down_grad_transposed", rows, hidden, "W", routed=True)
+    yield _grouped(c.wgrad("expert_down_wgrad", r.gemm_dtype, rows, hidden, f), m, r)
+    if r.is_fp8:
+        yield c.quantise_transpose("expert_up_input_transposed", rows, hidden, "W", routed=True)
+    yield _grouped(c.wgrad("expert_up_wgrad", r.gemm_dtype, rows, 2 * f, hidden), m, r)
+
+
+def router_weights(m: MoeFfn, hidden: int) -> Weights:
+    """Router weights and, where it has one, the balancing bias."""
+    return Weights(hidden * m.num_routed_experts, m.num_routed_experts if m.router_bias else 0)

@@ -1,0 +1,103 @@
+"""Code mtp of a layout: a multi-token-prediction module: projection, one layer, and its own pass through the head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from simulator.scenario.model import ModelSpec
+from simulator.workload import counting as c
+from simulator.workload.layers import embedding
+from simulator.workload.layers.dense import DENSE
+from simulator.workload.layers.head import HEAD, head_block, head_unit
+from simulator.workload.layers.linear import dgrad_with_operands
+from simulator.workload.layers.moe import MOE
+from simulator.workload.layers.part import PARTS, Params, Part, Vocabulary, Weights, joined
+from simulator.workload.op import Op, Unit
+from simulator.workload.recipe import Recipe
+from simulator.workload.saved import ActivationRecipe, BlockBuilder, bf16
+from simulator.workload.tensors import BlockMemory
+
+
+def forward(hidden: int, r: Recipe) -> Iterator[Op]:
+    """Embedding of the next token, two norms, concatenation, projection 2h → h."""
+    t = r.tokens
+    yield from embedding.forward(hidden, r)
+    yield c.rmsnorm("mtp_hidden_norm", t, hidden)
+    yield c.rmsnorm("mtp_embedding_norm", t, hidden)
+    yield c.copy("mtp_concat", 2 * t * hidden, 2 * t * hidden)
+    if r.is_fp8:
+        yield c.quantise("mtp_proj_quantise", t, 2 * hidden)
+    yield c.fprop("mtp_proj", r.gemm_dtype, t, hidden, 2 * hidden)
+
+
+def backward_input(hidden: int, r: Recipe) -> Iterator[Op]:
+    """Input gradient of the same."""
+    t = r.tokens
+    yield from dgrad_with_operands(r, "mtp_proj", hidden, 2 * hidden)
+    yield c.copy("mtp_split", 2 * t * hidden, 2 * t * hidden, "I")
+    yield c.rmsnorm_bwd("mtp_hidden_norm_bwd", t, hidden)
+    yield c.rmsnorm_bwd("mtp_embedding_norm_bwd", t, hidden)
+
+
+def backward_weight(hidden: int, r: Recipe) -> Iterator[Op]:
+    """Gradient of the projection and of the embedding row."""
+    yield c.wgrad("mtp_proj_wgrad", r.gemm_dtype, r.tokens, hidden, 2 * hidden)
+    yield from embedding.backward(hidden, r)
+
+
+def _layer(model: ModelSpec) -> Part:
+    """The kind of layer that a module holds: the kind of the model's last one."""
+    return MOE if model.moe else DENSE
+
+
+def params(model: ModelSpec) -> Params:
+    """Projection, norms of the hidden state and of the embedding, the layer, the norm before the borrowed head."""
+    h, layer = model.hidden_size, _layer(model).params(model)
+    own = Weights(2 * h * h, 3 * h)
+    return replace(layer, dense=layer.dense + own.total, gemm=layer.gemm + own.gemm + HEAD.params(model).gemm)
+
+
+def vocabulary(model: ModelSpec) -> frozenset[Vocabulary]:
+    """The matrices that embed the next token and give its logits."""
+    return embedding.EMBEDDING.vocabulary(model) | HEAD.vocabulary(model)
+
+
+def units(model: ModelSpec, number: int, r: Recipe) -> tuple[Unit, ...]:
+    """Projection and layer in one unit, then the head."""
+    h = model.hidden_size
+    projection = Unit(
+        "projection", "dense",
+        {
+            "attn_f": tuple(forward(h, r)),
+            "attn_b": tuple(backward_input(h, r)),
+            "attn_w": tuple(backward_weight(h, r)),
+        },
+    )  # fmt: skip
+    (layer,) = _layer(model).units(model, number, r)
+    return replace(joined(projection, layer), name=f"mtp_{number}"), head_unit(model, f"mtp_head_{number}", r)
+
+
+def _input_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
+    """Norms of the hidden state and of the next token's embedding, and the projection of both to the hidden size."""
+    h, s = model.hidden_size, r.sequence_tokens
+    block = BlockBuilder("mtp_input", r)
+    block.keep("mtp.input", "bf16", 2 * s * h)
+    block.operand("mtp.norm_out", 2 * s * h, recomputed="rmsnorm" in r.recompute)
+    block.gradient("mtp.projection_grad", s * h)
+    block.backward.append(bf16("mtp.input_grad", 2 * s * h))
+    return block.build()
+
+
+def saved(model: ModelSpec, r: ActivationRecipe) -> tuple[BlockMemory, ...]:
+    """What projection, layer and head keep."""
+    return _input_block(model, r), *_layer(model).saved(model, r), head_block(model, r)
+
+
+MTP = PARTS.add(
+    "mtp",
+    Part(
+        "mtp", params, units, saved, vocabulary, num_attentions=1,
+        is_behind_head=True,
+    ),
+)  # fmt: skip

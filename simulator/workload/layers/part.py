@@ -1,0 +1,93 @@
+"""What a layout's codes stand for (embedding, layer, head …): one interface a kind, one file a kind, registered by its code.
+
+Stages, memory, model state and model counts ask a part and know no code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from simulator.registry import Family
+from simulator.scenario.model import ModelSpec
+from simulator.workload.op import BlockName, Op, Unit
+from simulator.workload.recipe import Recipe
+from simulator.workload.saved import ActivationRecipe
+from simulator.workload.tensors import BlockMemory
+
+Blocks = dict[BlockName, tuple[Op, ...]]
+Vocabulary = Literal["embedding", "head"]
+"""The matrices of vocabulary x hidden size; a tied head is the embedding."""
+
+_FORWARD: tuple[BlockName, ...] = ("attn_f", "mlp_f_local", "mlp_f_routed")
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Parameters of something that every token passes: those of its GEMMs, and the others (norms, biases)."""
+
+    gemm: int
+    other: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.gemm + self.other
+
+    def __add__(self, more: Weights) -> Weights:
+        """Those of both."""
+        return Weights(self.gemm + more.gemm, self.other + more.other)
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """Parameters of a part over the whole expert group (counts, not bytes).
+
+    dense: every replica of the stage holds them; expert: of all its routed experts; active_expert: of those that one token
+    passes. gemm: weights of the GEMMs that one token passes, borrowed ones (a tied head, the head of an MTP module)
+    included: each is two FLOP forward.
+    """
+
+    dense: int
+    gemm: int
+    expert: int = 0
+    active_expert: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One kind of part of a model.
+
+    series: name of its units, numbered through all parts of the same series.
+    params(model): its parameters.
+    units(model, number, recipe): its units in forward order; number: how many parts of its series stand before it.
+    saved(model, recipe): what its blocks keep of one micro-batch, in forward order.
+    vocabulary(model): the vocabulary matrices that it computes with.
+    num_attentions: attention cores that a token passes. joins_next: its one unit runs as a piece of the unit behind it.
+    is_behind_head: it runs behind the stage's other parts, wherever the layout writes it.
+    """
+
+    series: str
+    params: Callable[[ModelSpec], Params]
+    units: Callable[[ModelSpec, int, Recipe], tuple[Unit, ...]]
+    saved: Callable[[ModelSpec, ActivationRecipe], tuple[BlockMemory, ...]]
+    vocabulary: Callable[[ModelSpec], frozenset[Vocabulary]] = lambda model: frozenset()
+    num_attentions: int = 0
+    joins_next: bool = False
+    is_behind_head: bool = False
+
+
+PARTS: Family[Part] = Family("part of a model")
+
+HOLDER: dict[Vocabulary, str] = {"embedding": "E", "head": "L"}
+"""The code of the part that holds a vocabulary matrix."""
+
+
+def joined(first: Unit, second: Unit) -> Unit:
+    """The second unit with the first one's operators before its own in forward blocks and behind them in backward ones."""
+    blocks = dict(second.blocks)
+    for name, ops in first.blocks.items():
+        own = blocks.get(name, ())
+        blocks[name] = (*ops, *own) if name in _FORWARD else (*own, *ops)
+    return replace(second, blocks=blocks)

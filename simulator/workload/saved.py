@@ -1,0 +1,137 @@
+"""How what a block keeps of one micro-batch is written down: the recipe of formats, and a collector of named tensors.
+
+Rules that every layer's file follows (kernels and formats as in deepseek-ai/profile-data train.json and DeepSeek-V3
+report 3.2.3 and 3.3.3):
+- a linear layer keeps its input for the weight gradient, once, in the recipe's format; a recomputed input is not
+  kept, but exists from I to W, as the output gradients do (between I and W only if the schedule parts them);
+- exactly the operands of weight gradients wait for W; what else is kept is freed by I;
+- a norm keeps its input, attention its output and log-sum-exp, SwiGLU its input (the product is an operand of the down
+  projection); the weights of the routed experts' outputs are applied in SwiGLU, so that the rows that go back are not
+  kept;
+- under FP8 the FFN's input is kept in FP8 (the dispatched payload serves the shared experts too), the norm recomputed
+  or not.
+
+Letters: t tokens of the rank, s tokens in sequence-parallel regions (t / tp), h hidden size, f FFN width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from simulator.scenario.model import MoeFfn
+from simulator.workload.tensors import BlockMemory, Tensor, tensor_bytes, total_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationRecipe:
+    """Sizes and number formats of one rank's micro-batch.
+
+    tokens: of one micro-batch on the rank (context parallelism divided out). shards_sequence: sequence parallelism.
+    act_dtype: operands of the layers' GEMMs; dispatch_dtype, attn_out_dtype, swiglu_in_dtype, head_dtype: of what the
+    name says. recompute: modules computed again in the backward ("layer": everything but a layer's input).
+    is_loss_fused: the loss overwrites the logits by their gradient; else FP32 probabilities are kept beside them.
+    expert_rows_frac: rows of a rank's experts over the even load, mean of the micro-batches in flight;
+    expert_rows_peak_frac: of the fullest micro-batch (at least the former). row_padding: an expert's rows are padded
+    to a multiple. capacity_factor: rows beyond it are dropped; None: no row is.
+    """
+
+    tokens: int
+    tp: int = 1
+    shards_sequence: bool = False
+    ep: int = 1
+    etp: int = 1
+    act_dtype: str = "bf16"
+    dispatch_dtype: str = "bf16"
+    attn_out_dtype: str = "bf16"
+    swiglu_in_dtype: str = "bf16"
+    head_dtype: str = "bf16"
+    recompute: frozenset[str] = frozenset()
+    is_loss_fused: bool = True
+    vocab_padding: int = 128
+    expert_rows_frac: float = 1.0
+    expert_rows_peak_frac: float = 1.0
+    row_padding: int = 1
+    capacity_factor: float | None = None
+
+    @property
+    def sequence_tokens(self) -> int:
+        """Tokens of the rank outside the tensor-parallel GEMMs."""
+        return -(-self.tokens // self.tp) if self.shards_sequence else self.tokens
+
+    def expert_rows(self, moe: MoeFfn, load: float) -> int:
+        """Rows of the rank's local experts, half of the padding of each included, at `load` times the even share."""
+        if self.capacity_factor is not None:
+            load = min(load, self.capacity_factor)
+        padding = moe.num_routed_experts // self.ep * (self.row_padding - 1) // 2
+        return ceil(self.sequence_tokens * moe.top_k * self.etp * load) + padding
+
+
+class BlockBuilder:
+    """Collects the tensors of one block."""
+
+    def __init__(self, name: str, recipe: ActivationRecipe) -> None:
+        self.name = name
+        self.recipe = recipe
+        self.saved: list[Tensor] = []
+        self.deferred: list[Tensor] = []
+        self.forward: list[Tensor] = []
+        self.backward: list[Tensor] = []
+
+    def keep(self, name: str, dtype: str, elements: int, *, recomputed: bool = False) -> None:
+        """Needed by I; a recomputed one lives only inside F and I."""
+        tensor = Tensor(name, tensor_bytes(dtype, elements))
+        if recomputed:
+            self.forward.append(tensor)
+            self.backward.append(tensor)
+        else:
+            self.saved.append(tensor)
+
+    def operand(self, name: str, elements: int, *, recomputed: bool = False, dtype: str | None = None) -> None:
+        """Input of a linear layer, needed by W; a recomputed one lives inside F and from I to W."""
+        tensor = Tensor(name, tensor_bytes(dtype or self.recipe.act_dtype, elements), "W")
+        if recomputed:
+            self.forward.append(tensor)
+            self.deferred.append(tensor)
+        else:
+            self.saved.append(tensor)
+
+    def gradient(self, name: str, elements: int, dtype: str | None = None) -> None:
+        """Output gradient of a linear layer, made by I and needed by W."""
+        self.deferred.append(Tensor(name, tensor_bytes(dtype or self.recipe.act_dtype, elements), "W"))
+
+    def swiglu(self, owner: str, rows: int, f: int, hidden: int) -> None:
+        """Input and output of SwiGLU and the output gradients of the projections around it."""
+        self.keep(f"{owner}.swiglu_in", self.recipe.swiglu_in_dtype, 2 * rows * f)
+        self.operand(f"{owner}.swiglu_out", rows * f, recomputed="swiglu" in self.recipe.recompute)
+        self.gradient(f"{owner}.up_grad", 2 * rows * f)
+        self.gradient(f"{owner}.down_grad", rows * hidden)
+
+    def build(self) -> BlockMemory:
+        """The finished record."""
+        return BlockMemory(
+            self.name, tuple(self.saved), tuple(self.deferred), tuple(self.forward), tuple(self.backward)
+        )
+
+
+def bf16(name: str, elements: int) -> Tensor:
+    """A BF16 tensor."""
+    return Tensor(name, tensor_bytes("bf16", elements))
+
+
+def fullest(instants: Iterable[list[Tensor]]) -> list[Tensor]:
+    """The instant with the most bytes."""
+    return max(instants, key=total_bytes)
+
+
+def recomputed(block: BlockMemory, kept: Sequence[str]) -> BlockMemory:
+    """The block with everything but the named tensors computed again in I."""
+    again = tuple(tensor for tensor in block.saved if tensor.name not in kept)
+    return BlockMemory(
+        block.name,
+        saved=tuple(tensor for tensor in block.saved if tensor.name in kept),
+        deferred=(*block.deferred, *(tensor for tensor in again if tensor.until == "W")),
+        working_forward=(*block.working_forward, *again),
+        working_backward=(*block.working_backward, *(tensor for tensor in again if tensor.until == "I")),
+    )
