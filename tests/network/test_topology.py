@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import networkx as nx
 import pytest
 
@@ -9,7 +11,7 @@ from hwprofiles import catalog
 from hwprofiles.schema import Fabric, Node
 from simulator.errors import InputError
 from simulator.network.topology import build_network, hops, network_graph, node_capacity_bytes_per_s
-from simulator.network.wiring import TOPOLOGIES
+from simulator.network.wiring import TOPOLOGIES, Wiring
 
 FABRIC_NODES = {"leaf", "spine", "core"}
 
@@ -133,3 +135,27 @@ def test_every_node_of_the_catalogue_runs_on_every_fabric(node_name: str, fabric
     assert 1 <= hops(network, 0, network.num_gpus - 1) <= 2 * net.num_layers - 1
     most = network.gpus_per_node * network.nic_bytes_per_s
     assert 0 < node_capacity_bytes_per_s(network, 0, 1) <= most * (1 + 1e-9)
+
+
+def test_a_mesh_gives_a_peer_a_link_of_its_own() -> None:
+    """Without a switch a GPU reaches one peer at the rate of one link, all of them at the sum."""
+    mesh = node().model_copy(update={"scale_up_peer_bytes_per_s": 25e9})
+    rates = [build_network(machine, fabric("fat_tree"), 16) for machine in (node(), mesh)]
+    assert [network.scale_up_peer_bytes_per_s for network in rates] == [200e9, 25e9]
+    assert [network.scale_up_bytes_per_s for network in rates] == [200e9, 200e9]
+
+
+@pytest.mark.parametrize("over", [1.0, 3.0])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("planes", [1, 2, 4, 8])
+@pytest.mark.parametrize("topology", list(TOPOLOGIES))
+def test_a_full_fabric_has_a_port_for_every_nic(topology: str, planes: int, layers: int, over: float) -> None:
+    """The GPUs of a full fabric fill every leaf port of the trees that it has, and none twice."""
+    wiring = Wiring(8, planes, 16, layers, over, 50e9)
+    kind = TOPOLOGIES[topology]
+    nics = Counter(kind.leaf(wiring, gpu) for gpu in range(kind.max_gpus(wiring)))
+    assert max(nics.values()) <= wiring.down_ports
+    trees = len({tree for tree, _ in nics})
+    assert sum(nics.values()) == kind.max_gpus(wiring) <= trees * wiring.tree_endpoints
+    if topology != "rail_fat_tree" or wiring.tree_endpoints >= 8 * wiring.down_ports:
+        assert sum(nics.values()) > trees * wiring.tree_endpoints / 2

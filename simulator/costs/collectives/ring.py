@@ -52,7 +52,9 @@ def ring_cost(op: RingOp, bytes_total: float, group: GroupShape, network: Networ
         seconds.append(time_at(base, corner) + latency + wire + math.sqrt(time_at(fill, corner) * wire))
         if corner == "value" and latency > wire:
             bound_by = "latency"
-    share = need(stack, "link.nic.ring" if bound_by == "nic" else "link.nvlink.ring")
+    share = need(stack, "link.nvlink.ring")
+    if bound_by == "nic":
+        share = nic_path(stack, "link.nic.ring", network, group.nodes, group.node_stride).share
     to_nic = sent * nic_hops / group.ranks
     value, low, high = seconds
     basis = weakest(share.basis, base.basis, fill.basis, hop.basis)

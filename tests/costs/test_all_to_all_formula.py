@@ -1,0 +1,102 @@
+"""The formula of dispatch and combine by hand, term by term, and how it carries a row to other sizes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from hwprofiles.schema import CollectiveTable, Stack
+from simulator.costs.collectives.all_to_all import all_to_all_cost
+from simulator.network.topology import Network
+from simulator.workload.op import AllToAll
+
+NOTHING = CollectiveTable()
+
+
+def message(op: str, nodes: int, tokens: int = 4096, **fields: float) -> AllToAll:
+    size = 7392 if op == "dispatch" else 14336
+    ranks_per_token = 8 * nodes * (1.0 - (1.0 - 1.0 / (8 * nodes)) ** 8)
+    usual = AllToAll(op, "F", tokens, size, nodes, 8 * nodes, min(float(nodes), 3.5), ranks_per_token, False)
+    return replace(usual, **fields)
+
+
+@pytest.mark.parametrize("sms", [2, 20])
+@pytest.mark.parametrize("nvlink", [20e9, 200e9])
+@pytest.mark.parametrize("nodes", [1, 2, 4, 8])
+@pytest.mark.parametrize("op", ["dispatch", "combine"])
+def test_the_formula_is_its_slowest_term(
+    h800: Network, notrace: Stack, op: str, nodes: int, nvlink: float, sms: int
+) -> None:
+    """Copies by SMs, bytes over the NIC, bytes over NVLink, behind a fixed latency, at the value and both ends."""
+    it, bare = message(op, nodes), replace(notrace, collectives=NOTHING)
+    network = replace(h800, scale_up_bytes_per_s=nvlink)
+    cost = all_to_all_cost(it, network, bare, "alone", sms)
+    known, one = {**notrace.parameters, **notrace.assumptions}, "_one_node" if nodes == 1 else ""
+    t0, error = known[f"all_to_all.t0{one}_s"], known["all_to_all.model_error"].value
+    copy, per_node = (known[f"all_to_all.sm_cost_{op}{end}"] for end in (one, "_per_remote_node"))
+    nic, scale_up = known["link.nic.all_to_all"], known["link.nvlink.all_to_all"]
+    payload, remote = it.tokens * it.bytes_per_token, it.nodes_per_token * (nodes - 1) / nodes
+    forwarded = it.tokens * it.bytes_per_token * it.ranks_per_token * 7 / 8
+
+    def slowest(time: str, rate: str) -> float:
+        by_sms = payload * (getattr(copy, time) + getattr(per_node, time) * remote) / sms
+        links = payload * remote / (50e9 * getattr(nic, rate)), forwarded / (nvlink * getattr(scale_up, rate))
+        return float(getattr(t0, time) + max(by_sms, *links))
+
+    assert cost.seconds == pytest.approx(slowest("value", "value"))
+    assert cost.low == pytest.approx(slowest("low", "high") * (1 - error))
+    assert cost.high == pytest.approx(slowest("high", "low") * (1 + error))
+
+
+def test_the_terms_of_the_cases_above_all_bind(h800: Network, notrace: Stack) -> None:
+    bare = replace(notrace, collectives=NOTHING)
+    slow = replace(h800, scale_up_bytes_per_s=20e9)
+    costs = [all_to_all_cost(message("dispatch", 8), *case) for case in (
+        (h800, bare, "alone", 2), (h800, bare, "alone", 20), (slow, bare, "alone", 20),
+    )]  # fmt: skip
+    assert [cost.bound_by for cost in costs] == ["sms", "nic", "scale_up"]
+
+
+@pytest.mark.parametrize("op", ["dispatch", "combine"])
+def test_half_a_row_is_as_uncertain_as_the_formula(h800: Network, notrace: Stack, op: str) -> None:
+    """Beside the row's own range: the formula's mean error on groups that were left out of its fit, to both sides."""
+    error = notrace.parameters["all_to_all.model_error"].value
+    half = all_to_all_cost(message(op, 8, tokens=2048, nodes_per_token=3.98), h800, notrace, "alone", 24)
+    assert half.basis == "interpolated"
+    assert half.low <= half.seconds * (1 - error)
+    assert half.high >= half.seconds * (1 + error)
+
+
+def test_the_nearest_row_is_nearest_in_nodes_then_in_tokens(h800: Network, notrace: Stack) -> None:
+    """Rows of 2 nodes and few tokens, 8 nodes and many: a message of 8 nodes and few tokens takes the second."""
+    rows = {row.nodes: row for row in notrace.collectives.rows if row.op == "dispatch" and row.nodes in (2, 8)}
+    near = rows[8].model_copy(update={"source": "eight nodes"})
+    few = rows[2].model_copy(update={"tokens": 128, "source": "two nodes"})
+    half = rows[8].model_copy(update={"tokens": 2048, "seconds": rows[8].seconds / 2, "low": None, "high": None})
+    for table in ((few, near), (near, few)):
+        stack = replace(notrace, collectives=CollectiveTable(table))
+        assert "eight nodes" in all_to_all_cost(message("dispatch", 8, tokens=128), h800, stack, "alone", 24).source
+        assert "two nodes" in all_to_all_cost(message("dispatch", 2, tokens=4096), h800, stack, "alone", 24).source
+    stack = replace(notrace, collectives=CollectiveTable((near, half)))
+    assert "eight nodes" in all_to_all_cost(message("dispatch", 8, tokens=3500), h800, stack, "alone", 24).source
+    assert "eight nodes" not in all_to_all_cost(message("dispatch", 8, tokens=2300), h800, stack, "alone", 24).source
+
+
+def test_a_row_s_tokens_reach_ranks_of_their_nodes_only(h800: Network, notrace: Stack) -> None:
+    """Where NVLink binds: a row of 3.98 of 8 nodes spread its tokens over the ranks of 4 nodes. 8 choices among 32 ranks
+    hit 32 (1 - (31/32)^8) of them; a message like that is the row itself."""
+    row = next(row for row in notrace.collectives.rows if row.op == "dispatch" and row.nodes == 8)
+    slow = {"link.nvlink.reference_bytes_per_s": 10e9}
+    parameters = {
+        key: entry.model_copy(update={"value": slow[key], "low": slow[key], "high": slow[key]})
+        if key in slow
+        else entry
+        for key, entry in notrace.parameters.items()
+    }
+    stack = replace(notrace, parameters=parameters)
+    network = replace(h800, scale_up_bytes_per_s=10e9)
+    it = message("dispatch", 8, nodes_per_token=3.98, ranks_per_token=32 * (1 - (31 / 32) ** 8))
+    cost = all_to_all_cost(it, network, stack, "alone", 24)
+    assert (cost.bound_by, cost.basis) == ("scale_up", "measured")
+    assert cost.seconds == pytest.approx(row.seconds, rel=1e-12)

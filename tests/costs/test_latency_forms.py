@@ -1,0 +1,98 @@
+"""Rings, sends and trees by hand at sizes at which latency and the fill of the pipeline count."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import sqrt
+
+import pytest
+
+from hwprofiles.kernels.parameters import Range
+from hwprofiles.provenance import Basis
+from hwprofiles.schema import Stack
+from simulator.costs.collectives.p2p import p2p_cost
+from simulator.costs.collectives.ring import ring_cost
+from simulator.costs.collectives.tree import scalar_all_reduce_cost
+from simulator.costs.cost import CollectiveCost, weakest
+from simulator.network.placement import GroupShape
+from simulator.network.topology import Network
+
+ENDS = {"seconds": ("value", "value"), "low": ("low", "high"), "high": ("high", "low")}
+"""End of a cost → ends of the times and of the rates that give it."""
+
+
+def known(stack: Stack, key: str, end: str) -> float:
+    entry = stack.parameters[key] if key in stack.parameters else stack.assumptions[key]
+    return float(getattr(entry, end) if getattr(entry, end) is not None else entry.value)
+
+
+@pytest.mark.parametrize("end", list(ENDS))
+@pytest.mark.parametrize("size", [1e5, 1e7])
+def test_a_ring_is_latency_wire_and_fill(h800: Network, stack: Stack, size: float, end: str) -> None:
+    """(n - 1) steps, each over a link and a switch; the square root is the pipeline of chunks filling."""
+    time, rate = ENDS[end]
+    base, fill = known(stack, "ring.base_s", time), known(stack, "ring.fill_s", time)
+    hop, hop_nic = known(stack, "ring.hop_nvlink_s", time), known(stack, "ring.hop_nic_s", time)
+    inside = size * 7 / 8 / (200e9 * known(stack, "link.nvlink.ring", rate))
+    expected = base + 7 * hop + inside + sqrt(fill * inside)
+    assert getattr(ring_cost("all_gather", size, GroupShape(8, 1, 8), h800, stack), end) == pytest.approx(expected)
+    over = size * 3 / 4 / (50e9 * known(stack, "link.nic.ring", rate))
+    expected = base + 3 * (hop_nic + 3.7e-6) + over + sqrt(fill * over)
+    far = GroupShape(4, 4, 1, node_stride=64)
+    assert getattr(ring_cost("reduce_scatter", size, far, h800, stack), end) == pytest.approx(expected)
+
+
+def test_the_node_with_the_fewest_members_binds_a_ring(h800: Network, stack: Stack) -> None:
+    """4 and 2 members: two NICs carry the ring, not three."""
+    cost = ring_cost("all_gather", 1e15, GroupShape(6, 2, 2), h800, stack)
+    assert cost.seconds == pytest.approx(1e15 * 5 / 6 / (2 * 0.85 * 50e9), rel=1e-3)
+
+
+@pytest.mark.parametrize("end", list(ENDS))
+@pytest.mark.parametrize(("stride", "fabric_s"), [(1, 2.8e-6), (64, 3.7e-6)])
+def test_a_small_send_pays_launch_hop_and_switches(
+    h800: Network, stack: Stack, stride: int, fabric_s: float, end: str
+) -> None:
+    time, rate = ENDS[end]
+    fixed = known(stack, "ring.base_s", time) + known(stack, "ring.hop_nic_s", time) + fabric_s
+    wire = 1000 / (50e9 * known(stack, "link.nic.p2p", rate))
+    cost = p2p_cost(1000, h800, stack, same_node=False, node_stride=stride)
+    assert getattr(cost, end) == pytest.approx(fixed + wire, rel=1e-9)
+
+
+@pytest.mark.parametrize(("ranks", "steps"), [(2, 2), (3, 4), (8, 6), (2048, 22)])
+def test_a_scalar_goes_up_a_tree_and_down(h800: Network, stack: Stack, ranks: int, steps: int) -> None:
+    cost = scalar_all_reduce_cost(ranks, h800, stack)
+    for end, (time, _) in ENDS.items():
+        hop = known(stack, "ring.hop_nic_s", time) + 3.7e-6
+        assert getattr(cost, end) == pytest.approx(known(stack, "ring.base_s", time) + steps * hop)
+    assert cost.bound_by == "latency"
+    assert scalar_all_reduce_cost(1, h800, stack).seconds == 0.0
+
+
+ORDER: tuple[Basis, ...] = ("measured", "interpolated", "extrapolated", "transferred", "assumed")
+
+
+def test_a_sum_is_as_certain_as_its_least_certain_part() -> None:
+    for index, basis in enumerate(ORDER):
+        assert weakest(*ORDER[: index + 1]) == weakest(basis, ORDER[0]) == basis
+
+
+def test_an_assumed_factor_makes_a_measured_time_assumed() -> None:
+    slower = CollectiveCost(2.0, 1.0, 3.0, "measured", "rows").times(Range(1.5, 1.0, 2.0, "assumed", "a guess"))
+    assert (slower.seconds, slower.low, slower.high, slower.basis) == (3.0, 1.0, 6.0, "assumed")
+    assert "a guess" in slower.source
+
+
+def test_hashed_routing_is_as_certain_as_its_share_where_flows_leave_the_leaf(h800: Network, stack: Stack) -> None:
+    ecmp = stack.parameters["link.nic.ecmp"].model_copy(update={"basis": "assumed"})
+    guessed = replace(stack, parameters={**stack.parameters, "link.nic.ecmp": ecmp})
+    hashed = replace(h800, adaptive_routing=False)
+    near, far = GroupShape(2, 2, 1), GroupShape(2, 2, 1, node_stride=64)
+    assert ring_cost("all_gather", 1e12, far, hashed, guessed).basis == "assumed"
+    assert p2p_cost(1e9, hashed, guessed, same_node=False, node_stride=64).basis == "assumed"
+    assert p2p_cost(1e9, hashed, guessed, same_node=False).basis == p2p_cost(1e9, h800, stack, same_node=False).basis
+    assert (
+        ring_cost("all_gather", 1e12, near, hashed, guessed).basis
+        == ring_cost("all_gather", 1e12, near, h800, stack).basis
+    )
