@@ -6,20 +6,20 @@ nor pandas is loaded before a stack is.
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, get_args
 
 from hwprofiles.collectives.rows import CollectiveTable, CollectiveTableError
-from hwprofiles.record_file import CatalogError, FileProblem, read_mapping, read_record
+from hwprofiles.names import nearest
+from hwprofiles.problem import Problem
+from hwprofiles.record_file import CatalogError, read_mapping, read_record
 from hwprofiles.schema import Assumption, Fabric, Gpu, Node, Parameter, PriceSheet, Stack, StackProvenance
 from hwprofiles.yaml_file import excerpt
 
 __all__ = [
     "STACK_KINDS",
     "CatalogError",
-    "FileProblem",
     "StackKind",
     "default_stack",
     "list_names",
@@ -133,7 +133,7 @@ def _load(name: str, kind: Kind, model: type[Entry]) -> Entry:
     path = _ROOT / kind / f"{name}.yaml"
     record = read_record(path, model)
     if record.name != name:
-        raise CatalogError([FileProblem(f"{path}:1", "name", f"{record.name}; the file's name says {name}")])
+        raise CatalogError([Problem(f"{path}:1", "name", f"{record.name}; the file's name says {name}")])
     return record
 
 
@@ -142,9 +142,7 @@ def _require(name: str, kind: Kind) -> None:
     known = list_names(kind)
     if name in known:
         return
-    near = difflib.get_close_matches(str(name)[:64], known, n=3)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise CatalogError(f"no {_SINGULAR[kind]} is called {excerpt(name)}; known {', '.join(known)}{hint}")
+    raise CatalogError(f"no {_SINGULAR[kind]} is called {excerpt(name)}{nearest(str(name), known)}")
 
 
 @cache
@@ -165,7 +163,7 @@ def _parameters(folder: Path) -> dict[str, Parameter]:
         read = read_mapping(path, Parameter)
         twice = sorted(merged.keys() & read.keys())
         if twice:
-            raise CatalogError([FileProblem(f"{path}:1", key, "a second file of the stack gives it") for key in twice])
+            raise CatalogError([Problem(f"{path}:1", key, "a second file of the stack gives it") for key in twice])
         merged |= read
     return merged
 

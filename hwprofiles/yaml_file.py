@@ -49,7 +49,8 @@ _HEX: Final = re.compile(r"0x[0-9a-fA-F]+")
 _OCTAL: Final = re.compile(r"0o[0-7]+")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-_BIDIRECTIONAL: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+BIDIRECTIONAL: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that turn the direction of text."""
 _ALLOWED_CONTROL: Final = frozenset("\n\t")
 _BYTE_ORDER_MARKS: Final = (
     (b"\xef\xbb\xbf", "UTF-8 with a byte order mark"),
@@ -130,7 +131,7 @@ def parse_yaml(text: str, name: str) -> YamlDocument:
 def excerpt(text: object, limit: int = 60) -> str:
     """A value as one printable line of at most `limit` characters, for error messages."""
     shown = "".join(
-        char if char.isprintable() and char not in _BIDIRECTIONAL else ascii(char)[1:-1]
+        char if char.isprintable() and char not in BIDIRECTIONAL else ascii(char)[1:-1]
         for char in str(text)[: limit + 1]
     )
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
@@ -184,8 +185,8 @@ def _refuse_control(text: str, name: str, line: int) -> None:
     for char in text:
         if char in _ALLOWED_CONTROL:
             continue
-        if char in _BIDIRECTIONAL or unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"}:
-            what = "bidirectional" if char in _BIDIRECTIONAL else "control"
+        if char in BIDIRECTIONAL or unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"}:
+            what = "bidirectional" if char in BIDIRECTIONAL else "control"
             raise YamlFileError(name, line, f"the {what} character U+{ord(char):04X} is not allowed")
 
 

@@ -8,7 +8,10 @@ MoesimError                     exit 1  failed at run time
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from hwprofiles.problem import Problem
+
+__all__ = ["InconsistentSimulation", "InputError", "MoesimError", "Problem"]
 
 MAX_SHOWN_PROBLEMS = 9
 
@@ -17,23 +20,6 @@ class MoesimError(Exception):
     """The base of moesim's errors; the message is for the user."""
 
     exit_code = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong with the input.
-
-    where: "FILE:LINE", "--set N", or "" where there is no position.
-    field: dotted path of the key ("parallel.pp"), or "" for the whole document.
-    message: what is wrong, with the value, what is allowed, and the remedy.
-    """
-
-    where: str
-    field: str
-    message: str
-
-    def __str__(self) -> str:
-        return ": ".join(part for part in (self.where, self.field, self.message) if part)
 
 
 class InputError(MoesimError):

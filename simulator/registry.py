@@ -1,13 +1,14 @@
 """Families: named members of one kind (schedules, topologies, dispatchers …), each registered by its own file.
 
-Imports nothing of ours, so that every room can use it; a caller turns UnknownName into the error of its own level.
+Imports nothing that knows a domain, so that every room can use it; a caller turns UnknownName into the error of its own level.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
+
+from hwprofiles.names import nearest
 
 Member = TypeVar("Member")
 
@@ -43,12 +44,9 @@ class Family(Generic[Member]):
         """Why there is no such member, with what to write instead; None where there is one."""
         if name in self._members:
             return None
-        known = ", ".join(self.names())
         if name in self._planned:
-            return f"{self.what} {name!r} is not modelled yet; use one of {known}"
-        nearest = difflib.get_close_matches(name, self.names(), n=2)
-        hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
-        return f"unknown {self.what} {name!r}; allowed: {known}{hint}"
+            return f"{self.what} {name!r} is not modelled yet; use one of {', '.join(self.names())}"
+        return f"unknown {self.what} {name!r}{nearest(name, self.names())}"
 
     def __getitem__(self, name: str) -> Member:
         """The member. Raises UnknownName."""

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hwprofiles.names import nearest
+from hwprofiles.problems import show
+from hwprofiles.record_file import read_record
 from simulator.errors import InputError
-from simulator.scenario.own_file import read_own_file
-from simulator.scenario.problems import nearest, show
 
 CASES = Path(__file__).parent / "cases"
 
@@ -62,4 +63,4 @@ def load_case(name: str) -> Case:
     """The case of that name. Raises InputError: unknown, or a wrong file."""
     if name not in case_names():
         raise InputError(f"no case is called {show(name)}{nearest(name, case_names())}")
-    return read_own_file(CASES / f"{name}.yaml", f"cases/{name}.yaml", Case)[0]
+    return read_record(CASES / f"{name}.yaml", Case, f"cases/{name}.yaml", InputError)

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from hwprofiles import catalog
+from hwprofiles.names import nearest
+from hwprofiles.problems import show
 from simulator.cli.output import print_json
 from simulator.errors import InputError
-from simulator.scenario.problems import nearest, show
 
 Entry = dict[str, Any]
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
+from hwprofiles.names import nearest
+from hwprofiles.problems import show
 from simulator.check import check_scenario
 from simulator.cli.output import check_output, print_warnings, write_atomically
 from simulator.errors import InputError, Problem
 from simulator.scenario import load_scenario
-from simulator.scenario.problems import nearest, show
 from simulator.scenario.scenario import Scenario
 
 ENGINES: Final = ("reference", "sweep")

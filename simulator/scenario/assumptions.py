@@ -9,12 +9,12 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+from hwprofiles.names import nearest
 from hwprofiles.provenance import Source
+from hwprofiles.record_file import read_located
 from hwprofiles.schema import Assumption, Stack
 from simulator.errors import InputError, Problem
-from simulator.scenario.own_file import read_own_file
 from simulator.scenario.plan import AssumptionOverride
-from simulator.scenario.problems import nearest
 from simulator.scenario.scenario import Scenario
 
 ASSUMPTIONS: Final = Path(__file__).parent / "assumptions.yaml"
@@ -31,7 +31,7 @@ class AssumptionFile(BaseModel):
 @cache
 def read_assumptions(path: Path = ASSUMPTIONS) -> Mapping[str, Assumption]:
     """Key → assumption of a file. Raises InputError: unreadable, not the format, or a key twice."""
-    file, document = read_own_file(path, path.name, AssumptionFile)
+    file, document = read_located(path, AssumptionFile, path.name, InputError)
     found: dict[str, Assumption] = {}
     for idx, entry in enumerate(file.assumptions):
         if entry.key in found:

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from hwprofiles.names import nearest
+from hwprofiles.problems import show
+from hwprofiles.yaml_file import KeyPath
 from simulator.errors import Problem
 from simulator.scenario.inherited import State
-from simulator.scenario.problems import KeyPath, nearest, show
 
 _DROPS: Final[tuple[tuple[KeyPath, tuple[KeyPath, ...]], ...]] = (
     (("cluster", "node"), (("stack",),)),

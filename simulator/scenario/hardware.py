@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from hwprofiles import catalog
 from hwprofiles.catalog import CatalogError
+from hwprofiles.problems import schema_problems
 from hwprofiles.schema import Fabric, Gpu, Node
 from hwprofiles.units import GIGA, KILO
-from simulator.scenario.problems import KeyPath, schema_problems
+from hwprofiles.yaml_file import KeyPath
 from simulator.scenario.rules import FieldProblem, multiples
 from simulator.scenario.scenario import Scenario
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from hwprofiles.yaml_file import YamlDocument, YamlFileError, excerpt, parse_yaml, read_yaml
+from hwprofiles.names import nearest
+from hwprofiles.problems import show
+from hwprofiles.yaml_file import KeyPath, YamlDocument, YamlFileError, excerpt, parse_yaml, read_yaml
 from simulator.errors import Problem
 from simulator.scenario.draft import SHORTHANDS, Layer
-from simulator.scenario.problems import KeyPath, nearest, show
 from simulator.scenario.scenario import SCHEMA_VERSION
 
 PRESETS: Final = Path(__file__).parent / "presets"

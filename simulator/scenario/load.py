@@ -12,7 +12,9 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from hwprofiles.yaml_file import YamlFileError, excerpt, read_yaml
+from hwprofiles.names import nearest
+from hwprofiles.problems import schema_problems, show
+from hwprofiles.yaml_file import KeyPath, YamlFileError, excerpt, read_yaml
 from simulator.errors import InputError, Problem
 from simulator.scenario import hardware
 from simulator.scenario.draft import Draft, Layer
@@ -20,7 +22,6 @@ from simulator.scenario.inherited import base_of, inherited_warnings
 from simulator.scenario.layers import file_layers, looks_like_path, option_layer
 from simulator.scenario.model_catalog import MODELS, model_names
 from simulator.scenario.modelled import take_unmodelled, unmodelled
-from simulator.scenario.problems import KeyPath, nearest, schema_problems, show
 from simulator.scenario.rules import has_pairs, involved, rule_problems, rule_warnings
 from simulator.scenario.scenario import SCHEMA_VERSION, Scenario
 
@@ -190,7 +191,7 @@ def _validate(draft: Draft, is_partial: bool) -> Scenario | None:
     try:
         scenario = Scenario.model_validate(draft.data)
     except ValidationError as error:
-        for path, message in schema_problems(error, Scenario):
+        for path, message in schema_problems(error, Scenario, also=("extends",)):
             is_missing = message == "is missing"
             if path == ("stack",) and path not in draft.origins:
                 continue  # follows from an unknown node

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from hwprofiles.names import nearest
+from hwprofiles.problems import show
+from hwprofiles.record_file import read_located
 from simulator.errors import InputError, Problem
 from simulator.scenario.model import ModelSpec
-from simulator.scenario.own_file import read_own_file
-from simulator.scenario.problems import nearest, show
 from simulator.scenario.rules import model_problems
 
 MODELS: Final = Path(__file__).parent / "models"
@@ -24,7 +25,7 @@ def load_model(name: str) -> ModelSpec:
     if name not in model_names():
         raise InputError(f"no model of the name {show(name)}{nearest(name, model_names())}")
     shown = f"models/{name}.yaml"
-    model, document = read_own_file(MODELS / f"{name}.yaml", shown, ModelSpec)
+    model, document = read_located(MODELS / f"{name}.yaml", ModelSpec, shown, InputError)
     problems = [
         Problem(f"{shown}:{document.line(tuple(field.split('.')))}", field, text)
         for field, text in model_problems(model)

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from simulator.scenario.problems import KeyPath, show
+from hwprofiles.problems import show
+from hwprofiles.yaml_file import KeyPath
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,16 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import get_args
 
+from hwprofiles.problems import show
+from hwprofiles.yaml_file import BIDIRECTIONAL
 from simulator.scenario import derived
 from simulator.scenario.layout import LayoutError
 from simulator.scenario.model import AnyAttention, ModelSpec
 from simulator.scenario.plan import BatchRamp
-from simulator.scenario.problems import show
 from simulator.scenario.scenario import Scenario
 
 FieldProblem = tuple[str, str]
 
-_BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Cf", "Co", "Cn", "Zl", "Zp"})
 _JOINERS = frozenset("\u200c\u200d")
 """Format characters that scripts need to be written rightly (zero-width joiners)."""
@@ -133,7 +133,7 @@ def model_problems(model: ModelSpec) -> Iterator[FieldProblem]:
 def _name_problems(field: str, name: str) -> Iterator[FieldProblem]:
     for char in name:
         category = unicodedata.category(char)
-        if char in _BIDIRECTIONAL or (category in _UNPRINTABLE and char not in _JOINERS):
+        if char in BIDIRECTIONAL or (category in _UNPRINTABLE and char not in _JOINERS):
             yield field, f"the character U+{ord(char):04X} is not allowed ({show(name)}); allowed printable characters"
             return
     if not name.strip():

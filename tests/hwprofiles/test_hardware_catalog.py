@@ -191,10 +191,10 @@ def test_the_latest_sheet_prices_every_gpu() -> None:
     ("load", "name", "words"),
     [
         (load_gpu, "h80", "did you mean h800"),
-        (load_gpu, "H100", "no GPU is called H100; known a100"),
+        (load_gpu, "H100", "no GPU is called H100; allowed a100"),
         (load_node, "h800x8", "did you mean h800-x8"),
         (load_fabric, "ib-400g-8planes", "did you mean ib-400g-8plane"),
-        (load_prices, "market", "known market-2025-03"),
+        (load_prices, "market", "allowed market-2025-03"),
         (load_gpu, "", "no GPU"),
         (load_gpu, "../nodes/h800-x8", "no GPU"),
         (load_gpu, "/etc/passwd", "no GPU"),

@@ -129,11 +129,11 @@ def test_missing_tables_are_empty_ones(root: Path) -> None:
         ("kernels.csv", ",2e-4,", ",fast,", "kernels.csv:2"),
         ("kernels.csv", "op,", "operation,", "kernels.csv:1"),
         ("collectives.csv", "1.3e-3", "nan", "collectives.csv:2"),
-        ("parameters.yaml", "unit: share, ", "", "memory.default.unit: missing"),
+        ("parameters.yaml", "unit: share, ", "", "memory.default.unit: is missing"),
         ("assumptions.yaml", "2e-6", "6e-6", "assumptions.yaml:1: launch_s: needs low <= value <= high"),
         ("provenance.yaml", "h800", "h900", "did you mean h800"),
         ("provenance.yaml", "clock: sustained", "clock: turbo", "provenance.yaml:4: clock"),
-        ("provenance.yaml", "software: none\n", "", "software: missing"),
+        ("provenance.yaml", "software: none\n", "", "software: is missing"),
     ],
 )
 def test_a_wrong_file_is_named(root: Path, name: str, old: str, new: str, words: str) -> None:

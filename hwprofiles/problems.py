@@ -1,18 +1,16 @@
-"""Turns what is wrong with a value into one printable line: problem, value, what is allowed, the nearest name."""
+"""What is wrong with a value as one printable line: problem, value, what is allowed, the nearest name."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from hwprofiles.names import nearest
 from hwprofiles.units import PETA
-from hwprofiles.yaml_file import excerpt
-
-KeyPath = tuple[str | int, ...]
+from hwprofiles.yaml_file import KeyPath, excerpt
 
 _RELATIONS = {
     "greater_than_equal": ("is too small", "at least", "ge"),
@@ -52,36 +50,31 @@ def show(value: object) -> str:
     return excerpt(value)
 
 
-def nearest(name: str, known: Iterable[str], allowed: bool = True) -> str:
-    """'; allowed a, b; did you mean c?' for a name that is not among the known ones."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name[:100], names, n=1, cutoff=0.6)
-    listed = f"; allowed {excerpt(', '.join(names), 400)}" if allowed and names else ""
-    return f"{listed}; did you mean {near[0]}?" if near else listed
+def schema_problems(
+    error: ValidationError, model: type[BaseModel], also: Iterable[str] = ()
+) -> Iterator[tuple[KeyPath, str]]:
+    """(key path, message) of every error that pydantic found in a value of `model`.
 
-
-def schema_problems(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[KeyPath, str]]:
-    """(key path, message) of every error that pydantic found in a value of `model`."""
+    also: keys of the top level that are read before the model is, so that a slip in one of them is recognised.
+    """
     for detail in error.errors(include_url=False):
-        path = _key_path(detail["loc"])
-        yield path, _message(detail, path, model)
+        yield _key_path(detail["loc"], model), _message(detail, model, also)
 
 
-def _key_path(loc: KeyPath) -> KeyPath:
-    """The path of keys: without the tag that pydantic adds below a union told apart by `kind`."""
-    cleaned: list[str | int] = []
-    for part in loc:
-        if cleaned and cleaned[-1] == "attention" and part in ("mla", "gqa"):
-            continue
-        cleaned.append(part)
-    return tuple(cleaned)
+def _key_path(loc: KeyPath, model: type[BaseModel]) -> KeyPath:
+    """The path of keys: without what pydantic adds for a union told apart by `kind` and for the key of a mapping."""
+    return tuple(
+        part
+        for idx, part in enumerate(loc)
+        if part != "[key]" and not (part in _tags_at(model, loc[:idx]) and part not in _keys_at(model, loc[:idx]))
+    )
 
 
-def _message(detail: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> str:
-    kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
+def _message(detail: ErrorDetails, model: type[BaseModel], also: Iterable[str]) -> str:
+    kind, context, value, loc = detail["type"], detail.get("ctx", {}), detail["input"], detail["loc"]
     if kind == "extra_forbidden":
-        known = _keys_at(model, detail["loc"][:-1]) + (["extends"] if len(path) == 1 else [])
-        return f"unknown key{nearest(str(path[-1]), known)}"
+        known = [*_keys_at(model, loc[:-1]), *(also if len(loc) == 1 else ())]
+        return f"unknown key{nearest(str(loc[-1]), known)}"
     if kind == "missing":
         return "is missing"
     if kind in _RELATIONS:
@@ -92,17 +85,18 @@ def _message(detail: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> str
             str(context.get("expected") or context.get("expected_tags", "")).replace("'", "").replace(" or ", ", ")
         )
         shown = value.get("kind") if kind == "union_tag_invalid" and isinstance(value, Mapping) else value
-        near = nearest(str(shown), [name.strip() for name in allowed.split(",")], allowed=False)
+        near = nearest(str(shown), [name.strip() for name in allowed.split(",")], listed=False)
         return f"is not one of the allowed values ({show(shown)}); allowed {allowed}{near}"
     if kind == "union_tag_not_found":
-        return "kind is missing; allowed mla, gqa"
+        return f"kind is missing; allowed {', '.join(_tags_at(model, loc))}"
     if kind in ("string_too_long", "too_long"):
         return f"is too long ({len(value)}); allowed at most {context['max_length']}"
     if kind in ("string_too_short", "too_short"):
         return f"is empty; allowed at least {context['min_length']}"
     if kind in _KINDS:
         return f"{_KINDS[kind]} ({show(value)})"
-    return f"{excerpt(detail['msg'].removeprefix('Value error, '), 300)} ({show(value)})"
+    text = excerpt(detail["msg"].removeprefix("Value error, "), 300)
+    return text if isinstance(value, Mapping) else f"{text} ({show(value)})"
 
 
 def _bound(value: object) -> str:
@@ -112,7 +106,17 @@ def _bound(value: object) -> str:
 
 
 def _keys_at(model: type[BaseModel], loc: KeyPath) -> list[str]:
-    """Keys that the section at a pydantic location allows, by following the annotations."""
+    """Keys that the section at a pydantic location allows."""
+    return [info.alias or name for kind in _sections_at(model, loc) for name, info in kind.model_fields.items()]
+
+
+def _tags_at(model: type[BaseModel], loc: KeyPath) -> list[str]:
+    """The values of `kind` that tell the models at a pydantic location apart."""
+    return [tag for kind in _sections_at(model, loc) for tag in _tags(kind)]
+
+
+def _sections_at(model: type[BaseModel], loc: KeyPath) -> list[type[BaseModel]]:
+    """What a pydantic location may hold, by following the annotations."""
     candidates: list[type[BaseModel]] = [model]
     for part in loc:
         if isinstance(part, int):
@@ -124,7 +128,7 @@ def _keys_at(model: type[BaseModel], loc: KeyPath) -> list[str]:
                     found += _models_in(info.annotation)
         tagged = [kind for kind in candidates if part in _tags(kind)]
         candidates = found or tagged or candidates
-    return [info.alias or name for candidate in candidates for name, info in candidate.model_fields.items()]
+    return candidates
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
