@@ -10,7 +10,7 @@ from typing import Any
 from simulator.results.document import to_document
 from simulator.run.training_run import simulate_run
 from simulator.scenario import load_scenario
-from simulator.step.inputs import step_inputs
+from simulator.step.prepared import prepare
 from validation.case import Case, Group, Quantity
 from validation.trace_pair import trace_times
 
@@ -48,7 +48,7 @@ def compare_case(case: Case) -> list[Row]:
         trace = {}
         if any(q.quantity.startswith("trace.") for q in case.quantities):
             short_run = load_scenario(case.scenario, [f"stack={stack}", "device.clock=burst"])
-            trace = trace_times(step_inputs(short_run))
+            trace = trace_times(prepare(short_run))
         rows += [_row(case, stack, quantity, document, trace) for quantity in case.quantities]
     return rows
 

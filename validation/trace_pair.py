@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from simulator.assembly.chunks import Segment, StageCost, UnitCost
 from simulator.assembly.pair import Template, build_template
-from simulator.assembly.unit_costs import stage_costs
-from simulator.step.inputs import StepInputs
+from simulator.step.prepared import PreparedStep
 
 PHASES: Mapping[str, tuple[str, ...]] = {
     "attn_f": ("attn_f",),
@@ -21,14 +20,9 @@ TRANSFERS = ("dispatch_f", "combine_f", "dispatch_b", "combine_b")
 NUM_LAYERS = 4
 
 
-def trace_times(inputs: StepInputs) -> dict[str, tuple[float, float, float]]:
+def trace_times(step: PreparedStep) -> dict[str, tuple[float, float, float]]:
     """trace.<phase>_s → (seconds, low, high) of one layer; trace.pair_s of the pair. Kernels beside communication."""
-    unit = next(
-        unit
-        for stage in stage_costs(inputs.workload, inputs.costs())
-        for unit in stage.units
-        if unit.is_moe and len(stage.units) == NUM_LAYERS
-    )
+    unit = next(unit for stage in step.stages for unit in stage.units if unit.is_moe and len(stage.units) == NUM_LAYERS)
     times: dict[str, tuple[float, float, float]] = {}
     for phase, names in PHASES.items():
         segments = [segment for name in names for _, _, segment in unit.blocks[name, "overlapped"].segments]

@@ -60,13 +60,22 @@ class _Shape:
     ends: Ints
 
 
-def expand(
-    schedule: Schedule, stages: Sequence[StageCost], tail: TailCosts, *, pair_overlap: bool, wait_at_boundary: bool
-) -> StepGraph:
-    """The step's graph. Raises InconsistentSimulation if the ranks' orders wait for each other.
+@dataclass(frozen=True)
+class PricedStep:
+    """All that a schedule's actions and the step's end take.
 
-    pair_overlap, wait_at_boundary: as in pair.build_template.
+    stages: in forward order; tail: the end of the step. pair_overlap, wait_at_boundary: as in pair.build_template.
     """
+
+    stages: Sequence[StageCost]
+    tail: TailCosts
+    pair_overlap: bool
+    wait_at_boundary: bool
+
+
+def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
+    """The step's graph. Raises InconsistentSimulation if the ranks' orders wait for each other."""
+    stages, wait_at_boundary = priced.stages, priced.wait_at_boundary
     actions, ranks = executable_order(schedule)
     draw_units = {
         (stage.stage, idx): row
@@ -75,7 +84,7 @@ def expand(
         )
     }
     table = ClassTable()
-    templates = partial(build_template, pair_overlap=pair_overlap, wait_at_boundary=wait_at_boundary)
+    templates = partial(build_template, pair_overlap=priced.pair_overlap, wait_at_boundary=wait_at_boundary)
     shapes, shape_of = _shapes(actions, stages, table, draw_units, schedule.num_micro_batches, templates)
     sizes = np.array([len(shape.op_class) for shape in shapes], dtype=np.int64)[shape_of]
     base = np.concatenate(([0], np.cumsum(sizes)))
@@ -86,7 +95,7 @@ def expand(
     spans = _spans(actions, ranks, shapes, shape_of, base, inputs, pairs_start_early=not wait_at_boundary)
     edges = np.concatenate((arrays.edges, stream_edges), axis=1)
     last_ops = _last_backward_ops(actions, ranks, spans)
-    tail_part = append_tail(tail, schedule, table.row, int(base[-1]), last_ops)
+    tail_part = append_tail(priced.tail, schedule, table.row, int(base[-1]), last_ops)
     dag = _dag(arrays, edges, tail_part, table, schedule.num_ranks, num_load_rows)
     return StepGraph(
         dag=dag, classes=tuple(table.segments), labels=tuple(table.labels), spans=spans, actions=tuple(actions),

@@ -33,8 +33,8 @@ class Cost(Protocol):
 
 
 @dataclass(frozen=True)
-class CostFunctions:
-    """Seconds by operator and message; gap_s: idle time of a stream between two consecutive kernels."""
+class Prices:
+    """What everything of a step takes: operator or message → seconds; gap_s: idle time of a stream between two kernels."""
 
     kernel: Callable[[Op, Regime], Cost]
     all_to_all: Callable[[AllToAll, Regime], Cost]
@@ -42,76 +42,74 @@ class CostFunctions:
     gap_s: float
 
 
-def stage_costs(workload: Workload, costs: CostFunctions) -> tuple[StageCost, ...]:
+def stage_costs(workload: Workload, prices: Prices) -> tuple[StageCost, ...]:
     """Costs of every stage; equal units (the same operators) are computed once."""
     cache: dict[tuple[object, ...], UnitCost] = {}
-    sent = costs.send(workload.boundary_bytes)
+    sent = prices.send(workload.boundary_bytes)
     send = Segment(sent.seconds, sent.low, sent.high, {PP_TRANSFER: sent.seconds}, {sent.basis: sent.seconds})
     last = len(workload.stages) - 1
     return tuple(
         StageCost(
-            stage.stage, _units(stage, costs, cache), send_f=send if idx < last else None, send_b=send if idx else None
+            stage.stage, _units(stage, prices, cache), send_f=send if idx < last else None, send_b=send if idx else None
         )
         for idx, stage in enumerate(workload.stages)
     )
 
 
-def _units(
-    stage: StageWorkload, costs: CostFunctions, cache: dict[tuple[object, ...], UnitCost]
-) -> tuple[UnitCost, ...]:
+def _units(stage: StageWorkload, prices: Prices, cache: dict[tuple[object, ...], UnitCost]) -> tuple[UnitCost, ...]:
     units = []
     for unit in stage.units:
         key = (unit.kind, tuple(unit.blocks.items()), tuple(unit.all_to_all.items()))
         if key not in cache:
-            cache[key] = _unit_cost(unit, costs)
+            cache[key] = _unit_cost(unit, prices)
         shared = cache[key]
         units.append(UnitCost(unit.name, shared.blocks, shared.all_to_all, shared.is_moe))
     return tuple(units)
 
 
-def _unit_cost(unit: Unit, costs: CostFunctions) -> UnitCost:
+def _unit_cost(unit: Unit, prices: Prices) -> UnitCost:
     blocks: dict[tuple[str, Regime], BlockCost] = {}
     transfers: dict[tuple[str, Regime], Segment] = {}
     for regime in REGIMES:
         for name, ops in unit.blocks.items():
             if ops and name != "combine_b_cast":
-                blocks[name, regime] = BlockCost(tuple(_segments(ops, regime, costs)))
+                blocks[name, regime] = BlockCost(tuple(_segments(ops, regime, prices)))
         for key, message in unit.all_to_all.items():
             cast = unit.blocks.get("combine_b_cast", ()) if key == "combine_b" else ()
-            transfers[key, regime] = _transfer(message, cast, regime, costs)
+            transfers[key, regime] = _transfer(message, cast, regime, prices)
     return UnitCost(unit.name, blocks, transfers, unit.kind == "moe")
 
 
-def _transfer(message: AllToAll, cast: Iterable[Op], regime: Regime, costs: CostFunctions) -> Segment:
+def _transfer(message: AllToAll, cast: Iterable[Op], regime: Regime, prices: Prices) -> Segment:
     """The all-to-all, behind the cast of what it sends (both on the communication stream)."""
-    cost = costs.all_to_all(message, regime)
+    cost = prices.all_to_all(message, regime)
     own = Segment(cost.seconds, cost.low, cost.high, {ALL_TO_ALL: cost.seconds}, {cost.basis: cost.seconds})
-    before = _sum_ops(cast, regime, costs)
+    before = _sum_ops(cast, regime, prices)
     return add_segments((before, own))
 
 
-def _segments(ops: tuple[Op, ...], regime: Regime, costs: CostFunctions) -> Iterable[tuple[str, DrawKind, Segment]]:
+def _segments(ops: tuple[Op, ...], regime: Regime, prices: Prices) -> Iterable[tuple[str, DrawKind, Segment]]:
     """Kernels before the attention core, the core, kernels behind it; in blocks without one: fixed, then routed."""
     core = next((i for i, op in enumerate(ops) if op.kind.startswith("attention")), None)
     if core is not None:
         for suffix, part in ((".before_core", ops[:core]), (".core", ops[core : core + 1]), (".rest", ops[core + 1 :])):
             if part:
-                yield suffix, "none", _sum_ops(part, regime, costs)
+                yield suffix, "none", _sum_ops(part, regime, prices)
         return
     fixed, routed = [op for op in ops if not op.routed], [op for op in ops if op.routed]
     if fixed:
-        yield "", "none", _sum_ops(fixed, regime, costs)
+        yield "", "none", _sum_ops(fixed, regime, prices)
     if routed:
-        yield ".routed", "rank", _sum_ops(routed, regime, costs)
+        yield ".routed", "rank", _sum_ops(routed, regime, prices)
 
 
-def _sum_ops(ops: Iterable[Op], regime: Regime, costs: CostFunctions) -> Segment:
+def _sum_ops(ops: Iterable[Op], regime: Regime, prices: Prices) -> Segment:
     seconds = low = high = flop = 0.0
     by_category: dict[str, float] = {}
     by_basis: dict[str, float] = {}
     for op in ops:
         flop += op.flop
-        cost, gaps = costs.kernel(op, regime), op.num_kernels * costs.gap_s
+        cost, gaps = prices.kernel(op, regime), op.num_kernels * prices.gap_s
         seconds, low, high = seconds + cost.seconds + gaps, low + cost.low + gaps, high + cost.high + gaps
         _bump(by_category, KERNELS[op.kind].category, cost.seconds)
         _bump(by_category, KERNEL_GAPS, gaps)

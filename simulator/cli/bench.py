@@ -15,7 +15,7 @@ from simulator.report import numbers
 from simulator.scenario import load_scenario
 from simulator.step.draws import draw_rows
 from simulator.step.graph import build_graph
-from simulator.step.inputs import step_inputs
+from simulator.step.prepared import prepare
 
 MAX_DRAWS: Final = 1_000
 
@@ -31,11 +31,11 @@ def bench_scenario(source: str, overrides: Sequence[str], as_json: bool, num_dra
     scenario = load_scenario(source, overrides)
     check_scenario(scenario)
     print_warnings(scenario.warnings)
-    inputs = step_inputs(scenario)
-    graph = build_graph(inputs)
+    step = prepare(scenario)
+    graph = build_graph(step)
     folded = []
-    for draw in range(num_draws if inputs.is_random else 1):
-        rows = draw_rows(inputs, graph, draw, inputs.load_model)
+    for draw in range(num_draws if step.random.is_random else 1):
+        rows = draw_rows(step.random, graph, draw, step.random.load)
         folded.append(np.ones((graph.dag.num_draw_rows, 1)) if rows is None else rows.max(axis=1, keepdims=True))
     result = bench(graph.dag, graph.class_seconds(), folded[0])
     if len(folded) > 1:
@@ -43,7 +43,7 @@ def bench_scenario(source: str, overrides: Sequence[str], as_json: bool, num_dra
     if as_json:
         print_json(result)
     else:
-        _print_table(result, f"{len(folded):,} draw(s)" if inputs.is_random else "nothing is random")
+        _print_table(result, f"{len(folded):,} draw(s)" if step.random.is_random else "nothing is random")
     if not result["equal"]:
         raise InconsistentSimulation("bench: the compiled engine and the reference disagree")
 

@@ -61,11 +61,11 @@ def _simulator(scenario: Scenario, engine: Literal["reference", "sweep"]) -> dic
     from simulator.report import numbers
     from simulator.step.batches import StepSimulator
     from simulator.step.graph import build_graph
-    from simulator.step.inputs import step_inputs
+    from simulator.step.prepared import prepare
 
-    inputs = step_inputs(scenario)
-    num_ops = build_graph(inputs).dag.num_ops
-    lanes, draws = (inputs.num_lanes, scenario.draws) if inputs.is_random else (1, 1)
+    step = prepare(scenario)
+    num_ops = build_graph(step).dag.num_ops
+    lanes, draws = (step.random.lanes, scenario.draws) if step.random.is_random else (1, 1)
     needed_s = num_ops * lanes * draws / OPS_PER_S
     if needed_s > LONG_S:
         size = numbers.amount_of_bytes(num_ops * lanes * BYTES_PER_OP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simulator.scenario.layout import Layout, stage_layout
+from simulator.scenario.model import ModelSpec
 from simulator.scenario.scenario import Scenario
 
 
@@ -16,6 +17,12 @@ def edp(scenario: Scenario) -> int:
     """Replicas of a routed expert: ranks of a stage (dp, cp, tp) over ep and etp."""
     parallel = scenario.parallel
     return dp(scenario) * parallel.cp * parallel.tp // (parallel.ep * parallel.etp)
+
+
+def padded_model(scenario: Scenario) -> ModelSpec:
+    """The model, its vocabulary padded as the head pads it."""
+    model, pad = scenario.model, scenario.head.vocab_padding
+    return model.model_copy(update={"vocab_size": -(-model.vocab_size // pad) * pad})
 
 
 def num_stages(scenario: Scenario) -> int:

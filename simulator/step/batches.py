@@ -9,8 +9,9 @@ from simulator.results.step_result import StepResult
 from simulator.scenario.scenario import Scenario
 from simulator.step.draws import Engine
 from simulator.step.effects import assumption_effects
-from simulator.step.inputs import StepInputs, step_inputs
-from simulator.step.step import simulate_inputs
+from simulator.step.graph import order_of_actions
+from simulator.step.prepared import PreparedStep, prepare
+from simulator.step.step import simulate_prepared
 
 
 class StepSimulator:
@@ -18,19 +19,19 @@ class StepSimulator:
 
     def __init__(self, engine: Engine = "sweep") -> None:
         self._engine: Engine = engine
-        self._inputs: StepInputs | None = None
+        self._step: PreparedStep | None = None
 
     def __call__(self, scenario: Scenario, *, global_batch_size: int, schedule: str) -> StepResult:
         """One step of `global_batch_size` sequences, the full batch's explained. Raises as `simulate_step`."""
-        inputs = self._inputs_of(scenario)
+        step = self._prepared(scenario)
         is_full = global_batch_size == scenario.training.global_batch_size
-        return simulate_inputs(inputs, global_batch_size, schedule, self._engine, explained=is_full)
+        return simulate_prepared(step, global_batch_size, schedule, self._engine, explained=is_full)
 
     def effects(self, scenario: Scenario, global_batch_size: int) -> Mapping[str, Interval]:
         """Relative change of the step when one assumption goes to the ends of its range (simulator/step/effects.py)."""
-        return assumption_effects(self._inputs_of(scenario), global_batch_size)
+        return assumption_effects(self._prepared(scenario), order_of_actions(scenario, global_batch_size))
 
-    def _inputs_of(self, scenario: Scenario) -> StepInputs:
-        if self._inputs is None or self._inputs.scenario is not scenario:
-            self._inputs = step_inputs(scenario)
-        return self._inputs
+    def _prepared(self, scenario: Scenario) -> PreparedStep:
+        if self._step is None or self._step.scenario is not scenario:
+            self._step = prepare(scenario)
+        return self._step

@@ -16,7 +16,8 @@ from simulator.assembly.step_graph import StepGraph
 from simulator.engine import certify, simulate_reference, sweep, sweep_batch
 from simulator.results import explain
 from simulator.results.step_result import LoadImbalanceTimes
-from simulator.step.inputs import StepInputs
+from simulator.scenario import derived
+from simulator.scenario.scenario import Scenario
 from simulator.workload.expert_load import LoadModel, draw_loads
 from simulator.workload.gpu_speed import draw_slowness
 
@@ -27,6 +28,41 @@ ATTRIBUTION_DRAWS = 4
 """Draws that are run again to tell uneven loads from unequal GPUs."""
 MAX_THREADS = 8
 """Most draws at once: each holds its multipliers, (draw rows, lanes) floats."""
+
+
+MAX_REPLICAS = 64
+"""Data-parallel replicas simulated where no expert group ties them together: the maximum over more grows slowly."""
+
+
+@dataclass(frozen=True)
+class Randomness:
+    """What is drawn in a step.
+
+    load: how unevenly experts are loaded, None where they are even. speed_cv: coefficient of variation of the GPUs' speed.
+    lanes: pipelines that are simulated side by side. draws: how often a step is drawn, from `seed`.
+    """
+
+    load: LoadModel | None
+    speed_cv: float
+    lanes: int
+    draws: int
+    seed: int
+
+    @property
+    def is_random(self) -> bool:
+        """Whether anything is drawn."""
+        return self.load is not None or self.speed_cv > 0
+
+
+def randomness(scenario: Scenario, load: LoadModel | None, speed_cv: float) -> Randomness:
+    """What a scenario draws. speed_cv: the stated one, where the scenario gives none.
+
+    The lanes are the ranks of an expert group, else (at most MAX_REPLICAS) data-parallel replicas.
+    """
+    given, ep = scenario.device.speed_cv, scenario.parallel.ep
+    spread = (speed_cv if given is None else given) if scenario.mechanisms.speed_spread else 0.0
+    lanes = ep if ep > 1 else min(derived.dp(scenario), MAX_REPLICAS)
+    return Randomness(load, spread, lanes, scenario.draws, scenario.seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +81,7 @@ class Outcome:
     speed_spread_s: float = 0.0
 
 
-def run_draws(inputs: StepInputs, graph: StepGraph, engine: Engine, *, told_apart: bool = True) -> Outcome:
+def run_draws(random: Randomness, graph: StepGraph, engine: Engine, *, told_apart: bool = True) -> Outcome:
     """Runs the graph once a draw; every lane is a rank of the expert group, lanes meet in every dispatch and combine.
 
     told_apart: also what uneven loads and unequal GPUs add; else both are left at 0.
@@ -54,19 +90,19 @@ def run_draws(inputs: StepInputs, graph: StepGraph, engine: Engine, *, told_apar
     even = sweep(graph.dag, seconds)
     certify(graph.dag, seconds, None, even)
     ones = np.ones(graph.dag.num_draw_rows)
-    if not inputs.is_random and engine == "sweep":
+    if not random.is_random and engine == "sweep":
         step_s = np.array([even.makespan_s])
         check_times(graph, ones, even.makespan_s, step_s)
         return Outcome(rank_parts(graph, ops, even.finish_s[ops]), step_s, even.makespan_s, ones)
 
     def run(draw: int) -> tuple[RankParts, float, Floats]:
-        rows = draw_rows(inputs, graph, draw, inputs.load_model)
+        rows = draw_rows(random, graph, draw, random.load)
         return *_run_draw(graph, ops, rows, engine), ones if rows is None else rows.mean(axis=1)
 
     # The loops that draw and sweep hold no lock of Python (simpy does); the results' order is that of the draws.
     num_threads = min(MAX_THREADS, os.cpu_count() or 1) if engine == "sweep" else 1
     with ThreadPoolExecutor(max_workers=num_threads) as pool:
-        results = list(pool.map(run, range(inputs.scenario.draws if inputs.is_random else 1)))
+        results = list(pool.map(run, range(random.draws if random.is_random else 1)))
     parts = RankParts(
         by_kind=explain.mean_parts([parts.by_kind for parts, _, _ in results]),
         bubble_s=explain.mean_parts([parts.bubble_s for parts, _, _ in results]),
@@ -75,37 +111,37 @@ def run_draws(inputs: StepInputs, graph: StepGraph, engine: Engine, *, told_apar
     step_s = np.array([step_s for _, step_s, _ in results])
     multipliers = explain.mean_parts([rows for _, _, rows in results])
     check_times(graph, multipliers, sweep(graph.dag, seconds, multipliers[:, None]).makespan_s, step_s)
-    imbalance_s, speed_spread_s = _shares(inputs, graph, step_s, even.makespan_s) if told_apart else (0.0, 0.0)
+    imbalance_s, speed_spread_s = _shares(random, graph, step_s, even.makespan_s) if told_apart else (0.0, 0.0)
     return Outcome(parts, step_s, even.makespan_s, multipliers, imbalance_s, speed_spread_s)
 
 
-def _shares(inputs: StepInputs, graph: StepGraph, step_s: Floats, even_s: float) -> tuple[float, float]:
+def _shares(random: Randomness, graph: StepGraph, step_s: Floats, even_s: float) -> tuple[float, float]:
     """(uneven loads, unequal GPUs): the first few draws again with equal loads tell the two apart."""
     draws = step_s[:ATTRIBUTION_DRAWS]
-    if inputs.speed_cv == 0 or inputs.load_model is None:
+    if random.speed_cv == 0 or random.load is None:
         added = float(np.mean(draws)) - even_s
-        return (added, 0.0) if inputs.speed_cv == 0 else (0.0, added)
+        return (added, 0.0) if random.speed_cv == 0 else (0.0, added)
     seconds = graph.class_seconds()
     equal_loads = [
         float(sweep_batch(graph.dag, seconds, rows[None]).makespan_s[0])
-        for rows in (draw_rows(inputs, graph, draw, None) for draw in range(len(draws)))
+        for rows in (draw_rows(random, graph, draw, None) for draw in range(len(draws)))
         if rows is not None
     ]
     return float(np.mean(draws) - np.mean(equal_loads)), float(np.mean(equal_loads)) - even_s
 
 
-def draw_rows(inputs: StepInputs, graph: StepGraph, draw: int, load: LoadModel | None) -> Floats | None:
+def draw_rows(random: Randomness, graph: StepGraph, draw: int, load: LoadModel | None) -> Floats | None:
     """(draw rows, lanes) multipliers of one random draw: expert loads times the speed of the GPU that runs them, then the
-    speeds; a lane is a rank of the expert group. load: `inputs.load_model`, None for even loads. None where nothing is
+    speeds; a lane is a rank of the expert group. load: the expert loads, None for even loads. None where nothing is
     random.
     """
-    if load is None and inputs.speed_cv == 0:
+    if load is None and random.speed_cv == 0:
         return None
-    units, micro_batches, seed = len(graph.draw_units), graph.num_micro_batches, inputs.scenario.seed
-    lanes = load.ranks if load else inputs.num_lanes
+    units, micro_batches, seed = len(graph.draw_units), graph.num_micro_batches, random.seed
+    lanes = load.ranks if load else random.lanes
     loads = draw_loads(load, units, micro_batches, seed, draw) if load else np.ones((units, micro_batches, 3, lanes))
     check_loads(loads.reshape(-1, lanes))
-    slowness = draw_slowness(inputs.speed_cv, graph.num_ranks, lanes, seed, draw)
+    slowness = draw_slowness(random.speed_cv, graph.num_ranks, lanes, seed, draw)
     loads[:, :, 0] *= slowness[graph.unit_ranks]
     return np.concatenate((loads.reshape(-1, lanes), slowness))
 
@@ -121,13 +157,13 @@ def _run_draw(
     return rank_parts(graph, ops, times.finish_s[0]), float(times.makespan_s[0])
 
 
-def load_imbalance(inputs: StepInputs, graph: StepGraph, outcome: Outcome) -> LoadImbalanceTimes | None:
+def load_imbalance(random: Randomness, graph: StepGraph, outcome: Outcome) -> LoadImbalanceTimes | None:
     """Mean effect and amplification of uneven load, apart; None where experts are loaded evenly."""
-    load = inputs.load_model
+    load = random.load
     if load is None:
         return None
     num_load_rows = graph.dag.num_draw_rows - graph.num_ranks
-    loads = draw_loads(load, len(graph.draw_units), graph.num_micro_batches, inputs.scenario.seed, 0)
+    loads = draw_loads(load, len(graph.draw_units), graph.num_micro_batches, random.seed, 0)
     factor = float(loads[:, :, 0].max(axis=-1).mean())
     constant = np.ones((graph.dag.num_draw_rows, 1))
     constant[: num_load_rows : loads.shape[2]] = factor

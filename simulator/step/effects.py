@@ -7,7 +7,6 @@ simulated again); `--set assumptions.<key>=…` shows their effect.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +15,10 @@ from hwprofiles.schema import Assumption
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep_batch
 from simulator.results.interval import Interval
-from simulator.step.draws import draw_rows
+from simulator.schedule.action import Schedule
+from simulator.step.draws import draw_rows, randomness
 from simulator.step.graph import build_graph
-from simulator.step.inputs import StepInputs
+from simulator.step.prepared import PreparedStep, price
 from simulator.workload.expert_load import LoadModel, noise_cv
 
 DRAWS = 2
@@ -28,56 +28,50 @@ ROUTER = ("expert_popularity_cv", "expert_popularity_drift_cv", "bias_update_rat
 RANDOM = ("gpu_speed_cv", "routing_concentration")
 
 
-def assumption_effects(inputs: StepInputs, batch: int, schedule: str | None = None) -> dict[str, Interval]:
+def assumption_effects(step: PreparedStep, order: Schedule) -> dict[str, Interval]:
     """Assumption → change of the step, relative, at the ends of its range (the lower end first where it shortens).
 
-    batch: sequences of the step; schedule: another than the scenario's.
+    order: the actions of the step.
     """
-    graph = build_graph(inputs, batch, schedule)
-    base = {key: _makespan(inputs, graph, drawn=key in RANDOM) for key in (RANDOM[0], "")}
+    graph = build_graph(step, order)
+    base = {key: _makespan(step, graph, drawn=key in RANDOM) for key in (RANDOM[0], "")}
     effects: dict[str, Interval] = {}
-    for key, entry in inputs.assumptions.items():
+    for key, entry in step.assumptions.items():
         if key in ROUTER:
             continue
         if key.startswith(MEMORY):
             effects[key] = Interval(low=0.0, high=0.0)
             continue
         reference = base[RANDOM[0]] if key in RANDOM else base[""]
-        ends = (entry.low, entry.high)
-        changes = [_changed(inputs, graph, entry, end, (batch, schedule)) / reference - 1.0 for end in ends]
+        changes = [_changed(step, graph, entry, end, order) / reference - 1.0 for end in (entry.low, entry.high)]
         effects[key] = Interval(low=min(0.0, *changes), high=max(0.0, *changes))
     return effects
 
 
-def _changed(
-    inputs: StepInputs, graph: StepGraph, entry: Assumption, value: float, step: tuple[int, str | None]
-) -> float:
-    """Step seconds with one assumption at `value`. step: what `build_graph` takes, batch and schedule."""
+def _changed(step: PreparedStep, graph: StepGraph, entry: Assumption, value: float, order: Schedule) -> float:
+    """Step seconds with one assumption at `value`."""
     if entry.key == "routing_concentration":
-        return _makespan(inputs, graph, drawn=True, noise_factor=_noise_ratio(inputs, entry.value, value))
-    changed = _with(inputs, entry, value)
-    if entry.key in RANDOM:
-        return _makespan(changed, graph, drawn=True)
-    return _makespan(changed, build_graph(changed, *step), drawn=False)
+        return _makespan(step, graph, drawn=True, noise_factor=_noise_ratio(step, entry.value, value))
+    if entry.key == "gpu_speed_cv":
+        drawn = randomness(step.scenario, step.random.load, value)
+        return _makespan(replace(step, random=drawn), graph, drawn=True)
+    changed = _with(step, entry, value)
+    return _makespan(changed, build_graph(changed, order), drawn=False)
 
 
-def _with(inputs: StepInputs, entry: Assumption, value: float) -> StepInputs:
-    """The inputs with one assumption exact at `value`; what is derived from them is derived again."""
-    fixed: Mapping[str, Assumption] = {
-        entry.key: entry.model_copy(update={"value": value, "low": value, "high": value})
-    }
-    stack = inputs.stack
-    if entry.key in stack.assumptions:
-        stack = replace(stack, assumptions={**stack.assumptions, **fixed})
-    changed = replace(inputs, stack=stack, assumptions={**inputs.assumptions, **fixed})
-    # Counted work depends on no assumption but the router's, which do not come here: not counted again.
-    vars(changed)["workload"] = inputs.workload
-    return changed
+def _with(step: PreparedStep, entry: Assumption, value: float) -> PreparedStep:
+    """The step with one assumption exact at `value`, priced anew.
+
+    Counted work depends on no assumption but the router's, which do not come here: it is not counted again.
+    """
+    fixed = entry.model_copy(update={"value": value, "low": value, "high": value})
+    assumptions = {**step.assumptions, entry.key: fixed}
+    return price(step.scenario, step.hardware, assumptions, step.workload, step.random.load)
 
 
-def _noise_ratio(inputs: StepInputs, stated: float, changed: float) -> float:
+def _noise_ratio(step: PreparedStep, stated: float, changed: float) -> float:
     """By how much the spread of a rank's rows changes with the concentration (closed form of expert_load)."""
-    s, moe = inputs.scenario, inputs.scenario.model.moe
+    s, moe = step.scenario, step.scenario.model.moe
     ep = s.parallel.ep
     if moe is None or ep == 1:
         return 1.0
@@ -85,15 +79,15 @@ def _noise_ratio(inputs: StepInputs, stated: float, changed: float) -> float:
     return noise_cv(*size, changed) / noise_cv(*size, stated)
 
 
-def _makespan(inputs: StepInputs, graph: StepGraph, *, drawn: bool, noise_factor: float = 1.0) -> float:
+def _makespan(step: PreparedStep, graph: StepGraph, *, drawn: bool, noise_factor: float = 1.0) -> float:
     """Step seconds: of even loads, or the mean of the first draws with the spread of loads scaled."""
     seconds = graph.class_seconds()
     if not drawn:
         rows = [np.ones((graph.dag.num_draw_rows, 1))]
     else:
-        load = inputs.load_model
+        load = step.random.load
         scaled = _scaled(load, noise_factor) if load else None
-        found = [draw_rows(inputs, graph, draw, load=scaled) for draw in range(min(DRAWS, inputs.scenario.draws))]
+        found = [draw_rows(step.random, graph, draw, load=scaled) for draw in range(min(DRAWS, step.scenario.draws))]
         rows = [np.ones((graph.dag.num_draw_rows, 1)) if each is None else each for each in found]
     return float(np.mean([sweep_batch(graph.dag, seconds, each[None]).makespan_s[0] for each in rows]))
 

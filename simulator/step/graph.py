@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from simulator.assembly.conservation import check_graph
-from simulator.assembly.expand import expand
+from simulator.assembly.expand import PricedStep, expand
 from simulator.assembly.step_graph import StepGraph
 from simulator.scenario import derived
+from simulator.scenario.scenario import Scenario
 from simulator.schedule import build_schedule
-from simulator.step.inputs import StepInputs
+from simulator.schedule.action import Schedule
+from simulator.step.prepared import PreparedStep
+from simulator.step.tail import tail_costs
 
 
-def build_graph(inputs: StepInputs, global_batch_size: int | None = None, schedule: str | None = None) -> StepGraph:
-    """The step as a graph with a class table. Raises InconsistentSimulation where an action or FLOP is lost."""
-    scenario = inputs.scenario
+def order_of_actions(scenario: Scenario, global_batch_size: int | None = None, schedule: str | None = None) -> Schedule:
+    """The schedule of a step of `global_batch_size` sequences, the scenario's own by default. Raises InputError."""
     micro_batches = derived.num_micro_batches(scenario, global_batch_size)
-    order = build_schedule(schedule or scenario.parallel.schedule, scenario.parallel.pp, micro_batches)
-    graph = expand(
-        order,
-        inputs.stages,
-        inputs.tail(order),
+    return build_schedule(schedule or scenario.parallel.schedule, scenario.parallel.pp, micro_batches)
+
+
+def build_graph(step: PreparedStep, order: Schedule | None = None) -> StepGraph:
+    """The step as a graph with a class table; order: default `order_of_actions` of the full batch.
+
+    Raises InconsistentSimulation where an action or FLOP is lost.
+    """
+    scenario = step.scenario
+    order = order or order_of_actions(scenario)
+    priced = PricedStep(
+        stages=step.stages,
+        tail=tail_costs(scenario, step.workload, order, step.kernels, step.messages),
         pair_overlap=derived.overlaps_pairs(scenario),
-        wait_at_boundary=inputs.assumptions["pp_boundary_wait"].value >= 0.5,
+        wait_at_boundary=step.assumptions["pp_boundary_wait"].value >= 0.5,
     )
-    check_graph(graph, inputs.workload)
+    graph = expand(order, priced)
+    check_graph(graph, step.workload)
     return graph

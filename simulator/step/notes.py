@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from hwprofiles.schema import Assumption
 from simulator.results.step_result import AssumptionRow
-from simulator.step.inputs import StepInputs
 
 NOT_MODELLED = (
     "failures, restarts, checkpoints and evaluation (steady training is assumed)",
@@ -20,9 +22,9 @@ NOT_MODELLED = (
 """Mechanisms that a real run has and this result has not; each is lost time, so a real step is rather longer."""
 
 
-def assumption_rows(inputs: StepInputs) -> tuple[AssumptionRow, ...]:
+def assumption_rows(assumptions: Mapping[str, Assumption]) -> tuple[AssumptionRow, ...]:
     """Every stated assumption with value, range and source, sorted by key."""
     return tuple(
         AssumptionRow(key=key, value=entry.value, low=entry.low, high=entry.high, source=str(entry.source))
-        for key, entry in sorted(inputs.assumptions.items())
+        for key, entry in sorted(assumptions.items())
     )

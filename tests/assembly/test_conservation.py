@@ -16,7 +16,7 @@ from simulator.errors import InconsistentSimulation
 from simulator.scenario import load_scenario
 from simulator.step.draws import run_draws
 from simulator.step.graph import build_graph
-from simulator.step.inputs import StepInputs, step_inputs
+from simulator.step.prepared import PreparedStep, prepare
 from simulator.workload.expert_load import draw_loads
 
 SMALL = [
@@ -26,46 +26,46 @@ SMALL = [
 
 
 @pytest.fixture(scope="module", params=["dualpipe", "1f1b"])
-def inputs(request: pytest.FixtureRequest) -> StepInputs:
-    return step_inputs(load_scenario("deepseek-v3", [*SMALL, f"parallel.schedule={request.param}"]))
+def prepared(request: pytest.FixtureRequest) -> PreparedStep:
+    return prepare(load_scenario("deepseek-v3", [*SMALL, f"parallel.schedule={request.param}"]))
 
 
 @pytest.fixture(scope="module")
-def graph(inputs: StepInputs) -> StepGraph:
-    return build_graph(inputs)
+def graph(prepared: PreparedStep) -> StepGraph:
+    return build_graph(prepared)
 
 
-def refused(inputs: StepInputs, graph: StepGraph, message: str, **fields: Any) -> None:
+def refused(prepared: PreparedStep, graph: StepGraph, message: str, **fields: Any) -> None:
     with pytest.raises(InconsistentSimulation, match=message):
-        check_graph(replace(graph, **fields), inputs.workload)
+        check_graph(replace(graph, **fields), prepared.workload)
 
 
-def test_what_is_built_is_whole(inputs: StepInputs, graph: StepGraph) -> None:
-    check_graph(graph, inputs.workload)
+def test_what_is_built_is_whole(prepared: PreparedStep, graph: StepGraph) -> None:
+    check_graph(graph, prepared.workload)
 
 
-def test_a_lost_or_repeated_action(inputs: StepInputs, graph: StepGraph) -> None:
-    refused(inputs, graph, "does 0 passes F of", actions=graph.actions[1:])
-    refused(inputs, graph, "does 2 passes F of", actions=(graph.actions[0], *graph.actions))
-    refused(inputs, graph, "does 0 passes", actions=graph.actions[:-1])
+def test_a_lost_or_repeated_action(prepared: PreparedStep, graph: StepGraph) -> None:
+    refused(prepared, graph, "does 0 passes F of", actions=graph.actions[1:])
+    refused(prepared, graph, "does 2 passes F of", actions=(graph.actions[0], *graph.actions))
+    refused(prepared, graph, "does 0 passes", actions=graph.actions[:-1])
 
 
-def test_a_lost_operator(inputs: StepInputs, graph: StepGraph) -> None:
+def test_a_lost_operator(prepared: PreparedStep, graph: StepGraph) -> None:
     shifted = graph.spans.first.copy()
     shifted[3] += 1
-    refused(inputs, graph, "overlap or leave a gap", spans=replace(graph.spans, first=shifted))
-    refused(inputs, graph, "overlap or leave a gap", tail_first=graph.tail_first + 1)
+    refused(prepared, graph, "overlap or leave a gap", spans=replace(graph.spans, first=shifted))
+    refused(prepared, graph, "overlap or leave a gap", tail_first=graph.tail_first + 1)
 
 
-def test_lost_flop(inputs: StepInputs, graph: StepGraph) -> None:
+def test_lost_flop(prepared: PreparedStep, graph: StepGraph) -> None:
     most = max(range(len(graph.classes)), key=lambda i: graph.classes[i].flop)
     classes = list(graph.classes)
     classes[most] = replace(classes[most], flop=classes[most].flop * (1 - 1e-6))
-    refused(inputs, graph, "FLOP, but", classes=tuple(classes))
+    refused(prepared, graph, "FLOP, but", classes=tuple(classes))
 
 
-def test_lost_rows(inputs: StepInputs) -> None:
-    load = inputs.load_model
+def test_lost_rows(prepared: PreparedStep) -> None:
+    load = prepared.random.load
     assert load is not None
     loads = draw_loads(load, units=3, micro_batches=4, seed=0, draw=0).reshape(-1, load.ranks)
     check_loads(loads)
@@ -74,8 +74,8 @@ def test_lost_rows(inputs: StepInputs) -> None:
         check_loads(loads)
 
 
-def test_a_step_that_is_too_short(inputs: StepInputs, graph: StepGraph) -> None:
-    outcome = run_draws(inputs, graph, "sweep")
+def test_a_step_that_is_too_short(prepared: PreparedStep, graph: StepGraph) -> None:
+    outcome = run_draws(prepared.random, graph, "sweep")
     typical_s = sweep(graph.dag, graph.class_seconds(), outcome.multipliers[:, None]).makespan_s
     check_times(graph, outcome.multipliers, typical_s, outcome.step_s)
     with pytest.raises(InconsistentSimulation, match="the step of mean durations"):

@@ -7,7 +7,7 @@ import pytest
 
 from simulator.scenario import load_scenario
 from simulator.step.graph import build_graph
-from simulator.step.inputs import step_inputs
+from simulator.step.prepared import prepare
 
 
 @pytest.mark.parametrize("schedule", ["gpipe", "1f1b", "dualpipe"])
@@ -18,7 +18,7 @@ def test_each_micro_batch_is_sent_once_over_each_boundary_and_direction(schedule
         "training.global_batch_size=512",
         "phases.pretrain.batch_ramp=null",
     ]
-    graph = build_graph(step_inputs(load_scenario("deepseek-v3", [*options, "cluster.num_gpus=256"])))
+    graph = build_graph(prepare(load_scenario("deepseek-v3", [*options, "cluster.num_gpus=256"])))
     times = np.bincount(graph.dag.op_class, minlength=graph.dag.num_classes)
     sent = {label: int(n) for label, n in zip(graph.labels, times, strict=True) if ".send_" in label}
     expected = [f"stage_{s}.send_f" for s in range(3)] + [f"stage_{s}.send_b" for s in range(1, 4)]

@@ -11,14 +11,14 @@ from hwprofiles.catalog import list_names, load_stack
 from hwprofiles.kernels import shape as shape_module
 from hwprofiles.kernels.shape import KERNELS, KernelShape
 from simulator import load_scenario
-from simulator.step.inputs import step_inputs
+from simulator.step.prepared import prepare
 
 NOT_KERNELS = {"memory.default", "memory.launch_floor_s"}
 
 
 @pytest.mark.parametrize("preset", ["deepseek-v3", "mixtral-8x22b", "llama-3.1-70b"])
 def test_everything_counted_has_a_class(preset: str) -> None:
-    stages = step_inputs(load_scenario(preset)).workload.stages
+    stages = prepare(load_scenario(preset)).workload.stages
     assert {op.kind for stage in stages for unit in stage.units for op in unit.ops()} <= set(KERNELS)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hwprofiles.kernels.table import kernel_seconds
-from simulator.step import inputs as step_inputs
+from simulator.step import pricing
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -24,5 +24,5 @@ def _remembered_kernels() -> Iterator[None]:
         return known[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step_inputs, "kernel_seconds", remembered)
+        patch.setattr(pricing, "kernel_seconds", remembered)
         yield

@@ -15,8 +15,8 @@ from simulator.results.step_result import StepResult
 from simulator.scenario import load_scenario
 from simulator.step.draws import Outcome, draw_rows, run_draws
 from simulator.step.graph import build_graph
-from simulator.step.inputs import StepInputs, step_inputs
-from simulator.step.step import simulate_inputs
+from simulator.step.prepared import PreparedStep, prepare
+from simulator.step.step import simulate_prepared
 
 ROUNDING = 1e-9
 """Relative: sums of some thousand floats in another order."""
@@ -24,9 +24,9 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Everything from a scenario's inputs to its result."""
+    """Everything from a prepared step to its result."""
 
-    inputs: StepInputs
+    prepared: PreparedStep
     graph: StepGraph
     outcome: Outcome
     result: StepResult
@@ -38,18 +38,18 @@ class Run:
 
     def draws(self, draw: int) -> NDArray[np.float64] | None:
         """(draw rows, lanes) multipliers of a random draw, None where nothing is random."""
-        return draw_rows(self.inputs, self.graph, draw, self.inputs.load_model)
+        return draw_rows(self.prepared.random, self.graph, draw, self.prepared.random.load)
 
 
 def simulate(document: Mapping[str, Any]) -> Run:
     """The whole chain."""
-    return simulate_from(step_inputs(load_scenario(document)))
+    return simulate_from(prepare(load_scenario(document)))
 
 
-def simulate_from(inputs: StepInputs) -> Run:
-    """The chain from inputs on."""
-    graph = build_graph(inputs)
-    return Run(inputs, graph, run_draws(inputs, graph, "sweep"), simulate_inputs(inputs))
+def simulate_from(prepared: PreparedStep) -> Run:
+    """The chain from a prepared step on."""
+    graph = build_graph(prepared)
+    return Run(prepared, graph, run_draws(prepared.random, graph, "sweep"), simulate_prepared(prepared))
 
 
 def changed(document: Mapping[str, Any], **sections: Any) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from simulator.assembly.tail import TailCosts
 from simulator.schedule import build_schedule
+from simulator.step import tail
+from simulator.step.prepared import prices
 from simulator.workload.op import Unit
 from tests.laws.runs import ROUNDING, Run, changed, simulate
 from tests.laws.scenarios import LAW, Document, scenarios
@@ -25,13 +27,15 @@ def steady(document: Document, **sections: object) -> Document:
 
 
 def tail_costs(run: Run) -> TailCosts:
-    parallel = run.inputs.scenario.parallel
-    return run.inputs.tail(build_schedule(parallel.schedule, parallel.pp, run.graph.num_micro_batches))
+    parallel = run.prepared.scenario.parallel
+    order = build_schedule(parallel.schedule, parallel.pp, run.graph.num_micro_batches)
+    prepared = run.prepared
+    return tail.tail_costs(prepared.scenario, prepared.workload, order, prepared.kernels, prepared.messages)
 
 
 def unit_seconds(run: Run, unit: Unit) -> float:
     """All kernels of a unit, the gaps between them, and its messages, one after the other."""
-    costs = run.inputs.costs()
+    costs = prices(run.prepared.kernels, run.prepared.messages)
     total = sum(costs.all_to_all(message, "alone").seconds for message in unit.all_to_all.values())
     for name, ops in unit.blocks.items():
         if name != "combine_b_cast" or unit.all_to_all:
@@ -45,7 +49,7 @@ def test_one_stage_takes_the_sum_of_its_operators(document: Document) -> None:
     """Nothing to overlap with: a lone chunk computes nothing beside its dispatch and combine."""
     run = simulate(steady(document))
     tail = tail_costs(run)
-    chunks = sum(unit_seconds(run, unit) for stage in run.inputs.workload.stages for unit in stage.units)
+    chunks = sum(unit_seconds(run, unit) for stage in run.prepared.workload.stages for unit in stage.units)
     end = tail.norm.seconds + tail.optimizer[0].seconds
     end += sum(segment.seconds for _, segment in (*tail.reduce[0], *tail.gather[0]))
     assert run.step_s == pytest.approx(run.graph.num_micro_batches * chunks + end, rel=ROUNDING)
@@ -63,8 +67,8 @@ def test_one_stage_is_compute_and_what_no_compute_hides(document: Document) -> N
     assert bubble == pytest.approx(0.0, abs=ROUNDING * run.step_s)
     assert run.step_s == pytest.approx(sum(rows.values()) + exposed + end, rel=ROUNDING)
     sent = sum(
-        run.inputs.costs().all_to_all(message, "alone").seconds
-        for stage in run.inputs.workload.stages for unit in stage.units for message in unit.all_to_all.values()
+        run.prepared.messages.all_to_all(message, "alone").seconds
+        for stage in run.prepared.workload.stages for unit in stage.units for message in unit.all_to_all.values()
     )  # fmt: skip
     assert exposed <= run.graph.num_micro_batches * sent * 1.5 + ROUNDING * run.step_s
 
@@ -83,10 +87,10 @@ def test_bubble_of_equal_stages(document: Document, schedule: str, micro_batches
             mechanisms={"pp_transfer": False, "zero_collectives": False, "stage_imbalance": False},
         )
     )
-    stage, tail, step = run.inputs.workload.stages[0], tail_costs(run), run.result.step
+    stage, ending, step = run.prepared.workload.stages[0], tail_costs(run), run.result.step
     chunks = sum(unit_seconds(run, unit) for unit in stage.units)
     for rank in step.by_rank:
         assert (rank.forward_s + rank.backward_s) / micro_batches == pytest.approx(chunks, rel=ROUNDING)
         assert rank.bubble_s == pytest.approx((pp - 1) * chunks, rel=1e-6, abs=ROUNDING * chunks)
-    end = tail.norm.seconds + max(segment.seconds for segment in tail.optimizer)
+    end = ending.norm.seconds + max(segment.seconds for segment in ending.optimizer)
     assert step.step_s == pytest.approx((micro_batches + pp - 1) * chunks + end, rel=ROUNDING)

@@ -8,7 +8,7 @@ from simulator.engine import certify, simulate_reference, sweep
 from simulator.scenario import load_scenario
 from simulator.step.draws import draw_rows, run_draws
 from simulator.step.graph import build_graph
-from simulator.step.inputs import step_inputs
+from simulator.step.prepared import prepare
 from tests.laws.scenarios import LAW, Document, scenarios
 
 
@@ -16,10 +16,10 @@ from tests.laws.scenarios import LAW, Document, scenarios
 @given(scenarios(max_ep=4))
 def test_the_engines_agree_on_every_operator(document: Document) -> None:
     """One lane without random loads, and the lanes of an expert group with them."""
-    inputs = step_inputs(load_scenario(document))
-    graph = build_graph(inputs)
+    prepared = prepare(load_scenario(document))
+    graph = build_graph(prepared)
     seconds = graph.class_seconds()
-    for draws in (None, draw_rows(inputs, graph, 0, inputs.load_model)):
+    for draws in (None, draw_rows(prepared.random, graph, 0, prepared.random.load)):
         swept, reference = sweep(graph.dag, seconds, draws), simulate_reference(graph.dag, seconds, draws)
         assert swept.start_s.tobytes() == reference.start_s.tobytes()
         assert swept.finish_s.tobytes() == reference.finish_s.tobytes()
@@ -29,9 +29,9 @@ def test_the_engines_agree_on_every_operator(document: Document) -> None:
 @settings(LAW, max_examples=20)
 @given(scenarios(max_ep=4))
 def test_the_engines_agree_on_the_parts(document: Document) -> None:
-    inputs = step_inputs(load_scenario(document))
-    graph = build_graph(inputs)
-    fast, slow = run_draws(inputs, graph, "sweep"), run_draws(inputs, graph, "reference")
+    prepared = prepare(load_scenario(document))
+    graph = build_graph(prepared)
+    fast, slow = run_draws(prepared.random, graph, "sweep"), run_draws(prepared.random, graph, "reference")
     assert fast.step_s.tolist() == slow.step_s.tolist()
     assert fast.parts.by_kind.tolist() == slow.parts.by_kind.tolist()
     assert fast.parts.bubble_s.tolist() == slow.parts.bubble_s.tolist()

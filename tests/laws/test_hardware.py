@@ -18,8 +18,8 @@ from hwprofiles.catalog import load_fabric, load_gpu, load_node
 from hwprofiles.schema import Gpu, Stack
 from hwprofiles.transfer import build_transfer_stack
 from simulator.scenario import load_scenario
-from simulator.step.inputs import step_inputs
-from simulator.step.step import simulate_inputs
+from simulator.step.prepared import prepare, price
+from simulator.step.step import simulate_prepared
 from tests.laws.runs import ROUNDING, changed, simulate
 from tests.laws.scenarios import LAW, Document, scenarios
 
@@ -65,9 +65,11 @@ def better_gpu(name: str, figure: str) -> tuple[Gpu, Stack]:
 
 def with_gpu(document: Document, figure: str) -> float:
     """Step seconds of the scenario with one figure of its GPU, and so of its transfer stack, better."""
-    inputs = step_inputs(load_scenario(document))
-    gpu, stack = better_gpu(inputs.gpu.name, figure)
-    return simulate_inputs(replace(inputs, gpu=gpu, stack=stack)).step.step_s
+    usual = prepare(load_scenario(document))
+    gpu, stack = better_gpu(usual.hardware.gpu.name, figure)
+    better = replace(usual.hardware, gpu=gpu, stack=stack)
+    step = price(usual.scenario, better, usual.assumptions, usual.workload, usual.random.load)
+    return simulate_prepared(step).step.step_s
 
 
 @settings(LAW, max_examples=30)

@@ -11,8 +11,10 @@ from simulator.assembly.memory_peak import RankMemory
 from simulator.scenario import derived, load_scenario
 from simulator.schedule import build_schedule
 from simulator.schedule.action import Schedule
-from simulator.step.inputs import step_inputs
+from simulator.step.graph import order_of_actions
 from simulator.step.memory import rank_memories
+from simulator.step.prepared import prepare
+from simulator.step.result import memory_question
 from tests.laws.runs import changed
 from tests.laws.scenarios import LAW, Document, scenarios
 
@@ -22,7 +24,7 @@ SETS = [frozenset(taken) for count in range(len(MODULES) + 1) for taken in combi
 
 def memories(document: Document) -> tuple[RankMemory, ...]:
     scenario = load_scenario(document)
-    return rank_memories(step_inputs(scenario), scenario.training.global_batch_size)
+    return rank_memories(memory_question(prepare(scenario)), order_of_actions(scenario))
 
 
 def recomputing(document: Document, modules: frozenset[str]) -> Document:

@@ -52,7 +52,7 @@ def _unit_path(unit: UnitCost) -> float:
 
 def at_least_the_critical_path(run: Run) -> None:
     """A micro-batch goes forward and back through every stage, and is sent between them."""
-    stages: tuple[StageCost, ...] = run.inputs.stages
+    stages: tuple[StageCost, ...] = run.prepared.stages
     there_and_back = sum(_unit_path(unit) for stage in stages for unit in stage.units)
     sent = sum(send.seconds for stage in stages for send in (stage.send_f, stage.send_b) if send)
     assert run.outcome.even_s >= (there_and_back + sent) * (1 - ROUNDING)
@@ -73,8 +73,8 @@ def at_least_the_busiest_stream(run: Run) -> None:
 def at_least_its_flop_at_peak(run: Run) -> None:
     """No rank computes faster than the datasheet allows."""
     executed = run.graph.num_micro_batches * sum(
-        op.flop / run.inputs.gpu.peak_flop_per_s["bf16" if op.dtype in ("bf16", "fp32") else "fp8"]
-        for stage in run.inputs.workload.stages for unit in stage.units for op in unit.ops()
+        op.flop / run.prepared.hardware.gpu.peak_flop_per_s["bf16" if op.dtype in ("bf16", "fp32") else "fp8"]
+        for stage in run.prepared.workload.stages for unit in stage.units for op in unit.ops()
     )  # fmt: skip
     assert run.step_s >= executed / run.graph.num_ranks
     assert 0 < run.result.step.mfu.bf16_dense_causal <= run.result.step.mfu.bf16_dense_noncausal
@@ -82,7 +82,7 @@ def at_least_its_flop_at_peak(run: Run) -> None:
 
 def parts_sum_to_the_step(run: Run) -> None:
     step = run.result.step
-    assert len(step.by_rank) == run.inputs.scenario.parallel.pp
+    assert len(step.by_rank) == run.prepared.scenario.parallel.pp
     for parts in (*step.by_rank, step.parts.edge, step.parts.mean, step.parts.middle):
         assert parts.total_s == pytest.approx(step.step_s, rel=ROUNDING)
 
@@ -118,7 +118,7 @@ def nothing_binds_more_than_the_step(run: Run) -> None:
 
 
 def tokens_are_counted_once(run: Run) -> None:
-    scenario, step = run.inputs.scenario, run.result.step
+    scenario, step = run.prepared.scenario, run.result.step
     assert step.tokens_per_step == scenario.training.global_batch_size * scenario.training.seq_len
     rate = step.tokens_per_s_per_gpu * scenario.cluster.num_gpus
     assert rate * step.step_s == pytest.approx(step.tokens_per_step, rel=ROUNDING)
@@ -143,13 +143,13 @@ def mean_durations_are_never_slower(run: Run) -> None:
     if draws is not None:
         mean = sweep(run.graph.dag, run.graph.class_seconds(), draws.mean(axis=1, keepdims=True))
         assert run.outcome.step_s[0] >= mean.makespan_s * (1 - ROUNDING)
-    if run.inputs.speed_cv == 0:
+    if run.prepared.random.speed_cv == 0:
         assert run.outcome.step_s.min() >= run.outcome.even_s * (1 - ROUNDING)
 
 
 def nodes_may_be_swapped(run: Run) -> None:
     """The nodes of an expert group change places, with their loads and speeds: nothing changes."""
-    draws, nodes = run.draws(0), run.inputs.placement.ep.nodes
+    draws, nodes = run.draws(0), run.prepared.hardware.placement.ep.nodes
     if draws is None or nodes == 1:
         return
     swapped = draws.reshape(len(draws), nodes, -1)[:, ::-1].reshape(draws.shape)

@@ -7,8 +7,8 @@ import pytest
 from simulator import load_scenario, simulate_run, simulate_step
 from simulator.results.interval import Interval
 from simulator.results.widening import widened
-from simulator.step.inputs import step_inputs
-from simulator.step.step import simulate_inputs
+from simulator.step.prepared import prepare
+from simulator.step.step import simulate_prepared
 
 SMALL = ["cluster.num_gpus=256", "training.global_batch_size=512", "parallel.pp=4", "draws=2"]
 PHASE = "phases=[{name: short, steps: 2, batch_ramp: {from: 256, over_tokens: 4194304, schedule_below: 1f1b}}]"
@@ -16,7 +16,7 @@ PHASE = "phases=[{name: short, steps: 2, batch_ramp: {from: 256, over_tokens: 41
 
 def test_effects_and_ranges_add_in_quadrature_on_each_side() -> None:
     scenario = load_scenario("deepseek-v3", [*SMALL, PHASE])
-    narrow = simulate_inputs(step_inputs(scenario))
+    narrow = simulate_prepared(prepare(scenario))
     step = narrow.step
     wide = widened(narrow, {"a": Interval(low=-0.3, high=0.0), "b": Interval(low=-0.4, high=0.2)}).step
     assert step.step_s - wide.interval.low == pytest.approx(
@@ -32,7 +32,7 @@ def test_a_step_and_a_run_say_the_same_of_the_step() -> None:
     scenario = load_scenario("deepseek-v3", [*SMALL, PHASE])
     step, run = simulate_step(scenario), simulate_run(scenario)
     assert step.step == run.step
-    narrow = simulate_inputs(step_inputs(scenario)).step
+    narrow = simulate_prepared(prepare(scenario)).step
     assert step.step.interval.width > 1.05 * narrow.interval.width, "the assumptions count"
 
 

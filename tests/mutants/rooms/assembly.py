@@ -138,8 +138,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/unit_costs.py",
-            "op.num_kernels * costs.gap_s",
-            "costs.gap_s",
+            "op.num_kernels * prices.gap_s",
+            "prices.gap_s",
             "operators of several kernels have one gap",
         ),
         Fault(
@@ -150,8 +150,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/unit_costs.py",
-            'yield ".routed", "rank", _sum_ops(routed, regime, costs)',
-            'yield ".routed", "none", _sum_ops(routed, regime, costs)',
+            'yield ".routed", "rank", _sum_ops(routed, regime, prices)',
+            'yield ".routed", "none", _sum_ops(routed, regime, prices)',
             "expert GEMMs do not feel their load",
         ),
         Fault(

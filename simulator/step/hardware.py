@@ -1,0 +1,38 @@
+"""The machines of a scenario, looked up in the catalogue: what every price of a step starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from hwprofiles import catalog
+from hwprofiles.schema import Assumption, Gpu, Stack
+from simulator.network.placement import Mesh, Placement, place
+from simulator.network.topology import Network, build_network
+from simulator.scenario.hardware import fabric_of, gpu_of, node_of
+from simulator.scenario.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """One GPU, what software achieves on it (the stack), the network of all of them, and where the ranks' groups lie."""
+
+    gpu: Gpu
+    stack: Stack
+    network: Network
+    placement: Placement
+
+
+def look_up(scenario: Scenario) -> Hardware:
+    """The scenario's hardware. Raises InputError for a cluster that the fabric cannot hold."""
+    parallel, num_gpus = scenario.parallel, scenario.cluster.num_gpus
+    network = build_network(node_of(scenario), fabric_of(scenario), num_gpus)
+    mesh = Mesh(num_gpus, parallel.tp, parallel.cp, parallel.pp, parallel.ep, parallel.etp)
+    return Hardware(gpu_of(scenario), catalog.load_stack(scenario.stack), network, place(mesh, network.gpus_per_node))
+
+
+def with_assumptions(hardware: Hardware, assumptions: Mapping[str, Assumption]) -> Hardware:
+    """The hardware whose stack states these values of its own assumptions."""
+    stack = hardware.stack
+    own = {key: assumptions[key] for key in stack.assumptions}
+    return replace(hardware, stack=replace(stack, assumptions=own)) if own != stack.assumptions else hardware

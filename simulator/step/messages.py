@@ -1,0 +1,72 @@
+"""Seconds of a message: dispatch and combine, transfers between stages, collectives of data parallelism."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from hwprofiles.kernels.shape import Regime
+from hwprofiles.schema import Stack
+from simulator.costs.collectives.all_to_all import all_to_all_cost, notify_floor
+from simulator.costs.collectives.p2p import p2p_cost
+from simulator.costs.collectives.ring import RingOp, ring_cost
+from simulator.costs.collectives.tree import scalar_all_reduce_cost
+from simulator.costs.cost import CollectiveCost
+from simulator.network.placement import GroupShape, Placement
+from simulator.network.topology import Network
+from simulator.scenario.scenario import Scenario
+from simulator.step.hardware import Hardware
+from simulator.workload.op import AllToAll
+
+
+@dataclass(frozen=True)
+class MessagePrices:
+    """Seconds of messages on one network with one stack's links.
+
+    comm_sms: SMs that dispatch and combine run on. has_notify_floor: each pays the fixed cost of its notification.
+    has_transfers: a pipeline transfer takes time.
+    """
+
+    stack: Stack
+    network: Network
+    placement: Placement
+    comm_sms: int
+    has_notify_floor: bool
+    has_transfers: bool
+
+    def all_to_all(self, message: AllToAll, regime: Regime) -> CollectiveCost:
+        """A dispatch or combine, every rank of the expert group evenly loaded."""
+        cost = all_to_all_cost(message, self.network, self.stack, regime, self.comm_sms)
+        if not self.has_notify_floor:
+            return cost
+        floor = notify_floor(message, self.stack, regime)
+        return replace(
+            cost, seconds=cost.seconds + floor.seconds, low=cost.low + floor.low, high=cost.high + floor.high,
+            basis=cost.basis if floor.seconds < cost.seconds else floor.basis,
+        )  # fmt: skip
+
+    def send(self, num_bytes: int) -> CollectiveCost:
+        """`num_bytes` from a pipeline rank to its neighbour."""
+        sent = num_bytes if self.has_transfers else 0
+        stride = max(1, self.placement.pp_node_stride)
+        return p2p_cost(sent, self.network, self.stack, self.placement.pp_same_node, node_stride=stride)
+
+    def ring(self, op: RingOp, num_bytes: int, group: GroupShape) -> CollectiveCost:
+        """A reduce-scatter or all-gather of `num_bytes` over a group."""
+        return ring_cost(op, num_bytes, group, self.network, self.stack)
+
+    def norm(self) -> CollectiveCost:
+        """The all-reduce of one number over all GPUs, for the gradient norm."""
+        return scalar_all_reduce_cost(self.network.num_gpus, self.network, self.stack)
+
+
+def message_prices(scenario: Scenario, hardware: Hardware) -> MessagePrices:
+    """The message prices of a scenario."""
+    on = scenario.mechanisms
+    return MessagePrices(
+        stack=hardware.stack,
+        network=hardware.network,
+        placement=hardware.placement,
+        comm_sms=scenario.parallel.comm_sms,
+        has_notify_floor=on.notify_floor,
+        has_transfers=on.pp_transfer and scenario.parallel.pp > 1,
+    )

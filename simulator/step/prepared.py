@@ -1,0 +1,77 @@
+"""A step before its order of actions is chosen: hardware looked up, router asked, work counted, prices found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hwprofiles.schema import Assumption
+from simulator.assembly.chunks import StageCost
+from simulator.assembly.unit_costs import Prices, stage_costs
+from simulator.scenario.assumptions import resolve_assumptions
+from simulator.scenario.scenario import Scenario
+from simulator.step.draws import Randomness, randomness
+from simulator.step.hardware import Hardware, look_up, with_assumptions
+from simulator.step.messages import MessagePrices, message_prices
+from simulator.step.pricing import KernelPrices, kernel_prices
+from simulator.step.routing import ask_router, load_model
+from simulator.workload.counted import count_workload
+from simulator.workload.expert_load import LoadModel
+from simulator.workload.op import Workload
+
+
+@dataclass(frozen=True)
+class PreparedStep:
+    """Everything of a step that does not depend on its batch and order of actions: work counted, prices looked up.
+
+    assumptions: stated values and the scenario's own. random: what is drawn. stages: seconds of every stage's units.
+    """
+
+    scenario: Scenario
+    assumptions: Mapping[str, Assumption]
+    hardware: Hardware
+    workload: Workload
+    random: Randomness
+    kernels: KernelPrices
+    messages: MessagePrices
+    stages: tuple[StageCost, ...]
+
+
+def prepare(scenario: Scenario) -> PreparedStep:
+    """Looks up, asks the router, counts and prices. Raises InputError for a cluster that the fabric cannot hold."""
+    hardware = look_up(scenario)
+    assumptions = resolve_assumptions(scenario, hardware.stack)
+    group_nodes = hardware.placement.ep.nodes
+    routing = ask_router(scenario, group_nodes, assumptions)
+    workload = count_workload(scenario, group_nodes, routing)
+    load = load_model(scenario, group_nodes, routing)
+    return price(scenario, hardware, assumptions, workload, load)
+
+
+def price(
+    scenario: Scenario,
+    hardware: Hardware,
+    assumptions: Mapping[str, Assumption],
+    workload: Workload,
+    load: LoadModel | None,
+) -> PreparedStep:
+    """Counted work on given hardware under given assumptions. load: how unevenly experts are loaded, None: evenly."""
+    hardware = with_assumptions(hardware, assumptions)
+    is_dispatching = any(unit.all_to_all for stage in workload.stages for unit in stage.units)
+    kernels = kernel_prices(scenario, hardware, assumptions, is_dispatching=is_dispatching)
+    messages = message_prices(scenario, hardware)
+    return PreparedStep(
+        scenario=scenario,
+        assumptions=assumptions,
+        hardware=hardware,
+        workload=workload,
+        random=randomness(scenario, load, assumptions["gpu_speed_cv"].value),
+        kernels=kernels,
+        messages=messages,
+        stages=stage_costs(workload, prices(kernels, messages)),
+    )
+
+
+def prices(kernels: KernelPrices, messages: MessagePrices) -> Prices:
+    """Operator or message → seconds."""
+    return Prices(kernels.seconds, messages.all_to_all, messages.send, kernels.gap_s)

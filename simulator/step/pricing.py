@@ -1,0 +1,87 @@
+"""Seconds of an operator: its kernel on the stack, beside communication or alone, at the clock that training sustains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from hwprofiles.kernels.anchoring import KernelCost
+from hwprofiles.kernels.parameters import need
+from hwprofiles.kernels.shape import KERNELS, KernelShape, Regime
+from hwprofiles.kernels.table import kernel_seconds
+from hwprofiles.schema import Assumption, Gpu, Stack
+from simulator.costs.cost import weakest
+from simulator.scenario.scenario import Scenario
+from simulator.step.hardware import Hardware
+from simulator.workload.op import Op
+
+
+@dataclass(frozen=True)
+class KernelPrices:
+    """Seconds of operators on one stack.
+
+    shared_sms: SMs that communication kernels hold beside an overlapped operator; None where nothing takes SMs (nothing is
+    dispatched, or the mechanism is off). full_grid_frac: share of the kernels of a chunk without communication beside it
+    that use all SMs (0 to 1); the others keep the smaller grid. to_sustained: the stack's rows are of a short run and the
+    scenario's clock is that of hours of training. gap_s: idle time of a stream between two kernels.
+    """
+
+    stack: Stack
+    gpu: Gpu
+    shared_sms: int | None
+    full_grid_frac: float
+    to_sustained: bool
+    gap_s: float
+
+    def seconds(self, op: Op, regime: Regime) -> KernelCost:
+        """One operator, as the scenario's clock runs it. Raises MissingKernelError for what the stack has nothing of."""
+        return self._at_clock(self._in_regime(op, regime), op)
+
+    def unshared_seconds(self, op: Op) -> KernelCost:
+        """One operator of the step's end, where no communication kernel ever holds SMs. Raises as `seconds`."""
+        return self._at_clock(self._alone(op), op)
+
+    def _at_clock(self, cost: KernelCost, op: Op) -> KernelCost:
+        """From the clock of the stack's measurements to the scenario's: a power-limited chip slows down."""
+        if not self.to_sustained:
+            return cost
+        return cost.scaled(need(self.stack, f"sustained.{KERNELS[op.kind].bound}.slowdown"))
+
+    def _alone(self, op: Op) -> KernelCost:
+        return kernel_seconds(_shape_of(op), self.stack, self.gpu, "alone")
+
+    def _in_regime(self, op: Op, regime: Regime) -> KernelCost:
+        alone = self._alone(op)
+        if self.shared_sms is None or (regime == "alone" and self.full_grid_frac == 1.0):
+            return alone
+        shared = kernel_seconds(_shape_of(op), self.stack, self.gpu, "overlapped", self.shared_sms)
+        if regime == "overlapped":
+            return shared
+        full = self.full_grid_frac
+        mix = {
+            key: full * getattr(alone, key) + (1 - full) * getattr(shared, key) for key in ("seconds", "low", "high")
+        }
+        return replace(alone, **mix, basis=weakest(alone.basis, shared.basis))
+
+
+def kernel_prices(
+    scenario: Scenario, hardware: Hardware, assumptions: Mapping[str, Assumption], *, is_dispatching: bool
+) -> KernelPrices:
+    """The kernel prices of a scenario. is_dispatching: an expert group exchanges tokens, so that its kernels hold SMs."""
+    stack, on = hardware.stack, scenario.mechanisms
+    return KernelPrices(
+        stack=stack,
+        gpu=hardware.gpu,
+        shared_sms=scenario.parallel.comm_sms if on.sm_partition and is_dispatching else None,
+        full_grid_frac=assumptions["lone_chunk_full_sms"].value,
+        to_sustained=stack.provenance.clock != "sustained" and scenario.device.clock != "burst",
+        gap_s=need(stack, "kernel_gap_s").value if on.kernel_gaps else 0.0,
+    )
+
+
+def _shape_of(op: Op) -> KernelShape:
+    return KernelShape(
+        op=op.kind, variant=op.variant, dtype=op.dtype, m=op.m, n=op.n, k=op.k, groups=op.groups, batch=op.batch,
+        seq=op.seq, heads=op.heads, kv_heads=op.kv_heads, head_dim_qk=op.head_dim_qk, head_dim_v=op.head_dim_v,
+        causal=op.causal, bytes=op.bytes_moved, num_kernels=op.num_kernels,
+    )  # fmt: skip

@@ -1,0 +1,97 @@
+"""What a simulated step says: its parts by rank, why it takes what it takes, its memory, its assumptions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.assembly.intervals import RankParts
+from simulator.assembly.step_graph import KINDS, StepGraph
+from simulator.engine import sweep
+from simulator.results import explain, metrics
+from simulator.results.interval import Interval
+from simulator.results.step_result import FlopPerToken, ModelCounts, RankTimes, StepResult, StepTimes, parts_of
+from simulator.schedule.action import Schedule
+from simulator.step.draws import Outcome, load_imbalance
+from simulator.step.memory import MemoryQuestion, step_memory
+from simulator.step.notes import NOT_MODELLED, assumption_rows
+from simulator.step.prepared import PreparedStep
+from simulator.workload.memory import MemoryAssumptions
+from simulator.workload.model_counts import count_parameters, model_flop_per_token
+
+Floats = NDArray[np.float64]
+
+
+def step_result(
+    step: PreparedStep, order: Schedule, graph: StepGraph, outcome: Outcome, batch: int, *, explained: bool
+) -> StepResult:
+    """The result of a step of `batch` sequences. explained: also by further simulations what binds it."""
+    scenario, hardware = step.scenario, step.hardware
+    step_s = float(np.mean(outcome.step_s))
+    by_rank = _by_rank(outcome.parts, step_s)
+    parts = parts_of(by_rank)
+    work = explain.busy(graph, outcome.multipliers)
+    makespan = _makespan(graph)
+    tokens = batch * scenario.training.seq_len
+    rate = metrics.tokens_per_s_per_gpu(tokens, step_s, scenario.cluster.num_gpus)
+    flop = FlopPerToken(**asdict(model_flop_per_token(scenario.model, scenario.training.seq_len)))
+    down, up = explain.spread(graph, makespan, outcome.even_s)
+    random_s = {"expert_imbalance": outcome.imbalance_s, "speed_spread": outcome.speed_spread_s}
+    actions_s = sum(getattr(parts.mean, f"{k}_s") for k in ("forward", "backward", "weight", "overlapped_f_b"))
+    return StepResult(
+        stack_sha256=hardware.stack.sha256,
+        model=ModelCounts(**asdict(count_parameters(scenario.model))),
+        step=StepTimes(
+            step_s=step_s,
+            interval=Interval(low=step_s - down, high=step_s + up),
+            tokens_per_step=tokens,
+            tokens_per_s_per_gpu=rate,
+            model_flop_per_token=flop,
+            tflops=metrics.tflops(flop, rate),
+            mfu=metrics.mfu(flop, rate, hardware.gpu.peak_flop_per_s["bf16"]),
+            bubble_s=parts.mean.bubble_s,
+            exposed_comm_s=max(0.0, actions_s - work.compute_s),
+            optimizer_s=parts.mean.optimizer_s,
+            by_rank=by_rank,
+            parts=parts,
+            by_category=explain.categories(work, step_s, actions_s, parts.mean.bubble_s, parts.mean.optimizer_s),
+            binding=explain.binding(graph, makespan, outcome.even_s, random_s) if explained else (),
+            imbalance=load_imbalance(step.random, graph, outcome) if explained else None,
+        ),
+        memory=step_memory(memory_question(step), order),
+        assumptions=assumption_rows(step.assumptions),
+        not_modelled=NOT_MODELLED,
+        basis=explain.basis(work),
+    )
+
+
+def memory_question(step: PreparedStep) -> MemoryQuestion:
+    """What the step's memory follows from."""
+    assumed = MemoryAssumptions.of({key: assumption.value for key, assumption in step.assumptions.items()})
+    return MemoryQuestion(step.scenario, step.hardware, step.workload, step.random.load, assumed)
+
+
+def _by_rank(parts: RankParts, step_s: float) -> tuple[RankTimes, ...]:
+    """Sums of intervals by kind; what is behind the last backward of all ranks is the optimizer's."""
+    kind = {name: parts.by_kind[:, i] for i, name in enumerate(KINDS)}
+    return tuple(
+        RankTimes(
+            pp_rank=rank,
+            forward_s=float(kind["F"][rank]),
+            backward_s=float(kind["B"][rank] + kind["I"][rank]),
+            weight_s=float(kind["W"][rank]),
+            overlapped_f_b_s=float(kind["FB"][rank]),
+            bubble_s=float(parts.bubble_s[rank]),
+            optimizer_s=max(0.0, step_s - parts.backward_end_s),
+            other_s=0.0,
+        )
+        for rank in range(len(parts.bubble_s))
+    )
+
+
+def _makespan(graph: StepGraph) -> Callable[[Floats], float]:
+    """Step seconds of a class table, without random load."""
+    return lambda seconds: sweep(graph.dag, seconds).makespan_s

@@ -1,0 +1,59 @@
+"""What the router is asked: where a token's experts lie, and how unevenly the ranks of an expert group are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hwprofiles.schema import Assumption
+from simulator.scenario.model import MoeFfn
+from simulator.scenario.plan import LoadImbalance
+from simulator.scenario.scenario import Scenario
+from simulator.workload.expert_load import LoadModel
+from simulator.workload.group_law import cv_of_maximum
+from simulator.workload.routing_model import RoutingStatistics, routing_statistics
+from simulator.workload.routing_rule import Balance, RoutingRule, grouping
+
+
+def ask_router(scenario: Scenario, nodes: int, assumptions: Mapping[str, Assumption]) -> RoutingStatistics | None:
+    """What the simulated router does to the expert group, which spans `nodes` nodes; None where no expert is elsewhere."""
+    moe, ep, training = scenario.model.moe, scenario.parallel.ep, scenario.training
+    if moe is None or ep == 1:
+        return None
+    groups = (1, 1)
+    if scenario.mechanisms.node_limited_dispatch:
+        limit = scenario.moe.max_nodes_per_token
+        groups = grouping(moe.num_expert_groups, moe.max_groups_per_token, nodes, limit)
+    value = {key: entry.value for key, entry in assumptions.items()}
+    rule = RoutingRule(
+        num_experts=moe.num_routed_experts, top_k=moe.top_k, ep=ep, nodes=nodes,
+        sequences=ep * training.micro_batch_size, seq_len=training.seq_len,
+        groups=groups[0], max_groups=groups[1], group_top=2 if moe.router_bias else 1,
+        batch_sequences=training.global_batch_size, score=moe.score, balance=_balance(scenario, moe),
+        concentration=value["routing_concentration"], popularity_cv=value["expert_popularity_cv"],
+        popularity_drift_cv=value["expert_popularity_drift_cv"], bias_update_rate=value["bias_update_rate"],
+        aux_loss_pressure=value["aux_loss_pressure"],
+    )  # fmt: skip
+    return routing_statistics(rule, scenario.seed)
+
+
+def _balance(scenario: Scenario, moe: MoeFfn) -> Balance:
+    """What evens the load; a given imbalance says nothing of single tokens, which are then spread evenly."""
+    given = scenario.moe.balance
+    if isinstance(given, LoadImbalance) or given == "forced":
+        return "forced"
+    if given == "learned":
+        return "learned" if moe.router_bias else "aux_loss"
+    return "natural"
+
+
+def load_model(scenario: Scenario, nodes: int, routing: RoutingStatistics | None) -> LoadModel | None:
+    """How unevenly experts are loaded; None where they are even or there are none to spread. nodes: of the group."""
+    given, ranks = scenario.moe.balance, scenario.parallel.ep
+    if routing is None or given == "forced" or not scenario.mechanisms.imbalance:
+        return None
+    if isinstance(given, LoadImbalance):
+        cv = cv_of_maximum(given.load_imbalance, ranks)
+        return LoadModel(cv, 0.0, ranks, nodes) if cv else None
+    return LoadModel(
+        routing.noise_cv, routing.persistent_cv, ranks, nodes, routing.node_noise_cv, routing.node_persistent_cv
+    )

@@ -1,0 +1,46 @@
+"""From a scenario to its counted work: what of it the counting needs, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from simulator.scenario import derived
+from simulator.scenario.scenario import Scenario
+from simulator.workload.op import Workload
+from simulator.workload.recipe import Recipe
+from simulator.workload.routing_model import RoutingStatistics
+from simulator.workload.stages import build_workload
+
+
+def count_workload(scenario: Scenario, group_nodes: int, routing: RoutingStatistics | None) -> Workload:
+    """Counted operators of every stage for one micro-batch. group_nodes: nodes that an expert group spans."""
+    recipe = recipe_of(scenario, group_nodes, routing)
+    workload = build_workload(derived.padded_model(scenario), derived.layout(scenario), recipe)
+    return workload if scenario.mechanisms.stage_imbalance else _even(workload)
+
+
+def recipe_of(scenario: Scenario, group_nodes: int, routing: RoutingStatistics | None) -> Recipe:
+    """One rank's micro-batch, its formats and its expert group. routing: None where all experts are on the rank."""
+    recompute, saved = scenario.recompute, scenario.recompute.saved
+    is_fp8 = scenario.precision.recipe == "fp8-blockwise"
+    return Recipe(
+        batch=scenario.training.micro_batch_size,
+        seq=scenario.training.seq_len,
+        gemm_dtype="fp8-block" if is_fp8 else "bf16",
+        dispatch_fp8=scenario.moe.dispatch_dtype == "fp8",
+        recompute=frozenset(recompute.modules if recompute.granularity == "selective" else ()),
+        save_attn_out_e5m6=saved.attn_out == "e5m6",
+        save_swiglu_fp8=saved.swiglu_in == "fp8",
+        ep=scenario.parallel.ep,
+        nodes=group_nodes,
+        nodes_per_token=routing.nodes_per_token if routing else 1.0,
+        ranks_per_token=routing.ranks_per_token if routing else 1.0,
+        row_padding=scenario.moe.row_padding if is_fp8 else 1,
+    )
+
+
+def _even(workload: Workload) -> Workload:
+    """Every stage the one with the median FLOP: what the step would take if the layers divided evenly."""
+    flop = [sum(op.flop for unit in stage.units for op in unit.ops()) for stage in workload.stages]
+    median = workload.stages[sorted(range(len(flop)), key=flop.__getitem__)[len(flop) // 2]]
+    return replace(workload, stages=tuple(replace(median, stage=stage.stage) for stage in workload.stages))
