@@ -113,6 +113,11 @@ def amount(count: float, uncertainty: float | None = None) -> str:
     return _scaled(count, AMOUNTS, "", uncertainty)
 
 
+def quantity(count: float, uncertainty: float | None = None) -> str:
+    """GPU-hours or USD: as `amount`, and below a thousand with the digits that are known: "10.9", "0.024"."""
+    return amount(count, uncertainty) if abs(count) >= units.KILO else plain(count, uncertainty)
+
+
 def percent(fraction: float) -> str:
     """A fraction (0 to 1) as a percentage of one decimal: "38.9 %"."""
     return f"{fraction:.1%}".replace("%", " %")
@@ -135,7 +140,7 @@ def amount_range(low: float, high: float) -> str:
     unit.
     """
     size, prefix = _unit_of(max(abs(low), abs(high)), AMOUNTS)
-    decimals = decimals_for(high / size, (high - low) / 2 / size) if size > 1 else 0
+    decimals = decimals_for(high / size, (high - low) / 2 / size)
     return f"{low / size:,.{decimals}f} to {high / size:,.{decimals}f} {prefix}".rstrip()
 
 

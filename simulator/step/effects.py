@@ -1,8 +1,8 @@
 """What each stated assumption is worth: the step again with one assumption at an end of its range, the others as they are.
 
 Assumptions of the memory model move no time. Those of chip speed and sequence correlation act through random draws: the
-first few are run again with the same random numbers. Those of the router's dynamics are left out here (each needs the router
-simulated again); `--set assumptions.<key>=…` shows their effect.
+first few are run again with the same random numbers. Those of the router's dynamics move nothing in a dense model; else they
+are left out here (each needs the router simulated again); `--set assumptions.<key>=…` shows their effect.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ def assumption_effects(step: PreparedStep, order: Schedule) -> dict[str, Interva
     graph = build_graph(step, order)
     base = {key: _makespan(step, graph, drawn=key in RANDOM) for key in (RANDOM[0], "")}
     effects: dict[str, Interval] = {}
+    is_routed = step.scenario.model.moe is not None
     for key, entry in step.assumptions.items():
-        if key in ROUTER:
+        if key in ROUTER and is_routed:
             continue
-        if key.startswith(MEMORY):
+        if key.startswith(MEMORY) or key in ROUTER:
             effects[key] = Interval(low=0.0, high=0.0)
             continue
         reference = base[RANDOM[0]] if key in RANDOM else base[""]

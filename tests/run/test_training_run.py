@@ -150,6 +150,20 @@ def test_a_ramp_is_cut_off_where_the_phase_ends() -> None:
     assert steps.tokens == pytest.approx(40 * 3072 * 4096, rel=1e-9)
 
 
+def test_the_ramp_says_which_batches_it_ran() -> None:
+    """Half of the tokens of a ramp end it half way, whatever is simulated beyond."""
+    whole, half = (
+        run(make_scenario([{"name": "pretrain", "tokens": tokens, "batch_ramp": RAMP}])).phases[0].ramp
+        for tokens in (1e12, 469e9 / 2)
+    )
+    assert whole is not None
+    assert half is not None
+    assert (whole.first_global_batch_size, whole.last_global_batch_size) == (3072, 15360)
+    assert half.first_global_batch_size == 3072
+    assert half.last_global_batch_size == pytest.approx((3072 + 15360) / 2, abs=128)
+    assert half.points == whole.points
+
+
 def test_at_most_five_batches_are_simulated_each_once_and_the_full_one_first() -> None:
     simulate = Linear()
     phases = [{"name": name, "tokens": 1e12, "batch_ramp": RAMP} for name in ("one", "two")]

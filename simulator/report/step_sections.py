@@ -1,0 +1,167 @@
+"""What the report says of one step: does it fit, how long it takes, how good that is, what holds it back.
+
+Every section takes the result and the columns that it may fill, and gives what rich prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from simulator.report import numbers
+from simulator.report.layout import bars, grid, needed_width, plain_table, text
+from simulator.results.run_result import RunResult
+from simulator.results.step_result import PART_NAMES
+
+NUM_CATEGORIES: Final = 8
+NUM_BINDINGS: Final = 5
+
+PART_WORDS: Final = {
+    "forward_s": "forward",
+    "backward_s": "backward",
+    "weight_s": "weights",
+    "overlapped_f_b_s": "F&B pairs",
+    "bubble_s": "bubble",
+    "optimizer_s": "optimizer",
+    "other_s": "other",
+}
+PART_LEGENDS: Final = {
+    "weight_s": "weights: gradients of the weights, where they run alone",
+    "overlapped_f_b_s": "F&B pairs: a forward overlapped with another micro-batch's backward",
+    "bubble_s": "bubble: a rank waits for its pipeline neighbours",
+}
+"""What a newcomer does not know of the parts' names."""
+CATEGORY_LEGENDS: Final = {
+    "exposed_communication": "messages, and waits for them, that no computing hides",
+    "kernel_gaps": "idle time between one kernel and the next",
+    "expert_gemm": "the routed experts' matrix products",
+    "gemm": "all other matrix products",
+}
+"""What a newcomer does not know of the categories' names."""
+MEMORY_WORDS: Final = {
+    "weights_bytes": "weights",
+    "gradients_bytes": "gradients",
+    "optimizer_bytes": "optimizer",
+    "activations_bytes": "activations",
+    "buffers_bytes": "buffers",
+}
+
+
+def memory(result: RunResult, width: int) -> Iterable[RenderableType]:
+    """The verdict, the margin, and what fills the fullest rank."""
+    used = result.memory
+    worst, margin = used.worst_stage, used.usable_bytes - used.peak_bytes_per_gpu
+    verdict = Text("fits", style="bold green") if used.fits else Text("does not fit", style="bold red")
+    share = numbers.percent(abs(margin) / used.usable_bytes)
+    yield Text.assemble(
+        verdict,
+        f", {numbers.amount_of_bytes(abs(margin))} ({share}) {'to spare' if used.fits else 'too much'}: "
+        f"{numbers.amount_of_bytes(worst.peak_bytes)} of {numbers.amount_of_bytes(used.usable_bytes)} usable "
+        f"on the fullest rank, {worst.pp_rank}",
+    )
+    parts = [f"{word} {numbers.amount_of_bytes(getattr(worst, key))}" for key, word in MEMORY_WORDS.items()]
+    yield Text(" · ".join(parts), style="dim")
+
+
+def step(result: RunResult, width: int) -> Iterable[RenderableType]:
+    """The step time with its interval, its parts by rank and its time by category."""
+    times = result.step
+    yield Text.assemble(
+        (numbers.step_time(times.step_s, times.interval), "bold"),
+        f" for {numbers.amount(times.tokens_per_step)} tokens; 90 % interval in brackets",
+    )
+    if times.interval.width == 0:
+        yield Text("the interval has no width: no range was carried through to it", style="dim")
+    names = [name for name in PART_NAMES if any(getattr(rank, name) > 0 for rank in times.by_rank)]
+    yield _parts_table(result, names, width)
+    legends = [PART_LEGENDS[name] for name in names if name in PART_LEGENDS]
+    if times.exposed_comm_s is not None:
+        share = numbers.percent(times.exposed_comm_s / times.step_s)
+        legends.append(f"exposed communication {numbers.seconds(times.exposed_comm_s)} ({share}), inside these parts")
+    if legends:
+        yield Text(" · ".join(legends), style="dim")
+    if times.by_category:
+        yield Text()
+        yield _category_table(result, width)
+        there = [name for name in CATEGORY_LEGENDS if any(each.category == name for each in times.by_category)]
+        legends = [f"{name}: {CATEGORY_LEGENDS[name]}" for name in there]
+        yield Text(" · ".join(["of a mean rank; sums to the step", *legends]), style="dim")
+
+
+def _parts_table(result: RunResult, names: list[str], width: int) -> Table:
+    """Parts of the step by rank; parts that no rank has are left out."""
+    parts, step_s = result.step.parts, result.step.step_s
+    unit, _ = numbers.column_of_seconds([], step_s)
+    rows = []
+    for label, part in (("rank 0", parts.edge), ("middle", parts.middle), ("mean", parts.mean)):
+        durations = [*(getattr(part, name) for name in names), step_s]
+        rows.append([label, *numbers.column_of_seconds(durations, step_s)[1]])
+    shares = [numbers.percent(getattr(parts.mean, name) / step_s) for name in names]
+    rows.append(["share", *shares, numbers.percent(1.0)])
+    return grid(width, [f"in {unit}", *(PART_WORDS[name] for name in names), "step"], rows, ["", "", "", "dim"])
+
+
+def _category_table(result: RunResult, width: int) -> Table:
+    """Kernel categories with bars, the longest first; what is below the first eight in one row."""
+    ranked = sorted(result.step.by_category, key=lambda each: -each.seconds)
+    shown, rest = ranked[:NUM_CATEGORIES], ranked[NUM_CATEGORIES:]
+    rows = [(each.category, each.seconds, each.share) for each in shown]
+    if rest:
+        label = f"{len(rest)} more"
+        rows.append((label, sum(each.seconds for each in rest), sum(each.share for each in rest)))
+    unit, durations = numbers.column_of_seconds([duration for _, duration, _ in rows], result.step.step_s)
+    headers, shares = ("by category", f"in {unit}", "share", ""), [numbers.percent(share) for _, _, share in rows]
+    labels = [label for label, _, _ in rows]
+    taken = needed_width([(headers[0], *labels), (headers[1], *durations), (headers[2], *shares), ("",)])
+    table = plain_table(*headers)
+    table.columns[-1].justify = "left"
+    for label, duration, share, bar in zip(
+        labels, durations, shares, bars([share for _, _, share in rows], width - taken), strict=True
+    ):
+        table.add_row(text(label), duration, share, bar)
+    return table
+
+
+def throughput(result: RunResult, width: int) -> Iterable[RenderableType]:
+    """Tokens a second, and the model's FLOP under both conventions."""
+    times = result.step
+    yield Text.assemble((f"{numbers.whole(times.tokens_per_s_per_gpu)} tokens/s/GPU", "bold"))
+    rows = [
+        [label, numbers.tflops(tflops), numbers.percent(mfu), numbers.flop(flop)]
+        for label, tflops, mfu, flop in (
+            ("causal", times.tflops.causal, times.mfu.bf16_dense_causal, times.model_flop_per_token.causal),
+            (
+                "non-causal",
+                times.tflops.noncausal,
+                times.mfu.bf16_dense_noncausal,
+                times.model_flop_per_token.noncausal,
+            ),
+        )
+    ]
+    headers = ["attention counted as", "TFLOP/s a GPU", "MFU (dense BF16 peak)", "model FLOP a token"]
+    yield grid(width, headers, rows, ["", ""])
+    legend = "MFU: the model's own FLOP over what the GPU could do at its peak"
+    if result.model.num_mtp_parameters:
+        legend += " · MTP left out of both, as DeepSeek counts; its time is in the step"
+    yield Text(legend, style="dim")
+
+
+def binding(result: RunResult, width: int) -> Iterable[RenderableType]:
+    """What the step would gain by each thing that holds it back, strongest first."""
+    bindings = sorted(result.step.binding, key=lambda each: -each.seconds)[:NUM_BINDINGS]
+    if not bindings:
+        return
+    words = "what the step would gain if this alone were free: a what-if, no part of the step, so not the seconds above"
+    yield Text(words, style="dim")
+    table = plain_table("", "", "", "")
+    table.columns[2].justify = table.columns[3].justify = "left"
+    table.columns[3].no_wrap = False
+    unit, durations = numbers.column_of_seconds([each.seconds for each in bindings], result.step.step_s)
+    for place, (each, duration) in enumerate(zip(bindings, durations, strict=True), start=1):
+        what = text(each.what, "bold" if place == 1 else "")
+        table.add_row(str(place), f"{duration} {unit}", what, text(each.why))
+    yield table
