@@ -90,7 +90,7 @@ def _transfer(message: AllToAll, cast: Iterable[Op], regime: Regime, prices: Pri
 
 def _segments(ops: tuple[Op, ...], regime: Regime, prices: Prices) -> Iterable[tuple[str, DrawKind, Segment]]:
     """Kernels before the attention core, the core, kernels behind it; in blocks without one: fixed, then routed."""
-    core = next((i for i, op in enumerate(ops) if op.kind.startswith("attention")), None)
+    core = next((i for i, op in enumerate(ops) if KERNELS[op.shape.op].bound == "attention"), None)
     if core is not None:
         for suffix, part in ((".before_core", ops[:core]), (".core", ops[core : core + 1]), (".rest", ops[core + 1 :])):
             if part:
@@ -109,9 +109,9 @@ def _sum_ops(ops: Iterable[Op], regime: Regime, prices: Prices) -> Segment:
     by_basis: dict[str, float] = {}
     for op in ops:
         flop += op.flop
-        cost, gaps = prices.kernel(op, regime), op.num_kernels * prices.gap_s
+        cost, gaps = prices.kernel(op, regime), op.shape.num_kernels * prices.gap_s
         seconds, low, high = seconds + cost.seconds + gaps, low + cost.low + gaps, high + cost.high + gaps
-        _bump(by_category, KERNELS[op.kind].category, cost.seconds)
+        _bump(by_category, KERNELS[op.shape.op].category, cost.seconds)
         _bump(by_category, KERNEL_GAPS, gaps)
         _bump(by_basis, cost.basis, cost.seconds + gaps)
     return Segment(seconds, low, high, by_category, by_basis, flop)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from hwprofiles.kernels.anchoring import KernelCost
 from hwprofiles.kernels.parameters import need
-from hwprofiles.kernels.shape import KERNELS, KernelShape, Regime
+from hwprofiles.kernels.shape import Regime
 from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.schema import Assumption, Gpu, Stack
 from simulator.costs.cost import weakest
@@ -45,16 +45,16 @@ class KernelPrices:
         """From the clock of the stack's measurements to the scenario's: a power-limited chip slows down."""
         if not self.to_sustained:
             return cost
-        return cost.scaled(need(self.stack, f"sustained.{KERNELS[op.kind].bound}.slowdown"))
+        return cost.scaled(need(self.stack, f"sustained.{op.shape.bound}.slowdown"))
 
     def _alone(self, op: Op) -> KernelCost:
-        return kernel_seconds(_shape_of(op), self.stack, self.gpu, "alone")
+        return kernel_seconds(op.shape, self.stack, self.gpu, "alone")
 
     def _in_regime(self, op: Op, regime: Regime) -> KernelCost:
         alone = self._alone(op)
         if self.shared_sms is None or (regime == "alone" and self.full_grid_frac == 1.0):
             return alone
-        shared = kernel_seconds(_shape_of(op), self.stack, self.gpu, "overlapped", self.shared_sms)
+        shared = kernel_seconds(op.shape, self.stack, self.gpu, "overlapped", self.shared_sms)
         if regime == "overlapped":
             return shared
         full = self.full_grid_frac
@@ -77,11 +77,3 @@ def kernel_prices(
         to_sustained=stack.provenance.clock != "sustained" and scenario.device.clock != "burst",
         gap_s=need(stack, "kernel_gap_s").value if on.kernel_gaps else 0.0,
     )
-
-
-def _shape_of(op: Op) -> KernelShape:
-    return KernelShape(
-        op=op.kind, variant=op.variant, dtype=op.dtype, m=op.m, n=op.n, k=op.k, groups=op.groups, batch=op.batch,
-        seq=op.seq, heads=op.heads, kv_heads=op.kv_heads, head_dim_qk=op.head_dim_qk, head_dim_v=op.head_dim_v,
-        causal=op.causal, bytes=op.bytes_moved, num_kernels=op.num_kernels,
-    )  # fmt: skip

@@ -79,7 +79,7 @@ def _optimizer(scenario: Scenario, stage: StageWorkload, holders: _Holders, kern
     quantised once a step where the GEMMs take FP8.
     """
     for op in _optimizer_ops(scenario, stage, holders):
-        if op.bytes_moved:
+        if op.shape.bytes:
             yield _segment(kernels.unshared_seconds(op), OPTIMIZER)
 
 

@@ -6,7 +6,9 @@ Letters: t tokens (rows), h hidden size, e elements.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
+from hwprofiles.kernels.shape import KernelShape
 from simulator.workload.op import Op, Pass
 
 FP8_BLOCK = 128
@@ -29,50 +31,61 @@ def operand_bytes(dtype: str, elements: int) -> int:
     raise ValueError(f"unknown operand format {dtype!r}")
 
 
+def _op(
+    name: str, kernel: str, phase: Pass, read: int, written: int, *, flop: float = 0.0, model_flop: float = 0.0,
+    routed: bool = False, **sizes: Any,
+) -> Op:  # fmt: skip
+    """An operator of the kernel class `kernel`; sizes: the other fields of its shape."""
+    shape = KernelShape(kernel, bytes=read + written, **sizes)
+    return Op(name, phase, shape, read, written, flop, model_flop, routed)
+
+
 def fprop(name: str, dtype: str, t: int, n: int, k: int, *, recompute: bool = False, phase: Pass = "F") -> Op:
     """y[t,n] = x[t,k] w[k,n]; output in BF16. A recomputed one does no model FLOP."""
-    flop = 2.0 * t * n * k
-    return Op(
-        name, "gemm", phase, dtype, "fprop", m=t, n=n, k=k, flop=flop, model_flop=0.0 if recompute else flop,
-        bytes_read=operand_bytes(dtype, t * k) + operand_bytes(dtype, n * k), bytes_written=2 * t * n,
-    )  # fmt: skip
+    return _product(name, "fprop", phase, dtype, t, n, k, is_model_work=not recompute)
 
 
 def dgrad(name: str, dtype: str, t: int, n: int, k: int) -> Op:
     """dx[t,k] = dy[t,n] w^T[n,k] of the linear layer k → n."""
-    return replace(fprop(name, dtype, t, k, n, phase="I"), variant="dgrad")
+    return _product(name, "dgrad", "I", dtype, t, k, n)
+
+
+def _product(
+    name: str, variant: str, phase: Pass, dtype: str, t: int, n: int, k: int, *, is_model_work: bool = True
+) -> Op:
+    flop = 2.0 * t * n * k
+    return _op(
+        name, "gemm", phase, operand_bytes(dtype, t * k) + operand_bytes(dtype, n * k), 2 * t * n,
+        variant=variant, dtype=dtype, m=t, n=n, k=k, flop=flop, model_flop=flop if is_model_work else 0.0,
+    )  # fmt: skip
 
 
 def wgrad(name: str, dtype: str, t: int, n: int, k: int, *, phase: Pass = "W") -> Op:
     """dw[n,k] += dy^T[n,t] x[t,k], accumulated in FP32: the gradient is read and written."""
     flop = 2.0 * t * n * k
-    return Op(
-        name, "gemm", phase, dtype, "wgrad", m=n, n=k, k=t, flop=flop, model_flop=flop,
-        bytes_read=operand_bytes(dtype, t * n) + operand_bytes(dtype, t * k) + 4 * n * k, bytes_written=4 * n * k,
+    return _op(
+        name, "gemm", phase, operand_bytes(dtype, t * n) + operand_bytes(dtype, t * k) + 4 * n * k, 4 * n * k,
+        variant="wgrad", dtype=dtype, m=n, n=k, k=t, flop=flop, model_flop=flop,
     )  # fmt: skip
 
 
 def grouped(op: Op, groups: int) -> Op:
     """The same rows split over `groups` weight matrices (the local experts)."""
-    one_weight = op.n * op.k
-    if op.variant == "wgrad":
-        extra = 4 * op.m * op.n * (groups - 1)
-        bytes_read, bytes_written = op.bytes_read + extra, op.bytes_written + extra
+    one, read, written = op.shape, op.bytes_read, op.bytes_written
+    if one.variant == "wgrad":
+        more = 4 * one.m * one.n * (groups - 1)
+        read, written = read + more, written + more
     else:
-        bytes_read = op.bytes_read + (groups - 1) * operand_bytes(op.dtype, one_weight)
-        bytes_written = op.bytes_written
-    return replace(
-        op, kind="grouped_gemm", groups=groups, routed=True, bytes_read=bytes_read, bytes_written=bytes_written
-    )
+        read += (groups - 1) * operand_bytes(one.dtype, one.n * one.k)
+    shape = replace(one, op="grouped_gemm", groups=groups, bytes=read + written)
+    return replace(op, shape=shape, routed=True, bytes_read=read, bytes_written=written)
 
 
 def moved(
-    name: str, kind: str, phase: Pass, read: int, written: int, *, kernels: int = 1, routed: bool = False, rows: int = 0
+    name: str, kernel: str, phase: Pass, read: int, written: int, *, kernels: int = 1, routed: bool = False
 ) -> Op:
     """A memory-bound operator by the bytes that it moves."""
-    return Op(
-        name, kind, phase, "bf16", bytes_read=read, bytes_written=written, num_kernels=kernels, routed=routed, m=rows
-    )
+    return _op(name, kernel, phase, read, written, num_kernels=kernels, routed=routed)
 
 
 def rmsnorm(name: str, t: int, h: int, phase: Pass = "F") -> Op:
@@ -87,17 +100,17 @@ def rmsnorm_bwd(name: str, t: int, h: int) -> Op:
 
 def quantise(name: str, t: int, h: int, phase: Pass = "F", *, routed: bool = False) -> Op:
     """BF16 to FP8 in 1x128 tiles, and the transpose of the scales."""
-    return moved(name, "quantise", phase, 2 * t * h, fp8_bytes(t * h), kernels=2, routed=routed, rows=t)
+    return moved(name, "quantise", phase, 2 * t * h, fp8_bytes(t * h), kernels=2, routed=routed)
 
 
 def quantise_transpose(name: str, t: int, h: int, phase: Pass = "I", *, routed: bool = False) -> Op:
     """BF16 to transposed FP8 in 128x1 tiles, the operand of a weight gradient."""
-    return moved(name, "quantise_transpose", phase, 2 * t * h, fp8_bytes(t * h), routed=routed, rows=t)
+    return moved(name, "quantise_transpose", phase, 2 * t * h, fp8_bytes(t * h), routed=routed)
 
 
 def dequantise(name: str, t: int, h: int, phase: Pass = "I", *, routed: bool = False) -> Op:
     """FP8 to BF16."""
-    return moved(name, "dequantise", phase, fp8_bytes(t * h), 2 * t * h, routed=routed, rows=t)
+    return moved(name, "dequantise", phase, fp8_bytes(t * h), 2 * t * h, routed=routed)
 
 
 def weight_transpose(name: str, elements: int, phase: Pass) -> Op:
@@ -152,12 +165,12 @@ def attention(name: str, phase: Pass, batch: int, seq: int, core: AttentionCore,
     output = 2 * t * core.heads * core.head_dim_v
     forward = pairs * core.flop_per_pair
     if phase == "F":
-        kind, flop, model, read, written, kernels = "attention_fwd", forward, forward, inputs, output, 1
+        kernel, flop, model_flop, read, written, kernels = "attention_fwd", forward, forward, inputs, output, 1
     else:
-        flop = pairs * core.backward_flop_per_pair
-        kind, model, read, written, kernels = "attention_bwd", 2 * forward, inputs + 2 * output, inputs, 3
-    return Op(
-        name, kind, phase, "bf16", batch=batch, seq=seq, heads=core.heads, kv_heads=core.kv_heads,
-        head_dim_qk=core.head_dim_qk, head_dim_v=core.head_dim_v, causal=causal, flop=flop, model_flop=model,
-        bytes_read=read, bytes_written=written, num_kernels=kernels,
+        flop, model_flop = pairs * core.backward_flop_per_pair, 2 * forward
+        kernel, read, written, kernels = "attention_bwd", inputs + 2 * output, inputs, 3
+    return _op(
+        name, kernel, phase, read, written, flop=flop, model_flop=model_flop, num_kernels=kernels, batch=batch, seq=seq,
+        heads=core.heads, kv_heads=core.kv_heads, head_dim_qk=core.head_dim_qk, head_dim_v=core.head_dim_v,
+        causal=causal,
     )  # fmt: skip

@@ -87,18 +87,18 @@ def stage_params(stage: StageWorkload) -> StageParams:
     quantised = {"gemm": 0, "grouped_gemm": 0}
     largest = 0
     for unit in stage.units:
-        gemms = [op for op in unit.ops() if op.variant == "fprop" and op.phase == "F"]
-        largest = max(largest, sum(op.n * op.k * op.groups for op in gemms))
-        for op in gemms:
-            if op.dtype.startswith(("fp8", "mxfp8")):
-                quantised[op.kind] += op.n * op.k * op.groups
+        gemms = [op.shape for op in unit.ops() if op.shape.variant == "fprop" and op.phase == "F"]
+        largest = max(largest, sum(gemm.n * gemm.k * gemm.groups for gemm in gemms))
+        for gemm in gemms:
+            if gemm.dtype.startswith(("fp8", "mxfp8")):
+                quantised[gemm.op] += gemm.n * gemm.k * gemm.groups
     dense, expert = quantised["gemm"], quantised["grouped_gemm"]
     return StageParams(stage.dense_params, dense, stage.expert_params, expert, largest)
 
 
 def transposes_weights(workload: Workload) -> bool:
     """Whether kernels transpose the weights in each micro-batch, so that no transposed copy is kept."""
-    return any(op.kind == "transpose" for stage in workload.stages for unit in stage.units for op in unit.ops())
+    return any(op.shape.op == "transpose" for stage in workload.stages for unit in stage.units for op in unit.ops())
 
 
 def vocabulary_copies(model: ModelSpec, stages: Iterable[Sequence[str]]) -> int:

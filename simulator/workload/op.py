@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hwprofiles.kernels.shape import KernelShape
+
 Pass = Literal["F", "I", "W"]
 """F forward, I backward for the input (dgrad; recomputed operators belong to it), W backward for the weights (wgrad)."""
 
@@ -43,47 +45,23 @@ UnitKind = Literal["dense", "moe", "head"]
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One kernel class of a layer and pass on one rank, for one micro-batch.
+    """One kernel call of a layer and pass on one rank, for one micro-batch. Built by the functions of counting.py.
 
-    kind: the kernel, a key of hwprofiles.kernels.shape.KERNELS.
-    variant: fprop | dgrad | wgrad for GEMMs, else "".
-    dtype: bf16 | fp8-block | fp32 …: the format of the operands.
-    m, n, k, groups: GEMM sizes, m rows over all groups (of a wgrad: the two weight dimensions are m and n, k the rows).
-    batch, seq, heads, kv_heads, head_dim_qk, head_dim_v, causal: attention only.
+    shape: the call as a stack's kernel table looks it up: kernel, format, sizes, launches, bytes moved.
     flop: what the kernel executes (multiply-add = 2).
     model_flop: the part that counts as the model's own work (0 for recompute and for everything but GEMM and attention).
-    bytes_read, bytes_written: device memory traffic with every operand read and written once.
-    num_kernels: launches on the stream, for the gaps between kernels.
+    bytes_read, bytes_written: device memory traffic with every operand read and written once; shape.bytes is their sum.
     routed: the work is proportional to the expert rows that this rank received.
     """
 
     name: str
-    kind: str
     phase: Pass
-    dtype: str = "bf16"
-    variant: str = ""
-    m: int = 0
-    n: int = 0
-    k: int = 0
-    groups: int = 1
-    batch: int = 0
-    seq: int = 0
-    heads: int = 0
-    kv_heads: int = 0
-    head_dim_qk: int = 0
-    head_dim_v: int = 0
-    causal: bool = True
+    shape: KernelShape
+    bytes_read: int
+    bytes_written: int
     flop: float = 0.0
     model_flop: float = 0.0
-    bytes_read: int = 0
-    bytes_written: int = 0
-    num_kernels: int = 1
     routed: bool = False
-
-    @property
-    def bytes_moved(self) -> int:
-        """Bytes read plus bytes written."""
-        return self.bytes_read + self.bytes_written
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
 
 from simulator.scenario.model import ModelSpec
 from simulator.workload.layers.part import PARTS, Part, joined
@@ -25,22 +27,25 @@ def build_workload(model: ModelSpec, layout: Sequence[Sequence[str]], recipe: Re
     through the head of its own), L output head. The layers are numbered over all stages.
     """
     numbers: Counter[str] = Counter()
+    units_of = cache(lambda part: part.units(model, recipe))
     stages = []
     for stage, codes in enumerate(layout):
         parts = forward_order(codes)
-        units = _units(model, parts, numbers, recipe)
+        units = _units(parts, numbers, units_of)
         counts = [part.params(model) for part in parts]
         dense, expert = sum(p.dense for p in counts), sum(p.expert // recipe.ep for p in counts)
         stages.append(StageWorkload(stage, units, dense, expert))
     return Workload(tuple(stages), 2 * recipe.tokens * model.hidden_size)
 
 
-def _units(model: ModelSpec, parts: Sequence[Part], numbers: Counter[str], recipe: Recipe) -> tuple[Unit, ...]:
+def _units(
+    parts: Sequence[Part], numbers: Counter[str], units_of: Callable[[Part], tuple[Unit, ...]]
+) -> tuple[Unit, ...]:
     """The units of a stage; numbers: parts of each series that stand before, counted on."""
     units: list[Unit] = []
     before: Unit | None = None
     for part in parts:
-        first, *rest = part.units(model, numbers[part.series], recipe)
+        first, *rest = (_numbered(unit, part.series, numbers) for unit in units_of(part))
         numbers[part.series] += 1
         if before is not None:
             first, before = joined(before, first), None
@@ -50,6 +55,10 @@ def _units(model: ModelSpec, parts: Sequence[Part], numbers: Counter[str], recip
             units += [first, *rest]
     assert before is None, "the embedding needs a layer behind it in its stage"
     return tuple(units)
+
+
+def _numbered(unit: Unit, series: str, numbers: Counter[str]) -> Unit:
+    return replace(unit, name=f"{unit.name}_{numbers[series]}") if series else unit
 
 
 def stage_blocks(model: ModelSpec, codes: Sequence[str], recipe: ActivationRecipe) -> tuple[BlockMemory, ...]:

@@ -19,7 +19,7 @@ NOT_KERNELS = {"memory.default", "memory.launch_floor_s"}
 @pytest.mark.parametrize("preset", ["deepseek-v3", "mixtral-8x22b", "llama-3.1-70b"])
 def test_everything_counted_has_a_class(preset: str) -> None:
     stages = prepare(load_scenario(preset)).workload.stages
-    assert {op.kind for stage in stages for unit in stage.units for op in unit.ops()} <= set(KERNELS)
+    assert {op.shape.op for stage in stages for unit in stage.units for op in unit.ops()} <= set(KERNELS)
 
 
 @pytest.mark.parametrize("name", list_names("stacks"))

@@ -39,7 +39,7 @@ def unit_seconds(run: Run, unit: Unit) -> float:
     total = sum(costs.all_to_all(message, "alone").seconds for message in unit.all_to_all.values())
     for name, ops in unit.blocks.items():
         if name != "combine_b_cast" or unit.all_to_all:
-            total += sum(costs.kernel(op, "alone").seconds + op.num_kernels * costs.gap_s for op in ops)
+            total += sum(costs.kernel(op, "alone").seconds + op.shape.num_kernels * costs.gap_s for op in ops)
     return total
 
 

@@ -73,7 +73,7 @@ def at_least_the_busiest_stream(run: Run) -> None:
 def at_least_its_flop_at_peak(run: Run) -> None:
     """No rank computes faster than the datasheet allows."""
     executed = run.graph.num_micro_batches * sum(
-        op.flop / run.prepared.hardware.gpu.peak_flop_per_s["bf16" if op.dtype in ("bf16", "fp32") else "fp8"]
+        op.flop / run.prepared.hardware.gpu.peak_flop_per_s["bf16" if op.shape.dtype in ("bf16", "fp32") else "fp8"]
         for stage in run.prepared.workload.stages for unit in stage.units for op in unit.ops()
     )  # fmt: skip
     assert run.step_s >= executed / run.graph.num_ranks

@@ -98,7 +98,7 @@ def run_ffn(counter: Counter, x: np.ndarray, width: int) -> None:
 def by_pass(unit: Unit, attribute: str) -> dict[str, float]:
     totals = {"F": 0.0, "I": 0.0, "W": 0.0}
     for op in unit.ops():
-        totals["W" if op.variant == "wgrad" else op.phase] += getattr(op, attribute)
+        totals["W" if op.shape.variant == "wgrad" else op.phase] += getattr(op, attribute)
     return totals
 
 
@@ -117,7 +117,7 @@ def test_model_flop_of_a_layer(attention: MlaAttention | GqaAttention, kind: str
         run_ffn(counter, x, MOE.expert_intermediate_size)
         for _ in range(MOE.top_k):
             run_ffn(counter, x, MOE.expert_intermediate_size)
-    unit = PARTS[{"dense": "d", "moe": "m", "mtp": "mtp"}[kind]].units(spec, 0, recipe(dtype))[0]
+    unit = PARTS[{"dense": "d", "moe": "m", "mtp": "mtp"}[kind]].units(spec, recipe(dtype))[0]
     linear = counter.forward
     expected = {"F": linear + core, "I": linear + 2 * core, "W": linear}
     assert by_pass(unit, "model_flop") == pytest.approx(expected)
@@ -125,8 +125,8 @@ def test_model_flop_of_a_layer(attention: MlaAttention | GqaAttention, kind: str
 
 def test_recompute_adds_executed_but_no_model_flop() -> None:
     spec = model(MLA)
-    (plain,) = PARTS["m"].units(spec, 1, recipe())
-    (again,) = PARTS["m"].units(spec, 1, recipe(modules=("rmsnorm", "mla_up_proj")))
+    (plain,) = PARTS["m"].units(spec, recipe())
+    (again,) = PARTS["m"].units(spec, recipe(modules=("rmsnorm", "mla_up_proj")))
     up = 2 * TOKENS * (24 * 4 * 12 + 16 * 4 * 16)
     assert by_pass(again, "model_flop") == by_pass(plain, "model_flop")
     assert by_pass(again, "flop")["I"] - by_pass(plain, "flop")["I"] == up
@@ -176,20 +176,21 @@ def test_parameters_of_embedding_and_head() -> None:
 
 def test_every_gemm_reads_and_writes_its_operands_once() -> None:
     """FP8 operands one byte and a scale for each 128, BF16 two; a weight gradient is read and written in FP32."""
-    for op in PARTS["m"].units(model(MLA), 1, recipe())[0].ops():
-        if op.kind not in ("gemm", "grouped_gemm"):
+    for op in PARTS["m"].units(model(MLA), recipe())[0].ops():
+        shape = op.shape
+        if shape.op not in ("gemm", "grouped_gemm"):
             continue
-        groups = op.groups if op.kind == "grouped_gemm" else 1
-        size = 1 if op.dtype == "fp8-block" else 2
+        groups = shape.groups if shape.op == "grouped_gemm" else 1
+        size = 1 if shape.dtype == "fp8-block" else 2
 
         def operand(elements: int, size: int = size) -> int:
             return elements * size + (4 * (elements // 128) if size == 1 else 0)
 
-        if op.variant == "wgrad":
-            read = operand(op.m * op.k) + operand(op.n * op.k) + 4 * op.m * op.n * groups
-            written = 4 * op.m * op.n * groups
+        if shape.variant == "wgrad":
+            read = operand(shape.m * shape.k) + operand(shape.n * shape.k) + 4 * shape.m * shape.n * groups
+            written = 4 * shape.m * shape.n * groups
         else:
-            read, written = operand(op.m * op.k) + groups * operand(op.n * op.k), 2 * op.m * op.n
+            read, written = operand(shape.m * shape.k) + groups * operand(shape.n * shape.k), 2 * shape.m * shape.n
         assert (op.bytes_read, op.bytes_written) == (read, written), op.name
 
 
@@ -211,3 +212,12 @@ def test_the_embedding_runs_in_front_of_its_layer_and_its_gradient_behind_it() -
     assert layer.blocks["attn_f"][0].name == "embedding"
     assert layer.blocks["attn_w"][-1].name == "embedding_wgrad"
     assert [op.name for op in layer.ops()].count("embedding") == 1
+
+
+@pytest.mark.parametrize("attention", [MLA, GQA], ids=["mla", "gqa"])
+def test_a_shape_holds_the_bytes_of_its_operator(attention: MlaAttention | GqaAttention) -> None:
+    """What the kernel table is asked for is what was counted."""
+    workload = stages.build_workload(model(attention), (("E", "d", "m", "mtp", "L"),), recipe())
+    ops = [op for unit in workload.stages[0].units for op in unit.ops()]
+    assert [op.name for op in ops if op.shape.bytes != op.bytes_read + op.bytes_written] == []
+    assert all(op.shape.bytes for op in ops)

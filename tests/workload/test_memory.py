@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.scenario.model import ModelSpec
-from simulator.workload import memory
+from simulator.workload import counting, memory
 from simulator.workload.layers.head import head_block
 from simulator.workload.layers.part import PARTS
 from simulator.workload.memory import MemoryAssumptions
@@ -21,7 +21,7 @@ from simulator.workload.model_state import (
     transposes_weights,
     vocabulary_copies,
 )
-from simulator.workload.op import Op, StageWorkload, Unit, Workload
+from simulator.workload.op import StageWorkload, Unit, Workload
 from simulator.workload.saved import ActivationRecipe
 from simulator.workload.stages import stage_blocks
 from simulator.workload.tensors import BlockMemory, tensor_bytes, total_bytes, weight_bytes
@@ -180,10 +180,9 @@ def test_fp8_weights_are_kept_by_the_recipes_cache() -> None:
 
 
 def test_parameters_are_counted_from_the_forward_gemms() -> None:
-    linear = Op("up", "gemm", "F", "fp8-block", "fprop", m=9, n=4, k=5)
-    experts = replace(linear, kind="grouped_gemm", groups=3)
-    again, router = replace(linear, phase="I"), replace(linear, dtype="bf16", n=2)
-    transpose = Op("w", "transpose", "I")
+    linear, router = counting.fprop("up", "fp8-block", 9, 4, 5), counting.fprop("router", "bf16", 9, 2, 5)
+    experts, again = counting.grouped(linear, 3), replace(linear, phase="I")
+    transpose = counting.weight_transpose("w", 1, "I")
     unit = Unit("layer", "moe", {"mlp_f_local": (linear, router), "mlp_f_routed": (experts,), "attn_b": (again,)})
     assert stage_params(StageWorkload(0, (unit,), 50, 60)) == StageParams(50, 20, 60, 60, largest_unit=90)
     plain = Workload((StageWorkload(0, (unit,), 50, 60),), 18)

@@ -25,7 +25,7 @@ def params(model: ModelSpec) -> Params:
     return Params(dense=common.total + own, gemm=common.gemm + own)
 
 
-def units(model: ModelSpec, number: int, r: Recipe) -> tuple[Unit, ...]:
+def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
     """One unit: attention, then the FFN; nothing is dispatched."""
     h, f = model.hidden_size, _width(model)
     attn_f, attn_b, attn_w = attention_operators(model, r)
@@ -41,7 +41,7 @@ def units(model: ModelSpec, number: int, r: Recipe) -> tuple[Unit, ...]:
         "attn_b": (*merge, *attn_b),
         "attn_w": tuple(attn_w),
     }
-    return (Unit(f"layer_{number}", "dense", blocks),)
+    return (Unit("layer", "dense", blocks),)
 
 
 def _ffn_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
@@ -65,4 +65,4 @@ def saved(model: ModelSpec, r: ActivationRecipe) -> tuple[BlockMemory, ...]:
     return layer_saved(model, _ffn_block(model, r), r)
 
 
-DENSE = PARTS.add("d", Part("layer", params, units, saved, num_attentions=1))
+DENSE = PARTS.add("d", Part(params, units, saved, series="layer", num_attentions=1))

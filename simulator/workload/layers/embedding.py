@@ -26,7 +26,7 @@ def params(model: ModelSpec) -> Params:
     return Params(dense=model.vocab_size * model.hidden_size, gemm=0)
 
 
-def units(model: ModelSpec, number: int, r: Recipe) -> tuple[Unit, ...]:
+def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
     """Look-up and gradient, for the unit behind it."""
     h = model.hidden_size
     return (Unit("embedding", "dense", {"attn_f": tuple(forward(h, r)), "attn_w": tuple(backward(h, r))}),)
@@ -35,7 +35,7 @@ def units(model: ModelSpec, number: int, r: Recipe) -> tuple[Unit, ...]:
 EMBEDDING = PARTS.add(
     "E",
     Part(
-        "embedding", params, units, lambda model, r: (), vocabulary=lambda model: frozenset(("embedding",)),
+        params, units, lambda model, r: (), vocabulary=lambda model: frozenset(("embedding",)),
         joins_next=True,
     ),
 )  # fmt: skip

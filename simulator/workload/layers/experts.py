@@ -69,18 +69,18 @@ def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     """From the received rows to the rows that go back."""
     rows, f, local = padded_rows(m, r), m.expert_intermediate_size, m.num_routed_experts // r.ep
     row_in = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
-    yield c.moved("routing_map", "routing_map", "F", 8 * rows, 8 * rows, kernels=2, routed=True, rows=rows)
-    yield c.moved("permute", "permute", "F", rows * row_in, rows * row_in, kernels=2, routed=True, rows=rows)
+    yield c.moved("routing_map", "routing_map", "F", 8 * rows, 8 * rows, kernels=2, routed=True)
+    yield c.moved("permute", "permute", "F", rows * row_in, rows * row_in, kernels=2, routed=True)
     if r.is_fp8:
         yield c.weight_transpose("expert_up_weight_transpose", local * 2 * hidden * f, "F")
     yield _grouped(c.fprop("expert_up", r.gemm_dtype, rows, 2 * f, hidden), m, r)
     written = c.fp8_bytes(rows * f) if r.is_fp8 else 2 * rows * f
     kernels = 3 if r.is_fp8 else 1
-    yield c.moved("expert_swiglu", "swiglu", "F", 4 * rows * f, written, kernels=kernels, routed=True, rows=rows)
+    yield c.moved("expert_swiglu", "swiglu", "F", 4 * rows * f, written, kernels=kernels, routed=True)
     if r.is_fp8:
         yield c.weight_transpose("expert_down_weight_transpose", local * hidden * f, "F")
     yield _grouped(c.fprop("expert_down", r.gemm_dtype, rows, hidden, f), m, r)
-    yield c.moved("unpermute", "unpermute", "F", 2 * rows * hidden, 2 * rows * hidden, routed=True, rows=rows)
+    yield c.moved("unpermute", "unpermute", "F", 2 * rows * hidden, 2 * rows * hidden, routed=True)
     if r.save_swiglu_fp8:
         yield c.quantise("expert_swiglu_save", rows, 2 * f, routed=True)
 
@@ -91,14 +91,14 @@ def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     row_in = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
     if r.save_swiglu_fp8:
         yield c.dequantise("expert_swiglu_load", rows, 2 * f, routed=True)
-    yield c.moved("permute_bwd", "permute", "I", rows * row_in, rows * row_in, kernels=2, routed=True, rows=rows)
+    yield c.moved("permute_bwd", "permute", "I", rows * row_in, rows * row_in, kernels=2, routed=True)
     yield _grouped(c.dgrad("expert_down_dgrad", r.gemm_dtype, rows, hidden, f), m, r)
-    yield c.moved("expert_swiglu_bwd", "swiglu_bwd", "I", 6 * rows * f, 6 * rows * f, kernels=2, routed=True, rows=rows)
+    yield c.moved("expert_swiglu_bwd", "swiglu_bwd", "I", 6 * rows * f, 6 * rows * f, kernels=2, routed=True)
     if r.is_fp8:
         yield c.quantise_transpose("expert_down_input_transposed", rows, f, routed=True)
         yield c.quantise("expert_up_grad_quantise", rows, 2 * f, "I", routed=True)
     yield _grouped(c.dgrad("expert_up_dgrad", r.gemm_dtype, rows, 2 * f, hidden), m, r)
-    yield c.moved("unpermute_bwd", "unpermute", "I", 2 * rows * hidden, 2 * rows * hidden, routed=True, rows=rows)
+    yield c.moved("unpermute_bwd", "unpermute", "I", 2 * rows * hidden, 2 * rows * hidden, routed=True)
     if r.is_fp8:
         yield c.quantise_transpose("expert_up_grad_transposed", rows, 2 * f, routed=True)
 

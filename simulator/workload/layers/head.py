@@ -18,13 +18,13 @@ def forward(hidden: int, vocab: int, r: Recipe) -> Iterator[Op]:
     t = r.tokens
     yield c.rmsnorm("final_norm", t, hidden)
     yield c.fprop("head", "bf16", t, vocab, hidden)
-    yield c.moved("loss", "cross_entropy", "F", 2 * t * vocab, 2 * t * vocab, rows=t)
+    yield c.moved("loss", "cross_entropy", "F", 2 * t * vocab, 2 * t * vocab)
 
 
 def backward_input(hidden: int, vocab: int, r: Recipe) -> Iterator[Op]:
     """Gradient of the logits, then of the hidden state."""
     t = r.tokens
-    yield c.moved("loss_bwd", "cross_entropy_bwd", "I", 2 * t * vocab, 2 * t * vocab, rows=t)
+    yield c.moved("loss_bwd", "cross_entropy_bwd", "I", 2 * t * vocab, 2 * t * vocab)
     yield c.dgrad("head_dgrad", "bf16", t, vocab, hidden)
     yield c.rmsnorm_bwd("final_norm_bwd", t, hidden)
 
@@ -78,7 +78,7 @@ def head_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
 HEAD = PARTS.add(
     "L",
     Part(
-        "head", params, lambda model, number, r: (head_unit(model, "head", r),),
+        params, lambda model, r: (head_unit(model, "head", r),),
         lambda model, r: (head_block(model, r),), vocabulary,
     ),
 )  # fmt: skip

@@ -33,7 +33,7 @@ def params(model: ModelSpec) -> Params:
     )  # fmt: skip
 
 
-def units(model: ModelSpec, number: int, r: Recipe) -> tuple[Unit, ...]:
+def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
     """One unit: attention and router, the experts that need no dispatch, those that do."""
     m, h = _moe(model), model.hidden_size
     shared = m.num_shared_experts * m.expert_intermediate_size
@@ -49,7 +49,7 @@ def units(model: ModelSpec, number: int, r: Recipe) -> tuple[Unit, ...]:
         "attn_b": (*experts.router_backward(m, h, r), *attn_b),
         "attn_w": tuple(attn_w),
     }
-    return (Unit(f"layer_{number}", "moe", blocks, _all_to_all(h, r)),)
+    return (Unit("layer", "moe", blocks, _all_to_all(h, r)),)
 
 
 def _all_to_all(hidden: int, r: Recipe) -> dict[str, AllToAll]:
@@ -120,4 +120,4 @@ def saved(model: ModelSpec, r: ActivationRecipe) -> tuple[BlockMemory, ...]:
     return layer_saved(model, _ffn_block(model, r), r)
 
 
-MOE = PARTS.add("m", Part("layer", params, units, saved, num_attentions=1))
+MOE = PARTS.add("m", Part(params, units, saved, series="layer", num_attentions=1))

@@ -63,7 +63,7 @@ def vocabulary(model: ModelSpec) -> frozenset[Vocabulary]:
     return embedding.EMBEDDING.vocabulary(model) | HEAD.vocabulary(model)
 
 
-def units(model: ModelSpec, number: int, r: Recipe) -> tuple[Unit, ...]:
+def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
     """Projection and layer in one unit, then the head."""
     h = model.hidden_size
     projection = Unit(
@@ -74,8 +74,8 @@ def units(model: ModelSpec, number: int, r: Recipe) -> tuple[Unit, ...]:
             "attn_w": tuple(backward_weight(h, r)),
         },
     )  # fmt: skip
-    (layer,) = _layer(model).units(model, number, r)
-    return replace(joined(projection, layer), name=f"mtp_{number}"), head_unit(model, f"mtp_head_{number}", r)
+    (layer,) = _layer(model).units(model, r)
+    return replace(joined(projection, layer), name="mtp"), head_unit(model, "mtp_head", r)
 
 
 def _input_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
@@ -94,10 +94,4 @@ def saved(model: ModelSpec, r: ActivationRecipe) -> tuple[BlockMemory, ...]:
     return _input_block(model, r), *_layer(model).saved(model, r), head_block(model, r)
 
 
-MTP = PARTS.add(
-    "mtp",
-    Part(
-        "mtp", params, units, saved, vocabulary, num_attentions=1,
-        is_behind_head=True,
-    ),
-)  # fmt: skip
+MTP = PARTS.add("mtp", Part(params, units, saved, vocabulary, series="mtp", num_attentions=1, is_behind_head=True))

@@ -59,20 +59,20 @@ class Params:
 class Part:
     """One kind of part of a model.
 
-    series: name of its units, numbered through all parts of the same series.
     params(model): its parameters.
-    units(model, number, recipe): its units in forward order; number: how many parts of its series stand before it.
+    units(model, recipe): its units in forward order.
     saved(model, recipe): what its blocks keep of one micro-batch, in forward order.
     vocabulary(model): the vocabulary matrices that it computes with.
+    series: its units' names end in the number of parts of the same series that stand before it; "": no number.
     num_attentions: attention cores that a token passes. joins_next: its one unit runs as a piece of the unit behind it.
     is_behind_head: it runs behind the stage's other parts, wherever the layout writes it.
     """
 
-    series: str
     params: Callable[[ModelSpec], Params]
-    units: Callable[[ModelSpec, int, Recipe], tuple[Unit, ...]]
+    units: Callable[[ModelSpec, Recipe], tuple[Unit, ...]]
     saved: Callable[[ModelSpec, ActivationRecipe], tuple[BlockMemory, ...]]
     vocabulary: Callable[[ModelSpec], frozenset[Vocabulary]] = lambda model: frozenset()
+    series: str = ""
     num_attentions: int = 0
     joins_next: bool = False
     is_behind_head: bool = False

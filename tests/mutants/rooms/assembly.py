@@ -138,7 +138,7 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/unit_costs.py",
-            "op.num_kernels * prices.gap_s",
+            "op.shape.num_kernels * prices.gap_s",
             "prices.gap_s",
             "operators of several kernels have one gap",
         ),
