@@ -127,6 +127,7 @@ class Record(BaseModel):
 class Gpu(Record):
     """A GPU's datasheet.
 
+    family: its architecture; what is measured on one GPU serves others of its family first.
     peak_flop_per_s: number format → dense tensor-core FLOP/s (no sparsity); bf16 is always there.
     hbm_bytes, hbm_bytes_per_s: as the datasheet prints them; device_bytes: what the driver reports, None where unknown.
     num_sms: streaming multiprocessors, or compute units (AMD). l2_bytes: level-2 cache. boost_clock_hz: highest clock.
@@ -134,6 +135,7 @@ class Gpu(Record):
     """
 
     vendor: Text
+    family: Name
     peak_flop_per_s: dict[NumberFormat, FlopPerS]
     hbm_bytes: Annotated[Bytes, Field(ge=int(GIGA))]
     device_bytes: Annotated[Bytes, Field(ge=int(GIGA))] | None = None
@@ -299,6 +301,7 @@ class StackProvenance(BaseModel):
 
     is_default: the stack that a scenario on this GPU takes when it names none.
     clock: burst (short runs, cool chip) or sustained (power-limited, as in training).
+    caveat: what whoever uses the stack should be told; empty where nothing stands out.
     sources: short name → Source, for what the rows' `source` column abbreviates.
     """
 
@@ -309,6 +312,7 @@ class StackProvenance(BaseModel):
     software: Text
     clock: Literal["burst", "sustained"]
     is_default: Annotated[bool, Field(strict=True)] = False
+    caveat: Annotated[str, Field(max_length=2000)] = ""
     sources: dict[str, Source] = Field(min_length=1)
 
 

@@ -15,9 +15,10 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hwprofiles.catalog import TRANSFER_SUFFIX, load_gpu
+from hwprofiles.catalog import load_gpu
 from hwprofiles.kernels.parameters import PEAK_OF_DTYPE
 from hwprofiles.kernels.rows import KernelTable
+from hwprofiles.names import nearest
 from hwprofiles.provenance import Source
 from hwprofiles.record_file import read_record
 from hwprofiles.schema import Gpu, Name, Parameter, Stack, StackProvenance
@@ -32,6 +33,8 @@ PER_FLOP = {"st_bytes_per_flop": "st_bytes_per_s", "l2_bytes_per_flop": "l2_byte
 UNITS = {"c_tokens": "tokens", "comm_sms": "SMs", "bm_max": "elements", "bn_max": "elements", "bn_step": "elements"}
 """Units that the end of a name does not tell."""
 
+SUFFIX = "-transfer"
+"""End of the name of a transfer stack."""
 _FILE = Path(__file__).parent / "stacks" / "transfer" / "efficiencies.yaml"
 
 
@@ -59,41 +62,33 @@ class EfficiencyGroup(BaseModel):
 
 
 class Efficiencies(BaseModel):
-    """The whole file. families: oldest first, GPU names in each; other_family_residual: range of measured / formula of
-    GEMMs when the constants come from another family; sources: by the name that groups use.
+    """The whole file. families: oldest first; other_family_residual: range of measured / formula of GEMMs when the
+    constants come from another family; sources: by the name that groups use.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    families: dict[str, tuple[Name, ...]]
+    families: tuple[Name, ...]
     other_family_residual: Triple
     sources: dict[str, Source]
     groups: tuple[EfficiencyGroup, ...]
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
-        known = {gpu for members in self.families.values() for gpu in members}
         for group in self.groups:
             if group.source not in self.sources:
                 raise ValueError(f"{group.prefix}: unknown source {group.source}")
-            if group.gpu is not None and group.gpu not in known:
-                raise ValueError(f"{group.prefix}: {group.gpu} is in no family")
             if unknown := set(group.only_families) - set(self.families):
                 raise ValueError(f"{group.prefix}: unknown families {sorted(unknown)}")
         return self
 
-    def family_of(self, gpu: str) -> str | None:
-        """The family that lists the GPU, or None."""
-        return next((name for name, members in self.families.items() if gpu in members), None)
-
-    def distance(self, gpu: str, other: str) -> float:
-        """Steps between the families of two GPUs; the older of two equally far ones counts as nearer."""
-        names = list(self.families)
-        mine, theirs = self.family_of(gpu), self.family_of(other)
-        if mine is None or theirs is None:
-            return float(len(names))
-        steps = names.index(theirs) - names.index(mine)
+    def distance(self, family: str, other: str) -> float:
+        """Steps between two families, one that is not listed newer than all; of two equally far ones the older is nearer."""
+        steps = self._place(other) - self._place(family)
         return abs(steps) + (0.5 if steps > 0 else 0.0)
+
+    def _place(self, family: str) -> int:
+        return self.families.index(family) if family in self.families else len(self.families)
 
 
 @dataclass(frozen=True)
@@ -107,8 +102,11 @@ class _Found:
 
 @cache
 def load_efficiencies() -> Efficiencies:
-    """The committed table. Raises CatalogError with every problem of the file."""
-    return read_record(_FILE, Efficiencies)
+    """The committed table. Raises CatalogError with every problem of the file, or where it names a GPU of no file."""
+    table = read_record(_FILE, Efficiencies)
+    for name in {group.gpu for group in table.groups if group.gpu is not None}:
+        load_gpu(name)
+    return table
 
 
 def build_transfer_stack(gpu: Gpu | str) -> Stack:
@@ -118,18 +116,36 @@ def build_transfer_stack(gpu: Gpu | str) -> Stack:
     Raises CatalogError for an unknown name.
     """
     target = load_gpu(gpu) if isinstance(gpu, str) else gpu
+    provenance = transfer_provenance(target)
+    parameters = dict(_parameters(target, load_efficiencies()))
+    return Stack(f"{target.name}{SUFFIX}", target.name, provenance.description, KernelTable(), provenance,
+                 parameters=parameters)  # fmt: skip
+
+
+def transfer_provenance(target: Gpu) -> StackProvenance:
+    """What the transfer stack of a GPU is of; its caveat says where its family was not measured."""
     table = load_efficiencies()
-    parameters = dict(_parameters(target, table))
-    used = {name: source for name, source in table.sources.items() if _is_used(name, target.name, table)}
-    provenance = StackProvenance(
+    return StackProvenance(
         gpu=target.name,
         description=f"datasheet of {target.name} times the efficiencies reached on other GPUs",
         software="library kernels of 2024 to 2026, by the source of each parameter",
         clock="burst",
-        sources=used,
+        caveat=_caveat(target, table),
+        sources={name: source for name, source in table.sources.items() if _is_used(name, target.name, table)},
     )
-    return Stack(f"{target.name}{TRANSFER_SUFFIX}", target.name, provenance.description, KernelTable(), provenance,
-                 parameters=parameters)  # fmt: skip
+
+
+def _caveat(target: Gpu, table: Efficiencies) -> str:
+    """Says whose GEMMs serve where none was measured in the GPU's family; else ""."""
+    measured = {load_gpu(group.gpu).family for group in table.groups if group.gpu and group.prefix.startswith("gemm.")}
+    if target.family in measured:
+        return ""
+    group = _find("gemm.bf16.eta", target, table).chosen[0][0]
+    unknown = "" if target.family in table.families else f" (an unknown family{nearest(target.family, table.families)})"
+    return (
+        f"no GEMM was measured on a GPU of the family {target.family}{unknown}: {target.name} takes the shares that "
+        f"{group.gpu} ({load_gpu(str(group.gpu)).family}) reaches, in wider ranges"
+    )
 
 
 def _is_used(source: str, target: str, table: Efficiencies) -> bool:
@@ -141,7 +157,7 @@ def _parameters(target: Gpu, table: Efficiencies) -> Iterator[tuple[str, Paramet
     for key in keys:
         if _lacks_format(key, target):
             continue
-        found = _find(key, target.name, table)
+        found = _find(key, target, table)
         if found.chosen:
             name = key.rpartition(".")[2]
             yield key.replace(name, PER_FLOP.get(name, name)), _parameter(key, found, target, table)
@@ -157,23 +173,24 @@ def _lacks_format(key: str, target: Gpu) -> bool:
     return kind in ("gemm", "attention") and PEAK_OF_DTYPE[rest.partition(".")[0]] not in target.peak_flop_per_s
 
 
-def _find(key: str, target: str, table: Efficiencies) -> _Found:
+def _find(key: str, target: Gpu, table: Efficiencies) -> _Found:
     """Entries of the nearest family, the target's own left out; those of no GPU only where there is no other.
 
     Constants of one GEMM or attention fit belong together: they come from the first source alone.
     """
     entries = [(g, triple) for g in table.groups for name, triple in g.values.items() if _key(g, name) == key]
-    family = table.family_of(target)
     usable = [
         entry for entry in entries
-        if entry[0].gpu not in (None, target) and (not entry[0].only_families or family in entry[0].only_families)
+        if entry[0].gpu not in (None, target.name)
+        and (not entry[0].only_families or target.family in entry[0].only_families)
     ]  # fmt: skip
     if not usable:
         return _Found(bounds := [entry for entry in entries if entry[0].gpu is None], bounds)
-    steps = min(table.distance(target, str(group.gpu)) for group, _ in usable)
-    nearest = [entry for entry in usable if table.distance(target, str(entry[0].gpu)) == steps]
+    far = [table.distance(target.family, load_gpu(str(group.gpu)).family) for group, _ in usable]
+    steps = min(far)
+    near = [entry for entry, distance in zip(usable, far, strict=True) if distance == steps]
     is_fit = key.startswith(("gemm.", "attention."))
-    return _Found(nearest[:1] if is_fit else nearest, usable, is_other_family=steps > 0)
+    return _Found(near[:1] if is_fit else near, usable, is_other_family=steps > 0)
 
 
 def _parameter(key: str, found: _Found, target: Gpu, table: Efficiencies) -> Parameter:
@@ -192,7 +209,9 @@ def _parameter(key: str, found: _Found, target: Gpu, table: Efficiencies) -> Par
     scale = target.peak_flop_per_s["bf16"] / target.num_sms if name in PER_FLOP else 1.0
     origin = table.sources[found.chosen[0][0].source]
     measured_on = sorted({group.gpu for group, _ in found.chosen if group.gpu})
-    notes = "; ".join(dict.fromkeys(group.note for group, _ in found.chosen if group.note))
+    families = sorted({load_gpu(name).family for name in measured_on}) if found.is_other_family else []
+    foreign = f"of the family {' and '.join(families)}, not {target.family}" if families else ""
+    notes = "; ".join(dict.fromkeys(note for note in (foreign, *(group.note for group, _ in found.chosen)) if note))
     shown = f"reached on {' and '.join(measured_on)}: {origin.where}" if measured_on else origin.where
     return Parameter(
         value=value * scale, low=low * scale, high=high * scale, unit=_unit(PER_FLOP.get(name, name)),

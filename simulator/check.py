@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hwprofiles.catalog import load_stack
+from hwprofiles.stack_choice import load_stack
 from simulator.errors import InputError, Problem
 from simulator.scenario import derived
 from simulator.scenario.assumptions import assumption_problems, read_assumptions

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from hwprofiles.catalog import list_names
+from hwprofiles.stack_choice import stack_names
 from simulator.scenario.layers import preset_names
 from simulator.scenario.model_catalog import model_names
 
@@ -75,7 +76,8 @@ def test_tools_find_nothing(command: tuple[str, ...]) -> None:
 def catalogue_names() -> frozenset[str]:
     """Presets, models, GPUs, nodes, fabrics, stacks and validation cases."""
     cases = [path.stem for path in (ROOT / "validation" / "cases").glob("*.yaml")]
-    kinds = [name for kind in ("gpus", "nodes", "fabrics", "stacks") for name in list_names(kind)]  # type: ignore[arg-type]
+    kinds = [name for kind in ("gpus", "nodes", "fabrics") for name in list_names(kind)]  # type: ignore[arg-type]
+    kinds += stack_names()
     return frozenset([*preset_names(), *model_names(), *kinds, *cases])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
-from hwprofiles import catalog
+from hwprofiles import catalog, stack_choice
 from hwprofiles.names import nearest
 from hwprofiles.problems import show
 from simulator.cli.output import print_json
@@ -50,13 +50,9 @@ def _models() -> Iterator[Entry]:
 
 
 def _stacks() -> Iterator[Entry]:
-    for name in catalog.list_names("stacks"):
-        if name.endswith(catalog.TRANSFER_SUFFIX):
-            gpu = name.removesuffix(catalog.TRANSFER_SUFFIX)
-            yield {"name": name, "gpu": gpu, "description": "datasheet and the efficiencies measured on other GPUs"}
-        else:
-            stack = catalog.load_stack(name)
-            yield {"name": name, "gpu": stack.gpu, "description": stack.description}
+    for name in stack_choice.stack_names():
+        provenance = stack_choice.stack_provenance(name)
+        yield {"name": name, "gpu": provenance.gpu, "description": provenance.description}
 
 
 def _presets() -> Iterator[Entry]:

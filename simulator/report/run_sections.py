@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hwprofiles.catalog import STACK_KINDS
+from hwprofiles.stack_choice import STACK_KINDS
 from simulator.report import numbers
 from simulator.report.layout import bars, grid, needed_width, plain_table, shortened, text
 from simulator.results.interval import Estimate

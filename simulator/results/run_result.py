@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from hwprofiles.catalog import StackKind
+from hwprofiles.stack_choice import StackKind
 from simulator.results.document import SCHEMA_VERSION, JsonValue, ResultModel, Seconds
 from simulator.results.interval import Estimate
 from simulator.results.step_result import AssumptionRow, Basis, Memory, ModelCounts, StepTimes

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from hwprofiles.catalog import stack_kind
+from hwprofiles.stack_choice import stack_kind
 from hwprofiles.units import TERA
 from simulator.results.document import canonical
 from simulator.results.interval import Estimate, Interval

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from hwprofiles import catalog
+from hwprofiles import catalog, stack_choice
 from hwprofiles.catalog import CatalogError
 from hwprofiles.problems import schema_problems
 from hwprofiles.schema import Fabric, Gpu, Node
@@ -68,7 +68,7 @@ def default_stack_name(cluster: Mapping[str, Any]) -> str | None:
     try:
         if isinstance(node, str):
             node = catalog.load_node(node)
-        return catalog.default_stack(node.gpu) if isinstance(node, Node) else None
+        return stack_choice.default_stack(node.gpu) if isinstance(node, Node) else None
     except CatalogError:
         return None
 
@@ -90,14 +90,14 @@ def name_problems(cluster: Mapping[str, Any], stack: object, sheet: object) -> I
     if not isinstance(stack, str):
         return
     try:
-        measured_on = _gpu_of_stack(stack)
+        measured_on = stack_choice.stack_provenance(stack).gpu
     except CatalogError as error:
         yield ("stack",), _one_line(error)
         return
     if gpu is not None and measured_on != gpu:
         yield (
             ("stack",),
-            f"{stack} is of GPU {measured_on}, but cluster.node has {gpu}; use {gpu}{catalog.TRANSFER_SUFFIX}",
+            f"{stack} is of GPU {measured_on}, but cluster.node has {gpu}; use {stack_choice.transfer_name(gpu)}",
         )
 
 
@@ -145,7 +145,12 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 
 
 def hardware_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
-    """Rates of inline hardware that nobody builds (often bits for bytes), and more communication SMs than were measured."""
+    """What the stack's caveat says, rates of inline hardware that nobody builds (often bits for bytes), and more
+    communication SMs than were measured.
+    """
+    caveat = stack_choice.stack_provenance(scenario.stack).caveat
+    if caveat:
+        yield "stack", caveat
     if scenario.model.moe is not None and scenario.parallel.comm_sms > MEASURED_COMM_SMS:
         text = (
             f"{scenario.parallel.comm_sms}; what compute loses was measured with at most {MEASURED_COMM_SMS} SMs held"
@@ -159,13 +164,6 @@ def hardware_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
             if value is not None and not low <= value <= high:
                 text = f"{value / GIGA:g} GB/s ({value * 8 / GIGA:g} Gb/s) is implausible; built are {words}"
                 yield f"cluster.{key}.{field}", f"{text}; b is bit and B is byte"
-
-
-def _gpu_of_stack(name: str) -> str:
-    """The GPU that a stack is of; a transfer stack is not built for it."""
-    if name in catalog.list_names("stacks") and name.endswith(catalog.TRANSFER_SUFFIX):
-        return name.removesuffix(catalog.TRANSFER_SUFFIX)
-    return catalog.load_stack(name).gpu
 
 
 def _one_line(error: CatalogError) -> str:

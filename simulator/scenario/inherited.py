@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from hwprofiles import catalog
+from hwprofiles import catalog, stack_choice
 from hwprofiles.schema import Node
 from simulator.scenario.hardware import default_stack_name, node_of
 from simulator.scenario.rules import FieldProblem
@@ -34,15 +34,15 @@ def base_of(history: Sequence[State]) -> Base | None:
         if gpu is None or gpu == _gpu(after.node):
             continue
         stack = before.stack if isinstance(before.stack, str) else default_stack_name({"node": before.node})
-        if stack is None or stack not in catalog.list_names("stacks"):
+        if stack is None or stack not in stack_choice.stack_names():
             return None
-        return Base(name=before.name or "the scenario", gpu=gpu, stack=stack, stack_kind=catalog.stack_kind(stack))
+        return Base(name=before.name or "the scenario", gpu=gpu, stack=stack, stack_kind=stack_choice.stack_kind(stack))
     return None
 
 
 def inherited_warnings(scenario: Scenario, history: Sequence[State]) -> Iterator[FieldProblem]:
     """A stack of another kind than the base's, and a price that was given for another GPU."""
-    base, kind = scenario.base, catalog.stack_kind(scenario.stack)
+    base, kind = scenario.base, stack_choice.stack_kind(scenario.stack)
     if base is not None and base.stack_kind != kind:
         yield "stack", _another_kind(scenario, base, kind)
     price = scenario.prices.usd_per_gpu_hour if scenario.prices else None
@@ -56,17 +56,17 @@ def inherited_warnings(scenario: Scenario, history: Sequence[State]) -> Iterator
         yield field, f"{text}; give a price of the GPU {gpu}{_sheet_hint(gpu)}"
 
 
-def _another_kind(scenario: Scenario, base: Base, kind: catalog.StackKind) -> str:
+def _another_kind(scenario: Scenario, base: Base, kind: stack_choice.StackKind) -> str:
     """Both stacks, what each rests on, and the two commands whose results differ in hardware alone."""
     node, gpu = node_of(scenario).name, node_of(scenario).gpu
     text = (
-        f"{scenario.stack} ({kind}: {catalog.STACK_KINDS[kind]}) in place of {base.stack} ({base.stack_kind}), on which "
+        f"{scenario.stack} ({kind}: {stack_choice.STACK_KINDS[kind]}) in place of {base.stack} ({base.stack_kind}), on which "
         f"{base.name} rests: the two results differ in kind, not only in hardware"
     )
-    suffix = catalog.TRANSFER_SUFFIX
-    option = "" if base.stack == f"{base.gpu}{suffix}" else f" --set stack={base.gpu}{suffix}"
+    transfer = stack_choice.transfer_name
+    option = "" if base.stack == transfer(base.gpu) else f" --set stack={transfer(base.gpu)}"
     there = f"`moesim run {base.name}{option}`"
-    here = f"`--set cluster.node={node}`" if scenario.stack == f"{gpu}{suffix}" else f"`--set stack={gpu}{suffix}` here"
+    here = f"`--set cluster.node={node}`" if scenario.stack == transfer(gpu) else f"`--set stack={transfer(gpu)}` here"
     return f"{text}; like for like: {there} beside {here}"
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
-from hwprofiles.catalog import StackKind
+from hwprofiles.stack_choice import StackKind
 from simulator.scenario.cluster import Cluster
 from simulator.scenario.model import ModelSpec
 from simulator.scenario.parallel import DataParallel, Parallel

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from hwprofiles import catalog
 from hwprofiles.schema import Assumption, Gpu, Stack
+from hwprofiles.stack_choice import load_stack
 from simulator.network.placement import Mesh, Placement, place
 from simulator.network.topology import Network, build_network
 from simulator.scenario.hardware import fabric_of, gpu_of, node_of
@@ -28,7 +28,7 @@ def look_up(scenario: Scenario) -> Hardware:
     parallel, num_gpus = scenario.parallel, scenario.cluster.num_gpus
     network = build_network(node_of(scenario), fabric_of(scenario), num_gpus)
     mesh = Mesh(num_gpus, parallel.tp, parallel.cp, parallel.pp, parallel.ep, parallel.etp)
-    return Hardware(gpu_of(scenario), catalog.load_stack(scenario.stack), network, place(mesh, network.gpus_per_node))
+    return Hardware(gpu_of(scenario), load_stack(scenario.stack), network, place(mesh, network.gpus_per_node))
 
 
 def with_assumptions(hardware: Hardware, assumptions: Mapping[str, Assumption]) -> Hardware:

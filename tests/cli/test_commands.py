@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hwprofiles.catalog import list_names
+from hwprofiles.stack_choice import stack_names
 from simulator.cli import app as cli
 from simulator.cli import output
 from simulator.cli.app import main
@@ -152,7 +153,9 @@ def test_lists_name_every_entry(kind: str, capsys: pytest.CaptureFixture[str]) -
     assert names == sorted(set(names))
     assert main(["list", kind]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == names
-    if kind in ("gpus", "nodes", "fabrics", "stacks"):
+    if kind == "stacks":
+        assert names == list(stack_names())
+    if kind in ("gpus", "nodes", "fabrics"):
         assert names == list(list_names(kind))  # type: ignore[arg-type]
     if kind == "models":
         assert all(entry["num_parameters"] > 0 for entry in entries)

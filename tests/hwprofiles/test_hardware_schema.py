@@ -16,6 +16,7 @@ SOURCE = {"kind": "datasheet", "where": "a data sheet", "date": "2025-05"}
 GPU: dict[str, Any] = {
     "name": "g1",
     "vendor": "V",
+    "family": "f",
     "peak_flop_per_s": {"bf16": "989.4 TFLOP/s", "fp8": 1978.9e12},
     "hbm_bytes": "80 GB",
     "hbm_bytes_per_s": "3.35 TB/s",

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hwprofiles.catalog import list_names, load_stack
 from hwprofiles.kernels import shape as shape_module
 from hwprofiles.kernels.shape import KERNELS, KernelShape
+from hwprofiles.stack_choice import load_stack, stack_names
 from simulator import load_scenario
 from simulator.step.prepared import prepare
 
@@ -22,7 +22,7 @@ def test_everything_counted_has_a_class(preset: str) -> None:
     assert {op.shape.op for stage in stages for unit in stage.units for op in unit.ops()} <= set(KERNELS)
 
 
-@pytest.mark.parametrize("name", list_names("stacks"))
+@pytest.mark.parametrize("name", stack_names())
 def test_fractions_of_bandwidth_are_of_memory_bound_kernels(name: str) -> None:
     stack = load_stack(name)
     for key in {*stack.parameters, *stack.assumptions} - NOT_KERNELS:

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwprofiles.catalog import load_gpu, load_stack
+from hwprofiles.catalog import load_gpu
 from hwprofiles.kernels.attention import attention_constants
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
+from hwprofiles.stack_choice import load_stack
 
 STACKS = ("h800-deepseek-2024", "h800-notrace", "h800-transfer", "b200-transfer")
 REGIMES = ("alone", "overlapped")

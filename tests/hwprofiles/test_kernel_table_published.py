@@ -12,11 +12,12 @@ import pytest
 from hwprofiles.calibration import fit, notrace_rows
 from hwprofiles.calibration import reference_points as points
 from hwprofiles.calibration.gemm_fit import GemmPoint
-from hwprofiles.catalog import load_gpu, load_stack
+from hwprofiles.catalog import load_gpu
 from hwprofiles.kernels.gemm import GemmConstants, GemmLimits, GemmSize, gemm_seconds
 from hwprofiles.kernels.rows import KernelRow, KernelTable
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
+from hwprofiles.stack_choice import load_stack
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
 needs_reference = pytest.mark.skipif(

@@ -30,7 +30,8 @@ from hwprofiles.calibration.layer_mix import (
     slowdowns,
     summarise,
 )
-from hwprofiles.catalog import load_gpu, load_stack
+from hwprofiles.catalog import load_gpu
+from hwprofiles.stack_choice import load_stack
 from hwprofiles.units import MEGA
 from hwprofiles.yaml_file import read_yaml
 

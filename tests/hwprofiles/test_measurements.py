@@ -11,8 +11,9 @@ from statistics import mean
 import pytest
 
 import hwprofiles
-from hwprofiles.catalog import load_gpu, load_stack
+from hwprofiles.catalog import load_gpu
 from hwprofiles.provenance import Source
+from hwprofiles.stack_choice import load_stack
 from hwprofiles.units import TERA
 from hwprofiles.yaml_file import read_yaml
 

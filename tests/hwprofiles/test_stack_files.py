@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hwprofiles import catalog
-from hwprofiles.catalog import CatalogError, default_stack, list_names, load_stack
+from hwprofiles.catalog import CatalogError, list_names
 from hwprofiles.collectives.rows import COLLECTIVE_COLUMNS
 from hwprofiles.kernels.rows import KERNEL_COLUMNS
 from hwprofiles.kernels.shape import KernelShape
+from hwprofiles.stack_choice import default_stack, load_stack, stack_names
+from tests.hwprofiles.conftest import COMMITTED, forget
 
 PROVENANCE = """\
 gpu: h800
@@ -50,27 +50,11 @@ def write_stack(root: Path, name: str, *, is_default: bool = False) -> Path:
     return folder
 
 
-def clear_caches() -> None:
-    for function in (
-        list_names,
-        load_stack,
-        default_stack,
-        catalog.load_gpu,
-        catalog._measured_stacks,
-        catalog._provenance,
-    ):
-        function.cache_clear()
-
-
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty catalogue with the real GPUs."""
-    (tmp_path / "gpus").symlink_to(Path(catalog.__file__).parent / "gpus")
-    monkeypatch.setattr(catalog, "_ROOT", tmp_path)
-    clear_caches()
-    yield tmp_path
-    monkeypatch.undo()
-    clear_caches()
+def root(empty_catalogue: Path) -> Path:
+    """A catalogue of the real GPUs without stacks."""
+    (empty_catalogue / "gpus").symlink_to(COMMITTED / "gpus")
+    return empty_catalogue
 
 
 def test_a_stack_is_what_its_folder_says(root: Path) -> None:
@@ -82,7 +66,7 @@ def test_a_stack_is_what_its_folder_says(root: Path) -> None:
     assert stack.collectives.select("p2p")[0].bytes == 58_720_256
     assert stack.parameters["memory.default"].high == 0.9
     assert stack.assumptions["launch_s"].key == "launch_s"
-    assert load_stack("mine") is stack and "mine" in list_names("stacks")
+    assert load_stack("mine") is stack and "mine" in stack_names()
 
 
 def test_the_hash_follows_each_file(root: Path) -> None:
@@ -97,11 +81,11 @@ def test_the_hash_follows_each_file(root: Path) -> None:
     ):
         path = folder / name
         path.write_text(path.read_text().replace(old, new))
-        clear_caches()
+        forget()
         hashes.append(load_stack("mine").sha256)
     assert len(set(hashes)) == len(hashes)
     path.write_text(f"# a comment\n{path.read_text()}")
-    clear_caches()
+    forget()
     assert load_stack("mine").sha256 == hashes[-1]
 
 
@@ -110,7 +94,7 @@ def test_parameters_may_stand_in_several_files_and_a_key_in_one(root: Path) -> N
     (folder / "host_parameters.yaml").write_text(PARAMETERS.replace("memory.default", "kernel_gap_s"))
     assert set(load_stack("mine").parameters) == {"memory.default", "kernel_gap_s"}
     (folder / "host_parameters.yaml").write_text(PARAMETERS)
-    clear_caches()
+    forget()
     with pytest.raises(CatalogError, match=r"parameters\.yaml:1: memory\.default: a second file"):
         load_stack("mine")
 
@@ -155,15 +139,15 @@ def test_one_stack_of_a_gpu_is_its_default(root: Path) -> None:
     assert default_stack("h800") == "h800-transfer"
     write_stack(root, "a")
     write_stack(root, "b", is_default=True)
-    clear_caches()
+    forget()
     assert default_stack("h800") == "b" and default_stack("h100") == "h100-transfer"
     write_stack(root, "c", is_default=True)
-    clear_caches()
+    forget()
     with pytest.raises(CatalogError, match="several default stacks of h800: b, c"):
         default_stack("h800")
 
 
-@pytest.mark.parametrize("name", list_names("stacks"))
+@pytest.mark.parametrize("name", stack_names())
 def test_every_stack_of_the_catalogue_loads(name: str) -> None:
     stack = load_stack(name)
     assert stack.name == name and stack.gpu in list_names("gpus") and len(stack.sha256) == 64

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from hwprofiles.catalog import list_names, load_gpu, load_stack
+from hwprofiles.catalog import list_names, load_gpu
 from hwprofiles.kernels.parameters import MissingKernelError
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
+from hwprofiles.stack_choice import load_stack
 from hwprofiles.transfer import build_transfer_stack, load_efficiencies
 
 GPUS = list_names("gpus")

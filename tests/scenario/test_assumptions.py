@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hwprofiles.catalog import load_stack
+from hwprofiles.stack_choice import load_stack
 from simulator.errors import InputError
 from simulator.scenario import load_scenario
 from simulator.scenario.assumptions import read_assumptions, resolve_assumptions
