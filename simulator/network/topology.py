@@ -59,15 +59,6 @@ class Network:
         """The family member that answers questions about paths."""
         return TOPOLOGIES[self.topology]
 
-    @property
-    def cross_leaf_bytes_per_s(self) -> float:
-        """A GPU's share of its leaf's uplinks when all GPUs under the leaf send at once."""
-        return self.nic_bytes_per_s / self.wiring.oversubscription
-
-    def same_node(self, gpu_a: int, gpu_b: int) -> bool:
-        """Whether both GPUs are in one scale-up domain."""
-        return gpu_a // self.gpus_per_node == gpu_b // self.gpus_per_node
-
     def crossing_frac(self, nodes: int, node_stride: int = 1) -> float:
         """Share of a group's node-to-node traffic, uniform over pairs of its nodes, that leaves a leaf.
 
@@ -126,45 +117,6 @@ def build_network(node: Node, fabric: Fabric, num_gpus: int) -> Network:
         adaptive_routing=fabric.adaptive_routing,
         topology=fabric.topology,
         wiring=wiring,
-    )
-
-
-def exit_gpu(network: Network, gpu_a: int, gpu_b: int) -> int:
-    """The GPU of a's host over whose NIC a sends to b: the one on b's rail where the topology is rail-aligned."""
-    if not network.kind.rail_aligned:
-        return gpu_a
-    rails = network.wiring.rails
-    return gpu_a // rails * rails + gpu_b % rails
-
-
-def hops(network: Network, gpu_a: int, gpu_b: int) -> int:
-    """Fabric switches between two GPUs: 0 in one node, 1 under one leaf, 3 over a spine, 5 over a core …"""
-    if network.same_node(gpu_a, gpu_b):
-        return 0
-    tree_a, leaf_a = network.kind.leaf(network.wiring, exit_gpu(network, gpu_a, gpu_b))
-    tree_b, leaf_b = network.kind.leaf(network.wiring, gpu_b)
-    assert tree_a == tree_b, "a rail-aligned exit is in the receiver's plane"
-    return network.wiring.switches_between(leaf_a, leaf_b)
-
-
-def node_capacity_bytes_per_s(network: Network, node_a: int, node_b: int) -> float:
-    """What node a can send to node b with the fabric otherwise idle, bytes/s, one direction.
-
-    The sum over the leaves of a of the lower of its NICs and, where the traffic leaves the leaf, of the leaf's uplinks.
-    Raises ValueError for twice the same node.
-    """
-    if node_a == node_b:
-        raise ValueError(f"node {node_a} twice: traffic inside a node does not use the fabric")
-    kind, wiring, size = network.kind, network.wiring, network.gpus_per_node
-    nics: dict[tuple[int, int], int] = {}
-    for gpu in range(node_a * size, min((node_a + 1) * size, network.num_gpus)):
-        leaf = kind.leaf(wiring, gpu)
-        nics[leaf] = nics.get(leaf, 0) + 1
-    there = {kind.leaf(wiring, gpu) for gpu in range(node_b * size, min((node_b + 1) * size, network.num_gpus))}
-    uplinks = wiring.up_ports * wiring.port_bytes_per_s
-    return sum(
-        count * network.nic_bytes_per_s if leaf in there else min(count * network.nic_bytes_per_s, uplinks)
-        for leaf, count in nics.items()
     )
 
 

@@ -50,19 +50,9 @@ class Wiring:
         """The group of leaves, joined by switches of `layer` (1: the leaf itself), of a leaf; 0 at the top."""
         return 0 if layer >= self.num_layers > 1 else leaf // int((self.switch_ports // 2) ** (layer - 1))
 
-    def switches_between(self, leaf_a: int, leaf_b: int) -> int:
-        """Switches on the shortest path between NICs under two leaves of one tree: 1, 3, 5 … up to 2*layers - 1."""
-        shared = next((i for i in range(1, self.num_layers) if self.pod(leaf_a, i) == self.pod(leaf_b, i)), None)
-        return 2 * (shared or self.num_layers) - 1
-
 
 class Topology(Protocol):
-    """A way to wire hosts to leaves. Rail-aligned: traffic changes its rail inside the node, before it leaves."""
-
-    @property
-    def rail_aligned(self) -> bool:
-        """Whether a GPU sends over the NIC of the receiver's rail, by a copy inside its own node."""
-        ...
+    """A way to wire hosts to leaves."""
 
     def max_gpus(self, wiring: Wiring) -> int:
         """GPUs that the full fabric connects."""

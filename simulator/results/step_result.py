@@ -37,7 +37,7 @@ class PartTimes(ResultModel):
     weight_s (stand-alone weight gradients), overlapped_f_b_s: summed intervals by kind, exposed dispatch and combine
     and waits for the expert group inside. bubble_s: idle between intervals before the optimizer, waits for a pipeline
     input included. optimizer_s: from the last backward of all ranks to the step's end, exposed reduce-scatter and
-    all-gather included. other_s: named host work.
+    all-gather included.
     """
 
     forward_s: Seconds
@@ -46,7 +46,6 @@ class PartTimes(ResultModel):
     overlapped_f_b_s: Seconds
     bubble_s: Seconds
     optimizer_s: Seconds
-    other_s: Seconds
 
     @property
     def total_s(self) -> float:

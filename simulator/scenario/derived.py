@@ -41,11 +41,6 @@ def num_micro_batches(scenario: Scenario, global_batch_size: int | None = None) 
     return batch // (dp(scenario) * scenario.training.micro_batch_size)
 
 
-def tokens_per_micro_batch(scenario: Scenario) -> int:
-    """Tokens of a micro-batch, on one data-parallel rank."""
-    return scenario.training.micro_batch_size * scenario.training.seq_len
-
-
 def tokens_per_step(scenario: Scenario) -> int:
     """Tokens of a step at full batch."""
     return scenario.training.global_batch_size * scenario.training.seq_len

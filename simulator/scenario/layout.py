@@ -82,18 +82,6 @@ def parse_layout(text: str) -> Layout:
     return tuple(stages)
 
 
-def format_layout(layout: Layout) -> str:
-    """The layout text, shortened: equal units and equal neighbouring stages are counted."""
-    runs: list[tuple[str, int]] = []
-    for stage in layout:
-        text = _format_stage(stage)
-        if runs and runs[-1][0] == text:
-            runs[-1] = (text, runs[-1][1] + 1)
-        else:
-            runs.append((text, 1))
-    return " | ".join(text if count == 1 else f"({text})*{count}" for text, count in runs)
-
-
 def _format_stage(stage: Stage) -> str:
     runs: list[tuple[str, int]] = []
     for code in stage:

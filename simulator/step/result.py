@@ -86,7 +86,6 @@ def _by_rank(parts: RankParts, step_s: float) -> tuple[RankTimes, ...]:
             overlapped_f_b_s=float(kind["FB"][rank]),
             bubble_s=float(parts.bubble_s[rank]),
             optimizer_s=max(0.0, step_s - parts.backward_end_s),
-            other_s=0.0,
         )
         for rank in range(len(parts.bubble_s))
     )

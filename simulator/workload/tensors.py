@@ -64,8 +64,3 @@ class BlockMemory:
     deferred: tuple[Tensor, ...] = ()
     working_forward: tuple[Tensor, ...] = ()
     working_backward: tuple[Tensor, ...] = ()
-
-    @property
-    def saved_bytes(self) -> int:
-        """Bytes between F and the backward."""
-        return total_bytes(self.saved)

@@ -32,7 +32,7 @@ def figures_of(preset: str) -> dict[str, float]:
     found |= {f"gpu_hours_{end}": totals["gpu_hours"][end] for end in ("low", "value", "high")}
     found |= {f"cost_usd_{end}": totals["cost_usd"][end] for end in ("low", "value", "high")}
     for row in step["by_rank"]:
-        found |= {f"rank_{row['pp_rank']}_{part}": row[part] for part in row if part not in ("pp_rank", "other_s")}
+        found |= {f"rank_{row['pp_rank']}_{part}": row[part] for part in row if part != "pp_rank"}
     found |= {f"category_{row['category']}_s": row["seconds"] for row in step["by_category"]}
     found |= {f"binding_{row['what']}_s": row["seconds"] for row in step["binding"]}
     found |= {f"imbalance_{name}": value for name, value in (step.get("imbalance") or {}).items()}

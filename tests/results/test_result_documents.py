@@ -41,7 +41,7 @@ CONTRACT: dict[str, Any] = {
     "basis": "measured interpolated extrapolated transferred assumed",
 }
 ROWS = {
-    "step.by_rank": "pp_rank forward_s backward_s weight_s overlapped_f_b_s bubble_s optimizer_s other_s",
+    "step.by_rank": "pp_rank forward_s backward_s weight_s overlapped_f_b_s bubble_s optimizer_s",
     "step.by_category": "category seconds share",
     "step.binding": "what seconds why",
     "memory.by_stage": "pp_rank weights_bytes gradients_bytes optimizer_bytes activations_bytes "

@@ -70,7 +70,6 @@ class Linear:
             overlapped_f_b_s=0.0,
             bubble_s=0.0,
             optimizer_s=0.0,
-            other_s=0.0,
         )
         stage = StageMemory(
             pp_rank=0,

@@ -59,7 +59,6 @@ def test_deepseek_v3_plan() -> None:
     assert derived.num_micro_batches(scenario) == 120
     assert derived.num_micro_batches(scenario, 3072) == 24
     assert derived.tokens_per_step(scenario) == 15360 * 4096
-    assert derived.tokens_per_micro_batch(scenario) == 4096
     assert derived.is_grad_reduce_overlapped(scenario)
     assert derived.overlaps_pairs(scenario)
 

@@ -49,14 +49,14 @@ def test_formats_take_their_bits_and_scales() -> None:
 def test_a_bf16_dense_layer_keeps_its_closed_form() -> None:
     """16 h + 6 f bytes a token (input 2, norm 2, q k v 6, attention output 2, again 2 + 2) and the log-sum-exp."""
     t, h, f, heads = 256, 512, 1536, 4
-    saved = sum(block.saved_bytes for block in layer_blocks(DENSE, False, ActivationRecipe(tokens=t)))
+    saved = sum(total_bytes(block.saved) for block in layer_blocks(DENSE, False, ActivationRecipe(tokens=t)))
     assert saved == t * (16 * h + 6 * f + 4 * heads)
 
 
 def test_full_recompute_keeps_only_the_input_of_a_layer() -> None:
     for model, is_moe in ((DENSE, False), (V3, True)):
         blocks = layer_blocks(model, is_moe, ActivationRecipe(tokens=256, recompute=frozenset({"layer"})))
-        assert sum(block.saved_bytes for block in blocks) == 2 * 256 * model.hidden_size
+        assert sum(total_bytes(block.saved) for block in blocks) == 2 * 256 * model.hidden_size
 
 
 def test_a_layer_of_deepseek_v3_keeps_what_its_report_says() -> None:
@@ -90,7 +90,7 @@ def test_logits_of_one_deepseek_v3_micro_batch_take_1_06_gb() -> None:
 
 def test_an_unfused_loss_keeps_fp32_probabilities_and_works_on_fp32_logits() -> None:
     fused, unfused = head_block(V3, FP8), head_block(V3, replace(FP8, is_loss_fused=False))
-    assert unfused.saved_bytes - fused.saved_bytes == 4096 * 129280 * 4
+    assert total_bytes(unfused.saved) - total_bytes(fused.saved) == 4096 * 129280 * 4
     assert total_bytes(unfused.working_forward) - total_bytes(fused.working_forward) == 4096 * 129280 * 4
 
 
@@ -107,7 +107,7 @@ def test_more_recompute_never_saves_more_and_longer_sequences_never_less(
 ) -> None:
     recipe = replace(FP8, recompute=modules) if fp8 else ActivationRecipe(tokens=1, ep=64, recompute=modules)
     less, more, longer = (
-        sum(block.saved_bytes for block in layer_blocks(V3, is_moe, each))
+        sum(total_bytes(block.saved) for block in layer_blocks(V3, is_moe, each))
         for each in (
             replace(recipe, tokens=tokens, recompute=modules | {extra}),
             replace(recipe, tokens=tokens),
