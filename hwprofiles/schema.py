@@ -89,6 +89,7 @@ Seconds = Annotated[
     Field(strict=True, gt=0, le=1.0, allow_inf_nan=False),
 ]
 Count = Annotated[int, Field(strict=True, ge=1, le=int(MEGA))]
+Months = Annotated[int, Field(strict=True, ge=1, le=1200)]
 Usd = Annotated[float, Field(strict=True, ge=0, le=KILO * TERA, allow_inf_nan=False)]
 Number = Annotated[float, Field(strict=True, ge=-YOTTA, le=YOTTA, allow_inf_nan=False)]
 
@@ -284,13 +285,17 @@ class PriceEntry(BaseModel):
 
 
 class PriceSheet(BaseModel):
-    """Prices of one date. entries: GPU name → rental; ownership: key → what owning costs (USD, W, share …)."""
+    """Prices of one date. entries: GPU name → rental; ownership: key → what owning costs (USD, W, share …).
+
+    good_for_months: how long after its date the sheet holds.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name
     currency: Literal["USD"]
     date: Annotated[Date, Field(min_length=4)]
+    good_for_months: Months
     description: Text
     entries: dict[Name, PriceEntry]
     ownership: dict[str, Parameter] = Field(default_factory=dict)
@@ -301,6 +306,7 @@ class StackProvenance(BaseModel):
 
     is_default: the stack that a scenario on this GPU takes when it names none.
     clock: burst (short runs, cool chip) or sustained (power-limited, as in training).
+    good_for_months: how long after its newest source the stack holds; None: as long as its software is used.
     caveat: what whoever uses the stack should be told; empty where nothing stands out.
     sources: short name → Source, for what the rows' `source` column abbreviates.
     """
@@ -312,6 +318,7 @@ class StackProvenance(BaseModel):
     software: Text
     clock: Literal["burst", "sustained"]
     is_default: Annotated[bool, Field(strict=True)] = False
+    good_for_months: Months | None = None
     caveat: Annotated[str, Field(max_length=2000)] = ""
     sources: dict[str, Source] = Field(min_length=1)
 

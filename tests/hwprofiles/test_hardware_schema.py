@@ -60,6 +60,7 @@ PRICE: dict[str, Any] = {"usd_per_gpu_hour": 2.0, "low": 1.0, "high": 3.0, "sour
 SHEET: dict[str, Any] = {
     "name": "s1",
     "currency": "USD",
+    "good_for_months": 12,
     "date": "2025-05",
     "description": "d",
     "entries": {"g1": PRICE},
