@@ -15,9 +15,10 @@ import typer
 
 INTERRUPTED: Final = 130
 DEBUG: Final = "--debug"
+VERSION: Final = "--version"
 
 NOT_MODELLED: Final = {
-    "compare": "run both scenarios with --json and compare the documents",
+    "compare": "run both with --json and compare the documents: where `stack_kind` differs, so do they in kind",
     "explain": "use run, which prints the parts of a step and what binds it",
     "trace": "use run, which prints the parts of a step by rank",
     "report": "use run --json --out FILE",
@@ -47,9 +48,20 @@ JsonOption = Annotated[
 ]
 
 
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from simulator.version import package_version
+
+        print(f"moesim {package_version()}")
+        raise typer.Exit
+
+
 @app.callback()
 def moesim(
     debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an unexpected error.")] = False,
+    version: Annotated[
+        bool, typer.Option(VERSION, is_eager=True, callback=_print_version, help="Print the version and leave.")
+    ] = False,
 ) -> None:
     """Predicts how long a mixture-of-experts model trains on a GPU cluster, what it costs, and what holds it back."""
 
@@ -103,7 +115,8 @@ def validate(
 @app.command("list")
 def list_entries(
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help="gpus, nodes, fabrics, models, stacks, schedules, presets, cases.")
+        str,
+        typer.Argument(metavar="KIND", help="gpus, nodes, fabrics, models, stacks, schedules, presets, cases, prices."),
     ],
     as_json: JsonOption = False,
 ) -> None:
@@ -138,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code, and prints errors on standard error, a line a problem."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     is_debug = DEBUG in given
-    given = [argument for argument in given if argument != DEBUG]
+    given = [argument for argument in given if argument != DEBUG] or ["--help"]
     try:
         if given and given[0] in NOT_MODELLED:
             return _fail(f"{given[0]}: not modelled yet; {NOT_MODELLED[given[0]]}", 2)

@@ -26,7 +26,9 @@ def print_warnings(warnings: Iterable[str]) -> None:
 
 
 def check_output(path: Path, force: bool) -> None:
-    """Raise InputError where a file cannot be written there: it exists (unless `force`), is a folder, or has none."""
+    """Raise InputError where a file cannot be written there: it exists (unless `force`), is a folder, or its folder is
+    not there or takes no new file (one is made and removed).
+    """
     field, shown = "--out", excerpt(path, 200)
     try:
         if path.is_dir():
@@ -37,9 +39,13 @@ def check_output(path: Path, force: bool) -> None:
             raise InputError([Problem("", field, f"{shown} is not a regular file")])
         if path.exists() and not force:
             raise InputError([Problem("", field, f"{shown} exists; --force replaces it")])
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError([Problem("", field, f"{shown}: {reason}")]) from None
+        raise InputError(
+            [Problem("", field, f"{shown} cannot be written: {reason}; give a file in a folder of yours")]
+        ) from None
 
 
 def write_atomically(path: Path, text: str) -> None:

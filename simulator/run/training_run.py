@@ -5,7 +5,6 @@ No failures, checkpoints or restarts are assumed. How long a phase takes: `phase
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -21,8 +20,7 @@ from simulator.run.batch_ramp import BatchSize
 from simulator.run.economics import Price, cost, cost_usd, gpu_hours, price_of
 from simulator.run.phases import PhasePlan, phase_result, plan_phase, wall_time
 from simulator.scenario.scenario import Scenario
-
-PACKAGE = "moesim"
+from simulator.version import package_version
 
 
 class SimulateStep(Protocol):
@@ -92,14 +90,6 @@ def _with_effect(row: AssumptionRow, changes: Mapping[str, Interval], hours: flo
     if change is None:
         return row
     return row.model_copy(update={"effect_on_gpu_hours": Interval(low=change.low * hours, high=change.high * hours)})
-
-
-def package_version() -> str:
-    """Version of the installed package; "0+unknown" in a checkout that is not installed."""
-    try:
-        return importlib.metadata.version(PACKAGE)
-    except importlib.metadata.PackageNotFoundError:
-        return "0+unknown"
 
 
 def _step_times(steps: Mapping[BatchSize, StepResult]) -> dict[str, dict[BatchSize, float]]:

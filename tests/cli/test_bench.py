@@ -9,6 +9,8 @@ import pytest
 from simulator.cli import bench as bench_command
 from simulator.cli import run as run_command
 from simulator.cli.app import main
+from simulator.cli.run import _quicker
+from simulator.scenario import load_scenario
 
 TINY = [
     "--set", "cluster.num_gpus=128", "--set", "training.global_batch_size=256", "--set", "parallel.pp=2",
@@ -96,3 +98,19 @@ def test_a_long_wait_is_announced(capsys: pytest.CaptureFixture[str], monkeypatc
 def test_an_unknown_engine_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "deepseek-v3", "--engine", "simpy"]) == 2
     assert capsys.readouterr().err == '--engine: no engine "simpy"; allowed reference, sweep\n'
+
+
+@pytest.mark.parametrize(
+    ("overrides", "advice"),
+    [
+        (["draws=4"], "; --set draws=1 takes less time; --set moe.balance=forced --set device.speed_cv=0 (one lane)"),
+        (["draws=1"], "; --set moe.balance=forced --set device.speed_cv=0 (one lane)"),
+        (["draws=1", "moe.balance=forced"], "; --set device.speed_cv=0 (one lane)"),
+        (["draws=1", "device.speed_cv=0"], "; --set moe.balance=forced (one lane)"),
+        (["draws=1", "device.speed_cv=0", "moe.balance=forced"], ""),
+    ],
+)
+def test_the_advice_names_only_what_is_not_set_already(overrides: list[str], advice: str) -> None:
+    scenario = load_scenario("deepseek-v3", overrides)
+    said = _quicker(scenario, 64, scenario.draws)
+    assert said == advice + (" takes little of both" if "lane" in advice else "")

@@ -15,9 +15,11 @@ from hwprofiles.stack_choice import stack_names
 from simulator.cli import app as cli
 from simulator.cli import output
 from simulator.cli.app import main
+from simulator.cli.list import COLUMNS
 from simulator.errors import InconsistentSimulation, InputError, MoesimError
 from simulator.scenario import load_scenario
 from simulator.scenario.json_schema import scenario_schema
+from simulator.version import package_version
 
 SMALL = [
     "--set", "cluster.num_gpus=256", "--set", "training.global_batch_size=512",
@@ -94,6 +96,48 @@ def test_out_file_is_the_document_and_is_replaced_only_by_force(
     assert [entry.name for entry in tmp_path.iterdir()] == ["result.json"]
 
 
+@pytest.mark.parametrize("where", ["locked", "missing", "loop"])
+def test_a_file_that_cannot_be_written_is_found_before_the_run(
+    where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def must_not_run(scenario: object) -> None:
+        raise AssertionError("the run was simulated")
+
+    def refuse(**where: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("simulator.run.training_run.simulate_run", must_not_run)
+    folder = tmp_path / where
+    if where == "locked":  # a superuser writes into a folder without permissions too
+        folder.mkdir()
+        monkeypatch.setattr(output.tempfile, "TemporaryFile", refuse)
+    elif where == "loop":
+        folder.symlink_to(folder)
+    assert run_small("--out", str(folder / "result.json")) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("--out: ")
+    assert ("Permission denied" in captured.err) == (where == "locked")
+
+
+def test_the_check_of_the_output_leaves_no_file(tmp_path: Path) -> None:
+    output.check_output(tmp_path / "result.json", force=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_alone_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert shown == capsys.readouterr().out
+    assert "Commands:" in shown
+
+
+def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"moesim {package_version()}\n"
+
+
 def output_mask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -145,20 +189,54 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         run_small("--debug")
 
 
-@pytest.mark.parametrize("kind", ["gpus", "nodes", "fabrics", "models", "stacks", "schedules", "presets", "cases"])
-def test_lists_name_every_entry(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+KINDS = ("gpus", "nodes", "fabrics", "models", "stacks", "schedules", "presets", "cases", "prices")
+FIGURES = {
+    "gpus": ("dense BF16", "989 TFLOP/s", "141 GB", "4.80 TB/s", "132", "700 W"),
+    "nodes": ("scale-up", "450 GB/s", "50.0 GB/s", "72"),
+    "fabrics": ("rail_fat_tree", "50.0 GB/s"),
+    "models": ("671 B", "37.6 B", "256, 8 a token, 1 shared", "dense"),
+    "stacks": ("measured", "transferred"),
+    "schedules": ("(P-1)(F+B)",),
+    "presets": ("2,048", "h800-x8", "h800-deepseek-2024"),
+    "cases": ("2,048", "fp8-blockwise"),
+    "prices": ("USD/GPU-hour", "5.25", "2.25 to 6.03", "2026-05", "USD"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lists_name_every_entry(kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["list", kind, "--json"]) == 0
     entries = json.loads(capsys.readouterr().out)
     names = [entry["name"] for entry in entries]
     assert names == sorted(set(names))
+    assert all(next(iter(entry)) == "name" for entry in entries)
+    monkeypatch.setenv("COLUMNS", "140")
     assert main(["list", kind]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == names
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    assert lines[0].startswith("name ")
+    assert list(dict.fromkeys(line.split()[0] for line in lines[1:] if not line.startswith(" "))) == names
+    assert [figure for figure in FIGURES[kind] if figure not in text] == []
     if kind == "stacks":
         assert names == list(stack_names())
-    if kind in ("gpus", "nodes", "fabrics"):
+    if kind in ("gpus", "nodes", "fabrics", "prices"):
         assert names == list(list_names(kind))  # type: ignore[arg-type]
     if kind == "models":
         assert all(entry["num_parameters"] > 0 for entry in entries)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_narrow_list_leaves_columns_out_and_names_them(
+    kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for width in (60, 80, 100):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert main(["list", kind]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= width
+        assert len(COLUMNS[kind]) == sum(column.header in lines[0] for column in COLUMNS[kind]) or any(
+            line.startswith(f"left out at {width} columns: ") for line in lines
+        )
 
 
 def test_schema_is_the_loaders(capsys: pytest.CaptureFixture[str]) -> None:

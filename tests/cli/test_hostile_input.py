@@ -378,7 +378,6 @@ ARGUMENT_CASES: dict[str, tuple[list[str], tuple[str, ...]]] = {
 }
 
 OTHER_COMMANDS: dict[str, tuple[list[str], tuple[str, ...]]] = {
-    "no-command": ([], ("command",)),
     "unknown-command": (["simulate"], ("simulate",)),
     "compare": (["compare", "a", "b"], ("not modelled yet",)),
     "sweep": (["sweep", "deepseek-v3", "--grid", "parallel.pp=8,16"], ("not modelled yet",)),

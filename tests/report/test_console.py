@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from simulator.report import numbers
-from simulator.report.console import DEFAULT_WIDTH, MAX_WIDTH, MIN_WIDTH, columns_of, print_run
+from simulator.report.console import print_run
 from simulator.report.layout import BAR_WIDTH, bars, grid
+from simulator.report.terminal import DEFAULT_WIDTH, MAX_WIDTH, MIN_WIDTH, columns_of
 from simulator.results.document import to_document
 from simulator.results.interval import Estimate, Interval
 from simulator.results.run_result import BaseStack, RunResult, from_json

@@ -1,0 +1,99 @@
+"""The catalogues that `moesim list` shows: every entry with its facts, its name first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any, Final
+
+from hwprofiles import catalog, stack_choice
+
+Entry = dict[str, Any]
+SHOWN_RANKS: Final = 8
+"""Pipeline ranks for which a schedule's smallest number of micro-batches is given."""
+
+
+def _records(kind: catalog.Kind, load: Callable[[str], Any]) -> Iterator[Entry]:
+    for name in catalog.list_names(kind):
+        yield load(name).model_dump(mode="json", exclude={"sources"}, exclude_none=True)
+
+
+def _models() -> Iterator[Entry]:
+    from simulator.scenario.model_catalog import load_model, model_names
+    from simulator.workload.model_counts import count_parameters
+
+    for name in model_names():
+        model = load_model(name)
+        yield {"name": name, **asdict(count_parameters(model)), **model.model_dump(mode="json", exclude_none=True)}
+
+
+def _stacks() -> Iterator[Entry]:
+    for name in stack_choice.stack_names():
+        provenance = stack_choice.stack_provenance(name)
+        yield {
+            "name": name,
+            "gpu": provenance.gpu,
+            "kind": stack_choice.stack_kind(name),
+            "is_default": stack_choice.default_stack(provenance.gpu) == name,
+            "description": provenance.description,
+        }
+
+
+def _presets() -> Iterator[Entry]:
+    from simulator.scenario import load_scenario
+    from simulator.scenario.layers import preset_names
+
+    for name in preset_names():
+        scenario = load_scenario(name)
+        cluster = scenario.canonical()["cluster"]
+        yield {
+            "name": name,
+            "model": scenario.model.name,
+            "node": cluster["node"],
+            "num_gpus": cluster["num_gpus"],
+            "stack": scenario.stack,
+            "stack_kind": stack_choice.stack_kind(scenario.stack),
+        }
+
+
+def _cases() -> Iterator[Entry]:
+    from validation.case import case_names, load_case
+
+    for name in case_names():
+        case = load_case(name)
+        yield {
+            "name": name,
+            "scenario": case.scenario,
+            "stacks": list(case.stacks),
+            "num_quantities": len(case.quantities),
+            **case.group.model_dump(mode="json"),
+        }
+
+
+def _schedules() -> Iterator[Entry]:
+    from simulator.schedule import PUBLISHED_BUBBLES, SCHEDULES, next_valid_micro_batches
+
+    for name in SCHEDULES.names():
+        entry = {"name": name, "min_micro_batches_of_8_ranks": next_valid_micro_batches(name, SHOWN_RANKS, 1)[-1]}
+        published = PUBLISHED_BUBBLES.get(name)
+        if published is not None:
+            entry |= {"bubble": published.formula, "parameter_copies": published.parameter_copies}
+        yield entry
+
+
+CATALOGUES: Final[dict[str, Callable[[], Iterator[Entry]]]] = {
+    "gpus": lambda: _records("gpus", catalog.load_gpu),
+    "nodes": lambda: _records("nodes", catalog.load_node),
+    "fabrics": lambda: _records("fabrics", catalog.load_fabric),
+    "models": _models,
+    "stacks": _stacks,
+    "schedules": _schedules,
+    "presets": _presets,
+    "cases": _cases,
+    "prices": lambda: _records("prices", catalog.load_prices),
+}
+"""Kind → its entries, in the order in which help names them."""
+
+NOT_MODELLED: Final = {
+    "frameworks": "write the keys that a framework's release sets into the scenario",
+}
