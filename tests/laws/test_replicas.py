@@ -1,0 +1,48 @@
+"""Law of replicas without experts: as many pipelines run side by side as there are replicas, up to 64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from simulator import load_scenario, simulate_step
+from simulator.workload.gpu_speed import draw_slowness
+from tests.laws.runs import changed
+from tests.laws.scenarios import Document
+
+MOST, CV, DRAWS = 64, 0.05, 4
+
+DENSE: Document = {
+    "model": {
+        "hidden_size": 512, "num_layers": 2, "vocab_size": 1000, "num_dense_layers": 2,
+        "attention": {"kind": "gqa", "num_heads": 4, "num_kv_heads": 4, "head_dim": 64},
+        "dense_ffn": {"intermediate_size": 1024},
+    },
+    "cluster": {"node": "h800-x8", "num_gpus": 8, "fabric": "ib-400g-rail"},
+    "parallel": {"pp": 1, "ep": 1, "schedule": "gpipe"},
+    "training": {"seq_len": 512, "global_batch_size": 8},
+    "device": {"speed_cv": CV},
+    "draws": DRAWS,
+}  # fmt: skip
+
+
+def added(num_gpus: int) -> float:
+    """Seconds that unequal GPUs add to the step."""
+    document = changed(DENSE, cluster={"num_gpus": num_gpus}, training={"global_batch_size": 32 * num_gpus})
+    unequal, equal = (
+        simulate_step(load_scenario(changed(document, device={"speed_cv": cv}))).step.step_s for cv in (CV, 0.0)
+    )
+    return unequal - equal
+
+
+def slowest(lanes: int) -> float:
+    """By how much the slowest of so many GPUs is slower than the mean, over the same draws."""
+    return float(np.mean([draw_slowness(CV, 1, lanes, 0, draw).max() for draw in range(DRAWS)])) - 1.0
+
+
+@pytest.mark.parametrize(("num_gpus", "lanes"), [(2, 2), (16, 16), (64, MOST), (256, MOST)])
+def test_the_slowest_replica_holds_the_others(num_gpus: int, lanes: int) -> None:
+    """One stage of many micro-batches: the slowest GPU's lag; the optimizer is a small share."""
+    assert added(num_gpus) / added(8) == pytest.approx(slowest(lanes) / slowest(8), rel=2e-3)
+    others = {1, 2, 16, 32, 64, 128, 256} - {lanes}
+    assert all(slowest(each) != pytest.approx(slowest(lanes), rel=5e-3) for each in others)
