@@ -1,12 +1,14 @@
 """Order and dependencies inside an action: an overlapped pair (two micro-batches), or a lone F, B, I or W.
 
+A chunk is what a rank does of one micro-batch in one stage and pass; a lone chunk runs with no other beside it, so that its
+own dispatch and combine are not hidden behind another's compute.
 Inside a pair, a unit pair at a time (DeepSeek-V3 report 3.2.1 and the published trace):
     compute stream   attn(F), mlp(B), mlp(W), mlp(F), attn(B), attn(W)
     comm stream      combine(B), dispatch(F), dispatch(B), combine(F)
     dependencies     attn(F) → dispatch(F) → mlp(F) → combine(F) → next attn(F);
                      combine(B) → mlp(B) → dispatch(B) → attn(B) → next combine(B); W needs its B.
 A block waits as a whole: in the trace no kernel of mlp(B), the shared expert's included, starts before combine(B) has ended.
-A lone full backward follows automatic differentiation: a layer's weight gradients are computed with its input gradient, before
+A lone chunk's full backward follows automatic differentiation: a layer's weight gradients are computed with its input gradient, before
 the dispatch(B) or combine(B) that comes next (DualPipe's executor defers them only in input-only backwards).
 Alignment rule for chunks of unequal make-up: units are paired index by index in their order of execution (forward order of
 F's stage against backward order of B's stage), whatever their kinds; the longer chunk's rest runs alone. A dense layer or

@@ -1,4 +1,8 @@
-"""The random draws of a step: expert loads and GPU speeds drawn, the graph run once a draw, what they add told apart."""
+"""The random draws of a step: expert loads and GPU speeds drawn, and the graph run once a draw.
+
+Uneven loads and unequal GPUs lengthen a step together; what each of the two adds is told apart by running some of the draws
+again with equal loads.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +88,7 @@ class Outcome:
 def run_draws(random: Randomness, graph: StepGraph, engine: Engine, *, told_apart: bool = True) -> Outcome:
     """Runs the graph once a draw; every lane is a rank of the expert group, lanes meet in every dispatch and combine.
 
-    told_apart: also what uneven loads and unequal GPUs add; else both are left at 0.
+    told_apart: also how much of that each of uneven loads and unequal GPUs adds; else both are left at 0.
     """
     ops, seconds = observed_ops(graph), graph.class_seconds()
     even = sweep(graph.dag, seconds)

@@ -37,7 +37,8 @@ def simulate_prepared(
 ) -> StepResult:  # fmt: skip
     """`simulate_step` of a prepared step; the interval without the assumptions. Raises as it does.
 
-    explained: also by further simulations what binds the step and what uneven loads and unequal GPUs add.
+    explained: also by further simulations what binds the step (what it would gain if one category of work were free) and
+    what uneven loads and unequal GPUs add.
     """
     order = order_of_actions(step.scenario, global_batch_size, schedule)
     graph = build_graph(step, order)

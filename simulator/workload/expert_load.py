@@ -1,4 +1,4 @@
-"""How unevenly a micro-batch loads the ranks of an expert group (I1).
+"""How unevenly a micro-batch loads the ranks of an expert group.
 
 Two terms, kept apart:
     noise       tokens of one sequence choose correlated experts: fresh in every micro-batch.

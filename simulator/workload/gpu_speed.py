@@ -1,4 +1,4 @@
-"""GPUs of one kind differ in speed (I3): leakage and cooling give each its own clock under one power limit."""
+"""GPUs of one kind differ in speed: leakage and cooling give each its own clock under one power limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A router simulated token by token: how uneven loads are, and how many nodes and ranks a token reaches (W3, I1).
+"""A router simulated token by token: how uneven loads are, and how many nodes and ranks a token reaches.
 
 Some tokens of some hundred sequences are routed by the model's rule in the steady state of its balancing rule. Of a place's
 share of a sequence (place: expert, rank or node) the variance is taken apart: between sequences, and inside one, which
