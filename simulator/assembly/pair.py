@@ -8,8 +8,8 @@ Inside a pair, a unit pair at a time (DeepSeek-V3 report 3.2.1 and the published
     dependencies     attn(F) → dispatch(F) → mlp(F) → combine(F) → next attn(F);
                      combine(B) → mlp(B) → dispatch(B) → attn(B) → next combine(B); W needs its B.
 A block waits as a whole: in the trace no kernel of mlp(B), the shared expert's included, starts before combine(B) has ended.
-A lone chunk's full backward follows automatic differentiation: a layer's weight gradients are computed with its input gradient, before
-the dispatch(B) or combine(B) that comes next (DualPipe's executor defers them only in input-only backwards).
+A lone chunk's full backward follows automatic differentiation: a layer's weight gradients are computed with its input
+gradient, before the dispatch(B) or combine(B) that comes next (DualPipe's executor defers them only in input-only backwards).
 Alignment rule for chunks of unequal make-up: units are paired index by index in their order of execution (forward order of
 F's stage against backward order of B's stage), whatever their kinds; the longer chunk's rest runs alone. A dense layer or
 head that is paired with a MoE layer covers that layer's communication and needs none of its own.
