@@ -34,7 +34,7 @@ def main() -> None:
     for name, edge in step.parts.edge.model_dump().items():
         print(f"  {name:<18} {edge:7.3f} {getattr(step.parts.middle, name):7.3f} {getattr(step.parts.mean, name):7.3f}")
 
-    # What binds: what the step would lose if one thing were free, strongest first.
+    # What binds: what the step would gain if one thing were free, strongest first.
     for binding in step.binding[:3]:
         print(f"  {binding.seconds:6.2f} s {binding.what}: {binding.why}")
 
@@ -45,10 +45,13 @@ def main() -> None:
     if cost is not None:
         print(f"run {cost.value:,.0f} USD ({cost.low:,.0f} to {cost.high:,.0f})")
 
-    # What if: one step is enough to compare, and takes about a second.
+    # What if: one step is enough to compare, and takes a few seconds. Warnings say what is odd, or what differs in kind.
     for label, override in WHAT_IFS.items():
-        other_s = simulate_step(load_scenario(PRESET, [*draws, override])).step.step_s
+        other = load_scenario(PRESET, [*draws, override])
+        other_s = simulate_step(other).step.step_s
         print(f"{label}: step {other_s:.2f} s, {other_s / step.step_s - 1:+.1%}")
+        for warning in other.warnings:
+            print(f"  warning: {warning}")
 
 
 if __name__ == "__main__":
