@@ -9,9 +9,10 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from hwprofiles import catalog, stack_choice
+from hwprofiles.age import first_day
 from hwprofiles.catalog import CatalogError
 from hwprofiles.problems import schema_problems
-from hwprofiles.schema import Fabric, Gpu, Node
+from hwprofiles.schema import Fabric, Gpu, Node, PriceSheet
 from hwprofiles.units import GIGA, KILO
 from hwprofiles.yaml_file import KeyPath
 from simulator.scenario.rules import FieldProblem, multiples
@@ -46,6 +47,14 @@ def fabric_of(scenario: Scenario) -> Fabric:
     """The fabric between nodes."""
     fabric = scenario.cluster.fabric
     return catalog.load_fabric(fabric) if isinstance(fabric, str) else fabric
+
+
+def newest_sheet(gpu: str) -> PriceSheet | None:
+    """The newest price sheet that has a price of the GPU, None where none has."""
+    sheets = [catalog.load_prices(name) for name in catalog.list_names("prices")]
+    return max(
+        (sheet for sheet in sheets if gpu in sheet.entries), key=lambda sheet: first_day(sheet.date), default=None
+    )
 
 
 def make_inline(cluster: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hwprofiles import catalog, stack_choice
 from hwprofiles.schema import Node
-from simulator.scenario.hardware import default_stack_name, node_of
+from simulator.scenario.hardware import default_stack_name, newest_sheet, node_of
 from simulator.scenario.rules import FieldProblem
 from simulator.scenario.scenario import Base, Scenario
 
@@ -71,13 +71,11 @@ def _another_kind(scenario: Scenario, base: Base, kind: stack_choice.StackKind) 
 
 
 def _sheet_hint(gpu: str) -> str:
-    """', or a sheet: …' with the newest sheet that has a price of the GPU; '' where none has."""
-    sheets = [catalog.load_prices(name) for name in catalog.list_names("prices")]
-    having = sorted((sheet for sheet in sheets if gpu in sheet.entries), key=lambda sheet: str(sheet.date))
-    if not having:
-        return ""
-    price = having[-1].entries[gpu].usd_per_gpu_hour
-    return f", or --set prices.sheet={having[-1].name} ({price:g} USD)"
+    """', or --set prices.sheet=…' with the newest sheet that has a price of the GPU; '' where none has."""
+    sheet = newest_sheet(gpu)
+    return (
+        "" if sheet is None else f", or --set prices.sheet={sheet.name} ({sheet.entries[gpu].usd_per_gpu_hour:g} USD)"
+    )
 
 
 def _gpu(node: Any) -> str | None:

@@ -17,6 +17,7 @@ from hwprofiles.problems import schema_problems, show
 from hwprofiles.yaml_file import KeyPath, YamlFileError, excerpt, read_yaml
 from simulator.errors import InputError, Problem
 from simulator.scenario import hardware
+from simulator.scenario.ages import age_warnings
 from simulator.scenario.draft import Draft, Layer
 from simulator.scenario.inherited import base_of, inherited_warnings
 from simulator.scenario.layers import file_layers, looks_like_path, option_layer
@@ -85,6 +86,7 @@ def load_scenario(source: str | Path | Mapping[str, Any], overrides: Sequence[st
     scenario._base = base_of(draft.history)
     warnings = (
         *inherited_warnings(scenario, draft.history),
+        *age_warnings(scenario),
         *rule_warnings(scenario),
         *hardware.hardware_warnings(scenario),
     )
