@@ -198,7 +198,7 @@ def _parameter(key: str, found: _Found, target: Gpu, table: Efficiencies) -> Par
     values = [triple[0] for _, triple in found.chosen]
     value = values[0]
     if len(values) > 1 and min(values) > 0.0:
-        value = math.exp(sum(map(math.log, values)) / len(values))
+        value = math.exp(math.fsum(map(math.log, values)) / len(values))
     name = key.rpartition(".")[2]
     is_gemm = key.startswith("gemm.")
     spanned = found.usable if found.is_other_family and not is_gemm else found.chosen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import fsum
 
 from simulator.assembly.chunks import Segment, StageCost, UnitCost
 from simulator.assembly.pair import Template, build_template
@@ -36,9 +37,9 @@ def trace_times(step: PreparedStep) -> dict[str, tuple[float, float, float]]:
 
 def _sum(segments: list[Segment]) -> tuple[float, float, float]:
     return (
-        sum(segment.seconds for segment in segments),
-        sum(segment.low for segment in segments),
-        sum(segment.high for segment in segments),
+        fsum(segment.seconds for segment in segments),
+        fsum(segment.low for segment in segments),
+        fsum(segment.high for segment in segments),
     )
 
 

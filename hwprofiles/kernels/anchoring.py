@@ -70,10 +70,10 @@ def anchored(
     quite another size decide nothing (None: the constants are only a form, the rows decide alone).
     """
     here = coordinates(shape)
-    squares = [sum((a - b) ** 2 for a, b in zip(here, coordinates(row.shape), strict=True)) for row in rows]
+    squares = [math.fsum((a - b) ** 2 for a, b in zip(here, coordinates(row.shape), strict=True)) for row in rows]
     weights = [1.0 / (square + SMOOTHING**2) ** 2 for square in squares]
     prior_weight = 0.0 if unanchored_s is None else FAR**-4
-    total = sum(weights) + prior_weight
+    total = math.fsum(weights) + prior_weight
     at = formula(shape)
     correction = 0.0 if unanchored_s is None else prior_weight / total * math.log(unanchored_s / at)
     lower = upper = 0.0

@@ -112,7 +112,7 @@ def _merge(rows: list[KernelRow]) -> KernelRow:
     return KernelRow(
         shape=rows[0].shape,
         regime=rows[0].regime,
-        seconds=sum(row.seconds for row in rows) / len(rows),
+        seconds=math.fsum(row.seconds for row in rows) / len(rows),
         low=min(row.low for row in rows),
         high=max(row.high for row in rows),
         basis=weakest.basis,

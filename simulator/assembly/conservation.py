@@ -7,6 +7,7 @@ from math import fsum, isclose
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator import portable
 from simulator.assembly.expand import DRAW_OFFSET, ROWS_PER_UNIT
 from simulator.assembly.step_graph import StepGraph, of_operators
 from simulator.errors import InconsistentSimulation
@@ -38,7 +39,7 @@ def check_graph(graph: StepGraph, workload: Workload) -> None:
         raise InconsistentSimulation("the actions' operators overlap or leave a gap in the graph")
     counted = graph.num_micro_batches * fsum(op.flop for s in workload.stages for unit in s.units for op in unit.ops())
     times = np.bincount(graph.dag.op_class, minlength=graph.dag.num_classes)
-    executed = float(times @ np.array([segment.flop for segment in graph.classes]))
+    executed = portable.dot(times.astype(np.float64), np.array([segment.flop for segment in graph.classes]))
     if not isclose(executed, counted, rel_tol=TOLERANCE):
         raise InconsistentSimulation(f"the graph executes {executed} FLOP, but {counted} were counted")
 

@@ -6,6 +6,7 @@ Every section takes the result and the columns that it may fill, and gives what 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import fsum
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
@@ -72,7 +73,7 @@ def run(result: RunResult, width: int) -> Iterable[RenderableType]:
         labels[3:3] = ["USD", "90 % interval"]
         total[2:2] = [_estimate(totals.cost_usd), _range(totals.cost_usd)]
         full[2:2] = [numbers.quantity(steady.cost_usd), ""]
-    labels[0] = f"{numbers.amount(sum(phase.tokens for phase in result.phases))} tokens"
+    labels[0] = f"{numbers.amount(fsum(phase.tokens for phase in result.phases))} tokens"
     if is_one_step:
         yield grid(width, labels, [["one step", *total]], ["bold"])
         yield text(f"no longer run is given: write {RUN_LENGTH}", "dim")

@@ -6,6 +6,7 @@ Every section takes the result and the columns that it may fill, and gives what 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import fsum
 from typing import Final
 
 from rich.console import RenderableType
@@ -111,7 +112,7 @@ def _category_table(result: RunResult, width: int) -> Table:
     rows = [(each.category, each.seconds, each.share) for each in shown]
     if rest:
         label = f"{len(rest)} more"
-        rows.append((label, sum(each.seconds for each in rest), sum(each.share for each in rest)))
+        rows.append((label, fsum(each.seconds for each in rest), fsum(each.share for each in rest)))
     unit, durations = numbers.column_of_seconds([duration for _, duration, _ in rows], result.step.step_s)
     headers, shares = ("by category", f"in {unit}", "share", ""), [numbers.percent(share) for _, _, share in rows]
     labels = [label for label, _, _ in rows]

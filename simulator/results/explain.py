@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import fsum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ class Busy:
     @property
     def compute_s(self) -> float:
         """Seconds in which the compute stream has work, gaps between kernels included."""
-        return sum(self.by_category.values())
+        return fsum(self.by_category.values())
 
 
 def busy(graph: StepGraph, multipliers: Floats) -> Busy:

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator import portable
 from simulator.assembly.conservation import check_loads, check_times
 from simulator.assembly.intervals import RankParts, observed_ops, rank_parts
 from simulator.assembly.step_graph import StepGraph
@@ -174,7 +175,7 @@ def load_imbalance(random: Randomness, graph: StepGraph, outcome: Outcome) -> Lo
     routed = np.isin(graph.dag.draw_row, np.arange(0, num_load_rows, loads.shape[2]))
     busy = graph.class_seconds()[graph.dag.op_class[routed]]
     mean_load = loads[:, :, 0].mean(axis=-1).ravel()[graph.dag.draw_row[routed] // loads.shape[2]]
-    mean_effect_s = float(busy @ (mean_load - 1.0)) / graph.num_ranks
+    mean_effect_s = portable.dot(busy, mean_load - 1.0) / graph.num_ranks
     return LoadImbalanceTimes(
         max_over_mean=factor,
         mean_effect_s=mean_effect_s,

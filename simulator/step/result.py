@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from math import fsum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ def step_result(
     flop = FlopPerToken(**asdict(model_flop_per_token(scenario.model, scenario.training.seq_len)))
     down, up = explain.spread(graph, makespan, outcome.even_s)
     random_s = {"expert_imbalance": outcome.imbalance_s, "speed_spread": outcome.speed_spread_s}
-    actions_s = sum(getattr(parts.mean, f"{k}_s") for k in ("forward", "backward", "weight", "overlapped_f_b"))
+    actions_s = fsum(getattr(parts.mean, f"{k}_s") for k in ("forward", "backward", "weight", "overlapped_f_b"))
     return StepResult(
         stack_sha256=hardware.stack.sha256,
         model=ModelCounts(**asdict(count_parameters(scenario.model))),

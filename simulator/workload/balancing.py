@@ -15,6 +15,7 @@ from math import pi, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator import portable
 from simulator.workload.routing_rule import RoutingRule, Scores, select_experts
 from simulator.workload.routing_scores import lone_tokens, token_scores
 
@@ -61,14 +62,14 @@ def learned_bias(rule: RoutingRule, weights: Floats, pool: Scores, rng: np.rando
 
 def pressed_weights(rule: RoutingRule, weights: Floats, pool: Scores, rng: np.random.Generator) -> Floats:
     """(num_experts,) popularity at which the auxiliary loss and the language loss balance."""
-    natural = np.log(weights)
+    natural = portable.log(weights)
     log_weights, late = natural.copy(), []
     for step in range(APPROACH_STEPS):
-        load = expert_loads(rule, _fresh(rule, np.exp(log_weights), pool, rng))
+        load = expert_loads(rule, _fresh(rule, portable.exp(log_weights), pool, rng))
         pull = log_weights - natural + rule.aux_loss_pressure * (load - 1.0)
         log_weights = log_weights - pull / (1.0 + rule.aux_loss_pressure) / (1 + step / FALL_STEPS)
         late.append(log_weights)
-    return np.asarray(np.exp(np.mean(late[APPROACH_STEPS // 2 :], axis=0)))
+    return portable.exp(np.mean(late[APPROACH_STEPS // 2 :], axis=0))
 
 
 def load_response(rule: RoutingRule, scores: Scores, rng: np.random.Generator) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import fsum
 
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
@@ -41,6 +42,6 @@ def recipe_of(scenario: Scenario, group_nodes: int, routing: RoutingStatistics |
 
 def _even(workload: Workload) -> Workload:
     """Every stage the one with the median FLOP: what the step would take if the layers divided evenly."""
-    flop = [sum(op.flop for unit in stage.units for op in unit.ops()) for stage in workload.stages]
+    flop = [fsum(op.flop for unit in stage.units for op in unit.ops()) for stage in workload.stages]
     median = workload.stages[sorted(range(len(flop)), key=flop.__getitem__)[len(flop) // 2]]
     return replace(workload, stages=tuple(replace(median, stage=stage.stage) for stage in workload.stages))

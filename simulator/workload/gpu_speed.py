@@ -7,6 +7,7 @@ from math import log1p, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator import portable
 from simulator.draws import generator
 
 PURPOSE_SPEED = 3
@@ -17,4 +18,5 @@ def draw_slowness(cv: float, ranks: int, lanes: int, seed: int, draw: int) -> ND
     if cv == 0.0:
         return np.ones((ranks, lanes))
     sigma = sqrt(log1p(cv**2))
-    return np.exp(sigma * generator(seed, draw, PURPOSE_SPEED).standard_normal((ranks, lanes)) - sigma**2 / 2)
+    normal = generator(seed, draw, PURPOSE_SPEED).standard_normal((ranks, lanes))
+    return portable.exp(sigma * normal - sigma**2 / 2)

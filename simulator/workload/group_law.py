@@ -10,6 +10,7 @@ from math import exp, inf, lgamma, log, sqrt
 
 import numpy as np
 
+from simulator import portable
 from simulator.errors import InputError
 
 MIN_SHAPE, MAX_SHAPE = 0.05, 1e8
@@ -68,9 +69,9 @@ def _maximum(shape: float, places: int) -> float:
         return 1.0
     start = log(shape) - 12.0 / sqrt(shape) if shape > 1 else -12.0 / shape
     u = np.linspace(start, log(shape + 12.0 * sqrt(shape) + 40.0), GRID)
-    density = np.exp(shape * u - np.exp(u) - lgamma(shape))
-    below = np.exp(shape * u[0] - np.exp(u[0]) - lgamma(shape + 1.0))
+    density = portable.exp(shape * u - portable.exp(u) - lgamma(shape))
+    below = exp(shape * float(u[0]) - exp(float(u[0])) - lgamma(shape + 1.0))
     steps = (density[1:] + density[:-1]) / 2 * np.diff(u)
     cdf = np.concatenate(([below], below + np.cumsum(steps)))
-    mass = np.diff((cdf / cdf[-1]) ** places)
-    return float((np.exp((u[1:] + u[:-1]) / 2) * mass).sum() / shape)
+    mass = np.diff(portable.power(cdf / cdf[-1], places))
+    return float((portable.exp((u[1:] + u[:-1]) / 2) * mass).sum() / shape)

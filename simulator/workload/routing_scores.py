@@ -16,6 +16,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator import portable
 from simulator.workload.routing_rule import RoutingRule, Scores
 
 FLOOR = 1e-30
@@ -30,7 +31,7 @@ def popularity(rule: RoutingRule, rng: np.random.Generator) -> NDArray[np.float6
     spread = sqrt(log(1.0 + rule.popularity_cv**2))
     normal = NormalDist()
     levels = (np.arange(rule.num_experts) + 0.5) / rule.num_experts
-    weights = np.exp(spread * np.array([normal.inv_cdf(level) for level in levels]))
+    weights = portable.exp(spread * np.array([normal.inv_cdf(level) for level in levels]))
     return rng.permutation(weights / weights.mean())
 
 

@@ -68,9 +68,9 @@ def notify_floor(message: AllToAll, stack: Stack, regime: Regime) -> CollectiveC
     if not parts:
         return NO_COST
     return CollectiveCost(
-        sum(part.value for part in parts),
-        sum(part.low for part in parts),
-        sum(part.high for part in parts),
+        math.fsum(part.value for part in parts),
+        math.fsum(part.low for part in parts),
+        math.fsum(part.high for part in parts),
         weakest(*(part.basis for part in parts)),
         "; ".join(part.source for part in parts),
         bound_by="latency",
