@@ -1,0 +1,38 @@
+"""Made-up stages whose every block and message has a length of its own."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from hwprofiles.kernels.shape import Regime
+from simulator.assembly.chunks import BlockCost, DrawKind, Segment, StageCost, UnitCost
+
+FIXED = ("attn_f", "mlp_f_local", "attn_b", "mlp_b_local", "mlp_w", "attn_w")
+ROUTED = ("mlp_f_routed", "mlp_b_routed")
+MESSAGES = ("dispatch_f", "combine_f", "combine_b", "dispatch_b")
+REGIMES: tuple[Regime, ...] = ("overlapped", "alone")
+
+_lengths = count(1)
+
+
+def segment(seconds: float | None = None) -> Segment:
+    """Of the given seconds, or of a length that no other has."""
+    length = float(next(_lengths)) if seconds is None else seconds
+    return Segment(length, length / 2, length * 2, {"gemm": length}, {"measured": length})
+
+
+def unit(name: str, *, is_moe: bool = True) -> UnitCost:
+    """One segment a block; a dense unit has neither routed blocks nor messages."""
+    names = (*FIXED, *ROUTED) if is_moe else FIXED
+    blocks: dict[tuple[str, Regime], BlockCost] = {}
+    for block in names:
+        draw: DrawKind = "rank" if block in ROUTED else "none"
+        suffix = ".routed" if block in ROUTED else ""
+        blocks |= {(block, regime): BlockCost(((suffix, draw, segment()),)) for regime in REGIMES}
+    sent = {(message, regime): segment() for message in MESSAGES for regime in REGIMES} if is_moe else {}
+    return UnitCost(name, blocks, sent, is_moe)
+
+
+def stage(index: int, *units: UnitCost, sends: bool = True) -> StageCost:
+    """A stage in the middle of a pipeline, or one that sends nothing."""
+    return StageCost(index, units, segment() if sends else None, segment() if sends else None)
