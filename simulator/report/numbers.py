@@ -35,7 +35,8 @@ def decimals_for(value: float, uncertainty: float | None = None) -> int:
     if uncertainty:
         decimals = 1 - math.floor(math.log10(abs(uncertainty)))
     elif value:
-        decimals = DEFAULT_DIGITS - 1 - math.floor(math.log10(abs(value)))
+        rounded = float(f"{abs(value):.{DEFAULT_DIGITS - 1}e}")  # 99.96 is shown as 100, with no decimals more
+        decimals = DEFAULT_DIGITS - 1 - math.floor(math.log10(rounded))
     else:
         decimals = 0
     return min(max(decimals, 0), MAX_DECIMALS)
@@ -164,7 +165,9 @@ def bar(fraction: float, width: int) -> str:
 
 
 def _unit_of(value: float, steps: Sequence[tuple[float, str]]) -> tuple[float, str]:
-    return next((pair for pair in steps if abs(value) >= pair[0]), steps[-1])
+    """The largest unit of which there is one; what rounds to one counts: 999.9 thousand are a million."""
+    rounded = float(f"{abs(value):.{DEFAULT_DIGITS - 1}e}")
+    return next((pair for pair in steps if rounded >= pair[0]), steps[-1])
 
 
 def _scaled(value: float, steps: Sequence[tuple[float, str]], unit: str, uncertainty: float | None = None) -> str:

@@ -29,6 +29,13 @@ from simulator.results.interval import Interval
         (numbers.amount(62914560), "62.9 M"),
         (numbers.amount(180e3), "180 K"),
         (numbers.amount(64), "64"),
+        (numbers.amount(0.9999999 * 100e9), "100 B"),
+        (numbers.amount(999_996), "1.00 M"),
+        (numbers.quantity(11.62), "11.6"),
+        (numbers.quantity(0.0813), "0.0813"),
+        (numbers.quantity(0.0813, 0.02), "0.081"),
+        (numbers.quantity(2.57e6), "2.57 M"),
+        (numbers.amount_range(0.0692, 0.1101), "0.069 to 0.110"),
         (numbers.percent(0.3894), "38.9 %"),
         (numbers.signed_percent(-0.0305), "-3.0 %"),
         (numbers.signed_percent(-0.0001), "0.0 %"),
@@ -101,3 +108,19 @@ def test_a_bar_is_as_long_as_its_fraction(fraction: float, width: int) -> None:
     assert length <= width
     assert abs(length - min(max(fraction, 0), 1) * width) <= 1
     assert not math.isnan(length)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "width", "expected"),
+    [
+        (1.0, 3, "███"),
+        (0.5, 8, "████"),
+        (0.0, 8, ""),
+        (0.25, 2, "▌"),
+        (1 / 16, 2, "▏"),
+        (0.9, 5, "████▌"),
+        (7.0, 2, "██"),
+    ],
+)
+def test_a_bar_is_drawn_to_an_eighth(fraction: float, width: int, expected: str) -> None:
+    assert numbers.bar(fraction, width) == expected
