@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from hwprofiles.catalog import list_names, load_stack
 from hwprofiles.schema import Assumption
+from hwprofiles.stack_choice import load_stack, stack_kind, stack_names
 from simulator import load_scenario, simulate_run, simulate_step
 from simulator.scenario.assumptions import read_assumptions
 from tests.laws.runs import ROUNDING, changed
@@ -80,7 +80,7 @@ def by_aux_loss(document: Document) -> Document:
     return changed(document, model={"moe": moe})
 
 
-MEASURED = tuple(name for name in list_names("stacks") if not name.endswith("transfer"))
+MEASURED = tuple(name for name in stack_names() if stack_kind(name) == "measured")
 
 SCENES: Mapping[str, Document] = {
     **{name: changed(SMALL, stack=name) for name in MEASURED},
