@@ -1,0 +1,77 @@
+"""Both ends of the headline interval by hand: categories in quadrature, then the assumptions' effects on top."""
+
+from __future__ import annotations
+
+from math import hypot
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simulator import load_scenario, simulate_run, simulate_step
+from simulator.assembly.chunks import Segment
+from simulator.results import explain
+from simulator.results.interval import Interval
+from simulator.results.widening import widened
+from simulator.scenario.assumptions import read_assumptions
+from tests.laws.test_assumptions import SMALL
+from tests.run.test_training_run import Linear, make_scenario
+
+SEGMENTS = (
+    Segment(10.0, 8.0, 13.0, {"gemm": 10.0}),
+    Segment(4.0, 3.0, 6.0, {"gemm": 1.0, "all_to_all": 3.0}),
+    Segment(2.0, 2.0, 2.0, {"optimizer": 2.0}),
+)
+COUNTS = np.array([3.0, 5.0, 1.0])
+GRAPH: Any = SimpleNamespace(classes=SEGMENTS)
+"""All of it that the explanations read; its operators run one after the other, so that a step is a sum."""
+
+
+def makespan(seconds: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    return float(COUNTS @ seconds)
+
+
+def test_a_category_takes_its_share_of_each_class_to_an_end() -> None:
+    assert explain.class_seconds_at(GRAPH, "gemm", "low") == pytest.approx([8.0, 3.75, 2.0])
+    assert explain.class_seconds_at(GRAPH, "all_to_all", "high") == pytest.approx([10.0, 5.5, 2.0])
+    assert explain.class_seconds_without(GRAPH, "gemm") == pytest.approx([0.0, 3.0, 2.0])
+
+
+def test_categories_are_independent_and_each_moves_as_one() -> None:
+    """GEMMs: 3 x 2 + 5 x 0.25 down, 3 x 3 + 5 x 0.5 up. All-to-all: 5 x 0.75 down, 5 x 1.5 up."""
+    down, up = explain.spread(GRAPH, makespan, makespan(np.array([10.0, 4.0, 2.0])))
+    assert (down, up) == pytest.approx((hypot(7.25, 3.75), hypot(11.5, 7.5)))
+
+
+def test_assumptions_widen_in_quadrature_each_end_by_its_own() -> None:
+    scenario = make_scenario([{"name": "pretrain", "tokens": 1e12}])
+    step = Linear()(scenario, global_batch_size=15360, schedule="dualpipe")
+    effects = {"a": Interval(low=-0.03, high=0.04), "b": Interval(low=-0.05, high=0.0)}
+    wide, step_s = widened(step, effects).step, step.step.step_s
+    assert wide.step_s == step_s
+    assert wide.interval.low == pytest.approx(step_s * (1 - hypot(0.1, 0.03, 0.05)))
+    assert wide.interval.high == pytest.approx(step_s * (1 + hypot(0.1, 0.04)))
+    assert widened(step, {}).step.interval == step.step.interval
+    assert widened(step, {"c": Interval(low=-2.0, high=0.0)}).step.interval.low == 0.0
+
+
+def test_the_headline_is_the_measurements_range_and_the_effects() -> None:
+    """A step whose assumptions are exact has the range of its measurements alone; the effects come on top, squared.
+
+    Those of the stack stay as they are: their ranges are in the prices too.
+    """
+    result = simulate_run(load_scenario(SMALL))
+    hours = result.totals.gpu_hours
+    exact = {row.key: row.value for row in result.assumptions if row.key in read_assumptions()}
+    narrow = simulate_run(load_scenario({**SMALL, "assumptions": exact})).step
+    step_s, step = result.step.step_s, result.step.interval
+    rows = [row for row in result.assumptions if row.key in exact]
+    told = [row.effect_on_gpu_hours for row in rows if row.effect_on_gpu_hours is not None]
+    assert narrow.step_s == step_s
+    assert narrow.interval.low > step.low and narrow.interval.high < step.high
+    down = hypot(step_s - narrow.interval.low, *(each.low / hours.value * step_s for each in told))
+    up = hypot(narrow.interval.high - step_s, *(each.high / hours.value * step_s for each in told))
+    assert (step.low, step.high) == pytest.approx((step_s - down, step_s + up), rel=1e-9)
+    assert (hours.low / hours.value, hours.high / hours.value) == pytest.approx((step.low / step_s, step.high / step_s))
+    assert simulate_step(load_scenario(SMALL)).step.interval == step
