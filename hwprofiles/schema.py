@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from hwprofiles.assumption_units import SWITCH, bounds_problem, unit_problem
 from hwprofiles.collectives.rows import CollectiveRow, CollectiveTable
 from hwprofiles.provenance import Basis, Date, LooseSource, Source
 from hwprofiles.units import EXA, GIGA, KILO, MEGA, PETA, TERA, YOTTA, Dimension, quantity
@@ -251,18 +252,43 @@ class _Ranged(BaseModel):
 
 
 class Parameter(_Ranged):
-    """A fitted or measured constant of a stack, SI. basis: how it was obtained."""
+    """A fitted or measured constant of a stack, SI. basis: how it was obtained; one of the unit "switch" is 0 or 1."""
 
     basis: Basis = "assumed"
     source: LooseSource
 
+    @model_validator(mode="after")
+    def _switch_is_on_or_off(self) -> Self:
+        if self.unit == SWITCH:
+            _check_bounds(self)
+        return self
+
 
 class Assumption(_Ranged):
-    """A stated assumption: what nobody published, with the range that is believed. reason: why this value and range."""
+    """A stated assumption: what nobody published, with the range that is believed.
+
+    unit: one of ASSUMPTION_UNITS, whose bounds hold value, low and high; reason: why this value and range.
+    """
 
     key: Annotated[str, Field(min_length=1, max_length=200)]
     source: LooseSource
     reason: Text
+
+    @model_validator(mode="after")
+    def _unit_allows_numbers(self) -> Self:
+        problem = unit_problem(self.unit)
+        if problem is not None:
+            raise ValueError(f"unit: {problem}")
+        _check_bounds(self)
+        return self
+
+
+def _check_bounds(entry: _Ranged) -> None:
+    """Raise ValueError where value, low or high is out of the bounds of the unit."""
+    for name, number in (("value", entry.value), ("low", entry.low), ("high", entry.high)):
+        problem = bounds_problem(number, entry.unit)
+        if problem is not None:
+            raise ValueError(f"{name}: {problem}")
 
 
 class PriceEntry(BaseModel):

@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+from hwprofiles.assumption_units import bounds_problem
 from hwprofiles.names import nearest
 from hwprofiles.provenance import Source
 from hwprofiles.record_file import read_located
@@ -59,14 +60,18 @@ def resolve_assumptions(scenario: Scenario, stack: Stack) -> dict[str, Assumptio
 
 
 def assumption_problems(scenario: Scenario, stated: Mapping[str, Assumption]) -> Iterator[Problem]:
-    """Overrides that are of no stated assumption, or outside what its unit allows."""
+    """Overrides that are of no stated assumption, or outside the bounds of its unit."""
     for key, override in scenario.assumptions.items():
         field = f"assumptions.{key}"
         if key not in stated:
             yield Problem(scenario.where(field), field, f"no assumption of this key{nearest(key, stated)}")
-        elif override.low < 0 <= stated[key].low:
-            message = f"is negative ({override.low:g}); stated is {stated[key].low:g} to {stated[key].high:g}"
-            yield Problem(scenario.where(field), field, f"{message} {stated[key].unit}")
+            continue
+        was = stated[key]
+        numbers = (override.value, override.low, override.high)
+        problem = next((text for number in numbers if (text := bounds_problem(number, was.unit)) is not None), None)
+        if problem is not None:
+            message = f"{problem}; stated is {was.value:g} ({was.low:g} to {was.high:g})"
+            yield Problem(scenario.where(field), field, message)
 
 
 def _override(assumption: Assumption, override: AssumptionOverride) -> Assumption:

@@ -30,7 +30,7 @@ def build_graph(step: PreparedStep, order: Schedule | None = None) -> StepGraph:
         stages=step.stages,
         tail=tail_costs(scenario, step.workload, order, step.kernels, step.messages),
         pair_overlap=derived.overlaps_pairs(scenario),
-        wait_at_boundary=step.assumptions["pp_boundary_wait"].value >= 0.5,
+        wait_at_boundary=bool(step.assumptions["pp_boundary_wait"].value),
     )
     graph = expand(order, priced)
     check_graph(graph, step.workload)

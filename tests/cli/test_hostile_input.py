@@ -301,7 +301,10 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     ),
     "assumption-half": (v3("assumptions: {routing_concentration: {value: 5, low: 4}}"), ("high", "missing")),
     "assumption-text": (v3("assumptions: {routing_concentration: many}"), ("assumptions.routing_concentration",)),
-    "assumption-negative": (v3("assumptions: {routing_concentration: -5}"), ("negative",)),
+    "assumption-negative": (
+        v3("assumptions: {routing_concentration: -5}"),
+        ("-5 is out of range", "allowed 1 to"),
+    ),
     # not modelled yet: each says what to do instead
     "tp": (v3("parallel: {tp: 2}"), ("parallel.tp", "not modelled yet", "use tp: 1")),
     "cp": (v3("parallel: {cp: 2}"), ("not modelled yet",)),

@@ -51,7 +51,7 @@ ASSUMPTION: dict[str, Any] = {
     "value": 2.0,
     "low": 1,
     "high": 3.0,
-    "unit": "s",
+    "unit": "tokens",
     "source": "me",
     "reason": "so",
 }

@@ -69,7 +69,9 @@ def test_a_problem_never_prints_a_tree_or_a_control_character(tmp_path: Path) ->
 
 def test_a_mapping_of_records_knows_its_keys(tmp_path: Path) -> None:
     path = tmp_path / "assumptions.yaml"
-    path.write_text("x.y: {value: 1.0, low: 0.5, high: 2, unit: s, source: nobody says so, reason: guess}\n")
+    path.write_text(
+        "x.y: {value: 1.0, low: 0.5, high: 2, unit: ratio of times, source: nobody says so, reason: guess}\n"
+    )
     assert read_mapping(path, Assumption, key_field="key")["x.y"].key == "x.y"
     path.write_text(
         "a: {value: 1.0, unit: s, source: me}\nb:\n  value: 1.0\n  low: 2.0\n  unit: s\n  sourcé: me\nc: 3\n"

@@ -44,6 +44,30 @@ def test_a_range_is_kept(text: str) -> None:
     assert (entry.value, entry.low, entry.high) == (100, 50, 200)
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "says"),
+    [
+        ("lone_chunk_full_sms", "5", "5 is out of range; allowed 0 to 1 (fraction); stated is 1 (0 to 1)"),
+        ("gpu_speed_cv", "1e9", "1e+09 is out of range; allowed 0 to 0.2 (coefficient of variation of speed)"),
+        ("memory_fragmentation_frac", "1.5", "1.5 is out of range; allowed 0 to 1 (fraction); stated is 0.053"),
+        (
+            "routing_concentration",
+            "0",
+            "0 is out of range; allowed 1 to 1e+06 (concentration); stated is 156 (49 to 320)",
+        ),
+        ("routing_concentration", "{value: 5, low: 0, high: 6}", "0 is out of range; allowed 1 to 1e+06"),
+        ("expert_popularity_cv", "{value: 5, low: 4, high: 60}", "60 is out of range; allowed 0 to 10"),
+        ("pp_boundary_wait", "0.5", "0.5 is out of range; allowed 0 or 1 (switch); stated is 1 (0 to 1)"),
+        ("notify_floor_s", "2", "2 is out of range; allowed 0 to 1 (s)"),
+    ],
+)
+def test_a_value_beyond_its_unit_is_refused(key: str, text: str, says: str) -> None:
+    scenario = load_scenario("deepseek-v3", [f"assumptions.{key}={text}"])
+    with pytest.raises(InputError) as caught:
+        resolve_assumptions(scenario, load_stack(scenario.stack))
+    assert str(caught.value).startswith(f"--set 1: assumptions.{key}: {says}")
+
+
 def test_unknown_and_negative_overrides_are_named_together() -> None:
     scenario = load_scenario(
         "deepseek-v3", ["assumptions.routing_concentratio=3", "assumptions.persistent_expert_cv=-1"]
@@ -54,7 +78,7 @@ def test_unknown_and_negative_overrides_are_named_together() -> None:
     assert f"did you mean {KEY}?" in str(caught.value)
 
 
-ENTRY = "{key: a, value: 1, low: 0, high: 2, unit: s, source: here, reason: because}"
+ENTRY = "{key: a, value: 1, low: 0, high: 2, unit: coefficient of variation, source: here, reason: because}"
 
 
 @pytest.mark.parametrize(

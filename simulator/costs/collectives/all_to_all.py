@@ -62,7 +62,7 @@ def notify_floor(message: AllToAll, stack: Stack, regime: Regime) -> CollectiveC
     if message.ranks == 1 or message.tokens == 0:
         return NO_COST
     counted = find(stack, f"notify_in_rows.{regime}")
-    parts = [] if counted and counted.value >= 0.5 else [need(stack, "notify_floor_s")]
+    parts = [] if counted and counted.value == 1.0 else [need(stack, "notify_floor_s")]
     if message.op == "dispatch" and not message.cached_layout:
         parts.append(need(stack, "dispatch_layout_s"))
     if not parts:
