@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from simulator.assembly.memory_peak import RankMemory, peak_of, rank_memory
 from simulator.errors import InconsistentSimulation
 from simulator.scenario import derived
-from simulator.schedule.action import Action, Schedule
+from simulator.schedule.action import Action, Kind, Schedule
 from simulator.schedule.family import build_schedule
 from simulator.workload.memory import activation_recipe, buffer_tensors, state_recipe
 from simulator.workload.model_state import RankState, rank_states, stage_params, transposes_weights
@@ -59,39 +59,45 @@ def blocks_strategy() -> st.SearchStrategy[tuple[BlockMemory, ...]]:
     return st.lists(block, min_size=0, max_size=3).map(tuple)
 
 
-def brute_force(actions: tuple[Action, ...], stages: list[tuple[BlockMemory, ...]]) -> int:
-    """The peak with every tensor as an entry of a list that is filled and emptied one block at a time."""
+def brute_force(actions: tuple[Action, ...], stages: list[tuple[BlockMemory, ...]]) -> tuple[int, dict[str, int], int]:
+    """Bytes, bytes by name and action of the first fullest instant, with every tensor as an entry of a list that is filled
+    and emptied one block at a time.
+    """
     live: list[tuple[Any, ...]] = []
-    peak = 0
-
-    def total(*more: tuple[Tensor, ...]) -> int:
-        return total_bytes(entry[-1] for entry in live) + sum(total_bytes(tensors) for tensors in more)
-
-    for action in actions:
+    peak: tuple[int, dict[str, int], int] = (0, {}, 0)
+    for action_idx, action in enumerate(actions):
         steps: list[list[tuple[str, int, int, int]]] = []
         for kind, stage, micro_batch in action.halves():
             order = range(len(stages[stage])) if kind == "F" else reversed(range(len(stages[stage])))
             steps.append([(kind, stage, micro_batch, idx) for idx in order])
         for position in range(max((len(half) for half in steps), default=0)):
-            at_work: list[tuple[Tensor, ...]] = []
+            at_work: list[Tensor] = []
             pair = [half[position] for half in steps if position < len(half)]
             for each, stage, micro_batch, idx in pair:
                 block = stages[stage][idx]
                 if each == "F":
-                    live += [(stage, micro_batch, idx, "saved", tensor) for tensor in block.saved]
-                    at_work.append(block.working_forward)
+                    live += [(stage, micro_batch, idx, tensor) for tensor in block.saved]
+                    at_work += block.working_forward
                 elif each != "W":
-                    at_work += [block.working_backward, block.deferred]
-            peak = max(peak, total(*at_work))
+                    at_work += [*block.working_backward, *block.deferred]
+            there = [*(entry[-1] for entry in live), *at_work]
+            if total_bytes(there) > peak[0]:
+                names = {tensor.name for tensor in there if tensor.num_bytes}
+                contents = {name: total_bytes(t for t in there if t.name == name) for name in names}
+                peak = total_bytes(there), contents, action_idx
             for each, stage, micro_batch, idx in pair:
                 mine = [entry for entry in live if entry[:3] == (stage, micro_batch, idx)]
                 gone = [entry for entry in mine if each in ("B", "W") or (each == "I" and entry[-1].until == "I")]
                 live = [entry for entry in live if all(entry is not other for other in gone)]
                 if each == "I":
-                    deferred = stages[stage][idx].deferred
-                    live += [(stage, micro_batch, idx, "deferred", tensor) for tensor in deferred]
+                    live += [(stage, micro_batch, idx, tensor) for tensor in stages[stage][idx].deferred]
     assert not live
     return peak
+
+
+def agrees(actions: tuple[Action, ...], stages: list[tuple[BlockMemory, ...]]) -> None:
+    peak = peak_of(actions, stages)
+    assert (peak.num_bytes, dict(peak.contents), peak.action_idx) == brute_force(actions, stages)
 
 
 @settings(max_examples=40, deadline=None)
@@ -100,11 +106,31 @@ def test_the_walk_equals_a_list_of_live_tensors(
     first: tuple[BlockMemory, ...], second: tuple[BlockMemory, ...], rank: int
 ) -> None:
     schedule = build_schedule("dualpipe", 4, 8)
-    stages = [first, second, first, second]
-    peak = peak_of(schedule.ranks[rank], stages)
-    assert peak.num_bytes == brute_force(schedule.ranks[rank], stages)
-    assert sum(peak.contents.values()) == peak.num_bytes
-    assert all(num_bytes > 0 for num_bytes in peak.contents.values())
+    agrees(schedule.ranks[rank], [first, second, first, second])
+
+
+@st.composite
+def orders(draw: st.DrawFn) -> tuple[Action, ...]:
+    """Any order of a few micro-batches of two stages, each with its passes in turn; half of them defer W."""
+    passes: dict[tuple[int, int], list[Kind]] = {
+        (stage, i): ["F", "I", "W"] if draw(st.booleans()) else ["F", "B"]
+        for stage in (0, 1)
+        for i in range(draw(st.integers(0, 4)))
+    }
+    order: list[Action] = []
+    while passes:
+        stage, i = draw(st.sampled_from(sorted(passes)))
+        order.append(Action(passes[stage, i].pop(0), stage, i))
+        passes = {key: left for key, left in passes.items() if left}
+    return tuple(order)
+
+
+@settings(max_examples=100, deadline=None)
+@given(first=blocks_strategy(), second=blocks_strategy(), order=orders())
+def test_the_walk_of_deferred_weight_passes_equals_a_list_of_live_tensors(
+    first: tuple[BlockMemory, ...], second: tuple[BlockMemory, ...], order: tuple[Action, ...]
+) -> None:
+    agrees(order, [first, second])
 
 
 def test_operands_wait_between_input_and_weight_gradients() -> None:

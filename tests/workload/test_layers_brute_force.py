@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from simulator.scenario.model import DenseFfn, GqaAttention, MlaAttention, ModelSpec, MoeFfn, Mtp
-from simulator.workload import stages
-from simulator.workload.layers.attention import attention_weights
+from simulator.workload import counting, stages
+from simulator.workload.layers.attention import attention_core, attention_weights
 from simulator.workload.layers.part import PARTS, Params
-from simulator.workload.op import Unit
+from simulator.workload.op import Pass, Unit
 from simulator.workload.recipe import Recipe
 
 BATCH, SEQ = 2, 8
+PASSES: tuple[Pass, Pass] = ("F", "I")
 TOKENS = BATCH * SEQ
 
 
@@ -37,7 +38,7 @@ class Counter:
         return a @ b
 
 
-def attention_core(counter: Counter, heads: int, qk: int, v: int) -> float:
+def run_core(counter: Counter, heads: int, qk: int, v: int) -> float:
     """Every query against every key; a causal kernel does half of the square."""
     before = counter.forward
     for _ in range(BATCH * heads):
@@ -78,14 +79,14 @@ def run_attention(counter: Counter, attention: MlaAttention | GqaAttention, x: n
         q = counter.linear(counter.linear(x, attention.q_lora_rank), heads * (nope + rope))
         latent = counter.linear(x, attention.kv_lora_rank + rope)[:, : attention.kv_lora_rank]
         counter.linear(latent, heads * (nope + v))
-        core = attention_core(counter, heads, nope + rope, v)
+        core = run_core(counter, heads, nope + rope, v)
         counter.linear(np.ones((TOKENS, heads * v)), x.shape[1])
         assert q.shape[1] == heads * (nope + rope)
         return core
     heads, kv, dim = attention.num_heads, attention.num_kv_heads, attention.head_dim
     for width in (heads * dim, kv * dim, kv * dim):
         counter.linear(x, width)
-    core = attention_core(counter, heads, dim, dim)
+    core = run_core(counter, heads, dim, dim)
     counter.linear(np.ones((TOKENS, heads * dim)), x.shape[1])
     return core
 
@@ -221,3 +222,48 @@ def test_a_shape_holds_the_bytes_of_its_operator(attention: MlaAttention | GqaAt
     ops = [op for unit in workload.stages[0].units for op in unit.ops()]
     assert [op.name for op in ops if op.shape.bytes != op.bytes_read + op.bytes_written] == []
     assert all(op.shape.bytes for op in ops)
+
+
+@pytest.mark.parametrize("attention", [MLA, GQA], ids=["mla", "gqa"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_flop_of_the_attention_core_and_of_its_backward(attention: MlaAttention | GqaAttention, causal: bool) -> None:
+    """Forward the scores and their product with the values; backward the scores again and four gradients, written out."""
+    core = attention_core(model(attention))
+    qk, v = (12, 8) if attention is MLA else (8, 8)
+    forward, backward = Counter(), Counter()
+    for _ in range(BATCH * 4):
+        q, k, values, grad = (np.ones((SEQ, width)) for width in (qk, qk, v, v))
+        forward.multiply(forward.multiply(q, k.T), values)
+        scores = backward.multiply(q, k.T)
+        backward.multiply(scores.T, grad)  # gradient of the values
+        scores_grad = backward.multiply(grad, values.T)
+        backward.multiply(scores_grad, k)  # of the queries
+        backward.multiply(scores_grad.T, q)  # of the keys
+    share = 0.5 if causal else 1.0
+    one, back = (counting.attention("core", phase, BATCH, SEQ, core, causal) for phase in PASSES)
+    assert (one.flop, one.model_flop) == (share * forward.forward, share * forward.forward)
+    assert (back.flop, back.model_flop) == (share * backward.forward, 2 * share * forward.forward)
+    assert (one.shape.attention_flop, back.shape.attention_flop) == (one.flop, back.flop)
+
+
+@pytest.mark.parametrize("attention", [MLA, GQA], ids=["mla", "gqa"])
+def test_a_layer_runs_its_attention_core_once_forward_and_once_backward(attention: MlaAttention | GqaAttention) -> None:
+    """With all heads, causal; keys and values are read and written for the heads that have their own."""
+    (unit,) = PARTS["d"].units(model(attention), recipe())
+    one, back = (next(op for op in unit.ops() if op.shape.op == f"attention_{way}") for way in ("fwd", "bwd"))
+    qk, kv_heads, v = (12, 4, 8) if attention is MLA else (8, 2, 8)
+    inputs, output = 2 * TOKENS * (4 * qk + kv_heads * (qk + v)), 2 * TOKENS * 4 * v
+    assert (one.bytes_read, one.bytes_written) == (inputs, output)
+    assert (back.bytes_read, back.bytes_written) == (inputs + 2 * output, inputs)
+    for op in (one, back):
+        shape = op.shape
+        assert (shape.batch, shape.seq, shape.heads, shape.kv_heads) == (BATCH, SEQ, 4, kv_heads)
+        assert (shape.head_dim_qk, shape.head_dim_v, shape.causal) == (qk, v, True)
+
+
+@pytest.mark.parametrize("code", ["E", "d", "m", "mtp", "L"])
+def test_an_operator_belongs_to_the_pass_of_its_block(code: str) -> None:
+    pass_of = {"f": "F", "b": "I", "w": "W"}
+    for unit in PARTS[code].units(model(MLA), recipe(modules=("rmsnorm", "mla_up_proj"))):
+        for name, ops in unit.blocks.items():
+            assert {op.phase for op in ops} <= {pass_of[name.split("_")[1]]}, name

@@ -53,14 +53,14 @@ def router_forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
 
 
 def router_backward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
-    """Backward of selection and scores, the sum of the input gradients and the norm's backward."""
+    """Backward of selection and scores, with the router's weight gradient; sum of the input gradients; the norm's backward."""
     t, score_bytes = r.tokens, 4 * r.tokens * m.num_routed_experts
     yield c.moved(
         "router_select_bwd", "router_pointwise_bwd", "I", score_bytes * ROUTER_PASSES // 2,
         score_bytes * ROUTER_PASSES // 2, kernels=ROUTER_BACKWARD_KERNELS,
     )  # fmt: skip
     yield c.dgrad("router_dgrad", "bf16", t, m.num_routed_experts, hidden)
-    yield c.wgrad("router_wgrad", "bf16", t, m.num_routed_experts, hidden)
+    yield c.wgrad("router_wgrad", "bf16", t, m.num_routed_experts, hidden, phase="I")
     yield c.add("ffn_input_grad", t * hidden, "I")
     yield c.rmsnorm_bwd("ffn_norm_bwd", t, hidden)
 
@@ -86,7 +86,7 @@ def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
 
 
 def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
-    """Input gradient of the received rows; SwiGLU is computed again from its saved input, with the router weight's gradient."""
+    """Input gradient of the received rows; SwiGLU is computed again from its saved input; the rows' weights get theirs."""
     rows, f = padded_rows(m, r), m.expert_intermediate_size
     row_in = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
     if r.save_swiglu_fp8:
