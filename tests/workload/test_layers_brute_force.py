@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -177,7 +177,8 @@ def test_parameters_of_embedding_and_head() -> None:
 
 def test_every_gemm_reads_and_writes_its_operands_once() -> None:
     """FP8 operands one byte and a scale for each 128, BF16 two; a weight gradient is read and written in FP32."""
-    for op in PARTS["m"].units(model(MLA), recipe())[0].ops():
+    four_experts = replace(recipe(), ep=2)
+    for op in PARTS["m"].units(model(MLA), four_experts)[0].ops():
         shape = op.shape
         if shape.op not in ("gemm", "grouped_gemm"):
             continue
@@ -267,3 +268,12 @@ def test_an_operator_belongs_to_the_pass_of_its_block(code: str) -> None:
     for unit in PARTS[code].units(model(MLA), recipe(modules=("rmsnorm", "mla_up_proj"))):
         for name, ops in unit.blocks.items():
             assert {op.phase for op in ops} <= {pass_of[name.split("_")[1]]}, name
+
+
+def test_padding_is_executed_and_no_work_of_the_model() -> None:
+    """Two local experts, each with 127 rows more on average over 2."""
+    (plain,), (padded,) = (PARTS["m"].units(model(MLA), replace(recipe(), row_padding=p)) for p in (1, 128))
+    assert by_pass(padded, "model_flop") == pytest.approx(by_pass(plain, "model_flop"))
+    one_row = 2 * 3 * 32 * MOE.expert_intermediate_size
+    for each in ("F", "I", "W"):
+        assert by_pass(padded, "flop")[each] - by_pass(plain, "flop")[each] == pytest.approx(127 * one_row)

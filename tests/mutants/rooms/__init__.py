@@ -9,6 +9,7 @@ from tests.mutants.rooms.engine import ENGINE
 from tests.mutants.rooms.network import NETWORK
 from tests.mutants.rooms.schedule import SCHEDULE
 from tests.mutants.rooms.validation import VALIDATION
+from tests.mutants.rooms.workload import WORKLOAD
 
-ROOMS: tuple[Room, ...] = (NETWORK, COSTS, ENGINE, SCHEDULE, ASSEMBLY, VALIDATION)
+ROOMS: tuple[Room, ...] = (NETWORK, COSTS, WORKLOAD, ENGINE, SCHEDULE, ASSEMBLY, VALIDATION)
 """From the bottom up."""
