@@ -8,7 +8,7 @@ ROOT = "simulator/assembly"
 
 ASSEMBLY = Room(
     "assembly",
-    ("tests/assembly", "tests/laws"),
+    ("tests/assembly",),
     (
         Fault(
             f"{ROOT}/pair.py",

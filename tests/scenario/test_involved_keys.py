@@ -1,0 +1,67 @@
+"""Where an error stands: at the key that was given last of those that its rule compares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from simulator import load_scenario
+from simulator.check import check_scenario
+from simulator.errors import InputError, Problem
+
+LAYOUT = [4] * 15 + [1]
+SMALL_RAMP = """parallel: {schedule: 1f1b}
+phases: [{name: pretrain, tokens: 1e12, batch_ramp: {from: 128, over_tokens: 1e10, shape: linear}}]
+"""
+SMALL_BATCH = """parallel: {schedule: 1f1b}
+training: {global_batch_size: 2048}
+phases: [{name: a, steps: 1}]
+"""
+
+CASES = [
+    # field that the error names, what the file says of it, the option that breaks the rule
+    ("cluster.num_gpus", "", "parallel.pp=6"),
+    ("parallel.pp", "parallel: {pp: 40, ep: 1, schedule: 1f1b}\ncluster: {num_gpus: 40}\n", "model=llama-3.1-8b"),
+    ("parallel.pp", "parallel: {pp: 5, schedule: 1f1b}\ncluster: {num_gpus: 640}\n", "parallel.schedule=dualpipe"),
+    ("parallel.ep", "", "model=mixtral-8x22b"),
+    ("parallel.ep", "", "cluster.num_gpus=512"),
+    ("parallel.ep", "cluster: {num_gpus: 1024}\n", "parallel.pp=32"),
+    ("parallel.layers_per_stage", f"parallel: {{layers_per_stage: {LAYOUT}}}\n", "model=mixtral-8x22b"),
+    ("training.global_batch_size", "", "training.micro_batch_size=7"),
+    ("training.global_batch_size", "", "parallel.pp=1"),
+    ("training.global_batch_size", "parallel: {ep: 32}\n", "cluster.num_gpus=3584"),
+    ("training.global_batch_size", SMALL_BATCH,
+     "parallel.schedule=dualpipe"),
+    ("phases.pretrain.batch_ramp.from", "", "training.micro_batch_size=5"),
+    ("phases.pretrain.batch_ramp.from", "", "training.global_batch_size=1536"),
+    ("phases.pretrain.batch_ramp.from", "", "parallel.pp=1"),
+    ("phases.pretrain.batch_ramp.from", "parallel: {ep: 32}\n", "cluster.num_gpus=3584"),
+    ("phases.pretrain.batch_ramp.from", SMALL_RAMP, "parallel.schedule=dualpipe"),
+    ("moe.max_nodes_per_token", "moe: {max_nodes_per_token: 1}\ncluster: {num_gpus: 8192}\n", "parallel.ep=512"),
+    ("precision.recipe", "", "cluster.node=a100-x8"),
+    ("recompute.modules", "recompute: {modules: []}\nextends: llama-3.1-70b\n", "recompute.granularity=selective"),
+    ("parallel.overlap.ep", "", "parallel.schedule=1f1b"),
+    ("parallel.comm_sms", "parallel: {comm_sms: 120}\n", "cluster.node=a100-x8"),
+    ("parallel.comm_sms", "parallel: {comm_sms: 0, ep: 1}\n", "parallel.ep=8"),
+    ("prices.usd_per_gpu_hour", "", "cluster.node=h100-x8"),
+]  # fmt: skip
+
+
+def told(path: Path, option: str) -> list[Problem | str]:
+    """Errors, or warnings where the scenario is sound."""
+    try:
+        scenario = load_scenario(path, [option])
+        check_scenario(scenario)
+    except InputError as error:
+        return list(error.problems)
+    return list(scenario.warnings)
+
+
+@pytest.mark.parametrize(("field", "text", "option"), CASES, ids=[f"{field}-{option}" for field, _, option in CASES])
+def test_an_error_stands_at_the_option_that_broke_the_rule(field: str, text: str, option: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    head = "" if "extends" in text else "extends: deepseek-v3\n"
+    path.write_text(f"schema_version: 1\nname: own\n{head}{text}")
+    found = [str(each) for each in told(path, option)]
+    assert any(each.startswith(f"--set 1: {field}") for each in found), found
