@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, get_args
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -50,6 +50,17 @@ def show(value: object) -> str:
     return excerpt(value)
 
 
+def values_at(data: Any, parts: Sequence[str], path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """(path, value) of a dotted key in plain data; * stands for every entry of a list."""
+    if not parts:
+        yield path, data
+    elif parts[0] == "*":
+        for idx, entry in enumerate(data if isinstance(data, list) else ()):
+            yield from values_at(entry, parts[1:], (*path, idx))
+    elif isinstance(data, Mapping) and parts[0] in data:
+        yield from values_at(data[parts[0]], parts[1:], (*path, parts[0]))
+
+
 def schema_problems(
     error: ValidationError, model: type[BaseModel], also: Iterable[str] = ()
 ) -> Iterator[tuple[KeyPath, str]]:
@@ -66,14 +77,14 @@ def _key_path(loc: KeyPath, model: type[BaseModel]) -> KeyPath:
     return tuple(
         part
         for idx, part in enumerate(loc)
-        if part != "[key]" and not (part in _tags_at(model, loc[:idx]) and part not in _keys_at(model, loc[:idx]))
+        if part != "[key]" and not (part in _tags_at(model, loc[:idx]) and part not in keys_at(model, loc[:idx]))
     )
 
 
 def _message(detail: ErrorDetails, model: type[BaseModel], also: Iterable[str]) -> str:
     kind, context, value, loc = detail["type"], detail.get("ctx", {}), detail["input"], detail["loc"]
     if kind == "extra_forbidden":
-        known = [*_keys_at(model, loc[:-1]), *(also if len(loc) == 1 else ())]
+        known = [*keys_at(model, loc[:-1]), *(also if len(loc) == 1 else ())]
         return f"unknown key{nearest(str(loc[-1]), known)}"
     if kind == "missing":
         return "is missing"
@@ -105,9 +116,21 @@ def _bound(value: object) -> str:
     return f"{value:,.0f}" if isinstance(value, float) and value.is_integer() and abs(value) < PETA else str(value)
 
 
-def _keys_at(model: type[BaseModel], loc: KeyPath) -> list[str]:
+def keys_at(model: type[BaseModel], loc: KeyPath) -> list[str]:
     """Keys that the section at a pydantic location allows."""
     return [info.alias or name for kind in _sections_at(model, loc) for name, info in kind.model_fields.items()]
+
+
+def literals_at(model: type[BaseModel], path: KeyPath) -> list[str]:
+    """The texts that the type of a key lists; none where it lists none."""
+    fields = [section.model_fields.get(str(path[-1])) for section in _sections_at(model, path[:-1])]
+    return [text for info in fields if info is not None for text in _literals_in(info.annotation)]
+
+
+def _literals_in(annotation: Any) -> list[str]:
+    if get_origin(annotation) is Literal:
+        return [text for text in get_args(annotation) if isinstance(text, str)]
+    return [text for argument in get_args(annotation) for text in _literals_in(argument)]
 
 
 def _tags_at(model: type[BaseModel], loc: KeyPath) -> list[str]:

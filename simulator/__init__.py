@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simulator.check import load_scenario
     from simulator.run.training_run import simulate_run
-    from simulator.scenario.load import load_scenario
     from simulator.step.step import simulate_step
 
 __all__ = ["load_scenario", "simulate_run", "simulate_step"]
 
 _HOME = {
-    "load_scenario": "simulator.scenario.load",
+    "load_scenario": "simulator.check",
     "simulate_step": "simulator.step.step",
     "simulate_run": "simulator.run.training_run",
 }

@@ -1,34 +1,126 @@
-"""Asks every family for its problems about a scenario and returns them together, with the positions of the keys."""
+"""Asks every family for its problems about a scenario and returns them together, with the positions of the keys.
+
+Scenarios name schedules and topologies as plain text; the families that know these names are in rooms above. The way in
+for users is `load_scenario` of this file; every simulation calls `check_scenario` itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
 
 from hwprofiles.stack_choice import load_stack
-from simulator.errors import InputError, Problem
-from simulator.scenario import derived
+from simulator.errors import InputError
+from simulator.network.topology import build_network
+from simulator.network.wiring import TOPOLOGIES
+from simulator.registry import Family
+from simulator.scenario import derived, json_schema, load
 from simulator.scenario.assumptions import assumption_problems, read_assumptions
-from simulator.scenario.rules import involved
+from simulator.scenario.hardware import fabric_of, node_of
+from simulator.scenario.load import Checks, Objection, problem_of, python_position
+from simulator.scenario.plan import LoadImbalance
+from simulator.scenario.recipes import RECIPES
+from simulator.scenario.rules import FieldProblem
 from simulator.scenario.scenario import Scenario
-from simulator.schedule import micro_batch_problem, next_valid_micro_batches, rank_problem
+from simulator.schedule import SCHEDULES, micro_batch_problem, next_valid_micro_batches, rank_problem
+from simulator.workload.group_law import cv_of_maximum
+
+FAMILIES: Final[Mapping[str, Family[Any]]] = {family.what: family for family in (SCHEDULES, TOPOLOGIES, RECIPES)}
+"""Kind in words → family, as the sections of a scenario mark the keys that hold a name of it."""
+
+NAMES: Final[Mapping[str, Objection]] = {
+    "parallel.schedule": SCHEDULES.problem,
+    "phases.*.batch_ramp.schedule_below": SCHEDULES.problem,
+}
+
+
+def load_scenario(
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    position_of: Callable[[int], str] = python_position,
+) -> Scenario:
+    """The scenario of a preset's name, a path or a mapping, with `key.path=value` overrides; a later one wins.
+
+    position_of: how messages name an override of a number, from 1 on. Raises InputError with every problem that the format,
+    the hardware and the families have with it, in the order of the files and their lines.
+    """
+    return load.load_scenario(source, overrides, Checks(NAMES, scenario_problems, scenario_warnings), position_of)
+
+
+def scenario_schema() -> dict[str, Any]:
+    """The JSON Schema of the scenario file, with the families' names."""
+    return json_schema.scenario_schema({what: family.names() for what, family in FAMILIES.items()})
 
 
 def check_scenario(scenario: Scenario) -> None:
     """Raise InputError with every problem that the families have with a scenario."""
-    problems = list(scenario_problems(scenario))
+    problems = [problem_of(scenario, *found) for found in (*_name_problems(scenario), *scenario_problems(scenario))]
     if problems:
         raise InputError(problems)
 
 
-def scenario_problems(scenario: Scenario) -> Iterator[Problem]:
-    """What the schedule and the stack have against a scenario, problem by problem."""
-    for field, message in (*_schedule_problems(scenario), *_ramp_problems(scenario)):
-        yield Problem(scenario.where(*involved(field)), field, message)
+def scenario_problems(scenario: Scenario) -> Iterator[FieldProblem]:
+    """What the network, the schedules, the routing and the stated assumptions have against a scenario."""
+    yield from _network_problems(scenario)
+    if not any(_name_problems(scenario)) and _has_whole_micro_batches(scenario):
+        yield from _schedule_problems(scenario)
+        yield from _ramp_problems(scenario)
+    balance, ep = scenario.moe.balance, scenario.parallel.ep
+    if isinstance(balance, LoadImbalance) and ep > 1:
+        yield from _raised("moe.balance", lambda: cv_of_maximum(balance.load_imbalance, ep))
     if scenario.assumptions:
-        yield from assumption_problems(scenario, {**read_assumptions(), **load_stack(scenario.stack).assumptions})
+        stated = {**read_assumptions(), **load_stack(scenario.stack).assumptions}
+        yield from assumption_problems(scenario, stated)
 
 
-def _schedule_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
+def scenario_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
+    """What has no meaning for the families and is kept all the same."""
+    schedule = scenario.parallel.schedule
+    if scenario.parallel.overlap.ep == "pair" and not SCHEDULES[schedule].overlaps_pairs:
+        yield "parallel.overlap.ep", f"pair has no meaning in {schedule}: it has no overlapped forward and backward"
+    if isinstance(scenario.moe.balance, LoadImbalance) and scenario.parallel.ep == 1:
+        yield "moe.balance", "load_imbalance has no meaning with ep 1: a GPU holds all experts"
+
+
+def _name_problems(scenario: Scenario) -> Iterator[FieldProblem]:
+    """Names of no schedule: the loader has refused them unless it was called without this room."""
+    named = {"parallel.schedule": scenario.parallel.schedule}
+    for phase in scenario.phases:
+        if phase.batch_ramp is not None and phase.batch_ramp.schedule_below is not None:
+            named[f"phases.{phase.name}.batch_ramp.schedule_below"] = phase.batch_ramp.schedule_below
+    for field, name in named.items():
+        problem = SCHEDULES.problem(name)
+        if problem is not None:
+            yield field, problem
+
+
+def _network_problems(scenario: Scenario) -> Iterator[FieldProblem]:
+    """A fabric of an unknown topology, or one that does not connect so many GPUs."""
+    yield from _raised(
+        "cluster.fabric",
+        lambda: build_network(node_of(scenario), fabric_of(scenario), scenario.cluster.num_gpus),
+    )
+
+
+def _raised(field: str, call: Callable[[], object]) -> Iterable[FieldProblem]:
+    """The problems of an InputError, at `field` where they name none."""
+    try:
+        call()
+    except InputError as error:
+        return [(problem.field or field, problem.message) for problem in error.problems]
+    return []
+
+
+def _has_whole_micro_batches(scenario: Scenario) -> bool:
+    """Whether GPUs divide by the pipeline and the batch by what a micro-batch takes; else rules.py has said so."""
+    if scenario.cluster.num_gpus % scenario.parallel.pp:
+        return False
+    return scenario.training.global_batch_size % (derived.dp(scenario) * scenario.training.micro_batch_size) == 0
+
+
+def _schedule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     name, pp = scenario.parallel.schedule, scenario.parallel.pp
     num_micro_batches = derived.num_micro_batches(scenario)
     problem = rank_problem(name, pp)
@@ -38,7 +130,7 @@ def _schedule_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
         yield from _micro_batch_problems("training.global_batch_size", scenario, name, num_micro_batches)
 
 
-def _ramp_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
+def _ramp_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """The first batch of each ramp: the phase's schedule runs it, or the one for small batches."""
     name, pp = scenario.parallel.schedule, scenario.parallel.pp
     if rank_problem(name, pp) is not None:
@@ -46,23 +138,24 @@ def _ramp_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
     minimum = next_valid_micro_batches(name, pp, 1)[-1]
     for phase in scenario.phases:
         ramp = phase.batch_ramp
-        if ramp is None:
+        num_micro_batches = 0 if ramp is None else derived.num_micro_batches(scenario, ramp.from_)
+        if ramp is None or num_micro_batches >= minimum or num_micro_batches == 0:
             continue
         field = f"phases.{phase.name}.batch_ramp"
-        num_micro_batches = derived.num_micro_batches(scenario, ramp.from_)
-        if num_micro_batches >= minimum:
-            continue
-        if ramp.schedule_below is None:
+        below = ramp.schedule_below
+        if below is None:
             text = f"{ramp.from_} sequences are {num_micro_batches} micro-batches a pipeline, {name} needs {minimum}"
             smallest = ramp.from_ // num_micro_batches * minimum
             yield f"{field}.from", f"{text}; allowed at least {smallest}, or name a schedule_below such as 1f1b"
+        elif (problem := rank_problem(below, pp)) is not None:
+            yield f"{field}.schedule_below", f"{below} {problem}"
         else:
-            yield from _micro_batch_problems(f"{field}.from", scenario, ramp.schedule_below, num_micro_batches)
+            yield from _micro_batch_problems(f"{field}.from", scenario, below, num_micro_batches)
 
 
 def _micro_batch_problems(
     field: str, scenario: Scenario, schedule: str, num_micro_batches: int
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[FieldProblem]:
     problem = micro_batch_problem(schedule, scenario.parallel.pp, num_micro_batches)
     if problem is not None:
         unit = derived.dp(scenario) * scenario.training.micro_batch_size

@@ -5,12 +5,16 @@ Imports nothing that knows a domain, so that every room can use it; a caller tur
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 from hwprofiles.names import nearest
 
 Member = TypeVar("Member")
+MAX_SHOWN = 80
+"""Characters of an unknown name that a message repeats."""
 
 
 class UnknownName(LookupError):
@@ -21,7 +25,7 @@ class Family(Generic[Member]):
     """Named members of one kind.
 
     what: the kind in words, for messages ("schedule").
-    planned: public names that have no member yet; asking for one says "not modelled yet".
+    planned: public names that have no member yet (simulator/not_modelled.py); only a refusal speaks of them.
     """
 
     def __init__(self, what: str, planned: Iterable[str] = ()) -> None:
@@ -46,7 +50,8 @@ class Family(Generic[Member]):
             return None
         if name in self._planned:
             return f"{self.what} {name!r} is not modelled yet; use one of {', '.join(self.names())}"
-        return f"unknown {self.what} {name!r}{nearest(name, self.names())}"
+        shown = repr(name if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]}…")
+        return f"unknown {self.what} {shown}{nearest(name, self.names())}"
 
     def __getitem__(self, name: str) -> Member:
         """The member. Raises UnknownName."""
@@ -63,3 +68,9 @@ class Family(Generic[Member]):
 
     def __len__(self) -> int:
         return len(self._members)
+
+
+def register_members(package: str, path: Iterable[str]) -> None:
+    """Imports every module of a package, each of which registers its member: a new file is a new member."""
+    for module in sorted(found.name for found in pkgutil.iter_modules(path)):
+        importlib.import_module(f"{package}.{module}")

@@ -13,26 +13,12 @@ from typing import Annotated, Final
 
 import typer
 
+from simulator import not_modelled
+from simulator.cli.catalogues import CATALOGUES
+
 INTERRUPTED: Final = 130
 DEBUG: Final = "--debug"
 VERSION: Final = "--version"
-
-NOT_MODELLED: Final = {
-    "compare": "run both with --json and compare the documents: where `stack_kind` differs, so do they in kind",
-    "explain": "use run, which prints the parts of a step and what binds it",
-    "trace": "use run, which prints the parts of a step by rank",
-    "report": "use run --json --out FILE",
-    "sensitivity": "use run, which lists the assumptions and their effect; --set assumptions.KEY=VALUE changes one",
-    "sweep": "use run --set in a loop",
-    "search": "use run --set in a loop",
-    "kernels": "use run, which shows where its kernel times come from",
-    "calibrate": "use a stack of `moesim list stacks`",
-    "import": "write the model's dimensions as a YAML file (see `moesim schema`)",
-    "claims": "use run",
-    "init": "start from a preset: extends: NAME (see `moesim list presets`)",
-    "dashboard": "use run",
-}
-"""Commands of the documented interface that do not exist yet, and what to do instead."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -116,7 +102,7 @@ def validate(
 def list_entries(
     kind: Annotated[
         str,
-        typer.Argument(metavar="KIND", help="gpus, nodes, fabrics, models, stacks, schedules, presets, cases, prices."),
+        typer.Argument(metavar="KIND", help=f"{', '.join(CATALOGUES)}."),
     ],
     as_json: JsonOption = False,
 ) -> None:
@@ -136,7 +122,7 @@ def schema() -> None:
 
 @app.command()
 def schedule(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="gpipe, 1f1b or dualpipe.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A schedule of `moesim list schedules`.")],
     pp: Annotated[int, typer.Option("--pp", metavar="P", help="Pipeline ranks.")],
     micro_batches: Annotated[int, typer.Option("--micro-batches", metavar="M", help="Micro-batches of a step.")],
     as_json: JsonOption = False,
@@ -153,8 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_debug = DEBUG in given
     given = [argument for argument in given if argument != DEBUG] or ["--help"]
     try:
-        if given and given[0] in NOT_MODELLED:
-            return _fail(f"{given[0]}: not modelled yet; {NOT_MODELLED[given[0]]}", 2)
+        instead = not_modelled.instead("command", given[0])
+        if instead is not None:
+            return _fail(f"{given[0]}: not modelled yet; {instead}", 2)
         # Not app(...): that one turns an interrupt and a closed pipe into exit codes of its own.
         command = typer.main.get_command(app)
         with command.make_context("moesim", given) as context:

@@ -7,12 +7,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from simulator.check import check_scenario
-from simulator.cli.output import print_json, print_warnings
+from simulator.check import load_scenario
+from simulator.cli.output import option_position, print_json, print_warnings
 from simulator.engine import are_draws_equal, bench
 from simulator.errors import InconsistentSimulation, InputError, Problem
 from simulator.report import numbers
-from simulator.scenario import load_scenario
 from simulator.step.draws import draw_rows
 from simulator.step.graph import build_graph
 from simulator.step.prepared import prepare
@@ -28,8 +27,7 @@ def bench_scenario(source: str, overrides: Sequence[str], as_json: bool, num_dra
     """
     if not 1 <= num_draws <= MAX_DRAWS:
         raise InputError([Problem("", "--draws", f"is out of range ({num_draws}); allowed 1 to {MAX_DRAWS:,}")])
-    scenario = load_scenario(source, overrides)
-    check_scenario(scenario)
+    scenario = load_scenario(source, overrides, position_of=option_position)
     print_warnings(scenario.warnings)
     step = prepare(scenario)
     graph = build_graph(step)

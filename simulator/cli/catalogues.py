@@ -1,21 +1,33 @@
-"""The catalogues that `moesim list` shows: every entry with its facts, its name first."""
+"""The catalogues that `moesim list` shows: every entry with its facts, its name first.
+
+Imports nothing heavy before a catalogue is asked for, so that the command line's help can name them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from hwprofiles import catalog, stack_choice
+from simulator import not_modelled
+from simulator.registry import Family
 
 Entry = dict[str, Any]
 SHOWN_RANKS: Final = 8
 """Pipeline ranks for which a schedule's smallest number of micro-batches is given."""
 
 
-def _records(kind: catalog.Kind, load: Callable[[str], Any]) -> Iterator[Entry]:
+def _records(kind: Literal["gpus", "nodes", "fabrics", "prices"]) -> Iterator[Entry]:
+    from hwprofiles import catalog
+
+    loaders: dict[str, Callable[[str], Any]] = {
+        "gpus": catalog.load_gpu,
+        "nodes": catalog.load_node,
+        "fabrics": catalog.load_fabric,
+        "prices": catalog.load_prices,
+    }
     for name in catalog.list_names(kind):
-        yield load(name).model_dump(mode="json", exclude={"sources"}, exclude_none=True)
+        yield loaders[kind](name).model_dump(mode="json", exclude={"sources"}, exclude_none=True)
 
 
 def _models() -> Iterator[Entry]:
@@ -28,6 +40,8 @@ def _models() -> Iterator[Entry]:
 
 
 def _stacks() -> Iterator[Entry]:
+    from hwprofiles import stack_choice
+
     for name in stack_choice.stack_names():
         provenance = stack_choice.stack_provenance(name)
         yield {
@@ -40,7 +54,8 @@ def _stacks() -> Iterator[Entry]:
 
 
 def _presets() -> Iterator[Entry]:
-    from simulator.scenario import load_scenario
+    from hwprofiles import stack_choice
+    from simulator.check import load_scenario
     from simulator.scenario.layers import preset_names
 
     for name in preset_names():
@@ -81,19 +96,25 @@ def _schedules() -> Iterator[Entry]:
         yield entry
 
 
-CATALOGUES: Final[dict[str, Callable[[], Iterator[Entry]]]] = {
-    "gpus": lambda: _records("gpus", catalog.load_gpu),
-    "nodes": lambda: _records("nodes", catalog.load_node),
-    "fabrics": lambda: _records("fabrics", catalog.load_fabric),
-    "models": _models,
-    "stacks": _stacks,
-    "schedules": _schedules,
-    "presets": _presets,
-    "cases": _cases,
-    "prices": lambda: _records("prices", catalog.load_prices),
-}
-"""Kind → its entries, in the order in which help names them."""
+def _names(what: str) -> Iterator[Entry]:
+    """A family's members, by name."""
+    from simulator.check import FAMILIES
 
-NOT_MODELLED: Final = {
-    "frameworks": "write the keys that a framework's release sets into the scenario",
-}
+    for name in FAMILIES[what].names():
+        yield {"name": name}
+
+
+CATALOGUES: Final[Family[Callable[[], Iterator[Entry]]]] = Family(
+    "catalogue", planned=[entry.name for entry in not_modelled.entries("catalogue")]
+)
+CATALOGUES.add("gpus", lambda: _records("gpus"))
+CATALOGUES.add("nodes", lambda: _records("nodes"))
+CATALOGUES.add("fabrics", lambda: _records("fabrics"))
+CATALOGUES.add("prices", lambda: _records("prices"))
+CATALOGUES.add("models", _models)
+CATALOGUES.add("stacks", _stacks)
+CATALOGUES.add("presets", _presets)
+CATALOGUES.add("cases", _cases)
+CATALOGUES.add("schedules", _schedules)
+CATALOGUES.add("topologies", lambda: _names("topology"))
+CATALOGUES.add("recipes", lambda: _names("precision recipe"))

@@ -10,10 +10,9 @@ from typing import Any, Final
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from hwprofiles.names import nearest
-from hwprofiles.problems import show
 from hwprofiles.units import TERA
-from simulator.cli.catalogues import CATALOGUES, NOT_MODELLED, Entry
+from simulator import not_modelled
+from simulator.cli.catalogues import CATALOGUES, Entry
 from simulator.cli.output import print_json
 from simulator.errors import InputError
 from simulator.report import numbers
@@ -35,16 +34,16 @@ class Column:
 
 def print_entries(kind: str, as_json: bool) -> None:
     """Print a catalogue. Raises InputError: no such catalogue, or one that does not exist yet."""
-    if kind in NOT_MODELLED:
-        raise InputError(f"list {kind}: not modelled yet; {NOT_MODELLED[kind]}")
-    if kind not in CATALOGUES:
-        raise InputError(f"list: no catalogue {show(kind)}{nearest(kind, [*CATALOGUES, *NOT_MODELLED])}")
+    problem = CATALOGUES.problem(kind)
+    if problem is not None:
+        instead = not_modelled.instead("catalogue", kind)
+        raise InputError(f"list: {problem}" + (f"; {instead}" if instead else ""))
     entries = list(CATALOGUES[kind]())
     if as_json:
         print_json(entries)
         return
     rows = list(_rows_of_sheets(entries)) if kind == "prices" else entries
-    print_plainly(lambda width: _table(rows, COLUMNS[kind], width), sys.stdout)
+    print_plainly(lambda width: _table(rows, COLUMNS.get(kind, (NAME,)), width), sys.stdout)
 
 
 def _table(entries: Sequence[Entry], columns: Sequence[Column], width: int) -> RenderableType:

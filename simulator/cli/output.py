@@ -25,6 +25,11 @@ def print_warnings(warnings: Iterable[str]) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
+def option_position(number: int) -> str:
+    """How messages name a `--set` option, numbered from 1."""
+    return f"--set {number}"
+
+
 def check_output(path: Path, force: bool) -> None:
     """Raise InputError where a file cannot be written there: it exists (unless `force`), is a folder, or its folder is
     not there or takes no new file (one is made and removed).

@@ -9,10 +9,9 @@ from typing import Any, Final, Literal, cast
 
 from hwprofiles.names import nearest
 from hwprofiles.problems import show
-from simulator.check import check_scenario
-from simulator.cli.output import check_output, print_warnings, write_atomically
+from simulator.check import load_scenario
+from simulator.cli.output import check_output, option_position, print_warnings, write_atomically
 from simulator.errors import InputError, Problem
-from simulator.scenario import load_scenario
 from simulator.scenario.scenario import Scenario
 
 ENGINES: Final = ("reference", "sweep")
@@ -33,8 +32,7 @@ def run_scenario(
         raise InputError([Problem("", "--engine", message)])
     if out is not None:
         check_output(out, force)
-    scenario = load_scenario(source, overrides)
-    check_scenario(scenario)
+    scenario = load_scenario(source, overrides, position_of=option_position)
     print_warnings(scenario.warnings)
 
     from simulator.report.console import print_run

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from simulator.check import scenario_schema
 from simulator.cli.output import print_json
-from simulator.scenario.json_schema import scenario_schema
 
 
 def print_schema() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import networkx as nx
 
 from hwprofiles.schema import Fabric, Node
-from simulator.errors import InputError
+from simulator.errors import InputError, Problem
 from simulator.network import topologies as _topologies  # noqa: F401  registers the family's members
 from simulator.network.wiring import TOPOLOGIES, Topology, Wiring
 from simulator.registry import UnknownName
@@ -81,14 +81,12 @@ class Network:
 def build_network(node: Node, fabric: Fabric, num_gpus: int) -> Network:
     """The network of `num_gpus` GPUs in such nodes on such a fabric.
 
-    Raises InputError for an unknown topology, for num_gpus < 1, and where the fabric does not connect so many GPUs.
+    Raises InputError for an unknown topology, planes that it has not, for num_gpus < 1, and where the fabric does not
+    connect so many GPUs.
     """
     if num_gpus < 1:
-        raise InputError(f"cluster.num_gpus: {num_gpus} GPUs; allowed: 1 or more")
-    try:
-        kind = TOPOLOGIES[fabric.topology]
-    except UnknownName as error:
-        raise InputError(f"cluster.fabric: {fabric.name}: {error}") from error
+        raise InputError([Problem("", "cluster.num_gpus", f"{num_gpus} GPUs; allowed: 1 or more")])
+    kind = _kind_of(fabric)
     domain = max(node.scale_up_domain_gpus, 1)
     port_share = fabric.port_bytes_per_s * node.nics_per_node / node.gpus_per_node
     wiring = Wiring(
@@ -101,11 +99,12 @@ def build_network(node: Node, fabric: Fabric, num_gpus: int) -> Network:
     )
     limit = kind.max_gpus(wiring)
     if num_gpus > max(limit, domain):
-        raise InputError(
-            f"cluster.num_gpus: {num_gpus} GPUs, but fabric {fabric.name!r} connects at most {limit} "
+        text = (
+            f"{num_gpus} GPUs, but fabric {fabric.name!r} connects at most {limit} "
             f"({wiring.num_layers} layers of {wiring.switch_ports}-port switches, {wiring.num_planes} planes); "
             "take a fabric with more layers, ports or planes"
         )
+        raise InputError([Problem("", "cluster.num_gpus", text)])
     return Network(
         num_gpus=num_gpus,
         gpus_per_node=domain,
@@ -118,6 +117,19 @@ def build_network(node: Node, fabric: Fabric, num_gpus: int) -> Network:
         topology=fabric.topology,
         wiring=wiring,
     )
+
+
+def _kind_of(fabric: Fabric) -> Topology:
+    """The fabric's topology. Raises InputError: unknown, or another number of planes than it has."""
+    try:
+        kind = TOPOLOGIES[fabric.topology]
+    except UnknownName as error:
+        raise InputError([Problem("", "cluster.fabric", f"{fabric.name}: {error}")]) from error
+    if kind.has_planes != (fabric.num_planes > 1):
+        text = f"{fabric.name}: num_planes {fabric.num_planes} with topology {fabric.topology}"
+        allowed = "needs several" if kind.has_planes else "has 1"
+        raise InputError([Problem("", "cluster.fabric", f"{text}, which {allowed}")])
+    return kind
 
 
 def network_graph(network: Network) -> nx.Graph:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from simulator import not_modelled
 from simulator.registry import Family
 
 
@@ -54,6 +55,11 @@ class Wiring:
 class Topology(Protocol):
     """A way to wire hosts to leaves."""
 
+    @property
+    def has_planes(self) -> bool:
+        """Whether its trees are planes without a link between them: several, where others have one."""
+        ...
+
     def max_gpus(self, wiring: Wiring) -> int:
         """GPUs that the full fabric connects."""
         ...
@@ -67,4 +73,4 @@ class Topology(Protocol):
         ...
 
 
-TOPOLOGIES: Family[Topology] = Family("topology", planned=("torus",))
+TOPOLOGIES: Family[Topology] = Family("topology", planned=not_modelled.values("cluster.fabric.topology"))

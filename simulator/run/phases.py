@@ -28,6 +28,9 @@ from simulator.scenario.derived import dp
 from simulator.scenario.plan import BatchRamp, Phase
 from simulator.scenario.scenario import Scenario
 
+PRETRAIN = "pretrain"
+"""Kind of every phase: training on all tokens of its sequences."""
+
 
 @dataclass(frozen=True, slots=True)
 class PhasePlan:
@@ -83,7 +86,7 @@ def phase_result(plan: PhasePlan, times: Mapping[BatchSize, float], num_gpus: in
     hours = gpu_hours(num_gpus, wall_s)
     return PhaseResult(
         name=plan.phase.name,
-        kind=plan.phase.kind,
+        kind=PRETRAIN,
         tokens=math.fsum(each.tokens for each in plan.levels),
         steps=math.fsum(each.steps for each in plan.levels),
         step_s=times[plan.full],
@@ -111,12 +114,7 @@ def _ramp_result(plan: PhasePlan, times: Mapping[BatchSize, float]) -> Ramp:
 
 
 def _has_ramp(scenario: Scenario, ramp: BatchRamp | None) -> bool:
-    return (
-        ramp is not None
-        and ramp.shape == "linear"
-        and ramp.from_ < scenario.training.global_batch_size
-        and scenario.mechanisms.batch_ramp
-    )
+    return ramp is not None and ramp.from_ < scenario.training.global_batch_size and scenario.mechanisms.batch_ramp
 
 
 def _ramp_sizes(scenario: Scenario, ramp: BatchRamp) -> tuple[BatchSize, ...]:

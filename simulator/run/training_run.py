@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from hwprofiles.stack_choice import stack_kind
 from hwprofiles.units import TERA
+from simulator.check import check_scenario
 from simulator.results.document import canonical
 from simulator.results.interval import Estimate, Interval
 from simulator.results.run_result import BaseStack, RunResult, SteadyState, Totals
@@ -35,6 +36,7 @@ def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) ->
     Raises InputError: a ramp needs batches that its schedules cannot run, or there is no price for the GPU in the
     sheet.
     """
+    check_scenario(scenario)
     if simulate is None:
         # Here and not above: the engine's compiled kernels take a while to load, and another `simulate` needs none.
         from simulator.step.batches import StepSimulator

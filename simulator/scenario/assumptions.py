@@ -16,6 +16,7 @@ from hwprofiles.record_file import read_located
 from hwprofiles.schema import Assumption, Stack
 from simulator.errors import InputError, Problem
 from simulator.scenario.plan import AssumptionOverride
+from simulator.scenario.rules import FieldProblem
 from simulator.scenario.scenario import Scenario
 
 ASSUMPTIONS: Final = Path(__file__).parent / "assumptions.yaml"
@@ -50,7 +51,7 @@ def resolve_assumptions(scenario: Scenario, stack: Stack) -> dict[str, Assumptio
     or of a value that the assumption cannot have.
     """
     stated = {**read_assumptions(), **stack.assumptions}
-    problems = list(assumption_problems(scenario, stated))
+    problems = [Problem(scenario.where(field), field, text) for field, text in assumption_problems(scenario, stated)]
     if problems:
         raise InputError(problems)
     return {
@@ -59,19 +60,18 @@ def resolve_assumptions(scenario: Scenario, stack: Stack) -> dict[str, Assumptio
     }
 
 
-def assumption_problems(scenario: Scenario, stated: Mapping[str, Assumption]) -> Iterator[Problem]:
+def assumption_problems(scenario: Scenario, stated: Mapping[str, Assumption]) -> Iterator[FieldProblem]:
     """Overrides that are of no stated assumption, or outside the bounds of its unit."""
     for key, override in scenario.assumptions.items():
         field = f"assumptions.{key}"
         if key not in stated:
-            yield Problem(scenario.where(field), field, f"no assumption of this key{nearest(key, stated)}")
+            yield field, f"no assumption of this key{nearest(key, stated)}"
             continue
         was = stated[key]
         numbers = (override.value, override.low, override.high)
         problem = next((text for number in numbers if (text := bounds_problem(number, was.unit)) is not None), None)
         if problem is not None:
-            message = f"{problem}; stated is {was.value:g} ({was.low:g} to {was.high:g})"
-            yield Problem(scenario.where(field), field, message)
+            yield field, f"{problem}; stated is {was.value:g} ({was.low:g} to {was.high:g})"
 
 
 def _override(assumption: Assumption, override: AssumptionOverride) -> Assumption:

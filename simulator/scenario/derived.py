@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from simulator.scenario.layout import Layout, stage_layout
 from simulator.scenario.model import ModelSpec
+from simulator.scenario.recipes import RECIPES, RecipeRule
 from simulator.scenario.scenario import Scenario
 
 
 def dp(scenario: Scenario) -> int:
-    """Data-parallel degree: GPUs over tp, cp and pp."""
-    parallel = scenario.parallel
-    return scenario.cluster.num_gpus // (parallel.tp * parallel.cp * parallel.pp)
+    """Data-parallel degree: GPUs over pp. (Tensor and context parallelism have degree 1.)"""
+    return scenario.cluster.num_gpus // scenario.parallel.pp
 
 
 def edp(scenario: Scenario) -> int:
-    """Replicas of a routed expert: ranks of a stage (dp, cp, tp) over ep and etp."""
-    parallel = scenario.parallel
-    return dp(scenario) * parallel.cp * parallel.tp // (parallel.ep * parallel.etp)
+    """Replicas of a routed expert: ranks of a stage over ep. (An expert is not cut: its degree is 1.)"""
+    return dp(scenario) // scenario.parallel.ep
 
 
 def padded_model(scenario: Scenario) -> ModelSpec:
@@ -26,8 +25,8 @@ def padded_model(scenario: Scenario) -> ModelSpec:
 
 
 def num_stages(scenario: Scenario) -> int:
-    """Pipeline stages: pp times vpp. (A rank of DualPipe holds two stages and a stage has two holders.)"""
-    return scenario.parallel.pp * scenario.parallel.vpp
+    """Pipeline stages: one a rank. (A rank of DualPipe holds two and a stage has two holders.)"""
+    return scenario.parallel.pp
 
 
 def layout(scenario: Scenario) -> Layout:
@@ -52,5 +51,10 @@ def is_grad_reduce_overlapped(scenario: Scenario) -> bool:
 
 
 def overlaps_pairs(scenario: Scenario) -> bool:
-    """Whether dispatch and combine run beside the other half of an overlapped pair (in schedules that have pairs)."""
-    return scenario.parallel.overlap.ep == "pair"
+    """Whether dispatch and combine run beside the other half of an overlapped pair, where the schedule has pairs."""
+    return scenario.parallel.overlap.ep != "none"
+
+
+def recipe(scenario: Scenario) -> RecipeRule:
+    """The precision recipe."""
+    return RECIPES[scenario.precision.recipe]

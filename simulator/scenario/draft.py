@@ -7,6 +7,7 @@ mapping. A change of some keys drops inherited values that were chosen for the o
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,25 +18,25 @@ from hwprofiles.problems import show
 from hwprofiles.yaml_file import KeyPath
 from simulator.errors import Problem
 from simulator.scenario.inherited import State
+from simulator.scenario.recipes import DEFAULT_KEYS
+
+RECIPE: Final = ("precision", "recipe")
+"""Sets other keys anew, which needs no note."""
 
 _DROPS: Final[tuple[tuple[KeyPath, tuple[KeyPath, ...]], ...]] = (
     (("cluster", "node"), (("stack",),)),
-    (
-        ("precision", "recipe"),
-        (
-            ("moe", "dispatch_dtype"),
-            ("recompute", "saved", "attn_out"),
-            ("recompute", "saved", "swiglu_in"),
-            ("precision", "fp8_weight_cache"),
-        ),
-    ),
+    (("model",), (("moe", "max_nodes_per_token"), ("parallel", "layers_per_stage"))),
+    (RECIPE, DEFAULT_KEYS),
     (("parallel", "pp"), (("parallel", "layers_per_stage"),)),
-    (("parallel", "vpp"), (("parallel", "layers_per_stage"),)),
 )
-"""(key, keys that its change drops): a stack is of one GPU, a recipe sets formats, a layout has so many stages."""
+"""(key, keys that its change drops): a stack is of one GPU, a node limit of one router, a layout of one model and so many
+stages, a recipe sets formats.
+"""
 
 _ALTERNATIVES: Final[tuple[tuple[str, str], ...]] = (("tokens", "steps"),)
 _PRICE_ALTERNATIVES: Final = ("usd_per_gpu_hour", "sheet")
+
+_POSITION: Final = re.compile(r"(.*)[: \[](\d+)\]?")
 
 SHORTHANDS: Final[Mapping[str, str]] = {"precision": "recipe", "recompute": "granularity"}
 """Sections that may be written as one word, and the key that the word is the value of."""
@@ -49,16 +50,31 @@ class Layer:
     """Keys from one place.
 
     where: position of a key path ("FILE:LINE", "--set N"); folder: what its paths start from; assigned: the key paths that
-    options gave a value to, None for a file; model_name: the model that keys of `model` in this layer change; name: what
-    `moesim run` takes to get this layer and those below, "" for options and mappings.
+    options gave a value to, with the option's number, None for a file; model_name: the model that keys of `model` in this
+    layer change; name: what `moesim run` takes to get this layer and those below, "" for options and mappings.
     """
 
     data: Mapping[str, Any]
     where: Callable[[KeyPath], str]
     folder: Path
-    assigned: frozenset[KeyPath] | None = None
+    assigned: Mapping[KeyPath, int] | None = None
     model_name: str | None = None
     name: str = ""
+
+    def order(self, path: KeyPath) -> int:
+        """Number of the option that gave a key, or one around or below it; 0 in a file."""
+        assigned = self.assigned or {}
+        around = next((assigned[path[:length]] for length in range(len(path), 0, -1) if path[:length] in assigned), 0)
+        return around or max((n for known, n in assigned.items() if known[: len(path)] == path), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """An inherited value that fell because a key it was chosen for changed."""
+
+    path: KeyPath
+    old: Any
+    cause: KeyPath
 
 
 _WHOLE_MODEL: Final = frozenset({"hidden_size", "num_layers", "vocab_size", "attention", "num_dense_layers"})
@@ -76,15 +92,17 @@ def _changes_kind(old: Any, new: Any) -> bool:
 
 @dataclass
 class Draft:
-    """A scenario in the making. origins: key path → (number of the layer, position, folder that paths start from).
+    """A scenario in the making. origins: key path → (number, position, folder that paths start from).
 
-    read_model: puts a model's keys in place of its name, so that single keys of it can be changed. history: what stood
-    there after each layer.
+    The number grows from layer to layer, and from option to option: of two keys the later one has the larger. dropped:
+    inherited values that fell. read_model: puts a model's keys in place of its name, so that single keys of it can be
+    changed. history: what stood there after each layer.
     """
 
     data: dict[str, Any] = field(default_factory=dict)
-    origins: dict[KeyPath, tuple[int, str, Path]] = field(default_factory=dict)
+    origins: dict[KeyPath, tuple[float, str, Path]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
     num_layers: int = 0
     read_model: Callable[[Draft], None] | None = None
     history: list[State] = field(default_factory=list)
@@ -93,7 +111,7 @@ class Draft:
         """Lay a layer over what is there."""
         self.num_layers += 1
         data = _expand(layer.data)
-        self._drop_inherited(data)
+        self._drop_inherited({**data, "model": layer.model_name} if layer.model_name else data)
         if layer.model_name is not None:
             self._merge(self.data, {"model": layer.model_name}, (), layer)
         self._merge(self.data, data, (), layer)
@@ -112,6 +130,30 @@ class Draft:
         """Note a problem at a key path."""
         self.problems.append(Problem(self.where(path), self.dotted(path), message))
 
+    def in_order(self, problems: Iterable[Problem]) -> list[Problem]:
+        """Problems in the order of the layers, and of the lines of each; those without a position last."""
+        first: dict[str, float] = {}
+        for number, where, _ in self.origins.values():
+            place, _line = _place_and_line(where)
+            first[place] = min(number, first.get(place, number))
+        last = self.num_layers + 1
+        key = lambda problem: (first.get(_place_and_line(problem.where)[0], last), _place_and_line(problem.where)[1])  # noqa: E731
+        return sorted(problems, key=key)
+
+    def dropped_notes(self) -> list[Problem]:
+        """What fell because another key changed, one note a key that changed."""
+        notes: dict[KeyPath, list[str]] = {}
+        for entry in self.dropped:
+            notes.setdefault(entry.cause, []).append(f"{self.dotted(entry.path)} {show(entry.old)}")
+        return [
+            Problem(
+                self.where(cause),
+                self.dotted(cause),
+                f"is changed; what was chosen for the old one falls: {', '.join(texts)}; give it anew to keep it",
+            )
+            for cause, texts in notes.items()
+        ]
+
     def dotted(self, path: KeyPath) -> str:
         """The path as people write it: phases by name."""
         parts = [part if part.isprintable() else repr(part)[1:-1] for part in map(str, path)]
@@ -121,7 +163,7 @@ class Draft:
                 parts[1] = phase["name"]
         return ".".join(parts)
 
-    def _origin(self, path: KeyPath) -> tuple[int, str, Path]:
+    def _origin(self, path: KeyPath) -> tuple[float, str, Path]:
         for length in range(len(path), -1, -1):
             if path[:length] in self.origins:
                 return self.origins[path[:length]]
@@ -130,12 +172,15 @@ class Draft:
     def _drop_inherited(self, data: Mapping[str, Any]) -> None:
         """Remove what was chosen for another value of a key that this layer changes, unless the layer gives it anew."""
         for key, dropped in _DROPS:
-            new = _find(data, key)
-            if new is None or new == _find(self.data, key):
+            new, old = _find(data, key), _find(self.data, key)
+            if new is None or new == old or (key == ("model",) and _is_partial_model(new)):
                 continue
             for path in dropped:
-                if _find(data, path) is None:
+                inherited = _find(self.data, path)
+                if inherited is not None and not _has(data, path):
                     self._remove(path)
+                    if old is not None and key != RECIPE:
+                        self.dropped.append(Dropped(path, inherited, key))
         if _find(data, ("recompute", "granularity")) == "none" and _find(data, ("recompute", "modules")) is None:
             self._remove(("recompute", "modules"))
 
@@ -192,8 +237,7 @@ class Draft:
                 self.problems.append(Problem(where, f"phases.{name}", f"is not a mapping ({show(changes)})"))
             else:
                 idx = names.index(name)
-                moved = Layer(changes, lambda path, n=name: layer.where(("phases", n, *path[2:])), layer.folder)  # type: ignore[misc]
-                self._merge(phases[idx], changes, ("phases", idx), moved)
+                self._merge(phases[idx], changes, ("phases", idx), _of_phase(layer, name, idx, changes))
 
     def _remove(self, path: KeyPath) -> None:
         parent = _find(self.data, path[:-1])
@@ -206,7 +250,7 @@ class Draft:
             del self.origins[known]
 
     def _remember(self, path: KeyPath, value: Any, layer: Layer) -> None:
-        self.origins[path] = (self.num_layers, layer.where(path), layer.folder)
+        self.origins[path] = (self.num_layers + layer.order(path), layer.where(path), layer.folder)
         children: Iterable[tuple[str | int, Any]] = ()
         if isinstance(value, dict):
             children = value.items()
@@ -216,12 +260,31 @@ class Draft:
             self._remember((*path, key), child, layer)
 
 
+def _place_and_line(where: str) -> tuple[str, int]:
+    """("FILE", line) of a position; ("--set", N) of an option."""
+    match = _POSITION.fullmatch(where)
+    return (match[1], int(match[2])) if match else (where, 0)
+
+
+def _of_phase(layer: Layer, name: str, idx: int, changes: Mapping[str, Any]) -> Layer:
+    """The part of a layer that changes one phase, addressed by its place in the list."""
+    assigned = {
+        ("phases", idx, *path[2:]): n for path, n in (layer.assigned or {}).items() if path[1:2] in ((), (name,))
+    }
+    return Layer(changes, lambda path: layer.where(("phases", name, *path[2:])), layer.folder, assigned)
+
+
 def _expand(data: Mapping[str, Any]) -> dict[str, Any]:
     """`precision: bf16` as `precision: {recipe: bf16}`."""
     return {
         key: {SHORTHANDS[key]: value} if key in SHORTHANDS and isinstance(value, str) else value
         for key, value in data.items()
     }
+
+
+def _has(data: Mapping[str, Any], path: KeyPath) -> bool:
+    parent = _find(data, path[:-1])
+    return isinstance(parent, Mapping) and path[-1] in parent
 
 
 def _find(data: Any, path: KeyPath) -> Any:

@@ -15,6 +15,7 @@ from hwprofiles.problems import schema_problems
 from hwprofiles.schema import Fabric, Gpu, Node, PriceSheet
 from hwprofiles.units import GIGA, KILO
 from hwprofiles.yaml_file import KeyPath
+from simulator.scenario import derived
 from simulator.scenario.rules import FieldProblem, multiples
 from simulator.scenario.scenario import Scenario
 
@@ -114,11 +115,10 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """Rules between the plan and the hardware."""
     node, gpu = node_of(scenario), gpu_of(scenario)
     num_gpus, size, ep = scenario.cluster.num_gpus, node.gpus_per_node, scenario.parallel.ep
-    ranks = scenario.parallel.tp * scenario.parallel.cp * scenario.parallel.pp
-    unit = math.lcm(ranks, size) if num_gpus > size else ranks
-    if num_gpus % ranks:
-        text = f"{num_gpus} GPUs do not divide by tp {scenario.parallel.tp} * cp {scenario.parallel.cp} * pp "
-        yield "cluster.num_gpus", f"{text}{scenario.parallel.pp} = {ranks}; {multiples(num_gpus, unit)}"
+    pp = scenario.parallel.pp
+    unit = math.lcm(pp, size) if num_gpus > size else pp
+    if num_gpus % pp:
+        yield "cluster.num_gpus", f"{num_gpus} GPUs do not divide by pp {pp}; {multiples(num_gpus, unit)}"
     elif num_gpus % unit:
         text = f"{num_gpus} GPUs are no whole number of nodes of {size} ({node.name})"
         yield "cluster.num_gpus", f"{text}; {multiples(num_gpus, unit)}"
@@ -134,13 +134,12 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         )
     if scenario.parallel.comm_sms == 0 and ep > 1:
         yield "parallel.comm_sms", f"0 SMs for dispatch and combine, but ep is {ep}; allowed 1 to {gpu.num_sms - 1}"
-    if scenario.precision.recipe.startswith("fp8") and "fp8" not in gpu.peak_flop_per_s:
-        yield (
-            "precision.recipe",
-            f"{scenario.precision.recipe}, but {gpu.name} has no FP8 tensor core; use recipe: bf16",
-        )
+    needed = derived.recipe(scenario).tensor_core
+    if needed not in gpu.peak_flop_per_s:
+        text = f"{scenario.precision.recipe}, but {gpu.name} has no {needed.upper()} tensor core"
+        yield "precision.recipe", f"{text}; use recipe: bf16"
     moe, limit = scenario.model.moe, scenario.moe.max_nodes_per_token
-    if moe is not None and limit is not None and ep >= size:
+    if moe is not None and limit is not None and ep >= size and moe.num_routed_experts % ep == 0:
         experts_per_node = moe.num_routed_experts * size // ep
         if limit * experts_per_node < moe.top_k:
             text = f"{limit} nodes of {experts_per_node} experts hold fewer than top_k {moe.top_k}"

@@ -48,7 +48,7 @@ def inherited_warnings(scenario: Scenario, history: Sequence[State]) -> Iterator
     price = scenario.prices.usd_per_gpu_hour if scenario.prices else None
     field = "prices.usd_per_gpu_hour"
     layer, where = scenario.origin(field)
-    priced = next((_gpu(state.node) for state in history if state.layer == layer), None)
+    priced = next((_gpu(state.node) for state in reversed(history) if state.layer <= layer), None)
     gpu = node_of(scenario).gpu
     if price is not None and priced is not None and priced != gpu:
         node = node_of(scenario).name

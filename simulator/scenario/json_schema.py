@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from simulator.scenario.plan import Precision, Recompute
+from simulator.scenario.draft import SHORTHANDS
 from simulator.scenario.scenario import Scenario
+from simulator.scenario.section import FAMILY
 
 DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 
 _DESCRIPTION: Final = (
     "A scenario file of moesim. Every key has a default or is inherited by `extends`; an unknown key is an error. "
-    "Values whose mechanism does not exist yet are refused when the file is loaded, with what to do instead."
+    "A key of the documented format without a mechanism is no key here: it may say how things are anyway, else it is refused."
 )
 
 
-def scenario_schema() -> dict[str, Any]:
-    """The schema as a plain mapping.
+def scenario_schema(names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The schema as a plain mapping. names: kind of a family in words → its members' names.
 
     It says which keys and types there are; the loader checks what keys must be to one another (scenario/rules.py).
     """
@@ -25,17 +27,33 @@ def scenario_schema() -> dict[str, Any]:
     properties["extends"] = {"type": ["string", "null"], "description": "A preset's name or a path; later keys win."}
     properties["stack"] = {"type": ["string", "null"], "description": properties["stack"].get("description", "")}
     properties["model"] = _or_text(properties["model"], "A catalogue name, a path, or a mapping.")
-    for key, section, field in (("precision", Precision, "recipe"), ("recompute", Recompute, "granularity")):
-        names = list(get_args(section.model_fields[field].annotation))
-        properties[key] = {"anyOf": [{"type": "string", "enum": names}, properties[key]]}
+    definitions = schema["definitions"]
+    for key, field in SHORTHANDS.items():
+        section = definitions[properties[key]["$ref"].rpartition("/")[2]]
+        values = section["properties"][field]
+        word = {entry: values[entry] for entry in ("type", "enum", FAMILY) if entry in values}
+        properties[key] = {"anyOf": [word, properties[key]]}
     by_name = {"type": "object", "description": "Changes of inherited phases, by name."}
     properties["phases"] = {"anyOf": [properties["phases"], by_name]}
     override = properties["assumptions"]["additionalProperties"]
     properties["assumptions"]["additionalProperties"] = {"anyOf": [{"type": "number"}, override]}
-    for definition in schema["definitions"].values():
+    for definition in definitions.values():
         definition.pop("required", None)  # a file may leave out what it inherits
     schema["required"] = ["schema_version"]
-    return {"$schema": DRAFT, "title": "moesim scenario", **schema, "description": _DESCRIPTION}
+    named: dict[str, Any] = _with_names(schema, names)
+    return {"$schema": DRAFT, "title": "moesim scenario", **named, "description": _DESCRIPTION}
+
+
+def _with_names(schema: Any, names: Mapping[str, Sequence[str]]) -> Any:
+    """The schema with the members' names in place of a family's mark."""
+    if isinstance(schema, list):
+        return [_with_names(entry, names) for entry in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if isinstance(family := schema.get(FAMILY), str):
+        rest = {key: value for key, value in schema.items() if key not in (FAMILY, "minLength", "maxLength")}
+        return {**rest, "enum": list(names[family])}
+    return {key: _with_names(value, names) for key, value in schema.items()}
 
 
 def _or_text(schema: dict[str, Any], description: str) -> dict[str, Any]:

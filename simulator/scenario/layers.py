@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -68,13 +68,18 @@ def file_layers(source: str | Path, problems: list[Problem]) -> list[Layer]:
     return layers
 
 
-def option_layer(options: Sequence[str], problems: list[Problem], phase_names: Sequence[str] = ()) -> Layer:
-    """One layer of all `--set key.path=value` options; a later one wins. Values parse as YAML 1.2."""
+def option_layer(
+    options: Sequence[str], problems: list[Problem], phase_names: Sequence[str], position_of: Callable[[int], str]
+) -> Layer:
+    """One layer of all `key.path=value` options; a later one wins. Values parse as YAML 1.2.
+
+    position_of: how messages name the option of a number, from 1 on ("--set 1").
+    """
     data: dict[str, Any] = {}
     names: dict[KeyPath, str] = {}
     wheres: dict[KeyPath, str] = {}
     for number, option in enumerate(options, start=1):
-        where = f"--set {number}"
+        where = position_of(number)
         try:
             path, value = _parse_option(option, where, phase_names)
             _lay(data, path, value, where, wheres, names)
@@ -87,7 +92,9 @@ def option_layer(options: Sequence[str], problems: list[Problem], phase_names: S
                 return wheres[path[:length]]
         return next((wheres[known] for known in wheres if known[: len(path)] == path), "")
 
-    return Layer(data, position, Path(), assigned=frozenset(wheres), model_name=names.get(("model",)))
+    numbers = {position_of(number): number for number in range(1, len(options) + 1)}
+    assigned = {path: numbers[where] for path, where in wheres.items()}
+    return Layer(data, position, Path(), assigned=assigned, model_name=names.get(("model",)))
 
 
 class _BadOption(Exception):

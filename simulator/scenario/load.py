@@ -6,15 +6,17 @@ shape of every key first, then, where every shape is right, what the keys must b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from hwprofiles.names import nearest
-from hwprofiles.problems import schema_problems, show
+from hwprofiles.problems import schema_problems, show, values_at
 from hwprofiles.yaml_file import KeyPath, YamlFileError, excerpt, read_yaml
+from simulator import not_modelled
 from simulator.errors import InputError, Problem
 from simulator.scenario import hardware
 from simulator.scenario.ages import age_warnings
@@ -22,25 +24,16 @@ from simulator.scenario.draft import Draft, Layer
 from simulator.scenario.inherited import base_of, inherited_warnings
 from simulator.scenario.layers import file_layers, looks_like_path, option_layer
 from simulator.scenario.model_catalog import MODELS, model_names
-from simulator.scenario.modelled import take_unmodelled, unmodelled
-from simulator.scenario.rules import has_pairs, involved, rule_problems, rule_warnings
+from simulator.scenario.planned import take_planned
+from simulator.scenario.recipes import RECIPES
+from simulator.scenario.rules import FieldProblem, involved, rule_problems, rule_warnings
 from simulator.scenario.scenario import SCHEMA_VERSION, Scenario
 
-_RECIPE_DEFAULTS: Final[Mapping[str, Mapping[KeyPath, str]]] = {
-    "bf16": {
-        ("moe", "dispatch_dtype"): "bf16",
-        ("recompute", "saved", "attn_out"): "bf16",
-        ("recompute", "saved", "swiglu_in"): "bf16",
-        ("precision", "fp8_weight_cache"): "none",
-    },
-    "fp8-blockwise": {
-        ("moe", "dispatch_dtype"): "fp8",
-        ("recompute", "saved", "attn_out"): "e5m6",
-        ("recompute", "saved", "swiglu_in"): "fp8",
-        ("precision", "fp8_weight_cache"): "per_step",
-    },
-}
-"""Number formats that follow from precision.recipe where nothing else is said."""
+CATALOGUE: Final = 0.5
+"""Keys of a shipped model count as given just before its name: what does not fit them is said of the name."""
+
+Objection = Callable[[str], str | None]
+"""Why a text is no name of a family, None where it is one."""
 
 _ALTERNATIVE_KEYS: Final = frozenset({"tokens", "steps", "usd_per_gpu_hour", "sheet"})
 """Keys of which one stands for another: null is then no default that was taken."""
@@ -49,49 +42,101 @@ _FOREIGN_MODEL_KEYS: Final = frozenset({"architectures", "model_type", "hidden_a
 """Keys by which a Hugging Face config.json is known."""
 
 
-def load_scenario(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Scenario:
+NAMES: Final[Mapping[str, Objection]] = {"precision.recipe": RECIPES.problem}
+"""Keys that name a member of a family of this room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What rooms above this one have to say of a scenario (simulator/check.py), each with the dotted key.
+
+    names: dotted key (* stands for every phase) → why its text is no name of the family that it is of.
+    problems, warnings: of a scenario whose every key is right by itself.
+    """
+
+    names: Mapping[str, Objection] = field(default_factory=dict)
+    problems: Callable[[Scenario], Iterable[FieldProblem]] = lambda scenario: ()
+    warnings: Callable[[Scenario], Iterable[FieldProblem]] = lambda scenario: ()
+
+
+def python_position(number: int) -> str:
+    """How messages name an override of a Python call, numbered from 1."""
+    return f"overrides[{number - 1}]"
+
+
+def load_scenario(
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    checks: Checks | None = None,
+    position_of: Callable[[int], str] = python_position,
+) -> Scenario:
     """The scenario of a preset's name, a path or a mapping, with `key.path=value` overrides.
 
-    Raises InputError with every problem found, positions as FILE:LINE or `--set N`.
+    position_of: how messages name an override of a number, from 1 on. Raises InputError with every problem found, in the
+    order of the layers and their lines; positions are FILE:LINE or what position_of says.
     """
+    checks = checks or Checks()
     draft = Draft(read_model=_resolve_model)
-    if isinstance(source, Mapping):
-        draft.put(Layer(_without_extends(source, draft.problems), lambda path: "", Path()))
-    else:
-        for layer in file_layers(source, draft.problems):
-            draft.put(layer)
-    is_partial = bool(draft.problems)
-    draft.put(option_layer(overrides, draft.problems, _phase_names(draft)))
-    if draft.problems and not draft.data:
-        raise InputError(draft.problems)
+    is_partial = _put_layers(draft, source, overrides, position_of)
     unreadable = bool(draft.problems)
     given = frozenset(draft.origins)
-    _resolve_model(draft)
-    for path, message in take_unmodelled(draft.data):
+    for path, message in take_planned(draft.data):
         draft.refuse(path, message)
+    _resolve_model(draft)
     cluster = draft.data.get("cluster")
     if isinstance(cluster, dict):
         for path, message in hardware.make_inline(cluster):
             draft.refuse(path, message)
     _complete(draft.data)
-    scenario = _validate(draft, is_partial)
+    scenario = _validate(draft, is_partial, {**NAMES, **checks.names})
     if scenario is None or unreadable:
-        raise InputError(draft.problems)
+        raise InputError(draft.in_order(draft.problems))
     _attach_origins(scenario, draft, given)
-    problems = [
-        _problem(scenario, *found) for found in (*rule_problems(scenario), *hardware.hardware_problems(scenario))
-    ]
-    if problems:
-        raise InputError(problems)
+    found = (*rule_problems(scenario), *hardware.hardware_problems(scenario), *checks.problems(scenario))
+    if found:
+        raise InputError(draft.in_order(dict.fromkeys(problem_of(scenario, *each) for each in found)))
     scenario._base = base_of(draft.history)
     warnings = (
         *inherited_warnings(scenario, draft.history),
         *age_warnings(scenario),
         *rule_warnings(scenario),
         *hardware.hardware_warnings(scenario),
+        *checks.warnings(scenario),
     )
-    scenario._warnings = tuple(str(_problem(scenario, *found)) for found in warnings)
+    notes = (
+        *draft.dropped_notes(),
+        *(Problem(scenario.where(*involved(name)), name, message) for name, message in warnings),
+    )
+    scenario._warnings = tuple(map(str, draft.in_order(notes)))
     return scenario
+
+
+def _put_layers(
+    draft: Draft,
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str],
+    position_of: Callable[[int], str],
+) -> bool:
+    """Lay the layers over one another; whether one could not be read. Raises InputError where none could."""
+    if isinstance(overrides, str) or not all(isinstance(each, str) for each in overrides):
+        raise InputError([Problem("", "overrides", f'is no list of texts ({show(overrides)}); write ["seed=1"]')])
+    if isinstance(source, Mapping):
+        draft.put(Layer(_without_extends(source, draft.problems), lambda path: "", Path()))
+    else:
+        for layer in file_layers(source, draft.problems):
+            draft.put(layer)
+    is_partial = bool(draft.problems)
+    draft.put(option_layer(overrides, draft.problems, _phase_names(draft), position_of))
+    if draft.problems and not draft.data:
+        raise InputError(draft.problems)
+    return is_partial
+
+
+def problem_of(scenario: Scenario, name: str, message: str) -> Problem:
+    """A broken rule as a problem of the key that was given last of those it compares."""
+    blamed = scenario.given_last(*involved(name))
+    text = message if blamed == name else f"does not fit {name}: {message}"
+    return Problem(scenario.where(blamed), blamed, text)
 
 
 def _without_extends(source: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
@@ -113,7 +158,7 @@ def _resolve_model(draft: Draft) -> None:
     model = draft.data.get("model")
     if isinstance(model, str):
         if model in model_names():
-            _read_model(draft, MODELS / f"{model}.yaml", f"models/{model}.yaml")
+            _read_model(draft, MODELS / f"{model}.yaml", f"models/{model}.yaml", before=CATALOGUE)
         elif looks_like_path(model):
             _read_model(draft, draft.folder(path) / model, excerpt(model, 200))
         else:
@@ -129,14 +174,12 @@ def _resolve_model(draft: Draft) -> None:
         draft.data["model"] = None
     model = draft.data.get("model")
     if isinstance(model, dict) and _FOREIGN_MODEL_KEYS & set(model):
-        draft.refuse(
-            path,
-            "not modelled yet (a Hugging Face config.json); write its dimensions as keys of moesim's own model file",
-        )
+        draft.refuse(path, f"not modelled yet (a Hugging Face config.json); {not_modelled.instead('value', 'model')}")
         draft.data["model"] = None
 
 
-def _read_model(draft: Draft, file: Path, shown: str) -> None:
+def _read_model(draft: Draft, file: Path, shown: str, before: float = 0.0) -> None:
+    """Put the keys of a model's file in place of its name; `before`: by how much they count as given before the name."""
     try:
         document = read_yaml(file)
     except YamlFileError as error:
@@ -147,19 +190,16 @@ def _read_model(draft: Draft, file: Path, shown: str) -> None:
     draft.data["model"] = {"name": file.stem, **document.data}
     for path, line in document.positions.items():
         if path:
-            draft.origins[("model", *path)] = (number, f"{shown}:{line}", file.parent)
+            draft.origins[("model", *path)] = (number - before, f"{shown}:{line}", file.parent)
 
 
 def _complete(data: dict[str, Any]) -> None:
-    """Fill in defaults that follow from other keys: formats of the recipe, the GPU's stack, overlap of the schedule."""
+    """Fill in defaults that follow from other keys: formats of the recipe, the GPU's stack."""
     precision = data.get("precision")
     recipe = precision.get("recipe", "bf16") if isinstance(precision, dict) else "bf16"
-    formats = _RECIPE_DEFAULTS.get(recipe if isinstance(recipe, str) else "", _RECIPE_DEFAULTS["fp8-blockwise"])
-    for path, value in formats.items():
-        _fill(data, path, value)
-    parallel = data.get("parallel")
-    schedule = parallel.get("schedule") if isinstance(parallel, dict) else None
-    _fill(data, ("parallel", "overlap", "ep"), "pair" if isinstance(schedule, str) and has_pairs(schedule) else "none")
+    if isinstance(recipe, str) and recipe in RECIPES:
+        for path, value in RECIPES[recipe].defaults().items():
+            _fill(data, path, value)
     cluster = data.get("cluster")
     if data.get("stack") is None and isinstance(cluster, dict):
         data["stack"] = hardware.default_stack_name(cluster)
@@ -183,10 +223,10 @@ def _fill(data: dict[str, Any], path: KeyPath, value: Any) -> None:
         data[str(path[-1])] = value
 
 
-def _validate(draft: Draft, is_partial: bool) -> Scenario | None:
+def _validate(draft: Draft, is_partial: bool, names: Mapping[str, Objection]) -> Scenario | None:
     """The scenario, or None with the problems of every key noted in the draft.
 
-    is_partial: a layer could not be read, so that a missing section says nothing.
+    is_partial: a layer could not be read, so that a missing section says nothing. names: as in Checks.
     """
     scenario = None
     wrong: set[KeyPath] = {tuple(problem.field.split(".")) for problem in draft.problems}
@@ -203,9 +243,11 @@ def _validate(draft: Draft, is_partial: bool) -> Scenario | None:
                 continue
             draft.refuse(path, f"{message}{_MISSING_HINTS.get(path, '') if is_missing else ''}")
             wrong.add(path)
-    for path, message in unmodelled(draft.data):
-        if path not in wrong:
-            draft.refuse(path, message)
+    for key, objection in names.items():
+        for path, value in values_at(draft.data, key.split(".")):
+            objected = objection(value) if isinstance(value, str) and path not in wrong else None
+            if objected is not None:
+                draft.refuse(path, objected)
     cluster, prices = draft.data.get("cluster"), draft.data.get("prices")
     cluster = cluster if isinstance(cluster, dict) else {}
     sheet = prices.get("sheet") if isinstance(prices, dict) else None
@@ -219,10 +261,6 @@ _MISSING_HINTS: Final[Mapping[KeyPath, str]] = {
     ("model",): "; name one of `moesim list models`, or extend a preset",
     ("cluster",): "; write cluster: {node: h100-x8, num_gpus: 64}, or extend a preset",
 }
-
-
-def _problem(scenario: Scenario, field: str, message: str) -> Problem:
-    return Problem(scenario.where(*involved(field)), field, message)
 
 
 def _attach_origins(scenario: Scenario, draft: Draft, given: frozenset[KeyPath]) -> None:

@@ -51,7 +51,7 @@ class GqaAttention(Attention):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Query heads share key heads in equal groups."""
         if self.num_heads % self.num_kv_heads:
-            yield "num_kv_heads", f"{self.num_kv_heads} does not divide num_heads {self.num_heads}"
+            yield "num_kv_heads", f"num_kv_heads {self.num_kv_heads} does not divide num_heads {self.num_heads}"
 
 
 AnyAttention = MlaAttention | GqaAttention

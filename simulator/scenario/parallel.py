@@ -7,13 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from hwprofiles.units import PETA
-from simulator.scenario.section import MAX_LAYERS, MAX_STAGES, AsPlain, GpuCount, Section, unit_text
+from simulator.scenario.section import MAX_LAYERS, MAX_STAGES, AsPlain, GpuCount, Section, named
 
-ScheduleName = Literal[
-    "gpipe", "1f1b", "interleaved_1f1b", "1f1b_ep_overlap", "interleaved_1f1b_ep_overlap", "zb_h1", "zb_v",
-    "dualpipe", "dualpipe_v",
-]  # fmt: skip
+ScheduleName = Annotated[str, named("schedule")]
 
 MAX_LAYOUT_TEXT = 10_000
 
@@ -53,46 +49,24 @@ LayersPerStage = Annotated[
 class Overlap(Section):
     """Which communication runs beside compute."""
 
-    ep: Literal["pair", "shared_expert", "none"] | None = None
-    """Dispatch and combine: beside the other half of an overlapped pair, beside the shared expert, or not at all.
-    null: `pair` in schedules that overlap a forward with a backward, else `none`."""
+    ep: Literal["pair", "none"] | None = None
+    """Dispatch and combine: beside the other half of an overlapped pair, or not at all; null: as the schedule has it."""
     dp: bool = True
     """Gradient reduction beside the backward, where data_parallel.grad_reduce.overlap says so too."""
-    pp: bool = True
-    """Sends and receives between stages beside compute."""
-    tp: Literal["none", "full"] = "none"
 
 
 class Parallel(Section):
     """Degrees of the mesh's axes; dp and edp are derived (scenario/derived.py)."""
 
-    tp: GpuCount = 1
-    cp: GpuCount = 1
     pp: Annotated[int, Field(ge=1, le=MAX_STAGES)] = 1
-    vpp: Annotated[int, Field(ge=1, le=MAX_STAGES)] = 1
-    """Stages that a pipeline rank holds in interleaved schedules."""
     ep: GpuCount = 1
     """GPUs over which the routed experts of a layer are spread."""
-    etp: GpuCount = 1
-    zero_stage: Annotated[int, Field(ge=0, le=3)] = 1
-    sequence_parallel: bool = False
     schedule: ScheduleName = "1f1b"
     layers_per_stage: LayersPerStage = None
     """null: the rule of scenario/layout.py; a list of layer counts; or a layout text."""
     overlap: Overlap = Overlap()
     comm_sms: Annotated[int, Field(ge=0, le=1_000)] = 20
     """SMs that dispatch and combine kernels hold while they run."""
-    rank_order: Annotated[str, Field(pattern=r"^(tp|cp|ep|dp|pp)(-(tp|cp|ep|dp|pp)){4}$")] = "tp-cp-ep-dp-pp"
-    """Axes from the fastest-running to the slowest: groups are consecutive ranks in this order."""
-    cp_comm: Literal["a2a", "ring", "all_gather"] = "a2a"
-    """Collective of context parallelism; without meaning where cp is 1."""
-
-
-class ParamGather(Section):
-    """All-gather of updated weights after the optimizer (ZeRO)."""
-
-    overlap: bool = False
-    dtype: Literal["bf16", "fp8"] = "bf16"
 
 
 class GradReduce(Section):
@@ -105,7 +79,4 @@ class GradReduce(Section):
 class DataParallel(Section):
     """Collectives of data parallelism."""
 
-    param_gather: ParamGather = ParamGather()
     grad_reduce: GradReduce = GradReduce()
-    bucket_bytes: Annotated[Annotated[float, Field(gt=0, le=PETA)] | None, unit_text("bytes")] = None
-    hsdp_group: GpuCount | None = None

@@ -22,16 +22,31 @@ _JOINERS = frozenset("\u200c\u200d")
 """Format characters that scripts need to be written rightly (zero-width joiners)."""
 
 
-_MESH = ("parallel.tp", "parallel.cp", "parallel.pp", "cluster.num_gpus", "cluster.node")
+_MODEL = ("model", "model.num_layers")
+_EXPERTS = ("model", "model.moe.num_routed_experts", "model.moe.top_k")
+_MESH = ("cluster.num_gpus", "cluster.node", "parallel.pp")
 _BATCH = ("training.global_batch_size", "training.micro_batch_size", *_MESH)
 _INVOLVED: Mapping[str, tuple[str, ...]] = {
-    "cluster.num_gpus": _MESH,
-    "parallel.pp": ("model", "parallel.vpp", "parallel.schedule"),
-    "parallel.ep": ("model", "parallel.etp", *_MESH),
-    "parallel.layers_per_stage": ("model", "parallel.pp", "parallel.vpp"),
-    "training.global_batch_size": (*_BATCH, "parallel.schedule"),
+    "model.num_dense_layers": ("model.num_layers", "model.moe"),
+    "model.moe": ("model.num_dense_layers", "model.num_layers"),
+    "model.dense_ffn": ("model.num_dense_layers",),
+    "model.attention.num_kv_heads": ("model.attention.num_heads",),
+    "model.moe.top_k": (
+        "model.moe.num_routed_experts", "model.moe.num_expert_groups", "model.moe.max_groups_per_token",
+    ),
+    "model.moe.num_expert_groups": ("model.moe.num_routed_experts",),
+    "model.moe.max_groups_per_token": ("model.moe.num_expert_groups",),
+    "model.hidden_size": ("precision.recipe", "model"),
+    "model.dense_ffn.intermediate_size": ("precision.recipe", "model"),
+    "model.moe.expert_intermediate_size": ("precision.recipe", "model"),
+    "cluster.num_gpus": (*_MESH, "cluster.fabric"),
+    "parallel.pp": (*_MODEL, "parallel.schedule"),
+    "parallel.ep": (*_EXPERTS, *_MESH),
+    "parallel.layers_per_stage": (*_MODEL, "model.num_dense_layers", "model.mtp.num_modules", "parallel.pp"),
+    "training.global_batch_size": (*_BATCH, "parallel.schedule", "model", "model.num_layers"),
     "batch_ramp.from": (*_BATCH, "parallel.schedule"),
-    "moe.max_nodes_per_token": ("model", "parallel.ep", "cluster.node"),
+    "moe.max_nodes_per_token": (*_EXPERTS, "parallel.ep", "cluster.node"),
+    "moe.balance": (*_EXPERTS, "parallel.ep"),
     "moe.dispatch_dtype": ("precision.recipe",),
     "recompute.saved.swiglu_in": ("precision.recipe",),
     "precision.fp8_weight_cache": ("precision.recipe",),
@@ -39,11 +54,12 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "recompute.modules": ("recompute.granularity", "model"),
     "parallel.overlap.ep": ("parallel.schedule",),
     "parallel.comm_sms": ("cluster.node", "parallel.ep"),
+    "cluster.fabric": ("cluster.node",),
     "prices": ("prices.usd_per_gpu_hour", "prices.sheet"),
     "prices.sheet": ("cluster.node",),
     "prices.usd_per_gpu_hour": ("cluster.node",),
     "stack": ("cluster.node",),
-}
+}  # fmt: skip
 """Field → other keys whose change may have broken its rule: the position named is that of the key given last."""
 
 
@@ -72,6 +88,7 @@ def rule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     yield from _recompute_problems(scenario)
     yield from _phase_problems(scenario)
     yield from _price_problems(scenario)
+    yield from _block_problems(scenario)
     for key, override in scenario.assumptions.items():
         if not override.low <= override.value <= override.high:
             yield (
@@ -82,20 +99,14 @@ def rule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 
 def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     """What has no meaning here and is kept all the same."""
-    schedule = scenario.parallel.schedule
-    if scenario.parallel.overlap.ep == "pair" and not has_pairs(schedule):
-        yield "parallel.overlap.ep", f"pair has no meaning in {schedule}: it has no overlapped forward and backward"
     of_others = _OF_ATTENTION - scenario.model.attention.recompute_modules
     for module in sorted(of_others.intersection(scenario.recompute.modules)):
         kind = scenario.model.attention.kind
         yield "recompute.modules", f"{module} has no meaning in a model with attention of kind {kind}"
-    if scenario.precision.recipe == "bf16" and scenario.precision.fp8_weight_cache != "none":
-        yield "precision.fp8_weight_cache", "has no meaning with recipe bf16"
-
-
-def has_pairs(schedule: str) -> bool:
-    """Whether a schedule overlaps the forward of one micro-batch with the backward of another."""
-    return schedule.startswith("dualpipe") or schedule.endswith("_ep_overlap")
+    if not derived.recipe(scenario).is_fp8 and scenario.precision.fp8_weight_cache != "none":
+        yield "precision.fp8_weight_cache", f"has no meaning with recipe {scenario.precision.recipe}"
+    if not scenario.is_given("phases"):
+        yield "phases", "are not given: the run is a single step; write phases: [{name: pretrain, tokens: 1e12}]"
 
 
 def model_problems(model: ModelSpec) -> Iterator[FieldProblem]:
@@ -115,16 +126,14 @@ def model_problems(model: ModelSpec) -> Iterator[FieldProblem]:
     if moe is None:
         return
     if moe.top_k > moe.num_routed_experts:
-        yield "moe.top_k", f"{moe.top_k} is more than num_routed_experts {moe.num_routed_experts}"
+        yield "moe.top_k", f"top_k {moe.top_k} is more than num_routed_experts {moe.num_routed_experts}"
     if moe.num_routed_experts % moe.num_expert_groups:
-        yield (
-            "moe.num_expert_groups",
-            f"{moe.num_expert_groups} does not divide num_routed_experts {moe.num_routed_experts}",
-        )
+        text = f"num_expert_groups {moe.num_expert_groups} does not divide num_routed_experts {moe.num_routed_experts}"
+        yield "moe.num_expert_groups", f"{text}; {multiples(moe.num_routed_experts, moe.num_expert_groups)} experts"
     if moe.max_groups_per_token > moe.num_expert_groups:
         yield (
             "moe.max_groups_per_token",
-            f"{moe.max_groups_per_token} is more than num_expert_groups {moe.num_expert_groups}",
+            f"max_groups_per_token {moe.max_groups_per_token} is more than num_expert_groups {moe.num_expert_groups}",
         )
     elif moe.top_k <= moe.num_routed_experts < moe.top_k * moe.num_expert_groups / moe.max_groups_per_token:
         yield "moe.top_k", f"{moe.top_k} experts do not fit in max_groups_per_token {moe.max_groups_per_token} groups"
@@ -141,9 +150,6 @@ def _name_problems(field: str, name: str) -> Iterator[FieldProblem]:
 
 
 def _mesh_problems(scenario: Scenario) -> Iterator[FieldProblem]:
-    parallel = scenario.parallel
-    if sorted(parallel.rank_order.split("-")) != sorted(("tp", "cp", "ep", "dp", "pp")):
-        yield "parallel.rank_order", f"needs each of tp, cp, ep, dp, pp once ({show(parallel.rank_order)})"
     try:
         derived.layout(scenario)
     except LayoutError as error:
@@ -153,24 +159,21 @@ def _mesh_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 
 
 def _expert_problems(scenario: Scenario) -> Iterator[FieldProblem]:
-    parallel, moe = scenario.parallel, scenario.model.moe
-    ranks = parallel.tp * parallel.cp * parallel.pp
-    ep, group = parallel.ep * parallel.etp, derived.dp(scenario) * parallel.cp * parallel.tp
+    moe, ep, dp = scenario.model.moe, scenario.parallel.ep, derived.dp(scenario)
     if moe is None:
         if ep > 1:
-            yield "parallel.ep", f"ep {parallel.ep}, but model {show(scenario.model.name)} has no experts; use ep: 1"
+            yield "parallel.ep", f"ep {ep}, but model {show(scenario.model.name)} has no experts; use ep: 1"
         return
-    if scenario.cluster.num_gpus % ranks == 0 and group % ep:
-        yield "parallel.ep", f"ep {ep} does not divide dp {group}; {_degrees(math.gcd(group, moe.num_routed_experts))}"
-    elif moe.num_routed_experts % parallel.ep:
-        text = f"ep {parallel.ep} does not divide num_routed_experts {moe.num_routed_experts}"
-        yield "parallel.ep", f"{text}; {_degrees(math.gcd(group, moe.num_routed_experts))}"
+    if scenario.cluster.num_gpus % scenario.parallel.pp == 0 and dp % ep:
+        yield "parallel.ep", f"ep {ep} does not divide dp {dp}; {_degrees(math.gcd(dp, moe.num_routed_experts))}"
+    elif moe.num_routed_experts % ep:
+        text = f"ep {ep} does not divide num_routed_experts {moe.num_routed_experts}"
+        yield "parallel.ep", f"{text}; {_degrees(math.gcd(dp, moe.num_routed_experts))}"
 
 
 def _batch_problems(scenario: Scenario) -> Iterator[FieldProblem]:
-    parallel, training = scenario.parallel, scenario.training
-    dp = derived.dp(scenario)
-    if dp == 0 or scenario.cluster.num_gpus % (parallel.tp * parallel.cp * parallel.pp):
+    training, dp = scenario.training, derived.dp(scenario)
+    if scenario.cluster.num_gpus % scenario.parallel.pp:
         return
     unit, batch = dp * training.micro_batch_size, training.global_batch_size
     if batch % unit:
@@ -198,13 +201,27 @@ def _ramp_problems(field: str, ramp: BatchRamp, unit: int, batch: int) -> Iterat
 
 
 def _precision_problems(scenario: Scenario) -> Iterator[FieldProblem]:
-    recipe = scenario.precision.recipe
-    if recipe == "bf16" and scenario.moe.dispatch_dtype == "fp8":
-        yield "moe.dispatch_dtype", "not modelled yet (fp8 with precision.recipe bf16); use dispatch_dtype: bf16"
-    if recipe == "bf16" and scenario.recompute.saved.swiglu_in == "fp8":
-        yield "recompute.saved.swiglu_in", "not modelled yet (fp8 with precision.recipe bf16); use swiglu_in: bf16"
-    if recipe != "bf16" and scenario.precision.fp8_weight_cache == "none":
+    recipe, is_fp8 = scenario.precision.recipe, derived.recipe(scenario).is_fp8
+    if not is_fp8 and scenario.moe.dispatch_dtype == "fp8":
+        yield "moe.dispatch_dtype", f"not modelled yet (fp8 with precision.recipe {recipe}); use dispatch_dtype: bf16"
+    if not is_fp8 and scenario.recompute.saved.swiglu_in == "fp8":
+        yield "recompute.saved.swiglu_in", f"not modelled yet (fp8 with precision.recipe {recipe}); use swiglu_in: bf16"
+    if is_fp8 and scenario.precision.fp8_weight_cache == "none":
         yield "precision.fp8_weight_cache", f"not modelled yet (none with recipe {recipe}); use per_step"
+
+
+def _block_problems(scenario: Scenario) -> Iterator[FieldProblem]:
+    """Widths that the recipe's blocks of elements with one scale do not divide."""
+    model, block = scenario.model, derived.recipe(scenario).block
+    widths = {"hidden_size": model.hidden_size}
+    if model.dense_ffn is not None:
+        widths["dense_ffn.intermediate_size"] = model.dense_ffn.intermediate_size
+    if model.moe is not None:
+        widths["moe.expert_intermediate_size"] = model.moe.expert_intermediate_size
+    for key, width in widths.items():
+        if width % block:
+            text = f"{width} does not divide into the blocks of {block} of precision.recipe {scenario.precision.recipe}"
+            yield f"model.{key}", f"{text}; {multiples(width, block)}, or use recipe: bf16"
 
 
 def _recompute_problems(scenario: Scenario) -> Iterator[FieldProblem]:

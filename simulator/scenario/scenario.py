@@ -18,7 +18,6 @@ from simulator.scenario.plan import (
     AssumptionOverride,
     Device,
     Head,
-    Host,
     Mechanisms,
     Moe,
     Phase,
@@ -73,7 +72,6 @@ class Scenario(Section):
     cluster: Cluster
     stack: Annotated[str, Field(min_length=1, max_length=200)]
     """Kernel and collective measurements; default: those of the node's GPU."""
-    framework: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     parallel: Parallel = Parallel()
     data_parallel: DataParallel = DataParallel()
     training: Training = Training()
@@ -81,14 +79,11 @@ class Scenario(Section):
     moe: Moe = Moe()
     recompute: Recompute = Recompute()
     head: Head = Head()
-    host: Host = Host()
     device: Device = Device()
     phases: Annotated[tuple[Phase, ...], Field(min_length=1, max_length=100), AsTuple] = (
         Phase(name="pretrain", steps=1),
     )
     """Parts of the run, in order; default: a single step."""
-    reliability: None = None
-    """No failures are assumed."""
     prices: Prices | None = None
     """null: no cost is computed."""
     assumptions: dict[str, AssumptionOverride] = Field(default_factory=dict)
@@ -100,7 +95,7 @@ class Scenario(Section):
     start_date: IsoDate | None = None
     currency: Literal["USD"] = "USD"
 
-    _origins: dict[str, tuple[int, str]] = PrivateAttr(default_factory=dict)
+    _origins: dict[str, tuple[float, str]] = PrivateAttr(default_factory=dict)
     _defaults_used: tuple[str, ...] = PrivateAttr(default=())
     _warnings: tuple[str, ...] = PrivateAttr(default=())
     _base: Base | None = PrivateAttr(default=None)
@@ -121,14 +116,24 @@ class Scenario(Section):
         return self._base
 
     def where(self, *fields: str) -> str:
-        """Position of the dotted key that was given last of several: "FILE:LINE" or "--set N".
+        """Position of the dotted key that was given last of several: "FILE:LINE", or the option.
 
         A key that was not given stands for its nearest parent that was; "" where there is none.
         """
-        return max((self.origin(field) for field in fields), key=lambda origin: origin[0])[1]
+        return self.origin(self.given_last(*fields))[1]
 
-    def origin(self, field: str) -> tuple[int, str]:
-        """(number of the layer, position) of a dotted key or of its nearest parent; (0, "") where there is none."""
+    def given_last(self, *fields: str) -> str:
+        """The dotted key that was given last of several; of those of one file the first one named."""
+        return max(fields, key=lambda field: self.origin(field)[0])
+
+    def is_given(self, field: str) -> bool:
+        """Whether a file or an option gave the key, or something below it."""
+        return any(known == field or known.startswith(f"{field}.") for known in self._origins)
+
+    def origin(self, field: str) -> tuple[float, str]:
+        """(number that grows with later layers and options, position) of a dotted key or of its nearest parent; (0, "")
+        where there is none.
+        """
         while field:
             if field in self._origins:
                 return self._origins[field]

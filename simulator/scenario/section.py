@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
-from pydantic_core import PydanticCustomError
 
-from hwprofiles.units import EXA, MEGA, Dimension, UnitError, quantity
+from hwprofiles.units import EXA, MEGA
 
 MAX_GPUS: Final = 10_000_000
 MAX_LAYERS: Final = 10_000
@@ -52,16 +51,13 @@ AsPlain = PlainSerializer(_plain, return_type=Any)
 """Writes a value of a field with a validator of its own as plain JSON values."""
 
 
-def unit_text(dimension: Dimension) -> BeforeValidator:
-    """A validator that reads text such as "700 W" as an SI number of `dimension`."""
+FAMILY: Final = "family"
+"""Mark of a key in the JSON Schema: the family whose members' names are its values."""
 
-    def parse(value: Any) -> Any:
-        try:
-            return quantity(value, dimension)
-        except UnitError as error:
-            raise PydanticCustomError("unit", "{reason}", {"reason": str(error)}) from None
 
-    return BeforeValidator(parse, json_schema_input_type=float | str | None)
+def named(family: str) -> Any:
+    """Of a text that names a member of a family; `simulator/check.py` asks the family, which no section knows."""
+    return Field(min_length=1, max_length=200, json_schema_extra={FAMILY: family})
 
 
 GpuCount = Annotated[int, Field(ge=1, le=MAX_GPUS)]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from simulator import not_modelled
 from simulator.errors import InputError
 from simulator.registry import Family, UnknownName
 from simulator.schedule.action import Schedule
@@ -17,19 +18,16 @@ class ScheduleRule:
 
     build(num_ranks, num_micro_batches): called only with counts that have no problem.
     rank_problem(num_ranks), micro_batch_problem(num_ranks, num_micro_batches): why it cannot be built, else None.
+    overlaps_pairs: whether it has pairs, the forward of one micro-batch beside the backward of another.
     """
 
     build: Callable[[int, int], Schedule]
     rank_problem: Callable[[int], str | None]
     micro_batch_problem: Callable[[int, int], str | None]
+    overlaps_pairs: bool = False
 
 
-SCHEDULES: Family[ScheduleRule] = Family(
-    "schedule",
-    planned=(
-        "interleaved_1f1b", "1f1b_ep_overlap", "interleaved_1f1b_ep_overlap", "zb_h1", "zb_v", "dualpipe_v",
-    ),
-)  # fmt: skip
+SCHEDULES: Family[ScheduleRule] = Family("schedule", planned=not_modelled.values("parallel.schedule"))
 
 
 def at_least_one_rank(num_ranks: int) -> str | None:

@@ -25,9 +25,9 @@ class Hardware:
 
 def look_up(scenario: Scenario) -> Hardware:
     """The scenario's hardware. Raises InputError for a cluster that the fabric cannot hold."""
-    parallel, num_gpus = scenario.parallel, scenario.cluster.num_gpus
+    num_gpus = scenario.cluster.num_gpus
     network = build_network(node_of(scenario), fabric_of(scenario), num_gpus)
-    mesh = Mesh(num_gpus, parallel.tp, parallel.cp, parallel.pp, parallel.ep, parallel.etp)
+    mesh = Mesh(num_gpus, pp=scenario.parallel.pp, ep=scenario.parallel.ep)
     return Hardware(gpu_of(scenario), load_stack(scenario.stack), network, place(mesh, network.gpus_per_node))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hwprofiles.schema import Assumption
 from simulator.assembly.chunks import StageCost
 from simulator.assembly.unit_costs import Prices, stage_costs
+from simulator.check import check_scenario
 from simulator.scenario.assumptions import resolve_assumptions
 from simulator.scenario.scenario import Scenario
 from simulator.step.draws import Randomness, randomness
@@ -38,7 +39,8 @@ class PreparedStep:
 
 
 def prepare(scenario: Scenario) -> PreparedStep:
-    """Looks up, asks the router, counts and prices. Raises InputError for a cluster that the fabric cannot hold."""
+    """Checks, looks up, asks the router, counts and prices. Raises InputError for what the families refuse."""
+    check_scenario(scenario)
     hardware = look_up(scenario)
     assumptions = resolve_assumptions(scenario, hardware.stack)
     group_nodes = hardware.placement.ep.nodes

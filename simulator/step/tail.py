@@ -21,6 +21,8 @@ from simulator.workload.op import Op, StageWorkload, Workload
 DATA_PARALLEL, OPTIMIZER = "data_parallel", "optimizer"
 WIRE_BYTES = {"fp32": 4, "bf16": 2}
 """Bytes of a gradient or parameter on the wire by format."""
+PARAMETER_BYTES = WIRE_BYTES["bf16"]
+"""Updated weights are gathered in BF16, after the optimizer."""
 MOMENT_BYTES = {"adamw-bf16-moments": 2, "adamw-fp32-moments": 4}
 """Bytes of one of AdamW's two moments of a parameter."""
 
@@ -38,8 +40,7 @@ def tail_costs(
 ) -> TailCosts:
     """Costs of the end of a step under a schedule, which says how many pipeline ranks hold a stage."""
     holders = _holders(messages.placement, schedule)
-    data_parallel, stages = scenario.data_parallel, workload.stages
-    gradient, parameter = WIRE_BYTES[data_parallel.grad_reduce.dtype], WIRE_BYTES[data_parallel.param_gather.dtype]
+    stages, gradient = workload.stages, WIRE_BYTES[scenario.data_parallel.grad_reduce.dtype]
 
     def collectives(op: RingOp, bytes_per_param: int) -> list[list[tuple[str, Segment]]]:
         if not scenario.mechanisms.zero_collectives:
@@ -49,7 +50,7 @@ def tail_costs(
     optimizer = [add_segments(_optimizer(scenario, stage, holders, kernels)) for stage in stages]
     return TailCosts(
         reduce=collectives("reduce_scatter", gradient),
-        gather=collectives("all_gather", parameter),
+        gather=collectives("all_gather", PARAMETER_BYTES),
         norm=_segment(messages.norm(), OPTIMIZER),
         optimizer=[add_segments(optimizer[stage] for stage in held) for held in schedule.placement],
         overlap_reduce=derived.is_grad_reduce_overlapped(scenario),
@@ -87,7 +88,7 @@ def _optimizer_ops(scenario: Scenario, stage: StageWorkload, holders: _Holders) 
     shard = -(-stage.dense_params // holders.dense.ranks) + -(-stage.expert_params // holders.expert.ranks)
     state = 4 + 2 * MOMENT_BYTES[scenario.training.optimizer]
     yield moved("adamw", "adamw", "W", shard * (4 + state), shard * (state + 2))
-    if scenario.precision.recipe == "fp8-blockwise":
+    if derived.recipe(scenario).is_fp8:
         held = stage.dense_params + stage.expert_params
         yield moved("weight_quantise", "quantise", "W", 2 * held, held)
 

@@ -8,7 +8,7 @@ from math import fsum
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.workload.op import Workload
-from simulator.workload.recipe import Recipe
+from simulator.workload.recipe import EXPERT_ROW_PADDING, Recipe
 from simulator.workload.routing_model import RoutingStatistics
 from simulator.workload.stages import build_workload
 
@@ -22,21 +22,20 @@ def count_workload(scenario: Scenario, group_nodes: int, routing: RoutingStatist
 
 def recipe_of(scenario: Scenario, group_nodes: int, routing: RoutingStatistics | None) -> Recipe:
     """One rank's micro-batch, its formats and its expert group. routing: None where all experts are on the rank."""
-    recompute, saved = scenario.recompute, scenario.recompute.saved
-    is_fp8 = scenario.precision.recipe == "fp8-blockwise"
+    saved, rule = scenario.recompute.saved, derived.recipe(scenario)
     return Recipe(
         batch=scenario.training.micro_batch_size,
         seq=scenario.training.seq_len,
-        gemm_dtype="fp8-block" if is_fp8 else "bf16",
+        gemm_dtype=rule.gemm_dtype,
         dispatch_fp8=scenario.moe.dispatch_dtype == "fp8",
-        recompute=frozenset(recompute.modules if recompute.granularity == "selective" else ()),
+        recompute=frozenset(scenario.recompute.modules),
         save_attn_out_e5m6=saved.attn_out == "e5m6",
         save_swiglu_fp8=saved.swiglu_in == "fp8",
         ep=scenario.parallel.ep,
         nodes=group_nodes,
         nodes_per_token=routing.nodes_per_token if routing else 1.0,
         ranks_per_token=routing.ranks_per_token if routing else 1.0,
-        row_padding=scenario.moe.row_padding if is_fp8 else 1,
+        row_padding=EXPERT_ROW_PADDING if rule.is_fp8 else 1,
     )
 
 

@@ -15,11 +15,14 @@ from simulator.scenario import derived
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.scenario import Scenario
 from simulator.workload.model_state import StateRecipe
+from simulator.workload.recipe import EXPERT_ROW_PADDING
 from simulator.workload.saved import ActivationRecipe
 from simulator.workload.tensors import Tensor, tensor_bytes
 
-RECIPE_DTYPE: Final = {"bf16": "bf16", "fp8-blockwise": "fp8-block", "fp8-tensor": "fp8-tensor", "mxfp8": "mxfp8"}
-"""Format of the layers' GEMM operands by precision recipe."""
+GRADIENT_DTYPE: Final = "fp32"
+"""Weight gradients are accumulated, and held, in FP32."""
+ZERO_STAGE: Final = 1
+"""Optimizer state is sharded over the replicas; gradients and weights are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,48 +86,38 @@ def activation_recipe(
     scenario: Scenario, assumed: MemoryAssumptions, persistent: tuple[float, float] = BALANCED
 ) -> ActivationRecipe:
     """Sizes and formats of a micro-batch's activations on one rank. persistent: as in expert_loads."""
-    parallel, training, moe, head = scenario.parallel, scenario.training, scenario.moe, scenario.head
-    act = RECIPE_DTYPE[scenario.precision.recipe]
-    fp8 = act if act != "bf16" else "fp8-block"
-    saved = {"bf16": "bf16", "e5m6": "e5m6", "fp8": fp8}
+    training, recompute = scenario.training, scenario.recompute
+    act = derived.recipe(scenario).gemm_dtype
+    saved = {"bf16": "bf16", "e5m6": "e5m6", "fp8": act if act != "bf16" else "fp8-block"}
     mean_load, peak_load = expert_loads(scenario, assumed, persistent)
-    is_full = scenario.recompute.granularity == "full"
-    is_selective = scenario.recompute.granularity == "selective"
     return ActivationRecipe(
-        tokens=-(-training.micro_batch_size * training.seq_len // parallel.cp),
-        tp=parallel.tp,
-        shards_sequence=parallel.sequence_parallel,
-        ep=parallel.ep,
-        etp=parallel.etp,
+        tokens=training.micro_batch_size * training.seq_len,
+        ep=scenario.parallel.ep,
         act_dtype=act,
-        dispatch_dtype=saved[moe.dispatch_dtype],
-        attn_out_dtype=saved[scenario.recompute.saved.attn_out],
-        swiglu_in_dtype=saved[scenario.recompute.saved.swiglu_in],
-        head_dtype=scenario.precision.head,
-        recompute=frozenset(("layer",) if is_full else scenario.recompute.modules if is_selective else ()),
-        is_loss_fused=head.cross_entropy == "fused",
-        vocab_padding=head.vocab_padding,
+        dispatch_dtype=saved[scenario.moe.dispatch_dtype],
+        attn_out_dtype=saved[recompute.saved.attn_out],
+        swiglu_in_dtype=saved[recompute.saved.swiglu_in],
+        recompute=frozenset(recompute.modules),
+        vocab_padding=scenario.head.vocab_padding,
         expert_rows_frac=mean_load,
         expert_rows_peak_frac=max(mean_load, peak_load),
-        row_padding=moe.row_padding,
-        capacity_factor=None if moe.drop == "none" else moe.capacity_factor,
+        row_padding=EXPERT_ROW_PADDING,
     )
 
 
 def state_recipe(scenario: Scenario, assumed: MemoryAssumptions, *, transposes_weights: bool) -> StateRecipe:
     """Formats and sharding of the model's state. transposes_weights: kernels transpose them in each micro-batch."""
-    parallel, precision, gather = scenario.parallel, scenario.precision, scenario.data_parallel.param_gather
-    weight_dtype = RECIPE_DTYPE[precision.recipe]
-    keeps_quantised = weight_dtype != "bf16" and precision.fp8_weight_cache == "per_step"
+    weight_dtype = derived.recipe(scenario).gemm_dtype
+    keeps_quantised = weight_dtype != "bf16" and scenario.precision.fp8_weight_cache == "per_step"
     return StateRecipe(
         weight_dtype=weight_dtype,
         keeps_quantised=keeps_quantised,
         keeps_transposed=keeps_quantised and not transposes_weights,
-        bf16_copy_frac=0.0 if gather.dtype == "fp8" else assumed.bf16_weight_copy_frac,
-        gradient_dtype=precision.wgrad_accumulate,
+        bf16_copy_frac=assumed.bf16_weight_copy_frac,
+        gradient_dtype=GRADIENT_DTYPE,
         moment_dtype="bf16" if scenario.training.optimizer == "adamw-bf16-moments" else "fp32",
-        zero_stage=parallel.zero_stage,
-        dense_replicas=derived.dp(scenario) * parallel.cp,
+        zero_stage=ZERO_STAGE,
+        dense_replicas=derived.dp(scenario),
         expert_replicas=derived.edp(scenario),
     )
 
@@ -136,15 +129,14 @@ def pipeline_buffer(boundary_bytes: int, held: Sequence[int], num_stages: int) -
 
 
 def dispatch_buffer(scenario: Scenario, assumed: MemoryAssumptions, gpus_per_node: int) -> Tensor:
-    """The dispatcher's communication buffers, sized for the worst case at start.
+    """The communication buffers of DeepEP, sized for the worst case at start.
 
-    deepep: a channel is two SMs; each has a receive queue a GPU of the node, and where the expert group spans nodes a
+    A channel is two SMs; each has a receive queue a GPU of the node, and where the expert group spans nodes a
     send and a receive queue a node (deepseek-ai/DeepEP csrc/config.hpp, get_nvl_buffer_size_hint and
-    get_rdma_buffer_size_hint), their slots of a token's BF16 hidden state and its metadata. Other dispatchers send
-    from the tensors themselves.
+    get_rdma_buffer_size_hint), their slots of a token's BF16 hidden state and its metadata.
     """
-    ep = scenario.parallel.ep * scenario.parallel.etp
-    if ep == 1 or scenario.moe.dispatcher != "deepep":
+    ep = scenario.parallel.ep
+    if ep == 1:
         return Tensor("buffers.dispatch", 0)
     slot = tensor_bytes("bf16", scenario.model.hidden_size) + assumed.dispatch_slot_metadata_bytes
     channels, nodes = scenario.parallel.comm_sms // 2, -(-ep // gpus_per_node)
@@ -159,13 +151,11 @@ def dispatch_buffer(scenario: Scenario, assumed: MemoryAssumptions, gpus_per_nod
 def num_communicators(scenario: Scenario) -> int:
     """Collective library communicators of a rank: one for each axis with more than one member.
 
-    Axes: tp, cp, pp, the replicas of dense parameters, those of routed experts, and the expert group where its
-    dispatcher uses the library.
+    Axes: pp, the replicas of dense parameters, and those of routed experts (DeepEP dispatches without the library).
     """
-    parallel = scenario.parallel
-    degrees = [parallel.tp, parallel.cp, parallel.pp, derived.dp(scenario) * parallel.cp]
+    degrees = [scenario.parallel.pp, derived.dp(scenario)]
     if scenario.model.moe is not None:
-        degrees += [derived.edp(scenario), parallel.ep * parallel.etp if scenario.moe.dispatcher != "deepep" else 1]
+        degrees.append(derived.edp(scenario))
     return sum(degree > 1 for degree in degrees)
 
 

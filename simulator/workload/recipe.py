@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+EXPERT_ROW_PADDING: Final = 128
+"""Rows of an expert are padded to a multiple of this: the row tile of grouped FP8 GEMMs (DeepGEMM, DeepEP)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from simulator.scenario import load_scenario
 TINY = [
     "--set", "cluster.num_gpus=128", "--set", "training.global_batch_size=256", "--set", "parallel.pp=2",
     "--set", "phases=[{name: short, steps: 2}]", "--set", "parallel.ep=8", "--set", "moe.max_nodes_per_token=1",
-    "--set", "draws=2", "--set", "model=deepseek-v2-lite",
+    "--set", "draws=2", "--set", "model=deepseek-v2-lite", "--set", "precision=bf16",
 ]  # fmt: skip
 """Options that make of the DeepSeek-V3 preset a step of few operators: 27 layers on two pipeline ranks."""
 EVEN = ["--set", "moe.balance=forced", "--set", "device.speed_cv=0"]

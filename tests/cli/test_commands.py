@@ -12,13 +12,14 @@ import pytest
 
 from hwprofiles.catalog import list_names
 from hwprofiles.stack_choice import stack_names
+from simulator import load_scenario, not_modelled
+from simulator.check import scenario_schema
 from simulator.cli import app as cli
 from simulator.cli import output
 from simulator.cli.app import main
+from simulator.cli.catalogues import CATALOGUES
 from simulator.cli.list import COLUMNS
 from simulator.errors import InconsistentSimulation, InputError, MoesimError
-from simulator.scenario import load_scenario
-from simulator.scenario.json_schema import scenario_schema
 from simulator.version import package_version
 
 SMALL = [
@@ -38,7 +39,7 @@ def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(command in shown for command in ("run", "list", "schema", "schedule"))
-    assert not any(f"\n  {command} " in shown for command in cli.NOT_MODELLED)
+    assert not any(f"\n  {entry.name} " in shown for entry in not_modelled.entries("command"))
 
 
 def test_start_imports_nothing_heavy() -> None:
@@ -189,7 +190,6 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         run_small("--debug")
 
 
-KINDS = ("gpus", "nodes", "fabrics", "models", "stacks", "schedules", "presets", "cases", "prices")
 FIGURES = {
     "gpus": ("dense BF16", "989 TFLOP/s", "141 GB", "4.80 TB/s", "132", "700 W"),
     "nodes": ("scale-up", "450 GB/s", "50.0 GB/s", "72"),
@@ -199,11 +199,13 @@ FIGURES = {
     "schedules": ("(P-1)(F+B)",),
     "presets": ("2,048", "h800-x8", "h800-deepseek-2024"),
     "cases": ("2,048", "fp8-blockwise"),
+    "topologies": ("fat_tree",),
+    "recipes": ("bf16",),
     "prices": ("USD/GPU-hour", "5.25", "2.25 to 6.03", "2026-05", "USD"),
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CATALOGUES)
 def test_lists_name_every_entry(kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["list", kind, "--json"]) == 0
     entries = json.loads(capsys.readouterr().out)
@@ -225,7 +227,7 @@ def test_lists_name_every_entry(kind: str, capsys: pytest.CaptureFixture[str], m
         assert all(entry["num_parameters"] > 0 for entry in entries)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CATALOGUES)
 def test_a_narrow_list_leaves_columns_out_and_names_them(
     kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

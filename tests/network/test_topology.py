@@ -55,6 +55,17 @@ def test_one_node_needs_no_fabric_and_zero_gpus_are_refused() -> None:
         build_network(node(), small, 0)
 
 
+@pytest.mark.parametrize("name", catalog.list_names("fabrics"))
+def test_every_fabric_of_the_catalogue_is_of_a_known_topology_with_its_planes(name: str) -> None:
+    known = catalog.load_fabric(name)
+    assert build_network(node(), known, 16).topology in TOPOLOGIES
+    one_or_many = {"num_planes": 1 if known.num_planes > 1 else 8}
+    with pytest.raises(InputError, match=f"cluster.fabric: {name}: num_planes"):
+        build_network(node(), known.model_copy(update=one_or_many), 16)
+    with pytest.raises(InputError, match=f"cluster.fabric: {name}: topology 'torus' is not modelled yet"):
+        build_network(node(), known.model_copy(update={"topology": "torus"}), 16)
+
+
 def test_a_gpu_has_the_lower_of_nic_and_port() -> None:
     assert build_network(node(nic=25e9), fabric("fat_tree"), 16).nic_bytes_per_s == 25e9
     assert build_network(node(nic=100e9), fabric("fat_tree"), 16).nic_bytes_per_s == 50e9

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hwprofiles.stack_choice import load_stack
+from simulator import load_scenario
 from simulator.errors import InputError
-from simulator.scenario import load_scenario
 from simulator.scenario.assumptions import read_assumptions, resolve_assumptions
 
 KEY = "routing_concentration"
@@ -69,12 +69,9 @@ def test_a_value_beyond_its_unit_is_refused(key: str, text: str, says: str) -> N
 
 
 def test_unknown_and_negative_overrides_are_named_together() -> None:
-    scenario = load_scenario(
-        "deepseek-v3", ["assumptions.routing_concentratio=3", "assumptions.persistent_expert_cv=-1"]
-    )
     with pytest.raises(InputError) as caught:
-        resolve_assumptions(scenario, load_stack(scenario.stack))
-    assert [problem.where for problem in caught.value.problems] == ["--set 1", "--set 2"]
+        load_scenario("deepseek-v3", ["assumptions.routing_concentratio=3", "assumptions.persistent_expert_cv=-1"])
+    assert [problem.where for problem in caught.value.problems] == ["overrides[0]", "overrides[1]"]
     assert f"did you mean {KEY}?" in str(caught.value)
 
 

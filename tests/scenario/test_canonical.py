@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulator import load_scenario
 from simulator.errors import InputError
-from simulator.scenario import load_scenario
 from simulator.scenario.layers import preset_names
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from simulator import load_scenario
 from simulator.check import check_scenario
 from simulator.errors import InputError
-from simulator.scenario import derived, load_scenario
+from simulator.scenario import derived
 from simulator.scenario.layers import preset_names
 from simulator.scenario.model_catalog import load_model, model_names
 from simulator.workload.model_counts import count_parameters

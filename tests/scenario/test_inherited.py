@@ -19,7 +19,7 @@ def warnings(*overrides: str, source: str | Path = PRESET) -> str:
 def test_a_node_with_a_stack_of_another_kind_says_both_and_offers_the_like_for_like_run() -> None:
     text = warnings("cluster.node=h200-x8")
     for words in (
-        "--set 1: stack: h200-transfer (transferred",
+        "overrides[0]: stack: h200-transfer (transferred",
         "in place of h800-deepseek-2024 (measured)",
         OTHER_KIND,
         "`moesim run deepseek-v3 --set stack=h800-transfer` beside `--set cluster.node=h200-x8`",

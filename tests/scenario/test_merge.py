@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from simulator import load_scenario
 from simulator.errors import InputError
-from simulator.scenario import Scenario, derived, load_scenario
+from simulator.scenario import Scenario, derived
 
 V3 = "schema_version: 1\nextends: deepseek-v3\n"
 
@@ -47,12 +48,12 @@ def test_three_files_deep_the_last_wins_and_paths_start_at_their_own_file(tmp_pa
     assert scenario.where("model.num_layers").endswith("tiny.yaml:2")
 
 
-TINY = """hidden_size: 64
+TINY = """hidden_size: 128
 num_layers: 4
 vocab_size: 128
 num_dense_layers: 0
 attention: {kind: gqa, num_heads: 4, num_kv_heads: 2, head_dim: 16}
-moe: {num_routed_experts: 64, top_k: 2, expert_intermediate_size: 64}
+moe: {num_routed_experts: 64, top_k: 2, expert_intermediate_size: 128}
 """
 TINY_PLAN = "parallel: {pp: 4}\ntraining: {global_batch_size: 16384}\nphases: [{name: p, steps: 1}]\n"
 
@@ -60,7 +61,7 @@ TINY_PLAN = "parallel: {pp: 4}\ntraining: {global_batch_size: 16384}\nphases: [{
 def test_options_come_last_and_a_later_option_wins() -> None:
     scenario = load_scenario("deepseek-v3", ["seed=1", "parallel={comm_sms: 24}", "seed=2", "parallel.comm_sms=16"])
     assert (scenario.seed, scenario.parallel.comm_sms, scenario.parallel.pp) == (2, 16, 16)
-    assert scenario.where("parallel.comm_sms") == "--set 4"
+    assert scenario.where("parallel.comm_sms") == "overrides[3]"
 
 
 def test_option_values_parse_as_yaml_1_2() -> None:
@@ -142,30 +143,30 @@ def test_no_recompute_drops_inherited_modules() -> None:
     assert (recompute.granularity, recompute.modules) == ("none", ())
 
 
-def test_overlap_follows_from_the_schedule_where_it_is_not_given(tmp_path: Path) -> None:
-    text = "schema_version: 1\nmodel: deepseek-v3\ncluster: {node: h800-x8, num_gpus: 2048}\n"
-    plan = "parallel: {pp: 16, ep: 64, schedule: %s}\ntraining: {global_batch_size: 15360}\n"
-    assert from_text(tmp_path, text + plan % "dualpipe").parallel.overlap.ep == "pair"
-    assert from_text(tmp_path, text + plan % "1f1b").parallel.overlap.ep == "none"
+@pytest.mark.parametrize(("given", "overlaps"), [("null", True), ("pair", True), ("none", False)])
+def test_pairs_overlap_as_the_schedule_has_them_unless_told_not_to(given: str, overlaps: bool) -> None:
+    scenario = load_scenario("deepseek-v3", [f"parallel.overlap.ep={given}"])
+    assert derived.overlaps_pairs(scenario) is overlaps
+    assert scenario.warnings == ()
 
 
 def test_a_pair_without_pairs_is_a_warning() -> None:
     scenario = load_scenario("deepseek-v3", ["parallel.schedule=1f1b"])
     assert len(scenario.warnings) == 1
-    assert scenario.warnings[0].startswith("--set 1: parallel.overlap.ep: pair has no meaning in 1f1b")
+    assert scenario.warnings[0].startswith("overrides[0]: parallel.overlap.ep: pair has no meaning in 1f1b")
 
 
 def test_defaults_used_are_the_keys_that_nobody_wrote() -> None:
     defaults = load_scenario("deepseek-v3", ["draws=8"]).defaults_used
-    assert {"stack", "seed", "parallel.tp", "mechanisms.imbalance"} <= set(defaults)
+    assert {"stack", "seed", "device.clock", "mechanisms.imbalance"} <= set(defaults)
     assert not {"draws", "parallel.pp", "phases.pretrain.tokens", "phases.pretrain.steps"} & set(defaults)
     assert not any(key.startswith("model") for key in defaults)
 
 
 def test_position_of_a_key_that_was_not_given_is_its_parents() -> None:
     scenario = load_scenario("deepseek-v3", ["parallel.pp=8"])
-    assert scenario.where("parallel.tp") == "presets/deepseek-v3.yaml:7"
-    assert scenario.where("parallel.tp", "parallel.pp") == "--set 1"
+    assert scenario.where("data_parallel.grad_reduce.bucket") == "presets/deepseek-v3.yaml:17"
+    assert scenario.where("parallel.ep", "parallel.pp") == "overrides[0]"
     assert scenario.where("seed") == ""
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from simulator import load_scenario
 from simulator.errors import InputError
-from simulator.scenario import load_scenario
 
 
 def test_keys_of_an_inherited_model_change_it() -> None:
@@ -30,7 +30,7 @@ def test_a_whole_mapping_replaces_the_model() -> None:
 
 
 def test_an_unknown_key_of_a_model_is_refused_with_its_position() -> None:
-    with pytest.raises(InputError, match=r"--set 1: model\.hidden_sise"):
+    with pytest.raises(InputError, match=r"overrides\[0\]: model\.hidden_sise"):
         load_scenario("deepseek-v3", ["model.hidden_sise=6144"])
 
 
@@ -46,7 +46,7 @@ def test_keys_change_the_model_that_an_earlier_option_names(keys: list[str]) -> 
 
 
 def test_an_unknown_model_whose_keys_are_changed_is_refused_at_its_option() -> None:
-    with pytest.raises(InputError, match=r"--set 1: model: no model of the name"):
+    with pytest.raises(InputError, match=r"overrides\[0\]: model: no model of the name"):
         load_scenario("llama-3.1-70b", ["model=mixtral-9x9b", "model.num_layers=4"])
 
 
@@ -56,5 +56,5 @@ def test_a_section_given_as_a_word_and_a_key_of_it_are_both_kept() -> None:
 
 
 def test_a_key_below_a_value_that_an_earlier_option_gives_is_refused() -> None:
-    with pytest.raises(InputError, match=r"--set 2: training\.seq_len: is set to 4096 by an earlier option"):
+    with pytest.raises(InputError, match=r"overrides\[1\]: training\.seq_len: is set to 4096 by an earlier option"):
         load_scenario("deepseek-v3", ["training.seq_len=4096", "training.seq_len.tokens=1"])

@@ -1,5 +1,5 @@
-"""Members of the topology family; importing this package registers them."""
+"""Members of the topology family: importing this package imports every file of the folder, which registers them."""
 
-from simulator.network.topologies import fat_tree, multi_plane_fat_tree, rail_fat_tree
+from simulator.registry import register_members
 
-__all__ = ["fat_tree", "multi_plane_fat_tree", "rail_fat_tree"]
+register_members(__name__, __path__)

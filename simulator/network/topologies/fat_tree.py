@@ -11,6 +11,8 @@ from simulator.network.wiring import TOPOLOGIES, Wiring
 class FatTree:
     """A leaf serves all NICs of `down_ports / rails` hosts; traffic keeps the NIC of the GPU that sends."""
 
+    has_planes: bool = False
+
     def max_gpus(self, wiring: Wiring) -> int:
         """The endpoints of one tree."""
         return wiring.tree_endpoints

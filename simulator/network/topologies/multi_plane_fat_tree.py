@@ -11,6 +11,8 @@ from simulator.network.wiring import TOPOLOGIES, Wiring
 class MultiPlaneFatTree:
     """Rail r is in plane r mod num_planes. No link joins planes: other rails are reached inside the node."""
 
+    has_planes: bool = True
+
     def max_gpus(self, wiring: Wiring) -> int:
         """Hosts that one plane connects, times rails."""
         rails_per_plane = -(-wiring.rails // wiring.num_planes)

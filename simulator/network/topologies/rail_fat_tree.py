@@ -11,6 +11,8 @@ from simulator.network.wiring import TOPOLOGIES, Wiring
 class RailFatTree:
     """Rail r of a block of `down_ports` hosts is one leaf; the spine joins all leaves, whatever their rail."""
 
+    has_planes: bool = False
+
     def max_gpus(self, wiring: Wiring) -> int:
         """The endpoints of one tree."""
         return wiring.tree_endpoints

@@ -1,5 +1,5 @@
-"""One file a schedule, each registers itself in simulator.schedule.family.SCHEDULES; a new file is imported here."""
+"""Members of the schedule family: importing this package imports every file of the folder, which registers them."""
 
-from simulator.schedule.schedules import dualpipe, gpipe, one_f_one_b
+from simulator.registry import register_members
 
-__all__ = ["dualpipe", "gpipe", "one_f_one_b"]
+register_members(__name__, __path__)

@@ -129,4 +129,4 @@ def _micro_batch_problem(num_ranks: int, num_micro_batches: int) -> str | None:
     )
 
 
-SCHEDULES.add("dualpipe", ScheduleRule(build_dualpipe, _rank_problem, _micro_batch_problem))
+SCHEDULES.add("dualpipe", ScheduleRule(build_dualpipe, _rank_problem, _micro_batch_problem, overlaps_pairs=True))

@@ -1,0 +1,141 @@
+"""What the documented interface names and nothing computes yet: one table, which refusals alone read.
+
+The schema, the catalogues, the help and the hints offer only what runs. A mechanism that arrives takes its line away here.
+Imports nothing of ours, so that every room and the command line can use it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+Kind = Literal["key", "value", "command", "catalogue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One entry of the documented interface without a mechanism.
+
+    name: dotted key (* stands for every phase), command, or kind of `list`. instead: what to do, for the refusal.
+    now: of a key, what it may say: the value that says how things are anyway, for files that give every key.
+    values: of a key of the schema, the planned values.
+    """
+
+    kind: Kind
+    name: str
+    instead: str
+    now: tuple[Any, ...] = ()
+    values: tuple[str, ...] = ()
+
+
+def _key(name: str, instead: str, *now: Any) -> Planned:
+    return Planned("key", name, instead, now=now)
+
+
+def _value(name: str, instead: str, *values: str) -> Planned:
+    return Planned("value", name, instead, values=values)
+
+
+_SWITCH = "leave it out and write the keys that differ"
+_WHOLE = "leave it out; the stack says which kernels are used"
+_PHASE = "run a scenario file of its own for this phase"
+_LISTED = ""
+"""The refusal lists what the key's type or its family has instead."""
+
+TABLE: Final[tuple[Planned, ...]] = (
+    _key("framework", _SWITCH, None),
+    _key("kernels.attention", _WHOLE, None),
+    _key("kernels.grouped_gemm", _WHOLE, None),
+    _key("cluster.gpus_per_domain", "leave it out: all GPUs of a domain are used", None),
+    _key("parallel.tp", "tp: 1 is another plan: spread the model with pp and ep", 1),
+    _key("parallel.cp", "cp: 1 is another plan: shorter sequences or more recompute keep the activations small", 1),
+    _key("parallel.vpp", "vpp: 1 is another plan: one stage a rank, or a schedule with two (`moesim list schedules`)", 1),
+    _key("parallel.etp", "etp: 1 is another plan: spread the experts with ep", 1),
+    _key("parallel.zero_stage", "zero_stage: 1 is another plan: optimizer state is sharded, gradients and weights not", 1),
+    _key("parallel.sequence_parallel", "use sequence_parallel: false (it acts with tp > 1)", False),
+    _key("parallel.overlap.pp", "use pp: true, or mechanisms.pp_transfer: false for free transfers", True),
+    _key("parallel.overlap.tp", "use tp: none", "none"),
+    _key("parallel.rank_order", "use rank_order: tp-cp-ep-dp-pp", "tp-cp-ep-dp-pp"),
+    _key("parallel.cp_comm", "leave it out: cp is 1", "a2a"),
+    _key("data_parallel.param_gather.overlap", "use overlap: false", False),
+    _key("data_parallel.param_gather.dtype", "use dtype: bf16", "bf16"),
+    _key("data_parallel.bucket_bytes", "use bucket_bytes: null (a stage's gradients are one bucket)", None),
+    _key("data_parallel.hsdp_group", "use hsdp_group: null", None),
+    _key("data_parallel.reshard_after_forward", "leave it out: it acts with zero_stage 3", True),
+    _key("training.packing", "use packing: none", "none"),
+    _key("training.padding_fraction", "use padding_fraction: 0", 0),
+    _key("precision.head", "use head: bf16", "bf16"),
+    _key("precision.attention", "use attention: bf16", "bf16"),
+    _key("precision.wgrad_accumulate", "use wgrad_accumulate: fp32", "fp32"),
+    _key("moe.dispatcher", "use dispatcher: deepep", "deepep"),
+    _key("moe.combine_dtype", "use combine_dtype: bf16", "bf16"),
+    _key("moe.capacity_factor", "use capacity_factor: null (no token is dropped)", None),
+    _key("moe.drop", "use drop: none", "none"),
+    _key("moe.row_padding", "use row_padding: 128", 128),
+    _key("moe.permute_fusion", "use permute_fusion: true", True),
+    _key("moe.host_sync", "use host_sync: none", "none"),
+    _key("head.cross_entropy", "use cross_entropy: fused", "fused"),
+    _key("head.chunk_tokens", "use chunk_tokens: null", None),
+    _key("host.cuda_graph", "use cuda_graph: none", "none"),
+    _key("host.launch_s", "use launch_s: null", None),
+    _key("device.power_cap_w", "use power_cap_w: null", None),
+    _key("reliability", "use reliability: null; the result then says that no failures are included", None),
+    _key("phases.*.kind", "use kind: pretrain", "pretrain"),
+    _key("phases.*.batch_ramp.shape", "use shape: linear, or leave batch_ramp out", "linear"),
+    *(
+        _key(f"phases.*.{section}", _PHASE, None)
+        for section in (
+            "model", "cluster", "stack", "framework", "kernels", "parallel", "data_parallel", "training", "precision",
+            "moe", "recompute", "head", "host", "device", "reliability", "prices", "seq_len", "global_batch_size",
+            "micro_batch_size", "samples", "epochs",
+        )
+    ),
+    _value("model", "write its dimensions as keys of moesim's own model file (see `moesim schema`)", "config.json"),
+    _value("cluster.fabric.topology", _LISTED, "torus"),
+    _value(
+        "parallel.schedule", _LISTED,
+        "interleaved_1f1b", "1f1b_ep_overlap", "interleaved_1f1b_ep_overlap", "zb_h1", "zb_v", "dualpipe_v",
+    ),
+    _value("parallel.overlap.ep", _LISTED, "shared_expert"),
+    _value("precision.recipe", _LISTED, "fp8-tensor", "mxfp8", "nvfp4"),
+    _value("precision.fp8_weight_cache", "leave it out: the recipe sets it", "per_micro_batch"),
+    _value("recompute.granularity", "use selective with modules", "full"),
+    _value("recompute.modules", _LISTED, "mlp", "attention", "layer", "moe", "shared_expert"),
+    _value("recompute.saved.attn_out", _LISTED, "fp8"),
+    Planned(
+        "command", "compare",
+        "run both with --json and compare the documents: where `stack_kind` differs, so do they in kind",
+    ),
+    Planned("command", "explain", "use run, which prints the parts of a step and what binds it"),
+    Planned("command", "trace", "use run, which prints the parts of a step by rank"),
+    Planned("command", "report", "use run --json --out FILE"),
+    Planned("command", "plan", "use run --set with the layouts to compare"),
+    Planned(
+        "command", "sensitivity",
+        "use run, which lists the assumptions and their effect; --set assumptions.KEY=VALUE changes one",
+    ),
+    Planned("command", "sweep", "use run --set in a loop"),
+    Planned("command", "search", "use run --set in a loop"),
+    Planned("command", "kernels", "use run, which shows where its kernel times come from"),
+    Planned("command", "calibrate", "use a stack of `moesim list stacks`"),
+    Planned("command", "import", "write the model's dimensions as a YAML file (see `moesim schema`)"),
+    Planned("command", "claims", "use run"),
+    Planned("command", "init", "start from a preset: extends: NAME (see `moesim list presets`)"),
+    Planned("command", "dashboard", "use run"),
+    Planned("catalogue", "frameworks", "write the keys that a framework's release sets into the scenario"),
+)  # fmt: skip
+
+
+def entries(kind: Kind) -> tuple[Planned, ...]:
+    """The entries of one kind, in the table's order."""
+    return tuple(entry for entry in TABLE if entry.kind == kind)
+
+
+def values(name: str) -> tuple[str, ...]:
+    """The planned values of a key."""
+    return tuple(value for entry in entries("value") if entry.name == name for value in entry.values)
+
+
+def instead(kind: Kind, name: str) -> str | None:
+    """What to do instead of a planned command, catalogue or key; None where the name is not planned."""
+    return next((entry.instead for entry in entries(kind) if entry.name == name), None)
