@@ -29,6 +29,6 @@ def test_example_runs(tmp_path: Path) -> None:
     for column in (1, 2, 3):
         assert abs(sum(float(row[column]) for row in columns) - step_s) < 0.01
     assert sum(bool(re.search(r": step \d+\.\d\d s, [+-]\d+\.\d%$", line)) for line in lines) == 2
-    assert any(line.startswith("  warning: --set 2: parallel.overlap.ep") for line in lines)
+    assert any(line.startswith("  warning: overrides[1]: parallel.overlap.ep") for line in lines)
     assert any("GPU-hours" in line for line in lines)
     assert any(" USD (" in line for line in lines)

@@ -96,12 +96,18 @@ def _schedules() -> Iterator[Entry]:
         yield entry
 
 
-def _names(what: str) -> Iterator[Entry]:
-    """A family's members, by name."""
-    from simulator.check import FAMILIES
+def _topologies() -> Iterator[Entry]:
+    from simulator.network.topology import TOPOLOGIES
 
-    for name in FAMILIES[what].names():
-        yield {"name": name}
+    for name in TOPOLOGIES:
+        yield {"name": name, "networks": "one a rail" if TOPOLOGIES[name].has_planes else "one"}
+
+
+def _recipes() -> Iterator[Entry]:
+    from simulator.scenario.recipes import RECIPES
+
+    for name in RECIPES:
+        yield {"name": name, **asdict(RECIPES[name])}
 
 
 CATALOGUES: Final[Family[Callable[[], Iterator[Entry]]]] = Family(
@@ -116,5 +122,5 @@ CATALOGUES.add("stacks", _stacks)
 CATALOGUES.add("presets", _presets)
 CATALOGUES.add("cases", _cases)
 CATALOGUES.add("schedules", _schedules)
-CATALOGUES.add("topologies", lambda: _names("topology"))
-CATALOGUES.add("recipes", lambda: _names("precision recipe"))
+CATALOGUES.add("topologies", _topologies)
+CATALOGUES.add("recipes", _recipes)

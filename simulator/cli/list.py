@@ -43,7 +43,7 @@ def print_entries(kind: str, as_json: bool) -> None:
         print_json(entries)
         return
     rows = list(_rows_of_sheets(entries)) if kind == "prices" else entries
-    print_plainly(lambda width: _table(rows, COLUMNS.get(kind, (NAME,)), width), sys.stdout)
+    print_plainly(lambda width: _table(rows, COLUMNS[kind], width), sys.stdout)
 
 
 def _table(entries: Sequence[Entry], columns: Sequence[Column], width: int) -> RenderableType:
@@ -154,6 +154,11 @@ COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
     "schedules": (
         NAME, _plain("bubble", "bubble"), _plain("copies of the weights", "parameter_copies"),
         _plain("fewest micro-batches on 8 ranks", "min_micro_batches_of_8_ranks"),
+    ),
+    "topologies": (NAME, _plain("networks", "networks")),
+    "recipes": (
+        NAME, _plain("GEMMs", "gemm_dtype"), _plain("dispatch", "dispatch_dtype"), _plain("saved", "attn_out"),
+        _plain("block", "block"),
     ),
     "presets": (
         NAME, _plain("model", "model"), _plain("GPUs", "num_gpus"), _plain("node", "node"), _plain("stack", "stack"),
