@@ -97,7 +97,8 @@ def _schedules() -> Iterator[Entry]:
 
 
 def _topologies() -> Iterator[Entry]:
-    from simulator.network.topology import TOPOLOGIES
+    from simulator.network import topologies as _registered  # noqa: F401
+    from simulator.network.wiring import TOPOLOGIES
 
     for name in TOPOLOGIES:
         yield {"name": name, "networks": "one a rail" if TOPOLOGIES[name].has_planes else "one"}
