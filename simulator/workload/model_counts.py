@@ -9,12 +9,13 @@ and 4, agree with this count to 0.3 %), so `mtp` is False unless asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import dataclass
 
+from simulator.scenario.layout import stage_layout
 from simulator.scenario.model import ModelSpec
 from simulator.workload.layers.attention import attention_core
-from simulator.workload.layers.part import PARTS
+from simulator.workload.layers.part import PARTS, Part
 
 FORWARD_AND_BACKWARD = 3
 """FLOP of a trained token over those of its forward pass: the backward pass has two GEMMs for each one."""
@@ -40,22 +41,19 @@ class FlopCount:
     noncausal: float
 
 
-def _parts(model: ModelSpec, *, mtp: bool) -> Mapping[str, int]:
-    """How often each part stands in the model, by its layout code; those that stand there at all."""
-    times = {"E": 1, "d": model.num_dense_layers, "m": model.num_moe_layers, "L": 1}
-    if mtp:
-        times["mtp"] = model.mtp.num_modules
-    return {code: number for code, number in times.items() if number}
+def _parts(model: ModelSpec) -> tuple[list[tuple[int, Part]], list[tuple[int, Part]]]:
+    """(how often, part) of the main model, and of the modules beside it."""
+    parts = [(times, PARTS[code]) for code, times in Counter(stage_layout(model, 1, None)[0]).items()]
+    return [each for each in parts if not each[1].is_behind_head], [each for each in parts if each[1].is_behind_head]
 
 
 def count_parameters(model: ModelSpec) -> ParameterCounts:
     """The model's parameters."""
-    main = [(number, PARTS[code].params(model)) for code, number in _parts(model, mtp=False).items()]
-    module = PARTS["mtp"].params(model)
+    main, modules = ([(times, part.params(model)) for times, part in parts] for parts in _parts(model))
     return ParameterCounts(
-        num_parameters=sum(number * (p.dense + p.expert) for number, p in main),
-        num_active_parameters=sum(number * (p.dense + p.active_expert) for number, p in main),
-        num_mtp_parameters=model.mtp.num_modules * (module.dense + module.expert),
+        num_parameters=sum(times * (p.dense + p.expert) for times, p in main),
+        num_active_parameters=sum(times * (p.dense + p.active_expert) for times, p in main),
+        num_mtp_parameters=sum(times * (p.dense + p.expert) for times, p in modules),
     )
 
 
@@ -64,9 +62,10 @@ def model_flop_per_token(model: ModelSpec, seq_len: int, *, mtp: bool = False) -
 
     mtp: also count the MTP modules, each with its projection, layer and pass through the head.
     """
-    parts = [(number, PARTS[code]) for code, number in _parts(model, mtp=mtp).items()]
-    weights = sum(number * part.params(model).gemm for number, part in parts)
-    num_attentions = sum(number * part.num_attentions for number, part in parts)
+    main, modules = _parts(model)
+    parts = main + modules if mtp else main
+    weights = sum(times * part.params(model).gemm for times, part in parts)
+    num_attentions = sum(times * part.num_attentions for times, part in parts)
     gemm_flop = FORWARD_AND_BACKWARD * FLOP_PER_MULTIPLY_ADD * weights
     attention_flop = FORWARD_AND_BACKWARD * num_attentions * seq_len * attention_core(model).flop_per_pair
     return FlopCount(causal=gemm_flop + attention_flop / 2, noncausal=float(gemm_flop + attention_flop))

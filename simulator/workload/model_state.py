@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from simulator.scenario.model import ModelSpec
-from simulator.workload.layers.part import HOLDER, PARTS
+from simulator.workload.layers.part import PARTS
 from simulator.workload.op import StageWorkload, Workload
 from simulator.workload.tensors import Tensor, tensor_bytes, total_bytes, weight_bytes
 
@@ -108,7 +108,8 @@ def vocabulary_copies(model: ModelSpec, stages: Iterable[Sequence[str]]) -> int:
     """
     codes = {code for stage in stages for code in stage}
     used = {matrix for code in codes for matrix in PARTS[code].vocabulary(model)}
-    return sum(HOLDER[matrix] not in codes for matrix in used) * model.vocab_size * model.hidden_size
+    held = {matrix for code in codes for matrix in PARTS[code].holds}
+    return len(used - held) * model.vocab_size * model.hidden_size
 
 
 def rank_states(

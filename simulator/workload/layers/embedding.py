@@ -35,7 +35,7 @@ def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
 EMBEDDING = PARTS.add(
     "E",
     Part(
-        params, units, lambda model, r: (), vocabulary=lambda model: frozenset(("embedding",)),
+        params, units, lambda model, r: (), lambda model: frozenset(("embedding",)), holds=frozenset(("embedding",)),
         joins_next=True,
     ),
 )  # fmt: skip

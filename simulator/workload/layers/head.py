@@ -79,6 +79,6 @@ HEAD = PARTS.add(
     "L",
     Part(
         params, lambda model, r: (head_unit(model, "head", r),),
-        lambda model, r: (head_block(model, r),), vocabulary,
+        lambda model, r: (head_block(model, r),), vocabulary, holds=frozenset(("head",)),
     ),
 )  # fmt: skip

@@ -62,16 +62,17 @@ class Part:
     params(model): its parameters.
     units(model, recipe): its units in forward order.
     saved(model, recipe): what its blocks keep of one micro-batch, in forward order.
-    vocabulary(model): the vocabulary matrices that it computes with.
+    vocabulary(model): the vocabulary matrices that it computes with. holds: those that stand with it.
     series: its units' names end in the number of parts of the same series that stand before it; "": no number.
     num_attentions: attention cores that a token passes. joins_next: its one unit runs as a piece of the unit behind it.
-    is_behind_head: it runs behind the stage's other parts, wherever the layout writes it.
+    is_behind_head: a module beside the main model, which runs behind the stage's other parts, wherever the layout writes it.
     """
 
     params: Callable[[ModelSpec], Params]
     units: Callable[[ModelSpec, Recipe], tuple[Unit, ...]]
     saved: Callable[[ModelSpec, ActivationRecipe], tuple[BlockMemory, ...]]
     vocabulary: Callable[[ModelSpec], frozenset[Vocabulary]] = lambda model: frozenset()
+    holds: frozenset[Vocabulary] = frozenset()
     series: str = ""
     num_attentions: int = 0
     joins_next: bool = False
@@ -79,9 +80,6 @@ class Part:
 
 
 PARTS: Family[Part] = Family("part of a model")
-
-HOLDER: dict[Vocabulary, str] = {"embedding": "E", "head": "L"}
-"""The code of the part that holds a vocabulary matrix."""
 
 
 def joined(first: Unit, second: Unit) -> Unit:

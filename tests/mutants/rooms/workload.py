@@ -186,8 +186,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/model_state.py",
-            "sum(HOLDER[matrix] not in codes for matrix in used)",
-            "sum(HOLDER[matrix] in codes for matrix in used)",
+            "len(used - held)",
+            "len(used)",
             "a rank copies the vocabulary matrices that it has",
         ),
         Fault(
