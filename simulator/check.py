@@ -46,7 +46,7 @@ def load_scenario(
     position_of: how messages name an override of a number, from 1 on. Raises InputError with every problem that the format,
     the hardware and the families have with it, in the order of the files and their lines.
     """
-    return load.load_scenario(source, overrides, Checks(NAMES, scenario_problems, scenario_warnings), position_of)
+    return load.read_scenario(source, overrides, Checks(NAMES, scenario_problems, scenario_warnings), position_of)
 
 
 def scenario_schema() -> dict[str, Any]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from hwprofiles.units import KILO, MILLI
+from simulator import load_scenario
 from simulator.check import check_scenario
 from simulator.cli.app import main
 from simulator.cli.validate import ACCURACY
-from simulator.scenario import load_scenario
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from statistics import mean, median
 from typing import Any
 
+from simulator import load_scenario
 from simulator.results.document import to_document
 from simulator.run.training_run import simulate_run
-from simulator.scenario import load_scenario
 from simulator.step.prepared import prepare
 from validation.case import Case, Group, Quantity
 from validation.trace_pair import trace_times

@@ -64,7 +64,7 @@ def python_position(number: int) -> str:
     return f"overrides[{number - 1}]"
 
 
-def load_scenario(
+def read_scenario(
     source: str | Path | Mapping[str, Any],
     overrides: Sequence[str] = (),
     checks: Checks | None = None,

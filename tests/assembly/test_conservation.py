@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simulator import load_scenario
 from simulator.assembly.conservation import check_graph, check_loads, check_times
 from simulator.assembly.expand import ROWS_PER_UNIT
 from simulator.assembly.step_graph import StepGraph, of_operators
 from simulator.engine import sweep
 from simulator.errors import InconsistentSimulation
-from simulator.scenario import load_scenario
 from simulator.step.draws import run_draws
 from simulator.step.graph import build_graph
 from simulator.step.prepared import PreparedStep, prepare

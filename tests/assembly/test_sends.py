@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simulator.scenario import load_scenario
+from simulator import load_scenario
 from simulator.step.graph import build_graph
 from simulator.step.prepared import prepare
 

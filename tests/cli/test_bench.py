@@ -6,11 +6,11 @@ import json
 
 import pytest
 
+from simulator import load_scenario
 from simulator.cli import bench as bench_command
 from simulator.cli import run as run_command
 from simulator.cli.app import main
 from simulator.cli.run import _quicker
-from simulator.scenario import load_scenario
 
 TINY = [
     "--set", "cluster.num_gpus=128", "--set", "training.global_batch_size=256", "--set", "parallel.pp=2",

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator import load_scenario
 from simulator.assembly.step_graph import StepGraph
 from simulator.results.step_result import StepResult
-from simulator.scenario import load_scenario
 from simulator.step.draws import Outcome, draw_rows, run_draws
 from simulator.step.graph import build_graph
 from simulator.step.prepared import PreparedStep, prepare

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulator import load_scenario
 from simulator.results.document import to_document
 from simulator.run.training_run import simulate_run
-from simulator.scenario import load_scenario
 from tests.laws.runs import ROUNDING, Run, changed, simulate
 from tests.laws.scenarios import LAW, Document, scenarios
 

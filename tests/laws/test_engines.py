@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 
+from simulator import load_scenario
 from simulator.engine import certify, simulate_reference, sweep
-from simulator.scenario import load_scenario
 from simulator.step.draws import draw_rows, run_draws
 from simulator.step.graph import build_graph
 from simulator.step.prepared import prepare

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hwprofiles.catalog import load_fabric, load_gpu, load_node
 from hwprofiles.schema import Gpu, Stack
 from hwprofiles.transfer import build_transfer_stack
-from simulator.scenario import load_scenario
+from simulator import load_scenario
 from simulator.step.prepared import prepare, price
 from simulator.step.step import simulate_prepared
 from tests.laws.runs import ROUNDING, changed, simulate

@@ -7,8 +7,9 @@ from itertools import combinations
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from simulator import load_scenario
 from simulator.assembly.memory_peak import RankMemory
-from simulator.scenario import derived, load_scenario
+from simulator.scenario import derived
 from simulator.schedule import build_schedule
 from simulator.schedule.action import Schedule
 from simulator.step.graph import order_of_actions

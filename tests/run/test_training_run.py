@@ -221,7 +221,7 @@ KEYS = ["gpu_speed_cv", "memory_fragmentation_frac"]
 
 def test_the_same_scenario_gives_the_same_bytes_and_another_order_of_overrides_too() -> None:
     phases = [{"name": "pretrain", "tokens": 1e12, "batch_ramp": RAMP}]
-    range_ = {"value": 0.5, "low": 0.25, "high": 1.0}
+    range_ = {"value": 0.05, "low": 0.02, "high": 0.1}
     one, other = (make_scenario(phases, assumptions=dict.fromkeys(keys, range_)) for keys in (KEYS, KEYS[::-1]))
     assert to_json(run(one)) == to_json(run(one)) == to_json(run(other))
     assert from_json(to_json(run(one))).scenario_sha256 == one.scenario_sha256
