@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, get_args
 
-from hwprofiles.collectives.rows import CollectiveTable, CollectiveTableError
+from hwprofiles.collectives.rows import CollectiveTable
 from hwprofiles.names import nearest
 from hwprofiles.problem import Problem
 from hwprofiles.record_file import CatalogError, read_mapping, read_record
@@ -96,19 +96,17 @@ def read_provenance(name: str) -> StackProvenance:
 
 def read_stack(name: str) -> Stack:
     """A measured stack from its folder; a missing table is an empty one. Raises CatalogError: a wrong file."""
-    from hwprofiles.kernels.rows import KernelTable, KernelTableError
+    from hwprofiles.kernels.parameters import row_problem
+    from hwprofiles.kernels.rows import KernelTable
 
     folder = _ROOT / "stacks" / name
     provenance = read_provenance(name)
-    _require(provenance.gpu, "gpus")
+    gpu = load_gpu(provenance.gpu)
     tables: dict[str, Any] = {}
-    try:
-        if (folder / "kernels.csv").exists():
-            tables["kernels"] = KernelTable.from_csv(folder / "kernels.csv")
-        if (folder / "collectives.csv").exists():
-            tables["collectives"] = CollectiveTable.from_csv(folder / "collectives.csv")
-    except (KernelTableError, CollectiveTableError, UnicodeDecodeError) as error:
-        raise CatalogError(str(error)) from None
+    if (folder / "kernels.csv").exists():
+        tables["kernels"] = KernelTable.from_csv(folder / "kernels.csv", lambda row: row_problem(row, gpu))
+    if (folder / "collectives.csv").exists():
+        tables["collectives"] = CollectiveTable.from_csv(folder / "collectives.csv")
     tables["parameters"] = _parameters(folder)
     if (folder / "assumptions.yaml").exists():
         tables["assumptions"] = load_assumptions(folder / "assumptions.yaml")

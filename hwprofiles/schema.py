@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from hwprofiles.assumption_units import SWITCH, bounds_problem, unit_problem
-from hwprofiles.collectives.rows import CollectiveRow, CollectiveTable
+from hwprofiles.collectives.rows import CollectiveTable
 from hwprofiles.provenance import Basis, Date, LooseSource, Source
 from hwprofiles.units import EXA, GIGA, KILO, MEGA, PETA, TERA, YOTTA, Dimension, quantity
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Assumption",
-    "CollectiveRow",
-    "CollectiveTable",
     "Fabric",
     "Gpu",
     "Node",

@@ -16,8 +16,8 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hwprofiles.catalog import load_gpu
-from hwprofiles.kernels.parameters import PEAK_OF_DTYPE
 from hwprofiles.kernels.rows import KernelTable
+from hwprofiles.kernels.shape import PEAK_OF_DTYPE
 from hwprofiles.names import nearest
 from hwprofiles.provenance import Source
 from hwprofiles.record_file import read_record

@@ -2,52 +2,50 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hwprofiles.columns import columns_problem
+from hwprofiles.csv_table import Cells, read_table
+from hwprofiles.kernels.shape import Regime
+from hwprofiles.problems import schema_problems
 from hwprofiles.provenance import Basis
-from hwprofiles.units import EXA, MEGA, PETA
+from hwprofiles.units import EXA, GIGA, MEGA, PETA
 
 Whole = Annotated[int, Field(ge=0, le=int(PETA))]
 Positive = Annotated[float, Field(gt=0, le=EXA, allow_inf_nan=False)]
 
 
-class CollectiveTableError(ValueError):
-    """A collective table that cannot be read; the message begins with FILE:LINE."""
+CollectiveOp = Literal["dispatch", "dispatch_cached", "combine", "combine_backward"]
+"""dispatch_cached: a dispatch whose layout is known from the forward pass; combine_backward: the combine of gradients."""
 
 
 class CollectiveRow(BaseModel):
     """One row of collectives.csv; None where the column does not apply.
 
-    op: dispatch, combine, all_to_all, all_gather, reduce_scatter, all_reduce, p2p …
-    regime: overlapped (compute runs beside it) or alone.
+    op: other collectives are priced by formulas alone. regime: overlapped (compute runs beside it) or alone.
     ranks, nodes: GPUs of the group, and nodes that they span.
-    tokens, bytes_per_token, nodes_per_token: of a dispatch or combine, per GPU: own tokens, payload of one copy, and
-        expected distinct destination nodes, the own one included.
-    bytes: payload of any other collective, per GPU, as its busbw convention counts it.
+    tokens, bytes_per_token, nodes_per_token: per GPU: own tokens, payload of one copy, and expected distinct destination
+        nodes, the own one included.
     sms: streaming multiprocessors that the communication kernels hold.
-    seconds: duration; bytes_per_s: rate of the slowest link, one direction. One of the two is given.
-    low, high: range of seconds where given, else of bytes_per_s.
+    seconds: duration, with its range low to high.
+    bytes, bytes_per_s: what the source prints, for the reader: payload per GPU and rate of the slowest link, one direction.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    op: Annotated[str, Field(min_length=1, max_length=64)]
-    regime: Literal["alone", "overlapped"]
+    op: CollectiveOp
+    regime: Regime
     ranks: Annotated[int, Field(ge=1, le=int(MEGA))]
     nodes: Annotated[int, Field(ge=1, le=int(MEGA))]
-    tokens: Whole | None = None
-    bytes_per_token: Whole | None = None
-    nodes_per_token: Positive | None = None
+    tokens: Annotated[int, Field(ge=1, le=int(GIGA))]
+    bytes_per_token: Annotated[int, Field(ge=1, le=int(GIGA))]
+    nodes_per_token: Annotated[float, Field(ge=1, le=MEGA, allow_inf_nan=False)]
     bytes: Whole | None = None
     sms: Whole | None = None
-    seconds: Positive | None = None
+    seconds: Positive
     bytes_per_s: Positive | None = None
     low: Positive | None = None
     high: Positive | None = None
@@ -56,15 +54,14 @@ class CollectiveRow(BaseModel):
     note: Annotated[str, Field(max_length=2000)] = ""
 
     @model_validator(mode="after")
-    def _holds_a_measurement(self) -> Self:
-        value = self.seconds if self.seconds is not None else self.bytes_per_s
-        if value is None:
-            raise ValueError("needs seconds or bytes_per_s")
-        low, high = self.low or value, self.high or value
-        if not low <= value <= high:
-            raise ValueError(f"needs low <= value <= high, got {low}, {value}, {high}")
+    def _can_be(self) -> Self:
+        low, high = self.low or self.seconds, self.high or self.seconds
+        if not low <= self.seconds <= high:
+            raise ValueError(f"seconds: needs low <= seconds <= high, got {low:g}, {self.seconds:g}, {high:g}")
         if self.nodes > self.ranks:
-            raise ValueError(f"nodes {self.nodes} is more than ranks {self.ranks}")
+            raise ValueError(f"nodes: {self.nodes} is more than ranks {self.ranks}")
+        if self.nodes_per_token > self.nodes:
+            raise ValueError(f"nodes_per_token: {self.nodes_per_token:g} is more than nodes {self.nodes}")
         return self
 
 
@@ -80,26 +77,23 @@ class CollectiveTable:
 
     @classmethod
     def from_csv(cls, path: Path) -> CollectiveTable:
-        """Read a collectives.csv. Raises CollectiveTableError (FILE:LINE: field: problem) for the first bad row."""
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            problem = columns_problem(reader.fieldnames, COLLECTIVE_COLUMNS)
-            if problem:
-                raise CollectiveTableError(f"{path}:1: {problem}")
-            return cls(tuple(_parse_row(cells, f"{path}:{reader.line_num}") for cells in reader))
+        """Read a collectives.csv. Raises CatalogError with every bad row."""
+        return cls(read_table(path, COLLECTIVE_COLUMNS, _parse_row, _call))
 
-    def select(self, op: str, regime: str | None = None) -> tuple[CollectiveRow, ...]:
-        """Rows of one operation, and of one regime if given."""
-        return tuple(row for row in self.rows if row.op == op and regime in (None, row.regime))
+    def select(self, op: CollectiveOp, regime: Regime) -> tuple[CollectiveRow, ...]:
+        """Rows of one operation in one regime."""
+        return tuple(row for row in self.rows if row.op == op and row.regime == regime)
 
 
-def _parse_row(cells: Mapping[str, str | None], where: str) -> CollectiveRow:
-    if None in cells or None in cells.values():
-        raise CollectiveTableError(f"{where}: the number of cells differs from the header's")
-    given = {key: text.strip() for key, text in cells.items() if text and text.strip()}
+def _parse_row(cells: Cells) -> CollectiveRow:
     try:
-        return CollectiveRow.model_validate(given)
+        return CollectiveRow.model_validate({key: text for key, text in cells.items() if text})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        raise CollectiveTableError(f"{where}: {field}{': ' if field else ''}{first['msg']}") from None
+        path, message = next(schema_problems(error, CollectiveRow))
+        raise ValueError(": ".join([*map(str, path), message])) from None
+
+
+def _call(row: CollectiveRow) -> tuple[object, ...]:
+    """What two measurements of the same thing share."""
+    size = (row.tokens, row.bytes_per_token, row.nodes_per_token, row.bytes)
+    return (row.op, row.regime, row.ranks, row.nodes, *size, row.sms, row.source)

@@ -21,9 +21,8 @@ def memory_bound_cost(
 ) -> KernelCost:
     """A memory-bound kernel from rows of its kind, else from its share of the HBM bandwidth. Raises MissingKernelError."""
     floor = (find(stack, "memory.launch_floor_s") or replace(EXACT, value=0.0)).value * shape.num_kernels
-    usable = tuple(row for row in rows if row.shape.bytes)
-    if usable:
-        return _over_bytes(shape.bytes, usable, floor)
+    if rows:
+        return _over_bytes(shape.bytes, rows, floor)
     fraction = find(stack, f"memory.{shape.op}", "memory.default")
     if fraction is None:
         raise missing(stack, shape, f"memory.{shape.op} or memory.default")

@@ -6,16 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hwprofiles.kernels.rows import KernelTable
-from hwprofiles.kernels.shape import Bound, KernelShape, Regime
+from hwprofiles.kernels.rows import KernelRow, KernelTable
+from hwprofiles.kernels.shape import PEAK_OF_DTYPE, Bound, KernelShape, Regime
 from hwprofiles.provenance import Basis
-
-PEAK_OF_DTYPE: dict[str, str] = {
-    "bf16": "bf16", "fp16": "bf16", "fp32": "tf32", "tf32": "tf32",
-    "fp8-block": "fp8", "fp8-row": "fp8", "fp8-tensor": "fp8", "mxfp8": "fp8", "fp8": "fp8",
-    "nvfp4": "fp4", "mxfp4": "fp4", "fp4": "fp4",
-}  # fmt: skip
-"""Number format of an operator → the datasheet peak that bounds it."""
+from hwprofiles.units import TERA
 
 
 class MissingKernelError(LookupError):
@@ -116,3 +110,26 @@ def overlap_ratio(stack: StackLike, bound: Bound, regime: Regime) -> float:
 def missing(stack: StackLike, shape: KernelShape, keys: str) -> MissingKernelError:
     """The error of a kernel for which a stack has nothing."""
     return MissingKernelError(f"stack {stack.name!r} has neither rows nor the parameter {keys} for {shape}")
+
+
+def row_problem(row: KernelRow, gpu: GpuLike) -> str | None:
+    """Why no kernel on this GPU can have been so fast ("field: value; …"), or None.
+
+    Only arithmetic is judged: memory-bound kernels whose data stays in the level-2 cache may beat the memory's bandwidth.
+    """
+    shape = row.shape
+    if row.sms > gpu.num_sms:
+        return f"sms: {row.sms} is out of range; allowed 0 to {gpu.num_sms} ({gpu.name})"
+    if shape.bound == "memory":
+        return None
+    try:
+        peak = peak_flop_per_s(gpu, shape.dtype) * (row.sms or gpu.num_sms) / gpu.num_sms
+    except MissingKernelError as error:
+        return f"dtype: {error}"
+    if shape.flop_of_sizes <= peak * row.seconds:
+        return None
+    rate = shape.flop_of_sizes / row.seconds / TERA
+    return (
+        f"seconds: {row.seconds:g} is {rate:,.0f} TFLOP/s, above the dense peak of {gpu.name} ({peak / TERA:,.0f} TFLOP/s "
+        f"on {row.sms or gpu.num_sms} SMs); allowed at least {shape.flop_of_sizes / peak:.3g} s"
+    )

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast, get_args
 
-from hwprofiles.columns import columns_problem
-from hwprofiles.kernels.shape import KernelShape, Regime
+from hwprofiles.csv_table import Cells, read_table
+from hwprofiles.kernels.shape import KERNELS, PEAK_OF_DTYPE, Bound, KernelShape, Regime
+from hwprofiles.names import nearest
 from hwprofiles.provenance import Basis
-
-
-class KernelTableError(ValueError):
-    """A kernel table that cannot be read; the message begins with FILE:LINE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,81 +30,106 @@ class KernelRow:
     note: str = ""
 
 
-_SHAPE_COLUMNS = {f.name: f.type for f in fields(KernelShape) if f.name not in ("flop", "num_kernels")}
-_TEXT_COLUMNS = ("op", "variant", "dtype")
-KERNEL_COLUMNS = (*_SHAPE_COLUMNS, "sms", "regime", "seconds", "low", "high", "basis", "source", "note")
+_WHOLE_COLUMNS = ("m", "n", "k", "groups", "batch", "seq", "heads", "kv_heads", "head_dim_qk", "head_dim_v", "bytes")
+KERNEL_COLUMNS = (
+    "op", "variant", "dtype", *_WHOLE_COLUMNS[:-1], "causal", "bytes", "sms", "regime", "seconds", "low", "high", "basis",
+    "source", "note",
+)  # fmt: skip
 """Columns of kernels.csv; an empty cell means not applicable."""
 
+ROW_BASES: tuple[Basis, ...] = ("measured", "transferred", "assumed")
+"""What a row may be; the other bases are of what is derived from rows."""
+GEMM_VARIANTS = ("fprop", "dgrad", "wgrad")
+NEEDED: Mapping[Bound, tuple[str, ...]] = {
+    "gemm": ("m", "n", "k"),
+    "attention": ("batch", "seq", "heads", "head_dim_qk", "head_dim_v"),
+    "memory": ("bytes",),
+}
+"""What bounds a kernel → the sizes without which a row of it says nothing."""
 
-def _whole(text: str) -> int:
-    value = float(text)
-    if value != int(value) or value < 0:
-        raise ValueError(f"{text!r} is not a whole number >= 0")
-    return int(value)
+Check = Callable[["KernelRow"], str | None]
+"""Why a row cannot be true ("field: value; …"), or None."""
 
 
-def parse_row(cells: Mapping[str, str]) -> KernelRow:
-    """One CSV row → KernelRow. Raises ValueError saying what is wrong."""
-    given: dict[str, object] = {}
-    for name in _SHAPE_COLUMNS:
-        text = (cells.get(name) or "").strip()
-        if name in _TEXT_COLUMNS:
-            if text or name == "variant":
-                given[name] = text
-        elif text and name == "causal":
-            if text.lower() not in ("true", "false"):
-                raise ValueError(f"causal: {text!r}; allowed: true, false")
-            given[name] = text.lower() == "true"
-        elif text:
-            given[name] = _whole(text)
-    if not given.get("op"):
-        raise ValueError("op is empty")
-    seconds = float(cells["seconds"])
-    low = float(cells.get("low") or seconds)
-    high = float(cells.get("high") or seconds)
-    if not (math.isfinite(high) and 0 < low <= seconds <= high):
-        raise ValueError(f"needs 0 < low <= seconds <= high, got {low}, {seconds}, {high}")
-    regime, basis = cells["regime"].strip(), cells["basis"].strip()
-    if regime not in ("alone", "overlapped"):
-        raise ValueError(f"regime: {regime!r}; allowed: alone, overlapped")
-    if basis not in ("measured", "transferred", "assumed"):
-        raise ValueError(f"basis: {basis!r}; allowed: measured, transferred, assumed")
-    if not cells["source"].strip():
-        raise ValueError("source is empty")
+def read_kernel_rows(path: Path, check: Check | None = None) -> tuple[KernelRow, ...]:
+    """Rows of a kernels.csv. Raises CatalogError with every bad row, those included that `check` objects to."""
+
+    def parse(cells: Cells) -> KernelRow:
+        row = parse_row(cells)
+        problem = check(row) if check else None
+        if problem is not None:
+            raise ValueError(problem)
+        return row
+
+    return read_table(path, KERNEL_COLUMNS, parse, lambda row: (row.shape.key, row.regime, row.sms, row.source))
+
+
+def parse_row(cells: Cells) -> KernelRow:
+    """One CSV row → KernelRow. Raises ValueError saying field, value and what is allowed."""
+    seconds = _number("seconds", cells["seconds"])
+    low, high = (_number(name, cells[name]) if cells[name] else seconds for name in ("low", "high"))
+    if not 0 < low <= seconds <= high:
+        raise ValueError(f"seconds: needs 0 < low <= seconds <= high, got {low:g}, {seconds:g}, {high:g}")
+    if not cells["source"]:
+        raise ValueError("source: is empty; say where the measurement is from")
     return KernelRow(
-        shape=KernelShape(**given),  # type: ignore[arg-type]
-        regime=cast(Regime, regime),
+        shape=_shape(cells),
+        regime=cast(Regime, _one_of("regime", cells["regime"], get_args(Regime))),
         seconds=seconds,
         low=low,
         high=high,
-        basis=cast(Basis, basis),
-        source=cells["source"].strip(),
-        sms=_whole(cells.get("sms") or "0"),
-        note=(cells.get("note") or "").strip(),
+        basis=cast(Basis, _one_of("basis", cells["basis"], ROW_BASES)),
+        source=cells["source"],
+        sms=_whole("sms", cells["sms"] or "0"),
+        note=cells["note"],
     )
 
 
-def read_kernel_rows(path: Path) -> tuple[KernelRow, ...]:
-    """Rows of a kernels.csv. Raises KernelTableError (FILE:LINE: problem) for the first bad row."""
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        problem = columns_problem(reader.fieldnames, KERNEL_COLUMNS)
-        if problem:
-            raise KernelTableError(f"{path}:1: {problem}")
-        rows = []
-        for cells in reader:
-            try:
-                rows.append(parse_row(cells))
-            except (ValueError, KeyError, AttributeError, TypeError) as error:
-                raise KernelTableError(f"{path}:{reader.line_num}: {error}") from error
-    return tuple(rows)
+def _shape(cells: Cells) -> KernelShape:
+    given: dict[str, Any] = {"op": _one_of("op", cells["op"], KERNELS)}
+    bound = KERNELS[given["op"]].bound
+    given["variant"] = _one_of("variant", cells["variant"], GEMM_VARIANTS if bound == "gemm" else ("",))
+    if cells["dtype"]:
+        given["dtype"] = _one_of("dtype", cells["dtype"], PEAK_OF_DTYPE)
+    if cells["causal"]:
+        given["causal"] = _one_of("causal", cells["causal"].lower(), ("true", "false")) == "true"
+    for name in _WHOLE_COLUMNS:
+        if cells[name]:
+            given[name] = _whole(name, cells[name])
+    missing = [name for name in NEEDED[bound] if not given.get(name)]
+    if missing:
+        raise ValueError(f"{missing[0]}: is missing; a row of {given['op']} needs {', '.join(NEEDED[bound])}")
+    return KernelShape(**given)
+
+
+def _one_of(field: str, value: str, allowed: Collection[str]) -> str:
+    if value not in allowed:
+        raise ValueError(f'{field}: is not one of the allowed values ("{value}"){nearest(value, allowed)}')
+    return value
+
+
+def _whole(field: str, text: str) -> int:
+    value = _number(field, text)
+    if value != int(value) or value < 0:
+        raise ValueError(f"{field}: {text} is not a whole number >= 0")
+    return int(value)
+
+
+def _number(field: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f'{field}: is not a finite number ("{text}")')
+    return value
 
 
 def _merge(rows: list[KernelRow]) -> KernelRow:
     """Several measurements of one call → their mean, with the widest range."""
     if len(rows) == 1:
         return rows[0]
-    weakest = max(rows, key=lambda row: ("measured", "transferred", "assumed").index(row.basis))
+    weakest = max(rows, key=lambda row: ROW_BASES.index(row.basis))
     return KernelRow(
         shape=rows[0].shape,
         regime=rows[0].regime,
@@ -142,9 +163,9 @@ class KernelTable:
         object.__setattr__(self, "_groups", {key: tuple(rows) for key, rows in groups.items()})
 
     @classmethod
-    def from_csv(cls, path: Path) -> KernelTable:
-        """Read a kernels.csv. Raises KernelTableError."""
-        return cls(read_kernel_rows(path))
+    def from_csv(cls, path: Path, check: Check | None = None) -> KernelTable:
+        """As read_kernel_rows."""
+        return cls(read_kernel_rows(path, check))
 
     def exact(self, shape: KernelShape, regime: Regime) -> KernelRow | None:
         """The row of this very call, or None."""

@@ -48,6 +48,13 @@ KERNELS: Final[Mapping[str, KernelClass]] = MappingProxyType(
 )
 """Every kernel that work is counted in or that a stack's table may hold → its class. Shapes of other names are refused."""
 
+PEAK_OF_DTYPE: Final[Mapping[str, str]] = MappingProxyType({
+    "bf16": "bf16", "fp16": "bf16", "fp32": "tf32", "tf32": "tf32",
+    "fp8-block": "fp8", "fp8-row": "fp8", "fp8-tensor": "fp8", "mxfp8": "fp8", "fp8": "fp8",
+    "nvfp4": "fp4", "mxfp4": "fp4", "fp4": "fp4",
+})  # fmt: skip
+"""Number format of an operator → the format of tensor cores whose peak bounds it. Rows of other formats are refused."""
+
 
 @dataclass(frozen=True, slots=True)
 class KernelShape:
@@ -113,6 +120,13 @@ class KernelShape:
         qk, v = self.head_dim_qk, self.head_dim_v
         per_pair = 2.0 * (qk + v) if self.op == "attention_fwd" else 2.0 * (3 * qk + 2 * v)
         return per_pair * self.batch * self.heads * float(self.seq) ** 2 * (0.5 if self.causal else 1.0)
+
+    @property
+    def flop_of_sizes(self) -> float:
+        """FLOP of a GEMM or an attention core by its sizes; 0 for what is bound by memory."""
+        if self.bound == "gemm":
+            return 2.0 * self.m * self.n * self.k
+        return self.attention_flop if self.bound == "attention" else 0.0
 
     def __str__(self) -> str:
         shown = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) not in (0, "", 1)]

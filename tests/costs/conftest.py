@@ -8,10 +8,11 @@ import pytest
 
 import hwprofiles
 from hwprofiles.catalog import load_assumptions
+from hwprofiles.collectives.rows import CollectiveTable
 from hwprofiles.kernels.rows import KernelTable
 from hwprofiles.provenance import Source
 from hwprofiles.record_file import read_mapping
-from hwprofiles.schema import CollectiveTable, Parameter, Stack, StackProvenance
+from hwprofiles.schema import Parameter, Stack, StackProvenance
 from simulator.network.topology import Network
 from simulator.network.wiring import Wiring
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwprofiles.schema import CollectiveTable, Stack
+from hwprofiles.collectives.rows import CollectiveTable
+from hwprofiles.schema import Stack
 from simulator.costs.collectives.all_to_all import all_to_all_cost, notify_floor
 from simulator.network.topology import Network
 from simulator.network.traffic import exchange_traffic

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from hwprofiles.schema import CollectiveTable, Stack
+from hwprofiles.collectives.rows import CollectiveTable
+from hwprofiles.schema import Stack
 from simulator.costs.collectives.all_to_all import all_to_all_cost
 from simulator.network.topology import Network
 from simulator.workload.op import AllToAll

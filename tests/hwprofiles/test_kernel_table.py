@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from hwprofiles.kernels.parameters import MissingKernelError
-from hwprofiles.kernels.rows import KernelRow, KernelTable, KernelTableError, read_kernel_rows
+from hwprofiles.catalog import CatalogError
+from hwprofiles.kernels.parameters import MissingKernelError, row_problem
+from hwprofiles.kernels.rows import KERNEL_COLUMNS, KernelRow, KernelTable, read_kernel_rows
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.schema import Parameter
@@ -201,20 +203,60 @@ def test_empty_gemm_takes_no_time() -> None:
         ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,beside,1,,,measured,x,", "regime"),
         ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,alone,1,,,guessed,x,", "basis"),
         ("gemm,fprop,bf16,1.5,1,1,1,,,,,,,,,,alone,1,,,measured,x,", "whole number"),
-        ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,alone,1,,,measured,,", "source"),
+        ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,alone,1,,,measured,,", "source: is empty"),
+        ("gem,fprop,bf16,1,1,1,1,,,,,,,,,,alone,1,,,measured,x,", "op: .*gem.*; allowed adamw, .*did you mean gemm"),
+        ("gemm,fprop,bf61,1,1,1,1,,,,,,,,,,alone,1,,,measured,x,", "dtype: .*bf61.*; allowed bf16, .*did you mean"),
+        ("gemm,prop,bf16,1,1,1,1,,,,,,,,,,alone,1,,,measured,x,", "variant: .*did you mean fprop"),
+        ("rmsnorm,fprop,bf16,,,,,,,,,,,,8,,alone,1,,,measured,x,", "variant: .*fprop"),
+        ("gemm,fprop,bf16,1,1,,1,,,,,,,,,,alone,1,,,measured,x,", "k: is missing; a row of gemm needs m, n, k"),
+        ("rmsnorm,,bf16,,,,,,,,,,,,,,alone,1,,,measured,x,", "bytes: is missing"),
+        ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,alone,fast,,,measured,x,", "seconds: is not a finite number"),
+        ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,alone,1", "number of cells"),
     ],
 )
 def test_bad_row_is_refused_with_its_line(tmp_path: Path, line: str, said: str) -> None:
-    from hwprofiles.kernels.rows import KERNEL_COLUMNS
-
     path = tmp_path / "kernels.csv"
     path.write_text(",".join(KERNEL_COLUMNS) + "\n" + line + "\n", encoding="utf-8")
-    with pytest.raises(KernelTableError, match=f"kernels.csv:2: .*{said}"):
+    with pytest.raises(CatalogError, match=f"kernels.csv:2: .*{said}"):
         read_kernel_rows(path)
+
+
+def test_a_measurement_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "kernels.csv"
+    first = "gemm,fprop,bf16,1,1,1,1,,,,,,,,,132,alone,1,,,measured,x,"
+    others = [first.replace(",x,", ",y,"), first.replace("132", "112"), first.replace("alone", "overlapped")]
+    path.write_text("\n".join([",".join(KERNEL_COLUMNS), first, *others]) + "\n", encoding="utf-8")
+    assert len(read_kernel_rows(path)) == 4
+    path.write_text("\n".join([",".join(KERNEL_COLUMNS), first, *others, first.replace(",1,,,m", ",2,,,m")]) + "\n")
+    with pytest.raises(CatalogError, match=r"kernels\.csv:6: the measurement of line 2 again; keep one"):
+        read_kernel_rows(path)
+
+
+@pytest.mark.parametrize(
+    ("fast", "says"),
+    [
+        (
+            row(GEMM, 0.99 * 2 * 4096 * 7168 * 2048 / 2.0e15),
+            r"seconds: .* above the dense peak of made-up \(2,000 TFLOP/s",
+        ),
+        (row(GEMM, 1.01 * 2 * 4096 * 7168 * 2048 / 2.0e15, sms=50), r"\(1,000 TFLOP/s on 50 SMs\); allowed at least"),
+        (row(ATTENTION, 0.99 * ATTENTION.attention_flop / 1.0e15), r"dense peak of made-up \(1,000 TFLOP/s on 100 SMs"),
+        (row(NORM, 1.0, sms=101), r"sms: 101 is out of range; allowed 0 to 100"),
+        (row(KernelShape("gemm", "fprop", "nvfp4", 8, 8, 8), 1.0), "dtype: GPU 'made-up' has no fp4 peak"),
+    ],
+)
+def test_what_the_gpu_cannot_do_is_refused(fast: KernelRow, says: str) -> None:
+    problem = row_problem(fast, GPU)
+    assert problem is not None and re.search(says, problem)
+
+
+def test_what_the_gpu_can_do_is_believed() -> None:
+    assert row_problem(row(GEMM, 1.01 * 2 * 4096 * 7168 * 2048 / 2.0e15), GPU) is None
+    assert row_problem(row(NORM, NORM.bytes / 9.0e12), GPU) is None, "the level-2 cache is faster than the memory"
 
 
 def test_missing_column_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "kernels.csv"
     path.write_text("op,seconds\n", encoding="utf-8")
-    with pytest.raises(KernelTableError, match="columns missing"):
+    with pytest.raises(CatalogError, match="columns missing"):
         read_kernel_rows(path)

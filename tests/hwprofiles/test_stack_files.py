@@ -30,8 +30,8 @@ KERNEL = {
     "source": "here",
 }  # fmt: skip
 COLLECTIVE = {
-    "op": "p2p", "regime": "alone", "ranks": "2", "nodes": "2", "bytes": "58720256", "seconds": "1.3e-3",
-    "basis": "measured", "source": "here",
+    "op": "combine", "regime": "alone", "ranks": "16", "nodes": "2", "tokens": "4096", "bytes_per_token": "14336",
+    "nodes_per_token": "1.9", "bytes": "58720256", "seconds": "1.3e-3", "basis": "measured", "source": "here",
 }  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def test_a_stack_is_what_its_folder_says(root: Path) -> None:
     assert (stack.name, stack.gpu, stack.provenance.clock) == ("mine", "h800", "sustained")
     row = stack.kernels.exact(KernelShape(op="gemm", variant="fprop", m=4096, n=7168, k=2048), "alone")
     assert row is not None and row.seconds == 2e-4
-    assert stack.collectives.select("p2p")[0].bytes == 58_720_256
+    assert stack.collectives.select("combine", "alone")[0].bytes == 58_720_256
     assert stack.parameters["memory.default"].high == 0.9
     assert stack.assumptions["launch_s"].key == "launch_s"
     assert load_stack("mine") is stack and "mine" in stack_names()
@@ -112,6 +112,12 @@ def test_missing_tables_are_empty_ones(root: Path) -> None:
     [
         ("kernels.csv", ",2e-4,", ",fast,", "kernels.csv:2"),
         ("kernels.csv", "op,", "operation,", "kernels.csv:1"),
+        (
+            "kernels.csv",
+            ",2e-4,1.9e-4,",
+            ",1e-4,1e-5,",
+            "kernels.csv:2: seconds: 0.0001 is 1,203 TFLOP/s, above the dense",
+        ),
         ("collectives.csv", "1.3e-3", "nan", "collectives.csv:2"),
         ("parameters.yaml", "unit: share, ", "", "memory.default.unit: is missing"),
         ("assumptions.yaml", "2e-6", "6e-6", "assumptions.yaml:1: launch_s: needs low <= value <= high"),

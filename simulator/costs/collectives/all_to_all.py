@@ -16,10 +16,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from hwprofiles.collectives.rows import CollectiveOp, CollectiveRow
 from hwprofiles.kernels.parameters import Range, find, need
 from hwprofiles.kernels.shape import Regime
 from hwprofiles.provenance import Basis
-from hwprofiles.schema import CollectiveRow, Stack
+from hwprofiles.schema import Stack
 from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, weakest
 from simulator.costs.links import CORNERS, Corner, NicPath, nic_path, rate_at, reference_rate, time_at
 from simulator.network.topology import Network
@@ -146,14 +147,12 @@ def _by_row(
         there, _ = _seconds(measured, row_model, reference_nic, reference_scale_up, row_sms, corner)
         ratios.append(here / there)
         bound_by = bound if corner == "value" else bound_by
-    seconds = row.seconds
-    assert seconds is not None, "rows without seconds are left out by _nearest_row"
     same_links = (network.nic_bytes_per_s, network.scale_up_bytes_per_s) == (reference_nic, reference_scale_up)
     basis = _basis(message, row, ratios[0], same_links and row_sms == comm_sms)
     error = 0.0 if basis == "measured" else _model_error(stack)
-    value = seconds * ratios[0]
-    low = min(value, (row.low or seconds) * min(ratios)) * (1.0 - error)
-    high = max(value, (row.high or seconds) * max(ratios)) * (1.0 + error)
+    value = row.seconds * ratios[0]
+    low = min(value, (row.low or row.seconds) * min(ratios)) * (1.0 - error)
+    high = max(value, (row.high or row.seconds) * max(ratios)) * (1.0 + error)
     source = row.source if basis == "measured" else f"scaled by bytes from {row.op}, {row.nodes} nodes: {row.source}"
     return _with_bytes(CollectiveCost(value, low, high, basis, source, bound_by=bound_by), message)
 
@@ -169,7 +168,7 @@ def _model_error(stack: Stack) -> float:
     return 0.0 if found is None else found.value
 
 
-def _row_ops(message: AllToAll) -> tuple[str, ...]:
+def _row_ops(message: AllToAll) -> tuple[CollectiveOp, ...]:
     """Names of the kernel in collectives.csv, the most specific first."""
     if message.op == "dispatch":
         return ("dispatch_cached", "dispatch") if message.cached_layout else ("dispatch",)
@@ -179,22 +178,20 @@ def _row_ops(message: AllToAll) -> tuple[str, ...]:
 def _nearest_row(message: AllToAll, stack: Stack, regime: Regime) -> CollectiveRow | None:
     """The row of the kernel whose group is nearest in nodes, then GPUs, then size; None where there is none."""
     for op in _row_ops(message):
-        rows = [row for row in stack.collectives.rows if row.op == op and row.regime == regime]
-        rows = [row for row in rows if row.seconds and row.tokens and row.bytes_per_token and row.nodes_per_token]
+        rows = stack.collectives.select(op, regime)
         if rows:
             return min(rows, key=lambda row: _distance(message, row))
     return None
 
 
 def _distance(message: AllToAll, row: CollectiveRow) -> tuple[float, ...]:
-    pairs = ((message.num_nodes, row.nodes), (message.ranks, row.ranks), (message.tokens, row.tokens or 1))
+    pairs = ((message.num_nodes, row.nodes), (message.ranks, row.ranks), (message.tokens, row.tokens))
     return tuple(abs(math.log(mine / its)) for mine, its in pairs)
 
 
 def _message_of(row: CollectiveRow, message: AllToAll, stack: Stack) -> AllToAll:
     """The all-to-all that the row measured; its distinct GPUs a token follow from `all_to_all.top_k` uniform
     choices."""
-    assert row.tokens and row.bytes_per_token and row.nodes_per_token, "kept by _nearest_row"
     candidates = math.ceil(row.nodes_per_token) * row.ranks / row.nodes
     top_k = need(stack, "all_to_all.top_k").value
     return AllToAll(
@@ -212,7 +209,7 @@ def _basis(message: AllToAll, row: CollectiveRow, ratio: float, same_machine: bo
         (message.bytes_per_token, row.bytes_per_token),
         (message.nodes_per_token, row.nodes_per_token),
     )
-    same_size = all(its is not None and abs(mine / its - 1.0) <= SAME_SIZE for mine, its in sizes)
+    same_size = all(abs(mine / its - 1.0) <= SAME_SIZE for mine, its in sizes)
     if same_group and same_size and same_machine:
         return row.basis
     near = 1.0 / INTERPOLATED_WITHIN <= ratio <= INTERPOLATED_WITHIN
