@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from tests.mutants.fault import Room
 from tests.mutants.rooms.assembly import ASSEMBLY
+from tests.mutants.rooms.cli import CLI
 from tests.mutants.rooms.costs import COSTS
 from tests.mutants.rooms.engine import ENGINE
+from tests.mutants.rooms.hwprofiles import HWPROFILES
 from tests.mutants.rooms.network import NETWORK
+from tests.mutants.rooms.phases import PHASES
 from tests.mutants.rooms.report import REPORT
+from tests.mutants.rooms.results import RESULTS
+from tests.mutants.rooms.routing import ROUTING
 from tests.mutants.rooms.run import RUN
+from tests.mutants.rooms.scenario import SCENARIO
 from tests.mutants.rooms.schedule import SCHEDULE
+from tests.mutants.rooms.step import STEP
 from tests.mutants.rooms.validation import VALIDATION
 from tests.mutants.rooms.workload import WORKLOAD
 
-ROOMS: tuple[Room, ...] = (NETWORK, COSTS, WORKLOAD, ENGINE, SCHEDULE, ASSEMBLY, RUN, REPORT, VALIDATION)
+ROOMS: tuple[Room, ...] = (
+    HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, PHASES, RUN, REPORT, CLI,
+    VALIDATION,
+)  # fmt: skip
 """From the bottom up."""

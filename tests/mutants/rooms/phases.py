@@ -1,0 +1,111 @@
+"""Faults of phases, ramps, GPU-hours and money."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+PHASES = Room(
+    "phases",
+    ("tests/run",),
+    (
+        Fault(
+            "simulator/run/batch_ramp.py",
+            "middle = (lower.global_batch_size + upper.global_batch_size) / 2",
+            "middle = lower.global_batch_size",
+            "a batch grows half a size too early",
+        ),
+        Fault(
+            "simulator/run/batch_ramp.py",
+            "return Level(batch, tokens, tokens / (batch.global_batch_size * seq_len))",
+            "return Level(batch, tokens, tokens / batch.global_batch_size)",
+            "a step trains a token of each sequence",
+        ),
+        Fault(
+            "simulator/run/batch_ramp.py",
+            "share = min(1.0, tokens / each.tokens, steps / each.steps)",
+            "share = min(1.0, tokens / each.tokens)",
+            "a phase cut by steps runs its whole ramp",
+        ),
+        Fault(
+            "simulator/run/batch_ramp.py",
+            "if num_micro_batches >= minimum or schedule_below is None",
+            "if num_micro_batches > minimum or schedule_below is None",
+            "the smallest batch of a schedule runs the other one",
+        ),
+        Fault(
+            "simulator/run/batch_ramp.py",
+            "chosen.add(longest[len(longest) // 2])",
+            "chosen.add(longest[0])",
+            "a ramp is interpolated between its ends alone",
+        ),
+        Fault(
+            "simulator/run/batch_ramp.py",
+            "return simulated[lower] + share * (simulated[upper] - simulated[lower])",
+            "return simulated[upper] + share * (simulated[lower] - simulated[upper])",
+            "step times interpolate backwards",
+        ),
+        Fault(
+            "simulator/run/batch_ramp.py",
+            "return max(errors) if errors else None",
+            "return min(errors) if errors else None",
+            "the smallest error of interpolation is told",
+        ),
+        Fault(
+            "simulator/run/economics.py",
+            "((hours.value, price.value), (hours.low, price.low), (hours.high, price.high))",
+            "((hours.value, price.value), (hours.low, price.value), (hours.high, price.value))",
+            "the range of a price is ignored",
+        ),
+        Fault(
+            "simulator/run/economics.py",
+            "return num_gpus * wall_s / SECONDS_PER_HOUR",
+            "return num_gpus * wall_s / 3660.0",
+            "an hour has 61 minutes",
+        ),
+        Fault(
+            "simulator/run/economics.py",
+            'entry.usd_per_gpu_hour, f"{sheet.name}, {sheet.date}: {entry.source}", entry.low, entry.high)',
+            'entry.usd_per_gpu_hour, f"{sheet.name}, {sheet.date}: {entry.source}")',
+            "a sheet's price has no range",
+        ),
+        Fault(
+            "simulator/run/phases.py",
+            'tokens_left = limits["tokens"] - math.fsum(each.tokens for each in ramp)',
+            'tokens_left = limits["tokens"]',
+            "tokens of the ramp are trained twice",
+        ),
+        Fault(
+            "simulator/run/phases.py",
+            "rest_tokens = min(tokens_left, steps_left * full_batch * seq_len)",
+            "rest_tokens = tokens_left",
+            "a phase limited by steps and tokens looks at tokens",
+        ),
+        Fault(
+            "simulator/run/phases.py",
+            "dp(scenario) * training.micro_batch_size,",
+            "dp(scenario),",
+            "a ramp steps by single sequences",
+        ),
+        Fault(
+            "simulator/run/phases.py", "and scenario.mechanisms.batch_ramp\n", "\n", "the ramp cannot be switched off"
+        ),
+        Fault(
+            "simulator/run/training_run.py",
+            '"low": {size: result.step.interval.low for',
+            '"low": {size: result.step.step_s for',
+            "GPU-hours have no low end",
+        ),
+        Fault(
+            "simulator/run/training_run.py",
+            "hours_per_token = gpu_hours(num_gpus, first.step.step_s) / first.step.tokens_per_step",
+            "hours_per_token = gpu_hours(num_gpus, first.step.interval.high) / first.step.tokens_per_step",
+            "steady state at the high end",
+        ),
+        Fault(
+            "simulator/run/training_run.py",
+            "Interval(low=change.low * hours, high=change.high * hours)",
+            "Interval(low=change.low, high=change.high * hours)",
+            "an effect's low end is a share, its high end hours",
+        ),
+    ),
+)

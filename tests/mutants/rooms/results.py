@@ -1,0 +1,78 @@
+"""Faults of explanations, rates, ranges and the interval."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+RESULTS = Room(
+    "results",
+    ("tests/results",),
+    (
+        Fault(
+            "simulator/results/widening.py",
+            "step.step_s - step.interval.low, *(step.step_s * change.low",
+            "step.interval.high - step.step_s, *(step.step_s * change.low",
+            "the low end starts from the high end of the measurements",
+        ),
+        Fault(
+            "simulator/results/widening.py",
+            "(step.step_s * change.high for change",
+            "(step.step_s * change.low for change",
+            "assumptions widen upwards by what they shorten",
+        ),
+        Fault(
+            "simulator/results/explain.py",
+            'down += (base - makespan(class_seconds_at(graph, name, "low"))) ** 2',
+            'down += base - makespan(class_seconds_at(graph, name, "low"))',
+            "ranges of categories add without squares",
+        ),
+        Fault(
+            "simulator/results/explain.py",
+            'class_seconds_at(graph, name, "high")',
+            'class_seconds_at(graph, name, "low")',
+            "the high end is taken at the low ends",
+        ),
+        Fault(
+            "simulator/results/explain.py",
+            "rows.append(s.seconds + share * (getattr(s, which) - s.seconds))",
+            "rows.append(getattr(s, which))",
+            "a category moves all of a class",
+        ),
+        Fault(
+            "simulator/results/explain.py",
+            "[s.seconds - s.by_category.get(category, 0.0) for s in graph.classes]",
+            "[s.seconds - max(s.by_category.values(), default=0.0) for s in graph.classes]",
+            "what binds frees the largest category",
+        ),
+        Fault(
+            "simulator/results/explain.py",
+            "is_compute[graph.tail_first :] = False",
+            "is_compute[:0] = False",
+            "the optimizer counts as compute of the actions",
+        ),
+        Fault(
+            "simulator/results/metrics.py",
+            "return tokens_per_step / (step_s * num_gpus)",
+            "return tokens_per_step / step_s",
+            "a GPU has the tokens of all",
+        ),
+        Fault(
+            "simulator/results/metrics.py",
+            "bf16_dense_causal=flop_per_token.causal * share",
+            "bf16_dense_causal=flop_per_token.noncausal * share",
+            "MFU counts the masked half",
+        ),
+        Fault(
+            "simulator/results/interval.py",
+            "low=self.low + other.low, high=self.high + other.high",
+            "low=self.low + other.high, high=self.high + other.high",
+            "low ends of a sum take a high one",
+        ),
+        Fault(
+            "simulator/results/interval.py",
+            "value=self.value * factor, low=self.low * factor, high=self.high * factor",
+            "value=self.value * factor, low=self.low, high=self.high * factor",
+            "the low end is not scaled",
+        ),
+    ),
+)

@@ -1,0 +1,67 @@
+"""Faults of the router, of drawn loads and speeds, and of the group law."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+ROUTING = Room(
+    "routing",
+    ("tests/workload",),
+    (
+        Fault(
+            "simulator/workload/expert_load.py",
+            "(1.0 / (concentration + 1.0) + 1.0 / choices)",
+            "(1.0 / (concentration + 1.0))",
+            "independent tokens load every rank alike",
+        ),
+        Fault(
+            "simulator/workload/expert_load.py",
+            "sqrt((ranks - 1) / sequences *",
+            "sqrt(ranks / sequences *",
+            "a rank's load varies as if the sum were free",
+        ),
+        Fault(
+            "simulator/workload/expert_load.py",
+            "out[:, :, 2] = node.max(axis=-1, keepdims=True)",
+            "out[:, :, 2] = load.max(axis=-1, keepdims=True)",
+            "the fullest node is the fullest rank",
+        ),
+        Fault(
+            "simulator/workload/expert_load.py",
+            "(variance - between) / (1.0 + between)",
+            "variance - between",
+            "loads of ranks and nodes vary too much together",
+        ),
+        Fault(
+            "simulator/workload/expert_load.py",
+            "(PURPOSE_PERSISTENT, model.persistent_cv, model.node_persistent_cv, 1)",
+            "(PURPOSE_PERSISTENT, model.persistent_cv, model.node_persistent_cv, micro_batches)",
+            "hot experts change with every micro-batch",
+        ),
+        Fault(
+            "simulator/workload/group_law.py",
+            "shape = ((places - 1) / variance - 1.0) / places",
+            "shape = (places - 1) / variance / places",
+            "gamma variates are too even",
+        ),
+        Fault(
+            "simulator/workload/routing_model.py",
+            "return (self.between + self.inside / seq_len) / sequences",
+            "return (self.between + self.inside) / sequences",
+            "long sequences are as uneven as single tokens",
+        ),
+        Fault(
+            "simulator/workload/routing_model.py",
+            "factor = 1.0 + persistent_cv**2",
+            "factor = 1.0",
+            "fresh load counts the persistent one again",
+        ),
+        Fault("simulator/workload/gpu_speed.py", "- sigma**2 / 2", "", "unequal GPUs are slower on average"),
+        Fault(
+            "simulator/workload/balancing.py",
+            "np.sign(load - 1.0)",
+            "np.sign(1.0 - load)",
+            "the bias pushes full experts up",
+        ),
+    ),
+)

@@ -1,0 +1,120 @@
+"""Faults of merging, rules, layouts, defaults and the positions of errors."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+SCENARIO = Room(
+    "scenario",
+    ("tests/scenario", "tests/cli"),
+    (
+        Fault(
+            "simulator/scenario/derived.py",
+            "return scenario.cluster.num_gpus // (parallel.tp * parallel.cp * parallel.pp)",
+            "return scenario.cluster.num_gpus // (parallel.tp * parallel.cp)",
+            "replicas are counted as if there were no pipeline",
+        ),
+        Fault(
+            "simulator/scenario/derived.py",
+            "-(-model.vocab_size // pad) * pad",
+            "model.vocab_size // pad * pad",
+            "the vocabulary is padded downwards",
+        ),
+        Fault(
+            "simulator/scenario/derived.py",
+            "return batch // (dp(scenario) * scenario.training.micro_batch_size)",
+            "return batch // dp(scenario)",
+            "a micro-batch is one sequence",
+        ),
+        Fault(
+            "simulator/scenario/derived.py",
+            "return scenario.parallel.overlap.dp and scenario.data_parallel.grad_reduce.overlap",
+            "return scenario.parallel.overlap.dp",
+            "the reduction overlaps although its own switch is off",
+        ),
+        Fault(
+            "simulator/scenario/layout.py",
+            'dense: list[UnitCode] = ["d"] * model.num_dense_layers',
+            'dense: list[UnitCode] = ["m"] * model.num_dense_layers',
+            "the first layers have experts too",
+        ),
+        Fault(
+            "simulator/scenario/layout.py",
+            'stages[-1] += [*modules, "L"]',
+            'stages[-1] += ["L"]',
+            "MTP modules stand nowhere",
+        ),
+        Fault(
+            "simulator/scenario/hardware.py",
+            "unit = math.lcm(ranks, size) if num_gpus > size else ranks",
+            "unit = ranks",
+            "nodes filled in part pass",
+        ),
+        Fault(
+            "simulator/scenario/hardware.py",
+            "if limit * experts_per_node < moe.top_k:",
+            "if limit * experts_per_node <= moe.top_k:",
+            "a limit that just suffices is refused",
+        ),
+        Fault(
+            "simulator/scenario/hardware.py",
+            "if scenario.parallel.comm_sms >= gpu.num_sms:",
+            "if scenario.parallel.comm_sms > gpu.num_sms:",
+            "communication may hold all SMs",
+        ),
+        Fault(
+            "simulator/scenario/draft.py",
+            "if given in new and replaced not in new and replaced in old:",
+            "if given in new and replaced in old and False:",
+            "a phase keeps its tokens beside its new steps",
+        ),
+        Fault(
+            "simulator/scenario/draft.py",
+            "if new is None or new == _find(self.data, key):",
+            "if new is None or new != _find(self.data, key):",
+            "a changed node keeps the stack of the old one",
+        ),
+        Fault(
+            "simulator/scenario/rules.py",
+            '"training.global_batch_size": (*_BATCH, "parallel.schedule")',
+            '"training.global_batch_size": ("parallel.schedule",)',
+            "a batch blames itself for a changed mesh",
+        ),
+        Fault(
+            "simulator/scenario/rules.py",
+            '"precision.recipe": ("cluster.node",),',
+            '"precision.recipe": (),',
+            "a recipe blames itself for a changed node",
+        ),
+        Fault(
+            "simulator/scenario/rules.py",
+            "if moe.top_k > moe.num_routed_experts:",
+            "if moe.top_k > moe.num_routed_experts + 1:",
+            "a token may choose one expert more than there are",
+        ),
+        Fault(
+            "simulator/scenario/rules.py",
+            "elif moe.num_routed_experts % parallel.ep:",
+            "elif parallel.ep > moe.num_routed_experts:",
+            "ranks may hold a fraction of an expert",
+        ),
+        Fault(
+            "simulator/scenario/rules.py",
+            "below = value // unit * unit",
+            "below = value // unit * unit - unit",
+            "the next valid batch below is one too low",
+        ),
+        Fault(
+            "simulator/scenario/assumptions.py",
+            '"low": override.low,',
+            '"low": assumption.low,',
+            "an exact override keeps the old low end",
+        ),
+        Fault(
+            "simulator/scenario/inherited.py",
+            "if base is not None and base.stack_kind != kind:",
+            "if base is not None and base.stack_kind == kind:",
+            "measured beside transferred is not said",
+        ),
+    ),
+)

@@ -1,0 +1,148 @@
+"""Faults of pricing, messages, the tail, the router's question, draws, effects and memory."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+STEP = Room(
+    "step",
+    (
+        "tests/laws/test_closed_forms.py",
+        "tests/laws/test_assumptions.py",
+        "tests/laws/test_replicas.py",
+        "tests/laws/test_changes.py",
+        "tests/expected",
+    ),
+    (
+        Fault(
+            "simulator/step/pricing.py",
+            "full * getattr(alone, key) + (1 - full) * getattr(shared, key)",
+            "(1 - full) * getattr(alone, key) + full * getattr(shared, key)",
+            "shares of full and small grids swapped",
+        ),
+        Fault(
+            "simulator/step/pricing.py",
+            "scenario.parallel.comm_sms if on.sm_partition and is_dispatching else None",
+            "scenario.parallel.comm_sms if on.sm_partition else None",
+            "a dense model loses SMs to communication that it has not",
+        ),
+        Fault(
+            "simulator/step/pricing.py",
+            'stack.provenance.clock != "sustained" and scenario.device.clock != "burst"',
+            'stack.provenance.clock != "sustained"',
+            "the burst clock is ignored",
+        ),
+        Fault(
+            "simulator/step/pricing.py",
+            'gap_s=need(stack, "kernel_gap_s").value if on.kernel_gaps else 0.0',
+            'gap_s=need(stack, "kernel_gap_s").value',
+            "kernel gaps cannot be switched off",
+        ),
+        Fault(
+            "simulator/step/messages.py",
+            "low=cost.low + floor.low, high=cost.high + floor.high",
+            "low=cost.low + floor.high, high=cost.high + floor.high",
+            "the low end of a dispatch has the high end of its notification",
+        ),
+        Fault(
+            "simulator/step/messages.py",
+            "stride = max(1, self.placement.pp_node_stride)",
+            "stride = 1",
+            "pipeline neighbours are always under one leaf",
+        ),
+        Fault(
+            "simulator/step/tail.py",
+            "return _Holders(placement.dense_dp_mirror, placement.expert_dp_mirror)",
+            "return _Holders(placement.dense_dp, placement.expert_dp)",
+            "DualPipe reduces over one holder of a stage",
+        ),
+        Fault(
+            "simulator/step/tail.py",
+            "state = 4 + 2 * MOMENT_BYTES[scenario.training.optimizer]",
+            "state = 4 + MOMENT_BYTES[scenario.training.optimizer]",
+            "AdamW has one moment",
+        ),
+        Fault(
+            "simulator/step/tail.py",
+            "WIRE_BYTES[data_parallel.grad_reduce.dtype], WIRE_BYTES[data_parallel.param_gather.dtype]",
+            "WIRE_BYTES[data_parallel.param_gather.dtype], WIRE_BYTES[data_parallel.grad_reduce.dtype]",
+            "formats of gradients and parameters on the wire swapped",
+        ),
+        Fault(
+            "simulator/step/tail.py",
+            "-(-stage.expert_params // holders.expert.ranks)",
+            "-(-stage.expert_params // holders.dense.ranks)",
+            "experts are sharded as if every rank held them",
+        ),
+        Fault(
+            "simulator/step/routing.py",
+            "sequences=ep * training.micro_batch_size",
+            "sequences=ep",
+            "larger micro-batches are as uneven as single sequences",
+        ),
+        Fault(
+            "simulator/step/routing.py",
+            "routing.noise_cv, routing.persistent_cv, ranks, nodes",
+            "routing.persistent_cv, routing.noise_cv, ranks, nodes",
+            "fresh and persistent load swapped",
+        ),
+        Fault(
+            "simulator/step/routing.py",
+            "group_top=2 if moe.router_bias else 1",
+            "group_top=1",
+            "groups are ranked by their best expert alone",
+        ),
+        Fault(
+            "simulator/step/draws.py", "MAX_REPLICAS = 64", "MAX_REPLICAS = 32", "fewer replicas wait for each other"
+        ),
+        Fault(
+            "simulator/step/draws.py",
+            "loads[:, :, 0] *= slowness[graph.unit_ranks]",
+            "loads[:, :, 0] *= slowness[0]",
+            "experts run at the speed of the first rank's GPU",
+        ),
+        Fault(
+            "simulator/step/draws.py",
+            "float(np.mean(equal_loads)) - even_s\n",
+            "float(np.mean(equal_loads))\n",
+            "what unequal GPUs add is the whole step",
+        ),
+        Fault(
+            "simulator/step/effects.py",
+            "low=min(0.0, *changes), high=max(0.0, *changes)",
+            "low=min(0.0, changes[0]), high=max(0.0, changes[1])",
+            "an assumption that acts the other way has no effect",
+        ),
+        Fault(
+            "simulator/step/effects.py",
+            "noise_cv(*size, changed) / noise_cv(*size, stated)",
+            "noise_cv(*size, stated) / noise_cv(*size, changed)",
+            "more alike tokens are more even",
+        ),
+        Fault("simulator/step/effects.py", "seq_len * moe.top_k)", "seq_len)", "a token makes one choice"),
+        Fault(
+            "simulator/step/memory.py",
+            "load.persistent_cv / sqrt(layers), load.ranks",
+            "load.persistent_cv, load.ranks",
+            "a rank is hot in all its layers",
+        ),
+        Fault(
+            "simulator/step/memory.py",
+            "device = gpu.device_bytes or gpu.hbm_bytes",
+            "device = gpu.hbm_bytes",
+            "what the driver keeps can be used",
+        ),
+        Fault(
+            "simulator/step/result.py",
+            "interval=Interval(low=step_s - down, high=step_s + up)",
+            "interval=Interval(low=step_s - up, high=step_s + down)",
+            "ends of the interval swapped",
+        ),
+        Fault(
+            "simulator/step/result.py",
+            'float(kind["B"][rank] + kind["I"][rank])',
+            'float(kind["B"][rank])',
+            "input-only backwards are in no part",
+        ),
+    ),
+)
