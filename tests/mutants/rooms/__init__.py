@@ -21,7 +21,7 @@ from tests.mutants.rooms.validation import VALIDATION
 from tests.mutants.rooms.workload import WORKLOAD
 
 ROOMS: tuple[Room, ...] = (
-    HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, PHASES, RUN, REPORT, CLI,
-    VALIDATION,
+    HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, PHASES, RUN, REPORT,
+    CLI, VALIDATION,
 )  # fmt: skip
 """From the bottom up."""

@@ -10,12 +10,6 @@ PHASES = Room(
     (
         Fault(
             "simulator/run/batch_ramp.py",
-            "middle = (lower.global_batch_size + upper.global_batch_size) / 2",
-            "middle = lower.global_batch_size",
-            "a batch grows half a size too early",
-        ),
-        Fault(
-            "simulator/run/batch_ramp.py",
             "return Level(batch, tokens, tokens / (batch.global_batch_size * seq_len))",
             "return Level(batch, tokens, tokens / batch.global_batch_size)",
             "a step trains a token of each sequence",
@@ -73,12 +67,6 @@ PHASES = Room(
             'tokens_left = limits["tokens"] - math.fsum(each.tokens for each in ramp)',
             'tokens_left = limits["tokens"]',
             "tokens of the ramp are trained twice",
-        ),
-        Fault(
-            "simulator/run/phases.py",
-            "rest_tokens = min(tokens_left, steps_left * full_batch * seq_len)",
-            "rest_tokens = tokens_left",
-            "a phase limited by steps and tokens looks at tokens",
         ),
         Fault(
             "simulator/run/phases.py",

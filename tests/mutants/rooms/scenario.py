@@ -10,8 +10,8 @@ SCENARIO = Room(
     (
         Fault(
             "simulator/scenario/derived.py",
-            "return scenario.cluster.num_gpus // (parallel.tp * parallel.cp * parallel.pp)",
-            "return scenario.cluster.num_gpus // (parallel.tp * parallel.cp)",
+            "return scenario.cluster.num_gpus // scenario.parallel.pp",
+            "return scenario.cluster.num_gpus",
             "replicas are counted as if there were no pipeline",
         ),
         Fault(
@@ -46,8 +46,8 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/hardware.py",
-            "unit = math.lcm(ranks, size) if num_gpus > size else ranks",
-            "unit = ranks",
+            "unit = math.lcm(pp, size) if num_gpus > size else pp",
+            "unit = pp",
             "nodes filled in part pass",
         ),
         Fault(
@@ -70,14 +70,14 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/draft.py",
-            "if new is None or new == _find(self.data, key):",
-            "if new is None or new != _find(self.data, key):",
+            "if new is None or new == old or (key",
+            "if new is None or new != old or (key",
             "a changed node keeps the stack of the old one",
         ),
         Fault(
             "simulator/scenario/rules.py",
-            '"training.global_batch_size": (*_BATCH, "parallel.schedule")',
-            '"training.global_batch_size": ("parallel.schedule",)',
+            '"training.global_batch_size": (*_BATCH, "parallel.schedule",',
+            '"training.global_batch_size": ("parallel.schedule",',
             "a batch blames itself for a changed mesh",
         ),
         Fault(
@@ -94,8 +94,8 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/rules.py",
-            "elif moe.num_routed_experts % parallel.ep:",
-            "elif parallel.ep > moe.num_routed_experts:",
+            "elif moe.num_routed_experts % ep:",
+            "elif ep > moe.num_routed_experts:",
             "ranks may hold a fraction of an expert",
         ),
         Fault(
@@ -109,12 +109,6 @@ SCENARIO = Room(
             '"low": override.low,',
             '"low": assumption.low,',
             "an exact override keeps the old low end",
-        ),
-        Fault(
-            "simulator/scenario/inherited.py",
-            "if base is not None and base.stack_kind != kind:",
-            "if base is not None and base.stack_kind == kind:",
-            "measured beside transferred is not said",
         ),
     ),
 )

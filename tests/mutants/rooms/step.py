@@ -64,9 +64,9 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/tail.py",
-            "WIRE_BYTES[data_parallel.grad_reduce.dtype], WIRE_BYTES[data_parallel.param_gather.dtype]",
-            "WIRE_BYTES[data_parallel.param_gather.dtype], WIRE_BYTES[data_parallel.grad_reduce.dtype]",
-            "formats of gradients and parameters on the wire swapped",
+            'reduce=collectives("reduce_scatter", gradient)',
+            'reduce=collectives("reduce_scatter", PARAMETER_BYTES)',
+            "gradients are reduced in the format of parameters",
         ),
         Fault(
             "simulator/step/tail.py",
