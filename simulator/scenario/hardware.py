@@ -33,6 +33,16 @@ MEASURED_COMM_SMS: Final = 32
 """hwprofiles/measurements/h100-sm-partition-2026-11-24.csv: kernels beside 8, 20 and 32 held SMs."""
 
 
+ROUNDING: Final = 0.01
+"""Rates that differ by less are one rate, rounded."""
+
+MEASURED_SEQ: Final = 32_768
+"""Longest sequence of a measured attention core: hwprofiles/stacks/h800-notrace/kernels.csv."""
+
+MEASURED_VENDOR: Final = "NVIDIA"
+"""Whose GPUs DeepEP's kernels, and what they take from compute, were measured on."""
+
+
 def node_of(scenario: Scenario) -> Node:
     """The node type."""
     node = scenario.cluster.node
@@ -153,17 +163,32 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 
 
 def hardware_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
-    """What the stack's caveat says, rates of inline hardware that nobody builds (often bits for bytes), and more
-    communication SMs than were measured.
-    """
-    caveat = stack_choice.stack_provenance(scenario.stack).caveat
-    if caveat:
-        yield "stack", caveat
-    if scenario.model.moe is not None and scenario.parallel.comm_sms > MEASURED_COMM_SMS:
-        text = (
-            f"{scenario.parallel.comm_sms}; what compute loses was measured with at most {MEASURED_COMM_SMS} SMs held"
-        )
+    """What lies beyond the measurements, what does not act, and rates of inline hardware that nobody builds."""
+    gpu, comm_sms, seq_len = gpu_of(scenario), scenario.parallel.comm_sms, scenario.training.seq_len
+    if scenario.model.moe is not None and comm_sms > MEASURED_COMM_SMS:
+        text = f"{comm_sms}; what compute loses was measured with at most {MEASURED_COMM_SMS} SMs held"
         yield "parallel.comm_sms", f"{text} and is extrapolated in a straight line"
+    if scenario.parallel.ep > 1 and gpu.vendor != MEASURED_VENDOR:
+        text = f"{comm_sms} SMs for DeepEP's dispatch and combine, as measured on GPUs of {MEASURED_VENDOR}"
+        yield "parallel.comm_sms", f"{text}; {gpu.name} is of {gpu.vendor}, where another library may take more or less"
+    if seq_len > MEASURED_SEQ:
+        text = f"{seq_len:,} tokens; attention was measured up to {MEASURED_SEQ:,}, beyond that the formula is extrapolated"
+        yield "training.seq_len", text
+    yield from _fabric_warnings(scenario)
+    yield from _rate_warnings(scenario)
+
+
+def _fabric_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
+    """A fabric whose ports are faster than the NICs that use them."""
+    node, fabric = node_of(scenario), fabric_of(scenario)
+    ports = fabric.port_bytes_per_s * node.nics_per_node / node.gpus_per_node
+    if scenario.cluster.num_gpus > node.scale_up_domain_gpus and ports > node.nic_bytes_per_s * (1.0 + ROUNDING):
+        text = f"{ports / GIGA:g} GB/s a GPU at the ports of {fabric.name}, {node.nic_bytes_per_s / GIGA:g} GB/s at the NIC"
+        yield "cluster.fabric", f"{text} of {node.name}: a link runs at the lower of NIC and fabric port, here the NIC"
+
+
+def _rate_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
+    """Rates of inline hardware that nobody builds (often bits for bytes)."""
     for key, record in (("node", scenario.cluster.node), ("fabric", scenario.cluster.fabric)):
         if isinstance(record, str):
             continue

@@ -20,6 +20,8 @@ Layout = tuple[Stage, ...]
 
 _TOKEN: Final = re.compile(r"\s*(mtp|[EdmL()|*]|[0-9]+)")
 _MAX_DEPTH: Final = 4
+MAX_SHOWN: Final = 80
+"""Characters of a wrong layout that a message repeats."""
 
 
 class LayoutError(ValueError):
@@ -111,14 +113,15 @@ def _from_counts(model: ModelSpec, counts: Sequence[int]) -> Layout:
 def _check(layout: Layout, model: ModelSpec, num_stages: int) -> None:
     """Raise LayoutError unless the layout holds the model's units in order on num_stages non-empty stages."""
     if len(layout) != num_stages:
-        raise LayoutError(f"the layout has {len(layout)} stages; the plan has {num_stages} (pp * vpp)")
+        raise LayoutError(f"the layout has {len(layout)} stages; pp is {num_stages}")
     empty = [idx for idx, stage in enumerate(layout) if not {"d", "m"} & set(stage)]
     if empty:
         raise LayoutError(f"stage {empty[0]} has no layer; each stage needs one")
     found = [code for stage in layout for code in stage]
     expected = _from_counts(model, [model.num_layers])[0]
     if tuple(found) != expected:
-        units = _format_stage(tuple(found))[:80]
+        units = _format_stage(tuple(found))
+        units = units if len(units) <= MAX_SHOWN else f"{units[: MAX_SHOWN - 1]}…"
         raise LayoutError(f"the units are {units!r}; the model has, in this order, {_format_stage(expected)!r}")
 
 
