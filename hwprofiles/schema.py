@@ -213,13 +213,6 @@ class Fabric(Record):
             raise ValueError("latency_cross_leaf_s: shorter than latency_same_leaf_s")
         return self
 
-    @property
-    def max_endpoints(self) -> int:
-        """NICs that the tree can join without oversubscription: planes * 2 * (ports / 2) ^ layers."""
-        if self.num_layers == 1:
-            return self.num_planes * self.switch_ports
-        return int(self.num_planes * 2 * (self.switch_ports // 2) ** self.num_layers)
-
 
 class _Ranged(BaseModel):
     """A value with its range; low and high default to the value."""

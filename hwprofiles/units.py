@@ -26,16 +26,11 @@ YOTTA: Final = 1e24
 
 KIBI: Final = 2**10
 MEBI: Final = 2**20
-GIBI: Final = 2**30
-TEBI: Final = 2**40
 
 BITS_PER_BYTE: Final = 8
 SECONDS_PER_MINUTE: Final = 60.0
 SECONDS_PER_HOUR: Final = 3600.0
 SECONDS_PER_DAY: Final = 86400.0
-HOURS_PER_YEAR: Final = 8766.0
-"""A Julian year of 365.25 days."""
-JOULES_PER_KWH: Final = 3.6e6
 
 Dimension = Literal["s", "bytes", "bytes_per_s", "flop", "flop_per_s", "w", "j", "hz"]
 DIMENSIONS: Final[tuple[Dimension, ...]] = get_args(Dimension)

@@ -1,1 +1,12 @@
-"""Makes the numbers of the catalogue: fits constants to measurements. Not needed to run a prediction."""
+"""Tools that make numbers of the catalogue; no prediction needs them. Anyone may run them again:
+
+    sm_partition   one NVIDIA GPU, torch and cupy (extra [calibrate]): kernels beside SMs that are held. Gave
+                   measurements/h100-sm-partition-2026-11-24.csv, from it `overlap.*` and the head's GEMMs of stacks/h800-*
+    layer_mix      all NVIDIA GPUs of a host, torch (extra [calibrate]): kernels of a layer (layer_kernels) from the first
+                   moments of load to sustained load. Gave measurements/hopper-layer-mix-2026-11-24.csv, from it `sustained.*`
+    fit            no GPU, numpy alone: fits gemm.py's (gemm_fit) and attention.py's (attention_fit) constants to tables of
+                   public benchmarks, whose columns and origin reference_points states; `rows` prints stacks/h800-notrace's
+                   kernels.csv (notrace_rows). Gave `gemm.*` and `attention.*` of the stacks and of stacks/transfer
+
+The first two write one JSON document of what they measured; the measurement's YAML says which columns of the CSV are which.
+"""

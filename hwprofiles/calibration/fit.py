@@ -5,8 +5,8 @@
     python -m hwprofiles.calibration.fit REFERENCE_DIR h800        GEMM constants of the H800 stacks, in SI units
     python -m hwprofiles.calibration.fit REFERENCE_DIR rows        kernels.csv of stacks/h800-notrace
 
-REFERENCE_DIR holds the public tables that reference_points.py reads (not part of this repository); only what is
-printed here is committed. Rates of an SM's store and fetch are printed as bytes for each FLOP of its BF16 peak, so that
+REFERENCE_DIR holds copies of the public tables, as reference_points.py states them; only what is printed here is
+committed. Rates of an SM's store and fetch are printed as bytes for each FLOP of its BF16 peak, so that
 they can be carried to another GPU. Ranges of constants are 90 % of the fit; `residual` is the 5 to 95 % range of
 measured / formula on weight shapes that the fit had not seen.
 """

@@ -1,4 +1,15 @@
-"""Reads measured GEMMs and attention calls from tables of public benchmarks (CSV files of a reference folder)."""
+"""Reads measured GEMMs and attention calls from tables of public benchmarks: CSV files of one folder, other columns ignored.
+
+aiconfigurator_gemm.csv    gpu, framework, dtype, m, n, k, latency_ms: github.com/ai-dynamo/aiconfigurator (095f58a),
+                           systems/data/*/gemm/*/*/gemm_perf.parquet; framework as "SGLang 0.5.14"
+deepgemm_h800_dense.csv    version (initial | apr-2025), M, N, K, tflops, speedup_vs_cutlass36: the tables of
+                           github.com/deepseek-ai/DeepGEMM README.md at a6d97a1 (initial) and a9967bc (apr-2025)
+deepgemm_h800_wgrad.csv    groups, M, N, K (of a group), tflops, note: DeepGEMM pull request 95; rows of its rerun (issue 107)
+                           say H200 in the note
+kernel_measured.csv        kernel (attention), implementation, pass (fwd | bwd), batch, seq, heads_q, heads_kv, head_dim_qk,
+                           head_dim_v, mask (causal), dtype, gpu, time_us: github.com/NVIDIA/cudnn-frontend (3929da2)
+                           benchmark/sdpa_benchmark_training/results, and aiconfigurator's context attention tables
+"""
 
 from __future__ import annotations
 

@@ -114,17 +114,6 @@ def test_a_fabric_is_what_its_name_says(fabric: Fabric) -> None:
     topology = {"8plane": "multi_plane_fat_tree", "rail": "rail_fat_tree", "fattree": "fat_tree"}[shape]
     assert fabric.topology == topology
     assert 1e-6 <= fabric.latency_same_leaf_s <= fabric.latency_cross_leaf_s <= 1e-5
-    assert fabric.max_endpoints >= 8192
-
-
-def test_endpoints_of_trees_are_those_of_the_published_table() -> None:
-    """arXiv:2505.09343 Table 3: 2,048 for two layers of 64 ports, 16,384 for eight planes, 65,536 for three layers."""
-    planes = load_fabric("ib-400g-8plane")
-    assert planes.max_endpoints == 16384
-    single = planes.model_copy(update={"num_planes": 1, "topology": "fat_tree"})
-    assert single.max_endpoints == 2048
-    assert single.model_copy(update={"num_layers": 3}).max_endpoints == 65536
-    assert single.model_copy(update={"num_layers": 1}).max_endpoints == 64
 
 
 def test_known_figures_of_the_training_cluster() -> None:

@@ -1,0 +1,49 @@
+"""What is installed without extras runs without the calibration's tools; only they import torch, triton and cupy."""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import hwprofiles
+from hwprofiles import calibration
+
+ROOT = Path(hwprofiles.__file__).parent
+HEAVY = ("torch", "triton", "cupy")
+
+WITHOUT = """
+import importlib, pkgutil, sys
+for name in {missing!r}:
+    sys.modules[name] = None
+import hwprofiles
+for found in pkgutil.walk_packages(hwprofiles.__path__, "hwprofiles."):
+    if not found.name.startswith("hwprofiles.calibration"):
+        importlib.import_module(found.name)
+import simulator.cli.app
+from hwprofiles.stack_choice import load_stack
+load_stack("h800-notrace"), load_stack("b200-transfer")
+"""
+
+
+def test_the_catalogue_loads_without_extras_and_without_the_tools() -> None:
+    missing = [*HEAVY, "hwprofiles.calibration"]
+    subprocess.run([sys.executable, "-c", WITHOUT.format(missing=missing)], check=True, cwd=ROOT.parent)
+
+
+def test_only_the_tools_import_what_the_extra_installs() -> None:
+    pattern = re.compile(rf"^\s*(?:import|from) (?:{'|'.join(HEAVY)})\b", re.MULTILINE)
+    files = [
+        *ROOT.rglob("*.py"),
+        *(ROOT.parent / "simulator").rglob("*.py"),
+        *(ROOT.parent / "validation").rglob("*.py"),
+    ]
+    importing = {path for path in files if pattern.search(path.read_text(encoding="utf-8"))}
+    assert importing and {path.parent for path in importing} == {ROOT / "calibration"}
+
+
+def test_every_tool_is_named_where_one_looks_for_it() -> None:
+    modules = {found.name for found in pkgutil.iter_modules(calibration.__path__)}
+    assert {name for name in modules if re.search(rf"\b{name}\b", calibration.__doc__ or "")} == modules
