@@ -31,8 +31,8 @@ COSTS = Room(
         ),
         Fault(
             ALL_TO_ALL,
-            "low = min(value, (row.low or seconds) * min(ratios)) * (1.0 - error)",
-            "low = min(value, (row.low or seconds) * max(ratios))",
+            "low = min(value, (row.low or row.seconds) * min(ratios)) * (1.0 - error)",
+            "low = min(value, (row.low or row.seconds) * max(ratios))",
             "the low end of a scaled row knows no error of the formula",
         ),
         Fault(
@@ -49,8 +49,8 @@ COSTS = Room(
         ),
         Fault(
             ALL_TO_ALL,
-            "(message.num_nodes, row.nodes), (message.ranks, row.ranks), (message.tokens, row.tokens or 1))",
-            "(message.tokens, row.tokens or 1), (message.ranks, row.ranks), (message.num_nodes, row.nodes))",
+            "(message.num_nodes, row.nodes), (message.ranks, row.ranks), (message.tokens, row.tokens))",
+            "(message.tokens, row.tokens), (message.ranks, row.ranks), (message.num_nodes, row.nodes))",
             "the nearest row is the nearest in tokens, not in nodes",
         ),
         Fault(
