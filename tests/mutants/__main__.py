@@ -28,12 +28,11 @@ MAY_LIVE_FRAC = 0.05
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status."""
     options = _options(arguments)
-    mutants = mutants_of(ROOMS)
-    problems = [problem for mutant in mutants if (problem := stale(mutant, ROOT))]
+    chosen = [mutant for mutant in mutants_of(ROOMS) if options.only in (None, mutant.room.name, mutant.name)]
+    problems = [problem for mutant in chosen if (problem := stale(mutant, ROOT))]
     if problems:
         print("The list is stale:", *problems, sep="\n")
         return 1
-    chosen = [mutant for mutant in mutants if options.only is None or options.only in (mutant.room.name, mutant.name)]
     if options.sample:
         drawn = random.Random(options.seed).sample(range(len(chosen)), min(options.sample, len(chosen)))
         chosen = [chosen[index] for index in sorted(drawn)]

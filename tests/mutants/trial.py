@@ -60,6 +60,13 @@ class Copy:
         finally:
             path.write_text(text)
             os.utime(path, (stamp, stamp))
+            self._restore_compiled()
+
+    def _restore_compiled(self) -> None:
+        """Kernels that were compiled before: those of a planted fault have taken their place."""
+        for name in _compiled():
+            if (ROOT / name).is_file():
+                shutil.copy2(ROOT / name, self.root / name)
 
     def _plant(self, fault: Fault, number: int) -> tuple[Path, str, float]:
         """Writes the fault, with a time of change of its own: Python tells stale bytecode by size and second."""
@@ -82,3 +89,8 @@ def _files() -> list[str]:
     hidden = (".", "__pycache__")
     paths = [path.relative_to(ROOT) for path in ROOT.rglob("*")]
     return [path.as_posix() for path in paths if not any(part.startswith(hidden) for part in path.parts)] + compiled
+
+
+def _compiled() -> list[str]:
+    """Kernels that numba has compiled here, from the root."""
+    return [path.relative_to(ROOT).as_posix() for pattern in COMPILED for path in (ROOT / "simulator").rglob(pattern)]
