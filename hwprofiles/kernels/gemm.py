@@ -39,7 +39,7 @@ RESULT_BYTES = 2.0
 
 @dataclass(frozen=True, slots=True)
 class GemmSize:
-    """One call: m, n, k as in simulator/workload/op.py (m of fprop and dgrad, k of wgrad, over all groups)."""
+    """One call: m, n, k as in KernelShape (m of fprop and dgrad, k of wgrad, over all groups)."""
 
     m: int
     n: int
