@@ -163,7 +163,12 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 
 
 def hardware_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
-    """What lies beyond the measurements, what does not act, and rates of inline hardware that nobody builds."""
+    """What the stack's caveat says, what lies beyond the measurements, what does not act, and rates of inline hardware
+    that nobody builds.
+    """
+    caveat = stack_choice.stack_provenance(scenario.stack).caveat
+    if caveat:
+        yield "stack", caveat
     gpu, comm_sms, seq_len = gpu_of(scenario), scenario.parallel.comm_sms, scenario.training.seq_len
     if scenario.model.moe is not None and comm_sms > MEASURED_COMM_SMS:
         text = f"{comm_sms}; what compute loses was measured with at most {MEASURED_COMM_SMS} SMs held"
