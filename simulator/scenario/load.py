@@ -237,8 +237,8 @@ def _validate(draft: Draft, is_partial: bool, names: Mapping[str, Objection]) ->
             is_missing = message == "is missing"
             if path == ("stack",) and path not in draft.origins:
                 continue  # follows from an unknown node
-            if any(known == path[: len(known)] or (is_missing and path == known[: len(path)]) for known in wrong):
-                continue  # follows from what is said already
+            if any(known[: len(path)] == path or known == path[: len(known)] for known in wrong):
+                continue  # follows from what is said already: of a key in it, or around it
             if is_missing and is_partial and len(path) == 1:
                 continue
             draft.refuse(path, f"{message}{_MISSING_HINTS.get(path, '') if is_missing else ''}")

@@ -13,7 +13,7 @@ from simulator.assembly.memory_peak import RankMemory, peak_of, rank_memory
 from simulator.errors import InconsistentSimulation
 from simulator.scenario import derived
 from simulator.schedule.action import Action, Kind, Schedule
-from simulator.schedule.family import build_schedule
+from simulator.schedule.family import SCHEDULES, build_schedule
 from simulator.workload.memory import activation_recipe, buffer_tensors, state_recipe
 from simulator.workload.model_state import RankState, rank_states, stage_params, transposes_weights
 from simulator.workload.recipe import Recipe
@@ -167,7 +167,7 @@ def test_broken_conservation_is_an_inconsistent_simulation(actions: list[Action]
     modules=st.frozensets(st.sampled_from(MODULES)),
     extra=st.sampled_from(MODULES),
     fp8=st.booleans(),
-    name=st.sampled_from(["gpipe", "1f1b", "dualpipe"]),
+    name=st.sampled_from(SCHEDULES.names()),
     tokens=st.sampled_from([1, 128, 1000]),
 )
 def test_more_recompute_never_peaks_higher_and_longer_sequences_never_lower(

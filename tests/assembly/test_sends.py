@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from simulator import load_scenario
+from simulator.schedule import SCHEDULES
 from simulator.step.graph import build_graph
 from simulator.step.prepared import prepare
 
 
-@pytest.mark.parametrize("schedule", ["gpipe", "1f1b", "dualpipe"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_each_micro_batch_is_sent_once_over_each_boundary_and_direction(schedule: str) -> None:
     options = [
         "parallel.pp=4",

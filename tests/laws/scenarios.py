@@ -8,6 +8,9 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from simulator.scenario.recipes import RECIPES
+from simulator.schedule import SCHEDULES, micro_batch_problem, next_valid_micro_batches, rank_problem
+
 Document = dict[str, Any]
 
 LAW = settings(
@@ -30,8 +33,9 @@ def scenarios(draw: st.DrawFn, *, max_ep: int = 16, is_moe: bool | None = None, 
     ep = draw(st.sampled_from([n for n in (1, 2, 4, 8, 16) if n <= max_ep])) if moe else 1
     dp, nodes = _replicas(draw, pp, ep)
     model = draw(models(moe, ep, nodes, min_layers=max(2, pp)))
-    schedule = draw(st.sampled_from(["gpipe", "1f1b", "dualpipe"] if pp % 2 == 0 else ["gpipe", "1f1b"]))
-    is_fp8 = draw(st.booleans())
+    schedule = draw(st.sampled_from([name for name in SCHEDULES if rank_problem(name, pp) is None]))
+    recipe = draw(st.sampled_from(RECIPES.names()))
+    is_fp8 = RECIPES[recipe].is_fp8
     micro_batch_size = draw(st.sampled_from([1, 1, 2]))
     return {
         "schema_version": 1,
@@ -49,7 +53,7 @@ def scenarios(draw: st.DrawFn, *, max_ep: int = 16, is_moe: bool | None = None, 
             "schedule": schedule,
             "layers_per_stage": draw(st.none() | layer_counts(model["num_layers"], pp)),
             "overlap": {
-                "ep": draw(st.sampled_from(["pair", "none"])) if schedule == "dualpipe" else "none",
+                "ep": draw(st.sampled_from([None, "pair", "none"] if SCHEDULES[schedule].overlaps_pairs else [None, "none"])),
                 "dp": draw(st.booleans()),
             },
             "comm_sms": draw(st.sampled_from([20, 20, 8, 32])),
@@ -61,7 +65,7 @@ def scenarios(draw: st.DrawFn, *, max_ep: int = 16, is_moe: bool | None = None, 
             "micro_batch_size": micro_batch_size,
             "optimizer": draw(st.sampled_from(["adamw-bf16-moments", "adamw-fp32-moments"])),
         },
-        "precision": {"recipe": "fp8-blockwise" if is_fp8 else "bf16"},
+        "precision": {"recipe": recipe},
         "moe": {
             "dispatch_dtype": draw(st.sampled_from(["fp8", "bf16"])) if is_fp8 else "bf16",
             "max_nodes_per_token": draw(node_limits(model, ep)),
@@ -151,10 +155,10 @@ def gqa(draw: st.DrawFn) -> Document:
 
 
 def micro_batches(schedule: str, pp: int) -> st.SearchStrategy[int]:
-    """Counts that the schedule runs."""
-    if schedule == "dualpipe":
-        return st.integers(pp, MAX_MICRO_BATCHES // 2).map(lambda half: 2 * half)
-    return st.integers(1, MAX_MICRO_BATCHES)
+    """Counts that the schedule runs: few, or its smallest."""
+    smallest = next_valid_micro_batches(schedule, pp, 1)[-1]
+    few = range(smallest, max(smallest, MAX_MICRO_BATCHES) + 1)
+    return st.sampled_from([count for count in few if micro_batch_problem(schedule, pp, count) is None])
 
 
 @st.composite

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from simulator.scenario.recipes import RECIPES
+from simulator.schedule import SCHEDULES
 from tests.laws.runs import changed, simulate
 from tests.laws.scenarios import Document
 
@@ -49,8 +51,8 @@ def test_chance_costs_time(document: Document, mechanism: str) -> None:
     assert simulate(changed(document, mechanisms={mechanism: False})).step_s < simulate(document).step_s
 
 
-@pytest.mark.parametrize("schedule", ["gpipe", "1f1b", "dualpipe"])
-@pytest.mark.parametrize("recipe", ["bf16", "fp8-blockwise"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_more_nodes_a_token_are_not_faster(schedule: str, recipe: str) -> None:
     """8 nodes against 4 and fewer, under even loads."""
     document = changed(wide(64, 2, schedule, balance="forced"), precision={"recipe": recipe})
