@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from simulator import load_scenario, simulate_run, simulate_step
-from simulator.assembly.chunks import Segment
+from simulator.assembly.chunks import COMPUTE, NUM_STREAMS, Segment
 from simulator.results import explain
-from simulator.results.interval import Interval
+from simulator.results.interval import Estimate, Interval
 from simulator.results.widening import widened
 from simulator.scenario.assumptions import read_assumptions
+from simulator.schedule import build_schedule
+from tests.assembly.test_step_graph import graph_of
 from tests.laws.test_assumptions import SMALL
 from tests.run.test_training_run import Linear, make_scenario
 
@@ -75,3 +77,20 @@ def test_the_headline_is_the_measurements_range_and_the_effects() -> None:
     assert (step.low, step.high) == pytest.approx((step_s - down, step_s + up), rel=1e-9)
     assert (hours.low / hours.value, hours.high / hours.value) == pytest.approx((step.low / step_s, step.high / step_s))
     assert simulate_step(load_scenario(SMALL)).step.interval == step
+
+
+def test_ends_of_a_sum_and_of_a_multiple() -> None:
+    one, other = Estimate(value=2.0, low=1.0, high=4.0), Estimate(value=3.0, low=2.5, high=5.0)
+    assert (one + other) == Estimate(value=5.0, low=3.5, high=9.0)
+    assert one.times(3.0) == Estimate(value=6.0, low=3.0, high=12.0)
+
+
+def test_what_computes_ends_with_the_actions() -> None:
+    """The optimizer is no compute of the actions, but its seconds have a basis like all others."""
+    graph = graph_of(build_schedule("1f1b", 4, 6))
+    work = explain.busy(graph, np.ones(graph.dag.num_draw_rows))
+    seconds = graph.class_seconds()[graph.dag.op_class]
+    on_compute = graph.dag.resource % NUM_STREAMS == COMPUTE
+    before = np.arange(graph.dag.num_ops) < graph.tail_first
+    assert work.compute_s == pytest.approx(seconds[on_compute & before].sum() / graph.num_ranks)
+    assert sum(work.by_basis.values()) == pytest.approx(seconds.sum() / graph.num_ranks)

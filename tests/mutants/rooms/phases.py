@@ -6,7 +6,7 @@ from tests.mutants.fault import Fault, Room
 
 PHASES = Room(
     "phases",
-    ("tests/run",),
+    ("tests/run", "tests/results/test_interval_ends.py"),
     (
         Fault(
             "simulator/run/batch_ramp.py",
