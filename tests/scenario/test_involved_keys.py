@@ -116,3 +116,16 @@ def test_problems_come_in_the_order_of_the_files_and_their_lines(tmp_path: Path)
     assert [each.where.removeprefix(f"{path}:") for each in caught.value.problems] == [
         "3", "5", "6", "7", "8", "overrides[0]", "overrides[1]", "overrides[2]",
     ]  # fmt: skip
+
+
+def test_broken_rules_come_in_the_order_of_the_lines_too(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "schema_version: 1\nextends: deepseek-v3\nphases: [{name: a, steps: 1, tokens: 1}]\n"
+        "recompute: {granularity: none, modules: [swiglu]}\ntraining: {global_batch_size: 100}\nparallel: {ep: 48}\n"
+    )
+    with pytest.raises(InputError) as caught:
+        load_scenario(path)
+    lines = [int(each.where.removeprefix(f"{path}:")) for each in caught.value.problems]
+    assert lines == sorted(lines)
+    assert set(lines) == {3, 4, 5, 6}

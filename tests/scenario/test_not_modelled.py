@@ -67,6 +67,12 @@ def test_a_planned_key_is_refused_unless_it_says_how_things_are(entry: Planned) 
         assert load_scenario("deepseek-v3", [option(entry.name, json.dumps(value))]) == load_scenario("deepseek-v3")
 
 
+@pytest.mark.parametrize("option", ["parallel.tp=true", "training.padding_fraction=false", "host.launch_s=false"])
+def test_a_switch_is_no_number(option: str) -> None:
+    with pytest.raises(InputError, match="not modelled yet"):
+        load_scenario("deepseek-v3", [option])
+
+
 @pytest.mark.parametrize(("entry", "value"), [(entry, value) for entry in VALUES for value in entry.values])
 def test_a_planned_value_is_refused_with_what_there_is(entry: Planned, value: str) -> None:
     if entry.name == "cluster.fabric.topology":

@@ -9,6 +9,54 @@ SCENARIO = Room(
     ("tests/scenario", "tests/cli"),
     (
         Fault(
+            "simulator/scenario/planned.py",
+            "if not any(_is_same(value, known) for known in entry.now):",
+            "if not any(value == known for known in entry.now):",
+            "tp: true is taken for tp: 1",
+        ),
+        Fault(
+            "simulator/scenario/draft.py",
+            "if inherited is not None and not _has(data, path):",
+            "if inherited is not None:",
+            "a node limit given together with the model falls too",
+        ),
+        Fault(
+            "simulator/scenario/draft.py",
+            'or (key == ("model",) and _is_partial_model(new))',
+            "",
+            "one changed dimension counts as another model",
+        ),
+        Fault(
+            "simulator/scenario/draft.py",
+            "self.num_layers + layer.order(path)",
+            "self.num_layers",
+            "of two options the first is blamed",
+        ),
+        Fault(
+            "simulator/scenario/load.py",
+            "number - before,",
+            "number,",
+            "a shipped model's file is blamed for what does not fit it",
+        ),
+        Fault(
+            "simulator/scenario/load.py",
+            "    if found:\n        raise InputError(draft.in_order(",
+            "    if found:\n        raise InputError(list(",
+            "problems of rules come in the order of the rules",
+        ),
+        Fault(
+            "simulator/scenario/rules.py",
+            "if width % block:",
+            "if width % block == 1 - block:",
+            "widths need not divide into the recipe's blocks",
+        ),
+        Fault(
+            "simulator/check.py",
+            "if isinstance(balance, LoadImbalance) and ep > 1:",
+            "if isinstance(balance, LoadImbalance) and ep > 10_000:",
+            "an imbalance that no group can have is refused without a field",
+        ),
+        Fault(
             "simulator/scenario/derived.py",
             "return scenario.cluster.num_gpus // scenario.parallel.pp",
             "return scenario.cluster.num_gpus",
