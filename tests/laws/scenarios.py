@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from hwprofiles.catalog import list_names, load_node, measured_stacks, read_provenance
 from simulator.scenario.recipes import RECIPES
 from simulator.schedule import SCHEDULES, micro_batch_problem, next_valid_micro_batches, rank_problem
 
@@ -24,10 +25,18 @@ NODE = 8
 
 MAX_MICRO_BATCHES = 24
 
+MACHINES = [
+    (node, stack)
+    for stack in measured_stacks()
+    for node in list_names("nodes")
+    if load_node(node).gpu == read_provenance(stack).gpu and load_node(node).scale_up_domain_gpus == NODE
+]
+"""(node, stack) of every measured stack; the other nodes run in test_catalogue.py."""
+
 
 @st.composite
 def scenarios(draw: st.DrawFn, *, max_ep: int = 16, is_moe: bool | None = None, pp: int | None = None) -> Document:
-    """A scenario on H800 nodes. max_ep, is_moe, pp: limits of the draw; None leaves it open."""
+    """A scenario on nodes of a measured GPU. max_ep, is_moe, pp: limits of the draw; None leaves it open."""
     pp = draw(st.integers(1, 4)) if pp is None else pp
     moe = draw(st.booleans() | st.just(True)) if is_moe is None else is_moe
     ep = draw(st.sampled_from([n for n in (1, 2, 4, 8, 16) if n <= max_ep])) if moe else 1
@@ -37,16 +46,17 @@ def scenarios(draw: st.DrawFn, *, max_ep: int = 16, is_moe: bool | None = None, 
     recipe = draw(st.sampled_from(RECIPES.names()))
     is_fp8 = RECIPES[recipe].is_fp8
     micro_batch_size = draw(st.sampled_from([1, 1, 2]))
+    node, stack = draw(st.sampled_from(MACHINES))
     return {
         "schema_version": 1,
         "name": "drawn",
         "model": model,
         "cluster": {
-            "node": "h800-x8",
+            "node": node,
             "num_gpus": pp * dp,
-            "fabric": draw(st.sampled_from(["ib-400g-8plane", "ib-400g-rail", "ib-400g-fattree"])),
+            "fabric": draw(st.sampled_from(list_names("fabrics"))),
         },
-        "stack": draw(st.sampled_from(["h800-deepseek-2024", "h800-notrace"])),
+        "stack": stack,
         "parallel": {
             "pp": pp,
             "ep": ep,
