@@ -7,11 +7,10 @@ from tests.mutants.fault import Fault, Room
 STEP = Room(
     "step",
     (
-        "tests/laws/test_closed_forms.py",
-        "tests/laws/test_assumptions.py",
-        "tests/laws/test_replicas.py",
-        "tests/laws/test_changes.py",
         "tests/expected",
+        "tests/laws/test_replicas.py",
+        "tests/laws/test_assumptions.py",
+        "tests/laws/test_closed_forms.py",
     ),
     (
         Fault(
