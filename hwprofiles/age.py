@@ -44,7 +44,7 @@ class Age:
         return self.good_for_months is not None and self.months > self.good_for_months
 
     def __str__(self) -> str:
-        limit = "" if self.good_for_months is None else f"; good for {self.good_for_months}"
+        limit = "" if self.good_for_months is None else f"; good for {self.good_for_months} months"
         return f"of {self.dated}, {self.months} months old at {self.at.isoformat()}{limit}"
 
 

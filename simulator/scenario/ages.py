@@ -36,7 +36,7 @@ def _start(scenario: Scenario) -> date:
 
 def _words(scenario: Scenario, found: Age) -> str:
     """The age, and what it is taken at."""
-    taken = "start_date" if scenario.start_date else "no start_date is given: the newest date in the catalogue"
+    taken = "the start_date" if scenario.start_date else "no start_date is given: the newest date in the catalogue"
     return f"{found} ({taken})"
 
 

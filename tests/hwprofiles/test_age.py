@@ -37,7 +37,7 @@ def test_it_is_outdated_behind_what_it_is_good_for_only() -> None:
     assert (last.months, last.is_outdated) == (12, False)
     assert Age("2025-01", datetime.date(2026, 2, 1), good_for_months=12).is_outdated
     assert not Age("2025-01", datetime.date(2099, 1, 1)).is_outdated
-    assert str(last) == "of 2025-01, 12 months old at 2026-01-31; good for 12"
+    assert str(last) == "of 2025-01, 12 months old at 2026-01-31; good for 12 months"
 
 
 def test_a_sheet_says_how_long_it_is_good_for() -> None:

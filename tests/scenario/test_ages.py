@@ -18,7 +18,7 @@ def warnings(*overrides: str) -> str:
 def test_an_old_sheet_says_its_age_at_the_start_and_the_newer_one() -> None:
     text = warnings(OLD, "start_date=2027-01-15")
     for words in (
-        "overrides[0]: prices.sheet: market-2025-03 is of 2025-03, 22 months old at 2027-01-15; good for 12 (start_date)",
+        "overrides[0]: prices.sheet: market-2025-03 is of 2025-03, 22 months old at 2027-01-15; good for 12 months (the start_date)",
         "; newer: --set prices.sheet=market-2026-05",
     ):
         assert words in text
@@ -26,7 +26,7 @@ def test_an_old_sheet_says_its_age_at_the_start_and_the_newer_one() -> None:
 
 def test_without_a_start_the_newest_date_of_the_catalogue_counts() -> None:
     text = warnings(OLD)
-    assert "good for 12 (no start_date is given: the newest date in the catalogue)" in text
+    assert "good for 12 months (no start_date is given: the newest date in the catalogue)" in text
     assert str(ages.age.newest_date()) in text
 
 
@@ -39,7 +39,7 @@ def test_young_enough_sheets_and_own_prices_are_not_warned_of(overrides: tuple[s
 
 def test_the_newest_sheet_has_no_newer_one() -> None:
     text = warnings("prices.sheet=market-2026-05", "start_date=2035-01-01")
-    assert "good for 12" in text
+    assert "good for 12 months" in text
     assert "newer" not in text
 
 
