@@ -6,7 +6,7 @@ from tests.mutants.fault import Fault, Room
 
 SCENARIO = Room(
     "scenario",
-    ("tests/scenario", "tests/cli"),
+    ("tests/scenario", "tests/laws/test_clock.py", "tests/cli"),
     (
         Fault(
             "simulator/scenario/planned.py",

@@ -9,6 +9,7 @@ STEP = Room(
     (
         "tests/expected",
         "tests/laws/test_replicas.py",
+        "tests/laws/test_clock.py",
         "tests/laws/test_assumptions.py",
         "tests/laws/test_closed_forms.py",
     ),
