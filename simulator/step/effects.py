@@ -15,6 +15,7 @@ from hwprofiles.schema import Assumption
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep_batch
 from simulator.results.interval import Interval
+from simulator.scenario.plan import LoadImbalance
 from simulator.schedule.action import Schedule
 from simulator.step.draws import draw_rows, randomness
 from simulator.step.graph import build_graph
@@ -71,10 +72,13 @@ def _with(step: PreparedStep, entry: Assumption, value: float) -> PreparedStep:
 
 
 def _noise_ratio(step: PreparedStep, stated: float, changed: float) -> float:
-    """By how much the spread of a rank's rows changes with the concentration (closed form of expert_load)."""
+    """By how much the spread of a rank's rows changes with the concentration (closed form of expert_load).
+
+    1 where no router spreads them: without experts elsewhere, and where the scenario gives the imbalance itself.
+    """
     s, moe = step.scenario, step.scenario.model.moe
     ep = s.parallel.ep
-    if moe is None or ep == 1:
+    if moe is None or ep == 1 or isinstance(s.moe.balance, LoadImbalance):
         return 1.0
     size = (ep, ep * s.training.micro_batch_size, s.training.seq_len * moe.top_k)
     return noise_cv(*size, changed) / noise_cv(*size, stated)

@@ -173,3 +173,15 @@ def test_the_effect_of_alike_tokens_is_near_that_of_the_router_simulated_again(s
         found = load_scenario(changed(document, assumptions={entry.key: value}))
         assert end == pytest.approx(simulate_step(found).step.step_s / step_s - 1.0, rel=0.35)
         assert abs(end) > 1e-3
+
+
+def test_a_given_imbalance_leaves_alike_tokens_no_effect() -> None:
+    """The scenario says how uneven the loads are: nothing about the router's tokens moves the step, and none is told."""
+    document = changed(SCENES["learned"], moe={"balance": {"load_imbalance": 1.3}})
+    entry = stated("routing_concentration")
+    ends = [
+        simulate_step(load_scenario(changed(document, assumptions={"routing_concentration": end}))).step.step_s
+        for end in (entry.low, entry.high)
+    ]
+    assert ends[0] == ends[1]
+    assert effects(document)[1]["routing_concentration"] == (0.0, 0.0)
