@@ -35,25 +35,31 @@ RUN_LENGTH: Final = "phases: [{name: pretrain, tokens: 1e12}]"
 
 
 def heading(result: RunResult) -> RenderableType:
-    """Who: model, machines, plan, stack; and where the stack is of another kind than what the scenario came from."""
+    """Who: model, machines, plan, stack; what a changed key dropped, and where the stack is of another kind than that of
+    what the scenario came from.
+    """
     cluster, parallel, training = (result.scenario.get(key, {}) for key in ("cluster", "parallel", "training"))
     axes = [axis for axis in ("tp", "cp", "pp", "vpp", "ep", "etp") if parallel.get(axis, 1) > 1]
     degrees = [f"{axis}{parallel[axis]}" for axis in axes]
     model = result.model
-    first = f"{numbers.amount(model.num_parameters)} parameters, {numbers.amount(model.num_active_parameters)} active"
+    first = f"model {_name(result.scenario.get('model'))}, {numbers.amount(model.num_parameters)} parameters"
+    first += f", {numbers.amount(model.num_active_parameters)} active"
     if model.num_mtp_parameters:
         first += f", {numbers.amount(model.num_mtp_parameters)} in MTP modules"
     second = [
-        f"{cluster.get('num_gpus', 0):,} GPUs in {_name(cluster.get('node'))}",
+        f"{cluster.get('num_gpus', 0):,} GPUs in {_name(cluster.get('node'))} on {_name(cluster.get('fabric'))}",
         " ".join([*degrees, str(parallel.get("schedule", ""))]),
         str(result.scenario.get("precision", {}).get("recipe", "")),
-        f"{training.get('global_batch_size', 0):,} × {training.get('seq_len', 0):,} tokens a step",
     ]
+    batch = f"{training.get('global_batch_size', 0):,} × {training.get('seq_len', 0):,} tokens a step"
+    stack = f"stack {result.stack}, {result.stack_kind}: {STACK_KINDS[result.stack_kind]}"
     lines = [
         Text.assemble(text(str(result.scenario.get("name", "")), "bold"), f"  {first}"),
         text(" · ".join(part for part in second if part)),
-        text(f"stack {result.stack}, {result.stack_kind}: {STACK_KINDS[result.stack_kind]}", "dim"),
+        text(f"{batch} · {stack}", "dim"),
     ]
+    if result.dropped:
+        lines.append(text(f"dropped: {', '.join(result.dropped)}", "yellow"))
     base = result.base
     if base is not None and base.stack_kind != result.stack_kind:
         words = f"not to be compared as it is with {base.scenario}, which rests on {base.stack}, {base.stack_kind}"

@@ -91,8 +91,9 @@ class RunResult(ResultModel):
     """The whole document. scenario is the scenario as resolved, its assumption overrides sorted by key.
 
     stack_kind: whether the stack was measured on this GPU or transferred from others; base: what a scenario with another
-    GPU is compared with. warnings: what is odd and was kept, as on standard error; they tell of how the scenario came
-    about, so that the resolved scenario alone has fewer.
+    GPU is compared with. dropped: inherited values that fell because the key that they were chosen for changed. warnings:
+    what is odd and was kept, as on standard error. These tell of how the scenario came about, so that the resolved
+    scenario alone has fewer.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -103,6 +104,7 @@ class RunResult(ResultModel):
     stack_sha256: str
     stack_kind: StackKind
     base: BaseStack | None = None
+    dropped: tuple[str, ...] = ()
     seed: int
     defaults_used: tuple[str, ...]
     model: ModelCounts

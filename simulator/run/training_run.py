@@ -60,6 +60,7 @@ def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) ->
         stack_sha256=first.stack_sha256,
         stack_kind=stack_kind(scenario.stack),
         base=_base(scenario),
+        dropped=scenario.dropped,
         seed=scenario.seed,
         defaults_used=scenario.defaults_used,
         model=first.model,

@@ -140,6 +140,13 @@ class Draft:
         key = lambda problem: (first.get(_place_and_line(problem.where)[0], last), _place_and_line(problem.where)[1])  # noqa: E731
         return sorted(problems, key=key)
 
+    def dropped_texts(self) -> tuple[str, ...]:
+        """What fell because another key changed, one text a value."""
+        return tuple(
+            f"{self.dotted(entry.path)} {show(entry.old)}, chosen for another {self.dotted(entry.cause)}"
+            for entry in self.dropped
+        )
+
     def dropped_notes(self) -> list[Problem]:
         """What fell because another key changed, one note a key that changed."""
         notes: dict[KeyPath, list[str]] = {}

@@ -96,6 +96,7 @@ def read_scenario(
     if found:
         raise InputError(draft.in_order(dict.fromkeys(problem_of(scenario, *each) for each in found)))
     scenario._base = base_of(draft.history)
+    scenario._dropped = draft.dropped_texts()
     warnings = (
         *inherited_warnings(scenario, draft.history),
         *age_warnings(scenario),

@@ -99,6 +99,7 @@ class Scenario(Section):
     _defaults_used: tuple[str, ...] = PrivateAttr(default=())
     _warnings: tuple[str, ...] = PrivateAttr(default=())
     _base: Base | None = PrivateAttr(default=None)
+    _dropped: tuple[str, ...] = PrivateAttr(default=())
 
     @property
     def defaults_used(self) -> tuple[str, ...]:
@@ -109,6 +110,11 @@ class Scenario(Section):
     def warnings(self) -> tuple[str, ...]:
         """What the loader found odd and kept, one line each."""
         return self._warnings
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Inherited values that fell because the key that they were chosen for changed, one text each."""
+        return self._dropped
 
     @property
     def base(self) -> Base | None:

@@ -327,3 +327,14 @@ def test_a_stack_of_another_kind_than_the_base_is_said_in_the_heading() -> None:
     assert "stack h200-transfer, transferred: the datasheet and efficiencies measured on other GPUs" in text
     assert "deepseek-v3, which rests on h800-deepseek-2024, measured: they differ in kind, not only in hardware" in text
     assert "differ in kind" not in report(changed(base=base))
+
+
+def test_the_heading_names_model_machines_and_fabric_and_what_was_dropped() -> None:
+    dropped = ("moe.max_nodes_per_token 4, chosen for another model",)
+    heading = report(changed(dropped=dropped)).split("Memory")[0]
+    cluster, model = RESULT.scenario["cluster"], RESULT.scenario["model"]
+    assert isinstance(cluster, dict) and isinstance(model, dict)
+    assert f"model {model['name']}, " in heading
+    assert f"GPUs in {cluster['node']} on {cluster['fabric']}" in heading
+    assert "dropped: moe.max_nodes_per_token 4, chosen for another model" in heading
+    assert "dropped" not in report()

@@ -27,7 +27,7 @@ TEXT = (Path(__file__).parent / "data" / "made_up_run.json").read_text()
 DOCUMENT = json.loads(TEXT)
 
 CONTRACT: dict[str, Any] = {
-    "": "schema_version scenario scenario_sha256 version stack stack_sha256 stack_kind seed defaults_used model "
+    "": "schema_version scenario scenario_sha256 version stack stack_sha256 stack_kind dropped seed defaults_used model "
     "step memory phases totals steady_state price assumptions not_modelled warnings basis",
     "model": "num_parameters num_active_parameters num_mtp_parameters",
     "step": "step_s interval tokens_per_step tokens_per_s_per_gpu model_flop_per_token tflops mfu bubble_s "

@@ -58,3 +58,11 @@ def test_a_section_given_as_a_word_and_a_key_of_it_are_both_kept() -> None:
 def test_a_key_below_a_value_that_an_earlier_option_gives_is_refused() -> None:
     with pytest.raises(InputError, match=r"overrides\[1\]: training\.seq_len: is set to 4096 by an earlier option"):
         load_scenario("deepseek-v3", ["training.seq_len=4096", "training.seq_len.tokens=1"])
+
+
+def test_what_a_model_drops_is_told() -> None:
+    scenario = load_scenario("deepseek-v3", ["model=kimi-k2"])
+    assert scenario.moe.max_nodes_per_token is None
+    assert scenario.dropped == ("moe.max_nodes_per_token 4, chosen for another model",)
+    assert load_scenario("deepseek-v3", ["model=kimi-k2", "moe.max_nodes_per_token=4"]).dropped == ()
+    assert load_scenario("deepseek-v3", ["model.num_layers=60"]).dropped == ()
