@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from itertools import pairwise
+from statistics import median
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +22,8 @@ def test_deepseek_v3_on_2048_gpus() -> None:
     assert shapes.ep == GroupShape(64, 8, 8)
     assert shapes.dense_dp == GroupShape(128, 16, 8)
     assert shapes.expert_dp == GroupShape(2, 2, 1, node_stride=8)
-    assert (shapes.dense_dp_mirror.ranks, shapes.dense_dp_mirror.nodes) == (256, 32)
+    # Two blocks of neighbours: the one wide gap between them does not part the others.
+    assert shapes.dense_dp_mirror == GroupShape(256, 32, 8, node_stride=1)
     assert shapes.expert_dp_mirror.ranks == 4
     assert shapes.expert_dp_mirror.ranks_per_node == 1
     assert not shapes.pp_same_node
@@ -48,7 +51,15 @@ def meshes(draw: st.DrawFn) -> tuple[Mesh, int]:
     stage = tp * cp * dp
     etp = draw(st.sampled_from([n for n in (1, 2, 4) if stage % n == 0]))
     ep = draw(st.sampled_from([n for n in range(1, stage // etp + 1) if stage % (etp * n) == 0]))
-    return Mesh(stage * pp, tp, cp, pp, ep, etp), draw(st.sampled_from([1, 2, 4, 8]))
+    return Mesh(stage * pp, tp, cp, pp, ep, etp), draw(st.sampled_from([1, 2, 3, 4, 6, 8]))
+
+
+def shape_by_count(group: list[int], gpus_per_node: int) -> GroupShape:
+    """Members of each node counted, and the gap that most of its nodes leave: the median."""
+    members = Counter(rank // gpus_per_node for rank in group)
+    nodes = sorted(members)
+    gaps = [after - before for before, after in pairwise(nodes)]
+    return GroupShape(len(group), len(nodes), min(members.values()), int(median(gaps)) if gaps else 1)
 
 
 @given(meshes())
@@ -67,13 +78,14 @@ def test_shapes_equal_a_count_by_coordinates(case: tuple[Mesh, int]) -> None:
         groups["expert_dp"][pp, ep, etp].append(rank)
     shapes = place(mesh, gpus_per_node)
     for name, members in groups.items():
-        counts = [Counter(rank // gpus_per_node for rank in group) for group in members.values()]
-        widest = max(len(count) for count in counts)
-        fewest = min(min(count.values()) for count in counts if len(count) == widest)
-        shape = getattr(shapes, name)
-        sizes = {len(group) for group in members.values()}
-        assert {shape.ranks} == sizes
-        assert (shape.nodes, shape.ranks_per_node) == (widest, fewest), name
+        counted = [shape_by_count(group, gpus_per_node) for group in members.values()]
+        # The slowest group: on most nodes, then with the fewest NICs in one, then with its nodes farthest apart.
+        slowest = max(counted, key=lambda shape: (shape.nodes, -shape.ranks_per_node, shape.node_stride))
+        assert getattr(shapes, name) == slowest, name
+    node = [rank // gpus_per_node for rank in range(mesh.num_gpus)]
+    steps = [after - before for before, after in zip(node, node[mesh.stage_ranks :], strict=False)]
+    assert shapes.pp_same_node == (not any(steps))
+    assert shapes.pp_node_stride == max(steps, default=0)
 
 
 @pytest.mark.parametrize("axes", [{"tp": 3}, {"pp": 5}, {"ep": 7}, {"ep": 16, "etp": 8}, {"pp": 0}])

@@ -120,6 +120,35 @@ def test_rails_of_a_rack_scale_domain() -> None:
     """18 trays of 4 GPUs: one node of 72, four rails."""
     network = build_network(node(gpus=4, domain=72), fabric("rail_fat_tree"), 576)
     assert (network.gpus_per_node, network.wiring.rails, network.num_nodes) == (72, 4, 8)
+    # A leaf has the NICs of one rail of 32 trays: one whole rack, so that every other one is beyond it.
+    assert network.nodes_per_leaf == 1 and network.crossing_frac(2) == 1.0
+
+
+def test_a_node_filled_in_part_is_a_node() -> None:
+    assert [build_network(node(), fabric("fat_tree"), gpus).num_nodes for gpus in (8, 9, 12, 16)] == [1, 2, 2, 2]
+
+
+def test_nodes_of_a_distant_group_are_counted_where_they_stand() -> None:
+    """32 nodes a leaf; of every fifth one, 0, 5 … 30 are under it: seven, and the eighth stands at 35."""
+    network = build_network(node(), fabric("rail_fat_tree"), 2048)
+    assert network.crossing_frac(7, node_stride=5) == 0.0
+    assert network.crossing_frac(8, node_stride=5) == pytest.approx(2 * 7 / (8 * 7))
+
+
+@pytest.mark.parametrize("topology", list(TOPOLOGIES))
+def test_an_only_switch_has_all_ports_down_and_no_uplinks(topology: str) -> None:
+    wiring = Wiring(4, 1, 16, 1, 1.0, 50e9)
+    assert (wiring.down_ports, wiring.up_ports, wiring.tree_endpoints) == (16, 0, 16)
+    network = build_network(node(gpus=4), fabric(topology, ports=16, layers=1), 16)
+    assert network.crossing_frac(network.num_nodes) == 0.0
+
+
+def test_a_full_tree_of_three_layers_has_the_switches_of_a_clos_network() -> None:
+    """Of k ports: k pods of k switches, and k²/4 in the core (Al-Fares et al., SIGCOMM 2008, section 2.2.1)."""
+    graph = network_graph(build_network(node(gpus=2), fabric("fat_tree", ports=4, layers=3), 16))
+    layers = Counter(name[0] for name in graph if name[0] in FABRIC_NODES)
+    assert layers == {"leaf": 8, "spine": 8, "core": 4}
+    assert all(graph.degree(name) == 4 for name in graph if name[0] in FABRIC_NODES)
 
 
 def test_graphs_are_for_small_cases() -> None:
