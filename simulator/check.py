@@ -21,7 +21,7 @@ from simulator.scenario.hardware import fabric_of, node_of
 from simulator.scenario.load import Checks, Objection, problem_of, python_position
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.recipes import RECIPES
-from simulator.scenario.rules import FieldProblem
+from simulator.scenario.rules import FieldProblem, multiples
 from simulator.scenario.scenario import Scenario
 from simulator.schedule import SCHEDULES, micro_batch_problem, next_valid_micro_batches, rank_problem
 from simulator.workload.group_law import cv_of_maximum
@@ -64,9 +64,12 @@ def check_scenario(scenario: Scenario) -> None:
 def scenario_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """What the network, the schedules, the routing and the stated assumptions have against a scenario."""
     yield from _network_problems(scenario)
-    if not any(_name_problems(scenario)) and _has_whole_micro_batches(scenario):
-        yield from _schedule_problems(scenario)
-        yield from _ramp_problems(scenario)
+    has_names = not any(_name_problems(scenario))
+    ranks = rank_problem(scenario.parallel.schedule, scenario.parallel.pp) if has_names else None
+    if ranks is not None:
+        yield "parallel.pp", f"{scenario.parallel.schedule} {ranks}"
+    if scenario.cluster.num_gpus % scenario.parallel.pp == 0:
+        yield from _pipeline_problems(scenario, has_schedule=has_names and ranks is None)
     balance, ep = scenario.moe.balance, scenario.parallel.ep
     if isinstance(balance, LoadImbalance) and ep > 1:
         yield from _raised("moe.balance", lambda: cv_of_maximum(balance.load_imbalance, ep))
@@ -113,28 +116,40 @@ def _raised(field: str, call: Callable[[], object]) -> Iterable[FieldProblem]:
     return []
 
 
-def _has_whole_micro_batches(scenario: Scenario) -> bool:
-    """Whether GPUs divide by the pipeline and the batch by what a micro-batch takes; else rules.py has said so."""
-    if scenario.cluster.num_gpus % scenario.parallel.pp:
-        return False
-    return scenario.training.global_batch_size % (derived.dp(scenario) * scenario.training.micro_batch_size) == 0
+def _pipeline_problems(scenario: Scenario, *, has_schedule: bool) -> Iterator[FieldProblem]:
+    """Batches that are no whole number of micro-batches, or of which the schedule does not exist.
+
+    has_schedule: the schedules are known, and this one exists for so many ranks.
+    """
+    dp, size, batch = derived.dp(scenario), scenario.training.micro_batch_size, scenario.training.global_batch_size
+    if batch % (dp * size):
+        name = scenario.parallel.schedule if has_schedule else None
+        text = f"{batch} sequences do not divide by dp {dp} * micro_batch_size {size} = {dp * size}"
+        yield "training.global_batch_size", f"{text}; {_valid_batches(name, scenario.parallel.pp, batch, dp * size)}"
+    elif has_schedule:
+        yield from _schedule_problems(scenario)
+        yield from _ramp_problems(scenario)
+
+
+def _valid_batches(schedule: str | None, pp: int, batch: int, unit: int) -> str:
+    """'next valid 15360, 15616': the multiples of `unit` around a batch that the schedule can run, where it is known."""
+    if schedule is None:
+        return multiples(batch, unit)
+    below, above = (
+        next_valid_micro_batches(schedule, pp, max(1, count)) for count in (batch // unit, batch // unit + 1)
+    )
+    counts = [count for count in dict.fromkeys((below[0], above[-1])) if count]
+    return f"next valid {', '.join(str(count * unit) for count in counts)}"
 
 
 def _schedule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
-    name, pp = scenario.parallel.schedule, scenario.parallel.pp
-    num_micro_batches = derived.num_micro_batches(scenario)
-    problem = rank_problem(name, pp)
-    if problem is not None:
-        yield "parallel.pp", f"{name} {problem}"
-    else:
-        yield from _micro_batch_problems("training.global_batch_size", scenario, name, num_micro_batches)
+    name, num_micro_batches = scenario.parallel.schedule, derived.num_micro_batches(scenario)
+    yield from _micro_batch_problems("training.global_batch_size", scenario, name, num_micro_batches)
 
 
 def _ramp_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """The first batch of each ramp: the phase's schedule runs it, or the one for small batches."""
     name, pp = scenario.parallel.schedule, scenario.parallel.pp
-    if rank_problem(name, pp) is not None:
-        return
     minimum = next_valid_micro_batches(name, pp, 1)[-1]
     for phase in scenario.phases:
         ramp = phase.batch_ramp

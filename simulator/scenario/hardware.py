@@ -16,7 +16,7 @@ from hwprofiles.schema import Fabric, Gpu, Node, PriceSheet
 from hwprofiles.units import GIGA, KILO
 from hwprofiles.yaml_file import KeyPath
 from simulator.scenario import derived
-from simulator.scenario.rules import FieldProblem, multiples
+from simulator.scenario.rules import FieldProblem, divisors, multiples
 from simulator.scenario.scenario import Scenario
 
 _INLINE: Final[tuple[tuple[str, type[Node] | type[Fabric]], ...]] = (("node", Node), ("fabric", Fabric))
@@ -124,24 +124,16 @@ def name_problems(cluster: Mapping[str, Any], stack: object, sheet: object) -> I
 def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """Rules between the plan and the hardware."""
     node, gpu = node_of(scenario), gpu_of(scenario)
-    num_gpus, size, ep = scenario.cluster.num_gpus, node.gpus_per_node, scenario.parallel.ep
-    pp = scenario.parallel.pp
-    unit = math.lcm(pp, size) if num_gpus > size else pp
-    if num_gpus % pp:
-        yield "cluster.num_gpus", f"{num_gpus} GPUs do not divide by pp {pp}; {multiples(num_gpus, unit)}"
-    elif num_gpus % unit:
-        text = f"{num_gpus} GPUs are no whole number of nodes of {size} ({node.name})"
-        yield "cluster.num_gpus", f"{text}; {multiples(num_gpus, unit)}"
+    size, ep = node.gpus_per_node, scenario.parallel.ep
+    yield from _mesh_problems(scenario, node)
     if ep % size and size % ep:
         yield (
             "parallel.ep",
             f"not modelled yet (ep {ep} on nodes of {size}: groups would share nodes); use a divisor or multiple",
         )
     if scenario.parallel.comm_sms >= gpu.num_sms:
-        yield (
-            "parallel.comm_sms",
-            f"{scenario.parallel.comm_sms} of the {gpu.num_sms} SMs of {gpu.name}; none is left to compute",
-        )
+        text = f"{scenario.parallel.comm_sms} of the {gpu.num_sms} SMs of {gpu.name}; none is left to compute"
+        yield "parallel.comm_sms", f"{text}; allowed up to {gpu.num_sms - 1}"
     if scenario.parallel.comm_sms == 0 and ep > 1:
         yield "parallel.comm_sms", f"0 SMs for dispatch and combine, but ep is {ep}; allowed 1 to {gpu.num_sms - 1}"
     needed = derived.recipe(scenario).tensor_core
@@ -156,10 +148,27 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
             yield "moe.max_nodes_per_token", f"{text}; allowed at least {-(-moe.top_k // experts_per_node)}"
     sheet = scenario.prices.sheet if scenario.prices else None
     if sheet is not None and gpu.name not in (entries := catalog.load_prices(sheet).entries):
-        yield (
-            "prices.sheet",
-            f"{sheet} has no price of {gpu.name}; it has {', '.join(sorted(entries))}; give usd_per_gpu_hour",
-        )
+        other = newest_sheet(gpu.name)
+        instead = "give prices.usd_per_gpu_hour in its place"
+        if other is not None:
+            instead = f"take {other.name} ({other.entries[gpu.name].usd_per_gpu_hour:g} USD), or {instead}"
+        yield "prices.sheet", f"{sheet} has no price of {gpu.name}; it has {', '.join(sorted(entries))}; {instead}"
+
+
+def _mesh_problems(scenario: Scenario, node: Node) -> Iterator[FieldProblem]:
+    """GPUs that are no whole number of pipelines, of expert groups, or of nodes; counts that are all of these."""
+    num_gpus, size, ep, pp = scenario.cluster.num_gpus, node.gpus_per_node, scenario.parallel.ep, scenario.parallel.pp
+    moe = scenario.model.moe
+    groups = pp * ep if moe is not None and moe.num_routed_experts % ep == 0 else pp
+    valid = multiples(num_gpus, math.lcm(groups, size) if max(num_gpus, groups) > size else groups)
+    if num_gpus % pp:
+        yield "cluster.num_gpus", f"{num_gpus} GPUs do not divide by pp {pp}; {valid}"
+    elif num_gpus > size and num_gpus % size:
+        yield "cluster.num_gpus", f"{num_gpus} GPUs are no whole number of nodes of {size} ({node.name}); {valid}"
+    if moe is not None and num_gpus % pp == 0 and derived.dp(scenario) % ep:
+        dp = derived.dp(scenario)
+        text = f"ep {ep} does not divide dp {dp}; {divisors(math.gcd(dp, moe.num_routed_experts))}"
+        yield "parallel.ep", text if groups == pp else f"{text}; for ep {ep}, cluster.num_gpus: {valid}"
 
 
 def hardware_warnings(scenario: Scenario) -> Iterator[FieldProblem]:

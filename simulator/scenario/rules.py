@@ -164,22 +164,18 @@ def _expert_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         if ep > 1:
             yield "parallel.ep", f"ep {ep}, but model {show(scenario.model.name)} has no experts; use ep: 1"
         return
-    if scenario.cluster.num_gpus % scenario.parallel.pp == 0 and dp % ep:
-        yield "parallel.ep", f"ep {ep} does not divide dp {dp}; {_degrees(math.gcd(dp, moe.num_routed_experts))}"
-    elif moe.num_routed_experts % ep:
+    if moe.num_routed_experts % ep and (scenario.cluster.num_gpus % scenario.parallel.pp or dp % ep == 0):
         text = f"ep {ep} does not divide num_routed_experts {moe.num_routed_experts}"
-        yield "parallel.ep", f"{text}; {_degrees(math.gcd(dp, moe.num_routed_experts))}"
+        yield "parallel.ep", f"{text}; {divisors(math.gcd(dp, moe.num_routed_experts))}"
 
 
 def _batch_problems(scenario: Scenario) -> Iterator[FieldProblem]:
+    """Batches that are too large, and the first batch of a ramp. (check.py asks for whole micro-batches.)"""
     training, dp = scenario.training, derived.dp(scenario)
     if scenario.cluster.num_gpus % scenario.parallel.pp:
         return
     unit, batch = dp * training.micro_batch_size, training.global_batch_size
-    if batch % unit:
-        text = f"{batch} sequences do not divide by dp {dp} * micro_batch_size {training.micro_batch_size}"
-        yield "training.global_batch_size", f"{text} = {unit}; {multiples(batch, unit)}"
-    elif batch // unit * scenario.model.num_layers > MAX_LAYER_PASSES:
+    if batch % unit == 0 and batch // unit * scenario.model.num_layers > MAX_LAYER_PASSES:
         most = max(1, MAX_LAYER_PASSES // scenario.model.num_layers) * unit
         text = f"{batch} sequences are {batch // unit} micro-batches a pipeline, too many to simulate"
         yield "training.global_batch_size", f"{text}; allowed up to {most}, or more GPUs or a larger micro_batch_size"
@@ -192,7 +188,8 @@ def _batch_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 
 def _ramp_problems(field: str, ramp: BatchRamp, unit: int, batch: int) -> Iterator[FieldProblem]:
     if ramp.from_ > batch:
-        yield field, f"{ramp.from_} is more than training.global_batch_size {batch}"
+        text = f"{ramp.from_} is more than training.global_batch_size {batch}"
+        yield field, f"{text}; lower it, or write batch_ramp: null"
     elif ramp.from_ % unit:
         yield (
             field,
@@ -261,7 +258,7 @@ def multiples(value: int, unit: int) -> str:
     return f"next valid {', '.join(str(number) for number in (below, below + unit) if number)}"
 
 
-def _degrees(largest: int) -> str:
+def divisors(largest: int) -> str:
     """'allowed 1, 2, 4': the divisors of a number."""
-    divisors = [number for number in range(1, min(largest, 100_000) + 1) if largest % number == 0]
-    return f"allowed {', '.join(map(str, divisors[:20]))}"
+    found = [number for number in range(1, min(largest, 100_000) + 1) if largest % number == 0]
+    return f"allowed {', '.join(map(str, found[:20]))}"

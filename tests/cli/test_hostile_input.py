@@ -210,19 +210,23 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "node-half": (v3("cluster: {node: {gpu: h800}}"), ("cluster.node.gpus_per_node", "missing")),
     "node-unknown-key": (v3("cluster: {node: {gpu: h800, nic: 400 Gb/s}}"), ("cluster.node.nic", "unknown key")),
     # contradictions
-    "gpus-not-divisible": (v3("cluster: {num_gpus: 2056}"), ("2056", "pp 16", "next valid 2048, 2064")),
+    "gpus-not-divisible": (v3("cluster: {num_gpus: 2056}"), ("2056", "pp 16", "next valid 2048, 3072")),
     "part-of-a-node": (v3("cluster: {num_gpus: 2060}\nparallel: {pp: 4}"), ("2060", "nodes of 8")),
     "pp-above-layers": (v3("parallel: {pp: 64}"), ("64", "61 layers")),
     "odd-pp-dualpipe": (v3("cluster: {num_gpus: 120}\nparallel: {pp: 15, ep: 8}"), ("dualpipe", "15")),
     "ep-not-dividing-dp": (v3("parallel: {ep: 48}"), ("ep 48", "dp 128", "allowed 1, 2, 4")),
+    "ep-on-other-gpus": (
+        v3("cluster: {num_gpus: 1536}"),
+        ("ep 64", "dp 96", "allowed 1, 2, 4, 8, 16, 32; for ep 64, cluster.num_gpus: next valid 1024, 2048"),
+    ),
     "ep-not-dividing-experts": (
         v3("parallel: {ep: 128, pp: 6}\ncluster: {num_gpus: 9216}\nmodel: deepseek-v2"),
         ("ep 128", "160"),
     ),
     "ep-above-experts": (MIXTRAL + "parallel: {ep: 16}\n", ("ep 16", "8")),
     "ep-dense-model": (HEAD + "extends: llama-3.1-70b\nparallel: {ep: 8}\n", ("ep 8", "no experts", "ep: 1")),
-    "batch-not-divisible": (v3("training: {global_batch_size: 15361}"), ("15361", "next valid 15360, 15488")),
-    "batch-below-dp": (v3("training: {global_batch_size: 64}"), ("64", "next valid 128")),
+    "batch-not-divisible": (v3("training: {global_batch_size: 15361}"), ("15361", "next valid 15360, 15616")),
+    "batch-below-dp": (v3("training: {global_batch_size: 64}"), ("64", "next valid 4096\n")),
     "micro-batch-above-batch": (v3("training: {micro_batch_size: 1000}"), ("micro_batch_size 1000",)),
     "dualpipe-odd": (v3("training: {global_batch_size: 15488}"), ("dualpipe", "121", "120 or 122", "15360 or 15616")),
     "dualpipe-few": (
@@ -235,12 +239,22 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     ),
     "ramp-above-batch": (
         v3("phases: [{name: p, tokens: 1e12, batch_ramp: {from: 30720, over_tokens: 1e11}}]"),
-        ("30720", "15360"),
+        ("30720", "15360", "lower it, or write batch_ramp: null"),
     ),
     "ramp-not-divisible": (
         v3("phases: [{name: p, tokens: 1e12, batch_ramp: {from: 5000, over_tokens: 1e11}}]"),
         ("5000", "next valid 4992, 5120"),
     ),
+    "no-such-batch-of-the-schedule": (v3("training: {global_batch_size: 1000}"), ("1000", "next valid 4096\n")),
+    "pp-of-no-schedule-nor-cluster": (
+        v3("parallel: {pp: 15}"),
+        ("pp 15; next valid 1920, 2880", "dualpipe needs an even"),
+    ),
+    "sheet-without-the-gpu": (
+        v3("cluster: {node: b200-x8}\nprices: {sheet: market-2025-03}"),
+        ("no price of b200", "take market-2026-05 (5.25 USD), or give prices.usd_per_gpu_hour"),
+    ),
+    "all-sms": (v3("parallel: {comm_sms: 140}"), ("140", "allowed up to 131")),
     "top-k-above-experts": (inline(DIMENSIONS.replace("top_k: 2", "top_k: 9")), ("model.moe.top_k", "9", "8")),
     "groups-not-dividing": (
         inline(DIMENSIONS.replace("top_k: 2", "top_k: 2, num_expert_groups: 3")),

@@ -142,8 +142,8 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/rules.py",
-            "elif moe.num_routed_experts % ep:",
-            "elif ep > moe.num_routed_experts:",
+            "if moe.num_routed_experts % ep and",
+            "if ep > moe.num_routed_experts and",
             "ranks may hold a fraction of an expert",
         ),
         Fault(
