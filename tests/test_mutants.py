@@ -104,3 +104,19 @@ def test_a_stale_list_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setattr(tool, "ROOMS", (broken,))
     assert tool.main([]) == 1
     assert "stale" in capsys.readouterr().out
+
+
+def test_a_killer_that_fails_without_a_fault_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __init__(self, folder: Path) -> None:
+            pass
+
+        def passes(self, tests: tuple[str, ...]) -> str | None:
+            return f"{tests[0]}::test_of_nothing"
+
+        def try_out(self, mutant: Mutant, tests: tuple[str, ...]) -> str | None:
+            return "tests/test_registry.py::test_of_nothing"
+
+    monkeypatch.setattr(tool, "Copy", Broken)
+    with pytest.raises(SystemExit, match="Fails without a fault: tests/test_registry.py"):
+        tool.main(["--only", MUTANTS[0].name])

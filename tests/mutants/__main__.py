@@ -77,32 +77,37 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 class Bench:
-    """Copies of the repository, one a job, and what is known of their tests without a fault."""
+    """Copies of the repository, one a job, and which files of tests are known to pass without a fault."""
 
     def __init__(self, folder: Path, jobs: int) -> None:
         self.jobs = jobs
+        self._sound: set[str] = set()
         self._free: SimpleQueue[Copy] = SimpleQueue()
         for job in range(jobs):
             self._free.put(Copy(folder / f"job-{job}"))
 
     def run(self, trials: Sequence[tuple[Mutant, Tests]]) -> dict[Mutant, str | None]:
-        """Mutant → what killed it, None where it lives. Exits where tests fail without a fault: they would kill every one."""
+        """Mutant → what killed it, None where it lives."""
         with ThreadPoolExecutor(max_workers=self.jobs) as pool:
-            sound = list(dict.fromkeys(tests for _, tests in trials))
-            failing = [
-                failed for failed in pool.map(lambda tests: self._on_copy(None, tests), sound) if failed is not None
-            ]
-            if failing:
-                raise SystemExit("\n".join(("Fails without a fault:", *failing)))
             fates = list(pool.map(lambda trial: self._on_copy(*trial), trials))
         return {mutant: fate for (mutant, _), fate in zip(trials, fates, strict=True)}
 
-    def _on_copy(self, mutant: Mutant | None, tests: Tests) -> str | None:
+    def _check_sound(self, copy: Copy, killer: str) -> None:
+        """Exits where the file of a test that killed a mutant fails without one: it would kill every mutant."""
+        file = killer.partition("::")[0]
+        if file in self._sound or not (ROOT / file).is_file():
+            return
+        failed = copy.passes((file,))
+        if failed is not None:
+            raise SystemExit(f"Fails without a fault: {failed}")
+        self._sound.add(file)
+
+    def _on_copy(self, mutant: Mutant, tests: Tests) -> str | None:
         copy, began = self._free.get(), time.monotonic()
         try:
-            if mutant is None:
-                return copy.passes(tests)
             fate = copy.try_out(mutant, tests)
+            if fate is not None:
+                self._check_sound(copy, fate)
         finally:
             self._free.put(copy)
         shown = "LIVES" if fate is None else f"killed by {fate}"
