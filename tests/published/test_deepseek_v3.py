@@ -64,20 +64,37 @@ def test_committed_accuracy_table_is_current(rows: Mapping[tuple[str, str], Row]
     assert len(committed) == len(rows)
     for entry in committed:
         row = rows[entry["stack"], entry["quantity"]]
-        assert float(entry["predicted"]) == pytest.approx(row.predicted, rel=1e-4), row.quantity
+        for key in ("predicted", "low", "high", "measured"):
+            assert float(entry[key]) == pytest.approx(getattr(row, key), rel=1e-4), (row.quantity, key)
+        assert float(entry["error_frac"]) == pytest.approx(row.error_frac, rel=1e-3, abs=1e-5), row.quantity
+
+
+def test_every_range_holds_its_prediction(rows: Mapping[tuple[str, str], Row]) -> None:
+    for row in rows.values():
+        assert row.low <= row.predicted <= row.high, row.quantity
+        assert row.low < row.high or row.quantity.startswith("model.") or "flop_per_token" in row.quantity
 
 
 def test_summary_counts_what_it_says(rows: Mapping[tuple[str, str], Row]) -> None:
     stats = summary(list(rows.values()))
     assert stats["n"] == len(rows)
     assert 0 <= stats["median"] <= stats["p90"] <= 1
-    assert {entry["stack"] for entry in stats["by_group"]} == {TRACE, NOTRACE}
+    found = {entry["stack"]: entry["step_error_frac"] for entry in stats["by_group"]}
+    assert found == {stack: rows[stack, "step.step_s"].error_frac for stack in (TRACE, NOTRACE)}
+    assert len(stats["by_group"]) == 2
 
 
 def test_assumptions_are_locked() -> None:
     """A changed assumption needs an entry of validation/assumptions.lock with its reason; the first one stays."""
     assert lock.changed() == []
     assert lock.entries()[0]["reason"].startswith("assumptions, rates and layout as stated before any comparison")
+
+
+def test_a_file_that_differs_from_the_last_entry_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether its text changed or it is there for the first time."""
+    found = lock.current()
+    monkeypatch.setattr(lock, "current", lambda: {**found, lock.LOCKED[0]: "0" * 64, "new.yaml": "1" * 64})
+    assert lock.changed() == [lock.LOCKED[0], "new.yaml"]
 
 
 def test_blind_prediction_stays_published() -> None:

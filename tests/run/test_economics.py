@@ -37,6 +37,17 @@ def test_decimal_fractions_stay_exact() -> None:
     assert cost(Estimate.exact(3.0), Price.of(0.1, "x")).value == Decimal("0.3")
 
 
+def test_money_is_the_nearest_micro_usd() -> None:
+    """0.8 of a thousandth of an hour at 2.1 thousandths of a USD are 1.68 micro-USD, which are two and not one."""
+    assert cost(Estimate.exact(8e-4), Price.of(2.1e-3, "x")).value == 2 * MICRO_USD
+
+
+def test_a_price_is_the_number_that_was_written() -> None:
+    """2.1, not the 2.100000000000000088 that the nearest float is."""
+    price = Price.of(2.1, "x", low=1.1, high=3.3)
+    assert (price.value, price.low, price.high) == (Decimal("2.1"), Decimal("1.1"), Decimal("3.3"))
+
+
 @given(hours=HOURS, price=MONEY, factor=st.integers(1, 1000))
 def test_a_price_times_k_costs_k_times_as_much(hours: float, price: Decimal, factor: int) -> None:
     one = cost(Estimate.exact(hours), Price(price, price, price, "x"))
@@ -71,7 +82,9 @@ def test_a_scenario_names_its_price_or_a_dated_sheet() -> None:
     price = price_of(scenario(Prices(sheet="market-2025-03")))
     assert price is not None
     assert (float(price.low), float(price.value), float(price.high)) == (entry.low, entry.usd_per_gpu_hour, entry.high)
-    assert "2025-03" in price.source
+    name, rest = price.source.split(", ", 1)
+    assert name == "market-2025-03"
+    assert rest.startswith("2025-03: arXiv:2412.19437")
 
 
 def test_a_gpu_without_a_price_is_refused_with_what_to_do() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from simulator.assembly.chunks import Segment
@@ -38,6 +40,20 @@ def test_a_summary_is_over_times_read_on_the_edge_rank() -> None:
     assert stats["bias"] == pytest.approx(-0.4 / 3)
     assert stats["coverage_90"] == pytest.approx(1 / 3)
     assert stats["by_group"] == [{"stack": "s", "step_error_frac": pytest.approx(0.1)}]
+
+
+def test_each_stack_has_its_own_error_of_the_step() -> None:
+    rows = [replace(row(1.0 + error, 1.0), stack=stack) for stack, error in (("one", 0.1), ("other", -0.2))]
+    assert summary(rows)["by_group"] == [
+        {"stack": "one", "step_error_frac": pytest.approx(0.1)},
+        {"stack": "other", "step_error_frac": pytest.approx(-0.2)},
+    ]
+
+
+def test_the_median_is_the_middle_size_and_the_bias_keeps_the_signs() -> None:
+    """Sizes 0.1, 0.2 and 0.6: median 0.2, mean 0.3; with their signs, +0.1 - 0.2 - 0.6, the mean is -0.7 / 3."""
+    stats = summary([row(1.1, 1.0), row(0.8, 1.0), row(0.4, 1.0)])
+    assert (stats["mape"], stats["median"], stats["bias"]) == pytest.approx((0.3, 0.2, -0.7 / 3))
 
 
 def test_nothing_to_summarise_has_no_errors() -> None:
@@ -82,3 +98,5 @@ def test_the_pair_alone_is_its_longest_path() -> None:
     assert makespan(t) == 3.0
     put(1, 5.0, [first])
     assert (makespan(t), makespan(t, "low"), makespan(t, "high")) == (6.0, 3.0, 12.0)
+    put(0, 0.5, [])
+    assert makespan(t) == 6.0, "what is placed last may end before the message"
