@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from hwprofiles.stack_choice import load_stack
 from simulator.errors import InputError
+from simulator.network.placement import Mesh, place
 from simulator.network.topology import build_network
 from simulator.network.wiring import TOPOLOGIES
 from simulator.registry import Family
@@ -64,6 +65,7 @@ def check_scenario(scenario: Scenario) -> None:
 def scenario_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """What the network, the schedules, the routing and the stated assumptions have against a scenario."""
     yield from _network_problems(scenario)
+    yield from _expert_group_problems(scenario)
     has_names = not any(_name_problems(scenario))
     ranks = rank_problem(scenario.parallel.schedule, scenario.parallel.pp) if has_names else None
     if ranks is not None:
@@ -85,6 +87,39 @@ def scenario_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "parallel.overlap.ep", f"pair has no meaning in {schedule}: it has no overlapped forward and backward"
     if isinstance(scenario.moe.balance, LoadImbalance) and scenario.parallel.ep == 1:
         yield "moe.balance", "load_imbalance has no meaning with ep 1: a GPU holds all experts"
+
+    domain, ep = node_of(scenario).scale_up_domain_gpus, scenario.parallel.ep
+    if _straddles(domain, ep) and (nodes := _nodes_of_expert_group(scenario, ep)) > 1:
+        text = f"groups of {ep} GPUs do not divide the scale-up domains of {domain}: some lie across {nodes} of them"
+        yield "parallel.ep", f"{text}, and every group is taken to, in equal parts; {_even_domain(domain, ep)}"
+
+
+def _expert_group_problems(scenario: Scenario) -> Iterator[FieldProblem]:
+    """An expert group that lies on its scale-up domains in no equal parts: the routing rule knows only such."""
+    domain, ep, dp = node_of(scenario).scale_up_domain_gpus, scenario.parallel.ep, derived.dp(scenario)
+    if scenario.cluster.num_gpus % scenario.parallel.pp or dp % ep or not _straddles(domain, ep):
+        return
+    nodes = _nodes_of_expert_group(scenario, ep)
+    if ep % nodes:
+        text = f"not modelled yet (ep {ep} on scale-up domains of {domain} GPUs: a group lies on {nodes} of them)"
+        yield "parallel.ep", f"{text}; {_even_domain(domain, ep)}"
+
+
+def _straddles(domain: int, ep: int) -> bool:
+    """Whether neither divides the other, so that groups of consecutive GPUs begin inside a scale-up domain."""
+    return ep > 1 and bool(domain % ep and ep % domain)
+
+
+def _even_domain(domain: int, ep: int) -> str:
+    """The way out: the largest domain that the group divides, or that divides the group."""
+    size = domain // ep * ep if ep <= domain else max(size for size in range(1, domain + 1) if ep % size == 0)
+    return f"with cluster.node inline and scale_up_domain_gpus: {size} every group lies alike"
+
+
+def _nodes_of_expert_group(scenario: Scenario, ep: int) -> int:
+    """Scale-up domains that the widest expert group lies on."""
+    mesh = Mesh(scenario.cluster.num_gpus, pp=scenario.parallel.pp, ep=ep)
+    return place(mesh, node_of(scenario).scale_up_domain_gpus).ep.nodes
 
 
 def _name_problems(scenario: Scenario) -> Iterator[FieldProblem]:

@@ -46,7 +46,7 @@ TABLE: Final[tuple[Planned, ...]] = (
     _key("framework", _SWITCH, None),
     _key("kernels.attention", _WHOLE, None),
     _key("kernels.grouped_gemm", _WHOLE, None),
-    _key("cluster.gpus_per_domain", "leave it out: all GPUs of a domain are used", None),
+    _key("cluster.gpus_per_domain", "leave it out, or write cluster.node inline with so many scale_up_domain_gpus", None),
     _key("parallel.tp", "tp: 1 is another plan: spread the model with pp and ep", 1),
     _key("parallel.cp", "cp: 1 is another plan: shorter sequences or more recompute keep the activations small", 1),
     _key("parallel.vpp", "vpp: 1 is another plan: one stage a rank, or a schedule with two (`moesim list schedules`)", 1),

@@ -58,7 +58,7 @@ def inherited_warnings(scenario: Scenario, history: Sequence[State]) -> Iterator
 
 def _another_kind(scenario: Scenario, base: Base, kind: stack_choice.StackKind) -> str:
     """Both stacks, what each rests on, and the two commands whose results differ in hardware alone."""
-    node, gpu = node_of(scenario).name, node_of(scenario).gpu
+    node, gpu = scenario.cluster.node, node_of(scenario).gpu
     text = (
         f"{scenario.stack} ({kind}: {stack_choice.STACK_KINDS[kind]}) in place of {base.stack} ({base.stack_kind}), on which "
         f"{base.name} rests: the two results differ in kind, not only in hardware"
@@ -66,7 +66,9 @@ def _another_kind(scenario: Scenario, base: Base, kind: stack_choice.StackKind) 
     transfer = stack_choice.transfer_name
     option = "" if base.stack == transfer(base.gpu) else f" --set stack={transfer(base.gpu)}"
     there = f"`moesim run {base.name}{option}`"
-    here = f"`--set cluster.node={node}`" if scenario.stack == transfer(gpu) else f"`--set stack={transfer(gpu)}` here"
+    here = f"`--set stack={transfer(gpu)}` here"
+    if scenario.stack == transfer(gpu):
+        here = f"`--set cluster.node={node}`" if isinstance(node, str) else "this one"
     return f"{text}; like for like: {there} beside {here}"
 
 

@@ -145,7 +145,7 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "negative-seed": (v3("seed: -1"), ("at least 0",)),
     "huge-seed": (v3("seed: 99999999999999999999"), ("at most",)),
     "negative-sms": (v3("parallel: {comm_sms: -1}"), ("at least 0",)),
-    "all-sms": (v3("parallel: {comm_sms: 132}"), ("132", "SMs")),
+    "all-sms": (v3("parallel: {comm_sms: 132}"), ("132", "SMs", "allowed up to 131")),
     # types
     "section-null": (v3("parallel: null"), ("parallel", "mapping")),
     "section-list": (v3("training: [1]"), ("training", "mapping")),
@@ -254,7 +254,10 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
         v3("cluster: {node: b200-x8}\nprices: {sheet: market-2025-03}"),
         ("no price of b200", "take market-2026-05 (5.25 USD), or give prices.usd_per_gpu_hour"),
     ),
-    "all-sms": (v3("parallel: {comm_sms: 140}"), ("140", "allowed up to 131")),
+    "group-on-uneven-domains": (
+        v3("cluster: {node: gb200-nvl72}\nparallel: {ep: 128}"),
+        ("ep 128 on scale-up domains of 72 GPUs: a group lies on 3", "inline and scale_up_domain_gpus: 64"),
+    ),
     "top-k-above-experts": (inline(DIMENSIONS.replace("top_k: 2", "top_k: 9")), ("model.moe.top_k", "9", "8")),
     "groups-not-dividing": (
         inline(DIMENSIONS.replace("top_k: 2", "top_k: 2, num_expert_groups: 3")),

@@ -50,6 +50,15 @@ def test_the_same_gpu_or_a_file_of_its_own_says_nothing(tmp_path: Path) -> None:
     assert warnings(f"cluster.node={node}") == ""
 
 
+def test_an_inline_node_is_not_offered_by_a_name_that_no_command_takes() -> None:
+    node = "{name: ours, gpu: h200, gpus_per_node: 8, scale_up_name: NVLink, scale_up_bytes_per_s: 450 GB/s, " + (
+        "scale_up_domain_gpus: 8, nic_bytes_per_s: 50 GB/s, nics_per_node: 8}"
+    )
+    text = warnings(f"cluster.node={node}")
+    assert "`moesim run deepseek-v3 --set stack=h800-transfer` beside this one" in text
+    assert "cluster.node=ours" not in text
+
+
 def test_a_file_that_changes_the_node_compares_with_what_it_extends(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"schema_version: 1\nextends: {PRESET}\ncluster: {{node: h200-x8}}\n")

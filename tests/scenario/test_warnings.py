@@ -47,6 +47,17 @@ def test_communication_kernels_of_another_vendor_are_told() -> None:
     assert told("parallel.comm_sms", "cluster.node=mi300x-x8", "parallel.ep=1") == []
 
 
+def test_groups_that_lie_across_scale_up_domains_are_told() -> None:
+    (text,) = told("parallel.ep", "cluster.node=gb200-nvl72")
+    assert text.startswith("overrides[0]: parallel.ep: ")
+    assert "groups of 64 GPUs do not divide the scale-up domains of 72: some lie across 2" in text
+    assert text.endswith("with cluster.node inline and scale_up_domain_gpus: 64 every group lies alike")
+    assert told("parallel.ep", "cluster.node=gb200-nvl72", "parallel.ep=8") == [], "72 is nine times 8"
+    assert (
+        told("parallel.ep", "cluster.node=gb200-nvl72", "parallel.ep=32", "parallel.pp=2", "cluster.num_gpus=64") == []
+    ), "one domain"
+
+
 @pytest.mark.parametrize(
     ("option", "falls"),
     [
