@@ -101,3 +101,49 @@ def test_a_row_s_tokens_reach_ranks_of_their_nodes_only(h800: Network, notrace: 
     cost = all_to_all_cost(it, network, stack, "alone", 24)
     assert (cost.bound_by, cost.basis) == ("scale_up", "measured")
     assert cost.seconds == pytest.approx(row.seconds, rel=1e-12)
+
+
+def of_row(**fields: float) -> AllToAll:
+    """The dispatch that the row of 8 nodes measured: 4,096 tokens to 3.98 of 8 nodes, 24 SMs."""
+    return message("dispatch", 8, **{"nodes_per_token": 3.98, **fields})
+
+
+def test_only_the_row_s_own_call_counts_as_measured(h800: Network, notrace: Stack) -> None:
+    """A size off by more than 1 %, other destinations or other SMs are another call."""
+    calls = {
+        "itself": (of_row(), 24), "rounded": (of_row(tokens=4120), 24), "larger": (of_row(tokens=4300), 24),
+        "wider": (of_row(bytes_per_token=7800), 24), "nearer": (of_row(nodes_per_token=3.5), 24), "more SMs": (of_row(), 32),
+    }  # fmt: skip
+    found = {name: all_to_all_cost(it, h800, notrace, "alone", sms).basis for name, (it, sms) in calls.items()}
+    assert found == {
+        "itself": "measured", "rounded": "measured", "larger": "interpolated", "wider": "interpolated",
+        "nearer": "interpolated", "more SMs": "interpolated",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("tokens", "basis"), [(1000, "extrapolated"), (2500, "interpolated"), (7000, "interpolated"),
+                                               (12288, "extrapolated")])  # fmt: skip
+def test_beyond_twice_and_half_the_row_s_time_it_is_extrapolated(
+    h800: Network, notrace: Stack, tokens: int, basis: str
+) -> None:
+    assert all_to_all_cost(of_row(tokens=tokens), h800, notrace, "alone", 24).basis == basis
+
+
+def test_a_row_s_sms_are_its_own(h800: Network, notrace: Stack) -> None:
+    """Where the copies of the SMs bind, a quarter of them takes four times as long, whatever the row was measured with."""
+    times = [all_to_all_cost(of_row(), h800, notrace, "alone", sms).seconds for sms in (4, 1)]
+    assert times[1] / times[0] == pytest.approx(4.0, rel=0.05)
+
+
+def test_a_few_tokens_cost_latency(h800: Network, notrace: Stack) -> None:
+    assert all_to_all_cost(of_row(tokens=1), h800, notrace, "alone", 24).bound_by == "latency"
+
+
+def test_a_near_row_is_near_by_ratio(h800: Network, notrace: Stack) -> None:
+    """1,000 tokens: 4,096 is four times as many, 128 nearly an eighth, though it is nearer by difference."""
+    row = next(row for row in notrace.collectives.rows if row.op == "dispatch" and row.nodes == 8)
+    few = row.model_copy(update={"tokens": 128, "source": "few tokens"})
+    stack = replace(notrace, collectives=CollectiveTable((few, row)))
+    assert row.tokens == 4096
+    assert "few tokens" not in all_to_all_cost(of_row(tokens=1000), h800, stack, "alone", 24).source
+    assert "few tokens" in all_to_all_cost(of_row(tokens=500), h800, stack, "alone", 24).source

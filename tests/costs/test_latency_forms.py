@@ -96,3 +96,47 @@ def test_hashed_routing_is_as_certain_as_its_share_where_flows_leave_the_leaf(h8
         ring_cost("all_gather", 1e12, near, hashed, guessed).basis
         == ring_cost("all_gather", 1e12, near, h800, stack).basis
     )
+
+
+def with_basis(stack: Stack, key: str, basis: Basis) -> Stack:
+    entry = stack.parameters[key].model_copy(update={"basis": basis})
+    return replace(stack, parameters={**stack.parameters, key: entry})
+
+
+@pytest.mark.parametrize("key", ["ring.base_s", "ring.fill_s", "ring.hop_nvlink_s", "link.nvlink.ring"])
+def test_a_ring_is_as_certain_as_its_least_certain_constant(h800: Network, stack: Stack, key: str) -> None:
+    group = GroupShape(8, 1, 8)
+    assert ring_cost("all_gather", 1e9, group, h800, stack).basis != "assumed"
+    assert ring_cost("all_gather", 1e9, group, h800, with_basis(stack, key, "assumed")).basis == "assumed"
+
+
+@pytest.mark.parametrize(("key", "used"), [("ring.hop_nic_s", True), ("ring.hop_nvlink_s", False)])
+def test_hops_that_a_ring_does_not_make_do_not_blur_it(h800: Network, stack: Stack, key: str, used: bool) -> None:
+    """One rank a node: all hops are over the NIC."""
+    cost = ring_cost("all_gather", 1e9, GroupShape(4, 4, 1), h800, with_basis(stack, key, "assumed"))
+    assert (cost.basis == "assumed") == used
+
+
+def test_an_all_reduce_passes_its_hops_twice(h800: Network, stack: Stack) -> None:
+    """8 ranks of a node: 7 hops to reduce, 7 to spread; eight bytes take no time on the wire."""
+    cost = ring_cost("all_reduce", 8, GroupShape(8, 1, 8), h800, stack)
+    assert cost.seconds == pytest.approx(8.4e-6 + 14 * 3.4e-6, rel=1e-2)
+
+
+def test_one_rank_a_node_never_waits_for_nvlink(h800: Network, stack: Stack) -> None:
+    """However slow it is: the ring has no link inside a node."""
+    slow = replace(h800, scale_up_bytes_per_s=5e9)
+    cost = ring_cost("all_gather", 1e15, GroupShape(4, 4, 1), slow, stack)
+    assert cost.seconds == pytest.approx(1e15 * 3 / 4 / (50e9 * known(stack, "link.nic.ring", "value")), rel=1e-3)
+    assert cost.bound_by == "nic"
+
+
+@pytest.mark.parametrize("adaptive", [True, False])
+@pytest.mark.parametrize("end", list(ENDS))
+def test_shared_uplinks_have_the_ends_of_their_shares(h800: Network, stack: Stack, end: str, adaptive: bool) -> None:
+    """Half of the rate on the uplinks, of hashed flows a share of that with a range of its own."""
+    _, rate = ENDS[end]
+    over = replace(h800, adaptive_routing=adaptive, wiring=replace(h800.wiring, oversubscription=2.0))
+    share = known(stack, "link.nic.ring", rate) * (1.0 if adaptive else known(stack, "link.nic.ecmp", rate)) / 2
+    cost = ring_cost("all_gather", 1e15, GroupShape(2, 2, 1, node_stride=64), over, stack)
+    assert getattr(cost, end) == pytest.approx(1e15 / 2 / (50e9 * share), rel=1e-3)

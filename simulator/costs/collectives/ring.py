@@ -57,7 +57,8 @@ def ring_cost(op: RingOp, bytes_total: float, group: GroupShape, network: Networ
         share = nic_path(stack, "link.nic.ring", network, group.nodes, group.node_stride).share
     to_nic = sent * nic_hops / group.ranks
     value, low, high = seconds
-    basis = weakest(share.basis, base.basis, fill.basis, hop.basis)
+    hops = [each.basis for each, count in ((hop, steps - steps_nic), (hop_nic, steps_nic)) if count]
+    basis = weakest(share.basis, base.basis, fill.basis, *hops)
     return CollectiveCost(value, low, high, basis, share.source, to_nic, sent - to_nic, bound_by)
 
 
