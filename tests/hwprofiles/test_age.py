@@ -11,6 +11,8 @@ import pytest
 from hwprofiles import age, catalog
 from hwprofiles.age import Age, first_day, newest_date, price_age, stack_age
 from hwprofiles.catalog import list_names, load_prices
+from hwprofiles.provenance import Source
+from hwprofiles.schema import StackProvenance
 from hwprofiles.stack_choice import stack_names, stack_provenance
 from tests.hwprofiles.conftest import forget
 
@@ -50,6 +52,16 @@ def test_a_sheet_says_how_long_it_is_good_for() -> None:
 def test_every_stack_has_an_age(name: str) -> None:
     found = stack_age(stack_provenance(name), newest_date())
     assert found is not None and first_day(found.dated) <= newest_date()
+
+
+def test_a_stack_is_as_old_as_its_newest_dated_source() -> None:
+    sources = {
+        str(i): Source(kind="paper", where="w", date=date) for i, date in enumerate(("2024-12", "", "2025-05", "2025"))
+    }
+    dated = StackProvenance(gpu="g", description="d", software="s", clock="burst", good_for_months=6, sources=sources)
+    assert stack_age(dated, datetime.date(2025, 7, 1)) == Age("2025-05", datetime.date(2025, 7, 1), 6)
+    undated = dated.model_copy(update={"sources": {"a": sources["1"]}})
+    assert stack_age(undated, datetime.date(2025, 7, 1)) is None
 
 
 def test_the_newest_date_is_the_newest_in_the_files() -> None:

@@ -48,3 +48,24 @@ def test_a_statement_beyond_its_unit_is_refused(changed: dict[str, Any], says: s
 def test_a_switch_of_a_stack_is_on_or_off() -> None:
     with pytest.raises(ValidationError, match=r"value: 0\.7 is out of range; allowed 0 or 1 \(switch\)"):
         Parameter.model_validate({"value": 0.7, "unit": "switch", "source": "me"})
+
+
+@pytest.mark.parametrize(
+    ("unit", "number"),
+    [
+        # More or less than all of something.
+        ("fraction", -0.01), ("fraction", 1.01), ("switch", 0.5), ("coefficient of variation", -0.1),
+        # Chips of one kind that differ by more are two kinds; scenarios state no more either.
+        ("coefficient of variation of speed", 0.21),
+        # Rates of zero would take for ever, and so would releases that take no time; negative times and sizes are none.
+        ("bytes/s", 0.0), ("FLOP/s", 0.0), ("ratio of times", 0.0), ("s", -1e-9), ("bytes", -1.0),
+        ("SMs", -1.0), ("tokens", 0.0),
+        # Kernels and collectives of a second, and ten thousand SMs a GPU, are slips of a unit.
+        ("s", 2.0), ("SMs", 1e4), ("bytes", 1e15), ("tokens", 1e7),
+        # The fullest of several holds at least the mean; a total concentration below 1 is one expert a sequence.
+        ("ratio over even load", 0.99), ("concentration", 0.5), ("score a step", 0.2), ("relative change a step", 0.2),
+        ("log affinity", -1.0),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_no_assumption(unit: str, number: float) -> None:
+    assert bounds_problem(number, unit) is not None

@@ -75,3 +75,17 @@ def test_every_bad_row_is_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(CatalogError) as caught:
         CollectiveTable.from_csv(write(tmp_path / "c.csv", GOOD, *bad))
     assert [problem.where.rsplit(":", 1)[1] for problem in caught.value.problems] == ["3", "4"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"op": "combine"}, {"regime": "overlapped"}, {"ranks": "32"}, {"nodes": "4"}, {"tokens": "128"},
+        {"bytes_per_token": "14336"}, {"nodes_per_token": "2.5"}, {"sms": "12"}, {"source": "another README"}, {"bytes": "9"},
+    ],
+)  # fmt: skip
+def test_what_differs_in_size_or_conditions_is_another_measurement(tmp_path: Path, change: dict[str, str]) -> None:
+    assert len(CollectiveTable.from_csv(write(tmp_path / "c.csv", GOOD, {**GOOD, **change})).rows) == 2
+    again = {**GOOD, **change, "seconds": "2.45e-3"}
+    with pytest.raises(CatalogError, match="the measurement of line 2 again"):
+        CollectiveTable.from_csv(write(tmp_path / "d.csv", {**GOOD, **change}, again))

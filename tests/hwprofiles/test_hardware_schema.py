@@ -219,3 +219,13 @@ def test_the_hash_of_a_stack_is_that_of_its_values() -> None:
     ]
     hashes = {stack(**change).sha256 for change in changes}
     assert len(hashes | {one.sha256}) == len(changes) + 1
+
+
+@pytest.mark.parametrize(("wide", "narrow"), [("tf32", "bf16"), ("bf16", "fp8"), ("fp8", "fp4"), ("tf32", "fp4")])
+def test_a_narrower_format_is_never_slower(wide: str, narrow: str) -> None:
+    """Tensor cores multiply at least as many numbers of fewer bits."""
+    peaks = {"tf32": 1e14, "bf16": 2e14, "fp8": 4e14, "fp4": 8e14}
+    assert Gpu.model_validate({**GPU, "peak_flop_per_s": peaks})
+    peaks[wide], peaks[narrow] = peaks[narrow], peaks[wide]
+    with pytest.raises(ValidationError, match="a narrower format is slower"):
+        Gpu.model_validate({**GPU, "peak_flop_per_s": peaks})

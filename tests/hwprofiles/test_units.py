@@ -124,3 +124,24 @@ def test_constants_are_powers() -> None:
     assert units.PETA == units.TERA * 1e3 == units.GIGA * 1e6 == units.MEGA * 1e9 == units.KILO * 1e12
     assert units.MEBI == units.KIBI**2 == 2**20
     assert units.SECONDS_PER_DAY == 24 * units.SECONDS_PER_HOUR == 1440 * units.SECONDS_PER_MINUTE
+
+
+SYMBOLS: list[tuple[str, Dimension]] = [
+    ("B", "bytes"), ("B/s", "bytes_per_s"), ("FLOP", "flop"), ("FLOP/s", "flop_per_s"), ("W", "w"), ("J", "j"), ("Hz", "hz")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("symbol", "dimension"), [*SYMBOLS, ("Wh", "j"), ("b/s", "bytes_per_s")])
+def test_every_prefix_is_a_thousand_times_the_one_before(symbol: str, dimension: Dimension) -> None:
+    sizes = [parse(f"1 {prefix}{symbol}", dimension) for prefix in ("", "k", "M", "G", "T", "P", "E", "Z", "Y")]
+    assert sizes == pytest.approx([sizes[0] * 1000.0**i for i in range(9)], rel=1e-15)
+
+
+@pytest.mark.parametrize(("symbol", "dimension"), SYMBOLS)
+def test_a_bare_si_unit_is_one(symbol: str, dimension: Dimension) -> None:
+    assert parse(f"1 {symbol}", dimension) == 1.0
+
+
+def test_binary_prefixes_are_1024_times_the_one_before_and_parts_of_a_second_a_thousandth() -> None:
+    assert [parse(f"1 {prefix}iB", "bytes") for prefix in "KMGTP"] == [1024.0**i for i in range(1, 6)]
+    assert [parse(f"1 {prefix}s", "s") for prefix in ("", "m", "u", "n", "p")] == [1.0, 1e-3, 1e-6, 1e-9, 1e-12]

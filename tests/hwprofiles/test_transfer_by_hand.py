@@ -1,0 +1,93 @@
+"""What a transfer stack makes of a table small enough to reckon by hand: means, ranges, bases and units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from hwprofiles import transfer
+from hwprofiles.catalog import load_gpu
+from hwprofiles.schema import Parameter
+from hwprofiles.transfer import Efficiencies, build_transfer_stack
+
+SOURCES = {
+    "runs": {"kind": "measurement", "where": "runs", "date": "2025-05"},
+    "guess": {"kind": "assumed", "where": "a guess"},
+}
+
+
+def built(monkeypatch: pytest.MonkeyPatch, gpu: str, *groups: dict[str, Any]) -> Mapping[str, Parameter]:
+    """Parameters of the GPU's transfer stack from these groups; a foreign GEMM's residual widens to 0.8 and 1.5 times."""
+    gemm = {"prefix": "gemm.bf16", "gpu": "h100", "source": "runs", "values": {"eta": (0.9, 0.9, 0.9)}}
+    table = Efficiencies.model_validate({
+        "families": ("ampere", "hopper", "blackwell"), "other_family_residual": (1.0, 0.8, 1.5), "sources": SOURCES,
+        "groups": (gemm, *({"source": "runs", **group} for group in groups)),
+    })  # fmt: skip
+    monkeypatch.setattr(transfer, "load_efficiencies", lambda: table)
+    return build_transfer_stack(gpu).parameters
+
+
+def ends(parameter: Parameter) -> tuple[float, float, float]:
+    return parameter.value, parameter.low, parameter.high
+
+
+H100 = {"prefix": "memory", "gpu": "h100", "values": {"rmsnorm": (0.9, 0.8, 0.95)}}
+H200 = {"prefix": "memory", "gpu": "h200", "values": {"rmsnorm": (0.4, 0.3, 0.5)}}
+B200 = {"prefix": "memory", "gpu": "b200", "values": {"rmsnorm": (0.6, 0.2, 0.99)}}
+
+
+def test_shares_of_the_own_family_have_their_geometric_mean_and_span(monkeypatch: pytest.MonkeyPatch) -> None:
+    """√(0.9 · 0.4) = 0.6, from the lowest low to the highest high of the family, whatever others reach."""
+    found = built(monkeypatch, "h800", H100, H200, B200)["memory.rmsnorm"]
+    assert ends(found) == pytest.approx((0.6, 0.3, 0.95))
+    assert (found.basis, found.unit) == ("transferred", "1")
+
+
+def test_without_the_own_family_the_range_spans_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = built(monkeypatch, "a100", H100, H200, B200)["memory.rmsnorm"]
+    assert ends(found) == pytest.approx((0.6, 0.2, 0.99))
+
+
+def test_the_own_measurement_is_left_out_of_mean_and_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ends(built(monkeypatch, "h200", H100, H200)["memory.rmsnorm"]) == pytest.approx((0.9, 0.8, 0.95))
+
+
+def test_what_one_family_alone_may_use_serves_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {**H200, "only_families": ("hopper",)}
+    assert "memory.rmsnorm" not in built(monkeypatch, "a100", own)
+    assert ends(built(monkeypatch, "h800", own)["memory.rmsnorm"]) == (0.4, 0.3, 0.5)
+
+
+def test_constants_of_a_fit_stay_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two fits of a family the first one's; a mean of two fits would be the fit of no kernel."""
+    other = {"prefix": "gemm.bf16", "gpu": "h200", "values": {"eta": (0.4, 0.4, 0.4)}}
+    assert ends(built(monkeypatch, "h800", other)["gemm.bf16.eta"]) == (0.9, 0.9, 0.9)
+
+
+def test_a_foreign_gemm_is_wider_by_the_table_s_residual(monkeypatch: pytest.MonkeyPatch) -> None:
+    residual = {"prefix": "gemm.bf16", "gpu": "h100", "values": {"residual": (1.0, 0.9, 1.2)}}
+    assert ends(built(monkeypatch, "h800", residual)["gemm.bf16.residual"]) == (1.0, 0.9, 1.2)
+    assert ends(built(monkeypatch, "a100", residual)["gemm.bf16.residual"]) == pytest.approx((1.0, 0.72, 1.8))
+
+
+def test_bytes_a_flop_become_bytes_a_second_of_one_sm(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = load_gpu("h800")
+    rates = {"prefix": "gemm.bf16", "gpu": "h100", "values": {"l2_bytes_per_flop": (0.02, 0.01, 0.04)}}
+    found = built(monkeypatch, "h800", rates)["gemm.bf16.l2_bytes_per_s"]
+    per_sm = gpu.peak_flop_per_s["bf16"] / gpu.num_sms
+    assert ends(found) == pytest.approx((0.02 * per_sm, 0.01 * per_sm, 0.04 * per_sm))
+    assert found.unit == "bytes/s"
+
+
+@pytest.mark.parametrize(
+    ("key", "unit"),
+    [("all_to_all.sm_cost_dispatch", "s*SM/byte"), ("ring.base_s", "s"), ("attention.bf16.fwd.c_tokens", "tokens"),
+     ("overlap.comm_sms", "SMs"), ("link.nic.ring", "1")],
+)  # fmt: skip
+def test_a_key_s_end_tells_its_unit_and_a_guess_stays_one(monkeypatch: pytest.MonkeyPatch, key: str, unit: str) -> None:
+    prefix, _, name = key.rpartition(".")
+    bound = {"prefix": prefix, "source": "guess", "values": {name: (0.5, 0.4, 0.6)}}
+    found = built(monkeypatch, "h800", bound)[key]
+    assert (found.unit, found.basis, ends(found)) == (unit, "assumed", (0.5, 0.4, 0.6))

@@ -1,0 +1,64 @@
+"""What of a scenario reaches the counting: every format, size and number from its own key."""
+
+from __future__ import annotations
+
+from math import fsum
+
+import pytest
+
+from simulator.workload.counted import count_workload, recipe_of
+from simulator.workload.op import Workload
+from simulator.workload.recipe import EXPERT_ROW_PADDING
+from simulator.workload.routing_model import RoutingStatistics
+from tests.workload.memory_cases import V3, scenario
+
+ROUTING = RoutingStatistics(0.1, 0.0, 3.5, 7.25, 1.3, 0.1, 0.0, 1.1, 0.0)
+SELECTIVE = {"granularity": "selective", "modules": ["rmsnorm"]}
+
+
+@pytest.mark.parametrize("dispatch", ["bf16", "fp8"])
+@pytest.mark.parametrize("attn_out", ["bf16", "e5m6"])
+@pytest.mark.parametrize("swiglu_in", ["bf16", "fp8"])
+def test_each_format_comes_from_its_own_key(dispatch: str, attn_out: str, swiglu_in: str) -> None:
+    saved = {"attn_out": attn_out, "swiglu_in": swiglu_in}
+    plan = scenario(moe={"dispatch_dtype": dispatch}, recompute={**SELECTIVE, "saved": saved})
+    found = recipe_of(plan, 8, ROUTING)
+    assert found.gemm_dtype == "fp8-block"
+    formats = found.dispatch_fp8, found.save_attn_out_e5m6, found.save_swiglu_fp8
+    assert formats == (dispatch == "fp8", attn_out == "e5m6", swiglu_in == "fp8")
+    assert found.recompute == {"rmsnorm"}
+
+
+def test_sizes_and_destinations_of_a_micro_batch() -> None:
+    plan = scenario(training={"seq_len": 2048, "micro_batch_size": 2, "global_batch_size": 15360})
+    found = recipe_of(plan, 8, ROUTING)
+    assert (found.batch, found.seq, found.tokens) == (2, 2048, 4096)
+    assert (found.ep, found.nodes, found.nodes_per_token, found.ranks_per_token) == (64, 8, 3.5, 7.25)
+    assert (recipe_of(plan, 1, None).nodes_per_token, recipe_of(plan, 1, None).ranks_per_token) == (1.0, 1.0)
+
+
+def test_rows_are_padded_to_the_row_tile_of_fp8_kernels_only() -> None:
+    """DeepGEMM's grouped kernels align the rows of an expert to 128 (get_m_alignment_for_contiguous_layout)."""
+    assert EXPERT_ROW_PADDING == 128
+    assert recipe_of(scenario(), 8, ROUTING).row_padding == 128
+    assert recipe_of(scenario(precision={"recipe": "bf16"}), 8, ROUTING).row_padding == 1
+
+
+def test_the_head_runs_over_the_padded_vocabulary() -> None:
+    """129,281 words are 1,011 times 128 with the padding; two hidden states of BF16 a token leave a stage."""
+    workload = count_workload(scenario(model=V3.model_copy(update={"vocab_size": 129281})), 8, ROUTING)
+    heads = [op for stage in workload.stages for unit in stage.units for op in unit.ops() if op.name == "head"]
+    assert heads and all(op.shape.n == 1011 * 128 for op in heads)
+    assert workload.boundary_bytes == 4096 * 7168 * 2
+
+
+def flop_of(workload: Workload) -> list[float]:
+    return [fsum(op.flop for unit in stage.units for op in unit.ops()) for stage in workload.stages]
+
+
+def test_without_imbalance_every_stage_is_the_median_one() -> None:
+    uneven = flop_of(count_workload(scenario(), 8, ROUTING))
+    even = count_workload(scenario(mechanisms={"stage_imbalance": False}), 8, ROUTING)
+    assert len(set(uneven)) > 1
+    assert set(flop_of(even)) == {sorted(uneven)[len(uneven) // 2]}
+    assert [stage.stage for stage in even.stages] == list(range(len(uneven)))
