@@ -118,5 +118,5 @@ def test_a_killer_that_fails_without_a_fault_ends_the_run(monkeypatch: pytest.Mo
             return "tests/test_registry.py::test_of_nothing"
 
     monkeypatch.setattr(tool, "Copy", Broken)
-    with pytest.raises(SystemExit, match="Fails without a fault: tests/test_registry.py"):
+    with pytest.raises(SystemExit, match=r"Fails without a fault: tests/test_registry\.py"):
         tool.main(["--only", MUTANTS[0].name])

@@ -258,6 +258,7 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
         v3("cluster: {node: gb200-nvl72}\nparallel: {ep: 128}"),
         ("ep 128 on scale-up domains of 72 GPUs: a group lies on 3", "inline and scale_up_domain_gpus: 64"),
     ),
+    "more-than-all-sms": (v3("parallel: {comm_sms: 140}"), ("140", "allowed up to 131")),
     "top-k-above-experts": (inline(DIMENSIONS.replace("top_k: 2", "top_k: 9")), ("model.moe.top_k", "9", "8")),
     "groups-not-dividing": (
         inline(DIMENSIONS.replace("top_k: 2", "top_k: 2, num_expert_groups: 3")),

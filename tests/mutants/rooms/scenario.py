@@ -94,8 +94,8 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/hardware.py",
-            "unit = math.lcm(pp, size) if num_gpus > size else pp",
-            "unit = pp",
+            "elif num_gpus > size and num_gpus % size:",
+            "elif num_gpus > size and num_gpus % size > size:",
             "nodes filled in part pass",
         ),
         Fault(
