@@ -7,10 +7,12 @@ from math import fsum
 import pytest
 
 from simulator.workload.counted import count_workload, recipe_of
+from simulator.workload.layers.experts import padded_rows
+from simulator.workload.memory import activation_recipe
 from simulator.workload.op import Workload
 from simulator.workload.recipe import EXPERT_ROW_PADDING
 from simulator.workload.routing_model import RoutingStatistics
-from tests.workload.memory_cases import V3, scenario
+from tests.workload.memory_cases import ASSUMED, V3, scenario
 
 ROUTING = RoutingStatistics(0.1, 0.0, 3.5, 7.25, 1.3, 0.1, 0.0, 1.1, 0.0)
 SELECTIVE = {"granularity": "selective", "modules": ["rmsnorm"]}
@@ -42,6 +44,14 @@ def test_rows_are_padded_to_the_row_tile_of_fp8_kernels_only() -> None:
     assert EXPERT_ROW_PADDING == 128
     assert recipe_of(scenario(), 8, ROUTING).row_padding == 128
     assert recipe_of(scenario(precision={"recipe": "bf16"}), 8, ROUTING).row_padding == 1
+
+
+@pytest.mark.parametrize("recipe", ["bf16", "fp8-blockwise"])
+def test_as_many_rows_are_kept_as_are_computed(recipe: str) -> None:
+    plan = scenario(precision={"recipe": recipe}, moe={"balance": "forced"})
+    kept = activation_recipe(plan, ASSUMED)
+    assert V3.moe is not None
+    assert kept.expert_rows(V3.moe, kept.expert_rows_frac) == padded_rows(V3.moe, recipe_of(plan, 8, ROUTING))
 
 
 def test_the_head_runs_over_the_padded_vocabulary() -> None:

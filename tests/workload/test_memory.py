@@ -202,6 +202,20 @@ def test_a_rank_holds_copies_of_vocabulary_matrices_that_stand_elsewhere() -> No
     assert vocabulary_copies(tied, [("E", "m", "L")]) == 0
 
 
+def test_copies_of_vocabulary_matrices_stay_in_bf16() -> None:
+    """Under FP8 weights too: 2 bytes each, 4 of gradient and 12 of optimizer state, which nobody shares."""
+    fp8 = StateRecipe(weight_dtype="fp8-block", keeps_quantised=True, keeps_transposed=True, zero_stage=0)
+    (state,) = rank_states(V3, [("m", "mtp")], [StageParams(0, 0, 0, 0)], fp8, [(0,)])
+    copies = 2 * V3.vocab_size * V3.hidden_size
+    held = total_bytes(state.weights), total_bytes(state.gradients), total_bytes(state.optimizer)
+    assert held == (2 * copies, 4 * copies, 12 * copies)
+
+
+def test_a_micro_batch_of_several_sequences_keeps_all_of_them() -> None:
+    plan = scenario(training={"seq_len": 2048, "micro_batch_size": 3, "global_batch_size": 15360})
+    assert memory.activation_recipe(plan, ASSUMED).tokens == 3 * 2048
+
+
 def test_recipes_follow_the_scenario() -> None:
     plan = scenario(
         recompute={
@@ -230,6 +244,8 @@ def test_rows_of_the_fullest_rank_are_at_least_what_the_router_leaves() -> None:
     assert memory.expert_loads(plan, assumed, (1.4, 2.0)) == (1.4, 2.0 * 1.35 / 1.05)
     alone = scenario(moe={"balance": "learned"}, parallel={"ep": 1})
     assert memory.expert_loads(alone, assumed) == (1.0, 1.0)
+    even = scenario(moe={"balance": "natural"}, mechanisms={"imbalance": False})
+    assert memory.expert_loads(even, assumed, (1.4, 2.0)) == (1.0, 1.0)
 
 
 def test_pipeline_buffers_are_two_a_boundary_of_a_stage() -> None:
