@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from hwprofiles.problems import show
 from hwprofiles.stack_choice import load_stack
-from simulator.errors import InputError
+from simulator.errors import InputError, Problem
 from simulator.network.placement import Mesh, place
 from simulator.network.topology import build_network
 from simulator.network.wiring import TOPOLOGIES
@@ -56,7 +57,10 @@ def scenario_schema() -> dict[str, Any]:
 
 
 def check_scenario(scenario: Scenario) -> None:
-    """Raise InputError with every problem that the families have with a scenario."""
+    """Raise InputError with every problem that the families have with a scenario, and where it is none."""
+    if not isinstance(scenario, Scenario):
+        text = f"is no scenario ({show(scenario)}); give what load_scenario returns"
+        raise InputError([Problem("", "scenario", text)])
     problems = [problem_of(scenario, *found) for found in (*_name_problems(scenario), *scenario_problems(scenario))]
     if problems:
         raise InputError(problems)

@@ -21,6 +21,10 @@ class UnknownName(LookupError):
     """A family has no member of this name; the message holds the known names and the nearest ones."""
 
 
+class NameTaken(ValueError):
+    """Two files claim one name of a family."""
+
+
 class Family(Generic[Member]):
     """Named members of one kind.
 
@@ -34,9 +38,9 @@ class Family(Generic[Member]):
         self._members: dict[str, Member] = {}
 
     def add(self, name: str, member: Member) -> Member:
-        """Registers and returns the member. Raises ValueError where the name is taken: two files claim it."""
+        """Registers and returns the member. Raises NameTaken where another file has the name already."""
         if name in self._members:
-            raise ValueError(f"{self.what} {name!r} is registered twice")
+            raise NameTaken(f"{self.what} {name!r} is registered twice")
         self._members[name] = member
         return member
 
@@ -71,6 +75,12 @@ class Family(Generic[Member]):
 
 
 def register_members(package: str, path: Iterable[str]) -> None:
-    """Imports every module of a package, each of which registers its member: a new file is a new member."""
+    """Imports every module of a package, each of which registers its member: a new file is a new member.
+
+    Raises NameTaken with the second of two files that claim one name.
+    """
     for module in sorted(found.name for found in pkgutil.iter_modules(path)):
-        importlib.import_module(f"{package}.{module}")
+        try:
+            importlib.import_module(f"{package}.{module}")
+        except NameTaken as error:
+            raise NameTaken(f"{package}.{module}: {error}: a file before it has the name") from error

@@ -1,6 +1,7 @@
 """Law: a family knows its members by name and says what to write instead of an unknown one."""
 
 import importlib
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -8,7 +9,7 @@ import pytest
 
 from simulator.network import topologies
 from simulator.network.wiring import TOPOLOGIES
-from simulator.registry import Family, UnknownName
+from simulator.registry import Family, NameTaken, UnknownName
 from simulator.schedule import SCHEDULES, schedules
 
 
@@ -44,6 +45,11 @@ def test_a_new_file_of_a_folder_is_a_new_member(tmp_path: Path, monkeypatch: pyt
         (folder / f"{name}.py").write_text(f"from shapes import SHAPES\nSHAPES.add({name!r}, 1)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert list(importlib.import_module("shapes").SHAPES) == ["circle", "square"]
+    (folder / "round.py").write_text("from shapes import SHAPES\nSHAPES.add('circle', 2)\n")
+    for module in ("shapes", "shapes.square", "shapes.circle"):
+        monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(NameTaken, match=r"^shapes\.round: shape 'circle' is registered twice: a file before it has"):
+        importlib.import_module("shapes")
 
 
 @pytest.mark.parametrize(

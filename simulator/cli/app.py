@@ -164,7 +164,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _message(error: Exception) -> str:
     """The text of an error: ours and the parser's are for users, others are named with their kind."""
     if hasattr(error, "format_message"):
-        return str(error.format_message())
+        context = getattr(error, "ctx", None)
+        text = str(error.format_message())
+        return text if context is None else f"{text.rstrip('.')}; see `{context.command_path} --help`"
     if hasattr(error, "exit_code"):
         return str(error)
     first = (str(error).splitlines() or [""])[0]

@@ -7,20 +7,25 @@ from typing import Final
 from simulator.cli.output import print_json
 from simulator.errors import InputError, Problem
 from simulator.scenario.section import MAX_STAGES
-from simulator.schedule import build_schedule, format_schedule, schedule_document
+from simulator.schedule import build_schedule, check_schedule, format_schedule, schedule_document
 
 MAX_SHOWN: Final = 1_000_000
 """Most ranks times micro-batches that are printed."""
 
 
 def print_schedule(name: str, pp: int, micro_batches: int, as_json: bool) -> None:
-    """Print a schedule. Raises InputError: unknown, or not for these counts (the next valid ones are named)."""
+    """Print a schedule.
+
+    Raises InputError: unknown, or not for these counts (the next valid ones are named). Raises InconsistentSimulation: it
+    loses or repeats a pass, or deadlocks.
+    """
     if not 1 <= pp <= MAX_STAGES:
         raise InputError([Problem("", "--pp", f"is out of range ({pp}); allowed 1 to {MAX_STAGES:,}")])
     if not 1 <= micro_batches <= MAX_SHOWN // pp:
         allowed = f"allowed 1 to {MAX_SHOWN // pp:,} with --pp {pp}"
         raise InputError([Problem("", "--micro-batches", f"is out of range ({micro_batches}); {allowed}")])
     schedule = build_schedule(name, pp, micro_batches)
+    check_schedule(schedule)
     if as_json:
         print_json(schedule_document(schedule))
     else:

@@ -121,6 +121,9 @@ def _put_layers(
     """Lay the layers over one another; whether one could not be read. Raises InputError where none could."""
     if isinstance(overrides, str) or not all(isinstance(each, str) for each in overrides):
         raise InputError([Problem("", "overrides", f'is no list of texts ({show(overrides)}); write ["seed=1"]')])
+    if not isinstance(source, (str, Path, Mapping)):
+        text = f"is neither a preset's name, a path nor a mapping ({show(source)})"
+        raise InputError([Problem("", "source", text)])
     if isinstance(source, Mapping):
         draft.put(Layer(_without_extends(source, draft.problems), lambda path: "", Path()))
     else:

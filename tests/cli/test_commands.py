@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from simulator.cli.app import main
 from simulator.cli.catalogues import CATALOGUES
 from simulator.cli.list import COLUMNS
 from simulator.errors import InconsistentSimulation, InputError, MoesimError
+from simulator.schedule.action import Kind
+from simulator.schedule.schedules.straight import straight_schedule
 from simulator.version import package_version
 
 SMALL = [
@@ -252,6 +255,31 @@ def test_schedule_as_json_has_every_action(capsys: pytest.CaptureFixture[str]) -
     assert (document["name"], document["pp"], document["micro_batches"]) == ("dualpipe", 4, 8)
     forwards = [(a["stage"], a["micro_batch"]) for rank in document["ranks"] for a in rank if a["kind"] in ("F", "FB")]
     assert sorted(forwards) == [(stage, micro_batch) for stage in range(4) for micro_batch in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        ((("F", 0), ("F", 1), ("B", 0)), "micro-batch 1 has 1 F, 0 B, 0 I, 0 W"),
+        ((("B", 0), ("F", 0), ("F", 1), ("B", 1)), "1B0"),
+    ],
+    ids=["loses-a-backward", "deadlock"],
+)
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["grid", "json"])
+def test_an_unsound_schedule_is_not_printed(
+    order: Sequence[tuple[Kind, int]],
+    words: str,
+    form: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built = straight_schedule("own", 2, 2, lambda rank: order)
+    monkeypatch.setattr("simulator.cli.schedule.build_schedule", lambda *counts: built)
+    assert main(["schedule", "own", "--pp", "2", "--micro-batches", "2", *form]) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("schedule own: ")
+    assert words in err
 
 
 def test_schedule_as_a_grid_has_a_line_a_rank(capsys: pytest.CaptureFixture[str]) -> None:

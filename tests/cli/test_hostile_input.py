@@ -383,7 +383,7 @@ OTHER_COMMANDS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "compare": (["compare", "a", "b"], ("not modelled yet",)),
     "sweep": (["sweep", "deepseek-v3", "--grid", "parallel.pp=8,16"], ("not modelled yet",)),
     "dashboard": (["dashboard"], ("not modelled yet",)),
-    "list-nothing": (["list"], ("KIND",)),
+    "list-nothing": (["list"], ("KIND", "see `moesim list --help`")),
     "list-unknown": (["list", "gpu"], ("did you mean gpus",)),
     "list-frameworks": (["list", "frameworks"], ("not modelled yet",)),
     "schedule-unknown": (["schedule", "dualpip", "--pp", "4", "--micro-batches", "8"], ("dualpipe",)),

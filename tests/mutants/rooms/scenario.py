@@ -100,6 +100,12 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/hardware.py",
+            "groups = pp * ep if moe",
+            "groups = pp if moe",
+            "counts of GPUs are offered that the expert group does not divide",
+        ),
+        Fault(
+            "simulator/scenario/hardware.py",
             "if limit * experts_per_node < moe.top_k:",
             "if limit * experts_per_node <= moe.top_k:",
             "a limit that just suffices is refused",
