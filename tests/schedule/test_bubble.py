@@ -60,6 +60,11 @@ def test_activations_held_are_the_published_ones():
         assert max(peaks) == PUBLISHED_BUBBLES[name].activations(8, 20)
 
 
+def test_no_schedule_of_one_direction_holds_more_than_there_is():
+    """Three micro-batches on eight ranks."""
+    assert {PUBLISHED_BUBBLES[name].activations(8, 3) for name in ("gpipe", "1f1b", "zb1p")} == {3}
+
+
 def test_no_closed_form():
     with pytest.raises(InputError, match="no closed form for schedule 'zb_v'"):
         bubble_seconds("zb_v", 4, ChunkSeconds(1, 2, 1, 3))

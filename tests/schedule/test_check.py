@@ -62,6 +62,37 @@ def test_malformed():
     assert "outside the stages" in schedule_problems(with_rank(schedule, 0, [Action("F", 0, 9)]))[0]
 
 
+def test_a_rank_executes_only_stages_that_it_holds():
+    schedule = build_schedule("gpipe", 2, 1)
+    assert "belongs on rank" in schedule_problems(replace(schedule, placement=((1,), (1,))))[0]
+
+
+@pytest.mark.parametrize("kinds", ["F", "FI", "FW", "FBW", "FBI", "FBIW", "FIIW", "FFB"])
+def test_a_micro_batch_has_one_backward_whole_or_in_two_parts(kinds):
+    """FB and FIW are the two ways; anything between leaves something out or does it twice."""
+    schedule = build_schedule("gpipe", 1, 1)
+    found = schedule_problems(with_rank(schedule, 0, [Action(kind, 0, 0) for kind in kinds]))
+    assert any("expected one F and B, or one F, I and W" in each for each in found)
+    for sound in ("FB", "FIW"):
+        assert not schedule_problems(with_rank(schedule, 0, [Action(kind, 0, 0) for kind in sound]))
+
+
+def test_many_problems_are_shown_in_part_and_counted():
+    """Nine of the twelve micro-batches that have no action."""
+    with pytest.raises(InconsistentSimulation) as error:
+        check_schedule(with_rank(build_schedule("gpipe", 1, 12), 0, []))
+    lines = str(error.value).splitlines()
+    assert sum("expected one F and B" in line for line in lines) == 9
+    assert lines[-1] == "and 3 more"
+
+
+def test_a_pair_takes_as_long_as_a_forward_and_a_full_backward():
+    """Nothing is gained in slots: F 1 and B 2."""
+    schedule = build_schedule("gpipe", 1, 2)
+    paired = with_rank(schedule, 0, [Action("F", 0, 0), Action("FB", 0, 1, 0, 0), Action("B", 0, 1)])
+    assert dry_run(paired) == ((0, 1, 4),)
+
+
 def test_deadlock_shows_the_cycle():
     """Rank 0 wants the gradient of micro-batch 0 before it sends forward 1; rank 1 wants forward 1 first."""
     schedule = build_schedule("gpipe", 2, 2)

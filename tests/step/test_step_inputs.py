@@ -1,0 +1,225 @@
+"""What a step asks of its rooms: the router, the loads, the prices, the draws; each against the scenario, by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwprofiles.kernels.parameters import need
+from hwprofiles.kernels.shape import KernelShape
+from hwprofiles.stack_choice import load_stack
+from simulator import load_scenario
+from simulator.costs.collectives.all_to_all import all_to_all_cost, notify_floor
+from simulator.costs.cost import weakest
+from simulator.scenario.assumptions import resolve_assumptions
+from simulator.step import pricing, routing
+from simulator.step.batches import StepSimulator
+from simulator.step.draws import draw_rows, load_imbalance, randomness, run_draws
+from simulator.step.effects import _scaled
+from simulator.step.graph import build_graph, order_of_actions
+from simulator.step.prepared import prepare
+from simulator.step.step import simulate_prepared
+from simulator.step.tail import _Holders, _optimizer_ops
+from simulator.workload.expert_load import LoadModel, draw_loads
+from simulator.workload.op import Op
+from simulator.workload.routing_rule import RoutingRule
+from tests.laws.runs import changed
+from tests.laws.test_expectations import wide
+
+V3 = load_scenario("deepseek-v3")
+SMALL = changed(wide(8, 2, "1f1b"), draws=3)
+PREPARED = prepare(load_scenario(SMALL))
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, scenario: Any, nodes: int) -> tuple[RoutingRule, int]:
+    """The rule and the seed that the router is simulated with."""
+    seen: list[tuple[RoutingRule, int]] = []
+    monkeypatch.setattr(routing, "routing_statistics", lambda rule, seed: seen.append((rule, seed)))
+    stack = load_stack(scenario.stack)
+    routing.ask_router(scenario, nodes, resolve_assumptions(scenario, stack))
+    (found,) = seen
+    return found
+
+
+def test_the_router_is_asked_what_the_scenario_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DeepSeek-V3: 8 of 256 experts on 64 ranks of 8 nodes, from 4 of 8 groups by their two best; a step of 15,360."""
+    scenario = load_scenario(
+        "deepseek-v3", ["seed=5", "training.micro_batch_size=2", "assumptions.bias_update_rate=0.002"]
+    )
+    rule, seed = asked(monkeypatch, scenario, 8)
+    assert seed == 5
+    assert (rule.num_experts, rule.top_k, rule.ep, rule.nodes) == (256, 8, 64, 8)
+    assert (rule.groups, rule.max_groups, rule.group_top, rule.score) == (8, 4, 2, "sigmoid")
+    assert (rule.sequences, rule.seq_len, rule.batch_sequences) == (128, 4096, 15360)
+    assert (rule.balance, rule.bias_update_rate) == ("learned", 0.002)
+    off = load_scenario("deepseek-v3", ["mechanisms.node_limited_dispatch=false"])
+    assert (asked(monkeypatch, off, 8)[0].groups, asked(monkeypatch, off, 8)[0].max_groups) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("balance", "has_bias", "expected"),
+    [
+        ("learned", True, "learned"), ("learned", False, "aux_loss"), ("natural", True, "natural"),
+        ("forced", True, "forced"), ({"load_imbalance": 1.2}, False, "forced"),
+    ],
+)  # fmt: skip
+def test_what_evens_the_load(balance: Any, has_bias: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a bias, an auxiliary loss does (DeepSeek-V2, Mixtral)."""
+    document = changed(SMALL, moe={"balance": balance})
+    document["model"] = changed(document["model"], moe={"router_bias": has_bias})
+    assert asked(monkeypatch, load_scenario(document), 1)[0].balance == expected
+
+
+def test_a_given_imbalance_is_fresh_in_every_micro_batch_and_has_its_mean() -> None:
+    """The fullest of eight ranks gets 1.3 times the mean, another one each time."""
+    step = prepare(load_scenario(changed(SMALL, moe={"balance": {"load_imbalance": 1.3}})))
+    load = step.random.load
+    assert load is not None
+    assert load.persistent_cv == 0.0
+    rows = np.concatenate([draw_loads(load, 4, 64, 0, draw)[:, :, 0] for draw in range(8)])
+    assert rows.max(axis=-1).mean() == pytest.approx(1.3, rel=0.02)
+    assert len(np.unique(rows[0].argmax(axis=-1))) == 8, "each rank is the fullest in turn"
+
+
+@pytest.mark.parametrize(
+    ("given", "is_on", "expected"), [(None, True, 0.03), (0.0, True, 0.0), (0.07, True, 0.07), (0.07, False, 0.0)]
+)
+def test_the_spread_of_speed_is_the_given_one_else_the_stated(
+    given: float | None, is_on: bool, expected: float
+) -> None:
+    document = changed(SMALL, device={"speed_cv": given}, mechanisms={"speed_spread": is_on}, seed=9, draws=7)
+    found = randomness(load_scenario(document), None, 0.03)
+    assert found.speed_cv == expected
+    assert (found.seed, found.draws, found.lanes) == (9, 7, 8)
+
+
+def test_as_many_draws_are_run_as_are_asked_for_and_the_seed_decides_them() -> None:
+    graph = build_graph(PREPARED)
+    many = replace(PREPARED.random, draws=11)
+    steps = run_draws(many, graph, "sweep", told_apart=False).step_s
+    assert len(np.unique(steps)) == 11
+    other = replace(many, seed=many.seed + 1)
+    assert not set(steps) & set(run_draws(other, graph, "sweep", told_apart=False).step_s)
+    for draw in range(2):
+        rows, others = (draw_rows(each, graph, draw, each.load) for each in (many, other))
+        assert rows is not None and others is not None
+        assert not np.isclose(rows, others).all()
+
+
+def test_what_imbalance_tells_by_its_definition() -> None:
+    """The mean fullest rank of the first draw, not the fullest of all; spread as a standard deviation of the draws."""
+    graph = build_graph(PREPARED)
+    outcome = run_draws(PREPARED.random, graph, "sweep")
+    found, load = load_imbalance(PREPARED.random, graph, outcome), PREPARED.random.load
+    assert found is not None and load is not None
+    loads = draw_loads(load, len(graph.draw_units), graph.num_micro_batches, PREPARED.random.seed, 0)[:, :, 0]
+    assert found.max_over_mean == pytest.approx(loads.max(axis=-1).mean())
+    assert found.draws_sd_s == pytest.approx(np.sqrt(np.mean((outcome.step_s - outcome.step_s.mean()) ** 2)))
+    slowed = np.array([".routed" in label for label in graph.labels])[graph.dag.op_class]
+    routed_s = float((graph.class_seconds()[graph.dag.op_class] * slowed).sum())
+    assert 0 < found.constant_factor_s <= (found.max_over_mean - 1) * routed_s, "the fullest rank's kernels, no message"
+
+
+def test_nodes_become_more_alike_with_their_ranks() -> None:
+    load = LoadModel(0.3, 0.1, 16, 2, 0.2, 0.05)
+    halved = _scaled(load, 0.5)
+    assert (halved.noise_cv, halved.node_noise_cv) == (0.15, 0.1)
+    assert (halved.persistent_cv, halved.node_persistent_cv) == (0.1, 0.05)
+
+
+def test_a_message_is_announced_unless_the_mechanism_is_off() -> None:
+    message = next(m for unit in PREPARED.workload.stages[0].units for m in unit.all_to_all.values())
+    on, off = PREPARED.messages, replace(PREPARED.messages, has_notify_floor=False)
+    sent, floor = (
+        all_to_all_cost(message, on.network, on.stack, "alone", on.comm_sms),
+        notify_floor(message, on.stack, "alone"),
+    )
+    assert floor.seconds > 0
+    assert off.all_to_all(message, "alone") == sent
+    cost = on.all_to_all(message, "alone")
+    assert (cost.seconds, cost.low, cost.high) == (
+        sent.seconds + floor.seconds, sent.low + floor.low, sent.high + floor.high,
+    )  # fmt: skip
+    assert cost.basis == (sent if floor.seconds < sent.seconds else floor).basis
+    switched = prepare(load_scenario(changed(SMALL, mechanisms={"notify_floor": False, "pp_transfer": False})))
+    assert not switched.messages.has_notify_floor
+    assert not switched.messages.has_transfers
+    assert PREPARED.messages.has_transfers
+
+
+def test_a_mix_of_grids_is_as_well_founded_as_its_weaker_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three quarters of the kernels on all SMs, a quarter beside communication; a quarter of 3 s more."""
+    seen = PREPARED.kernels.seconds(next(iter(PREPARED.workload.stages[0].units[-1].ops())), "alone")
+    costs = {
+        "alone": replace(seen, seconds=1.0, low=0.9, high=1.2, basis="measured"),
+        "overlapped": replace(seen, seconds=4.0, low=3.0, high=6.0, basis="transferred"),
+    }
+    monkeypatch.setattr(pricing, "kernel_seconds", lambda shape, stack, gpu, regime, *sms: costs[regime])
+    prices = replace(PREPARED.kernels, shared_sms=20, full_grid_frac=0.75, to_sustained=False)
+    op = Op("x", "F", KernelShape("gemm", m=8, n=8, k=8), 0, 0, flop=1.0)
+    mixed = prices.seconds(op, "alone")
+    assert (mixed.seconds, mixed.low, mixed.high) == pytest.approx((1.75, 1.425, 2.4))
+    assert mixed.basis == weakest("measured", "transferred") == "transferred"
+    assert prices.seconds(op, "overlapped").seconds == 4.0
+    assert replace(prices, full_grid_frac=1.0).seconds(op, "alone").seconds == 1.0
+    assert prices.unshared_seconds(op).seconds == 1.0
+
+
+def test_rows_of_long_runs_are_not_slowed_down_again() -> None:
+    """Only a stack of short runs is, and only where the scenario's clock is that of long ones."""
+    stack = PREPARED.hardware.stack
+    for clock, device, expected in (
+        ("sustained", "sustained", False), ("burst", "sustained", True), ("burst", "burst", False),
+        ("sustained", "burst", False),
+    ):  # fmt: skip
+        measured = replace(stack, provenance=stack.provenance.model_copy(update={"clock": clock}))
+        scenario = load_scenario(changed(SMALL, device={"clock": device}))
+        found = pricing.kernel_prices(
+            scenario, replace(PREPARED.hardware, stack=measured), PREPARED.assumptions, is_dispatching=True
+        )
+        assert found.to_sustained == expected, (clock, device)
+
+
+def test_the_optimizer_runs_at_the_clock_of_training() -> None:
+    slow = replace(PREPARED.kernels, to_sustained=True)
+    fast = replace(PREPARED.kernels, to_sustained=False)
+    stage, holders = PREPARED.workload.stages[0], PREPARED.messages.placement
+    ops = list(_optimizer_ops(PREPARED.scenario, stage, _Holders(holders.dense_dp, holders.expert_dp)))
+    for op in ops:
+        by_clock = need(slow.stack, f"sustained.{op.shape.bound}.slowdown").value
+        assert slow.unshared_seconds(op).seconds == pytest.approx(by_clock * fast.unshared_seconds(op).seconds)
+
+
+def test_adamw_moves_gradient_state_and_weight() -> None:
+    """FP32 moments: 4 + 12 bytes read and 12 + 2 written of each parameter of the shard; two bytes quantised to one."""
+    stage, placement = PREPARED.workload.stages[0], PREPARED.messages.placement
+    holders = _Holders(placement.dense_dp, placement.expert_dp)
+    adamw, quantise = _optimizer_ops(PREPARED.scenario, stage, holders)
+    shard = -(-stage.dense_params // 8) + stage.expert_params
+    assert adamw.shape.bytes == shard * (16 + 14)
+    assert quantise.shape.bytes == 3 * (stage.dense_params + stage.expert_params)
+
+
+def test_a_simulator_answers_for_the_scenario_that_it_is_asked() -> None:
+    """Not for the one before, and with the tokens of the batch and the schedule that are asked for."""
+    simulate, batch = StepSimulator(), PREPARED.scenario.training.global_batch_size
+    longer = load_scenario(changed(SMALL, training={"seq_len": 8192}))
+    for scenario in (PREPARED.scenario, longer, PREPARED.scenario):
+        found = simulate(scenario, global_batch_size=batch, schedule="1f1b").step
+        assert found.step_s == simulate_prepared(prepare(scenario)).step.step_s
+        assert found.tokens_per_step == batch * scenario.training.seq_len
+    half = simulate(PREPARED.scenario, global_batch_size=batch // 2, schedule="gpipe").step
+    assert half.tokens_per_step == batch // 2 * 4096
+    order = order_of_actions(PREPARED.scenario, batch // 2, "gpipe")
+    assert (order.name, order.num_micro_batches) == ("gpipe", 4)
+
+
+def test_what_is_reserved_for_fragments_is_not_usable() -> None:
+    """The allocator takes a share on top of what is asked of it."""
+    memory = simulate_prepared(PREPARED, explained=False).memory
+    reserved = PREPARED.assumptions["memory_fragmentation_frac"].value
+    assert reserved > 0
+    assert memory.usable_bytes == pytest.approx(memory.capacity_bytes / (1 + reserved), rel=1e-9)
