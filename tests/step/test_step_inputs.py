@@ -22,7 +22,7 @@ from simulator.step.effects import _scaled
 from simulator.step.graph import build_graph, order_of_actions
 from simulator.step.prepared import prepare
 from simulator.step.step import simulate_prepared
-from simulator.step.tail import _Holders, _optimizer_ops
+from simulator.step.tail import _Holders, _optimizer_ops, tail_costs
 from simulator.workload.expert_load import LoadModel, draw_loads
 from simulator.workload.op import Op
 from simulator.workload.routing_rule import RoutingRule
@@ -148,6 +148,20 @@ def test_a_message_is_announced_unless_the_mechanism_is_off() -> None:
     assert not switched.messages.has_notify_floor
     assert not switched.messages.has_transfers
     assert PREPARED.messages.has_transfers
+
+
+def test_without_imbalance_no_load_is_drawn() -> None:
+    assert PREPARED.random.load is not None
+    assert prepare(load_scenario(changed(SMALL, mechanisms={"imbalance": False}))).random.load is None
+
+
+def test_without_its_collectives_a_step_ends_with_norm_and_optimizer() -> None:
+    order = order_of_actions(PREPARED.scenario)
+    for is_on in (True, False):
+        step = prepare(load_scenario(changed(SMALL, mechanisms={"zero_collectives": is_on})))
+        costs = tail_costs(step.scenario, step.workload, order, step.kernels, step.messages)
+        assert all(bool(each) == is_on for each in (*costs.reduce, *costs.gather))
+        assert costs.norm.seconds > 0 and all(each.seconds > 0 for each in costs.optimizer)
 
 
 def test_a_mix_of_grids_is_as_well_founded_as_its_weaker_half(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from validation.case import load_case
 from validation.compare import Row
-from validation.table import print_table
+from validation.table import _value, print_table
 
 CASE = load_case("deepseek-v3")
 FIGURES = {"step.step_s": (20.0, 19.0, 21.0), "step.mfu.bf16_dense_causal": (0.4, 0.41, 0.38)}
@@ -36,6 +36,12 @@ def test_wide_the_stacks_stand_side_by_side(monkeypatch: pytest.MonkeyPatch) -> 
     assert "quantity published one-stack error the-other-stack error" in lines
     assert "step.step_s 20.000 s 19.000 s -5.0 % 21.000 s +5.0 %" in lines
     assert "step.mfu.bf16_dense_causal 40.0 % 41.0 % +2.5 % 38.0 % -5.0 %" in lines
+
+
+def test_counts_are_written_out() -> None:
+    """671 billion parameters with all their digits: a wrong one is seen."""
+    assert _value(671_026_419_200.0, "model.num_parameters") == "671,026,419,200"
+    assert _value(1510.4, "step.tokens_per_s_per_gpu") == "1,510"
 
 
 def test_narrow_each_stack_has_a_line_under_the_quantity(monkeypatch: pytest.MonkeyPatch) -> None:
