@@ -231,6 +231,15 @@ def test_a_simulator_answers_for_the_scenario_that_it_is_asked() -> None:
     assert (order.name, order.num_micro_batches) == ("gpipe", 4)
 
 
+def test_mfu_is_over_the_dense_bf16_peak_whatever_the_recipe() -> None:
+    """An H800 multiplies 989.4 TFLOP/s in BF16, twice that in FP8, in which this step computes."""
+    step = simulate_prepared(PREPARED, explained=False).step
+    assert PREPARED.scenario.precision.recipe == "fp8-blockwise"
+    rate = step.tokens_per_s_per_gpu * step.model_flop_per_token.causal
+    assert step.mfu.bf16_dense_causal == pytest.approx(rate / 989.4e12, rel=1e-3)
+    assert step.tflops.causal == pytest.approx(rate / 1e12, rel=1e-9)
+
+
 def test_what_is_reserved_for_fragments_is_not_usable() -> None:
     """The allocator takes a share on top of what is asked of it."""
     memory = simulate_prepared(PREPARED, explained=False).memory
