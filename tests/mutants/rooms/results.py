@@ -74,5 +74,53 @@ RESULTS = Room(
             "value=self.value * factor, low=self.low, high=self.high * factor",
             "the low end is not scaled",
         ),
+        Fault(
+            "simulator/results/step_result.py",
+            "middle = by_rank[len(by_rank) // 2]",
+            "middle = by_rank[(len(by_rank) - 1) // 2]",
+            "the middle of an even number of ranks is the lower one",
+        ),
+        Fault(
+            "simulator/results/step_result.py",
+            "SUM_TOLERANCE = 1e-6",
+            "SUM_TOLERANCE = 1e-2",
+            "parts may miss a hundredth of the step",
+        ),
+        Fault(
+            "simulator/results/explain.py",
+            "float(all_of_it) * seconds",
+            "float(on_compute) * seconds",
+            "messages have no part in where the time comes from",
+        ),
+        Fault(
+            "simulator/results/explain.py",
+            "return np.array([s.seconds - s.by_category.get(category, 0.0) for s in graph.classes])",
+            "return np.array([0.0 if category in s.by_category else s.seconds for s in graph.classes])",
+            "with one category free, all of its operators are",
+        ),
+        Fault(
+            "simulator/results/explain.py",
+            "for name, seconds in random_s.items() if seconds > 0]",
+            "for name, seconds in random_s.items()]",
+            "what is not random binds with nothing",
+        ),
+        Fault(
+            "simulator/results/explain.py",
+            '"exposed_communication": action_s - work.compute_s',
+            '"exposed_communication": action_s',
+            "all of the actions is exposed communication",
+        ),
+        Fault(
+            "simulator/results/explain.py",
+            "rows.sort(key=lambda row: (-row[1], row[0]))",
+            "rows.sort(key=lambda row: row[0])",
+            "what binds comes in the order of the alphabet",
+        ),
+        Fault(
+            "simulator/results/step_result.py",
+            "return max(self.by_stage, key=lambda stage: stage.peak_bytes)",
+            "return max(self.by_stage, key=lambda stage: stage.activations_bytes)",
+            "the worst rank is that of most activations",
+        ),
     ),
 )

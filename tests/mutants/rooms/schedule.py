@@ -89,5 +89,29 @@ SCHEDULE = Room(
             "for m in range(1, num_micro_batches) if is_valid(m)",
             "the valid count below is the least, not the nearest",
         ),
+        Fault(
+            "simulator/schedule/bubble.py",
+            "_full_pipeline, 1, lambda p, m: min(p, m)",
+            "_full_pipeline, 1, lambda p, m: p",
+            "1F1B holds more micro-batches than there are",
+        ),
+        Fault(
+            "simulator/schedule/check.py",
+            '"W": 1, "FB": 3}',
+            '"W": 1, "FB": 2}',
+            "a pair takes two slots",
+        ),
+        Fault(
+            "simulator/schedule/check.py",
+            " or stage not in schedule.placement[rank]:",
+            ":",
+            "a rank may execute a stage that it does not hold",
+        ),
+        Fault(
+            "simulator/schedule/check.py",
+            "not in ((1, 0, 0), (0, 1, 1)):",
+            "not in ((1, 0, 0), (0, 1, 1), (1, 0, 1)):",
+            "weights may be computed twice",
+        ),
     ),
 )

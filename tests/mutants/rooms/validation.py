@@ -44,5 +44,35 @@ VALIDATION = Room(
             "0.0",
             "kernels of one stream of the traced pair run at once",
         ),
+        Fault(
+            "validation/compare.py",
+            "if row.stack == stack and row.quantity",
+            "if row.quantity",
+            "every stack has the step errors of all",
+        ),
+        Fault(
+            "validation/trace_pair.py",
+            "    return max(finish)",
+            "    return finish[-1]",
+            "a pair ends with the operator that was placed last",
+        ),
+        Fault(
+            "validation/trace_pair.py",
+            "fsum(segment.low for segment in segments),\n        fsum(segment.high",
+            "fsum(segment.high for segment in segments),\n        fsum(segment.low",
+            "ends of a phase's range swapped",
+        ),
+        Fault(
+            "validation/trace_pair.py",
+            "pair_overlap=True, wait",
+            "pair_overlap=False, wait",
+            "the traced pair runs one half after the other",
+        ),
+        Fault(
+            "validation/lock.py",
+            "if last.get(name) != digest]",
+            "if name not in last]",
+            "a changed file passes the lock",
+        ),
     ),
 )
