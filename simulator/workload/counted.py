@@ -8,7 +8,7 @@ from math import fsum
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.workload.op import Workload
-from simulator.workload.recipe import Recipe, expert_row_padding
+from simulator.workload.recipe import EXPERT_ROW_PADDING, Recipe
 from simulator.workload.routing_model import RoutingStatistics
 from simulator.workload.stages import build_workload
 
@@ -35,7 +35,7 @@ def recipe_of(scenario: Scenario, group_nodes: int, routing: RoutingStatistics |
         nodes=group_nodes,
         nodes_per_token=routing.nodes_per_token if routing else 1.0,
         ranks_per_token=routing.ranks_per_token if routing else 1.0,
-        row_padding=expert_row_padding(rule.is_fp8),
+        row_padding=EXPERT_ROW_PADDING if rule.is_fp8 else 1,
     )
 
 

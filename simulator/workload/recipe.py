@@ -9,11 +9,6 @@ EXPERT_ROW_PADDING: Final = 128
 """Rows of an expert are padded to a multiple of this: the row tile of grouped FP8 GEMMs (DeepGEMM, DeepEP)."""
 
 
-def expert_row_padding(is_fp8: bool) -> int:
-    """To a multiple of what the rows of an expert are padded, computed and kept; 1: not at all."""
-    return EXPERT_ROW_PADDING if is_fp8 else 1
-
-
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """One rank's micro-batch and numeric formats.
