@@ -69,7 +69,8 @@ def fates(monkeypatch: pytest.MonkeyPatch, seen_by: dict[str, tuple[str, ...]]) 
             return None
 
         def try_out(self, mutant: Mutant, tests: tuple[str, ...]) -> str | None:
-            return "a test" if tests in (seen_by.get(mutant.name), tool.EVERYTHING) and mutant.name in seen_by else None
+            seen = seen_by.get(mutant.name)
+            return "a test" if seen and (tests == tool.EVERYTHING or tests[-len(seen) :] == seen) else None
 
     monkeypatch.setattr(tool, "Copy", Told)
 
@@ -120,3 +121,8 @@ def test_a_killer_that_fails_without_a_fault_ends_the_run(monkeypatch: pytest.Mo
     monkeypatch.setattr(tool, "Copy", Broken)
     with pytest.raises(SystemExit, match=r"Fails without a fault: tests/test_registry\.py"):
         tool.main(["--only", MUTANTS[0].name])
+
+
+def test_the_tests_named_as_the_file_come_first() -> None:
+    mutant = Mutant(Room("registry", ("tests/laws",), ()), 1, Fault("simulator/registry.py", "a", "b", "made up"))
+    assert tool.first_tests(mutant) == ("tests/test_registry.py", "tests/laws")

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         bench = Bench(Path(folder), options.jobs)
-        by_room = bench.run([(mutant, mutant.room.tests) for mutant in chosen])
+        by_room = bench.run([(mutant, first_tests(mutant)) for mutant in chosen])
         left = [mutant for mutant in chosen if by_room[mutant] is None]
         if left and not options.room_only:
             print(f"{len(left)} outlive their room's tests and meet all others", flush=True)
@@ -53,6 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{len(left) - len(living)} of them outside their room's tests, {len(living)} live"
     )
     return 1 if len(living) > MAY_LIVE_FRAC * len(chosen) else 0
+
+
+def first_tests(mutant: Mutant) -> Tests:
+    """What a mutant meets first: the files of tests that are named as its own file, then its room's tests."""
+    stem = Path(mutant.fault.file).stem
+    named = (path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob(f"test_*{stem}*.py"))
+    return (*sorted(named), *mutant.room.tests)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
