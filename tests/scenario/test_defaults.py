@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from simulator import load_scenario
+from simulator.scenario.derived import is_grad_reduce_overlapped
+from simulator.scenario.recipes import RECIPES
 
 V3 = "deepseek-v3"
 SMALL = {"model": "llama-3.1-8b", "cluster": {"node": "h100-x8", "num_gpus": 8}}
@@ -69,6 +71,7 @@ def test_defaults_are_those_that_were_promised() -> None:
 def test_the_fp8_recipe_sets_the_formats_of_the_report() -> None:
     canonical = load_scenario({**SMALL, "precision": "fp8-blockwise"}).canonical()
     assert {path: value_at(canonical, path) for path in FP8} == FP8
+    assert RECIPES["fp8-blockwise"].block == 128, "a tile of 1x128 activations, a block of 128x128 weights"
 
 
 def test_keys_of_an_inline_fabric_are_given_with_it() -> None:
@@ -80,6 +83,16 @@ def test_keys_of_an_inline_fabric_are_given_with_it() -> None:
     cluster = {"node": "h100-x8", "num_gpus": 16, "fabric": inline}
     found = load_scenario({**SMALL, "cluster": cluster}).defaults_used
     assert [key for key in found if key.startswith("cluster")] == []
+
+
+def test_gradients_are_reduced_beside_the_backward_where_both_switches_say_so() -> None:
+    for by_plan in (True, False):
+        for by_collective in (True, False):
+            plan = {
+                "parallel": {"overlap": {"dp": by_plan}},
+                "data_parallel": {"grad_reduce": {"overlap": by_collective}},
+            }
+            assert is_grad_reduce_overlapped(load_scenario({**SMALL, **plan})) == (by_plan and by_collective)
 
 
 def test_an_exact_override_has_no_width() -> None:
