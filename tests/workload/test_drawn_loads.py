@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
+from simulator import portable
+from simulator.draws import generator
+from simulator.workload import expert_load, gpu_speed, routing_model
 from simulator.workload.expert_load import LoadModel, draw_loads
 from simulator.workload.gpu_speed import draw_slowness
 from simulator.workload.routing_model import Spread
@@ -43,3 +48,66 @@ def test_fresh_and_persistent_loads_multiply() -> None:
     assert left.shares - typical == pytest.approx((whole.shares - typical) / np.sqrt(1.25))
     assert whole.variance(sequences=4, seq_len=100) == pytest.approx((0.2 + 4.0 / 100) / 4)
     assert whole.against(0.0).between == whole.between
+
+
+def test_a_node_has_the_mean_of_its_ranks_and_routing_makes_no_rows() -> None:
+    """Both terms together: the mean over the group stays 1, and the second and third rows follow from the first."""
+    loads = draw_loads(LoadModel(0.4, 0.3, ranks=8, nodes=2), units=2, micro_batches=3, seed=3, draw=1)
+    rank = loads[:, :, 0]
+    assert rank.mean(axis=-1) == pytest.approx(np.ones((2, 3)), abs=1e-12)
+    node = rank.reshape(2, 3, 2, 4).mean(axis=-1)
+    assert loads[:, :, 1] == pytest.approx(np.repeat(node, 4, axis=-1))
+    assert loads[:, :, 2] == pytest.approx(np.repeat(node.max(axis=-1, keepdims=True), 8, axis=-1))
+
+
+def test_numbers_of_one_purpose_are_those_of_no_other() -> None:
+    """Seeds, draws and purposes side by side: no two streams begin alike, and the same one begins alike again."""
+    cases = list(product(range(3), (0, 1, 2, 15, 16, 255, 256, 4095), range(16)))
+    first = [generator(*case).random() for case in cases]
+    assert len(set(first)) == len(cases)
+    assert [generator(*case).random() for case in cases[:16]] == first[:16]
+
+
+def test_every_purpose_has_a_number_of_its_own() -> None:
+    named = [
+        value for module in (expert_load, gpu_speed, routing_model) for name, value in vars(module).items()
+        if name.startswith("PURPOSE_")
+    ]  # fmt: skip
+    assert len(set(named)) == len(named) == 6
+    assert all(0 <= purpose < 256 for purpose in named), "eight bits beside the number of the draw"
+
+
+def test_fresh_and_persistent_loads_are_drawn_apart() -> None:
+    one, other = (
+        draw_loads(LoadModel(*cvs, ranks=8, nodes=2), units=1, micro_batches=1, seed=1, draw=0)[0, 0, 0]
+        for cvs in ((0.3, 0.0), (0.0, 0.3))
+    )
+    assert not np.allclose(one, other)
+
+
+@pytest.mark.parametrize("size", [(7,), (3, 4)])
+def test_portable_functions_are_those_of_numpy_but_for_the_last_digit(size: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).random(size) + 0.5
+    assert portable.exp(values) == pytest.approx(np.exp(values), rel=1e-14)
+    assert portable.log(values) == pytest.approx(np.log(values), rel=1e-14)
+    assert portable.power(values, 5) == pytest.approx(values**5, rel=1e-14)
+    assert portable.dot(values.ravel(), values.ravel()) == pytest.approx((values * values).sum(), rel=1e-14)
+
+
+def test_hot_ranks_of_independent_nodes_vary_by_their_number() -> None:
+    """Of R loads whose sum is given, each of variance v, the mean of R/n of them has v (n - 1) / (R - 1)."""
+    assert expert_load.independent_node_cv(0.3, ranks=8, nodes=2) == pytest.approx(0.3 * np.sqrt(1 / 7))
+    assert expert_load.independent_node_cv(0.3, ranks=8, nodes=8) == pytest.approx(0.3)
+    assert expert_load.independent_node_cv(0.3, ranks=1, nodes=1) == 0.0
+
+
+def test_nodes_never_vary_more_than_their_ranks() -> None:
+    """Asked for more, a node varies as a rank does: then its ranks are alike."""
+    loads = draw_loads(LoadModel(0.3, 0.0, 8, 2, node_noise_cv=0.6), units=64, micro_batches=64, seed=1, draw=0)
+    assert loads[:, :, 0] == pytest.approx(loads[:, :, 1])
+    assert loads[:, :, 1].std() == pytest.approx(0.3, rel=0.05)
+
+
+def test_one_rank_a_node_varies_as_the_rank() -> None:
+    loads = draw_loads(LoadModel(0.3, 0.0, 4, 4, node_noise_cv=0.1), units=64, micro_batches=64, seed=1, draw=0)
+    assert loads[:, :, 0].std() == pytest.approx(0.3, rel=0.05)
