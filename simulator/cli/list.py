@@ -10,6 +10,7 @@ from typing import Any, Final
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from hwprofiles.record_file import CatalogError
 from hwprofiles.units import TERA
 from simulator import not_modelled
 from simulator.cli.catalogues import CATALOGUES, Entry
@@ -33,12 +34,15 @@ class Column:
 
 
 def print_entries(kind: str, as_json: bool) -> None:
-    """Print a catalogue. Raises InputError: no such catalogue, or one that does not exist yet."""
+    """Print a catalogue. Raises InputError: no such catalogue, one that does not exist yet, or a wrong file in it."""
     problem = CATALOGUES.problem(kind)
     if problem is not None:
         instead = not_modelled.instead("catalogue", kind)
         raise InputError(f"list: {problem}" + (f"; {instead}" if instead else ""))
-    entries = list(CATALOGUES[kind]())
+    try:
+        entries = list(CATALOGUES[kind]())
+    except CatalogError as error:
+        raise InputError(error.problems) from error
     if as_json:
         print_json(entries)
         return

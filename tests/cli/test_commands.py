@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hwprofiles.catalog import list_names
+from hwprofiles.record_file import CatalogError
 from hwprofiles.stack_choice import stack_names
 from simulator import load_scenario, not_modelled
 from simulator.check import scenario_schema
@@ -20,7 +21,7 @@ from simulator.cli import output
 from simulator.cli.app import main
 from simulator.cli.catalogues import CATALOGUES
 from simulator.cli.list import COLUMNS
-from simulator.errors import InconsistentSimulation, InputError, MoesimError
+from simulator.errors import InconsistentSimulation, InputError, MoesimError, Problem
 from simulator.schedule.action import Kind
 from simulator.schedule.schedules.straight import straight_schedule
 from simulator.version import package_version
@@ -247,6 +248,18 @@ def test_a_narrow_list_leaves_columns_out_and_names_them(
 def test_schema_is_the_loaders(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(scenario_schema()))
+
+
+def test_a_wrong_file_of_a_catalogue_is_named_and_bad_input(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_wrong_gpu(name: str) -> None:
+        raise CatalogError([Problem("gpus/own.yaml:2", "family", "is missing")])
+
+    monkeypatch.setattr("hwprofiles.catalog.load_gpu", load_wrong_gpu)
+    assert main(["list", "gpus"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "gpus/own.yaml:2: family: is missing\n")
 
 
 def test_schedule_as_json_has_every_action(capsys: pytest.CaptureFixture[str]) -> None:
