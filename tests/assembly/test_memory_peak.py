@@ -162,6 +162,17 @@ def test_broken_conservation_is_an_inconsistent_simulation(actions: list[Action]
         peak_of(actions, [UNIT])
 
 
+def test_a_micro_batch_that_saves_nothing_is_finished_too() -> None:
+    with pytest.raises(InconsistentSimulation, match=r"0 bytes of activations are left.*unfinished: 0F0"):
+        peak_of([Action("F", 0, 0)], [()])
+
+
+def test_the_first_of_equal_peaks_is_told() -> None:
+    actions = [Action(kind, 0, micro_batch) for micro_batch in range(3) for kind in ("F", "B")]
+    assert peak_of(actions, [UNIT]).action_idx < 2
+    assert peak_of(actions, [UNIT]).num_bytes == peak_of(actions[:2], [UNIT]).num_bytes
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     modules=st.frozensets(st.sampled_from(MODULES)),

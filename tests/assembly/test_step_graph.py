@@ -11,7 +11,7 @@ import pytest
 from simulator.assembly.chunks import COMM, COMPUTE, DP, NUM_STREAMS, StageCost
 from simulator.assembly.expand import DRAW_OFFSET, ROWS_PER_UNIT, PricedStep, expand
 from simulator.assembly.intervals import observed_ops, rank_parts
-from simulator.assembly.step_graph import KINDS, StepGraph
+from simulator.assembly.step_graph import KINDS, StepGraph, of_operators
 from simulator.assembly.tail import TailCosts
 from simulator.engine import sweep
 from simulator.schedule import Schedule, build_schedule
@@ -180,3 +180,12 @@ def test_the_parts_of_a_step_are_their_definition(
         for index, kind in enumerate(KINDS):
             assert parts.by_kind[rank, index] == pytest.approx(by_kind[rank, kind])
     assert parts.backward_end_s == pytest.approx(max(free))
+
+
+def test_every_draw_row_multiplies_its_operators() -> None:
+    """The first row as well as the last; where there is none, 1."""
+    graph = graph_of(build_schedule("1f1b", 4, 6))
+    multipliers = np.arange(2.0, 2.0 + graph.dag.num_draw_rows)
+    rows = graph.dag.draw_row
+    assert {0, graph.dag.num_draw_rows - 1} <= set(rows.tolist())
+    assert (of_operators(graph, multipliers) == np.where(rows < 0, 1.0, rows + 2.0)).all()

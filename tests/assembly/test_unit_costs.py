@@ -98,6 +98,18 @@ def test_categories_and_bases_are_the_kernels_and_the_gaps() -> None:
     assert (fixed.flop, routed.flop) == (80.0, 160.0)
 
 
+def test_layers_of_one_kind_cost_what_each_of_them_does() -> None:
+    """Equal ones once, others anew: more rows in a block, or a message less."""
+    longer = Unit("longer", "moe", {**MOE.blocks, "attn_f": (op("out", 64),)}, MOE.all_to_all)
+    silent = Unit("silent", "moe", MOE.blocks, {"dispatch_f": SENT})
+    (stage,) = stage_costs(Workload((StageWorkload(0, (MOE, longer, silent, MOE), 1, 1),), 40), PRICES)
+    first, second, third, again = stage.units
+    assert [segment.seconds for _, _, segment in second.blocks["attn_f", "alone"].segments] == [64 + GAP_S]
+    assert second.blocks["mlp_f_local", "alone"] == first.blocks["mlp_f_local", "alone"]
+    assert third.all_to_all.keys() < first.all_to_all.keys()
+    assert again == first
+
+
 def test_the_ends_of_the_pipeline_send_nothing_outward() -> None:
     stages = stage_costs(WORKLOAD, PRICES)
     sends = [[s and (s.seconds, s.low, s.high) for s in (stage.send_f, stage.send_b)] for stage in stages]
