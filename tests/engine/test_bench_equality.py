@@ -19,7 +19,11 @@ MODULE = sys.modules["simulator.engine.bench"]
 
 def test_the_same_is_equal() -> None:
     assert are_draws_equal(DAG, SECONDS, DRAWS)
-    assert bench(DAG, SECONDS, DRAWS[0])["equal"]
+    found = bench(DAG, SECONDS, DRAWS[0])
+    assert found["equal"]
+    assert found["ratio_sweep_over_simpy"] == found["reference_s"] / found["sweep_s"], (
+        "above 1 where the sweep is faster"
+    )
 
 
 @pytest.mark.parametrize("times", ["start_s", "finish_s"])

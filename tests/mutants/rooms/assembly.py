@@ -160,5 +160,53 @@ ASSEMBLY = Room(
             '("B or W", done["B"] + done["I"])',
             "lost weight parts are not noticed",
         ),
+        Fault(
+            "simulator/assembly/unit_costs.py",
+            "send_f=send if idx < last else None, send_b=send if idx else None",
+            "send_f=send if idx else None, send_b=send if idx < last else None",
+            "outputs leave the last stage and not the first",
+        ),
+        Fault(
+            "simulator/assembly/tail.py",
+            "waits = [norms[rank], compute_end[rank]]",
+            "waits = [compute_end[rank]]",
+            "the optimizer does not wait for the norm",
+        ),
+        Fault(
+            "simulator/assembly/memory_peak.py",
+            "        if fullest > peak_bytes:",
+            "        if fullest >= peak_bytes:",
+            "the last of the fullest instants is told",
+        ),
+        Fault(
+            "simulator/assembly/pair.py",
+            '            back.run_weights(unit, idx, "attn_w", ())\n',
+            "",
+            "deferred weight parts leave attention out",
+        ),
+        Fault(
+            "simulator/assembly/unit_costs.py",
+            "key = (unit.kind, tuple(unit.blocks.items()), tuple(unit.all_to_all.items()))",
+            "key = (unit.kind,)",
+            "a layer costs what the first of its kind does",
+        ),
+        Fault(
+            "simulator/assembly/memory_peak.py",
+            "    if waiting or live:",
+            "    if waiting and live:",
+            "bytes that are left at the end are not noticed",
+        ),
+        Fault(
+            "simulator/assembly/conservation.py",
+            "TOLERANCE = 1e-9",
+            "TOLERANCE = 1e-2",
+            "a lost hundredth of the FLOP is not noticed",
+        ),
+        Fault(
+            "simulator/assembly/step_graph.py",
+            "found[rows >= 0] = multipliers[rows[rows >= 0]]",
+            "found[rows > 0] = multipliers[rows[rows > 0]]",
+            "the first draw row multiplies nothing",
+        ),
     ),
 )

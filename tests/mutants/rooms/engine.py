@@ -70,5 +70,35 @@ ENGINE = Room(
             "            lane = 0\n",
             "the critical path goes on in the first lane behind a collective",
         ),
+        Fault(
+            "simulator/engine/bench.py",
+            "reference_s / sweep_s,",
+            "sweep_s / reference_s,",
+            "the ratio of the engines is inverted",
+        ),
+        Fault(
+            "simulator/engine/certificate.py",
+            "last = min(last, first + max(1, MAX_GATHERED // lanes), dag.num_ops)",
+            "last = min(last, first + max(1, MAX_GATHERED // lanes), dag.num_ops - 1) if first < dag.num_ops - 1 else dag.num_ops\n        if last == dag.num_ops:\n            return",
+            "the last operator is not certified",
+        ),
+        Fault(
+            "simulator/engine/bench.py",
+            "if reference.makespan_s != makespan_s or not",
+            "if not",
+            "makespans of the batch are not compared",
+        ),
+        Fault(
+            "simulator/engine/bench.py",
+            "np.array_equal(one.start_s, other.start_s) and ",
+            "",
+            "starts are not compared",
+        ),
+        Fault(
+            "simulator/engine/critical_path.py",
+            "int(np.argmax(timeline.finish_s)), timeline",
+            "int(np.argmax(timeline.start_s)), timeline",
+            "the critical path ends with the operator that starts last",
+        ),
     ),
 )
