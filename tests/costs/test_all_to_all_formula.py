@@ -147,3 +147,23 @@ def test_a_near_row_is_near_by_ratio(h800: Network, notrace: Stack) -> None:
     assert row.tokens == 4096
     assert "few tokens" not in all_to_all_cost(of_row(tokens=1000), h800, stack, "alone", 24).source
     assert "few tokens" in all_to_all_cost(of_row(tokens=500), h800, stack, "alone", 24).source
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["link.nic.all_to_all", "link.nvlink.all_to_all", "all_to_all.t0_s", "all_to_all.sm_cost_dispatch",
+     "all_to_all.sm_cost_dispatch_per_remote_node"],
+)  # fmt: skip
+def test_the_formula_is_as_certain_as_its_least_certain_constant(h800: Network, notrace: Stack, key: str) -> None:
+    bare = replace(notrace, collectives=NOTHING)
+    known = {**bare.parameters, key: bare.parameters[key].model_copy(update={"basis": "assumed"})}
+    bases = [
+        all_to_all_cost(of_row(), h800, each, "alone", 24).basis for each in (bare, replace(bare, parameters=known))
+    ]  # fmt: skip
+    assert bases == ["transferred", "assumed"]
+
+
+def test_another_group_is_extrapolated_whatever_its_time(h800: Network, notrace: Stack) -> None:
+    """16 nodes with the destinations of 8: no row is of such a group."""
+    wider = of_row(num_nodes=16, ranks=128)
+    assert all_to_all_cost(wider, h800, notrace, "alone", 24).basis == "extrapolated"

@@ -91,7 +91,8 @@ class _Model:
     @property
     def basis(self) -> Basis:
         """The weakest of the constants'."""
-        return weakest(self.nic.share.basis, self.scale_up_share.basis, self.t0_s.basis, self.sm_cost.basis)
+        copies = self.sm_cost.basis, self.sm_cost_per_remote_node.basis
+        return weakest(self.nic.share.basis, self.scale_up_share.basis, self.t0_s.basis, *copies)
 
 
 def _model_of(message: AllToAll, network: Network, stack: Stack) -> _Model:
