@@ -343,3 +343,20 @@ def test_a_release_s_factor_is_that_of_its_pass() -> None:
 def test_several_runs_are_as_certain_as_the_least_certain() -> None:
     table = stack(row(NORM, 1e-3), row(NORM, 3e-3, basis="assumed"))
     assert kernel_seconds(NORM, table, GPU, "overlapped").basis == "assumed"
+
+
+@pytest.mark.parametrize("sizes", [(940, 990, 1030), (1000, 1100), (1020, 1030), (1010, 1150)])
+def test_rows_that_fall_with_more_tokens_are_one_point_of_which_fewer_take_no_more_and_more_no_less(
+    sizes: tuple[int, ...],
+) -> None:
+    """Their mean in tokens and in seconds, by ratio, whatever the waves of the formula do near it."""
+    shapes = [replace(GEMM, m=m) for m in sizes]
+    times = [
+        fitted(shape) * factor
+        for shape, factor in zip(shapes, (1.2, 1.4, 0.6) if len(sizes) == 3 else (1.4, 0.9), strict=True)
+    ]
+    table = stack(*(row(shape, s, "alone") for shape, s in zip(shapes, times, strict=True)), **GEMM_PARAMETERS)
+    at, seconds = math.prod(sizes) ** (1 / len(sizes)), math.prod(times) ** (1 / len(times))
+    for m in set(range(900, 1200, 3)) - set(sizes):
+        found = kernel_seconds(replace(GEMM, m=m), table, GPU, "alone").seconds
+        assert found <= seconds * (1 + 1e-9) if m < at else found >= seconds * (1 - 1e-9)

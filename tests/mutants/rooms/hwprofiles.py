@@ -351,5 +351,47 @@ HWPROFILES = Room(
             'need(stack, f"gemm.{dtype}.residual", f"gemm.{dtype}.{variant}.residual")',
             "the residual of a format goes before that of a pass",
         ),
+        Fault(
+            "hwprofiles/kernels/anchoring.py",
+            "seconds = min(at * math.exp(first[1]), first[2])",
+            "seconds = at * math.exp(first[1])",
+            "fewer tokens than the first row may be slower",
+        ),
+        Fault(
+            "hwprofiles/kernels/anchoring.py",
+            "seconds = max(at * math.exp(last[1]), last[2])",
+            "seconds = at * math.exp(last[1])",
+            "more tokens than the last row may be faster",
+        ),
+        Fault(
+            "hwprofiles/kernels/memory_bound.py",
+            'find(stack, f"memory.{shape.op}", "memory.default")',
+            'find(stack, "memory.default", f"memory.{shape.op}")',
+            "the default share goes before a kernel's own",
+        ),
+        Fault(
+            "hwprofiles/kernels/table.py",
+            "r / (r + (1.0 - r) * share)",
+            "r + (1.0 - r) * (1.0 - share)",
+            "the slow-down is linear in the ratio, not in time",
+        ),
+        Fault(
+            "hwprofiles/kernels/table.py",
+            'replace(changed, basis="interpolated") if cost.basis == "measured" else changed',
+            "changed",
+            "a row carried to the other regime counts as measured",
+        ),
+        Fault(
+            "hwprofiles/kernels/anchoring.py",
+            "(square + SMOOTHING**2) ** 2",
+            "(square + SMOOTHING**2)",
+            "distant rows weigh nearly as much as near ones",
+        ),
+        Fault(
+            "hwprofiles/kernels/anchoring.py",
+            "nearest_idx = min(range",
+            "nearest_idx = max(range",
+            "the farthest row gives doubt and source",
+        ),
     ),
 )
