@@ -20,7 +20,9 @@ from simulator.step.batches import StepSimulator
 from simulator.step.draws import draw_rows, load_imbalance, randomness, run_draws
 from simulator.step.effects import _scaled
 from simulator.step.graph import build_graph, order_of_actions
+from simulator.step.memory import rank_memories
 from simulator.step.prepared import prepare
+from simulator.step.result import memory_question
 from simulator.step.step import simulate_prepared
 from simulator.step.tail import _Holders, _optimizer_ops, tail_costs
 from simulator.workload.expert_load import LoadModel, draw_loads
@@ -246,3 +248,41 @@ def test_what_is_reserved_for_fragments_is_not_usable() -> None:
     reserved = PREPARED.assumptions["memory_fragmentation_frac"].value
     assert reserved > 0
     assert memory.usable_bytes == pytest.approx(memory.capacity_bytes / (1 + reserved), rel=1e-9)
+
+
+def test_what_a_step_tells_is_what_its_parts_are() -> None:
+    """Means over the ranks; exposed communication is what the actions take beyond their compute."""
+    found = simulate_prepared(PREPARED, explained=False)
+    step, mean = found.step, found.step.parts.mean
+    assert (step.bubble_s, step.optimizer_s) == (mean.bubble_s, mean.optimizer_s)
+    assert mean.bubble_s != step.parts.edge.bubble_s
+    rows = {row.category: row.seconds for row in step.by_category}
+    assert step.exposed_comm_s == pytest.approx(rows["exposed_communication"], rel=1e-12)
+    longer = prepare(load_scenario(changed(SMALL, training={"seq_len": 8192})))
+    more = simulate_prepared(longer, explained=False).step.model_flop_per_token
+    heads, width, layers = 16, 128, 4
+    per_token = 12 * heads * width * layers * 4096 / 2
+    assert more.causal - step.model_flop_per_token.causal == pytest.approx(per_token, rel=1e-3)
+
+
+def test_the_memory_of_a_rank_is_what_it_holds_and_sums_to_its_peak() -> None:
+    memory = simulate_prepared(PREPARED, explained=False).memory
+    ranks = rank_memories(memory_question(PREPARED), order_of_actions(PREPARED.scenario))
+    keys = [f"{what}_bytes" for what in ("weights", "gradients", "optimizer", "activations", "buffers")]
+    for told, held in zip(memory.by_stage, ranks, strict=True):
+        for key in (*keys, "peak_bytes"):
+            assert getattr(told, key) == getattr(held, key), key
+        assert sum(getattr(told, key) for key in keys) == told.peak_bytes
+        assert len({getattr(told, key) for key in keys}) == len(keys)
+    gpu = PREPARED.hardware.gpu
+    assert gpu.device_bytes is not None and gpu.device_bytes != gpu.hbm_bytes
+    assert memory.capacity_bytes == gpu.device_bytes
+
+
+def test_assumptions_are_told_as_they_are_stated() -> None:
+    rows = simulate_prepared(PREPARED, explained=False).assumptions
+    assert [row.key for row in rows] == sorted(PREPARED.assumptions)
+    for row in rows:
+        stated = PREPARED.assumptions[row.key]
+        assert (row.value, row.low, row.high) == (stated.value, stated.low, stated.high)
+        assert row.source == str(stated.source)

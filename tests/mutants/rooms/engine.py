@@ -79,8 +79,9 @@ ENGINE = Room(
         Fault(
             "simulator/engine/certificate.py",
             "last = min(last, first + max(1, MAX_GATHERED // lanes), dag.num_ops)",
-            "last = min(last, first + max(1, MAX_GATHERED // lanes), dag.num_ops - 1) if first < dag.num_ops - 1 else dag.num_ops\n        if last == dag.num_ops:\n            return",
-            "the last operator is not certified",
+            "last = min(last, first + max(1, MAX_GATHERED // lanes), dag.num_ops)\n"
+            "        if last == dag.num_ops:\n            return",
+            "the last operators are not certified",
         ),
         Fault(
             "simulator/engine/bench.py",
