@@ -241,5 +241,47 @@ STEP = Room(
             "max(hardware.gpu.peak_flop_per_s.values())",
             "MFU is of the fastest format",
         ),
+        Fault(
+            "simulator/step/result.py",
+            "exposed_comm_s=max(0.0, actions_s - work.compute_s),",
+            "exposed_comm_s=max(0.0, actions_s - work.compute_s) / 2,",
+            "half of the exposed communication is told",
+        ),
+        Fault(
+            "simulator/step/result.py",
+            "bubble_s=parts.mean.bubble_s,\n            exposed",
+            "bubble_s=parts.edge.bubble_s,\n            exposed",
+            "the bubble of a step is that of rank 0",
+        ),
+        Fault(
+            "simulator/step/result.py",
+            "optimizer_s=parts.mean.optimizer_s,\n            by_rank",
+            "optimizer_s=parts.mean.bubble_s,\n            by_rank",
+            "the optimizer's time is the bubble's",
+        ),
+        Fault(
+            "simulator/step/result.py",
+            "model_flop_per_token(scenario.model, scenario.training.seq_len)",
+            "model_flop_per_token(scenario.model, 4096)",
+            "FLOP of a token are those of 4,096 tokens",
+        ),
+        Fault(
+            "simulator/step/memory.py",
+            "capacity_bytes=int(device),",
+            "capacity_bytes=int(gpu.hbm_bytes),",
+            "the datasheet's bytes are told as the driver's",
+        ),
+        Fault(
+            "simulator/step/memory.py",
+            "optimizer_bytes=rank.optimizer_bytes,",
+            "optimizer_bytes=rank.gradients_bytes,",
+            "the optimizer takes what the gradients take",
+        ),
+        Fault(
+            "simulator/step/memory.py",
+            "buffers_bytes=rank.buffers_bytes,",
+            "buffers_bytes=0,",
+            "buffers take nothing",
+        ),
     ),
 )
