@@ -9,6 +9,7 @@ STEP = Room(
     (
         "tests/expected",
         "tests/step",
+        "tests/laws/test_mechanisms.py",
         "tests/laws/test_replicas.py",
         "tests/laws/test_clock.py",
         "tests/laws/test_assumptions.py",
