@@ -189,3 +189,30 @@ def test_every_draw_row_multiplies_its_operators() -> None:
     rows = graph.dag.draw_row
     assert {0, graph.dag.num_draw_rows - 1} <= set(rows.tolist())
     assert (of_operators(graph, multipliers) == np.where(rows < 0, 1.0, rows + 2.0)).all()
+
+
+def test_the_last_backward_is_that_of_the_slowest_rank_wherever_it_is() -> None:
+    """A slow GPU at the other end of the pipeline: it has the last backward, and no rank has a negative bubble."""
+    graph = graph_of(build_schedule("dualpipe", 4, 10))
+    draws = np.ones((graph.dag.num_draw_rows, 1))
+    draws[-1] = 3.0
+    finish_s, ops = sweep(graph.dag, graph.class_seconds(), draws).finish_s, observed_ops(graph)
+    parts = rank_parts(graph, ops, finish_s[ops])
+    last = [graph.spans.ends[graph.spans.rank == rank].ravel() for rank in range(4)]
+    ends = [finish_s[each[each >= 0]].max() for each in last]
+    assert ends.index(max(ends)) == 3
+    assert parts.backward_end_s == max(ends)
+    assert (parts.bubble_s >= 0.0).all()
+    assert parts.by_kind.sum(axis=1) + parts.bubble_s == pytest.approx([max(ends)] * 4)
+
+
+def test_what_is_ready_first_is_reduced_first() -> None:
+    """Of the two stages of a DualPipe rank, the one whose last weight gradient comes earlier."""
+    graph = graph_of(build_schedule("dualpipe", 4, 10))
+    names, resource = labels(graph), graph.dag.resource
+    for rank in range(4):
+        own = rank * NUM_STREAMS
+        reduces = [op for op, name in enumerate(names) if resource[op] == own + DP and name.endswith(".reduce_dense")]
+        ready = [max(pred for pred in preds(graph, op) if resource[pred] == own + COMPUTE) for op in reduces]
+        assert len(ready) == 2
+        assert ready == sorted(ready), rank

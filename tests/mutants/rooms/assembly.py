@@ -208,5 +208,17 @@ ASSEMBLY = Room(
             "found[rows > 0] = multipliers[rows[rows > 0]]",
             "the first draw row multiplies nothing",
         ),
+        Fault(
+            "simulator/assembly/tail.py",
+            "key=lambda s: last_backward[rank, s])",
+            "key=lambda s: -last_backward[rank, s])",
+            "the gradients that are ready last are reduced first",
+        ),
+        Fault(
+            "simulator/assembly/intervals.py",
+            "backward_end = float(last.max())",
+            "backward_end = float(last[0].max())",
+            "the last backward is that of rank 0",
+        ),
     ),
 )

@@ -284,5 +284,17 @@ STEP = Room(
             "buffers_bytes=0,",
             "buffers take nothing",
         ),
+        Fault(
+            "simulator/step/notes.py",
+            "low=entry.low, high=entry.high, source",
+            "low=entry.value, high=entry.high, source",
+            "an assumption's low end is its value",
+        ),
+        Fault(
+            "simulator/step/notes.py",
+            "in sorted(assumptions.items())",
+            "in assumptions.items()",
+            "assumptions come in the order of the files",
+        ),
     ),
 )

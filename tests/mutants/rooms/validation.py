@@ -74,5 +74,11 @@ VALIDATION = Room(
             "if name not in last]",
             "a changed file passes the lock",
         ),
+        Fault(
+            "validation/table.py",
+            "if value < 1e5 else",
+            "if value < 1e9 else",
+            "large counts are told in powers of ten",
+        ),
     ),
 )
