@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from hwprofiles.collectives.rows import CollectiveTable
-from hwprofiles.schema import Stack
-from simulator.costs.collectives.all_to_all import all_to_all_cost
+from hwprofiles.schema import Parameter, Stack
+from simulator.costs.collectives.all_to_all import all_to_all_cost, notify_floor
 from simulator.network.topology import Network
 from simulator.workload.op import AllToAll
 
@@ -167,3 +167,24 @@ def test_another_group_is_extrapolated_whatever_its_time(h800: Network, notrace:
     """16 nodes with the destinations of 8: no row is of such a group."""
     wider = of_row(num_nodes=16, ranks=128)
     assert all_to_all_cost(wider, h800, notrace, "alone", 24).basis == "extrapolated"
+
+
+def test_a_notify_is_as_certain_as_its_least_certain_kernel(stack: Stack) -> None:
+    """A dispatch with a new layout: the floor measured and the layout's kernel assumed, or the other way round."""
+    known = {**stack.parameters, **stack.assumptions}
+    for assumed in ("notify_floor_s", "dispatch_layout_s"):
+        parts = {
+            key: Parameter(value=known[key].value, low=known[key].low, high=known[key].high, unit="s", source="s",
+                           basis="assumed" if key == assumed else "measured")
+            for key in ("notify_floor_s", "dispatch_layout_s")
+        }  # fmt: skip
+        others = {key: entry for key, entry in stack.assumptions.items() if key not in parts}
+        mixed = replace(stack, parameters={**stack.parameters, **parts}, assumptions=others)
+        assert notify_floor(of_row(), mixed, "overlapped").basis == "assumed"
+
+
+def test_a_row_that_was_transferred_stays_so_at_other_sizes(h800: Network, notrace: Stack) -> None:
+    rows = tuple(row.model_copy(update={"basis": "transferred"}) for row in notrace.collectives.rows)
+    stack = replace(notrace, collectives=CollectiveTable(rows))
+    for tokens in (4096, 3000, 100):
+        assert all_to_all_cost(of_row(tokens=tokens), h800, stack, "alone", 24).basis == "transferred"

@@ -140,3 +140,13 @@ def test_shared_uplinks_have_the_ends_of_their_shares(h800: Network, stack: Stac
     share = known(stack, "link.nic.ring", rate) * (1.0 if adaptive else known(stack, "link.nic.ecmp", rate)) / 2
     cost = ring_cost("all_gather", 1e15, GroupShape(2, 2, 1, node_stride=64), over, stack)
     assert getattr(cost, end) == pytest.approx(1e15 / 2 / (50e9 * share), rel=1e-3)
+
+
+@pytest.mark.parametrize(("factor", "bound_by"), [(0.99, "latency"), (1.01, "scale_up")])
+def test_a_ring_is_bound_by_latency_below_the_size_at_which_hops_equal_the_wire(
+    h800: Network, stack: Stack, factor: float, bound_by: str
+) -> None:
+    """At the stated values: seven hops, and seven eighths of the bytes at the achieved rate."""
+    hops, rate = 7 * known(stack, "ring.hop_nvlink_s", "value"), 200e9 * known(stack, "link.nvlink.ring", "value")
+    size = factor * hops * rate * 8 / 7
+    assert ring_cost("all_gather", size, GroupShape(8, 1, 8), h800, stack).bound_by == bound_by

@@ -12,6 +12,7 @@ from hwprofiles.kernels.gemm import GemmConstants, GemmLimits, GemmSize, gemm_co
 from hwprofiles.kernels.parameters import peak_flop_per_s
 from hwprofiles.kernels.shape import KERNELS, PEAK_OF_DTYPE, KernelShape
 from hwprofiles.kernels.table import kernel_seconds
+from hwprofiles.schema import Assumption
 from tests.hwprofiles.test_kernel_table import ATTENTION, GEMM, GEMM_PARAMETERS, GPU, NORM, parameter, row, stack
 
 GQA = replace(ATTENTION, kv_heads=8)
@@ -360,3 +361,18 @@ def test_rows_that_fall_with_more_tokens_are_one_point_of_which_fewer_take_no_mo
     for m in set(range(900, 1200, 3)) - set(sizes):
         found = kernel_seconds(replace(GEMM, m=m), table, GPU, "alone").seconds
         assert found <= seconds * (1 + 1e-9) if m < at else found >= seconds * (1 - 1e-9)
+
+
+def test_constants_alone_are_slower_beside_communication() -> None:
+    """Without any row: over the class's ratio, 0.9 for arithmetic and 0.95 for bytes."""
+    table = stack(**GEMM_PARAMETERS, **ATTENTION_PARAMETERS, **{"memory.default": parameter(0.5)})
+    for shape, ratio in ((GEMM, 0.9), (ATTENTION, 0.9), (NORM, 0.95)):
+        alone, beside = (kernel_seconds(shape, table, GPU, regime).seconds for regime in ("alone", "overlapped"))
+        assert beside == pytest.approx(alone / ratio)
+
+
+def test_what_rests_on_an_assumption_is_assumed() -> None:
+    table = stack()
+    share = Assumption(key="memory.rmsnorm", value=0.5, low=0.4, high=0.6, unit="fraction", source="me", reason="so")
+    table.assumptions = {share.key: share}
+    assert kernel_seconds(NORM, table, GPU, "alone").basis == "assumed"

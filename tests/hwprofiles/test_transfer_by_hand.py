@@ -91,3 +91,12 @@ def test_a_key_s_end_tells_its_unit_and_a_guess_stays_one(monkeypatch: pytest.Mo
     bound = {"prefix": prefix, "source": "guess", "values": {name: (0.5, 0.4, 0.6)}}
     found = built(monkeypatch, "h800", bound)[key]
     assert (found.unit, found.basis, ends(found)) == (unit, "assumed", (0.5, 0.4, 0.6))
+
+
+def test_of_two_guesses_the_mean_is_taken_where_nobody_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    guesses = [
+        {"prefix": "link.nic", "source": "guess", "values": {"ring": (value, value, value)}} for value in (0.4, 0.9)
+    ]
+    assert ends(built(monkeypatch, "h800", *guesses)["link.nic.ring"]) == pytest.approx((0.6, 0.4, 0.9))
+    measured = {"prefix": "link.nic", "gpu": "h100", "values": {"ring": (0.7, 0.7, 0.7)}}
+    assert ends(built(monkeypatch, "h800", *guesses, measured)["link.nic.ring"]) == (0.7, 0.7, 0.7)

@@ -151,6 +151,14 @@ def test_a_full_tree_of_three_layers_has_the_switches_of_a_clos_network() -> Non
     assert all(graph.degree(name) == 4 for name in graph if name[0] in FABRIC_NODES)
 
 
+def test_links_of_the_graph_have_the_rates_of_the_network() -> None:
+    """A GPU's link into its node, its NIC, and a port between switches."""
+    network = build_network(node(nic=25e9), fabric("fat_tree", ports=16), 64)
+    rates = {frozenset((a[0], b[0])): data["bytes_per_s"] for a, b, data in network_graph(network).edges(data=True)}
+    links = (("gpu", "scale_up"), 200e9), (("gpu", "leaf"), 25e9), (("leaf", "spine"), 50e9)
+    assert rates == {frozenset(ends): rate for ends, rate in links}
+
+
 def test_graphs_are_for_small_cases() -> None:
     with pytest.raises(ValueError, match="at most 4096"):
         network_graph(build_network(node(), fabric("multi_plane_fat_tree"), 4104))

@@ -52,6 +52,8 @@ def run_core(counter: Counter, heads: int, qk: int, v: int) -> float:
 MLA = MlaAttention(
     kind="mla", num_heads=4, q_lora_rank=24, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=8
 )
+NARROW = MLA.model_copy(update={"v_head_dim": 6})
+"""Values narrower than the part of a key that has no place."""
 GQA = GqaAttention(kind="gqa", num_heads=4, num_kv_heads=2, head_dim=8)
 MOE = MoeFfn(
     num_routed_experts=8, num_shared_experts=1, top_k=2, expert_intermediate_size=12, num_expert_groups=4,
@@ -103,7 +105,7 @@ def by_pass(unit: Unit, attribute: str) -> dict[str, float]:
     return totals
 
 
-@pytest.mark.parametrize("attention", [MLA, GQA], ids=["mla", "gqa"])
+@pytest.mark.parametrize("attention", [MLA, NARROW, GQA], ids=["mla", "narrow", "gqa"])
 @pytest.mark.parametrize("kind", ["dense", "moe", "mtp"])
 @pytest.mark.parametrize("dtype", ["fp8-block", "bf16"])
 def test_model_flop_of_a_layer(attention: MlaAttention | GqaAttention, kind: str, dtype: str) -> None:
@@ -135,7 +137,7 @@ def test_recompute_adds_executed_but_no_model_flop() -> None:
 
 
 def test_parameters_of_a_layer() -> None:
-    for attention in (MLA, GQA):
+    for attention in (MLA, NARROW, GQA):
         counter = Counter()
         run_attention(counter, attention, np.ones((TOKENS, 32)))
         norms = 24 + 16 if isinstance(attention, MlaAttention) else 0

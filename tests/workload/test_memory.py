@@ -146,6 +146,19 @@ def test_state_of_a_bf16_model_takes_2_4_and_12_bytes_a_parameter() -> None:
     assert state_bytes(replace(sharded, moment_dtype="bf16"), params)[2] == 8 * (100 + 300)
 
 
+def test_without_zero_every_rank_holds_all_of_the_state_and_zero_2_the_gradients_of_the_unit_at_work() -> None:
+    params = StageParams(1000, 0, 600, 0, largest_unit=300)
+    shared = StateRecipe(zero_stage=0, dense_replicas=10, expert_replicas=2)
+    assert state_bytes(shared, params) == (2 * 1600, 4 * 1600, 12 * 1600)
+    assert state_bytes(replace(shared, zero_stage=2), params) == (2 * 1600, 4 * (100 + 300) + 4 * 300, 12 * (100 + 300))
+
+
+def test_the_fullest_micro_batch_is_kept_apart_from_the_mean_one() -> None:
+    assumed = replace(ASSUMED, expert_rows_frac=1.05, expert_rows_peak_frac=1.35)
+    found = memory.activation_recipe(scenario(moe={"balance": "natural"}), assumed)
+    assert (found.expert_rows_frac, found.expert_rows_peak_frac) == (1.05, 1.35)
+
+
 def test_two_holders_of_a_stage_share_its_optimizer_state() -> None:
     """DualPipe: stage s stands on two ranks, so dense parameters have twice the data-parallel group's holders."""
     params = StageParams(1000, 0, 600, 0)

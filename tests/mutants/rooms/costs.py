@@ -225,5 +225,23 @@ COSTS = Room(
             "steps * time_at(hop, corner)",
             "hops over the NIC count as NVLink hops too",
         ),
+        Fault(
+            f"{ROOT}/collectives/all_to_all.py",
+            "weakest(*(part.basis for part in parts)),",
+            "parts[0].basis,",
+            "a layout kernel's basis is lost",
+        ),
+        Fault(
+            f"{ROOT}/collectives/all_to_all.py",
+            'if row.basis not in ("measured", "interpolated"):\n        return row.basis',
+            'if row.basis not in ("measured", "interpolated"):\n        return "interpolated"',
+            "a transferred row scaled counts as interpolated",
+        ),
+        Fault(
+            f"{ROOT}/collectives/ring.py",
+            'if corner == "value" and latency > wire:',
+            'if corner == "slow" and latency > wire:',
+            "whether latency binds is asked of the slow end",
+        ),
     ),
 )

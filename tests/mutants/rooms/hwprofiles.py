@@ -393,5 +393,23 @@ HWPROFILES = Room(
             "nearest_idx = max(range",
             "the farthest row gives doubt and source",
         ),
+        Fault(
+            "hwprofiles/transfer.py",
+            "entries if entry[0].gpu is None], bounds",
+            "entries if entry[0].gpu is None][:1], bounds",
+            "of two guesses the first one serves",
+        ),
+        Fault(
+            "hwprofiles/kernels/parameters.py",
+            'basis: Basis = getattr(found, "basis", "assumed")',
+            'basis: Basis = getattr(found, "basis", "measured")',
+            "an assumption counts as measured",
+        ),
+        Fault(
+            "hwprofiles/kernels/table.py",
+            '_in_regime(cost, shape.bound, "alone", regime',
+            "_in_regime(cost, shape.bound, regime, regime",
+            "fitted constants know no communication",
+        ),
     ),
 )

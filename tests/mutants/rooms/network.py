@@ -178,5 +178,11 @@ NETWORK = Room(
             "return rail // rails_per_plane, block",
             "neighbouring rails share a plane",
         ),
+        Fault(
+            f"{ROOT}/topology.py",
+            "bytes_per_s=network.scale_up_bytes_per_s)\n    if",
+            "bytes_per_s=network.nic_bytes_per_s)\n    if",
+            "the graph's NVLink is as slow as a NIC",
+        ),
     ),
 )

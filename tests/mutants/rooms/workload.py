@@ -340,5 +340,29 @@ WORKLOAD = Room(
             "_routed_forward(r, rows, f // r.etp, h)",
             "the fullest micro-batch works in the mean's room",
         ),
+        Fault(
+            f"{ROOT}/model_state.py",
+            "if r.zero_stage >= 2:\n        gradients = (*gradients",
+            "if r.zero_stage >= 3:\n        gradients = (*gradients",
+            "under ZeRO 2 the unit at work has no whole gradients",
+        ),
+        Fault(
+            f"{ROOT}/model_state.py",
+            "owned = shard if r.zero_stage >= 1 else whole",
+            "owned = shard",
+            "optimizer state is sharded without ZeRO",
+        ),
+        Fault(
+            f"{ROOT}/memory.py",
+            "expert_rows_peak_frac=max(mean_load, peak_load)",
+            "expert_rows_peak_frac=mean_load",
+            "the fullest micro-batch is the mean one",
+        ),
+        Fault(
+            f"{ROOT}/layers/mla.py",
+            "heads * (a.qk_nope_head_dim + a.v_head_dim)),\n    ):",
+            "heads * (a.qk_nope_head_dim + a.qk_nope_head_dim)),\n    ):",
+            "values are as wide as keys",
+        ),
     ),
 )
