@@ -380,5 +380,11 @@ SCENARIO = Room(
             'batches = " or ".join(str(count) for count in valid)',
             "valid batches are told in micro-batches",
         ),
+        Fault(
+            "simulator/scenario/layout.py",
+            "extras = 1 + 2 * num_mtp",
+            "extras = 1 + num_mtp",
+            "an MTP module counts as one layer",
+        ),
     ),
 )
