@@ -13,6 +13,7 @@ from simulator.workload import expert_load, gpu_speed, routing_model
 from simulator.workload.expert_load import LoadModel, draw_loads
 from simulator.workload.gpu_speed import draw_slowness
 from simulator.workload.routing_model import Spread
+from simulator.workload.routing_rule import RoutingRule
 
 
 @pytest.mark.parametrize("cv", [0.01, 0.3])
@@ -111,3 +112,14 @@ def test_nodes_never_vary_more_than_their_ranks() -> None:
 def test_one_rank_a_node_varies_as_the_rank() -> None:
     loads = draw_loads(LoadModel(0.3, 0.0, 4, 4, node_noise_cv=0.1), units=64, micro_batches=64, seed=1, draw=0)
     assert loads[:, :, 0].std() == pytest.approx(0.3, rel=0.05)
+
+
+@pytest.mark.parametrize("ep", [1, 2, 4, 8, 16])
+def test_a_rank_is_as_hot_as_the_mean_of_its_experts(ep: int) -> None:
+    """Of h of E experts taken without replacement: the variance of one, over h, times (E - h) / (E - 1)."""
+    rule = RoutingRule(
+        num_experts=16, top_k=2, ep=ep, nodes=1, sequences=4, seq_len=64, balance="natural", popularity_cv=0.8
+    )  # fmt: skip
+    stats, held = routing_model.routing_statistics(rule, 0), 16 // ep
+    assert stats.persistent_expert_cv > 0.1
+    assert stats.persistent_cv == pytest.approx(stats.persistent_expert_cv * np.sqrt((16 - held) / 15 / held))
