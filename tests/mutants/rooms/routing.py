@@ -63,5 +63,47 @@ ROUTING = Room(
             "np.sign(1.0 - load)",
             "the bias pushes full experts up",
         ),
+        Fault(
+            "simulator/workload/routing_model.py",
+            "(rule.num_experts - held) / (rule.num_experts - 1)",
+            "(rule.num_experts - held) / rule.num_experts",
+            "one expert a rank is less uneven than experts",
+        ),
+        Fault(
+            "simulator/workload/routing_model.py",
+            "sqrt(apart / held)",
+            "sqrt(1.0 / held)",
+            "experts of a rank are drawn with replacement",
+        ),
+        Fault(
+            "simulator/workload/expert_load.py",
+            "out[:, :, 1] = np.repeat(node, model.ranks // model.nodes, axis=-1)",
+            "out[:, :, 1] = load",
+            "a node's load is its rank's",
+        ),
+        Fault(
+            "simulator/workload/expert_load.py",
+            "    load /= load.mean(axis=-1, keepdims=True)\n",
+            "",
+            "routing makes rows",
+        ),
+        Fault(
+            "simulator/workload/expert_load.py",
+            "PURPOSE_NOISE, PURPOSE_PERSISTENT = 1, 2",
+            "PURPOSE_NOISE, PURPOSE_PERSISTENT = 1, 1",
+            "fresh and persistent loads are the same draws",
+        ),
+        Fault(
+            "simulator/draws.py",
+            "(draw << 8) | purpose",
+            "draw | purpose",
+            "draws and purposes share streams",
+        ),
+        Fault(
+            "simulator/draws.py",
+            "np.array([seed, (draw << 8)",
+            "np.array([0, (draw << 8)",
+            "the seed is ignored",
+        ),
     ),
 )
