@@ -123,3 +123,14 @@ def test_a_rank_is_as_hot_as_the_mean_of_its_experts(ep: int) -> None:
     stats, held = routing_model.routing_statistics(rule, 0), 16 // ep
     assert stats.persistent_expert_cv > 0.1
     assert stats.persistent_cv == pytest.approx(stats.persistent_expert_cv * np.sqrt((16 - held) / 15 / held))
+
+
+@pytest.mark.parametrize("sequences", [1, 4, 16])
+def test_independent_tokens_are_as_even_as_there_are_many(sequences: int) -> None:
+    """Without variance between sequences: that of a token over all tokens, less the mean of the 8 ranks."""
+    rule = RoutingRule(num_experts=16, top_k=2, ep=8, nodes=2, sequences=sequences, seq_len=64)
+    even = Spread(between=0.0, inside=3.0, shares=np.ones((routing_model.SEQUENCES, 8)))
+    nodes = Spread(between=0.0, inside=1.0, shares=np.ones((routing_model.SEQUENCES, 2)))
+    loads = routing_model.micro_batch_loads(rule, even, nodes, 0)
+    assert loads.mean(axis=1) == pytest.approx(np.ones(routing_model.MICRO_BATCHES))
+    assert loads.std() == pytest.approx(np.sqrt(3.0 / (64 * sequences) * 7 / 8), rel=0.05)

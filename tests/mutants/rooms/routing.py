@@ -105,5 +105,11 @@ ROUTING = Room(
             "np.array([0, (draw << 8)",
             "the seed is ignored",
         ),
+        Fault(
+            "simulator/workload/routing_model.py",
+            "token_sd = sqrt(ranks.inside / (rule.seq_len * rule.sequences))",
+            "token_sd = sqrt(ranks.inside / rule.seq_len)",
+            "more sequences leave the tokens' noise alone",
+        ),
     ),
 )
