@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from simulator.run.batch_ramp import BatchSize, interpolation_error_frac
+from simulator import load_scenario
+from simulator.run.batch_ramp import BatchSize, interpolation_error_frac, valid_batch_sizes
 from tests.run.test_training_run import FIXED_S, FULL_S, PER_SEQUENCE_S, RAMP, make_scenario, run
 
 STEP_TOKENS = 15360 * 4096
@@ -48,3 +49,25 @@ def test_sizes_that_were_all_simulated_have_no_error_whatever_the_curve() -> Non
     assert interpolation_error_frac(sizes, simulated) == 0.0
     more = [*sizes, BatchSize(12, "gpipe")]
     assert interpolation_error_frac(more, simulated) == pytest.approx((5.5 - 4.0) / 4.0)
+
+
+def test_a_ramp_that_is_cut_short_has_the_tokens_that_it_trains() -> None:
+    ramp = run(make_scenario([{"name": "pretrain", "tokens": 469e9 / 2, "batch_ramp": RAMP}])).phases[0].ramp
+    assert ramp is not None
+    assert ramp.tokens == pytest.approx(469e9 / 2)
+
+
+def test_a_ramp_from_the_schedule_s_least_batch_needs_no_other_schedule() -> None:
+    """DualPipe on 16 ranks: 32 micro-batches of 128 sequences."""
+    assert valid_batch_sizes(4096, 15360, 128, 16, "dualpipe", None)[0] == BatchSize(4096, "dualpipe")
+
+
+def test_the_document_tells_its_stack_s_kind_and_every_warning() -> None:
+    kinds = [
+        run(make_scenario([{"name": "p", "steps": 1}], stack=stack)).stack_kind
+        for stack in ("h800-deepseek-2024", "h800-transfer")
+    ]
+    assert kinds == ["measured", "transferred"]
+    scenario = load_scenario("deepseek-v3", ["parallel.comm_sms=40", "training.seq_len=65536"])
+    assert len(scenario.warnings) >= 2
+    assert run(scenario).warnings == scenario.warnings

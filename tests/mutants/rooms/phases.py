@@ -179,5 +179,29 @@ PHASES = Room(
             "seed=0,",
             "the document says that the seed is 0",
         ),
+        Fault(
+            "simulator/run/phases.py",
+            "tokens=math.fsum(each.tokens for each in plan.ramp),",
+            "tokens=plan.phase.batch_ramp.over_tokens if plan.phase.batch_ramp else 1.0,",
+            "a ramp that is cut short has all its tokens",
+        ),
+        Fault(
+            "simulator/run/batch_ramp.py",
+            "if schedule_below is None and minimum > 1 and start < minimum",
+            "if schedule_below is None and minimum > 1 and start <= minimum",
+            "a ramp from the least batch is refused in a run",
+        ),
+        Fault(
+            "simulator/run/training_run.py",
+            "stack_kind=stack_kind(scenario.stack),\n        base",
+            'stack_kind="measured",\n        base',
+            "every stack is told to be measured",
+        ),
+        Fault(
+            "simulator/run/training_run.py",
+            "warnings=scenario.warnings,",
+            "warnings=scenario.warnings[:1],",
+            "one warning is kept in the document",
+        ),
     ),
 )
