@@ -10,6 +10,7 @@ import pytest
 from simulator import portable
 from simulator.draws import generator
 from simulator.workload import expert_load, gpu_speed, routing_model
+from simulator.workload.balancing import tremor_cv
 from simulator.workload.expert_load import LoadModel, draw_loads
 from simulator.workload.gpu_speed import draw_slowness
 from simulator.workload.routing_model import Spread
@@ -134,3 +135,14 @@ def test_independent_tokens_are_as_even_as_there_are_many(sequences: int) -> Non
     loads = routing_model.micro_batch_loads(rule, even, nodes, 0)
     assert loads.mean(axis=1) == pytest.approx(np.ones(routing_model.MICRO_BATCHES))
     assert loads.std() == pytest.approx(np.sqrt(3.0 / (64 * sequences) * 7 / 8), rel=0.05)
+
+
+def test_a_slow_rule_trembles_as_an_ornstein_uhlenbeck_process() -> None:
+    """Pulled back by stride √(2/π) / batch noise a step, pushed by stride and drift: the variance is their squares' sum over
+    twice the pull.
+    """
+    rule = RoutingRule(
+        num_experts=1024, top_k=2, ep=8, nodes=2, sequences=4, seq_len=64, bias_update_rate=1e-4, popularity_drift_cv=2e-4
+    )  # fmt: skip
+    expected = np.sqrt((1e-4**2 + 2e-4**2) / (2 * 1e-4 * np.sqrt(2 / np.pi) / 0.5))
+    assert tremor_cv(rule, 1.0, 0.5, generator(0, 0, 90)) == pytest.approx(expected, rel=0.08)

@@ -111,5 +111,11 @@ ROUTING = Room(
             "token_sd = sqrt(ranks.inside / rule.seq_len)",
             "more sequences leave the tokens' noise alone",
         ),
+        Fault(
+            "simulator/workload/balancing.py",
+            "* sqrt(2 * pi) / (4 * stride)",
+            "* sqrt(2 * pi) / (2 * stride)",
+            "the tremor starts at twice its variance",
+        ),
     ),
 )
