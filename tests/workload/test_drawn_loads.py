@@ -146,3 +146,15 @@ def test_a_slow_rule_trembles_as_an_ornstein_uhlenbeck_process() -> None:
     )  # fmt: skip
     expected = np.sqrt((1e-4**2 + 2e-4**2) / (2 * 1e-4 * np.sqrt(2 / np.pi) / 0.5))
     assert tremor_cv(rule, 1.0, 0.5, generator(0, 0, 90)) == pytest.approx(expected, rel=0.08)
+
+
+def test_what_heats_the_ranks_of_a_node_together_in_a_sequence_does_so_over_steps() -> None:
+    """Tokens keep to two nodes of four: nodes are hotter than ranks that know nothing of each other would make them."""
+    rule = RoutingRule(
+        num_experts=32, top_k=4, ep=8, nodes=4, sequences=8, seq_len=256, groups=4, max_groups=2, concentration=50.0,
+        balance="natural", popularity_cv=0.8,
+    )  # fmt: skip
+    stats = routing_model.routing_statistics(rule, 0)
+    ratio = stats.node_persistent_cv / stats.persistent_cv
+    assert expert_load.independent_node_cv(1.0, 8, 4) * 1.05 < ratio <= 1.0
+    assert ratio == pytest.approx(stats.node_noise_cv / stats.noise_cv, rel=0.15)

@@ -117,5 +117,11 @@ ROUTING = Room(
             "* sqrt(2 * pi) / (2 * stride)",
             "the tremor starts at twice its variance",
         ),
+        Fault(
+            "simulator/workload/routing_model.py",
+            "min(1.0, max(independent, together))",
+            "independent",
+            "hot ranks of a node do not go together over steps",
+        ),
     ),
 )
