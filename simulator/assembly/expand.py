@@ -290,9 +290,10 @@ def _stream_edges(
             )
         if wait_at_boundary:
             sends = np.array([shapes[s].last_on_stream[COMM] for s in shape_of[members]])
-            sent = np.flatnonzero(sends[:-1] >= 0)
-            target = members[sent + 1]
-            edges.append(np.stack((base[target] + first[target, COMPUTE], base[members[sent]] + sends[sent])))
+            sent = np.flatnonzero(sends >= 0)
+            next_one = sent[:-1] + 1
+            target = members[next_one]
+            edges.append(np.stack((base[target] + first[target, COMPUTE], base[members[sent[:-1]]] + sends[sent[:-1]])))
     return np.concatenate(edges, axis=1)
 
 

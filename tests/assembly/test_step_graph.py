@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -217,24 +216,3 @@ def test_what_is_ready_first_is_reduced_first() -> None:
         ready = [max(pred for pred in preds(graph, op) if resource[pred] == own + COMPUTE) for op in reduces]
         assert len(ready) == 2
         assert ready == sorted(ready), rank
-
-
-@pytest.mark.parametrize(("name", "num_ranks", "num_micro_batches"), CASES)
-def test_at_a_boundary_the_very_next_chunk_waits_for_the_message_before_it(
-    name: str, num_ranks: int, num_micro_batches: int
-) -> None:
-    """Whether it sends anything itself or, like a deferred weight part, does not."""
-    graph = graph_of(build_schedule(name, num_ranks, num_micro_batches), wait=True)
-    stream = graph.dag.resource % NUM_STREAMS
-    waits = 0
-    for rank in range(num_ranks):
-        mine = np.flatnonzero(graph.spans.rank == rank)
-        for before, after in pairwise(mine):
-            sent, computed = (
-                [op for op in range(graph.spans.first[chunk], graph.spans.last[chunk]) if stream[op] == kind]
-                for chunk, kind in ((before, COMM), (after, COMPUTE))
-            )
-            if sent:
-                assert sent[-1] in preds(graph, computed[0])
-                waits += not any(stream[graph.spans.first[after] : graph.spans.last[after]] == COMM)
-    assert waits > 0 or name != "dualpipe"
