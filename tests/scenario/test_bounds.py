@@ -10,6 +10,7 @@ import pytest
 
 from simulator import load_scenario
 from simulator.errors import InputError
+from simulator.scenario import derived
 from simulator.scenario.hardware import MEASURED_COMM_SMS, hardware_warnings
 
 V3 = "deepseek-v3"
@@ -167,3 +168,17 @@ def test_nothing_is_kept_in_fp8_without_its_recipe() -> None:
     text = refused(V3, "precision=bf16", "recompute.saved.swiglu_in=fp8", "moe.dispatch_dtype=fp8")
     assert "recompute.saved.swiglu_in: not modelled yet" in text
     assert "moe.dispatch_dtype: not modelled yet" in text
+
+
+def test_a_limit_of_nodes_that_just_holds_the_experts_of_a_token_is_enough() -> None:
+    """32 experts a node in groups of 64 ranks: one node holds the 32 of a token, not 33."""
+    one_node = ("moe.max_nodes_per_token=1", "model.moe.num_expert_groups=1", "model.moe.max_groups_per_token=1")
+    load_scenario(V3, [*one_node, "model.moe.top_k=32"])
+    assert "allowed at least 2" in refused(V3, *one_node, "model.moe.top_k=33")
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 4])
+def test_micro_batches_hold_their_sequences(micro_batch_size: int) -> None:
+    """15,360 sequences over 128 pipelines: 120 of one sequence, 60 of two, 30 of four (which dualpipe cannot run)."""
+    options = [f"training.micro_batch_size={micro_batch_size}", "parallel.schedule=1f1b"]
+    assert derived.num_micro_batches(load_scenario(V3, options)) == 120 // micro_batch_size
