@@ -41,6 +41,7 @@ def test_wide_the_stacks_stand_side_by_side(monkeypatch: pytest.MonkeyPatch) -> 
 def test_counts_are_written_out() -> None:
     """671 billion parameters with all their digits: a wrong one is seen."""
     assert _value(671_026_419_200.0, "model.num_parameters") == "671,026,419,200"
+    assert _value(2_555_123.0, "steady_state.gpu_hours") == "2,555,123"
     assert _value(1510.4, "step.tokens_per_s_per_gpu") == "1,510"
 
 
