@@ -1,7 +1,7 @@
-"""One file a kind of layer, each registers itself: parts in part.PARTS, attentions in attention.ATTENTIONS; a new file is
-imported here.
+"""One file a kind of layer, each registers itself: parts in part.PARTS, attentions in attention.ATTENTIONS. Importing this
+package imports every file of the folder.
 """
 
-from simulator.workload.layers import dense, embedding, gqa, head, mla, moe, mtp
+from simulator.registry import register_members
 
-__all__ = ["dense", "embedding", "gqa", "head", "mla", "moe", "mtp"]
+register_members(__name__, __path__)

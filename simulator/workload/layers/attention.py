@@ -1,6 +1,6 @@
 """What a kind of attention answers: one file a kind, registered by the `kind` key of the model file.
 
-A new kind is its file here (imported in this folder's __init__) and its section in simulator/scenario/model.py.
+A new kind is its file here and its section in simulator/scenario/model.py.
 """
 
 from __future__ import annotations
