@@ -19,12 +19,12 @@ from simulator.network.wiring import TOPOLOGIES
 from simulator.registry import Family
 from simulator.scenario import derived, json_schema, load
 from simulator.scenario.assumptions import assumption_problems, read_assumptions
-from simulator.scenario.hardware import fabric_of, node_of
+from simulator.scenario.hardware import fabric_of, group_in_words, node_of
 from simulator.scenario.load import Checks, Objection, problem_of, python_position
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.recipes import RECIPES
-from simulator.scenario.rules import FieldProblem, multiples
 from simulator.scenario.scenario import Scenario
+from simulator.scenario.wording import FieldProblem, multiples
 from simulator.schedule import SCHEDULES, micro_batch_problem, next_valid_micro_batches, rank_problem
 from simulator.workload.group_law import cv_of_maximum
 
@@ -74,7 +74,7 @@ def scenario_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     ranks = rank_problem(scenario.parallel.schedule, scenario.parallel.pp) if has_names else None
     if ranks is not None:
         yield "parallel.pp", f"{scenario.parallel.schedule} {ranks}"
-    if scenario.cluster.num_gpus % scenario.parallel.pp == 0:
+    if derived.is_mesh_whole(scenario):
         yield from _pipeline_problems(scenario, has_schedule=has_names and ranks is None)
     balance, ep = scenario.moe.balance, scenario.parallel.ep
     if isinstance(balance, LoadImbalance) and ep > 1:
@@ -92,21 +92,23 @@ def scenario_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     if isinstance(scenario.moe.balance, LoadImbalance) and scenario.parallel.ep == 1:
         yield "moe.balance", "load_imbalance has no meaning with ep 1: a GPU holds all experts"
 
-    domain, ep = node_of(scenario).scale_up_domain_gpus, scenario.parallel.ep
-    if _straddles(domain, ep) and (nodes := _nodes_of_expert_group(scenario, ep)) > 1:
-        text = f"groups of {ep} GPUs do not divide the scale-up domains of {domain}: some lie across {nodes} of them"
-        yield "parallel.ep", f"{text}, and every group is taken to, in equal parts; {_even_domain(domain, ep)}"
+    domain, group = node_of(scenario).scale_up_domain_gpus, derived.expert_ranks(scenario)
+    if _straddles(domain, group) and (nodes := _nodes_of_expert_group(scenario)) > 1:
+        text = f"groups of {group} GPUs do not divide the scale-up domains of {domain}: some lie across {nodes} of them"
+        yield "parallel.ep", f"{text}, and every group is taken to, in equal parts; {_even_domain(domain, group)}"
 
 
 def _expert_group_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """An expert group that lies on its scale-up domains in no equal parts: the routing rule knows only such."""
-    domain, ep, dp = node_of(scenario).scale_up_domain_gpus, scenario.parallel.ep, derived.dp(scenario)
-    if scenario.cluster.num_gpus % scenario.parallel.pp or dp % ep or not _straddles(domain, ep):
+    domain, group = node_of(scenario).scale_up_domain_gpus, derived.expert_ranks(scenario)
+    stage_ranks = derived.dp(scenario) * scenario.parallel.tp
+    if not derived.is_mesh_whole(scenario) or stage_ranks % group or not _straddles(domain, group):
         return
-    nodes = _nodes_of_expert_group(scenario, ep)
-    if ep % nodes:
-        text = f"not modelled yet (ep {ep} on scale-up domains of {domain} GPUs: a group lies on {nodes} of them)"
-        yield "parallel.ep", f"{text}; {_even_domain(domain, ep)}"
+    nodes = _nodes_of_expert_group(scenario)
+    if scenario.parallel.ep % nodes:
+        groups = f"{group_in_words(scenario)} on scale-up domains of {domain} GPUs: a group lies on {nodes} of them"
+        text = f"not modelled yet ({groups})"
+        yield "parallel.ep", f"{text}; {_even_domain(domain, group)}"
 
 
 def _straddles(domain: int, ep: int) -> bool:
@@ -120,9 +122,9 @@ def _even_domain(domain: int, ep: int) -> str:
     return f"with cluster.node inline and scale_up_domain_gpus: {size} every group lies alike"
 
 
-def _nodes_of_expert_group(scenario: Scenario, ep: int) -> int:
+def _nodes_of_expert_group(scenario: Scenario) -> int:
     """Scale-up domains that the widest expert group lies on."""
-    mesh = Mesh(scenario.cluster.num_gpus, pp=scenario.parallel.pp, ep=ep)
+    mesh = Mesh(scenario.cluster.num_gpus, **derived.degrees(scenario))
     return place(mesh, node_of(scenario).scale_up_domain_gpus).ep.nodes
 
 

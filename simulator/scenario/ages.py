@@ -9,8 +9,8 @@ from hwprofiles import age, catalog
 from hwprofiles.age import Age
 from hwprofiles.stack_choice import stack_provenance
 from simulator.scenario.hardware import newest_sheet, node_of
-from simulator.scenario.rules import FieldProblem
 from simulator.scenario.scenario import Scenario
+from simulator.scenario.wording import FieldProblem
 
 
 def age_warnings(scenario: Scenario) -> Iterator[FieldProblem]:

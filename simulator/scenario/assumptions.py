@@ -16,8 +16,8 @@ from hwprofiles.record_file import read_located
 from hwprofiles.schema import Assumption, Stack
 from simulator.errors import InputError, Problem
 from simulator.scenario.plan import AssumptionOverride
-from simulator.scenario.rules import FieldProblem
 from simulator.scenario.scenario import Scenario
+from simulator.scenario.wording import FieldProblem
 
 ASSUMPTIONS: Final = Path(__file__).parent / "assumptions.yaml"
 

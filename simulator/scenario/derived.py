@@ -8,19 +8,35 @@ from simulator.scenario.recipes import RECIPES, RecipeRule
 from simulator.scenario.scenario import Scenario
 
 
+def degrees(scenario: Scenario) -> dict[str, int]:
+    """Axis → its degree, as network.placement.Mesh takes them beside the number of GPUs."""
+    plan = scenario.parallel
+    return {"tp": plan.tp, "pp": plan.pp, "ep": plan.ep, "etp": plan.etp}
+
+
 def dp(scenario: Scenario) -> int:
-    """Data-parallel degree: GPUs over pp. (Tensor and context parallelism have degree 1.)"""
-    return scenario.cluster.num_gpus // scenario.parallel.pp
+    """Data-parallel degree: GPUs over tp * pp. (Context parallelism has degree 1.)"""
+    return scenario.cluster.num_gpus // (scenario.parallel.tp * scenario.parallel.pp)
 
 
 def edp(scenario: Scenario) -> int:
-    """Replicas of a routed expert: ranks of a stage over ep. (An expert is not cut: its degree is 1.)"""
-    return dp(scenario) // scenario.parallel.ep
+    """Replicas of a routed expert: the tp * dp ranks of a stage over ep * etp."""
+    return dp(scenario) * scenario.parallel.tp // expert_ranks(scenario)
+
+
+def expert_ranks(scenario: Scenario) -> int:
+    """GPUs of an expert group, which hold each routed expert once: ep * etp."""
+    return scenario.parallel.ep * scenario.parallel.etp
+
+
+def is_mesh_whole(scenario: Scenario) -> bool:
+    """Whether the GPUs are a whole number of pipelines of tp-wide stages."""
+    return scenario.cluster.num_gpus % (scenario.parallel.tp * scenario.parallel.pp) == 0
 
 
 def padded_model(scenario: Scenario) -> ModelSpec:
-    """The model, its vocabulary padded as the head pads it."""
-    model, pad = scenario.model, scenario.head.vocab_padding
+    """The model, its vocabulary padded as the head pads it: each of the tp parts to a multiple."""
+    model, pad = scenario.model, scenario.head.vocab_padding * scenario.parallel.tp
     return model.model_copy(update={"vocab_size": -(-model.vocab_size // pad) * pad})
 
 

@@ -16,8 +16,8 @@ from hwprofiles.schema import Fabric, Gpu, Node, PriceSheet
 from hwprofiles.units import GIGA, KILO
 from hwprofiles.yaml_file import KeyPath
 from simulator.scenario import derived
-from simulator.scenario.rules import FieldProblem, divisors, multiples
 from simulator.scenario.scenario import Scenario
+from simulator.scenario.wording import FieldProblem, divisors, multiples
 
 _INLINE: Final[tuple[tuple[str, type[Node] | type[Fabric]], ...]] = (("node", Node), ("fabric", Fabric))
 
@@ -124,13 +124,11 @@ def name_problems(cluster: Mapping[str, Any], stack: object, sheet: object) -> I
 def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """Rules between the plan and the hardware."""
     node, gpu = node_of(scenario), gpu_of(scenario)
-    size, ep = node.gpus_per_node, scenario.parallel.ep
+    size, ep, group = node.gpus_per_node, scenario.parallel.ep, derived.expert_ranks(scenario)
     yield from _mesh_problems(scenario, node)
-    if ep % size and size % ep:
-        yield (
-            "parallel.ep",
-            f"not modelled yet (ep {ep} on nodes of {size}: groups would share nodes); use a divisor or multiple",
-        )
+    if group % size and size % group:
+        text = f"not modelled yet ({group_in_words(scenario)} on nodes of {size}: groups would share nodes)"
+        yield "parallel.ep", f"{text}; use a divisor or multiple"
     if scenario.parallel.comm_sms >= gpu.num_sms:
         text = f"{scenario.parallel.comm_sms} of the {gpu.num_sms} SMs of {gpu.name}; none is left to compute"
         yield "parallel.comm_sms", f"{text}; allowed up to {gpu.num_sms - 1}"
@@ -157,18 +155,34 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 
 def _mesh_problems(scenario: Scenario, node: Node) -> Iterator[FieldProblem]:
     """GPUs that are no whole number of pipelines, of expert groups, or of nodes; counts that are all of these."""
-    num_gpus, size, ep, pp = scenario.cluster.num_gpus, node.gpus_per_node, scenario.parallel.ep, scenario.parallel.pp
-    moe = scenario.model.moe
-    groups = pp * ep if moe is not None and moe.num_routed_experts % ep == 0 else pp
+    num_gpus, size, plan, moe = scenario.cluster.num_gpus, node.gpus_per_node, scenario.parallel, scenario.model.moe
+    ep, group, pipeline = plan.ep, derived.expert_ranks(scenario), plan.tp * plan.pp
+    has_groups = moe is not None and moe.num_routed_experts % ep == 0
+    groups = plan.pp * math.lcm(plan.tp, group) if has_groups else pipeline
     valid = multiples(num_gpus, math.lcm(groups, size) if max(num_gpus, groups) > size else groups)
-    if num_gpus % pp:
-        yield "cluster.num_gpus", f"{num_gpus} GPUs do not divide by pp {pp}; {valid}"
+    if not derived.is_mesh_whole(scenario):
+        what = f"pp {plan.pp}" if plan.tp == 1 else f"tp {plan.tp} * pp {plan.pp} = {pipeline}"
+        yield "cluster.num_gpus", f"{num_gpus} GPUs do not divide by {what}; {valid}"
     elif num_gpus > size and num_gpus % size:
         yield "cluster.num_gpus", f"{num_gpus} GPUs are no whole number of nodes of {size} ({node.name}); {valid}"
-    if moe is not None and num_gpus % pp == 0 and derived.dp(scenario) % ep:
-        dp = derived.dp(scenario)
-        text = f"ep {ep} does not divide dp {dp}; {divisors(math.gcd(dp, moe.num_routed_experts))}"
-        yield "parallel.ep", text if groups == pp else f"{text}; for ep {ep}, cluster.num_gpus: {valid}"
+    ranks = derived.dp(scenario) * plan.tp
+    if moe is not None and derived.is_mesh_whole(scenario) and ranks % group:
+        what, whole = ("ep", ep) if plan.etp == 1 else ("ep * etp", f"{ep} * {plan.etp} = {group}")
+        text = f"{what} {whole} does not divide {_stage_ranks(scenario)}; "
+        text += divisors(math.gcd(ranks // math.gcd(ranks, plan.etp), moe.num_routed_experts))
+        yield "parallel.ep", text if groups == pipeline else f"{text}; for {what} {group}, cluster.num_gpus: {valid}"
+
+
+def group_in_words(scenario: Scenario) -> str:
+    """'ep 8', 'ep * etp = 16': the ranks of an expert group."""
+    etp = scenario.parallel.etp
+    return f"ep {scenario.parallel.ep}" if etp == 1 else f"ep * etp = {derived.expert_ranks(scenario)}"
+
+
+def _stage_ranks(scenario: Scenario) -> str:
+    """'dp 128', 'dp * tp = 128': the ranks that share a pipeline position."""
+    dp, tp = derived.dp(scenario), scenario.parallel.tp
+    return f"dp {dp}" if tp == 1 else f"dp * tp = {dp * tp}"
 
 
 def hardware_warnings(scenario: Scenario) -> Iterator[FieldProblem]:

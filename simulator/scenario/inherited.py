@@ -10,8 +10,8 @@ from typing import Any
 from hwprofiles import catalog, stack_choice
 from hwprofiles.schema import Node
 from simulator.scenario.hardware import default_stack_name, newest_sheet, node_of
-from simulator.scenario.rules import FieldProblem
 from simulator.scenario.scenario import Base, Scenario
+from simulator.scenario.wording import FieldProblem
 
 
 @dataclass(frozen=True, slots=True)

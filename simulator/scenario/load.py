@@ -26,8 +26,9 @@ from simulator.scenario.layers import file_layers, looks_like_path, option_layer
 from simulator.scenario.model_catalog import MODELS, model_names
 from simulator.scenario.planned import take_planned
 from simulator.scenario.recipes import RECIPES
-from simulator.scenario.rules import FieldProblem, involved, rule_problems, rule_warnings
+from simulator.scenario.rules import involved, rule_problems, rule_warnings
 from simulator.scenario.scenario import SCHEMA_VERSION, Scenario
+from simulator.scenario.wording import FieldProblem
 
 CATALOGUE: Final = 0.5
 """Keys of a shipped model count as given just before its name: what does not fit them is said of the name."""

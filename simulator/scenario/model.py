@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -19,6 +19,19 @@ class Attention(Section):
     def problems(self) -> Iterator[tuple[str, str]]:
         """(key, message) of each rule that its dimensions break."""
         yield from ()
+
+    def cut(self, tp: int) -> Self:
+        """The section of one of tp ranks that share the heads."""
+        raise NotImplementedError
+
+    def cut_problems(self, tp: int) -> Iterator[str]:
+        """What keeps tp ranks from sharing the heads, with the degrees that do."""
+        yield from ()
+
+    @property
+    def output_width(self) -> int:
+        """Columns of all heads' outputs: the reduced dimension of the output projection."""
+        raise NotImplementedError
 
 
 class MlaAttention(Attention):
@@ -37,6 +50,20 @@ class MlaAttention(Attention):
     """Part of a query or key head with rotary embedding; one key of it is shared by all heads."""
     v_head_dim: Width
 
+    def cut(self, tp: int) -> Self:
+        """Each rank has its share of the heads; the low ranks are the same on all."""
+        return self.model_copy(update={"num_heads": self.num_heads // tp})
+
+    def cut_problems(self, tp: int) -> Iterator[str]:
+        """Heads are not cut."""
+        if self.num_heads % tp:
+            yield f"tp {tp} does not divide num_heads {self.num_heads}"
+
+    @property
+    def output_width(self) -> int:
+        """Values of all heads."""
+        return self.num_heads * self.v_head_dim
+
 
 class GqaAttention(Attention):
     """Grouped-query attention; num_kv_heads = num_heads is multi-head attention."""
@@ -52,6 +79,23 @@ class GqaAttention(Attention):
         """Query heads share key heads in equal groups."""
         if self.num_heads % self.num_kv_heads:
             yield "num_kv_heads", f"num_kv_heads {self.num_kv_heads} does not divide num_heads {self.num_heads}"
+
+    def cut(self, tp: int) -> Self:
+        """Each rank has its share of the query heads and of the key heads; a key head too few is held by several ranks."""
+        heads = {"num_heads": self.num_heads // tp, "num_kv_heads": max(1, self.num_kv_heads // tp)}
+        return self.model_copy(update=heads)
+
+    def cut_problems(self, tp: int) -> Iterator[str]:
+        """Neither query nor key heads are cut; fewer key heads than ranks are copied evenly."""
+        if self.num_heads % tp:
+            yield f"tp {tp} does not divide num_heads {self.num_heads}"
+        elif self.num_kv_heads % tp and tp % self.num_kv_heads:
+            yield f"tp {tp} neither divides num_kv_heads {self.num_kv_heads} nor is a multiple of it"
+
+    @property
+    def output_width(self) -> int:
+        """Values of all heads."""
+        return self.num_heads * self.head_dim
 
 
 AnyAttention = MlaAttention | GqaAttention

@@ -58,9 +58,15 @@ class Overlap(Section):
 class Parallel(Section):
     """Degrees of the mesh's axes; dp and edp are derived (scenario/derived.py)."""
 
+    tp: GpuCount = 1
+    """GPUs over which the GEMMs of a layer, the embedding and the head are cut (tensor parallelism)."""
     pp: Annotated[int, Field(ge=1, le=MAX_STAGES)] = 1
     ep: GpuCount = 1
     """GPUs over which the routed experts of a layer are spread."""
+    etp: GpuCount = 1
+    """GPUs over which one routed expert is cut (expert tensor parallelism); tp does not cut it."""
+    sequence_parallel: bool = False
+    """The tp GPUs share the tokens of norms, residuals and router too, instead of each doing all of them."""
     schedule: ScheduleName = "1f1b"
     layers_per_stage: LayersPerStage = None
     """null: the rule of scenario/layout.py; a list of layer counts; or a layout text."""

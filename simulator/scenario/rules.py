@@ -14,8 +14,8 @@ from simulator.scenario.layout import LayoutError
 from simulator.scenario.model import AnyAttention, ModelSpec
 from simulator.scenario.plan import BatchRamp
 from simulator.scenario.scenario import Scenario
-
-FieldProblem = tuple[str, str]
+from simulator.scenario.tensor_rules import tensor_problems
+from simulator.scenario.wording import FieldProblem, divisors, multiples
 
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Cf", "Co", "Cn", "Zl", "Zp"})
 _JOINERS = frozenset("\u200c\u200d")
@@ -24,7 +24,7 @@ _JOINERS = frozenset("\u200c\u200d")
 
 _MODEL = ("model", "model.num_layers")
 _EXPERTS = ("model", "model.moe.num_routed_experts", "model.moe.top_k")
-_MESH = ("cluster.num_gpus", "cluster.node", "parallel.pp")
+_MESH = ("cluster.num_gpus", "cluster.node", "parallel.tp", "parallel.pp")
 _BATCH = ("training.global_batch_size", "training.micro_batch_size", *_MESH)
 _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "model.num_dense_layers": ("model.num_layers", "model.moe"),
@@ -41,7 +41,11 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "model.moe.expert_intermediate_size": ("precision.recipe", "model"),
     "cluster.num_gpus": (*_MESH, "cluster.fabric"),
     "parallel.pp": (*_MODEL, "parallel.schedule"),
-    "parallel.ep": (*_EXPERTS, *_MESH),
+    "parallel.ep": (*_EXPERTS, *_MESH, "parallel.etp"),
+    "parallel.tp": ("model", "model.attention", "model.dense_ffn", "model.moe", "precision.recipe"),
+    "parallel.etp": ("model", "model.moe", "model.moe.expert_intermediate_size", "precision.recipe"),
+    "parallel.sequence_parallel": ("parallel.tp", "model", "training.seq_len"),
+    "training.seq_len": ("parallel.tp", "parallel.sequence_parallel"),
     "parallel.layers_per_stage": (*_MODEL, "model.num_dense_layers", "model.mtp.num_modules", "parallel.pp"),
     "training.global_batch_size": (*_BATCH, "parallel.schedule", "model", "model.num_layers"),
     "batch_ramp.from": (*_BATCH, "parallel.schedule"),
@@ -88,7 +92,7 @@ def rule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     yield from _recompute_problems(scenario)
     yield from _phase_problems(scenario)
     yield from _price_problems(scenario)
-    yield from _block_problems(scenario)
+    yield from tensor_problems(scenario)
     for key, override in scenario.assumptions.items():
         if not override.low <= override.value <= override.high:
             yield (
@@ -105,6 +109,8 @@ def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "recompute.modules", f"{module} has no meaning in a model with attention of kind {kind}"
     if not derived.recipe(scenario).is_fp8 and scenario.precision.fp8_weight_cache != "none":
         yield "precision.fp8_weight_cache", f"has no meaning with recipe {scenario.precision.recipe}"
+    if scenario.parallel.sequence_parallel and scenario.parallel.tp == 1:
+        yield "parallel.sequence_parallel", "has no meaning with tp 1: no GPUs share a sequence"
     if not scenario.is_given("phases"):
         yield "phases", "are not given: the run is a single step; write phases: [{name: pretrain, tokens: 1e12}]"
 
@@ -159,20 +165,21 @@ def _mesh_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 
 
 def _expert_problems(scenario: Scenario) -> Iterator[FieldProblem]:
-    moe, ep, dp = scenario.model.moe, scenario.parallel.ep, derived.dp(scenario)
+    moe, ep = scenario.model.moe, scenario.parallel.ep
+    stage_ranks = derived.dp(scenario) * scenario.parallel.tp
     if moe is None:
         if ep > 1:
             yield "parallel.ep", f"ep {ep}, but model {show(scenario.model.name)} has no experts; use ep: 1"
         return
-    if moe.num_routed_experts % ep and (scenario.cluster.num_gpus % scenario.parallel.pp or dp % ep == 0):
+    if moe.num_routed_experts % ep and (not derived.is_mesh_whole(scenario) or stage_ranks % ep == 0):
         text = f"ep {ep} does not divide num_routed_experts {moe.num_routed_experts}"
-        yield "parallel.ep", f"{text}; {divisors(math.gcd(dp, moe.num_routed_experts))}"
+        yield "parallel.ep", f"{text}; {divisors(math.gcd(stage_ranks, moe.num_routed_experts))}"
 
 
 def _batch_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """Batches that are too large, and the first batch of a ramp. (check.py asks for whole micro-batches.)"""
     training, dp = scenario.training, derived.dp(scenario)
-    if scenario.cluster.num_gpus % scenario.parallel.pp:
+    if not derived.is_mesh_whole(scenario):
         return
     unit, batch = dp * training.micro_batch_size, training.global_batch_size
     if batch % unit == 0 and batch // unit * scenario.model.num_layers > MAX_LAYER_PASSES:
@@ -207,20 +214,6 @@ def _precision_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "precision.fp8_weight_cache", f"not modelled yet (none with recipe {recipe}); use per_step"
 
 
-def _block_problems(scenario: Scenario) -> Iterator[FieldProblem]:
-    """Widths that the recipe's blocks of elements with one scale do not divide."""
-    model, block = scenario.model, derived.recipe(scenario).block
-    widths = {"hidden_size": model.hidden_size}
-    if model.dense_ffn is not None:
-        widths["dense_ffn.intermediate_size"] = model.dense_ffn.intermediate_size
-    if model.moe is not None:
-        widths["moe.expert_intermediate_size"] = model.moe.expert_intermediate_size
-    for key, width in widths.items():
-        if width % block:
-            text = f"{width} does not divide into the blocks of {block} of precision.recipe {scenario.precision.recipe}"
-            yield f"model.{key}", f"{text}; {multiples(width, block)}, or use recipe: bf16"
-
-
 def _recompute_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     recompute = scenario.recompute
     repeated = {module for module in recompute.modules if recompute.modules.count(module) > 1}
@@ -250,15 +243,3 @@ def _price_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     if prices is not None and (prices.usd_per_gpu_hour is None) == (prices.sheet is None):
         found = "neither is given" if prices.sheet is None else "both are given"
         yield "prices", f"needs either usd_per_gpu_hour or sheet; {found}"
-
-
-def multiples(value: int, unit: int) -> str:
-    """'next valid 15360, 15488': the multiples of `unit` around a value."""
-    below = value // unit * unit
-    return f"next valid {', '.join(str(number) for number in (below, below + unit) if number)}"
-
-
-def divisors(largest: int) -> str:
-    """'allowed 1, 2, 4': the divisors of a number."""
-    found = [number for number in range(1, min(largest, 100_000) + 1) if largest % number == 0]
-    return f"allowed {', '.join(map(str, found[:20]))}"

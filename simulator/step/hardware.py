@@ -9,6 +9,7 @@ from hwprofiles.schema import Assumption, Gpu, Stack
 from hwprofiles.stack_choice import load_stack
 from simulator.network.placement import Mesh, Placement, place
 from simulator.network.topology import Network, build_network
+from simulator.scenario import derived
 from simulator.scenario.hardware import fabric_of, gpu_of, node_of
 from simulator.scenario.scenario import Scenario
 
@@ -27,7 +28,7 @@ def look_up(scenario: Scenario) -> Hardware:
     """The scenario's hardware. Raises InputError for a cluster that the fabric cannot hold."""
     num_gpus = scenario.cluster.num_gpus
     network = build_network(node_of(scenario), fabric_of(scenario), num_gpus)
-    mesh = Mesh(num_gpus, pp=scenario.parallel.pp, ep=scenario.parallel.ep)
+    mesh = Mesh(num_gpus, **derived.degrees(scenario))
     return Hardware(gpu_of(scenario), load_stack(scenario.stack), network, place(mesh, network.gpus_per_node))
 
 

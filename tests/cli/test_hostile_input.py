@@ -320,8 +320,9 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
         ("-5 is out of range", "allowed 1 to"),
     ),
     # not modelled yet: each says what to do instead
-    "tp": (v3("parallel: {tp: 2}"), ("case.yaml:3: parallel.tp", "not modelled yet (2)", "tp: 1 is another plan")),
-    "tp-as-text": (v3("parallel: {tp: '1'}"), ("parallel.tp", "not modelled yet")),
+    "cp": (v3("parallel: {cp: 2}"), ("case.yaml:3: parallel.cp", "not modelled yet (2)", "cp: 1 is another plan")),
+    "cp-as-text": (v3("parallel: {cp: '1'}"), ("parallel.cp", "not modelled yet")),
+    "tp-as-text": (v3("parallel: {tp: '1'}"), ("case.yaml:3: parallel.tp", "is not a whole number")),
     "host-number": (v3("host: 3"), ("case.yaml:3: host", "not modelled yet (3)")),
     "host-unknown": (v3("host: {cuda_graphs: none}"), ("host.cuda_graphs", "unknown key")),
     "recipe-word": (v3("precision: fp8-tensor"), ("precision.recipe", "not modelled yet", "use one of bf16, fp8-blo")),
@@ -488,7 +489,7 @@ def test_chain_of_17_files_is_refused(folder: Path, capsys: pytest.CaptureFixtur
 
 
 def test_all_problems_come_at_once_with_their_lines(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "case.yaml").write_text(v3("seed: -1\nparallel:\n  tp: 2\n  ppp: 3\ncluster: {num_gpus: 0.5}"))
+    (folder / "case.yaml").write_text(v3("seed: -1\nparallel:\n  tp: 0\n  ppp: 3\ncluster: {num_gpus: 0.5}"))
     texts = (
         "case.yaml:3: seed",
         "case.yaml:5: parallel.tp",

@@ -45,7 +45,7 @@ SCENARIO = Room(
             "problems of rules come in the order of the rules",
         ),
         Fault(
-            "simulator/scenario/rules.py",
+            "simulator/scenario/tensor_rules.py",
             "if width % block:",
             "if width % block == 1 - block:",
             "widths need not divide into the recipe's blocks",
@@ -58,8 +58,8 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/derived.py",
-            "return scenario.cluster.num_gpus // scenario.parallel.pp",
-            "return scenario.cluster.num_gpus",
+            "return scenario.cluster.num_gpus // (scenario.parallel.tp * scenario.parallel.pp)",
+            "return scenario.cluster.num_gpus // scenario.parallel.tp",
             "replicas are counted as if there were no pipeline",
         ),
         Fault(
@@ -100,8 +100,8 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/hardware.py",
-            "groups = pp * ep if moe",
-            "groups = pp if moe",
+            "groups = plan.pp * math.lcm(plan.tp, group) if has_groups",
+            "groups = pipeline if has_groups",
             "counts of GPUs are offered that the expert group does not divide",
         ),
         Fault(
@@ -153,7 +153,7 @@ SCENARIO = Room(
             "ranks may hold a fraction of an expert",
         ),
         Fault(
-            "simulator/scenario/rules.py",
+            "simulator/scenario/wording.py",
             "below = value // unit * unit",
             "below = value // unit * unit - unit",
             "the next valid batch below is one too low",
