@@ -1,0 +1,243 @@
+"""Published rows as scenarios: nothing that a row gives is changed, what it lacks is named, the rest is listed as assumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulator.errors import InputError
+from validation.published.draft import REASONS, Draft
+from validation.published.family import families, family_of
+from validation.published.machine import NODES
+from validation.published.row import Row, read_rows
+from validation.published.state import PARTS, state
+from validation.statable import main
+
+PUBLISHED = Path(__file__).parents[3] / "shared" / "reference" / "published_cases.csv"
+LLAMA = {
+    "case_id": "x", "model": "Llama-3-8B", "layers": "32.0", "hidden": "4096", "ffn": "14336", "heads": "32", "kv_heads": "8",
+    "head_dim": "128", "vocab": "128256", "attention_kind": "GQA", "gpu": "H100", "n_gpus": "8", "tp": "1", "pp": "1",
+    "dp": "8", "cp": "1", "mbs": "2", "gbs": "64", "seq": "8192", "precision": "BF16", "recompute": "none", "schedule": "none",
+    "framework": "Megatron-LM",
+}  # fmt: skip
+MIXTRAL = LLAMA | {
+    "model": "Mixtral-8x22B", "ffn": "", "experts": "8", "topk": "2", "shared_experts": "0", "moe_ffn": "16384", "ep": "8",
+}  # fmt: skip
+
+
+def drafted(cells: Mapping[str, str]) -> Draft:
+    draft = Draft()
+    for part in PARTS:
+        part(Row(cells), draft)
+    return draft
+
+
+def value(draft: Draft, key: str) -> Any:
+    node: Any = draft.scenario
+    for name in key.split("."):
+        node = node[name]
+    return node
+
+
+def assumed(draft: Draft) -> dict[str, Any]:
+    return {each.key: each.value for each in draft.assumed}
+
+
+def test_a_row_that_says_all_is_taken_as_it_is() -> None:
+    found = state(Row(LLAMA))
+    assert found.missing == {}
+    plan = found.scenario
+    assert plan is not None
+    assert (plan.model.num_layers, plan.model.hidden_size, plan.model.vocab_size) == (32, 4096, 128256)
+    assert (plan.cluster.node, plan.cluster.num_gpus) == ("h100-x8", 8)
+    assert (plan.training.seq_len, plan.training.global_batch_size, plan.training.micro_batch_size) == (8192, 64, 2)
+    assert (plan.precision.recipe, plan.recompute.granularity) == ("bf16", "none")
+    given = {
+        "cluster.num_gpus",
+        "training.seq_len",
+        "training.micro_batch_size",
+        "recompute.granularity",
+        "parallel.schedule",
+    }
+    assert not given & {each.key for each in found.assumed}
+
+
+def test_what_a_row_does_not_give_is_listed_with_the_value_taken() -> None:
+    found = assumed(drafted(LLAMA | {"mbs": "", "recompute": "", "schedule": ""}))
+    assert found["training.micro_batch_size"] == 1
+    assert found["recompute.granularity"] == "none"
+    assert found["parallel.schedule"] == "1f1b"
+    assert found["parallel.zero_stage"] == 1
+    assert found["cluster.fabric"] == "ib-400g-rail"
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ({"cp": "2", "dp": "4"}, "context parallelism"),
+        ({"precision": "FP8 (delayed scaling)"}, "per-tensor FP8"),
+        ({"precision": "FP8-MX"}, "MXFP8"),
+        ({"precision": "FP8 (or NVFP4: not resolved)"}, "precision not resolved"),
+        ({"precision": ""}, "no precision given"),
+        ({"gpu": "TPU v6e"}, "unknown GPU"),
+        ({"n_gpus": ""}, "no GPU count given"),
+        ({"hidden": ""}, "no model dimensions given"),
+        ({"vocab": ""}, "no vocabulary size given"),
+        ({"tp": "", "dp": ""}, "no layout given"),
+        ({"seq": ""}, "no sequence length given"),
+        ({"gbs": ""}, "no global batch size given"),
+        ({"dp": "4"}, "columns contradict each other"),
+        ({"ep": "8"}, "columns contradict each other"),
+        ({"mbs": "2", "gbs": "64", "notes": "GA 3"}, "columns contradict each other"),
+        ({"model": "Nemotron-H-56B"}, "Mamba layers"),
+        ({"attention_kind": "hybrid Mamba2 + GQA"}, "Mamba layers"),
+        ({"recompute": "selective"}, "recompute modules not named"),
+        ({"recompute": "selective (per op)"}, "recompute by operator"),
+        ({"pp": "8", "dp": "1", "schedule": "interleaved 1F1B"}, "no number of virtual stages given"),
+        ({"pp": "8", "dp": "1", "vpp": "2", "schedule": "ZBV"}, "zero-bubble schedules"),
+        (
+            {"pp": "8", "dp": "1", "vpp": "2", "schedule": "interleaved 1F1B + EP all-to-all overlap"},
+            "overlap of expert communication",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_named(cells: Mapping[str, str], reason: str) -> None:
+    assert list(drafted(LLAMA | cells).missing) == [reason]
+    assert state(Row(LLAMA | cells)).scenario is None
+
+
+def test_reasons_of_a_whole_row() -> None:
+    assert list(state(Row(LLAMA | {"notes": "LoRA fine-tuning"})).missing) == ["LoRA"]
+    assert list(state(Row(LLAMA | {"notes": "parallel block + LAMB"})).missing) == ["parallel attention and FFN"]
+    with pytest.raises(KeyError):
+        Draft().lack("bad luck")
+
+
+def test_columns_that_fit_and_a_loader_that_refuses() -> None:
+    found = state(Row(LLAMA | {"gbs": "63"}))
+    assert list(found.missing) == ["refused by moesim"]
+    assert "global_batch_size" in found.missing["refused by moesim"]
+
+
+def test_fsdp_is_read_from_framework_and_notes() -> None:
+    full = drafted(LLAMA | {"framework": "llm-foundry (FSDP)", "notes": "FULL_SHARD; GA 4; MP mode PURE"})
+    assert value(full, "parallel.zero_stage") == 3
+    assert value(full, "data_parallel.grad_reduce.dtype") == "bf16"
+    assert "parallel.zero_stage" not in assumed(full)
+    half = drafted(LLAMA | {"framework": "llm-foundry (FSDP)", "notes": "SHARD_GRAD_OP; MP mode DEFAULT"})
+    assert value(half, "data_parallel") == {"reshard_after_forward": False, "grad_reduce": {"dtype": "fp32"}}
+    dash = drafted(LLAMA | {"notes": "FSDP /; GA 4"})
+    assert assumed(dash)["parallel.zero_stage"] == 1
+
+
+def test_schedules_and_virtual_stages() -> None:
+    inter = LLAMA | {"pp": "4", "dp": "2", "vpp": "2", "schedule": "interleaved 1F1B (6 stages)"}
+    found = drafted(inter)
+    assert (value(found, "parallel.schedule"), value(found, "parallel.vpp")) == ("interleaved_1f1b", 2)
+    plain = drafted(LLAMA | {"pp": "4", "dp": "2", "schedule": "1F1B"})
+    assert value(plain, "parallel.schedule") == "1f1b"
+    assert "parallel.schedule" not in assumed(plain)
+    open_ = drafted(LLAMA | {"pp": "4", "dp": "2", "schedule": "1F1B/interleaved (VP not stated)"})
+    assert (assumed(open_)["parallel.schedule"], assumed(open_)["parallel.vpp"]) == ("1f1b", 1)
+
+
+def test_experts_share_tp_only_where_the_framework_splits_them_so() -> None:
+    split = MIXTRAL | {"tp": "2", "n_gpus": "128", "dp": "64", "gbs": "256"}
+    assert assumed(drafted(split))["parallel.etp"] == 2
+    assert assumed(drafted(split | {"source_detail": "Table 3; MCore+Folding"}))["parallel.etp"] == 1
+    assert assumed(drafted(split | {"framework": "Megatron-Bridge (25.09)"}))["parallel.etp"] == 1
+    assert value(drafted(split | {"etp": "1"}), "parallel.etp") == 1
+    assert assumed(drafted(split | {"dp": "8", "n_gpus": "16", "ep": "16"}))["parallel.etp"] == 1
+
+
+def test_routing_is_what_the_row_says() -> None:
+    dropped = drafted(MIXTRAL | {"notes": "token drop, capacity factor 1; H100 peak 989.5"})
+    assert value(dropped, "moe.capacity_factor") == 1.0
+    assert "moe.capacity_factor" not in assumed(dropped)
+    assert assumed(drafted(MIXTRAL | {"notes": "tokendrop"}))["moe.capacity_factor"] == 1.0
+    assert value(drafted(MIXTRAL | {"notes": "force-balanced routing, dropless"}), "moe.balance") == "forced"
+    assert assumed(drafted(MIXTRAL))["moe.balance"] == "learned"
+
+
+def test_recompute_texts() -> None:
+    assert value(drafted(LLAMA | {"recompute": "full (uniform, 1)"}), "recompute.granularity") == "full"
+    assert value(drafted(LLAMA | {"recompute": "none at 8K"}), "recompute.granularity") == "none"
+    named = drafted(MIXTRAL | {"recompute": "selective (layernorm, moe)"})
+    assert value(named, "recompute") == {"granularity": "selective", "modules": ["rmsnorm", "moe"]}
+
+
+def test_the_name_adds_what_columns_lack() -> None:
+    v3 = MIXTRAL | {
+        "model": "DeepSeek-V3", "layers": "61", "ffn": "18432", "experts": "256", "topk": "8", "shared_experts": "1",
+        "attention_kind": "MLA (q_lora 1536, kv_lora 512, rope 64, first 3 layers dense)",
+    }  # fmt: skip
+    found = value(drafted(v3), "model")
+    assert (found["num_dense_layers"], found["dense_ffn"]) == (3, {"intermediate_size": 18432})
+    assert found["attention"]["q_lora_rank"] == 1536
+    assert found["moe"]["max_groups_per_token"] == 4
+    cut = value(drafted(v3 | {"layers": "4", "notes": "layers cut to 4"}), "model")
+    assert cut["num_dense_layers"] == 1
+    gpt = value(drafted(LLAMA | {"model": "Megatron GPT 16B"}), "model")
+    assert (gpt["dense_ffn"]["activation"], gpt["tied_embeddings"]) == ("gelu", True)
+    assert value(drafted(LLAMA | {"attention_kind": "GQA + QK norm"}), "model")["attention"]["qk_norm"] is True
+
+
+def test_the_longest_name_of_a_family_counts() -> None:
+    known = families()
+    assert family_of("Mixtral-8x22B-G8T8") is known["Mixtral-8x22B-G8T8"]
+    assert family_of("MPT-30B") is known["MPT"]
+    assert family_of("Nemotron-3-8B(2023)") is known["Nemotron-3-8B(2023)"]
+    assert family_of("Nemotron-3-Nano") is known["Nemotron-3"]
+    assert family_of("Llama-99") is None
+    assert all(entry.source or entry.none for entry in known.values())
+
+
+def test_every_node_of_the_table_is_in_the_catalogue() -> None:
+    for gpu in NODES:
+        assert state(Row(LLAMA | {"gpu": gpu, "n_gpus": "8"})).missing == {}, gpu
+    roce = drafted(
+        LLAMA | {"gpu": "A100-40GB", "source_detail": "A100 40GB with 1600 Gbps node-node interconnect (RoCE)"}
+    )
+    assert value(roce, "cluster.fabric") == "roce-400g-rail"
+    assert "cluster.fabric" not in assumed(roce)
+
+
+def test_the_command_tells_counts_and_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [LLAMA, LLAMA | {"case_id": "y", "cp": "2", "dp": "4"}, LLAMA | {"case_id": "z", "precision": "NVFP4"}]
+    columns = list(LLAMA)
+    lines = [",".join(columns), *(",".join(row[column] for column in columns) for row in rows)]
+    file = tmp_path / "rows.csv"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    assert main([str(file)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "1 of 3 rows can be stated as they were run"
+    assert "     1  context parallelism (mechanism missing; alone in 1)" in shown
+    assert "y: context parallelism: cp 2" in shown
+    assert main([str(file), "--json", "--precision", "bf16"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["rows"], told["statable"]) == (2, 1)
+    assert told["cases"][0]["scenario"]["parallel"]["pp"] == 1
+    assert told["cases"][1]["scenario"] is None
+
+
+def test_a_file_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "none.csv")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+    odd = tmp_path / "odd.csv"
+    odd.write_text("case_id,gpu\nx,H100\n", encoding="utf-8")
+    with pytest.raises(InputError, match="no column model"):
+        read_rows(odd)
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="the published rows are not beside the repository")
+def test_of_the_published_rows_only_a_few_reasons_hold_back() -> None:
+    rows = [row for row in read_rows(PUBLISHED) if row.text("precision").startswith(("BF16", "FP8 fine-grained"))]
+    assert len(rows) == 315
+    drafts = [state(row) for row in rows]
+    named = sum(bool(set(each.missing) - {"refused by moesim"}) for each in drafts)
+    assert len(rows) - named >= 230
+    assert all(set(each.missing) <= set(REASONS) for each in drafts)

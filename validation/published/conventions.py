@@ -1,0 +1,50 @@
+"""What frameworks do where a row does not say: by the framework's name, with the source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from validation.published.row import Row
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """zero_stage, sequence_parallel (with tp > 1): as the framework's recipes have it; experts_keep_tp: experts are split
+    by tp as attention is where etp is not stated; why: the source.
+    """
+
+    zero_stage: int
+    sequence_parallel: bool
+    experts_keep_tp: bool
+    why: str
+
+
+MEGATRON: Final = Conventions(
+    1, True, True,
+    "Megatron-LM: recipes use the distributed optimizer and sequence parallelism; expert_tensor_parallel_size is tp unless set "
+    "(megatron/training/arguments.py)",
+)  # fmt: skip
+BRIDGE: Final = Conventions(
+    1, True, False,
+    "NVIDIA-NeMo/Megatron-Bridge and NeMo recipes: distributed optimizer, sequence parallelism with tp, "
+    "expert_tensor_parallel_size 1",
+)  # fmt: skip
+FSDP: Final = Conventions(3, True, False, "FSDP; torchtitan's tensor parallelism shards norms along the sequence")
+OTHER: Final = Conventions(1, True, False, "the framework is not known; as Megatron-LM's recipes")
+
+
+def conventions(row: Row) -> Conventions:
+    """Those of the row's framework; fully sharded data parallelism where the row says so."""
+    framework = row.text("framework").lower()
+    if is_fsdp(row):
+        return FSDP
+    if "bridge" in framework or "nemo" in framework:
+        return BRIDGE
+    return MEGATRON if "megatron" in framework or "primus" in framework else OTHER
+
+
+def is_fsdp(row: Row) -> bool:
+    """Whether the row says that parameters are sharded (not "FSDP /", a dash in a table)."""
+    prose = f"{row.text('framework')} {row.text('source_detail')} {row.text('notes')}".lower()
+    return "fsdp" in prose.replace("fsdp /", "") or "full_shard" in prose or "shard_grad_op" in prose

@@ -1,0 +1,73 @@
+"""A scenario in the making: keys that the row gives, keys that are assumed, and why it cannot be stated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+REASONS: Final[dict[str, str]] = {
+    "no precision given": "input",
+    "no GPU count given": "input",
+    "no model dimensions given": "input",
+    "no vocabulary size given": "input",
+    "no layout given": "input",
+    "no sequence length given": "input",
+    "no global batch size given": "input",
+    "no number of virtual stages given": "input",
+    "recompute modules not named": "input",
+    "precision not resolved": "input",
+    "columns contradict each other": "input",
+    "unknown GPU": "mechanism",
+    "context parallelism": "mechanism",
+    "overlap of expert communication": "mechanism",
+    "per-tensor FP8": "mechanism",
+    "MXFP8": "mechanism",
+    "NVFP4": "mechanism",
+    "FP16": "mechanism",
+    "INT8": "mechanism",
+    "Mamba layers": "mechanism",
+    "sparse attention": "mechanism",
+    "LoRA": "mechanism",
+    "parallel attention and FFN": "mechanism",
+    "recompute by operator": "mechanism",
+    "zero-bubble schedules": "mechanism",
+    "refused by moesim": "mechanism",
+}
+"""Why a row cannot be stated → whether an input or a mechanism is missing. Closed: nothing else is said."""
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """A key that the row does not give: its dotted path, the value taken, and where that comes from."""
+
+    key: str
+    value: Any
+    why: str
+
+
+@dataclass
+class Draft:
+    """What has been found out about a row. missing: reasons with a detail; beside: what was run and no key can say."""
+
+    scenario: dict[str, Any] = field(default_factory=dict)
+    assumed: list[Assumed] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    beside: list[str] = field(default_factory=list)
+
+    def give(self, key: str, value: Any) -> None:
+        """A key that the row, or its source, gives."""
+        *path, last = key.split(".")
+        section = self.scenario
+        for name in path:
+            section = section.setdefault(name, {})
+        section[last] = value
+
+    def assume(self, key: str, value: Any, why: str) -> None:
+        """A key that it does not give."""
+        self.give(key, value)
+        self.assumed.append(Assumed(key, value, why))
+
+    def lack(self, reason: str, detail: str = "") -> None:
+        """A reason why the row cannot be stated. Raises KeyError for one that is not in the closed list."""
+        REASONS[reason]
+        self.missing.setdefault(reason, detail)

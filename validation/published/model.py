@@ -1,0 +1,92 @@
+"""Dimension columns and the model's name → the model section of a scenario."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from validation.published.draft import Draft
+from validation.published.family import FamilyRecord, family_of
+from validation.published.row import Row
+
+NEEDED = ("layers", "hidden", "heads", "kv_heads", "head_dim")
+
+
+def model(row: Row, draft: Draft) -> None:
+    """The model, or why it cannot be stated."""
+    family = family_of(row.text("model"))
+    missing = [column for column in NEEDED if row.count(column) is None]
+    if family is not None and family.none:
+        draft.lack(family.none)
+    elif "mamba" in row.text("attention_kind").lower():
+        draft.lack("Mamba layers")
+    elif family is None or missing:
+        draft.lack("no model dimensions given", ", ".join(missing) or "model not known")
+    elif row.count("vocab") is None:
+        draft.lack("no vocabulary size given")
+    else:
+        draft.give("model", _section(row, family, draft))
+
+
+def _section(row: Row, family: FamilyRecord, draft: Draft) -> dict[str, Any]:
+    layers, moe = row.count("layers"), row.count("experts") is not None
+    assert layers is not None
+    section: dict[str, Any] = {
+        "name": row.text("model"), "hidden_size": row.count("hidden"), "num_layers": layers,
+        "vocab_size": row.count("vocab"), "attention": _attention(row, family), "source": family.source, **family.model,
+    }  # fmt: skip
+    activation = {} if family.ffn == "swiglu" else {"activation": family.ffn}
+    dense = _dense_layers(row, family) if moe else layers
+    if moe:
+        section["moe"] = _experts(row, family) | activation
+        if family.every > 1:
+            section["layer_pattern"] = {"period": "d" * (family.every - 1) + "m"}
+            dense = 0
+    if dense or family.every > 1:
+        section["dense_ffn"] = {"intermediate_size": row.count("ffn")} | activation
+    section["num_dense_layers"] = dense
+    if moe and "mtp" in row.text("notes").lower():
+        section["mtp"] = {"num_modules": 0 if row.says("w/o mtp", "no mtp", "without mtp") else 1}
+    elif row.text("model").startswith("DeepSeek-V3"):
+        draft.assume("model.mtp.num_modules", 0, "not stated; Megatron-LM's default is no MTP module")
+    return section
+
+
+def _attention(row: Row, family: FamilyRecord) -> dict[str, Any]:
+    kind, heads, head_dim = row.text("attention_kind"), row.count("heads"), row.count("head_dim")
+    if not kind.startswith("MLA"):
+        own: dict[str, Any] = {"num_heads": heads, "num_kv_heads": row.count("kv_heads"), "head_dim": head_dim}
+        return {"kind": "gqa", **own, "qk_norm": "QK norm" in kind} | family.attention
+    ranks = {
+        "q_lora_rank": _number(kind, r"q_lora (\d+)") or 0, "kv_lora_rank": _number(kind, r"kv_lora (\d+)"),
+        "qk_rope_head_dim": _number(kind, r"rope (\d+)"),
+    }  # fmt: skip
+    return {
+        "kind": "mla",
+        "num_heads": heads,
+        "qk_nope_head_dim": head_dim,
+        "v_head_dim": head_dim,
+        **ranks,
+    } | family.attention
+
+
+def _dense_layers(row: Row, family: FamilyRecord) -> int:
+    """Leading dense layers: "first 3 layers dense" of the attention's column; of a model cut in depth at most one.
+
+    The tables of cut models (SimuMax's) keep one, as docs/b200/b200_release_v1.2_summary.md says of theirs.
+    """
+    match = re.search(r"first (\d+ )?layers? dense", row.text("attention_kind"))
+    count = family.dense_layers or (int(match[1] or 1) if match else 0)
+    return min(count, 1) if row.says("layers cut") else count
+
+
+def _experts(row: Row, family: FamilyRecord) -> dict[str, Any]:
+    return {
+        "num_routed_experts": row.count("experts"), "top_k": row.count("topk"),
+        "num_shared_experts": row.count("shared_experts") or 0, "expert_intermediate_size": row.count("moe_ffn"),
+    } | family.moe  # fmt: skip
+
+
+def _number(text: str, pattern: str) -> int | None:
+    match = re.search(pattern, text)
+    return int(match[1]) if match else None
