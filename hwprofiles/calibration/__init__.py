@@ -4,9 +4,11 @@
                    measurements/h100-sm-partition-2026-11-24.csv, from it `overlap.*` and the head's GEMMs of stacks/h800-*
     layer_mix      all NVIDIA GPUs of a host, torch (extra [calibrate]): kernels of a layer (layer_kernels) from the first
                    moments of load to sustained load. Gave measurements/hopper-layer-mix-2026-11-24.csv, from it `sustained.*`
+    collectives_beside  all NVIDIA GPUs of a host, torch (extra [calibrate]): NCCL collectives alone, and they and a layer's
+                   kernels beside one another. Gave measurements/h200x8-nccl-2026-11-27.csv and h200x8-beside-2026-11-27.csv
     fit            no GPU, numpy alone: fits gemm.py's (gemm_fit) and attention.py's (attention_fit) constants to tables of
                    public benchmarks, whose columns and origin reference_points states; `rows` prints stacks/h800-notrace's
                    kernels.csv (notrace_rows). Gave `gemm.*` and `attention.*` of the stacks and of stacks/transfer
 
-The first two write one JSON document of what they measured; the measurement's YAML says which columns of the CSV are which.
+The first three write one JSON document of what they measured; the measurement's YAML says which columns of the CSV are which.
 """

@@ -1,0 +1,352 @@
+"""NCCL collectives inside one host alone, and what they and a layer's kernels lose when they run beside one another.
+
+    python -m hwprofiles.calibration.collectives_beside -o FILE.json [--device cuda|cpu] [--quick]
+
+Runs on all NVIDIA GPUs of a host, a process each, with torch (on CPU, with gloo and tiny sizes, only to try the program).
+Times are medians of CUDA events in seconds, of the slowest rank. Three parts:
+    alone      all-gather, reduce-scatter and all-reduce of SIZES over the first 2, 4, … GPUs
+    kernels    GEMMs, attention and memory-bound kernels alone, and while collectives of all GPUs run on another stream
+    blocks     grid size of each collective's kernel (blocks of threads; one holds an SM), from the profiler
+
+Limits: one host and its NVLink, no NIC; NVLink multicast off (NCCL_NVLS_ENABLE=0), which doubles what an all-reduce sends;
+collectives follow one another without a pause, which is the most that a step can put beside its kernels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from hwprofiles.units import KIBI, MEBI, MILLI
+
+SIZES = tuple(MEBI * 4**power for power in range(6))
+"""Bytes of the whole tensor: 1 MiB to 1 GiB, BF16."""
+BESIDE_BYTES = 256 * MEBI
+"""Of the collectives beside kernels: a layer's parameters or gradients in BF16."""
+COLLECTIVES = ("all_gather", "reduce_scatter", "all_reduce")
+WARM_UP, CALLS = 5, 20
+COVER = 1.6
+"""Collectives are queued for this many times the kernels' time alone, so that they outlast the kernels."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel to be timed. flop, bytes_moved: its work, 0 where it is not what binds."""
+
+    name: str
+    call: Callable[[], Any]
+    flop: float = 0.0
+    bytes_moved: float = 0.0
+
+
+class Clock:
+    """Events on a GPU; on a CPU the host's clock, only to try the program."""
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self._torch, self._is_cuda = torch, device == "cuda"
+
+    def stream(self) -> Any:
+        """A stream of its own, None on a CPU."""
+        return self._torch.cuda.Stream() if self._is_cuda else None
+
+    def mark(self, stream: Any) -> Any:
+        """A point in the stream's time."""
+        if not self._is_cuda:
+            import time
+
+            return time.perf_counter()
+        event = self._torch.cuda.Event(enable_timing=True)
+        event.record(stream)
+        return event
+
+    def seconds(self, begin: Any, end: Any) -> float:
+        """Between two marks whose work is done."""
+        return begin.elapsed_time(end) * MILLI if self._is_cuda else float(end - begin)
+
+    def wait(self) -> None:
+        """Until all work is done."""
+        if self._is_cuda:
+            self._torch.cuda.synchronize()
+
+    def on(self, stream: Any) -> Any:
+        """Context in which work goes to the stream."""
+        from contextlib import nullcontext
+
+        return self._torch.cuda.stream(stream) if self._is_cuda else nullcontext()
+
+
+def collective_call(op: str, num_bytes: int, ranks: int, group: Any, device: str) -> Callable[[], Any]:
+    """A collective of a BF16 tensor of `num_bytes` in all over a group."""
+    import torch
+    import torch.distributed as dist
+
+    count = num_bytes // 2 // ranks * ranks
+    whole = torch.randn(count, device=device).to(torch.bfloat16)
+    part = torch.empty(count // ranks, device=device, dtype=torch.bfloat16)
+    if op == "all_gather":
+        return partial(dist.all_gather_into_tensor, whole, part, group=group)
+    if op == "reduce_scatter":
+        return partial(dist.reduce_scatter_tensor, part, whole, group=group)
+    return partial(dist.all_reduce, whole, group=group)
+
+
+def times(call: Callable[[], Any], clock: Clock, stream: Any, calls: int) -> list[float]:
+    """Seconds of each of `calls` calls on a stream, behind WARM_UP more."""
+    with clock.on(stream):
+        for _ in range(WARM_UP):
+            call()
+        marks = [clock.mark(stream)]
+        for _ in range(calls):
+            call()
+            marks.append(clock.mark(stream))
+    clock.wait()
+    return [clock.seconds(begin, end) for begin, end in pairwise(marks)]
+
+
+def slowest(value: float, device: str) -> float:
+    """The maximum over all ranks."""
+    import torch
+    import torch.distributed as dist
+
+    found = torch.tensor([value], device=device, dtype=torch.float64)
+    dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    return float(found.item())
+
+
+def alone_rows(rank: int, world: int, device: str, clock: Clock, sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """Seconds of every collective, size and group of 2, 4, … GPUs."""
+    import torch.distributed as dist
+
+    rows: list[dict[str, Any]] = []
+    ranks = 2
+    while ranks <= world:
+        group = dist.new_group(list(range(ranks)))
+        for op in COLLECTIVES:
+            for num_bytes in sizes:
+                taken = 0.0
+                if rank < ranks:
+                    call = collective_call(op, num_bytes, ranks, group, device)
+                    taken = median(times(call, clock, clock.stream(), CALLS))
+                rows.append({"op": op, "bytes": num_bytes, "ranks": ranks, "seconds": slowest(taken, device)})
+        ranks *= 2
+    return rows
+
+
+def cases(device: str, scale: int) -> list[Case]:
+    """A Llama-3-8B layer's kernels at 8,192 tokens in BF16 (widths divided by `scale`), on random numbers."""
+    import torch
+    from torch.nn.functional import rms_norm, scaled_dot_product_attention
+
+    bf16, tokens, hidden, ffn = torch.bfloat16, 8192 // scale, 4096 // scale, 14336 // scale
+
+    def random(*shape: int) -> Any:
+        return torch.randn(*shape, device=device, dtype=bf16)
+
+    found: list[Case] = []
+    for name, m, n, k in (
+        ("gemm_up", tokens, 2 * ffn, hidden), ("gemm_down", tokens, hidden, ffn), ("gemm_qkv", tokens, 6144 // scale, hidden),
+        ("gemm_o", tokens, hidden, hidden), ("gemm_wgrad_down", hidden, ffn, tokens),
+    ):  # fmt: skip
+        a, b, c = random(m, k), random(n, k), torch.empty(m, n, device=device, dtype=bf16)
+        found.append(Case(f"{name}_{m}x{n}x{k}", partial(torch.mm, a, b.t(), out=c), 2.0 * m * n * k))
+    heads, dim = 32, 128
+    q, k_, v = (random(1, heads, tokens, dim).requires_grad_() for _ in range(3))
+    forward = partial(scaled_dot_product_attention, q, k_, v, is_causal=True)
+    pairs = heads * tokens * tokens / 2
+    with torch.no_grad():
+        found.append(Case("attention_fwd", _without_grad(forward), 4.0 * pairs * dim))
+    out = forward()
+    backward = partial(torch.autograd.grad, out, (q, k_, v), random(1, heads, tokens, dim), retain_graph=True)
+    found.append(Case("attention_bwd", backward, 10.0 * pairs * dim))
+    big = random(tokens, 2 * ffn)
+    to = torch.empty_like(big)
+    found.append(Case("copy", partial(to.copy_, big), bytes_moved=2.0 * big.nbytes))
+    found.append(Case("add", partial(torch.add, big, big, out=to), bytes_moved=2.0 * big.nbytes))
+    rows, scale_ = random(tokens, hidden), torch.ones(hidden, device=device, dtype=bf16)
+    found.append(Case("rmsnorm", partial(rms_norm, rows, (hidden,), scale_), bytes_moved=2.0 * rows.nbytes))
+    return found
+
+
+def _without_grad(call: Callable[[], Any]) -> Callable[[], Any]:
+    import torch
+
+    def called() -> Any:
+        with torch.no_grad():
+            return call()
+
+    return called
+
+
+@dataclass(frozen=True)
+class Together:
+    """Seconds of each kernel; of each collective with kernels beside it; from the last kernel to the last collective."""
+
+    kernels: list[float]
+    collectives: list[float]
+    rest_s: float
+
+
+def together(
+    kernel: Callable[[], Any], collective: Callable[[], Any], num_kernels: int, num_collectives: int, clock: Clock,
+    streams: tuple[Any, Any],
+) -> Together:  # fmt: skip
+    """Kernels on the first stream while collectives run on the second; the first calls of both are left out."""
+    import torch.distributed as dist
+
+    compute, comm = streams
+    dist.barrier()
+    with clock.on(comm):
+        collective()
+        sent = [clock.mark(comm)]
+        for _ in range(num_collectives):
+            collective()
+            sent.append(clock.mark(comm))
+    with clock.on(compute):
+        kernel()
+        kernel()
+        done = [clock.mark(compute)]
+        for _ in range(num_kernels):
+            kernel()
+            done.append(clock.mark(compute))
+    clock.wait()
+    lengths = [(clock.seconds(a, b), clock.seconds(b, done[-1])) for a, b in pairwise(sent[1:])]
+    beside = [length for length, left in lengths if left > 0]
+    kernels = [clock.seconds(a, b) for a, b in pairwise(done)]
+    return Together(kernels, beside or [length for length, _ in lengths], clock.seconds(done[-1], sent[-1]))
+
+
+def beside_rows(
+    world: int, device: str, clock: Clock, num_bytes: int, scale: int, *, is_high: bool
+) -> list[dict[str, Any]]:
+    """Every kernel alone and beside each collective of all GPUs, and what the collective then takes.
+
+    is_high: the collectives' blocks are placed before those of the kernels (a stream of high priority), where there are both.
+    covered: the collectives ended behind the last kernel on every rank, so that each kernel had one beside it.
+    """
+    group, compute, comm = _group(world, device, is_high=is_high), clock.stream(), clock.stream()
+    calls = {op: collective_call(op, num_bytes, world, group, device) for op in COLLECTIVES}
+    comm_alone = {op: slowest(median(times(call, clock, comm, CALLS)), device) for op, call in calls.items()}
+    with clock.on(compute):  # a backward runs on the stream of its forward
+        timed_cases = cases(device, scale)
+    rows = []
+    for case in timed_cases:
+        alone = slowest(median(times(case.call, clock, compute, CALLS)), device)
+        row: dict[str, Any] = {"name": case.name, "flop": case.flop, "bytes": case.bytes_moved, "alone_s": alone}
+        for op, call in calls.items():
+            num_kernels = max(CALLS, int(5 * comm_alone[op] / alone) + 1)
+            num_comm = int(COVER * num_kernels * alone / comm_alone[op]) + 4
+            found = together(case.call, call, num_kernels, num_comm, clock, (compute, comm))
+            row[f"beside_{op}_s"] = slowest(median(found.kernels), device)
+            row[f"{op}_beside_s"] = slowest(median(found.collectives), device)
+            row[f"covered_{op}"] = slowest(-found.rest_s, device) < 0
+        row["alone_again_s"] = slowest(median(times(case.call, clock, compute, CALLS)), device)
+        rows.append(row)
+    first = {"name": "collectives", "bytes": num_bytes, **{f"{op}_s": s for op, s in comm_alone.items()}}
+    return [{"priority": "high" if is_high else "normal", **row} for row in (first, *rows)]
+
+
+def _group(world: int, device: str, *, is_high: bool) -> Any:
+    """All ranks, with a communicator of its own."""
+    import torch.distributed as dist
+
+    if device != "cuda" or not is_high:
+        return dist.new_group(list(range(world)))
+    options = dist.ProcessGroupNCCL.Options(is_high_priority_stream=True)
+    return dist.new_group(list(range(world)), pg_options=options)
+
+
+def block_rows(rank: int, world: int, device: str, sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """Thread blocks (and threads of one) of each collective's kernel over all GPUs."""
+    import torch
+    import torch.distributed as dist
+    from torch.profiler import ProfilerActivity, profile
+
+    if device != "cuda":
+        return []
+    rows = []
+    for op in COLLECTIVES:
+        for num_bytes in sizes:
+            call = collective_call(op, num_bytes, world, dist.group.WORLD, device)
+            call()
+            torch.cuda.synchronize()
+            with profile(activities=[ProfilerActivity.CUDA]) as found:
+                call()
+                torch.cuda.synchronize()
+            path = Path(f"/tmp/blocks_{os.getpid()}.json")  # noqa: S108  the profiler writes to a path only
+            found.export_chrome_trace(str(path))
+            events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+            path.unlink()
+            kernels = [
+                event["args"] for event in events if "nccl" in event.get("name", "") and "grid" in event.get("args", {})
+            ]
+            if rank == 0 and kernels:
+                rows.append(
+                    {"op": op, "bytes": num_bytes, "blocks": kernels[0]["grid"][0], "threads": kernels[0]["block"][0]}
+                )
+    return rows
+
+
+def worker(rank: int, world: int, device: str, out: str, quick: bool) -> None:
+    """One GPU's process; rank 0 writes the file."""
+    import torch
+    import torch.distributed as dist
+
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29611", NCCL_NVLS_ENABLE="0")
+    if device == "cuda":
+        torch.cuda.set_device(rank)
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", rank=rank, world_size=world)
+    torch.manual_seed(rank)
+    sizes, clock = ([64 * KIBI], Clock(device)) if quick else (SIZES, Clock(device))
+    result: dict[str, Any] = {**device_facts(device), "num_gpus": world}
+    result["alone"] = alone_rows(rank, world, device, clock, sizes)
+    beside = partial(beside_rows, world, device, clock, sizes[0] if quick else BESIDE_BYTES, 32 if quick else 1)
+    result["kernels"] = [*beside(is_high=False), *beside(is_high=True)]
+    result["blocks"] = block_rows(rank, world, device, sizes)
+    if rank == 0:
+        Path(out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    dist.destroy_process_group()
+
+
+def device_facts(device: str) -> dict[str, str]:
+    """GPU, driver and power limit as it reports them, versions of torch and NCCL."""
+    import torch
+
+    if device != "cuda":
+        return {"gpu": "none", "torch": torch.__version__}
+    query = ["nvidia-smi", "--query-gpu=driver_version,power.limit", "--format=csv,noheader"]
+    reported = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]  # noqa: S603
+    driver, power = reported.split(", ")
+    nccl = ".".join(map(str, torch.cuda.nccl.version()))
+    return {
+        "gpu": torch.cuda.get_device_name(), "driver": driver, "power_limit": power, "torch": torch.__version__, "nccl": nccl,
+    }  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures on all GPUs and writes the JSON file."""
+    parser = argparse.ArgumentParser(description="Times collectives and kernels alone and beside one another.")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE.json")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the program")
+    given = parser.parse_args(arguments)
+    import torch
+
+    world = torch.cuda.device_count() if given.device == "cuda" else 2
+    torch.multiprocessing.spawn(worker, (world, given.device, str(given.out), given.quick), nprocs=world)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
