@@ -161,7 +161,7 @@ class Node(Record):
     scale_up_bytes_per_s: one direction of one GPU into the scale-up network (NVLink, xGMI), to all its peers together.
     scale_up_peer_bytes_per_s: to a single peer; None: the same (a switch); a mesh has a link for each peer.
     scale_up_domain_gpus: GPUs that the scale-up network joins; 72 where a rack of 18 hosts is one domain.
-    nic_bytes_per_s: one direction of the NIC share of one GPU. max_power_w: highest power of the whole node.
+    nic_bytes_per_s: one direction of one NIC; a host has nics_per_node of them. max_power_w: highest power of the whole node.
     """
 
     gpu: Name

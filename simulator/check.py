@@ -6,6 +6,7 @@ for users is `load_scenario` of this file; every simulation calls `check_scenari
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from typing import Any, Final
 from hwprofiles.problems import show
 from hwprofiles.stack_choice import load_stack
 from simulator.errors import InputError, Problem
+from simulator.network.domains import domain_use_of
 from simulator.network.placement import Mesh, place
 from simulator.network.topology import build_network
 from simulator.network.wiring import TOPOLOGIES
@@ -68,6 +70,9 @@ def check_scenario(scenario: Scenario) -> None:
 
 def scenario_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """What the network, the schedules, the routing and the stated assumptions have against a scenario."""
+    if any(problems := list(_domain_problems(scenario))):
+        yield from problems
+        return
     yield from _network_problems(scenario)
     yield from _expert_group_problems(scenario)
     has_names = not any(_name_problems(scenario))
@@ -92,7 +97,8 @@ def scenario_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     if isinstance(scenario.moe.balance, LoadImbalance) and scenario.parallel.ep == 1:
         yield "moe.balance", "load_imbalance has no meaning with ep 1: a GPU holds all experts"
 
-    domain, group = node_of(scenario).scale_up_domain_gpus, derived.expert_ranks(scenario)
+    yield from _domain_warnings(scenario)
+    domain, group = domain_use_of(scenario).gpus_per_domain, derived.expert_ranks(scenario)
     if _straddles(domain, group) and (nodes := _nodes_of_expert_group(scenario)) > 1:
         text = f"groups of {group} GPUs do not divide the scale-up domains of {domain}: some lie across {nodes} of them"
         yield "parallel.ep", f"{text}, and every group is taken to, in equal parts; {_even_domain(domain, group)}"
@@ -100,7 +106,7 @@ def scenario_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
 
 def _expert_group_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """An expert group that lies on its scale-up domains in no equal parts: the routing rule knows only such."""
-    domain, group = node_of(scenario).scale_up_domain_gpus, derived.expert_ranks(scenario)
+    domain, group = domain_use_of(scenario).gpus_per_domain, derived.expert_ranks(scenario)
     stage_ranks = derived.dp(scenario) * scenario.parallel.tp
     if not derived.is_mesh_whole(scenario) or stage_ranks % group or not _straddles(domain, group):
         return
@@ -119,13 +125,36 @@ def _straddles(domain: int, ep: int) -> bool:
 def _even_domain(domain: int, ep: int) -> str:
     """The way out: the largest domain that the group divides, or that divides the group."""
     size = domain // ep * ep if ep <= domain else max(size for size in range(1, domain + 1) if ep % size == 0)
-    return f"with cluster.node inline and scale_up_domain_gpus: {size} every group lies alike"
+    return f"leave cluster.gpus_per_domain out, or write {size}, and every group lies alike"
 
 
 def _nodes_of_expert_group(scenario: Scenario) -> int:
     """Scale-up domains that the widest expert group lies on."""
     mesh = Mesh(scenario.cluster.num_gpus, **derived.degrees(scenario))
-    return place(mesh, node_of(scenario).scale_up_domain_gpus).ep.nodes
+    return place(mesh, domain_use_of(scenario).gpus_per_domain).ep.nodes
+
+
+def _domain_problems(scenario: Scenario) -> Iterator[FieldProblem]:
+    """GPUs used of a domain that are more than it has, or no whole hosts."""
+    node, given = node_of(scenario), scenario.cluster.gpus_per_domain
+    domain, host = node.scale_up_domain_gpus, node.gpus_per_node
+    if given is not None and (given > domain or given % host):
+        what = f"more than the {domain}" if given > domain else f"no whole number of hosts of {host}"
+        allowed = f"{host}" if host == domain else f"multiples of {host} up to {domain}, or null"
+        yield "cluster.gpus_per_domain", f"{given} GPUs of a domain of {node.name}, {what}; allowed {allowed}"
+
+
+def _domain_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
+    """Domains that are paid for and could be spared: with more GPUs used of each, fewer would do."""
+    use, domain = domain_use_of(scenario), node_of(scenario).scale_up_domain_gpus
+    fewest = -(-use.gpus_used // domain)
+    if use.num_domains > fewest and use.gpus_idle >= domain:
+        unit = math.lcm(node_of(scenario).gpus_per_node, derived.unbroken_ranks(scenario))
+        most = domain // unit * unit or domain
+        text = f"{use.gpus_per_domain} GPUs used of each of {use.num_domains} domains of {domain}: {use.gpus_idle} idle"
+        if most != use.gpus_per_domain:
+            text += f"; {most} would take {-(-use.gpus_used // most)} domains, the last filled in part"
+        yield "cluster.gpus_per_domain", text
 
 
 def _name_problems(scenario: Scenario) -> Iterator[FieldProblem]:
@@ -144,7 +173,9 @@ def _network_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """A fabric of an unknown topology, or one that does not connect so many GPUs."""
     yield from _raised(
         "cluster.fabric",
-        lambda: build_network(node_of(scenario), fabric_of(scenario), scenario.cluster.num_gpus),
+        lambda: build_network(
+            node_of(scenario), fabric_of(scenario), scenario.cluster.num_gpus, domain_use_of(scenario).gpus_per_domain
+        ),
     )
 
 

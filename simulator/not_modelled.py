@@ -46,7 +46,6 @@ TABLE: Final[tuple[Planned, ...]] = (
     _key("framework", _SWITCH, None),
     _key("kernels.attention", _WHOLE, None),
     _key("kernels.grouped_gemm", _WHOLE, None),
-    _key("cluster.gpus_per_domain", "leave it out, or write cluster.node inline with so many scale_up_domain_gpus", None),
     _key("parallel.cp", "cp: 1 is another plan: shorter sequences or more recompute keep the activations small", 1),
     _key("parallel.vpp", "vpp: 1 is another plan: one stage a rank, or a schedule with two (`moesim list schedules`)", 1),
     _key("parallel.zero_stage", "zero_stage: 1 is another plan: optimizer state is sharded, gradients and weights not", 1),

@@ -73,7 +73,8 @@ class Placement:
     tp, cp, ep: the axes. dense_dp: holders of one dense parameter (dp and cp together). expert_dp: holders of one
     expert. dense_dp_mirror, expert_dp_mirror: the same where a stage has two holders, pipeline ranks p and P-1-p; equal
     to the plain ones for an only pipeline rank. pp_same_node: every pair of pipeline neighbours shares a node.
-    pp_node_stride: most nodes from a GPU to its next pipeline neighbour.
+    pp_node_stride: most nodes from a GPU to its next pipeline neighbour. pp_senders: most GPUs of one host that have their
+    pipeline neighbour on another node, so that they send over the host's NICs together; 0: none.
     """
 
     tp: GroupShape
@@ -85,10 +86,14 @@ class Placement:
     expert_dp_mirror: GroupShape
     pp_same_node: bool
     pp_node_stride: int
+    pp_senders: int
 
 
-def place(mesh: Mesh, gpus_per_node: int) -> Placement:
-    """The shapes of all groups when rank r is on node r // gpus_per_node."""
+def place(mesh: Mesh, gpus_per_node: int, host_gpus: int | None = None) -> Placement:
+    """The shapes of all groups when rank r is on node r // gpus_per_node.
+
+    host_gpus: GPUs of one host, a divisor of gpus_per_node; None: a node is one host.
+    """
     dense = np.arange(mesh.num_gpus, dtype=np.int64).reshape(mesh.pp, mesh.dp, mesh.cp, mesh.tp)
     expert = dense.reshape(mesh.pp, mesh.edp, mesh.ep, mesh.etp)
     dense_dp = dense.reshape(mesh.pp, mesh.dp * mesh.cp, mesh.tp).transpose(0, 2, 1)
@@ -108,7 +113,15 @@ def place(mesh: Mesh, gpus_per_node: int) -> Placement:
         expert_dp_mirror=shape(_with_mirror(expert_dp)),
         pp_same_node=bool((node[1:] == node[:-1]).all()),
         pp_node_stride=int((node[1:] - node[:-1]).max(initial=0)),
+        pp_senders=_pp_senders(dense.reshape(mesh.pp, -1), node, host_gpus or gpus_per_node),
     )
+
+
+def _pp_senders(ranks: IntArray, node: IntArray, host_gpus: int) -> int:
+    """Most ranks of one host whose next, or whose last, pipeline neighbour is on another node. Both (pp, ranks)."""
+    crosses = node[1:] != node[:-1]
+    ends = (ranks[:-1][crosses], ranks[1:][crosses])
+    return max(int(np.bincount(each // host_gpus).max(initial=0)) for each in ends)
 
 
 def group_shape(groups: IntArray, gpus_per_node: int) -> GroupShape:

@@ -24,9 +24,10 @@ MAX_GRAPH_GPUS = 4096
 class Network:
     """What connects the GPUs of a cluster. Rates are bytes/s of one GPU, one direction.
 
-    num_gpus: GPUs of the cluster; gpus_per_node: size of the scale-up domain (the last one may be filled in part).
+    num_gpus: GPUs of the cluster; gpus_per_node: GPUs used of a scale-up domain (the last one may be filled in part);
+    host_gpus: GPUs of one host, which share its NICs (wiring.rails of them).
     scale_up_bytes_per_s: into the scale-up network, to all peers together; scale_up_peer_bytes_per_s: to one of them.
-    nic_bytes_per_s: the lower of the GPU's NIC share and of the fabric ports behind it.
+    nic_bytes_per_s: of a GPU while all of its host send: the lower of NIC and fabric port, times NICs over GPUs.
     latency_same_leaf_s, latency_cross_leaf_s: one small message between nodes, NICs included.
     adaptive_routing: flows spread evenly over uplinks; without it they are hashed.
     Invariant: num_gpus is at most what the fabric connects, unless one node holds them all.
@@ -34,6 +35,7 @@ class Network:
 
     num_gpus: int
     gpus_per_node: int
+    host_gpus: int
     scale_up_bytes_per_s: float
     scale_up_peer_bytes_per_s: float
     nic_bytes_per_s: float
@@ -52,12 +54,23 @@ class Network:
     def nodes_per_leaf(self) -> int:
         """Consecutive nodes under the same leaf switches; at least 1."""
         hosts = self.kind.hosts_per_leaf(self.wiring)
-        return max(1, hosts * self.wiring.rails // self.gpus_per_node)
+        return max(1, hosts * self.host_gpus // self.gpus_per_node)
 
     @property
     def kind(self) -> Topology:
         """The family member that answers questions about paths."""
         return TOPOLOGIES[self.topology]
+
+    def nic_bytes_per_s_of(self, senders: int) -> float:
+        """Rate of one of `senders` neighbouring GPUs of a host, from 1 to all, while the others are idle.
+
+        A GPU reaches its own NICs (NCCL takes those nearest on PCIe, turn by turn by channel: ncclTopoGetLocalNet of
+        nccl src/graph/topo.cc): several where the host has more NICs than GPUs, one that it shares with neighbours
+        where it has fewer. NICs of idle GPUs are out of its reach.
+        """
+        nics, gpus = self.wiring.rails, self.host_gpus
+        reached = -(-senders * nics // gpus)
+        return self.nic_bytes_per_s * (gpus / nics) * min(max(1.0, nics / gpus), reached / senders)
 
     def crossing_frac(self, nodes: int, node_stride: int = 1) -> float:
         """Share of a group's node-to-node traffic, uniform over pairs of its nodes, that leaves a leaf.
@@ -78,8 +91,10 @@ class Network:
         return self.latency_cross_leaf_s if crosses else self.latency_same_leaf_s
 
 
-def build_network(node: Node, fabric: Fabric, num_gpus: int) -> Network:
+def build_network(node: Node, fabric: Fabric, num_gpus: int, gpus_per_domain: int | None = None) -> Network:
     """The network of `num_gpus` GPUs in such nodes on such a fabric.
+
+    gpus_per_domain: GPUs used of each scale-up domain; None: all.
 
     Raises InputError for an unknown topology, planes that it has not, for num_gpus < 1, and where the fabric does not
     connect so many GPUs.
@@ -87,17 +102,17 @@ def build_network(node: Node, fabric: Fabric, num_gpus: int) -> Network:
     if num_gpus < 1:
         raise InputError([Problem("", "cluster.num_gpus", f"{num_gpus} GPUs; allowed: 1 or more")])
     kind = _kind_of(fabric)
-    domain = max(node.scale_up_domain_gpus, 1)
-    port_share = fabric.port_bytes_per_s * node.nics_per_node / node.gpus_per_node
+    domain = gpus_per_domain or node.scale_up_domain_gpus
+    nics_per_gpu = node.nics_per_node / node.gpus_per_node
     wiring = Wiring(
-        rails=min(node.gpus_per_node, domain),
+        rails=node.nics_per_node,
         num_planes=fabric.num_planes,
         switch_ports=fabric.switch_ports,
         num_layers=fabric.num_layers,
         oversubscription=fabric.oversubscription,
         port_bytes_per_s=fabric.port_bytes_per_s,
     )
-    limit = kind.max_gpus(wiring)
+    limit = kind.max_nics(wiring) * node.gpus_per_node // node.nics_per_node
     if num_gpus > max(limit, domain):
         text = (
             f"{num_gpus} GPUs, but fabric {fabric.name!r} connects at most {limit} "
@@ -108,9 +123,10 @@ def build_network(node: Node, fabric: Fabric, num_gpus: int) -> Network:
     return Network(
         num_gpus=num_gpus,
         gpus_per_node=domain,
+        host_gpus=node.gpus_per_node,
         scale_up_bytes_per_s=node.scale_up_bytes_per_s,
         scale_up_peer_bytes_per_s=node.scale_up_peer_bytes_per_s or node.scale_up_bytes_per_s,
-        nic_bytes_per_s=min(node.nic_bytes_per_s, port_share),
+        nic_bytes_per_s=min(node.nic_bytes_per_s, fabric.port_bytes_per_s) * nics_per_gpu,
         latency_same_leaf_s=fabric.latency_same_leaf_s,
         latency_cross_leaf_s=fabric.latency_cross_leaf_s,
         adaptive_routing=fabric.adaptive_routing,
@@ -145,14 +161,25 @@ def network_graph(network: Network) -> nx.Graph:
     graph = nx.Graph()
     leaves = set()
     for gpu in range(network.num_gpus):
-        leaf = network.kind.leaf(network.wiring, gpu)
-        leaves.add(leaf)
-        graph.add_edge(("gpu", gpu), ("leaf", *leaf), bytes_per_s=network.nic_bytes_per_s)
+        own = _leaves_of(network, gpu)
+        leaves.update(own)
+        for leaf in own:
+            rate = network.nic_bytes_per_s * own.count(leaf) / len(own)
+            graph.add_edge(("gpu", gpu), ("leaf", *leaf), bytes_per_s=rate)
         scale_up = ("scale_up", gpu // network.gpus_per_node)
         graph.add_edge(("gpu", gpu), scale_up, bytes_per_s=network.scale_up_bytes_per_s)
     if network.wiring.num_layers > 1:
         _add_upper_layers(graph, network, sorted(leaves))
     return graph
+
+
+def _leaves_of(network: Network, gpu: int) -> list[tuple[int, int]]:
+    """(tree, leaf) of each NIC that the GPU reaches: GPU i of g has NICs i*n/g to (i+1)*n/g of n, at least one."""
+    host, place = divmod(gpu, network.host_gpus)
+    nics, gpus = network.wiring.rails, network.host_gpus
+    first = place * nics // gpus
+    last = max(first + 1, (place + 1) * nics // gpus)
+    return [network.kind.leaf(network.wiring, host * nics + nic) for nic in range(first, last)]
 
 
 def _add_upper_layers(graph: nx.Graph, network: Network, leaves: list[tuple[int, int]]) -> None:

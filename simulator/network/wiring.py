@@ -14,7 +14,7 @@ from simulator.registry import Family
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """Counts of a fabric. rails: GPUs (and NICs) of one host; GPU i of a host is on rail i.
+    """Counts of a fabric. rails: NICs of one host; NIC i of a host is on rail i.
 
     num_planes: trees without a link between them. switch_ports: ports of every switch. num_layers: of switches.
     oversubscription: down over up bandwidth of a leaf, >= 1. port_bytes_per_s: one port, one direction.
@@ -60,12 +60,12 @@ class Topology(Protocol):
         """Whether its trees are planes without a link between them: several, where others have one."""
         ...
 
-    def max_gpus(self, wiring: Wiring) -> int:
-        """GPUs that the full fabric connects."""
+    def max_nics(self, wiring: Wiring) -> int:
+        """NICs that the full fabric connects."""
         ...
 
-    def leaf(self, wiring: Wiring, gpu: int) -> tuple[int, int]:
-        """(tree, leaf within the tree) of the GPU's NIC."""
+    def leaf(self, wiring: Wiring, nic: int) -> tuple[int, int]:
+        """(tree, leaf within the tree) of a NIC, counted through all hosts."""
         ...
 
     def hosts_per_leaf(self, wiring: Wiring) -> int:

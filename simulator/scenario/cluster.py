@@ -29,4 +29,6 @@ class Cluster(Section):
 
     node: Annotated[str | Node, _named(Node), AsPlain, WithJsonSchema(_NAME_OR_MAPPING)]
     num_gpus: GpuCount
+    gpus_per_domain: GpuCount | None = None
+    """GPUs used of each scale-up domain; null: as many as the parallel groups fill (simulator/network/domains.py)."""
     fabric: Annotated[str | Fabric, _named(Fabric), AsPlain, WithJsonSchema(_NAME_OR_MAPPING)] = "ib-400g-rail"

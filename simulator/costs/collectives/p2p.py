@@ -22,10 +22,12 @@ def p2p_cost(
     same_node: bool,
     nic_share: float = 1.0,
     node_stride: int = 1,
+    senders: int | None = None,
 ) -> CollectiveCost:
     """Seconds of one send of `num_bytes`, launch included.
 
     node_stride: distance in nodes of sender and receiver, which says whether the send leaves a leaf.
+    senders: GPUs of the sender's host that send between nodes at the same time, itself included; None: all of them.
     nic_share: part of the NIC that is left beside concurrent traffic, in (0, 1] (max_min.py gives it for given flows).
     Raises MissingKernelError where the stack lacks a key, ValueError for a share outside (0, 1].
     """
@@ -38,12 +40,13 @@ def p2p_cost(
     nic = nic_path(stack, "link.nic.p2p", network, 2, node_stride)
     share = need(stack, "link.nvlink.p2p") if same_node else nic.share
     fabric_s = 0.0 if same_node else network.latency_s(2, node_stride)
+    nic_rate = network.nic_bytes_per_s if senders is None else network.nic_bytes_per_s_of(senders)
     seconds: list[float] = []
     for corner in CORNERS:
         if same_node:
             wire = num_bytes / (rate_at(share, corner) * network.scale_up_peer_bytes_per_s)
         else:
-            wire = nic.seconds(num_bytes, network.nic_bytes_per_s * nic_share, corner)
+            wire = nic.seconds(num_bytes, nic_rate * nic_share, corner)
         seconds.append(time_at(base, corner) + time_at(hop, corner) + fabric_s + wire)
     bound_by: BoundBy = "scale_up" if same_node else "nic"
     value, low, high = seconds

@@ -13,13 +13,13 @@ class FatTree:
 
     has_planes: bool = False
 
-    def max_gpus(self, wiring: Wiring) -> int:
+    def max_nics(self, wiring: Wiring) -> int:
         """The endpoints of one tree."""
         return wiring.tree_endpoints
 
-    def leaf(self, wiring: Wiring, gpu: int) -> tuple[int, int]:
+    def leaf(self, wiring: Wiring, nic: int) -> tuple[int, int]:
         """(0, leaf): NICs fill the leaves in order."""
-        return 0, gpu // max(1, wiring.down_ports)
+        return 0, nic // max(1, wiring.down_ports)
 
     def hosts_per_leaf(self, wiring: Wiring) -> int:
         """Whole hosts under a leaf."""

@@ -13,14 +13,14 @@ class MultiPlaneFatTree:
 
     has_planes: bool = True
 
-    def max_gpus(self, wiring: Wiring) -> int:
-        """Hosts that one plane connects, times rails."""
+    def max_nics(self, wiring: Wiring) -> int:
+        """Hosts that one plane connects, times their NICs."""
         rails_per_plane = -(-wiring.rails // wiring.num_planes)
         return wiring.tree_endpoints // rails_per_plane * wiring.rails
 
-    def leaf(self, wiring: Wiring, gpu: int) -> tuple[int, int]:
+    def leaf(self, wiring: Wiring, nic: int) -> tuple[int, int]:
         """(plane, leaf): the rails of one plane follow each other, each in leaves of `hosts_per_leaf` hosts."""
-        host, rail = divmod(gpu, wiring.rails)
+        host, rail = divmod(nic, wiring.rails)
         rails_per_plane = -(-wiring.rails // wiring.num_planes)
         block = host // self.hosts_per_leaf(wiring)
         return rail % wiring.num_planes, block * rails_per_plane + rail // wiring.num_planes

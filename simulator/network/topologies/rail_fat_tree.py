@@ -13,13 +13,13 @@ class RailFatTree:
 
     has_planes: bool = False
 
-    def max_gpus(self, wiring: Wiring) -> int:
+    def max_nics(self, wiring: Wiring) -> int:
         """The endpoints of one tree."""
         return wiring.tree_endpoints
 
-    def leaf(self, wiring: Wiring, gpu: int) -> tuple[int, int]:
+    def leaf(self, wiring: Wiring, nic: int) -> tuple[int, int]:
         """(0, leaf): block of hosts times rails plus rail."""
-        host, rail = divmod(gpu, wiring.rails)
+        host, rail = divmod(nic, wiring.rails)
         return 0, host // self.hosts_per_leaf(wiring) * wiring.rails + rail
 
     def hosts_per_leaf(self, wiring: Wiring) -> int:

@@ -30,14 +30,14 @@ NETWORK = Room(
         ),
         Fault(
             f"{ROOT}/topology.py",
-            "min(node.nic_bytes_per_s, port_share)",
-            "max(node.nic_bytes_per_s, port_share)",
+            "min(node.nic_bytes_per_s, fabric.port_bytes_per_s) * nics_per_gpu",
+            "max(node.nic_bytes_per_s, fabric.port_bytes_per_s) * nics_per_gpu",
             "a link runs at the faster of NIC and port",
         ),
         Fault(
             f"{ROOT}/topology.py",
-            "fabric.port_bytes_per_s * node.nics_per_node / node.gpus_per_node",
-            "fabric.port_bytes_per_s * node.nics_per_node",
+            "nics_per_gpu = node.nics_per_node / node.gpus_per_node",
+            "nics_per_gpu = node.nics_per_node",
             "every GPU has all NICs of its node",
         ),
         Fault(
@@ -138,7 +138,7 @@ NETWORK = Room(
         ),
         Fault(
             f"{ROOT}/topology.py",
-            "max(1, hosts * self.wiring.rails // self.gpus_per_node)",
+            "max(1, hosts * self.host_gpus // self.gpus_per_node)",
             "max(1, hosts)",
             "a rack of many hosts is one host under its leaf",
         ),

@@ -184,14 +184,8 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/hardware.py",
-            "port_bytes_per_s * node.nics_per_node / node.gpus_per_node",
-            "port_bytes_per_s * node.gpus_per_node / node.nics_per_node",
-            "ports of a GPU are counted upside down",
-        ),
-        Fault(
-            "simulator/scenario/hardware.py",
-            "scenario.cluster.num_gpus > node.scale_up_domain_gpus and ports",
-            "ports",
+            "scenario.cluster.num_gpus > node.scale_up_domain_gpus and port >",
+            "port >",
             "a fabric that nobody uses is warned of",
         ),
         Fault(

@@ -1,0 +1,82 @@
+"""GPUs used of a scale-up domain: the stated rule against a search, published racks, and what is paid."""
+
+from __future__ import annotations
+
+from math import lcm
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simulator import load_scenario, simulate_step
+from simulator.errors import InputError
+from simulator.network.domains import DomainUse, domain_use
+from tests.laws.runs import changed
+from tests.laws.scenarios import Document
+
+FAULTS = Path(__file__).parent / "data"
+
+
+@given(
+    hosts=st.integers(1, 18), host=st.sampled_from([1, 2, 4, 8]), groups=st.integers(1, 160), jobs=st.integers(1, 400)
+)
+def test_the_rule_is_the_best_of_all_candidates(hosts: int, host: int, groups: int, jobs: int) -> None:
+    """Multiples of host and groups that divide the job, then that do not, then divisors of the group, then all."""
+    domain, num_gpus = hosts * host, jobs * host
+    sizes = range(host, domain + 1, host)
+    fitting = [size for size in sizes if size % lcm(host, groups) == 0]
+    dividing = [size for size in fitting if num_gpus % size == 0]
+    parts = [size for size in sizes if groups > domain and groups % size == 0]
+    use = domain_use(domain, host, num_gpus, groups)
+    assert use.gpus_per_domain == max(dividing or fitting or parts or [domain])
+    assert use.num_domains * use.gpus_per_domain >= num_gpus > (use.num_domains - 1) * use.gpus_per_domain
+    assert use.gpus_paid - use.gpus_idle == use.gpus_used == num_gpus <= use.gpus_paid
+    if use.num_domains > 1:
+        assert use.gpus_paid == use.num_domains * domain
+
+
+@pytest.mark.parametrize("groups", [8, 16, 32, 64, 128, 4 * 64])
+def test_racks_of_72_give_64_to_groups_of_powers_of_two(groups: int) -> None:
+    rule = "groups_and_job" if groups <= 64 else "divisor_of_group"
+    assert domain_use(72, 4, 1024, groups) == DomainUse(64, rule, 16, 1024, 16 * 72)
+
+
+def test_racks_and_hosts_that_are_filled_leave_none_idle() -> None:
+    assert domain_use(72, 4, 576, 24) == DomainUse(72, "groups_and_job", 8, 576, 576)
+    assert domain_use(8, 8, 2048, 64) == DomainUse(8, "divisor_of_group", 256, 2048, 2048)
+    assert domain_use(8, 8, 4, 4) == DomainUse(8, "groups", 1, 4, 8)
+    assert domain_use(72, 4, 24, 8).gpus_paid == 24, "inside one rack a job pays its trays"
+    assert domain_use(8, 8, 24, 12).rule == "whole_domain"
+    assert domain_use(72, 4, 288, 8, given=72) == DomainUse(72, "given", 4, 288, 288)
+
+
+RACKS: Document = {
+    "model": "deepseek-v2-lite",
+    "cluster": {"node": "gb200-nvl72", "num_gpus": 144, "fabric": "ib-400g-rail"},
+    "parallel": {"pp": 1, "ep": 8, "schedule": "1f1b"},
+    "training": {"seq_len": 4096, "global_batch_size": 144},
+    "moe": {"balance": "forced"},
+    "draws": 1,
+}
+
+
+@pytest.mark.parametrize("wrong", [76, 70, 2])
+def test_parts_of_hosts_and_more_than_the_domain_are_refused(wrong: int) -> None:
+    with pytest.raises(InputError, match=r"gpus_per_domain: .*allowed multiples of 4 up to 72"):
+        load_scenario(changed(RACKS, cluster={"gpus_per_domain": wrong}))
+
+
+@pytest.mark.parametrize(("ep", "right"), [(8, 11.11), (16, 10.70), (32, 10.60), (64, 10.60)])
+def test_expert_groups_stay_inside_their_racks(ep: int, right: float) -> None:
+    """DeepSeek-V3 on 256 GPUs of racks of 72: as on domains of 64. Later mechanisms move it by a little."""
+    scenario = load_scenario(FAULTS / "nvl72.yaml", [f"parallel.ep={ep}"])
+    assert simulate_step(scenario).step.step_s == pytest.approx(right, rel=0.02)
+
+
+def test_thirty_two_slow_nics_are_eight_fast_ones() -> None:
+    """The same bits a second for every GPU; read as one GPU's share it was 39.35 s."""
+    slow, fast = (
+        simulate_step(load_scenario(FAULTS / f"nics-{name}.yaml")).step.step_s for name in ("32x100", "8x400")
+    )
+    assert slow == fast == pytest.approx(26.05, rel=0.02)
