@@ -27,7 +27,7 @@ from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.recipes import RECIPES
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.wording import FieldProblem, multiples
-from simulator.schedule import SCHEDULES, micro_batch_problem, next_valid_micro_batches, rank_problem
+from simulator.schedule import SCHEDULES, micro_batch_problem, next_valid_micro_batches, rank_problem, vpp_problem
 from simulator.workload.group_law import cv_of_maximum
 
 FAMILIES: Final[Mapping[str, Family[Any]]] = {family.what: family for family in (SCHEDULES, TOPOLOGIES, RECIPES)}
@@ -79,6 +79,9 @@ def scenario_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     ranks = rank_problem(scenario.parallel.schedule, scenario.parallel.pp) if has_names else None
     if ranks is not None:
         yield "parallel.pp", f"{scenario.parallel.schedule} {ranks}"
+    chunks = vpp_problem(scenario.parallel.schedule, scenario.parallel.vpp) if has_names else None
+    if chunks is not None:
+        yield "parallel.vpp", chunks
     if derived.is_mesh_whole(scenario):
         yield from _pipeline_problems(scenario, has_schedule=has_names and ranks is None)
     balance, ep = scenario.moe.balance, scenario.parallel.ep
@@ -236,6 +239,10 @@ def _ramp_problems(scenario: Scenario) -> Iterator[FieldProblem]:
             yield f"{field}.from", f"{text}; allowed at least {smallest}, or name a schedule_below such as 1f1b"
         elif (problem := rank_problem(below, pp)) is not None:
             yield f"{field}.schedule_below", f"{below} {problem}"
+        elif vpp_problem(below, scenario.parallel.vpp) is not None:
+            smallest = ramp.from_ // num_micro_batches * minimum
+            text = f"{below} cannot run the {scenario.parallel.vpp} chunks a rank of {name}"
+            yield f"{field}.schedule_below", f"{text}; leave it out and start the ramp at {smallest} sequences or more"
         else:
             yield from _micro_batch_problems(f"{field}.from", scenario, below, num_micro_batches)
 

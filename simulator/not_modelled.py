@@ -47,7 +47,6 @@ TABLE: Final[tuple[Planned, ...]] = (
     _key("kernels.attention", _WHOLE, None),
     _key("kernels.grouped_gemm", _WHOLE, None),
     _key("parallel.cp", "cp: 1 is another plan: shorter sequences or more recompute keep the activations small", 1),
-    _key("parallel.vpp", "vpp: 1 is another plan: one stage a rank, or a schedule with two (`moesim list schedules`)", 1),
     _key("parallel.zero_stage", "zero_stage: 1 is another plan: optimizer state is sharded, gradients and weights not", 1),
     _key("parallel.overlap.pp", "use pp: true, or mechanisms.pp_transfer: false for free transfers", True),
     _key("parallel.overlap.tp", "use tp: none", "none"),
@@ -90,7 +89,7 @@ TABLE: Final[tuple[Planned, ...]] = (
     _value("cluster.fabric.topology", _LISTED, "torus"),
     _value(
         "parallel.schedule", _LISTED,
-        "interleaved_1f1b", "1f1b_ep_overlap", "interleaved_1f1b_ep_overlap", "zb_h1", "zb_v", "dualpipe_v",
+        "1f1b_ep_overlap", "interleaved_1f1b_ep_overlap", "zb_h1", "zb_v", "dualpipe_v",
     ),
     _value("parallel.overlap.ep", _LISTED, "shared_expert"),
     _value("precision.recipe", _LISTED, "fp8-tensor", "mxfp8", "nvfp4"),

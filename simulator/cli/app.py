@@ -125,12 +125,16 @@ def schedule(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A schedule of `moesim list schedules`.")],
     pp: Annotated[int, typer.Option("--pp", metavar="P", help="Pipeline ranks.")],
     micro_batches: Annotated[int, typer.Option("--micro-batches", metavar="M", help="Micro-batches of a step.")],
+    vpp: Annotated[
+        int | None,
+        typer.Option("--vpp", metavar="V", help="Chunks of the model a rank; default: the schedule's fewest."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the order of actions of every pipeline rank."""
     from simulator.cli.schedule import print_schedule
 
-    print_schedule(name, pp, micro_batches, as_json)
+    print_schedule(name, pp, micro_batches, vpp, as_json)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

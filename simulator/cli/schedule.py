@@ -13,8 +13,8 @@ MAX_SHOWN: Final = 1_000_000
 """Most ranks times micro-batches that are printed."""
 
 
-def print_schedule(name: str, pp: int, micro_batches: int, as_json: bool) -> None:
-    """Print a schedule.
+def print_schedule(name: str, pp: int, micro_batches: int, vpp: int | None, as_json: bool) -> None:
+    """Print a schedule. vpp: None for the fewest chunks a rank that it has.
 
     Raises InputError: unknown, or not for these counts (the next valid ones are named). Raises InconsistentSimulation: it
     loses or repeats a pass, or deadlocks.
@@ -24,7 +24,11 @@ def print_schedule(name: str, pp: int, micro_batches: int, as_json: bool) -> Non
     if not 1 <= micro_batches <= MAX_SHOWN // pp:
         allowed = f"allowed 1 to {MAX_SHOWN // pp:,} with --pp {pp}"
         raise InputError([Problem("", "--micro-batches", f"is out of range ({micro_batches}); {allowed}")])
-    schedule = build_schedule(name, pp, micro_batches)
+    if vpp is not None and not 1 <= vpp <= MAX_STAGES // pp:
+        raise InputError(
+            [Problem("", "--vpp", f"is out of range ({vpp}); allowed 1 to {MAX_STAGES // pp} with --pp {pp}")]
+        )
+    schedule = build_schedule(name, pp, micro_batches, vpp)
     check_schedule(schedule)
     if as_json:
         print_json(schedule_document(schedule))

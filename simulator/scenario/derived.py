@@ -48,8 +48,8 @@ def padded_model(scenario: Scenario) -> ModelSpec:
 
 
 def num_stages(scenario: Scenario) -> int:
-    """Pipeline stages: one a rank. (A rank of DualPipe holds two and a stage has two holders.)"""
-    return scenario.parallel.pp
+    """Pipeline stages: vpp a rank. (In DualPipe a rank holds two of pp stages, and a stage has two holders.)"""
+    return scenario.parallel.pp * scenario.parallel.vpp
 
 
 def layout(scenario: Scenario) -> Layout:

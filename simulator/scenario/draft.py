@@ -28,6 +28,7 @@ _DROPS: Final[tuple[tuple[KeyPath, tuple[KeyPath, ...]], ...]] = (
     (("model",), (("moe", "max_nodes_per_token"), ("parallel", "layers_per_stage"))),
     (RECIPE, DEFAULT_KEYS),
     (("parallel", "pp"), (("parallel", "layers_per_stage"),)),
+    (("parallel", "vpp"), (("parallel", "layers_per_stage"),)),
 )
 """(key, keys that its change drops): a stack is of one GPU, a node limit of one router, a layout of one model and so many
 stages, a recipe sets formats.

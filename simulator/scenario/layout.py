@@ -1,4 +1,4 @@
-"""Which units stand on which pipeline stage.
+"""Which units stand on which pipeline stage; with virtual stages (parallel.vpp) a stage is a chunk, vpp of them a rank.
 
 A unit code is E (embedding), d (dense layer), m (MoE layer), mtp (MTP module with its pass through the head) or L
 (output head and loss). A layout text has the stages between "|": `E d*3 m | (m*4)*14 | m mtp L` has 16; `m*4` repeats
@@ -31,6 +31,7 @@ class LayoutError(ValueError):
 def default_layer_counts(num_layers: int, num_stages: int, num_mtp: int) -> tuple[int, ...]:
     """Transformer layers of every stage where the scenario does not say.
 
+    num_stages: pp, with virtual stages pp * vpp.
     1. Layers that divide by the stages are split evenly.
     2. Else the output head counts as one layer and an MTP module as two (its layer and its pass through the head), as
        Megatron-LM counts the loss with `account_for_loss_in_pipeline_split`. The last stage holds the head and the MTP
@@ -113,10 +114,10 @@ def _from_counts(model: ModelSpec, counts: Sequence[int]) -> Layout:
 def _check(layout: Layout, model: ModelSpec, num_stages: int) -> None:
     """Raise LayoutError unless the layout holds the model's units in order on num_stages non-empty stages."""
     if len(layout) != num_stages:
-        raise LayoutError(f"the layout has {len(layout)} stages; pp is {num_stages}")
-    empty = [idx for idx, stage in enumerate(layout) if not {"d", "m"} & set(stage)]
+        raise LayoutError(f"the layout has {len(layout)} stages; pp * vpp is {num_stages}")
+    empty = [idx for idx, stage in enumerate(layout) if not {"d", "m", "mtp", "L"} & set(stage)]
     if empty:
-        raise LayoutError(f"stage {empty[0]} has no layer; each stage needs one")
+        raise LayoutError(f"stage {empty[0]} has no layer; each stage needs one, an MTP module or the head")
     found = [code for stage in layout for code in stage]
     expected = _from_counts(model, [model.num_layers])[0]
     if tuple(found) != expected:

@@ -61,6 +61,8 @@ class Parallel(Section):
     tp: GpuCount = 1
     """GPUs over which the GEMMs of a layer, the embedding and the head are cut (tensor parallelism)."""
     pp: Annotated[int, Field(ge=1, le=MAX_STAGES)] = 1
+    vpp: Annotated[int, Field(ge=1, le=MAX_STAGES)] = 1
+    """Chunks of the model that a pipeline rank holds (interleaving): chunk c of pp * vpp stands on rank c mod pp."""
     ep: GpuCount = 1
     """GPUs over which the routed experts of a layer are spread."""
     etp: GpuCount = 1
@@ -69,7 +71,7 @@ class Parallel(Section):
     """The tp GPUs share the tokens of norms, residuals and router too, instead of each doing all of them."""
     schedule: ScheduleName = "1f1b"
     layers_per_stage: LayersPerStage = None
-    """null: the rule of scenario/layout.py; a list of layer counts; or a layout text."""
+    """Of the pp * vpp stages. null: the rule of scenario/layout.py; a list of layer counts; or a layout text."""
     overlap: Overlap = Overlap()
     comm_sms: Annotated[int, Field(ge=0, le=1_000)] = 20
     """SMs that dispatch and combine kernels hold while they run."""

@@ -40,13 +40,14 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "model.dense_ffn.intermediate_size": ("precision.recipe", "model"),
     "model.moe.expert_intermediate_size": ("precision.recipe", "model"),
     "cluster.num_gpus": (*_MESH, "cluster.fabric"),
-    "parallel.pp": (*_MODEL, "parallel.schedule"),
+    "parallel.pp": (*_MODEL, "parallel.schedule", "parallel.vpp"),
+    "parallel.vpp": (*_MODEL, "parallel.schedule", "parallel.pp"),
     "parallel.ep": (*_EXPERTS, *_MESH, "parallel.etp"),
     "parallel.tp": ("model", "model.attention", "model.dense_ffn", "model.moe", "precision.recipe"),
     "parallel.etp": ("model", "model.moe", "model.moe.expert_intermediate_size", "precision.recipe"),
     "parallel.sequence_parallel": ("parallel.tp", "model", "training.seq_len"),
     "training.seq_len": ("parallel.tp", "parallel.sequence_parallel"),
-    "parallel.layers_per_stage": (*_MODEL, "model.num_dense_layers", "model.mtp.num_modules", "parallel.pp"),
+    "parallel.layers_per_stage": (*_MODEL, "model.num_dense_layers", "model.mtp.num_modules", "parallel.pp", "parallel.vpp"),
     "training.global_batch_size": (*_BATCH, "parallel.schedule", "model", "model.num_layers"),
     "batch_ramp.from": (*_BATCH, "parallel.schedule"),
     "moe.max_nodes_per_token": (*_EXPERTS, "parallel.ep", "cluster.node"),
@@ -160,8 +161,9 @@ def _mesh_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         derived.layout(scenario)
     except LayoutError as error:
         stages = derived.num_stages(scenario)
-        field = "parallel.pp" if stages > scenario.model.num_layers else "parallel.layers_per_stage"
-        yield field, str(error)
+        too_many = stages > scenario.model.num_layers and scenario.parallel.layers_per_stage is None
+        axis = "parallel.vpp" if scenario.parallel.pp <= scenario.model.num_layers else "parallel.pp"
+        yield axis if too_many else "parallel.layers_per_stage", str(error)
 
 
 def _expert_problems(scenario: Scenario) -> Iterator[FieldProblem]:

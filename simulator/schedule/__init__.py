@@ -11,6 +11,7 @@ from simulator.schedule.family import (
     micro_batch_problem,
     next_valid_micro_batches,
     rank_problem,
+    vpp_problem,
 )
 from simulator.schedule.text import format_schedule, parse_action, parse_actions, schedule_document
 
@@ -34,4 +35,5 @@ __all__ = [
     "rank_problem",
     "schedule_document",
     "schedule_problems",
+    "vpp_problem",
 ]

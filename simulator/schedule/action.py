@@ -44,7 +44,8 @@ class Schedule:
     """The order of actions of every rank, and which ranks hold which stage.
 
     placement[rank]: the stages that the rank holds, ascending. `holders(stage)` are the ranks that execute it: two in
-    DualPipe (stage s on ranks s and P-1-s), one elsewhere.
+    DualPipe (stage s on ranks s and P-1-s), one elsewhere. With several times as many stages as ranks (virtual stages, the
+    chunks of interleaving), stage s stands on rank s mod P.
     direction[micro_batch]: 0, or 1 where the micro-batch enters at the other end of the pipeline (DualPipe): stage s of
     a micro-batch of direction 0 runs on rank s, of direction 1 on rank P-1-s.
     Invariants (kept by schedule/check.py): every (stage, micro-batch) has one F and one B, or one F, one I and one W;
@@ -64,6 +65,11 @@ class Schedule:
         if self.num_stages == self.num_ranks:
             return stage if self.direction[micro_batch] == 0 else self.num_ranks - 1 - stage
         return stage % self.num_ranks
+
+    @property
+    def vpp(self) -> int:
+        """Chunks of the model a rank: 1 without virtual stages."""
+        return self.num_stages // self.num_ranks
 
     def holders(self, stage: int) -> list[int]:
         """The ranks that hold the stage, ascending."""

@@ -19,12 +19,20 @@ class ScheduleRule:
     build(num_ranks, num_micro_batches): called only with counts that have no problem.
     rank_problem(num_ranks), micro_batch_problem(num_ranks, num_micro_batches): why it cannot be built, else None.
     overlaps_pairs: whether it has pairs, the forward of one micro-batch beside the backward of another.
+    build_chunks(num_ranks, num_micro_batches, vpp): of a schedule whose ranks hold vpp chunks each, two or more; `build`
+    then takes two.
     """
 
     build: Callable[[int, int], Schedule]
     rank_problem: Callable[[int], str | None]
     micro_batch_problem: Callable[[int, int], str | None]
     overlaps_pairs: bool = False
+    build_chunks: Callable[[int, int, int], Schedule] | None = None
+
+    @property
+    def fewest_chunks(self) -> int:
+        """Chunks of the model a rank that `build` takes."""
+        return 1 if self.build_chunks is None else 2
 
 
 SCHEDULES: Family[ScheduleRule] = Family("schedule", planned=not_modelled.values("parallel.schedule"))
@@ -84,9 +92,17 @@ def _is_valid(rule: ScheduleRule, num_ranks: int) -> Callable[[int], bool]:
     return lambda num_micro_batches: rule.micro_batch_problem(num_ranks, num_micro_batches) is None
 
 
+def vpp_problem(name: str, vpp: int) -> str | None:
+    """Why this schedule cannot run with `vpp` chunks of the model a rank, else None. Raises InputError for an unknown name."""
+    if rule_of(name).build_chunks is None:
+        others = " or ".join(other for other in SCHEDULES if SCHEDULES[other].build_chunks is not None)
+        return None if vpp == 1 else f"vpp {vpp}, but {name} has no virtual stages; use vpp: 1, or schedule: {others}"
+    return None if vpp > 1 else f"vpp {vpp}, but {name} needs at least 2 chunks a rank; use vpp: 2, or schedule: 1f1b"
+
+
 @lru_cache(maxsize=64)
-def build_schedule(name: str, num_ranks: int, num_micro_batches: int) -> Schedule:
-    """The order of actions of every rank.
+def build_schedule(name: str, num_ranks: int, num_micro_batches: int, vpp: int | None = None) -> Schedule:
+    """The order of actions of every rank. vpp: chunks of the model a rank; None: the fewest that the schedule has.
 
     Raises InputError for an unknown name, and where the schedule cannot run these counts (with the next valid ones).
     """
@@ -94,7 +110,9 @@ def build_schedule(name: str, num_ranks: int, num_micro_batches: int) -> Schedul
     problem = rule.rank_problem(num_ranks)
     if problem is not None:
         raise InputError(f"{name} {problem}")
-    problem = micro_batch_problem(name, num_ranks, num_micro_batches)
+    problem = micro_batch_problem(name, num_ranks, num_micro_batches) or (vpp_problem(name, vpp) if vpp else None)
     if problem is not None:
         raise InputError(problem)
-    return rule.build(num_ranks, num_micro_batches)
+    if vpp is None or rule.build_chunks is None:
+        return rule.build(num_ranks, num_micro_batches)
+    return rule.build_chunks(num_ranks, num_micro_batches, vpp)

@@ -40,10 +40,7 @@ def format_schedule(schedule: Schedule) -> str:
     starts = dry_run(schedule)
     width = max((_slot_width(action) for actions in schedule.ranks for action in actions), default=1)
     label_width = len(f"rank {schedule.num_ranks - 1}")
-    lines = [
-        f"{schedule.name}: {schedule.num_ranks} ranks, {schedule.num_micro_batches} micro-batches; "
-        "stage F|B|I|W micro-batch; slots F 1, B 2, I 1, W 1, F&B 3"
-    ]
+    lines = [f"{schedule.name}: {_counts(schedule)}; stage F|B|I|W micro-batch; slots F 1, B 2, I 1, W 1, F&B 3"]
     for rank, actions in enumerate(schedule.ranks):
         cells: list[str] = []
         now = 0
@@ -57,6 +54,11 @@ def format_schedule(schedule: Schedule) -> str:
     return "\n".join(lines)
 
 
+def _counts(schedule: Schedule) -> str:
+    chunks = f" of {schedule.vpp} stages each" if schedule.vpp > 1 else ""
+    return f"{schedule.num_ranks} ranks{chunks}, {schedule.num_micro_batches} micro-batches"
+
+
 def _slot_width(action: Action) -> int:
     """Characters that a slot needs so that the action and a blank fit."""
     return -(-(len(str(action)) + 1) // UNIT_SLOTS[action.kind])
@@ -67,6 +69,7 @@ def schedule_document(schedule: Schedule) -> dict[str, Any]:
     return {
         "name": schedule.name,
         "pp": schedule.num_ranks,
+        "vpp": schedule.vpp,
         "micro_batches": schedule.num_micro_batches,
         "ranks": [
             [

@@ -16,7 +16,8 @@ from simulator.step.tail import tail_costs
 def order_of_actions(scenario: Scenario, global_batch_size: int | None = None, schedule: str | None = None) -> Schedule:
     """The schedule of a step of `global_batch_size` sequences, the scenario's own by default. Raises InputError."""
     micro_batches = derived.num_micro_batches(scenario, global_batch_size)
-    return build_schedule(schedule or scenario.parallel.schedule, scenario.parallel.pp, micro_batches)
+    parallel = scenario.parallel
+    return build_schedule(schedule or parallel.schedule, parallel.pp, micro_batches, parallel.vpp)
 
 
 def build_graph(step: PreparedStep, order: Schedule | None = None) -> StepGraph:

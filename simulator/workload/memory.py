@@ -123,9 +123,16 @@ def state_recipe(scenario: Scenario, assumed: MemoryAssumptions, *, transposes_w
     )
 
 
-def pipeline_buffer(boundary_bytes: int, held: Sequence[int], num_stages: int) -> Tensor:
-    """Sends and receives in flight: an activation and a gradient at each inner end of each stage held."""
-    ends = sum((stage > 0) + (stage < num_stages - 1) for stage in held)
+def pipeline_buffer(boundary_bytes: int, held: Sequence[int], num_stages: int, num_ranks: int) -> Tensor:
+    """Sends and receives in flight: an activation and a gradient at each inner end of each stage held.
+
+    num_ranks: pipeline ranks. With virtual stages a rank works on one of its chunks at a time and has two neighbours
+    whatever their number.
+    """
+    if num_stages > num_ranks:
+        ends = any(stage > 0 for stage in held) + any(stage < num_stages - 1 for stage in held)
+    else:
+        ends = sum((stage > 0) + (stage < num_stages - 1) for stage in held)
     return Tensor("buffers.pipeline", 2 * boundary_bytes * ends)
 
 
@@ -166,7 +173,7 @@ def buffer_tensors(
     """Buffers of a rank that holds the stages `held`: constant over the step."""
     return (
         dispatch_buffer(scenario, assumed, gpus_per_node),
-        pipeline_buffer(boundary_bytes, held, derived.num_stages(scenario)),
+        pipeline_buffer(boundary_bytes, held, derived.num_stages(scenario), scenario.parallel.pp),
         Tensor("buffers.communicators", round(num_communicators(scenario) * assumed.communicator_bytes)),
         Tensor("buffers.context", round(assumed.context_bytes)),
     )

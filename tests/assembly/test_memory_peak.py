@@ -188,7 +188,8 @@ def test_more_recompute_never_peaks_higher_and_longer_sequences_never_lower(
     schedule = build_schedule(name, 2, 4)
 
     def peaks(recipe: ActivationRecipe) -> list[int]:
-        stages = [stage_blocks(V3, codes, recipe) for codes in (("E", "d", "m"), ("m", "mtp", "L"))]
+        codes = (("E", "d", "m"), *[("m",)] * (schedule.num_stages - 2), ("m", "mtp", "L"))
+        stages = [stage_blocks(V3, each, recipe) for each in codes]
         return [peak_of(actions, stages).num_bytes for actions in schedule.ranks]
 
     plain = peaks(replace(base, tokens=tokens, recompute=modules))

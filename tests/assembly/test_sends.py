@@ -13,8 +13,10 @@ from simulator.step.prepared import prepare
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_each_micro_batch_is_sent_once_over_each_boundary_and_direction(schedule: str) -> None:
+    vpp = SCHEDULES[schedule].fewest_chunks
     options = [
         "parallel.pp=4",
+        f"parallel.vpp={vpp}",
         f"parallel.schedule={schedule}",
         "training.global_batch_size=512",
         "phases.pretrain.batch_ramp=null",
@@ -22,5 +24,6 @@ def test_each_micro_batch_is_sent_once_over_each_boundary_and_direction(schedule
     graph = build_graph(prepare(load_scenario("deepseek-v3", [*options, "cluster.num_gpus=256"])))
     times = np.bincount(graph.dag.op_class, minlength=graph.dag.num_classes)
     sent = {label: int(n) for label, n in zip(graph.labels, times, strict=True) if ".send_" in label}
-    expected = [f"stage_{s}.send_f" for s in range(3)] + [f"stage_{s}.send_b" for s in range(1, 4)]
+    expected = [f"stage_{s}.send_f" for s in range(4 * vpp - 1)]
+    expected += [f"stage_{s}.send_b" for s in range(1, 4 * vpp)]
     assert sent == dict.fromkeys(expected, graph.num_micro_batches)

@@ -41,8 +41,9 @@ def scenarios(draw: st.DrawFn, *, max_ep: int = 16, is_moe: bool | None = None, 
     moe = draw(st.booleans() | st.just(True)) if is_moe is None else is_moe
     ep = draw(st.sampled_from([n for n in (1, 2, 4, 8, 16) if n <= max_ep])) if moe else 1
     dp, nodes = _replicas(draw, pp, ep)
-    model = draw(models(moe, ep, nodes, min_layers=max(2, pp)))
     schedule = draw(st.sampled_from([name for name in SCHEDULES if rank_problem(name, pp) is None]))
+    vpp = draw(st.integers(2, 3)) if SCHEDULES[schedule].build_chunks else 1
+    model = draw(models(moe, ep, nodes, min_layers=max(2, pp * vpp)))
     recipe = draw(st.sampled_from(RECIPES.names()))
     is_fp8 = RECIPES[recipe].is_fp8
     micro_batch_size = draw(st.sampled_from([1, 1, 2]))
@@ -59,9 +60,10 @@ def scenarios(draw: st.DrawFn, *, max_ep: int = 16, is_moe: bool | None = None, 
         "stack": stack,
         "parallel": {
             "pp": pp,
+            "vpp": vpp,
             "ep": ep,
             "schedule": schedule,
-            "layers_per_stage": draw(st.none() | layer_counts(model["num_layers"], pp)),
+            "layers_per_stage": draw(st.none() | layer_counts(model["num_layers"], pp * vpp)),
             "overlap": {
                 "ep": draw(st.sampled_from([None, "pair", "none"] if SCHEDULES[schedule].overlaps_pairs else [None, "none"])),
                 "dp": draw(st.booleans()),
@@ -172,9 +174,9 @@ def micro_batches(schedule: str, pp: int) -> st.SearchStrategy[int]:
 
 
 @st.composite
-def layer_counts(draw: st.DrawFn, num_layers: int, pp: int) -> list[int]:
+def layer_counts(draw: st.DrawFn, num_layers: int, stages: int) -> list[int]:
     """Layers over the stages, at least one each."""
-    cuts = sorted(draw(st.sets(st.integers(1, num_layers - 1), min_size=pp - 1, max_size=pp - 1)))
+    cuts = sorted(draw(st.sets(st.integers(1, num_layers - 1), min_size=stages - 1, max_size=stages - 1)))
     return [after - before for before, after in zip([0, *cuts], [*cuts, num_layers], strict=True)]
 
 

@@ -36,7 +36,7 @@ def on(node: str, fabric: str, stack: str, schedule: str) -> Document:
         "model": MODEL,
         "cluster": {"node": node, "num_gpus": PP * gpus, "fabric": fabric},
         "stack": stack,
-        "parallel": {"pp": PP, "ep": 4, "schedule": schedule},
+        "parallel": {"pp": PP, "vpp": SCHEDULES[schedule].fewest_chunks, "ep": 4, "schedule": schedule},
         "training": {"seq_len": 512, "global_batch_size": gpus * micro_batches},
         "precision": {"recipe": "fp8-blockwise" if is_fp8 else "bf16"},
         "phases": [{"name": "pretrain", "steps": 1}],

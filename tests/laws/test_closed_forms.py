@@ -28,7 +28,7 @@ def steady(document: Document, **sections: object) -> Document:
 
 def tail_costs(run: Run) -> TailCosts:
     parallel = run.prepared.scenario.parallel
-    order = build_schedule(parallel.schedule, parallel.pp, run.graph.num_micro_batches)
+    order = build_schedule(parallel.schedule, parallel.pp, run.graph.num_micro_batches, parallel.vpp)
     prepared = run.prepared
     return tail.tail_costs(prepared.scenario, prepared.workload, order, prepared.kernels, prepared.messages)
 
@@ -82,7 +82,7 @@ def test_bubble_of_equal_stages(document: Document, schedule: str, micro_batches
     run = simulate(
         steady(
             document,
-            parallel={"schedule": schedule, "overlap": {"ep": "none"}},
+            parallel={"schedule": schedule, "vpp": 1, "layers_per_stage": None, "overlap": {"ep": "none"}},
             training={"global_batch_size": dp * size * micro_batches},
             mechanisms={"pp_transfer": False, "zero_collectives": False, "stage_imbalance": False},
         )

@@ -26,7 +26,7 @@ def wide(ep: int, pp: int, schedule: str, **moe: Any) -> Document:
             },
         },
         "cluster": {"node": "h800-x8", "num_gpus": ep * pp, "fabric": "ib-400g-8plane"},
-        "parallel": {"pp": pp, "ep": ep, "schedule": schedule},
+        "parallel": {"pp": pp, "vpp": SCHEDULES[schedule].fewest_chunks, "ep": ep, "schedule": schedule},
         "training": {"seq_len": 4096, "global_batch_size": 8 * ep},
         "precision": {"recipe": "fp8-blockwise"},
         "moe": moe,

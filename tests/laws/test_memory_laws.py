@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from simulator import load_scenario
 from simulator.assembly.memory_peak import RankMemory
 from simulator.scenario import derived
-from simulator.schedule import build_schedule
 from simulator.schedule.action import Schedule
 from simulator.step.graph import order_of_actions
 from simulator.step.memory import rank_memories
@@ -50,7 +49,7 @@ def most_in_flight(schedule: Schedule, rank: int) -> int:
 def test_more_recompute_is_never_more_memory(document: Document) -> None:
     """On ranks with at least two layers and two micro-batches in flight: with less, the work in hand is all there is."""
     scenario = load_scenario(document)
-    schedule = build_schedule(scenario.parallel.schedule, scenario.parallel.pp, derived.num_micro_batches(scenario))
+    schedule = order_of_actions(scenario)
     layout = derived.layout(scenario)
     layers = [sum(sum(code in ("d", "m") for code in layout[s]) for s in held) for held in schedule.placement]
     by_set = {modules: memories(recomputing(document, modules)) for modules in SETS}

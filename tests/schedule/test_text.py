@@ -56,6 +56,6 @@ def test_grid_shows_time():
 def test_document_round_trip(name):
     schedule = build_schedule(name, 4, 12)
     document = json.loads(json.dumps(schedule_document(schedule)))
-    assert list(document) == ["name", "pp", "micro_batches", "ranks"]
+    assert list(document) == ["name", "pp", "vpp", "micro_batches", "ranks"]
     assert (document["name"], document["pp"], document["micro_batches"]) == (name, 4, 12)
     assert tuple(tuple(Action(**entry) for entry in rank) for rank in document["ranks"]) == schedule.ranks

@@ -265,9 +265,14 @@ def test_pipeline_buffers_are_two_a_boundary_of_a_stage() -> None:
     """58.7 MB a boundary in DeepSeek-V3; each inner end of a held stage has a send and a receive."""
     boundary = 2 * 4096 * 7168
     assert boundary == 58_720_256
-    assert memory.pipeline_buffer(boundary, (7, 8), 16).num_bytes == 8 * boundary
-    assert memory.pipeline_buffer(boundary, (0, 15), 16).num_bytes == 4 * boundary
-    assert memory.pipeline_buffer(boundary, (0,), 1).num_bytes == 0
+    assert memory.pipeline_buffer(boundary, (7, 8), 16, 16).num_bytes == 8 * boundary
+    assert memory.pipeline_buffer(boundary, (0, 15), 16, 16).num_bytes == 4 * boundary
+    assert memory.pipeline_buffer(boundary, (0,), 1, 1).num_bytes == 0
+
+
+@pytest.mark.parametrize(("held", "ends"), [((0, 4, 8), 2), ((3, 7, 11), 2), ((1, 5, 9), 2)])
+def test_a_rank_of_several_chunks_has_one_of_them_in_flight(held: tuple[int, ...], ends: int) -> None:
+    assert memory.pipeline_buffer(100, held, 12, 4).num_bytes == 2 * ends * 100
 
 
 def test_dispatch_buffers_are_those_of_the_library() -> None:

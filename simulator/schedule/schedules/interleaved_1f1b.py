@@ -1,0 +1,73 @@
+"""Interleaved 1F1B: a rank holds several chunks of the model, so that the pipeline fills and drains by chunks.
+
+Source: Narayanan et al. 2021 (arXiv:2104.04473) figure 4 and Megatron-LM's interleaved pipeline (its megatron/core/
+pipeline_parallel/schedules.py), written down here in its own words. Chunk c of P*v stands on rank c mod P. Micro-batches go
+in groups of P through one chunk of a rank after the other. A passage is one micro-batch through one chunk; a rank takes its
+passages in the same order forward, and from its last chunk to its first backward. Bubble over ideal compute, with equal
+chunks: (P-1)/(m*v).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from simulator.schedule.action import Action, Schedule
+from simulator.schedule.family import SCHEDULES, ScheduleRule
+
+
+def build_interleaved(num_ranks: int, num_micro_batches: int, num_chunks: int) -> Schedule:
+    """The first rank keeps at most 2 (P-1) + (v-1) P + 1 chunks of activations, each a v-th of its layers."""
+    return Schedule(
+        name="interleaved_1f1b",
+        num_ranks=num_ranks,
+        num_stages=num_ranks * num_chunks,
+        num_micro_batches=num_micro_batches,
+        ranks=tuple(tuple(_order(rank, num_ranks, num_micro_batches, num_chunks)) for rank in range(num_ranks)),
+        placement=tuple(tuple(range(rank, num_ranks * num_chunks, num_ranks)) for rank in range(num_ranks)),
+        direction=(0,) * num_micro_batches,
+    )
+
+
+def _order(rank: int, num_ranks: int, num_micro_batches: int, num_chunks: int) -> Iterator[Action]:
+    """Forwards until the first gradient can be there, then one forward and one backward in turn, then backwards."""
+
+    def passage(index: int) -> tuple[int, int]:
+        """(chunk of the rank, micro-batch) of the rank's passage `index`, forward."""
+        group, place = divmod(index, num_ranks * num_chunks)
+        return place // num_ranks, group * num_ranks + place % num_ranks
+
+    def forward(index: int) -> Action:
+        chunk, micro_batch = passage(index)
+        return Action("F", chunk * num_ranks + rank, micro_batch)
+
+    def backward(index: int) -> Action:
+        chunk, micro_batch = passage(index)
+        return Action("B", (num_chunks - 1 - chunk) * num_ranks + rank, micro_batch)
+
+    passages = num_micro_batches * num_chunks
+    warmup = min(2 * (num_ranks - 1 - rank) + (num_chunks - 1) * num_ranks, passages)
+    yield from map(forward, range(warmup))
+    for steady in range(passages - warmup):
+        yield forward(warmup + steady)
+        yield backward(steady)
+    yield from map(backward, range(passages - warmup, passages))
+
+
+def _rank_problem(num_ranks: int) -> str | None:
+    return None if num_ranks >= 2 else f"needs at least 2 pipeline ranks, not {num_ranks}"
+
+
+def _micro_batch_problem(num_ranks: int, num_micro_batches: int) -> str | None:
+    if num_micro_batches >= num_ranks and num_micro_batches % num_ranks == 0:
+        return None
+    return f"needs a multiple of the pipeline ranks ({num_ranks}) as micro-batches, not {num_micro_batches}"
+
+
+def _of_two_chunks(num_ranks: int, num_micro_batches: int) -> Schedule:
+    return build_interleaved(num_ranks, num_micro_batches, 2)
+
+
+SCHEDULES.add(
+    "interleaved_1f1b",
+    ScheduleRule(_of_two_chunks, _rank_problem, _micro_batch_problem, build_chunks=build_interleaved),
+)

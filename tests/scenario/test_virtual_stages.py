@@ -1,0 +1,75 @@
+"""Virtual stages: vpp chunks a rank, their layout, and which schedules have them."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulator import load_scenario
+from simulator.errors import InputError
+from simulator.scenario import derived
+
+INTERLEAVED = ["parallel.schedule=interleaved_1f1b", "phases=[{name: short, steps: 2}]"]
+BASE = ["cluster.num_gpus=64", "parallel.ep=8", "parallel.pp=8", "training.global_batch_size=512", "draws=1"]
+
+
+def refused(*options: str) -> str:
+    with pytest.raises(InputError) as caught:
+        load_scenario("mixtral-8x22b", [*BASE, *options])
+    return str(caught.value)
+
+
+def counts(*options: str) -> list[int]:
+    scenario = load_scenario("mixtral-8x22b", [*BASE, *INTERLEAVED, *options])
+    return [stage.count("m") for stage in derived.layout(scenario)]
+
+
+def test_chunks_share_the_layers_evenly_or_as_the_head_allows() -> None:
+    assert counts("parallel.vpp=7") == [1] * 56
+    assert counts("parallel.vpp=2") == [3, *(4,) * 9, *(3,) * 5, 2]
+    assert sum(counts("parallel.vpp=3")) == 56
+
+
+def test_a_list_or_text_names_every_chunk() -> None:
+    given = [4] * 8 + [3] * 8
+    assert counts("parallel.vpp=2", f"parallel.layers_per_stage={given}") == given
+    text = "E m*4 | (m*4)*13 | L"
+    problem = refused(*INTERLEAVED, "parallel.vpp=2", f"parallel.layers_per_stage={text}")
+    assert "the layout has 15 stages; pp * vpp is 16" in problem
+    alone = "E m*4 | (m*4)*12 | m*3 | m | L"
+    assert counts("parallel.vpp=2", f"parallel.layers_per_stage={alone}") == [4] * 13 + [3, 1, 0]
+    assert "stage 0 has no layer; each stage needs one, an MTP module or the head" in refused(
+        *INTERLEAVED, "parallel.vpp=2", "parallel.layers_per_stage=E | (m*4)*14 | L"
+    )
+
+
+def test_the_schedule_says_whether_there_are_chunks() -> None:
+    both = refused("parallel.vpp=2", "parallel.schedule=1f1b")
+    assert "parallel.vpp: vpp 2, but 1f1b has no virtual stages; use vpp: 1, or schedule: interleaved_1f1b" in both
+    assert "needs at least 2 chunks a rank; use vpp: 2, or schedule: 1f1b" in refused(*INTERLEAVED)
+
+
+def test_more_chunks_than_layers() -> None:
+    assert "parallel.vpp: 64 pipeline stages for 56 layers" in refused(*INTERLEAVED, "parallel.vpp=8")
+
+
+def test_micro_batches_go_in_groups_of_the_pipeline_ranks() -> None:
+    problem = refused(*INTERLEAVED, "parallel.vpp=2", "training.global_batch_size=160")
+    assert "needs a multiple of the pipeline ranks (8) as micro-batches, not 20" in problem
+    assert "which is 128 or 192 sequences" in problem
+
+
+def test_a_ramp_below_the_pipeline_ranks_needs_a_schedule_of_chunks() -> None:
+    ramp = "phases=[{name: a, tokens: 1e9, batch_ramp: {from: 32, over_tokens: 1e8, schedule_below: 1f1b}}]"
+    problem = refused(INTERLEAVED[0], "parallel.vpp=2", ramp)
+    assert "schedule_below: 1f1b cannot run the 2 chunks a rank of interleaved_1f1b" in problem
+    assert "start the ramp at 64 sequences or more" in problem
+
+
+def test_other_chunks_drop_an_inherited_layout() -> None:
+    base = load_scenario("deepseek-v3", ["parallel.layers_per_stage=E d*3 m | (m*4)*14 | m mtp L"])
+    assert len(derived.layout(base)) == 16
+    changed = load_scenario(
+        "deepseek-v3", ["parallel.vpp=2", "parallel.schedule=interleaved_1f1b", "phases.pretrain.batch_ramp=null",
+                        "training.global_batch_size=16384"],
+    )  # fmt: skip
+    assert len(derived.layout(changed)) == 32
