@@ -49,6 +49,8 @@ ASSUMPTION_UNITS: Final[Mapping[str, Bounds]] = MappingProxyType(
         "ratio over even load": Bounds(1.0, KILO),
         # Releases of one kernel library; more is another kernel.
         "ratio of times": Bounds(0.1, 10.0),
+        # Estimates of one amount; more is another amount.
+        "ratio of bytes": Bounds(0.1, 10.0),
         "tokens": Bounds(1.0, MEGA),
         "SMs": Bounds(0.0, KILO),
         "s": Bounds(0.0, 1.0),

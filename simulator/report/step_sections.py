@@ -51,11 +51,14 @@ MEMORY_WORDS: Final = {
 }
 
 
+VERDICT_STYLES: Final = {"fits": "bold green", "marginal": "bold yellow", "does not fit": "bold red"}
+
+
 def memory(result: RunResult, width: int) -> Iterable[RenderableType]:
     """The verdict, the margin, and what fills the fullest rank."""
     used = result.memory
     worst, margin = used.worst_stage, used.usable_bytes - used.peak_bytes_per_gpu
-    verdict = Text("fits", style="bold green") if used.fits else Text("does not fit", style="bold red")
+    verdict = Text(used.verdict, style=VERDICT_STYLES[used.verdict])
     share = numbers.percent(abs(margin) / used.usable_bytes)
     yield Text.assemble(
         verdict,
@@ -65,6 +68,16 @@ def memory(result: RunResult, width: int) -> Iterable[RenderableType]:
     )
     parts = [f"{word} {numbers.amount_of_bytes(getattr(worst, key))}" for key, word in MEMORY_WORDS.items()]
     yield Text(" · ".join(parts), style="dim")
+    needed = [_signed_bytes(number) for number in (used.margin_bytes.low, used.margin_bytes.high)]
+    yield Text(
+        f"beyond its peak a rank needs {' to '.join(needed)}: fragments of the allocator, libraries, error of the estimate",
+        style="dim",
+    )
+
+
+def _signed_bytes(size_bytes: float) -> str:
+    """ "-1.2 GB" where less is needed than was predicted."""
+    return f"{'-' if size_bytes < 0 else ''}{numbers.amount_of_bytes(abs(size_bytes))}"
 
 
 def step(result: RunResult, width: int) -> Iterable[RenderableType]:

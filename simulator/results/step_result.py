@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from simulator.errors import InconsistentSimulation
 from simulator.results.document import Bytes, JsonValue, ResultModel, Seconds, Share
-from simulator.results.interval import Interval
+from simulator.results.interval import Estimate, Interval
 
 SUM_TOLERANCE = 1e-6
 """Relative tolerance, without unit, of "the parts sum to the whole": rounding of float sums, far above their 1e-12."""
@@ -193,27 +193,46 @@ class StageMemory(OnPipelineRank):
     peak_bytes: Bytes
 
 
+Verdict = Literal["fits", "marginal", "does not fit"]
+"""Whether a plan fits in a GPU's memory, as far as the ranges tell."""
+
+
 class Memory(ResultModel):
     """capacity_bytes: what the driver reports; usable_bytes: less what is reserved; fits: the worst peak ≤
     usable_bytes.
+
+    margin_bytes: what the worst rank needs beyond its peak: memory that the allocator holds and cannot use, and, in the range,
+    what libraries hold otherwise and how wrong predicted peaks have been (low may be below 0). verdict: fits where peak and
+    the highest margin do, does not fit where not even the lowest does, marginal between.
     """
 
     capacity_bytes: Bytes
     usable_bytes: Bytes
     peak_bytes_per_gpu: Bytes
     fits: bool
+    margin_bytes: Estimate
+    verdict: Verdict
     by_stage: tuple[StageMemory, ...] = Field(min_length=1)
 
     @classmethod
-    def of(cls, capacity_bytes: int, usable_bytes: int, by_stage: Iterable[StageMemory]) -> Memory:
+    def of(
+        cls, capacity_bytes: int, usable_bytes: int, by_stage: Iterable[StageMemory], margin_bytes: Estimate
+    ) -> Memory:
         """The summary of the stages: the peak is the worst stage's."""
         stages = tuple(by_stage)
         peak = max(stage.peak_bytes for stage in stages)
+        verdict: Verdict = "marginal"
+        if peak + margin_bytes.high <= capacity_bytes:
+            verdict = "fits"
+        elif peak + margin_bytes.low > capacity_bytes:
+            verdict = "does not fit"
         return cls(
             capacity_bytes=capacity_bytes,
             usable_bytes=usable_bytes,
             peak_bytes_per_gpu=peak,
             fits=peak <= usable_bytes,
+            margin_bytes=margin_bytes,
+            verdict=verdict,
             by_stage=stages,
         )
 

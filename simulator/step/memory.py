@@ -8,6 +8,7 @@ from functools import partial
 from math import sqrt
 
 from simulator.assembly.memory_peak import RankMemory, rank_memory
+from simulator.results.interval import Estimate
 from simulator.results.step_result import Memory, StageMemory
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
@@ -20,6 +21,7 @@ from simulator.workload.memory import (
     MemoryAssumptions,
     activation_recipe,
     buffer_tensors,
+    margin,
     state_recipe,
     usable_bytes,
 )
@@ -30,34 +32,43 @@ from simulator.workload.stages import stage_blocks
 
 @dataclass(frozen=True)
 class MemoryQuestion:
-    """What the memory of a step follows from. load: as in `Randomness`, None where experts are loaded evenly."""
+    """What the memory of a step follows from. load: as in `Randomness`, None where experts are loaded evenly.
+
+    lowest, highest: every memory assumption at that end of its range.
+    """
 
     scenario: Scenario
     hardware: Hardware
     workload: Workload
     load: LoadModel | None
     assumed: MemoryAssumptions
+    lowest: MemoryAssumptions
+    highest: MemoryAssumptions
 
 
 def step_memory(question: MemoryQuestion, schedule: Schedule) -> Memory:
     """The result document's memory section, and whether the worst rank fits."""
-    gpu = question.hardware.gpu
+    gpu, assumed = question.hardware.gpu, question.assumed
     device = gpu.device_bytes or gpu.hbm_bytes
+    stages = [
+        StageMemory(
+            pp_rank=rank.pp_rank,
+            weights_bytes=rank.weights_bytes,
+            gradients_bytes=rank.gradients_bytes,
+            optimizer_bytes=rank.optimizer_bytes,
+            activations_bytes=rank.activations_bytes,
+            buffers_bytes=rank.buffers_bytes,
+            peak_bytes=rank.peak_bytes,
+        )
+        for rank in rank_memories(question, schedule)
+    ]
+    needed = partial(margin, question.scenario, max(stage.peak_bytes for stage in stages), assumed)
+    low, value, high = (needed(end) for end in (question.lowest, assumed, question.highest))
     return Memory.of(
         capacity_bytes=int(device),
-        usable_bytes=usable_bytes(device, question.assumed.fragmentation_frac),
-        by_stage=(
-            StageMemory(
-                pp_rank=rank.pp_rank,
-                weights_bytes=rank.weights_bytes,
-                gradients_bytes=rank.gradients_bytes,
-                optimizer_bytes=rank.optimizer_bytes,
-                activations_bytes=rank.activations_bytes,
-                buffers_bytes=rank.buffers_bytes,
-                peak_bytes=rank.peak_bytes,
-            )
-            for rank in rank_memories(question, schedule)
-        ),
+        usable_bytes=usable_bytes(device, assumed.needed_frac),
+        by_stage=stages,
+        margin_bytes=Estimate(value=value, low=low, high=high),
     )
 
 

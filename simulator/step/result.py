@@ -71,8 +71,11 @@ def step_result(
 
 def memory_question(step: PreparedStep) -> MemoryQuestion:
     """What the step's memory follows from."""
-    assumed = MemoryAssumptions.of({key: assumption.value for key, assumption in step.assumptions.items()})
-    return MemoryQuestion(step.scenario, step.hardware, step.workload, step.random.load, assumed)
+    value, low, high = (
+        MemoryAssumptions.of({key: getattr(assumption, end) for key, assumption in step.assumptions.items()})
+        for end in ("value", "low", "high")
+    )
+    return MemoryQuestion(step.scenario, step.hardware, step.workload, step.random.load, value, low, high)
 
 
 def _by_rank(parts: RankParts, step_s: float) -> tuple[RankTimes, ...]:

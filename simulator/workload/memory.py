@@ -36,7 +36,7 @@ class MemoryAssumptions:
     dispatch_slot_metadata_bytes: beside a token's hidden state; dispatch_granularity_bytes: the symmetric heap is a
     multiple of it. communicator_bytes: device memory of one collective library communicator. context_bytes: driver,
     kernels, library handles. fragmentation_frac: memory that the allocator holds and cannot use, over what is
-    allocated.
+    allocated. real_over_estimate: what is really allocated over the predicted peak.
     """
 
     bf16_weight_copy_frac: float
@@ -49,6 +49,12 @@ class MemoryAssumptions:
     communicator_bytes: float
     context_bytes: float
     fragmentation_frac: float
+    real_over_estimate: float
+
+    @property
+    def needed_frac(self) -> float:
+        """What a rank needs over its predicted peak, less one."""
+        return (1.0 + self.fragmentation_frac) * self.real_over_estimate - 1.0
 
     @classmethod
     def keys(cls) -> tuple[str, ...]:
@@ -179,6 +185,15 @@ def buffer_tensors(
     )
 
 
-def usable_bytes(device_bytes: float, fragmentation_frac: float) -> int:
-    """What can be allocated of a device's bytes (as its driver reports them) when the allocator wastes its share."""
-    return floor(device_bytes / (1.0 + fragmentation_frac))
+def usable_bytes(device_bytes: float, needed_frac: float) -> int:
+    """The largest predicted peak that a device's bytes (as its driver reports them) hold, with what is needed beyond it."""
+    return floor(device_bytes / (1.0 + needed_frac))
+
+
+def margin(scenario: Scenario, peak_bytes: int, assumed: MemoryAssumptions, end: MemoryAssumptions) -> float:
+    """Bytes that a rank needs beyond its peak, which was predicted with `assumed`, where the truth is `end` (a lower or higher
+    end of all ranges): the allocator's share and the error of estimates, and libraries that hold more or less.
+    """
+    libraries = num_communicators(scenario) * (end.communicator_bytes - assumed.communicator_bytes)
+    libraries += end.context_bytes - assumed.context_bytes
+    return peak_bytes * end.needed_frac + libraries

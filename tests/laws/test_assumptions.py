@@ -47,6 +47,7 @@ SIGNS: Mapping[str, tuple[int | None, int | None, str]] = {
     "memory_communicator_bytes": (NEITHER, LONGER, "larger communicators"),
     "memory_context_bytes": (NEITHER, LONGER, "a larger context"),
     "memory_fragmentation_frac": (NEITHER, LONGER, "less of the device can be used"),
+    "memory_real_over_estimate": (NEITHER, LONGER, "more is allocated than predicted"),
 }
 """Key → sign of the step's seconds, sign of the memory as a share of what can be used, and why."""
 

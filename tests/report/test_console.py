@@ -160,8 +160,14 @@ def test_an_output_that_knows_only_ascii_gets_ascii() -> None:
 
 
 def test_what_does_not_fit_says_by_how_much() -> None:
-    memory = RESULT.memory.model_copy(update={"usable_bytes": 60 * 10**9, "fits": False})
+    memory = RESULT.memory.model_copy(update={"usable_bytes": 60 * 10**9, "fits": False, "verdict": "does not fit"})
     assert "does not fit, 6.50 GB (10.8 %) too much" in report(changed(memory=memory))
+
+
+def test_between_the_ends_of_the_margin_a_plan_is_marginal() -> None:
+    text = " ".join(report(changed(memory=RESULT.memory.model_copy(update={"verdict": "marginal"}))).split())
+    assert "marginal, 12.5 GB (15.8 %) to spare" in text
+    assert "beyond its peak a rank needs -900 MB to 16.0 GB: fragments of the allocator" in text
 
 
 def test_a_step_without_a_range_says_so() -> None:

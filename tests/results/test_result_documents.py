@@ -34,7 +34,7 @@ CONTRACT: dict[str, Any] = {
     "exposed_comm_s optimizer_s by_rank parts by_category binding",
     "step.mfu": "bf16_dense_causal bf16_dense_noncausal",
     "step.parts": "edge mean middle",
-    "memory": "capacity_bytes usable_bytes peak_bytes_per_gpu fits by_stage",
+    "memory": "capacity_bytes usable_bytes peak_bytes_per_gpu fits margin_bytes verdict by_stage",
     "totals": "gpu_hours wall_s cost_usd",
     "totals.gpu_hours": "value low high",
     "steady_state": "gpu_hours_per_trillion_tokens gpu_hours cost_usd",
@@ -150,10 +150,20 @@ def stage(pp_rank: int, peak_bytes: float) -> StageMemory:
 
 def test_memory_fits_where_the_worst_stage_does() -> None:
     stages = [stage(0, 5), stage(1, 8.2), stage(2, 10)]
-    assert Memory.of(12, 10, stages).fits
-    assert not Memory.of(12, 9, stages).fits
-    assert Memory.of(12, 9, stages).worst_stage.pp_rank == 2
+    margin = Estimate(value=1.0, low=0.0, high=2.0)
+    assert Memory.of(12, 10, stages, margin).fits
+    assert not Memory.of(12, 9, stages, margin).fits
+    assert Memory.of(12, 9, stages, margin).worst_stage.pp_rank == 2
     assert stages[1].peak_bytes == 9, "a part of a byte is a byte"
+
+
+@pytest.mark.parametrize(
+    ("capacity", "verdict"), [(9.9, "does not fit"), (10.0, "marginal"), (11.9, "marginal"), (12.0, "fits")]
+)
+def test_between_the_lowest_and_the_highest_margin_a_plan_is_marginal(capacity: float, verdict: str) -> None:
+    """The peak is 11: with a margin of -1 to 1 it needs 10 to 12."""
+    found = Memory.of(round(10 * capacity), 999, [stage(0, 110)], Estimate(value=2.0, low=-10.0, high=10.0))
+    assert (found.verdict, found.fits) == (verdict, True)
 
 
 def test_shares_by_basis_sum_to_one() -> None:

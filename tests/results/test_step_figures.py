@@ -7,6 +7,7 @@ import pytest
 
 from simulator.errors import InconsistentSimulation
 from simulator.results import explain
+from simulator.results.interval import Estimate
 from simulator.results.step_result import Memory, RankTimes, StepTimes, parts_of
 from tests.results.test_interval_ends import GRAPH, makespan
 from tests.results.test_result_documents import TEXT, from_json, rank, stage
@@ -36,7 +37,7 @@ def test_parts_may_miss_the_step_by_rounding_alone(share: float, is_sound: bool)
 def test_the_fullest_rank_is_that_of_the_highest_peak() -> None:
     """Not the one with the most of a single kind."""
     hungry = stage(0, 5).model_copy(update={"activations_bytes": 4})
-    assert Memory.of(12, 10, [hungry, stage(1, 9)]).worst_stage.pp_rank == 1
+    assert Memory.of(12, 10, [hungry, stage(1, 9)], Estimate.exact(0.0)).worst_stage.pp_rank == 1
 
 
 def test_categories_sum_to_the_step() -> None:

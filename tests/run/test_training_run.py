@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from simulator.results.document import to_document, to_json
-from simulator.results.interval import Interval
+from simulator.results.interval import Estimate, Interval
 from simulator.results.run_result import RunResult, from_json
 from simulator.results.step_result import (
     Basis,
@@ -96,7 +96,7 @@ class Linear:
                 by_rank=(rank,),
                 parts=parts_of([rank]),
             ),
-            memory=Memory.of(8, 8, [stage]),
+            memory=Memory.of(8, 8, [stage], Estimate.exact(0.0)),
             basis=Basis(measured=1.0, interpolated=0.0, extrapolated=0.0, transferred=0.0, assumed=0.0),
         )
 

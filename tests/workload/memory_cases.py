@@ -24,7 +24,7 @@ MODULES = ("rmsnorm", "mla_up_proj", "swiglu", "mlp", "attention", "layer", "moe
 ASSUMED = MemoryAssumptions(
     bf16_weight_copy_frac=1.0, expert_rows_frac=1.0, expert_rows_peak_frac=1.0, dispatch_nvl_tokens=288,
     dispatch_rdma_tokens=128, dispatch_slot_metadata_bytes=2064, dispatch_granularity_bytes=0,
-    communicator_bytes=6e8, context_bytes=6e8, fragmentation_frac=0.25,
+    communicator_bytes=6e8, context_bytes=6e8, fragmentation_frac=0.25, real_over_estimate=1.0,
 )  # fmt: skip
 
 

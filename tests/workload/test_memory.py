@@ -294,6 +294,14 @@ def test_buffers_of_a_rank_and_usable_bytes() -> None:
     assert memory.usable_bytes(100.0, 0.25) == 80
 
 
+def test_a_margin_holds_fragments_the_error_of_estimates_and_what_libraries_take_more_or_less() -> None:
+    """A peak of 1,000 MB with 3 communicators of 600 MB and a context of as much."""
+    lower = replace(ASSUMED, fragmentation_frac=0.1, real_over_estimate=0.9, communicator_bytes=5e8, context_bytes=4e8)
+    assert memory.margin(scenario(), 10**9, ASSUMED, ASSUMED) == pytest.approx(0.25e9)
+    assert memory.margin(scenario(), 10**9, ASSUMED, lower) == pytest.approx(-0.01e9 - 3 * 1e8 - 2e8)
+    assert replace(ASSUMED, real_over_estimate=1.2).needed_frac == pytest.approx(0.5)
+
+
 def test_assumptions_come_by_key() -> None:
     values = {key: float(idx) for idx, key in enumerate(MemoryAssumptions.keys())}
     assert MemoryAssumptions.of({**values, "another": 1.0}).fragmentation_frac == values["memory_fragmentation_frac"]

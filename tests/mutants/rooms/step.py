@@ -232,9 +232,27 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/memory.py",
-            "usable_bytes=usable_bytes(device, question.assumed.fragmentation_frac)",
+            "usable_bytes=usable_bytes(device, assumed.needed_frac)",
             "usable_bytes=usable_bytes(device, 0.0)",
             "nothing is reserved for fragmentation",
+        ),
+        Fault(
+            "simulator/step/memory.py",
+            "for end in (question.lowest, assumed, question.highest))",
+            "for end in (assumed, assumed, question.highest))",
+            "the lowest margin is the likely one",
+        ),
+        Fault(
+            "simulator/workload/memory.py",
+            "libraries += end.context_bytes - assumed.context_bytes",
+            "libraries += end.context_bytes",
+            "the context is counted in peak and margin",
+        ),
+        Fault(
+            "simulator/workload/memory.py",
+            "return (1.0 + self.fragmentation_frac) * self.real_over_estimate - 1.0",
+            "return self.fragmentation_frac",
+            "estimates of memory are never wrong",
         ),
         Fault(
             "simulator/step/result.py",
