@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hwprofiles.kernels.shape import Regime
+from simulator.costs.cost import CollectiveCost
 
 COMPUTE, COMM, DP = 0, 1, 2
 """Streams of a rank: kernels; all-to-all and pipeline transfers (one NIC); data-parallel collectives."""
@@ -21,8 +22,19 @@ DrawKind = Literal["none", "rank", "node", "slowest_node"]
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """A collective that a segment runs, under the name by which results tell of it."""
+
+    name: str
+    cost: CollectiveCost
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
-    """Seconds of a run of kernels, in sum and by category and basis (both maps sum to `seconds`); flop: what it executes."""
+    """Seconds of a run of kernels, in sum and by category and basis (both maps sum to `seconds`); flop: what it executes.
+
+    messages: the collectives in it, for the results.
+    """
 
     seconds: float
     low: float
@@ -30,6 +42,7 @@ class Segment:
     by_category: Mapping[str, float] = field(default_factory=dict)
     by_basis: Mapping[str, float] = field(default_factory=dict)
     flop: float = 0.0
+    messages: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

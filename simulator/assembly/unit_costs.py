@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hwprofiles.kernels.shape import KERNELS, Regime
-from simulator.assembly.chunks import BlockCost, DrawKind, Segment, StageCost, UnitCost
+from simulator.assembly.chunks import BlockCost, DrawKind, Message, Segment, StageCost, UnitCost
+from simulator.costs.cost import CollectiveCost
 from simulator.workload.op import AllToAll, Op, StageWorkload, Unit, Workload
 
 REGIMES: tuple[Regime, Regime] = ("overlapped", "alone")
 
 KERNEL_GAPS, ALL_TO_ALL, PP_TRANSFER = "kernel_gaps", "all_to_all", "pp_transfer"
+BESIDE_COMPUTE = ".beside_compute"
+"""Ends the name of a dispatch or combine that shares the GPU with compute kernels."""
 
 
 class Cost(Protocol):
@@ -37,16 +40,15 @@ class Prices:
     """What everything of a step takes: operator or message → seconds; gap_s: idle time of a stream between two kernels."""
 
     kernel: Callable[[Op, Regime], Cost]
-    all_to_all: Callable[[AllToAll, Regime], Cost]
-    send: Callable[[int], Cost]
+    all_to_all: Callable[[AllToAll, Regime], CollectiveCost]
+    send: Callable[[int], CollectiveCost]
     gap_s: float
 
 
 def stage_costs(workload: Workload, prices: Prices) -> tuple[StageCost, ...]:
     """Costs of every stage; equal units (the same operators) are computed once."""
     cache: dict[tuple[object, ...], UnitCost] = {}
-    sent = prices.send(workload.boundary_bytes)
-    send = Segment(sent.seconds, sent.low, sent.high, {PP_TRANSFER: sent.seconds}, {sent.basis: sent.seconds})
+    send = message_segment("pipeline_send", prices.send(workload.boundary_bytes), PP_TRANSFER)
     last = len(workload.stages) - 1
     return tuple(
         StageCost(
@@ -76,14 +78,21 @@ def _unit_cost(unit: Unit, prices: Prices) -> UnitCost:
                 blocks[name, regime] = BlockCost(tuple(_segments(ops, regime, prices)))
         for key, message in unit.all_to_all.items():
             cast = unit.blocks.get("combine_b_cast", ()) if key == "combine_b" else ()
-            transfers[key, regime] = _transfer(message, cast, regime, prices)
+            transfers[key, regime] = _transfer(key, message, cast, regime, prices)
     return UnitCost(unit.name, blocks, transfers, unit.kind == "moe")
 
 
-def _transfer(message: AllToAll, cast: Iterable[Op], regime: Regime, prices: Prices) -> Segment:
+def message_segment(name: str, cost: CollectiveCost, category: str) -> Segment:
+    """A collective as a segment of its own; name: as results tell of it."""
+    by_category: dict[str, float] = {category: cost.seconds}
+    by_basis: dict[str, float] = {cost.basis: cost.seconds}
+    return Segment(cost.seconds, cost.low, cost.high, by_category, by_basis, messages=(Message(name, cost),))
+
+
+def _transfer(key: str, message: AllToAll, cast: Iterable[Op], regime: Regime, prices: Prices) -> Segment:
     """The all-to-all, behind the cast of what it sends (both on the communication stream)."""
-    cost = prices.all_to_all(message, regime)
-    own = Segment(cost.seconds, cost.low, cost.high, {ALL_TO_ALL: cost.seconds}, {cost.basis: cost.seconds})
+    name = key if regime == "alone" else f"{key}{BESIDE_COMPUTE}"
+    own = message_segment(name, prices.all_to_all(message, regime), ALL_TO_ALL)
     before = _sum_ops(cast, regime, prices)
     return add_segments((before, own))
 
@@ -127,12 +136,14 @@ def add_segments(segments: Iterable[Segment]) -> Segment:
     seconds = low = high = flop = 0.0
     by_category: dict[str, float] = {}
     by_basis: dict[str, float] = {}
+    messages: tuple[Message, ...] = ()
     for segment in segments:
+        messages += segment.messages
         flop += segment.flop
         seconds, low, high = seconds + segment.seconds, low + segment.low, high + segment.high
         _merge(by_category, segment.by_category)
         _merge(by_basis, segment.by_basis)
-    return Segment(seconds, low, high, by_category, by_basis, flop)
+    return Segment(seconds, low, high, by_category, by_basis, flop, messages)
 
 
 def _merge(totals: dict[str, float], more: Mapping[str, float]) -> None:

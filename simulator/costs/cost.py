@@ -19,11 +19,27 @@ def weakest(*bases: Basis) -> Basis:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """A message as people compare it: group, size, and the bytes that its community divides by the seconds.
+
+    ranks, nodes: of the group. num_bytes: the message. rate_bytes: what is divided by the seconds. counted_as: which bytes
+    those are, and who counts so.
+    """
+
+    ranks: int
+    nodes: int
+    num_bytes: float
+    rate_bytes: float
+    counted_as: str
+
+
+@dataclass(frozen=True, slots=True)
 class CollectiveCost:
     """Duration of one collective on one GPU.
 
     seconds, with low and high. basis, source: how it was obtained, from what. bytes_nic, bytes_scale_up: what the GPU
     sends over each kind of link, one direction. bound_by: the resource that sets the time.
+    counted: the message as its community counts it; None where nothing is sent, or nobody counts it.
     Invariant: 0 <= low <= seconds <= high.
     """
 
@@ -35,6 +51,7 @@ class CollectiveCost:
     bytes_nic: float = 0.0
     bytes_scale_up: float = 0.0
     bound_by: BoundBy = "none"
+    counted: Counted | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError where the invariant does not hold."""

@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from simulator.report import run_sections, step_sections
+from simulator.report import collective_section, run_sections, step_sections
 from simulator.report.terminal import print_plainly
 from simulator.results.run_result import RunResult
 
@@ -25,6 +25,7 @@ SECTIONS: Final[tuple[tuple[str, Section], ...]] = (
     ("Step", step_sections.step),
     ("Throughput", step_sections.throughput),
     ("What binds", step_sections.binding),
+    ("Collectives", collective_section.collectives),
     ("Run", run_sections.run),
     ("Assumptions that matter most", run_sections.assumptions),
     ("Where the step time comes from", run_sections.basis),

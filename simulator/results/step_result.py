@@ -102,6 +102,27 @@ class Binding(ResultModel):
     why: str
 
 
+class CollectiveTime(ResultModel):
+    """A collective of the step, alone on its links, every rank evenly loaded; equal ones stand there once.
+
+    name: what it is for; with ".beside_compute" while compute kernels run on the GPU. combine_b is a dispatch kernel and
+    dispatch_b a combine kernel, as each sends what the forward received. ranks, nodes: of the group. bytes: of the message
+    of one rank (the whole vector of a reduce-scatter, all-gather or all-reduce). gb_per_s: as its community counts it, in
+    units of 1e9 bytes; counted_as: how that is. limit: what sets the time: nic, scale_up, sms or latency. basis: where the
+    seconds come from.
+    """
+
+    name: str
+    ranks: int = Field(ge=2)
+    nodes: int = Field(ge=1)
+    bytes: Bytes
+    seconds: Seconds
+    gb_per_s: float = Field(ge=0)
+    counted_as: str
+    limit: str
+    basis: str
+
+
 class FlopPerToken(ResultModel):
     """The model's own FLOP for one trained token, forward and backward, without MTP, by convention of the attention
     mask.
@@ -166,6 +187,7 @@ class StepTimes(ResultModel):
     parts: Parts
     by_category: tuple[CategoryTime, ...] = ()
     binding: tuple[Binding, ...] = ()
+    collectives: tuple[CollectiveTime, ...] = ()
     imbalance: LoadImbalanceTimes | None = None
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from simulator.results import explain, metrics
 from simulator.results.interval import Interval
 from simulator.results.step_result import FlopPerToken, ModelCounts, RankTimes, StepResult, StepTimes, parts_of
 from simulator.schedule.action import Schedule
+from simulator.step.collectives import collective_times
 from simulator.step.draws import Outcome, load_imbalance
 from simulator.step.memory import MemoryQuestion, step_memory
 from simulator.step.notes import NOT_MODELLED, assumption_rows
@@ -60,6 +61,7 @@ def step_result(
             parts=parts,
             by_category=explain.categories(work, step_s, actions_s, parts.mean.bubble_s, parts.mean.optimizer_s),
             binding=explain.binding(graph, makespan, outcome.even_s, random_s) if explained else (),
+            collectives=collective_times(graph),
             imbalance=load_imbalance(step.random, graph, outcome) if explained else None,
         ),
         memory=step_memory(memory_question(step), order),

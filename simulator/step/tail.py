@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from simulator.assembly.chunks import Segment
 from simulator.assembly.tail import TailCosts
-from simulator.assembly.unit_costs import Cost, add_segments
+from simulator.assembly.unit_costs import Cost, add_segments, message_segment
 from simulator.costs.collectives.ring import RingOp
 from simulator.network.placement import GroupShape, Placement
 from simulator.scenario import derived
@@ -51,7 +51,7 @@ def tail_costs(
     return TailCosts(
         reduce=collectives("reduce_scatter", gradient),
         gather=collectives("all_gather", PARAMETER_BYTES),
-        norm=_segment(messages.norm(), OPTIMIZER),
+        norm=message_segment("grad_norm", messages.norm(), OPTIMIZER),
         optimizer=[add_segments(optimizer[stage] for stage in held) for held in schedule.placement],
         overlap_reduce=derived.is_grad_reduce_overlapped(scenario),
     )
@@ -72,7 +72,8 @@ def _collectives(
         ("expert", stage.expert_params, holders.expert),
     ):
         if params:
-            yield f"{op}_{name}", _segment(messages.ring(op, params * bytes_per_param, group), DATA_PARALLEL)
+            label = f"{op}_{name}"
+            yield label, message_segment(label, messages.ring(op, params * bytes_per_param, group), DATA_PARALLEL)
 
 
 def _optimizer(scenario: Scenario, stage: StageWorkload, holders: _Holders, kernels: KernelPrices) -> Iterator[Segment]:

@@ -23,6 +23,7 @@ SECTIONS = (
     "Step",
     "Throughput",
     "What binds",
+    "Collectives",
     "Run",
     "Assumptions that matter most",
     "Where the step time comes from",
@@ -106,7 +107,7 @@ TURNED = ("forward", "backward", "weights", "bubble")
 
 
 def test_it_is_one_screen_and_a_half_at_most() -> None:
-    assert len(report().splitlines()) <= 80
+    assert len(report().splitlines()) <= 90
 
 
 def test_the_numbers_of_the_document_are_there() -> None:
@@ -178,7 +179,7 @@ def test_a_step_without_a_range_says_so() -> None:
 
 
 def test_nothing_is_said_of_what_was_not_computed() -> None:
-    step = RESULT.step.model_copy(update={"exposed_comm_s": None, "binding": (), "by_category": ()})
+    step = RESULT.step.model_copy(update={"exposed_comm_s": None, "binding": (), "by_category": (), "collectives": ()})
     totals = RESULT.totals.model_copy(update={"cost_usd": None})
     steady = RESULT.steady_state.model_copy(update={"cost_usd": None})
     phases = tuple(phase.model_copy(update={"ramp": None, "cost_usd": None}) for phase in RESULT.phases)
@@ -199,6 +200,7 @@ def test_nothing_is_said_of_what_was_not_computed() -> None:
     for words in (
         "exposed communication",
         "What binds",
+        "Collectives",
         "by category",
         "USD",
         "ramp",

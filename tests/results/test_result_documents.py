@@ -31,7 +31,7 @@ CONTRACT: dict[str, Any] = {
     "step memory phases totals steady_state price assumptions not_modelled warnings basis",
     "model": "num_parameters num_active_parameters num_mtp_parameters",
     "step": "step_s interval tokens_per_step tokens_per_s_per_gpu model_flop_per_token tflops mfu bubble_s "
-    "exposed_comm_s optimizer_s by_rank parts by_category binding",
+    "exposed_comm_s optimizer_s by_rank parts by_category binding collectives",
     "step.mfu": "bf16_dense_causal bf16_dense_noncausal",
     "step.parts": "edge mean middle",
     "memory": "capacity_bytes usable_bytes peak_bytes_per_gpu fits margin_bytes verdict by_stage",
@@ -44,6 +44,7 @@ ROWS = {
     "step.by_rank": "pp_rank forward_s backward_s weight_s overlapped_f_b_s bubble_s optimizer_s",
     "step.by_category": "category seconds share",
     "step.binding": "what seconds why",
+    "step.collectives": "name ranks nodes bytes seconds gb_per_s counted_as limit basis",
     "memory.by_stage": "pp_rank weights_bytes gradients_bytes optimizer_bytes activations_bytes "
     "buffers_bytes peak_bytes",
     "phases": "name kind tokens steps step_s wall_s gpu_hours cost_usd ramp",

@@ -21,7 +21,7 @@ from hwprofiles.kernels.parameters import Range, find, need
 from hwprofiles.kernels.shape import Regime
 from hwprofiles.provenance import Basis
 from hwprofiles.schema import Stack
-from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, weakest
+from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, Counted, weakest
 from simulator.costs.links import CORNERS, Corner, NicPath, nic_path, rate_at, reference_rate, time_at
 from simulator.network.topology import Network
 from simulator.network.traffic import exchange_traffic
@@ -29,6 +29,8 @@ from simulator.workload.op import AllToAll
 
 SAME_SIZE = 0.01
 """Relative difference below which a message is the row's own."""
+BY_RANK = "a copy for each GPU of a token, its own included (DeepEP, inside a node)"
+BY_NODE = "a copy for each node of a token, its own included (DeepEP, between nodes); over NICs go (n-1)/n of it"
 INTERPOLATED_WITHIN = 2.0
 """Ratio of the formula up to which a row of the same group counts as neighbouring."""
 
@@ -160,7 +162,12 @@ def _by_row(
 
 def _with_bytes(cost: CollectiveCost, message: AllToAll) -> CollectiveCost:
     traffic = exchange_traffic(message)
-    return replace(cost, bytes_nic=traffic.nic_bytes, bytes_scale_up=traffic.scale_up_bytes)
+    copies, counted_as = (
+        (message.ranks_per_token, BY_RANK) if message.num_nodes == 1 else (message.nodes_per_token, BY_NODE)
+    )
+    payload = message.tokens * message.bytes_per_token * copies
+    counted = Counted(message.ranks, message.num_nodes, payload, payload, counted_as)
+    return replace(cost, bytes_nic=traffic.nic_bytes, bytes_scale_up=traffic.scale_up_bytes, counted=counted)
 
 
 def _model_error(stack: Stack) -> float:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from hwprofiles.kernels.parameters import need
 from hwprofiles.schema import Stack
-from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, weakest
+from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, Counted, weakest
 from simulator.costs.links import CORNERS, nic_path, rate_at, time_at
 from simulator.network.topology import Network
+
+COUNTED_AS = "bytes sent (sendrecv of nccl-tests)"
 
 
 def p2p_cost(
@@ -53,5 +55,5 @@ def p2p_cost(
     return CollectiveCost(
         value, low, high, weakest(share.basis, base.basis, hop.basis), share.source,
         bytes_nic=0.0 if same_node else float(num_bytes), bytes_scale_up=float(num_bytes) if same_node else 0.0,
-        bound_by=bound_by,
+        bound_by=bound_by, counted=Counted(2, 1 if same_node else 2, num_bytes, num_bytes, COUNTED_AS),
     )  # fmt: skip

@@ -15,16 +15,23 @@ ring.fill_s.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 from hwprofiles.kernels.parameters import need
 from hwprofiles.schema import Stack
-from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, weakest
+from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, Counted, weakest
 from simulator.costs.links import CORNERS, Corner, nic_path, rate_at, time_at
 from simulator.network.placement import GroupShape
 from simulator.network.topology import Network
 
 RingOp = Literal["reduce_scatter", "all_gather", "all_reduce"]
+
+COUNTED_AS: Mapping[RingOp, str] = {
+    "reduce_scatter": "bus bandwidth of nccl-tests: (n-1)/n of the bytes",
+    "all_gather": "bus bandwidth of nccl-tests: (n-1)/n of the bytes",
+    "all_reduce": "bus bandwidth of nccl-tests: 2(n-1)/n of the bytes",
+}
 
 
 def ring_cost(op: RingOp, bytes_total: float, group: GroupShape, network: Network, stack: Stack) -> CollectiveCost:
@@ -59,7 +66,8 @@ def ring_cost(op: RingOp, bytes_total: float, group: GroupShape, network: Networ
     value, low, high = seconds
     hops = [each.basis for each, count in ((hop, steps - steps_nic), (hop_nic, steps_nic)) if count]
     basis = weakest(share.basis, base.basis, fill.basis, *hops)
-    return CollectiveCost(value, low, high, basis, share.source, to_nic, sent - to_nic, bound_by)
+    counted = Counted(group.ranks, group.nodes, bytes_total, sent, COUNTED_AS[op])
+    return CollectiveCost(value, low, high, basis, share.source, to_nic, sent - to_nic, bound_by, counted)
 
 
 def _wire_seconds(

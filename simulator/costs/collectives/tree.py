@@ -11,8 +11,11 @@ from math import ceil, log2
 
 from hwprofiles.kernels.parameters import need
 from hwprofiles.schema import Stack
-from simulator.costs.cost import NO_COST, CollectiveCost, weakest
+from simulator.costs.cost import NO_COST, CollectiveCost, Counted, weakest
 from simulator.network.topology import Network
+
+NUMBER_BYTES = 4
+COUNTED_AS = "bus bandwidth of nccl-tests, of one FP32 number: latency"
 
 
 def scalar_all_reduce_cost(ranks: int, network: Network, stack: Stack) -> CollectiveCost:
@@ -25,4 +28,6 @@ def scalar_all_reduce_cost(ranks: int, network: Network, stack: Stack) -> Collec
     value, low, high = (
         b + steps * (h + fabric) for b, h in ((base.value, hop.value), (base.low, hop.low), (base.high, hop.high))
     )
-    return CollectiveCost(value, low, high, weakest(base.basis, hop.basis), base.source, bound_by="latency")
+    counted = Counted(ranks, network.num_nodes, NUMBER_BYTES, 2 * NUMBER_BYTES * (ranks - 1) / ranks, COUNTED_AS)
+    basis = weakest(base.basis, hop.basis)
+    return CollectiveCost(value, low, high, basis, base.source, bound_by="latency", counted=counted)
