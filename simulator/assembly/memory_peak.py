@@ -200,6 +200,9 @@ def _pass_instants(kind: Kind, blocks: Blocks) -> Iterator[list[Change]]:
             yield [*done, (1, block.saved), (1, block.working_forward)]
         elif kind == "W":
             yield list(done)
+        elif kind == "B":
+            waiting = tuple(tensor for tensor in block.deferred if not tensor.is_working)
+            yield [*done, (1, waiting), (1, block.working_backward)]
         else:
             yield [*done, (1, block.deferred), (1, block.working_backward)]
         done += _after(kind, block)

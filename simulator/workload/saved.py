@@ -98,8 +98,9 @@ class BlockBuilder:
             self.saved.append(tensor)
 
     def gradient(self, name: str, elements: int, dtype: str | None = None) -> None:
-        """Output gradient of a linear layer, made by I and needed by W."""
-        self.deferred.append(Tensor(name, tensor_bytes(dtype or self.recipe.act_dtype, elements), "W"))
+        """Output gradient of a linear layer, made by I and needed by W; in BF16 it is what I works on, in FP8 a copy of it."""
+        dtype = dtype or self.recipe.act_dtype
+        self.deferred.append(Tensor(name, tensor_bytes(dtype, elements), "W", is_working=dtype == "bf16"))
 
     def swiglu(self, owner: str, rows: int, f: int, hidden: int) -> None:
         """Input and output of SwiGLU and the output gradients of the projections around it."""

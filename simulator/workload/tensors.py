@@ -37,11 +37,16 @@ def _bytes(dtype: str, elements: int, scales: dict[str, tuple[int, int]]) -> int
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A named tensor. until: the backward pass that reads it last, I (input gradient) or W (weight gradient)."""
+    """A named tensor. until: the backward pass that reads it last, I (input gradient) or W (weight gradient).
+
+    is_working: a tensor that waits for W and that the working set of I holds too, under a name of its own: a full backward,
+    which takes the weight gradient at once, holds it once.
+    """
 
     name: str
     num_bytes: int
     until: Literal["I", "W"] = "I"
+    is_working: bool = False
 
 
 def total_bytes(tensors: Iterable[Tensor]) -> int:
