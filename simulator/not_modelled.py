@@ -94,8 +94,6 @@ TABLE: Final[tuple[Planned, ...]] = (
     _value("parallel.overlap.ep", _LISTED, "shared_expert"),
     _value("precision.recipe", _LISTED, "fp8-tensor", "mxfp8", "nvfp4"),
     _value("precision.fp8_weight_cache", "leave it out: the recipe sets it", "per_micro_batch"),
-    _value("recompute.granularity", "use selective with modules", "full"),
-    _value("recompute.modules", _LISTED, "mlp", "attention", "layer", "moe", "shared_expert"),
     _value("recompute.saved.attn_out", _LISTED, "fp8"),
     Planned(
         "command", "compare",

@@ -54,12 +54,13 @@ class BlockCost:
 
 @dataclass(frozen=True, slots=True)
 class UnitCost:
-    """A unit's costs by regime. all_to_all: key → segment (absent where nothing is sent)."""
+    """A unit's costs by regime. all_to_all: key → segment (absent where nothing is sent). replays: as of `Unit`."""
 
     name: str
     blocks: Mapping[tuple[str, Regime], BlockCost]
     all_to_all: Mapping[tuple[str, Regime], Segment]
     is_moe: bool
+    replays: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ Inside a pair, a unit pair at a time (DeepSeek-V3 report 3.2.1 and the published
     comm stream      combine(B), dispatch(F), dispatch(B), combine(F)
     dependencies     attn(F) → dispatch(F) → mlp(F) → combine(F) → next attn(F);
                      combine(B) → mlp(B) → dispatch(B) → attn(B) → next combine(B); W needs its B.
+What is computed again before a backward (attn(R), dispatch(R), mlp(R), combine(R)) starts when that backward may, and runs
+in front of it: its dispatch exposed, its combine queued before combine(B) and beside the other half's attention.
 A block waits as a whole: in the trace no kernel of mlp(B), the shared expert's included, starts before combine(B) has ended.
 A lone chunk's full backward follows automatic differentiation: a layer's weight gradients are computed with its input
 gradient, before the dispatch(B) or combine(B) that comes next (DualPipe's executor defers them only in input-only backwards).
@@ -83,7 +85,7 @@ class _Half:
 
     def transfer(self, unit: UnitCost, idx: int, name: str, preds: Sequence[int], needs: str = "") -> list[int]:
         segment = unit.all_to_all.get((name, self.regime))
-        draw: DrawKind = "node" if name in ("dispatch_f", "combine_b") else "slowest_node"
+        draw: DrawKind = "node" if name in ("dispatch_f", "dispatch_r", "combine_b") else "slowest_node"
         return self.template.put(f"{unit.name}.{name}", segment, COMM, preds, needs, self.half, idx, draw, is_join=True)
 
 
@@ -114,11 +116,25 @@ class _Forward(_Half):
 
 @dataclass
 class _Backward(_Half):
-    """combine → mlp → dispatch → attn; weight gradients behind the block that feeds them."""
+    """combine → mlp → dispatch → attn; weight gradients behind the block that feeds them.
 
+    units: of the stage in forward order.
+    """
+
+    units: Sequence[UnitCost] = ()
     combine: list[int] = field(default_factory=list)
     mlp: list[int] = field(default_factory=list)
     dispatch: list[int] = field(default_factory=list)
+
+    def replay(self, unit: UnitCost, idx: int) -> None:
+        """The forward, or what of it is computed again, of the units whose backward begins with this one's."""
+        done = self.ready
+        for i in range(idx + 1 - unit.replays, idx + 1):
+            attn = self.block(self.units[i], i, "attn_r", done, self.pending_input)
+            dispatch = self.transfer(self.units[i], i, "dispatch_r", attn)
+            local = self.block(self.units[i], i, "mlp_r_local", [*attn, *dispatch])
+            done = self.block(self.units[i], i, "mlp_r_routed", local)
+            done = self.transfer(self.units[i], i, "combine_r", done)
 
     def run_combine(self, unit: UnitCost, idx: int) -> None:
         self.combine = self.transfer(unit, idx, "combine_b", self.ready, self.pending_input)
@@ -160,9 +176,11 @@ def build_template(
         return t
     input_f, input_b = (INPUT_BOTH, INPUT_BOTH) if waits_for_both else (INPUT_F, INPUT_B)
     forward = _Forward(t, "F", "alone", input_f) if kind in ("F", "FB") else None
-    backward = _Backward(t, "B", "alone", input_b) if kind in ("B", "I", "FB") else None
-    f_units = list(enumerate(stage.units)) if forward else []
     b_source = b_stage if kind == "FB" else stage
+    backward = None
+    if kind in ("B", "I", "FB"):
+        backward = _Backward(t, "B", "alone", input_b, units=b_source.units if b_source else ())
+    f_units = list(enumerate(stage.units)) if forward else []
     b_units = list(reversed(list(enumerate(b_source.units)))) if backward and b_source else []
     paired = min(len(f_units), len(b_units)) if pair_overlap else 0
     if forward and backward:
@@ -193,6 +211,7 @@ def _run_pair(
 ) -> None:
     (f_idx, f), (b_idx, b) = f_unit, b_unit
     forward.regime = backward.regime = _regime(f, b)
+    backward.replay(b, b_idx)
     backward.run_combine(b, b_idx)
     forward.run_attn(f, f_idx)
     forward.run_dispatch(f, f_idx)
@@ -215,6 +234,7 @@ def _run_lone_forward(forward: _Forward, unit: UnitCost, idx: int) -> None:
 
 def _run_lone_backward(backward: _Backward, unit: UnitCost, idx: int, *, with_weights: bool) -> None:
     backward.regime = "alone"
+    backward.replay(unit, idx)
     backward.run_combine(unit, idx)
     backward.run_mlp(unit, idx)
     if with_weights:

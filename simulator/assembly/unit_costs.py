@@ -65,7 +65,7 @@ def _units(stage: StageWorkload, prices: Prices, cache: dict[tuple[object, ...],
         if key not in cache:
             cache[key] = _unit_cost(unit, prices)
         shared = cache[key]
-        units.append(UnitCost(unit.name, shared.blocks, shared.all_to_all, shared.is_moe))
+        units.append(UnitCost(unit.name, shared.blocks, shared.all_to_all, shared.is_moe, unit.replays))
     return tuple(units)
 
 
@@ -98,8 +98,10 @@ def _transfer(key: str, message: AllToAll, cast: Iterable[Op], regime: Regime, p
 
 
 def _segments(ops: tuple[Op, ...], regime: Regime, prices: Prices) -> Iterable[tuple[str, DrawKind, Segment]]:
-    """Kernels before the attention core, the core, kernels behind it; in blocks without one: fixed, then routed."""
-    core = next((i for i, op in enumerate(ops) if KERNELS[op.shape.op].bound == "attention"), None)
+    """Kernels before the attention core (of several the last: others are recomputed), the core, kernels behind it; in blocks
+    without one: fixed, then routed.
+    """
+    core = next((i for i, op in reversed([*enumerate(ops)]) if KERNELS[op.shape.op].bound == "attention"), None)
     if core is not None:
         for suffix, part in ((".before_core", ops[:core]), (".core", ops[core : core + 1]), (".rest", ops[core + 1 :])):
             if part:

@@ -189,8 +189,13 @@ class Draft:
                     self._remove(path)
                     if old is not None and key != RECIPE:
                         self.dropped.append(Dropped(path, inherited, key))
-        if _find(data, ("recompute", "granularity")) == "none" and _find(data, ("recompute", "modules")) is None:
+        granularity = _find(data, ("recompute", "granularity"))
+        if granularity in ("none", "full") and _find(data, ("recompute", "modules")) is None:
             self._remove(("recompute", "modules"))
+        if granularity in ("none", "selective"):
+            for name in ("method", "num_layers"):
+                if _find(data, ("recompute", name)) is None:
+                    self._remove(("recompute", name))
 
     def _merge(self, old: dict[str, Any], new: Mapping[str, Any], path: KeyPath, layer: Layer) -> None:
         self._drop_alternatives(old, new, path)

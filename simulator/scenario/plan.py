@@ -10,7 +10,8 @@ from pydantic_core import PydanticCustomError
 from simulator.scenario.parallel import ScheduleName
 from simulator.scenario.section import AsPlain, AsTuple, Section, Sequences, Text, Tokens, Usd, named
 
-RecomputeModule = Literal["rmsnorm", "mla_up_proj", "swiglu"]
+RecomputeModule = Literal["rmsnorm", "mla_up_proj", "swiglu", "mlp", "attention", "layer", "moe", "shared_expert"]
+"""attention: the attention core; mlp: the FFN of dense layers; moe: router, dispatch, experts, combine; layer: all of it."""
 
 
 RecipeName = Annotated[str, named("precision recipe")]
@@ -80,8 +81,13 @@ class Saved(Section):
 class Recompute(Section):
     """Activations that the backward computes again."""
 
-    granularity: Literal["none", "selective"] = "none"
+    granularity: Literal["none", "selective", "full"] = "none"
+    """selective: the modules; full: whole layers."""
     modules: Annotated[tuple[RecomputeModule, ...], AsTuple] = ()
+    method: Literal["uniform", "block"] = "uniform"
+    """Of full: uniform keeps the input of each num_layers layers; block recomputes the first num_layers of a stage."""
+    num_layers: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Of full: layers of a group (uniform; null: 1), or layers of each stage that are computed again (block)."""
     saved: Saved = Saved()
 
 

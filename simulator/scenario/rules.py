@@ -57,6 +57,8 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "precision.fp8_weight_cache": ("precision.recipe",),
     "precision.recipe": ("cluster.node",),
     "recompute.modules": ("recompute.granularity", "model"),
+    "recompute.num_layers": ("recompute.method", "recompute.granularity"),
+    "recompute.method": ("recompute.granularity",),
     "parallel.overlap.ep": ("parallel.schedule",),
     "parallel.comm_sms": ("cluster.node", "parallel.ep"),
     "cluster.fabric": ("cluster.node",),
@@ -77,8 +79,11 @@ MAX_LAYER_PASSES = 250_000
 
 def involved(field: str) -> tuple[str, ...]:
     """The field and the keys that its rule compares it with."""
-    name = "batch_ramp.from" if field.endswith(".batch_ramp.from") else field
-    return (field, *_INVOLVED.get(name, ()))
+    if field.endswith(".batch_ramp.from"):
+        return (field, f"{field.removesuffix('from')}schedule_below", *_INVOLVED["batch_ramp.from"])
+    if field.startswith("phases."):
+        return field, f"{field}.tokens", f"{field}.steps"
+    return (field, *_INVOLVED.get(field, ()))
 
 
 def rule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
@@ -108,12 +113,40 @@ def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     for module in sorted(of_others.intersection(scenario.recompute.modules)):
         kind = scenario.model.attention.kind
         yield "recompute.modules", f"{module} has no meaning in a model with attention of kind {kind}"
+    yield from _recompute_warnings(scenario)
     if not derived.recipe(scenario).is_fp8 and scenario.precision.fp8_weight_cache != "none":
         yield "precision.fp8_weight_cache", f"has no meaning with recipe {scenario.precision.recipe}"
     if scenario.parallel.sequence_parallel and scenario.parallel.tp == 1:
         yield "parallel.sequence_parallel", "has no meaning with tp 1: no GPUs share a sequence"
     if not scenario.is_given("phases"):
         yield "phases", "are not given: the run is a single step; write phases: [{name: pretrain, tokens: 1e12}]"
+
+
+def _recompute_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
+    """Modules that are not in the model or inside another one, and keys of granularity full without it."""
+    model, recompute, modules = scenario.model, scenario.recompute, set(scenario.recompute.modules)
+    experts = "no shared experts" if model.moe is not None else "no experts"
+    absent = {
+        "mlp": "" if model.num_dense_layers else "no dense layers",
+        "moe": "" if model.moe is not None else "no experts",
+        "shared_expert": "" if model.moe is not None and model.moe.num_shared_experts else experts,
+    }
+    inside = {
+        "shared_expert": "moe" if "moe" in modules else "",
+        "swiglu": "mlp and moe" if {"mlp", "moe"} <= modules else "",
+    }
+    for module in sorted(modules):
+        if "layer" in modules and module != "layer":
+            yield "recompute.modules", f"{module} has no meaning beside layer, which recomputes every operator"
+        elif absent.get(module):
+            yield "recompute.modules", f"{module} has no meaning: model {show(model.name)} has {absent[module]}"
+        elif inside.get(module):
+            yield "recompute.modules", f"{module} has no meaning beside {inside[module]}, of which it is a part"
+    if recompute.granularity == "full":
+        return
+    for key, is_set in (("method", recompute.method == "block"), ("num_layers", recompute.num_layers is not None)):
+        if is_set:
+            yield f"recompute.{key}", f"has no meaning with granularity {recompute.granularity}; it acts with full"
 
 
 def model_problems(model: ModelSpec) -> Iterator[FieldProblem]:
@@ -225,6 +258,13 @@ def _recompute_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "recompute.modules", "are given, but granularity is none; write granularity: selective, or modules: []"
     if recompute.granularity == "selective" and not recompute.modules:
         yield "recompute.modules", "is empty, but granularity is selective; name modules, or write granularity: none"
+    if recompute.granularity == "full" and recompute.modules:
+        yield (
+            "recompute.modules",
+            "are given, but full recomputes every operator; write granularity: selective, or modules: []",
+        )
+    if recompute.method == "block" and recompute.granularity == "full" and recompute.num_layers is None:
+        yield "recompute.num_layers", "is missing; method block recomputes the first num_layers layers of each stage"
 
 
 def _phase_problems(scenario: Scenario) -> Iterator[FieldProblem]:

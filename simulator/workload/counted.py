@@ -9,6 +9,7 @@ from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.workload.op import Workload
 from simulator.workload.recipe import EXPERT_ROW_PADDING, Recipe
+from simulator.workload.recompute import checkpoint_of, module_names
 from simulator.workload.routing_model import RoutingStatistics
 from simulator.workload.stages import build_workload
 
@@ -28,7 +29,7 @@ def recipe_of(scenario: Scenario, group_nodes: int, routing: RoutingStatistics |
         seq=scenario.training.seq_len,
         gemm_dtype=rule.gemm_dtype,
         dispatch_fp8=scenario.moe.dispatch_dtype == "fp8",
-        recompute=frozenset(scenario.recompute.modules),
+        recompute=module_names(scenario.recompute),
         save_attn_out_e5m6=saved.attn_out == "e5m6",
         save_swiglu_fp8=saved.swiglu_in == "fp8",
         ep=scenario.parallel.ep,
@@ -36,6 +37,7 @@ def recipe_of(scenario: Scenario, group_nodes: int, routing: RoutingStatistics |
         nodes_per_token=routing.nodes_per_token if routing else 1.0,
         ranks_per_token=routing.ranks_per_token if routing else 1.0,
         row_padding=EXPERT_ROW_PADDING if rule.is_fp8 else 1,
+        checkpoint=checkpoint_of(scenario.recompute),
     )
 
 

@@ -5,6 +5,7 @@ Letters: t tokens (rows), h hidden size, e elements.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -174,3 +175,8 @@ def attention(name: str, phase: Pass, batch: int, seq: int, core: AttentionCore,
         heads=core.heads, kv_heads=core.kv_heads, head_dim_qk=core.head_dim_qk, head_dim_v=core.head_dim_v,
         causal=causal,
     )  # fmt: skip
+
+
+def again(ops: Iterable[Op]) -> tuple[Op, ...]:
+    """Forward operators once more in the backward: executed, but no work of the model."""
+    return tuple(replace(op, name=f"{op.name}_recompute", phase="I", model_flop=0.0) for op in ops)

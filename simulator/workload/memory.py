@@ -16,6 +16,7 @@ from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.scenario import Scenario
 from simulator.workload.model_state import StateRecipe
 from simulator.workload.recipe import EXPERT_ROW_PADDING
+from simulator.workload.recompute import checkpoint_of, module_names
 from simulator.workload.saved import ActivationRecipe
 from simulator.workload.tensors import Tensor, tensor_bytes
 
@@ -103,12 +104,12 @@ def activation_recipe(
         dispatch_dtype=saved[scenario.moe.dispatch_dtype],
         attn_out_dtype=saved[recompute.saved.attn_out],
         swiglu_in_dtype=saved[recompute.saved.swiglu_in],
-        recompute=frozenset(recompute.modules),
+        recompute=module_names(recompute),
+        checkpoint=checkpoint_of(recompute),
         vocab_padding=scenario.head.vocab_padding,
         expert_rows_frac=mean_load,
         expert_rows_peak_frac=max(mean_load, peak_load),
-        # An upper estimate in BF16, whose kernels pad no rows: a few MB a layer (0.4 % of mixtral-8x22b's peak).
-        row_padding=EXPERT_ROW_PADDING,
+        row_padding=EXPERT_ROW_PADDING if derived.recipe(scenario).is_fp8 else 1,
     )
 
 

@@ -19,6 +19,9 @@ BlockName = Literal[
     "attn_f",
     "mlp_f_local",
     "mlp_f_routed",
+    "attn_r",
+    "mlp_r_local",
+    "mlp_r_routed",
     "combine_b_cast",
     "mlp_b_local",
     "mlp_b_routed",
@@ -31,13 +34,16 @@ BlockName = Literal[
 attn_f         everything before the experts: norms, attention, router, quantising what is dispatched
 mlp_f_local    forward of what needs no dispatch: shared experts; the whole FFN of a dense layer; a head
 mlp_f_routed   forward of the routed experts, needs dispatch(F)
+attn_r, mlp_r_local, mlp_r_routed   the forward blocks, or what of them is computed again, before the unit's backward, with
+               dispatch(R) and combine(R) between and behind them; what is recomputed inside a backward block stands in it
 combine_b_cast quantising the gradient that combine(B) sends, on the communication stream
 mlp_b_local    input gradient of mlp_f_local; mlp_b_routed: of mlp_f_routed, needs combine(B)
 mlp_w          weight gradients of both; attn_b, attn_w: input (with recompute) and weight gradients of attn_f
 """
 
 BLOCKS: tuple[BlockName, ...] = (
-    "attn_f", "mlp_f_local", "mlp_f_routed", "combine_b_cast", "mlp_b_local", "mlp_b_routed", "mlp_w", "attn_b", "attn_w",
+    "attn_f", "mlp_f_local", "mlp_f_routed", "attn_r", "mlp_r_local", "mlp_r_routed", "combine_b_cast", "mlp_b_local",
+    "mlp_b_routed", "mlp_w", "attn_b", "attn_w",
 )  # fmt: skip
 
 UnitKind = Literal["dense", "moe", "head"]
@@ -92,14 +98,18 @@ class Unit:
     """One transformer layer, or one output head with its loss, as a stage executes it for one micro-batch.
 
     blocks: block name → operators in order; a missing block is empty.
-    all_to_all: keys of "dispatch_f", "combine_f", "combine_b" (a dispatch kernel), "dispatch_b" (a combine kernel); empty
-        for dense layers and heads, and where one rank holds all experts.
+    all_to_all: keys of "dispatch_f", "combine_f", "combine_b" (a dispatch kernel), "dispatch_b" (a combine kernel), and of
+        "dispatch_r", "combine_r" where they are sent again; empty for dense layers and heads, and where one rank holds all
+        experts.
+    replays: units, this one the last, whose blocks `attn_r` to `mlp_r_routed` run before this one's backward; 0: those of a
+        unit that is recomputed together with a later one.
     """
 
     name: str
     kind: UnitKind
     blocks: Mapping[BlockName, tuple[Op, ...]]
     all_to_all: Mapping[str, AllToAll] = field(default_factory=dict)
+    replays: int = 1
 
     def ops(self) -> Iterable[Op]:
         """All operators, block by block."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
+
+from simulator.workload.recompute import Checkpoint
 
 EXPERT_ROW_PADDING: Final = 128
 """Rows of an expert are padded to a multiple of this: the row tile of grouped FP8 GEMMs (DeepGEMM, DeepEP)."""
@@ -15,7 +17,8 @@ class Recipe:
 
     batch, seq: sequences and tokens a sequence of one micro-batch. gemm_dtype: "fp8-block" or "bf16" of the layers' GEMMs
     (router and heads stay in BF16). dispatch_fp8: dispatch in FP8 with scales, else BF16.
-    recompute: modules computed again in the backward: rmsnorm, mla_up_proj. (swiglu is always computed again.)
+    recompute: modules computed again in the backward ("layer": everything from the layer's input on). checkpoint: which
+    layers of a stage are recomputed whole; None: none is.
     save_attn_out_e5m6, save_swiglu_fp8: formats of saved activations.
     row_padding: rows of an expert are padded to a multiple of it; 1 pads nothing.
     ep: ranks of an expert group; nodes: nodes it spans. nodes_per_token, ranks_per_token: expected distinct destinations.
@@ -33,11 +36,20 @@ class Recipe:
     nodes_per_token: float
     ranks_per_token: float
     row_padding: int = 1
+    checkpoint: Checkpoint | None = None
 
     @property
     def tokens(self) -> int:
         """Tokens of one micro-batch on one rank."""
         return self.batch * self.seq
+
+    def recomputes(self, module: str) -> bool:
+        """Whether every layer computes the module again by itself."""
+        return module in self.recompute
+
+    def without(self, *modules: str) -> Recipe:
+        """The recipe of what is inside something that is computed again whole: these modules are there by then."""
+        return replace(self, recompute=self.recompute.difference(modules))
 
     @property
     def is_fp8(self) -> bool:

@@ -17,10 +17,11 @@ Letters: t tokens of the rank, s tokens in sequence-parallel regions (t / tp), h
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from simulator.scenario.model import MoeFfn
+from simulator.workload.recompute import Checkpoint
 from simulator.workload.tensors import BlockMemory, Tensor, tensor_bytes, total_bytes
 
 
@@ -31,6 +32,7 @@ class ActivationRecipe:
     tokens: of one micro-batch on the rank (context parallelism divided out). shards_sequence: sequence parallelism.
     act_dtype: operands of the layers' GEMMs; dispatch_dtype, attn_out_dtype, swiglu_in_dtype, head_dtype: of what the
     name says. recompute: modules computed again in the backward ("layer": everything but a layer's input).
+    checkpoint: which layers of a stage are recomputed whole; None: none is.
     is_loss_fused: the loss overwrites the logits by their gradient; else FP32 probabilities are kept beside them.
     expert_rows_frac: rows of a rank's experts over the even load, mean of the micro-batches in flight;
     expert_rows_peak_frac: of the fullest micro-batch (at least the former). row_padding: an expert's rows are padded
@@ -54,6 +56,7 @@ class ActivationRecipe:
     expert_rows_peak_frac: float = 1.0
     row_padding: int = 1
     capacity_factor: float | None = None
+    checkpoint: Checkpoint | None = None
 
     @property
     def sequence_tokens(self) -> int:
@@ -136,3 +139,17 @@ def recomputed(block: BlockMemory, kept: Sequence[str]) -> BlockMemory:
         working_forward=(*block.working_forward, *again),
         working_backward=(*block.working_backward, *(tensor for tensor in again if tensor.until == "I")),
     )
+
+
+def checkpointed(blocks: Sequence[BlockMemory], kept: str) -> tuple[BlockMemory, ...]:
+    """Blocks of layers that are computed again together: only the first one's tensor `kept` is kept.
+
+    All of them are computed again before the backward of the last: by then the tensors of those before it are there too.
+    """
+    result: list[BlockMemory] = []
+    waiting: tuple[Tensor, ...] = ()
+    for idx, block in enumerate(blocks):
+        light = recomputed(block, () if idx else (kept,))
+        result.append(replace(light, working_backward=(*light.working_backward, *waiting)))
+        waiting += tuple(tensor for tensor in block.saved if tensor not in light.saved)
+    return tuple(result)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Final
 
 from simulator.scenario.model import ModelSpec
+from simulator.workload.layers.layer import LAYER_INPUT
 from simulator.workload.layers.part import PARTS, Part, joined
 from simulator.workload.op import StageWorkload, Unit, Workload
 from simulator.workload.recipe import Recipe
-from simulator.workload.saved import ActivationRecipe
+from simulator.workload.recompute import Checkpoint, checkpoint_groups
+from simulator.workload.saved import ActivationRecipe, checkpointed
 from simulator.workload.tensors import BlockMemory
+
+WHOLE_LAYER: Final = frozenset({"layer"})
+"""Recompute of a layer that is computed again whole."""
 
 
 def forward_order(codes: Sequence[str]) -> tuple[Part, ...]:
@@ -27,25 +33,34 @@ def build_workload(model: ModelSpec, layout: Sequence[Sequence[str]], recipe: Re
     through the head of its own), L output head. The layers are numbered over all stages.
     """
     numbers: Counter[str] = Counter()
-    units_of = cache(lambda part: part.units(model, recipe))
+    whole = replace(recipe, recompute=WHOLE_LAYER)
+    units_of = cache(lambda part, is_again: part.units(model, whole if is_again else recipe))
     stages = []
     for stage, codes in enumerate(layout):
         parts = forward_order(codes)
-        units = _units(parts, numbers, units_of)
+        units = _units(parts, numbers, units_of, _replays(parts, recipe.checkpoint))
         counts = [part.params(model) for part in parts]
         dense, expert = sum(p.dense for p in counts), sum(p.expert // recipe.ep for p in counts)
         stages.append(StageWorkload(stage, units, dense, expert))
     return Workload(tuple(stages), 2 * recipe.tokens * model.hidden_size)
 
 
+def _replays(parts: Sequence[Part], checkpoint: Checkpoint | None) -> dict[int, int]:
+    """Index of each part that is computed again whole → layers that are before its backward: its group's, or 0."""
+    groups = checkpoint_groups(parts, checkpoint)
+    return {idx: len(group) if idx == group[-1] else 0 for group in groups for idx in group}
+
+
 def _units(
-    parts: Sequence[Part], numbers: Counter[str], units_of: Callable[[Part], tuple[Unit, ...]]
-) -> tuple[Unit, ...]:
-    """The units of a stage; numbers: parts of each series that stand before, counted on."""
+    parts: Sequence[Part], numbers: Counter[str], units_of: Callable[[Part, bool], tuple[Unit, ...]],
+    replays: Mapping[int, int],
+) -> tuple[Unit, ...]:  # fmt: skip
+    """The units of a stage; numbers: parts of each series that stand before, counted on. replays: as of _replays."""
     units: list[Unit] = []
     before: Unit | None = None
-    for part in parts:
-        first, *rest = (_numbered(unit, part.series, numbers) for unit in units_of(part))
+    for idx, part in enumerate(parts):
+        first, *rest = (_numbered(unit, part.series, numbers) for unit in units_of(part, idx in replays))
+        first = replace(first, replays=replays.get(idx, 1))
         numbers[part.series] += 1
         if before is not None:
             first, before = joined(before, first), None
@@ -63,4 +78,14 @@ def _numbered(unit: Unit, series: str, numbers: Counter[str]) -> Unit:
 
 def stage_blocks(model: ModelSpec, codes: Sequence[str], recipe: ActivationRecipe) -> tuple[BlockMemory, ...]:
     """What a stage keeps of one micro-batch: its blocks in forward order."""
-    return tuple(block for part in forward_order(codes) for block in part.saved(model, recipe))
+    parts = forward_order(codes)
+    groups = checkpoint_groups(parts, recipe.checkpoint)
+    group_of = {idx: group for group in groups for idx in group}
+    whole, blocks = replace(recipe, recompute=WHOLE_LAYER), list[BlockMemory]()
+    for idx, part in enumerate(parts):
+        group = group_of.get(idx, ())
+        if len(group) <= 1:
+            blocks += part.saved(model, whole if group else recipe)
+        elif idx == group[0]:
+            blocks += checkpointed([each for i in group for each in parts[i].saved(model, recipe)], LAYER_INPUT)
+    return tuple(blocks)

@@ -6,7 +6,7 @@ import pytest
 
 from simulator.assembly.chunks import COMM, COMPUTE
 from simulator.assembly.pair import INPUT_B, INPUT_BOTH, INPUT_F, Template, build_template
-from tests.assembly.made_up import MESSAGES, stage, unit
+from tests.assembly.made_up import AGAIN, MESSAGES, stage, unit
 
 
 def on_stream(t: Template, stream: int) -> list[str]:
@@ -131,3 +131,46 @@ def test_what_an_expert_s_load_multiplies(pair: Template) -> None:
     assert {op.label for op in pair.ops if op.is_join} == {f"{half}.{name}" for half, name in (
         ("f", "dispatch_f"), ("f", "combine_f"), ("b", "combine_b"), ("b", "dispatch_b"),
     )}  # fmt: skip
+
+
+LONE = ["mlp_b_local", "mlp_b_routed.routed", "mlp_w", "attn_b", "attn_w"]
+REPLAY = ["attn_r", "mlp_r_local", "mlp_r_routed.routed"]
+
+
+def test_a_layer_runs_again_in_front_of_its_backward() -> None:
+    """When the backward may start, its messages before the gradient's; the layer before it not until its own turn."""
+    two = stage(12, unit("b0", is_again=True), unit("b1", is_again=True))
+    for kind in ("B", "I"):
+        t = build_template(kind, two, None, pair_overlap=True, wait_at_boundary=False)  # type: ignore[arg-type]
+        own = LONE if kind == "B" else [name for name in LONE if not name.endswith("_w")]
+        assert on_stream(t, COMPUTE) == [f"{layer}.{name}" for layer in ("b1", "b0") for name in (*REPLAY, *own)]
+        sent = ["dispatch_r", "combine_r", "combine_b", "dispatch_b"]
+        assert on_stream(t, COMM)[:8] == [f"{layer}.{name}" for layer in ("b1", "b0") for name in sent]
+        assert needs(t, "b1.attn_r") == needs(t, "b1.combine_b") == INPUT_B
+        assert waits(t, "b1.attn_r") == set()
+        assert waits(t, "b0.attn_r") == {"b1.attn_w" if kind == "B" else "b1.attn_b"}
+        assert waits(t, "b1.mlp_r_local") == {"b1.attn_r", "b1.dispatch_r"}
+        assert waits(t, "b1.combine_r") == {"b1.mlp_r_routed.routed"}
+
+
+def test_a_group_runs_again_in_forward_order_before_its_last_layer_goes_back() -> None:
+    units = [unit(f"b{i}", is_again=True, is_moe=i != 1, replays=3 if i == 2 else 0) for i in range(3)]
+    t = build_template("B", stage(12, *units), None, pair_overlap=True, wait_at_boundary=False)
+    again = [op.label.split(".")[0] for op in t.ops if op.label.split(".")[1] in AGAIN]
+    assert again == ["b0"] * 5 + ["b1"] * 2 + ["b2"] * 5
+    assert waits(t, "b1.attn_r") == {"b0.combine_r"}
+    assert waits(t, "b2.attn_r") == {"b1.mlp_r_local"}
+    assert [op.label for op in t.ops].index("b2.combine_r") < [op.label for op in t.ops].index("b2.combine_b")
+
+
+def test_what_a_pair_runs_again_stands_before_it() -> None:
+    """The dispatch is exposed; the combine queues before combine(B), beside the other half's attention."""
+    b_stage = stage(12, unit("b", is_again=True))
+    t = build_template("FB", F_STAGE, b_stage, pair_overlap=True, wait_at_boundary=False)
+    assert on_stream(t, COMPUTE)[:4] == ["b.attn_r", "b.mlp_r_local", "b.mlp_r_routed.routed", "f.attn_f"]
+    assert on_stream(t, COMM)[:4] == ["b.dispatch_r", "b.combine_r", "b.combine_b", "f.dispatch_f"]
+    draws = {op.label: op.draw for op in t.ops if op.label.split(".")[1] in AGAIN}
+    assert draws == {
+        "b.attn_r": "none", "b.dispatch_r": "node", "b.mlp_r_local": "none", "b.mlp_r_routed.routed": "rank",
+        "b.combine_r": "slowest_node",
+    }  # fmt: skip

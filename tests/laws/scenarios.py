@@ -191,11 +191,14 @@ def node_limits(model: Mapping[str, Any], ep: int) -> st.SearchStrategy[int | No
 
 @st.composite
 def recomputes(draw: st.DrawFn, is_fp8: bool) -> Document:
-    """Any set of modules, and formats of what is saved."""
-    modules = draw(st.lists(st.sampled_from(["rmsnorm", "mla_up_proj", "swiglu"]), unique=True))
+    """Any set of modules, or whole layers, and formats of what is saved."""
+    names = ["rmsnorm", "mla_up_proj", "swiglu", "attention", "mlp", "moe", "shared_expert"]
+    modules = draw(st.lists(st.sampled_from(names), unique=True))
+    method, count = draw(st.sampled_from(["uniform", "block"])), draw(st.integers(1, 4))
+    full: Document = {"granularity": "full", "method": method, "num_layers": count}
+    some: Document = {"granularity": "selective" if modules else "none", "modules": modules}
     return {
-        "granularity": "selective" if modules else "none",
-        "modules": modules,
+        **draw(st.just(some) | st.just(some) | st.just(full)),
         "saved": {
             "attn_out": draw(st.sampled_from(["bf16", "e5m6"])),
             "swiglu_in": draw(st.sampled_from(["bf16", "fp8"])) if is_fp8 else "bf16",

@@ -30,7 +30,8 @@ def memories(document: Document) -> tuple[RankMemory, ...]:
 def recomputing(document: Document, modules: frozenset[str]) -> Document:
     """The scenario with these modules recomputed and the formats of what is saved unchanged."""
     granularity = "selective" if modules else "none"
-    return changed(document, recompute={"granularity": granularity, "modules": sorted(modules)})
+    plain = {"method": "uniform", "num_layers": None}
+    return changed(document, recompute={"granularity": granularity, "modules": sorted(modules), **plain})
 
 
 def most_in_flight(schedule: Schedule, rank: int) -> int:
@@ -57,6 +58,25 @@ def test_more_recompute_is_never_more_memory(document: Document) -> None:
         for rank, (light, heavy) in enumerate(zip(by_set[more], by_set[fewer], strict=True)):
             if layers[rank] >= 2 and most_in_flight(schedule, rank) >= 2:
                 assert light.peak_bytes <= heavy.peak_bytes, (rank, sorted(fewer), sorted(more))
+
+
+@settings(LAW, max_examples=40)
+@given(scenarios())
+def test_a_checkpoint_of_each_layer_keeps_least(document: Document) -> None:
+    """No more than nothing recomputed, or the first layer of each stage alone; on ranks as above."""
+    scenario = load_scenario(document)
+    schedule = build_schedule(scenario.parallel.schedule, scenario.parallel.pp, derived.num_micro_batches(scenario))
+    layout = derived.layout(scenario)
+    layers = [sum(sum(code in ("d", "m") for code in layout[s]) for s in held) for held in schedule.placement]
+    full = {"granularity": "full", "modules": [], "method": "uniform", "num_layers": 1}
+    least = memories(changed(document, recompute=full))
+    none, one = (
+        memories(recomputing(document, frozenset())),
+        memories(changed(document, recompute={**full, "method": "block"})),
+    )
+    for rank, (light, plain, block) in enumerate(zip(least, none, one, strict=True)):
+        if layers[rank] >= 2 and most_in_flight(schedule, rank) >= 2:
+            assert light.peak_bytes <= block.peak_bytes <= plain.peak_bytes
 
 
 @settings(LAW, max_examples=40)

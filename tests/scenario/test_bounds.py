@@ -182,3 +182,37 @@ def test_micro_batches_hold_their_sequences(micro_batch_size: int) -> None:
     """15,360 sequences over 128 pipelines: 120 of one sequence, 60 of two, 30 of four (which dualpipe cannot run)."""
     options = [f"training.micro_batch_size={micro_batch_size}", "parallel.schedule=1f1b"]
     assert derived.num_micro_batches(load_scenario(V3, options)) == 120 // micro_batch_size
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("recompute={granularity: full, modules: [mlp]}",), "recompute.modules: are given, but full recomputes every"),
+        (("recompute={granularity: full, method: block}",), "recompute.num_layers: is missing; method block"),
+    ],
+)
+def test_full_recompute_says_what_it_needs(options: tuple[str, ...], words: str) -> None:
+    assert words in refused(V3, *options)
+
+
+@pytest.mark.parametrize(
+    ("preset", "option", "words"),
+    [
+        ("deepseek-v3", "recompute.modules=[layer, mlp]", "mlp has no meaning beside layer"),
+        ("deepseek-v3", "recompute.modules=[moe, shared_expert]", "shared_expert has no meaning beside moe"),
+        ("deepseek-v3", "recompute.modules=[moe, mlp, swiglu]", "swiglu has no meaning beside mlp and moe"),
+        ("mixtral-8x22b", "recompute.modules=[mlp]", "mlp has no meaning: model mixtral-8x22b has no dense layers"),
+        ("mixtral-8x22b", "recompute.modules=[shared_expert]", "has no shared experts"),
+        ("llama-3.1-70b", "recompute.modules=[moe]", "moe has no meaning: model llama-3.1-70b has no experts"),
+        ("llama-3.1-70b", "recompute.method=block", "recompute.method: has no meaning with granularity selective"),
+        ("llama-3.1-70b", "recompute.num_layers=2", "recompute.num_layers: has no meaning with granularity selective"),
+    ],
+)
+def test_a_module_or_key_without_meaning_is_warned_of(preset: str, option: str, words: str) -> None:
+    assert any(words in warning for warning in load_scenario(preset, [option]).warnings)
+
+
+def test_another_granularity_drops_the_inherited_modules_and_method() -> None:
+    full = load_scenario("deepseek-v3", ["recompute.granularity=full", "recompute.num_layers=2"])
+    assert (full.recompute.modules, full.recompute.num_layers) == ((), 2)
+    assert load_scenario("deepseek-v3", ["recompute=full"]).recompute.granularity == "full"

@@ -266,8 +266,9 @@ def test_a_layer_runs_its_attention_core_once_forward_and_once_backward(attentio
 
 @pytest.mark.parametrize("code", ["E", "d", "m", "mtp", "L"])
 def test_an_operator_belongs_to_the_pass_of_its_block(code: str) -> None:
-    pass_of = {"f": "F", "b": "I", "w": "W"}
-    for unit in PARTS[code].units(model(MLA), recipe(modules=("rmsnorm", "mla_up_proj"))):
+    pass_of = {"f": "F", "r": "I", "b": "I", "w": "W"}
+    modules = ("rmsnorm", "mla_up_proj"), ("moe", "mlp", "attention"), ("layer",)
+    for unit in (unit for each in modules for unit in PARTS[code].units(model(MLA), recipe(modules=each))):
         for name, ops in unit.blocks.items():
             assert {op.phase for op in ops} <= {pass_of[name.split("_")[1]]}, name
 

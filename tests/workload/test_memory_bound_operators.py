@@ -142,7 +142,7 @@ def memory_bound(code: str, attention: MlaAttention | GqaAttention, r: Recipe) -
     return {op.name: (op.bytes_read, op.bytes_written, op.shape.num_kernels) for op in ops}
 
 
-RECOMPUTES = ("rmsnorm", "mla_up_proj")
+RECOMPUTES = ("rmsnorm", "mla_up_proj", "swiglu")
 
 
 def test_a_dense_mla_layer_under_fp8() -> None:
@@ -160,6 +160,21 @@ def test_a_dense_gqa_layer_in_bf16() -> None:
     """No casts and no transposes; queries and keys have their norms."""
     normed = GQA.model_copy(update={"qk_norm": True})
     assert memory_bound("d", normed, recipe("bf16", ("rmsnorm",))) == GQA_LAYER
+
+
+@pytest.mark.parametrize("code", ["d", "m"])
+def test_a_kept_product_is_loaded_and_not_written_again(code: str) -> None:
+    """FP8: what the down projection read is turned into its other layout by way of BF16; BF16 needs no load."""
+    owners = {"ffn": T * 40} if code == "d" else {"shared": T * F, "expert": ROWS * F}
+    again, kept = (memory_bound(code, MLA, recipe(modules=modules)) for modules in (RECOMPUTES, RECOMPUTES[:2]))
+    plain, plain_kept = (memory_bound(code, GQA, recipe("bf16", modules)) for modules in (("swiglu",), ()))
+    for owner, product in owners.items():
+        assert kept[f"{owner}_down_input_load"] == loaded(product)
+        read, written, launches = plain_kept[f"{owner}_swiglu_bwd"]
+        assert (read, written) == (2 * 3 * product, 2 * 2 * product)
+        assert plain[f"{owner}_swiglu_bwd"] == (read, written + 2 * product, launches)
+    assert kept.keys() - again.keys() == {f"{owner}_down_input_load" for owner in owners}
+    assert plain.keys() == plain_kept.keys()
 
 
 def test_embedding_head_and_the_input_of_an_mtp_module() -> None:

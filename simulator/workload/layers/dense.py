@@ -32,15 +32,21 @@ def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
     attn_f.append(c.rmsnorm("ffn_norm", r.tokens, h))
     if r.is_fp8:
         attn_f.append(c.quantise("ffn_quantise", r.tokens, h))
+    inside = r.without("swiglu") if "mlp" in r.recompute else r
+    fed = tuple(ffn.forward("ffn", h, f, r))
     merge = [c.add("ffn_input_grad", r.tokens * h, "I"), c.rmsnorm_bwd("ffn_norm_bwd", r.tokens, h)]
     blocks: Blocks = {
         "attn_f": tuple(attn_f),
-        "mlp_f_local": tuple(ffn.forward("ffn", h, f, r)),
-        "mlp_b_local": (*ffn.backward_input("ffn", h, f, r), *input_reload(h, r)),
+        "mlp_f_local": fed,
+        "mlp_b_local": (
+            *(c.again(fed) if "mlp" in r.recompute else ()), *ffn.backward_input("ffn", h, f, inside), *input_reload(h, r)
+        ),
         "mlp_w": tuple(ffn.backward_weight("ffn", h, f, r)),
         "attn_b": (*merge, *attn_b),
         "attn_w": tuple(attn_w),
-    }
+    }  # fmt: skip
+    if "layer" in r.recompute:
+        blocks |= {"attn_r": c.again(attn_f), "mlp_r_local": c.again(fed)}
     return (Unit("layer", "dense", blocks),)
 
 

@@ -39,9 +39,8 @@ def _grouped(op: Op, m: MoeFfn, r: Recipe) -> Op:
 
 
 def router_forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
-    """Norm, scores in BF16, selection, and quantising what is dispatched."""
+    """Scores in BF16, selection, and quantising what is dispatched."""
     t = r.tokens
-    yield c.rmsnorm("ffn_norm", t, hidden)
     yield c.fprop("router", "bf16", t, m.num_routed_experts, hidden)
     score_bytes = 4 * t * m.num_routed_experts
     yield c.moved(
@@ -86,14 +85,19 @@ def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
 
 
 def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
-    """Input gradient of the received rows; SwiGLU is computed again from its saved input; the rows' weights get theirs."""
+    """Input gradient of the received rows; the rows' weights get theirs. The product of SwiGLU is kept, or computed again from
+    its saved input (module `swiglu`) in the same kernel.
+    """
     rows, f = padded_rows(m, r), m.expert_intermediate_size
     row_in = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
     if r.save_swiglu_fp8:
         yield c.dequantise("expert_swiglu_load", rows, 2 * f, routed=True)
     yield c.moved("permute_bwd", "permute", "I", rows * row_in, rows * row_in, kernels=2, routed=True)
     yield _grouped(c.dgrad("expert_down_dgrad", r.gemm_dtype, rows, hidden, f), m, r)
-    yield c.moved("expert_swiglu_bwd", "swiglu_bwd", "I", 6 * rows * f, 6 * rows * f, kernels=2, routed=True)
+    product = 2 * rows * f if r.recomputes("swiglu") else 0
+    yield c.moved("expert_swiglu_bwd", "swiglu_bwd", "I", 6 * rows * f, 4 * rows * f + product, kernels=2, routed=True)
+    if r.is_fp8 and not r.recomputes("swiglu"):
+        yield c.dequantise("expert_down_input_load", rows, f, routed=True)
     if r.is_fp8:
         yield c.quantise_transpose("expert_down_input_transposed", rows, f, routed=True)
         yield c.quantise("expert_up_grad_quantise", rows, 2 * f, "I", routed=True)

@@ -25,7 +25,9 @@ def forward(name: str, hidden: int, f: int, r: Recipe) -> Iterator[Op]:
 
 
 def backward_input(name: str, hidden: int, f: int, r: Recipe) -> Iterator[Op]:
-    """Input gradient; the SwiGLU product is computed again from its saved input."""
+    """Input gradient. The product, an operand of the down projection's weight gradient, is kept, or computed again from its
+    saved input (module `swiglu`) in the same kernel; that of the published FP8 trace writes it transposed, without BF16 values.
+    """
     t = r.tokens
     if r.save_swiglu_fp8:
         yield c.dequantise(f"{name}_swiglu_load", t, 2 * f)
@@ -34,8 +36,11 @@ def backward_input(name: str, hidden: int, f: int, r: Recipe) -> Iterator[Op]:
     yield c.dgrad(f"{name}_down_dgrad", r.gemm_dtype, t, hidden, f)
     if r.is_fp8:
         yield c.quantise_transpose(f"{name}_down_grad_transposed", t, hidden)
+        if not r.recomputes("swiglu"):
+            yield c.dequantise(f"{name}_down_input_load", t, f)
         yield c.quantise_transpose(f"{name}_down_input_transposed", t, f)
-    yield c.moved(f"{name}_swiglu_bwd", "swiglu_bwd", "I", 6 * t * f, 4 * t * f)
+    product = 2 * t * f if r.recomputes("swiglu") and not r.is_fp8 else 0
+    yield c.moved(f"{name}_swiglu_bwd", "swiglu_bwd", "I", 6 * t * f, 4 * t * f + product)
     if r.is_fp8:
         yield c.dequantise(f"{name}_input_load", t, hidden)
         yield c.weight_transpose(f"{name}_up_weight_transpose", 2 * hidden * f, "I")

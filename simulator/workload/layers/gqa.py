@@ -48,6 +48,8 @@ def backward_input(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
     """Input gradient, with the norm's recompute where the recipe says so."""
     t, out = r.tokens, a.num_heads * a.head_dim
     yield from dgrad_with_operands(r, "o", hidden, out)
+    if "attention" in r.recompute:
+        yield from c.again([c.attention("attention", "F", r.batch, r.seq, core(a))])
     yield c.attention("attention_bwd", "I", r.batch, r.seq, core(a))
     yield c.rope("q_rope_bwd", t * out, "I")
     yield c.rope("k_rope_bwd", t * a.num_kv_heads * a.head_dim, "I")

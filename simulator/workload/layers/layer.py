@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from simulator.scenario.model import ModelSpec
 from simulator.workload import counting as c
@@ -10,8 +11,11 @@ from simulator.workload.layers.attention import attention_block, attention_weigh
 from simulator.workload.layers.part import Weights
 from simulator.workload.op import Op
 from simulator.workload.recipe import Recipe
-from simulator.workload.saved import ActivationRecipe, recomputed
+from simulator.workload.saved import ActivationRecipe, checkpointed
 from simulator.workload.tensors import BlockMemory
+
+LAYER_INPUT: Final = "attn.input"
+"""The tensor that stays of a layer that is computed again whole."""
 
 
 def common_weights(model: ModelSpec) -> Weights:
@@ -29,13 +33,5 @@ def input_reload(hidden: int, r: Recipe) -> Iterator[Op]:
 
 def layer_saved(model: ModelSpec, ffn: BlockMemory, r: ActivationRecipe) -> tuple[BlockMemory, ...]:
     """Attention and the given FFN of a layer; under recompute of the whole layer only its input is kept."""
-    attention = attention_block(model, r)
-    if "layer" not in r.recompute:
-        return attention, ffn
-    light_attention, light_ffn = recomputed(attention, ("attn.input",)), recomputed(ffn, ())
-    # The whole layer is computed again before its FFN's backward: the attention's tensors are there too by then.
-    waiting = tuple(tensor for tensor in attention.saved if tensor.name != "attn.input")
-    return light_attention, BlockMemory(
-        light_ffn.name, light_ffn.saved, light_ffn.deferred, light_ffn.working_forward,
-        (*light_ffn.working_backward, *waiting),
-    )  # fmt: skip
+    blocks = attention_block(model, r), ffn
+    return checkpointed(blocks, LAYER_INPUT) if "layer" in r.recompute else blocks

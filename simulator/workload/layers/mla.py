@@ -95,6 +95,8 @@ def backward_input(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
             yield c.copy("kv_split_recompute", t * a.kv_lora_rank, t * a.kv_lora_rank, "I")
             yield c.rmsnorm("kv_norm_recompute", t, a.kv_lora_rank, "I")
         yield from _up_projections(a, r, recompute=True)
+    if "attention" in r.recompute:
+        yield from c.again([c.attention("attention", "F", r.batch, r.seq, core(a))])
     yield c.attention("attention_bwd", "I", r.batch, r.seq, core(a))
     yield c.rope("q_rope_bwd", t * heads * a.qk_rope_head_dim, "I")
     if a.q_lora_rank:

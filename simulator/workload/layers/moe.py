@@ -38,17 +38,29 @@ def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
     m, h = _moe(model), model.hidden_size
     shared = m.num_shared_experts * m.expert_intermediate_size
     attn_f, attn_b, attn_w = attention_operators(model, r)
+    attn_f.append(c.rmsnorm("ffn_norm", r.tokens, h))
+    router, routed = tuple(experts.router_forward(m, h, r)), tuple(experts.forward(m, h, r))
+    inside = r.without("swiglu") if "moe" in r.recompute else r
+    of_shared = inside.without("swiglu") if "shared_expert" in r.recompute else inside
+    local = tuple(ffn.forward("shared", h, shared, r)) if shared else ()
     blocks: Blocks = {
-        "attn_f": (*attn_f, *experts.router_forward(m, h, r)),
-        "mlp_f_local": tuple(ffn.forward("shared", h, shared, r)) if shared else (),
-        "mlp_f_routed": tuple(experts.forward(m, h, r)),
+        "attn_f": (*attn_f, *router),
+        "mlp_f_local": local,
+        "mlp_f_routed": routed,
         "combine_b_cast": (c.quantise("combine_b_quantise", r.tokens, h, "I"),) if r.dispatch_fp8 else (),
-        "mlp_b_local": (*(ffn.backward_input("shared", h, shared, r) if shared else ()), *input_reload(h, r)),
-        "mlp_b_routed": tuple(experts.backward_input(m, h, r)),
+        "mlp_b_local": (
+            *(c.again(local) if "shared_expert" in r.recompute and "moe" not in r.recompute else ()),
+            *(ffn.backward_input("shared", h, shared, of_shared) if shared else ()),
+            *input_reload(h, r),
+        ),
+        "mlp_b_routed": tuple(experts.backward_input(m, h, inside)),
         "mlp_w": (*(ffn.backward_weight("shared", h, shared, r) if shared else ()), *experts.backward_weight(m, h, r)),
         "attn_b": (*experts.router_backward(m, h, r), *attn_b),
         "attn_w": tuple(attn_w),
     }
+    if r.recompute & {"layer", "moe"}:
+        first = (*attn_f, *router) if "layer" in r.recompute else router
+        blocks |= {"attn_r": c.again(first), "mlp_r_local": c.again(local), "mlp_r_routed": c.again(routed)}
     return (Unit("layer", "moe", blocks, _all_to_all(h, r)),)
 
 
@@ -58,7 +70,8 @@ def _all_to_all(hidden: int, r: Recipe) -> dict[str, AllToAll]:
     sent = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
     dispatch = AllToAll("dispatch", "F", r.tokens, sent, r.nodes, r.ep, r.nodes_per_token, r.ranks_per_token)
     combine = replace(dispatch, op="combine", bytes_per_token=2 * hidden)
-    return {
+    repeated = {"dispatch_r": dispatch, "combine_r": combine} if r.recompute & {"layer", "moe"} else {}
+    return repeated | {
         "dispatch_f": dispatch,
         "combine_f": combine,
         "combine_b": replace(dispatch, direction="B", cached_layout=True),

@@ -12,17 +12,16 @@ from simulator.workload.layers.dense import DENSE
 from simulator.workload.layers.head import HEAD, head_block, head_unit
 from simulator.workload.layers.linear import dgrad_with_operands
 from simulator.workload.layers.moe import MOE
-from simulator.workload.layers.part import PARTS, Params, Part, Vocabulary, Weights, joined
+from simulator.workload.layers.part import PARTS, Blocks, Params, Part, Vocabulary, Weights, joined
 from simulator.workload.op import Op, Unit
 from simulator.workload.recipe import Recipe
-from simulator.workload.saved import ActivationRecipe, BlockBuilder, bf16
+from simulator.workload.saved import ActivationRecipe, BlockBuilder, bf16, checkpointed
 from simulator.workload.tensors import BlockMemory
 
 
 def forward(hidden: int, r: Recipe) -> Iterator[Op]:
-    """Embedding of the next token, two norms, concatenation, projection 2h → h."""
+    """Norms of the hidden state and of the next token's embedding, concatenation, projection 2h → h."""
     t = r.tokens
-    yield from embedding.forward(hidden, r)
     yield c.rmsnorm("mtp_hidden_norm", t, hidden)
     yield c.rmsnorm("mtp_embedding_norm", t, hidden)
     yield c.copy("mtp_concat", 2 * t * hidden, 2 * t * hidden)
@@ -66,14 +65,15 @@ def vocabulary(model: ModelSpec) -> frozenset[Vocabulary]:
 def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
     """Projection and layer in one unit, then the head."""
     h = model.hidden_size
-    projection = Unit(
-        "projection", "dense",
-        {
-            "attn_f": tuple(forward(h, r)),
-            "attn_b": tuple(backward_input(h, r)),
-            "attn_w": tuple(backward_weight(h, r)),
-        },
-    )  # fmt: skip
+    projected = tuple(forward(h, r))
+    blocks: Blocks = {
+        "attn_f": (*embedding.forward(h, r), *projected),
+        "attn_b": tuple(backward_input(h, r)),
+        "attn_w": tuple(backward_weight(h, r)),
+    }
+    if "layer" in r.recompute:
+        blocks["attn_r"] = c.again(projected)
+    projection = Unit("projection", "dense", blocks)
     (layer,) = _layer(model).units(model, r)
     return replace(joined(projection, layer), name="mtp"), head_unit(model, "mtp_head", r)
 
@@ -91,7 +91,11 @@ def _input_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
 
 def saved(model: ModelSpec, r: ActivationRecipe) -> tuple[BlockMemory, ...]:
     """What projection, layer and head keep."""
-    return _input_block(model, r), *_layer(model).saved(model, r), head_block(model, r)
+    single = replace(r, recompute=r.recompute - {"layer"})
+    blocks = _input_block(model, r), *_layer(model).saved(model, single)
+    if "layer" in r.recompute:
+        blocks = checkpointed(blocks, "mtp.input")
+    return *blocks, head_block(model, r)
 
 
 MTP = PARTS.add("mtp", Part(params, units, saved, vocabulary, series="mtp", num_attentions=1, is_behind_head=True))

@@ -20,7 +20,7 @@ Blocks = dict[BlockName, tuple[Op, ...]]
 Vocabulary = Literal["embedding", "head"]
 """The matrices of vocabulary x hidden size; a tied head is the embedding."""
 
-_FORWARD: tuple[BlockName, ...] = ("attn_f", "mlp_f_local", "mlp_f_routed")
+_FORWARD: tuple[BlockName, ...] = ("attn_f", "mlp_f_local", "mlp_f_routed", "attn_r", "mlp_r_local", "mlp_r_routed")
 
 
 @dataclass(frozen=True, slots=True)

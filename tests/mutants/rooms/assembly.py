@@ -36,9 +36,27 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/pair.py",
-            '"node" if name in ("dispatch_f", "combine_b") else "slowest_node"',
-            '"slowest_node" if name in ("dispatch_f", "combine_b") else "node"',
+            '"node" if name in ("dispatch_f", "dispatch_r", "combine_b") else "slowest_node"',
+            '"slowest_node" if name in ("dispatch_f", "dispatch_r", "combine_b") else "node"',
             "loads of sending and receiving nodes swapped",
+        ),
+        Fault(
+            f"{ROOT}/pair.py",
+            "for i in range(idx + 1 - unit.replays, idx + 1):",
+            "for i in range(idx, idx + 1):",
+            "of a group of checkpointed layers only the last runs again before its backward",
+        ),
+        Fault(
+            f"{ROOT}/pair.py",
+            'self.units[i], i, "attn_r", done, self.pending_input)',
+            'self.units[i], i, "attn_r", done)',
+            "a layer runs again before its backward may start",
+        ),
+        Fault(
+            f"{ROOT}/pair.py",
+            'done = self.transfer(self.units[i], i, "combine_r", done)',
+            "done = done or self.ready",
+            "what comes back of the experts is not sent again",
         ),
         Fault(
             f"{ROOT}/pair.py",

@@ -12,6 +12,42 @@ WORKLOAD = Room(
     (
         Fault(
             f"{ROOT}/counting.py",
+            'phase="I", model_flop=0.0) for op in ops',
+            'phase="I") for op in ops',
+            "what is computed again counts as the model's work",
+        ),
+        Fault(
+            f"{ROOT}/saved.py",
+            "working_backward=(*light.working_backward, *waiting)",
+            "working_backward=light.working_backward",
+            "the layers of a checkpoint are not there together when the last one goes back",
+        ),
+        Fault(
+            f"{ROOT}/recompute.py",
+            "tuple((idx,) for idx in layers[:size])",
+            "tuple((idx,) for idx in layers[-size:])",
+            "block recomputes the last layers of a stage",
+        ),
+        Fault(
+            f"{ROOT}/stages.py",
+            "len(group) if idx == group[-1] else 0",
+            "1",
+            "every layer of a group runs again alone, from an input that was not kept",
+        ),
+        Fault(
+            f"{ROOT}/layers/experts.py",
+            'product = 2 * rows * f if r.recomputes("swiglu") else 0',
+            "product = 2 * rows * f",
+            "the experts' product is written again although it is kept",
+        ),
+        Fault(
+            f"{ROOT}/layers/moe.py",
+            'first = (*attn_f, *router) if "layer" in r.recompute else router',
+            "first = (*attn_f, *router)",
+            "recompute of the experts runs attention again",
+        ),
+        Fault(
+            f"{ROOT}/counting.py",
             "2 * self.heads * (3 * self.head_dim_qk + 2 * self.head_dim_v)",
             "2 * self.heads * (2 * self.head_dim_qk + 2 * self.head_dim_v)",
             "attention's backward does not compute the scores again",
