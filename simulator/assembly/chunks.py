@@ -54,13 +54,17 @@ class BlockCost:
 
 @dataclass(frozen=True, slots=True)
 class UnitCost:
-    """A unit's costs by regime. all_to_all: key → segment (absent where nothing is sent). replays: as of `Unit`."""
+    """A unit's costs by regime. all_to_all: key → segment (absent where nothing is sent). replays: as of `Unit`.
+
+    beside: its blocks with a data-parallel collective beside them all the time; empty where none is ever.
+    """
 
     name: str
     blocks: Mapping[tuple[str, Regime], BlockCost]
     all_to_all: Mapping[tuple[str, Regime], Segment]
     is_moe: bool
     replays: int = 1
+    beside: Mapping[str, BlockCost] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.assembly.chunks import COMM, COMPUTE, NUM_STREAMS, DrawKind, Segment, StageCost
+from simulator.assembly.chunks import COMM, COMPUTE, DP, NUM_STREAMS, DrawKind, Segment, StageCost
+from simulator.assembly.collectives import ActionCollectives, StageCollectives
 from simulator.assembly.pair import INPUT_B, INPUT_BOTH, INPUT_F, Template, build_template
 from simulator.assembly.step_graph import KINDS, ActionSpan, StepGraph
 from simulator.assembly.tail import TailCosts, append_tail
 from simulator.engine.dag import StepDag
 from simulator.errors import InconsistentSimulation
-from simulator.schedule.action import Action, Kind, Schedule
+from simulator.schedule.action import Action, Schedule
 from simulator.schedule.check import YIELD_OF, Unit, needs_of
 
 DRAW_OFFSET: Mapping[DrawKind, int] = {"rank": 0, "node": 1, "slowest_node": 2}
@@ -65,12 +66,14 @@ class PricedStep:
     """All that a schedule's actions and the step's end take.
 
     stages: in forward order; tail: the end of the step. pair_overlap, wait_at_boundary: as in pair.build_template.
+    collectives: of every stage in its actions; without them nothing is gathered or reduced there.
     """
 
     stages: Sequence[StageCost]
     tail: TailCosts
     pair_overlap: bool
     wait_at_boundary: bool
+    collectives: Sequence[StageCollectives] = ()
 
 
 def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
@@ -85,7 +88,8 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
     }
     table = ClassTable()
     templates = partial(build_template, pair_overlap=priced.pair_overlap, wait_at_boundary=wait_at_boundary)
-    shapes, shape_of = _shapes(actions, stages, table, draw_units, schedule.num_micro_batches, templates)
+    planned = _action_collectives(actions, ranks, priced.collectives or [StageCollectives()] * len(stages))
+    shapes, shape_of = _shapes(actions, stages, table, draw_units, schedule.num_micro_batches, templates, planned)
     sizes = np.array([len(shape.op_class) for shape in shapes], dtype=np.int64)[shape_of]
     base = np.concatenate(([0], np.cumsum(sizes)))
     inputs = _inputs(schedule, actions, ranks, shapes, shape_of, base)
@@ -93,9 +97,11 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
     arrays = _instantiate(actions, ranks, shapes, shape_of, base, inputs, num_load_rows)
     stream_edges = _stream_edges(ranks, shapes, shape_of, base, schedule.num_ranks, wait_at_boundary)
     spans = _spans(actions, ranks, shapes, shape_of, base, inputs, pairs_start_early=not wait_at_boundary)
-    edges = np.concatenate((arrays.edges, stream_edges), axis=1)
+    prefetched = _prefetch_edges(ranks, shapes, shape_of, base, schedule.num_ranks)
+    edges = np.concatenate((arrays.edges, stream_edges, prefetched), axis=1)
     last_ops = _last_backward_ops(actions, ranks, spans)
-    tail_part = append_tail(priced.tail, schedule, table.row, int(base[-1]), last_ops)
+    last_collectives = _last_collectives(ranks, shapes, shape_of, base, schedule.num_ranks)
+    tail_part = append_tail(priced.tail, schedule, table.row, int(base[-1]), last_ops, last_collectives)
     dag = _dag(arrays, edges, tail_part, table, schedule.num_ranks, num_load_rows)
     return StepGraph(
         dag=dag, classes=tuple(table.segments), labels=tuple(table.labels), spans=spans, actions=tuple(actions),
@@ -139,22 +145,52 @@ def executable_order(schedule: Schedule) -> tuple[list[Action], Ints]:
 
 def _shapes(
     actions: Sequence[Action], stages: Sequence[StageCost], table: ClassTable, draw_units: Mapping[tuple[int, int], int],
-    num_micro_batches: int, templates: Callable[[Kind, StageCost, StageCost | None], Template],
+    num_micro_batches: int, templates: Callable[..., Template], planned: Sequence[tuple[bool, bool, ActionCollectives]],
 ) -> tuple[list[_Shape], Ints]:  # fmt: skip
-    """The distinct templates, and the one of each action."""
+    """The distinct templates, and the one of each action. planned: of every action, as in _action_collectives."""
     index: dict[tuple[object, ...], int] = {}
     shapes: list[_Shape] = []
     shape_of = np.empty(len(actions), dtype=np.int64)
     for i, action in enumerate(actions):
-        key = (action.kind, action.stage, action.b_stage)
+        is_first, is_last, collectives = planned[i]
+        key = (action.kind, action.stage, action.b_stage, is_first, is_last)
         if key not in index:
             index[key] = len(shapes)
             b_stage = stages[action.b_stage] if action.b_stage is not None else None
-            template = templates(action.kind, stages[action.stage], b_stage)
+            template = templates(action.kind, stages[action.stage], b_stage, collectives=collectives)
             halves = {"F": action.stage, "B": action.stage if action.b_stage is None else action.b_stage}
             shapes.append(_shape(template, table, draw_units, halves, num_micro_batches))
         shape_of[i] = index[key]
     return shapes, shape_of
+
+
+def _action_collectives(
+    actions: Sequence[Action], ranks: Ints, stages: Sequence[StageCollectives]
+) -> list[tuple[bool, bool, ActionCollectives]]:
+    """Of every action: whether it is the first forward and the last backward of a stage on its rank where these differ from
+    the others, and what it gathers and reduces.
+    """
+    last_backward: dict[tuple[int, int], int] = {}
+    for i, action in enumerate(actions):
+        for kind, stage, _ in action.halves():
+            if kind in ("B", "W"):
+                last_backward[int(ranks[i]), stage] = i
+    seen: set[tuple[int, int]] = set()
+    found = []
+    for i, action in enumerate(actions):
+        is_first = is_last = False
+        plan = ActionCollectives()
+        for kind, stage, _ in action.halves():
+            own, place = stages[stage], (int(ranks[i]), stage)
+            if kind == "F":
+                is_first = place not in seen and own.first_forward is not own.forward
+                plan = replace(plan, forward=own.first_forward if is_first else own.forward)
+                seen.add(place)
+            elif kind in ("B", "W"):
+                is_last = last_backward[place] == i and own.last_backward is not own.backward
+                plan = replace(plan, backward=own.last_backward if is_last else own.backward)
+        found.append((is_first, is_last, plan))
+    return found
 
 
 def _shape(
@@ -174,7 +210,7 @@ def _shape(
         else:
             first[op.stream] = i
         last[op.stream] = i
-        if not op.is_send:
+        if not op.is_send and op.stream != DP:
             ends[op.stream] = i
         edges += [(i, pred) for pred in sorted(preds)]
         if op.draw != "none":
@@ -295,6 +331,33 @@ def _stream_edges(
             target = members[next_one]
             edges.append(np.stack((base[target] + first[target, COMPUTE], base[members[sent[:-1]]] + sends[sent[:-1]])))
     return np.concatenate(edges, axis=1)
+
+
+def _prefetch_edges(ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, num_ranks: int) -> Ints:
+    """From the gathers with which an action begins to the compute of the rank's action before that they wait for."""
+    fields = np.array([(s.template.early_gather, s.template.next_gather, s.template.before_last) for s in shapes])
+    if (fields[:, :2] < 0).all():
+        return np.empty((2, 0), dtype=np.int64)
+    computed = np.array([shape.last_on_stream[COMPUTE] for shape in shapes], dtype=np.int64)
+    edges = []
+    for rank in range(num_ranks):
+        members = np.flatnonzero(ranks == rank)
+        early, following, before_last = np.where(
+            fields[shape_of[members]] >= 0, fields[shape_of[members]] + base[members][:, None], -1
+        ).T
+        last = base[members] + computed[shape_of[members]]
+        before_last = np.where(before_last >= 0, before_last, np.concatenate(([-1], last[:-1])))
+        for gather, source in ((early, before_last), (following, last)):
+            edge = np.stack((gather[1:], source[:-1]))
+            edges.append(edge[:, (edge >= 0).all(axis=0)])
+    return np.concatenate(edges, axis=1)
+
+
+def _last_collectives(ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, num_ranks: int) -> list[int]:
+    """The last data-parallel collective of each rank's actions, -1 where there is none."""
+    last = np.array([shape.last_on_stream[DP] for shape in shapes], dtype=np.int64)[shape_of]
+    found = np.where(last >= 0, base[:-1] + last, -1)
+    return [int(found[ranks == rank].max(initial=-1)) for rank in range(num_ranks)]
 
 
 def _spans(

@@ -26,7 +26,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hwprofiles.kernels.shape import Regime
-from simulator.assembly.chunks import COMM, COMPUTE, DrawKind, LocalOp, Segment, StageCost, UnitCost
+from simulator.assembly.chunks import COMM, COMPUTE, DP, DrawKind, LocalOp, Segment, StageCost, UnitCost
+from simulator.assembly.collectives import (
+    NO_COLLECTIVES,
+    ActionCollectives,
+    Bucket,
+    PassCollectives,
+    Progress,
+    slowed,
+)
 from simulator.schedule.action import Kind
 
 INPUT_F, INPUT_B, INPUT_BOTH = "input_f", "input_b", "input_both"
@@ -37,6 +45,8 @@ class Template:
     """Operators of one action in a topological order; what the neighbours wait for.
 
     out_f, out_b: operators after which the chunk's output is there on this rank; send_f, send_b: its transfer, -1 if none.
+    early_gather: the first gather, which waits for the compute before the last gathered unit of the action before; next_gather:
+    the one that waits for the end of that action; -1 if none. before_last: the compute before this action's last gathered unit.
     """
 
     ops: list[LocalOp] = field(default_factory=list)
@@ -44,6 +54,9 @@ class Template:
     out_b: list[int] = field(default_factory=list)
     send_f: int = -1
     send_b: int = -1
+    early_gather: int = -1
+    next_gather: int = -1
+    before_last: int = -1
 
     def put(
         self, label: str, segment: Segment | None, stream: int, preds: Sequence[int], needs: str, half: str, unit: int,
@@ -58,8 +71,19 @@ class Template:
         return [len(self.ops) - 1]
 
     def stream_ends(self) -> list[int]:
-        """The last operator so far of each stream."""
-        return sorted({op.stream: i for i, op in enumerate(self.ops)}.values())
+        """The last operator so far of kernels and of messages."""
+        return sorted({op.stream: i for i, op in enumerate(self.ops) if op.stream != DP}.values())
+
+    def last_compute(self) -> list[int]:
+        """The last kernels so far, as predecessors."""
+        return next(([i] for i in range(len(self.ops) - 1, -1, -1) if self.ops[i].stream == COMPUTE), [])
+
+    def collect(self, bucket: Bucket, preds: Sequence[int], half: str) -> list[int]:
+        """A bucket's collectives one after the other; returns what waits for them."""
+        done = list(preds)
+        for name, segment in bucket.collectives:
+            done = self.put(name, segment, DP, done, "", half, bucket.unit, is_join=True)
+        return done
 
 
 @dataclass
@@ -71,6 +95,34 @@ class _Half:
     regime: Regime
     pending_input: str
     ready: list[int] = field(default_factory=list)
+    progress: Progress = field(default_factory=lambda: Progress(NO_COLLECTIVES))
+
+    def enter(self, unit: int | None) -> None:
+        """Begins the gathers that may begin when `unit` is about to start (None: when the pass is)."""
+        t, gathers = self.template, self.progress.plan.gathers
+        before = t.last_compute()
+        if gathers and unit == gathers[-1].unit and before:
+            t.before_last = before[0]
+        for bucket in self.progress.due(unit):
+            first = len(t.ops)
+            self.progress.gathered[bucket.unit] = t.collect(bucket, before, self.half)
+            if not before and self.progress.plan.ahead is not None:
+                if unit is None:
+                    t.early_gather = first
+                else:
+                    t.next_gather = first
+
+    def params(self, unit: int) -> list[int]:
+        """What brings the unit's parameters."""
+        return self.progress.gathered.get(unit, [])
+
+    def leave(self, unit: int) -> list[int]:
+        """Reduces the buckets whose last weight gradient was the unit's; returns what the next unit has to wait for."""
+        plan, waits = self.progress.plan, []
+        for bucket in plan.reduces:
+            if bucket.unit == unit:
+                waits += self.template.collect(bucket, self.template.last_compute(), self.half)
+        return [] if plan.reduces_beside else waits
 
     def block(self, unit: UnitCost, idx: int, name: str, preds: Sequence[int], needs: str = "") -> list[int]:
         cost = unit.blocks.get((name, self.regime))
@@ -97,7 +149,8 @@ class _Forward(_Half):
     dispatch: list[int] = field(default_factory=list)
 
     def run_attn(self, unit: UnitCost, idx: int) -> None:
-        self.attn = self.block(unit, idx, "attn_f", self.ready, self.pending_input)
+        self.enter(idx)
+        self.attn = self.block(unit, idx, "attn_f", [*self.ready, *self.params(idx)], self.pending_input)
         if ("attn_f", self.regime) in unit.blocks:
             self.pending_input = ""
 
@@ -130,7 +183,7 @@ class _Backward(_Half):
         """The forward, or what of it is computed again, of the units whose backward begins with this one's."""
         done = self.ready
         for i in range(idx + 1 - unit.replays, idx + 1):
-            attn = self.block(self.units[i], i, "attn_r", done, self.pending_input)
+            attn = self.block(self.units[i], i, "attn_r", [*done, *self.params(i)], self.pending_input)
             dispatch = self.transfer(self.units[i], i, "dispatch_r", attn)
             local = self.block(self.units[i], i, "mlp_r_local", [*attn, *dispatch])
             done = self.block(self.units[i], i, "mlp_r_routed", local)
@@ -140,7 +193,7 @@ class _Backward(_Half):
         self.combine = self.transfer(unit, idx, "combine_b", self.ready, self.pending_input)
 
     def run_mlp(self, unit: UnitCost, idx: int) -> None:
-        local = self.block(unit, idx, "mlp_b_local", self.combine, self.pending_input)
+        local = self.block(unit, idx, "mlp_b_local", [*self.combine, *self.params(idx)], self.pending_input)
         self.mlp = self.block(unit, idx, "mlp_b_routed", local, self.pending_input)
         self.pending_input = ""
 
@@ -160,28 +213,34 @@ def _regime(*units: UnitCost) -> Regime:
 
 
 def build_template(
-    kind: Kind, stage: StageCost, b_stage: StageCost | None, *, pair_overlap: bool, wait_at_boundary: bool
-) -> Template:
+    kind: Kind, stage: StageCost, b_stage: StageCost | None, *, pair_overlap: bool, wait_at_boundary: bool,
+    collectives: ActionCollectives = ActionCollectives(),
+) -> Template:  # fmt: skip
     """The template of an action. stage: of the F, B, I or W; of an FB, of the forward half, b_stage of the backward half.
 
     Without `pair_overlap` an FB runs its forward, then its backward, as lone chunks. wait_at_boundary: see the module.
+    collectives: what data parallelism gathers and reduces in it.
     """
     t = Template()
-    waits_for_both = kind == "FB" and wait_at_boundary
     if kind == "W":
-        back = _Backward(t, "B", "alone", "")
-        for idx, unit in reversed(list(enumerate(stage.units))):
-            back.run_weights(unit, idx, "mlp_w", ())
-            back.run_weights(unit, idx, "attn_w", ())
+        _run_weights(t, stage, collectives.backward)
         return t
+    waits_for_both = kind == "FB" and wait_at_boundary
     input_f, input_b = (INPUT_BOTH, INPUT_BOTH) if waits_for_both else (INPUT_F, INPUT_B)
     forward = _Forward(t, "F", "alone", input_f) if kind in ("F", "FB") else None
     b_source = b_stage if kind == "FB" else stage
+    f_units: list[tuple[int, UnitCost]] = []
+    b_units: list[tuple[int, UnitCost]] = []
+    if forward:
+        f_units = list(enumerate(slowed(stage.units, collectives.forward, is_forward=True)))
+        forward.progress.plan = collectives.forward
+        forward.enter(None)
     backward = None
-    if kind in ("B", "I", "FB"):
-        backward = _Backward(t, "B", "alone", input_b, units=b_source.units if b_source else ())
-    f_units = list(enumerate(stage.units)) if forward else []
-    b_units = list(reversed(list(enumerate(b_source.units)))) if backward and b_source else []
+    if kind in ("B", "I", "FB") and b_source:
+        units = slowed(b_source.units, collectives.backward, is_forward=False)
+        backward = _Backward(t, "B", "alone", input_b, progress=Progress(collectives.backward), units=units)
+        b_units = list(enumerate(units))[::-1]
+        backward.enter(None)
     paired = min(len(f_units), len(b_units)) if pair_overlap else 0
     if forward and backward:
         for f_unit, b_unit in zip(f_units[:paired], b_units[:paired], strict=True):
@@ -206,11 +265,22 @@ def build_template(
     return t
 
 
+def _run_weights(t: Template, stage: StageCost, plan: PassCollectives) -> None:
+    """A lone chunk of weight gradients, and what is reduced behind them."""
+    back = _Backward(t, "B", "alone", "", progress=Progress(plan))
+    for idx, unit in reversed(list(enumerate(slowed(stage.units, plan, is_forward=False)))):
+        waits = back.ready
+        back.run_weights(unit, idx, "mlp_w", waits)
+        back.run_weights(unit, idx, "attn_w", waits)
+        back.ready = back.leave(idx)
+
+
 def _run_pair(
     forward: _Forward, backward: _Backward, f_unit: tuple[int, UnitCost], b_unit: tuple[int, UnitCost]
 ) -> None:
     (f_idx, f), (b_idx, b) = f_unit, b_unit
     forward.regime = backward.regime = _regime(f, b)
+    backward.enter(b_idx)
     backward.replay(b, b_idx)
     backward.run_combine(b, b_idx)
     forward.run_attn(f, f_idx)
@@ -222,6 +292,7 @@ def _run_pair(
     forward.run_combine(f, f_idx)
     backward.run_attn(b, b_idx)
     backward.run_weights(b, b_idx, "attn_w", backward.ready)
+    backward.ready = [*backward.ready, *backward.leave(b_idx)]
 
 
 def _run_lone_forward(forward: _Forward, unit: UnitCost, idx: int) -> None:
@@ -234,6 +305,7 @@ def _run_lone_forward(forward: _Forward, unit: UnitCost, idx: int) -> None:
 
 def _run_lone_backward(backward: _Backward, unit: UnitCost, idx: int, *, with_weights: bool) -> None:
     backward.regime = "alone"
+    backward.enter(idx)
     backward.replay(unit, idx)
     backward.run_combine(unit, idx)
     backward.run_mlp(unit, idx)
@@ -243,3 +315,4 @@ def _run_lone_backward(backward: _Backward, unit: UnitCost, idx: int, *, with_we
     backward.run_attn(unit, idx)
     if with_weights:
         backward.ready = backward.run_weights(unit, idx, "attn_w", backward.ready)
+        backward.ready = [*backward.ready, *backward.leave(idx)]

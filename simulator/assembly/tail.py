@@ -1,9 +1,9 @@
-"""The end of a step: gradients reduced, norm, optimizer, parameters gathered (ZeRO-1).
+"""The end of a step: gradients reduced that are not yet, norm, optimizer, parameters gathered that are not gathered later.
 
-A stage's gradients are reduced over all ranks that hold it (two in DualPipe) and their replicas: the reduction starts when
-the last weight gradient of the stage is done on every holder. The norm needs all reductions; the optimizer the norm; each
-gather its rank's optimizer. Reductions run on the rank's data-parallel stream, beside what is left of the pipeline where
-`overlap_reduce` says so, else behind it.
+Where two ranks hold a stage (DualPipe), or no reduction may run beside the backward, its gradients are reduced here: the
+reduction starts when the last weight gradient of the stage is done on every holder. The norm needs all reductions, those
+inside actions (collectives.py) too; the optimizer the norm; each gather its rank's optimizer. Reductions run on the rank's
+data-parallel stream, beside what is left of the pipeline where `overlap_reduce` says so, else behind it.
 """
 
 from __future__ import annotations
@@ -33,14 +33,17 @@ class TailCosts:
 
 def append_tail(
     tail: TailCosts, schedule: Schedule, row: Callable[[str, Segment], int], first: int,
-    last_backward: Mapping[tuple[int, int], int],
+    last_backward: Mapping[tuple[int, int], int], last_collective: Sequence[int],
 ) -> tuple[Ints, Ints, NDArray[np.bool_], Ints]:  # fmt: skip
-    """Class, resource, join flag and edges (operator, predecessor) of the operators from index `first` on."""
+    """Class, resource, join flag and edges (operator, predecessor) of the operators from index `first` on.
+
+    last_backward: (rank, stage) → its last weight gradient. last_collective: of each rank's actions, -1 for none.
+    """
     classes: list[int] = []
     resources: list[int] = []
     joins: list[bool] = []
     edges: list[tuple[int, int]] = []
-    stream_end = [-1] * schedule.num_ranks
+    stream_end = list(last_collective)
 
     def put(rank: int, stream: int, label: str, segment: Segment, preds: Sequence[int], *, join: bool) -> int:
         index = first + len(classes)
@@ -56,7 +59,7 @@ def append_tail(
         return index
 
     compute_end = [max(op for (r, _), op in last_backward.items() if r == rank) for rank in range(schedule.num_ranks)]
-    reduced: list[int] = []
+    reduced = [op for op in last_collective if op >= 0]
     for rank, stages in enumerate(schedule.placement):
         for stage in sorted(stages, key=lambda s: last_backward[rank, s]):
             preds = [last_backward[holder, stage] for holder in schedule.holders(stage)]

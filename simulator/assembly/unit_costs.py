@@ -7,7 +7,8 @@ lost SMs already; "alone" ones do not.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from hwprofiles.kernels.shape import KERNELS, Regime
@@ -37,12 +38,16 @@ class Cost(Protocol):
 
 @dataclass(frozen=True)
 class Prices:
-    """What everything of a step takes: operator or message → seconds; gap_s: idle time of a stream between two kernels."""
+    """What everything of a step takes: operator or message → seconds; gap_s: idle time of a stream between two kernels.
+
+    beside: a kernel with a data-parallel collective beside it, None where there is none.
+    """
 
     kernel: Callable[[Op, Regime], Cost]
     all_to_all: Callable[[AllToAll, Regime], CollectiveCost]
     send: Callable[[int], CollectiveCost]
     gap_s: float
+    beside: Callable[[Op], Cost] | None = None
 
 
 def stage_costs(workload: Workload, prices: Prices) -> tuple[StageCost, ...]:
@@ -65,7 +70,7 @@ def _units(stage: StageWorkload, prices: Prices, cache: dict[tuple[object, ...],
         if key not in cache:
             cache[key] = _unit_cost(unit, prices)
         shared = cache[key]
-        units.append(UnitCost(unit.name, shared.blocks, shared.all_to_all, shared.is_moe, unit.replays))
+        units.append(replace(shared, name=unit.name, replays=unit.replays))
     return tuple(units)
 
 
@@ -75,11 +80,20 @@ def _unit_cost(unit: Unit, prices: Prices) -> UnitCost:
     for regime in REGIMES:
         for name, ops in unit.blocks.items():
             if ops and name != "combine_b_cast":
-                blocks[name, regime] = BlockCost(tuple(_segments(ops, regime, prices)))
+                blocks[name, regime] = BlockCost(tuple(_segments(ops, partial(_at, prices, regime), prices.gap_s)))
         for key, message in unit.all_to_all.items():
             cast = unit.blocks.get("combine_b_cast", ()) if key == "combine_b" else ()
             transfers[key, regime] = _transfer(key, message, cast, regime, prices)
-    return UnitCost(unit.name, blocks, transfers, unit.kind == "moe")
+    beside: dict[str, BlockCost] = {}
+    if prices.beside is not None:
+        for name, ops in unit.blocks.items():
+            if ops and name != "combine_b_cast":
+                beside[name] = BlockCost(tuple(_segments(ops, prices.beside, prices.gap_s)))
+    return UnitCost(unit.name, blocks, transfers, unit.kind == "moe", beside)
+
+
+def _at(prices: Prices, regime: Regime, op: Op) -> Cost:
+    return prices.kernel(op, regime)
 
 
 def message_segment(name: str, cost: CollectiveCost, category: str) -> Segment:
@@ -93,11 +107,13 @@ def _transfer(key: str, message: AllToAll, cast: Iterable[Op], regime: Regime, p
     """The all-to-all, behind the cast of what it sends (both on the communication stream)."""
     name = key if regime == "alone" else f"{key}{BESIDE_COMPUTE}"
     own = message_segment(name, prices.all_to_all(message, regime), ALL_TO_ALL)
-    before = _sum_ops(cast, regime, prices)
+    before = _sum_ops(cast, partial(_at, prices, regime), prices.gap_s)
     return add_segments((before, own))
 
 
-def _segments(ops: tuple[Op, ...], regime: Regime, prices: Prices) -> Iterable[tuple[str, DrawKind, Segment]]:
+def _segments(
+    ops: tuple[Op, ...], price: Callable[[Op], Cost], gap_s: float
+) -> Iterable[tuple[str, DrawKind, Segment]]:
     """Kernels before the attention core (of several the last: others are recomputed), the core, kernels behind it; in blocks
     without one: fixed, then routed.
     """
@@ -105,22 +121,22 @@ def _segments(ops: tuple[Op, ...], regime: Regime, prices: Prices) -> Iterable[t
     if core is not None:
         for suffix, part in ((".before_core", ops[:core]), (".core", ops[core : core + 1]), (".rest", ops[core + 1 :])):
             if part:
-                yield suffix, "none", _sum_ops(part, regime, prices)
+                yield suffix, "none", _sum_ops(part, price, gap_s)
         return
     fixed, routed = [op for op in ops if not op.routed], [op for op in ops if op.routed]
     if fixed:
-        yield "", "none", _sum_ops(fixed, regime, prices)
+        yield "", "none", _sum_ops(fixed, price, gap_s)
     if routed:
-        yield ".routed", "rank", _sum_ops(routed, regime, prices)
+        yield ".routed", "rank", _sum_ops(routed, price, gap_s)
 
 
-def _sum_ops(ops: Iterable[Op], regime: Regime, prices: Prices) -> Segment:
+def _sum_ops(ops: Iterable[Op], price: Callable[[Op], Cost], gap_s: float) -> Segment:
     seconds = low = high = flop = 0.0
     by_category: dict[str, float] = {}
     by_basis: dict[str, float] = {}
     for op in ops:
         flop += op.flop
-        cost, gaps = prices.kernel(op, regime), op.shape.num_kernels * prices.gap_s
+        cost, gaps = price(op), op.shape.num_kernels * gap_s
         seconds, low, high = seconds + cost.seconds + gaps, low + cost.low + gaps, high + cost.high + gaps
         _bump(by_category, KERNELS[op.shape.op].category, cost.seconds)
         _bump(by_category, KERNEL_GAPS, gaps)

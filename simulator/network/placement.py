@@ -67,6 +67,18 @@ class GroupShape:
 
 
 @dataclass(frozen=True, slots=True)
+class Sharing:
+    """Groups of ranks that share the state of what all hold (HSDP), dense parameters and experts, and the ranks that have
+    the same shard in each of the groups.
+    """
+
+    dense_shard: GroupShape
+    dense_replicas: GroupShape
+    expert_shard: GroupShape
+    expert_replicas: GroupShape
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
     """Shapes of all groups of a mesh; of groups of one kind that lie differently, the one that spans most nodes.
 
@@ -75,6 +87,7 @@ class Placement:
     to the plain ones for an only pipeline rank. pp_same_node: every pair of pipeline neighbours shares a node.
     pp_node_stride: most nodes from a GPU to its next pipeline neighbour. pp_senders: most GPUs of one host that have their
     pipeline neighbour on another node, so that they send over the host's NICs together; 0: none.
+    sharing: None where all holders share as one group.
     """
 
     tp: GroupShape
@@ -87,12 +100,14 @@ class Placement:
     pp_same_node: bool
     pp_node_stride: int
     pp_senders: int
+    sharing: Sharing | None = None
 
 
-def place(mesh: Mesh, gpus_per_node: int, host_gpus: int | None = None) -> Placement:
+def place(mesh: Mesh, gpus_per_node: int, host_gpus: int | None = None, *, shard_ranks: int | None = None) -> Placement:
     """The shapes of all groups when rank r is on node r // gpus_per_node.
 
     host_gpus: GPUs of one host, a divisor of gpus_per_node; None: a node is one host.
+    shard_ranks: neighbouring holders of a dense parameter that share its state, in whole expert groups; None: all of them.
     """
     dense = np.arange(mesh.num_gpus, dtype=np.int64).reshape(mesh.pp, mesh.dp, mesh.cp, mesh.tp)
     expert = dense.reshape(mesh.pp, mesh.edp, mesh.ep, mesh.etp)
@@ -114,6 +129,7 @@ def place(mesh: Mesh, gpus_per_node: int, host_gpus: int | None = None) -> Place
         pp_same_node=bool((node[1:] == node[:-1]).all()),
         pp_node_stride=int((node[1:] - node[:-1]).max(initial=0)),
         pp_senders=_pp_senders(dense.reshape(mesh.pp, -1), node, host_gpus or gpus_per_node),
+        sharing=None if shard_ranks is None else _sharing(dense_dp, expert_dp, shard_ranks, gpus_per_node),
     )
 
 
@@ -122,6 +138,18 @@ def _pp_senders(ranks: IntArray, node: IntArray, host_gpus: int) -> int:
     crosses = node[1:] != node[:-1]
     ends = (ranks[:-1][crosses], ranks[1:][crosses])
     return max(int(np.bincount(each // host_gpus).max(initial=0)) for each in ends)
+
+
+def _sharing(dense: IntArray, expert: IntArray, shard_ranks: int, gpus_per_node: int) -> Sharing:
+    """Holders (pp, groups, size) cut into groups of neighbours that share, and the ranks that stand at one place of each."""
+
+    def cut(holders: IntArray, num_groups: int) -> tuple[GroupShape, GroupShape]:
+        split = holders.reshape(*holders.shape[:2], num_groups, -1)
+        shard, replicas = split.reshape(-1, split.shape[-1]), split.swapaxes(2, 3).reshape(-1, num_groups)
+        return group_shape(shard, gpus_per_node), group_shape(replicas, gpus_per_node)
+
+    num_groups = dense.shape[-1] // shard_ranks
+    return Sharing(*cut(dense, num_groups), *cut(expert, num_groups))
 
 
 def group_shape(groups: IntArray, gpus_per_node: int) -> GroupShape:

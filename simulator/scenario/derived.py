@@ -73,6 +73,26 @@ def is_grad_reduce_overlapped(scenario: Scenario) -> bool:
     return scenario.parallel.overlap.dp and scenario.data_parallel.grad_reduce.overlap
 
 
+def is_param_gather_overlapped(scenario: Scenario) -> bool:
+    """Whether parameters are gathered beside compute."""
+    asked = scenario.data_parallel.param_gather.overlap
+    wanted = scenario.parallel.zero_stage == 3 if asked is None else asked
+    return scenario.parallel.overlap.dp and wanted
+
+
+def reduces_every_micro_batch(scenario: Scenario) -> bool:
+    """Whether gradients are reduced behind each backward, else behind the last of a step."""
+    every = scenario.data_parallel.grad_reduce.every
+    return scenario.parallel.zero_stage >= 2 if every is None else every == "micro_batch"
+
+
+def has_collectives_beside_compute(scenario: Scenario) -> bool:
+    """Whether data-parallel collectives may take SMs from kernels."""
+    on = scenario.mechanisms
+    overlapped = is_grad_reduce_overlapped(scenario) or is_param_gather_overlapped(scenario)
+    return on.zero_collectives and on.sm_partition and overlapped and dp(scenario) > 1
+
+
 def overlaps_pairs(scenario: Scenario) -> bool:
     """Whether dispatch and combine run beside the other half of an overlapped pair, where the schedule has pairs."""
     return scenario.parallel.overlap.ep != "none"

@@ -12,6 +12,7 @@ from simulator.scenario.section import MAX_LAYERS, MAX_STAGES, AsPlain, GpuCount
 ScheduleName = Annotated[str, named("schedule")]
 
 MAX_LAYOUT_TEXT = 10_000
+MAX_BUCKET_BYTES = 1_000_000_000_000
 
 
 def _layers_per_stage(value: Any) -> Any:
@@ -52,7 +53,7 @@ class Overlap(Section):
     ep: Literal["pair", "none"] | None = None
     """Dispatch and combine: beside the other half of an overlapped pair, or not at all; null: as the schedule has it."""
     dp: bool = True
-    """Gradient reduction beside the backward, where data_parallel.grad_reduce.overlap says so too."""
+    """Collectives of data parallelism beside compute, where data_parallel.*.overlap says so too."""
 
 
 class Parallel(Section):
@@ -69,6 +70,8 @@ class Parallel(Section):
     """GPUs over which one routed expert is cut (expert tensor parallelism); tp does not cut it."""
     sequence_parallel: bool = False
     """The tp GPUs share the tokens of norms, residuals and router too, instead of each doing all of them."""
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 1
+    """What the data-parallel ranks share: 0 nothing, 1 optimizer state, 2 gradients too, 3 (FSDP) parameters too."""
     schedule: ScheduleName = "1f1b"
     layers_per_stage: LayersPerStage = None
     """Of the pp * vpp stages. null: the rule of scenario/layout.py; a list of layer counts; or a layout text."""
@@ -77,14 +80,36 @@ class Parallel(Section):
     """SMs that dispatch and combine kernels hold while they run."""
 
 
+class ParamGather(Section):
+    """Gather of parameters over the ranks that share them."""
+
+    overlap: bool | None = None
+    """Beside compute: with zero_stage 1 and 2 in the first forwards of a step, else behind the optimizer; with 3 one unit
+    ahead. null: with zero_stage 3 alone."""
+    dtype: Literal["bf16", "fp32"] = "bf16"
+    """On the wire."""
+
+
 class GradReduce(Section):
     """Reduction of gradients over the data-parallel group."""
 
     overlap: bool = True
+    """Beside the backward that goes on, in buckets; else when all gradients are there."""
     dtype: Literal["fp32", "bf16"] = "fp32"
+    """On the wire and in memory."""
+    every: Literal["micro_batch", "step"] | None = None
+    """How often; null: each micro-batch with zero_stage 2 and 3, else once a step. step with 3 is FSDP's no_sync."""
 
 
 class DataParallel(Section):
     """Collectives of data parallelism."""
 
+    param_gather: ParamGather = ParamGather()
     grad_reduce: GradReduce = GradReduce()
+    bucket_bytes: Annotated[int, Field(ge=1, le=MAX_BUCKET_BYTES)] | None = None
+    """Gradients that are reduced together, with zero_stage 0 to 2; null: 40 million parameters or a million a data-parallel
+    rank, if that is more (Megatron-LM); by layer where they are reduced in each micro-batch."""
+    hsdp_group: GpuCount | None = None
+    """Ranks that share, of those with the same parameters; null: all. Gradients are then also summed over the groups."""
+    reshard_after_forward: bool = True
+    """With zero_stage 3: parameters are gathered again in the backward; else once a step, and held."""

@@ -9,6 +9,7 @@ from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.schedule import build_schedule
 from simulator.schedule.action import Schedule
+from simulator.step.data_parallel import plan_collectives
 from simulator.step.prepared import PreparedStep
 from simulator.step.tail import tail_costs
 
@@ -27,11 +28,13 @@ def build_graph(step: PreparedStep, order: Schedule | None = None) -> StepGraph:
     """
     scenario = step.scenario
     order = order or order_of_actions(scenario)
+    collectives = plan_collectives(scenario, step.workload, order, step.messages)
     priced = PricedStep(
         stages=step.stages,
-        tail=tail_costs(scenario, step.workload, order, step.kernels, step.messages),
+        tail=tail_costs(scenario, step.workload, order, step.kernels, step.messages, collectives),
         pair_overlap=derived.overlaps_pairs(scenario),
         wait_at_boundary=bool(step.assumptions["pp_boundary_wait"].value),
+        collectives=collectives,
     )
     graph = expand(order, priced)
     check_graph(graph, step.workload)

@@ -34,7 +34,7 @@ def look_up(scenario: Scenario) -> Hardware:
     domains = domain_use_of(scenario)
     network = build_network(node_of(scenario), fabric_of(scenario), num_gpus, domains.gpus_per_domain)
     mesh = Mesh(num_gpus, **derived.degrees(scenario))
-    placement = place(mesh, network.gpus_per_node, network.host_gpus)
+    placement = place(mesh, network.gpus_per_node, network.host_gpus, shard_ranks=scenario.data_parallel.hsdp_group)
     return Hardware(gpu_of(scenario), load_stack(scenario.stack), network, placement, domains)
 
 

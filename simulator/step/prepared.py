@@ -9,6 +9,7 @@ from hwprofiles.schema import Assumption
 from simulator.assembly.chunks import StageCost
 from simulator.assembly.unit_costs import Prices, stage_costs
 from simulator.check import check_scenario
+from simulator.scenario import derived
 from simulator.scenario.assumptions import resolve_assumptions
 from simulator.scenario.scenario import Scenario
 from simulator.step.draws import Randomness, randomness
@@ -70,10 +71,13 @@ def price(
         random=randomness(scenario, load, assumptions["gpu_speed_cv"].value),
         kernels=kernels,
         messages=messages,
-        stages=stage_costs(workload, prices(kernels, messages)),
+        stages=stage_costs(
+            workload, prices(kernels, messages, beside=derived.has_collectives_beside_compute(scenario))
+        ),
     )
 
 
-def prices(kernels: KernelPrices, messages: MessagePrices) -> Prices:
-    """Operator or message → seconds."""
-    return Prices(kernels.seconds, messages.all_to_all, messages.send, kernels.gap_s)
+def prices(kernels: KernelPrices, messages: MessagePrices, *, beside: bool = False) -> Prices:
+    """Operator or message → seconds. beside: data-parallel collectives may run beside kernels."""
+    held = kernels.beside_collective if beside else None
+    return Prices(kernels.seconds, messages.all_to_all, messages.send, kernels.gap_s, held)

@@ -23,7 +23,8 @@ class KernelPrices:
     shared_sms: SMs that communication kernels hold beside an overlapped operator; None where nothing takes SMs (nothing is
     dispatched, or the mechanism is off). full_grid_frac: share of the kernels of a chunk without communication beside it
     that use all SMs (0 to 1); the others keep the smaller grid. to_sustained: the stack's rows are of a short run and the
-    scenario's clock is that of hours of training. gap_s: idle time of a stream between two kernels.
+    scenario's clock is that of hours of training. gap_s: idle time of a stream between two kernels. collective_sms: SMs that a
+    data-parallel collective holds.
     """
 
     stack: Stack
@@ -32,6 +33,7 @@ class KernelPrices:
     full_grid_frac: float
     to_sustained: bool
     gap_s: float
+    collective_sms: int
 
     def seconds(self, op: Op, regime: Regime) -> KernelCost:
         """One operator, as the scenario's clock runs it. Raises MissingKernelError for what the stack has nothing of."""
@@ -40,6 +42,11 @@ class KernelPrices:
     def unshared_seconds(self, op: Op) -> KernelCost:
         """One operator of the step's end, where no communication kernel ever holds SMs. Raises as `seconds`."""
         return self._at_clock(self._alone(op), op)
+
+    def beside_collective(self, op: Op) -> KernelCost:
+        """One operator of a lone chunk with a data-parallel collective beside it all the time. Raises as `seconds`."""
+        held = kernel_seconds(op.shape, self.stack, self.gpu, "overlapped", self.collective_sms)
+        return self._at_clock(held, op)
 
     def _at_clock(self, cost: KernelCost, op: Op) -> KernelCost:
         """From the clock of the stack's measurements to the scenario's: a power-limited chip slows down."""
@@ -76,4 +83,5 @@ def kernel_prices(
         full_grid_frac=assumptions["lone_chunk_full_sms"].value,
         to_sustained=stack.provenance.clock != "sustained" and scenario.device.clock != "burst",
         gap_s=need(stack, "kernel_gap_s").value if on.kernel_gaps else 0.0,
+        collective_sms=round(assumptions["collective_sms"].value),
     )

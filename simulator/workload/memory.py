@@ -20,11 +20,6 @@ from simulator.workload.recompute import checkpoint_of, module_names
 from simulator.workload.saved import ActivationRecipe
 from simulator.workload.tensors import Tensor, tensor_bytes
 
-GRADIENT_DTYPE: Final = "fp32"
-"""Weight gradients are accumulated, and held, in FP32."""
-ZERO_STAGE: Final = 1
-"""Optimizer state is sharded over the replicas; gradients and weights are not."""
-
 
 @dataclass(frozen=True, slots=True)
 class MemoryAssumptions:
@@ -122,9 +117,9 @@ def state_recipe(scenario: Scenario, assumed: MemoryAssumptions, *, transposes_w
         keeps_quantised=keeps_quantised,
         keeps_transposed=keeps_quantised and not transposes_weights,
         bf16_copy_frac=assumed.bf16_weight_copy_frac,
-        gradient_dtype=GRADIENT_DTYPE,
+        gradient_dtype=scenario.data_parallel.grad_reduce.dtype,
         moment_dtype="bf16" if scenario.training.optimizer == "adamw-bf16-moments" else "fp32",
-        zero_stage=ZERO_STAGE,
+        zero_stage=scenario.parallel.zero_stage,
         dense_replicas=derived.dp(scenario),
         expert_replicas=derived.edp(scenario),
     )

@@ -118,16 +118,30 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
+class ParamGroup:
+    """Parameters of one part of a model (embedding, layer, head …) on one rank: what is gathered and reduced together.
+
+    unit: index in the stage of the first unit that computes with them. dense, expert: as in StageWorkload.
+    """
+
+    unit: int
+    dense: int
+    expert: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class StageWorkload:
     """A pipeline stage: its units in forward order, and its parameters on one rank (counts, not bytes).
 
     dense_params: replicated over the whole data-parallel group; expert_params: held by one rank of the expert group.
+    groups: the same by part, in forward order.
     """
 
     stage: int
     units: tuple[Unit, ...]
     dense_params: int
     expert_params: int
+    groups: tuple[ParamGroup, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

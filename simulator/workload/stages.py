@@ -11,7 +11,7 @@ from typing import Final
 from simulator.scenario.model import ModelSpec
 from simulator.workload.layers.layer import LAYER_INPUT
 from simulator.workload.layers.part import PARTS, Part, joined
-from simulator.workload.op import StageWorkload, Unit, Workload
+from simulator.workload.op import ParamGroup, StageWorkload, Unit, Workload
 from simulator.workload.recipe import Recipe
 from simulator.workload.recompute import Checkpoint, checkpoint_groups
 from simulator.workload.saved import ActivationRecipe, checkpointed
@@ -40,8 +40,12 @@ def build_workload(model: ModelSpec, layout: Sequence[Sequence[str]], recipe: Re
         parts = forward_order(codes)
         units = _units(parts, numbers, units_of, _replays(parts, recipe.checkpoint))
         counts = [part.params(model) for part in parts]
-        dense, expert = sum(p.dense for p in counts), sum(p.expert // recipe.ep for p in counts)
-        stages.append(StageWorkload(stage, units, dense, expert))
+        groups = tuple(
+            ParamGroup(unit, p.dense, p.expert // recipe.ep)
+            for unit, p in zip(first_units(parts, units_of), counts, strict=True)
+        )
+        dense, expert = sum(group.dense for group in groups), sum(group.expert for group in groups)
+        stages.append(StageWorkload(stage, units, dense, expert, groups))
     return Workload(tuple(stages), 2 * recipe.tokens * model.hidden_size)
 
 
@@ -49,6 +53,15 @@ def _replays(parts: Sequence[Part], checkpoint: Checkpoint | None) -> dict[int, 
     """Index of each part that is computed again whole → layers that are before its backward: its group's, or 0."""
     groups = checkpoint_groups(parts, checkpoint)
     return {idx: len(group) if idx == group[-1] else 0 for group in groups for idx in group}
+
+
+def first_units(parts: Sequence[Part], units_of: Callable[[Part], tuple[Unit, ...]]) -> tuple[int, ...]:
+    """Index of each part's first unit in its stage; a part that joins the next one shares that one's."""
+    starts, count = [], 0
+    for part in parts:
+        starts.append(count)
+        count += 0 if part.joins_next else len(units_of(part))
+    return tuple(starts)
 
 
 def _units(

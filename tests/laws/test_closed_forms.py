@@ -19,10 +19,11 @@ from tests.laws.scenarios import LAW, Document, scenarios
 
 
 def steady(document: Document, **sections: object) -> Document:
-    """The scenario without anything random, with other keys changed."""
+    """The scenario without anything random and with gradients reduced at the end, with other keys changed."""
     fixed = changed(
-        document, moe={"balance": "forced"}, device={"speed_cv": 0.0}, assumptions={"pp_boundary_wait": 1}, draws=1
-    )
+        document, moe={"balance": "forced"}, device={"speed_cv": 0.0}, assumptions={"pp_boundary_wait": 1}, draws=1,
+        data_parallel={"grad_reduce": {"overlap": False}},
+    )  # fmt: skip
     return changed(fixed, **sections)
 
 

@@ -17,6 +17,7 @@ from simulator.costs.cost import weakest
 from simulator.scenario.assumptions import resolve_assumptions
 from simulator.step import pricing, routing
 from simulator.step.batches import StepSimulator
+from simulator.step.data_parallel import holders_of, plan_collectives
 from simulator.step.draws import draw_rows, load_imbalance, randomness, run_draws
 from simulator.step.effects import _scaled
 from simulator.step.graph import build_graph, order_of_actions
@@ -24,7 +25,7 @@ from simulator.step.memory import rank_memories
 from simulator.step.prepared import prepare
 from simulator.step.result import memory_question
 from simulator.step.step import simulate_prepared
-from simulator.step.tail import _Holders, _optimizer_ops, tail_costs
+from simulator.step.tail import _optimizer_ops, tail_costs
 from simulator.workload.expert_load import LoadModel, draw_loads
 from simulator.workload.op import Op
 from simulator.workload.routing_rule import RoutingRule
@@ -160,9 +161,13 @@ def test_without_imbalance_no_load_is_drawn() -> None:
 def test_without_its_collectives_a_step_ends_with_norm_and_optimizer() -> None:
     order = order_of_actions(PREPARED.scenario)
     for is_on in (True, False):
-        step = prepare(load_scenario(changed(SMALL, mechanisms={"zero_collectives": is_on})))
+        switches = {"mechanisms": {"zero_collectives": is_on}, "parallel": {"overlap": {"dp": False}}}
+        step = prepare(load_scenario(changed(SMALL, **switches)))
         costs = tail_costs(step.scenario, step.workload, order, step.kernels, step.messages)
         assert all(bool(each) == is_on for each in (*costs.reduce, *costs.gather))
+        beside = prepare(load_scenario(changed(SMALL, mechanisms={"zero_collectives": is_on})))
+        planned = plan_collectives(beside.scenario, beside.workload, order, beside.messages)
+        assert all(bool(stage.last_backward.reduces) == is_on and not stage.reduces_at_end for stage in planned)
         assert costs.norm.seconds > 0 and all(each.seconds > 0 for each in costs.optimizer)
 
 
@@ -202,8 +207,8 @@ def test_rows_of_long_runs_are_not_slowed_down_again() -> None:
 def test_the_optimizer_runs_at_the_clock_of_training() -> None:
     slow = replace(PREPARED.kernels, to_sustained=True)
     fast = replace(PREPARED.kernels, to_sustained=False)
-    stage, holders = PREPARED.workload.stages[0], PREPARED.messages.placement
-    ops = list(_optimizer_ops(PREPARED.scenario, stage, _Holders(holders.dense_dp, holders.expert_dp)))
+    stage, holders = PREPARED.workload.stages[0], holders_of(PREPARED.messages, order_of_actions(PREPARED.scenario), 1)
+    ops = list(_optimizer_ops(PREPARED.scenario, stage, holders))
     for op in ops:
         by_clock = need(slow.stack, f"sustained.{op.shape.bound}.slowdown").value
         assert slow.unshared_seconds(op).seconds == pytest.approx(by_clock * fast.unshared_seconds(op).seconds)
@@ -211,8 +216,7 @@ def test_the_optimizer_runs_at_the_clock_of_training() -> None:
 
 def test_adamw_moves_gradient_state_and_weight() -> None:
     """FP32 moments: 4 + 12 bytes read and 12 + 2 written of each parameter of the shard; two bytes quantised to one."""
-    stage, placement = PREPARED.workload.stages[0], PREPARED.messages.placement
-    holders = _Holders(placement.dense_dp, placement.expert_dp)
+    stage, holders = PREPARED.workload.stages[0], holders_of(PREPARED.messages, order_of_actions(PREPARED.scenario), 1)
     adamw, quantise = _optimizer_ops(PREPARED.scenario, stage, holders)
     shard = -(-stage.dense_params // 8) + stage.expert_params
     assert adamw.shape.bytes == shard * (16 + 14)

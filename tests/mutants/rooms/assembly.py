@@ -156,8 +156,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/unit_costs.py",
-            "op.shape.num_kernels * prices.gap_s",
-            "prices.gap_s",
+            "op.shape.num_kernels * gap_s",
+            "gap_s",
             "operators of several kernels have one gap",
         ),
         Fault(
@@ -168,8 +168,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/unit_costs.py",
-            'yield ".routed", "rank", _sum_ops(routed, regime, prices)',
-            'yield ".routed", "none", _sum_ops(routed, regime, prices)',
+            'yield ".routed", "rank", _sum_ops(routed, price, gap_s)',
+            'yield ".routed", "none", _sum_ops(routed, price, gap_s)',
             "expert GEMMs do not feel their load",
         ),
         Fault(
@@ -198,7 +198,7 @@ ASSEMBLY = Room(
         ),
         Fault(
             "simulator/assembly/pair.py",
-            '            back.run_weights(unit, idx, "attn_w", ())\n',
+            '            back.run_weights(unit, idx, "attn_w", waits)\n',
             "",
             "deferred weight parts leave attention out",
         ),

@@ -53,9 +53,9 @@ STEP = Room(
             "pipeline neighbours are always under one leaf",
         ),
         Fault(
-            "simulator/step/tail.py",
-            "return _Holders(placement.dense_dp_mirror, placement.expert_dp_mirror)",
-            "return _Holders(placement.dense_dp, placement.expert_dp)",
+            "simulator/step/data_parallel.py",
+            "return Holders(_unsplit(place.dense_dp_mirror), _unsplit(place.expert_dp_mirror))",
+            "return Holders(_unsplit(place.dense_dp), _unsplit(place.expert_dp))",
             "DualPipe reduces over one holder of a stage",
         ),
         Fault(
@@ -65,15 +65,15 @@ STEP = Room(
             "AdamW has one moment",
         ),
         Fault(
-            "simulator/step/tail.py",
-            'reduce=collectives("reduce_scatter", gradient)',
-            'reduce=collectives("reduce_scatter", PARAMETER_BYTES)',
+            "simulator/step/data_parallel.py",
+            "width = WIRE_BYTES[self.scenario.data_parallel.grad_reduce.dtype]",
+            'width = WIRE_BYTES["bf16"]',
             "gradients are reduced in the format of parameters",
         ),
         Fault(
             "simulator/step/tail.py",
-            "-(-stage.expert_params // holders.expert.ranks)",
-            "-(-stage.expert_params // holders.dense.ranks)",
+            "-(-expert // holders.expert.shard.ranks)",
+            "-(-expert // holders.dense.shard.ranks)",
             "experts are sharded as if every rank held them",
         ),
         Fault(
@@ -160,7 +160,7 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/tail.py",
-            "shard * (4 + state), shard",
+            "shard * (gradient + state), shard",
             "shard * state, shard",
             "the optimizer reads no gradient",
         ),

@@ -228,8 +228,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/stages.py",
-            "sum(p.expert // recipe.ep for p in counts)",
-            "sum(p.expert for p in counts)",
+            "ParamGroup(unit, p.dense, p.expert // recipe.ep)",
+            "ParamGroup(unit, p.dense, p.expert)",
             "every rank holds all experts",
         ),
         Fault(
