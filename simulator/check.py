@@ -84,6 +84,8 @@ def scenario_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "parallel.vpp", chunks
     if derived.is_mesh_whole(scenario):
         yield from _pipeline_problems(scenario, has_schedule=has_names and ranks is None)
+    if has_names:
+        yield from _paired_problems(scenario)
     balance, ep = scenario.moe.balance, scenario.parallel.ep
     if isinstance(balance, LoadImbalance) and ep > 1:
         yield from _raised("moe.balance", lambda: cv_of_maximum(balance.load_imbalance, ep))
@@ -100,6 +102,7 @@ def scenario_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     if isinstance(scenario.moe.balance, LoadImbalance) and scenario.parallel.ep == 1:
         yield "moe.balance", "load_imbalance has no meaning with ep 1: a GPU holds all experts"
 
+    yield from _paired_warnings(scenario)
     yield from _domain_warnings(scenario)
     domain, group = domain_use_of(scenario).gpus_per_domain, derived.expert_ranks(scenario)
     if _straddles(domain, group) and (nodes := _nodes_of_expert_group(scenario)) > 1:
@@ -189,6 +192,39 @@ def _raised(field: str, call: Callable[[], object]) -> Iterable[FieldProblem]:
     except InputError as error:
         return [(problem.field or field, problem.message) for problem in error.problems]
     return []
+
+
+def _paired_problems(scenario: Scenario) -> Iterator[FieldProblem]:
+    """What data parallelism cannot do in schedules that have pairs and keep a stage on two ranks."""
+    used = [scenario.parallel.schedule, *_ramp_schedules(scenario)]
+    paired = next((name for name in used if SCHEDULES[name].overlaps_pairs), None)
+    plan, zero = scenario.data_parallel, scenario.parallel.zero_stage
+    if paired is None:
+        return
+    text = f"not modelled yet ({{}} with schedule {paired}, whose backwards run beside forwards)"
+    if zero >= 2:
+        yield "parallel.zero_stage", f"{text.format(zero)}; use zero_stage: 1, or schedule: 1f1b"
+    elif plan.grad_reduce.every == "micro_batch":
+        yield "data_parallel.grad_reduce.every", f"{text.format('micro_batch')}; use every: step, or schedule: 1f1b"
+    if plan.hsdp_group is not None:
+        yield "data_parallel.hsdp_group", f"{text.format(plan.hsdp_group)}; use hsdp_group: null, or schedule: 1f1b"
+
+
+def _paired_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
+    """Keys of data parallelism that act beside a stage's own passes, in schedules that keep a stage on two ranks."""
+    name, plan = scenario.parallel.schedule, scenario.data_parallel
+    if SCHEDULES[name].overlaps_pairs and derived.dp(scenario) > 1:
+        why = f"has no meaning in {name}: a stage's gradients and parameters stand on two ranks and move when both are done"
+        if plan.param_gather.overlap:
+            yield "data_parallel.param_gather.overlap", why
+        if plan.bucket_bytes is not None:
+            yield "data_parallel.bucket_bytes", why
+
+
+def _ramp_schedules(scenario: Scenario) -> list[str]:
+    """Schedules of the phases' small batches."""
+    ramps = [phase.batch_ramp for phase in scenario.phases if phase.batch_ramp is not None]
+    return [ramp.schedule_below for ramp in ramps if ramp.schedule_below is not None]
 
 
 def _pipeline_problems(scenario: Scenario, *, has_schedule: bool) -> Iterator[FieldProblem]:

@@ -89,7 +89,7 @@ def _unit_cost(unit: Unit, prices: Prices) -> UnitCost:
         for name, ops in unit.blocks.items():
             if ops and name != "combine_b_cast":
                 beside[name] = BlockCost(tuple(_segments(ops, prices.beside, prices.gap_s)))
-    return UnitCost(unit.name, blocks, transfers, unit.kind == "moe", beside)
+    return UnitCost(unit.name, blocks, transfers, unit.kind == "moe", beside=beside)
 
 
 def _at(prices: Prices, regime: Regime, op: Op) -> Cost:

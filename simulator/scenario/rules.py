@@ -14,6 +14,7 @@ from simulator.scenario.layout import LayoutError
 from simulator.scenario.model import AnyAttention, ModelSpec
 from simulator.scenario.plan import BatchRamp
 from simulator.scenario.scenario import Scenario
+from simulator.scenario.sharing_rules import sharing_problems, sharing_warnings
 from simulator.scenario.tensor_rules import tensor_problems
 from simulator.scenario.wording import FieldProblem, divisors, multiples
 
@@ -59,6 +60,9 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "recompute.modules": ("recompute.granularity", "model"),
     "recompute.num_layers": ("recompute.method", "recompute.granularity"),
     "recompute.method": ("recompute.granularity",),
+    "parallel.zero_stage": ("precision.recipe", "parallel.schedule"),
+    "data_parallel.hsdp_group": ("parallel.schedule", *_MESH),
+    "data_parallel.grad_reduce.every": ("parallel.schedule",),
     "parallel.overlap.ep": ("parallel.schedule",),
     "parallel.comm_sms": ("cluster.node", "parallel.ep"),
     "cluster.fabric": ("cluster.node",),
@@ -94,6 +98,7 @@ def rule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     yield from _mesh_problems(scenario)
     yield from _expert_problems(scenario)
     yield from _batch_problems(scenario)
+    yield from sharing_problems(scenario)
     yield from _precision_problems(scenario)
     yield from _recompute_problems(scenario)
     yield from _phase_problems(scenario)
@@ -109,6 +114,7 @@ def rule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 
 def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     """What has no meaning here and is kept all the same."""
+    yield from sharing_warnings(scenario)
     of_others = _OF_ATTENTION - scenario.model.attention.recompute_modules
     for module in sorted(of_others.intersection(scenario.recompute.modules)):
         kind = scenario.model.attention.kind

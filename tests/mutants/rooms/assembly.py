@@ -198,7 +198,7 @@ ASSEMBLY = Room(
         ),
         Fault(
             "simulator/assembly/pair.py",
-            '            back.run_weights(unit, idx, "attn_w", waits)\n',
+            '        back.run_weights(unit, idx, "attn_w", waits)\n',
             "",
             "deferred weight parts leave attention out",
         ),

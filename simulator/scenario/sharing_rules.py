@@ -1,0 +1,63 @@
+"""Rules of what data-parallel ranks share: ZeRO stages, shard groups, buckets, gathers. As those of rules.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from simulator.scenario import derived
+from simulator.scenario.scenario import Scenario
+
+ZERO = "parallel.zero_stage"
+PLAN = "data_parallel"
+
+
+def sharing_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Contradictions of the keys of data parallelism with the degrees and the precision recipe."""
+    if not derived.is_mesh_whole(scenario):
+        return
+    plan, dp, edp = scenario.data_parallel, derived.dp(scenario), derived.edp(scenario)
+    group, is_moe = plan.hsdp_group, scenario.model.moe is not None
+    if group is not None and (dp % group or (is_moe and edp % (dp // group))):
+        holders = f" and the {edp} holders of an expert into as many groups" if is_moe and dp % group == 0 else ""
+        sizes = [size for size in range(1, min(dp, 100_000) + 1) if dp % size == 0]
+        allowed = [size for size in sizes if not is_moe or edp % (dp // size) == 0]
+        text = f"{group} does not divide dp {dp}{holders}"
+        yield f"{PLAN}.hsdp_group", f"{text}; allowed {', '.join(map(str, allowed[:20]))}, or null for one group"
+    if scenario.parallel.zero_stage == 3 and derived.recipe(scenario).is_fp8:
+        name = scenario.precision.recipe
+        text = f"not modelled yet (3 with precision.recipe {name}, which quantises weights behind each gather)"
+        yield ZERO, f"{text}; use zero_stage: 2 or recipe: bf16"
+
+
+def sharing_warnings(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Keys of data parallelism that have no meaning in the scenario."""
+    plan, zero = scenario.data_parallel, scenario.parallel.zero_stage
+    dp, gather = derived.dp(scenario), scenario.data_parallel.param_gather
+    if dp == 1:
+        if zero != 1 or plan != type(plan)():
+            field = ZERO if zero != 1 else PLAN
+            yield field, "has no meaning with dp 1: every rank is the only holder of its parameters"
+        return
+    if zero >= 2 and scenario.model.moe is not None and derived.edp(scenario) == 1:
+        yield ZERO, f"{zero} shares nothing of the routed experts: each has one holder (edp 1)"
+    if zero == 0 and (gather.overlap is not None or gather.dtype != "bf16"):
+        yield f"{PLAN}.param_gather", "has no meaning with zero_stage 0: every rank updates all its parameters"
+    if gather.overlap and not scenario.parallel.overlap.dp:
+        yield f"{PLAN}.param_gather.overlap", "has no meaning with parallel.overlap.dp: false"
+    if zero < 3 and not plan.reshard_after_forward:
+        yield f"{PLAN}.reshard_after_forward", f"has no meaning with zero_stage {zero}: parameters are not sharded"
+    yield from _bucket_warnings(scenario)
+    if plan.hsdp_group is not None and (zero == 0 or plan.hsdp_group == dp):
+        why = "zero_stage 0: nothing is shared" if zero == 0 else f"dp {dp}: all ranks share as one group anyway"
+        yield f"{PLAN}.hsdp_group", f"has no meaning with {why}"
+
+
+def _bucket_warnings(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    field, zero = f"{PLAN}.bucket_bytes", scenario.parallel.zero_stage
+    if scenario.data_parallel.bucket_bytes is None:
+        return
+    reduced = derived.is_grad_reduce_overlapped(scenario) or derived.reduces_every_micro_batch(scenario)
+    if zero == 3:
+        yield field, "has no meaning with zero_stage 3: a layer, the embedding or a head is one unit"
+    elif not reduced and not derived.is_param_gather_overlapped(scenario):
+        yield field, "has no meaning where nothing is reduced or gathered beside compute: all gradients are one bucket"
