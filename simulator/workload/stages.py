@@ -40,10 +40,8 @@ def build_workload(model: ModelSpec, layout: Sequence[Sequence[str]], recipe: Re
         parts = forward_order(codes)
         units = _units(parts, numbers, units_of, _replays(parts, recipe.checkpoint))
         counts = [part.params(model) for part in parts]
-        groups = tuple(
-            ParamGroup(unit, p.dense, p.expert // recipe.ep)
-            for unit, p in zip(first_units(parts, units_of), counts, strict=True)
-        )
+        firsts = first_units(parts, [len(units_of(part, False)) for part in parts])
+        groups = tuple(ParamGroup(unit, p.dense, p.expert // recipe.ep) for unit, p in zip(firsts, counts, strict=True))
         dense, expert = sum(group.dense for group in groups), sum(group.expert for group in groups)
         stages.append(StageWorkload(stage, units, dense, expert, groups))
     return Workload(tuple(stages), 2 * recipe.tokens * model.hidden_size)
@@ -55,12 +53,15 @@ def _replays(parts: Sequence[Part], checkpoint: Checkpoint | None) -> dict[int, 
     return {idx: len(group) if idx == group[-1] else 0 for group in groups for idx in group}
 
 
-def first_units(parts: Sequence[Part], units_of: Callable[[Part], tuple[Unit, ...]]) -> tuple[int, ...]:
-    """Index of each part's first unit in its stage; a part that joins the next one shares that one's."""
+def first_units(parts: Sequence[Part], num_units: Sequence[int]) -> tuple[int, ...]:
+    """Index of each part's first unit in its stage; a part that joins the next one shares that one's.
+
+    num_units: of every part.
+    """
     starts, count = [], 0
-    for part in parts:
+    for part, number in zip(parts, num_units, strict=True):
         starts.append(count)
-        count += 0 if part.joins_next else len(units_of(part))
+        count += 0 if part.joins_next else number
     return tuple(starts)
 
 
