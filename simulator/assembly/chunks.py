@@ -7,7 +7,7 @@ expert rows and those that do not are summed apart, and the attention core stand
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from hwprofiles.kernels.shape import Regime
@@ -57,6 +57,7 @@ class UnitCost:
     """A unit's costs by regime. all_to_all: key → segment (absent where nothing is sent). replays: as of `Unit`.
 
     beside: its blocks with a data-parallel collective beside them all the time; empty where none is ever.
+    apart: blocks of I as they are where W does not come directly behind it, where that makes a difference.
     """
 
     name: str
@@ -65,6 +66,11 @@ class UnitCost:
     is_moe: bool
     replays: int = 1
     beside: Mapping[str, BlockCost] = field(default_factory=dict)
+    apart: Mapping[tuple[str, Regime], BlockCost] = field(default_factory=dict)
+
+    def of_lone_input_gradient(self) -> UnitCost:
+        """The unit in an action whose weight gradients come later."""
+        return replace(self, blocks={**self.blocks, **self.apart}) if self.apart else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,7 +237,8 @@ def build_template(
         forward.enter(None)
     backward = None
     if kind in ("B", "I", "FB") and b_source:
-        units = slowed(b_source.units, collectives.backward, is_forward=False)
+        source = tuple(unit.of_lone_input_gradient() for unit in b_source.units) if kind == "I" else b_source.units
+        units = slowed(source, collectives.backward, is_forward=False)
         backward = _Backward(t, "B", "alone", input_b, progress=Progress(collectives.backward), units=units)
         b_units = list(enumerate(units))[::-1]
         backward.enter(None)

@@ -9,31 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
 from hwprofiles.kernels.shape import KERNELS, Regime
 from simulator.assembly.chunks import BlockCost, DrawKind, Message, Segment, StageCost, UnitCost
+from simulator.assembly.exposed import UNCHUNKED, Chunking, Cost, Exposed, exposed, partner
 from simulator.costs.cost import CollectiveCost
-from simulator.workload.op import AllToAll, Op, StageWorkload, Unit, Workload
+from simulator.workload.op import AllToAll, Collective, Op, StageWorkload, Unit, Work, Workload
 
 REGIMES: tuple[Regime, Regime] = ("overlapped", "alone")
 
-KERNEL_GAPS, ALL_TO_ALL, PP_TRANSFER = "kernel_gaps", "all_to_all", "pp_transfer"
+KERNEL_GAPS, ALL_TO_ALL, PP_TRANSFER, TP_COLLECTIVES = "kernel_gaps", "all_to_all", "pp_transfer", "tp_collectives"
 BESIDE_COMPUTE = ".beside_compute"
 """Ends the name of a dispatch or combine that shares the GPU with compute kernels."""
-
-
-class Cost(Protocol):
-    """What a kernel or collective cost has to say."""
-
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-    @property
-    def basis(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -41,13 +28,16 @@ class Prices:
     """What everything of a step takes: operator or message → seconds; gap_s: idle time of a stream between two kernels.
 
     beside: a kernel with a data-parallel collective beside it, None where there is none.
+    chunking: how collectives inside a block overlap with the GEMMs around them.
     """
 
     kernel: Callable[[Op, Regime], Cost]
     all_to_all: Callable[[AllToAll, Regime], CollectiveCost]
     send: Callable[[int], CollectiveCost]
     gap_s: float
+    collective: Callable[[Collective], CollectiveCost]
     beside: Callable[[Op], Cost] | None = None
+    chunking: Chunking = UNCHUNKED
 
 
 def stage_costs(workload: Workload, prices: Prices) -> tuple[StageCost, ...]:
@@ -76,24 +66,49 @@ def _units(stage: StageWorkload, prices: Prices, cache: dict[tuple[object, ...],
 
 def _unit_cost(unit: Unit, prices: Prices) -> UnitCost:
     blocks: dict[tuple[str, Regime], BlockCost] = {}
+    apart: dict[tuple[str, Regime], BlockCost] = {}
     transfers: dict[tuple[str, Regime], Segment] = {}
+    ops = {op.name: op for op in unit.ops()}
     for regime in REGIMES:
-        for name, ops in unit.blocks.items():
-            if ops and name != "combine_b_cast":
-                blocks[name, regime] = BlockCost(tuple(_segments(ops, partial(_at, prices, regime), prices.gap_s)))
+        pricing = _Pricing(prices, partial(_at, prices, regime), ops)
+        for name, work in unit.blocks.items():
+            if work and name != "combine_b_cast":
+                blocks[name, regime] = BlockCost(tuple(_segments(work, pricing)))
+            if any(pricing.is_beside_weights(each) for each in work):
+                apart[name, regime] = BlockCost(tuple(_segments(work, replace(pricing, with_weights=False))))
         for key, message in unit.all_to_all.items():
             cast = unit.blocks.get("combine_b_cast", ()) if key == "combine_b" else ()
-            transfers[key, regime] = _transfer(key, message, cast, regime, prices)
+            transfers[key, regime] = _transfer(key, message, cast, regime, pricing)
     beside: dict[str, BlockCost] = {}
     if prices.beside is not None:
-        for name, ops in unit.blocks.items():
-            if ops and name != "combine_b_cast":
-                beside[name] = BlockCost(tuple(_segments(ops, prices.beside, prices.gap_s)))
-    return UnitCost(unit.name, blocks, transfers, unit.kind == "moe", beside=beside)
+        held = _Pricing(prices, prices.beside, ops)
+        for name, work in unit.blocks.items():
+            if work and name != "combine_b_cast":
+                beside[name] = BlockCost(tuple(_segments(work, held)))
+    return UnitCost(unit.name, blocks, transfers, unit.kind == "moe", beside=beside, apart=apart)
 
 
 def _at(prices: Prices, regime: Regime, op: Op) -> Cost:
     return prices.kernel(op, regime)
+
+
+@dataclass(frozen=True)
+class _Pricing:
+    """Prices of one unit. kernel: of its operators; ops: these by name. with_weights: W comes directly behind I."""
+
+    prices: Prices
+    kernel: Callable[[Op], Cost]
+    ops: Mapping[str, Op]
+    with_weights: bool = True
+
+    def is_beside_weights(self, each: Work) -> bool:
+        """Whether it is a collective that runs beside a weight gradient."""
+        return isinstance(each, Collective) and bool(each.beside) and self.ops[each.beside].phase == "W"
+
+    def collective(self, collective: Collective, cost: CollectiveCost) -> Exposed:
+        """What the collective adds to its block, of its cost alone."""
+        beside = partner(collective, self.ops, self.prices.chunking, with_weights=self.with_weights)
+        return exposed(collective, cost, None if beside is None else self.kernel(beside), self.prices.chunking)
 
 
 def message_segment(name: str, cost: CollectiveCost, category: str) -> Segment:
@@ -103,45 +118,59 @@ def message_segment(name: str, cost: CollectiveCost, category: str) -> Segment:
     return Segment(cost.seconds, cost.low, cost.high, by_category, by_basis, messages=(Message(name, cost),))
 
 
-def _transfer(key: str, message: AllToAll, cast: Iterable[Op], regime: Regime, prices: Prices) -> Segment:
+def _transfer(key: str, message: AllToAll, cast: Iterable[Work], regime: Regime, pricing: _Pricing) -> Segment:
     """The all-to-all, behind the cast of what it sends (both on the communication stream)."""
     name = key if regime == "alone" else f"{key}{BESIDE_COMPUTE}"
-    own = message_segment(name, prices.all_to_all(message, regime), ALL_TO_ALL)
-    before = _sum_ops(cast, partial(_at, prices, regime), prices.gap_s)
+    own = message_segment(name, pricing.prices.all_to_all(message, regime), ALL_TO_ALL)
+    before = _sum_work(cast, pricing)
     return add_segments((before, own))
 
 
-def _segments(
-    ops: tuple[Op, ...], price: Callable[[Op], Cost], gap_s: float
-) -> Iterable[tuple[str, DrawKind, Segment]]:
+def _is_core(each: Work) -> bool:
+    return isinstance(each, Op) and KERNELS[each.shape.op].bound == "attention"
+
+
+def _segments(work: tuple[Work, ...], pricing: _Pricing) -> Iterable[tuple[str, DrawKind, Segment]]:
     """Kernels before the attention core (of several the last: others are recomputed), the core, kernels behind it; in blocks
     without one: fixed, then routed.
     """
-    core = next((i for i, op in reversed([*enumerate(ops)]) if KERNELS[op.shape.op].bound == "attention"), None)
+    core = next((i for i, each in reversed([*enumerate(work)]) if _is_core(each)), None)
     if core is not None:
-        for suffix, part in ((".before_core", ops[:core]), (".core", ops[core : core + 1]), (".rest", ops[core + 1 :])):
+        for suffix, part in (
+            (".before_core", work[:core]),
+            (".core", work[core : core + 1]),
+            (".rest", work[core + 1 :]),
+        ):
             if part:
-                yield suffix, "none", _sum_ops(part, price, gap_s)
+                yield suffix, "none", _sum_work(part, pricing)
         return
-    fixed, routed = [op for op in ops if not op.routed], [op for op in ops if op.routed]
+    fixed, routed = [each for each in work if not each.routed], [each for each in work if each.routed]
     if fixed:
-        yield "", "none", _sum_ops(fixed, price, gap_s)
+        yield "", "none", _sum_work(fixed, pricing)
     if routed:
-        yield ".routed", "rank", _sum_ops(routed, price, gap_s)
+        yield ".routed", "rank", _sum_work(routed, pricing)
 
 
-def _sum_ops(ops: Iterable[Op], price: Callable[[Op], Cost], gap_s: float) -> Segment:
+def _sum_work(work: Iterable[Work], pricing: _Pricing) -> Segment:
     seconds = low = high = flop = 0.0
     by_category: dict[str, float] = {}
     by_basis: dict[str, float] = {}
-    for op in ops:
-        flop += op.flop
-        cost, gaps = price(op), op.shape.num_kernels * gap_s
+    messages: tuple[Message, ...] = ()
+    for each in work:
+        if isinstance(each, Collective):
+            whole = pricing.prices.collective(each)
+            cost: Cost = pricing.collective(each, whole)
+            category, gaps = TP_COLLECTIVES, 0.0
+            messages += (Message(f"{each.axis}_{each.op}", whole),)
+        else:
+            flop += each.flop
+            cost, gaps = pricing.kernel(each), each.shape.num_kernels * pricing.prices.gap_s
+            category = KERNELS[each.shape.op].category
         seconds, low, high = seconds + cost.seconds + gaps, low + cost.low + gaps, high + cost.high + gaps
-        _bump(by_category, KERNELS[op.shape.op].category, cost.seconds)
+        _bump(by_category, category, cost.seconds)
         _bump(by_category, KERNEL_GAPS, gaps)
         _bump(by_basis, cost.basis, cost.seconds + gaps)
-    return Segment(seconds, low, high, by_category, by_basis, flop)
+    return Segment(seconds, low, high, by_category, by_basis, flop, messages)
 
 
 def _bump(totals: dict[str, float], key: str, seconds: float) -> None:

@@ -82,7 +82,7 @@ class Sharing:
 class Placement:
     """Shapes of all groups of a mesh; of groups of one kind that lie differently, the one that spans most nodes.
 
-    tp, cp, ep: the axes. dense_dp: holders of one dense parameter (dp and cp together). expert_dp: holders of one
+    tp, cp, ep, etp: the axes. dense_dp: holders of one dense parameter (dp and cp together). expert_dp: holders of one
     expert. dense_dp_mirror, expert_dp_mirror: the same where a stage has two holders, pipeline ranks p and P-1-p; equal
     to the plain ones for an only pipeline rank. pp_same_node: every pair of pipeline neighbours shares a node.
     pp_node_stride: most nodes from a GPU to its next pipeline neighbour. pp_senders: most GPUs of one host that have their
@@ -93,6 +93,7 @@ class Placement:
     tp: GroupShape
     cp: GroupShape
     ep: GroupShape
+    etp: GroupShape
     dense_dp: GroupShape
     expert_dp: GroupShape
     dense_dp_mirror: GroupShape
@@ -122,6 +123,7 @@ def place(mesh: Mesh, gpus_per_node: int, host_gpus: int | None = None, *, shard
         tp=shape(dense),
         cp=shape(dense.transpose(0, 1, 3, 2)),
         ep=shape(expert.transpose(0, 1, 3, 2)),
+        etp=shape(expert),
         dense_dp=shape(dense_dp),
         expert_dp=shape(expert_dp),
         dense_dp_mirror=shape(_with_mirror(dense_dp)),

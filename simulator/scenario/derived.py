@@ -36,6 +36,17 @@ def expert_ranks(scenario: Scenario) -> int:
     return scenario.parallel.ep * scenario.parallel.etp
 
 
+def expert_group_sequences(scenario: Scenario) -> tuple[int, int]:
+    """(sequences, tokens of each) that the ranks of an expert group dispatch together in a micro-batch.
+
+    Under sequence parallelism tp of its ranks share the sequences of one; a group smaller than tp has a part of them.
+    """
+    training, group = scenario.training, expert_ranks(scenario)
+    sharing = scenario.parallel.tp if scenario.parallel.sequence_parallel else 1
+    sequences = max(1, group * training.micro_batch_size // sharing)
+    return sequences, max(1, group * training.micro_batch_size * training.seq_len // sharing // sequences)
+
+
 def is_mesh_whole(scenario: Scenario) -> bool:
     """Whether the GPUs are a whole number of pipelines of tp-wide stages."""
     return scenario.cluster.num_gpus % (scenario.parallel.tp * scenario.parallel.pp) == 0

@@ -146,6 +146,8 @@ class Mechanisms(Section):
 
     pp_transfer: bool = True
     """Time of sends and receives between stages."""
+    tp_collectives: bool = True
+    """Collectives of tensor and expert tensor parallelism inside the layers."""
     zero_collectives: bool = True
     """Reduce-scatter and all-gather of ZeRO."""
     imbalance: bool = True

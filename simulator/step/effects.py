@@ -15,6 +15,7 @@ from hwprofiles.schema import Assumption
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep_batch
 from simulator.results.interval import Interval
+from simulator.scenario import derived
 from simulator.scenario.plan import LoadImbalance
 from simulator.schedule.action import Schedule
 from simulator.step.draws import draw_rows, randomness
@@ -80,7 +81,8 @@ def _noise_ratio(step: PreparedStep, stated: float, changed: float) -> float:
     ep = s.parallel.ep
     if moe is None or ep == 1 or isinstance(s.moe.balance, LoadImbalance):
         return 1.0
-    size = (ep, ep * s.training.micro_batch_size, s.training.seq_len * moe.top_k)
+    sequences, seq_len = derived.expert_group_sequences(s)
+    size = (ep, sequences, seq_len * moe.top_k)
     return noise_cv(*size, changed) / noise_cv(*size, stated)
 
 

@@ -10,12 +10,12 @@ from simulator.costs.collectives.all_to_all import all_to_all_cost, notify_floor
 from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.collectives.ring import RingOp, ring_cost
 from simulator.costs.collectives.tree import scalar_all_reduce_cost
-from simulator.costs.cost import CollectiveCost
+from simulator.costs.cost import NO_COST, CollectiveCost
 from simulator.network.placement import GroupShape, Placement
 from simulator.network.topology import Network
 from simulator.scenario.scenario import Scenario
 from simulator.step.hardware import Hardware
-from simulator.workload.op import AllToAll
+from simulator.workload.op import AllToAll, Collective
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class MessagePrices:
     """Seconds of messages on one network with one stack's links.
 
     comm_sms: SMs that dispatch and combine run on. has_notify_floor: each pays the fixed cost of its notification.
-    has_transfers: a pipeline transfer takes time.
+    has_transfers: a pipeline transfer takes time. has_collectives: so does a collective inside a block.
     """
 
     stack: Stack
@@ -32,6 +32,7 @@ class MessagePrices:
     comm_sms: int
     has_notify_floor: bool
     has_transfers: bool
+    has_collectives: bool
 
     def all_to_all(self, message: AllToAll, regime: Regime) -> CollectiveCost:
         """A dispatch or combine, every rank of the expert group evenly loaded."""
@@ -53,8 +54,15 @@ class MessagePrices:
             sent, self.network, self.stack, lies.pp_same_node, node_stride=stride, senders=lies.pp_senders or None
         )
 
+    def collective(self, collective: Collective) -> CollectiveCost:
+        """A collective inside a block, among the ranks that share a GEMM or a routed expert, with nothing beside it."""
+        if not self.has_collectives:
+            return NO_COST
+        group = self.placement.tp if collective.axis == "tp" else self.placement.etp
+        return self.ring(collective.op, collective.num_bytes, group)
+
     def ring(self, op: RingOp, num_bytes: int, group: GroupShape) -> CollectiveCost:
-        """A reduce-scatter or all-gather of `num_bytes` over a group."""
+        """A reduce-scatter, all-gather or all-reduce of `num_bytes` over a group."""
         return ring_cost(op, num_bytes, group, self.network, self.stack)
 
     def norm(self) -> CollectiveCost:
@@ -72,4 +80,5 @@ def message_prices(scenario: Scenario, hardware: Hardware) -> MessagePrices:
         comm_sms=scenario.parallel.comm_sms,
         has_notify_floor=on.notify_floor,
         has_transfers=on.pp_transfer and scenario.parallel.pp > 1,
+        has_collectives=on.tp_collectives,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hwprofiles.schema import Assumption
+from simulator.scenario import derived
 from simulator.scenario.model import MoeFfn
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.scenario import Scenario
@@ -23,10 +24,11 @@ def ask_router(scenario: Scenario, nodes: int, assumptions: Mapping[str, Assumpt
     if scenario.mechanisms.node_limited_dispatch:
         limit = scenario.moe.max_nodes_per_token
         groups = grouping(moe.num_expert_groups, moe.max_groups_per_token, nodes, limit)
+    sequences, seq_len = derived.expert_group_sequences(scenario)
     value = {key: entry.value for key, entry in assumptions.items()}
     rule = RoutingRule(
         num_experts=moe.num_routed_experts, top_k=moe.top_k, ep=ep, nodes=nodes,
-        sequences=ep * training.micro_batch_size, seq_len=training.seq_len,
+        sequences=sequences, seq_len=seq_len,
         groups=groups[0], max_groups=groups[1], group_top=2 if moe.router_bias else 1,
         batch_sequences=training.global_batch_size, score=moe.score, balance=_balance(scenario, moe),
         concentration=value["routing_concentration"], popularity_cv=value["expert_popularity_cv"],

@@ -38,6 +38,9 @@ def recipe_of(scenario: Scenario, group_nodes: int, routing: RoutingStatistics |
         ranks_per_token=routing.ranks_per_token if routing else 1.0,
         row_padding=EXPERT_ROW_PADDING if rule.is_fp8 else 1,
         checkpoint=checkpoint_of(scenario.recompute),
+        tp=scenario.parallel.tp,
+        shards_sequence=scenario.parallel.sequence_parallel,
+        etp=scenario.parallel.etp,
     )
 
 

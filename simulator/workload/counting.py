@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hwprofiles.kernels.shape import KernelShape
-from simulator.workload.op import Op, Pass
+from simulator.workload.op import Op, Pass, Work
 
 FP8_BLOCK = 128
 """Elements that share one FP32 scale: 1x128 tiles of activations (DeepSeek-V3 report, 3.3.2)."""
@@ -177,6 +177,13 @@ def attention(name: str, phase: Pass, batch: int, seq: int, core: AttentionCore,
     )  # fmt: skip
 
 
-def again(ops: Iterable[Op]) -> tuple[Op, ...]:
-    """Forward operators once more in the backward: executed, but no work of the model."""
-    return tuple(replace(op, name=f"{op.name}_recompute", phase="I", model_flop=0.0) for op in ops)
+def again(work: Iterable[Work]) -> tuple[Work, ...]:
+    """Forward operators and collectives once more in the backward: executed, but no work of the model."""
+    return tuple(_again(each) for each in work)
+
+
+def _again(each: Work) -> Work:
+    name = f"{each.name}_recompute"
+    if isinstance(each, Op):
+        return replace(each, name=name, phase="I", model_flop=0.0)
+    return replace(each, name=name, phase="I")

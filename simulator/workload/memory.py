@@ -94,7 +94,10 @@ def activation_recipe(
     mean_load, peak_load = expert_loads(scenario, assumed, persistent)
     return ActivationRecipe(
         tokens=training.micro_batch_size * training.seq_len,
+        tp=scenario.parallel.tp,
+        shards_sequence=scenario.parallel.sequence_parallel,
         ep=scenario.parallel.ep,
+        etp=scenario.parallel.etp,
         act_dtype=act,
         dispatch_dtype=saved[scenario.moe.dispatch_dtype],
         attn_out_dtype=saved[recompute.saved.attn_out],
@@ -122,6 +125,7 @@ def state_recipe(scenario: Scenario, assumed: MemoryAssumptions, *, transposes_w
         zero_stage=scenario.parallel.zero_stage,
         dense_replicas=derived.dp(scenario),
         expert_replicas=derived.edp(scenario),
+        tp=scenario.parallel.tp,
     )
 
 
@@ -161,11 +165,12 @@ def dispatch_buffer(scenario: Scenario, assumed: MemoryAssumptions, gpus_per_nod
 def num_communicators(scenario: Scenario) -> int:
     """Collective library communicators of a rank: one for each axis with more than one member.
 
-    Axes: pp, the replicas of dense parameters, and those of routed experts (DeepEP dispatches without the library).
+    Axes: tp, pp, the replicas of dense parameters, the ranks that share a routed expert and the replicas of it (DeepEP
+    dispatches without the library).
     """
-    degrees = [scenario.parallel.pp, derived.dp(scenario)]
+    degrees = [scenario.parallel.tp, scenario.parallel.pp, derived.dp(scenario)]
     if scenario.model.moe is not None:
-        degrees.append(derived.edp(scenario))
+        degrees += [scenario.parallel.etp, derived.edp(scenario)]
     return sum(degree > 1 for degree in degrees)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from simulator.scenario.layout import stage_layout
 from simulator.scenario.model import ModelSpec
 from simulator.workload.layers.attention import attention_core
-from simulator.workload.layers.part import PARTS, Part
+from simulator.workload.layers.part import PARTS, WHOLE, Part
 
 FORWARD_AND_BACKWARD = 3
 """FLOP of a trained token over those of its forward pass: the backward pass has two GEMMs for each one."""
@@ -49,7 +49,7 @@ def _parts(model: ModelSpec) -> tuple[list[tuple[int, Part]], list[tuple[int, Pa
 
 def count_parameters(model: ModelSpec) -> ParameterCounts:
     """The model's parameters."""
-    main, modules = ([(times, part.params(model)) for times, part in parts] for parts in _parts(model))
+    main, modules = ([(times, part.params(model, WHOLE)) for times, part in parts] for parts in _parts(model))
     return ParameterCounts(
         num_parameters=sum(times * (p.dense + p.expert) for times, p in main),
         num_active_parameters=sum(times * (p.dense + p.active_expert) for times, p in main),
@@ -64,7 +64,7 @@ def model_flop_per_token(model: ModelSpec, seq_len: int, *, mtp: bool = False) -
     """
     main, modules = _parts(model)
     parts = main + modules if mtp else main
-    weights = sum(times * part.params(model).gemm for times, part in parts)
+    weights = sum(times * part.params(model, WHOLE).gemm for times, part in parts)
     num_attentions = sum(times * part.num_attentions for times, part in parts)
     gemm_flop = FORWARD_AND_BACKWARD * FLOP_PER_MULTIPLY_ADD * weights
     attention_flop = FORWARD_AND_BACKWARD * num_attentions * seq_len * attention_core(model).flop_per_pair

@@ -30,6 +30,7 @@ class StateRecipe:
     keeps_transposed: so do the transposed ones. bf16_copy_frac: share of these weights whose BF16 original stays too
     (0 to 1). gradient_dtype, moment_dtype: fp32 or bf16. zero_stage: 0 to 3.
     dense_replicas, expert_replicas: ranks of one stage that hold the same dense parameters, the same routed experts.
+    tp: ranks that share a vocabulary matrix.
     """
 
     weight_dtype: str = "bf16"
@@ -41,6 +42,7 @@ class StateRecipe:
     zero_stage: int = 1
     dense_replicas: int = 1
     expert_replicas: int = 1
+    tp: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +103,15 @@ def transposes_weights(workload: Workload) -> bool:
     return any(op.shape.op == "transpose" for stage in workload.stages for unit in stage.units for op in unit.ops())
 
 
-def vocabulary_copies(model: ModelSpec, stages: Iterable[Sequence[str]]) -> int:
+def vocabulary_copies(model: ModelSpec, stages: Iterable[Sequence[str]], tp: int = 1) -> int:
     """Parameters of the vocabulary matrices that a rank computes with and that stand on another rank: it holds copies.
 
-    stages: layout codes of the rank's stages.
+    stages: layout codes of the rank's stages. tp: ranks that share a matrix.
     """
     codes = {code for stage in stages for code in stage}
     used = {matrix for code in codes for matrix in PARTS[code].vocabulary(model)}
     held = {matrix for code in codes for matrix in PARTS[code].holds}
-    return len(used - held) * model.vocab_size * model.hidden_size
+    return len(used - held) * (model.vocab_size // tp) * model.hidden_size
 
 
 def rank_states(
@@ -129,7 +131,7 @@ def rank_states(
         parts: list[tuple[StageParams, int]] = [
             (stages[stage], sum(stage in others for others in placement)) for stage in held
         ]
-        copies = vocabulary_copies(model, [layout[stage] for stage in held])
+        copies = vocabulary_copies(model, [layout[stage] for stage in held], recipe.tp)
         if copies:
             parts.append((StageParams(copies, 0, 0, 0), 1))
         states.append(_merge([_state(params, recipe, holders) for params, holders in parts]))

@@ -71,6 +71,30 @@ class Op:
 
 
 @dataclass(frozen=True, slots=True)
+class Collective:
+    """One collective inside a block, among the ranks that share a GEMM's matrix (axis tp) or a routed expert (etp).
+
+    It stands on the compute stream where the block needs its result. num_bytes: the whole tensor, of all ranks: output of an
+    all-gather, input of a reduce-scatter or all-reduce.
+    beside: operator of the same unit that runs at the same time; "": none. One of phase W only does where I and W of a
+    micro-batch run one behind the other. chunked_with: GEMM that makes or takes the tensor, and can do so in chunks; "": none.
+    routed: the tensor is proportional to the expert rows that this rank received.
+    """
+
+    name: str
+    op: Literal["all_gather", "reduce_scatter", "all_reduce"]
+    axis: Literal["tp", "etp"]
+    num_bytes: int
+    phase: Pass
+    beside: str = ""
+    chunked_with: str = ""
+    routed: bool = False
+
+
+Work = Op | Collective
+
+
+@dataclass(frozen=True, slots=True)
 class AllToAll:
     """One dispatch or combine of a unit: what each rank of the expert group sends for its own tokens.
 
@@ -97,7 +121,7 @@ class AllToAll:
 class Unit:
     """One transformer layer, or one output head with its loss, as a stage executes it for one micro-batch.
 
-    blocks: block name → operators in order; a missing block is empty.
+    blocks: block name → operators and collectives in order; a missing block is empty.
     all_to_all: keys of "dispatch_f", "combine_f", "combine_b" (a dispatch kernel), "dispatch_b" (a combine kernel), and of
         "dispatch_r", "combine_r" where they are sent again; empty for dense layers and heads, and where one rank holds all
         experts.
@@ -107,14 +131,22 @@ class Unit:
 
     name: str
     kind: UnitKind
-    blocks: Mapping[BlockName, tuple[Op, ...]]
+    blocks: Mapping[BlockName, tuple[Work, ...]]
     all_to_all: Mapping[str, AllToAll] = field(default_factory=dict)
     replays: int = 1
 
-    def ops(self) -> Iterable[Op]:
-        """All operators, block by block."""
+    def work(self) -> Iterable[Work]:
+        """All operators and collectives, block by block."""
         for name in BLOCKS:
             yield from self.blocks.get(name, ())
+
+    def ops(self) -> Iterable[Op]:
+        """All operators, block by block."""
+        return (each for each in self.work() if isinstance(each, Op))
+
+    def collectives(self) -> Iterable[Collective]:
+        """All collectives inside the blocks, block by block."""
+        return (each for each in self.work() if isinstance(each, Collective))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +165,8 @@ class ParamGroup:
 class StageWorkload:
     """A pipeline stage: its units in forward order, and its parameters on one rank (counts, not bytes).
 
-    dense_params: replicated over the whole data-parallel group; expert_params: held by one rank of the expert group.
+    dense_params: replicated over the whole data-parallel group; of these replicated_params also over the ranks of a
+    tensor-parallel group, which share the others. expert_params: held by one rank of the expert group.
     groups: the same by part, in forward order.
     """
 
@@ -142,6 +175,7 @@ class StageWorkload:
     dense_params: int
     expert_params: int
     groups: tuple[ParamGroup, ...] = ()
+    replicated_params: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ class Recipe:
     layers of a stage are recomputed whole; None: none is.
     save_attn_out_e5m6, save_swiglu_fp8: formats of saved activations.
     row_padding: rows of an expert are padded to a multiple of it; 1 pads nothing.
+    tp, etp: ranks that share the GEMMs of a layer, one routed expert. shards_sequence: the tp ranks share the tokens of what
+    is outside these GEMMs too (sequence parallelism).
     ep: ranks of an expert group; nodes: nodes it spans. nodes_per_token, ranks_per_token: expected distinct destinations.
     """
 
@@ -37,10 +39,13 @@ class Recipe:
     ranks_per_token: float
     row_padding: int = 1
     checkpoint: Checkpoint | None = None
+    tp: int = 1
+    shards_sequence: bool = False
+    etp: int = 1
 
     @property
     def tokens(self) -> int:
-        """Tokens of one micro-batch on one rank."""
+        """Tokens of one micro-batch, all of which pass a rank's share of the tensor-parallel GEMMs."""
         return self.batch * self.seq
 
     def recomputes(self, module: str) -> bool:
@@ -50,6 +55,11 @@ class Recipe:
     def without(self, *modules: str) -> Recipe:
         """The recipe of what is inside something that is computed again whole: these modules are there by then."""
         return replace(self, recompute=self.recompute.difference(modules))
+
+    @property
+    def sequence_tokens(self) -> int:
+        """Tokens of the rank outside the tensor-parallel GEMMs: norms, residuals, router, dispatch."""
+        return -(-self.tokens // self.tp) if self.shards_sequence else self.tokens
 
     @property
     def is_fp8(self) -> bool:

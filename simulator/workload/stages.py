@@ -10,7 +10,7 @@ from typing import Final
 
 from simulator.scenario.model import ModelSpec
 from simulator.workload.layers.layer import LAYER_INPUT
-from simulator.workload.layers.part import PARTS, Part, joined
+from simulator.workload.layers.part import PARTS, Part, Shard, joined
 from simulator.workload.op import ParamGroup, StageWorkload, Unit, Workload
 from simulator.workload.recipe import Recipe
 from simulator.workload.recompute import Checkpoint, checkpoint_groups
@@ -33,18 +33,19 @@ def build_workload(model: ModelSpec, layout: Sequence[Sequence[str]], recipe: Re
     through the head of its own), L output head. The layers are numbered over all stages.
     """
     numbers: Counter[str] = Counter()
+    shard = Shard(recipe.tp, recipe.etp)
     whole = replace(recipe, recompute=WHOLE_LAYER)
     units_of = cache(lambda part, is_again: part.units(model, whole if is_again else recipe))
     stages = []
     for stage, codes in enumerate(layout):
         parts = forward_order(codes)
         units = _units(parts, numbers, units_of, _replays(parts, recipe.checkpoint))
-        counts = [part.params(model) for part in parts]
+        counts = [part.params(model, shard) for part in parts]
         firsts = first_units(parts, [len(units_of(part, False)) for part in parts])
         groups = tuple(ParamGroup(unit, p.dense, p.expert // recipe.ep) for unit, p in zip(firsts, counts, strict=True))
         dense, expert = sum(group.dense for group in groups), sum(group.expert for group in groups)
-        stages.append(StageWorkload(stage, units, dense, expert, groups))
-    return Workload(tuple(stages), 2 * recipe.tokens * model.hidden_size)
+        stages.append(StageWorkload(stage, units, dense, expert, groups, sum(p.replicated for p in counts)))
+    return Workload(tuple(stages), 2 * recipe.sequence_tokens * model.hidden_size)
 
 
 def _replays(parts: Sequence[Part], checkpoint: Checkpoint | None) -> dict[int, int]:

@@ -8,7 +8,7 @@ import pytest
 
 from hwprofiles.kernels.shape import KernelShape, Regime
 from simulator.assembly.unit_costs import Prices, stage_costs
-from simulator.workload.op import AllToAll, Op, StageWorkload, Unit, Workload
+from simulator.workload.op import AllToAll, Collective, Op, StageWorkload, Unit, Workload
 
 GAP_S = 0.5
 
@@ -31,7 +31,13 @@ def message(sent: AllToAll, regime: Regime) -> Price:
     return Price(100.0, 50.0, 200.0, "assumed")
 
 
-PRICES = Prices(kernel, message, lambda num_bytes: Price(num_bytes / 10, num_bytes / 20, num_bytes / 5), GAP_S)
+def collective(of: Collective) -> Price:
+    return Price(of.num_bytes / 100, of.num_bytes / 200, of.num_bytes / 50)
+
+
+PRICES = Prices(
+    kernel, message, lambda num_bytes: Price(num_bytes / 10, num_bytes / 20, num_bytes / 5), GAP_S, collective
+)
 
 
 def op(name: str, seconds: int, kind: str = "gemm", num_kernels: int = 1, *, routed: bool = False) -> Op:
@@ -120,6 +126,6 @@ def test_the_ends_of_the_pipeline_send_nothing_outward() -> None:
 
 @pytest.mark.parametrize("gap_s", [0.0, 1.0])
 def test_without_gaps_there_is_no_such_category(gap_s: float) -> None:
-    prices = Prices(kernel, message, PRICES.send, gap_s)
+    prices = Prices(kernel, message, PRICES.send, gap_s, collective)
     (layer,) = stage_costs(WORKLOAD, prices)[0].units
     assert ("kernel_gaps" in layer.blocks["mlp_f_local", "alone"].segments[0][2].by_category) == (gap_s > 0)

@@ -10,7 +10,7 @@ import pytest
 from simulator.scenario.model import DenseFfn, GqaAttention, MlaAttention, ModelSpec, MoeFfn, Mtp
 from simulator.workload import counting, stages
 from simulator.workload.layers.attention import attention_core, attention_weights
-from simulator.workload.layers.part import PARTS, Params
+from simulator.workload.layers.part import PARTS, WHOLE, Params
 from simulator.workload.op import Pass, Unit
 from simulator.workload.recipe import Recipe
 
@@ -164,17 +164,19 @@ def test_parameters_of_a_part(attention: MlaAttention | GqaAttention, code: str)
         others += 3 * 32
     gemm, one = sum(held.weights), sum(expert.weights)
     borrowed_head = 32 * 64 if code == "mtp" else 0
-    assert PARTS[code].params(spec) == Params(
-        dense=gemm + others, gemm=gemm + 2 * one + borrowed_head, expert=8 * one, active_expert=2 * one
-    )
+    assert PARTS[code].params(spec, WHOLE) == Params(
+        dense=gemm + others, gemm=gemm + 2 * one + borrowed_head, expert=8 * one, active_expert=2 * one,
+        # Every rank of a tensor-parallel group has norms, router and down-projections whole.
+        replicated=others + (32 * (24 + 16 + 4) if attention is MLA else 0) + (0 if code == "d" else 32 * 8),
+    )  # fmt: skip
 
 
 def test_parameters_of_embedding_and_head() -> None:
     spec = model(GQA)
     tied = spec.model_copy(update={"tied_embeddings": True})
-    assert PARTS["E"].params(spec) == PARTS["E"].params(tied) == Params(dense=64 * 32, gemm=0)
-    assert PARTS["L"].params(spec) == Params(dense=64 * 32 + 32, gemm=64 * 32)
-    assert PARTS["L"].params(tied) == Params(dense=32, gemm=64 * 32)
+    assert PARTS["E"].params(spec, WHOLE) == PARTS["E"].params(tied, WHOLE) == Params(dense=64 * 32, gemm=0)
+    assert PARTS["L"].params(spec, WHOLE) == Params(dense=64 * 32 + 32, gemm=64 * 32, replicated=32)
+    assert PARTS["L"].params(tied, WHOLE) == Params(dense=32, gemm=64 * 32, replicated=32)
 
 
 def test_every_gemm_reads_and_writes_its_operands_once() -> None:
@@ -202,7 +204,7 @@ def test_a_stage_holds_its_parameters_once() -> None:
     spec = model(MLA)
     workload = stages.build_workload(spec, (("E", "d", "m"), ("m", "m", "mtp", "L")), recipe())
     total = sum(stage.dense_params + 4 * stage.expert_params for stage in workload.stages)
-    parts = [PARTS[code].params(spec) for code in ("E", "d", "m", "m", "m", "mtp", "L")]
+    parts = [PARTS[code].params(spec, WHOLE) for code in ("E", "d", "m", "m", "m", "mtp", "L")]
     assert total == sum(part.dense + part.expert for part in parts)
     assert [unit.name for stage in workload.stages for unit in stage.units] == [
         "layer_0", "layer_1", "layer_2", "layer_3", "head", "mtp_0", "mtp_head_0"

@@ -14,7 +14,7 @@ from simulator.scenario.model import ModelSpec
 from simulator.scenario.section import Section
 from simulator.workload.counting import AttentionCore
 from simulator.workload.layers.part import Weights
-from simulator.workload.op import Op
+from simulator.workload.op import Op, Work
 from simulator.workload.recipe import Recipe
 from simulator.workload.saved import ActivationRecipe, BlockBuilder, bf16
 from simulator.workload.tensors import BlockMemory, Tensor, tensor_bytes
@@ -24,7 +24,7 @@ A = TypeVar("A", bound=Section)
 
 @dataclass(frozen=True, slots=True)
 class AttentionKind(Generic[A]):
-    """One kind of attention; A is its section of the model file.
+    """One kind of attention; A is its section of the model file, cut to the heads of the rank.
 
     core(section): heads and their sizes in the attention core, from which FLOP and operators follow.
     weights(section, hidden): parameters of a layer's attention, its own norms included, the layer's not.
@@ -35,8 +35,8 @@ class AttentionKind(Generic[A]):
 
     core: Callable[[A], AttentionCore]
     weights: Callable[[A, int], Weights]
-    forward: Callable[[A, int, Recipe], Iterator[Op]]
-    backward_input: Callable[[A, int, Recipe], Iterator[Op]]
+    forward: Callable[[A, int, Recipe], Iterator[Work]]
+    backward_input: Callable[[A, int, Recipe], Iterator[Work]]
     backward_weight: Callable[[A, int, Recipe], Iterator[Op]]
     save_projections: Callable[[BlockBuilder, A, int, int], None]
 
@@ -49,33 +49,33 @@ def attention_kind(model: ModelSpec) -> AttentionKind[Any]:
     return ATTENTIONS[model.attention.kind]
 
 
-def attention_core(model: ModelSpec) -> AttentionCore:
-    """The attention core of one of the model's layers."""
-    return attention_kind(model).core(model.attention)
+def attention_core(model: ModelSpec, tp: int = 1) -> AttentionCore:
+    """The attention core of one of the model's layers, its heads shared by tp ranks."""
+    return attention_kind(model).core(model.attention.cut(tp))
 
 
-def attention_weights(model: ModelSpec) -> Weights:
-    """Parameters of one layer's attention."""
-    return attention_kind(model).weights(model.attention, model.hidden_size)
+def attention_weights(model: ModelSpec, tp: int = 1) -> Weights:
+    """Parameters of one layer's attention on one of tp ranks."""
+    return attention_kind(model).weights(model.attention.cut(tp), model.hidden_size)
 
 
-def attention_operators(model: ModelSpec, r: Recipe) -> tuple[list[Op], list[Op], list[Op]]:
-    """Forward, input gradient and weight gradients of one layer's attention."""
-    kind, a, h = attention_kind(model), model.attention, model.hidden_size
+def attention_operators(model: ModelSpec, r: Recipe) -> tuple[list[Work], list[Work], list[Op]]:
+    """Forward, input gradient and weight gradients of one layer's attention on a rank."""
+    kind, a, h = attention_kind(model), model.attention.cut(r.tp), model.hidden_size
     return list(kind.forward(a, h, r)), list(kind.backward_input(a, h, r)), list(kind.backward_weight(a, h, r))
 
 
 def attention_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     """What norm, projections and attention core of a layer keep."""
-    core, h, t, s = attention_core(model), model.hidden_size, r.tokens, r.sequence_tokens
-    heads, kv_heads = core.heads // r.tp, max(1, core.kv_heads // r.tp)
+    core, h, t, s = attention_core(model, r.tp), model.hidden_size, r.tokens, r.sequence_tokens
+    heads, kv_heads = core.heads, core.kv_heads
     q_width, k_width, out = heads * core.head_dim_qk, kv_heads * core.head_dim_qk, heads * core.head_dim_v
     block = BlockBuilder("attention", r)
     block.keep("attn.input", "bf16", s * h)
     block.operand("attn.norm_out", s * h, recomputed="rmsnorm" in r.recompute)
-    attention_kind(model).save_projections(block, model.attention, t, s)
+    attention_kind(model).save_projections(block, model.attention.cut(r.tp), t, s)
     _save_core(block, t, out, heads)
-    block.gradient("attn.o_grad", s * h)
+    block.gradient("attn.o_grad", t * h)  # gathered for both gradients of the output projection
     block.backward += [
         bf16("attn.out_grad", t * out),
         Tensor("attn.q_grad_accumulator", tensor_bytes("fp32", t * q_width)),

@@ -7,34 +7,35 @@ from simulator.workload import counting as c
 from simulator.workload.layers import ffn
 from simulator.workload.layers.attention import attention_operators
 from simulator.workload.layers.layer import common_weights, input_reload, layer_saved
-from simulator.workload.layers.part import PARTS, Blocks, Params, Part
+from simulator.workload.layers.part import PARTS, Blocks, Params, Part, Shard
 from simulator.workload.op import Unit
 from simulator.workload.recipe import Recipe
 from simulator.workload.saved import ActivationRecipe, BlockBuilder, bf16, recomputed
 from simulator.workload.tensors import BlockMemory
 
 
-def _width(model: ModelSpec) -> int:
+def _width(model: ModelSpec, tp: int) -> int:
+    """Intermediate width on one of tp ranks."""
     assert model.dense_ffn is not None, "a dense layer needs the model's dense_ffn section"
-    return model.dense_ffn.intermediate_size
+    return model.dense_ffn.intermediate_size // tp
 
 
-def params(model: ModelSpec) -> Params:
+def params(model: ModelSpec, shard: Shard) -> Params:
     """Attention, SwiGLU and two norms."""
-    common, own = common_weights(model), ffn.num_params(model.hidden_size, _width(model))
-    return Params(dense=common.total + own, gemm=common.gemm + own)
+    common, own = common_weights(model, shard), ffn.num_params(model.hidden_size, _width(model, shard.tp))
+    return Params(dense=common.total + own, gemm=common.gemm + own, replicated=common.replicated)
 
 
 def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
     """One unit: attention, then the FFN; nothing is dispatched."""
-    h, f = model.hidden_size, _width(model)
+    h, f, s = model.hidden_size, _width(model, r.tp), r.sequence_tokens
     attn_f, attn_b, attn_w = attention_operators(model, r)
-    attn_f.append(c.rmsnorm("ffn_norm", r.tokens, h))
+    attn_f.append(c.rmsnorm("ffn_norm", s, h))
     if r.is_fp8:
-        attn_f.append(c.quantise("ffn_quantise", r.tokens, h))
+        attn_f.append(c.quantise("ffn_quantise", s, h))
     inside = r.without("swiglu") if "mlp" in r.recompute else r
     fed = tuple(ffn.forward("ffn", h, f, r))
-    merge = [c.add("ffn_input_grad", r.tokens * h, "I"), c.rmsnorm_bwd("ffn_norm_bwd", r.tokens, h)]
+    merge = [c.add("ffn_input_grad", s * h, "I"), c.rmsnorm_bwd("ffn_norm_bwd", s, h)]
     blocks: Blocks = {
         "attn_f": tuple(attn_f),
         "mlp_f_local": fed,
@@ -52,7 +53,7 @@ def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
 
 def _ffn_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     """Norm and FFN."""
-    h, t, s, f = model.hidden_size, r.tokens, r.sequence_tokens, _width(model) // r.tp
+    h, t, s, f = model.hidden_size, r.tokens, r.sequence_tokens, _width(model, r.tp)
     block = BlockBuilder("dense_ffn", r)
     block.keep("ffn.input", "bf16", s * h)
     block.operand("ffn.norm_out", s * h, recomputed="rmsnorm" in r.recompute and r.act_dtype == "bf16")

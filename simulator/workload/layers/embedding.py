@@ -1,4 +1,8 @@
-"""Code E of a layout: the embedding. It runs as a piece of the layer behind it and keeps only token numbers, not counted."""
+"""Code E of a layout: the embedding. It runs as a piece of the layer behind it and keeps only token numbers, not counted.
+
+Under tensor parallelism a rank has its share of the vocabulary's rows and adds nothing for the tokens of the others'
+(Megatron-LM core/tensor_parallel/layers.py, VocabParallelEmbedding): what it looks up is summed over the ranks.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +10,27 @@ from collections.abc import Iterator
 
 from simulator.scenario.model import ModelSpec
 from simulator.workload import counting as c
-from simulator.workload.layers.part import PARTS, Params, Part
-from simulator.workload.op import Op, Unit
+from simulator.workload.layers.part import PARTS, Params, Part, Shard
+from simulator.workload.layers.tensor_parallel import gather_output_grad, reduce_output
+from simulator.workload.op import Unit, Work
 from simulator.workload.recipe import Recipe
 
 
-def forward(hidden: int, r: Recipe) -> Iterator[Op]:
+def forward(hidden: int, r: Recipe) -> Iterator[Work]:
     """Looks up one row a token."""
     yield c.moved("embedding", "embedding", "F", 2 * r.tokens * hidden, 2 * r.tokens * hidden)
+    yield from reduce_output("embedding", hidden, r, chunked=False)
 
 
-def backward(hidden: int, r: Recipe) -> Iterator[Op]:
+def backward(hidden: int, r: Recipe) -> Iterator[Work]:
     """Adds the gradient to one FP32 row a token."""
+    yield from gather_output_grad("embedding", hidden, r, phase="W", chunked=False)
     yield c.moved("embedding_wgrad", "embedding_bwd", "W", 6 * r.tokens * hidden, 4 * r.tokens * hidden)
 
 
-def params(model: ModelSpec) -> Params:
+def params(model: ModelSpec, shard: Shard) -> Params:
     """The matrix; a look-up is no GEMM."""
-    return Params(dense=model.vocab_size * model.hidden_size, gemm=0)
+    return Params(dense=model.vocab_size // shard.tp * model.hidden_size, gemm=0)
 
 
 def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:

@@ -1,7 +1,9 @@
 """Routed experts on one rank of an expert group, and the router. Rows: (token, expert) pairs that the rank received.
 
 Under even load a rank receives tokens × top_k rows whatever the size of the group; the operators marked `routed` scale
-with the rows really received.
+with the rows really received. Where etp ranks share an expert, each receives its own tokens' rows and gathers those of the
+others in front of the experts; the partial results are reduce-scattered behind them (Megatron-LM
+core/transformer/moe/token_dispatcher.py).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import replace
 from simulator.scenario.model import MoeFfn
 from simulator.workload import counting as c
 from simulator.workload.layers.part import Weights
-from simulator.workload.op import Op
+from simulator.workload.op import Collective, Op, Pass, Work
 from simulator.workload.recipe import Recipe
 
 ROUTER_PASSES = 16
@@ -27,20 +29,25 @@ ROUTER_BACKWARD_KERNELS = 26
 """The same of attn(B)."""
 
 
+def received_rows(m: MoeFfn, r: Recipe) -> int:
+    """Rows of a rank's experts under even load: those of its own tokens and of the others that share the expert."""
+    return r.sequence_tokens * m.top_k * r.etp
+
+
 def padded_rows(m: MoeFfn, r: Recipe) -> int:
     """Rows that the grouped kernels run over: those received, and on average (padding - 1)/2 more for each local expert."""
-    return r.tokens * m.top_k + (m.num_routed_experts // r.ep) * (r.row_padding - 1) // 2
+    return received_rows(m, r) + (m.num_routed_experts // r.ep) * (r.row_padding - 1) // 2
 
 
 def _grouped(op: Op, m: MoeFfn, r: Recipe) -> Op:
     """A GEMM over the local experts; padding is executed and is no work of the model."""
-    real = r.tokens * m.top_k / padded_rows(m, r)
+    real = received_rows(m, r) / padded_rows(m, r)
     return replace(c.grouped(op, m.num_routed_experts // r.ep), model_flop=op.flop * real)
 
 
 def router_forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     """Scores in BF16, selection, and quantising what is dispatched."""
-    t = r.tokens
+    t = r.sequence_tokens
     yield c.fprop("router", "bf16", t, m.num_routed_experts, hidden)
     score_bytes = 4 * t * m.num_routed_experts
     yield c.moved(
@@ -53,7 +60,7 @@ def router_forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
 
 def router_backward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     """Backward of selection and scores, with the router's weight gradient; sum of the input gradients; the norm's backward."""
-    t, score_bytes = r.tokens, 4 * r.tokens * m.num_routed_experts
+    t, score_bytes = r.sequence_tokens, 4 * r.sequence_tokens * m.num_routed_experts
     yield c.moved(
         "router_select_bwd", "router_pointwise_bwd", "I", score_bytes * ROUTER_PASSES // 2,
         score_bytes * ROUTER_PASSES // 2, kernels=ROUTER_BACKWARD_KERNELS,
@@ -64,10 +71,23 @@ def router_backward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     yield c.rmsnorm_bwd("ffn_norm_bwd", t, hidden)
 
 
-def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
+def _gather_rows(name: str, row_bytes: int, m: MoeFfn, r: Recipe, phase: Pass) -> Iterator[Collective]:
+    """The rows of all ranks that share an expert."""
+    if r.etp > 1:
+        yield Collective(name, "all_gather", "etp", received_rows(m, r) * row_bytes, phase, routed=True)
+
+
+def _reduce_rows(name: str, hidden: int, m: MoeFfn, r: Recipe, phase: Pass) -> Iterator[Collective]:
+    """Partial results of all these rows summed, to each rank those that it received; in BF16."""
+    if r.etp > 1:
+        yield Collective(name, "reduce_scatter", "etp", received_rows(m, r) * 2 * hidden, phase, routed=True)
+
+
+def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     """From the received rows to the rows that go back."""
-    rows, f, local = padded_rows(m, r), m.expert_intermediate_size, m.num_routed_experts // r.ep
+    rows, f, local = padded_rows(m, r), m.expert_intermediate_size // r.etp, m.num_routed_experts // r.ep
     row_in = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
+    yield from _gather_rows("expert_rows_gather", row_in, m, r, "F")
     yield c.moved("routing_map", "routing_map", "F", 8 * rows, 8 * rows, kernels=2, routed=True)
     yield c.moved("permute", "permute", "F", rows * row_in, rows * row_in, kernels=2, routed=True)
     if r.is_fp8:
@@ -80,16 +100,18 @@ def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
         yield c.weight_transpose("expert_down_weight_transpose", local * hidden * f, "F")
     yield _grouped(c.fprop("expert_down", r.gemm_dtype, rows, hidden, f), m, r)
     yield c.moved("unpermute", "unpermute", "F", 2 * rows * hidden, 2 * rows * hidden, routed=True)
+    yield from _reduce_rows("expert_rows_reduce", hidden, m, r, "F")
     if r.save_swiglu_fp8:
         yield c.quantise("expert_swiglu_save", rows, 2 * f, routed=True)
 
 
-def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
+def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     """Input gradient of the received rows; the rows' weights get theirs. The product of SwiGLU is kept, or computed again from
     its saved input (module `swiglu`) in the same kernel.
     """
-    rows, f = padded_rows(m, r), m.expert_intermediate_size
+    rows, f = padded_rows(m, r), m.expert_intermediate_size // r.etp
     row_in = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
+    yield from _gather_rows("expert_grads_gather", row_in, m, r, "I")
     if r.save_swiglu_fp8:
         yield c.dequantise("expert_swiglu_load", rows, 2 * f, routed=True)
     yield c.moved("permute_bwd", "permute", "I", rows * row_in, rows * row_in, kernels=2, routed=True)
@@ -103,13 +125,14 @@ def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
         yield c.quantise("expert_up_grad_quantise", rows, 2 * f, "I", routed=True)
     yield _grouped(c.dgrad("expert_up_dgrad", r.gemm_dtype, rows, 2 * f, hidden), m, r)
     yield c.moved("unpermute_bwd", "unpermute", "I", 2 * rows * hidden, 2 * rows * hidden, routed=True)
+    yield from _reduce_rows("expert_grads_reduce", hidden, m, r, "I")
     if r.is_fp8:
         yield c.quantise_transpose("expert_up_grad_transposed", rows, 2 * f, routed=True)
 
 
 def backward_weight(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     """Weight gradients of the local experts, with the transposed operands that are made only here."""
-    rows, f = padded_rows(m, r), m.expert_intermediate_size
+    rows, f = padded_rows(m, r), m.expert_intermediate_size // r.etp
     if r.is_fp8:
         yield c.quantise_transpose("expert_down_grad_transposed", rows, hidden, "W", routed=True)
     yield _grouped(c.wgrad("expert_down_wgrad", r.gemm_dtype, rows, hidden, f), m, r)
@@ -120,4 +143,5 @@ def backward_weight(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
 
 def router_weights(m: MoeFfn, hidden: int) -> Weights:
     """Router weights and, where it has one, the balancing bias."""
-    return Weights(hidden * m.num_routed_experts, m.num_routed_experts if m.router_bias else 0)
+    scores = hidden * m.num_routed_experts
+    return Weights(scores, m.num_routed_experts if m.router_bias else 0, replicated_gemm=scores)

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from simulator.scenario.model import GqaAttention
 from simulator.workload import counting as c
 from simulator.workload.counting import AttentionCore
+from simulator.workload.layers import tensor_parallel as tp
 from simulator.workload.layers.attention import ATTENTIONS, AttentionKind
-from simulator.workload.layers.linear import dgrad_with_operands
+from simulator.workload.layers.linear import column_dgrad, own_operands, row_dgrad
 from simulator.workload.layers.part import Weights
-from simulator.workload.op import Op
+from simulator.workload.op import Op, Work
 from simulator.workload.recipe import Recipe
 from simulator.workload.saved import BlockBuilder
 
@@ -25,12 +26,13 @@ def qkv_width(a: GqaAttention) -> int:
     return (a.num_heads + 2 * a.num_kv_heads) * a.head_dim
 
 
-def forward(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
+def forward(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     """Operators from the layer's input to the attention output, residual added."""
-    t, out = r.tokens, a.num_heads * a.head_dim
-    yield c.rmsnorm("attn_norm", t, hidden)
+    t, s, out = r.tokens, r.sequence_tokens, a.num_heads * a.head_dim
+    yield c.rmsnorm("attn_norm", s, hidden)
     if r.is_fp8:
-        yield c.quantise("qkv_quantise", t, hidden)
+        yield c.quantise("qkv_quantise", s, hidden)
+    yield from tp.gather_input("qkv", hidden, r)
     yield c.fprop("qkv", r.gemm_dtype, t, qkv_width(a), hidden)
     if a.qk_norm:
         yield c.rmsnorm("q_norm", t, out)
@@ -41,13 +43,14 @@ def forward(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
     if r.is_fp8:
         yield c.quantise("o_quantise", t, out)
     yield c.fprop("o", r.gemm_dtype, t, hidden, out)
-    yield c.add("attn_residual", t * hidden)
+    yield from tp.reduce_output("o", hidden, r)
+    yield c.add("attn_residual", s * hidden)
 
 
-def backward_input(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
+def backward_input(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     """Input gradient, with the norm's recompute where the recipe says so."""
-    t, out = r.tokens, a.num_heads * a.head_dim
-    yield from dgrad_with_operands(r, "o", hidden, out)
+    t, s, out = r.tokens, r.sequence_tokens, a.num_heads * a.head_dim
+    yield from row_dgrad(r, "o", hidden, out, own_operands("o", hidden, out))
     if "attention" in r.recompute:
         yield from c.again([c.attention("attention", "F", r.batch, r.seq, core(a))])
     yield c.attention("attention_bwd", "I", r.batch, r.seq, core(a))
@@ -57,10 +60,10 @@ def backward_input(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
         yield c.rmsnorm_bwd("q_norm_bwd", t, out)
         yield c.rmsnorm_bwd("k_norm_bwd", t, a.num_kv_heads * a.head_dim)
     if "rmsnorm" in r.recompute:
-        yield c.rmsnorm("attn_norm_recompute", t, hidden, "I")
-    yield from dgrad_with_operands(r, "qkv", qkv_width(a), hidden)
-    yield c.add("attn_input_grad", t * hidden, "I")
-    yield c.rmsnorm_bwd("attn_norm_bwd", t, hidden)
+        yield c.rmsnorm("attn_norm_recompute", s, hidden, "I")
+    yield from column_dgrad(r, "qkv", qkv_width(a), hidden, own_operands("qkv", qkv_width(a), hidden))
+    yield c.add("attn_input_grad", s * hidden, "I")
+    yield c.rmsnorm_bwd("attn_norm_bwd", s, hidden)
 
 
 def backward_weight(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
@@ -76,8 +79,7 @@ def weights(a: GqaAttention, hidden: int) -> Weights:
 
 def save_projections(block: BlockBuilder, a: GqaAttention, t: int, s: int) -> None:
     """Queries, keys and values; with norms on the heads also their inputs."""
-    r = block.recipe
-    q_width, kv_width = a.num_heads // r.tp * a.head_dim, max(1, a.num_kv_heads // r.tp) * a.head_dim
+    q_width, kv_width = a.num_heads * a.head_dim, a.num_kv_heads * a.head_dim
     if a.qk_norm:
         block.keep("attn.qk_before_norm", "bf16", t * (q_width + kv_width))
     block.keep("attn.q", "bf16", t * q_width)

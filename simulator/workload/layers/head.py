@@ -1,4 +1,8 @@
-"""Code L of a layout: the output head with its loss. Heads run in BF16."""
+"""Code L of a layout: the output head with its loss. Heads run in BF16.
+
+Under tensor parallelism a rank has its share of the vocabulary: its logits of all tokens, whose maximum, sum of exponentials
+and target are reduced over the ranks (Megatron-LM core/tensor_parallel/cross_entropy.py, three FP32 numbers a token).
+"""
 
 from __future__ import annotations
 
@@ -6,27 +10,40 @@ from collections.abc import Iterator
 
 from simulator.scenario.model import ModelSpec
 from simulator.workload import counting as c
-from simulator.workload.layers.part import PARTS, Params, Part, Vocabulary
-from simulator.workload.op import Op, Unit
+from simulator.workload.layers import tensor_parallel as tp
+from simulator.workload.layers.part import PARTS, Params, Part, Shard, Vocabulary
+from simulator.workload.op import Collective, Op, Unit, Work
 from simulator.workload.recipe import Recipe
 from simulator.workload.saved import ActivationRecipe, BlockBuilder, bf16
 from simulator.workload.tensors import BlockMemory, Tensor, tensor_bytes
 
+LOSS_REDUCTIONS = ("logits_max", "target_logit", "sum_exp")
+"""One FP32 number a token each."""
 
-def forward(hidden: int, vocab: int, r: Recipe) -> Iterator[Op]:
-    """Final norm, logits, fused cross-entropy: the loss reads the logits and leaves their gradient's input in place."""
+
+def forward(hidden: int, vocab: int, r: Recipe) -> Iterator[Work]:
+    """Final norm, logits, fused cross-entropy: the loss reads the logits and leaves their gradient's input in place.
+
+    vocab: columns of the rank.
+    """
     t = r.tokens
-    yield c.rmsnorm("final_norm", t, hidden)
+    yield c.rmsnorm("final_norm", r.sequence_tokens, hidden)
+    yield from tp.gather_input("head", hidden, r, dtype="bf16", chunked=False)
     yield c.fprop("head", "bf16", t, vocab, hidden)
     yield c.moved("loss", "cross_entropy", "F", 2 * t * vocab, 2 * t * vocab)
+    if r.tp > 1:
+        for name in LOSS_REDUCTIONS:
+            yield Collective(f"{name}_reduce", "all_reduce", "tp", 4 * t, "F")
 
 
-def backward_input(hidden: int, vocab: int, r: Recipe) -> Iterator[Op]:
+def backward_input(hidden: int, vocab: int, r: Recipe) -> Iterator[Work]:
     """Gradient of the logits, then of the hidden state."""
     t = r.tokens
     yield c.moved("loss_bwd", "cross_entropy_bwd", "I", 2 * t * vocab, 2 * t * vocab)
+    yield from tp.gather_input_again("head", hidden, r, dtype="bf16")
     yield c.dgrad("head_dgrad", "bf16", t, vocab, hidden)
-    yield c.rmsnorm_bwd("final_norm_bwd", t, hidden)
+    yield from tp.reduce_input_grad("head", hidden, r)
+    yield c.rmsnorm_bwd("final_norm_bwd", r.sequence_tokens, hidden)
 
 
 def backward_weight(hidden: int, vocab: int, r: Recipe) -> Iterator[Op]:
@@ -36,7 +53,7 @@ def backward_weight(hidden: int, vocab: int, r: Recipe) -> Iterator[Op]:
 
 def head_unit(model: ModelSpec, name: str, r: Recipe) -> Unit:
     """One pass through the head and its loss."""
-    h, v = model.hidden_size, model.vocab_size
+    h, v = model.hidden_size, model.vocab_size // r.tp
     return Unit(
         name, "head",
         {
@@ -47,10 +64,10 @@ def head_unit(model: ModelSpec, name: str, r: Recipe) -> Unit:
     )  # fmt: skip
 
 
-def params(model: ModelSpec) -> Params:
+def params(model: ModelSpec, shard: Shard) -> Params:
     """Final norm and matrix; a tied head computes with the embedding's."""
-    matrix = model.vocab_size * model.hidden_size
-    return Params(dense=model.hidden_size + (0 if model.tied_embeddings else matrix), gemm=matrix)
+    h, matrix = model.hidden_size, model.vocab_size // shard.tp * model.hidden_size
+    return Params(dense=h + (0 if model.tied_embeddings else matrix), gemm=matrix, replicated=h)
 
 
 def vocabulary(model: ModelSpec) -> frozenset[Vocabulary]:

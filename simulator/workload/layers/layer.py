@@ -8,7 +8,7 @@ from typing import Final
 from simulator.scenario.model import ModelSpec
 from simulator.workload import counting as c
 from simulator.workload.layers.attention import attention_block, attention_weights
-from simulator.workload.layers.part import Weights
+from simulator.workload.layers.part import Shard, Weights
 from simulator.workload.op import Op
 from simulator.workload.recipe import Recipe
 from simulator.workload.saved import ActivationRecipe, checkpointed
@@ -18,17 +18,17 @@ LAYER_INPUT: Final = "attn.input"
 """The tensor that stays of a layer that is computed again whole."""
 
 
-def common_weights(model: ModelSpec) -> Weights:
+def common_weights(model: ModelSpec, shard: Shard) -> Weights:
     """Parameters of a layer without those of its FFN: attention and the two norms in front of attention and FFN."""
-    return attention_weights(model) + Weights(0, 2 * model.hidden_size)
+    return attention_weights(model, shard.tp) + Weights(0, 2 * model.hidden_size)
 
 
 def input_reload(hidden: int, r: Recipe) -> Iterator[Op]:
     """The FFN's input again in the backward: the norm is recomputed and quantised for the weight gradients."""
     if "rmsnorm" in r.recompute:
-        yield c.rmsnorm("ffn_norm_recompute", r.tokens, hidden, "I")
+        yield c.rmsnorm("ffn_norm_recompute", r.sequence_tokens, hidden, "I")
         if r.is_fp8:
-            yield c.quantise("ffn_input_quantise_recompute", r.tokens, hidden, "I")
+            yield c.quantise("ffn_input_quantise_recompute", r.sequence_tokens, hidden, "I")
 
 
 def layer_saved(model: ModelSpec, ffn: BlockMemory, r: ActivationRecipe) -> tuple[BlockMemory, ...]:

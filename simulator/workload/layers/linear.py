@@ -5,24 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from simulator.workload import counting as c
-from simulator.workload.op import Op
+from simulator.workload.layers.tensor_parallel import gather_input_again, gather_output_grad, reduce_input_grad
+from simulator.workload.op import Op, Work
 from simulator.workload.recipe import Recipe
 
 
-def dgrad(r: Recipe, name: str, n: int, k: int, transposes: tuple[tuple[str, int], ...] = ()) -> Iterator[Op]:
+def dgrad(
+    r: Recipe, name: str, n: int, k: int, transposes: tuple[tuple[str, int], ...] = (), *, tokens: int | None = None
+) -> Iterator[Op]:
     """Input gradient of a k → n linear layer; in FP8 its casts, the weight's transpose and the wgrad operands.
 
-    transposes: (operand, width) of the operands that are transposed here, in order.
+    transposes: (operand, width) of the operands that are transposed here, in order. tokens: default all of the micro-batch.
     """
+    t = r.tokens if tokens is None else tokens
     if r.is_fp8:
-        yield c.quantise(f"{name}_grad_quantise", r.tokens, n, "I")
+        yield c.quantise(f"{name}_grad_quantise", t, n, "I")
         yield c.weight_transpose(f"{name}_weight_transpose", n * k, "I")
-    yield c.dgrad(f"{name}_dgrad", r.gemm_dtype, r.tokens, n, k)
+    yield c.dgrad(f"{name}_dgrad", r.gemm_dtype, t, n, k)
     if r.is_fp8:
         for operand, width in transposes:
-            yield c.quantise_transpose(f"{operand}_transposed", r.tokens, width)
+            yield c.quantise_transpose(f"{operand}_transposed", t, width)
 
 
-def dgrad_with_operands(r: Recipe, name: str, n: int, k: int) -> Iterator[Op]:
-    """`dgrad` that leaves both operands of the layer's own weight gradient: its output's gradient and its input."""
-    return dgrad(r, name, n, k, ((f"{name}_grad", n), (f"{name}_input", k)))
+def own_operands(name: str, n: int, k: int) -> tuple[tuple[str, int], ...]:
+    """Both operands of a k → n layer's own weight gradient: its output's gradient and its input."""
+    return (f"{name}_grad", n), (f"{name}_input", k)
+
+
+def column_dgrad(r: Recipe, name: str, n: int, k: int, transposes: tuple[tuple[str, int], ...] = ()) -> Iterator[Work]:
+    """`dgrad` of a column-parallel layer, n columns of it on the rank: its input gathered again, its gradient summed."""
+    yield from gather_input_again(name, k, r)
+    yield from dgrad(r, name, n, k, transposes)
+    yield from reduce_input_grad(name, k, r)
+
+
+def row_dgrad(r: Recipe, name: str, n: int, k: int, transposes: tuple[tuple[str, int], ...] = ()) -> Iterator[Work]:
+    """`dgrad` of a row-parallel layer, k rows of it on the rank: its output's gradient gathered."""
+    yield from gather_output_grad(name, n, r)
+    yield from dgrad(r, name, n, k, transposes)

@@ -1,6 +1,9 @@
 """Multi-head latent attention (DeepSeek-V2/V3): low-rank queries and keys/values, a decoupled rope key.
 
 Forward: norm, q and kv down-projections, norms of the latents, up-projections, rope, attention core, output projection.
+Under tensor parallelism the up-projections share the heads; every rank has the whole down-projections and does those of its
+own tokens, and the latents are gathered behind them (Megatron-LM core/transformer/multi_latent_attention.py, whose
+down-projections are "duplicated").
 The order and the auxiliary kernels (casts, slices, broadcasts) are those of DeepSeek's published training trace
 (deepseek-ai/profile-data, train.json).
 """
@@ -12,10 +15,11 @@ from collections.abc import Iterator
 from simulator.scenario.model import MlaAttention
 from simulator.workload import counting as c
 from simulator.workload.counting import AttentionCore
+from simulator.workload.layers import tensor_parallel as tp
 from simulator.workload.layers.attention import ATTENTIONS, AttentionKind
-from simulator.workload.layers.linear import dgrad
+from simulator.workload.layers.linear import column_dgrad, dgrad, row_dgrad
 from simulator.workload.layers.part import Weights
-from simulator.workload.op import Op, Pass
+from simulator.workload.op import Op, Pass, Work
 from simulator.workload.recipe import Recipe
 from simulator.workload.saved import BlockBuilder
 from simulator.workload.tensors import FORMAT_BITS
@@ -31,12 +35,18 @@ def _q_in(a: MlaAttention) -> int:
     return a.q_lora_rank or a.num_heads * core(a).head_dim_qk
 
 
-def _linear_input(recipe: Recipe, name: str, width: int) -> Iterator[Op]:
+def _linear_input(recipe: Recipe, name: str, tokens: int, width: int) -> Iterator[Op]:
     if recipe.is_fp8:
-        yield c.quantise(name, recipe.tokens, width)
+        yield c.quantise(name, tokens, width)
 
 
-def _up_projections(a: MlaAttention, r: Recipe, *, recompute: bool) -> Iterator[Op]:
+def _gathered(a: MlaAttention) -> tuple[tuple[str, int], ...]:
+    """(up-projection, columns) of what is gathered in front of each: a latent, that of keys and values with the rope key."""
+    queries = (("q_up", a.q_lora_rank),) if a.q_lora_rank else ()
+    return (*queries, ("kv_up", a.kv_lora_rank + a.qk_rope_head_dim))
+
+
+def _up_projections(a: MlaAttention, r: Recipe, *, recompute: bool) -> Iterator[Work]:
     """From the normalised latents to q, k, v with rope applied; in the backward the same again."""
     t, suffix = r.tokens, "_recompute" if recompute else ""
     phase: Pass = "I" if recompute else "F"
@@ -48,7 +58,8 @@ def _up_projections(a: MlaAttention, r: Recipe, *, recompute: bool) -> Iterator[
         if rank == 0:
             continue
         if r.is_fp8:
-            yield c.quantise(f"{name}_up_quantise{suffix}", t, rank, phase)
+            yield c.quantise(f"{name}_up_quantise{suffix}", r.sequence_tokens, rank, phase)
+        yield from tp.gather_input(f"{name}_up", dict(_gathered(a))[f"{name}_up"], r, phase=phase)
         yield c.fprop(f"{name}_up{suffix}", r.gemm_dtype, t, width, rank, recompute=recompute, phase=phase)
     nope, rope = t * heads * a.qk_nope_head_dim, t * heads * a.qk_rope_head_dim
     yield c.rope(f"k_rope{suffix}", t * a.qk_rope_head_dim, phase)
@@ -57,83 +68,93 @@ def _up_projections(a: MlaAttention, r: Recipe, *, recompute: bool) -> Iterator[
     yield c.rope(f"q_rope{suffix}", rope, phase)
 
 
-def forward(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
+def forward(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     """Operators from the layer's input to the attention output, residual added."""
-    t, out = r.tokens, a.num_heads * a.v_head_dim
+    t, s, out = r.tokens, r.sequence_tokens, a.num_heads * a.v_head_dim
     kv_down = a.kv_lora_rank + a.qk_rope_head_dim
-    yield c.rmsnorm("attn_norm", t, hidden)
-    yield from _linear_input(r, "q_down_quantise", hidden)
-    yield c.fprop("q_down", r.gemm_dtype, t, _q_in(a), hidden)
-    yield from _linear_input(r, "kv_down_quantise", hidden)
-    yield c.fprop("kv_down", r.gemm_dtype, t, kv_down, hidden)
+    yield c.rmsnorm("attn_norm", s, hidden)
+    yield from _linear_input(r, "q_down_quantise", s, hidden)
+    if not a.q_lora_rank:
+        yield from tp.gather_input("q_down", hidden, r)
+    yield c.fprop("q_down", r.gemm_dtype, s if a.q_lora_rank else t, _q_in(a), hidden)
+    yield from _linear_input(r, "kv_down_quantise", s, hidden)
+    yield c.fprop("kv_down", r.gemm_dtype, s, kv_down, hidden)
     if a.q_lora_rank:
-        yield c.rmsnorm("q_norm", t, a.q_lora_rank)
-    yield c.copy("kv_split", t * kv_down, t * kv_down, kernels=4)
-    yield c.rmsnorm("kv_norm", t, a.kv_lora_rank)
+        yield c.rmsnorm("q_norm", s, a.q_lora_rank)
+    yield c.copy("kv_split", s * kv_down, s * kv_down, kernels=4)
+    yield c.rmsnorm("kv_norm", s, a.kv_lora_rank)
     yield from _up_projections(a, r, recompute=False)
     yield c.attention("attention", "F", r.batch, r.seq, core(a))
     if r.save_attn_out_e5m6:
         yield c.moved("attn_out_save", "quantise_e5m6", "F", 2 * t * out, t * out * FORMAT_BITS["e5m6"] // 8)
-    yield from _linear_input(r, "o_quantise", out)
+    yield from _linear_input(r, "o_quantise", t, out)
     yield c.fprop("o", r.gemm_dtype, t, hidden, out)
-    yield c.add("attn_residual", t * hidden, inputs=1)
+    yield from tp.reduce_output("o", hidden, r)
+    yield c.add("attn_residual", s * hidden, inputs=1)
 
 
-def backward_input(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
+def backward_input(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     """Input gradient, with the recompute that it needs; in FP8 also the transposed operands of the weight gradients."""
-    t, heads, out = r.tokens, a.num_heads, a.num_heads * a.v_head_dim
+    t, s, heads, out = r.tokens, r.sequence_tokens, a.num_heads, a.num_heads * a.v_head_dim
     q_width, kv_width = heads * core(a).head_dim_qk, heads * (a.qk_nope_head_dim + a.v_head_dim)
     kv_down = a.kv_lora_rank + a.qk_rope_head_dim
-    yield c.add("attn_residual_scale_bwd", t * hidden, "I", inputs=1)
+    yield c.add("attn_residual_scale_bwd", s * hidden, "I", inputs=1)
     if r.save_attn_out_e5m6:
         yield c.moved("attn_out_load", "dequantise_e5m6", "I", t * out * FORMAT_BITS["e5m6"] // 8, 2 * t * out)
-    yield from dgrad(r, "o", hidden, out, transposes=(("o_input", out), ("o_grad", hidden)))
+    yield from row_dgrad(r, "o", hidden, out, transposes=(("o_input", out), ("o_grad", hidden)))
     if "mla_up_proj" in r.recompute:
         if "rmsnorm" in r.recompute:
             if a.q_lora_rank:
-                yield c.rmsnorm("q_norm_recompute", t, a.q_lora_rank, "I")
-            yield c.copy("kv_split_recompute", t * a.kv_lora_rank, t * a.kv_lora_rank, "I")
-            yield c.rmsnorm("kv_norm_recompute", t, a.kv_lora_rank, "I")
+                yield c.rmsnorm("q_norm_recompute", s, a.q_lora_rank, "I")
+            yield c.copy("kv_split_recompute", s * a.kv_lora_rank, s * a.kv_lora_rank, "I")
+            yield c.rmsnorm("kv_norm_recompute", s, a.kv_lora_rank, "I")
         yield from _up_projections(a, r, recompute=True)
     if "attention" in r.recompute:
         yield from c.again([c.attention("attention", "F", r.batch, r.seq, core(a))])
     yield c.attention("attention_bwd", "I", r.batch, r.seq, core(a))
     yield c.rope("q_rope_bwd", t * heads * a.qk_rope_head_dim, "I")
     if a.q_lora_rank:
-        yield from dgrad(r, "q_up", q_width, a.q_lora_rank)
+        yield from column_dgrad(r, "q_up", q_width, a.q_lora_rank)
     yield c.copy("k_rope_grad_sum", t * heads * a.qk_rope_head_dim, t * a.qk_rope_head_dim, "I")
     yield c.rope("k_rope_bwd", t * a.qk_rope_head_dim, "I")
     yield c.copy("k_grad_assemble", t * heads * a.qk_nope_head_dim, t * heads * a.qk_nope_head_dim, "I")
     yield c.copy("v_grad_assemble", t * out, t * out, "I")
+    yield from tp.gather_input_again("kv_up", a.kv_lora_rank, r)
     yield from dgrad(r, "kv_up", kv_width, a.kv_lora_rank)
+    yield from tp.reduce_input_grad("kv_up", kv_down, r)
     if r.is_fp8:
         for name, width in (
             ("kv_up_grad", kv_width), ("kv_up_input", a.kv_lora_rank), ("q_up_grad", q_width), ("q_up_input", a.q_lora_rank)
         ):  # fmt: skip
             if width and (a.q_lora_rank or not name.startswith("q_")):
                 yield c.quantise_transpose(f"{name}_transposed", t, width)
-    yield c.rmsnorm_bwd("kv_norm_bwd", t, a.kv_lora_rank)
+    yield c.rmsnorm_bwd("kv_norm_bwd", s, a.kv_lora_rank)
     if a.q_lora_rank:
-        yield c.rmsnorm_bwd("q_norm_bwd", t, a.q_lora_rank)
-    yield c.copy("kv_grad_join", t * kv_down, t * kv_down, "I", kernels=5)
+        yield c.rmsnorm_bwd("q_norm_bwd", s, a.q_lora_rank)
+    yield c.copy("kv_grad_join", s * kv_down, s * kv_down, "I", kernels=5)
     if "rmsnorm" in r.recompute:
-        yield c.rmsnorm("attn_norm_recompute", t, hidden, "I")
-    yield from dgrad(r, "kv_down", kv_down, hidden, transposes=(("kv_down_input", hidden), ("kv_down_grad", kv_down)))
-    yield from dgrad(r, "q_down", _q_in(a), hidden, transposes=(("q_down_input", hidden), ("q_down_grad", _q_in(a))))
-    yield c.add("attn_input_grad", t * hidden, "I")
-    yield c.rmsnorm_bwd("attn_norm_bwd", t, hidden)
+        yield c.rmsnorm("attn_norm_recompute", s, hidden, "I")
+    operands = (("kv_down_input", hidden), ("kv_down_grad", kv_down))
+    yield from dgrad(r, "kv_down", kv_down, hidden, transposes=operands, tokens=s)
+    operands = (("q_down_input", hidden), ("q_down_grad", _q_in(a)))
+    if a.q_lora_rank:
+        yield from dgrad(r, "q_down", _q_in(a), hidden, transposes=operands, tokens=s)
+    else:
+        yield from column_dgrad(r, "q_down", _q_in(a), hidden, transposes=operands)
+    yield c.add("attn_input_grad", s * hidden, "I")
+    yield c.rmsnorm_bwd("attn_norm_bwd", s, hidden)
 
 
 def backward_weight(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
     """The five weight gradients."""
-    t, qk = r.tokens, core(a).head_dim_qk
+    t, s, qk = r.tokens, r.sequence_tokens, core(a).head_dim_qk
     yield c.wgrad("o_wgrad", r.gemm_dtype, t, hidden, a.num_heads * a.v_head_dim)
     kv_width = a.num_heads * (a.qk_nope_head_dim + a.v_head_dim)
     yield c.wgrad("kv_up_wgrad", r.gemm_dtype, t, kv_width, a.kv_lora_rank)
     if a.q_lora_rank:
         yield c.wgrad("q_up_wgrad", r.gemm_dtype, t, a.num_heads * qk, a.q_lora_rank)
-    yield c.wgrad("kv_down_wgrad", r.gemm_dtype, t, a.kv_lora_rank + a.qk_rope_head_dim, hidden)
-    yield c.wgrad("q_down_wgrad", r.gemm_dtype, t, _q_in(a), hidden)
+    yield c.wgrad("kv_down_wgrad", r.gemm_dtype, s, a.kv_lora_rank + a.qk_rope_head_dim, hidden)
+    yield c.wgrad("q_down_wgrad", r.gemm_dtype, s if a.q_lora_rank else t, _q_in(a), hidden)
 
 
 def weights(a: MlaAttention, hidden: int) -> Weights:
@@ -142,12 +163,15 @@ def weights(a: MlaAttention, hidden: int) -> Weights:
     kv_down = hidden * (a.kv_lora_rank + a.qk_rope_head_dim)
     kv_up = a.kv_lora_rank * a.num_heads * (a.qk_nope_head_dim + a.v_head_dim)
     output = a.num_heads * a.v_head_dim * hidden
-    return Weights(hidden * _q_in(a) + q_up + kv_down + kv_up + output, a.q_lora_rank + a.kv_lora_rank)
+    return Weights(
+        hidden * _q_in(a) + q_up + kv_down + kv_up + output, a.q_lora_rank + a.kv_lora_rank,
+        replicated_gemm=kv_down + hidden * a.q_lora_rank,
+    )  # fmt: skip
 
 
 def save_projections(block: BlockBuilder, a: MlaAttention, t: int, s: int) -> None:
     """Latents and what is projected up from them."""
-    r, heads, qk = block.recipe, a.num_heads // block.recipe.tp, core(a).head_dim_qk
+    r, heads, qk = block.recipe, a.num_heads, core(a).head_dim_qk
     norms, up = "rmsnorm" in r.recompute, "mla_up_proj" in r.recompute
     for name, rank in (("attn.q_latent", a.q_lora_rank), ("attn.kv_latent", a.kv_lora_rank)):
         if rank:
@@ -156,8 +180,9 @@ def save_projections(block: BlockBuilder, a: MlaAttention, t: int, s: int) -> No
     block.keep("attn.k_rope", "bf16", s * a.qk_rope_head_dim)
     for name, width in (("attn.q", qk), ("attn.k", qk), ("attn.v", a.v_head_dim)):
         block.keep(name, "bf16", t * heads * width, recomputed=up)
-    down = (a.q_lora_rank or heads * qk) + a.kv_lora_rank + a.qk_rope_head_dim
-    block.gradient("attn.down_grad", s * down)
+    # Without a latent the queries' only projection is tensor-parallel: all tokens, the rank's heads.
+    queries = s * a.q_lora_rank or t * heads * qk
+    block.gradient("attn.down_grad", queries + s * (a.kv_lora_rank + a.qk_rope_head_dim))
     if a.q_lora_rank:
         block.gradient("attn.q_up_grad", t * heads * qk)
     block.gradient("attn.kv_up_grad", t * heads * (a.qk_nope_head_dim + a.v_head_dim))

@@ -9,7 +9,7 @@ from simulator.workload import counting as c
 from simulator.workload.layers import experts, ffn
 from simulator.workload.layers.attention import attention_operators
 from simulator.workload.layers.layer import common_weights, input_reload, layer_saved
-from simulator.workload.layers.part import PARTS, Blocks, Params, Part
+from simulator.workload.layers.part import PARTS, Blocks, Params, Part, Shard
 from simulator.workload.op import AllToAll, Unit
 from simulator.workload.recipe import Recipe
 from simulator.workload.saved import ActivationRecipe, BlockBuilder, bf16, fullest, recomputed
@@ -21,24 +21,29 @@ def _moe(model: ModelSpec) -> MoeFfn:
     return model.moe
 
 
-def params(model: ModelSpec) -> Params:
+def _shared_width(m: MoeFfn, tp: int) -> int:
+    """Intermediate width of the shared experts together on one of tp ranks."""
+    return m.num_shared_experts * m.expert_intermediate_size // tp
+
+
+def params(model: ModelSpec, shard: Shard) -> Params:
     """Attention, two norms, router, shared and routed experts."""
-    m, h, common = _moe(model), model.hidden_size, common_weights(model)
-    expert, router = ffn.num_params(h, m.expert_intermediate_size), experts.router_weights(m, h)
+    m, h, common = _moe(model), model.hidden_size, common_weights(model, shard)
+    expert, router = ffn.num_params(h, m.expert_intermediate_size // shard.etp), experts.router_weights(m, h)
     passed = common + router
-    shared, active = m.num_shared_experts * expert, m.top_k * expert
+    shared, active = ffn.num_params(h, _shared_width(m, shard.tp)), m.top_k * expert
     return Params(
         dense=passed.total + shared, gemm=passed.gemm + shared + active,
-        expert=m.num_routed_experts * expert, active_expert=active,
+        expert=m.num_routed_experts * expert, active_expert=active, replicated=passed.replicated,
     )  # fmt: skip
 
 
 def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
     """One unit: attention and router, the experts that need no dispatch, those that do."""
     m, h = _moe(model), model.hidden_size
-    shared = m.num_shared_experts * m.expert_intermediate_size
+    shared = _shared_width(m, r.tp)
     attn_f, attn_b, attn_w = attention_operators(model, r)
-    attn_f.append(c.rmsnorm("ffn_norm", r.tokens, h))
+    attn_f.append(c.rmsnorm("ffn_norm", r.sequence_tokens, h))
     router, routed = tuple(experts.router_forward(m, h, r)), tuple(experts.forward(m, h, r))
     inside = r.without("swiglu") if "moe" in r.recompute else r
     of_shared = inside.without("swiglu") if "shared_expert" in r.recompute else inside
@@ -47,7 +52,7 @@ def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
         "attn_f": (*attn_f, *router),
         "mlp_f_local": local,
         "mlp_f_routed": routed,
-        "combine_b_cast": (c.quantise("combine_b_quantise", r.tokens, h, "I"),) if r.dispatch_fp8 else (),
+        "combine_b_cast": (c.quantise("combine_b_quantise", r.sequence_tokens, h, "I"),) if r.dispatch_fp8 else (),
         "mlp_b_local": (
             *(c.again(local) if "shared_expert" in r.recompute and "moe" not in r.recompute else ()),
             *(ffn.backward_input("shared", h, shared, of_shared) if shared else ()),
@@ -68,7 +73,7 @@ def _all_to_all(hidden: int, r: Recipe) -> dict[str, AllToAll]:
     if r.ep == 1:
         return {}
     sent = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
-    dispatch = AllToAll("dispatch", "F", r.tokens, sent, r.nodes, r.ep, r.nodes_per_token, r.ranks_per_token)
+    dispatch = AllToAll("dispatch", "F", r.sequence_tokens, sent, r.nodes, r.ep, r.nodes_per_token, r.ranks_per_token)
     combine = replace(dispatch, op="combine", bytes_per_token=2 * hidden)
     repeated = {"dispatch_r": dispatch, "combine_r": combine} if r.recompute & {"layer", "moe"} else {}
     return repeated | {
@@ -97,7 +102,7 @@ def _ffn_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     block.operand("expert.input", rows * h)
     block.swiglu("expert", rows, f // r.etp, h)
     if m.num_shared_experts:
-        block.swiglu("shared", t, m.num_shared_experts * f // r.tp, h)
+        block.swiglu("shared", t, _shared_width(m, r.tp), h)
     block.forward += _routed_forward(r, peak, f // r.etp, h)
     block.backward += [*_routed_backward(r, peak, f // r.etp, h), bf16("ffn.residual_grad", 2 * s * h)]
     built = block.build()

@@ -1,4 +1,8 @@
-"""Code mtp of a layout: a multi-token-prediction module: projection, one layer, and its own pass through the head."""
+"""Code mtp of a layout: a multi-token-prediction module: projection, one layer, and its own pass through the head.
+
+Under tensor parallelism the projection is column-parallel and its columns are gathered behind it (Megatron-LM
+core/transformer/multi_token_prediction.py): every rank then has all of them, and goes on with its own tokens.
+"""
 
 from __future__ import annotations
 
@@ -8,40 +12,45 @@ from dataclasses import replace
 from simulator.scenario.model import ModelSpec
 from simulator.workload import counting as c
 from simulator.workload.layers import embedding
+from simulator.workload.layers import tensor_parallel as tp
 from simulator.workload.layers.dense import DENSE
 from simulator.workload.layers.head import HEAD, head_block, head_unit
-from simulator.workload.layers.linear import dgrad_with_operands
+from simulator.workload.layers.linear import column_dgrad, own_operands
 from simulator.workload.layers.moe import MOE
-from simulator.workload.layers.part import PARTS, Blocks, Params, Part, Vocabulary, Weights, joined
-from simulator.workload.op import Op, Unit
+from simulator.workload.layers.part import PARTS, Blocks, Params, Part, Shard, Vocabulary, Weights, joined
+from simulator.workload.op import Collective, Unit, Work
 from simulator.workload.recipe import Recipe
 from simulator.workload.saved import ActivationRecipe, BlockBuilder, bf16, checkpointed
 from simulator.workload.tensors import BlockMemory
 
 
-def forward(hidden: int, r: Recipe) -> Iterator[Op]:
+def forward(hidden: int, r: Recipe) -> Iterator[Work]:
     """Norms of the hidden state and of the next token's embedding, concatenation, projection 2h → h."""
-    t = r.tokens
-    yield c.rmsnorm("mtp_hidden_norm", t, hidden)
-    yield c.rmsnorm("mtp_embedding_norm", t, hidden)
-    yield c.copy("mtp_concat", 2 * t * hidden, 2 * t * hidden)
+    t, s = r.tokens, r.sequence_tokens
+    yield c.rmsnorm("mtp_hidden_norm", s, hidden)
+    yield c.rmsnorm("mtp_embedding_norm", s, hidden)
+    yield c.copy("mtp_concat", 2 * s * hidden, 2 * s * hidden)
     if r.is_fp8:
-        yield c.quantise("mtp_proj_quantise", t, 2 * hidden)
-    yield c.fprop("mtp_proj", r.gemm_dtype, t, hidden, 2 * hidden)
+        yield c.quantise("mtp_proj_quantise", s, 2 * hidden)
+    yield from tp.gather_input("mtp_proj", 2 * hidden, r)
+    yield c.fprop("mtp_proj", r.gemm_dtype, t, hidden // r.tp, 2 * hidden)
+    if r.tp > 1:
+        yield Collective("mtp_proj_output_gather", "all_gather", "tp", 2 * t * hidden, "F")
 
 
-def backward_input(hidden: int, r: Recipe) -> Iterator[Op]:
+def backward_input(hidden: int, r: Recipe) -> Iterator[Work]:
     """Input gradient of the same."""
-    t = r.tokens
-    yield from dgrad_with_operands(r, "mtp_proj", hidden, 2 * hidden)
-    yield c.copy("mtp_split", 2 * t * hidden, 2 * t * hidden, "I")
-    yield c.rmsnorm_bwd("mtp_hidden_norm_bwd", t, hidden)
-    yield c.rmsnorm_bwd("mtp_embedding_norm_bwd", t, hidden)
+    s, columns = r.sequence_tokens, hidden // r.tp
+    yield from tp.gather_output_grad("mtp_proj", hidden, r, chunked=False)
+    yield from column_dgrad(r, "mtp_proj", columns, 2 * hidden, own_operands("mtp_proj", columns, 2 * hidden))
+    yield c.copy("mtp_split", 2 * s * hidden, 2 * s * hidden, "I")
+    yield c.rmsnorm_bwd("mtp_hidden_norm_bwd", s, hidden)
+    yield c.rmsnorm_bwd("mtp_embedding_norm_bwd", s, hidden)
 
 
-def backward_weight(hidden: int, r: Recipe) -> Iterator[Op]:
+def backward_weight(hidden: int, r: Recipe) -> Iterator[Work]:
     """Gradient of the projection and of the embedding row."""
-    yield c.wgrad("mtp_proj_wgrad", r.gemm_dtype, r.tokens, hidden, 2 * hidden)
+    yield c.wgrad("mtp_proj_wgrad", r.gemm_dtype, r.tokens, hidden // r.tp, 2 * hidden)
     yield from embedding.backward(hidden, r)
 
 
@@ -50,11 +59,14 @@ def _layer(model: ModelSpec) -> Part:
     return MOE if model.moe else DENSE
 
 
-def params(model: ModelSpec) -> Params:
+def params(model: ModelSpec, shard: Shard) -> Params:
     """Projection, norms of the hidden state and of the embedding, the layer, the norm before the borrowed head."""
-    h, layer = model.hidden_size, _layer(model).params(model)
-    own = Weights(2 * h * h, 3 * h)
-    return replace(layer, dense=layer.dense + own.total, gemm=layer.gemm + own.gemm + HEAD.params(model).gemm)
+    h, layer = model.hidden_size, _layer(model).params(model, shard)
+    own = Weights(2 * h * h // shard.tp, 3 * h)
+    return replace(
+        layer, dense=layer.dense + own.total, gemm=layer.gemm + own.gemm + HEAD.params(model, shard).gemm,
+        replicated=layer.replicated + own.replicated,
+    )  # fmt: skip
 
 
 def vocabulary(model: ModelSpec) -> frozenset[Vocabulary]:

@@ -11,12 +11,12 @@ from typing import Literal
 
 from simulator.registry import Family
 from simulator.scenario.model import ModelSpec
-from simulator.workload.op import BlockName, Op, Unit
+from simulator.workload.op import BlockName, Unit, Work
 from simulator.workload.recipe import Recipe
 from simulator.workload.saved import ActivationRecipe
 from simulator.workload.tensors import BlockMemory
 
-Blocks = dict[BlockName, tuple[Op, ...]]
+Blocks = dict[BlockName, tuple[Work, ...]]
 Vocabulary = Literal["embedding", "head"]
 """The matrices of vocabulary x hidden size; a tied head is the embedding."""
 
@@ -25,41 +25,62 @@ _FORWARD: tuple[BlockName, ...] = ("attn_f", "mlp_f_local", "mlp_f_routed", "att
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Parameters of something that every token passes: those of its GEMMs, and the others (norms, biases)."""
+    """Parameters of something that every token passes: those of its GEMMs, and the others (norms, biases).
+
+    replicated_gemm: of gemm, the weights that every rank of a tensor-parallel group has whole, as it has the others.
+    """
 
     gemm: int
     other: int = 0
+    replicated_gemm: int = 0
 
     @property
     def total(self) -> int:
         """All of them."""
         return self.gemm + self.other
 
+    @property
+    def replicated(self) -> int:
+        """Those that every rank of a tensor-parallel group has whole."""
+        return self.other + self.replicated_gemm
+
     def __add__(self, more: Weights) -> Weights:
         """Those of both."""
-        return Weights(self.gemm + more.gemm, self.other + more.other)
+        return Weights(self.gemm + more.gemm, self.other + more.other, self.replicated_gemm + more.replicated_gemm)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """How many ranks share the weights of the tensor-parallel GEMMs, and those of one routed expert."""
+
+    tp: int = 1
+    etp: int = 1
+
+
+WHOLE = Shard()
 
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """Parameters of a part over the whole expert group (counts, not bytes).
+    """Parameters of a part on one rank of those that share its weights, over the whole expert group (counts, not bytes).
 
-    dense: every replica of the stage holds them; expert: of all its routed experts; active_expert: of those that one token
-    passes. gemm: weights of the GEMMs that one token passes, borrowed ones (a tied head, the head of an MTP module)
-    included: each is two FLOP forward.
+    dense: every replica of the stage holds them; replicated: of these, those that every rank of a tensor-parallel group has
+    whole. expert: of all its routed experts; active_expert: of those that one token passes. gemm: weights of the GEMMs that
+    one token passes, borrowed ones (a tied head, the head of an MTP module) included: each is two FLOP forward.
     """
 
     dense: int
     gemm: int
     expert: int = 0
     active_expert: int = 0
+    replicated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """One kind of part of a model.
 
-    params(model): its parameters.
+    params(model, shard): its parameters on one of the ranks that share them; WHOLE: all of them.
     units(model, recipe): its units in forward order.
     saved(model, recipe): what its blocks keep of one micro-batch, in forward order.
     vocabulary(model): the vocabulary matrices that it computes with. holds: those that stand with it.
@@ -68,7 +89,7 @@ class Part:
     is_behind_head: a module beside the main model, which runs behind the stage's other parts, wherever the layout writes it.
     """
 
-    params: Callable[[ModelSpec], Params]
+    params: Callable[[ModelSpec, Shard], Params]
     units: Callable[[ModelSpec, Recipe], tuple[Unit, ...]]
     saved: Callable[[ModelSpec, ActivationRecipe], tuple[BlockMemory, ...]]
     vocabulary: Callable[[ModelSpec], frozenset[Vocabulary]] = lambda model: frozenset()

@@ -156,8 +156,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/unit_costs.py",
-            "op.shape.num_kernels * gap_s",
-            "gap_s",
+            "each.shape.num_kernels * pricing.prices.gap_s",
+            "pricing.prices.gap_s",
             "operators of several kernels have one gap",
         ),
         Fault(
@@ -168,8 +168,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/unit_costs.py",
-            'yield ".routed", "rank", _sum_ops(routed, price, gap_s)',
-            'yield ".routed", "none", _sum_ops(routed, price, gap_s)',
+            'yield ".routed", "rank", _sum_work(routed, pricing)',
+            'yield ".routed", "none", _sum_work(routed, pricing)',
             "expert GEMMs do not feel their load",
         ),
         Fault(

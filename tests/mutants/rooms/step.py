@@ -77,9 +77,9 @@ STEP = Room(
             "experts are sharded as if every rank held them",
         ),
         Fault(
-            "simulator/step/routing.py",
-            "sequences=ep * training.micro_batch_size",
-            "sequences=ep",
+            "simulator/scenario/derived.py",
+            "max(1, group * training.micro_batch_size // sharing)",
+            "max(1, group // sharing)",
             "larger micro-batches are as uneven as single sequences",
         ),
         Fault(

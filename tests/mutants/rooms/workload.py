@@ -12,8 +12,8 @@ WORKLOAD = Room(
     (
         Fault(
             f"{ROOT}/counting.py",
-            'phase="I", model_flop=0.0) for op in ops',
-            'phase="I") for op in ops',
+            'name=name, phase="I", model_flop=0.0)',
+            'name=name, phase="I")',
             "what is computed again counts as the model's work",
         ),
         Fault(
@@ -96,7 +96,7 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/layers/experts.py",
-            "real = r.tokens * m.top_k / padded_rows(m, r)",
+            "real = received_rows(m, r) / padded_rows(m, r)",
             "real = 1.0",
             "padding of the experts' rows counts as the model's work",
         ),
@@ -162,8 +162,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/layers/attention.py",
-            '    block.gradient("attn.o_grad", s * h)\n',
-            "",
+            'block.gradient("attn.o_grad", t * h)',
+            "pass",
             "the gradient of the attention's output projection does not wait for W",
         ),
         Fault(
@@ -192,13 +192,13 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/layers/moe.py",
-            "shared, active = m.num_shared_experts * expert, m.top_k * expert",
-            "shared, active = m.num_shared_experts * expert, (m.top_k - 1) * expert",
+            "_shared_width(m, shard.tp)), m.top_k * expert",
+            "_shared_width(m, shard.tp)), (m.top_k - 1) * expert",
             "a token passes one expert fewer",
         ),
         Fault(
             f"{ROOT}/layers/mtp.py",
-            "gemm=layer.gemm + own.gemm + HEAD.params(model).gemm",
+            "gemm=layer.gemm + own.gemm + HEAD.params(model, shard).gemm",
             "gemm=layer.gemm + own.gemm",
             "an MTP module does not pass the head",
         ),
@@ -306,8 +306,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/stages.py",
-            "2 * recipe.tokens * model.hidden_size",
-            "4 * recipe.tokens * model.hidden_size",
+            "2 * recipe.sequence_tokens * model.hidden_size",
+            "4 * recipe.sequence_tokens * model.hidden_size",
             "stages exchange FP32",
         ),
         Fault(
@@ -318,8 +318,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/memory.py",
-            "degrees.append(derived.edp(scenario))",
-            "degrees.append(scenario.parallel.ep)",
+            "[scenario.parallel.etp, derived.edp(scenario)]",
+            "[scenario.parallel.etp, scenario.parallel.ep]",
             "the library holds the expert group, not its replicas",
         ),
         Fault(

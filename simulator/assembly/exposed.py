@@ -1,0 +1,83 @@
+"""What a collective inside a block adds to the compute stream, beside the operator that runs at the same time.
+
+    alone                c
+    beside an operator   max(0, c - g): both start together, the block goes on when both are done
+    in n chunks          max(g, c) + min(g, c) / n + n * launch, less g: the GEMM makes or takes a chunk while another is sent;
+                         the first (or last) chunk has nothing beside it, and each has a launch of its own
+
+c: the collective, g: the operator, both as when alone. Low and high take the ends that make the difference small and large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from simulator.workload.op import Collective, Op
+
+
+class Cost(Protocol):
+    """What a kernel or collective cost has to say."""
+
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def basis(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """Seconds on the compute stream, with low and high, and where they come from."""
+
+    seconds: float
+    low: float
+    high: float
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chunking:
+    """number: chunks in which a GEMM and its collective run; 1: one behind the other. launch_s: of one more kernel each."""
+
+    number: float = 1.0
+    launch_s: float = 0.0
+
+    def added(self, collective_s: float, gemm_s: float) -> float:
+        """Seconds that the two take together, less the GEMM's."""
+        both = max(gemm_s, collective_s) + min(gemm_s, collective_s) / self.number + self.number * self.launch_s
+        return both - gemm_s
+
+
+UNCHUNKED = Chunking()
+
+
+def partner(collective: Collective, ops: Mapping[str, Op], chunking: Chunking, *, with_weights: bool) -> Op | None:
+    """The operator of the unit that runs at the same time. with_weights: W of the micro-batch comes directly behind its I."""
+    if collective.beside:
+        found = ops[collective.beside]
+        return found if with_weights or found.phase != "W" else None
+    return ops[collective.chunked_with] if chunking.number > 1 and collective.chunked_with else None
+
+
+def exposed(collective: Collective, cost: Cost, beside: Cost | None, chunking: Chunking) -> Exposed:
+    """What the collective adds. beside: its partner's cost, None where it runs alone."""
+    if beside is None or cost.seconds == 0.0:
+        return Exposed(cost.seconds, cost.low, cost.high, cost.basis)
+    if collective.beside:
+        return Exposed(
+            max(0.0, cost.seconds - beside.seconds),
+            max(0.0, cost.low - beside.high),
+            max(0.0, cost.high - beside.low),
+            cost.basis,
+        )
+    return Exposed(
+        chunking.added(cost.seconds, beside.seconds),
+        chunking.added(cost.low, beside.high),
+        chunking.added(cost.high, beside.low),
+        cost.basis,
+    )

@@ -1,0 +1,72 @@
+"""What the ranks of a tensor-parallel group exchange around a layer's GEMMs (arXiv:1909.08053, 3; arXiv:2205.05198, 4.2.2).
+
+A column-parallel GEMM takes the whole input and gives a share of the output's columns; a row-parallel one takes a share of
+the input's columns and gives a partial sum of the whole output. Without sequence parallelism inputs are whole on every rank
+anyway: partial outputs are all-reduced forward, partial input gradients backward. With it they are reduce-scattered over the
+tokens, and what a GEMM needs whole is gathered: the input forward, the output's gradient backward, and the input again for
+the weight gradient. Megatron-LM (core/tensor_parallel/layers.py, LinearWithGradAccumulationAndAsyncCommunication) runs that
+last one beside the input-gradient GEMM, and the reduction of the input gradient beside the weight-gradient GEMM.
+
+Inputs are gathered in the format of the GEMM, gradients and partial sums in BF16. Every function yields nothing for tp 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from simulator.workload.counting import operand_bytes
+from simulator.workload.op import Collective, Pass
+from simulator.workload.recipe import Recipe
+
+
+def gather_input(
+    layer: str, width: int, r: Recipe, *, phase: Pass = "F", dtype: str | None = None, chunked: bool = True
+) -> Iterator[Collective]:
+    """Input of the column-parallel `layer`, `width` wide. dtype: where it is not that of the layers' GEMMs. chunked: as its
+    GEMM takes it.
+    """
+    if r.tp > 1 and r.shards_sequence:
+        num_bytes = operand_bytes(dtype or r.gemm_dtype, r.tokens * width)
+        partner = layer if chunked else ""
+        yield Collective(f"{layer}_input_gather", "all_gather", "tp", num_bytes, phase, chunked_with=partner)
+
+
+def gather_input_again(layer: str, width: int, r: Recipe, *, dtype: str | None = None) -> Iterator[Collective]:
+    """The same for the weight gradient, beside the input gradient's GEMM."""
+    if r.tp > 1 and r.shards_sequence:
+        num_bytes = operand_bytes(dtype or r.gemm_dtype, r.tokens * width)
+        name = f"{layer}_input_gather_again"
+        yield Collective(name, "all_gather", "tp", num_bytes, "I", beside=f"{layer}_dgrad")
+
+
+def reduce_output(
+    layer: str, width: int, r: Recipe, *, phase: Pass = "F", chunked: bool = True
+) -> Iterator[Collective]:
+    """Partial outputs of the row-parallel `layer`, summed. chunked: as its GEMM makes them."""
+    yield from _reduce(f"{layer}_output_reduce", width, r, phase, chunked_with=layer if chunked else "")
+
+
+def gather_output_grad(
+    layer: str, width: int, r: Recipe, *, phase: Pass = "I", chunked: bool = True
+) -> Iterator[Collective]:
+    """Gradient of the row-parallel `layer`'s output, for both its gradients. chunked: as its GEMM takes it."""
+    if r.tp > 1 and r.shards_sequence:
+        num_bytes = operand_bytes("bf16", r.tokens * width)
+        name = f"{layer}_grad_gather"
+        partner = f"{layer}_dgrad" if chunked else ""
+        yield Collective(name, "all_gather", "tp", num_bytes, phase, chunked_with=partner)
+
+
+def reduce_input_grad(layer: str, width: int, r: Recipe) -> Iterator[Collective]:
+    """Partial input gradients of the column-parallel `layer`, summed beside its weight gradient."""
+    yield from _reduce(f"{layer}_input_grad_reduce", width, r, "I", beside=f"{layer}_wgrad")
+
+
+def _reduce(
+    name: str, width: int, r: Recipe, phase: Pass, *, beside: str = "", chunked_with: str = ""
+) -> Iterator[Collective]:
+    if r.tp > 1:
+        num_bytes = operand_bytes("bf16", r.tokens * width)
+        op: Literal["reduce_scatter", "all_reduce"] = "reduce_scatter" if r.shards_sequence else "all_reduce"
+        yield Collective(name, op, "tp", num_bytes, phase, beside, chunked_with)
