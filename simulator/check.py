@@ -82,6 +82,9 @@ def scenario_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     chunks = vpp_problem(scenario.parallel.schedule, scenario.parallel.vpp) if has_names else None
     if chunks is not None:
         yield "parallel.vpp", chunks
+    if has_names and not scenario.parallel.overlap.pp and SCHEDULES[scenario.parallel.schedule].overlaps_pairs:
+        text = f"false with schedule {scenario.parallel.schedule} is not modelled: how its executor waits says the assumption"
+        yield "parallel.overlap.pp", f"{text} pp_boundary_wait; use pp: true"
     if derived.is_mesh_whole(scenario):
         yield from _pipeline_problems(scenario, has_schedule=has_names and ranks is None)
     if has_names:
@@ -99,6 +102,8 @@ def scenario_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     schedule = scenario.parallel.schedule
     if scenario.parallel.overlap.ep == "pair" and not SCHEDULES[schedule].overlaps_pairs:
         yield "parallel.overlap.ep", f"pair has no meaning in {schedule}: it has no overlapped forward and backward"
+    if not scenario.parallel.overlap.pp and scenario.parallel.pp == 1:
+        yield "parallel.overlap.pp", "false has no meaning with pp 1: nothing is sent"
     if isinstance(scenario.moe.balance, LoadImbalance) and scenario.parallel.ep == 1:
         yield "moe.balance", "load_imbalance has no meaning with ep 1: a GPU holds all experts"
 
@@ -276,9 +281,12 @@ def _ramp_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         elif (problem := rank_problem(below, pp)) is not None:
             yield f"{field}.schedule_below", f"{below} {problem}"
         elif vpp_problem(below, scenario.parallel.vpp) is not None:
-            smallest = ramp.from_ // num_micro_batches * minimum
+            unit = ramp.from_ // num_micro_batches
             text = f"{below} cannot run the {scenario.parallel.vpp} chunks a rank of {name}"
-            yield f"{field}.schedule_below", f"{text}; leave it out and start the ramp at {smallest} sequences or more"
+            yield (
+                f"{field}.schedule_below",
+                f"{text}; leave it out and start the ramp at {unit * minimum} sequences or more",
+            )
         else:
             yield from _micro_batch_problems(f"{field}.from", scenario, below, num_micro_batches)
 

@@ -44,7 +44,7 @@ def _sum(segments: list[Segment]) -> tuple[float, float, float]:
 
 
 def _pair_seconds(unit: UnitCost, which: str) -> float:
-    stage = StageCost(0, (unit,) * NUM_LAYERS, send_f=None, send_b=None)
+    stage = StageCost(0, (unit,) * NUM_LAYERS)
     return makespan(build_template("FB", stage, stage, pair_overlap=True, wait_at_boundary=False), which)
 
 

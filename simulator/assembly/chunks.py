@@ -75,15 +75,21 @@ class UnitCost:
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """Units in forward order, and the pipeline transfers that leave the stage.
-
-    send_f: of the output, None in the last stage; send_b: of the input's gradient, None in the first.
-    """
+    """Units in forward order."""
 
     stage: int
     units: tuple[UnitCost, ...]
-    send_f: Segment | None
-    send_b: Segment | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transfers:
+    """Pipeline transfers behind an action's two halves: of its output, and of its input's gradient. None: nothing leaves."""
+
+    output: Segment | None = None
+    gradient: Segment | None = None
+
+
+NO_TRANSFERS = Transfers()
 
 
 @dataclass(slots=True)

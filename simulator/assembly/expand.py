@@ -9,15 +9,25 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.assembly.chunks import COMM, COMPUTE, DP, NUM_STREAMS, DrawKind, Segment, StageCost
+from simulator.assembly.chunks import (
+    COMM,
+    COMPUTE,
+    DP,
+    NO_TRANSFERS,
+    NUM_STREAMS,
+    DrawKind,
+    Segment,
+    StageCost,
+    Transfers,
+)
 from simulator.assembly.collectives import ActionCollectives, StageCollectives
+from simulator.assembly.joint import Meetings, meeting_edges, meetings, sent_before, stream_chain
 from simulator.assembly.pair import INPUT_B, INPUT_BOTH, INPUT_F, Template, build_template
 from simulator.assembly.step_graph import KINDS, ActionSpan, StepGraph
 from simulator.assembly.tail import TailCosts, append_tail
 from simulator.engine.dag import StepDag
-from simulator.errors import InconsistentSimulation
 from simulator.schedule.action import Action, Schedule
-from simulator.schedule.check import YIELD_OF, Unit, needs_of
+from simulator.schedule.order import OrderedActions, executable_order
 
 DRAW_OFFSET: Mapping[DrawKind, int] = {"rank": 0, "node": 1, "slowest_node": 2}
 ROWS_PER_UNIT = len(DRAW_OFFSET)
@@ -67,19 +77,25 @@ class PricedStep:
 
     stages: in forward order; tail: the end of the step. pair_overlap, wait_at_boundary: as in pair.build_template.
     collectives: of every stage in its actions; without them nothing is gathered or reduced there.
+    hops[r]: a transfer from pipeline rank r to the next, or back; the last one round to rank 0. joint: a transfer begins when
+    its sender and its receiver have both ended a chunk, and both wait for it (not with overlapped pairs).
     """
 
     stages: Sequence[StageCost]
     tail: TailCosts
     pair_overlap: bool
     wait_at_boundary: bool
+    hops: Sequence[Segment]
     collectives: Sequence[StageCollectives] = ()
+    joint: bool = False
 
 
 def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
     """The step's graph. Raises InconsistentSimulation if the ranks' orders wait for each other."""
-    stages, wait_at_boundary = priced.stages, priced.wait_at_boundary
-    actions, ranks = executable_order(schedule)
+    stages, wait_at_boundary = priced.stages, priced.wait_at_boundary and not priced.joint
+    ordered = executable_order(schedule, joint=priced.joint)
+    actions, ranks = ordered.actions, ordered.ranks
+    met = meetings(ordered) if priced.joint else None
     draw_units = {
         (stage.stage, idx): row
         for row, (stage, idx) in enumerate(
@@ -88,23 +104,33 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
     }
     table = ClassTable()
     templates = partial(build_template, pair_overlap=priced.pair_overlap, wait_at_boundary=wait_at_boundary)
+    sent = _sent(schedule, ordered, priced.hops) if met is None else [NO_TRANSFERS] * len(actions)
     planned = _action_collectives(actions, ranks, priced.collectives or [StageCollectives()] * len(stages))
-    shapes, shape_of = _shapes(actions, stages, table, draw_units, schedule.num_micro_batches, templates, planned)
+    shapes, shape_of = _shapes(actions, stages, table, draw_units, schedule.num_micro_batches, templates, sent, planned)
     sizes = np.array([len(shape.op_class) for shape in shapes], dtype=np.int64)[shape_of]
-    base = np.concatenate(([0], np.cumsum(sizes)))
-    inputs = _inputs(schedule, actions, ranks, shapes, shape_of, base)
+    base = np.concatenate(([0], np.cumsum(sizes if met is None else sizes + met.counts(len(actions)))))
+    inputs = _inputs(ordered, shapes, shape_of, base)
+    joined = np.empty(0, dtype=np.int64) if met is None else base[met.after] + sizes[met.after] + met.place
+    if met is not None:
+        inputs[np.where(met.is_forward, 0, 1), met.receiver] = joined
     num_load_rows = len(draw_units) * schedule.num_micro_batches * ROWS_PER_UNIT
     arrays = _instantiate(actions, ranks, shapes, shape_of, base, inputs, num_load_rows)
     stream_edges = _stream_edges(ranks, shapes, shape_of, base, schedule.num_ranks, wait_at_boundary)
     spans = _spans(actions, ranks, shapes, shape_of, base, inputs, pairs_start_early=not wait_at_boundary)
     prefetched = _prefetch_edges(ranks, shapes, shape_of, base, schedule.num_ranks)
     edges = np.concatenate((arrays.edges, stream_edges, prefetched), axis=1)
+    if met is not None:
+        _place_joined(schedule, ordered, met, joined, arrays, table, priced.hops)
+        first = base[:-1] + np.array([shape.first_on_stream[COMPUTE] for shape in shapes])[shape_of]
+        joins = meeting_edges(met, ordered, joined, spans.ends, first)
+        edges = np.concatenate((edges, joins, stream_chain(arrays.resource)), axis=1)
+        spans = replace(spans, inputs=np.concatenate((spans.inputs, sent_before(met, ordered, joined).T), axis=1))
     last_ops = _last_backward_ops(actions, ranks, spans)
     last_collectives = _last_collectives(ranks, shapes, shape_of, base, schedule.num_ranks)
     tail_part = append_tail(priced.tail, schedule, table.row, int(base[-1]), last_ops, last_collectives)
     dag = _dag(arrays, edges, tail_part, table, schedule.num_ranks, num_load_rows)
     return StepGraph(
-        dag=dag, classes=tuple(table.segments), labels=tuple(table.labels), spans=spans, actions=tuple(actions),
+        dag=dag, classes=tuple(table.segments), labels=tuple(table.labels), spans=spans, actions=actions,
         draw_units=tuple(draw_units), num_micro_batches=schedule.num_micro_batches, tail_first=int(base[-1]),
         num_ranks=schedule.num_ranks, unit_ranks=_unit_ranks(schedule, tuple(draw_units)),
     )  # fmt: skip
@@ -116,48 +142,24 @@ def _unit_ranks(schedule: Schedule, draw_units: Sequence[tuple[int, int]]) -> In
     return np.array(ranks, dtype=np.int64).reshape(len(draw_units), schedule.num_micro_batches)
 
 
-def executable_order(schedule: Schedule) -> tuple[list[Action], Ints]:
-    """All actions in an order in which each finds its inputs done, and their ranks."""
-    done: set[Unit] = set()
-    position = [0] * schedule.num_ranks
-    actions: list[Action] = []
-    ranks: list[int] = []
-    progress = True
-    while progress:
-        progress = False
-        for rank, order in enumerate(schedule.ranks):
-            while position[rank] < len(order) and done.issuperset(needs_of(schedule, order[position[rank]])):
-                action = order[position[rank]]
-                done.update((YIELD_OF[kind], stage, micro_batch) for kind, stage, micro_batch in action.halves())
-                actions.append(action)
-                ranks.append(rank)
-                position[rank] += 1
-                progress = True
-    stuck = [
-        f"rank {r} at {order[p]}"
-        for r, (p, order) in enumerate(zip(position, schedule.ranks, strict=True))
-        if p < len(order)
-    ]
-    if stuck:
-        raise InconsistentSimulation("the schedule deadlocks: " + ", ".join(stuck))
-    return actions, np.array(ranks, dtype=np.int64)
-
-
 def _shapes(
     actions: Sequence[Action], stages: Sequence[StageCost], table: ClassTable, draw_units: Mapping[tuple[int, int], int],
-    num_micro_batches: int, templates: Callable[..., Template], planned: Sequence[tuple[bool, bool, ActionCollectives]],
+    num_micro_batches: int, templates: Callable[..., Template], sent: Sequence[Transfers],
+    planned: Sequence[tuple[bool, bool, ActionCollectives]],
 ) -> tuple[list[_Shape], Ints]:  # fmt: skip
-    """The distinct templates, and the one of each action. planned: of every action, as in _action_collectives."""
+    """The distinct templates, and the one of each action. sent: what each sends to other ranks; planned: of every action, as
+    in _action_collectives.
+    """
     index: dict[tuple[object, ...], int] = {}
     shapes: list[_Shape] = []
     shape_of = np.empty(len(actions), dtype=np.int64)
     for i, action in enumerate(actions):
         is_first, is_last, collectives = planned[i]
-        key = (action.kind, action.stage, action.b_stage, is_first, is_last)
+        key = (action.kind, action.stage, action.b_stage, is_first, is_last, id(sent[i].output), id(sent[i].gradient))
         if key not in index:
             index[key] = len(shapes)
             b_stage = stages[action.b_stage] if action.b_stage is not None else None
-            template = templates(action.kind, stages[action.stage], b_stage, collectives=collectives)
+            template = templates(action.kind, stages[action.stage], b_stage, sent=sent[i], collectives=collectives)
             halves = {"F": action.stage, "B": action.stage if action.b_stage is None else action.b_stage}
             shapes.append(_shape(template, table, draw_units, halves, num_micro_batches))
         shape_of[i] = index[key]
@@ -232,39 +234,64 @@ def _shape(
     )  # fmt: skip
 
 
-def _inputs(
-    schedule: Schedule, actions: Sequence[Action], ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints
-) -> Ints:
-    """(2, actions): the operator that the forward's and the backward's pipeline input comes from, -1 for none."""
-    f_action = np.full((schedule.num_stages, schedule.num_micro_batches), -1, dtype=np.int64)
-    b_action = f_action.copy()
-    inputs = np.full((2, len(actions)), -1, dtype=np.int64)
-    for i, action in enumerate(actions):
-        for kind, stage, micro_batch in action.halves():
-            if kind == "F":
-                f_action[stage, micro_batch] = i
-                if stage > 0:
-                    inputs[0, i] = _source(i, int(f_action[stage - 1, micro_batch]), "F", ranks, shapes, shape_of, base)
-            elif kind in ("B", "I"):
-                b_action[stage, micro_batch] = i
-                if stage == schedule.num_stages - 1:
-                    source, half = int(f_action[stage, micro_batch]), "F"
-                else:
-                    source, half = int(b_action[stage + 1, micro_batch]), "B"
-                inputs[1, i] = _source(i, source, half, ranks, shapes, shape_of, base)
-    return inputs
+def _hop(schedule: Schedule, hops: Sequence[Segment], stage: int, other: int, micro_batch: int) -> Segment | None:
+    """The transfer from a stage of a micro-batch to a neighbouring one, None where nothing goes to another rank."""
+    if not 0 <= other < schedule.num_stages:
+        return None
+    rank, partner = schedule.rank_of(stage, micro_batch), schedule.rank_of(other, micro_batch)
+    return None if partner == rank else hops[rank if (rank + 1) % schedule.num_ranks == partner else partner]
 
 
-def _source(
-    target: int, source: int, half: str, ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints
-) -> int:
-    """The transfer of the source action, or its own last operator where both are on one rank."""
-    template: Template = shapes[shape_of[source]].template
-    if ranks[source] == ranks[target]:
-        local = max(template.out_f if half == "F" else template.out_b)
-    else:
-        local = template.send_f if half == "F" else template.send_b
-    return int(base[source]) + local
+def _sent(schedule: Schedule, ordered: OrderedActions, hops: Sequence[Segment]) -> list[Transfers]:
+    """What every action sends to other ranks."""
+    found: dict[tuple[object, ...], Transfers] = {}
+    result = []
+    for action, rank in zip(ordered.actions, ordered.ranks.tolist(), strict=True):
+        key = (rank, action.kind, action.stage, action.b_stage)
+        if key not in found:
+            moved: dict[bool, Segment | None] = {}
+            for kind, stage, micro_batch in action.halves():
+                if kind != "W":
+                    moved[kind == "F"] = _hop(
+                        schedule, hops, stage, stage + 1 if kind == "F" else stage - 1, micro_batch
+                    )
+            found[key] = Transfers(moved.get(True), moved.get(False))
+        result.append(found[key])
+    return result
+
+
+def _inputs(ordered: OrderedActions, shapes: Sequence[_Shape], shape_of: Ints, base: Ints) -> Ints:
+    """(2, actions): the operator that the forward's and the backward's pipeline input comes from, -1 for none.
+
+    That is the transfer behind the source action, or its own last operator where both are on one rank.
+    """
+    templates = [shape.template for shape in shapes]
+    outs = np.array([[max(t.out_f, default=-1), max(t.out_b, default=-1)] for t in templates], dtype=np.int64)
+    sends = np.array([[t.send_f, t.send_b] for t in templates], dtype=np.int64)
+    source, half = ordered.sources, ordered.from_backward.astype(np.int64)
+    stays = ordered.ranks[source] == ordered.ranks
+    local = np.where(stays, outs[shape_of[source], half], sends[shape_of[source], half])
+    return np.where(source >= 0, base[source] + local, -1)
+
+
+def _place_joined(
+    schedule: Schedule, ordered: OrderedActions, met: Meetings, joined: Ints, arrays: _Arrays, table: ClassTable,
+    hops: Sequence[Segment],
+) -> None:  # fmt: skip
+    """Writes the joint transfers, the operators `joined`, into the arrays."""
+    arrays.resource[joined] = ordered.ranks[met.sender] * NUM_STREAMS + COMM
+    arrays.draw_row[joined] = -1
+    arrays.is_join[joined] = False
+    rows: dict[tuple[int, bool], int] = {}
+    for op, receiver, is_forward in zip(joined.tolist(), met.receiver.tolist(), met.is_forward.tolist(), strict=True):
+        half = "F" if is_forward else "B"
+        to, m = next((s, m) for kind, s, m in ordered.actions[receiver].halves() if (kind == "F") == is_forward)
+        stage = to - 1 if is_forward else to + 1
+        if (stage, is_forward) not in rows:
+            segment = _hop(schedule, hops, stage, to, m)
+            assert segment is not None
+            rows[stage, is_forward] = table.row(f"stage_{stage}.send_{half.lower()}", segment)
+        arrays.op_class[op] = rows[stage, is_forward]
 
 
 @dataclass(frozen=True, eq=False)
@@ -326,10 +353,9 @@ def _stream_edges(
             )
         if wait_at_boundary:
             sends = np.array([shapes[s].last_on_stream[COMM] for s in shape_of[members]])
-            sent = np.flatnonzero(sends >= 0)
-            next_one = sent[:-1] + 1
-            target = members[next_one]
-            edges.append(np.stack((base[target] + first[target, COMPUTE], base[members[sent[:-1]]] + sends[sent[:-1]])))
+            sent = np.flatnonzero(sends[:-1] >= 0)
+            target = members[sent + 1]
+            edges.append(np.stack((base[target] + first[target, COMPUTE], base[members[sent]] + sends[sent])))
     return np.concatenate(edges, axis=1)
 
 

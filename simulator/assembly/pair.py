@@ -18,6 +18,7 @@ head that is paired with a MoE layer covers that layer's communication and needs
 A pipeline transfer joins the communication stream behind the chunk's last all-to-all, since both use the rank's one NIC. It
 starts when its tensor is there; with `wait_at_boundary` when the whole chunk is done, and the rank's next chunk waits for it;
 a pair then starts when the inputs of both halves are there (DualPipe receives both before it), else each half with its own.
+Transfers that sender and receiver join are no part of an action (joint.py).
 """
 
 from __future__ import annotations
@@ -26,7 +27,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hwprofiles.kernels.shape import Regime
-from simulator.assembly.chunks import COMM, COMPUTE, DP, DrawKind, LocalOp, Segment, StageCost, UnitCost
+from simulator.assembly.chunks import (
+    COMM,
+    COMPUTE,
+    DP,
+    NO_TRANSFERS,
+    DrawKind,
+    LocalOp,
+    Segment,
+    StageCost,
+    Transfers,
+    UnitCost,
+)
 from simulator.assembly.collectives import (
     NO_COLLECTIVES,
     ActionCollectives,
@@ -214,11 +226,13 @@ def _regime(*units: UnitCost) -> Regime:
 
 def build_template(
     kind: Kind, stage: StageCost, b_stage: StageCost | None, *, pair_overlap: bool, wait_at_boundary: bool,
+    sent: Transfers = NO_TRANSFERS,
     collectives: ActionCollectives = ActionCollectives(),
 ) -> Template:  # fmt: skip
     """The template of an action. stage: of the F, B, I or W; of an FB, of the forward half, b_stage of the backward half.
 
     Without `pair_overlap` an FB runs its forward, then its backward, as lone chunks. wait_at_boundary: see the module.
+    sent: the transfers behind it.
     collectives: what data parallelism gathers and reduces in it.
     """
     t = Template()
@@ -257,12 +271,12 @@ def build_template(
     if backward:
         t.out_b = backward.ready
     chunk = t.stream_ends() if wait_at_boundary else []
-    if forward and stage.send_f:
+    if forward and sent.output:
         preds = sorted({*t.out_f, *chunk})
-        t.send_f = t.put(f"stage_{stage.stage}.send_f", stage.send_f, COMM, preds, "", "F", -1, is_send=True)[0]
-    if backward and b_source and b_source.send_b:
+        t.send_f = t.put(f"stage_{stage.stage}.send_f", sent.output, COMM, preds, "", "F", -1, is_send=True)[0]
+    if backward and b_source and sent.gradient:
         preds = sorted({*t.out_b, *chunk})
-        t.send_b = t.put(f"stage_{b_source.stage}.send_b", b_source.send_b, COMM, preds, "", "B", -1, is_send=True)[0]
+        t.send_b = t.put(f"stage_{b_source.stage}.send_b", sent.gradient, COMM, preds, "", "B", -1, is_send=True)[0]
     return t
 
 

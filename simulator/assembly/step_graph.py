@@ -22,8 +22,8 @@ class ActionSpan:
 
     rank, kind (index in KINDS); first, last: operators [first, last). ends: (actions, 2) the last operator on the compute
     and on the communication stream, pipeline transfers not counted; inputs: (actions, 2) the operators that the forward's
-    and the backward's pipeline input comes from; -1 where there is none. pairs_start_early: a pair starts with the first of
-    its inputs, not with the last.
+    and the backward's pipeline input comes from, and a third column where the rank before it waits for what it sent itself
+    (joint transfers); -1 where there is none. pairs_start_early: a pair starts with the first of its inputs, not with the last.
     """
 
     rank: Ints

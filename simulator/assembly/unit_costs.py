@@ -6,7 +6,7 @@ lost SMs already; "alone" ones do not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -33,7 +33,6 @@ class Prices:
 
     kernel: Callable[[Op, Regime], Cost]
     all_to_all: Callable[[AllToAll, Regime], CollectiveCost]
-    send: Callable[[int], CollectiveCost]
     gap_s: float
     collective: Callable[[Collective], CollectiveCost]
     beside: Callable[[Op], Cost] | None = None
@@ -43,14 +42,13 @@ class Prices:
 def stage_costs(workload: Workload, prices: Prices) -> tuple[StageCost, ...]:
     """Costs of every stage; equal units (the same operators) are computed once."""
     cache: dict[tuple[object, ...], UnitCost] = {}
-    send = message_segment("pipeline_send", prices.send(workload.boundary_bytes), PP_TRANSFER)
-    last = len(workload.stages) - 1
-    return tuple(
-        StageCost(
-            stage.stage, _units(stage, prices, cache), send_f=send if idx < last else None, send_b=send if idx else None
-        )
-        for idx, stage in enumerate(workload.stages)
-    )
+    return tuple(StageCost(stage.stage, _units(stage, prices, cache)) for stage in workload.stages)
+
+
+def transfers(hops: Sequence[CollectiveCost]) -> tuple[Segment, ...]:
+    """The pipeline transfer over each hop; hops that cost the same share one segment, and so a class of operators."""
+    shared = {sent: message_segment("pipeline_send", sent, PP_TRANSFER) for sent in hops}
+    return tuple(shared[sent] for sent in hops)
 
 
 def _units(stage: StageWorkload, prices: Prices, cache: dict[tuple[object, ...], UnitCost]) -> tuple[UnitCost, ...]:

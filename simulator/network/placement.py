@@ -67,6 +67,19 @@ class GroupShape:
 
 
 @dataclass(frozen=True, slots=True)
+class Hop:
+    """From the GPUs of one pipeline position to those of the next, each to its own partner.
+
+    same_node: every pair shares a node. node_stride: most nodes between the two of a pair. senders: most GPUs of one host
+    that have their pipeline neighbour on another node, so that they send over the host's NICs together; 0: none.
+    """
+
+    same_node: bool
+    node_stride: int
+    senders: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sharing:
     """Groups of ranks that share the state of what all hold (HSDP), dense parameters and experts, and the ranks that have
     the same shard in each of the groups.
@@ -84,9 +97,8 @@ class Placement:
 
     tp, cp, ep, etp: the axes. dense_dp: holders of one dense parameter (dp and cp together). expert_dp: holders of one
     expert. dense_dp_mirror, expert_dp_mirror: the same where a stage has two holders, pipeline ranks p and P-1-p; equal
-    to the plain ones for an only pipeline rank. pp_same_node: every pair of pipeline neighbours shares a node.
-    pp_node_stride: most nodes from a GPU to its next pipeline neighbour. pp_senders: most GPUs of one host that have their
-    pipeline neighbour on another node, so that they send over the host's NICs together; 0: none.
+    to the plain ones for an only pipeline rank. pp_hops[r]: from pipeline rank r to the next one, the last one back to the
+    first (virtual stages go round).
     sharing: None where all holders share as one group.
     """
 
@@ -98,9 +110,7 @@ class Placement:
     expert_dp: GroupShape
     dense_dp_mirror: GroupShape
     expert_dp_mirror: GroupShape
-    pp_same_node: bool
-    pp_node_stride: int
-    pp_senders: int
+    pp_hops: tuple[Hop, ...]
     sharing: Sharing | None = None
 
 
@@ -128,17 +138,34 @@ def place(mesh: Mesh, gpus_per_node: int, host_gpus: int | None = None, *, shard
         expert_dp=shape(expert_dp),
         dense_dp_mirror=shape(_with_mirror(dense_dp)),
         expert_dp_mirror=shape(_with_mirror(expert_dp)),
-        pp_same_node=bool((node[1:] == node[:-1]).all()),
-        pp_node_stride=int((node[1:] - node[:-1]).max(initial=0)),
-        pp_senders=_pp_senders(dense.reshape(mesh.pp, -1), node, host_gpus or gpus_per_node),
+        pp_hops=_pp_hops(dense.reshape(mesh.pp, -1), node, host_gpus or gpus_per_node),
         sharing=None if shard_ranks is None else _sharing(dense_dp, expert_dp, shard_ranks, gpus_per_node),
     )
 
 
-def _pp_senders(ranks: IntArray, node: IntArray, host_gpus: int) -> int:
-    """Most ranks of one host whose next, or whose last, pipeline neighbour is on another node. Both (pp, ranks)."""
-    crosses = node[1:] != node[:-1]
-    ends = (ranks[:-1][crosses], ranks[1:][crosses])
+def _pp_hops(ranks: IntArray, node: IntArray, host_gpus: int) -> tuple[Hop, ...]:
+    """The hops from each pipeline position to the next, round to the first. ranks, node: (pp, ranks of a position)."""
+    following = np.roll(node, -1, axis=0)
+    straight, around = node[:-1] != following[:-1], node != following
+    senders = [_senders(ranks, crosses, host_gpus) for crosses in (straight, around)]
+    crosses = around.any(axis=1)
+    return tuple(
+        Hop(
+            same_node=not crosses[position],
+            node_stride=int(np.abs(following[position] - node[position]).max()),
+            senders=senders[position == len(ranks) - 1] if crosses[position] else 0,
+        )
+        for position in range(len(ranks))
+    )
+
+
+def _senders(ranks: IntArray, crosses: NDArray[np.bool_], host_gpus: int) -> int:
+    """Most ranks of one host whose next, or whose last, pipeline neighbour is on another node.
+
+    crosses: (hops, ranks of a position), from the first position on.
+    """
+    hops = len(crosses)
+    ends = (ranks[:hops][crosses], np.roll(ranks, -1, axis=0)[:hops][crosses])
     return max(int(np.bincount(each // host_gpus).max(initial=0)) for each in ends)
 
 

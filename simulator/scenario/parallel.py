@@ -52,6 +52,10 @@ class Overlap(Section):
 
     ep: Literal["pair", "none"] | None = None
     """Dispatch and combine: beside the other half of an overlapped pair, or not at all; null: as the schedule has it."""
+    pp: bool = True
+    """Pipeline transfers: true, a rank goes on while what it sent is on its way, as far as its schedule's executor does;
+    false, sender and receiver meet between two chunks and both wait for the transfer (with virtual stages, the sender).
+    """
     dp: bool = True
     """Collectives of data parallelism beside compute, where data_parallel.*.overlap says so too."""
 

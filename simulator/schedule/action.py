@@ -60,6 +60,10 @@ class Schedule:
     placement: tuple[tuple[int, ...], ...]
     direction: tuple[int, ...]
 
+    def __hash__(self) -> int:
+        """Cheap: of the counts alone, not of the orders."""
+        return hash((self.name, self.num_ranks, self.num_stages, self.num_micro_batches))
+
     def rank_of(self, stage: int, micro_batch: int) -> int:
         """The rank on which this stage of this micro-batch runs."""
         if self.num_stages == self.num_ranks:

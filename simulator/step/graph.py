@@ -5,6 +5,7 @@ from __future__ import annotations
 from simulator.assembly.conservation import check_graph
 from simulator.assembly.expand import PricedStep, expand
 from simulator.assembly.step_graph import StepGraph
+from simulator.assembly.unit_costs import transfers
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.schedule import build_schedule
@@ -33,9 +34,24 @@ def build_graph(step: PreparedStep, order: Schedule | None = None) -> StepGraph:
         stages=step.stages,
         tail=tail_costs(scenario, step.workload, order, step.kernels, step.messages, collectives),
         pair_overlap=derived.overlaps_pairs(scenario),
-        wait_at_boundary=bool(step.assumptions["pp_boundary_wait"].value),
+        wait_at_boundary=_waits_for_its_transfers(step, order),
         collectives=collectives,
+        hops=transfers(
+            [step.messages.send(step.workload.boundary_bytes, hop) for hop in step.messages.placement.pp_hops]
+        ),
+        joint=not scenario.parallel.overlap.pp and order.vpp == 1,
     )
     graph = expand(order, priced)
     check_graph(graph, step.workload)
     return graph
+
+
+def _waits_for_its_transfers(step: PreparedStep, order: Schedule) -> bool:
+    """Whether a rank's next chunk waits for what the rank has sent.
+
+    With virtual stages Megatron-LM posts sends and receives ahead and waits where they are needed, or, without overlap, for
+    its sends at the end of a chunk; elsewhere the assumption says so.
+    """
+    if order.vpp > 1:
+        return not step.scenario.parallel.overlap.pp
+    return bool(step.assumptions["pp_boundary_wait"].value)

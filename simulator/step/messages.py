@@ -11,7 +11,7 @@ from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.collectives.ring import RingOp, ring_cost
 from simulator.costs.collectives.tree import scalar_all_reduce_cost
 from simulator.costs.cost import NO_COST, CollectiveCost
-from simulator.network.placement import GroupShape, Placement
+from simulator.network.placement import GroupShape, Hop, Placement
 from simulator.network.topology import Network
 from simulator.scenario.scenario import Scenario
 from simulator.step.hardware import Hardware
@@ -45,14 +45,11 @@ class MessagePrices:
             basis=cost.basis if floor.seconds < cost.seconds else floor.basis,
         )  # fmt: skip
 
-    def send(self, num_bytes: int) -> CollectiveCost:
-        """`num_bytes` from a pipeline rank to its neighbour."""
+    def send(self, num_bytes: int, hop: Hop) -> CollectiveCost:
+        """`num_bytes` from a pipeline rank to its neighbour, or back: a hop takes as long in both directions."""
         sent = num_bytes if self.has_transfers else 0
-        stride = max(1, self.placement.pp_node_stride)
-        lies = self.placement
-        return p2p_cost(
-            sent, self.network, self.stack, lies.pp_same_node, node_stride=stride, senders=lies.pp_senders or None
-        )
+        stride, senders = max(1, hop.node_stride), hop.senders or None
+        return p2p_cost(sent, self.network, self.stack, hop.same_node, node_stride=stride, senders=senders)
 
     def collective(self, collective: Collective) -> CollectiveCost:
         """A collective inside a block, among the ranks that share a GEMM or a routed expert, with nothing beside it."""

@@ -80,4 +80,4 @@ def price(
 def prices(kernels: KernelPrices, messages: MessagePrices, *, beside: bool = False) -> Prices:
     """Operator or message → seconds. beside: data-parallel collectives may run beside kernels."""
     held = kernels.beside_collective if beside else None
-    return Prices(kernels.seconds, messages.all_to_all, messages.send, kernels.gap_s, messages.collective, held)
+    return Prices(kernels.seconds, messages.all_to_all, kernels.gap_s, messages.collective, held)

@@ -37,6 +37,6 @@ def unit(name: str, *, is_moe: bool = True, is_again: bool = False, replays: int
     return UnitCost(name, blocks, sent, is_moe, replays)
 
 
-def stage(index: int, *units: UnitCost, sends: bool = True) -> StageCost:
-    """A stage in the middle of a pipeline, or one that sends nothing."""
-    return StageCost(index, units, segment() if sends else None, segment() if sends else None)
+def stage(index: int, *units: UnitCost) -> StageCost:
+    """A stage of a pipeline."""
+    return StageCost(index, units)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from simulator.assembly.chunks import COMM, COMPUTE
+from simulator.assembly.chunks import COMM, COMPUTE, Transfers
 from simulator.assembly.pair import INPUT_B, INPUT_BOTH, INPUT_F, Template, build_template
-from tests.assembly.made_up import AGAIN, MESSAGES, stage, unit
+from tests.assembly.made_up import AGAIN, MESSAGES, segment, stage, unit
 
 
 def on_stream(t: Template, stream: int) -> list[str]:
@@ -23,12 +23,13 @@ def needs(t: Template, label: str) -> str:
     return next(op.needs for op in t.ops if op.label == label)
 
 
+SENT = Transfers(segment(), segment())
 F_STAGE, B_STAGE = stage(3, unit("f")), stage(12, unit("b"))
 
 
 @pytest.fixture
 def pair() -> Template:
-    return build_template("FB", F_STAGE, B_STAGE, pair_overlap=True, wait_at_boundary=False)
+    return build_template("FB", F_STAGE, B_STAGE, pair_overlap=True, wait_at_boundary=False, sent=SENT)
 
 
 def test_a_pair_computes_in_the_traced_order(pair: Template) -> None:
@@ -63,7 +64,7 @@ def test_blocks_wait_for_their_messages_and_messages_for_their_blocks(pair: Temp
 
 def test_the_next_layer_waits_for_the_one_before() -> None:
     two_f, two_b = stage(3, unit("f0"), unit("f1")), stage(12, unit("b0"), unit("b1"))
-    t = build_template("FB", two_f, two_b, pair_overlap=True, wait_at_boundary=False)
+    t = build_template("FB", two_f, two_b, pair_overlap=True, wait_at_boundary=False, sent=SENT)
     assert waits(t, "f1.attn_f") == {"f0.combine_f"}
     assert waits(t, "b0.combine_b") == {"b1.attn_b"}
     assert on_stream(t, COMM)[:4] == ["b1.combine_b", "f0.dispatch_f", "b1.dispatch_b", "f0.combine_f"]
@@ -71,14 +72,14 @@ def test_the_next_layer_waits_for_the_one_before() -> None:
 
 def test_each_half_has_its_own_input_and_both_where_chunks_wait_at_the_boundary(pair: Template) -> None:
     assert (needs(pair, "f.attn_f"), needs(pair, "b.combine_b")) == (INPUT_F, INPUT_B)
-    waiting = build_template("FB", F_STAGE, B_STAGE, pair_overlap=True, wait_at_boundary=True)
+    waiting = build_template("FB", F_STAGE, B_STAGE, pair_overlap=True, wait_at_boundary=True, sent=SENT)
     assert (needs(waiting, "f.attn_f"), needs(waiting, "b.combine_b")) == (INPUT_BOTH, INPUT_BOTH)
-    alone = build_template("F", F_STAGE, None, pair_overlap=True, wait_at_boundary=True)
+    alone = build_template("F", F_STAGE, None, pair_overlap=True, wait_at_boundary=True, sent=SENT)
     assert needs(alone, "f.attn_f") == INPUT_F
 
 
 def test_transfers_wait_for_the_whole_chunk_at_the_boundary() -> None:
-    t = build_template("FB", F_STAGE, B_STAGE, pair_overlap=True, wait_at_boundary=True)
+    t = build_template("FB", F_STAGE, B_STAGE, pair_overlap=True, wait_at_boundary=True, sent=SENT)
     assert waits(t, "stage_3.send_f") == {"f.combine_f", "b.attn_w"}
     assert waits(t, "stage_12.send_b") == {"b.attn_b", "f.combine_f", "b.attn_w"}
 
@@ -88,7 +89,7 @@ def test_transfers_wait_for_the_whole_chunk_at_the_boundary() -> None:
 def test_kernels_share_the_gpu_where_either_half_sends(f_moe: bool, b_moe: bool) -> None:
     """A dense layer beside a MoE layer loses the SMs of its communication; two dense ones lose none."""
     f_stage, b_stage = stage(3, unit("f", is_moe=f_moe)), stage(12, unit("b", is_moe=b_moe))
-    t = build_template("FB", f_stage, b_stage, pair_overlap=True, wait_at_boundary=False)
+    t = build_template("FB", f_stage, b_stage, pair_overlap=True, wait_at_boundary=False, sent=SENT)
     regime = "overlapped" if f_moe or b_moe else "alone"
     for half, unit_cost in (("f", f_stage.units[0]), ("b", b_stage.units[0])):
         for op in t.ops:
@@ -100,24 +101,26 @@ def test_kernels_share_the_gpu_where_either_half_sends(f_moe: bool, b_moe: bool)
 def test_a_longer_chunk_runs_its_rest_alone() -> None:
     """Two layers forward, one backward: the second forward overlaps nothing."""
     f_stage, b_stage = stage(3, unit("f0"), unit("f1")), stage(12, unit("b"))
-    t = build_template("FB", f_stage, b_stage, pair_overlap=True, wait_at_boundary=False)
+    t = build_template("FB", f_stage, b_stage, pair_overlap=True, wait_at_boundary=False, sent=SENT)
     rest = next(op for op in t.ops if op.label == "f1.attn_f")
     assert rest.segment is f_stage.units[1].blocks["attn_f", "alone"].segments[0][2]
-    apart = build_template("FB", f_stage, b_stage, pair_overlap=False, wait_at_boundary=False)
+    apart = build_template("FB", f_stage, b_stage, pair_overlap=False, wait_at_boundary=False, sent=SENT)
     weights = next(op for op in apart.ops if op.label == "b.mlp_w")
     assert weights.segment is b_stage.units[0].blocks["mlp_w", "alone"].segments[0][2]
     assert on_stream(apart, COMPUTE)[:3] == ["f0.attn_f", "f0.mlp_f_local", "f0.mlp_f_routed.routed"]
 
 
 def test_a_lone_backward_has_its_weight_parts_behind_each_block_and_an_input_backward_none() -> None:
-    full = build_template("B", B_STAGE, None, pair_overlap=True, wait_at_boundary=False)
+    full = build_template("B", B_STAGE, None, pair_overlap=True, wait_at_boundary=False, sent=SENT)
     order = ["b.mlp_b_local", "b.mlp_b_routed.routed", "b.mlp_w", "b.attn_b", "b.attn_w"]
     assert on_stream(full, COMPUTE) == order
     assert waits(full, "b.dispatch_b") == {"b.mlp_w"}
     assert waits(full, "stage_12.send_b") == {"b.attn_w"}
-    inputs = build_template("I", B_STAGE, None, pair_overlap=True, wait_at_boundary=False)
+    inputs = build_template("I", B_STAGE, None, pair_overlap=True, wait_at_boundary=False, sent=SENT)
     assert on_stream(inputs, COMPUTE) == ["b.mlp_b_local", "b.mlp_b_routed.routed", "b.attn_b"]
-    weights = build_template("W", stage(1, unit("b0"), unit("b1")), None, pair_overlap=True, wait_at_boundary=False)
+    weights = build_template(
+        "W", stage(1, unit("b0"), unit("b1")), None, pair_overlap=True, wait_at_boundary=False, sent=SENT
+    )
     assert [op.label for op in weights.ops] == ["b1.mlp_w", "b1.attn_w", "b0.mlp_w", "b0.attn_w"]
 
 

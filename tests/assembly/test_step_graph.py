@@ -22,12 +22,8 @@ CASES = [("dualpipe", 4, 10), ("1f1b", 4, 6), ("gpipe", 3, 4)]
 
 
 def stages_of(num_stages: int) -> list[StageCost]:
-    """Two layers a stage, the second a dense one; the ends send nothing outward."""
-    made = [stage(index, unit(f"s{index}m"), unit(f"s{index}d", is_moe=False)) for index in range(num_stages)]
-    first, last = made[0], made[-1]
-    made[0] = StageCost(0, first.units, first.send_f, None)
-    made[-1] = StageCost(num_stages - 1, last.units, None, last.send_b)
-    return made
+    """Two layers a stage, the second a dense one."""
+    return [stage(index, unit(f"s{index}m"), unit(f"s{index}d", is_moe=False)) for index in range(num_stages)]
 
 
 def tail_of(schedule: Schedule, *, overlap_reduce: bool = True) -> TailCosts:
@@ -39,9 +35,11 @@ def tail_of(schedule: Schedule, *, overlap_reduce: bool = True) -> TailCosts:
     )  # fmt: skip
 
 
-def graph_of(schedule: Schedule, *, wait: bool = False, overlap_reduce: bool = True) -> StepGraph:
-    tail = tail_of(schedule, overlap_reduce=overlap_reduce)
-    return expand(schedule, PricedStep(stages_of(schedule.num_stages), tail, pair_overlap=True, wait_at_boundary=wait))
+def graph_of(schedule: Schedule, *, wait: bool = False, overlap_reduce: bool = True, joint: bool = False) -> StepGraph:
+    """Every hop takes a time of its own."""
+    tail, hops = tail_of(schedule, overlap_reduce=overlap_reduce), [segment() for _ in schedule.ranks]
+    stages = stages_of(schedule.num_stages)
+    return expand(schedule, PricedStep(stages, tail, pair_overlap=True, wait_at_boundary=wait, hops=hops, joint=joint))
 
 
 def labels(graph: StepGraph) -> list[str]:

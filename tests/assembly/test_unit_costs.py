@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from hwprofiles.kernels.shape import KernelShape, Regime
-from simulator.assembly.unit_costs import Prices, stage_costs
+from simulator.assembly.unit_costs import Prices, stage_costs, transfers
 from simulator.workload.op import AllToAll, Collective, Op, StageWorkload, Unit, Workload
 
 GAP_S = 0.5
@@ -35,9 +35,7 @@ def collective(of: Collective) -> Price:
     return Price(of.num_bytes / 100, of.num_bytes / 200, of.num_bytes / 50)
 
 
-PRICES = Prices(
-    kernel, message, lambda num_bytes: Price(num_bytes / 10, num_bytes / 20, num_bytes / 5), GAP_S, collective
-)
+PRICES = Prices(kernel, message, GAP_S, collective)
 
 
 def op(name: str, seconds: int, kind: str = "gemm", num_kernels: int = 1, *, routed: bool = False) -> Op:
@@ -116,16 +114,20 @@ def test_layers_of_one_kind_cost_what_each_of_them_does() -> None:
     assert again == first
 
 
-def test_the_ends_of_the_pipeline_send_nothing_outward() -> None:
-    stages = stage_costs(WORKLOAD, PRICES)
-    sends = [[s and (s.seconds, s.low, s.high) for s in (stage.send_f, stage.send_b)] for stage in stages]
-    sent = (4.0, 2.0, 8.0)
-    assert sends == [[sent, None], [sent, sent], [None, sent]]
-    assert [unit.is_moe for unit in stages[1].units] == [True, False]
+def test_the_units_of_a_stage_stand_in_its_order() -> None:
+    assert [unit.is_moe for unit in stage_costs(WORKLOAD, PRICES)[1].units] == [True, False]
+
+
+def test_hops_that_cost_the_same_share_a_transfer() -> None:
+    near, far = Price(4.0, 2.0, 8.0), Price(6.0, 5.0, 9.0, "assumed")
+    first, second, third = transfers([near, far, Price(4.0, 2.0, 8.0)])
+    assert first is third
+    assert (first.seconds, first.low, first.high, first.by_category) == (4.0, 2.0, 8.0, {"pp_transfer": 4.0})
+    assert (second.seconds, second.by_basis) == (6.0, {"assumed": 6.0})
 
 
 @pytest.mark.parametrize("gap_s", [0.0, 1.0])
 def test_without_gaps_there_is_no_such_category(gap_s: float) -> None:
-    prices = Prices(kernel, message, PRICES.send, gap_s, collective)
+    prices = Prices(kernel, message, gap_s, collective)
     (layer,) = stage_costs(WORKLOAD, prices)[0].units
     assert ("kernel_gaps" in layer.blocks["mlp_f_local", "alone"].segments[0][2].by_category) == (gap_s > 0)

@@ -65,7 +65,7 @@ def test_more_recompute_is_never_more_memory(document: Document) -> None:
 def test_a_checkpoint_of_each_layer_keeps_least(document: Document) -> None:
     """No more than nothing recomputed, or the first layer of each stage alone; on ranks as above."""
     scenario = load_scenario(document)
-    schedule = build_schedule(scenario.parallel.schedule, scenario.parallel.pp, derived.num_micro_batches(scenario))
+    schedule = order_of_actions(scenario)
     layout = derived.layout(scenario)
     layers = [sum(sum(code in ("d", "m") for code in layout[s]) for s in held) for held in schedule.placement]
     full = {"granularity": "full", "modules": [], "method": "uniform", "num_layers": 1}

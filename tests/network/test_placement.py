@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.network.placement import GroupShape, Mesh, place
+from simulator.network.placement import GroupShape, Hop, Mesh, place
 
 DEEPSEEK_V3 = Mesh(num_gpus=2048, pp=16, ep=64)
 
@@ -26,8 +26,8 @@ def test_deepseek_v3_on_2048_gpus() -> None:
     assert shapes.dense_dp_mirror == GroupShape(256, 32, 8, node_stride=1)
     assert shapes.expert_dp_mirror.ranks == 4
     assert shapes.expert_dp_mirror.ranks_per_node == 1
-    assert not shapes.pp_same_node
-    assert shapes.pp_node_stride == 16
+    assert set(shapes.pp_hops[:-1]) == {Hop(same_node=False, node_stride=16, senders=8)}
+    assert shapes.pp_hops[-1] == Hop(same_node=False, node_stride=240, senders=8)
 
 
 def test_small_groups_stay_in_a_node() -> None:
@@ -35,8 +35,8 @@ def test_small_groups_stay_in_a_node() -> None:
     assert shapes.tp == GroupShape(4, 1, 4)
     assert shapes.ep == GroupShape(4, 1, 4)
     assert shapes.dense_dp == GroupShape(8, 4, 2)
-    assert place(Mesh(num_gpus=8, pp=8), gpus_per_node=8).pp_same_node
-    assert place(Mesh(num_gpus=8), gpus_per_node=8).pp_node_stride == 0
+    assert set(place(Mesh(num_gpus=8, pp=8), gpus_per_node=8).pp_hops) == {Hop(True, 0, 0)}
+    assert place(Mesh(num_gpus=8), gpus_per_node=8).pp_hops == (Hop(True, 0, 0),)
 
 
 def test_a_rack_scale_domain_is_one_node() -> None:
@@ -83,9 +83,27 @@ def test_shapes_equal_a_count_by_coordinates(case: tuple[Mesh, int]) -> None:
         slowest = max(counted, key=lambda shape: (shape.nodes, -shape.ranks_per_node, shape.node_stride))
         assert getattr(shapes, name) == slowest, name
     node = [rank // gpus_per_node for rank in range(mesh.num_gpus)]
-    steps = [after - before for before, after in zip(node, node[mesh.stage_ranks :], strict=False)]
-    assert shapes.pp_same_node == (not any(steps))
-    assert shapes.pp_node_stride == max(steps, default=0)
+    assert len(shapes.pp_hops) == mesh.pp
+    for position, hop in enumerate(shapes.pp_hops):
+        following = (position + 1) % mesh.pp
+        ends = [(mesh.stage_ranks * position + i, mesh.stage_ranks * following + i) for i in range(mesh.stage_ranks)]
+        steps = [abs(node[after] - node[before]) for before, after in ends]
+        assert hop.same_node == (not any(steps))
+        assert hop.node_stride == max(steps)
+
+
+def test_each_hop_lies_where_its_pairs_do() -> None:
+    """Four ranks a stage on nodes of eight: every other hop stays inside, the way back from the last crosses all."""
+    hops = place(Mesh(num_gpus=32, pp=8), gpus_per_node=8).pp_hops
+    assert [hop.same_node for hop in hops] == [True, False] * 4
+    assert [hop.node_stride for hop in hops] == [0, 1, 0, 1, 0, 1, 0, 3]
+    assert [hop.senders for hop in hops] == [0, 4, 0, 4, 0, 4, 0, 4]
+
+
+def test_of_a_hop_half_inside_a_node_the_pairs_that_cross_count() -> None:
+    """Six ranks a stage on nodes of eight: two of six pairs of the first hop share a node."""
+    first = place(Mesh(num_gpus=24, pp=4), gpus_per_node=8).pp_hops[0]
+    assert first == Hop(same_node=False, node_stride=1, senders=6)
 
 
 @pytest.mark.parametrize("axes", [{"tp": 3}, {"pp": 5}, {"ep": 7}, {"ep": 16, "etp": 8}, {"pp": 0}])

@@ -114,8 +114,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/expand.py",
-            "    if ranks[source] == ranks[target]:\n",
-            "    if ranks[source] != ranks[target]:\n",
+            "local = np.where(stays, outs[",
+            "local = np.where(~stays, outs[",
             "an output stays on its rank where it is sent, and is sent where it stays",
         ),
         Fault(
@@ -179,10 +179,40 @@ ASSEMBLY = Room(
             "lost weight parts are not noticed",
         ),
         Fault(
-            "simulator/assembly/unit_costs.py",
-            "send_f=send if idx < last else None, send_b=send if idx else None",
-            "send_f=send if idx else None, send_b=send if idx < last else None",
+            "simulator/assembly/expand.py",
+            'schedule, hops, stage, stage + 1 if kind == "F" else stage - 1, micro_batch',
+            'schedule, hops, stage, stage - 1 if kind == "F" else stage + 1, micro_batch',
             "outputs leave the last stage and not the first",
+        ),
+        Fault(
+            "simulator/assembly/expand.py",
+            "hops[rank if (rank + 1) % schedule.num_ranks == partner else partner]",
+            "hops[rank]",
+            "what goes back takes the next rank's hop",
+        ),
+        Fault(
+            "simulator/assembly/expand.py",
+            "            sent = np.flatnonzero(sends[:-1] >= 0)\n",
+            "            sent = np.flatnonzero(sends[:-1] >= 0)[:-1]\n",
+            "the chunk behind a rank's last transfer does not wait for it",
+        ),
+        Fault(
+            "simulator/assembly/joint.py",
+            "for earlier in (met.sender, ordered.before[met.receiver]):",
+            "for earlier in (met.sender,):",
+            "a joint transfer does not wait for its receiver",
+        ),
+        Fault(
+            "simulator/assembly/joint.py",
+            "    goes_on = following >= 0\n",
+            "    goes_on = following < -1\n",
+            "a sender does not wait for its joint transfer",
+        ),
+        Fault(
+            "simulator/step/graph.py",
+            "        return not step.scenario.parallel.overlap.pp\n",
+            "        return step.scenario.parallel.overlap.pp\n",
+            "an interleaved rank waits for its transfers where they are overlapped",
         ),
         Fault(
             "simulator/assembly/tail.py",

@@ -108,9 +108,15 @@ NETWORK = Room(
         ),
         Fault(
             f"{ROOT}/placement.py",
-            "bool((node[1:] == node[:-1]).all())",
-            "bool((node[1:] == node[:-1]).any())",
+            "crosses = around.any(axis=1)",
+            "crosses = around.all(axis=1)",
             "one pair of pipeline neighbours in a node is enough",
+        ),
+        Fault(
+            f"{ROOT}/placement.py",
+            "senders=senders[position == len(ranks) - 1]",
+            "senders=senders[0]",
+            "the way back from the last pipeline rank has no senders of its own",
         ),
         Fault(
             f"{ROOT}/placement.py",

@@ -54,6 +54,30 @@ SCHEDULE = Room(
             "GPipe's backwards begin with the first micro-batch",
         ),
         Fault(
+            f"{ROOT}/schedules/interleaved_1f1b.py",
+            "2 * (num_ranks - 1 - rank) + (num_chunks - 1) * num_ranks",
+            "(num_ranks - 1 - rank) + (num_chunks - 1) * num_ranks",
+            "one forward a hop, not two, before the first backward",
+        ),
+        Fault(
+            f"{ROOT}/schedules/interleaved_1f1b.py",
+            "(num_chunks - 1 - chunk) * num_ranks + rank",
+            "chunk * num_ranks + rank",
+            "backwards begin with the first chunk",
+        ),
+        Fault(
+            f"{ROOT}/schedules/interleaved_1f1b.py",
+            "num_micro_batches >= num_ranks and num_micro_batches % num_ranks == 0",
+            "num_micro_batches >= num_ranks",
+            "groups of micro-batches need not be whole",
+        ),
+        Fault(
+            f"{ROOT}/family.py",
+            "return None if vpp > 1 else",
+            "return None if vpp >= 1 else",
+            "interleaving runs with one chunk a rank",
+        ),
+        Fault(
             f"{ROOT}/bubble.py",
             "chunk.pair_s + chunk.backward_s - 3 * chunk.weight_s",
             "chunk.pair_s + chunk.backward_s - 2 * chunk.weight_s",

@@ -48,8 +48,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/messages.py",
-            "stride = max(1, self.placement.pp_node_stride)",
-            "stride = 1",
+            "stride, senders = max(1, hop.node_stride), hop.senders or None",
+            "stride, senders = 1, hop.senders or None",
             "pipeline neighbours are always under one leaf",
         ),
         Fault(

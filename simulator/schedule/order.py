@@ -1,0 +1,113 @@
+"""All actions of a schedule in one order in which each finds its inputs done, as arrays: what the step graph is filled from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.errors import InconsistentSimulation
+from simulator.schedule.action import Action, Schedule
+from simulator.schedule.check import YIELD_OF, Unit, needs_of
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class OrderedActions:
+    """n actions of all ranks, an action behind all that it waits for.
+
+    ranks (n,). before (n,): the action before on the same rank, -1 for the first.
+    sources (2, n): the action that the forward's and the backward's input comes from, -1 for none. from_backward (2, n): that
+    input is a gradient (else an output: the last stage's backward starts from its own forward).
+    """
+
+    actions: tuple[Action, ...]
+    ranks: Ints
+    before: Ints
+    sources: Ints
+    from_backward: NDArray[np.bool_]
+
+
+@lru_cache(maxsize=8)
+def executable_order(schedule: Schedule, *, joint: bool = False) -> OrderedActions:
+    """The actions in an executable order.
+
+    joint: a transfer needs its sender and its receiver at once, each at the end of an action (the receiver's: the one before
+    that needs it), and both wait for it. Raises InconsistentSimulation if the ranks' orders wait for each other.
+    """
+    done: dict[Unit, int] = {}
+    meetings = _meetings(schedule) if joint else {}
+    position = [0] * schedule.num_ranks
+    actions: list[Action] = []
+    ranks: list[int] = []
+    before: list[int] = []
+    last = [-1] * schedule.num_ranks
+    progress = True
+    while progress:
+        progress = False
+        for rank, order in enumerate(schedule.ranks):
+            while position[rank] < len(order):
+                action = order[position[rank]]
+                if not all(unit in done for unit in needs_of(schedule, action)):
+                    break
+                sent = meetings.get((rank, position[rank] - 1), ())
+                if not all(position[other] >= place for other, place in sent):
+                    break
+                for kind, stage, micro_batch in action.halves():
+                    done[YIELD_OF[kind], stage, micro_batch] = len(actions)
+                before.append(last[rank])
+                last[rank] = len(actions)
+                actions.append(action)
+                ranks.append(rank)
+                position[rank] += 1
+                progress = True
+    _refuse_deadlock(schedule, position)
+    sources, from_backward = _sources(schedule, actions, done)
+    return OrderedActions(
+        tuple(actions), np.array(ranks, dtype=np.int64), np.array(before, dtype=np.int64), sources, from_backward
+    )
+
+
+def _refuse_deadlock(schedule: Schedule, position: list[int]) -> None:
+    stuck = [
+        f"rank {r} at {order[p]}"
+        for r, (p, order) in enumerate(zip(position, schedule.ranks, strict=True))
+        if p < len(order)
+    ]
+    if stuck:
+        raise InconsistentSimulation("the schedule deadlocks: " + ", ".join(stuck))
+
+
+def _meetings(schedule: Schedule) -> dict[tuple[int, int], list[tuple[int, int]]]:
+    """(rank, place of an action that sends) → (rank, place) of the actions on other ranks that need what it sends."""
+    yields: dict[Unit, tuple[int, int]] = {}
+    for rank, order in enumerate(schedule.ranks):
+        for place, action in enumerate(order):
+            for kind, stage, micro_batch in action.halves():
+                yields[YIELD_OF[kind], stage, micro_batch] = (rank, place)
+    found: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for rank, order in enumerate(schedule.ranks):
+        for place, action in enumerate(order):
+            for source in map(yields.__getitem__, needs_of(schedule, action)):
+                if source[0] != rank:
+                    found.setdefault(source, []).append((rank, place))
+    return found
+
+
+def _sources(schedule: Schedule, actions: list[Action], done: dict[Unit, int]) -> tuple[Ints, NDArray[np.bool_]]:
+    sources = np.full((2, len(actions)), -1, dtype=np.int64)
+    from_backward = np.zeros((2, len(actions)), dtype=np.bool_)
+    last_stage = schedule.num_stages - 1
+    for i, action in enumerate(actions):
+        for kind, stage, micro_batch in action.halves():
+            if kind == "F" and stage > 0:
+                sources[0, i] = done["output", stage - 1, micro_batch]
+            elif kind in ("B", "I") and stage == last_stage:
+                sources[1, i] = done["output", stage, micro_batch]
+            elif kind in ("B", "I"):
+                sources[1, i] = done["gradient", stage + 1, micro_batch]
+                from_backward[1, i] = True
+    return sources, from_backward
