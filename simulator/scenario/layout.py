@@ -97,9 +97,7 @@ def _format_stage(stage: Stage) -> str:
 
 def _from_counts(model: ModelSpec, counts: Sequence[int]) -> Layout:
     """Layers in order over the stages; embedding first, MTP modules and head last."""
-    dense: list[UnitCode] = ["d"] * model.num_dense_layers
-    routed: list[UnitCode] = ["m"] * model.num_moe_layers
-    layers = dense + routed
+    layers: list[UnitCode] = ["d" if code == "d" else "m" for code in model.layers]
     stages: list[list[UnitCode]] = []
     position = 0
     for count in counts:

@@ -5,9 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
+from simulator.scenario.layer_pattern import parse_period, repeated
 from simulator.scenario.section import Experts, LayerCount, Section, Text, Width
+
+
+def _pattern_of(codes: str) -> AfterValidator:
+    """A text of two unit codes, each at least once."""
+
+    def checked(text: str) -> str:
+        try:
+            period = parse_period(text, codes)
+        except ValueError as error:
+            raise PydanticCustomError("pattern", "{problem}", {"problem": str(error)}) from None
+        if set(period) != set(codes):
+            one, other = codes[0], codes[1]
+            raise PydanticCustomError(
+                "pattern", f"needs both {one} and {other}; leave it out where layers are of one kind"
+            )
+        return text
+
+    return AfterValidator(checked)
+
+
+LayerPattern = Annotated[Text, _pattern_of("dm")]
+WindowPattern = Annotated[Text, _pattern_of("wf")]
 
 
 class Attention(Section):
@@ -133,7 +157,9 @@ class Mtp(Section):
 
 
 class ModelSpec(Section):
-    """A decoder-only transformer: leading dense layers, then MoE layers, then an output head; MTP modules beside it."""
+    """A decoder-only transformer: leading dense layers, then MoE layers or a pattern of both, then an output head; MTP modules
+    beside it.
+    """
 
     name: Text
     hidden_size: Width
@@ -147,6 +173,8 @@ class ModelSpec(Section):
     """FFN of the dense layers; null where there is none."""
     num_dense_layers: LayerCount
     """Leading layers with a dense FFN; equal to num_layers in a dense model."""
+    layer_pattern: LayerPattern | None = None
+    """FFNs of the layers behind those: a period of d (dense) and m (MoE) that repeats, such as "d m"; null: MoE layers."""
     moe: MoeFfn | None = None
     """FFN of the other layers; null in a dense model."""
     mtp: Mtp = Mtp()
@@ -154,6 +182,12 @@ class ModelSpec(Section):
     """Where the dimensions come from."""
 
     @property
-    def num_moe_layers(self) -> int:
-        """Layers with routed experts, without MTP modules."""
-        return self.num_layers - self.num_dense_layers
+    def layers(self) -> str:
+        """d or m of every layer, in order, without MTP modules. The model's rules hold."""
+        behind = self.num_layers - self.num_dense_layers
+        return "d" * self.num_dense_layers + repeated(parse_period(self.layer_pattern or "m", "dm"), behind)
+
+    @property
+    def has_dense_layers(self) -> bool:
+        """Whether a layer has a dense FFN."""
+        return "d" in self.layers

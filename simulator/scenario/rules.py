@@ -10,6 +10,7 @@ from typing import get_args
 from hwprofiles.problems import show
 from hwprofiles.yaml_file import BIDIRECTIONAL
 from simulator.scenario import derived
+from simulator.scenario.layer_pattern import parse_period
 from simulator.scenario.layout import LayoutError
 from simulator.scenario.model import AnyAttention, ModelSpec
 from simulator.scenario.plan import BatchRamp
@@ -29,8 +30,9 @@ _MESH = ("cluster.num_gpus", "cluster.node", "parallel.tp", "parallel.pp")
 _BATCH = ("training.global_batch_size", "training.micro_batch_size", *_MESH)
 _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "model.num_dense_layers": ("model.num_layers", "model.moe"),
-    "model.moe": ("model.num_dense_layers", "model.num_layers"),
-    "model.dense_ffn": ("model.num_dense_layers",),
+    "model.layer_pattern": ("model.num_dense_layers", "model.num_layers", "model.moe"),
+    "model.moe": ("model.num_dense_layers", "model.num_layers", "model.layer_pattern"),
+    "model.dense_ffn": ("model.num_dense_layers", "model.layer_pattern"),
     "model.attention.num_kv_heads": ("model.attention.num_heads",),
     "model.moe.top_k": (
         "model.moe.num_routed_experts", "model.moe.num_expert_groups", "model.moe.max_groups_per_token",
@@ -48,7 +50,9 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "parallel.etp": ("model", "model.moe", "model.moe.expert_intermediate_size", "precision.recipe"),
     "parallel.sequence_parallel": ("parallel.tp", "model", "training.seq_len"),
     "training.seq_len": ("parallel.tp", "parallel.sequence_parallel"),
-    "parallel.layers_per_stage": (*_MODEL, "model.num_dense_layers", "model.mtp.num_modules", "parallel.pp", "parallel.vpp"),
+    "parallel.layers_per_stage": (
+        *_MODEL, "model.num_dense_layers", "model.layer_pattern", "model.mtp.num_modules", "parallel.pp", "parallel.vpp",
+    ),
     "training.global_batch_size": (*_BATCH, "parallel.schedule", "model", "model.num_layers"),
     "batch_ramp.from": (*_BATCH, "parallel.schedule"),
     "moe.max_nodes_per_token": (*_EXPERTS, "parallel.ep", "cluster.node"),
@@ -133,7 +137,7 @@ def _recompute_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     model, recompute, modules = scenario.model, scenario.recompute, set(scenario.recompute.modules)
     experts = "no shared experts" if model.moe is not None else "no experts"
     absent = {
-        "mlp": "" if model.num_dense_layers else "no dense layers",
+        "mlp": "" if model.has_dense_layers else "no dense layers",
         "moe": "" if model.moe is not None else "no experts",
         "shared_expert": "" if model.moe is not None and model.moe.num_shared_experts else experts,
     }
@@ -161,12 +165,18 @@ def model_problems(model: ModelSpec) -> Iterator[FieldProblem]:
     yield from _name_problems("name", model.name)
     if dense > layers:
         yield "num_dense_layers", f"{dense} dense layers of num_layers {layers}; allowed 0 to {layers}"
-    elif moe is None and dense != layers:
+    elif moe is None and dense != layers and model.layer_pattern is None:
         yield "num_dense_layers", f"{dense} of num_layers {layers}, but moe is null; write {layers}, or give moe"
     elif moe is not None and dense == layers:
         yield "moe", f"is given, but all {layers} layers are dense; leave moe out, or lower num_dense_layers"
-    if dense and model.dense_ffn is None:
-        yield "dense_ffn", f"is missing; num_dense_layers is {dense}"
+    period = len(parse_period(model.layer_pattern, "dm")) if model.layer_pattern else 0
+    if period and moe is None:
+        yield "layer_pattern", "is given, but moe is null; give moe, or leave the pattern out"
+    elif period > layers - dense >= 0:
+        text = f"has a period of {period} layers, of which there are {layers - dense} behind num_dense_layers {dense}"
+        yield "layer_pattern", f"{text}; shorten it, or leave it out"
+    if (dense or period) and model.dense_ffn is None:
+        yield "dense_ffn", f"is missing; {'layer_pattern has d' if period else f'num_dense_layers is {dense}'}"
     for key, message in model.attention.problems():
         yield f"attention.{key}", message
     if moe is None:

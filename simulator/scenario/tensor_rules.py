@@ -31,7 +31,7 @@ def _head_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 def _widths(scenario: Scenario) -> Iterator[tuple[str, str, int, int]]:
     """(axis, key of the model, width, ranks that share it) of every FFN."""
     model, tp, etp = scenario.model, scenario.parallel.tp, scenario.parallel.etp
-    if model.dense_ffn is not None and model.num_dense_layers:
+    if model.dense_ffn is not None and model.has_dense_layers:
         yield "tp", "dense_ffn.intermediate_size", model.dense_ffn.intermediate_size, tp
     if model.moe is not None:
         width, shared = model.moe.expert_intermediate_size, model.moe.num_shared_experts

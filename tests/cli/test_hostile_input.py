@@ -326,7 +326,7 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "host-number": (v3("host: 3"), ("case.yaml:3: host", "not modelled yet (3)")),
     "host-unknown": (v3("host: {cuda_graphs: none}"), ("host.cuda_graphs", "unknown key")),
     "recipe-word": (v3("precision: fp8-tensor"), ("precision.recipe", "not modelled yet", "use one of bf16, fp8-blo")),
-    "full-recompute": (v3("recompute: full"), ("recompute.granularity", 'not modelled yet ("full")', "selective")),
+    "full-recompute": (v3("recompute: {granularity: full, method: block}"), ("recompute.num_layers", "is missing")),
     "balance-word": (v3("moe: {balance: even}"), ("moe.balance", "forced, learned, natural or {load_imbalance: 1.2}")),
     "balance-number": (v3("moe: {balance: {load_imbalance: 0.5}}"), ("load_imbalance", "too small")),
     "reliability-scalar": (v3("reliability: 3"), ("not modelled yet",)),

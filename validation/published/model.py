@@ -40,7 +40,7 @@ def _section(row: Row, family: FamilyRecord, draft: Draft) -> dict[str, Any]:
     if moe:
         section["moe"] = _experts(row, family) | activation
         if family.every > 1:
-            section["layer_pattern"] = {"period": "d" * (family.every - 1) + "m"}
+            section["layer_pattern"] = "d" * (family.every - 1) + "m"
             dense = 0
     if dense or family.every > 1:
         section["dense_ffn"] = {"intermediate_size": row.count("ffn")} | activation

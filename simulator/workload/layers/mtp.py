@@ -56,7 +56,7 @@ def backward_weight(hidden: int, r: Recipe) -> Iterator[Work]:
 
 def _layer(model: ModelSpec) -> Part:
     """The kind of layer that a module holds: the kind of the model's last one."""
-    return MOE if model.moe else DENSE
+    return MOE if model.layers[-1] == "m" else DENSE
 
 
 def params(model: ModelSpec, shard: Shard) -> Params:

@@ -9,6 +9,18 @@ SCENARIO = Room(
     ("tests/scenario", "tests/laws/test_clock.py", "tests/cli"),
     (
         Fault(
+            "simulator/scenario/model.py",
+            'repeated(parse_period(self.layer_pattern or "m", "dm"), behind)',
+            'repeated(parse_period(self.layer_pattern or "m", "dm")[::-1], behind)',
+            "a pattern of layers runs backwards",
+        ),
+        Fault(
+            "simulator/scenario/model.py",
+            "behind = self.num_layers - self.num_dense_layers",
+            "behind = self.num_layers",
+            "leading dense layers stand beside the model's layers",
+        ),
+        Fault(
             "simulator/scenario/planned.py",
             "if not any(_is_same(value, known) for known in entry.now):",
             "if not any(value == known for known in entry.now):",
@@ -82,8 +94,8 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/layout.py",
-            'dense: list[UnitCode] = ["d"] * model.num_dense_layers',
-            'dense: list[UnitCode] = ["m"] * model.num_dense_layers',
+            '["d" if code == "d" else "m" for code in model.layers]',
+            '["m" if code == "d" else "m" for code in model.layers]',
             "the first layers have experts too",
         ),
         Fault(
