@@ -4,14 +4,14 @@ F allocates what its blocks save. B frees it, block by block from the stage's en
 gradient needs and allocates the operands that wait for W; W frees the rest. An FB goes through both halves a block
 pair at a time. Beside these stands the working set of the block that is at work (of both, in an FB: their
 communication overlaps the other's compute). The peak is that of one instant, not a sum of maxima; a stage's state and
-buffers stay over the whole step.
+buffers stay over the whole step, gradients that come late and outputs that are kept from when they are made.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from simulator.errors import InconsistentSimulation
@@ -50,28 +50,36 @@ def rank_memory(
     stages: Sequence[Blocks],
     states: Sequence[RankState],
     buffers: Sequence[Sequence[Tensor]],
+    *,
+    late_gradients: bool = False,
 ) -> tuple[RankMemory, ...]:
     """The memory of every rank.
 
-    stages: the blocks of every stage in forward order; states, buffers: what every rank holds all along.
+    stages: the blocks of every stage in forward order; states, buffers: what every rank holds all along. late_gradients: but
+    for the gradients, which the first backward of a rank allocates, as much a block, and which are dropped after the step.
     Raises InconsistentSimulation where an action frees what is not there, or something is left at the end.
     """
     result = []
     for rank, actions in enumerate(schedule.ranks):
-        peak = peak_of(actions, stages)
         state = states[rank]
+        late = _late_blocks(state.gradients, {stage: stages[stage] for stage in schedule.placement[rank]})
+        peak = peak_of(actions, stages, late if late_gradients else {})
         contents = Counter(peak.contents)
-        for tensor in chain(state.weights, state.gradients, state.optimizer, buffers[rank]):
+        held = (state.weights, () if late_gradients else state.gradients, state.optimizer, buffers[rank])
+        for tensor in chain(*held):
             contents[tensor.name] += tensor.num_bytes
+        gradients = sum(contents[tensor.name] for tensor in state.gradients)
+        total = peak.num_bytes + sum(total_bytes(tensors) for tensors in held)
+        others = [total_bytes(tensors) for tensors in (state.weights, state.optimizer, buffers[rank])]
         result.append(
             RankMemory(
                 pp_rank=rank,
-                weights_bytes=total_bytes(state.weights),
-                gradients_bytes=total_bytes(state.gradients),
-                optimizer_bytes=total_bytes(state.optimizer),
-                activations_bytes=peak.num_bytes,
-                buffers_bytes=total_bytes(buffers[rank]),
-                peak_bytes=state.total_bytes + total_bytes(buffers[rank]) + peak.num_bytes,
+                weights_bytes=others[0],
+                gradients_bytes=gradients,
+                optimizer_bytes=others[1],
+                activations_bytes=total - gradients - sum(others),
+                buffers_bytes=others[2],
+                peak_bytes=total,
                 tensors={name: num_bytes for name, num_bytes in contents.most_common() if num_bytes},
                 at_action=str(actions[peak.action_idx]) if actions else "",
                 action_idx=peak.action_idx,
@@ -80,29 +88,60 @@ def rank_memory(
     return tuple(result)
 
 
+def _late_blocks(gradients: Sequence[Tensor], stages: Mapping[int, Blocks]) -> dict[int, Blocks]:
+    """The blocks of a rank's stages, each with an equal part of the rank's gradients (the first with what is left over)."""
+    left, count = {tensor.name: tensor.num_bytes for tensor in gradients}, sum(map(len, stages.values()))
+    late: dict[int, Blocks] = {}
+    for stage, blocks in stages.items():
+        parts = []
+        for block in blocks:
+            share = {name: num_bytes - num_bytes // count * (count - 1) for name, num_bytes in left.items()}
+            left = {name: num_bytes - share[name] for name, num_bytes in left.items()}
+            count -= 1
+            parts.append(replace(block, gradients=tuple(Tensor(name, size, "W") for name, size in share.items())))
+        late[stage] = tuple(parts)
+    return late
+
+
 @dataclass(frozen=True, slots=True)
 class ActivationPeak:
-    """The fullest instant of a rank's activations: their bytes, by name, and the index of the action."""
+    """The fullest instant of what comes and goes on a rank: its bytes, by name, and the index of the action."""
 
     num_bytes: int
     contents: Mapping[str, int]
     action_idx: int
 
 
-def peak_of(actions: Sequence[Action], stages: Sequence[Blocks]) -> ActivationPeak:
-    """The first fullest instant of one rank's order. Raises InconsistentSimulation as `rank_memory` does."""
-    passes = _Passes(stages)
+def peak_of(
+    actions: Sequence[Action], stages: Sequence[Blocks], late: Mapping[int, Blocks] | None = None
+) -> ActivationPeak:
+    """The first fullest instant of one rank's order. Raises InconsistentSimulation as `rank_memory` does.
+
+    late: stages whose gradients come with their first weight gradients: their blocks with these. Outputs that are kept to the
+    end are joined there: for that instant there are twice as many.
+    """
+    passes = _Passes(stages, late or {})
     waiting: Waiting = {}
-    live = peak_bytes = peak_idx = 0
+    live = kept = peak_bytes = peak_idx = 0
+    outputs: Counter[str] = Counter()
     for idx, action in enumerate(actions):
         fullest = live + passes.fullest(action)[0]
         if fullest > peak_bytes:
             peak_bytes, peak_idx = fullest, idx
-        live += sum(passes.net(kind, stage) for kind, stage, _ in action.halves())
+        for change in passes.kept(action):
+            kept += _sum([change])
+            _apply(outputs, change, 1)
+        live += passes.net(action)
         _advance(waiting, action)
-    if waiting or live:
+        passes.advance(action)
+    if waiting or live != kept:
         left = ", ".join(f"{stage}F{micro_batch}" for stage, micro_batch in waiting) or "nothing"
-        raise InconsistentSimulation(f"{live} bytes of activations are left after the last action; unfinished: {left}")
+        raise InconsistentSimulation(
+            f"{live - kept} bytes of activations are left after the last action; unfinished: {left}"
+        )
+    joined = passes.outputs_of(actions)
+    if kept + sum(joined.values()) > peak_bytes:
+        return ActivationPeak(kept + sum(joined.values()), outputs + joined, len(actions) - 1)
     return ActivationPeak(peak_bytes, _contents(actions, peak_idx, passes), peak_idx)
 
 
@@ -122,14 +161,12 @@ def _advance(waiting: Waiting, action: Action) -> None:
 
 def _contents(actions: Sequence[Action], peak_idx: int, passes: _Passes) -> Mapping[str, int]:
     """Bytes by name at the fullest instant of action peak_idx."""
-    waiting: Waiting = {}
-    for action in actions[:peak_idx]:
-        _advance(waiting, action)
+    passes.restart()
     contents: Counter[str] = Counter()
-    for (stage, kind), times in Counter((stage, kind) for (stage, _), kind in waiting.items()).items():
-        passed: tuple[Kind, ...] = ("F",) if kind == "F" else ("F", "I")
-        for change in chain.from_iterable(_after(each, block) for each in passed for block in passes.stages[stage]):
-            _apply(contents, change, times)
+    for action in actions[:peak_idx]:
+        for change in passes.changes(action):
+            _apply(contents, change, 1)
+        passes.advance(action)
     for change in passes.fullest(actions[peak_idx])[1] if actions else ():
         _apply(contents, change, 1)
     return +contents
@@ -142,24 +179,76 @@ def _apply(contents: Counter[str], change: Change, times: int) -> None:
 
 
 class _Passes:
-    """What the passes of the stages do to memory, computed once a kind and stage."""
+    """What the passes of the stages do to memory, computed once a kind and stage.
 
-    def __init__(self, stages: Sequence[Blocks]) -> None:
+    late: as in peak_of; begun: the stages that have had weight gradients.
+    """
+
+    def __init__(self, stages: Sequence[Blocks], late: Mapping[int, Blocks]) -> None:
         self.stages = stages
-        self._nets: dict[tuple[Kind, int], int] = {}
-        self._fullest: dict[tuple[Kind, int, int | None], tuple[int, list[Change]]] = {}
+        self.late = late
+        self._changes: dict[tuple[Kind, int, bool], list[Change]] = {}
+        self._nets: dict[tuple[Kind, int, bool], int] = {}
+        self._fullest: dict[tuple[Kind, int, int | None, bool], tuple[int, list[Change]]] = {}
+        self._keeps = bool(late) or any(block.outputs for blocks in stages for block in blocks)
+        self.begun: set[int] = set()
 
-    def net(self, kind: Kind, stage: int) -> int:
-        """Bytes that the pass leaves more than it found."""
-        if (kind, stage) not in self._nets:
-            self._nets[kind, stage] = sum(_sum(_after(kind, block)) for block in self.stages[stage])
-        return self._nets[kind, stage]
+    def restart(self) -> None:
+        """Before the first action again."""
+        self.begun.clear()
+
+    def advance(self, action: Action) -> None:
+        """Marks the stage of a pass with weight gradients."""
+        self.begun.update(stage for kind, stage, _ in action.halves() if kind in ("B", "W"))
+
+    def _is_first(self, kind: Kind, stage: int) -> bool:
+        return kind in ("B", "W") and stage in self.late and stage not in self.begun
+
+    def _blocks(self, kind: Kind, stage: int) -> Blocks:
+        return self.late[stage] if self._is_first(kind, stage) else self.stages[stage]
+
+    def _of(self, kind: Kind, stage: int) -> list[Change]:
+        key = (kind, stage, self._is_first(kind, stage))
+        if key not in self._changes:
+            self._changes[key] = [change for block in self._blocks(kind, stage) for change in _after(kind, block)]
+            self._nets[key] = _sum(self._changes[key])
+        return self._changes[key]
+
+    def changes(self, action: Action) -> Iterator[Change]:
+        """What the action leaves changed."""
+        return chain.from_iterable(self._of(kind, stage) for kind, stage, _ in action.halves())
+
+    def net(self, action: Action) -> int:
+        """Bytes that the action leaves more than it found."""
+        total = 0
+        for kind, stage, _ in action.halves():
+            self._of(kind, stage)
+            total += self._nets[kind, stage, self._is_first(kind, stage)]
+        return total
+
+    def kept(self, action: Action) -> Iterator[Change]:
+        """What it allocates to the end of the step: outputs, and gradients that come late."""
+        for kind, stage, _ in action.halves() if self._keeps else ():
+            for block in self._blocks(kind, stage):
+                kept = block.outputs if kind == "F" else block.gradients if kind in ("B", "W") else ()
+                if kept:
+                    yield 1, kept
+
+    def outputs_of(self, actions: Sequence[Action]) -> Counter[str]:
+        """Bytes of all outputs that are kept, by name."""
+        names: Counter[str] = Counter()
+        for kind, stage, _ in (half for action in actions for half in action.halves()):
+            for block in self.stages[stage] if kind == "F" else ():
+                _apply(names, (1, block.outputs), 1)
+        return names
 
     def fullest(self, action: Action) -> tuple[int, list[Change]]:
         """Bytes and changes against the state before the action, at its fullest instant."""
-        key = (action.kind, action.stage, action.b_stage)
+        first = any(self._is_first(kind, stage) for kind, stage, _ in action.halves())
+        key = (action.kind, action.stage, action.b_stage, first)
         if key not in self._fullest:
-            instants = ((_sum(changes), changes) for changes in _instants(action, self.stages))
+            blocks = [self._blocks(kind, stage) for kind, stage, _ in action.halves()]
+            instants = ((_sum(changes), changes) for changes in _instants(action.kind, blocks))
             self._fullest[key] = max(instants, key=lambda instant: instant[0])
         return self._fullest[key]
 
@@ -167,29 +256,31 @@ class _Passes:
 def _after(kind: Kind, block: BlockMemory) -> list[Change]:
     """What one pass of a block leaves changed."""
     if kind == "F":
-        return [(1, block.saved)]
+        return [(1, block.saved), (1, block.outputs)]
     if kind == "B":
-        return [(-1, block.saved)]
+        return [(-1, block.saved), (1, block.gradients)]
     if kind == "I":
         return [(-1, tuple(tensor for tensor in block.saved if tensor.until == "I")), (1, block.deferred)]
-    return [(-1, tuple(tensor for tensor in block.saved if tensor.until == "W")), (-1, block.deferred)]
+    freed = tuple(tensor for tensor in block.saved if tensor.until == "W")
+    return [(-1, freed), (-1, block.deferred), (1, block.gradients)]
 
 
-def _instants(action: Action, stages: Sequence[Blocks]) -> Iterator[list[Change]]:
-    """Changes against the state before the action, at each of its instants that can be its fullest."""
-    if action.kind == "FB":
-        assert action.b_stage is not None
-        forward = list(_pass_instants("F", stages[action.stage]))
-        backward = list(_pass_instants("B", stages[action.b_stage]))
-        after_forward = [change for block in stages[action.stage] for change in _after("F", block)]
-        after_backward = [change for block in stages[action.b_stage] for change in _after("B", block)]
+def _instants(kind: Kind, blocks: Sequence[Blocks]) -> Iterator[list[Change]]:
+    """Changes against the state before the action, at each of its instants that can be its fullest.
+
+    blocks: of the action's stage; in an FB of the forward's, then of the backward's.
+    """
+    if kind == "FB":
+        forward, backward = list(_pass_instants("F", blocks[0])), list(_pass_instants("B", blocks[1]))
+        after_forward = [change for block in blocks[0] for change in _after("F", block)]
+        after_backward = [change for block in blocks[1] for change in _after("B", block)]
         for idx in range(max(len(forward), len(backward))):
             yield [
                 *(forward[idx] if idx < len(forward) else after_forward),
                 *(backward[idx] if idx < len(backward) else after_backward),
             ]
     else:
-        yield from _pass_instants(action.kind, stages[action.stage])
+        yield from _pass_instants(kind, blocks[0])
 
 
 def _pass_instants(kind: Kind, blocks: Blocks) -> Iterator[list[Change]]:
@@ -197,12 +288,12 @@ def _pass_instants(kind: Kind, blocks: Blocks) -> Iterator[list[Change]]:
     done: list[Change] = []
     for block in blocks if kind == "F" else reversed(blocks):
         if kind == "F":
-            yield [*done, (1, block.saved), (1, block.working_forward)]
+            yield [*done, (1, block.saved), (1, block.outputs), (1, block.working_forward)]
         elif kind == "W":
-            yield list(done)
+            yield [*done, (1, block.gradients)]
         elif kind == "B":
             waiting = tuple(tensor for tensor in block.deferred if not tensor.is_working)
-            yield [*done, (1, waiting), (1, block.working_backward)]
+            yield [*done, (1, waiting), (1, block.working_backward), (1, block.gradients)]
         else:
             yield [*done, (1, block.deferred), (1, block.working_backward)]
         done += _after(kind, block)

@@ -80,6 +80,11 @@ class Parallel(Section):
     layers_per_stage: LayersPerStage = None
     """Of the pp * vpp stages. null: the rule of scenario/layout.py; a list of layer counts; or a layout text."""
     overlap: Overlap = Overlap()
+    pipeline_buffers: Literal["in_flight", "per_micro_batch"] = "in_flight"
+    """in_flight: messages between stages are held while they are on their way. per_micro_batch: as in
+    torch.distributed.pipelining: a receive buffer for every micro-batch of the step, and the last stage keeps its outputs of
+    all micro-batches and joins them at the end.
+    """
     comm_sms: Annotated[int, Field(ge=0, le=1_000)] = 20
     """SMs that dispatch and combine kernels hold while they run."""
 

@@ -26,7 +26,19 @@ class Training(Section):
     """Sequences of a step, over all data-parallel ranks."""
     micro_batch_size: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Sequences of a micro-batch."""
-    optimizer: Literal["adamw-bf16-moments", "adamw-fp32-moments"] = "adamw-fp32-moments"
+    optimizer: Literal["adamw-bf16", "adamw-bf16-moments", "adamw-fp32-moments"] = "adamw-fp32-moments"
+    """The moments' format. adamw-bf16: BF16 moments, and BF16 weights without an FP32 master copy."""
+
+
+class Kernels(Section):
+    """What of the software is other than the stack's."""
+
+    autograd: Literal["fused", "transformer_engine", "eager"] = "fused"
+    """What automatic differentiation keeps of a forward. fused: functions written for training keep the least that their
+    backward needs and add weight gradients into the accumulated ones. transformer_engine: the same, with a placeholder of each
+    weight shape for the gradient that autograd expects. eager: plain modules, each function of which keeps what its own
+    backward needs; weight gradients are tensors of their own.
+    """
 
 
 class Precision(Section):

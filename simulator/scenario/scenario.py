@@ -18,6 +18,7 @@ from simulator.scenario.plan import (
     AssumptionOverride,
     Device,
     Head,
+    Kernels,
     Mechanisms,
     Moe,
     Phase,
@@ -72,6 +73,7 @@ class Scenario(Section):
     cluster: Cluster
     stack: Annotated[str, Field(min_length=1, max_length=200)]
     """Kernel and collective measurements; default: those of the node's GPU."""
+    kernels: Kernels = Kernels()
     parallel: Parallel = Parallel()
     data_parallel: DataParallel = DataParallel()
     training: Training = Training()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import sqrt
+from typing import Final
 
 from simulator.assembly.memory_peak import RankMemory, rank_memory
 from simulator.results.interval import Estimate
@@ -28,6 +29,10 @@ from simulator.workload.memory import (
 from simulator.workload.model_state import rank_states, stage_params, transposes_weights
 from simulator.workload.op import Workload
 from simulator.workload.stages import stage_blocks
+
+
+LAST_WHOLE_STAGE: Final = 1
+"""The highest ZeRO stage under which every rank holds the whole of its gradients."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,13 @@ def rank_memories(question: MemoryQuestion, schedule: Schedule) -> tuple[RankMem
     params = [stage_params(stage) for stage in workload.stages]
     gpus_per_node = question.hardware.network.gpus_per_node
     buffers = partial(buffer_tensors, scenario, assumed, workload.boundary_bytes, gpus_per_node=gpus_per_node)
+    count = schedule.num_micro_batches
     return rank_memory(
         schedule,
         [stage_blocks(model, codes, recipe) for codes in layout],
         rank_states(model, layout, params, state, schedule.placement),
-        [buffers(held=held) for held in schedule.placement],
+        [buffers(held=held, num_micro_batches=count) for held in schedule.placement],
+        late_gradients=scenario.kernels.autograd == "eager",
     )
 
 

@@ -18,8 +18,11 @@ from simulator.workload.counting import moved
 from simulator.workload.op import Op, StageWorkload, Workload
 
 OPTIMIZER = "optimizer"
-MOMENT_BYTES = {"adamw-bf16-moments": 2, "adamw-fp32-moments": 4}
+MOMENT_BYTES = {"adamw-bf16": 2, "adamw-bf16-moments": 2, "adamw-fp32-moments": 4}
 """Bytes of one of AdamW's two moments of a parameter."""
+MASTER_BYTES = {"adamw-bf16-moments": 4, "adamw-fp32-moments": 4}
+"""Bytes of a parameter's master copy, where there is one beside the weight."""
+WEIGHT_BYTES = 2
 GRADIENT_BYTES = {"fp32": 4, "bf16": 2}
 """Bytes of an accumulated gradient by format."""
 
@@ -59,8 +62,10 @@ def _optimizer_ops(scenario: Scenario, stage: StageWorkload, holders: Holders) -
     if scenario.parallel.zero_stage:
         dense, expert = -(-dense // holders.dense.shard.ranks), -(-expert // holders.expert.shard.ranks)
     shard, gradient = dense + expert, GRADIENT_BYTES[scenario.data_parallel.grad_reduce.dtype]
-    state = 4 + 2 * MOMENT_BYTES[scenario.training.optimizer]
-    yield moved("adamw", "adamw", "W", shard * (gradient + state), shard * (state + 2))
+    name = scenario.training.optimizer
+    master = MASTER_BYTES.get(name, 0)
+    state = (master or WEIGHT_BYTES) + 2 * MOMENT_BYTES[name]
+    yield moved("adamw", "adamw", "W", shard * (gradient + state), shard * (state + (WEIGHT_BYTES if master else 0)))
     if derived.recipe(scenario).is_fp8:
         held = stage.dense_params + stage.expert_params
         yield moved("weight_quantise", "quantise", "W", 2 * held, held)

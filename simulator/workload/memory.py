@@ -108,6 +108,8 @@ def activation_recipe(
         expert_rows_frac=mean_load,
         expert_rows_peak_frac=max(mean_load, peak_load),
         row_padding=EXPERT_ROW_PADDING if derived.recipe(scenario).is_fp8 else 1,
+        autograd=scenario.kernels.autograd,
+        keeps_outputs=keeps_per_micro_batch(scenario),
     )
 
 
@@ -121,7 +123,9 @@ def state_recipe(scenario: Scenario, assumed: MemoryAssumptions, *, transposes_w
         keeps_transposed=keeps_quantised and not transposes_weights,
         bf16_copy_frac=assumed.bf16_weight_copy_frac,
         gradient_dtype=scenario.data_parallel.grad_reduce.dtype,
-        moment_dtype="bf16" if scenario.training.optimizer == "adamw-bf16-moments" else "fp32",
+        moment_dtype="fp32" if scenario.training.optimizer == "adamw-fp32-moments" else "bf16",
+        keeps_master=scenario.training.optimizer != "adamw-bf16",
+        keeps_placeholders=scenario.kernels.autograd == "transformer_engine",
         zero_stage=scenario.parallel.zero_stage,
         dense_replicas=derived.dp(scenario),
         expert_replicas=derived.edp(scenario),
@@ -140,6 +144,21 @@ def pipeline_buffer(boundary_bytes: int, held: Sequence[int], num_stages: int, n
     else:
         ends = sum((stage > 0) + (stage < num_stages - 1) for stage in held)
     return Tensor("buffers.pipeline", 2 * boundary_bytes * ends)
+
+
+def keeps_per_micro_batch(scenario: Scenario) -> bool:
+    """Whether buffers between stages and the last stage's outputs are held for every micro-batch."""
+    return scenario.parallel.pp > 1 and scenario.parallel.pipeline_buffers == "per_micro_batch"
+
+
+def receive_buffers(boundary_bytes: int, held: Sequence[int], num_stages: int, num_micro_batches: int) -> Tensor:
+    """A buffer for every activation and gradient that the stages held receive in a step.
+
+    pytorch/pytorch torch/distributed/pipelining/stage.py: _prepare_forward_infra and _create_grad_recv_info make one a
+    micro-batch. A stage's input is its buffer; its output, kept for the backward, is counted in that one's place.
+    """
+    ends = sum((stage > 0) + (stage < num_stages - 1) for stage in held)
+    return Tensor("buffers.pipeline", boundary_bytes * ends * num_micro_batches)
 
 
 def dispatch_buffer(scenario: Scenario, assumed: MemoryAssumptions, gpus_per_node: int) -> Tensor:
@@ -175,12 +194,18 @@ def num_communicators(scenario: Scenario) -> int:
 
 
 def buffer_tensors(
-    scenario: Scenario, assumed: MemoryAssumptions, boundary_bytes: int, held: Sequence[int], gpus_per_node: int
-) -> tuple[Tensor, ...]:
-    """Buffers of a rank that holds the stages `held`: constant over the step."""
+    scenario: Scenario, assumed: MemoryAssumptions, boundary_bytes: int, held: Sequence[int], gpus_per_node: int,
+    num_micro_batches: int,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Buffers of a rank that holds the stages `held`: constant over a step of so many micro-batches."""
+    num_stages = derived.num_stages(scenario)
+    if keeps_per_micro_batch(scenario):
+        between = receive_buffers(boundary_bytes, held, num_stages, num_micro_batches)
+    else:
+        between = pipeline_buffer(boundary_bytes, held, num_stages, scenario.parallel.pp)
     return (
         dispatch_buffer(scenario, assumed, gpus_per_node),
-        pipeline_buffer(boundary_bytes, held, derived.num_stages(scenario), scenario.parallel.pp),
+        between,
         Tensor("buffers.communicators", round(num_communicators(scenario) * assumed.communicator_bytes)),
         Tensor("buffers.context", round(assumed.context_bytes)),
     )

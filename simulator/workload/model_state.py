@@ -13,7 +13,7 @@ What a framework holds between micro-batches (Megatron-LM's distributed optimize
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from simulator.scenario.model import ModelSpec
@@ -29,6 +29,8 @@ class StateRecipe:
     weight_dtype: of the layers' GEMM weights in the kernels. keeps_quantised: the FP8 weights stay for the step.
     keeps_transposed: so do the transposed ones. bf16_copy_frac: share of these weights whose BF16 original stays too
     (0 to 1). gradient_dtype, moment_dtype: fp32 or bf16. zero_stage: 0 to 3.
+    keeps_master: FP32 weights beside the BF16 ones. keeps_placeholders: a BF16 tensor of each shape of a layer's weights, which
+    autograd gets in a gradient's place.
     dense_replicas, expert_replicas: ranks of one stage that hold the same dense parameters, the same routed experts.
     tp: ranks that share a vocabulary matrix.
     """
@@ -43,6 +45,8 @@ class StateRecipe:
     dense_replicas: int = 1
     expert_replicas: int = 1
     tp: int = 1
+    keeps_master: bool = True
+    keeps_placeholders: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class StageParams:
     """Parameters of one stage on one rank.
 
     quantised: of these, the weights of the GEMMs that run in FP8. largest_unit: GEMM weights of its largest layer or
-    head.
+    head. shapes: (outputs, inputs) of the weights of its layers' GEMMs, each once.
     """
 
     dense: int
@@ -58,6 +62,7 @@ class StageParams:
     expert: int
     expert_quantised: int
     largest_unit: int = 0
+    shapes: frozenset[tuple[int, int]] = frozenset()
 
     def sharded(self, dense_ranks: int, expert_ranks: int) -> StageParams:
         """The shard that one of the ranks keeps of each."""
@@ -87,15 +92,16 @@ class RankState:
 def stage_params(stage: StageWorkload) -> StageParams:
     """The stage's parameters; GEMM weights are counted from the forward GEMMs (n × k weights a group)."""
     quantised = {"gemm": 0, "grouped_gemm": 0}
-    largest = 0
+    largest, shapes = 0, set[tuple[int, int]]()
     for unit in stage.units:
         gemms = [op.shape for op in unit.ops() if op.shape.variant == "fprop" and op.phase == "F"]
         largest = max(largest, sum(gemm.n * gemm.k * gemm.groups for gemm in gemms))
+        shapes |= {(gemm.n, gemm.k) for gemm in gemms if unit.kind != "head"}
         for gemm in gemms:
             if gemm.dtype.startswith(("fp8", "mxfp8")):
                 quantised[gemm.op] += gemm.n * gemm.k * gemm.groups
     dense, expert = quantised["gemm"], quantised["grouped_gemm"]
-    return StageParams(stage.dense_params, dense, stage.expert_params, expert, largest)
+    return StageParams(stage.dense_params, dense, stage.expert_params, expert, largest, frozenset(shapes))
 
 
 def transposes_weights(workload: Workload) -> bool:
@@ -134,8 +140,20 @@ def rank_states(
         copies = vocabulary_copies(model, [layout[stage] for stage in held], recipe.tp)
         if copies:
             parts.append((StageParams(copies, 0, 0, 0), 1))
-        states.append(_merge([_state(params, recipe, holders) for params, holders in parts]))
+        state = _merge([_state(params, recipe, holders) for params, holders in parts])
+        if recipe.keeps_placeholders:
+            shapes = {shape for stage in held for shape in stages[stage].shapes}
+            state = replace(state, gradients=(*state.gradients, _placeholders(shapes)))
+        states.append(state)
     return tuple(states)
+
+
+def _placeholders(shapes: Iterable[tuple[int, int]]) -> Tensor:
+    """A BF16 tensor of every shape, kept from the first step on.
+
+    NVIDIA/TransformerEngine transformer_engine/pytorch/module/base.py, get_dummy_wgrad: cached by shape and format.
+    """
+    return Tensor("gradients.placeholders", sum(tensor_bytes("bf16", rows * columns) for rows, columns in shapes), "W")
 
 
 def _state(params: StageParams, r: StateRecipe, holders: int) -> RankState:
@@ -155,6 +173,7 @@ def _state(params: StageParams, r: StateRecipe, holders: int) -> RankState:
         Tensor(f"optimizer.{what}_{kind}", tensor_bytes(dtype, count * number))
         for kind, number in (("dense", owned.dense), ("expert", owned.expert))
         for what, dtype, count in (("master", "fp32", 1), ("moments", r.moment_dtype, 2))
+        if r.keeps_master or what != "master"
     )
     return RankState(weights, gradients, optimizer)
 

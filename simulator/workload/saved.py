@@ -36,7 +36,8 @@ class ActivationRecipe:
     is_loss_fused: the loss overwrites the logits by their gradient; else FP32 probabilities are kept beside them.
     expert_rows_frac: rows of a rank's experts over the even load, mean of the micro-batches in flight;
     expert_rows_peak_frac: of the fullest micro-batch (at least the former). row_padding: an expert's rows are padded
-    to a multiple. capacity_factor: rows beyond it are dropped; None: no row is.
+    to a multiple. capacity_factor: rows beyond it are dropped; None: no row is. autograd: fused, transformer_engine or eager.
+    keeps_outputs: the last stage's logits stay to the end of the step.
     """
 
     tokens: int
@@ -57,11 +58,30 @@ class ActivationRecipe:
     row_padding: int = 1
     capacity_factor: float | None = None
     checkpoint: Checkpoint | None = None
+    autograd: str = "fused"
+    keeps_outputs: bool = False
 
     @property
     def sequence_tokens(self) -> int:
         """Tokens of the rank outside the tensor-parallel GEMMs."""
         return -(-self.tokens // self.tp) if self.shards_sequence else self.tokens
+
+    @property
+    def gemm_input_tokens(self) -> int:
+        """Tokens of a tensor-parallel GEMM's input as it is kept: the rank's own, gathered again in the backward (Megatron-LM),
+        or the gathered ones (DTensor in eager mode).
+        """
+        return self.tokens if self.is_eager else self.sequence_tokens
+
+    @property
+    def is_eager(self) -> bool:
+        """Whether plain modules keep what each of their functions needs."""
+        return self.autograd == "eager"
+
+    @property
+    def makes_weight_gradients(self) -> bool:
+        """Whether the gradient of a vocabulary matrix is a tensor of its own before it is added to the accumulated one."""
+        return self.autograd != "fused"
 
     def expert_rows(self, moe: MoeFfn, load: float) -> int:
         """Rows of the rank's local experts, half of the padding of each included, at `load` times the even share."""
@@ -81,6 +101,7 @@ class BlockBuilder:
         self.deferred: list[Tensor] = []
         self.forward: list[Tensor] = []
         self.backward: list[Tensor] = []
+        self.outputs: list[Tensor] = []
 
     def keep(self, name: str, dtype: str, elements: int, *, recomputed: bool = False) -> None:
         """Needed by I; a recomputed one lives only inside F and I."""
@@ -108,6 +129,9 @@ class BlockBuilder:
     def swiglu(self, owner: str, rows: int, f: int, hidden: int) -> None:
         """Input and output of SwiGLU and the output gradients of the projections around it."""
         self.keep(f"{owner}.swiglu_in", self.recipe.swiglu_in_dtype, 2 * rows * f)
+        if self.recipe.is_eager:
+            # silu and the product are two functions: the product keeps both of its factors.
+            self.keep(f"{owner}.silu_out", "bf16", rows * f, recomputed="swiglu" in self.recipe.recompute)
         self.operand(f"{owner}.swiglu_out", rows * f, recomputed="swiglu" in self.recipe.recompute)
         self.gradient(f"{owner}.up_grad", 2 * rows * f)
         self.gradient(f"{owner}.down_grad", rows * hidden)
@@ -115,8 +139,9 @@ class BlockBuilder:
     def build(self) -> BlockMemory:
         """The finished record."""
         return BlockMemory(
-            self.name, tuple(self.saved), tuple(self.deferred), tuple(self.forward), tuple(self.backward)
-        )
+            self.name, tuple(self.saved), tuple(self.deferred), tuple(self.forward), tuple(self.backward),
+            tuple(self.outputs),
+        )  # fmt: skip
 
 
 def bf16(name: str, elements: int) -> Tensor:
@@ -138,6 +163,7 @@ def recomputed(block: BlockMemory, kept: Sequence[str]) -> BlockMemory:
         deferred=(*block.deferred, *(tensor for tensor in again if tensor.until == "W")),
         working_forward=(*block.working_forward, *again),
         working_backward=(*block.working_backward, *(tensor for tensor in again if tensor.until == "I")),
+        outputs=block.outputs,
     )
 
 

@@ -62,6 +62,8 @@ class BlockMemory:
     deferred: operands of the weight gradients that exist only from I to W (output gradients, recomputed inputs).
     working_forward, working_backward: tensors that live only while the block's F or I runs, at its fullest instant,
     beside saved and deferred. An upper estimate: kernels that work in place need less.
+    outputs: allocated by F and kept to the end of the step, where those of all micro-batches are joined. gradients: of its
+    weights, where its first B or W allocates them.
     """
 
     name: str
@@ -69,3 +71,5 @@ class BlockMemory:
     deferred: tuple[Tensor, ...] = ()
     working_forward: tuple[Tensor, ...] = ()
     working_backward: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    gradients: tuple[Tensor, ...] = ()

@@ -237,7 +237,7 @@ def deepseek_v3(**assumed: float) -> tuple[RankMemory, ...]:
         schedule,
         [stage_blocks(V3, codes, activations) for codes in layout],
         rank_states(V3, layout, params, state, schedule.placement),
-        [buffer_tensors(plan, values, workload.boundary_bytes, held, 8) for held in schedule.placement],
+        [buffer_tensors(plan, values, workload.boundary_bytes, held, 8, 120) for held in schedule.placement],
     )
 
 

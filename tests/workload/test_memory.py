@@ -197,7 +197,8 @@ def test_parameters_are_counted_from_the_forward_gemms() -> None:
     experts, again = counting.grouped(linear, 3), replace(linear, phase="I")
     transpose = counting.weight_transpose("w", 1, "I")
     unit = Unit("layer", "moe", {"mlp_f_local": (linear, router), "mlp_f_routed": (experts,), "attn_b": (again,)})
-    assert stage_params(StageWorkload(0, (unit,), 50, 60)) == StageParams(50, 20, 60, 60, largest_unit=90)
+    shapes = frozenset({(4, 5), (2, 5)})
+    assert stage_params(StageWorkload(0, (unit,), 50, 60)) == StageParams(50, 20, 60, 60, 90, shapes)
     plain = Workload((StageWorkload(0, (unit,), 50, 60),), 18)
     assert not transposes_weights(plain)
     with_transpose = replace(unit, blocks={**unit.blocks, "attn_w": (transpose,)})
@@ -288,7 +289,8 @@ def test_dispatch_buffers_are_those_of_the_library() -> None:
 
 
 def test_buffers_of_a_rank_and_usable_bytes() -> None:
-    tensors = {tensor.name: tensor.num_bytes for tensor in memory.buffer_tensors(scenario(), ASSUMED, 100, (0, 15), 8)}
+    held = memory.buffer_tensors(scenario(), ASSUMED, 100, (0, 15), 8, 120)
+    tensors = {tensor.name: tensor.num_bytes for tensor in held}
     assert tensors["buffers.communicators"] == 3 * 600_000_000  # pp, dense replicas, expert replicas
     assert tensors["buffers.context"] == 600_000_000
     assert memory.usable_bytes(100.0, 0.25) == 80

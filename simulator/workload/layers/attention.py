@@ -72,7 +72,7 @@ def attention_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     q_width, k_width, out = heads * core.head_dim_qk, kv_heads * core.head_dim_qk, heads * core.head_dim_v
     block = BlockBuilder("attention", r)
     block.keep("attn.input", "bf16", s * h)
-    block.operand("attn.norm_out", s * h, recomputed="rmsnorm" in r.recompute)
+    block.operand("attn.norm_out", r.gemm_input_tokens * h, recomputed="rmsnorm" in r.recompute)
     attention_kind(model).save_projections(block, model.attention.cut(r.tp), t, s)
     _save_core(block, t, out, heads)
     block.gradient("attn.o_grad", t * h)  # gathered for both gradients of the output projection

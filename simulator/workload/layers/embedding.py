@@ -14,6 +14,8 @@ from simulator.workload.layers.part import PARTS, Params, Part, Shard
 from simulator.workload.layers.tensor_parallel import gather_output_grad, reduce_output
 from simulator.workload.op import Unit, Work
 from simulator.workload.recipe import Recipe
+from simulator.workload.saved import ActivationRecipe, bf16
+from simulator.workload.tensors import BlockMemory
 
 
 def forward(hidden: int, r: Recipe) -> Iterator[Work]:
@@ -39,10 +41,18 @@ def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
     return (Unit("embedding", "dense", {"attn_f": tuple(forward(h, r)), "attn_w": tuple(backward(h, r))}),)
 
 
+def saved(model: ModelSpec, r: ActivationRecipe) -> tuple[BlockMemory, ...]:
+    """Nothing; where weight gradients are tensors of their own, the whole matrix's, which the look-up's backward writes."""
+    if not r.makes_weight_gradients:
+        return ()
+    gradient = bf16("embedding.weight_grad", -(-model.vocab_size // r.tp) * model.hidden_size)
+    return (BlockMemory("embedding", (), working_backward=(gradient,)),)
+
+
 EMBEDDING = PARTS.add(
     "E",
     Part(
-        params, units, lambda model, r: (), lambda model: frozenset(("embedding",)), holds=frozenset(("embedding",)),
+        params, units, saved, lambda model: frozenset(("embedding",)), holds=frozenset(("embedding",)),
         joins_next=True,
     ),
 )  # fmt: skip

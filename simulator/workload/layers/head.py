@@ -83,11 +83,17 @@ def head_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     block = BlockBuilder("head", r)
     block.keep("head.input", "bf16", s * h)
     block.operand("head.norm_out", s * h, recomputed="rmsnorm" in r.recompute, dtype="bf16")
-    block.operand("head.logits", t * vocab, dtype=r.head_dtype)
+    logits = Tensor("head.logits", tensor_bytes(r.head_dtype, t * vocab), "W")
+    (block.outputs if r.keeps_outputs else block.saved).append(logits)
+    if r.makes_weight_gradients:
+        block.backward.append(bf16("head.weight_grad", vocab * h))
     if not r.is_loss_fused:
         block.keep("head.probabilities", "fp32", t * vocab)
         # Megatron-LM converts the logits to FP32 before its loss (vocab_parallel_cross_entropy on logits.float()).
         block.forward.append(Tensor("head.logits_fp32", tensor_bytes("fp32", t * vocab)))
+        block.backward.append(bf16("head.logits_grad", t * vocab))
+        if r.is_eager:
+            block.backward.append(Tensor("head.logits_grad_fp32", tensor_bytes("fp32", t * vocab)))
     block.backward.append(bf16("head.norm_out_grad", s * h))
     return block.build()
 

@@ -101,6 +101,8 @@ def _ffn_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     block.saved += [Tensor("expert.row_map", 8 * rows), Tensor("expert.row_weight", 4 * rows)]
     block.operand("expert.input", rows * h)
     block.swiglu("expert", rows, f // r.etp, h)
+    if r.is_eager:
+        block.keep("expert.out", "bf16", rows * h)  # the router's weights are applied behind the experts
     if m.num_shared_experts:
         block.swiglu("shared", t, _shared_width(m, r.tp), h)
     block.forward += _routed_forward(r, peak, f // r.etp, h)
