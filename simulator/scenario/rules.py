@@ -126,6 +126,8 @@ def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     yield from _recompute_warnings(scenario)
     if not derived.recipe(scenario).is_fp8 and scenario.precision.fp8_weight_cache != "none":
         yield "precision.fp8_weight_cache", f"has no meaning with recipe {scenario.precision.recipe}"
+    if scenario.parallel.pipeline_buffers != "in_flight" and scenario.parallel.pp == 1:
+        yield "parallel.pipeline_buffers", "has no meaning with pp 1: nothing is sent between stages"
     if scenario.parallel.sequence_parallel and scenario.parallel.tp == 1:
         yield "parallel.sequence_parallel", "has no meaning with tp 1: no GPUs share a sequence"
     if not scenario.is_given("phases"):

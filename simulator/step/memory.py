@@ -30,7 +30,6 @@ from simulator.workload.model_state import rank_states, stage_params, transposes
 from simulator.workload.op import Workload
 from simulator.workload.stages import stage_blocks
 
-
 LAST_WHOLE_STAGE: Final = 1
 """The highest ZeRO stage under which every rank holds the whole of its gradients."""
 

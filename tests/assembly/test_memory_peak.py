@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -54,16 +55,23 @@ def test_dualpipe_keeps_one_micro_batch_more_than_ranks(num_ranks: int, extra: i
 def blocks_strategy() -> st.SearchStrategy[tuple[BlockMemory, ...]]:
     size, until = st.integers(0, 50), st.sampled_from(["I", "W"])
     saved = st.lists(st.builds(Tensor, st.sampled_from("abc"), size, until), max_size=3).map(tuple)
-    waiting = st.lists(st.builds(Tensor, st.sampled_from("xy"), size, st.just("W")), max_size=2).map(tuple)
-    block = st.builds(BlockMemory, st.just("block"), saved, waiting, waiting, waiting)
+    waiting = st.lists(
+        st.builds(Tensor, st.sampled_from("xy"), size, st.just("W"), st.booleans()), max_size=2
+    ).map(tuple)  # fmt: skip
+    outputs = st.lists(st.builds(Tensor, st.just("o"), size), max_size=1).map(tuple)
+    block = st.builds(BlockMemory, st.just("block"), saved, waiting, waiting, waiting, outputs)
     return st.lists(block, min_size=0, max_size=3).map(tuple)
 
 
-def brute_force(actions: tuple[Action, ...], stages: list[tuple[BlockMemory, ...]]) -> tuple[int, dict[str, int], int]:
+def brute_force(
+    actions: tuple[Action, ...], stages: list[tuple[BlockMemory, ...]], late: dict[int, tuple[Tensor, ...]]
+) -> tuple[int, dict[str, int], int]:
     """Bytes, bytes by name and action of the first fullest instant, with every tensor as an entry of a list that is filled
-    and emptied one block at a time.
+    and emptied one block at a time. late: gradients that each block of a stage allocates with its first weight gradients.
     """
     live: list[tuple[Any, ...]] = []
+    kept: list[Tensor] = []
+    has_gradients: set[tuple[int, int]] = set()
     peak: tuple[int, dict[str, int], int] = (0, {}, 0)
     for action_idx, action in enumerate(actions):
         steps: list[list[tuple[str, int, int, int]]] = []
@@ -78,9 +86,14 @@ def brute_force(actions: tuple[Action, ...], stages: list[tuple[BlockMemory, ...
                 if each == "F":
                     live += [(stage, micro_batch, idx, tensor) for tensor in block.saved]
                     at_work += block.working_forward
+                    kept += block.outputs
                 elif each != "W":
-                    at_work += [*block.working_backward, *block.deferred]
-            there = [*(entry[-1] for entry in live), *at_work]
+                    at_work += block.working_backward
+                    at_work += [tensor for tensor in block.deferred if each == "I" or not tensor.is_working]
+                if each in ("B", "W") and (stage, idx) not in has_gradients:
+                    has_gradients.add((stage, idx))
+                    kept += late.get(stage, ())
+            there = [*(entry[-1] for entry in live), *at_work, *kept]
             if total_bytes(there) > peak[0]:
                 names = {tensor.name for tensor in there if tensor.num_bytes}
                 contents = {name: total_bytes(t for t in there if t.name == name) for name in names}
@@ -92,12 +105,26 @@ def brute_force(actions: tuple[Action, ...], stages: list[tuple[BlockMemory, ...
                 if each == "I":
                     live += [(stage, micro_batch, idx, tensor) for tensor in stages[stage][idx].deferred]
     assert not live
+    joined = [*kept, *(tensor for tensor in kept if tensor.name == "o")]
+    if total_bytes(joined) > peak[0]:
+        names = {tensor.name for tensor in joined if tensor.num_bytes}
+        contents = {name: total_bytes(t for t in joined if t.name == name) for name in names}
+        peak = total_bytes(joined), contents, len(actions) - 1
     return peak
 
 
-def agrees(actions: tuple[Action, ...], stages: list[tuple[BlockMemory, ...]]) -> None:
-    peak = peak_of(actions, stages)
-    assert (peak.num_bytes, dict(peak.contents), peak.action_idx) == brute_force(actions, stages)
+def agrees(
+    actions: tuple[Action, ...],
+    stages: list[tuple[BlockMemory, ...]],
+    late: dict[int, tuple[Tensor, ...]] | None = None,
+) -> None:
+    late = late or {}
+    with_gradients = {
+        stage: tuple(replace(block, gradients=gradients) for block in stages[stage])
+        for stage, gradients in late.items()
+    }
+    peak = peak_of(actions, stages, with_gradients)
+    assert (peak.num_bytes, +Counter(peak.contents), peak.action_idx) == brute_force(actions, stages, late)
 
 
 @settings(max_examples=40, deadline=None)
@@ -107,6 +134,38 @@ def test_the_walk_equals_a_list_of_live_tensors(
 ) -> None:
     schedule = build_schedule("dualpipe", 4, 8)
     agrees(schedule.ranks[rank], [first, second, first, second])
+
+
+@settings(max_examples=40, deadline=None)
+@given(first=blocks_strategy(), second=blocks_strategy(), rank=st.integers(0, 3), size=st.integers(0, 60))
+def test_gradients_that_come_with_the_first_backward_are_walked_too(
+    first: tuple[BlockMemory, ...], second: tuple[BlockMemory, ...], rank: int, size: int
+) -> None:
+    schedule = build_schedule("dualpipe", 4, 8)
+    late = {stage: (Tensor("g", size, "W"),) for stage in schedule.placement[rank]}
+    agrees(schedule.ranks[rank], [first, second, first, second], late)
+
+
+def test_late_gradients_are_those_of_the_state_and_there_once_all_stages_had_a_backward() -> None:
+    """7 bytes over two blocks: 4 with the last block's backward, 3 with the first one's, of 10 saved bytes a block."""
+    block = BlockMemory("unit", (Tensor("saved", 10, "W"),))
+    state = RankState((Tensor("weights.bf16", 5),), (Tensor("gradients.dense", 7, "W"),), ())
+    schedule = build_schedule("gpipe", 1, 3)
+    (whole,) = rank_memory(schedule, [(block, block)], [state], [()])
+    (late,) = rank_memory(schedule, [(block, block)], [state], [()], late_gradients=True)
+    assert (whole.peak_bytes, whole.gradients_bytes) == (5 + 7 + 60, 7)
+    assert (late.peak_bytes, late.gradients_bytes, late.at_action) == (5 + 60 + 3, 3, "0B2")
+    assert late.weights_bytes + late.gradients_bytes + late.activations_bytes == late.peak_bytes
+    (single,) = rank_memory(
+        build_schedule("gpipe", 1, 1), [(replace(block, saved=()),) * 2], [state], [()], late_gradients=True
+    )
+    assert (single.peak_bytes, single.gradients_bytes) == (12, 7)
+
+
+def test_outputs_stay_to_the_end_and_are_joined_there() -> None:
+    block = BlockMemory("head", (Tensor("saved", 1, "W"),), outputs=(Tensor("logits", 10),))
+    (found,) = rank_memory(build_schedule("1f1b", 1, 4), [(block,)], [NOTHING], [()])
+    assert (found.peak_bytes, dict(found.tensors), found.at_action) == (80, {"logits": 80}, "0B3")
 
 
 @st.composite

@@ -113,3 +113,11 @@ def test_overrides_that_are_no_list_of_texts_are_one_error(overrides: object) ->
         load_scenario(V3, overrides)  # type: ignore[arg-type]
     (problem,) = caught.value.problems
     assert problem.field == "overrides"
+
+
+def test_buffers_between_stages_without_stages_are_told() -> None:
+    option = "parallel.pipeline_buffers=per_micro_batch"
+    one_stage = ("parallel.pp=1", "parallel.schedule=1f1b", "parallel.ep=64")
+    (text,) = told("parallel.pipeline_buffers", option, *one_stage)
+    assert text.endswith("has no meaning with pp 1: nothing is sent between stages")
+    assert told("parallel.pipeline_buffers", option) == told("parallel.pipeline_buffers", *one_stage) == []

@@ -222,6 +222,9 @@ def test_adamw_moves_gradient_state_and_weight() -> None:
     shard = -(-stage.dense_params // 8) + stage.expert_params
     assert adamw.shape.bytes == shard * (16 + 14)
     assert quantise.shape.bytes == 3 * (stage.dense_params + stage.expert_params)
+    pure = load_scenario(changed(SMALL, training={"optimizer": "adamw-bf16"}))
+    adamw, _ = _optimizer_ops(pure, stage, holders)
+    assert adamw.shape.bytes == shard * (4 + 6 + 6), "no master copy: weight and moments of 2 bytes, read and written"
 
 
 def test_a_simulator_answers_for_the_scenario_that_it_is_asked() -> None:

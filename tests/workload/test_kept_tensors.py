@@ -184,3 +184,52 @@ def test_an_axis_of_one_rank_needs_no_communicator(parallel: dict[str, int], com
 
 def test_a_dense_model_has_no_replicas_of_experts() -> None:
     assert memory.num_communicators(scenario(model=DENSE, parallel={"pp": 2, "ep": 1})) == 2
+
+
+def test_plain_modules_keep_what_each_function_needs() -> None:
+    """silu's output beside its input, and what goes into the product with the router's weights."""
+    eager = replace(BF16, autograd="eager")
+    _, fused = PARTS["d"].saved(model(GQA), BF16)
+    _, plain = PARTS["d"].saved(model(GQA), eager)
+    assert sizes(plain.saved) == sizes(fused.saved) | {"ffn.silu_out": 2 * T * FFN}
+    _, again = PARTS["d"].saved(model(GQA), replace(eager, recompute=frozenset({"swiglu"})))
+    assert "ffn.silu_out" not in sizes(again.saved)
+    assert sizes(again.working_backward)["ffn.silu_out"] == 2 * T * FFN
+    _, routed = PARTS["m"].saved(model(MLA), BF16)
+    _, plainly = PARTS["m"].saved(model(MLA), eager)
+    assert sizes(plainly.saved) == sizes(routed.saved) | {
+        "expert.silu_out": 2 * ROWS * F, "shared.silu_out": 2 * T * F, "expert.out": 2 * ROWS * H
+    }  # fmt: skip
+
+
+def test_plain_modules_keep_the_gathered_input_of_a_tensor_parallel_gemm() -> None:
+    shared = replace(BF16, tp=2, shards_sequence=True)
+    for r, tokens in ((shared, T // 2), (replace(shared, autograd="eager"), T)):
+        attention, ffn = (sizes(block.saved) for block in PARTS["d"].saved(model(GQA), r))
+        assert (attention["attn.norm_out"], ffn["ffn.norm_out"]) == (2 * tokens * H, 2 * tokens * H)
+        assert (attention["attn.input"], ffn["ffn.input"]) == (2 * T // 2 * H, 2 * T // 2 * H)
+
+
+def test_the_gradient_of_a_vocabulary_matrix_is_a_tensor_of_its_own_unless_it_is_added_in_place() -> None:
+    for autograd, expected in (("fused", 0), ("transformer_engine", 2 * 64 * H), ("eager", 2 * 64 * H)):
+        r = replace(BF16, autograd=autograd, vocab_padding=1)
+        (head,) = PARTS["L"].saved(model(GQA), r)
+        assert sizes(head.working_backward).get("head.weight_grad", 0) == expected
+        embedding = PARTS["E"].saved(model(GQA), r)
+        assert [sizes(block.working_backward) for block in embedding] == (
+            [{"embedding.weight_grad": expected}] if expected else []
+        )
+
+
+def test_an_unfused_loss_makes_its_gradient_beside_the_probabilities() -> None:
+    unfused = replace(BF16, is_loss_fused=False, vocab_padding=1)
+    (head,) = PARTS["L"].saved(model(GQA), unfused)
+    assert sizes(head.working_backward)["head.logits_grad"] == 2 * T * 64
+    (plain,) = PARTS["L"].saved(model(GQA), replace(unfused, autograd="eager"))
+    assert sizes(plain.working_backward)["head.logits_grad_fp32"] == 4 * T * 64
+
+
+def test_logits_that_stay_to_the_end_are_outputs() -> None:
+    (head,) = PARTS["L"].saved(model(GQA), replace(BF16, keeps_outputs=True, vocab_padding=1))
+    assert sizes(head.outputs) == {"head.logits": 2 * T * 64}
+    assert "head.logits" not in sizes(head.saved)

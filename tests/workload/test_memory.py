@@ -159,6 +159,28 @@ def test_the_fullest_micro_batch_is_kept_apart_from_the_mean_one() -> None:
     assert (found.expert_rows_frac, found.expert_rows_peak_frac) == (1.05, 1.35)
 
 
+def test_pure_bf16_holds_no_master_weights() -> None:
+    params = StageParams(1000, 0, 600, 0)
+    pure = StateRecipe(zero_stage=0, moment_dtype="bf16", gradient_dtype="bf16", keeps_master=False)
+    assert state_bytes(pure, params) == (3200, 3200, 2 * 2 * 1600)
+    assert memory.state_recipe(scenario(training={"optimizer": "adamw-bf16"}), ASSUMED, transposes_weights=True) == replace(
+        memory.state_recipe(
+            scenario(training={"optimizer": "adamw-bf16-moments"}), ASSUMED, transposes_weights=True
+        ), keeps_master=False,
+    )  # fmt: skip
+
+
+def test_placeholders_are_one_of_each_shape_of_a_rank_in_bf16() -> None:
+    stages = [StageParams(0, 0, 0, 0, 0, frozenset(shapes)) for shapes in ({(2, 3), (4, 5)}, {(4, 5), (6, 7)})]
+    recipe = StateRecipe(keeps_placeholders=True)
+    (state,) = rank_states(DENSE, [("d",), ("d",)], stages, recipe, [(0, 1)])
+    assert {tensor.name: tensor.num_bytes for tensor in state.gradients} == {
+        "gradients.placeholders": 2 * (2 * 3 + 4 * 5 + 6 * 7)
+    }  # fmt: skip
+    (without,) = rank_states(DENSE, [("d",), ("d",)], stages, replace(recipe, keeps_placeholders=False), [(0, 1)])
+    assert without.gradients == ()
+
+
 def test_two_holders_of_a_stage_share_its_optimizer_state() -> None:
     """DualPipe: stage s stands on two ranks, so dense parameters have twice the data-parallel group's holders."""
     params = StageParams(1000, 0, 600, 0)
@@ -274,6 +296,19 @@ def test_pipeline_buffers_are_two_a_boundary_of_a_stage() -> None:
 @pytest.mark.parametrize(("held", "ends"), [((0, 4, 8), 2), ((3, 7, 11), 2), ((1, 5, 9), 2)])
 def test_a_rank_of_several_chunks_has_one_of_them_in_flight(held: tuple[int, ...], ends: int) -> None:
     assert memory.pipeline_buffer(100, held, 12, 4).num_bytes == 2 * ends * 100
+
+
+def test_torch_receives_every_micro_batch_into_a_buffer_of_its_own() -> None:
+    """Two ends of an inner stage, one of the first and last; 16 micro-batches."""
+    assert memory.receive_buffers(10, (1,), 4, 16).num_bytes == 2 * 10 * 16
+    assert memory.receive_buffers(10, (0,), 4, 16).num_bytes == memory.receive_buffers(10, (3,), 4, 16).num_bytes == 160
+    torch = scenario(parallel={"pp": 16, "ep": 64, "schedule": "1f1b", "pipeline_buffers": "per_micro_batch"})
+    (buffer,) = [
+        each for each in memory.buffer_tensors(torch, ASSUMED, 10, (1,), 8, 5) if each.name == "buffers.pipeline"
+    ]
+    assert buffer.num_bytes == 2 * 10 * 5
+    assert memory.activation_recipe(torch, ASSUMED).keeps_outputs
+    assert not memory.activation_recipe(scenario(), ASSUMED).keeps_outputs
 
 
 def test_dispatch_buffers_are_those_of_the_library() -> None:

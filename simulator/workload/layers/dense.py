@@ -56,7 +56,9 @@ def _ffn_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     h, t, s, f = model.hidden_size, r.tokens, r.sequence_tokens, _width(model, r.tp)
     block = BlockBuilder("dense_ffn", r)
     block.keep("ffn.input", "bf16", s * h)
-    block.operand("ffn.norm_out", r.gemm_input_tokens * h, recomputed="rmsnorm" in r.recompute and r.act_dtype == "bf16")
+    block.operand(
+        "ffn.norm_out", r.gemm_input_tokens * h, recomputed="rmsnorm" in r.recompute and r.act_dtype == "bf16"
+    )
     block.swiglu("ffn", t, f, h)
     converted = [] if r.swiglu_in_dtype == "bf16" else [bf16("ffn.swiglu_in_bf16", 2 * t * f)]
     block.forward += [*converted, bf16("ffn.out", s * h)]

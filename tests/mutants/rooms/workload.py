@@ -11,6 +11,42 @@ WORKLOAD = Room(
     ("tests/workload", "tests/assembly", "tests/laws"),
     (
         Fault(
+            f"{ROOT}/saved.py",
+            "return self.tokens if self.is_eager else self.sequence_tokens",
+            "return self.sequence_tokens",
+            "plain modules keep their own tokens of a gathered input",
+        ),
+        Fault(
+            f"{ROOT}/saved.py",
+            'tensor_bytes(dtype, elements), "W", is_working=dtype == "bf16"))',
+            'tensor_bytes(dtype, elements), "W"))',
+            "a full backward holds an output gradient twice",
+        ),
+        Fault(
+            f"{ROOT}/model_state.py",
+            "shapes = {shape for stage in held for shape in stages[stage].shapes}",
+            "shapes = [shape for stage in held for shape in stages[stage].shapes]",
+            "placeholders of every stage, though of one shape",
+        ),
+        Fault(
+            f"{ROOT}/memory.py",
+            'Tensor("buffers.pipeline", boundary_bytes * ends * num_micro_batches)',
+            'Tensor("buffers.pipeline", boundary_bytes * ends)',
+            "torch's pipelines receive into one buffer",
+        ),
+        Fault(
+            "simulator/assembly/memory_peak.py",
+            "if kept + sum(joined.values()) > peak_bytes:",
+            "if kept > peak_bytes:",
+            "outputs that are joined are moved",
+        ),
+        Fault(
+            "simulator/assembly/memory_peak.py",
+            'return kind in ("B", "W") and stage in self.late and stage not in self.begun',
+            'return kind in ("B", "W") and stage in self.late',
+            "every backward allocates the gradients anew",
+        ),
+        Fault(
             f"{ROOT}/counting.py",
             'name=name, phase="I", model_flop=0.0)',
             'name=name, phase="I")',
