@@ -91,7 +91,7 @@ def rank_memories(question: MemoryQuestion, schedule: Schedule) -> tuple[RankMem
         [stage_blocks(model, codes, recipe) for codes in layout],
         rank_states(model, layout, params, state, schedule.placement),
         [buffers(held=held, num_micro_batches=count) for held in schedule.placement],
-        late_gradients=scenario.kernels.autograd == "eager",
+        late_gradients=scenario.kernels.autograd == "eager" and scenario.parallel.zero_stage <= LAST_WHOLE_STAGE,
     )
 
 

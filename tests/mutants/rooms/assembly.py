@@ -138,8 +138,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/memory_peak.py",
-            "yield [*done, (1, block.saved), (1, block.working_forward)]",
-            "yield [*done, (1, block.saved)]",
+            "yield [*done, (1, block.saved), (1, block.outputs), (1, block.working_forward)]",
+            "yield [*done, (1, block.saved), (1, block.outputs)]",
             "a forward at work needs no more than what it saves",
         ),
         Fault(
@@ -240,8 +240,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             "simulator/assembly/memory_peak.py",
-            "    if waiting or live:",
-            "    if waiting and live:",
+            "    if waiting or live != kept:",
+            "    if waiting and live != kept:",
             "bytes that are left at the end are not noticed",
         ),
         Fault(

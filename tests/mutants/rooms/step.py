@@ -60,8 +60,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/tail.py",
-            "state = 4 + 2 * MOMENT_BYTES[scenario.training.optimizer]",
-            "state = 4 + MOMENT_BYTES[scenario.training.optimizer]",
+            "+ 2 * MOMENT_BYTES[name]",
+            "+ MOMENT_BYTES[name]",
             "AdamW has one moment",
         ),
         Fault(

@@ -186,8 +186,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/layers/attention.py",
-            'block.operand("attn.norm_out", s * h, recomputed="rmsnorm" in r.recompute)',
-            'block.keep("attn.norm_out", "bf16", s * h, recomputed="rmsnorm" in r.recompute)',
+            'block.operand("attn.norm_out", r.gemm_input_tokens * h, recomputed="rmsnorm" in r.recompute)',
+            'block.keep("attn.norm_out", "bf16", r.gemm_input_tokens * h, recomputed="rmsnorm" in r.recompute)',
             "the projections' input is gone before their weight gradients",
         ),
         Fault(
