@@ -17,8 +17,9 @@ COMPUTE, COMM, DP = 0, 1, 2
 """Streams of a rank: kernels; all-to-all and pipeline transfers (one NIC); data-parallel collectives."""
 NUM_STREAMS = 3
 
-DrawKind = Literal["none", "rank", "node", "slowest_node"]
-"""Which load multiplies an operator: the rows of the lane's own experts, of its node, or of the fullest node."""
+DrawKind = Literal["none", "rank", "arriving", "leaving"]
+"""Which load multiplies an operator: the rows of the lane's own experts, what arrives where it is, or what leaves the fullest
+place."""
 
 
 @dataclass(frozen=True, slots=True)

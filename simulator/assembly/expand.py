@@ -29,9 +29,10 @@ from simulator.engine.dag import StepDag
 from simulator.schedule.action import Action, Schedule
 from simulator.schedule.order import OrderedActions, executable_order
 
-DRAW_OFFSET: Mapping[DrawKind, int] = {"rank": 0, "node": 1, "slowest_node": 2}
+DRAW_OFFSET: Mapping[DrawKind, int] = {"rank": 0, "arriving": 1, "leaving": 2}
 ROWS_PER_UNIT = len(DRAW_OFFSET)
-"""Draw rows of one MoE unit and micro-batch: load of the lane's experts, of its node, of the fullest node."""
+"""Draw rows of one MoE unit and micro-batch: load of the lane's experts, of what a dispatch brings it, of the fullest sender of
+a combine."""
 
 Ints = NDArray[np.int64]
 

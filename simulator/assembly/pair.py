@@ -149,7 +149,7 @@ class _Half:
 
     def transfer(self, unit: UnitCost, idx: int, name: str, preds: Sequence[int], needs: str = "") -> list[int]:
         segment = unit.all_to_all.get((name, self.regime))
-        draw: DrawKind = "node" if name in ("dispatch_f", "dispatch_r", "combine_b") else "slowest_node"
+        draw: DrawKind = "arriving" if name in ("dispatch_f", "dispatch_r", "combine_b") else "leaving"
         return self.template.put(f"{unit.name}.{name}", segment, COMM, preds, needs, self.half, idx, draw, is_join=True)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from hwprofiles.kernels.shape import Regime
 from hwprofiles.schema import Stack
-from simulator.costs.collectives.all_to_all import all_to_all_cost, notify_floor
+from simulator.costs.collectives.all_to_all import all_to_all_cost, loaded_links, notify_floor
 from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.collectives.ring import RingOp, ring_cost
 from simulator.costs.collectives.tree import scalar_all_reduce_cost
@@ -15,6 +15,7 @@ from simulator.network.placement import GroupShape, Hop, Placement
 from simulator.network.topology import Network
 from simulator.scenario.scenario import Scenario
 from simulator.step.hardware import Hardware
+from simulator.workload.expert_load import LoadedLinks
 from simulator.workload.op import AllToAll, Collective
 
 
@@ -44,6 +45,10 @@ class MessagePrices:
             cost, seconds=cost.seconds + floor.seconds, low=cost.low + floor.low, high=cost.high + floor.high,
             basis=cost.basis if floor.seconds < cost.seconds else floor.basis,
         )  # fmt: skip
+
+    def loaded_links(self, message: AllToAll) -> LoadedLinks:
+        """What the time of a dispatch or combine follows where ranks are unevenly loaded."""
+        return loaded_links(message, self.network, self.stack, self.comm_sms)
 
     def send(self, num_bytes: int, hop: Hop) -> CollectiveCost:
         """`num_bytes` from a pipeline rank to its neighbour, or back: a hop takes as long in both directions."""

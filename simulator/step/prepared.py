@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hwprofiles.schema import Assumption
 from simulator.assembly.chunks import StageCost
@@ -68,13 +68,24 @@ def price(
         assumptions=assumptions,
         hardware=hardware,
         workload=workload,
-        random=randomness(scenario, load, assumptions["gpu_speed_cv"].value),
+        random=randomness(scenario, _on_links(load, workload, messages), assumptions["gpu_speed_cv"].value),
         kernels=kernels,
         messages=messages,
         stages=stage_costs(
             workload, prices(kernels, messages, beside=derived.has_collectives_beside_compute(scenario))
         ),
     )
+
+
+def _on_links(load: LoadModel | None, workload: Workload, messages: MessagePrices) -> LoadModel | None:
+    """The load model that knows what dispatch and combine follow: of the step's messages, the first of each kernel."""
+    sent = [each for stage in workload.stages for unit in stage.units for each in unit.all_to_all.values()]
+    if load is None or not sent:
+        return load
+    dispatch, combine = (
+        messages.loaded_links(next(each for each in sent if each.op == op)) for op in ("dispatch", "combine")
+    )
+    return replace(load, dispatch=dispatch, combine=combine)
 
 
 def prices(kernels: KernelPrices, messages: MessagePrices, *, beside: bool = False) -> Prices:

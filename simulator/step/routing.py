@@ -9,7 +9,7 @@ from simulator.scenario import derived
 from simulator.scenario.model import MoeFfn
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.scenario import Scenario
-from simulator.workload.expert_load import LoadModel
+from simulator.workload.expert_load import LoadModel, TokenLaw, token_law
 from simulator.workload.group_law import cv_of_maximum
 from simulator.workload.routing_model import RoutingStatistics, routing_statistics
 from simulator.workload.routing_rule import Balance, RoutingRule, grouping
@@ -55,7 +55,15 @@ def load_model(scenario: Scenario, nodes: int, routing: RoutingStatistics | None
         return None
     if isinstance(given, LoadImbalance):
         cv = cv_of_maximum(given.load_imbalance, ranks)
-        return LoadModel(cv, 0.0, ranks, nodes) if cv else None
+        return LoadModel(cv, 0.0, ranks, nodes, tokens=_token_law(scenario, routing)) if cv else None
     return LoadModel(
-        routing.noise_cv, routing.persistent_cv, ranks, nodes, routing.node_noise_cv, routing.node_persistent_cv
-    )
+        routing.noise_cv, routing.persistent_cv, ranks, nodes, routing.node_noise_cv, routing.node_persistent_cv,
+        tokens=_token_law(scenario, routing),
+    )  # fmt: skip
+
+
+def _token_law(scenario: Scenario, routing: RoutingStatistics) -> TokenLaw | None:
+    moe = scenario.model.moe
+    if moe is None:
+        return None
+    return token_law(moe.num_routed_experts, moe.top_k, scenario.parallel.ep, routing.ranks_per_token)

@@ -6,12 +6,16 @@ Two terms, kept apart:
 Their sizes come from the simulated router (routing_model.py). The loads are drawn from gamma laws of those variances
 (group_law.py), nodes first and then the ranks inside each: under node-limited routing the ranks of a node are hot
 together. The group's sum is what the tokens sent: routing moves rows, it makes none.
+
+A dispatch brings tokens, not rows: one copy a node over NICs, one copy a rank inside it (DeepEP). Where NICs bind it, its
+time follows the load of the node; where the scale-up links or the copying SMs of one node do, the distinct tokens of the
+rank. A combine waits for the fullest sender.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import inf, log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +24,53 @@ from simulator.draws import generator
 from simulator.workload.group_law import gamma_shape
 
 PURPOSE_NOISE, PURPOSE_PERSISTENT = 1, 2
+GRID = 4_096
+"""Steps of the table of distinct tokens, over probabilities from 0 to 1."""
+LEAST_MISSED = 1e-6
+"""Least share of tokens that never come to a rank: below it a rank has them all, however it is loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLaw:
+    """Distinct tokens of a rank by its rows.
+
+    A token has each of the rank's experts with the probability choice * rows over mean rows; it is there unless it has none:
+    1 - (1 - choice * x) ** exponent. exponent: as many experts as the rank has, where a token's choices are independent.
+    """
+
+    choice: float
+    exponent: float
+
+    def tokens(self, load: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Distinct tokens over their mean along the last axis. load: rows over mean rows, ranks along the last axis.
+
+        By a table, for the same bits everywhere and for speed.
+        """
+        table = np.array([1.0 - (1.0 - i / GRID) ** self.exponent for i in range(GRID + 1)])
+        place = np.minimum(load * (self.choice * GRID), GRID)
+        below = np.minimum(place.astype(np.int64), GRID - 1)
+        found = table[below]
+        found = found + (place - below) * (table[below + 1] - found)
+        return np.asarray(found / found.mean(axis=-1, keepdims=True))
+
+
+def token_law(num_experts: int, top_k: int, ranks: int, ranks_per_token: float) -> TokenLaw:
+    """The law that gives an evenly loaded rank its share of ranks_per_token, the expected distinct ranks of a token."""
+    choice, missed = top_k / num_experts, 1.0 - ranks_per_token / ranks
+    if choice >= 1.0:
+        return TokenLaw(1.0, 1.0)
+    return TokenLaw(choice, log(max(missed, LEAST_MISSED)) / log(1.0 - choice))
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedLinks:
+    """What an exchange's time follows: seconds that grow with a node's load and with a rank's tokens, the larger being 1."""
+
+    node: float = 1.0
+    rank: float = 0.0
+
+
+BY_NODE = LoadedLinks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +78,8 @@ class LoadModel:
     """Coefficients of variation of loads over mean loads in an expert group, and its size.
 
     noise_cv, persistent_cv: of a rank's rows. ranks, nodes: of the group. node_noise_cv, node_persistent_cv: of a node's
-    rows; None: as the ranks of a node are when they do not depend on each other.
+    rows; None: as the ranks of a node are when they do not depend on each other. tokens: distinct tokens by rows; None: as
+    many. dispatch, combine: what their times follow.
     """
 
     noise_cv: float
@@ -36,6 +88,9 @@ class LoadModel:
     nodes: int
     node_noise_cv: float | None = None
     node_persistent_cv: float | None = None
+    tokens: TokenLaw | None = None
+    dispatch: LoadedLinks = BY_NODE
+    combine: LoadedLinks = BY_NODE
 
 
 def noise_cv(ranks: int, sequences: int, choices: int, concentration: float) -> float:
@@ -55,7 +110,8 @@ def independent_node_cv(cv: float, ranks: int, nodes: int) -> float:
 
 
 def draw_loads(model: LoadModel, units: int, micro_batches: int, seed: int, draw: int) -> NDArray[np.float64]:
-    """(units, micro_batches, 3, ranks): load over mean load of the lane's rank, of its node, and of the fullest node.
+    """(units, micro_batches, 3, ranks) over their means: rows of the lane's rank, time of a dispatch to it, and of a combine,
+    which is that of the fullest sender.
 
     Raises InputError for a coefficient of variation that the group cannot have.
     """
@@ -69,11 +125,21 @@ def draw_loads(model: LoadModel, units: int, micro_batches: int, seed: int, draw
             load *= group_loads(generator(seed, draw, purpose), cv, node_cv, model.ranks, model.nodes, (units, fresh))
     load /= load.mean(axis=-1, keepdims=True)
     node = load.reshape(units, micro_batches, model.nodes, model.ranks // model.nodes).mean(axis=-1)
+    node = np.repeat(node, model.ranks // model.nodes, axis=-1)
+    by_rank = model.dispatch.rank > 0 or model.combine.rank > 0
+    tokens = model.tokens.tokens(load) if by_rank and model.tokens else load
     out = np.empty((units, micro_batches, 3, model.ranks))
     out[:, :, 0] = load
-    out[:, :, 1] = np.repeat(node, model.ranks // model.nodes, axis=-1)
-    out[:, :, 2] = node.max(axis=-1, keepdims=True)
+    out[:, :, 1] = _time(model.dispatch, node, tokens)
+    out[:, :, 2] = _time(model.combine, node, tokens).max(axis=-1, keepdims=True)
     return out
+
+
+def _time(links: LoadedLinks, node: NDArray[np.float64], tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Time of an exchange at each rank over that of even loads."""
+    if links.rank == 0:
+        return node
+    return np.asarray(np.maximum(links.node * node, links.rank * tokens))
 
 
 def group_loads(

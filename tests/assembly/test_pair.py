@@ -128,8 +128,8 @@ def test_what_an_expert_s_load_multiplies(pair: Template) -> None:
     """Routed kernels: the rank's own rows. Messages towards the experts: its node's; those from them: the fullest node's."""
     draws = {op.label: op.draw for op in pair.ops if op.draw != "none"}
     assert draws == {
-        "f.mlp_f_routed.routed": "rank", "b.mlp_b_routed.routed": "rank", "f.dispatch_f": "node", "b.combine_b": "node",
-        "f.combine_f": "slowest_node", "b.dispatch_b": "slowest_node",
+        "f.mlp_f_routed.routed": "rank", "b.mlp_b_routed.routed": "rank", "f.dispatch_f": "arriving", "b.combine_b": "arriving",
+        "f.combine_f": "leaving", "b.dispatch_b": "leaving",
     }  # fmt: skip
     assert {op.label for op in pair.ops if op.is_join} == {f"{half}.{name}" for half, name in (
         ("f", "dispatch_f"), ("f", "combine_f"), ("b", "combine_b"), ("b", "dispatch_b"),
@@ -174,6 +174,6 @@ def test_what_a_pair_runs_again_stands_before_it() -> None:
     assert on_stream(t, COMM)[:4] == ["b.dispatch_r", "b.combine_r", "b.combine_b", "f.dispatch_f"]
     draws = {op.label: op.draw for op in t.ops if op.label.split(".")[1] in AGAIN}
     assert draws == {
-        "b.attn_r": "none", "b.dispatch_r": "node", "b.mlp_r_local": "none", "b.mlp_r_routed.routed": "rank",
-        "b.combine_r": "slowest_node",
+        "b.attn_r": "none", "b.dispatch_r": "arriving", "b.mlp_r_local": "none", "b.mlp_r_routed.routed": "rank",
+        "b.combine_r": "leaving",
     }  # fmt: skip

@@ -52,7 +52,7 @@ def preds(graph: StepGraph, op: int) -> Sequence[int]:
 
 def test_rows_of_draws_are_those_that_the_loads_have() -> None:
     loads = draw_loads(LoadModel(0.3, 0.2, ranks=8, nodes=2), units=2, micro_batches=3, seed=1, draw=0)
-    rank, node, slowest = (loads[:, :, DRAW_OFFSET[kind]] for kind in ("rank", "node", "slowest_node"))
+    rank, node, slowest = (loads[:, :, DRAW_OFFSET[kind]] for kind in ("rank", "arriving", "leaving"))
     by_node = rank.reshape(2, 3, 2, 4).mean(axis=-1)
     assert np.allclose(node, np.repeat(by_node, 4, axis=-1))
     assert np.allclose(slowest, by_node.max(axis=-1, keepdims=True))
@@ -79,7 +79,7 @@ def test_an_operator_is_multiplied_by_its_own_load_or_by_its_gpu(
                 unit_idx = units.index((int(label[1 : label.index("m.")]), 0))
                 m = half["f" if "_f" in label else "b"]
                 towards = "dispatch_f" in label or "combine_b" in label
-                kind = "rank" if label.endswith(".routed") else "node" if towards else "slowest_node"
+                kind = "rank" if label.endswith(".routed") else "arriving" if towards else "leaving"
                 assert row == (unit_idx * num_micro_batches + m) * ROWS_PER_UNIT + DRAW_OFFSET[kind]  # type: ignore[index]
             else:
                 assert row == speeds + rank

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from hwprofiles.collectives.rows import CollectiveTable
 from hwprofiles.schema import Stack
-from simulator.costs.collectives.all_to_all import all_to_all_cost, notify_floor
+from simulator.costs.collectives.all_to_all import all_to_all_cost, loaded_links, notify_floor
 from simulator.network.topology import Network
 from simulator.network.traffic import exchange_traffic
+from simulator.workload.expert_load import LoadedLinks
 from simulator.workload.op import AllToAll
 
 FP8, BF16 = 7392, 14336
@@ -187,3 +188,19 @@ def test_rows_timed_around_the_call_hold_the_notify_already(stack: Stack, notrac
         assert notify_floor(message("combine"), it, regime).seconds == 0.0
         layout = notify_floor(message("dispatch"), it, regime).seconds
         assert layout == pytest.approx(102.5e-6 if it is stack else 30e-6)
+
+
+def test_load_acts_on_the_node_where_nics_bind_and_on_the_rank_where_links_do(h800: Network, stack: Stack) -> None:
+    """Eight nodes: NICs. One node: links, or the SMs that copy. Two nodes: links, so that a rank's tokens count in full."""
+    wide = loaded_links(message("dispatch", 8), h800, stack, 20)
+    assert wide.node == 1.0 and 0.3 < wide.rank < 0.7
+    for op in ("dispatch", "combine"):
+        for sms in (1, 20):
+            assert loaded_links(message(op, 1), h800, stack, sms) == LoadedLinks(0.0, 1.0)
+    two = loaded_links(message("dispatch", 2), h800, stack, 100)
+    traffic = exchange_traffic(message("dispatch", 2))
+    nic, link = (stack.parameters[f"link.{name}.all_to_all"].value for name in ("nic", "nvlink"))
+    assert two.rank == 1.0
+    assert two.node == pytest.approx(traffic.nic_bytes / (nic * 50e9) / (traffic.scale_up_bytes / (link * 200e9)))
+    few = loaded_links(message("dispatch", 2), h800, stack, 1)
+    assert few.node == 1.0 > few.rank, "copies of SMs serve a whole node"

@@ -110,3 +110,19 @@ def test_of_a_hop_half_inside_a_node_the_pairs_that_cross_count() -> None:
 def test_degrees_that_do_not_divide_are_refused(axes: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"divi|at least"):
         Mesh(num_gpus=64, **axes)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "domain", "host", "senders"),
+    [
+        (DEEPSEEK_V3, 8, 8, 8),
+        (Mesh(num_gpus=16, pp=16), 8, 8, 1),
+        (Mesh(num_gpus=32, pp=8), 8, 8, 4),
+        (Mesh(num_gpus=8, pp=8), 8, 8, 0),
+        (Mesh(num_gpus=144, pp=2), 72, 4, 4),
+        (Mesh(num_gpus=144, pp=144), 72, 4, 1),
+    ],
+)
+def test_gpus_that_send_over_the_nics_of_a_host_together(mesh: Mesh, domain: int, host: int, senders: int) -> None:
+    """Of a pipeline inside its hosts only the last GPU of each sends to another: alone."""
+    assert place(mesh, domain, host).pp_senders == senders

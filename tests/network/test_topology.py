@@ -10,6 +10,7 @@ import pytest
 from hwprofiles import catalog
 from hwprofiles.schema import Fabric, Node
 from simulator.errors import InputError
+from simulator.network.max_min import max_min_rates
 from simulator.network.topology import build_network, network_graph
 from simulator.network.wiring import TOPOLOGIES, Wiring
 
@@ -196,3 +197,42 @@ def test_a_full_fabric_has_a_port_for_every_nic(topology: str, planes: int, laye
     assert sum(nics.values()) == kind.max_nics(wiring) <= trees * wiring.tree_endpoints
     if topology != "rail_fat_tree" or wiring.tree_endpoints >= 8 * wiring.down_ports:
         assert sum(nics.values()) > trees * wiring.tree_endpoints / 2
+
+
+@pytest.mark.parametrize(
+    ("nics", "rates"),
+    [(8, (50, 50, 50, 50)), (32, (200, 200, 200, 200)), (4, (50, 25, 25, 25)), (2, (50, 25, 12.5, 12.5))],
+)
+def test_neighbours_share_the_nics_that_they_reach(nics: int, rates: tuple[float, ...]) -> None:
+    """One, two, four and eight GPUs of a host of eight that send: each has its own NICs, or a share of its nearest."""
+    network = build_network(node(nics=nics), fabric("fat_tree"), 16)
+    found = [network.nic_bytes_per_s_of(senders) / 1e9 for senders in (1, 2, 4, 8)]
+    assert found == pytest.approx(rates)
+    assert network.nic_bytes_per_s_of(8) == network.nic_bytes_per_s
+
+
+@pytest.mark.parametrize("senders", range(1, 9))
+@pytest.mark.parametrize("nics", [1, 2, 4, 8, 16, 32])
+def test_shares_are_max_min_fair_over_the_nics_of_each_gpu(nics: int, senders: int) -> None:
+    """Max-min over links by hand: GPU i of 8 reaches NIC i * n // 8, or its n / 8 own ones as flows of their own."""
+    network = build_network(node(nics=nics), fabric("fat_tree"), 16)
+    per_gpu = max(1, nics // 8)
+    own = [[gpu * nics // 8 + each for each in range(per_gpu)] for gpu in range(senders)]
+    uses = [[nic == each for each in range(nics)] for reached in own for nic in reached]
+    rates = max_min_rates([50e9] * nics, uses).reshape(senders, per_gpu).sum(axis=1)
+    assert network.nic_bytes_per_s_of(senders) == pytest.approx(float(rates.min()), rel=1e-9) or (
+        senders * nics % 8 and network.nic_bytes_per_s_of(senders) >= rates.min()
+    )
+
+
+def test_more_nics_and_more_ports_never_carry_less() -> None:
+    rates = [build_network(node(nics=nics), fabric("fat_tree"), 16).nic_bytes_per_s_of(4) for nics in (1, 2, 4, 8, 16)]
+    assert rates == sorted(rates) and rates[0] < rates[-1]
+
+
+def test_nics_take_the_ports_of_a_fabric_not_gpus() -> None:
+    """2,048 ports: hosts of eight GPUs with four NICs use half as many, with sixteen twice."""
+    for nics, limit in ((4, 4096), (8, 2048), (16, 1024)):
+        assert build_network(node(nics=nics), fabric("fat_tree"), limit).num_gpus == limit
+        with pytest.raises(InputError, match=f"at most {limit}"):
+            build_network(node(nics=nics), fabric("fat_tree"), limit + 8)

@@ -25,6 +25,7 @@ from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, Counted, weak
 from simulator.costs.links import CORNERS, Corner, NicPath, nic_path, rate_at, reference_rate, time_at
 from simulator.network.topology import Network
 from simulator.network.traffic import exchange_traffic
+from simulator.workload.expert_load import LoadedLinks
 from simulator.workload.op import AllToAll
 
 SAME_SIZE = 0.01
@@ -54,6 +55,24 @@ def all_to_all_cost(message: AllToAll, network: Network, stack: Stack, regime: R
     if row is None:
         return _by_formula(message, model, network, stack, comm_sms)
     return _by_row(message, model, network, stack, comm_sms, row)
+
+
+def loaded_links(message: AllToAll, network: Network, stack: Stack, comm_sms: int) -> LoadedLinks:
+    """What the kernel's time follows where ranks are unevenly loaded.
+
+    NICs carry one copy a node: the node's load. Scale-up links carry one copy a rank: the rank's tokens. SMs copy between
+    NICs and links, which all GPUs of a node share, or inside one node what comes to the rank.
+    """
+    terms = _terms(
+        message, _model_of(message, network, stack), network.nic_bytes_per_s, network.scale_up_bytes_per_s, comm_sms, "value"
+    )  # fmt: skip
+    node, rank = terms["nic"], terms["scale_up"]
+    if message.num_nodes == 1:
+        rank = max(rank, terms["sms"])
+    else:
+        node = max(node, terms["sms"])
+    most = max(node, rank)
+    return LoadedLinks(node / most, rank / most) if most > 0 else LoadedLinks()
 
 
 def notify_floor(message: AllToAll, stack: Stack, regime: Regime) -> CollectiveCost:
@@ -113,17 +132,24 @@ def _seconds(
     message: AllToAll, model: _Model, nic_bytes_per_s: float, scale_up_bytes_per_s: float, sms: int, corner: Corner
 ) -> tuple[float, BoundBy]:
     """The formula, and the term that is largest."""
+    terms = _terms(message, model, nic_bytes_per_s, scale_up_bytes_per_s, sms, corner)
+    bound_by = max(terms, key=lambda name: terms[name])
+    t0_s = time_at(model.t0_s, corner)
+    return t0_s + terms[bound_by], bound_by if terms[bound_by] >= t0_s else "latency"
+
+
+def _terms(
+    message: AllToAll, model: _Model, nic_bytes_per_s: float, scale_up_bytes_per_s: float, sms: int, corner: Corner
+) -> dict[BoundBy, float]:
+    """Seconds of each resource for the bytes of the message."""
     traffic = exchange_traffic(message)
     copies = time_at(model.sm_cost, corner)
     copies += time_at(model.sm_cost_per_remote_node, corner) * traffic.remote_nodes_per_token
-    terms: dict[BoundBy, float] = {
+    return {
         "nic": model.nic.seconds(traffic.nic_bytes, nic_bytes_per_s, corner),
         "scale_up": traffic.scale_up_bytes / (rate_at(model.scale_up_share, corner) * scale_up_bytes_per_s),
         "sms": message.tokens * message.bytes_per_token * copies / sms,
     }
-    bound_by = max(terms, key=lambda name: terms[name])
-    t0_s = time_at(model.t0_s, corner)
-    return t0_s + terms[bound_by], bound_by if terms[bound_by] >= t0_s else "latency"
 
 
 def _by_formula(message: AllToAll, model: _Model, network: Network, stack: Stack, comm_sms: int) -> CollectiveCost:

@@ -36,8 +36,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/pair.py",
-            '"node" if name in ("dispatch_f", "dispatch_r", "combine_b") else "slowest_node"',
-            '"slowest_node" if name in ("dispatch_f", "dispatch_r", "combine_b") else "node"',
+            '"arriving" if name in ("dispatch_f", "dispatch_r", "combine_b") else "leaving"',
+            '"leaving" if name in ("dispatch_f", "dispatch_r", "combine_b") else "arriving"',
             "loads of sending and receiving nodes swapped",
         ),
         Fault(
@@ -96,8 +96,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/expand.py",
-            '"node": 1, "slowest_node": 2}',
-            '"node": 2, "slowest_node": 1}',
+            '"arriving": 1, "leaving": 2}',
+            '"arriving": 2, "leaving": 1}',
             "load rows of a node and of the fullest node swapped",
         ),
         Fault(

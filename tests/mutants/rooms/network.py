@@ -190,5 +190,41 @@ NETWORK = Room(
             "bytes_per_s=network.nic_bytes_per_s)\n    if",
             "the graph's NVLink is as slow as a NIC",
         ),
+        Fault(
+            "simulator/network/topology.py",
+            "reached = -(-senders * nics // gpus)",
+            "reached = nics",
+            "a lone GPU reaches the NICs of all others",
+        ),
+        Fault(
+            "simulator/network/topology.py",
+            "min(max(1.0, nics / gpus), reached / senders)",
+            "reached / senders",
+            "a GPU has more than its own NICs",
+        ),
+        Fault(
+            "simulator/network/domains.py",
+            "if num_gpus % size == 0), None)",
+            "if size), None)",
+            "the largest multiple, whether it divides the job or not",
+        ),
+        Fault(
+            "simulator/network/domains.py",
+            "paid = num_domains * domain if num_domains > 1",
+            "paid = num_domains * used if num_domains > 1",
+            "idle GPUs of a rack are not paid for",
+        ),
+        Fault(
+            "simulator/network/domains.py",
+            "if groups % size == 0)",
+            "if groups % size)",
+            "the part of a group is no divisor of it",
+        ),
+        Fault(
+            "simulator/network/placement.py",
+            "ends = (ranks[:-1][crosses], ranks[1:][crosses])",
+            "ends = (ranks[:-1][crosses][:1], ranks[1:][crosses][:1])",
+            "one GPU of a host sends at a time",
+        ),
     ),
 )

@@ -22,8 +22,8 @@ ROUTING = Room(
         ),
         Fault(
             "simulator/workload/expert_load.py",
-            "out[:, :, 2] = node.max(axis=-1, keepdims=True)",
-            "out[:, :, 2] = load.max(axis=-1, keepdims=True)",
+            "_time(model.combine, node, tokens).max(axis=-1, keepdims=True)",
+            "_time(model.combine, load, tokens).max(axis=-1, keepdims=True)",
             "the fullest node is the fullest rank",
         ),
         Fault(
@@ -77,8 +77,8 @@ ROUTING = Room(
         ),
         Fault(
             "simulator/workload/expert_load.py",
-            "out[:, :, 1] = np.repeat(node, model.ranks // model.nodes, axis=-1)",
-            "out[:, :, 1] = load",
+            "out[:, :, 1] = _time(model.dispatch, node, tokens)",
+            "out[:, :, 1] = _time(model.dispatch, load, tokens)",
             "a node's load is its rank's",
         ),
         Fault(
@@ -122,6 +122,42 @@ ROUTING = Room(
             "min(1.0, max(independent, together))",
             "independent",
             "hot ranks of a node do not go together over steps",
+        ),
+        Fault(
+            "simulator/workload/expert_load.py",
+            "np.maximum(links.node * node, links.rank * tokens)",
+            "links.node * node + links.rank * tokens",
+            "NIC and links follow each other",
+        ),
+        Fault(
+            "simulator/workload/expert_load.py",
+            "return TokenLaw(choice, log(max(missed, LEAST_MISSED)) / log(1.0 - choice))",
+            "return TokenLaw(choice, 1.0)",
+            "a rank has as many distinct tokens as rows",
+        ),
+        Fault(
+            "simulator/workload/expert_load.py",
+            "found / found.mean(axis=-1, keepdims=True)",
+            "found",
+            "distinct tokens of hot and cold ranks do not sum to what was sent",
+        ),
+        Fault(
+            "simulator/workload/gpu_speed.py",
+            "normal = np.repeat(slowest, groups.together, axis=-1)",
+            "pass",
+            "a tensor-parallel group does not wait for its slowest GPU",
+        ),
+        Fault(
+            "simulator/workload/gpu_speed.py",
+            'np.argsort(-seconds, kind="stable")[:count]',
+            'np.argsort(seconds, kind="stable")[:count]',
+            "the fastest columns are simulated",
+        ),
+        Fault(
+            "simulator/workload/gpu_speed.py",
+            "(micro_batches - 1) * slowness.max(axis=0)",
+            "0.0",
+            "the slowest rank of a pipeline is waited for once",
         ),
     ),
 )

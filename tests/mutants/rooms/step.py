@@ -172,8 +172,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/routing.py",
-            "LoadModel(cv, 0.0, ranks, nodes)",
-            "LoadModel(0.0, cv, ranks, nodes)",
+            "LoadModel(cv, 0.0, ranks, nodes, tokens",
+            "LoadModel(0.0, cv, ranks, nodes, tokens",
             "a given imbalance is the same in all micro-batches",
         ),
         Fault(
