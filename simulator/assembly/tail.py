@@ -21,14 +21,26 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class CopiesSum:
+    """The sum of a gradient over the pipeline ranks that hold copies of one matrix (tied embeddings)."""
+
+    ranks: Sequence[int]
+    name: str
+    segment: Segment
+
+
+@dataclass(frozen=True)
 class TailCosts:
-    """reduce[stage], gather[stage]: collectives in order. norm, optimizer[rank]: seconds of these."""
+    """reduce[stage], gather[stage]: collectives in order. norm, optimizer[rank]: seconds of these. copies: sums behind the
+    reductions of all ranks that take part.
+    """
 
     reduce: Sequence[Sequence[tuple[str, Segment]]]
     gather: Sequence[Sequence[tuple[str, Segment]]]
     norm: Segment
     optimizer: Sequence[Segment]
     overlap_reduce: bool
+    copies: Sequence[CopiesSum] = ()
 
 
 def append_tail(
@@ -68,6 +80,9 @@ def append_tail(
             for name, segment in tail.reduce[stage]:
                 preds = [put(rank, DP, f"stage_{stage}.{name}", segment, preds, join=True)]
             reduced += preds
+    for copies in tail.copies:
+        ends = [compute_end[rank] if stream_end[rank] < 0 else stream_end[rank] for rank in copies.ranks]
+        reduced += [put(rank, DP, copies.name, copies.segment, ends, join=True) for rank in copies.ranks]
     norms = [put(rank, DP, "grad_norm", tail.norm, reduced, join=True) for rank in range(schedule.num_ranks)]
     for rank, stages in enumerate(schedule.placement):
         waits = [norms[rank], compute_end[rank]]

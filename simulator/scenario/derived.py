@@ -31,6 +31,16 @@ def edp(scenario: Scenario) -> int:
     return dp(scenario) * scenario.parallel.tp // expert_ranks(scenario)
 
 
+def sharing_ranks(scenario: Scenario) -> int:
+    """Ranks that share the state of a dense parameter: all that hold it, or those of a shard group (HSDP)."""
+    return scenario.data_parallel.hsdp_group or dp(scenario)
+
+
+def expert_sharing_ranks(scenario: Scenario) -> int:
+    """Ranks that share the state of a routed expert."""
+    return max(1, edp(scenario) * sharing_ranks(scenario) // dp(scenario))
+
+
 def expert_ranks(scenario: Scenario) -> int:
     """GPUs of an expert group, which hold each routed expert once: ep * etp."""
     return scenario.parallel.ep * scenario.parallel.etp

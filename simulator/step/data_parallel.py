@@ -5,21 +5,17 @@
     2         as 1                                  reduce-scattered behind each backward, shards are summed
     3         gathered by unit in each pass         as 2, by unit
 
-With shard groups (HSDP) the shards' gradients are then all-reduced over the groups. A bucket of ZeRO 0 to 2 is closed when it
-has reached its size, as in Megatron-LM (core/distributed/param_and_grad_buffer.py), with the routed experts' parameters in
-buckets of their own; its default size is that of core/distributed/distributed_data_parallel.py, 40 million parameters or a
-million a data-parallel rank, whichever is more. As there, buckets are those of the first stage, whose backward is a step's
-last: every other stage's gradients are one bucket, which is reduced in the bubble behind its last backward, where smaller ones
-would only slow that backward down for all stages before it. A unit of FSDP is a layer, the embedding or a head.
+With shard groups (HSDP) the shards' gradients are then all-reduced over the groups. Where gradients are reduced once a step
+with ZeRO 0 to 2, buckets (workload/buckets.py) are those of the first stage, whose backward is a step's last: every other
+stage's gradients are one bucket, as in Megatron-LM (core/distributed/distributed_data_parallel.py), which is reduced in the
+bubble behind its last backward; smaller ones would only slow that backward down for all stages before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
-from hwprofiles.units import MEGA
 from simulator.assembly.chunks import Segment
 from simulator.assembly.collectives import NO_COLLECTIVES, Bucket, PassCollectives, StageCollectives
 from simulator.assembly.unit_costs import message_segment
@@ -29,13 +25,10 @@ from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
 from simulator.step.messages import MessagePrices
+from simulator.workload.buckets import WIRE_BYTES, bucket_parameters, buckets_of, by_unit
 from simulator.workload.op import ParamGroup, StageWorkload, Workload
 
 DATA_PARALLEL = "data_parallel"
-WIRE_BYTES = {"fp32": 4, "bf16": 2}
-"""Bytes of a gradient or parameter on the wire by format."""
-BUCKET_PARAMETERS, BUCKET_PARAMETERS_A_RANK = round(40 * MEGA), round(MEGA)
-"""Megatron-LM's default size of a bucket, and what it is at least for each data-parallel rank."""
 
 Runs = tuple[tuple[str, Segment], ...]
 
@@ -126,6 +119,7 @@ def _of_stage(planner: _Planner, stage: StageWorkload, *, at_end: bool) -> Stage
     scenario, zero = planner.scenario, planner.scenario.parallel.zero_stage
     each, beside = derived.reduces_every_micro_batch(scenario), derived.is_grad_reduce_overlapped(scenario)
     ahead = derived.is_param_gather_overlapped(scenario) and not at_end
+    limit = bucket_parameters(scenario)
     label, whole = f"stage_{stage.stage}", ParamGroup(0, stage.dense_params, stage.expert_params)
     reduces: tuple[Bucket, ...] = ()
     gathers: tuple[Bucket, ...] = ()
@@ -134,14 +128,13 @@ def _of_stage(planner: _Planner, stage: StageWorkload, *, at_end: bool) -> Stage
     if at_end or not (each or beside) or (zero < 3 and not each and stage.stage):
         reduces_at_end = planner.reduces(label, whole)
     else:
-        buckets = by_unit(stage.groups)[::-1] if zero == 3 else buckets_of(scenario, stage.groups)
+        buckets = by_unit(stage.groups)[::-1] if zero == 3 else [[each] for each in buckets_of(stage.groups, limit)]
         reduces = _priced(buckets, planner.reduces, stage)
     if zero == 3:
         gathers = _priced(by_unit(stage.groups), planner.gathers, stage)
     elif ahead:
-        gathers = _priced(
-            buckets_of(scenario, stage.groups if not stage.stage else [whole])[::-1], planner.gathers, stage
-        )
+        groups = [whole] if stage.stage else stage.groups
+        gathers = _priced([[each] for each in buckets_of(groups, limit)[::-1]], planner.gathers, stage)
     else:
         gathers_at_end = planner.gathers(label, whole)
     run_ahead = None if zero < 3 else int(ahead)
@@ -170,45 +163,4 @@ def _priced(
             ),
         )
         for bucket in buckets
-    )
-
-
-def by_unit(groups: Sequence[ParamGroup]) -> list[list[ParamGroup]]:
-    """The groups of every unit, in forward order."""
-    return [list(found) for _, found in groupby(groups, key=lambda group: group.unit)]
-
-
-def buckets_of(scenario: Scenario, groups: Sequence[ParamGroup]) -> list[list[ParamGroup]]:
-    """Groups that are reduced together, in the order of a backward: each bucket is closed when it has reached its size."""
-    limit = bucket_parameters(scenario)
-    buckets: list[list[ParamGroup]] = []
-    open_dense: list[ParamGroup] = []
-    open_expert: list[ParamGroup] = []
-    for group in reversed(groups):
-        for is_open, part in (
-            (open_expert, ParamGroup(group.unit, 0, group.expert)), (open_dense, ParamGroup(group.unit, group.dense))
-        ):  # fmt: skip
-            if part.dense + part.expert:
-                is_open.append(part)
-            if is_open and sum(each.dense + each.expert for each in is_open) >= limit:
-                buckets.append([_sum(is_open)])
-                is_open.clear()
-    return buckets + [[_sum(rest)] for rest in (open_expert, open_dense) if rest]
-
-
-def bucket_parameters(scenario: Scenario) -> int:
-    """Parameters that close a bucket."""
-    plan = scenario.data_parallel
-    if plan.bucket_bytes is not None:
-        return -(-plan.bucket_bytes // WIRE_BYTES[plan.grad_reduce.dtype])
-    if derived.reduces_every_micro_batch(scenario):
-        return 1
-    return max(BUCKET_PARAMETERS, BUCKET_PARAMETERS_A_RANK * derived.dp(scenario))
-
-
-def _sum(groups: Sequence[ParamGroup]) -> ParamGroup:
-    return ParamGroup(
-        min(group.unit for group in groups),
-        sum(group.dense for group in groups),
-        sum(group.expert for group in groups),
     )

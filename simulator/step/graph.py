@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from simulator.assembly.conservation import check_graph
 from simulator.assembly.expand import PricedStep, expand
 from simulator.assembly.step_graph import StepGraph
@@ -12,7 +14,8 @@ from simulator.schedule import build_schedule
 from simulator.schedule.action import Schedule
 from simulator.step.data_parallel import plan_collectives
 from simulator.step.prepared import PreparedStep
-from simulator.step.tail import tail_costs
+from simulator.step.tail import summed_copies, tail_costs
+from simulator.workload.vocabulary import vocabulary_copies, with_copies
 
 
 def order_of_actions(scenario: Scenario, global_batch_size: int | None = None, schedule: str | None = None) -> Schedule:
@@ -29,10 +32,14 @@ def build_graph(step: PreparedStep, order: Schedule | None = None) -> StepGraph:
     """
     scenario = step.scenario
     order = order or order_of_actions(scenario)
-    collectives = plan_collectives(scenario, step.workload, order, step.messages)
+    model, layout = derived.padded_model(scenario), derived.layout(scenario)
+    copies = vocabulary_copies(model, layout, order.placement, scenario.parallel.tp)
+    workload = with_copies(step.workload, model, layout, copies)
+    collectives = plan_collectives(scenario, workload, order, step.messages)
+    tail = tail_costs(scenario, workload, order, step.kernels, step.messages, collectives)
     priced = PricedStep(
         stages=step.stages,
-        tail=tail_costs(scenario, step.workload, order, step.kernels, step.messages, collectives),
+        tail=replace(tail, copies=summed_copies(scenario, copies, order, step.messages)),
         pair_overlap=derived.overlaps_pairs(scenario),
         wait_at_boundary=_waits_for_its_transfers(step, order),
         collectives=collectives,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import sqrt
-from typing import Final
 
 from simulator.assembly.memory_peak import RankMemory, rank_memory
 from simulator.results.interval import Estimate
@@ -15,6 +14,7 @@ from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
 from simulator.step.hardware import Hardware
+from simulator.workload.buckets import bucket_parameters
 from simulator.workload.expert_load import LoadModel
 from simulator.workload.group_law import expected_maximum
 from simulator.workload.memory import (
@@ -29,9 +29,7 @@ from simulator.workload.memory import (
 from simulator.workload.model_state import rank_states, stage_params, transposes_weights
 from simulator.workload.op import Workload
 from simulator.workload.stages import stage_blocks
-
-LAST_WHOLE_STAGE: Final = 1
-"""The highest ZeRO stage under which every rank holds the whole of its gradients."""
+from simulator.workload.vocabulary import vocabulary_copies, with_copies
 
 
 @dataclass(frozen=True)
@@ -82,16 +80,18 @@ def rank_memories(question: MemoryQuestion, schedule: Schedule) -> tuple[RankMem
     layout, model = derived.layout(scenario), derived.padded_model(scenario)
     recipe = activation_recipe(scenario, assumed, _persistent_loads(question, schedule.placement))
     state = state_recipe(scenario, assumed, transposes_weights=transposes_weights(workload))
-    params = [stage_params(stage) for stage in workload.stages]
+    copies = vocabulary_copies(model, layout, schedule.placement, scenario.parallel.tp)
+    stages = with_copies(workload, model, layout, copies).stages
+    params = [stage_params(stage, bucket_parameters(scenario)) for stage in stages]
     gpus_per_node = question.hardware.network.gpus_per_node
     buffers = partial(buffer_tensors, scenario, assumed, workload.boundary_bytes, gpus_per_node=gpus_per_node)
     count = schedule.num_micro_batches
     return rank_memory(
         schedule,
         [stage_blocks(model, codes, recipe) for codes in layout],
-        rank_states(model, layout, params, state, schedule.placement),
+        rank_states(params, state, schedule.placement),
         [buffers(held=held, num_micro_batches=count) for held in schedule.placement],
-        late_gradients=scenario.kernels.autograd == "eager" and scenario.parallel.zero_stage <= LAST_WHOLE_STAGE,
+        late_gradients=scenario.kernels.autograd == "eager" and not state.shards_gradients,
     )
 
 

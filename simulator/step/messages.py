@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from hwprofiles.kernels.shape import Regime
 from hwprofiles.schema import Stack
@@ -11,7 +14,7 @@ from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.collectives.ring import RingOp, ring_cost
 from simulator.costs.collectives.tree import scalar_all_reduce_cost
 from simulator.costs.cost import NO_COST, CollectiveCost
-from simulator.network.placement import GroupShape, Hop, Placement
+from simulator.network.placement import GroupShape, Hop, Placement, group_shape
 from simulator.network.topology import Network
 from simulator.scenario.scenario import Scenario
 from simulator.step.hardware import Hardware
@@ -66,6 +69,12 @@ class MessagePrices:
     def ring(self, op: RingOp, num_bytes: int, group: GroupShape) -> CollectiveCost:
         """A reduce-scatter, all-gather or all-reduce of `num_bytes` over a group."""
         return ring_cost(op, num_bytes, group, self.network, self.stack)
+
+    def between_stages(self, pp_ranks: Sequence[int], pp: int, num_bytes: int) -> CollectiveCost:
+        """An all-reduce of `num_bytes` over the same place of several of the pp pipeline ranks."""
+        stage_ranks = self.network.num_gpus // pp
+        groups = np.arange(stage_ranks)[:, None] + stage_ranks * np.array(pp_ranks, dtype=np.int64)
+        return self.ring("all_reduce", num_bytes, group_shape(groups, self.network.gpus_per_node))
 
     def norm(self) -> CollectiveCost:
         """The all-reduce of one number over all GPUs, for the gradient norm."""

@@ -6,16 +6,18 @@ from collections.abc import Iterator, Sequence
 
 from simulator.assembly.chunks import Segment
 from simulator.assembly.collectives import StageCollectives
-from simulator.assembly.tail import TailCosts
+from simulator.assembly.tail import CopiesSum, TailCosts
 from simulator.assembly.unit_costs import add_segments, message_segment
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
-from simulator.step.data_parallel import Holders, holders_of, plan_collectives
+from simulator.step.data_parallel import DATA_PARALLEL, Holders, holders_of, plan_collectives
 from simulator.step.messages import MessagePrices
 from simulator.step.pricing import KernelPrices
+from simulator.workload.buckets import WIRE_BYTES
 from simulator.workload.counting import moved
 from simulator.workload.op import Op, StageWorkload, Workload
+from simulator.workload.vocabulary import VocabularyCopy
 
 OPTIMIZER = "optimizer"
 MOMENT_BYTES = {"adamw-bf16": 2, "adamw-bf16-moments": 2, "adamw-fp32-moments": 4}
@@ -23,8 +25,6 @@ MOMENT_BYTES = {"adamw-bf16": 2, "adamw-bf16-moments": 2, "adamw-fp32-moments": 
 MASTER_BYTES = {"adamw-bf16-moments": 4, "adamw-fp32-moments": 4}
 """Bytes of a parameter's master copy, where there is one beside the weight."""
 WEIGHT_BYTES = 2
-GRADIENT_BYTES = {"fp32": 4, "bf16": 2}
-"""Bytes of an accumulated gradient by format."""
 
 
 def tail_costs(
@@ -47,6 +47,29 @@ def tail_costs(
     )
 
 
+def summed_copies(
+    scenario: Scenario, copies: Sequence[VocabularyCopy], schedule: Schedule, messages: MessagePrices
+) -> list[CopiesSum]:
+    """The all-reduce of each copied matrix's gradient over the ranks that hold it, when each has reduced its own.
+
+    Shards of it where no rank keeps more than its shard of the gradients (Megatron-LM sums the whole gradient otherwise).
+    """
+    if not scenario.mechanisms.zero_collectives:
+        return []
+    found = []
+    for copy in copies:
+        count = copy.parameters
+        if scenario.parallel.zero_stage >= 2 and derived.reduces_every_micro_batch(scenario):
+            count = -(-count // derived.sharing_ranks(scenario))
+        num_bytes = count * WIRE_BYTES[scenario.data_parallel.grad_reduce.dtype]
+        cost = messages.between_stages(copy.ranks, schedule.num_ranks, num_bytes)
+        label = f"all_reduce_{copy.matrix}_copies"
+        held = {schedule.placement[rank] for rank in copy.ranks}
+        ranks = [rank for rank, stages in enumerate(schedule.placement) if stages in held]
+        found.append(CopiesSum(ranks, label, message_segment(label, cost, DATA_PARALLEL)))
+    return found
+
+
 def _optimizer(scenario: Scenario, stage: StageWorkload, holders: Holders, kernels: KernelPrices) -> Iterator[Segment]:
     """AdamW on the shard (gradient read; master and two moments read and written; weight written), then the held weights
     quantised once a step where the GEMMs take FP8.
@@ -61,7 +84,7 @@ def _optimizer_ops(scenario: Scenario, stage: StageWorkload, holders: Holders) -
     dense, expert = stage.dense_params, stage.expert_params
     if scenario.parallel.zero_stage:
         dense, expert = -(-dense // holders.dense.shard.ranks), -(-expert // holders.expert.shard.ranks)
-    shard, gradient = dense + expert, GRADIENT_BYTES[scenario.data_parallel.grad_reduce.dtype]
+    shard, gradient = dense + expert, WIRE_BYTES[scenario.data_parallel.grad_reduce.dtype]
     name = scenario.training.optimizer
     master = MASTER_BYTES.get(name, 0)
     state = (master or WEIGHT_BYTES) + 2 * MOMENT_BYTES[name]

@@ -127,9 +127,11 @@ def state_recipe(scenario: Scenario, assumed: MemoryAssumptions, *, transposes_w
         keeps_master=scenario.training.optimizer != "adamw-bf16",
         keeps_placeholders=scenario.kernels.autograd == "transformer_engine",
         zero_stage=scenario.parallel.zero_stage,
-        dense_replicas=derived.dp(scenario),
-        expert_replicas=derived.edp(scenario),
-        tp=scenario.parallel.tp,
+        dense_replicas=derived.sharing_ranks(scenario),
+        expert_replicas=derived.expert_sharing_ranks(scenario),
+        gathered_dtype=scenario.data_parallel.param_gather.dtype,
+        reduces_each=derived.reduces_every_micro_batch(scenario),
+        reshards=scenario.data_parallel.reshard_after_forward,
     )
 
 

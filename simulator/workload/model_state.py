@@ -4,20 +4,21 @@ What a framework holds between micro-batches (Megatron-LM's distributed optimize
 - compute weights in BF16; under an FP8 recipe whose weights are quantised once a step, an FP8 copy of the layers'
   GEMM weights, a second one transposed where no kernel transposes them in each micro-batch, and the BF16 original
   where it stays as the target of the parameter gather; quantised in each micro-batch, only the BF16 original;
-- gradients in the format in which micro-batches are accumulated, whole (ZeRO 0, 1) or sharded beside those of the
-  unit at work (2, 3);
+- gradients in the format in which micro-batches are accumulated and reduced, whole (ZeRO 0, 1, or reduced once a step) or
+  sharded beside those of the unit or bucket at work (2, 3);
 - FP32 master weights and two moments, sharded from ZeRO 1 on over the ranks that hold the same parameters;
-- under ZeRO 3 sharded weights beside the gathered ones of two units, the one at work and the next.
+- under ZeRO 3 beside the shards (torch FSDP2: the sharded parameter is the FP32 master) the gathered weights: of two
+  neighbouring units, the one at work and the next, or all of the rank's where they stay gathered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil
 
-from simulator.scenario.model import ModelSpec
-from simulator.workload.layers.part import PARTS
+from simulator.workload.buckets import buckets_of, by_unit, size_of
 from simulator.workload.op import StageWorkload, Workload
 from simulator.workload.tensors import Tensor, tensor_bytes, total_bytes, weight_bytes
 
@@ -28,11 +29,12 @@ class StateRecipe:
 
     weight_dtype: of the layers' GEMM weights in the kernels. keeps_quantised: the FP8 weights stay for the step.
     keeps_transposed: so do the transposed ones. bf16_copy_frac: share of these weights whose BF16 original stays too
-    (0 to 1). gradient_dtype, moment_dtype: fp32 or bf16. zero_stage: 0 to 3.
+    (0 to 1). gradient_dtype, moment_dtype, gathered_dtype: fp32 or bf16. zero_stage: 0 to 3.
     keeps_master: FP32 weights beside the BF16 ones. keeps_placeholders: a BF16 tensor of each shape of a layer's weights, which
     autograd gets in a gradient's place.
-    dense_replicas, expert_replicas: ranks of one stage that hold the same dense parameters, the same routed experts.
-    tp: ranks that share a vocabulary matrix.
+    dense_replicas, expert_replicas: ranks of one stage that share the same dense parameters, the same routed experts.
+    reduces_each: gradients are reduced in each micro-batch, so that shards can be summed. reshards: gathered parameters go
+    after a unit's pass.
     """
 
     weight_dtype: str = "bf16"
@@ -44,24 +46,33 @@ class StateRecipe:
     zero_stage: int = 1
     dense_replicas: int = 1
     expert_replicas: int = 1
-    tp: int = 1
     keeps_master: bool = True
     keeps_placeholders: bool = False
+    gathered_dtype: str = "bf16"
+    reduces_each: bool = True
+    reshards: bool = True
+
+    @property
+    def shards_gradients(self) -> bool:
+        """Whether a rank keeps its shard of the gradients alone."""
+        return self.zero_stage >= 2 and self.reduces_each
 
 
 @dataclass(frozen=True, slots=True)
 class StageParams:
     """Parameters of one stage on one rank.
 
-    quantised: of these, the weights of the GEMMs that run in FP8. largest_unit: GEMM weights of its largest layer or
-    head. shapes: (outputs, inputs) of the weights of its layers' GEMMs, each once.
+    quantised: of these, the weights of the GEMMs that run in FP8. units: parameters that are gathered together, in forward
+    order: of a layer, the embedding, a head. bucket: most that are reduced together. shapes: (outputs, inputs)
+    of the weights of its layers' GEMMs, each once.
     """
 
     dense: int
     dense_quantised: int
     expert: int
     expert_quantised: int
-    largest_unit: int = 0
+    units: tuple[int, ...] = ()
+    bucket: int = 0
     shapes: frozenset[tuple[int, int]] = frozenset()
 
     def sharded(self, dense_ranks: int, expert_ranks: int) -> StageParams:
@@ -71,7 +82,6 @@ class StageParams:
             -(-self.dense_quantised // dense_ranks),
             -(-self.expert // expert_ranks),
             -(-self.expert_quantised // expert_ranks),
-            self.largest_unit,
         )
 
 
@@ -89,19 +99,25 @@ class RankState:
         return total_bytes((*self.weights, *self.gradients, *self.optimizer))
 
 
-def stage_params(stage: StageWorkload) -> StageParams:
-    """The stage's parameters; GEMM weights are counted from the forward GEMMs (n × k weights a group)."""
+def stage_params(stage: StageWorkload, bucket_limit: int = 1) -> StageParams:
+    """The stage's parameters; quantised weights are counted from the forward GEMMs (n × k weights a group).
+
+    bucket_limit: parameters that close a bucket; a unit is in no bucket before all its gradients are there.
+    """
     quantised = {"gemm": 0, "grouped_gemm": 0}
-    largest, shapes = 0, set[tuple[int, int]]()
+    shapes = set[tuple[int, int]]()
     for unit in stage.units:
         gemms = [op.shape for op in unit.ops() if op.shape.variant == "fprop" and op.phase == "F"]
-        largest = max(largest, sum(gemm.n * gemm.k * gemm.groups for gemm in gemms))
         shapes |= {(gemm.n, gemm.k) for gemm in gemms if unit.kind != "head"}
         for gemm in gemms:
             if gemm.dtype.startswith(("fp8", "mxfp8")):
                 quantised[gemm.op] += gemm.n * gemm.k * gemm.groups
-    dense, expert = quantised["gemm"], quantised["grouped_gemm"]
-    return StageParams(stage.dense_params, dense, stage.expert_params, expert, largest, frozenset(shapes))
+    units = tuple(size_of([group]) for groups in by_unit(stage.groups) for group in groups)
+    buckets = [size_of([bucket]) for bucket in buckets_of(stage.groups, bucket_limit)]
+    return StageParams(
+        stage.dense_params, quantised["gemm"], stage.expert_params, quantised["grouped_gemm"],
+        units, max((*units, *buckets), default=0), frozenset(shapes),
+    )  # fmt: skip
 
 
 def transposes_weights(workload: Workload) -> bool:
@@ -109,23 +125,8 @@ def transposes_weights(workload: Workload) -> bool:
     return any(op.shape.op == "transpose" for stage in workload.stages for unit in stage.units for op in unit.ops())
 
 
-def vocabulary_copies(model: ModelSpec, stages: Iterable[Sequence[str]], tp: int = 1) -> int:
-    """Parameters of the vocabulary matrices that a rank computes with and that stand on another rank: it holds copies.
-
-    stages: layout codes of the rank's stages. tp: ranks that share a matrix.
-    """
-    codes = {code for stage in stages for code in stage}
-    used = {matrix for code in codes for matrix in PARTS[code].vocabulary(model)}
-    held = {matrix for code in codes for matrix in PARTS[code].holds}
-    return len(used - held) * (model.vocab_size // tp) * model.hidden_size
-
-
 def rank_states(
-    model: ModelSpec,
-    layout: Sequence[Sequence[str]],
-    stages: Sequence[StageParams],
-    recipe: StateRecipe,
-    placement: Sequence[Sequence[int]],
+    stages: Sequence[StageParams], recipe: StateRecipe, placement: Sequence[Sequence[int]]
 ) -> tuple[RankState, ...]:
     """The state of every pipeline rank.
 
@@ -134,18 +135,29 @@ def rank_states(
     """
     states = []
     for held in placement:
-        parts: list[tuple[StageParams, int]] = [
-            (stages[stage], sum(stage in others for others in placement)) for stage in held
-        ]
-        copies = vocabulary_copies(model, [layout[stage] for stage in held], recipe.tp)
-        if copies:
-            parts.append((StageParams(copies, 0, 0, 0), 1))
-        state = _merge([_state(params, recipe, holders) for params, holders in parts])
+        parts = [(stages[stage], sum(stage in others for others in placement)) for stage in held]
+        kept = [_state(params, recipe, holders) for params, holders in parts]
+        state = _merge([*kept, _at_work([params for params, _ in parts], recipe)])
         if recipe.keeps_placeholders:
             shapes = {shape for stage in held for shape in stages[stage].shapes}
             state = replace(state, gradients=(*state.gradients, _placeholders(shapes)))
         states.append(state)
     return tuple(states)
+
+
+def _at_work(held: Sequence[StageParams], r: StateRecipe) -> RankState:
+    """What a rank has gathered of others' shards, and the gradients that it has not reduced yet."""
+    weights: tuple[Tensor, ...] = ()
+    gradients: tuple[Tensor, ...] = ()
+    units = [count for params in held for count in params.units]
+    if r.zero_stage >= 3:
+        two = max((first + second for first, second in pairwise(units)), default=sum(units))
+        gathered = two if r.reshards else sum(units)
+        weights = (Tensor("weights.gathered", tensor_bytes(r.gathered_dtype, gathered)),)
+    if r.shards_gradients:
+        largest = max(units, default=0) if r.zero_stage >= 3 else max((params.bucket for params in held), default=0)
+        gradients = (Tensor("gradients.unreduced", tensor_bytes(r.gradient_dtype, largest)),)
+    return RankState(weights, gradients, ())
 
 
 def _placeholders(shapes: Iterable[tuple[int, int]]) -> Tensor:
@@ -158,16 +170,13 @@ def _placeholders(shapes: Iterable[tuple[int, int]]) -> Tensor:
 
 def _state(params: StageParams, r: StateRecipe, holders: int) -> RankState:
     whole, shard = params, params.sharded(r.dense_replicas * holders, r.expert_replicas * holders)
-    weights = _weights(shard if r.zero_stage >= 3 else whole, r)
-    if r.zero_stage >= 3:
-        weights = (*weights, Tensor("weights.gathered", tensor_bytes("bf16", 2 * params.largest_unit)))
-    accumulated = shard if r.zero_stage >= 2 else whole
+    is_master = r.zero_stage >= 3 and r.keeps_master
+    weights = () if is_master else _weights(shard if r.zero_stage >= 3 else whole, r)
+    accumulated = shard if r.shards_gradients else whole
     gradients: tuple[Tensor, ...] = (
         Tensor("gradients.dense", tensor_bytes(r.gradient_dtype, accumulated.dense)),
         Tensor("gradients.expert", tensor_bytes(r.gradient_dtype, accumulated.expert)),
     )
-    if r.zero_stage >= 2:
-        gradients = (*gradients, Tensor("gradients.unreduced", tensor_bytes(r.gradient_dtype, params.largest_unit)))
     owned = shard if r.zero_stage >= 1 else whole
     optimizer = tuple(
         Tensor(f"optimizer.{what}_{kind}", tensor_bytes(dtype, count * number))

@@ -295,7 +295,7 @@ def deepseek_v3(**assumed: float) -> tuple[RankMemory, ...]:
     return rank_memory(
         schedule,
         [stage_blocks(V3, codes, activations) for codes in layout],
-        rank_states(V3, layout, params, state, schedule.placement),
+        rank_states(params, state, schedule.placement),
         [buffer_tensors(plan, values, workload.boundary_bytes, held, 8, 120) for held in schedule.placement],
     )
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from simulator.scenario.model import ModelSpec
 from simulator.workload import counting, memory
+from simulator.workload.counted import recipe_of
 from simulator.workload.layers.head import head_block
 from simulator.workload.layers.part import PARTS
 from simulator.workload.memory import MemoryAssumptions
@@ -19,12 +20,12 @@ from simulator.workload.model_state import (
     rank_states,
     stage_params,
     transposes_weights,
-    vocabulary_copies,
 )
-from simulator.workload.op import StageWorkload, Unit, Workload
+from simulator.workload.op import ParamGroup, StageWorkload, Unit, Workload
 from simulator.workload.saved import ActivationRecipe
-from simulator.workload.stages import stage_blocks
+from simulator.workload.stages import build_workload, stage_blocks
 from simulator.workload.tensors import BlockMemory, tensor_bytes, total_bytes, weight_bytes
+from simulator.workload.vocabulary import VocabularyCopy, vocabulary_copies, with_copies
 from tests.workload.memory_cases import ASSUMED, DENSE, FP8, MODULES, V3, scenario
 
 
@@ -134,7 +135,7 @@ def test_tensor_parallelism_divides_the_gemms_and_sequence_parallelism_the_rest(
 
 
 def state_bytes(recipe: StateRecipe, params: StageParams, holders: int = 1) -> tuple[int, int, int]:
-    state = rank_states(DENSE, [("d",)], [params], recipe, [(0,)] * holders)[0]
+    state = rank_states([params], recipe, [(0,)] * holders)[0]
     return total_bytes(state.weights), total_bytes(state.gradients), total_bytes(state.optimizer)
 
 
@@ -147,7 +148,7 @@ def test_state_of_a_bf16_model_takes_2_4_and_12_bytes_a_parameter() -> None:
 
 
 def test_without_zero_every_rank_holds_all_of_the_state_and_zero_2_the_gradients_of_the_unit_at_work() -> None:
-    params = StageParams(1000, 0, 600, 0, largest_unit=300)
+    params = StageParams(1000, 0, 600, 0, units=(200, 100), bucket=300)
     shared = StateRecipe(zero_stage=0, dense_replicas=10, expert_replicas=2)
     assert state_bytes(shared, params) == (2 * 1600, 4 * 1600, 12 * 1600)
     assert state_bytes(replace(shared, zero_stage=2), params) == (2 * 1600, 4 * (100 + 300) + 4 * 300, 12 * (100 + 300))
@@ -198,10 +199,18 @@ def test_more_zero_never_holds_more_of_what_it_shards(stage: int, dense: int, ex
     assert all(smaller <= larger for smaller, larger in zip(less, more, strict=True))
 
 
-def test_zero_2_and_3_hold_the_unit_at_work_whole() -> None:
-    params = StageParams(1000, 0, 0, 0, largest_unit=300)
+def test_fsdp_holds_two_gathered_units_and_the_gradient_of_one() -> None:
+    """The fullest neighbours; with no_sync whole gradients; without resharding all that the rank gathers."""
+    params = StageParams(1000, 0, 0, 0, units=(300, 50, 250, 400))
     recipe = StateRecipe(zero_stage=3, dense_replicas=10)
-    assert state_bytes(recipe, params) == (2 * 100 + 2 * 2 * 300, 4 * 100 + 4 * 300, 12 * 100)
+    assert state_bytes(recipe, params) == (2 * 650, 4 * 100 + 4 * 400, 12 * 100)
+    assert state_bytes(replace(recipe, reduces_each=False), params)[1] == 4 * 1000
+    assert state_bytes(replace(recipe, reshards=False), params)[0] == 2 * 1000
+    assert state_bytes(replace(recipe, gathered_dtype="fp32"), params)[0] == 4 * 650
+    assert state_bytes(replace(recipe, gradient_dtype="bf16"), params)[1] == 2 * 100 + 2 * 400
+    first, second = replace(params, units=(300, 50)), replace(params, units=(250, 400))
+    (state,) = rank_states([first, second], recipe, [(0, 1)])
+    assert total_bytes(state.weights) == 2 * 650, "of all of a rank's stages two units are gathered at a time"
 
 
 def test_fp8_weights_are_kept_by_the_recipes_cache() -> None:
@@ -220,7 +229,7 @@ def test_parameters_are_counted_from_the_forward_gemms() -> None:
     transpose = counting.weight_transpose("w", 1, "I")
     unit = Unit("layer", "moe", {"mlp_f_local": (linear, router), "mlp_f_routed": (experts,), "attn_b": (again,)})
     shapes = frozenset({(4, 5), (2, 5)})
-    assert stage_params(StageWorkload(0, (unit,), 50, 60)) == StageParams(50, 20, 60, 60, 90, shapes)
+    assert stage_params(StageWorkload(0, (unit,), 50, 60)) == StageParams(50, 20, 60, 60, shapes=shapes)
     plain = Workload((StageWorkload(0, (unit,), 50, 60),), 18)
     assert not transposes_weights(plain)
     with_transpose = replace(unit, blocks={**unit.blocks, "attn_w": (transpose,)})
@@ -228,20 +237,44 @@ def test_parameters_are_counted_from_the_forward_gemms() -> None:
 
 
 def test_a_rank_holds_copies_of_vocabulary_matrices_that_stand_elsewhere() -> None:
-    matrix = V3.vocab_size * V3.hidden_size
-    tied = V3.model_copy(update={"tied_embeddings": True})
-    assert vocabulary_copies(V3, [("E", "d"), ("m", "mtp", "L")]) == 0
-    assert vocabulary_copies(V3, [("m", "mtp", "L")]) == matrix
-    assert vocabulary_copies(V3, [("m", "mtp")]) == 2 * matrix
-    assert vocabulary_copies(V3, [("m", "L")]) == 0
-    assert vocabulary_copies(tied, [("m", "L")]) == matrix
-    assert vocabulary_copies(tied, [("E", "m", "L")]) == 0
+    """Tied embeddings and MTP modules; where a rank holds both ends (DualPipe) there is no copy."""
+    matrix, tied = V3.vocab_size * V3.hidden_size, V3.model_copy(update={"tied_embeddings": True})
+    line, layout = [(0,), (1,)], [("E", "d"), ("m", "mtp", "L")]
+    assert vocabulary_copies(V3, layout, line) == (VocabularyCopy("embedding", matrix, (0, 1), (1,)),)
+    assert vocabulary_copies(V3, layout, [(0, 1), (0, 1)]) == ()
+    assert vocabulary_copies(V3, [("E", "d"), ("m", "L")], line) == ()
+    assert vocabulary_copies(tied, [("E", "d"), ("m", "L")], line, tp=2)[0].parameters == matrix // 2
+    three, spread = [(0,), (1,), (2,)], [("E", "d"), ("m", "mtp"), ("m", "L")]
+    assert vocabulary_copies(V3, spread, three) == (
+        VocabularyCopy("embedding", matrix, (0, 1), (1,)), VocabularyCopy("head", matrix, (1, 2), (1,)),
+    )  # fmt: skip
+    assert vocabulary_copies(tied, spread, three) == (VocabularyCopy("embedding", matrix, (0, 1, 2), (1, 2)),)
+    mirrored = [(0, 3), (1, 2), (1, 2), (0, 3)]
+    folded = vocabulary_copies(V3, [("E", "d"), ("m",), ("m", "mtp"), ("m", "L")], mirrored)
+    assert [(copy.matrix, copy.ranks, copy.stages) for copy in folded] == [
+        ("embedding", (0, 1), (2,)),
+        ("head", (0, 1), (2,)),
+    ]
+
+
+def test_a_copy_counts_among_the_parameters_of_the_first_stage_that_uses_it() -> None:
+    layout = [("E", "d"), ("m", "m", "mtp", "L")]
+    plan = scenario(parallel={"pp": 2})
+    workload = build_workload(V3, layout, recipe_of(plan, 1, None))
+    copies = vocabulary_copies(V3, layout, [(0,), (1,)])
+    found = with_copies(workload, V3, layout, copies)
+    assert found.stages[0] == workload.stages[0]
+    assert found.stages[1].dense_params - workload.stages[1].dense_params == copies[0].parameters
+    assert found.stages[1].groups[-1] == ParamGroup(3, copies[0].parameters), "the MTP module runs behind the head"
 
 
 def test_copies_of_vocabulary_matrices_stay_in_bf16() -> None:
-    """Under FP8 weights too: 2 bytes each, 4 of gradient and 12 of optimizer state, which nobody shares."""
+    """Under FP8 weights too: 2 bytes each, 4 of gradient and 12 of optimizer state, which nobody shares with ZeRO 0."""
     fp8 = StateRecipe(weight_dtype="fp8-block", keeps_quantised=True, keeps_transposed=True, zero_stage=0)
-    (state,) = rank_states(V3, [("m", "mtp")], [StageParams(0, 0, 0, 0)], fp8, [(0,)])
+    matrix = VocabularyCopy("embedding", V3.vocab_size * V3.hidden_size, (0, 1), (0,))
+    empty = Workload((StageWorkload(0, (), 0, 0),), 0)
+    (stage,) = with_copies(empty, V3, [("mtp",)], [matrix, matrix]).stages
+    (state,) = rank_states([stage_params(stage)], fp8, [(0,)])
     copies = 2 * V3.vocab_size * V3.hidden_size
     held = total_bytes(state.weights), total_bytes(state.gradients), total_bytes(state.optimizer)
     assert held == (2 * copies, 4 * copies, 12 * copies)

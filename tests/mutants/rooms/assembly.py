@@ -48,8 +48,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/pair.py",
-            'self.units[i], i, "attn_r", done, self.pending_input)',
-            'self.units[i], i, "attn_r", done)',
+            'self.units[i], i, "attn_r", [*done, *self.params(i)], self.pending_input)',
+            'self.units[i], i, "attn_r", [*done, *self.params(i)])',
             "a layer runs again before its backward may start",
         ),
         Fault(

@@ -257,9 +257,9 @@ WORKLOAD = Room(
             "a causal mask saves nothing",
         ),
         Fault(
-            f"{ROOT}/model_state.py",
-            "len(used - held)",
-            "len(used)",
+            f"{ROOT}/vocabulary.py",
+            "if using and not is_owner:",
+            "if using:",
             "a rank copies the vocabulary matrices that it has",
         ),
         Fault(
@@ -371,10 +371,10 @@ WORKLOAD = Room(
             "memory is uneven although imbalance is off",
         ),
         Fault(
-            f"{ROOT}/model_state.py",
-            "parts.append((StageParams(copies, 0, 0, 0), 1))",
-            "parts.append((StageParams(copies, copies, 0, 0), 1))",
-            "copied vocabulary matrices are quantised",
+            f"{ROOT}/vocabulary.py",
+            "replace(stage, dense_params=stage.dense_params + copy.parameters,",
+            "replace(stage,",
+            "copied vocabulary matrices take no memory and have no optimizer",
         ),
         Fault(
             f"{ROOT}/saved.py",
@@ -414,8 +414,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/model_state.py",
-            "if r.zero_stage >= 2:\n        gradients = (*gradients",
-            "if r.zero_stage >= 3:\n        gradients = (*gradients",
+            "if r.shards_gradients:\n        largest",
+            "if r.zero_stage >= 3:\n        largest",
             "under ZeRO 2 the unit at work has no whole gradients",
         ),
         Fault(
