@@ -172,9 +172,9 @@ def test_pure_bf16_holds_no_master_weights() -> None:
 
 
 def test_placeholders_are_one_of_each_shape_of_a_rank_in_bf16() -> None:
-    stages = [StageParams(0, 0, 0, 0, 0, frozenset(shapes)) for shapes in ({(2, 3), (4, 5)}, {(4, 5), (6, 7)})]
+    stages = [StageParams(0, 0, 0, 0, shapes=frozenset(shapes)) for shapes in ({(2, 3), (4, 5)}, {(4, 5), (6, 7)})]
     recipe = StateRecipe(keeps_placeholders=True)
-    (state,) = rank_states(DENSE, [("d",), ("d",)], stages, recipe, [(0, 1)])
+    (state,) = rank_states(stages, recipe, [(0, 1)])
     assert {tensor.name: tensor.num_bytes for tensor in state.gradients} == {
         "gradients.placeholders": 2 * (2 * 3 + 4 * 5 + 6 * 7)
     }  # fmt: skip
