@@ -128,6 +128,8 @@ def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "precision.fp8_weight_cache", f"has no meaning with recipe {scenario.precision.recipe}"
     if scenario.parallel.pipeline_buffers != "in_flight" and scenario.parallel.pp == 1:
         yield "parallel.pipeline_buffers", "has no meaning with pp 1: nothing is sent between stages"
+    if scenario.head.logits != "sharded" and scenario.parallel.tp == 1:
+        yield "head.logits", "has no meaning with tp 1: every GPU has all logits"
     if scenario.parallel.sequence_parallel and scenario.parallel.tp == 1:
         yield "parallel.sequence_parallel", "has no meaning with tp 1: no GPUs share a sequence"
     if not scenario.is_given("phases"):

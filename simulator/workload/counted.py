@@ -41,6 +41,7 @@ def recipe_of(scenario: Scenario, group_nodes: int, routing: RoutingStatistics |
         tp=scenario.parallel.tp,
         shards_sequence=scenario.parallel.sequence_parallel,
         etp=scenario.parallel.etp,
+        gathers_logits=scenario.head.logits == "gathered",
     )
 
 

@@ -110,6 +110,7 @@ def activation_recipe(
         row_padding=EXPERT_ROW_PADDING if derived.recipe(scenario).is_fp8 else 1,
         autograd=scenario.kernels.autograd,
         keeps_outputs=keeps_per_micro_batch(scenario),
+        gathers_logits=scenario.head.logits == "gathered",
     )
 
 

@@ -23,6 +23,7 @@ class Recipe:
     row_padding: rows of an expert are padded to a multiple of it; 1 pads nothing.
     tp, etp: ranks that share the GEMMs of a layer, one routed expert. shards_sequence: the tp ranks share the tokens of what
     is outside these GEMMs too (sequence parallelism).
+    gathers_logits: every one of the tp ranks takes the loss of the whole vocabulary.
     ep: ranks of an expert group; nodes: nodes it spans. nodes_per_token, ranks_per_token: expected distinct destinations.
     """
 
@@ -42,6 +43,7 @@ class Recipe:
     tp: int = 1
     shards_sequence: bool = False
     etp: int = 1
+    gathers_logits: bool = False
 
     @property
     def tokens(self) -> int:

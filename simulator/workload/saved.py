@@ -37,7 +37,7 @@ class ActivationRecipe:
     expert_rows_frac: rows of a rank's experts over the even load, mean of the micro-batches in flight;
     expert_rows_peak_frac: of the fullest micro-batch (at least the former). row_padding: an expert's rows are padded
     to a multiple. capacity_factor: rows beyond it are dropped; None: no row is. autograd: fused, transformer_engine or eager.
-    keeps_outputs: the last stage's logits stay to the end of the step.
+    keeps_outputs: the last stage's logits stay to the end of the step. gathers_logits: as of `Recipe`.
     """
 
     tokens: int
@@ -60,6 +60,7 @@ class ActivationRecipe:
     checkpoint: Checkpoint | None = None
     autograd: str = "fused"
     keeps_outputs: bool = False
+    gathers_logits: bool = False
 
     @property
     def sequence_tokens(self) -> int:

@@ -115,12 +115,15 @@ def test_overrides_that_are_no_list_of_texts_are_one_error(overrides: object) ->
     assert problem.field == "overrides"
 
 
-def test_buffers_between_stages_without_stages_are_told() -> None:
+def test_what_acts_between_stages_or_ranks_of_a_layer_is_told_where_there_are_none() -> None:
     plan = {"schema_version": 1, "model": "llama-3.1-8b", "cluster": {"node": "h100-x8", "num_gpus": 8}}
-    option = "parallel.pipeline_buffers=per_micro_batch"
-
-    def found(*overrides: str) -> list[str]:
-        return [each for each in load_scenario(plan, overrides).warnings if ": parallel.pipeline_buffers: " in each]
-
-    assert found(option)[0].endswith("has no meaning with pp 1: nothing is sent between stages")
-    assert found(option, "parallel.pp=2") == found() == []
+    for key, value, degree, reason in (
+        ("parallel.pipeline_buffers", "per_micro_batch", "pp", "nothing is sent between stages"),
+        ("head.logits", "gathered", "tp", "every GPU has all logits"),
+    ):
+        found = {
+            overrides: [each for each in load_scenario(plan, overrides).warnings if f": {key}: " in each]
+            for overrides in ((), (f"{key}={value}",), (f"{key}={value}", f"parallel.{degree}=2"))
+        }
+        assert [len(each) for each in found.values()] == [0, 1, 0]
+        assert found[f"{key}={value}",][0].endswith(f"has no meaning with {degree} 1: {reason}")

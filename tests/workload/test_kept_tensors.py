@@ -233,3 +233,13 @@ def test_logits_that_stay_to_the_end_are_outputs() -> None:
     (head,) = PARTS["L"].saved(model(GQA), replace(BF16, keeps_outputs=True, vocab_padding=1))
     assert sizes(head.outputs) == {"head.logits": 2 * T * 64}
     assert "head.logits" not in sizes(head.saved)
+
+
+def test_gathered_logits_are_of_the_whole_vocabulary() -> None:
+    """Of the rank's 32 columns or of all 64; the matrix and its gradient stay the rank's."""
+    for gathers, columns in ((False, 32), (True, 64)):
+        r = replace(BF16, tp=2, autograd="eager", is_loss_fused=False, gathers_logits=gathers, vocab_padding=1)
+        (head,) = PARTS["L"].saved(model(GQA), r)
+        kept, working = sizes(head.saved), sizes(head.working_backward)
+        assert (kept["head.logits"], kept["head.probabilities"]) == (2 * T * columns, 4 * T * columns)
+        assert (working["head.logits_grad"], working["head.weight_grad"]) == (2 * T * columns, 2 * 32 * H)

@@ -1,7 +1,8 @@
 """Code L of a layout: the output head with its loss. Heads run in BF16.
 
 Under tensor parallelism a rank has its share of the vocabulary: its logits of all tokens, whose maximum, sum of exponentials
-and target are reduced over the ranks (Megatron-LM core/tensor_parallel/cross_entropy.py, three FP32 numbers a token).
+and target are reduced over the ranks (Megatron-LM core/tensor_parallel/cross_entropy.py, three FP32 numbers a token). Or all
+logits are gathered, and every rank takes the whole loss.
 """
 
 from __future__ import annotations
@@ -30,20 +31,30 @@ def forward(hidden: int, vocab: int, r: Recipe) -> Iterator[Work]:
     yield c.rmsnorm("final_norm", r.sequence_tokens, hidden)
     yield from tp.gather_input("head", hidden, r, dtype="bf16", chunked=False)
     yield c.fprop("head", "bf16", t, vocab, hidden)
-    yield c.moved("loss", "cross_entropy", "F", 2 * t * vocab, 2 * t * vocab)
-    if r.tp > 1:
+    columns = _loss_columns(vocab, r)
+    if columns != vocab:
+        yield Collective("logits_gather", "all_gather", "tp", 2 * t * columns, "F")
+    yield c.moved("loss", "cross_entropy", "F", 2 * t * columns, 2 * t * columns)
+    if r.tp > 1 and columns == vocab:
         for name in LOSS_REDUCTIONS:
             yield Collective(f"{name}_reduce", "all_reduce", "tp", 4 * t, "F")
 
 
 def backward_input(hidden: int, vocab: int, r: Recipe) -> Iterator[Work]:
     """Gradient of the logits, then of the hidden state."""
-    t = r.tokens
-    yield c.moved("loss_bwd", "cross_entropy_bwd", "I", 2 * t * vocab, 2 * t * vocab)
+    t, columns = r.tokens, _loss_columns(vocab, r)
+    yield c.moved("loss_bwd", "cross_entropy_bwd", "I", 2 * t * columns, 2 * t * columns)
+    if columns != vocab:
+        yield c.copy("logits_grad_slice", t * vocab, t * vocab, "I")
     yield from tp.gather_input_again("head", hidden, r, dtype="bf16")
     yield c.dgrad("head_dgrad", "bf16", t, vocab, hidden)
     yield from tp.reduce_input_grad("head", hidden, r)
     yield c.rmsnorm_bwd("final_norm_bwd", r.sequence_tokens, hidden)
+
+
+def _loss_columns(vocab: int, r: Recipe | ActivationRecipe) -> int:
+    """Logits of a token that a rank takes the loss of. vocab: columns of the rank."""
+    return vocab * r.tp if r.gathers_logits else vocab
 
 
 def backward_weight(hidden: int, vocab: int, r: Recipe) -> Iterator[Op]:
@@ -83,17 +94,18 @@ def head_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     block = BlockBuilder("head", r)
     block.keep("head.input", "bf16", s * h)
     block.operand("head.norm_out", s * h, recomputed="rmsnorm" in r.recompute, dtype="bf16")
-    logits = Tensor("head.logits", tensor_bytes(r.head_dtype, t * vocab), "W")
+    columns = _loss_columns(vocab, r)
+    logits = Tensor("head.logits", tensor_bytes(r.head_dtype, t * columns), "W")
     (block.outputs if r.keeps_outputs else block.saved).append(logits)
     if r.makes_weight_gradients:
         block.backward.append(bf16("head.weight_grad", vocab * h))
     if not r.is_loss_fused:
-        block.keep("head.probabilities", "fp32", t * vocab)
+        block.keep("head.probabilities", "fp32", t * columns)
         # Megatron-LM converts the logits to FP32 before its loss (vocab_parallel_cross_entropy on logits.float()).
-        block.forward.append(Tensor("head.logits_fp32", tensor_bytes("fp32", t * vocab)))
-        block.backward.append(bf16("head.logits_grad", t * vocab))
+        block.forward.append(Tensor("head.logits_fp32", tensor_bytes("fp32", t * columns)))
+        block.backward.append(bf16("head.logits_grad", t * columns))
         if r.is_eager:
-            block.backward.append(Tensor("head.logits_grad_fp32", tensor_bytes("fp32", t * vocab)))
+            block.backward.append(Tensor("head.logits_grad_fp32", tensor_bytes("fp32", t * columns)))
     block.backward.append(bf16("head.norm_out_grad", s * h))
     return block.build()
 

@@ -11,6 +11,12 @@ WORKLOAD = Room(
     ("tests/workload", "tests/assembly", "tests/laws"),
     (
         Fault(
+            f"{ROOT}/layers/head.py",
+            '"all_gather", "tp", 2 * t * columns, "F")',
+            '"all_gather", "tp", 2 * t * vocab, "F")',
+            "a rank gathers its own logits",
+        ),
+        Fault(
             f"{ROOT}/saved.py",
             "return self.tokens if self.is_eager else self.sequence_tokens",
             "return self.sequence_tokens",

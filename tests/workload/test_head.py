@@ -1,0 +1,34 @@
+"""The output head under tensor parallelism: the loss of a rank's columns, reduced, or of gathered logits."""
+
+from dataclasses import replace
+
+from simulator.workload.layers.head import head_unit
+from simulator.workload.op import Collective, Op
+from simulator.workload.recipe import Recipe
+from tests.workload.test_layers_brute_force import GQA, model, recipe
+
+T, V = 16, 64
+
+
+def parts(r: Recipe) -> dict[str, Op | Collective]:
+    blocks = head_unit(model(GQA), "head", r).blocks
+    return {each.name: each for name in ("mlp_f_local", "mlp_b_local") for each in blocks[name]}
+
+
+def test_gathered_logits_cross_the_group_once_and_every_rank_takes_the_whole_loss() -> None:
+    sharded, gathered = parts(replace(recipe(), tp=2)), parts(replace(recipe(), tp=2, gathers_logits=True))
+    gather = gathered["logits_gather"]
+    assert isinstance(gather, Collective)
+    assert (gather.op, gather.num_bytes) == ("all_gather", 2 * T * V)
+    assert {"logits_max_reduce", "target_logit_reduce", "sum_exp_reduce"} & set(gathered) == set()
+    assert "logits_gather" not in sharded
+    for name in ("loss", "loss_bwd"):
+        whole, share = gathered[name], sharded[name]
+        assert isinstance(whole, Op) and isinstance(share, Op)
+        assert (whole.bytes_read, whole.bytes_written) == (2 * T * V, 2 * T * V)
+        assert share.bytes_read == T * V
+    assert "logits_grad_slice" in gathered and "logits_grad_slice" not in sharded
+
+
+def test_one_rank_gathers_nothing() -> None:
+    assert parts(recipe()) == parts(replace(recipe(), gathers_logits=True))
