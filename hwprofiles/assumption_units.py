@@ -52,6 +52,8 @@ ASSUMPTION_UNITS: Final[Mapping[str, Bounds]] = MappingProxyType(
         # Estimates of one amount; more is another amount.
         "ratio of bytes": Bounds(0.1, 10.0),
         "tokens": Bounds(1.0, MEGA),
+        # A GEMM cut into more has fewer rows in each than a tile.
+        "chunks": Bounds(1.0, 100.0),
         "SMs": Bounds(0.0, KILO),
         "s": Bounds(0.0, 1.0),
         "bytes": Bounds(0.0, TERA),

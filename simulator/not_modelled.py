@@ -47,7 +47,6 @@ TABLE: Final[tuple[Planned, ...]] = (
     _key("kernels.attention", _WHOLE, None),
     _key("kernels.grouped_gemm", _WHOLE, None),
     _key("parallel.cp", "cp: 1 is another plan: shorter sequences or more recompute keep the activations small", 1),
-    _key("parallel.overlap.tp", "use tp: none", "none"),
     _key("parallel.rank_order", "use rank_order: tp-cp-ep-dp-pp", "tp-cp-ep-dp-pp"),
     _key("parallel.cp_comm", "leave it out: cp is 1", "a2a"),
     _key("training.packing", "use packing: none", "none"),

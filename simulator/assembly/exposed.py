@@ -1,11 +1,13 @@
 """What a collective inside a block adds to the compute stream, beside the operator that runs at the same time.
 
     alone                c
-    beside an operator   max(0, c - g): both start together, the block goes on when both are done
+    beside an operator   max(c - g, c * (1 - g / h)): both start together, the operator has fewer SMs until the collective is
+                         done, and the block goes on when both are
     in n chunks          max(g, c) + min(g, c) / n + n * launch, less g: the GEMM makes or takes a chunk while another is sent;
                          the first (or last) chunk has nothing beside it, and each has a launch of its own
 
-c: the collective, g: the operator, both as when alone. Low and high take the ends that make the difference small and large.
+c: the collective alone, g: the operator alone, h: the operator with a collective beside it all the time (c, h >= g). Low and
+high take the ends that make the difference small and large.
 """
 
 from __future__ import annotations
@@ -64,20 +66,34 @@ def partner(collective: Collective, ops: Mapping[str, Op], chunking: Chunking, *
     return ops[collective.chunked_with] if chunking.number > 1 and collective.chunked_with else None
 
 
-def exposed(collective: Collective, cost: Cost, beside: Cost | None, chunking: Chunking) -> Exposed:
-    """What the collective adds. beside: its partner's cost, None where it runs alone."""
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A partner's cost alone, and with a collective beside it all the time."""
+
+    alone: Cost
+    held: Cost
+
+    @property
+    def loss(self) -> float:
+        """Share of its rate that it loses beside a collective (0 to 1)."""
+        return max(0.0, 1.0 - self.alone.seconds / self.held.seconds) if self.held.seconds else 0.0
+
+
+def exposed(collective: Collective, cost: Cost, beside: Beside | None, chunking: Chunking) -> Exposed:
+    """What the collective adds. beside: its partner, None where it runs alone."""
     if beside is None or cost.seconds == 0.0:
         return Exposed(cost.seconds, cost.low, cost.high, cost.basis)
+    g, loss = beside.alone, beside.loss
     if collective.beside:
         return Exposed(
-            max(0.0, cost.seconds - beside.seconds),
-            max(0.0, cost.low - beside.high),
-            max(0.0, cost.high - beside.low),
+            max(cost.seconds - g.seconds, cost.seconds * loss),
+            max(cost.low - g.high, cost.low * loss),
+            max(cost.high - g.low, cost.high * loss),
             cost.basis,
         )
     return Exposed(
-        chunking.added(cost.seconds, beside.seconds),
-        chunking.added(cost.low, beside.high),
-        chunking.added(cost.high, beside.low),
+        chunking.added(cost.seconds, g.seconds),
+        chunking.added(cost.low, g.high),
+        chunking.added(cost.high, g.low),
         cost.basis,
     )

@@ -12,7 +12,7 @@ from functools import partial
 
 from hwprofiles.kernels.shape import KERNELS, Regime
 from simulator.assembly.chunks import BlockCost, DrawKind, Message, Segment, StageCost, UnitCost
-from simulator.assembly.exposed import UNCHUNKED, Chunking, Cost, Exposed, exposed, partner
+from simulator.assembly.exposed import UNCHUNKED, Beside, Chunking, Cost, Exposed, exposed, partner
 from simulator.costs.cost import CollectiveCost
 from simulator.workload.op import AllToAll, Collective, Op, StageWorkload, Unit, Work, Workload
 
@@ -27,6 +27,7 @@ BESIDE_COMPUTE = ".beside_compute"
 class Prices:
     """What everything of a step takes: operator or message → seconds; gap_s: idle time of a stream between two kernels.
 
+    held: a kernel with a collective of its block beside it all the time.
     beside: a kernel with a data-parallel collective beside it, None where there is none.
     chunking: how collectives inside a block overlap with the GEMMs around them.
     """
@@ -35,6 +36,7 @@ class Prices:
     all_to_all: Callable[[AllToAll, Regime], CollectiveCost]
     gap_s: float
     collective: Callable[[Collective], CollectiveCost]
+    held: Callable[[Op], Cost]
     beside: Callable[[Op], Cost] | None = None
     chunking: Chunking = UNCHUNKED
 
@@ -105,8 +107,9 @@ class _Pricing:
 
     def collective(self, collective: Collective, cost: CollectiveCost) -> Exposed:
         """What the collective adds to its block, of its cost alone."""
-        beside = partner(collective, self.ops, self.prices.chunking, with_weights=self.with_weights)
-        return exposed(collective, cost, None if beside is None else self.kernel(beside), self.prices.chunking)
+        found = partner(collective, self.ops, self.prices.chunking, with_weights=self.with_weights)
+        beside = None if found is None else Beside(self.kernel(found), self.prices.held(found))
+        return exposed(collective, cost, beside, self.prices.chunking)
 
 
 def message_segment(name: str, cost: CollectiveCost, category: str) -> Segment:

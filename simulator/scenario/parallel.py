@@ -58,6 +58,8 @@ class Overlap(Section):
     """
     dp: bool = True
     """Collectives of data parallelism beside compute, where data_parallel.*.overlap says so too."""
+    tp: Literal["none", "chunked"] = "none"
+    """Gathers and reductions around a layer's GEMMs: behind one another, or in chunks beside them (userbuffers)."""
 
 
 class Parallel(Section):

@@ -47,6 +47,7 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "parallel.vpp": (*_MODEL, "parallel.schedule", "parallel.pp"),
     "parallel.ep": (*_EXPERTS, *_MESH, "parallel.etp"),
     "parallel.tp": ("model", "model.attention", "model.dense_ffn", "model.moe", "precision.recipe"),
+    "parallel.overlap.tp": ("parallel.tp", "parallel.sequence_parallel"),
     "parallel.etp": ("model", "model.moe", "model.moe.expert_intermediate_size", "precision.recipe"),
     "parallel.sequence_parallel": ("parallel.tp", "model", "training.seq_len"),
     "training.seq_len": ("parallel.tp", "parallel.sequence_parallel"),
@@ -132,6 +133,8 @@ def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "head.logits", "has no meaning with tp 1: every GPU has all logits"
     if scenario.parallel.sequence_parallel and scenario.parallel.tp == 1:
         yield "parallel.sequence_parallel", "has no meaning with tp 1: no GPUs share a sequence"
+    if scenario.parallel.overlap.tp == "chunked" and scenario.parallel.tp == 1:
+        yield "parallel.overlap.tp", "chunked has no meaning with tp 1: nothing is gathered around the GEMMs"
     if not scenario.is_given("phases"):
         yield "phases", "are not given: the run is a single step; write phases: [{name: pretrain, tokens: 1e12}]"
 

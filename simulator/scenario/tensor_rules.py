@@ -80,6 +80,9 @@ def _sequence_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     tp, seq_len, shards = scenario.parallel.tp, scenario.training.seq_len, scenario.parallel.sequence_parallel
     if tp == 1:
         return
+    if scenario.parallel.overlap.tp == "chunked" and not shards:
+        text = "chunked, but sequence_parallel is false: all-reduces are not cut into chunks"
+        yield "parallel.overlap.tp", f"{text}; write sequence_parallel: true, or tp: none"
     if not shards and scenario.model.moe is not None:
         text = f"false with experts and tp {tp}: each of the {tp} GPUs would send every token to its experts"
         yield "parallel.sequence_parallel", f"{text}; write sequence_parallel: true (as Megatron-LM requires), or tp: 1"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from hwprofiles.schema import Assumption
 from simulator.assembly.chunks import StageCost
+from simulator.assembly.exposed import UNCHUNKED, Chunking
 from simulator.assembly.unit_costs import Prices, stage_costs
 from simulator.check import check_scenario
 from simulator.scenario import derived
@@ -72,9 +73,13 @@ def price(
         kernels=kernels,
         messages=messages,
         stages=stage_costs(
-            workload, prices(kernels, messages, beside=derived.has_collectives_beside_compute(scenario))
+            workload,
+            prices(
+                kernels, messages, beside=derived.has_collectives_beside_compute(scenario),
+                chunking=_chunking(scenario, assumptions, kernels.gap_s),
+            ),
         ),
-    )
+    )  # fmt: skip
 
 
 def _on_links(load: LoadModel | None, workload: Workload, messages: MessagePrices) -> LoadModel | None:
@@ -88,7 +93,19 @@ def _on_links(load: LoadModel | None, workload: Workload, messages: MessagePrice
     return replace(load, dispatch=dispatch, combine=combine)
 
 
-def prices(kernels: KernelPrices, messages: MessagePrices, *, beside: bool = False) -> Prices:
-    """Operator or message → seconds. beside: data-parallel collectives may run beside kernels."""
-    held = kernels.beside_collective if beside else None
-    return Prices(kernels.seconds, messages.all_to_all, kernels.gap_s, messages.collective, held)
+def prices(
+    kernels: KernelPrices, messages: MessagePrices, *, beside: bool = False, chunking: Chunking = UNCHUNKED
+) -> Prices:
+    """Operator or message → seconds. beside: data-parallel collectives may run beside kernels. chunking: of GEMMs with the
+    collectives around them.
+    """
+    return Prices(
+        kernels.seconds, messages.all_to_all, kernels.gap_s, messages.collective,
+        held=kernels.beside_collective, beside=kernels.beside_collective if beside else None, chunking=chunking,
+    )  # fmt: skip
+
+
+def _chunking(scenario: Scenario, assumptions: Mapping[str, Assumption], launch_s: float) -> Chunking:
+    if scenario.parallel.overlap.tp == "none":
+        return UNCHUNKED
+    return Chunking(assumptions["tp_overlap_chunks"].value, launch_s)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from simulator.assembly.chunks import Segment
 from simulator.assembly.collectives import StageCollectives
 from simulator.assembly.tail import CopiesSum, TailCosts
-from simulator.assembly.unit_costs import add_segments, message_segment
+from simulator.assembly.unit_costs import TP_COLLECTIVES, add_segments, message_segment
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
@@ -16,7 +16,7 @@ from simulator.step.messages import MessagePrices
 from simulator.step.pricing import KernelPrices
 from simulator.workload.buckets import WIRE_BYTES
 from simulator.workload.counting import moved
-from simulator.workload.op import Op, StageWorkload, Workload
+from simulator.workload.op import Collective, Op, StageWorkload, Workload
 from simulator.workload.vocabulary import VocabularyCopy
 
 OPTIMIZER = "optimizer"
@@ -39,7 +39,10 @@ def tail_costs(
     holders = holders_of(messages, schedule, scenario.parallel.zero_stage)
     optimizer = [add_segments(_optimizer(scenario, stage, holders, kernels)) for stage in workload.stages]
     return TailCosts(
-        reduce=[stage.reduces_at_end for stage in planned],
+        reduce=[
+            (*each.reduces_at_end, *_replicated(scenario, stage, messages))
+            for each, stage in zip(planned, workload.stages, strict=True)
+        ],
         gather=[stage.gathers_at_end for stage in planned],
         norm=message_segment("grad_norm", messages.norm(), OPTIMIZER),
         optimizer=[add_segments(optimizer[stage] for stage in held) for held in schedule.placement],
@@ -68,6 +71,16 @@ def summed_copies(
         ranks = [rank for rank, stages in enumerate(schedule.placement) if stages in held]
         found.append(CopiesSum(ranks, label, message_segment(label, cost, DATA_PARALLEL)))
     return found
+
+
+def _replicated(scenario: Scenario, stage: StageWorkload, messages: MessagePrices) -> Iterator[tuple[str, Segment]]:
+    """Gradients of what every tensor-parallel rank holds whole and used for its own tokens only (Megatron-LM
+    core/distributed/finalize_model_grads.py): summed over the ranks, once a step.
+    """
+    if scenario.parallel.tp > 1 and scenario.parallel.sequence_parallel and stage.replicated_params:
+        num_bytes = stage.replicated_params * GRADIENT_BYTES[scenario.data_parallel.grad_reduce.dtype]
+        cost = messages.collective(Collective("replicated_grads", "all_reduce", "tp", num_bytes, "W"))
+        yield "all_reduce_replicated", message_segment("tp_all_reduce_gradients", cost, TP_COLLECTIVES)
 
 
 def _optimizer(scenario: Scenario, stage: StageWorkload, holders: Holders, kernels: KernelPrices) -> Iterator[Segment]:

@@ -31,11 +31,16 @@ def message(sent: AllToAll, regime: Regime) -> Price:
     return Price(100.0, 50.0, 200.0, "assumed")
 
 
+def held(op: Op) -> Price:
+    """A quarter longer beside a collective of its block."""
+    return Price(1.25 * op.shape.m, 1.25 * op.shape.m, 1.25 * op.shape.m)
+
+
 def collective(of: Collective) -> Price:
     return Price(of.num_bytes / 100, of.num_bytes / 200, of.num_bytes / 50)
 
 
-PRICES = Prices(kernel, message, GAP_S, collective)
+PRICES = Prices(kernel, message, GAP_S, collective, held)
 
 
 def op(name: str, seconds: int, kind: str = "gemm", num_kernels: int = 1, *, routed: bool = False) -> Op:
@@ -128,6 +133,6 @@ def test_hops_that_cost_the_same_share_a_transfer() -> None:
 
 @pytest.mark.parametrize("gap_s", [0.0, 1.0])
 def test_without_gaps_there_is_no_such_category(gap_s: float) -> None:
-    prices = Prices(kernel, message, gap_s, collective)
+    prices = Prices(kernel, message, gap_s, collective, held)
     (layer,) = stage_costs(WORKLOAD, prices)[0].units
     assert ("kernel_gaps" in layer.blocks["mlp_f_local", "alone"].segments[0][2].by_category) == (gap_s > 0)

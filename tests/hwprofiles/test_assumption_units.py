@@ -64,7 +64,7 @@ def test_a_switch_of_a_stack_is_on_or_off() -> None:
         ("s", 2.0), ("SMs", 1e4), ("bytes", 1e15), ("tokens", 1e7),
         # The fullest of several holds at least the mean; a total concentration below 1 is one expert a sequence.
         ("ratio over even load", 0.99), ("concentration", 0.5), ("score a step", 0.2), ("relative change a step", 0.2),
-        ("log affinity", -1.0),
+        ("log affinity", -1.0), ("chunks", 0.5), ("chunks", 1000.0),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_no_assumption(unit: str, number: float) -> None:
