@@ -19,6 +19,7 @@ class FamilyRecord(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     ffn: str = "swiglu"
+    ffn_bias: bool = False
     attention: dict[str, Any] = {}
     model: dict[str, Any] = {}
     moe: dict[str, Any] = {}

@@ -35,12 +35,13 @@ def _section(row: Row, family: FamilyRecord, draft: Draft) -> dict[str, Any]:
         "name": row.text("model"), "hidden_size": row.count("hidden"), "num_layers": layers,
         "vocab_size": row.count("vocab"), "attention": _attention(row, family), "source": family.source, **family.model,
     }  # fmt: skip
-    activation = {} if family.ffn == "swiglu" else {"activation": family.ffn}
+    activation: dict[str, Any] = {} if family.ffn == "swiglu" else {"activation": family.ffn}
+    activation |= {"bias": True} if family.ffn_bias else {}
     dense = _dense_layers(row, family) if moe else layers
     if moe:
         section["moe"] = _experts(row, family) | activation
         if family.every > 1:
-            section["layer_pattern"] = "d" * (family.every - 1) + "m"
+            section["layer_pattern"] = " ".join("d" * (family.every - 1) + "m")
             dense = 0
     if dense or family.every > 1:
         section["dense_ffn"] = {"intermediate_size": row.count("ffn")} | activation
