@@ -78,7 +78,7 @@ def _replicated(scenario: Scenario, stage: StageWorkload, messages: MessagePrice
     core/distributed/finalize_model_grads.py): summed over the ranks, once a step.
     """
     if scenario.parallel.tp > 1 and scenario.parallel.sequence_parallel and stage.replicated_params:
-        num_bytes = stage.replicated_params * GRADIENT_BYTES[scenario.data_parallel.grad_reduce.dtype]
+        num_bytes = stage.replicated_params * WIRE_BYTES[scenario.data_parallel.grad_reduce.dtype]
         cost = messages.collective(Collective("replicated_grads", "all_reduce", "tp", num_bytes, "W"))
         yield "all_reduce_replicated", message_segment("tp_all_reduce_gradients", cost, TP_COLLECTIVES)
 
