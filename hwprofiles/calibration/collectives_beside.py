@@ -25,6 +25,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hwprofiles.units import KIBI, MEBI, MILLI
@@ -284,10 +285,10 @@ def block_rows(rank: int, world: int, device: str, sizes: Sequence[int]) -> list
             with profile(activities=[ProfilerActivity.CUDA]) as found:
                 call()
                 torch.cuda.synchronize()
-            path = Path(f"/tmp/blocks_{os.getpid()}.json")  # noqa: S108  the profiler writes to a path only
-            found.export_chrome_trace(str(path))
-            events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
-            path.unlink()
+            with TemporaryDirectory() as folder:
+                path = Path(folder) / "trace.json"
+                found.export_chrome_trace(str(path))
+                events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
             kernels = [
                 event["args"] for event in events if "nccl" in event.get("name", "") and "grid" in event.get("args", {})
             ]
@@ -303,7 +304,7 @@ def worker(rank: int, world: int, device: str, out: str, quick: bool) -> None:
     import torch
     import torch.distributed as dist
 
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29611", NCCL_NVLS_ENABLE="0")
+    os.environ.update(MASTER_ADDR="localhost", MASTER_PORT="29611", NCCL_NVLS_ENABLE="0")
     if device == "cuda":
         torch.cuda.set_device(rank)
     dist.init_process_group("nccl" if device == "cuda" else "gloo", rank=rank, world_size=world)
