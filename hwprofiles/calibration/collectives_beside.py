@@ -299,15 +299,16 @@ def block_rows(rank: int, world: int, device: str, sizes: Sequence[int]) -> list
     return rows
 
 
-def worker(rank: int, world: int, device: str, out: str, quick: bool) -> None:
-    """One GPU's process; rank 0 writes the file."""
+def worker(rank: int, world: int, device: str, out: str, quick: bool, meeting: str) -> None:
+    """One GPU's process; rank 0 writes the file. meeting: path of a file by which the processes find each other."""
     import torch
     import torch.distributed as dist
 
-    os.environ.update(MASTER_ADDR="localhost", MASTER_PORT="29611", NCCL_NVLS_ENABLE="0")
+    os.environ["NCCL_NVLS_ENABLE"] = "0"
     if device == "cuda":
         torch.cuda.set_device(rank)
-    dist.init_process_group("nccl" if device == "cuda" else "gloo", rank=rank, world_size=world)
+    backend = "nccl" if device == "cuda" else "gloo"
+    dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=world)
     torch.manual_seed(rank)
     sizes, clock = ([64 * KIBI], Clock(device)) if quick else (SIZES, Clock(device))
     result: dict[str, Any] = {**device_facts(device), "num_gpus": world}
@@ -345,7 +346,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     world = torch.cuda.device_count() if given.device == "cuda" else 2
-    torch.multiprocessing.spawn(worker, (world, given.device, str(given.out), given.quick), nprocs=world)
+    with TemporaryDirectory() as folder:
+        meeting = str(Path(folder) / "meeting")
+        torch.multiprocessing.spawn(worker, (world, given.device, str(given.out), given.quick, meeting), nprocs=world)
     return 0
 
 
