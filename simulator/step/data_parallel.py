@@ -27,6 +27,7 @@ from simulator.schedule.action import Schedule
 from simulator.step.messages import MessagePrices
 from simulator.workload.buckets import WIRE_BYTES, bucket_parameters, buckets_of, by_unit
 from simulator.workload.op import ParamGroup, StageWorkload, Workload
+from simulator.workload.vocabulary import VocabularyCopy, vocabulary_copies, with_copies
 
 DATA_PARALLEL = "data_parallel"
 
@@ -111,8 +112,18 @@ def plan_collectives(
     """What every stage gathers and reduces. A stage on two ranks (DualPipe) does so at its end, when both are there."""
     if not scenario.mechanisms.zero_collectives:
         return tuple(StageCollectives() for _ in workload.stages)
+    workload, _ = with_held_copies(scenario, workload, schedule)
     planner = _Planner(scenario, holders_of(messages, schedule, scenario.parallel.zero_stage), messages)
     return tuple(_of_stage(planner, stage, at_end=len(schedule.holders(stage.stage)) > 1) for stage in workload.stages)
+
+
+def with_held_copies(
+    scenario: Scenario, workload: Workload, schedule: Schedule
+) -> tuple[Workload, tuple[VocabularyCopy, ...]]:
+    """The workload with the copies of vocabulary matrices that its stages hold under a schedule, and these."""
+    model, layout = derived.padded_model(scenario), derived.layout(scenario)
+    copies = vocabulary_copies(model, layout, schedule.placement, scenario.parallel.tp)
+    return with_copies(workload, model, layout, copies), copies
 
 
 def _of_stage(planner: _Planner, stage: StageWorkload, *, at_end: bool) -> StageCollectives:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from simulator.assembly.conservation import check_graph
 from simulator.assembly.expand import PricedStep, expand
 from simulator.assembly.step_graph import StepGraph
@@ -14,8 +12,7 @@ from simulator.schedule import build_schedule
 from simulator.schedule.action import Schedule
 from simulator.step.data_parallel import plan_collectives
 from simulator.step.prepared import PreparedStep
-from simulator.step.tail import summed_copies, tail_costs
-from simulator.workload.vocabulary import vocabulary_copies, with_copies
+from simulator.step.tail import tail_costs
 
 
 def order_of_actions(scenario: Scenario, global_batch_size: int | None = None, schedule: str | None = None) -> Schedule:
@@ -32,14 +29,10 @@ def build_graph(step: PreparedStep, order: Schedule | None = None) -> StepGraph:
     """
     scenario = step.scenario
     order = order or order_of_actions(scenario)
-    model, layout = derived.padded_model(scenario), derived.layout(scenario)
-    copies = vocabulary_copies(model, layout, order.placement, scenario.parallel.tp)
-    workload = with_copies(step.workload, model, layout, copies)
-    collectives = plan_collectives(scenario, workload, order, step.messages)
-    tail = tail_costs(scenario, workload, order, step.kernels, step.messages, collectives)
+    collectives = plan_collectives(scenario, step.workload, order, step.messages)
     priced = PricedStep(
         stages=step.stages,
-        tail=replace(tail, copies=summed_copies(scenario, copies, order, step.messages)),
+        tail=tail_costs(scenario, step.workload, order, step.kernels, step.messages, collectives),
         pair_overlap=derived.overlaps_pairs(scenario),
         wait_at_boundary=_waits_for_its_transfers(step, order),
         collectives=collectives,

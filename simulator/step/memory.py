@@ -13,6 +13,7 @@ from simulator.results.step_result import Memory, StageMemory
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
+from simulator.step.data_parallel import with_held_copies
 from simulator.step.hardware import Hardware
 from simulator.workload.buckets import bucket_parameters
 from simulator.workload.expert_load import LoadModel
@@ -29,7 +30,6 @@ from simulator.workload.memory import (
 from simulator.workload.model_state import rank_states, stage_params, transposes_weights
 from simulator.workload.op import Workload
 from simulator.workload.stages import stage_blocks
-from simulator.workload.vocabulary import vocabulary_copies, with_copies
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,7 @@ def rank_memories(question: MemoryQuestion, schedule: Schedule) -> tuple[RankMem
     layout, model = derived.layout(scenario), derived.padded_model(scenario)
     recipe = activation_recipe(scenario, assumed, _persistent_loads(question, schedule.placement))
     state = state_recipe(scenario, assumed, transposes_weights=transposes_weights(workload))
-    copies = vocabulary_copies(model, layout, schedule.placement, scenario.parallel.tp)
-    stages = with_copies(workload, model, layout, copies).stages
+    stages = with_held_copies(scenario, workload, schedule)[0].stages
     params = [stage_params(stage, bucket_parameters(scenario)) for stage in stages]
     gpus_per_node = question.hardware.network.gpus_per_node
     buffers = partial(buffer_tensors, scenario, assumed, workload.boundary_bytes, gpus_per_node=gpus_per_node)

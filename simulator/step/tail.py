@@ -11,7 +11,7 @@ from simulator.assembly.unit_costs import TP_COLLECTIVES, add_segments, message_
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
-from simulator.step.data_parallel import DATA_PARALLEL, Holders, holders_of, plan_collectives
+from simulator.step.data_parallel import DATA_PARALLEL, Holders, holders_of, plan_collectives, with_held_copies
 from simulator.step.messages import MessagePrices
 from simulator.step.pricing import KernelPrices
 from simulator.workload.buckets import WIRE_BYTES
@@ -36,6 +36,7 @@ def tail_costs(
     collectives: as `plan_collectives` gives them, which is asked where they are not given.
     """
     planned = plan_collectives(scenario, workload, schedule, messages) if collectives is None else collectives
+    workload, copies = with_held_copies(scenario, workload, schedule)
     holders = holders_of(messages, schedule, scenario.parallel.zero_stage)
     optimizer = [add_segments(_optimizer(scenario, stage, holders, kernels)) for stage in workload.stages]
     return TailCosts(
@@ -47,10 +48,11 @@ def tail_costs(
         norm=message_segment("grad_norm", messages.norm(), OPTIMIZER),
         optimizer=[add_segments(optimizer[stage] for stage in held) for held in schedule.placement],
         overlap_reduce=derived.is_grad_reduce_overlapped(scenario),
+        copies=_summed_copies(scenario, copies, schedule, messages),
     )
 
 
-def summed_copies(
+def _summed_copies(
     scenario: Scenario, copies: Sequence[VocabularyCopy], schedule: Schedule, messages: MessagePrices
 ) -> list[CopiesSum]:
     """The all-reduce of each copied matrix's gradient over the ranks that hold it, when each has reduced its own.

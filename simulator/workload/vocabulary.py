@@ -63,6 +63,7 @@ def with_copies(
 
 def _with_copy(stage: StageWorkload, model: ModelSpec, codes: Sequence[str], copy: VocabularyCopy) -> StageWorkload:
     uses = [copy.matrix in part.vocabulary(model) for part in forward_order(codes)]
-    unit = stage.groups[uses.index(True)].unit if stage.groups else 0
+    last = len(stage.groups) - 1  # of a stage that stands for all (mechanisms.stage_imbalance) others may be fewer
+    unit = stage.groups[min(uses.index(True), last)].unit if stage.groups else 0
     group = ParamGroup(unit, copy.parameters)
     return replace(stage, dense_params=stage.dense_params + copy.parameters, groups=(*stage.groups, group))

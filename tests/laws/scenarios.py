@@ -62,6 +62,7 @@ def scenarios(draw: st.DrawFn, *, max_ep: int = 16, is_moe: bool | None = None, 
             "pp": pp,
             "vpp": vpp,
             "ep": ep,
+            "zero_stage": draw(st.sampled_from(_zero_stages(is_fp8, SCHEDULES[schedule].overlaps_pairs))),
             "schedule": schedule,
             "layers_per_stage": draw(st.none() | layer_counts(model["num_layers"], pp * vpp)),
             "overlap": {
@@ -70,7 +71,7 @@ def scenarios(draw: st.DrawFn, *, max_ep: int = 16, is_moe: bool | None = None, 
             },
             "comm_sms": draw(st.sampled_from([20, 20, 8, 32])),
         },
-        "data_parallel": {"grad_reduce": {"dtype": draw(st.sampled_from(["fp32", "bf16"]))}},
+        "data_parallel": draw(sharings(has_pairs=SCHEDULES[schedule].overlaps_pairs)),
         "training": {
             "seq_len": draw(st.sampled_from([64, 100, 512, 1024, 4096])),
             "global_batch_size": dp * micro_batch_size * draw(micro_batches(schedule, pp)),
@@ -96,6 +97,28 @@ def scenarios(draw: st.DrawFn, *, max_ep: int = 16, is_moe: bool | None = None, 
         },
         "draws": draw(st.integers(1, 2)),
         "seed": draw(st.integers(0, 3)),
+    }  # fmt: skip
+
+
+def _zero_stages(is_fp8: bool, has_pairs: bool) -> list[int]:
+    """ZeRO stages that are modelled."""
+    return [1, 0] if has_pairs else [1, 0, 2] if is_fp8 else [1, 0, 2, 3, 3]
+
+
+@st.composite
+def sharings(draw: st.DrawFn, *, has_pairs: bool) -> Document:
+    """What data-parallel ranks gather and reduce."""
+    return {
+        "param_gather": {
+            "overlap": draw(st.sampled_from([None, True, False])), "dtype": draw(st.sampled_from(["bf16", "fp32"])),
+        },
+        "grad_reduce": {
+            "overlap": draw(st.booleans() | st.just(True)),
+            "dtype": draw(st.sampled_from(["fp32", "bf16"])),
+            "every": draw(st.sampled_from([None, "step"] if has_pairs else [None, "step", "micro_batch"])),
+        },
+        "bucket_bytes": draw(st.sampled_from([None, None, 1, 10_000_000])),
+        "reshard_after_forward": draw(st.booleans()),
     }  # fmt: skip
 
 

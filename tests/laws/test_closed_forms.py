@@ -22,7 +22,8 @@ def steady(document: Document, **sections: object) -> Document:
     """The scenario without anything random and with gradients reduced at the end, with other keys changed."""
     fixed = changed(
         document, moe={"balance": "forced"}, device={"speed_cv": 0.0}, assumptions={"pp_boundary_wait": 1}, draws=1,
-        data_parallel={"grad_reduce": {"overlap": False}},
+        data_parallel={"param_gather": {"overlap": False}, "grad_reduce": {"overlap": False, "every": "step"}},
+        parallel={"zero_stage": document["parallel"]["zero_stage"] % 3},
     )  # fmt: skip
     return changed(fixed, **sections)
 

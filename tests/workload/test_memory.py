@@ -178,7 +178,7 @@ def test_placeholders_are_one_of_each_shape_of_a_rank_in_bf16() -> None:
     assert {tensor.name: tensor.num_bytes for tensor in state.gradients} == {
         "gradients.placeholders": 2 * (2 * 3 + 4 * 5 + 6 * 7)
     }  # fmt: skip
-    (without,) = rank_states(DENSE, [("d",), ("d",)], stages, replace(recipe, keeps_placeholders=False), [(0, 1)])
+    (without,) = rank_states(stages, replace(recipe, keeps_placeholders=False), [(0, 1)])
     assert without.gradients == ()
 
 
