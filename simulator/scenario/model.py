@@ -126,14 +126,28 @@ AnyAttention = MlaAttention | GqaAttention
 """Every kind of attention; the `kind` key tells which."""
 
 
-class DenseFfn(Section):
-    """A SwiGLU feed-forward network: gate, up and down projections."""
+class FfnKind(Section):
+    """What every feed-forward network says of itself."""
+
+    activation: Literal["swiglu", "geglu", "gelu", "relu2"] = "swiglu"
+    """swiglu, geglu: a gate beside the up projection (three matrices); gelu, relu2 (the square of ReLU): none (two)."""
+    bias: bool = False
+    """Biases of the projections."""
+
+    @property
+    def num_up(self) -> int:
+        """Matrices in front of the activation: gate and up, or up alone."""
+        return 2 if self.activation in ("swiglu", "geglu") else 1
+
+
+class DenseFfn(FfnKind):
+    """A feed-forward network: up (perhaps gate) and down projections."""
 
     intermediate_size: Width
 
 
-class MoeFfn(Section):
-    """A layer of routed and shared SwiGLU experts."""
+class MoeFfn(FfnKind):
+    """A layer of routed and shared experts."""
 
     num_routed_experts: Experts
     num_shared_experts: Annotated[int, Field(ge=0, le=1_000)] = 0

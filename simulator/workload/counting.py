@@ -129,6 +129,11 @@ def add(name: str, elements: int, phase: Pass = "F", *, inputs: int = 2) -> Op:
     return moved(name, "add", phase, 2 * inputs * elements, 2 * elements)
 
 
+def bias_grad(name: str, t: int, n: int, *, routed: bool = False) -> Op:
+    """The output gradient summed over its t rows; the FP32 gradient of n biases is read and written."""
+    return moved(name, "add", "W", 2 * t * n + 4 * n, 4 * n, routed=routed)
+
+
 def rope(name: str, elements: int, phase: Pass = "F") -> Op:
     """Rotates `elements` BF16 values in place."""
     return moved(name, "rope", phase, 2 * elements, 2 * elements)

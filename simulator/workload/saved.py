@@ -127,14 +127,17 @@ class BlockBuilder:
         dtype = dtype or self.recipe.act_dtype
         self.deferred.append(Tensor(name, tensor_bytes(dtype, elements), "W", is_working=dtype == "bf16"))
 
-    def swiglu(self, owner: str, rows: int, f: int, hidden: int) -> None:
-        """Input and output of SwiGLU and the output gradients of the projections around it."""
-        self.keep(f"{owner}.swiglu_in", self.recipe.swiglu_in_dtype, 2 * rows * f)
-        if self.recipe.is_eager:
-            # silu and the product are two functions: the product keeps both of its factors.
+    def activation(self, owner: str, rows: int, f: int, num_up: int, hidden: int) -> None:
+        """Input and output of SwiGLU, or what stands in its place, and the output gradients of the projections around it.
+
+        num_up: projections in front of it, each f wide.
+        """
+        self.keep(f"{owner}.swiglu_in", self.recipe.swiglu_in_dtype, num_up * rows * f)
+        if self.recipe.is_eager and num_up > 1:
+            # The activation of the gate and the product are two functions: the product keeps both of its factors.
             self.keep(f"{owner}.silu_out", "bf16", rows * f, recomputed="swiglu" in self.recipe.recompute)
         self.operand(f"{owner}.swiglu_out", rows * f, recomputed="swiglu" in self.recipe.recompute)
-        self.gradient(f"{owner}.up_grad", 2 * rows * f)
+        self.gradient(f"{owner}.up_grad", num_up * rows * f)
         self.gradient(f"{owner}.down_grad", rows * hidden)
 
     def build(self) -> BlockMemory:

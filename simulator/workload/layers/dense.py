@@ -14,35 +14,36 @@ from simulator.workload.saved import ActivationRecipe, BlockBuilder, bf16, recom
 from simulator.workload.tensors import BlockMemory
 
 
-def _width(model: ModelSpec, tp: int) -> int:
-    """Intermediate width on one of tp ranks."""
-    assert model.dense_ffn is not None, "a dense layer needs the model's dense_ffn section"
-    return model.dense_ffn.intermediate_size // tp
+def _ffn(model: ModelSpec, tp: int) -> ffn.Ffn:
+    """The FFN on one of tp ranks."""
+    section = model.dense_ffn
+    assert section is not None, "a dense layer needs the model's dense_ffn section"
+    return ffn.Ffn.of(section, model.hidden_size, section.intermediate_size // tp)
 
 
 def params(model: ModelSpec, shard: Shard) -> Params:
-    """Attention, SwiGLU and two norms."""
-    common, own = common_weights(model, shard), ffn.num_params(model.hidden_size, _width(model, shard.tp))
-    return Params(dense=common.total + own, gemm=common.gemm + own, replicated=common.replicated)
+    """Attention, FFN and two norms."""
+    all_of_it = common_weights(model, shard) + _ffn(model, shard.tp).weights
+    return Params(dense=all_of_it.total, gemm=all_of_it.gemm, replicated=all_of_it.replicated)
 
 
 def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
     """One unit: attention, then the FFN; nothing is dispatched."""
-    h, f, s = model.hidden_size, _width(model, r.tp), r.sequence_tokens
+    h, n, s = model.hidden_size, _ffn(model, r.tp), r.sequence_tokens
     attn_f, attn_b, attn_w = attention_operators(model, r)
     attn_f.append(c.rmsnorm("ffn_norm", s, h))
     if r.is_fp8:
         attn_f.append(c.quantise("ffn_quantise", s, h))
     inside = r.without("swiglu") if "mlp" in r.recompute else r
-    fed = tuple(ffn.forward("ffn", h, f, r))
+    fed = tuple(ffn.forward("ffn", n, r))
     merge = [c.add("ffn_input_grad", s * h, "I"), c.rmsnorm_bwd("ffn_norm_bwd", s, h)]
     blocks: Blocks = {
         "attn_f": tuple(attn_f),
         "mlp_f_local": fed,
         "mlp_b_local": (
-            *(c.again(fed) if "mlp" in r.recompute else ()), *ffn.backward_input("ffn", h, f, inside), *input_reload(h, r)
+            *(c.again(fed) if "mlp" in r.recompute else ()), *ffn.backward_input("ffn", n, inside), *input_reload(h, r)
         ),
-        "mlp_w": tuple(ffn.backward_weight("ffn", h, f, r)),
+        "mlp_w": tuple(ffn.backward_weight("ffn", n, r)),
         "attn_b": (*merge, *attn_b),
         "attn_w": tuple(attn_w),
     }  # fmt: skip
@@ -53,17 +54,17 @@ def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
 
 def _ffn_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     """Norm and FFN."""
-    h, t, s, f = model.hidden_size, r.tokens, r.sequence_tokens, _width(model, r.tp)
+    h, t, s, n = model.hidden_size, r.tokens, r.sequence_tokens, _ffn(model, r.tp)
     block = BlockBuilder("dense_ffn", r)
     block.keep("ffn.input", "bf16", s * h)
     block.operand(
         "ffn.norm_out", r.gemm_input_tokens * h, recomputed="rmsnorm" in r.recompute and r.act_dtype == "bf16"
     )
-    block.swiglu("ffn", t, f, h)
-    converted = [] if r.swiglu_in_dtype == "bf16" else [bf16("ffn.swiglu_in_bf16", 2 * t * f)]
+    block.activation("ffn", t, n.width, n.num_up, h)
+    converted = [] if r.swiglu_in_dtype == "bf16" else [bf16("ffn.swiglu_in_bf16", t * n.up)]
     block.forward += [*converted, bf16("ffn.out", s * h)]
     block.backward += [
-        *converted, bf16("ffn.swiglu_out_grad", t * f), bf16("ffn.swiglu_in_grad", 2 * t * f),
+        *converted, bf16("ffn.swiglu_out_grad", t * n.width), bf16("ffn.swiglu_in_grad", t * n.up),
         bf16("ffn.residual_grad", 2 * s * h),
     ]  # fmt: skip
     return recomputed(block.build(), ("ffn.input", "ffn.norm_out")) if "mlp" in r.recompute else block.build()

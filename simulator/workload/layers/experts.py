@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from simulator.scenario.model import MoeFfn
 from simulator.workload import counting as c
+from simulator.workload.layers.ffn import Ffn
 from simulator.workload.layers.part import Weights
 from simulator.workload.op import Collective, Op, Pass, Work
 from simulator.workload.recipe import Recipe
@@ -27,6 +28,11 @@ ROUTER_KERNELS = 37
 
 ROUTER_BACKWARD_KERNELS = 26
 """The same of attn(B)."""
+
+
+def of_rank(m: MoeFfn, hidden: int, etp: int) -> Ffn:
+    """One routed expert on one of etp ranks."""
+    return Ffn.of(m, hidden, m.expert_intermediate_size // etp)
 
 
 def received_rows(m: MoeFfn, r: Recipe) -> int:
@@ -85,60 +91,66 @@ def _reduce_rows(name: str, hidden: int, m: MoeFfn, r: Recipe, phase: Pass) -> I
 
 def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     """From the received rows to the rows that go back."""
-    rows, f, local = padded_rows(m, r), m.expert_intermediate_size // r.etp, m.num_routed_experts // r.ep
+    rows, n, local = padded_rows(m, r), of_rank(m, hidden, r.etp), m.num_routed_experts // r.ep
+    f = n.width
     row_in = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
     yield from _gather_rows("expert_rows_gather", row_in, m, r, "F")
     yield c.moved("routing_map", "routing_map", "F", 8 * rows, 8 * rows, kernels=2, routed=True)
     yield c.moved("permute", "permute", "F", rows * row_in, rows * row_in, kernels=2, routed=True)
     if r.is_fp8:
-        yield c.weight_transpose("expert_up_weight_transpose", local * 2 * hidden * f, "F")
-    yield _grouped(c.fprop("expert_up", r.gemm_dtype, rows, 2 * f, hidden), m, r)
+        yield c.weight_transpose("expert_up_weight_transpose", local * hidden * n.up, "F")
+    yield _grouped(c.fprop("expert_up", r.gemm_dtype, rows, n.up, hidden), m, r)
     written = c.fp8_bytes(rows * f) if r.is_fp8 else 2 * rows * f
     kernels = 3 if r.is_fp8 else 1
-    yield c.moved("expert_swiglu", "swiglu", "F", 4 * rows * f, written, kernels=kernels, routed=True)
+    yield c.moved("expert_swiglu", "swiglu", "F", 2 * rows * n.up, written, kernels=kernels, routed=True)
     if r.is_fp8:
         yield c.weight_transpose("expert_down_weight_transpose", local * hidden * f, "F")
     yield _grouped(c.fprop("expert_down", r.gemm_dtype, rows, hidden, f), m, r)
     yield c.moved("unpermute", "unpermute", "F", 2 * rows * hidden, 2 * rows * hidden, routed=True)
     yield from _reduce_rows("expert_rows_reduce", hidden, m, r, "F")
     if r.save_swiglu_fp8:
-        yield c.quantise("expert_swiglu_save", rows, 2 * f, routed=True)
+        yield c.quantise("expert_swiglu_save", rows, n.up, routed=True)
 
 
 def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     """Input gradient of the received rows; the rows' weights get theirs. The product of SwiGLU is kept, or computed again from
     its saved input (module `swiglu`) in the same kernel.
     """
-    rows, f = padded_rows(m, r), m.expert_intermediate_size // r.etp
+    rows, n = padded_rows(m, r), of_rank(m, hidden, r.etp)
+    f = n.width
     row_in = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
     yield from _gather_rows("expert_grads_gather", row_in, m, r, "I")
     if r.save_swiglu_fp8:
-        yield c.dequantise("expert_swiglu_load", rows, 2 * f, routed=True)
+        yield c.dequantise("expert_swiglu_load", rows, n.up, routed=True)
     yield c.moved("permute_bwd", "permute", "I", rows * row_in, rows * row_in, kernels=2, routed=True)
     yield _grouped(c.dgrad("expert_down_dgrad", r.gemm_dtype, rows, hidden, f), m, r)
     product = 2 * rows * f if r.recomputes("swiglu") else 0
-    yield c.moved("expert_swiglu_bwd", "swiglu_bwd", "I", 6 * rows * f, 4 * rows * f + product, kernels=2, routed=True)
+    read, written = 2 * rows * (n.up + f), 2 * rows * n.up + product
+    yield c.moved("expert_swiglu_bwd", "swiglu_bwd", "I", read, written, kernels=2, routed=True)
     if r.is_fp8 and not r.recomputes("swiglu"):
         yield c.dequantise("expert_down_input_load", rows, f, routed=True)
     if r.is_fp8:
         yield c.quantise_transpose("expert_down_input_transposed", rows, f, routed=True)
-        yield c.quantise("expert_up_grad_quantise", rows, 2 * f, "I", routed=True)
-    yield _grouped(c.dgrad("expert_up_dgrad", r.gemm_dtype, rows, 2 * f, hidden), m, r)
+        yield c.quantise("expert_up_grad_quantise", rows, n.up, "I", routed=True)
+    yield _grouped(c.dgrad("expert_up_dgrad", r.gemm_dtype, rows, n.up, hidden), m, r)
     yield c.moved("unpermute_bwd", "unpermute", "I", 2 * rows * hidden, 2 * rows * hidden, routed=True)
     yield from _reduce_rows("expert_grads_reduce", hidden, m, r, "I")
     if r.is_fp8:
-        yield c.quantise_transpose("expert_up_grad_transposed", rows, 2 * f, routed=True)
+        yield c.quantise_transpose("expert_up_grad_transposed", rows, n.up, routed=True)
 
 
 def backward_weight(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     """Weight gradients of the local experts, with the transposed operands that are made only here."""
-    rows, f = padded_rows(m, r), m.expert_intermediate_size // r.etp
+    rows, n = padded_rows(m, r), of_rank(m, hidden, r.etp)
     if r.is_fp8:
         yield c.quantise_transpose("expert_down_grad_transposed", rows, hidden, "W", routed=True)
-    yield _grouped(c.wgrad("expert_down_wgrad", r.gemm_dtype, rows, hidden, f), m, r)
+    yield _grouped(c.wgrad("expert_down_wgrad", r.gemm_dtype, rows, hidden, n.width), m, r)
     if r.is_fp8:
         yield c.quantise_transpose("expert_up_input_transposed", rows, hidden, "W", routed=True)
-    yield _grouped(c.wgrad("expert_up_wgrad", r.gemm_dtype, rows, 2 * f, hidden), m, r)
+    yield _grouped(c.wgrad("expert_up_wgrad", r.gemm_dtype, rows, n.up, hidden), m, r)
+    if n.bias:
+        yield c.bias_grad("expert_down_bias_grad", rows, hidden, routed=True)
+        yield c.bias_grad("expert_up_bias_grad", rows, n.up, routed=True)
 
 
 def router_weights(m: MoeFfn, hidden: int) -> Weights:

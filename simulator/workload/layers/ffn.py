@@ -1,40 +1,72 @@
-"""SwiGLU feed-forward network that every token passes: a dense layer's FFN, or the shared experts of a MoE layer.
+"""Feed-forward network that every token passes: a dense layer's FFN, or the shared experts of a MoE layer.
 
-y = (silu(x Wg) * (x Wu)) Wd; gate and up are one GEMM of width 2 f. The auxiliary kernels are those of DeepSeek's published
-trace: FP8 saves of the SwiGLU input, its recompute in the backward, transposed FP8 operands for the weight gradients.
+Gated (swiglu, geglu): y = (act(x Wg) * (x Wu)) Wd, gate and up one GEMM of width 2 f; else (gelu, relu2): y = act(x Wu) Wd.
+What the activation is changes bytes and FLOP of the matrices, not the rate of its kernel: names say swiglu of each. The
+auxiliary kernels are those of DeepSeek's published trace: FP8 saves of the SwiGLU input, its recompute in the backward,
+transposed FP8 operands for the weight gradients. Biases are added in the GEMMs' and the activation's kernels; their gradients
+are sums of their own (Megatron-LM core/tensor_parallel/layers.py, grad_output.sum).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from simulator.scenario.model import FfnKind
 from simulator.workload import counting as c
 from simulator.workload.layers import tensor_parallel as tp
+from simulator.workload.layers.part import Weights
 from simulator.workload.op import Op, Work
 from simulator.workload.recipe import Recipe
 
 
-def forward(name: str, hidden: int, f: int, r: Recipe) -> Iterator[Work]:
-    """From the (already quantised) input to the output. f: intermediate width on the rank."""
-    t = r.tokens
-    yield from tp.gather_input(f"{name}_up", hidden, r)
-    yield c.fprop(f"{name}_up", r.gemm_dtype, t, 2 * f, hidden)
+@dataclass(frozen=True, slots=True)
+class Ffn:
+    """hidden: in and out; width: between the projections, on the rank; num_up: matrices in front of the activation."""
+
+    hidden: int
+    width: int
+    num_up: int = 2
+    bias: bool = False
+
+    @classmethod
+    def of(cls, kind: FfnKind, hidden: int, width: int) -> Ffn:
+        """Of a section of the model file; width: on the rank."""
+        return cls(hidden, width, kind.num_up, kind.bias)
+
+    @property
+    def up(self) -> int:
+        """Output columns of the up (and gate) projection."""
+        return self.num_up * self.width
+
+    @property
+    def weights(self) -> Weights:
+        """Its parameters."""
+        other, cut = (self.up + self.hidden, self.up) if self.bias else (0, 0)
+        return Weights((self.up + self.width) * self.hidden, other, cut_other=cut)
+
+
+def forward(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
+    """From the (already quantised) input to the output."""
+    t, f = r.tokens, n.width
+    yield from tp.gather_input(f"{name}_up", n.hidden, r)
+    yield c.fprop(f"{name}_up", r.gemm_dtype, t, n.up, n.hidden)
     written = c.fp8_bytes(t * f) if r.is_fp8 else 2 * t * f
-    yield c.moved(f"{name}_swiglu", "swiglu", "F", 4 * t * f, written, kernels=2 if r.is_fp8 else 1)
-    yield c.fprop(f"{name}_down", r.gemm_dtype, t, hidden, f)
-    yield from tp.reduce_output(f"{name}_down", hidden, r)
+    yield c.moved(f"{name}_swiglu", "swiglu", "F", 2 * t * n.up, written, kernels=2 if r.is_fp8 else 1)
+    yield c.fprop(f"{name}_down", r.gemm_dtype, t, n.hidden, f)
+    yield from tp.reduce_output(f"{name}_down", n.hidden, r)
     if r.save_swiglu_fp8:
-        yield c.quantise(f"{name}_swiglu_save", t, 2 * f)
+        yield c.quantise(f"{name}_swiglu_save", t, n.up)
 
 
-def backward_input(name: str, hidden: int, f: int, r: Recipe) -> Iterator[Work]:
+def backward_input(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
     """Input gradient. The product, an operand of the down projection's weight gradient, is kept, or computed again from its
     saved input (module `swiglu`) in the same kernel; that of the published FP8 trace writes it transposed, without BF16 values.
     """
-    t = r.tokens
+    t, f, hidden = r.tokens, n.width, n.hidden
     yield from tp.gather_output_grad(f"{name}_down", hidden, r)
     if r.save_swiglu_fp8:
-        yield c.dequantise(f"{name}_swiglu_load", t, 2 * f)
+        yield c.dequantise(f"{name}_swiglu_load", t, n.up)
     if r.is_fp8:
         yield c.weight_transpose(f"{name}_down_weight_transpose", hidden * f, "I")
     yield c.dgrad(f"{name}_down_dgrad", r.gemm_dtype, t, hidden, f)
@@ -44,25 +76,23 @@ def backward_input(name: str, hidden: int, f: int, r: Recipe) -> Iterator[Work]:
             yield c.dequantise(f"{name}_down_input_load", t, f)
         yield c.quantise_transpose(f"{name}_down_input_transposed", t, f)
     product = 2 * t * f if r.recomputes("swiglu") and not r.is_fp8 else 0
-    yield c.moved(f"{name}_swiglu_bwd", "swiglu_bwd", "I", 6 * t * f, 4 * t * f + product)
+    yield c.moved(f"{name}_swiglu_bwd", "swiglu_bwd", "I", 2 * t * (n.up + f), 2 * t * n.up + product)
     if r.is_fp8:
         yield c.dequantise(f"{name}_input_load", t, hidden)
-        yield c.weight_transpose(f"{name}_up_weight_transpose", 2 * hidden * f, "I")
-        yield c.quantise(f"{name}_up_grad_quantise", t, 2 * f, "I")
+        yield c.weight_transpose(f"{name}_up_weight_transpose", n.up * hidden, "I")
+        yield c.quantise(f"{name}_up_grad_quantise", t, n.up, "I")
     yield from tp.gather_input_again(f"{name}_up", hidden, r)
-    yield c.dgrad(f"{name}_up_dgrad", r.gemm_dtype, t, 2 * f, hidden)
+    yield c.dgrad(f"{name}_up_dgrad", r.gemm_dtype, t, n.up, hidden)
     yield from tp.reduce_input_grad(f"{name}_up", hidden, r)
     if r.is_fp8:
-        yield c.quantise_transpose(f"{name}_up_grad_transposed", t, 2 * f)
+        yield c.quantise_transpose(f"{name}_up_grad_transposed", t, n.up)
         yield c.quantise_transpose(f"{name}_up_input_transposed", t, hidden)
 
 
-def backward_weight(name: str, hidden: int, f: int, r: Recipe) -> Iterator[Op]:
-    """The two weight gradients."""
-    yield c.wgrad(f"{name}_down_wgrad", r.gemm_dtype, r.tokens, hidden, f)
-    yield c.wgrad(f"{name}_up_wgrad", r.gemm_dtype, r.tokens, 2 * f, hidden)
-
-
-def num_params(hidden: int, f: int) -> int:
-    """Gate, up and down."""
-    return 3 * hidden * f
+def backward_weight(name: str, n: Ffn, r: Recipe) -> Iterator[Op]:
+    """The two weight gradients, and those of biases."""
+    yield c.wgrad(f"{name}_down_wgrad", r.gemm_dtype, r.tokens, n.hidden, n.width)
+    yield c.wgrad(f"{name}_up_wgrad", r.gemm_dtype, r.tokens, n.up, n.hidden)
+    if n.bias:
+        yield c.bias_grad(f"{name}_down_bias_grad", r.tokens, n.hidden)
+        yield c.bias_grad(f"{name}_up_bias_grad", r.tokens, n.up)

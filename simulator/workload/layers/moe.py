@@ -9,7 +9,7 @@ from simulator.workload import counting as c
 from simulator.workload.layers import experts, ffn
 from simulator.workload.layers.attention import attention_operators
 from simulator.workload.layers.layer import common_weights, input_reload, layer_saved
-from simulator.workload.layers.part import PARTS, Blocks, Params, Part, Shard
+from simulator.workload.layers.part import PARTS, Blocks, Params, Part, Shard, Weights
 from simulator.workload.op import AllToAll, Unit
 from simulator.workload.recipe import Recipe
 from simulator.workload.saved import ActivationRecipe, BlockBuilder, bf16, fullest, recomputed
@@ -21,33 +21,33 @@ def _moe(model: ModelSpec) -> MoeFfn:
     return model.moe
 
 
-def _shared_width(m: MoeFfn, tp: int) -> int:
-    """Intermediate width of the shared experts together on one of tp ranks."""
-    return m.num_shared_experts * m.expert_intermediate_size // tp
+def _shared(m: MoeFfn, hidden: int, tp: int) -> ffn.Ffn:
+    """The shared experts together on one of tp ranks."""
+    return ffn.Ffn.of(m, hidden, m.num_shared_experts * m.expert_intermediate_size // tp)
 
 
 def params(model: ModelSpec, shard: Shard) -> Params:
     """Attention, two norms, router, shared and routed experts."""
     m, h, common = _moe(model), model.hidden_size, common_weights(model, shard)
-    expert, router = ffn.num_params(h, m.expert_intermediate_size // shard.etp), experts.router_weights(m, h)
-    passed = common + router
-    shared, active = ffn.num_params(h, _shared_width(m, shard.tp)), m.top_k * expert
+    expert, router = experts.of_rank(m, h, shard.etp).weights, experts.router_weights(m, h)
+    shared = _shared(m, h, shard.tp).weights if m.num_shared_experts else Weights(0)
+    passed = common + router + shared
     return Params(
-        dense=passed.total + shared, gemm=passed.gemm + shared + active,
-        expert=m.num_routed_experts * expert, active_expert=active, replicated=passed.replicated,
+        dense=passed.total, gemm=passed.gemm + m.top_k * expert.gemm,
+        expert=m.num_routed_experts * expert.total, active_expert=m.top_k * expert.total, replicated=passed.replicated,
     )  # fmt: skip
 
 
 def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
     """One unit: attention and router, the experts that need no dispatch, those that do."""
     m, h = _moe(model), model.hidden_size
-    shared = _shared_width(m, r.tp)
+    shared = _shared(m, h, r.tp) if m.num_shared_experts else None
     attn_f, attn_b, attn_w = attention_operators(model, r)
     attn_f.append(c.rmsnorm("ffn_norm", r.sequence_tokens, h))
     router, routed = tuple(experts.router_forward(m, h, r)), tuple(experts.forward(m, h, r))
     inside = r.without("swiglu") if "moe" in r.recompute else r
     of_shared = inside.without("swiglu") if "shared_expert" in r.recompute else inside
-    local = tuple(ffn.forward("shared", h, shared, r)) if shared else ()
+    local = tuple(ffn.forward("shared", shared, r)) if shared else ()
     blocks: Blocks = {
         "attn_f": (*attn_f, *router),
         "mlp_f_local": local,
@@ -55,11 +55,11 @@ def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
         "combine_b_cast": (c.quantise("combine_b_quantise", r.sequence_tokens, h, "I"),) if r.dispatch_fp8 else (),
         "mlp_b_local": (
             *(c.again(local) if "shared_expert" in r.recompute and "moe" not in r.recompute else ()),
-            *(ffn.backward_input("shared", h, shared, of_shared) if shared else ()),
+            *(ffn.backward_input("shared", shared, of_shared) if shared else ()),
             *input_reload(h, r),
         ),
         "mlp_b_routed": tuple(experts.backward_input(m, h, inside)),
-        "mlp_w": (*(ffn.backward_weight("shared", h, shared, r) if shared else ()), *experts.backward_weight(m, h, r)),
+        "mlp_w": (*(ffn.backward_weight("shared", shared, r) if shared else ()), *experts.backward_weight(m, h, r)),
         "attn_b": (*experts.router_backward(m, h, r), *attn_b),
         "attn_w": tuple(attn_w),
     }
@@ -87,7 +87,7 @@ def _all_to_all(hidden: int, r: Recipe) -> dict[str, AllToAll]:
 def _ffn_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     """Norm, router, routed and shared experts."""
     m, h, t, s = _moe(model), model.hidden_size, r.tokens, r.sequence_tokens
-    f, norms, is_fp8 = m.expert_intermediate_size, "rmsnorm" in r.recompute, r.act_dtype != "bf16"
+    n, norms, is_fp8 = experts.of_rank(m, h, r.etp), "rmsnorm" in r.recompute, r.act_dtype != "bf16"
     block = BlockBuilder("moe_ffn", r)
     block.keep("ffn.input", "bf16", s * h)
     if is_fp8 or not m.num_shared_experts:
@@ -100,13 +100,13 @@ def _ffn_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     rows, peak = r.expert_rows(m, r.expert_rows_frac), r.expert_rows(m, r.expert_rows_peak_frac)
     block.saved += [Tensor("expert.row_map", 8 * rows), Tensor("expert.row_weight", 4 * rows)]
     block.operand("expert.input", rows * h)
-    block.swiglu("expert", rows, f // r.etp, h)
+    block.activation("expert", rows, n.width, n.num_up, h)
     if r.is_eager:
         block.keep("expert.out", "bf16", rows * h)  # the router's weights are applied behind the experts
     if m.num_shared_experts:
-        block.swiglu("shared", t, _shared_width(m, r.tp), h)
-    block.forward += _routed_forward(r, peak, f // r.etp, h)
-    block.backward += [*_routed_backward(r, peak, f // r.etp, h), bf16("ffn.residual_grad", 2 * s * h)]
+        block.activation("shared", t, _shared(m, h, r.tp).width, m.num_up, h)
+    block.forward += _routed_forward(r, peak, n)
+    block.backward += [*_routed_backward(r, peak, n), bf16("ffn.residual_grad", 2 * s * h)]
     built = block.build()
     if "moe" in r.recompute:
         return recomputed(built, ("ffn.input", "router.input", "ffn.norm_out"))
@@ -115,9 +115,10 @@ def _ffn_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     return built
 
 
-def _routed_forward(r: ActivationRecipe, rows: int, f: int, h: int) -> list[Tensor]:
+def _routed_forward(r: ActivationRecipe, rows: int, n: ffn.Ffn) -> list[Tensor]:
     """Before the up projection; between the projections; results in expert order and in the order sent."""
-    converted = [] if r.swiglu_in_dtype == "bf16" else [bf16("expert.swiglu_in_bf16", 2 * rows * f)]
+    converted = [] if r.swiglu_in_dtype == "bf16" else [bf16("expert.swiglu_in_bf16", rows * n.up)]
+    h = n.hidden
     return fullest((
         [Tensor("expert.received", tensor_bytes(r.dispatch_dtype, rows * h))],
         converted,
@@ -125,12 +126,13 @@ def _routed_forward(r: ActivationRecipe, rows: int, f: int, h: int) -> list[Tens
     ))  # fmt: skip
 
 
-def _routed_backward(r: ActivationRecipe, rows: int, f: int, h: int) -> list[Tensor]:
+def _routed_backward(r: ActivationRecipe, rows: int, n: ffn.Ffn) -> list[Tensor]:
     """The same three instants of the backward."""
-    converted = [] if r.swiglu_in_dtype == "bf16" else [bf16("expert.swiglu_in_bf16", 2 * rows * f)]
+    converted = [] if r.swiglu_in_dtype == "bf16" else [bf16("expert.swiglu_in_bf16", rows * n.up)]
+    h = n.hidden
     return fullest((
         [Tensor("expert.received_grad", tensor_bytes(r.dispatch_dtype, rows * h))],
-        [*converted, bf16("expert.swiglu_out_grad", rows * f), bf16("expert.swiglu_in_grad", 2 * rows * f)],
+        [*converted, bf16("expert.swiglu_out_grad", rows * n.width), bf16("expert.swiglu_in_grad", rows * n.up)],
         [bf16("expert.input_grad", rows * h), bf16("expert.sent_back_grad", rows * h)],
     ))  # fmt: skip
 

@@ -28,11 +28,13 @@ class Weights:
     """Parameters of something that every token passes: those of its GEMMs, and the others (norms, biases).
 
     replicated_gemm: of gemm, the weights that every rank of a tensor-parallel group has whole, as it has the others.
+    cut_other: of other, what the ranks share (biases of column-parallel layers).
     """
 
     gemm: int
     other: int = 0
     replicated_gemm: int = 0
+    cut_other: int = 0
 
     @property
     def total(self) -> int:
@@ -42,11 +44,16 @@ class Weights:
     @property
     def replicated(self) -> int:
         """Those that every rank of a tensor-parallel group has whole."""
-        return self.other + self.replicated_gemm
+        return self.other - self.cut_other + self.replicated_gemm
 
     def __add__(self, more: Weights) -> Weights:
         """Those of both."""
-        return Weights(self.gemm + more.gemm, self.other + more.other, self.replicated_gemm + more.replicated_gemm)
+        return Weights(
+            self.gemm + more.gemm,
+            self.other + more.other,
+            self.replicated_gemm + more.replicated_gemm,
+            self.cut_other + more.cut_other,
+        )
 
 
 @dataclass(frozen=True, slots=True)

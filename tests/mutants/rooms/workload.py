@@ -53,6 +53,24 @@ WORKLOAD = Room(
             "every backward allocates the gradients anew",
         ),
         Fault(
+            f"{ROOT}/layers/ffn.py",
+            "other, cut = (self.up + self.hidden, self.up) if self.bias else (0, 0)",
+            "other, cut = (self.up + self.hidden, 0) if self.bias else (0, 0)",
+            "biases of the up projection are whole on every tensor-parallel rank",
+        ),
+        Fault(
+            f"{ROOT}/layers/ffn.py",
+            "return self.num_up * self.width",
+            "return 2 * self.width",
+            "every activation has a gate",
+        ),
+        Fault(
+            f"{ROOT}/counting.py",
+            '"add", "W", 2 * t * n + 4 * n, 4 * n',
+            '"add", "W", 4 * n, 4 * n',
+            "the gradient of a bias reads no output gradient",
+        ),
+        Fault(
             f"{ROOT}/counting.py",
             'name=name, phase="I", model_flop=0.0)',
             'name=name, phase="I")',
@@ -210,7 +228,7 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/saved.py",
-            'self.gradient(f"{owner}.up_grad", 2 * rows * f)',
+            'self.gradient(f"{owner}.up_grad", num_up * rows * f)',
             'self.gradient(f"{owner}.up_grad", rows * f)',
             "the gate's gradient does not wait for W",
         ),
@@ -234,8 +252,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/layers/moe.py",
-            "_shared_width(m, shard.tp)), m.top_k * expert",
-            "_shared_width(m, shard.tp)), (m.top_k - 1) * expert",
+            "gemm=passed.gemm + m.top_k * expert.gemm",
+            "gemm=passed.gemm + (m.top_k - 1) * expert.gemm",
             "a token passes one expert fewer",
         ),
         Fault(
@@ -408,14 +426,14 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/layers/moe.py",
-            'block.swiglu("expert", rows, f // r.etp, h)',
-            'block.swiglu("expert", rows, f, h)',
+            'block.activation("expert", rows, n.width, n.num_up, h)',
+            'block.activation("expert", rows, n.width * r.etp, n.num_up, h)',
             "expert tensor parallelism keeps whole experts",
         ),
         Fault(
             f"{ROOT}/layers/moe.py",
-            "_routed_forward(r, peak, f // r.etp, h)",
-            "_routed_forward(r, rows, f // r.etp, h)",
+            "_routed_forward(r, peak, n)",
+            "_routed_forward(r, rows, n)",
             "the fullest micro-batch works in the mean's room",
         ),
         Fault(
