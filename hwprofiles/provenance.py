@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -59,6 +60,11 @@ class Source(BaseModel):
     note: str = Field(default="", max_length=2000)
 
     def __str__(self) -> str:
+        return self.text
+
+    @cached_property
+    def text(self) -> str:
+        """In words, as results name it."""
         tail = "; ".join(part for part in (self.date, self.note) if part)
         return f"{self.where} ({self.kind}{'; ' if tail else ''}{tail})"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import fsum, isclose
+from math import isclose
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ def check_graph(graph: StepGraph, workload: Workload) -> None:
     first, last = graph.spans.first, graph.spans.last
     if not np.array_equal(np.concatenate((first, [graph.tail_first])), np.concatenate(([0], last))):
         raise InconsistentSimulation("the actions' operators overlap or leave a gap in the graph")
-    counted = graph.num_micro_batches * fsum(op.flop for s in workload.stages for unit in s.units for op in unit.ops())
+    counted = graph.num_micro_batches * workload.flop
     times = np.bincount(graph.dag.op_class, minlength=graph.dag.num_classes)
     executed = portable.dot(times.astype(np.float64), np.array([segment.flop for segment in graph.classes]))
     if not isclose(executed, counted, rel_tol=TOLERANCE):

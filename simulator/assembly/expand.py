@@ -20,7 +20,7 @@ from simulator.assembly.chunks import (
     StageCost,
     Transfers,
 )
-from simulator.assembly.collectives import ActionCollectives, StageCollectives
+from simulator.assembly.collectives import NO_COLLECTIVES, ActionCollectives, StageCollectives
 from simulator.assembly.joint import Meetings, meeting_edges, meetings, sent_before, stream_chain
 from simulator.assembly.pair import INPUT_B, INPUT_BOTH, INPUT_F, Template, build_template
 from simulator.assembly.step_graph import KINDS, ActionSpan, StepGraph
@@ -174,25 +174,26 @@ def _action_collectives(
     the others, and what it gathers and reduces.
     """
     last_backward: dict[tuple[int, int], int] = {}
+    rank_of = ranks.tolist()
     for i, action in enumerate(actions):
         for kind, stage, _ in action.halves():
             if kind in ("B", "W"):
-                last_backward[int(ranks[i]), stage] = i
+                last_backward[rank_of[i], stage] = i
     seen: set[tuple[int, int]] = set()
     found = []
-    for i, action in enumerate(actions):
+    for i, (action, rank) in enumerate(zip(actions, rank_of, strict=True)):
         is_first = is_last = False
-        plan = ActionCollectives()
+        forward = backward = NO_COLLECTIVES
         for kind, stage, _ in action.halves():
-            own, place = stages[stage], (int(ranks[i]), stage)
+            own, place = stages[stage], (rank, stage)
             if kind == "F":
                 is_first = place not in seen and own.first_forward is not own.forward
-                plan = replace(plan, forward=own.first_forward if is_first else own.forward)
+                forward = own.first_forward if is_first else own.forward
                 seen.add(place)
             elif kind in ("B", "W"):
                 is_last = last_backward[place] == i and own.last_backward is not own.backward
-                plan = replace(plan, backward=own.last_backward if is_last else own.backward)
-        found.append((is_first, is_last, plan))
+                backward = own.last_backward if is_last else own.backward
+        found.append((is_first, is_last, ActionCollectives(forward, backward)))
     return found
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +59,18 @@ class StepGraph:
     unit_ranks: Ints
 
     def class_seconds(self, which: str = "seconds") -> NDArray[np.float64]:
-        """(num_classes,) seconds; `which` is "seconds", "low" or "high"."""
-        return np.array([getattr(segment, which) for segment in self.classes], dtype=np.float64)
+        """(num_classes,) seconds, not to be written to; `which` is "seconds", "low" or "high"."""
+        return self._seconds[which]
+
+    @cached_property
+    def _seconds(self) -> Mapping[str, NDArray[np.float64]]:
+        ends = {
+            which: np.array([getattr(segment, which) for segment in self.classes], dtype=np.float64)
+            for which in ("seconds", "low", "high")
+        }
+        for values in ends.values():
+            values.setflags(write=False)
+        return ends
 
 
 def of_operators(graph: StepGraph, multipliers: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -44,7 +44,8 @@ class Prices:
 def stage_costs(workload: Workload, prices: Prices) -> tuple[StageCost, ...]:
     """Costs of every stage; equal units (the same operators) are computed once."""
     cache: dict[tuple[object, ...], UnitCost] = {}
-    return tuple(StageCost(stage.stage, _units(stage, prices, cache)) for stage in workload.stages)
+    known: dict[tuple[int, int], UnitCost] = {}
+    return tuple(StageCost(stage.stage, _units(stage, prices, cache, known)) for stage in workload.stages)
 
 
 def transfers(hops: Sequence[CollectiveCost]) -> tuple[Segment, ...]:
@@ -53,13 +54,22 @@ def transfers(hops: Sequence[CollectiveCost]) -> tuple[Segment, ...]:
     return tuple(shared[sent] for sent in hops)
 
 
-def _units(stage: StageWorkload, prices: Prices, cache: dict[tuple[object, ...], UnitCost]) -> tuple[UnitCost, ...]:
+def _units(
+    stage: StageWorkload,
+    prices: Prices,
+    cache: dict[tuple[object, ...], UnitCost],
+    known: dict[tuple[int, int], UnitCost],
+) -> tuple[UnitCost, ...]:
+    """cache: costs by what a unit does; known: by the very objects that say so, which the layers of a kind share."""
     units = []
     for unit in stage.units:
-        key = (unit.kind, tuple(unit.blocks.items()), tuple(unit.all_to_all.items()))
-        if key not in cache:
-            cache[key] = _unit_cost(unit, prices)
-        shared = cache[key]
+        same = (id(unit.blocks), id(unit.all_to_all))
+        if same not in known:
+            key = (unit.kind, tuple(unit.blocks.items()), tuple(unit.all_to_all.items()))
+            if key not in cache:
+                cache[key] = _unit_cost(unit, prices)
+            known[same] = cache[key]
+        shared = known[same]
         units.append(replace(shared, name=unit.name, replays=unit.replays))
     return tuple(units)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,23 +79,41 @@ def categories(
     )
 
 
+_by_category: WeakKeyDictionary[StepGraph, Mapping[str, Floats]] = WeakKeyDictionary()
+
+
+def seconds_by_category(graph: StepGraph) -> Mapping[str, Floats]:
+    """Category → (num_classes,) seconds of it in each class; categories sorted."""
+    found = _by_category.get(graph)
+    if found is None:
+        table: dict[str, Floats] = {}
+        for row, segment in enumerate(graph.classes):
+            for name, seconds in segment.by_category.items():
+                if name not in table:
+                    table[name] = np.zeros(len(graph.classes))
+                table[name][row] = seconds
+        found = _by_category[graph] = {name: table[name] for name in sorted(table)}
+    return found
+
+
 def class_seconds_without(graph: StepGraph, category: str) -> Floats:
     """(num_classes,) seconds with one category free."""
-    return np.array([s.seconds - s.by_category.get(category, 0.0) for s in graph.classes])
+    own = seconds_by_category(graph).get(category)
+    return graph.class_seconds() if own is None else graph.class_seconds() - own
 
 
 def class_seconds_at(graph: StepGraph, category: str, which: str) -> Floats:
     """(num_classes,) seconds with one category's share of each class at its "low" or "high" end."""
-    rows = []
-    for s in graph.classes:
-        share = s.by_category.get(category, 0.0) / s.seconds if s.seconds else 0.0
-        rows.append(s.seconds + share * (getattr(s, which) - s.seconds))
-    return np.array(rows)
+    seconds = graph.class_seconds()
+    own = seconds_by_category(graph).get(category, np.zeros(len(seconds)))
+    share = np.divide(own, seconds, out=np.zeros(len(seconds)), where=seconds != 0.0)
+    ended: Floats = seconds + share * (graph.class_seconds(which) - seconds)
+    return ended
 
 
 def category_names(graph: StepGraph) -> tuple[str, ...]:
     """All categories of the graph, sorted."""
-    return tuple(sorted({name for segment in graph.classes for name in segment.by_category}))
+    return tuple(seconds_by_category(graph))
 
 
 def binding(

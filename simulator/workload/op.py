@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from math import fsum
 from typing import Literal
 
 from hwprofiles.kernels.shape import KernelShape
@@ -178,7 +180,7 @@ class StageWorkload:
     replicated_params: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Workload:
     """All stages of one step's micro-batch, and the sizes that leave a stage.
 
@@ -187,3 +189,8 @@ class Workload:
 
     stages: tuple[StageWorkload, ...]
     boundary_bytes: int
+
+    @cached_property
+    def flop(self) -> float:
+        """FLOP of one micro-batch in all stages, forward and backward."""
+        return fsum(op.flop for stage in self.stages for unit in stage.units for op in unit.ops())

@@ -68,6 +68,7 @@ def scenarios(draw: st.DrawFn, *, max_ep: int = 16, is_moe: bool | None = None, 
             "overlap": {
                 "ep": draw(st.sampled_from([None, "pair", "none"] if SCHEDULES[schedule].overlaps_pairs else [None, "none"])),
                 "dp": draw(st.booleans()),
+                "pp": SCHEDULES[schedule].overlaps_pairs or draw(st.booleans()),
             },
             "comm_sms": draw(st.sampled_from([20, 20, 8, 32])),
         },
