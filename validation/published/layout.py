@@ -43,6 +43,11 @@ def _experts(row: Row, draft: Draft, tp: int) -> None:
             draft.lack("columns contradict each other", "ep of a dense model")
         return
     ep, etp = row.count("ep"), row.count("etp")
+    ranks = (row.count("dp") or 1) * tp * (row.count("cp") or 1)
+    if ep is not None and ranks % (ep * (etp or 1)):
+        draft.lack(
+            "columns contradict each other", f"ep {ep} x etp {etp or 1} does not divide {ranks} ranks of a stage"
+        )
     if ep is None:
         draft.assume("parallel.ep", 1, "not stated")
     else:
@@ -50,7 +55,7 @@ def _experts(row: Row, draft: Draft, tp: int) -> None:
     if etp is not None:
         draft.give("parallel.etp", etp)
     elif tp > 1:
-        habits, ranks = conventions(row), (row.count("dp") or 1) * tp
+        habits = conventions(row)
         keeps = (
             habits.experts_keep_tp
             and "folding" not in row.text("source_detail").lower()
