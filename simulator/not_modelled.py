@@ -61,7 +61,6 @@ TABLE: Final[tuple[Planned, ...]] = (
     _key("moe.row_padding", "use row_padding: 128", 128),
     _key("moe.permute_fusion", "use permute_fusion: true", True),
     _key("moe.host_sync", "use host_sync: none", "none"),
-    _key("head.cross_entropy", "use cross_entropy: fused", "fused"),
     _key("head.chunk_tokens", "use chunk_tokens: null", None),
     _key("host.cuda_graph", "use cuda_graph: none", "none"),
     _key("host.launch_s", "use launch_s: null", None),

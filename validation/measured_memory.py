@@ -24,6 +24,8 @@ from simulator.step.memory import rank_memories
 from simulator.step.prepared import prepare
 from simulator.step.result import memory_question
 
+ERRORS = Path(__file__).parent / "data" / "memory_errors.csv"
+"""What this module prints of both files, without the lines behind a #."""
 OUTSIDE = ("buffers.context", "buffers.communicators", "buffers.dispatch")
 """Tensors that the framework's allocator does not hand out."""
 
@@ -166,19 +168,22 @@ def torch_scenario(row: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def peaks(path: Path) -> list[Peak]:
-    """The peaks of a file of either kind."""
-    return list(simumax_peaks(path) if path.suffix == ".csv" else torch_peaks(path))
+SOURCES: Mapping[str, str] = {
+    ".csv": "SimuMax docs/b200/b200_release_v1.2_summary.json (4dcaae5): Megatron-LM 23e00ed with TE 2.11 on 8 B200",
+    ".json": "H200 x4 2026-11-26: torch 2.11 pipelining and DTensor",
+}
+"""What was measured, by the suffix of its file."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints a line a rank, then the mean and the largest error of each file."""
-    for name in sys.argv[1:] if arguments is None else arguments:
-        found = peaks(Path(name))
+    """Prints the table of ERRORS: a line a rank, and behind each file's its mean and largest error."""
+    print("case,pp_rank,predicted_bytes,error_frac,source")
+    for path in map(Path, sys.argv[1:] if arguments is None else arguments):
+        found = list(simumax_peaks(path) if path.suffix == ".csv" else torch_peaks(path))
         for peak in found:
-            print(f"{peak.case},{peak.pp_rank},{peak.predicted},{peak.error_frac:+.4f}")
+            print(f"{peak.case},{peak.pp_rank},{peak.predicted},{peak.error_frac:.4f},{SOURCES[path.suffix]}")
         errors = [abs(peak.error_frac) for peak in found]
-        print(f"{Path(name).name}: {len(found)} ranks, mean error {mean(errors):.2%}, largest {max(errors):.2%}")
+        print(f"# {path.name}: {len(found)} ranks, mean error {mean(errors):.2%}, largest {max(errors):.2%}")
     return 0
 
 

@@ -108,6 +108,10 @@ class Head(Section):
 
     vocab_padding: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     """The vocabulary is padded to a multiple of this."""
+    cross_entropy: Literal["fused", "unfused"] = "fused"
+    """fused: one kernel, which leaves the logits' gradient in their place. unfused: FP32 logits, and a kernel for each function
+    of the loss, which keep FP32 probabilities beside the logits.
+    """
     logits: Literal["sharded", "gathered"] = "sharded"
     """With tp: every rank takes the loss of its share of the vocabulary, or of all logits, which are gathered for it (as a
     DTensor head does unless its loss is parallel too).

@@ -111,6 +111,7 @@ def activation_recipe(
         autograd=scenario.kernels.autograd,
         keeps_outputs=keeps_per_micro_batch(scenario),
         gathers_logits=scenario.head.logits == "gathered",
+        is_loss_fused=scenario.head.cross_entropy == "fused",
     )
 
 

@@ -23,6 +23,7 @@ class Recipe:
     row_padding: rows of an expert are padded to a multiple of it; 1 pads nothing.
     tp, etp: ranks that share the GEMMs of a layer, one routed expert. shards_sequence: the tp ranks share the tokens of what
     is outside these GEMMs too (sequence parallelism).
+    is_loss_fused: the loss is one kernel on BF16 logits, else several on FP32 ones.
     gathers_logits: every one of the tp ranks takes the loss of the whole vocabulary.
     ep: ranks of an expert group; nodes: nodes it spans. nodes_per_token, ranks_per_token: expected distinct destinations.
     """
@@ -44,6 +45,7 @@ class Recipe:
     shards_sequence: bool = False
     etp: int = 1
     gathers_logits: bool = False
+    is_loss_fused: bool = True
 
     @property
     def tokens(self) -> int:

@@ -32,3 +32,15 @@ def test_gathered_logits_cross_the_group_once_and_every_rank_takes_the_whole_los
 
 def test_one_rank_gathers_nothing() -> None:
     assert parts(recipe()) == parts(replace(recipe(), gathers_logits=True))
+
+
+def test_an_unfused_loss_passes_over_fp32_logits_function_by_function() -> None:
+    """Forward: BF16 in, FP32 out; then maximum, difference, exponential, sum, division. Backward: product, conversion."""
+    unfused = parts(replace(recipe(), is_loss_fused=False))
+    forward, backward = unfused["loss"], unfused["loss_bwd"]
+    assert isinstance(forward, Op) and isinstance(backward, Op)
+    passes = [(2, 4), (4, 0), (4, 4), (4, 4), (4, 0), (4, 4)]
+    assert forward.bytes_read == T * V * sum(read for read, _ in passes)
+    assert forward.bytes_written == T * V * sum(written for _, written in passes)
+    assert forward.shape.num_kernels == len(passes)
+    assert (backward.bytes_read, backward.bytes_written, backward.shape.num_kernels) == (8 * T * V, 6 * T * V, 2)

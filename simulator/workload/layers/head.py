@@ -20,6 +20,14 @@ from simulator.workload.tensors import BlockMemory, Tensor, tensor_bytes
 
 LOSS_REDUCTIONS = ("logits_max", "target_logit", "sum_exp")
 """One FP32 number a token each."""
+FUSED_LOSS = (2, 2, 1)
+"""Bytes of a logit read and written, and kernels, forward and backward alike: BF16 logits in, their gradient out."""
+UNFUSED_LOSS = (2 + 5 * 4, 4 * 4, 6)
+"""Conversion to FP32, maximum, difference, exponential, sum, division, each a pass over FP32 logits (Megatron-LM
+core/tensor_parallel/cross_entropy.py, calculate_logits_max to calculate_cross_entropy_loss).
+"""
+UNFUSED_LOSS_BACKWARD = (4 + 4, 4 + 2, 2)
+"""Probabilities times the loss's gradient (calculate_gradients), converted to BF16."""
 
 
 def forward(hidden: int, vocab: int, r: Recipe) -> Iterator[Work]:
@@ -34,7 +42,8 @@ def forward(hidden: int, vocab: int, r: Recipe) -> Iterator[Work]:
     columns = _loss_columns(vocab, r)
     if columns != vocab:
         yield Collective("logits_gather", "all_gather", "tp", 2 * t * columns, "F")
-    yield c.moved("loss", "cross_entropy", "F", 2 * t * columns, 2 * t * columns)
+    read, written, kernels = FUSED_LOSS if r.is_loss_fused else UNFUSED_LOSS
+    yield c.moved("loss", "cross_entropy", "F", read * t * columns, written * t * columns, kernels=kernels)
     if r.tp > 1 and columns == vocab:
         for name in LOSS_REDUCTIONS:
             yield Collective(f"{name}_reduce", "all_reduce", "tp", 4 * t, "F")
@@ -43,7 +52,8 @@ def forward(hidden: int, vocab: int, r: Recipe) -> Iterator[Work]:
 def backward_input(hidden: int, vocab: int, r: Recipe) -> Iterator[Work]:
     """Gradient of the logits, then of the hidden state."""
     t, columns = r.tokens, _loss_columns(vocab, r)
-    yield c.moved("loss_bwd", "cross_entropy_bwd", "I", 2 * t * columns, 2 * t * columns)
+    read, written, kernels = FUSED_LOSS if r.is_loss_fused else UNFUSED_LOSS_BACKWARD
+    yield c.moved("loss_bwd", "cross_entropy_bwd", "I", read * t * columns, written * t * columns, kernels=kernels)
     if columns != vocab:
         yield c.copy("logits_grad_slice", t * vocab, t * vocab, "I")
     yield from tp.gather_input_again("head", hidden, r, dtype="bf16")

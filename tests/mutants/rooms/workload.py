@@ -12,6 +12,12 @@ WORKLOAD = Room(
     (
         Fault(
             f"{ROOT}/layers/head.py",
+            "UNFUSED_LOSS = (2 + 5 * 4, 4 * 4, 6)",
+            "UNFUSED_LOSS = (2 + 4 * 4, 4 * 4, 6)",
+            "a function of the unfused loss reads nothing",
+        ),
+        Fault(
+            f"{ROOT}/layers/head.py",
             '"all_gather", "tp", 2 * t * columns, "F")',
             '"all_gather", "tp", 2 * t * vocab, "F")',
             "a rank gathers its own logits",
