@@ -125,4 +125,4 @@ def test_degrees_that_do_not_divide_are_refused(axes: dict[str, int]) -> None:
 )
 def test_gpus_that_send_over_the_nics_of_a_host_together(mesh: Mesh, domain: int, host: int, senders: int) -> None:
     """Of a pipeline inside its hosts only the last GPU of each sends to another: alone."""
-    assert place(mesh, domain, host).pp_senders == senders
+    assert max(hop.senders for hop in place(mesh, domain, host).pp_hops[:-1]) == senders

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import hypot
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,8 +25,18 @@ SEGMENTS = (
     Segment(2.0, 2.0, 2.0, {"optimizer": 2.0}),
 )
 COUNTS = np.array([3.0, 5.0, 1.0])
-GRAPH: Any = SimpleNamespace(classes=SEGMENTS)
-"""All of it that the explanations read; its operators run one after the other, so that a step is a sum."""
+
+
+class Classes:
+    """All of a graph that the explanations read; its operators run one after the other, so that a step is a sum."""
+
+    classes = SEGMENTS
+
+    def class_seconds(self, which: str = "seconds") -> np.ndarray[Any, np.dtype[np.float64]]:
+        return np.array([getattr(segment, which) for segment in SEGMENTS])
+
+
+GRAPH: Any = Classes()
 
 
 def makespan(seconds: np.ndarray[Any, np.dtype[np.float64]]) -> float:

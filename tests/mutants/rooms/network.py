@@ -222,8 +222,8 @@ NETWORK = Room(
         ),
         Fault(
             "simulator/network/placement.py",
-            "ends = (ranks[:-1][crosses], ranks[1:][crosses])",
-            "ends = (ranks[:-1][crosses][:1], ranks[1:][crosses][:1])",
+            "ends = (ranks[:hops][crosses], np.roll(ranks, -1, axis=0)[:hops][crosses])",
+            "ends = (ranks[:hops][crosses][:1], ranks[:hops][crosses][:1])",
             "one GPU of a host sends at a time",
         ),
     ),

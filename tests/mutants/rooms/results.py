@@ -34,14 +34,14 @@ RESULTS = Room(
         ),
         Fault(
             "simulator/results/explain.py",
-            "rows.append(s.seconds + share * (getattr(s, which) - s.seconds))",
-            "rows.append(getattr(s, which))",
+            "seconds + share * (graph.class_seconds(which) - seconds)",
+            "graph.class_seconds(which)",
             "a category moves all of a class",
         ),
         Fault(
             "simulator/results/explain.py",
-            "[s.seconds - s.by_category.get(category, 0.0) for s in graph.classes]",
-            "[s.seconds - max(s.by_category.values(), default=0.0) for s in graph.classes]",
+            "own is None else graph.class_seconds() - own",
+            "own is None else graph.class_seconds() - max(seconds_by_category(graph).values(), key=sum)",
             "what binds frees the largest category",
         ),
         Fault(
@@ -94,8 +94,8 @@ RESULTS = Room(
         ),
         Fault(
             "simulator/results/explain.py",
-            "return np.array([s.seconds - s.by_category.get(category, 0.0) for s in graph.classes])",
-            "return np.array([0.0 if category in s.by_category else s.seconds for s in graph.classes])",
+            "return graph.class_seconds() if own is None else graph.class_seconds() - own",
+            "return graph.class_seconds() if own is None else np.where(own > 0, 0.0, graph.class_seconds())",
             "with one category free, all of its operators are",
         ),
         Fault(
