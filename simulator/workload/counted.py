@@ -42,6 +42,7 @@ def recipe_of(scenario: Scenario, group_nodes: int, routing: RoutingStatistics |
         shards_sequence=scenario.parallel.sequence_parallel,
         etp=scenario.parallel.etp,
         gathers_logits=scenario.head.logits == "gathered",
+        is_eager=scenario.kernels.autograd == "eager" and not rule.is_fp8,
         is_loss_fused=scenario.head.cross_entropy == "fused",
     )
 

@@ -23,6 +23,8 @@ class Recipe:
     row_padding: rows of an expert are padded to a multiple of it; 1 pads nothing.
     tp, etp: ranks that share the GEMMs of a layer, one routed expert. shards_sequence: the tp ranks share the tokens of what
     is outside these GEMMs too (sequence parallelism).
+    is_eager: plain modules: the activation of a gate, the product and the weights of the experts' outputs are functions of
+    their own (in BF16).
     is_loss_fused: the loss is one kernel on BF16 logits, else several on FP32 ones.
     gathers_logits: every one of the tp ranks takes the loss of the whole vocabulary.
     ep: ranks of an expert group; nodes: nodes it spans. nodes_per_token, ranks_per_token: expected distinct destinations.
@@ -46,6 +48,7 @@ class Recipe:
     etp: int = 1
     gathers_logits: bool = False
     is_loss_fused: bool = True
+    is_eager: bool = False
 
     @property
     def tokens(self) -> int:

@@ -256,3 +256,29 @@ def test_rows_are_permuted_in_the_format_in_which_they_are_sent(fp8_dispatch: bo
     assert op_bytes(ops["permute"]) == (ROWS * row, ROWS * row)
     assert unit.all_to_all["dispatch_f"].bytes_per_token == row
     assert ("dispatch_quantise" in ops) == ("combine_b_quantise" in ops) == fp8_dispatch
+
+
+def test_plain_modules_move_what_fused_ones_keep_in_registers() -> None:
+    """silu and product apart: 3 reads and 2 writes of the width for 2 and 1; backward 6 and 3 for 3 and 2. The experts'
+    outputs are weighted by a kernel of their own: read and written; backward the gradient twice and the outputs once.
+    """
+    bf16 = replace(
+        recipe(), gemm_dtype="bf16", dispatch_fp8=False, save_swiglu_fp8=False, save_attn_out_e5m6=False, row_padding=1
+    )
+    plain = replace(bf16, is_eager=True)
+    moved: dict[str, tuple[int, int]] = {}
+    for code in ("d", "m"):
+        fused, apart = (
+            {op.name: (op.bytes_read, op.bytes_written) for op in PARTS[code].units(model(GQA), r)[0].ops()}
+            for r in (bf16, plain)
+        )
+        assert set(fused) < set(apart) and all(apart[name] == fused[name] for name in fused)
+        moved |= {name: bytes_ for name, bytes_ in apart.items() if name not in fused}
+        for owner in ("ffn", "shared", "expert"):
+            if f"{owner}_swiglu" in fused:
+                width = fused[f"{owner}_swiglu"][1]
+                assert moved[f"{owner}_gate_activation"] == (width, width)
+                assert fused[f"{owner}_swiglu_bwd"][0] + moved[f"{owner}_gate_activation_bwd"][0] == 6 * width
+                assert fused[f"{owner}_swiglu_bwd"][1] + moved[f"{owner}_gate_activation_bwd"][1] == 3 * width
+    rows, _ = fused["unpermute"]
+    assert (moved["expert_weigh"], moved["expert_weigh_bwd"]) == ((rows, rows), (3 * rows, rows))

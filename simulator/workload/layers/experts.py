@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from simulator.scenario.model import MoeFfn
 from simulator.workload import counting as c
-from simulator.workload.layers.ffn import Ffn
+from simulator.workload.layers.ffn import Ffn, plain_gate, plain_gate_bwd
 from simulator.workload.layers.part import Weights
 from simulator.workload.op import Collective, Op, Pass, Work
 from simulator.workload.recipe import Recipe
@@ -102,10 +102,13 @@ def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     yield _grouped(c.fprop("expert_up", r.gemm_dtype, rows, n.up, hidden), m, r)
     written = c.fp8_bytes(rows * f) if r.is_fp8 else 2 * rows * f
     kernels = 3 if r.is_fp8 else 1
+    yield from plain_gate("expert", rows, n, r, routed=True)
     yield c.moved("expert_swiglu", "swiglu", "F", 2 * rows * n.up, written, kernels=kernels, routed=True)
     if r.is_fp8:
         yield c.weight_transpose("expert_down_weight_transpose", local * hidden * f, "F")
     yield _grouped(c.fprop("expert_down", r.gemm_dtype, rows, hidden, f), m, r)
+    if r.is_eager:
+        yield c.moved("expert_weigh", "copy", "F", 2 * rows * hidden, 2 * rows * hidden, routed=True)
     yield c.moved("unpermute", "unpermute", "F", 2 * rows * hidden, 2 * rows * hidden, routed=True)
     yield from _reduce_rows("expert_rows_reduce", hidden, m, r, "F")
     if r.save_swiglu_fp8:
@@ -123,9 +126,13 @@ def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     if r.save_swiglu_fp8:
         yield c.dequantise("expert_swiglu_load", rows, n.up, routed=True)
     yield c.moved("permute_bwd", "permute", "I", rows * row_in, rows * row_in, kernels=2, routed=True)
+    if r.is_eager:
+        # The gradient times the weights, and times the outputs for the weights' own.
+        yield c.moved("expert_weigh_bwd", "copy", "I", 6 * rows * hidden, 2 * rows * hidden, kernels=2, routed=True)
     yield _grouped(c.dgrad("expert_down_dgrad", r.gemm_dtype, rows, hidden, f), m, r)
     product = 2 * rows * f if r.recomputes("swiglu") else 0
     read, written = 2 * rows * (n.up + f), 2 * rows * n.up + product
+    yield from plain_gate_bwd("expert", rows, n, r, routed=True)
     yield c.moved("expert_swiglu_bwd", "swiglu_bwd", "I", read, written, kernels=2, routed=True)
     if r.is_fp8 and not r.recomputes("swiglu"):
         yield c.dequantise("expert_down_input_load", rows, f, routed=True)

@@ -11,6 +11,12 @@ WORKLOAD = Room(
     ("tests/workload", "tests/assembly", "tests/laws"),
     (
         Fault(
+            f"{ROOT}/layers/ffn.py",
+            '"swiglu_bwd", "I", 3 * size, size, kernels=2, routed=routed)',
+            '"swiglu_bwd", "I", size, size, kernels=2, routed=routed)',
+            "a product's gradient is read for one factor only",
+        ),
+        Fault(
             f"{ROOT}/layers/head.py",
             "UNFUSED_LOSS = (2 + 5 * 4, 4 * 4, 6)",
             "UNFUSED_LOSS = (2 + 4 * 4, 4 * 4, 6)",
