@@ -1,0 +1,76 @@
+"""Steps of torch's schedules over one another, and how its executor of several stages a rank orders what it sends."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulator.schedule import build_schedule
+from simulator.schedule.action import Kind
+from validation.torch_pipelines import Step, main, programs, queued, steps
+
+POINTS = 0.05
+"""Of a step over another one."""
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Step]:
+    return {step.case: step for step in steps()}
+
+
+def over(found: dict[str, Step], case: str) -> tuple[float, float]:
+    """(predicted, measured) step over that of the model's 1F1B."""
+    step, base = found[case], found[found[case].base]
+    return step.predicted_s / base.predicted_s, step.measured_s / base.measured_s
+
+
+@pytest.mark.parametrize("case", ["pp-gpipe-dense", "pp-1f1b-dense-m4", "pp-1f1b-uneven-mb2"])
+def test_schedules_of_one_stage_a_rank_over_one_another(found: dict[str, Step], case: str) -> None:
+    predicted, measured = over(found, case)
+    assert predicted == pytest.approx(measured, abs=POINTS)
+    assert found[case].one_queue_s is None
+
+
+def test_experts_on_one_rank_over_a_dense_model(found: dict[str, Step]) -> None:
+    moe, dense = found["pp-1f1b-moe"], found["pp-1f1b-dense"]
+    assert moe.predicted_s / dense.predicted_s == pytest.approx(moe.measured_s / dense.measured_s, abs=POINTS)
+
+
+@pytest.mark.parametrize("case", ["pp-int-dense", "pp-int-moe"])
+def test_interleaving_gains_what_one_queue_of_transfers_loses_again(found: dict[str, Step], case: str) -> None:
+    """Ideally faster than 1F1B, measured slower; torch's order of sends and receives explains most of it, not all."""
+    (ideal, measured), queue = over(found, case), found[case].one_queue_s
+    assert queue is not None
+    listed = queue / found[found[case].base].predicted_s
+    assert ideal < 0.93 < listed < measured
+    assert listed - ideal > 0.5 * (measured - ideal)
+
+
+def words(name: str, ranks: int, micro_batches: int, rank: int) -> list[str]:
+    entries = programs(build_schedule(name, ranks, micro_batches))[rank]
+    return [f"{what[0]}{unit[1]}{unit[0][0]}{unit[2]}" for what, unit in entries]
+
+
+def test_a_receive_stands_where_its_sender_s_turn_comes() -> None:
+    """c compute, s send, r receive; stage; o output, g gradient; micro-batch."""
+    assert words("1f1b", 2, 2, 0) == ["c0o0", "s0o0", "c0o1", "s0o1", "r1g0", "c0g0", "r1g1", "c0g1"]
+    assert words("1f1b", 2, 2, 1) == ["r0o0", "c1o0", "r0o1", "c1g0", "s1g0", "c1o1", "c1g1", "s1g1"]
+
+
+@pytest.mark.parametrize("name", ["gpipe", "1f1b"])
+def test_a_straight_pipeline_takes_its_closed_form(name: str) -> None:
+    """Nothing is posted too early to harm: (m + p - 1)(F + B) with free transfers."""
+    chunks: dict[tuple[Kind, int], float] = {(kind, s): s_ for s in range(4) for kind, s_ in (("F", 1.0), ("B", 2.0))}
+    assert queued(build_schedule(name, 4, 8), chunks, 0.0) == (8 + 3) * 3.0
+
+
+def test_a_ring_of_stages_holds_up_its_own_sends() -> None:
+    """Free transfers: 67 slots where the order alone takes (m v + p - 1)(F + B) = 57."""
+    chunks: dict[tuple[Kind, int], float] = {(kind, s): s_ for s in range(8) for kind, s_ in (("F", 1.0), ("B", 2.0))}
+    assert queued(build_schedule("interleaved_1f1b", 4, 8, 2), chunks, 0.0) == 67.0
+
+
+def test_the_command_tells_every_modelled_case(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("case,predicted_s,measured_s")
+    assert len(lines) == 8
