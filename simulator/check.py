@@ -15,13 +15,13 @@ from hwprofiles.problems import show
 from hwprofiles.stack_choice import load_stack
 from simulator.errors import InputError, Problem
 from simulator.network.domains import domain_use_of
-from simulator.network.placement import Mesh, place
+from simulator.network.placement import Lie, Mesh, place
 from simulator.network.topology import build_network
 from simulator.network.wiring import TOPOLOGIES
 from simulator.registry import Family
 from simulator.scenario import derived, json_schema, load
 from simulator.scenario.assumptions import assumption_problems, read_assumptions
-from simulator.scenario.hardware import fabric_of, group_in_words, node_of
+from simulator.scenario.hardware import fabric_of, node_of
 from simulator.scenario.load import Checks, Objection, problem_of, python_position
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.recipes import RECIPES
@@ -32,6 +32,9 @@ from simulator.workload.group_law import cv_of_maximum
 
 FAMILIES: Final[Mapping[str, Family[Any]]] = {family.what: family for family in (SCHEDULES, TOPOLOGIES, RECIPES)}
 """Kind in words → family, as the sections of a scenario mark the keys that hold a name of it."""
+
+MAX_PARTS: Final = 6
+"""Parts of a group that a message lists."""
 
 NAMES: Final[Mapping[str, Objection]] = {
     "parallel.schedule": SCHEDULES.problem,
@@ -109,23 +112,40 @@ def scenario_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
 
     yield from _paired_warnings(scenario)
     yield from _domain_warnings(scenario)
-    domain, group = domain_use_of(scenario).gpus_per_domain, derived.expert_ranks(scenario)
-    if _straddles(domain, group) and (nodes := _nodes_of_expert_group(scenario)) > 1:
-        text = f"groups of {group} GPUs do not divide the scale-up domains of {domain}: some lie across {nodes} of them"
-        yield "parallel.ep", f"{text}, and every group is taken to, in equal parts; {_even_domain(domain, group)}"
+    yield from _straddling_warnings(scenario)
 
 
 def _expert_group_problems(scenario: Scenario) -> Iterator[FieldProblem]:
-    """An expert group that lies on its scale-up domains in no equal parts: the routing rule knows only such."""
-    domain, group = domain_use_of(scenario).gpus_per_domain, derived.expert_ranks(scenario)
-    stage_ranks = derived.dp(scenario) * scenario.parallel.tp
-    if not derived.is_mesh_whole(scenario) or stage_ranks % group or not _straddles(domain, group):
+    """A limit of nodes a token that leaves too few experts, or that groups in unequal parts cannot have."""
+    moe, limit, ep = scenario.model.moe, scenario.moe.max_nodes_per_token, scenario.parallel.ep
+    if moe is None or limit is None or moe.num_routed_experts % ep or not _has_whole_groups(scenario):
         return
-    nodes = _nodes_of_expert_group(scenario)
-    if scenario.parallel.ep % nodes:
-        groups = f"{group_in_words(scenario)} on scale-up domains of {domain} GPUs: a group lies on {nodes} of them"
-        text = f"not modelled yet ({groups})"
-        yield "parallel.ep", f"{text}; {_even_domain(domain, group)}"
+    domain, group = domain_use_of(scenario).gpus_per_domain, derived.expert_ranks(scenario)
+    if group >= domain:
+        experts_per_node = moe.num_routed_experts * domain // group
+        if limit * experts_per_node < moe.top_k:
+            text = f"{limit} nodes of {experts_per_node} experts hold fewer than top_k {moe.top_k}"
+            yield "moe.max_nodes_per_token", f"{text}; allowed at least {-(-moe.top_k // experts_per_node)}"
+            return
+    uneven = [lie for lie in _lies_of_expert_groups(scenario) if not lie.is_even and limit < len(lie.members)]
+    if uneven:
+        text = f"not modelled yet (a limit of {limit} nodes with groups that lie as {_parts(uneven[0])})"
+        yield "moe.max_nodes_per_token", f"{text}; {_even_domain(domain, group)}, or leave the limit out"
+
+
+def _straddling_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
+    """Expert groups that lie across scale-up domains though one would hold them, or in unequal parts."""
+    domain, group = domain_use_of(scenario).gpus_per_domain, derived.expert_ranks(scenario)
+    if not _straddles(domain, group) or not _has_whole_groups(scenario):
+        return
+    lies = _lies_of_expert_groups(scenario)
+    across = [lie for lie in lies if len(lie.members) > 1]
+    if not across:
+        return
+    total = sum(lie.groups for lie in lies)
+    text = f"groups of {group} GPUs do not divide the {domain} GPUs used of a scale-up domain: "
+    text += f"{sum(lie.groups for lie in across)} of {total} lie across domains ({', '.join(map(_parts, across[:4]))})"
+    yield "parallel.ep", f"{text}, and the step waits for the slowest; {_even_domain(domain, group)}"
 
 
 def _straddles(domain: int, ep: int) -> bool:
@@ -136,13 +156,25 @@ def _straddles(domain: int, ep: int) -> bool:
 def _even_domain(domain: int, ep: int) -> str:
     """The way out: the largest domain that the group divides, or that divides the group."""
     size = domain // ep * ep if ep <= domain else max(size for size in range(1, domain + 1) if ep % size == 0)
-    return f"leave cluster.gpus_per_domain out, or write {size}, and every group lies alike"
+    return f"with {size} GPUs used of a domain every group lies alike"
 
 
-def _nodes_of_expert_group(scenario: Scenario) -> int:
-    """Scale-up domains that the widest expert group lies on."""
+def _parts(lie: Lie) -> str:
+    """'56 + 8'; of many nodes the first and the last."""
+    members = lie.members if len(lie.members) <= MAX_PARTS else (*lie.members[:2], "…", lie.members[-1])
+    return " + ".join(map(str, members))
+
+
+def _has_whole_groups(scenario: Scenario) -> bool:
+    """Whether there is a mesh to lay out."""
+    ranks = derived.dp(scenario) * scenario.parallel.tp
+    return derived.is_mesh_whole(scenario) and ranks > 0 and ranks % derived.expert_ranks(scenario) == 0
+
+
+def _lies_of_expert_groups(scenario: Scenario) -> tuple[Lie, ...]:
+    """How the expert groups lie on the scale-up domains."""
     mesh = Mesh(scenario.cluster.num_gpus, **derived.degrees(scenario))
-    return place(mesh, domain_use_of(scenario).gpus_per_domain).ep.nodes
+    return place(mesh, domain_use_of(scenario).gpus_per_domain).expert_groups
 
 
 def _domain_problems(scenario: Scenario) -> Iterator[FieldProblem]:
@@ -151,7 +183,7 @@ def _domain_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     domain, host = node.scale_up_domain_gpus, node.gpus_per_node
     if given is not None and (given > domain or given % host):
         what = f"more than the {domain}" if given > domain else f"no whole number of hosts of {host}"
-        allowed = f"{host}" if host == domain else f"multiples of {host} up to {domain}, or null"
+        allowed = f"{host}, or null" if host == domain else f"multiples of {host} up to {domain}, or null"
         yield "cluster.gpus_per_domain", f"{given} GPUs of a domain of {node.name}, {what}; allowed {allowed}"
 
 

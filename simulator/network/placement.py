@@ -80,6 +80,19 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
+class Lie:
+    """How some groups of one kind lie on nodes. groups: how many do; members: ranks of one by node, most first."""
+
+    groups: int
+    members: tuple[int, ...]
+
+    @property
+    def is_even(self) -> bool:
+        """Whether every node has as many members."""
+        return len(set(self.members)) == 1
+
+
+@dataclass(frozen=True, slots=True)
 class Sharing:
     """Groups of ranks that share the state of what all hold (HSDP), dense parameters and experts, and the ranks that have
     the same shard in each of the groups.
@@ -93,12 +106,13 @@ class Sharing:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Shapes of all groups of a mesh; of groups of one kind that lie differently, the one that spans most nodes.
+    """Shapes of all groups of a mesh; of groups of one kind that lie differently, the one with the fewest NICs in a node.
 
     tp, cp, ep, etp: the axes. dense_dp: holders of one dense parameter (dp and cp together). expert_dp: holders of one
     expert. dense_dp_mirror, expert_dp_mirror: the same where a stage has two holders, pipeline ranks p and P-1-p; equal
     to the plain ones for an only pipeline rank. pp_hops[r]: from pipeline rank r to the next one, the last one back to the
     first (virtual stages go round).
+    expert_groups: how the groups of ep lie, those with most groups first.
     sharing: None where all holders share as one group.
     """
 
@@ -111,6 +125,7 @@ class Placement:
     dense_dp_mirror: GroupShape
     expert_dp_mirror: GroupShape
     pp_hops: tuple[Hop, ...]
+    expert_groups: tuple[Lie, ...]
     sharing: Sharing | None = None
 
 
@@ -138,6 +153,7 @@ def place(mesh: Mesh, gpus_per_node: int, host_gpus: int | None = None, *, shard
         expert_dp=shape(expert_dp),
         dense_dp_mirror=shape(_with_mirror(dense_dp)),
         expert_dp_mirror=shape(_with_mirror(expert_dp)),
+        expert_groups=lies(expert.transpose(0, 1, 3, 2).reshape(-1, mesh.ep), gpus_per_node),
         pp_hops=_pp_hops(dense.reshape(mesh.pp, -1), node, host_gpus or gpus_per_node),
         sharing=None if shard_ranks is None else _sharing(dense_dp, expert_dp, shard_ranks, gpus_per_node),
     )
@@ -182,17 +198,49 @@ def _sharing(dense: IntArray, expert: IntArray, shard_ranks: int, gpus_per_node:
 
 
 def group_shape(groups: IntArray, gpus_per_node: int) -> GroupShape:
-    """The shape of the group that spans most nodes, of those the one with the fewest members on a node.
+    """The shape of the slowest group: of those on several nodes the one with the fewest members on a node, then on most
+    nodes, then with its nodes farthest apart.
 
     groups: (number, size) ranks.
     """
+    nodes, starts = _by_node(groups, gpus_per_node)
+    num_nodes = starts.sum(axis=1)
+    several = np.flatnonzero(num_nodes > 1) if num_nodes.max() > 1 else np.arange(len(nodes))
+    fewest = _fewest_members(starts[several])
+    slowest = several[fewest == fewest.min()]
+    widest = slowest[num_nodes[slowest] == num_nodes[slowest].max()]
+    shapes = [_shape_of_row(nodes[i], starts[i]) for i in widest[: _representatives(len(widest))]]
+    return max(shapes, key=lambda shape: shape.node_stride)
+
+
+def lies(groups: IntArray, gpus_per_node: int) -> tuple[Lie, ...]:
+    """The distinct ways in which groups (number, size) lie on nodes: most groups first, then fewest nodes."""
+    if groups.shape[1] == 1:
+        return (Lie(len(groups), (1,)),)
+    _, starts = _by_node(groups, gpus_per_node)
+    patterns, counts = np.unique(starts, axis=0, return_counts=True)
+    found: dict[tuple[int, ...], int] = {}
+    for pattern, count in zip(patterns, counts.tolist(), strict=True):
+        members = np.diff(np.append(np.flatnonzero(pattern), groups.shape[1])).tolist()
+        key = tuple(sorted(members, reverse=True))
+        found[key] = found.get(key, 0) + count
+    return tuple(Lie(found[key], key) for key in sorted(found, key=lambda key: (-found[key], len(key), key)))
+
+
+def _by_node(groups: IntArray, gpus_per_node: int) -> tuple[IntArray, NDArray[np.bool_]]:
+    """(number, size) each: nodes of a group's members in order, and where the next node begins."""
     nodes = np.sort(groups // gpus_per_node, axis=1)
     starts = np.ones_like(nodes, dtype=np.bool_)
     starts[:, 1:] = nodes[:, 1:] != nodes[:, :-1]
-    num_nodes = starts.sum(axis=1)
-    widest = np.flatnonzero(num_nodes == num_nodes.max())
-    shapes = [_shape_of_row(nodes[i], starts[i]) for i in widest[: _representatives(len(widest))]]
-    return min(shapes, key=lambda shape: (shape.ranks_per_node, -shape.node_stride))
+    return nodes, starts
+
+
+def _fewest_members(starts: NDArray[np.bool_]) -> IntArray:
+    """(number,) members on the node of each group that has the fewest."""
+    first = np.flatnonzero(starts.ravel())
+    members = np.diff(np.append(first, starts.size))
+    groups = np.flatnonzero(first % starts.shape[1] == 0)
+    return np.minimum.reduceat(members, groups)
 
 
 def _shape_of_row(nodes: IntArray, starts: NDArray[np.bool_]) -> GroupShape:

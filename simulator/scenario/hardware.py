@@ -124,11 +124,8 @@ def name_problems(cluster: Mapping[str, Any], stack: object, sheet: object) -> I
 def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """Rules between the plan and the hardware."""
     node, gpu = node_of(scenario), gpu_of(scenario)
-    size, ep, group = node.gpus_per_node, scenario.parallel.ep, derived.expert_ranks(scenario)
+    ep = scenario.parallel.ep
     yield from _mesh_problems(scenario, node)
-    if group % size and size % group:
-        text = f"not modelled yet ({group_in_words(scenario)} on nodes of {size}: groups would share nodes)"
-        yield "parallel.ep", f"{text}; use a divisor or multiple"
     if scenario.parallel.comm_sms >= gpu.num_sms:
         text = f"{scenario.parallel.comm_sms} of the {gpu.num_sms} SMs of {gpu.name}; none is left to compute"
         yield "parallel.comm_sms", f"{text}; allowed up to {gpu.num_sms - 1}"
@@ -138,12 +135,6 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     if needed not in gpu.peak_flop_per_s:
         text = f"{scenario.precision.recipe}, but {gpu.name} has no {needed.upper()} tensor core"
         yield "precision.recipe", f"{text}; use recipe: bf16"
-    moe, limit = scenario.model.moe, scenario.moe.max_nodes_per_token
-    if moe is not None and limit is not None and ep >= size and moe.num_routed_experts % ep == 0:
-        experts_per_node = moe.num_routed_experts * size // ep
-        if limit * experts_per_node < moe.top_k:
-            text = f"{limit} nodes of {experts_per_node} experts hold fewer than top_k {moe.top_k}"
-            yield "moe.max_nodes_per_token", f"{text}; allowed at least {-(-moe.top_k // experts_per_node)}"
     sheet = scenario.prices.sheet if scenario.prices else None
     if sheet is not None and gpu.name not in (entries := catalog.load_prices(sheet).entries):
         other = newest_sheet(gpu.name)

@@ -10,6 +10,7 @@ from simulator.assembly.chunks import StageCost
 from simulator.assembly.exposed import UNCHUNKED, Chunking
 from simulator.assembly.unit_costs import Prices, stage_costs
 from simulator.check import check_scenario
+from simulator.network.placement import Lie
 from simulator.scenario import derived
 from simulator.scenario.assumptions import resolve_assumptions
 from simulator.scenario.scenario import Scenario
@@ -17,7 +18,7 @@ from simulator.step.draws import Randomness, randomness
 from simulator.step.hardware import Hardware, look_up, with_assumptions
 from simulator.step.messages import MessagePrices, message_prices
 from simulator.step.pricing import KernelPrices, kernel_prices
-from simulator.step.routing import ask_router, load_model
+from simulator.step.routing import ask_router, load_model, slowest_lie
 from simulator.workload.counted import count_workload
 from simulator.workload.expert_load import LoadModel
 from simulator.workload.op import Workload
@@ -45,11 +46,17 @@ def prepare(scenario: Scenario) -> PreparedStep:
     check_scenario(scenario)
     hardware = look_up(scenario)
     assumptions = resolve_assumptions(scenario, hardware.stack)
-    group_nodes = hardware.placement.ep.nodes
-    routing = ask_router(scenario, group_nodes, assumptions)
-    workload = count_workload(scenario, group_nodes, routing)
-    load = load_model(scenario, group_nodes, routing)
+    group = expert_group(scenario, hardware)
+    routing = ask_router(scenario, group, assumptions)
+    workload = count_workload(scenario, len(group.members), routing)
+    load = load_model(scenario, group, routing)
     return price(scenario, hardware, assumptions, workload, load)
+
+
+def expert_group(scenario: Scenario, hardware: Hardware) -> Lie:
+    """How the expert group lies that the others wait for."""
+    moe = scenario.model.moe
+    return slowest_lie(hardware.placement.expert_groups, moe.top_k if moe else 1)
 
 
 def price(

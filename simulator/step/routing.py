@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from hwprofiles.schema import Assumption
+from simulator.network.placement import Lie
 from simulator.scenario import derived
 from simulator.scenario.model import MoeFfn
 from simulator.scenario.plan import LoadImbalance
@@ -13,10 +15,12 @@ from simulator.workload.expert_load import LoadModel, TokenLaw, token_law
 from simulator.workload.group_law import cv_of_maximum
 from simulator.workload.routing_model import RoutingStatistics, routing_statistics
 from simulator.workload.routing_rule import Balance, RoutingRule, grouping
+from simulator.workload.uneven_group import nic_copies
 
 
-def ask_router(scenario: Scenario, nodes: int, assumptions: Mapping[str, Assumption]) -> RoutingStatistics | None:
-    """What the simulated router does to the expert group, which spans `nodes` nodes; None where no expert is elsewhere."""
+def ask_router(scenario: Scenario, group: Lie, assumptions: Mapping[str, Assumption]) -> RoutingStatistics | None:
+    """What the simulated router does to an expert group that lies so on nodes; None where no expert is elsewhere."""
+    nodes = len(group.members)
     moe, ep, training = scenario.model.moe, scenario.parallel.ep, scenario.training
     if moe is None or ep == 1:
         return None
@@ -33,7 +37,7 @@ def ask_router(scenario: Scenario, nodes: int, assumptions: Mapping[str, Assumpt
         batch_sequences=training.global_batch_size, score=moe.score, balance=_balance(scenario, moe),
         concentration=value["routing_concentration"], popularity_cv=value["expert_popularity_cv"],
         popularity_drift_cv=value["expert_popularity_drift_cv"], bias_update_rate=value["bias_update_rate"],
-        aux_loss_pressure=value["aux_loss_pressure"],
+        aux_loss_pressure=value["aux_loss_pressure"], members=() if group.is_even else group.members,
     )  # fmt: skip
     return routing_statistics(rule, scenario.seed)
 
@@ -48,18 +52,39 @@ def _balance(scenario: Scenario, moe: MoeFfn) -> Balance:
     return "natural"
 
 
-def load_model(scenario: Scenario, nodes: int, routing: RoutingStatistics | None) -> LoadModel | None:
-    """How unevenly experts are loaded; None where they are even or there are none to spread. nodes: of the group."""
+def load_model(scenario: Scenario, group: Lie, routing: RoutingStatistics | None) -> LoadModel | None:
+    """How unevenly experts are loaded; None where they are even or there are none to spread. group: how it lies on nodes."""
     given, ranks = scenario.moe.balance, scenario.parallel.ep
+    nodes = len(group.members) if group.is_even else ranks
     if routing is None or given == "forced" or not scenario.mechanisms.imbalance:
         return None
     if isinstance(given, LoadImbalance):
         cv = cv_of_maximum(given.load_imbalance, ranks)
-        return LoadModel(cv, 0.0, ranks, nodes, tokens=_token_law(scenario, routing)) if cv else None
-    return LoadModel(
-        routing.noise_cv, routing.persistent_cv, ranks, nodes, routing.node_noise_cv, routing.node_persistent_cv,
-        tokens=_token_law(scenario, routing),
-    )  # fmt: skip
+        if cv == 0:
+            return None
+        load = LoadModel(cv, 0.0, ranks, nodes, tokens=_token_law(scenario, routing))
+    else:
+        load = LoadModel(
+            routing.noise_cv, routing.persistent_cv, ranks, nodes, routing.node_noise_cv, routing.node_persistent_cv,
+            tokens=_token_law(scenario, routing),
+        )  # fmt: skip
+    copies = routing.copies
+    if copies is None:
+        return load
+    weights = tuple(max(pair) / copies.busiest for pair in zip(copies.arriving, copies.leaving, strict=True))
+    return replace(load, members=group.members, nic_weights=weights)
+
+
+def slowest_lie(lies: Sequence[Lie], top_k: int) -> Lie:
+    """The way of lying whose busiest NICs carry most, where each of a token's experts is on any rank alike."""
+
+    def copies(lie: Lie) -> float:
+        if len(lie.members) == 1:
+            return 0.0
+        ranks = sum(lie.members)
+        return nic_copies(lie.members, [1.0 - (1.0 - here / ranks) ** top_k for here in lie.members]).busiest
+
+    return max(lies, key=copies)
 
 
 def _token_law(scenario: Scenario, routing: RoutingStatistics) -> TokenLaw | None:

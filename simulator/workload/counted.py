@@ -36,6 +36,8 @@ def recipe_of(scenario: Scenario, group_nodes: int, routing: RoutingStatistics |
         nodes=group_nodes,
         nodes_per_token=routing.nodes_per_token if routing else 1.0,
         ranks_per_token=routing.ranks_per_token if routing else 1.0,
+        remote_per_token=routing.copies.busiest if routing and routing.copies else None,
+        fullest_node=routing.fullest_node if routing else None,
         row_padding=EXPERT_ROW_PADDING if rule.is_fp8 else 1,
         checkpoint=checkpoint_of(scenario.recompute),
         tp=scenario.parallel.tp,

@@ -80,6 +80,8 @@ class LoadModel:
     noise_cv, persistent_cv: of a rank's rows. ranks, nodes: of the group. node_noise_cv, node_persistent_cv: of a node's
     rows; None: as the ranks of a node are when they do not depend on each other. tokens: distinct tokens by rows; None: as
     many. dispatch, combine: what their times follow.
+    members, nic_weights: of a group whose nodes differ in members, by node: ranks, and load of its NICs over the busiest. There
+    all ranks wait for the busiest NICs, which hold back whoever sends to them; nodes is then ranks.
     """
 
     noise_cv: float
@@ -91,6 +93,8 @@ class LoadModel:
     tokens: TokenLaw | None = None
     dispatch: LoadedLinks = BY_NODE
     combine: LoadedLinks = BY_NODE
+    members: tuple[int, ...] = ()
+    nic_weights: tuple[float, ...] = ()
 
 
 def noise_cv(ranks: int, sequences: int, choices: int, concentration: float) -> float:
@@ -124,8 +128,11 @@ def draw_loads(model: LoadModel, units: int, micro_batches: int, seed: int, draw
         if cv > 0:
             load *= group_loads(generator(seed, draw, purpose), cv, node_cv, model.ranks, model.nodes, (units, fresh))
     load /= load.mean(axis=-1, keepdims=True)
-    node = load.reshape(units, micro_batches, model.nodes, model.ranks // model.nodes).mean(axis=-1)
-    node = np.repeat(node, model.ranks // model.nodes, axis=-1)
+    if model.members:
+        node = _busiest_nics(model, load)
+    else:
+        node = load.reshape(units, micro_batches, model.nodes, model.ranks // model.nodes).mean(axis=-1)
+        node = np.repeat(node, model.ranks // model.nodes, axis=-1)
     by_rank = model.dispatch.rank > 0 or model.combine.rank > 0
     tokens = model.tokens.tokens(load) if by_rank and model.tokens else load
     out = np.empty((units, micro_batches, 3, model.ranks))
@@ -133,6 +140,14 @@ def draw_loads(model: LoadModel, units: int, micro_batches: int, seed: int, draw
     out[:, :, 1] = _time(model.dispatch, node, tokens)
     out[:, :, 2] = _time(model.combine, node, tokens).max(axis=-1, keepdims=True)
     return out
+
+
+def _busiest_nics(model: LoadModel, load: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(…, ranks) load of the NICs that carry most, over that of even loads; load: (…, ranks)."""
+    first = np.concatenate(([0], np.cumsum(model.members)[:-1]))
+    node = np.add.reduceat(load, first, axis=-1) / np.array(model.members)
+    busiest = (node * np.array(model.nic_weights)).max(axis=-1, keepdims=True)
+    return np.broadcast_to(busiest, load.shape)
 
 
 def _time(links: LoadedLinks, node: NDArray[np.float64], tokens: NDArray[np.float64]) -> NDArray[np.float64]:

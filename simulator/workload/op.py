@@ -105,6 +105,8 @@ class AllToAll:
     tokens: tokens of the rank; bytes_per_token: payload of one copy, scales included.
     num_nodes: nodes that the expert group spans; ranks: GPUs of the group.
     nodes_per_token: expected distinct destination nodes, own node included; ranks_per_token: expected distinct GPUs.
+    remote_per_token: copies a token over the busiest NICs, fullest_node: members on the node with most; None where every node
+    of the group has as many.
     cached_layout: a backward all-to-all reuses the forward's layout.
     """
 
@@ -117,6 +119,8 @@ class AllToAll:
     nodes_per_token: float
     ranks_per_token: float
     cached_layout: bool = False
+    remote_per_token: float | None = None
+    fullest_node: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ class Recipe:
     is_loss_fused: the loss is one kernel on BF16 logits, else several on FP32 ones.
     gathers_logits: every one of the tp ranks takes the loss of the whole vocabulary.
     ep: ranks of an expert group; nodes: nodes it spans. nodes_per_token, ranks_per_token: expected distinct destinations.
+    remote_per_token, fullest_node: as in AllToAll.
     """
 
     batch: int
@@ -49,6 +50,8 @@ class Recipe:
     gathers_logits: bool = False
     is_loss_fused: bool = True
     is_eager: bool = False
+    remote_per_token: float | None = None
+    fullest_node: int | None = None
 
     @property
     def tokens(self) -> int:

@@ -20,6 +20,7 @@ from simulator.workload.balancing import expert_loads, learned_bias, load_respon
 from simulator.workload.expert_load import group_loads, independent_node_cv
 from simulator.workload.routing_rule import Experts, RoutingRule, Scores, select_experts
 from simulator.workload.routing_scores import affinities, lone_tokens, popularity, token_scores
+from simulator.workload.uneven_group import NicCopies, nic_copies
 
 Floats = NDArray[np.float64]
 
@@ -38,9 +39,10 @@ class RoutingStatistics:
 
     noise_cv, node_noise_cv: coefficient of variation of a rank's and of a node's load over micro-batches.
     persistent_cv, node_persistent_cv: of what remains in the mean over micro-batches, over the ranks and nodes of a group.
-    persistent_expert_cv: the same over experts.
+    persistent_expert_cv: the same over experts. Of a group whose nodes differ in members the ranks stand for the nodes.
     nodes_per_token, ranks_per_token: distinct nodes and ranks that hold a token's experts, its own counted if among them.
     max_over_mean_mean, node_max_over_mean_mean: of the fullest rank and node in a micro-batch, both terms together; mean.
+    copies, fullest_node: of a group whose nodes differ in members: copies over a NIC, members of the fullest; else None.
     """
 
     noise_cv: float
@@ -52,6 +54,8 @@ class RoutingStatistics:
     node_persistent_cv: float
     node_max_over_mean_mean: float
     persistent_expert_cv: float
+    copies: NicCopies | None = None
+    fullest_node: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +91,18 @@ def routing_statistics(rule: RoutingRule, seed: int) -> RoutingStatistics:
     if rule.balance == "forced":
         even = token_scores(rule, np.ones((SEQUENCES * TOKENS, rule.num_experts), np.float32), rng)
         reach = _reach(select_experts(even, rule), rule)
-        return RoutingStatistics(0.0, 0.0, *reach, 1.0, 0.0, 0.0, 1.0, 0.0)
+        return RoutingStatistics(0.0, 0.0, *reach.mean, 1.0, 0.0, 0.0, 1.0, 0.0, *reach.uneven(rule))
     pool = affinities(rule, SEQUENCES, rng)
     weights, bias = steady_state(rule, pool, seed)
     scores = token_scores(rule, np.repeat(pool * weights, TOKENS, axis=0), rng) + bias
     chosen = select_experts(scores, rule)
-    experts, ranks, nodes = (spread(chosen, rule, places) for places in (rule.num_experts, rule.ep, rule.nodes))
+    experts, ranks, nodes = (spread(chosen, rule, places) for places in (rule.num_experts, rule.ep, rule.load_places))
     expert_cv = _persistent(rule, pool, weights, scores, experts, rng)
     held = rule.num_experts // rule.ep
     apart = (rule.num_experts - held) / (rule.num_experts - 1) if rule.num_experts > 1 else 0.0
     persistent = expert_cv * sqrt(apart / held)
     # What makes the ranks of a node hot together in a sequence does so for the popularity of experts too.
-    independent = independent_node_cv(1.0, rule.ep, rule.nodes)
+    independent = independent_node_cv(1.0, rule.ep, rule.load_places)
     together = sqrt(nodes.between / ranks.between) if ranks.between > 0 else independent
     node_persistent = persistent * min(1.0, max(independent, together))
     ranks, nodes = ranks.against(persistent), nodes.against(node_persistent)
@@ -106,13 +110,14 @@ def routing_statistics(rule: RoutingRule, seed: int) -> RoutingStatistics:
     load = micro_batch_loads(rule, ranks, nodes, seed)
     if persistent > 0:
         hot = generator(seed, 1, PURPOSE_MAXIMUM)
-        load = load * group_loads(hot, persistent, node_persistent, rule.ep, rule.nodes, (len(load),))
+        load = load * group_loads(hot, persistent, node_persistent, rule.ep, rule.load_places, (len(load),))
         load = load / load.mean(axis=1, keepdims=True)
     fullest = load.max(axis=1)
-    fullest_node = load.reshape(len(load), rule.nodes, -1).mean(axis=2).max(axis=1)
+    reach = _reach(chosen, rule)
+    fullest_node = load.reshape(len(load), rule.load_places, -1).mean(axis=2).max(axis=1)
     return RoutingStatistics(
-        noise, persistent, *_reach(chosen, rule), float(fullest.mean()),
-        min(node_noise, noise), node_persistent, float(fullest_node.mean()), expert_cv,
+        noise, persistent, *reach.mean, float(fullest.mean()),
+        min(node_noise, noise), node_persistent, float(fullest_node.mean()), expert_cv, *reach.uneven(rule),
     )  # fmt: skip
 
 
@@ -148,7 +153,7 @@ def micro_batch_loads(rule: RoutingRule, ranks: Spread, nodes: Spread, seed: int
     added as normal variates.
     """
     rng = generator(seed, 0, PURPOSE_MAXIMUM)
-    per_node = rule.ep // rule.nodes
+    per_node = rule.ep // rule.load_places
     node_shares = np.repeat(nodes.shares, per_node, axis=1)
     inner_between, inner_inside = ranks.between - nodes.between, ranks.inside - nodes.inside
     typical = ranks.shares.mean(axis=0)
@@ -186,14 +191,30 @@ def _persistent(
     return sqrt(max(0.0, float((first * second).mean())))
 
 
-def _reach(chosen: Experts, rule: RoutingRule) -> tuple[float, float]:
-    """Mean distinct nodes and ranks of a token."""
-    nodes, ranks = (float((_counts(chosen, rule, places) > 0).sum(axis=1).mean()) for places in (rule.nodes, rule.ep))
-    return nodes, ranks
+@dataclass(frozen=True)
+class _Reach:
+    """Where the simulated tokens go. mean: distinct nodes and ranks of a token; share: of the tokens that come to each node."""
+
+    mean: tuple[float, float]
+    share: tuple[float, ...]
+
+    def uneven(self, rule: RoutingRule) -> tuple[NicCopies, int] | tuple[None, None]:
+        """Copies over NICs and members of the fullest node, where nodes differ in members."""
+        return (nic_copies(rule.members, self.share), max(rule.members)) if rule.members else (None, None)
+
+
+def _reach(chosen: Experts, rule: RoutingRule) -> _Reach:
+    on_node = _counts_at(rule.node_of_expert()[chosen], rule.nodes) > 0
+    ranks = float((_counts(chosen, rule, rule.ep) > 0).sum(axis=1).mean())
+    return _Reach((float(on_node.sum(axis=1).mean()), ranks), tuple(on_node.mean(axis=0).tolist()))
 
 
 def _counts(chosen: Experts, rule: RoutingRule, places: int) -> Floats:
     """(tokens, places) experts that a token has on each place."""
-    place = chosen // (rule.num_experts // places)
-    cells = (np.arange(len(chosen))[:, None] * places + place).reshape(-1)
-    return np.bincount(cells, minlength=len(chosen) * places).reshape(len(chosen), places).astype(np.float64)
+    return _counts_at(chosen // (rule.num_experts // places), places)
+
+
+def _counts_at(place: Experts, places: int) -> Floats:
+    """(tokens, places) choices that a token has on each place. place: (tokens, top_k)."""
+    cells = (np.arange(len(place))[:, None] * places + place).reshape(-1)
+    return np.bincount(cells, minlength=len(place) * places).reshape(len(place), places).astype(np.float64)

@@ -26,6 +26,7 @@ class RoutingRule:
     group_top: a group counts by the sum of its best group_top biased scores: 2 in DeepSeek-V3 (report 2.1.2), 1 in
         DeepSeek-V2 (arXiv:2405.04434 2.1.3).
     ep, nodes: ranks and nodes of the expert group; experts are placed consecutively.
+    members: ranks on each node in order; empty where every node has as many.
     sequences, seq_len: sequences in the group's micro-batch (over all its ranks), tokens of one.
     batch_sequences: sequences of a step, after which the bias is updated.
     score: the function of the router's logits. balance: what evens the load; forced: every rank receives the same.
@@ -57,13 +58,16 @@ class RoutingRule:
     popularity_drift_cv: float = 0.0
     bias_update_rate: float = 0.001
     aux_loss_pressure: float = 0.0
+    members: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses what cannot be divided or chosen."""
         for name, part in (("groups", self.groups), ("ep", self.ep)):
             if part < 1 or self.num_experts % part:
                 raise InputError(f"{name} {part} must divide the {self.num_experts} experts of a layer")
-        if self.nodes < 1 or self.ep % self.nodes:
+        if self.members and (len(self.members) != self.nodes or sum(self.members) != self.ep or min(self.members) < 1):
+            raise InputError(f"members {self.members} are not {self.ep} ranks on {self.nodes} nodes")
+        if self.nodes < 1 or (self.ep % self.nodes and not self.members):
             raise InputError(f"nodes {self.nodes} must divide the {self.ep} ranks of the expert group")
         if not 1 <= self.max_groups <= self.groups:
             raise InputError(f"max_groups {self.max_groups} must lie between 1 and groups {self.groups}")
@@ -80,6 +84,16 @@ class RoutingRule:
             raise InputError(
                 "popularity, drift, bias update rate and auxiliary-loss pressure must be finite and not negative"
             )
+
+    @property
+    def load_places(self) -> int:
+        """Places between which loads go together: nodes of equal size, or single ranks where nodes differ."""
+        return self.ep if self.members else self.nodes
+
+    def node_of_expert(self) -> NDArray[np.intp]:
+        """(num_experts,) node that holds each."""
+        members = self.members or (self.ep // self.nodes,) * self.nodes
+        return np.repeat(np.arange(self.nodes), np.array(members) * (self.num_experts // self.ep))
 
     @property
     def is_group_limited(self) -> bool:

@@ -254,9 +254,14 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
         v3("cluster: {node: b200-x8}\nprices: {sheet: market-2025-03}"),
         ("no price of b200", "take market-2026-05 (5.25 USD), or give prices.usd_per_gpu_hour"),
     ),
-    "group-on-uneven-domains": (
-        v3("cluster: {node: gb200-nvl72}\nparallel: {ep: 128}"),
-        ("ep 128 on scale-up domains of 72 GPUs: a group lies on 3", "inline and scale_up_domain_gpus: 64"),
+    "part-of-a-tray": (
+        v3("cluster: {node: gb200-nvl72, gpus_per_domain: 70}"),
+        ("gpus_per_domain", "70", "no whole number of hosts of 4", "multiples of 4 up to 72"),
+    ),
+    "more-than-a-domain": (v3("cluster: {gpus_per_domain: 16}"), ("gpus_per_domain", "16", "allowed 8, or null")),
+    "node-limit-on-uneven-domains": (
+        v3("cluster: {node: gb200-nvl72, gpus_per_domain: 48}\nparallel: {ep: 64}\nmoe: {max_nodes_per_token: 1}"),
+        ("max_nodes_per_token", "limit of 1 nodes with groups that lie as 48 + 16", "32 GPUs used of a domain"),
     ),
     "more-than-all-sms": (v3("parallel: {comm_sms: 140}"), ("140", "allowed up to 131")),
     "top-k-above-experts": (inline(DIMENSIONS.replace("top_k: 2", "top_k: 9")), ("model.moe.top_k", "9", "8")),

@@ -80,3 +80,31 @@ def test_thirty_two_slow_nics_are_eight_fast_ones() -> None:
         simulate_step(load_scenario(FAULTS / f"nics-{name}.yaml")).step.step_s for name in ("32x100", "8x400")
     )
     assert slow == fast == pytest.approx(26.05, rel=0.02)
+
+
+def test_groups_that_straddle_cost_what_their_own_parts_do() -> None:
+    """Groups of eight: inside racks of 72 and of 64 used alike, and across where 36 of a rack are used."""
+    inside = simulate_step(load_scenario(RACKS)).step
+    whole = simulate_step(load_scenario(changed(RACKS, cluster={"gpus_per_domain": 72}))).step
+    assert {row.nodes for row in inside.collectives if row.name == "dispatch_f"} == {1}
+    assert {row.nodes for row in whole.collectives if row.name == "dispatch_f"} == {1}, (
+        "nine groups of eight fill a rack"
+    )
+    parted = changed(RACKS, cluster={"gpus_per_domain": 36, "num_gpus": 64}, training={"global_batch_size": 64})
+    slow = simulate_step(load_scenario(parted)).step
+    (row,) = [row for row in slow.collectives if row.name == "dispatch_f"]
+    assert (row.nodes, row.ranks) == (2, 8)
+    assert slow.step_s > inside.step_s
+
+
+def test_groups_of_a_size_that_hosts_do_not_divide_run() -> None:
+    """Groups of four on hosts of six: inside one, or 2 + 2."""
+    node = {
+        "gpu": "h100", "gpus_per_node": 6, "scale_up_name": "NVLink", "scale_up_bytes_per_s": "450 GB/s",
+        "scale_up_domain_gpus": 6, "nic_bytes_per_s": "400 Gb/s", "nics_per_node": 6,
+    }  # fmt: skip
+    plan = changed(
+        RACKS, cluster={"node": node, "num_gpus": 12}, parallel={"ep": 4}, training={"global_batch_size": 12}
+    )
+    rows = simulate_step(load_scenario(plan)).step.collectives
+    assert {(row.ranks, row.nodes) for row in rows if row.name == "dispatch_f"} == {(4, 2)}

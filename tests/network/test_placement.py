@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.network.placement import GroupShape, Hop, Mesh, place
+from simulator.network.placement import GroupShape, Hop, Lie, Mesh, place
 
 DEEPSEEK_V3 = Mesh(num_gpus=2048, pp=16, ep=64)
 
@@ -79,9 +79,14 @@ def test_shapes_equal_a_count_by_coordinates(case: tuple[Mesh, int]) -> None:
     shapes = place(mesh, gpus_per_node)
     for name, members in groups.items():
         counted = [shape_by_count(group, gpus_per_node) for group in members.values()]
-        # The slowest group: on most nodes, then with the fewest NICs in one, then with its nodes farthest apart.
-        slowest = max(counted, key=lambda shape: (shape.nodes, -shape.ranks_per_node, shape.node_stride))
+        # The slowest group: on several nodes with the fewest NICs in one, then on most, then with its nodes farthest apart.
+        slowest = max(counted, key=lambda s: (s.nodes > 1, -s.ranks_per_node, s.nodes, s.node_stride))
         assert getattr(shapes, name) == slowest, name
+    ways = Counter(
+        tuple(sorted(Counter(rank // gpus_per_node for rank in group).values(), reverse=True))
+        for group in groups["ep"].values()
+    )
+    assert {lie.members: lie.groups for lie in shapes.expert_groups} == ways
     node = [rank // gpus_per_node for rank in range(mesh.num_gpus)]
     assert len(shapes.pp_hops) == mesh.pp
     for position, hop in enumerate(shapes.pp_hops):
@@ -126,3 +131,13 @@ def test_degrees_that_do_not_divide_are_refused(axes: dict[str, int]) -> None:
 def test_gpus_that_send_over_the_nics_of_a_host_together(mesh: Mesh, domain: int, host: int, senders: int) -> None:
     """Of a pipeline inside its hosts only the last GPU of each sends to another: alone."""
     assert max(hop.senders for hop in place(mesh, domain, host).pp_hops[:-1]) == senders
+
+
+def test_groups_of_eight_on_racks_of_seventy_two_lie_in_five_ways() -> None:
+    """576 GPUs in groups of 64: two inside a rack, others in parts that shift by eight."""
+    lies = place(Mesh(num_gpus=576, ep=64), gpus_per_node=72).expert_groups
+    assert set(lies) == {
+        Lie(2, (64,)), Lie(2, (56, 8)), Lie(2, (48, 16)), Lie(2, (40, 24)), Lie(1, (32, 32)),
+    }  # fmt: skip
+    assert {lie.members: lie.is_even for lie in lies}[32, 32] and not Lie(1, (56, 8)).is_even
+    assert place(DEEPSEEK_V3, gpus_per_node=8).expert_groups == (Lie(32, (8,) * 8),)

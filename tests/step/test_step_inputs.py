@@ -14,6 +14,7 @@ from hwprofiles.stack_choice import load_stack
 from simulator import load_scenario
 from simulator.costs.collectives.all_to_all import all_to_all_cost, notify_floor
 from simulator.costs.cost import weakest
+from simulator.network.placement import Lie
 from simulator.scenario.assumptions import resolve_assumptions
 from simulator.step import pricing, routing
 from simulator.step.batches import StepSimulator
@@ -42,7 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, scenario: Any, nodes: int) -> tuple[R
     seen: list[tuple[RoutingRule, int]] = []
     monkeypatch.setattr(routing, "routing_statistics", lambda rule, seed: seen.append((rule, seed)))
     stack = load_stack(scenario.stack)
-    routing.ask_router(scenario, nodes, resolve_assumptions(scenario, stack))
+    routing.ask_router(scenario, Lie(1, (scenario.parallel.ep // nodes,) * nodes), resolve_assumptions(scenario, stack))
     (found,) = seen
     return found
 

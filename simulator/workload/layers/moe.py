@@ -73,7 +73,10 @@ def _all_to_all(hidden: int, r: Recipe) -> dict[str, AllToAll]:
     if r.ep == 1:
         return {}
     sent = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
-    dispatch = AllToAll("dispatch", "F", r.sequence_tokens, sent, r.nodes, r.ep, r.nodes_per_token, r.ranks_per_token)
+    dispatch = AllToAll(
+        "dispatch", "F", r.sequence_tokens, sent, r.nodes, r.ep, r.nodes_per_token, r.ranks_per_token,
+        remote_per_token=r.remote_per_token, fullest_node=r.fullest_node,
+    )  # fmt: skip
     combine = replace(dispatch, op="combine", bytes_per_token=2 * hidden)
     repeated = {"dispatch_r": dispatch, "combine_r": combine} if r.recompute & {"layer", "moe"} else {}
     return repeated | {

@@ -120,8 +120,8 @@ NETWORK = Room(
         ),
         Fault(
             f"{ROOT}/placement.py",
-            "-shape.node_stride))",
-            "shape.node_stride))",
+            "key=lambda shape: shape.node_stride)",
+            "key=lambda shape: -shape.node_stride)",
             "of equal groups the nearest one stands for all",
         ),
         Fault(
@@ -223,7 +223,7 @@ NETWORK = Room(
         Fault(
             "simulator/network/placement.py",
             "ends = (ranks[:hops][crosses], np.roll(ranks, -1, axis=0)[:hops][crosses])",
-            "ends = (ranks[:hops][crosses][:1], ranks[:hops][crosses][:1])",
+            "ends = (ranks[:hops][crosses][:1], np.roll(ranks, -1, axis=0)[:hops][crosses][:1])",
             "one GPU of a host sends at a time",
         ),
     ),
