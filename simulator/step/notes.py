@@ -11,7 +11,6 @@ NOT_MODELLED = (
     "failures, restarts, checkpoints and evaluation (steady training is assumed)",
     "GPUs that fail slowly or run far below the others (beyond the measured spread of healthy chips)",
     "launch-bound regimes: kernels that wait for the host (small micro-batches, many experts)",
-    "buckets: a stage's gradients are reduced as one, when its last weight gradient is done",
     "data loading, garbage collection and other host work between steps",
     "contention of data-parallel collectives with dispatch, combine and pipeline transfers on one NIC",
     "a sender of a pipeline transfer that waits for its receiver",

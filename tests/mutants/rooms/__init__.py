@@ -16,12 +16,13 @@ from tests.mutants.rooms.routing import ROUTING
 from tests.mutants.rooms.run import RUN
 from tests.mutants.rooms.scenario import SCENARIO
 from tests.mutants.rooms.schedule import SCHEDULE
+from tests.mutants.rooms.sharing import SHARING
 from tests.mutants.rooms.step import STEP
 from tests.mutants.rooms.validation import VALIDATION
 from tests.mutants.rooms.workload import WORKLOAD
 
 ROOMS: tuple[Room, ...] = (
-    HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, PHASES, RUN, REPORT,
-    CLI, VALIDATION,
+    HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, PHASES, RUN,
+    REPORT, CLI, VALIDATION,
 )  # fmt: skip
 """From the bottom up."""

@@ -1,0 +1,111 @@
+"""Faults of data parallelism: what is gathered and reduced, when, by whom, what it takes from compute, and its memory."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+COLLECTIVES = "simulator/assembly/collectives.py"
+PLAN = "simulator/step/data_parallel.py"
+STATE = "simulator/workload/model_state.py"
+
+SHARING = Room(
+    "sharing",
+    (
+        "tests/laws/test_data_parallel.py",
+        "tests/published/test_release_faults.py",
+        "tests/scenario/test_sharing_rules.py",
+        "tests/workload/test_memory.py",
+    ),
+    (
+        Fault(
+            COLLECTIVES,
+            "upto = self.issued if at is None else at + 1 + ahead",
+            "upto = self.issued if at is None else at + 2 + ahead",
+            "a gather runs one unit too far ahead",
+        ),
+        Fault(
+            COLLECTIVES,
+            "gathers = () if self.ahead == 0 else self.gathers[1:]",
+            "gathers = self.gathers",
+            "the first gather, and gathers that nothing runs beside, slow kernels down",
+        ),
+        Fault(
+            COLLECTIVES,
+            "share = min(1.0, plan.beside_s / computing) if computing else 0.0",
+            "share = 1.0 if computing else 0.0",
+            "all kernels of a pass are slowed down, however short its collectives",
+        ),
+        Fault(
+            "simulator/assembly/pair.py",
+            'self.attn = self.block(unit, idx, "attn_f", [*self.ready, *self.params(idx)], self.pending_input)',
+            'self.attn = self.block(unit, idx, "attn_f", self.ready, self.pending_input)',
+            "a unit does not wait for its parameters",
+        ),
+        Fault(
+            "simulator/assembly/pair.py",
+            "return [] if plan.reduces_beside else waits",
+            "return []",
+            "reductions run beside the backward though they may not",
+        ),
+        Fault(
+            "simulator/assembly/expand.py",
+            "for gather, source in ((early, before_last), (following, last)):",
+            "for gather, source in ((following, last),):",
+            "the first gather of an action waits for nothing",
+        ),
+        Fault(
+            "simulator/assembly/expand.py",
+            "is_last = last_backward[place] == i and own.last_backward is not own.backward",
+            "is_last = own.last_backward is not own.backward",
+            "gradients are reduced in each micro-batch",
+        ),
+        Fault(
+            PLAN,
+            "again = gathers if zero == 3 and scenario.data_parallel.reshard_after_forward else ()",
+            "again = gathers if zero == 3 else ()",
+            "parameters are gathered again though they stay",
+        ),
+        Fault(
+            PLAN,
+            'op: RingOp = "reduce_scatter" if self.scenario.parallel.zero_stage else "all_reduce"',
+            'op: RingOp = "reduce_scatter"',
+            "without ZeRO gradients are summed to shards",
+        ),
+        Fault(
+            PLAN,
+            "shard = -(-count // ranks.shard.ranks)",
+            "shard = count",
+            "the groups of HSDP sum whole gradients",
+        ),
+        Fault(
+            "simulator/workload/buckets.py",
+            "if is_open and size_of(is_open) >= limit:",
+            "if is_open:",
+            "every unit is a bucket",
+        ),
+        Fault(
+            STATE,
+            "return self.zero_stage >= 2 and self.reduces_each",
+            "return self.zero_stage >= 2",
+            "with no_sync a rank keeps a shard of its gradients",
+        ),
+        Fault(
+            STATE,
+            "gathered = two if r.reshards else sum(units)",
+            "gathered = two",
+            "parameters that stay gathered take no memory",
+        ),
+        Fault(
+            "simulator/step/tail.py",
+            "cost = messages.between_stages(copy.ranks, schedule.num_ranks, num_bytes)",
+            "cost = messages.between_stages(copy.ranks, schedule.num_ranks, 0)",
+            "gradients of tied embeddings are summed for free",
+        ),
+        Fault(
+            "simulator/scenario/sharing_rules.py",
+            "(is_moe and edp % (dp // group))",
+            "(is_moe and dp % (dp // group))",
+            "shard groups may cut an expert group",
+        ),
+    ),
+)
