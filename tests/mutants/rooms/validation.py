@@ -9,6 +9,60 @@ VALIDATION = Room(
     ("tests/validation", "tests/published"),
     (
         Fault(
+            "validation/published/layout.py",
+            'if (row.count("cp") or 1) > 1:',
+            'if (row.count("cp") or 1) > 8:',
+            "rows with context parallelism count as statable",
+        ),
+        Fault(
+            "validation/published/layout.py",
+            'draft.assume("parallel.etp", tp if keeps else 1, habits.why)',
+            'draft.assume("parallel.etp", 1, habits.why)',
+            "experts of Megatron-LM are never split as attention is",
+        ),
+        Fault(
+            "validation/published/layout.py",
+            "if num_gpus and dp and num_gpus != dp * tp * pp",
+            "if False and num_gpus and dp and num_gpus != dp * tp * pp",
+            "a dp that contradicts the degrees is not seen",
+        ),
+        Fault(
+            "validation/published/conventions.py",
+            'return "fsdp" in prose.replace("fsdp /", "") or',
+            'return "fsdp" in prose or',
+            "a dash in FSDP's column is FSDP",
+        ),
+        Fault(
+            "validation/published/batch.py",
+            'draft.assume("training.micro_batch_size", 1, "not stated; the smallest")',
+            'draft.give("training.micro_batch_size", 1)',
+            "a micro-batch that is not stated is not listed as assumed",
+        ),
+        Fault(
+            "validation/published/model.py",
+            'return min(count, 1) if row.says("layers cut") else count',
+            "return count",
+            "a model cut to four layers keeps all of its dense ones",
+        ),
+        Fault(
+            "validation/published/family.py",
+            "return families()[max(known, key=len)] if known else None",
+            "return families()[min(known, key=len)] if known else None",
+            "a model of a family is the shortest name's",
+        ),
+        Fault(
+            "validation/statable.py",
+            "if len(each.missing) == 1)",
+            "if len(each.missing) >= 1)",
+            "a reason stands alone beside others",
+        ),
+        Fault(
+            "validation/measured_memory.py",
+            "if name not in OUTSIDE)",
+            'if name != "buffers.context")',
+            "libraries' buffers count as allocated by the framework",
+        ),
+        Fault(
             "validation/compare.py",
             "return self.predicted / self.measured - 1.0",
             "return 1.0 - self.predicted / self.measured",
