@@ -211,14 +211,15 @@ def test_every_node_of_the_table_is_in_the_catalogue() -> None:
 
 def test_the_command_tells_counts_and_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [LLAMA, LLAMA | {"case_id": "y", "cp": "2", "dp": "4"}, LLAMA | {"case_id": "z", "precision": "NVFP4"}]
+    rows.append(LLAMA | {"case_id": "w", "precision": "NVFP4", "cp": "2", "dp": "4"})
     columns = list(LLAMA)
     lines = [",".join(columns), *(",".join(row[column] for column in columns) for row in rows)]
     file = tmp_path / "rows.csv"
     file.write_text("\n".join(lines), encoding="utf-8")
     assert main([str(file)]) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert shown[0] == "1 of 3 rows can be stated as they were run"
-    assert "     1  context parallelism (mechanism missing; alone in 1)" in shown
+    assert shown[0] == "1 of 4 rows can be stated as they were run"
+    assert "     2  context parallelism (mechanism missing; alone in 1)" in shown
     assert "y: context parallelism: cp 2" in shown
     assert main([str(file), "--json", "--precision", "bf16"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -243,3 +243,12 @@ def test_gathered_logits_are_of_the_whole_vocabulary() -> None:
         kept, working = sizes(head.saved), sizes(head.working_backward)
         assert (kept["head.logits"], kept["head.probabilities"]) == (2 * T * columns, 4 * T * columns)
         assert (working["head.logits_grad"], working["head.weight_grad"]) == (2 * T * columns, 2 * 32 * H)
+
+
+def test_an_output_gradient_in_bf16_is_the_one_that_a_full_backward_works_on() -> None:
+    """In FP8 it is a quantised copy, which is there beside it."""
+    for r, expected in ((BF16, True), (FP8, False)):
+        deferred = [tensor for block in PARTS["m"].saved(model(MLA), r) for tensor in block.deferred]
+        gradients = [tensor for tensor in deferred if tensor.name.endswith("_grad")]
+        assert gradients and {tensor.is_working for tensor in gradients} == {expected}
+        assert not any(tensor.is_working for tensor in deferred if tensor not in gradients)
