@@ -25,7 +25,7 @@ class AttentionConstants:
     c_tokens: float
     rate_share: float
 
-    def seconds(self, flop: float, seq: int, peak: float) -> float:
+    def seconds(self, flop: float, seq: float, peak: float) -> float:
         """Seconds of an attention core of `flop` FLOP at sequence length seq on a dense peak in FLOP/s."""
         return self.t0_s + flop * (1.0 + self.c_tokens / seq) / (self.rate_share * peak)
 
@@ -72,15 +72,23 @@ def attention_cost(
     return anchored(shape, rows, formula, _attention_place, _attention_extents, residual, unanchored_s)
 
 
+def _length(shape: KernelShape) -> float:
+    """Tokens of a sequence with as many keys a query: twice the mean under a causal mask, less than seq with a window.
+
+    What a block of queries costs besides its keys (c_tokens) is spread over those that it has.
+    """
+    return shape.seq * (shape.flop / shape.attention_flop if shape.flop else 1.0)
+
+
 def _attention_formula(constants: AttentionConstants, peak: float, shape: KernelShape) -> float:
-    return constants.seconds(shape.flop or shape.attention_flop, shape.seq, peak)
+    return constants.seconds(shape.flop or shape.attention_flop, _length(shape), peak)
 
 
 def _attention_place(shape: KernelShape) -> tuple[float, ...]:
     """Half the log2 of the sequence and of batch * heads (long known to the formula), head sizes, key sharing, mask."""
     sharing = math.log2(shape.heads / (shape.kv_heads or shape.heads))
     return (
-        0.5 * math.log2(shape.seq),
+        0.5 * math.log2(_length(shape)),
         0.5 * math.log2(shape.batch * shape.heads),
         2.0 * math.log2(shape.head_dim_qk),
         2.0 * math.log2(shape.head_dim_v),
@@ -90,4 +98,4 @@ def _attention_place(shape: KernelShape) -> tuple[float, ...]:
 
 
 def _attention_extents(shape: KernelShape) -> tuple[float, ...]:
-    return math.log2(shape.seq), float(shape.head_dim_qk), float(shape.head_dim_v)
+    return math.log2(_length(shape)), float(shape.head_dim_qk), float(shape.head_dim_v)

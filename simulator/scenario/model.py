@@ -44,6 +44,14 @@ class Attention(Section):
         """(key, message) of each rule that its dimensions break."""
         yield from ()
 
+    def of_layer(self, layer: int) -> Self:
+        """The section of one layer, where they differ. layer: its number from 0 on."""
+        return self
+
+    def problems_with(self, seq_len: int) -> Iterator[tuple[str, str]]:
+        """(key, message) of what cannot be with sequences of so many tokens."""
+        yield from ()
+
     def cut(self, tp: int) -> Self:
         """The section of one of tp ranks that share the heads."""
         raise NotImplementedError
@@ -98,11 +106,37 @@ class GqaAttention(Attention):
     head_dim: Width
     qk_norm: bool = False
     """RMSNorm on every query and key head."""
+    bias: bool = False
+    """Biases of the query, key, value and output projections."""
+    sinks: bool = False
+    """A learned logit a head that takes a share of the attention (a column of the softmax without a key)."""
+    rope: bool = True
+    """Rotary embedding of queries and keys."""
+    window: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    """Sliding window: tokens that a query attends to, itself included; null: all before it."""
+    window_pattern: WindowPattern | None = None
+    """Layers with the window: a period of w (window) and f (full attention) that repeats, such as "w f"; null: all layers."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Query heads share key heads in equal groups."""
+        """Query heads share key heads in equal groups; a pattern is one of windows."""
         if self.num_heads % self.num_kv_heads:
             yield "num_kv_heads", f"num_kv_heads {self.num_kv_heads} does not divide num_heads {self.num_heads}"
+        if self.window_pattern is not None and self.window is None:
+            yield "window_pattern", "is given without a window; give window, or leave the pattern out"
+
+    def problems_with(self, seq_len: int) -> Iterator[tuple[str, str]]:
+        """A window is at most the sequence."""
+        if self.window is not None and self.window > seq_len:
+            text = f"{self.window} tokens in sequences of {seq_len}: every query attends to all before it"
+            yield "window", f"{text}; write window: null, or a longer training.seq_len"
+
+    def of_layer(self, layer: int) -> Self:
+        """With the window or without it, as the pattern says."""
+        if self.window_pattern is None:
+            return self
+        period = parse_period(self.window_pattern, "wf")
+        is_windowed = period[layer % len(period)] == "w"
+        return self.model_copy(update={"window_pattern": None, "window": self.window if is_windowed else None})
 
     def cut(self, tp: int) -> Self:
         """Each rank has its share of the query heads and of the key heads; a key head too few is held by several ranks."""
@@ -182,6 +216,10 @@ class ModelSpec(Section):
     vocab_size: Annotated[int, Field(ge=1, le=100_000_000)]
     tied_embeddings: bool = False
     """Embedding and output head are one matrix."""
+    learned_positions: Annotated[int, Field(ge=0, le=100_000_000)] = 0
+    """Rows of a learned position embedding that is added to the tokens'; 0: none."""
+    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    """Norms in front of attention, FFN and head; layernorm has biases too."""
     attention: Annotated[AnyAttention, Field(discriminator="kind")]
     dense_ffn: DenseFfn | None = None
     """FFN of the dense layers; null where there is none."""
@@ -200,6 +238,16 @@ class ModelSpec(Section):
         """d or m of every layer, in order, without MTP modules. The model's rules hold."""
         behind = self.num_layers - self.num_dense_layers
         return "d" * self.num_dense_layers + repeated(parse_period(self.layer_pattern or "m", "dm"), behind)
+
+    @property
+    def norm_params(self) -> int:
+        """Parameters of a norm of the hidden state."""
+        return self.hidden_size * (2 if self.norm == "layernorm" else 1)
+
+    def at_layer(self, layer: int) -> ModelSpec:
+        """The model as one layer sees it, where its attention differs from that of others."""
+        attention = self.attention.of_layer(layer)
+        return self if attention is self.attention else self.model_copy(update={"attention": attention})
 
     @property
     def has_dense_layers(self) -> bool:

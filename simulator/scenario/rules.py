@@ -34,6 +34,8 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "model.moe": ("model.num_dense_layers", "model.num_layers", "model.layer_pattern"),
     "model.dense_ffn": ("model.num_dense_layers", "model.layer_pattern"),
     "model.attention.num_kv_heads": ("model.attention.num_heads",),
+    "model.attention.window": ("training.seq_len", "model"),
+    "model.attention.window_pattern": ("model.attention.window",),
     "model.moe.top_k": (
         "model.moe.num_routed_experts", "model.moe.num_expert_groups", "model.moe.max_groups_per_token",
     ),
@@ -100,6 +102,8 @@ def rule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     yield from _name_problems("name", scenario.name)
     for field, message in model_problems(scenario.model):
         yield f"model.{field}", message
+    for key, message in scenario.model.attention.problems_with(scenario.training.seq_len):
+        yield f"model.attention.{key}", message
     yield from _mesh_problems(scenario)
     yield from _expert_problems(scenario)
     yield from _batch_problems(scenario)

@@ -34,10 +34,10 @@ def operand_bytes(dtype: str, elements: int) -> int:
 
 def _op(
     name: str, kernel: str, phase: Pass, read: int, written: int, *, flop: float = 0.0, model_flop: float = 0.0,
-    routed: bool = False, **sizes: Any,
+    routed: bool = False, executed_flop: float = 0.0, **sizes: Any,
 ) -> Op:  # fmt: skip
-    """An operator of the kernel class `kernel`; sizes: the other fields of its shape."""
-    shape = KernelShape(kernel, bytes=read + written, **sizes)
+    """An operator of the kernel class `kernel`; executed_flop: where the sizes do not say it; sizes: the rest of its shape."""
+    shape = KernelShape(kernel, bytes=read + written, flop=executed_flop, **sizes)
     return Op(name, phase, shape, read, written, flop, model_flop, routed)
 
 
@@ -147,6 +147,8 @@ class AttentionCore:
     kv_heads: int
     head_dim_qk: int
     head_dim_v: int
+    window: int | None = None
+    """Tokens that a query attends to, itself included; None: no window."""
 
     @property
     def flop_per_pair(self) -> int:
@@ -159,14 +161,19 @@ class AttentionCore:
         return 2 * self.heads * (3 * self.head_dim_qk + 2 * self.head_dim_v)
 
 
-def query_key_pairs(seq: int, causal: bool) -> float:
-    """Query-key pairs of one head and sequence: half of seq² under a causal mask (the diagonal's half not counted)."""
-    return seq * seq * (0.5 if causal else 1.0)
+def query_key_pairs(seq: int, causal: bool, window: int | None = None) -> float:
+    """Query-key pairs of one head and sequence: half of seq² under a causal mask (the diagonal's half not counted).
+
+    window: a query has at most so many keys. Causal: all but the first queries have them, the triangle of those is cut
+    (seq window - window²/2); else each has window keys.
+    """
+    keys = seq if window is None else min(window, seq)
+    return (seq - keys / 2) * keys if causal else float(seq * keys)
 
 
 def attention(name: str, phase: Pass, batch: int, seq: int, core: AttentionCore, causal: bool = True) -> Op:
     """The attention core, forward (phase F) or backward (I: q k^T again included; model work is twice forward)."""
-    t, pairs = batch * seq, batch * query_key_pairs(seq, causal)
+    t, pairs = batch * seq, batch * query_key_pairs(seq, causal, core.window)
     inputs = 2 * t * (core.heads * core.head_dim_qk + core.kv_heads * (core.head_dim_qk + core.head_dim_v))
     output = 2 * t * core.heads * core.head_dim_v
     forward = pairs * core.flop_per_pair
@@ -178,7 +185,7 @@ def attention(name: str, phase: Pass, batch: int, seq: int, core: AttentionCore,
     return _op(
         name, kernel, phase, read, written, flop=flop, model_flop=model_flop, num_kernels=kernels, batch=batch, seq=seq,
         heads=core.heads, kv_heads=core.kv_heads, head_dim_qk=core.head_dim_qk, head_dim_v=core.head_dim_v,
-        causal=causal,
+        causal=causal, executed_flop=flop if core.window is not None and core.window < seq else 0.0,
     )  # fmt: skip
 
 

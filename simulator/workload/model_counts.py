@@ -2,18 +2,20 @@
 
 Model FLOP per trained token = 6 x (weights of every GEMM that a token passes: twice forward, four times backward; the
 head included, the embedding is a look-up) + 3 x attention of every layer, where attention forward is 2 x seq_len x
-num_heads x (head_dim_qk + head_dim_v), half of it with a causal mask. Recompute does not count, nor do norms, softmax
-and other pointwise work. DeepSeek's published TFLOPS and MFU leave the MTP modules out (arXiv:2505.09343, tables 2
-and 4, agree with this count to 0.3 %), so `mtp` is False unless asked for.
+num_heads x (head_dim_qk + head_dim_v), half of it with a causal mask; with a window only the keys inside it. Recompute does
+not count, nor do norms, softmax and other pointwise work. DeepSeek's published TFLOPS and MFU leave the MTP modules out
+(arXiv:2505.09343, tables 2 and 4, agree with this count to 0.3 %), so `mtp` is False unless asked for.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from math import fsum
 
 from simulator.scenario.layout import stage_layout
 from simulator.scenario.model import ModelSpec
+from simulator.workload.counting import query_key_pairs
 from simulator.workload.layers.attention import attention_core
 from simulator.workload.layers.part import PARTS, WHOLE, Part
 
@@ -67,5 +69,10 @@ def model_flop_per_token(model: ModelSpec, seq_len: int, *, mtp: bool = False) -
     weights = sum(times * part.params(model, WHOLE).gemm for times, part in parts)
     num_attentions = sum(times * part.num_attentions for times, part in parts)
     gemm_flop = FORWARD_AND_BACKWARD * FLOP_PER_MULTIPLY_ADD * weights
-    attention_flop = FORWARD_AND_BACKWARD * num_attentions * seq_len * attention_core(model).flop_per_pair
-    return FlopCount(causal=gemm_flop + attention_flop / 2, noncausal=float(gemm_flop + attention_flop))
+    cores = [attention_core(model.at_layer(layer)) for layer in range(num_attentions)]
+    causal, noncausal = (
+        FORWARD_AND_BACKWARD
+        * fsum(core.flop_per_pair * query_key_pairs(seq_len, mask, core.window) / seq_len for core in cores)
+        for mask in (True, False)
+    )
+    return FlopCount(causal=gemm_flop + causal, noncausal=gemm_flop + noncausal)

@@ -35,13 +35,13 @@ def build_workload(model: ModelSpec, layout: Sequence[Sequence[str]], recipe: Re
     numbers: Counter[str] = Counter()
     shard = Shard(recipe.tp, recipe.etp)
     whole = replace(recipe, recompute=WHOLE_LAYER)
-    units_of = cache(lambda part, is_again: part.units(model, whole if is_again else recipe))
+    units_of = cache(lambda part, seen, is_again: part.units(seen, whole if is_again else recipe))
     stages = []
     for stage, codes in enumerate(layout):
         parts = forward_order(codes)
-        units = _units(parts, numbers, units_of, _replays(parts, recipe.checkpoint))
+        units = _units(model, parts, numbers, units_of, _replays(parts, recipe.checkpoint))
         counts = [part.params(model, shard) for part in parts]
-        firsts = first_units(parts, [len(units_of(part, False)) for part in parts])
+        firsts = first_units(parts, [len(units_of(part, model, False)) for part in parts])
         groups = tuple(ParamGroup(unit, p.dense, p.expert // recipe.ep) for unit, p in zip(firsts, counts, strict=True))
         dense, expert = sum(group.dense for group in groups), sum(group.expert for group in groups)
         stages.append(StageWorkload(stage, units, dense, expert, groups, sum(p.replicated for p in counts)))
@@ -67,14 +67,18 @@ def first_units(parts: Sequence[Part], num_units: Sequence[int]) -> tuple[int, .
 
 
 def _units(
-    parts: Sequence[Part], numbers: Counter[str], units_of: Callable[[Part, bool], tuple[Unit, ...]],
-    replays: Mapping[int, int],
+    model: ModelSpec, parts: Sequence[Part], numbers: Counter[str],
+    units_of: Callable[[Part, ModelSpec, bool], tuple[Unit, ...]], replays: Mapping[int, int],
 ) -> tuple[Unit, ...]:  # fmt: skip
-    """The units of a stage; numbers: parts of each series that stand before, counted on. replays: as of _replays."""
+    """The units of a stage; numbers: parts of each series that stand before, counted on. replays: as of _replays.
+
+    An MTP module has the attention of the layer that would follow the last.
+    """
     units: list[Unit] = []
     before: Unit | None = None
     for idx, part in enumerate(parts):
-        first, *rest = (_numbered(unit, part.series, numbers) for unit in units_of(part, idx in replays))
+        seen = model.at_layer(numbers[part.series] + (model.num_layers if part.is_behind_head else 0))
+        first, *rest = (_numbered(unit, part.series, numbers) for unit in units_of(part, seen, idx in replays))
         first = replace(first, replays=replays.get(idx, 1))
         numbers[part.series] += 1
         if before is not None:

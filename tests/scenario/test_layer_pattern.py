@@ -11,7 +11,7 @@ from simulator.errors import InputError
 from simulator.scenario.layer_pattern import parse_period, repeated
 from simulator.scenario.layout import parse_layout, stage_layout
 from simulator.scenario.model_catalog import load_model
-from simulator.workload.layers.part import PARTS
+from simulator.workload.layers.part import PARTS, WHOLE
 from simulator.workload.model_counts import count_parameters
 
 BASE = load_model("deepseek-v2-lite")
@@ -54,7 +54,7 @@ def test_layouts_and_parameters_follow_the_pattern() -> None:
         stage_layout(model, 2, None) == parse_layout("E d m d | m d m L") == stage_layout(model, 2, "E d m d | m d m L")
     )
     assert stage_layout(model, 3, [1, 3, 2]) == parse_layout("E d | m d m | d m L")
-    parts = [PARTS[code].params(model) for code in ("E", "d", "m", "d", "m", "d", "m", "L")]
+    parts = [PARTS[code].params(model, WHOLE) for code in ("E", "d", "m", "d", "m", "d", "m", "L")]
     assert count_parameters(model).num_parameters == sum(part.dense + part.expert for part in parts)
 
 

@@ -31,14 +31,18 @@ def backward(hidden: int, r: Recipe) -> Iterator[Work]:
 
 
 def params(model: ModelSpec, shard: Shard) -> Params:
-    """The matrix; a look-up is no GEMM."""
-    return Params(dense=model.vocab_size // shard.tp * model.hidden_size, gemm=0)
+    """The matrix, and that of learned positions, which is not cut; a look-up is no GEMM."""
+    matrix, positions = model.vocab_size // shard.tp * model.hidden_size, model.learned_positions * model.hidden_size
+    return Params(dense=matrix + positions, gemm=0, replicated=positions)
 
 
 def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
-    """Look-up and gradient, for the unit behind it."""
-    h = model.hidden_size
-    return (Unit("embedding", "dense", {"attn_f": tuple(forward(h, r)), "attn_w": tuple(backward(h, r))}),)
+    """Look-up and gradient, for the unit behind it; learned positions are added to every sequence alike."""
+    h, looked_up, back = model.hidden_size, list(forward(model.hidden_size, r)), list(backward(model.hidden_size, r))
+    if model.learned_positions:
+        looked_up.append(c.add("positions", r.sequence_tokens * h))
+        back.append(c.bias_grad("positions_grad", r.batch, r.sequence_tokens // r.batch * h))
+    return (Unit("embedding", "dense", {"attn_f": tuple(looked_up), "attn_w": tuple(back)}),)
 
 
 def saved(model: ModelSpec, r: ActivationRecipe) -> tuple[BlockMemory, ...]:

@@ -18,7 +18,7 @@ from simulator.workload.saved import BlockBuilder
 
 def core(a: GqaAttention) -> AttentionCore:
     """Queries, keys and values have one head size."""
-    return AttentionCore(a.num_heads, a.num_kv_heads, a.head_dim, a.head_dim)
+    return AttentionCore(a.num_heads, a.num_kv_heads, a.head_dim, a.head_dim, a.window)
 
 
 def qkv_width(a: GqaAttention) -> int:
@@ -37,8 +37,9 @@ def forward(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     if a.qk_norm:
         yield c.rmsnorm("q_norm", t, out)
         yield c.rmsnorm("k_norm", t, a.num_kv_heads * a.head_dim)
-    yield c.rope("q_rope", t * out)
-    yield c.rope("k_rope", t * a.num_kv_heads * a.head_dim)
+    if a.rope:
+        yield c.rope("q_rope", t * out)
+        yield c.rope("k_rope", t * a.num_kv_heads * a.head_dim)
     yield c.attention("attention", "F", r.batch, r.seq, core(a))
     if r.is_fp8:
         yield c.quantise("o_quantise", t, out)
@@ -54,8 +55,9 @@ def backward_input(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     if "attention" in r.recompute:
         yield from c.again([c.attention("attention", "F", r.batch, r.seq, core(a))])
     yield c.attention("attention_bwd", "I", r.batch, r.seq, core(a))
-    yield c.rope("q_rope_bwd", t * out, "I")
-    yield c.rope("k_rope_bwd", t * a.num_kv_heads * a.head_dim, "I")
+    if a.rope:
+        yield c.rope("q_rope_bwd", t * out, "I")
+        yield c.rope("k_rope_bwd", t * a.num_kv_heads * a.head_dim, "I")
     if a.qk_norm:
         yield c.rmsnorm_bwd("q_norm_bwd", t, out)
         yield c.rmsnorm_bwd("k_norm_bwd", t, a.num_kv_heads * a.head_dim)
@@ -67,14 +69,19 @@ def backward_input(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
 
 
 def backward_weight(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
-    """The two weight gradients."""
+    """The two weight gradients, and those of biases."""
     yield c.wgrad("o_wgrad", r.gemm_dtype, r.tokens, hidden, a.num_heads * a.head_dim)
     yield c.wgrad("qkv_wgrad", r.gemm_dtype, r.tokens, qkv_width(a), hidden)
+    if a.bias:
+        yield c.bias_grad("o_bias_grad", r.tokens, hidden)
+        yield c.bias_grad("qkv_bias_grad", r.tokens, qkv_width(a))
 
 
 def weights(a: GqaAttention, hidden: int) -> Weights:
-    """Projections without biases; qk_norm: one norm of a head's width each for queries and keys."""
-    return Weights(hidden * (qkv_width(a) + a.num_heads * a.head_dim), 2 * a.head_dim if a.qk_norm else 0)
+    """Projections and their biases; a sink a head; qk_norm: one norm of a head's width each for queries and keys."""
+    own = Weights(hidden * (qkv_width(a) + a.num_heads * a.head_dim), 2 * a.head_dim if a.qk_norm else 0)
+    cut = (qkv_width(a) if a.bias else 0) + (a.num_heads if a.sinks else 0)
+    return own + Weights(0, cut + (hidden if a.bias else 0), cut_other=cut)
 
 
 def save_projections(block: BlockBuilder, a: GqaAttention, t: int, s: int) -> None:

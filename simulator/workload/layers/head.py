@@ -87,8 +87,8 @@ def head_unit(model: ModelSpec, name: str, r: Recipe) -> Unit:
 
 def params(model: ModelSpec, shard: Shard) -> Params:
     """Final norm and matrix; a tied head computes with the embedding's."""
-    h, matrix = model.hidden_size, model.vocab_size // shard.tp * model.hidden_size
-    return Params(dense=h + (0 if model.tied_embeddings else matrix), gemm=matrix, replicated=h)
+    norm, matrix = model.norm_params, model.vocab_size // shard.tp * model.hidden_size
+    return Params(dense=norm + (0 if model.tied_embeddings else matrix), gemm=matrix, replicated=norm)
 
 
 def vocabulary(model: ModelSpec) -> frozenset[Vocabulary]:

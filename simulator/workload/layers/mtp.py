@@ -62,7 +62,7 @@ def _layer(model: ModelSpec) -> Part:
 def params(model: ModelSpec, shard: Shard) -> Params:
     """Projection, norms of the hidden state and of the embedding, the layer, the norm before the borrowed head."""
     h, layer = model.hidden_size, _layer(model).params(model, shard)
-    own = Weights(2 * h * h // shard.tp, 3 * h)
+    own = Weights(2 * h * h // shard.tp, 3 * model.norm_params)
     return replace(
         layer, dense=layer.dense + own.total, gemm=layer.gemm + own.gemm + HEAD.params(model, shard).gemm,
         replicated=layer.replicated + own.replicated,

@@ -23,6 +23,30 @@ WORKLOAD = Room(
             "a function of the unfused loss reads nothing",
         ),
         Fault(
+            f"{ROOT}/counting.py",
+            "keys = seq if window is None else min(window, seq)",
+            "keys = seq",
+            "a window changes nothing",
+        ),
+        Fault(
+            f"{ROOT}/stages.py",
+            "model.at_layer(numbers[part.series] + (model.num_layers if part.is_behind_head else 0))",
+            "model.at_layer(0)",
+            "every layer has the first one's window",
+        ),
+        Fault(
+            f"{ROOT}/layers/gqa.py",
+            "cut = (qkv_width(a) if a.bias else 0) + (a.num_heads if a.sinks else 0)",
+            "cut = qkv_width(a) if a.bias else 0",
+            "sinks are no parameters",
+        ),
+        Fault(
+            f"{ROOT}/layers/layer.py",
+            "Weights(0, 2 * model.norm_params)",
+            "Weights(0, 2 * model.hidden_size)",
+            "a layer norm has no bias",
+        ),
+        Fault(
             f"{ROOT}/layers/head.py",
             '"all_gather", "tp", 2 * t * columns, "F")',
             '"all_gather", "tp", 2 * t * vocab, "F")',
@@ -138,8 +162,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/counting.py",
-            "return seq * seq * (0.5 if causal else 1.0)",
-            "return seq * seq * 0.5",
+            "(seq - keys / 2) * keys if causal else float(seq * keys)",
+            "(seq - keys / 2) * keys",
             "attention without a mask does half of the square",
         ),
         Fault(
@@ -288,8 +312,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/model_counts.py",
-            "causal=gemm_flop + attention_flop / 2",
-            "causal=gemm_flop + attention_flop",
+            "causal=gemm_flop + causal",
+            "causal=gemm_flop + noncausal",
             "a causal mask saves nothing",
         ),
         Fault(
