@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from simulator.assembly.intervals import RankParts
 from simulator.assembly.step_graph import KINDS, StepGraph
+from simulator.assembly.unit_costs import TP_COLLECTIVES
 from simulator.engine import sweep
 from simulator.results import explain, metrics
 from simulator.results.interval import Interval
@@ -55,7 +56,7 @@ def step_result(
             tflops=metrics.tflops(flop, rate),
             mfu=metrics.mfu(flop, rate, hardware.gpu.peak_flop_per_s["bf16"]),
             bubble_s=parts.mean.bubble_s,
-            exposed_comm_s=max(0.0, actions_s - work.compute_s),
+            exposed_comm_s=max(0.0, actions_s - work.compute_s) + work.by_category.get(TP_COLLECTIVES, 0.0),
             optimizer_s=parts.mean.optimizer_s,
             by_rank=by_rank,
             parts=parts,

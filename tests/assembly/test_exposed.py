@@ -8,6 +8,7 @@ import pytest
 
 from hwprofiles.kernels.shape import KernelShape
 from simulator.assembly.exposed import UNCHUNKED, Beside, Chunking, exposed, partner
+from simulator.assembly.pair import build_template
 from simulator.assembly.unit_costs import TP_COLLECTIVES, Prices, stage_costs
 from simulator.workload.op import Collective, Op, Pass, StageWorkload, Unit, Workload
 from tests.assembly.test_unit_costs import GAP_S, collective, held, kernel, message
@@ -90,10 +91,14 @@ def test_a_reduction_hides_behind_weight_gradients_only_where_they_come_directly
         "layer", "dense", {"mlp_b_local": (gemm("up_dgrad", "I", 8), reduce), "mlp_w": (gemm("up_wgrad", "W", 3),)}
     )
     prices = Prices(kernel, message, GAP_S, collective, held)
-    (found,) = stage_costs(Workload((StageWorkload(0, (unit,), 0, 0),), 8), prices)[0].units
+    (stage,) = stage_costs(Workload((StageWorkload(0, (unit,), 0, 0),), 8), prices)
+    (found,) = stage.units
     together, apart = (
         each.blocks["mlp_b_local", "alone"].segments[0][2] for each in (found, found.of_lone_input_gradient())
     )
     assert together.by_category[TP_COLLECTIVES] == pytest.approx(4.0 - 3.0)
     assert apart.by_category[TP_COLLECTIVES] == pytest.approx(4.0)
     assert [each.name for each in together.messages] == ["tp_reduce_scatter"]
+    for kind, segment in (("B", together), ("I", apart)):
+        template = build_template(kind, stage, None, pair_overlap=False, wait_at_boundary=False)  # type: ignore[arg-type]
+        assert next(op.segment for op in template.ops if "mlp_b_local" in op.label) == segment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import lcm
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -35,17 +36,24 @@ MACHINES = [
 
 
 @st.composite
-def scenarios(draw: st.DrawFn, *, max_ep: int = 16, is_moe: bool | None = None, pp: int | None = None) -> Document:
-    """A scenario on nodes of a measured GPU. max_ep, is_moe, pp: limits of the draw; None leaves it open."""
+def scenarios(
+    draw: st.DrawFn, *, max_ep: int = 16, is_moe: bool | None = None, pp: int | None = None, max_tp: int = 4
+) -> Document:
+    """A scenario on nodes of a measured GPU. max_ep, is_moe, pp, max_tp: limits of the draw; None leaves it open."""
     pp = draw(st.integers(1, 4)) if pp is None else pp
     moe = draw(st.booleans() | st.just(True)) if is_moe is None else is_moe
     ep = draw(st.sampled_from([n for n in (1, 2, 4, 8, 16) if n <= max_ep])) if moe else 1
-    dp, nodes = _replicas(draw, pp, ep)
+    etp = draw(st.sampled_from([1, 1, 2])) if moe and max_tp > 1 else 1
+    nodes = max(1, ep * etp // NODE)
     schedule = draw(st.sampled_from([name for name in SCHEDULES if rank_problem(name, pp) is None]))
     vpp = draw(st.integers(2, 3)) if SCHEDULES[schedule].build_chunks else 1
     model = draw(models(moe, ep, nodes, min_layers=max(2, pp * vpp)))
     recipe = draw(st.sampled_from(RECIPES.names()))
     is_fp8 = RECIPES[recipe].is_fp8
+    tp = draw(st.sampled_from([n for n in (1, 1, 2, 4) if n <= max_tp and is_cut(model, n, RECIPES[recipe].block)]))
+    stage_ranks = _stage_ranks(draw, pp, tp, ep * etp)
+    dp = stage_ranks // tp
+    shards = tp > 1 and (moe or draw(st.booleans()))
     micro_batch_size = draw(st.sampled_from([1, 1, 2]))
     node, stack = draw(st.sampled_from(MACHINES))
     return {
@@ -54,14 +62,17 @@ def scenarios(draw: st.DrawFn, *, max_ep: int = 16, is_moe: bool | None = None, 
         "model": model,
         "cluster": {
             "node": node,
-            "num_gpus": pp * dp,
+            "num_gpus": pp * stage_ranks,
             "fabric": draw(st.sampled_from(list_names("fabrics"))),
         },
         "stack": stack,
         "parallel": {
+            "tp": tp,
+            "sequence_parallel": shards,
             "pp": pp,
             "vpp": vpp,
             "ep": ep,
+            "etp": etp,
             "zero_stage": draw(st.sampled_from(_zero_stages(is_fp8, SCHEDULES[schedule].overlaps_pairs))),
             "schedule": schedule,
             "layers_per_stage": draw(st.none() | layer_counts(model["num_layers"], pp * vpp)),
@@ -69,6 +80,7 @@ def scenarios(draw: st.DrawFn, *, max_ep: int = 16, is_moe: bool | None = None, 
                 "ep": draw(st.sampled_from([None, "pair", "none"] if SCHEDULES[schedule].overlaps_pairs else [None, "none"])),
                 "dp": draw(st.booleans()),
                 "pp": SCHEDULES[schedule].overlaps_pairs or draw(st.booleans()),
+                "tp": draw(st.sampled_from(["none", "chunked"])) if shards else "none",
             },
             "comm_sms": draw(st.sampled_from([20, 20, 8, 32])),
         },
@@ -82,7 +94,7 @@ def scenarios(draw: st.DrawFn, *, max_ep: int = 16, is_moe: bool | None = None, 
         "precision": {"recipe": recipe},
         "moe": {
             "dispatch_dtype": draw(st.sampled_from(["fp8", "bf16"])) if is_fp8 else "bf16",
-            "max_nodes_per_token": draw(node_limits(model, ep)),
+            "max_nodes_per_token": draw(node_limits(model, nodes if ep * etp >= NODE else 0)),
             "balance": draw(st.sampled_from(["learned", "learned", "forced", "natural", {"load_imbalance": 1.2}])),
         },
         "recompute": draw(recomputes(is_fp8)),
@@ -123,12 +135,27 @@ def sharings(draw: st.DrawFn, *, has_pairs: bool) -> Document:
     }  # fmt: skip
 
 
-def _replicas(draw: st.DrawFn, pp: int, ep: int) -> tuple[int, int]:
-    """(dp, nodes of an expert group): whole expert groups, and whole nodes where more than one is needed."""
-    dp = ep * draw(st.sampled_from([1, 1, 2, 3]))
-    while pp * dp > NODE and (pp * dp) % NODE:
-        dp += ep
-    return dp, max(1, ep // NODE)
+def _stage_ranks(draw: st.DrawFn, pp: int, tp: int, group: int) -> int:
+    """Ranks of a stage: whole tensor-parallel and expert groups, and whole nodes where more than one is needed."""
+    unit = lcm(tp, group)
+    ranks = unit * draw(st.sampled_from([1, 1, 2, 3]))
+    while pp * ranks > NODE and (pp * ranks) % NODE:
+        ranks += unit
+    return ranks
+
+
+def is_cut(model: Document, tp: int, block: int) -> bool:
+    """Whether tp ranks can share heads and widths, these in whole blocks of the recipe."""
+    attention, moe = model["attention"], model.get("moe", {})
+    heads, kv = attention["num_heads"], attention.get("num_kv_heads", attention["num_heads"])
+    widths = [
+        model["dense_ffn"]["intermediate_size"],
+        heads * attention.get("head_dim", attention.get("v_head_dim", 0)),
+    ]
+    if moe:
+        widths.append(moe["num_shared_experts"] * moe["expert_intermediate_size"])
+    whole = all(width % (tp * (block if tp > 1 else 1)) == 0 for width in widths)
+    return tp == 1 or (whole and heads % tp == 0 and (kv % tp == 0 or tp % kv == 0))
 
 
 @st.composite
@@ -204,9 +231,9 @@ def layer_counts(draw: st.DrawFn, num_layers: int, stages: int) -> list[int]:
     return [after - before for before, after in zip([0, *cuts], [*cuts, num_layers], strict=True)]
 
 
-def node_limits(model: Mapping[str, Any], ep: int) -> st.SearchStrategy[int | None]:
+def node_limits(model: Mapping[str, Any], nodes: int) -> st.SearchStrategy[int | None]:
     """Nodes of a token: no limit, or one that its experts fit in."""
-    moe, nodes = model.get("moe"), ep // NODE
+    moe = model.get("moe")
     if moe is None or nodes < 1:
         return st.none()
     fewest = -(-moe["top_k"] // (moe["num_routed_experts"] // nodes))

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.assembly.tail import TailCosts
+from simulator.assembly.unit_costs import Prices
 from simulator.schedule import build_schedule
 from simulator.step import tail
 from simulator.step.prepared import prices
-from simulator.workload.op import Unit
+from simulator.workload.op import Op, Unit, Work
 from tests.laws.runs import ROUNDING, Run, changed, simulate
 from tests.laws.scenarios import LAW, Document, scenarios
 
@@ -22,6 +23,7 @@ def steady(document: Document, **sections: object) -> Document:
     """The scenario without anything random and with gradients reduced at the end, with other keys changed."""
     fixed = changed(
         document, moe={"balance": "forced"}, device={"speed_cv": 0.0}, assumptions={"pp_boundary_wait": 1}, draws=1,
+        parallel={"overlap": {**document["parallel"]["overlap"], "tp": "none"}},
         data_parallel={"param_gather": {"overlap": False}, "grad_reduce": {"overlap": False, "every": "step"}},
         parallel={"zero_stage": document["parallel"]["zero_stage"] % 3},
     )  # fmt: skip
@@ -35,13 +37,25 @@ def tail_costs(run: Run) -> TailCosts:
     return tail.tail_costs(prepared.scenario, prepared.workload, order, prepared.kernels, prepared.messages)
 
 
+def _seconds(costs: Prices, unit: Unit, each: Work) -> float:
+    """A kernel with its gaps; of a collective what the kernel beside it, if there is one, leaves of it."""
+    if isinstance(each, Op):
+        return costs.kernel(each, "alone").seconds + each.shape.num_kernels * costs.gap_s
+    whole = costs.collective(each).seconds
+    if not each.beside:
+        return whole
+    (beside,) = (op for op in unit.ops() if op.name == each.beside)
+    g, held = costs.kernel(beside, "alone").seconds, costs.held(beside).seconds
+    return max(whole - g, whole * max(0.0, 1.0 - g / held))
+
+
 def unit_seconds(run: Run, unit: Unit) -> float:
     """All kernels of a unit, the gaps between them, and its messages, one after the other."""
     costs = prices(run.prepared.kernels, run.prepared.messages)
     total = sum(costs.all_to_all(message, "alone").seconds for message in unit.all_to_all.values())
     for name, ops in unit.blocks.items():
         if name != "combine_b_cast" or unit.all_to_all:
-            total += sum(costs.kernel(op, "alone").seconds + op.shape.num_kernels * costs.gap_s for op in ops)
+            total += sum(_seconds(costs, unit, each) for each in ops)
     return total
 
 
@@ -79,8 +93,8 @@ def test_one_stage_is_compute_and_what_no_compute_hides(document: Document) -> N
 @given(scenarios(), st.sampled_from(["gpipe", "1f1b"]), st.integers(1, 24))
 def test_bubble_of_equal_stages(document: Document, schedule: str, micro_batches: int) -> None:
     """(P - 1)(F + B) on every rank, whatever the number of micro-batches, with free transfers."""
-    pp = document["parallel"]["pp"]
-    dp, size = document["cluster"]["num_gpus"] // pp, document["training"]["micro_batch_size"]
+    pp, tp = document["parallel"]["pp"], document["parallel"]["tp"]
+    dp, size = document["cluster"]["num_gpus"] // (pp * tp), document["training"]["micro_batch_size"]
     run = simulate(
         steady(
             document,
@@ -95,4 +109,5 @@ def test_bubble_of_equal_stages(document: Document, schedule: str, micro_batches
         assert (rank.forward_s + rank.backward_s) / micro_batches == pytest.approx(chunks, rel=ROUNDING)
         assert rank.bubble_s == pytest.approx((pp - 1) * chunks, rel=1e-6, abs=ROUNDING * chunks)
     end = ending.norm.seconds + max(segment.seconds for segment in ending.optimizer)
+    end += sum(segment.seconds for _, segment in ending.reduce[0])
     assert step.step_s == pytest.approx((micro_batches + pp - 1) * chunks + end, rel=ROUNDING)

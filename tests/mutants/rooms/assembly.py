@@ -268,5 +268,29 @@ ASSEMBLY = Room(
             "backward_end = float(last[0].max())",
             "the last backward is that of rank 0",
         ),
+        Fault(
+            "simulator/assembly/exposed.py",
+            "max(cost.seconds - g.seconds, cost.seconds * loss)",
+            "max(cost.seconds - g.seconds, 0.0)",
+            "a kernel loses nothing to the collective beside it",
+        ),
+        Fault(
+            "simulator/assembly/exposed.py",
+            "min(gemm_s, collective_s) / self.number",
+            "min(gemm_s, collective_s)",
+            "chunks overlap nothing",
+        ),
+        Fault(
+            "simulator/assembly/exposed.py",
+            'return found if with_weights or found.phase != "W" else None',
+            "return found",
+            "a reduction hides behind weight gradients that come later",
+        ),
+        Fault(
+            "simulator/assembly/pair.py",
+            'tuple(unit.of_lone_input_gradient() for unit in b_source.units) if kind == "I"',
+            'b_source.units if kind == "I"',
+            "an action without weight gradients hides reductions behind them",
+        ),
     ),
 )

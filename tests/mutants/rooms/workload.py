@@ -496,5 +496,41 @@ WORKLOAD = Room(
             "heads * (a.qk_nope_head_dim + a.qk_nope_head_dim)),\n    ):",
             "values are as wide as keys",
         ),
+        Fault(
+            "simulator/workload/layers/tensor_parallel.py",
+            '"reduce_scatter" if r.shards_sequence else "all_reduce"',
+            '"reduce_scatter"',
+            "partial sums are scattered over ranks that need them whole",
+        ),
+        Fault(
+            "simulator/workload/layers/tensor_parallel.py",
+            'name, "all_gather", "tp", num_bytes, "I", beside=f"{layer}_dgrad"',
+            'name, "all_gather", "tp", num_bytes, "I"',
+            "nothing runs beside the input that is gathered again",
+        ),
+        Fault(
+            "simulator/workload/layers/experts.py",
+            "return r.sequence_tokens * m.top_k * r.etp",
+            "return r.sequence_tokens * m.top_k",
+            "ranks that share an expert do not do each other's rows",
+        ),
+        Fault(
+            "simulator/workload/recipe.py",
+            "return -(-self.tokens // self.tp) if self.shards_sequence else self.tokens",
+            "return self.tokens",
+            "norms are done for all tokens under sequence parallelism",
+        ),
+        Fault(
+            "simulator/workload/layers/head.py",
+            '"all_reduce", "tp", 4 * t, "F")',
+            '"all_reduce", "tp", 2 * t, "F")',
+            "the loss reduces BF16 numbers",
+        ),
+        Fault(
+            "simulator/workload/layers/mla.py",
+            "replicated_gemm=kv_down + hidden * a.q_lora_rank",
+            "replicated_gemm=0",
+            "down-projections have no gradient that ranks must sum",
+        ),
     ),
 )
