@@ -23,9 +23,11 @@ def steady(document: Document, **sections: object) -> Document:
     """The scenario without anything random and with gradients reduced at the end, with other keys changed."""
     fixed = changed(
         document, moe={"balance": "forced"}, device={"speed_cv": 0.0}, assumptions={"pp_boundary_wait": 1}, draws=1,
-        parallel={"overlap": {**document["parallel"]["overlap"], "tp": "none"}},
         data_parallel={"param_gather": {"overlap": False}, "grad_reduce": {"overlap": False, "every": "step"}},
-        parallel={"zero_stage": document["parallel"]["zero_stage"] % 3},
+        parallel={
+            "zero_stage": document["parallel"]["zero_stage"] % 3,
+            "overlap": {**document["parallel"]["overlap"], "tp": "none"},
+        },
     )  # fmt: skip
     return changed(fixed, **sections)
 
