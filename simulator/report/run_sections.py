@@ -17,6 +17,7 @@ from hwprofiles.stack_choice import STACK_KINDS
 from simulator.report import numbers
 from simulator.report.layout import bars, grid, needed_width, plain_table, shortened, text
 from simulator.results.interval import Estimate
+from simulator.results.placement_result import ExpertGroups
 from simulator.results.run_result import PhaseResult, RunResult
 from simulator.results.step_result import BASIS_NAMES, AssumptionRow
 
@@ -30,6 +31,14 @@ BASIS_WORDS: Final = {
     "transferred": "from other GPUs",
     "assumed": "a stated guess",
 }
+RULE_WORDS: Final = {
+    "given": "as given",
+    "groups_and_job": "a multiple of the parallel groups that divides the job",
+    "groups": "a multiple of the parallel groups",
+    "divisor_of_group": "a divisor of the expert group",
+    "whole_domain": "no part of it fits the parallel groups",
+}
+MAX_WAYS: Final = 3
 RUN_LENGTH: Final = "phases: [{name: pretrain, tokens: 1e12}]"
 """How a scenario says how long its run is."""
 
@@ -58,6 +67,9 @@ def heading(result: RunResult) -> RenderableType:
         text(" · ".join(part for part in second if part)),
         text(f"{batch} · {stack}", "dim"),
     ]
+    placed = placement_line(result)
+    if placed:
+        lines.append(text(placed, "dim"))
     if result.dropped:
         lines.append(text(f"dropped: {', '.join(result.dropped)}", "yellow"))
     base = result.base
@@ -65,6 +77,31 @@ def heading(result: RunResult) -> RenderableType:
         words = f"not to be compared as it is with {base.scenario}, which rests on {base.stack}, {base.stack_kind}"
         lines.append(text(f"{words}: they differ in kind, not only in hardware (see the warning)", "yellow"))
     return Group(*lines)
+
+
+def placement_line(result: RunResult) -> str:
+    """GPUs used of each scale-up domain and GPUs that idle there; empty where the job fills what it pays."""
+    placed = result.placement
+    if placed is None:
+        return ""
+    parts = []
+    if placed.gpus_idle or placed.gpus_per_domain < placed.domain_gpus:
+        parts.append(
+            f"{placed.gpus_per_domain} of {placed.domain_gpus} GPUs used of {placed.num_domains:,} scale-up "
+            f"{'domain' if placed.num_domains == 1 else 'domains'} ({RULE_WORDS[placed.rule]}): "
+            f"{placed.gpus_paid:,} paid, {placed.gpus_idle:,} idle"
+        )
+    groups = placed.expert_groups or ()
+    if len(groups) > 1:
+        ways = ", ".join(f"{each.groups:,} as {_parts(each)}" for each in groups[:MAX_WAYS])
+        more = ", …" if len(groups) > MAX_WAYS else ""
+        slowest = next(_parts(each) for each in groups if each.is_simulated)
+        parts.append(f"expert groups lie in {len(groups)} ways ({ways}{more}): the step waits for {slowest}")
+    return " · ".join(parts)
+
+
+def _parts(groups: ExpertGroups) -> str:
+    return " + ".join(map(str, groups.ranks_by_domain))
 
 
 def run(result: RunResult, width: int) -> Iterable[RenderableType]:
@@ -94,6 +131,9 @@ def run(result: RunResult, width: int) -> Iterable[RenderableType]:
 def _run_notes(result: RunResult) -> Iterable[RenderableType]:
     per_trillion = numbers.amount(result.steady_state.gpu_hours_per_trillion_tokens)
     notes = [f"{per_trillion} GPU-hours per trillion tokens at full batch"]
+    paid = result.totals.gpu_hours_paid
+    if paid is not None:
+        notes.append(f"{_estimate(paid)} GPU-hours with the idle GPUs that are paid for")
     if result.price is not None:
         sheet = (result.scenario.get("prices") or {}).get("sheet")
         origin = f" (prices of {sheet})" if sheet else ""

@@ -9,6 +9,7 @@ from pydantic import Field
 from hwprofiles.stack_choice import StackKind
 from simulator.results.document import SCHEMA_VERSION, JsonValue, ResultModel, Seconds
 from simulator.results.interval import Estimate
+from simulator.results.placement_result import Placement
 from simulator.results.step_result import AssumptionRow, Basis, Memory, ModelCounts, StepTimes
 
 
@@ -55,9 +56,14 @@ class PhaseResult(ResultModel):
 
 
 class Totals(ResultModel):
-    """Sums over the phases: the ramp included, failures only if the scenario gives them. 90 % intervals."""
+    """Sums over the phases: the ramp included, failures only if the scenario gives them. 90 % intervals.
+
+    gpu_hours, cost_usd: of the GPUs that are used. gpu_hours_paid: with those that stay idle in their scale-up domains;
+    absent where none do.
+    """
 
     gpu_hours: Estimate
+    gpu_hours_paid: Estimate | None = None
     wall_s: Estimate
     cost_usd: Estimate | None = None
 
@@ -110,6 +116,7 @@ class RunResult(ResultModel):
     model: ModelCounts
     step: StepTimes
     memory: Memory
+    placement: Placement | None = None
     phases: tuple[PhaseResult, ...] = Field(min_length=1)
     totals: Totals
     steady_state: SteadyState

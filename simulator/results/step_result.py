@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from simulator.errors import InconsistentSimulation
 from simulator.results.document import Bytes, JsonValue, ResultModel, Seconds, Share
 from simulator.results.interval import Estimate, Interval
+from simulator.results.placement_result import Placement
 
 SUM_TOLERANCE = 1e-6
 """Relative tolerance, without unit, of "the parts sum to the whole": rounding of float sums, far above their 1e-12."""
@@ -313,6 +314,7 @@ class StepResult(ResultModel):
     model: ModelCounts
     step: StepTimes
     memory: Memory
+    placement: Placement | None = None
     assumptions: tuple[AssumptionRow, ...] = ()
     not_modelled: tuple[str, ...] = ()
     basis: Basis

@@ -14,6 +14,7 @@ from hwprofiles.units import TERA
 from simulator.check import check_scenario
 from simulator.results.document import canonical
 from simulator.results.interval import Estimate, Interval
+from simulator.results.placement_result import Placement
 from simulator.results.run_result import BaseStack, RunResult, SteadyState, Totals
 from simulator.results.step_result import AssumptionRow, StepResult
 from simulator.results.widening import widened
@@ -51,7 +52,7 @@ def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) ->
     times = _step_times(steps)
     walls = [wall_time(plan, times) for plan in plans]
     first = steps[plans[0].full]
-    totals = _totals(walls, num_gpus, price)
+    totals = _totals(walls, num_gpus, price, first.placement)
     return RunResult(
         scenario=_scenario_document(scenario),
         scenario_sha256=scenario.scenario_sha256,
@@ -66,6 +67,7 @@ def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) ->
         model=first.model,
         step=first.step,
         memory=first.memory,
+        placement=first.placement,
         phases=tuple(phase_result(plan, times["value"], num_gpus, price) for plan in plans),
         totals=totals,
         steady_state=_steady_state(plans[0], first, num_gpus, price),
@@ -104,11 +106,19 @@ def _step_times(steps: Mapping[BatchSize, StepResult]) -> dict[str, dict[BatchSi
     }
 
 
-def _totals(walls: Sequence[Estimate], num_gpus: int, price: Price | None) -> Totals:
+def _totals(
+    walls: Sequence[Estimate], num_gpus: int, price: Price | None, placement: Placement | None = None
+) -> Totals:
     """Sums of the phases; their step times are wrong together, so the ends of the ranges add."""
     wall = sum(walls[1:], start=walls[0])
     hours = wall.times(gpu_hours(num_gpus, 1.0))
-    return Totals(gpu_hours=hours, wall_s=wall, cost_usd=None if price is None else cost(hours, price).to_estimate())
+    paid = placement.gpus_paid if placement is not None and placement.gpus_idle else None
+    return Totals(
+        gpu_hours=hours,
+        gpu_hours_paid=None if paid is None else wall.times(gpu_hours(paid, 1.0)),
+        wall_s=wall,
+        cost_usd=None if price is None else cost(hours, price).to_estimate(),
+    )
 
 
 def _steady_state(plan: PhasePlan, first: StepResult, num_gpus: int, price: Price | None) -> SteadyState:

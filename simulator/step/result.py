@@ -21,6 +21,7 @@ from simulator.step.collectives import collective_times
 from simulator.step.draws import Outcome, load_imbalance
 from simulator.step.memory import MemoryQuestion, step_memory
 from simulator.step.notes import NOT_MODELLED, assumption_rows
+from simulator.step.placed import placement_result
 from simulator.step.prepared import PreparedStep
 from simulator.workload.memory import MemoryAssumptions
 from simulator.workload.model_counts import count_parameters, model_flop_per_token
@@ -66,6 +67,7 @@ def step_result(
             imbalance=load_imbalance(step.random, graph, outcome) if explained else None,
         ),
         memory=step_memory(memory_question(step), order),
+        placement=placement_result(step),
         assumptions=assumption_rows(step.assumptions),
         not_modelled=NOT_MODELLED,
         basis=explain.basis(work),

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator import load_scenario, simulate_step
+from simulator import load_scenario, simulate_run, simulate_step
 from simulator.errors import InputError
 from simulator.network.domains import DomainUse, domain_use
+from simulator.results.placement_result import ExpertGroups
 from tests.laws.runs import changed
 from tests.laws.scenarios import Document
 
@@ -108,3 +109,22 @@ def test_groups_of_a_size_that_hosts_do_not_divide_run() -> None:
     )
     rows = simulate_step(load_scenario(plan)).step.collectives
     assert {(row.ranks, row.nodes) for row in rows if row.name == "dispatch_f"} == {(4, 2)}
+
+
+def test_the_result_says_what_is_used_paid_and_idle_and_counts_hours_of_both() -> None:
+    run = simulate_run(load_scenario(changed(RACKS, cluster={"num_gpus": 128}, training={"global_batch_size": 128})))
+    placed = run.placement
+    assert placed is not None
+    assert (placed.gpus_per_domain, placed.rule, placed.gpus_paid, placed.gpus_idle) == (64, "groups_and_job", 144, 16)
+    assert placed.expert_groups == (ExpertGroups(groups=16, ranks_by_domain=(8,), is_simulated=True),)
+    paid = run.totals.gpu_hours_paid
+    assert paid is not None and paid.value == pytest.approx(run.totals.gpu_hours.value * 144 / 128)
+    assert simulate_run(load_scenario(RACKS)).totals.gpu_hours_paid is None, "two racks of 72 are filled"
+
+
+def test_racks_that_could_be_spared_are_told() -> None:
+    """264 GPUs divide by 24 and by no larger multiple of eight up to 72: eleven racks where four would do."""
+    spread = changed(RACKS, cluster={"num_gpus": 264}, training={"global_batch_size": 264})
+    (text,) = [each for each in load_scenario(spread).warnings if "gpus_per_domain" in each]
+    assert "24 GPUs used of each of 11 domains of 72: 528 idle; 72 would take 4 domains" in text
+    assert not [each for each in load_scenario(RACKS).warnings if "gpus_per_domain" in each]

@@ -28,13 +28,14 @@ DOCUMENT = json.loads(TEXT)
 
 CONTRACT: dict[str, Any] = {
     "": "schema_version scenario scenario_sha256 version stack stack_sha256 stack_kind dropped seed defaults_used model "
-    "step memory phases totals steady_state price assumptions not_modelled warnings basis",
+    "step memory placement phases totals steady_state price assumptions not_modelled warnings basis",
     "model": "num_parameters num_active_parameters num_mtp_parameters",
     "step": "step_s interval tokens_per_step tokens_per_s_per_gpu model_flop_per_token tflops mfu bubble_s "
     "exposed_comm_s optimizer_s by_rank parts by_category binding collectives",
     "step.mfu": "bf16_dense_causal bf16_dense_noncausal",
     "step.parts": "edge mean middle",
     "memory": "capacity_bytes usable_bytes peak_bytes_per_gpu fits margin_bytes verdict by_stage",
+    "placement": "gpus_per_domain domain_gpus rule num_domains gpus_used gpus_paid gpus_idle expert_groups",
     "totals": "gpu_hours wall_s cost_usd",
     "totals.gpu_hours": "value low high",
     "steady_state": "gpu_hours_per_trillion_tokens gpu_hours cost_usd",
@@ -45,6 +46,7 @@ ROWS = {
     "step.by_category": "category seconds share",
     "step.binding": "what seconds why",
     "step.collectives": "name ranks nodes bytes seconds gb_per_s counted_as limit basis",
+    "placement.expert_groups": "groups ranks_by_domain is_simulated",
     "memory.by_stage": "pp_rank weights_bytes gradients_bytes optimizer_bytes activations_bytes "
     "buffers_bytes peak_bytes",
     "phases": "name kind tokens steps step_s wall_s gpu_hours cost_usd ramp",
