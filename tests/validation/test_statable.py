@@ -153,6 +153,9 @@ def test_experts_share_tp_only_where_the_framework_splits_them_so() -> None:
     assert assumed(drafted(split))["parallel.etp"] == 2
     assert assumed(drafted(split | {"source_detail": "Table 3; MCore+Folding"}))["parallel.etp"] == 1
     assert assumed(drafted(split | {"framework": "Megatron-Bridge (25.09)"}))["parallel.etp"] == 1
+    sharded = drafted(split | {"source_detail": "Table 3; FSDP+EP"})
+    assert (assumed(sharded)["parallel.etp"], value(sharded, "parallel.zero_stage")) == (2, 3)
+    assert assumed(drafted(split | {"framework": "torchtitan (FSDP)"}))["parallel.etp"] == 1
     assert value(drafted(split | {"etp": "1"}), "parallel.etp") == 1
     assert assumed(drafted(split | {"dp": "8", "n_gpus": "16", "ep": "16"}))["parallel.etp"] == 1
 

@@ -35,13 +35,13 @@ OTHER: Final = Conventions(1, True, False, "the framework is not known; as Megat
 
 
 def conventions(row: Row) -> Conventions:
-    """Those of the row's framework; fully sharded data parallelism where the row says so."""
+    """Those of the row's framework; that parameters are sharded is told by `is_fsdp`, which the row gives."""
     framework = row.text("framework").lower()
-    if is_fsdp(row):
-        return FSDP
     if "bridge" in framework or "nemo" in framework:
         return BRIDGE
-    return MEGATRON if "megatron" in framework or "primus" in framework else OTHER
+    if "megatron" in framework or "primus" in framework:
+        return MEGATRON
+    return FSDP if is_fsdp(row) else OTHER
 
 
 def is_fsdp(row: Row) -> bool:
