@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from simulator.errors import InputError
+from simulator.workload.model_counts import count_parameters
 from validation.published.draft import REASONS, Draft
 from validation.published.family import families, family_of
 from validation.published.machine import NODES
@@ -188,7 +190,7 @@ def test_the_name_adds_what_columns_lack() -> None:
     cut = value(drafted(v3 | {"layers": "4", "notes": "layers cut to 4"}), "model")
     assert cut["num_dense_layers"] == 1
     gpt = value(drafted(LLAMA | {"model": "Megatron GPT 16B"}), "model")
-    assert (gpt["dense_ffn"]["activation"], gpt["tied_embeddings"]) == ("gelu", True)
+    assert (gpt["dense_ffn"]["activation"], gpt["tied_embeddings"], gpt["learned_positions"]) == ("gelu", True, 8192)
     assert value(drafted(LLAMA | {"attention_kind": "GQA + QK norm"}), "model")["attention"]["qk_norm"] is True
 
 
@@ -248,3 +250,15 @@ def test_of_the_published_rows_only_a_few_reasons_hold_back() -> None:
     named = sum(bool(set(each.missing) - {"refused by moesim"}) for each in drafts)
     assert len(rows) - named >= 225
     assert all(set(each.missing) <= set(REASONS) for each in drafts)
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="the published rows are not beside the repository")
+def test_models_have_as_many_parameters_as_their_rows_print() -> None:
+    printed = 0
+    for row in read_rows(PUBLISHED):
+        match = re.search(r"params (\d+)", row.text("notes"))
+        scenario = state(row).scenario if match else None
+        if match and scenario is not None:
+            printed += 1
+            assert count_parameters(scenario.model).num_parameters == int(match[1]), row.text("case_id")
+    assert printed >= 123

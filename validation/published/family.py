@@ -25,6 +25,7 @@ class FamilyRecord(BaseModel):
     moe: dict[str, Any] = {}
     dense_layers: int | None = None
     every: int = 1
+    positions: bool = False
     none: str = ""
     source: str
 

@@ -35,6 +35,8 @@ def _section(row: Row, family: FamilyRecord, draft: Draft) -> dict[str, Any]:
         "name": row.text("model"), "hidden_size": row.count("hidden"), "num_layers": layers,
         "vocab_size": row.count("vocab"), "attention": _attention(row, family), "source": family.source, **family.model,
     }  # fmt: skip
+    if family.positions and row.count("seq") is not None:
+        section["learned_positions"] = row.count("seq")
     activation: dict[str, Any] = {} if family.ffn == "swiglu" else {"activation": family.ffn}
     activation |= {"bias": True} if family.ffn_bias else {}
     dense = _dense_layers(row, family) if moe else layers
