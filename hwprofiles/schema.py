@@ -192,7 +192,8 @@ class Fabric(Record):
     num_planes: separate networks, one for each NIC of a node; 1 where the topology has one network.
     switch_ports: of port_bytes_per_s each; num_layers: of switches.
     oversubscription: capacity of a leaf down / up; 1 = none.
-    latency_same_leaf_s, latency_cross_leaf_s: end to end for a small message, software included.
+    latency_same_leaf_s, latency_cross_leaf_s, latency_cross_pod_s: end to end for a small message, software included, over
+    one, three and five switches; the last of a third layer, None: as across leaves.
     adaptive_routing: flows spread evenly over the uplinks; false: each flow keeps a hashed path (ECMP).
     """
 
@@ -205,12 +206,15 @@ class Fabric(Record):
     oversubscription: Annotated[float, Field(strict=True, ge=1, le=64, allow_inf_nan=False)]
     latency_same_leaf_s: Seconds
     latency_cross_leaf_s: Seconds
+    latency_cross_pod_s: Seconds | None = None
     adaptive_routing: Annotated[bool, Field(strict=True)]
 
     @model_validator(mode="after")
     def _latencies_agree(self) -> Self:
         if self.latency_cross_leaf_s < self.latency_same_leaf_s:
             raise ValueError("latency_cross_leaf_s: shorter than latency_same_leaf_s")
+        if self.latency_cross_pod_s is not None and self.latency_cross_pod_s < self.latency_cross_leaf_s:
+            raise ValueError("latency_cross_pod_s: shorter than latency_cross_leaf_s")
         return self
 
 

@@ -190,14 +190,11 @@ def _domain_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 def _domain_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     """Domains that are paid for and could be spared: with more GPUs used of each, fewer would do."""
     use, domain = domain_use_of(scenario), node_of(scenario).scale_up_domain_gpus
-    fewest = -(-use.gpus_used // domain)
-    if use.num_domains > fewest and use.gpus_idle >= domain:
-        unit = math.lcm(node_of(scenario).gpus_per_node, derived.unbroken_ranks(scenario))
-        most = domain // unit * unit or domain
+    unit = math.lcm(node_of(scenario).gpus_per_node, derived.unbroken_ranks(scenario))
+    most = domain // unit * unit
+    if most > use.gpus_per_domain and (fewer := -(-use.gpus_used // most)) < use.num_domains:
         text = f"{use.gpus_per_domain} GPUs used of each of {use.num_domains} domains of {domain}: {use.gpus_idle} idle"
-        if most != use.gpus_per_domain:
-            text += f"; {most} would take {-(-use.gpus_used // most)} domains, the last filled in part"
-        yield "cluster.gpus_per_domain", text
+        yield "cluster.gpus_per_domain", f"{text}; {most} would take {fewer} domains, the last filled in part"
 
 
 def _name_problems(scenario: Scenario) -> Iterator[FieldProblem]:

@@ -28,7 +28,7 @@ class Network:
     host_gpus: GPUs of one host, which share its NICs (wiring.rails of them).
     scale_up_bytes_per_s: into the scale-up network, to all peers together; scale_up_peer_bytes_per_s: to one of them.
     nic_bytes_per_s: of a GPU while all of its host send: the lower of NIC and fabric port, times NICs over GPUs.
-    latency_same_leaf_s, latency_cross_leaf_s: one small message between nodes, NICs included.
+    latency_same_leaf_s, latency_cross_leaf_s, latency_cross_pod_s: one small message between nodes, NICs included.
     adaptive_routing: flows spread evenly over uplinks; without it they are hashed.
     Invariant: num_gpus is at most what the fabric connects, unless one node holds them all.
     """
@@ -41,6 +41,7 @@ class Network:
     nic_bytes_per_s: float
     latency_same_leaf_s: float
     latency_cross_leaf_s: float
+    latency_cross_pod_s: float
     adaptive_routing: bool
     topology: str
     wiring: Wiring
@@ -55,6 +56,18 @@ class Network:
         """Consecutive nodes under the same leaf switches; at least 1."""
         hosts = self.kind.hosts_per_leaf(self.wiring)
         return max(1, hosts * self.host_gpus // self.gpus_per_node)
+
+    @property
+    def nodes_per_pod(self) -> int:
+        """Consecutive nodes whose leaves the second layer joins; all where there is no third layer; at least 1."""
+        wiring, first, last = self.wiring, 0, self.num_nodes * self.gpus_per_node // self.host_gpus
+        if wiring.num_layers < 3:
+            return self.num_nodes
+        while last - first > 1:
+            middle = (first + last) // 2
+            inside = wiring.pod(self.kind.leaf(wiring, middle * wiring.rails)[1], 2) == 0
+            first, last = (middle, last) if inside else (first, middle)
+        return max(1, last * self.host_gpus // self.gpus_per_node)
 
     @property
     def kind(self) -> Topology:
@@ -87,8 +100,10 @@ class Network:
 
     def latency_s(self, nodes: int, node_stride: int = 1) -> float:
         """Latency of one small message between nodes of a group so large: the worst pair's."""
-        crosses = self.crossing_frac(nodes, node_stride) > 0.0
-        return self.latency_cross_leaf_s if crosses else self.latency_same_leaf_s
+        if self.crossing_frac(nodes, node_stride) == 0.0:
+            return self.latency_same_leaf_s
+        is_far = (nodes - 1) * node_stride >= self.nodes_per_pod
+        return self.latency_cross_pod_s if is_far else self.latency_cross_leaf_s
 
 
 def build_network(node: Node, fabric: Fabric, num_gpus: int, gpus_per_domain: int | None = None) -> Network:
@@ -129,6 +144,7 @@ def build_network(node: Node, fabric: Fabric, num_gpus: int, gpus_per_domain: in
         nic_bytes_per_s=min(node.nic_bytes_per_s, fabric.port_bytes_per_s) * nics_per_gpu,
         latency_same_leaf_s=fabric.latency_same_leaf_s,
         latency_cross_leaf_s=fabric.latency_cross_leaf_s,
+        latency_cross_pod_s=fabric.latency_cross_pod_s or fabric.latency_cross_leaf_s,
         adaptive_routing=fabric.adaptive_routing,
         topology=fabric.topology,
         wiring=wiring,

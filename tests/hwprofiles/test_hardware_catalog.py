@@ -108,12 +108,18 @@ def test_a_rack_is_one_domain_of_several_hosts() -> None:
 
 @pytest.mark.parametrize("fabric", FABRICS, ids=by_name)
 def test_a_fabric_is_what_its_name_says(fabric: Fabric) -> None:
-    technology, rate, shape = fabric.name.split("-")
+    technology, rate, shape, *layers = fabric.name.split("-")
     assert fabric.technology.startswith(technology.replace("ib", "infiniband"))
     assert fabric.port_bytes_per_s == int(rate.removesuffix("g")) * 1e9 / 8
     shapes = {"8plane": "multi_plane_fat_tree", "rail": "rail_fat_tree", "fattree": "fat_tree"}
     assert fabric.topology == shapes.get(shape, fabric.topology)
+    assert not layers or f"{fabric.num_layers}layer" == layers[0]
     assert 1e-6 <= fabric.latency_same_leaf_s <= fabric.latency_cross_leaf_s <= 1e-5
+    per_switch = (fabric.latency_cross_leaf_s - fabric.latency_same_leaf_s) / 2
+    if fabric.num_layers == 3:
+        assert fabric.latency_cross_pod_s == pytest.approx(fabric.latency_cross_leaf_s + 2 * per_switch)
+    else:
+        assert fabric.latency_cross_pod_s is None
 
 
 def test_known_figures_of_the_training_cluster() -> None:

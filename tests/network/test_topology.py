@@ -236,3 +236,26 @@ def test_nics_take_the_ports_of_a_fabric_not_gpus() -> None:
         assert build_network(node(nics=nics), fabric("fat_tree"), limit).num_gpus == limit
         with pytest.raises(InputError, match=f"at most {limit}"):
             build_network(node(nics=nics), fabric("fat_tree"), limit + 8)
+
+
+@pytest.mark.parametrize("name", ["ib-800g-rail-3layer", "roce-400g-rail-3layer"])
+def test_a_quarter_of_a_million_gpus_are_connected_by_three_layers(name: str) -> None:
+    known = catalog.load_fabric(name)
+    network = build_network(catalog.load_node("h100-x8"), known, 262_144)
+    assert network.latency_s(network.num_nodes) == known.latency_cross_pod_s
+    assert network.latency_s(2) == known.latency_same_leaf_s
+
+
+@pytest.mark.parametrize("topology", list(TOPOLOGIES))
+def test_latencies_are_those_of_the_switches_on_the_way(topology: str) -> None:
+    """Hosts of two GPUs in three layers of eight-port switches: one, three or five switches between hosts 0 and n."""
+    layered = fabric(topology, ports=8, layers=3).model_copy(update={"latency_cross_pod_s": 4.6e-6, "num_planes": 1})
+    if topology == "multi_plane_fat_tree":
+        layered = layered.model_copy(update={"num_planes": 2})
+    network = build_network(node(gpus=2), layered, 64)
+    graph = network_graph(network)
+    graph.remove_nodes_from([name for name in graph if name[0] == "scale_up"])
+    for host in range(1, network.num_nodes):
+        path = nx.shortest_path(graph, ("gpu", 0), ("gpu", 2 * host))
+        switches = sum(name[0] in FABRIC_NODES for name in path)
+        assert network.latency_s(2, node_stride=host) == {1: 2.8e-6, 3: 3.7e-6, 5: 4.6e-6}[switches], host

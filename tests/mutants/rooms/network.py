@@ -60,8 +60,8 @@ NETWORK = Room(
         ),
         Fault(
             f"{ROOT}/topology.py",
-            "self.latency_cross_leaf_s if crosses else self.latency_same_leaf_s",
-            "self.latency_same_leaf_s if crosses else self.latency_cross_leaf_s",
+            "self.latency_cross_pod_s if is_far else self.latency_cross_leaf_s",
+            "self.latency_cross_leaf_s if is_far else self.latency_cross_pod_s",
             "latencies of near and far nodes swapped",
         ),
         Fault(
@@ -225,6 +225,24 @@ NETWORK = Room(
             "ends = (ranks[:hops][crosses], np.roll(ranks, -1, axis=0)[:hops][crosses])",
             "ends = (ranks[:hops][crosses][:1], np.roll(ranks, -1, axis=0)[:hops][crosses][:1])",
             "one GPU of a host sends at a time",
+        ),
+        Fault(
+            "simulator/network/topology.py",
+            "(nodes - 1) * node_stride >= self.nodes_per_pod",
+            "nodes * node_stride >= self.nodes_per_pod",
+            "a group that fills a pod leaves it",
+        ),
+        Fault(
+            "simulator/network/placement.py",
+            "_fewest_members(starts[several])",
+            "starts[several].sum(axis=1)",
+            "the group on fewest nodes stands for all",
+        ),
+        Fault(
+            "simulator/network/placement.py",
+            "found[key] = found.get(key, 0) + count",
+            "found[key] = count",
+            "groups that lie alike are counted once",
         ),
     ),
 )

@@ -159,5 +159,29 @@ ROUTING = Room(
             "0.0",
             "the slowest rank of a pipeline is waited for once",
         ),
+        Fault(
+            "simulator/workload/uneven_group.py",
+            "(ranks - here) * share / here",
+            "ranks * share / here",
+            "a node's own ranks send to it over NICs",
+        ),
+        Fault(
+            "simulator/workload/uneven_group.py",
+            "(ranks - here) * share / here",
+            "(ranks - here) * share / ranks",
+            "a node with few members has the NICs of all",
+        ),
+        Fault(
+            "simulator/workload/expert_load.py",
+            "(node * np.array(model.nic_weights)).max(axis=-1, keepdims=True)",
+            "(node * np.array(model.nic_weights)).mean(axis=-1, keepdims=True)",
+            "nobody waits for the busiest NICs",
+        ),
+        Fault(
+            "simulator/step/routing.py",
+            "return max(lies, key=copies)",
+            "return min(lies, key=copies)",
+            "the fastest group is simulated",
+        ),
     ),
 )
