@@ -201,7 +201,13 @@ def test_a_full_fabric_has_a_port_for_every_nic(topology: str, planes: int, laye
 
 @pytest.mark.parametrize(
     ("nics", "rates"),
-    [(8, (50, 50, 50, 50)), (32, (200, 200, 200, 200)), (4, (50, 25, 25, 25)), (2, (50, 25, 12.5, 12.5))],
+    [
+        (8, (50, 50, 50, 50)),
+        (32, (200, 200, 200, 200)),
+        (4, (50, 25, 25, 25)),
+        (2, (50, 25, 12.5, 12.5)),
+        (12, (75, 75, 75, 75)),
+    ],
 )
 def test_neighbours_share_the_nics_that_they_reach(nics: int, rates: tuple[float, ...]) -> None:
     """One, two, four and eight GPUs of a host of eight that send: each has its own NICs, or a share of its nearest."""
