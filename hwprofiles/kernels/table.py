@@ -60,6 +60,11 @@ def kernel_seconds(
     return _of_software(_in_regime(cost, shape.bound, "alone", regime, stack, comm_sms), shape, stack)
 
 
+def beside_communication(cost: KernelCost, bound: Bound, stack: StackLike, comm_sms: int) -> KernelCost:
+    """A lone call's cost with kernels beside it that hold so many SMs (rule 6). Raises MissingKernelError."""
+    return _in_regime(cost, bound, "alone", "overlapped", stack, comm_sms)
+
+
 def _of_software(cost: KernelCost, shape: KernelShape, stack: StackLike) -> KernelCost:
     """Where rows and constants are of another release than the stack's: times `gemm.<dtype>.<variant>.scale`."""
     scale = find(stack, f"gemm.{shape.dtype}.{shape.variant}.scale") if shape.bound == "gemm" else None

@@ -5,9 +5,10 @@ waits for its gather. A reduction starts when the weight gradients of its bucket
 goes on. A gather may run ahead of compute by so many buckets: with one ahead (FSDP's prefetch), that of unit i runs while
 unit i-1 computes and not before unit i-2 is done, so that the parameters of two are there.
 
-Never count twice: a kernel beside such a collective is slowed once. What runs in the "overlapped" regime pays for the SMs of
-dispatch and combine already and is left alone; the "alone" kernels of a pass are slowed for the share of their time in which
-its collectives run. Which kernels exactly these are depends on the timeline, so that all of the pass carry the same share.
+Kernels and collectives beside one another slow each other down, by the SMs and memory bandwidth that a collective takes and the
+SMs that it waits for. Never count twice: a kernel beside such a collective is slowed once. What runs in the "overlapped" regime
+pays for the SMs of dispatch and combine already and is left alone; the "alone" kernels of a pass are slowed for the share of
+their time in which its collectives run. Which kernels these are depends on the timeline, so that all carry the same share.
 """
 
 from __future__ import annotations
@@ -40,22 +41,27 @@ class PassCollectives:
     """What one pass of a stage gathers and reduces, in the order of its units.
 
     ahead: buckets that a gather may run ahead of compute; None: any number (all gathered parameters are held).
-    reduces_beside: the pass goes on beside a reduction, else its next unit waits for it.
+    reduces_beside: the pass goes on beside a reduction, else its next unit waits for it. stretch: how many times as long a
+    collective on scale-up links takes beside kernels, 1 or more.
     """
 
     gathers: tuple[Bucket, ...] = ()
     reduces: tuple[Bucket, ...] = ()
     ahead: int | None = None
     reduces_beside: bool = True
+    stretch: float = 1.0
+
+    @property
+    def beside(self) -> tuple[Bucket, ...]:
+        """Those with compute of the same pass beside them: the first gather and the last reduction have none."""
+        gathers = () if self.ahead == 0 else self.gathers[1:]
+        reduces = self.reduces[:-1] if self.reduces_beside else ()
+        return (*gathers, *reduces)
 
     @property
     def beside_s(self) -> float:
-        """Seconds of collectives with compute of the same pass beside them: the first gather and the last reduction have
-        none.
-        """
-        gathers = () if self.ahead == 0 else self.gathers[1:]
-        reduces = self.reduces[:-1] if self.reduces_beside else ()
-        return fsum(bucket.seconds for bucket in (*gathers, *reduces))
+        """Seconds of these."""
+        return fsum(bucket.seconds for bucket in self.beside)
 
 
 NO_COLLECTIVES = PassCollectives()
@@ -107,8 +113,15 @@ class Progress:
         return found
 
 
-def slowed(units: Sequence[UnitCost], plan: PassCollectives, *, is_forward: bool) -> tuple[UnitCost, ...]:
-    """The units with the "alone" kernels of a pass slowed for the share of their time that its collectives run."""
+def side_by_side(
+    units: Sequence[UnitCost], plan: PassCollectives, *, is_forward: bool
+) -> tuple[tuple[UnitCost, ...], PassCollectives]:
+    """A pass and its collectives as they run beside one another.
+
+    Collectives on scale-up links take `stretch` times as long while kernels run, but never longer than until these are done
+    and then at their own pace: D becomes at most D + C (1 - 1 / stretch) beside C seconds of kernels. "Alone" kernels are
+    slowed for the share of their time in which collectives run.
+    """
     computing = fsum(
         segment.seconds
         for unit in units
@@ -116,8 +129,45 @@ def slowed(units: Sequence[UnitCost], plan: PassCollectives, *, is_forward: bool
         if regime == "alone" and (name in FORWARD_BLOCKS) == is_forward
         for _, _, segment in block.segments
     )
-    share = min(1.0, plan.beside_s / computing) if computing else 0.0
-    return tuple(_slowed(unit, share, is_forward) for unit in units) if share else tuple(units)
+    if not computing or not plan.beside_s:
+        return tuple(units), plan
+    near = fsum(segment.seconds for bucket in plan.beside for _, segment in bucket.collectives if _is_near(segment))
+    stretch = max(1.0, plan.stretch)
+    growth = min(stretch - 1.0, computing * (1.0 - 1.0 / stretch) / near) if near else 0.0
+    beside = {id(bucket): _stretched(bucket, 1.0 + growth) for bucket in plan.beside}
+    grown = replace(
+        plan,
+        gathers=tuple(beside.get(id(bucket), bucket) for bucket in plan.gathers),
+        reduces=tuple(beside.get(id(bucket), bucket) for bucket in plan.reduces),
+    )
+    share = min(1.0, grown.beside_s / computing)
+    return tuple(_slowed(unit, share, is_forward) for unit in units), grown
+
+
+def _is_near(segment: Segment) -> bool:
+    """Whether it is bound by scale-up links: one that NICs bind leaves device memory and its SMs time."""
+    return any(message.cost.bound_by == "scale_up" for message in segment.messages)
+
+
+def _stretched(bucket: Bucket, factor: float) -> Bucket:
+    return replace(
+        bucket,
+        collectives=tuple(
+            (name, _times(segment, factor) if _is_near(segment) else segment) for name, segment in bucket.collectives
+        ),
+    )
+
+
+def _times(segment: Segment, factor: float) -> Segment:
+    """A segment that takes so many times as long; its messages are told as they are alone."""
+    return replace(
+        segment,
+        seconds=segment.seconds * factor,
+        low=segment.low * factor,
+        high=segment.high * factor,
+        by_category={name: seconds * factor for name, seconds in segment.by_category.items()},
+        by_basis={name: seconds * factor for name, seconds in segment.by_basis.items()},
+    )
 
 
 def _slowed(unit: UnitCost, share: float, is_forward: bool) -> UnitCost:

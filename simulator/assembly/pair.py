@@ -45,7 +45,7 @@ from simulator.assembly.collectives import (
     Bucket,
     PassCollectives,
     Progress,
-    slowed,
+    side_by_side,
 )
 from simulator.schedule.action import Kind
 
@@ -246,14 +246,14 @@ def build_template(
     f_units: list[tuple[int, UnitCost]] = []
     b_units: list[tuple[int, UnitCost]] = []
     if forward:
-        f_units = list(enumerate(slowed(stage.units, collectives.forward, is_forward=True)))
-        forward.progress.plan = collectives.forward
+        units, forward.progress.plan = side_by_side(stage.units, collectives.forward, is_forward=True)
+        f_units = list(enumerate(units))
         forward.enter(None)
     backward = None
     if kind in ("B", "I", "FB") and b_source:
         source = tuple(unit.of_lone_input_gradient() for unit in b_source.units) if kind == "I" else b_source.units
-        units = slowed(source, collectives.backward, is_forward=False)
-        backward = _Backward(t, "B", "alone", input_b, progress=Progress(collectives.backward), units=units)
+        units, plan = side_by_side(source, collectives.backward, is_forward=False)
+        backward = _Backward(t, "B", "alone", input_b, progress=Progress(plan), units=units)
         b_units = list(enumerate(units))[::-1]
         backward.enter(None)
     paired = min(len(f_units), len(b_units)) if pair_overlap else 0
@@ -282,8 +282,9 @@ def build_template(
 
 def _run_weights(t: Template, stage: StageCost, plan: PassCollectives) -> None:
     """A lone chunk of weight gradients, and what is reduced behind them."""
+    units, plan = side_by_side(stage.units, plan, is_forward=False)
     back = _Backward(t, "B", "alone", "", progress=Progress(plan))
-    for idx, unit in reversed(list(enumerate(slowed(stage.units, plan, is_forward=False)))):
+    for idx, unit in reversed(list(enumerate(units))):
         waits = back.ready
         back.run_weights(unit, idx, "mlp_w", waits)
         back.run_weights(unit, idx, "attn_w", waits)

@@ -150,8 +150,9 @@ def _of_stage(planner: _Planner, stage: StageWorkload, *, at_end: bool) -> Stage
         gathers_at_end = planner.gathers(label, whole)
     run_ahead = None if zero < 3 else int(ahead)
     again = gathers if zero == 3 and scenario.data_parallel.reshard_after_forward else ()
-    first = PassCollectives(gathers, ahead=run_ahead) if gathers else NO_COLLECTIVES
-    last = PassCollectives(again[::-1], reduces, run_ahead, beside) if again or reduces else NO_COLLECTIVES
+    stretch = planner.messages.collective_stretch
+    first = PassCollectives(gathers, ahead=run_ahead, stretch=stretch) if gathers else NO_COLLECTIVES
+    last = PassCollectives(again[::-1], reduces, run_ahead, beside, stretch) if again or reduces else NO_COLLECTIVES
     return StageCollectives(
         forward=first if again else NO_COLLECTIVES,
         backward=last if each or not reduces else replace(last, reduces=()),

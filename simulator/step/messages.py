@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hwprofiles.kernels.shape import Regime
-from hwprofiles.schema import Stack
+from hwprofiles.schema import Assumption, Stack
 from simulator.costs.collectives.all_to_all import all_to_all_cost, loaded_links, notify_floor
 from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.collectives.ring import RingOp, ring_cost
@@ -28,6 +28,7 @@ class MessagePrices:
 
     comm_sms: SMs that dispatch and combine run on. has_notify_floor: each pays the fixed cost of its notification.
     has_transfers: a pipeline transfer takes time. has_collectives: so does a collective inside a block.
+    collective_stretch: how many times as long a data-parallel collective on scale-up links takes beside kernels.
     """
 
     stack: Stack
@@ -37,6 +38,7 @@ class MessagePrices:
     has_notify_floor: bool
     has_transfers: bool
     has_collectives: bool
+    collective_stretch: float
 
     def all_to_all(self, message: AllToAll, regime: Regime) -> CollectiveCost:
         """A dispatch or combine, every rank of the expert group evenly loaded."""
@@ -81,7 +83,7 @@ class MessagePrices:
         return scalar_all_reduce_cost(self.network.num_gpus, self.network, self.stack)
 
 
-def message_prices(scenario: Scenario, hardware: Hardware) -> MessagePrices:
+def message_prices(scenario: Scenario, hardware: Hardware, assumptions: Mapping[str, Assumption]) -> MessagePrices:
     """The message prices of a scenario."""
     on = scenario.mechanisms
     return MessagePrices(
@@ -92,4 +94,5 @@ def message_prices(scenario: Scenario, hardware: Hardware) -> MessagePrices:
         has_notify_floor=on.notify_floor,
         has_transfers=on.pp_transfer and scenario.parallel.pp > 1,
         has_collectives=on.tp_collectives,
+        collective_stretch=assumptions["collective_stretch"].value if on.sm_partition else 1.0,
     )

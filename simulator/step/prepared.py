@@ -70,7 +70,7 @@ def price(
     hardware = with_assumptions(hardware, assumptions)
     is_dispatching = any(unit.all_to_all for stage in workload.stages for unit in stage.units)
     kernels = kernel_prices(scenario, hardware, assumptions, is_dispatching=is_dispatching)
-    messages = message_prices(scenario, hardware)
+    messages = message_prices(scenario, hardware, assumptions)
     return PreparedStep(
         scenario=scenario,
         assumptions=assumptions,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from hwprofiles.kernels.anchoring import KernelCost
 from hwprofiles.kernels.parameters import need
 from hwprofiles.kernels.shape import Regime
-from hwprofiles.kernels.table import kernel_seconds
+from hwprofiles.kernels.table import beside_communication, kernel_seconds
 from hwprofiles.schema import Assumption, Gpu, Stack
 from simulator.costs.cost import weakest
 from simulator.scenario.scenario import Scenario
@@ -45,8 +45,7 @@ class KernelPrices:
 
     def beside_collective(self, op: Op) -> KernelCost:
         """One operator of a lone chunk with a data-parallel collective beside it all the time. Raises as `seconds`."""
-        held = kernel_seconds(op.shape, self.stack, self.gpu, "overlapped", self.collective_sms)
-        return self._at_clock(held, op)
+        return beside_communication(self.seconds(op, "alone"), op.shape.bound, self.stack, self.collective_sms)
 
     def _at_clock(self, cost: KernelCost, op: Op) -> KernelCost:
         """From the clock of the stack's measurements to the scenario's: a power-limited chip slows down."""

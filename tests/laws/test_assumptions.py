@@ -32,6 +32,7 @@ SIGNS: Mapping[str, tuple[int | None, int | None, str]] = {
     "bias_update_rate": (EITHER, EITHER, "a faster bias follows the drift better and trembles more"),
     "aux_loss_pressure": (SHORTER, SHORTER, "a stronger pressure leaves less between experts"),
     "gpu_speed_cv": (LONGER, NEITHER, "the slowest GPU of a group holds the others"),
+    "collective_stretch": (LONGER, NEITHER, "collectives that last longer slow more kernels down"),
     "collective_sms": (LONGER, NEITHER, "a data-parallel collective takes more SMs from the kernels beside it"),
     "tp_overlap_chunks": (EITHER, NEITHER, "smaller pieces overlap better and have more launches"),
     "lone_chunk_full_sms": (SHORTER, NEITHER, "kernels beside no communication use more SMs"),
@@ -92,6 +93,9 @@ SCENES: Mapping[str, Document] = {
     "aux_loss": by_aux_loss(SMALL),
     "forced": changed(SMALL, moe={"balance": "forced"}),
     "buckets": changed(SMALL, parallel={"schedule": "1f1b"}, data_parallel={"bucket_bytes": 1}),
+    "near": changed(
+        SMALL, cluster={"num_gpus": 16}, parallel={"schedule": "1f1b", "ep": 8}, data_parallel={"bucket_bytes": 1}
+    ),
     "chunked": changed(SMALL, parallel={"tp": 2, "sequence_parallel": True, "overlap": {"tp": "chunked"}}),
     "still": changed(SMALL, moe={"balance": "forced"}, device={"speed_cv": 0.0}),
 }
@@ -100,6 +104,7 @@ SCENES: Mapping[str, Document] = {
 
 ACTS_IN = {
     "expert_popularity_cv": "natural", "aux_loss_pressure": "aux_loss", "collective_sms": "buckets",
+    "collective_stretch": "near",
     "tp_overlap_chunks": "chunked",
 }  # fmt: skip
 """Key → the scene in which it must move something; `learned` where not named, the stack itself for those of a stack."""

@@ -174,7 +174,7 @@ def without_latency(document: Document) -> float:
 def still(document: Document) -> Document:
     return changed(
         document, moe={"balance": "forced"}, device={"speed_cv": 0.0},
-        assumptions={**document.get("assumptions", {}), "collective_sms": 0}, draws=1,
+        assumptions={**document.get("assumptions", {}), "collective_sms": 0, "collective_stretch": 1}, draws=1,
     )  # fmt: skip
 
 
@@ -213,6 +213,8 @@ def test_a_collective_beside_compute_takes_its_sms() -> None:
     fsdp = changed(DENSE, parallel={"zero_stage": 3})
     free, some, many = (seconds(fsdp, assumptions={"collective_sms": sms}) for sms in (0, 16, 32))
     assert free < some < many
-    assert seconds(fsdp, mechanisms={"sm_partition": False}) == pytest.approx(free, rel=ROUNDING)
+    alone = seconds(fsdp, assumptions={"collective_sms": 0, "collective_stretch": 1})
+    assert seconds(fsdp, mechanisms={"sm_partition": False}) == pytest.approx(alone, rel=ROUNDING)
+    assert alone < seconds(fsdp, assumptions={"collective_sms": 16, "collective_stretch": 1}) < some
     apart = changed(fsdp, parallel={"zero_stage": 1, "overlap": {"dp": False}})
     assert seconds(apart, assumptions={"collective_sms": 0}) == seconds(apart, assumptions={"collective_sms": 32})

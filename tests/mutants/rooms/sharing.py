@@ -11,6 +11,7 @@ STATE = "simulator/workload/model_state.py"
 SHARING = Room(
     "sharing",
     (
+        "tests/assembly/test_action_collectives.py",
         "tests/laws/test_data_parallel.py",
         "tests/published/test_release_faults.py",
         "tests/scenario/test_sharing_rules.py",
@@ -31,8 +32,8 @@ SHARING = Room(
         ),
         Fault(
             COLLECTIVES,
-            "share = min(1.0, plan.beside_s / computing) if computing else 0.0",
-            "share = 1.0 if computing else 0.0",
+            "share = min(1.0, grown.beside_s / computing)",
+            "share = 1.0",
             "all kernels of a pass are slowed down, however short its collectives",
         ),
         Fault(

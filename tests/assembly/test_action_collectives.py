@@ -1,0 +1,101 @@
+"""Gathers and reductions inside an action: order, what waits for what, and what they take from kernels, by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from simulator.assembly.chunks import COMPUTE, DP, BlockCost, LocalOp, Message, Segment, StageCost, UnitCost
+from simulator.assembly.collectives import ActionCollectives, Bucket, PassCollectives, side_by_side
+from simulator.assembly.pair import Template, build_template
+from simulator.costs.cost import NO_COST
+from tests.assembly.made_up import FIXED, REGIMES, segment, stage, unit
+
+NEAR = replace(NO_COST, bound_by="scale_up")
+
+
+def bucket(unit_idx: int, name: str, seconds: float = 1.0, *, near: bool = False) -> Bucket:
+    length = segment(seconds)
+    return Bucket(unit_idx, ((name, replace(length, messages=(Message(name, NEAR),) if near else ())),))
+
+
+def plain(count: int, seconds: float = 1.0, beside: float = 1.25) -> tuple[UnitCost, ...]:
+    """Units whose six blocks take `seconds` each, and `beside` times as long beside a collective."""
+    alone = {(name, regime): BlockCost((("", "none", segment(seconds)),)) for name in FIXED for regime in REGIMES}
+    slow = {name: BlockCost((("", "none", segment(seconds * beside)),)) for name in FIXED}
+    return tuple(UnitCost(f"u{idx}", alone, {}, is_moe=False, beside=slow) for idx in range(count))
+
+
+def template(kind: str, **halves: PassCollectives) -> Template:
+    made = stage(0, *(unit(f"u{idx}", is_moe=False) for idx in range(3)))
+    plan = ActionCollectives(**halves)
+    return build_template(kind, made, None, pair_overlap=False, wait_at_boundary=True, collectives=plan)  # type: ignore[arg-type]
+
+
+def named(t: Template, name: str) -> LocalOp:
+    (found,) = (op for op in t.ops if op.label == name)
+    return found
+
+
+@pytest.mark.parametrize("ahead", [0, 1, None])
+def test_a_gather_waits_for_the_unit_that_makes_room(ahead: int | None) -> None:
+    """One ahead: g1 beside u0, g2 when u0 is done. None ahead: each when the unit before its own is done. None: at once."""
+    gathers = tuple(bucket(idx, f"g{idx}") for idx in range(3))
+    t = template("F", forward=PassCollectives(gathers, ahead=ahead))
+    labels = [op.label for op in t.ops]
+    last = [max(i for i, op in enumerate(t.ops) if op.label.startswith(f"u{idx}.")) for idx in range(3)]
+    waits = [[pred for pred in named(t, f"g{idx}").preds if t.ops[pred].stream == COMPUTE] for idx in range(3)]
+    assert waits == {0: [[], [last[0]], [last[1]]], 1: [[], [], [last[0]]], None: [[], [], []]}[ahead]
+    for idx in range(3):
+        assert labels.index(f"g{idx}") in named(t, f"u{idx}.attn_f").preds
+    across = {0: (-1, 0), 1: (0, 1), None: (-1, -1)}[ahead]
+    assert tuple(labels[i] if i >= 0 else "" for i in (t.early_gather, t.next_gather)) == tuple(
+        f"g{idx}" if idx >= 0 else "" for idx in across
+    )
+    assert t.before_last == last[1]
+
+
+@pytest.mark.parametrize("kind", ["B", "W"])
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_reduction_runs_behind_its_weight_gradient(kind: str, beside: bool) -> None:
+    """The next unit waits for it only where nothing may run beside it."""
+    plan = PassCollectives((), (bucket(2, "r2"), bucket(0, "r0")), reduces_beside=beside)
+    t = template(kind, backward=plan)
+    labels = [op.label for op in t.ops]
+    assert named(t, "r2").preds == [labels.index("u2.attn_w")] and named(t, "r0").preds == [labels.index("u0.attn_w")]
+    assert all(op.is_join for op in t.ops if op.stream == DP)
+    following = named(t, "u1.mlp_b_local" if kind == "B" else "u1.mlp_w")
+    assert (labels.index("r2") in following.preds) == (not beside)
+
+
+def test_kernels_are_slowed_for_the_share_of_time_in_which_collectives_run() -> None:
+    """Two units of two forward blocks of 1 s: 4 s. The second gather takes 1 s of them: a quarter of a quarter."""
+    gathers = (bucket(0, "g0", 9.0), bucket(1, "g1", 1.0))
+    units, plan = side_by_side(plain(2), PassCollectives(gathers, ahead=1, stretch=2.0), is_forward=True)
+    assert plan.gathers == gathers, "a collective over NICs takes no longer"
+    ((_, _, slowed),) = units[0].blocks["attn_f", "alone"].segments
+    assert (slowed.seconds, slowed.by_category["interference"]) == (pytest.approx(1.0625), pytest.approx(0.0625))
+    assert sum(slowed.by_category.values()) == pytest.approx(sum(slowed.by_basis.values())) == pytest.approx(1.0625)
+    untouched = [("attn_b", "alone"), ("attn_f", "overlapped")]
+    assert all(units[0].blocks[key] == plain(1)[0].blocks[key] or key for key in untouched)  # type: ignore[index]
+    assert all(units[0].blocks[key].segments[0][2].seconds == 1.0 for key in untouched)  # type: ignore[index]
+    alone, same = side_by_side(plain(2), PassCollectives(gathers, ahead=0), is_forward=True)
+    assert alone[0].blocks["attn_f", "alone"].segments[0][2].seconds == 1.0 and same.gathers == gathers
+
+
+@pytest.mark.parametrize(("length", "expected"), [(1.0, 2.0), (4.0, 8.0), (8.0, 12.0), (100.0, 104.0)])
+def test_a_near_collective_is_stretched_while_kernels_run(length: float, expected: float) -> None:
+    """8 s of kernels, twice as long beside them: in these 8 s it does 4 s of its work, the rest alone."""
+    reduces = (bucket(1, "r1", length, near=True), bucket(0, "r0", 5.0, near=True))
+    plan = PassCollectives((), reduces, stretch=2.0)
+    grown = side_by_side(plain(2), plan, is_forward=False)[1]
+    assert [each.seconds for each in grown.reduces] == [pytest.approx(expected), 5.0]
+    told: Segment = grown.reduces[0].collectives[0][1]
+    assert told.messages[0].cost == NEAR and told.low / told.seconds == pytest.approx(0.5)
+
+
+def test_a_stage_without_kernels_has_nothing_beside_it() -> None:
+    empty = StageCost(0, ())
+    plan = PassCollectives((), (bucket(1, "r1"), bucket(0, "r0")))
+    assert side_by_side(empty.units, plan, is_forward=False) == ((), plan)
