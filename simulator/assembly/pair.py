@@ -207,16 +207,24 @@ class _Backward(_Half):
     def run_mlp(self, unit: UnitCost, idx: int) -> None:
         local = self.block(unit, idx, "mlp_b_local", [*self.combine, *self.params(idx)], self.pending_input)
         self.mlp = self.block(unit, idx, "mlp_b_routed", local, self.pending_input)
-        self.pending_input = ""
+        self._started(unit, "mlp_b_local", "mlp_b_routed")
 
     def run_dispatch(self, unit: UnitCost, idx: int) -> None:
         self.dispatch = self.transfer(unit, idx, "dispatch_b", self.mlp)
 
     def run_attn(self, unit: UnitCost, idx: int) -> None:
-        self.ready = self.block(unit, idx, "attn_b", [*self.mlp, *self.dispatch])
+        self.ready = self.block(unit, idx, "attn_b", [*self.mlp, *self.dispatch], self.pending_input)
+        self._started(unit, "attn_b")
 
     def run_weights(self, unit: UnitCost, idx: int, name: str, preds: Sequence[int]) -> list[int]:
-        return self.block(unit, idx, name, preds)
+        done = self.block(unit, idx, name, preds, self.pending_input)
+        self._started(unit, name)
+        return done
+
+    def _started(self, unit: UnitCost, *names: str) -> None:
+        """The input is waited for once one of the blocks stands there (an embedding alone has its weight gradient only)."""
+        if any((name, self.regime) in unit.blocks for name in names):
+            self.pending_input = ""
 
 
 def _regime(*units: UnitCost) -> Regime:

@@ -113,9 +113,8 @@ def _check(layout: Layout, model: ModelSpec, num_stages: int) -> None:
     """Raise LayoutError unless the layout holds the model's units in order on num_stages non-empty stages."""
     if len(layout) != num_stages:
         raise LayoutError(f"the layout has {len(layout)} stages; pp * vpp is {num_stages}")
-    empty = [idx for idx, stage in enumerate(layout) if not {"d", "m", "mtp", "L"} & set(stage)]
-    if empty:
-        raise LayoutError(f"stage {empty[0]} has no layer; each stage needs one, an MTP module or the head")
+    if () in layout:
+        raise LayoutError(f"stage {layout.index(())} has no layer; each stage needs one, the embedding or the head")
     found = [code for stage in layout for code in stage]
     expected = _from_counts(model, [model.num_layers])[0]
     if tuple(found) != expected:

@@ -87,8 +87,7 @@ def _units(
             before = first
         else:
             units += [first, *rest]
-    assert before is None, "the embedding needs a layer behind it in its stage"
-    return tuple(units)
+    return tuple(units) if before is None else (*units, before)
 
 
 def _numbered(unit: Unit, series: str, numbers: Counter[str]) -> Unit:

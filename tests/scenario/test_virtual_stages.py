@@ -37,8 +37,11 @@ def test_a_list_or_text_names_every_chunk() -> None:
     assert "the layout has 15 stages; pp * vpp is 16" in problem
     alone = "E m*4 | (m*4)*12 | m*3 | m | L"
     assert counts("parallel.vpp=2", f"parallel.layers_per_stage={alone}") == [4] * 13 + [3, 1, 0]
-    assert "stage 0 has no layer; each stage needs one, an MTP module or the head" in refused(
-        *INTERLEAVED, "parallel.vpp=2", "parallel.layers_per_stage=E | (m*4)*14 | L"
+    ends = "E | (m*4)*14 | L"
+    assert counts("parallel.vpp=2", f"parallel.layers_per_stage={ends}") == [0, *[4] * 14, 0]
+    empty = [4] * 14 + [0, 0]
+    assert "stage 14 has no layer; each stage needs one, the embedding or the head" in refused(
+        *INTERLEAVED, "parallel.vpp=2", f"parallel.layers_per_stage={empty}"
     )
 
 

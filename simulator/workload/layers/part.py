@@ -92,7 +92,8 @@ class Part:
     saved(model, recipe): what its blocks keep of one micro-batch, in forward order.
     vocabulary(model): the vocabulary matrices that it computes with. holds: those that stand with it.
     series: its units' names end in the number of parts of the same series that stand before it; "": no number.
-    num_attentions: attention cores that a token passes. joins_next: its one unit runs as a piece of the unit behind it.
+    num_attentions: attention cores that a token passes. joins_next: its one unit runs as a piece of the unit
+    behind it, where its stage has one.
     is_behind_head: a module beside the main model, which runs behind the stage's other parts, wherever the layout writes it.
     """
 

@@ -1,0 +1,45 @@
+"""Law: an embedding or a head may have a stage to itself; each keeps its work, and the pipeline its order."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulator import load_scenario, simulate_step
+from simulator.results.step_result import StepResult
+
+SMALL = (
+    "cluster.num_gpus=4", "parallel.pp=4", "model.num_layers=4", "model.num_dense_layers=4", "training.global_batch_size=8",
+    "training.seq_len=1024", "device.speed_cv=0",
+)  # fmt: skip
+ALONE = "E | d*2 | d*2 | L"
+
+
+def step_of(layout: str, *overrides: str) -> StepResult:
+    return simulate_step(load_scenario("llama-3.1-70b", [*SMALL, f"parallel.layers_per_stage={layout}", *overrides]))
+
+
+@pytest.mark.parametrize("schedule", ["gpipe", "1f1b"])
+def test_the_last_gradient_is_waited_for(schedule: str) -> None:
+    """The embedding's only backward is its weight gradient, which comes behind the whole pipeline's: the first rank is
+    idle while the others compute.
+    """
+    step = step_of(ALONE, f"parallel.schedule={schedule}").step
+    first, *others, _ = step.by_rank
+    assert first.bubble_s > 0.8 * max(rank.forward_s + rank.backward_s for rank in others)
+    assert first.forward_s + first.backward_s < 0.1 * step.step_s
+
+
+def test_the_ends_alone_do_the_work_that_they_do_with_layers() -> None:
+    alone, shared = (
+        sum(rank.forward_s for rank in step_of(text).step.by_rank) for text in (ALONE, "E d*2 | d | d | L")
+    )
+    assert alone == pytest.approx(shared, rel=2e-3)
+
+
+def test_ends_alone_under_interleaving() -> None:
+    """Llama 3's split (arXiv:2407.21783, 3.3.2): one layer fewer in the first and in the last chunk."""
+    wide = ("parallel.vpp=2", "parallel.schedule=interleaved_1f1b", "model.num_layers=6", "model.num_dense_layers=6")
+    first, second, third, last = step_of("[0, 1, 1, 1, 1, 1, 1, 0]", *wide).step.by_rank
+    assert first.forward_s < 0.7 * second.forward_s
+    assert second.forward_s == pytest.approx(third.forward_s, rel=1e-2)
+    assert last.forward_s != second.forward_s

@@ -1,0 +1,193 @@
+"""Law: nothing is ignored. Every key of a scenario, set to another legal value where it has meaning, changes what is
+answered or says in a warning why it does not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, get_args
+
+import pytest
+
+from simulator import load_scenario, simulate_run
+from simulator.results.document import to_document
+from simulator.scenario.scenario import Scenario
+from simulator.scenario.section import Section
+
+NO_FIGURE: Mapping[str, str] = {
+    "schema_version": "has one value",
+    "name": "is text",
+    "model.name": "is text",
+    "model.source": "is text",
+    "model.attention.kind": "comes with all keys of its section",
+    "phases.name": "is text",
+    "currency": "has one value",
+    "cluster.fabric": "names facts, each with laws of its own",
+    "assumptions.value": "is any stated assumption: test_assumptions.py",
+    "assumptions.low": "is any stated assumption: test_assumptions.py",
+    "assumptions.high": "is any stated assumption: test_assumptions.py",
+}
+"""Keys that are texts or are tried elsewhere."""
+
+PHASE: Mapping[str, Any] = {
+    "name": "p", "tokens": 1e9, "batch_ramp": {"from": 32, "over_tokens": 1e8, "schedule_below": "1f1b"}
+}  # fmt: skip
+CONTEXTS: Mapping[str, tuple[str, ...]] = {
+    "deepseek": (
+        "deepseek-v3", "cluster.num_gpus=32", "parallel.pp=4", "parallel.ep=8", "model.num_layers=8",
+        "training.global_batch_size=64", "training.seq_len=1024", "moe.max_nodes_per_token=null",
+    ),
+    "two_nodes": (
+        "deepseek-v3", "cluster.num_gpus=32", "parallel.pp=2", "parallel.ep=16", "model.num_layers=6",
+        "training.global_batch_size=64", "training.seq_len=1024", "moe.max_nodes_per_token=null",
+    ),
+    "dense": (
+        "llama-3.1-70b", "cluster.num_gpus=16", "parallel.pp=2", "model.num_layers=4", "model.num_dense_layers=4",
+        "training.global_batch_size=64", "training.seq_len=1024",
+    ),
+}  # fmt: skip
+CONTEXTS = {
+    **CONTEXTS,
+    "tensor": (*CONTEXTS["dense"], "parallel.tp=2"),
+    "sheet": (*CONTEXTS["dense"], "prices={sheet: market-2025-03}", "start_date=2025-04-01"),
+}  # fmt: skip
+"""Small scenarios: a preset and its overrides."""
+
+OTHERS: Mapping[str, tuple[str, ...]] = {
+    "recompute.granularity": ("recompute.modules=[]",),
+    "parallel.etp": ("parallel.ep=4",),
+}
+"""Keys that have to change with it."""
+
+CHANGES: Mapping[str, tuple[str, str]] = {
+    "model.hidden_size": ("deepseek", "4096"),
+    "model.num_layers": ("deepseek", "9"),
+    "model.vocab_size": ("deepseek", "64000"),
+    "model.tied_embeddings": ("deepseek", "true"),
+    "model.attention.num_heads": ("deepseek", "64"),
+    "model.attention.q_lora_rank": ("deepseek", "512"),
+    "model.attention.kv_lora_rank": ("deepseek", "256"),
+    "model.attention.qk_nope_head_dim": ("deepseek", "64"),
+    "model.attention.qk_rope_head_dim": ("deepseek", "32"),
+    "model.attention.v_head_dim": ("deepseek", "64"),
+    "model.attention.num_kv_heads": ("dense", "16"),
+    "model.attention.head_dim": ("dense", "64"),
+    "model.attention.qk_norm": ("dense", "true"),
+    "model.dense_ffn.intermediate_size": ("dense", "14336"),
+    "model.num_dense_layers": ("deepseek", "2"),
+    "model.moe.num_routed_experts": ("deepseek", "128"),
+    "model.moe.num_shared_experts": ("deepseek", "2"),
+    "model.moe.top_k": ("deepseek", "4"),
+    "model.moe.expert_intermediate_size": ("deepseek", "1024"),
+    "model.moe.num_expert_groups": ("two_nodes", "4"),
+    "model.moe.max_groups_per_token": ("two_nodes", "2"),
+    "model.moe.score": ("two_nodes", "softmax"),
+    "model.moe.router_bias": ("two_nodes", "false"),
+    "model.mtp.num_modules": ("deepseek", "0"),
+    "cluster.node": ("dense", "h200-x8"),
+    "cluster.num_gpus": ("dense", "32"),
+    "stack": ("deepseek", "h800-notrace"),
+    "parallel.tp": ("dense", "2"),
+    "parallel.pp": ("dense", "4"),
+    "parallel.ep": ("deepseek", "4"),
+    "parallel.etp": ("deepseek", "2"),
+    "parallel.sequence_parallel": ("tensor", "true"),
+    "parallel.schedule": ("dense", "gpipe"),
+    "parallel.layers_per_stage": ("dense", "[1, 3]"),
+    "parallel.overlap.ep": ("deepseek", "none"),
+    "parallel.overlap.dp": ("dense", "false"),
+    "parallel.comm_sms": ("deepseek", "32"),
+    "data_parallel.grad_reduce.overlap": ("dense", "false"),
+    "data_parallel.grad_reduce.dtype": ("dense", "bf16"),
+    "training.seq_len": ("dense", "2048"),
+    "training.global_batch_size": ("dense", "128"),
+    "training.micro_batch_size": ("dense", "2"),
+    "training.optimizer": ("dense", "adamw-bf16-moments"),
+    "precision.recipe": ("deepseek", "bf16"),
+    "precision.fp8_weight_cache": ("dense", "per_step"),
+    "moe.dispatch_dtype": ("deepseek", "bf16"),
+    "moe.max_nodes_per_token": ("two_nodes", "1"),
+    "moe.balance": ("deepseek", "forced"),
+    "moe.balance.load_imbalance": ("deepseek", "1.5"),
+    "recompute.granularity": ("dense", "none"),
+    "recompute.modules": ("dense", "[rmsnorm]"),
+    "recompute.saved.attn_out": ("deepseek", "bf16"),
+    "recompute.saved.swiglu_in": ("deepseek", "bf16"),
+    "head.vocab_padding": ("dense", "3001"),
+    "device.clock": ("dense", "burst"),
+    "device.speed_cv": ("dense", "0.05"),
+    "phases.tokens": ("deepseek", "2e9"),
+    "phases.steps": ("deepseek", "20"),
+    "phases.batch_ramp.schedule_below": ("deepseek", "gpipe"),
+    "prices.sheet": ("sheet", "market-2026-05"),
+    "start_date": ("sheet", "2027-01-01"),
+    "phases.batch_ramp.from": ("deepseek", "64"),
+    "phases.batch_ramp.over_tokens": ("deepseek", "2e8"),
+    "prices.usd_per_gpu_hour": ("dense", "3"),
+    "draws": ("deepseek", "3"),
+    "seed": ("deepseek", "1"),
+}
+"""Key → context in which it has meaning, and another legal value there."""
+
+
+def keys(section: type[Section], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all keys; those of a phase without its name."""
+    for name, field in section.model_fields.items():
+        key = prefix + (field.alias or name)
+        inner = list(_sections(field.annotation))
+        if not inner or key == "moe.balance":
+            yield key
+        for each in inner:
+            yield from keys(each, f"{key}.")
+
+
+def _sections(annotation: Any) -> Iterator[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)
+
+
+@cache
+def answer(*given: str) -> dict[str, Any]:
+    """The result document without what only repeats the scenario."""
+    preset, *overrides = given
+    options = ["draws=2", f"phases={json.dumps([PHASE])}", *overrides]
+    document = to_document(simulate_run(load_scenario(preset, options)))
+    for repeated in ("scenario", "scenario_sha256", "defaults_used", "seed", "dropped"):
+        document.pop(repeated, None)
+    return document
+
+
+def changed(key: str, value: str) -> str:
+    """The option that sets a key; of a phase, the one that every context has."""
+    if key.startswith("phases."):
+        return f"phases={json.dumps([_phase(key.removeprefix('phases.').split('.'), value)])}"
+    if key == "moe.balance.load_imbalance":
+        return f"moe.balance={{load_imbalance: {value}}}"
+    return f"{key}={value}"
+
+
+def _phase(path: Sequence[str], value: str) -> dict[str, Any]:
+    """PHASE with another value; steps stand instead of tokens and their ramp."""
+    phase = {key: dict(each) if isinstance(each, dict) else each for key, each in PHASE.items()}
+    if path == ["steps"]:
+        return {"name": "p", "steps": int(value)}
+    section = phase["batch_ramp"] if len(path) > 1 else phase
+    section[path[-1]] = value if path[-1] == "schedule_below" else float(value) if "e" in value else int(value)
+    return phase
+
+
+def test_every_key_is_tried() -> None:
+    found = {*keys(Scenario)}
+    switches = {key for key in found if key.startswith("mechanisms.")}  # test_mechanisms.py
+    assert found - switches == {*CHANGES, *NO_FIGURE}
+
+
+@pytest.mark.parametrize("key", sorted(CHANGES))
+def test_another_value_changes_the_answer(key: str) -> None:
+    context, value = CHANGES[key]
+    given = CONTEXTS[context]
+    assert answer(*given, *OTHERS.get(key, ()), changed(key, value)) != answer(*given)
