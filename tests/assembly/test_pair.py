@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from simulator.assembly.chunks import COMM, COMPUTE, Transfers
@@ -177,3 +179,15 @@ def test_what_a_pair_runs_again_stands_before_it() -> None:
         "b.attn_r": "none", "b.dispatch_r": "arriving", "b.mlp_r_local": "none", "b.mlp_r_routed.routed": "rank",
         "b.combine_r": "leaving",
     }  # fmt: skip
+
+
+def test_an_embedding_alone_waits_for_the_gradient_that_comes_to_it() -> None:
+    """Its only backward is its weight gradient."""
+    whole = unit("e", is_moe=False)
+    alone = replace(whole, blocks={key: block for key, block in whole.blocks.items() if key[0] in ("attn_f", "attn_w")})
+    for kind in ("B", "FB"):
+        other = F_STAGE if kind == "FB" else stage(0, alone)
+        t = build_template(
+            kind, other, stage(0, alone) if kind == "FB" else None, pair_overlap=False, wait_at_boundary=False
+        )
+        assert needs(t, "e.attn_w") == INPUT_B
