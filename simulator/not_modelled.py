@@ -56,8 +56,6 @@ TABLE: Final[tuple[Planned, ...]] = (
     _key("precision.wgrad_accumulate", "use wgrad_accumulate: fp32", "fp32"),
     _key("moe.dispatcher", "use dispatcher: deepep", "deepep"),
     _key("moe.combine_dtype", "use combine_dtype: bf16", "bf16"),
-    _key("moe.capacity_factor", "use capacity_factor: null (no token is dropped)", None),
-    _key("moe.drop", "use drop: none", "none"),
     _key("moe.row_padding", "use row_padding: 128", 128),
     _key("moe.permute_fusion", "use permute_fusion: true", True),
     _key("moe.host_sync", "use host_sync: none", "none"),

@@ -81,6 +81,12 @@ class Moe(Section):
         WithJsonSchema({"anyOf": [{"enum": list(get_args(Balance))}, {"type": "object"}]}),
     ] = "learned"
     """forced: every expert receives the same; learned: as a trained and balanced router; natural: without balancing."""
+    capacity_factor: Annotated[float, Field(gt=0, le=1_000)] | None = None
+    """Most rows of a rank's micro-batch for one expert over the even share; null: no row is dropped."""
+    drop: Literal["none", "probs", "position"] = "none"
+    """Which rows beyond the capacity are dropped: those of the least probability, or the last; the same time."""
+    pad_to_capacity: bool = False
+    """Every expert receives as many rows as its capacity, zeros where there are no others."""
 
 
 class Saved(Section):

@@ -60,6 +60,9 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "batch_ramp.from": (*_BATCH, "parallel.schedule"),
     "moe.max_nodes_per_token": (*_EXPERTS, "parallel.ep", "cluster.node"),
     "moe.balance": (*_EXPERTS, "parallel.ep"),
+    "moe.capacity_factor": ("moe.drop", "moe.pad_to_capacity"),
+    "moe.drop": ("moe.capacity_factor",),
+    "moe.pad_to_capacity": ("moe.capacity_factor", "moe.drop"),
     "moe.dispatch_dtype": ("precision.recipe",),
     "recompute.saved.swiglu_in": ("precision.recipe",),
     "precision.fp8_weight_cache": ("precision.recipe",),
@@ -106,6 +109,7 @@ def rule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         yield f"model.attention.{key}", message
     yield from _mesh_problems(scenario)
     yield from _expert_problems(scenario)
+    yield from _capacity_problems(scenario)
     yield from _batch_problems(scenario)
     yield from sharing_problems(scenario)
     yield from _precision_problems(scenario)
@@ -129,6 +133,8 @@ def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
         kind = scenario.model.attention.kind
         yield "recompute.modules", f"{module} has no meaning in a model with attention of kind {kind}"
     yield from _recompute_warnings(scenario)
+    if scenario.moe.capacity_factor is not None and scenario.model.moe is None:
+        yield "moe.capacity_factor", f"has no meaning: model {show(scenario.model.name)} has no experts"
     if not derived.recipe(scenario).is_fp8 and scenario.precision.fp8_weight_cache != "none":
         yield "precision.fp8_weight_cache", f"has no meaning with recipe {scenario.precision.recipe}"
     if scenario.parallel.pipeline_buffers != "in_flight" and scenario.parallel.pp == 1:
@@ -236,6 +242,21 @@ def _expert_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     if moe.num_routed_experts % ep and (not derived.is_mesh_whole(scenario) or stage_ranks % ep == 0):
         text = f"ep {ep} does not divide num_routed_experts {moe.num_routed_experts}"
         yield "parallel.ep", f"{text}; {divisors(math.gcd(stage_ranks, moe.num_routed_experts))}"
+
+
+def _capacity_problems(scenario: Scenario) -> Iterator[FieldProblem]:
+    """A capacity and what happens beyond it come together, as Megatron-LM's moe_expert_capacity_factor and its drop policy."""
+    factor, drop = scenario.moe.capacity_factor, scenario.moe.drop
+    if factor is None and drop != "none":
+        yield "moe.drop", f"{drop}, but there is no capacity_factor; give one, or write drop: none"
+    elif factor is None and scenario.moe.pad_to_capacity:
+        yield (
+            "moe.pad_to_capacity",
+            "true, but there is no capacity_factor; give one with drop, or write false",
+        )
+    elif factor is not None and drop == "none":
+        text = f"{factor:g}, but drop is none: no row is dropped"
+        yield "moe.capacity_factor", f"{text}; write drop: probs (or position), or capacity_factor: null"
 
 
 def _batch_problems(scenario: Scenario) -> Iterator[FieldProblem]:

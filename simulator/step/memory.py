@@ -78,7 +78,9 @@ def rank_memories(question: MemoryQuestion, schedule: Schedule) -> tuple[RankMem
     """Every rank at its fullest instant, with the tensors that are there."""
     scenario, workload, assumed = question.scenario, question.workload, question.assumed
     layout, model = derived.layout(scenario), derived.padded_model(scenario)
-    recipe = activation_recipe(scenario, assumed, _persistent_loads(question, schedule.placement))
+    recipe = activation_recipe(
+        scenario, assumed, _persistent_loads(question, schedule.placement), question.workload.capacity
+    )
     state = state_recipe(scenario, assumed, transposes_weights=transposes_weights(workload))
     stages = with_held_copies(scenario, workload, schedule)[0].stages
     params = [stage_params(stage, bucket_parameters(scenario)) for stage in stages]

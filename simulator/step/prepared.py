@@ -18,7 +18,7 @@ from simulator.step.draws import Randomness, randomness
 from simulator.step.hardware import Hardware, look_up, with_assumptions
 from simulator.step.messages import MessagePrices, message_prices
 from simulator.step.pricing import KernelPrices, kernel_prices
-from simulator.step.routing import ask_router, load_model, slowest_lie
+from simulator.step.routing import ask_router, capacity_of, load_model, slowest_lie
 from simulator.workload.counted import count_workload
 from simulator.workload.expert_load import LoadModel
 from simulator.workload.op import Workload
@@ -48,8 +48,9 @@ def prepare(scenario: Scenario) -> PreparedStep:
     assumptions = resolve_assumptions(scenario, hardware.stack)
     group = expert_group(scenario, hardware)
     routing = ask_router(scenario, group, assumptions)
-    workload = count_workload(scenario, len(group.members), routing)
-    load = load_model(scenario, group, routing)
+    capacity = capacity_of(scenario, group, routing, assumptions)
+    workload = count_workload(scenario, len(group.members), routing, capacity)
+    load = load_model(scenario, group, routing, capacity)
     return price(scenario, hardware, assumptions, workload, load)
 
 

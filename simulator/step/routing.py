@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import inf
 
 from hwprofiles.schema import Assumption
 from simulator.network.placement import Lie
@@ -11,6 +12,7 @@ from simulator.scenario import derived
 from simulator.scenario.model import MoeFfn
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.scenario import Scenario
+from simulator.workload.capacity import UNLIMITED, Capacity, capacity_law
 from simulator.workload.expert_load import LoadModel, TokenLaw, token_law
 from simulator.workload.group_law import cv_of_maximum
 from simulator.workload.routing_model import RoutingStatistics, routing_statistics
@@ -20,17 +22,22 @@ from simulator.workload.uneven_group import nic_copies
 
 def ask_router(scenario: Scenario, group: Lie, assumptions: Mapping[str, Assumption]) -> RoutingStatistics | None:
     """What the simulated router does to an expert group that lies so on nodes; None where no expert is elsewhere."""
-    nodes = len(group.members)
-    moe, ep, training = scenario.model.moe, scenario.parallel.ep, scenario.training
-    if moe is None or ep == 1:
+    moe = scenario.model.moe
+    if moe is None or scenario.parallel.ep == 1:
         return None
+    return routing_statistics(_rule(scenario, moe, group, assumptions), scenario.seed)
+
+
+def _rule(scenario: Scenario, moe: MoeFfn, group: Lie, assumptions: Mapping[str, Assumption]) -> RoutingRule:
+    """What is simulated token by token."""
+    nodes, ep, training = len(group.members), scenario.parallel.ep, scenario.training
     groups = (1, 1)
     if scenario.mechanisms.node_limited_dispatch:
         limit = scenario.moe.max_nodes_per_token
         groups = grouping(moe.num_expert_groups, moe.max_groups_per_token, nodes, limit)
     sequences, seq_len = derived.expert_group_sequences(scenario)
     value = {key: entry.value for key, entry in assumptions.items()}
-    rule = RoutingRule(
+    return RoutingRule(
         num_experts=moe.num_routed_experts, top_k=moe.top_k, ep=ep, nodes=nodes,
         sequences=sequences, seq_len=seq_len,
         groups=groups[0], max_groups=groups[1], group_top=2 if moe.router_bias else 1,
@@ -39,7 +46,6 @@ def ask_router(scenario: Scenario, group: Lie, assumptions: Mapping[str, Assumpt
         popularity_drift_cv=value["expert_popularity_drift_cv"], bias_update_rate=value["bias_update_rate"],
         aux_loss_pressure=value["aux_loss_pressure"], members=() if group.is_even else group.members,
     )  # fmt: skip
-    return routing_statistics(rule, scenario.seed)
 
 
 def _balance(scenario: Scenario, moe: MoeFfn) -> Balance:
@@ -52,8 +58,43 @@ def _balance(scenario: Scenario, moe: MoeFfn) -> Balance:
     return "natural"
 
 
-def load_model(scenario: Scenario, group: Lie, routing: RoutingStatistics | None) -> LoadModel | None:
+def capacity_of(
+    scenario: Scenario, group: Lie, routing: RoutingStatistics | None, assumptions: Mapping[str, Assumption]
+) -> Capacity:
+    """What the experts' capacity leaves of the rows, as uneven as one rank's micro-batch is."""
+    moe, limit, given = scenario.model.moe, scenario.moe.capacity_factor, scenario.moe.balance
+    if moe is None or limit is None:
+        return UNLIMITED
+    training, ranks = scenario.training, scenario.parallel.ep
+    variance = 0.0
+    if isinstance(given, LoadImbalance):
+        variance = cv_of_maximum(given.load_imbalance, ranks) ** 2 if ranks > 1 else 0.0
+    elif given != "forced" and scenario.mechanisms.imbalance:
+        found = routing or routing_statistics(_rule(scenario, moe, group, assumptions), scenario.seed)
+        sharing = scenario.parallel.tp if scenario.parallel.sequence_parallel else 1
+        variance = found.expert_variance(training.micro_batch_size, max(1, training.seq_len // sharing))
+    return capacity_law(limit, variance, is_padded=scenario.moe.pad_to_capacity)
+
+
+def load_model(
+    scenario: Scenario, group: Lie, routing: RoutingStatistics | None, capacity: Capacity = UNLIMITED
+) -> LoadModel | None:
     """How unevenly experts are loaded; None where they are even or there are none to spread. group: how it lies on nodes."""
+    load = _load_model(scenario, group, routing)
+    if load is None or capacity.limit == inf:
+        return load
+    share = capacity.relative_spread
+    if share == 0.0:
+        return None
+    noise, persistent = ((None if cv is None else cv * share) for cv in (load.node_noise_cv, load.node_persistent_cv))
+    return replace(
+        load, noise_cv=load.noise_cv * share, persistent_cv=load.persistent_cv * share, node_noise_cv=noise,
+        node_persistent_cv=persistent, limit=capacity.limit / capacity.kept,
+    )  # fmt: skip
+
+
+def _load_model(scenario: Scenario, group: Lie, routing: RoutingStatistics | None) -> LoadModel | None:
+    """The same without a capacity."""
     given, ranks = scenario.moe.balance, scenario.parallel.ep
     nodes = len(group.members) if group.is_even else ranks
     if routing is None or given == "forced" or not scenario.mechanisms.imbalance:

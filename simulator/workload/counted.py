@@ -7,6 +7,7 @@ from math import fsum
 
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
+from simulator.workload.capacity import UNLIMITED, Capacity
 from simulator.workload.op import Workload
 from simulator.workload.recipe import EXPERT_ROW_PADDING, Recipe
 from simulator.workload.recompute import checkpoint_of, module_names
@@ -14,16 +15,22 @@ from simulator.workload.routing_model import RoutingStatistics
 from simulator.workload.stages import build_workload
 
 
-def count_workload(scenario: Scenario, group_nodes: int, routing: RoutingStatistics | None) -> Workload:
+def count_workload(
+    scenario: Scenario, group_nodes: int, routing: RoutingStatistics | None, capacity: Capacity = UNLIMITED
+) -> Workload:
     """Counted operators of every stage for one micro-batch. group_nodes: nodes that an expert group spans."""
-    recipe = recipe_of(scenario, group_nodes, routing)
+    recipe = recipe_of(scenario, group_nodes, routing, capacity)
     workload = build_workload(derived.padded_model(scenario), derived.layout(scenario), recipe)
     return workload if scenario.mechanisms.stage_imbalance else _even(workload)
 
 
-def recipe_of(scenario: Scenario, group_nodes: int, routing: RoutingStatistics | None) -> Recipe:
+def recipe_of(
+    scenario: Scenario, group_nodes: int, routing: RoutingStatistics | None, capacity: Capacity = UNLIMITED
+) -> Recipe:
     """One rank's micro-batch, its formats and its expert group. routing: None where all experts are on the rank."""
     saved, rule = scenario.recompute.saved, derived.recipe(scenario)
+    top_k = scenario.model.moe.top_k if scenario.model.moe else 1
+    nodes, ranks = (routing.nodes_per_token, routing.ranks_per_token) if routing else (1.0, 1.0)
     return Recipe(
         batch=scenario.training.micro_batch_size,
         seq=scenario.training.seq_len,
@@ -34,12 +41,13 @@ def recipe_of(scenario: Scenario, group_nodes: int, routing: RoutingStatistics |
         save_swiglu_fp8=saved.swiglu_in == "fp8",
         ep=scenario.parallel.ep,
         nodes=group_nodes,
-        nodes_per_token=routing.nodes_per_token if routing else 1.0,
-        ranks_per_token=routing.ranks_per_token if routing else 1.0,
+        nodes_per_token=capacity.reached(nodes, top_k),
+        ranks_per_token=capacity.reached(ranks, top_k),
         remote_per_token=routing.copies.busiest if routing and routing.copies else None,
         fullest_node=routing.fullest_node if routing else None,
         row_padding=EXPERT_ROW_PADDING if rule.is_fp8 else 1,
         checkpoint=checkpoint_of(scenario.recompute),
+        capacity=capacity,
         tp=scenario.parallel.tp,
         shards_sequence=scenario.parallel.sequence_parallel,
         etp=scenario.parallel.etp,

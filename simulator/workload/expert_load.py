@@ -82,6 +82,7 @@ class LoadModel:
     many. dispatch, combine: what their times follow.
     members, nic_weights: of a group whose nodes differ in members, by node: ranks, and load of its NICs over the busiest. There
     all ranks wait for the busiest NICs, which hold back whoever sends to them; nodes is then ranks.
+    limit: most rows of a rank over the mean, where experts have a capacity.
     """
 
     noise_cv: float
@@ -95,6 +96,7 @@ class LoadModel:
     combine: LoadedLinks = BY_NODE
     members: tuple[int, ...] = ()
     nic_weights: tuple[float, ...] = ()
+    limit: float = inf
 
 
 def noise_cv(ranks: int, sequences: int, choices: int, concentration: float) -> float:
@@ -128,6 +130,8 @@ def draw_loads(model: LoadModel, units: int, micro_batches: int, seed: int, draw
         if cv > 0:
             load *= group_loads(generator(seed, draw, purpose), cv, node_cv, model.ranks, model.nodes, (units, fresh))
     load /= load.mean(axis=-1, keepdims=True)
+    if model.limit < inf:
+        load = _limited(load, model.limit)
     if model.members:
         node = _busiest_nics(model, load)
     else:
@@ -140,6 +144,15 @@ def draw_loads(model: LoadModel, units: int, micro_batches: int, seed: int, draw
     out[:, :, 1] = _time(model.dispatch, node, tokens)
     out[:, :, 2] = _time(model.combine, node, tokens).max(axis=-1, keepdims=True)
     return out
+
+
+def _limited(load: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
+    """Loads of mean 1 along the last axis, none above the limit: what is cut goes where there is room."""
+    cut = np.minimum(load, limit)
+    room = limit - cut
+    missing = 1.0 - cut.mean(axis=-1, keepdims=True)
+    space = room.mean(axis=-1, keepdims=True)
+    return np.asarray(cut + room * np.divide(missing, space, out=np.zeros_like(space), where=space > 0))
 
 
 def _busiest_nics(model: LoadModel, load: NDArray[np.float64]) -> NDArray[np.float64]:

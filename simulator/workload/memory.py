@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from math import floor
+from math import floor, inf
 from typing import Final
 
 from simulator.scenario import derived
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.scenario import Scenario
+from simulator.workload.capacity import UNLIMITED, Capacity
 from simulator.workload.model_state import StateRecipe
 from simulator.workload.recipe import EXPERT_ROW_PADDING
 from simulator.workload.recompute import checkpoint_of, module_names
@@ -85,13 +86,17 @@ def expert_loads(
 
 
 def activation_recipe(
-    scenario: Scenario, assumed: MemoryAssumptions, persistent: tuple[float, float] = BALANCED
+    scenario: Scenario,
+    assumed: MemoryAssumptions,
+    persistent: tuple[float, float] = BALANCED,
+    capacity: Capacity = UNLIMITED,
 ) -> ActivationRecipe:
     """Sizes and formats of a micro-batch's activations on one rank. persistent: as in expert_loads."""
     training, recompute = scenario.training, scenario.recompute
     act = derived.recipe(scenario).gemm_dtype
     saved = {"bf16": "bf16", "e5m6": "e5m6", "fp8": act if act != "bf16" else "fp8-block"}
-    mean_load, peak_load = expert_loads(scenario, assumed, persistent)
+    loads = expert_loads(scenario, assumed, persistent)
+    mean_load, peak_load = (load if capacity.limit == inf else capacity.load(load) for load in loads)
     return ActivationRecipe(
         tokens=training.micro_batch_size * training.seq_len,
         tp=scenario.parallel.tp,

@@ -13,6 +13,7 @@ from math import fsum
 from typing import Literal
 
 from hwprofiles.kernels.shape import KernelShape
+from simulator.workload.capacity import UNLIMITED, Capacity
 
 Pass = Literal["F", "I", "W"]
 """F forward, I backward for the input (dgrad; recomputed operators belong to it), W backward for the weights (wgrad)."""
@@ -193,6 +194,7 @@ class Workload:
 
     stages: tuple[StageWorkload, ...]
     boundary_bytes: int
+    capacity: Capacity = UNLIMITED
 
     @cached_property
     def flop(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from simulator.workload.capacity import UNLIMITED, Capacity
 from simulator.workload.recompute import Checkpoint
 
 EXPERT_ROW_PADDING: Final = 128
@@ -20,7 +21,7 @@ class Recipe:
     recompute: modules computed again in the backward ("layer": everything from the layer's input on). checkpoint: which
     layers of a stage are recomputed whole; None: none is.
     save_attn_out_e5m6, save_swiglu_fp8: formats of saved activations.
-    row_padding: rows of an expert are padded to a multiple of it; 1 pads nothing.
+    row_padding: rows of an expert are padded to a multiple of it; 1 pads nothing. capacity: rows that are dropped.
     tp, etp: ranks that share the GEMMs of a layer, one routed expert. shards_sequence: the tp ranks share the tokens of what
     is outside these GEMMs too (sequence parallelism).
     is_eager: plain modules: the activation of a gate, the product and the weights of the experts' outputs are functions of
@@ -44,6 +45,7 @@ class Recipe:
     ranks_per_token: float
     row_padding: int = 1
     checkpoint: Checkpoint | None = None
+    capacity: Capacity = UNLIMITED
     tp: int = 1
     shards_sequence: bool = False
     etp: int = 1

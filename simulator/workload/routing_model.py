@@ -42,6 +42,7 @@ class RoutingStatistics:
     persistent_expert_cv: the same over experts. Of a group whose nodes differ in members the ranks stand for the nodes.
     nodes_per_token, ranks_per_token: distinct nodes and ranks that hold a token's experts, its own counted if among them.
     max_over_mean_mean, node_max_over_mean_mean: of the fullest rank and node in a micro-batch, both terms together; mean.
+    expert_between, expert_inside: variances of an expert's load as in `Spread`.
     copies, fullest_node: of a group whose nodes differ in members: copies over a NIC, members of the fullest; else None.
     """
 
@@ -56,6 +57,12 @@ class RoutingStatistics:
     persistent_expert_cv: float
     copies: NicCopies | None = None
     fullest_node: int | None = None
+    expert_between: float = 0.0
+    expert_inside: float = 0.0
+
+    def expert_variance(self, sequences: int, seq_len: int) -> float:
+        """Of an expert's load in a rank's micro-batch of so many sequences, fresh and persistent, over its mean squared."""
+        return (self.expert_between + self.expert_inside / seq_len) / sequences + self.persistent_expert_cv**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +121,12 @@ def routing_statistics(rule: RoutingRule, seed: int) -> RoutingStatistics:
         load = load / load.mean(axis=1, keepdims=True)
     fullest = load.max(axis=1)
     reach = _reach(chosen, rule)
+    copies, fullest_members = reach.uneven(rule)
     fullest_node = load.reshape(len(load), rule.load_places, -1).mean(axis=2).max(axis=1)
     return RoutingStatistics(
         noise, persistent, *reach.mean, float(fullest.mean()),
-        min(node_noise, noise), node_persistent, float(fullest_node.mean()), expert_cv, *reach.uneven(rule),
+        min(node_noise, noise), node_persistent, float(fullest_node.mean()), expert_cv, copies, fullest_members,
+        expert_between=experts.between, expert_inside=experts.inside,
     )  # fmt: skip
 
 

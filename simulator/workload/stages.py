@@ -45,7 +45,7 @@ def build_workload(model: ModelSpec, layout: Sequence[Sequence[str]], recipe: Re
         groups = tuple(ParamGroup(unit, p.dense, p.expert // recipe.ep) for unit, p in zip(firsts, counts, strict=True))
         dense, expert = sum(group.dense for group in groups), sum(group.expert for group in groups)
         stages.append(StageWorkload(stage, units, dense, expert, groups, sum(p.replicated for p in counts)))
-    return Workload(tuple(stages), 2 * recipe.sequence_tokens * model.hidden_size)
+    return Workload(tuple(stages), 2 * recipe.sequence_tokens * model.hidden_size, recipe.capacity)
 
 
 def _replays(parts: Sequence[Part], checkpoint: Checkpoint | None) -> dict[int, int]:

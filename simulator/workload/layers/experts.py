@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from math import ceil, inf
 
 from simulator.scenario.model import MoeFfn
 from simulator.workload import counting as c
@@ -36,8 +37,10 @@ def of_rank(m: MoeFfn, hidden: int, etp: int) -> Ffn:
 
 
 def received_rows(m: MoeFfn, r: Recipe) -> int:
-    """Rows of a rank's experts under even load: those of its own tokens and of the others that share the expert."""
-    return r.sequence_tokens * m.top_k * r.etp
+    """Rows of a rank's experts under even load: those of its own tokens and of the others that share the expert, less what
+    is dropped, or as many as the capacity where it is padded.
+    """
+    return ceil(r.sequence_tokens * m.top_k * r.etp * r.capacity.rows)
 
 
 def padded_rows(m: MoeFfn, r: Recipe) -> int:
@@ -47,7 +50,7 @@ def padded_rows(m: MoeFfn, r: Recipe) -> int:
 
 def _grouped(op: Op, m: MoeFfn, r: Recipe) -> Op:
     """A GEMM over the local experts; padding is executed and is no work of the model."""
-    real = received_rows(m, r) / padded_rows(m, r)
+    real = received_rows(m, r) * (r.capacity.kept / r.capacity.rows) / padded_rows(m, r)
     return replace(c.grouped(op, m.num_routed_experts // r.ep), model_flop=op.flop * real)
 
 
@@ -60,6 +63,9 @@ def router_forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
         "router_select", "router_pointwise", "F", score_bytes * ROUTER_PASSES // 2, score_bytes * ROUTER_PASSES // 2,
         kernels=ROUTER_KERNELS,
     )  # fmt: skip
+    if r.capacity.limit < inf:
+        # Selection of each expert's rows over all tokens, its mask, masked scores and map.
+        yield c.moved("router_capacity", "router_pointwise", "F", 3 * score_bytes, 2 * score_bytes, kernels=4)
     if r.dispatch_fp8:
         yield c.quantise("dispatch_quantise", t, hidden)
 

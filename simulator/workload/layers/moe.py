@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil
 
 from simulator.scenario.model import ModelSpec, MoeFfn
 from simulator.workload import counting as c
@@ -73,8 +74,9 @@ def _all_to_all(hidden: int, r: Recipe) -> dict[str, AllToAll]:
     if r.ep == 1:
         return {}
     sent = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
+    tokens = ceil(r.sequence_tokens * r.capacity.limit) if r.capacity.is_padded else r.sequence_tokens
     dispatch = AllToAll(
-        "dispatch", "F", r.sequence_tokens, sent, r.nodes, r.ep, r.nodes_per_token, r.ranks_per_token,
+        "dispatch", "F", tokens, sent, r.nodes, r.ep, r.nodes_per_token, r.ranks_per_token,
         remote_per_token=r.remote_per_token, fullest_node=r.fullest_node,
     )  # fmt: skip
     combine = replace(dispatch, op="combine", bytes_per_token=2 * hidden)

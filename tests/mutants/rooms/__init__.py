@@ -8,6 +8,7 @@ from tests.mutants.rooms.cli import CLI
 from tests.mutants.rooms.costs import COSTS
 from tests.mutants.rooms.engine import ENGINE
 from tests.mutants.rooms.hwprofiles import HWPROFILES
+from tests.mutants.rooms.models import MODELS
 from tests.mutants.rooms.network import NETWORK
 from tests.mutants.rooms.phases import PHASES
 from tests.mutants.rooms.report import REPORT
@@ -22,7 +23,7 @@ from tests.mutants.rooms.validation import VALIDATION
 from tests.mutants.rooms.workload import WORKLOAD
 
 ROOMS: tuple[Room, ...] = (
-    HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, PHASES, RUN,
-    REPORT, CLI, VALIDATION,
+    HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, PHASES,
+    RUN, REPORT, CLI, VALIDATION,
 )  # fmt: skip
 """From the bottom up."""

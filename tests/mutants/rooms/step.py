@@ -178,8 +178,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/routing.py",
-            "return routing_statistics(rule, scenario.seed)",
-            "return routing_statistics(rule, 0)",
+            "return routing_statistics(_rule(scenario, moe, group, assumptions), scenario.seed)",
+            "return routing_statistics(_rule(scenario, moe, group, assumptions), 0)",
             "the router is drawn from one seed",
         ),
         Fault(

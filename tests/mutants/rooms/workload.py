@@ -192,7 +192,7 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/layers/experts.py",
-            "real = received_rows(m, r) / padded_rows(m, r)",
+            "real = received_rows(m, r) * (r.capacity.kept / r.capacity.rows) / padded_rows(m, r)",
             "real = 1.0",
             "padding of the experts' rows counts as the model's work",
         ),
@@ -372,8 +372,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/counted.py",
-            "nodes_per_token=routing.nodes_per_token",
-            "nodes_per_token=routing.ranks_per_token",
+            "nodes_per_token=capacity.reached(nodes, top_k)",
+            "nodes_per_token=capacity.reached(ranks, top_k)",
             "a token reaches as many nodes as ranks",
         ),
         Fault(

@@ -1,0 +1,62 @@
+"""Faults of kinds of models and of what is recomputed or dropped."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+ROOT = "simulator/workload"
+
+MODELS = Room(
+    "models",
+    ("tests/workload", "tests/assembly", "tests/scenario"),
+    (
+        Fault(
+            f"{ROOT}/capacity.py",
+            "return self.limit if self.is_padded else self.kept",
+            "return self.kept",
+            "padded experts run only the rows that they received",
+        ),
+        Fault(
+            f"{ROOT}/capacity.py",
+            "left = np.minimum(x, limit)",
+            "left = np.minimum(x, 1.0)",
+            "every capacity is the even share",
+        ),
+        Fault(
+            f"{ROOT}/capacity.py",
+            "dropped ** (top_k / places_per_token)",
+            "dropped",
+            "a node is missed as soon as one of a token's experts there drops it",
+        ),
+        Fault(
+            f"{ROOT}/expert_load.py",
+            "return np.asarray(cut + room *",
+            "return np.asarray(cut + 0.0 * room *",
+            "what is cut of the fullest rank is lost a second time",
+        ),
+        Fault(
+            "simulator/step/routing.py",
+            "limit=capacity.limit / capacity.kept,",
+            "limit=capacity.limit,",
+            "the limit of a rank's load is over the even share, its load over what is kept",
+        ),
+        Fault(
+            f"{ROOT}/layers/experts.py",
+            "(r.capacity.kept / r.capacity.rows)",
+            "(r.capacity.rows / r.capacity.rows)",
+            "rows of zeros are the model's work",
+        ),
+        Fault(
+            "hwprofiles/kernels/attention.py",
+            "return shape.seq * (shape.flop / shape.attention_flop if shape.flop else 1.0)",
+            "return float(shape.seq)",
+            "a window's queries cost no more than their keys",
+        ),
+        Fault(
+            f"{ROOT}/layers/embedding.py",
+            "return Params(dense=matrix + positions, gemm=0, replicated=positions)",
+            "return Params(dense=matrix, gemm=0)",
+            "learned positions are no parameters",
+        ),
+    ),
+)
