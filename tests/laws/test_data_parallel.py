@@ -117,10 +117,11 @@ def test_shard_groups_gather_inside_and_sum_over_them() -> None:
 
 
 @pytest.mark.parametrize("ahead", [True, False])
-def test_two_units_are_gathered_and_no_more(ahead: bool) -> None:
+@pytest.mark.parametrize("seq", [512, 4096])
+def test_two_units_are_gathered_and_no_more(ahead: bool, seq: int) -> None:
     """A gather begins when the unit before the one before its own is done (across actions, too); its unit waits for it."""
     graph = step_of(
-        DENSE, parallel={"zero_stage": 3}, data_parallel={"param_gather": {"overlap": ahead}}, training={"seq_len": 512}
+        DENSE, parallel={"zero_stage": 3}, data_parallel={"param_gather": {"overlap": ahead}}, training={"seq_len": seq}
     )[1]
     line, names = sweep(graph.dag, graph.class_seconds()), [graph.labels[row] for row in graph.dag.op_class]
     found: dict[tuple[int, str], list[int]] = {}  # operators of each unit's passes, in the order of the compute stream
