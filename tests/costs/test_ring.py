@@ -54,10 +54,10 @@ def test_an_all_reduce_is_a_reduce_scatter_and_an_all_gather(h800: Network, stac
 
 
 def test_small_messages_cost_latency(h800: Network, stack: Stack) -> None:
-    """Steps of the ring: base + 7 hops in a node; over nodes each member's node once over the NIC and the fabric."""
-    assert ring_cost("all_gather", 8, NODE, h800, stack).seconds == pytest.approx(8.4e-6 + 7 * 3.4e-6, rel=1e-2)
+    """Steps of the ring with flags: base + 7 hops in a node; over nodes each member's node once over the NIC and the fabric."""
+    assert ring_cost("all_gather", 8, NODE, h800, stack).seconds == pytest.approx(6.6e-6 + 7 * 0.6e-6, rel=1e-2)
     two = ring_cost("reduce_scatter", 8, GroupShape(2, 2, 1), h800, stack)
-    assert two.seconds == pytest.approx(8.4e-6 + 10e-6 + 2.8e-6, rel=1e-2)
+    assert two.seconds == pytest.approx(6.6e-6 + 1e-6 + 2.8e-6, rel=1e-2)
     assert two.bound_by == "latency"
 
 
@@ -112,5 +112,5 @@ def test_a_mesh_has_a_link_for_each_peer(h800: Network, stack: Stack) -> None:
 
 def test_a_missing_key_is_named(h800: Network, stack: Stack) -> None:
     bare = replace(stack, parameters={})
-    with pytest.raises(MissingKernelError, match=r"ring\.base_s"):
+    with pytest.raises(MissingKernelError, match=r"link\.nvlink\.ring"):
         ring_cost("all_gather", 1e9, NODE, h800, bare)

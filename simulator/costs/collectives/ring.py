@@ -1,24 +1,28 @@
 """Ring collectives: reduce-scatter, all-gather, all-reduce.
 
-With n ranks each sends (n-1)/n of the bytes (twice that for an all-reduce) at the bus rate B:
+With n ranks each sends (n-1)/n of the bytes (twice that for an all-reduce) at the bus rate B, by the faster of two protocols
+(NCCL chooses by size; LL128 lies between them):
 
-    t = base + hops + x + sqrt(fill * x),   x = (n-1)/n * bytes / B
+    Simple   t = base + hops + x + sqrt(fill * x),   x = (n-1)/n * bytes / B
+    LL       t = base' + hops' + x / share           a flag goes with every word: no waiting for chunks, half of the rate
     one node:      B = share * scale-up rate
     several nodes: B = min(g * share * NIC rate, share * scale-up rate)
 
 g ranks of the group in a node open g rings, each leaving the node over a NIC of its own; with one rank a node (holders
 of an expert) there is one. The square root is the time to fill the pipeline of chunks (plain latency-bandwidth formulas
 are 16-27 % off below 128 MB). Keys: link.nvlink.ring, link.nic.ring, ring.base_s, ring.hop_nvlink_s, ring.hop_nic_s,
-ring.fill_s.
+ring.fill_s, and ring.ll.base_s, ring.ll.hop_nvlink_s, ring.ll.hop_nic_s, ring.ll.share.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
-from hwprofiles.kernels.parameters import need
+from hwprofiles.kernels.parameters import Range, need
+from hwprofiles.provenance import Basis
 from hwprofiles.schema import Stack
 from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, Counted, weakest
 from simulator.costs.links import CORNERS, Corner, nic_path, rate_at, time_at
@@ -44,30 +48,72 @@ def ring_cost(op: RingOp, bytes_total: float, group: GroupShape, network: Networ
         return NO_COST
     rounds = 2 if op == "all_reduce" else 1
     sent = rounds * bytes_total * (group.ranks - 1) / group.ranks
-    base, fill = need(stack, "ring.base_s"), need(stack, "ring.fill_s")
-    hop, hop_nic = need(stack, "ring.hop_nvlink_s"), need(stack, "ring.hop_nic_s")
     nic_hops = group.nodes if group.nodes > 1 else 0
     steps = rounds * (group.ranks - 1)
-    steps_nic = steps * nic_hops / group.ranks
-    fabric_s = network.latency_s(group.nodes, group.node_stride)
-    seconds: list[float] = []
-    bound_by: BoundBy = "none"
-    for corner in CORNERS:
-        wire, bound = _wire_seconds(sent, group, network, stack, corner)
-        bound_by = bound if corner == "value" else bound_by
-        latency = steps_nic * (time_at(hop_nic, corner) + fabric_s) + (steps - steps_nic) * time_at(hop, corner)
-        seconds.append(time_at(base, corner) + latency + wire + math.sqrt(time_at(fill, corner) * wire))
-        if corner == "value" and latency > wire:
-            bound_by = "latency"
+    over_nics = steps * nic_hops / group.ranks
+    hops = _Hops(steps - over_nics, over_nics, network.latency_s(group.nodes, group.node_stride))
+    wires = [_wire_seconds(sent, group, network, stack, corner) for corner in CORNERS]
+    simple, ll = (timed([wire for wire, _ in wires], hops, stack) for timed in (_simple, _ll))
+    faster = ll if ll.seconds[0] < simple.seconds[0] else simple
+    bound_by: BoundBy = "latency" if faster.is_latency else wires[0][1]
     share = need(stack, "link.nvlink.ring")
     if bound_by == "nic":
         share = nic_path(stack, "link.nic.ring", network, group.nodes, group.node_stride).share
+    value, low, high = (min(ends) for ends in zip(simple.seconds, ll.seconds, strict=True))
     to_nic = sent * nic_hops / group.ranks
-    value, low, high = seconds
-    hops = [each.basis for each, count in ((hop, steps - steps_nic), (hop_nic, steps_nic)) if count]
-    basis = weakest(share.basis, base.basis, fill.basis, *hops)
     counted = Counted(group.ranks, group.nodes, bytes_total, sent, COUNTED_AS[op])
+    basis = weakest(share.basis, *faster.bases)
     return CollectiveCost(value, low, high, basis, share.source, to_nic, sent - to_nic, bound_by, counted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hops:
+    """Steps of the ring inside nodes, and over NICs and a fabric of fabric_s seconds."""
+
+    inside: float
+    over_nics: float
+    fabric_s: float
+
+    def seconds(self, inside: Range, over_nics: Range, corner: Corner) -> float:
+        """All of them, one after the other."""
+        each = time_at(over_nics, corner) + self.fabric_s
+        return self.over_nics * each + self.inside * time_at(inside, corner)
+
+
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """A protocol's seconds at CORNERS, whether its hops take longer than the wire, and the bases of what it took."""
+
+    seconds: tuple[float, ...]
+    is_latency: bool
+    bases: tuple[Basis, ...]
+
+
+def _simple(wires: Sequence[float], hops: _Hops, stack: Stack) -> _Timed:
+    base, fill = need(stack, "ring.base_s"), need(stack, "ring.fill_s")
+    inside, over = need(stack, "ring.hop_nvlink_s"), need(stack, "ring.hop_nic_s")
+    found, is_latency = [], False
+    for corner, wire in zip(CORNERS, wires, strict=True):
+        latency = hops.seconds(inside, over, corner)
+        found.append(time_at(base, corner) + latency + wire + math.sqrt(time_at(fill, corner) * wire))
+        is_latency = is_latency or (corner == "value" and latency > wire)
+    return _Timed(tuple(found), is_latency, (base.basis, fill.basis, *_bases(inside, over, hops)))
+
+
+def _ll(wires: Sequence[float], hops: _Hops, stack: Stack) -> _Timed:
+    base, share = need(stack, "ring.ll.base_s"), need(stack, "ring.ll.share")
+    inside, over = need(stack, "ring.ll.hop_nvlink_s"), need(stack, "ring.ll.hop_nic_s")
+    found, is_latency = [], False
+    for corner, wire in zip(CORNERS, wires, strict=True):
+        latency, moving = hops.seconds(inside, over, corner), wire / rate_at(share, corner)
+        found.append(time_at(base, corner) + latency + moving)
+        is_latency = is_latency or (corner == "value" and latency > moving)
+    return _Timed(tuple(found), is_latency, (base.basis, share.basis, *_bases(inside, over, hops)))
+
+
+def _bases(inside: Range, over_nics: Range, hops: _Hops) -> tuple[Basis, ...]:
+    """Of the hops that the ring makes."""
+    return tuple(each.basis for each, count in ((inside, hops.inside), (over_nics, hops.over_nics)) if count)
 
 
 def _wire_seconds(

@@ -86,8 +86,8 @@ COSTS = Room(
         ),
         Fault(
             RING,
-            "latency = steps_nic * (time_at(hop_nic, corner) + fabric_s)",
-            "latency = steps_nic * time_at(hop_nic, corner)",
+            "each = time_at(over_nics, corner) + self.fabric_s",
+            "each = time_at(over_nics, corner)",
             "a ring's hops know no switches",
         ),
         Fault(
@@ -197,7 +197,7 @@ COSTS = Room(
         ),
         Fault(
             f"{ROOT}/collectives/ring.py",
-            "basis = weakest(share.basis, base.basis, fill.basis, *hops)",
+            "basis = weakest(share.basis, *faster.bases)",
             "basis = share.basis",
             "assumed hops of a ring leave no mark",
         ),
@@ -221,8 +221,8 @@ COSTS = Room(
         ),
         Fault(
             f"{ROOT}/collectives/ring.py",
-            "(steps - steps_nic) * time_at(hop, corner)",
-            "steps * time_at(hop, corner)",
+            "hops = _Hops(steps - over_nics, over_nics,",
+            "hops = _Hops(steps, over_nics,",
             "hops over the NIC count as NVLink hops too",
         ),
         Fault(
@@ -239,9 +239,21 @@ COSTS = Room(
         ),
         Fault(
             f"{ROOT}/collectives/ring.py",
-            'if corner == "value" and latency > wire:',
-            'if corner == "slow" and latency > wire:',
+            '(corner == "value" and latency > moving)',
+            '(corner == "slow" and latency > moving)',
             "whether latency binds is asked of the slow end",
+        ),
+        Fault(
+            "simulator/costs/collectives/ring.py",
+            "moving = hops.seconds(inside, over, corner), wire / rate_at(share, corner)",
+            "moving = hops.seconds(inside, over, corner), wire",
+            "flags beside every word cost nothing",
+        ),
+        Fault(
+            "simulator/costs/collectives/ring.py",
+            "(min(ends) for ends in zip(simple.seconds, ll.seconds, strict=True))",
+            "simple.seconds",
+            "small messages wait for chunks too",
         ),
     ),
 )
