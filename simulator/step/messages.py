@@ -53,7 +53,12 @@ class MessagePrices:
 
     def loaded_links(self, message: AllToAll) -> LoadedLinks:
         """What the time of a dispatch or combine follows where ranks are unevenly loaded."""
-        return loaded_links(message, self.network, self.stack, self.comm_sms)
+        links = loaded_links(message, self.network, self.stack, self.comm_sms)
+        if not self.has_notify_floor:
+            return links
+        kernel_s = all_to_all_cost(message, self.network, self.stack, "alone", self.comm_sms).seconds
+        floor_s = notify_floor(message, self.stack, "alone").seconds
+        return replace(links, fixed=(links.fixed * kernel_s + floor_s) / (kernel_s + floor_s))
 
     def send(self, num_bytes: int, hop: Hop) -> CollectiveCost:
         """`num_bytes` from a pipeline rank to its neighbour, or back: a hop takes as long in both directions."""

@@ -64,10 +64,14 @@ def token_law(num_experts: int, top_k: int, ranks: int, ranks_per_token: float) 
 
 @dataclass(frozen=True, slots=True)
 class LoadedLinks:
-    """What an exchange's time follows: seconds that grow with a node's load and with a rank's tokens, the larger being 1."""
+    """What an exchange's time follows: seconds that grow with a node's load and with a rank's tokens, the larger being 1.
+
+    fixed: share of the whole time that no load changes (latency, notification).
+    """
 
     node: float = 1.0
     rank: float = 0.0
+    fixed: float = 0.0
 
 
 BY_NODE = LoadedLinks()
@@ -165,9 +169,8 @@ def _busiest_nics(model: LoadModel, load: NDArray[np.float64]) -> NDArray[np.flo
 
 def _time(links: LoadedLinks, node: NDArray[np.float64], tokens: NDArray[np.float64]) -> NDArray[np.float64]:
     """Time of an exchange at each rank over that of even loads."""
-    if links.rank == 0:
-        return node
-    return np.asarray(np.maximum(links.node * node, links.rank * tokens))
+    sent = node if links.rank == 0 else np.maximum(links.node * node, links.rank * tokens)
+    return np.asarray(links.fixed + (1.0 - links.fixed) * sent)
 
 
 def group_loads(

@@ -13,7 +13,6 @@ from hwprofiles.schema import Stack
 from simulator.costs.collectives.all_to_all import all_to_all_cost, loaded_links, notify_floor
 from simulator.network.topology import Network
 from simulator.network.traffic import exchange_traffic
-from simulator.workload.expert_load import LoadedLinks
 from simulator.workload.op import AllToAll
 
 FP8, BF16 = 7392, 14336
@@ -196,7 +195,8 @@ def test_load_acts_on_the_node_where_nics_bind_and_on_the_rank_where_links_do(h8
     assert wide.node == 1.0 and 0.3 < wide.rank < 0.7
     for op in ("dispatch", "combine"):
         for sms in (1, 20):
-            assert loaded_links(message(op, 1), h800, stack, sms) == LoadedLinks(0.0, 1.0)
+            one = loaded_links(message(op, 1), h800, stack, sms)
+            assert (one.node, one.rank) == (0.0, 1.0)
     two = loaded_links(message("dispatch", 2), h800, stack, 100)
     traffic = exchange_traffic(message("dispatch", 2))
     nic, link = (stack.parameters[f"link.{name}.all_to_all"].value for name in ("nic", "nvlink"))
@@ -204,3 +204,16 @@ def test_load_acts_on_the_node_where_nics_bind_and_on_the_rank_where_links_do(h8
     assert two.node == pytest.approx(traffic.nic_bytes / (nic * 50e9) / (traffic.scale_up_bytes / (link * 200e9)))
     few = loaded_links(message("dispatch", 2), h800, stack, 1)
     assert few.node == 1.0 > few.rank, "copies of SMs serve a whole node"
+
+
+@pytest.mark.parametrize("nodes", [1, 8])
+def test_what_no_load_changes_is_the_latency(h800: Network, notrace: Stack, nodes: int) -> None:
+    """Hardly any of a large message, nearly all of a message of one token."""
+    bare = replace(notrace, collectives=CollectiveTable())
+    small, large = (message("dispatch", nodes, tokens) for tokens in (1, 65_536))
+    shares = [loaded_links(each, h800, bare, 20).fixed for each in (small, large)]
+    assert shares[0] > 0.95 and shares[1] < 0.01
+    for each, share in zip((small, large), shares, strict=True):
+        t0_s = share * all_to_all_cost(each, h800, bare, "alone", 20).seconds
+        known = bare.parameters["all_to_all.t0_one_node_s" if nodes == 1 else "all_to_all.t0_s"].value
+        assert t0_s == pytest.approx(known, rel=1e-9)

@@ -71,3 +71,10 @@ def test_the_slower_of_nic_and_link_decides_rank_by_rank() -> None:
     node = np.repeat(rows.reshape(2, 3, 2, 4).mean(axis=-1), 4, axis=-1)
     assert mixed[:, :, 1] == pytest.approx(np.maximum(node, 0.8 * LOAD.tokens.tokens(rows)))
     assert (mixed[:, :, 1] > node).any() and (mixed[:, :, 1] == node).any()
+
+
+def test_latency_does_not_grow_with_load() -> None:
+    half, whole = (
+        draw_loads(replace(LOAD, dispatch=LoadedLinks(0.0, 1.0, fixed)), 2, 3, 0, 0)[:, :, 1] for fixed in (0.5, 0.0)
+    )
+    assert half - 1.0 == pytest.approx((whole - 1.0) / 2)

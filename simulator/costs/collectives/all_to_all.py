@@ -63,16 +63,19 @@ def loaded_links(message: AllToAll, network: Network, stack: Stack, comm_sms: in
     NICs carry one copy a node: the node's load. Scale-up links carry one copy a rank: the rank's tokens. SMs copy between
     NICs and links, which all GPUs of a node share, or inside one node what comes to the rank.
     """
-    terms = _terms(
-        message, _model_of(message, network, stack), network.nic_bytes_per_s, network.scale_up_bytes_per_s, comm_sms, "value"
-    )  # fmt: skip
+    model = _model_of(message, network, stack)
+    terms = _terms(message, model, network.nic_bytes_per_s, network.scale_up_bytes_per_s, comm_sms, "value")
     node, rank = terms["nic"], terms["scale_up"]
     if message.num_nodes == 1:
         rank = max(rank, terms["sms"])
     else:
         node = max(node, terms["sms"])
     most = max(node, rank)
-    return LoadedLinks(node / most, rank / most) if most > 0 else LoadedLinks()
+    return (
+        LoadedLinks(node / most, rank / most, model.t0_s.value / (model.t0_s.value + most))
+        if most > 0
+        else LoadedLinks()
+    )
 
 
 def notify_floor(message: AllToAll, stack: Stack, regime: Regime) -> CollectiveCost:

@@ -183,5 +183,11 @@ ROUTING = Room(
             "return min(lies, key=copies)",
             "the fastest group is simulated",
         ),
+        Fault(
+            "simulator/workload/expert_load.py",
+            "links.fixed + (1.0 - links.fixed) * sent",
+            "sent",
+            "latency grows with the load",
+        ),
     ),
 )
