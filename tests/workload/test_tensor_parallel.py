@@ -246,3 +246,18 @@ def test_tokens_outside_the_gemms_are_shared_under_sequence_parallelism_only() -
 def test_dispatch_takes_the_tokens_of_the_rank() -> None:
     (unit,) = PARTS["m"].units(model(MLA), cut(4, True))
     assert {each.tokens for each in unit.all_to_all.values()} == {TOKENS // 4}
+
+
+@pytest.mark.parametrize(("tp", "shards"), CUTS[1:])
+@pytest.mark.parametrize("code", ["d", "m"])
+def test_a_layer_that_is_computed_again_repeats_the_collectives_of_its_forward(
+    code: str, tp: int, shards: bool
+) -> None:
+    if code == "m" and not shards:
+        return
+    (plain,), (again,) = (PARTS[code].units(model(MLA), cut(tp, shards, 2, modules=m)) for m in ((), ("layer",)))
+    forward = Counter((each.op, each.axis, each.num_bytes) for each in plain.collectives() if each.phase == "F")
+    more = Counter((each.op, each.axis, each.num_bytes) for each in again.collectives())
+    more.subtract((each.op, each.axis, each.num_bytes) for each in plain.collectives())
+    assert +more == forward
+    assert not -more
