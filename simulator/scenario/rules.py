@@ -70,7 +70,7 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "recompute.modules": ("recompute.granularity", "model"),
     "recompute.num_layers": ("recompute.method", "recompute.granularity"),
     "recompute.method": ("recompute.granularity",),
-    "parallel.zero_stage": ("precision.recipe", "parallel.schedule"),
+    "parallel.zero_stage": ("precision.recipe", "parallel.schedule", "recompute.num_layers"),
     "data_parallel.hsdp_group": ("parallel.schedule", *_MESH),
     "data_parallel.grad_reduce.every": ("parallel.schedule",),
     "parallel.overlap.ep": ("parallel.schedule",),

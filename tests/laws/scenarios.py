@@ -54,6 +54,7 @@ def scenarios(
     stage_ranks = _stage_ranks(draw, pp, tp, ep * etp)
     dp = stage_ranks // tp
     shards = tp > 1 and (moe or draw(st.booleans()))
+    zero = draw(st.sampled_from(_zero_stages(is_fp8, SCHEDULES[schedule].overlaps_pairs)))
     micro_batch_size = draw(st.sampled_from([1, 1, 2]))
     node, stack = draw(st.sampled_from(MACHINES))
     return {
@@ -73,7 +74,7 @@ def scenarios(
             "vpp": vpp,
             "ep": ep,
             "etp": etp,
-            "zero_stage": draw(st.sampled_from(_zero_stages(is_fp8, SCHEDULES[schedule].overlaps_pairs))),
+            "zero_stage": zero,
             "schedule": schedule,
             "layers_per_stage": draw(st.none() | layer_counts(model["num_layers"], pp * vpp)),
             "overlap": {
@@ -97,7 +98,7 @@ def scenarios(
             "max_nodes_per_token": draw(node_limits(model, nodes if ep * etp >= NODE else 0)),
             "balance": draw(st.sampled_from(["learned", "learned", "forced", "natural", {"load_imbalance": 1.2}])),
         },
-        "recompute": draw(recomputes(is_fp8)),
+        "recompute": draw(recomputes(is_fp8, max_layers=1 if zero == 3 else 4)),
         "phases": [{"name": "pretrain", "tokens": 1e12}],
         "device": {
             "clock": draw(st.sampled_from(["sustained", "burst"])),
@@ -241,11 +242,11 @@ def node_limits(model: Mapping[str, Any], nodes: int) -> st.SearchStrategy[int |
 
 
 @st.composite
-def recomputes(draw: st.DrawFn, is_fp8: bool) -> Document:
-    """Any set of modules, or whole layers, and formats of what is saved."""
+def recomputes(draw: st.DrawFn, is_fp8: bool, max_layers: int = 4) -> Document:
+    """Any set of modules, or whole layers (up to max_layers together), and formats of what is saved."""
     names = ["rmsnorm", "mla_up_proj", "swiglu", "attention", "mlp", "moe", "shared_expert"]
     modules = draw(st.lists(st.sampled_from(names), unique=True))
-    method, count = draw(st.sampled_from(["uniform", "block"])), draw(st.integers(1, 4))
+    method, count = draw(st.sampled_from(["uniform", "block"])), draw(st.integers(1, max_layers))
     full: Document = {"granularity": "full", "method": method, "num_layers": count}
     some: Document = {"granularity": "selective" if modules else "none", "modules": modules}
     return {

@@ -52,6 +52,11 @@ def refused(**sections: Any) -> list[str]:
             "each gather); use zero_stage: 2 or recipe: bf16",
         ),
         (
+            {"recompute": {"granularity": "full", "method": "uniform", "num_layers": 2}},
+            "parallel.zero_stage: not modelled yet (3 with 2 layers that are recomputed together, each gathered once more); "
+            "use recompute.num_layers: 1, or zero_stage: 2",
+        ),
+        (
             {"parallel": {"pp": 2, "schedule": "dualpipe", "zero_stage": 2}},
             "parallel.zero_stage: not modelled yet (2 with schedule dualpipe, whose backwards run beside forwards); "
             "use zero_stage: 1, or schedule: 1f1b",
