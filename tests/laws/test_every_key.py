@@ -15,6 +15,7 @@ from simulator import load_scenario, simulate_run
 from simulator.results.document import to_document
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.section import Section
+from simulator.schedule import SCHEDULES
 
 NO_FIGURE: Mapping[str, str] = {
     "schema_version": "has one value",
@@ -34,6 +35,7 @@ NO_FIGURE: Mapping[str, str] = {
 PHASE: Mapping[str, Any] = {
     "name": "p", "tokens": 1e9, "batch_ramp": {"from": 32, "over_tokens": 1e8, "schedule_below": "1f1b"}
 }  # fmt: skip
+RACK_PHASE = "phases=[{name: p, tokens: 1e9}]"
 CONTEXTS: Mapping[str, tuple[str, ...]] = {
     "deepseek": (
         "deepseek-v3", "cluster.num_gpus=32", "parallel.pp=4", "parallel.ep=8", "model.num_layers=8",
@@ -48,16 +50,28 @@ CONTEXTS: Mapping[str, tuple[str, ...]] = {
         "training.global_batch_size=64", "training.seq_len=1024",
     ),
 }  # fmt: skip
-CONTEXTS = {
+CONTEXTS = {  # what differs in one or two keys
     **CONTEXTS,
     "tensor": (*CONTEXTS["dense"], "parallel.tp=2"),
+    "sequence": (*CONTEXTS["dense"], "parallel.tp=2", "parallel.sequence_parallel=true"),
+    "sharded": (*CONTEXTS["dense"], "parallel.zero_stage=3"),
+    "windowed": (*CONTEXTS["dense"], "model.attention.window=256"),
+    "full": (*CONTEXTS["dense"], "recompute={granularity: full, modules: [], num_layers: 1}"),
+    "rack": (
+        *CONTEXTS["dense"],
+        "cluster.node=gb200-nvl72",
+        "cluster.num_gpus=144",
+        "training.global_batch_size=144",
+        RACK_PHASE,
+    ),
     "sheet": (*CONTEXTS["dense"], "prices={sheet: market-2025-03}", "start_date=2025-04-01"),
-}  # fmt: skip
+}
 """Small scenarios: a preset and its overrides."""
 
 OTHERS: Mapping[str, tuple[str, ...]] = {
     "recompute.granularity": ("recompute.modules=[]",),
     "parallel.etp": ("parallel.ep=4",),
+    "parallel.vpp": ("parallel.schedule=interleaved_1f1b",),
 }
 """Keys that have to change with it."""
 
@@ -126,6 +140,35 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "phases.batch_ramp.from": ("deepseek", "64"),
     "phases.batch_ramp.over_tokens": ("deepseek", "2e8"),
     "prices.usd_per_gpu_hour": ("dense", "3"),
+    "cluster.gpus_per_domain": ("rack", "36"),
+    "data_parallel.bucket_bytes": ("dense", "10000000000"),
+    "data_parallel.grad_reduce.every": ("sharded", "step"),
+    "data_parallel.hsdp_group": ("sharded", "4"),
+    "data_parallel.param_gather.dtype": ("sharded", "fp32"),
+    "data_parallel.param_gather.overlap": ("dense", "true"),
+    "data_parallel.reshard_after_forward": ("sharded", "false"),
+    "head.cross_entropy": ("dense", "unfused"),
+    "head.logits": ("tensor", "gathered"),
+    "kernels.autograd": ("dense", "eager"),
+    "model.attention.bias": ("dense", "true"),
+    "model.attention.rope": ("dense", "false"),
+    "model.attention.sinks": ("dense", "true"),
+    "model.attention.window": ("windowed", "512"),
+    "model.attention.window_pattern": ("windowed", "w f"),
+    "model.dense_ffn.activation": ("dense", "gelu"),
+    "model.dense_ffn.bias": ("dense", "true"),
+    "model.layer_pattern": ("deepseek", "d m"),
+    "model.learned_positions": ("dense", "4096"),
+    "model.moe.activation": ("deepseek", "gelu"),
+    "model.moe.bias": ("deepseek", "true"),
+    "model.norm": ("dense", "layernorm"),
+    "parallel.overlap.pp": ("dense", "false"),
+    "parallel.overlap.tp": ("sequence", "chunked"),
+    "parallel.pipeline_buffers": ("dense", "per_micro_batch"),
+    "parallel.vpp": ("dense", "2"),
+    "parallel.zero_stage": ("dense", "2"),
+    "recompute.method": ("full", "block"),
+    "recompute.num_layers": ("full", "2"),
     "draws": ("deepseek", "3"),
     "seed": ("deepseek", "1"),
 }
@@ -191,3 +234,13 @@ def test_another_value_changes_the_answer(key: str) -> None:
     context, value = CHANGES[key]
     given = CONTEXTS[context]
     assert answer(*given, *OTHERS.get(key, ()), changed(key, value)) != answer(*given)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.names())
+@pytest.mark.parametrize("key", ["parallel.overlap.dp", "data_parallel.grad_reduce.overlap"])
+def test_overlap_of_reductions_acts_in_every_schedule(key: str, schedule: str) -> None:
+    """Beside the backward they are never longer than behind it, and shorter where there is one."""
+    virtual = ("parallel.vpp=2",) if SCHEDULES[schedule].fewest_chunks > 1 else ()
+    given = (*CONTEXTS["dense"], "device.speed_cv=0", f"parallel.schedule={schedule}", *virtual)
+    on, off = (answer(*given, f"{key}={value}")["step"]["step_s"] for value in ("true", "false"))
+    assert on < off
