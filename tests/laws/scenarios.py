@@ -84,13 +84,19 @@ def scenarios(
                 "tp": draw(st.sampled_from(["none", "chunked"])) if shards else "none",
             },
             "comm_sms": draw(st.sampled_from([20, 20, 8, 32])),
+            "pipeline_buffers": draw(st.sampled_from(["in_flight", "in_flight", "per_micro_batch"])),
+        },
+        "kernels": {"autograd": draw(st.sampled_from(["fused", "fused", "transformer_engine", "eager"]))},
+        "head": {
+            "cross_entropy": draw(st.sampled_from(["fused", "fused", "unfused"])),
+            "logits": draw(st.sampled_from(["sharded", "sharded", "gathered"])),
         },
         "data_parallel": draw(sharings(has_pairs=SCHEDULES[schedule].overlaps_pairs)),
         "training": {
             "seq_len": draw(st.sampled_from([64, 100, 512, 1024, 4096])),
             "global_batch_size": dp * micro_batch_size * draw(micro_batches(schedule, pp)),
             "micro_batch_size": micro_batch_size,
-            "optimizer": draw(st.sampled_from(["adamw-bf16-moments", "adamw-fp32-moments"])),
+            "optimizer": draw(st.sampled_from(["adamw-bf16", "adamw-bf16-moments", "adamw-fp32-moments"])),
         },
         "precision": {"recipe": recipe},
         "moe": {
