@@ -46,7 +46,8 @@ def assumption_effects(step: PreparedStep, order: Schedule) -> dict[str, Interva
             effects[key] = Interval(low=0.0, high=0.0)
             continue
         reference = base[RANDOM[0]] if key in RANDOM else base[""]
-        changes = [_changed(step, graph, entry, end, order) / reference - 1.0 for end in (entry.low, entry.high)]
+        ends = [end for end in (entry.low, entry.high) if end != entry.value]
+        changes = [_changed(step, graph, entry, end, order) / reference - 1.0 for end in ends]
         effects[key] = Interval(low=min(0.0, *changes), high=max(0.0, *changes))
     return effects
 
@@ -69,7 +70,7 @@ def _with(step: PreparedStep, entry: Assumption, value: float) -> PreparedStep:
     """
     fixed = entry.model_copy(update={"value": value, "low": value, "high": value})
     assumptions = {**step.assumptions, entry.key: fixed}
-    return price(step.scenario, step.hardware, assumptions, step.workload, step.random.load)
+    return price(step.scenario, step.hardware, assumptions, step.workload, step.random.load, step.kernels)
 
 
 def _noise_ratio(step: PreparedStep, stated: float, changed: float) -> float:

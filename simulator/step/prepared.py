@@ -66,11 +66,15 @@ def price(
     assumptions: Mapping[str, Assumption],
     workload: Workload,
     load: LoadModel | None,
+    before: KernelPrices | None = None,
 ) -> PreparedStep:
-    """Counted work on given hardware under given assumptions. load: how unevenly experts are loaded, None: evenly."""
+    """Counted work on given hardware under given assumptions.
+
+    load: how unevenly experts are loaded, None: evenly. before: as in `kernel_prices`.
+    """
     hardware = with_assumptions(hardware, assumptions)
     is_dispatching = any(unit.all_to_all for stage in workload.stages for unit in stage.units)
-    kernels = kernel_prices(scenario, hardware, assumptions, is_dispatching=is_dispatching)
+    kernels = kernel_prices(scenario, hardware, assumptions, is_dispatching=is_dispatching, before=before)
     messages = message_prices(scenario, hardware, assumptions)
     return PreparedStep(
         scenario=scenario,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from hwprofiles.kernels.anchoring import KernelCost
 from hwprofiles.kernels.parameters import need
-from hwprofiles.kernels.shape import Regime
+from hwprofiles.kernels.shape import KernelShape, Regime
 from hwprofiles.kernels.table import beside_communication, kernel_seconds
 from hwprofiles.schema import Assumption, Gpu, Stack
 from simulator.costs.cost import weakest
@@ -34,6 +34,17 @@ class KernelPrices:
     to_sustained: bool
     gap_s: float
     collective_sms: int
+    known: dict[tuple[KernelShape, Regime, int | None], KernelCost] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """Kernels that this stack and GPU were asked for already."""
+
+    def kernel(self, shape: KernelShape, regime: Regime, comm_sms: int | None = None) -> KernelCost:
+        """One call on the stack, at the clock of its measurements. Raises as `seconds`."""
+        key = (shape, regime, comm_sms)
+        if key not in self.known:
+            self.known[key] = kernel_seconds(shape, self.stack, self.gpu, regime, comm_sms)
+        return self.known[key]
 
     def seconds(self, op: Op, regime: Regime) -> KernelCost:
         """One operator, as the scenario's clock runs it. Raises MissingKernelError for what the stack has nothing of."""
@@ -54,13 +65,13 @@ class KernelPrices:
         return cost.scaled(need(self.stack, f"sustained.{op.shape.bound}.slowdown"))
 
     def _alone(self, op: Op) -> KernelCost:
-        return kernel_seconds(op.shape, self.stack, self.gpu, "alone")
+        return self.kernel(op.shape, "alone")
 
     def _in_regime(self, op: Op, regime: Regime) -> KernelCost:
         alone = self._alone(op)
         if self.shared_sms is None or (regime == "alone" and self.full_grid_frac == 1.0):
             return alone
-        shared = kernel_seconds(op.shape, self.stack, self.gpu, "overlapped", self.shared_sms)
+        shared = self.kernel(op.shape, "overlapped", self.shared_sms)
         if regime == "overlapped":
             return shared
         full = self.full_grid_frac
@@ -71,9 +82,13 @@ class KernelPrices:
 
 
 def kernel_prices(
-    scenario: Scenario, hardware: Hardware, assumptions: Mapping[str, Assumption], *, is_dispatching: bool
-) -> KernelPrices:
-    """The kernel prices of a scenario. is_dispatching: an expert group exchanges tokens, so that its kernels hold SMs."""
+    scenario: Scenario, hardware: Hardware, assumptions: Mapping[str, Assumption], *, is_dispatching: bool,
+    before: KernelPrices | None = None,
+) -> KernelPrices:  # fmt: skip
+    """The kernel prices of a scenario. is_dispatching: an expert group exchanges tokens, so that its kernels hold SMs.
+
+    before: prices whose known kernels hold here too, where the stack and the GPU are the same.
+    """
     stack, on = hardware.stack, scenario.mechanisms
     return KernelPrices(
         stack=stack,
@@ -83,4 +98,5 @@ def kernel_prices(
         to_sustained=stack.provenance.clock != "sustained" and scenario.device.clock != "burst",
         gap_s=need(stack, "kernel_gap_s").value if on.kernel_gaps else 0.0,
         collective_sms=round(assumptions["collective_sms"].value),
+        known=before.known if before and before.stack is stack and before.gpu is hardware.gpu else {},
     )
