@@ -105,9 +105,9 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
     }
     table = ClassTable()
     templates = partial(build_template, pair_overlap=priced.pair_overlap, wait_at_boundary=wait_at_boundary)
-    sent = _sent(schedule, ordered, priced.hops) if met is None else [NO_TRANSFERS] * len(actions)
-    planned = _action_collectives(actions, ranks, priced.collectives or [StageCollectives()] * len(stages))
-    shapes, shape_of = _shapes(actions, stages, table, draw_units, schedule.num_micro_batches, templates, sent, planned)
+    sent = [NO_TRANSFERS if priced.joint else _sent(schedule, group.example, priced.hops) for group in ordered.groups]
+    planned = _collectives(ordered, priced.collectives or [StageCollectives()] * len(stages))
+    shapes, shape_of = _shapes(ordered, stages, table, draw_units, schedule.num_micro_batches, templates, sent, planned)
     sizes = np.array([len(shape.op_class) for shape in shapes], dtype=np.int64)[shape_of]
     base = np.concatenate(([0], np.cumsum(sizes if met is None else sizes + met.counts(len(actions)))))
     inputs = _inputs(ordered, shapes, shape_of, base)
@@ -115,7 +115,7 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
     if met is not None:
         inputs[np.where(met.is_forward, 0, 1), met.receiver] = joined
     num_load_rows = len(draw_units) * schedule.num_micro_batches * ROWS_PER_UNIT
-    arrays = _instantiate(actions, ranks, shapes, shape_of, base, inputs, num_load_rows)
+    arrays = _instantiate(ordered, shapes, shape_of, base, inputs, num_load_rows)
     stream_edges = _stream_edges(ranks, shapes, shape_of, base, schedule.num_ranks, wait_at_boundary)
     spans = _spans(actions, ranks, shapes, shape_of, base, inputs, pairs_start_early=not wait_at_boundary)
     prefetched = _prefetch_edges(ranks, shapes, shape_of, base, schedule.num_ranks)
@@ -126,7 +126,7 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
         joins = meeting_edges(met, ordered, joined, spans.ends, first)
         edges = np.concatenate((edges, joins, stream_chain(arrays.resource)), axis=1)
         spans = replace(spans, inputs=np.concatenate((spans.inputs, sent_before(met, ordered, joined).T), axis=1))
-    last_ops = _last_backward_ops(actions, ranks, spans)
+    last_ops = {(rank, stage): int(spans.ends[i, 0]) for i, rank, stage in ordered.last_weights()}
     last_collectives = _last_collectives(ranks, shapes, shape_of, base, schedule.num_ranks)
     tail_part = append_tail(priced.tail, schedule, table.row, int(base[-1]), last_ops, last_collectives)
     dag = _dag(arrays, edges, tail_part, table, schedule.num_ranks, num_load_rows)
@@ -144,17 +144,18 @@ def _unit_ranks(schedule: Schedule, draw_units: Sequence[tuple[int, int]]) -> In
 
 
 def _shapes(
-    actions: Sequence[Action], stages: Sequence[StageCost], table: ClassTable, draw_units: Mapping[tuple[int, int], int],
+    ordered: OrderedActions, stages: Sequence[StageCost], table: ClassTable, draw_units: Mapping[tuple[int, int], int],
     num_micro_batches: int, templates: Callable[..., Template], sent: Sequence[Transfers],
     planned: Sequence[tuple[bool, bool, ActionCollectives]],
 ) -> tuple[list[_Shape], Ints]:  # fmt: skip
-    """The distinct templates, and the one of each action. sent: what each sends to other ranks; planned: of every action, as
-    in _action_collectives.
+    """The distinct templates, and the one of each action. sent: what each group sends to other ranks; planned: of every group,
+    as in _collectives.
     """
     index: dict[tuple[object, ...], int] = {}
     shapes: list[_Shape] = []
-    shape_of = np.empty(len(actions), dtype=np.int64)
-    for i, action in enumerate(actions):
+    shape_of = np.empty(len(ordered.groups), dtype=np.int64)
+    for i, group in enumerate(ordered.groups):
+        action = group.example
         is_first, is_last, collectives = planned[i]
         key = (action.kind, action.stage, action.b_stage, is_first, is_last, id(sent[i].output), id(sent[i].gradient))
         if key not in index:
@@ -164,34 +165,26 @@ def _shapes(
             halves = {"F": action.stage, "B": action.stage if action.b_stage is None else action.b_stage}
             shapes.append(_shape(template, table, draw_units, halves, num_micro_batches))
         shape_of[i] = index[key]
-    return shapes, shape_of
+    return shapes, shape_of[ordered.group_of]
 
 
-def _action_collectives(
-    actions: Sequence[Action], ranks: Ints, stages: Sequence[StageCollectives]
+def _collectives(
+    ordered: OrderedActions, stages: Sequence[StageCollectives]
 ) -> list[tuple[bool, bool, ActionCollectives]]:
-    """Of every action: whether it is the first forward and the last backward of a stage on its rank where these differ from
+    """Of every group: whether it is the first forward and the last backward of a stage on its rank where these differ from
     the others, and what it gathers and reduces.
     """
-    last_backward: dict[tuple[int, int], int] = {}
-    rank_of = ranks.tolist()
-    for i, action in enumerate(actions):
-        for kind, stage, _ in action.halves():
-            if kind in ("B", "W"):
-                last_backward[rank_of[i], stage] = i
-    seen: set[tuple[int, int]] = set()
     found = []
-    for i, (action, rank) in enumerate(zip(actions, rank_of, strict=True)):
+    for group in ordered.groups:
         is_first = is_last = False
         forward = backward = NO_COLLECTIVES
-        for kind, stage, _ in action.halves():
-            own, place = stages[stage], (rank, stage)
+        for kind, stage, _ in group.example.halves():
+            own = stages[stage]
             if kind == "F":
-                is_first = place not in seen and own.first_forward is not own.forward
+                is_first = group.first == stage and own.first_forward is not own.forward
                 forward = own.first_forward if is_first else own.forward
-                seen.add(place)
             elif kind in ("B", "W"):
-                is_last = last_backward[place] == i and own.last_backward is not own.backward
+                is_last = group.last == stage and own.last_backward is not own.backward
                 backward = own.last_backward if is_last else own.backward
         found.append((is_first, is_last, ActionCollectives(forward, backward)))
     return found
@@ -244,22 +237,13 @@ def _hop(schedule: Schedule, hops: Sequence[Segment], stage: int, other: int, mi
     return None if partner == rank else hops[rank if (rank + 1) % schedule.num_ranks == partner else partner]
 
 
-def _sent(schedule: Schedule, ordered: OrderedActions, hops: Sequence[Segment]) -> list[Transfers]:
-    """What every action sends to other ranks."""
-    found: dict[tuple[object, ...], Transfers] = {}
-    result = []
-    for action, rank in zip(ordered.actions, ordered.ranks.tolist(), strict=True):
-        key = (rank, action.kind, action.stage, action.b_stage)
-        if key not in found:
-            moved: dict[bool, Segment | None] = {}
-            for kind, stage, micro_batch in action.halves():
-                if kind != "W":
-                    moved[kind == "F"] = _hop(
-                        schedule, hops, stage, stage + 1 if kind == "F" else stage - 1, micro_batch
-                    )
-            found[key] = Transfers(moved.get(True), moved.get(False))
-        result.append(found[key])
-    return result
+def _sent(schedule: Schedule, action: Action, hops: Sequence[Segment]) -> Transfers:
+    """What an action sends to other ranks."""
+    moved: dict[bool, Segment | None] = {}
+    for kind, stage, micro_batch in action.halves():
+        if kind != "W":
+            moved[kind == "F"] = _hop(schedule, hops, stage, stage + 1 if kind == "F" else stage - 1, micro_batch)
+    return Transfers(moved.get(True), moved.get(False))
 
 
 def _inputs(ordered: OrderedActions, shapes: Sequence[_Shape], shape_of: Ints, base: Ints) -> Ints:
@@ -306,16 +290,12 @@ class _Arrays:
 
 
 def _instantiate(
-    actions: Sequence[Action], ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, inputs: Ints,
-    num_load_rows: int,
-) -> _Arrays:  # fmt: skip
+    ordered: OrderedActions, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, inputs: Ints, num_load_rows: int
+) -> _Arrays:
     """All actions' operators and their edges inside the action and to the pipeline inputs."""
-    total = int(base[-1])
+    total, ranks, micro = int(base[-1]), ordered.ranks, ordered.micro_batches
     op_class, resource, draw_row = (np.empty(total, dtype=np.int64) for _ in range(3))
     is_join = np.empty(total, dtype=bool)
-    micro = np.array(
-        [(a.micro_batch, a.micro_batch if a.b_micro_batch is None else a.b_micro_batch) for a in actions]
-    ).T
     edges: list[Ints] = []
     for s, shape in enumerate(shapes):
         members = np.flatnonzero(shape_of == s)
@@ -402,16 +382,6 @@ def _spans(
         inputs=inputs.T.copy(),
         pairs_start_early=pairs_start_early,
     )
-
-
-def _last_backward_ops(actions: Sequence[Action], ranks: Ints, spans: ActionSpan) -> dict[tuple[int, int], int]:
-    """(rank, stage) → the last compute operator of the stage's last weight gradient there."""
-    last: dict[tuple[int, int], int] = {}
-    for i, action in enumerate(actions):
-        for kind, stage, _ in action.halves():
-            if kind in ("B", "W"):
-                last[int(ranks[i]), stage] = int(spans.ends[i, 0])
-    return last
 
 
 def _dag(

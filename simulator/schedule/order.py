@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,6 +16,16 @@ from simulator.schedule.check import YIELD_OF, Unit, needs_of
 Ints = NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Actions alike. example: one of them. first: the stage whose first forward on the rank it is; last: whose last B or W."""
+
+    rank: int
+    example: Action
+    first: int | None
+    last: int | None
+
+
 @dataclass(frozen=True, eq=False)
 class OrderedActions:
     """n actions of all ranks, an action behind all that it waits for.
@@ -22,6 +33,9 @@ class OrderedActions:
     ranks (n,). before (n,): the action before on the same rank, -1 for the first.
     sources (2, n): the action that the forward's and the backward's input comes from, -1 for none. from_backward (2, n): that
     input is a gradient (else an output: the last stage's backward starts from its own forward).
+    micro_batches (2, n): of the forward and of the backward half, the same twice for an action of one half.
+    groups: actions alike, by their members' common rank, kind and stages, and whether they are the first forward and the last
+    weight gradient of their stage there; group_of (n,).
     """
 
     actions: tuple[Action, ...]
@@ -29,6 +43,17 @@ class OrderedActions:
     before: Ints
     sources: Ints
     from_backward: NDArray[np.bool_]
+    micro_batches: Ints
+    groups: tuple[Group, ...]
+    group_of: Ints
+
+    def last_weights(self) -> Iterator[tuple[int, int, int]]:
+        """(action, rank, stage) of each stage's last weight gradient on a rank."""
+        lasts = np.array([group.last is not None for group in self.groups], dtype=np.bool_)
+        for i in np.flatnonzero(lasts[self.group_of]).tolist():
+            group = self.groups[self.group_of[i]]
+            assert group.last is not None
+            yield i, group.rank, group.last
 
 
 @lru_cache(maxsize=8)
@@ -66,9 +91,40 @@ def executable_order(schedule: Schedule, *, joint: bool = False) -> OrderedActio
                 progress = True
     _refuse_deadlock(schedule, position)
     sources, from_backward = _sources(schedule, actions, done)
+    groups, group_of = _groups(actions, ranks)
+    micro = [(a.micro_batch, a.micro_batch if a.b_micro_batch is None else a.b_micro_batch) for a in actions]
     return OrderedActions(
-        tuple(actions), np.array(ranks, dtype=np.int64), np.array(before, dtype=np.int64), sources, from_backward
-    )
+        tuple(actions), np.array(ranks, dtype=np.int64), np.array(before, dtype=np.int64), sources, from_backward,
+        np.array(micro, dtype=np.int64).reshape(-1, 2).T, groups, group_of,
+    )  # fmt: skip
+
+
+def _groups(actions: list[Action], ranks: list[int]) -> tuple[tuple[Group, ...], Ints]:
+    """The groups in the order of their first members, and the group of each action."""
+    last_weights = {
+        (rank, stage): i
+        for i, (action, rank) in enumerate(zip(actions, ranks, strict=True))
+        for kind, stage, _ in action.halves()
+        if kind in ("B", "W")
+    }
+    seen: set[tuple[int, int]] = set()
+    index: dict[tuple[object, ...], int] = {}
+    groups: list[Group] = []
+    group_of = np.empty(len(actions), dtype=np.int64)
+    for i, (action, rank) in enumerate(zip(actions, ranks, strict=True)):
+        first = last = None
+        for kind, stage, _ in action.halves():
+            if kind == "F" and (rank, stage) not in seen:
+                seen.add((rank, stage))
+                first = stage
+            elif kind in ("B", "W") and last_weights[rank, stage] == i:
+                last = stage
+        key = (rank, action.kind, action.stage, action.b_stage, first, last)
+        if key not in index:
+            index[key] = len(groups)
+            groups.append(Group(rank, action, first, last))
+        group_of[i] = index[key]
+    return tuple(groups), group_of
 
 
 def _refuse_deadlock(schedule: Schedule, position: list[int]) -> None:

@@ -101,7 +101,7 @@ ASSEMBLY = Room(
             "load rows of a node and of the fullest node swapped",
         ),
         Fault(
-            f"{ROOT}/expand.py",
+            "simulator/schedule/order.py",
             "(a.micro_batch, a.micro_batch if a.b_micro_batch is None else a.b_micro_batch)",
             "(a.micro_batch, a.micro_batch)",
             "a pair's backward has the expert load of its forward",
@@ -180,8 +180,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             "simulator/assembly/expand.py",
-            'schedule, hops, stage, stage + 1 if kind == "F" else stage - 1, micro_batch',
-            'schedule, hops, stage, stage - 1 if kind == "F" else stage + 1, micro_batch',
+            'stage, stage + 1 if kind == "F" else stage - 1, micro_batch',
+            'stage, stage - 1 if kind == "F" else stage + 1, micro_batch',
             "outputs leave the last stage and not the first",
         ),
         Fault(

@@ -56,7 +56,7 @@ SHARING = Room(
         ),
         Fault(
             "simulator/assembly/expand.py",
-            "is_last = last_backward[place] == i and own.last_backward is not own.backward",
+            "is_last = group.last == stage and own.last_backward is not own.backward",
             "is_last = own.last_backward is not own.backward",
             "gradients are reduced in each micro-batch",
         ),
