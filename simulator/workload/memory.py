@@ -181,8 +181,10 @@ def dispatch_buffer(scenario: Scenario, assumed: MemoryAssumptions, gpus_per_nod
     if ep == 1:
         return Tensor("buffers.dispatch", 0)
     slot = tensor_bytes("bf16", scenario.model.hidden_size) + assumed.dispatch_slot_metadata_bytes
-    channels, nodes = scenario.parallel.comm_sms // 2, -(-ep // gpus_per_node)
-    buffer = channels * min(ep, gpus_per_node) * assumed.dispatch_nvl_tokens * slot
+    # Tokens go to one of the ranks that share an expert: the peers of a group stand etp GPUs apart.
+    peers = max(1, gpus_per_node // scenario.parallel.etp)
+    channels, nodes = scenario.parallel.comm_sms // 2, -(-ep // peers)
+    buffer = channels * min(ep, peers) * assumed.dispatch_nvl_tokens * slot
     if nodes > 1:
         heap = channels * nodes * 2 * assumed.dispatch_rdma_tokens * slot
         granularity = assumed.dispatch_granularity_bytes

@@ -353,6 +353,9 @@ def test_dispatch_buffers_are_those_of_the_library() -> None:
     assert memory.dispatch_buffer(scenario(), rounded, 8).num_bytes == nvl + 2**29
     one_node = scenario(parallel={"pp": 16, "ep": 8})
     assert memory.dispatch_buffer(one_node, ASSUMED, 8).num_bytes == nvl
+    shared = scenario(parallel={"pp": 16, "ep": 8, "etp": 2})
+    # Four of the eight peers are on the node, and there are two nodes.
+    assert memory.dispatch_buffer(shared, ASSUMED, 8).num_bytes == nvl // 2 + rdma // 4
     assert memory.dispatch_buffer(scenario(parallel={"pp": 16}), ASSUMED, 8).num_bytes == 0
 
 
@@ -360,6 +363,8 @@ def test_buffers_of_a_rank_and_usable_bytes() -> None:
     held = memory.buffer_tensors(scenario(), ASSUMED, 100, (0, 15), 8, 120)
     tensors = {tensor.name: tensor.num_bytes for tensor in held}
     assert tensors["buffers.communicators"] == 3 * 600_000_000  # pp, dense replicas, expert replicas
+    cut = scenario(parallel={"pp": 16, "tp": 2, "ep": 8, "etp": 2, "sequence_parallel": True})
+    assert memory.num_communicators(cut) == 5
     assert tensors["buffers.context"] == 600_000_000
     assert memory.usable_bytes(100.0, 0.25) == 80
 
