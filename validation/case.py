@@ -43,10 +43,11 @@ class Quantity(_Record):
 
 
 class Case(_Record):
-    """A case file. stacks: each gives its own predictions."""
+    """A case file. stacks: each gives its own predictions. overrides: of the scenario, as --set takes them."""
 
     case_id: str
     scenario: str
+    overrides: tuple[str, ...] = ()
     stacks: tuple[str, ...]
     group: Group
     note: str = ""

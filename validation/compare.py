@@ -43,11 +43,11 @@ def compare_case(case: Case) -> list[Row]:
     """Every quantity of the case under each of its stacks."""
     rows = []
     for stack in case.stacks:
-        scenario = load_scenario(case.scenario, [f"stack={stack}"])
+        scenario = load_scenario(case.scenario, [*case.overrides, f"stack={stack}"])
         document = to_document(simulate_run(scenario))
         trace = {}
         if any(q.quantity.startswith("trace.") for q in case.quantities):
-            short_run = load_scenario(case.scenario, [f"stack={stack}", "device.clock=burst"])
+            short_run = load_scenario(case.scenario, [*case.overrides, f"stack={stack}", "device.clock=burst"])
             trace = trace_times(prepare(short_run))
         rows += [_row(case, stack, quantity, document, trace) for quantity in case.quantities]
     return rows
