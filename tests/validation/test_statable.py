@@ -137,6 +137,13 @@ def test_fsdp_is_read_from_framework_and_notes() -> None:
     assert "parallel.zero_stage" not in assumed(full)
     half = drafted(LLAMA | {"framework": "llm-foundry (FSDP)", "notes": "SHARD_GRAD_OP; MP mode DEFAULT"})
     assert value(half, "data_parallel") == {"reshard_after_forward": False, "grad_reduce": {"dtype": "fp32"}}
+    assert (assumed(full)["kernels.autograd"], assumed(drafted(LLAMA))["kernels.autograd"]) == (
+        "eager",
+        "transformer_engine",
+    )
+    assert (
+        assumed(drafted(LLAMA | {"framework": "torchtitan", "notes": "FSDP2; compile"}))["kernels.autograd"] == "fused"
+    )
     dash = drafted(LLAMA | {"notes": "FSDP /; GA 4"})
     assert assumed(dash)["parallel.zero_stage"] == 1
 

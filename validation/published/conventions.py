@@ -11,27 +11,31 @@ from validation.published.row import Row
 @dataclass(frozen=True)
 class Conventions:
     """zero_stage, sequence_parallel (with tp > 1): as the framework's recipes have it; experts_keep_tp: experts are split
-    by tp as attention is where etp is not stated; why: the source.
+    by tp as attention is where etp is not stated; autograd: what its layers keep (kernels.autograd); why: the source.
     """
 
     zero_stage: int
     sequence_parallel: bool
     experts_keep_tp: bool
+    autograd: str
     why: str
 
 
 MEGATRON: Final = Conventions(
-    1, True, True,
-    "Megatron-LM: recipes use the distributed optimizer and sequence parallelism; expert_tensor_parallel_size is tp unless set "
-    "(megatron/training/arguments.py)",
+    1, True, True, "transformer_engine",
+    "Megatron-LM: recipes use the distributed optimizer, sequence parallelism and Transformer Engine; "
+    "expert_tensor_parallel_size is tp unless set (megatron/training/arguments.py)",
 )  # fmt: skip
 BRIDGE: Final = Conventions(
-    1, True, False,
-    "NVIDIA-NeMo/Megatron-Bridge and NeMo recipes: distributed optimizer, sequence parallelism with tp, "
+    1, True, False, "transformer_engine",
+    "NVIDIA-NeMo/Megatron-Bridge and NeMo recipes: distributed optimizer, sequence parallelism with tp, Transformer Engine, "
     "expert_tensor_parallel_size 1",
 )  # fmt: skip
-FSDP: Final = Conventions(3, True, False, "FSDP; torchtitan's tensor parallelism shards norms along the sequence")
-OTHER: Final = Conventions(1, True, False, "the framework is not known; as Megatron-LM's recipes")
+FSDP: Final = Conventions(
+    3, True, False, "eager",
+    "FSDP of plain torch modules (llm-foundry, torchtitan); torchtitan's tensor parallelism shards norms along the sequence",
+)  # fmt: skip
+OTHER: Final = Conventions(1, True, False, "fused", "the framework is not known; as Megatron-LM's recipes")
 
 
 def conventions(row: Row) -> Conventions:

@@ -30,6 +30,8 @@ def layout(row: Row, draft: Draft) -> None:
     habits = conventions(row)
     if tp > 1:
         draft.assume("parallel.sequence_parallel", habits.sequence_parallel, habits.why)
+    compiled = habits.autograd == "eager" and row.says("compile")
+    draft.assume("kernels.autograd", "fused" if compiled else habits.autograd, habits.why)
     _experts(row, draft, tp)
     _schedule(row, draft, pp)
     _sharding(row, draft)
