@@ -261,7 +261,11 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "more-than-a-domain": (v3("cluster: {gpus_per_domain: 16}"), ("gpus_per_domain", "16", "allowed 8, or null")),
     "node-limit-on-uneven-domains": (
         v3("cluster: {node: gb200-nvl72, gpus_per_domain: 48}\nparallel: {ep: 64}\nmoe: {max_nodes_per_token: 1}"),
-        ("max_nodes_per_token", "limit of 1 nodes with groups that lie as 48 + 16", "32 GPUs used of a domain"),
+        (
+            "max_nodes_per_token",
+            "limit of 1 nodes with groups that lie as 48 + 16",
+            "with cluster.gpus_per_domain: 64 every group lies alike",
+        ),
     ),
     "more-than-all-sms": (v3("parallel: {comm_sms: 140}"), ("140", "allowed up to 131")),
     "top-k-above-experts": (inline(DIMENSIONS.replace("top_k: 2", "top_k: 9")), ("model.moe.top_k", "9", "8")),

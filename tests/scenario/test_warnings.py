@@ -49,7 +49,7 @@ def test_groups_that_lie_across_scale_up_domains_are_told() -> None:
     (text,) = told("parallel.ep", "cluster.node=gb200-nvl72", "cluster.gpus_per_domain=72")
     assert "groups of 64 GPUs do not divide the 72 GPUs used of a scale-up domain: " in text
     assert "25 of 32 lie across domains (40 + 24, 48 + 16, 56 + 8, 32 + 32)" in text
-    assert text.endswith("with 64 GPUs used of a domain every group lies alike")
+    assert text.endswith("with cluster.gpus_per_domain: 64 every group lies alike")
     assert told("parallel.ep", "cluster.node=gb200-nvl72") == [], "64 of 72 are used"
     assert told("parallel.ep", "cluster.node=gb200-nvl72", "parallel.ep=8") == [], "72 is nine times 8"
     assert (

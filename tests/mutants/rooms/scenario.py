@@ -117,7 +117,7 @@ SCENARIO = Room(
             "counts of GPUs are offered that the expert group does not divide",
         ),
         Fault(
-            "simulator/check.py",
+            "simulator/network/rules.py",
             "if limit * experts_per_node < moe.top_k:",
             "if limit * experts_per_node <= moe.top_k:",
             "a limit that just suffices is refused",
@@ -201,7 +201,7 @@ SCENARIO = Room(
             "a fabric that nobody uses is warned of",
         ),
         Fault(
-            "simulator/check.py",
+            "simulator/network/rules.py",
             "allowed at least {-(-moe.top_k // experts_per_node)}",
             "allowed at least {moe.top_k // experts_per_node}",
             "the least node limit is rounded down",
