@@ -135,6 +135,11 @@ def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     yield from _recompute_warnings(scenario)
     if scenario.moe.capacity_factor is not None and scenario.model.moe is None:
         yield "moe.capacity_factor", f"has no meaning: model {show(scenario.model.name)} has no experts"
+    if scenario.moe.drop == "position":
+        yield (
+            "moe.drop",
+            "position drops as many rows as probs, whose time and memory are the same; loss is not modelled",
+        )
     if not derived.recipe(scenario).is_fp8 and scenario.precision.fp8_weight_cache != "none":
         yield "precision.fp8_weight_cache", f"has no meaning with recipe {scenario.precision.recipe}"
     if scenario.parallel.pipeline_buffers != "in_flight" and scenario.parallel.pp == 1:

@@ -48,7 +48,7 @@ def assumption_effects(step: PreparedStep, order: Schedule) -> dict[str, Interva
         reference = base[RANDOM[0]] if key in RANDOM else base[""]
         ends = [end for end in (entry.low, entry.high) if end != entry.value]
         changes = [_changed(step, graph, entry, end, order) / reference - 1.0 for end in ends]
-        effects[key] = Interval(low=min(0.0, *changes), high=max(0.0, *changes))
+        effects[key] = Interval(low=min([0.0, *changes]), high=max([0.0, *changes]))
     return effects
 
 

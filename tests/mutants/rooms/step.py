@@ -111,8 +111,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/effects.py",
-            "low=min(0.0, *changes), high=max(0.0, *changes)",
-            "low=min(0.0, changes[0]), high=max(0.0, changes[1])",
+            "low=min([0.0, *changes]), high=max([0.0, *changes])",
+            "low=min([0.0, *changes[:1]]), high=max([0.0, *changes[1:]])",
             "an assumption that acts the other way has no effect",
         ),
         Fault(
