@@ -104,7 +104,12 @@ def test_bubble_of_equal_stages(document: Document, way: tuple[str, int], micro_
     run = simulate(
         steady(
             document,
-            parallel={"schedule": schedule, "vpp": vpp, "layers_per_stage": None, "overlap": {"ep": "none"}},
+            parallel={
+                "schedule": schedule,
+                "vpp": vpp,
+                "layers_per_stage": None,
+                "overlap": {"ep": "none", "pp": vpp == 1},
+            },
             training={"global_batch_size": dp * size * micro_batches},
             mechanisms={"pp_transfer": False, "zero_collectives": False, "stage_imbalance": False},
         )
