@@ -136,7 +136,8 @@ COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
     "nodes": (
         NAME, _plain("GPU", "gpu"), _plain("GPUs", "gpus_per_node"),
         _figure("scale-up", "scale_up_bytes_per_s", numbers.bytes_rate), _plain("domain", "scale_up_domain_gpus"),
-        _figure("NIC", "nic_bytes_per_s", numbers.bytes_rate), _plain("link", "scale_up_name"),
+        _plain("NICs", "nics_per_node"), _figure("of each", "nic_bytes_per_s", numbers.bytes_rate),
+        _plain("link", "scale_up_name"),
     ),
     "fabrics": (
         NAME, _plain("technology", "technology"), _figure("port", "port_bytes_per_s", numbers.bytes_rate),
