@@ -35,6 +35,7 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "model.dense_ffn": ("model.num_dense_layers", "model.layer_pattern"),
     "model.attention.num_kv_heads": ("model.attention.num_heads",),
     "model.attention.window": ("training.seq_len", "model"),
+    "model.learned_positions": ("training.seq_len", "model"),
     "model.attention.window_pattern": ("model.attention.window",),
     "model.moe.top_k": (
         "model.moe.num_routed_experts", "model.moe.num_expert_groups", "model.moe.max_groups_per_token",
@@ -107,6 +108,10 @@ def rule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         yield f"model.{field}", message
     for key, message in scenario.model.attention.problems_with(scenario.training.seq_len):
         yield f"model.attention.{key}", message
+    positions, seq_len = scenario.model.learned_positions, scenario.training.seq_len
+    if 0 < positions < seq_len:
+        text = f"{positions} positions for sequences of {seq_len}"
+        yield "model.learned_positions", f"{text}; allowed at least {seq_len}, or 0 where none are learned"
     yield from _mesh_problems(scenario)
     yield from _expert_problems(scenario)
     yield from _capacity_problems(scenario)

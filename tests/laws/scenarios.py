@@ -103,6 +103,7 @@ def scenarios(
             "dispatch_dtype": draw(st.sampled_from(["fp8", "bf16"])) if is_fp8 else "bf16",
             "max_nodes_per_token": draw(node_limits(model, nodes if ep * etp >= NODE else 0)),
             "balance": draw(st.sampled_from(["learned", "learned", "forced", "natural", {"load_imbalance": 1.2}])),
+            **draw(capacities() if model.get("moe") else st.just({})),
         },
         "recompute": draw(recomputes(is_fp8, max_layers=1 if zero == 3 else 4)),
         "phases": [{"name": "pretrain", "tokens": 1e12}],
@@ -176,8 +177,10 @@ def models(draw: st.DrawFn, is_moe: bool, ep: int, nodes: int, min_layers: int) 
         "vocab_size": draw(st.sampled_from([1000, 32_000, 129_280])),
         "tied_embeddings": draw(st.booleans()),
         "attention": draw(mla() | gqa()),
-        "dense_ffn": {"intermediate_size": draw(st.sampled_from([1024, 2816, 8192]))},
+        "dense_ffn": {"intermediate_size": draw(st.sampled_from([1024, 2816, 8192])), **draw(ffn_kinds())},
         "num_dense_layers": draw(st.integers(0, min(3, num_layers - 1))) if is_moe else num_layers,
+        "norm": draw(st.sampled_from(["rmsnorm", "rmsnorm", "layernorm"])),
+        "learned_positions": draw(st.sampled_from([0, 0, 65_536])),
         "mtp": {"num_modules": draw(st.sampled_from([0, 0, 1, 2]))},
     }
     if is_moe:
@@ -193,8 +196,28 @@ def models(draw: st.DrawFn, is_moe: bool, ep: int, nodes: int, min_layers: int) 
             "max_groups_per_token": taken,
             "score": draw(st.sampled_from(["sigmoid", "softmax"])),
             "router_bias": draw(st.booleans()),
+            **draw(ffn_kinds()),
         }
+        if num_layers - model["num_dense_layers"] >= 2:
+            model["layer_pattern"] = draw(st.sampled_from([None, None, "d m", "m d"]))
     return model
+
+
+@st.composite
+def ffn_kinds(draw: st.DrawFn) -> Document:
+    """Activations with and without a gate, biases."""
+    activations = ["swiglu", "swiglu", "geglu", "gelu", "relu2"]
+    return {"activation": draw(st.sampled_from(activations)), "bias": draw(st.sampled_from([False, False, True]))}
+
+
+@st.composite
+def capacities(draw: st.DrawFn) -> Document:
+    """No capacity, or one beyond which rows are dropped, padded or not."""
+    factor = draw(st.sampled_from([None, None, None, 1.0, 1.25, 4.0]))
+    if factor is None:
+        return {}
+    policy = draw(st.sampled_from(["probs", "position"]))
+    return {"capacity_factor": factor, "drop": policy, "pad_to_capacity": draw(st.booleans())}
 
 
 @st.composite
@@ -221,6 +244,10 @@ def gqa(draw: st.DrawFn) -> Document:
         "num_kv_heads": kv_heads,
         "head_dim": draw(st.sampled_from([64, 128])),
         "qk_norm": draw(st.booleans()),
+        "bias": draw(st.booleans()),
+        "sinks": draw(st.booleans()),
+        "rope": draw(st.sampled_from([True, True, False])),
+        **draw(st.sampled_from([{}, {}, {"window": 48}, {"window": 64, "window_pattern": "w f"}])),
     }
 
 

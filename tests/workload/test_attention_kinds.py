@@ -166,6 +166,10 @@ def test_gpt_3_has_its_published_parameters() -> None:
             ["model.attention.window=8192"],
             "model.attention.window: 8192 tokens in sequences of 4096: every query attends",
         ),
+        (
+            ["model.learned_positions=2048"],
+            "model.learned_positions: 2048 positions for sequences of 4096; allowed at least",
+        ),
         (['model.attention.window_pattern="w f"'], "window_pattern: is given without a window; give window"),
         (['model.attention={window: 128, window_pattern: "w"}'], "needs both w and f"),
         (['model.attention={window: 128, window_pattern: "w d"}'], "is no pattern of w and f"),

@@ -57,7 +57,7 @@ def test_even_loads_lose_what_is_beyond_the_capacity() -> None:
 
 
 def test_experts_run_what_is_kept_or_their_capacity() -> None:
-    """16 tokens with two experts each: three quarters kept, or half as many rows more, of which those three quarters are work."""
+    """16 tokens with two experts each: three quarters kept, or half as many rows more, of which these three are work."""
     whole = received_rows(MOE, recipe("bf16"))
     kept, padded = (
         replace(recipe("bf16"), capacity=Capacity(1.5, 0.75, 0.5, is_padded=is_padded)) for is_padded in (False, True)
