@@ -168,6 +168,9 @@ def test_experts_share_tp_only_where_the_framework_splits_them_so() -> None:
     assert (assumed(sharded)["parallel.etp"], value(sharded, "parallel.zero_stage")) == (2, 3)
     assert assumed(drafted(split | {"framework": "torchtitan (FSDP)"}))["parallel.etp"] == 1
     assert value(drafted(split | {"etp": "1"}), "parallel.etp") == 1
+    zoo = assumed(drafted(split | {"source_url": "https://github.com/yanring/Megatron-MoE-ModelZoo/blob/main/x.md"}))
+    assert (zoo["parallel.etp"], zoo["parallel.overlap.tp"]) == (1, "chunked")
+    assert assumed(drafted(split))["parallel.overlap.tp"] == "none"
     assert assumed(drafted(split | {"dp": "8", "n_gpus": "16", "ep": "16"}))["parallel.etp"] == 1
 
 

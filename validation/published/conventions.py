@@ -11,7 +11,8 @@ from validation.published.row import Row
 @dataclass(frozen=True)
 class Conventions:
     """zero_stage, sequence_parallel (with tp > 1): as the framework's recipes have it; experts_keep_tp: experts are split
-    by tp as attention is where etp is not stated; autograd: what its layers keep (kernels.autograd); why: the source.
+    by tp as attention is where etp is not stated; autograd: what its layers keep (kernels.autograd); overlap_tp: as
+    parallel.overlap.tp; why: the source.
     """
 
     zero_stage: int
@@ -19,6 +20,7 @@ class Conventions:
     experts_keep_tp: bool
     autograd: str
     why: str
+    overlap_tp: str = "none"
 
 
 MEGATRON: Final = Conventions(
@@ -31,6 +33,12 @@ BRIDGE: Final = Conventions(
     "NVIDIA-NeMo/Megatron-Bridge and NeMo recipes: distributed optimizer, sequence parallelism with tp, Transformer Engine, "
     "expert_tensor_parallel_size 1",
 )  # fmt: skip
+MODELZOO: Final = Conventions(
+    1, True, False, "transformer_engine",
+    "yanring/Megatron-MoE-ModelZoo model_configs/benchmarking/*.yaml and sbatch_benchmarking.sh: distributed optimizer, "
+    "sequence parallelism, expert-tensor-parallel-size 1, tp-comm-overlap in BF16",
+    "chunked",
+)  # fmt: skip
 FSDP: Final = Conventions(
     3, True, False, "eager",
     "FSDP of plain torch modules (llm-foundry, torchtitan); torchtitan's tensor parallelism shards norms along the sequence",
@@ -41,6 +49,8 @@ OTHER: Final = Conventions(1, True, False, "fused", "the framework is not known;
 def conventions(row: Row) -> Conventions:
     """Those of the row's framework; that parameters are sharded is told by `is_fsdp`, which the row gives."""
     framework = row.text("framework").lower()
+    if "megatron-moe-modelzoo" in row.text("source_url").lower():
+        return MODELZOO
     if "bridge" in framework or "nemo" in framework:
         return BRIDGE
     if "megatron" in framework or "primus" in framework:

@@ -129,6 +129,8 @@ def _sharding(row: Row, draft: Draft) -> None:
         draft.assume("data_parallel.grad_reduce.dtype", "fp32", "not stated; the default of the frameworks")
     if row.says("overlaps dp, tp and pp") or row.text("notes").lower().startswith("async tp"):
         draft.give("parallel.overlap.tp", "chunked")
+    elif (row.count("tp") or 1) > 1:
+        draft.assume("parallel.overlap.tp", habits.overlap_tp, habits.why)
     if row.says("cuda graph"):
         draft.beside.append("CUDA graph: launches of the host are not simulated")
 
