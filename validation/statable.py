@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -74,10 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in given.precision.lower().split(",") if word]
     chosen = [row for row in rows if not words or any(word in row.text("precision").lower() for word in words)]
     told = document([state(row) for row in chosen])
-    if given.json:
-        print(json.dumps(told, indent=1, ensure_ascii=False))
-    else:
-        show(told)
+    try:
+        if given.json:
+            print(json.dumps(told, indent=1, ensure_ascii=False))
+        else:
+            show(told)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -117,6 +117,11 @@ def test_what_is_missing_is_named(cells: Mapping[str, str], reason: str) -> None
     assert found.scenario is None
 
 
+def test_experts_that_a_row_does_not_count_are_no_contradiction() -> None:
+    unknown = LLAMA | {"ep": "8", "dense_or_moe": "moe", "hidden": ""}
+    assert list(drafted(unknown).missing) == ["no model dimensions given"]
+
+
 def test_reasons_of_a_whole_row() -> None:
     assert list(state(Row(LLAMA | {"notes": "LoRA fine-tuning"})).missing) == ["LoRA"]
     assert list(state(Row(LLAMA | {"notes": "parallel block + LAMB"})).missing) == ["parallel attention and FFN"]

@@ -41,7 +41,7 @@ def layout(row: Row, draft: Draft) -> None:
 def _experts(row: Row, draft: Draft, tp: int) -> None:
     """ep and etp; a MoE row without ep keeps its experts on every rank."""
     if row.count("experts") is None:
-        if (row.count("ep") or 1) > 1:
+        if (row.count("ep") or 1) > 1 and row.text("dense_or_moe") != "moe":
             draft.lack("columns contradict each other", "ep of a dense model")
         return
     ep, etp = row.count("ep"), row.count("etp")
