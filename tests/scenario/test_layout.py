@@ -112,7 +112,7 @@ def test_bad_text_is_refused(text: str, problem: str) -> None:
         "E d*3 m | (m*4)*14 m | mtp L",  # text, and a stage without a layer
         (4,) * 16,
         (61,),
-        (0, *(4,) * 14, 5),
+        (*(4,) * 14, 0, 5),
     ],
 )  # fmt: skip
 def test_layout_of_another_model_is_refused(layout: str | tuple[int, ...]) -> None:

@@ -30,8 +30,14 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/pair.py",
-            '"attn_b", [*self.mlp, *self.dispatch])',
-            '"attn_b", self.mlp)',
+            "        if any((name, self.regime) in unit.blocks for name in names):\n",
+            "        if names:\n",
+            "the backward of an embedding alone does not wait for its gradient",
+        ),
+        Fault(
+            f"{ROOT}/pair.py",
+            '"attn_b", [*self.mlp, *self.dispatch], self.pending_input)',
+            '"attn_b", self.mlp, self.pending_input)',
             "attention's backward does not wait for the gradients that come back",
         ),
         Fault(
