@@ -53,10 +53,15 @@ class PassCollectives:
 
     @property
     def beside(self) -> tuple[Bucket, ...]:
-        """Those with compute of the same pass beside them: the first gather and the last reduction have none."""
-        gathers = () if self.ahead == 0 else self.gathers[1:]
-        reduces = self.reduces[:-1] if self.reduces_beside else ()
-        return (*gathers, *reduces)
+        """Those with compute of the same pass beside them: gathers before its first unit and reductions behind its last have
+        none.
+        """
+        gathers = () if self.ahead == 0 else self.gathers
+        reduces = self.reduces if self.reduces_beside else ()
+        return (
+            *(bucket for bucket in gathers if bucket.unit != gathers[0].unit),
+            *(bucket for bucket in reduces if bucket.unit != reduces[-1].unit),
+        )
 
     @property
     def beside_s(self) -> float:

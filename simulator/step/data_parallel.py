@@ -25,7 +25,7 @@ from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
 from simulator.step.messages import MessagePrices
-from simulator.workload.buckets import WIRE_BYTES, bucket_parameters, buckets_of, by_unit
+from simulator.workload.buckets import WIRE_BYTES, bucket_parameters, buckets_of, by_unit, total
 from simulator.workload.op import ParamGroup, StageWorkload, Workload
 from simulator.workload.vocabulary import VocabularyCopy, vocabulary_copies, with_copies
 
@@ -136,10 +136,12 @@ def _of_stage(planner: _Planner, stage: StageWorkload, *, at_end: bool) -> Stage
     gathers: tuple[Bucket, ...] = ()
     reduces_at_end: Runs = ()
     gathers_at_end: Runs = ()
-    if at_end or not (each or beside) or (zero < 3 and not each and stage.stage):
+    one_bucket = zero < 3 and not each and stage.stage > 0
+    if at_end or not (each or beside):
         reduces_at_end = planner.reduces(label, whole)
     else:
-        buckets = by_unit(stage.groups)[::-1] if zero == 3 else [[each] for each in buckets_of(stage.groups, limit)]
+        ready = [whole] if one_bucket else stage.groups if zero == 3 else buckets_of(stage.groups, limit)
+        buckets = [found if zero == 3 else [total(found)] for found in by_unit(ready)][::-1]
         reduces = _priced(buckets, planner.reduces, stage)
     if zero == 3:
         gathers = _priced(by_unit(stage.groups), planner.gathers, stage)

@@ -42,9 +42,9 @@ def buckets_of(groups: Sequence[ParamGroup], limit: int) -> list[ParamGroup]:
             if part.dense + part.expert:
                 is_open.append(part)
             if is_open and size_of(is_open) >= limit:
-                buckets.append(_sum(is_open))
+                buckets.append(total(is_open))
                 is_open.clear()
-    return buckets + [_sum(rest) for rest in (open_expert, open_dense) if rest]
+    return buckets + [total(rest) for rest in (open_expert, open_dense) if rest]
 
 
 def bucket_parameters(scenario: Scenario) -> int:
@@ -62,7 +62,8 @@ def size_of(groups: Sequence[ParamGroup]) -> int:
     return sum(group.dense + group.expert for group in groups)
 
 
-def _sum(groups: Sequence[ParamGroup]) -> ParamGroup:
+def total(groups: Sequence[ParamGroup]) -> ParamGroup:
+    """Groups as one, which belongs to their first unit."""
     return ParamGroup(
         min(group.unit for group in groups), sum(group.dense for group in groups), sum(group.expert for group in groups)
     )

@@ -84,6 +84,17 @@ def test_kernels_are_slowed_for_the_share_of_time_in_which_collectives_run() -> 
     assert alone[0].blocks["attn_f", "alone"].segments[0][2].seconds == 1.0 and same.gathers == gathers
 
 
+def test_what_nothing_runs_beside_slows_nothing_down() -> None:
+    """Several buckets before the first unit or behind the last one (embedding and layer), as one."""
+    for plan in (
+        PassCollectives((bucket(0, "a"), bucket(0, "b")), ahead=1, stretch=2.0),
+        PassCollectives((), (bucket(0, "c", near=True), bucket(0, "d", near=True)), stretch=2.0),
+    ):
+        units, same = side_by_side(plain(2), plan, is_forward=bool(plan.gathers))
+        assert same == plan and plan.beside_s == 0.0
+        assert units == plain(2) or all(each.blocks["attn_f", "alone"].segments[0][2].seconds == 1.0 for each in units)
+
+
 @pytest.mark.parametrize(("length", "expected"), [(1.0, 2.0), (4.0, 8.0), (8.0, 12.0), (100.0, 104.0)])
 def test_a_near_collective_is_stretched_while_kernels_run(length: float, expected: float) -> None:
     """8 s of kernels, twice as long beside them: in these 8 s it does 4 s of its work, the rest alone."""

@@ -198,3 +198,10 @@ def test_a_given_imbalance_leaves_alike_tokens_no_effect() -> None:
     ]
     assert ends[0] == ends[1]
     assert effects(document)[1]["routing_concentration"] == (0.0, 0.0)
+
+
+def test_an_exact_assumption_has_no_effect_to_tell() -> None:
+    found = simulate_run(load_scenario(changed(SCENES["still"], assumptions={"collective_sms": 20})))
+    (row,) = (row for row in found.assumptions if row.key == "collective_sms")
+    assert row.effect_on_gpu_hours is not None
+    assert (row.effect_on_gpu_hours.low, row.effect_on_gpu_hours.high) == (0.0, 0.0)

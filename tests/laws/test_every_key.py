@@ -1,236 +1,250 @@
-"""Nothing is ignored: every key, set to another legal value where it has meaning, changes the result or brings a warning."""
+"""Law: nothing is ignored. Every key of a scenario, set to another legal value where it has meaning, changes what is
+answered or says in a warning why it does not.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from copy import deepcopy
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from simulator import load_scenario, simulate_run
-from simulator.check import scenario_schema
-from tests.laws.runs import changed
-from tests.laws.scenarios import Document
+from simulator.results.document import to_document
+from simulator.scenario.scenario import Scenario
+from simulator.scenario.section import Section
+from simulator.schedule import SCHEDULES
 
-GQA: Document = {"kind": "gqa", "num_heads": 16, "num_kv_heads": 4, "head_dim": 64}
-MLA: Document = {
-    "kind": "mla", "num_heads": 8, "q_lora_rank": 256, "kv_lora_rank": 128, "qk_nope_head_dim": 128,
-    "qk_rope_head_dim": 64, "v_head_dim": 128,
-}  # fmt: skip
-EXPERTS: Document = {
-    "num_routed_experts": 32, "top_k": 4, "expert_intermediate_size": 512, "score": "sigmoid", "router_bias": True,
-    "num_expert_groups": 4, "max_groups_per_token": 2,
-}  # fmt: skip
-MODEL: Document = {
-    "name": "small", "hidden_size": 1024, "num_layers": 4, "vocab_size": 8000, "num_dense_layers": 1,
-    "dense_ffn": {"intermediate_size": 2048}, "attention": MLA, "moe": EXPERTS,
-}  # fmt: skip
-SMALL: Document = {
-    "name": "small",
-    "model": MODEL,
-    "cluster": {"node": "h800-x8", "num_gpus": 32, "fabric": "ib-400g-rail"},
-    "parallel": {"pp": 2, "ep": 16, "schedule": "1f1b"},
-    "training": {"seq_len": 1024, "global_batch_size": 64},
-    "precision": {"recipe": "bf16"},
-    "phases": [{"name": "pretrain", "tokens": 1e12}],
-    "prices": {"usd_per_gpu_hour": 2.0},
-    "draws": 1,
+NO_FIGURE: Mapping[str, str] = {
+    "schema_version": "has one value",
+    "name": "is text",
+    "model.name": "is text",
+    "model.source": "is text",
+    "model.attention.kind": "comes with all keys of its section",
+    "phases.name": "is text",
+    "currency": "has one value",
+    "cluster.fabric": "names facts, each with laws of its own",
+    "assumptions.value": "is any stated assumption: test_assumptions.py",
+    "assumptions.low": "is any stated assumption: test_assumptions.py",
+    "assumptions.high": "is any stated assumption: test_assumptions.py",
 }
-"""Two stages, experts on two nodes, latent attention."""
+"""Keys that are texts or are tried elsewhere."""
 
-DENSE: Document = changed(
-    SMALL, model={**MODEL, "num_dense_layers": 4, "moe": None, "attention": GQA},
-    cluster={"num_gpus": 16}, parallel={"pp": 1, "ep": 1},
-)  # fmt: skip
-RAMP = {"from": 32, "over_tokens": 1e10, "schedule_below": "1f1b"}
-
-SCENES: Mapping[str, Document] = {
-    "": SMALL,
-    "dense": DENSE,
-    "tp": changed(
-        SMALL, parallel={"tp": 2, "ep": 8, "sequence_parallel": True}, head={"cross_entropy": "unfused"}
-    ),
-    "dense tp": changed(DENSE, parallel={"tp": 2}),
-    "fsdp": changed(DENSE, parallel={"zero_stage": 3}),
-    "fp8": changed(SMALL, precision={"recipe": "fp8-blockwise"}),
-    "pairs": changed(SMALL, parallel={"schedule": "dualpipe"}),
-    "interleaved": changed(SMALL, model={**MODEL, "num_layers": 12}, parallel={"schedule": "interleaved_1f1b", "vpp": 2}),
-    "window": changed(DENSE, model={"attention": {**GQA, "window": 256}}),
-    "chosen": changed(
-        SMALL, recompute={"granularity": "selective", "modules": ["swiglu"]}, moe={"capacity_factor": 1.0, "drop": "probs"}
-    ),
-    "full": changed(DENSE, recompute={"granularity": "full", "method": "block", "num_layers": 2}),
-    "ramp": changed(SMALL, phases=[{"name": "pretrain", "tokens": 1e12, "batch_ramp": RAMP}]),
-    "sheet": {**SMALL, "prices": {"sheet": "market-2025-03"}},
-    "rack": changed(SMALL, cluster={"node": "gb200-nvl72", "num_gpus": 64}, parallel={"ep": 32}, stack=None),
+PHASE: Mapping[str, Any] = {
+    "name": "p", "tokens": 1e9, "batch_ramp": {"from": 32, "over_tokens": 1e8, "schedule_below": "1f1b"}
 }  # fmt: skip
+RACK_PHASE = "phases=[{name: p, tokens: 1e9}]"
+CONTEXTS: Mapping[str, tuple[str, ...]] = {
+    "deepseek": (
+        "deepseek-v3", "cluster.num_gpus=32", "parallel.pp=4", "parallel.ep=8", "model.num_layers=8",
+        "training.global_batch_size=64", "training.seq_len=1024", "moe.max_nodes_per_token=null",
+    ),
+    "two_nodes": (
+        "deepseek-v3", "cluster.num_gpus=32", "parallel.pp=2", "parallel.ep=16", "model.num_layers=6",
+        "training.global_batch_size=64", "training.seq_len=1024", "moe.max_nodes_per_token=null",
+    ),
+    "dense": (
+        "llama-3.1-70b", "cluster.num_gpus=16", "parallel.pp=2", "model.num_layers=4", "model.num_dense_layers=4",
+        "training.global_batch_size=64", "training.seq_len=1024",
+    ),
+}  # fmt: skip
+CONTEXTS = {  # what differs in one or two keys
+    **CONTEXTS,
+    "capped": (*CONTEXTS["deepseek"], "moe.capacity_factor=1.0", "moe.drop=probs"),
+    "tensor": (*CONTEXTS["dense"], "parallel.tp=2"),
+    "sequence": (*CONTEXTS["dense"], "parallel.tp=2", "parallel.sequence_parallel=true"),
+    "sharded": (*CONTEXTS["dense"], "parallel.zero_stage=3"),
+    "windowed": (*CONTEXTS["dense"], "model.attention.window=256"),
+    "full": (*CONTEXTS["dense"], "recompute={granularity: full, modules: [], num_layers: 1}"),
+    "rack": (
+        *CONTEXTS["dense"],
+        "cluster.node=gb200-nvl72",
+        "cluster.num_gpus=144",
+        "training.global_batch_size=144",
+        RACK_PHASE,
+    ),
+    "sheet": (*CONTEXTS["dense"], "prices={sheet: market-2025-03}", "start_date=2025-04-01"),
+}
+"""Small scenarios: a preset and its overrides."""
 
-MECHANISMS: Mapping[str, str] = {"tp_collectives": "tp", "batch_ramp": "ramp", "node_limited_dispatch": ""}
+OTHERS: Mapping[str, tuple[str, ...]] = {
+    "recompute.granularity": ("recompute.modules=[]",),
+    "parallel.etp": ("parallel.ep=4",),
+    "parallel.vpp": ("parallel.schedule=interleaved_1f1b",),
+}
+"""Keys that have to change with it."""
 
-VALUES: Mapping[str, tuple[str, Any]] = {
-    "model.hidden_size": ("", 2048),
-    "model.num_layers": ("", 6),
-    "model.vocab_size": ("", 16_000),
-    "model.tied_embeddings": ("", True),
-    "model.learned_positions": ("dense", 1024),
-    "model.norm": ("dense", "layernorm"),
-    "model.num_dense_layers": ("", 2),
-    "model.layer_pattern": ("", "dm"),
-    "model.mtp.num_modules": ("", 1),
-    "model.attention.kind": ("", "gqa"),
-    "model.attention.num_heads": ("", 16),
-    "model.attention.q_lora_rank": ("", 512),
-    "model.attention.kv_lora_rank": ("", 256),
-    "model.attention.qk_nope_head_dim": ("", 64),
-    "model.attention.qk_rope_head_dim": ("", 32),
-    "model.attention.v_head_dim": ("", 64),
-    "model.attention.num_kv_heads": ("dense", 8),
-    "model.attention.head_dim": ("dense", 128),
-    "model.attention.qk_norm": ("dense", True),
-    "model.attention.bias": ("dense", True),
-    "model.attention.sinks": ("dense", True),
-    "model.attention.rope": ("dense", False),
-    "model.attention.window": ("dense", 256),
-    "model.attention.window_pattern": ("window", "wf"),
-    "model.dense_ffn.activation": ("dense", "gelu"),
-    "model.dense_ffn.bias": ("dense", True),
-    "model.dense_ffn.intermediate_size": ("dense", 4096),
-    "model.moe.activation": ("", "gelu"),
-    "model.moe.bias": ("", True),
-    "model.moe.num_routed_experts": ("", 64),
-    "model.moe.num_shared_experts": ("", 1),
-    "model.moe.top_k": ("", 6),
-    "model.moe.expert_intermediate_size": ("", 1024),
-    "model.moe.num_expert_groups": ("", 8),
-    "model.moe.max_groups_per_token": ("", 3),
-    "model.moe.score": ("", "softmax"),
-    "model.moe.router_bias": ("", False),
-    "model": ("dense", "llama-3.1-8b"),
-    "cluster.node": ("", "h100-x8"),
-    "cluster.num_gpus": ("", 64),
-    "cluster.gpus_per_domain": ("rack", 32),
-    "cluster.fabric": ("", "ib-200g-rail"),
-    "stack": ("", "h800-notrace"),
-    "kernels.autograd": ("", "eager"),
-    "parallel.tp": ("dense", 2),
-    "parallel.pp": ("", 1),
-    "parallel.vpp": ("interleaved", 3),
-    "parallel.ep": ("", 8),
-    "parallel.etp": ("tp", 2),
-    "parallel.sequence_parallel": ("dense tp", True),
-    "parallel.zero_stage": ("", 0),
-    "parallel.schedule": ("", "gpipe"),
-    "parallel.layers_per_stage": ("", [1, 3]),
-    "parallel.overlap.ep": ("pairs", "none"),
-    "parallel.overlap.pp": ("", False),
-    "parallel.overlap.dp": ("dense", False),
-    "parallel.overlap.tp": ("tp", "chunked"),
-    "parallel.pipeline_buffers": ("", "per_micro_batch"),
-    "parallel.comm_sms": ("", 32),
-    "data_parallel.param_gather.overlap": ("dense", True),
-    "data_parallel.param_gather.dtype": ("dense", "fp32"),
-    "data_parallel.grad_reduce.overlap": ("dense", False),
+CHANGES: Mapping[str, tuple[str, str]] = {
+    "model.hidden_size": ("deepseek", "4096"),
+    "model.num_layers": ("deepseek", "9"),
+    "model.vocab_size": ("deepseek", "64000"),
+    "model.tied_embeddings": ("deepseek", "true"),
+    "model.attention.num_heads": ("deepseek", "64"),
+    "model.attention.q_lora_rank": ("deepseek", "512"),
+    "model.attention.kv_lora_rank": ("deepseek", "256"),
+    "model.attention.qk_nope_head_dim": ("deepseek", "64"),
+    "model.attention.qk_rope_head_dim": ("deepseek", "32"),
+    "model.attention.v_head_dim": ("deepseek", "64"),
+    "model.attention.num_kv_heads": ("dense", "16"),
+    "model.attention.head_dim": ("dense", "64"),
+    "model.attention.qk_norm": ("dense", "true"),
+    "model.dense_ffn.intermediate_size": ("dense", "14336"),
+    "model.num_dense_layers": ("deepseek", "2"),
+    "model.moe.num_routed_experts": ("deepseek", "128"),
+    "model.moe.num_shared_experts": ("deepseek", "2"),
+    "model.moe.top_k": ("deepseek", "4"),
+    "model.moe.expert_intermediate_size": ("deepseek", "1024"),
+    "model.moe.num_expert_groups": ("two_nodes", "4"),
+    "model.moe.max_groups_per_token": ("two_nodes", "2"),
+    "model.moe.score": ("two_nodes", "softmax"),
+    "model.moe.router_bias": ("two_nodes", "false"),
+    "model.mtp.num_modules": ("deepseek", "0"),
+    "cluster.node": ("dense", "h200-x8"),
+    "cluster.num_gpus": ("dense", "32"),
+    "stack": ("deepseek", "h800-notrace"),
+    "parallel.tp": ("dense", "2"),
+    "parallel.pp": ("dense", "4"),
+    "parallel.ep": ("deepseek", "4"),
+    "parallel.etp": ("deepseek", "2"),
+    "parallel.sequence_parallel": ("tensor", "true"),
+    "parallel.schedule": ("dense", "gpipe"),
+    "parallel.layers_per_stage": ("dense", "[1, 3]"),
+    "parallel.overlap.ep": ("deepseek", "none"),
+    "parallel.overlap.dp": ("dense", "false"),
+    "parallel.comm_sms": ("deepseek", "32"),
+    "data_parallel.grad_reduce.overlap": ("dense", "false"),
     "data_parallel.grad_reduce.dtype": ("dense", "bf16"),
-    "data_parallel.grad_reduce.every": ("dense", "micro_batch"),
-    "data_parallel.bucket_bytes": ("dense", 1_000_000),
-    "data_parallel.hsdp_group": ("fsdp", 8),
-    "data_parallel.reshard_after_forward": ("fsdp", False),
-    "training.seq_len": ("", 512),
-    "training.global_batch_size": ("", 128),
-    "training.micro_batch_size": ("", 2),
-    "training.optimizer": ("", "adamw-bf16-moments"),
-    "precision.recipe": ("", "fp8-blockwise"),
-    "precision": ("", "fp8-blockwise"),
-    "precision.fp8_weight_cache": ("", "per_step"),
-    "moe.dispatch_dtype": ("fp8", "bf16"),
-    "moe.max_nodes_per_token": ("", 1),
-    "moe.balance": ("", "forced"),
-    "moe.capacity_factor": ("chosen", 2.0),
-    "moe.drop": ("chosen", "position"),
-    "moe.pad_to_capacity": ("chosen", True),
-    "recompute.granularity": ("dense", "full"),
-    "recompute": ("dense", "full"),
-    "recompute.modules": ("chosen", ["rmsnorm", "swiglu"]),
-    "recompute.method": ("full", "uniform"),
-    "recompute.num_layers": ("full", 1),
-    "recompute.saved.attn_out": ("", "e5m6"),
-    "recompute.saved.swiglu_in": ("fp8", "bf16"),
-    "head.vocab_padding": ("", 1024),
-    "head.cross_entropy": ("", "unfused"),
-    "head.logits": ("dense tp", "gathered"),
-    "device.clock": ("", "burst"),
-    "device.speed_cv": ("", 0.05),
-    "phases": ("", [{"name": "pretrain", "tokens": 2e12}]),
-    "prices.usd_per_gpu_hour": ("", 3.0),
+    "training.seq_len": ("dense", "2048"),
+    "training.global_batch_size": ("dense", "128"),
+    "training.micro_batch_size": ("dense", "2"),
+    "training.optimizer": ("dense", "adamw-bf16-moments"),
+    "precision.recipe": ("deepseek", "bf16"),
+    "precision.fp8_weight_cache": ("dense", "per_step"),
+    "moe.dispatch_dtype": ("deepseek", "bf16"),
+    "moe.max_nodes_per_token": ("two_nodes", "1"),
+    "moe.balance": ("deepseek", "forced"),
+    "moe.capacity_factor": ("capped", "2.0"),
+    "moe.drop": ("capped", "position"),
+    "moe.pad_to_capacity": ("capped", "true"),
+    "moe.balance.load_imbalance": ("deepseek", "1.5"),
+    "recompute.granularity": ("dense", "none"),
+    "recompute.modules": ("dense", "[rmsnorm]"),
+    "recompute.saved.attn_out": ("deepseek", "bf16"),
+    "recompute.saved.swiglu_in": ("deepseek", "bf16"),
+    "head.vocab_padding": ("dense", "3001"),
+    "device.clock": ("dense", "burst"),
+    "device.speed_cv": ("dense", "0.05"),
+    "phases.tokens": ("deepseek", "2e9"),
+    "phases.steps": ("deepseek", "20"),
+    "phases.batch_ramp.schedule_below": ("deepseek", "gpipe"),
     "prices.sheet": ("sheet", "market-2026-05"),
-    "assumptions": ("", {"gpu_speed_cv": 0.003}),
-    "draws": ("", 2),
-    "start_date": ("sheet", "2035-01-01"),
+    "start_date": ("sheet", "2027-01-01"),
+    "phases.batch_ramp.from": ("deepseek", "64"),
+    "phases.batch_ramp.over_tokens": ("deepseek", "2e8"),
+    "prices.usd_per_gpu_hour": ("dense", "3"),
+    "cluster.gpus_per_domain": ("rack", "36"),
+    "data_parallel.bucket_bytes": ("dense", "10000000000"),
+    "data_parallel.grad_reduce.every": ("sharded", "step"),
+    "data_parallel.hsdp_group": ("sharded", "4"),
+    "data_parallel.param_gather.dtype": ("sharded", "fp32"),
+    "data_parallel.param_gather.overlap": ("dense", "true"),
+    "data_parallel.reshard_after_forward": ("sharded", "false"),
+    "head.cross_entropy": ("dense", "unfused"),
+    "head.logits": ("tensor", "gathered"),
+    "kernels.autograd": ("dense", "eager"),
+    "model.attention.bias": ("dense", "true"),
+    "model.attention.rope": ("dense", "false"),
+    "model.attention.sinks": ("dense", "true"),
+    "model.attention.window": ("windowed", "512"),
+    "model.attention.window_pattern": ("windowed", "w f"),
+    "model.dense_ffn.activation": ("dense", "gelu"),
+    "model.dense_ffn.bias": ("dense", "true"),
+    "model.layer_pattern": ("deepseek", "d m"),
+    "model.learned_positions": ("dense", "4096"),
+    "model.moe.activation": ("deepseek", "gelu"),
+    "model.moe.bias": ("deepseek", "true"),
+    "model.norm": ("dense", "layernorm"),
+    "parallel.overlap.pp": ("dense", "false"),
+    "parallel.overlap.tp": ("sequence", "chunked"),
+    "parallel.pipeline_buffers": ("dense", "per_micro_batch"),
+    "parallel.vpp": ("dense", "2"),
+    "parallel.zero_stage": ("dense", "2"),
+    "recompute.method": ("full", "block"),
+    "recompute.num_layers": ("full", "2"),
+    "draws": ("deepseek", "3"),
+    "seed": ("deepseek", "1"),
 }
-"""Key → a scene in which it has meaning, and another value."""
-
-TEXTS = frozenset({"schema_version", "name", "model.name", "model.source", "seed", "currency", "extends"})
-"""Names, the seed, and keys of one value."""
-
-SAID = frozenset({"scenario", "scenario_sha256", "defaults_used", "name", "warnings"})
-"""What a document repeats of its scenario; warnings are compared without what the key itself brings about the file."""
+"""Key → context in which it has meaning, and another legal value there."""
 
 
-def leaves(node: Mapping[str, Any], whole: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[str]:
-    """Dotted keys of a JSON Schema; a section that may also be one value is a key as well."""
-    while "$ref" in node:
-        target: Any = whole
-        for part in node["$ref"].removeprefix("#/").split("/"):
-            target = target[part]
-        node = target
-    if "properties" in node:
-        for key, value in node["properties"].items():
-            yield from leaves(value, whole, (*path, key))
-        return
-    choices = node.get("anyOf") or node.get("oneOf") or node.get("allOf") or ()
-    sections = [choice for choice in choices if "$ref" in choice or "properties" in choice]
-    for section in sections:
-        yield from leaves(section, whole, path)
-    if not sections or any(choice not in sections and choice.get("type") != "null" for choice in choices):
-        yield ".".join(path)
+def keys(section: type[Section], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all keys; those of a phase without its name."""
+    for name, field in section.model_fields.items():
+        key = prefix + (field.alias or name)
+        inner = list(_sections(field.annotation))
+        if not inner or key == "moe.balance":
+            yield key
+        for each in inner:
+            yield from keys(each, f"{key}.")
 
 
-def keys() -> set[str]:
-    schema = scenario_schema()
-    return set(leaves(schema, schema))
-
-
-def with_value(document: Document, key: str, value: Any) -> Document:
-    new = deepcopy(document)
-    *sections, last = key.split(".")
-    section = new
-    for name in sections:
-        section = section.setdefault(name, {})
-    section[last] = value
-    if key == "model.attention.kind":
-        new["model"]["attention"] = GQA
-    return new
-
-
-def told(document: Document) -> tuple[dict[str, Any], set[str]]:
-    scenario = load_scenario(document)
-    result = simulate_run(scenario).model_dump(mode="json")
-    return {key: value for key, value in result.items() if key not in SAID}, set(scenario.warnings)
+def _sections(annotation: Any) -> Iterator[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)
 
 
 @cache
-def of_scene(name: str) -> tuple[dict[str, Any], set[str]]:
-    return told(SCENES[name])
+def answer(*given: str) -> dict[str, Any]:
+    """The result document without what only repeats the scenario."""
+    preset, *overrides = given
+    options = ["draws=2", f"phases={json.dumps([PHASE])}", *overrides]
+    document = to_document(simulate_run(load_scenario(preset, options)))
+    for repeated in ("scenario", "scenario_sha256", "defaults_used", "seed", "dropped"):
+        document.pop(repeated, None)
+    return document
 
 
-def test_every_key_has_a_scene() -> None:
-    mechanisms = {key for key in keys() if key.startswith("mechanisms.")}
-    assert keys() - TEXTS - mechanisms == set(VALUES)
+def changed(key: str, value: str) -> str:
+    """The option that sets a key; of a phase, the one that every context has."""
+    if key.startswith("phases."):
+        return f"phases={json.dumps([_phase(key.removeprefix('phases.').split('.'), value)])}"
+    if key == "moe.balance.load_imbalance":
+        return f"moe.balance={{load_imbalance: {value}}}"
+    return f"{key}={value}"
 
 
-@pytest.mark.parametrize("key", sorted(VALUES))
-def test_a_key_acts_or_a_warning_says_why_not(key: str) -> None:
-    scene, value = VALUES[key]
-    assert told(with_value(SCENES[scene], key, value)) != of_scene(scene)
+def _phase(path: Sequence[str], value: str) -> dict[str, Any]:
+    """PHASE with another value; steps stand instead of tokens and their ramp."""
+    phase = {key: dict(each) if isinstance(each, dict) else each for key, each in PHASE.items()}
+    if path == ["steps"]:
+        return {"name": "p", "steps": int(value)}
+    section = phase["batch_ramp"] if len(path) > 1 else phase
+    section[path[-1]] = value if path[-1] == "schedule_below" else float(value) if "e" in value else int(value)
+    return phase
+
+
+def test_every_key_is_tried() -> None:
+    found = {*keys(Scenario)}
+    switches = {key for key in found if key.startswith("mechanisms.")}  # test_mechanisms.py
+    assert found - switches == {*CHANGES, *NO_FIGURE}
+
+
+@pytest.mark.parametrize("key", sorted(CHANGES))
+def test_another_value_changes_the_answer(key: str) -> None:
+    context, value = CHANGES[key]
+    given = CONTEXTS[context]
+    assert answer(*given, *OTHERS.get(key, ()), changed(key, value)) != answer(*given)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.names())
+@pytest.mark.parametrize("key", ["parallel.overlap.dp", "data_parallel.grad_reduce.overlap"])
+def test_overlap_of_reductions_acts_in_every_schedule(key: str, schedule: str) -> None:
+    """Beside the backward they are never longer than behind it, and shorter where there is one."""
+    virtual = ("parallel.vpp=2",) if SCHEDULES[schedule].fewest_chunks > 1 else ()
+    given = (*CONTEXTS["dense"], "device.speed_cv=0", f"parallel.schedule={schedule}", *virtual)
+    on, off = (answer(*given, f"{key}={value}")["step"]["step_s"] for value in ("true", "false"))
+    assert on < off

@@ -26,9 +26,15 @@ SHARING = Room(
         ),
         Fault(
             COLLECTIVES,
-            "gathers = () if self.ahead == 0 else self.gathers[1:]",
-            "gathers = self.gathers",
-            "the first gather, and gathers that nothing runs beside, slow kernels down",
+            "*(bucket for bucket in gathers if bucket.unit != gathers[0].unit),",
+            "*gathers,",
+            "the first gather slows kernels down, which wait for it",
+        ),
+        Fault(
+            COLLECTIVES,
+            "*(bucket for bucket in reduces if bucket.unit != reduces[-1].unit),",
+            "*reduces[:-1],",
+            "of several reductions behind the last unit the first ones slow kernels down",
         ),
         Fault(
             COLLECTIVES,
