@@ -392,5 +392,41 @@ SCENARIO = Room(
             "extras = 1 + num_mtp",
             "an MTP module counts as one layer",
         ),
+        Fault(
+            "simulator/scenario/tensor_rules.py",
+            "if width % ranks:",
+            "if width % ranks == 1 - ranks:",
+            "widths need not divide over the ranks that share them",
+        ),
+        Fault(
+            "simulator/scenario/tensor_rules.py",
+            "if ranks > 1 and share % block:",
+            "if ranks > 1 and share % block == 1 - block:",
+            "a share of a width may cut a block of one scale",
+        ),
+        Fault(
+            "simulator/scenario/tensor_rules.py",
+            "if shards and seq_len % tp:",
+            "if shards and seq_len % tp == 1 - tp:",
+            "tokens need not divide over the ranks that share them",
+        ),
+        Fault(
+            "simulator/scenario/tensor_rules.py",
+            "if not shards and scenario.model.moe is not None:",
+            "if not shards and scenario.model.moe is None:",
+            "experts are not asked for sequence parallelism",
+        ),
+        Fault(
+            "simulator/scenario/model.py",
+            "elif self.num_kv_heads % tp and tp % self.num_kv_heads:",
+            "elif False:",
+            "key heads may be cut",
+        ),
+        Fault(
+            "simulator/scenario/derived.py",
+            "return scenario.parallel.ep * scenario.parallel.etp",
+            "return scenario.parallel.ep",
+            "ranks that share an expert are no part of its group",
+        ),
     ),
 )
