@@ -510,8 +510,8 @@ WORKLOAD = Room(
         ),
         Fault(
             "simulator/workload/layers/experts.py",
-            "return r.sequence_tokens * m.top_k * r.etp",
-            "return r.sequence_tokens * m.top_k",
+            "r.sequence_tokens * m.top_k * r.etp * r.capacity.rows",
+            "r.sequence_tokens * m.top_k * r.capacity.rows",
             "ranks that share an expert do not do each other's rows",
         ),
         Fault(
