@@ -161,28 +161,13 @@ def place(mesh: Mesh, gpus_per_node: int, host_gpus: int | None = None, *, shard
 
 def _pp_hops(ranks: IntArray, node: IntArray, host_gpus: int) -> tuple[Hop, ...]:
     """The hops from each pipeline position to the next, round to the first. ranks, node: (pp, ranks of a position)."""
-    following = np.roll(node, -1, axis=0)
-    straight, around = node[:-1] != following[:-1], node != following
-    senders = [_senders(ranks, crosses, host_gpus) for crosses in (straight, around)]
-    crosses = around.any(axis=1)
+    steps = np.abs(np.roll(node, -1, axis=0) - node)
+    crosses = steps > 0
+    ends = (ranks[crosses], np.roll(ranks, -1, axis=0)[crosses])
+    senders = max(int(np.bincount(each // host_gpus).max(initial=0)) for each in ends)
     return tuple(
-        Hop(
-            same_node=not crosses[position],
-            node_stride=int(np.abs(following[position] - node[position]).max()),
-            senders=senders[position == len(ranks) - 1] if crosses[position] else 0,
-        )
-        for position in range(len(ranks))
+        Hop(same_node=not hop.any(), node_stride=int(hop.max()), senders=senders if hop.any() else 0) for hop in steps
     )
-
-
-def _senders(ranks: IntArray, crosses: NDArray[np.bool_], host_gpus: int) -> int:
-    """Most ranks of one host whose next, or whose last, pipeline neighbour is on another node.
-
-    crosses: (hops, ranks of a position), from the first position on.
-    """
-    hops = len(crosses)
-    ends = (ranks[:hops][crosses], np.roll(ranks, -1, axis=0)[:hops][crosses])
-    return max(int(np.bincount(each // host_gpus).max(initial=0)) for each in ends)
 
 
 def _sharing(dense: IntArray, expert: IntArray, shard_ranks: int, gpus_per_node: int) -> Sharing:

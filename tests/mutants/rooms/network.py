@@ -108,15 +108,9 @@ NETWORK = Room(
         ),
         Fault(
             f"{ROOT}/placement.py",
-            "crosses = around.any(axis=1)",
-            "crosses = around.all(axis=1)",
+            "Hop(same_node=not hop.any(),",
+            "Hop(same_node=not hop.all(),",
             "one pair of pipeline neighbours in a node is enough",
-        ),
-        Fault(
-            f"{ROOT}/placement.py",
-            "senders=senders[position == len(ranks) - 1]",
-            "senders=senders[0]",
-            "the way back from the last pipeline rank has no senders of its own",
         ),
         Fault(
             f"{ROOT}/placement.py",
@@ -222,7 +216,7 @@ NETWORK = Room(
         ),
         Fault(
             "simulator/network/placement.py",
-            "ends = (ranks[:hops][crosses], np.roll(ranks, -1, axis=0)[:hops][crosses])",
+            "ends = (ranks[crosses], np.roll(ranks, -1, axis=0)[crosses])",
             "ends = (ranks[:hops][crosses][:1], np.roll(ranks, -1, axis=0)[:hops][crosses][:1])",
             "one GPU of a host sends at a time",
         ),
