@@ -5,7 +5,7 @@ Every section takes the result and the columns that it may fill, and gives what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import fsum
 from typing import Any, Final
 
@@ -43,6 +43,13 @@ RUN_LENGTH: Final = "phases: [{name: pretrain, tokens: 1e12}]"
 """How a scenario says how long its run is."""
 
 
+def _sharing(parallel: Mapping[str, Any]) -> list[str]:
+    """What ranks share beside the degrees, where it is not the default."""
+    shared = ["sp"] if parallel.get("sequence_parallel") else []
+    zero = parallel.get("zero_stage", 1)
+    return shared if zero == 1 else [*shared, f"zero{zero}"]
+
+
 def heading(result: RunResult) -> RenderableType:
     """Who: model, machines, plan, stack; what a changed key dropped, and where the stack is of another kind than that of
     what the scenario came from.
@@ -57,7 +64,7 @@ def heading(result: RunResult) -> RenderableType:
         first += f", {numbers.amount(model.num_mtp_parameters)} in MTP modules"
     second = [
         f"{cluster.get('num_gpus', 0):,} GPUs in {_name(cluster.get('node'))} on {_name(cluster.get('fabric'))}",
-        " ".join([*degrees, str(parallel.get("schedule", ""))]),
+        " ".join([*degrees, *_sharing(parallel), str(parallel.get("schedule", ""))]),
         str(result.scenario.get("precision", {}).get("recipe", "")),
     ]
     batch = f"{training.get('global_batch_size', 0):,} × {training.get('seq_len', 0):,} tokens a step"

@@ -68,16 +68,12 @@ def memory(result: RunResult, width: int) -> Iterable[RenderableType]:
     )
     parts = [f"{word} {numbers.amount_of_bytes(getattr(worst, key))}" for key, word in MEMORY_WORDS.items()]
     yield Text(" · ".join(parts), style="dim")
-    needed = [_signed_bytes(number) for number in (used.margin_bytes.low, used.margin_bytes.high)]
+    low, high = (numbers.amount_of_bytes(worst.peak_bytes * (1 + end)) for end in (used.margin.low, used.margin.high))
     yield Text(
-        f"beyond its peak a rank needs {' to '.join(needed)}: fragments of the allocator, libraries, error of the estimate",
+        f"with the allocator's fragments, libraries and the error of the estimate it needs {low} to {high} of the device's "
+        f"{numbers.amount_of_bytes(used.capacity_bytes)}",
         style="dim",
     )
-
-
-def _signed_bytes(size_bytes: float) -> str:
-    """ "-1.2 GB" where less is needed than was predicted."""
-    return f"{'-' if size_bytes < 0 else ''}{numbers.amount_of_bytes(abs(size_bytes))}"
 
 
 def step(result: RunResult, width: int) -> Iterable[RenderableType]:

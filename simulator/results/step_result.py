@@ -224,37 +224,36 @@ class Memory(ResultModel):
     """capacity_bytes: what the driver reports; usable_bytes: less what is reserved; fits: the worst peak ≤
     usable_bytes.
 
-    margin_bytes: what the worst rank needs beyond its peak: memory that the allocator holds and cannot use, and, in the range,
-    what libraries hold otherwise and how wrong predicted peaks have been (low may be below 0). verdict: fits where peak and
-    the highest margin do, does not fit where not even the lowest does, marginal between.
+    margin: what the worst rank needs beyond its peak, as a share of it (no unit): memory that the allocator holds and cannot
+    use, and, in the range, what libraries hold otherwise and how wrong predicted peaks have been (low may be below 0).
+    verdict: fits where peak and the highest margin do (in capacity_bytes), does not fit where not even the lowest does,
+    marginal between.
     """
 
     capacity_bytes: Bytes
     usable_bytes: Bytes
     peak_bytes_per_gpu: Bytes
     fits: bool
-    margin_bytes: Estimate
+    margin: Estimate
     verdict: Verdict
     by_stage: tuple[StageMemory, ...] = Field(min_length=1)
 
     @classmethod
-    def of(
-        cls, capacity_bytes: int, usable_bytes: int, by_stage: Iterable[StageMemory], margin_bytes: Estimate
-    ) -> Memory:
+    def of(cls, capacity_bytes: int, usable_bytes: int, by_stage: Iterable[StageMemory], margin: Estimate) -> Memory:
         """The summary of the stages: the peak is the worst stage's."""
         stages = tuple(by_stage)
         peak = max(stage.peak_bytes for stage in stages)
         verdict: Verdict = "marginal"
-        if peak + margin_bytes.high <= capacity_bytes:
+        if peak * (1 + margin.high) <= capacity_bytes:
             verdict = "fits"
-        elif peak + margin_bytes.low > capacity_bytes:
+        elif peak * (1 + margin.low) > capacity_bytes:
             verdict = "does not fit"
         return cls(
             capacity_bytes=capacity_bytes,
             usable_bytes=usable_bytes,
             peak_bytes_per_gpu=peak,
             fits=peak <= usable_bytes,
-            margin_bytes=margin_bytes,
+            margin=margin,
             verdict=verdict,
             by_stage=stages,
         )

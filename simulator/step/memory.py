@@ -64,13 +64,14 @@ def step_memory(question: MemoryQuestion, schedule: Schedule) -> Memory:
         )
         for rank in rank_memories(question, schedule)
     ]
-    needed = partial(margin, question.scenario, max(stage.peak_bytes for stage in stages), assumed)
-    low, value, high = (needed(end) for end in (question.lowest, assumed, question.highest))
+    peak = max(stage.peak_bytes for stage in stages)
+    ends = (question.lowest, assumed, question.highest)
+    low, value, high = (margin(question.scenario, peak, assumed, end) / peak for end in ends)
     return Memory.of(
         capacity_bytes=int(device),
         usable_bytes=usable_bytes(device, assumed.needed_frac),
         by_stage=stages,
-        margin_bytes=Estimate(value=value, low=low, high=high),
+        margin=Estimate(value=value, low=low, high=high),
     )
 
 

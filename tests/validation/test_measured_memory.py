@@ -99,7 +99,8 @@ def test_a_middle_rank_of_torchs_1f1b_by_hand() -> None:
 def test_a_plan_that_ran_is_not_refused() -> None:
     memory = simulate_step(load_scenario(RAN)).memory
     assert memory.verdict == "marginal"
-    assert memory.margin_bytes.low < memory.capacity_bytes - memory.peak_bytes_per_gpu < memory.margin_bytes.high
+    low, high = (memory.peak_bytes_per_gpu * (1 + end) for end in (memory.margin.low, memory.margin.high))
+    assert low < memory.capacity_bytes < high
 
 
 @pytest.mark.skipif(not TORCH.exists(), reason="the reference tables are not beside the checkout")
