@@ -43,6 +43,35 @@ def test_gpipe_keeps_all_micro_batches_and_1f1b_those_downstream(num_ranks: int,
     assert chunks("1f1b", num_ranks, num_micro_batches) == expected
 
 
+@given(num_ranks=st.integers(2, 6), groups=st.integers(1, 4), vpp=st.integers(2, 4))
+def test_interleaving_keeps_the_chunks_of_its_warm_up_and_one(num_ranks: int, groups: int, vpp: int) -> None:
+    """2 (P - 1 - r) + (v - 1) P + 1 chunks, of which those of the first chunk are the fuller ones where it alone keeps more."""
+    schedule = build_schedule("interleaved_1f1b", num_ranks, groups * num_ranks, vpp)
+    held = [NOTHING] * num_ranks
+
+    def peaks(first: int) -> list[int]:
+        """first: bytes that a passage through a rank's first chunk keeps; the others keep 1."""
+        blocks = [
+            (BlockMemory("unit", (Tensor("saved", first if s < num_ranks else 1, "W"),)),)
+            for s in range(num_ranks * vpp)
+        ]
+        return [rank.peak_bytes for rank in rank_memory(schedule, blocks, held, [()] * num_ranks)]
+
+    most = [2 * (num_ranks - 1 - rank) + (vpp - 1) * num_ranks + 1 for rank in range(num_ranks)]
+    assert peaks(1) == [min(each, groups * num_ranks * vpp) for each in most]
+    fuller = [max(_weighed(schedule, rank, 100)) for rank in range(num_ranks)]
+    assert peaks(100) == fuller
+
+
+def _weighed(schedule: Schedule, rank: int, first: int) -> list[int]:
+    """Bytes after each action of a rank, counted action by action."""
+    live, found = 0, []
+    for action in schedule.ranks[rank]:
+        live += (first if action.stage < schedule.num_ranks else 1) * (1 if action.kind == "F" else -1)
+        found.append(live)
+    return found
+
+
 @pytest.mark.parametrize("num_ranks", [2, 4, 8, 16])
 @pytest.mark.parametrize("extra", [0, 2, 10])
 def test_dualpipe_keeps_one_micro_batch_more_than_ranks(num_ranks: int, extra: int) -> None:
