@@ -164,7 +164,11 @@ def without_latency(document: Document) -> float:
     """Seconds of the even step whose ring collectives take the time of their bytes alone, and no SMs from kernels."""
     prepared = prepare(load_scenario(document))
     free = {"value": 0.0, "low": 0.0, "high": 0.0}
-    rings = {key: entry for key, entry in prepared.messages.stack.parameters.items() if key.startswith("ring.")}
+    rings = {
+        key: entry
+        for key, entry in prepared.messages.stack.parameters.items()
+        if key.startswith("ring.") and key.endswith("_s")
+    }
     parameters = {**prepared.messages.stack.parameters, **{k: e.model_copy(update=free) for k, e in rings.items()}}
     messages = replace(prepared.messages, stack=replace(prepared.messages.stack, parameters=parameters))
     with patch.object(type(messages.network), "latency_s", lambda *_: 0.0):
