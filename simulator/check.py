@@ -207,7 +207,7 @@ def _schedule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 
 def _ramp_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """The first batch of each ramp: the phase's schedule runs it, or the one for small batches."""
-    name, pp = scenario.parallel.schedule, scenario.parallel.pp
+    name, pp, vpp = scenario.parallel.schedule, scenario.parallel.pp, scenario.parallel.vpp
     minimum = next_valid_micro_batches(name, pp, 1)[-1]
     for phase in scenario.phases:
         ramp = phase.batch_ramp
@@ -222,9 +222,9 @@ def _ramp_problems(scenario: Scenario) -> Iterator[FieldProblem]:
             yield f"{field}.from", f"{text}; allowed at least {smallest}, or name a schedule_below such as 1f1b"
         elif (problem := rank_problem(below, pp)) is not None:
             yield f"{field}.schedule_below", f"{below} {problem}"
-        elif vpp_problem(below, scenario.parallel.vpp) is not None:
+        elif vpp_problem(below, vpp) is not None and vpp_problem(name, vpp) is None:
             unit = ramp.from_ // num_micro_batches
-            text = f"{below} cannot run the {scenario.parallel.vpp} chunks a rank of {name}"
+            text = f"{below} cannot run the {vpp} chunks a rank of {name}"
             yield (
                 f"{field}.schedule_below",
                 f"{text}; leave it out and start the ramp at {unit * minimum} sequences or more",

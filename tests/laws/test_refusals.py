@@ -172,6 +172,7 @@ def test_any_options_together_are_a_scenario_or_problems_with_key_and_position(p
         ("training.global_batch_size=128", "training.global_batch_size"),
         ("model.hidden_size=7169", "model.hidden_size"),
         ("cluster.num_gpus=1000000", "cluster.num_gpus"),
+        ("parallel.vpp=2", "parallel.vpp"),
     ],
 )
 def test_a_single_option_is_blamed(option: str, field: str) -> None:
