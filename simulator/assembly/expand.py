@@ -342,21 +342,27 @@ def _stream_edges(
 
 
 def _prefetch_edges(ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, num_ranks: int) -> Ints:
-    """From the gathers with which an action begins to the compute of the rank's action before that they wait for."""
-    fields = np.array([(s.template.early_gather, s.template.next_gather, s.template.before_last) for s in shapes])
-    if (fields[:, :2] < 0).all():
+    """From the gathers with which an action begins to the compute of the rank's action before that they wait for, and from
+    its first compute to the reduction that nothing runs beside.
+    """
+    templates = [shape.template for shape in shapes]
+    fields = np.array([(t.early_gather, t.next_gather, t.before_last, t.closing) for t in templates])
+    if (fields[:, [0, 1, 3]] < 0).all():
         return np.empty((2, 0), dtype=np.int64)
-    computed = np.array([shape.last_on_stream[COMPUTE] for shape in shapes], dtype=np.int64)
+    first, computed = (
+        np.array([ends[COMPUTE] for ends in found], dtype=np.int64)
+        for found in ([s.first_on_stream for s in shapes], [s.last_on_stream for s in shapes])
+    )
     edges = []
     for rank in range(num_ranks):
         members = np.flatnonzero(ranks == rank)
-        early, following, before_last = np.where(
+        early, following, before_last, closing = np.where(
             fields[shape_of[members]] >= 0, fields[shape_of[members]] + base[members][:, None], -1
         ).T
-        last = base[members] + computed[shape_of[members]]
+        start, last = (base[members] + found[shape_of[members]] for found in (first, computed))
         before_last = np.where(before_last >= 0, before_last, np.concatenate(([-1], last[:-1])))
-        for gather, source in ((early, before_last), (following, last)):
-            edge = np.stack((gather[1:], source[:-1]))
+        for target, source in ((early, before_last), (following, last), (start, closing)):
+            edge = np.stack((target[1:], source[:-1]))
             edges.append(edge[:, (edge >= 0).all(axis=0)])
     return np.concatenate(edges, axis=1)
 

@@ -59,6 +59,7 @@ class Template:
     out_f, out_b: operators after which the chunk's output is there on this rank; send_f, send_b: its transfer, -1 if none.
     early_gather: the first gather, which waits for the compute before the last gathered unit of the action before; next_gather:
     the one that waits for the end of that action; -1 if none. before_last: the compute before this action's last gathered unit.
+    closing: the last reduction that nothing may run beside, for which the rank's next action waits; -1 if none.
     """
 
     ops: list[LocalOp] = field(default_factory=list)
@@ -69,6 +70,7 @@ class Template:
     early_gather: int = -1
     next_gather: int = -1
     before_last: int = -1
+    closing: int = -1
 
     def put(
         self, label: str, segment: Segment | None, stream: int, preds: Sequence[int], needs: str, half: str, unit: int,
@@ -134,7 +136,10 @@ class _Half:
         for bucket in plan.reduces:
             if bucket.unit == unit:
                 waits += self.template.collect(bucket, self.template.last_compute(), self.half)
-        return [] if plan.reduces_beside else waits
+        if plan.reduces_beside:
+            return []
+        self.template.closing = max(waits, default=self.template.closing)
+        return waits
 
     def block(self, unit: UnitCost, idx: int, name: str, preds: Sequence[int], needs: str = "") -> list[int]:
         cost = unit.blocks.get((name, self.regime))

@@ -223,3 +223,14 @@ def test_a_collective_beside_compute_takes_its_sms() -> None:
     assert alone < seconds(fsdp, assumptions={"collective_sms": 16, "collective_stretch": 1}) < some
     apart = changed(fsdp, parallel={"zero_stage": 1, "overlap": {"dp": False}})
     assert seconds(apart, assumptions={"collective_sms": 0}) == seconds(apart, assumptions={"collective_sms": 32})
+
+
+@pytest.mark.parametrize("zero", [2, 3])
+def test_without_overlap_every_collective_is_added_to_the_step(zero: int) -> None:
+    """On one pipeline rank: compute and the sum of all collectives; nothing is hidden behind the micro-batch that follows."""
+    sections = {"zero_stage": zero, "overlap": {"dp": False}}
+    graph = step_of(DENSE, parallel=sections)[1]
+    line, on_wire = sweep(graph.dag, graph.class_seconds()), graph.dag.resource == DP
+    sent = fsum((line.finish_s - line.start_s)[on_wire, 0].tolist())
+    busy = fsum((line.finish_s - line.start_s)[~on_wire, 0].tolist())
+    assert line.makespan_s == pytest.approx(busy + sent, rel=1e-9)

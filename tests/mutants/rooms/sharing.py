@@ -50,15 +50,21 @@ SHARING = Room(
         ),
         Fault(
             "simulator/assembly/pair.py",
-            "return [] if plan.reduces_beside else waits",
-            "return []",
+            "if plan.reduces_beside:",
+            "if plan.reduces:",
             "reductions run beside the backward though they may not",
         ),
         Fault(
             "simulator/assembly/expand.py",
-            "for gather, source in ((early, before_last), (following, last)):",
-            "for gather, source in ((following, last),):",
+            "for target, source in ((early, before_last), (following, last), (start, closing)):",
+            "for target, source in ((following, last), (start, closing)):",
             "the first gather of an action waits for nothing",
+        ),
+        Fault(
+            "simulator/assembly/expand.py",
+            "for target, source in ((early, before_last), (following, last), (start, closing)):",
+            "for target, source in ((early, before_last), (following, last)):",
+            "the next micro-batch runs beside the last reduction of one though it may not",
         ),
         Fault(
             "simulator/assembly/expand.py",
