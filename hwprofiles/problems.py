@@ -85,7 +85,8 @@ def _message(detail: ErrorDetails, model: type[BaseModel], also: Iterable[str]) 
     kind, context, value, loc = detail["type"], detail.get("ctx", {}), detail["input"], detail["loc"]
     if kind == "extra_forbidden":
         known = [*keys_at(model, loc[:-1]), *(also if len(loc) == 1 else ())]
-        return f"unknown key{nearest(str(loc[-1]), known)}"
+        near = nearest(str(loc[-1]), known)
+        return f"unknown key{near}{'' if 'did you mean' in near else _elsewhere(model, str(loc[-1]))}"
     if kind == "missing":
         return "is missing"
     if kind in _RELATIONS:
@@ -108,6 +109,25 @@ def _message(detail: ErrorDetails, model: type[BaseModel], also: Iterable[str]) 
         return f"{_KINDS[kind]} ({show(value)})"
     text = excerpt(detail["msg"].removeprefix("Value error, "), 300)
     return text if isinstance(value, Mapping) else f"{text} ({show(value)})"
+
+
+def _elsewhere(model: type[BaseModel], name: str) -> str:
+    """'; did you mean data_parallel.hsdp_group?' for a key that stands in other sections, the first three of them."""
+    sections = [section for section in ((), *((key,) for key in keys_at(model, ()))) if _holds(model, section)]
+    deeper = [(*outer, key) for outer in sections[1:] for key in keys_at(model, outer) if _holds(model, (*outer, key))]
+    found = [".".join((*section, name)) for section in (*sections, *deeper) if name in keys_at(model, section)]
+    return f"; did you mean {' or '.join(found[:3])}?" if found else ""
+
+
+def _holds(model: type[BaseModel], path: KeyPath) -> bool:
+    """Whether a path of keys is a section: the type of its last key has keys of its own."""
+    fields = [
+        info
+        for kind in _sections_at(model, path[:-1])
+        for name, info in kind.model_fields.items()
+        if path[-1:] == (name,)
+    ]
+    return not path or any(_models_in(info.annotation) for info in fields)
 
 
 def _bound(value: object) -> str:

@@ -7,6 +7,7 @@ for users is `load_scenario` of this file; every simulation calls `check_scenari
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,7 +50,9 @@ def load_scenario(
     position_of: how messages name an override of a number, from 1 on. Raises InputError with every problem that the format,
     the hardware and the families have with it, in the order of the files and their lines.
     """
-    return load.read_scenario(source, overrides, Checks(NAMES, scenario_problems, scenario_warnings), position_of)
+    return load.read_scenario(
+        source, overrides, Checks(NAMES, scenario_problems, scenario_warnings, _takes_chunks), position_of
+    )
 
 
 def scenario_schema() -> dict[str, Any]:
@@ -77,7 +80,9 @@ def scenario_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     has_names = not any(_name_problems(scenario))
     ranks = rank_problem(scenario.parallel.schedule, scenario.parallel.pp) if has_names else None
     if ranks is not None:
-        yield "parallel.pp", f"{scenario.parallel.schedule} {ranks}"
+        name = scenario.parallel.schedule
+        more = next(pp for pp in count(scenario.parallel.pp + 1) if rank_problem(name, pp) is None)
+        yield "parallel.pp", f"{name} {ranks}; next valid {more}, or schedule: 1f1b"
     chunks = vpp_problem(scenario.parallel.schedule, scenario.parallel.vpp) if has_names else None
     if chunks is not None:
         yield "parallel.vpp", chunks
@@ -108,6 +113,11 @@ def scenario_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
 
     yield from _paired_warnings(scenario)
     yield from placement_warnings(scenario)
+
+
+def _takes_chunks(schedule: str) -> bool:
+    """Whether a schedule has virtual stages; an unknown one may."""
+    return SCHEDULES.problem(schedule) is not None or SCHEDULES[schedule].build_chunks is not None
 
 
 def _name_problems(scenario: Scenario) -> Iterator[FieldProblem]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import networkx as nx
 
+from hwprofiles import catalog
 from hwprofiles.schema import Fabric, Node
 from simulator.errors import InputError, Problem
 from simulator.network import topologies as _topologies  # noqa: F401  registers the family's members
@@ -116,23 +117,14 @@ def build_network(node: Node, fabric: Fabric, num_gpus: int, gpus_per_domain: in
     """
     if num_gpus < 1:
         raise InputError([Problem("", "cluster.num_gpus", f"{num_gpus} GPUs; allowed: 1 or more")])
-    kind = _kind_of(fabric)
     domain = gpus_per_domain or node.scale_up_domain_gpus
     nics_per_gpu = node.nics_per_node / node.gpus_per_node
-    wiring = Wiring(
-        rails=node.nics_per_node,
-        num_planes=fabric.num_planes,
-        switch_ports=fabric.switch_ports,
-        num_layers=fabric.num_layers,
-        oversubscription=fabric.oversubscription,
-        port_bytes_per_s=fabric.port_bytes_per_s,
-    )
-    limit = kind.max_nics(wiring) * node.gpus_per_node // node.nics_per_node
+    limit, wiring = _max_gpus(node, fabric), _wiring(node, fabric)
     if num_gpus > max(limit, domain):
         text = (
             f"{num_gpus} GPUs, but fabric {fabric.name!r} connects at most {limit} "
             f"({wiring.num_layers} layers of {wiring.switch_ports}-port switches, {wiring.num_planes} planes); "
-            "take a fabric with more layers, ports or planes"
+            f"take a fabric with more layers, ports or planes{_larger_fabrics(node, num_gpus)}"
         )
         raise InputError([Problem("", "cluster.num_gpus", text)])
     return Network(
@@ -149,6 +141,30 @@ def build_network(node: Node, fabric: Fabric, num_gpus: int, gpus_per_domain: in
         topology=fabric.topology,
         wiring=wiring,
     )
+
+
+def _wiring(node: Node, fabric: Fabric) -> Wiring:
+    """How the NICs of such nodes meet the fabric's switches."""
+    return Wiring(
+        rails=node.nics_per_node,
+        num_planes=fabric.num_planes,
+        switch_ports=fabric.switch_ports,
+        num_layers=fabric.num_layers,
+        oversubscription=fabric.oversubscription,
+        port_bytes_per_s=fabric.port_bytes_per_s,
+    )
+
+
+def _max_gpus(node: Node, fabric: Fabric) -> int:
+    """GPUs of such nodes that the fabric connects. Raises InputError as _kind_of."""
+    return _kind_of(fabric).max_nics(_wiring(node, fabric)) * node.gpus_per_node // node.nics_per_node
+
+
+def _larger_fabrics(node: Node, num_gpus: int) -> str:
+    """': roce-400g-rail-3layer' with the catalogue's fabrics that connect so many GPUs of such nodes; '' where none does."""
+    fabrics = map(catalog.load_fabric, catalog.list_names("fabrics"))
+    found = [fabric.name for fabric in fabrics if _max_gpus(node, fabric) >= num_gpus]
+    return f": {', '.join(found)}" if found else ""
 
 
 def _kind_of(fabric: Fabric) -> Topology:

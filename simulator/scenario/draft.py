@@ -97,7 +97,7 @@ class Draft:
 
     The number grows from layer to layer, and from option to option: of two keys the later one has the larger. dropped:
     inherited values that fell. read_model: puts a model's keys in place of its name, so that single keys of it can be
-    changed. history: what stood there after each layer.
+    changed. takes_chunks: whether a schedule has virtual stages. history: what stood there after each layer.
     """
 
     data: dict[str, Any] = field(default_factory=dict)
@@ -106,6 +106,7 @@ class Draft:
     dropped: list[Dropped] = field(default_factory=list)
     num_layers: int = 0
     read_model: Callable[[Draft], None] | None = None
+    takes_chunks: Callable[[str], bool] | None = None
     history: list[State] = field(default_factory=list)
 
     def put(self, layer: Layer) -> None:
@@ -189,6 +190,7 @@ class Draft:
                     self._remove(path)
                     if old is not None and key != RECIPE:
                         self.dropped.append(Dropped(path, inherited, key))
+        self._drop_chunks(data)
         granularity = _find(data, ("recompute", "granularity"))
         if granularity in ("none", "full") and _find(data, ("recompute", "modules")) is None:
             self._remove(("recompute", "modules"))
@@ -196,6 +198,20 @@ class Draft:
             for name in ("method", "num_layers"):
                 if _find(data, ("recompute", name)) is None:
                     self._remove(("recompute", name))
+
+    def _drop_chunks(self, data: Mapping[str, Any]) -> None:
+        """Remove virtual stages, and their layout, where a layer changes to a schedule that has none."""
+        key, vpp, layout = ("parallel", "schedule"), ("parallel", "vpp"), ("parallel", "layers_per_stage")
+        new, chunks = _find(data, key), _find(self.data, vpp)
+        if not isinstance(new, str) or self.takes_chunks is None or self.takes_chunks(new):
+            return
+        if chunks in (None, 1) or _has(data, vpp):
+            return
+        for path in (vpp, layout):
+            inherited = _find(self.data, path)
+            if inherited is not None and not _has(data, path):
+                self._remove(path)
+                self.dropped.append(Dropped(path, inherited, key))
 
     def _merge(self, old: dict[str, Any], new: Mapping[str, Any], path: KeyPath, layer: Layer) -> None:
         self._drop_alternatives(old, new, path)

@@ -53,11 +53,13 @@ class Checks:
 
     names: dotted key (* stands for every phase) → why its text is no name of the family that it is of.
     problems, warnings: of a scenario whose every key is right by itself.
+    takes_chunks: whether a schedule of this name has virtual stages; true of unknown ones.
     """
 
     names: Mapping[str, Objection] = field(default_factory=dict)
     problems: Callable[[Scenario], Iterable[FieldProblem]] = lambda scenario: ()
     warnings: Callable[[Scenario], Iterable[FieldProblem]] = lambda scenario: ()
+    takes_chunks: Callable[[str], bool] = lambda name: True
 
 
 def python_position(number: int) -> str:
@@ -77,7 +79,7 @@ def read_scenario(
     order of the layers and their lines; positions are FILE:LINE or what position_of says.
     """
     checks = checks or Checks()
-    draft = Draft(read_model=_resolve_model)
+    draft = Draft(read_model=_resolve_model, takes_chunks=checks.takes_chunks)
     is_partial = _put_layers(draft, source, overrides, position_of)
     unreadable = bool(draft.problems)
     given = frozenset(draft.origins)
@@ -246,6 +248,8 @@ def _validate(draft: Draft, is_partial: bool, names: Mapping[str, Objection]) ->
                 continue  # follows from what is said already: of a key in it, or around it
             if is_missing and is_partial and len(path) == 1:
                 continue
+            if path in _DERIVED:
+                message = f"unknown key: it follows from others; {_DERIVED[path]}"
             draft.refuse(path, f"{message}{_MISSING_HINTS.get(path, '') if is_missing else ''}")
             wrong.add(path)
     for key, objection in names.items():
@@ -261,6 +265,11 @@ def _validate(draft: Draft, is_partial: bool, names: Mapping[str, Objection]) ->
             draft.refuse(path, message)
     return scenario if not draft.problems else None
 
+
+_DERIVED: Final[Mapping[KeyPath, str]] = {
+    ("parallel", "dp"): "write cluster.num_gpus = dp * tp * pp",
+    ("parallel", "edp"): "write cluster.num_gpus = edp * ep * etp * pp",
+}
 
 _MISSING_HINTS: Final[Mapping[KeyPath, str]] = {
     ("model",): "; name one of `moesim list models`, or extend a preset",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from hwprofiles.schema import Bytes
 from simulator.scenario.section import MAX_LAYERS, MAX_STAGES, AsPlain, GpuCount, Section, named
 
 ScheduleName = Annotated[str, named("schedule")]
@@ -117,7 +118,7 @@ class DataParallel(Section):
 
     param_gather: ParamGather = ParamGather()
     grad_reduce: GradReduce = GradReduce()
-    bucket_bytes: Annotated[int, Field(ge=1, le=MAX_BUCKET_BYTES)] | None = None
+    bucket_bytes: Annotated[Bytes, Field(le=MAX_BUCKET_BYTES)] | None = None
     """Gradients that are reduced together, with zero_stage 0 to 2; null: 40 million parameters or a million a data-parallel
     rank, if that is more (Megatron-LM); by layer where they are reduced in each micro-batch."""
     hsdp_group: GpuCount | None = None

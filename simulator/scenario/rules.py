@@ -180,6 +180,10 @@ def _recompute_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
         elif inside.get(module):
             yield "recompute.modules", f"{module} has no meaning beside {inside[module]}, of which it is a part"
     if recompute.granularity == "full":
+        most = max(sum(code in ("d", "m") for code in stage) for stage in derived.layout(scenario))
+        if recompute.num_layers is not None and recompute.num_layers > most:
+            text = f"{recompute.num_layers} is more than the {most} layers of a stage, and acts as {most}"
+            yield "recompute.num_layers", text
         return
     for key, is_set in (("method", recompute.method == "block"), ("num_layers", recompute.num_layers is not None)):
         if is_set:
@@ -233,13 +237,16 @@ def _name_problems(field: str, name: str) -> Iterator[FieldProblem]:
 
 
 def _mesh_problems(scenario: Scenario) -> Iterator[FieldProblem]:
+    layers, pp, vpp = scenario.model.num_layers, scenario.parallel.pp, scenario.parallel.vpp
+    if pp * vpp > layers and scenario.parallel.layers_per_stage is None:
+        product = str(pp) if vpp == 1 else f"pp {pp} * vpp {vpp} = {pp * vpp}"
+        axis, most = ("vpp", layers // pp) if pp <= layers else ("pp", layers // vpp or layers)
+        yield f"parallel.{axis}", f"{product} pipeline stages for {layers} layers; allowed {axis} up to {most}"
+        return
     try:
         derived.layout(scenario)
     except LayoutError as error:
-        stages = derived.num_stages(scenario)
-        too_many = stages > scenario.model.num_layers and scenario.parallel.layers_per_stage is None
-        axis = "parallel.vpp" if scenario.parallel.pp <= scenario.model.num_layers else "parallel.pp"
-        yield axis if too_many else "parallel.layers_per_stage", str(error)
+        yield "parallel.layers_per_stage", str(error)
 
 
 def _expert_problems(scenario: Scenario) -> Iterator[FieldProblem]:

@@ -265,3 +265,15 @@ def test_latencies_are_those_of_the_switches_on_the_way(topology: str) -> None:
         path = nx.shortest_path(graph, ("gpu", 0), ("gpu", 2 * host))
         switches = sum(name[0] in FABRIC_NODES for name in path)
         assert network.latency_s(2, node_stride=host) == {1: 2.8e-6, 3: 3.7e-6, 5: 4.6e-6}[switches], host
+
+
+def test_a_fabric_too_small_names_those_of_the_catalogue_that_are_large_enough() -> None:
+    node = catalog.load_node("h100-x8")
+    with pytest.raises(InputError) as caught:
+        build_network(node, catalog.load_fabric("ib-400g-rail"), 100_000)
+    offered = caught.value.problems[0].message.partition("ports or planes: ")[2].split(", ")
+    assert offered == sorted({"ib-800g-rail-3layer", "roce-400g-rail-3layer"} | set(offered))
+    for name in offered:
+        build_network(node, catalog.load_fabric(name), 100_000)
+    with pytest.raises(InputError, match=r"ports or planes$"):
+        build_network(node, catalog.load_fabric("ib-400g-rail"), 10_000_000)

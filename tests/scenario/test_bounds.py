@@ -216,3 +216,28 @@ def test_another_granularity_drops_the_inherited_modules_and_method() -> None:
     full = load_scenario("deepseek-v3", ["recompute.granularity=full", "recompute.num_layers=2"])
     assert (full.recompute.modules, full.recompute.num_layers) == ((), 2)
     assert load_scenario("deepseek-v3", ["recompute=full"]).recompute.granularity == "full"
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("parallel.hsdp_group=8", "did you mean data_parallel.hsdp_group?"),
+        ("training.sequence_parallel=true", "did you mean parallel.sequence_parallel?"),
+        ("tp=8", "did you mean parallel.tp or parallel.overlap.tp?"),
+        ("parallel.sequence_parallell=true", "zero_stage; did you mean sequence_parallel?"),
+        ("parallel.dp=8", "unknown key: it follows from others; write cluster.num_gpus = dp * tp * pp"),
+    ],
+)
+def test_a_key_in_a_wrong_section_names_the_right_one(option: str, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_scenario("llama-3.1-70b", [option])
+    (problem,) = caught.value.problems
+    assert words in problem.message
+
+
+def test_a_bucket_is_an_amount_of_bytes() -> None:
+    for text in ("25000000", "25e6", "25 MB"):
+        scenario = load_scenario("llama-3.1-70b", [f"data_parallel.bucket_bytes={text}"])
+        assert scenario.data_parallel.bucket_bytes == 25_000_000
+    with pytest.raises(InputError, match=r"bucket_bytes: '1 MB/s' is a bandwidth; expected an amount of bytes"):
+        load_scenario("llama-3.1-70b", ["data_parallel.bucket_bytes=1 MB/s"])

@@ -52,7 +52,18 @@ def test_the_schedule_says_whether_there_are_chunks() -> None:
 
 
 def test_more_chunks_than_layers() -> None:
-    assert "parallel.vpp: 64 pipeline stages for 56 layers" in refused(*INTERLEAVED, "parallel.vpp=8")
+    problem = refused(*INTERLEAVED, "parallel.vpp=8")
+    assert "parallel.vpp: pp 8 * vpp 8 = 64 pipeline stages for 56 layers; allowed vpp up to 7" in problem
+    assert "parallel.pp: pp 64 * vpp 2 = 128 pipeline stages for 56 layers; allowed pp up to 28" in refused(
+        *INTERLEAVED, "parallel.vpp=2", "parallel.pp=64"
+    )
+    assert "parallel.pp: 64 pipeline stages for 56 layers; allowed pp up to 56" in refused("parallel.pp=64")
+
+
+def test_too_few_pipeline_ranks_of_a_schedule_name_the_next() -> None:
+    problem = refused(*INTERLEAVED, "parallel.vpp=2", "parallel.pp=1")
+    assert "needs at least 2 pipeline ranks, not 1; next valid 2, or schedule: 1f1b" in problem
+    assert "not 5; next valid 6, or schedule: 1f1b" in refused("parallel.schedule=dualpipe", "parallel.pp=5")
 
 
 def test_micro_batches_go_in_groups_of_the_pipeline_ranks() -> None:
@@ -76,3 +87,22 @@ def test_other_chunks_drop_an_inherited_layout() -> None:
                         "training.global_batch_size=16384"],
     )  # fmt: skip
     assert len(derived.layout(changed)) == 32
+
+
+def test_a_schedule_without_chunks_drops_inherited_ones_and_their_layout() -> None:
+    changed = load_scenario("llama-3.1-405b", ["parallel.schedule=1f1b"])
+    assert (changed.parallel.vpp, changed.parallel.layers_per_stage) == (1, None)
+    (note,) = [text for text in changed.warnings if "parallel.schedule" in text]
+    assert 'falls: parallel.vpp 8, parallel.layers_per_stage "E | (d)*126 | L"' in note
+    kept = load_scenario("llama-3.1-405b", ["parallel.schedule=interleaved_1f1b", "seed=1"])
+    assert kept.parallel.vpp == 8
+    uneven = load_scenario("llama-3.1-70b", [f"parallel.layers_per_stage={[5] * 16}", "parallel.schedule=gpipe"])
+    assert uneven.parallel.layers_per_stage == (5,) * 16
+    with pytest.raises(InputError, match="vpp 2, but 1f1b has no virtual stages"):
+        load_scenario("llama-3.1-405b", ["parallel.schedule=1f1b", "parallel.vpp=2"])
+
+
+def test_a_ramp_is_not_blamed_for_chunks_that_the_schedule_has_not() -> None:
+    with pytest.raises(InputError) as caught:
+        load_scenario("deepseek-v3", ["parallel.vpp=2"])
+    assert [problem.field for problem in caught.value.problems] == ["parallel.vpp"]

@@ -128,3 +128,13 @@ def test_what_acts_between_stages_or_ranks_of_a_layer_is_told_where_there_are_no
         }
         assert [len(each) for each in found.values()] == [0, 1, 0]
         assert found[f"{key}={value}",][0].endswith(f"has no meaning with {degree} 1: {reason}")
+
+
+@pytest.mark.parametrize("method", ["uniform", "block"])
+def test_more_recomputed_layers_than_a_stage_has_are_told(method: str) -> None:
+    def of(number: int) -> list[str]:
+        options = ["recompute=full", f"recompute.method={method}", f"recompute.num_layers={number}"]
+        return told("recompute.num_layers", *options, source="llama-3.1-70b")
+
+    assert not of(5)
+    assert "6 is more than the 5 layers of a stage, and acts as 5" in of(6)[0]
