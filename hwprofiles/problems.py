@@ -86,7 +86,7 @@ def _message(detail: ErrorDetails, model: type[BaseModel], also: Iterable[str]) 
     if kind == "extra_forbidden":
         known = [*keys_at(model, loc[:-1]), *(also if len(loc) == 1 else ())]
         near = nearest(str(loc[-1]), known)
-        return f"unknown key{near}{'' if 'did you mean' in near else _elsewhere(model, str(loc[-1]))}"
+        return f"unknown key{near}{'' if 'did you mean' in near else _elsewhere(model, loc)}"
     if kind == "missing":
         return "is missing"
     if kind in _RELATIONS:
@@ -111,11 +111,13 @@ def _message(detail: ErrorDetails, model: type[BaseModel], also: Iterable[str]) 
     return text if isinstance(value, Mapping) else f"{text} ({show(value)})"
 
 
-def _elsewhere(model: type[BaseModel], name: str) -> str:
+def _elsewhere(model: type[BaseModel], loc: KeyPath) -> str:
     """'; did you mean data_parallel.hsdp_group?' for a key that stands in other sections, the first three of them."""
     sections = [section for section in ((), *((key,) for key in keys_at(model, ()))) if _holds(model, section)]
     deeper = [(*outer, key) for outer in sections[1:] for key in keys_at(model, outer) if _holds(model, (*outer, key))]
-    found = [".".join((*section, name)) for section in (*sections, *deeper) if name in keys_at(model, section)]
+    here, name = _key_path(loc, model), str(loc[-1])
+    others = [section for section in (*sections, *deeper) if (*section, name) != here]
+    found = [".".join((*section, name)) for section in others if name in keys_at(model, section)]
     return f"; did you mean {' or '.join(found[:3])}?" if found else ""
 
 

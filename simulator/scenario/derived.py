@@ -102,9 +102,13 @@ def is_param_gather_overlapped(scenario: Scenario) -> bool:
 
 
 def reduces_every_micro_batch(scenario: Scenario) -> bool:
-    """Whether gradients are reduced behind each backward, else behind the last of a step."""
-    every = scenario.data_parallel.grad_reduce.every
-    return scenario.parallel.zero_stage >= 2 if every is None else every == "micro_batch"
+    """Whether gradients are reduced behind each backward, else behind the last of a step; shared ones of a step's only
+    micro-batch are, since nothing is added up before.
+    """
+    every, shares = scenario.data_parallel.grad_reduce.every, scenario.parallel.zero_stage >= 2
+    if every is None or (shares and num_micro_batches(scenario) == 1):
+        return shares
+    return every == "micro_batch"
 
 
 def has_collectives_beside_compute(scenario: Scenario) -> bool:

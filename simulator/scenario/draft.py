@@ -185,11 +185,7 @@ class Draft:
             if new is None or new == old or (key == ("model",) and _is_partial_model(new)):
                 continue
             for path in dropped:
-                inherited = _find(self.data, path)
-                if inherited is not None and not _has(data, path):
-                    self._remove(path)
-                    if old is not None and key != RECIPE:
-                        self.dropped.append(Dropped(path, inherited, key))
+                self._drop(path, key, data, is_told=old is not None and key != RECIPE)
         self._drop_chunks(data)
         granularity = _find(data, ("recompute", "granularity"))
         if granularity in ("none", "full") and _find(data, ("recompute", "modules")) is None:
@@ -208,10 +204,15 @@ class Draft:
         if chunks in (None, 1) or _has(data, vpp):
             return
         for path in (vpp, layout):
-            inherited = _find(self.data, path)
-            if inherited is not None and not _has(data, path):
-                self._remove(path)
-                self.dropped.append(Dropped(path, inherited, key))
+            self._drop(path, key, data, is_told=True)
+
+    def _drop(self, path: KeyPath, cause: KeyPath, data: Mapping[str, Any], *, is_told: bool) -> None:
+        """Remove an inherited value, unless the layer gives it anew."""
+        inherited = _find(self.data, path)
+        if inherited is not None and not _has(data, path):
+            self._remove(path)
+            if is_told:
+                self.dropped.append(Dropped(path, inherited, cause))
 
     def _merge(self, old: dict[str, Any], new: Mapping[str, Any], path: KeyPath, layer: Layer) -> None:
         self._drop_alternatives(old, new, path)

@@ -149,6 +149,10 @@ class _Parser:
         units: list[UnitCode] = []
         while (code := self._code()) is not None:
             units += [code] * self._times(2 * MAX_LAYERS - len(units), "units of a stage", 2 * MAX_LAYERS)
+        if self._peek() == "(":
+            raise LayoutError(
+                "a ( inside a stage; brackets repeat whole stages and stand alone between |, write the units out"
+            )
         if not units:
             raise LayoutError("a stage without a unit")
         return [tuple(units)]

@@ -49,7 +49,10 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "parallel.pp": (*_MODEL, "parallel.schedule", "parallel.vpp"),
     "parallel.vpp": (*_MODEL, "parallel.schedule", "parallel.pp"),
     "parallel.ep": (*_EXPERTS, *_MESH, "parallel.etp"),
-    "parallel.tp": ("model", "model.attention", "model.dense_ffn", "model.moe", "precision.recipe"),
+    "parallel.tp": (
+        "model", "model.attention.num_heads", "model.attention.num_kv_heads", "model.dense_ffn.intermediate_size",
+        "model.moe.expert_intermediate_size", "model.moe.num_shared_experts", "precision.recipe",
+    ),
     "parallel.overlap.tp": ("parallel.tp", "parallel.sequence_parallel"),
     "parallel.etp": ("model", "model.moe", "model.moe.expert_intermediate_size", "precision.recipe"),
     "parallel.sequence_parallel": ("parallel.tp", "model", "training.seq_len"),

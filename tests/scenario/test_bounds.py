@@ -225,12 +225,13 @@ def test_another_granularity_drops_the_inherited_modules_and_method() -> None:
         ("training.sequence_parallel=true", "did you mean parallel.sequence_parallel?"),
         ("tp=8", "did you mean parallel.tp or parallel.overlap.tp?"),
         ("parallel.sequence_parallell=true", "zero_stage; did you mean sequence_parallel?"),
+        ("model.attention.bias=true", "did you mean model.dense_ffn.bias or model.moe.bias?"),
         ("parallel.dp=8", "unknown key: it follows from others; write cluster.num_gpus = dp * tp * pp"),
     ],
 )
 def test_a_key_in_a_wrong_section_names_the_right_one(option: str, words: str) -> None:
     with pytest.raises(InputError) as caught:
-        load_scenario("llama-3.1-70b", [option])
+        load_scenario("deepseek-v3" if "attention" in option else "llama-3.1-70b", [option])
     (problem,) = caught.value.problems
     assert words in problem.message
 

@@ -25,6 +25,7 @@ CASES = [
     ("parallel.pp", "parallel: {pp: 40, ep: 1, schedule: 1f1b}\ncluster: {num_gpus: 40}\n", "model=llama-3.1-8b"),
     ("parallel.pp", "parallel: {pp: 5, schedule: 1f1b}\ncluster: {num_gpus: 640}\n", "parallel.schedule=dualpipe"),
     ("parallel.ep", "", "model=mixtral-8x22b"),
+    ("parallel.tp", "parallel: {tp: 2, sequence_parallel: true}\n", "model.attention.num_heads=127"),
     ("parallel.ep", "", "cluster.num_gpus=512"),
     ("parallel.ep", "cluster: {num_gpus: 1024}\n", "parallel.pp=32"),
     ("parallel.layers_per_stage", f"parallel: {{layers_per_stage: {LAYOUT}}}\n", "model.num_layers=60"),

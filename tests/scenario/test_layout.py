@@ -66,6 +66,12 @@ def test_text_is_parsed() -> None:
     assert parse_layout("E d d d m|" + "m m m m|" * 14 + "m mtp L") == layout
 
 
+def test_brackets_inside_a_stage_are_refused_as_such() -> None:
+    for text in ("E (d m)*6 | (d m)*6 L", "E | m (m)*2 | L"):
+        with pytest.raises(LayoutError, match="inside a stage; brackets repeat whole stages and stand alone"):
+            parse_layout(text)
+
+
 def test_group_of_several_stages() -> None:
     assert parse_layout("E m | (m | m*2)*2 | L m") == (
         ("E", "m"), ("m",), ("m", "m"), ("m",), ("m", "m"), ("L", "m"),
@@ -91,7 +97,7 @@ def test_counts_and_their_text_are_the_same_layout(counts: list[int]) -> None:
         ("E m*x", "unknown text"),
         ("(E m", "without its"),
         ("E m)", "without its"),
-        ("E (m)*2", "stands alone|without its"),
+        ("E (m)*2", "inside a stage"),
         ("m*99999999999999999999", "more than"),
         ("((((m*9999)*999)*999)*999)*999", "more than"),
     ],

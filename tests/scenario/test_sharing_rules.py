@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from simulator import load_scenario
+from simulator import load_scenario, simulate_step
 from simulator.errors import InputError
 from tests.laws.runs import changed
 from tests.laws.scenarios import Document
@@ -112,6 +112,15 @@ def test_what_nobody_shares_is_told() -> None:
     assert "data_parallel: has no meaning with dp 1" in text
     (text,) = warned(parallel={"overlap": {"dp": False}}, data_parallel={"param_gather": {"overlap": True}})
     assert "param_gather.overlap: has no meaning with parallel.overlap.dp: false" in text
+
+
+def test_no_sync_of_a_single_micro_batch_is_told_and_changes_nothing() -> None:
+    plan, one = {"grad_reduce": {"every": "step"}}, {"global_batch_size": 16}
+    (text,) = warned(training=one, data_parallel=plan)
+    assert "grad_reduce.every: step has no meaning with one micro-batch a step" in text
+    assert not warned(data_parallel=plan)
+    base, step = (simulate_step(load_scenario(changed(MOE, training=one, data_parallel=each))) for each in ({}, plan))
+    assert base == step
 
 
 def test_a_schedule_with_pairs_has_one_bucket_a_stage() -> None:

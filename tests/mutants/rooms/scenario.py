@@ -34,6 +34,36 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/draft.py",
+            "self.takes_chunks is None or self.takes_chunks(new):",
+            "self.takes_chunks is None:",
+            "another schedule with chunks drops them",
+        ),
+        Fault(
+            "simulator/scenario/draft.py",
+            "for path in (vpp, layout):",
+            "for path in (vpp,):",
+            "the layout of chunks that fell is kept",
+        ),
+        Fault(
+            "simulator/scenario/rules.py",
+            '("pp", layers // vpp or layers)',
+            '("pp", layers)',
+            "pipeline ranks are offered whose chunks have no layer",
+        ),
+        Fault(
+            "simulator/scenario/rules.py",
+            "recompute.num_layers > most:",
+            "recompute.num_layers >= most:",
+            "as many recomputed layers as a stage has are warned of",
+        ),
+        Fault(
+            "simulator/scenario/derived.py",
+            "or (shares and num_micro_batches(scenario) == 1)",
+            "",
+            "no_sync keeps the whole gradient of a single micro-batch",
+        ),
+        Fault(
+            "simulator/scenario/draft.py",
             'or (key == ("model",) and _is_partial_model(new))',
             "",
             "one changed dimension counts as another model",
@@ -250,8 +280,8 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/draft.py",
-            "if old is not None and key != RECIPE:",
-            "if old is not None:",
+            "is_told=old is not None and key != RECIPE)",
+            "is_told=old is not None)",
             "a changed recipe notes what it sets anew",
         ),
         Fault(

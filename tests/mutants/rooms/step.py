@@ -238,8 +238,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/memory.py",
-            "for end in (question.lowest, assumed, question.highest))",
-            "for end in (assumed, assumed, question.highest))",
+            "ends = (question.lowest, assumed, question.highest)",
+            "ends = (assumed, assumed, question.highest)",
             "the lowest margin is the likely one",
         ),
         Fault(
