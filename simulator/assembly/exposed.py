@@ -1,13 +1,14 @@
 """What a collective inside a block adds to the compute stream, beside the operator that runs at the same time.
 
     alone                c
-    beside an operator   max(c - g, c * (1 - g / h)): both start together, the operator has fewer SMs until the collective is
-                         done, and the block goes on when both are
+    beside an operator   c * s * (1 - g / h) where c * s <= h: both start together, the operator has fewer SMs until the
+                         collective is done, and the block goes on when both are; else h - g + c - h / s: the collective goes
+                         on alone when the operator is done
     in n chunks          max(g, c) + min(g, c) / n + n * launch, less g: the GEMM makes or takes a chunk while another is sent;
                          the first (or last) chunk has nothing beside it, and each has a launch of its own
 
-c: the collective alone, g: the operator alone, h: the operator with a collective beside it all the time (c, h >= g). Low and
-high take the ends that make the difference small and large.
+c: the collective alone, g: the operator alone, h: the operator with a collective beside it all the time (h >= g), s: how many
+times as long the collective takes beside it (s >= 1). Low and high take the ends that make the difference small and large.
 """
 
 from __future__ import annotations
@@ -68,32 +69,29 @@ def partner(collective: Collective, ops: Mapping[str, Op], chunking: Chunking, *
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """A partner's cost alone, and with a collective beside it all the time."""
+    """A partner's cost alone, and with a collective beside it all the time, which takes `stretch` times as long there."""
 
     alone: Cost
     held: Cost
+    stretch: float = 1.0
 
     @property
     def loss(self) -> float:
         """Share of its rate that it loses beside a collective (0 to 1)."""
         return max(0.0, 1.0 - self.alone.seconds / self.held.seconds) if self.held.seconds else 0.0
 
+    def added(self, collective_s: float, alone_s: float) -> float:
+        """Seconds that both take together, less those of the partner alone."""
+        held_s, stretched_s = alone_s / (1.0 - self.loss), collective_s * self.stretch
+        if stretched_s <= held_s:
+            return stretched_s * self.loss
+        return held_s - alone_s + collective_s - held_s / self.stretch
+
 
 def exposed(collective: Collective, cost: Cost, beside: Beside | None, chunking: Chunking) -> Exposed:
     """What the collective adds. beside: its partner, None where it runs alone."""
     if beside is None or cost.seconds == 0.0:
         return Exposed(cost.seconds, cost.low, cost.high, cost.basis)
-    g, loss = beside.alone, beside.loss
-    if collective.beside:
-        return Exposed(
-            max(cost.seconds - g.seconds, cost.seconds * loss),
-            max(cost.low - g.high, cost.low * loss),
-            max(cost.high - g.low, cost.high * loss),
-            cost.basis,
-        )
-    return Exposed(
-        chunking.added(cost.seconds, g.seconds),
-        chunking.added(cost.low, g.high),
-        chunking.added(cost.high, g.low),
-        cost.basis,
-    )
+    g, added = beside.alone, beside.added if collective.beside else chunking.added
+    value, low, high = added(cost.seconds, g.seconds), added(cost.low, g.high), added(cost.high, g.low)
+    return Exposed(value, min(low, value), max(high, value), cost.basis)

@@ -29,7 +29,8 @@ class Prices:
 
     held: a kernel with a collective of its block beside it all the time.
     beside: a kernel with a data-parallel collective beside it, None where there is none.
-    chunking: how collectives inside a block overlap with the GEMMs around them.
+    chunking: how collectives inside a block overlap with the GEMMs around them. stretch: how many times as long one on scale-up
+    links takes beside a kernel.
     """
 
     kernel: Callable[[Op, Regime], Cost]
@@ -39,6 +40,7 @@ class Prices:
     held: Callable[[Op], Cost]
     beside: Callable[[Op], Cost] | None = None
     chunking: Chunking = UNCHUNKED
+    stretch: float = 1.0
 
 
 def stage_costs(workload: Workload, prices: Prices) -> tuple[StageCost, ...]:
@@ -118,7 +120,8 @@ class _Pricing:
     def collective(self, collective: Collective, cost: CollectiveCost) -> Exposed:
         """What the collective adds to its block, of its cost alone."""
         found = partner(collective, self.ops, self.prices.chunking, with_weights=self.with_weights)
-        beside = None if found is None else Beside(self.kernel(found), self.prices.held(found))
+        stretch = self.prices.stretch if cost.bound_by == "scale_up" else 1.0
+        beside = None if found is None else Beside(self.kernel(found), self.prices.held(found), stretch)
         return exposed(collective, cost, beside, self.prices.chunking)
 
 

@@ -28,7 +28,7 @@ class MessagePrices:
 
     comm_sms: SMs that dispatch and combine run on. has_notify_floor: each pays the fixed cost of its notification.
     has_transfers: a pipeline transfer takes time. has_collectives: so does a collective inside a block.
-    collective_stretch: how many times as long a data-parallel collective on scale-up links takes beside kernels.
+    collective_stretch: how many times as long a ring collective on scale-up links takes beside kernels.
     """
 
     stack: Stack

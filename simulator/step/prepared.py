@@ -114,6 +114,7 @@ def prices(
     return Prices(
         kernels.seconds, messages.all_to_all, kernels.gap_s, messages.collective,
         held=kernels.beside_collective, beside=kernels.beside_collective if beside else None, chunking=chunking,
+        stretch=messages.collective_stretch,
     )  # fmt: skip
 
 

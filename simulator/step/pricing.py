@@ -24,7 +24,7 @@ class KernelPrices:
     dispatched, or the mechanism is off). full_grid_frac: share of the kernels of a chunk without communication beside it
     that use all SMs (0 to 1); the others keep the smaller grid. to_sustained: the stack's rows are of a short run and the
     scenario's clock is that of hours of training. gap_s: idle time of a stream between two kernels. collective_sms: SMs that a
-    data-parallel collective holds.
+    ring collective holds, 0 where it takes none from kernels.
     """
 
     stack: Stack
@@ -97,6 +97,6 @@ def kernel_prices(
         full_grid_frac=assumptions["lone_chunk_full_sms"].value,
         to_sustained=stack.provenance.clock != "sustained" and scenario.device.clock != "burst",
         gap_s=need(stack, "kernel_gap_s").value if on.kernel_gaps else 0.0,
-        collective_sms=round(assumptions["collective_sms"].value),
+        collective_sms=round(assumptions["collective_sms"].value) if on.sm_partition else 0,
         known=before.known if before and before.stack is stack and before.gpu is hardware.gpu else {},
     )

@@ -47,6 +47,21 @@ def test_beside_a_kernel(seconds: float, added: float) -> None:
     assert found.basis == "measured"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "added"),
+    [
+        # It takes 10 s beside the kernel, which does the work of 8 meanwhile and 2 more alone.
+        (5.0, 2.0),
+        # The kernel is done after 12.5 s, 6.25 of the collective too; the rest goes on at its own pace.
+        (10.0, 6.25), (6.25, 2.5),
+    ],
+)  # fmt: skip
+def test_a_stretched_one_beside_a_kernel(seconds: float, added: float) -> None:
+    found = exposed(GATHER, Known(seconds, seconds, seconds), Beside(ALONE, HELD, 2.0), UNCHUNKED)
+    assert found.seconds == pytest.approx(added)
+    assert found.low <= found.seconds <= found.high
+
+
 def test_low_and_high_take_the_ends_that_make_most_and_least_of_it() -> None:
     found = exposed(GATHER, Known(14.0, 13.0, 15.0), Beside(ALONE, ALONE), UNCHUNKED)
     assert (found.low, found.seconds, found.high) == (13.0 - 12.0, 14.0 - 10.0, 15.0 - 8.0)
@@ -99,6 +114,12 @@ def test_a_reduction_hides_behind_weight_gradients_only_where_they_come_directly
     assert together.by_category[TP_COLLECTIVES] == pytest.approx(4.0 - 3.0)
     assert apart.by_category[TP_COLLECTIVES] == pytest.approx(4.0)
     assert [each.name for each in together.messages] == ["tp_reduce_scatter"]
+    near = replace(prices, stretch=2.0, collective=lambda of: replace(collective(of), bound_by="scale_up"))
+    far = replace(near, collective=lambda of: replace(collective(of), bound_by="nic"))
+    for each, added in ((near, 0.75 + 4.0 - 3.75 / 2), (far, 1.0)):
+        (of_unit,) = stage_costs(Workload((StageWorkload(0, (unit,), 0, 0),), 8), each)[0].units
+        seconds = of_unit.blocks["mlp_b_local", "alone"].segments[0][2].by_category[TP_COLLECTIVES]
+        assert seconds == pytest.approx(added)
     for kind, segment in (("B", together), ("I", apart)):
         template = build_template(kind, stage, None, pair_overlap=False, wait_at_boundary=False)  # type: ignore[arg-type]
         assert next(op.segment for op in template.ops if "mlp_b_local" in op.label) == segment

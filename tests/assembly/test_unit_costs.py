@@ -19,6 +19,7 @@ class Price:
     low: float
     high: float
     basis: str = "measured"
+    bound_by: str = "none"
 
 
 def kernel(op: Op, regime: Regime) -> Price:

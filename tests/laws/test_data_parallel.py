@@ -234,3 +234,12 @@ def test_without_overlap_every_collective_is_added_to_the_step(zero: int) -> Non
     sent = fsum((line.finish_s - line.start_s)[on_wire, 0].tolist())
     busy = fsum((line.finish_s - line.start_s)[~on_wire, 0].tolist())
     assert line.makespan_s == pytest.approx(busy + sent, rel=1e-9)
+
+
+def test_a_collective_of_tensor_parallelism_beside_a_gemm_takes_its_sms() -> None:
+    """As those of data parallelism do; nothing where the mechanism is off."""
+    cut = changed(DENSE, parallel={"tp": 2, "sequence_parallel": True, "overlap": {"dp": False}})
+    free = {"collective_sms": 0, "collective_stretch": 1}
+    alone = seconds(cut, assumptions=free)
+    assert seconds(cut, mechanisms={"sm_partition": False}) == pytest.approx(alone, rel=ROUNDING)
+    assert alone < seconds(cut, assumptions={**free, "collective_sms": 16}) < seconds(cut)

@@ -276,9 +276,21 @@ ASSEMBLY = Room(
         ),
         Fault(
             "simulator/assembly/exposed.py",
-            "max(cost.seconds - g.seconds, cost.seconds * loss)",
-            "max(cost.seconds - g.seconds, 0.0)",
+            "return stretched_s * self.loss",
+            "return 0.0",
             "a kernel loses nothing to the collective beside it",
+        ),
+        Fault(
+            "simulator/assembly/exposed.py",
+            "return held_s - alone_s + collective_s - held_s / self.stretch",
+            "return held_s - alone_s + stretched_s - held_s",
+            "a collective stays stretched when the kernel beside it is done",
+        ),
+        Fault(
+            "simulator/assembly/unit_costs.py",
+            'stretch = self.prices.stretch if cost.bound_by == "scale_up" else 1.0',
+            "stretch = self.prices.stretch",
+            "a collective over NICs is stretched by kernels too",
         ),
         Fault(
             "simulator/assembly/exposed.py",
