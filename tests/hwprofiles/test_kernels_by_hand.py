@@ -256,7 +256,9 @@ ATTENTION_PARAMETERS = {
 
 
 def attention_by_hand(shape: KernelShape, flop: float = 0.0, share: float = 0.5) -> float:
-    return 1e-5 + (flop or shape.attention_flop) * (1 + 512 / shape.seq) / (share * 1e15)
+    """A window's queries have fewer keys: as many as in a shorter sequence; what each costs besides them stays."""
+    done = flop or shape.attention_flop
+    return 1e-5 + (done + shape.attention_flop * 512 / shape.seq) / (share * 1e15)
 
 
 def test_attention_is_its_formula_with_the_head_size_s_own_constants() -> None:
