@@ -29,6 +29,14 @@ def test_gpipe_and_1f1b(name, num_ranks, extra, forward, backward):
     assert bubbles(schedule, slots) == {bubble_seconds(name, num_ranks, chunk)}
 
 
+@given(st.integers(2, 8), st.integers(1, 3), st.integers(2, 5), st.integers(1, 50), st.integers(1, 50))
+def test_interleaved_1f1b(num_ranks, groups, vpp, forward, backward):
+    schedule = build_schedule("interleaved_1f1b", num_ranks, num_ranks * groups, vpp)
+    chunk = ChunkSeconds(forward, backward, weight_s=0, pair_s=0)
+    expected = bubble_seconds("interleaved_1f1b", num_ranks, chunk)
+    assert bubbles(schedule, {"F": forward, "B": backward}) == {expected}
+
+
 @pytest.mark.parametrize("num_ranks", range(2, 17, 2))
 @pytest.mark.parametrize("extra", [0, 2, 10])
 def test_dualpipe_where_weights_and_forward_are_half_a_backward(num_ranks, extra):
@@ -47,8 +55,8 @@ def test_published_table():
 
 
 def test_activations_held_are_the_published_ones():
-    for name in ("gpipe", "1f1b", "dualpipe"):
-        schedule = build_schedule(name, 8, 20)
+    for name, count in {"gpipe": 20, "1f1b": 20, "dualpipe": 20, "interleaved_1f1b": 24}.items():
+        schedule = build_schedule(name, 8, count)
         peaks = []
         for actions in schedule.ranks:
             held, peak = 0, 0
@@ -57,7 +65,7 @@ def test_activations_held_are_the_published_ones():
                 peak = max(peak, held)
                 held -= sum(kind in "BI" for kind, _, _ in action.halves())
             peaks.append(peak)
-        assert max(peaks) == PUBLISHED_BUBBLES[name].activations(8, 20)
+        assert max(peaks) == PUBLISHED_BUBBLES[name].activations(8, count)
 
 
 def test_no_schedule_of_one_direction_holds_more_than_there_is():
