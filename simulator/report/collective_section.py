@@ -38,6 +38,7 @@ def collectives(result: RunResult, width: int) -> Iterable[RenderableType]:
         table.add_row(*map(text, row))
     yield table
     counted = dict.fromkeys(row.counted_as for row in rows)
+    yield text("of each name the longest of the step · alone: on links that nothing else uses", "dim")
     yield text("GB/s as they are compared: " + " · ".join(counted), "dim")
 
 

@@ -50,13 +50,25 @@ def _sharing(parallel: Mapping[str, Any]) -> list[str]:
     return shared if zero == 1 else [*shared, f"zero{zero}"]
 
 
+def _recomputed(granularity: str) -> str:
+    return "" if granularity == "none" else f"{granularity} recompute"
+
+
+def _micro_batches(training: Mapping[str, Any], dp: int) -> str:
+    """', 32 micro-batches of 1': how many a pipeline runs in a step, and sequences of each."""
+    size = training.get("micro_batch_size", 1)
+    number = training.get("global_batch_size", 0) // (dp * size)
+    return f", {number:,} micro-{'batch' if number == 1 else 'batches'} of {size:,}"
+
+
 def heading(result: RunResult) -> RenderableType:
     """Who: model, machines, plan, stack; what a changed key dropped, and where the stack is of another kind than that of
     what the scenario came from.
     """
     cluster, parallel, training = (result.scenario.get(key, {}) for key in ("cluster", "parallel", "training"))
-    axes = [axis for axis in ("tp", "cp", "pp", "vpp", "ep", "etp") if parallel.get(axis, 1) > 1]
-    degrees = [f"{axis}{parallel[axis]}" for axis in axes]
+    dp = cluster.get("num_gpus", 1) // (parallel.get("tp", 1) * parallel.get("pp", 1))
+    sizes = {**parallel, "dp": dp}
+    degrees = [f"{axis}{sizes[axis]}" for axis in ("tp", "pp", "vpp", "dp", "ep", "etp") if sizes.get(axis, 1) > 1]
     model = result.model
     first = f"model {_name(result.scenario.get('model'))}, {numbers.amount(model.num_parameters)} parameters"
     first += f", {numbers.amount(model.num_active_parameters)} active"
@@ -66,8 +78,10 @@ def heading(result: RunResult) -> RenderableType:
         f"{cluster.get('num_gpus', 0):,} GPUs in {_name(cluster.get('node'))} on {_name(cluster.get('fabric'))}",
         " ".join([*degrees, *_sharing(parallel), str(parallel.get("schedule", ""))]),
         str(result.scenario.get("precision", {}).get("recipe", "")),
+        _recomputed(result.scenario.get("recompute", {}).get("granularity", "none")),
     ]
     batch = f"{training.get('global_batch_size', 0):,} × {training.get('seq_len', 0):,} tokens a step"
+    batch += _micro_batches(training, dp)
     stack = f"stack {result.stack}, {result.stack_kind}: {STACK_KINDS[result.stack_kind]}"
     lines = [
         Text.assemble(text(str(result.scenario.get("name", "")), "bold"), f"  {first}"),

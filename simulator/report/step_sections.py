@@ -40,6 +40,8 @@ CATEGORY_LEGENDS: Final = {
     "kernel_gaps": "idle time between one kernel and the next",
     "expert_gemm": "the routed experts' matrix products",
     "gemm": "all other matrix products",
+    "tp_collectives": "gathers and reductions around the products that ranks share",
+    "interference": "what data-parallel collectives take from the kernels beside them",
 }
 """What a newcomer does not know of the categories' names."""
 MEMORY_WORDS: Final = {

@@ -21,6 +21,7 @@ def test_of_each_name_the_longest_first_with_the_rate_that_people_compare() -> N
         ["combine", "f,", "beside", "compute", "64", "8", "234", "MB", "6.06", "ms", "38.6", "nic", "measured"],
         ["grad", "norm", "2,048", "256", "4.00", "B", "310", "µs", "-", "latency", "transferred"],
     ]  # fmt: skip
+    assert "of each name the longest of the step" in rows[3]
     assert "(n-1)/n of the bytes" in " ".join(rows[3:])
 
 

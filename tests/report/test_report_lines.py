@@ -16,10 +16,17 @@ def test_the_heading_says_who_and_where() -> None:
     for words in (
         "671 B parameters, 37.6 B active, 11.6 B in MTP modules",
         "2,048 GPUs in h800-x8",
-        " · pp16 ep64 dualpipe · fp8-blockwise",
-        " 15,360 × 4,096 tokens a step",
+        " · pp16 dp128 ep64 dualpipe · fp8-blockwise 15",
+        " 15,360 × 4,096 tokens a step, 120 micro-batches of 1 ·",
     ):
         assert words in text
+    plan: dict[str, object] = {
+        "recompute": {"granularity": "full"},
+        "training": RESULT.scenario["training"] | {"global_batch_size": 384, "micro_batch_size": 3},
+    }
+    text = " ".join(lines(report(changed(scenario=RESULT.scenario | plan), width=140))).partition(" stack ")[0]
+    assert " dualpipe · fp8-blockwise · full recompute 384" in text
+    assert " 384 × 4,096 tokens a step, 1 micro-batch of 3 ·" in text
 
 
 def test_the_fullest_rank_is_filled_by_what_it_holds() -> None:

@@ -220,8 +220,8 @@ REPORT = Room(
         ),
         Fault(
             "simulator/report/run_sections.py",
-            '("tp", "cp", "pp", "vpp", "ep", "etp") if parallel.get(axis, 1) > 1]',
-            '("tp", "cp", "pp", "vpp", "etp") if parallel.get(axis, 1) > 1]',
+            '("tp", "pp", "vpp", "dp", "ep", "etp") if sizes',
+            '("tp", "pp", "vpp", "dp", "etp") if sizes',
             "the heading keeps silent about ep",
         ),
         Fault(
