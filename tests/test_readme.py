@@ -3,30 +3,51 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from hwprofiles.units import KILO, MILLI
-from simulator import load_scenario
-from simulator.check import check_scenario
+from simulator import load_scenario, simulate_run
+from simulator.check import check_scenario, scenario_schema
 from simulator.cli.app import main
 from simulator.cli.validate import ACCURACY
+from simulator.scenario.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line.split("#")[0].split()[1:] for line in README.splitlines() if line.startswith("moesim ")]
 
 
-def test_the_scenario_loads(tmp_path: Path) -> None:
-    block = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
-    assert block is not None
-    file = tmp_path / "my-moe.yaml"
-    file.write_text(block[1], encoding="utf-8")
+def scenario_of(place: int, folder: Path) -> Scenario:
+    """The scenario file of that place in README."""
+    file = folder / "file.yaml"
+    file.write_text(re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[place], encoding="utf-8")
     scenario = load_scenario(file)
     check_scenario(scenario)
+    return scenario
+
+
+def test_the_scenario_loads(tmp_path: Path) -> None:
+    scenario = scenario_of(0, tmp_path)
     assert (scenario.model.hidden_size, scenario.model.num_layers, scenario.cluster.num_gpus) == (6144, 60, 1024)
+
+
+def test_the_layout_is_that_of_a_run_that_fits(tmp_path: Path) -> None:
+    scenario = scenario_of(1, tmp_path)
+    assert not scenario.warnings
+    result = simulate_run(scenario.model_copy(update={"draws": 1}))
+    assert result.memory.verdict == "fits"
+    assert {"tp_all_gather", "dispatch_f", "pipeline_send"} <= {each.name for each in result.step.collectives}
+
+
+def test_the_keys_that_are_named_are_keys() -> None:
+    named = re.findall(r"^- .*", README.partition("Your own layout")[2].partition("From Python")[0], re.MULTILINE)
+    known = set(re.findall(r'"([a-z_0-9]+)"', json.dumps(scenario_schema())))
+    for key in re.findall(r"`([a-z_0-9.]+)(?:: [a-z]+)?`", " ".join(named)):
+        assert key == "step.collectives" or set(key.split(".")) <= known, key
 
 
 @pytest.mark.parametrize("arguments", [c for c in COMMANDS if c[0] in ("list", "schema", "schedule")], ids=" ".join)
