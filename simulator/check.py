@@ -170,7 +170,7 @@ def _paired_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 def _paired_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     """Keys of data parallelism that act beside a stage's own passes, in schedules that keep a stage on two ranks."""
     name, plan = scenario.parallel.schedule, scenario.data_parallel
-    if SCHEDULES[name].overlaps_pairs and derived.dp(scenario) > 1:
+    if SCHEDULES[name].overlaps_pairs and derived.has_several_holders(scenario):
         why = f"has no meaning in {name}: a stage's gradients and parameters stand on two ranks and move when both are done"
         if plan.param_gather.overlap:
             yield "data_parallel.param_gather.overlap", why

@@ -31,6 +31,11 @@ def edp(scenario: Scenario) -> int:
     return dp(scenario) * scenario.parallel.tp // expert_ranks(scenario)
 
 
+def has_several_holders(scenario: Scenario) -> bool:
+    """Whether some parameters stand on several ranks of a stage: dense ones, or, where tp is wider than ep * etp, experts."""
+    return dp(scenario) > 1 or (scenario.model.moe is not None and edp(scenario) > 1)
+
+
 def sharing_ranks(scenario: Scenario) -> int:
     """Ranks that share the state of a dense parameter: all that hold it, or those of a shard group (HSDP)."""
     return scenario.data_parallel.hsdp_group or dp(scenario)
@@ -115,7 +120,7 @@ def has_collectives_beside_compute(scenario: Scenario) -> bool:
     """Whether data-parallel collectives may take SMs from kernels."""
     on = scenario.mechanisms
     overlapped = is_grad_reduce_overlapped(scenario) or is_param_gather_overlapped(scenario)
-    return on.zero_collectives and on.sm_partition and overlapped and dp(scenario) > 1
+    return on.zero_collectives and on.sm_partition and overlapped and has_several_holders(scenario)
 
 
 def overlaps_pairs(scenario: Scenario) -> bool:

@@ -43,7 +43,7 @@ def sharing_warnings(scenario: Scenario) -> Iterator[tuple[str, str]]:
     """Keys of data parallelism that have no meaning in the scenario."""
     plan, zero = scenario.data_parallel, scenario.parallel.zero_stage
     dp, gather = derived.dp(scenario), scenario.data_parallel.param_gather
-    if dp == 1:
+    if not derived.has_several_holders(scenario):
         if zero != 1 or plan != type(plan)():
             field = ZERO if zero != 1 else PLAN
             yield field, "has no meaning with dp 1: every rank is the only holder of its parameters"

@@ -243,3 +243,12 @@ def test_a_collective_of_tensor_parallelism_beside_a_gemm_takes_its_sms() -> Non
     alone = seconds(cut, assumptions=free)
     assert seconds(cut, mechanisms={"sm_partition": False}) == pytest.approx(alone, rel=ROUNDING)
     assert alone < seconds(cut, assumptions={**free, "collective_sms": 16}) < seconds(cut)
+
+
+def test_experts_with_several_holders_take_sms_where_dense_parameters_have_one() -> None:
+    """tp 8 on eight GPUs: dp 1, and four holders of an expert of two."""
+    wide = changed(MOE, parallel={"tp": 8, "sequence_parallel": True, "ep": 2, "zero_stage": 3})
+    free = {"collective_sms": 0, "collective_stretch": 1}
+    apart, beside = (step_of(wide, assumptions={**free, "collective_sms": sms})[1] for sms in (0, 16))
+    taken = [fsum(segment.by_category.get("interference", 0.0) for segment in each.classes) for each in (apart, beside)]
+    assert taken[0] == 0 < taken[1]

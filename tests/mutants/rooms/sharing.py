@@ -55,6 +55,12 @@ SHARING = Room(
             "reductions run beside the backward though they may not",
         ),
         Fault(
+            "simulator/scenario/derived.py",
+            "return dp(scenario) > 1 or (scenario.model.moe is not None and edp(scenario) > 1)",
+            "return dp(scenario) > 1",
+            "experts with several holders share nothing where dense parameters have one",
+        ),
+        Fault(
             "simulator/assembly/expand.py",
             "for target, source in ((early, before_last), (following, last), (start, closing)):",
             "for target, source in ((following, last), (start, closing)):",
