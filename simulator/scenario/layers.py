@@ -12,6 +12,7 @@ from hwprofiles.problems import show
 from hwprofiles.yaml_file import KeyPath, YamlDocument, YamlFileError, excerpt, parse_yaml, read_yaml
 from simulator.errors import Problem
 from simulator.scenario.draft import SHORTHANDS, Layer
+from simulator.scenario.model_catalog import model_names
 from simulator.scenario.scenario import SCHEMA_VERSION
 
 PRESETS: Final = Path(__file__).parent / "presets"
@@ -113,7 +114,10 @@ def _find_file(reference: str | Path, folder: Path, is_name_allowed: bool) -> tu
     path = folder / text
     if not is_name_allowed or looks_like_path(text) or _is_file(path):
         return path, excerpt(path, 200)
-    return f"no preset of the name {show(text)}{nearest(text, preset_names())}; a path ends in .yaml or has a /"
+    found = f"no preset of the name {show(text)}{nearest(text, preset_names())}; a path ends in .yaml or has a /"
+    if text in model_names():
+        return f"{found}; {text} is a model: write a file with model: {text} and its cluster"
+    return found
 
 
 def _is_file(path: Path) -> bool:
