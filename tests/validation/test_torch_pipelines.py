@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from simulator.schedule import build_schedule
 from simulator.schedule.action import Kind
-from validation.torch_pipelines import Step, main, programs, queued, steps
+from validation.torch_pipelines import MEASURED, Step, main, programs, queued, steps
 
 POINTS = 0.05
 """Of a step over another one."""
@@ -74,3 +76,19 @@ def test_the_command_tells_every_modelled_case(capsys: pytest.CaptureFixture[str
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("case,predicted_s,measured_s")
     assert len(lines) == 8
+
+
+TRACE = json.loads((MEASURED.parent / "pipeline_trace_h100x4.json").read_text(encoding="utf-8"))
+
+
+def test_traced_receives_of_interleaving_slow_the_compute_beside_them() -> None:
+    """What docs/accuracy.md says of the trace: waiting messages hold SMs, and GEMMs take longer."""
+    rows = {(row["case"], row["rank"]): row for row in TRACE["rows"]}
+    slower = []
+    for rank in range(TRACE["world"]):
+        plain, chunks = rows["1f1b", rank], rows["interleaved", rank]
+        assert chunks["step_s"] / plain["step_s"] == pytest.approx(1.053, abs=0.002)
+        assert plain["compute_beside_nccl_s"] < 0.001 < 0.03 < chunks["compute_beside_nccl_s"] < 0.061
+        slower.append(chunks["gemm_s"] / plain["gemm_s"] - 1)
+    assert slower[0] == pytest.approx(0.10, abs=0.005)
+    assert 0.02 < min(slower[1:]) and max(slower[1:]) < 0.08
