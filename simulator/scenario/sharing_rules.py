@@ -44,7 +44,9 @@ def sharing_warnings(scenario: Scenario) -> Iterator[tuple[str, str]]:
     plan, zero = scenario.data_parallel, scenario.parallel.zero_stage
     dp, gather = derived.dp(scenario), scenario.data_parallel.param_gather
     if not derived.has_several_holders(scenario):
-        if zero != 1 or plan != type(plan)():
+        # The format of the gradients is that of memory too.
+        usual = plan.model_copy(update={"grad_reduce": plan.grad_reduce.model_copy(update={"dtype": "fp32"})})
+        if zero != 1 or usual != type(plan)():
             field = ZERO if zero != 1 else PLAN
             yield field, "has no meaning with dp 1: every rank is the only holder of its parameters"
         return

@@ -124,6 +124,7 @@ def state_recipe(scenario: Scenario, assumed: MemoryAssumptions, *, transposes_w
     """Formats and sharding of the model's state. transposes_weights: kernels transpose them in each micro-batch."""
     weight_dtype = derived.recipe(scenario).gemm_dtype
     keeps_quantised = weight_dtype != "bf16" and scenario.precision.fp8_weight_cache == "per_step"
+    zero = scenario.parallel.zero_stage
     return StateRecipe(
         weight_dtype=weight_dtype,
         keeps_quantised=keeps_quantised,
@@ -133,7 +134,7 @@ def state_recipe(scenario: Scenario, assumed: MemoryAssumptions, *, transposes_w
         moment_dtype="fp32" if scenario.training.optimizer == "adamw-fp32-moments" else "bf16",
         keeps_master=scenario.training.optimizer != "adamw-bf16",
         keeps_placeholders=scenario.kernels.autograd == "transformer_engine",
-        zero_stage=scenario.parallel.zero_stage,
+        zero_stage=zero if derived.has_several_holders(scenario) else min(1, zero),
         dense_replicas=derived.sharing_ranks(scenario),
         expert_replicas=derived.expert_sharing_ranks(scenario),
         gathered_dtype=scenario.data_parallel.param_gather.dtype,

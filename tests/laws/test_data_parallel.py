@@ -160,6 +160,12 @@ def test_more_sharing_is_never_more_memory(document: Document) -> None:
         assert all(more > less for more, less in zip(held, peaks[3], strict=True))
 
 
+def test_what_has_one_holder_is_held_whole_whatever_the_zero_stage() -> None:
+    alone = changed(DENSE, cluster={"num_gpus": 1}, training={"global_batch_size": 4})
+    held = [[rank.peak_bytes for rank in memories(changed(alone, parallel=share))] for share in SHARES]
+    assert held == held[:1] * 4
+
+
 def without_latency(document: Document) -> float:
     """Seconds of the even step whose ring collectives take the time of their bytes alone, and no SMs from kernels."""
     prepared = prepare(load_scenario(document))

@@ -110,6 +110,7 @@ def test_what_nobody_shares_is_told() -> None:
     assert "parallel.zero_stage: has no meaning with dp 1" in text
     (text,) = warned(**alone, parallel={"ep": 1, "zero_stage": 1}, data_parallel={"grad_reduce": {"overlap": False}})
     assert "data_parallel: has no meaning with dp 1" in text
+    assert not warned(**alone, parallel={"ep": 1, "zero_stage": 1}, data_parallel={"grad_reduce": {"dtype": "bf16"}})
     wide = {"tp": 8, "sequence_parallel": True, "ep": 2}
     assert not warned(cluster={"num_gpus": 8}, parallel=wide), "dp is 1, but an expert has four holders"
     (text,) = warned(parallel={"overlap": {"dp": False}}, data_parallel={"param_gather": {"overlap": True}})
