@@ -33,3 +33,11 @@ def test_used_paid_and_idle_stand_in_a_line_and_both_hours_in_the_run() -> None:
 def test_ways_of_lying_and_the_slowest_are_told() -> None:
     line = placement_line(changed(placement=RACKS.model_copy(update={"expert_groups": WAYS, "gpus_per_domain": 72})))
     assert "expert groups lie in 4 ways (2 as 64, 1 as 40 + 24, 1 as 48 + 16, …): the step waits for 56 + 8" in line
+
+
+def test_a_job_inside_one_domain_is_told_by_its_own_gpus() -> None:
+    half = Placement(
+        gpus_per_domain=8, domain_gpus=8, rule="groups", num_domains=1, gpus_used=4, gpus_paid=8, gpus_idle=4
+    )
+    line = placement_line(changed(placement=half))
+    assert line == "4 of the 8 GPUs of a scale-up domain used: 8 paid, 4 idle"
