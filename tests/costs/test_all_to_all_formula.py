@@ -50,6 +50,17 @@ def test_the_formula_is_its_slowest_term(
     assert cost.high == pytest.approx(slowest("high", "low") * (1 + error))
 
 
+@pytest.mark.parametrize("op", ["dispatch", "combine"])
+def test_sms_of_one_node_copy_a_token_once_for_each_of_its_gpus(h800: Network, notrace: Stack, op: str) -> None:
+    """The constants are of 8 choices among 8 GPUs; of 2 choices a token has 15/8 distinct GPUs."""
+    bare, slow = replace(notrace, collectives=NOTHING), replace(h800, scale_up_bytes_per_s=1e15)
+    eight, two = (message(op, 1, ranks_per_token=8 * (1 - (7 / 8) ** k)) for k in (8, 2))
+    t0 = notrace.parameters["all_to_all.t0_one_node_s"].value
+    costs = [all_to_all_cost(each, slow, bare, "alone", 20) for each in (eight, two)]
+    assert {cost.bound_by for cost in costs} == {"sms"}
+    assert (costs[1].seconds - t0) / (costs[0].seconds - t0) == pytest.approx((15 / 8) / (8 * (1 - (7 / 8) ** 8)))
+
+
 def test_the_terms_of_the_cases_above_all_bind(h800: Network, notrace: Stack) -> None:
     bare = replace(notrace, collectives=NOTHING)
     slow = replace(h800, scale_up_bytes_per_s=20e9)

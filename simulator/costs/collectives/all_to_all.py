@@ -2,7 +2,8 @@
 
     t = t0 + max(NIC bytes / achieved NIC rate, NVLink bytes / achieved NVLink rate, bytes * (a + b*r) / SMs)
 
-with r the expected remote nodes of a token: the copies that the kernel's SMs make. Where the stack has rows of the same
+with r the expected remote nodes of a token: the copies that the kernel's SMs make; in one node bytes * a * c, with c the
+distinct GPUs of a token over those of the runs behind a. Where the stack has rows of the same
 kernel, the formula only carries the nearest row to other sizes: t = row * formula(message) / formula(row), the row
 being on the links on which it was measured (`link.nic.reference_bytes_per_s`, `link.nvlink.reference_bytes_per_s`).
 The stack's keys: link.nic.all_to_all, link.nvlink.all_to_all (shares of the link rate), all_to_all.t0_s
@@ -32,6 +33,11 @@ SAME_SIZE = 0.01
 """Relative difference below which a message is the row's own."""
 BY_RANK = "a copy for each GPU of a token, its own included (DeepEP, inside a node)"
 BY_NODE = "a copy for each node of a token, its own included (DeepEP, between nodes); over NICs go (n-1)/n of it"
+ONE_NODE_COPIES = 8 * (1.0 - (1.0 - 1.0 / 8) ** 8)
+"""Copies of a token in the runs behind `all_to_all.sm_cost_<op>_one_node`: the distinct GPUs of 8 choices among 8
+(deepseek-ai/DeepEP tests/test_intranode.py, top 8). Its kernels send a copy to each GPU, and add one of each
+(csrc/kernels/intranode.cu).
+"""
 INTERPOLATED_WITHIN = 2.0
 """Ratio of the formula up to which a row of the same group counts as neighbouring."""
 
@@ -147,6 +153,8 @@ def _terms(
     """Seconds of each resource for the bytes of the message."""
     traffic = exchange_traffic(message)
     copies = time_at(model.sm_cost, corner)
+    if message.num_nodes == 1:
+        copies *= message.ranks_per_token / ONE_NODE_COPIES
     copies += time_at(model.sm_cost_per_remote_node, corner) * traffic.remote_nodes_per_token
     return {
         "nic": model.nic.seconds(traffic.nic_bytes, nic_bytes_per_s, corner),

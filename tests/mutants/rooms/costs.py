@@ -19,6 +19,12 @@ COSTS = Room(
         ),
         Fault(
             ALL_TO_ALL,
+            "copies *= message.ranks_per_token / ONE_NODE_COPIES",
+            "copies *= 1.0",
+            "SMs copy as often, whatever the GPUs of a token in its node",
+        ),
+        Fault(
+            ALL_TO_ALL,
             "message.tokens * message.bytes_per_token * copies / sms",
             "message.tokens * message.bytes_per_token * copies / 20",
             "the kernel always holds 20 SMs",
