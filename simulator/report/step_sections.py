@@ -16,10 +16,12 @@ from rich.text import Text
 from simulator.report import numbers
 from simulator.report.layout import bars, grid, needed_width, plain_table, text
 from simulator.results.run_result import RunResult
-from simulator.results.step_result import PART_NAMES
+from simulator.results.step_result import PART_NAMES, StepTimes
 
 NUM_CATEGORIES: Final = 8
 NUM_BINDINGS: Final = 5
+UNEVEN: Final = 1.1
+"""Most over mean work of the pipeline ranks from which on it is told."""
 
 PART_WORDS: Final = {
     "forward_s": "forward",
@@ -95,12 +97,25 @@ def step(result: RunResult, width: int) -> Iterable[RenderableType]:
         legends.append(f"exposed communication {numbers.seconds(times.exposed_comm_s)} ({share}), inside these parts")
     if legends:
         yield Text(" · ".join(legends), style="dim")
+    if uneven := fullest_rank(times):
+        yield Text(uneven, style="yellow")
     if times.by_category:
         yield Text()
         yield _category_table(result, width)
         there = [name for name in CATEGORY_LEGENDS if any(each.category == name for each in times.by_category)]
         legends = [f"{name}: {CATEGORY_LEGENDS[name]}" for name in there]
         yield Text(" · ".join(["of a mean rank; sums to the step", *legends]), style="dim")
+
+
+def fullest_rank(times: StepTimes) -> str:
+    """The pipeline rank with the most work, and by how much, where the others wait for it; "" where ranks are even."""
+    work = [times.step_s - rank.bubble_s - rank.optimizer_s for rank in times.by_rank]
+    most, mean = max(work), fsum(work) / len(work)
+    if most < UNEVEN * mean:
+        return ""
+    rank = times.by_rank[work.index(most)].pp_rank
+    text = f"pipeline rank {rank} works {numbers.plain(most / mean)} times as long as a mean one, and the others wait for it"
+    return f"{text}: parallel.layers_per_stage moves layers"
 
 
 def _parts_table(result: RunResult, names: list[str], width: int) -> Table:

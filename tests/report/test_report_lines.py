@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from simulator.report import numbers
+from simulator.report.step_sections import fullest_rank
 from simulator.results.run_result import GpuHourPrice
-from simulator.results.step_result import AssumptionRow, Basis
+from simulator.results.step_result import AssumptionRow, Basis, RankTimes
 from tests.report.test_console import RESULT, changed, report
 from tests.report.test_report_figures import lines, row
 
@@ -102,3 +103,22 @@ def test_figures_stand_under_their_headers_and_are_counted_from_one() -> None:
 )
 def test_a_number_s_text(found: str, expected: str) -> None:
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("bubbles", "expected"), [((2.0, 2.0), ""), ((2.0, 3.0), ""), ((5.0, 1.0), "rank 1 works 1.29 times")]
+)
+def test_the_rank_that_the_others_wait_for_is_told_where_work_is_uneven(
+    bubbles: tuple[float, float], expected: str
+) -> None:
+    """Of a step of 10 s: work is what is neither bubble nor optimizer."""
+    ranks = tuple(
+        RankTimes(
+            pp_rank=rank, forward_s=4.0, backward_s=6.0 - bubble, weight_s=0.0, overlapped_f_b_s=0.0, bubble_s=bubble,
+            optimizer_s=0.0,
+        )
+        for rank, bubble in enumerate(bubbles)
+    )  # fmt: skip
+    times = RESULT.step.model_copy(update={"step_s": 10.0, "by_rank": ranks})
+    assert expected in fullest_rank(times)
+    assert bool(expected) == ("layers_per_stage moves layers" in fullest_rank(times))
