@@ -24,8 +24,16 @@ def tensor_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 def _head_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     attention, tp = scenario.model.attention, scenario.parallel.tp
     for problem in attention.cut_problems(tp):
-        valid = [number for number in range(1, attention.num_heads + 1) if not any(attention.cut_problems(number))]
-        yield "parallel.tp", f"{problem}; allowed {', '.join(map(str, valid[:20]))}"
+        yield "parallel.tp", f"{problem}; {_allowed_tp(scenario)}"
+
+
+def _allowed_tp(scenario: Scenario) -> str:
+    """'allowed 1, 2, 4': the degrees that cut neither heads nor widths unevenly."""
+    attention = scenario.model.attention
+    widths = [width for axis, _, width, _ in _widths(scenario) if axis == "tp"]
+    whole = [number for number in range(1, attention.num_heads + 1) if not any(width % number for width in widths)]
+    valid = [number for number in whole if not any(attention.cut_problems(number))]
+    return f"allowed {', '.join(map(str, valid[:20]))}"
 
 
 def _widths(scenario: Scenario) -> Iterator[tuple[str, str, int, int]]:
@@ -43,7 +51,8 @@ def _widths(scenario: Scenario) -> Iterator[tuple[str, str, int, int]]:
 def _width_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     for axis, key, width, ranks in _widths(scenario):
         if width % ranks:
-            yield f"parallel.{axis}", f"{axis} {ranks} does not divide {key} {width}; {divisors(width)}"
+            allowed = _allowed_tp(scenario) if axis == "tp" else divisors(width)
+            yield f"parallel.{axis}", f"{axis} {ranks} does not divide {key} {width}; {allowed}"
     if scenario.model.moe is None and scenario.parallel.etp > 1:
         text = f"etp {scenario.parallel.etp}, but model {show(scenario.model.name)} has no experts; use etp: 1"
         yield "parallel.etp", text

@@ -54,3 +54,12 @@ def test_what_has_no_meaning_without_tp_is_told(key: str) -> None:
     plain = {"tp": 1, "sequence_parallel": False, **options}
     scenario = load_scenario(changed(DENSE, parallel=plain))
     assert any(line.startswith(f"{key}: ") and "has no meaning with tp 1" in line for line in scenario.warnings)
+
+
+def test_degrees_that_are_offered_cut_heads_and_widths() -> None:
+    """Of 64 heads and a width of 28672 = 2^12 * 7, what divides both; not 7, which the width alone would allow."""
+    with pytest.raises(InputError) as caught:
+        load_scenario("llama-3.1-70b", ["parallel.tp=3", "parallel.pp=1", "cluster.num_gpus=192"])
+    told = [problem.message for problem in caught.value.problems if "does not divide" in problem.message]
+    assert len(told) == 2
+    assert all(text.endswith("allowed 1, 2, 4, 8, 16, 32, 64") for text in told)
