@@ -23,7 +23,8 @@ LEAST_RATE: Final = 0.01
 
 def collectives(result: RunResult, width: int) -> Iterable[RenderableType]:
     """Of each name the longest, the longest names first; how each rate is counted."""
-    rows = longest_by_name(result.step.collectives)[:NUM_COLLECTIVES]
+    found = longest_by_name(result.step.collectives)
+    rows = found[:NUM_COLLECTIVES]
     if not rows:
         return
     cells = [_cells(row) for row in rows]
@@ -38,7 +39,8 @@ def collectives(result: RunResult, width: int) -> Iterable[RenderableType]:
         table.add_row(*map(text, row))
     yield table
     counted = dict.fromkeys(row.counted_as for row in rows)
-    yield text("of each name the longest of the step · alone: on links that nothing else uses", "dim")
+    more = f" · {len(found) - len(rows)} shorter ones with --json" if len(found) > len(rows) else ""
+    yield text(f"of each name the longest of the step · alone: on links that nothing else uses{more}", "dim")
     yield text("GB/s as they are compared: " + " · ".join(counted), "dim")
 
 

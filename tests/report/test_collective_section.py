@@ -35,3 +35,14 @@ def test_a_narrow_terminal_drops_columns_not_digits(width: int, kept: list[str] 
 
 def test_a_step_without_collectives_has_no_such_section() -> None:
     assert "Collectives" not in report(changed(step=RESULT.step.model_copy(update={"collectives": ()})))
+
+
+def test_names_that_are_not_shown_are_counted() -> None:
+    longest = RESULT.step.collectives[0]
+    rows = tuple(
+        longest.model_copy(update={"name": f"name_{place}", "seconds": 1.0 / (1 + place)}) for place in range(10)
+    )
+    text = report(changed(step=RESULT.step.model_copy(update={"collectives": rows})), width=120)
+    assert "name 7" in text and "name 8" not in text
+    assert " · 2 shorter ones with --json" in text
+    assert "shorter ones" not in report(width=120)
