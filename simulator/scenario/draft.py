@@ -24,14 +24,14 @@ RECIPE: Final = ("precision", "recipe")
 """Sets other keys anew, which needs no note."""
 
 _DROPS: Final[tuple[tuple[KeyPath, tuple[KeyPath, ...]], ...]] = (
-    (("cluster", "node"), (("stack",),)),
+    (("cluster", "node"), (("stack",), ("cluster", "gpus_per_domain"))),
     (("model",), (("moe", "max_nodes_per_token"), ("parallel", "layers_per_stage"))),
     (RECIPE, DEFAULT_KEYS),
     (("parallel", "pp"), (("parallel", "layers_per_stage"),)),
     (("parallel", "vpp"), (("parallel", "layers_per_stage"),)),
 )
-"""(key, keys that its change drops): a stack is of one GPU, a node limit of one router, a layout of one model and so many
-stages, a recipe sets formats.
+"""(key, keys that its change drops): a stack is of one GPU, the GPUs used of a domain are those of one node, a node limit is of one
+router, a layout of one model and so many stages, a recipe sets formats.
 """
 
 _ALTERNATIVES: Final[tuple[tuple[str, str], ...]] = (("tokens", "steps"),)

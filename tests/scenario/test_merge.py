@@ -101,6 +101,14 @@ def test_changing_the_node_drops_the_stack() -> None:
     assert load_scenario("deepseek-v3", ["cluster.node=h800-x8"]).stack == "h800-deepseek-2024"
 
 
+def test_changing_the_node_drops_the_gpus_used_of_its_domain(tmp_path: Path) -> None:
+    racks = V3 + "cluster: {node: gb200-nvl72, gpus_per_domain: 64}\n"
+    assert from_text(tmp_path, racks).cluster.gpus_per_domain == 64
+    assert from_text(tmp_path, racks, "cluster.node=h800-x8").cluster.gpus_per_domain is None
+    kept = from_text(tmp_path, racks, "cluster.node=gb300-nvl72", "cluster.gpus_per_domain=32")
+    assert kept.cluster.gpus_per_domain == 32
+
+
 def test_changing_the_node_in_a_file_drops_an_inherited_stack(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(V3 + "stack: h800-transfer\n")
     scenario = from_text(tmp_path, "schema_version: 1\nextends: base.yaml\ncluster: {node: h100-x8}\n")
