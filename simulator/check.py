@@ -229,7 +229,8 @@ def _ramp_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         if below is None:
             text = f"{ramp.from_} sequences are {num_micro_batches} micro-batches a pipeline, {name} needs {minimum}"
             smallest = ramp.from_ // num_micro_batches * minimum
-            yield f"{field}.from", f"{text}; allowed at least {smallest}, or name a schedule_below such as 1f1b"
+            other = ", or name a schedule_below such as 1f1b" if vpp == 1 else ""
+            yield f"{field}.from", f"{text}; allowed at least {smallest}{other}"
         elif (problem := rank_problem(below, pp)) is not None:
             yield f"{field}.schedule_below", f"{below} {problem}"
         elif vpp_problem(below, vpp) is not None and vpp_problem(name, vpp) is None:

@@ -30,8 +30,8 @@ _DROPS: Final[tuple[tuple[KeyPath, tuple[KeyPath, ...]], ...]] = (
     (("parallel", "pp"), (("parallel", "layers_per_stage"),)),
     (("parallel", "vpp"), (("parallel", "layers_per_stage"),)),
 )
-"""(key, keys that its change drops): a stack is of one GPU, the GPUs used of a domain are those of one node, a node limit is of one
-router, a layout of one model and so many stages, a recipe sets formats.
+"""(key, keys that its change drops): a stack is of one GPU, the GPUs used of a domain are those of one node, a node limit is
+of one router, a layout of one model and so many stages, a recipe sets formats.
 """
 
 _ALTERNATIVES: Final[tuple[tuple[str, str], ...]] = (("tokens", "steps"),)

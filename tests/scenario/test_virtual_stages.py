@@ -77,6 +77,12 @@ def test_a_ramp_below_the_pipeline_ranks_needs_a_schedule_of_chunks() -> None:
     problem = refused(INTERLEAVED[0], "parallel.vpp=2", ramp)
     assert "schedule_below: 1f1b cannot run the 2 chunks a rank of interleaved_1f1b" in problem
     assert "start the ramp at 64 sequences or more" in problem
+    alone = refused(INTERLEAVED[0], "parallel.vpp=2", ramp.replace(", schedule_below: 1f1b", ""))
+    assert (
+        "batch_ramp.from: 32 sequences are 4 micro-batches a pipeline, interleaved_1f1b needs 8; allowed at least 64"
+        in alone
+    )
+    assert "schedule_below" not in alone
 
 
 def test_other_chunks_drop_an_inherited_layout() -> None:
