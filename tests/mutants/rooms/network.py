@@ -11,6 +11,12 @@ NETWORK = Room(
     ("tests/network",),
     (
         Fault(
+            "simulator/network/topology.py",
+            "if _max_gpus(node, fabric) >= num_gpus]",
+            "if _max_gpus(node, fabric) < num_gpus]",
+            "fabrics are offered that are too small",
+        ),
+        Fault(
             f"{ROOT}/placement.py",
             "dense.reshape(mesh.pp, mesh.edp, mesh.ep, mesh.etp)",
             "dense.reshape(mesh.pp, mesh.ep, mesh.edp, mesh.etp).swapaxes(1, 2)",

@@ -9,6 +9,12 @@ REPORT = Room(
     ("tests/report", "tests/results", "tests/test_readme.py"),
     (
         Fault(
+            "simulator/report/step_sections.py",
+            "if most < UNEVEN * mean:",
+            "if most <= mean:",
+            "a rank is told as uneven that is hardly so",
+        ),
+        Fault(
             "simulator/report/numbers.py",
             "({interval.low:,.{decimals}f} to",
             "({step_s:,.{decimals}f} to",

@@ -9,6 +9,18 @@ SCENARIO = Room(
     ("tests/scenario", "tests/laws/test_clock.py", "tests/cli"),
     (
         Fault(
+            "simulator/check.py",
+            'such as 1f1b" if vpp == 1 else ""',
+            'such as 1f1b" if vpp >= 1 else ""',
+            "a ramp of chunks is offered a schedule without them",
+        ),
+        Fault(
+            "hwprofiles/problems.py",
+            "if (*section, name) != here]",
+            "if True]",
+            "an unknown key is offered itself",
+        ),
+        Fault(
             "simulator/scenario/model.py",
             'repeated(parse_period(self.layer_pattern or "m", "dm"), behind)',
             'repeated(parse_period(self.layer_pattern or "m", "dm")[::-1], behind)',
