@@ -43,12 +43,15 @@ def _seconds(costs: Prices, unit: Unit, each: Work) -> float:
     """A kernel with its gaps; of a collective what the kernel beside it, if there is one, leaves of it."""
     if isinstance(each, Op):
         return costs.kernel(each, "alone").seconds + each.shape.num_kernels * costs.gap_s
-    whole = costs.collective(each).seconds
+    cost = costs.collective(each)
     if not each.beside:
-        return whole
+        return cost.seconds
     (beside,) = (op for op in unit.ops() if op.name == each.beside)
-    g, held = costs.kernel(beside, "alone").seconds, costs.held(beside).seconds
-    return max(whole - g, whole * max(0.0, 1.0 - g / held))
+    alone = costs.kernel(beside, "alone").seconds
+    slow = max(1.0, costs.held(beside).seconds / alone)
+    stretch = costs.stretch if cost.bound_by == "scale_up" else 1.0
+    together = min(cost.seconds * stretch, alone * slow)
+    return together + (alone - together / slow) + (cost.seconds - together / stretch) - alone
 
 
 def unit_seconds(run: Run, unit: Unit) -> float:
