@@ -15,6 +15,7 @@ rank. A combine waits for the fullest sender.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf, log, sqrt
 
 import numpy as np
@@ -26,6 +27,8 @@ from simulator.workload.group_law import gamma_shape
 PURPOSE_NOISE, PURPOSE_PERSISTENT = 1, 2
 GRID = 4_096
 """Steps of the table of distinct tokens, over probabilities from 0 to 1."""
+ROUNDING = 1e-9
+"""Far above the rounding of a mean of ranks."""
 LEAST_MISSED = 1e-6
 """Least share of tokens that never come to a rank: below it a rank has them all, however it is loaded."""
 
@@ -46,12 +49,20 @@ class TokenLaw:
 
         By a table, for the same bits everywhere and for speed.
         """
-        table = np.array([1.0 - (1.0 - i / GRID) ** self.exponent for i in range(GRID + 1)])
+        table = _visited(self.exponent)
         place = np.minimum(load * (self.choice * GRID), GRID)
         below = np.minimum(place.astype(np.int64), GRID - 1)
         found = table[below]
         found = found + (place - below) * (table[below + 1] - found)
         return np.asarray(found / found.mean(axis=-1, keepdims=True))
+
+
+@lru_cache(maxsize=8)
+def _visited(exponent: float) -> NDArray[np.float64]:
+    """(GRID + 1,) share of the tokens that come, by choice * rows over mean rows from 0 to 1; not to be written to."""
+    table = np.array([1.0 - (1.0 - i / GRID) ** exponent for i in range(GRID + 1)])
+    table.setflags(write=False)
+    return table
 
 
 def token_law(num_experts: int, top_k: int, ranks: int, ranks_per_token: float) -> TokenLaw:
@@ -141,13 +152,29 @@ def draw_loads(model: LoadModel, units: int, micro_batches: int, seed: int, draw
     else:
         node = load.reshape(units, micro_batches, model.nodes, model.ranks // model.nodes).mean(axis=-1)
         node = np.repeat(node, model.ranks // model.nodes, axis=-1)
-    by_rank = model.dispatch.rank > 0 or model.combine.rank > 0
-    tokens = model.tokens.tokens(load) if by_rank and model.tokens else load
+    tokens = _tokens(model, load, node)
     out = np.empty((units, micro_batches, 3, model.ranks))
     out[:, :, 0] = load
     out[:, :, 1] = _time(model.dispatch, node, tokens)
     out[:, :, 2] = _time(model.combine, node, tokens).max(axis=-1, keepdims=True)
     return out
+
+
+def _tokens(model: LoadModel, load: NDArray[np.float64], node: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distinct tokens over their mean, by rank; 0 in groups in which no rank's tokens can outweigh the least loaded node.
+
+    Tokens vary less than rows (the law is concave): none is above the fullest rank's rows over the mean.
+    """
+    by_rank = [links for links in (model.dispatch, model.combine) if links.rank > 0]
+    if not by_rank or model.tokens is None:
+        return load
+    fullest, emptiest = load.max(axis=-1), node.min(axis=-1)
+    matters = np.zeros(fullest.shape, dtype=bool)
+    for links in by_rank:
+        matters |= links.rank * fullest * (1.0 + ROUNDING) > links.node * emptiest
+    found = np.zeros_like(load)
+    found[matters] = model.tokens.tokens(load[matters])
+    return found
 
 
 def _limited(load: NDArray[np.float64], limit: float) -> NDArray[np.float64]:

@@ -2,8 +2,8 @@
 
     t = t0 + max(NIC bytes / achieved NIC rate, NVLink bytes / achieved NVLink rate, bytes * (a + b*r) / SMs)
 
-with r the expected remote nodes of a token: the copies that the kernel's SMs make; in one node bytes * a * c, with c the
-distinct GPUs of a token over those of the runs behind a. Where the stack has rows of the same
+with r the expected remote nodes of a token: the copies that the kernel's SMs make; in one node of up to 8 GPUs
+bytes * a * c, with c the distinct GPUs of a token over those of the runs behind a. Where the stack has rows of the same
 kernel, the formula only carries the nearest row to other sizes: t = row * formula(message) / formula(row), the row
 being on the links on which it was measured (`link.nic.reference_bytes_per_s`, `link.nvlink.reference_bytes_per_s`).
 The stack's keys: link.nic.all_to_all, link.nvlink.all_to_all (shares of the link rate), all_to_all.t0_s
@@ -37,6 +37,10 @@ ONE_NODE_COPIES = 8 * (1.0 - (1.0 - 1.0 / 8) ** 8)
 """Copies of a token in the runs behind `all_to_all.sm_cost_<op>_one_node`: the distinct GPUs of 8 choices among 8
 (deepseek-ai/DeepEP tests/test_intranode.py, top 8). Its kernels send a copy to each GPU, and add one of each
 (csrc/kernels/intranode.cu).
+"""
+NVLINK_PEERS = 8
+"""Most GPUs of one node that those kernels know (NUM_MAX_NVL_PEERS, csrc/kernels/configs.cuh). Kernels of larger domains read a
+token once and leave its copies to the copy engine of the SM (DeepEP's Hybrid-EP branch), so that their SMs do not pay for each.
 """
 INTERPOLATED_WITHIN = 2.0
 """Ratio of the formula up to which a row of the same group counts as neighbouring."""
@@ -153,7 +157,7 @@ def _terms(
     """Seconds of each resource for the bytes of the message."""
     traffic = exchange_traffic(message)
     copies = time_at(model.sm_cost, corner)
-    if message.num_nodes == 1:
+    if message.num_nodes == 1 and message.ranks <= NVLINK_PEERS:
         copies *= message.ranks_per_token / ONE_NODE_COPIES
     copies += time_at(model.sm_cost_per_remote_node, corner) * traffic.remote_nodes_per_token
     return {

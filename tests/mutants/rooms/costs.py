@@ -25,6 +25,12 @@ COSTS = Room(
         ),
         Fault(
             ALL_TO_ALL,
+            "if message.num_nodes == 1 and message.ranks <= NVLINK_PEERS:",
+            "if message.num_nodes == 1:",
+            "kernels of a rack pay for each copy",
+        ),
+        Fault(
+            ALL_TO_ALL,
             "message.tokens * message.bytes_per_token * copies / sms",
             "message.tokens * message.bytes_per_token * copies / 20",
             "the kernel always holds 20 SMs",
