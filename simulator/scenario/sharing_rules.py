@@ -26,7 +26,7 @@ def sharing_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
     if scenario.parallel.zero_stage == 3 and derived.recipe(scenario).is_fp8:
         name = scenario.precision.recipe
         text = f"not modelled yet (3 with precision.recipe {name}, which quantises weights behind each gather)"
-        yield ZERO, f"{text}; use zero_stage: 2 or recipe: bf16"
+        yield ZERO, f"{text}; use zero_stage: 1 or 2, or recipe: bf16"
     recompute = scenario.recompute
     layers = recompute.num_layers or 1
     if (
@@ -36,7 +36,7 @@ def sharing_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
         and layers > 1
     ):
         text = f"not modelled yet (3 with {layers} layers that are recomputed together, each gathered once more)"
-        yield ZERO, f"{text}; use recompute.num_layers: 1, or zero_stage: 2"
+        yield ZERO, f"{text}; use recompute.num_layers: 1, or zero_stage: 1 or 2"
 
 
 def sharing_warnings(scenario: Scenario) -> Iterator[tuple[str, str]]:

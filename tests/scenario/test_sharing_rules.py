@@ -49,12 +49,12 @@ def refused(**sections: Any) -> list[str]:
         (
             {"precision": {"recipe": "fp8-blockwise"}},
             "parallel.zero_stage: not modelled yet (3 with precision.recipe fp8-blockwise, which quantises weights behind "
-            "each gather); use zero_stage: 2 or recipe: bf16",
+            "each gather); use zero_stage: 1 or 2, or recipe: bf16",
         ),
         (
             {"recompute": {"granularity": "full", "method": "uniform", "num_layers": 2}},
             "parallel.zero_stage: not modelled yet (3 with 2 layers that are recomputed together, each gathered once more); "
-            "use recompute.num_layers: 1, or zero_stage: 2",
+            "use recompute.num_layers: 1, or zero_stage: 1 or 2",
         ),
         (
             {"parallel": {"pp": 2, "schedule": "dualpipe", "zero_stage": 2}},
