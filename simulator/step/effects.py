@@ -12,7 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from hwprofiles.schema import Assumption
+from simulator.assembly.chunks import DP, NUM_STREAMS
 from simulator.assembly.step_graph import StepGraph
+from simulator.assembly.unit_costs import TP_COLLECTIVES
 from simulator.engine import sweep_batch
 from simulator.results.interval import Interval
 from simulator.scenario import derived
@@ -28,6 +30,8 @@ DRAWS = 2
 MEMORY = "memory_"
 ROUTER = ("expert_popularity_cv", "expert_popularity_drift_cv", "bias_update_rate", "aux_loss_pressure")
 RANDOM = ("gpu_speed_cv", "routing_concentration")
+BESIDE = ("collective_sms", "collective_stretch", "tp_overlap_chunks")
+"""Assumptions that act only where some collective runs beside kernels, or in a block of them."""
 
 
 def assumption_effects(step: PreparedStep, order: Schedule) -> dict[str, Interval]:
@@ -39,10 +43,11 @@ def assumption_effects(step: PreparedStep, order: Schedule) -> dict[str, Interva
     base = {key: _makespan(step, graph, drawn=key in RANDOM) for key in (RANDOM[0], "")}
     effects: dict[str, Interval] = {}
     is_routed = step.scenario.model.moe is not None
+    has_beside = _has_collectives_among_kernels(graph)
     for key, entry in step.assumptions.items():
         if key in ROUTER and is_routed:
             continue
-        if key.startswith(MEMORY) or key in ROUTER:
+        if key.startswith(MEMORY) or key in ROUTER or (key in BESIDE and not has_beside):
             effects[key] = Interval(low=0.0, high=0.0)
             continue
         reference = base[RANDOM[0]] if key in RANDOM else base[""]
@@ -50,6 +55,12 @@ def assumption_effects(step: PreparedStep, order: Schedule) -> dict[str, Interva
         changes = [_changed(step, graph, entry, end, order) / reference - 1.0 for end in ends]
         effects[key] = Interval(low=min([0.0, *changes]), high=max([0.0, *changes]))
     return effects
+
+
+def _has_collectives_among_kernels(graph: StepGraph) -> bool:
+    """Whether some collective stands in a block of kernels or runs inside an action, beside them."""
+    streams = graph.dag.resource[: graph.tail_first] % NUM_STREAMS
+    return bool((streams == DP).any()) or any(TP_COLLECTIVES in each.by_category for each in graph.classes)
 
 
 def _changed(step: PreparedStep, graph: StepGraph, entry: Assumption, value: float, order: Schedule) -> float:

@@ -151,30 +151,32 @@ def draw_loads(model: LoadModel, units: int, micro_batches: int, seed: int, draw
         node = _busiest_nics(model, load)
     else:
         node = load.reshape(units, micro_batches, model.nodes, model.ranks // model.nodes).mean(axis=-1)
-        node = np.repeat(node, model.ranks // model.nodes, axis=-1)
-    tokens = _tokens(model, load, node)
+    ranks = model.ranks // node.shape[-1]
     out = np.empty((units, micro_batches, 3, model.ranks))
     out[:, :, 0] = load
-    out[:, :, 1] = _time(model.dispatch, node, tokens)
-    out[:, :, 2] = _time(model.combine, node, tokens).max(axis=-1, keepdims=True)
+    out[:, :, 1] = np.repeat(_time(model.dispatch, node), ranks, axis=-1)
+    out[:, :, 2] = _time(model.combine, node).max(axis=-1, keepdims=True)
+    matters = _tokens_matter(model, load, node)
+    if matters.any():
+        some, near = load[matters], np.repeat(node[matters], ranks, axis=-1)
+        tokens = some if model.tokens is None else model.tokens.tokens(some)
+        out[matters, 1] = _time(model.dispatch, near, tokens)
+        out[matters, 2] = _time(model.combine, near, tokens).max(axis=-1, keepdims=True)
     return out
 
 
-def _tokens(model: LoadModel, load: NDArray[np.float64], node: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distinct tokens over their mean, by rank; 0 in groups in which no rank's tokens can outweigh the least loaded node.
+def _tokens_matter(model: LoadModel, load: NDArray[np.float64], node: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Groups in which some rank's distinct tokens may outweigh the least loaded node: (units, micro-batches).
 
     Tokens vary less than rows (the law is concave): none is above the fullest rank's rows over the mean.
     """
     by_rank = [links for links in (model.dispatch, model.combine) if links.rank > 0]
-    if not by_rank or model.tokens is None:
-        return load
-    fullest, emptiest = load.max(axis=-1), node.min(axis=-1)
-    matters = np.zeros(fullest.shape, dtype=bool)
-    for links in by_rank:
-        matters |= links.rank * fullest * (1.0 + ROUNDING) > links.node * emptiest
-    found = np.zeros_like(load)
-    found[matters] = model.tokens.tokens(load[matters])
-    return found
+    matters = np.zeros(load.shape[:-1], dtype=bool)
+    if by_rank:
+        fullest, emptiest = load.max(axis=-1), node.min(axis=-1)
+        for links in by_rank:
+            matters |= links.rank * fullest * (1.0 + ROUNDING) > links.node * emptiest
+    return matters
 
 
 def _limited(load: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
@@ -194,9 +196,13 @@ def _busiest_nics(model: LoadModel, load: NDArray[np.float64]) -> NDArray[np.flo
     return np.broadcast_to(busiest, load.shape)
 
 
-def _time(links: LoadedLinks, node: NDArray[np.float64], tokens: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Time of an exchange at each rank over that of even loads."""
-    sent = node if links.rank == 0 else np.maximum(links.node * node, links.rank * tokens)
+def _time(
+    links: LoadedLinks, node: NDArray[np.float64], tokens: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Time of an exchange at each rank over that of even loads; tokens: None where no rank's count."""
+    sent = node
+    if links.rank > 0:
+        sent = links.node * node if tokens is None else np.maximum(links.node * node, links.rank * tokens)
     return np.asarray(links.fixed + (1.0 - links.fixed) * sent)
 
 
