@@ -11,7 +11,7 @@ from simulator import portable
 from simulator.draws import generator
 from simulator.workload import expert_load, gpu_speed, routing_model
 from simulator.workload.balancing import tremor_cv
-from simulator.workload.expert_load import LoadModel, draw_loads
+from simulator.workload.expert_load import LoadedLinks, LoadModel, TokenLaw, draw_loads
 from simulator.workload.gpu_speed import SpeedGroups, draw_slowness
 from simulator.workload.routing_model import Spread
 from simulator.workload.routing_rule import RoutingRule
@@ -158,3 +158,22 @@ def test_what_heats_the_ranks_of_a_node_together_in_a_sequence_does_so_over_step
     ratio = stats.node_persistent_cv / stats.persistent_cv
     assert expert_load.independent_node_cv(1.0, 8, 4) * 1.05 < ratio <= 1.0
     assert ratio == pytest.approx(stats.node_noise_cv / stats.noise_cv, rel=0.15)
+
+
+@pytest.mark.parametrize("weight", [0.3, 0.6, 0.8, 0.95, 1.0])
+@pytest.mark.parametrize("node_weight", [1.0, 0.7])
+def test_an_exchange_takes_the_larger_of_its_node_s_load_and_its_rank_s_tokens(
+    weight: float, node_weight: float
+) -> None:
+    """Group by group, whether tokens can outweigh nodes or not. Tokens by their law: 1 - (1 - x k/E) ** n."""
+    law = TokenLaw(choice=1 / 16, exponent=3.0)
+    links = LoadedLinks(node=node_weight, rank=weight, fixed=0.1)
+    model = LoadModel(0.15, 0.1, 16, 4, 0.05, 0.04, tokens=law, dispatch=links, combine=links)
+    drawn = draw_loads(model, 3, 40, seed=5, draw=0)
+    rows = drawn[:, :, 0]
+    node = np.repeat(rows.reshape(3, 40, 4, 4).mean(axis=-1), 4, axis=-1)
+    visits = 1.0 - (1.0 - rows * law.choice) ** law.exponent
+    tokens = visits / visits.mean(axis=-1, keepdims=True)
+    time = 0.1 + 0.9 * np.maximum(node_weight * node, weight * tokens)
+    assert drawn[:, :, 1] == pytest.approx(time, rel=1e-6)
+    assert drawn[:, :, 2] == pytest.approx(np.broadcast_to(time.max(axis=-1, keepdims=True), time.shape), rel=1e-6)

@@ -22,8 +22,8 @@ ROUTING = Room(
         ),
         Fault(
             "simulator/workload/expert_load.py",
-            "_time(model.combine, node, tokens).max(axis=-1, keepdims=True)",
-            "_time(model.combine, load, tokens).max(axis=-1, keepdims=True)",
+            "_time(model.combine, node).max(axis=-1, keepdims=True)",
+            "_time(model.combine, load).max(axis=-1, keepdims=True)",
             "the fullest node is the fullest rank",
         ),
         Fault(
@@ -77,9 +77,21 @@ ROUTING = Room(
         ),
         Fault(
             "simulator/workload/expert_load.py",
-            "out[:, :, 1] = _time(model.dispatch, node, tokens)",
-            "out[:, :, 1] = _time(model.dispatch, load, tokens)",
+            "np.repeat(_time(model.dispatch, node), ranks, axis=-1)",
+            "_time(model.dispatch, load)",
             "a node's load is its rank's",
+        ),
+        Fault(
+            "simulator/workload/expert_load.py",
+            "links.rank * fullest * (1.0 + ROUNDING) > links.node * emptiest",
+            "links.rank * fullest * (1.0 + ROUNDING) > 2.0 * links.node * emptiest",
+            "tokens of a fullest rank below twice the emptiest node's load never matter",
+        ),
+        Fault(
+            "simulator/workload/expert_load.py",
+            "out[matters, 1] = _time(model.dispatch, near, tokens)",
+            "out[matters, 1] = _time(model.dispatch, near)",
+            "a dispatch follows nodes alone, also where tokens outweigh them",
         ),
         Fault(
             "simulator/workload/expert_load.py",
