@@ -95,9 +95,6 @@ STEP = Room(
             "groups are ranked by their best expert alone",
         ),
         Fault(
-            "simulator/step/draws.py", "MAX_REPLICAS = 64", "MAX_REPLICAS = 32", "fewer replicas wait for each other"
-        ),
-        Fault(
             "simulator/step/draws.py",
             "loads[:, :, 0] *= slowness[graph.unit_ranks]",
             "loads[:, :, 0] *= slowness[0]",
