@@ -14,7 +14,7 @@ NOT_MODELLED = (
     "data loading, garbage collection and other host work between steps",
     "contention of data-parallel collectives with dispatch, combine and pipeline transfers on one NIC",
     "a sender of a pipeline transfer that waits for its receiver, but for parallel.overlap.pp: false",
-    "the maximum over several expert groups at the end of a step (one group is simulated)",
+    "uneven loads of expert groups other than the one with the slowest GPUs (one is simulated)",
     "congestion control and packet effects in the fabric; links share traffic as fluids",
     "the all-reduce of expert loads for the balancing bias and the EMA copy of the weights",
 )
