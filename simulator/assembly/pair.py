@@ -254,15 +254,15 @@ def build_template(
         return t
     waits_for_both = kind == "FB" and wait_at_boundary
     input_f, input_b = (INPUT_BOTH, INPUT_BOTH) if waits_for_both else (INPUT_F, INPUT_B)
-    forward = _Forward(t, "F", "alone", input_f) if kind in ("F", "FB") else None
     b_source = b_stage if kind == "FB" else stage
     f_units: list[tuple[int, UnitCost]] = []
     b_units: list[tuple[int, UnitCost]] = []
-    if forward:
-        units, forward.progress.plan = side_by_side(stage.units, collectives.forward, is_forward=True)
+    forward = backward = None
+    if kind in ("F", "FB"):
+        units, plan = side_by_side(stage.units, collectives.forward, is_forward=True)
+        forward = _Forward(t, "F", "alone", input_f, progress=Progress(plan))
         f_units = list(enumerate(units))
         forward.enter(None)
-    backward = None
     if kind in ("B", "I", "FB") and b_source:
         source = tuple(unit.of_lone_input_gradient() for unit in b_source.units) if kind == "I" else b_source.units
         units, plan = side_by_side(source, collectives.backward, is_forward=False)

@@ -27,8 +27,7 @@ BESIDE_COMPUTE = ".beside_compute"
 class Prices:
     """What everything of a step takes: operator or message → seconds; gap_s: idle time of a stream between two kernels.
 
-    held: a kernel with a collective of its block beside it all the time.
-    beside: a kernel with a data-parallel collective beside it, None where there is none.
+    held: a kernel with a collective beside it all the time. has_beside: data-parallel collectives may run beside kernels.
     chunking: how collectives inside a block overlap with the GEMMs around them. stretch: how many times as long one on scale-up
     links takes beside a kernel.
     """
@@ -38,7 +37,7 @@ class Prices:
     gap_s: float
     collective: Callable[[Collective], CollectiveCost]
     held: Callable[[Op], Cost]
-    beside: Callable[[Op], Cost] | None = None
+    has_beside: bool = False
     chunking: Chunking = UNCHUNKED
     stretch: float = 1.0
 
@@ -83,21 +82,24 @@ def _unit_cost(unit: Unit, prices: Prices) -> UnitCost:
     ops = {op.name: op for op in unit.ops()}
     for regime in REGIMES:
         pricing = _Pricing(prices, partial(_at, prices, regime), ops)
+        blocks |= {(name, regime): block for name, block in _blocks(unit, pricing).items()}
         for name, work in unit.blocks.items():
-            if work and name != "combine_b_cast":
-                blocks[name, regime] = BlockCost(tuple(_segments(work, pricing)))
             if any(pricing.is_beside_weights(each) for each in work):
                 apart[name, regime] = BlockCost(tuple(_segments(work, replace(pricing, with_weights=False))))
         for key, message in unit.all_to_all.items():
             cast = unit.blocks.get("combine_b_cast", ()) if key == "combine_b" else ()
             transfers[key, regime] = _transfer(key, message, cast, regime, pricing)
-    beside: dict[str, BlockCost] = {}
-    if prices.beside is not None:
-        held = _Pricing(prices, prices.beside, ops)
-        for name, work in unit.blocks.items():
-            if work and name != "combine_b_cast":
-                beside[name] = BlockCost(tuple(_segments(work, held)))
+    beside = _blocks(unit, _Pricing(prices, prices.held, ops)) if prices.has_beside else {}
     return UnitCost(unit.name, blocks, transfers, unit.kind == "moe", beside=beside, apart=apart)
+
+
+def _blocks(unit: Unit, pricing: _Pricing) -> dict[str, BlockCost]:
+    """The blocks of the compute stream."""
+    return {
+        name: BlockCost(tuple(_segments(work, pricing)))
+        for name, work in unit.blocks.items()
+        if work and name != "combine_b_cast"
+    }
 
 
 def _at(prices: Prices, regime: Regime, op: Op) -> Cost:

@@ -108,7 +108,7 @@ class Sharing:
 class Placement:
     """Shapes of all groups of a mesh; of groups of one kind that lie differently, the one with the fewest NICs in a node.
 
-    tp, cp, ep, etp: the axes. dense_dp: holders of one dense parameter (dp and cp together). expert_dp: holders of one
+    tp, cp, etp: the axes. dense_dp: holders of one dense parameter (dp and cp together). expert_dp: holders of one
     expert. dense_dp_mirror, expert_dp_mirror: the same where a stage has two holders, pipeline ranks p and P-1-p; equal
     to the plain ones for an only pipeline rank. pp_hops[r]: from pipeline rank r to the next one, the last one back to the
     first (virtual stages go round).
@@ -118,7 +118,6 @@ class Placement:
 
     tp: GroupShape
     cp: GroupShape
-    ep: GroupShape
     etp: GroupShape
     dense_dp: GroupShape
     expert_dp: GroupShape
@@ -147,7 +146,6 @@ def place(mesh: Mesh, gpus_per_node: int, host_gpus: int | None = None, *, shard
     return Placement(
         tp=shape(dense),
         cp=shape(dense.transpose(0, 1, 3, 2)),
-        ep=shape(expert.transpose(0, 1, 3, 2)),
         etp=shape(expert),
         dense_dp=shape(dense_dp),
         expert_dp=shape(expert_dp),

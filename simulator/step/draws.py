@@ -43,7 +43,7 @@ MAX_REPLICAS = 64
 class Randomness:
     """What is drawn in a step.
 
-    load: how unevenly experts are loaded, None where they are even. speed_cv: coefficient of variation of the GPUs' speed,
+    load: how unevenly experts are loaded, None where they are even. speed_cv: coefficient of variation of the GPUs' speed.
     speeds: how the GPUs meet. draws: how often a step is drawn, from `seed`.
     """
 

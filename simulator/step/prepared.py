@@ -87,7 +87,7 @@ def price(
         stages=stage_costs(
             workload,
             prices(
-                kernels, messages, beside=derived.has_collectives_beside_compute(scenario),
+                kernels, messages, has_beside=derived.has_collectives_beside_compute(scenario),
                 chunking=_chunking(scenario, assumptions, kernels.gap_s),
             ),
         ),
@@ -106,14 +106,14 @@ def _on_links(load: LoadModel | None, workload: Workload, messages: MessagePrice
 
 
 def prices(
-    kernels: KernelPrices, messages: MessagePrices, *, beside: bool = False, chunking: Chunking = UNCHUNKED
+    kernels: KernelPrices, messages: MessagePrices, *, has_beside: bool = False, chunking: Chunking = UNCHUNKED
 ) -> Prices:
-    """Operator or message → seconds. beside: data-parallel collectives may run beside kernels. chunking: of GEMMs with the
+    """Operator or message → seconds. has_beside: data-parallel collectives may run beside kernels. chunking: of GEMMs with the
     collectives around them.
     """
     return Prices(
         kernels.seconds, messages.all_to_all, kernels.gap_s, messages.collective,
-        held=kernels.beside_collective, beside=kernels.beside_collective if beside else None, chunking=chunking,
+        held=kernels.beside_collective, has_beside=has_beside, chunking=chunking,
         stretch=messages.collective_stretch,
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from simulator.assembly.unit_costs import TP_COLLECTIVES, add_segments, message_
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
-from simulator.step.data_parallel import DATA_PARALLEL, Holders, holders_of, plan_collectives, with_held_copies
+from simulator.step.data_parallel import DATA_PARALLEL, Holders, holders_of, with_held_copies
 from simulator.step.messages import MessagePrices
 from simulator.step.pricing import KernelPrices
 from simulator.workload.buckets import WIRE_BYTES
@@ -24,27 +24,27 @@ MOMENT_BYTES = {"adamw-bf16": 2, "adamw-bf16-moments": 2, "adamw-fp32-moments": 
 """Bytes of one of AdamW's two moments of a parameter."""
 MASTER_BYTES = {"adamw-bf16-moments": 4, "adamw-fp32-moments": 4}
 """Bytes of a parameter's master copy, where there is one beside the weight."""
-WEIGHT_BYTES = 2
+WEIGHT_BYTES = WIRE_BYTES["bf16"]
+"""Bytes of a weight that the optimizer writes."""
 
 
 def tail_costs(
     scenario: Scenario, workload: Workload, schedule: Schedule, kernels: KernelPrices, messages: MessagePrices,
-    collectives: Sequence[StageCollectives] | None = None,
+    collectives: Sequence[StageCollectives],
 ) -> TailCosts:  # fmt: skip
     """Costs of the end of a step under a schedule, which says how many pipeline ranks hold a stage.
 
-    collectives: as `plan_collectives` gives them, which is asked where they are not given.
+    collectives: as `plan_collectives` gives them.
     """
-    planned = plan_collectives(scenario, workload, schedule, messages) if collectives is None else collectives
     workload, copies = with_held_copies(scenario, workload, schedule)
     holders = holders_of(messages, schedule, scenario.parallel.zero_stage)
     optimizer = [add_segments(_optimizer(scenario, stage, holders, kernels)) for stage in workload.stages]
     return TailCosts(
         reduce=[
             (*each.reduces_at_end, *_replicated(scenario, stage, messages))
-            for each, stage in zip(planned, workload.stages, strict=True)
+            for each, stage in zip(collectives, workload.stages, strict=True)
         ],
-        gather=[stage.gathers_at_end for stage in planned],
+        gather=[stage.gathers_at_end for stage in collectives],
         norm=message_segment("grad_norm", messages.norm(), OPTIMIZER),
         optimizer=[add_segments(optimizer[stage] for stage in held) for held in schedule.placement],
         overlap_reduce=derived.is_grad_reduce_overlapped(scenario),
@@ -106,4 +106,4 @@ def _optimizer_ops(scenario: Scenario, stage: StageWorkload, holders: Holders) -
     yield moved("adamw", "adamw", "W", shard * (gradient + state), shard * (state + (WEIGHT_BYTES if master else 0)))
     if derived.recipe(scenario).is_fp8:
         held = stage.dense_params + stage.expert_params
-        yield moved("weight_quantise", "quantise", "W", 2 * held, held)
+        yield moved("weight_quantise", "quantise", "W", WEIGHT_BYTES * held, held)

@@ -13,6 +13,7 @@ from simulator.assembly.tail import TailCosts
 from simulator.assembly.unit_costs import Prices
 from simulator.schedule import build_schedule
 from simulator.step import tail
+from simulator.step.data_parallel import plan_collectives
 from simulator.step.prepared import prices
 from simulator.workload.op import Op, Unit, Work
 from tests.laws.runs import ROUNDING, Run, changed, simulate
@@ -36,7 +37,9 @@ def tail_costs(run: Run) -> TailCosts:
     parallel = run.prepared.scenario.parallel
     order = build_schedule(parallel.schedule, parallel.pp, run.graph.num_micro_batches, parallel.vpp)
     prepared = run.prepared
-    return tail.tail_costs(prepared.scenario, prepared.workload, order, prepared.kernels, prepared.messages)
+    asked = prepared.scenario, prepared.workload, order
+    planned = plan_collectives(*asked, prepared.messages)
+    return tail.tail_costs(*asked, prepared.kernels, prepared.messages, planned)
 
 
 def _seconds(costs: Prices, unit: Unit, each: Work) -> float:

@@ -19,7 +19,7 @@ def test_deepseek_v3_on_2048_gpus() -> None:
     """128 ranks a stage on 16 nodes; an expert group on 8; two holders of an expert 8 nodes apart, four with the
     mirror."""
     shapes = place(DEEPSEEK_V3, gpus_per_node=8)
-    assert shapes.ep == GroupShape(64, 8, 8)
+    assert shapes.expert_groups == (Lie(32, (8,) * 8),)
     assert shapes.dense_dp == GroupShape(128, 16, 8)
     assert shapes.expert_dp == GroupShape(2, 2, 1, node_stride=8)
     # Two blocks of neighbours: the one wide gap between them does not part the others.
@@ -33,15 +33,16 @@ def test_deepseek_v3_on_2048_gpus() -> None:
 def test_small_groups_stay_in_a_node() -> None:
     shapes = place(Mesh(num_gpus=64, tp=4, pp=2, ep=4, etp=2), gpus_per_node=8)
     assert shapes.tp == GroupShape(4, 1, 4)
-    assert shapes.ep == GroupShape(4, 1, 4)
+    assert {lie.members for lie in shapes.expert_groups} == {(4,)}
+    assert shapes.etp == GroupShape(2, 1, 2)
     assert shapes.dense_dp == GroupShape(8, 4, 2)
     assert set(place(Mesh(num_gpus=8, pp=8), gpus_per_node=8).pp_hops) == {Hop(True, 0, 0)}
     assert place(Mesh(num_gpus=8), gpus_per_node=8).pp_hops == (Hop(True, 0, 0),)
 
 
 def test_a_rack_scale_domain_is_one_node() -> None:
-    assert place(Mesh(num_gpus=576, ep=64), gpus_per_node=72).ep.nodes == 2
-    assert place(Mesh(num_gpus=64, ep=64), gpus_per_node=72).ep == GroupShape(64, 1, 64)
+    assert max(len(lie.members) for lie in place(Mesh(num_gpus=576, ep=64), gpus_per_node=72).expert_groups) == 2
+    assert place(Mesh(num_gpus=64, ep=64), gpus_per_node=72).expert_groups == (Lie(1, (64,)),)
 
 
 @st.composite
@@ -67,6 +68,7 @@ def shape_by_count(group: list[int], gpus_per_node: int) -> GroupShape:
 def test_shapes_equal_a_count_by_coordinates(case: tuple[Mesh, int]) -> None:
     mesh, gpus_per_node = case
     groups: dict[str, dict[tuple[int, ...], list[int]]] = defaultdict(lambda: defaultdict(list))
+    experts: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for rank in range(mesh.num_gpus):
         pp, inside = divmod(rank, mesh.stage_ranks)
         tp, cp, dp = inside % mesh.tp, inside // mesh.tp % mesh.cp, inside // (mesh.tp * mesh.cp)
@@ -74,7 +76,8 @@ def test_shapes_equal_a_count_by_coordinates(case: tuple[Mesh, int]) -> None:
         groups["tp"][pp, dp, cp].append(rank)
         groups["cp"][pp, dp, tp].append(rank)
         groups["dense_dp"][pp, tp].append(rank)
-        groups["ep"][pp, edp, etp].append(rank)
+        experts[pp, edp, etp].append(rank)
+        groups["etp"][pp, edp, ep].append(rank)
         groups["expert_dp"][pp, ep, etp].append(rank)
     shapes = place(mesh, gpus_per_node)
     for name, members in groups.items():
@@ -84,7 +87,7 @@ def test_shapes_equal_a_count_by_coordinates(case: tuple[Mesh, int]) -> None:
         assert getattr(shapes, name) == slowest, name
     ways = Counter(
         tuple(sorted(Counter(rank // gpus_per_node for rank in group).values(), reverse=True))
-        for group in groups["ep"].values()
+        for group in experts.values()
     )
     assert {lie.members: lie.groups for lie in shapes.expert_groups} == ways
     node = [rank // gpus_per_node for rank in range(mesh.num_gpus)]

@@ -164,7 +164,8 @@ def test_without_its_collectives_a_step_ends_with_norm_and_optimizer() -> None:
     for is_on in (True, False):
         switches = {"mechanisms": {"zero_collectives": is_on}, "parallel": {"overlap": {"dp": False}}}
         step = prepare(load_scenario(changed(SMALL, **switches)))
-        costs = tail_costs(step.scenario, step.workload, order, step.kernels, step.messages)
+        asked = step.scenario, step.workload, order
+        costs = tail_costs(*asked, step.kernels, step.messages, plan_collectives(*asked, step.messages))
         assert all(bool(each) == is_on for each in (*costs.reduce, *costs.gather))
         beside = prepare(load_scenario(changed(SMALL, mechanisms={"zero_collectives": is_on})))
         planned = plan_collectives(beside.scenario, beside.workload, order, beside.messages)

@@ -33,14 +33,14 @@ SAME_SIZE = 0.01
 """Relative difference below which a message is the row's own."""
 BY_RANK = "a copy for each GPU of a token, its own included (DeepEP, inside a node)"
 BY_NODE = "a copy for each node of a token, its own included (DeepEP, between nodes); over NICs go (n-1)/n of it"
-ONE_NODE_COPIES = 8 * (1.0 - (1.0 - 1.0 / 8) ** 8)
-"""Copies of a token in the runs behind `all_to_all.sm_cost_<op>_one_node`: the distinct GPUs of 8 choices among 8
-(deepseek-ai/DeepEP tests/test_intranode.py, top 8). Its kernels send a copy to each GPU, and add one of each
-(csrc/kernels/intranode.cu).
-"""
 NVLINK_PEERS = 8
-"""Most GPUs of one node that those kernels know (NUM_MAX_NVL_PEERS, csrc/kernels/configs.cuh). Kernels of larger domains read a
-token once and leave its copies to the copy engine of the SM (DeepEP's Hybrid-EP branch), so that their SMs do not pay for each.
+"""Most GPUs of one node that DeepEP's kernels know (NUM_MAX_NVL_PEERS, csrc/kernels/configs.cuh): they send a copy to each GPU
+of a token, and add one of each (csrc/kernels/intranode.cu). Kernels of larger domains read a token once and leave its copies to
+the copy engine of the SM (DeepEP's Hybrid-EP branch), so that their SMs do not pay for each.
+"""
+ONE_NODE_TOP_K = 8
+"""Experts of a token, over NVLINK_PEERS GPUs, in the runs behind `all_to_all.sm_cost_<op>_one_node` (deepseek-ai/DeepEP
+tests/test_intranode.py).
 """
 INTERPOLATED_WITHIN = 2.0
 """Ratio of the formula up to which a row of the same group counts as neighbouring."""
@@ -80,12 +80,8 @@ def loaded_links(message: AllToAll, network: Network, stack: Stack, comm_sms: in
         rank = max(rank, terms["sms"])
     else:
         node = max(node, terms["sms"])
-    most = max(node, rank)
-    return (
-        LoadedLinks(node / most, rank / most, model.t0_s.value / (model.t0_s.value + most))
-        if most > 0
-        else LoadedLinks()
-    )
+    most, t0_s = max(node, rank), model.t0_s.value
+    return LoadedLinks(node / most, rank / most, t0_s / (t0_s + most)) if most > 0 else LoadedLinks()
 
 
 def notify_floor(message: AllToAll, stack: Stack, regime: Regime) -> CollectiveCost:
@@ -158,7 +154,7 @@ def _terms(
     traffic = exchange_traffic(message)
     copies = time_at(model.sm_cost, corner)
     if message.num_nodes == 1 and message.ranks <= NVLINK_PEERS:
-        copies *= message.ranks_per_token / ONE_NODE_COPIES
+        copies *= message.ranks_per_token / _distinct(NVLINK_PEERS, ONE_NODE_TOP_K)
     copies += time_at(model.sm_cost_per_remote_node, corner) * traffic.remote_nodes_per_token
     return {
         "nic": model.nic.seconds(traffic.nic_bytes, nic_bytes_per_s, corner),
@@ -245,8 +241,13 @@ def _message_of(row: CollectiveRow, message: AllToAll, stack: Stack) -> AllToAll
     top_k = need(stack, "all_to_all.top_k").value
     return AllToAll(
         message.op, message.direction, row.tokens, row.bytes_per_token, row.nodes, row.ranks, row.nodes_per_token,
-        ranks_per_token=candidates * (1.0 - (1.0 - 1.0 / candidates) ** top_k), cached_layout=message.cached_layout,
+        ranks_per_token=_distinct(candidates, top_k), cached_layout=message.cached_layout,
     )  # fmt: skip
+
+
+def _distinct(places: float, choices: float) -> float:
+    """Expected distinct places of so many independent choices, each place as likely."""
+    return places * (1.0 - math.pow(1.0 - 1.0 / places, choices))
 
 
 def _basis(message: AllToAll, row: CollectiveRow, ratio: float, same_machine: bool) -> Basis:

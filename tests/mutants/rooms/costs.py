@@ -19,7 +19,7 @@ COSTS = Room(
         ),
         Fault(
             ALL_TO_ALL,
-            "copies *= message.ranks_per_token / ONE_NODE_COPIES",
+            "copies *= message.ranks_per_token / _distinct(NVLINK_PEERS, ONE_NODE_TOP_K)",
             "copies *= 1.0",
             "SMs copy as often, whatever the GPUs of a token in its node",
         ),
