@@ -46,7 +46,9 @@ def test_the_layout_is_that_of_a_run_that_fits(tmp_path: Path) -> None:
 def test_the_keys_that_are_named_are_keys() -> None:
     named = re.findall(r"^- .*", README.partition("Your own layout")[2].partition("From Python")[0], re.MULTILINE)
     known = set(re.findall(r'"([a-z_0-9]+)"', json.dumps(scenario_schema())))
-    for key in re.findall(r"`([a-z_0-9.]+)(?:: [a-z]+)?`", " ".join(named)):
+    keys = re.findall(r"`([a-z_0-9.]+)(?:: [a-z]+)?`", " ".join(named))
+    assert keys
+    for key in keys:
         assert key == "step.collectives" or set(key.split(".")) <= known, key
 
 

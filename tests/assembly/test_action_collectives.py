@@ -78,8 +78,7 @@ def test_kernels_are_slowed_for_the_share_of_time_in_which_collectives_run() -> 
     assert (slowed.seconds, slowed.by_category["interference"]) == (pytest.approx(1.0625), pytest.approx(0.0625))
     assert sum(slowed.by_category.values()) == pytest.approx(sum(slowed.by_basis.values())) == pytest.approx(1.0625)
     untouched = [("attn_b", "alone"), ("attn_f", "overlapped")]
-    assert all(units[0].blocks[key] == plain(1)[0].blocks[key] or key for key in untouched)  # type: ignore[index]
-    assert all(units[0].blocks[key].segments[0][2].seconds == 1.0 for key in untouched)  # type: ignore[index]
+    assert all(units[0].blocks[key] == plain(1)[0].blocks[key] for key in untouched)  # type: ignore[index]
     alone, same = side_by_side(plain(2), PassCollectives(gathers, ahead=0), is_forward=True)
     assert alone[0].blocks["attn_f", "alone"].segments[0][2].seconds == 1.0 and same.gathers == gathers
 
@@ -92,7 +91,7 @@ def test_what_nothing_runs_beside_slows_nothing_down() -> None:
     ):
         units, same = side_by_side(plain(2), plan, is_forward=bool(plan.gathers))
         assert same == plan and plan.beside_s == 0.0
-        assert units == plain(2) or all(each.blocks["attn_f", "alone"].segments[0][2].seconds == 1.0 for each in units)
+        assert units == plain(2)
 
 
 @pytest.mark.parametrize(("length", "expected"), [(1.0, 2.0), (4.0, 8.0), (8.0, 12.0), (100.0, 104.0)])

@@ -6,6 +6,7 @@ import pytest
 
 from simulator import load_scenario, simulate_step
 from simulator.results.step_result import StepResult
+from tests.laws.runs import ROUNDING
 
 SMALL = (
     "cluster.num_gpus=4", "parallel.pp=4", "model.num_layers=4", "model.num_dense_layers=4", "training.global_batch_size=8",
@@ -39,7 +40,8 @@ def test_the_ends_alone_do_the_work_that_they_do_with_layers() -> None:
 def test_ends_alone_under_interleaving() -> None:
     """Llama 3's split (arXiv:2407.21783, 3.3.2): one layer fewer in the first and in the last chunk."""
     wide = ("parallel.vpp=2", "parallel.schedule=interleaved_1f1b", "model.num_layers=6", "model.num_dense_layers=6")
-    first, second, third, last = step_of("[0, 1, 1, 1, 1, 1, 1, 0]", *wide).step.by_rank
-    assert first.forward_s < 0.7 * second.forward_s
-    assert second.forward_s == pytest.approx(third.forward_s, rel=1e-2)
-    assert last.forward_s != second.forward_s
+    first, second, third, last = (rank.forward_s for rank in step_of("[0, 1, 1, 1, 1, 1, 1, 0]", *wide).step.by_rank)
+    embedding, *_, head = (rank.forward_s for rank in step_of(ALONE).step.by_rank)
+    assert second == pytest.approx(third, rel=ROUNDING)
+    assert second / 2 < first < second / 2 + embedding, "an embedding alone is sent on at once"
+    assert last == pytest.approx(second / 2 + head, rel=2e-3)
