@@ -6,14 +6,12 @@ from itertools import pairwise
 
 import pytest
 
+from hwprofiles.catalog import load_node
 from simulator import load_scenario, simulate_step
 from tests.laws.runs import ROUNDING, changed
 from tests.laws.scenarios import Document
 
-NODE = {
-    "gpu": "gb200", "gpus_per_node": 4, "scale_up_name": "NVLink 5", "scale_up_bytes_per_s": "900 GB/s",
-    "scale_up_domain_gpus": 4, "nic_bytes_per_s": "400 Gb/s", "nics_per_node": 4,
-}  # fmt: skip
+NODE = load_node("gb200-nvl72").model_dump(mode="json") | {"scale_up_domain_gpus": 4}
 PLAN: Document = {
     "model": "deepseek-v2-lite",
     "cluster": {"node": NODE, "num_gpus": 64, "fabric": "ib-400g-rail"},
@@ -49,5 +47,7 @@ def test_a_larger_domain_is_never_slower_at_equal_groups() -> None:
 
 
 def test_the_default_is_never_slower_than_a_filled_domain() -> None:
-    for size in (12, 20, 36, 72):
-        assert step_s(scale_up_domain_gpus=size) <= step_s(scale_up_domain_gpus=size, gpus_per_domain=size)
+    """Slower where a group of eight straddles two filled domains; in one of 72 all 64 GPUs lie together."""
+    for size in (12, 20, 36):
+        assert step_s(scale_up_domain_gpus=size) < step_s(scale_up_domain_gpus=size, gpus_per_domain=size)
+    assert step_s(scale_up_domain_gpus=72) == step_s(scale_up_domain_gpus=72, gpus_per_domain=72)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from math import lcm
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hwprofiles.catalog import load_node
 from simulator import load_scenario, simulate_run, simulate_step
 from simulator.errors import InputError
 from simulator.network.domains import DomainUse, domain_use
@@ -73,8 +75,13 @@ def test_expert_groups_stay_inside_their_racks(ep: int, right: float) -> None:
     """DeepSeek-V3 on 256 GPUs of racks of 72: as on domains of 64. Later mechanisms move it by a little: a group of 8, whose
     tokens come to 4 GPUs at most, has fewer copies than the runs behind the constants.
     """
-    scenario = load_scenario(FAULTS / "nvl72.yaml", [f"parallel.ep={ep}"])
-    assert simulate_step(scenario).step.step_s == pytest.approx(right, rel=0.04 if ep == 8 else 0.02)
+    small = load_node("gb200-nvl72").model_dump(mode="json") | {"scale_up_domain_gpus": 64}
+    here, there = (
+        simulate_step(load_scenario(FAULTS / "nvl72.yaml", [f"parallel.ep={ep}", *node])).step.step_s
+        for node in ((), (f"cluster.node={json.dumps(small)}",))
+    )
+    assert here == there
+    assert here == pytest.approx(right, rel=0.04 if ep == 8 else 0.02)
 
 
 def test_thirty_two_slow_nics_are_eight_fast_ones() -> None:
@@ -102,10 +109,8 @@ def test_groups_that_straddle_cost_what_their_own_parts_do() -> None:
 
 def test_groups_of_a_size_that_hosts_do_not_divide_run() -> None:
     """Groups of four on hosts of six: inside one, or 2 + 2."""
-    node = {
-        "gpu": "h100", "gpus_per_node": 6, "scale_up_name": "NVLink", "scale_up_bytes_per_s": "450 GB/s",
-        "scale_up_domain_gpus": 6, "nic_bytes_per_s": "400 Gb/s", "nics_per_node": 6,
-    }  # fmt: skip
+    six = dict.fromkeys(("gpus_per_node", "scale_up_domain_gpus", "nics_per_node"), 6)
+    node = load_node("h100-x8").model_dump(mode="json") | six
     plan = changed(
         RACKS, cluster={"node": node, "num_gpus": 12}, parallel={"ep": 4}, training={"global_batch_size": 12}
     )

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from hwprofiles.catalog import load_node
 from simulator import load_scenario, simulate_step
 from simulator.results.step_result import CollectiveTime
 from tests.laws.runs import changed
 from tests.laws.scenarios import Document
 
-NODE = {
-    "gpu": "h100", "gpus_per_node": 8, "scale_up_name": "NVLink 4", "scale_up_bytes_per_s": "450 GB/s",
-    "scale_up_domain_gpus": 8, "nic_bytes_per_s": "400 Gb/s", "nics_per_node": 8,
-}  # fmt: skip
+NODE = load_node("h100-x8").model_dump(mode="json")
 PIPELINE: Document = {
     "model": "llama-3.1-8b",
     "cluster": {"node": NODE, "num_gpus": 16, "fabric": "ib-400g-rail"},
