@@ -203,6 +203,17 @@ def models(draw: st.DrawFn, is_moe: bool, ep: int, nodes: int, min_layers: int) 
     return model
 
 
+def dense_model(
+    num_layers: int, hidden_size: int, ffn: int, *, heads: int, kv_heads: int, vocab: int, head_dim: int = 128
+) -> Document:
+    """An inline dense model whose layers are all alike; ffn: its intermediate size."""
+    return {
+        "hidden_size": hidden_size, "num_layers": num_layers, "vocab_size": vocab, "num_dense_layers": num_layers,
+        "attention": {"kind": "gqa", "num_heads": heads, "num_kv_heads": kv_heads, "head_dim": head_dim},
+        "dense_ffn": {"intermediate_size": ffn},
+    }  # fmt: skip
+
+
 @st.composite
 def ffn_kinds(draw: st.DrawFn) -> Document:
     """Activations with and without a gate, biases."""

@@ -19,25 +19,21 @@ from simulator.engine import sweep
 from simulator.step.graph import build_graph
 from simulator.step.prepared import PreparedStep, prepare
 from tests.laws.runs import ROUNDING, changed
-from tests.laws.scenarios import LAW, Document, scenarios
+from tests.laws.scenarios import LAW, Document, dense_model, scenarios
 from tests.laws.test_memory_laws import memories
 
 DENSE: Document = {
-    "model": {
-        "hidden_size": 1024, "num_layers": 6, "vocab_size": 16_000, "num_dense_layers": 6,
-        "attention": {"kind": "gqa", "num_heads": 8, "num_kv_heads": 4, "head_dim": 128},
-        "dense_ffn": {"intermediate_size": 4096},
-    },
+    "model": dense_model(6, 1024, 4096, heads=8, kv_heads=4, vocab=16_000),
     "cluster": {"node": "h100-x8", "num_gpus": 8, "fabric": "ib-400g-rail"},
     "parallel": {"pp": 1, "schedule": "1f1b"},
     "training": {"seq_len": 4096, "global_batch_size": 24},
     "device": {"speed_cv": 0.0},
     "draws": 1,
-}  # fmt: skip
+}
 MOE: Document = changed(
     DENSE,
     model={
-        **DENSE["model"], "num_dense_layers": 1,
+        "num_dense_layers": 1,
         "moe": {"num_routed_experts": 8, "top_k": 2, "expert_intermediate_size": 512, "num_shared_experts": 1},
     },
     parallel={"ep": 4}, moe={"balance": "forced"},

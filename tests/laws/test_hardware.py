@@ -114,9 +114,7 @@ WIDE: Document = {
 @pytest.mark.parametrize("figure", [*LINK_FIGURES, *GPU_FIGURES])
 def test_no_figure_is_without_effect(figure: str) -> None:
     binding = "port" if "port" in figure else "nic"
-    has_pods = (
-        figure != "fabric.latency_cross_leaf_s"
-    )  # of the farthest pair, which in these small switches is beyond its pod
+    has_pods = figure != "fabric.latency_cross_leaf_s"  # with pods, the farthest pair of these small switches is in two
     usual = on(WIDE, "h800", binding, has_pods=has_pods)
     if figure in GPU_FIGURES:
         better = with_gpu(usual, figure)

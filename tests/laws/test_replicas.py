@@ -8,22 +8,18 @@ import pytest
 from simulator import load_scenario, simulate_step
 from simulator.workload.gpu_speed import SpeedGroups, draw_slowness
 from tests.laws.runs import changed
-from tests.laws.scenarios import Document
+from tests.laws.scenarios import Document, dense_model
 
 CV, DRAWS = 0.05, 4
 
 DENSE: Document = {
-    "model": {
-        "hidden_size": 512, "num_layers": 2, "vocab_size": 1000, "num_dense_layers": 2,
-        "attention": {"kind": "gqa", "num_heads": 4, "num_kv_heads": 4, "head_dim": 64},
-        "dense_ffn": {"intermediate_size": 1024},
-    },
+    "model": dense_model(2, 512, 1024, heads=4, kv_heads=4, vocab=1000, head_dim=64),
     "cluster": {"node": "h800-x8", "num_gpus": 8, "fabric": "ib-400g-rail"},
     "parallel": {"pp": 1, "ep": 1, "schedule": "gpipe"},
     "training": {"seq_len": 512, "global_batch_size": 8},
     "device": {"speed_cv": CV},
     "draws": DRAWS,
-}  # fmt: skip
+}
 
 
 def added(num_gpus: int) -> float:

@@ -12,22 +12,17 @@ from hwprofiles.catalog import load_node
 from simulator.assembly.unit_costs import TP_COLLECTIVES
 from simulator.errors import InputError
 from tests.laws.runs import ROUNDING, Run, changed, simulate
+from tests.laws.scenarios import Document, dense_model
 
-DENSE: dict[str, Any] = {
-    "schema_version": 1,
-    "name": "dense",
-    "model": {
-        "name": "dense", "hidden_size": 4096, "num_layers": 4, "num_dense_layers": 4, "vocab_size": 32_768,
-        "attention": {"kind": "gqa", "num_heads": 32, "num_kv_heads": 8, "head_dim": 128},
-        "dense_ffn": {"intermediate_size": 14_336},
-    },
+DENSE: Document = {
+    "model": dense_model(4, 4096, 14_336, heads=32, kv_heads=8, vocab=32_768),
     "cluster": {"node": "h100-x8", "num_gpus": 16, "fabric": "ib-400g-rail"},
     "stack": "h100-transfer",
     "parallel": {"tp": 4, "pp": 2, "sequence_parallel": True},
     "training": {"seq_len": 4096, "global_batch_size": 32},
     "device": {"speed_cv": 0.0},
     "draws": 1,
-}  # fmt: skip
+}
 MOE = changed(
     DENSE,
     model={

@@ -9,20 +9,16 @@ from simulator.errors import InputError
 from simulator.step.graph import build_graph
 from simulator.step.prepared import prepare
 from tests.laws.runs import changed, simulate
-from tests.laws.scenarios import Document
+from tests.laws.scenarios import Document, dense_model
 
 PIPELINE: Document = {
-    "model": {
-        "name": "small", "hidden_size": 4096, "num_layers": 8, "vocab_size": 32_000, "num_dense_layers": 8,
-        "attention": {"kind": "gqa", "num_heads": 32, "num_kv_heads": 8, "head_dim": 128},
-        "dense_ffn": {"intermediate_size": 14336},
-    },
+    "model": dense_model(8, 4096, 14_336, heads=32, kv_heads=8, vocab=32_000),
     "cluster": {"node": "h800-x8", "num_gpus": 32, "fabric": "ib-400g-rail"},
     "parallel": {"pp": 4, "schedule": "1f1b"},
     "training": {"seq_len": 4096, "global_batch_size": 64},
     "device": {"speed_cv": 0.0},
     "draws": 1,
-}  # fmt: skip
+}
 INTERLEAVED = changed(PIPELINE, parallel={"schedule": "interleaved_1f1b", "vpp": 2})
 
 
