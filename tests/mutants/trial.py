@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from tests.mutants.fault import Fault, Mutant
@@ -27,8 +28,9 @@ class Copy:
         self.root = folder / "copy"
         for name in _files():
             source, target = ROOT / name, self.root / name
-            if source.is_file():
-                target.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Deleted and not committed yet, or a compiled kernel that another process is just writing anew.
+            with suppress(FileNotFoundError):
                 shutil.copy2(source, target)
         # The bulk reference tables stand beside the checkout where they are there at all.
         if (ROOT.parent / "shared").is_dir():
