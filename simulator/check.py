@@ -26,7 +26,7 @@ from simulator.scenario.load import Checks, Objection, problem_of, python_positi
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.recipes import RECIPES
 from simulator.scenario.scenario import Scenario
-from simulator.scenario.wording import FieldProblem, multiples
+from simulator.scenario.wording import FieldProblem, multiples, next_valid
 from simulator.schedule import SCHEDULES, micro_batch_problem, next_valid_micro_batches, rank_problem, vpp_problem
 from simulator.workload.group_law import cv_of_maximum
 
@@ -206,8 +206,7 @@ def _valid_batches(schedule: str | None, pp: int, batch: int, unit: int) -> str:
     below, above = (
         next_valid_micro_batches(schedule, pp, max(1, count)) for count in (batch // unit, batch // unit + 1)
     )
-    counts = [count for count in dict.fromkeys((below[0], above[-1])) if count]
-    return f"next valid {', '.join(str(count * unit) for count in counts)}"
+    return next_valid((below[0] * unit, above[-1] * unit))
 
 
 def _schedule_problems(scenario: Scenario) -> Iterator[FieldProblem]:

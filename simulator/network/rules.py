@@ -56,9 +56,9 @@ def _straddling_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     yield "parallel.ep", f"{text}, and the step waits for the slowest; {_remedy(scenario)}"
 
 
-def _straddles(domain: int, ep: int) -> bool:
+def _straddles(domain: int, group: int) -> bool:
     """Whether neither divides the other, so that groups of consecutive GPUs begin inside a scale-up domain."""
-    return ep > 1 and bool(domain % ep and ep % domain)
+    return domain % group > 0 and group % domain > 0
 
 
 def _remedy(scenario: Scenario) -> str:
@@ -81,8 +81,7 @@ def _parts(lie: Lie) -> str:
 
 def _has_whole_groups(scenario: Scenario) -> bool:
     """Whether there is a mesh to lay out."""
-    ranks = derived.dp(scenario) * scenario.parallel.tp
-    return derived.is_mesh_whole(scenario) and ranks > 0 and ranks % derived.expert_ranks(scenario) == 0
+    return derived.is_mesh_whole(scenario) and derived.stage_ranks(scenario) % derived.expert_ranks(scenario) == 0
 
 
 def _lies_of_expert_groups(scenario: Scenario) -> tuple[Lie, ...]:

@@ -21,14 +21,19 @@ def dp(scenario: Scenario) -> int:
     return scenario.cluster.num_gpus // (scenario.parallel.tp * scenario.parallel.pp)
 
 
+def stage_ranks(scenario: Scenario) -> int:
+    """GPUs of a pipeline rank: tp * dp, over which its layers and their replicas are spread."""
+    return dp(scenario) * scenario.parallel.tp
+
+
 def unbroken_ranks(scenario: Scenario) -> int:
     """Consecutive ranks that should not be parted: least common multiple of the attention's and the experts' groups."""
     return math.lcm(scenario.parallel.tp, expert_ranks(scenario))
 
 
 def edp(scenario: Scenario) -> int:
-    """Replicas of a routed expert: the tp * dp ranks of a stage over ep * etp."""
-    return dp(scenario) * scenario.parallel.tp // expert_ranks(scenario)
+    """Replicas of a routed expert: the ranks of a stage over ep * etp."""
+    return stage_ranks(scenario) // expert_ranks(scenario)
 
 
 def has_several_holders(scenario: Scenario) -> bool:
@@ -87,11 +92,6 @@ def num_micro_batches(scenario: Scenario, global_batch_size: int | None = None) 
     """Micro-batches that a pipeline runs in a step of `global_batch_size` sequences (default: the full batch)."""
     batch = scenario.training.global_batch_size if global_batch_size is None else global_batch_size
     return batch // (dp(scenario) * scenario.training.micro_batch_size)
-
-
-def tokens_per_step(scenario: Scenario) -> int:
-    """Tokens of a step at full batch."""
-    return scenario.training.global_batch_size * scenario.training.seq_len
 
 
 def is_grad_reduce_overlapped(scenario: Scenario) -> bool:

@@ -17,7 +17,7 @@ from hwprofiles.units import GIGA, KILO
 from hwprofiles.yaml_file import KeyPath
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
-from simulator.scenario.wording import FieldProblem, divisors, multiples
+from simulator.scenario.wording import FieldProblem, allowed, divisors, multiples
 
 _INLINE: Final[tuple[tuple[str, type[Node] | type[Fabric]], ...]] = (("node", Node), ("fabric", Fabric))
 
@@ -156,24 +156,17 @@ def _mesh_problems(scenario: Scenario, node: Node) -> Iterator[FieldProblem]:
         yield "cluster.num_gpus", f"{num_gpus} GPUs do not divide by {what}; {valid}"
     elif num_gpus > size and num_gpus % size:
         yield "cluster.num_gpus", f"{num_gpus} GPUs are no whole number of nodes of {size} ({node.name}); {valid}"
-    ranks = derived.dp(scenario) * plan.tp
+    ranks = derived.stage_ranks(scenario)
     if moe is not None and derived.is_mesh_whole(scenario) and ranks % group:
         what, whole = ("ep", ep) if plan.etp == 1 else ("ep * etp", f"{ep} * {plan.etp} = {group}")
         text = f"{what} {whole} does not divide {_stage_ranks(scenario)}; "
-        text += divisors(math.gcd(ranks // math.gcd(ranks, plan.etp), moe.num_routed_experts))
+        text += allowed(divisors(math.gcd(ranks // math.gcd(ranks, plan.etp), moe.num_routed_experts)))
         yield "parallel.ep", text if groups == pipeline else f"{text}; for {what} {group}, cluster.num_gpus: {valid}"
-
-
-def group_in_words(scenario: Scenario) -> str:
-    """'ep 8', 'ep * etp = 16': the ranks of an expert group."""
-    etp = scenario.parallel.etp
-    return f"ep {scenario.parallel.ep}" if etp == 1 else f"ep * etp = {derived.expert_ranks(scenario)}"
 
 
 def _stage_ranks(scenario: Scenario) -> str:
     """'dp 128', 'dp * tp = 128': the ranks that share a pipeline position."""
-    dp, tp = derived.dp(scenario), scenario.parallel.tp
-    return f"dp {dp}" if tp == 1 else f"dp * tp = {dp * tp}"
+    return f"{'dp' if scenario.parallel.tp == 1 else 'dp * tp ='} {derived.stage_ranks(scenario)}"
 
 
 def hardware_warnings(scenario: Scenario) -> Iterator[FieldProblem]:

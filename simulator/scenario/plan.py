@@ -113,7 +113,7 @@ class Head(Section):
     """The output head and its loss."""
 
     vocab_padding: Annotated[int, Field(ge=1, le=1_000_000)] = 128
-    """The vocabulary is padded to a multiple of this."""
+    """The vocabulary is padded to a multiple of this times tp."""
     cross_entropy: Literal["fused", "unfused"] = "fused"
     """fused: one kernel, which leaves the logits' gradient in their place. unfused: FP32 logits, and a kernel for each function
     of the loss, which keep FP32 probabilities beside the logits.
@@ -175,7 +175,7 @@ class Mechanisms(Section):
     tp_collectives: bool = True
     """Collectives of tensor and expert tensor parallelism inside the layers."""
     zero_collectives: bool = True
-    """Reduce-scatter and all-gather of ZeRO."""
+    """Collectives of data parallelism: gathers of parameters, reductions of gradients."""
     imbalance: bool = True
     """Unequal expert load."""
     kernel_gaps: bool = True

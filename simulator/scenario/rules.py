@@ -17,7 +17,7 @@ from simulator.scenario.plan import BatchRamp
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.sharing_rules import sharing_problems, sharing_warnings
 from simulator.scenario.tensor_rules import tensor_problems
-from simulator.scenario.wording import FieldProblem, divisors, multiples
+from simulator.scenario.wording import FieldProblem, allowed, divisors, multiples
 
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Cf", "Co", "Cn", "Zl", "Zp"})
 _JOINERS = frozenset("\u200c\u200d")
@@ -62,7 +62,7 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     ),
     "training.global_batch_size": (*_BATCH, "parallel.schedule", "model", "model.num_layers"),
     "batch_ramp.from": (*_BATCH, "parallel.schedule"),
-    "moe.max_nodes_per_token": (*_EXPERTS, "parallel.ep", "cluster.node"),
+    "moe.max_nodes_per_token": (*_EXPERTS, "parallel.ep", "parallel.etp", "cluster.node", "cluster.gpus_per_domain"),
     "moe.balance": (*_EXPERTS, "parallel.ep"),
     "moe.capacity_factor": ("moe.drop", "moe.pad_to_capacity"),
     "moe.drop": ("moe.capacity_factor",),
@@ -74,10 +74,15 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "recompute.modules": ("recompute.granularity", "model"),
     "recompute.num_layers": ("recompute.method", "recompute.granularity"),
     "recompute.method": ("recompute.granularity",),
-    "parallel.zero_stage": ("precision.recipe", "parallel.schedule", "recompute.num_layers"),
-    "data_parallel.hsdp_group": ("parallel.schedule", *_MESH),
+    "parallel.zero_stage": (
+        "precision.recipe", "parallel.schedule", "recompute.granularity", "recompute.method", "recompute.num_layers",
+    ),
+    "data_parallel.hsdp_group": ("parallel.schedule", *_MESH, "parallel.ep", "parallel.etp"),
     "data_parallel.grad_reduce.every": ("parallel.schedule",),
     "parallel.overlap.ep": ("parallel.schedule",),
+    "parallel.overlap.pp": ("parallel.schedule", "parallel.pp"),
+    "parallel.pipeline_buffers": ("parallel.pp",),
+    "head.logits": ("parallel.tp",),
     "parallel.comm_sms": ("cluster.node", "parallel.ep"),
     "cluster.fabric": ("cluster.node",),
     "prices": ("prices.usd_per_gpu_hour", "prices.sheet"),
@@ -254,14 +259,14 @@ def _mesh_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 
 def _expert_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     moe, ep = scenario.model.moe, scenario.parallel.ep
-    stage_ranks = derived.dp(scenario) * scenario.parallel.tp
+    stage_ranks = derived.stage_ranks(scenario)
     if moe is None:
         if ep > 1:
             yield "parallel.ep", f"ep {ep}, but model {show(scenario.model.name)} has no experts; use ep: 1"
         return
     if moe.num_routed_experts % ep and (not derived.is_mesh_whole(scenario) or stage_ranks % ep == 0):
         text = f"ep {ep} does not divide num_routed_experts {moe.num_routed_experts}"
-        yield "parallel.ep", f"{text}; {divisors(math.gcd(stage_ranks, moe.num_routed_experts))}"
+        yield "parallel.ep", f"{text}; {allowed(divisors(math.gcd(stage_ranks, moe.num_routed_experts)))}"
 
 
 def _capacity_problems(scenario: Scenario) -> Iterator[FieldProblem]:

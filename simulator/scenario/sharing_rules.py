@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
+from simulator.scenario.wording import FieldProblem, allowed, divisors
 
 ZERO = "parallel.zero_stage"
 PLAN = "data_parallel"
 
 
-def sharing_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
+def sharing_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """Contradictions of the keys of data parallelism with the degrees and the precision recipe."""
     if not derived.is_mesh_whole(scenario):
         return
@@ -19,27 +20,20 @@ def sharing_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
     group, is_moe = plan.hsdp_group, scenario.model.moe is not None
     if group is not None and (dp % group or (is_moe and edp % (dp // group))):
         holders = f" and the {edp} holders of an expert into as many groups" if is_moe and dp % group == 0 else ""
-        sizes = [size for size in range(1, min(dp, 100_000) + 1) if dp % size == 0]
-        allowed = [size for size in sizes if not is_moe or edp % (dp // size) == 0]
-        text = f"{group} does not divide dp {dp}{holders}"
-        yield f"{PLAN}.hsdp_group", f"{text}; allowed {', '.join(map(str, allowed[:20]))}, or null for one group"
+        sizes = allowed(size for size in divisors(dp) if not is_moe or edp % (dp // size) == 0)
+        yield f"{PLAN}.hsdp_group", f"{group} does not divide dp {dp}{holders}; {sizes}, or null for one group"
     if scenario.parallel.zero_stage == 3 and derived.recipe(scenario).is_fp8:
         name = scenario.precision.recipe
         text = f"not modelled yet (3 with precision.recipe {name}, which quantises weights behind each gather)"
         yield ZERO, f"{text}; use zero_stage: 1 or 2, or recipe: bf16"
-    recompute = scenario.recompute
-    layers = recompute.num_layers or 1
-    if (
-        scenario.parallel.zero_stage == 3
-        and recompute.granularity == "full"
-        and recompute.method == "uniform"
-        and layers > 1
-    ):
+    recompute, layers = scenario.recompute, scenario.recompute.num_layers or 1
+    in_groups = recompute.granularity == "full" and recompute.method == "uniform" and layers > 1
+    if scenario.parallel.zero_stage == 3 and in_groups:
         text = f"not modelled yet (3 with {layers} layers that are recomputed together, each gathered once more)"
         yield ZERO, f"{text}; use recompute.num_layers: 1, or zero_stage: 1 or 2"
 
 
-def sharing_warnings(scenario: Scenario) -> Iterator[tuple[str, str]]:
+def sharing_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     """Keys of data parallelism that have no meaning in the scenario."""
     plan, zero = scenario.data_parallel, scenario.parallel.zero_stage
     dp, gather = derived.dp(scenario), scenario.data_parallel.param_gather
@@ -66,7 +60,7 @@ def sharing_warnings(scenario: Scenario) -> Iterator[tuple[str, str]]:
         yield f"{PLAN}.hsdp_group", f"has no meaning with {why}"
 
 
-def _bucket_warnings(scenario: Scenario) -> Iterator[tuple[str, str]]:
+def _bucket_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     field, zero = f"{PLAN}.bucket_bytes", scenario.parallel.zero_stage
     if scenario.data_parallel.bucket_bytes is None:
         return

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hwprofiles.problems import show
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
-from simulator.scenario.wording import FieldProblem, divisors, multiples
+from simulator.scenario.wording import FieldProblem, allowed, divisors, multiples
 
 
 def tensor_problems(scenario: Scenario) -> Iterator[FieldProblem]:
@@ -31,9 +31,8 @@ def _allowed_tp(scenario: Scenario) -> str:
     """'allowed 1, 2, 4': the degrees that cut neither heads nor widths unevenly."""
     attention = scenario.model.attention
     widths = [width for axis, _, width, _ in _widths(scenario) if axis == "tp"]
-    whole = [number for number in range(1, attention.num_heads + 1) if not any(width % number for width in widths)]
-    valid = [number for number in whole if not any(attention.cut_problems(number))]
-    return f"allowed {', '.join(map(str, valid[:20]))}"
+    whole = (number for number in range(1, attention.num_heads + 1) if not any(width % number for width in widths))
+    return allowed(number for number in whole if not any(attention.cut_problems(number)))
 
 
 def _widths(scenario: Scenario) -> Iterator[tuple[str, str, int, int]]:
@@ -51,8 +50,8 @@ def _widths(scenario: Scenario) -> Iterator[tuple[str, str, int, int]]:
 def _width_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     for axis, key, width, ranks in _widths(scenario):
         if width % ranks:
-            allowed = _allowed_tp(scenario) if axis == "tp" else divisors(width)
-            yield f"parallel.{axis}", f"{axis} {ranks} does not divide {key} {width}; {allowed}"
+            instead = _allowed_tp(scenario) if axis == "tp" else allowed(divisors(width))
+            yield f"parallel.{axis}", f"{axis} {ranks} does not divide {key} {width}; {instead}"
     if scenario.model.moe is None and scenario.parallel.etp > 1:
         text = f"etp {scenario.parallel.etp}, but model {show(scenario.model.name)} has no experts; use etp: 1"
         yield "parallel.etp", text

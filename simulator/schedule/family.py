@@ -94,10 +94,13 @@ def _is_valid(rule: ScheduleRule, num_ranks: int) -> Callable[[int], bool]:
 
 def vpp_problem(name: str, vpp: int) -> str | None:
     """Why this schedule cannot run with `vpp` chunks of the model a rank, else None. Raises InputError for an unknown name."""
-    if rule_of(name).build_chunks is None:
+    fewest = rule_of(name).fewest_chunks
+    if fewest == 1:
         others = " or ".join(other for other in SCHEDULES if SCHEDULES[other].build_chunks is not None)
         return None if vpp == 1 else f"vpp {vpp}, but {name} has no virtual stages; use vpp: 1, or schedule: {others}"
-    return None if vpp > 1 else f"vpp {vpp}, but {name} needs at least 2 chunks a rank; use vpp: 2, or schedule: 1f1b"
+    if vpp >= fewest:
+        return None
+    return f"vpp {vpp}, but {name} needs at least {fewest} chunks a rank; use vpp: {fewest}, or schedule: 1f1b"
 
 
 @lru_cache(maxsize=64)

@@ -51,6 +51,14 @@ CASES = [
     ("parallel.comm_sms", "parallel: {comm_sms: 120}\n", "cluster.node=a100-x8"),
     ("parallel.comm_sms", "parallel: {comm_sms: 0, ep: 1}\n", "parallel.ep=8"),
     ("prices.usd_per_gpu_hour", "", "cluster.node=h100-x8"),
+    ("parallel.overlap.pp", "parallel: {schedule: 1f1b, overlap: {pp: false}}\n", "parallel.schedule=dualpipe"),
+    ("data_parallel.hsdp_group", "parallel: {schedule: 1f1b}\ndata_parallel: {hsdp_group: 64}\n", "parallel.ep=128"),
+    ("parallel.zero_stage", "extends: llama-3.1-70b\nparallel: {zero_stage: 3}\n"
+     "recompute: {granularity: full, method: block, num_layers: 2}\n", "recompute.method=uniform"),
+    ("moe.max_nodes_per_token", "cluster: {num_gpus: 8192}\nparallel: {schedule: 1f1b}\nmoe: {max_nodes_per_token: 1}\n",
+     "parallel.etp=8"),
+    ("head.logits", "parallel: {tp: 2, sequence_parallel: true}\nhead: {logits: gathered}\n", "parallel.tp=1"),
+    ("parallel.pipeline_buffers", "extends: llama-3.1-70b\nparallel: {pipeline_buffers: per_micro_batch}\n", "parallel.pp=1"),
 ]  # fmt: skip
 
 

@@ -73,8 +73,8 @@ SCHEDULE = Room(
         ),
         Fault(
             f"{ROOT}/family.py",
-            "return None if vpp > 1 else",
-            "return None if vpp >= 1 else",
+            "if vpp >= fewest:",
+            "if vpp >= 1:",
             "interleaving runs with one chunk a rank",
         ),
         Fault(
