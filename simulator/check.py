@@ -78,21 +78,12 @@ def scenario_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     yield from _network_problems(scenario)
     yield from expert_group_problems(scenario)
     has_names = not any(_name_problems(scenario))
-    ranks = rank_problem(scenario.parallel.schedule, scenario.parallel.pp) if has_names else None
-    if ranks is not None:
-        name = scenario.parallel.schedule
-        more = next(pp for pp in count(scenario.parallel.pp + 1) if rank_problem(name, pp) is None)
-        yield "parallel.pp", f"{name} {ranks}; next valid {more}, or schedule: 1f1b"
-    chunks = vpp_problem(scenario.parallel.schedule, scenario.parallel.vpp) if has_names else None
-    if chunks is not None:
-        yield "parallel.vpp", chunks
-    if has_names and not scenario.parallel.overlap.pp and SCHEDULES[scenario.parallel.schedule].overlaps_pairs:
-        text = f"false with schedule {scenario.parallel.schedule} is not modelled: how its executor waits says the assumption"
-        yield "parallel.overlap.pp", f"{text} pp_boundary_wait; use pp: true"
-    if derived.is_mesh_whole(scenario):
-        yield from _pipeline_problems(scenario, has_schedule=has_names and ranks is None)
     if has_names:
+        yield from _schedule_problems(scenario)
         yield from _paired_problems(scenario)
+    if derived.is_mesh_whole(scenario):
+        plan = scenario.parallel
+        yield from _pipeline_problems(scenario, has_schedule=has_names and rank_problem(plan.schedule, plan.pp) is None)
     balance, ep = scenario.moe.balance, scenario.parallel.ep
     if isinstance(balance, LoadImbalance) and ep > 1:
         yield from _raised("moe.balance", lambda: cv_of_maximum(balance.load_imbalance, ep))
@@ -151,6 +142,19 @@ def _raised(field: str, call: Callable[[], object]) -> Iterable[FieldProblem]:
     return []
 
 
+def _schedule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
+    """Ranks and chunks that the schedule cannot have, and transfers that it does not do."""
+    plan, name = scenario.parallel, scenario.parallel.schedule
+    if (ranks := rank_problem(name, plan.pp)) is not None:
+        more = next(pp for pp in count(plan.pp + 1) if rank_problem(name, pp) is None)
+        yield "parallel.pp", f"{name} {ranks}; next valid {more}, or schedule: 1f1b"
+    if (chunks := vpp_problem(name, plan.vpp)) is not None:
+        yield "parallel.vpp", chunks
+    if not plan.overlap.pp and SCHEDULES[name].overlaps_pairs:
+        text = f"false with schedule {name} is not modelled: how its executor waits says the assumption"
+        yield "parallel.overlap.pp", f"{text} pp_boundary_wait; use pp: true"
+
+
 def _paired_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """What data parallelism cannot do in schedules that have pairs and keep a stage on two ranks."""
     used = [scenario.parallel.schedule, *_ramp_schedules(scenario)]
@@ -158,13 +162,15 @@ def _paired_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     plan, zero = scenario.data_parallel, scenario.parallel.zero_stage
     if paired is None:
         return
-    text = f"not modelled yet ({{}} with schedule {paired}, whose backwards run beside forwards)"
+    why = f"with schedule {paired}, whose backwards run beside forwards"
     if zero >= 2:
-        yield "parallel.zero_stage", f"{text.format(zero)}; use zero_stage: 1, or schedule: 1f1b"
+        yield "parallel.zero_stage", f"not modelled yet ({zero} {why}); use zero_stage: 1, or schedule: 1f1b"
     elif plan.grad_reduce.every == "micro_batch":
-        yield "data_parallel.grad_reduce.every", f"{text.format('micro_batch')}; use every: step, or schedule: 1f1b"
+        text = f"not modelled yet (micro_batch {why})"
+        yield "data_parallel.grad_reduce.every", f"{text}; use every: step, or schedule: 1f1b"
     if plan.hsdp_group is not None:
-        yield "data_parallel.hsdp_group", f"{text.format(plan.hsdp_group)}; use hsdp_group: null, or schedule: 1f1b"
+        text = f"not modelled yet ({plan.hsdp_group} {why})"
+        yield "data_parallel.hsdp_group", f"{text}; use hsdp_group: null, or schedule: 1f1b"
 
 
 def _paired_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
@@ -195,7 +201,8 @@ def _pipeline_problems(scenario: Scenario, *, has_schedule: bool) -> Iterator[Fi
         text = f"{batch} sequences do not divide by dp {dp} * micro_batch_size {size} = {dp * size}"
         yield "training.global_batch_size", f"{text}; {_valid_batches(name, scenario.parallel.pp, batch, dp * size)}"
     elif has_schedule:
-        yield from _schedule_problems(scenario)
+        name, num_micro_batches = scenario.parallel.schedule, derived.num_micro_batches(scenario)
+        yield from _micro_batch_problems("training.global_batch_size", scenario, name, num_micro_batches)
         yield from _ramp_problems(scenario)
 
 
@@ -207,11 +214,6 @@ def _valid_batches(schedule: str | None, pp: int, batch: int, unit: int) -> str:
         next_valid_micro_batches(schedule, pp, max(1, count)) for count in (batch // unit, batch // unit + 1)
     )
     return next_valid((below[0] * unit, above[-1] * unit))
-
-
-def _schedule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
-    name, num_micro_batches = scenario.parallel.schedule, derived.num_micro_batches(scenario)
-    yield from _micro_batch_problems("training.global_batch_size", scenario, name, num_micro_batches)
 
 
 def _ramp_problems(scenario: Scenario) -> Iterator[FieldProblem]:

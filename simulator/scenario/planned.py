@@ -1,6 +1,6 @@
 """Takes what the scenario format names and nothing computes yet (simulator/not_modelled.py) out of a draft.
 
-A planned key may say how things are anyway (`tp: 1`), so that a file that gives every key loads; it then leaves no trace.
+A planned key may say how things are anyway (`cp: 1`), so that a file that gives every key loads; it then leaves no trace.
 Any other value is refused with what to do instead.
 """
 

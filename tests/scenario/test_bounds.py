@@ -82,7 +82,7 @@ def test_a_fabric_that_nothing_crosses_is_not_told() -> None:
 
 
 def test_rates_that_differ_by_more_than_rounding_are_told() -> None:
-    """50 GB/s at the ports are two hundredths more than the NIC's 50 GB/s."""
+    """50 GB/s at a port are two hundredths more than 49 GB/s at a NIC."""
     node = {**NODE, "nics_per_node": 8, "nic_bytes_per_s": "49 GB/s"}
     assert len(told("cluster.fabric", source=document(cluster={"node": node, "num_gpus": 16}))) == 1
     close = {**node, "nic_bytes_per_s": "49.8 GB/s"}

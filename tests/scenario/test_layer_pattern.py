@@ -15,7 +15,7 @@ from simulator.workload.layers.part import PARTS, WHOLE
 from simulator.workload.model_counts import count_parameters
 
 BASE = load_model("deepseek-v2-lite")
-PLAN = ["model=deepseek-v2-lite", "parallel={pp: 2, ep: 8, schedule: 1f1b}", "cluster.num_gpus=16", "moe=null"]
+PLAN = ["model=deepseek-v2-lite", "parallel={pp: 2, ep: 8, schedule: 1f1b}", "cluster.num_gpus=16"]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_layouts_and_parameters_follow_the_pattern() -> None:
 
 def problems(*options: str) -> str:
     with pytest.raises(InputError) as caught:
-        load_scenario("mixtral-8x22b", [*PLAN[:2], "cluster.num_gpus=16", *options])
+        load_scenario("mixtral-8x22b", [*PLAN, *options])
     return str(caught.value)
 
 
