@@ -10,5 +10,6 @@
                    public benchmarks, whose columns and origin reference_points states; `rows` prints stacks/h800-notrace's
                    kernels.csv (notrace_rows). Gave `gemm.*` and `attention.*` of the stacks and of stacks/transfer
 
-The first three write one JSON document of what they measured; the measurement's YAML says which columns of the CSV are which.
+The first three (what they share is in measuring) write one JSON document of what they measured; the measurement's YAML says
+which columns of the CSV are which.
 """

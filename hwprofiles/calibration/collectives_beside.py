@@ -17,9 +17,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -28,6 +29,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from hwprofiles.calibration.measuring import Case, device_facts, gemm_case, random_bf16, streaming_cases
 from hwprofiles.units import KIBI, MEBI, MILLI
 
 SIZES = tuple(MEBI * 4**power for power in range(6))
@@ -38,16 +40,6 @@ COLLECTIVES = ("all_gather", "reduce_scatter", "all_reduce")
 WARM_UP, CALLS = 5, 20
 COVER = 1.6
 """Collectives are queued for this many times the kernels' time alone, so that they outlast the kernels."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One kernel to be timed. flop, bytes_moved: its work, 0 where it is not what binds."""
-
-    name: str
-    call: Callable[[], Any]
-    flop: float = 0.0
-    bytes_moved: float = 0.0
 
 
 class Clock:
@@ -65,8 +57,6 @@ class Clock:
     def mark(self, stream: Any) -> Any:
         """A point in the stream's time."""
         if not self._is_cuda:
-            import time
-
             return time.perf_counter()
         event = self._torch.cuda.Event(enable_timing=True)
         event.record(stream)
@@ -83,8 +73,6 @@ class Clock:
 
     def on(self, stream: Any) -> Any:
         """Context in which work goes to the stream."""
-        from contextlib import nullcontext
-
         return self._torch.cuda.stream(stream) if self._is_cuda else nullcontext()
 
 
@@ -94,7 +82,7 @@ def collective_call(op: str, num_bytes: int, ranks: int, group: Any, device: str
     import torch.distributed as dist
 
     count = num_bytes // 2 // ranks * ranks
-    whole = torch.randn(count, device=device).to(torch.bfloat16)
+    whole = random_bf16(device, count)
     part = torch.empty(count // ranks, device=device, dtype=torch.bfloat16)
     if op == "all_gather":
         return partial(dist.all_gather_into_tensor, whole, part, group=group)
@@ -103,15 +91,21 @@ def collective_call(op: str, num_bytes: int, ranks: int, group: Any, device: str
     return partial(dist.all_reduce, whole, group=group)
 
 
-def times(call: Callable[[], Any], clock: Clock, stream: Any, calls: int) -> list[float]:
-    """Seconds of each of `calls` calls on a stream, behind WARM_UP more."""
+def marked(call: Callable[[], Any], clock: Clock, stream: Any, warm_up: int, calls: int) -> list[Any]:
+    """Puts warm_up + calls calls on a stream: a mark in front of the `calls` last ones, and one behind each."""
     with clock.on(stream):
-        for _ in range(WARM_UP):
+        for _ in range(warm_up):
             call()
         marks = [clock.mark(stream)]
         for _ in range(calls):
             call()
             marks.append(clock.mark(stream))
+    return marks
+
+
+def times(call: Callable[[], Any], clock: Clock, stream: Any) -> list[float]:
+    """Seconds of each of CALLS calls on a stream, behind WARM_UP more."""
+    marks = marked(call, clock, stream, WARM_UP, CALLS)
     clock.wait()
     return [clock.seconds(begin, end) for begin, end in pairwise(marks)]
 
@@ -139,55 +133,32 @@ def alone_rows(rank: int, world: int, device: str, clock: Clock, sizes: Sequence
                 taken = 0.0
                 if rank < ranks:
                     call = collective_call(op, num_bytes, ranks, group, device)
-                    taken = median(times(call, clock, clock.stream(), CALLS))
+                    taken = median(times(call, clock, clock.stream()))
                 rows.append({"op": op, "bytes": num_bytes, "ranks": ranks, "seconds": slowest(taken, device)})
         ranks *= 2
     return rows
 
 
-def cases(device: str, scale: int) -> list[Case]:
+def cases(device: str, scale: int) -> Iterator[Case]:
     """A Llama-3-8B layer's kernels at 8,192 tokens in BF16 (widths divided by `scale`), on random numbers."""
     import torch
-    from torch.nn.functional import rms_norm, scaled_dot_product_attention
+    from torch.nn.functional import scaled_dot_product_attention
 
-    bf16, tokens, hidden, ffn = torch.bfloat16, 8192 // scale, 4096 // scale, 14336 // scale
-
-    def random(*shape: int) -> Any:
-        return torch.randn(*shape, device=device, dtype=bf16)
-
-    found: list[Case] = []
+    tokens, hidden, ffn = 8192 // scale, 4096 // scale, 14336 // scale
     for name, m, n, k in (
         ("gemm_up", tokens, 2 * ffn, hidden), ("gemm_down", tokens, hidden, ffn), ("gemm_qkv", tokens, 6144 // scale, hidden),
         ("gemm_o", tokens, hidden, hidden), ("gemm_wgrad_down", hidden, ffn, tokens),
     ):  # fmt: skip
-        a, b, c = random(m, k), random(n, k), torch.empty(m, n, device=device, dtype=bf16)
-        found.append(Case(f"{name}_{m}x{n}x{k}", partial(torch.mm, a, b.t(), out=c), 2.0 * m * n * k))
+        yield gemm_case(device, name, m, n, k)
     heads, dim = 32, 128
-    q, k_, v = (random(1, heads, tokens, dim).requires_grad_() for _ in range(3))
+    q, k_, v = (random_bf16(device, 1, heads, tokens, dim).requires_grad_() for _ in range(3))
     forward = partial(scaled_dot_product_attention, q, k_, v, is_causal=True)
     pairs = heads * tokens * tokens / 2
-    with torch.no_grad():
-        found.append(Case("attention_fwd", _without_grad(forward), 4.0 * pairs * dim))
-    out = forward()
-    backward = partial(torch.autograd.grad, out, (q, k_, v), random(1, heads, tokens, dim), retain_graph=True)
-    found.append(Case("attention_bwd", backward, 10.0 * pairs * dim))
-    big = random(tokens, 2 * ffn)
-    to = torch.empty_like(big)
-    found.append(Case("copy", partial(to.copy_, big), bytes_moved=2.0 * big.nbytes))
-    found.append(Case("add", partial(torch.add, big, big, out=to), bytes_moved=2.0 * big.nbytes))
-    rows, scale_ = random(tokens, hidden), torch.ones(hidden, device=device, dtype=bf16)
-    found.append(Case("rmsnorm", partial(rms_norm, rows, (hidden,), scale_), bytes_moved=2.0 * rows.nbytes))
-    return found
-
-
-def _without_grad(call: Callable[[], Any]) -> Callable[[], Any]:
-    import torch
-
-    def called() -> Any:
-        with torch.no_grad():
-            return call()
-
-    return called
+    yield Case("attention_fwd", torch.no_grad()(forward), 4.0 * pairs * dim)
+    grad = random_bf16(device, 1, heads, tokens, dim)
+    backward = partial(torch.autograd.grad, forward(), (q, k_, v), grad, retain_graph=True)
+    yield Case("attention_bwd", backward, 10.0 * pairs * dim)
+    yield from streaming_cases(device, tokens, 2 * ffn, hidden)
 
 
 @dataclass(frozen=True)
@@ -208,19 +179,8 @@ def together(
 
     compute, comm = streams
     dist.barrier()
-    with clock.on(comm):
-        collective()
-        sent = [clock.mark(comm)]
-        for _ in range(num_collectives):
-            collective()
-            sent.append(clock.mark(comm))
-    with clock.on(compute):
-        kernel()
-        kernel()
-        done = [clock.mark(compute)]
-        for _ in range(num_kernels):
-            kernel()
-            done.append(clock.mark(compute))
+    sent = marked(collective, clock, comm, 1, num_collectives)
+    done = marked(kernel, clock, compute, 2, num_kernels)
     clock.wait()
     lengths = [(clock.seconds(a, b), clock.seconds(b, done[-1])) for a, b in pairwise(sent[1:])]
     beside = [length for length, left in lengths if left > 0]
@@ -238,12 +198,12 @@ def beside_rows(
     """
     group, compute, comm = _group(world, device, is_high=is_high), clock.stream(), clock.stream()
     calls = {op: collective_call(op, num_bytes, world, group, device) for op in COLLECTIVES}
-    comm_alone = {op: slowest(median(times(call, clock, comm, CALLS)), device) for op, call in calls.items()}
+    comm_alone = {op: slowest(median(times(call, clock, comm)), device) for op, call in calls.items()}
     with clock.on(compute):  # a backward runs on the stream of its forward
-        timed_cases = cases(device, scale)
+        timed_cases = list(cases(device, scale))
     rows = []
     for case in timed_cases:
-        alone = slowest(median(times(case.call, clock, compute, CALLS)), device)
+        alone = slowest(median(times(case.call, clock, compute)), device)
         row: dict[str, Any] = {"name": case.name, "flop": case.flop, "bytes": case.bytes_moved, "alone_s": alone}
         for op, call in calls.items():
             num_kernels = max(CALLS, int(5 * comm_alone[op] / alone) + 1)
@@ -252,7 +212,7 @@ def beside_rows(
             row[f"beside_{op}_s"] = slowest(median(found.kernels), device)
             row[f"{op}_beside_s"] = slowest(median(found.collectives), device)
             row[f"covered_{op}"] = slowest(-found.rest_s, device) < 0
-        row["alone_again_s"] = slowest(median(times(case.call, clock, compute, CALLS)), device)
+        row["alone_again_s"] = slowest(median(times(case.call, clock, compute)), device)
         rows.append(row)
     first = {"name": "collectives", "bytes": num_bytes, **{f"{op}_s": s for op, s in comm_alone.items()}}
     return [{"priority": "high" if is_high else "normal", **row} for row in (first, *rows)]
@@ -311,7 +271,7 @@ def worker(rank: int, world: int, device: str, out: str, quick: bool, meeting: s
     dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=world)
     torch.manual_seed(rank)
     sizes, clock = ([64 * KIBI], Clock(device)) if quick else (SIZES, Clock(device))
-    result: dict[str, Any] = {**device_facts(device), "num_gpus": world}
+    result: dict[str, Any] = {**software_facts(device), "num_gpus": world}
     result["alone"] = alone_rows(rank, world, device, clock, sizes)
     beside = partial(beside_rows, world, device, clock, sizes[0] if quick else BESIDE_BYTES, 32 if quick else 1)
     result["kernels"] = [*beside(is_high=False), *beside(is_high=True)]
@@ -321,19 +281,13 @@ def worker(rank: int, world: int, device: str, out: str, quick: bool, meeting: s
     dist.destroy_process_group()
 
 
-def device_facts(device: str) -> dict[str, str]:
-    """GPU, driver and power limit as it reports them, versions of torch and NCCL."""
+def software_facts(device: str) -> dict[str, Any]:
+    """The GPU and its driver, versions of torch and NCCL."""
     import torch
 
     if device != "cuda":
         return {"gpu": "none", "torch": torch.__version__}
-    query = ["nvidia-smi", "--query-gpu=driver_version,power.limit", "--format=csv,noheader"]
-    reported = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]  # noqa: S603
-    driver, power = reported.split(", ")
-    nccl = ".".join(map(str, torch.cuda.nccl.version()))
-    return {
-        "gpu": torch.cuda.get_device_name(), "driver": driver, "power_limit": power, "torch": torch.__version__, "nccl": nccl,
-    }  # fmt: skip
+    return {**device_facts(0), "nccl": ".".join(map(str, torch.cuda.nccl.version()))}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from hwprofiles.calibration.measuring import random_bf16
 from hwprofiles.units import MEBI
 
 TOKENS, HIDDEN, HEADS, DIM_QK, DIM_V = 4096, 7168, 128, 192, 128
@@ -75,7 +76,7 @@ def attention_calls(device: Any) -> list[Call]:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.nn.functional import scaled_dot_product_attention
 
-    q, k, v = (_random(device, 1, HEADS, TOKENS, dim).requires_grad_() for dim in (DIM_QK, DIM_QK, DIM_V))
+    q, k, v = (random_bf16(device, 1, HEADS, TOKENS, dim).requires_grad_() for dim in (DIM_QK, DIM_QK, DIM_V))
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
         out = scaled_dot_product_attention(q, k, v, is_causal=True)
     grad = torch.randn_like(out)
@@ -95,8 +96,8 @@ def memory_calls(device: Any) -> list[Call]:
     """Norms, casts to FP8 and copies: about the bytes that a layer's memory-bound kernels move."""
     import torch
 
-    rows, scale = _random(device, TOKENS, HIDDEN), torch.ones(HIDDEN, device=device, dtype=torch.bfloat16)
-    heads, routed = _random(device, TOKENS, 32768), _random(device, LOCAL_EXPERTS * EXPERT_ROWS, HIDDEN)
+    rows, scale = random_bf16(device, TOKENS, HIDDEN), torch.ones(HIDDEN, device=device, dtype=torch.bfloat16)
+    heads, routed = random_bf16(device, TOKENS, 32768), random_bf16(device, LOCAL_EXPERTS * EXPERT_ROWS, HIDDEN)
     heads_fp8, routed_fp8 = (torch.empty_like(x, dtype=torch.float8_e4m3fn) for x in (heads, routed))
     to = torch.empty_like(routed)
     return [
@@ -112,7 +113,7 @@ def spread_cases(device: Any) -> dict[str, tuple[Call, float, str]]:
     import torch
 
     size, m, n, k = 8192, TOKENS, HIDDEN, 16384
-    a, b = _random(device, size, size), _random(device, size, size)
+    a, b = random_bf16(device, size, size), random_bf16(device, size, size)
     x, w = _octets(device, m, k), _octets(device, n, k).t()
     one, big = torch.ones((), device=device), torch.randn(64 * MEBI, device=device)
     return {
@@ -127,14 +128,8 @@ def _passes_of(m: int, n: int, k: int) -> tuple[Gemm, Gemm, Gemm]:
     return Gemm(m, n, k), Gemm(m, k, n), Gemm(n, k, m)
 
 
-def _random(device: Any, *shape: int) -> Any:
-    import torch
-
-    return torch.randn(*shape, device=device, dtype=torch.bfloat16)
-
-
 def _octets(device: Any, *shape: int) -> Any:
     """Random FP8 numbers."""
     import torch
 
-    return _random(device, *shape).to(torch.float8_e4m3fn)
+    return random_bf16(device, *shape).to(torch.float8_e4m3fn)

@@ -18,7 +18,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from threading import BrokenBarrierError
 from typing import Any, NamedTuple
 
 from hwprofiles.calibration.layer_kernels import Call, attention_calls, gemm_calls, memory_calls, spread_cases
+from hwprofiles.calibration.measuring import device_facts, query_gpu
 from hwprofiles.units import MEGA, MILLI
 
 IDLE_S, BURSTS, BLOCK = 6.0, (4, 8), 60
@@ -190,16 +190,7 @@ def measure_spread(index: int, seconds: float) -> dict[str, Any]:
 
 def read_gpu(index: int) -> Reading:
     """Clock, power and temperature now."""
-    return parse_reading(_query(index, "clocks.sm,power.draw,temperature.gpu"))
-
-
-def device_facts(index: int) -> dict[str, Any]:
-    """The GPU, its driver and power limit as it reports them, and torch's version. No serial number, no UUID."""
-    import torch
-
-    driver, limit_w = _query(index, "driver_version,power.limit").split(", ")
-    gpu = torch.cuda.get_device_name(index)
-    return {"index": index, "gpu": gpu, "driver": driver, "power_limit_w": float(limit_w), "torch": torch.__version__}
+    return parse_reading(query_gpu(index, "clocks.sm,power.draw,temperature.gpu"))
 
 
 def run_together(worker: Callable[[int, float], dict[str, Any]], num_gpus: int, seconds: float) -> list[dict[str, Any]]:
@@ -282,11 +273,6 @@ def _repeat(call: Call, seconds: float) -> int:
         count += 50
         torch.cuda.synchronize()
     return count
-
-
-def _query(index: int, fields: str) -> str:
-    command = ["nvidia-smi", f"--id={index}", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
 
 
 if __name__ == "__main__":

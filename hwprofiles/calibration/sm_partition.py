@@ -16,18 +16,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from hwprofiles.units import KIBI, MEBI, MILLI
+from hwprofiles.calibration.measuring import Case, device_facts, gemm_case, query_gpu, random_bf16, streaming_cases
+from hwprofiles.units import KIBI, MEBI, MEGA, MILLI
 
 TOKENS, HIDDEN, VOCABULARY, HEADS = 4096, 7168, 129280, 128
 """Of DeepSeek-V3: a micro-batch of one sequence, and the model's widths."""
@@ -47,19 +46,6 @@ extern "C" __global__ void hold(volatile int* stop) {
 """Waits for a flag in device memory (polling the host's disturbs every kernel beside it); gives up after seconds."""
 
 Seconds = float
-
-
-@dataclass(frozen=True)
-class Case:
-    """One call to be timed. flop, bytes_moved: its work, 0 where it is not what binds; m, n, k of a GEMM."""
-
-    name: str
-    call: Callable[[], Any]
-    flop: float = 0.0
-    bytes_moved: float = 0.0
-    gemm: tuple[int, int, int] | None = None
-    repetitions: int = 30
-    beside: bool = True
 
 
 class Holder:
@@ -143,9 +129,7 @@ def gemm_cases() -> Iterator[Case]:
     yield Case("head_wgrad", lambda: torch.mm(dy.t(), x, out=dw), flop, gemm=(VOCABULARY, HIDDEN, TOKENS))
     one, m = torch.ones((), device="cuda"), TOKENS
     for n, k in ((7168, 16384), (24576, 1536), (4096, 7168), (7168, 2048), (32768, 512), (2112, 7168)):
-        a, b, c = _random(m, k), _random(n, k), torch.empty(m, n, device="cuda", dtype=bf16)
-        call = partial(torch.mm, a, b.t(), out=c)
-        yield Case(f"gemm_bf16_{m}x{n}x{k}", call, 2.0 * m * n * k, gemm=(m, n, k))
+        yield gemm_case("cuda", "gemm_bf16", m, n, k)
     for n, k in ((7168, 16384), (24576, 1536), (4096, 7168), (7168, 2048)):
         a, b = (_random(rows, k).to(torch.float8_e4m3fn) for rows in (m, n))
         call = partial(torch._scaled_mm, a, b.t(), one, one, out_dtype=bf16)
@@ -179,15 +163,7 @@ def memory_cases() -> Iterator[Case]:
     """Kernels bound by memory bandwidth; bytes read and written once."""
     import torch
 
-    big = _random(TOKENS, 32768)
-    to = torch.empty_like(big)
-    size = 2.0 * big.nbytes
-    yield Case("copy", lambda: to.copy_(big), bytes_moved=size, repetitions=60)
-    yield Case("add", lambda: torch.add(big, big, out=to), bytes_moved=size, repetitions=60)
-    rows, scale = _random(TOKENS, HIDDEN), torch.ones(HIDDEN, device="cuda", dtype=torch.bfloat16)
-    norm = torch.nn.functional.rms_norm
-    size = 2.0 * rows.nbytes
-    yield Case("rmsnorm_torch", lambda: norm(rows, (HIDDEN,), scale), bytes_moved=size, repetitions=60)
+    yield from streaming_cases("cuda", TOKENS, 32768, HIDDEN)
     octets = torch.zeros(16384, HIDDEN, device="cuda", dtype=torch.uint8)
     turned = torch.empty(HIDDEN, 16384, device="cuda", dtype=torch.uint8)
     yield Case("transpose_u8", lambda: turned.copy_(octets.t()), bytes_moved=2.0 * octets.nbytes, repetitions=60)
@@ -232,17 +208,6 @@ def optimizer_cases() -> Iterator[Case]:
     yield Case("adamw_bf16_moments", call, bytes_moved=size, repetitions=20, beside=False)
 
 
-def device_facts() -> dict[str, str]:
-    """The GPU, its driver and its limits as it reports them, and torch's version."""
-    import torch
-
-    query = ["nvidia-smi", "--query-gpu=driver_version,power.limit,clocks.max.sm", "--format=csv,noheader"]
-    reported = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]  # noqa: S603
-    driver, power, clock = reported.split(", ")
-    gpu = torch.cuda.get_device_name()
-    return {"gpu": gpu, "driver": driver, "power_limit": power, "max_sm_clock": clock, "torch": torch.__version__}
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures all cases and writes the JSON file; a line a case on standard error."""
     parser = argparse.ArgumentParser(description="Times kernels alone and beside held SMs.")
@@ -259,14 +224,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows.append(measure(case, holder, stream))
             print(case.name, rows[-1]["alone_s"], file=sys.stderr)
         torch.cuda.empty_cache()
-    out.write_text(json.dumps({**device_facts(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    facts = {**device_facts(0), "max_sm_clock_hz": float(query_gpu(0, "clocks.max.sm")) * MEGA}
+    out.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
-def _random(*shape: int) -> Any:
-    import torch
-
-    return torch.randn(*shape, device="cuda", dtype=torch.bfloat16)
+_random = partial(random_bf16, "cuda")
 
 
 if __name__ == "__main__":

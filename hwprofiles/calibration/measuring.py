@@ -1,0 +1,73 @@
+"""What the programs that measure GPUs share: kernels to be timed, and what nvidia-smi says; torch inside functions only."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call to be timed. flop, bytes_moved: its work, 0 where it is not what binds; m, n, k of a GEMM.
+
+    repetitions: calls of a median; beside: whether it is also timed beside other kernels.
+    """
+
+    name: str
+    call: Callable[[], Any]
+    flop: float = 0.0
+    bytes_moved: float = 0.0
+    gemm: tuple[int, int, int] | None = None
+    repetitions: int = 30
+    beside: bool = True
+
+
+def random_bf16(device: Any, *shape: int) -> Any:
+    """Normally distributed numbers."""
+    import torch
+
+    return torch.randn(*shape, device=device, dtype=torch.bfloat16)
+
+
+def gemm_case(device: Any, name: str, m: int, n: int, k: int) -> Case:
+    """(m, k) @ (n, k).T in BF16 on random numbers; `name`_mxnxk."""
+    import torch
+
+    a, b, c = (
+        random_bf16(device, m, k),
+        random_bf16(device, n, k),
+        torch.empty(m, n, device=device, dtype=torch.bfloat16),
+    )
+    return Case(f"{name}_{m}x{n}x{k}", partial(torch.mm, a, b.t(), out=c), 2.0 * m * n * k, gemm=(m, n, k))
+
+
+def streaming_cases(device: Any, tokens: int, wide: int, hidden: int) -> Iterator[Case]:
+    """A copy and a sum of (tokens, wide), a norm of (tokens, hidden), in BF16; bytes read and written once."""
+    import torch
+
+    big = random_bf16(device, tokens, wide)
+    to = torch.empty_like(big)
+    size = 2.0 * big.nbytes
+    yield Case("copy", partial(to.copy_, big), bytes_moved=size, repetitions=60)
+    yield Case("add", partial(torch.add, big, big, out=to), bytes_moved=size, repetitions=60)
+    rows, scale = random_bf16(device, tokens, hidden), torch.ones(hidden, device=device, dtype=torch.bfloat16)
+    norm = partial(torch.nn.functional.rms_norm, rows, (hidden,), scale)
+    yield Case("rmsnorm", norm, bytes_moved=2.0 * rows.nbytes, repetitions=60)
+
+
+def query_gpu(index: int, fields: str) -> str:
+    """What nvidia-smi says of one GPU: "value, value" without units."""
+    command = ["nvidia-smi", f"--id={index}", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+
+
+def device_facts(index: int) -> dict[str, Any]:
+    """The GPU, its driver and power limit as it reports them, and torch's version. No serial number, no UUID."""
+    import torch
+
+    driver, limit_w = query_gpu(index, "driver_version,power.limit").split(", ")
+    gpu = torch.cuda.get_device_name(index)
+    return {"index": index, "gpu": gpu, "driver": driver, "power_limit_w": float(limit_w), "torch": torch.__version__}
