@@ -72,6 +72,17 @@ class StepGraph:
             values.setflags(write=False)
         return ends
 
+    @cached_property
+    def seconds_by_category(self) -> Mapping[str, NDArray[np.float64]]:
+        """Category → (num_classes,) seconds of it in each class, not to be written to; categories sorted."""
+        table = {name: np.zeros(len(self.classes)) for name in sorted({n for s in self.classes for n in s.by_category})}
+        for row, segment in enumerate(self.classes):
+            for name, seconds in segment.by_category.items():
+                table[name][row] = seconds
+        for values in table.values():
+            values.setflags(write=False)
+        return table
+
 
 def of_operators(graph: StepGraph, multipliers: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n,) multiplier of every operator, 1 where nothing varies. multipliers: (draw rows,)."""

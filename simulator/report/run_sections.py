@@ -107,10 +107,11 @@ def placement_line(result: RunResult) -> str:
         return ""
     parts = []
     if placed.gpus_idle or placed.gpus_per_domain < placed.domain_gpus:
-        used = f"{placed.gpus_per_domain} of {placed.domain_gpus} GPUs used of "
-        used += f"{placed.num_domains:,} scale-up domains ({RULE_WORDS[placed.rule]})"
         if placed.num_domains == 1:
             used = f"{placed.gpus_used} of the {placed.domain_gpus} GPUs of a scale-up domain used"
+        else:
+            used = f"{placed.gpus_per_domain} of {placed.domain_gpus} GPUs used of "
+            used += f"{placed.num_domains:,} scale-up domains ({RULE_WORDS[placed.rule]})"
         parts.append(f"{used}: {placed.gpus_paid:,} paid, {placed.gpus_idle:,} idle")
     groups = placed.expert_groups or ()
     if len(groups) > 1:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,33 +78,16 @@ def categories(
     )
 
 
-_by_category: WeakKeyDictionary[StepGraph, Mapping[str, Floats]] = WeakKeyDictionary()
-
-
-def seconds_by_category(graph: StepGraph) -> Mapping[str, Floats]:
-    """Category → (num_classes,) seconds of it in each class; categories sorted."""
-    found = _by_category.get(graph)
-    if found is None:
-        table: dict[str, Floats] = {}
-        for row, segment in enumerate(graph.classes):
-            for name, seconds in segment.by_category.items():
-                if name not in table:
-                    table[name] = np.zeros(len(graph.classes))
-                table[name][row] = seconds
-        found = _by_category[graph] = {name: table[name] for name in sorted(table)}
-    return found
-
-
 def class_seconds_without(graph: StepGraph, category: str) -> Floats:
     """(num_classes,) seconds with one category free."""
-    own = seconds_by_category(graph).get(category)
+    own = graph.seconds_by_category.get(category)
     return graph.class_seconds() if own is None else graph.class_seconds() - own
 
 
 def class_seconds_at(graph: StepGraph, category: str, which: str) -> Floats:
     """(num_classes,) seconds with one category's share of each class at its "low" or "high" end."""
     seconds = graph.class_seconds()
-    own = seconds_by_category(graph).get(category, np.zeros(len(seconds)))
+    own = graph.seconds_by_category.get(category, np.zeros(len(seconds)))
     share = np.divide(own, seconds, out=np.zeros(len(seconds)), where=seconds != 0.0)
     ended: Floats = seconds + share * (graph.class_seconds(which) - seconds)
     return ended
@@ -113,7 +95,7 @@ def class_seconds_at(graph: StepGraph, category: str, which: str) -> Floats:
 
 def category_names(graph: StepGraph) -> tuple[str, ...]:
     """All categories of the graph, sorted."""
-    return tuple(seconds_by_category(graph))
+    return tuple(graph.seconds_by_category)
 
 
 def binding(

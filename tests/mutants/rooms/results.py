@@ -41,7 +41,7 @@ RESULTS = Room(
         Fault(
             "simulator/results/explain.py",
             "own is None else graph.class_seconds() - own",
-            "own is None else graph.class_seconds() - max(seconds_by_category(graph).values(), key=sum)",
+            "own is None else graph.class_seconds() - max(graph.seconds_by_category.values(), key=sum)",
             "what binds frees the largest category",
         ),
         Fault(
