@@ -1,4 +1,4 @@
-"""Peaks of allocated memory beside measured ones; the measurements are read from the reference tables where these are."""
+"""Peaks of allocated memory beside measured ones; Megatron-LM's are read from the reference tables where these are."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from simulator import load_scenario, simulate_step
 from validation.measured_memory import (
     ERRORS,
+    SOURCES,
     Peak,
     allocated,
     main,
@@ -20,9 +21,10 @@ from validation.measured_memory import (
     torch_peaks,
     torch_scenario,
 )
+from validation.torch_pipelines import MEASURED
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
-SIMUMAX, TORCH = REFERENCE / "simumax_b200_steps.csv", REFERENCE / "pipeline_steps_h200x4.json"
+SIMUMAX = REFERENCE / "simumax_b200_steps.csv"
 SIMUMAX_MEAN, TORCH_LARGEST = 0.05, 0.08
 """Mean error over the rows of Megatron-LM; largest error of a rank of torch's."""
 
@@ -48,9 +50,8 @@ def test_peaks_of_megatron_lm_are_within_five_per_cent() -> None:
     assert mean(abs(peak.error_frac) for peak in found) <= SIMUMAX_MEAN
 
 
-@pytest.mark.skipif(not TORCH.exists(), reason="the reference tables are not beside the checkout")
 def test_peaks_of_torchs_pipelines_are_within_eight_per_cent_on_every_rank() -> None:
-    found = list(torch_peaks(TORCH))
+    found = list(torch_peaks(MEASURED))
     assert len(found) == 7 * 4 + 3
     assert max(abs(peak.error_frac) for peak in found) <= TORCH_LARGEST, [
         p for p in found if abs(p.error_frac) > TORCH_LARGEST
@@ -103,11 +104,11 @@ def test_a_plan_that_ran_is_not_refused() -> None:
     assert low < memory.capacity_bytes < high
 
 
-@pytest.mark.skipif(not TORCH.exists(), reason="the reference tables are not beside the checkout")
-def test_the_command_tells_every_rank(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(TORCH)]) == 0
+def test_the_command_tells_every_rank_as_the_committed_errors_have_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(MEASURED)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "case,pp_rank,predicted_bytes,error_frac,source"
+    committed = ERRORS.read_text(encoding="utf-8").splitlines()
+    assert lines[:-1] == [committed[0], *(line for line in committed if line.endswith(SOURCES[".json"]))]
     assert lines[-1].startswith("# pipeline_steps_h200x4.json: 31 ranks, mean error ")
 
 

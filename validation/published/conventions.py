@@ -10,13 +10,12 @@ from validation.published.row import Row
 
 @dataclass(frozen=True)
 class Conventions:
-    """zero_stage, sequence_parallel (with tp > 1): as the framework's recipes have it; experts_keep_tp: experts are split
-    by tp as attention is where etp is not stated; autograd: what its layers keep (kernels.autograd); overlap_tp: as
-    parallel.overlap.tp; why: the source.
+    """Of all, sequence parallelism comes with tp > 1. zero_stage: as the framework's recipes have it; experts_keep_tp:
+    experts are split by tp as attention is where etp is not stated; autograd: what its layers keep (kernels.autograd);
+    overlap_tp: as parallel.overlap.tp; why: the source.
     """
 
     zero_stage: int
-    sequence_parallel: bool
     experts_keep_tp: bool
     autograd: str
     why: str
@@ -24,26 +23,26 @@ class Conventions:
 
 
 MEGATRON: Final = Conventions(
-    1, True, True, "transformer_engine",
+    1, True, "transformer_engine",
     "Megatron-LM: recipes use the distributed optimizer, sequence parallelism and Transformer Engine; "
     "expert_tensor_parallel_size is tp unless set (megatron/training/arguments.py)",
 )  # fmt: skip
 BRIDGE: Final = Conventions(
-    1, True, False, "transformer_engine",
+    1, False, "transformer_engine",
     "NVIDIA-NeMo/Megatron-Bridge and NeMo recipes: distributed optimizer, sequence parallelism with tp, Transformer Engine, "
     "expert_tensor_parallel_size 1",
 )  # fmt: skip
 MODELZOO: Final = Conventions(
-    1, True, False, "transformer_engine",
+    1, False, "transformer_engine",
     "yanring/Megatron-MoE-ModelZoo model_configs/benchmarking/*.yaml and sbatch_benchmarking.sh: distributed optimizer, "
     "sequence parallelism, expert-tensor-parallel-size 1, tp-comm-overlap in BF16",
     "chunked",
 )  # fmt: skip
 FSDP: Final = Conventions(
-    3, True, False, "eager",
+    3, False, "eager",
     "FSDP of plain torch modules (llm-foundry, torchtitan); torchtitan's tensor parallelism shards norms along the sequence",
 )  # fmt: skip
-OTHER: Final = Conventions(1, True, False, "fused", "the framework is not known; as Megatron-LM's recipes")
+OTHER: Final = Conventions(1, False, "fused", "the framework is not known; as Megatron-LM's recipes")
 
 
 def conventions(row: Row) -> Conventions:

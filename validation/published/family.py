@@ -23,7 +23,6 @@ class FamilyRecord(BaseModel):
     attention: dict[str, Any] = {}
     model: dict[str, Any] = {}
     moe: dict[str, Any] = {}
-    dense_layers: int | None = None
     every: int = 1
     positions: bool = False
     none: str = ""

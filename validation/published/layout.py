@@ -29,7 +29,7 @@ def layout(row: Row, draft: Draft) -> None:
     draft.give("parallel.pp", pp)
     habits = conventions(row)
     if tp > 1:
-        draft.assume("parallel.sequence_parallel", habits.sequence_parallel, habits.why)
+        draft.assume("parallel.sequence_parallel", True, habits.why)
     compiled = habits.autograd == "eager" and row.says("compile")
     draft.assume("kernels.autograd", "fused" if compiled else habits.autograd, habits.why)
     _experts(row, draft, tp)

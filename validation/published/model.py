@@ -39,7 +39,7 @@ def _section(row: Row, family: FamilyRecord, draft: Draft) -> dict[str, Any]:
         section["learned_positions"] = row.count("seq")
     activation: dict[str, Any] = {} if family.ffn == "swiglu" else {"activation": family.ffn}
     activation |= {"bias": True} if family.ffn_bias else {}
-    dense = _dense_layers(row, family) if moe else layers
+    dense = _dense_layers(row) if moe else layers
     if moe:
         section["moe"] = _experts(row, family) | activation
         if family.every > 1:
@@ -73,13 +73,13 @@ def _attention(row: Row, family: FamilyRecord) -> dict[str, Any]:
     } | family.attention
 
 
-def _dense_layers(row: Row, family: FamilyRecord) -> int:
+def _dense_layers(row: Row) -> int:
     """Leading dense layers: "first 3 layers dense" of the attention's column; of a model cut in depth at most one.
 
     The tables of cut models (SimuMax's) keep one, as docs/b200/b200_release_v1.2_summary.md says of theirs.
     """
     match = re.search(r"first (\d+ )?layers? dense", row.text("attention_kind"))
-    count = family.dense_layers or (int(match[1] or 1) if match else 0)
+    count = int(match[1] or 1) if match else 0
     return min(count, 1) if row.says("layers cut") else count
 
 
