@@ -62,23 +62,23 @@ def rank_memory(
     result = []
     for rank, actions in enumerate(schedule.ranks):
         state = states[rank]
-        late = _late_blocks(state.gradients, {stage: stages[stage] for stage in schedule.placement[rank]})
-        peak = peak_of(actions, stages, late if late_gradients else {})
+        blocks = {stage: stages[stage] for stage in schedule.placement[rank]}
+        peak = peak_of(actions, stages, _late_blocks(state.gradients, blocks) if late_gradients else None)
         contents = Counter(peak.contents)
         held = (state.weights, () if late_gradients else state.gradients, state.optimizer, buffers[rank])
         for tensor in chain(*held):
             contents[tensor.name] += tensor.num_bytes
         gradients = sum(contents[tensor.name] for tensor in state.gradients)
         total = peak.num_bytes + sum(total_bytes(tensors) for tensors in held)
-        others = [total_bytes(tensors) for tensors in (state.weights, state.optimizer, buffers[rank])]
+        weights, optimizer, buffer = (total_bytes(each) for each in (state.weights, state.optimizer, buffers[rank]))
         result.append(
             RankMemory(
                 pp_rank=rank,
-                weights_bytes=others[0],
+                weights_bytes=weights,
                 gradients_bytes=gradients,
-                optimizer_bytes=others[1],
-                activations_bytes=total - gradients - sum(others),
-                buffers_bytes=others[2],
+                optimizer_bytes=optimizer,
+                activations_bytes=total - gradients - weights - optimizer - buffer,
+                buffers_bytes=buffer,
                 peak_bytes=total,
                 tensors={name: num_bytes for name, num_bytes in contents.most_common() if num_bytes},
                 at_action=str(actions[peak.action_idx]) if actions else "",
@@ -122,26 +122,26 @@ def peak_of(
     """
     passes = _Passes(stages, late or {})
     waiting: Waiting = {}
-    live = kept = peak_bytes = peak_idx = 0
-    outputs: Counter[str] = Counter()
+    live = peak_bytes = peak_idx = 0
+    outputs, gradients = Counter[str](), Counter[str]()
     for idx, action in enumerate(actions):
         fullest = live + passes.fullest(action)[0]
         if fullest > peak_bytes:
             peak_bytes, peak_idx = fullest, idx
-        for change in passes.kept(action):
-            kept += _sum([change])
-            _apply(outputs, change, 1)
+        for kind, tensors in passes.kept(action):
+            _apply(outputs if kind == "F" else gradients, (1, tensors))
         live += passes.net(action)
         _advance(waiting, action)
         passes.advance(action)
-    if waiting or live != kept:
+    kept = outputs + gradients
+    if waiting or live != kept.total():
         left = ", ".join(f"{stage}F{micro_batch}" for stage, micro_batch in waiting) or "nothing"
         raise InconsistentSimulation(
-            f"{live - kept} bytes of activations are left after the last action; unfinished: {left}"
+            f"{live - kept.total()} bytes of activations are left after the last action; unfinished: {left}"
         )
-    joined = passes.outputs_of(actions)
-    if kept + sum(joined.values()) > peak_bytes:
-        return ActivationPeak(kept + sum(joined.values()), outputs + joined, len(actions) - 1)
+    at_end = kept + outputs
+    if at_end.total() > peak_bytes:
+        return ActivationPeak(at_end.total(), at_end, len(actions) - 1)
     return ActivationPeak(peak_bytes, _contents(actions, peak_idx, passes), peak_idx)
 
 
@@ -165,17 +165,17 @@ def _contents(actions: Sequence[Action], peak_idx: int, passes: _Passes) -> Mapp
     contents: Counter[str] = Counter()
     for action in actions[:peak_idx]:
         for change in passes.changes(action):
-            _apply(contents, change, 1)
+            _apply(contents, change)
         passes.advance(action)
     for change in passes.fullest(actions[peak_idx])[1] if actions else ():
-        _apply(contents, change, 1)
+        _apply(contents, change)
     return +contents
 
 
-def _apply(contents: Counter[str], change: Change, times: int) -> None:
+def _apply(contents: Counter[str], change: Change) -> None:
     sign, tensors = change
     for tensor in tensors:
-        contents[tensor.name] += times * sign * tensor.num_bytes
+        contents[tensor.name] += sign * tensor.num_bytes
 
 
 class _Passes:
@@ -187,8 +187,7 @@ class _Passes:
     def __init__(self, stages: Sequence[Blocks], late: Mapping[int, Blocks]) -> None:
         self.stages = stages
         self.late = late
-        self._changes: dict[tuple[Kind, int, bool], list[Change]] = {}
-        self._nets: dict[tuple[Kind, int, bool], int] = {}
+        self._passes: dict[tuple[Kind, int, bool], tuple[int, list[Change]]] = {}
         self._fullest: dict[tuple[Kind, int, int | None, bool], tuple[int, list[Change]]] = {}
         self._keeps = bool(late) or any(block.outputs for blocks in stages for block in blocks)
         self.begun: set[int] = set()
@@ -207,40 +206,27 @@ class _Passes:
     def _blocks(self, kind: Kind, stage: int) -> Blocks:
         return self.late[stage] if self._is_first(kind, stage) else self.stages[stage]
 
-    def _of(self, kind: Kind, stage: int) -> list[Change]:
+    def _pass(self, kind: Kind, stage: int) -> tuple[int, list[Change]]:
+        """Bytes that the pass leaves more than it found, and what it leaves changed."""
         key = (kind, stage, self._is_first(kind, stage))
-        if key not in self._changes:
-            self._changes[key] = [change for block in self._blocks(kind, stage) for change in _after(kind, block)]
-            self._nets[key] = _sum(self._changes[key])
-        return self._changes[key]
+        if key not in self._passes:
+            changes = [change for block in self._blocks(kind, stage) for change in _after(kind, block)]
+            self._passes[key] = _sum(changes), changes
+        return self._passes[key]
 
     def changes(self, action: Action) -> Iterator[Change]:
         """What the action leaves changed."""
-        return chain.from_iterable(self._of(kind, stage) for kind, stage, _ in action.halves())
+        return chain.from_iterable(self._pass(kind, stage)[1] for kind, stage, _ in action.halves())
 
     def net(self, action: Action) -> int:
         """Bytes that the action leaves more than it found."""
-        total = 0
-        for kind, stage, _ in action.halves():
-            self._of(kind, stage)
-            total += self._nets[kind, stage, self._is_first(kind, stage)]
-        return total
+        return sum(self._pass(kind, stage)[0] for kind, stage, _ in action.halves())
 
-    def kept(self, action: Action) -> Iterator[Change]:
-        """What it allocates to the end of the step: outputs, and gradients that come late."""
+    def kept(self, action: Action) -> Iterator[tuple[Kind, Sequence[Tensor]]]:
+        """(pass, tensors) that it allocates to the end of the step: outputs (F), and gradients that come late."""
         for kind, stage, _ in action.halves() if self._keeps else ():
             for block in self._blocks(kind, stage):
-                kept = block.outputs if kind == "F" else block.gradients if kind in ("B", "W") else ()
-                if kept:
-                    yield 1, kept
-
-    def outputs_of(self, actions: Sequence[Action]) -> Counter[str]:
-        """Bytes of all outputs that are kept, by name."""
-        names: Counter[str] = Counter()
-        for kind, stage, _ in (half for action in actions for half in action.halves()):
-            for block in self.stages[stage] if kind == "F" else ():
-                _apply(names, (1, block.outputs), 1)
-        return names
+                yield kind, block.outputs if kind == "F" else block.gradients if kind in ("B", "W") else ()
 
     def fullest(self, action: Action) -> tuple[int, list[Change]]:
         """Bytes and changes against the state before the action, at its fullest instant."""

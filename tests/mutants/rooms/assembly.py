@@ -246,8 +246,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             "simulator/assembly/memory_peak.py",
-            "    if waiting or live != kept:",
-            "    if waiting and live != kept:",
+            "    if waiting or live != kept.total():",
+            "    if waiting and live != kept.total():",
             "bytes that are left at the end are not noticed",
         ),
         Fault(

@@ -78,8 +78,8 @@ WORKLOAD = Room(
         ),
         Fault(
             "simulator/assembly/memory_peak.py",
-            "if kept + sum(joined.values()) > peak_bytes:",
-            "if kept > peak_bytes:",
+            "at_end = kept + outputs",
+            "at_end = kept",
             "outputs that are joined are moved",
         ),
         Fault(
