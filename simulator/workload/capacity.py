@@ -9,12 +9,12 @@ micro-batch loads single experts: a gamma law of the variance that the simulated
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, inf, lgamma, log, sqrt
+from math import inf, sqrt
 
 import numpy as np
 
 from simulator import portable
-from simulator.workload.group_law import GRID, MAX_SHAPE, MIN_SHAPE
+from simulator.workload.group_law import MAX_SHAPE, MIN_SHAPE, gamma_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,8 @@ def capacity_law(limit: float, variance: float, *, is_padded: bool = False) -> C
     """The capacity where an expert's rows of one rank and micro-batch have this variance over their mean squared."""
     if variance * MAX_SHAPE <= 1.0:
         return Capacity(limit, min(1.0, limit), 1.0 if limit > 1.0 else 0.0, is_padded)
-    shape = max(1.0 / variance, MIN_SHAPE)
-    # In u = ln x the density exp(a u - e^u) / Gamma(a) has no pole at 0 for shapes below 1.
-    start = log(shape) - 12.0 / sqrt(shape) if shape > 1 else -12.0 / shape
-    u = np.linspace(start, log(shape + 12.0 * sqrt(shape) + 40.0), GRID)
-    density = portable.exp(shape * u - portable.exp(u) - lgamma(shape))
-    below = exp(shape * float(u[0]) - exp(float(u[0])) - lgamma(shape + 1.0))
-    mass = np.concatenate(([below], (density[1:] + density[:-1]) / 2 * np.diff(u)))
-    x = np.concatenate(([0.0], portable.exp((u[1:] + u[:-1]) / 2)))
+    below, steps, x = gamma_steps(max(1.0 / variance, MIN_SHAPE))
+    mass, x = np.concatenate(([below], steps)), np.concatenate(([0.0], x))
     mass = mass / float(mass.sum())
     x = x / portable.dot(mass, x)
     left = np.minimum(x, limit)

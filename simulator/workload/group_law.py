@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import exp, inf, lgamma, log, sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulator import portable
 from simulator.errors import InputError
@@ -60,18 +61,23 @@ def cv_of_maximum(maximum: float, places: int) -> float:
     return sqrt((places - 1) / (places * exp(low) + 1))
 
 
-def _maximum(shape: float, places: int) -> float:
-    """Mean of the maximum of gamma variates of this shape and mean 1: the integral of x d(F^places), over u = ln x.
+def gamma_steps(shape: float) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """Gamma variates of this shape (mean: the shape) in steps of u = ln x: mass below the first, mass and x of each step.
 
     In u the density exp(a u - e^u) / Gamma(a) has no pole at 0 for shapes below 1.
     """
-    if shape == inf or places == 1:
-        return 1.0
     start = log(shape) - 12.0 / sqrt(shape) if shape > 1 else -12.0 / shape
     u = np.linspace(start, log(shape + 12.0 * sqrt(shape) + 40.0), GRID)
     density = portable.exp(shape * u - portable.exp(u) - lgamma(shape))
     below = exp(shape * float(u[0]) - exp(float(u[0])) - lgamma(shape + 1.0))
-    steps = (density[1:] + density[:-1]) / 2 * np.diff(u)
+    return below, (density[1:] + density[:-1]) / 2 * np.diff(u), portable.exp((u[1:] + u[:-1]) / 2)
+
+
+def _maximum(shape: float, places: int) -> float:
+    """Mean of the maximum of gamma variates of this shape and mean 1: the integral of x d(F^places)."""
+    if shape == inf or places == 1:
+        return 1.0
+    below, steps, x = gamma_steps(shape)
     cdf = np.concatenate(([below], below + np.cumsum(steps)))
     mass = np.diff(portable.power(cdf / cdf[-1], places))
-    return float((portable.exp((u[1:] + u[:-1]) / 2) * mass).sum() / shape)
+    return float((x * mass).sum() / shape)
