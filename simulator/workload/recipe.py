@@ -60,10 +60,6 @@ class Recipe:
         """Tokens of one micro-batch, all of which pass a rank's share of the tensor-parallel GEMMs."""
         return self.batch * self.seq
 
-    def recomputes(self, module: str) -> bool:
-        """Whether every layer computes the module again by itself."""
-        return module in self.recompute
-
     def without(self, *modules: str) -> Recipe:
         """The recipe of what is inside something that is computed again whole: these modules are there by then."""
         return replace(self, recompute=self.recompute.difference(modules))

@@ -136,11 +136,11 @@ def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
         # The gradient times the weights, and times the outputs for the weights' own.
         yield c.moved("expert_weigh_bwd", "copy", "I", 6 * rows * hidden, 2 * rows * hidden, kernels=2, routed=True)
     yield _grouped(c.dgrad("expert_down_dgrad", r.gemm_dtype, rows, hidden, f), m, r)
-    product = 2 * rows * f if r.recomputes("swiglu") else 0
+    product = 2 * rows * f if "swiglu" in r.recompute else 0
     read, written = 2 * rows * (n.up + f), 2 * rows * n.up + product
     yield from plain_gate_bwd("expert", rows, n, r, routed=True)
     yield c.moved("expert_swiglu_bwd", "swiglu_bwd", "I", read, written, kernels=2, routed=True)
-    if r.is_fp8 and not r.recomputes("swiglu"):
+    if r.is_fp8 and "swiglu" not in r.recompute:
         yield c.dequantise("expert_down_input_load", rows, f, routed=True)
     if r.is_fp8:
         yield c.quantise_transpose("expert_down_input_transposed", rows, f, routed=True)

@@ -90,10 +90,10 @@ def backward_input(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
     yield c.dgrad(f"{name}_down_dgrad", r.gemm_dtype, t, hidden, f)
     if r.is_fp8:
         yield c.quantise_transpose(f"{name}_down_grad_transposed", t, hidden)
-        if not r.recomputes("swiglu"):
+        if "swiglu" not in r.recompute:
             yield c.dequantise(f"{name}_down_input_load", t, f)
         yield c.quantise_transpose(f"{name}_down_input_transposed", t, f)
-    product = 2 * t * f if r.recomputes("swiglu") and not r.is_fp8 else 0
+    product = 2 * t * f if "swiglu" in r.recompute and not r.is_fp8 else 0
     yield from plain_gate_bwd(name, t, n, r)
     yield c.moved(f"{name}_swiglu_bwd", "swiglu_bwd", "I", 2 * t * (n.up + f), 2 * t * n.up + product)
     if r.is_fp8:

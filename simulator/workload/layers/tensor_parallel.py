@@ -26,18 +26,13 @@ def gather_input(
     """Input of the column-parallel `layer`, `width` wide. dtype: where it is not that of the layers' GEMMs. chunked: as its
     GEMM takes it.
     """
-    if r.tp > 1 and r.shards_sequence:
-        num_bytes = operand_bytes(dtype or r.gemm_dtype, r.tokens * width)
-        partner = layer if chunked else ""
-        yield Collective(f"{layer}_input_gather", "all_gather", "tp", num_bytes, phase, chunked_with=partner)
+    partner = layer if chunked else ""
+    yield from _gather(f"{layer}_input_gather", width, r, phase, dtype or r.gemm_dtype, chunked_with=partner)
 
 
 def gather_input_again(layer: str, width: int, r: Recipe, *, dtype: str | None = None) -> Iterator[Collective]:
     """The same for the weight gradient, beside the input gradient's GEMM."""
-    if r.tp > 1 and r.shards_sequence:
-        num_bytes = operand_bytes(dtype or r.gemm_dtype, r.tokens * width)
-        name = f"{layer}_input_gather_again"
-        yield Collective(name, "all_gather", "tp", num_bytes, "I", beside=f"{layer}_dgrad")
+    yield from _gather(f"{layer}_input_gather_again", width, r, "I", dtype or r.gemm_dtype, beside=f"{layer}_dgrad")
 
 
 def reduce_output(
@@ -51,16 +46,21 @@ def gather_output_grad(
     layer: str, width: int, r: Recipe, *, phase: Pass = "I", chunked: bool = True
 ) -> Iterator[Collective]:
     """Gradient of the row-parallel `layer`'s output, for both its gradients. chunked: as its GEMM takes it."""
-    if r.tp > 1 and r.shards_sequence:
-        num_bytes = operand_bytes("bf16", r.tokens * width)
-        name = f"{layer}_grad_gather"
-        partner = f"{layer}_dgrad" if chunked else ""
-        yield Collective(name, "all_gather", "tp", num_bytes, phase, chunked_with=partner)
+    partner = f"{layer}_dgrad" if chunked else ""
+    yield from _gather(f"{layer}_grad_gather", width, r, phase, "bf16", chunked_with=partner)
 
 
 def reduce_input_grad(layer: str, width: int, r: Recipe) -> Iterator[Collective]:
     """Partial input gradients of the column-parallel `layer`, summed beside its weight gradient."""
     yield from _reduce(f"{layer}_input_grad_reduce", width, r, "I", beside=f"{layer}_wgrad")
+
+
+def _gather(
+    name: str, width: int, r: Recipe, phase: Pass, dtype: str, *, beside: str = "", chunked_with: str = ""
+) -> Iterator[Collective]:
+    if r.tp > 1 and r.shards_sequence:
+        num_bytes = operand_bytes(dtype, r.tokens * width)
+        yield Collective(name, "all_gather", "tp", num_bytes, phase, beside, chunked_with)
 
 
 def _reduce(

@@ -132,7 +132,7 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/layers/experts.py",
-            'product = 2 * rows * f if r.recomputes("swiglu") else 0',
+            'product = 2 * rows * f if "swiglu" in r.recompute else 0',
             "product = 2 * rows * f",
             "the experts' product is written again although it is kept",
         ),
@@ -504,8 +504,8 @@ WORKLOAD = Room(
         ),
         Fault(
             "simulator/workload/layers/tensor_parallel.py",
-            'name, "all_gather", "tp", num_bytes, "I", beside=f"{layer}_dgrad"',
-            'name, "all_gather", "tp", num_bytes, "I"',
+            '"I", dtype or r.gemm_dtype, beside=f"{layer}_dgrad"',
+            '"I", dtype or r.gemm_dtype',
             "nothing runs beside the input that is gathered again",
         ),
         Fault(
