@@ -109,7 +109,6 @@ def activation_recipe(
         swiglu_in_dtype=saved[recompute.saved.swiglu_in],
         recompute=module_names(recompute),
         checkpoint=checkpoint_of(recompute),
-        vocab_padding=scenario.head.vocab_padding,
         expert_rows_frac=mean_load,
         expert_rows_peak_frac=max(mean_load, peak_load),
         row_padding=EXPERT_ROW_PADDING if derived.recipe(scenario).is_fp8 else 1,
@@ -152,8 +151,13 @@ def pipeline_buffer(boundary_bytes: int, held: Sequence[int], num_stages: int, n
     if num_stages > num_ranks:
         ends = any(stage > 0 for stage in held) + any(stage < num_stages - 1 for stage in held)
     else:
-        ends = sum((stage > 0) + (stage < num_stages - 1) for stage in held)
+        ends = _inner_ends(held, num_stages)
     return Tensor("buffers.pipeline", 2 * boundary_bytes * ends)
+
+
+def _inner_ends(held: Sequence[int], num_stages: int) -> int:
+    """Neighbours of the stages held."""
+    return sum((stage > 0) + (stage < num_stages - 1) for stage in held)
 
 
 def keeps_per_micro_batch(scenario: Scenario) -> bool:
@@ -167,7 +171,7 @@ def receive_buffers(boundary_bytes: int, held: Sequence[int], num_stages: int, n
     pytorch/pytorch torch/distributed/pipelining/stage.py: _prepare_forward_infra and _create_grad_recv_info make one a
     micro-batch. A stage's input is its buffer; its output, kept for the backward, is counted in that one's place.
     """
-    ends = sum((stage > 0) + (stage < num_stages - 1) for stage in held)
+    ends = _inner_ends(held, num_stages)
     return Tensor("buffers.pipeline", boundary_bytes * ends * num_micro_batches)
 
 

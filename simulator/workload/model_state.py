@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
 
-from simulator.workload.buckets import buckets_of, by_unit, size_of
+from simulator.workload.buckets import buckets_of, size_of
 from simulator.workload.op import StageWorkload, Workload
 from simulator.workload.tensors import Tensor, tensor_bytes, total_bytes, weight_bytes
 
@@ -112,7 +112,7 @@ def stage_params(stage: StageWorkload, bucket_limit: int = 1) -> StageParams:
         for gemm in gemms:
             if gemm.dtype.startswith(("fp8", "mxfp8")):
                 quantised[gemm.op] += gemm.n * gemm.k * gemm.groups
-    units = tuple(size_of([group]) for groups in by_unit(stage.groups) for group in groups)
+    units = tuple(size_of([group]) for group in sorted(stage.groups, key=lambda group: group.unit))
     buckets = [size_of([bucket]) for bucket in buckets_of(stage.groups, bucket_limit)]
     return StageParams(
         stage.dense_params, quantised["gemm"], stage.expert_params, quantised["grouped_gemm"],

@@ -30,13 +30,13 @@ class ActivationRecipe:
     """Sizes and number formats of one rank's micro-batch.
 
     tokens: of one micro-batch on the rank (context parallelism divided out). shards_sequence: sequence parallelism.
-    act_dtype: operands of the layers' GEMMs; dispatch_dtype, attn_out_dtype, swiglu_in_dtype, head_dtype: of what the
-    name says. recompute: modules computed again in the backward ("layer": everything but a layer's input).
+    act_dtype: operands of the layers' GEMMs; dispatch_dtype, attn_out_dtype, swiglu_in_dtype: of what the name says.
+    recompute: modules computed again in the backward ("layer": everything but a layer's input).
     checkpoint: which layers of a stage are recomputed whole; None: none is.
     is_loss_fused: the loss overwrites the logits by their gradient; else FP32 probabilities are kept beside them.
     expert_rows_frac: rows of a rank's experts over the even load, mean of the micro-batches in flight;
     expert_rows_peak_frac: of the fullest micro-batch (at least the former). row_padding: an expert's rows are padded
-    to a multiple. capacity_factor: rows beyond it are dropped; None: no row is. autograd: fused, transformer_engine or eager.
+    to a multiple. autograd: fused, transformer_engine or eager.
     keeps_outputs: the last stage's logits stay to the end of the step. gathers_logits: as of `Recipe`.
     """
 
@@ -49,14 +49,11 @@ class ActivationRecipe:
     dispatch_dtype: str = "bf16"
     attn_out_dtype: str = "bf16"
     swiglu_in_dtype: str = "bf16"
-    head_dtype: str = "bf16"
     recompute: frozenset[str] = frozenset()
     is_loss_fused: bool = True
-    vocab_padding: int = 128
     expert_rows_frac: float = 1.0
     expert_rows_peak_frac: float = 1.0
     row_padding: int = 1
-    capacity_factor: float | None = None
     checkpoint: Checkpoint | None = None
     autograd: str = "fused"
     keeps_outputs: bool = False
@@ -86,8 +83,6 @@ class ActivationRecipe:
 
     def expert_rows(self, moe: MoeFfn, load: float) -> int:
         """Rows of the rank's local experts, half of the padding of each included, at `load` times the even share."""
-        if self.capacity_factor is not None:
-            load = min(load, self.capacity_factor)
         padding = moe.num_routed_experts // self.ep * (self.row_padding - 1) // 2
         return ceil(self.sequence_tokens * moe.top_k * self.etp * load) + padding
 

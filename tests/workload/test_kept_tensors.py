@@ -148,9 +148,9 @@ def test_tensor_parallelism_divides_heads_as_long_as_there_are_some() -> None:
     assert working["attn.qkv_grad"] == 2 * T * (8 + 8 + 8)
 
 
-@pytest.mark.parametrize(("tp", "columns"), [(1, 128), (2, 128), (4, 128)])
-def test_the_head_works_on_padded_logits_in_its_own_format(tp: int, columns: int) -> None:
-    """64 words are padded to 128 on every rank; logits are BF16 under an FP8 recipe too."""
+@pytest.mark.parametrize(("tp", "columns"), [(1, 64), (2, 32), (4, 16)])
+def test_the_head_works_on_the_ranks_logits_in_its_own_format(tp: int, columns: int) -> None:
+    """64 words are shared by the ranks; logits are BF16 under an FP8 recipe too."""
     (block,) = PARTS["L"].saved(model(MLA), replace(FP8, tp=tp))
     assert sizes(block.saved) == {
         "head.input": 2 * T * H, "head.norm_out": 2 * T * H, "head.logits": 2 * T * columns
@@ -212,7 +212,7 @@ def test_plain_modules_keep_the_gathered_input_of_a_tensor_parallel_gemm() -> No
 
 def test_the_gradient_of_a_vocabulary_matrix_is_a_tensor_of_its_own_unless_it_is_added_in_place() -> None:
     for autograd, expected in (("fused", 0), ("transformer_engine", 2 * 64 * H), ("eager", 2 * 64 * H)):
-        r = replace(BF16, autograd=autograd, vocab_padding=1)
+        r = replace(BF16, autograd=autograd)
         (head,) = PARTS["L"].saved(model(GQA), r)
         assert sizes(head.working_backward).get("head.weight_grad", 0) == expected
         embedding = PARTS["E"].saved(model(GQA), r)
@@ -222,7 +222,7 @@ def test_the_gradient_of_a_vocabulary_matrix_is_a_tensor_of_its_own_unless_it_is
 
 
 def test_an_unfused_loss_makes_its_gradient_beside_the_probabilities() -> None:
-    unfused = replace(BF16, is_loss_fused=False, vocab_padding=1)
+    unfused = replace(BF16, is_loss_fused=False)
     (head,) = PARTS["L"].saved(model(GQA), unfused)
     assert sizes(head.working_backward)["head.logits_grad"] == 2 * T * 64
     (plain,) = PARTS["L"].saved(model(GQA), replace(unfused, autograd="eager"))
@@ -230,7 +230,7 @@ def test_an_unfused_loss_makes_its_gradient_beside_the_probabilities() -> None:
 
 
 def test_logits_that_stay_to_the_end_are_outputs() -> None:
-    (head,) = PARTS["L"].saved(model(GQA), replace(BF16, keeps_outputs=True, vocab_padding=1))
+    (head,) = PARTS["L"].saved(model(GQA), replace(BF16, keeps_outputs=True))
     assert sizes(head.outputs) == {"head.logits": 2 * T * 64}
     assert "head.logits" not in sizes(head.saved)
 
@@ -238,7 +238,7 @@ def test_logits_that_stay_to_the_end_are_outputs() -> None:
 def test_gathered_logits_are_of_the_whole_vocabulary() -> None:
     """Of the rank's 32 columns or of all 64; the matrix and its gradient stay the rank's."""
     for gathers, columns in ((False, 32), (True, 64)):
-        r = replace(BF16, tp=2, autograd="eager", is_loss_fused=False, gathers_logits=gathers, vocab_padding=1)
+        r = replace(BF16, tp=2, autograd="eager", is_loss_fused=False, gathers_logits=gathers)
         (head,) = PARTS["L"].saved(model(GQA), r)
         kept, working = sizes(head.saved), sizes(head.working_backward)
         assert (kept["head.logits"], kept["head.probabilities"]) == (2 * T * columns, 4 * T * columns)

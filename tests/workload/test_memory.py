@@ -118,11 +118,10 @@ def test_more_recompute_never_saves_more_and_longer_sequences_never_less(
     assert less <= more < longer
 
 
-def test_expert_rows_follow_load_padding_and_capacity() -> None:
+def test_expert_rows_follow_load_and_padding() -> None:
     assert V3.moe is not None
     assert FP8.expert_rows(V3.moe, 1.25) == 40960
     assert replace(FP8, row_padding=129).expert_rows(V3.moe, 1.0) == 32768 + 4 * 128 // 2
-    assert replace(FP8, capacity_factor=1.0).expert_rows(V3.moe, 1.25) == 32768
 
 
 def test_tensor_parallelism_divides_the_gemms_and_sequence_parallelism_the_rest() -> None:

@@ -49,7 +49,7 @@ def saved(model: ModelSpec, r: ActivationRecipe) -> tuple[BlockMemory, ...]:
     """Nothing; where weight gradients are tensors of their own, the whole matrix's, which the look-up's backward writes."""
     if not r.makes_weight_gradients:
         return ()
-    gradient = bf16("embedding.weight_grad", -(-model.vocab_size // r.tp) * model.hidden_size)
+    gradient = bf16("embedding.weight_grad", model.vocab_size // r.tp * model.hidden_size)
     return (BlockMemory("embedding", (), working_backward=(gradient,)),)
 
 

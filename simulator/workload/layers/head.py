@@ -98,14 +98,12 @@ def vocabulary(model: ModelSpec) -> frozenset[Vocabulary]:
 
 def head_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     """Final norm, logits and loss. The logits are vocabulary-parallel under tp."""
-    h, t, s = model.hidden_size, r.tokens, r.sequence_tokens
-    unit = r.vocab_padding * r.tp
-    vocab = -(-model.vocab_size // unit) * unit // r.tp
+    h, t, s, vocab = model.hidden_size, r.tokens, r.sequence_tokens, model.vocab_size // r.tp
     block = BlockBuilder("head", r)
     block.keep("head.input", "bf16", s * h)
     block.operand("head.norm_out", s * h, recomputed="rmsnorm" in r.recompute, dtype="bf16")
     columns = _loss_columns(vocab, r)
-    logits = Tensor("head.logits", tensor_bytes(r.head_dtype, t * columns), "W")
+    logits = Tensor("head.logits", tensor_bytes("bf16", t * columns), "W")
     (block.outputs if r.keeps_outputs else block.saved).append(logits)
     if r.makes_weight_gradients:
         block.backward.append(bf16("head.weight_grad", vocab * h))
