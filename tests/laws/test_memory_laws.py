@@ -45,38 +45,35 @@ def most_in_flight(schedule: Schedule, rank: int) -> int:
     return most
 
 
+def busy_ranks(document: Document) -> list[int]:
+    """Ranks with at least two layers and two micro-batches in flight: with less, the work in hand is all there is."""
+    scenario = load_scenario(document)
+    schedule, layout = order_of_actions(scenario), derived.layout(scenario)
+    layers = [sum(sum(code in ("d", "m") for code in layout[s]) for s in held) for held in schedule.placement]
+    return [rank for rank, count in enumerate(layers) if count >= 2 and most_in_flight(schedule, rank) >= 2]
+
+
 @settings(LAW, max_examples=40)
 @given(scenarios())
 def test_more_recompute_is_never_more_memory(document: Document) -> None:
-    """On ranks with at least two layers and two micro-batches in flight: with less, the work in hand is all there is."""
-    scenario = load_scenario(document)
-    schedule = order_of_actions(scenario)
-    layout = derived.layout(scenario)
-    layers = [sum(sum(code in ("d", "m") for code in layout[s]) for s in held) for held in schedule.placement]
+    busy = busy_ranks(document)
     by_set = {modules: memories(recomputing(document, modules)) for modules in SETS}
     for fewer, more in ((a, b) for a in SETS for b in SETS if a < b):
-        for rank, (light, heavy) in enumerate(zip(by_set[more], by_set[fewer], strict=True)):
-            if layers[rank] >= 2 and most_in_flight(schedule, rank) >= 2:
-                assert light.peak_bytes <= heavy.peak_bytes, (rank, sorted(fewer), sorted(more))
+        for rank in busy:
+            light, heavy = by_set[more][rank], by_set[fewer][rank]
+            assert light.peak_bytes <= heavy.peak_bytes, (rank, sorted(fewer), sorted(more))
 
 
 @settings(LAW, max_examples=40)
 @given(scenarios())
 def test_a_checkpoint_of_each_layer_keeps_least(document: Document) -> None:
-    """No more than nothing recomputed, or the first layer of each stage alone; on ranks as above."""
-    scenario = load_scenario(document)
-    schedule = order_of_actions(scenario)
-    layout = derived.layout(scenario)
-    layers = [sum(sum(code in ("d", "m") for code in layout[s]) for s in held) for held in schedule.placement]
+    """No more than nothing recomputed, or the first layer of each stage alone; on busy ranks."""
     full = {"granularity": "full", "modules": [], "method": "uniform", "num_layers": 1}
     least = memories(changed(document, recompute=full))
-    none, one = (
-        memories(recomputing(document, frozenset())),
-        memories(changed(document, recompute={**full, "method": "block"})),
-    )
-    for rank, (light, plain, block) in enumerate(zip(least, none, one, strict=True)):
-        if layers[rank] >= 2 and most_in_flight(schedule, rank) >= 2:
-            assert light.peak_bytes <= block.peak_bytes <= plain.peak_bytes
+    none = memories(recomputing(document, frozenset()))
+    one = memories(changed(document, recompute={**full, "method": "block"}))
+    for rank in busy_ranks(document):
+        assert least[rank].peak_bytes <= one[rank].peak_bytes <= none[rank].peak_bytes
 
 
 @settings(LAW, max_examples=40)
