@@ -48,7 +48,7 @@ def sharing_ranks(scenario: Scenario) -> int:
 
 def expert_sharing_ranks(scenario: Scenario) -> int:
     """Ranks that share the state of a routed expert."""
-    return max(1, edp(scenario) * sharing_ranks(scenario) // dp(scenario))
+    return edp(scenario) * sharing_ranks(scenario) // dp(scenario)
 
 
 def expert_ranks(scenario: Scenario) -> int:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from simulator.scenario.layer_pattern import parse_period, repeated
-from simulator.scenario.section import Experts, LayerCount, Section, Text, Width
+from simulator.scenario.section import MAX_LAYERS, Experts, LayerCount, Section, Text, Width
 
 
 def _pattern_of(codes: str) -> AfterValidator:
@@ -211,7 +211,7 @@ class ModelSpec(Section):
 
     name: Text
     hidden_size: Width
-    num_layers: Annotated[int, Field(ge=1, le=10_000)]
+    num_layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)]
     """Transformer layers, dense and MoE, without MTP modules."""
     vocab_size: Annotated[int, Field(ge=1, le=100_000_000)]
     tied_embeddings: bool = False

@@ -8,7 +8,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from simulator.scenario.parallel import ScheduleName
-from simulator.scenario.section import AsPlain, AsTuple, Section, Sequences, Text, Tokens, Usd, named
+from simulator.scenario.section import MAX_LAYERS, AsPlain, AsTuple, Section, Sequences, Text, Tokens, Usd, named
 
 RecomputeModule = Literal["rmsnorm", "mla_up_proj", "swiglu", "mlp", "attention", "layer", "moe", "shared_expert"]
 """attention: the attention core; mlp: the FFN of dense layers; moe: router, dispatch, experts, combine; layer: all of it."""
@@ -104,7 +104,7 @@ class Recompute(Section):
     modules: Annotated[tuple[RecomputeModule, ...], AsTuple] = ()
     method: Literal["uniform", "block"] = "uniform"
     """Of full: uniform keeps the input of each num_layers layers; block recomputes the first num_layers of a stage."""
-    num_layers: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    num_layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)] | None = None
     """Of full: layers of a group (uniform; null: 1), or layers of each stage that are computed again (block)."""
     saved: Saved = Saved()
 

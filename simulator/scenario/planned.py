@@ -58,10 +58,6 @@ def _take(data: Any, parts: Sequence[str]) -> Iterator[tuple[KeyPath, Any]]:
 
 
 def _take_values(data: Any, parts: Sequence[str], planned: tuple[str, ...]) -> Iterator[tuple[KeyPath, str]]:
-    """Remove planned values of a key, of a list the list, and yield (path, value) of each."""
-    for path, value in list(values_at(data, parts)):
-        entries = value if isinstance(value, list) else [value]
-        found = [entry for entry in entries if isinstance(entry, str) and entry in planned]
-        if found:
-            list(_take(data, [str(part) for part in parts]))
-            yield from ((path, entry) for entry in found)
+    """Remove planned values of a key, and yield (path, value) of each."""
+    if any(isinstance(value, str) and value in planned for _, value in values_at(data, parts)):
+        yield from _take(data, parts)

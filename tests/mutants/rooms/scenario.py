@@ -36,7 +36,7 @@ SCENARIO = Room(
             "simulator/scenario/planned.py",
             "if not any(_is_same(value, known) for known in entry.now):",
             "if not any(value == known for known in entry.now):",
-            "tp: true is taken for tp: 1",
+            "cp: true is taken for cp: 1",
         ),
         Fault(
             "simulator/scenario/draft.py",
