@@ -31,6 +31,7 @@ def recipe_of(
     saved, rule = scenario.recompute.saved, derived.recipe(scenario)
     top_k = scenario.model.moe.top_k if scenario.model.moe else 1
     nodes, ranks = (routing.nodes_per_token, routing.ranks_per_token) if routing else (1.0, 1.0)
+    copies = routing.copies if routing else None
     return Recipe(
         batch=scenario.training.micro_batch_size,
         seq=scenario.training.seq_len,
@@ -43,8 +44,8 @@ def recipe_of(
         nodes=group_nodes,
         nodes_per_token=capacity.reached(nodes, top_k),
         ranks_per_token=capacity.reached(ranks, top_k),
-        remote_per_token=routing.copies.busiest if routing and routing.copies else None,
-        fullest_node=routing.fullest_node if routing else None,
+        remote_per_token=copies.busiest if copies else None,
+        fullest_node=max(copies.members) if copies else None,
         row_padding=EXPERT_ROW_PADDING if rule.is_fp8 else 1,
         checkpoint=checkpoint_of(scenario.recompute),
         capacity=capacity,

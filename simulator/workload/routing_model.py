@@ -43,7 +43,7 @@ class RoutingStatistics:
     nodes_per_token, ranks_per_token: distinct nodes and ranks that hold a token's experts, its own counted if among them.
     max_over_mean_mean, node_max_over_mean_mean: of the fullest rank and node in a micro-batch, both terms together; mean.
     expert_between, expert_inside: variances of an expert's load as in `Spread`.
-    copies, fullest_node: of a group whose nodes differ in members: copies over a NIC, members of the fullest; else None.
+    copies: over a NIC, of a group whose nodes differ in members; else None.
     """
 
     noise_cv: float
@@ -56,7 +56,6 @@ class RoutingStatistics:
     node_max_over_mean_mean: float
     persistent_expert_cv: float
     copies: NicCopies | None = None
-    fullest_node: int | None = None
     expert_between: float = 0.0
     expert_inside: float = 0.0
 
@@ -98,7 +97,7 @@ def routing_statistics(rule: RoutingRule, seed: int) -> RoutingStatistics:
     if rule.balance == "forced":
         even = token_scores(rule, np.ones((SEQUENCES * TOKENS, rule.num_experts), np.float32), rng)
         reach = _reach(select_experts(even, rule), rule)
-        return RoutingStatistics(0.0, 0.0, *reach.mean, 1.0, 0.0, 0.0, 1.0, 0.0, *reach.uneven(rule))
+        return RoutingStatistics(0.0, 0.0, *reach.mean, 1.0, 0.0, 0.0, 1.0, 0.0, reach.copies)
     pool = affinities(rule, SEQUENCES, rng)
     weights, bias = steady_state(rule, pool, seed)
     scores = token_scores(rule, np.repeat(pool * weights, TOKENS, axis=0), rng) + bias
@@ -121,11 +120,10 @@ def routing_statistics(rule: RoutingRule, seed: int) -> RoutingStatistics:
         load = load / load.mean(axis=1, keepdims=True)
     fullest = load.max(axis=1)
     reach = _reach(chosen, rule)
-    copies, fullest_members = reach.uneven(rule)
     fullest_node = load.reshape(len(load), rule.load_places, -1).mean(axis=2).max(axis=1)
     return RoutingStatistics(
         noise, persistent, *reach.mean, float(fullest.mean()),
-        min(node_noise, noise), node_persistent, float(fullest_node.mean()), expert_cv, copies, fullest_members,
+        min(node_noise, noise), node_persistent, float(fullest_node.mean()), expert_cv, reach.copies,
         expert_between=experts.between, expert_inside=experts.inside,
     )  # fmt: skip
 
@@ -202,20 +200,17 @@ def _persistent(
 
 @dataclass(frozen=True)
 class _Reach:
-    """Where the simulated tokens go. mean: distinct nodes and ranks of a token; share: of the tokens that come to each node."""
+    """Where the simulated tokens go. mean: distinct nodes and ranks of a token; copies: as in `RoutingStatistics`."""
 
     mean: tuple[float, float]
-    share: tuple[float, ...]
-
-    def uneven(self, rule: RoutingRule) -> tuple[NicCopies, int] | tuple[None, None]:
-        """Copies over NICs and members of the fullest node, where nodes differ in members."""
-        return (nic_copies(rule.members, self.share), max(rule.members)) if rule.members else (None, None)
+    copies: NicCopies | None
 
 
 def _reach(chosen: Experts, rule: RoutingRule) -> _Reach:
     on_node = _counts_at(rule.node_of_expert()[chosen], rule.nodes) > 0
     ranks = float((_counts(chosen, rule, rule.ep) > 0).sum(axis=1).mean())
-    return _Reach((float(on_node.sum(axis=1).mean()), ranks), tuple(on_node.mean(axis=0).tolist()))
+    copies = nic_copies(rule.members, on_node.mean(axis=0).tolist()) if rule.members else None
+    return _Reach((float(on_node.sum(axis=1).mean()), ranks), copies)
 
 
 def _counts(chosen: Experts, rule: RoutingRule, places: int) -> Floats:

@@ -11,9 +11,10 @@ from math import fsum
 class NicCopies:
     """Copies over one NIC a token of a rank, in a group that lies unevenly.
 
-    arriving: into each node's NICs; leaving: out of them. Of a combine the two change places.
+    members: ranks on each node. arriving: into each node's NICs; leaving: out of them. Of a combine the two change places.
     """
 
+    members: tuple[int, ...]
     arriving: tuple[float, ...]
     leaving: tuple[float, ...]
 
@@ -30,4 +31,4 @@ def nic_copies(members: Sequence[int], reached: Sequence[float]) -> NicCopies:
     """
     ranks, total = sum(members), fsum(reached)
     arriving = [(ranks - here) * share / here for here, share in zip(members, reached, strict=True)]
-    return NicCopies(tuple(arriving), tuple(total - share for share in reached))
+    return NicCopies(tuple(members), tuple(arriving), tuple(total - share for share in reached))
