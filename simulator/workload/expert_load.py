@@ -200,9 +200,7 @@ def _time(
     links: LoadedLinks, node: NDArray[np.float64], tokens: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
     """Time of an exchange at each rank over that of even loads; tokens: None where no rank's count."""
-    sent = node
-    if links.rank > 0:
-        sent = links.node * node if tokens is None else np.maximum(links.node * node, links.rank * tokens)
+    sent = links.node * node if tokens is None else np.maximum(links.node * node, links.rank * tokens)
     return np.asarray(links.fixed + (1.0 - links.fixed) * sent)
 
 

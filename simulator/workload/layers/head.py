@@ -31,7 +31,7 @@ UNFUSED_LOSS_BACKWARD = (4 + 4, 4 + 2, 2)
 
 
 def forward(hidden: int, vocab: int, r: Recipe) -> Iterator[Work]:
-    """Final norm, logits, fused cross-entropy: the loss reads the logits and leaves their gradient's input in place.
+    """Final norm, logits, loss.
 
     vocab: columns of the rank.
     """
@@ -97,7 +97,7 @@ def vocabulary(model: ModelSpec) -> frozenset[Vocabulary]:
 
 
 def head_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
-    """Final norm, logits and loss. The logits are vocabulary-parallel under tp."""
+    """Final norm, logits and loss."""
     h, t, s, vocab = model.hidden_size, r.tokens, r.sequence_tokens, model.vocab_size // r.tp
     block = BlockBuilder("head", r)
     block.keep("head.input", "bf16", s * h)

@@ -40,26 +40,23 @@ def _linear_input(recipe: Recipe, name: str, tokens: int, width: int) -> Iterato
         yield c.quantise(name, tokens, width)
 
 
-def _gathered(a: MlaAttention) -> tuple[tuple[str, int], ...]:
-    """(up-projection, columns) of what is gathered in front of each: a latent, that of keys and values with the rope key."""
-    queries = (("q_up", a.q_lora_rank),) if a.q_lora_rank else ()
-    return (*queries, ("kv_up", a.kv_lora_rank + a.qk_rope_head_dim))
-
-
 def _up_projections(a: MlaAttention, r: Recipe, *, recompute: bool) -> Iterator[Work]:
-    """From the normalised latents to q, k, v with rope applied; in the backward the same again."""
+    """From the normalised latents to q, k, v with rope applied; in the backward the same again.
+
+    Gathered are the latents, that of keys and values with the rope key.
+    """
     t, suffix = r.tokens, "_recompute" if recompute else ""
     phase: Pass = "I" if recompute else "F"
     qk, heads = core(a).head_dim_qk, a.num_heads
-    for name, rank, width in (
-        ("q", a.q_lora_rank, heads * qk),
-        ("kv", a.kv_lora_rank, heads * (a.qk_nope_head_dim + a.v_head_dim)),
+    for name, rank, gathered, width in (
+        ("q", a.q_lora_rank, a.q_lora_rank, heads * qk),
+        ("kv", a.kv_lora_rank, a.kv_lora_rank + a.qk_rope_head_dim, heads * (a.qk_nope_head_dim + a.v_head_dim)),
     ):
         if rank == 0:
             continue
         if r.is_fp8:
             yield c.quantise(f"{name}_up_quantise{suffix}", r.sequence_tokens, rank, phase)
-        yield from tp.gather_input(f"{name}_up", dict(_gathered(a))[f"{name}_up"], r, phase=phase)
+        yield from tp.gather_input(f"{name}_up", gathered, r, phase=phase)
         yield c.fprop(f"{name}_up{suffix}", r.gemm_dtype, t, width, rank, recompute=recompute, phase=phase)
     nope, rope = t * heads * a.qk_nope_head_dim, t * heads * a.qk_rope_head_dim
     yield c.rope(f"k_rope{suffix}", t * a.qk_rope_head_dim, phase)
