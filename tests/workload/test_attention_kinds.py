@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from hwprofiles.kernels.attention import AttentionConstants, _attention_formula
 from simulator import load_scenario
 from simulator.errors import InputError
-from simulator.scenario.model import GqaAttention, ModelSpec
+from simulator.scenario.model import DenseFfn, GqaAttention, ModelSpec
 from simulator.scenario.model_catalog import load_model
 from simulator.workload import counting
 from simulator.workload.counting import AttentionCore, query_key_pairs
 from simulator.workload.layers.attention import attention_weights
 from simulator.workload.layers.part import PARTS, WHOLE, Shard
-from simulator.workload.model_counts import model_flop_per_token
+from simulator.workload.model_counts import count_parameters, model_flop_per_token
 from simulator.workload.op import Op
 from simulator.workload.stages import build_workload
 from tests.workload.test_layers_brute_force import BATCH, GQA, SEQ, TOKENS, model, recipe
@@ -145,9 +145,6 @@ def test_a_layer_norm_has_a_bias() -> None:
 
 def test_gpt_3_has_its_published_parameters() -> None:
     """175 B (arXiv:2005.14165, table 2.1): GELU, biases, LayerNorm, learned positions, tied embeddings."""
-    from simulator.scenario.model import DenseFfn
-    from simulator.workload.model_counts import count_parameters
-
     gpt3 = ModelSpec(
         name="gpt-3", hidden_size=12288, num_layers=96, vocab_size=50257, tied_embeddings=True, learned_positions=2048,
         norm="layernorm", num_dense_layers=96, dense_ffn=DenseFfn(intermediate_size=49152, activation="gelu", bias=True),
