@@ -112,24 +112,23 @@ def _message(detail: ErrorDetails, model: type[BaseModel], also: Iterable[str]) 
 
 
 def _elsewhere(model: type[BaseModel], loc: KeyPath) -> str:
-    """'; did you mean data_parallel.hsdp_group?' for a key that stands in other sections, the first three of them."""
-    sections = [section for section in ((), *((key,) for key in keys_at(model, ()))) if _holds(model, section)]
-    deeper = [(*outer, key) for outer in sections[1:] for key in keys_at(model, outer) if _holds(model, (*outer, key))]
+    """'; did you mean data_parallel.hsdp_group?' for a key that stands in other sections, the first three of them.
+
+    Not for what a source of a node says, four keys deep.
+    """
     here, name = _key_path(loc, model), str(loc[-1])
-    others = [section for section in (*sections, *deeper) if (*section, name) != here]
-    found = [".".join((*section, name)) for section in others if name in keys_at(model, section)]
+    paths = sorted((path for path in _paths(model) if path[-1] == name and path != here and len(path) <= 3), key=len)
+    found = list(dict.fromkeys(".".join(map(str, path)) for path in paths))
     return f"; did you mean {' or '.join(found[:3])}?" if found else ""
 
 
-def _holds(model: type[BaseModel], path: KeyPath) -> bool:
-    """Whether a path of keys is a section: the type of its last key has keys of its own."""
-    fields = [
-        info
-        for kind in _sections_at(model, path[:-1])
-        for name, info in kind.model_fields.items()
-        if path[-1:] == (name,)
-    ]
-    return not path or any(_models_in(info.annotation) for info in fields)
+def _paths(model: type[BaseModel], above: KeyPath = ()) -> Iterator[KeyPath]:
+    """Of every key of a model and of the sections in it."""
+    for name, info in model.model_fields.items():
+        path = (*above, info.alias or name)
+        yield path
+        for section in _models_in(info.annotation):
+            yield from _paths(section, path)
 
 
 def _bound(value: object) -> str:
