@@ -14,6 +14,7 @@ from simulator.assembly.chunks import StageCost, UnitCost
 from simulator.engine import sweep, sweep_batch
 from simulator.results.explain import category_names
 from simulator.results.step_result import BASIS_NAMES
+from simulator.step.prepared import expert_group
 from tests.laws.runs import ROUNDING, Run, simulate
 from tests.laws.scenarios import LAW, Document, scenarios
 
@@ -154,7 +155,7 @@ def mean_durations_are_never_slower(run: Run) -> None:
 
 def nodes_may_be_swapped(run: Run) -> None:
     """The nodes of an expert group change places, with their loads and speeds: nothing changes."""
-    draws, nodes = run.draws(0), run.prepared.hardware.placement.ep.nodes
+    draws, nodes = run.draws(0), len(expert_group(run.prepared.scenario, run.prepared.hardware).members)
     if draws is None or nodes == 1:
         return
     swapped = draws.reshape(len(draws), nodes, -1)[:, ::-1].reshape(draws.shape)
