@@ -20,7 +20,7 @@ from math import ceil
 
 from simulator.workload.buckets import buckets_of, size_of
 from simulator.workload.op import StageWorkload, Workload
-from simulator.workload.tensors import Tensor, tensor_bytes, total_bytes, weight_bytes
+from simulator.workload.tensors import Tensor, tensor_bytes, weight_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +92,6 @@ class RankState:
     weights: tuple[Tensor, ...]
     gradients: tuple[Tensor, ...]
     optimizer: tuple[Tensor, ...]
-
-    @property
-    def total_bytes(self) -> int:
-        """Bytes that stay over the whole step."""
-        return total_bytes((*self.weights, *self.gradients, *self.optimizer))
 
 
 def stage_params(stage: StageWorkload, bucket_limit: int = 1) -> StageParams:

@@ -12,7 +12,17 @@ from simulator.workload.layers.part import PARTS, WHOLE, Shard
 from simulator.workload.op import Op
 from simulator.workload.saved import ActivationRecipe
 from simulator.workload.tensors import total_bytes
-from tests.workload.test_layers_brute_force import GQA, MOE, TOKENS, Counter, by_pass, model, recipe, run_attention
+from tests.workload.test_layers_brute_force import (
+    GQA,
+    MOE,
+    TOKENS,
+    Counter,
+    by_pass,
+    model,
+    recipe,
+    run_attention,
+    run_ffn,
+)
 
 T, H, F, FFN, ROWS = TOKENS, 32, 12, 40, 2 * TOKENS
 GATED = {"swiglu": 2, "geglu": 2, "gelu": 1, "relu2": 1}
@@ -23,11 +33,6 @@ def of_kind(activation: str, *, bias: bool = False) -> ModelSpec:
     changes = {"activation": activation, "bias": bias}
     ffn = DenseFfn(intermediate_size=FFN).model_copy(update=changes)
     return model(GQA).model_copy(update={"dense_ffn": ffn, "moe": MOE.model_copy(update=changes)})
-
-
-def run_ffn(counter: Counter, x: np.ndarray, width: int, num_up: int) -> None:
-    inner = [counter.linear(x, width) for _ in range(num_up)]
-    counter.linear(np.prod(inner, axis=0), x.shape[1])
 
 
 @pytest.mark.parametrize("activation", GATED)

@@ -93,9 +93,9 @@ def run_attention(counter: Counter, attention: MlaAttention | GqaAttention, x: n
     return core
 
 
-def run_ffn(counter: Counter, x: np.ndarray, width: int) -> None:
-    gate, up = counter.linear(x, width), counter.linear(x, width)
-    counter.linear(gate * up, x.shape[1])
+def run_ffn(counter: Counter, x: np.ndarray, width: int, num_up: int = 2) -> None:
+    inner = [counter.linear(x, width) for _ in range(num_up)]
+    counter.linear(np.prod(inner, axis=0), x.shape[1])
 
 
 def by_pass(unit: Unit, attribute: str) -> dict[str, float]:
