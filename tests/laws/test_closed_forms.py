@@ -67,6 +67,15 @@ def unit_seconds(run: Run, unit: Unit) -> float:
     return total
 
 
+def early_seconds(run: Run, unit: Unit) -> float:
+    """The exchange with which a unit's backward begins, and the cast before it."""
+    costs = prices(run.prepared.kernels, run.prepared.messages)
+    if not unit.all_to_all:
+        return 0.0
+    cast = sum(_seconds(costs, unit, each) for each in unit.blocks.get("combine_b_cast", ()))
+    return cast + costs.all_to_all(unit.all_to_all["combine_b"], "alone").seconds
+
+
 @settings(LAW, max_examples=40)
 @given(scenarios(pp=1))
 def test_one_stage_takes_the_sum_of_its_operators(document: Document) -> None:
@@ -97,11 +106,15 @@ def test_one_stage_is_compute_and_what_no_compute_hides(document: Document) -> N
     assert exposed <= run.graph.num_micro_batches * sent * 1.5 + ROUNDING * run.step_s
 
 
-@settings(LAW, max_examples=60)
-@given(scenarios(), st.sampled_from([("gpipe", 1), ("1f1b", 1), ("interleaved_1f1b", 2)]), st.integers(1, 24))
-def test_bubble_of_equal_stages(document: Document, way: tuple[str, int], micro_batches: int) -> None:
+@pytest.mark.parametrize("way", [("gpipe", 1), ("1f1b", 1), ("interleaved_1f1b", 2)])
+@settings(LAW, max_examples=25)
+@given(scenarios(), st.integers(1, 24))
+def test_bubble_of_equal_stages(way: tuple[str, int], document: Document, micro_batches: int) -> None:
     """(P - 1)(F + B) of a stage on every rank, whatever the number of micro-batches, with free transfers; with virtual stages
     of one of a rank's v chunks: (P - 1) / (m v) of the ideal compute.
+
+    The backward of the first of all stages sends nothing: with virtual stages the exchange at the beginning of the backward
+    that follows may run beside its end. What this saves is waited for later.
     """
     pp, tp = document["parallel"]["pp"], document["parallel"]["tp"]
     schedule, vpp = way if pp > 1 and way[1] * pp <= document["model"]["num_layers"] else ("1f1b", 1)
@@ -122,9 +135,14 @@ def test_bubble_of_equal_stages(document: Document, way: tuple[str, int], micro_
     )
     stage, ending, step = run.prepared.workload.stages[0], tail_costs(run), run.result.step
     chunks = sum(unit_seconds(run, unit) for unit in stage.units)
-    for rank in step.by_rank:
-        assert (rank.forward_s + rank.backward_s) / micro_batches == pytest.approx(vpp * chunks, rel=ROUNDING)
-        assert rank.bubble_s == pytest.approx((pp - 1) * chunks, rel=1e-6, abs=ROUNDING * chunks)
+    early_s = early_seconds(run, stage.units[-1]) if vpp > 1 else 0.0
+    for idx, rank in enumerate(step.by_rank):
+        saved_s = vpp * chunks * micro_batches - (rank.forward_s + rank.backward_s)
+        if idx == 0 and early_s > 0:
+            assert -ROUNDING * vpp * chunks <= saved_s / micro_batches <= early_s
+        else:
+            assert saved_s / micro_batches == pytest.approx(0.0, abs=ROUNDING * vpp * chunks)
+        assert rank.bubble_s - saved_s == pytest.approx((pp - 1) * chunks, rel=1e-6, abs=ROUNDING * chunks)
     end = ending.norm.seconds + max(segment.seconds for segment in ending.optimizer)
     end += sum(segment.seconds for _, segment in ending.reduce[0])
     end = end if vpp == 1 else step.optimizer_s
