@@ -87,13 +87,13 @@ def test_chunks_hide_what_they_can_and_no_more() -> None:
     assert exposed(free) == 0
 
 
-@pytest.mark.parametrize("document", CASES.values(), ids=CASES)
-def test_ranks_that_share_experts_send_more_and_hold_as_much(document: Mapping[str, Any]) -> None:
-    if "moe" not in document["model"]:
-        with pytest.raises(InputError, match="has no experts; use etp: 1"):
-            simulate(changed(document, parallel={"etp": 2}))
-        return
-    whole, cut = (simulate(changed(document, parallel={"ep": ep, "etp": etp})) for ep, etp in ((4, 1), (2, 2)))
+def test_without_experts_no_ranks_share_them() -> None:
+    with pytest.raises(InputError, match="has no experts; use etp: 1"):
+        simulate(changed(DENSE, parallel={"etp": 2}))
+
+
+def test_ranks_that_share_experts_send_more_and_hold_as_much() -> None:
+    whole, cut = (simulate(changed(MOE, parallel={"ep": ep, "etp": etp})) for ep, etp in ((4, 1), (2, 2)))
     held = [[stage.expert_params for stage in run.prepared.workload.stages] for run in (whole, cut)]
     assert held[0] == held[1]
     assert exposed(cut) > exposed(whole)
@@ -106,9 +106,11 @@ def test_stages_exchange_the_shard_of_a_sequence(document: Mapping[str, Any]) ->
     run = simulate(document)
     tp = document["parallel"]["tp"]
     assert run.prepared.workload.boundary_bytes == 2 * 4096 * 4096 // tp
-    if "moe" not in document["model"]:
-        whole = simulate(changed(document, parallel={"sequence_parallel": False}))
-        assert whole.prepared.workload.boundary_bytes == 2 * 4096 * 4096
+
+
+def test_without_sequence_parallelism_stages_exchange_whole_sequences() -> None:
+    whole = simulate(changed(DENSE, parallel={"sequence_parallel": False}))
+    assert whole.prepared.workload.boundary_bytes == 2 * 4096 * 4096
 
 
 def test_gradients_of_replicated_weights_are_summed_over_the_ranks_once_a_step() -> None:
