@@ -37,8 +37,8 @@ CATEGORY: Final[Mapping[str, str]] = MappingProxyType(
         "other": "#7F7F7F",
     }
 )
-"""Where the time of a step goes: computing in blues, greens and yellow, communication in purples, what is lost in orange (exposed
-communication) and grey (bubble)."""
+"""Where the time of a step goes: computing in blues, greens and yellow, communication in purples, what is lost in orange
+(exposed communication) and grey (bubble)."""
 
 MEMORY: Final[Mapping[str, str]] = MappingProxyType(
     {
