@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal, Self
+from typing import Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -205,8 +205,28 @@ class StepTimes(ResultModel):
         return self
 
 
+MemoryKind = Literal["weights", "gradients", "optimizer", "activations", "buffers"]
+"""What memory holds."""
+MEMORY_KINDS: Final[tuple[MemoryKind, ...]] = get_args(MemoryKind)
+
+
+class StageTensor(ResultModel):
+    """A named tensor at a stage's fullest instant, summed over layers and micro-batches: "expert.input", "weights.fp8".
+
+    What is below half a percent of the peak stands together under "<kind>.small".
+    """
+
+    name: str
+    kind: MemoryKind
+    bytes: Bytes
+
+
 class StageMemory(OnPipelineRank):
-    """Bytes on a GPU of one pipeline rank by what they hold; peak_bytes is the peak over the step, no sum of maxima."""
+    """Bytes on a GPU of one pipeline rank by what they hold; peak_bytes is the peak over the step, no sum of maxima.
+
+    tensors: what is there at that instant, largest first; absent in documents of releases that did not tell it. They sum to
+    the bytes of their kinds, and these to the peak, else InconsistentSimulation is raised.
+    """
 
     weights_bytes: Bytes
     gradients_bytes: Bytes
@@ -214,6 +234,27 @@ class StageMemory(OnPipelineRank):
     activations_bytes: Bytes
     buffers_bytes: Bytes
     peak_bytes: Bytes
+    tensors: tuple[StageTensor, ...] | None = None
+
+    def bytes_of(self, kind: MemoryKind) -> int:
+        """Bytes of one kind at the peak."""
+        size: int = getattr(self, f"{kind}_bytes")
+        return size
+
+    @model_validator(mode="after")
+    def _tensors_sum(self) -> Self:
+        if self.tensors is None:
+            return self
+        sums = dict.fromkeys(MEMORY_KINDS, 0)
+        for tensor in self.tensors:
+            sums[tensor.kind] += tensor.bytes
+        wrong = [kind for kind in MEMORY_KINDS if sums[kind] != self.bytes_of(kind)]
+        if wrong or sum(sums.values()) != self.peak_bytes:
+            which = (
+                f"{wrong[0]} hold {self.bytes_of(wrong[0])} bytes" if wrong else f"the peak is {self.peak_bytes} bytes"
+            )
+            raise InconsistentSimulation(f"tensors of pipeline rank {self.pp_rank} sum to {sums}, but {which}")
+        return self
 
 
 Verdict = Literal["fits", "marginal", "does not fit"]

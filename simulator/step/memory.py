@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import sqrt
+from typing import Final
 
 from simulator.assembly.memory_peak import RankMemory, rank_memory
 from simulator.results.interval import Estimate
-from simulator.results.step_result import Memory, StageMemory
+from simulator.results.step_result import MEMORY_KINDS, Memory, MemoryKind, StageMemory, StageTensor
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
@@ -30,6 +31,9 @@ from simulator.workload.memory import (
 from simulator.workload.model_state import rank_states, stage_params, transposes_weights
 from simulator.workload.op import Workload
 from simulator.workload.stages import stage_blocks
+
+SMALL_PARTS: Final = 200
+"""A tensor below this part of the peak is told in sum with others of its kind."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ def step_memory(question: MemoryQuestion, schedule: Schedule) -> Memory:
             activations_bytes=rank.activations_bytes,
             buffers_bytes=rank.buffers_bytes,
             peak_bytes=rank.peak_bytes,
+            tensors=stage_tensors(rank),
         )
         for rank in rank_memories(question, schedule)
     ]
@@ -73,6 +78,26 @@ def step_memory(question: MemoryQuestion, schedule: Schedule) -> Memory:
         by_stage=stages,
         margin=Estimate(value=value, low=low, high=high),
     )
+
+
+def stage_tensors(rank: RankMemory) -> tuple[StageTensor, ...]:
+    """The named tensors of a rank's fullest instant, largest first; the small ones of a kind in one, in its place."""
+    found: list[StageTensor] = []
+    small: dict[MemoryKind, int] = {}
+    for name, num_bytes in rank.tensors.items():
+        kind = kind_of(name)
+        if num_bytes * SMALL_PARTS < rank.peak_bytes:
+            small[kind] = small.get(kind, 0) + num_bytes
+        else:
+            found.append(StageTensor(name=name, kind=kind, bytes=num_bytes))
+    found += [StageTensor(name=f"{kind}.small", kind=kind, bytes=small[kind]) for kind in MEMORY_KINDS if kind in small]
+    return tuple(sorted(found, key=lambda tensor: (-tensor.bytes, tensor.name)))
+
+
+def kind_of(name: str) -> MemoryKind:
+    """What a tensor's owner, the first part of its dotted name, holds: state and buffers say so, the others are activations."""
+    owner = name.partition(".")[0]
+    return next((kind for kind in MEMORY_KINDS if kind == owner), "activations")
 
 
 def rank_memories(question: MemoryQuestion, schedule: Schedule) -> tuple[RankMemory, ...]:

@@ -48,7 +48,8 @@ ROWS = {
     "step.collectives": "name ranks nodes bytes seconds gb_per_s counted_as limit basis",
     "placement.expert_groups": "groups ranks_by_domain is_simulated",
     "memory.by_stage": "pp_rank weights_bytes gradients_bytes optimizer_bytes activations_bytes "
-    "buffers_bytes peak_bytes",
+    "buffers_bytes peak_bytes tensors",
+    "memory.by_stage.0.tensors": "name kind bytes",
     "phases": "name kind tokens steps step_s wall_s gpu_hours cost_usd ramp",
     "assumptions": "key value low high source effect_on_gpu_hours",
 }
@@ -57,7 +58,7 @@ ROWS = {
 def at(path: str) -> Any:
     value: Any = DOCUMENT
     for key in filter(None, path.split(".")):
-        value = value[key]
+        value = value[int(key) if key.isdecimal() else key]
     return value
 
 
@@ -149,6 +150,18 @@ def stage(pp_rank: int, peak_bytes: float) -> StageMemory:
         buffers_bytes=1,
         peak_bytes=peak_bytes,
     )
+
+
+def test_tensors_sum_to_their_kinds_and_these_to_the_peak() -> None:
+    rows = DOCUMENT["memory"]["by_stage"]
+    whole = StageMemory.model_validate_json(json.dumps(rows[0]))
+    assert whole.bytes_of("weights") == rows[0]["weights_bytes"]
+    tensors = rows[0]["tensors"]
+    swapped = [tensors[0] | {"kind": "buffers"}, *tensors[1:]]
+    less = [tensors[0] | {"bytes": tensors[0]["bytes"] - 1}, *tensors[1:]]
+    for wrong in ({"tensors": swapped}, {"tensors": less}, {"tensors": tensors[1:]}, {"peak_bytes": 1}):
+        with pytest.raises(InconsistentSimulation, match="pipeline rank 0"):
+            StageMemory.model_validate_json(json.dumps(rows[0] | wrong))
 
 
 def test_memory_fits_where_the_worst_stage_does() -> None:
