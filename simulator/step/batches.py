@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from simulator.results.interval import Interval
 from simulator.results.step_result import StepResult
 from simulator.scenario.scenario import Scenario
-from simulator.step.draws import Engine
+from simulator.step.draws import Engine, Report
 from simulator.step.effects import assumption_effects
 from simulator.step.graph import order_of_actions
 from simulator.step.prepared import PreparedStep, prepare
@@ -17,19 +17,24 @@ from simulator.step.step import simulate_prepared
 class StepSimulator:
     """`simulate_step` for several batches of a scenario: what does not depend on the batch is computed once."""
 
-    def __init__(self, engine: Engine = "sweep") -> None:
+    def __init__(self, engine: Engine = "sweep", report: Report | None = None) -> None:
+        """report: is told which share of a step's draws, or of the assumptions, is done."""
         self._engine: Engine = engine
+        self._report = report
         self._step: PreparedStep | None = None
 
     def __call__(self, scenario: Scenario, *, global_batch_size: int, schedule: str) -> StepResult:
         """One step of `global_batch_size` sequences, the full batch's explained. Raises as `simulate_step`."""
         step = self._prepared(scenario)
         is_full = global_batch_size == scenario.training.global_batch_size
-        return simulate_prepared(step, global_batch_size, schedule, self._engine, explained=is_full)
+        return simulate_prepared(
+            step, global_batch_size, schedule, self._engine, explained=is_full, report=self._report
+        )
 
     def effects(self, scenario: Scenario, global_batch_size: int) -> Mapping[str, Interval]:
         """Relative change of the step when one assumption goes to the ends of its range (simulator/step/effects.py)."""
-        return assumption_effects(self._prepared(scenario), order_of_actions(scenario, global_batch_size))
+        order = order_of_actions(scenario, global_batch_size)
+        return assumption_effects(self._prepared(scenario), order, self._report)
 
     def _prepared(self, scenario: Scenario) -> PreparedStep:
         if self._step is None or self._step.scenario is not scenario:

@@ -7,6 +7,7 @@ again with equal loads.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -27,6 +28,8 @@ from simulator.workload.expert_load import LoadModel, draw_loads
 from simulator.workload.gpu_speed import SpeedGroups, draw_slowness
 
 Engine = Literal["sweep", "reference"]
+Report = Callable[[float], None]
+"""Is told which share of a long computation is done, 0 to 1."""
 Floats = NDArray[np.float64]
 
 ATTRIBUTION_DRAWS = 4
@@ -95,10 +98,13 @@ class Outcome:
     speed_spread_s: float = 0.0
 
 
-def run_draws(random: Randomness, graph: StepGraph, engine: Engine, *, told_apart: bool = True) -> Outcome:
+def run_draws(
+    random: Randomness, graph: StepGraph, engine: Engine, *, told_apart: bool = True, report: Report | None = None
+) -> Outcome:
     """Runs the graph once a draw; every lane is a rank of the expert group, lanes meet in every dispatch and combine.
 
-    told_apart: also how much of that each of uneven loads and unequal GPUs adds; else both are left at 0.
+    told_apart: also how much of that each of uneven loads and unequal GPUs adds; else both are left at 0. report: is told,
+    behind each draw, which share of them is done.
     """
     ops, seconds = observed_ops(graph), graph.class_seconds()
     even = sweep(graph.dag, seconds)
@@ -115,8 +121,13 @@ def run_draws(random: Randomness, graph: StepGraph, engine: Engine, *, told_apar
 
     # The loops that draw and sweep hold no lock of Python (simpy does); the results' order is that of the draws.
     num_threads = min(MAX_THREADS, os.cpu_count() or 1) if engine == "sweep" else 1
+    num_draws = random.draws if random.is_random else 1
+    results = []
     with ThreadPoolExecutor(max_workers=num_threads) as pool:
-        results = list(pool.map(run, range(random.draws if random.is_random else 1)))
+        for result in pool.map(run, range(num_draws)):
+            results.append(result)
+            if report is not None:
+                report(len(results) / num_draws)
     parts = RankParts(
         by_kind=explain.mean_parts([parts.by_kind for parts, _, _ in results]),
         bubble_s=explain.mean_parts([parts.bubble_s for parts, _, _ in results]),

@@ -20,7 +20,7 @@ from simulator.results.interval import Interval
 from simulator.scenario import derived
 from simulator.scenario.plan import LoadImbalance
 from simulator.schedule.action import Schedule
-from simulator.step.draws import draw_rows, randomness
+from simulator.step.draws import Report, draw_rows, randomness
 from simulator.step.graph import build_graph
 from simulator.step.prepared import PreparedStep, price
 from simulator.workload.expert_load import LoadModel, noise_cv
@@ -34,17 +34,19 @@ BESIDE = ("collective_sms", "collective_stretch", "tp_overlap_chunks")
 """Assumptions that act only where some collective runs beside kernels, or in a block of them."""
 
 
-def assumption_effects(step: PreparedStep, order: Schedule) -> dict[str, Interval]:
+def assumption_effects(step: PreparedStep, order: Schedule, report: Report | None = None) -> dict[str, Interval]:
     """Assumption → change of the step, relative, at the ends of its range (the lower end first where it shortens).
 
-    order: the actions of the step.
+    order: the actions of the step. report: is told, before each assumption, which share of them is done.
     """
     graph = build_graph(step, order)
     base = {key: _makespan(step, graph, drawn=key in RANDOM) for key in (RANDOM[0], "")}
     effects: dict[str, Interval] = {}
     is_routed = step.scenario.model.moe is not None
     has_beside = _has_collectives_among_kernels(graph)
-    for key, entry in step.assumptions.items():
+    for done, (key, entry) in enumerate(step.assumptions.items()):
+        if report is not None:
+            report(done / len(step.assumptions))
         if key in ROUTER and is_routed:
             continue
         if key.startswith(MEMORY) or key in ROUTER or (key in BESIDE and not has_beside):

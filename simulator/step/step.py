@@ -10,7 +10,7 @@ from __future__ import annotations
 from simulator.results.step_result import StepResult
 from simulator.results.widening import widened
 from simulator.scenario.scenario import Scenario
-from simulator.step.draws import Engine, run_draws
+from simulator.step.draws import Engine, Report, run_draws
 from simulator.step.effects import assumption_effects
 from simulator.step.graph import build_graph, order_of_actions
 from simulator.step.prepared import PreparedStep, prepare
@@ -33,15 +33,15 @@ def simulate_step(
 
 def simulate_prepared(
     step: PreparedStep, global_batch_size: int | None = None, schedule: str | None = None, engine: Engine = "sweep",
-    *, explained: bool = True,
+    *, explained: bool = True, report: Report | None = None,
 ) -> StepResult:  # fmt: skip
     """`simulate_step` of a prepared step; the interval without the assumptions. Raises as it does.
 
     explained: also by further simulations what binds the step (what it would gain if one category of work were free) and
-    what uneven loads and unequal GPUs add.
+    what uneven loads and unequal GPUs add. report: as in `run_draws`.
     """
     order = order_of_actions(step.scenario, global_batch_size, schedule)
     graph = build_graph(step, order)
-    outcome = run_draws(step.random, graph, engine, told_apart=explained)
+    outcome = run_draws(step.random, graph, engine, told_apart=explained, report=report)
     batch = global_batch_size or step.scenario.training.global_batch_size
     return step_result(step, order, graph, outcome, batch, explained=explained)

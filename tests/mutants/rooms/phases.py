@@ -45,6 +45,36 @@ PHASES = Room(
             "the smallest error of interpolation is told",
         ),
         Fault(
+            "simulator/run/kept_steps.py",
+            '("name", "phases", "prices", "start_date", "currency")',
+            '("name", "phases", "prices", "start_date", "currency", "seed")',
+            "another seed takes kept steps",
+        ),
+        Fault(
+            "simulator/run/kept_steps.py",
+            '("name", "phases", "prices", "start_date", "currency")',
+            '("name", "phases", "start_date", "currency")',
+            "another price simulates again",
+        ),
+        Fault(
+            "simulator/run/kept_steps.py",
+            "for size in batch_sizes(scenario) if size not in self.steps",
+            "for size in batch_sizes(scenario)",
+            "kept steps are simulated again",
+        ),
+        Fault(
+            "simulator/run/kept_steps.py",
+            "return self.changes",
+            "return {}",
+            "what the assumptions are worth is lost",
+        ),
+        Fault(
+            "simulator/run/kept_steps.py",
+            "if step_key(scenario) != self.key",
+            "if not self.key",
+            "kept steps answer for any scenario",
+        ),
+        Fault(
             "simulator/run/economics.py",
             "((hours.value, price.value), (hours.low, price.low), (hours.high, price.high))",
             "((hours.value, price.value), (hours.low, price.value), (hours.high, price.value))",

@@ -193,8 +193,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/draws.py",
-            "range(random.draws if random.is_random else 1)",
-            "range(min(random.draws, 8) if random.is_random else 1)",
+            "num_draws = random.draws if random.is_random else 1",
+            "num_draws = min(random.draws, 8) if random.is_random else 1",
             "at most eight draws are run",
         ),
         Fault(
