@@ -9,14 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-Kind = Literal["key", "value", "command", "catalogue"]
+Kind = Literal["key", "value", "command", "catalogue", "format"]
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
     """One entry of the documented interface without a mechanism.
 
-    name: dotted key (* stands for every phase), command, or kind of `list`. instead: what to do, for the refusal.
+    name: dotted key (* stands for every phase), command, kind of `list`, or format of a report. instead: what to do, for the
+    refusal.
     now: of a key, what it may say: the value that says how things are anyway, for files that give every key.
     values: of a key of the schema, the planned values.
     """
@@ -90,7 +91,6 @@ TABLE: Final[tuple[Planned, ...]] = (
     ),
     Planned("command", "explain", "use run, which prints the parts of a step and what binds it"),
     Planned("command", "trace", "use run, which prints the parts of a step by rank"),
-    Planned("command", "report", "use run --json --out FILE"),
     Planned("command", "plan", "use run --set with the layouts to compare"),
     Planned(
         "command", "sensitivity",
@@ -105,6 +105,8 @@ TABLE: Final[tuple[Planned, ...]] = (
     Planned("command", "init", "start from a preset: extends: NAME (see `moesim list presets`)"),
     Planned("command", "dashboard", "use run"),
     Planned("catalogue", "frameworks", "write the keys that a framework's release sets into the scenario"),
+    Planned("format", "focus", "use csv, and map its columns to your cost system's"),
+    Planned("format", "pdf", "use html, and print it to a PDF file: it has a style for print"),
 )  # fmt: skip
 
 

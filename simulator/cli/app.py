@@ -72,6 +72,36 @@ def run(
 
 
 @app.command()
+def report(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SCENARIO|RESULT.json...", help="Presets, YAML files, documents of `run --json`."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The file to write.")],
+    report_format: Annotated[
+        str | None,
+        typer.Option(
+            "-f", "--format", metavar="FORMAT",
+            help="html, xlsx, csv, md or json; default: by the suffix of FILE. Of several scenarios json is a list.",
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set a key of every scenario; may be repeated."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
+) -> None:  # fmt: skip
+    """Write a report of a scenario, or of several side by side, to hand over.
+
+    A RESULT.json of this very version is checked by simulating its step again; of another version, all figures are the
+    file's own. Where -f and the suffix of FILE differ, -f decides.
+    """
+    from simulator.cli.report import write_report
+
+    write_report(sources, overrides or [], report_format, out, force)
+
+
+@app.command()
 def bench(
     scenario: ScenarioArgument,
     overrides: SetOption = None,

@@ -30,11 +30,11 @@ def option_position(number: int) -> str:
     return f"--set {number}"
 
 
-def check_output(path: Path, force: bool) -> None:
+def check_output(path: Path, force: bool, field: str = "--out") -> None:
     """Raise InputError where a file cannot be written there: it exists (unless `force`), is a folder, or its folder is
-    not there or takes no new file (one is made and removed).
+    not there or takes no new file (one is made and removed). field: the option that named it.
     """
-    field, shown = "--out", excerpt(path, 200)
+    shown = excerpt(path, 200)
     try:
         if path.is_dir():
             raise InputError([Problem("", field, f"{shown} is a directory; give a file")])
@@ -53,14 +53,17 @@ def check_output(path: Path, force: bool) -> None:
         ) from None
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that it is the old one or the whole new one at every moment. Raises MoesimError: I/O failed."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that it is the old one or the whole new one at every moment; text as UTF-8 with its own line ends.
+
+    Raises MoesimError: I/O failed.
+    """
     temporary: Path | None = None
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".moesim-", suffix=".tmp")
         temporary = Path(name)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(_mode())

@@ -63,6 +63,14 @@ def seconds(duration_s: float) -> str:
     return f"{plain(duration_s / size)} {unit}"
 
 
+def duration_estimate(duration_s: float, interval: Interval) -> tuple[str, str]:
+    """A duration and the ends of its interval, both in the unit that suits the duration: ("52.3 d", "49.6 to 58.2 d")."""
+    size, unit = next((pair for pair in TIME_UNITS if abs(duration_s) >= pair[0]), TIME_UNITS[-1])
+    decimals = decimals_for(duration_s / size, interval.width / 2 / size)
+    value, low, high = (f"{each / size:,.{decimals}f}" for each in (duration_s, interval.low, interval.high))
+    return f"{value} {unit}", f"{low} to {high} {unit}"
+
+
 def seconds_to_compare(duration_s: float) -> str:
     """A duration beside a published one: thousandths of the larger unit, so that the error can be checked by hand."""
     return f"{duration_s:.3f} s" if duration_s >= 0.1 else f"{duration_s * units.KILO:.3f} ms"

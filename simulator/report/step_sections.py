@@ -13,47 +13,13 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from simulator.report import numbers
+from simulator.report import facts, numbers
 from simulator.report.layout import bars, grid, needed_width, plain_table, text
 from simulator.results.run_result import RunResult
-from simulator.results.step_result import PART_NAMES, StepTimes
+from simulator.results.step_result import PART_NAMES
 
 NUM_CATEGORIES: Final = 8
 NUM_BINDINGS: Final = 5
-UNEVEN: Final = 1.1
-"""Most over mean work of the pipeline ranks from which on it is told."""
-
-PART_WORDS: Final = {
-    "forward_s": "forward",
-    "backward_s": "backward",
-    "weight_s": "weights",
-    "overlapped_f_b_s": "F&B pairs",
-    "bubble_s": "bubble",
-    "optimizer_s": "optimizer",
-}
-PART_LEGENDS: Final = {
-    "weight_s": "weights: gradients of the weights, where they run alone",
-    "overlapped_f_b_s": "F&B pairs: a forward overlapped with another micro-batch's backward",
-    "bubble_s": "bubble: a rank waits for its pipeline neighbours",
-}
-"""What a newcomer does not know of the parts' names."""
-CATEGORY_LEGENDS: Final = {
-    "exposed_communication": "messages, and waits for them, that no computing hides",
-    "kernel_gaps": "idle time between one kernel and the next",
-    "expert_gemm": "the routed experts' matrix products",
-    "gemm": "all other matrix products",
-    "tp_collectives": "gathers and reductions around the products that ranks share",
-    "interference": "what data-parallel collectives take from the kernels beside them",
-}
-"""What a newcomer does not know of the categories' names."""
-MEMORY_WORDS: Final = {
-    "weights_bytes": "weights",
-    "gradients_bytes": "gradients",
-    "optimizer_bytes": "optimizer",
-    "activations_bytes": "activations",
-    "buffers_bytes": "buffers",
-}
-
 
 VERDICT_STYLES: Final = {"fits": "bold green", "marginal": "bold yellow", "does not fit": "bold red"}
 
@@ -70,7 +36,7 @@ def memory(result: RunResult, width: int) -> Iterable[RenderableType]:
         f"{numbers.amount_of_bytes(worst.peak_bytes)} of {numbers.amount_of_bytes(used.usable_bytes)} usable "
         f"on the fullest rank, {worst.pp_rank}",
     )
-    parts = [f"{word} {numbers.amount_of_bytes(getattr(worst, key))}" for key, word in MEMORY_WORDS.items()]
+    parts = [f"{word} {numbers.amount_of_bytes(getattr(worst, key))}" for key, word in facts.MEMORY_WORDS.items()]
     yield Text(" · ".join(parts), style="dim")
     low, high = (numbers.amount_of_bytes(worst.peak_bytes * (1 + end)) for end in (used.margin.low, used.margin.high))
     yield Text(
@@ -91,31 +57,20 @@ def step(result: RunResult, width: int) -> Iterable[RenderableType]:
         yield Text("the interval has no width: no range was carried through to it", style="dim")
     names = [name for name in PART_NAMES if any(getattr(rank, name) > 0 for rank in times.by_rank)]
     yield _parts_table(result, names, width)
-    legends = [PART_LEGENDS[name] for name in names if name in PART_LEGENDS]
+    legends = [facts.PART_LEGENDS[name] for name in names if name in facts.PART_LEGENDS]
     if times.exposed_comm_s is not None:
         share = numbers.percent(times.exposed_comm_s / times.step_s)
         legends.append(f"exposed communication {numbers.seconds(times.exposed_comm_s)} ({share}), inside these parts")
     if legends:
         yield Text(" · ".join(legends), style="dim")
-    if uneven := fullest_rank(times):
+    if uneven := facts.fullest_rank(times):
         yield Text(uneven, style="yellow")
     if times.by_category:
         yield Text()
         yield _category_table(result, width)
-        there = [name for name in CATEGORY_LEGENDS if any(each.category == name for each in times.by_category)]
-        legends = [f"{name}: {CATEGORY_LEGENDS[name]}" for name in there]
+        there = [name for name in facts.CATEGORY_LEGENDS if any(each.category == name for each in times.by_category)]
+        legends = [f"{name}: {facts.CATEGORY_LEGENDS[name]}" for name in there]
         yield Text(" · ".join(["of a mean rank; sums to the step", *legends]), style="dim")
-
-
-def fullest_rank(times: StepTimes) -> str:
-    """The pipeline rank with the most work, and by how much, where the others wait for it; "" where ranks are even."""
-    work = [times.step_s - rank.bubble_s - rank.optimizer_s for rank in times.by_rank]
-    most, mean = max(work), fsum(work) / len(work)
-    if most < UNEVEN * mean:
-        return ""
-    rank = times.by_rank[work.index(most)].pp_rank
-    text = f"pipeline rank {rank} works {numbers.plain(most / mean)} times as long as a mean one, and the others wait for it"
-    return f"{text}: parallel.layers_per_stage moves layers"
 
 
 def _parts_table(result: RunResult, names: list[str], width: int) -> Table:
@@ -128,7 +83,7 @@ def _parts_table(result: RunResult, names: list[str], width: int) -> Table:
         rows.append([label, *numbers.column_of_seconds(durations, step_s)[1]])
     shares = [numbers.percent(getattr(parts.mean, name) / step_s) for name in names]
     rows.append(["share", *shares, numbers.percent(1.0)])
-    return grid(width, [f"in {unit}", *(PART_WORDS[name] for name in names), "step"], rows, ["", "", "", "dim"])
+    return grid(width, [f"in {unit}", *(facts.PART_WORDS[name] for name in names), "step"], rows, ["", "", "", "dim"])
 
 
 def _category_table(result: RunResult, width: int) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulator.report.run_sections import placement_line
+from simulator.report.facts import placement_line
 from simulator.results.placement_result import ExpertGroups, Placement
 from tests.report.test_console import RESULT, changed, report
 

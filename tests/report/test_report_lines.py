@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simulator.report import numbers
-from simulator.report.step_sections import fullest_rank
+from simulator.report.facts import fullest_rank
 from simulator.results.run_result import GpuHourPrice
 from simulator.results.step_result import AssumptionRow, Basis, RankTimes
 from tests.report.test_console import RESULT, changed, report

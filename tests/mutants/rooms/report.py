@@ -9,7 +9,7 @@ REPORT = Room(
     ("tests/report", "tests/results", "tests/test_readme.py"),
     (
         Fault(
-            "simulator/report/step_sections.py",
+            "simulator/report/facts.py",
             "if most < UNEVEN * mean:",
             "if most <= mean:",
             "a rank is told as uneven that is hardly so",
@@ -63,7 +63,7 @@ REPORT = Room(
             "what binds least comes first",
         ),
         Fault(
-            "simulator/report/run_sections.py",
+            "simulator/report/facts.py",
             "if ramp.last_global_batch_size < full:",
             "if False:",
             "a ramp that is never left is told as if it were",
@@ -76,13 +76,13 @@ REPORT = Room(
         ),
         Fault(
             "simulator/report/run_sections.py",
-            "if base is not None and base.stack_kind != result.stack_kind:",
+            "if other_kind := facts.other_kind_line(result):",
             "if False:",
             "the heading keeps silent about a stack of another kind",
         ),
         Fault(
             "simulator/report/run_sections.py",
-            "(row for row in result.assumptions if _moves(row, result))",
+            "(row for row in result.assumptions if facts.moves(row, result))",
             "(row for row in result.assumptions if row.effect_on_gpu_hours)",
             "assumptions that move nothing are among those that matter most",
         ),
@@ -141,7 +141,7 @@ REPORT = Room(
             "wall clock at full batch is divided by what it should be multiplied by",
         ),
         Fault(
-            "simulator/report/run_sections.py",
+            "simulator/report/facts.py",
             "max(abs(effect.low), abs(effect.high))",
             "effect.high - effect.low",
             "assumptions are sorted by the width of their effect",
@@ -196,8 +196,8 @@ REPORT = Room(
         ),
         Fault(
             "simulator/report/run_sections.py",
-            "numbers.seconds(totals.wall_s.value)]",
-            "numbers.seconds(totals.wall_s.high)]",
+            "numbers.seconds(totals.wall_s.value),",
+            "numbers.seconds(totals.wall_s.high),",
             "the wall clock shown is the longest",
         ),
         Fault(
@@ -219,13 +219,13 @@ REPORT = Room(
             "exabytes are petabytes",
         ),
         Fault(
-            "simulator/report/run_sections.py",
+            "simulator/report/facts.py",
             "{numbers.amount(model.num_mtp_parameters)} in MTP modules",
             "{numbers.amount(model.num_active_parameters)} in MTP modules",
             "MTP modules have the active parameters in the heading",
         ),
         Fault(
-            "simulator/report/run_sections.py",
+            "simulator/report/facts.py",
             '("tp", "pp", "vpp", "dp", "ep", "etp") if sizes',
             '("tp", "pp", "vpp", "dp", "etp") if sizes',
             "the heading keeps silent about ep",
@@ -243,19 +243,19 @@ REPORT = Room(
             "the report does not name its price sheet",
         ),
         Fault(
-            "simulator/report/run_sections.py",
+            "simulator/report/facts.py",
             "{numbers.whole(ramp.steps)} steps",
             "{numbers.whole(phase.steps)} steps",
             "a ramp is told with the steps of its phase",
         ),
         Fault(
-            "simulator/report/run_sections.py",
+            "simulator/report/facts.py",
             "{len(ramp.points)} batch sizes simulated",
             "{len(ramp.points) - 1} batch sizes simulated",
             "one simulated batch size is not told",
         ),
         Fault(
-            "simulator/report/run_sections.py",
+            "simulator/report/facts.py",
             "numbers.percent(ramp.interpolation_error_frac)",
             "numbers.percent(ramp.interpolation_error_frac / 4)",
             "the error of interpolation is told four times too small",
@@ -285,13 +285,13 @@ REPORT = Room(
             "a basis of a twentieth is not shown",
         ),
         Fault(
-            "simulator/report/run_sections.py",
+            "simulator/report/facts.py",
             '"interpolated": "between measured shapes",\n    "extrapolated": "beyond the measured shapes",',
             '"interpolated": "beyond the measured shapes",\n    "extrapolated": "between measured shapes",',
             "words of interpolation and extrapolation change places",
         ),
         Fault(
-            "simulator/report/step_sections.py",
+            "simulator/report/facts.py",
             '"gradients_bytes": "gradients",\n    "optimizer_bytes": "optimizer",',
             '"gradients_bytes": "optimizer",\n    "optimizer_bytes": "gradients",',
             "bytes of gradients and optimizer change places",

@@ -1,0 +1,28 @@
+"""What commands take beside a scenario: the result document of an earlier run, told apart by what is in the file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from simulator.scenario.layers import preset_names
+
+LOOKED_AT_BYTES: Final = 1 << 22
+RESULT: Final = re.compile(rb'"scenario"\s*:\s*\{')
+"""A key of every result document, whatever its version, and of no scenario file."""
+
+
+def is_result_file(source: str) -> bool:
+    """Whether a command's argument is a file of JSON that holds a resolved scenario, be the file whole or cut off."""
+    if source in preset_names():
+        return False
+    try:
+        path = Path(source)
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            beginning = file.read(LOOKED_AT_BYTES)
+    except (OSError, ValueError):
+        return False  # the loader of scenarios says what is wrong with it
+    return beginning.lstrip().startswith(b"{") and RESULT.search(beginning) is not None

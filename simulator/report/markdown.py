@@ -1,0 +1,136 @@
+"""The report as Markdown for a pull request: the figures side by side, the rest folded; at most 60 lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from simulator.report import facts, headline, numbers
+from simulator.report.formats import ReportItem
+from simulator.report.markdown_text import code, folded, prose, table
+from simulator.results.run_result import RunResult
+from simulator.results.step_result import BASIS_NAMES, AssumptionRow
+
+MAX_LINES: Final = 60
+MAX_COLUMNS: Final = 4
+"""Scenarios that stand side by side; more of them are a line each."""
+MAX_ROWS: Final = 24
+NUM_BINDINGS: Final = 3
+NUM_ASSUMPTIONS: Final = 5
+NUM_NOTES: Final = 8
+MAX_NOTE: Final = 300
+MAX_LEFT_OUT: Final = 900
+
+
+def document(items: Sequence[ReportItem]) -> str:
+    """The text of at least one item, with a final newline."""
+    results = [item.result for item in items]
+    lines = [f"### Training run: {', '.join(code(facts.name(result)) for result in results[:MAX_COLUMNS])}", ""]
+    if len(results) > MAX_COLUMNS:
+        lines[0] = f"### {len(results)} training runs"
+        lines += [*_by_row(results), ""]
+    else:
+        lines += [*_by_column(results), ""]
+    if len(results) == 1:
+        lines += _one(items[0])
+    lines += _provenance(items)
+    return "\n".join(lines) + "\n"
+
+
+def _by_column(results: Sequence[RunResult]) -> list[str]:
+    """Figures by line, scenarios by column; of one scenario also the ranges and notes in columns of their own."""
+    if len(results) == 1:
+        rows = [(each.label, f"**{each.value}**", each.range, each.note) for each in headline.figures(results[0])]
+        return table(["", "predicted", "90 % interval", ""], rows)
+    columns = [{each.key: each for each in headline.figures(result)} for result in results]
+    labels = {each.key: each.label for column in columns for each in column.values()}
+    keys = sorted(labels, key=lambda key: min(list(column).index(key) for column in columns if key in column))
+    rows_of_many = [
+        [labels[key], *(_cell(column[key]) if key in column else "–" for column in columns)] for key in keys
+    ]
+    return table(["", *(code(facts.name(result)) for result in results)], rows_of_many)
+
+
+def _cell(figure: headline.Figure) -> str:
+    return f"**{figure.value}**" + (f" ({figure.range})" if figure.range else "")
+
+
+def _by_row(results: Sequence[RunResult]) -> Iterator[str]:
+    labels = [each.label for each in headline.figures(results[0])]
+    rows = []
+    for result in results[:MAX_ROWS]:
+        found = {each.label: each.value for each in headline.figures(result)}
+        rows.append([code(facts.name(result)), *(found.get(label, "–") for label in labels)])
+    yield from table(["", *labels], rows)
+    if len(results) > MAX_ROWS:
+        yield f"\nand {len(results) - MAX_ROWS} more"
+
+
+def _one(item: ReportItem) -> Iterator[str]:
+    """What stands below the figures of a single scenario."""
+    result = item.result
+    for line in (facts.model_line(result), facts.machines_line(result), facts.batch_line(result)):
+        yield f"{prose(line)}  "
+    yield prose(facts.stack_line(result))
+    yield ""
+    bindings = sorted(result.step.binding, key=lambda each: -each.seconds)[:NUM_BINDINGS]
+    if bindings:
+        found = [f"{each.what.replace('_', ' ')} ({numbers.seconds(each.seconds)} a step)" for each in bindings]
+        yield f"**What binds:** {prose(', '.join(found))}"
+        yield ""
+    moving = sorted(
+        (row for row in result.assumptions if facts.moves(row, result)), key=facts.effect_size, reverse=True
+    )
+    if moving:
+        yield from folded("Assumptions that move the GPU-hours most", _assumptions(moving[:NUM_ASSUMPTIONS], result))
+        yield ""
+    notes = _notes(result)
+    if notes:
+        yield from folded("Warnings, and what a changed key dropped", notes)
+        yield ""
+    shares = ", ".join(
+        f"{name} {numbers.percent(share)}" for name in BASIS_NAMES if (share := getattr(result.basis, name)) > 0
+    )
+    left_out = facts.cut("; ".join(result.not_modelled), MAX_LEFT_OUT)
+    yield from folded(
+        "What it rests on", [f"Step time by where it comes from: {shares}.", "", f"Not modelled: {prose(left_out)}."]
+    )
+    yield ""
+
+
+def _assumptions(rows: Iterable[AssumptionRow], result: RunResult) -> list[str]:
+    cells = [
+        (
+            code(row.key),
+            code(numbers.by_key(row.key, row.value)),
+            prose(facts.range_of(row)),
+            facts.effect_of(row, result),
+        )
+        for row in rows
+    ]
+    return table(["assumption", "value", "range", "effect"], cells)
+
+
+def _notes(result: RunResult) -> list[str]:
+    found = [*result.warnings, *(f"dropped: {each}" for each in result.dropped)]
+    lines = [f"- {prose(facts.cut(each, MAX_NOTE))}" for each in found[:NUM_NOTES]]
+    return [*lines, *([f"- and {len(found) - NUM_NOTES} more"] if len(found) > NUM_NOTES else [])]
+
+
+def _provenance(items: Sequence[ReportItem]) -> Iterator[str]:
+    """Version, hashes and seed, so that anybody can compute it again."""
+    if any(headline.is_one_step(item.result) for item in items):
+        yield f"{headline.ONE_STEP}  "
+    whys = dict.fromkeys(item.why_no_timeline for item in items if item.why_no_timeline)
+    if whys:
+        yield f"{prose(facts.cut('; '.join(whys), MAX_NOTE))}  "
+    if len(items) > MAX_COLUMNS:
+        versions = dict.fromkeys(item.result.version for item in items)
+        yield f"<sub>moesim {', '.join(prose(each) for each in versions)}</sub>"
+        return
+    for item in items:
+        result = item.result
+        yield (
+            f"<sub>moesim {prose(result.version)} · scenario {code(result.scenario_sha256[:12])} · stack "
+            f"{code(result.stack)} {code(result.stack_sha256[:12])} · seed {result.seed}</sub>"
+        )
