@@ -179,15 +179,23 @@ def _decode(data: bytes, name: str) -> str:
 
 
 def _refuse_control(text: str, name: str, line: int) -> None:
-    """Raise for a character that controls a terminal, turns the text's direction, breaks lines or is half of one."""
+    """Raise for a character that no text may hold."""
+    found = forbidden_character(text)
+    if found is not None:
+        raise YamlFileError(name, line, f"the {found} is not allowed")
+
+
+def forbidden_character(text: str) -> str | None:
+    """The first character that controls a terminal, turns the text's direction, breaks lines or is half of one, in words."""
     if text.isascii() and text.isprintable():
-        return
+        return None
     for char in text:
         if char in _ALLOWED_CONTROL:
             continue
         if char in BIDIRECTIONAL or unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"}:
             what = "bidirectional" if char in BIDIRECTIONAL else "control"
-            raise YamlFileError(name, line, f"the {what} character U+{ord(char):04X} is not allowed")
+            return f"{what} character U+{ord(char):04X}"
+    return None
 
 
 def _kind(value: object) -> str:
