@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from hwprofiles.kernels.shape import Regime
 from simulator.costs.cost import CollectiveCost
+from simulator.workload.op import Collective, Op
 
 COMPUTE, COMM, DP = 0, 1, 2
 """Streams of a rank: kernels; all-to-all and pipeline transfers (one NIC); data-parallel collectives."""
@@ -30,11 +31,29 @@ class Message:
     cost: CollectiveCost
 
 
+class PieceCost(Protocol):
+    """What a timeline tells of the cost of one kernel or collective."""
+
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def basis(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One kernel or collective of a segment, and its cost there (gaps between kernels are the segment's)."""
+
+    what: Op | Collective | Message
+    cost: PieceCost
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """Seconds of a run of kernels, in sum and by category and basis (both maps sum to `seconds`); flop: what it executes.
 
-    messages: the collectives in it, for the results.
+    messages: the collectives in it, for the results. pieces: kernels and collectives in order, as they are priced with nothing
+    but their own regime beside them, for whoever wants to know what an operator is made of.
     """
 
     seconds: float
@@ -44,6 +63,7 @@ class Segment:
     by_basis: Mapping[str, float] = field(default_factory=dict)
     flop: float = 0.0
     messages: tuple[Message, ...] = ()
+    pieces: tuple[Piece, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

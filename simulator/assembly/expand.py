@@ -125,7 +125,8 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
         first = base[:-1] + np.array([shape.first_on_stream[COMPUTE] for shape in shapes])[shape_of]
         joins = meeting_edges(met, ordered, joined, spans.ends, first)
         edges = np.concatenate((edges, joins, stream_chain(arrays.resource)), axis=1)
-        spans = replace(spans, inputs=np.concatenate((spans.inputs, sent_before(met, ordered, joined).T), axis=1))
+        waited = np.concatenate((spans.inputs, sent_before(met, ordered, joined).T), axis=1)
+        spans = replace(spans, inputs=waited, joint_sends=np.stack((joined, met.sender)))
     last_ops = {(rank, stage): int(spans.ends[i, 0]) for i, rank, stage in ordered.last_weights()}
     last_collectives = _last_collectives(ranks, shapes, shape_of, base, schedule.num_ranks)
     tail_part = append_tail(priced.tail, schedule, table.row, int(base[-1]), last_ops, last_collectives)

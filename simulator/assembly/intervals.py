@@ -8,6 +8,7 @@ compute lies in it; from there to the step's end is the optimizer.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,33 @@ class RankParts:
 
 def rank_parts(graph: StepGraph, ops: NDArray[np.int32], finish_s: Floats) -> RankParts:
     """finish_s: (len(ops), lanes) for the operators of `observed_ops`."""
+    by_kind = np.zeros((graph.num_ranks, len(KINDS)))
+    idle = np.zeros((graph.num_ranks, finish_s.shape[1]))
+    last = np.zeros_like(idle)
+    for rank, times in enumerate(action_times(graph, ops, finish_s)):
+        idle[rank] = (times.start_s - times.free_s).sum(axis=0)
+        last[rank] = times.end_s[-1]
+        lengths = (times.end_s - times.start_s).mean(axis=1)
+        by_kind[rank] = np.bincount(graph.spans.kind[times.actions], weights=lengths, minlength=len(KINDS))
+    backward_end = float(last.max())
+    return RankParts(by_kind, (idle + backward_end - last).mean(axis=1), backward_end)
+
+
+@dataclass(frozen=True, eq=False)
+class ActionTimes:
+    """The actions (n,) of one rank in order, and when each begins and ends, (n, lanes) seconds.
+
+    free_s: when the one before ended, so that from there to start_s the rank is idle.
+    """
+
+    actions: Ints
+    free_s: Floats
+    start_s: Floats
+    end_s: Floats
+
+
+def action_times(graph: StepGraph, ops: NDArray[np.int32], finish_s: Floats) -> Iterator[ActionTimes]:
+    """Rank by rank. finish_s: as in `rank_parts`."""
     spans = graph.spans
     ends = _finishes(spans.ends, ops, finish_s).max(axis=1)
     arrivals = _finishes(spans.inputs, ops, finish_s)
@@ -47,20 +75,11 @@ def rank_parts(graph: StepGraph, ops: NDArray[np.int32], finish_s: Floats) -> Ra
     if spans.pairs_start_early:
         pairs = spans.kind == KINDS.index("FB")
         inputs[pairs] = arrivals[pairs].min(axis=1)
-    by_kind = np.zeros((graph.num_ranks, len(KINDS)))
-    idle = np.zeros((graph.num_ranks, finish_s.shape[1]))
-    last = np.zeros_like(idle)
     for rank in range(graph.num_ranks):
         members = np.flatnonzero(spans.rank == rank)
         end = np.maximum.accumulate(np.maximum(ends[members], inputs[members]), axis=0)
         free = np.concatenate((np.zeros((1, end.shape[1])), end[:-1]))
-        start = np.maximum(free, inputs[members])
-        idle[rank] = (start - free).sum(axis=0)
-        last[rank] = end[-1]
-        lengths = (end - start).mean(axis=1)
-        by_kind[rank] = np.bincount(spans.kind[members], weights=lengths, minlength=len(KINDS))
-    backward_end = float(last.max())
-    return RankParts(by_kind, (idle + backward_end - last).mean(axis=1), backward_end)
+        yield ActionTimes(members, free, np.maximum(free, inputs[members]), end)
 
 
 def _finishes(indices: Ints, ops: NDArray[np.int32], finish_s: Floats) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -26,6 +26,7 @@ class ActionSpan:
     and on the communication stream, pipeline transfers not counted; inputs: (actions, 2) the operators that the forward's
     and the backward's pipeline input comes from, and a third column where the rank before it waits for what it sent itself
     (joint transfers); -1 where there is none. pairs_start_early: a pair starts with the first of its inputs, not with the last.
+    joint_sends (2, n): the joint transfers, which stand behind another action than the one that sends, and the latter.
     """
 
     rank: Ints
@@ -35,6 +36,7 @@ class ActionSpan:
     ends: Ints
     inputs: Ints
     pairs_start_early: bool
+    joint_sends: Ints = field(default_factory=lambda: np.empty((2, 0), dtype=np.int64))
 
 
 @dataclass(frozen=True, eq=False)

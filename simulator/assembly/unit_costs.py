@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from hwprofiles.kernels.shape import KERNELS, Regime
-from simulator.assembly.chunks import BlockCost, DrawKind, Message, Segment, StageCost, UnitCost
+from simulator.assembly.chunks import BlockCost, DrawKind, Message, Piece, Segment, StageCost, UnitCost
 from simulator.assembly.exposed import UNCHUNKED, Beside, Chunking, Cost, Exposed, exposed, partner
 from simulator.costs.cost import CollectiveCost
 from simulator.workload.op import AllToAll, Collective, Op, StageWorkload, Unit, Work, Workload
@@ -131,7 +131,10 @@ def message_segment(name: str, cost: CollectiveCost, category: str) -> Segment:
     """A collective as a segment of its own; name: as results tell of it."""
     by_category: dict[str, float] = {category: cost.seconds}
     by_basis: dict[str, float] = {cost.basis: cost.seconds}
-    return Segment(cost.seconds, cost.low, cost.high, by_category, by_basis, messages=(Message(name, cost),))
+    message = Message(name, cost)
+    return Segment(
+        cost.seconds, cost.low, cost.high, by_category, by_basis, messages=(message,), pieces=(Piece(message, cost),)
+    )  # fmt: skip
 
 
 def _transfer(key: str, message: AllToAll, cast: Iterable[Work], regime: Regime, pricing: _Pricing) -> Segment:
@@ -172,6 +175,7 @@ def _sum_work(work: Iterable[Work], pricing: _Pricing) -> Segment:
     by_category: dict[str, float] = {}
     by_basis: dict[str, float] = {}
     messages: tuple[Message, ...] = ()
+    pieces: list[Piece] = []
     for each in work:
         if isinstance(each, Collective):
             whole = pricing.prices.collective(each)
@@ -186,7 +190,8 @@ def _sum_work(work: Iterable[Work], pricing: _Pricing) -> Segment:
         _bump(by_category, category, cost.seconds)
         _bump(by_category, KERNEL_GAPS, gaps)
         _bump(by_basis, cost.basis, cost.seconds + gaps)
-    return Segment(seconds, low, high, by_category, by_basis, flop, messages)
+        pieces.append(Piece(each, cost))
+    return Segment(seconds, low, high, by_category, by_basis, flop, messages, tuple(pieces))
 
 
 def _bump(totals: dict[str, float], key: str, seconds: float) -> None:
@@ -200,13 +205,15 @@ def add_segments(segments: Iterable[Segment]) -> Segment:
     by_category: dict[str, float] = {}
     by_basis: dict[str, float] = {}
     messages: tuple[Message, ...] = ()
+    pieces: tuple[Piece, ...] = ()
     for segment in segments:
         messages += segment.messages
+        pieces += segment.pieces
         flop += segment.flop
         seconds, low, high = seconds + segment.seconds, low + segment.low, high + segment.high
         _merge(by_category, segment.by_category)
         _merge(by_basis, segment.by_basis)
-    return Segment(seconds, low, high, by_category, by_basis, flop, messages)
+    return Segment(seconds, low, high, by_category, by_basis, flop, messages, pieces)
 
 
 def _merge(totals: dict[str, float], more: Mapping[str, float]) -> None:

@@ -35,7 +35,7 @@ def step_result(
     """The result of a step of `batch` sequences. explained: also by further simulations what binds it."""
     scenario, hardware = step.scenario, step.hardware
     step_s = float(np.mean(outcome.step_s))
-    by_rank = _by_rank(outcome.parts, step_s)
+    by_rank = times_by_rank(outcome.parts, step_s)
     parts = parts_of(by_rank)
     work = explain.busy(graph, outcome.multipliers)
     makespan = _makespan(graph)
@@ -83,7 +83,7 @@ def memory_question(step: PreparedStep) -> MemoryQuestion:
     return MemoryQuestion(step.scenario, step.hardware, step.workload, step.random.load, value, low, high)
 
 
-def _by_rank(parts: RankParts, step_s: float) -> tuple[RankTimes, ...]:
+def times_by_rank(parts: RankParts, step_s: float) -> tuple[RankTimes, ...]:
     """Sums of intervals by kind; what is behind the last backward of all ranks is the optimizer's."""
     kind = {name: parts.by_kind[:, i] for i, name in enumerate(KINDS)}
     return tuple(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from simulator.assembly.chunks import Segment
+from simulator.assembly.chunks import Piece, Segment
 from simulator.assembly.collectives import StageCollectives
 from simulator.assembly.tail import CopiesSum, TailCosts
 from simulator.assembly.unit_costs import TP_COLLECTIVES, add_segments, message_segment
@@ -92,7 +92,10 @@ def _optimizer(scenario: Scenario, stage: StageWorkload, holders: Holders, kerne
     for op in _optimizer_ops(scenario, stage, holders):
         if op.shape.bytes:
             cost = kernels.unshared_seconds(op)
-            yield Segment(cost.seconds, cost.low, cost.high, {OPTIMIZER: cost.seconds}, {cost.basis: cost.seconds})
+            yield Segment(
+                cost.seconds, cost.low, cost.high, {OPTIMIZER: cost.seconds}, {cost.basis: cost.seconds},
+                pieces=(Piece(op, cost),),
+            )  # fmt: skip
 
 
 def _optimizer_ops(scenario: Scenario, stage: StageWorkload, holders: Holders) -> Iterator[Op]:
