@@ -22,6 +22,7 @@ from simulator.registry import Family
 from simulator.scenario import derived, json_schema, load
 from simulator.scenario.assumptions import assumption_problems, read_assumptions
 from simulator.scenario.hardware import fabric_of, node_of
+from simulator.scenario.layers import ScenarioText
 from simulator.scenario.load import Checks, Objection, problem_of, python_position
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.recipes import RECIPES
@@ -40,19 +41,20 @@ NAMES: Final[Mapping[str, Objection]] = {
 
 
 def load_scenario(
-    source: str | Path | Mapping[str, Any],
+    source: str | Path | Mapping[str, Any] | ScenarioText,
     overrides: Sequence[str] = (),
     *,
     position_of: Callable[[int], str] = python_position,
+    reads_files: bool = True,
 ) -> Scenario:
-    """The scenario of a preset's name, a path or a mapping, with `key.path=value` overrides; a later one wins.
+    """The scenario of a preset's name, a path, a mapping or a text, with `key.path=value` overrides; a later one wins.
 
-    position_of: how messages name an override of a number, from 1 on. Raises InputError with every problem that the format,
-    the hardware and the families have with it, in the order of the files and their lines.
+    position_of: how messages name an override of a number, from 1 on. reads_files: false for what strangers send: presets
+    and catalogue entries can be named then, files cannot. Raises InputError with every problem that the format, the
+    hardware and the families have with it, in the order of the files and their lines.
     """
-    return load.read_scenario(
-        source, overrides, Checks(NAMES, scenario_problems, scenario_warnings, _takes_chunks), position_of
-    )
+    checks = Checks(NAMES, scenario_problems, scenario_warnings, _takes_chunks)
+    return load.read_scenario(source, overrides, checks, position_of, reads_files)
 
 
 def scenario_schema() -> dict[str, Any]:

@@ -103,7 +103,6 @@ TABLE: Final[tuple[Planned, ...]] = (
     Planned("command", "import", "write the model's dimensions as a YAML file (see `moesim schema`)"),
     Planned("command", "claims", "use run"),
     Planned("command", "init", "start from a preset: extends: NAME (see `moesim list presets`)"),
-    Planned("command", "dashboard", "use run"),
     Planned("catalogue", "frameworks", "write the keys that a framework's release sets into the scenario"),
     Planned("format", "focus", "use csv, and map its columns to your cost system's"),
     Planned("format", "pdf", "use html, and print it to a PDF file: it has a style for print"),

@@ -176,6 +176,9 @@ PLACES = re.compile(
 )  # fmt: skip
 """Paths of one machine and hosts of packages."""
 
+MAY_SAY = {("dashboards/settings.py", "localhost")}
+"""The name by which a browser asks the machine that it runs on."""
+
 
 def test_no_machine_is_named() -> None:
     found = [
@@ -183,6 +186,7 @@ def test_no_machine_is_named() -> None:
         for path in tracked()
         if path != Path(__file__) and path.suffix != ".csv"
         for match in PLACES.finditer(path.read_text())
+        if (shown(path), match[0]) not in MAY_SAY
     ]
     assert found == []
 

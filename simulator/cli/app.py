@@ -167,6 +167,17 @@ def schedule(
     print_schedule(name, pp, micro_batches, vpp, as_json)
 
 
+@app.command()
+def dashboard(
+    port: Annotated[int, typer.Option("--port", metavar="N", help="Port on this machine; 0: any that is free.")] = 8501,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address and open no browser.")] = False,
+) -> None:
+    """Ask in a browser: what if, timeline, memory, network, compare, how right, report."""
+    from simulator.cli.dashboard import serve_dashboard
+
+    serve_dashboard(port, not no_browser)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code, and prints errors on standard error, a line a problem."""
     given = list(sys.argv[1:] if arguments is None else arguments)

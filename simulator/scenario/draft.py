@@ -97,7 +97,8 @@ class Draft:
 
     The number grows from layer to layer, and from option to option: of two keys the later one has the larger. dropped:
     inherited values that fell. read_model: puts a model's keys in place of its name, so that single keys of it can be
-    changed. takes_chunks: whether a schedule has virtual stages. history: what stood there after each layer.
+    changed. takes_chunks: whether a schedule has virtual stages. history: what stood there after each layer. reads_files:
+    whether a model may be named by a path.
     """
 
     data: dict[str, Any] = field(default_factory=dict)
@@ -108,6 +109,7 @@ class Draft:
     read_model: Callable[[Draft], None] | None = None
     takes_chunks: Callable[[str], bool] | None = None
     history: list[State] = field(default_factory=list)
+    reads_files: bool = True
 
     def put(self, layer: Layer) -> None:
         """Lay a layer over what is there."""

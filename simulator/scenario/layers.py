@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,17 @@ MAX_OPTION: Final = 100_000
 """Longest `--set` option, in characters."""
 
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioText:
+    """A scenario file's text from a place that has no folder, and what messages call it.
+
+    It may extend presets and name catalogue entries, but no file: whoever sent it must not read this machine's.
+    """
+
+    text: str
+    name: str = "scenario"
 
 
 def preset_names() -> tuple[str, ...]:
@@ -67,6 +78,31 @@ def file_layers(source: str | Path, problems: list[Problem]) -> list[Layer]:
             problems.append(Problem(where, field, f"is not a preset's name or a path ({show(reference)})"))
             break
     return layers
+
+
+def text_layers(source: ScenarioText, problems: list[Problem]) -> list[Layer]:
+    """The layers of a text and of the preset that it extends; none where it cannot be read."""
+    shown = excerpt(source.name, 200)
+    try:
+        document = parse_yaml(source.text, shown)
+    except YamlFileError as error:
+        problems.append(Problem(shown if error.line is None else f"{shown}:{error.line}", "", error.message))
+        return []
+    if not isinstance(document.data, dict):
+        problems.append(Problem(shown, "", "holds no scenario; expected a mapping of keys to values"))
+        return []
+    data = dict(document.data)
+    extended = data.pop("extends", None)
+    layer = Layer(data, _positions(document, shown), Path(), name=shown)
+    _check_version(layer, problems)
+    if extended is None:
+        return [layer]
+    if extended not in preset_names():
+        near = nearest(str(extended), preset_names())
+        text = f"is not a preset's name ({show(extended)}){near}; a file cannot be named here: write its keys out"
+        problems.append(Problem(layer.where(("extends",)), "extends", text))
+        return [layer]
+    return [*file_layers(extended, problems), layer]
 
 
 def option_layer(

@@ -22,7 +22,14 @@ from simulator.scenario import hardware
 from simulator.scenario.ages import age_warnings
 from simulator.scenario.draft import Draft, Layer
 from simulator.scenario.inherited import base_of, inherited_warnings
-from simulator.scenario.layers import file_layers, looks_like_path, option_layer
+from simulator.scenario.layers import (
+    ScenarioText,
+    file_layers,
+    looks_like_path,
+    option_layer,
+    preset_names,
+    text_layers,
+)
 from simulator.scenario.model_catalog import MODELS, model_names
 from simulator.scenario.planned import take_planned
 from simulator.scenario.recipes import RECIPES
@@ -68,18 +75,20 @@ def python_position(number: int) -> str:
 
 
 def read_scenario(
-    source: str | Path | Mapping[str, Any],
+    source: str | Path | Mapping[str, Any] | ScenarioText,
     overrides: Sequence[str] = (),
     checks: Checks | None = None,
     position_of: Callable[[int], str] = python_position,
+    reads_files: bool = True,
 ) -> Scenario:
-    """The scenario of a preset's name, a path or a mapping, with `key.path=value` overrides.
+    """The scenario of a preset's name, a path, a mapping or a text, with `key.path=value` overrides.
 
-    position_of: how messages name an override of a number, from 1 on. Raises InputError with every problem found, in the
-    order of the layers and their lines; positions are FILE:LINE or what position_of says.
+    position_of: how messages name an override of a number, from 1 on. reads_files: whether paths are followed, in the
+    source and in what it names. Raises InputError with every problem found, in the order of the layers and their lines;
+    positions are FILE:LINE or what position_of says.
     """
     checks = checks or Checks()
-    draft = Draft(read_model=_resolve_model, takes_chunks=checks.takes_chunks)
+    draft = Draft(read_model=_resolve_model, takes_chunks=checks.takes_chunks, reads_files=reads_files)
     is_partial = _put_layers(draft, source, overrides, position_of)
     unreadable = bool(draft.problems)
     given = frozenset(draft.origins)
@@ -117,17 +126,23 @@ def read_scenario(
 
 def _put_layers(
     draft: Draft,
-    source: str | Path | Mapping[str, Any],
+    source: str | Path | Mapping[str, Any] | ScenarioText,
     overrides: Sequence[str],
     position_of: Callable[[int], str],
 ) -> bool:
     """Lay the layers over one another; whether one could not be read. Raises InputError where none could."""
     if isinstance(overrides, str) or not all(isinstance(each, str) for each in overrides):
         raise InputError([Problem("", "overrides", f'is no list of texts ({show(overrides)}); write ["seed=1"]')])
-    if not isinstance(source, (str, Path, Mapping)):
+    if not isinstance(source, (str, Path, Mapping, ScenarioText)):
         text = f"is neither a preset's name, a path nor a mapping ({show(source)})"
         raise InputError([Problem("", "source", text)])
-    if isinstance(source, Mapping):
+    if not draft.reads_files and isinstance(source, str | Path) and source not in preset_names():
+        text = f"is not a preset's name ({show(str(source))}){nearest(str(source), preset_names())}"
+        raise InputError([Problem("", "source", text)])
+    if isinstance(source, ScenarioText):
+        for layer in text_layers(source, draft.problems):
+            draft.put(layer)
+    elif isinstance(source, Mapping):
         draft.put(Layer(_without_extends(source, draft.problems), lambda path: "", Path()))
     else:
         for layer in file_layers(source, draft.problems):
@@ -166,6 +181,12 @@ def _resolve_model(draft: Draft) -> None:
     if isinstance(model, str):
         if model in model_names():
             _read_model(draft, MODELS / f"{model}.yaml", f"models/{model}.yaml", before=CATALOGUE)
+        elif looks_like_path(model) and not draft.reads_files:
+            text = (
+                f"names a file ({show(model)}); here only a model of the catalogue can be named, or write its keys out"
+            )
+            draft.refuse(path, text)
+            draft.data["model"] = None
         elif looks_like_path(model):
             _read_model(draft, draft.folder(path) / model, excerpt(model, 200))
         else:

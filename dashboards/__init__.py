@@ -1,0 +1,1 @@
+"""The dashboard: shows what the simulator computes, in a browser. Computes nothing itself."""

@@ -1,0 +1,125 @@
+"""Serves the dashboard to the browsers of this machine, until it is interrupted."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import webbrowser
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from dashboards import jobs
+from dashboards.settings import HOSTS, LOOPBACK, MAX_MESSAGE_MB, options
+from hwprofiles.units import MEBI
+from simulator.errors import InputError, Problem
+
+APP: Final = Path(__file__).with_name("app.py")
+NEAR: Final = 20
+"""Ports above the one asked for among which a free one is looked for, to be named."""
+
+POLICY: Final = "; ".join(
+    (
+        "default-src 'self'", "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:", "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:", "font-src 'self' data:", "connect-src 'self' data: blob:", "media-src 'self' data: blob:",
+        "worker-src 'self' blob:", "frame-src 'self' data: blob:", "object-src 'none'", "base-uri 'self'",
+        "form-action 'self'", "frame-ancestors 'none'",
+    )
+)  # fmt: skip
+"""What the browser itself keeps pages to: nothing from another host, shown in no other page."""
+
+
+def bind(port: int) -> socket.socket:
+    """A listening socket of this machine's own address. Raises InputError where the port is in use or not allowed."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((LOOPBACK, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        why = "is in use" if not isinstance(error, PermissionError) else "needs rights that you do not have"
+        raise InputError([Problem("", "--port", f"{port} {why}; use --port {free_port(port)}")]) from None
+    return listener
+
+
+def free_port(near: int) -> int:
+    """A port that is free now: one of the next, else any."""
+    for port in (*range(max(near, 1024) + 1, min(max(near, 1024) + NEAR, 65536)), 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+            return found
+    raise InputError([Problem("", "--port", "no port of this machine is free")])
+
+
+def serve(port: int, opens_browser: bool) -> None:
+    """Serve until an interrupt. Raises InputError where the port cannot be had."""
+    listener = bind(port)
+    try:
+        _configure(listener.getsockname()[1])
+        _run(listener, opens_browser)
+    finally:
+        listener.close()
+        jobs.close()
+
+
+def _configure(port: int) -> None:
+    """Give every option of Streamlit its value, over whatever configuration files say."""
+    from streamlit import config
+
+    config.get_config_options(force_reparse=True, options_from_flags=options(port))
+
+
+def _run(listener: socket.socket, opens_browser: bool) -> None:
+    import uvicorn
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from streamlit.starlette import App
+
+    address = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+
+    @asynccontextmanager
+    async def announced(app: Any) -> AsyncIterator[None]:
+        jobs.start()
+        print(f"moesim dashboard: {address} (Ctrl-C ends it)", flush=True)
+        if opens_browser:
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        yield
+
+    guards = [Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS), www_redirect=False), Middleware(_Headers)]
+    app = App(APP, lifespan=announced, middleware=guards)
+    settings = uvicorn.Config(
+        app,
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_MB * MEBI,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    uvicorn.Server(settings).run(sockets=[listener])
+
+
+class _Headers:
+    """Puts the policy on every answer."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def sent(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                added = {
+                    "content-security-policy": POLICY,
+                    "x-content-type-options": "nosniff",
+                    "referrer-policy": "no-referrer",
+                }
+                message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in added.items())]
+            await send(message)
+
+        await self.app(scope, receive, sent)
