@@ -14,6 +14,7 @@ from simulator import load_scenario, simulate_run
 from simulator.check import check_scenario, scenario_schema
 from simulator.cli.app import main
 from simulator.cli.validate import ACCURACY
+from simulator.report.accuracy import accuracy_of, read_accuracy
 from simulator.scenario.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]
@@ -117,6 +118,20 @@ def test_every_row_of_the_table_is_the_committed_accuracy() -> None:
             if error != as_error(float(row["error_frac"])):
                 wrong.append((label, stack, error, as_error(float(row["error_frac"]))))
     assert wrong == []
+
+
+def test_the_accuracy_of_published_runs_is_that_of_the_committed_file() -> None:
+    found = accuracy_of([row for row in read_accuracy() if row.group == "published"])
+    assert found is not None
+    text = " ".join(README.split())
+    assert f"{found.n} published runs" in text
+    assert f"mean error of the speed {found.mape:.0%}, median {found.median:.0%}".replace("%", " %") in text
+    assert f"{found.coverage:.0%} lie inside the 90 % interval".replace("% l", " % l") in text
+    record = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
+    row = (
+        f"| all | {found.n} | {found.mape:.0%} (median {found.median:.0%}) | {found.bias:+.0%} | {found.coverage:.0%} |"
+    )
+    assert row.replace("%", " %") in record
 
 
 STACKS = re.findall(r"`([^`]+)`", next(line for line in README.splitlines() if line.startswith("| | published")))

@@ -34,12 +34,14 @@ class Quantity(_Record):
     """One figure. quantity: dotted path of the result document, or trace.<phase>_s.
 
     reading: the rank that a figure is read as, where the source names none; only `edge` rows count in a summary.
+    note: what the figure contains and what not, where that is not plain.
     """
 
     quantity: str
     measured: float
     source: str
     reading: str = "edge"
+    note: str = ""
 
 
 class Case(_Record):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, median
-from typing import Any
+from typing import Any, Literal
 
 from simulator import load_scenario
 from simulator.results.document import to_document
@@ -20,7 +20,10 @@ INVERSE = ("tokens_per_s_per_gpu", "tflops", "mfu")
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: predicted with its interval beside measured; error_frac is signed."""
+    """One figure: predicted with its interval beside measured; error_frac is signed.
+
+    note: what the figure contains and what not. kind: of a case file, or of a table of published rows.
+    """
 
     case_id: str
     stack: str
@@ -32,6 +35,8 @@ class Row:
     high: float
     measured: float
     source: str
+    note: str = ""
+    kind: Literal["case", "published"] = "case"
 
     @property
     def error_frac(self) -> float:
@@ -60,8 +65,10 @@ def _row(
         value, low, high = trace[q.quantity]
     else:
         value = lookup(document, q.quantity)
-        low, high = _interval(document, q.quantity, value)
-    return Row(case.case_id, stack, case.group, q.quantity, q.reading, value, low, high, q.measured, q.source)
+        low, high = interval_of(document, q.quantity, value)
+    return Row(
+        case.case_id, stack, case.group, q.quantity, q.reading, value, low, high, q.measured, q.source, q.note
+    )  # fmt: skip
 
 
 def lookup(document: Mapping[str, Any], path: str) -> float:
@@ -72,7 +79,7 @@ def lookup(document: Mapping[str, Any], path: str) -> float:
     return float(node)
 
 
-def _interval(document: Mapping[str, Any], path: str, value: float) -> tuple[float, float]:
+def interval_of(document: Mapping[str, Any], path: str, value: float) -> tuple[float, float]:
     """The step's interval carried to what is proportional (or inverse) to it; a count is exact."""
     step = document["step"]
     low, high = step["interval"]["low"] / step["step_s"], step["interval"]["high"] / step["step_s"]

@@ -11,8 +11,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from simulator.report import numbers
+from simulator.report.accuracy import accuracy_of
 from simulator.report.layout import needed_width, plain_table
 from simulator.report.terminal import print_plainly
+from validation.accuracy import accuracy_row
 from validation.case import Case
 from validation.compare import Row
 
@@ -31,6 +33,33 @@ def print_table(case: Case, rows: Sequence[Row], file: TextIO) -> None:
         if case.note:
             parts.append(Text(case.note, style="dim"))
         return Group(*parts)
+
+    print_plainly(render, file)
+
+
+def print_published(rows: Sequence[Row], file: TextIO) -> None:
+    """A line a published run, then how right they are together; nothing where there are none."""
+    if not rows:
+        return
+    found = accuracy_of([accuracy_row(row) for row in rows])
+    assert found is not None
+    mean, middle, bias = numbers.percent(found.mape), numbers.percent(found.median), numbers.signed_percent(found.bias)
+    total = f"{found.n} runs; error of the speed: mean {mean}, median {middle}, bias {bias}; "
+    total += f"{numbers.percent(found.coverage)} measured inside the 90 % interval"
+
+    def render(width: int) -> RenderableType:
+        headers = ["published run", "gpu", "quantity", "published", "predicted", "error"]
+        lines = [
+            [row.case_id, row.group.gpu, row.quantity.rpartition(".")[2], _value(row.measured, row.quantity),
+             _value(row.predicted, row.quantity), _error(row)]
+            for row in rows
+        ]  # fmt: skip
+        if needed_width(list(zip(headers, *lines, strict=True))) > width:
+            headers, lines = [*headers[:1], *headers[3:]], [[*line[:1], *line[3:]] for line in lines]
+        table = plain_table(*headers)
+        for line in lines:
+            table.add_row(*line)
+        return Group(table, Text(total))
 
     print_plainly(render, file)
 

@@ -121,11 +121,15 @@ def validate(
     cases: Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Default: all cases.")] = None,
     as_json: JsonOption = False,
     write: Annotated[bool, typer.Option("--write", help="Also refresh the committed accuracy table.")] = False,
+    published: Annotated[
+        Path | None,
+        typer.Option("--published", metavar="FILE.csv", help="Compare with a table of published runs too (minutes)."),
+    ] = None,
 ) -> None:
     """Print predicted beside published figures, with signed errors."""
     from simulator.cli.validate import validate_cases
 
-    validate_cases(cases or [], as_json, write)
+    validate_cases(cases or [], as_json, write, published)
 
 
 @app.command("list")

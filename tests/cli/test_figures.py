@@ -16,13 +16,13 @@ from simulator.cli import run as run_command
 from simulator.cli.app import main
 from simulator.cli.list import COLUMNS
 from simulator.cli.run import _quicker
-from simulator.cli.validate import _csv
 from simulator.engine import reference
 from simulator.step import draws
 from simulator.step.prepared import prepare
 from simulator.step.step import simulate_prepared
 from tests.cli.test_bench import TINY
 from tests.cli.test_commands import run_small
+from validation.accuracy import merged, table_text
 from validation.case import Group
 from validation.compare import Row
 
@@ -128,9 +128,11 @@ def test_engines_that_disagree_in_the_first_draw_disagree(
 def test_the_accuracy_table_has_the_digits_of_a_comparison() -> None:
     """Six significant ones, each figure under its own name."""
     group = Group(model="m", gpu="g", framework="f", release="r", precision="p", num_gpus=8)
-    row = Row("c", "s", group, "step.step_s", "edge", 19.123456, 18.234567, 21.345678, 20.456789, "made up")
-    (found,) = csv.DictReader(io.StringIO(_csv([row])))
+    figures = (19.123456, 18.234567, 21.345678, 20.456789)
+    row = Row("c", "s", group, "step.step_s", "edge", *figures, "made up", "a note", "published")
+    (found,) = csv.DictReader(io.StringIO(table_text(merged([], [row]))))
     assert found == {
-        "case_id": "c", "stack": "s", "quantity": "step.step_s", "reading": "edge", "predicted": "19.1235",
-        "low": "18.2346", "high": "21.3457", "measured": "20.4568", "error_frac": "-0.065178", "source": "made up",
+        "case": "c", "stack": "s", "reading": "edge", "gpu": "g", "model": "m", "group": "published", "quantity": "step.step_s",
+        "predicted": "19.1235", "low": "18.2346", "high": "21.3457", "measured": "20.4568", "error_frac": "-0.065178",
+        "source": "made up", "note": "a note",
     }  # fmt: skip

@@ -105,9 +105,9 @@ CLI = Room(
             "the last draws alone decide whether engines are equal",
         ),
         Fault(
-            "simulator/cli/validate.py",
-            'f"{value:.6g}"',
-            'f"{value:.2g}"',
+            "validation/accuracy.py",
+            "DIGITS: Final = 6",
+            "DIGITS: Final = 2",
             "the accuracy table has two digits",
         ),
     ),

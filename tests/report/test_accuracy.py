@@ -1,0 +1,106 @@
+"""What is said of the method's accuracy: errors of the speed, coverage, the worst and the nearest of the measured runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from simulator.report.accuracy import (
+    AccuracyRow,
+    accuracy_of,
+    chosen,
+    family,
+    nearest,
+    read_accuracy,
+    speeds,
+    worst,
+)
+
+
+def row(
+    case: str = "a", quantity: str = "step.tokens_per_s_per_gpu", predicted: float = 120.0, measured: float = 100.0,
+    gpu: str = "h100", model: str = "Mixtral-8x7B", group: str = "published", stack: str = "s",
+) -> AccuracyRow:  # fmt: skip
+    return AccuracyRow(
+        case, stack, "step", gpu, model, group, quantity, predicted, 0.9 * predicted, 1.1 * predicted, measured,
+        predicted / measured - 1, "somewhere", "",
+    )  # fmt: skip
+
+
+def test_the_file_that_is_shipped_holds_cases_and_published_runs() -> None:
+    rows = read_accuracy()
+    assert {each.group for each in rows} == {"case", "published"}
+    assert len({each.case for each in rows if each.group == "published"}) == 228
+    for each in rows:
+        assert each.low <= each.predicted <= each.high
+        assert each.error_frac == pytest.approx(each.predicted / each.measured - 1, rel=1e-3, abs=1e-5)
+        assert each.source
+
+
+def test_what_a_published_total_contains_stands_beside_it() -> None:
+    (note,) = {each.note for each in read_accuracy() if each.quantity == "steady_state.gpu_hours"}
+    assert all(words in note for words in ("no batch ramp", "no failures", "context extension", "post-training"))
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "accuracy.csv"
+    path.write_text("case,stack\n")
+    with pytest.raises(ValueError, match="columns case, stack"):
+        read_accuracy(path)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "error"),
+    [
+        ("step.tokens_per_s_per_gpu", 0.25), ("step.tflops.noncausal", 0.25), ("step.mfu.bf16_dense_causal", 0.25),
+        ("step.step_s", -0.2), ("steady_state.gpu_hours", -0.2), ("trace.pair_s", -0.2),
+    ],
+)  # fmt: skip
+def test_errors_are_those_of_the_speed(quantity: str, error: float) -> None:
+    """A predicted time of 125 % is a speed of 80 %."""
+    assert row(quantity=quantity, predicted=125.0).speed_error_frac == pytest.approx(error)
+
+
+def test_the_summary_is_that_of_its_rows() -> None:
+    rows = [row(predicted=105.0), row(predicted=80.0), row(predicted=160.0)]
+    found = accuracy_of(rows)
+    assert found is not None
+    assert (found.n, found.mape, found.median, found.bias, found.coverage) == pytest.approx(
+        (3, (0.05 + 0.2 + 0.6) / 3, 0.2, (0.05 - 0.2 + 0.6) / 3, 1 / 3)
+    )
+    assert accuracy_of([]) is None
+
+
+def test_a_run_counts_once_by_its_most_direct_figure() -> None:
+    rows = [row(quantity=quantity) for quantity in ("step.tflops.causal", "step.step_s", "step.tokens_per_s_per_gpu")]
+    rows += [row(quantity="trace.pair_s"), row(stack="t", quantity="step.mfu.bf16_dense_noncausal")]
+    assert [(each.stack, each.quantity) for each in speeds(rows)] == [
+        ("s", "step.step_s"), ("t", "step.mfu.bf16_dense_noncausal"),
+    ]  # fmt: skip
+
+
+def test_the_choice_is_by_gpu_family_and_group() -> None:
+    rows = [row("a"), row("b", gpu="b200"), row("c", model="mixtral-8x22b"), row("d", group="case", model="Llama-3-8B")]
+    assert [each.case for each in chosen(rows)] == ["a", "b", "c", "d"]
+    assert [each.case for each in chosen(rows, gpus=["h100"], models=["mixtral"])] == ["a", "c"]
+    assert [each.case for each in chosen(rows, group="case")] == ["d"]
+
+
+def test_the_worst_are_the_farthest_off_either_way() -> None:
+    """A third of the speed is worse than twice the speed."""
+    rows = [row("twice", predicted=200.0), row("third", predicted=100 / 3), row("right", predicted=100.0)]
+    assert [each.case for each in worst(rows, 2)] == ["third", "twice"]
+
+
+def test_the_nearest_share_family_and_gpu_then_family_then_gpu() -> None:
+    rows = [
+        row("gpu", model="Llama-3-8B"), row("neither", gpu="b200", model="Llama-3-8B"), row("family", gpu="b200"), row("both"),
+    ]  # fmt: skip
+    assert [each.case for each in nearest(rows, "h100", "mixtral-8x22b")] == ["both", "family", "gpu"]
+
+
+def test_families_are_first_words() -> None:
+    assert {family(name) for name in ("DeepSeek-V3", "deepseek-v2-lite")} == {"deepseek"}
+    assert family("GPT-OSS-120B") == "gpt"
+    assert family("70B") == "70b"
