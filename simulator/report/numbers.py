@@ -71,6 +71,17 @@ def duration_estimate(duration_s: float, interval: Interval) -> tuple[str, str]:
     return f"{value} {unit}", f"{low} to {high} {unit}"
 
 
+def time_unit(span_s: float) -> tuple[float, str]:
+    """The unit of an axis that spans so many seconds: s, ms or µs, and its size."""
+    return next((pair for pair in TIME_UNITS if pair[0] <= 1.0 and span_s >= pair[0]), (units.MICRO, "µs"))
+
+
+def moment(at_s: float, span_s: float) -> str:
+    """A time inside a window of `span_s`, so that a thousandth of the window tells: "12.3456 s"."""
+    size, unit = time_unit(max(abs(at_s), span_s))
+    return f"{at_s / size:,.{decimals_for(at_s / size, span_s / size / units.KILO)}f} {unit}"
+
+
 def seconds_to_compare(duration_s: float) -> str:
     """A duration beside a published one: thousandths of the larger unit, so that the error can be checked by hand."""
     return f"{duration_s:.3f} s" if duration_s >= 0.1 else f"{duration_s * units.KILO:.3f} ms"

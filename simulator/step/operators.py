@@ -38,6 +38,15 @@ BLOCK_WORDS: Mapping[str, tuple[str, str]] = {
 }
 """Block or message of a unit → pass, and what it is called."""
 SHARED_WORDS = {name: words.replace("FFN", "shared experts") for name, (_, words) in BLOCK_WORDS.items()}
+COLLECTIVE_WORDS: Mapping[str, str] = {
+    f"{op}_{part}": f"{words} of {whose}"
+    for op, words in (
+        ("reduce_scatter", "gradients reduce-scattered"), ("all_reduce", "gradients all-reduced"),
+        ("all_gather", "parameters gathered"),
+    )
+    for part, whose in (("dense", "dense parts"), ("expert", "routed experts"), ("replicated", "replicated parts"))
+} | {"grad_norm": "norm of the gradients"}  # fmt: skip
+"""Collectives of data parallelism and the step's end."""
 SUFFIX_WORDS = {
     "before_core": "up to the core", "core": "core", "rest": "behind the core", "routed": "routed experts",
 }  # fmt: skip
@@ -78,9 +87,9 @@ def label_words(label: str, *, has_experts: bool) -> tuple[str, str]:
             words = words.replace("FFN ", "")
         suffix = [SUFFIX_WORDS[each] for each in rest[1:] if SUFFIX_WORDS[each] not in words]
         return passes, ", ".join((unit_words(unit), words, *suffix))
-    words = " ".join((rest or [unit])[-1].split("_"))
-    where = [unit_words(each) for each in (unit, *rest)[:-1]]
-    return ("", ", ".join((*where, words))) if rest else ("", words)
+    *where, last = (unit, *rest)
+    words = COLLECTIVE_WORDS.get(last, last.replace("_", " "))
+    return "", ", ".join((*dict.fromkeys(unit_words(each) for each in where), words))
 
 
 @lru_cache(maxsize=4096)
