@@ -1,0 +1,42 @@
+"""Tables of the run: its phases, their ramps, and what each assumption is worth."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from simulator.report import facts
+from simulator.results.run_result import PhaseResult, RunResult
+
+
+def phases(result: RunResult) -> pd.DataFrame:
+    """phase, kind, tokens, steps, step_s, wall_s, gpu_hours, cost_usd (NaN without a price): a row a phase, in order."""
+    rows = [
+        (each.name, each.kind, each.tokens, each.steps, each.step_s, each.wall_s, each.gpu_hours, each.cost_usd)
+        for each in result.phases
+    ]
+    columns = ["phase", "kind", "tokens", "steps", "step_s", "wall_s", "gpu_hours", "cost_usd"]
+    return pd.DataFrame(rows, columns=columns).astype({"cost_usd": "float64"})
+
+
+def ramp(phase: PhaseResult) -> pd.DataFrame:
+    """global_batch_size (sequences), schedule, step_s: the batch sizes that were simulated; empty without a ramp."""
+    points = phase.ramp.points if phase.ramp else ()
+    rows = [(point.global_batch_size, point.schedule, point.step_s) for point in points]
+    return pd.DataFrame(rows, columns=["global_batch_size", "schedule", "step_s"])
+
+
+def effects(result: RunResult) -> pd.DataFrame:
+    """assumption, low_frac, high_frac: relative changes of the run's GPU-hours at the ends of its range, the largest first.
+
+    Those that move nothing, as it is printed, are left out.
+    """
+    total = result.totals.gpu_hours.value
+    moving = sorted(
+        (row for row in result.assumptions if facts.moves(row, result)), key=facts.effect_size, reverse=True
+    )
+    rows = [
+        (row.key, row.effect_on_gpu_hours.low / total, row.effect_on_gpu_hours.high / total)
+        for row in moving
+        if row.effect_on_gpu_hours is not None
+    ]
+    return pd.DataFrame(rows, columns=["assumption", "low_frac", "high_frac"])

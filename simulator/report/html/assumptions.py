@@ -1,0 +1,50 @@
+"""What was assumed, with range, effect and source."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from simulator.report import facts, numbers
+from simulator.report.figures import cost as figures
+from simulator.report.html.blocks import Block, Folded, Section, Table, section
+from simulator.report.html.charts import chart
+from simulator.results.run_result import RunResult
+from simulator.results.step_result import AssumptionRow
+
+HEADERS: Final = ("assumption", "value", "range", "effect on GPU-hours", "source")
+TEXT: Final = frozenset({4})
+
+
+def assumptions(result: RunResult, key: str) -> Section | None:
+    """Those that move the GPU-hours, the strongest first; the others folded."""
+    ranked = sorted(result.assumptions, key=facts.effect_size, reverse=True)
+    moving = [row for row in ranked if facts.moves(row, result)]
+    still = [row for row in ranked if not facts.moves(row, result)]
+    blocks: list[Block] = []
+    if moving:
+        blocks.append(
+            chart(
+                f"{key}-effects", "What each assumption alone moves the GPU-hours by, at the ends of its range",
+                figures.effects_alt(result), lambda mode: figures.effects(result, mode),
+            )
+        )  # fmt: skip
+        blocks.append(_table("Assumptions that move the GPU-hours", moving, result))
+    if still:
+        table = _table("Assumptions that move nothing here, or whose effect was not computed", still, result)
+        blocks.append(Folded(f"{len(still)} more that move nothing here, or whose effect was not computed", (table,)))
+    return section(key, "Assumptions", blocks)
+
+
+def _table(caption: str, rows: list[AssumptionRow], result: RunResult) -> Table:
+    return Table(caption, HEADERS, tuple(_cells(row, result) for row in rows), TEXT)
+
+
+def _cells(row: AssumptionRow, result: RunResult) -> tuple[str, ...]:
+    value = facts.cut(numbers.by_key(row.key, row.value), 60)
+    return (
+        row.key,
+        value,
+        facts.cut(facts.range_of(row), 80),
+        facts.effect_of(row, result) or "not computed",
+        row.source,
+    )

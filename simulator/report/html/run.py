@@ -1,0 +1,106 @@
+"""The run: its phases, the ramp of its batch, GPU-hours and money, and what the total contains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import fsum
+
+from simulator.report import contents, facts, headline, numbers
+from simulator.report.figures import cost as figures
+from simulator.report.html.blocks import Block, Section, Table, Words, section
+from simulator.report.html.charts import chart
+from simulator.results.run_result import PhaseResult, RunResult
+
+
+def phases(result: RunResult, key: str) -> Section | None:
+    """Every phase with its tokens, time and cost; the totals; the ramps."""
+    full = facts.whole(facts.section(result, "training"), "global_batch_size", 0)
+    ramps = [phase for phase in result.phases if phase.ramp is not None]
+    return section(
+        key,
+        "Phases and cost",
+        [
+            *([_bars(result, key)] if len(result.phases) > 1 else []),
+            _table(result),
+            *_prices(result),
+            *(block for place, phase in enumerate(ramps) for block in _ramp(phase, full, f"{key}-ramp{place}")),
+        ],
+    )
+
+
+def what_it_contains(result: RunResult, key: str) -> Section | None:
+    """What is in the total of this report, and what is in totals that others publish."""
+    table = Table(
+        "What a total contains",
+        ("", "this report's total", "at full batch, as most totals are published"),
+        contents.rows(result),
+        frozenset({1, 2}),
+    )
+    return section(key, "What the total contains", [table, *(Words(text, "note") for text in contents.NOTES)])
+
+
+def _bars(result: RunResult, key: str) -> Block:
+    alt = figures.phases_alt(result)
+    return chart(f"{key}-phases", "GPU-hours by phase", alt, lambda mode: figures.phases(result, mode))
+
+
+def _table(result: RunResult) -> Table:
+    has_cost = result.totals.cost_usd is not None
+    headers = (
+        "phase",
+        "tokens",
+        "steps",
+        "step at full batch",
+        "wall clock",
+        "GPU-hours",
+        *(["cost"] if has_cost else []),
+    )
+    rows = [_phase(phase, has_cost, result) for phase in result.phases]
+    totals = result.totals
+    tokens, steps = (fsum(getattr(phase, name) for phase in result.phases) for name in ("tokens", "steps"))
+    ends = ["all phases", numbers.amount(tokens), numbers.whole(steps), ""]
+    ends += [headline.duration(totals.wall_s), facts.estimate(totals.gpu_hours)]
+    ranges = [
+        "90 % interval",
+        "",
+        "",
+        "",
+        headline.duration_range(totals.wall_s),
+        facts.estimate_range(totals.gpu_hours),
+    ]
+    if totals.cost_usd is not None:
+        ends.append(numbers.usd(totals.cost_usd.value, totals.cost_usd.interval.width / 2))
+        ranges.append(f"{numbers.amount_range(totals.cost_usd.low, totals.cost_usd.high)} USD")
+    return Table("Phases of the run", headers, (*rows, tuple(ends), tuple(ranges)))
+
+
+def _phase(phase: PhaseResult, has_cost: bool, result: RunResult) -> tuple[str, ...]:
+    """Cells of a phase; its uncertainty is the run's share of it."""
+    hours = result.totals.gpu_hours
+    share = hours.interval.width / 2 / hours.value if hours.value else 0.0
+    cells = [
+        phase.name, numbers.amount(phase.tokens), numbers.whole(phase.steps), numbers.step_time(phase.step_s),
+        numbers.seconds(phase.wall_s), numbers.quantity(phase.gpu_hours, phase.gpu_hours * share),
+    ]  # fmt: skip
+    if has_cost:
+        cells.append("" if phase.cost_usd is None else numbers.usd(phase.cost_usd, phase.cost_usd * share))
+    return tuple(cells)
+
+
+def _prices(result: RunResult) -> Iterator[Block]:
+    price, paid = result.price, result.totals.gpu_hours_paid
+    if price is not None:
+        ends = "" if price.low == price.high else f" ({numbers.usd(price.low)} to {numbers.usd(price.high)})"
+        yield Words(f"Price: {numbers.usd(price.usd_per_gpu_hour)} per GPU-hour{ends}, from {price.source}.")
+    if paid is not None:
+        yield Words(f"With the idle GPUs that are paid for: {facts.estimate(paid)} GPU-hours.")
+
+
+def _ramp(phase: PhaseResult, full: int, key: str) -> Iterator[Block]:
+    note = facts.ramp_note(phase, full)
+    yield Words(f"The batch grows: {note}.", "note")
+    if phase.ramp is not None and len(phase.ramp.points) > 1:
+        yield chart(
+            key, f"Step time while the batch grows, phase {phase.name}", figures.ramp_alt(phase),
+            lambda mode: figures.ramp(phase, mode),
+        )  # fmt: skip

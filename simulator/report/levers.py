@@ -1,0 +1,68 @@
+"""What a result rests on and what would change it, each in a sentence: for the first screen of a report."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from simulator.report import facts, numbers
+from simulator.results.run_result import RunResult
+from simulator.results.step_result import BASIS_NAMES
+
+ACCURACY: Final = Path(__file__).parent / "data" / "accuracy.csv"
+STEP: Final = "step.step_s"
+NUM_BASES: Final = 3
+NUM_BINDINGS: Final = 2
+NUM_ASSUMPTIONS: Final = 2
+PRICE_STEP_USD: Final = 0.1
+
+
+def founded(result: RunResult) -> str:
+    """What the larger part of the kernel and message time rests on."""
+    shares = sorted(((getattr(result.basis, name), name) for name in BASIS_NAMES), reverse=True)
+    words = [f"{numbers.percent(share)} {name}" for share, name in shares[:NUM_BASES] if share > 0]
+    return f"kernel and message times: {', '.join(words)}"
+
+
+@cache
+def method() -> str:
+    """How far predicted steps lay off measured ones in the cases that were compared; "" where there are none."""
+    with ACCURACY.open(encoding="utf-8", newline="") as file:
+        errors = [abs(float(row["error_frac"])) for row in csv.DictReader(file) if row["quantity"] == STEP]
+    if not errors:
+        return ""
+    words = f"{len(errors)} published or measured steps: median error {numbers.percent(median(errors))}"
+    return f"{words}, largest {numbers.percent(max(errors))}"
+
+
+def strongest(result: RunResult) -> tuple[str, ...]:
+    """What binds the step, the assumptions that move the run most, and what the price does, the strongest first."""
+    return (*_bindings(result), *_assumptions(result), *_price(result))
+
+
+def _bindings(result: RunResult) -> Iterator[str]:
+    step_s = result.step.step_s
+    for each in sorted(result.step.binding, key=lambda each: -each.seconds)[:NUM_BINDINGS]:
+        gain = (
+            f"{numbers.seconds(each.seconds)} of {numbers.seconds(step_s)} ({numbers.percent(each.seconds / step_s)})"
+        )
+        yield f"Binds: {each.what.replace('_', ' ')}, {gain} a step would be gained if it were free: {each.why}."
+
+
+def _assumptions(result: RunResult) -> Iterator[str]:
+    moving = sorted(
+        (row for row in result.assumptions if facts.moves(row, result)), key=facts.effect_size, reverse=True
+    )
+    for row in moving[:NUM_ASSUMPTIONS]:
+        yield f"Assumed: {row.key}, {facts.range_of(row)}, moves the GPU-hours by {facts.effect_of(row, result)}."
+
+
+def _price(result: RunResult) -> Iterator[str]:
+    price, hours = result.price, result.totals.gpu_hours.value
+    if price is not None:
+        more = numbers.usd(hours * PRICE_STEP_USD, result.totals.gpu_hours.interval.width / 2 * PRICE_STEP_USD)
+        yield f"Price: {numbers.usd(PRICE_STEP_USD)} per GPU-hour more or less is {more} more or less."
