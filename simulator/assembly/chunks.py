@@ -25,10 +25,11 @@ place."""
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A collective that a segment runs, under the name by which results tell of it."""
+    """A collective that a segment runs, under the name by which results tell of it. category: of its seconds."""
 
     name: str
     cost: CollectiveCost
+    category: str
 
 
 class PieceCost(Protocol):

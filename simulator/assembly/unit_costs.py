@@ -131,7 +131,7 @@ def message_segment(name: str, cost: CollectiveCost, category: str) -> Segment:
     """A collective as a segment of its own; name: as results tell of it."""
     by_category: dict[str, float] = {category: cost.seconds}
     by_basis: dict[str, float] = {cost.basis: cost.seconds}
-    message = Message(name, cost)
+    message = Message(name, cost, category)
     return Segment(
         cost.seconds, cost.low, cost.high, by_category, by_basis, messages=(message,), pieces=(Piece(message, cost),)
     )  # fmt: skip
@@ -181,7 +181,7 @@ def _sum_work(work: Iterable[Work], pricing: _Pricing) -> Segment:
             whole = pricing.prices.collective(each)
             cost: Cost = pricing.collective(each, whole)
             category, gaps = TP_COLLECTIVES, 0.0
-            messages += (Message(f"{each.axis}_{each.op}", whole),)
+            messages += (Message(f"{each.axis}_{each.op}", whole, TP_COLLECTIVES),)
         else:
             flop += each.flop
             cost, gaps = pricing.kernel(each), each.shape.num_kernels * pricing.prices.gap_s

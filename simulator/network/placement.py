@@ -128,32 +128,65 @@ class Placement:
     sharing: Sharing | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class RankGroups:
+    """The ranks of every group, (pp, groups, members); stages: (pp, ranks of a pipeline position).
+
+    tp, cp, ep, etp: the axes. dense_dp: holders of one dense parameter; expert_dp: of one expert.
+    """
+
+    stages: IntArray
+    tp: IntArray
+    cp: IntArray
+    ep: IntArray
+    etp: IntArray
+    dense_dp: IntArray
+    expert_dp: IntArray
+
+
+def rank_groups(mesh: Mesh) -> RankGroups:
+    """The groups of a mesh."""
+    dense = np.arange(mesh.num_gpus, dtype=np.int64).reshape(mesh.pp, mesh.dp, mesh.cp, mesh.tp)
+    expert = dense.reshape(mesh.pp, mesh.edp, mesh.ep, mesh.etp)
+
+    def listed(groups: IntArray) -> IntArray:
+        return groups.reshape(mesh.pp, -1, groups.shape[-1])
+
+    return RankGroups(
+        stages=dense.reshape(mesh.pp, -1),
+        tp=listed(dense),
+        cp=listed(dense.transpose(0, 1, 3, 2)),
+        ep=listed(expert.transpose(0, 1, 3, 2)),
+        etp=listed(expert),
+        dense_dp=listed(dense.reshape(mesh.pp, mesh.dp * mesh.cp, mesh.tp).transpose(0, 2, 1)),
+        expert_dp=listed(expert.transpose(0, 2, 3, 1)),
+    )
+
+
 def place(mesh: Mesh, gpus_per_node: int, host_gpus: int | None = None, *, shard_ranks: int | None = None) -> Placement:
     """The shapes of all groups when rank r is on node r // gpus_per_node.
 
     host_gpus: GPUs of one host, a divisor of gpus_per_node; None: a node is one host.
     shard_ranks: neighbouring holders of a dense parameter that share its state, in whole expert groups; None: all of them.
     """
-    dense = np.arange(mesh.num_gpus, dtype=np.int64).reshape(mesh.pp, mesh.dp, mesh.cp, mesh.tp)
-    expert = dense.reshape(mesh.pp, mesh.edp, mesh.ep, mesh.etp)
-    dense_dp = dense.reshape(mesh.pp, mesh.dp * mesh.cp, mesh.tp).transpose(0, 2, 1)
-    expert_dp = expert.transpose(0, 2, 3, 1).reshape(mesh.pp, mesh.ep * mesh.etp, mesh.edp)
-    node = dense.reshape(mesh.pp, -1) // gpus_per_node
+    groups = rank_groups(mesh)
+    stages = groups.stages
+    node = stages // gpus_per_node
 
     def shape(groups: IntArray) -> GroupShape:
         return group_shape(groups.reshape(-1, groups.shape[-1]), gpus_per_node)
 
     return Placement(
-        tp=shape(dense),
-        cp=shape(dense.transpose(0, 1, 3, 2)),
-        etp=shape(expert),
-        dense_dp=shape(dense_dp),
-        expert_dp=shape(expert_dp),
-        dense_dp_mirror=shape(_with_mirror(dense_dp)),
-        expert_dp_mirror=shape(_with_mirror(expert_dp)),
-        expert_groups=lies(expert.transpose(0, 1, 3, 2).reshape(-1, mesh.ep), gpus_per_node),
-        pp_hops=_pp_hops(dense.reshape(mesh.pp, -1), node, host_gpus or gpus_per_node),
-        sharing=None if shard_ranks is None else _sharing(dense_dp, expert_dp, shard_ranks, gpus_per_node),
+        tp=shape(groups.tp),
+        cp=shape(groups.cp),
+        etp=shape(groups.etp),
+        dense_dp=shape(groups.dense_dp),
+        expert_dp=shape(groups.expert_dp),
+        dense_dp_mirror=shape(with_mirror(groups.dense_dp)),
+        expert_dp_mirror=shape(with_mirror(groups.expert_dp)),
+        expert_groups=lies(groups.ep.reshape(-1, mesh.ep), gpus_per_node),
+        pp_hops=_pp_hops(stages, node, host_gpus or gpus_per_node),
+        sharing=None if shard_ranks is None else _sharing(groups, shard_ranks, gpus_per_node),
     )
 
 
@@ -168,16 +201,22 @@ def _pp_hops(ranks: IntArray, node: IntArray, host_gpus: int) -> tuple[Hop, ...]
     )
 
 
-def _sharing(dense: IntArray, expert: IntArray, shard_ranks: int, gpus_per_node: int) -> Sharing:
-    """Holders (pp, groups, size) cut into groups of neighbours that share, and the ranks that stand at one place of each."""
+def _sharing(groups: RankGroups, shard_ranks: int, gpus_per_node: int) -> Sharing:
+    """The shapes of groups of neighbours that share, and of the ranks that stand at one place of each."""
 
-    def cut(holders: IntArray, num_groups: int) -> tuple[GroupShape, GroupShape]:
-        split = holders.reshape(*holders.shape[:2], num_groups, -1)
-        shard, replicas = split.reshape(-1, split.shape[-1]), split.swapaxes(2, 3).reshape(-1, num_groups)
-        return group_shape(shard, gpus_per_node), group_shape(replicas, gpus_per_node)
+    def shape(each: IntArray) -> GroupShape:
+        return group_shape(each.reshape(-1, each.shape[-1]), gpus_per_node)
 
-    num_groups = dense.shape[-1] // shard_ranks
-    return Sharing(*cut(dense, num_groups), *cut(expert, num_groups))
+    num_groups = groups.dense_dp.shape[-1] // shard_ranks
+    dense, expert = (split_holders(holders, num_groups) for holders in (groups.dense_dp, groups.expert_dp))
+    return Sharing(shape(dense[0]), shape(dense[1]), shape(expert[0]), shape(expert[1]))
+
+
+def split_holders(holders: IntArray, num_groups: int) -> tuple[IntArray, IntArray]:
+    """Holders (pp, groups, size) cut into num_groups of neighbours that share, and the ranks at one place of each."""
+    split = holders.reshape(*holders.shape[:2], num_groups, -1)
+    pp = holders.shape[0]
+    return split.reshape(pp, -1, split.shape[-1]), split.swapaxes(2, 3).reshape(pp, -1, num_groups)
 
 
 def group_shape(groups: IntArray, gpus_per_node: int) -> GroupShape:
@@ -239,7 +278,7 @@ def _representatives(count: int) -> int:
     return min(count, 256)
 
 
-def _with_mirror(groups: IntArray) -> IntArray:
+def with_mirror(groups: IntArray) -> IntArray:
     """(pp, groups, size) → holders over a pipeline position and its mirror: (pp/2 rounded up, groups, 2*size)."""
     pp = groups.shape[0]
     if pp == 1:

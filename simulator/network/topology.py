@@ -7,6 +7,7 @@ what software achieves is in the stack.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import networkx as nx
@@ -180,19 +181,21 @@ def _kind_of(fabric: Fabric) -> Topology:
     return kind
 
 
-def network_graph(network: Network) -> nx.Graph:
+def network_graph(network: Network, gpus: Collection[int] | None = None) -> nx.Graph:
     """GPUs, scale-up switches and fabric switches as a graph; edge attribute `bytes_per_s` is one direction.
 
+    gpus: those that are in it, with what they reach; None: all.
     Nodes: ("gpu", i), ("scale_up", node), ("leaf", tree, i), ("spine", tree, pod, i), ("core", tree, spine, i).
     For pictures and checks: raises ValueError for more than 4,096 GPUs or three layers.
     """
+    gpus = range(network.num_gpus) if gpus is None else gpus
     if network.wiring.num_layers > 3:
         raise ValueError(f"{network.wiring.num_layers} layers; a graph is drawn for at most 3")
-    if network.num_gpus > MAX_GRAPH_GPUS:
-        raise ValueError(f"{network.num_gpus} GPUs; a graph is drawn for at most {MAX_GRAPH_GPUS}")
+    if len(gpus) > MAX_GRAPH_GPUS:
+        raise ValueError(f"{len(gpus)} GPUs; a graph is drawn for at most {MAX_GRAPH_GPUS}")
     graph = nx.Graph()
     leaves = set()
-    for gpu in range(network.num_gpus):
+    for gpu in gpus:
         own = _leaves_of(network, gpu)
         leaves.update(own)
         for leaf in own:

@@ -17,7 +17,9 @@ NEAR = replace(NO_COST, bound_by="scale_up")
 
 def bucket(unit_idx: int, name: str, seconds: float = 1.0, *, near: bool = False) -> Bucket:
     length = segment(seconds)
-    return Bucket(unit_idx, ((name, replace(length, messages=(Message(name, NEAR),) if near else ())),))
+    return Bucket(
+        unit_idx, ((name, replace(length, messages=(Message(name, NEAR, "data_parallel"),) if near else ())),)
+    )
 
 
 def plain(count: int, seconds: float = 1.0, beside: float = 1.25) -> tuple[UnitCost, ...]:
