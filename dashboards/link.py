@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
 from dashboards.keys import BY_NAME, MAX_VALUE, SCENARIO_KEYS
-from dashboards.source import Source, presets
+from dashboards.source import UPLOADED, Source, presets
 from hwprofiles.names import nearest
 from hwprofiles.yaml_file import MAX_BYTES, excerpt
 
@@ -26,8 +26,9 @@ DEFAULT: Final = "deepseek-v3"
 PRESET, TEXT, KEPT, PINNED = "preset", "text", "kept", "pinned"
 MAX_LINK_TEXT: Final = 2_000
 """Longest form of an uploaded text that goes into a link, in characters."""
-UPLOADED: Final = "scenario.yaml"
-"""What messages call an uploaded text."""
+OVERLONG: Final = "overlong"
+MAX_LINK: Final = 20_000
+"""What the server puts in place of a link that is longer than so many characters."""
 MAX_NAMED: Final = 4
 """Parameters that the notice names."""
 
@@ -87,7 +88,9 @@ def read(parameters: Mapping[str, Sequence[str]], kept: Callable[[str], str | No
     left_out: list[tuple[str, str]] = []
     given: dict[str, str] = {}
     for name, texts in parameters.items():
-        if name not in BY_NAME and name not in (PRESET, TEXT, KEPT, PINNED):
+        if name == OVERLONG:
+            left_out.append(("all of it", f"longer than {MAX_LINK} characters"))
+        elif name not in BY_NAME and name not in (PRESET, TEXT, KEPT, PINNED):
             left_out.append((name, f"unknown{nearest(name[:40], [PRESET, *BY_NAME], listed=False)}"))
         elif len(texts) != 1:
             left_out.append((name, "given more than once"))

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -31,6 +32,7 @@ MAX_QUEUED: Final = 500
 MAX_SESSIONS: Final = 1_000
 LONGEST_S: Final = 600.0
 """Work that takes longer is ended: something is wrong with it."""
+ENDING_S: Final = 5.0
 
 
 @dataclass
@@ -150,6 +152,7 @@ class Pool:
             self.changed.notify_all()
         for slot in self.slots:
             slot.kill()
+            slot.thread.join(ENDING_S)
 
     # What the threads of the workers call
 
@@ -241,6 +244,7 @@ class _Slot:
                 self._do(job)
             finally:
                 self.job = None
+        self._discard()
 
     def _do(self, job: Job) -> None:
         """Have the process do a job. Where it dies the job fails, and the next one finds a new process."""
@@ -253,7 +257,7 @@ class _Slot:
             while not self._heard(job, process):
                 pass
         except (EOFError, OSError, pickle.UnpicklingError):
-            self.kill()
+            self._discard()
             text = "the process that computed this ended before it was done (killed, or out of memory); ask again"
             self.pool.end(job, "failed", error=Failure((Problem("", "", text),), is_input=False))
         finally:
@@ -275,24 +279,36 @@ class _Slot:
         return True
 
     def _alive(self) -> subprocess.Popen[bytes]:
-        """The process, started where there is none or where it died."""
-        if self.process is None or self.process.poll() is not None:
+        """The process, started where there is none or where it died. Raises EOFError where the pool is closed."""
+        if self.process is not None and self.process.poll() is not None:
+            self._discard()
+        if self.pool.is_closed:
+            raise EOFError
+        if self.process is None:
             self.process = _start()
         return self.process
 
     def drop(self, job: Job) -> None:
         """Ask the process to leave a job at its next report of progress."""
         if self.process is not None and self.job is job:
-            try:
+            with suppress(OSError, ValueError):  # it may be gone, which its thread finds out
                 _send(self.process, Drop(job.number))
-            except OSError:
-                return  # it is gone, which its thread finds out
 
     def kill(self) -> None:
         """End the process; its thread takes care of what it was doing."""
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None:
             self.process.kill()
-            self.process.wait()
+
+    def _discard(self) -> None:
+        """End the process and let go of its pipes: for this slot's own thread, which alone reads them."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with suppress(OSError):
+                    if pipe is not None:
+                        pipe.close()
 
 
 def _send(process: subprocess.Popen[bytes], message: Task | Drop) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dashboards import jobs
+from dashboards.link import MAX_LINK, OVERLONG
 from dashboards.settings import HOSTS, LOOPBACK, MAX_MESSAGE_MB, options
 from hwprofiles.units import MEBI
 from simulator.errors import InputError, Problem
@@ -28,6 +29,16 @@ POLICY: Final = "; ".join(
     )
 )  # fmt: skip
 """What the browser itself keeps pages to: nothing from another host, shown in no other page."""
+HEADERS: Final = tuple(
+    (name.encode(), value.encode())
+    for name, value in {
+        "content-security-policy": POLICY,
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+    }.items()
+)
+MAX_REQUEST_BYTES: Final = 2_000_000
+"""Longest head of a request: a link of any length that a browser sends is answered."""
 
 
 def bind(port: int) -> socket.socket:
@@ -91,7 +102,7 @@ def _run(listener: socket.socket, opens_browser: bool) -> None:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         yield
 
-    guards = [Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS), www_redirect=False), Middleware(_Headers)]
+    guards = [Middleware(_Guard), Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS), www_redirect=False)]
     app = App(APP, lifespan=announced, middleware=guards)
     settings = uvicorn.Config(
         app,
@@ -100,13 +111,15 @@ def _run(listener: socket.socket, opens_browser: bool) -> None:
         access_log=False,
         log_level="warning",
         server_header=False,
+        http="h11",
+        h11_max_incomplete_event_size=MAX_REQUEST_BYTES,
         timeout_graceful_shutdown=1,
     )
     uvicorn.Server(settings).run(sockets=[listener])
 
 
-class _Headers:
-    """Puts the policy on every answer."""
+class _Guard:
+    """Puts the policy on every answer, and a short link in the place of one that no page can hold."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -114,12 +127,12 @@ class _Headers:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         async def sent(message: Any) -> None:
             if message["type"] == "http.response.start":
-                added = {
-                    "content-security-policy": POLICY,
-                    "x-content-type-options": "nosniff",
-                    "referrer-policy": "no-referrer",
-                }
-                message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in added.items())]
+                message["headers"] = [*message["headers"], *HEADERS]
             await send(message)
 
-        await self.app(scope, receive, sent)
+        if scope["type"] == "http" and len(scope["query_string"]) > MAX_LINK:
+            here = f"?{OVERLONG}=1".encode()
+            await sent({"type": "http.response.start", "status": 303, "headers": [(b"location", here)]})
+            await sent({"type": "http.response.body", "body": b""})
+        else:
+            await self.app(scope, receive, sent)

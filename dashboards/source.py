@@ -13,6 +13,8 @@ from simulator.errors import InputError, Problem
 from simulator.scenario.layers import ScenarioText, preset_names
 from simulator.scenario.scenario import Scenario
 
+UPLOADED: Final = "scenario.yaml"
+"""What messages call an uploaded text, whatever its name was: the same text is the same source."""
 KEPT_SCENARIOS: Final = 64
 """Scenarios, or why they are none, that the process remembers."""
 

@@ -19,7 +19,7 @@ from dashboards import link
 from dashboards.keep import TEXTS
 from dashboards.keys import BY_NAME
 from dashboards.link import Asked
-from dashboards.source import Source
+from dashboards.source import UPLOADED, Source
 from simulator.errors import Problem
 from simulator.scenario.scenario import Scenario
 
@@ -85,7 +85,7 @@ def start(preset: str) -> None:
 
 def upload(text: str) -> None:
     """Begin again from an uploaded scenario's text."""
-    _become(replace(_tab().asked, base=link.UPLOADED, text=text, values={}))
+    _become(replace(_tab().asked, base=UPLOADED, text=text, values={}))
 
 
 def pin() -> None:

@@ -392,7 +392,7 @@ OTHER_COMMANDS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "unknown-command": (["simulate"], ("simulate",)),
     "compare": (["compare", "a", "b"], ("not modelled yet",)),
     "sweep": (["sweep", "deepseek-v3", "--grid", "parallel.pp=8,16"], ("not modelled yet",)),
-    "dashboard": (["dashboard"], ("not modelled yet",)),
+    "dashboard-port": (["dashboard", "--port", "99999"], ("--port", "allowed 1 to 65535")),
     "list-nothing": (["list"], ("KIND", "see `moesim list --help`")),
     "list-unknown": (["list", "gpu"], ("did you mean gpus",)),
     "list-frameworks": (["list", "frameworks"], ("not modelled yet",)),
