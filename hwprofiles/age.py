@@ -82,6 +82,7 @@ def _dates() -> Iterator[str]:
         sheet = catalog.load_prices(name)
         yield sheet.date
         yield from _of(entry.source for entry in sheet.entries.values())
+        yield from _of(sheet.sources.values())
         yield from _of(entry.source for entry in sheet.ownership.values())
     for name in catalog.measured_stacks():
         yield from _of(catalog.read_provenance(name).sources.values())

@@ -85,6 +85,8 @@ def _rows_of_sheets(sheets: Iterable[Entry]) -> Iterable[Entry]:
                 "date": str(sheet["date"]),
                 "currency": sheet["currency"],
                 "gpu": gpu,
+                "num_offers": len(price["offers"]),
+                "providers": sorted({offer["provider"] for offer in price["offers"]}),
             }
 
 
@@ -176,6 +178,7 @@ COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
     "prices": (
         NAME, _plain("GPU", "gpu"), Column("USD/GPU-hour", lambda price: f"{price['usd_per_gpu_hour']:.2f}"),
         Column("range", _price_range), _plain("date", "date"), _plain("currency", "currency"),
+        _plain("offers", "num_offers"), Column("by", lambda price: ", ".join(price["providers"]), is_prose=True),
     ),
 }  # fmt: skip
 """Kind → its columns, the most asked for first (rates of nodes are a GPU's); a narrow screen goes without the last."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hwprofiles.stack_choice import StackKind
 from simulator.results.document import SCHEMA_VERSION, JsonValue, ResultModel, Seconds
@@ -84,13 +84,44 @@ class BaseStack(ResultModel):
     stack_kind: StackKind
 
 
+class TakenOffer(ResultModel):
+    """An offer of a price sheet, in USD for a GPU and hour; low, high: where its source gives a range."""
+
+    provider: str
+    region: str | None = None
+    commitment: str
+    usd_per_gpu_hour: float = Field(ge=0)
+    low: float = Field(ge=0)
+    high: float = Field(ge=0)
+    date: str
+    source: str
+
+
 class GpuHourPrice(ResultModel):
-    """The price that the cost rests on, in USD for a GPU and hour, and where it stands."""
+    """The price that the cost rests on, in USD for a GPU and hour, its range (low = high where it was given as exact), and
+    where it stands.
+
+    sheet: of the catalogue, absent where the scenario gives the price itself; date: of the sheet, or of the offers taken.
+    offers: those taken, absent where the sheet's own price was; provider, region, commitment: of all of them, absent where
+    they differ or no one says.
+    """
 
     usd_per_gpu_hour: float = Field(ge=0)
     low: float = Field(ge=0)
     high: float = Field(ge=0)
     source: str
+    sheet: str | None = None
+    date: str | None = None
+    provider: str | None = None
+    region: str | None = None
+    commitment: str | None = None
+    offers: tuple[TakenOffer, ...] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.usd_per_gpu_hour <= self.high:
+            raise ValueError(f"{self.usd_per_gpu_hour} is not between {self.low} and {self.high}")
+        return self
 
 
 class RunResult(ResultModel):

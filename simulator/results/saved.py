@@ -83,6 +83,8 @@ def _scenario_problems(scenario: Mapping[str, Any]) -> Iterator[tuple[str, str]]
     cluster = scenario.get("cluster")
     if not isinstance(cluster, Mapping) or not isinstance(cluster.get("num_gpus"), int):
         yield "scenario.cluster.num_gpus", "is no whole number"
+    if scenario.get("currency", "USD") != "USD":
+        yield "scenario.currency", f"is {show(scenario['currency'])}; amounts of a result are in USD"
     try:
         Scenario.model_validate(scenario)
     except ValidationError as error:

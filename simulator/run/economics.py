@@ -5,15 +5,18 @@ A GPU-hour counts every GPU of the job for every hour of the wall clock, idle on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from hwprofiles.catalog import load_prices
+from hwprofiles.offers import Choice, choose
+from hwprofiles.schema import Offer, PriceSheet
 from hwprofiles.units import MICRO, SECONDS_PER_HOUR
 from simulator.errors import InputError, Problem
 from simulator.results.interval import Estimate
-from simulator.results.run_result import GpuHourPrice
+from simulator.results.run_result import GpuHourPrice, TakenOffer
 from simulator.scenario.hardware import node_of
 
 if TYPE_CHECKING:
@@ -26,29 +29,37 @@ MICRO_USD = Decimal(str(MICRO))
 @dataclass(frozen=True, slots=True)
 class Price:
     """A rental price in USD for one GPU and hour, low ≤ value ≤ high, and where it stands (with its date, for a
-    sheet).
+    sheet). origin: keys of GpuHourPrice that say which sheet and offers it is of.
     """
 
     value: Decimal
     low: Decimal
     high: Decimal
     source: str
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.value <= self.high:
             raise ValueError(f"a price of {self.value} is not between {self.low} and {self.high}")
 
     @classmethod
-    def of(cls, usd_per_gpu_hour: float, source: str, low: float | None = None, high: float | None = None) -> Self:
+    def of(
+        cls,
+        usd_per_gpu_hour: float,
+        source: str,
+        low: float | None = None,
+        high: float | None = None,
+        **origin: Any,
+    ) -> Self:
         """A price as it was written; an end that is not given is the price itself."""
         lower = _decimal(usd_per_gpu_hour if low is None else low)
         upper = _decimal(usd_per_gpu_hour if high is None else high)
-        return cls(_decimal(usd_per_gpu_hour), lower, upper, source)
+        return cls(_decimal(usd_per_gpu_hour), lower, upper, source, origin)
 
     def to_result(self) -> GpuHourPrice:
         """The same as floats, for the result document."""
         value, low, high = float(self.value), float(self.low), float(self.high)
-        return GpuHourPrice(usd_per_gpu_hour=value, low=low, high=high, source=self.source)
+        return GpuHourPrice(usd_per_gpu_hour=value, low=low, high=high, source=self.source, **self.origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +96,11 @@ def cost_usd(hours: float, price: Price | None) -> float | None:
 
 
 def price_of(scenario: Scenario) -> Price | None:
-    """The price of a GPU-hour in the scenario: its own, or that of the node's GPU in a sheet; None where it names none.
+    """The price of a GPU-hour in the scenario: its own, or that of the node's GPU in a sheet, or the sheet's offers that it
+    wants; None where it names none.
 
-    Raises InputError: the sheet has no price for this GPU. Raises hwprofiles.catalog.CatalogError: no such sheet or
-    node.
+    Raises InputError: the sheet has no price for this GPU, or no such offer. Raises hwprofiles.catalog.CatalogError: no
+    such sheet or node.
     """
     prices = scenario.prices
     if prices is None:
@@ -104,7 +116,29 @@ def price_of(scenario: Scenario) -> Price | None:
         message = f"{sheet.name} has no price for the GPU {gpu}; it has {known}; or set prices.usd_per_gpu_hour"
         raise InputError([Problem(scenario.where("prices.sheet"), "prices.sheet", message)])
     entry = sheet.entries[gpu]
-    return Price.of(entry.usd_per_gpu_hour, f"{sheet.name}, {sheet.date}: {entry.source}", entry.low, entry.high)
+    if prices.wanted:
+        choice = choose(entry.offers, prices.wanted)
+        if choice is None:
+            message = f"{sheet.name} has no offer of {gpu} with {prices.wanted}"
+            raise InputError([Problem(scenario.where("prices.sheet"), "prices.sheet", message)])
+        return _offered(sheet, choice)
+    source, origin = f"{sheet.name}, {sheet.date}: {entry.source}", {"sheet": sheet.name, "date": sheet.date}
+    return Price.of(entry.usd_per_gpu_hour, source, entry.low, entry.high, **origin)
+
+
+def _offered(sheet: PriceSheet, choice: Choice) -> Price:
+    """The price of some offers of a sheet."""
+    offers = choice.offers
+    listed = "; ".join(map(str, offers))
+    found = f"{listed}, {offers[0].source}" if len(offers) == 1 else f"median of {len(offers)} offers: {listed}"
+    origin: dict[str, Any] = {key: choice.common(key) for key in ("provider", "region", "commitment")}
+    origin |= {"sheet": sheet.name, "date": choice.dates, "offers": tuple(map(_taken, offers))}
+    return Price(choice.usd_per_gpu_hour, choice.low, choice.high, f"{sheet.name}, {choice.dates}: {found}", origin)
+
+
+def _taken(offer: Offer) -> TakenOffer:
+    """An offer as the result document has it."""
+    return TakenOffer(**offer.model_dump(exclude={"source"}), date=offer.source.date, source=offer.source.text)
 
 
 def _decimal(number: float) -> Decimal:

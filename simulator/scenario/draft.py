@@ -36,6 +36,8 @@ of one router, a layout of one model and so many stages, a recipe sets formats.
 
 _ALTERNATIVES: Final[tuple[tuple[str, str], ...]] = (("tokens", "steps"),)
 _PRICE_ALTERNATIVES: Final = ("usd_per_gpu_hour", "sheet")
+_OF_SHEET: Final = frozenset({"provider", "region", "commitment"})
+"""Keys of prices that mean nothing without the sheet."""
 
 _POSITION: Final = re.compile(r"(.*)[: \[](\d+)\]?")
 
@@ -247,6 +249,10 @@ class Draft:
     def _drop_alternatives(self, old: dict[str, Any], new: Mapping[str, Any], path: KeyPath) -> None:
         """A phase's new length replaces the inherited one, and a price an inherited sheet."""
         pairs = [_PRICE_ALTERNATIVES] if path == ("prices",) else []
+        if path == ("prices",) and _PRICE_ALTERNATIVES[0] in new:
+            for chosen in _OF_SHEET - new.keys():
+                old.pop(chosen, None)
+                self._forget((*path, chosen))
         if len(path) == 2 and path[0] == "phases":
             pairs += _ALTERNATIVES
         for one, other in pairs:

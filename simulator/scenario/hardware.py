@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -11,8 +11,10 @@ from pydantic import ValidationError
 from hwprofiles import catalog, stack_choice
 from hwprofiles.age import first_day
 from hwprofiles.catalog import CatalogError
-from hwprofiles.problems import schema_problems
-from hwprofiles.schema import Fabric, Gpu, Node, PriceSheet
+from hwprofiles.names import nearest
+from hwprofiles.offers import Wanted, choose, nearest_offers
+from hwprofiles.problems import schema_problems, show
+from hwprofiles.schema import Fabric, Gpu, Node, Offer, PriceSheet
 from hwprofiles.units import GIGA, KILO
 from hwprofiles.yaml_file import KeyPath
 from simulator.scenario import derived
@@ -142,6 +144,29 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         if other is not None:
             instead = f"take {other.name} ({other.entries[gpu.name].usd_per_gpu_hour:g} USD), or {instead}"
         yield "prices.sheet", f"{sheet} has no price of {gpu.name}; it has {', '.join(sorted(entries))}; {instead}"
+    elif sheet is not None and scenario.prices is not None:
+        yield from _offer_problems(sheet, gpu.name, entries[gpu.name].offers, scenario.prices.wanted)
+
+
+def _offer_problems(sheet: str, gpu: str, offers: Sequence[Offer], wanted: Wanted) -> Iterator[FieldProblem]:
+    """Offers that are wanted and do not exist: the first wish that none of the GPU's meets, else all of them."""
+    if not wanted or choose(offers, wanted) is not None:
+        return
+    if not offers:
+        key = next(iter(wanted.given))
+        text = f"{sheet} has no single offers of {gpu}; leave {', '.join(wanted.given)} out for its price"
+        yield f"prices.{key}", text
+        return
+    for key, value in wanted.given.items():
+        there = sorted({getattr(offer, key) for offer in offers} - {None})
+        if value not in there:
+            near = nearest(value, there, listed=False)
+            text = f"{sheet} has no offer of {gpu} with {key} {show(value)}{near}"
+            break
+    else:
+        key, text = next(reversed(wanted.given)), f"{sheet} has no offer of {gpu} with {wanted} together"
+    listed = "; ".join(map(str, nearest_offers(offers, wanted)))
+    yield f"prices.{key}", f"{text}; the nearest there are: {listed}"
 
 
 def _mesh_problems(scenario: Scenario, node: Node) -> Iterator[FieldProblem]:

@@ -43,8 +43,10 @@ CATALOGUE: Final = 0.5
 Objection = Callable[[str], str | None]
 """Why a text is no name of a family, None where it is one."""
 
-_ALTERNATIVE_KEYS: Final = frozenset({"tokens", "steps", "usd_per_gpu_hour", "sheet"})
-"""Keys of which one stands for another: null is then no default that was taken."""
+_ALTERNATIVE_KEYS: Final = frozenset(
+    {"tokens", "steps", "usd_per_gpu_hour", "sheet", "provider", "region", "commitment"}
+)
+"""Keys of which one stands for another, or that choose nothing: null is then no default that was taken."""
 
 _FOREIGN_MODEL_KEYS: Final = frozenset({"architectures", "model_type", "hidden_act"})
 """Keys by which a Hugging Face config.json is known."""
@@ -271,7 +273,8 @@ def _validate(draft: Draft, is_partial: bool, names: Mapping[str, Objection]) ->
                 continue
             if path in _DERIVED:
                 message = f"unknown key: it follows from others; {_DERIVED[path]}"
-            draft.refuse(path, f"{message}{_MISSING_HINTS.get(path, '') if is_missing else ''}")
+            hints = _MISSING_HINTS if is_missing else _WRONG_HINTS
+            draft.refuse(path, f"{message}{hints.get(path, '')}")
             wrong.add(path)
     for key, objection in names.items():
         for path, value in values_at(draft.data, key.split(".")):
@@ -295,6 +298,12 @@ _DERIVED: Final[Mapping[KeyPath, str]] = {
 _MISSING_HINTS: Final[Mapping[KeyPath, str]] = {
     ("model",): "; name one of `moesim list models`, or extend a preset",
     ("cluster",): "; write cluster: {node: h100-x8, num_gpus: 64}, or extend a preset",
+}
+
+_WRONG_HINTS: Final[Mapping[KeyPath, str]] = {
+    (
+        "currency",
+    ): "; give prices.usd_per_gpu_hour in USD, at the rate of the day that you state, and leave currency out",
 }
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from hwprofiles.offers import Wanted
+from hwprofiles.schema import Commitment
 from simulator.scenario.parallel import ScheduleName
 from simulator.scenario.section import MAX_LAYERS, AsPlain, AsTuple, Section, Sequences, Text, Tokens, Usd, named
 
@@ -153,10 +155,21 @@ class Phase(Section):
 
 
 class Prices(Section):
-    """What a GPU-hour costs: a price, or a dated sheet of the catalogue."""
+    """What a GPU-hour costs: a price, taken as exact, or a dated sheet of the catalogue, or offers in it."""
 
     usd_per_gpu_hour: Usd | None = None
     sheet: Text | None = None
+    provider: Text | None = None
+    """Takes the sheet's offers of this provider: their median, and their ends as the range. null: of any."""
+    region: Text | None = None
+    """Takes the sheet's offers in this region. null: in any."""
+    commitment: Commitment | None = None
+    """Takes the sheet's offers for this long. null: for any; without provider, region and commitment: the sheet's own price."""
+
+    @property
+    def wanted(self) -> Wanted:
+        """Which offers of the sheet."""
+        return Wanted(self.provider, self.region, self.commitment)
 
 
 class AssumptionOverride(Section):

@@ -26,6 +26,7 @@ _JOINERS = frozenset("\u200c\u200d")
 
 _MODEL = ("model", "model.num_layers")
 _EXPERTS = ("model", "model.moe.num_routed_experts", "model.moe.top_k")
+_OFFERS = ("prices.sheet", "cluster.node")
 _MESH = ("cluster.num_gpus", "cluster.node", "parallel.tp", "parallel.pp")
 _BATCH = ("training.global_batch_size", "training.micro_batch_size", *_MESH)
 _INVOLVED: Mapping[str, tuple[str, ...]] = {
@@ -87,6 +88,9 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "cluster.fabric": ("cluster.node",),
     "prices": ("prices.usd_per_gpu_hour", "prices.sheet"),
     "prices.sheet": ("cluster.node",),
+    "prices.provider": _OFFERS,
+    "prices.region": _OFFERS,
+    "prices.commitment": _OFFERS,
     "prices.usd_per_gpu_hour": ("cluster.node",),
     "stack": ("cluster.node",),
 }  # fmt: skip
@@ -355,6 +359,12 @@ def _phase_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 
 def _price_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     prices = scenario.prices
-    if prices is not None and (prices.usd_per_gpu_hour is None) == (prices.sheet is None):
+    if prices is None:
+        return
+    for key, value in prices.wanted.given.items() if prices.sheet is None else ():
+        instead = "leave it out" if prices.usd_per_gpu_hour is None else "leave it or prices.usd_per_gpu_hour out"
+        text = f"{show(value)} chooses among the offers of a sheet, and no prices.sheet is given"
+        yield f"prices.{key}", f"{text}; name one of `moesim list prices`, or {instead}"
+    if (prices.usd_per_gpu_hour is None) == (prices.sheet is None):
         found = "neither is given" if prices.sheet is None else "both are given"
         yield "prices", f"needs either usd_per_gpu_hour or sheet; {found}"

@@ -317,6 +317,37 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "fp8-dispatch-bf16": (v3("precision: {recipe: bf16}\nmoe: {dispatch_dtype: fp8}"), ("dispatch_dtype", "bf16")),
     "fp8-on-a100": (v3("cluster: {node: a100-x8}"), ("precision.recipe", "FP8")),
     "price-and-sheet": (v3("prices: {usd_per_gpu_hour: 2, sheet: market-2026-05}"), ("both",)),
+    "offer-without-a-sheet": (
+        v3("prices: {provider: aws}"),
+        ("prices.provider", '"aws" chooses among the offers of a sheet', "`moesim list prices`"),
+    ),
+    "offer-and-price": (
+        v3("prices: {usd_per_gpu_hour: 2, commitment: 1-year}"),
+        ("prices.commitment", "leave it or prices.usd_per_gpu_hour out"),
+    ),
+    "offer-of-nobody": (
+        v3("cluster: {node: h100-x8}\nprices: {sheet: market-2025-03, provider: awz}"),
+        ('case.yaml:4: prices.provider: market-2025-03 has no offer of h100 with provider "awz"', "did you mean aws?"),
+    ),
+    "offer-of-no-region": (
+        v3("cluster: {node: h100-x8}\nprices: {sheet: market-2025-03, provider: google-cloud, region: us-central2}"),
+        ("prices.region", "did you mean us-central1?", "google-cloud us-central1, 3-year: 4.86 USD"),
+    ),
+    "offers-not-together": (
+        v3("cluster: {node: h100-x8}\nprices: {sheet: market-2025-03, provider: aws, commitment: 3-year}"),
+        ("prices.commitment", "no offer of h100 with aws, 3-year together", "aws us-east, on-demand: 12.29 USD"),
+    ),
+    "offer-of-a-gpu-without": (
+        v3("cluster: {node: b300-x8}\nprices: {sheet: market-2026-05, provider: aws}"),
+        ("no single offers of b300", "leave provider out"),
+    ),
+    "commitment-word": (v3("prices: {sheet: market-2025-03, commitment: forever}"), ("on-demand, spot", "3-year")),
+    "currency-of-the-remedy": (
+        v3("currency: EUR"),
+        ("currency", '"EUR"', "allowed USD", "give prices.usd_per_gpu_hour in USD"),
+    ),
+    "price-of-another-currency": (v3("prices: {eur_per_gpu_hour: 2}"), ("eur_per_gpu_hour", "unknown key")),
+    "price-missing": (v3("prices: {usd_per_gpu_hour: }"), ("neither is given",)),
     "price-empty": (f"{HEAD}model: deepseek-v3\ncluster: {{node: h800-x8, num_gpus: 8}}\nprices: {{}}\n", ("neither",)),
     "assumption-order": (
         v3("assumptions: {routing_concentration: {value: 5, low: 6, high: 7}}"),

@@ -152,7 +152,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "order of ranks": (written(with_value("step.by_rank.0.pp_rank", 3)), "pipeline ranks are not"),
     "a summary of ranks": (written(with_value("step.parts.mean.bubble_s", 1.0)), "step.parts.mean"),
     "a share": (written(with_value("step.by_category.0.share", 0.5)), "step.by_category.0.share"),
-    "the peak": (written(with_value("memory.by_stage.2.peak_bytes", 1)), "memory.peak_bytes_per_gpu"),
+    "the peak": (written(with_value("memory.peak_bytes_per_gpu", 66_500_000_001)), "memory.peak_bytes_per_gpu"),
     "whether it fits": (written(with_value("memory.fits", False)), "memory.fits"),
     "shares of the basis": (written(with_value("basis.measured", 0.9)), "not to 1"),
     "a phase's seconds": (written(with_value("phases.0.steps", 1e6)), "phases.0.wall_s"),

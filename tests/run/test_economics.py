@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hwprofiles.catalog import load_prices
 from simulator.errors import InputError
+from simulator.results.document import to_document
 from simulator.results.interval import Estimate
 from simulator.run.economics import MICRO_USD, Price, cost, gpu_hours, price_of
 from simulator.scenario.plan import Prices
@@ -85,6 +86,55 @@ def test_a_scenario_names_its_price_or_a_dated_sheet() -> None:
     name, rest = price.source.split(", ", 1)
     assert name == "market-2025-03"
     assert rest.startswith("2025-03: arXiv:2412.19437")
+
+
+def test_a_price_as_given_has_no_range_and_no_sheet() -> None:
+    price = price_of(scenario(Prices(usd_per_gpu_hour=2.0)))
+    assert price is not None
+    assert to_document(price.to_result()) == {"usd_per_gpu_hour": 2.0, "low": 2.0, "high": 2.0, "source": "scenario"}
+
+
+def test_a_sheets_own_price_says_the_sheet_and_no_offer() -> None:
+    price = price_of(scenario(Prices(sheet="market-2025-03")))
+    assert price is not None
+    result = price.to_result()
+    assert (result.sheet, result.date, result.provider, result.offers) == ("market-2025-03", "2025-03", None, None)
+
+
+def test_an_offer_is_the_price_with_its_provider_region_commitment_date_and_source() -> None:
+    wanted = Prices(sheet="market-2025-03", provider="google-cloud", commitment="3-year")
+    price = price_of(scenario(wanted, node="h100-x8"))
+    assert price is not None
+    result = price.to_result()
+    assert (result.usd_per_gpu_hour, result.low, result.high) == (4.86, 4.86, 4.86)
+    assert (result.provider, result.region, result.commitment) == ("google-cloud", "us-central1", "3-year")
+    assert result.date == "2025-03-17"
+    assert "cloud.google.com/compute/all-pricing" in result.source
+
+
+def test_several_offers_give_their_median_and_ends() -> None:
+    """H100 on demand: 2.45 2.94 2.99 3.29 3.95 10.00 11.06 12.29."""
+    price = price_of(scenario(Prices(sheet="market-2025-03", commitment="on-demand"), node="h100-x8"))
+    assert price is not None
+    assert (price.value, price.low, price.high) == (Decimal("3.62"), Decimal("2.45"), Decimal("12.29"))
+    result = price.to_result()
+    assert (result.provider, result.region, result.commitment) == (None, None, "on-demand")
+    assert result.date == "2025-02-28 to 2025-03-17"
+    assert result.offers is not None
+    assert len(result.offers) == 8
+    assert "median of 8 offers: aws us-east, on-demand: 12.29 USD; " in result.source
+
+
+def test_a_range_of_a_source_is_the_range_of_the_price() -> None:
+    wanted = Prices(sheet="market-2026-05", provider="hyperscalers")
+    price = price_of(scenario(wanted, node="h100-x8"))
+    assert price is not None
+    assert (price.value, price.low, price.high) == (Decimal("4.25"), Decimal("3.5"), Decimal("5"))
+
+
+def test_offers_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(InputError, match=r"no offer of h800 with aws, spot"):
+        price_of(scenario(Prices(sheet="market-2025-03", provider="aws", commitment="spot")))
 
 
 def test_a_gpu_without_a_price_is_refused_with_what_to_do() -> None:

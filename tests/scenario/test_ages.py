@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hwprofiles.stack_choice import stack_provenance
-from simulator import load_scenario
+from simulator import load_scenario, simulate_run
 from simulator.scenario import ages
 
 OLD = "prices.sheet=market-2025-03"
@@ -36,6 +36,12 @@ def test_without_a_start_the_newest_date_of_the_catalogue_counts() -> None:
 )
 def test_young_enough_sheets_and_own_prices_are_not_warned_of(overrides: tuple[str, ...]) -> None:
     assert warnings(*overrides) == ""
+
+
+def test_the_age_reaches_the_result() -> None:
+    given = ("prices.sheet=market-2025-03", "start_date=2027-01-15", "draws=1")
+    (text,) = simulate_run(load_scenario("mixtral-8x22b", given)).warnings
+    assert "market-2025-03 is of 2025-03, 22 months old at 2027-01-15" in text
 
 
 def test_the_newest_sheet_has_no_newer_one() -> None:

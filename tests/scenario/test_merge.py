@@ -85,6 +85,20 @@ def test_phase_name_with_dots(tmp_path: Path) -> None:
     assert scenario.phases[0].steps == 5
 
 
+def test_a_price_drops_the_inherited_choice_of_offers(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "schema_version: 1\nextends: llama-3.1-70b\n"
+        "prices: {sheet: market-2025-03, provider: aws, region: us-east, commitment: on-demand}\n"
+    )
+    kept = load_scenario(path, ["prices.commitment=on-demand"]).prices
+    assert kept is not None
+    assert (kept.sheet, str(kept.wanted)) == ("market-2025-03", "aws, us-east, on-demand")
+    prices = load_scenario(path, ["prices.usd_per_gpu_hour=3"]).prices
+    assert prices is not None
+    assert (prices.usd_per_gpu_hour, prices.sheet, bool(prices.wanted)) == (3.0, None, False)
+
+
 @pytest.mark.parametrize(
     ("override", "dropped"), [("phases.pretrain.steps=7", "tokens"), ("prices.sheet=market-2026-05", "usd")]
 )

@@ -88,8 +88,8 @@ PHASES = Room(
         ),
         Fault(
             "simulator/run/economics.py",
-            'entry.usd_per_gpu_hour, f"{sheet.name}, {sheet.date}: {entry.source}", entry.low, entry.high)',
-            'entry.usd_per_gpu_hour, f"{sheet.name}, {sheet.date}: {entry.source}")',
+            "Price.of(entry.usd_per_gpu_hour, source, entry.low, entry.high, **origin)",
+            "Price.of(entry.usd_per_gpu_hour, source, **origin)",
             "a sheet's price has no range",
         ),
         Fault(
