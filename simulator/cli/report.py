@@ -44,7 +44,13 @@ def write_report(
 
     from simulator.report.items import saved_item, simulated_item
 
-    items = [simulated_item(each) if isinstance(each, Scenario) else saved_item(each) for each in loaded]
+    drawn = chosen.has_timeline
+    items = [
+        simulated_item(each, with_timeline=drawn)
+        if isinstance(each, Scenario)
+        else saved_item(each, with_timeline=drawn)
+        for each in loaded
+    ]
     content = chosen.render(items)
     check_output(out, force, "-o")
     write_atomically(out, content)
@@ -53,10 +59,9 @@ def write_report(
 def _load(source: str, overrides: Sequence[str]) -> Scenario | RunResult:
     if not is_result_file(source):
         return load_scenario(source, overrides, position_of=option_position)
-    from simulator.results.saved import read_result  # type: ignore[import-not-found]
+    from simulator.results.saved import read_result
 
-    result: RunResult = read_result(Path(source), source)
-    return result
+    return read_result(Path(source), source)
 
 
 def _format(name: str | None, out: Path) -> ReportFormat:

@@ -57,7 +57,7 @@ def memory(result: RunResult) -> Figure:
     room = f"{numbers.amount_of_bytes(abs(margin))} ({share}) {'to spare' if used.fits else 'too much'}"
     low, high = (numbers.amount_of_bytes(worst.peak_bytes * (1 + end)) for end in (used.margin.low, used.margin.high))
     return Figure(
-        "memory", "Memory", used.verdict, f"{low} to {high} of {numbers.amount_of_bytes(used.capacity_bytes)}",
+        "memory", "Memory", used.verdict, f"needs {low} to {high} of {numbers.amount_of_bytes(used.capacity_bytes)}",
         f"{room} on the fullest stage, {worst.pp_rank}",
     )  # fmt: skip
 

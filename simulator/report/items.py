@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from hwprofiles.problems import show
 from hwprofiles.stack_choice import load_stack
 from simulator.check import load_scenario
 from simulator.errors import InconsistentSimulation, InputError
@@ -17,22 +18,28 @@ from simulator.results.run_result import RunResult
 from simulator.run.phases import plan_phase
 from simulator.run.training_run import simulate_run
 from simulator.scenario.scenario import Scenario
+from simulator.step.graph import order_of_actions
 from simulator.step.prepared import prepare
 from simulator.step.step import simulate_prepared
-from simulator.version import package_version
+from simulator.step.timeline import step_timeline, timeline_of
+from simulator.version import names_one_state, package_version
 
 SAME: Final = 1e-9
 """Relative difference of two step times of one program and one scenario, at most."""
-UNSURE: Final = (".dirty", "unknown")
-"""Ends of versions that stand for more than one program."""
 
 
-def simulated_item(scenario: Scenario) -> ReportItem:
-    """The scenario's run, simulated now. Raises InputError."""
-    return ReportItem(simulate_run(scenario))
+def simulated_item(scenario: Scenario, *, with_timeline: bool = True) -> ReportItem:
+    """The scenario's run, simulated now, and the timeline where it is wanted. Raises InputError."""
+    result = simulate_run(scenario)
+    return item_of(scenario, result, with_timeline=with_timeline)
 
 
-def saved_item(result: RunResult) -> ReportItem:
+def item_of(scenario: Scenario, result: RunResult, *, with_timeline: bool = True) -> ReportItem:
+    """The result of a scenario that this process has, and the timeline where it is wanted."""
+    return ReportItem(result, step_timeline(scenario, mean_step_s=result.step.step_s) if with_timeline else None)
+
+
+def saved_item(result: RunResult, *, with_timeline: bool = True) -> ReportItem:
     """A result from a file, with its step simulated again where this version wrote it.
 
     Raises InconsistentSimulation: the same version and stack give another step, or the document is not of its scenario.
@@ -42,39 +49,42 @@ def saved_item(result: RunResult) -> ReportItem:
         return ReportItem(result, None, why)
     scenario = _scenario_of(result)
     full = plan_phase(scenario, scenario.phases[0]).full
-    again = simulate_prepared(prepare(scenario), full.global_batch_size, full.schedule, explained=False).step.step_s
-    if not math.isclose(again, result.step.step_s, rel_tol=SAME):
+    step, stated = prepare(scenario), result.step.step_s
+    again = simulate_prepared(step, full.global_batch_size, full.schedule, explained=False).step.step_s
+    if not math.isclose(again, stated, rel_tol=SAME):
         raise InconsistentSimulation(
-            f"the step of {result.scenario.get('name')!r} takes {again!r} s when its scenario is simulated again, and the "
-            f"file says {result.step.step_s!r} s, with the same version and stack: the file was changed, or the machine "
-            "computes otherwise; run the scenario again"
+            f"the step of {_name(result)} takes {again!r} s when its scenario is simulated again, and the file says "
+            f"{stated!r} s, with the same version and stack: the file was changed, or this machine computes otherwise; "
+            "run the scenario again"
         )
-    return ReportItem(result)
+    return ReportItem(result, timeline_of(step, order_of_actions(scenario), stated) if with_timeline else None)
 
 
 def why_not_again(result: RunResult) -> str:
     """Why the step of a saved result cannot be simulated again as it was; "" where it can."""
     ours = package_version()
-    unsure = next((version for version in (result.version, ours) if version.endswith(UNSURE)), None)
-    words = "No timeline: all figures come from the result file"
+    words = "There is no timeline, and all figures are those of the result file"
     if result.version != ours:
-        return f"{words}, which moesim {result.version} wrote; this is moesim {ours}."
-    if unsure is not None:
-        return f"{words}, which moesim {unsure} wrote: a version of unknown code, that cannot be simulated again for certain."
+        return f"{words}: moesim {result.version} wrote it, and this is moesim {ours}."
+    if not names_one_state(ours):
+        return f"{words}: moesim {ours} wrote it, a version that stands for code that may have changed since."
     try:
-        stack_sha256 = load_stack(load_scenario(result.scenario).stack).sha256
+        stack = load_stack(load_scenario(result.scenario, reads_files=False).stack)
     except InputError as error:
-        return f"{words}: its scenario does not load any more ({error.problems[0]})."
-    if stack_sha256 != result.stack_sha256:
-        return f"{words}, whose stack {result.stack} has other measurements than the one here of the same name."
+        return f"{words}: its scenario does not load here ({error.problems[0]})."
+    if stack.sha256 != result.stack_sha256:
+        return f"{words}: its stack {result.stack} held other measurements than the one of this name here."
     return ""
 
 
 def _scenario_of(result: RunResult) -> Scenario:
-    scenario = load_scenario(result.scenario)
+    scenario = load_scenario(result.scenario, reads_files=False)
     if scenario.scenario_sha256 != result.scenario_sha256:
         raise InconsistentSimulation(
-            f"the result of {result.scenario.get('name')!r} has another hash than its scenario: the file was changed; "
-            "run the scenario again"
+            f"the result of {_name(result)} has another hash than its scenario: the file was changed; run the scenario again"
         )
     return scenario
+
+
+def _name(result: RunResult) -> str:
+    return show(result.scenario.get("name"))

@@ -107,7 +107,7 @@ def tensor_words(name: str) -> str:
     """A tensor in words: "routed experts' input"; "other activations" for the small ones of a kind."""
     owner, _, what = name.partition(".")
     if what == "small":
-        return f"other {KIND_WORDS[owner]}"
+        return f"other {KIND_WORDS.get(owner, owner)}"
     return TENSOR_WORDS.get(name, f"{owner}: {what.replace('_', ' ')}" if what else name)
 
 

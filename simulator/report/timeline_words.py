@@ -107,7 +107,7 @@ def _single(view: TimelineView, bar: int, span_s: float) -> str:
     kind = timeline.classes[timeline.op_class[index]]
     start, length = float(timeline.start_s[index]), float(timeline.end_s[index] - timeline.start_s[index])
     lines = [
-        f"<b>{escape(kind.label)}</b>",
+        f"<b>{escape(kind.label, quote=False)}</b>",
         ", ".join((f"rank {view.rank[bar]}, {STREAMS[view.stream[bar]]}", *_where(timeline, index, kind))),
         f"{numbers.seconds(length)} from {numbers.moment(start, span_s)}",
     ]
@@ -141,20 +141,20 @@ def _awaited(timeline: StepTimeline, index: int, kind: OperatorClass) -> Iterato
     for stream in range(NUM_STREAMS):
         here = timeline.slices(rank, stream, float(timeline.start_s[index]), end)
         if stream != COMPUTE and here.stop > here.start and timeline.end_s[here.stop - 1] <= end * (1 + 1e-12):
-            yield f"until this ends: {escape(timeline.classes[timeline.op_class[here.stop - 1]].label)}"
+            yield f"until this ends: {escape(timeline.classes[timeline.op_class[here.stop - 1]].label, quote=False)}"
 
 
 def _kernels(kind: OperatorClass) -> Iterator[str]:
     longest = sorted(kind.kernels, key=lambda kernel: -kernel.seconds)
     for kernel in longest[:MAX_KERNELS]:
-        yield f"{escape(kernel_words(kernel))}: {numbers.seconds(kernel.seconds)}, {kernel.basis}"
+        yield f"{escape(kernel_words(kernel), quote=False)}: {numbers.seconds(kernel.seconds)}, {kernel.basis}"
     if len(longest) > MAX_KERNELS:
         left = sum(kernel.seconds for kernel in longest[MAX_KERNELS:])
         count = len(longest) - MAX_KERNELS
         yield f"and {count} more kernel{'s' if count > 1 else ''}: {numbers.seconds(left)}"
     if longest and longest[0].source:
         source = longest[0].source
-        yield f"source: {escape(source if len(source) <= MAX_SOURCE else source[: MAX_SOURCE - 1] + '…')}"
+        yield f"source: {escape(source if len(source) <= MAX_SOURCE else source[: MAX_SOURCE - 1] + '…', quote=False)}"
 
 
 def kernel_words(kernel: Kernel) -> str:

@@ -13,6 +13,7 @@ from itertools import cycle
 from simulator.report.formats import FORMATS, ReportItem
 from simulator.results.document import to_json
 from simulator.results.run_result import RunResult, from_json
+from tests.report.made import small_item
 from tests.report.payloads import PAYLOADS, poisoned
 from tests.report.test_console import RESULT, changed
 
@@ -145,6 +146,17 @@ def test_a_text_is_no_element_no_attribute_and_no_script() -> None:
         assert [(tag, sorted(attributes)) for tag, attributes in found.elements] == clean
         shown += " ".join(text for tag in ("h1", "td", "th", "li", "p") for text in found.texts[tag])
     assert [payload for payload in PAYLOADS if payload not in shown] == []
+
+
+def test_the_step_is_drawn_where_it_was_simulated_and_else_a_sentence_says_why() -> None:
+    item = small_item()
+    drawn = FORMATS["html"].render([item]).decode()
+    assert len(drawn.encode()) <= MAX_BYTES
+    assert 'id="timeline-bars-data"' in drawn
+    without = ReportItem(item.result, None, "There is none: <b>why</b>.")
+    told = FORMATS["html"].render([without]).decode()
+    assert "There is none: &lt;b&gt;why&lt;/b&gt;." in told
+    assert 'id="timeline-bars-data"' not in told
 
 
 def test_no_template_lets_a_text_through_as_it_is() -> None:

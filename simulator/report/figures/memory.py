@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from hwprofiles.units import GIGA
 from simulator.report import numbers
+from simulator.report.figures.literal import literal
 from simulator.report.figures.look import mixed, themed
 from simulator.report.frames.memory import tensors_of
 from simulator.report.memory_words import KIND_WORDS, tensor_words
@@ -43,7 +44,7 @@ def memory_figure(memory: Memory, mode: Mode = "light") -> go.Figure:
                 y=[size / GIGA for size in layer.sizes],
                 name=layer.words,
                 customdata=layer.hover,
-                hovertemplate=f"rank %{{x}}<br><b>{layer.words}</b><br>%{{customdata}}<extra></extra>",
+                hovertemplate="rank %{x}<br><b>%{fullData.name}</b><br>%{customdata}<extra></extra>",
                 marker={"color": layer.colour, "line": {"color": PAGES[mode].background, "width": 0.6}},
             )
         )
@@ -104,7 +105,9 @@ def _layers(memory: Memory, mode: Mode) -> list[_Layer]:
         for place, (names, words) in enumerate(groups):
             found = [[each for each in tensors_of(stage) if each.name in names] for stage in memory.by_stage]
             sizes = tuple(sum(tensor.bytes for tensor in tensors) for tensors in found)
-            layers.append(_Layer(words, _shade(kind, place, len(groups), mode), sizes, tuple(map(_hover, found))))
+            layers.append(
+                _Layer(literal(words), _shade(kind, place, len(groups), mode), sizes, tuple(map(_hover, found)))
+            )
     return layers
 
 
@@ -112,7 +115,7 @@ def _hover(tensors: Sequence[StageTensor]) -> str:
     """Bytes; of several tensors also each."""
     lines = [numbers.amount_of_bytes(sum(tensor.bytes for tensor in tensors))]
     if len(tensors) > 1:
-        lines += [f"{tensor_words(tensor.name)} {numbers.amount_of_bytes(tensor.bytes)}" for tensor in tensors]
+        lines += [f"{literal(tensor_words(tensor.name))} {numbers.amount_of_bytes(tensor.bytes)}" for tensor in tensors]
     return "<br>".join(lines)
 
 

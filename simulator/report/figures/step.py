@@ -53,7 +53,7 @@ def waterfall(step: StepTimes, mode: Mode = "light") -> go.Figure:
     )
     figure = themed(go.Figure(bars), mode, height=BAR_HEIGHT * len(labels) + FRAME_HEIGHT)
     figure.update_layout(showlegend=False, bargap=0.25)
-    figure.update_xaxes(title="seconds of a step, mean pipeline rank", range=[0, step.step_s * 1.22], zeroline=False)
+    figure.update_xaxes(title="seconds of a step, mean pipeline rank", range=[0, step.step_s * 1.3], zeroline=False)
     figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
     return figure
 

@@ -12,6 +12,7 @@ from typing import Final
 from simulator import not_modelled
 from simulator.registry import Family, register_members
 from simulator.results.run_result import RunResult
+from simulator.results.timeline import StepTimeline
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class ReportItem:
     """
 
     result: RunResult
-    timeline: object | None = None
+    timeline: StepTimeline | None = None
     why_no_timeline: str = ""
 
 
@@ -33,12 +34,16 @@ Render = Callable[[Sequence[ReportItem]], bytes]
 
 @dataclass(frozen=True)
 class ReportFormat:
-    """A kind of file. name: as -f takes it; suffix: with its dot; media_type: as a browser is told."""
+    """A kind of file. name: as -f takes it; suffix: with its dot; media_type: as a browser is told.
+
+    has_timeline: whether it shows one, so that other formats need not wait for it.
+    """
 
     name: str
     suffix: str
     media_type: str
     render: Render
+    has_timeline: bool = False
 
 
 FORMATS: Final[Family[ReportFormat]] = Family(
@@ -46,9 +51,9 @@ FORMATS: Final[Family[ReportFormat]] = Family(
 )
 
 
-def register(name: str, suffix: str, media_type: str, render: Render) -> ReportFormat:
+def register(name: str, suffix: str, media_type: str, render: Render, *, has_timeline: bool = False) -> ReportFormat:
     """Adds a format to the family. Raises NameTaken."""
-    return FORMATS.add(name, ReportFormat(name, suffix, media_type, render))
+    return FORMATS.add(name, ReportFormat(name, suffix, media_type, render, has_timeline))
 
 
 def format_of_suffix(suffix: str) -> ReportFormat | None:

@@ -14,4 +14,4 @@ def render(items: Sequence[ReportItem]) -> bytes:
     return page(items)
 
 
-register("html", ".html", "text/html", render)
+register("html", ".html", "text/html", render, has_timeline=True)

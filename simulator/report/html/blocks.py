@@ -53,10 +53,11 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """Blocks that open on a click, and stand open in print."""
+    """Blocks that open on a click. is_printed: whether they stand open in print; else they are left out there."""
 
     summary: str
     blocks: tuple[Block, ...]
+    is_printed: bool = True
     kind: Literal["folded"] = "folded"
 
 

@@ -48,7 +48,9 @@ def _keys(result: RunResult) -> list[Block]:
         (f"{len(defaults)} keys at their defaults", "Keys at their defaults", defaults),
     )
     return [
-        Folded(words, (Table(caption, ("key", "value"), cells, TEXT),)) for words, caption, cells in folded if cells
+        Folded(words, (Table(caption, ("key", "value"), cells, TEXT),), is_printed=False)
+        for words, caption, cells in folded
+        if cells
     ]
 
 

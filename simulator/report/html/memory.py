@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from simulator.report import facts, headline, numbers
+from simulator.report.figures.memory import alt, memory_figure
 from simulator.report.html.blocks import Section, Table, Words, section
+from simulator.report.html.charts import chart
 from simulator.results.run_result import RunResult
 
 
@@ -23,5 +25,12 @@ def memory(result: RunResult, key: str) -> Section | None:
     verdict = (
         f"{found.value[0].upper()}{found.value[1:]}: {found.note}. With the allocator's fragments, libraries and the "
     )
-    verdict += f"error of the estimate the fullest rank needs {found.range}."
-    return section(key, "Memory by stage", [Words(verdict), Table("Memory of a GPU by pipeline rank", headers, rows)])
+    verdict += f"error of the estimate the fullest rank {found.range}."
+    picture = chart(
+        f"{key}-stages",
+        "Memory of a GPU by pipeline rank and tensor",
+        alt(used),
+        lambda mode: memory_figure(used, mode),
+    )
+    table = Table("Memory of a GPU by pipeline rank", headers, rows)
+    return section(key, "Memory by stage", [Words(verdict), picture, table])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from simulator.report import facts, numbers
 from simulator.report.figures import step as figures
+from simulator.report.figures import timeline as pictures
 from simulator.report.formats import ReportItem
 from simulator.report.html.blocks import Block, Folded, Section, Table, Words, section
 from simulator.report.html.charts import chart
+from simulator.report.timeline_words import draw_words
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import PART_NAMES, StepTimes
 
@@ -90,10 +92,12 @@ def _binding(times: StepTimes, key: str) -> list[Block]:
 
 def timeline(item: ReportItem, key: str) -> Section | None:
     """The step as a picture; or the sentence that says why there is none."""
-    if item.timeline is None:
-        return (
-            section(key, "Timeline of the step", [Words(item.why_no_timeline, "note")])
-            if item.why_no_timeline
-            else None
+    drawn = item.timeline
+    if drawn is None:
+        return section(
+            key, "Timeline of the step", [Words(item.why_no_timeline, "note")] if item.why_no_timeline else []
         )
-    return None
+    caption = "Pipeline ranks and their streams over the step; bars that are too thin to be seen are merged"
+    view = pictures.overview_of(drawn)
+    picture = chart(f"{key}-bars", caption, pictures.alt(view), lambda mode: pictures.timeline_figure(view, mode))
+    return section(key, "Timeline of the step", [picture, Words(draw_words(drawn), "note")])

@@ -26,7 +26,7 @@
 
   function print(begins) {
     if (begins) {
-      Array.prototype.forEach.call(document.querySelectorAll("details:not([open])"), function (node) {
+      Array.prototype.forEach.call(document.querySelectorAll("details[data-printed]:not([open])"), function (node) {
         node.setAttribute("data-was-closed", "");
         node.open = true;
       });
