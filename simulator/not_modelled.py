@@ -85,10 +85,6 @@ TABLE: Final[tuple[Planned, ...]] = (
     _value("precision.recipe", _LISTED, "fp8-tensor", "mxfp8", "nvfp4"),
     _value("precision.fp8_weight_cache", "leave it out: the recipe sets it", "per_micro_batch"),
     _value("recompute.saved.attn_out", _LISTED, "fp8"),
-    Planned(
-        "command", "compare",
-        "run both with --json and compare the documents: where `stack_kind` differs, so do they in kind",
-    ),
     Planned("command", "explain", "use run, which prints the parts of a step and what binds it"),
     Planned("command", "trace", "use run, which prints the parts of a step by rank"),
     Planned("command", "plan", "use run --set with the layouts to compare"),

@@ -102,6 +102,31 @@ def report(
 
 
 @app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="BASE OTHER...", help="Presets, YAML files, documents of `run --json`."),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY.PATH=VALUE",
+            help="Set a key of every scenario but the base; may be repeated. With BASE alone: BASE as changed.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    form: Annotated[str | None, typer.Option("-f", "--format", metavar="FORMAT", help="text, markdown or json.")] = None,
+) -> None:  # fmt: skip
+    """Print what differs between runs: inputs, results, and the step's time by category.
+
+    Of a result file all figures are its own, whatever version wrote it.
+    """
+    from simulator.cli.compare import compare_runs
+
+    compare_runs(runs, overrides or [], as_json, form)
+
+
+@app.command()
 def bench(
     scenario: ScenarioArgument,
     overrides: SetOption = None,

@@ -96,7 +96,7 @@ def changed_results(base: RunResult, other: RunResult) -> tuple[ChangedResult, .
     """
     rows = [_changed(key, figure.of(base), figure.of(other)) for key, figure in FIGURES.items()]
     step_s = base.step.step_s
-    return tuple(sorted((row for row in rows if row is not None), key=lambda row: -_effect(row, step_s)))
+    return tuple(sorted((row for row in rows if row is not None), key=lambda row: -round(_effect(row, step_s), 9)))
 
 
 def _changed(key: str, before: Figure, after: Figure) -> ChangedResult | None:

@@ -421,7 +421,10 @@ ARGUMENT_CASES: dict[str, tuple[list[str], tuple[str, ...]]] = {
 
 OTHER_COMMANDS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "unknown-command": (["simulate"], ("simulate",)),
-    "compare": (["compare", "a", "b"], ("not modelled yet",)),
+    "compare-one": (["compare", "deepseek-v3"], ("RUN", "2 to 20")),
+    "compare-unknown": (["compare", "deepseek-v3", "deepsek-v2"], ("deepsek-v2",)),
+    "compare-format": (["compare", "deepseek-v3", "mixtral-8x22b", "-f", "markdow"], ("-f", "did you mean markdown")),
+    "compare-two-formats": (["compare", "deepseek-v3", "mixtral-8x22b", "-f", "markdown", "--json"], ("-f", "--json")),
     "sweep": (["sweep", "deepseek-v3", "--grid", "parallel.pp=8,16"], ("not modelled yet",)),
     "dashboard-port": (["dashboard", "--port", "99999"], ("--port", "allowed 1 to 65535")),
     "list-nothing": (["list"], ("KIND", "see `moesim list --help`")),
