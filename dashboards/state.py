@@ -8,12 +8,11 @@ state.page("from"); state.set_page(**{"from": "0.5"})
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dashboards import link
 from dashboards.keep import TEXTS
@@ -24,18 +23,14 @@ from simulator.errors import Problem
 from simulator.scenario.scenario import Scenario
 
 _STATE: Final = "moesim"
-STALE_S: Final = 5.0
-"""For so long a link that this tab has shown before is taken for one that the browser has not yet replaced."""
 
 
 @dataclass
 class _Tab:
-    """What is kept of a browser tab. written: links that it was given → when."""
+    """What is kept of a browser tab."""
 
     asked: Asked
     notice: str | None = None
-    written: dict[tuple[tuple[str, str], ...], float] = field(default_factory=dict)
-    is_changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,46 +112,26 @@ def is_kept_on_server() -> bool:
 
 
 def follow_link() -> None:
-    """Take over a link that the user opened, went back to or edited; before a page is shown."""
-    given = {name: st.query_params.get_all(name) for name in st.query_params}
-    tab = st.session_state.get(_STATE)
-    if tab is None:
-        _open(given)
-        return
-    if tab.is_changed or not given:
-        return  # a control was moved, or another page was chosen
-    if any(len(values) != 1 for values in given.values()) or not _is_known(tab, {k: v[0] for k, v in given.items()}):
-        _open(given)
+    """Take over the link with which a tab was opened, or to which its user went back; before a page is shown.
+
+    Later runs of the page come with whatever the address shows, which lags behind quick clicks: it is not asked then.
+    """
+    if _STATE not in st.session_state or is_history_navigation():
+        found = link.read({name: st.query_params.get_all(name) for name in st.query_params}, TEXTS.get)
+        st.session_state[_STATE] = _Tab(found.asked, found.notice)
+
+
+def is_history_navigation() -> bool:
+    """Whether this run of the page was asked for by the browser's Back or Forward."""
+    context = get_script_run_ctx(suppress_warning=True)
+    return context is not None and getattr(context, "is_history_navigation", False)
 
 
 def write_link() -> None:
     """Put what is asked for into the browser's address; after the page's controls were read."""
-    tab = _tab()
-    parameters = link.write(tab.asked, TEXTS.put)
-    tab.is_changed = False
-    tab.written[_frozen(parameters)] = time.monotonic()
-    while len(tab.written) > 50:
-        tab.written.pop(next(iter(tab.written)))
+    parameters = link.write(_tab().asked, TEXTS.put)
     if {name: st.query_params.get_all(name) for name in st.query_params} != {k: [v] for k, v in parameters.items()}:
         st.query_params.from_dict(parameters)
-
-
-def _open(given: Mapping[str, list[str]]) -> None:
-    found = link.read(given, TEXTS.get)
-    old = st.session_state.get(_STATE)
-    written = old.written if isinstance(old, _Tab) else {}
-    st.session_state[_STATE] = _Tab(found.asked, found.notice, written)
-
-
-def _is_known(tab: _Tab, parameters: Mapping[str, str]) -> bool:
-    """Whether a link is the one shown now, or one that the browser is about to replace."""
-    if parameters == link.write(tab.asked, TEXTS.put):
-        return True
-    return time.monotonic() - tab.written.get(_frozen(parameters), -STALE_S) < STALE_S
-
-
-def _frozen(parameters: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(parameters.items()))
 
 
 def _tab() -> _Tab:
@@ -168,7 +143,7 @@ def _tab() -> _Tab:
 
 def _become(asked: Asked) -> None:
     tab = _tab()
-    tab.asked, tab.notice, tab.is_changed = asked, None, True
+    tab.asked, tab.notice = asked, None
 
 
 def _checked(name: str, text: Any) -> str:

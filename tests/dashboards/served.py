@@ -36,14 +36,15 @@ def server(folder: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[
         process.communicate(timeout=30)
 
 
-def get(port: int, path: str, host: str | None = None, **headers: str) -> tuple[int, dict[str, str], str]:
+def get(
+    port: int, path: str, host: str | None = None, method: str = "GET", body: bytes | None = None
+) -> tuple[int, dict[str, str], str]:
     """(status, headers, body) of one request."""
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=30)
     try:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request("GET", path, headers={"Host": host or f"{LOOPBACK}:{port}", **named})
+        connection.request(method, path, body=body, headers={"Host": host or f"{LOOPBACK}:{port}"})
         answer = connection.getresponse()
-        body = answer.read().decode("utf-8", "replace")
-        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, body
+        text = answer.read().decode("utf-8", "replace")
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, text
     finally:
         connection.close()

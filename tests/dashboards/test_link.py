@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards import link
+from dashboards import state
 from dashboards.keep import Keep
 from dashboards.keys import BY_NAME, PAGE_KEYS, SCENARIO_KEYS
 from dashboards.link import Asked, pack, read, unpack, write
@@ -214,11 +214,13 @@ def test_an_impossible_combination_is_explained_and_stays_in_the_link() -> None:
 
 
 @pytest.mark.usefixtures("inline_jobs")
-def test_a_link_opened_later_in_the_same_tab_is_taken_over() -> None:
+def test_going_back_takes_the_link_over_and_a_link_that_lags_behind_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     page = opened("memory", preset="mixtral-8x22b", draws="1")
-    page.query_params["preset"] = "llama-3.1-8b" if "llama-3.1-8b" in link.presets() else "llama-3.1-70b"
-    page.run()
-    assert link_of(page)["preset"].startswith("llama") and not page.exception
+    page.query_params["draws"] = "2"
+    assert link_of(page.run())["draws"] == "1"
+    page.query_params["draws"] = "2"
+    monkeypatch.setattr(state, "is_history_navigation", lambda: True)
+    assert link_of(page.run())["draws"] == "2"
 
 
 def test_an_uploaded_scenario_reads_no_file_of_the_server() -> None:

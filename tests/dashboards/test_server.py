@@ -7,7 +7,6 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -101,19 +100,14 @@ def test_a_foreign_page_cannot_open_the_stream(port: int, headers: dict[str, str
 
 @pytest.mark.slow
 def test_uploads_need_the_page_that_asked_for_them(port: int) -> None:
-    connection = HTTPConnection(LOOPBACK, port, timeout=30)
-    connection.request("PUT", "/_stcore/upload_file/session/file", body=b"x" * 1000)
-    assert connection.getresponse().status == 403
-    connection.close()
+    assert get(port, "/_stcore/upload_file/session/file", method="PUT", body=b"x" * 1000)[0] == 403
 
 
 @pytest.mark.slow
 def test_no_interface_for_other_programs_is_open(port: int) -> None:
     for path in ("/_stcore/agent/interact", "/_stcore/agent/mcp"):
-        connection = HTTPConnection(LOOPBACK, port, timeout=30)
-        connection.request("POST", path, body=b"{}", headers={"Content-Type": "application/json"})
-        assert connection.getresponse().status in (403, 404)
-        connection.close()
+        assert get(port, path, method="POST", body=b"{}")[0] in (400, 403, 404)
+    assert "not_available" in get(port, "/_stcore/agent/interact", method="POST", body=b"{}")[2]
     status, _, body = get(port, "/_stcore/host-config")
     assert status == 200 and json.loads(body)["allowedOrigins"] == []
 
