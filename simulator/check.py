@@ -21,11 +21,12 @@ from simulator.network.wiring import TOPOLOGIES
 from simulator.registry import Family
 from simulator.scenario import derived, json_schema, load
 from simulator.scenario.assumptions import assumption_problems, read_assumptions
-from simulator.scenario.hardware import fabric_of, node_of
+from simulator.scenario.hardware import fabric_of, hardware_problems, node_of
 from simulator.scenario.layers import ScenarioText
 from simulator.scenario.load import Checks, Objection, problem_of, python_position
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.recipes import RECIPES
+from simulator.scenario.rules import rule_problems
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.wording import FieldProblem, multiples, next_valid
 from simulator.schedule import SCHEDULES, micro_batch_problem, next_valid_micro_batches, rank_problem, vpp_problem
@@ -72,13 +73,18 @@ def check_scenario(scenario: Scenario) -> None:
         raise InputError(problems)
 
 
+def unfit(scenario: Scenario) -> Iterator[FieldProblem]:
+    """All that the loader has against a scenario of whose keys each is right by itself, the cheapest to find out first."""
+    yield from rule_problems(scenario)
+    yield from hardware_problems(scenario)
+    yield from scenario_problems(scenario)
+
+
 def scenario_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """What the network, the schedules, the routing and the stated assumptions have against a scenario."""
     if problems := list(domain_problems(scenario)):
         yield from problems
         return
-    yield from _network_problems(scenario)
-    yield from expert_group_problems(scenario)
     has_names = not any(_name_problems(scenario))
     if has_names:
         yield from _schedule_problems(scenario)
@@ -89,6 +95,8 @@ def scenario_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     balance, ep = scenario.moe.balance, scenario.parallel.ep
     if isinstance(balance, LoadImbalance) and ep > 1:
         yield from _raised("moe.balance", lambda: cv_of_maximum(balance.load_imbalance, ep))
+    yield from _network_problems(scenario)
+    yield from expert_group_problems(scenario)
     if scenario.assumptions:
         stated = {**read_assumptions(), **load_stack(scenario.stack).assumptions}
         yield from assumption_problems(scenario, stated)

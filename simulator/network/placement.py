@@ -9,6 +9,7 @@ stand EP*ETP ranks apart.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,6 +164,7 @@ def rank_groups(mesh: Mesh) -> RankGroups:
     )
 
 
+@lru_cache(maxsize=128)
 def place(mesh: Mesh, gpus_per_node: int, host_gpus: int | None = None, *, shard_ranks: int | None = None) -> Placement:
     """The shapes of all groups when rank r is on node r // gpus_per_node.
 

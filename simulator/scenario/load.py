@@ -71,6 +71,14 @@ class Checks:
     takes_chunks: Callable[[str], bool] = lambda name: True
 
 
+class UnfitScenario(InputError):
+    """A scenario of whose keys each is right by itself, but not beside the others. scenario: what was asked for."""
+
+    def __init__(self, problems: Iterable[Problem], scenario: Scenario) -> None:
+        super().__init__(problems)
+        self.scenario = scenario
+
+
 def python_position(number: int) -> str:
     """How messages name an override of a Python call, numbered from 1."""
     return f"overrides[{number - 1}]"
@@ -108,7 +116,7 @@ def read_scenario(
     _attach_origins(scenario, draft, given)
     found = (*rule_problems(scenario), *hardware.hardware_problems(scenario), *checks.problems(scenario))
     if found:
-        raise InputError(draft.in_order(dict.fromkeys(problem_of(scenario, *each) for each in found)))
+        raise UnfitScenario(draft.in_order(dict.fromkeys(problem_of(scenario, *each) for each in found)), scenario)
     scenario._base = base_of(draft.history)
     scenario._dropped = draft.dropped_texts()
     warnings = (

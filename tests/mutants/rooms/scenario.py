@@ -9,6 +9,42 @@ SCENARIO = Room(
     ("tests/scenario", "tests/laws/test_clock.py", "tests/cli"),
     (
         Fault(
+            "simulator/remedies.py",
+            "offered = [each for each in single if _loads(each, load)]",
+            "offered = single",
+            "values are offered that do not load",
+        ),
+        Fault(
+            "simulator/remedies.py",
+            "self.to(other).broken < self.broken",
+            "self.to(other).broken != self.broken",
+            "a remedy may break another rule",
+        ),
+        Fault(
+            "simulator/remedies.py",
+            "above = now - now % unit + unit",
+            "above = now + 10 * unit",
+            "the nearest value above is skipped",
+        ),
+        Fault(
+            "simulator/remedies.py",
+            "yield chain(range(below, lowest - 1, -unit), far)",
+            "yield range(below, lowest - 1, -unit)",
+            "a number far too large has no remedy",
+        ),
+        Fault(
+            "simulator/remedies.py",
+            "for path, default in RECIPES[str(value)].defaults().items()",
+            "for path, default in ()",
+            "another recipe keeps the formats of the old one",
+        ),
+        Fault(
+            "simulator/choices.py",
+            "return (None, *names) if names and is_optional(key) else names",
+            "return names",
+            "null is never offered",
+        ),
+        Fault(
             "simulator/check.py",
             'such as 1f1b" if vpp == 1 else ""',
             'such as 1f1b" if vpp >= 1 else ""',
@@ -94,8 +130,8 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/load.py",
-            "    if found:\n        raise InputError(draft.in_order(",
-            "    if found:\n        raise InputError(list(",
+            "    if found:\n        raise UnfitScenario(draft.in_order(",
+            "    if found:\n        raise UnfitScenario(list(",
             "problems of rules come in the order of the rules",
         ),
         Fault(
