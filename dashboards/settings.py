@@ -69,6 +69,7 @@ def _server(port: int) -> dict[str, Any]:
         "client.toolbarMode": "minimal",
         "client.allowedOrigins": [],
         "runner.magicEnabled": False,
+        "runner.postScriptGC": False,
         "logger.level": "warning",
         "logger.hideWelcomeMessage": True,
         "secrets.files": [],
