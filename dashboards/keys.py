@@ -78,6 +78,18 @@ def plain(limit: int) -> Reader:
     return lambda text: text if len(text) <= limit and _PLAIN.fullmatch(text) else None
 
 
+def wholes(low: int, high: int, most: int) -> Reader:
+    """Reads whole numbers between two bounds with commas between, each once, in order: `0,8,15`."""
+    one = whole(low, high)
+
+    def read(text: str) -> str | None:
+        found = [one(part) for part in text.split(",", most)]
+        kept = sorted({int(part) for part in found if part is not None})
+        return ",".join(map(str, kept)) if None not in found and len(kept) <= most else None
+
+    return read
+
+
 def _set(name: str, path: str, read: Reader, allowed: str) -> Key:
     return Key(name, path, read, allowed)
 
@@ -122,6 +134,8 @@ PAGE_KEYS: Final[tuple[Key, ...]] = (
     Key("from", None, number(0, PETA), "seconds"),
     Key("to", None, number(0, PETA), "seconds"),
     Key("second", None, choice(lambda: tuple(SCHEDULES.names())), "a name of `moesim list schedules`"),
+    Key("ranks", None, wholes(0, MAX_STAGES, 64), "pipeline ranks, as 0,8,15"),
+    Key("streams", None, wholes(0, 2, 3), "streams, as 0,1"),
     Key("with", None, plain(1_000), "scenarios to compare"),
     Key("show", None, plain(200), "what a page shows"),
 )

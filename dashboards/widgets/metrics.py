@@ -32,9 +32,14 @@ def metrics(row: Sequence[Metric]) -> None:
         column.metric(
             as_text(each.label),
             as_text(each.value),
-            delta=as_text(each.delta) or None,
+            delta=_signed(each.delta) or None,
             delta_color=colours[each.better],
             help=as_text(each.help) or None,
             border=True,
             height="stretch",
         )
+
+
+def _signed(delta: str) -> str:
+    """A difference as text; its sign stays bare, since Streamlit reads the arrow's direction from it."""
+    return delta[:1] + as_text(delta[1:]) if delta.startswith(("-", "+")) else as_text(delta)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Final
 
@@ -36,11 +36,15 @@ CATEGORY_WORDS: Final[Mapping[str, str]] = {
     "data_parallel": "data-parallel collectives",
     "optimizer": "optimizer",
     BUBBLE: "bubble",
-    EXPOSED: "exposed communication, waits",
+    EXPOSED: "exposed comm., waits",
     END_WAIT: "waits at the step's end",
 }
 """Categories as a legend names them."""
 SHORT_STREAMS: Final = ("compute", "comm.", "data par.")
+PARTS_WORDS: Final = (
+    "Parts sum to the step. Exposed: messages and waits inside the parts that no computing hides. In flight: most "
+    "micro-batches whose activations a rank holds, counted in stages."
+)
 MAX_KERNELS: Final = 3
 """Kernels of an operator that its hover names, the longest ones."""
 MAX_SHARES: Final = 4
@@ -61,21 +65,65 @@ def rank_words(timeline: StepTimeline, rank: int) -> str:
     return f"rank {rank}" if place is None or timeline.num_ranks < 3 else f"rank {rank} ({place})"
 
 
-def draw_words(timeline: StepTimeline) -> str:
-    """Which draw and which pipeline are shown."""
+def draw_words(timeline: StepTimeline, mean_step_s: float | None = None) -> str:
+    """Which draw and which pipeline are shown. mean_step_s: of all draws, where the timeline does not say it."""
+    mean_s = timeline.mean_step_s if mean_step_s is None else mean_step_s
     step = numbers.step_time(timeline.step_s)
     if timeline.num_draws == 1:
         drawn = f"The step takes {step}; nothing in it is random." if timeline.lane.count == 1 else f"One draw: {step}."
     else:
-        mean = (
-            ""
-            if timeline.mean_step_s is None
-            else f"; the mean of the draws is {numbers.step_time(timeline.mean_step_s)}"
-        )
+        mean = "" if mean_s is None else f"; the mean of the draws is {numbers.step_time(mean_s)}"
         drawn = f"Draw {timeline.draw + 1} of {timeline.num_draws}, the first: {step}{mean}."
     if timeline.lane.count == 1:
         return drawn
     return f"{drawn} Shown is pipeline {timeline.lane.index} of {timeline.lane.count}: {timeline.lane.why}."
+
+
+def figures_in_words(timelines: Sequence[StepTimeline]) -> tuple[tuple[tuple[str, str, str, str], ...], ...]:
+    """(label, value, difference to the first, help) of the headline figures, one row a timeline."""
+    rows = []
+    for each in timelines:
+        first = timelines[0]
+        seconds = [
+            ("step, this draw", each.step_s, first.step_s, "From the first forward to the last gather of parameters."),
+            ("bubble", each.mean_bubble_s, first.mean_bubble_s, "Idle between actions, mean over the ranks."),
+            (
+                "exposed", each.mean_exposed_comm_s, first.mean_exposed_comm_s,
+                "Messages, and waits for them and for slower ranks, that no computing hides; mean over the ranks.",
+            ),
+            ("step's end", each.optimizer_s, first.optimizer_s, "From the last backward of all ranks to the end of the step."),
+        ]  # fmt: skip
+        row = []
+        for label, value, base, help_ in seconds:
+            share = "" if value == each.step_s else f", {numbers.percent(value / each.step_s)}"
+            delta = "" if each is first else signed_seconds(value - base)
+            row.append((f"{label}{share}", numbers.seconds(value), delta, help_))
+        held, base_held = max(each.in_flight), max(first.in_flight)
+        delta = "" if each is first else f"{held - base_held:+,}"
+        help_ = "Most micro-batches whose activations one rank holds at once, counted in stages."
+        rows.append((*row, ("in flight", f"{held:,}", delta, help_)))
+    return tuple(rows)
+
+
+def signed_seconds(difference_s: float) -> str:
+    """A difference with its sign: "+1.23 s", "-45.6 ms"."""
+    sign = "-" if difference_s < 0 else "+"
+    return f"{sign}{numbers.seconds(abs(difference_s))}"
+
+
+def view_words(view: TimelineView) -> str:
+    """How much a picture merges, and which ranks it leaves out."""
+    timeline = view.timeline
+    bars, behind = len(view.rank), int(view.count.sum())
+    parts = ["Each bar is one operator, or one wait."]
+    if not view.is_single:
+        parts = [
+            f"{bars:,} bars stand for {behind:,} operators and waits. Thin ones are merged: the height of a bar is its share "
+            "of the time, its colour what most of it is. A shorter window shows single ones."
+        ]
+    if len(view.ranks) < timeline.num_ranks:
+        parts.append(f"Shown are ranks {', '.join(map(str, view.ranks))} of {timeline.num_ranks}.")
+    return " ".join(parts)
 
 
 def hovers(view: TimelineView) -> list[str]:

@@ -167,6 +167,21 @@ class StepTimeline:
         spent = self.by_category(rank)
         return spent.get(EXPOSED, 0.0) + spent.get(TP_COLLECTIVES, 0.0)
 
+    @cached_property
+    def mean_bubble_s(self) -> float:
+        """Mean over the ranks."""
+        return self.mean_over_ranks(rank.bubble_s for rank in self.by_rank)
+
+    @cached_property
+    def mean_exposed_comm_s(self) -> float:
+        """Mean over the ranks."""
+        return self.mean_over_ranks(self.exposed_comm_s(rank) for rank in range(self.num_ranks))
+
+    @cached_property
+    def optimizer_s(self) -> float:
+        """The step's end: reductions that nothing hides, norm, optimizer, gathers; the same on all ranks."""
+        return self.by_rank[0].optimizer_s
+
     def mean_over_ranks(self, of_rank: Iterable[float]) -> float:
         """The mean over the pipeline ranks."""
         return fsum(of_rank) / self.num_ranks

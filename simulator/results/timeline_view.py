@@ -1,8 +1,9 @@
 """A timeline at the detail that a picture bears: slices thinner than a column are merged, stream by stream.
 
 A column is a piece of the window; slices that are as wide as one stay single. Of the thinner ones, those that begin in one
-column become one bar for what computes or sends, one for each reason to idle, side by side in the time that they take
-together, each as long as its seconds ask. So no bars of a stream overlap, and its busy seconds are those of its slices.
+column become one bar for what computes or sends and one for each reason to idle. These stand on one another over the time from
+the first one's start to the last one's end, each as high as its share of it. So no bars of a stream overlap, the area of a
+bar is its seconds, and a stream's seconds are those of its slices.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.results.timeline import IDLE, NUM_STREAMS, StepTimeline, streams_of
+from simulator.results.timeline import BUBBLE, END_WAIT, EXPOSED, NUM_STREAMS, StepTimeline, streams_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MAX_BARS = 5000
-GROUPS = 1 + len(IDLE)
-"""Bars that a column of a stream may become: what it does, and each reason to idle."""
+STACKED = (EXPOSED, END_WAIT, BUBBLE)
+"""The reasons to idle, as they stand on what a stream does."""
+GROUPS = 1 + len(STACKED)
+"""Bars that a column of a stream may become."""
 TRIES = 6
 """Numbers of columns that are tried to come near the most bars."""
 
@@ -29,9 +32,10 @@ TRIES = 6
 class TimelineView:
     """n bars of a window, by rank, stream and start.
 
-    rank, stream (n,); start_s, end_s (n,), inside the window. busy_s (n,): seconds of the slices behind a bar inside the
-    window, at most end_s - start_s (beside it the stream waits). count (n,): slices behind it. slice_of (n,): the slice where
-    it is one alone, else -1. seconds (n, categories): busy_s by category. category (n,): the column with the largest share.
+    rank, stream (n,); bar_start_s, bar_end_s (n,), inside the window. busy_s (n,): seconds of the slices behind a bar inside
+    the window. low, high (n,): between which shares (0 to 1) of its lane it stands, high - low being the share of its length
+    that is busy_s. count (n,): slices behind it. slice_of (n,): the slice where it is one alone, else -1. seconds (n,
+    categories): busy_s by category.
     """
 
     timeline: StepTimeline
@@ -43,6 +47,8 @@ class TimelineView:
     stream: Ints
     bar_start_s: Floats
     bar_end_s: Floats
+    low: Floats
+    high: Floats
     busy_s: Floats
     count: Ints
     slice_of: Ints
@@ -98,7 +104,7 @@ class _Detail:
 
 @dataclass(frozen=True, eq=False)
 class _Inside:
-    """The slices inside a window, cut to it, by stream and start. group (n,): 0, or which reason to idle."""
+    """The slices inside a window, cut to it, by stream and start. group (n,): 0, or 1 + which of STACKED."""
 
     index: Ints
     start_s: Floats
@@ -163,39 +169,30 @@ class _Inside:
         bar = number[detail.bucket * GROUPS + self.group]
         first: Ints = np.empty(detail.count, dtype=np.int64)
         first[bar[::-1]] = np.arange(len(bar))[::-1]
-        order = np.argsort(first)
-        rank_in_order = np.empty_like(order)
-        rank_in_order[order] = np.arange(len(order))
-        bar, first = rank_in_order[bar], first[order]
         length = self.end_s - self.start_s
         busy = _sums(bar, length, detail.count)
         count: Ints = np.bincount(bar, minlength=detail.count)
-        start, end = self._places(detail.bucket, detail.bucket[first], busy)
         op_class = timeline.op_class[self.index]
         seconds = np.stack([_sums(bar, length * share[op_class], detail.count) for share in timeline.shares.T], axis=1)
         rank, stream = np.divmod(self.stream_of[first].astype(np.int64), NUM_STREAMS)
         return TimelineView(
-            timeline, *window_s, ranks, streams, rank, stream, start, end, busy, count,
-            np.where(count == 1, self.index[first], -1), seconds,
+            timeline, *window_s, ranks, streams, rank, stream, *self._places(detail.bucket, detail.bucket[first], busy),
+            busy, count, np.where(count == 1, self.index[first], -1), seconds,
         )  # fmt: skip
 
-    def _places(self, bucket: Ints, bucket_of: Ints, busy: Floats) -> tuple[Floats, Floats]:
-        """Start and end of the bars. bucket_of (bars,), ascending: where they are; busy (bars,)."""
+    def _places(self, bucket: Ints, bucket_of: Ints, busy: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        """Start, end, low and high of the bars. bucket_of (bars,), ascending: where they are; busy (bars,)."""
         if not len(bucket):
-            return np.empty(0), np.empty(0)
+            return (np.empty(0),) * 4
         is_first = np.concatenate(([True], bucket[1:] != bucket[:-1]))
-        begin = self.start_s[is_first][bucket_of]
-        finish = self.end_s[np.concatenate((is_first[1:], [True]))][bucket_of]
-        before = np.concatenate(([0.0], np.cumsum(busy)[:-1]))
+        start = self.start_s[is_first][bucket_of]
+        end = self.end_s[np.concatenate((is_first[1:], [True]))][bucket_of]
+        above = np.cumsum(busy)
         opens = np.concatenate(([True], bucket_of[1:] != bucket_of[:-1]))
-        closes = np.concatenate((opens[1:], [True]))
-        total = np.bincount(bucket_of, busy)[bucket_of]
-        base = before[opens][bucket_of]
-        start = begin + (finish - begin) * ((before - base) / total)
-        start[opens] = begin[opens]
-        end = np.concatenate((start[1:], [0.0]))
-        end[closes] = finish[closes]
-        return start, end
+        under = np.concatenate(([0.0], above[:-1]))
+        base = under[opens][bucket_of]
+        low = np.where(opens, 0.0, (under - base) / (end - start))
+        return start, end, low, np.minimum((above - base) / (end - start), 1.0)
 
 
 def _sums(bar: Ints, seconds: Floats, count: int) -> Floats:
@@ -203,4 +200,4 @@ def _sums(bar: Ints, seconds: Floats, count: int) -> Floats:
 
 
 def _group(category: str) -> int:
-    return IDLE.index(category) + 1 if category in IDLE else 0
+    return STACKED.index(category) + 1 if category in STACKED else 0

@@ -31,10 +31,13 @@ GAP: Final = 0.35
 LABEL_ROOM: Final = 0.75
 """Above a rank, for the names of its actions."""
 LANE_PIXELS: Final = (12, 30)
-MAX_PIXELS: Final = 900
+MAX_PIXELS: Final = 800
+"""Of one timeline, where its lanes do not need more."""
 MAX_LABELS: Final = 240
 LABEL_SHARE: Final = 0.022
 """Of the window, that an action must be long to be named."""
+PANEL_GAP: Final = 2.0
+"""Between two timelines, with the second one's name."""
 LEAST_THICKNESS: Final = 0.12
 """Of a lane, of a bar whose stream waits most of the time."""
 
@@ -61,60 +64,68 @@ def main_streams(timeline: StepTimeline) -> tuple[int, ...]:
 def timeline_figure(
     view: TimelineView, mode: Mode = "light", *, below: TimelineView | None = None, selects: bool = False
 ) -> go.Figure:
-    """The bars of a view; below: of a second timeline, on the same axis. selects: dragging selects a window, else it zooms.
+    """The bars of a view; below: of a second timeline in the same window. selects: dragging selects a window, else it zooms.
 
     The time axis is in seconds, ms or µs, as `axis_unit` says.
     """
     figure = go.Figure()
-    size, unit = axis_unit(view if below is None else _longer(view, below))
-    panels = [_Panel.of(view, 0.0)]
+    start_s, end_s = view.start_s, max(view.end_s, view.end_s if below is None else below.end_s)
+    size, unit = axis_unit(start_s, end_s)
+    panels = [_Panel.of(view, 0.0 if below is None else 1.2)]
     if below is not None:
-        panels.append(_Panel.of(below, panels[0].bottom + 1.6))
+        panels.append(_Panel.of(below, panels[0].bottom + PANEL_GAP))
     for name in _categories([panel.view for panel in panels]):
         _add_bars(figure, panels, name, mode, size)
     for panel in panels:
         _add_names(figure, panel, mode, size)
     bottom = panels[-1].bottom
-    lanes = sum(len(panel.tops) for panel in panels)
-    pixels = min(max(LANE_PIXELS[0], MAX_PIXELS / max(1.0, bottom)), LANE_PIXELS[1])
+    pixels = min(max(LANE_PIXELS[0], MAX_PIXELS * len(panels) / max(1.0, bottom)), LANE_PIXELS[1])
     themed(figure, mode, height=round(bottom * pixels) + 120)
     figure.update_layout(
-        barmode="overlay", bargap=0, dragmode="select" if selects else "zoom", selectdirection="h", margin={"t": 10, "b": 40},
+        barmode="overlay", bargap=0, dragmode="select" if selects else "zoom", selectdirection="h",
+        margin={"t": 10, "b": 40},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "traceorder": "normal", "itemclick": False,
                 "itemdoubleclick": False},
     )  # fmt: skip
-    longest = _longer(view, below)
     figure.update_xaxes(
-        title_text=f"time in the step ({unit})", range=[view.start_s / size, longest.end_s / size],
-        tickformat=",~f", zeroline=False,
-    )  # fmt: skip
+        title_text=f"time in the step ({unit})", range=[start_s / size, end_s / size], tickformat=",~f", zeroline=False
+    )
     figure.update_yaxes(
         tickvals=[at for panel in panels for at in panel.middles], ticktext=[each for panel in panels for each in panel.names],
-        tickfont={"size": 11 if lanes <= 60 else 9}, range=[bottom + 0.2, -0.2], showgrid=False, zeroline=False,
+        tickfont={"size": 11 if pixels > LANE_PIXELS[0] else 9}, range=[bottom + 0.2, -0.2], showgrid=False, zeroline=False,
         fixedrange=True,
     )  # fmt: skip
+    if below is not None:
+        for panel in panels:
+            _add_title(figure, panel, mode, start_s / size)
     return figure
 
 
-def axis_unit(view: TimelineView) -> tuple[float, str]:
-    """Size in seconds, and name, of the unit of a view's time axis."""
-    return numbers.time_unit(view.end_s - view.start_s)
+def axis_unit(start_s: float, end_s: float) -> tuple[float, str]:
+    """Size in seconds, and name, of the unit of a time axis over a window."""
+    return numbers.time_unit(end_s - start_s)
 
 
-def _longer(view: TimelineView, below: TimelineView | None) -> TimelineView:
-    return view if below is None or view.end_s >= below.end_s else below
+def _add_title(figure: go.Figure, panel: _Panel, mode: Mode, left: float) -> None:
+    """The schedule's name above its ranks."""
+    timeline = panel.view.timeline
+    figure.add_annotation(
+        x=left, y=panel.top, xanchor="left", yanchor="bottom", showarrow=False,
+        text=f"<b>{timeline.schedule}</b>, {numbers.step_time(timeline.step_s)}", font={"color": PAGES[mode].text, "size": 13},
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class _Panel:
     """Where the lanes of a view stand, from the top down. hovers: of the bars; named: actions, as in `_named_actions`.
 
-    tops, heights, names: of each lane; bottom: of the last.
+    top: of the first lane; tops, heights, names: of each; bottom: of the last.
     """
 
     view: TimelineView
     hovers: tuple[str, ...]
     named: tuple[tuple[int, float, float, str], ...]
+    top: float
     tops: NDArray[np.float64]
     heights: NDArray[np.float64]
     names: tuple[str, ...]
@@ -123,7 +134,7 @@ class _Panel:
     @classmethod
     def of(cls, view: TimelineView, top: float) -> _Panel:
         named = tuple(_named_actions(view))
-        at = top + (1.0 if top else 0.0)
+        at = top
         tops, heights, names = [], [], []
         for rank in view.ranks:
             at += LABEL_ROOM if named else 0.0
@@ -133,7 +144,7 @@ class _Panel:
                 names.append(f"rank {rank}" if place == 0 else SHORT_STREAMS[stream])
                 at += HEIGHT_OF[stream]
             at += GAP
-        return cls(view, tuple(hovers(view)), named, np.array(tops), np.array(heights), tuple(names), at)
+        return cls(view, tuple(hovers(view)), named, top, np.array(tops), np.array(heights), tuple(names), at)
 
     @property
     def middles(self) -> list[float]:
@@ -165,11 +176,10 @@ def _add_bars(figure: go.Figure, panels: Sequence[_Panel], name: str, mode: Mode
         chosen = np.flatnonzero(names[view.category] == name)
         lane = panel.lane_of(view.rank[chosen], view.stream[chosen])
         length = view.bar_end_s[chosen] - view.bar_start_s[chosen]
-        filled = np.where(length > 0, view.busy_s[chosen] / np.where(length > 0, length, 1.0), 1.0).clip(
-            LEAST_THICKNESS, 1.0
-        )
-        thickness = panel.heights[lane] * filled
-        middle = panel.tops[lane] + panel.heights[lane] - thickness / 2
+        alone = (view.low[chosen] == 0.0) & (view.stream[chosen] != COMPUTE)
+        low, high = view.low[chosen], np.where(alone, view.high[chosen].clip(LEAST_THICKNESS, 1.0), view.high[chosen])
+        thickness = panel.heights[lane] * (high - low)
+        middle = panel.tops[lane] + panel.heights[lane] * (1.0 - (low + high) / 2)
         texts = [panel.hovers[i] for i in chosen.tolist()]
         parts.append((view.bar_start_s[chosen], length, middle, thickness, texts))
     start, length, middle, thickness = (np.concatenate([part[i] for part in parts]) for i in range(4))
