@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
-from statistics import median
 from typing import Final
 
 from simulator.report import facts, numbers
+from simulator.report.accuracy import accuracy_of, read_accuracy, speeds
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import BASIS_NAMES
 
-ACCURACY: Final = Path(__file__).parent / "data" / "accuracy.csv"
-STEP: Final = "step.step_s"
 NUM_BASES: Final = 3
 NUM_BINDINGS: Final = 2
 NUM_ASSUMPTIONS: Final = 2
@@ -28,15 +23,12 @@ def founded(result: RunResult) -> str:
     return f"kernel and message times: {', '.join(words)}"
 
 
-@cache
 def method() -> str:
-    """How far predicted steps lay off measured ones in the cases that were compared; "" where there are none."""
-    with ACCURACY.open(encoding="utf-8", newline="") as file:
-        errors = [abs(float(row["error_frac"])) for row in csv.DictReader(file) if row["quantity"] == STEP]
-    if not errors:
+    """How far predictions lay off what was published, of all runs that were compared; "" where there are none."""
+    found = accuracy_of(speeds(read_accuracy()))
+    if found is None:
         return ""
-    words = f"{len(errors)} published or measured steps: median error {numbers.percent(median(errors))}"
-    return f"{words}, largest {numbers.percent(max(errors))}"
+    return f"{found.n} published runs: median error {numbers.percent(found.median)}, mean {numbers.percent(found.mape)}"
 
 
 def strongest(result: RunResult) -> tuple[str, ...]:

@@ -126,11 +126,11 @@ def _provenance(items: Sequence[ReportItem]) -> Iterator[str]:
         yield f"{prose(facts.cut('; '.join(whys), MAX_NOTE))}  "
     if len(items) > MAX_COLUMNS:
         versions = dict.fromkeys(item.result.version for item in items)
-        yield f"<sub>moesim {', '.join(prose(each) for each in versions)}</sub>"
+        yield f"<sub>moesim {', '.join(code(each) for each in versions)}</sub>"
         return
     for item in items:
         result = item.result
         yield (
-            f"<sub>moesim {prose(result.version)} · scenario {code(result.scenario_sha256[:12])} · stack "
+            f"<sub>moesim {code(result.version)} · scenario {code(result.scenario_sha256[:12])} · stack "
             f"{code(result.stack)} {code(result.stack_sha256[:12])} · seed {result.seed}</sub>"
         )

@@ -8,7 +8,7 @@ from simulator import load_scenario
 from simulator.report.formats import ReportItem
 from simulator.report.items import simulated_item
 
-SMALL = ("draws=1",)
+SMALL = ("draws=1", "training.global_batch_size=128")
 
 
 @cache

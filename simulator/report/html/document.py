@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from simulator.report import facts
 from simulator.report.formats import ReportItem
-from simulator.report.html import assumptions, inputs, memory, run, step, summary, trust
+from simulator.report.html import accuracy, assumptions, inputs, memory, run, step, summary, trust
 from simulator.report.html.blocks import Chapter, Page, Section
 from simulator.report.theme import FONT, PAGES, VERDICT
 
@@ -44,8 +44,8 @@ def page(items: Sequence[ReportItem]) -> Page:
     first = items[0].result
     names = " beside ".join(facts.name(item.result) for item in items)
     chapters = [_chapter(item, place, is_alone=len(items) == 1) for place, item in enumerate(items)]
-    common = tuple(each for each in (trust.accuracy("accuracy"),) if each is not None)
-    chapters.append(Chapter("method", "" if len(items) == 1 else "The method", (), common))
+    found = accuracy.accuracy([item.result for item in items], "accuracy")
+    chapters.append(Chapter("method", "" if len(items) == 1 else "The method", (), (found,) if found else ()))
     return Page(
         title=facts.cut(names, MAX_TITLE),
         lead=(facts.model_line(first), facts.machines_line(first)) if len(items) == 1 else (),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulator.report import facts, levers, numbers
+from simulator.report import facts, numbers
 from simulator.report.html.blocks import Block, Items, Section, Table, Words, section
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import BASIS_NAMES
@@ -48,8 +48,3 @@ def provenance(result: RunResult, key: str) -> Section | None:
     )
     table = Table("What it takes to compute the same again", ("", ""), rows, frozenset({1}))
     return section(key, "Provenance", [table])
-
-
-def accuracy(key: str) -> Section | None:
-    """Predicted beside published, of every case that was compared, whatever the scenario."""
-    return section(key, "How right the method is", [Words(levers.method())]) if levers.method() else None

@@ -1,0 +1,109 @@
+"""How right the method is: predicted beside published, of every run that was compared, whatever the scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from hwprofiles.catalog import load_node
+from hwprofiles.record_file import CatalogError
+from simulator.report import facts, numbers
+from simulator.report.accuracy import Accuracy, AccuracyRow, accuracy_of, chosen, nearest, read_accuracy, speeds, worst
+from simulator.report.html.blocks import Block, Folded, Section, Table, Words, section
+from simulator.results.run_result import RunResult
+
+NUM_ROWS: Final = 10
+HEADERS: Final = ("run", "GPU", "model", "figure", "predicted", "90 % interval", "published", "speed's error", "source")
+TEXT: Final = frozenset({1, 2, 3, 8})
+MAX_SOURCE: Final = 70
+
+
+def accuracy(results: Sequence[RunResult], key: str) -> Section | None:
+    """Errors of all published runs and of those that are most like the scenarios, and the largest ones."""
+    rows = speeds(read_accuracy())
+    if not rows:
+        return None
+    like = _like(rows, results)
+    like_words = f"Published runs that are most like {'this one' if len(results) == 1 else 'these'}"
+    return section(
+        key,
+        "How right the method is",
+        [
+            Words(
+                "Published or measured runs, predicted as they were run; no constant is fitted to their totals. Above 0 the "
+                "prediction is too fast: what is not modelled is lost time."
+            ),
+            _groups(rows, like),
+            *([_table(like_words, like)] if like else []),
+            Folded(f"The {NUM_ROWS} largest errors", (_table("The largest errors of all", worst(rows, NUM_ROWS)),)),
+        ],
+    )
+
+
+def gpu_of(result: RunResult) -> str:
+    """The catalogue's name of the scenario's GPU; "" where the document names none that is known here."""
+    node: Any = facts.section(result, "cluster").get("node")
+    if isinstance(node, Mapping):
+        return facts.label(node.get("gpu", ""))
+    try:
+        return load_node(str(node)).gpu
+    except CatalogError:
+        return ""
+
+
+def _like(rows: Sequence[AccuracyRow], results: Sequence[RunResult]) -> tuple[AccuracyRow, ...]:
+    found = [
+        row
+        for result in results
+        for row in nearest(rows, gpu_of(result), facts.label(result.scenario.get("model")), NUM_ROWS)
+    ]
+    return tuple(dict.fromkeys(found))[: NUM_ROWS * 2]
+
+
+def _groups(rows: Sequence[AccuracyRow], like: Sequence[AccuracyRow]) -> Block:
+    named = (
+        ("all", rows),
+        ("runs with a case file of their own", chosen(rows, group="case")),
+        ("rows of published tables", chosen(rows, group="published")),
+        ("most like this report's", like),
+    )
+    found = [(name, each) for name, group in named if (each := accuracy_of(group)) is not None]
+    headers = ("", "runs", "mean error", "median", "bias", "in the 90 % interval")
+    return Table("Error of the predicted speed", headers, tuple((name, *_errors(each)) for name, each in found))
+
+
+def _errors(found: Accuracy) -> tuple[str, ...]:
+    return (
+        numbers.whole(found.n), numbers.percent(found.mape), numbers.percent(found.median),
+        numbers.signed_percent(found.bias), numbers.percent(found.coverage),
+    )  # fmt: skip
+
+
+def _table(caption: str, rows: Sequence[AccuracyRow]) -> Table:
+    return Table(caption, HEADERS, tuple(map(_cells, rows)), TEXT)
+
+
+def _cells(row: AccuracyRow) -> tuple[str, ...]:
+    width = (row.high - row.low) / 2
+    predicted, low, high = (_figure(row.quantity, value, width) for value in (row.predicted, row.low, row.high))
+    return (
+        row.case, row.gpu, row.model, QUANTITY_WORDS.get(row.quantity, row.quantity), predicted, f"{low} to {high}",
+        _figure(row.quantity, row.measured, width), numbers.signed_percent(row.speed_error_frac),
+        facts.cut(row.source, MAX_SOURCE),
+    )  # fmt: skip
+
+
+QUANTITY_WORDS: Final = {
+    "step.step_s": "step",
+    "step.tokens_per_s_per_gpu": "tokens/s/GPU",
+    "step.tflops.causal": "TFLOP/s a GPU, causal",
+    "step.tflops.noncausal": "TFLOP/s a GPU, non-causal",
+    "step.mfu.bf16_dense_causal": "MFU, causal",
+    "step.mfu.bf16_dense_noncausal": "MFU, non-causal",
+}
+
+
+def _figure(quantity: str, value: float, uncertainty: float) -> str:
+    if quantity.endswith("step_s"):
+        return f"{numbers.plain(value, uncertainty)} s"
+    return numbers.percent(value) if ".mfu." in quantity else numbers.plain(value, uncertainty)
