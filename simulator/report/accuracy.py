@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,15 @@ SPEEDS: Final = (
     "step.mfu.bf16_dense_noncausal",
 )  # fmt: skip
 """Quantities that say how fast a whole step is, in the order in which a run that gives several is read."""
+UNITS: Final[Mapping[str, str]] = {
+    "step.tokens_per_s_per_gpu": "tokens/s/GPU",
+    "step.mfu.bf16_dense_causal": "MFU",
+    "step.mfu.bf16_dense_noncausal": "MFU",
+    "step.step_s": "steps/s",
+    "step.tflops.causal": "TFLOP/s/GPU",
+    "step.tflops.noncausal": "TFLOP/s/GPU",
+}
+"""Quantity of SPEEDS → unit of the speed; of a step's time that is its inverse."""
 TIMES: Final = ("_s", ".gpu_hours", "gpu_hours_per_trillion_tokens", ".cost_usd")
 """Ends of quantities that grow as the step gets slower; the speed's error is the other way round."""
 NOT_TIMES: Final = ("tokens_per_s",)
@@ -56,10 +66,26 @@ class AccuracyRow:
         return self.low <= self.measured <= self.high
 
     @property
+    def unit(self) -> str:
+        """Unit of the speed. Raises KeyError where the quantity is none of SPEEDS."""
+        return UNITS[self.quantity]
+
+    @property
+    def speeds(self) -> tuple[float, float, float, float]:
+        """(measured, predicted, low, high) as speeds: of a time the inverse."""
+        if self.is_time:
+            return 1 / self.measured, 1 / self.predicted, 1 / self.high, 1 / self.low
+        return self.measured, self.predicted, self.low, self.high
+
+    @property
+    def is_time(self) -> bool:
+        """Whether the quantity grows as the step gets slower."""
+        return self.quantity.endswith(TIMES) and not self.quantity.endswith(NOT_TIMES)
+
+    @property
     def speed_error_frac(self) -> float:
         """Predicted speed over measured speed, minus one: of a time the inverse."""
-        is_time = self.quantity.endswith(TIMES) and not self.quantity.endswith(NOT_TIMES)
-        return self.measured / self.predicted - 1.0 if is_time else self.error_frac
+        return self.measured / self.predicted - 1.0 if self.is_time else self.error_frac
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +126,12 @@ def speeds(rows: Iterable[AccuracyRow]) -> tuple[AccuracyRow, ...]:
         if key not in best or SPEEDS.index(row.quantity) < SPEEDS.index(best[key].quantity):
             best[key] = row
     return tuple(best.values())
+
+
+def units_of(rows: Iterable[AccuracyRow]) -> dict[str, int]:
+    """Units of the speeds, the most common first, with their number of rows."""
+    counts = Counter(row.unit for row in rows)
+    return dict(sorted(counts.items(), key=lambda each: (-each[1], each[0])))
 
 
 def accuracy_of(rows: Sequence[AccuracyRow]) -> Accuracy | None:

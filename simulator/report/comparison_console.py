@@ -15,6 +15,7 @@ from simulator.report import numbers
 from simulator.report.comparison_text import (
     ShownResult,
     inputs,
+    largest_parts,
     names,
     shown_results,
     step_change,
@@ -25,7 +26,9 @@ from simulator.results.comparison import Comparison, StepDifference
 
 INDENT: Final = 2
 NUM_INPUTS: Final = 24
-MAX_NAME: Final = 24
+NUM_PARTS: Final = 10
+MAX_NAME: Final = 30
+MAX_TITLE: Final = 120
 STYLES: Final = {True: "green", False: "red", None: ""}
 
 
@@ -40,7 +43,11 @@ def comparison_report(comparison: Comparison, width: int) -> RenderableType:
     parts: list[RenderableType] = []
     for place, name in enumerate(others):
         parts += [Text()] if place else []
-        parts.append(Text.assemble(text(name, "bold"), "  beside  ", text(base, "bold")))
+        parts.append(
+            Text.assemble(
+                text(shortened(name, MAX_TITLE), "bold"), "  beside  ", text(shortened(base, MAX_TITLE), "bold")
+            )
+        )
         for title, body in _sections(comparison, place, (base, name), width - INDENT):
             rows = list(body)
             if rows:
@@ -110,16 +117,17 @@ def _difference(parts: Sequence[StepDifference], width: int) -> Iterable[Rendera
     """Seconds that each category adds or takes, with bars."""
     if not parts:
         return
-    largest = max(abs(part.seconds) for part in parts)
-    unit, texts = numbers.column_of_seconds([part.seconds for part in parts], largest)
-    labels = [part.category.replace("_", " ") for part in parts]
+    shown = largest_parts(parts, NUM_PARTS)
+    labels, durations = [words for words, _ in shown], [seconds for _, seconds in shown]
+    largest = max(map(abs, durations))
+    unit, texts = numbers.column_of_seconds(durations, largest)
     signed = [each if each.startswith("-") else f"+{each}" for each in texts]
     taken = needed_width([labels, [f"{each} {unit}" for each in signed], [""]])
-    lengths = bars([abs(part.seconds) / largest for part in parts], width - taken)
+    lengths = bars([abs(seconds) / largest for seconds in durations], width - taken)
     table = plain_table("", "", "")
     table.columns[2].justify = "left"
-    for part, label, each, bar in zip(parts, labels, signed, lengths, strict=True):
-        bar.style = STYLES[part.seconds < 0]
+    for seconds, label, each, bar in zip(durations, labels, signed, lengths, strict=True):
+        bar.style = STYLES[seconds < 0]
         table.add_row(text(label), f"{each} {unit}", bar)
     yield table
     yield Text("of a mean pipeline rank; the parts sum to the difference of the steps", style="dim")

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from simulator.report import numbers
-from simulator.report.comparison_text import ShownResult, inputs, names, shown_results, step_change
+from simulator.report.comparison_text import (
+    ShownResult,
+    inputs,
+    largest_parts,
+    names,
+    shown_results,
+    signed_seconds,
+    step_change,
+)
 from simulator.report.facts import cut
 from simulator.report.markdown_text import code, prose, table
 from simulator.results.comparison import Beside, Comparison
@@ -98,13 +105,6 @@ def _change(row: ShownResult) -> str:
 
 def _parts(beside: Beside) -> str:
     """The largest parts of the difference as a sentence."""
-    parts = beside.step_difference[:NUM_CATEGORIES]
-    if not parts:
-        return ""
-    texts = [
-        f"{prose(part.category.replace('_', ' '))} {'+' if part.seconds > 0 else '−'}{numbers.seconds(abs(part.seconds))}"
-        for part in parts
-    ]
-    left = len(beside.step_difference) - len(parts)
-    more = f", {left} smaller" if left else ""
-    return f"Of it: {', '.join(texts)}{more}."
+    parts = largest_parts(beside.step_difference, NUM_CATEGORIES)
+    texts = [f"{prose(words)} {signed_seconds(seconds)}" for words, seconds in parts]
+    return f"Of it: {', '.join(texts)}." if texts else ""

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import fsum
 from typing import Any, Final
 
 from simulator.report import numbers
+from simulator.report.timeline_words import category_words
 from simulator.results.changes import ChangedInput
 from simulator.results.compared_figures import ChangedResult
-from simulator.results.comparison import Beside, ComparedRun, Comparison
+from simulator.results.comparison import Beside, ComparedRun, Comparison, StepDifference
 from simulator.results.document import JsonValue
 from simulator.results.interval import Interval
 
 NOT_SET: Final = "not set"
 NONE: Final = "–"
+NUM_NAMED: Final = 2
+"""Changes that a run is named by."""
+SLIVER: Final = 2e-3
+"""Of the largest part of a difference, that another must be to be told by its name."""
 MAX_VALUE: Final = 40
 """Letters of an input's value; a model's layer list may have hundreds."""
 
@@ -84,15 +90,30 @@ def shown_results(beside: Beside) -> tuple[ShownResult, ...]:
 
 
 def names(comparison: Comparison) -> tuple[str, ...]:
-    """A name for each run, the base first; what is called the same gets a number: "mixtral-8x22b (2)"."""
-    found: list[str] = []
-    for run in comparison.runs:
-        name, number = run.scenario or NONE, 1
-        while name in found:
+    """A name for each run, the base first. What is called as one before it gets its first changes, "deepseek-v3: schedule
+    1f1b", or where there is none a number, "deepseek-v3 (2)".
+    """
+    found: list[str] = [comparison.base or NONE]
+    for run, beside in zip(comparison.runs[1:], comparison.others, strict=True):
+        name = run.scenario or NONE
+        if name in found and beside.changed:
+            changes = [f"{key.rpartition('.')[2]} {after}" for key, _, after in inputs(beside)]
+            name = f"{name}: {', '.join(changes[:NUM_NAMED])}{', …' if len(changes) > NUM_NAMED else ''}"
+        unlike, number = name, 1
+        while unlike in found:
             number += 1
-            name = f"{run.scenario or NONE} ({number})"
-        found.append(name)
+            unlike = f"{name} ({number})"
+        found.append(unlike)
     return tuple(found)
+
+
+def largest_parts(parts: Sequence[StepDifference], number: int) -> list[tuple[str, float]]:
+    """(words, seconds) of the largest parts of a difference, at most so many and no slivers, and of all that is left."""
+    least = SLIVER * max((abs(part.seconds) for part in parts), default=0.0)
+    shown = [part for part in parts[:number] if abs(part.seconds) >= least]
+    rest = parts[len(shown) :]
+    found = [(category_words(part.category), part.seconds) for part in shown]
+    return found + ([(f"{len(rest)} smaller", fsum(part.seconds for part in rest))] if rest else [])
 
 
 def inputs(beside: Beside) -> tuple[tuple[str, str, str], ...]:
@@ -101,6 +122,11 @@ def inputs(beside: Beside) -> tuple[tuple[str, str, str], ...]:
     whole = tuple(f"{section}." for section in ("model", "cluster.node", "cluster.fabric") if f"{section}.name" in keys)
     rows = [row for row in beside.changed if not row.key.startswith(whole) or row.key.endswith(".name")]
     return tuple((row.key, *_values(row)) for row in rows)
+
+
+def signed_seconds(duration_s: float) -> str:
+    """ "+6.83 s", "−326 ms"."""
+    return f"{'−' if duration_s < 0 else '+'}{numbers.seconds(abs(duration_s))}"
 
 
 def step_change(comparison: Comparison, place: int) -> str:

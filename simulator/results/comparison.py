@@ -34,13 +34,14 @@ class StepDifference(ResultModel):
 
 
 class ComparedRun(ResultModel):
-    """Which run a side is: its scenario's name and hash, the version that made it, and the stack it rests on."""
+    """Which run a side is: its scenario's name and hash, the version that made it, the stack it rests on, its step."""
 
     scenario: str
     scenario_sha256: str
     version: str
     stack: str
     stack_kind: StackKind
+    step_s: float = Field(gt=0)
 
 
 class Beside(ResultModel):
@@ -150,4 +151,5 @@ def _run(result: RunResult) -> ComparedRun:
         version=result.version,
         stack=result.stack,
         stack_kind=result.stack_kind,
+        step_s=result.step.step_s,
     )

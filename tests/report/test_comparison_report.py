@@ -11,8 +11,8 @@ import pytest
 
 from simulator.report.comparison_console import print_comparison
 from simulator.report.comparison_markdown import MAX_LINES, document
-from simulator.report.comparison_text import inputs, names, shown_results, step_change
-from simulator.results.comparison import Comparison, compare
+from simulator.report.comparison_text import inputs, largest_parts, names, shown_results, step_change
+from simulator.results.comparison import Comparison, StepDifference, compare
 from simulator.results.run_result import RunResult
 from tests.results.test_comparison import BASE, faster
 
@@ -50,7 +50,7 @@ def test_inputs_results_and_difference_stand_in_their_order() -> None:
     titles = ["Changed inputs", "Changed results, the biggest effect first", "Where the step's difference comes from"]
     places = [lines.index(title) for title in titles]
     assert places == sorted(places)
-    assert lines[0] == "made-up (2) beside made-up"
+    assert lines[0] == "made-up: pp 8, schedule 1f1b beside made-up"
     assert "parallel.schedule dualpipe → 1f1b" in lines
     assert "step 20.4 s (18.9 to 22.7 s) 18.4 s (17.0 to 20.4 s) -10.0 %" in lines
     assert any(line.startswith("grouped GEMM -790.0 ms █") for line in lines)
@@ -72,6 +72,23 @@ def test_the_difference_is_told_with_what_the_intervals_allow() -> None:
 def test_runs_of_one_name_are_told_apart() -> None:
     other = changed({"name": "made-up (2)"})
     assert names(compare(BASE, [BASE, other, BASE])) == ("made-up", "made-up (2)", "made-up (2) (2)", "made-up (3)")
+
+
+def test_runs_of_one_name_are_named_by_their_first_changes() -> None:
+    one, three = changed({"parallel": {"pp": 8}}), changed({"parallel": {"pp": 8, "tp": 2, "schedule": "1f1b"}})
+    found = names(compare(BASE, [one, three, one]))
+    assert found == ("made-up", "made-up: pp 8", "made-up: tp 2, pp 8, …", "made-up: pp 8 (2)")
+
+
+def test_slivers_of_a_difference_stand_together() -> None:
+    """What is below two thousandths of the largest, and what comes after the number that is asked for."""
+    parts = [
+        StepDifference(category=name, seconds=each)
+        for name, each in (("a", 2.0), ("b", -1.0), ("c", 0.003), ("d", -0.001))
+    ]
+    assert largest_parts(parts, 8) == [("a", 2.0), ("b", -1.0), ("2 smaller", pytest.approx(0.002))]
+    assert largest_parts(parts, 1) == [("a", 2.0), ("3 smaller", pytest.approx(-0.998))]
+    assert largest_parts([], 8) == []
 
 
 def test_of_another_model_the_name_is_told_and_not_its_dimensions() -> None:
