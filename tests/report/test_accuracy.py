@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from simulator.report.accuracy import (
+    Accuracy,
     AccuracyRow,
     accuracy_of,
     chosen,
@@ -16,6 +17,7 @@ from simulator.report.accuracy import (
     speeds,
     worst,
 )
+from simulator.report.accuracy_text import figure, headline, shown
 
 
 def row(
@@ -104,3 +106,41 @@ def test_families_are_first_words() -> None:
     assert {family(name) for name in ("DeepSeek-V3", "deepseek-v2-lite")} == {"deepseek"}
     assert family("GPT-OSS-120B") == "gpt"
     assert family("70B") == "70b"
+
+
+@pytest.mark.parametrize(
+    ("quantity", "value", "text"),
+    [
+        ("step.step_s", 19.1077, "19.1 s"), ("step.mfu.bf16_dense_causal", 0.4068, "40.7 %"),
+        ("step.tokens_per_s_per_gpu", 1607.73, "1,608"), ("steady_state.gpu_hours", 2.557e6, "2.56 M"),
+        ("steady_state.cost_usd", 5.114e6, "5.11 M USD"),
+    ],
+)  # fmt: skip
+def test_a_figure_is_written_under_its_quantity(quantity: str, value: float, text: str) -> None:
+    assert figure(quantity, value, value / 10) == text
+
+
+def test_the_headline_says_how_far_off_and_how_far_to_trust_the_interval() -> None:
+    size, trust = headline(Accuracy(228, 0.26, 0.17, 0.20, 0.74))
+    assert "228 measured runs" in size
+    assert "off by 26 % on average, in half of them by less than 17 %" in size
+    assert size.endswith("predictions are 20 % too fast on average.")
+    assert trust == "74 % of them lie inside our 90 % interval: trust the interval less than it says."
+    size, trust = headline(Accuracy(8, 0.1, 0.1, -0.1, 0.9))
+    assert size.endswith("10 % too slow on average.")
+    assert trust.endswith("it holds what it says.")
+    size, trust = headline(Accuracy(1, 0.01, 0.01, 0.01, 1.0))
+    assert size.startswith("1 measured run was")
+    assert size.endswith("neither too fast nor too slow on the whole.")
+    assert trust.endswith("more than it says.")
+
+
+def test_a_row_in_texts_has_the_digits_of_its_interval() -> None:
+    found = shown(row(predicted=1234.2, measured=1000.0))
+    assert (found.predicted, found.interval, found.measured, found.error) == (
+        "1,234",
+        "1,111 to 1,358",
+        "1,000",
+        "+23.4 %",
+    )
+    assert found.figure == "tokens/s/GPU"

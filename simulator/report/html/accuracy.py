@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
-from hwprofiles.catalog import load_node
-from hwprofiles.record_file import CatalogError
 from simulator.report import facts, numbers
 from simulator.report.accuracy import Accuracy, AccuracyRow, accuracy_of, chosen, nearest, read_accuracy, speeds, worst
+from simulator.report.accuracy_text import gpu_of, shown
 from simulator.report.html.blocks import Block, Folded, Section, Table, Words, section
 from simulator.results.run_result import RunResult
 
@@ -38,17 +37,6 @@ def accuracy(results: Sequence[RunResult], key: str) -> Section | None:
             Folded(f"The {NUM_ROWS} largest errors", (_table("The largest errors of all", worst(rows, NUM_ROWS)),)),
         ],
     )
-
-
-def gpu_of(result: RunResult) -> str:
-    """The catalogue's name of the scenario's GPU; "" where the document names none that is known here."""
-    node: Any = facts.section(result, "cluster").get("node")
-    if isinstance(node, Mapping):
-        return facts.label(node.get("gpu", ""))
-    try:
-        return load_node(str(node)).gpu
-    except CatalogError:
-        return ""
 
 
 def _like(rows: Sequence[AccuracyRow], results: Sequence[RunResult]) -> tuple[AccuracyRow, ...]:
@@ -84,26 +72,8 @@ def _table(caption: str, rows: Sequence[AccuracyRow]) -> Table:
 
 
 def _cells(row: AccuracyRow) -> tuple[str, ...]:
-    width = (row.high - row.low) / 2
-    predicted, low, high = (_figure(row.quantity, value, width) for value in (row.predicted, row.low, row.high))
+    each = shown(row)
     return (
-        row.case, row.gpu, row.model, QUANTITY_WORDS.get(row.quantity, row.quantity), predicted, f"{low} to {high}",
-        _figure(row.quantity, row.measured, width), numbers.signed_percent(row.speed_error_frac),
-        facts.cut(row.source, MAX_SOURCE),
+        each.case, each.gpu, each.model, each.figure, each.predicted, each.interval, each.measured, each.error,
+        facts.cut(each.source, MAX_SOURCE),
     )  # fmt: skip
-
-
-QUANTITY_WORDS: Final = {
-    "step.step_s": "step",
-    "step.tokens_per_s_per_gpu": "tokens/s/GPU",
-    "step.tflops.causal": "TFLOP/s a GPU, causal",
-    "step.tflops.noncausal": "TFLOP/s a GPU, non-causal",
-    "step.mfu.bf16_dense_causal": "MFU, causal",
-    "step.mfu.bf16_dense_noncausal": "MFU, non-causal",
-}
-
-
-def _figure(quantity: str, value: float, uncertainty: float) -> str:
-    if quantity.endswith("step_s"):
-        return f"{numbers.plain(value, uncertainty)} s"
-    return numbers.percent(value) if ".mfu." in quantity else numbers.plain(value, uncertainty)
