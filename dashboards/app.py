@@ -6,7 +6,8 @@ import streamlit as st
 
 from dashboards import jobs, state
 from dashboards.views import PAGES
-from dashboards.widgets.problems import show_notice
+from dashboards.widgets.problems import as_text, show_notice
+from simulator.report.scenario_line import scenario_line
 
 
 def main() -> None:
@@ -21,8 +22,16 @@ def main() -> None:
     chosen = st.navigation(pages, position="top")
     if (notice := state.notice()) is not None:
         show_notice(notice)
+    _show_scenario()
     chosen.run()
     state.write_link()
+
+
+def _show_scenario() -> None:
+    """Say over every page which scenario it is of."""
+    scenario = state.current().scenario
+    if scenario is not None:
+        st.caption(as_text(scenario_line(scenario)))
 
 
 main()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dashboards import jobs
+from dashboards.index_page import PATHS, index_page
 from dashboards.link import MAX_LINK, OVERLONG
 from dashboards.settings import HOSTS, LOOPBACK, MAX_MESSAGE_MB, options
 from hwprofiles.units import MEBI
@@ -102,7 +103,7 @@ def _run(listener: socket.socket, opens_browser: bool) -> None:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         yield
 
-    guards = [Middleware(_Guard), Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS), www_redirect=False)]
+    guards = [Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS), www_redirect=False), Middleware(_Guard)]
     app = App(APP, lifespan=announced, middleware=guards)
     settings = uvicorn.Config(
         app,
@@ -119,10 +120,11 @@ def _run(listener: socket.socket, opens_browser: bool) -> None:
 
 
 class _Guard:
-    """Puts the policy on every answer, and a short link in the place of one that no page can hold."""
+    """Puts the policy on every answer, our own page in the place of Streamlit's, a short link for one that no page can hold."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
+        self.page = index_page()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         async def sent(message: Any) -> None:
@@ -130,9 +132,17 @@ class _Guard:
                 message["headers"] = [*message["headers"], *HEADERS]
             await send(message)
 
+        is_page = scope["type"] == "http" and scope["path"] in PATHS and scope["method"] in ("GET", "HEAD")
         if scope["type"] == "http" and len(scope["query_string"]) > MAX_LINK:
-            here = f"?{OVERLONG}=1".encode()
-            await sent({"type": "http.response.start", "status": 303, "headers": [(b"location", here)]})
-            await sent({"type": "http.response.body", "body": b""})
+            await _answer(sent, 303, b"", location=f"?{OVERLONG}=1")
+        elif is_page:
+            body = b"" if scope["method"] == "HEAD" else self.page
+            await _answer(sent, 200, body, **{"content-type": "text/html; charset=utf-8", "cache-control": "no-cache"})
         else:
             await self.app(scope, receive, sent)
+
+
+async def _answer(send: Any, status: int, body: bytes, **headers: str) -> None:
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})

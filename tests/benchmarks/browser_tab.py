@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
@@ -58,6 +59,15 @@ class Tab:
         self.tasks.append(asyncio.create_task(self._listen()))
         await self._ask()
 
+    async def visit(self, parameters: Mapping[str, str], condition: Callable[[Tab], bool]) -> float:
+        """Go to a link of the page, as Back and Forward do; the seconds until it is made and the condition holds."""
+        self.query = urlencode(parameters)
+        if self.socket is None:
+            await self.open()
+        else:
+            await self._ask(is_history=True)
+        return await self.until(condition)
+
     async def close(self) -> None:
         for task in (*self.tasks, *self.timers.values()):
             task.cancel()
@@ -99,13 +109,13 @@ class Tab:
             if self.elements[path].kind == kind:
                 yield self.elements[path].message
 
-    async def _ask(self, fragment: str = "") -> None:
+    async def _ask(self, fragment: str = "", is_history: bool = False) -> None:
         """Have the page, or one of its fragments, made anew."""
         assert self.socket is not None
         message = BackMsg()
         state = message.rerun_script
         state.query_string, state.page_script_hash = self.query, self.page
-        state.fragment_id, state.is_auto_rerun = fragment, bool(fragment)
+        state.fragment_id, state.is_auto_rerun, state.is_history_navigation = fragment, bool(fragment), is_history
         state.widget_states.widgets.extend(self.states.values())
         if not fragment:
             self.is_running = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import time
@@ -13,6 +14,7 @@ import pytest
 from websockets.sync.client import connect
 
 from dashboards import server as served_here
+from dashboards.index_page import PATHS
 from dashboards.link import MAX_LINK
 from dashboards.settings import HOSTS, LOOPBACK, options
 from simulator.cli import dashboard as command
@@ -68,6 +70,18 @@ def test_pages_are_served_with_a_policy_that_names_no_other_host(port: int) -> N
         assert "http" not in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
         assert "access-control-allow-origin" not in headers
+
+
+@pytest.mark.slow
+def test_the_first_page_is_ours_and_knows_its_server(port: int) -> None:
+    for path in PATHS:
+        status, _, body = get(port, path)
+        assert status == 200
+        assert "<title>moesim</title>" in body and "BACKEND_BASE_URL" in body
+        assert "http://" not in body and "https://" not in body
+        for script in re.findall(r'(?:src|href)="(\./static/[^"]*)"', body):
+            assert get(port, script[1:])[0] == 200
+    assert get(port, "/nothing/here")[0] in (200, 404)
 
 
 @pytest.mark.slow
