@@ -7,6 +7,7 @@ from typing import Final
 
 from simulator.report import facts, numbers
 from simulator.report.accuracy import accuracy_of, read_accuracy, speeds
+from simulator.report.timeline_words import category_words
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import BASIS_NAMES
 
@@ -39,10 +40,9 @@ def strongest(result: RunResult) -> tuple[str, ...]:
 def _bindings(result: RunResult) -> Iterator[str]:
     step_s = result.step.step_s
     for each in sorted(result.step.binding, key=lambda each: -each.seconds)[:NUM_BINDINGS]:
-        gain = (
-            f"{numbers.seconds(each.seconds)} of {numbers.seconds(step_s)} ({numbers.percent(each.seconds / step_s)})"
-        )
-        yield f"Binds: {each.what.replace('_', ' ')}, {gain} a step would be gained if it were free: {each.why}."
+        share = numbers.percent(each.seconds / step_s)
+        gain = f"a step would gain {numbers.seconds(each.seconds)} of {numbers.seconds(step_s)} ({share})"
+        yield f"{_capital(category_words(each.what))}: {each.why}. Free of it, {gain}."
 
 
 def _assumptions(result: RunResult) -> Iterator[str]:
@@ -50,7 +50,11 @@ def _assumptions(result: RunResult) -> Iterator[str]:
         (row for row in result.assumptions if facts.moves(row, result)), key=facts.effect_size, reverse=True
     )
     for row in moving[:NUM_ASSUMPTIONS]:
-        yield f"Assumed: {row.key}, {facts.range_of(row)}, moves the GPU-hours by {facts.effect_of(row, result)}."
+        yield f"Assumption {row.key}, over its range {facts.range_of(row)}: {facts.effect_of(row, result)} GPU-hours."
+
+
+def _capital(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}"
 
 
 def _price(result: RunResult) -> Iterator[str]:

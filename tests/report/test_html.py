@@ -10,7 +10,9 @@ from functools import cache
 from html.parser import HTMLParser
 from itertools import cycle
 
+from simulator.cli.report import MAX_SOURCES
 from simulator.report.formats import FORMATS, ReportItem
+from simulator.report.html.document import IN_SHORT, MAX_IN_FULL, TEMPLATES
 from simulator.results.document import to_json
 from simulator.results.run_result import RunResult, from_json
 from tests.report.made import small_item
@@ -160,11 +162,29 @@ def test_the_step_is_drawn_where_it_was_simulated_and_else_a_sentence_says_why()
 
 
 def test_no_template_lets_a_text_through_as_it_is() -> None:
-    from simulator.report.html.document import TEMPLATES
-
     templates = sorted(TEMPLATES.iterdir())
     assert len(templates) >= 3
     for path in templates:
         text = path.read_text()
         assert not re.search(r"\|\s*safe|autoescape|Markup", text), path.name
         assert not re.search(r"\{\{[^}]*[-+*/][^}]*\}\}", text), f"{path.name} computes"
+
+
+def test_several_scenarios_stand_side_by_side_before_each_is_told() -> None:
+    other = changed(scenario=RESULT.scenario | {"name": "other", "seed": 7})
+    found = Seen(html(RESULT, other))
+    titles = [text for text in found.texts["h2"] if text]
+    assert titles[:4] == ["Side by side", "other beside made-up", "made-up", "other"]
+    keys = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
+    assert len(keys) == len(set(keys))
+    rows = [text for text in found.texts["td"] if text]
+    assert rows.count("5.49 M USD (5.11 to 6.09 M USD)") == 2
+    assert "seed" in found.texts["th"]
+
+
+def test_many_scenarios_are_told_in_short_and_the_file_stays_small() -> None:
+    item = small_item()
+    for count in (MAX_IN_FULL, MAX_SOURCES):
+        content = FORMATS["html"].render([item] * count)
+        assert len(content) <= MAX_BYTES
+        assert (IN_SHORT in content.decode()) == (count > MAX_IN_FULL)

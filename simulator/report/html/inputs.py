@@ -10,9 +10,9 @@ from simulator.results.run_result import RunResult
 TEXT = frozenset({1, 2})
 
 
-def inputs(result: RunResult, key: str) -> Section | None:
-    """Differences from the nearest preset, the keys that were given, and, folded, the defaults."""
-    return section(key, "Inputs", [_who(result), *_differences(result), *_keys(result)])
+def inputs(result: RunResult, key: str, *, with_all: bool = True) -> Section | None:
+    """Differences from the nearest preset, and, folded, the keys that were given and (with_all) those that were not."""
+    return section(key, "Inputs", [_who(result), *_differences(result), *(_keys(result) if with_all else ())])
 
 
 def _who(result: RunResult) -> Table:

@@ -90,14 +90,14 @@ def _binding(times: StepTimes, key: str) -> list[Block]:
     ]  # fmt: skip
 
 
-def timeline(item: ReportItem, key: str) -> Section | None:
-    """The step as a picture; or the sentence that says why there is none."""
+def timeline(item: ReportItem, key: str, max_bars: int) -> Section | None:
+    """The step as a picture of at most so many bars; or the sentence that says why there is none."""
     drawn = item.timeline
     if drawn is None:
         return section(
             key, "Timeline of the step", [Words(item.why_no_timeline, "note")] if item.why_no_timeline else []
         )
     caption = "Pipeline ranks and their streams over the step; bars that are too thin to be seen are merged"
-    view = pictures.overview_of(drawn)
+    view = pictures.overview_of(drawn, max_bars)
     picture = chart(f"{key}-bars", caption, pictures.alt(view), lambda mode: pictures.timeline_figure(view, mode))
     return section(key, "Timeline of the step", [picture, Words(draw_words(drawn), "note")])
