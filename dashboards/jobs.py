@@ -14,7 +14,7 @@ from typing import Any, Final
 from dashboards.pool import Job, Jobs, Pool
 from dashboards.source import Source
 
-__all__ = ["Job", "close", "forget", "install", "new_run", "of", "start"]
+__all__ = ["Job", "close", "forget", "install", "known", "new_run", "of", "start"]
 
 WARM: Final = "dashboards.work.warm:warm"
 
@@ -49,8 +49,13 @@ def of(function: Callable[..., Any], *arguments: Any, later: bool = False) -> Jo
 
     later: a refinement, before which first answers of all sessions go. Returns at once.
     """
-    name = f"{function.__module__}:{function.__qualname__}"
+    name = _name(function)
     return start().ask(_key(name, arguments), name, arguments, later, session())
+
+
+def known(function: Callable[..., Any], *arguments: Any) -> Job | None:
+    """The job of such a request, where there is one; asks for nothing."""
+    return start().jobs.get(_key(_name(function), arguments))
 
 
 def new_run() -> None:
@@ -69,6 +74,10 @@ def session() -> str:
 
     context = get_script_run_ctx(suppress_warning=True)
     return "" if context is None else context.session_id
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}:{function.__qualname__}"
 
 
 def _key(name: str, arguments: tuple[Any, ...]) -> str:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -66,8 +67,10 @@ class Job:
 
 
 class Jobs(Protocol):
-    """What pages need of a pool."""
+    """What pages need of a pool. jobs: by key, what was asked for and is still kept."""
 
+    @property
+    def jobs(self) -> Mapping[str, Job]: ...
     def ask(self, key: str, function: str, arguments: tuple[Any, ...], later: bool, session: str) -> Job: ...
     def new_run(self, session: str) -> None: ...
     def forget(self, job: Job) -> None: ...

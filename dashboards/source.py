@@ -34,14 +34,19 @@ class Source:
     def load(self) -> Scenario:
         """The scenario. Raises InputError with every problem."""
         loaded = _load(self)
-        if isinstance(loaded, tuple):
-            raise InputError(loaded)
+        if isinstance(loaded, InputError):
+            raise InputError(loaded.problems)
         return loaded
+
+    def error(self) -> InputError | None:
+        """What loading raises; None where it is a scenario."""
+        loaded = _load(self)
+        return loaded if isinstance(loaded, InputError) else None
 
     def problems(self) -> tuple[Problem, ...]:
         """Why it is no scenario; none where it is one."""
-        loaded = _load(self)
-        return loaded if isinstance(loaded, tuple) else ()
+        error = self.error()
+        return () if error is None else error.problems
 
     def plain(self) -> Source:
         """The same without what was changed."""
@@ -54,12 +59,12 @@ class Source:
 
 
 @lru_cache(maxsize=KEPT_SCENARIOS)
-def _load(source: Source) -> Scenario | tuple[Problem, ...]:
+def _load(source: Source) -> Scenario | InputError:
     given: str | ScenarioText = source.base if source.text is None else ScenarioText(source.text, source.base)
     try:
         return load_scenario(given, source.overrides, position_of=_position, reads_files=False)
     except InputError as error:
-        return error.problems
+        return error.with_traceback(None)
 
 
 def _position(number: int) -> str:

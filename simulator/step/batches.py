@@ -20,21 +20,19 @@ class StepSimulator:
     def __init__(self, engine: Engine = "sweep", report: Report | None = None) -> None:
         """report: is told which share of a step's draws, or of the assumptions, is done."""
         self._engine: Engine = engine
-        self._report = report
+        self.report = report
         self._step: PreparedStep | None = None
 
     def __call__(self, scenario: Scenario, *, global_batch_size: int, schedule: str) -> StepResult:
         """One step of `global_batch_size` sequences, the full batch's explained. Raises as `simulate_step`."""
         step = self._prepared(scenario)
         is_full = global_batch_size == scenario.training.global_batch_size
-        return simulate_prepared(
-            step, global_batch_size, schedule, self._engine, explained=is_full, report=self._report
-        )
+        return simulate_prepared(step, global_batch_size, schedule, self._engine, explained=is_full, report=self.report)
 
     def effects(self, scenario: Scenario, global_batch_size: int) -> Mapping[str, Interval]:
         """Relative change of the step when one assumption goes to the ends of its range (simulator/step/effects.py)."""
         order = order_of_actions(scenario, global_batch_size)
-        return assumption_effects(self._prepared(scenario), order, self._report)
+        return assumption_effects(self._prepared(scenario), order, self.report)
 
     def _prepared(self, scenario: Scenario) -> PreparedStep:
         if self._step is None or self._step.scenario is not scenario:
