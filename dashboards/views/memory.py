@@ -1,11 +1,28 @@
-"""Memory: What fills a GPU of each pipeline stage, against what it has."""
+"""Memory: What fills a GPU of each pipeline stage, against what it has, and what recompute and schedule do to it."""
 
 from __future__ import annotations
 
+from typing import Final
+
 import streamlit as st
 
-from dashboards import state
+from dashboards import jobs, state
+from dashboards.widgets.figure import figure, mode
+from dashboards.widgets.metrics import Metric, metrics
 from dashboards.widgets.problems import as_text, show_problems
+from dashboards.widgets.table import table
+from dashboards.widgets.waiting import value_of
+from dashboards.work import memory as work
+from simulator.report.figures.memory import alt, memory_figure, variants_alt, variants_figure
+from simulator.report.frames.memory import tensors_shown, variants_shown
+from simulator.report.memory_words import advice, headline
+from simulator.results.memory_variants import MemoryVariants, VariantKind
+from simulator.results.step_result import Memory
+from simulator.run.kept_steps import step_document
+from simulator.scenario.scenario import Scenario
+
+TIMES: Final = "times"
+"""What the link says where step times are simulated too."""
 
 
 def show() -> None:
@@ -15,5 +32,61 @@ def show() -> None:
     if asked.scenario is None:
         show_problems(asked.problems)
         return
-    st.write("What fills a GPU of each pipeline stage, against what it has.")
-    st.caption(f"Of the scenario {as_text(asked.scenario.name)}.")
+    st.caption(
+        f"What fills a GPU of each pipeline rank in a step of {as_text(asked.scenario.name)}, against what it has."
+    )
+    document = step_document(asked.scenario)
+    memory = value_of(jobs.of(work.memory, document), "Counting what every rank holds")
+    if memory is None:
+        return
+    metrics([Metric(each.label, each.text, help=each.help) for each in headline(memory)])
+    figure(memory_figure(memory, mode()), alt(memory), key="memory-by-rank")
+    variants = value_of(jobs.of(work.variants, document), "Counting it under other recompute and schedules")
+    _show_tensors(memory, variants)
+    if variants is not None:
+        _show_variants(memory, variants, document, asked.scenario)
+
+
+def _show_tensors(memory: Memory, variants: MemoryVariants | None) -> None:
+    """The table of one rank's tensors, the fullest first, beside what makes room."""
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        ranks = [stage.pp_rank for stage in memory.by_stage]
+        worst = ranks.index(memory.worst_stage.pp_rank)
+        rank = st.selectbox(
+            "Tensors of pipeline rank", ranks, index=worst, key=f"memory-rank-{worst}-{len(ranks)}",
+            help="The fullest rank is shown first.",
+        )  # fmt: skip
+        table(tensors_shown(memory, rank if rank in ranks else ranks[worst]), key="memory-tensors")
+    with right:
+        st.subheader("What makes room" if memory.verdict != "fits" else "What would make more room")
+        st.markdown("\n".join(f"- {as_text(line)}" for line in advice(memory, variants)))
+        st.caption(
+            "Largest tensors of the fullest rank, with keys that act on them, then the variants with the lowest peaks."
+        )
+
+
+def _show_variants(memory: Memory, variants: MemoryVariants, document: str, scenario: Scenario) -> None:
+    """Recompute and schedules: chart, tables, and on demand the step times."""
+    st.subheader("Under other recompute and other schedules")
+    figure(variants_figure(memory, variants, mode()), variants_alt(variants), key="memory-variants")
+    st.toggle(
+        "Simulate the step time of each too",
+        value=state.page("show") == TIMES,
+        key="memory-times",
+        on_change=_toggle_times,
+        help=f"Peaks need no simulated step. Step times do, from {scenario.draws} random draws for each variant.",
+    )
+    step_s = None
+    if state.page("show") == TIMES:
+        changes = tuple(dict.fromkeys(each.changes for each in variants.variants if each.memory is not None))
+        step_s = value_of(jobs.of(work.step_times, document, changes, later=True), "Simulating a step of each")
+    kinds: tuple[VariantKind, ...] = ("recompute", "schedule")
+    for kind in kinds:
+        table(variants_shown(variants, kind, step_s), key=f"memory-{kind}")
+    words = "Each row is this scenario with the changes in its last column; other keys stay. Peaks are counted, not simulated."
+    st.caption(words)
+
+
+def _toggle_times() -> None:
+    state.set_page(show=TIMES if st.session_state["memory-times"] else None)

@@ -4,7 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
+
+from simulator.report import numbers
+from simulator.results.memory_variants import MemoryVariant, MemoryVariants
+from simulator.results.step_result import Memory, Verdict
+
+NUM_ADVICE: Final = 3
+VERDICT_HELP: Final[Mapping[Verdict, str]] = MappingProxyType(
+    {
+        "fits": "the device holds the fullest rank even at the upper end of its margin",
+        "marginal": "the device holds the fullest rank only in a part of its margin's range",
+        "does not fit": "the device does not hold the fullest rank even at the lower end of its margin",
+    }
+)
+
+
+class Headline(NamedTuple):
+    """A figure: what it is, as a text, and in more words."""
+
+    label: str
+    text: str
+    help: str
+
 
 KIND_WORDS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -114,3 +136,65 @@ def tensor_words(name: str) -> str:
 def keys_of(name: str) -> tuple[str, ...]:
     """Keys of a scenario that act on a tensor's size."""
     return next(keys for beginning, keys in KEYS if name.startswith(beginning))
+
+
+def headline(memory: Memory) -> tuple[Headline, ...]:
+    """Verdict, peak, what is to spare and what the fullest rank may need, each as a label, a text and an explanation."""
+    size, worst = numbers.amount_of_bytes, memory.worst_stage
+    spare = memory.usable_bytes - worst.peak_bytes
+    low, high = (worst.peak_bytes * (1 + end) for end in (memory.margin.low, memory.margin.high))
+    return (
+        Headline("Does it fit?", memory.verdict, VERDICT_HELP[memory.verdict]),
+        Headline(
+            "Peak of the fullest rank", size(worst.peak_bytes), f"pipeline rank {worst.pp_rank}, at its fullest instant"
+        ),
+        Headline(
+            "To spare" if spare >= 0 else "Too much",
+            f"{size(abs(spare))} ({numbers.percent(abs(spare) / memory.usable_bytes)})",
+            f"of {size(memory.usable_bytes)} that are usable; the device has {size(memory.capacity_bytes)}",
+        ),
+        Headline(
+            "With its margin it needs",
+            f"{size(low)} to {size(high)}",
+            "memory that the allocator holds and cannot use, libraries, and how wrong predicted peaks have been",
+        ),
+    )
+
+
+def verdict_sentence(memory: Memory) -> str:
+    """The same as one sentence."""
+    _, peak, spare, need = headline(memory)
+    return (
+        f"{memory.verdict[0].upper()}{memory.verdict[1:]}: pipeline rank {memory.worst_stage.pp_rank} is the fullest with "
+        f"{peak.text} of {numbers.amount_of_bytes(memory.usable_bytes)} usable, {spare.text} "
+        f"{'to spare' if memory.fits else 'too much'}. With its margin it needs {need.text} of the device's "
+        f"{numbers.amount_of_bytes(memory.capacity_bytes)}."
+    )
+
+
+def advice(memory: Memory, variants: MemoryVariants | None = None) -> tuple[str, ...]:
+    """What makes room: the largest tensors of the fullest rank with the keys that act on them, and variants that need less."""
+    size, worst = numbers.amount_of_bytes, memory.worst_stage
+    lines = []
+    for tensor in [each for each in worst.tensors or () if keys_of(each.name)][:NUM_ADVICE]:
+        share = numbers.percent(tensor.bytes / worst.peak_bytes)
+        lines.append(f"{tensor_words(tensor.name)} {size(tensor.bytes)} ({share}): {', '.join(keys_of(tensor.name))}")
+    for variant in best_variants(memory, variants):
+        assert variant.memory is not None
+        less = size(memory.peak_bytes_per_gpu - variant.memory.peak_bytes)
+        lines.append(f"{variant_words(variant)}: {less} less, {variant.memory.verdict} ({', '.join(variant.changes)})")
+    return tuple(lines)
+
+
+def best_variants(memory: Memory, variants: MemoryVariants | None) -> list[MemoryVariant]:
+    """The variants with the lowest peaks, of those that are below the scenario's own."""
+    found = [
+        (each.memory.peak_bytes, each) for each in (variants.variants if variants else ()) if each.memory is not None
+    ]
+    lower = [(peak, place, each) for place, (peak, each) in enumerate(found) if peak < memory.peak_bytes_per_gpu]
+    return [each for _, _, each in sorted(lower, key=lambda row: row[:2])[:NUM_ADVICE]]
+
+
+def variant_words(variant: MemoryVariant) -> str:
+    """'recompute: full', 'schedule: 1f1b'."""
+    return f"{variant.kind}: {variant.name}"

@@ -41,17 +41,36 @@ class PreparedStep:
     stages: tuple[StageCost, ...]
 
 
-def prepare(scenario: Scenario) -> PreparedStep:
-    """Checks, looks up, asks the router, counts and prices. Raises InputError for what the families refuse."""
+@dataclass(frozen=True)
+class CountedStep:
+    """A step before anything is priced: what its memory follows from. load: as of `price`."""
+
+    scenario: Scenario
+    assumptions: Mapping[str, Assumption]
+    hardware: Hardware
+    workload: Workload
+    load: LoadModel | None
+
+
+def count(scenario: Scenario, hardware: Hardware | None = None) -> CountedStep:
+    """Checks, looks up, asks the router, counts. Raises InputError for what the families refuse.
+
+    hardware: the scenario's, where it is known already.
+    """
     check_scenario(scenario)
-    hardware = look_up(scenario)
+    hardware = hardware or look_up(scenario)
     assumptions = resolve_assumptions(scenario, hardware.stack)
     group = expert_group(scenario, hardware)
     routing = ask_router(scenario, group, assumptions)
     capacity = capacity_of(scenario, group, routing, assumptions)
     workload = count_workload(scenario, len(group.members), routing, capacity)
-    load = load_model(scenario, group, routing, capacity)
-    return price(scenario, hardware, assumptions, workload, load)
+    return CountedStep(scenario, assumptions, hardware, workload, load_model(scenario, group, routing, capacity))
+
+
+def prepare(scenario: Scenario) -> PreparedStep:
+    """`count`, and prices. Raises as it does."""
+    step = count(scenario)
+    return price(scenario, step.hardware, step.assumptions, step.workload, step.load)
 
 
 def expert_group(scenario: Scenario, hardware: Hardware) -> Lie:

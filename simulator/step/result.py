@@ -19,11 +19,10 @@ from simulator.results.step_result import FlopPerToken, ModelCounts, RankTimes, 
 from simulator.schedule.action import Schedule
 from simulator.step.collectives import collective_times
 from simulator.step.draws import Outcome, load_imbalance
-from simulator.step.memory import MemoryQuestion, step_memory
+from simulator.step.memory import memory_question, step_memory
 from simulator.step.notes import NOT_MODELLED, assumption_rows
 from simulator.step.placed import placement_result
 from simulator.step.prepared import PreparedStep
-from simulator.workload.memory import MemoryAssumptions
 from simulator.workload.model_counts import count_parameters, model_flop_per_token
 
 Floats = NDArray[np.float64]
@@ -72,15 +71,6 @@ def step_result(
         not_modelled=NOT_MODELLED,
         basis=explain.basis(work),
     )
-
-
-def memory_question(step: PreparedStep) -> MemoryQuestion:
-    """What the step's memory follows from."""
-    value, low, high = (
-        MemoryAssumptions.of({key: getattr(assumption, end) for key, assumption in step.assumptions.items()})
-        for end in ("value", "low", "high")
-    )
-    return MemoryQuestion(step.scenario, step.hardware, step.workload, step.random.load, value, low, high)
 
 
 def times_by_rank(parts: RankParts, step_s: float) -> tuple[RankTimes, ...]:

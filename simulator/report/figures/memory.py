@@ -13,9 +13,10 @@ from simulator.report import numbers
 from simulator.report.figures.literal import literal
 from simulator.report.figures.look import mixed, themed
 from simulator.report.frames.memory import tensors_of
-from simulator.report.memory_words import KIND_WORDS, tensor_words
+from simulator.report.memory_words import KIND_WORDS, tensor_words, variant_words
 from simulator.report.theme import MEMORY, PAGES, VERDICT, Mode
-from simulator.results.step_result import MEMORY_KINDS, Memory, MemoryKind, StageTensor
+from simulator.results.memory_variants import MemoryVariants
+from simulator.results.step_result import MEMORY_KINDS, Memory, MemoryKind, StageTensor, Verdict
 
 MAX_NAMES: Final = 9
 """Tensors with a colour of their own; the others of a kind stand together."""
@@ -30,6 +31,10 @@ SHADES: Final[Mapping[MemoryKind, tuple[float, float]]] = {
 DARK_SHARE: Final = 0.4
 """Of the darkening that is left on a dark page."""
 HEADROOM: Final = 1.08
+VARIANT_HEADROOM: Final = 1.6
+"""Of the device's capacity: longer bars are cut, their words say how long they are."""
+VARIANT_HEIGHT: Final = 30
+VARIANT_FRAME: Final = 70
 HEIGHT: Final = 470
 
 
@@ -59,6 +64,57 @@ def memory_figure(memory: Memory, mode: Mode = "light") -> go.Figure:
     most = max(memory.capacity_bytes, memory.worst_stage.peak_bytes * (1 + memory.margin.high)) * HEADROOM
     figure.update_yaxes(title_text="GB on each GPU", range=[0, most / GIGA], tickformat=",")
     return figure
+
+
+def variants_figure(memory: Memory, variants: MemoryVariants, mode: Mode = "light") -> go.Figure:
+    """The fullest rank's peak under each variant, beside what of the device is usable; what cannot be has no bar."""
+    page = PAGES[mode]
+    rows = [each for each in variants.variants if each.memory is not None]
+    labels = [f"{variant_words(each)}{' (as it is)' if each.is_current else ''}" for each in rows]
+    peaks = [each.memory.peak_bytes for each in rows if each.memory is not None]
+    colours = [_verdict_colour(each.memory.verdict, mode) for each in rows if each.memory is not None]
+    verdicts = [each.memory.verdict for each in rows if each.memory is not None]
+    longest = VARIANT_HEADROOM * memory.capacity_bytes
+    figure = go.Figure(
+        go.Bar(
+            x=[min(peak, longest) / GIGA for peak in peaks],
+            y=labels,
+            orientation="h",
+            marker={"color": colours},
+            text=[f"{numbers.amount_of_bytes(peak)}, {verdict}" for peak, verdict in zip(peaks, verdicts, strict=True)],
+            textposition="auto",
+            insidetextanchor="start",
+            insidetextfont={"color": "#FFFFFF"},
+            hovertemplate="%{y}<br>%{text}<extra></extra>",
+        )
+    )
+    themed(figure, mode, height=VARIANT_HEIGHT * len(rows) + VARIANT_FRAME)
+    colour = _limit_colour(mode)
+    figure.add_vline(x=memory.capacity_bytes / GIGA, line={"color": colour, "width": 2})
+    figure.add_vline(x=memory.usable_bytes / GIGA, line={"color": colour, "width": 1.5, "dash": "dash"})
+    figure.update_layout(showlegend=False, bargap=0.25)
+    figure.update_xaxes(title_text="GB on the fullest GPU (lines: device, usable)", range=[0, longest / GIGA * 1.02])
+    figure.update_yaxes(autorange="reversed", showgrid=False, tickfont={"color": page.text})
+    return figure
+
+
+def variants_alt(variants: MemoryVariants) -> str:
+    """The same in words."""
+    told = [
+        f"{variant_words(each)} {numbers.amount_of_bytes(each.memory.peak_bytes)}, {each.memory.verdict}"
+        for each in variants.variants
+        if each.memory is not None
+    ]
+    return f"Peak of the fullest rank: {'; '.join(told)}."
+
+
+def _verdict_colour(verdict: Verdict, mode: Mode) -> str:
+    """Dark enough for white words on it."""
+    return VERDICT[verdict] if mode == "light" else mixed(VERDICT[verdict], "#FFFFFF", 0.12)
+
+
+def _limit_colour(mode: Mode) -> str:
+    return VERDICT["does not fit"] if mode == "light" else mixed(VERDICT["does not fit"], "#FFFFFF", 0.45)
 
 
 def alt(memory: Memory) -> str:
@@ -153,7 +209,7 @@ def _add_need(figure: go.Figure, memory: Memory, mode: Mode) -> None:
 def _add_limits(figure: go.Figure, memory: Memory, mode: Mode) -> None:
     """The device's capacity, what is usable, and the band between them, which the margin takes."""
     capacity, usable = memory.capacity_bytes / GIGA, memory.usable_bytes / GIGA
-    colour = VERDICT["does not fit"] if mode == "light" else mixed(VERDICT["does not fit"], "#FFFFFF", 0.45)
+    colour = _limit_colour(mode)
     figure.add_hrect(y0=usable, y1=capacity, fillcolor=colour, opacity=0.14, line_width=0, layer="below")
     figure.add_hline(y=capacity, line={"color": colour, "width": 2})
     figure.add_hline(y=usable, line={"color": colour, "width": 1.5, "dash": "dash"})
