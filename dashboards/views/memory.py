@@ -15,7 +15,7 @@ from dashboards.widgets.waiting import value_of
 from dashboards.work import memory as work
 from simulator.report.figures.memory import alt, memory_figure, variants_alt, variants_figure
 from simulator.report.frames.memory import tensors_shown, variants_shown
-from simulator.report.memory_words import advice, headline
+from simulator.report.memory_words import advice, headline, verdict_sentence, why_not
 from simulator.results.memory_variants import MemoryVariants, VariantKind
 from simulator.results.step_result import Memory
 from simulator.run.kept_steps import step_document
@@ -40,30 +40,29 @@ def show() -> None:
     if memory is None:
         return
     metrics([Metric(each.label, each.text, help=each.help) for each in headline(memory)])
+    st.write(as_text(verdict_sentence(memory)))
     figure(memory_figure(memory, mode()), alt(memory), key="memory-by-rank")
     variants = value_of(jobs.of(work.variants, document), "Counting it under other recompute and schedules")
-    _show_tensors(memory, variants)
+    _show_tensors(memory, variants, asked.scenario)
     if variants is not None:
         _show_variants(memory, variants, document, asked.scenario)
 
 
-def _show_tensors(memory: Memory, variants: MemoryVariants | None) -> None:
-    """The table of one rank's tensors, the fullest first, beside what makes room."""
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        ranks = [stage.pp_rank for stage in memory.by_stage]
-        worst = ranks.index(memory.worst_stage.pp_rank)
-        rank = st.selectbox(
-            "Tensors of pipeline rank", ranks, index=worst, key=f"memory-rank-{worst}-{len(ranks)}",
-            help="The fullest rank is shown first.",
-        )  # fmt: skip
-        table(tensors_shown(memory, rank if rank in ranks else ranks[worst]), key="memory-tensors")
-    with right:
-        st.subheader("What makes room" if memory.verdict != "fits" else "What would make more room")
-        st.markdown("\n".join(f"- {as_text(line)}" for line in advice(memory, variants)))
-        st.caption(
-            "Largest tensors of the fullest rank, with keys that act on them, then the variants with the lowest peaks."
-        )
+def _show_tensors(memory: Memory, variants: MemoryVariants | None, scenario: Scenario) -> None:
+    """What makes room, and the table of one rank's tensors, the fullest first."""
+    document = scenario.canonical()
+    st.subheader("What makes room" if memory.verdict != "fits" else "What would make more room")
+    st.markdown("\n".join(f"- {as_text(line)}" for line in advice(memory, document, variants)))
+    st.caption(
+        "The largest tensors of the fullest rank with keys that act on them, then the changes with the lowest peaks."
+    )
+    ranks = [stage.pp_rank for stage in memory.by_stage]
+    worst = ranks.index(memory.worst_stage.pp_rank)
+    rank = st.selectbox(
+        "Tensors of pipeline rank", ranks, index=worst, key=f"memory-rank-{worst}-{len(ranks)}", width=240,
+        help="The fullest rank is shown first.",
+    )  # fmt: skip
+    table(tensors_shown(memory, rank, document), key="memory-tensors")
 
 
 def _show_variants(memory: Memory, variants: MemoryVariants, document: str, scenario: Scenario) -> None:
@@ -85,7 +84,7 @@ def _show_variants(memory: Memory, variants: MemoryVariants, document: str, scen
     for kind in kinds:
         table(variants_shown(variants, kind, step_s), key=f"memory-{kind}")
     words = "Each row is this scenario with the changes in its last column; other keys stay. Peaks are counted, not simulated."
-    st.caption(words)
+    st.caption("\n\n".join([words, *map(as_text, why_not(variants))]))
 
 
 def _toggle_times() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from simulator.report import numbers
 from simulator.results.memory_variants import MemoryVariant, MemoryVariants
@@ -17,6 +17,11 @@ VERDICT_HELP: Final[Mapping[Verdict, str]] = MappingProxyType(
         "marginal": "the device holds the fullest rank only in a part of its margin's range",
         "does not fit": "the device does not hold the fullest rank even at the lower end of its margin",
     }
+)
+
+
+MARGIN_HELP: Final = (
+    "what the allocator holds and cannot use, what libraries hold, and how wrong predicted peaks have been"
 )
 
 
@@ -115,10 +120,11 @@ KEYS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("buffers.dispatch", ("parallel.comm_sms", "parallel.ep")),
     ("buffers.pipeline", ("training.micro_batch_size", "parallel.schedule")),
     ("buffers.", ()),
-    ("expert.", ("recompute=full", "recompute.saved.swiglu_in=fp8", "training.micro_batch_size", "parallel.schedule")),
-    ("shared.", ("recompute=full", "training.micro_batch_size", "parallel.schedule")),
-    ("attn.", ("recompute=full", "recompute.saved.attn_out=e5m6", "training.micro_batch_size", "parallel.schedule")),
-    ("ffn.", ("recompute=full", "training.micro_batch_size", "parallel.schedule", "parallel.tp")),
+    (
+        "expert.swiglu_in",
+        ("precision.recipe=fp8-blockwise", "recompute=full", "training.micro_batch_size", "parallel.schedule"),
+    ),
+    ("attn.out", ("recompute.saved.attn_out=e5m6", "recompute=full", "training.micro_batch_size", "parallel.schedule")),
     ("head.", ("training.micro_batch_size", "parallel.tp", "parallel.layers_per_stage")),
     ("", ("recompute=full", "training.micro_batch_size", "parallel.schedule")),
 )
@@ -133,56 +139,73 @@ def tensor_words(name: str) -> str:
     return TENSOR_WORDS.get(name, f"{owner}: {what.replace('_', ' ')}" if what else name)
 
 
-def keys_of(name: str) -> tuple[str, ...]:
-    """Keys of a scenario that act on a tensor's size."""
-    return next(keys for beginning, keys in KEYS if name.startswith(beginning))
+def keys_of(name: str, scenario: Mapping[str, Any]) -> tuple[str, ...]:
+    """Keys that act on a tensor's size; a `key=value` that the scenario (its canonical document) has already is left out."""
+    keys = next(keys for beginning, keys in KEYS if name.startswith(beginning))
+    return tuple(key for key in keys if not _has(scenario, key))
+
+
+def _has(scenario: Mapping[str, Any], key: str) -> bool:
+    path, _, value = key.partition("=")
+    found: Any = scenario
+    for part in path.split("."):
+        found = found[part]
+    if isinstance(found, Mapping):  # the short form of a section, whose first key it is
+        found = next(iter(found.values()))
+    return bool(value) and str(found) == value
 
 
 def headline(memory: Memory) -> tuple[Headline, ...]:
     """Verdict, peak, what is to spare and what the fullest rank may need, each as a label, a text and an explanation."""
     size, worst = numbers.amount_of_bytes, memory.worst_stage
     spare = memory.usable_bytes - worst.peak_bytes
-    low, high = (worst.peak_bytes * (1 + end) for end in (memory.margin.low, memory.margin.high))
+    needed = worst.peak_bytes * (1 + memory.margin.high)
     return (
         Headline("Does it fit?", memory.verdict, VERDICT_HELP[memory.verdict]),
         Headline(
             "Peak of the fullest rank", size(worst.peak_bytes), f"pipeline rank {worst.pp_rank}, at its fullest instant"
         ),
         Headline(
-            "To spare" if spare >= 0 else "Too much",
-            f"{size(abs(spare))} ({numbers.percent(abs(spare) / memory.usable_bytes)})",
-            f"of {size(memory.usable_bytes)} that are usable; the device has {size(memory.capacity_bytes)}",
+            "Usable memory to spare" if spare >= 0 else "More than is usable",
+            size(abs(spare)),
+            f"{numbers.percent(abs(spare) / memory.usable_bytes)} of {size(memory.usable_bytes)}; "
+            f"the device has {size(memory.capacity_bytes)}",
         ),
-        Headline(
-            "With its margin it needs",
-            f"{size(low)} to {size(high)}",
-            "memory that the allocator holds and cannot use, libraries, and how wrong predicted peaks have been",
-        ),
+        Headline("With its margin at most", size(needed), MARGIN_HELP),
     )
 
 
 def verdict_sentence(memory: Memory) -> str:
-    """The same as one sentence."""
-    _, peak, spare, need = headline(memory)
+    """Does it fit, where is it fullest, and what of the device that rank may need."""
+    size, worst = numbers.amount_of_bytes, memory.worst_stage
+    spare = memory.usable_bytes - worst.peak_bytes
+    share = numbers.percent(abs(spare) / memory.usable_bytes)
+    low, high = (size(worst.peak_bytes * (1 + end)) for end in (memory.margin.low, memory.margin.high))
     return (
-        f"{memory.verdict[0].upper()}{memory.verdict[1:]}: pipeline rank {memory.worst_stage.pp_rank} is the fullest with "
-        f"{peak.text} of {numbers.amount_of_bytes(memory.usable_bytes)} usable, {spare.text} "
-        f"{'to spare' if memory.fits else 'too much'}. With its margin it needs {need.text} of the device's "
-        f"{numbers.amount_of_bytes(memory.capacity_bytes)}."
+        f"{memory.verdict[0].upper()}{memory.verdict[1:]}: pipeline rank {worst.pp_rank} is the fullest with "
+        f"{size(worst.peak_bytes)} of {size(memory.usable_bytes)} usable, {size(abs(spare))} ({share}) "
+        f"{'to spare' if spare >= 0 else 'too much'}. With {MARGIN_HELP}, it needs {low} to {high} of the device's "
+        f"{size(memory.capacity_bytes)}."
     )
 
 
-def advice(memory: Memory, variants: MemoryVariants | None = None) -> tuple[str, ...]:
-    """What makes room: the largest tensors of the fullest rank with the keys that act on them, and variants that need less."""
+def advice(memory: Memory, scenario: Mapping[str, Any], variants: MemoryVariants | None = None) -> tuple[str, ...]:
+    """What makes room: the largest tensors of the fullest rank with the keys that act on them, and variants that need less.
+
+    scenario: its canonical document.
+    """
     size, worst = numbers.amount_of_bytes, memory.worst_stage
     lines = []
-    for tensor in [each for each in worst.tensors or () if keys_of(each.name)][:NUM_ADVICE]:
+    for tensor in [each for each in worst.tensors or () if keys_of(each.name, scenario)][:NUM_ADVICE]:
         share = numbers.percent(tensor.bytes / worst.peak_bytes)
-        lines.append(f"{tensor_words(tensor.name)} {size(tensor.bytes)} ({share}): {', '.join(keys_of(tensor.name))}")
+        keys = ", ".join(keys_of(tensor.name, scenario))
+        lines.append(f"{tensor_words(tensor.name)}, {size(tensor.bytes)} ({share}): {keys}")
     for variant in best_variants(memory, variants):
         assert variant.memory is not None
         less = size(memory.peak_bytes_per_gpu - variant.memory.peak_bytes)
-        lines.append(f"{variant_words(variant)}: {less} less, {variant.memory.verdict} ({', '.join(variant.changes)})")
+        lines.append(
+            f"{variant_words(variant)}: {less} less, then {variant.memory.verdict} ({', '.join(variant.changes)})"
+        )
     return tuple(lines)
 
 
@@ -198,3 +221,8 @@ def best_variants(memory: Memory, variants: MemoryVariants | None) -> list[Memor
 def variant_words(variant: MemoryVariant) -> str:
     """'recompute: full', 'schedule: 1f1b'."""
     return f"{variant.kind}: {variant.name}"
+
+
+def why_not(variants: MemoryVariants) -> tuple[str, ...]:
+    """What cannot be, and why."""
+    return tuple(f"{variant_words(each)} cannot be: {each.why_not}" for each in variants.variants if each.why_not)

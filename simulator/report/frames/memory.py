@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -46,8 +47,11 @@ def worst_stage_frame(memory: Memory) -> pd.DataFrame:
     return frame[frame.pp_rank == memory.worst_stage.pp_rank].reset_index(drop=True)
 
 
-def tensors_shown(memory: Memory, pp_rank: int) -> pd.DataFrame:
-    """One stage's tensors as texts, largest first: what, kind, size, of the peak, keys that act on it."""
+def tensors_shown(memory: Memory, pp_rank: int, scenario: Mapping[str, Any]) -> pd.DataFrame:
+    """One stage's tensors as texts, largest first: what, kind, size, of the peak, keys that act on it.
+
+    scenario: its canonical document.
+    """
     stage = next(stage for stage in memory.by_stage if stage.pp_rank == pp_rank)
     rows = [
         (
@@ -55,7 +59,7 @@ def tensors_shown(memory: Memory, pp_rank: int) -> pd.DataFrame:
             KIND_WORDS[tensor.kind],
             numbers.amount_of_bytes(tensor.bytes),
             numbers.percent(tensor.bytes / stage.peak_bytes),
-            ", ".join(keys_of(tensor.name)),
+            ", ".join(keys_of(tensor.name, scenario)),
         )
         for tensor in tensors_of(stage)
     ]
@@ -65,7 +69,7 @@ def tensors_shown(memory: Memory, pp_rank: int) -> pd.DataFrame:
 def variants_shown(
     variants: MemoryVariants, kind: VariantKind, step_s: Mapping[tuple[str, ...], float] | None = None
 ) -> pd.DataFrame:
-    """The variants of a kind as texts: name, peak, change against the scenario as it is, verdict, step time where known, note.
+    """The variants of a kind as texts: name, peak, change against the scenario as it is, verdict, step where known, changes.
 
     step_s: simulated step times by the variants' changes.
     """
@@ -80,7 +84,7 @@ def variants_shown(
             cells = [size, change, str(each.memory.pp_rank), each.memory.verdict]
         name = f"{each.name} (as it is)" if each.is_current else each.name
         times = [] if step_s is None else _times(step_s, each.changes)
-        rows.append([name, *cells, *times, each.why_not or ", ".join(each.changes)])
+        rows.append([name, *cells, *times, ", ".join(each.changes)])
     shown = [] if step_s is None else ["step", "step against as it is"]
     return pd.DataFrame(rows, columns=[kind, "peak", "against as it is", "fullest rank", "fits?", *shown, "changes"])
 
