@@ -20,8 +20,8 @@ from typing import Any
 from hwprofiles.units import MEBI
 from simulator import load_scenario
 from simulator.step.graph import order_of_actions
-from simulator.step.memory import memory_question, rank_memories
-from simulator.step.prepared import prepare
+from simulator.step.memory import rank_memories
+from simulator.step.prepared import memory_question, prepare
 
 ERRORS = Path(__file__).parent / "data" / "memory_errors.csv"
 """What this module prints of both files, without the lines behind a #."""

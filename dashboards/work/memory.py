@@ -11,9 +11,9 @@ from simulator.results.memory_variants import MemoryVariants
 from simulator.results.step_result import Memory
 from simulator.scenario.scenario import Scenario
 from simulator.step.graph import order_of_actions
-from simulator.step.memory import memory_question, step_memory
+from simulator.step.memory import step_memory
 from simulator.step.memory_variants import changed, memory_variants
-from simulator.step.prepared import count, prepare
+from simulator.step.prepared import count, memory_question, prepare
 from simulator.step.step import simulate_prepared
 
 

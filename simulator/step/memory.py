@@ -16,7 +16,6 @@ from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
 from simulator.step.data_parallel import with_held_copies
 from simulator.step.hardware import Hardware
-from simulator.step.prepared import CountedStep, PreparedStep
 from simulator.workload.buckets import bucket_parameters
 from simulator.workload.expert_load import LoadModel
 from simulator.workload.group_law import expected_maximum
@@ -51,16 +50,6 @@ class MemoryQuestion:
     assumed: MemoryAssumptions
     lowest: MemoryAssumptions
     highest: MemoryAssumptions
-
-
-def memory_question(step: CountedStep | PreparedStep) -> MemoryQuestion:
-    """What the step's memory follows from."""
-    value, low, high = (
-        MemoryAssumptions.of({key: getattr(assumption, end) for key, assumption in step.assumptions.items()})
-        for end in ("value", "low", "high")
-    )
-    load = step.load if isinstance(step, CountedStep) else step.random.load
-    return MemoryQuestion(step.scenario, step.hardware, step.workload, load, value, low, high)
 
 
 def step_memory(question: MemoryQuestion, schedule: Schedule) -> Memory:

@@ -19,8 +19,8 @@ from simulator.scenario.scenario import Scenario
 from simulator.schedule import SCHEDULES
 from simulator.step.graph import order_of_actions
 from simulator.step.hardware import Hardware, look_up
-from simulator.step.memory import memory_question, step_memory
-from simulator.step.prepared import count
+from simulator.step.memory import step_memory
+from simulator.step.prepared import count, memory_question
 
 MODULES: Final[tuple[RecomputeModule, ...]] = get_args(RecomputeModule)
 Report = Callable[[float], None]

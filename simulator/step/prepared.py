@@ -16,11 +16,13 @@ from simulator.scenario.assumptions import resolve_assumptions
 from simulator.scenario.scenario import Scenario
 from simulator.step.draws import Randomness, randomness
 from simulator.step.hardware import Hardware, look_up, with_assumptions
+from simulator.step.memory import MemoryQuestion
 from simulator.step.messages import MessagePrices, message_prices
 from simulator.step.pricing import KernelPrices, kernel_prices
 from simulator.step.routing import ask_router, capacity_of, load_model, slowest_lie
 from simulator.workload.counted import count_workload
 from simulator.workload.expert_load import LoadModel
+from simulator.workload.memory import MemoryAssumptions
 from simulator.workload.op import Workload
 
 
@@ -71,6 +73,16 @@ def prepare(scenario: Scenario) -> PreparedStep:
     """`count`, and prices. Raises as it does."""
     step = count(scenario)
     return price(scenario, step.hardware, step.assumptions, step.workload, step.load)
+
+
+def memory_question(step: CountedStep | PreparedStep) -> MemoryQuestion:
+    """What the step's memory follows from."""
+    value, low, high = (
+        MemoryAssumptions.of({key: getattr(assumption, end) for key, assumption in step.assumptions.items()})
+        for end in ("value", "low", "high")
+    )
+    load = step.load if isinstance(step, CountedStep) else step.random.load
+    return MemoryQuestion(step.scenario, step.hardware, step.workload, load, value, low, high)
 
 
 def expert_group(scenario: Scenario, hardware: Hardware) -> Lie:

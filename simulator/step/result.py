@@ -19,10 +19,10 @@ from simulator.results.step_result import FlopPerToken, ModelCounts, RankTimes, 
 from simulator.schedule.action import Schedule
 from simulator.step.collectives import collective_times
 from simulator.step.draws import Outcome, load_imbalance
-from simulator.step.memory import memory_question, step_memory
+from simulator.step.memory import step_memory
 from simulator.step.notes import NOT_MODELLED, assumption_rows
 from simulator.step.placed import placement_result
-from simulator.step.prepared import PreparedStep
+from simulator.step.prepared import PreparedStep, memory_question
 from simulator.workload.model_counts import count_parameters, model_flop_per_token
 
 Floats = NDArray[np.float64]

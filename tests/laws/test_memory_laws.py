@@ -12,8 +12,8 @@ from simulator.assembly.memory_peak import RankMemory
 from simulator.scenario import derived
 from simulator.schedule.action import Schedule
 from simulator.step.graph import order_of_actions
-from simulator.step.memory import memory_question, rank_memories
-from simulator.step.prepared import prepare
+from simulator.step.memory import rank_memories
+from simulator.step.prepared import memory_question, prepare
 from tests.laws.runs import changed
 from tests.laws.scenarios import LAW, Document, scenarios
 

@@ -16,9 +16,9 @@ from simulator.results.memory_variants import MemoryVariants
 from simulator.results.run_result import from_json
 from simulator.results.step_result import Memory
 from simulator.step.graph import order_of_actions
-from simulator.step.memory import memory_question, rank_memories
+from simulator.step.memory import rank_memories
 from simulator.step.memory_variants import memory_variants
-from simulator.step.prepared import count
+from simulator.step.prepared import count, memory_question
 
 RESULT = from_json((Path(__file__).parents[1] / "results" / "data" / "made_up_run.json").read_text())
 MEMORY = RESULT.memory

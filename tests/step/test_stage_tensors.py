@@ -8,8 +8,8 @@ from simulator import load_scenario
 from simulator.assembly.memory_peak import RankMemory
 from simulator.results.step_result import MEMORY_KINDS, Memory
 from simulator.step.graph import order_of_actions
-from simulator.step.memory import SMALL_PARTS, kind_of, memory_question, rank_memories, stage_tensors, step_memory
-from simulator.step.prepared import prepare
+from simulator.step.memory import SMALL_PARTS, kind_of, rank_memories, stage_tensors, step_memory
+from simulator.step.prepared import memory_question, prepare
 
 
 def told(preset: str) -> tuple[tuple[RankMemory, ...], Memory]:

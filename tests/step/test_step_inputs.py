@@ -22,8 +22,8 @@ from simulator.step.data_parallel import holders_of, plan_collectives
 from simulator.step.draws import draw_rows, load_imbalance, randomness, run_draws
 from simulator.step.effects import _scaled
 from simulator.step.graph import build_graph, order_of_actions
-from simulator.step.memory import memory_question, rank_memories
-from simulator.step.prepared import prepare
+from simulator.step.memory import rank_memories
+from simulator.step.prepared import memory_question, prepare
 from simulator.step.step import simulate_prepared
 from simulator.step.tail import _optimizer_ops, tail_costs
 from simulator.workload.expert_load import LoadModel, draw_loads
