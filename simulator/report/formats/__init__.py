@@ -5,6 +5,7 @@ A member imports what it needs only when it renders: `-f json` must not wait for
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -46,6 +47,7 @@ class ReportFormat:
     has_timeline: bool = False
 
 
+MAX_FILE_NAME: Final = 60
 FORMATS: Final[Family[ReportFormat]] = Family(
     "report format", planned=[entry.name for entry in not_modelled.entries("format")]
 )
@@ -54,6 +56,12 @@ FORMATS: Final[Family[ReportFormat]] = Family(
 def register(name: str, suffix: str, media_type: str, render: Render, *, has_timeline: bool = False) -> ReportFormat:
     """Adds a format to the family. Raises NameTaken."""
     return FORMATS.add(name, ReportFormat(name, suffix, media_type, render, has_timeline))
+
+
+def file_name(name: str, suffix: str) -> str:
+    """A name for a file of a scenario of that name: letters, digits and hyphens of ASCII, no path, nothing hidden."""
+    words = re.sub(r"[^a-z0-9]+", "-", name.lower())[:MAX_FILE_NAME].strip("-")
+    return f"moesim-{words or 'report'}{suffix}"
 
 
 def format_of_suffix(suffix: str) -> ReportFormat | None:

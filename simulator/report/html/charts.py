@@ -29,6 +29,18 @@ def chart(key: str, caption: str, alt: str, draw: Callable[[Mode], go.Figure]) -
 _MODES: Final[tuple[Mode, Mode]] = ("light", "dark")
 
 
+def figure_of(drawn: Chart, mode: Mode) -> go.Figure:
+    """The figure of a block again, as it is on a light or a dark page."""
+    content = json.loads(drawn.data)
+    if mode == "dark":
+        for path, value in content["dark"]:
+            place: Any = content
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = value
+    return go.Figure({"data": content["data"], "layout": content["layout"]})
+
+
 def as_script_data(value: Any) -> Markup:
     """JSON that stands inside a script element as data: no letter in it can end the element or begin another one."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
