@@ -76,14 +76,12 @@ def timeline_view(
     """
     end_s = timeline.step_s if end_s is None else end_s
     ranks = tuple(range(timeline.num_ranks)) if ranks is None else tuple(ranks)
-    streams = streams_of(timeline, ranks) if streams is None else tuple(streams)
-    fewest = GROUPS * len(ranks) * len(streams)
     if not start_s < end_s:
         raise ValueError(f"the window from {start_s} to {end_s} s is empty")
-    if not set(ranks) <= set(range(timeline.num_ranks)) or not set(streams) <= set(range(NUM_STREAMS)):
-        raise ValueError(
-            f"ranks {ranks}, streams {streams}; there are {timeline.num_ranks} ranks, {NUM_STREAMS} streams"
-        )
+    if not set(ranks) <= set(range(timeline.num_ranks)) or not set(streams or ()) <= set(range(NUM_STREAMS)):
+        raise ValueError(f"ranks {ranks}, streams {streams}; there are {timeline.num_ranks} ranks, {NUM_STREAMS} streams")
+    streams = streams_of(timeline, ranks) if streams is None else tuple(streams)
+    fewest = GROUPS * len(ranks) * len(streams)
     if max_bars < fewest:
         raise ValueError(f"{max_bars} bars for {len(ranks)} ranks and {len(streams)} streams; at least {fewest}")
     inside = _Inside.of(timeline, start_s, end_s, ranks, streams)
