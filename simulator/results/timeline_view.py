@@ -79,7 +79,9 @@ def timeline_view(
     if not start_s < end_s:
         raise ValueError(f"the window from {start_s} to {end_s} s is empty")
     if not set(ranks) <= set(range(timeline.num_ranks)) or not set(streams or ()) <= set(range(NUM_STREAMS)):
-        raise ValueError(f"ranks {ranks}, streams {streams}; there are {timeline.num_ranks} ranks, {NUM_STREAMS} streams")
+        raise ValueError(
+            f"ranks {ranks}, streams {streams}; there are {timeline.num_ranks} ranks, {NUM_STREAMS} streams"
+        )
     streams = streams_of(timeline, ranks) if streams is None else tuple(streams)
     fewest = GROUPS * len(ranks) * len(streams)
     if max_bars < fewest:

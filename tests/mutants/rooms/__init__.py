@@ -19,11 +19,12 @@ from tests.mutants.rooms.scenario import SCENARIO
 from tests.mutants.rooms.schedule import SCHEDULE
 from tests.mutants.rooms.sharing import SHARING
 from tests.mutants.rooms.step import STEP
+from tests.mutants.rooms.timeline import TIMELINE
 from tests.mutants.rooms.validation import VALIDATION
 from tests.mutants.rooms.workload import WORKLOAD
 
 ROOMS: tuple[Room, ...] = (
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, PHASES,
-    RUN, REPORT, CLI, VALIDATION,
+    RUN, REPORT, TIMELINE, CLI, VALIDATION,
 )  # fmt: skip
 """From the bottom up."""
