@@ -1,11 +1,33 @@
-"""Network: How the GPUs are wired, and which links carry what."""
+"""Network: How the GPUs are wired, and which links carry what in a step."""
 
 from __future__ import annotations
 
+from typing import Final
+
 import streamlit as st
 
-from dashboards import state
+from dashboards import jobs, state
+from dashboards.widgets.figure import figure, mode
 from dashboards.widgets.problems import as_text, show_problems
+from dashboards.widgets.table import table
+from dashboards.widgets.waiting import value_of
+from dashboards.work import network as work
+from simulator.report.figures.network import alt, network_figure
+from simulator.report.frames.network import collectives_shown, links_shown
+from simulator.report.network_words import (
+    TRAFFIC_WORDS,
+    counted_as,
+    hottest_sentence,
+    place_sentence,
+    traffics_of,
+)
+from simulator.results.network_view import NetworkView, Traffic
+from simulator.run.kept_steps import step_document
+from simulator.scenario.scenario import Scenario
+
+FEW: Final = 2
+"""Draws of a first answer."""
+ALL: Final = "all"
 
 
 def show() -> None:
@@ -15,5 +37,53 @@ def show() -> None:
     if asked.scenario is None:
         show_problems(asked.problems)
         return
-    st.write("How the GPUs are wired, and which links carry what.")
-    st.caption(f"Of the scenario {as_text(asked.scenario.name)}.")
+    st.caption(f"How the GPUs of {as_text(asked.scenario.name)} are wired, and what a step puts on each link.")
+    found = _answer(asked.scenario)
+    if found is None:
+        return
+    traffic = _choose(found.view)
+    st.markdown(f"**{as_text(hottest_sentence(found.view, traffic))}**")
+    figure(network_figure(found.view, mode(), traffic), alt(found.view, traffic), key="network-picture")
+    st.caption("\n\n".join(map(as_text, (place_sentence(found.view), *found.view.notes))))
+    st.subheader("Links")
+    table(links_shown(found.view), key="network-links")
+    st.caption("One direction: as much comes back on the other. The fullest link of each kind, in one step.")
+    st.subheader("Collectives, each alone")
+    table(collectives_shown(found.collectives), key="network-collectives")
+    st.caption(as_text(f"GB/s as they are compared: {counted_as(found.collectives)}"))
+
+
+def _answer(scenario: Scenario) -> work.Network | None:
+    """From all draws where they are simulated already, else from few, while the others are on their way."""
+    document, draws = step_document(scenario), scenario.draws
+    whole = jobs.of(work.network, document, draws, later=draws > FEW)
+    if whole.state == "done" or draws <= FEW:
+        found: work.Network | None = value_of(whole, "Simulating the step")
+        return found
+    first: work.Network | None = value_of(jobs.of(work.network, document, FEW), "Simulating the step")
+    if first is None:
+        return None
+    return value_of(whole, f"First answer from {first.draws} of {draws} draws, refining") or first
+
+
+def _choose(view: NetworkView) -> Traffic | None:
+    """Which kind of traffic the picture tells of; None: all."""
+    there = traffics_of(view)
+    names = [ALL, *there]
+    asked = state.page("show")
+    chosen = st.radio(
+        "Traffic",
+        names,
+        index=names.index(asked) if asked in names else 0,
+        format_func=lambda name: "all together" if name == ALL else TRAFFIC_WORDS[name],
+        horizontal=True,
+        key=f"network-traffic-{'-'.join(there)}",
+        on_change=_keep,
+        args=(f"network-traffic-{'-'.join(there)}",),
+    )
+    return next((traffic for traffic in there if traffic == chosen), None)
+
+
+def _keep(key: str) -> None:
+    chosen = st.session_state[key]
+    state.set_page(show=None if chosen == ALL else chosen)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 from simulator.network.picture import LinkKind
 from simulator.report import numbers
 from simulator.results.network_view import TRAFFICS, LinkLoad, NetworkView, Traffic
+from simulator.results.step_result import CollectiveTime
 
 TRAFFIC_WORDS: Final[Mapping[Traffic, str]] = MappingProxyType(
     {
@@ -97,3 +98,13 @@ def _count(number: int, noun: str) -> str:
 
 def _capital(text: str) -> str:
     return text if text[:1].isupper() else f"{text[0].upper()}{text[1:]}"
+
+
+def counted_as(collectives: Sequence[CollectiveTime]) -> str:
+    """How the rates of collectives are counted, each way once."""
+    return " · ".join(dict.fromkeys(row.counted_as for row in collectives))
+
+
+def traffics_of(view: NetworkView) -> tuple[Traffic, ...]:
+    """The kinds of traffic that the step has."""
+    return tuple(traffic for traffic in TRAFFICS if any(link.load(traffic) for link in view.links))

@@ -1,14 +1,19 @@
-"""Links of a network view, and the collectives of its step."""
+"""Links of a network view, and the collectives of its step: in SI, and as texts to be shown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import pandas as pd
 
-from simulator.report.network_words import link_words
+from simulator.report import numbers
+from simulator.report.network_words import SHORT_TRAFFIC, link_words
 from simulator.results.network_view import TRAFFICS, NetworkView
 from simulator.results.step_result import CollectiveTime
+
+LEAST_RATE: Final = 0.01
+"""In GB/s: a message of one number has no rate that says anything."""
 
 
 def links_frame(view: NetworkView) -> pd.DataFrame:
@@ -44,3 +49,41 @@ def collectives_frame(collectives: Sequence[CollectiveTime]) -> pd.DataFrame:
         ],
         columns=["name", "ranks", "nodes", "size_bytes", "seconds", "gb_per_s", "limit", "basis"],
     )  # fmt: skip
+
+
+def links_shown(view: NetworkView) -> pd.DataFrame:
+    """`links_frame` as texts, with a column for each kind of traffic that there is."""
+    size, frame = numbers.amount_of_bytes, links_frame(view)
+    there = [traffic for traffic in TRAFFICS if frame[f"{traffic}_bytes"].any()]
+    shown = pd.DataFrame(
+        {
+            "link": frame["link"],
+            "how many": [f"{count:,}" for count in frame["count"]],
+            "each carries": [numbers.bytes_rate(rate) for rate in frame["rate_bytes_per_s"]],
+            "load of the fullest": [size(load) for load in frame["load_bytes"]],
+            "share of the step": [numbers.percent(share) for share in frame["share"]],
+            "mean load": [size(load) for load in frame["mean_load_bytes"]],
+            "its messages alone": [numbers.seconds(seconds) if seconds else "" for seconds in frame["message_s"]],
+        }
+    )
+    for traffic in there:
+        loads = frame[f"{traffic}_bytes"]
+        shown[f"of it {SHORT_TRAFFIC[traffic]}"] = [size(load) if load else "" for load in loads]
+    return shown
+
+
+def collectives_shown(collectives: Sequence[CollectiveTime]) -> pd.DataFrame:
+    """`collectives_frame` as texts."""
+    frame = collectives_frame(collectives)
+    return pd.DataFrame(
+        {
+            "collective": frame["name"],
+            "GPUs": [f"{ranks:,}" for ranks in frame["ranks"]],
+            "nodes": [f"{nodes:,}" for nodes in frame["nodes"]],
+            "size": [numbers.amount_of_bytes(size) for size in frame["size_bytes"]],
+            "alone": [numbers.seconds(seconds) for seconds in frame["seconds"]],
+            "GB/s": [numbers.plain(rate) if rate >= LEAST_RATE else "" for rate in frame["gb_per_s"]],
+            "limited by": frame["limit"],
+            "known": frame["basis"],
+        }
+    )
