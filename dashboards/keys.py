@@ -17,6 +17,7 @@ from typing import Final
 from hwprofiles.catalog import list_names
 from hwprofiles.stack_choice import stack_names
 from hwprofiles.units import PETA
+from simulator.report.accuracy import UNIT_NAMES, measured_families, measured_gpus
 from simulator.scenario.recipes import RECIPES
 from simulator.scenario.section import MAX_GPUS, MAX_STAGES
 from simulator.schedule import SCHEDULES
@@ -78,6 +79,18 @@ def plain(limit: int) -> Reader:
     return lambda text: text if len(text) <= limit and _PLAIN.fullmatch(text) else None
 
 
+def several(names: Callable[[], tuple[str, ...]]) -> Reader:
+    """Reads names of a list with commas between, each once, in the list's order."""
+    kept = lru_cache(maxsize=1)(names)
+
+    def read(text: str) -> str | None:
+        asked = text.split(",")
+        known = kept()
+        return ",".join(name for name in known if name in asked) if set(asked) <= set(known) else None
+
+    return read
+
+
 def wholes(low: int, high: int, most: int) -> Reader:
     """Reads whole numbers between two bounds with commas between, each once, in order: `0,8,15`."""
     one = whole(low, high)
@@ -137,6 +150,10 @@ PAGE_KEYS: Final[tuple[Key, ...]] = (
     Key("ranks", None, wholes(0, MAX_STAGES, 64), "pipeline ranks, as 0,8,15"),
     Key("streams", None, wholes(0, 2, 3), "streams, as 0,1"),
     Key("with", None, plain(1_000), "scenarios to compare"),
+    Key("on", None, several(measured_gpus), "GPUs of measured runs, as h100,b200"),
+    Key("families", None, several(measured_families), "families of measured models, as mixtral,llama"),
+    Key("group", None, choice(lambda: ("all", "case", "published")), "all, case or published"),
+    Key("unit", None, choice(lambda: tuple(UNIT_NAMES)), "how speeds are measured"),
     Key("show", None, plain(200), "what a page shows"),
 )
 """Keys that pages keep in the link for themselves."""

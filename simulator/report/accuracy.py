@@ -32,6 +32,9 @@ UNITS: Final[Mapping[str, str]] = {
     "step.tflops.noncausal": "TFLOP/s/GPU",
 }
 """Quantity of SPEEDS → unit of the speed; of a step's time that is its inverse."""
+UNIT_NAMES: Final = ("tokens", "mfu", "steps", "tflops")
+"""Short names of the units, for links."""
+UNIT_OF_NAME: Final[Mapping[str, str]] = dict(zip(UNIT_NAMES, dict.fromkeys(UNITS.values()), strict=True))
 TIMES: Final = ("_s", ".gpu_hours", "gpu_hours_per_trillion_tokens", ".cost_usd")
 """Ends of quantities that grow as the step gets slower; the speed's error is the other way round."""
 NOT_TIMES: Final = ("tokens_per_s",)
@@ -128,6 +131,16 @@ def speeds(rows: Iterable[AccuracyRow]) -> tuple[AccuracyRow, ...]:
     return tuple(best.values())
 
 
+def measured_gpus() -> tuple[str, ...]:
+    """GPUs of the measured runs, sorted."""
+    return tuple(sorted({row.gpu for row in speeds(read_accuracy())}))
+
+
+def measured_families() -> tuple[str, ...]:
+    """Families of models of the measured runs, sorted."""
+    return tuple(sorted({family(row.model) for row in speeds(read_accuracy())}))
+
+
 def units_of(rows: Iterable[AccuracyRow]) -> dict[str, int]:
     """Units of the speeds, the most common first, with their number of rows."""
     counts = Counter(row.unit for row in rows)
@@ -169,10 +182,13 @@ def nearest(rows: Iterable[AccuracyRow], gpu: str, model: str, number: int = 10)
 
     gpu: as the catalogue names it.
     """
-    alike = [
-        (2 * (family(row.model) == family(model)) + (row.gpu == gpu), place, row) for place, row in enumerate(rows)
-    ]
+    alike = [(likeness_of(row, gpu, model), place, row) for place, row in enumerate(rows)]
     return tuple(row for likeness, _, row in sorted(alike, key=lambda each: (-each[0], each[1])) if likeness)[:number]
+
+
+def likeness_of(row: AccuracyRow, gpu: str, model: str) -> int:
+    """3: same GPU and family of models, 2: same family, 1: same GPU, 0: neither."""
+    return 2 * (family(row.model) == family(model)) + (row.gpu == gpu)
 
 
 def family(model: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from hwprofiles.catalog import load_node
 from hwprofiles.record_file import CatalogError
 from simulator.report import facts, numbers
-from simulator.report.accuracy import Accuracy, AccuracyRow
+from simulator.report.accuracy import Accuracy, AccuracyRow, accuracy_of, likeness_of
 from simulator.results.run_result import RunResult
 
 CLAIMED: Final = 0.9
@@ -29,6 +29,13 @@ QUANTITY_WORDS: Final[Mapping[str, str]] = {
 }
 
 
+LIKENESS: Final[Mapping[int, str]] = {
+    3: "Same GPU and family",
+    2: "same family, other GPUs",
+    1: "same GPU, other families",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ShownRow:
     """A row of the accuracy file as texts. error: of the speed, above 0 where the prediction is too fast."""
@@ -36,6 +43,7 @@ class ShownRow:
     case: str
     gpu: str
     model: str
+    stack: str
     figure: str
     predicted: str
     interval: str
@@ -52,7 +60,8 @@ def shown(row: AccuracyRow) -> ShownRow:
         figure(row.quantity, value, width) for value in (row.predicted, row.low, row.high, row.measured)
     )
     return ShownRow(
-        row.case, row.gpu, row.model, QUANTITY_WORDS.get(row.quantity, row.quantity), predicted, f"{low} to {high}", measured,
+        row.case, row.gpu, row.model, row.stack, QUANTITY_WORDS.get(row.quantity, row.quantity), predicted,
+        f"{low} to {high}", measured,
         numbers.signed_percent(row.speed_error_frac), row.source, row.note,
     )  # fmt: skip
 
@@ -84,6 +93,18 @@ def headline(found: Accuracy) -> tuple[str, str]:
     if found.coverage <= CLAIMED + CLOSE:
         return size, f"{inside}: it holds what it says."
     return size, f"{inside}: more than it says."
+
+
+def like_words(rows: Sequence[AccuracyRow], gpu: str, model: str) -> str:
+    """How far off the runs are that are like a scenario, the most like first: 'Same GPU and family: 2 runs, off by 3 % …'."""
+    parts = []
+    for likeness, words in LIKENESS.items():
+        found = accuracy_of([row for row in rows if likeness_of(row, gpu, model) == likeness])
+        if found is not None:
+            runs = "1 run" if found.n == 1 else f"{found.n} runs"
+            inside = f"{_whole(found.coverage)} inside the 90 % interval"
+            parts.append(f"{words}: {runs}, speed off by {_whole(found.mape)} on average, {inside}")
+    return "; ".join(parts) + "." if parts else ""
 
 
 def gpu_of(result: RunResult) -> str:
