@@ -90,6 +90,11 @@ def _total_problems(result: RunResult) -> Iterator[FieldProblem]:
     for idx, phase in enumerate(phases):
         if not _same(phase.gpu_hours * SECONDS_PER_HOUR, gpus * phase.wall_s):
             yield f"phases.{idx}.gpu_hours", f"{phase.gpu_hours:g}, but {phase.wall_s:g} s of {gpus} GPUs"
+    walls = [phase.wall_interval for phase in phases]
+    for end in ("low", "high"):
+        parts = math.fsum(getattr(wall, end) for wall in walls if wall is not None)
+        if None not in walls and not _same(getattr(totals.wall_s, end), parts):
+            yield f"totals.wall_s.{end}", f"{getattr(totals.wall_s, end):g}, but the phases sum to {parts:g}"
     yield from _money_problems(result)
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from hwprofiles.stack_choice import StackKind
 from simulator.results.document import SCHEMA_VERSION, JsonValue, ResultModel, Seconds
-from simulator.results.interval import Estimate
+from simulator.results.interval import Estimate, Interval
 from simulator.results.placement_result import Placement
 from simulator.results.step_result import AssumptionRow, Basis, Memory, ModelCounts, StepTimes
 
@@ -29,12 +29,13 @@ class Ramp(ResultModel):
     between two of one schedule the step time is interpolated linearly.
     interpolation_error_frac: of the step time, an upper estimate: how far the simulated point in the middle of the
     longest stretch lies off the straight line between that stretch's ends. Absent where there was no such point; 0
-    where every valid batch size was simulated.
+    where every valid batch size was simulated. wall_interval: of wall_s, absent in older documents.
     """
 
     tokens: float = Field(gt=0)
     steps: float = Field(gt=0)
     wall_s: Seconds
+    wall_interval: Interval | None = None
     first_global_batch_size: int = Field(gt=0)
     last_global_batch_size: int = Field(gt=0)
     points: tuple[RampPoint, ...] = Field(min_length=1)
@@ -42,14 +43,19 @@ class Ramp(ResultModel):
 
 
 class PhaseResult(ResultModel):
-    """A phase of the run. step_s is at full batch; steps is the integral of tokens over the batch, not rounded."""
+    """A phase of the run. step_s is at full batch; steps is the integral of tokens over the batch, not rounded.
+
+    step_interval, wall_interval: of step_s and wall_s; absent in older documents.
+    """
 
     name: str
     kind: str
     tokens: float = Field(gt=0)
     steps: float = Field(gt=0)
     step_s: float = Field(gt=0)
+    step_interval: Interval | None = None
     wall_s: Seconds
+    wall_interval: Interval | None = None
     gpu_hours: float = Field(ge=0)
     cost_usd: float | None = Field(default=None, ge=0)
     ramp: Ramp | None = None

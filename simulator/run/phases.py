@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from simulator.results.interval import Estimate
+from simulator.results.interval import Estimate, Interval
 from simulator.results.run_result import PhaseResult, Ramp, RampPoint
 from simulator.run.batch_ramp import (
     BatchSize,
@@ -27,6 +27,9 @@ from simulator.run.economics import Price, cost_usd, gpu_hours
 from simulator.scenario.derived import dp
 from simulator.scenario.plan import BatchRamp, Phase
 from simulator.scenario.scenario import Scenario
+
+StepTimesByEnd = Mapping[str, Mapping[BatchSize, float]]
+"""Step time in seconds of every simulated batch size, by end of the estimate: value, low, high."""
 
 PRETRAIN = "pretrain"
 """Kind of every phase: training on all tokens of its sequences."""
@@ -75,34 +78,42 @@ def _duration_s(levels: Sequence[Level], times: Mapping[BatchSize, float]) -> fl
     return math.fsum(each.steps * interpolate(each.batch, times) for each in levels)
 
 
-def wall_time(plan: PhasePlan, times: Mapping[str, Mapping[BatchSize, float]]) -> Estimate:
+def wall_time(plan: PhasePlan, times: StepTimesByEnd) -> Estimate:
     """Wall-clock seconds of a phase."""
-    return Estimate(**{end: _duration_s(plan.levels, each) for end, each in times.items()})
+    return _wall(plan.levels, times)
 
 
-def phase_result(plan: PhasePlan, times: Mapping[BatchSize, float], num_gpus: int, price: Price | None) -> PhaseResult:
-    """A phase as the result document has it. times: step time in seconds of every simulated batch size."""
-    wall_s = _duration_s(plan.levels, times)
-    hours = gpu_hours(num_gpus, wall_s)
+def phase_result(plan: PhasePlan, times: StepTimesByEnd, num_gpus: int, price: Price | None) -> PhaseResult:
+    """A phase as the result document has it."""
+    wall = wall_time(plan, times)
+    hours = gpu_hours(num_gpus, wall.value)
     return PhaseResult(
         name=plan.phase.name,
         kind=PRETRAIN,
         tokens=math.fsum(each.tokens for each in plan.levels),
         steps=math.fsum(each.steps for each in plan.levels),
-        step_s=times[plan.full],
-        wall_s=wall_s,
+        step_s=times["value"][plan.full],
+        step_interval=Interval(low=times["low"][plan.full], high=times["high"][plan.full]),
+        wall_s=wall.value,
+        wall_interval=wall.interval,
         gpu_hours=hours,
         cost_usd=cost_usd(hours, price),
         ramp=_ramp_result(plan, times) if plan.ramp else None,
     )
 
 
-def _ramp_result(plan: PhasePlan, times: Mapping[BatchSize, float]) -> Ramp:
-    simulated = {size: times[size] for size in sizes_to_simulate(plan.sizes)}
+def _wall(levels: Sequence[Level], times: StepTimesByEnd) -> Estimate:
+    return Estimate(**{end: _duration_s(levels, each) for end, each in times.items()})
+
+
+def _ramp_result(plan: PhasePlan, times: StepTimesByEnd) -> Ramp:
+    simulated = {size: times["value"][size] for size in sizes_to_simulate(plan.sizes)}
+    wall = _wall(plan.ramp, times)
     return Ramp(
         tokens=math.fsum(each.tokens for each in plan.ramp),
         steps=math.fsum(each.steps for each in plan.ramp),
-        wall_s=_duration_s(plan.ramp, times),
+        wall_s=wall.value,
+        wall_interval=wall.interval,
         first_global_batch_size=plan.ramp[0].batch.global_batch_size,
         last_global_batch_size=plan.ramp[-1].batch.global_batch_size,
         points=tuple(

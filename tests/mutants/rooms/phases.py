@@ -169,8 +169,8 @@ PHASES = Room(
         ),
         Fault(
             "simulator/run/phases.py",
-            "step_s=times[plan.full],",
-            "step_s=wall_s / math.fsum(each.steps for each in plan.levels),",
+            'step_s=times["value"][plan.full],',
+            "step_s=wall.value / math.fsum(each.steps for each in plan.levels),",
             "a phase tells the mean step, ramp included",
         ),
         Fault(
@@ -181,7 +181,7 @@ PHASES = Room(
         ),
         Fault(
             "simulator/run/phases.py",
-            "wall_s=_duration_s(plan.ramp, times),",
+            "wall = _wall(plan.ramp, times)",
             'wall_s=wall_time(plan, {"value": times, "low": times, "high": times}).value,',
             "a ramp takes as long as its phase",
         ),
