@@ -182,7 +182,7 @@ PHASES = Room(
         Fault(
             "simulator/run/phases.py",
             "wall = _wall(plan.ramp, times)",
-            'wall_s=wall_time(plan, {"value": times, "low": times, "high": times}).value,',
+            "wall = wall_time(plan, times)",
             "a ramp takes as long as its phase",
         ),
         Fault(
