@@ -9,7 +9,7 @@ from dataclasses import replace
 from urllib.parse import parse_qs, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboards import state
@@ -106,6 +106,15 @@ def test_bad_texts_elsewhere_do_no_harm(name: str, text: str) -> None:
     found = read({name: [text]}, nothing)
     assert found.asked.source == Source("deepseek-v3")
     assert found.notice is None or len(found.notice) < 600
+
+
+@pytest.mark.parametrize(
+    ("name", "beyond"),
+    [("gpus", "10000001"), ("gpus", "0"), ("price", "1000001"), ("tokens", "1e18"), ("tokens", "0.5"), ("pp", "1025")],
+)
+def test_values_beyond_their_bounds_are_left_out(name: str, beyond: str) -> None:
+    found = read({name: [beyond]}, nothing)
+    assert found.asked == Asked() and found.notice is not None and BY_NAME[name].allowed in found.notice
 
 
 def test_repeated_keys_and_unknown_ones_are_left_out() -> None:
