@@ -11,12 +11,14 @@ from math import fsum
 from typing import Any, Final
 
 from simulator.report import numbers
+from simulator.report.headline import figures
 from simulator.report.timeline_words import category_words
 from simulator.results.changes import ChangedInput
 from simulator.results.compared_figures import ChangedResult
 from simulator.results.comparison import Beside, ComparedRun, Comparison, StepDifference
 from simulator.results.document import JsonValue
 from simulator.results.interval import Interval
+from simulator.results.run_result import RunResult
 
 NOT_SET: Final = "not set"
 NONE: Final = "–"
@@ -64,6 +66,15 @@ LOWER_IS_BETTER: Final[Mapping[str, bool]] = {
     "totals.cost_usd_per_trillion_tokens": True,
 }
 """Keys of which one direction is good news."""
+
+HEADLINE: Final[Mapping[str, str]] = {
+    "cost": "totals.cost_usd",
+    "wall_clock": "totals.wall_s",
+    "memory": "memory.verdict",
+    "step": "step.step_s",
+    "throughput": "step.tokens_per_s_per_gpu",
+}
+"""Key of `headline.figures` → key of the comparison."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +151,23 @@ def step_change(comparison: Comparison, place: int) -> str:
     words = f"The step takes {numbers.seconds(abs(more))} {'more' if more > 0 else 'less'}, {share}."
     shares = not any(each.key.startswith("assumptions.") for each in beside.changed)
     return f"{words} {certainty(row, comparison.runs[0], comparison.runs[place + 1], shares)}".rstrip()
+
+
+def headline(comparison: Comparison, place: int, other: RunResult) -> tuple[tuple[str, str, str, bool | None], ...]:
+    """(label, value, change to the base, lower is better) of what everybody asks first of one of the others.
+
+    other: the run at that place. change: "" where it is the same; of a verdict what it was before.
+    """
+    rows = {row.key: row for row in shown_results(comparison.others[place])}
+    found = []
+    for each in figures(other):
+        key = HEADLINE.get(each.key)
+        if key is None:
+            continue
+        row = rows.get(key)
+        change = "" if row is None else row.change or f"before: {row.before}"
+        found.append((each.label, each.value, change, LOWER_IS_BETTER.get(key)))
+    return tuple(found)
 
 
 def certainty(row: ChangedResult, base: ComparedRun, other: ComparedRun, shares_assumptions: bool) -> str:

@@ -64,6 +64,8 @@ def waterfall_figure(comparison: Comparison, mode: Mode = "light", *, place: int
             measure=["absolute", *["relative"] * len(parts), "total"],
             text=texts,
             textposition="outside",
+            textfont={"size": 12},
+            constraintext="none",
             cliponaxis=False,
             hovertemplate="%{x}<br><b>%{text}</b><extra></extra>",
             connector={"line": {"color": page.line, "width": 1}},
@@ -131,7 +133,7 @@ def results_figure(comparison: Comparison, mode: Mode = "light") -> go.Figure:
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed", showgrid=False)
     base = _short(names(comparison)[0])
-    figure.update_xaxes(title_text=f"% of {base} (dashed); thin lines: 90 % intervals", rangemode="tozero")
+    figure.update_xaxes(title_text=f"% of {base}", rangemode="tozero")
     return figure
 
 

@@ -25,6 +25,19 @@ def results_frame(beside: Beside) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["figure", "before", "after", "change", "before_range", "after_range"])
 
 
+def results_in_words(beside: Beside, base: str, other: str) -> pd.DataFrame:
+    """The rows of `results_frame` under the runs' names, intervals in brackets: result, change, base, other."""
+    rows = [
+        (row.label, row.change, _with(row.before, row.before_range), _with(row.after, row.after_range))
+        for row in shown_results(beside)
+    ]
+    return pd.DataFrame(rows, columns=["result", "change", base, other])
+
+
+def _with(value: str, interval: str) -> str:
+    return f"{value} ({interval})" if interval else value
+
+
 def difference_frame(beside: Beside) -> pd.DataFrame:
     """One row a category, the biggest first: category, what (in words), difference_s; they sum to the steps' difference."""
     rows = [(part.category, category_words(part.category), part.seconds) for part in beside.step_difference]
