@@ -14,13 +14,14 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
-from hwprofiles.catalog import list_names
+from hwprofiles.catalog import list_names, load_prices
 from hwprofiles.stack_choice import stack_names
 from hwprofiles.units import PETA
+from simulator.choices import choices
 from simulator.report.accuracy import UNIT_NAMES, measured_families, measured_gpus
 from simulator.scenario.layers import preset_names
-from simulator.scenario.recipes import RECIPES
-from simulator.scenario.section import MAX_GPUS, MAX_STAGES
+from simulator.scenario.plan import LoadImbalance
+from simulator.scenario.section import MAX_GPUS, MAX_LAYERS, MAX_STAGES
 from simulator.schedule import SCHEDULES
 
 Reader = Callable[[str], str | None]
@@ -35,6 +36,7 @@ _FILE: Final = re.compile(FILE + "[0-9a-f]{32}", re.ASCII)
 
 _WHOLE: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,9})?([eE][+]?[0-9]{1,2})?", re.ASCII)
+_IMBALANCE: Final = re.compile(r"\{load_imbalance: ([0-9]{1,4}(?:\.[0-9]{1,6})?)\}", re.ASCII)
 _PLAIN: Final = re.compile(r"[\w .:|~,;=+*()/-]*", re.ASCII)
 
 
@@ -115,6 +117,40 @@ def wholes(low: int, high: int, most: int) -> Reader:
     return read
 
 
+def or_null(reader: Reader) -> Reader:
+    """Reads what another one reads, and null."""
+    return lambda text: text if text == "null" else reader(text)
+
+
+def names_of(path: str) -> Reader:
+    """Reads a list of names that a key may hold, `[a, b]`, each once, in the order of its type."""
+    kept = lru_cache(maxsize=1)(lambda: tuple(map(text_of, choices(path))))
+
+    def read(text: str) -> str | None:
+        if not (text.startswith("[") and text.endswith("]")):
+            return None
+        found = {part.strip() for part in text[1:-1].split(",")} - {""}
+        return text_of([name for name in kept() if name in found]) if found <= set(kept()) else None
+
+    return read
+
+
+def balance(text: str) -> str | None:
+    """Reads how even the experts' load is: a name, or a given maximum over mean."""
+    given = _IMBALANCE.fullmatch(text)
+    if given is None:
+        return text if text in choices("moe.balance") else None
+    value = float(given[1])
+    return text_of(LoadImbalance(load_imbalance=value)) if 1 <= value <= 1_000 else None
+
+
+def offered_in_sheets(key: str) -> tuple[str, ...]:
+    """Providers or regions of all offers of the price sheets, and null."""
+    sheets = (load_prices(name) for name in list_names("prices"))
+    offers = [offer for sheet in sheets for entry in sheet.entries.values() for offer in entry.offers]
+    return ("null", *sorted({str(getattr(offer, key)) for offer in offers if getattr(offer, key) is not None}))
+
+
 def _set(name: str, path: str, read: Reader, allowed: str) -> Key:
     return Key(name, path, read, allowed)
 
@@ -123,33 +159,70 @@ def _degree(name: str, path: str) -> Key:
     return Key(name, path, whole(1, MAX_STAGES), f"1 to {MAX_STAGES}")
 
 
+def _offered(name: str, path: str) -> Key:
+    """Of a key with few values: those that its type, family or catalogue has."""
+    return Key(name, path, choice(lambda: tuple(map(text_of, choices(path)))), f"a value of {path}")
+
+
+def _or_null(name: str, path: str, most: int, allowed: str) -> Key:
+    return Key(name, path, or_null(whole(1, most)), f"{allowed}, or null")
+
+
+def text_of(value: object) -> str:
+    """A plain value as a link and `--set` write it: null, true, 8, 2.5, a name, [a, b]."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, LoadImbalance):
+        return f"{{load_imbalance: {value.load_imbalance}}}"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(text_of, value))}]"
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+_RAMP: Final = "phases.{first}.batch_ramp"
 SCENARIO_KEYS: Final[tuple[Key, ...]] = (
-    _set("node", "cluster.node", choice(lambda: tuple(list_names("nodes"))), "a name of `moesim list nodes`"),
+    _offered("node", "cluster.node"),
     _set("gpus", "cluster.num_gpus", whole(1, MAX_GPUS), f"1 to {MAX_GPUS}"),
-    _set("fabric", "cluster.fabric", choice(lambda: tuple(list_names("fabrics"))), "a name of `moesim list fabrics`"),
+    _or_null("domain", "cluster.gpus_per_domain", MAX_GPUS, "a number of GPUs"),
+    _offered("fabric", "cluster.fabric"),
     _set("stack", "stack", choice(lambda: tuple(stack_names())), "a name of `moesim list stacks`"),
     _degree("tp", "parallel.tp"),
+    _offered("sp", "parallel.sequence_parallel"),
     _degree("pp", "parallel.pp"),
     _degree("vpp", "parallel.vpp"),
     _degree("ep", "parallel.ep"),
     _degree("etp", "parallel.etp"),
-    _set("zero", "parallel.zero_stage", whole(0, 3), "0 to 3"),
-    _set("sp", "parallel.sequence_parallel", choice(lambda: ("true", "false")), "true or false"),
-    _set(
-        "schedule", "parallel.schedule", choice(lambda: tuple(SCHEDULES.names())), "a name of `moesim list schedules`"
-    ),
+    _offered("zero", "parallel.zero_stage"),
+    _or_null("hsdp", "data_parallel.hsdp_group", MAX_GPUS, "a number of ranks"),
+    _offered("grad_every", "data_parallel.grad_reduce.every"),
+    _offered("schedule", "parallel.schedule"),
+    _offered("overlap_ep", "parallel.overlap.ep"),
+    _offered("overlap_pp", "parallel.overlap.pp"),
+    _offered("overlap_tp", "parallel.overlap.tp"),
     _set("batch", "training.global_batch_size", whole(1, 100_000_000), "a number of sequences"),
     _set("micro", "training.micro_batch_size", whole(1, 100_000), "a number of sequences"),
     _set("seq", "training.seq_len", whole(1, 100_000_000), "a number of tokens"),
-    _set("recipe", "precision.recipe", choice(lambda: tuple(RECIPES.names())), "a name of `moesim list recipes`"),
-    _set(
-        "recompute", "recompute.granularity", choice(lambda: ("none", "selective", "full")), "none, selective or full"
-    ),
-    _set("balance", "moe.balance", choice(lambda: ("forced", "learned", "natural")), "forced, learned or natural"),
-    _set("nodes", "moe.max_nodes_per_token", whole(1, MAX_GPUS), "a number of nodes"),
+    _offered("optimizer", "training.optimizer"),
+    _offered("recipe", "precision.recipe"),
+    _offered("weight_cache", "precision.fp8_weight_cache"),
+    _offered("recompute", "recompute.granularity"),
+    _set("modules", "recompute.modules", names_of("recompute.modules"), "a list of modules"),
+    _offered("remethod", "recompute.method"),
+    _or_null("relayers", "recompute.num_layers", MAX_LAYERS, "a number of layers"),
+    _set("balance", "moe.balance", balance, "forced, learned, natural or {load_imbalance: 1.2}"),
+    _or_null("nodes", "moe.max_nodes_per_token", 100_000, "a number of nodes"),
+    _offered("drop", "moe.drop"),
+    _offered("pad", "moe.pad_to_capacity"),
     _set("tokens", "phases.{first}.tokens", number(1, 100 * PETA), "a number of tokens"),
+    _set("steps", "phases.{first}.steps", whole(1, 999_999_999), "a number of steps"),
+    _set("ramp", _RAMP, choice(lambda: ("null",)), "null"),
+    _set("ramp_from", f"{_RAMP}.from", whole(1, 100_000_000), "a number of sequences"),
+    _offered("ramp_below", f"{_RAMP}.schedule_below"),
     _set("price", "prices.usd_per_gpu_hour", number(0, 1_000_000), "USD a GPU-hour"),
-    _set("sheet", "prices.sheet", choice(lambda: tuple(list_names("prices"))), "a name of `moesim list prices`"),
+    _offered("sheet", "prices.sheet"),
+    _set("provider", "prices.provider", choice(lambda: offered_in_sheets("provider")), "a provider of the sheet"),
+    _set("region", "prices.region", choice(lambda: offered_in_sheets("region")), "a region of the sheet"),
+    _offered("commitment", "prices.commitment"),
     _set("draws", "draws", whole(1, 10_000), "1 to 10000"),
     _set("seed", "seed", whole(0, 999_999_999), "0 to 999999999"),
 )

@@ -61,6 +61,11 @@ def value(name: str) -> str | None:
     return _tab().asked.values.get(name)
 
 
+def changed() -> tuple[str, ...]:
+    """Names in the link of all that differs from the preset or upload."""
+    return tuple(_tab().asked.values)
+
+
 def change(**values: str | None) -> None:
     """Change keys of the scenario by their names in the link; None takes a change back. Raises ValueError on a bad text."""
     asked = _tab().asked

@@ -1,4 +1,4 @@
-"""Memory: What fills a GPU of each pipeline stage, against what it has, and what recompute and schedule do to it."""
+"""Memory: What fills a GPU of each pipeline stage, against what it has, and what recompute, schedule and formats do to it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dashboards.work import memory as work
 from simulator.report.figures.memory import alt, memory_figure, variants_alt, variants_figure
 from simulator.report.frames.memory import tensors_shown, variants_shown
 from simulator.report.memory_words import advice, headline, verdict_sentence, why_not
-from simulator.results.memory_variants import MemoryVariants, VariantKind
+from simulator.results.memory_variants import VARIANT_KINDS, MemoryVariants
 from simulator.results.step_result import Memory
 from simulator.run.kept_steps import step_document
 from simulator.scenario.scenario import Scenario
@@ -42,17 +42,16 @@ def show() -> None:
     metrics([Metric(each.label, each.text, help=each.help) for each in headline(memory)])
     st.write(as_text(verdict_sentence(memory)))
     figure(memory_figure(memory, mode()), alt(memory), key="memory-by-rank")
-    variants = value_of(jobs.of(work.variants, document), "Counting it under other recompute and schedules")
-    _show_tensors(memory, variants, asked.scenario)
+    variants = value_of(jobs.of(work.variants, document), "Counting it under other recompute, schedules and formats")
+    _show_tensors(memory, variants)
     if variants is not None:
         _show_variants(memory, variants, document, asked.scenario)
 
 
-def _show_tensors(memory: Memory, variants: MemoryVariants | None, scenario: Scenario) -> None:
+def _show_tensors(memory: Memory, variants: MemoryVariants | None) -> None:
     """What makes room, and the table of one rank's tensors, the fullest first."""
-    document = scenario.canonical()
     st.subheader("What makes room" if memory.verdict != "fits" else "What would make more room")
-    st.markdown("\n".join(f"- {as_text(line)}" for line in advice(memory, document, variants)))
+    st.markdown("\n".join(f"- {as_text(line)}" for line in advice(memory, variants)))
     st.caption(
         "The largest tensors of the fullest rank with keys that act on them, then the changes with the lowest peaks."
     )
@@ -62,12 +61,12 @@ def _show_tensors(memory: Memory, variants: MemoryVariants | None, scenario: Sce
         "Tensors of pipeline rank", ranks, index=worst, key=f"memory-rank-{worst}-{len(ranks)}", width=240,
         help="The fullest rank is shown first.",
     )  # fmt: skip
-    table(tensors_shown(memory, rank, document), key="memory-tensors")
+    table(tensors_shown(memory, rank), key="memory-tensors")
 
 
 def _show_variants(memory: Memory, variants: MemoryVariants, document: str, scenario: Scenario) -> None:
-    """Recompute and schedules: chart, tables, and on demand the step times."""
-    st.subheader("Under other recompute and other schedules")
+    """Recompute, schedules, formats: chart, tables, and on demand the step times."""
+    st.subheader("Under other recompute, schedules, formats and sharding")
     figure(variants_figure(memory, variants, mode()), variants_alt(variants), key="memory-variants")
     st.toggle(
         "Simulate the step time of each too",
@@ -80,9 +79,10 @@ def _show_variants(memory: Memory, variants: MemoryVariants, document: str, scen
     if state.page("show") == TIMES:
         changes = tuple(dict.fromkeys(each.changes for each in variants.variants if each.memory is not None))
         step_s = value_of(jobs.of(work.step_times, document, changes, later=True), "Simulating a step of each")
-    kinds: tuple[VariantKind, ...] = ("recompute", "schedule")
-    for kind in kinds:
-        table(variants_shown(variants, kind, step_s), key=f"memory-{kind}")
+    wide = st.column_config.TextColumn(width=250)
+    for kind in VARIANT_KINDS:
+        frame = variants_shown(variants, kind, step_s)
+        table(frame, key=f"memory-{kind}", columns={frame.columns[0]: wide})
     words = "Each row is this scenario with the changes in its last column; other keys stay. Peaks are counted, not simulated."
     st.caption("\n\n".join([words, *map(as_text, why_not(variants))]))
 

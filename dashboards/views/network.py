@@ -47,7 +47,10 @@ def show() -> None:
     st.caption("\n\n".join(map(as_text, (place_sentence(found.view), *found.view.notes))))
     st.subheader("Links")
     table(links_shown(found.view), key="network-links")
-    st.caption("One direction: as much comes back on the other. The fullest link of each kind, in one step.")
+    st.caption(
+        "In one direction: as much comes back on the other. Share: of what the fullest link of a kind could carry in the step. "
+        "The last columns say what its load is."
+    )
     st.subheader("Collectives, each alone")
     table(collectives_shown(found.collectives), key="network-collectives")
     st.caption(as_text(f"GB/s as they are compared: {counted_as(found.collectives)}"))

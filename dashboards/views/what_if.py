@@ -2,20 +2,154 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import streamlit as st
 
-from dashboards import state
+from dashboards import answers, controls, exported, remedied, state
+from dashboards.answers import Answer
+from dashboards.source import UPLOADED, Source, presets
+from dashboards.state import Current
+from dashboards.widgets import answer as shown_answer
+from dashboards.widgets import controls as shown_controls
+from dashboards.widgets import run_controls
 from dashboards.widgets.problems import as_text, show_problems
+from dashboards.widgets.upload import upload
+from simulator.errors import InputError
+from simulator.report.what_if import beside, memory_advice, what_to_change
+from simulator.results.run_result import RunResult
+
+PRESET: Final = "set-preset"
+OPEN: Final = 3
+"""Groups of controls that are open to begin with."""
 
 
 def show() -> None:
-    """Lay the page out."""
+    """Lay the page out: controls on the left, the answer on the right."""
     st.title("What if")
+    left, right = st.columns([3, 7], gap="medium")
     asked = state.current()
-    if asked.scenario is None:
-        show_problems(asked.problems)
+    with left:
+        _show_controls(asked)
+    with right:
+        _show_right(asked)
+
+
+def _show_controls(asked: Current) -> None:
+    """What the scenario begins from, and everything that can be changed in it."""
+    names = [*presets(), *([UPLOADED] if asked.source.text is not None else [])]
+    st.session_state[PRESET] = asked.source.base if asked.source.text is None else UPLOADED
+    st.selectbox("Begin from", names, key=PRESET, on_change=_start, help="A preset; what was changed is taken back.")
+    with st.popover("Upload a scenario", width="stretch"):
+        found = upload("Scenario file (YAML)", "what-if-upload")
+        if found is not None and found.source is not None:
+            st.button("Use this scenario", on_click=state.upload, args=(found.source.text,), key="use-upload")
+        elif found is not None:
+            st.caption("This is a result: compare it on the page Compare, or make a report of it.")
+    scenario = asked.scenario or remedied.unfit(asked.source)
+    if scenario is None:
         return
-    st.write(
-        "Does it fit, how many days, what does it cost, and what holds it back: of the scenario, and of every change to it."
-    )
-    st.caption(f"Of the scenario {as_text(asked.scenario.name)}.")
+    for place, (title, group) in enumerate(controls.GROUPS):
+        if any(control.shows(scenario) for control in group):
+            with st.expander(title, expanded=place < OPEN):
+                shown_controls.show_group(group, scenario, asked.source)
+                if title == controls.DERIVED_IN:
+                    st.caption(as_text(controls.derived_words(scenario)))
+    with st.expander("Length and price of the run", expanded=True):
+        run_controls.show(scenario, asked.source)
+
+
+def _start() -> None:
+    name = st.session_state[PRESET]
+    if name != UPLOADED:
+        state.start(name)
+
+
+def _show_right(asked: Current) -> None:
+    if asked.scenario is None:
+        shown_answer.show_impossible()
+        return
+    try:
+        answer = answers.of(asked.source)
+    except InputError as error:
+        show_problems(error.problems)
+        return
+    if answer.failed is not None and answer.failed.error is not None:
+        show_problems(answer.failed.error.problems)
+    shown_answer.show_waiting(answer)
+    if answer.result is not None:
+        _show_answer(asked, answer, answer.result)
+
+
+def _show_answer(asked: Current, answer: Answer, result: RunResult) -> None:
+    base_source = asked.pinned or asked.source.plain()
+    base = None if base_source == asked.source else _baseline(base_source)
+    shown = beside(result, base)
+    shown_answer.show_verdict(result, shown)
+    _show_baseline(asked, base_source, is_known=base is not None)
+    draws = "" if answer.is_whole else f"of {answer.draws} of {answer.all_draws} draws; interval follows"
+    shown_answer.show_figures(shown, draws)
+    st.subheader("What binds")
+    shown_answer.show_gains(result)
+    _show_advice(result)
+    _show_notes(asked, result)
+    _show_export(asked.source)
+
+
+def _baseline(source: Source) -> RunResult | None:
+    """The whole run that figures are compared with, when it is there."""
+    try:
+        return answers.of(source, only_whole=True).result
+    except InputError:
+        return None
+
+
+def _show_baseline(asked: Current, base: Source, *, is_known: bool) -> None:
+    """What figures are compared with, and how to change that."""
+    name = f"{base.base} as it is" if not base.overrides else f"{base.base} with {', '.join(base.overrides)}"
+    kind = "pinned" if asked.pinned is not None else "the preset"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if base == asked.source:
+            words = f"This is the baseline ({kind}): {name}."
+        else:
+            words = f"Differences are to {kind}: {name}." if is_known else f"The baseline, {name}, is being simulated …"
+        st.caption(as_text(words))
+        st.space("stretch")
+        st.button("Pin as baseline", on_click=state.pin, key="pin", disabled=base == asked.source,
+                  help="Compare every further change with what is shown now; the link holds it.")  # fmt: skip
+        if asked.pinned is not None:
+            st.button("Unpin", on_click=state.unpin, key="unpin", help="Compare with the preset as it is.")
+
+
+def _show_advice(result: RunResult) -> None:
+    """What should be changed, as far as the result says."""
+    st.subheader("What should we change?")
+    advice = memory_advice(result)
+    if advice:
+        st.markdown(
+            f"Memory: **{as_text(result.memory.verdict)}**. The largest tensors of the fullest stage, and what acts on them:"
+        )
+        st.markdown("\n".join(f"- {as_text(line)}" for line in advice))
+    st.markdown("\n".join(f"- {as_text(line)}" for line in what_to_change(result)))
+
+
+def _show_notes(asked: Current, result: RunResult) -> None:
+    """Warnings, what fell with a change, and what the figures leave out."""
+    if result.dropped:
+        st.warning(as_text(f"Dropped with a change: {'; '.join(result.dropped)}."), icon="✂️")
+    with st.expander(f"Warnings of this scenario ({len(result.warnings)})", expanded=False):
+        st.markdown("\n".join(f"- {as_text(line)}" for line in result.warnings) or "None.")
+    with st.expander("What is not included", expanded=False):
+        st.markdown("\n".join(f"- {as_text(line)}" for line in result.not_modelled))
+
+
+def _show_export(source: Source) -> None:
+    """The scenario as a file, and where else it can be taken."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button(
+            "Scenario file", lambda: exported.scenario_file(source), file_name="scenario.yaml", mime="application/yaml",
+            on_click="ignore", key="export", help="What is shown as a file for moesim run: what differs from the preset.",
+        )  # fmt: skip
+        st.caption(
+            "The address of this page is a link to what is shown. Cost report, spreadsheet and print: page Report."
+        )

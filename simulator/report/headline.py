@@ -58,7 +58,7 @@ def memory(result: RunResult) -> Figure:
     low, high = (numbers.amount_of_bytes(worst.peak_bytes * (1 + end)) for end in (used.margin.low, used.margin.high))
     return Figure(
         "memory", "Memory", used.verdict, f"needs {low} to {high} of {numbers.amount_of_bytes(used.capacity_bytes)}",
-        f"{room} on the fullest stage, {worst.pp_rank}",
+        f"{room} on the fullest rank, pipeline rank {worst.pp_rank}",
     )  # fmt: skip
 
 

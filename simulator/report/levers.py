@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from simulator.report import facts, numbers
-from simulator.report.accuracy import accuracy_of, read_accuracy, speeds
+from simulator.report.accuracy import Accuracy, accuracy_of, nearest, read_accuracy, speeds
+from simulator.report.accuracy_text import gpu_of
+from simulator.report.lever_words import ACTIONS, assumption_words
 from simulator.report.timeline_words import category_words
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import BASIS_NAMES
@@ -24,12 +26,22 @@ def founded(result: RunResult) -> str:
     return f"kernel and message times: {', '.join(words)}"
 
 
-def method() -> str:
-    """How far predictions lay off what was published, of all runs that were compared; "" where there are none."""
-    found = accuracy_of(speeds(read_accuracy()))
+def method(result: RunResult) -> tuple[str, ...]:
+    """How far predictions lay off what was measured: of all runs that were compared, and of those most like this one."""
+    rows = speeds(read_accuracy())
+    found = accuracy_of(rows)
     if found is None:
-        return ""
-    return f"{found.n} published runs: median error {numbers.percent(found.median)}, mean {numbers.percent(found.mape)}"
+        return ()
+    model = facts.label(result.scenario.get("model"))
+    like = accuracy_of(nearest(rows, gpu_of(result), model))
+    texts = [f"{found.n} measured runs: speed off by {numbers.rough_percent(found.median)} (median), {_inside(found)}"]
+    if like is not None:
+        texts.append(f"the {like.n} most like this one: {numbers.rough_percent(like.median)}, {_inside(like)}")
+    return tuple(texts)
+
+
+def _inside(found: Accuracy) -> str:
+    return f"{numbers.rough_percent(found.coverage)} inside the interval"
 
 
 def strongest(result: RunResult) -> tuple[str, ...]:
@@ -40,9 +52,10 @@ def strongest(result: RunResult) -> tuple[str, ...]:
 def _bindings(result: RunResult) -> Iterator[str]:
     step_s = result.step.step_s
     for each in sorted(result.step.binding, key=lambda each: -each.seconds)[:NUM_BINDINGS]:
-        share = numbers.percent(each.seconds / step_s)
-        gain = f"a step would gain {numbers.seconds(each.seconds)} of {numbers.seconds(step_s)} ({share})"
-        yield f"{_capital(category_words(each.what))}: {each.why}. Free of it, {gain}."
+        gain = f"{numbers.seconds(each.seconds)} of {numbers.seconds(step_s)}"
+        words = f"{_capital(category_words(each.what))} ({numbers.rough_percent(each.seconds / step_s)}): without it a step "
+        action = ACTIONS.get(each.what)
+        yield f"{words}would gain {gain}{f'; {action}' if action else ''}."
 
 
 def _assumptions(result: RunResult) -> Iterator[str]:
@@ -50,7 +63,8 @@ def _assumptions(result: RunResult) -> Iterator[str]:
         (row for row in result.assumptions if facts.moves(row, result)), key=facts.effect_size, reverse=True
     )
     for row in moving[:NUM_ASSUMPTIONS]:
-        yield f"Assumption {row.key}, over its range {facts.range_of(row)}: {facts.effect_of(row, result)} GPU-hours."
+        effect = facts.effect_of(row, result)
+        yield f"Not known for certain: {assumption_words(row.key)} ({row.key}): {effect} GPU-hours over its range."
 
 
 def _capital(words: str) -> str:

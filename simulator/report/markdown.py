@@ -8,6 +8,7 @@ from typing import Final
 from simulator.report import facts, headline, numbers
 from simulator.report.formats import ReportItem
 from simulator.report.markdown_text import code, folded, prose, table
+from simulator.report.timeline_words import category_words
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import BASIS_NAMES, AssumptionRow
 
@@ -75,7 +76,7 @@ def _one(item: ReportItem) -> Iterator[str]:
     yield ""
     bindings = sorted(result.step.binding, key=lambda each: -each.seconds)[:NUM_BINDINGS]
     if bindings:
-        found = [f"{each.what.replace('_', ' ')} ({numbers.seconds(each.seconds)} a step)" for each in bindings]
+        found = [f"{category_words(each.what)} ({numbers.seconds(each.seconds)} a step)" for each in bindings]
         yield f"**What binds:** {prose(', '.join(found))}"
         yield ""
     moving = sorted(

@@ -1,16 +1,17 @@
-"""What the tensors of a memory breakdown are, in words, and which keys of a scenario act on them."""
+"""What the tensors of a memory breakdown are, in words, which keys of a scenario act on them, and what makes room."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from simulator.report import numbers
-from simulator.results.memory_variants import MemoryVariant, MemoryVariants
+from simulator.results.memory_variants import MemoryVariant, MemoryVariants, VariantKind
 from simulator.results.step_result import Memory, Verdict
 
 NUM_ADVICE: Final = 3
+NUM_BEST: Final = 4
 VERDICT_HELP: Final[Mapping[Verdict, str]] = MappingProxyType(
     {
         "fits": "the device holds the fullest rank even at the upper end of its margin",
@@ -114,21 +115,21 @@ TENSOR_WORDS: Final[Mapping[str, str]] = MappingProxyType(
 """Of the tensors that matter; others are told under their own names."""
 
 KEYS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
-    ("weights.", ("parallel.zero_stage=3", "parallel.ep", "parallel.pp", "parallel.tp")),
-    ("gradients.", ("data_parallel.grad_reduce.dtype=bf16", "parallel.ep", "parallel.pp", "parallel.tp")),
-    ("optimizer.", ("training.optimizer=adamw-bf16", "parallel.zero_stage=1", "parallel.ep", "cluster.num_gpus")),
+    ("weights.", ("parallel.ep", "parallel.pp", "parallel.tp", "parallel.zero_stage")),
+    (
+        "gradients.",
+        ("data_parallel.grad_reduce.dtype", "parallel.ep", "parallel.pp", "parallel.tp", "parallel.zero_stage"),
+    ),
+    ("optimizer.", ("training.optimizer", "parallel.zero_stage", "cluster.num_gpus", "parallel.pp")),
     ("buffers.dispatch", ("parallel.comm_sms", "parallel.ep")),
     ("buffers.pipeline", ("training.micro_batch_size", "parallel.schedule")),
     ("buffers.", ()),
-    (
-        "expert.swiglu_in",
-        ("precision.recipe=fp8-blockwise", "recompute=full", "training.micro_batch_size", "parallel.schedule"),
-    ),
-    ("attn.out", ("recompute.saved.attn_out=e5m6", "recompute=full", "training.micro_batch_size", "parallel.schedule")),
+    ("expert.", ("recompute", "training.micro_batch_size", "parallel.schedule", "precision.recipe")),
+    ("attn.out", ("recompute", "recompute.saved.attn_out", "training.micro_batch_size", "parallel.schedule")),
     ("head.", ("training.micro_batch_size", "parallel.tp", "parallel.layers_per_stage")),
-    ("", ("recompute=full", "training.micro_batch_size", "parallel.schedule")),
+    ("", ("recompute", "training.micro_batch_size", "parallel.schedule")),
 )
-"""(how a tensor's name begins, keys that act on it, with the value where one makes it smaller), the most specific first."""
+"""(how a tensor's name begins, keys that act on its size), the most specific first."""
 
 
 def tensor_words(name: str) -> str:
@@ -139,20 +140,9 @@ def tensor_words(name: str) -> str:
     return TENSOR_WORDS.get(name, f"{owner}: {what.replace('_', ' ')}" if what else name)
 
 
-def keys_of(name: str, scenario: Mapping[str, Any]) -> tuple[str, ...]:
-    """Keys that act on a tensor's size; a `key=value` that the scenario (its canonical document) has already is left out."""
-    keys = next(keys for beginning, keys in KEYS if name.startswith(beginning))
-    return tuple(key for key in keys if not _has(scenario, key))
-
-
-def _has(scenario: Mapping[str, Any], key: str) -> bool:
-    path, _, value = key.partition("=")
-    found: Any = scenario
-    for part in path.split("."):
-        found = found[part]
-    if isinstance(found, Mapping):  # the short form of a section, whose first key it is
-        found = next(iter(found.values()))
-    return bool(value) and str(found) == value
+def keys_of(name: str) -> tuple[str, ...]:
+    """Keys of a scenario that act on a tensor's size."""
+    return next(keys for beginning, keys in KEYS if name.startswith(beginning))
 
 
 def headline(memory: Memory) -> tuple[Headline, ...]:
@@ -189,17 +179,13 @@ def verdict_sentence(memory: Memory) -> str:
     )
 
 
-def advice(memory: Memory, scenario: Mapping[str, Any], variants: MemoryVariants | None = None) -> tuple[str, ...]:
-    """What makes room: the largest tensors of the fullest rank with the keys that act on them, and variants that need less.
-
-    scenario: its canonical document.
-    """
+def advice(memory: Memory, variants: MemoryVariants | None = None) -> tuple[str, ...]:
+    """What makes room: the largest tensors of the fullest rank with the keys that act on them, and variants that need less."""
     size, worst = numbers.amount_of_bytes, memory.worst_stage
     lines = []
-    for tensor in [each for each in worst.tensors or () if keys_of(each.name, scenario)][:NUM_ADVICE]:
+    for tensor in [each for each in worst.tensors or () if keys_of(each.name)][:NUM_ADVICE]:
         share = numbers.percent(tensor.bytes / worst.peak_bytes)
-        keys = ", ".join(keys_of(tensor.name, scenario))
-        lines.append(f"{tensor_words(tensor.name)}, {size(tensor.bytes)} ({share}): {keys}")
+        lines.append(f"{tensor_words(tensor.name)}, {size(tensor.bytes)} ({share}): {', '.join(keys_of(tensor.name))}")
     for variant in best_variants(memory, variants):
         assert variant.memory is not None
         less = size(memory.peak_bytes_per_gpu - variant.memory.peak_bytes)
@@ -215,12 +201,17 @@ def best_variants(memory: Memory, variants: MemoryVariants | None) -> list[Memor
         (each.memory.peak_bytes, each) for each in (variants.variants if variants else ()) if each.memory is not None
     ]
     lower = [(peak, place, each) for place, (peak, each) in enumerate(found) if peak < memory.peak_bytes_per_gpu]
-    return [each for _, _, each in sorted(lower, key=lambda row: row[:2])[:NUM_ADVICE]]
+    return [each for _, _, each in sorted(lower, key=lambda row: row[:2])[:NUM_BEST]]
+
+
+VARIANT_TITLES: Final[Mapping[VariantKind, str]] = MappingProxyType(
+    {"recompute": "recompute", "schedule": "schedule", "state": "formats and sharding"}
+)
 
 
 def variant_words(variant: MemoryVariant) -> str:
-    """'recompute: full', 'schedule: 1f1b'."""
-    return f"{variant.kind}: {variant.name}"
+    """'recompute: full', 'schedule: 1f1b', 'ZeRO 2'."""
+    return variant.name if variant.kind == "state" else f"{variant.kind}: {variant.name}"
 
 
 def why_not(variants: MemoryVariants) -> tuple[str, ...]:

@@ -143,6 +143,16 @@ def percent(fraction: float) -> str:
     return f"{fraction:.1%}".replace("%", " %")
 
 
+def rough_percent(fraction: float) -> str:
+    """A fraction for a headline: whole per cent, below one per cent a decimal: "17 %", "0.4 %"."""
+    return f"{fraction:.0%}".replace("%", " %") if abs(fraction) >= 0.01 or not fraction else percent(fraction)
+
+
+def rough_change(fraction: float) -> str:
+    """A change for a headline: "-5 %", "+11 %", "+0.4 %"."""
+    return f"{'+' if fraction > 0 else ''}{rough_percent(fraction)}"
+
+
 def signed_percent(fraction: float) -> str:
     """A change relative to a whole, with its sign: "+2.3 %"; no change is "0.0 %"."""
     return percent(0.0) if round(fraction, 3) == 0 else f"{fraction:+.1%}".replace("%", " %")

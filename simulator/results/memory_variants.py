@@ -1,8 +1,8 @@
-"""What the same scenario's memory is under another recompute or another schedule."""
+"""What the same scenario's memory is under another recompute, another schedule, other number formats and sharding."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from pydantic import Field
 
@@ -10,7 +10,9 @@ from simulator.results.document import Bytes, ResultModel
 from simulator.results.interval import Estimate
 from simulator.results.step_result import Verdict
 
-VariantKind = Literal["recompute", "schedule"]
+VariantKind = Literal["recompute", "schedule", "state"]
+"""state: number formats of what is kept, and what data-parallel ranks share of it."""
+VARIANT_KINDS: Final[tuple[VariantKind, ...]] = get_args(VariantKind)
 
 
 class VariantMemory(ResultModel):
@@ -43,7 +45,7 @@ class MemoryVariant(ResultModel):
 
 
 class MemoryVariants(ResultModel):
-    """Variants by kind, in a fixed order; of each kind one is the scenario as it is."""
+    """Variants by kind, in a fixed order. Of recompute and schedule one is the scenario as it is."""
 
     variants: tuple[MemoryVariant, ...]
 

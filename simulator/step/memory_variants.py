@@ -1,4 +1,4 @@
-"""The memory of a scenario under other recompute and under every schedule, without simulating a step.
+"""The memory of a scenario under other recompute, every schedule, other formats and sharding, without simulating a step.
 
 Memory follows from counted work and the order of actions: nothing is priced and nothing drawn. Each variant is a scenario of
 its own, loaded with a change or two, so that it is refused where a user's would be.
@@ -6,7 +6,7 @@ its own, loaded with a change or two, so that it is refused where a user's would
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, get_args
 
@@ -23,6 +23,13 @@ from simulator.step.memory import step_memory
 from simulator.step.prepared import count, memory_question
 
 MODULES: Final[tuple[RecomputeModule, ...]] = get_args(RecomputeModule)
+MAX_ZERO: Final = 3
+OPTIMIZERS: Final[Mapping[str, str]] = {
+    "adamw-fp32-moments": "moments in FP32",
+    "adamw-bf16-moments": "moments in BF16",
+    "adamw-bf16": "moments in BF16, no master weights",
+}
+"""From most bytes to fewest, in words."""
 Report = Callable[[float], None]
 """Is told which share of the variants is done, 0 to 1."""
 
@@ -39,7 +46,7 @@ class _Change:
 def memory_variants(scenario: Scenario, report: Report | None = None) -> MemoryVariants:
     """The variants of a scenario. Raises InputError where it cannot be simulated itself."""
     hardware = look_up(scenario)
-    changes = [*_recompute_changes(scenario), *_schedule_changes(scenario)]
+    changes = [*_recompute_changes(scenario), *_schedule_changes(scenario), *_state_changes(scenario)]
     found = []
     for place, change in enumerate(changes):
         variant = _variant(scenario, change, hardware)
@@ -124,6 +131,24 @@ def _schedule_changes(scenario: Scenario) -> Iterator[_Change]:
         if not rule.overlaps_pairs and parallel.overlap.ep == "pair":
             changes.append("parallel.overlap.ep=none")
         yield _Change("schedule", name, _unless(name == parallel.schedule, *changes))
+
+
+def _state_changes(scenario: Scenario) -> Iterator[_Change]:
+    """Smaller formats of gradients, optimizer and attention's output, more sharding, a smaller micro-batch: where it has not
+    got them.
+    """
+    zero, micro = scenario.parallel.zero_stage, scenario.training.micro_batch_size
+    for stage in range(zero + 1, MAX_ZERO + 1):
+        yield _Change("state", f"ZeRO {stage}", (f"parallel.zero_stage={stage}",))
+    if scenario.data_parallel.grad_reduce.dtype != "bf16":
+        yield _Change("state", "gradients in BF16", ("data_parallel.grad_reduce.dtype=bf16",))
+    optimizers = list(OPTIMIZERS)
+    for name in optimizers[optimizers.index(scenario.training.optimizer) + 1 :]:
+        yield _Change("state", OPTIMIZERS[name], (f"training.optimizer={name}",))
+    if scenario.recompute.saved.attn_out != "e5m6":
+        yield _Change("state", "attention output kept in E5M6", ("recompute.saved.attn_out=e5m6",))
+    if micro > 1:
+        yield _Change("state", f"micro-batch of {micro // 2}", (f"training.micro_batch_size={micro // 2}",))
 
 
 def _unless(is_current: bool, *changes: str) -> tuple[str, ...]:

@@ -45,10 +45,10 @@ TRAFFIC_OF: Mapping[str, Traffic] = {
     TP_COLLECTIVES: "tp",
 }
 """Kind of traffic by the category of a message's seconds; the optimizer's message is the gradients' norm."""
-EVEN = "experts evenly loaded: with uneven loads some GPUs send and receive more"
-BUSIEST = "where expert groups lie unevenly on domains, every GPU is counted as the busiest one of a group"
-RINGS = "rings visit the nodes of a group in order; exchanges go between all pairs of nodes alike"
-HASHED = "flows are hashed to uplinks: some carry more than the mean that is told"
+EVEN = "Experts are counted as evenly loaded; with uneven loads some GPUs send and receive more."
+BUSIEST = "Where expert groups lie unevenly on domains, every GPU is counted as the busiest one of a group."
+RINGS = "Rings visit the nodes of a group in order; exchanges go between all pairs of nodes alike."
+HASHED = "Flows are hashed to uplinks: some of these carry more than the mean of a leaf that is told."
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,11 @@ VALID = {
     "node": "h100-x8", "gpus": "1024", "fabric": "ib-400g-rail", "stack": "h100-transfer", "tp": "2", "pp": "8", "vpp": "2",
     "ep": "32", "etp": "1", "zero": "2", "sp": "true", "schedule": "1f1b", "batch": "15360", "micro": "2", "seq": "4096",
     "recipe": "bf16", "recompute": "full", "balance": "learned", "nodes": "4", "tokens": "14800000000000.0", "price": "2.5",
-    "sheet": "market-2025-03", "draws": "2", "seed": "7",
+    "sheet": "market-2025-03", "draws": "2", "seed": "7", "domain": "null", "hsdp": "8", "grad_every": "step",
+    "overlap_ep": "pair", "overlap_pp": "true", "overlap_tp": "none", "optimizer": "adamw-bf16", "weight_cache": "per_step",
+    "modules": "[rmsnorm, swiglu]", "remethod": "block", "relayers": "2", "drop": "probs", "pad": "true", "steps": "100",
+    "ramp": "null", "ramp_from": "4096", "ramp_below": "gpipe", "provider": "lambda", "region": "us-east-1",
+    "commitment": "1-year",
 }  # fmt: skip
 
 
@@ -93,7 +97,7 @@ def test_bad_texts_stand_for_the_default_with_one_notice(name: str) -> None:
             assert found.notice is not None and name in found.notice
             assert len(found.notice) < 600 and "\n" not in found.notice
         else:  # a text that is one: some are within some key's bounds
-            assert float(value) >= 0 and not found.left_out
+            assert (value == "null" or float(value) >= 0) and not found.left_out
 
 
 @pytest.mark.parametrize("text", BAD_TEXTS)
@@ -102,6 +106,15 @@ def test_bad_texts_elsewhere_do_no_harm(name: str, text: str) -> None:
     found = read({name: [text]}, nothing)
     assert found.asked.source == Source("deepseek-v3")
     assert found.notice is None or len(found.notice) < 600
+
+
+@pytest.mark.parametrize(
+    ("name", "beyond"),
+    [("gpus", "10000001"), ("gpus", "0"), ("price", "1000001"), ("tokens", "1e18"), ("tokens", "0.5"), ("pp", "1025")],
+)
+def test_values_beyond_their_bounds_are_left_out(name: str, beyond: str) -> None:
+    found = read({name: [beyond]}, nothing)
+    assert found.asked == Asked() and found.notice is not None and BY_NAME[name].allowed in found.notice
 
 
 def test_repeated_keys_and_unknown_ones_are_left_out() -> None:

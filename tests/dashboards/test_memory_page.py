@@ -31,7 +31,7 @@ def test_figures_are_those_of_a_run(inline_jobs: Inline) -> None:
     worst = memory.worst_stage.tensors
     assert worst is not None
     assert list(tensors["size"]) == [numbers.amount_of_bytes(tensor.bytes) for tensor in worst]
-    assert frames(page)[2] == [f"{name} (as it is)" if name == "1f1b" else name for name in SCHEDULES.names()]
+    assert frames(page)[2] == [f"as it is: {name}" if name == "1f1b" else name for name in SCHEDULES.names()]
     assert "interleaved\\_1f1b cannot be" in texts(page)
     assert link_of(page) == LINK
 

@@ -26,7 +26,7 @@ def test_the_page_offers_every_format_and_previews_section_by_section(inline_job
     assert not page.exception
     assert len(page.get("download_button")) == len(FORMATS)
     result = simulate_run(load_scenario("mixtral-8x22b", OPTIONS))
-    shown = texts(page).replace("\\", "")
+    shown = texts(page).replace("\\", "").replace("\u00a0", " ")
     for words in ("Does it fit?", "What would change it?", *(each.value for each in figures(result)[:3])):
         assert words in shown, words
     sections = {"time": 3, "memory": 1, "accuracy": 0}

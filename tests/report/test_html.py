@@ -72,7 +72,7 @@ def test_the_first_screen_answers_what_a_boss_asks_and_the_sections_follow() -> 
     ]  # fmt: skip
     assert [title for title in titles if title in order] == order
     assert seen().texts["h3"][:5] == ["Cost", "Wall clock", "Does it fit?", "How sure?", "What would change it?"]
-    cards = plain().partition('class="cards"')[2].partition("</section>")[0]
+    cards = plain().replace("\u00a0", " ").partition('class="cards"')[2].partition("</section>")[0]
     for figure in ("5.49 M USD", "5.11 to 6.09 M USD", "55.8 d", "51.9 to 62.0 d", "2.00 USD per GPU-hour"):
         assert figure in cards, figure
 

@@ -63,14 +63,28 @@ def test_every_registered_schedule_is_there_or_says_why_not() -> None:
     assert refused.why_not is not None and "14" in refused.why_not and "next valid" in refused.why_not
 
 
+def test_formats_and_sharding_that_the_scenario_has_not_make_it_smaller_or_say_why_not() -> None:
+    rows = variants().of("state")
+    names = [each.name for each in rows]
+    assert names[:3] == ["ZeRO 2", "ZeRO 3", "gradients in BF16"]
+    own = next(each.memory.peak_bytes for each in variants().variants if each.is_current and each.memory)
+    sizes = {each.name: each.memory.peak_bytes for each in rows if each.memory is not None}
+    assert all(size <= own for size in sizes.values())
+    assert sizes["gradients in BF16"] < own and sizes["moments in BF16, no master weights"] < own
+    fp8 = variants("precision.recipe=fp8-blockwise", "recompute.saved.attn_out=e5m6").of("state")
+    (refused,) = (each for each in fp8 if each.name == "ZeRO 3")
+    assert refused.why_not is not None and "zero_stage" in refused.why_not
+    assert "attention output kept in E5M6" not in [each.name for each in fp8], "it has that"
+
+
 def test_what_is_recomputed_whole_can_go_back() -> None:
     full = variants("recompute={granularity: full, method: block, num_layers: 2}")
     names = [each.name for each in full.of("recompute")]
     assert names == ["none", "rmsnorm", "swiglu", "attention", "moe", "full"]
     assert [each.is_current for each in full.of("recompute")] == [False] * 5 + [True]
     assert all(each.memory for each in full.of("recompute"))
-    plain = {each.name: each.memory for each in variants("recompute=none").of("recompute")}
-    assert {each.name: each.memory for each in full.of("recompute")}["moe"] == plain["moe"]
+    plain = {each.name: each.memory for each in variants().of("recompute")}
+    assert next(each.memory for each in full.of("recompute")) == plain["none"]
 
 
 def test_progress_is_told_and_a_scenario_that_is_none_is_refused() -> None:

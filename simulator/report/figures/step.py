@@ -12,6 +12,7 @@ from simulator.report.figures.literal import literal
 from simulator.report.figures.look import mixed, themed
 from simulator.report.frames import step as frames
 from simulator.report.theme import CATEGORY, PAGES, SERIES, Mode
+from simulator.report.timeline_words import category_words
 from simulator.results.step_result import StepTimes
 
 PART_COLOURS: Final = {
@@ -105,7 +106,7 @@ def binding(step: StepTimes, mode: Mode = "light") -> go.Figure:
     frame = frames.bindings(step).head(NUM_BINDINGS)
     texts = [numbers.seconds(seconds) for seconds in frame["seconds"]]
     bars = go.Bar(
-        y=[literal(_words(what)) for what in frame["what"]],
+        y=[_words(what) for what in frame["what"]],
         x=list(frame["seconds"]),
         orientation="h",
         marker={"color": PAGES[mode].accent},
@@ -139,7 +140,7 @@ def _told(step: StepTimes) -> pd.DataFrame:
 
 
 def _words(name: str) -> str:
-    return literal(name.replace("_", " "))
+    return literal(category_words(name))
 
 
 def _shade(category: str, mode: Mode) -> str:

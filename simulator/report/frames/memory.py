@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
 from simulator.report import numbers
-from simulator.report.memory_words import KIND_WORDS, keys_of, tensor_words
+from simulator.report.memory_words import KIND_WORDS, VARIANT_TITLES, keys_of, tensor_words
 from simulator.results.memory_variants import MemoryVariants, VariantKind
 from simulator.results.step_result import MEMORY_KINDS, Memory, StageMemory, StageTensor
 
@@ -47,11 +46,8 @@ def worst_stage_frame(memory: Memory) -> pd.DataFrame:
     return frame[frame.pp_rank == memory.worst_stage.pp_rank].reset_index(drop=True)
 
 
-def tensors_shown(memory: Memory, pp_rank: int, scenario: Mapping[str, Any]) -> pd.DataFrame:
-    """One stage's tensors as texts, largest first: what, kind, size, of the peak, keys that act on it.
-
-    scenario: its canonical document.
-    """
+def tensors_shown(memory: Memory, pp_rank: int) -> pd.DataFrame:
+    """One stage's tensors as texts, largest first: what, kind, size, of the peak, keys that act on it."""
     stage = next(stage for stage in memory.by_stage if stage.pp_rank == pp_rank)
     rows = [
         (
@@ -59,7 +55,7 @@ def tensors_shown(memory: Memory, pp_rank: int, scenario: Mapping[str, Any]) -> 
             KIND_WORDS[tensor.kind],
             numbers.amount_of_bytes(tensor.bytes),
             numbers.percent(tensor.bytes / stage.peak_bytes),
-            ", ".join(keys_of(tensor.name, scenario)),
+            ", ".join(keys_of(tensor.name)),
         )
         for tensor in tensors_of(stage)
     ]
@@ -74,7 +70,7 @@ def variants_shown(
     step_s: simulated step times by the variants' changes.
     """
     rows = []
-    own = next((each.memory.peak_bytes for each in variants.of(kind) if each.is_current and each.memory), None)
+    own = next((each.memory.peak_bytes for each in variants.variants if each.is_current and each.memory), None)
     for each in variants.of(kind):
         if each.memory is None:
             cells = ["", "", "", "cannot be"]
@@ -82,11 +78,13 @@ def variants_shown(
             size = numbers.amount_of_bytes(each.memory.peak_bytes)
             change = "" if own is None or each.is_current else numbers.signed_percent(each.memory.peak_bytes / own - 1)
             cells = [size, change, str(each.memory.pp_rank), each.memory.verdict]
-        name = f"{each.name} (as it is)" if each.is_current else each.name
+        name = f"as it is: {each.name}" if each.is_current else each.name
         times = [] if step_s is None else _times(step_s, each.changes)
         rows.append([name, *cells, *times, ", ".join(each.changes)])
     shown = [] if step_s is None else ["step", "step against as it is"]
-    return pd.DataFrame(rows, columns=[kind, "peak", "against as it is", "fullest rank", "fits?", *shown, "changes"])
+    return pd.DataFrame(
+        rows, columns=[VARIANT_TITLES[kind], "peak", "against as it is", "fullest rank", "fits?", *shown, "changes"]
+    )
 
 
 def _times(step_s: Mapping[tuple[str, ...], float], changes: tuple[str, ...]) -> list[str]:

@@ -58,17 +58,17 @@ def links_shown(view: NetworkView) -> pd.DataFrame:
     shown = pd.DataFrame(
         {
             "link": frame["link"],
-            "how many": [f"{count:,}" for count in frame["count"]],
-            "each carries": [numbers.bytes_rate(rate) for rate in frame["rate_bytes_per_s"]],
-            "load of the fullest": [size(load) for load in frame["load_bytes"]],
-            "share of the step": [numbers.percent(share) for share in frame["share"]],
+            "count": [f"{count:,}" for count in frame["count"]],
+            "rate": [numbers.bytes_rate(rate) for rate in frame["rate_bytes_per_s"]],
+            "fullest load": [size(load) for load in frame["load_bytes"]],
+            "share": [numbers.percent(share) for share in frame["share"]],
             "mean load": [size(load) for load in frame["mean_load_bytes"]],
-            "its messages alone": [numbers.seconds(seconds) if seconds else "" for seconds in frame["message_s"]],
+            "messages alone": [numbers.seconds(seconds) if seconds else "" for seconds in frame["message_s"]],
         }
     )
     for traffic in there:
         loads = frame[f"{traffic}_bytes"]
-        shown[f"of it {SHORT_TRAFFIC[traffic]}"] = [size(load) if load else "" for load in loads]
+        shown[SHORT_TRAFFIC[traffic]] = [size(load) if load else "" for load in loads]
     return shown
 
 

@@ -8,11 +8,12 @@ from simulator.report import facts, numbers
 from simulator.report.figures import cost as figures
 from simulator.report.html.blocks import Block, Folded, Section, Table, section
 from simulator.report.html.charts import chart
+from simulator.report.lever_words import assumption_words
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import AssumptionRow
 
-HEADERS: Final = ("assumption", "value", "range", "effect on GPU-hours", "source")
-TEXT: Final = frozenset({4})
+HEADERS: Final = ("assumption", "what it is", "value", "range", "effect on GPU-hours", "source")
+TEXT: Final = frozenset({1, 5})
 
 
 def assumptions(result: RunResult, key: str) -> Section | None:
@@ -43,6 +44,7 @@ def _cells(row: AssumptionRow, result: RunResult) -> tuple[str, ...]:
     value = facts.cut(numbers.by_key(row.key, row.value), 60)
     return (
         row.key,
+        assumption_words(row.key),
         value,
         facts.cut(facts.range_of(row), 80),
         facts.effect_of(row, result) or "not computed",

@@ -8,7 +8,7 @@ from simulator.report.figures import timeline as pictures
 from simulator.report.formats import ReportItem
 from simulator.report.html.blocks import Block, Folded, Section, Table, Words, section
 from simulator.report.html.charts import chart
-from simulator.report.timeline_words import draw_words
+from simulator.report.timeline_words import category_words, draw_words, view_words
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import PART_NAMES, StepTimes
 
@@ -26,7 +26,7 @@ def _categories(times: StepTimes, key: str) -> list[Block]:
     unit, texts = numbers.column_of_seconds([each.seconds for each in there], times.step_s)
     rows = tuple(
         (
-            each.category.replace("_", " "),
+            category_words(each.category),
             text,
             numbers.percent(each.share),
             facts.CATEGORY_LEGENDS.get(each.category, ""),
@@ -78,7 +78,7 @@ def _binding(times: StepTimes, key: str) -> list[Block]:
     ranked = sorted(times.binding, key=lambda each: -each.seconds)
     unit, texts = numbers.column_of_seconds([each.seconds for each in ranked], times.step_s)
     rows = tuple(
-        (each.what.replace("_", " "), text, numbers.percent(each.seconds / times.step_s), each.why)
+        (category_words(each.what), text, numbers.percent(each.seconds / times.step_s), each.why)
         for each, text in zip(ranked, texts, strict=True)
     )
     return [
@@ -97,7 +97,7 @@ def timeline(item: ReportItem, key: str, max_bars: int) -> Section | None:
         return section(
             key, "Timeline of the step", [Words(item.why_no_timeline, "note")] if item.why_no_timeline else []
         )
-    caption = "Pipeline ranks and their streams over the step; bars that are too thin to be seen are merged"
+    caption = "Pipeline ranks and their streams over the step"
     view = pictures.overview_of(drawn, max_bars)
     picture = chart(f"{key}-bars", caption, pictures.alt(view), lambda mode: pictures.timeline_figure(view, mode))
-    return section(key, "Timeline of the step", [picture, Words(draw_words(drawn), "note")])
+    return section(key, "Timeline of the step", [picture, Words(f"{draw_words(drawn)} {view_words(view)}", "note")])

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from simulator.report import facts, headline, levers, numbers
 from simulator.report.html.blocks import Block, Card, Cards, Section, Tone, Words, section
 from simulator.results.run_result import RunResult
 
+UNIT: Final = re.compile(r"(?<=\d) (?=(?:%|[KMBTkG]?B?|[µm]?s|d|h|min|USD)(?![^\W\d_]))|(?<=[KMBT]) (?=USD)")
+"""The blank between a number and its unit."""
+NO_BREAK: Final = "\u00a0"
 TONES: Final[dict[str, tuple[Tone, str]]] = {
     "fits": ("good", "✓"),
     "marginal": ("fair", "≈"),
@@ -18,13 +23,19 @@ TONES: Final[dict[str, tuple[Tone, str]]] = {
 
 def summary(result: RunResult, key: str) -> Section | None:
     """Cards of the answers, and what to know before they are quoted."""
-    cards = [_cost(result), _days(result), _fit(result), _sure(result), _change(result)]
+    cards = [_unbroken(card) for card in (_cost(result), _days(result), _fit(result), _sure(result), _change(result))]
     notes: list[Block] = []
     if headline.is_one_step(result):
         notes.append(Words(f"{headline.ONE_STEP} Give `phases` a number of tokens for those of a run.", "note"))
     if other_kind := facts.other_kind_line(result):
         notes.append(Words(f"{other_kind[0].upper()}{other_kind[1:]}.", "warning"))
     return section(key, "In short", [Cards(tuple(cards)), *notes])
+
+
+def _unbroken(card: Card) -> Card:
+    """The same with numbers that keep their units in their line."""
+    value, ends = (UNIT.sub(NO_BREAK, text) for text in (card.value, card.range))
+    return replace(card, value=value, range=ends, notes=tuple(UNIT.sub(NO_BREAK, note) for note in card.notes))
 
 
 def _cost(result: RunResult) -> Card:
@@ -58,16 +69,14 @@ def _fit(result: RunResult) -> Card:
 
 def _sure(result: RunResult) -> Card:
     wall = result.totals.wall_s
-    ends = [numbers.signed_percent(end / wall.value - 1) for end in (wall.low, wall.high)]
+    ends = [numbers.rough_change(end / wall.value - 1) for end in (wall.low, wall.high)]
     return Card("How sure?", f"{ends[0]} to {ends[1]}", "", tuple(_grounds(result)))
 
 
 def _grounds(result: RunResult) -> Iterator[str]:
     yield "90 % interval of the time"
     yield levers.founded(result)
-    method = levers.method()
-    if method:
-        yield method
+    yield from levers.method(result)
 
 
 def _change(result: RunResult) -> Card:

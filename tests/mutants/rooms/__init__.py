@@ -6,6 +6,7 @@ from tests.mutants.fault import Room
 from tests.mutants.rooms.assembly import ASSEMBLY
 from tests.mutants.rooms.cli import CLI
 from tests.mutants.rooms.costs import COSTS
+from tests.mutants.rooms.dashboards import DASHBOARDS
 from tests.mutants.rooms.engine import ENGINE
 from tests.mutants.rooms.hwprofiles import HWPROFILES
 from tests.mutants.rooms.models import MODELS
@@ -25,6 +26,6 @@ from tests.mutants.rooms.workload import WORKLOAD
 
 ROOMS: tuple[Room, ...] = (
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, PHASES,
-    RUN, REPORT, TIMELINE, CLI, VALIDATION,
+    RUN, REPORT, TIMELINE, CLI, VALIDATION, DASHBOARDS,
 )  # fmt: skip
 """From the bottom up."""

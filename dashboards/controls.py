@@ -1,0 +1,179 @@
+"""The controls of the What-if page: which key each sets, what it is called and what it means. What it offers it asks elsewhere.
+
+A control stands under its name in the link (`keys.SCENARIO_KEYS`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Literal
+
+from dashboards import state
+from dashboards.keys import BY_NAME, text_of
+from dashboards.link import path_of
+from dashboards.source import Source
+from simulator.remedies import value_of
+from simulator.scenario import derived
+from simulator.scenario.hardware import node_of
+from simulator.scenario.scenario import Scenario
+
+Kind = Literal["choice", "number", "switch", "several", "balance", "tokens"]
+
+
+def always(scenario: Scenario) -> bool:
+    """Of a control that every scenario has."""
+    return True
+
+
+def has_experts(scenario: Scenario) -> bool:
+    """Whether there are experts to spread."""
+    return scenario.model.moe is not None
+
+
+def has_large_domains(scenario: Scenario) -> bool:
+    """Whether a scale-up domain holds more than one host."""
+    node = node_of(scenario)
+    return node.scale_up_domain_gpus > node.gpus_per_node
+
+
+def recomputes_modules(scenario: Scenario) -> bool:
+    """Whether recompute is of single modules."""
+    return scenario.recompute.granularity == "selective"
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One control. name: in the link. blank: what an empty field means, for numbers that may be null.
+
+    shows: whether it has a meaning in a scenario.
+    """
+
+    name: str
+    label: str
+    help: str
+    kind: Kind = "number"
+    blank: str = ""
+    shows: Callable[[Scenario], bool] = always
+
+    @property
+    def path(self) -> str:
+        """Dotted key of the scenario, with {first} for the first phase's name."""
+        return str(BY_NAME[self.name].path)
+
+
+GROUPS: Final[tuple[tuple[str, tuple[Control, ...]], ...]] = (
+    (
+        "Machines",
+        (
+            Control("node", "GPU and node", "Node type of the catalogue: GPU, how many a node, NVLink and NICs.", "choice"),
+            Control("gpus", "GPUs", "All GPUs of the job. Data parallelism takes what the other degrees leave."),
+            Control("fabric", "Network fabric", "Between the nodes: rate, topology, planes.", "choice"),
+            Control(
+                "domain", "GPUs used of a domain", "Of each scale-up domain (such as 64 of an NVL72's 72).", blank="as fits",
+                shows=has_large_domains,
+            ),
+        ),
+    ),
+    (
+        "Parallelism",
+        (
+            Control("pp", "Pipeline, pp", "Pipeline ranks: the layers are cut into so many stages."),
+            Control("vpp", "Virtual stages, vpp", "Chunks of the model a pipeline rank holds (interleaved schedules)."),
+            Control("tp", "Tensor, tp", "GPUs that share the GEMMs of a layer."),
+            Control("ep", "Experts, ep", "GPUs over which the routed experts of a layer are spread.", shows=has_experts),
+            Control("etp", "Expert tensor, etp", "GPUs over which one routed expert is cut.", shows=has_experts),
+            Control(
+                "zero", "ZeRO stage", "What data-parallel ranks share: 0 nothing, 1 optimizer state, 2 gradients too, "
+                "3 parameters too (FSDP).", "choice",
+            ),
+            Control("sp", "Sequence parallel", "The tp GPUs share the tokens of norms and router too.", "switch"),
+        ),
+    ),
+    (
+        "Schedule and batch",
+        (
+            Control("schedule", "Pipeline schedule", "Order of forwards and backwards on each pipeline rank.", "choice"),
+            Control("batch", "Global batch", "Sequences of a step, over all data-parallel ranks."),
+            Control("micro", "Micro-batch size", "Sequences that a pipeline takes at a time."),
+            Control("seq", "Sequence length", "Tokens of a sequence."),
+        ),
+    ),
+    (
+        "Precision and memory",
+        (
+            Control("recipe", "Precision recipe", "Number formats of GEMMs, dispatch and saved activations.", "choice"),
+            Control("optimizer", "Optimizer state", "Formats of moments and master weights.", "choice"),
+            Control("recompute", "Recompute", "Activations that the backward computes again: less memory, more time.",
+                    "choice"),
+            Control(
+                "modules", "Recomputed modules", "What selective recompute computes again.", "several", shows=recomputes_modules
+            ),
+        ),
+    ),
+    (
+        "Experts",
+        (
+            Control(
+                "balance", "Expert balance", "forced: every expert the same; learned: as a trained, balanced router; natural: "
+                "without balancing; or a given maximum over mean.", "balance", shows=has_experts,
+            ),
+            Control(
+                "nodes", "Nodes a token", "Most nodes on which a token's experts may lie.", blank="as the router groups",
+                shows=has_experts,
+            ),
+        ),
+    ),
+)  # fmt: skip
+"""Groups in the order of the page; the run's length and price have a group of their own (widgets/run_controls.py)."""
+
+CONTROLS: Final = tuple(control for _, controls in GROUPS for control in controls)
+LABELS: Final = {control.name: control.label for control in CONTROLS} | {
+    "tokens": "Tokens", "steps": "Steps", "price": "Price", "sheet": "Price sheet", "ramp": "Batch ramp",
+    "ramp_from": "Batch ramp from", "ramp_below": "Ramp's schedule", "overlap_ep": "Overlap of experts",
+    "overlap_pp": "Overlap of transfers", "overlap_tp": "Overlap of tp", "weight_cache": "FP8 weight cache",
+    "remethod": "Recompute method", "relayers": "Recomputed layers", "hsdp": "Shard group",
+    "grad_every": "Gradients reduced every",
+    "stack": "Stack", "drop": "Dropped rows", "pad": "Pad to capacity",
+}  # fmt: skip
+"""Names of the link as people call them."""
+
+
+def path(name: str, source: Source) -> str:
+    """The dotted key that a name of the link sets in a source."""
+    return path_of(BY_NAME[name].path, source.plain())
+
+
+def value(name: str, scenario: Scenario, source: Source) -> Any:
+    """What the scenario says under a name of the link; None where a section on the way is null."""
+    try:
+        return value_of(scenario, path(name, source))
+    except LookupError:
+        return None
+
+
+def choose(name: str, text: str) -> None:
+    """Change a key; what the scenario says anyway is taken out of the link again."""
+    state.change(**{name: None})
+    asked = state.current()
+    if asked.scenario is None or text_of(value(name, asked.scenario, asked.source)) != text:
+        state.change(**{name: text})
+
+
+def chosen(name: str, text: str) -> Callable[[], None]:
+    """`choose`, to be called by a button."""
+    return partial(choose, name, text)
+
+
+DERIVED_IN: Final = "Parallelism"
+
+
+def derived_words(scenario: Scenario) -> str:
+    """Degrees that follow from the others."""
+    if not derived.is_mesh_whole(scenario):
+        return "Data parallel, dp: no whole number"
+    words = f"Data parallel, dp: {derived.dp(scenario):,}"
+    if has_experts(scenario) and derived.edp(scenario):
+        words += f" · replicas of an expert: {derived.edp(scenario):,}"
+    return f"{words} · micro-batches a pipeline: {derived.num_micro_batches(scenario):,}"

@@ -1,0 +1,79 @@
+"""What to press where a scenario cannot be: the nearest values that can, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
+
+from dashboards import controls
+from dashboards.keys import BY_NAME, SCENARIO_KEYS, text_of
+from dashboards.link import path_of
+from dashboards.source import Source
+from simulator.errors import InputError
+from simulator.remedies import Remedy, remedies
+from simulator.scenario.load import UnfitScenario
+from simulator.scenario.scenario import Scenario
+
+KEPT: Final = 64
+MAX_OFFERED: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A button. words: what it sets; changes: name in the link → its text, None: taken back; solves: everything fits then."""
+
+    words: str
+    changes: Mapping[str, str | None]
+    solves: bool
+
+
+def unfit(source: Source) -> Scenario | None:
+    """What is asked for, where only its keys do not fit one another; None where not even that can be said."""
+    error = source.error()
+    return error.scenario if isinstance(error, UnfitScenario) else None
+
+
+@lru_cache(maxsize=KEPT)
+def offers(source: Source) -> tuple[Offer, ...]:
+    """The nearest values that work, then what takes a change back."""
+    error = source.error()
+    if error is None:
+        return ()
+    found = remedies(error, lambda more: replace(source, overrides=(*source.overrides, *more)).load())
+    names = {path_of(key.path, source.plain()): key.name for key in SCENARIO_KEYS}
+    offered = [offer for each in found if (offer := _offer(each, names)) is not None]
+    return (*offered[:MAX_OFFERED], *_backward(source, error, names))
+
+
+def _offer(remedy: Remedy, names: Mapping[str, str]) -> Offer | None:
+    """None where the link has no name for a key, or cannot say the value."""
+    changes: dict[str, str | None] = {}
+    for key, value in remedy.changes:
+        name, text = names.get(key), text_of(value)
+        if name is None or BY_NAME[name].read(text) is None:
+            return None
+        changes[name] = text
+    words = " and ".join(f"{controls.LABELS.get(name, name)}: {_shown(str(text))}" for name, text in changes.items())
+    return Offer(words, changes, remedy.solves)
+
+
+def _backward(source: Source, error: InputError, names: Mapping[str, str]) -> list[Offer]:
+    """Taking back a change that is blamed, where the scenario loads then."""
+    offered = []
+    for field in dict.fromkeys(problem.field for problem in error.problems):
+        kept = tuple(each for each in source.overrides if each.partition("=")[0] != field)
+        before = replace(source, overrides=kept)
+        if field not in names or kept == source.overrides or before.error() is not None:
+            continue
+        name = names[field]
+        now = text_of(controls.value(name, before.load(), source))
+        offered.append(Offer(f"Back to {controls.LABELS.get(name, name)}: {_shown(now)}", {name: None}, solves=True))
+    return offered
+
+
+def _shown(text: str) -> str:
+    """A value as people read it."""
+    words = {"true": "on", "false": "off", "null": "none"}
+    return f"{int(text):,}" if text.isdecimal() else words.get(text, text)

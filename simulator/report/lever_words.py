@@ -1,0 +1,57 @@
+"""What assumptions and limits are in plain words, and what somebody who runs the training can do about a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+ASSUMPTION_WORDS: Final[Mapping[str, str]] = {
+    "routing_concentration": "how unevenly one sequence's tokens spread over the experts",
+    "expert_popularity_cv": "how uneven the experts' popularity is without balancing",
+    "expert_popularity_drift_cv": "how fast the experts' popularity drifts while the router learns",
+    "bias_update_rate": "how hard the balancing rule corrects a load",
+    "aux_loss_pressure": "how strongly an auxiliary loss balances the experts",
+    "gpu_speed_cv": "how much GPUs of one kind differ in speed",
+    "lone_chunk_full_sms": "whether kernels without communication beside them use the whole GPU",
+    "collective_sms": "how much of a GPU a data-parallel collective takes",
+    "collective_stretch": "how much longer collectives take beside kernels",
+    "tp_overlap_chunks": "in how many pieces tensor-parallel collectives overlap",
+    "pp_boundary_wait": "whether a pipeline transfer holds up the next piece of work",
+    "memory_bf16_weight_copy_frac": "how many BF16 originals of FP8 weights stay in memory",
+    "memory_expert_rows_frac": "how many rows the fullest rank's experts keep",
+    "memory_expert_rows_peak_frac": "how many rows the fullest micro-batch brings",
+    "memory_dispatch_nvl_tokens": "slots of a dispatch queue for a GPU of the node",
+    "memory_dispatch_rdma_tokens": "slots of a dispatch queue for another node",
+    "memory_dispatch_slot_metadata_bytes": "what a slot holds beside its token",
+    "memory_dispatch_granularity_bytes": "in which steps the dispatch buffers grow",
+    "memory_communicator_bytes": "memory of a communicator of the collective library",
+    "memory_context_bytes": "memory of the CUDA context and its kernels",
+    "memory_fragmentation_frac": "memory that the allocator holds and cannot use",
+    "memory_real_over_estimate": "how far measured peaks of memory lay off predicted ones",
+    "notify_floor_s": "the exchange of counts before a dispatch",
+    "dispatch_layout_s": "the laying out of tokens before a dispatch",
+    "gemm.fp8-block.wgrad.scale": "how much slower the weight gradients' kernels were than those measured",
+}
+"""Key of an assumption → what it is."""
+
+ACTIONS: Final[Mapping[str, str]] = {
+    "gemm": "a lower precision, a faster GPU or less recompute shortens it",
+    "expert_gemm": "larger micro-batches fill the experts better; a lower precision or a faster GPU shortens it",
+    "attention": "a faster attention kernel or shorter sequences shorten it",
+    "memory_bound": "fused kernels, less recompute or more memory bandwidth shorten it",
+    "kernel_gaps": "fewer and longer kernels leave fewer gaps",
+    "all_to_all": "fewer nodes a token (moe.max_nodes_per_token), smaller expert groups or a faster fabric shorten it",
+    "tp_collectives": "a smaller parallel.tp, or parallel.overlap.tp, takes it away",
+    "pp_transfer": "fewer stages, or transfers beside the computing (parallel.overlap.pp), hide it",
+    "data_parallel": "overlap with the backward pass, or sums in fewer bytes (data_parallel), hides it",
+    "interference": "collectives outside the busy part of the step avoid it",
+    "optimizer": "sharding over more ranks shortens it",
+    "speed_spread": "leaving out the slowest GPUs shortens every step",
+    "expert_imbalance": "better balanced experts, or fewer ranks in an expert group, shorten the waits",
+}
+"""What holds a step back → what can be done about it."""
+
+
+def assumption_words(key: str) -> str:
+    """What an assumption is; its key where nobody has said it in words."""
+    return ASSUMPTION_WORDS.get(key, key.replace("_", " "))
