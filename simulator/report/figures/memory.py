@@ -90,8 +90,12 @@ def variants_figure(memory: Memory, variants: MemoryVariants, mode: Mode = "ligh
     )
     themed(figure, mode, height=VARIANT_HEIGHT * len(rows) + VARIANT_FRAME)
     colour = _limit_colour(mode)
-    figure.add_vline(x=memory.capacity_bytes / GIGA, line={"color": colour, "width": 2})
-    figure.add_vline(x=memory.usable_bytes / GIGA, line={"color": colour, "width": 1.5, "dash": "dash"})
+    for bytes_held, line in (
+        (memory.capacity_bytes, {"width": 2}),
+        (memory.usable_bytes, {"width": 1.5, "dash": "dash"}),
+    ):
+        figure.add_vline(x=bytes_held / GIGA, line={"color": page.background, "width": 5})
+        figure.add_vline(x=bytes_held / GIGA, line={"color": colour, **line})
     figure.update_layout(showlegend=False, bargap=0.25)
     figure.update_xaxes(title_text="GB on the fullest GPU (lines: device, usable)", range=[0, longest / GIGA * 1.02])
     figure.update_yaxes(autorange="reversed", showgrid=False, tickfont={"color": page.text})
@@ -211,8 +215,9 @@ def _add_limits(figure: go.Figure, memory: Memory, mode: Mode) -> None:
     capacity, usable = memory.capacity_bytes / GIGA, memory.usable_bytes / GIGA
     colour = _limit_colour(mode)
     figure.add_hrect(y0=usable, y1=capacity, fillcolor=colour, opacity=0.14, line_width=0, layer="below")
-    figure.add_hline(y=capacity, line={"color": colour, "width": 2})
-    figure.add_hline(y=usable, line={"color": colour, "width": 1.5, "dash": "dash"})
+    for height, line in ((capacity, {"width": 2}), (usable, {"width": 1.5, "dash": "dash"})):
+        figure.add_hline(y=height, line={"color": PAGES[mode].background, "width": 5})  # stands out from bars behind it
+        figure.add_hline(y=height, line={"color": colour, **line})
     size = numbers.amount_of_bytes
     words = f"device {size(memory.capacity_bytes)} · usable {size(memory.usable_bytes)} (dashed)"
     is_left = memory.by_stage.index(memory.worst_stage) * 2 < len(memory.by_stage)  # there the range of the need stands
