@@ -62,7 +62,7 @@ def _shown(figure: Figure, changed: ShownResult | None) -> Shown:
 
 def memory_advice(result: RunResult, variants: MemoryVariants | None = None) -> tuple[str, ...]:
     """What makes room, where the plan does not surely fit: as `memory_words.advice`."""
-    return () if result.memory.verdict == ROOMY else advice(result.memory, result.scenario, variants)
+    return () if result.memory.verdict == ROOMY else advice(result.memory, variants)
 
 
 def what_to_change(result: RunResult) -> tuple[str, ...]:
