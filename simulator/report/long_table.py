@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -107,29 +108,21 @@ def _list(section: str, key: str, value: Sequence[Any]) -> Iterator[Row]:
         else:
             yield Row(section, key, ", ".join(map(str, value)))
         return
-    names = [_name(entry, place) for place, entry in enumerate(value)]
-    for place, (entry, name) in enumerate(zip(value, names, strict=True)):
-        label = name if names.count(name) == 1 else f"{name}.{place + 1}"
-        rest = (
-            {child: each for child, each in entry.items() if child != _named_by(entry)}
-            if isinstance(entry, Mapping)
-            else entry
-        )
-        yield from _rows(section, f"{key}.{label}", rest)
+    names = [_name(entry, place) for place, entry in enumerate(value, start=1)]
+    often = Counter(names)
+    for place, (entry, name) in enumerate(zip(value, names, strict=True), start=1):
+        label = name if often[name] == 1 else f"{name}.{place}"
+        yield from _rows(section, f"{key}.{label}", _without_name(entry))
 
 
 def _assumption(section: str, entry: Mapping[str, Any]) -> Iterator[Row]:
     key, value = str(entry["key"]), entry["value"]
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    low, high = (end if isinstance(end, int | float) else None for end in (entry.get("low"), entry.get("high")))
-    shown = (
-        value
-        if is_number or isinstance(value, str)
-        else ", ".join(map(str, value))
-        if isinstance(value, list)
-        else str(value)
-    )
-    yield Row(section, key, shown, unit_of(key) if is_number else "", low, high, str(entry["source"]))
+    low, high = (end if _is_number(end) else None for end in (entry.get("low"), entry.get("high")))
+    if _is_number(value):
+        yield Row(section, key, value, unit_of(key), low, high, str(entry["source"]))
+    else:
+        words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        yield Row(section, key, words, "", low, high, str(entry["source"]))
     effect = entry.get("effect_on_gpu_hours")
     if effect is not None:
         yield Row(section, f"{key}.effect_on_gpu_hours", None, "GPU-hours", effect["low"], effect["high"])
@@ -141,4 +134,16 @@ def _named_by(entry: Mapping[str, Any]) -> str | None:
 
 def _name(entry: Any, place: int) -> str:
     by = _named_by(entry) if isinstance(entry, Mapping) else None
-    return str(place + 1) if by is None else str(entry[by])
+    return str(place) if by is None else str(entry[by])
+
+
+def _without_name(entry: Any) -> Any:
+    """The entry without the key that its path names."""
+    if not isinstance(entry, Mapping):
+        return entry
+    by = _named_by(entry)
+    return {key: value for key, value in entry.items() if key != by}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
