@@ -202,19 +202,22 @@ def _tokens(sheet: Sheet, row: int, column: int, phase: PhaseResult) -> Cell:
 
 
 def _step_times(sheet: Sheet, row: int, column: int, phase: PhaseResult, result: RunResult) -> Triple:
-    """Three inputs; a document without the phase's interval has that of the first phase's step."""
+    """Three inputs; a document without the phase's interval has that of the totals."""
     found = phase.step_interval
     if found is None:
-        low, high = (
-            end / result.step.step_s * phase.step_s for end in (result.step.interval.low, result.step.interval.high)
-        )
-        found = Interval(low=min(low, phase.step_s), high=max(high, phase.step_s))
+        found = _as_the_totals(phase.step_s, result)
     code = number_codes.plain(phase.step_s, found.width / 2, least=1)
     values = {"value": phase.step_s, "low": found.low, "high": found.high}
     return {
         end: sheet.input(row, column + idx, values[end], code, f"Seconds of a step at full batch, {_of_end(end)}.")
         for idx, end in enumerate(ENDS)
     }
+
+
+def _as_the_totals(seconds: float, result: RunResult) -> Interval:
+    """The interval of a part that is as wrong as the whole wall clock."""
+    wall = result.totals.wall_s
+    return Interval(low=seconds * (wall.low / wall.value), high=seconds * (wall.high / wall.value))
 
 
 def _of_end(end: str) -> str:
@@ -228,8 +231,7 @@ def _ramp_times(sheet: Sheet, place: Mapping[str, int], column: int, phase: Phas
         return {}
     found = ramp.wall_interval
     if found is None:
-        wall = result.totals.wall_s
-        found = Interval(low=ramp.wall_s * wall.low / wall.value, high=ramp.wall_s * wall.high / wall.value)
+        found = _as_the_totals(ramp.wall_s, result)
     values = {"value": ramp.wall_s, "low": found.low, "high": found.high}
     style = sheet.styles.number(number_codes.plain(ramp.wall_s, found.width / 2))
     return {end: sheet.number(place["ramp_wall"], column + idx, values[end], style) for idx, end in enumerate(ENDS)}
@@ -321,4 +323,4 @@ def _notes(result: RunResult) -> Iterator[str]:
                 "part at full batch. Fewer tokens than the ramp has cannot be followed: #N/A, run moesim with them."
             )
     if any(phase.wall_interval is None for phase in result.phases):
-        yield "This result is of a version without intervals of phases: theirs are taken from the first step's and the totals'."
+        yield "This result is of a version without intervals of phases: they are taken to be as wide as that of the wall clock."

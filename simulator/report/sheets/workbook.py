@@ -14,6 +14,7 @@ from simulator.report.labels import labels
 from simulator.report.sheets import assumptions, beside, breakdown, phases, sources, summary
 from simulator.report.sheets.sheet import Sheet
 from simulator.report.sheets.styles import Styles
+from simulator.results.document import to_document
 
 ON_A_PAGE: Final = 3
 """Scenarios whose summary is printed on one page."""
@@ -31,6 +32,8 @@ OPTIONS: Final = {
 def render(items: Sequence[ReportItem]) -> bytes:
     """The file of at least one item. Raises ValueError where a figure is not finite."""
     results = [item.result for item in items]
+    for result in results:
+        to_document(result)  # raises where a figure is not finite
     names = labels(results)
     buffer = BytesIO()
     book = xlsxwriter.Workbook(buffer, OPTIONS)
