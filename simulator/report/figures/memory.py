@@ -33,6 +33,7 @@ DARK_SHARE: Final = 0.4
 HEADROOM: Final = 1.08
 VARIANT_HEADROOM: Final = 1.6
 """Of the device's capacity: longer bars are cut, their words say how long they are."""
+CUT: Final = " → beyond the axis"
 VARIANT_HEIGHT: Final = 30
 VARIANT_FRAME: Final = 70
 HEIGHT: Final = 470
@@ -81,7 +82,10 @@ def variants_figure(memory: Memory, variants: MemoryVariants, mode: Mode = "ligh
             y=labels,
             orientation="h",
             marker={"color": colours},
-            text=[f"{numbers.amount_of_bytes(peak)}, {verdict}" for peak, verdict in zip(peaks, verdicts, strict=True)],
+            text=[
+                f"{numbers.amount_of_bytes(peak)}, {verdict}{CUT if peak > longest else ''}"
+                for peak, verdict in zip(peaks, verdicts, strict=True)
+            ],
             textposition="auto",
             insidetextanchor="start",
             insidetextfont={"color": "#FFFFFF"},
