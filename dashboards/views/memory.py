@@ -63,7 +63,7 @@ def _show_tensors(memory: Memory, variants: MemoryVariants | None) -> None:
     )  # fmt: skip
     widths = {"tensor": 280, "holds": 160, "size": 90, "of the peak": 90}
     columns = {name: st.column_config.TextColumn(width=width) for name, width in widths.items()}
-    table(tensors_shown(memory, rank), key="memory-tensors", columns=columns, height=ROWS_HEIGHT)
+    table(tensors_shown(memory, rank), key="memory-tensors", columns=columns)
 
 
 def _show_variants(memory: Memory, variants: MemoryVariants, document: str, scenario: Scenario) -> None:
@@ -81,7 +81,7 @@ def _show_variants(memory: Memory, variants: MemoryVariants, document: str, scen
     if state.page("show") == TIMES:
         changes = tuple(dict.fromkeys(each.changes for each in variants.variants if each.memory is not None))
         step_s = value_of(jobs.of(work.step_times, document, changes, later=True), "Simulating a step of each")
-    wide = st.column_config.TextColumn(width=250)
+    wide = st.column_config.TextColumn(width=300)
     for kind in VARIANT_KINDS:
         frame = variants_shown(variants, kind, step_s)
         table(frame, key=f"memory-{kind}", columns={frame.columns[0]: wide})

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import streamlit as st
+
+ROW_HEIGHT: Final = 35
+"""Pixels of a row, and of the header."""
+MOST_ROWS: Final = 10
+"""Rows that are shown without scrolling: whole ones, so that nobody reads half a row."""
 
 
 def table(frame: Any, key: str, columns: dict[str, Any] | None = None, **options: Any) -> Any:
     """Show a pandas DataFrame of simulator/report/frames without its index; columns: Streamlit's column configuration."""
+    if len(frame) > MOST_ROWS:
+        options.setdefault("height", ROW_HEIGHT * (MOST_ROWS + 1) + 2)
     return st.dataframe(frame, key=key, hide_index=True, width="stretch", column_config=columns, **options)
