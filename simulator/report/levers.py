@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from simulator.report import facts, numbers
-from simulator.report.accuracy import Accuracy, accuracy_of, nearest, read_accuracy, speeds
+from simulator.report.accuracy import Accuracy, accuracy_of, chosen, family, nearest, read_accuracy, speeds
 from simulator.report.accuracy_text import gpu_of
 from simulator.report.lever_words import ACTIONS, assumption_words
 from simulator.report.timeline_words import category_words
@@ -32,11 +32,13 @@ def method(result: RunResult) -> tuple[str, ...]:
     found = accuracy_of(rows)
     if found is None:
         return ()
-    model = facts.label(result.scenario.get("model"))
-    like = accuracy_of(nearest(rows, gpu_of(result), model))
+    model, gpu = facts.label(result.scenario.get("model")), gpu_of(result)
+    same = chosen(rows, gpus=(gpu,), models=(family(model),))
+    like = accuracy_of(same or nearest(rows, gpu, model))
     texts = [f"{found.n} measured runs: speed off by {numbers.rough_percent(found.median)} (median), {_inside(found)}"]
     if like is not None:
-        texts.append(f"the {like.n} most like this one: {numbers.rough_percent(like.median)}, {_inside(like)}")
+        which = "of this kind of model on this GPU" if same else "of this kind of model or on this GPU"
+        texts.append(f"{like.n} {which}: {numbers.rough_percent(like.median)}, {_inside(like)}")
     return tuple(texts)
 
 
@@ -53,9 +55,9 @@ def _bindings(result: RunResult) -> Iterator[str]:
     step_s = result.step.step_s
     for each in sorted(result.step.binding, key=lambda each: -each.seconds)[:NUM_BINDINGS]:
         gain = f"{numbers.seconds(each.seconds)} of {numbers.seconds(step_s)}"
-        words = f"{_capital(category_words(each.what))} ({numbers.rough_percent(each.seconds / step_s)}): without it a step "
+        words = f"{_capital(category_words(each.what))} ({numbers.rough_percent(each.seconds / step_s)})"
         action = ACTIONS.get(each.what)
-        yield f"{words}would gain {gain}{f'; {action}' if action else ''}."
+        yield f"{words}: a step would gain {gain} if this were free{f'; {action}' if action else ''}."
 
 
 def _assumptions(result: RunResult) -> Iterator[str]:

@@ -326,5 +326,53 @@ REPORT = Room(
             "any(each.category != name for each in times.by_category)",
             "every category is explained, there or not",
         ),
+        Fault(
+            "simulator/report/html/document.py",
+            "autoescape=True",
+            "autoescape=False",
+            "texts of a scenario are tags in the report",
+        ),
+        Fault(
+            "simulator/report/html/charts.py",
+            "text.translate(UNSAFE)",
+            "text",
+            "a text in a picture's data ends its script element",
+        ),
+        Fault(
+            "simulator/report/markdown_text.py",
+            'r"([\\\\`*_{}\\[\\]<>~|&$^#])"',
+            'r"([\\\\`*_{}\\[\\]<>~&$^#])"',
+            "a pipe in a sentence begins a cell",
+        ),
+        Fault(
+            "simulator/report/items.py",
+            "if result.version != ours:",
+            "if False:",
+            "another version's result is simulated again with this one",
+        ),
+        Fault(
+            "simulator/report/items.py",
+            "rel_tol=SAME",
+            "rel_tol=1e-6",
+            "a changed step passes as the same",
+        ),
+        Fault(
+            "simulator/report/frames/cost.py",
+            "row.effect_on_gpu_hours.low / total",
+            "row.effect_on_gpu_hours.low",
+            "an assumption's effect is in GPU-hours where a share is meant",
+        ),
+        Fault(
+            "simulator/report/contents.py",
+            "numbers.quantity(steady.gpu_hours, half)",
+            "facts.estimate(totals.gpu_hours)",
+            "the total at full batch has the ramp in it",
+        ),
+        Fault(
+            "simulator/report/headline.py",
+            "(1 + end)) for end in (used.margin.low, used.margin.high)",
+            "(1 + end)) for end in (used.margin.low, used.margin.low)",
+            "the memory's range has no upper end",
+        ),
     ),
 )
