@@ -86,7 +86,7 @@ def test_the_first_page_is_ours_and_knows_its_server(port: int) -> None:
 
 @pytest.mark.slow
 def test_another_host_is_refused(port: int) -> None:
-    for host in ("evil.example", f"evil.example:{port}", "", "127.0.0.1.evil.example"):
+    for host in ("evil.example", f"evil.example:{port}", "", f"{LOOPBACK}.evil.example"):
         status, _, _ = get(port, "/", host=host or "x")
         assert status == 400
     for host in HOSTS:
