@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,26 +15,36 @@ from pathlib import Path
 from dashboards.settings import LOOPBACK
 
 ROOT = Path(__file__).parents[2]
+STARTING_S = 60.0
+
+
+SAID = "said.txt"
+"""File in the server's folder that holds what it says: a pipe that nobody reads would stop it."""
 
 
 @contextmanager
-def server(folder: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def server(folder: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """(process, port) of `moesim dashboard --port 0 --no-browser`, started in a folder; ended in any case."""
     command = [sys.executable, "-m", "simulator.cli.app", "dashboard", "--port", "0", "--no-browser"]
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    process = subprocess.Popen(
-        command, cwd=folder, env={**os.environ, "PYTHONPATH": paths, **environment},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.search(rf"http://{re.escape(LOOPBACK)}:(\d+)", line)
-        assert found, line
-        yield process, int(found[1])
-    finally:
-        process.kill()
-        process.communicate(timeout=30)
+    environment = {**os.environ, "PYTHONPATH": paths, **environment}
+    with (folder / SAID).open("wb") as said:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            yield process, _port(process, folder / SAID)
+        finally:
+            process.kill()
+            process.wait(timeout=30)
+
+
+def _port(process: subprocess.Popen[bytes], said: Path) -> int:
+    """The port of the address that the server says it serves."""
+    end = time.monotonic() + STARTING_S
+    while time.monotonic() < end and process.poll() is None:
+        if found := re.search(rf"http://{re.escape(LOOPBACK)}:(\d+)", said.read_text()):
+            return int(found[1])
+        time.sleep(0.05)
+    raise AssertionError(said.read_text())
 
 
 def get(
