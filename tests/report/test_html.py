@@ -14,7 +14,7 @@ from simulator.cli.report import MAX_SOURCES
 from simulator.report.formats import FORMATS, ReportItem
 from simulator.report.html.document import IN_SHORT, MAX_IN_FULL, TEMPLATES
 from simulator.results.document import to_json
-from simulator.results.run_result import RunResult, from_json
+from simulator.results.run_result import GpuHourPrice, RunResult, TakenOffer, from_json
 from tests.report.made import small_item
 from tests.report.payloads import PAYLOADS, poisoned
 from tests.report.test_console import RESULT, changed
@@ -188,3 +188,19 @@ def test_many_scenarios_are_told_in_short_and_the_file_stays_small() -> None:
         content = FORMATS["html"].render([item] * count)
         assert len(content) <= MAX_BYTES
         assert (IN_SHORT in content.decode()) == (count > MAX_IN_FULL)
+
+
+def test_the_price_names_its_sheet_and_the_offers_that_it_is_the_middle_of() -> None:
+    offer = TakenOffer(
+        provider="<b>Cloud", region=None, commitment="one year", usd_per_gpu_hour=2.35, low=2.35, high=2.35, date="2026-03",
+        source="somewhere",
+    )  # fmt: skip
+    price = GpuHourPrice(
+        usd_per_gpu_hour=2.35, low=1.5, high=3.0, source="sheet-x", sheet="sheet-x", date="2026-05", commitment="one year",
+        offers=(offer,),
+    )  # fmt: skip
+    found = Seen(html(changed(price=price)))
+    cells = found.texts["td"]
+    for text in ("2.35 USD (1.50 USD to 3.00 USD)", "sheet-x", "2026-05", "one year", "2.35 USD", "–"):
+        assert text in cells, text
+    assert "<b>Cloud" in found.texts["th"]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import fsum
+from typing import Final
 
 from simulator.report import contents, facts, headline, numbers
 from simulator.report.figures import cost as figures
-from simulator.report.html.blocks import Block, Section, Table, Words, section
+from simulator.report.html.blocks import Block, Folded, Section, Table, Words, section
 from simulator.report.html.charts import chart
-from simulator.results.run_result import PhaseResult, RunResult
+from simulator.results.run_result import PhaseResult, RunResult, TakenOffer
+
+PRICE_KEYS: Final = ("sheet", "date", "provider", "region", "commitment")
+"""Of a price, where it says them."""
 
 
 def phases(result: RunResult, key: str) -> Section | None:
@@ -88,12 +92,29 @@ def _phase(phase: PhaseResult, has_cost: bool, result: RunResult) -> tuple[str, 
 
 
 def _prices(result: RunResult) -> Iterator[Block]:
+    """Where the price stands, what its range is, which offers it is the middle of, and what idle GPUs add."""
     price, paid = result.price, result.totals.gpu_hours_paid
     if price is not None:
         ends = "" if price.low == price.high else f" ({numbers.usd(price.low)} to {numbers.usd(price.high)})"
-        yield Words(f"Price: {numbers.usd(price.usd_per_gpu_hour)} per GPU-hour{ends}, from {price.source}.")
+        told = (
+            ("per GPU-hour", f"{numbers.usd(price.usd_per_gpu_hour)}{ends}"),
+            *((name, value) for name in PRICE_KEYS if (value := getattr(price, name)) is not None),
+            ("source", price.source),
+        )
+        yield Table("The price that the cost rests on", ("", ""), told, frozenset({1}))
+        if price.offers:
+            headers = ("provider", "region", "commitment", "per GPU-hour", "date", "source")
+            rows = tuple(map(_offer, price.offers))
+            offers = Table("Offers, whose middle the price is", headers, rows, frozenset({1, 2, 4, 5}))
+            yield Folded(f"{len(rows)} offers of the price sheet", (offers,))
     if paid is not None:
         yield Words(f"With the idle GPUs that are paid for: {facts.estimate(paid)} GPU-hours.")
+
+
+def _offer(offer: TakenOffer) -> tuple[str, ...]:
+    ends = "" if offer.low == offer.high else f" ({numbers.usd(offer.low)} to {numbers.usd(offer.high)})"
+    price = f"{numbers.usd(offer.usd_per_gpu_hour)}{ends}"
+    return offer.provider, offer.region or "–", offer.commitment, price, offer.date, offer.source
 
 
 def _ramp(phase: PhaseResult, full: int, key: str) -> Iterator[Block]:
