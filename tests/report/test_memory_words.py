@@ -106,6 +106,7 @@ def test_tables_say_every_variant_and_its_price() -> None:
     assert list(frame["recompute"]) == ["none", "as it is: rmsnorm, swiglu", "and attention", "and moe", "full"]
     full = frame.iloc[-1]
     assert (full["step"], full["step against as it is"], full["changes"]) == ("13.0 s", "+30.0 %", "recompute=full")
+    assert full["against as it is"] == "-65.0 %"
     assert frame.iloc[0]["step"] == ""
     plain = variants_shown(variants(), "schedule")
     assert "step" not in plain.columns

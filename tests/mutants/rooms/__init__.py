@@ -9,6 +9,7 @@ from tests.mutants.rooms.costs import COSTS
 from tests.mutants.rooms.dashboards import DASHBOARDS
 from tests.mutants.rooms.engine import ENGINE
 from tests.mutants.rooms.hwprofiles import HWPROFILES
+from tests.mutants.rooms.loads import LOADS
 from tests.mutants.rooms.models import MODELS
 from tests.mutants.rooms.network import NETWORK
 from tests.mutants.rooms.phases import PHASES
@@ -25,7 +26,7 @@ from tests.mutants.rooms.validation import VALIDATION
 from tests.mutants.rooms.workload import WORKLOAD
 
 ROOMS: tuple[Room, ...] = (
-    HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, PHASES,
-    RUN, REPORT, TIMELINE, CLI, VALIDATION, DASHBOARDS,
+    HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
+    PHASES, RUN, REPORT, TIMELINE, CLI, VALIDATION, DASHBOARDS,
 )  # fmt: skip
 """From the bottom up."""
