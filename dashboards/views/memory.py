@@ -61,7 +61,7 @@ def _show_tensors(memory: Memory, variants: MemoryVariants | None) -> None:
         "Tensors of pipeline rank", ranks, index=worst, key=f"memory-rank-{worst}-{len(ranks)}", width=240,
         help="The fullest rank is shown first.",
     )  # fmt: skip
-    widths = {"tensor": 280, "holds": 160, "size": 90, "of the peak": 90}
+    widths = {"tensor": 245, "holds": 145, "size": 80, "of the peak": 90}
     columns = {name: st.column_config.TextColumn(width=width) for name, width in widths.items()}
     table(tensors_shown(memory, rank), key="memory-tensors", columns=columns)
 

@@ -108,3 +108,16 @@ def counted_as(collectives: Sequence[CollectiveTime]) -> str:
 def traffics_of(view: NetworkView) -> tuple[Traffic, ...]:
     """The kinds of traffic that the step has."""
     return tuple(traffic for traffic in TRAFFICS if any(link.load(traffic) for link in view.links))
+
+
+def collective_words(name: str) -> str:
+    """A collective's name as people say it: "dispatch, forward, beside compute", "reduce-scatter, dense"."""
+    base, _, beside = name.partition(".")
+    words = base
+    for ending, said in (("_f", ", forward"), ("_b", ", backward"), ("_dense", ", dense"), ("_expert", ", experts")):
+        if base.endswith(ending):
+            words = f"{base.removesuffix(ending)}{said}"
+    for run, said in (("all_reduce", "all-reduce"), ("reduce_scatter", "reduce-scatter"), ("all_gather", "all-gather")):
+        words = words.replace(run, said)
+    parts = [words.replace("etp_", "expert TP ").replace("tp_", "TP ").replace("_", " ")]
+    return ", ".join([*parts, *([beside.replace("_", " ")] if beside else [])])

@@ -27,7 +27,7 @@ def test_the_hottest_link_is_that_of_the_simulated_step(inline_jobs: Inline) -> 
     assert as_text(hottest_sentence(view("draws=1"))) in texts(page)
     links, collectives = (each.value for each in page.dataframe)
     assert list(links["link"])[:2] == ["NVLink 4 of each GPU", "NIC of each GPU"]
-    assert "dispatch f" in set(collectives["collective"])
+    assert "dispatch, forward" in set(collectives["collective"])
     assert link_of(page) == LINK
 
 

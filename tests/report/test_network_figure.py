@@ -11,7 +11,7 @@ import pytest
 from simulator import load_scenario
 from simulator.report.figures.network import alt, network_figure
 from simulator.report.frames.network import collectives_frame, links_frame
-from simulator.report.network_words import hottest_sentence, link_words, place_sentence
+from simulator.report.network_words import collective_words, hottest_sentence, link_words, place_sentence
 from simulator.report.theme import PAGES, Mode
 from simulator.results.network_view import TRAFFICS, NetworkView
 from simulator.step.collectives import collective_times
@@ -114,6 +114,19 @@ def test_words_say_what_the_view_holds() -> None:
     assert f"{100 * seen.share(link):.1f} %" in hottest_sentence(seen)
     assert "no traffic leaves the domain" in place_sentence(view(num_gpus=8))
     assert link_words(view(node="gb200-nvl72", fabric="ib-800g-rail-3layer", num_gpus=256), "nic") == "NIC of each GPU"
+
+
+def test_collectives_have_names_that_people_say() -> None:
+    said = {
+        "dispatch_f.beside_compute": "dispatch, forward, beside compute",
+        "combine_b": "combine, backward",
+        "reduce_scatter_expert": "reduce-scatter, experts",
+        "tp_all_gather": "TP all-gather",
+        "etp_reduce_scatter": "expert TP reduce-scatter",
+        "all_reduce_embedding_copies": "all-reduce embedding copies",
+        "grad_norm": "grad norm",
+    }
+    assert {name: collective_words(name) for name in said} == said
 
 
 def test_frames_hold_the_figures_in_si() -> None:

@@ -203,12 +203,12 @@ def _draw_domains(figure: go.Figure, view: NetworkView, mode: Mode) -> None:
         _text(figure, (place + 0.5) * width, 0.0, literal(name, 24), page.muted, 11)
         gpus = sum(node.kind == "gpu" and node.of == domain for node in view.nodes)
         held = min(view.gpus_per_domain, view.num_gpus - domain * view.gpus_per_domain)
-        part = "" if gpus == held else f" ({gpus} of {held} GPUs drawn)"
+        part = "" if gpus == held else f"<br>{gpus} of {held} GPUs drawn"
         _text(
             figure, (place + 0.5) * width, -0.5, f"domain {domain + 1:,} of {view.num_domains:,}{part}", page.muted, 12
         )
     if view.num_domains > len(domains):
-        _text(figure, (len(domains) - 1) * width, -0.5, "…", page.text, 16)
+        _text(figure, (len(domains) - 1) * width, -0.55, "…", page.text, 16)
 
 
 def _text(figure: go.Figure, x: float, y: float, words: str, colour: str, size: int, anchor: str = "center") -> None:

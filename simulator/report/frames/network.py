@@ -8,10 +8,11 @@ from typing import Final
 import pandas as pd
 
 from simulator.report import numbers
-from simulator.report.network_words import SHORT_TRAFFIC, link_words
+from simulator.report.network_words import SHORT_TRAFFIC, collective_words, link_words
 from simulator.results.network_view import TRAFFICS, NetworkView
 from simulator.results.step_result import CollectiveTime
 
+LIMIT_WORDS: Final = {"nic": "NIC", "scale-up": "scale-up link", "sms": "SMs"}
 LEAST_RATE: Final = 0.01
 """In GB/s: a message of one number has no rate that says anything."""
 
@@ -42,7 +43,7 @@ def collectives_frame(collectives: Sequence[CollectiveTime]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             (
-                row.name.replace("_", " ").replace(".", ", "), row.ranks, row.nodes, row.bytes, row.seconds, row.gb_per_s,
+                collective_words(row.name), row.ranks, row.nodes, row.bytes, row.seconds, row.gb_per_s,
                 row.limit.replace("_", "-"), row.basis,
             )
             for row in rows
@@ -83,7 +84,7 @@ def collectives_shown(collectives: Sequence[CollectiveTime]) -> pd.DataFrame:
             "size": [numbers.amount_of_bytes(size) for size in frame["size_bytes"]],
             "alone": [numbers.seconds(seconds) for seconds in frame["seconds"]],
             "GB/s": [numbers.plain(rate) if rate >= LEAST_RATE else "" for rate in frame["gb_per_s"]],
-            "limited by": frame["limit"],
+            "limited by": [LIMIT_WORDS.get(limit, limit) for limit in frame["limit"]],
             "known": frame["basis"],
         }
     )
