@@ -15,11 +15,12 @@ from dashboards.widgets.problems import as_text, show_problems
 from dashboards.widgets.table import table
 from dashboards.widgets.waiting import value_of
 from dashboards.widgets.window import Window, asked_window, boxed, show_window
+from dashboards.work import run
 from dashboards.work import timeline as work
 from simulator.report.figures import timeline as figures
 from simulator.report.frames import timeline as frames
 from simulator.report.timeline_words import PARTS_WORDS, draw_words, figures_in_words, rank_words, view_words
-from simulator.results.step_result import StepTimes
+from simulator.results.step_result import StepResult
 from simulator.results.timeline import STREAMS, StepTimeline
 from simulator.results.timeline_view import TimelineView, timeline_view
 from simulator.run.kept_steps import step_document
@@ -53,8 +54,7 @@ def show() -> None:
         ranks = _choose_ranks(timeline)
     with controls[2]:
         streams = _choose_streams(timeline)
-    mean = _mean(asked.scenario, timeline)
-    st.caption(as_text(draw_words(timeline, mean.step_s if mean else None)))
+    st.caption(as_text(draw_words(timeline, _mean_step_s(asked.scenario, timeline))))
     timelines = [each for each in (timeline, below) if each is not None]
     _show_figures(timelines)
     window = asked_window(max(each.step_s for each in timelines))
@@ -85,12 +85,13 @@ def _second(source: Source, schedule: str) -> StepTimeline | None:
     return found if isinstance(found, StepTimeline) else None
 
 
-def _mean(scenario: Scenario, timeline: StepTimeline) -> StepTimes | None:
-    """The means of all draws, when they are there."""
+def _mean_step_s(scenario: Scenario, timeline: StepTimeline) -> float | None:
+    """The mean of all draws, when it is there; the page of answers asks for the same job."""
     if timeline.num_draws == 1:
         return None
-    found = value_of(jobs.of(work.all_draws, step_document(scenario), later=True), "Refining: all draws of the step")
-    return found if isinstance(found, StepTimes) else None
+    asked = (step_document(scenario), scenario.training.global_batch_size, scenario.parallel.schedule)
+    found = value_of(jobs.of(run.step, *asked, later=True), "Refining: all draws of the step")
+    return found.step.step_s if isinstance(found, StepResult) else None
 
 
 def _choose_ranks(timeline: StepTimeline) -> tuple[int, ...]:
@@ -154,20 +155,19 @@ def _view(timeline: StepTimeline, window: Window, ranks: tuple[int, ...], stream
 
 def _tables(timelines: Sequence[StepTimeline], window: Window) -> None:
     """Parts by rank, and what fills the window on one rank."""
-    left, right = st.columns([4, 3])
-    with left:
-        st.subheader(f"Parts of the step by rank ({frames.unit_of(timelines[0].step_s)})")
-        for each in timelines:
-            _caption(each, timelines)
-            frame = frames.ranks_frame(each)
-            _table(frames.in_words(frame, timelines[0].step_s), "parts", each, len(frame))
-        st.caption(as_text(PARTS_WORDS))
-    with right:
-        length = window.end_s - window.start_s
-        st.subheader(f"What fills the window ({frames.unit_of(length)})")
-        ranks = range(timelines[0].num_ranks)
-        rank = st.selectbox("Pipeline rank", ranks, key=RANK, format_func=lambda rank: rank_words(timelines[0], rank))
-        for each in timelines:
+    st.subheader(f"Parts of the step by rank ({frames.unit_of(timelines[0].step_s)})")
+    for each in timelines:
+        _caption(each, timelines)
+        frame = frames.ranks_frame(each)
+        _table(frames.in_words(frame, timelines[0].step_s), "parts", each, len(frame))
+    st.caption(as_text(PARTS_WORDS))
+    length = window.end_s - window.start_s
+    st.subheader(f"What fills the window ({frames.unit_of(length)})")
+    ranks = range(timelines[0].num_ranks)
+    left, _ = st.columns([1, 3])
+    rank = left.selectbox("Pipeline rank", ranks, key=RANK, format_func=lambda rank: rank_words(timelines[0], rank))
+    for column, each in zip(st.columns(len(timelines)), timelines, strict=True):
+        with column:
             _caption(each, timelines)
             frame = frames.window_frame(each, rank or 0, window.start_s, window.end_s)
             _table(frames.in_words(frame, length), "window", each, len(frame))

@@ -1,4 +1,4 @@
-"""The timeline of a step, and what its random draws come to on average."""
+"""The timeline of a step, under the scenario's schedule or another."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ from typing import Final
 from dashboards.progress import report_progress
 from dashboards.source import Source
 from simulator.check import load_scenario
-from simulator.results.step_result import StepTimes
 from simulator.results.timeline import StepTimeline
-from simulator.scenario.scenario import Scenario
 from simulator.schedule.family import SCHEDULES
-from simulator.step.prepared import prepare
-from simulator.step.step import simulate_prepared
 from simulator.step.timeline import step_timeline
 
 ONE_CHUNK: Final = 1
@@ -22,16 +18,8 @@ ONE_CHUNK: Final = 1
 
 def timeline(document: str) -> StepTimeline:
     """The first draw of a step. document: `simulator.run.kept_steps.step_document` of its scenario. Raises InputError."""
-    scenario = _scenario(document)
     report_progress(0.1, "one random draw, every operator")
-    return step_timeline(scenario)
-
-
-def all_draws(document: str) -> StepTimes:
-    """The step's times, means over all random draws. document: as of `timeline`. Raises InputError."""
-    scenario = _scenario(document)
-    report_progress(0.1, f"{scenario.draws} random draws")
-    return simulate_prepared(prepare(scenario), explained=False).step
+    return step_timeline(load_scenario(json.loads(document), reads_files=False))
 
 
 def under(source: Source, schedule: str) -> Source:
@@ -42,7 +30,3 @@ def under(source: Source, schedule: str) -> Source:
     if (fewest == ONE_CHUNK) != (vpp == ONE_CHUNK):
         changes.append(f"parallel.vpp={fewest}")
     return replace(source, overrides=(*source.overrides, *changes))
-
-
-def _scenario(document: str) -> Scenario:
-    return load_scenario(json.loads(document), reads_files=False)

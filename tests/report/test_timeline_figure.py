@@ -157,6 +157,9 @@ def test_the_tables_sum_to_the_step_and_to_the_window() -> None:
     assert frame.in_flight.tolist() == [4, 3, 2, 1]
     shown = in_words(frame, found.step_s)
     assert "overlapped_f_b_s" not in shown.columns
+    small = in_words(frame.assign(bubble_s=[-1e-9, 1e-9, -0.0123, 0.0123]), found.step_s).to_html()
+    assert ">-12.3<" in small and ">12.3<" in small
+    assert ">-0.0<" not in small
     window = window_frame(found, 2, 0.1 * found.step_s, 0.4 * found.step_s)
     assert window.rank_s.sum() == pytest.approx(0.3 * found.step_s, rel=1e-9)
     assert window.mean_s.sum() == pytest.approx(0.3 * found.step_s, rel=1e-9)

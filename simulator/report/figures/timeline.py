@@ -92,8 +92,8 @@ def timeline_figure(
     )
     figure.update_yaxes(
         tickvals=[at for panel in panels for at in panel.middles], ticktext=[each for panel in panels for each in panel.names],
-        tickfont={"size": 11 if pixels > LANE_PIXELS[0] else 9}, range=[bottom + 0.2, -0.2], showgrid=False, zeroline=False,
-        fixedrange=True,
+        tickfont={"size": min(11, max(8, int(pixels * min(HEIGHT_OF))))},
+        range=[bottom + 0.2, -0.2], showgrid=False, zeroline=False, fixedrange=True,
     )  # fmt: skip
     if below is not None:
         for panel in panels:

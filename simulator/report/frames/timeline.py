@@ -64,7 +64,8 @@ def in_words(frame: pd.DataFrame, step_s: float) -> Any:
 
 
 def _text(step_s: float, value: float) -> str:
-    return numbers.column_of_seconds([value], step_s)[1][0]
+    text = numbers.column_of_seconds([value], step_s)[1][0]
+    return text.removeprefix("-") if not text.strip("-0.") else text
 
 
 def unit_of(step_s: float) -> str:
