@@ -13,7 +13,7 @@ MOST_ROWS: Final = 10
 
 
 def table(frame: Any, key: str, columns: dict[str, Any] | None = None, **options: Any) -> Any:
-    """Show a pandas DataFrame of simulator/report/frames without its index; columns: Streamlit's column configuration."""
-    if len(frame) > MOST_ROWS:
+    """Show a pandas DataFrame of simulator/report/frames, or its Styler, without its index; columns: their configuration."""
+    if len(frame.index) > MOST_ROWS:
         options.setdefault("height", ROW_HEIGHT * (MOST_ROWS + 1) + 2)
     return st.dataframe(frame, key=key, hide_index=True, width="stretch", column_config=columns, **options)

@@ -82,7 +82,7 @@ class Page:
 
 PAGES: Final[Mapping[Mode, Page]] = MappingProxyType(
     {
-        "light": Page("#FFFFFF", "#F6F7F9", "#1B1F24", "#57606A", "#D0D7DE", "#005A8C"),
+        "light": Page("#FFFFFF", "#F6F7F9", "#0F1216", "#57606A", "#D0D7DE", "#005A8C"),
         "dark": Page("#0E1117", "#1A1F27", "#E6EDF3", "#9DA7B3", "#3A424D", "#56B4E9"),
     }
 )
