@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
@@ -13,6 +13,7 @@ from dashboards.link import path_of
 from dashboards.source import Source
 from simulator.errors import InputError
 from simulator.remedies import Remedy, remedies
+from simulator.scenario.draft import SHORTHANDS
 from simulator.scenario.load import UnfitScenario
 from simulator.scenario.scenario import Scenario
 
@@ -57,6 +58,20 @@ def _offer(remedy: Remedy, names: Mapping[str, str]) -> Offer | None:
         changes[name] = text
     words = " and ".join(f"{controls.LABELS.get(name, name)}: {_shown(str(text))}" for name, text in changes.items())
     return Offer(words, changes, remedy.solves)
+
+
+def link_changes(overrides: Iterable[str]) -> dict[str, str] | None:
+    """The names and texts of `key=value` changes in the link; None where it cannot say one of them."""
+    names = {key.path: key.name for key in SCENARIO_KEYS}
+    changes: dict[str, str] = {}
+    for override in overrides:
+        path, _, text = override.partition("=")
+        name = names.get(f"{path}.{SHORTHANDS[path]}" if path in SHORTHANDS else path)
+        read = None if name is None else BY_NAME[name].read(text)
+        if name is None or read is None:
+            return None
+        changes[name] = read
+    return changes
 
 
 def _backward(source: Source, error: InputError, names: Mapping[str, str]) -> list[Offer]:

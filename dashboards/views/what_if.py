@@ -6,8 +6,9 @@ from typing import Final
 
 import streamlit as st
 
-from dashboards import answers, controls, exported, remedied, state
+from dashboards import answers, controls, exported, jobs, remedied, state
 from dashboards.answers import Answer
+from dashboards.jobs import Job
 from dashboards.source import UPLOADED, Source, presets
 from dashboards.state import Current
 from dashboards.widgets import answer as shown_answer
@@ -15,9 +16,13 @@ from dashboards.widgets import controls as shown_controls
 from dashboards.widgets import run_controls
 from dashboards.widgets.problems import as_text, show_problems
 from dashboards.widgets.upload import upload
+from dashboards.work import memory as work
 from simulator.errors import InputError
-from simulator.report.what_if import beside, memory_advice, what_to_change
+from simulator.report.what_if import beside, memory_advice, needs_room, what_to_change
+from simulator.results.memory_variants import MemoryVariants
 from simulator.results.run_result import RunResult
+from simulator.run.kept_steps import step_document
+from simulator.scenario.scenario import Scenario
 
 PRESET: Final = "set-preset"
 OPEN: Final = 3
@@ -76,12 +81,20 @@ def _show_right(asked: Current) -> None:
         return
     if answer.failed is not None and answer.failed.error is not None:
         show_problems(answer.failed.error.problems)
-    shown_answer.show_waiting(answer)
+    room = _variants(asked.scenario, answer.result)
+    shown_answer.show_waiting(answer, [] if room is None else [room])
     if answer.result is not None:
-        _show_answer(asked, answer, answer.result)
+        _show_answer(asked, answer, answer.result, room)
 
 
-def _show_answer(asked: Current, answer: Answer, result: RunResult) -> None:
+def _variants(scenario: Scenario, result: RunResult | None) -> Job | None:
+    """The memory under other recompute, schedules and formats, where the plan does not surely fit."""
+    if result is None or not needs_room(result):
+        return None
+    return jobs.of(work.variants, step_document(scenario), later=True)
+
+
+def _show_answer(asked: Current, answer: Answer, result: RunResult, room: Job | None) -> None:
     base_source = asked.pinned or asked.source.plain()
     base = None if base_source == asked.source else _baseline(base_source)
     shown = beside(result, base)
@@ -91,7 +104,7 @@ def _show_answer(asked: Current, answer: Answer, result: RunResult) -> None:
     shown_answer.show_figures(shown, draws)
     st.subheader("What binds")
     shown_answer.show_gains(result)
-    _show_advice(result)
+    _show_advice(result, room.value if room is not None and room.state == "done" else None)
     _show_notes(asked, result)
     _show_export(asked.source)
 
@@ -115,21 +128,21 @@ def _show_baseline(asked: Current, base: Source, *, is_known: bool) -> None:
             words = f"Differences are to {kind}: {name}." if is_known else f"The baseline, {name}, is being simulated …"
         st.caption(as_text(words))
         st.space("stretch")
-        st.button("Pin as baseline", on_click=state.pin, key="pin", disabled=base == asked.source,
+        st.button("Pin as baseline", on_click=state.pin, key="pin", disabled=asked.pinned == asked.source,
                   help="Compare every further change with what is shown now; the link holds it.")  # fmt: skip
         if asked.pinned is not None:
             st.button("Unpin", on_click=state.unpin, key="unpin", help="Compare with the preset as it is.")
 
 
-def _show_advice(result: RunResult) -> None:
+def _show_advice(result: RunResult, room: MemoryVariants | None) -> None:
     """What should be changed, as far as the result says."""
     st.subheader("What should we change?")
-    advice = memory_advice(result)
-    if advice:
-        st.markdown(
-            f"Memory: **{as_text(result.memory.verdict)}**. The largest tensors of the fullest stage, and what acts on them:"
-        )
+    if advice := memory_advice(result, room):
+        st.markdown("Memory: the largest tensors of the fullest rank and what acts on them, and what needs less:")
         st.markdown("\n".join(f"- {as_text(line)}" for line in advice))
+    if room is not None:
+        shown_answer.show_room(room, result.memory)
+    st.markdown("Time and money:" if advice else "")
     st.markdown("\n".join(f"- {as_text(line)}" for line in what_to_change(result)))
 
 

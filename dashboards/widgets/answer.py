@@ -10,10 +10,14 @@ import streamlit as st
 
 from dashboards import remedied, state
 from dashboards.answers import Answer
+from dashboards.jobs import Job
 from dashboards.widgets.problems import as_text, show_problems
 from simulator.report import headline
+from simulator.report.memory_words import best_variants, variant_words
 from simulator.report.what_if import SAME, Shown, gains
+from simulator.results.memory_variants import MemoryVariants
 from simulator.results.run_result import RunResult
+from simulator.results.step_result import Memory
 
 POLL_S: Final = 0.4
 HELP: Final = {
@@ -77,9 +81,10 @@ def show_gains(result: RunResult) -> None:
     st.caption("What the step would gain if this alone were free: a what-if, so the rows do not add up to the step.")
 
 
-def show_waiting(answer: Answer) -> None:
-    """Progress of what is being simulated; the page is made anew when it is done."""
-    if answer.is_over:
+def show_waiting(answer: Answer, beside: Sequence[Job] = ()) -> None:
+    """Progress of what is being simulated; the page is made anew when it is done. beside: other jobs that it waits for."""
+    jobs = (*answer.jobs, *beside)
+    if all(job.is_over for job in jobs):
         return
     title = (
         f"First answer from {answer.draws} of {answer.all_draws} draws, refining" if answer.is_first else "Simulating"
@@ -87,12 +92,21 @@ def show_waiting(answer: Answer) -> None:
 
     @st.fragment(run_every=POLL_S)
     def progress() -> None:
-        if answer.is_over:
+        if all(job.is_over for job in jobs):
             st.rerun()
-        words = f": {answer.words}" if answer.words else " …"
-        st.progress(answer.progress, text=f"{title}{words}")
+        if not answer.is_over:
+            st.progress(answer.progress, text=f"{title}: {answer.words}" if answer.words else f"{title} …")
 
     progress()
+
+
+def show_room(variants: MemoryVariants, memory: Memory) -> None:
+    """Buttons for the variants that need least memory; all of them are counted, none is simulated."""
+    for place, variant in enumerate(best_variants(memory, variants)):
+        changes = remedied.link_changes(variant.changes)
+        if changes is not None and variant.memory is not None:
+            words = f"{variant_words(variant)}: {variant.memory.verdict}"
+            st.button(as_text(words), key=f"room-{place}", on_click=state.change, kwargs=dict(changes))
 
 
 def show_impossible() -> None:

@@ -62,7 +62,12 @@ def _shown(figure: Figure, changed: ShownResult | None) -> Shown:
 
 def memory_advice(result: RunResult, variants: MemoryVariants | None = None) -> tuple[str, ...]:
     """What makes room, where the plan does not surely fit: as `memory_words.advice`."""
-    return () if result.memory.verdict == ROOMY else advice(result.memory, variants)
+    return advice(result.memory, variants) if needs_room(result) else ()
+
+
+def needs_room(result: RunResult) -> bool:
+    """Whether the plan does not surely fit."""
+    return result.memory.verdict != ROOMY
 
 
 def what_to_change(result: RunResult) -> tuple[str, ...]:

@@ -2,37 +2,273 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboards import exported, jobs, remedied
+from dashboards.answers import FIRST_DRAWS
+from dashboards.controls import CONTROLS, LABELS
+from dashboards.jobs import Job
 from dashboards.keys import BY_NAME
+from dashboards.link import pack
 from dashboards.pool import Inline
+from dashboards.source import UPLOADED, Source
+from dashboards.widgets.controls import key_of
 from simulator import load_scenario, simulate_run
 from simulator.report import headline
-from tests.dashboards.pages import opened, texts
+from simulator.scenario.layers import ScenarioText
+from tests.dashboards.pages import link_of, opened, texts
 
-SMALL = {"preset": "mixtral-8x22b", "draws": "1", "batch": "32", "pp": "2", "gpus": "16", "tokens": "1e9"}
-OVERRIDES = [
-    f"{BY_NAME[name].path}={text}".replace("{first}", "pretrain") for name, text in SMALL.items() if name != "preset"
-]
+TINY = """\
+schema_version: 1
+extends: mixtral-8x22b
+name: tiny
+model: {num_layers: 4}
+cluster: {num_gpus: 16}
+parallel: {pp: 2}
+training: {global_batch_size: 32}
+phases: [{name: pretrain, tokens: 1e9}]
+draws: 1
+"""
+LINK = {"text": pack(TINY)}
+
+
+def of_tiny(*overrides: str) -> Source:
+    return Source(UPLOADED, TINY, overrides)
+
+
+def answer(source: Source) -> dict[str, str]:
+    """Label → text of the headline figures that the command line prints, but for memory."""
+    return {each.label: each.value for each in headline.figures(simulate_run(source.load())) if each.key != "memory"}
 
 
 def figures(page: AppTest) -> dict[str, str]:
-    return {each.label: each.value for each in page.metric}
+    return {plain(each.label): plain(each.value) for each in page.metric}
 
 
 def plain(text: str) -> str:
     return text.replace("\\", "")
 
 
-def test_figures_are_those_of_the_command_line(inline_jobs: Inline) -> None:
-    page = opened(**SMALL)
+@pytest.fixture(scope="module")
+def page() -> Iterator[AppTest]:
+    """The page of the small scenario, opened once; every test moves what it moves back again."""
+    jobs.install(Inline())
+    yield opened(**LINK)
+    jobs.install(None)
+
+
+def test_figures_are_those_of_the_command_line(page: AppTest) -> None:
     assert not page.exception
-    expected = headline.figures(simulate_run(load_scenario("mixtral-8x22b", OVERRIDES)))
-    shown = {plain(label): plain(value) for label, value in figures(page).items()}
-    assert shown == {each.label: each.value for each in expected if each.key != "memory"}
+    assert figures(page) == answer(of_tiny())
     said = plain(texts(page))
-    for each in expected:
-        assert each.range in said
+    expected = headline.figures(simulate_run(of_tiny().load()))
+    assert all(each.range in said for each in expected if each.key != "memory")
     verdict = next(each for each in expected if each.key == "memory")
     alerts = [plain(each.value) for kind in (page.success, page.warning, page.error) for each in kind]
-    assert any(verdict.note in alert and verdict.value.capitalize() in alert for alert in alerts)
+    assert any(
+        all(words in alert for words in (verdict.note, verdict.range, verdict.value.capitalize())) for alert in alerts
+    )
+
+
+BOX, NUMBER, SWITCH, SEVERAL = "selectbox", "number_input", "toggle", "multiselect"
+MOVES: dict[str, tuple[str, Any, str]] = {
+    "node": (BOX, "h200-x8", "h200-x8"),
+    "gpus": (NUMBER, 32, "32"),
+    "fabric": (BOX, "ib-800g-rail", "ib-800g-rail"),
+    "pp": (NUMBER, 1, "1"),
+    "vpp": (NUMBER, 2, "2"),
+    "tp": (NUMBER, 2, "2"),
+    "ep": (NUMBER, 4, "4"),
+    "etp": (NUMBER, 2, "2"),
+    "zero": (BOX, "2", "2"),
+    "sp": (SWITCH, True, "true"),
+    "schedule": (BOX, "gpipe", "gpipe"),
+    "batch": (NUMBER, 64, "64"),
+    "micro": (NUMBER, 2, "2"),
+    "seq": (NUMBER, 2048, "2048"),
+    "recipe": (BOX, "fp8-blockwise", "fp8-blockwise"),
+    "optimizer": (BOX, "adamw-bf16", "adamw-bf16"),
+    "recompute": (BOX, "full", "full"),
+    "modules": (SEVERAL, ["swiglu"], "[swiglu]"),
+    "balance": (BOX, "forced", "forced"),
+    "nodes": (NUMBER, 1, "1"),
+}  # fmt: skip
+"""Control → its widget, the value that it is moved to, and the text in the link."""
+
+
+def widget(page: AppTest, kind: str, name: str) -> Any:
+    return getattr(page, kind)(key=key_of(name))
+
+
+def test_every_control_is_moved_once() -> None:
+    assert {*MOVES, "domain"} == {control.name for control in CONTROLS}
+    assert set(LABELS) <= set(BY_NAME)
+
+
+@pytest.mark.parametrize("name", sorted(MOVES))
+def test_a_control_sets_its_key_and_shows_what_the_command_line_computes(name: str, page: AppTest) -> None:
+    kind, value, text = MOVES[name]
+    before = widget(page, kind, name).value
+    widget(page, kind, name).set_value(value).run()
+    try:
+        assert not page.exception
+        assert link_of(page)[name] == text
+        assert widget(page, kind, name).value == value
+        shown = of_tiny(f"{BY_NAME[name].path}={text}")
+        if shown.error() is None:
+            assert figures(page) == answer(shown)
+            assert all(metric.delta for metric in page.metric), "beside the preset as it is"
+        else:
+            assert "This combination cannot be" in texts(page)
+    finally:
+        widget(page, kind, name).set_value(before).run()
+    assert name not in link_of(page)
+
+
+def test_a_given_imbalance_is_a_number_of_its_own(page: AppTest) -> None:
+    widget(page, BOX, "balance").set_value("given imbalance").run()
+    assert link_of(page)["balance"] == "{load_imbalance: 1.2}"
+    widget(page, NUMBER, "imbalance").set_value(1.5).run()
+    assert link_of(page)["balance"] == "{load_imbalance: 1.5}"
+    widget(page, BOX, "balance").set_value("learned").run()
+    assert not page.exception
+    assert "balance" not in link_of(page)
+
+
+def test_price_and_tokens_simulate_nothing(page: AppTest) -> None:
+    known = set(jobs.start().jobs)
+    cost = figures(page)["Cost"]
+    widget(page, NUMBER, "price").set_value(4.0).run()
+    widget(page, NUMBER, "tokens").set_value(2.0).run()
+    assert link_of(page)["price"] == "4.0" and link_of(page)["tokens"] == "2000000000.0"
+    assert figures(page)["Cost"] != cost
+    assert figures(page) == answer(of_tiny("phases.pretrain.tokens=2e9", "prices.usd_per_gpu_hour=4"))
+    assert set(jobs.start().jobs) == known
+    widget(page, NUMBER, "price").set_value(2.0).run()
+    widget(page, NUMBER, "tokens").set_value(1.0).run()
+    assert "price" not in link_of(page)
+
+
+def test_a_sheet_and_its_offers_can_be_taken(page: AppTest) -> None:
+    page.button_group(key=key_of("price-kind")).set_value("sheet").run()
+    assert not page.exception
+    assert link_of(page)["sheet"] == "market-2026-05"
+    commitments = widget(page, BOX, "commitment")
+    widget(page, BOX, "commitment").set_value(commitments.options[1]).run()
+    assert link_of(page)["commitment"] == commitments.options[1]
+    assert not page.exception
+    page.button_group(key=key_of("price-kind")).set_value("own").run()
+    assert "sheet" not in link_of(page) and "commitment" not in link_of(page)
+
+
+def test_a_pinned_baseline_stands_beside_every_later_change(page: AppTest) -> None:
+    page.button(key="pin").click().run()
+    assert all(not metric.delta for metric in page.metric), "the baseline itself"
+    assert "pinned" in link_of(page)
+    widget(page, NUMBER, "price").set_value(4.0).run()
+    cost = next(metric for metric in page.metric if plain(metric.label) == "Cost")
+    assert "+100.0 %" in plain(str(cost.delta)) and "worse" in str(cost.delta)
+    assert plain(next(str(each.delta) for each in page.metric if each.label == "Step")) == "as in the baseline"
+    widget(page, NUMBER, "price").set_value(2.0).run()
+    page.button(key="unpin").click().run()
+    assert "pinned" not in link_of(page)
+
+
+def test_what_cannot_be_is_explained_and_the_nearest_values_mend_it(page: AppTest) -> None:
+    widget(page, NUMBER, "pp").set_value(3).run()
+    assert "16 GPUs do not divide by pp 3" in plain(texts(page))
+    labels = {plain(button.label): button for button in page.button}
+    assert {"Pipeline, pp: 2", "GPUs: 24"} <= set(labels), sorted(labels)
+    labels["GPUs: 24"].click().run()
+    assert not page.exception and page.metric
+    assert link_of(page)["gpus"] == "24" and link_of(page)["pp"] == "3"
+    widget(page, NUMBER, "pp").set_value(2).run()
+    widget(page, NUMBER, "gpus").set_value(16).run()
+
+
+IMPOSSIBLE = [
+    ("deepseek-v3", ("parallel.pp=7",)),
+    ("deepseek-v3", ("cluster.num_gpus=1000",)),
+    ("deepseek-v3", ("training.global_batch_size=15000",)),
+    ("deepseek-v3", ("parallel.schedule=interleaved_1f1b",)),
+    ("deepseek-v3", ("cluster.node=a100-x8",)),
+    ("deepseek-v3", ("parallel.zero_stage=3",)),
+    ("mixtral-8x22b", ("parallel.ep=3",)),
+    ("llama-3.1-70b", ("parallel.tp=5",)),
+]
+
+
+@pytest.mark.parametrize(("preset", "overrides"), IMPOSSIBLE)
+def test_every_button_of_an_impossible_combination_loads(preset: str, overrides: tuple[str, ...]) -> None:
+    source = Source(preset, None, overrides)
+    offers = remedied.offers(source)
+    assert any(offer.solves for offer in offers)
+    paths = {name: BY_NAME[name].path for offer in offers for name in offer.changes}
+    for offer in (each for each in offers if each.solves):
+        kept = {override.partition("=")[0]: override.partition("=")[2] for override in overrides}
+        for name, text in offer.changes.items():
+            path = str(paths[name]).replace("{first}", "pretrain")
+            kept.pop(path, None)
+            if text is not None:
+                kept[path] = text
+        Source(preset, None, tuple(f"{path}={text}" for path, text in kept.items())).load()
+
+
+def test_a_first_answer_says_so_and_is_refined(inline_jobs: Inline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the refinement is not done the page shows the first answer, with its words and without intervals."""
+    ask = inline_jobs.ask
+
+    def first_only(key: str, function: str, arguments: tuple[Any, ...], later: bool, session: str) -> Job:
+        return Job(key, function, arguments, later, 0) if later else ask(key, function, arguments, later, session)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(inline_jobs, "ask", first_only)
+        page = opened(**LINK, draws="4")
+        assert not page.exception
+        assert f"of {FIRST_DRAWS} of 4 draws; interval follows" in plain(texts(page))
+    early, few = figures(page), answer(of_tiny(f"draws={FIRST_DRAWS}"))
+    assert early["Tokens/s/GPU"] == few["Tokens/s/GPU"] and early["MFU"] == few["MFU"]
+    page.run()
+    assert figures(page) == answer(of_tiny("draws=4"))
+    assert "interval follows" not in texts(page)
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides"),
+    [
+        ("deepseek-v3", ()),
+        (
+            "deepseek-v3",
+            ("cluster.num_gpus=1024", "phases.pretrain.batch_ramp.from=4096", "moe.balance={load_imbalance: 1.3}"),
+        ),
+        ("deepseek-v3", ("cluster.node=h200-x8", "recompute.modules=[rmsnorm]", "moe.max_nodes_per_token=null")),
+        ("llama-3.1-70b", ("parallel.tp=4", "prices.sheet=market-2026-05")),
+    ],
+)
+def test_the_scenario_file_loads_to_what_is_shown(preset: str, overrides: tuple[str, ...]) -> None:
+    source = Source(preset, None, overrides)
+    text = exported.scenario_file(source)
+    again = load_scenario(ScenarioText(text, "exported.yaml"), reads_files=False)
+    assert again == source.load()
+    assert again.dropped == source.load().dropped
+    assert f"extends: {preset}" in text
+    whole = exported.scenario_file(Source("scenario.yaml", text))
+    assert load_scenario(ScenarioText(whole, "whole.yaml"), reads_files=False) == source.load()
+
+
+def test_a_plan_that_does_not_fit_is_told_what_makes_room(inline_jobs: Inline) -> None:
+    page = opened(preset="llama-3.1-70b", draws="1", gpus="16", tp="1", pp="2", batch="16", recompute="none", steps="1")
+    said = plain(texts(page))
+    assert not page.exception
+    assert "Does not fit" in said
+    assert "what needs less" in said
+    assert any((button.key or "").startswith("room-") for button in page.button)
+
+
+def test_another_preset_begins_anew(page: AppTest) -> None:
+    page.selectbox(key="set-preset").set_value("llama-3.1-70b").run()
+    assert link_of(page) == {"preset": "llama-3.1-70b"}
