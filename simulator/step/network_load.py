@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from hwprofiles.schema import Node
 from simulator.assembly.chunks import NUM_STREAMS, Message
 from simulator.assembly.step_graph import StepGraph
 from simulator.assembly.unit_costs import ALL_TO_ALL, PP_TRANSFER, TP_COLLECTIVES
+from simulator.errors import InputError, Problem
 from simulator.network.picture import LinkKind, picture
 from simulator.network.topology import Network
 from simulator.results.network_view import (
@@ -45,10 +47,11 @@ TRAFFIC_OF: Mapping[str, Traffic] = {
     TP_COLLECTIVES: "tp",
 }
 """Kind of traffic by the category of a message's seconds; the optimizer's message is the gradients' norm."""
-EVEN = "Experts are counted as evenly loaded; with uneven loads some GPUs send and receive more."
-BUSIEST = "Where expert groups lie unevenly on domains, every GPU is counted as the busiest one of a group."
-RINGS = "Rings visit the nodes of a group in order; exchanges go between all pairs of nodes alike."
-HASHED = "Flows are hashed to uplinks: some of these carry more than the mean of a leaf that is told."
+MAX_LAYERS: Final = 3
+EVEN: Final = "Experts are counted as evenly loaded; with uneven loads some GPUs send and receive more."
+BUSIEST: Final = "Where expert groups lie unevenly on domains, every GPU is counted as the busiest one of a group."
+RINGS: Final = "Rings visit the nodes of a group in order; exchanges go between all pairs of nodes alike."
+HASHED: Final = "Flows are hashed to uplinks: some of these carry more than the mean of a leaf that is told."
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +71,11 @@ class SentBytes:
 
 
 def network_view(step: PreparedStep, graph: StepGraph, step_s: float) -> NetworkView:
-    """The network of a step that takes `step_s` seconds. Raises ValueError for more than three layers of switches."""
+    """The network of a step that takes `step_s` seconds. Raises InputError for more than three layers of switches."""
     scenario, network = step.scenario, step.hardware.network
+    if network.wiring.num_layers > MAX_LAYERS:
+        text = f"{network.wiring.num_layers} layers of switches, but loads of links are told for at most {MAX_LAYERS}"
+        raise InputError([Problem("", "cluster.fabric", f"{text}; give a fabric with fewer layers")])
     node, drawn = node_of(scenario), picture(network)
     has_fabric = network.num_nodes > 1
     sent = sent_bytes(step, graph)

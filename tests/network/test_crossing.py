@@ -35,10 +35,10 @@ def test_rings_cross_twice_however_many_nodes_they_have() -> None:
 
 
 def test_groups_weigh_by_their_number() -> None:
-    """Three groups inside a block, one across: of eight ordered pairs two cross."""
-    groups = np.array([[0, 8], [1, 9], [2, 10], [24, 32]])
-    assert exchange_crossing(groups, network(), 4) == pytest.approx(2 / 8)
-    assert ring_crossing(groups, network(), 4) == pytest.approx(2 / 8)
+    """Three groups across a block's edge, on the same nodes, and one inside: of eight ordered pairs six cross."""
+    groups = np.array([[24, 32], [25, 33], [26, 34], [0, 8]])
+    assert exchange_crossing(groups, network(), 4) == pytest.approx(6 / 8)
+    assert ring_crossing(groups, network(), 4) == pytest.approx(6 / 8)
 
 
 def test_sends_inside_a_node_do_not_count() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from hwprofiles import catalog
 from simulator import load_scenario
+from simulator.errors import InputError
 from simulator.network.topology import Network, network_graph
 from simulator.results.network_view import TRAFFICS, LinkLoad, NetworkView, Traffic
 from simulator.results.step_result import CollectiveTime
@@ -230,6 +231,12 @@ def test_every_machine_of_the_catalogue_has_a_view(node: str, fabric: str) -> No
     assert keys == {end for link in view.drawn for end in (link.lower, link.upper)}
     assert view.leaves >= sum(each.kind == "leaf" for each in view.nodes) > 0
     assert len(view.nodes) < 120
+
+
+def test_more_layers_than_are_told_are_refused() -> None:
+    deep = catalog.load_fabric("ib-400g-rail").model_dump(mode="json", exclude={"sources"}) | {"num_layers": 4}
+    with pytest.raises(InputError, match=r"cluster\.fabric: 4 layers of switches"):
+        case(cluster={"fabric": deep})
 
 
 def test_one_domain_has_no_fabric() -> None:
