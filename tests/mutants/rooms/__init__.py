@@ -20,6 +20,7 @@ from tests.mutants.rooms.run import RUN
 from tests.mutants.rooms.scenario import SCENARIO
 from tests.mutants.rooms.schedule import SCHEDULE
 from tests.mutants.rooms.sharing import SHARING
+from tests.mutants.rooms.sheets import SHEETS
 from tests.mutants.rooms.step import STEP
 from tests.mutants.rooms.timeline import TIMELINE
 from tests.mutants.rooms.validation import VALIDATION
@@ -27,6 +28,6 @@ from tests.mutants.rooms.workload import WORKLOAD
 
 ROOMS: tuple[Room, ...] = (
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
-    PHASES, RUN, REPORT, TIMELINE, CLI, VALIDATION, DASHBOARDS,
+    PHASES, RUN, REPORT, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS,
 )  # fmt: skip
 """From the bottom up."""
