@@ -119,7 +119,7 @@ def _assumption(section: str, entry: Mapping[str, Any]) -> Iterator[Row]:
     key, value = str(entry["key"]), entry["value"]
     low, high = (end if _is_number(end) else None for end in (entry.get("low"), entry.get("high")))
     if _is_number(value):
-        yield Row(section, key, value, unit_of(key), low, high, str(entry["source"]))
+        yield Row(section, key, value, str(entry.get("unit") or unit_of(key)), low, high, str(entry["source"]))
     else:
         words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         yield Row(section, key, words, "", low, high, str(entry["source"]))

@@ -308,14 +308,15 @@ class Memory(ResultModel):
 class AssumptionRow(ResultModel):
     """An assumption that this result used: its value and range, where it stands, and its effect on the run's GPU-hours.
 
-    effect_on_gpu_hours: change of the GPU-hours when the assumption alone goes to the end of its range; absent where
-    not computed.
+    unit: of the three, SI or a word (fraction, switch, chunks …); absent in older documents. effect_on_gpu_hours: change
+    of the GPU-hours when the assumption alone goes to the end of its range; absent where not computed.
     """
 
     key: str
     value: JsonValue
     low: JsonValue = None
     high: JsonValue = None
+    unit: str | None = None
     source: str
     effect_on_gpu_hours: Interval | None = None
 

@@ -22,8 +22,10 @@ NOT_MODELLED = (
 
 
 def assumption_rows(assumptions: Mapping[str, Assumption]) -> tuple[AssumptionRow, ...]:
-    """Every stated assumption with value, range and source, sorted by key."""
+    """Every stated assumption with value, range, unit and source, sorted by key."""
     return tuple(
-        AssumptionRow(key=key, value=entry.value, low=entry.low, high=entry.high, source=str(entry.source))
+        AssumptionRow(
+            key=key, value=entry.value, low=entry.low, high=entry.high, unit=entry.unit, source=str(entry.source)
+        )
         for key, entry in sorted(assumptions.items())
     )

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from simulator.report import facts
-from simulator.report.key_units import unit_of
 from simulator.report.sheets import number_codes
 from simulator.report.sheets.phases import NO_PRICE, Totals
 from simulator.report.sheets.sheet import Sheet, guarded
@@ -20,7 +19,8 @@ TITLES: Final = (
     "effect at low\nof GPU-hours", "effect at high\nof GPU-hours", "effect at low\nGPU-hours",
     "effect at high\nGPU-hours", "effect at low\nUSD", "effect at high\nUSD", "source",
 )  # fmt: skip
-WIDTHS: Final = (16, 32, 11, 11, 11, 13, 12, 12, 12, 12, 12, 12, 90)
+WIDTHS: Final = (16, 34, 11, 11, 11, 22, 12, 12, 12, 12, 12, 12, 90)
+UNIT: Final = 5
 EFFECTS: Final = 6
 """Column of the first effect."""
 
@@ -45,21 +45,19 @@ def write(sheet: Sheet, names: Sequence[str], results: Sequence[RunResult], tota
 
 
 def _row(sheet: Sheet, row: int, name: str, assumption: AssumptionRow, result: RunResult, totals: Totals) -> None:
-    sheet.text(row, 0, name)
-    sheet.text(row, 1, assumption.key)
+    source = len(TITLES) - 1
+    sheet.line(row, {0: name, 1: assumption.key, UNIT: assumption.unit or "", source: assumption.source})
     for column, value in enumerate((assumption.value, assumption.low, assumption.high), start=2):
         if isinstance(value, bool) or not isinstance(value, int | float):
             sheet.text(row, column, "" if value is None else value)
         else:
             sheet.number(row, column, value, sheet.styles.number(_code(value)))
-    sheet.text(row, 5, unit_of(assumption.key))
     effect, total = assumption.effect_on_gpu_hours, result.totals.gpu_hours.value
     if effect is None or not total:
         sheet.text(row, EFFECTS, "not computed", sheet.styles.quiet())
     else:
         for place, end in enumerate((effect.low, effect.high)):
             _effect(sheet, row, EFFECTS + place, end / total, totals)
-    sheet.text(row, len(TITLES) - 1, assumption.source)
 
 
 def _effect(sheet: Sheet, row: int, column: int, share: float, totals: Totals) -> None:

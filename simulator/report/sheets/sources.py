@@ -32,14 +32,10 @@ def write(sheet: Sheet, names: Sequence[str], items: Sequence[ReportItem]) -> No
     row = HEAD + 1
     for name, item in zip(names, items, strict=True):
         for line in _lines(item):
-            for column, words in enumerate((name, *line)):
-                sheet.text(row, column, words)
-            sheet.height(row, len(TITLES) - 1, len(TITLES) - 1, line[2])
+            sheet.line(row, dict(enumerate((name, *line))))
             row += 1
     for words in contents.NOTES:
-        for column, text in enumerate(("", "total", "how to compare it", words)):
-            sheet.text(row, column, text)
-        sheet.height(row, len(TITLES) - 1, len(TITLES) - 1, words)
+        sheet.line(row, dict(enumerate(("", "total", "how to compare it", words))))
         row += 1
     sheet.page.autofilter(HEAD, 0, row - 1, len(TITLES) - 1)
 

@@ -55,7 +55,7 @@ class Styles:
 
     def words(self, bold: bool = False) -> Format:
         """Of any text that somebody else wrote: kept as text even when the cell is edited."""
-        return self.of(text_wrap=True, bold=bold, quote_prefix=True)
+        return self.of(text_wrap=True, bold=bold, quote_prefix=True, align="left", indent=1)
 
     def number(self, code: str, bold: bool = False) -> Format:
         """Of a figure that is computed or given."""

@@ -55,8 +55,8 @@ SHEETS = Room(
         ),
         Fault(
             "simulator/report/sheets/styles.py",
-            "return self.of(text_wrap=True, bold=bold, quote_prefix=True)\n\n    def number(",
-            "return self.of(text_wrap=True, bold=bold)\n\n    def number(",
+            'return self.of(text_wrap=True, bold=bold, quote_prefix=True, align="left", indent=1)',
+            'return self.of(text_wrap=True, bold=bold, align="left", indent=1)',
             "a text becomes a formula when its cell is edited",
         ),
         Fault(

@@ -301,8 +301,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/notes.py",
-            "low=entry.low, high=entry.high, source",
-            "low=entry.value, high=entry.high, source",
+            "low=entry.low, high=entry.high, unit",
+            "low=entry.value, high=entry.high, unit",
             "an assumption's low end is its value",
         ),
         Fault(
