@@ -31,10 +31,11 @@ def figures(result: RunResult) -> tuple[Figure, ...]:
         memory(result),
         Figure("gpu_hours", "GPU-hours", facts.estimate(totals.gpu_hours), facts.estimate_range(totals.gpu_hours)),
         Figure("step", "Step", *_step(step.step_s, step.interval), f"{numbers.amount(step.tokens_per_step)} tokens"),
-        Figure("throughput", "Tokens/s/GPU", numbers.whole(step.tokens_per_s_per_gpu)),
+        Figure("throughput", "Tokens/s/GPU", throughput(result), _throughput_range(result)),
         Figure(
             "mfu", "MFU", numbers.percent(step.mfu.bf16_dense_causal),
-            note=f"causal; non-causal {numbers.percent(step.mfu.bf16_dense_noncausal)}; of the dense BF16 peak",
+            " to ".join(map(numbers.percent, _ends(step.mfu.bf16_dense_causal, result))),
+            f"causal; non-causal {numbers.percent(step.mfu.bf16_dense_noncausal)}; of the dense BF16 peak",
         ),
     ]  # fmt: skip
     return tuple(row for row in rows if row is not None)
@@ -62,6 +63,13 @@ def memory(result: RunResult) -> Figure:
     )  # fmt: skip
 
 
+def throughput(result: RunResult) -> str:
+    """Tokens a second and GPU, with the digits that the step's interval bears."""
+    value = result.step.tokens_per_s_per_gpu
+    low, high = _ends(value, result)
+    return numbers.whole(value, (high - low) / 2)
+
+
 def duration(found: Estimate) -> str:
     """A wall clock in days, hours or what suits it, with the digits that its interval bears."""
     return numbers.duration_estimate(found.value, found.interval)[0]
@@ -75,6 +83,18 @@ def duration_range(found: Estimate) -> str:
 def is_one_step(result: RunResult) -> bool:
     """Whether the scenario gave no length of its run."""
     return len(result.phases) == 1 and result.phases[0].steps <= 1
+
+
+def _throughput_range(result: RunResult) -> str:
+    low, high = _ends(result.step.tokens_per_s_per_gpu, result)
+    return " to ".join(numbers.whole(end, (high - low) / 2) for end in (low, high))
+
+
+def _ends(value: float, result: RunResult) -> tuple[float, float]:
+    """Ends of what falls as the step's time rises; where the step may take no time, the value itself is the upper end."""
+    step = result.step
+    high = value * step.step_s / step.interval.low if step.interval.low > 0 else value
+    return value * step.step_s / step.interval.high, high
 
 
 def _step(step_s: float, interval: Interval) -> tuple[str, str]:

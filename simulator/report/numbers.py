@@ -119,9 +119,10 @@ def tflops(rate_tflops: float) -> str:
     return plain(rate_tflops)
 
 
-def whole(count: float) -> str:
-    """A count, rounded to a whole number: "14,991"."""
-    return f"{count:,.0f}"
+def whole(count: float, uncertainty: float | None = None) -> str:
+    """A count, rounded to a whole number: "14,991"; to tens or hundreds where the uncertainty bears no more: "1,320"."""
+    zeros = math.floor(math.log10(uncertainty)) - 1 if uncertainty else 0
+    return f"{round(count, -zeros) if zeros > 0 else count:,.0f}"
 
 
 def amount(count: float, uncertainty: float | None = None) -> str:

@@ -124,3 +124,29 @@ def test_a_bar_is_as_long_as_its_fraction(fraction: float, width: int) -> None:
 )
 def test_a_bar_is_drawn_to_an_eighth(fraction: float, width: int, expected: str) -> None:
     assert numbers.bar(fraction, width) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "uncertainty", "text"),
+    [
+        (1325.4, None, "1,325"),
+        (1325.4, 3.0, "1,325"),
+        (1325.4, 320.0, "1,330"),
+        (1325.4, 2100.0, "1,300"),
+        (7.6, 0.2, "8"),
+    ],
+)
+def test_a_count_keeps_the_digits_that_its_uncertainty_bears(
+    count: float, uncertainty: float | None, text: str
+) -> None:
+    assert numbers.whole(count, uncertainty) == text
+
+
+def test_a_duration_and_its_interval_share_a_unit_and_digits() -> None:
+    day = 86_400.0
+    assert numbers.duration_estimate(52.31 * day, Interval(low=49.6 * day, high=58.2 * day)) == (
+        "52.3 d",
+        "49.6 to 58.2 d",
+    )
+    assert numbers.duration_estimate(39.01 * day, Interval(low=20 * day, high=58 * day)) == ("39 d", "20 to 58 d")
+    assert numbers.duration_estimate(0.5, Interval.exact(0.5)) == ("500 ms", "500 to 500 ms")

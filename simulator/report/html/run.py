@@ -10,6 +10,7 @@ from simulator.report import contents, facts, headline, numbers
 from simulator.report.figures import cost as figures
 from simulator.report.html.blocks import Block, Folded, Section, Table, Words, section
 from simulator.report.html.charts import chart
+from simulator.results.interval import Interval
 from simulator.results.run_result import PhaseResult, RunResult, TakenOffer
 
 PRICE_KEYS: Final = ("sheet", "date", "provider", "region", "commitment")
@@ -79,16 +80,22 @@ def _table(result: RunResult) -> Table:
 
 
 def _phase(phase: PhaseResult, has_cost: bool, result: RunResult) -> tuple[str, ...]:
-    """Cells of a phase; its uncertainty is the run's share of it."""
-    hours = result.totals.gpu_hours
-    share = hours.interval.width / 2 / hours.value if hours.value else 0.0
+    """Cells of a phase. Hours and cost bear the digits of the run's; so does the time where the phase has no interval."""
+    total = result.totals.gpu_hours
+    share = total.interval.width / 2 / total.value if total.value else 0.0
+    wall = phase.wall_interval or _around(phase.wall_s, share)
+    step = numbers.step_time(phase.step_s, phase.step_interval or _around(phase.step_s, share)).partition(" (")[0]
     cells = [
-        phase.name, numbers.amount(phase.tokens), numbers.whole(phase.steps), numbers.step_time(phase.step_s),
-        numbers.seconds(phase.wall_s), numbers.quantity(phase.gpu_hours, phase.gpu_hours * share),
+        phase.name, numbers.amount(phase.tokens), numbers.whole(phase.steps), step,
+        numbers.duration_estimate(phase.wall_s, wall)[0], numbers.quantity(phase.gpu_hours, phase.gpu_hours * share),
     ]  # fmt: skip
     if has_cost:
         cells.append("" if phase.cost_usd is None else numbers.usd(phase.cost_usd, phase.cost_usd * share))
     return tuple(cells)
+
+
+def _around(value: float, share: float) -> Interval:
+    return Interval(low=value * (1 - share), high=value * (1 + share))
 
 
 def _prices(result: RunResult) -> Iterator[Block]:

@@ -56,7 +56,7 @@ def _days(result: RunResult) -> Card:
         (
             f"on {facts.whole(facts.section(result, 'cluster'), 'num_gpus', 0):,} GPUs",
             f"a step: {numbers.step_time(step.step_s, step.interval)}",
-            f"{numbers.whole(step.tokens_per_s_per_gpu)} tokens/s/GPU, MFU {numbers.percent(step.mfu.bf16_dense_causal)}",
+            f"{headline.throughput(result)} tokens/s/GPU, MFU {numbers.percent(step.mfu.bf16_dense_causal)}",
         ),
     )
 
