@@ -168,6 +168,7 @@ def _this(source: Source, scenario: Scenario, rows: Sequence[AccuracyRow]) -> No
         found = answer.result.basis
         st.markdown("**Where its seconds come from**")
         figure(basis.basis_figure(found, mode()), basis.alt(found), "accuracy-basis")
+        st.caption(as_text(basis.words(found)))
     gpu = node_of(scenario).gpu
     like = nearest(rows, gpu, scenario.model.name, NUM_ROWS)
     st.markdown("**The measured runs that are most like it**")
@@ -177,5 +178,5 @@ def _this(source: Source, scenario: Scenario, rows: Sequence[AccuracyRow]) -> No
             icon="🎯",
         )
         return
-    st.caption(as_text(like_words(like, gpu, scenario.model.name)))
+    st.caption(as_text(like_words(rows, gpu, scenario.model.name)))
     table(shown_frame(like, with_stack=True), "accuracy-like", COLUMNS)

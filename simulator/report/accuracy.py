@@ -178,12 +178,14 @@ def worst(rows: Iterable[AccuracyRow], number: int = 10) -> tuple[AccuracyRow, .
 
 
 def nearest(rows: Iterable[AccuracyRow], gpu: str, model: str, number: int = 10) -> tuple[AccuracyRow, ...]:
-    """The rows that are most like a scenario: same GPU and family of models, then same family, then same GPU.
+    """The rows that are most like a scenario: same GPU and family of models, then same family, then same GPU; of those the
+    same model first.
 
     gpu: as the catalogue names it.
     """
-    alike = [(likeness_of(row, gpu, model), place, row) for place, row in enumerate(rows)]
-    return tuple(row for likeness, _, row in sorted(alike, key=lambda each: (-each[0], each[1])) if likeness)[:number]
+    alike = [(likeness_of(row, gpu, model), row.model.lower() == model.lower(), row) for row in rows]
+    ranked = sorted(alike, key=lambda each: (-each[0], not each[1]))
+    return tuple(row for likeness, _, row in ranked if likeness)[:number]
 
 
 def likeness_of(row: AccuracyRow, gpu: str, model: str) -> int:

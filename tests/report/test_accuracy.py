@@ -17,7 +17,7 @@ from simulator.report.accuracy import (
     speeds,
     worst,
 )
-from simulator.report.accuracy_text import figure, headline, shown
+from simulator.report.accuracy_text import figure, headline, like_words, shown
 
 
 def row(
@@ -100,6 +100,27 @@ def test_the_nearest_share_family_and_gpu_then_family_then_gpu() -> None:
         row("gpu", model="Llama-3-8B"), row("neither", gpu="b200", model="Llama-3-8B"), row("family", gpu="b200"), row("both"),
     ]  # fmt: skip
     assert [each.case for each in nearest(rows, "h100", "mixtral-8x22b")] == ["both", "family", "gpu"]
+
+
+def test_of_those_alike_the_same_model_comes_first() -> None:
+    rows = [row("other size", model="Mixtral-8x7B"), row("same", model="Mixtral-8x22B")]
+    assert [each.case for each in nearest(rows, "h100", "mixtral-8x22b")] == ["same", "other size"]
+
+
+def test_what_is_alike_is_told_by_how_much() -> None:
+    rows = [
+        row("a", predicted=110.0),
+        row("b", predicted=130.0),
+        row("c", gpu="b200", predicted=200.0),
+        row("d", model="x"),
+    ]
+    words = like_words(rows, "h100", "mixtral-8x22b")
+    assert words == (
+        "Same GPU and family: 2 runs, speed off by 20 % on average, 50 % inside the 90 % interval; same family, other GPUs: "
+        "1 run, speed off by 100 % on average, 0 % inside the 90 % interval; same GPU, other families: 1 run, speed off by "
+        "20 % on average, 0 % inside the 90 % interval."
+    )
+    assert like_words([], "h100", "m") == ""
 
 
 def test_families_are_first_words() -> None:

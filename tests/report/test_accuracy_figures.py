@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from simulator.report.accuracy import read_accuracy, speeds, units_of
+from simulator.report.figures import basis
 from simulator.report.figures.accuracy import errors_alt, errors_figure, gpu_colours, hover, scatter_alt, scatter_figure
+from simulator.report.figures.basis import basis_figure
 from simulator.report.frames.accuracy import accuracy_frame, by_family, by_gpu, summary_frame
 from simulator.report.theme import Mode
+from simulator.results.step_result import Basis
 from tests.report.test_accuracy import row
 
 ROWS = (row("fast", predicted=200.0), row("slow", "step.step_s", 4.0, 2.0, gpu="b200", model="<b>x</b>"))
@@ -58,6 +61,7 @@ def test_a_gpu_has_one_colour_and_all_are_unlike() -> None:
     for mode in ("light", "dark"):
         colours = gpu_colours(rows, mode)  # type: ignore[arg-type]
         assert len(set(colours.values())) == len(colours) == len({each.gpu for each in rows})
+        assert gpu_colours([each for each in rows if each.gpu == "h100"], mode) == {"h100": colours["h100"]}  # type: ignore[arg-type]
 
 
 def test_units_are_counted() -> None:
@@ -74,3 +78,16 @@ def test_tables_have_a_line_a_run_and_a_line_a_group() -> None:
     assert list(gpus.mape) == pytest.approx([0.5, 0.5])
     assert list(gpus.coverage) == pytest.approx([0.5, 0.0])
     assert set(summary_frame(ROWS, by_family).group) == {"mixtral", "<b>x</b>"}
+
+
+def test_the_basis_is_a_bar_of_its_shares() -> None:
+    """What rounds to nothing is left out."""
+    shares = Basis(measured=0.7, interpolated=0.2997, extrapolated=0.0003, transferred=0.0, assumed=0.0)
+    figure = basis_figure(shares)
+    assert {trace.name: trace.x[0] for trace in figure.data} == {
+        "measured 70.0 %": pytest.approx(70.0), "interpolated 30.0 %": pytest.approx(29.97),
+    }  # fmt: skip
+    assert basis.words(shares) == "measured: this shape, on this GPU · interpolated: between measured shapes"
+    assert basis.alt(shares).endswith(
+        "70.0 % measured (this shape, on this GPU), 30.0 % interpolated (between measured shapes)."
+    )

@@ -10,7 +10,7 @@ from typing import Final
 import plotly.graph_objects as go
 
 from simulator.report import numbers
-from simulator.report.accuracy import AccuracyRow, accuracy_of, units_of
+from simulator.report.accuracy import AccuracyRow, accuracy_of, measured_gpus, units_of
 from simulator.report.figures.look import mixed, themed
 from simulator.report.theme import PAGES, SERIES, Mode
 
@@ -124,10 +124,12 @@ def errors_alt(rows: Sequence[AccuracyRow]) -> str:
 
 
 def gpu_colours(rows: Sequence[AccuracyRow], mode: Mode) -> dict[str, str]:
-    """A colour a GPU, the GPUs in the order of their names."""
-    names = sorted({row.gpu for row in rows})
+    """A colour a GPU, the GPUs in the order of their names; a GPU has the same one whatever the rows."""
+    there = {row.gpu for row in rows}
+    names = [*measured_gpus(), *sorted(there - {*measured_gpus()})]
     lighter = 0.2 if mode == "dark" else 0.0
-    return {name: mixed(SERIES[place % len(SERIES)], "#FFFFFF", lighter) for place, name in enumerate(names)}
+    colours = {name: mixed(SERIES[place % len(SERIES)], "#FFFFFF", lighter) for place, name in enumerate(names)}
+    return {name: colours[name] for name in sorted(there)}
 
 
 def hover(row: AccuracyRow) -> str:

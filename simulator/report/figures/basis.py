@@ -44,6 +44,11 @@ def basis_figure(basis: Basis, mode: Mode = "light") -> go.Figure:
     return figure
 
 
+def words(basis: Basis) -> str:
+    """What the shares mean: 'measured: this shape, on this GPU · …'."""
+    return " · ".join(f"{name}: {BASIS_WORDS[name]}" for name in BASIS_NAMES if getattr(basis, name) >= LEAST)
+
+
 def alt(basis: Basis) -> str:
     """The bar in words."""
     shares = [(name, getattr(basis, name)) for name in BASIS_NAMES]

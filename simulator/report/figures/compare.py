@@ -112,9 +112,12 @@ def results_figure(comparison: Comparison, mode: Mode = "light") -> go.Figure:
                 y=[lane.label for lane in lanes],
                 x=[value for _, value, _ in ends],
                 text=[f"{value:.1f} %" for _, value, _ in ends],
-                textposition="inside",
+                textposition="auto",
+                textangle=0,
+                constraintext="none",
                 insidetextanchor="start",
-                textfont={"color": "#FFFFFF"},
+                insidetextfont={"color": "#FFFFFF"},
+                outsidetextfont={"color": page.text},
                 marker={"color": SERIES[place % len(SERIES)]},
                 error_x={
                     "type": "data", "symmetric": False, "array": [high - value for _, value, high in ends],
@@ -123,8 +126,8 @@ def results_figure(comparison: Comparison, mode: Mode = "light") -> go.Figure:
                 hovertemplate="%{y}<br><b>%{x:.1f} %</b> of the base<extra></extra>",
             )
         )  # fmt: skip
-    bars, lines = len(lanes) * len(comparison.others), sum(len(lane.keys) for lane in lanes)
-    themed(figure, mode, height=110 + max(30 * bars + 10 * len(lanes), 20 * lines))
+    lines = max((len(lane.keys) for lane in lanes), default=1)
+    themed(figure, mode, height=110 + len(lanes) * max(30 * len(comparison.others) + 10, 17 * lines + 8))
     figure.add_vline(x=100, line={"color": page.text, "width": 1.5, "dash": "dash"})
     several = len(comparison.others) > 1
     figure.update_layout(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.fault import Room
 from tests.mutants.rooms.assembly import ASSEMBLY
 from tests.mutants.rooms.cli import CLI
+from tests.mutants.rooms.comparing import COMPARING
 from tests.mutants.rooms.costs import COSTS
 from tests.mutants.rooms.dashboards import DASHBOARDS
 from tests.mutants.rooms.engine import ENGINE
@@ -28,6 +29,6 @@ from tests.mutants.rooms.workload import WORKLOAD
 
 ROOMS: tuple[Room, ...] = (
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
-    PHASES, RUN, REPORT, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS,
+    PHASES, RUN, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS,
 )  # fmt: skip
 """From the bottom up."""
