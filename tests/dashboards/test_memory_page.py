@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards.pool import Inline
@@ -43,11 +44,16 @@ def test_another_rank_and_other_memory_by_the_link(inline_jobs: Inline) -> None:
     last = simulate_prepared(prepare(load_scenario("mixtral-8x22b", ["draws=1"])), explained=False).memory.by_stage[13]
     assert last.tensors is not None
     assert list(page.dataframe[0].value["size"]) == [numbers.amount_of_bytes(tensor.bytes) for tensor in last.tensors]
+
+
+@pytest.mark.slow
+def test_what_fits_is_said_and_how_there_would_be_more_room(inline_jobs: Inline) -> None:
     fits = opened("memory", **LINK, recompute="full")
     assert fits.metric[0].value == "fits"
     assert "What would make more room" in texts(fits)
 
 
+@pytest.mark.slow
 def test_step_times_come_on_demand_and_stand_in_the_link(inline_jobs: Inline) -> None:
     page = opened("memory", **LINK)
     assert "step" not in page.dataframe[1].value.columns

@@ -184,6 +184,7 @@ def test_more_nodes_a_token_are_never_less_on_nics() -> None:
 def test_a_group_inside_a_node_leaves_nics_alone_and_tensor_parallelism_too() -> None:
     inside = case(parallel={"ep": 8})
     assert inside.sent.nic["ep"].max() == 0.0 < inside.sent.scale_up["ep"].min()
+    assert inside.link("nic").message_s("ep") == 0.0 < inside.link("scale_up").message_s("ep")
     found = dense()
     assert found.sent.nic["tp"].max() == 0.0 < found.sent.scale_up["tp"].min()
     assert found.sent.nic["ep"].max() == found.sent.scale_up["ep"].max() == 0.0
