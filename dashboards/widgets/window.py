@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -107,8 +108,13 @@ def boxed(key: str, unit_s: float, whole_s: float) -> None:
     """A box was drawn in the figure of this key, whose time axis has a unit of so many seconds."""
     event: Any = st.session_state.get(key)
     boxes = event.selection.box if event else []
-    if boxes:
-        first, last = sorted(float(x) * unit_s for x in boxes[0]["x"])
-        start, end = max(first, 0.0), min(last, whole_s)
-        if end - start >= SHORTEST * whole_s:
-            keep(Window(start, end, whole_s))
+    window = box_window(boxes[0]["x"], unit_s, whole_s) if boxes else None
+    if window is not None:
+        keep(window)
+
+
+def box_window(sides: Sequence[Any], unit_s: float, whole_s: float) -> Window | None:
+    """The window of a box between two places of a time axis; None where it is hardly wide, or beside the step."""
+    first, last = sorted(float(side) * unit_s for side in sides)
+    start, end = max(first, 0.0), min(last, whole_s)
+    return Window(start, end, whole_s) if end - start >= SHORTEST * whole_s else None

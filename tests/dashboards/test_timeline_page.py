@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboards.pool import Inline
 from dashboards.source import Source
-from dashboards.widgets.window import SLIDER, Window
+from dashboards.widgets.window import SLIDER, Window, box_window
 from dashboards.work import timeline as work
 from simulator import load_scenario, simulate_step
 from simulator.report import numbers
@@ -80,6 +80,18 @@ def test_windows_stay_inside_the_step() -> None:
     assert (earlier.start_s, earlier.end_s) == (0.0, pytest.approx(0.2))
     assert (wider.start_s, wider.end_s) == (0.0, pytest.approx(0.6))
     assert (later.start_s, later.end_s) == (pytest.approx(9.9), pytest.approx(10.0))
+
+
+@pytest.mark.parametrize(
+    ("sides", "expected"),
+    [((250.0, 100.0), (0.1, 0.25)), ((-50.0, 100.0), (0.0, 0.1)), ((9900.0, 12_000.0), (9.9, 10.0)), ((5.0, 5.0), None),
+     ((10_500.0, 12_000.0), None)],
+)  # fmt: skip
+def test_a_box_on_an_axis_in_milliseconds_is_a_window_in_seconds(
+    sides: tuple[float, float], expected: tuple[float, float] | None
+) -> None:
+    window = box_window(sides, 1e-3, 10.0)
+    assert (window and (window.start_s, window.end_s)) == (expected and pytest.approx(expected))
 
 
 def test_ranks_and_streams_are_chosen_and_kept(inline_jobs: Inline) -> None:

@@ -88,8 +88,8 @@ TIMELINE = Room(
         ),
         Fault(
             "dashboards/widgets/window.py",
-            'first, last = sorted(float(x) * unit_s for x in boxes[0]["x"])',
-            'first, last = sorted(float(x) for x in boxes[0]["x"])',
+            "first, last = sorted(float(side) * unit_s for side in sides)",
+            "first, last = sorted(float(side) for side in sides)",
             "a box in milliseconds is taken for seconds",
         ),
         Fault(
