@@ -145,6 +145,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a text for a number": (written(with_value("step.step_s", "20.4")), "step.step_s: is not a number"),
     "a negative price": (written(with_value("price.low", -1.0)), "price.low: is too small (-1.0)"),
     "an edited scenario": (DATA.replace(b'"tp": 1,', b'"tp": 2,'), "scenario_sha256"),
+    "another currency": (written(with_value("scenario.currency", "EUR")), 'scenario.currency: is "EUR"; amounts'),
     "a name of no text": (written(with_value("scenario.name", ["x"])), "scenario.name"),
     "no count of GPUs": (written(with_value("scenario.cluster", {"node": "h800-x8"})), "scenario.cluster.num_gpus"),
     "a section of another type": (written(with_value("scenario.training", [1, 2])), "scenario.training"),
