@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from dashboards.views import PAGES
+from simulator.report import theme
 
 PATHS: Final = frozenset({"/", *(f"/{page.slug}" for page in PAGES)})
 """Addresses that are pages."""
@@ -14,15 +15,18 @@ PATHS: Final = frozenset({"/", *(f"/{page.slug}" for page in PAGES)})
 _SERVER: Final = "<script>window.__streamlit = { BACKEND_BASE_URL: `${window.location.origin}/` };</script>"
 """Else the browser looks for the server below the page's own address first, which is an error in its console."""
 
-_SKIP: Final = """
+_SKIP: Final = f"""
 <style>
-  #skip { position: fixed; left: 0.5rem; top: -4rem; z-index: 1000000; padding: 0.5rem 1rem; }
-  #skip:focus { top: 0.5rem; }
+  [data-tag], [data-tag] *, [data-testid=stBaseButton-primary], [data-testid=stBaseButton-primary] * {{
+    color: light-dark({theme.PAGES["light"].background}, {theme.PAGES["dark"].background}) !important;
+  }}
+  #skip {{ position: fixed; left: 0.5rem; top: -4rem; z-index: 1000000; padding: 0.5rem 1rem; }}
+  #skip:focus {{ top: 0.5rem; }}
 </style>
 <button id="skip" onclick="const main = document.querySelector('[data-testid=stMain]');
-  if (main) { main.tabIndex = -1; main.focus(); }">Skip to the page</button>
+  if (main) {{ main.tabIndex = -1; main.focus(); }}">Skip to the page</button>
 """
-"""First stop of those who use a keyboard: past the navigation."""
+"""Words on the accent's colour stand out in both themes; first stop of those who use a keyboard: past the navigation."""
 
 _NOSCRIPT: Final = re.compile(r"<noscript>.*?</noscript>", re.DOTALL)
 _WITHOUT: Final = (
