@@ -47,7 +47,7 @@ def recomputes_modules(scenario: Scenario) -> bool:
 class Control:
     """One control. name: in the link. blank: what an empty field means, for numbers that may be null.
 
-    shows: whether it has a meaning in a scenario.
+    is_wide: takes the whole width of its group. shows: whether it has a meaning in a scenario.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Control:
     help: str
     kind: Kind = "number"
     blank: str = ""
+    is_wide: bool = False
     shows: Callable[[Scenario], bool] = always
 
     @property
@@ -69,7 +70,7 @@ GROUPS: Final[tuple[tuple[str, tuple[Control, ...]], ...]] = (
         (
             Control("node", "GPU and node", "Node type of the catalogue: GPU, how many a node, NVLink and NICs.", "choice"),
             Control("gpus", "GPUs", "All GPUs of the job. Data parallelism takes what the other degrees leave."),
-            Control("fabric", "Network fabric", "Between the nodes: rate, topology, planes.", "choice"),
+            Control("fabric", "Network fabric", "Between the nodes: rate, topology, planes.", "choice", is_wide=True),
             Control(
                 "domain", "GPUs used of a domain", "Of each scale-up domain (such as 64 of an NVL72's 72).", blank="as fits",
                 shows=has_large_domains,
@@ -80,35 +81,36 @@ GROUPS: Final[tuple[tuple[str, tuple[Control, ...]], ...]] = (
         "Parallelism",
         (
             Control("pp", "Pipeline, pp", "Pipeline ranks: the layers are cut into so many stages."),
-            Control("vpp", "Virtual stages, vpp", "Chunks of the model a pipeline rank holds (interleaved schedules)."),
+            Control("vpp", "Virtual, vpp", "Chunks of the model a pipeline rank holds (interleaved schedules)."),
             Control("tp", "Tensor, tp", "GPUs that share the GEMMs of a layer."),
             Control("ep", "Experts, ep", "GPUs over which the routed experts of a layer are spread.", shows=has_experts),
-            Control("etp", "Expert tensor, etp", "GPUs over which one routed expert is cut.", shows=has_experts),
+            Control("etp", "Expert tp, etp", "GPUs over which one routed expert is cut.", shows=has_experts),
             Control(
                 "zero", "ZeRO stage", "What data-parallel ranks share: 0 nothing, 1 optimizer state, 2 gradients too, "
                 "3 parameters too (FSDP).", "choice",
             ),
-            Control("sp", "Sequence parallel", "The tp GPUs share the tokens of norms and router too.", "switch"),
+            Control("sp", "Sequence parallel", "The tp GPUs share the tokens of norms and router too.", "switch", is_wide=True),
         ),
     ),
     (
         "Schedule and batch",
         (
-            Control("schedule", "Pipeline schedule", "Order of forwards and backwards on each pipeline rank.", "choice"),
+            Control("schedule", "Pipeline schedule", "Order of forwards and backwards on each rank.", "choice", is_wide=True),
             Control("batch", "Global batch", "Sequences of a step, over all data-parallel ranks."),
-            Control("micro", "Micro-batch size", "Sequences that a pipeline takes at a time."),
-            Control("seq", "Sequence length", "Tokens of a sequence."),
+            Control("micro", "Micro-batch", "Sequences that a pipeline takes at a time."),
+            Control("seq", "Sequence", "Tokens of a sequence."),
         ),
     ),
     (
         "Precision and memory",
         (
-            Control("recipe", "Precision recipe", "Number formats of GEMMs, dispatch and saved activations.", "choice"),
-            Control("optimizer", "Optimizer state", "Formats of moments and master weights.", "choice"),
+            Control("recipe", "Precision recipe", "Formats of GEMMs, dispatch and activations.", "choice", is_wide=True),
+            Control("optimizer", "Optimizer state", "Formats of moments and master weights.", "choice", is_wide=True),
             Control("recompute", "Recompute", "Activations that the backward computes again: less memory, more time.",
                     "choice"),
             Control(
-                "modules", "Recomputed modules", "What selective recompute computes again.", "several", shows=recomputes_modules
+                "modules", "Recomputed modules", "What selective recompute computes again.", "several", is_wide=True,
+                shows=recomputes_modules
             ),
         ),
     ),

@@ -81,10 +81,12 @@ def _show_right(asked: Current) -> None:
         return
     if answer.failed is not None and answer.failed.error is not None:
         show_problems(answer.failed.error.problems)
+    base = _baseline(asked)
     room = _variants(asked.scenario, answer.result)
-    shown_answer.show_waiting(answer, [] if room is None else [room])
+    waited = [*(base.jobs if base is not None else ()), *([room] if room is not None else [])]
+    shown_answer.show_waiting(answer, waited)
     if answer.result is not None:
-        _show_answer(asked, answer, answer.result, room)
+        _show_answer(asked, answer, answer.result, base, room)
 
 
 def _variants(scenario: Scenario, result: RunResult | None) -> Job | None:
@@ -94,38 +96,48 @@ def _variants(scenario: Scenario, result: RunResult | None) -> Job | None:
     return jobs.of(work.variants, step_document(scenario), later=True)
 
 
-def _show_answer(asked: Current, answer: Answer, result: RunResult, room: Job | None) -> None:
-    base_source = asked.pinned or asked.source.plain()
-    base = None if base_source == asked.source else _baseline(base_source)
-    shown = beside(result, base)
+def _show_answer(asked: Current, answer: Answer, result: RunResult, base: Answer | None, room: Job | None) -> None:
+    shown = beside(result, None if base is None else base.result)
     shown_answer.show_verdict(result, shown)
-    _show_baseline(asked, base_source, is_known=base is not None)
+    _show_baseline(asked, base)
     draws = "" if answer.is_whole else f"of {answer.draws} of {answer.all_draws} draws; interval follows"
     shown_answer.show_figures(shown, draws)
     st.subheader("What binds")
     shown_answer.show_gains(result)
     _show_advice(result, room.value if room is not None and room.state == "done" else None)
-    _show_notes(asked, result)
+    _show_notes(result)
     _show_export(asked.source)
 
 
-def _baseline(source: Source) -> RunResult | None:
-    """The whole run that figures are compared with, when it is there."""
+def _baseline(asked: Current) -> Answer | None:
+    """The whole run that figures are compared with; None where it is the one that is shown, or cannot be."""
+    source = _base_of(asked)
+    if source == asked.source:
+        return None
     try:
-        return answers.of(source, only_whole=True).result
+        return answers.of(source, only_whole=True)
     except InputError:
         return None
 
 
-def _show_baseline(asked: Current, base: Source, *, is_known: bool) -> None:
+def _base_of(asked: Current) -> Source:
+    return asked.pinned or asked.source.plain()
+
+
+def _show_baseline(asked: Current, answer: Answer | None) -> None:
     """What figures are compared with, and how to change that."""
+    base = _base_of(asked)
     name = f"{base.base} as it is" if not base.overrides else f"{base.base} with {', '.join(base.overrides)}"
-    kind = "pinned" if asked.pinned is not None else "the preset"
+    kind = "what is pinned" if asked.pinned is not None else "the preset"
     with st.container(horizontal=True, vertical_alignment="center"):
         if base == asked.source:
-            words = f"This is the baseline ({kind}): {name}."
+            words = f"This is the baseline: {name}."
+        elif answer is None:
+            words = f"The baseline, {name}, cannot be computed."
+        elif answer.result is None:
+            words = f"The baseline, {name}, is being simulated …"
         else:
-            words = f"Differences are to {kind}: {name}." if is_known else f"The baseline, {name}, is being simulated …"
+            words = f"Differences are to {kind}: {name}."
         st.caption(as_text(words))
         st.space("stretch")
         st.button("Pin as baseline", on_click=state.pin, key="pin", disabled=asked.pinned == asked.source,
@@ -146,12 +158,13 @@ def _show_advice(result: RunResult, room: MemoryVariants | None) -> None:
     st.markdown("\n".join(f"- {as_text(line)}" for line in what_to_change(result)))
 
 
-def _show_notes(asked: Current, result: RunResult) -> None:
+def _show_notes(result: RunResult) -> None:
     """Warnings, what fell with a change, and what the figures leave out."""
     if result.dropped:
         st.warning(as_text(f"Dropped with a change: {'; '.join(result.dropped)}."), icon="✂️")
-    with st.expander(f"Warnings of this scenario ({len(result.warnings)})", expanded=False):
-        st.markdown("\n".join(f"- {as_text(line)}" for line in result.warnings) or "None.")
+    if result.warnings:
+        with st.expander(f"Warnings of this scenario ({len(result.warnings)})", expanded=True):
+            st.markdown("\n".join(f"- {as_text(line)}" for line in result.warnings))
     with st.expander("What is not included", expanded=False):
         st.markdown("\n".join(f"- {as_text(line)}" for line in result.not_modelled))
 

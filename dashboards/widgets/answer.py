@@ -14,7 +14,7 @@ from dashboards.jobs import Job
 from dashboards.widgets.problems import as_text, show_problems
 from simulator.report import headline
 from simulator.report.memory_words import best_variants, variant_words
-from simulator.report.what_if import SAME, Shown, gains
+from simulator.report.what_if import Shown, gains
 from simulator.results.memory_variants import MemoryVariants
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import Memory
@@ -37,7 +37,7 @@ def show_verdict(result: RunResult, shown: Sequence[Shown]) -> None:
     """Does it fit: in words, with the fullest stage and its margin."""
     figure = headline.memory(result)
     memory = next(each for each in shown if each.figure.key == "memory")
-    change = f" Peak {memory.change}." if memory.change not in ("", SAME) else ""
+    change = f" Peak {memory.change}, {memory.was}." if memory.was else ""
     words = (
         f"**{as_text(figure.value.capitalize())}**: {as_text(figure.note)}; {as_text(figure.range)}.{as_text(change)}"
     )
@@ -67,7 +67,7 @@ def _card(card: Shown, draws: str) -> None:
             delta_arrow=arrow, help=HELP.get(figure.key),
         )  # fmt: skip
         interval = draws if draws and figure.range else f"90 %: {figure.range}" if figure.range else ""
-        st.caption(as_text(" · ".join(filter(None, (interval, figure.note)))))
+        st.caption(as_text(" · ".join(filter(None, (card.was, interval, figure.note)))))
 
 
 def show_gains(result: RunResult) -> None:
@@ -102,10 +102,12 @@ def show_waiting(answer: Answer, beside: Sequence[Job] = ()) -> None:
 
 def show_room(variants: MemoryVariants, memory: Memory) -> None:
     """Buttons for the variants that need least memory; all of them are counted, none is simulated."""
-    for place, variant in enumerate(best_variants(memory, variants)):
-        changes = remedied.link_changes(variant.changes)
-        if changes is not None and variant.memory is not None:
-            words = f"{variant_words(variant)}: {variant.memory.verdict}"
+    found = [(each, remedied.link_changes(each.changes)) for each in best_variants(memory, variants)]
+    offered = [(each, changes) for each, changes in found if changes is not None and each.memory is not None]
+    with st.container(horizontal=True):
+        for place, (variant, changes) in enumerate(offered):
+            assert variant.memory is not None
+            words = f"Set {variant_words(variant)} ({variant.memory.verdict})"
             st.button(as_text(words), key=f"room-{place}", on_click=state.change, kwargs=dict(changes))
 
 
@@ -116,9 +118,10 @@ def show_impossible() -> None:
     offers = remedied.offers(asked.source)
     if offers:
         st.markdown("**The nearest that works**" if offers[0].solves else "**What mends a part**")
-    for place, offer in enumerate(offers):
-        words = offer.words if offer.solves else f"{offer.words} (mends a part)"
-        st.button(as_text(words), key=f"offer-{place}", on_click=state.change, kwargs=dict(offer.changes))
-    if asked.source.overrides:
-        st.button("Take all changes back", key="offer-none", on_click=state.change,
-                  kwargs=dict.fromkeys(state.changed()), type="tertiary")  # fmt: skip
+    with st.container(horizontal=True):
+        for place, offer in enumerate(offers):
+            words = offer.words if offer.solves else f"{offer.words} (mends a part)"
+            st.button(as_text(words), key=f"offer-{place}", on_click=state.change, kwargs=dict(offer.changes))
+    if changed := state.changed():
+        taken = dict.fromkeys(changed)
+        st.button("Take all changes back", key="offer-none", on_click=state.change, kwargs=taken, type="tertiary")

@@ -26,13 +26,21 @@ def key_of(name: str) -> str:
 
 
 def show_group(group: Sequence[Control], scenario: Scenario, source: Source) -> None:
-    """The controls of a group that have a meaning here, two side by side."""
-    shown = [control for control in group if control.shows(scenario)]
-    for first in range(0, len(shown), 2):
-        pair = st.columns(2, vertical_alignment="bottom")
-        for column, control in zip(pair, shown[first : first + 2], strict=False):
+    """The controls of a group that have a meaning here, two side by side where they are narrow."""
+    for row in _rows([control for control in group if control.shows(scenario)]):
+        for column, control in zip(st.columns(1 if row[0].is_wide else 2), row, strict=False):
             with column:
                 show(control, scenario, source)
+
+
+def _rows(group: Sequence[Control]) -> list[list[Control]]:
+    rows: list[list[Control]] = []
+    for control in group:
+        if control.is_wide or not rows or len(rows[-1]) == 2 or rows[-1][0].is_wide:
+            rows.append([control])
+        else:
+            rows[-1].append(control)
+    return rows
 
 
 def show(control: Control, scenario: Scenario, source: Source) -> None:

@@ -33,12 +33,13 @@ ROOMY: Final = "fits"
 class Shown:
     """A figure, and how it differs from that of the baseline.
 
-    change: "+31.9 %, was 19.1 s (worse)", SAME where it does not differ, "" without a baseline. sign: -1, 0 or 1.
-    is_better: None where neither is.
+    change: "+31.9 %, worse", SAME where it does not differ, "" without a baseline. was: "was 19.1 s", "" where it does not
+    differ. sign: -1, 0 or 1. is_better: None where neither is.
     """
 
     figure: Figure
     change: str = ""
+    was: str = ""
     sign: int = 0
     is_better: bool | None = None
 
@@ -55,9 +56,9 @@ def beside(result: RunResult, base: RunResult | None) -> tuple[Shown, ...]:
 def _shown(figure: Figure, changed: ShownResult | None) -> Shown:
     if changed is None or not changed.change:
         return Shown(figure, SAME)
-    words = "" if changed.is_better is None else f" ({'better' if changed.is_better else 'worse'})"
+    words = "" if changed.is_better is None else f", {'better' if changed.is_better else 'worse'}"
     sign = -1 if changed.change.startswith(("-", "−")) else 1
-    return Shown(figure, f"{changed.change}, was {changed.before}{words}", sign, changed.is_better)
+    return Shown(figure, f"{changed.change}{words}", f"was {changed.before}", sign, changed.is_better)
 
 
 def memory_advice(result: RunResult, variants: MemoryVariants | None = None) -> tuple[str, ...]:

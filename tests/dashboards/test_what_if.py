@@ -169,9 +169,11 @@ def test_a_pinned_baseline_stands_beside_every_later_change(page: AppTest) -> No
     page.button(key="pin").click().run()
     assert all(not metric.delta for metric in page.metric), "the baseline itself"
     assert "pinned" in link_of(page)
+    was = figures(page)["Cost"]
     widget(page, NUMBER, "price").set_value(4.0).run()
     cost = next(metric for metric in page.metric if plain(metric.label) == "Cost")
-    assert "+100.0 %" in plain(str(cost.delta)) and "worse" in str(cost.delta)
+    assert plain(str(cost.delta)) == "+100.0 %, worse"
+    assert f"was {was}" in plain(texts(page))
     assert plain(next(str(each.delta) for each in page.metric if each.label == "Step")) == "as in the baseline"
     widget(page, NUMBER, "price").set_value(2.0).run()
     page.button(key="unpin").click().run()
