@@ -226,7 +226,7 @@ def _quantity(value: float, uncertainty: float | None) -> str:
 
 
 _PLAIN: Final[Mapping[str, Callable[[float, float | None], str]]] = {
-    "step.tokens_per_s_per_gpu": lambda value, _: numbers.whole(value),
+    "step.tokens_per_s_per_gpu": numbers.whole,
     "step.mfu.bf16_dense_causal": lambda value, _: numbers.percent(value),
     "step.bubble_s": lambda value, _: numbers.seconds(value),
     "step.exposed_comm_s": lambda value, _: numbers.seconds(value),

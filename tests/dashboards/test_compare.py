@@ -10,7 +10,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards import jobs
-from dashboards.compared import keep
+from dashboards.answers import Answer
+from dashboards.compared import Side, keep, result_of
 from dashboards.keys import BY_NAME
 from dashboards.pool import Inline
 from dashboards.source import UPLOADED, Source
@@ -87,6 +88,17 @@ def test_a_changed_scenario_stands_beside_the_unchanged_one() -> None:
     assert page.multiselect(RUNS).value == ["plain", "now"]
     assert {row["key"] for row in table(page, "key")} == {"parallel.pp", "draws"}
     assert link_of(page) == SMALL | {"pp": "7"}
+
+
+def test_the_draws_of_a_first_answer_are_no_changed_input(one_draw: RunResult) -> None:
+    """Its scenario asks for all draws, though its figures are of few."""
+    side = Side("now", "x", Source("mixtral-8x22b"))
+    first = result_of(side, Answer(one_draw, 2, 32))
+    assert first is not None
+    assert first.scenario["draws"] == 32
+    assert first.step == one_draw.step
+    assert result_of(side, Answer(one_draw, 1, 1)) is one_draw
+    assert result_of(Side("file:", "x", result=one_draw), None) is one_draw
 
 
 def test_what_is_pinned_is_the_base() -> None:
