@@ -213,7 +213,7 @@ def _draw_domains(figure: go.Figure, view: NetworkView, mode: Mode) -> None:
 
 def _text(figure: go.Figure, x: float, y: float, words: str, colour: str, size: int, anchor: str = "center") -> None:
     figure.add_annotation(
-        x=x, y=y, text=words, showarrow=False, font={"color": colour, "size": size}, xanchor=anchor, align="left"
+        x=x, y=y, text=words, showarrow=False, font={"color": colour, "size": size}, xanchor=anchor, align=anchor
     )
 
 
