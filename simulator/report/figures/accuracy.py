@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from statistics import median
 from typing import Final
 
@@ -11,6 +10,7 @@ import plotly.graph_objects as go
 
 from simulator.report import numbers
 from simulator.report.accuracy import AccuracyRow, accuracy_of, measured_gpus, units_of
+from simulator.report.figures.literal import literal
 from simulator.report.figures.look import mixed, themed
 from simulator.report.theme import PAGES, SERIES, Mode
 
@@ -136,7 +136,7 @@ def hover(row: AccuracyRow) -> str:
     """What stands at a point; texts of the file are no markup."""
     measured, predicted, low, high = (numbers.plain(value) for value in row.speeds)
     lines = [
-        f"<b>{escape(row.model)}</b> on {escape(row.gpu)} · {escape(row.case)}",
+        f"<b>{literal(row.model)}</b> on {literal(row.gpu)} · {literal(row.case)}",
         f"measured {measured}, predicted {predicted} ({low} to {high}) {row.unit}",
         f"error of the speed {numbers.signed_percent(row.speed_error_frac)}",
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from math import fsum
 from typing import Final
 
@@ -12,6 +11,7 @@ import plotly.graph_objects as go
 
 from simulator.report import numbers
 from simulator.report.comparison_text import LABELS, largest_parts, names, signed_seconds, step_change
+from simulator.report.figures.literal import literal
 from simulator.report.figures.look import mixed, themed
 from simulator.report.theme import PAGES, SERIES, Mode
 from simulator.results.compared_figures import ChangedResult
@@ -208,4 +208,4 @@ def _ends(row: ChangedResult | None) -> tuple[float, float, float]:
 
 def _short(name: str) -> str:
     """A name that stands under a bar, its end (which may be its number) kept; it is text, never markup."""
-    return escape(name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 7]}…{name[-6:]}")
+    return literal(name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 7]}…{name[-6:]}")

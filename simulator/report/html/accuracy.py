@@ -7,8 +7,10 @@ from typing import Final
 
 from simulator.report import facts, numbers
 from simulator.report.accuracy import Accuracy, AccuracyRow, accuracy_of, chosen, nearest, read_accuracy, speeds, worst
-from simulator.report.accuracy_text import gpu_of, shown
+from simulator.report.accuracy_text import gpu_of, headline, shown
+from simulator.report.figures.accuracy import scatter_alt, scatter_figure
 from simulator.report.html.blocks import Block, Folded, Section, Table, Words, section
+from simulator.report.html.charts import chart
 from simulator.results.run_result import RunResult
 
 NUM_ROWS: Final = 10
@@ -20,7 +22,8 @@ MAX_SOURCE: Final = 70
 def accuracy(results: Sequence[RunResult], key: str) -> Section | None:
     """Errors of all published runs and of those that are most like the scenarios, and the largest ones."""
     rows = speeds(read_accuracy())
-    if not rows:
+    found = accuracy_of(rows)
+    if found is None:
         return None
     like = _like(rows, results)
     like_words = f"Published runs that are most like {'this one' if len(results) == 1 else 'these'}"
@@ -28,9 +31,12 @@ def accuracy(results: Sequence[RunResult], key: str) -> Section | None:
         key,
         "How right the method is",
         [
-            Words(
-                "Published or measured runs, predicted as they were run; no constant is fitted to their totals. Above 0 the "
-                "prediction is too fast: what is not modelled is lost time."
+            Words(f"{' '.join(headline(found))} What is not modelled is lost time."),
+            chart(
+                f"{key}-scatter",
+                "Predicted against measured speed, with 90 % intervals",
+                scatter_alt(rows),
+                lambda mode: scatter_figure(rows, mode),
             ),
             _groups(rows, like),
             *([_table(like_words, like)] if like else []),
