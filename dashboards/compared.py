@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from dashboards import answers, state
+from dashboards import state
 from dashboards.answers import Answer
 from dashboards.keep import TEXTS
 from dashboards.keys import FILE, NOW, PINNED, PLAIN
@@ -72,16 +72,10 @@ def keep(uploaded: Uploaded) -> str:
     return FILE + TEXTS.put(uploaded.source.text or "")
 
 
-def answer_of(chosen: Side) -> Answer:
-    """The run of a side with a source, as far as it is known."""
-    assert chosen.source is not None
-    return answers.of(chosen.source)
-
-
 def result_of(chosen: Side, answer: Answer | None) -> RunResult | None:
     """The side's run; of a first answer with the number of draws that was asked for, as it differs in nothing else."""
     if answer is None:
-        return chosen.result
+        return chosen.result  # None where a scenario has no answer
     if answer.result is None or not answer.is_first:
         return answer.result
     return answer.result.model_copy(update={"scenario": {**answer.result.scenario, "draws": answer.all_draws}})

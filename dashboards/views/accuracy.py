@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import streamlit as st
 
-from dashboards import answers, state
+from dashboards import state
 from dashboards.source import Source
-from dashboards.widgets.answering import refine
+from dashboards.widgets.answering import answered, refine
 from dashboards.widgets.figure import figure, mode
 from dashboards.widgets.metrics import Metric, metrics
 from dashboards.widgets.problems import as_text, show_problems
@@ -162,9 +162,10 @@ def _totals() -> None:
 def _this(source: Source, scenario: Scenario, rows: Sequence[AccuracyRow]) -> None:
     """Which share of the scenario rests on what, and the measured runs that are most like it."""
     st.caption(f"{as_text(scenario.name)}, on the stack {as_text(scenario.stack)}.")
-    answer = answers.of(source)
-    refine([answer], "Simulating the scenario")
-    if answer.result is not None:
+    answer = answered(source)
+    if answer is not None:
+        refine([answer], "Simulating the scenario")
+    if answer is not None and answer.result is not None:
         found = answer.result.basis
         st.markdown("**Where its seconds come from**")
         figure(basis.basis_figure(found, mode()), basis.alt(found), "accuracy-basis")

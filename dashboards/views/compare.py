@@ -11,7 +11,7 @@ from dashboards import compared, state
 from dashboards.answers import Answer
 from dashboards.compared import Side
 from dashboards.keys import MAX_RUNS
-from dashboards.widgets.answering import refine
+from dashboards.widgets.answering import answered, refine
 from dashboards.widgets.figure import figure, mode
 from dashboards.widgets.metrics import Metric, metrics
 from dashboards.widgets.problems import as_text, show_problems
@@ -102,7 +102,7 @@ def _empty(sides: Sequence[Side]) -> None:
 
 def _runs(sides: Sequence[Side]) -> list[RunResult] | None:
     """The runs' documents; None while one of them is not there, which is shown."""
-    answers = [None if side.source is None else compared.answer_of(side) for side in sides]
+    answers = [None if side.source is None else answered(side.source) for side in sides]
     asked = [answer for answer in answers if answer is not None]
     refine(asked, "Simulating the runs")
     _say_first(asked)

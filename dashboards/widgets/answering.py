@@ -8,24 +8,35 @@ from typing import Final
 
 import streamlit as st
 
-from dashboards import jobs
+from dashboards import answers, jobs
 from dashboards.answers import Answer
+from dashboards.source import Source
 from dashboards.widgets.problems import show_problems
+from simulator.errors import InputError
 
 POLL_S: Final = 0.5
 
 
-def refine(answers: Sequence[Answer], words: str) -> None:
+def answered(source: Source) -> Answer | None:
+    """The run of a source, as far as it is known; None where it cannot be run, which is said."""
+    try:
+        return answers.of(source)
+    except InputError as error:
+        show_problems(error.problems)
+        return None
+
+
+def refine(known: Sequence[Answer], words: str) -> None:
     """Progress of the answers that are not whole, and why one failed; nothing where all are whole.
 
     words: what is being done ("Simulating both runs").
     """
-    for answer in answers:
+    for answer in known:
         if answer.failed is not None and answer.failed.error is not None:
             show_problems(answer.failed.error.problems)
             if not answer.failed.error.is_input:
                 st.button("Try again", key=f"again-{answer.failed.key}", on_click=jobs.forget, args=(answer.failed,))
-    waiting = [answer for answer in answers if not answer.is_over and answer.failed is None]
+    waiting = [answer for answer in known if not answer.is_over and answer.failed is None]
     if waiting:
         _progress(waiting, words)
 
@@ -44,5 +55,5 @@ def _progress(waiting: Sequence[Answer], words: str) -> None:
     progress()
 
 
-def _num_over(answers: Sequence[Answer]) -> int:
-    return sum(job.is_over for answer in answers for job in answer.jobs)
+def _num_over(waiting: Sequence[Answer]) -> int:
+    return sum(job.is_over for answer in waiting for job in answer.jobs)

@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboards import jobs
+from dashboards import answers, jobs
 from dashboards.answers import Answer
 from dashboards.compared import Side, keep, result_of
 from dashboards.keys import BY_NAME
-from dashboards.pool import Inline
+from dashboards.pool import Inline, Job
 from dashboards.source import UPLOADED, Source
 from dashboards.uploads import Uploaded
 from dashboards.views.compare import BESIDE, FILE, RUNS
+from dashboards.worker import Failure
 from simulator import load_scenario, simulate_run
+from simulator.errors import InputError, Problem
 from simulator.report.comparison_text import shown_results
 from simulator.results.comparison import compare
 from simulator.results.document import to_json
@@ -192,3 +194,29 @@ def test_the_comparison_can_be_taken_along(one_draw: RunResult, shallow: RunResu
         first, second = files(to_json(one_draw), to_json(shallow))
         opened("compare", **SMALL, with_=f"{first},{second}")
     assert [json.loads(text) for text in handed] == [json.loads(to_json(expected))]
+
+
+def test_a_run_that_turns_out_impossible_is_told(one_draw: RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the rules of a scenario do not see and its run does."""
+
+    def impossible(source: Source) -> Answer:
+        raise InputError([Problem("", "phases", "no such batch")])
+
+    monkeypatch.setattr(answers, "of", impossible)
+    (entry,) = files(to_json(one_draw))
+    page = opened("compare", **SMALL, with_=f"{entry},now")
+    assert not page.exception
+    assert "no such batch" in texts(page)
+    assert not page.dataframe
+
+
+def test_a_run_that_failed_says_why_and_can_be_tried_again(
+    one_draw: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = Job("k", "f", (), False, 1, "failed", error=Failure((Problem("", "", "the worker ended"),), False))
+    monkeypatch.setattr(answers, "of", lambda source: Answer(None, 1, 1, (failed,), failed))
+    (entry,) = files(to_json(one_draw))
+    page = opened("compare", **SMALL, with_=f"{entry},now")
+    assert not page.exception
+    assert "the worker ended" in texts(page)
+    assert [button.label for button in page.button] == ["Try again"]
