@@ -1,4 +1,4 @@
-"""The dashboard as a person uses it, in a real Chromium: pages, a change, a pin, a window, an export, a link that is opened again."""
+"""The dashboard in a real Chromium, as a person uses it: pages, a change, a pin, a window, an export, a link opened again."""
 
 from __future__ import annotations
 
