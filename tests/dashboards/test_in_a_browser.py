@@ -38,8 +38,8 @@ def whole(page: Any) -> str:
     before, same = "", 0
     for _ in range(WAIT_MS // 250):
         page.wait_for_timeout(250)
-        busy = page.locator("[data-testid=stProgress], [data-testid=stSpinner]").count()
         now = str(page.evaluate("() => document.body.innerText"))
+        busy = "refining" in now.lower() or page.locator("[data-testid=stProgress], [data-testid=stSpinner]").count()
         same = same + 1 if now == before and not busy else 0
         before = now
         if same == 4:
