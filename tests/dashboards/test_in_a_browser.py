@@ -32,9 +32,10 @@ def browser() -> Iterator[Any]:
         yield found
 
 
-def whole(page: Any) -> str:
-    """The page's text once nothing is computed any more and it stays the same for a second."""
+def whole(page: Any, until: str = "") -> str:
+    """The page's text once it holds some words, nothing is computed any more and it stays the same for a second."""
     page.wait_for_selector("h1", timeout=WAIT_MS)
+    page.wait_for_function("words => document.body.innerText.includes(words)", arg=until, timeout=WAIT_MS)
     before, same = "", 0
     for _ in range(WAIT_MS // 250):
         page.wait_for_timeout(250)
@@ -99,7 +100,7 @@ def test_change_pin_and_reload_the_link(address: str, browser: Any) -> None:
         link = page.url
     with watched_page(browser, host=address) as watched:
         watched.page.goto(link)
-        again = whole(watched.page)
+        again = whole(watched.page, "Cost")
         assert figure_of(again, "Cost") == figure_of(cheaper, "Cost")
         assert "-50" in again.replace("−", "-")
         assert watched.errors == [] and watched.foreign == []
@@ -112,7 +113,7 @@ def test_a_plan_that_cannot_be_is_explained_and_mended_by_one_click(address: str
         offered = page.get_by_role("button", name="pp", exact=False).filter(has_text="14")
         assert offered.count() >= 1, page.evaluate("() => document.body.innerText")
         offered.first.click()
-        assert figure_of(whole(page), "Step").endswith("s")
+        assert figure_of(whole(page, "Cost"), "Step").endswith("s")
         assert watched.errors == []
 
 
@@ -133,7 +134,9 @@ def test_a_box_in_the_timeline_becomes_a_window_of_the_link(address: str, browse
         text, link = whole(page), page.url
     with watched_page(browser, host=address) as watched:
         watched.page.goto(link)
-        assert figure_of(whole(watched.page), "step, this draw") == figure_of(text, "step, this draw")
+        assert figure_of(whole(watched.page, "step, this draw"), "step, this draw") == figure_of(
+            text, "step, this draw"
+        )
         assert watched.page.url == link
         assert watched.errors == []
 
