@@ -93,6 +93,8 @@ CASES: dict[str, Callable[[], list[RunResult]]] = {
     "made up": lambda: [MADE_UP],
     "simulated": lambda: [small_item().result],
     "ramped": lambda: [ramped()],
+    "one step": lambda: [ramped("phases=[{name: a, steps: 1}]")],
+    "a price with a range": lambda: [ramped("prices.sheet=market-2026-05")],
     "without a price": lambda: [without_price(MADE_UP)],
     "three": lambda: [ramped(), without_price(MADE_UP), small_item().result],
 }
@@ -111,7 +113,7 @@ def test_every_formula_carries_the_value_that_it_has(case: str) -> None:
             assert cached == pytest.approx(computed, rel=1e-12, abs=1e-9), f"{sheet}!{cell}"
 
 
-@pytest.mark.parametrize("case", ["made up", "simulated", "ramped"])
+@pytest.mark.parametrize("case", ["made up", "simulated", "ramped", "one step", "a price with a range"])
 def test_totals_recomputed_are_those_of_the_document(case: str) -> None:
     """The made-up one is of a version without intervals of phases."""
     (result,) = CASES[case]()

@@ -37,9 +37,9 @@ SHEETS = Room(
         ),
         Fault(
             "simulator/report/sheets/term.py",
-            'return Term(f"{self.formula}/({other.formula})", self.value / other.value)',
-            'return Term(f"{self.formula}/{other.formula}", self.value / other.value)',
-            "a quotient's formula divides by the first factor alone",
+            'return Term(f"({self.formula}+{other.formula})", self.value + other.value)',
+            'return Term(f"{self.formula}+{other.formula}", self.value + other.value)',
+            "of a sum's formula only the last part is divided",
         ),
         Fault(
             "simulator/report/sheets/sheet.py",
@@ -49,9 +49,9 @@ SHEETS = Room(
         ),
         Fault(
             "simulator/report/sheets/sheet.py",
-            "self.page.write_string(row, column, cell_text(text), style or self.styles.words())",
-            "self.page.write(row, column, cell_text(text), style or self.styles.words())",
-            "texts that look like numbers become numbers",
+            'plain = _CONTROL.sub("\\ufffd", str(text).replace("\\r\\n", "\\n").replace("\\r", "\\n"))',
+            'plain = str(text).replace("\\r\\n", "\\n").replace("\\r", "\\n")',
+            "characters that the file format has no place for are written",
         ),
         Fault(
             "simulator/report/sheets/styles.py",
@@ -79,9 +79,9 @@ SHEETS = Room(
         ),
         Fault(
             "simulator/report/long_table.py",
-            "taken = {beside for name in value for beside in RANGES.get(name, ()) if beside in value}",
-            "taken = {beside for beside in value if beside.endswith('interval')}",
-            "an interval whose number stands elsewhere is left out",
+            'yield Row(section, path, child, unit_of(path), ends["low"], ends["high"])',
+            'yield Row(section, path, child, unit_of(path), ends["high"], ends["low"])',
+            "the ends of an interval change places",
         ),
         Fault(
             "simulator/results/consistency.py",
