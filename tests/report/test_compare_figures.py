@@ -15,8 +15,9 @@ from simulator.report.figures.compare import (
     waterfall_alt,
     waterfall_figure,
 )
+from simulator.report.figures.look import BLACK, WHITE, _contrast, ink
 from simulator.report.frames.compare import difference_frame, inputs_frame, results_frame
-from simulator.report.theme import Mode
+from simulator.report.theme import BASIS, SERIES, Mode
 from simulator.results.comparison import compare
 from simulator.results.run_result import RunResult
 from tests.report.test_comparison_report import PLAN, changed
@@ -107,3 +108,12 @@ def test_a_long_name_keeps_its_number() -> None:
     labels = waterfall_figure(compare(BASE, [run, run]), place=1).data[0].x
     assert labels[-1].strip().endswith("(2)")
     assert len(labels[-1].strip()) <= 28
+
+
+def test_text_stands_out_from_every_colour_that_it_stands_on() -> None:
+    """A contrast of 4.5 is what WCAG 2 asks of text of this size; black on white has 21."""
+    assert ink("#FFFFFF") == BLACK
+    assert ink("#101010") == WHITE
+    assert _contrast(BLACK, WHITE) == pytest.approx(21.0)
+    for colour in (*SERIES, *BASIS.values()):
+        assert _contrast(ink(colour), colour) >= 4.5, colour

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from simulator.report import numbers
 from simulator.report.facts import BASIS_WORDS
-from simulator.report.figures.look import themed
+from simulator.report.figures.look import ink, themed
 from simulator.report.theme import BASIS, PAGES, Mode
 from simulator.results.step_result import BASIS_NAMES, Basis
 
@@ -30,7 +30,7 @@ def basis_figure(basis: Basis, mode: Mode = "light") -> go.Figure:
                     x=[100 * share], y=[""], orientation="h", name=f"{name} {numbers.percent(share)}",
                     marker={"color": BASIS[name], "line": {"color": PAGES[mode].background, "width": 1}},
                     text=[numbers.percent(share) if share >= LEAST_SHOWN else ""], textposition="inside",
-                    insidetextanchor="middle", textangle=0, textfont={"color": "#000000"},
+                    insidetextanchor="middle", textangle=0, textfont={"color": ink(BASIS[name])},
                     hovertemplate=f"<b>{name}</b>, {BASIS_WORDS[name]}<br>{numbers.percent(share)}<extra></extra>",
                 )
             )  # fmt: skip

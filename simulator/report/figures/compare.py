@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from simulator.report import numbers
 from simulator.report.comparison_text import LABELS, largest_parts, names, signed_seconds, step_change
 from simulator.report.figures.literal import literal
-from simulator.report.figures.look import mixed, themed
+from simulator.report.figures.look import ink, mixed, themed
 from simulator.report.theme import PAGES, SERIES, Mode
 from simulator.results.compared_figures import ChangedResult
 from simulator.results.comparison import Comparison
@@ -116,7 +116,7 @@ def results_figure(comparison: Comparison, mode: Mode = "light") -> go.Figure:
                 textangle=0,
                 constraintext="none",
                 insidetextanchor="start",
-                insidetextfont={"color": "#FFFFFF"},
+                insidetextfont={"color": ink(SERIES[place % len(SERIES)])},
                 outsidetextfont={"color": page.text},
                 marker={"color": SERIES[place % len(SERIES)]},
                 error_x={

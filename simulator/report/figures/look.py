@@ -11,6 +11,8 @@ from simulator.report.theme import FONT, PAGES, Mode
 HEIGHT: Final = 420
 """Pixels of a figure that says nothing else."""
 TEXT_SIZE: Final = 13
+BLACK: Final = "#000000"
+WHITE: Final = "#FFFFFF"
 
 
 def themed(figure: go.Figure, mode: Mode, *, height: int = HEIGHT) -> go.Figure:
@@ -37,6 +39,24 @@ def mixed(colour: str, other: str, share: float) -> str:
     """A colour (#rrggbb) with `share` (0 to 1) of another in it."""
     pairs = zip(_channels(colour), _channels(other), strict=True)
     return "#" + "".join(f"{round(a + (b - a) * share):02X}" for a, b in pairs)
+
+
+def ink(colour: str) -> str:
+    """Black or white, whichever stands out more from a colour (#rrggbb), by the contrast ratio of WCAG 2."""
+    black, white = (_contrast(each, colour) for each in (BLACK, WHITE))
+    return BLACK if black >= white else WHITE
+
+
+def _contrast(one: str, other: str) -> float:
+    darker, lighter = sorted(map(_luminance, (one, other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance of sRGB, 0 to 1."""
+    shares = [channel / 255 for channel in _channels(colour)]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def _channels(colour: str) -> tuple[int, ...]:
