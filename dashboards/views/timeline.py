@@ -46,10 +46,17 @@ def show() -> None:
     controls = st.columns([1.2, 2.4, 1.8])
     with controls[0]:
         second = _choose_second(asked.scenario)
-    timeline = value_of(jobs.of(work.timeline, step_document(asked.scenario)), "Simulating one draw of the step")
+    other = _under(asked.source, second) if second else None
+    job = jobs.of(work.timeline, step_document(asked.scenario))
+    if other is not None:
+        jobs.of(work.timeline, step_document(other))  # beside the first, not behind it
+    timeline = value_of(job, "Simulating one draw of the step")
     if not isinstance(timeline, StepTimeline):
         return
-    below = _second(asked.source, second) if second else None
+    below = None
+    if other is not None:
+        words = f"Simulating one draw under {other.parallel.schedule}"
+        below = value_of(jobs.of(work.timeline, step_document(other)), words)
     with controls[1]:
         ranks = _choose_ranks(timeline)
     with controls[2]:
@@ -75,14 +82,13 @@ def _choose_second(scenario: Scenario) -> str | None:
     return asked if asked in names else None
 
 
-def _second(source: Source, schedule: str) -> StepTimeline | None:
-    """The timeline under another schedule; None where it cannot run, which is then said, or while it is simulated."""
+def _under(source: Source, schedule: str) -> Scenario | None:
+    """The scenario under another schedule; None where it cannot run, which is then said."""
     other = work.under(source, schedule)
     if other.problems():
         show_problems(other.problems(), f"{schedule} cannot run this layout")
         return None
-    found = value_of(jobs.of(work.timeline, step_document(other.load())), f"Simulating one draw under {schedule}")
-    return found if isinstance(found, StepTimeline) else None
+    return other.load()
 
 
 def _mean_step_s(scenario: Scenario, timeline: StepTimeline) -> float | None:

@@ -42,17 +42,17 @@ class Window:
 
 
 def asked_window(whole_s: float) -> Window:
-    """The window of the link; the whole step where it says none, or none inside the step."""
-    start = _seconds("from", 0.0)
-    end = min(_seconds("to", whole_s), whole_s)
-    if end - start < SHORTEST * whole_s:
-        start, end = 0.0, whole_s
-    return Window(start, end, whole_s)
+    """The window of the link, in a step of so many seconds."""
+    return window_of(state.page("from"), state.page("to"), whole_s)
 
 
-def _seconds(name: str, default: float) -> float:
-    text = state.page(name)
-    return default if text is None else float(text)
+def window_of(start: str | None, end: str | None, whole_s: float) -> Window:
+    """The window between two numbers of a link, which may miss; the whole step where it is none, or beside the step."""
+    start_s = 0.0 if start is None else float(start)
+    end_s = whole_s if end is None else min(float(end), whole_s)
+    if end_s - start_s < SHORTEST * whole_s:
+        return Window(0.0, whole_s, whole_s)
+    return Window(start_s, end_s, whole_s)
 
 
 def show_window(window: Window) -> None:

@@ -41,6 +41,10 @@ CATEGORY_WORDS: Final[Mapping[str, str]] = {
 }
 """Categories as a legend names them."""
 SHORT_STREAMS: Final = ("compute", "comm.", "data par.")
+NOTATION_WORDS: Final = (
+    "Names above a rank are its actions: 3F17 is the forward of micro-batch 17 on stage 3, B a backward, W weight gradients "
+    "alone, & a pair that runs overlapped."
+)
 PARTS_WORDS: Final = (
     "Parts sum to the step. Exposed: messages and waits inside the parts that no computing hides. In flight: most "
     "micro-batches whose activations a rank holds, counted in stages."
@@ -121,6 +125,7 @@ def view_words(view: TimelineView) -> str:
             f"{bars:,} bars stand for {behind:,} operators and waits. Thin ones are merged: the height of a bar is its share "
             "of the time, its colour what most of it is. A shorter window shows single ones."
         ]
+    parts.append(NOTATION_WORDS)
     if len(view.ranks) < timeline.num_ranks:
         parts.append(f"Shown are ranks {', '.join(map(str, view.ranks))} of {timeline.num_ranks}.")
     return " ".join(parts)

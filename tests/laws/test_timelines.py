@@ -42,6 +42,7 @@ def is_apart(stream_of: np.ndarray, start_s: np.ndarray, end_s: np.ndarray) -> b
     return bool((start_s[order][1:][same] >= end_s[order][:-1][same]).all())
 
 
+@pytest.mark.slow
 @settings(LAW, max_examples=60)
 @given(scenarios(max_ep=8))
 def test_the_timeline_is_the_engines_and_loses_nothing(document: Document) -> None:
