@@ -44,7 +44,7 @@ def show() -> None:
         _wait(answer)
         return
     result, document = answer.result, to_json(answer.result)
-    st.subheader("Files", divider="gray")
+    st.subheader("Download", divider="gray")
     for column, name in zip(st.columns(len(FORMATS)), sorted(FORMATS, key=_place), strict=True):
         with column:
             _download(FORMATS[name], asked.source, result, document)

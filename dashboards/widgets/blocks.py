@@ -63,6 +63,5 @@ def _card(card: Card) -> None:
     marks = "\n".join(f"{place}. {as_text(note)}" for place, note in enumerate(card.notes, start=1))
     if card.is_wide:
         st.markdown(marks)
-    else:
-        for note in card.notes:
-            st.caption(as_text(note))
+    elif card.notes:
+        st.caption("  \n".join(map(as_text, card.notes)))

@@ -187,3 +187,9 @@ def test_a_result_is_told_from_a_scenario(result_file: Path, tmp_path: Path) -> 
     assert not is_result_file(str(scenario))
     for other in (PRESET, str(tmp_path), str(tmp_path / "missing.json"), "a\0b"):
         assert not is_result_file(other)
+
+
+def test_the_help_names_every_format(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert [name for name in FORMATS if name not in shown] == []
