@@ -100,10 +100,12 @@ def _results(rows: Sequence[ShownResult], pair: tuple[str, str], width: int) -> 
         cells, ranges = [[row.label, row.before, row.after, row.change] for row in rows], ""
     if needed_width(list(zip(headers, *cells, strict=True))) > width:
         headers = ["", "before", "after", "change"]
+    if needed_width(list(zip(headers, *cells, strict=True))) > width:
+        headers, cells = ["", "after", "change"], [[label, *rest] for label, _, *rest in cells]
     table = plain_table(*headers)
     for row, each in zip(rows, cells, strict=True):
         style = STYLES[row.is_better]
-        table.add_row(*map(text, each[:3]), text(each[3], style))
+        table.add_row(*map(text, each[:-1]), text(each[-1], style))
     yield table
     if any(row.is_sure is not None for row in rows) and ranges:
         yield Text(ranges.removeprefix("; "), style="dim")

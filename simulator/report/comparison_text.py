@@ -44,8 +44,8 @@ LABELS: Final[Mapping[str, str]] = {
     "totals.gpu_hours": "GPU-hours",
     "totals.gpu_hours_paid": "GPU-hours paid",
     "totals.cost_usd": "cost",
-    "steady_state.gpu_hours_per_trillion_tokens": "GPU-hours a trillion tokens",
-    "totals.cost_usd_per_trillion_tokens": "cost a trillion tokens",
+    "steady_state.gpu_hours_per_trillion_tokens": "GPU-hours per T tokens",
+    "totals.cost_usd_per_trillion_tokens": "cost per T tokens",
     "model.num_parameters": "parameters",
     "model.num_active_parameters": "active parameters",
 }

@@ -73,7 +73,7 @@ def test_figures_that_change_alike_share_a_bar() -> None:
     assert cost is not None
     dear = BASE.model_copy(update={"totals": BASE.totals.model_copy(update={"cost_usd": cost.times(2.0)})})
     (trace,) = results_figure(compare(BASE, [dear])).data
-    assert list(trace.y) == ["cost<br>cost a trillion tokens"]
+    assert list(trace.y) == ["cost<br>cost per T tokens"]
     assert list(trace.x) == pytest.approx([200.0])
 
 

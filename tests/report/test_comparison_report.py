@@ -45,6 +45,16 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
         assert any("step" in line and "-10.0 %" in line for line in lines)
 
 
+def test_where_there_is_no_room_the_base_goes_and_no_change_is_cut() -> None:
+    """A change of 1000 times, at the narrowest."""
+    slower = BASE.step.model_copy(update={"optimizer_s": 1234.5678, "exposed_comm_s": 1e-7})
+    totals = BASE.totals.model_copy(update={"gpu_hours_paid": BASE.totals.gpu_hours.times(1e6)})
+    text = text_of(compare(BASE, [BASE.model_copy(update={"step": slower, "totals": totals})]), 60)
+    changes = [row.change for row in shown_results(compare(BASE, [BASE.model_copy(update={"step": slower})]).others[0])]
+    assert all(change in text for change in changes)
+    assert "…" not in text
+
+
 def test_inputs_results_and_difference_stand_in_their_order() -> None:
     lines = [" ".join(line.split()) for line in text_of(PLAN).splitlines()]
     titles = ["Changed inputs", "Changed results, the biggest effect first", "Where the step's difference comes from"]
