@@ -11,8 +11,9 @@ from simulator import load_scenario, simulate_step
 from simulator.errors import InputError
 from simulator.results.timeline import BUBBLE, COMPUTE, EXPOSED, NUM_STREAMS, StepTimeline
 from simulator.schedule import SCHEDULES, build_schedule, next_valid_micro_batches
-from simulator.step.operators import label_words
+from simulator.step.operators import BLOCK_WORDS, label_words
 from simulator.step.timeline import most_in_flight, step_timeline
+from simulator.workload.op import BLOCKS
 from tests.laws.runs import changed
 from tests.laws.scenarios import Document
 from tests.laws.test_data_parallel import MOE
@@ -112,6 +113,10 @@ def test_operators_have_their_kernels_with_shape_and_source() -> None:
 )
 def test_labels_are_told_in_the_fields_terms(label: str, has_experts: bool, expected: tuple[str, str]) -> None:
     assert label_words(label, has_experts=has_experts) == expected
+
+
+def test_every_block_of_a_unit_has_words() -> None:
+    assert set(BLOCK_WORDS) >= set(BLOCKS) - {"combine_b_cast"}
 
 
 def test_every_operator_knows_its_micro_batch() -> None:
