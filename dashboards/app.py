@@ -25,6 +25,7 @@ def main() -> None:
     _show_scenario()
     chosen.run()
     state.write_link()
+    jobs.end_run()
 
 
 def _show_scenario() -> None:

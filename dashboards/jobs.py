@@ -14,7 +14,7 @@ from typing import Any, Final
 from dashboards.pool import Job, Jobs, Pool
 from dashboards.source import Source
 
-__all__ = ["Job", "close", "forget", "install", "known", "new_run", "of", "start"]
+__all__ = ["Job", "close", "end_run", "forget", "install", "known", "new_run", "of", "start"]
 
 WARM: Final = "dashboards.work.warm:warm"
 
@@ -59,8 +59,13 @@ def known(function: Callable[..., Any], *arguments: Any) -> Job | None:
 
 
 def new_run() -> None:
-    """A page of this session is shown anew: requests that it does not repeat lapse."""
+    """A page of this session begins to be shown anew."""
     start().new_run(session())
+
+
+def end_run() -> None:
+    """The page is shown: requests of earlier runs that it has not repeated lapse."""
+    start().end_run(session())
 
 
 def forget(job: Job) -> None:

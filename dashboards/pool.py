@@ -73,6 +73,7 @@ class Jobs(Protocol):
     def jobs(self) -> Mapping[str, Job]: ...
     def ask(self, key: str, function: str, arguments: tuple[Any, ...], later: bool, session: str) -> Job: ...
     def new_run(self, session: str) -> None: ...
+    def end_run(self, session: str) -> None: ...
     def forget(self, job: Job) -> None: ...
     def close(self) -> None: ...
 
@@ -97,6 +98,9 @@ class Inline:
     def new_run(self, session: str) -> None:
         """Nothing is superseded where nothing waits."""
 
+    def end_run(self, session: str) -> None:
+        """Nor here."""
+
     def forget(self, job: Job) -> None:
         self.jobs.pop(job.key, None)
 
@@ -111,6 +115,7 @@ class Pool:
         self.changed = threading.Condition()
         self.jobs: OrderedDict[str, Job] = OrderedDict()
         self.runs: OrderedDict[str, int] = OrderedDict()
+        self.ended: dict[str, int] = {}
         self.served: dict[str, int] = {}
         self.number = count()
         self.is_closed = False
@@ -134,13 +139,20 @@ class Pool:
             return job
 
     def new_run(self, session: str) -> None:
-        """A session shows a page anew: what it asked for before and does not ask for again is not wanted any more."""
+        """A session begins to show a page anew: what it asks for from now on goes before what it asked for earlier."""
         with self.changed:
             self.runs[session] = self.runs.get(session, 0) + 1
             self.runs.move_to_end(session)
             while len(self.runs) > MAX_SESSIONS:
                 gone, _ = self.runs.popitem(last=False)
                 self.served.pop(gone, None)
+                self.ended.pop(gone, None)
+
+    def end_run(self, session: str) -> None:
+        """A session has shown its page: what it asked for earlier and has not asked for again is not wanted any more."""
+        with self.changed:
+            self.ended[session] = self.runs.get(session, 0)
+            self._drop_unwanted_work()
 
     def forget(self, job: Job) -> None:
         """Let the next request for an ended job do its work again."""
@@ -192,19 +204,26 @@ class Pool:
     # Inside the lock
 
     def _is_wanted(self, job: Job) -> bool:
-        return any(self.runs.get(session) == run for session, run in job.asked.items())
+        return any(run >= self.ended.get(session, 0) for session, run in job.asked.items())
+
+    def _is_current(self, job: Job) -> bool:
+        return any(run == self.runs.get(session, 0) for session, run in job.asked.items())
 
     def _choose(self) -> Job | None:
-        """The job to do next: a first answer before a refinement, of the session that was served longest ago."""
+        """The job to do next: of a page that is shown now, a first answer before a refinement, of the session that was
+        served longest ago.
+        """
         queued = [job for job in self.jobs.values() if job.state == "queued"]
         for job in queued:
             if not self._is_wanted(job):
                 self._drop(job)
         may_refine = sum(slot.is_refining for slot in self.slots) < max(1, len(self.slots) - 1)
         choice = [job for job in queued if job.state == "queued" and (may_refine or not job.later)]
-        if not choice:
-            return None
-        return min(choice, key=lambda job: (job.later, min(self.served.get(s, -1) for s in job.asked), job.number))
+        return min(choice, key=self._rank, default=None)
+
+    def _rank(self, job: Job) -> tuple[bool, bool, int, int]:
+        served = min(self.served.get(session, -1) for session in job.asked)
+        return not self._is_current(job), job.later, served, job.number
 
     def _drop(self, job: Job) -> None:
         job.state = "dropped"
@@ -213,7 +232,7 @@ class Pool:
             del self.jobs[job.key]
 
     def _drop_unwanted_work(self) -> None:
-        """Where work waits and no worker is free, stop what nobody waits for, and a refinement of an answer that is old."""
+        """Where no worker is free, stop what nobody waits for any more."""
         if all(slot.job is not None for slot in self.slots):
             for slot in self.slots:
                 if slot.job is not None and not self._is_wanted(slot.job):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import webbrowser
@@ -10,9 +11,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from dashboards import jobs
+from dashboards import answers, jobs
 from dashboards.index_page import PATHS, index_page
-from dashboards.link import MAX_LINK, OVERLONG
+from dashboards.link import MAX_LINK, OVERLONG, Asked
 from dashboards.settings import HOSTS, LOOPBACK, MAX_MESSAGE_MB, options
 from hwprofiles.units import MEBI
 from simulator.errors import InputError, Problem
@@ -70,7 +71,7 @@ def free_port(near: int) -> int:
 
 
 def serve(port: int, opens_browser: bool) -> None:
-    """Serve until an interrupt. Raises InputError where the port cannot be had."""
+    """Serve until an interrupt; the page that opens by itself is computed already. Raises InputError: a port in use."""
     listener = bind(port)
     try:
         _configure(listener.getsockname()[1])
@@ -97,7 +98,9 @@ def _run(listener: socket.socket, opens_browser: bool) -> None:
 
     @asynccontextmanager
     async def announced(app: Any) -> AsyncIterator[None]:
-        jobs.start()
+        answers.of(Asked().source, wait_s=0.0)
+        gc.collect()
+        gc.freeze()
         print(f"moesim dashboard: {address} (Ctrl-C ends it)", flush=True)
         if opens_browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()

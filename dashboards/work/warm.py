@@ -1,16 +1,19 @@
-"""What a new worker does before its first task: loads the simulator, compiled kernels and the plan that is asked for first."""
+"""What a new worker does before its first task: loads the simulator, its compiled kernels and what every scenario reads."""
 
 from __future__ import annotations
 
-from dashboards.answers import first_draws
-from dashboards.link import Asked
-from dashboards.work import run
-from simulator.run.kept_steps import batch_sizes, step_document
+import gc
+from typing import Final
+
+from simulator.check import load_scenario
+from simulator.run.training_run import simulate_run
+
+QUICK: Final = "mixtral-8x22b"
+FEWEST: Final = ("draws=1",)
 
 
-def warm() -> int:
-    """Simulate the first answer's step of the page that opens by itself; returns the tokens of it."""
-    scenario = first_draws(Asked().source.load())
-    size = batch_sizes(scenario)[0]
-    step = run.step(step_document(scenario), size.global_batch_size, size.schedule)
-    return step.step.tokens_per_step
+def warm() -> None:
+    """Simulate a quick preset from one draw; what is loaded then is never looked through for garbage again."""
+    simulate_run(load_scenario(QUICK, FEWEST))
+    gc.collect()
+    gc.freeze()

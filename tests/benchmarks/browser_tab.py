@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from dashboards.settings import LOOPBACK
 
-PATIENCE_S: Final = 120.0
+PATIENCE_S: Final = 60.0
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Element:
 
 @dataclass
 class Tab:
-    """One open page. seconds: of every wait, from the change to the answer."""
+    """One open page. num_made: whole runs of the page that have ended; num_asked: as many have to have, to be up to date."""
 
     port: int
     query: str = ""
@@ -44,6 +45,8 @@ class Tab:
     states: dict[str, WidgetState] = field(default_factory=dict)
     is_running: bool = False
     run: str = ""
+    num_asked: int = 0
+    num_made: int = 0
     num_received: int = 0
     num_bytes: int = 0
     socket: ClientConnection | None = None
@@ -96,12 +99,23 @@ class Tab:
     async def until(self, condition: Callable[[Tab], bool]) -> float:
         """Wait until the page is made and a condition holds; the seconds that it took. Raises TimeoutError."""
         start = time.perf_counter()
-        while self.is_running or not condition(self):
+        while self.num_made < self.num_asked or self.is_running or not condition(self):
             self.news.clear()
             if self.tasks[0].done():
                 self.tasks[0].result()
-            await asyncio.wait_for(self.news.wait(), PATIENCE_S)
+            left = start + PATIENCE_S - time.perf_counter()
+            try:
+                await asyncio.wait_for(self.news.wait(), left)
+            except TimeoutError:
+                raise TimeoutError(f"nothing in {PATIENCE_S:g} s: {self.described()}") from None
         return time.perf_counter() - start
+
+    def described(self) -> str:
+        """What the page shows, for messages."""
+        kinds = Counter(element.kind for element in self.elements.values())
+        runs = f"{self.num_made} of {self.num_asked} runs, {'running' if self.is_running else 'still'}"
+        progress = [str(message.text) for message in self.of("progress")]
+        return f"?{self.query}: {runs}, {len(self.timers)} timers, {dict(kinds)}, {progress}"
 
     def of(self, kind: str) -> Iterator[Any]:
         """The messages of the page's elements of a kind, from above."""
@@ -119,6 +133,7 @@ class Tab:
         state.widget_states.widgets.extend(self.states.values())
         if not fragment:
             self.is_running = True
+            self.num_asked = self.num_made + 1
         await self.socket.send(message.SerializeToString())
 
     async def _listen(self) -> None:
@@ -169,6 +184,7 @@ class Tab:
             }
         if status != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
             self.is_running = False
+            self.num_made += not run.fragment_ids
 
     def _stop_timers(self) -> None:
         for timer in self.timers.values():

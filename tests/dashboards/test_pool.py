@@ -66,6 +66,7 @@ def test_what_a_session_does_not_ask_again_is_dropped(queue: Pool) -> None:
     ask(queue, "shared", "b")
     queue.new_run("a")
     ask(queue, "new")
+    queue.end_run("a")
     assert {take(queue), take(queue)} == {"shared", "new"}
     assert old.state == "dropped" and old.done.is_set()
     assert shared.state == "done"
@@ -76,7 +77,21 @@ def test_what_is_asked_again_stays(queue: Pool) -> None:
     job = ask(queue, "x")
     queue.new_run("a")
     assert ask(queue, "x") is job
+    queue.end_run("a")
     assert take(queue) == "x"
+
+
+def test_a_page_that_is_being_made_loses_nothing_and_its_newest_request_goes_first(queue: Pool) -> None:
+    job = ask(queue, "again")
+    ask(queue, "other", "b")
+    queue.new_run("a")
+    assert take(queue) == "other"
+    assert job.state == "queued"
+    ask(queue, "new")
+    assert take(queue) == "new"
+    assert ask(queue, "again") is job
+    queue.end_run("a")
+    assert take(queue) == "again"
 
 
 def test_results_are_bounded_by_number_and_bytes(queue: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,5 +217,6 @@ def test_running_work_that_nobody_waits_for_makes_way(processes: Pool, tmp_path:
     until(lambda: all(job.state == "running" for job in running))
     processes.new_run("fast")
     new = start(processes, work.count, str(tmp_path), "new", session="fast")
+    processes.end_run("fast")
     assert new.wait(LONG_S) and new.state == "done"
     assert all(job.wait(LONG_S) and job.state == "dropped" for job in running)

@@ -60,7 +60,13 @@ DASHBOARDS = Room(
             "dashboards/pool.py",
             "if not self._is_wanted(job):\n                self._drop(job)",
             "if not job.asked:\n                self._drop(job)",
-            "what nobody waits for any more is done first",
+            "what nobody waits for any more is done all the same",
+        ),
+        Fault(
+            "dashboards/pool.py",
+            "return any(run >= self.ended.get(session, 0) for session, run in job.asked.items())",
+            "return any(run >= self.runs.get(session, 0) for session, run in job.asked.items())",
+            "a page that is being made loses its jobs",
         ),
         Fault(
             "dashboards/pool.py",
