@@ -30,6 +30,8 @@ RESULTS: Final = (
 """Figures that are drawn in per cent of the base's; a base is never 0 in them."""
 ALIKE: Final = 0.05
 """In per cent of the base: what differs less is drawn together."""
+CUT: Final = 250
+"""Per cent at which the axis ends: a run of ten times the length leaves room for the others."""
 MAX_NAME: Final = 28
 
 
@@ -111,7 +113,7 @@ def results_figure(comparison: Comparison, mode: Mode = "light") -> go.Figure:
                 name=_short(name),
                 y=[lane.label for lane in lanes],
                 x=[value for _, value, _ in ends],
-                text=[f"{value:.1f} %" for _, value, _ in ends],
+                text=[f"{value:,.1f} %" for _, value, _ in ends],
                 textposition="auto",
                 textangle=0,
                 constraintext="none",
@@ -123,7 +125,7 @@ def results_figure(comparison: Comparison, mode: Mode = "light") -> go.Figure:
                     "type": "data", "symmetric": False, "array": [high - value for _, value, high in ends],
                     "arrayminus": [value - low for low, value, _ in ends], "color": page.text, "thickness": 1, "width": 3,
                 },
-                hovertemplate="%{y}<br><b>%{x:.1f} %</b> of the base<extra></extra>",
+                hovertemplate="%{y}<br><b>%{text}</b> of the base<extra></extra>",
             )
         )  # fmt: skip
     lines = max((len(lane.keys) for lane in lanes), default=1)
@@ -135,8 +137,12 @@ def results_figure(comparison: Comparison, mode: Mode = "light") -> go.Figure:
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    base = _short(names(comparison)[0])
-    figure.update_xaxes(title_text=f"% of {base}", rangemode="tozero")
+    base, longest = (
+        _short(names(comparison)[0]),
+        max((end for lane in lanes for each in lane.ends for end in each), default=100),
+    )
+    cut = f", cut at {CUT}" if longest > CUT else ""
+    figure.update_xaxes(title_text=f"% of {base}{cut}", range=[0, min(CUT, 1.05 * longest)])
     return figure
 
 
