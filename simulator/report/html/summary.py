@@ -68,8 +68,11 @@ def _fit(result: RunResult) -> Card:
 
 
 def _sure(result: RunResult) -> Card:
-    wall = result.totals.wall_s
-    ends = [numbers.rough_change(end / wall.value - 1) for end in (wall.low, wall.high)]
+    wall, step = result.totals.wall_s, result.step
+    whole, low, high = (
+        (wall.value, wall.low, wall.high) if wall.value else (step.step_s, step.interval.low, step.interval.high)
+    )
+    ends = [numbers.rough_change(end / whole - 1) for end in (low, high)]
     return Card("How sure?", f"{ends[0]} to {ends[1]}", "", tuple(_grounds(result)))
 
 
