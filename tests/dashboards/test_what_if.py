@@ -166,18 +166,19 @@ def test_a_sheet_and_its_offers_can_be_taken(page: AppTest) -> None:
 
 
 def test_a_pinned_baseline_stands_beside_every_later_change(page: AppTest) -> None:
+    widget(page, NUMBER, "price").set_value(4.0).run()
     page.button(key="pin").click().run()
     assert all(not metric.delta for metric in page.metric), "the baseline itself"
     assert "pinned" in link_of(page)
     was = figures(page)["Cost"]
-    widget(page, NUMBER, "price").set_value(4.0).run()
-    cost = next(metric for metric in page.metric if plain(metric.label) == "Cost")
-    assert plain(str(cost.delta)) == "+100.0 %, worse"
-    assert f"was {was}" in plain(texts(page))
-    assert plain(next(str(each.delta) for each in page.metric if each.label == "Step")) == "as in the baseline"
     widget(page, NUMBER, "price").set_value(2.0).run()
+    deltas = {plain(metric.label): plain(str(metric.delta)) for metric in page.metric}
+    assert deltas["Cost"] == "-50.0 %, better"
+    assert deltas["Step"] == "as in the baseline"
+    assert f"was {was}" in plain(texts(page))
     page.button(key="unpin").click().run()
     assert "pinned" not in link_of(page)
+    assert all(not metric.delta for metric in page.metric), "the preset as it is"
 
 
 def test_what_cannot_be_is_explained_and_the_nearest_values_mend_it(page: AppTest) -> None:
