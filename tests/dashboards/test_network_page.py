@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dashboards.pool import Inline
+from typing import Any
+
+from dashboards import jobs
+from dashboards.pool import Inline, Job
 from dashboards.widgets.problems import as_text
 from simulator import load_scenario
 from simulator.report.network_words import hottest_sentence
@@ -44,9 +47,31 @@ def test_a_kind_of_traffic_is_chosen_and_stands_in_the_link(inline_jobs: Inline)
     assert link_of(page) == LINK
 
 
-def test_a_first_answer_is_refined(inline_jobs: Inline) -> None:
-    page = opened("network", preset="mixtral-8x22b", draws="3")
-    assert as_text(hottest_sentence(view("draws=3"))) in texts(page)
+class Slow(Inline):
+    """Refinements are on their way until they are let through."""
+
+    is_open = False
+
+    def ask(self, key: str, function: str, arguments: tuple[Any, ...], later: bool, session: str) -> Job:
+        if later and not self.is_open:
+            return Job(key, function, arguments, later, next(self.number), state="running")
+        return super().ask(key, function, arguments, later, session)
+
+
+def test_a_first_answer_says_so_and_is_refined() -> None:
+    slow = Slow()
+    jobs.install(slow)
+    try:
+        page = opened("network", preset="mixtral-8x22b", draws="3")
+        assert as_text(hottest_sentence(view("draws=2"))) in texts(page)
+        (progress,) = page.get("progress")
+        assert "First answer from 2 of 3 draws, refining" in str(progress.proto)
+        slow.is_open = True
+        page.run()
+        assert as_text(hottest_sentence(view("draws=3"))) in texts(page)
+        assert not page.get("progress")
+    finally:
+        jobs.install(None)
 
 
 def test_one_domain_and_another_page_s_words_in_the_link(inline_jobs: Inline) -> None:
