@@ -30,6 +30,13 @@ def _records(kind: Literal["gpus", "nodes", "fabrics", "prices"]) -> Iterator[En
         yield loaders[kind](name).model_dump(mode="json", exclude={"sources"}, exclude_none=True)
 
 
+def _prices() -> Iterator[Entry]:
+    """Sheets; how many single offers each has, and whose."""
+    for entry in _records("prices"):
+        offers = [offer for price in entry["entries"].values() for offer in price["offers"]]
+        yield entry | {"num_offers": len(offers), "providers": sorted({offer["provider"] for offer in offers})}
+
+
 def _models() -> Iterator[Entry]:
     from simulator.scenario.model_catalog import load_model, model_names
     from simulator.workload.model_counts import count_parameters
@@ -117,7 +124,7 @@ CATALOGUES: Final[Family[Callable[[], Iterator[Entry]]]] = Family(
 CATALOGUES.add("gpus", lambda: _records("gpus"))
 CATALOGUES.add("nodes", lambda: _records("nodes"))
 CATALOGUES.add("fabrics", lambda: _records("fabrics"))
-CATALOGUES.add("prices", lambda: _records("prices"))
+CATALOGUES.add("prices", _prices)
 CATALOGUES.add("models", _models)
 CATALOGUES.add("stacks", _stacks)
 CATALOGUES.add("presets", _presets)

@@ -231,6 +231,21 @@ def test_lists_name_every_entry(kind: str, capsys: pytest.CaptureFixture[str], m
         assert all(entry["num_parameters"] > 0 for entry in entries)
 
 
+def test_price_sheets_tell_their_offers(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["list", "prices", "--json"]) == 0
+    sheets = {sheet["name"]: sheet for sheet in json.loads(capsys.readouterr().out)}
+    for sheet in sheets.values():
+        offers = [offer for price in sheet["entries"].values() for offer in price["offers"]]
+        assert sheet["num_offers"] == len(offers)
+        assert sheet["providers"] == sorted({offer["provider"] for offer in offers})
+        assert all(offer["source"]["date"] and offer["commitment"] for offer in offers)
+    assert "google-cloud" in sheets["market-2025-03"]["providers"]
+    monkeypatch.setenv("COLUMNS", "140")
+    assert main(["list", "prices"]) == 0
+    (line,) = (each for each in capsys.readouterr().out.splitlines() if each.startswith("market-2025-03  a100 "))
+    assert line.endswith("10  aws, azure, cr8dl, oblivus, oracle, runpod")
+
+
 @pytest.mark.parametrize("kind", CATALOGUES)
 def test_a_narrow_list_leaves_columns_out_and_names_them(
     kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

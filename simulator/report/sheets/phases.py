@@ -146,6 +146,7 @@ def _block(sheet: Sheet, first: int, name: str, result: RunResult, inputs: Input
 def _heads(sheet: Sheet, row: int, name: str, titles: Sequence[str]) -> None:
     header = sheet.styles.header()
     sheet.merged(row, 0, 1, name, sheet.styles.header("left"))
+    sheet.height(row, FIRST, FIRST + 2, max((name, *titles), key=len))
     sheet.text(row + 1, 0, "", header)
     sheet.text(row + 1, 1, "unit", header)
     for idx, title in enumerate(titles):

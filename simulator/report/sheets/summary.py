@@ -88,7 +88,7 @@ def _heads(sheet: Sheet, names: Sequence[str]) -> None:
         sheet.merged(HEAD, column, column + len(titles) - 1, words, header)
         for place, title in enumerate(titles):
             sheet.text(HEAD + 1, column + place, title, header)
-    sheet.page.set_row(HEAD, 32)
+    sheet.height(HEAD, FIRST, FIRST + 2, f"{max(names, key=len)}\n ")
 
 
 def _section(sheet: Sheet, row: int, words: str, last: int) -> None:
