@@ -278,7 +278,7 @@ class _Slot:
             _send(process, Task(job.number, job.function, job.arguments))
             while not self._heard(job, process):
                 pass
-        except (EOFError, OSError, pickle.UnpicklingError):
+        except Exception:  # whatever it was: this thread goes on, with a new process
             self._discard()
             text = "the process that computed this ended before it was done (killed, or out of memory); ask again"
             self.pool.end(job, "failed", error=Failure((Problem("", "", text),), is_input=False))
@@ -292,6 +292,8 @@ class _Slot:
         if report.kind == "progress":
             job.progress, job.words = report.value
             return False
+        if report.leaves:
+            self._discard()
         if report.kind == "done":
             self.pool.end(job, "done", value=pickle.loads(report.value), size=len(report.value))  # noqa: S301
         elif report.kind == "failed":

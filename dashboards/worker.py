@@ -15,11 +15,15 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal
 
 from dashboards.progress import Dropped, listen
 from simulator.errors import MoesimError, Problem
+
+MAX_RESIDENT_BYTES: Final = 370_000_000
+"""A worker that holds more after a task makes way for a new one: what was loaded for one page is not kept for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +52,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a worker says of a task: progress (fraction, words), done (a pickle of the value), failed or dropped."""
+    """What a worker says of a task: progress (fraction, words), done (a pickle of the value), failed or dropped.
+
+    leaves: the worker has grown large and takes no other task.
+    """
 
     number: int
     kind: Literal["progress", "done", "failed", "dropped"]
     value: Any = None
+    leaves: bool = False
 
 
 def failure_of(error: Exception) -> Failure:
@@ -71,6 +79,14 @@ def function_of(name: str) -> Callable[..., Any]:
     module, _, attribute = name.partition(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     return function
+
+
+def resident_bytes() -> int:
+    """Memory of this process now; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 class _Worker:
@@ -118,7 +134,7 @@ class _Worker:
                 traceback.print_exc()
             ended = Report(task.number, "failed", failure_of(error))
         self.dropped.discard(task.number)
-        self.say(ended)
+        self.say(replace(ended, leaves=resident_bytes() > MAX_RESIDENT_BYTES))
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import pytest
 from dashboards import jobs, pool
 from dashboards.pool import Job, Pool
 from dashboards.source import Source
+from dashboards.worker import MAX_RESIDENT_BYTES
 from tests.dashboards import work_for_tests as work
 
 LONG_S = 30.0
@@ -199,6 +200,16 @@ def test_failures_have_words_and_can_be_tried_again(
 def test_what_the_work_prints_does_not_disturb(processes: Pool) -> None:
     job = start(processes, work.print_and_return, "printed")
     assert job.wait(LONG_S) and job.value == "printed"
+
+
+def test_a_worker_that_has_grown_large_makes_way_for_a_new_one() -> None:
+    one = Pool(num_workers=1)
+    try:
+        small, again, large, new = (start(one, work.hold, size) for size in (1, 2, MAX_RESIDENT_BYTES, 3))
+        assert all(job.wait(LONG_S) and job.state == "done" for job in (small, again, large, new))
+        assert small.value == again.value == large.value != new.value
+    finally:
+        one.close()
 
 
 def test_refinements_leave_a_worker_free(processes: Pool, tmp_path: Path) -> None:

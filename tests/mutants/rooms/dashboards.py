@@ -81,6 +81,12 @@ DASHBOARDS = Room(
             "large answers fill the server's memory",
         ),
         Fault(
+            "dashboards/pool.py",
+            "if report.leaves:",
+            "if not report:",
+            "a worker grows without end",
+        ),
+        Fault(
             "dashboards/worker.py",
             "os.dup2(sys.stderr.fileno(), sys.stdout.fileno())",
             "sys.stdout.flush()",
