@@ -33,7 +33,7 @@ def test_the_scatter_holds_each_run_at_its_speed(mode: Mode) -> None:
 
 def test_the_axis_names_the_unit_or_the_symbols_of_several() -> None:
     assert scatter_figure(ROWS[:1]).layout.xaxis.title.text == "measured, tokens/s/GPU"
-    assert scatter_figure(ROWS).layout.xaxis.title.text.endswith("its own unit: ◆ steps/s, ● tokens/s/GPU")
+    assert scatter_figure(ROWS).layout.xaxis.title.text.endswith("its own unit:<br>◆ steps/s, ● tokens/s/GPU")
     assert scatter_figure(()).layout.xaxis.title.text == "measured"
 
 

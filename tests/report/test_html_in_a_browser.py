@@ -20,6 +20,8 @@ from tests.report.test_console import RESULT
 
 pytestmark = pytest.mark.browser
 
+PRINTED_WIDTH = 703
+"""Pixels of an A4 page inside its margins."""
 DRAWN = "() => document.querySelectorAll('.js-plotly-plot .main-svg').length > 0"
 HOVERS = """() => {
   const texts = [], foreign = '.hoverlayer a, .hoverlayer image, .hoverlayer foreignObject';
@@ -126,10 +128,13 @@ def test_it_prints_on_white_with_every_picture_inside_the_page(tmp_path: Path) -
         assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         page.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
         widths = page.evaluate("() => [...document.querySelectorAll('.main-svg')].map((node) => node.clientWidth)")
+        page.set_viewport_size({"width": PRINTED_WIDTH, "height": 1000})
+        needed = page.evaluate("() => document.documentElement.scrollWidth")
         closed = page.evaluate("() => document.querySelectorAll('details[data-printed]:not([open])').length")
         page.evaluate("() => window.dispatchEvent(new Event('afterprint'))")
         opened = page.evaluate("() => document.querySelectorAll('details[open]').length")
-    assert max(widths) <= 700
+    assert max(widths) <= PRINTED_WIDTH
+    assert needed <= PRINTED_WIDTH, "a browser would shrink all of the print to this"
     assert closed == 0
     assert opened == 0
 

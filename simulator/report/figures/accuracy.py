@@ -148,7 +148,7 @@ def _axis(rows: Sequence[AccuracyRow]) -> str:
     there = units_of(rows)
     if len(there) <= 1:
         return "".join(f", {unit}" for unit in there)
-    return ", each in its own unit: " + ", ".join(f"{SYMBOLS[unit][1]} {unit}" for unit in there)
+    return ", each in its own unit:<br>" + ", ".join(f"{SYMBOLS[unit][1]} {unit}" for unit in there)
 
 
 def _add_band(figure: go.Figure, rows: Sequence[AccuracyRow], mode: Mode) -> None:
