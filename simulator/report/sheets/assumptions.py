@@ -8,7 +8,7 @@ from typing import Final
 from simulator.report import facts
 from simulator.report.sheets import number_codes
 from simulator.report.sheets.phases import NO_PRICE, Totals
-from simulator.report.sheets.sheet import Sheet, guarded
+from simulator.report.sheets.sheet import HEAD_POINTS, Sheet, guarded
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import AssumptionRow
 
@@ -33,7 +33,7 @@ def write(sheet: Sheet, names: Sequence[str], results: Sequence[RunResult], tota
     sheet.widths(WIDTHS)
     for column in range(len(TITLES)):
         sheet.text(HEAD, column, TITLES[column], sheet.styles.header())
-    sheet.page.set_row(HEAD, 32)
+    sheet.page.set_row(HEAD, HEAD_POINTS)
     sheet.page.freeze_panes(HEAD + 1, 2)
     sheet.page.repeat_rows(HEAD)
     row = HEAD + 1
@@ -46,7 +46,8 @@ def write(sheet: Sheet, names: Sequence[str], results: Sequence[RunResult], tota
 
 def _row(sheet: Sheet, row: int, name: str, assumption: AssumptionRow, result: RunResult, totals: Totals) -> None:
     source = len(TITLES) - 1
-    sheet.line(row, {0: name, 1: assumption.key, UNIT: assumption.unit or "", source: assumption.source})
+    sheet.text(row, 0, name, sheet.styles.name())
+    sheet.line(row, {1: assumption.key, UNIT: assumption.unit or "", source: assumption.source})
     for column, value in enumerate((assumption.value, assumption.low, assumption.high), start=2):
         if isinstance(value, bool) or not isinstance(value, int | float):
             sheet.text(row, column, "" if value is None else value)

@@ -36,7 +36,7 @@ def write(
         sheet.text(row, column, title, header)
     first = row + 1
     for idx, (name, each) in enumerate(zip(names, cells, strict=True)):
-        sheet.text(first + idx, 0, name)
+        sheet.text(first + idx, 0, name, sheet.styles.name())
         sheet.text(first + idx, 1, unit)
         low, value, high = (each[end].term for end in ("low", "value", "high"))
         half = (high.value - low.value) / 2

@@ -11,7 +11,7 @@ from hwprofiles.units import GIGA
 from simulator.report import facts, numbers
 from simulator.report.sheets import number_codes
 from simulator.report.sheets.phases import NO_PRICE, Totals, Triple
-from simulator.report.sheets.sheet import Sheet, guarded
+from simulator.report.sheets.sheet import HEAD_POINTS, Sheet, guarded
 from simulator.report.theme import CATEGORY, PAGES, SERIES
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import PART_NAMES
@@ -77,7 +77,8 @@ def _table(
         sheet.merged(HEAD, column, column + len(COLUMNS) - 1, name, header)
         for place, (title, unit) in enumerate(zip(COLUMNS, UNITS, strict=True)):
             sheet.text(HEAD + 1, column + place, f"{title}\n{unit}", header)
-    sheet.page.set_row(HEAD + 1, 32)
+    sheet.height(HEAD, FIRST, FIRST + len(COLUMNS) - 1, max(names, key=len))
+    sheet.page.set_row(HEAD + 1, HEAD_POINTS)
     for place, category in enumerate(categories):
         row = HEAD + 2 + place
         sheet.text(row, 0, category.replace("_", " "))
@@ -179,5 +180,5 @@ def _block_heads(sheet: Sheet, row: int, title: str, titles: Sequence[str]) -> i
     sheet.merged(row, 0, len(titles) - 1, title, sheet.styles.header("left"))
     for column, words in enumerate(titles):
         sheet.text(row + 1, column, words, header)
-    sheet.page.set_row(row + 1, 32)
+    sheet.page.set_row(row + 1, HEAD_POINTS)
     return row + 2

@@ -17,7 +17,7 @@ from simulator.report import facts, numbers
 from simulator.report.sheets import number_codes
 from simulator.report.sheets.sheet import Cell, Sheet, guarded
 from simulator.report.sheets.term import Term, constant, total
-from simulator.results.interval import Estimate, Interval
+from simulator.results.interval import Interval
 from simulator.results.run_result import PhaseResult, RunResult
 
 NAME: Final = "Phases"
@@ -134,7 +134,7 @@ def _block(sheet: Sheet, first: int, name: str, result: RunResult, inputs: Input
         lambda end: total(each.gpu_hours[end].term for each in cells),
         number_codes.amount,
     )
-    cost = _cost(sheet, place, last, hours, inputs.price, result.totals.cost_usd)
+    cost = _cost(sheet, place, last, hours, inputs.price)
     check = sheet.formula(place["cost"] + 1, FIRST, _objections(cells, phases), "", styles.check())
     below = place["cost"] + 2
     for words in _notes(result):
@@ -183,8 +183,7 @@ def _phase(
     )  # fmt: skip
     gpus = sheet.put(place["gpus"], column, inputs.gpus.term, whole)
     hours = _triple(sheet, place["gpu_hours"], column, lambda end: wall[end].term * gpus.term, number_codes.amount)
-    cost = None if phase.cost_usd is None else Estimate.exact(phase.cost_usd)
-    _cost(sheet, place, column, hours, inputs.price, cost)
+    _cost(sheet, place, column, hours, inputs.price)
     return _Cells(tokens, steps, step_s, wall, hours)
 
 
@@ -255,21 +254,17 @@ def _triple(
     }
 
 
-def _cost(
-    sheet: Sheet, place: Mapping[str, int], column: int, hours: Triple, price: Triple, known: Estimate | None
-) -> Triple:
-    """GPU-hours times the price, exact to the micro-USD, and the price above; words where no price is given.
-
-    known: the document's cost, for its digits; None without a price.
-    """
-    half = 0.0 if known is None else known.interval.width / 2
+def _cost(sheet: Sheet, place: Mapping[str, int], column: int, hours: Triple, price: Triple) -> Triple:
+    """GPU-hours times the price, exact to the micro-USD, and the price above; words where no price is given."""
+    costs = {end: guarded(price[end], partial(_usd, hours[end].term), NO_PRICE) for end in ENDS}
+    amounts = {end: 0.0 if isinstance(cost.value, str) else cost.value for end, cost in costs.items()}
+    half = (amounts["high"] - amounts["low"]) / 2
     found = {}
     for idx, end in enumerate(ENDS):
         shown = guarded(price[end], lambda cell: cell, NO_PRICE)
         sheet.put(place["price"], column + idx, shown, sheet.styles.number(number_codes.PRICE))
-        cost = guarded(price[end], partial(_usd, hours[end].term), NO_PRICE)
-        code = number_codes.amount(0.0 if isinstance(cost.value, str) else cost.value, half)
-        found[end] = sheet.put(place["cost"], column + idx, cost, sheet.styles.number(code, True))
+        style = sheet.styles.number(number_codes.amount(amounts[end], half), True)
+        found[end] = sheet.put(place["cost"], column + idx, costs[end], style)
     return found
 
 

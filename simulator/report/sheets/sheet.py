@@ -20,6 +20,8 @@ MAX_TEXT: Final = 32_000
 """Characters of a cell, below the 32,767 that the file format allows."""
 LINE_POINTS: Final = 15
 """Height of a line of text."""
+HEAD_POINTS: Final = 36
+"""Height of column heads of two lines."""
 MAX_LINES: Final = 25
 """Lines that a row shows, within the 409 points that it may be high."""
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff\ud800-\udfff]")

@@ -32,10 +32,11 @@ def write(sheet: Sheet, names: Sequence[str], items: Sequence[ReportItem]) -> No
     row = HEAD + 1
     for name, item in zip(names, items, strict=True):
         for line in _lines(item):
-            sheet.line(row, dict(enumerate((name, *line))))
+            sheet.text(row, 0, name, sheet.styles.name())
+            sheet.line(row, dict(enumerate(line, start=1)))
             row += 1
     for words in contents.NOTES:
-        sheet.line(row, dict(enumerate(("", "total", "how to compare it", words))))
+        sheet.line(row, dict(enumerate(("total", "how to compare it", words), start=1)))
         row += 1
     sheet.page.autofilter(HEAD, 0, row - 1, len(TITLES) - 1)
 

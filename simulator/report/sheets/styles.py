@@ -43,7 +43,7 @@ class Styles:
     def header(self, align: str = "center") -> Format:
         """Of column heads."""
         fill = {"bg_color": HEADER_FILL, "font_color": ON_HEADER, "border": 1, "border_color": _PAGE.line}
-        return self.of(bold=True, align=align, text_wrap=True, quote_prefix=True, **fill)
+        return self.of(bold=True, align=align, valign="vcenter", text_wrap=True, quote_prefix=True, **fill)
 
     def section(self) -> Format:
         """Of a line that begins a group of rows."""
@@ -56,6 +56,10 @@ class Styles:
     def words(self, bold: bool = False) -> Format:
         """Of any text that somebody else wrote: kept as text even when the cell is edited."""
         return self.of(text_wrap=True, bold=bold, quote_prefix=True, align="left", indent=1)
+
+    def name(self) -> Format:
+        """Of a scenario's name before each of its rows: it stays on one line."""
+        return self.of(quote_prefix=True, align="left", indent=1)
 
     def number(self, code: str, bold: bool = False) -> Format:
         """Of a figure that is computed or given."""

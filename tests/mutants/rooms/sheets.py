@@ -31,8 +31,8 @@ SHEETS = Room(
         ),
         Fault(
             "simulator/report/sheets/phases.py",
-            "cost = guarded(price[end], partial(_usd, hours[end].term), NO_PRICE)",
-            'cost = guarded(price["value"], partial(_usd, hours[end].term), NO_PRICE)',
+            "costs = {end: guarded(price[end], partial(_usd, hours[end].term), NO_PRICE) for end in ENDS}",
+            'costs = {end: guarded(price["value"], partial(_usd, hours[end].term), NO_PRICE) for end in ENDS}',
             "the ends of the cost take the price and not its ends",
         ),
         Fault(
