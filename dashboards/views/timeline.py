@@ -151,6 +151,7 @@ def _draw(timelines: Sequence[StepTimeline], window: Window, ranks: tuple[int, .
         key,
         on_select=lambda: boxed(key, figures.axis_unit(window.start_s, window.end_s)[0], window.whole_s),
         selection_mode="box",
+        config={"displayModeBar": False},  # its zoom would magnify the bars instead of asking for finer ones
     )
     st.caption(as_text(view_words(upper)))
 

@@ -139,6 +139,8 @@ def test_another_schedule_gets_the_chunks_that_it_needs() -> None:
     chunks = work.under(plain, "interleaved_1f1b")
     assert chunks.overrides[-2:] == ("parallel.schedule=interleaved_1f1b", "parallel.vpp=2")
     assert chunks.load().parallel.vpp == 2
+    four = Source("mixtral-8x22b", None, (*chunks.overrides[:-1], "parallel.vpp=4"))
+    assert work.under(four, "interleaved_1f1b").load().parallel.vpp == 4
     back = work.under(chunks, "1f1b")
     assert back.load().parallel.vpp == 1
 

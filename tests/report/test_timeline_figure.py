@@ -97,6 +97,16 @@ def test_an_operator_says_its_shape_seconds_and_source() -> None:
     assert lines[5].startswith("source: ")
 
 
+def test_each_half_of_a_pair_says_its_own_micro_batch() -> None:
+    found = step_timeline(load_scenario(changed(PIPE, parallel={"schedule": "dualpipe"})))
+    texts = hovers(timeline_view(found, ranks=(1,), streams=(0,)))
+    pairs = {text for text in texts if ", in 1F" in text and "&2B" in text}
+    ahead, back = ({text for text in pairs if f"attention {which}, core" in text} for which in ("forward", "backward"))
+    assert ahead and back
+    assert all(re.search(r"stage 1, micro-batch (\d+), in 1F\1&", text) for text in ahead)
+    assert all(re.search(r"stage 2, micro-batch (\d+), in 1F\d+&2B\1<", text) for text in back)
+
+
 def test_what_is_lost_says_why_and_for_what() -> None:
     found = timeline()
     texts = hovers(timeline_view(found, ranks=(1,), streams=(0,)))

@@ -136,6 +136,16 @@ def test_a_wide_slice_stays_single_among_thin_ones() -> None:
     assert (view.bar_start_s[wide], view.bar_end_s[wide]) == (timeline.start_s[50], timeline.end_s[50])
 
 
+def test_never_more_bars_than_asked_for_and_most_of_them_used() -> None:
+    bubble = BUSY + IDLE.index("bubble")
+    lengths = [1.0 + (i * 37 % 101) / 50 for i in range(3000)]
+    timeline = made([[(0.0, length, bubble if i % 9 == 0 else i % 2) for i, length in enumerate(lengths)]])
+    for max_bars in range(40, 2200, 45):
+        view = timeline_view(timeline, 0.0, 0.77 * timeline.step_s, max_bars)
+        assert 0.7 * max_bars <= len(view.rank) <= max_bars
+        check_bars(view, max_bars)
+
+
 def test_a_timeline_answers_for_a_window_cut_through_its_slices() -> None:
     timeline = made([[(0.0, 4.0, 0), (0.0, 2.0, 1)]])
     assert timeline.by_category(0, 0, 3.0, 4.5) == pytest.approx(

@@ -11,6 +11,7 @@ from simulator import load_scenario, simulate_step
 from simulator.errors import InputError
 from simulator.results.timeline import BUBBLE, COMPUTE, EXPOSED, NUM_STREAMS, StepTimeline
 from simulator.schedule import SCHEDULES, build_schedule, next_valid_micro_batches
+from simulator.schedule.action import Action, Kind
 from simulator.step.operators import BLOCK_WORDS, label_words
 from simulator.step.timeline import most_in_flight, step_timeline
 from simulator.workload.op import BLOCKS
@@ -53,7 +54,8 @@ def test_the_first_draw_on_the_pipeline_that_holds_the_others() -> None:
     document = changed(PIPE, moe={"balance": "learned"}, device={"speed_cv": 0.05}, draws=3)
     found = timeline(document)
     assert (found.draw, found.num_draws, found.mean_step_s) == (0, 3, None)
-    assert found.step_s == simulate_step(load_scenario(changed(document, draws=1))).step.step_s
+    first = simulate_step(load_scenario(changed(document, draws=1))).step
+    assert (found.step_s, found.optimizer_s) == (first.step_s, pytest.approx(first.optimizer_s, rel=SUM))
     assert (found.lane.count, found.lane.why[:10]) == (4, "its last b")
     last = found.end_s[(found.stream_of % NUM_STREAMS == COMPUTE) & (found.action >= 0)].max()
     assert last + found.optimizer_s == pytest.approx(found.step_s, rel=SUM)
@@ -146,6 +148,11 @@ def test_micro_batches_in_flight_as_the_closed_forms_say(
 ) -> None:
     order = build_schedule(schedule, pp, micro_batches)
     assert [most_in_flight(actions) for actions in order.ranks] == expected
+
+
+def test_activations_are_held_until_the_weight_gradients() -> None:
+    kinds: tuple[Kind, ...] = ("F", "F", "I", "F", "I", "F", "W", "W")
+    assert most_in_flight([Action(kind, 0, 0) for kind in kinds]) == 4
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES.names())

@@ -53,7 +53,7 @@ TIMELINE = Room(
         Fault(
             "simulator/results/timeline_view.py",
             "if found.count <= max_bars:",
-            "if found.count <= 1.1 * max_bars:",
+            "if columns <= max_bars:",
             "more bars than asked for",
         ),
         Fault(
