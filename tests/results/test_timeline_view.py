@@ -146,6 +146,15 @@ def test_never_more_bars_than_asked_for_and_most_of_them_used() -> None:
         check_bars(view, max_bars)
 
 
+def test_slices_that_stay_single_all_at_once_are_not_too_many_bars() -> None:
+    """A hundred of 10 s, with ten short ones before each: narrower columns than 10 s would make two hundred bars."""
+    timeline = made([([(0.0, 0.01, 0)] * 10 + [(0.0, 10.0, 1)]) * 100])
+    view = timeline_view(timeline, max_bars=150)
+    check_bars(view, 150)
+    assert 90 <= len(view.rank) <= 101
+    check_bars(timeline_view(timeline, max_bars=210), 210)
+
+
 def test_a_timeline_answers_for_a_window_cut_through_its_slices() -> None:
     timeline = made([[(0.0, 4.0, 0), (0.0, 2.0, 1)]])
     assert timeline.by_category(0, 0, 3.0, 4.5) == pytest.approx(
