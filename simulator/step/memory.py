@@ -113,9 +113,10 @@ def rank_memories(question: MemoryQuestion, schedule: Schedule) -> tuple[RankMem
     gpus_per_node = question.hardware.network.gpus_per_node
     buffers = partial(buffer_tensors, scenario, assumed, workload.boundary_bytes, gpus_per_node=gpus_per_node)
     count = schedule.num_micro_batches
+    blocks = {codes: stage_blocks(model, codes, recipe) for codes in dict.fromkeys(layout)}
     return rank_memory(
         schedule,
-        [stage_blocks(model, codes, recipe) for codes in layout],
+        [blocks[codes] for codes in layout],
         rank_states(params, state, schedule.placement),
         [buffers(held=held, num_micro_batches=count) for held in schedule.placement],
         late_gradients=scenario.kernels.autograd == "eager" and not state.shards_gradients,
