@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
@@ -45,7 +45,7 @@ def offers(source: Source) -> tuple[Offer, ...]:
     found = remedies(error, lambda more: replace(source, overrides=(*source.overrides, *more)).load())
     names = {path_of(key.path, source.plain()): key.name for key in SCENARIO_KEYS}
     offered = [offer for each in found if (offer := _offer(each, names)) is not None]
-    return (*offered[:MAX_OFFERED], *_backward(source, error, names))
+    return (*offered[:MAX_OFFERED], *_backward(source, error, names, [dict(each.changes) for each in offered]))
 
 
 def _offer(remedy: Remedy, names: Mapping[str, str]) -> Offer | None:
@@ -74,8 +74,10 @@ def link_changes(overrides: Iterable[str]) -> dict[str, str] | None:
     return changes
 
 
-def _backward(source: Source, error: InputError, names: Mapping[str, str]) -> list[Offer]:
-    """Taking back a change that is blamed, where the scenario loads then."""
+def _backward(
+    source: Source, error: InputError, names: Mapping[str, str], others: Collection[Mapping[str, str | None]]
+) -> list[Offer]:
+    """Taking back a change that is blamed, where the scenario loads then and no other offer sets the same."""
     offered = []
     for field in dict.fromkeys(problem.field for problem in error.problems):
         kept = tuple(each for each in source.overrides if each.partition("=")[0] != field)
@@ -84,7 +86,10 @@ def _backward(source: Source, error: InputError, names: Mapping[str, str]) -> li
             continue
         name = names[field]
         now = text_of(controls.value(name, before.load(), source))
-        offered.append(Offer(f"Back to {controls.LABELS.get(name, name)}: {_shown(now)}", {name: None}, solves=True))
+        if {name: now} not in others:
+            offered.append(
+                Offer(f"Back to {controls.LABELS.get(name, name)}: {_shown(now)}", {name: None}, solves=True)
+            )
     return offered
 
 
