@@ -187,12 +187,13 @@ class _Inside:
         is_first = np.concatenate(([True], bucket[1:] != bucket[:-1]))
         start = self.start_s[is_first][bucket_of]
         end = self.end_s[np.concatenate((is_first[1:], [True]))][bucket_of]
-        above = np.cumsum(busy)
         opens = np.concatenate(([True], bucket_of[1:] != bucket_of[:-1]))
-        under = np.concatenate(([0.0], above[:-1]))
-        base = under[opens][bucket_of]
-        low = np.where(opens, 0.0, (under - base) / (end - start))
-        return start, end, low, np.minimum((above - base) / (end - start), 1.0)
+        share = busy / (end - start)
+        low = np.zeros(len(busy))
+        for _ in range(GROUPS - 1):
+            low[1:] = np.where(opens[1:], 0.0, low[:-1] + share[:-1])
+        low = np.minimum(low, 1.0)
+        return start, end, low, np.minimum(low + share, 1.0)
 
 
 def _sums(bar: Ints, seconds: Floats, count: int) -> Floats:

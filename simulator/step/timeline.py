@@ -26,6 +26,8 @@ from simulator.step.result import times_by_rank
 Floats = NDArray[np.float64]
 
 FIRST_DRAW = 0
+ROUNDING = 1e-13
+"""Of the step: a shorter wait is the rounding of sums."""
 LANE_BYTES = 32_000_000
 """Most bytes of times that are held at once for lanes that are not shown."""
 
@@ -115,6 +117,7 @@ def _idle(times: ActionTimes, start_s: Floats, end_s: Floats, backward_end_s: fl
     begin, end = cuts[:-1], cuts[1:]
     running = np.searchsorted(start_s, begin, side="right") - 1
     is_idle = (running < 0) | (end_s[running] <= begin)
+    is_idle &= end - begin > ROUNDING * step_s
     begin, end = begin[is_idle], end[is_idle]
     number = np.searchsorted(free, begin, side="right") - 1
     is_inside = (begin >= begins[number]) & (begin < ends[number])

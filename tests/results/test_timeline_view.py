@@ -128,6 +128,16 @@ def test_a_busy_column_and_what_waits_in_it_stand_on_one_another() -> None:
     assert busy["attention"] == pytest.approx(10 / 3)
 
 
+def test_a_sliver_on_a_full_column_is_no_bar_of_negative_height() -> None:
+    """What rounding leaves of a wait, behind much that computes: at most nothing of the lane's height."""
+    bubble = BUSY + IDLE.index("bubble")
+    timeline = made([[(0.0, 7.3 + 0.1 * i, 0) for i in range(200)] + [(0.0, 1e-12, bubble)] + [(0.0, 0.7, 1)] * 50])
+    for max_bars in range(4, 120):
+        view = timeline_view(timeline, max_bars=max_bars)
+        assert (view.high >= view.low).all()
+        assert (view.high <= 1.0).all()
+
+
 def test_a_wide_slice_stays_single_among_thin_ones() -> None:
     timeline = made([[(0.0, 0.01, 0)] * 50 + [(0.0, 90.0, 1)] + [(0.0, 0.01, 0)] * 50])
     view = timeline_view(timeline, max_bars=8)

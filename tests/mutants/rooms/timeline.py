@@ -58,8 +58,8 @@ TIMELINE = Room(
         ),
         Fault(
             "simulator/results/timeline_view.py",
-            "low = np.where(opens, 0.0, (under - base) / (end - start))",
-            "low = np.zeros(len(busy))",
+            "low[1:] = np.where(opens[1:], 0.0, low[:-1] + share[:-1])",
+            "low[1:] = 0.0",
             "the bars of a column cover one another",
         ),
         Fault(
