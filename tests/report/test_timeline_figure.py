@@ -201,3 +201,13 @@ def test_streams_that_hardly_do_anything_have_no_lane_of_their_own_accord() -> N
 )
 def test_moments_are_told_to_a_thousandth_of_their_window(at_s: float, span_s: float, text: str) -> None:
     assert numbers.moment(at_s, span_s) == text
+
+
+def test_a_window_behind_the_shorter_of_two_steps_is_drawn_empty() -> None:
+    short, long = sorted((timeline("1f1b"), timeline("gpipe")), key=lambda each: each.step_s)
+    window = 1.001 * short.step_s, 1.01 * short.step_s
+    view, below = timeline_view(short, *window), timeline_view(long, *window)
+    assert len(view.rank) == 0
+    assert len(timeline_figure(view, below=below).layout.annotations) == 2
+    assert "busy 0.0 %" in alt(view)
+    assert window_frame(short, 0, *window).empty
