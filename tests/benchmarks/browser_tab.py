@@ -22,6 +22,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from dashboards.settings import LOOPBACK
 
 PATIENCE_S: Final = 60.0
+STALL_S: Final = 10.0
+"""After so long without a word from the server a page is asked for again, and the wait goes on."""
 
 
 @dataclass
@@ -45,8 +47,10 @@ class Tab:
     states: dict[str, WidgetState] = field(default_factory=dict)
     is_running: bool = False
     run: str = ""
+    is_whole_run: bool = False
     num_asked: int = 0
     num_made: int = 0
+    stalls: list[str] = field(default_factory=list)
     num_received: int = 0
     num_bytes: int = 0
     socket: ClientConnection | None = None
@@ -103,11 +107,13 @@ class Tab:
             self.news.clear()
             if self.tasks[0].done():
                 self.tasks[0].result()
-            left = start + PATIENCE_S - time.perf_counter()
+            if time.perf_counter() - start > PATIENCE_S:
+                raise TimeoutError(f"nothing in {PATIENCE_S:g} s: {self.described()}")
             try:
-                await asyncio.wait_for(self.news.wait(), left)
-            except TimeoutError:
-                raise TimeoutError(f"nothing in {PATIENCE_S:g} s: {self.described()}") from None
+                await asyncio.wait_for(self.news.wait(), STALL_S)
+            except TimeoutError:  # as a user who presses R: a run that was overtaken left a part of a page
+                self.stalls.append(self.described())
+                await self._ask()
         return time.perf_counter() - start
 
     def described(self) -> str:
@@ -153,8 +159,10 @@ class Tab:
     def _hear(self, message: ForwardMsg) -> None:
         kind, run = message.WhichOneof("type"), message.metadata.run
         if kind == "new_session":
-            self.is_running, self.run = True, run.script_run_id
-            if not run.fragment_ids:
+            if self.is_whole_run and run.fragment_ids:
+                self._end_whole_run()  # its end is not told where a fragment's run begins at the same moment
+            self.is_running, self.run, self.is_whole_run = True, run.script_run_id, not run.fragment_ids
+            if self.is_whole_run:
                 self.page = message.new_session.page_script_hash
                 self._stop_timers()
         elif kind == "page_info_changed":
@@ -168,23 +176,29 @@ class Tab:
             self.elements[place] = Element(what, getattr(element, what), self.run, message.delta.fragment_id)
         elif kind == "auto_rerun":
             rerun = message.auto_rerun
+            if rerun.fragment_id in self.timers:
+                self.timers[rerun.fragment_id].cancel()
             self.timers[rerun.fragment_id] = asyncio.create_task(self._repeat(rerun.fragment_id, rerun.interval))
         elif kind == "script_finished":
             self._finish(message)
 
     def _finish(self, message: ForwardMsg) -> None:
         """A run has ended: what it has not made again is gone from its part of the page."""
-        run, status = message.metadata.run, message.script_finished
-        if status in (ForwardMsg.FINISHED_SUCCESSFULLY, ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY):
-            parts = set(run.fragment_ids)
+        status, parts = message.script_finished, set(message.metadata.run.fragment_ids)
+        if status == ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY:
             self.elements = {
                 place: each
                 for place, each in self.elements.items()
-                if each.run == self.run or (parts and each.fragment not in parts)
+                if each.run == self.run or each.fragment not in parts
             }
-        if status != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
-            self.is_running = False
-            self.num_made += not run.fragment_ids
+        elif status != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
+            self._end_whole_run()
+        self.is_whole_run = False
+        self.is_running = self.is_running and status == ForwardMsg.FINISHED_EARLY_FOR_RERUN
+
+    def _end_whole_run(self) -> None:
+        self.elements = {place: each for place, each in self.elements.items() if each.run == self.run}
+        self.num_made += 1
 
     def _stop_timers(self) -> None:
         for timer in self.timers.values():

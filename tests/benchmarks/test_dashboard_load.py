@@ -59,6 +59,7 @@ class User:
     preset: str
     simulating: dict[str, list[str]]
     waits: list[tuple[str, float]] = field(default_factory=list)
+    stalls: list[str] = field(default_factory=list)
 
     async def work(self, port: int, seconds: float) -> None:
         """Open the page, then change one thing every ten seconds."""
@@ -75,6 +76,7 @@ class User:
                 name, changes = self.change(chance, changes)
                 self.waits.append((name, await tab.visit({**base, **changes}, is_answered)))
         finally:
+            self.stalls = tab.stalls
             await tab.close()
 
     def change(self, chance: random.Random, changes: dict[str, str]) -> tuple[str, dict[str, str]]:
@@ -139,6 +141,7 @@ def load(users: Sequence[User], folder: Path) -> tuple[list[float], list[int]]:
         print(f"{name}: {len(of_name)}, median {median(of_name):.2f} s, p95 {percentile(of_name, 0.95):.2f} s")
     changes = [seconds for name, seconds in waits if name != "open"]
     print(f"changes: {len(changes)}, median {median(changes):.2f} s, p95 {percentile(changes, 0.95):.2f} s")
+    print(f"pages that had to be asked for again: {[stall for user in users for stall in user.stalls]}")
     print(f"memory: first {sizes[0]:,}, last {sizes[-1]:,}, most {max(sizes):,} bytes")
     return changes, sizes
 
