@@ -40,7 +40,8 @@ ENDING_S: Final = 5.0
 class Job:
     """Work that is queued, running or ended. Only the pool writes it; `done` is set when it has ended in any way.
 
-    asked: session → the number of its script run that asked last. later: a refinement, which first answers go before.
+    asked: session → the number of its script run that asked last; arguments and asked are empty once the job is over.
+    later: a refinement, which first answers go before.
     """
 
     key: str
@@ -131,8 +132,10 @@ class Pool:
             if job is None or job.state == "dropped":
                 job = self.jobs[key] = Job(key, function, arguments, later, next(self.number))
                 self._bound_queue()
-            job.later = job.later and later
-            job.asked[session] = self.runs.setdefault(session, 0)
+            run = self.runs.setdefault(session, 0)
+            if not job.is_over:
+                job.later = job.later and later
+                job.asked[session] = run
             self.jobs.move_to_end(key)
             self._drop_unwanted_work()
             self.changed.notify_all()
@@ -171,13 +174,15 @@ class Pool:
 
     # What the threads of the workers call
 
-    def next_job(self) -> Job | None:
-        """Wait for work and take it; None where the pool is closed."""
+    def next_job(self, slot: _Slot | None = None) -> Job | None:
+        """Wait for work and take it, for a slot that is busy with it from then on; None where the pool is closed."""
         with self.changed:
             while not self.is_closed:
                 job = self._choose()
                 if job is not None:
                     job.state, job.words = "running", ""
+                    if slot is not None:
+                        slot.job = job
                     for session in job.asked:
                         self.served[session] = next(self.number)
                     return job
@@ -185,9 +190,10 @@ class Pool:
             return None
 
     def end(self, job: Job, state: State, value: Any = None, error: Failure | None = None, size: int = 0) -> None:
-        """Note how a job ended, and let go of the results that were not asked for longest."""
+        """Note how a job ended, and let go of what it no longer needs and of the results that were not asked for longest."""
         with self.changed:
             job.value, job.error, job.size, job.state = value, error, size, state
+            job.arguments, job.asked = (), {}
             job.progress = 1.0 if state == "done" else job.progress
             job.done.set()
             ended = [each for each in self.jobs.values() if each.is_over]
@@ -260,8 +266,7 @@ class _Slot:
     def _serve(self) -> None:
         if self.pool.warm is not None:
             self._do(Job("", self.pool.warm, (), False, -1))
-        while (job := self.pool.next_job()) is not None:
-            self.job = job
+        while (job := self.pool.next_job(self)) is not None:
             try:
                 self._do(job)
             finally:

@@ -6,9 +6,10 @@ from typing import Final
 
 import streamlit as st
 
-from dashboards import answers, jobs, state
+from dashboards import jobs, state
 from dashboards.answers import Answer
 from dashboards.source import Source
+from dashboards.widgets.answering import answered, refine
 from dashboards.widgets.blocks import show_block
 from dashboards.widgets.metrics import Metric, metrics
 from dashboards.widgets.problems import as_text, show_problems
@@ -39,9 +40,12 @@ def show() -> None:
     if asked.scenario is None:
         show_problems(asked.problems)
         return
-    answer = answers.of(asked.source)
+    answer = answered(asked.source)
+    if answer is None:
+        return
     if not answer.is_whole or answer.result is None:
-        _wait(answer)
+        _show_first(answer)
+        refine([answer], "Simulating the run")
         return
     result, document = answer.result, to_json(answer.result)
     st.subheader("Download", divider="gray")
@@ -54,15 +58,12 @@ def show() -> None:
         _preview(page)
 
 
-def _wait(answer: Answer) -> None:
-    """The first figures, while the whole run is simulated; or why there is none."""
+def _show_first(answer: Answer) -> None:
+    """The first figures, while the whole run is simulated."""
     if answer.result is not None and answer.is_first:
         st.caption(f"First answer from {answer.draws} of {answer.all_draws} draws, refining: the files hold all draws.")
         shown = figures(answer.result)
         metrics([Metric(each.label, each.value, help=each.range) for each in shown[:NUM_FIGURES]])
-    job = answer.failed or next((job for job in answer.jobs if not job.is_over), None)
-    if job is not None:
-        value_of(job, "Simulating the run")
 
 
 def _place(name: str) -> int:

@@ -14,7 +14,8 @@ from dashboards.state import Current
 from dashboards.widgets import answer as shown_answer
 from dashboards.widgets import controls as shown_controls
 from dashboards.widgets import run_controls
-from dashboards.widgets.problems import as_text, show_problems
+from dashboards.widgets.answering import answered, refine
+from dashboards.widgets.problems import as_text
 from dashboards.widgets.upload import upload
 from dashboards.work import memory as work
 from simulator.errors import InputError
@@ -74,17 +75,12 @@ def _show_right(asked: Current) -> None:
     if asked.scenario is None:
         shown_answer.show_impossible()
         return
-    try:
-        answer = answers.of(asked.source)
-    except InputError as error:
-        show_problems(error.problems)
+    answer = answered(asked.source)
+    if answer is None:
         return
-    if answer.failed is not None and answer.failed.error is not None:
-        show_problems(answer.failed.error.problems)
     base = _baseline(asked)
     room = _variants(asked.scenario, answer.result)
-    waited = [*(base.jobs if base is not None else ()), *([room] if room is not None else [])]
-    shown_answer.show_waiting(answer, waited)
+    refine([answer], shown_answer.waiting_words(answer), [each for each in (base, room) if each is not None])
     if answer.result is not None:
         _show_answer(asked, answer, answer.result, base, room)
 
@@ -132,7 +128,7 @@ def _show_baseline(asked: Current, answer: Answer | None) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         if base == asked.source:
             words = f"This is the baseline: {name}."
-        elif answer is None:
+        elif answer is None or answer.failed is not None:
             words = f"The baseline, {name}, cannot be computed."
         elif answer.result is None:
             words = f"The baseline, {name}, is being simulated …"

@@ -10,7 +10,6 @@ import streamlit as st
 
 from dashboards import remedied, state
 from dashboards.answers import Answer
-from dashboards.jobs import Job
 from dashboards.widgets.problems import as_text, show_problems
 from simulator.report import headline
 from simulator.report.memory_words import best_variants, variant_words
@@ -19,7 +18,6 @@ from simulator.results.memory_variants import MemoryVariants
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import Memory
 
-POLL_S: Final = 0.4
 HELP: Final = {
     "cost": "GPU-hours times the price; its interval is that of the GPU-hours times that of the price.",
     "wall_clock": "Of the whole run without failures, checkpoints or restarts, with its 90 % interval.",
@@ -81,23 +79,11 @@ def show_gains(result: RunResult) -> None:
     st.caption("What the step would gain if this alone were free: a what-if, so the rows do not add up to the step.")
 
 
-def show_waiting(answer: Answer, beside: Sequence[Job] = ()) -> None:
-    """Progress of what is being simulated; the page is made anew when it is done. beside: other jobs that it waits for."""
-    jobs = (*answer.jobs, *beside)
-    if all(job.is_over for job in jobs):
-        return
-    title = (
-        f"First answer from {answer.draws} of {answer.all_draws} draws, refining" if answer.is_first else "Simulating"
-    )
-
-    @st.fragment(run_every=POLL_S)
-    def progress() -> None:
-        if all(job.is_over for job in jobs):
-            st.rerun()
-        if not answer.is_over:
-            st.progress(answer.progress, text=f"{title}: {answer.words}" if answer.words else f"{title} …")
-
-    progress()
+def waiting_words(answer: Answer) -> str:
+    """What is being done while an answer is not whole."""
+    if not answer.is_first:
+        return "Simulating"
+    return f"First answer from {answer.draws} of {answer.all_draws} draws, refining"
 
 
 def show_room(variants: MemoryVariants, memory: Memory) -> None:

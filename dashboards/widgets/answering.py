@@ -10,11 +10,12 @@ import streamlit as st
 
 from dashboards import answers, jobs
 from dashboards.answers import Answer
+from dashboards.jobs import Job
 from dashboards.source import Source
 from dashboards.widgets.problems import show_problems
 from simulator.errors import InputError
 
-POLL_S: Final = 0.5
+POLL_S: Final = 0.4
 
 
 def answered(source: Source) -> Answer | None:
@@ -26,34 +27,48 @@ def answered(source: Source) -> Answer | None:
         return None
 
 
-def refine(known: Sequence[Answer], words: str) -> None:
-    """Progress of the answers that are not whole, and why one failed; nothing where all are whole.
+def refine(known: Sequence[Answer], words: str, also: Sequence[Answer | Job] = ()) -> None:
+    """Progress of the answers that are not whole, and why one failed; nothing where all are whole. The page is made anew
+    whenever one of them, or of `also`, has become better.
 
-    words: what is being done ("Simulating both runs").
+    words: what is being done ("Simulating both runs"). also: what the page shows too, without progress (a baseline).
     """
+    waited = [*known, *also]
+    before = _num_over(waited)  # counted first: what ends from now on is seen as new
     for answer in known:
-        if answer.failed is not None and answer.failed.error is not None:
-            show_problems(answer.failed.error.problems)
-            if not answer.failed.error.is_input:
-                st.button("Try again", key=f"again-{answer.failed.key}", on_click=jobs.forget, args=(answer.failed,))
-    waiting = [answer for answer in known if not answer.is_over and answer.failed is None]
-    if waiting:
-        _progress(waiting, words)
+        _show_failure(answer)
+    if any(isinstance(each, Answer) and _is_stale(each) for each in waited):
+        st.rerun()
+    if before < len(waited):
+        _progress([answer for answer in known if not answer.is_over and answer.failed is None], waited, before, words)
 
 
-def _progress(waiting: Sequence[Answer], words: str) -> None:
-    before = _num_over(waiting)
+def _show_failure(answer: Answer) -> None:
+    """Why there is no run, and a button that tries again where that may help."""
+    if answer.failed is None or answer.failed.error is None:
+        return
+    show_problems(answer.failed.error.problems)
+    if not answer.failed.error.is_input:
+        st.button("Try again", key=f"again-{answer.failed.key}", on_click=jobs.forget, args=(answer.failed,))
 
+
+def _is_stale(answer: Answer) -> bool:
+    """Whether its jobs have ended since it was put together, so that more is known by now."""
+    return answer.is_over and not answer.is_whole and answer.failed is None
+
+
+def _progress(refined: Sequence[Answer], waited: Sequence[Answer | Job], before: int, words: str) -> None:
     @st.fragment(run_every=POLL_S)
     def progress() -> None:
-        if _num_over(waiting) > before:
+        if _num_over(waited) > before:
             st.rerun()
-        done = fsum(answer.progress for answer in waiting) / len(waiting)
-        detail = next((answer.words for answer in waiting if answer.words), "")
-        st.progress(min(1.0, done), text=f"{words}: {detail}" if detail else f"{words} …")
+        if refined:
+            done = fsum(answer.progress for answer in refined) / len(refined)
+            detail = next((answer.words for answer in refined if answer.words), "")
+            st.progress(min(1.0, done), text=f"{words}: {detail}" if detail else f"{words} …")
 
     progress()
 
 
-def _num_over(waiting: Sequence[Answer]) -> int:
-    return sum(job.is_over for answer in waiting for job in answer.jobs)
+def _num_over(waited: Sequence[Answer | Job]) -> int:
+    return sum(each.is_over for each in waited)

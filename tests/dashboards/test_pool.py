@@ -119,6 +119,24 @@ def test_the_queue_is_bounded(queue: Pool, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(queue.jobs) == 3
 
 
+def test_what_is_over_keeps_its_value_alone(queue: Pool) -> None:
+    """A server that runs for weeks keeps neither long arguments nor a name of every tab that ever asked."""
+    job = queue.ask("x", "module:function", ("a long document",), False, "a")
+    assert take(queue) == "x"
+    assert ask(queue, "x", "b") is job
+    assert (job.value, job.arguments, job.asked) == ("x", (), {})
+
+
+def test_a_worker_that_takes_a_refinement_is_busy_with_it_at_once(queue: Pool) -> None:
+    """Else two of them could each take one before either is seen to."""
+    queue.slots = [pool._Slot(queue), pool._Slot(queue)]
+    ask(queue, "x", later=True)
+    ask(queue, "y", later=True)
+    taken = queue.next_job(queue.slots[0])
+    assert taken is not None and queue.slots[0].job is taken
+    assert queue._choose() is None
+
+
 def test_arguments_make_the_key() -> None:
     source, other = Source("deepseek-v3"), Source("deepseek-v3", None, ("seed=1",))
     keys = [jobs._key("f", arguments) for arguments in ((source, 1), (other, 1), (source, 2), (source, "1"), (source,))]
