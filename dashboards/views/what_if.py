@@ -172,6 +172,7 @@ def _show_export(source: Source) -> None:
             "Scenario file", lambda: exported.scenario_file(source), file_name="scenario.yaml", mime="application/yaml",
             on_click="ignore", key="export", help="What is shown as a file for moesim run: what differs from the preset.",
         )  # fmt: skip
-        st.caption(
-            "The address of this page is a link to what is shown. Cost report, spreadsheet and print: page Report."
-        )
+        link = "The address of this page is a link to what is shown"
+        if state.is_kept_on_server():
+            link += ", while this server runs and keeps the uploaded file, which is too long for a link"
+        st.caption(f"{link}. Cost report, spreadsheet and print: page Report.")

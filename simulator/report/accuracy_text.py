@@ -80,14 +80,14 @@ def figure(quantity: str, value: float, uncertainty: float) -> str:
 def headline(found: Accuracy) -> tuple[str, str]:
     """(how far off predictions are, how far to trust their intervals), a sentence or two each."""
     runs = "1 measured run was" if found.n == 1 else f"{found.n:,} measured runs were"
-    size = f"{runs} predicted as they were run, with nothing fitted to them: the speed is off by {_whole(found.mape)} "
-    size += f"on average, in half of them by less than {_whole(found.median)}; "
+    size = f"{runs} predicted as they were run, with nothing fitted to them: the speed is off by "
+    size += f"{numbers.rough_percent(found.mape)} on average, in half of them by less than {numbers.rough_percent(found.median)}; "
     if abs(found.bias) < UNBIASED:
         size += "neither too fast nor too slow on the whole."
     else:
         side = "fast" if found.bias > 0 else "slow"
-        size += f"predictions are {_whole(abs(found.bias))} too {side} on average."
-    inside = f"{_whole(found.coverage)} of them lie inside our 90 % interval"
+        size += f"predictions are {numbers.rough_percent(abs(found.bias))} too {side} on average."
+    inside = f"{numbers.rough_percent(found.coverage)} of them lie inside our 90 % interval"
     if found.coverage < CLAIMED - CLOSE:
         return size, f"{inside}: trust the interval less than it says."
     if found.coverage <= CLAIMED + CLOSE:
@@ -102,8 +102,8 @@ def like_words(rows: Sequence[AccuracyRow], gpu: str, model: str) -> str:
         found = accuracy_of([row for row in rows if likeness_of(row, gpu, model) == likeness])
         if found is not None:
             runs = "1 run" if found.n == 1 else f"{found.n} runs"
-            inside = f"{_whole(found.coverage)} inside the 90 % interval"
-            parts.append(f"{words}: {runs}, speed off by {_whole(found.mape)} on average, {inside}")
+            inside = f"{numbers.rough_percent(found.coverage)} inside the 90 % interval"
+            parts.append(f"{words}: {runs}, speed off by {numbers.rough_percent(found.mape)} on average, {inside}")
     return "; ".join(parts) + "." if parts else ""
 
 
@@ -116,7 +116,3 @@ def gpu_of(result: RunResult) -> str:
         return load_node(str(node)).gpu
     except CatalogError:
         return ""
-
-
-def _whole(fraction: float) -> str:
-    return f"{fraction:.0%}".replace("%", " %")

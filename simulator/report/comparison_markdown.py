@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from simulator.report import numbers
 from simulator.report.comparison_text import (
     ShownResult,
     inputs,
     largest_parts,
     names,
     shown_results,
-    signed_seconds,
     step_change,
 )
 from simulator.report.facts import cut
@@ -106,5 +106,5 @@ def _change(row: ShownResult) -> str:
 def _parts(beside: Beside) -> str:
     """The largest parts of the difference as a sentence."""
     parts = largest_parts(beside.step_difference, NUM_CATEGORIES)
-    texts = [f"{prose(words)} {signed_seconds(seconds)}" for words, seconds in parts]
+    texts = [f"{prose(words)} {numbers.signed_seconds(seconds)}" for words, seconds in parts]
     return f"Of it: {', '.join(texts)}." if texts else ""

@@ -135,11 +135,6 @@ def inputs(beside: Beside) -> tuple[tuple[str, str, str], ...]:
     return tuple((row.key, *_values(row)) for row in rows)
 
 
-def signed_seconds(duration_s: float) -> str:
-    """ "+6.83 s", "−326 ms"."""
-    return f"{'−' if duration_s < 0 else '+'}{numbers.seconds(abs(duration_s))}"
-
-
 def step_change(comparison: Comparison, place: int) -> str:
     """'The step takes 6.1 s more: 31.9 % longer.' of one of the others, by its place from 0; what both share and what not."""
     beside = comparison.others[place]

@@ -141,7 +141,7 @@ def quantity(count: float, uncertainty: float | None = None) -> str:
 
 def percent(fraction: float) -> str:
     """A fraction (0 to 1) as a percentage of one decimal: "38.9 %"."""
-    return f"{fraction:.1%}".replace("%", " %")
+    return f"{fraction:,.1%}".replace("%", " %")
 
 
 def rough_percent(fraction: float) -> str:
@@ -157,6 +157,11 @@ def rough_change(fraction: float) -> str:
 def signed_percent(fraction: float) -> str:
     """A change relative to a whole, with its sign: "+2.3 %"; no change is "0.0 %"."""
     return percent(0.0) if round(fraction, 3) == 0 else f"{fraction:+.1%}".replace("%", " %")
+
+
+def signed_seconds(difference_s: float) -> str:
+    """A difference of durations with its sign: "+1.23 s", "-45.6 ms"."""
+    return f"{'-' if difference_s < 0 else '+'}{seconds(abs(difference_s))}"
 
 
 def usd(money_usd: float, uncertainty: float | None = None) -> str:

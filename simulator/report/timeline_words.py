@@ -100,19 +100,13 @@ def figures_in_words(timelines: Sequence[StepTimeline]) -> tuple[tuple[tuple[str
         row = []
         for label, value, base, help_ in seconds:
             share = "" if value == each.step_s else f", {numbers.percent(value / each.step_s)}"
-            delta = "" if each is first else signed_seconds(value - base)
+            delta = "" if each is first else numbers.signed_seconds(value - base)
             row.append((f"{label}{share}", numbers.seconds(value), delta, help_))
         held, base_held = max(each.in_flight), max(first.in_flight)
         delta = "" if each is first else f"{held - base_held:+,}"
         help_ = "Most micro-batches whose activations one rank holds at once, counted in stages."
         rows.append((*row, ("in flight", f"{held:,}", delta, help_)))
     return tuple(rows)
-
-
-def signed_seconds(difference_s: float) -> str:
-    """A difference with its sign: "+1.23 s", "-45.6 ms"."""
-    sign = "-" if difference_s < 0 else "+"
-    return f"{sign}{numbers.seconds(abs(difference_s))}"
 
 
 def view_words(view: TimelineView) -> str:

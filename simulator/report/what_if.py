@@ -57,7 +57,7 @@ def _shown(figure: Figure, changed: ShownResult | None) -> Shown:
     if changed is None or not changed.change:
         return Shown(figure, SAME)
     words = "" if changed.is_better is None else f", {'better' if changed.is_better else 'worse'}"
-    sign = -1 if changed.change.startswith(("-", "−")) else 1
+    sign = -1 if changed.change.startswith("-") else 1
     return Shown(figure, f"{changed.change}{words}", f"was {changed.before}", sign, changed.is_better)
 
 

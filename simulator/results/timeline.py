@@ -113,12 +113,6 @@ class StepTimeline:
     by_rank: tuple[RankTimes, ...]
     in_flight: tuple[int, ...]
 
-    @property
-    def num_operators(self) -> int:
-        """Operators of the shown lane: slices without idle time."""
-        idle = np.array([each.is_idle for each in self.classes])
-        return int((~idle[self.op_class]).sum())
-
     @cached_property
     def stream_first(self) -> NDArray[np.int64]:
         """(ranks * NUM_STREAMS + 1,): the first slice of each stream, and n."""

@@ -121,7 +121,9 @@ def percentile(values: Sequence[float], share: float) -> float:
 async def watch(pid: int, seconds: float, sizes: list[int]) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        sizes.append(await asyncio.to_thread(resident_bytes, pid))  # slow where processes are many: no user waits for it
+        sizes.append(
+            await asyncio.to_thread(resident_bytes, pid)
+        )  # slow where processes are many: no user waits for it
         await asyncio.sleep(1.0)
 
 

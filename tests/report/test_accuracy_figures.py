@@ -8,7 +8,6 @@ from simulator.report.accuracy import read_accuracy, speeds, units_of
 from simulator.report.figures import basis
 from simulator.report.figures.accuracy import errors_alt, errors_figure, gpu_colours, hover, scatter_alt, scatter_figure
 from simulator.report.figures.basis import basis_figure
-from simulator.report.frames.accuracy import accuracy_frame, by_family, by_gpu, summary_frame
 from simulator.report.theme import Mode
 from simulator.results.step_result import Basis
 from tests.report.test_accuracy import row
@@ -67,17 +66,6 @@ def test_a_gpu_has_one_colour_and_all_are_unlike() -> None:
 def test_units_are_counted() -> None:
     assert units_of([*ROWS, row()]) == {"tokens/s/GPU": 2, "steps/s": 1}
     assert sum(units_of(speeds(read_accuracy())).values()) == len(speeds(read_accuracy()))
-
-
-def test_tables_have_a_line_a_run_and_a_line_a_group() -> None:
-    frame = accuracy_frame(ROWS)
-    assert list(frame.case) == ["fast", "slow"]
-    assert list(frame.speed_error_frac) == pytest.approx([1.0, -0.5])
-    gpus = summary_frame((*ROWS, row("right", predicted=100.0)), by_gpu)
-    assert list(gpus.group) == ["h100", "b200"]
-    assert list(gpus.mape) == pytest.approx([0.5, 0.5])
-    assert list(gpus.coverage) == pytest.approx([0.5, 0.0])
-    assert set(summary_frame(ROWS, by_family).group) == {"mixtral", "<b>x</b>"}
 
 
 def test_the_basis_is_a_bar_of_its_shares() -> None:

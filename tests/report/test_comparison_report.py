@@ -137,7 +137,7 @@ def test_markdown_tells_inputs_results_and_the_step() -> None:
     text = document(PLAN)
     assert "**Changed:** `parallel.pp` `16` → `8`; `parallel.schedule` `dualpipe` → `1f1b`" in text
     assert re.search(r"^\| step \| 20\.4 s .*\| 18\.4 s .*\| \*\*-10\.0 %\*\* \|$", text, re.MULTILINE)
-    assert "Of it: grouped GEMM −790 ms, dense GEMM −410 ms" in text
+    assert "Of it: grouped GEMM -790 ms, dense GEMM -410 ms" in text
     four = document(compare(BASE, [faster(0.9)] * 4))
     assert "| `made-up (5)` | 18.4 s **-10.0 %** | same | same | same | same |" in four
 

@@ -11,7 +11,7 @@ import pytest
 
 from hwprofiles.units import GIGA
 from simulator.report.figures.memory import MAX_NAMES, alt, memory_figure
-from simulator.report.frames.memory import memory_frame, worst_stage_frame
+from simulator.report.frames.memory import tensors_of
 from simulator.report.memory_words import KIND_WORDS, tensor_words
 from simulator.report.theme import PAGES, Mode
 from simulator.results.run_result import from_json
@@ -76,15 +76,12 @@ def test_the_text_alternative_says_what_the_picture_shows() -> None:
     assert "activations 30.5 GB" in alt(without_names(MEMORY))
 
 
-def test_the_frame_holds_every_byte() -> None:
-    frame = memory_frame(MEMORY)
-    for stage in MEMORY.by_stage:
-        own = frame[frame.pp_rank == stage.pp_rank]
-        assert own.size_bytes.sum() == stage.peak_bytes
-        assert math.isclose(own.share_of_peak.sum(), 1.0)
-    worst = worst_stage_frame(MEMORY)
-    assert set(worst.pp_rank) == {2}
-    assert list(worst.size_bytes) == sorted(worst.size_bytes, reverse=True)
+@pytest.mark.parametrize("memory", [MEMORY, without_names(MEMORY)])
+def test_the_tensors_hold_every_byte(memory: Memory) -> None:
+    for stage in memory.by_stage:
+        sizes = [tensor.bytes for tensor in tensors_of(stage)]
+        assert sum(sizes) == stage.peak_bytes
+        assert sizes == sorted(sizes, reverse=True)
 
 
 def test_names_become_words() -> None:

@@ -10,7 +10,7 @@ from typing import Final
 import plotly.graph_objects as go
 
 from simulator.report import numbers
-from simulator.report.comparison_text import LABELS, largest_parts, names, signed_seconds, step_change
+from simulator.report.comparison_text import LABELS, largest_parts, names, step_change
 from simulator.report.figures.literal import literal
 from simulator.report.figures.look import ink, mixed, themed
 from simulator.report.theme import PAGES, SERIES, Mode
@@ -56,7 +56,7 @@ def waterfall_figure(comparison: Comparison, mode: Mode = "light", *, place: int
     values = [base.step_s, *(seconds for _, seconds in parts), other.step_s]
     texts = [
         numbers.seconds(base.step_s),
-        *(signed_seconds(seconds) for _, seconds in parts),
+        *(numbers.signed_seconds(seconds) for _, seconds in parts),
         numbers.seconds(other.step_s),
     ]
     figure = go.Figure(
@@ -93,7 +93,7 @@ def waterfall_figure(comparison: Comparison, mode: Mode = "light", *, place: int
 def waterfall_alt(comparison: Comparison, place: int = 0) -> str:
     """The waterfall in words."""
     parts = ", ".join(
-        f"{words} {signed_seconds(s)}"
+        f"{words} {numbers.signed_seconds(s)}"
         for words, s in largest_parts(comparison.others[place].step_difference, NUM_PARTS)
     )
     base, other = names(comparison)[0], names(comparison)[place + 1]
@@ -113,7 +113,7 @@ def results_figure(comparison: Comparison, mode: Mode = "light") -> go.Figure:
                 name=_short(name),
                 y=[lane.label for lane in lanes],
                 x=[value for _, value, _ in ends],
-                text=[f"{value:,.1f} %" for _, value, _ in ends],
+                text=[numbers.percent(value / 100) for _, value, _ in ends],
                 textposition="auto",
                 textangle=0,
                 constraintext="none",
@@ -151,7 +151,10 @@ def results_alt(comparison: Comparison) -> str:
     lanes = _lanes(comparison)
     texts = []
     for place, name in enumerate(names(comparison)[1:]):
-        parts = [f"{' and '.join(LABELS[key] for key in lane.keys)} {lane.ends[place][1]:.1f} %" for lane in lanes]
+        parts = [
+            f"{' and '.join(LABELS[key] for key in lane.keys)} {numbers.percent(lane.ends[place][1] / 100)}"
+            for lane in lanes
+        ]
         texts.append(f"{name}: {', '.join(parts) or 'no figure differs'}")
     return f"Results in per cent of those of {names(comparison)[0]}. {'. '.join(texts)}."
 

@@ -20,32 +20,6 @@ def tensors_of(stage: StageMemory) -> tuple[StageTensor, ...]:
     return tuple(sorted((tensor for tensor in kinds if tensor.bytes), key=lambda tensor: -tensor.bytes))
 
 
-def memory_frame(memory: Memory) -> pd.DataFrame:
-    """One row a stage and tensor: pp_rank, kind, tensor (its name), what (in words), size_bytes, share_of_peak (0 to 1).
-
-    Stages in order, the tensors of each largest first.
-    """
-    rows = [
-        (
-            stage.pp_rank,
-            tensor.kind,
-            tensor.name,
-            tensor_words(tensor.name),
-            tensor.bytes,
-            tensor.bytes / stage.peak_bytes,
-        )
-        for stage in memory.by_stage
-        for tensor in tensors_of(stage)
-    ]
-    return pd.DataFrame(rows, columns=["pp_rank", "kind", "tensor", "what", "size_bytes", "share_of_peak"])
-
-
-def worst_stage_frame(memory: Memory) -> pd.DataFrame:
-    """The rows of `memory_frame` of the stage with the highest peak."""
-    frame = memory_frame(memory)
-    return frame[frame.pp_rank == memory.worst_stage.pp_rank].reset_index(drop=True)
-
-
 def tensors_shown(memory: Memory, pp_rank: int) -> pd.DataFrame:
     """One stage's tensors as texts, largest first: what, kind, size, of the peak, keys that act on it."""
     stage = next(stage for stage in memory.by_stage if stage.pp_rank == pp_rank)
