@@ -81,7 +81,8 @@ def headline(found: Accuracy) -> tuple[str, str]:
     """(how far off predictions are, how far to trust their intervals), a sentence or two each."""
     runs = "1 measured run was" if found.n == 1 else f"{found.n:,} measured runs were"
     size = f"{runs} predicted as they were run, with nothing fitted to them: the speed is off by "
-    size += f"{numbers.rough_percent(found.mape)} on average, in half of them by less than {numbers.rough_percent(found.median)}; "
+    size += f"{numbers.rough_percent(found.mape)} on average, in half of them by less than "
+    size += f"{numbers.rough_percent(found.median)}; "
     if abs(found.bias) < UNBIASED:
         size += "neither too fast nor too slow on the whole."
     else:
