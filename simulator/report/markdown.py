@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from simulator.report import facts, headline, numbers
+from simulator.report.comparison_text import names
 from simulator.report.formats import ReportItem
 from simulator.report.markdown_text import code, folded, prose, table
 from simulator.report.timeline_words import category_words
+from simulator.results.comparison import compare
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import BASIS_NAMES, AssumptionRow
 
@@ -26,19 +28,23 @@ MAX_LEFT_OUT: Final = 900
 def document(items: Sequence[ReportItem]) -> str:
     """The text of at least one item, with a final newline."""
     results = [item.result for item in items]
-    lines = [f"### Training run: {', '.join(code(facts.name(result)) for result in results[:MAX_COLUMNS])}", ""]
     if len(results) > MAX_COLUMNS:
-        lines[0] = f"### {len(results)} training runs"
-        lines += [*_by_row(results), ""]
+        lines = [f"### {len(results)} training runs", "", *_by_row(results, _names(results[:MAX_ROWS])), ""]
     else:
-        lines += [*_by_column(results), ""]
+        shown = _names(results)
+        lines = [f"### Training run: {', '.join(map(code, shown))}", "", *_by_column(results, shown), ""]
     if len(results) == 1:
         lines += _one(items[0])
     lines += _provenance(items)
     return "\n".join(lines) + "\n"
 
 
-def _by_column(results: Sequence[RunResult]) -> list[str]:
+def _names(results: Sequence[RunResult]) -> tuple[str, ...]:
+    """A name for each; of one scenario with other inputs, with the first that changed."""
+    return names(compare(results[0], results[1:])) if len(results) > 1 else (facts.name(results[0]),)
+
+
+def _by_column(results: Sequence[RunResult], shown: Sequence[str]) -> list[str]:
     """Figures by line, scenarios by column; of one scenario also the ranges and notes in columns of their own."""
     if len(results) == 1:
         rows = [(each.label, f"**{each.value}**", each.range, each.note) for each in headline.figures(results[0])]
@@ -49,19 +55,19 @@ def _by_column(results: Sequence[RunResult]) -> list[str]:
     rows_of_many = [
         [labels[key], *(_cell(column[key]) if key in column else "–" for column in columns)] for key in keys
     ]
-    return table(["", *(code(facts.name(result)) for result in results)], rows_of_many)
+    return table(["", *map(code, shown)], rows_of_many)
 
 
 def _cell(figure: headline.Figure) -> str:
     return f"**{figure.value}**" + (f" ({figure.range})" if figure.range else "")
 
 
-def _by_row(results: Sequence[RunResult]) -> Iterator[str]:
+def _by_row(results: Sequence[RunResult], shown: Sequence[str]) -> Iterator[str]:
     labels = [each.label for each in headline.figures(results[0])]
     rows = []
-    for result in results[:MAX_ROWS]:
+    for result, name in zip(results[:MAX_ROWS], shown, strict=True):
         found = {each.label: each.value for each in headline.figures(result)}
-        rows.append([code(facts.name(result)), *(found.get(label, "–") for label in labels)])
+        rows.append([code(name), *(found.get(label, "–") for label in labels)])
     yield from table(["", *labels], rows)
     if len(results) > MAX_ROWS:
         yield f"\nand {len(results) - MAX_ROWS} more"

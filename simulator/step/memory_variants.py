@@ -106,7 +106,7 @@ def _recompute_changes(scenario: Scenario) -> Iterator[_Change]:
     for module in MODULES:
         if module not in own and module != "layer":
             modules = ", ".join((*own, module))
-            name = f"and {module}" if own else module
+            name = f"{module} too" if own else module
             granularity = [] if own else ["recompute.granularity=selective"]
             yield _Change("recompute", name, (*granularity, f"recompute.modules=[{modules}]", *reset))
     yield _Change("recompute", "full", _unless(recompute.granularity == "full", "recompute=full", *reset))

@@ -59,7 +59,17 @@ def test_several_scenarios_stand_side_by_side_and_many_below_each_other() -> Non
     assert "|  | `made-up` | `other` |" in two
     assert "| Cost | **5.49 M USD** (5.11 to 6.09 M USD) | **5.49 M USD** (5.11 to 6.09 M USD) |" in two
     five = lines(RESULT, *[other] * 4)
-    assert sum(line.startswith("| `other` | 5.49 M USD") for line in five) == 4
+    assert sum(line.startswith("| `other") and "` | 5.49 M USD" in line for line in five) == 4
+
+
+def test_scenarios_of_one_name_are_told_apart() -> None:
+    assert "|  | `made-up` | `made-up (2)` |" in lines(RESULT, RESULT)
+    more = changed(scenario=RESULT.scenario | {"seed": 7})
+    assert lines(RESULT, more)[0] == "### Training run: `made-up`, `made-up: seed 7`"
+    many = lines(RESULT, more, *[RESULT] * 4)
+    assert [line.split("`")[1] for line in many if line.startswith("| `")] == [
+        "made-up", "made-up: seed 7", *(f"made-up ({number})" for number in range(2, 6))
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("texts", [PAYLOADS, MARKDOWN])
