@@ -94,6 +94,16 @@ def of(source: Source, *, only_whole: bool = False, wait_s: float = AT_ONCE_S) -
     return Answer(answer.result, answer.draws, scenario.draws, tuple(late))
 
 
+def first_known(source: Source) -> RunResult | None:
+    """The first answer of a source, where its steps are there; asks for nothing. What a first answer is compared with: the
+    same random draws, so that a difference is the change's and not the draws'.
+    """
+    first = first_draws(source.load())
+    steps = [_known(asked) for asked in _asked(first)[:-1]]
+    found = [job for job in steps if job is not None]
+    return _answer(first, found, first.draws).result if len(found) == len(steps) else None
+
+
 def first_draws(scenario: Scenario) -> Scenario:
     """The scenario of few draws: the same random numbers, so that the whole answer is a refinement."""
     return scenario.model_copy(update={"draws": FIRST_DRAWS})

@@ -61,7 +61,7 @@ def _show_tensors(memory: Memory, variants: MemoryVariants | None) -> None:
         "Tensors of pipeline rank", ranks, index=worst, key=f"memory-rank-{worst}-{len(ranks)}", width=240,
         help="The fullest rank is shown first.",
     )  # fmt: skip
-    widths = {"tensor": 245, "holds": 145, "size": 80, "of the peak": 90}
+    widths = {"tensor": 230, "holds": 135, "size": 70, "of the peak": 80}
     columns = {name: st.column_config.TextColumn(width=width) for name, width in widths.items()}
     table(tensors_shown(memory, rank), key="memory-tensors", columns=columns)
 
@@ -81,7 +81,7 @@ def _show_variants(memory: Memory, variants: MemoryVariants, document: str, scen
     if state.page("show") == TIMES:
         changes = tuple(dict.fromkeys(each.changes for each in variants.variants if each.memory is not None))
         step_s = value_of(jobs.of(work.step_times, document, changes, later=True), "Simulating a step of each")
-    wide = st.column_config.TextColumn(width=300)
+    wide = st.column_config.TextColumn(width=255)
     for kind in VARIANT_KINDS:
         frame = variants_shown(variants, kind, step_s)
         table(frame, key=f"memory-{kind}", columns={frame.columns[0]: wide})

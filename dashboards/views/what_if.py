@@ -93,7 +93,7 @@ def _variants(scenario: Scenario, result: RunResult | None) -> Job | None:
 
 
 def _show_answer(asked: Current, answer: Answer, result: RunResult, base: Answer | None, room: Job | None) -> None:
-    shown = beside(result, None if base is None else base.result)
+    shown = beside(result, None if base is None else _before(asked, answer, base))
     shown_answer.show_verdict(result, shown)
     _show_baseline(asked, base)
     draws = "" if answer.is_whole else f"of {answer.draws} of {answer.all_draws} draws; interval follows"
@@ -114,6 +114,11 @@ def _baseline(asked: Current) -> Answer | None:
         return answers.of(source, only_whole=True)
     except InputError:
         return None
+
+
+def _before(asked: Current, answer: Answer, base: Answer) -> RunResult | None:
+    """What figures are compared with: of a first answer, the baseline from the same draws where it is known."""
+    return (answers.first_known(_base_of(asked)) if answer.is_first else None) or base.result
 
 
 def _base_of(asked: Current) -> Source:

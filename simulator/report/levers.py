@@ -9,6 +9,7 @@ from simulator.report import facts, numbers
 from simulator.report.accuracy import Accuracy, accuracy_of, chosen, family, nearest, read_accuracy, speeds
 from simulator.report.accuracy_text import gpu_of
 from simulator.report.lever_words import ACTIONS, assumption_words
+from simulator.report.memory_words import keys_of, tensor_words
 from simulator.report.timeline_words import category_words
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import BASIS_NAMES
@@ -16,6 +17,8 @@ from simulator.results.step_result import BASIS_NAMES
 NUM_BASES: Final = 3
 NUM_BINDINGS: Final = 2
 NUM_ASSUMPTIONS: Final = 2
+NUM_TENSORS: Final = 2
+ROOMY: Final = "fits"
 PRICE_STEP_USD: Final = 0.1
 
 
@@ -44,6 +47,17 @@ def method(result: RunResult) -> tuple[str, ...]:
 
 def _inside(found: Accuracy) -> str:
     return f"{numbers.rough_percent(found.coverage)} inside the interval"
+
+
+def room(result: RunResult) -> str:
+    """Where the plan does not surely fit: the largest tensors of the fullest rank, and the keys that act on them; "" else."""
+    memory = result.memory
+    tensors = [each for each in memory.worst_stage.tensors or () if keys_of(each.name)][:NUM_TENSORS]
+    if memory.verdict == ROOMY or not tensors:
+        return ""
+    found = ", ".join(f"{tensor_words(each.name)} ({numbers.amount_of_bytes(each.bytes)})" for each in tensors)
+    keys = ", ".join(dict.fromkeys(key for each in tensors for key in keys_of(each.name)))
+    return f"Memory ({memory.verdict}): the most on the fullest rank is {found}; what acts on it: {keys}."
 
 
 def strongest(result: RunResult) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from simulator.results.interval import Interval
 DEFAULT_DIGITS = 3
 """Significant digits of a number whose uncertainty is not known."""
 MAX_DECIMALS = 9
+MANY_WHOLES = 10
+"""From so many wholes on a percentage has three digits and no decimal."""
 
 TIME_UNITS = (
     (units.SECONDS_PER_DAY, "d"), (units.SECONDS_PER_HOUR, "h"), (units.SECONDS_PER_MINUTE, "min"), (1.0, "s"),
@@ -140,8 +142,8 @@ def quantity(count: float, uncertainty: float | None = None) -> str:
 
 
 def percent(fraction: float) -> str:
-    """A fraction (0 to 1) as a percentage of one decimal: "38.9 %"."""
-    return f"{fraction:,.1%}".replace("%", " %")
+    """A fraction (0 to 1) as a percentage of one decimal: "38.9 %"; from ten wholes on three digits: "63,100 %"."""
+    return _percent(fraction, "")
 
 
 def rough_percent(fraction: float) -> str:
@@ -156,7 +158,7 @@ def rough_change(fraction: float) -> str:
 
 def signed_percent(fraction: float) -> str:
     """A change relative to a whole, with its sign: "+2.3 %"; no change is "0.0 %"."""
-    return percent(0.0) if round(fraction, 3) == 0 else f"{fraction:+.1%}".replace("%", " %")
+    return percent(0.0) if round(fraction, 3) == 0 else _percent(fraction, "+")
 
 
 def signed_seconds(difference_s: float) -> str:
@@ -197,6 +199,12 @@ def bar(fraction: float, width: int) -> str:
     """A fraction (0 to 1) as a horizontal bar of at most `width` characters, to an eighth of a character."""
     eighths = round(min(max(fraction, 0.0), 1.0) * width * 8)
     return "█" * (eighths // 8) + (" ▏▎▍▌▋▊▉"[eighths % 8] if eighths % 8 else "")
+
+
+def _percent(fraction: float, sign: str) -> str:
+    if abs(fraction) >= MANY_WHOLES and math.isfinite(fraction):
+        return f"{float(f'{fraction:.{DEFAULT_DIGITS - 1}e}'):{sign},.0%}".replace("%", " %")
+    return f"{fraction:{sign}.1%}".replace("%", " %")
 
 
 def _unit_of(value: float, steps: Sequence[tuple[float, str]]) -> tuple[float, str]:

@@ -26,7 +26,6 @@ COMPARED: Final[Mapping[str, str]] = {
 }
 """A headline figure → the figure of a comparison that says how it changed."""
 SAME: Final = "as in the baseline"
-ROOMY: Final = "fits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ def memory_advice(result: RunResult, variants: MemoryVariants | None = None) -> 
 
 def needs_room(result: RunResult) -> bool:
     """Whether the plan does not surely fit."""
-    return result.memory.verdict != ROOMY
+    return result.memory.verdict != levers.ROOMY
 
 
 def what_to_change(result: RunResult) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboards import exported, jobs, remedied
+from dashboards import answers, exported, jobs, remedied
 from dashboards.answers import FIRST_DRAWS
 from dashboards.controls import CONTROLS, LABELS
 from dashboards.jobs import Job
@@ -238,6 +238,29 @@ def test_a_first_answer_says_so_and_is_refined(inline_jobs: Inline, monkeypatch:
     page.run()
     assert figures(page) == answer(of_tiny("draws=4"))
     assert "interval follows" not in texts(page)
+
+
+def test_a_first_answer_is_compared_with_the_same_draws_of_the_baseline(
+    inline_jobs: Inline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What changes nothing shows no difference, though few draws have another mean than all."""
+    ask = inline_jobs.ask
+    base = Source(UPLOADED, TINY.replace("draws: 1", "draws: 4"), ())
+    assert answers.first_known(base) is None
+    page = opened(text=pack(base.text or ""))
+    early, whole = answers.first_known(base), answers.of(base).result
+    assert early is not None and whole is not None
+    assert early.step.step_s == simulate_run(answers.first_draws(base.load())).step.step_s != whole.step.step_s
+
+    def first_only(key: str, function: str, arguments: tuple[Any, ...], later: bool, session: str) -> Job:
+        known = key in inline_jobs.jobs or not later
+        return ask(key, function, arguments, later, session) if known else Job(key, function, arguments, later, 0)
+
+    monkeypatch.setattr(inline_jobs, "ask", first_only)
+    widget(page, SWITCH, "sp").set_value(True).run()
+    assert "interval follows" in plain(texts(page))
+    deltas = {plain(metric.label): plain(str(metric.delta)) for metric in page.metric}
+    assert deltas["Step"] == deltas["Cost"] == "as in the baseline"
 
 
 @pytest.mark.parametrize(

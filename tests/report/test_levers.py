@@ -6,6 +6,7 @@ from hwprofiles.stack_choice import load_stack, stack_names
 from simulator.report import levers, numbers
 from simulator.report.accuracy import accuracy_of, read_accuracy, speeds
 from simulator.report.lever_words import ACTIONS, ASSUMPTION_WORDS
+from simulator.report.memory_words import keys_of, tensor_words
 from simulator.results.explain import WHY
 from simulator.results.run_result import GpuHourPrice
 from simulator.scenario.assumptions import read_assumptions
@@ -31,6 +32,17 @@ def test_the_strongest_limits_and_assumptions_come_first() -> None:
     assert moving
     assert all("%" in text for text in moving)
     assert not any("Not known" in text for text in levers.strongest(changed(assumptions=())))
+
+
+def test_where_memory_is_short_the_largest_tensors_and_their_keys_are_told() -> None:
+    memory = RESULT.memory
+    names = [each for each in memory.worst_stage.tensors or () if keys_of(each.name)]
+    short = changed(memory=memory.model_copy(update={"verdict": "marginal"}))
+    for each in names[: levers.NUM_TENSORS]:
+        assert f"{tensor_words(each.name)} ({numbers.amount_of_bytes(each.bytes)})" in levers.room(short)
+        assert all(key in levers.room(short) for key in keys_of(each.name))
+    assert names and levers.room(short).startswith("Memory (marginal)")
+    assert levers.room(changed(memory=memory.model_copy(update={"verdict": "fits"}))) == ""
 
 
 def test_the_price_is_told_by_what_ten_cents_are() -> None:

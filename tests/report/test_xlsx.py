@@ -21,6 +21,7 @@ from openpyxl import load_workbook
 from simulator import load_scenario, simulate_run
 from simulator.report.formats import FORMATS, ReportItem
 from simulator.report.sheets.styles import INPUT_FILL
+from simulator.report.timeline_words import category_words
 from simulator.results.document import to_document
 from simulator.results.run_result import RunResult, from_json
 from simulator.run.kept_steps import KeptSteps, keep_steps
@@ -418,3 +419,11 @@ def test_sources_say_version_hashes_price_stack_and_what_is_left_out() -> None:
         assert words in values
     assert sum(row[1] == "price offer" for row in rows) == 8
     assert "market-2025-03 is of 2025-03, 20 months old" in values
+
+
+def test_categories_are_called_as_in_every_other_report() -> None:
+    result = small_item().result
+    book = Book(xlsx(result))
+    words = {category_words(each.category) for each in result.step.by_category}
+    found = {book.book["Breakdown"][f"A{6 + place}"].value for place in range(len(words))}
+    assert found == words and "gaps between kernels" in found

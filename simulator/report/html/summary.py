@@ -83,5 +83,5 @@ def _grounds(result: RunResult) -> Iterator[str]:
 
 
 def _change(result: RunResult) -> Card:
-    found = levers.strongest(result)
+    found = tuple(filter(None, (levers.room(result), *levers.strongest(result))))
     return Card("What would change it?", "", "", found, is_wide=True)

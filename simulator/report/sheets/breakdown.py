@@ -13,6 +13,7 @@ from simulator.report.sheets import number_codes
 from simulator.report.sheets.phases import NO_PRICE, Totals, Triple
 from simulator.report.sheets.sheet import HEAD_POINTS, Sheet, guarded
 from simulator.report.theme import CATEGORY, PAGES, SERIES
+from simulator.report.timeline_words import category_words
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import PART_NAMES
 
@@ -81,7 +82,7 @@ def _table(
     sheet.page.set_row(HEAD + 1, HEAD_POINTS)
     for place, category in enumerate(categories):
         row = HEAD + 2 + place
-        sheet.text(row, 0, category.replace("_", " "))
+        sheet.text(row, 0, category_words(category))
         sheet.text(row, 1, facts.CATEGORY_LEGENDS.get(category, ""))
         for idx, (result, each) in enumerate(zip(results, totals, strict=True)):
             found = next((part for part in result.step.by_category if part.category == category), None)

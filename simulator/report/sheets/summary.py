@@ -13,6 +13,7 @@ from simulator.report.sheets.phases import END_TITLES, ENDS, NO_PRICE, Inputs, T
 from simulator.report.sheets.phases import NAME as PHASES
 from simulator.report.sheets.sheet import Cell, Sheet, guarded
 from simulator.report.sheets.term import constant
+from simulator.report.timeline_words import category_words
 from simulator.results.run_result import RunResult
 
 NAME: Final = "Summary"
@@ -204,7 +205,7 @@ def _texts(sheet: Sheet, row: int, results: Sequence[RunResult]) -> int:
 
 def _binds(result: RunResult) -> str:
     found = sorted(result.step.binding, key=lambda each: -each.seconds)[:NUM_BINDINGS]
-    return ", ".join(f"{each.what.replace('_', ' ')} ({numbers.seconds(each.seconds)} a step)" for each in found)
+    return ", ".join(f"{category_words(each.what)} ({numbers.seconds(each.seconds)} a step)" for each in found)
 
 
 def _notes(results: Sequence[RunResult], names: Sequence[str]) -> Iterator[str]:

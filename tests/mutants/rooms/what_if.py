@@ -15,6 +15,12 @@ WHAT_IF = Room(
             "a refinement goes before first answers",
         ),
         Fault(
+            "dashboards/views/what_if.py",
+            "if answer.is_first else None) or base.result",
+            "if answer.is_whole else None) or base.result",
+            "a first answer is compared with other draws",
+        ),
+        Fault(
             "dashboards/controls.py",
             "asked.source)) != text:",
             "asked.source)) == text:",
