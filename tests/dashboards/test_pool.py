@@ -61,6 +61,17 @@ def test_sessions_take_turns(queue: Pool) -> None:
     assert [take(queue) for _ in range(5)] == ["a1", "b1", "a2", "b2", "a3"]
 
 
+def test_shared_work_goes_when_the_one_who_waits_longest_would(queue: Pool) -> None:
+    """a was served, b never: what both wait for is not behind what c, served before a, asks for."""
+    for name, session in (("c1", "c"), ("a1", "a")):
+        ask(queue, name, session)
+        take(queue)
+    ask(queue, "c2", "c")
+    ask(queue, "shared", "a")
+    ask(queue, "shared", "b")
+    assert [take(queue), take(queue)] == ["shared", "c2"]
+
+
 def test_what_a_session_does_not_ask_again_is_dropped(queue: Pool) -> None:
     old = ask(queue, "old")
     shared = ask(queue, "shared")

@@ -67,6 +67,18 @@ def test_a_key_changes_the_steps_key_unless_no_step_depends_on_it(key: str) -> N
     assert is_same == (key in FREE)
 
 
+@pytest.mark.parametrize("option", ["assumptions.gpu_speed_cv=0.05", "mechanisms.imbalance=false", "draws=3", "seed=7"])
+def test_whatever_else_changes_a_step_changes_its_key(option: str) -> None:
+    """A key that was left out would have an old answer shown as that of the changed scenario."""
+    assert step_key(scenario_of("deepseek", option)) != step_key(scenario_of("deepseek"))
+
+
+def test_a_section_of_the_scenario_stands_in_the_document_unless_it_is_named() -> None:
+    """A new one too: who adds it has to say that no step depends on it."""
+    left_out = Scenario.model_fields.keys() - json.loads(step_document(scenario_of("dense"))).keys()
+    assert left_out == {"name", "phases", "prices", "start_date", "currency"}
+
+
 @pytest.mark.parametrize("key", FREE)
 def test_what_no_step_depends_on_costs_arithmetic_and_gives_the_bytes_of_a_new_run(key: str) -> None:
     context, value = CHANGES[key]
