@@ -12,6 +12,7 @@ from itertools import cycle
 
 from simulator.cli.report import MAX_SOURCES
 from simulator.report.formats import FORMATS, ReportItem
+from simulator.report.html.charts import as_script_data
 from simulator.report.html.document import IN_SHORT, MAX_IN_FULL, TEMPLATES
 from simulator.results.document import to_json
 from simulator.results.run_result import GpuHourPrice, RunResult, TakenOffer, from_json
@@ -204,3 +205,11 @@ def test_the_price_names_its_sheet_and_the_offers_that_it_is_the_middle_of() -> 
     for text in ("2.35 USD (1.50 USD to 3.00 USD)", "sheet-x", "2026-05", "one year", "2.35 USD", "–"):
         assert text in cells, text
     assert "<b>Cloud" in found.texts["th"]
+
+
+def test_data_of_a_picture_cannot_end_its_element_and_is_what_it_was() -> None:
+    """Whatever a figure lets through: no letter that a browser would look at before JSON is read."""
+    data = {"text": ["</script><script>alert(1)</script>", "<!--", "]]>", "a & b", "line\u2028end\u2029"]}
+    text = str(as_script_data(data))
+    assert not set(text) & set("<>&\u2028\u2029")
+    assert json.loads(text) == data
