@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -16,7 +17,7 @@ from dashboards.source import Source
 from dashboards.worker import Failure
 from simulator.errors import Problem
 from tests.dashboards.pages import opened, texts
-from tests.dashboards.test_what_if import LINK
+from tests.dashboards.test_what_if import LINK, of_tiny
 
 PAGES = ("what_if", "report", "accuracy")
 of = answers.of
@@ -96,3 +97,18 @@ def test_a_baseline_that_failed_is_not_waited_for(inline_jobs: Inline, monkeypat
     page = opened("what_if", **LINK, batch="64")
     assert "cannot be computed" in texts(page)
     assert is_whole(page)
+
+
+def test_a_first_answer_stays_while_a_part_of_the_whole_one_is_missing(
+    inline_jobs: Inline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All draws of the step are there, what the assumptions are worth is not."""
+    ask = inline_jobs.ask
+
+    def without_effects(key: str, function: str, arguments: tuple[Any, ...], later: bool, session: str) -> Job:
+        return job() if function.endswith(":effects") else ask(key, function, arguments, later, session)
+
+    monkeypatch.setattr(inline_jobs, "ask", without_effects)
+    found = of(of_tiny("draws=3"))
+    assert found.is_first and found.result is not None and not found.is_over
+    assert [each.is_over for each in found.jobs] == [True, False]
