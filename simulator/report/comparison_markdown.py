@@ -51,7 +51,7 @@ def _in_full(comparison: Comparison, place: int, pair: tuple[str, str], budget: 
         yield from (warning, ">")
     if warnings:
         yield ""
-    yield f"**Changed:** {_changed(beside)}"
+    yield f"**Changed:** {changed(beside)}"
     yield ""
     rows = shown_results(beside)
     room = max(3, budget - FIXED - 2 * len(warnings))
@@ -87,7 +87,8 @@ def _in_lines(comparison: Comparison, others: list[str]) -> Iterator[str]:
         yield ""
 
 
-def _changed(beside: Beside) -> str:
+def changed(beside: Beside) -> str:
+    """The inputs of a run that are not the base's, before and after; "nothing" where all are."""
     rows = inputs(beside)
     if not rows:
         return "nothing"

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from simulator.report import facts, headline, numbers
+from simulator.report.comparison_markdown import changed
 from simulator.report.comparison_text import names
 from simulator.report.formats import ReportItem
 from simulator.report.markdown_text import code, folded, prose, table
 from simulator.report.timeline_words import category_words
-from simulator.results.comparison import compare
+from simulator.results.comparison import Comparison, compare
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import BASIS_NAMES, AssumptionRow
 
@@ -28,20 +29,15 @@ MAX_LEFT_OUT: Final = 900
 def document(items: Sequence[ReportItem]) -> str:
     """The text of at least one item, with a final newline."""
     results = [item.result for item in items]
+    comparison = compare(results[0], results[1:MAX_ROWS]) if len(results) > 1 else None
+    shown = (facts.name(results[0]),) if comparison is None else names(comparison)
     if len(results) > MAX_COLUMNS:
-        lines = [f"### {len(results)} training runs", "", *_by_row(results, _names(results[:MAX_ROWS])), ""]
+        lines = [f"### {len(results)} training runs", "", *_by_row(results, shown), ""]
     else:
-        shown = _names(results)
         lines = [f"### Training run: {', '.join(map(code, shown))}", "", *_by_column(results, shown), ""]
-    if len(results) == 1:
-        lines += _one(items[0])
+    lines += _one(items[0]) if comparison is None else _beside(comparison, shown)
     lines += _provenance(items)
     return "\n".join(lines) + "\n"
-
-
-def _names(results: Sequence[RunResult]) -> tuple[str, ...]:
-    """A name for each; of one scenario with other inputs, with the first that changed."""
-    return names(compare(results[0], results[1:])) if len(results) > 1 else (facts.name(results[0]),)
 
 
 def _by_column(results: Sequence[RunResult], shown: Sequence[str]) -> list[str]:
@@ -71,6 +67,18 @@ def _by_row(results: Sequence[RunResult], shown: Sequence[str]) -> Iterator[str]
     yield from table(["", *labels], rows)
     if len(results) > MAX_ROWS:
         yield f"\nand {len(results) - MAX_ROWS} more"
+
+
+def _beside(comparison: Comparison, shown: Sequence[str]) -> Iterator[str]:
+    """What makes scenarios unlike in kind, and of few of them what changed against the first."""
+    warnings = dict.fromkeys(warning for each in comparison.others for warning in each.warnings)
+    if warnings:
+        yield f"> {prose(facts.cut('; '.join(warnings), MAX_LEFT_OUT))}"
+        yield ""
+    if len(shown) <= MAX_COLUMNS:
+        for name, each in zip(shown[1:], comparison.others, strict=True):
+            yield f"{code(name)} against {code(shown[0])}: {changed(each)}"
+            yield ""
 
 
 def _one(item: ReportItem) -> Iterator[str]:

@@ -42,8 +42,8 @@ CATEGORY_WORDS: Final[Mapping[str, str]] = {
 """Categories as a legend names them."""
 SHORT_STREAMS: Final = ("compute", "comm.", "data par.")
 NOTATION_WORDS: Final = (
-    "Names above a rank are its actions: 3F17 is the forward of micro-batch 17 on stage 3, B a backward, W weight gradients "
-    "alone, & a pair that runs overlapped."
+    "Names above a rank are its actions: 3F17 is the forward of micro-batch 17 on stage 3, B a whole backward, I a backward of "
+    "the inputs alone, W the weight gradients that it leaves, & a pair that runs overlapped."
 )
 PARTS_WORDS: Final = (
     "Parts sum to the step. Exposed: messages and waits inside the parts that no computing hides. In flight: most "

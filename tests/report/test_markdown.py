@@ -8,9 +8,11 @@ from itertools import cycle
 
 import pytest
 
+from hwprofiles.stack_choice import STACK_KINDS
 from simulator.report.formats import ReportItem
 from simulator.report.markdown import MAX_LINES, document
 from simulator.report.markdown_text import code, prose, table
+from simulator.results.comparison import compare
 from simulator.results.document import to_json
 from simulator.results.run_result import RunResult, from_json
 from tests.report.payloads import PAYLOADS, poisoned
@@ -60,6 +62,17 @@ def test_several_scenarios_stand_side_by_side_and_many_below_each_other() -> Non
     assert "| Cost | **5.49 M USD** (5.11 to 6.09 M USD) | **5.49 M USD** (5.11 to 6.09 M USD) |" in two
     five = lines(RESULT, *[other] * 4)
     assert sum(line.startswith("| `other") and "` | 5.49 M USD" in line for line in five) == 4
+
+
+def test_what_changed_and_what_makes_runs_unlike_in_kind_are_told() -> None:
+    unlike = next(kind for kind in STACK_KINDS if kind != RESULT.stack_kind)
+    other = changed(stack="guessed", stack_kind=unlike, scenario=RESULT.scenario | {"name": "other", "seed": 7})
+    warnings = compare(RESULT, [other]).others[0].warnings
+    two = lines(RESULT, other)
+    assert warnings and f"> {prose('; '.join(warnings))}" in two
+    assert any(line.startswith("`other` against `made-up`: ") and "`seed` `not set` → `7`" in line for line in two)
+    assert f"> {prose('; '.join(warnings))}" in lines(RESULT, *[other] * 4)
+    assert "`made-up (2)` against `made-up`: nothing" in lines(RESULT, RESULT)
 
 
 def test_scenarios_of_one_name_are_told_apart() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from math import fsum
+from typing import get_args
 
 import numpy as np
 import plotly.graph_objects as go
@@ -15,10 +16,11 @@ from simulator.report import numbers
 from simulator.report.figures.timeline import alt, axis_unit, main_streams, overview, overview_of, timeline_figure
 from simulator.report.frames.timeline import COLUMN_WORDS, in_words, ranks_frame, window_frame
 from simulator.report.theme import CATEGORY, PAGES
-from simulator.report.timeline_words import draw_words, figures_in_words, hovers, view_words
+from simulator.report.timeline_words import NOTATION_WORDS, draw_words, figures_in_words, hovers, view_words
 from simulator.results.step_result import PART_NAMES
 from simulator.results.timeline import BUBBLE, END_WAIT, EXPOSED, StepTimeline
 from simulator.results.timeline_view import timeline_view
+from simulator.schedule.action import Kind
 from simulator.step.timeline import step_timeline
 from tests.laws.runs import changed
 from tests.laws.test_data_parallel import MOE
@@ -211,3 +213,9 @@ def test_a_window_behind_the_shorter_of_two_steps_is_drawn_empty() -> None:
     assert len(timeline_figure(view, below=below).layout.annotations) == 2
     assert "busy 0.0 %" in alt(view)
     assert window_frame(short, 0, *window).empty
+
+
+def test_every_kind_of_action_that_is_named_is_explained() -> None:
+    explained = {"F": "3F17 is the forward", "FB": "& a pair"}
+    for kind in get_args(Kind):
+        assert re.search(explained.get(kind, rf"\b{kind} (a|the) "), NOTATION_WORDS), kind

@@ -370,9 +370,15 @@ REPORT = Room(
         ),
         Fault(
             "simulator/report/markdown.py",
-            "return names(compare(results[0], results[1:])) if len(results) > 1 else (facts.name(results[0]),)",
-            "return tuple(map(facts.name, results))",
+            "if comparison is None else names(comparison)",
+            "if comparison is None else tuple(map(facts.name, results))",
             "scenarios of one name are not told apart in Markdown",
+        ),
+        Fault(
+            "simulator/report/markdown.py",
+            "for each in comparison.others for warning in each.warnings)",
+            "for each in comparison.others for warning in each.warnings[1:])",
+            "a pull request is not told that two runs are unlike in kind",
         ),
         Fault(
             "simulator/report/frames/cost.py",
