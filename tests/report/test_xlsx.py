@@ -19,7 +19,9 @@ import pytest
 from openpyxl import load_workbook
 
 from simulator import load_scenario, simulate_run
+from simulator.report.facts import CATEGORY_LEGENDS
 from simulator.report.formats import FORMATS, ReportItem
+from simulator.report.sheets.sheet import LINE_POINTS
 from simulator.report.sheets.styles import INPUT_FILL
 from simulator.report.timeline_words import category_words
 from simulator.results.document import to_document
@@ -427,3 +429,16 @@ def test_categories_are_called_as_in_every_other_report() -> None:
     words = {category_words(each.category) for each in result.step.by_category}
     found = {book.book["Breakdown"][f"A{6 + place}"].value for place in range(len(words))}
     assert found == words and "gaps between kernels" in found
+
+
+def test_a_long_legend_of_a_category_has_a_line_more() -> None:
+    result = small_item().result
+    page = Book(xlsx(result)).book["Breakdown"]
+    heights = {
+        CATEGORY_LEGENDS.get(each.category, ""): page.row_dimensions[6 + place].height or 0.0
+        for place, each in enumerate(sorted(result.step.by_category, key=lambda each: -each.seconds))
+    }
+    longest = max(heights, key=len)
+    assert len(longest) > (page.column_dimensions["B"].width or 0)
+    assert heights[longest] >= 2 * LINE_POINTS
+    assert heights[min(heights, key=len)] <= LINE_POINTS

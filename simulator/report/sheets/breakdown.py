@@ -82,8 +82,7 @@ def _table(
     sheet.page.set_row(HEAD + 1, HEAD_POINTS)
     for place, category in enumerate(categories):
         row = HEAD + 2 + place
-        sheet.text(row, 0, category_words(category))
-        sheet.text(row, 1, facts.CATEGORY_LEGENDS.get(category, ""))
+        sheet.line(row, {0: category_words(category), 1: facts.CATEGORY_LEGENDS.get(category, "")})
         for idx, (result, each) in enumerate(zip(results, totals, strict=True)):
             found = next((part for part in result.step.by_category if part.category == category), None)
             if found is not None:
