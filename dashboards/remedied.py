@@ -12,7 +12,7 @@ from dashboards.keys import BY_NAME, SCENARIO_KEYS, text_of
 from dashboards.link import path_of
 from dashboards.source import Source
 from simulator.errors import InputError
-from simulator.remedies import Remedy, remedies
+from simulator.remedies import Remedy
 from simulator.scenario.draft import SHORTHANDS
 from simulator.scenario.load import UnfitScenario
 from simulator.scenario.scenario import Scenario
@@ -37,12 +37,11 @@ def unfit(source: Source) -> Scenario | None:
 
 
 @lru_cache(maxsize=KEPT)
-def offers(source: Source) -> tuple[Offer, ...]:
-    """The nearest values that work, then what takes a change back."""
+def offers(source: Source, found: tuple[Remedy, ...]) -> tuple[Offer, ...]:
+    """The nearest values that work, then what takes a change back. found: what work/remedies.py finds for the source."""
     error = source.error()
     if error is None:
         return ()
-    found = remedies(error, lambda more: replace(source, overrides=(*source.overrides, *more)).load())
     names = {path_of(key.path, source.plain()): key.name for key in SCENARIO_KEYS}
     offered = [offer for each in found if (offer := _offer(each, names)) is not None]
     return (*offered[:MAX_OFFERED], *_backward(source, error, names, [dict(each.changes) for each in offered]))

@@ -8,9 +8,11 @@ from typing import Final, Literal
 import pandas as pd
 import streamlit as st
 
-from dashboards import remedied, state
+from dashboards import jobs, remedied, state
 from dashboards.answers import Answer
 from dashboards.widgets.problems import as_text, show_problems
+from dashboards.widgets.waiting import value_of
+from dashboards.work import remedies as work
 from simulator.report import headline
 from simulator.report.memory_words import best_variants, variant_words
 from simulator.report.what_if import Shown, gains
@@ -101,7 +103,8 @@ def show_impossible() -> None:
     """Why it cannot be, and buttons that set the nearest values that can."""
     asked = state.current()
     show_problems(asked.problems, title="This combination cannot be")
-    offers = remedied.offers(asked.source)
+    found = value_of(jobs.of(work.remedies, asked.source), "Looking for the nearest that works")
+    offers = () if found is None else remedied.offers(asked.source, found)
     if offers:
         st.markdown("**The nearest that works**" if offers[0].solves else "**What mends a part**")
     with st.container(horizontal=True):

@@ -17,6 +17,7 @@ from dashboards.link import pack
 from dashboards.pool import Inline
 from dashboards.source import UPLOADED, Source
 from dashboards.widgets.controls import key_of
+from dashboards.work import remedies as work
 from simulator import load_scenario, simulate_run
 from simulator.report import headline
 from simulator.scenario.layers import ScenarioText
@@ -201,6 +202,7 @@ IMPOSSIBLE = [
     ("deepseek-v3", ("cluster.node=a100-x8",)),
     ("deepseek-v3", ("parallel.zero_stage=3",)),
     ("mixtral-8x22b", ("parallel.ep=3",)),
+    ("mixtral-8x22b", ("parallel.ep=3", "parallel.pp=13")),
     ("llama-3.1-70b", ("parallel.tp=5",)),
 ]
 
@@ -208,7 +210,7 @@ IMPOSSIBLE = [
 @pytest.mark.parametrize(("preset", "overrides"), IMPOSSIBLE)
 def test_every_button_of_an_impossible_combination_loads(preset: str, overrides: tuple[str, ...]) -> None:
     source = Source(preset, None, overrides)
-    offers = remedied.offers(source)
+    offers = remedied.offers(source, work.remedies(source))
     assert any(offer.solves for offer in offers)
     paths = {name: BY_NAME[name].path for offer in offers for name in offer.changes}
     for offer in (each for each in offers if each.solves):
