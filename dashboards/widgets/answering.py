@@ -35,21 +35,21 @@ def refine(known: Sequence[Answer], words: str, also: Sequence[Answer | Job] = (
     """
     waited = [*known, *also]
     before = _num_over(waited)  # counted first: what ends from now on is seen as new
-    for answer in known:
-        _show_failure(answer)
+    for job in {answer.failed.key: answer.failed for answer in known if answer.failed is not None}.values():
+        _show_failure(job)
     if any(isinstance(each, Answer) and _is_stale(each) for each in waited):
         st.rerun()
     if before < len(waited):
         _progress([answer for answer in known if not answer.is_over and answer.failed is None], waited, before, words)
 
 
-def _show_failure(answer: Answer) -> None:
+def _show_failure(job: Job) -> None:
     """Why there is no run, and a button that tries again where that may help."""
-    if answer.failed is None or answer.failed.error is None:
+    if job.error is None:
         return
-    show_problems(answer.failed.error.problems)
-    if not answer.failed.error.is_input:
-        st.button("Try again", key=f"again-{answer.failed.key}", on_click=jobs.forget, args=(answer.failed,))
+    show_problems(job.error.problems)
+    if not job.error.is_input:
+        st.button("Try again", key=f"again-{job.key}", on_click=jobs.forget, args=(job,))
 
 
 def _is_stale(answer: Answer) -> bool:

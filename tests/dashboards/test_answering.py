@@ -86,6 +86,15 @@ def test_a_run_whose_worker_died_can_be_tried_again(
     assert "Try again" in [button.label for button in page.button]
 
 
+def test_runs_that_failed_for_one_reason_say_so_once(inline_jobs: Inline, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = job("failed")
+    failed.error = Failure((Problem("", "", "the worker ended"),), is_input=False)
+    first_then(monkeypatch, [Answer(None, 1, 1, (failed,), failed)] * 2)
+    page = opened("compare", **LINK, with_="now,now")
+    assert not page.exception
+    assert [button.label for button in page.button] == ["Try again"]
+
+
 def test_a_baseline_that_failed_is_not_waited_for(inline_jobs: Inline, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = job("failed")
     failed.error = Failure((Problem("", "", "the worker ended"),), is_input=False)
