@@ -95,13 +95,14 @@ def _variants(scenario: Scenario, result: RunResult | None) -> Job | None:
 def _show_answer(asked: Current, answer: Answer, result: RunResult, base: Answer | None, room: Job | None) -> None:
     shown = beside(result, None if base is None else _before(asked, answer, base))
     shown_answer.show_verdict(result, shown)
+    _show_warnings(result)
     _show_baseline(asked, base)
     draws = "" if answer.is_whole else f"of {answer.draws} of {answer.all_draws} draws; interval follows"
     shown_answer.show_figures(shown, draws)
     st.subheader("What binds")
     shown_answer.show_gains(result)
     _show_advice(result, room.value if room is not None and room.state == "done" else None)
-    _show_notes(result)
+    _show_left_out(result)
     _show_export(asked.source)
 
 
@@ -159,13 +160,16 @@ def _show_advice(result: RunResult, room: MemoryVariants | None) -> None:
     st.markdown("\n".join(f"- {as_text(line)}" for line in what_to_change(result)))
 
 
-def _show_notes(result: RunResult) -> None:
-    """Warnings, what fell with a change, and what the figures leave out."""
+def _show_warnings(result: RunResult) -> None:
+    """What fell with a change, and warnings: before the figures that they are about."""
     if result.dropped:
         st.warning(as_text(f"Dropped with a change: {'; '.join(result.dropped)}."), icon="✂️")
     if result.warnings:
         with st.expander(f"Warnings of this scenario ({len(result.warnings)})", expanded=True):
             st.markdown("\n".join(f"- {as_text(line)}" for line in result.warnings))
+
+
+def _show_left_out(result: RunResult) -> None:
     with st.expander("What is not included", expanded=False):
         st.markdown("\n".join(f"- {as_text(line)}" for line in result.not_modelled))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -143,6 +143,18 @@ def tensor_words(name: str) -> str:
 def keys_of(name: str) -> tuple[str, ...]:
     """Keys of a scenario that act on a tensor's size."""
     return next(keys for beginning, keys in KEYS if name.startswith(beginning))
+
+
+def short_keys(keys: Sequence[str]) -> str:
+    """Keys as a table has room for them: neighbours of one section in braces, "parallel.{ep, pp}, recompute"."""
+    sections: dict[str, list[str]] = {}
+    for key in keys:
+        section, _, name = key.rpartition(".")
+        sections.setdefault(section, []).append(name)
+    return ", ".join(
+        f"{section}.{{{', '.join(names)}}}" if section and len(names) > 1 else f"{section}.{names[0]}".lstrip(".")
+        for section, names in sections.items()
+    )
 
 
 def headline(memory: Memory) -> tuple[Headline, ...]:

@@ -288,6 +288,21 @@ def test_the_scenario_file_loads_to_what_is_shown(preset: str, overrides: tuple[
     assert load_scenario(ScenarioText(whole, "whole.yaml"), reads_files=False) == source.load()
 
 
+@pytest.mark.usefixtures("inline_jobs")
+def test_warnings_stand_before_the_figures_that_they_are_about() -> None:
+    """A price of another GPU is told where the cost is read."""
+    told = in_order(opened(**LINK, node="h200-x8").main)
+    warned = next(place for place, (_, text) in enumerate(told) if "is the price of the GPU h100" in text)
+    assert warned < next(place for place, (kind, _) in enumerate(told) if kind == "metric")
+
+
+def in_order(block: Any) -> list[tuple[str, str]]:
+    """(kind, text) of the elements of a page, from top to bottom."""
+    if hasattr(block, "children"):
+        return [found for child in block.children.values() for found in in_order(child)]
+    return [(block.type, str(getattr(block, "value", "")))]
+
+
 def test_a_plan_that_does_not_fit_is_told_what_makes_room(inline_jobs: Inline) -> None:
     page = opened(preset="llama-3.1-70b", draws="1", gpus="16", tp="1", pp="2", batch="16", recompute="none", steps="1")
     said = plain(texts(page))

@@ -10,7 +10,7 @@ import pytest
 from simulator import load_scenario
 from simulator.report.figures.memory import variants_alt, variants_figure
 from simulator.report.frames.memory import tensors_shown, variants_shown
-from simulator.report.memory_words import KEYS, advice, headline, keys_of, verdict_sentence, why_not
+from simulator.report.memory_words import KEYS, advice, headline, keys_of, short_keys, verdict_sentence, why_not
 from simulator.results.memory_variants import MemoryVariants
 from simulator.results.run_result import from_json
 from simulator.results.step_result import Memory
@@ -124,3 +124,9 @@ def test_the_chart_of_variants_has_a_bar_for_each_that_can_be() -> None:
     assert lines == {MEMORY.capacity_bytes / 1e9, MEMORY.usable_bytes / 1e9}
     for text, each in zip(figure.data[0].text, can_be, strict=True):
         assert each.memory is not None and each.memory.verdict in text
+
+
+def test_keys_of_one_section_are_told_with_the_section_once() -> None:
+    assert short_keys(("recompute", "a.b.c", "parallel.ep", "parallel.pp")) == "recompute, a.b.c, parallel.{ep, pp}"
+    assert short_keys(("recompute", "recompute.saved.attn_out")) == "recompute, recompute.saved.attn_out"
+    assert short_keys(()) == ""

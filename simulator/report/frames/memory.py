@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from simulator.report import numbers
-from simulator.report.memory_words import KIND_WORDS, VARIANT_TITLES, keys_of, tensor_words
+from simulator.report.memory_words import KIND_WORDS, VARIANT_TITLES, keys_of, short_keys, tensor_words
 from simulator.results.memory_variants import MemoryVariants, VariantKind
 from simulator.results.step_result import MEMORY_KINDS, Memory, StageMemory, StageTensor
 
@@ -29,7 +29,7 @@ def tensors_shown(memory: Memory, pp_rank: int) -> pd.DataFrame:
             KIND_WORDS[tensor.kind],
             numbers.amount_of_bytes(tensor.bytes),
             numbers.percent(tensor.bytes / stage.peak_bytes),
-            ", ".join(keys_of(tensor.name)),
+            short_keys(keys_of(tensor.name)),
         )
         for tensor in tensors_of(stage)
     ]
