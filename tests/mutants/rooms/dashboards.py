@@ -6,7 +6,7 @@ from tests.mutants.fault import Fault, Room
 
 DASHBOARDS = Room(
     "dashboards",
-    tuple(f"tests/dashboards/test_{name}.py" for name in ("link", "pool", "state", "uploads", "server")),
+    tuple(f"tests/dashboards/test_{name}.py" for name in ("link", "pool", "state", "uploads", "server", "answering")),
     (
         Fault(
             "dashboards/source.py",
@@ -109,6 +109,24 @@ DASHBOARDS = Room(
             "if not 0 <= port <= LAST_PORT:",
             "if port < 0:",
             "a port that is none reaches the socket",
+        ),
+        Fault(
+            "dashboards/widgets/answering.py",
+            "return answer.is_over and not answer.is_whole and answer.failed is None",
+            "return False",
+            "a run that ended while the page was made is never shown",
+        ),
+        Fault(
+            "dashboards/answers.py",
+            "if all(job.is_over for job in late):",
+            "if any(job.is_over for job in late):",
+            "a first answer goes away when a part of the whole one is there",
+        ),
+        Fault(
+            "dashboards/pool.py",
+            "served = min(self.served",
+            "served = max(self.served",
+            "shared work waits for whoever was served last",
         ),
     ),
 )
