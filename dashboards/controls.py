@@ -68,7 +68,7 @@ GROUPS: Final[tuple[tuple[str, tuple[Control, ...]], ...]] = (
     (
         "Machines",
         (
-            Control("node", "GPU and node", "Node type of the catalogue: GPU, how many a node, NVLink and NICs.", "choice"),
+            Control("node", "GPU and node", "Node type: GPU, how many a node, NVLink and NICs.", "choice", is_wide=True),
             Control("gpus", "GPUs", "All GPUs of the job. Data parallelism takes what the other degrees leave."),
             Control("fabric", "Network fabric", "Between the nodes: rate, topology, planes.", "choice", is_wide=True),
             Control(

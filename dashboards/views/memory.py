@@ -61,7 +61,7 @@ def _show_tensors(memory: Memory, variants: MemoryVariants | None) -> None:
         "Tensors of pipeline rank", ranks, index=worst, key=f"memory-rank-{worst}-{len(ranks)}", width=240,
         help="The fullest rank is shown first.",
     )  # fmt: skip
-    widths = {"tensor": 220, "holds": 155, "size": 72, "of the peak": 95, "keys that act on it": 575}
+    widths = {"tensor": 220, "holds": 150, "size": 69, "of the peak": 91, "keys that act on it": 588}
     columns = {name: st.column_config.TextColumn(width=width) for name, width in widths.items()}
     table(tensors_shown(memory, rank), key="memory-tensors", columns=columns)
 

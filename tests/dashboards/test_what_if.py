@@ -12,13 +12,14 @@ from dashboards import answers, exported, jobs, remedied
 from dashboards.answers import FIRST_DRAWS
 from dashboards.controls import CONTROLS, LABELS
 from dashboards.jobs import Job
-from dashboards.keys import BY_NAME
+from dashboards.keys import BY_NAME, text_of
 from dashboards.link import pack
 from dashboards.pool import Inline
 from dashboards.source import UPLOADED, Source
 from dashboards.widgets.controls import key_of
 from dashboards.work import remedies as work
 from simulator import load_scenario, simulate_run
+from simulator.choices import choices
 from simulator.report import headline
 from simulator.scenario.layers import ScenarioText
 from tests.dashboards.pages import link_of, opened, texts
@@ -108,6 +109,14 @@ def widget(page: AppTest, kind: str, name: str) -> Any:
 def test_every_control_is_moved_once() -> None:
     assert {*MOVES, "domain"} == {control.name for control in CONTROLS}
     assert set(LABELS) <= set(BY_NAME)
+
+
+def test_a_long_name_has_the_whole_width() -> None:
+    """At 1280 px half a column holds about ten letters."""
+    named = [control for control in CONTROLS if control.kind == "choice"]
+    for control in named:
+        longest = max(len(text_of(each)) for each in choices(str(BY_NAME[control.name].path)))
+        assert control.is_wide or longest <= 10, control.name
 
 
 @pytest.mark.parametrize("name", sorted(MOVES))
