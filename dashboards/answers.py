@@ -9,7 +9,7 @@ Prices, tokens and the lengths of phases ask for no job: they are arithmetic on 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import fsum
 from typing import Any, Final
@@ -19,12 +19,13 @@ from dashboards.jobs import Job
 from dashboards.source import Source
 from dashboards.work import run
 from simulator.results.run_result import RunResult
+from simulator.results.step_result import StepResult
 from simulator.run.kept_steps import KeptSteps, batch_sizes, step_document, step_key
 from simulator.run.training_run import simulate_run
 from simulator.scenario.scenario import Scenario
 
 FIRST_DRAWS: Final = 2
-"""Random draws of a first answer, which leaves out what the assumptions are worth."""
+"""Random draws of a first answer, which leaves out what the assumptions are worth and what binds the step."""
 AT_ONCE_S: Final = 0.8
 """For so long a page waits for a first answer before it shows progress in its place."""
 
@@ -83,7 +84,7 @@ def of(source: Source, *, only_whole: bool = False, wait_s: float = AT_ONCE_S) -
         asked = [jobs.of(*each, later=only_whole) for each in whole]
         _wait(asked, 0.0 if only_whole else wait_s)
         return _answer(scenario, asked, scenario.draws)
-    early = [jobs.of(*each) for each in _asked(first)[:-1]]
+    early = [jobs.of(*each) for each in _steps(first, run.first_step)]
     _wait(early, wait_s)
     answer = _answer(first, early, scenario.draws)
     if answer.result is None:
@@ -99,7 +100,7 @@ def first_known(source: Source) -> RunResult | None:
     same random draws, so that a difference is the change's and not the draws'.
     """
     first = first_draws(source.load())
-    steps = [_known(asked) for asked in _asked(first)[:-1]]
+    steps = [_known(asked) for asked in _steps(first, run.first_step)]
     found = [job for job in steps if job is not None]
     return _answer(first, found, first.draws).result if len(found) == len(steps) else None
 
@@ -110,10 +111,14 @@ def first_draws(scenario: Scenario) -> Scenario:
 
 
 def _asked(scenario: Scenario) -> list[Asked]:
-    """The jobs of a run: the step of each batch size, the full one first, and the worth of the assumptions last."""
+    """The jobs of a whole run: its steps, and the worth of the assumptions last."""
+    return [*_steps(scenario, run.step), (run.effects, step_document(scenario))]
+
+
+def _steps(scenario: Scenario, function: Callable[..., StepResult]) -> list[Asked]:
+    """The jobs of the step of each batch size, the full one first."""
     document = step_document(scenario)
-    sizes = batch_sizes(scenario)
-    return [*((run.step, document, size.global_batch_size, size.schedule) for size in sizes), (run.effects, document)]
+    return [(function, document, size.global_batch_size, size.schedule) for size in batch_sizes(scenario)]
 
 
 def _known(asked: Asked) -> Job | None:

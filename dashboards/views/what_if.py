@@ -100,7 +100,7 @@ def _show_answer(asked: Current, answer: Answer, result: RunResult, base: Answer
     draws = "" if answer.is_whole else f"of {answer.draws} of {answer.all_draws} draws; interval follows"
     shown_answer.show_figures(shown, draws)
     st.subheader("What binds")
-    shown_answer.show_gains(result)
+    shown_answer.show_gains(result, is_first=answer.is_first)
     _show_advice(result, room.value if room is not None and room.state == "done" else None)
     _show_left_out(result)
     _show_export(asked.source)

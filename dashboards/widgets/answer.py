@@ -70,11 +70,11 @@ def _card(card: Shown, draws: str) -> None:
         st.caption(as_text(" · ".join(filter(None, (card.was, interval, figure.note)))))
 
 
-def show_gains(result: RunResult) -> None:
-    """What binds: what the step would gain, and why."""
+def show_gains(result: RunResult, *, is_first: bool) -> None:
+    """What binds: what the step would gain, and why. is_first: a first answer, which leaves that out."""
     rows = gains(result)[:NUM_GAINS]
     if not rows:
-        st.caption("Nothing was found that holds the step back.")
+        st.caption("Follows with all draws." if is_first else "Nothing was found that holds the step back.")
         return
     columns = ["What binds", "A step would gain", "Why"]
     st.table(pd.DataFrame([[as_text(text) for text in row] for row in rows], columns=columns).set_index(columns[0]))

@@ -20,7 +20,17 @@ KEPT_PLANS: Final = 4
 
 def step(document: str, global_batch_size: int, schedule: str) -> StepResult:
     """A step of so many sequences. document: as `kept_steps.step_document` gives it. Raises InputError."""
+    return _step(document, global_batch_size, schedule, explains=True)
+
+
+def first_step(document: str, global_batch_size: int, schedule: str) -> StepResult:
+    """The same for a first answer: without what binds the step and what uneven loads add."""
+    return _step(document, global_batch_size, schedule, explains=False)
+
+
+def _step(document: str, global_batch_size: int, schedule: str, *, explains: bool) -> StepResult:
     scenario, simulator = _simulator(document)
+    simulator.explains = explains
     simulator.report = lambda done: report_progress(done, f"{round(done * scenario.draws)} of {scenario.draws} draws")
     report_progress(0.0, "counting and pricing the work")
     return simulator(scenario, global_batch_size=global_batch_size, schedule=schedule)

@@ -18,16 +18,21 @@ class StepSimulator:
     """`simulate_step` for several batches of a scenario: what does not depend on the batch is computed once."""
 
     def __init__(self, engine: Engine = "sweep", report: Report | None = None) -> None:
-        """report: is told which share of a step's draws, or of the assumptions, is done."""
+        """report: is told which share of a step's draws, or of the assumptions, is done. explains: whether the full batch's
+        step says what binds it and what uneven loads add, which takes as long again as the step.
+        """
         self._engine: Engine = engine
         self.report = report
+        self.explains = True
         self._step: PreparedStep | None = None
 
     def __call__(self, scenario: Scenario, *, global_batch_size: int, schedule: str) -> StepResult:
         """One step of `global_batch_size` sequences, the full batch's explained. Raises as `simulate_step`."""
         step = self._prepared(scenario)
-        is_full = global_batch_size == scenario.training.global_batch_size
-        return simulate_prepared(step, global_batch_size, schedule, self._engine, explained=is_full, report=self.report)
+        explained = self.explains and global_batch_size == scenario.training.global_batch_size
+        return simulate_prepared(
+            step, global_batch_size, schedule, self._engine, explained=explained, report=self.report
+        )
 
     def effects(self, scenario: Scenario, global_batch_size: int) -> Mapping[str, Interval]:
         """Relative change of the step when one assumption goes to the ends of its range (simulator/step/effects.py)."""

@@ -244,11 +244,12 @@ def test_a_first_answer_says_so_and_is_refined(inline_jobs: Inline, monkeypatch:
         page = opened(**LINK, draws="4")
         assert not page.exception
         assert f"of {FIRST_DRAWS} of 4 draws; interval follows" in plain(texts(page))
+        assert "Follows with all draws." in texts(page)
     early, few = figures(page), answer(of_tiny(f"draws={FIRST_DRAWS}"))
     assert early["Tokens/s/GPU"] == few["Tokens/s/GPU"] and early["MFU"] == few["MFU"]
     page.run()
     assert figures(page) == answer(of_tiny("draws=4"))
-    assert "interval follows" not in texts(page)
+    assert "interval follows" not in texts(page) and "Follows with all draws." not in texts(page)
 
 
 def test_a_first_answer_is_compared_with_the_same_draws_of_the_baseline(
@@ -261,6 +262,7 @@ def test_a_first_answer_is_compared_with_the_same_draws_of_the_baseline(
     page = opened(text=pack(base.text or ""))
     early, whole = answers.first_known(base), answers.of(base).result
     assert early is not None and whole is not None
+    assert not early.step.binding and whole.step.binding
     assert early.step.step_s == simulate_run(answers.first_draws(base.load())).step.step_s != whole.step.step_s
 
     def first_only(key: str, function: str, arguments: tuple[Any, ...], later: bool, session: str) -> Job:
