@@ -59,7 +59,7 @@ def known(function: Callable[..., Any], *arguments: Any) -> Job | None:
 
 
 def new_run() -> None:
-    """A page of this session begins to be shown anew."""
+    """The page of this browser tab begins to be shown anew."""
     start().new_run(session())
 
 

@@ -7,6 +7,7 @@ from typing import Final
 import streamlit as st
 
 from dashboards import jobs, state
+from dashboards.answers import FIRST_DRAWS
 from dashboards.widgets.figure import figure, mode
 from dashboards.widgets.problems import as_text, show_problems
 from dashboards.widgets.table import table
@@ -25,8 +26,6 @@ from simulator.results.network_view import NetworkView, Traffic
 from simulator.run.kept_steps import step_document
 from simulator.scenario.scenario import Scenario
 
-FEW: Final = 2
-"""Draws of a first answer."""
 ALL: Final = "all"
 
 
@@ -59,11 +58,11 @@ def show() -> None:
 def _answer(scenario: Scenario) -> work.Network | None:
     """From all draws where they are simulated already, else from few, while the others are on their way."""
     document, draws = step_document(scenario), scenario.draws
-    whole = jobs.of(work.network, document, draws, later=draws > FEW)
-    if whole.state == "done" or draws <= FEW:
+    whole = jobs.of(work.network, document, draws, later=draws > FIRST_DRAWS)
+    if whole.state == "done" or draws <= FIRST_DRAWS:
         found: work.Network | None = value_of(whole, "Simulating the step")
         return found
-    first: work.Network | None = value_of(jobs.of(work.network, document, FEW), "Simulating the step")
+    first: work.Network | None = value_of(jobs.of(work.network, document, FIRST_DRAWS), "Simulating the step")
     if first is None:
         return None
     return value_of(whole, f"First answer from {first.draws} of {draws} draws, refining") or first

@@ -23,16 +23,8 @@ from simulator.step.network_load import messages_of, network_view, sent_bytes
 from simulator.step.prepared import PreparedStep, prepare
 from tests.laws.runs import changed
 from tests.laws.scenarios import Document, dense_model
+from tests.step.test_collectives import PLAN
 
-PLAN: Document = {
-    "model": "deepseek-v2-lite",
-    "cluster": {"node": "h800-x8", "num_gpus": 64, "fabric": "ib-400g-rail"},
-    "parallel": {"pp": 2, "ep": 16, "schedule": "1f1b"},
-    "training": {"seq_len": 4096, "global_batch_size": 128},
-    "precision": "bf16",
-    "moe": {"balance": "forced"},
-    "draws": 1,
-}
 DENSE: Document = {
     "model": dense_model(8, 4096, 14_336, heads=32, kv_heads=8, vocab=32_000),
     "cluster": {"node": "h100-x8", "num_gpus": 64, "fabric": "ib-400g-fattree"},
