@@ -1,6 +1,8 @@
-"""Tools that make numbers of the catalogue; no prediction needs them. Anyone may run them again:
+"""Tools that make numbers of the catalogue, and the model that they time; no prediction needs them. Anyone may run them again:
 
-    sm_partition   one NVIDIA GPU, torch and cupy (extra [calibrate]): kernels beside SMs that are held. Gave
+    model          DeepSeek-V3's architecture in torch, at any size; numerics: the formats in which it computes
+    errors, extra  what every tool says of bad input, and where torch (extra [calibrate]) is not installed
+    sm_partition   one NVIDIA GPU, torch and cupy (not in the extra): kernels beside SMs that are held. Gave
                    measurements/h100-sm-partition-2026-11-24.csv, from it `overlap.*` and the head's GEMMs of stacks/h800-*
     layer_mix      all NVIDIA GPUs of a host, torch (extra [calibrate]): kernels of a layer (layer_kernels) from the first
                    moments of load to sustained load. Gave measurements/hopper-layer-mix-2026-11-24.csv, from it `sustained.*`
@@ -10,6 +12,6 @@
                    public benchmarks, whose columns and origin reference_points states; `rows` prints stacks/h800-notrace's
                    kernels.csv (notrace_rows). Gave `gemm.*` and `attention.*` of the stacks and of stacks/transfer
 
-The first three (what they share is in measuring) write one JSON document of what they measured; the measurement's YAML says
-which columns of the CSV are which.
+The programs that measure (what they share is in measuring) write one JSON document of what they measured; the measurement's
+YAML says which columns of the CSV are which.
 """

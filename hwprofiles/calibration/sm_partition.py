@@ -2,7 +2,8 @@
 
     python -m hwprofiles.calibration.sm_partition -o FILE.json
 
-Runs on one NVIDIA GPU with torch and cupy; sizes are DeepSeek-V3's for one micro-batch of 4,096 tokens. Times are medians of
+Runs on one NVIDIA GPU with torch and cupy (which the extra [calibrate] does not bring); sizes are DeepSeek-V3's for one
+micro-batch of 4,096 tokens. Times are medians of
 CUDA events around one call, in seconds; every case is timed alone, beside each of HELD_SMS, and alone again, because the
 clock drifts with the chip's temperature and power.
 

@@ -1,0 +1,68 @@
+"""What a model asks of its number formats, and the formats that need no scales."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class Numerics(ABC):
+    """How a model's numbers are kept and multiplied.
+
+    name: of the recipe. dtype: of activations in memory; param_dtype: of the weights that the optimizer moves.
+    """
+
+    name: str
+    dtype: torch.dtype
+    param_dtype: torch.dtype
+
+    @property
+    def plain(self) -> Numerics:
+        """The formats of what a recipe leaves in high precision: embedding, router, attention core, heads."""
+        return self
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """x in the activations' format, its gradient too; x itself where `dtype` is that format."""
+        return x.to(self.dtype)
+
+    @abstractmethod
+    def linears(self, x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """x (..., k) times each of weights (n, k) transposed: (..., n) each. x is kept once for all their gradients."""
+
+    @abstractmethod
+    def grouped_linear(self, rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+        """Rows (r, k) sorted by expert times weights (e, n, k) transposed: (r, n).
+
+        counts: (e,) int64, rows of each expert, zeros allowed; their sum is r. On the rows' device; what needs them on the
+        host copies them itself.
+        """
+
+    def linear(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x (..., k) times weight (n, k) transposed: (..., n)."""
+        return self.linears(x, (weight,))[0]
+
+
+class Plain(Numerics):
+    """torch's own arithmetic in one dtype: float64, float32, or native BF16."""
+
+    def __init__(self, name: str, dtype: torch.dtype) -> None:
+        self.name, self.dtype, self.param_dtype = name, dtype, dtype
+
+    def linears(self, x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(functional.linear(x, weight.to(self.dtype)) for weight in weights)
+
+    def grouped_linear(self, rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+        if rows.is_cuda and self.dtype is torch.bfloat16:
+            ends = counts.cumsum(0).to(torch.int32)
+            return torch._grouped_mm(rows, weights.to(self.dtype).transpose(1, 2), offs=ends)
+        return looped_linear(rows, weights.to(self.dtype), counts)
+
+
+def looped_linear(rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+    """The plain way of a grouped product: one product an expert. Shapes as in `Numerics.grouped_linear`."""
+    parts = rows.split(counts.tolist())
+    return torch.cat([functional.linear(part, weight) for part, weight in zip(parts, weights, strict=True)])
