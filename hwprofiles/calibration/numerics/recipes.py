@@ -8,6 +8,8 @@ from typing import Final, Literal
 import torch
 
 from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.numerics.blockwise import EmulatedBlockwise
+from hwprofiles.calibration.numerics.fp8 import Fp8
 from hwprofiles.calibration.numerics.numerics import Numerics, Plain
 from hwprofiles.calibration.numerics.rounded import RoundedBf16
 from hwprofiles.names import nearest
@@ -22,10 +24,15 @@ def _bf16(device: torch.device, gemms: Gemms) -> Numerics:
     return Plain("bf16", torch.bfloat16) if is_native else RoundedBf16()
 
 
+def _fp8_blockwise(device: torch.device, gemms: Gemms) -> Numerics:
+    return Fp8("fp8-blockwise", EmulatedBlockwise(), _bf16(device, "auto"))
+
+
 RECIPES: Final[dict[str, Callable[[torch.device, Gemms], Numerics]]] = {
     "float64": lambda device, gemms: Plain("float64", torch.float64),
     "float32": lambda device, gemms: Plain("float32", torch.float32),
     "bf16": _bf16,
+    "fp8-blockwise": _fp8_blockwise,
 }
 
 

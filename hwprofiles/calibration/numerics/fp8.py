@@ -1,0 +1,168 @@
+"""Linear layers with FP8 operands: what every such recipe shares.
+
+Three products (DeepSeek-V3 report, figure 6): fprop y = x w.T, dgrad dx = dy w, wgrad dw = dy.T x. Activations and gradients
+between them are BF16; x is kept for the backward in FP8, once for all the weights that it meets; weights are quantised once for
+each version of them, that is once an optimizer step.
+"""
+
+from __future__ import annotations
+
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.numerics.groups import Groups
+from hwprofiles.calibration.numerics.numerics import Numerics
+from hwprofiles.calibration.numerics.quantise import Quantised
+from hwprofiles.problem import Problem
+
+W = TypeVar("W")
+
+
+class Products(ABC, Generic[W]):
+    """The three products of a recipe on a device; W: its form of weights (e, n, k). Rows lie sorted by expert, in groups."""
+
+    @abstractmethod
+    def quantised_weight(self, weight: Tensor) -> W:
+        """Of (e, n, k)."""
+
+    @abstractmethod
+    def operand(self, rows: Tensor) -> Quantised:
+        """Rows (r, c) as left operand of fprop or dgrad."""
+
+    @abstractmethod
+    def kept(self, rows: Tensor, operand: Quantised, groups: Groups) -> tuple[Tensor, ...]:
+        """What of the input (r, k) stays for wgrad."""
+
+    @abstractmethod
+    def columns_of_kept(self, kept: Sequence[Tensor], num_columns: int, groups: Groups) -> Quantised:
+        """The kept input as right operand of wgrad."""
+
+    @abstractmethod
+    def columns(self, rows: Tensor, groups: Groups) -> Quantised:
+        """Gradients (r, n) as left operand of wgrad."""
+
+    @abstractmethod
+    def fprop(self, operand: Quantised, weight: W, groups: Groups) -> Tensor:
+        """(r, n); any dtype, it is rounded to BF16."""
+
+    @abstractmethod
+    def dgrad(self, operand: Quantised, weight: W, groups: Groups) -> Tensor:
+        """(r, k); any dtype, it is rounded to BF16."""
+
+    @abstractmethod
+    def wgrad(self, grads: Quantised, inputs: Quantised, sizes: tuple[int, int], groups: Groups) -> Tensor:
+        """(e, *sizes), sizes being (n, k)."""
+
+
+class Fp8(Numerics):
+    """A recipe with FP8 operands. `plain`: the BF16 recipe for everything else; weights are FP32, the optimizer's own."""
+
+    param_dtype = torch.float32
+
+    def __init__(self, name: str, products: Products[Any], plain: Numerics) -> None:
+        self.name, self.products, self.dtype, self._plain = name, products, plain.dtype, plain
+        self._weights: PerVersion[Any] = PerVersion()
+
+    @property
+    def plain(self) -> Numerics:
+        return self._plain
+
+    def rounded(self, x: Tensor) -> Tensor:
+        return self._plain.rounded(x)
+
+    def linears(self, x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        rows = x.reshape(-1, x.shape[-1])
+        results = _Products.apply(self, Groups((len(rows),)), rows, *weights)
+        return tuple(result.view(*x.shape[:-1], result.shape[-1]) for result in results)
+
+    def grouped_linear(self, rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+        result: Tensor = _Products.apply(self, Groups(tuple(counts.tolist())), rows, weights)[0]
+        return result
+
+    def bf16(self, x: Tensor) -> Tensor:
+        """x rounded to BF16, in the activations' dtype."""
+        return x.to(torch.bfloat16).to(self.dtype)
+
+    def weight(self, weight: Tensor) -> Any:
+        """The products' form of a weight ([e,] n, k)."""
+
+        def make() -> Any:
+            return self.products.quantised_weight(weight.detach().view(-1, *weight.shape[-2:]))
+
+        return self._weights.get(weight, make)
+
+
+class _Products(torch.autograd.Function):
+    """Rows (r, k) times each of the weights ([e,] n, k) transposed, by groups."""
+
+    @staticmethod
+    def forward(ctx: Any, formats: Fp8, groups: Groups, rows: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        _check(rows, weights, groups)
+        products, rows = formats.products, formats.bf16(rows)
+        operand = products.operand(rows)
+        ctx.weights = [formats.weight(weight) for weight in weights]  # of the cache, which keeps them for the step
+        ctx.formats, ctx.groups, ctx.num_columns = formats, groups, rows.shape[1]
+        ctx.likes = [(weight.shape, weight.dtype) for weight in weights]
+        if any(ctx.needs_input_grad[3:]):
+            ctx.save_for_backward(*products.kept(rows, operand, groups))
+        ctx.set_materialize_grads(False)
+        return tuple(formats.bf16(products.fprop(operand, weight, groups)) for weight in ctx.weights)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        formats, groups = ctx.formats, ctx.groups
+        products, needs = formats.products, ctx.needs_input_grad
+        rounded = [None if grad is None else formats.bf16(grad) for grad in grads]
+        of_rows, of_weights = None, [None] * len(grads)
+        inputs = products.columns_of_kept(ctx.saved_tensors, ctx.num_columns, groups) if any(needs[3:]) else None
+        for idx, grad in enumerate(rounded):
+            if grad is None:
+                continue
+            if needs[2]:
+                part = formats.bf16(products.dgrad(products.operand(grad), ctx.weights[idx], groups))
+                of_rows = part if of_rows is None else formats.bf16(of_rows + part)
+            if needs[3 + idx]:
+                shape, dtype = ctx.likes[idx]
+                part = products.wgrad(products.columns(grad, groups), inputs, tuple(shape[-2:]), groups)
+                of_weights[idx] = part.view(shape).to(dtype)
+        return None, None, of_rows, *of_weights
+
+
+def _check(rows: Tensor, weights: Sequence[Tensor], groups: Groups) -> None:
+    """Sizes that padding would hide."""
+    for weight in weights:
+        if weight.shape[-1] != rows.shape[1]:
+            raise CalibrationError(
+                [Problem("", "weights", f"{tuple(weight.shape)} do not fit rows of {rows.shape[1]}")]
+            )
+        if weight.shape[:-2].numel() != len(groups.counts) or sum(groups.counts) != len(rows):
+            raise CalibrationError([Problem(
+                "", "counts", f"{groups.counts} do not fit {len(rows)} rows and weights {tuple(weight.shape)}"
+            )])  # fmt: skip
+
+
+class PerVersion(Generic[W]):
+    """What was made of a tensor, until the tensor changes in place, moves, or dies. (A change through `.data` is not seen.)"""
+
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[weakref.ref[Tensor], int, int, W]] = {}
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def get(self, tensor: Tensor, make: Callable[[], W]) -> W:
+        """What `make` made of this version of the tensor."""
+        key, state = id(tensor), (tensor._version, tensor.data_ptr())
+        found = self._made.get(key)
+        if found is None or found[0]() is not tensor or found[1:3] != state:
+            gone = weakref.ref(tensor, lambda _: self._made.pop(key, None))
+            found = self._made[key] = (gone, *state, make())
+        return found[3]
