@@ -1,0 +1,33 @@
+"""A linear layer by the recipe's product."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hwprofiles.calibration.numerics.numerics import Numerics
+
+
+def parameter(numerics: Numerics, *shape: int, value: float = 0.0) -> nn.Parameter:
+    """A parameter in the recipe's format, every number `value` until `initial.initialise` draws it."""
+    return nn.Parameter(torch.full(shape, value, dtype=numerics.param_dtype))
+
+
+class Linear(nn.Module):
+    """y = x W^T, and + b with a bias. weight: (n_out, n_in); bias: (n_out,), first 0."""
+
+    def __init__(self, n_in: int, n_out: int, numerics: Numerics, bias: bool = False) -> None:
+        super().__init__()
+        self.numerics = numerics
+        self.weight = parameter(numerics, n_out, n_in)
+        self.bias = parameter(numerics, n_out) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., n_in) to (..., n_out)."""
+        return self.biased(self.numerics.linear(x, self.weight))
+
+    def biased(self, product: Tensor) -> Tensor:
+        """The product with the bias, where there is one: for products that the caller takes with others of one input."""
+        if self.bias is None:
+            return product
+        return self.numerics.rounded(product + self.bias.to(product.dtype))
