@@ -1,0 +1,106 @@
+"""The routed experts of one process: grouped products over the rows that arrived, as many as arrived.
+
+There is no capacity and no padding; an expert may be without a row, or have all of them.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.model.activation import activate
+from hwprofiles.calibration.model.config import Moe
+from hwprofiles.calibration.model.linear import parameter
+from hwprofiles.calibration.model.recompute import made
+from hwprofiles.calibration.numerics.numerics import Numerics
+from hwprofiles.problem import Problem
+
+
+def experts_per_rank(num_experts: int, ranks: int) -> int:
+    """Raises CalibrationError where they do not divide."""
+    if ranks < 1 or num_experts % ranks:
+        fitting = ", ".join(str(n) for n in range(1, num_experts + 1) if num_experts % n == 0)
+        message = f"{ranks} ranks cannot share {num_experts} experts evenly; allowed {fitting}"
+        raise CalibrationError([Problem("", "ranks", message)])
+    return num_experts // ranks
+
+
+class Experts(nn.Module):
+    """num_local experts of one width.
+
+    up: (e_local, num_up f, h), of a gated activation gate over up; down: (e_local, h, f). up_bias (e_local, num_up f) and
+    down_bias (e_local, h) where the model has them. first_expert: number of the first one in the layer.
+    recompute: "swiglu" drops the activation's output, which the backward makes again.
+    """
+
+    def __init__(
+        self,
+        config: Moe,
+        hidden: int,
+        numerics: Numerics,
+        num_local: int,
+        *,
+        first_expert: int = 0,
+        recompute: frozenset[str] = frozenset(),
+    ) -> None:
+        super().__init__()
+        expert = config.expert
+        self.numerics, self.kind, self.first_expert, self.recompute = (
+            numerics,
+            expert.activation,
+            first_expert,
+            recompute,
+        )
+        self.up = parameter(numerics, num_local, expert.num_up * expert.width, hidden)
+        self.down = parameter(numerics, num_local, hidden, expert.width)
+        self.up_bias = parameter(numerics, num_local, expert.num_up * expert.width) if expert.bias else None
+        self.down_bias = parameter(numerics, num_local, hidden) if expert.bias else None
+
+    def forward(self, rows: Tensor, counts: Tensor, row_weights: Tensor) -> Tensor:
+        """rows (r, h) sorted by expert, counts (e_local,) int64 of sum r, row_weights (r,): (r, h), each times its weight.
+
+        Kept: rows, row_weights, the up projection's output and the activation's; not the result.
+        """
+        inner = self.numerics.grouped_linear(rows, self.up, counts)
+        if self.up_bias is not None:
+            inner = self.numerics.rounded(_AddBias.apply(inner, self.up_bias, counts, None))
+        with ExitStack() as dropped:
+            product = made(dropped, "swiglu" in self.recompute, self._product, inner, row_weights)
+            result = self.numerics.grouped_linear(product, self.down, counts)
+        if self.down_bias is not None:
+            result = self.numerics.rounded(_AddBias.apply(result, self.down_bias, counts, row_weights))
+        return result
+
+    def _product(self, inner: Tensor, row_weights: Tensor) -> Tensor:
+        """(r, f), the down projection's operand."""
+        return self.numerics.rounded(activate(inner, self.kind, row_weights))
+
+
+class _AddBias(torch.autograd.Function):
+    """rows (r, n) plus, to each, its expert's bias (e, n), times the row's weight if given. Keeps counts and weights."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, bias: Tensor, counts: Tensor, row_weights: Tensor | None) -> Tensor:
+        ctx.save_for_backward(bias, counts, row_weights)
+        added = _of_rows(bias, counts, len(rows))
+        return (rows + (added if row_weights is None else added * row_weights.unsqueeze(1))).to(rows.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, Tensor | None]:
+        bias, counts, row_weights = ctx.saved_tensors
+        wide = grad.to(torch.promote_types(grad.dtype, torch.float32))
+        weights_grad = None
+        if row_weights is not None:
+            weights_grad = (wide * _of_rows(bias, counts, len(grad))).sum(1).to(row_weights.dtype)
+            wide = wide * row_weights.unsqueeze(1)
+        bias_grad = torch.segment_reduce(wide, "sum", lengths=counts, axis=0, initial=0.0)
+        return grad, bias_grad.to(bias.dtype), None, weights_grad
+
+
+def _of_rows(bias: Tensor, counts: Tensor, num_rows: int) -> Tensor:
+    """(r, n): the bias of each row's expert."""
+    return bias.repeat_interleave(counts, dim=0, output_size=num_rows)
