@@ -1,0 +1,101 @@
+"""Experts on several processes: the same results and gradients as one process, and as many copies as the routing rule says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from hwprofiles.calibration.errors import CalibrationError
+from simulator.workload.routing_model import routing_statistics
+from simulator.workload.routing_rule import RoutingRule
+from tests.hwprofiles.model import expert_parallel_checks as checks
+
+LAYOUTS = [(2, 1), (2, 2), (4, 1), (4, 2), (4, 4)]
+"""Ranks, and those of a node."""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
+    """What 2 and 4 processes found, by their number."""
+    folder = tmp_path_factory.mktemp("ranks")
+    module = "tests.hwprofiles.model.parallel_start"
+    command = [sys.executable, "-m", module, "tests.hwprofiles.model.expert_parallel_checks", str(folder), "2", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    return {ranks: json.loads((folder / f"{ranks}.json").read_text()) for ranks in (2, 4)}
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_all_to_all_takes_uneven_and_empty_parts_in_every_format(results: dict[int, Any], ranks: int) -> None:
+    assert results[ranks]["all_to_all"]["wrong"] == []
+    assert "are to be sent" in results[ranks]["all_to_all"]["refusal"]
+
+
+@pytest.mark.parametrize(("ranks", "per_node"), LAYOUTS)
+def test_a_group_gives_what_one_process_gives(results: dict[int, Any], ranks: int, per_node: int) -> None:
+    """Outputs, and gradients of tokens, weights and experts; the first rank has no token, and nobody chooses one expert."""
+    assert max(results[ranks][f"float64 {per_node}"].values()) < 1e-12
+    assert max(results[ranks][f"bf16 {per_node}"].values()) < 0.01
+    assert results[ranks][f"fp8 {per_node}"]["weights"] < 0.1
+    assert 0.01 < results[ranks][f"fp8 {per_node}"]["out"] < 0.05, "E4M3 has three bits after the point"
+
+
+def test_ranks_may_be_divided_into_several_groups(results: dict[int, Any]) -> None:
+    assert max(results[4]["halves"].values()) < 1e-12
+
+
+@pytest.mark.parametrize(("ranks", "per_node"), LAYOUTS)
+def test_one_copy_a_node_and_a_rank(results: dict[int, Any], ranks: int, per_node: int) -> None:
+    got = results[ranks][f"counted bf16 {per_node}"]
+    assert got["tokens"] == ranks * checks.TOKENS
+    assert got["node_copies"] == (got["nodes"] if per_node < ranks else got["tokens"])
+    assert got["rank_copies"] == got["ranks"]
+    assert got["loads"], "experts' rows are not the group's loads"
+    beside = 4 * checks.ROUTED.top_k  # the weights, FP32
+    assert got["dispatch across"] == got["away"] * (2 * checks.HIDDEN + beside)
+    assert got["dispatch inside"] == got["handed_on"] * (2 * checks.HIDDEN + beside)
+    assert got["combine across"] == got["away"] * 2 * checks.HIDDEN
+    assert got["combine inside"] == got["handed_on"] * 2 * checks.HIDDEN
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_fp8_halves_what_is_dispatched_but_for_scales(results: dict[int, Any], ranks: int) -> None:
+    got = results[ranks]["counted fp8"]
+    a_copy = checks.HIDDEN + 4 * checks.HIDDEN // 128 + 4 * checks.ROUTED.top_k
+    assert got["dispatch across"] == got["away"] * a_copy
+    assert got["combine across"] == got["away"] * 2 * checks.HIDDEN, "what is combined stays in BF16"
+
+
+@pytest.mark.parametrize(("ranks", "per_node"), LAYOUTS)
+def test_copies_a_token_are_the_simulators(results: dict[int, Any], ranks: int, per_node: int) -> None:
+    """The simulator's routing model draws 8,192 tokens of its own; 5 standard errors of both, a token's spread below 0.9."""
+    moe, got = checks.ROUTED, results[ranks][f"counted bf16 {per_node}"]
+    rule = RoutingRule(
+        moe.num_experts, moe.top_k, ranks, ranks // per_node, 1, 1000, moe.num_groups, moe.max_groups, moe.group_top,
+        balance="forced",
+    )  # fmt: skip
+    expected = routing_statistics(rule, 1)
+    error = 5 * 0.9 * (1 / 8192 + 1 / got["tokens"]) ** 0.5
+    assert got["nodes"] / got["tokens"] == pytest.approx(expected.nodes_per_token, abs=error)
+    assert got["rank_copies"] / got["tokens"] == pytest.approx(expected.ranks_per_token, abs=error)
+
+
+def test_groups_that_cannot_be(results: dict[int, Any]) -> None:
+    experts, nodes, groups = results[4]["refused"]
+    assert "num_experts: 9 experts cannot be spread evenly over 4 ranks" in experts
+    assert "ranks_per_node: nodes of 3 ranks do not divide an expert group of 4" in nodes
+    assert "size: expert groups of 3 ranks do not divide the 4 ranks" in groups
+
+
+def test_a_group_needs_processes() -> None:
+    with pytest.raises(CalibrationError, match="call init_process_group first"):
+        checks.expert_group(8, 1)
+
+
+def test_a_format_that_is_unknown() -> None:
+    with pytest.raises(CalibrationError, match="wire: 'fp9' is unknown; allowed as_is, bf16, fp8"):
+        checks.ExpertDispatch(None, "fp9")  # type: ignore[arg-type]
