@@ -15,26 +15,38 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from hwprofiles.calibration.numerics.fp8 import Products
 from hwprofiles.calibration.numerics.groups import Groups
-from hwprofiles.calibration.numerics.quantise import TILE, Quantised, quantise
+from hwprofiles.calibration.numerics.quantise import TILE, Quantised, padded, quantise, transposed
 
 ROWS, COLUMNS, BLOCKS = (1, TILE), (TILE, 1), (TILE, TILE)
 
 
 @dataclass(frozen=True)
 class BlockWeight:
-    """blocks: (e, N, K), sizes (n, k) rounded up to multiples of 128."""
+    """blocks: (e, N, K), sizes (n, k) rounded up to multiples of 128. What is made of them at first need stays with them."""
 
     blocks: Quantised
     sizes: tuple[int, int]
 
+    @cached_property
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """As the library's fprop reads them: (e, N, K), and scales (e, N / 128, K / 128 rounded up to 4)."""
+        return self.blocks.values, padded(self.blocks.scales, (1, 4))
 
-class Blockwise(Products[BlockWeight]):
+    @cached_property
+    def backward(self) -> tuple[Tensor, Tensor]:
+        """As the library's dgrad reads them: transposed, (e, K, N), and scales (e, K / 128, N / 128 rounded up to 4)."""
+        scales = padded(self.blocks.scales.transpose(1, 2), (1, 4)).contiguous()
+        return transposed(self.blocks.values), scales
+
+
+class Blockwise(Products[BlockWeight, Quantised]):
     """What is quantised, and how; the products themselves are the subclasses'."""
 
     def __init__(self, *, power_of_two: bool = False) -> None:

@@ -23,10 +23,14 @@ from hwprofiles.calibration.numerics.quantise import Quantised
 from hwprofiles.problem import Problem
 
 W = TypeVar("W")
+C = TypeVar("C")
 
 
-class Products(ABC, Generic[W]):
-    """The three products of a recipe on a device; W: its form of weights (e, n, k). Rows lie sorted by expert, in groups."""
+class Products(ABC, Generic[W, C]):
+    """The three products of a recipe on a device. Rows lie sorted by expert, in groups.
+
+    W: its form of weights (e, n, k); C: of wgrad's operands, quantised along the rows.
+    """
 
     @abstractmethod
     def quantised_weight(self, weight: Tensor) -> W:
@@ -41,11 +45,11 @@ class Products(ABC, Generic[W]):
         """What of the input (r, k) stays for wgrad."""
 
     @abstractmethod
-    def columns_of_kept(self, kept: Sequence[Tensor], num_columns: int, groups: Groups) -> Quantised:
+    def columns_of_kept(self, kept: Sequence[Tensor], num_columns: int, groups: Groups) -> C:
         """The kept input as right operand of wgrad."""
 
     @abstractmethod
-    def columns(self, rows: Tensor, groups: Groups) -> Quantised:
+    def columns(self, rows: Tensor, groups: Groups) -> C:
         """Gradients (r, n) as left operand of wgrad."""
 
     @abstractmethod
@@ -57,7 +61,7 @@ class Products(ABC, Generic[W]):
         """(r, k); any dtype, it is rounded to BF16."""
 
     @abstractmethod
-    def wgrad(self, grads: Quantised, inputs: Quantised, sizes: tuple[int, int], groups: Groups) -> Tensor:
+    def wgrad(self, grads: C, inputs: C, sizes: tuple[int, int], groups: Groups) -> Tensor:
         """(e, *sizes), sizes being (n, k)."""
 
 
@@ -66,7 +70,7 @@ class Fp8(Numerics):
 
     param_dtype = torch.float32
 
-    def __init__(self, name: str, products: Products[Any], plain: Numerics) -> None:
+    def __init__(self, name: str, products: Products[Any, Any], plain: Numerics) -> None:
         self.name, self.products, self.dtype, self._plain = name, products, plain.dtype, plain
         self._weights: PerVersion[Any] = PerVersion()
 

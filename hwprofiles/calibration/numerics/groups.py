@@ -36,6 +36,13 @@ class Groups:
         places = torch.arange(len(rows)) + shifts.repeat_interleave(counts)
         return rows.new_zeros(sum(to.counts), rows.shape[1]).index_copy_(0, places.to(rows.device), rows)
 
+    def repeated(self, values: Tensor) -> Tensor:
+        """Of values (e, c), each group's for each of its rows: (r, c)."""
+        if len(self.counts) == 1:
+            return values
+        counts = torch.tensor(self.counts, device=values.device)
+        return values.repeat_interleave(counts, dim=0, output_size=sum(self.counts))
+
     def slices(self, within: Groups) -> tuple[slice, ...]:
         """Each group's own rows where `within` has them."""
         return tuple(slice(start, start + count) for start, count in zip(within.starts, self.counts, strict=True))

@@ -1,8 +1,8 @@
 """FP8 E4M3 with FP32 scales: a scale for each tile of a matrix, such that the tile's largest number becomes 448.
 
 DeepSeek-V3 report 3.3.2: activations and gradients in tiles of 1x128, weights in blocks of 128x128; "online": the scale is of
-the numbers themselves, not of earlier ones. E4M3 has 3 bits of mantissa: where a tile's largest number is 448, a number from 2^-6
-on is off by at most 1/16 of itself, a smaller one by at most 2^-10.
+the numbers themselves, not of earlier ones. E4M3 has 3 bits of mantissa: where a tile's largest number is 448, a number of at
+least 2^-6 is off by at most 1/16 of itself, a smaller one by at most 2^-10.
 """
 
 from __future__ import annotations
@@ -72,6 +72,11 @@ def to_float32(values: Tensor) -> Tensor:
     )  # sign in front; FP16 has one bit of exponent more, and 7 of mantissa
     halves = bits.bitwise_left_shift_(7).bitwise_and_(-0x4080).view(torch.float16)
     return halves.to(torch.float32).mul_(256.0)  # the exponents' biases: 2^(15 - 7)
+
+
+def transposed(values: Tensor) -> Tensor:
+    """FP8 (..., r, c) as contiguous (..., c, r)."""
+    return values.view(torch.uint8).transpose(-1, -2).contiguous().view(FP8)
 
 
 def padded(x: Tensor, multiples: tuple[int, int]) -> Tensor:

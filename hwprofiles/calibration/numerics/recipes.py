@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import torch
 
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.numerics.blockwise import EmulatedBlockwise
-from hwprofiles.calibration.numerics.fp8 import Fp8
+from hwprofiles.calibration.numerics.blockwise_library import LibraryBlockwise
+from hwprofiles.calibration.numerics.fp8 import Fp8, Products
+from hwprofiles.calibration.numerics.library import Probe, probe_block_wise, probe_row_wise, reason_against, require
 from hwprofiles.calibration.numerics.numerics import Numerics, Plain
 from hwprofiles.calibration.numerics.rounded import RoundedBf16
+from hwprofiles.calibration.numerics.rowwise import EmulatedRowwise, LibraryRowwise
 from hwprofiles.names import nearest
 from hwprofiles.problem import Problem
 
@@ -24,15 +27,26 @@ def _bf16(device: torch.device, gemms: Gemms) -> Numerics:
     return Plain("bf16", torch.bfloat16) if is_native else RoundedBf16()
 
 
-def _fp8_blockwise(device: torch.device, gemms: Gemms) -> Numerics:
-    return Fp8("fp8-blockwise", EmulatedBlockwise(), _bf16(device, "auto"))
+def _fp8(
+    name: str, probe: Probe, by_library: Callable[[], Products[Any, Any]], emulated: Callable[[], Products[Any, Any]]
+) -> Callable[[torch.device, Gemms], Numerics]:
+    """What makes a recipe: by library products where `probe` says that the device has them."""
+
+    def make(device: torch.device, gemms: Gemms) -> Numerics:
+        if gemms == "library":
+            require(name, device, probe)
+        is_emulated = gemms == "emulated" or bool(reason_against(device, probe))
+        return Fp8(name, emulated() if is_emulated else by_library(), _bf16(device, "auto"))
+
+    return make
 
 
 RECIPES: Final[dict[str, Callable[[torch.device, Gemms], Numerics]]] = {
     "float64": lambda device, gemms: Plain("float64", torch.float64),
     "float32": lambda device, gemms: Plain("float32", torch.float32),
     "bf16": _bf16,
-    "fp8-blockwise": _fp8_blockwise,
+    "fp8-blockwise": _fp8("fp8-blockwise", probe_block_wise, LibraryBlockwise, EmulatedBlockwise),
+    "fp8-row": _fp8("fp8-row", probe_row_wise, LibraryRowwise, EmulatedRowwise),
 }
 
 

@@ -1,0 +1,77 @@
+"""Library products beside emulated ones, shape by shape: how far apart they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from hwprofiles.calibration.numerics.numerics import Numerics
+from hwprofiles.calibration.numerics.recipes import Gemms, numerics
+
+FARTHEST: Final = 5e-3
+"""Distance of two results, as a norm, over the norm of one: both are rounded to BF16, that is by up to 2^-9 of a number."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A linear layer (n, k) over counts of rows: one count is a dense layer, more are experts."""
+
+    counts: tuple[int, ...]
+    n: int
+    k: int
+
+
+SMALL: Final = (Shape((128,), 128, 128), Shape((50,), 200, 192), Shape((5, 0, 33), 128, 256))
+SHAPES: Final = (
+    *SMALL,
+    Shape((1,), 256, 256), Shape((3,), 128, 640), Shape((127,), 384, 128), Shape((130,), 136, 144), Shape((4096,), 576, 7168),
+    Shape((4096,), 1536, 7168), Shape((4095,), 7168, 2048), Shape((0, 0, 17), 256, 384), Shape((16, 128, 1, 255), 512, 640),
+    Shape((0,), 128, 128), Shape((0, 0), 128, 128), Shape((512, 0, 900, 513, 3, 1, 2048, 119), 4096, 7168),
+    Shape((512, 0, 900, 513, 3, 1, 2048, 119), 7168, 2048),
+)  # fmt: skip
+"""Counts of 0, odd counts, rows not a multiple of 4, n and k not of 128, and layers of DeepSeek-V3."""
+
+
+def products_of(formats: Numerics, shape: Shape, device: torch.device) -> dict[str, Tensor]:
+    """The results of fprop, dgrad and wgrad on random numbers, the same for every recipe."""
+    seed = torch.Generator(device).manual_seed(11)
+
+    def random(*sizes: int) -> Tensor:
+        return torch.randn(*sizes, generator=seed, device=device).bfloat16()
+
+    rows = random(sum(shape.counts), shape.k).to(formats.dtype).requires_grad_()
+    grad = random(sum(shape.counts), shape.n).to(formats.dtype)
+    weights = random(len(shape.counts), shape.n, shape.k).to(formats.param_dtype).requires_grad_()
+    if len(shape.counts) == 1:
+        result = formats.linear(rows, weights[0])
+    else:
+        result = formats.grouped_linear(rows, weights, torch.tensor(shape.counts, device=device))
+    result.backward(grad)
+    assert rows.grad is not None and weights.grad is not None
+    return {"fprop": result.detach(), "dgrad": rows.grad, "wgrad": weights.grad}
+
+
+def distance(found: Tensor, expected: Tensor) -> float:
+    """Norm of the difference over the norm of what is expected; 0 where both are 0 or empty, NaN where a number is."""
+    of_difference, of_expected = (x.double().norm().item() for x in (found.double() - expected.double(), expected))
+    return of_difference / of_expected if of_expected else of_difference
+
+
+def compare(
+    recipe: str, shapes: tuple[Shape, ...], device: torch.device, gemms: Gemms = "auto"
+) -> Iterator[dict[str, Any]]:
+    """Of each shape: its sizes, and the distance of each product from the emulated one; or "error", as torch says it."""
+    for shape in shapes:
+        row: dict[str, Any] = {"recipe": recipe, **asdict(shape)}
+        try:
+            ours = products_of(numerics(recipe, device, gemms), shape, device)
+            emulated = products_of(numerics(recipe, device, "emulated"), shape, device)
+            row |= {name: distance(ours[name], emulated[name]) for name in ours}
+        except RuntimeError as error:
+            row["error"] = str(error).splitlines()[0]
+        row["equal"] = all(row.get(name, float("inf")) <= FARTHEST for name in ("fprop", "dgrad", "wgrad"))
+        yield row

@@ -1,0 +1,124 @@
+"""Schedules are executed: whatever the order, losses and gradients are those of plain training on one process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pipeline_ranks as toy
+import pytest
+import torch
+from processes import run_ranks
+
+from hwprofiles.calibration.errors import CalibrationError
+from simulator.schedule.family import SCHEDULES, build_schedule
+from simulator.schedule.text import schedule_document
+from simulator.step.timeline import most_in_flight
+
+
+def document_of(name: str, pp: int, micro_batches: int, vpp: int | None = None) -> dict[str, Any]:
+    return schedule_document(build_schedule(name, pp, micro_batches, vpp))
+
+
+def by_hand(*ranks: str) -> dict[str, Any]:
+    """A document of actions in the notation "0F1"."""
+    rows = [[{"kind": a[1], "stage": int(a[0]), "micro_batch": int(a[2])} for a in row.split()] for row in ranks]
+    count = 1 + max(entry["micro_batch"] for row in rows for entry in row)
+    return {"name": "by hand", "pp": len(rows), "micro_batches": count, "ranks": rows}
+
+
+SPLIT = by_hand("0F0 0F1 0I0 0W0 0F2 0B1 0I2 0W2", "1F0 1I0 1F1 1B1 1F2 1I2 1W0 1W2")
+TWO = [document_of("1f1b", 2, 3), document_of("gpipe", 2, 3), document_of("interleaved_1f1b", 2, 4, 3),
+       document_of("dualpipe", 2, 6), SPLIT]  # fmt: skip
+FOUR = [document_of("1f1b", 4, 6), document_of("gpipe", 4, 5), document_of("interleaved_1f1b", 4, 8),
+        document_of("dualpipe", 4, 10)]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Executed:
+    """documents; steps[rank][document]; refusals[rank]; gradients(document, rank)."""
+
+    documents: list[dict[str, Any]]
+    steps: list[list[dict[str, Any]]]
+    refusals: list[list[str]]
+    folder: Path
+
+    def gradients(self, document: int, rank: int) -> dict[str, torch.Tensor]:
+        return torch.load(self.folder / f"{document}-{rank}.pt")  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module", params=[TWO, FOUR], ids=["two ranks", "four ranks"])
+def executed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Executed:
+    documents, folder = request.param, tmp_path_factory.mktemp("ranks")
+    bad = documents[3] if documents is TWO else None
+    found = run_ranks(toy.steps_and_refusals, documents[0]["pp"], folder, documents, str(folder), bad)
+    return Executed(documents, [steps for steps, _ in found], [refusals for _, refusals in found], folder)
+
+
+def test_every_schedule_of_the_product_is_executed() -> None:
+    for documents in (TWO, FOUR):
+        assert set(SCHEDULES) <= {document["name"] for document in documents}
+
+
+def test_losses_and_gradients_are_those_of_plain_training(executed: Executed) -> None:
+    for number, document in enumerate(executed.documents):
+        num_stages = 1 + max(entry["stage"] for actions in document["ranks"] for entry in actions)
+        losses, gradients = toy.plain_step(num_stages, document["micro_batches"])
+        met: set[str] = set()
+        for rank, steps in enumerate(executed.steps):
+            assert steps[number]["losses"] == pytest.approx(losses, rel=1e-14)
+            assert steps[number]["is_repeatable"]
+            for name, gradient in executed.gradients(number, rank).items():
+                met.add(name)
+                torch.testing.assert_close(gradient, gradients[name], rtol=1e-12, atol=1e-13)
+        assert met == set(gradients)
+
+
+def test_copies_of_a_parameter_get_the_same_bytes(executed: Executed) -> None:
+    first = {}
+    for rank in range(len(executed.steps)):
+        for name, gradient in executed.gradients(3, rank).items():
+            assert torch.equal(gradient, first.setdefault(name, gradient))
+    assert len(first) == 1 + len(executed.steps)
+
+
+def test_as_many_graphs_are_alive_as_the_schedule_says(executed: Executed) -> None:
+    """Counted by the runner, and by marks that the graphs themselves keep."""
+    for number, document in enumerate(executed.documents):
+        if document["name"] in SCHEDULES:
+            schedule = build_schedule(document["name"], document["pp"], document["micro_batches"], document["vpp"])
+            expected = [most_in_flight(actions) for actions in schedule.ranks]
+            assert [steps[number]["in_flight"] for steps in executed.steps] == expected
+            assert [steps[number]["most_alive"] for steps in executed.steps] == expected
+        assert all(steps[number]["alive"] == 0 for steps in executed.steps)
+
+
+def test_a_rank_is_told_what_is_wrong_instead_of_waiting(executed: Executed) -> None:
+    for rank, refusals in enumerate(executed.refusals):
+        if refusals:
+            differs, deserted = refusals
+            assert differs == "layers.layer1: differs between ranks 0 and 1; the copies of a parameter must start equal"
+            words = "pipeline: rank 0 at 1F3 waits for the output of stage 0, micro-batch 3 from rank 1: "
+            assert deserted.startswith(words) if rank == 0 else deserted == ""
+
+
+def test_one_rank_hands_over_to_itself() -> None:
+    document = by_hand("0F0 1F0 0F1 1B0 1F1 0I0 1B1 0W0 0B1")
+    pipeline = toy.toy_pipeline(document, 0)
+    losses, gradients = toy.plain_step(2, 2)
+    assert pipeline.step(toy.micro_batches(2)).losses == pytest.approx(losses)
+    for stage in pipeline.stages.values():
+        for name, parameter in stage.named_parameters():
+            torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-12, atol=1e-13)
+
+
+def test_other_processes_stages_or_micro_batches_than_the_schedules_are_refused() -> None:
+    with pytest.raises(CalibrationError, match=r"^pp: the schedule has 2 ranks, the group 1; start 2 processes$"):
+        toy.toy_pipeline(TWO[0], 0)
+    alone = by_hand("0F0 1F0 1B0 0B0")
+    pipeline = toy.toy_pipeline(alone, 0)
+    with pytest.raises(CalibrationError, match=r"^micro_batches: 2 given; the schedule by hand has 1$"):
+        pipeline.step(toy.micro_batches(2))
+    with pytest.raises(CalibrationError, match=r"^stages: rank 0 holds 0, 1 in the schedule; given 1$"):
+        toy.Pipeline(pipeline.order, {1: pipeline.stages[1]}, pipeline._form)

@@ -1,0 +1,172 @@
+"""What is refused in a schedule's document before a process waits, and the order of the messages."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.parallel.messages import YIELD_OF, execute, messages_of, needs_of
+from hwprofiles.calibration.parallel.order import Order, read_order
+from simulator.schedule.check import dry_run
+from simulator.schedule.family import SCHEDULES, build_schedule, next_valid_micro_batches
+from simulator.schedule.text import schedule_document
+
+CASES = [
+    (name, pp, next_valid_micro_batches(name, pp, count)[-1])
+    for name in sorted(SCHEDULES) for pp in (2, 4, 8) for count in (1, 16, 31)
+]  # fmt: skip
+
+
+def document() -> dict[str, Any]:
+    """1F1B of two ranks and three micro-batches: 0F0 0F1 0B0 0F2 0B1 0B2 | 1F0 1B0 1F1 1B1 1F2 1B2."""
+    return deepcopy(schedule_document(build_schedule("1f1b", 2, 3)))
+
+
+def order_of(name: str, pp: int, micro_batches: int) -> Order:
+    return read_order(schedule_document(build_schedule(name, pp, micro_batches)))
+
+
+@pytest.mark.parametrize(("name", "pp", "micro_batches"), CASES)
+def test_what_is_read_is_the_schedule(name: str, pp: int, micro_batches: int) -> None:
+    schedule = build_schedule(name, pp, micro_batches)
+    order = order_of(name, pp, micro_batches)
+    assert order.placement == schedule.placement and order.num_stages == schedule.num_stages
+    assert [list(map(str, actions)) for actions in order.ranks] == [
+        list(map(str, actions)) for actions in schedule.ranks
+    ]
+    assert tuple(tuple(start for start, _ in times) for times in execute(order)) == dry_run(schedule)
+    for (stage, micro_batch), rank in order.rank_of.items():
+        assert rank == schedule.rank_of(stage, micro_batch)
+
+
+@pytest.mark.parametrize(("name", "pp", "micro_batches"), CASES)
+def test_messages_arrive_however_transports_pair_them(name: str, pp: int, micro_batches: int) -> None:
+    """Ranks start their messages in the one order; a message goes where it is the first that both of its ranks have to do."""
+    order = order_of(name, pp, micro_batches)
+    messages = messages_of(order)
+    assert [message.tag for message in messages] == list(range(len(messages)))
+    assert len(messages) == sum(
+        needs_of(order, p) is not None and order.rank_of[needs_of(order, p)[1:]] != rank  # type: ignore[index]
+        for rank, actions in enumerate(order.ranks) for action in actions for p in action.passes
+    )  # fmt: skip
+    queue = {rank: [m for m in messages if rank in (m.source, m.target)] for rank in range(pp)}
+    place, yielded, moved = [0] * pp, set[Any](), set[Any]()
+    progress = True
+    while progress:
+        progress = False
+        for rank, actions in enumerate(order.ranks):
+            while queue[rank] and queue[rank][0].unit in yielded:
+                message = queue[rank][0]
+                if queue[message.source][0] is not message or queue[message.target][0] is not message:
+                    break
+                for end in (message.source, message.target):
+                    del queue[end][0]
+                moved.add(message.unit)
+                progress = True
+            while place[rank] < len(actions):
+                passes = actions[place[rank]].passes
+                if any(unit is not None and unit not in moved for unit in (needs_of(order, p) for p in passes)):
+                    break
+                yielded |= {(YIELD_OF[p.kind], p.stage, p.micro_batch) for p in passes}
+                place[rank] += 1
+                progress = True
+    assert place == [len(actions) for actions in order.ranks] and not any(queue.values())
+
+
+def test_a_send_is_let_go_only_when_its_receiver_has_ended() -> None:
+    order = order_of("1f1b", 4, 6)
+    times = execute(order)
+    lasting = 0  # the last two gradients of each stage but the first: their senders end before the receivers
+    for message in messages_of(order):
+        used = [
+            times[message.target][place][1]
+            for place, action in enumerate(order.ranks[message.target])
+            if any(needs_of(order, p) == message.unit for p in action.passes)
+        ]
+        assert len(used) == 1
+        if message.last_use is None:
+            lasting += 1
+            assert times[message.source][-1][0] < used[0]
+        else:
+            starts = [start for start, _ in times[message.source]]
+            assert starts[message.last_use - 1] < used[0] <= starts[message.last_use]
+    assert lasting == 6
+
+
+def swapped(rank: int, one: int, other: int) -> dict[str, Any]:
+    changed = document()
+    row = changed["ranks"][rank]
+    row[one], row[other] = row[other], row[one]
+    return changed
+
+
+def edited(rank: int, place: int, **values: Any) -> dict[str, Any]:
+    changed = document()
+    changed["ranks"][rank][place].update(values)
+    return changed
+
+
+def of_keys(**values: Any) -> dict[str, Any]:
+    return document() | values
+
+
+def without(rank: int, *places: int) -> dict[str, Any]:
+    changed = document()
+    changed["ranks"][rank] = [entry for place, entry in enumerate(changed["ranks"][rank]) if place not in places]
+    return changed
+
+
+BAD = [
+    (edited(0, 1, kind="G"), r"^ranks\[0\]\[1\]\.kind: 'G' is unknown; allowed B, F, FB, I, W"),
+    (edited(0, 1, stage=-1), r"^ranks\[0\]\[1\]\.stage: is -1; a whole number of at least 0$"),
+    (edited(0, 1, stage=True), r"^ranks\[0\]\[1\]\.stage: is True; a whole number"),
+    (edited(1, 4, micro_batch=3), r"^ranks\[1\]\[4\]\.micro_batch: 3 is none of 3 micro-batches, counted from 0$"),
+    (edited(1, 4, b_stage=0), r"^ranks\[1\]\[4\]\.b_stage: is 0; only kind FB has a second half$"),
+    (edited(1, 4, kind="FB"), r"^ranks\[1\]\[4\]\.b_stage: is None; a whole number of at least 0$"),
+    (edited(0, 3, micro_batch=1), r"^ranks\[0\]\[3\]: 0F1 is there already, on rank 0; each pass stands once"),
+    (without(0, 5), r"^ranks: stage 0, micro-batch 2 has F; expected F and B, or F, I and W$"),
+    (without(0, 3, 5), r"^ranks: stage 0, micro-batch 2 has nothing; expected F and B, or F, I and W$"),
+    (edited(0, 5, kind="I"), r"^ranks: stage 0, micro-batch 2 has F I; expected"),
+    (swapped(0, 0, 2), r"^ranks\[0\]\[0\]: 0B0 stands before its 0F0 on rank 0$"),
+    (edited(1, 1, kind="W"), r"^ranks\[1\]\[1\]: 1W0 stands before its 1I0 on rank 1$"),
+    (of_keys(vpp=2), r"^ranks: no rank holds stage 2 of 4; its passes are missing\nranks: no rank holds stage 3 of 4"),
+    (of_keys(ranks=[document()["ranks"][0], []]), r"^ranks: no rank holds stage 1 of 2; its passes are missing$"),
+    (edited(1, 0, stage=2), r"^vpp: 1, with 2 ranks 2 stages, but stage 2 stands in ranks$"),
+    (of_keys(pp=4), r"^pp: is 4, but ranks has 2 lists$"),
+    (of_keys(micro_batches="3"), r"^micro_batches: is '3'; a whole number of at least 1$"),
+    (of_keys(ranks=None), r"^ranks: is no list of lists of actions, one list a rank$"),
+    (of_keys(ranks=[["0F0"], []]), r"^ranks\[0\]\[0\]: '0F0' is no action; expected an object with kind, stage"),
+    (of_keys(vpp=1, ranks=[[], []]), r"^ranks: no rank holds stage 0 of 2"),
+]
+
+
+@pytest.mark.parametrize(("bad", "words"), BAD, ids=[words for _, words in BAD])
+def test_a_bad_document_is_refused_with_its_entry(bad: dict[str, Any], words: str) -> None:
+    with pytest.raises(CalibrationError, match=words):
+        read_order(bad)
+
+
+def test_a_document_that_is_none() -> None:
+    with pytest.raises(CalibrationError, match="a schedule is a JSON object with the keys name, pp, micro_batches"):
+        read_order([])  # type: ignore[arg-type]
+
+
+def test_a_long_list_of_problems_is_cut() -> None:
+    bad = document()
+    bad["ranks"][0] = [dict(entry, kind="X") for entry in bad["ranks"][0] * 2]
+    with pytest.raises(CalibrationError, match=r"\nand 3 more$"):
+        read_order(bad)
+
+
+def test_ranks_that_wait_for_each_other_are_named() -> None:
+    """Each order is sound alone: rank 0 takes micro-batch 0 through first, rank 1 begins with the forwards of two."""
+    order = read_order(document() | {"ranks": [swapped(0, 1, 2)["ranks"][0], swapped(1, 1, 2)["ranks"][1]]})
+    with pytest.raises(CalibrationError) as refused:
+        messages_of(order)
+    assert str(refused.value).splitlines() == [
+        "ranks[0][1]: deadlock: rank 0 at 0B0 waits for the gradient of stage 1, micro-batch 0 from rank 1, which waits too",
+        "ranks[1][1]: deadlock: rank 1 at 1F1 waits for the output of stage 0, micro-batch 1 from rank 0, which waits too",
+    ]
