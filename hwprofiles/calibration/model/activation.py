@@ -32,22 +32,22 @@ def is_gated(kind: Activation) -> bool:
 
 
 class _Activate(torch.autograd.Function):
+    """Works in few passes over memory: in place, and FP32 times BF16 without a copy in FP32."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, row_weights: Tensor | None, kind: Activation) -> Tensor:
         ctx.kind = kind
         ctx.save_for_backward(x, row_weights)
-        product = _product(_wide(x), kind)
-        return (product if row_weights is None else product * row_weights.unsqueeze(1)).to(x.dtype)
+        product = _product(x, kind)
+        return (product if row_weights is None else product.mul_(row_weights.unsqueeze(1))).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
         x, row_weights = ctx.saved_tensors
-        wide, grad = _wide(x), _wide(grad)
-        weights_grad = None
-        if row_weights is not None:
-            weights_grad = (grad * _product(wide, ctx.kind)).sum(1).to(row_weights.dtype)
-            grad = grad * row_weights.unsqueeze(1)
-        return _product_grad(wide, grad, ctx.kind).to(x.dtype), weights_grad, None
+        if row_weights is None:
+            return _input_grad(x, grad, ctx.kind), None, None
+        weights_grad = _product(x, ctx.kind).mul_(grad).sum(1).to(row_weights.dtype)
+        return _input_grad(x, grad * row_weights.unsqueeze(1), ctx.kind), weights_grad, None
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -56,28 +56,35 @@ def _wide(x: Tensor) -> Tensor:
 
 
 def _product(x: Tensor, kind: Activation) -> Tensor:
+    """The activation's result in FP32, in memory of its own."""
     if is_gated(kind):
         gate, up = x.chunk(2, dim=-1)
-        return (functional.silu(gate) if kind == "swiglu" else functional.gelu(gate)) * up
-    return functional.gelu(x) if kind == "gelu" else functional.relu(x).square()
+        return (functional.silu(_wide(gate)) if kind == "swiglu" else functional.gelu(_wide(gate))).mul_(up)
+    return functional.gelu(_wide(x)) if kind == "gelu" else functional.relu(_wide(x)).square()
 
 
-def _product_grad(x: Tensor, grad: Tensor, kind: Activation) -> Tensor:
+def _input_grad(x: Tensor, grad: Tensor, kind: Activation) -> Tensor:
     """Gradient of the input, given that of the product."""
-    if is_gated(kind):
-        gate, up = x.chunk(2, dim=-1)
-        value, slope = _silu(gate) if kind == "swiglu" else _gelu(gate)
-        return torch.cat((grad * up * slope, grad * value), dim=-1)
-    return grad * (_gelu(x)[1] if kind == "gelu" else 2.0 * functional.relu(x))
+    if not is_gated(kind):
+        slope = _gelu(_wide(x))[1] if kind == "gelu" else functional.relu(_wide(x)).mul_(2.0)
+        return slope.mul_(grad).to(x.dtype)
+    gate, up = x.chunk(2, dim=-1)
+    value, slope = (_silu if kind == "swiglu" else _gelu)(_wide(gate))
+    result = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    gate_grad, up_grad = result.chunk(2, dim=-1)
+    gate_grad.copy_(slope.mul_(up).mul_(grad))
+    up_grad.copy_(value.mul_(grad))
+    return result
 
 
 def _silu(x: Tensor) -> tuple[Tensor, Tensor]:
     """x sigmoid(x), and its slope."""
     gate = x.sigmoid()
-    return x * gate, gate * (1.0 + x * (1.0 - gate))
+    value = x * gate
+    return value, (gate + value).addcmul_(value, gate, value=-1.0)
 
 
 def _gelu(x: Tensor) -> tuple[Tensor, Tensor]:
     """x times the normal law's distribution, and its slope."""
-    below = 0.5 * (1.0 + torch.erf(x / sqrt(2.0)))
-    return x * below, below + x * torch.exp(-0.5 * x.square()) / sqrt(2.0 * pi)
+    below = torch.erf(x / sqrt(2.0)).add_(1.0).mul_(0.5)
+    return x * below, x.square().mul_(-0.5).exp_().mul_(x).mul_(1.0 / sqrt(2.0 * pi)).add_(below)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from hwprofiles.calibration.counting.kept import saved_by, total_bytes
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.model import moe_reference
 from hwprofiles.calibration.model.balance import Balancing
@@ -180,6 +181,23 @@ def test_a_recomputed_layer_counts_its_loads_once_and_gives_the_same_gradients()
         assert layer.take_loads().sum() == 2 * 9 * 2
         grads.append([x.grad, *(parameter.grad for parameter in layer.parameters())])
     assert all(torch.equal(one, other) for one, other in zip(*grads, strict=True))
+
+
+def test_kept_is_what_the_simulator_counts() -> None:
+    """The tensors of simulator/workload/layers/moe.py; beside them only how often each sequence chose each expert."""
+    config = replace(LIMITED, expert=Ffn(32), num_shared=2)
+    layer, x = MoeLayer(config, 64, Plain("bf16", torch.bfloat16)), _drawn(2, 16, 64).bfloat16().requires_grad_()
+    initialise(layer, 0.1, 1)
+    with saved_by(layer) as saved:
+        y = layer(x)
+    tokens, rows, up, width = 32, 32 * 2, 2 * 32, 32
+    scores_and_choice = 4 * tokens * 8 + 12 * rows
+    routed = 8 * rows + 4 * rows + 2 * rows * (64 + up + width)
+    shared = 2 * tokens * 2 * (up + width)
+    assert (
+        y.requires_grad
+        and total_bytes(saved.kept()) == 2 * tokens * 64 + scores_and_choice + routed + shared + 4 * 2 * 8
+    )
 
 
 @pytest.mark.parametrize("names", [["swiglu"], ["shared_expert"], ["swiglu", "shared_expert"]])

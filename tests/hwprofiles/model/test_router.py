@@ -11,12 +11,20 @@ from torch import Tensor
 
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.model import moe_reference
-from hwprofiles.calibration.model.config import Ffn, Moe
+from hwprofiles.calibration.model.config import Ffn, ModelConfig, Moe
 from hwprofiles.calibration.model.initial import initialise
 from hwprofiles.calibration.model.router import Router, best, select
 from hwprofiles.calibration.numerics.numerics import Plain
 from hwprofiles.calibration.numerics.recipes import numerics
+from hwprofiles.stack_choice import load_stack
+from hwprofiles.yaml_file import read_yaml
+from simulator import load_scenario
+from simulator.network.placement import Lie
+from simulator.scenario.assumptions import resolve_assumptions
+from simulator.scenario.model_catalog import MODELS, load_model, model_names
+from simulator.step import routing as asked
 from simulator.workload.routing_rule import RoutingRule, select_experts
+from simulator.workload.routing_scores import affinities, popularity, token_scores
 
 FLAT = Moe(16, 4, Ffn(8))
 LIMITED = Moe(32, 4, Ffn(8), num_groups=8, max_groups=4, score="sigmoid", has_bias=True, weight_scale=2.5)
@@ -58,6 +66,28 @@ def test_the_choice_is_the_simulators(config: Moe) -> None:
     theirs = select_experts((routing.scores + router.bias).detach().numpy(), rule)
     assert np.array_equal(np.sort(routing.experts.numpy(), axis=1), np.sort(theirs, axis=1))
     assert config.top_k == config.num_experts or len({tuple(row) for row in np.sort(theirs, axis=1)}) > 20
+
+
+@pytest.mark.parametrize("name", [name for name in model_names() if load_model(name).moe])
+def test_a_model_of_the_catalogue_is_trained_by_the_rule_that_is_simulated(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step asks its router by the model's rule, and draws scores; the trained router chooses the same from them."""
+    seen: list[RoutingRule] = []
+    monkeypatch.setattr(asked, "routing_statistics", lambda rule, seed: seen.append(rule))
+    scenario, model = load_scenario("deepseek-v3"), load_model(name)
+    parallel = scenario.parallel.model_copy(update={"ep": 2})
+    moe = scenario.moe.model_copy(update={"max_nodes_per_token": None})  # as the model's router was trained
+    scenario = scenario.model_copy(update={"model": model, "parallel": parallel, "moe": moe})
+    asked.ask_router(scenario, Lie(1, (2,)), resolve_assumptions(scenario, load_stack(scenario.stack)))
+    rule, rng = replace(seen[0], popularity_cv=0.5, concentration=200.0), np.random.default_rng(1)
+    weights = popularity(rule, rng).astype(np.float32) * affinities(rule, 64, rng)
+    scores = token_scores(rule, weights, rng)
+    layers = ModelConfig.of(read_yaml(MODELS / f"{name}.yaml").data).layers
+    config = next(layer.ffn for layer in layers if isinstance(layer.ffn, Moe))
+    assert config.score == rule.score
+    ours, theirs = select(torch.from_numpy(scores), config).numpy(), select_experts(scores, rule)
+    assert np.array_equal(np.sort(ours, axis=1), np.sort(theirs, axis=1))
 
 
 @pytest.mark.parametrize("config", RULES, ids=str)
