@@ -21,7 +21,7 @@ class Ffn(nn.Module):
         self, sizes: config.Ffn, hidden: int, numerics: Numerics, recompute: frozenset[str] = frozenset()
     ) -> None:
         super().__init__()
-        self.numerics, self.is_again = numerics, "swiglu" in recompute
+        self.sizes, self.numerics, self.is_again = sizes, numerics, "swiglu" in recompute
         self.up = Linear(hidden, sizes.num_up * sizes.width, numerics, bias=sizes.bias)
         self.down = Linear(sizes.width, hidden, numerics, bias=sizes.bias)
         self.activate = partial(activate, kind=sizes.activation)

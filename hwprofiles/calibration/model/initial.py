@@ -19,14 +19,15 @@ def initialise(module: nn.Module, std: float, seed: int) -> None:
             if weight.ndim < 2 or name.endswith("bias") or weight.is_meta:
                 continue
             if weight.ndim == 2:
-                _draw(weight.data, std, f"{seed} {name}")
+                _draw(weight, std, f"{seed} {name}")
                 continue
             first = getattr(part, "first_expert", 0)
-            for number, matrix in enumerate(weight.data):
+            for number, matrix in enumerate(weight.detach()):
                 _draw(matrix, std, f"{seed} {name} {first + number}")
 
 
 def _draw(matrix: Tensor, std: float, name: str) -> None:
     generator = torch.Generator(matrix.device).manual_seed(zlib.crc32(name.encode()))
     drawn = torch.empty(matrix.shape, dtype=torch.float32, device=matrix.device)
-    matrix.copy_(drawn.normal_(0.0, std, generator=generator))
+    with torch.no_grad():
+        matrix.copy_(drawn.normal_(0.0, std, generator=generator))
