@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
 
 from torch import Tensor, nn
 
 from hwprofiles.calibration.model import config
+from hwprofiles.calibration.model.balance import Balancing
+from hwprofiles.calibration.model.dispatch import Dispatcher
 from hwprofiles.calibration.model.ffn import Ffn
 from hwprofiles.calibration.model.gqa import Gqa
 from hwprofiles.calibration.model.mla import Mla
+from hwprofiles.calibration.model.moe import MoeLayer
 from hwprofiles.calibration.model.norm import norm_of
 from hwprofiles.calibration.model.recompute import checkpointed, made
 from hwprofiles.calibration.numerics.numerics import Numerics
@@ -21,7 +23,7 @@ class Layer(nn.Module):
 
     def __init__(
         self, sizes: config.Layer, model: config.ModelConfig, numerics: Numerics, recompute: frozenset[str] = frozenset(),
-        balancing: Any = None, dispatcher: Any = None,
+        balancing: Balancing | None = None, dispatcher: Dispatcher | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.numerics, self.recompute = numerics, recompute
@@ -36,8 +38,6 @@ class Layer(nn.Module):
         self.ffn: nn.Module
         self.has_experts = isinstance(sizes.ffn, config.Moe)
         if isinstance(sizes.ffn, config.Moe):
-            from hwprofiles.calibration.model.moe import MoeLayer
-
             self.ffn = MoeLayer(sizes.ffn, model.hidden_size, numerics, balancing, dispatcher, recompute=recompute)
         else:
             self.ffn = Ffn(sizes.ffn, model.hidden_size, numerics, recompute)

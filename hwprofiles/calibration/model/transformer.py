@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.model.balance import Balancing
 from hwprofiles.calibration.model.config import ModelConfig
+from hwprofiles.calibration.model.dispatch import Dispatcher
 from hwprofiles.calibration.model.embedding import Embedding
 from hwprofiles.calibration.model.head import Head
 from hwprofiles.calibration.model.initial import initialise
@@ -41,8 +42,8 @@ class Model(nn.Module):
     """
 
     def __init__(
-        self, config: ModelConfig, numerics: Numerics, *, recompute: Collection[str] = (), balancing: Any = None,
-        dispatcher: Any = None, seed: int = 0, device: torch.device | str = "cpu",
+        self, config: ModelConfig, numerics: Numerics, *, recompute: Collection[str] = (), balancing: Balancing | None = None,
+        dispatcher: Dispatcher | None = None, seed: int = 0, device: torch.device | str = "cpu",
     ) -> None:  # fmt: skip
         super().__init__()
         self.config, self.numerics = config, numerics

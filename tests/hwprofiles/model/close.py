@@ -14,7 +14,7 @@ WIDE = torch.float64
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     """float64 numbers of a normal distribution, a leaf that asks for its gradient."""
-    return torch.randn(*shape, dtype=WIDE, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+    return torch.randn(shape, dtype=WIDE, generator=torch.Generator().manual_seed(seed)).requires_grad_()
 
 
 def drawn(module: nn.Module, std: float = 0.2, seed: int = 1) -> nn.Module:
