@@ -42,12 +42,13 @@ def is_again() -> bool:
     return getattr(_THREAD, "depth", 0) > 0
 
 
-@contextmanager
-def _second_run() -> Iterator[None]:
-    _THREAD.depth = getattr(_THREAD, "depth", 0) + 1
-    try:
-        yield
-    finally:
+class _SecondRun:
+    """Within: `is_again()`. Can be entered again, as backward may: twice where input and weights get their gradients apart."""
+
+    def __enter__(self) -> None:
+        _THREAD.depth = getattr(_THREAD, "depth", 0) + 1
+
+    def __exit__(self, *_: object) -> None:
         _THREAD.depth -= 1
 
 
@@ -58,7 +59,7 @@ def checkpointed(function: Function, *args: Any) -> Any:
     with set_checkpoint_early_stop(False):
         return checkpoint(
             function, *args, use_reentrant=False, preserve_rng_state=False,
-            context_fn=lambda: (nullcontext(), _second_run()),
+            context_fn=lambda: (nullcontext(), _SecondRun()),
         )  # fmt: skip
 
 
@@ -87,7 +88,7 @@ class _Dropped:
             result: Tensor = self.unpack(kept)
             return result
         if not self.made:
-            with torch.no_grad(), _second_run():
+            with torch.no_grad(), _SecondRun():
                 made = self.function(*(self.unpack(each) for each in self.inputs))
             self.made = made if isinstance(made, tuple) else (made,)
         view = self.made[kept.number].as_strided(kept.shape, kept.stride, kept.offset)

@@ -15,10 +15,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hwprofiles.calibration.errors import CalibrationError, refuse
+from hwprofiles.calibration.parallel.copies import holders_of, named_tensors, summed
 from hwprofiles.calibration.parallel.mailbox import Mailbox, MessageForm
 from hwprofiles.calibration.parallel.messages import messages_of, needs_of
 from hwprofiles.calibration.parallel.order import Action, Order, Pass
-from hwprofiles.calibration.parallel.shared_parameters import holders_of, named_parameters, sum_gradients
 from hwprofiles.problem import Problem
 
 
@@ -41,9 +41,9 @@ class Pipeline:
 
     stages: those that the order places on this rank, by number. A stage is called as stage(x, tokens), x being the output of
     the stage in front (None in the first), tokens the micro-batch's; it gives a tensor of the messages' form, the last one its
-    loss (a scalar). Parameters of one name are one parameter: its copies on several ranks must start equal, and get equal
-    gradients. form: of the messages. group: a process group of as many ranks as the order has (None: all); a group of one rank
-    need not exist. timeout_s: longest wait for a message (None: the group's own).
+    loss (a scalar). Parameters of one name are one parameter: its copies on several ranks must start equal (buffers too), and
+    get equal gradients. form: of the messages. group: a process group of as many ranks as the order has (None: all); a group
+    of one rank need not exist. timeout_s: longest wait for a message (None: the group's own).
     Raises CalibrationError: an order that deadlocks, another number of processes or other stages than the order's, copies that
     differ.
     """
@@ -58,8 +58,9 @@ class Pipeline:
         self.rank: int = dist.get_rank(group) if dist.is_initialized() else 0
         refuse(_problems(order, size, self.rank, stages))
         self._messages = [message for message in messages if self.rank in (message.source, message.target)]
-        self._parameters = named_parameters(stages[stage] for stage in sorted(stages))
-        self._shared = holders_of(self._parameters, group) if size > 1 else {}
+        tensors = named_tensors(stages[stage] for stage in sorted(stages))
+        self._holders = holders_of(tensors, group) if size > 1 else {}
+        self._parameters = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)}
 
     def step(self, micro_batches: Sequence[Tensor]) -> StepLoss:
         """One step: every parameter's `grad` becomes that of the mean loss (what it held before is dropped).
@@ -83,11 +84,25 @@ class Pipeline:
                 passes.run(p, action)
         mailbox.let_go(None)
         losses = self._everyones(passes.losses)
-        sum_gradients(self._parameters, self._shared, self.rank, self._group)
-        for parameter in self._parameters.values():
-            if parameter.grad is not None:
-                parameter.grad /= len(micro_batches)
+        self._finish_gradients()
         return StepLoss(losses, passes.most_in_flight)
+
+    def summed(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Values of this rank by the name of a parameter or buffer; of those with copies on other ranks the sum over them.
+
+        Every rank calls it, with a value of each name that it holds of those that any rank gives.
+        """
+        return summed(values, self._holders, self.rank, self._group)
+
+    def _finish_gradients(self) -> None:
+        """Sums those of copies (none counts as zero), and divides all by the number of micro-batches."""
+        gradients = {
+            name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            for name, parameter in self._parameters.items()
+            if parameter.grad is not None or name in self._holders
+        }
+        for name, gradient in self.summed(gradients).items():
+            self._parameters[name].grad = gradient.div_(self.order.num_micro_batches)
 
     def _everyones(self, losses: Mapping[int, Tensor]) -> tuple[float, ...]:
         """The losses of all micro-batches, each known to the rank that had it: summed with the others' zeros."""

@@ -1,9 +1,10 @@
-"""What each process of test_pipeline.py does, and the toy stages that it does it with."""
+"""What each process of test_pipeline.py does: with toy stages, and with stages of a small model."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.model.balance import Balancing
+from hwprofiles.calibration.model.config import Ffn, Gqa, Layer, Mla, ModelConfig, Moe
+from hwprofiles.calibration.model.moe import MoeLayer
+from hwprofiles.calibration.model.transformer import Model
+from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.parallel.mailbox import MessageForm
 from hwprofiles.calibration.parallel.order import read_order
 from hwprofiles.calibration.parallel.pipeline import Pipeline
+from hwprofiles.calibration.parallel.stages import build_stages, message_form, update_biases
 
 WIDTH, VOCABULARY, TOKENS = 5, 7, 3
 DTYPE = torch.float64
@@ -141,6 +148,72 @@ def _refusal(action: Callable[[], None]) -> str:
     return ""
 
 
-def steps_and_refusals(rank: int, documents: list[dict[str, Any]], folder: str, bad: dict[str, Any] | None) -> Any:
-    """Steps, then refusals, with one start of the processes."""
-    return toy_steps(rank, documents, folder), refusals(rank, bad) if bad else []
+MOE = Moe(
+    num_experts=6, top_k=2, expert=Ffn(8), num_shared=1, num_groups=3, max_groups=2, score="sigmoid", has_bias=True
+)
+ATTENTION = Mla(num_heads=2, q_lora_rank=6, kv_lora_rank=6, qk_nope_head_dim=4, qk_rope_head_dim=2, v_head_dim=4)
+CONFIGS = {
+    "moe": ModelConfig(
+        "moe", 12, 19, (Layer(ATTENTION, Ffn(10)), *[Layer(ATTENTION, MOE)] * 3), num_mtp=2, init_std=0.3
+    ),
+    "tied": ModelConfig("tied", 12, 19, (Layer(Gqa(2, 1, 4), Ffn(10)),) * 3, tied_embeddings=True, init_std=0.3),
+}
+BALANCING = Balancing(sequence_weight=0.1, bias_rate=0.01)
+OPTIONS: dict[str, Any] = {"balancing": BALANCING, "seed": 3}
+RECOMPUTE = ("rmsnorm", "swiglu", "moe", "mlp")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A document, executed with a model of CONFIGS."""
+
+    document: dict[str, Any]
+    config: str = "moe"
+    layers_per_stage: tuple[int, ...] | None = None
+    recompute: tuple[str, ...] = ()
+
+
+def model_micro_batches(case: Case) -> list[Tensor]:
+    """Two sequences of five tokens each, and what is predicted behind them."""
+    config, seed = CONFIGS[case.config], torch.Generator().manual_seed(7)
+    shape = (2, 6 + config.num_mtp)
+    return [torch.randint(config.vocab_size, shape, generator=seed) for _ in range(case.document["micro_batches"])]
+
+
+def plain_model_step(case: Case) -> tuple[list[float], dict[str, Tensor], dict[str, Tensor]]:
+    """Losses of the micro-batches, gradients of their mean, and loads of the experts' layers, on one process."""
+    model, batches = Model(CONFIGS[case.config], numerics("float64"), **OPTIONS), model_micro_batches(case)
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, MoeLayer)}
+    for layer in layers.values():
+        layer.loss_scale = 1 / len(batches)
+    losses = [model(tokens).total() for tokens in batches]
+    for loss in losses:
+        (loss / len(batches)).backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    return [loss.item() for loss in losses], gradients, {name: layer.take_loads() for name, layer in layers.items()}
+
+
+def model_steps(rank: int, cases: list[Case], folder: str) -> list[dict[str, Any]]:
+    """A step of each case; gradients go to a file a rank and case."""
+    found = []
+    for number, case in enumerate(cases):
+        config, formats, order = CONFIGS[case.config], numerics("float64"), read_order(case.document)
+        stages = build_stages(
+            config, formats, order, rank, layers_per_stage=case.layers_per_stage, recompute=case.recompute, **OPTIONS
+        )
+        batches = model_micro_batches(case)
+        pipeline = Pipeline(order, stages, message_form(config, formats, batches[0]))
+        step = pipeline.step(batches)
+        gradients = {n: p.grad for stage in stages.values() for n, p in stage.named_parameters()}
+        torch.save(gradients, Path(folder) / f"model-{number}-{rank}.pt")
+        loads = {name: tensor.tolist() for name, tensor in update_biases(pipeline).items()}
+        biases = {n: b.tolist() for stage in stages.values() for n, b in stage.named_buffers() if n.endswith("bias")}
+        found.append({"losses": step.losses, "loads": loads, "biases": biases})
+    return found
+
+
+def everything(
+    rank: int, documents: list[dict[str, Any]], cases: list[Case], folder: str, bad: dict[str, Any] | None
+) -> Any:
+    """Steps of toys, of models, then refusals, with one start of the processes."""
+    return toy_steps(rank, documents, folder), model_steps(rank, cases, folder), refusals(rank, bad) if bad else []

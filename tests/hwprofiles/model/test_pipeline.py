@@ -9,6 +9,7 @@ from typing import Any
 import pipeline_ranks as toy
 import pytest
 import torch
+from pipeline_ranks import RECOMPUTE, Case
 from processes import run_ranks
 
 from hwprofiles.calibration.errors import CalibrationError
@@ -35,25 +36,40 @@ FOUR = [document_of("1f1b", 4, 6), document_of("gpipe", 4, 5), document_of("inte
         document_of("dualpipe", 4, 10)]  # fmt: skip
 
 
+CASES_OF_TWO = [
+    Case(document_of("dualpipe", 2, 4)),
+    Case(document_of("1f1b", 2, 3), "tied", (3, 0)),
+    Case(SPLIT, recompute=RECOMPUTE),
+]
+CASES_OF_FOUR = [
+    Case(document_of("dualpipe", 4, 8)),
+    Case(document_of("interleaved_1f1b", 4, 4), layers_per_stage=(0, 1, 0, 2, 0, 0, 1, 0)),
+    Case(document_of("gpipe", 4, 2), "tied", (1, 1, 1, 0)),
+]
+
+
 @dataclass(frozen=True)
 class Executed:
-    """documents; steps[rank][document]; refusals[rank]; gradients(document, rank)."""
+    """steps[rank][document], model_steps[rank][case], refusals[rank]; gradients by document (model: by case) and rank."""
 
     documents: list[dict[str, Any]]
+    cases: list[Case]
     steps: list[list[dict[str, Any]]]
+    model_steps: list[list[dict[str, Any]]]
     refusals: list[list[str]]
     folder: Path
 
-    def gradients(self, document: int, rank: int) -> dict[str, torch.Tensor]:
-        return torch.load(self.folder / f"{document}-{rank}.pt")  # type: ignore[no-any-return]
+    def gradients(self, document: int, rank: int, prefix: str = "") -> dict[str, torch.Tensor]:
+        return torch.load(self.folder / f"{prefix}{document}-{rank}.pt")  # type: ignore[no-any-return]
 
 
-@pytest.fixture(scope="module", params=[TWO, FOUR], ids=["two ranks", "four ranks"])
+@pytest.fixture(scope="module", params=[(TWO, CASES_OF_TWO), (FOUR, CASES_OF_FOUR)], ids=["two ranks", "four ranks"])
 def executed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Executed:
-    documents, folder = request.param, tmp_path_factory.mktemp("ranks")
+    (documents, cases), folder = request.param, tmp_path_factory.mktemp("ranks")
     bad = documents[3] if documents is TWO else None
-    found = run_ranks(toy.steps_and_refusals, documents[0]["pp"], folder, documents, str(folder), bad)
-    return Executed(documents, [steps for steps, _ in found], [refusals for _, refusals in found], folder)
+    found = run_ranks(toy.everything, documents[0]["pp"], folder, documents, cases, str(folder), bad)
+    steps, model_steps, refusals = map(list, zip(*found, strict=True))
+    return Executed(documents, cases, steps, model_steps, refusals, folder)
 
 
 def test_every_schedule_of_the_product_is_executed() -> None:
@@ -98,9 +114,30 @@ def test_a_rank_is_told_what_is_wrong_instead_of_waiting(executed: Executed) -> 
     for rank, refusals in enumerate(executed.refusals):
         if refusals:
             differs, deserted = refusals
-            assert differs == "layers.layer1: differs between ranks 0 and 1; the copies of a parameter must start equal"
+            assert differs == "layers.layer1: differs between ranks 0 and 1; the copies of a tensor must start equal"
             words = "pipeline: rank 0 at 1F3 waits for the output of stage 0, micro-batch 3 from rank 1: "
             assert deserted.startswith(words) if rank == 0 else deserted == ""
+
+
+def test_a_model_with_experts_and_mtp_modules_trains_as_on_one_process(executed: Executed) -> None:
+    """Whatever the layers a stage, the losses, every parameter's gradient, the loads and the biases after them are the same."""
+    for number, case in enumerate(executed.cases):
+        losses, gradients, loads = toy.plain_model_step(case)
+        met: set[str] = set()
+        for rank, steps in enumerate(executed.model_steps):
+            assert steps[number]["losses"] == pytest.approx(losses, rel=1e-13)
+            for name, gradient in executed.gradients(number, rank, "model-").items():
+                met.add(name)
+                close = 1e-12 * float(gradients[name].abs().max())
+                torch.testing.assert_close(
+                    gradient, gradients[name], rtol=0, atol=close, msg=lambda text, n=name: f"{n}: {text}"
+                )
+            for name, counts in steps[number]["loads"].items():
+                assert counts == loads[name].tolist()
+                moved = (loads[name].sum() - 6 * loads[name]).sign() * 0.01
+                assert steps[number]["biases"][f"{name}.router.bias"] == pytest.approx(moved.tolist())
+        assert met == set(gradients)
+        assert {name for steps in executed.model_steps for name in steps[number]["loads"]} == set(loads)
 
 
 def test_one_rank_hands_over_to_itself() -> None:
