@@ -66,7 +66,8 @@ class MoeLayer(nn.Module):
         routing = self.route(flat, num_sequences)
         received = self.dispatcher.dispatch(flat, routing)
         rows = self.experts(received.rows, received.counts, received.row_weights)
-        return self.finish(self.dispatcher.combine(rows, received), flat).unflatten(0, (num_sequences, -1))
+        combined = self.dispatcher.combine(rows, received)
+        return self.finish(combined, self.share(flat)).unflatten(0, (num_sequences, -1))
 
     def flat(self, x: Tensor) -> Tensor:
         """(t, h) of x (b, s, h), in the activations' format."""
@@ -85,13 +86,17 @@ class MoeLayer(nn.Module):
             return routing
         return replace(routing, weights=attach_loss(routing.weights, loss, self.loss_scale))
 
-    def finish(self, combined: Tensor, x: Tensor) -> Tensor:
-        """(t, h): the sums of the routed experts' rows, and what the shared experts make of x (t, h)."""
-        routed = self.numerics.rounded(combined)
+    def share(self, x: Tensor) -> Tensor | None:
+        """(t, h): what the shared experts make of x (t, h); None where there are none."""
         if self.shared is None:
-            return routed
-        shared = checkpointed(self.shared, x) if "shared_expert" in self.recompute else self.shared(x)
-        return self.numerics.rounded(routed + shared)
+            return None
+        shared: Tensor = checkpointed(self.shared, x) if "shared_expert" in self.recompute else self.shared(x)
+        return shared
+
+    def finish(self, combined: Tensor, shared: Tensor | None) -> Tensor:
+        """(t, h): the sums of the routed experts' rows, and what the shared experts gave."""
+        routed = self.numerics.rounded(combined)
+        return routed if shared is None else self.numerics.rounded(routed + shared)
 
     def take_loads(self) -> Tensor:
         """The loads since the last call."""

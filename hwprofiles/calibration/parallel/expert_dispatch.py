@@ -139,14 +139,14 @@ class _Dispatch(_Way):
         rows_grad, weights_grad = grads
         wide = weights_grad.new_zeros(len(weights_grad), self._k)
         wide.scatter_(1, self._layout.slot.unsqueeze(1), weights_grad.unsqueeze(1))
-        return self._gather(rows_grad, wide)
+        return (yield from self._gather(rows_grad, wide))
 
 
 class _Combine(_Way):
     """rows (r, h) to their sums by token (t, h)."""
 
     def forward(self, *inputs: Tensor) -> Steps:
-        return self._gather(*inputs)
+        return (yield from self._gather(*inputs))
 
     def backward(self, *grads: Tensor) -> Steps:
         (copies,) = yield from self._scatter(*grads)

@@ -15,6 +15,7 @@ from hwprofiles.calibration.model.router import Routing, select
 from hwprofiles.calibration.parallel.all_to_all import Splits, all_to_all, all_to_all_async, exchange_counts
 from hwprofiles.calibration.parallel.expert_dispatch import ExpertDispatch
 from hwprofiles.calibration.parallel.groups import ExpertGroup, expert_group, sum_over
+from tests.hwprofiles.model import overlap_checks
 
 NUM_EXPERTS, TOP_K, HIDDEN = 8, 3, 128
 
@@ -165,8 +166,9 @@ def refused() -> list[str]:
     return messages
 
 
-def check(rank: int, ranks: int) -> dict[str, Any]:
+def check(rank: int) -> dict[str, Any]:
     """Everything."""
+    ranks = dist.get_world_size()
     results: dict[str, Any] = {"all_to_all": exchanged(rank, ranks), "refused": refused()}
     exact, coarse = case(ranks, torch.float64), case(ranks, torch.bfloat16)
     for per_node in (1, 2, 4):
@@ -176,6 +178,7 @@ def check(rank: int, ranks: int) -> dict[str, Any]:
             results[f"bf16 {per_node}"] = dispatched(group, coarse, "bf16")
             results[f"fp8 {per_node}"] = dispatched(group, coarse, "fp8")
             results[f"counted bf16 {per_node}"] = counted(routed, "bf16")
+    results["model"] = overlap_checks.check(expert_group(NUM_EXPERTS, 1 if ranks == 2 else 2))
     results["counted fp8"] = counted(expert_group(ROUTED.num_experts, ranks // 2), "fp8")
     if ranks == 4:
         results["halves"] = dispatched(expert_group(NUM_EXPERTS, 1, 2), case(2, torch.float64), "as_is")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -13,6 +10,7 @@ from hwprofiles.calibration.errors import CalibrationError
 from simulator.workload.routing_model import routing_statistics
 from simulator.workload.routing_rule import RoutingRule
 from tests.hwprofiles.model import expert_parallel_checks as checks
+from tests.hwprofiles.model.processes import run_ranks
 
 LAYOUTS = [(2, 1), (2, 2), (4, 1), (4, 2), (4, 4)]
 """Ranks, and those of a node."""
@@ -21,12 +19,7 @@ LAYOUTS = [(2, 1), (2, 2), (4, 1), (4, 2), (4, 4)]
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
     """What 2 and 4 processes found, by their number."""
-    folder = tmp_path_factory.mktemp("ranks")
-    module = "tests.hwprofiles.model.parallel_start"
-    command = [sys.executable, "-m", module, "tests.hwprofiles.model.expert_parallel_checks", str(folder), "2", "4"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
-    return {ranks: json.loads((folder / f"{ranks}.json").read_text()) for ranks in (2, 4)}
+    return {ranks: run_ranks(checks.check, ranks, tmp_path_factory.mktemp("ranks"))[0] for ranks in (2, 4)}
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
@@ -82,6 +75,41 @@ def test_copies_a_token_are_the_simulators(results: dict[int, Any], ranks: int, 
     error = 5 * 0.9 * (1 / 8192 + 1 / got["tokens"]) ** 0.5
     assert got["nodes"] / got["tokens"] == pytest.approx(expected.nodes_per_token, abs=error)
     assert got["rank_copies"] / got["tokens"] == pytest.approx(expected.ranks_per_token, abs=error)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_a_model_on_a_group_gives_what_one_process_gives(results: dict[int, Any], ranks: int) -> None:
+    """A step of three micro-batches: losses, gradients of experts (their rank's) and of all else (summed), loads, biases."""
+    exact, coarse = results[ranks]["model"]["float64"], results[ranks]["model"]["bf16"]
+    assert max(exact["losses"], exact["plain"]) < 1e-10
+    assert exact["loads"]
+    assert coarse["losses"] < 0.02
+    assert coarse["plain"] < coarse["rounding"] < 0.2, "further apart than BF16 is from float64"
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_two_micro_batches_in_turn_give_the_same(results: dict[int, Any], ranks: int) -> None:
+    """The overlapped one recomputes norms and activations too."""
+    exact = results[ranks]["model"]["float64"]
+    assert exact["paired"] < 1e-10
+    assert exact["paired beside plain"] < 1e-14
+    assert exact["infer beside train"] == 0
+    assert results[ranks]["model"]["bf16"]["paired beside plain"] < 1e-6
+
+
+def test_the_order_in_a_pair_is_deepseeks(results: dict[int, Any]) -> None:
+    """A transfer begins as soon as it can, and is waited for after a piece of the other micro-batch; of two layers."""
+    layer = [
+        "start combine(B)", "end combine(F)", "start dispatch(F)", "end combine(B)", "experts B", "start dispatch(B)",
+        "end dispatch(F)", "experts F", "start combine(F)", "end dispatch(B)",
+    ]  # fmt: skip
+    told, pair = ";".join(results[2]["model"]["order"]), [*layer, *layer]
+    pair.remove("end combine(F)")  # the first has no layer with experts below it
+    assert told.count(";".join(pair)) == 1
+
+
+def test_a_layer_is_not_recomputed_across_its_transfers(results: dict[int, Any]) -> None:
+    assert results[2]["model"]["refused"].startswith("recompute: 'moe' would send all rows again")
 
 
 def test_groups_that_cannot_be(results: dict[int, Any]) -> None:
