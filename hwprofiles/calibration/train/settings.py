@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from hwprofiles.calibration.model.config import Ffn, Layer, Mla, ModelConfig, Moe
 from hwprofiles.calibration.train.text import NUM_BYTES
@@ -31,9 +31,9 @@ MODEL: Final = ModelConfig(
 class Training:
     """What all runs share. seq_len: tokens of a sequence; sequences: of a micro-batch; micro_batches: of a step.
 
-    The rate climbs over warm_up steps and then stays, as in DeepSeek-V3's first phase (report 4.2); betas, decay and clip are
-    the report's. mtp_weight: of the multi-token-prediction loss. bias_rate: ten times the report's 0.001, for a run of some
-    hundred steps instead of many thousand. sequence_weight: of the sequence-wise balance loss, the report's.
+    The rate climbs over warm_up steps and then stays, as in DeepSeek-V3's first phase (report 4.2); clip, the weights of the
+    multi-token-prediction loss (mtp_weight) and of the sequence-wise balance loss (sequence_weight) and what AdamW defaults to
+    are the report's. bias_rate: ten times the report's 0.001, for a hundred steps instead of many thousand.
     """
 
     steps: int = 150
@@ -43,8 +43,6 @@ class Training:
     micro_batches: int = 2
     learning_rate: float = 2e-3
     warm_up: int = 20
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.1
     clip: float = 1.0
     mtp_weight: float = 0.3
     bias_rate: float = 0.01
@@ -60,7 +58,7 @@ class Run:
     """What is different between runs. recipe: of the number formats; rule: of the balancing."""
 
     recipe: str
-    rule: str
+    rule: Literal["bias", "aux_loss", "none"]
 
 
 RUNS: Final[Mapping[str, Run]] = {

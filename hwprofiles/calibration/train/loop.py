@@ -1,0 +1,83 @@
+"""One run: micro-batches, AdamW with warm-up, and after each step the update of the bias; records losses and loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.model.balance import Balancing
+from hwprofiles.calibration.model.config import ModelConfig
+from hwprofiles.calibration.model.moe import MoeLayer
+from hwprofiles.calibration.model.optimizer import AdamW, clip
+from hwprofiles.calibration.model.transformer import Model
+from hwprofiles.calibration.numerics.recipes import numerics
+from hwprofiles.calibration.train.figures import Record
+from hwprofiles.calibration.train.settings import Run, Training
+from hwprofiles.calibration.train.text import Windows, language_reference
+from hwprofiles.problem import Problem
+
+Loads = tuple[tuple[int, ...], ...]
+"""[layer][expert] of a step."""
+Tell = Callable[[int, float, float, Sequence[Sequence[int]]], None]
+"""Is told of each step: its number from 1, main and MTP loss, loads by layer and expert."""
+
+
+def usable_device(name: str) -> torch.device:
+    """Raises CalibrationError for a device that torch does not know or that is not here."""
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as wrong:
+        reason = str(wrong).splitlines()[0]
+        raise CalibrationError([Problem("", "--device", f"{name!r} cannot be used ({reason}); try cpu")]) from None
+    if device.type not in ("cpu", "cuda"):
+        raise CalibrationError([Problem("", "--device", f"{name!r} is neither a CPU nor a CUDA device; try cpu")])
+    return device
+
+
+def train(config: ModelConfig, run: Run, training: Training, device: torch.device, tell: Tell) -> Record:
+    """Trains a fresh model. The same arguments, device and threads give the same record.
+
+    Raises CalibrationError: a recipe that the device has not, a loss that is not finite.
+    """
+    balancing = Balancing(run.rule, bias_rate=training.bias_rate, sequence_weight=training.sequence_weight)
+    model = Model(config, numerics(run.recipe, device), balancing=balancing, seed=training.seed, device=device)
+    optimizer = AdamW(model.parameters())
+    windows = Windows(language_reference(), training.seq_len + 1 + config.num_mtp, training.seed)
+    moes = [module for module in model.modules() if isinstance(module, MoeLayer)]
+    for moe in moes:
+        moe.loss_scale = 1.0 / training.micro_batches
+    steps: list[tuple[float, float, Loads]] = []
+    for step in range(training.steps):
+        main, mtp = _gradients(model, windows, training, device)
+        if not main + mtp < float("inf"):
+            raise CalibrationError(f"the loss of step {step + 1} is {main}: this run has diverged")
+        clip(optimizer.parameters, training.clip)
+        optimizer.step(training.rate(step))
+        optimizer.zero_grad()
+        loads = _balance(moes)
+        steps.append((main, mtp, loads))
+        tell(step + 1, *steps[-1])
+    mains, mtps, all_loads = zip(*steps, strict=True)
+    return Record(mains, mtps, all_loads)
+
+
+def _gradients(model: Model, windows: Windows, training: Training, device: torch.device) -> tuple[float, float]:
+    """Adds a step's gradients up; mean main and MTP loss of its micro-batches."""
+    total = torch.zeros(2, dtype=torch.float64)
+    for _ in range(training.micro_batches):
+        losses = model(windows.take(training.sequences).to(device))
+        (losses.total(training.mtp_weight) / training.micro_batches).backward()
+        total += torch.stack([losses.main, torch.stack(losses.mtp).mean()]).detach().double().cpu()
+    main, mtp = (total / training.micro_batches).tolist()
+    return main, mtp
+
+
+def _balance(moes: Sequence[MoeLayer]) -> Loads:
+    """Moves every layer's bias by the loads of the step that has ended, and gives these loads."""
+    taken = [moe.take_loads() for moe in moes]
+    for moe, loads in zip(moes, taken, strict=True):
+        moe.update_bias(loads)
+    return tuple(tuple(loads.tolist()) for loads in taken)

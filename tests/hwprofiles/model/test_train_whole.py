@@ -1,0 +1,94 @@
+"""The example as it is run by hand, and its router beside the simulated one.
+
+Both must say the same: with the bias rule loads are more even, and how uneven they are, with it and without, comes out in the
+same order and of the same size (within the factor that is stated).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import sqrt
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from hwprofiles.calibration.model.config import Moe
+from hwprofiles.calibration.train.figures import LAST, Record, figures
+from hwprofiles.calibration.train.loop import train
+from hwprofiles.calibration.train.settings import MODEL, RUNS, Training
+from simulator.workload.routing_model import RoutingStatistics, routing_statistics
+from simulator.workload.routing_rule import Balance, RoutingRule
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+FACTOR = 2.0
+"""By which a simulated spread of loads may differ from the trained one."""
+
+
+def silent(*seen: Any) -> None:
+    """Nobody is told."""
+
+
+@pytest.fixture(scope="module")
+def records() -> Mapping[str, Record]:
+    return {name: train(MODEL, run, Training(), torch.device("cpu"), silent) for name, run in RUNS.items()}
+
+
+def test_what_is_reached(records: Mapping[str, Record]) -> None:
+    found = figures(records)
+    assert found["loss_last"] < 0.7 * found["loss_first"]
+    assert found["max_violation_bias"] < 0.6 * found["max_violation_none"]
+    assert found["loss_last"] <= 1.01 * found["loss_last_none"]
+    assert found["loss_last_fp8"] == pytest.approx(found["loss_last"], rel=0.01)
+    assert found["mtp_loss_last"] < 0.7 * found["mtp_loss_first"]
+
+
+def relative_loads(record: Record) -> NDArray[np.float64]:
+    """(steps, layers, experts) of the last steps, over the mean load."""
+    loads = np.array(record.loads[-LAST:], dtype=float)
+    return loads / loads.mean(axis=2, keepdims=True)
+
+
+def lasting_cv(record: Record) -> float:
+    """Coefficient of variation over experts of the mean load of the last steps; root mean square of the layers."""
+    return float(np.sqrt(relative_loads(record).mean(axis=0).var(axis=1).mean()))
+
+
+def step_cv(record: Record) -> float:
+    """The same of one step's loads, its noise included."""
+    return float(np.sqrt(relative_loads(record).var(axis=2).mean()))
+
+
+def simulated(balance: Balance, popularity_cv: float) -> RoutingStatistics:
+    """The example's router, simulated; an expert a rank. popularity_cv: what the unbalanced run's loads show."""
+    moe, training = MODEL.layers[-1].ffn, Training()
+    assert isinstance(moe, Moe)
+    sequences = training.sequences * training.micro_batches
+    rule = RoutingRule(
+        num_experts=moe.num_experts, top_k=moe.top_k, ep=moe.num_experts, nodes=moe.num_groups, sequences=sequences,
+        seq_len=training.seq_len, groups=moe.num_groups, max_groups=moe.max_groups, group_top=moe.group_top,
+        batch_sequences=sequences, score=moe.score, balance=balance, popularity_cv=popularity_cv,
+        bias_update_rate=training.bias_rate,
+    )  # fmt: skip
+    return routing_statistics(rule, seed=0)
+
+
+def test_the_simulated_router_says_the_same(records: Mapping[str, Record]) -> None:
+    without, with_bias = lasting_cv(records["none"]), lasting_cv(records["bias"])
+    natural, learned = (simulated(balance, without) for balance in ("natural", "learned"))  # type: ignore[arg-type]
+    assert with_bias < 0.3 * without and learned.persistent_expert_cv < 0.3 * natural.persistent_expert_cv
+    for trained, told in ((without, natural.persistent_expert_cv), (with_bias, learned.persistent_expert_cv)):
+        assert trained / FACTOR < told < trained * FACTOR, (trained, told)
+
+
+def test_a_step_s_loads_scatter_as_simulated(records: Mapping[str, Record]) -> None:
+    training = Training()
+    sequences = training.sequences * training.micro_batches
+    popularity_cv = lasting_cv(records["none"])
+    for name, balance in (("none", "natural"), ("bias", "learned")):
+        told = sqrt(simulated(balance, popularity_cv).expert_variance(sequences, training.seq_len))  # type: ignore[arg-type]
+        trained = step_cv(records[name])
+        assert trained / FACTOR < told < trained * FACTOR, (name, trained, told)
