@@ -17,7 +17,7 @@ from hwprofiles.calibration.train.figures import FIRST, LAST, Record, figures, v
 from hwprofiles.problem import Problem
 
 EXIT_INTERRUPTED: Final = 130
-MAX_STEPS: Final = 100_000
+MAX_STEPS: Final = 50_000
 MAX_SEED: Final = 2**31 - 1
 MAX_THREADS: Final = 1024
 THREADS: Final = 2

@@ -59,7 +59,7 @@ def test_same_seed_same_bytes_in_another_process(
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--steps", "1"], "--steps: 1 is not between 2 and 100000"),
+        (["--steps", "1"], "--steps: 1 is not between 2 and 50000"),
         (["--steps", "many"], "invalid int value: 'many'"),
         (["--seed", "-1"], "--seed: -1 is not between 0 and"),
         (["--threads", "0"], "--threads: 0 is not between 1 and"),
