@@ -76,9 +76,9 @@ _STREAMS: dict[torch.device, Any] = {}
 
 
 def communication_stream(device: torch.device) -> Any:
-    """The stream of a GPU on which transfers run."""
+    """The stream of a GPU on which transfers run: their kernels go before those of products, which fill the GPU."""
     if device not in _STREAMS:
-        _STREAMS[device] = torch.cuda.Stream(device)
+        _STREAMS[device] = torch.cuda.Stream(device, priority=-1)
     return _STREAMS[device]
 
 

@@ -70,8 +70,13 @@ def expert_group(num_experts: int, ranks_per_node: int, size: int | None = None)
 
 
 def _group_of(ranks: range, me: int) -> Any:
-    """A new process group of these ranks, None for a rank outside it; every rank of the world takes part."""
-    group = dist.new_group(list(ranks))
+    """A new process group of these ranks, None for a rank outside it; every rank of the world takes part.
+
+    NCCL's kernels go before those of products: else they would wait for a GPU that is full of them.
+    """
+    is_nccl = dist.get_backend() == "nccl"
+    options = dist.ProcessGroupNCCL.Options(is_high_priority_stream=True) if is_nccl else None
+    group = dist.new_group(list(ranks), pg_options=options)
     return group if me in ranks else None
 
 

@@ -22,25 +22,39 @@ from hwprofiles.calibration.parallel.groups import ExpertGroup
 class Spread:
     """Rows copied to places, and summed on the way back.
 
-    source: (c,) the row that each copy is of, copies in order of their place. slots: (rows, most places of a row) the copies of
-    each row, c where it has fewer.
+    source: (c,) the row that each copy is of, copies in order of their place. turns: of each row its first copy, then of each
+    row that has a second one that, and so on: (rows, their copies).
     """
 
     source: Tensor
-    slots: Tensor
+    turns: tuple[tuple[Tensor, Tensor], ...]
+    num_rows: int
 
     def copies(self, x: Tensor) -> Tensor:
         """(rows, …) to (c, …)."""
         return x.index_select(0, self.source)
 
     def sums(self, copies: Tensor) -> Tensor:
-        """(c, …) to (rows, …): of each row the sum over its copies, in FP32 (float64 of float64), in an order that is fixed."""
+        """(c, …) to (rows, …): of each row the sum over its copies, in FP32 (float64 of float64).
+
+        In the order of places, whatever a GPU does first: no row is added to twice in a turn.
+        """
         wide = torch.promote_types(copies.dtype, torch.float32)
-        padded = torch.cat((copies, copies.new_zeros(1, *copies.shape[1:])))
-        total = torch.zeros(len(self.slots), *copies.shape[1:], dtype=wide, device=copies.device)
-        for slot in self.slots.unbind(1):
-            total += padded.index_select(0, slot)
+        total = torch.zeros(self.num_rows, *copies.shape[1:], dtype=wide, device=copies.device)
+        for rows, numbers in self.turns:
+            total.index_add_(0, rows, copies.index_select(0, numbers).to(wide))
         return total
+
+
+def _spread(source: Tensor, numbers: Tensor) -> Spread:
+    """numbers: (rows, most copies of a row), of each row its copies; where it has fewer, a number that is no copy's."""
+    ordered, turns = numbers.sort(dim=1).values, []
+    for turn in ordered.unbind(1):
+        rows = (turn < len(source)).nonzero().flatten()
+        if not len(rows):
+            break
+        turns.append((rows, turn[rows]))
+    return Spread(source, tuple(turns), len(numbers))
 
 
 def spread(choices: Tensor, num_places: int) -> tuple[Spread, Tensor]:
@@ -48,13 +62,12 @@ def spread(choices: Tensor, num_places: int) -> tuple[Spread, Tensor]:
 
     choices: (rows, k) int64, the place of each choice; num_places where the choice is nobody's. One copy a row and place.
     """
-    rows, k = choices.shape
+    rows = len(choices)
     wanted = torch.zeros(rows, num_places + 1, dtype=torch.bool, device=choices.device).scatter_(1, choices, True)
     place, source = wanted[:, :num_places].t().nonzero(as_tuple=True)
-    position = torch.full((rows, num_places), len(source), dtype=torch.int64, device=choices.device)
-    position[source, place] = torch.arange(len(source), device=choices.device)
-    slots = position.sort(dim=1).values[:, :k]
-    return Spread(source, slots), wanted[:, :num_places].sum(0)
+    numbers = torch.full((rows, num_places), len(source), dtype=torch.int64, device=choices.device)
+    numbers[source, place] = torch.arange(len(source), device=choices.device)
+    return _spread(source, numbers), wanted[:, :num_places].sum(0)
 
 
 @dataclass(frozen=True)
@@ -138,8 +151,7 @@ def _local_rows(local: Tensor, num_experts: int) -> tuple[Spread, Tensor, Tensor
     copies, k = local.shape
     flat = local.flatten()
     order = flat.sort(stable=True).indices[: int((flat < num_experts).sum())]
-    slots = torch.full((copies * k,), len(order), dtype=torch.int64, device=local.device)
-    slots[order] = torch.arange(len(order), device=local.device)
+    numbers = torch.full((copies * k,), len(order), dtype=torch.int64, device=local.device)
+    numbers[order] = torch.arange(len(order), device=local.device)
     counts = torch.bincount(flat, minlength=num_experts + 1)[:num_experts]
-    most = slots.view(copies, k).sort(dim=1).values
-    return Spread(order // k, most), counts, order % k
+    return _spread(order // k, numbers.view(copies, k)), counts, order % k

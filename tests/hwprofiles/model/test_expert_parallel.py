@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.parallel import check
 from simulator.workload.routing_model import routing_statistics
 from simulator.workload.routing_rule import RoutingRule
 from tests.hwprofiles.model import expert_parallel_checks as checks
@@ -127,3 +130,16 @@ def test_a_group_needs_processes() -> None:
 def test_a_format_that_is_unknown() -> None:
     with pytest.raises(CalibrationError, match="wire: 'fp9' is unknown; allowed as_is, bf16, fp8"):
         checks.ExpertDispatch(None, "fp9")  # type: ignore[arg-type]
+
+
+def test_the_check_of_a_device_rehearsed_on_processors(tmp_path: Path) -> None:
+    """Two ranks as one node and as two: equality in every format, copies, and a step overlapped beside a plain one."""
+    assert check.main(["-o", str(tmp_path / "found.json"), "--device", "cpu", "--small"]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["ranks"] == 2
+    assert [(row["recipe"], row["wire"]) for row in found["equality"][:4]] == [
+        ("float64", "as_is"), ("bf16", "bf16"), ("bf16", "fp8"), ("fp8-blockwise", "fp8"),
+    ]  # fmt: skip
+    assert {row["ranks_per_node"] for row in found["equality"]} == {1, 2}
+    assert all(row["dispatch_s"] > 0 and row["combine_s"] > 0 for row in found["transfers"])
+    assert all(row["gradient_norms_apart"] < 1e-6 and row["paired_s"] > 0 for row in found["steps"])
