@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hwprofiles.calibration.errors import CalibrationError
-from hwprofiles.calibration.numerics import check, library
+from hwprofiles.calibration.numerics import check, comparing, library
 from hwprofiles.calibration.numerics.blockwise import (
     BLOCKS,
     ROWS,
@@ -261,9 +261,8 @@ def test_sizes_that_padding_would_hide_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["fp8-blockwise", "fp8-row"])
 def test_library_products_on_a_cpu_are_refused_with_the_remedy(name: str) -> None:
-    with pytest.raises(
-        CalibrationError, match=rf"gemms: 'library': cpu has no FP8 products for recipe '{name}'.*use 'emulated'"
-    ):
+    told = rf"gemms: 'library': cpu has no FP8 products for recipe '{name}'.*needs a CUDA GPU.*use 'emulated'"
+    with pytest.raises(CalibrationError, match=told):
         numerics(name, "cpu", "library")
 
 
@@ -350,10 +349,6 @@ def test_a_product_that_differs_or_fails_is_told(tmp_path: Path, monkeypatch: py
 
 def compare_with(monkeypatch: pytest.MonkeyPatch, products: Blockwise) -> Any:
     """`compare` where "auto" gives these products."""
-    from hwprofiles.calibration.numerics import comparing
-
-    emulated = recipe()
-    monkeypatch.setattr(
-        comparing, "numerics", lambda name, device, gemms: emulated if gemms == "emulated" else recipe(products)
-    )
+    by_gemms = {"emulated": recipe(), "auto": recipe(products)}
+    monkeypatch.setattr(comparing, "numerics", lambda name, device, gemms: by_gemms[gemms])
     return compare("fp8-blockwise", SMALL, CPU)

@@ -13,6 +13,7 @@ from tests.mutants.rooms.hwprofiles import HWPROFILES
 from tests.mutants.rooms.loads import LOADS
 from tests.mutants.rooms.models import MODELS
 from tests.mutants.rooms.network import NETWORK
+from tests.mutants.rooms.numerics import NUMERICS
 from tests.mutants.rooms.phases import PHASES
 from tests.mutants.rooms.report import REPORT
 from tests.mutants.rooms.results import RESULTS
@@ -31,6 +32,6 @@ from tests.mutants.rooms.workload import WORKLOAD
 
 ROOMS: tuple[Room, ...] = (
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
-    PHASES, RUN, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS, WHAT_IF, TRAIN,
+    PHASES, RUN, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS, WHAT_IF, TRAIN, NUMERICS,
 )  # fmt: skip
 """From the bottom up."""
