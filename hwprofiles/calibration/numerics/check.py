@@ -28,6 +28,7 @@ from hwprofiles.calibration.numerics.fp8 import Fp8
 from hwprofiles.calibration.numerics.groups import Groups
 from hwprofiles.calibration.numerics.library import probe_block_wise, probe_row_wise, reason_against
 from hwprofiles.calibration.numerics.recipes import numerics
+from hwprofiles.units import MILLI
 
 FP8_RECIPES: Final = {"fp8-blockwise": probe_block_wise, "fp8-row": probe_row_wise}
 TIMED: Final = ("bf16", *FP8_RECIPES)
@@ -133,7 +134,7 @@ def median_s(call: Callable[[], Any], device: torch.device) -> float:
         call()
         end.record()
     torch.cuda.synchronize(device)
-    return statistics.median(begin.elapsed_time(end) for begin, end in events) / 1000
+    return statistics.median(begin.elapsed_time(end) for begin, end in events) * MILLI
 
 
 def _clocked(call: Callable[[], Any]) -> float:
