@@ -25,10 +25,14 @@ class Embedding(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens (b, s) int64 to (b, s, h).
 
-        Raises CalibrationError: numbers outside the vocabulary (on a GPU torch's own assertion stops them, so that the check
-        does not wait for the device), more positions than were learned.
+        Raises CalibrationError: tokens on another device than the weights, numbers outside the vocabulary (on a GPU torch's
+        own assertion stops them: the check would wait for the device), more positions than were learned.
         """
         vocab, length = self.weight.shape[0], tokens.shape[-1]
+        if tokens.device != self.weight.device:
+            raise CalibrationError(
+                [Problem("", "tokens", f"are on {tokens.device}, the model on {self.weight.device}; move them there")]
+            )
         if tokens.device.type == "cpu" and tokens.numel():
             lowest, highest = int(tokens.min()), int(tokens.max())
             if lowest < 0 or highest >= vocab:

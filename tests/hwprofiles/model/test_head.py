@@ -80,6 +80,11 @@ def test_tokens_outside_the_vocabulary_are_named() -> None:
             layer(torch.tensor([[3, bad]]))
 
 
+def test_tokens_elsewhere_are_named() -> None:
+    with pytest.raises(CalibrationError, match="tokens: are on meta, the model on cpu; move them there"):
+        Embedding(MODEL, numerics("float32"))(torch.zeros(1, 2, dtype=torch.int64, device="meta"))
+
+
 def test_targets_of_another_shape_are_named() -> None:
     with pytest.raises(CalibrationError, match=r"targets: have shape \(2, 4\); .* need \(2, 5\)"):
         cross_entropy(torch.zeros(2, 5, 40), _targets(2, 4))

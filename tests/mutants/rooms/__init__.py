@@ -25,6 +25,7 @@ from tests.mutants.rooms.sharing import SHARING
 from tests.mutants.rooms.sheets import SHEETS
 from tests.mutants.rooms.step import STEP
 from tests.mutants.rooms.timeline import TIMELINE
+from tests.mutants.rooms.torch_model import TORCH_MODEL
 from tests.mutants.rooms.train import TRAIN
 from tests.mutants.rooms.trained_moe import TRAINED_MOE
 from tests.mutants.rooms.validation import VALIDATION
@@ -33,6 +34,6 @@ from tests.mutants.rooms.workload import WORKLOAD
 
 ROOMS: tuple[Room, ...] = (
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
-    PHASES, RUN, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS, WHAT_IF, TRAIN, TRAINED_MOE, NUMERICS,
+    PHASES, RUN, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS, WHAT_IF, TORCH_MODEL, TRAIN, TRAINED_MOE, NUMERICS,
 )  # fmt: skip
 """From the bottom up."""

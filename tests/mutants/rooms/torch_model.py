@@ -1,0 +1,74 @@
+"""Faults of the torch model: a wrong formula, gradient, place in a sequence, or something kept that need not be."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+MODEL = "hwprofiles/calibration/model"
+
+TORCH_MODEL = Room(
+    "torch-model",
+    ("tests/hwprofiles/model",),
+    (
+        Fault(
+            f"{MODEL}/rope.py",
+            "return _turned(grad, ctx.cos, -ctx.sin), None, None",
+            "return _turned(grad, ctx.cos, ctx.sin), None, None",
+            "the backward turns a gradient on, not back",
+        ),
+        Fault(
+            f"{MODEL}/rope.py",
+            "return float(stretch**2 / math.sqrt(head_dim))",
+            "return float(stretch / math.sqrt(head_dim))",
+            "YaRN's temperature acts on queries or keys, not on both",
+        ),
+        Fault(
+            f"{MODEL}/norm.py",
+            "inverse * (inner - normed * (inner * normed).mean(-1, keepdim=True))",
+            "inverse * inner",
+            "a norm's own share of the gradient is missing",
+        ),
+        Fault(
+            f"{MODEL}/blockwise.py",
+            "max(0, first - window + 1)",
+            "max(0, first - window + 2)",
+            "the first query of a block misses the oldest key of its window",
+        ),
+        Fault(
+            f"{MODEL}/blockwise.py",
+            "sinks_grad = -(shares * out_grad)",
+            "sinks_grad = (shares * out_grad)",
+            "a sink learns away from the loss",
+        ),
+        Fault(
+            f"{MODEL}/gqa.py",
+            "v = v.contiguous()",
+            "v = v",
+            "values hold queries and keys as they were before rope",
+        ),
+        Fault(
+            f"{MODEL}/head.py",
+            "share = grad / logits.shape[0]",
+            "share = grad / logits.shape[1]",
+            "the loss's gradient is divided by the vocabulary, not by the tokens",
+        ),
+        Fault(
+            f"{MODEL}/recompute.py",
+            "self.made, self.num_asked = (), 0",
+            "self.num_asked = 0",
+            "what was made again stays in memory for ever",
+        ),
+        Fault(
+            f"{MODEL}/optimizer.py",
+            "root = (second / (1 - s.beta2**self.num_steps))",
+            "root = second",
+            "the second moment's start at zero is not corrected",
+        ),
+        Fault(
+            f"{MODEL}/initial.py",
+            'f"{seed} {name} {first + number}"',
+            'f"{seed} {name}"',
+            "all experts begin with the same weights",
+        ),
+    ),
+)
