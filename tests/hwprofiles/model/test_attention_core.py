@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.attention import SDPBackend
 
 from hwprofiles.calibration.counting.kept import saved_by
 from hwprofiles.calibration.errors import CalibrationError
-from hwprofiles.calibration.model import blockwise, naive
+from hwprofiles.calibration.model import attention_core, blockwise, naive
 from hwprofiles.calibration.model.attention_core import attend, attend_reference
 from tests.hwprofiles.model.close import assert_same, normal
 
+Patch = pytest.MonkeyPatch
 SCALE = 0.3
 KINDS = [(None, False, 4, 4), (None, True, 4, 2), (3, False, 4, 2), (7, True, 6, 2), (100, True, 4, 1)]
 """(window, sinks, heads, key and value heads)."""
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_blocks(monkeypatch: Patch) -> None:
     """Several blocks, the last one not full."""
     monkeypatch.setattr(blockwise, "BLOCK", 5)
 
 
-def _inputs(heads: int, kv_heads: int, has_sinks: bool, length: int = 13) -> list[torch.Tensor]:
+def _inputs(heads: int, kv_heads: int, has_sinks: bool, length: int = 13) -> list[Tensor]:
     sizes = [(2, length, heads, 6), (2, length, kv_heads, 6), (2, length, kv_heads, 4)]
     inputs = [normal(*size, seed=seed) for seed, size in enumerate(sizes)]
     return [*inputs, normal(heads, seed=9)] if has_sinks else inputs
@@ -32,10 +36,10 @@ def _inputs(heads: int, kv_heads: int, has_sinks: bool, length: int = 13) -> lis
 def test_every_form_gives_the_same(window: int | None, has_sinks: bool, heads: int, kv_heads: int) -> None:
     inputs = _inputs(heads, kv_heads, has_sinks)
 
-    def fast(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sinks: torch.Tensor | None = None) -> torch.Tensor:
+    def fast(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None = None) -> Tensor:
         return attend(q, k, v, scale=SCALE, window=window, sinks=sinks)
 
-    def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sinks: torch.Tensor | None = None) -> torch.Tensor:
+    def plain(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None = None) -> Tensor:
         return attend_reference(q, k, v, scale=SCALE, window=window, sinks=sinks)
 
     assert_same(fast, plain, inputs)
@@ -99,15 +103,48 @@ def test_formats_and_sinks_that_contradict_are_named() -> None:
         attend(q, q, q, scale=1.0, sinks=torch.zeros(3))
 
 
+def test_a_library_without_a_kernel_is_named() -> None:
+    q = torch.zeros(1, 2, 4, 8, dtype=torch.bfloat16)
+    with pytest.raises(CalibrationError, match=r"attention library: 'cudnn' has no kernel for torch.bfloat16 on cpu"):
+        attend(q, q, q, scale=1.0, library="cudnn")
+
+
+def test_a_kernel_is_right_where_its_numbers_are_and_values_are_padded_for_equal_heads(monkeypatch: Patch) -> None:
+    """The choice on the CPU's own kernels: one that takes equal heads alone, one that gives wrong numbers."""
+    choice = torch.device("cpu"), torch.float32, 2, 12, 8
+    monkeypatch.setattr(attention_core, "_BACKENDS", {"cudnn": SDPBackend.MATH, "flash": SDPBackend.MATH})
+    seen: list[Tensor] = []
+    with saved_tensors_hooks(lambda tensor: seen.append(tensor), lambda kept: kept):
+        assert attention_core._library.__wrapped__(*choice) == "cudnn"
+    assert not seen, "a checkpoint around the first call would miss these in its second run"
+    right = attention_core._fused
+
+    def wrong(q: Tensor, k: Tensor, v: Tensor, scale: float, library: attention_core.Library) -> Tensor:
+        return right(q, k, v, scale, library) * (1.0 if library == "flash" else 1.05)
+
+    monkeypatch.setattr(attention_core, "_fused", wrong)
+    assert attention_core._library.__wrapped__(*choice) == "flash"
+
+    def refused(*unused: object) -> Tensor:
+        raise RuntimeError("No available kernel")
+
+    monkeypatch.setattr(attention_core, "_fused", refused)
+    with pytest.raises(
+        CalibrationError, match=r"no fused kernel of cudnn, flash takes torch.float32, heads of 12 and 8"
+    ):
+        attention_core._library.__wrapped__(*choice)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("library", [None, "cudnn", "flash"])
 @pytest.mark.parametrize("dims", [(128, 128), (192, 128)])
-def test_the_fused_kernel_gives_the_same(dims: tuple[int, int]) -> None:
+def test_the_fused_kernel_gives_the_same(dims: tuple[int, int], library: attention_core.Library | None) -> None:
     q, k, v = (
         normal(2, 256, heads, dim, seed=seed).detach().to("cuda", torch.bfloat16).requires_grad_()
         for seed, (heads, dim) in enumerate([(8, dims[0]), (2, dims[0]), (2, dims[1])])
     )
     wide = [tensor.detach().double().requires_grad_() for tensor in (q, k, v)]
-    out, exact = attend(q, k, v, scale=0.08), attend_reference(*wide, scale=0.08)
+    out, exact = attend(q, k, v, scale=0.08, library=library), attend_reference(*wide, scale=0.08)
     grads = torch.autograd.grad(out.sum(), [q, k, v]), torch.autograd.grad(exact.sum(), wide)
     for mine, other in [(out, exact), *zip(*grads, strict=True)]:
         assert (mine.double() - other).norm() < 0.02 * other.norm()
