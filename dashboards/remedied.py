@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
@@ -19,6 +20,7 @@ from simulator.scenario.scenario import Scenario
 
 KEPT: Final = 64
 MAX_OFFERED: Final = 8
+_NAMED: Final = re.compile(r"--set (\S+=\S+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,7 @@ def _offer(remedy: Remedy, names: Mapping[str, str]) -> Offer | None:
         if name is None or BY_NAME[name].read(text) is None:
             return None
         changes[name] = text
-    words = " and ".join(f"{controls.LABELS.get(name, name)}: {_shown(str(text))}" for name, text in changes.items())
-    return Offer(words, changes, remedy.solves)
+    return Offer(_set_words(changes), changes, remedy.solves)
 
 
 def link_changes(overrides: Iterable[str]) -> dict[str, str] | None:
@@ -71,6 +72,27 @@ def link_changes(overrides: Iterable[str]) -> dict[str, str] | None:
             return None
         changes[name] = read
     return changes
+
+
+def named(source: Source, lines: Sequence[str]) -> tuple[Offer, ...]:
+    """What messages name as `--set key=value`: a button each, where the link can say it, and the scenario loads with it and
+    differs.
+    """
+    found = dict.fromkeys(text.rstrip("`.,;:)") for line in lines for text in _NAMED.findall(line))
+    offered = (_named(source, text) for text in found)
+    return tuple(offer for offer in offered if offer is not None)
+
+
+def _named(source: Source, override: str) -> Offer | None:
+    changes = link_changes([override])
+    changed = replace(source, overrides=(*source.overrides, override))
+    if not changes or changed.error() is not None or changed.load() == source.load():
+        return None
+    return Offer(f"Set {_set_words(changes)}", changes, solves=True)
+
+
+def _set_words(changes: Mapping[str, str | None]) -> str:
+    return " and ".join(f"{controls.LABELS.get(name, name)}: {_shown(str(text))}" for name, text in changes.items())
 
 
 def _backward(

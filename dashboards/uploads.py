@@ -10,6 +10,7 @@ from hwprofiles.yaml_file import MAX_BYTES, YamlFileError, excerpt, parse_yaml
 from simulator.errors import InputError, Problem
 from simulator.results.run_result import RunResult
 from simulator.results.saved import read_result
+from simulator.scenario.load import UnfitScenario
 
 MAX_RESULT_BYTES: Final = 10_000_000
 SUFFIXES: Final = ("yaml", "yml", "json")
@@ -39,8 +40,10 @@ class Uploaded:
     result: RunResult | None = None
 
 
-def read_upload(data: bytes, name: str) -> Uploaded:
-    """What a file holds. name: as the browser says, for messages. Raises InputError: one clear message about what it is."""
+def read_upload(data: bytes, name: str, takes_unfit: bool = False) -> Uploaded:
+    """What a file holds. name: as the browser says, for messages. takes_unfit: a scenario whose keys only do not fit one
+    another is taken too: what would mend it can be offered then. Raises InputError: one clear message about what it is.
+    """
     shown = excerpt(name.replace("\\", "/").rpartition("/")[2] or "upload", 80)
     text = _text(data, shown)
     if _is_result(text):
@@ -48,7 +51,9 @@ def read_upload(data: bytes, name: str) -> Uploaded:
     if len(data) > MAX_BYTES:
         _refuse(shown, f"has {len(data):,} bytes; a scenario has at most {MAX_BYTES:,}")
     _check_mapping(text, shown)
-    Source(shown, text).load()
+    error = Source(shown, text).error()
+    if error is not None and not (takes_unfit and isinstance(error, UnfitScenario)):
+        raise InputError(error.problems)
     return Uploaded(shown, source=Source(UPLOADED, text))
 
 

@@ -47,7 +47,7 @@ def _show_controls(asked: Current) -> None:
     st.session_state[PRESET] = asked.source.base if asked.source.text is None else UPLOADED
     st.selectbox("Begin from", names, key=PRESET, on_change=_start, help="A preset; what was changed is taken back.")
     with st.popover("Upload a scenario", width="stretch"):
-        found = upload("Scenario file (YAML)", "what-if-upload")
+        found = upload("Scenario file (YAML)", "what-if-upload", takes_unfit=True)
         if found is not None and found.source is not None:
             st.button("Use this scenario", on_click=state.upload, args=(found.source.text,), key="use-upload")
         elif found is not None:
@@ -95,7 +95,7 @@ def _variants(scenario: Scenario, result: RunResult | None) -> Job | None:
 def _show_answer(asked: Current, answer: Answer, result: RunResult, base: Answer | None, room: Job | None) -> None:
     shown = beside(result, None if base is None else _before(asked, answer, base))
     shown_answer.show_verdict(result, shown)
-    _show_warnings(result)
+    _show_warnings(asked.source, result)
     _show_baseline(asked, base)
     draws = "" if answer.is_whole else f"of {answer.draws} of {answer.all_draws} draws; interval follows"
     shown_answer.show_figures(shown, draws)
@@ -160,13 +160,18 @@ def _show_advice(result: RunResult, room: MemoryVariants | None) -> None:
     st.markdown("\n".join(f"- {as_text(line)}" for line in what_to_change(result)))
 
 
-def _show_warnings(result: RunResult) -> None:
-    """What fell with a change, and warnings: before the figures that they are about."""
+def _show_warnings(source: Source, result: RunResult) -> None:
+    """What fell with a change, and warnings, with buttons for what they name: before the figures that they are about."""
     if result.dropped:
         st.warning(as_text(f"Dropped with a change: {'; '.join(result.dropped)}."), icon="✂️")
     if result.warnings:
         with st.expander(f"Warnings of this scenario ({len(result.warnings)})", expanded=True):
             st.markdown("\n".join(f"- {as_text(line)}" for line in result.warnings))
+            with st.container(horizontal=True):
+                for place, offer in enumerate(remedied.named(source, result.warnings)):
+                    st.button(
+                        as_text(offer.words), key=f"named-{place}", on_click=state.change, kwargs=dict(offer.changes)
+                    )
 
 
 def _show_left_out(result: RunResult) -> None:

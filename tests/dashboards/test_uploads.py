@@ -41,6 +41,15 @@ def test_a_scenario_is_one_whatever_its_name() -> None:
     assert read_upload(SCENARIO, "../../etc/passwd").name == "passwd"
 
 
+def test_a_scenario_whose_keys_do_not_fit_is_taken_only_where_it_can_be_mended() -> None:
+    unfit = b"schema_version: 1\nextends: mixtral-8x22b\nparallel: {pp: 3}\n"
+    with pytest.raises(InputError, match="pp"):
+        read_upload(unfit, "mine.yaml")
+    assert read_upload(unfit, "mine.yaml", takes_unfit=True).source == Source(UPLOADED, unfit.decode())
+    with pytest.raises(InputError, match="unknown"):
+        read_upload(b"schema_version: 1\nextends: mixtral-8x22b\nparalel: {pp: 2}\n", "mine.yaml", takes_unfit=True)
+
+
 def test_a_result_is_one_whatever_its_name() -> None:
     result = simulate_run(load_scenario("mixtral-8x22b", ["draws=1"]))
     data = to_json(result).encode()

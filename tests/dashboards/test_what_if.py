@@ -307,6 +307,26 @@ def test_warnings_stand_before_the_figures_that_they_are_about() -> None:
     assert warned < next(place for place, (kind, _) in enumerate(told) if kind == "metric")
 
 
+@pytest.mark.usefixtures("inline_jobs")
+def test_what_a_warning_names_can_be_pressed() -> None:
+    """A price sheet of the new GPU; not the stack that would not load there, nor what is set already."""
+    page = opened(**LINK, node="h200-x8")
+    (button,) = [each for each in page.button if (each.key or "").startswith("named-")]
+    assert plain(button.label) == "Set Price sheet: market-2026-05"
+    button.click().run()
+    assert link_of(page)["sheet"] == "market-2026-05"
+    assert "is the price of the GPU h100" not in plain(texts(page))
+
+
+def test_named_values_are_offered_once_and_only_where_they_load() -> None:
+    lines = [
+        "like for like: `--set training.seq_len=8192` beside `--set parallel.pp=3`",
+        "or --set training.seq_len=8192, --set cluster.num_gpus=16; --set nothing=1",
+    ]
+    offered = remedied.named(of_tiny(), lines)
+    assert [dict(each.changes) for each in offered] == [{"seq": "8192"}]
+
+
 def in_order(block: Any) -> list[tuple[str, str]]:
     """(kind, text) of the elements of a page, from top to bottom."""
     if hasattr(block, "children"):
