@@ -7,9 +7,10 @@ from typing import Final
 import streamlit as st
 
 from dashboards import jobs, state
+from dashboards.widgets.asked import asked_under
 from dashboards.widgets.figure import figure, mode
 from dashboards.widgets.metrics import Metric, metrics
-from dashboards.widgets.problems import as_text, show_problems
+from dashboards.widgets.problems import as_text
 from dashboards.widgets.table import table
 from dashboards.widgets.waiting import value_of
 from dashboards.work import memory as work
@@ -27,15 +28,12 @@ TIMES: Final = "times"
 
 def show() -> None:
     """Lay the page out."""
-    st.title("Memory")
-    asked = state.current()
-    if asked.scenario is None:
-        show_problems(asked.problems)
+    asked = asked_under("Memory")
+    if asked is None:
         return
-    st.caption(
-        f"What fills a GPU of each pipeline rank in a step of {as_text(asked.scenario.name)}, against what it has."
-    )
-    document = step_document(asked.scenario)
+    _, scenario = asked
+    st.caption(f"What fills a GPU of each pipeline rank in a step of {as_text(scenario.name)}, against what it has.")
+    document = step_document(scenario)
     memory = value_of(jobs.of(work.memory, document), "Counting what every rank holds")
     if memory is None:
         return
@@ -45,7 +43,7 @@ def show() -> None:
     variants = value_of(jobs.of(work.variants, document), "Counting it under other recompute, schedules and formats")
     _show_tensors(memory, variants)
     if variants is not None:
-        _show_variants(memory, variants, document, asked.scenario)
+        _show_variants(memory, variants, document, scenario)
 
 
 def _show_tensors(memory: Memory, variants: MemoryVariants | None) -> None:

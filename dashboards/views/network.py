@@ -8,8 +8,9 @@ import streamlit as st
 
 from dashboards import jobs, state
 from dashboards.answers import FIRST_DRAWS
+from dashboards.widgets.asked import asked_under
 from dashboards.widgets.figure import figure, mode
-from dashboards.widgets.problems import as_text, show_problems
+from dashboards.widgets.problems import as_text
 from dashboards.widgets.table import table
 from dashboards.widgets.waiting import value_of
 from dashboards.work import network as work
@@ -31,13 +32,12 @@ ALL: Final = "all"
 
 def show() -> None:
     """Lay the page out."""
-    st.title("Network")
-    asked = state.current()
-    if asked.scenario is None:
-        show_problems(asked.problems)
+    asked = asked_under("Network")
+    if asked is None:
         return
-    st.caption(f"How the GPUs of {as_text(asked.scenario.name)} are wired, and what a step puts on each link.")
-    found = _answer(asked.scenario)
+    _, scenario = asked
+    st.caption(f"How the GPUs of {as_text(scenario.name)} are wired, and what a step puts on each link.")
+    found = _answer(scenario)
     if found is None:
         return
     traffic = _choose(found.view)

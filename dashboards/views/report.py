@@ -6,13 +6,14 @@ from typing import Final
 
 import streamlit as st
 
-from dashboards import jobs, state
+from dashboards import jobs
 from dashboards.answers import Answer
 from dashboards.source import Source
 from dashboards.widgets.answering import answered, refine
+from dashboards.widgets.asked import asked_under
 from dashboards.widgets.blocks import show_block
 from dashboards.widgets.metrics import Metric, metrics
-from dashboards.widgets.problems import as_text, show_problems
+from dashboards.widgets.problems import as_text
 from dashboards.widgets.waiting import value_of
 from dashboards.work import report as work
 from simulator.report.formats import FORMATS, ReportFormat, file_name
@@ -35,12 +36,11 @@ WORDS: Final = {
 
 def show() -> None:
     """Lay the page out."""
-    st.title("Report")
-    asked = state.current()
-    if asked.scenario is None:
-        show_problems(asked.problems)
+    asked = asked_under("Report")
+    if asked is None:
         return
-    answer = answered(asked.source)
+    source, _ = asked
+    answer = answered(source)
     if answer is None:
         return
     if not answer.is_whole or answer.result is None:
@@ -51,9 +51,9 @@ def show() -> None:
     st.subheader("Download", divider="gray")
     for column, name in zip(st.columns(len(FORMATS)), sorted(FORMATS, key=_place), strict=True):
         with column:
-            _download(FORMATS[name], asked.source, result, document)
+            _download(FORMATS[name], source, result, document)
     st.subheader("Preview", divider="gray")
-    page = value_of(jobs.of(work.preview, asked.source, document), "Making the report")
+    page = value_of(jobs.of(work.preview, source, document), "Making the report")
     if isinstance(page, Page):
         _preview(page)
 

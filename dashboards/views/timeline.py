@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboards import jobs, state
 from dashboards.source import Source
+from dashboards.widgets.asked import asked_under
 from dashboards.widgets.figure import figure, mode
 from dashboards.widgets.metrics import Metric, metrics
 from dashboards.widgets.problems import as_text, show_problems
@@ -38,16 +39,15 @@ MAX_ROWS: Final = 16
 
 def show() -> None:
     """Lay the page out."""
-    st.title("Timeline")
-    asked = state.current()
-    if asked.scenario is None:
-        show_problems(asked.problems)
+    asked = asked_under("Timeline")
+    if asked is None:
         return
+    source, scenario = asked
     controls = st.columns([1.2, 2.4, 1.8])
     with controls[0]:
-        second = _choose_second(asked.scenario)
-    other = _under(asked.source, second) if second else None
-    job = jobs.of(work.timeline, step_document(asked.scenario))
+        second = _choose_second(scenario)
+    other = _under(source, second) if second else None
+    job = jobs.of(work.timeline, step_document(scenario))
     if other is not None:
         jobs.of(work.timeline, step_document(other))  # beside the first, not behind it
     timeline = value_of(job, "Simulating one draw of the step")
@@ -61,7 +61,7 @@ def show() -> None:
         ranks = _choose_ranks(timeline)
     with controls[2]:
         streams = _choose_streams(timeline)
-    st.caption(as_text(draw_words(timeline, _mean_step_s(asked.scenario, timeline))))
+    st.caption(as_text(draw_words(timeline, _mean_step_s(scenario, timeline))))
     timelines = [each for each in (timeline, below) if each is not None]
     _show_figures(timelines)
     window = asked_window(max(each.step_s for each in timelines))
