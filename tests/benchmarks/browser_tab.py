@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -53,6 +53,7 @@ class Tab:
     stalls: list[str] = field(default_factory=list)
     num_received: int = 0
     num_bytes: int = 0
+    heard: deque[str] = field(default_factory=lambda: deque(maxlen=12))
     socket: ClientConnection | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -121,7 +122,7 @@ class Tab:
         kinds = Counter(element.kind for element in self.elements.values())
         runs = f"{self.num_made} of {self.num_asked} runs, {'running' if self.is_running else 'still'}"
         progress = [str(message.text) for message in self.of("progress")]
-        return f"?{self.query}: {runs}, {len(self.timers)} timers, {dict(kinds)}, {progress}"
+        return f"?{self.query}: {runs}, {len(self.timers)} timers, {dict(kinds)}, {progress}, last {list(self.heard)}"
 
     def of(self, kind: str) -> Iterator[Any]:
         """The messages of the page's elements of a kind, from above."""
@@ -140,6 +141,7 @@ class Tab:
         if not fragment:
             self.is_running = True
             self.num_asked = self.num_made + 1
+        self.heard.append(f"{time.monotonic():.2f} asked {fragment}")
         await self.socket.send(message.SerializeToString())
 
     async def _listen(self) -> None:
@@ -158,6 +160,8 @@ class Tab:
 
     def _hear(self, message: ForwardMsg) -> None:
         kind, run = message.WhichOneof("type"), message.metadata.run
+        if kind != "delta":
+            self.heard.append(f"{time.monotonic():.2f} {kind} {list(run.fragment_ids)} {message.script_finished or ''}")
         if kind == "new_session":
             if self.is_whole_run and run.fragment_ids:
                 self._end_whole_run()  # its end is not told where a fragment's run begins at the same moment
