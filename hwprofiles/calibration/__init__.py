@@ -2,6 +2,7 @@
 
     model          DeepSeek-V3's architecture in torch, at any size; numerics: the formats in which it computes
     errors, extra  what every tool says of bad input, and where torch (extra [calibrate]) is not installed
+    step_times     one NVIDIA GPU, torch: a training step of a slice of DeepSeek-V3 by that model, and its parts, in each recipe
     sm_partition   one NVIDIA GPU, torch and cupy (not in the extra): kernels beside SMs that are held. Gave
                    measurements/h100-sm-partition-2026-11-24.csv, from it `overlap.*` and the head's GEMMs of stacks/h800-*
     layer_mix      all NVIDIA GPUs of a host, torch (extra [calibrate]): kernels of a layer (layer_kernels) from the first

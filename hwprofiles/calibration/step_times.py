@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,10 +28,12 @@ from hwprofiles.calibration.model.config import Ffn, Layer, Mla, ModelConfig, Mo
 from hwprofiles.calibration.model.optimizer import AdamW, Settings
 from hwprofiles.calibration.model.transformer import Model
 from hwprofiles.calibration.numerics.recipes import numerics
+from hwprofiles.units import MILLI
 
 RECIPES: Final = ("bf16", "fp8-blockwise", "fp8-row")
 SEQ: Final = 4096
-WARM_UP, STEPS = 5, 20
+WARM_UP: Final = 5
+STEPS: Final = 20
 
 _MLA: Final = Mla(128, 1536, 512, 128, 64, 128)
 _MOE: Final = Moe(
@@ -88,7 +91,7 @@ class Clock:
         if self.device.type != "cuda":
             return float(end - begin)
         end.synchronize()
-        return float(begin.elapsed_time(end)) / 1000
+        return float(begin.elapsed_time(end)) * MILLI
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -159,7 +162,7 @@ def _time_step(
         optimizer.step()
         optimizer.zero_grad()
         moments.append((begin, forward, backward, clock.mark()))
-    spans = [[clock.between(a, b) for a, b in zip(each, each[1:], strict=False)] for each in moments[WARM_UP:]]
+    spans = [[clock.between(a, b) for a, b in pairwise(each)] for each in moments[WARM_UP:]]
     forward_s, backward_s, optimizer_s = ([span[place] for span in spans] for place in range(3))
     peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
     return {
