@@ -94,6 +94,12 @@ def _numbered(unit: Unit, series: str, numbers: Counter[str]) -> Unit:
     return replace(unit, name=f"{unit.name}_{numbers[series]}") if series else unit
 
 
+def _is_behind_a_head(parts: Sequence[Part], idx: int) -> bool:
+    """Whether a part takes the hidden state that the part in front of it on the stage keeps for a head."""
+    before = parts[idx - 1] if idx and parts[idx].is_behind_head else None
+    return before is not None and (before.is_behind_head or not before.num_attentions)
+
+
 def stage_blocks(model: ModelSpec, codes: Sequence[str], recipe: ActivationRecipe) -> tuple[BlockMemory, ...]:
     """What a stage keeps of one micro-batch: its blocks in forward order."""
     parts = forward_order(codes)
@@ -103,7 +109,8 @@ def stage_blocks(model: ModelSpec, codes: Sequence[str], recipe: ActivationRecip
     for idx, part in enumerate(parts):
         group = group_of.get(idx, ())
         if len(group) <= 1:
-            blocks += part.saved(model, whole if group else recipe)
+            rule = whole if group else recipe
+            blocks += part.saved(model, replace(rule, has_hidden=_is_behind_a_head(parts, idx)))
         elif idx == group[0]:
             blocks += checkpointed([each for i in group for each in parts[i].saved(model, recipe)], LAYER_INPUT)
     return tuple(blocks)

@@ -136,6 +136,13 @@ def test_recompute_adds_executed_but_no_model_flop() -> None:
     assert by_pass(again, "flop")["F"] == by_pass(plain, "flop")["F"]
 
 
+def test_queries_without_a_latent_are_projected_again_whole() -> None:
+    direct = model(MLA.model_copy(update={"q_lora_rank": 0}))
+    (plain,), (again,) = (PARTS["d"].units(direct, recipe(modules=modules)) for modules in ((), ("mla_up_proj",)))
+    assert by_pass(again, "flop")["I"] - by_pass(plain, "flop")["I"] == 2 * TOKENS * (32 * 4 * 12 + 16 * 4 * 16)
+    assert by_pass(again, "model_flop") == by_pass(plain, "model_flop")
+
+
 def test_parameters_of_a_layer() -> None:
     for attention in (MLA, NARROW, GQA):
         counter = Counter()

@@ -22,6 +22,7 @@ from simulator.workload.model_state import (
     transposes_weights,
 )
 from simulator.workload.op import ParamGroup, StageWorkload, Unit, Workload
+from simulator.workload.recompute import Checkpoint
 from simulator.workload.saved import ActivationRecipe
 from simulator.workload.stages import build_workload, stage_blocks
 from simulator.workload.tensors import BlockMemory, tensor_bytes, total_bytes, weight_bytes
@@ -87,6 +88,21 @@ def test_logits_of_one_deepseek_v3_micro_batch_take_1_06_gb() -> None:
         "attention", "moe_ffn", "head", "mtp_input", "attention", "moe_ffn", "head"
     ]  # fmt: skip
     assert sum(named(block).get("head.logits", 0) for block in last) == 2 * logits
+
+
+@pytest.mark.parametrize(
+    ("codes", "states"),
+    [(("m", "mtp", "L"), [1]), (("mtp", "mtp", "L"), [1, 1]), (("m", "mtp"), [2]), (("mtp", "mtp"), [2, 1])],
+)
+@pytest.mark.parametrize("modules", [frozenset(), frozenset({"rmsnorm"})])
+def test_a_hidden_state_that_a_head_keeps_is_not_kept_for_the_module_behind_it(
+    codes: tuple[str, ...], states: list[int], modules: frozenset[str]
+) -> None:
+    """The main head's, or that of the module before; a module that stands first takes one that nobody else has."""
+    for checkpoint in (None, Checkpoint()):
+        blocks = stage_blocks(V3, codes, replace(FP8, recompute=modules, checkpoint=checkpoint))
+        kept = [named(block)["mtp.input"] for block in blocks if block.name == "mtp_input"]
+        assert kept == [count * 2 * 4096 * 7168 for count in states]
 
 
 def test_an_unfused_loss_keeps_fp32_probabilities_and_works_on_fp32_logits() -> None:

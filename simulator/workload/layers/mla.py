@@ -40,14 +40,18 @@ def _linear_input(recipe: Recipe, name: str, tokens: int, width: int) -> Iterato
         yield c.quantise(name, tokens, width)
 
 
-def _up_projections(a: MlaAttention, r: Recipe, *, recompute: bool) -> Iterator[Work]:
-    """From the normalised latents to q, k, v with rope applied; in the backward the same again.
+def _up_projections(a: MlaAttention, hidden: int, r: Recipe, *, recompute: bool) -> Iterator[Work]:
+    """From the normalised latents to q, k, v with rope applied; in the backward the same again, with the queries' direct
+    projection where they have no latent (Megatron-LM core/transformer/multi_latent_attention.py, linear_q_proj).
 
     Gathered are the latents, that of keys and values with the rope key.
     """
     t, suffix = r.tokens, "_recompute" if recompute else ""
     phase: Pass = "I" if recompute else "F"
     qk, heads = core(a).head_dim_qk, a.num_heads
+    if recompute and not a.q_lora_rank:
+        yield from tp.gather_input("q_down", hidden, r, phase=phase)
+        yield c.fprop("q_down_recompute", r.gemm_dtype, t, heads * qk, hidden, recompute=True, phase=phase)
     for name, rank, gathered, width in (
         ("q", a.q_lora_rank, a.q_lora_rank, heads * qk),
         ("kv", a.kv_lora_rank, a.kv_lora_rank + a.qk_rope_head_dim, heads * (a.qk_nope_head_dim + a.v_head_dim)),
@@ -80,7 +84,7 @@ def forward(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
         yield c.rmsnorm("q_norm", s, a.q_lora_rank)
     yield c.copy("kv_split", s * kv_down, s * kv_down, kernels=4)
     yield c.rmsnorm("kv_norm", s, a.kv_lora_rank)
-    yield from _up_projections(a, r, recompute=False)
+    yield from _up_projections(a, hidden, r, recompute=False)
     yield c.attention("attention", "F", r.batch, r.seq, core(a))
     if r.save_attn_out_e5m6:
         yield c.moved("attn_out_save", "quantise_e5m6", "F", 2 * t * out, t * out * FORMAT_BITS["e5m6"] // 8)
@@ -105,7 +109,7 @@ def backward_input(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
                 yield c.rmsnorm("q_norm_recompute", s, a.q_lora_rank, "I")
             yield c.copy("kv_split_recompute", s * a.kv_lora_rank, s * a.kv_lora_rank, "I")
             yield c.rmsnorm("kv_norm_recompute", s, a.kv_lora_rank, "I")
-        yield from _up_projections(a, r, recompute=True)
+        yield from _up_projections(a, hidden, r, recompute=True)
     if "attention" in r.recompute:
         yield from c.again([c.attention("attention", "F", r.batch, r.seq, core(a))])
     yield c.attention("attention_bwd", "I", r.batch, r.seq, core(a))

@@ -91,10 +91,13 @@ def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
 
 
 def _input_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
-    """Norms of the hidden state and of the next token's embedding, and the projection of both to the hidden size."""
+    """Norms of the hidden state and of the next token's embedding, and the projection of both to the hidden size.
+
+    The hidden state is the input of the head in front, the main one's or that of the module before: one tensor.
+    """
     h, s = model.hidden_size, r.sequence_tokens
     block = BlockBuilder("mtp_input", r)
-    block.keep("mtp.input", "bf16", 2 * s * h)
+    block.keep("mtp.input", "bf16", s * h if r.has_hidden else 2 * s * h)
     block.operand("mtp.norm_out", 2 * s * h, recomputed="rmsnorm" in r.recompute)
     block.gradient("mtp.projection_grad", s * h)
     block.backward.append(bf16("mtp.input_grad", 2 * s * h))
