@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hwprofiles.calibration.counting import formulas
 from hwprofiles.calibration.counting.origins import Origins, tensors_in
+from hwprofiles.calibration.model import recompute
 
 Pass = Literal["F", "I", "W", "R"]
 
@@ -81,8 +82,8 @@ class Products(TorchDispatchMode):
     def _product(self, func: Any, args: Any, flop: int) -> Product:
         """The call with its pass."""
         name, is_backward = formulas.name_of(func), torch._C._current_graph_task_id() != -1
-        # Inside a backward autograd records nothing, but what a checkpoint computes again it does.
-        is_again = is_backward and torch.is_grad_enabled()
+        # A backward records no graph, save of what a checkpoint computes again; functions of our own do not even there.
+        is_again = is_backward and (torch.is_grad_enabled() or recompute.is_again())
         pair = formulas.operands(func, args)
         if pair is None:
             return Product(name, "R" if is_again else "I" if is_backward else "F", 0, 0, 0, 1, flop, is_core=True)

@@ -45,13 +45,18 @@ class Mla(nn.Module):
         """x (b, s, h), normed, to (b, s, h)."""
         tables = tables or self.tables(x.shape[1], x.device)
         has_latent, norms_again = self.sizes.q_lora_rank > 0, "rmsnorm" in self.recompute
-        q_in, kv_in = self.numerics.linears(x, (self.q_down.weight, self.kv_down.weight))
+        is_up_again = "mla_up_proj" in self.recompute
+        if is_up_again and not has_latent:
+            # The queries' only projection is one of those that run again, from x (Megatron-LM's linear_q_proj).
+            q_in, kv_in = x, self.kv_down(x)
+        else:
+            q_in, kv_in = self.numerics.linears(x, (self.q_down.weight, self.kv_down.weight))
         kv_in, k_rope = kv_in.split((self.sizes.kv_lora_rank, self.sizes.qk_rope_head_dim), dim=-1)
         with ExitStack() as dropped:
             q_latent = made(dropped, norms_again, self.q_norm, q_in) if has_latent else q_in
             kv_latent = made(dropped, norms_again, self.kv_norm, kv_in)
             up = partial(self._projected, tables)
-            q, k, v = made(dropped, "mla_up_proj" in self.recompute, up, q_latent, kv_latent, k_rope)
+            q, k, v = made(dropped, is_up_again, up, q_latent, kv_latent, k_rope)
             core = partial(attend, scale=rope.softmax_scale(self.rope, self.head_dim))
             out = checkpointed(core, q, k, v) if "attention" in self.recompute else core(q, k, v)
             return self.output(self.numerics.rounded(out).flatten(2))
@@ -59,11 +64,15 @@ class Mla(nn.Module):
     def _projected(
         self, tables: rope.Tables, q_latent: Tensor, kv_latent: Tensor, k_rope: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """q and k (b, s, n, dqk), turned, and v (b, s, n, dv), from the normed latents (q itself without one) and the shared
-        part of a key, (b, s, d_rope).
+        """q and k (b, s, n, dqk), turned, and v (b, s, n, dv), from the normed latents and the shared part of a key,
+        (b, s, d_rope). Without a latent q_latent is q itself, or x where q_down is to run here.
         """
         sizes, heads = self.sizes, self.sizes.num_heads
-        q = (self.q_up(q_latent) if sizes.q_lora_rank else q_latent).unflatten(-1, (heads, -1))
+        if sizes.q_lora_rank:
+            q_latent = self.q_up(q_latent)
+        elif "mla_up_proj" in self.recompute:
+            q_latent = self.q_down(q_latent)
+        q = q_latent.unflatten(-1, (heads, -1))
         k_own, v = (
             self.kv_up(kv_latent).unflatten(-1, (heads, -1)).split((sizes.qk_nope_head_dim, sizes.v_head_dim), dim=-1)
         )

@@ -49,14 +49,14 @@ class Model(nn.Module):
         self.config, self.numerics = config, numerics
         modules = checked(frozenset(recompute))
 
-        def layer(number: int) -> Layer:
-            return Layer(config.layers[number], config, numerics, modules, balancing, dispatcher)
+        def layer(number: int, again: frozenset[str] = modules) -> Layer:
+            return Layer(config.layers[number], config, numerics, again, balancing, dispatcher)
 
         with torch.device(device):
             embedding = Embedding(config, numerics)
             layers = [layer(number) for number in range(len(config.layers))]
             head = Head(config, numerics, embedding.weight if config.tied_embeddings else None, modules)
-            mtp = [Mtp(config, layer(-1), numerics, modules) for _ in range(config.num_mtp)]
+            mtp = [Mtp(config, layer(-1, modules - {"layer"}), numerics, modules) for _ in range(config.num_mtp)]
         self.parts = nn.ModuleList([embedding, *layers, head, *mtp])
         initialise(self, config.init_std, seed)
 
