@@ -16,14 +16,16 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from hwprofiles.calibration.numerics.fp8 import Products
 from hwprofiles.calibration.numerics.groups import Groups
-from hwprofiles.calibration.numerics.quantise import TILE, Quantised, padded, quantise, transposed
+from hwprofiles.calibration.numerics.quantise import TILE, Quantised, padded, quantise, quantised_numbers, transposed
 
+T = TypeVar("T")
 ROWS, COLUMNS, BLOCKS = (1, TILE), (TILE, 1), (TILE, TILE)
 
 
@@ -46,7 +48,7 @@ class BlockWeight:
         return transposed(self.blocks.values), scales
 
 
-class Blockwise(Products[BlockWeight, Quantised]):
+class Blockwise(Products[BlockWeight, T, T]):
     """What is quantised, and how; the products themselves are the subclasses'."""
 
     def __init__(self, *, power_of_two: bool = False) -> None:
@@ -61,32 +63,38 @@ class Blockwise(Products[BlockWeight, Quantised]):
     def kept(self, rows: Tensor, operand: Quantised, groups: Groups) -> tuple[Tensor, ...]:
         return operand.values, operand.scales
 
-    def columns_of_kept(self, kept: Sequence[Tensor], num_columns: int, groups: Groups) -> Quantised:
+    def columns_of_kept(self, kept: Sequence[Tensor], num_columns: int, groups: Groups) -> T:
         values, scales = kept
         return self.columns(Quantised(values, scales, ROWS).numbers[:, :num_columns], groups)
 
-    def columns(self, rows: Tensor, groups: Groups) -> Quantised:
+    @abstractmethod
+    def columns(self, rows: Tensor, groups: Groups) -> T:
         """Each group's rows are padded to a multiple of 128."""
-        return quantise(groups.spread(rows, groups.padded(TILE)), COLUMNS, power_of_two=self.power_of_two)
 
     @abstractmethod
-    def wgrad(self, grads: Quantised, inputs: Quantised, sizes: tuple[int, int], groups: Groups) -> Tensor:
+    def wgrad(self, grads: T, inputs: T, sizes: tuple[int, int], groups: Groups) -> Tensor:
         """(e, *sizes) in FP32."""
 
 
-class EmulatedBlockwise(Blockwise):
+class EmulatedBlockwise(Blockwise[Tensor]):
     """FP32 products of what the FP8 operands stand for: `blockwise_product_reference` up to FP32's rounding."""
+
+    def gradient(self, rows: Tensor) -> Tensor:
+        return quantised_numbers(rows, ROWS, power_of_two=self.power_of_two)
+
+    def columns(self, rows: Tensor, groups: Groups) -> Tensor:
+        return quantised_numbers(groups.spread(rows, groups.padded(TILE)), COLUMNS, power_of_two=self.power_of_two)
 
     def fprop(self, operand: Quantised, weight: BlockWeight, groups: Groups) -> Tensor:
         n, k = weight.sizes
         return by_groups(operand.numbers[:, :k], weight.blocks.numbers[:, :n, :k].transpose(1, 2), groups)
 
-    def dgrad(self, operand: Quantised, weight: BlockWeight, groups: Groups) -> Tensor:
+    def dgrad(self, gradient: Tensor, weight: BlockWeight, groups: Groups) -> Tensor:
         n, k = weight.sizes
-        return by_groups(operand.numbers[:, :n], weight.blocks.numbers[:, :n, :k], groups)
+        return by_groups(gradient[:, :n], weight.blocks.numbers[:, :n, :k], groups)
 
-    def wgrad(self, grads: Quantised, inputs: Quantised, sizes: tuple[int, int], groups: Groups) -> Tensor:
-        return outer_by_groups(grads.numbers, inputs.numbers, groups, groups.padded(TILE))
+    def wgrad(self, grads: Tensor, inputs: Tensor, sizes: tuple[int, int], groups: Groups) -> Tensor:
+        return outer_by_groups(grads, inputs, groups, groups.padded(TILE))
 
 
 def by_groups(rows: Tensor, matrices: Tensor, groups: Groups) -> Tensor:

@@ -6,22 +6,26 @@ import torch
 from torch import Tensor
 
 from hwprofiles.calibration.numerics import library
-from hwprofiles.calibration.numerics.blockwise import BlockWeight, Blockwise
+from hwprofiles.calibration.numerics.blockwise import COLUMNS, BlockWeight, Blockwise
 from hwprofiles.calibration.numerics.groups import Groups
-from hwprofiles.calibration.numerics.quantise import FP8, TILE, Quantised, padded, transposed
+from hwprofiles.calibration.numerics.quantise import FP8, TILE, Quantised, padded, quantise, transposed
 
 
-class LibraryBlockwise(Blockwise):
+class LibraryBlockwise(Blockwise[Quantised]):
     """Sizes that do not fit are padded with zeros: rows of an expert to 4, tokens of wgrad to 128, n and k to 128."""
 
+    def gradient(self, rows: Tensor) -> Quantised:
+        return self.operand(rows)
+
     def columns(self, rows: Tensor, groups: Groups) -> Quantised:
-        return super().columns(padded(rows, (1, library.ALIGNED)), groups)
+        rows = groups.spread(padded(rows, (1, library.ALIGNED)), groups.padded(TILE))
+        return quantise(rows, COLUMNS, power_of_two=self.power_of_two)
 
     def fprop(self, operand: Quantised, weight: BlockWeight, groups: Groups) -> Tensor:
         return _by_groups(operand, *weight.forward, groups)[:, : weight.sizes[0]]
 
-    def dgrad(self, operand: Quantised, weight: BlockWeight, groups: Groups) -> Tensor:
-        return _by_groups(operand, *weight.backward, groups)[:, : weight.sizes[1]]
+    def dgrad(self, gradient: Quantised, weight: BlockWeight, groups: Groups) -> Tensor:
+        return _by_groups(gradient, *weight.backward, groups)[:, : weight.sizes[1]]
 
     def wgrad(self, grads: Quantised, inputs: Quantised, sizes: tuple[int, int], groups: Groups) -> Tensor:
         n, k = sizes

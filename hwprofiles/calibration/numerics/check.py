@@ -104,7 +104,7 @@ def time_parts(layers: dict[str, Shape], device: torch.device) -> Iterator[dict[
     for name, shape in layers.items():
         rows, weights, grad = _operands(shape, device)
         rows, grad, groups = rows.to(formats.dtype), grad.to(formats.dtype), Groups(shape.counts)
-        operand, of_grad = products.operand(rows), products.operand(grad)
+        operand, of_grad = products.operand(rows), products.gradient(grad)
         master = weights.view(-1, shape.n, shape.k).float()
         weight = products.quantised_weight(master)
         columns, kept = products.columns(grad, groups), products.kept(rows, operand, groups)
@@ -113,7 +113,7 @@ def time_parts(layers: dict[str, Shape], device: torch.device) -> Iterator[dict[
             "weight": partial(products.quantised_weight, master),
             "operand": partial(products.operand, rows),
             "fprop": partial(products.fprop, operand, weight, groups),
-            "operand_of_gradient": partial(products.operand, grad),
+            "gradient": partial(products.gradient, grad),
             "dgrad": partial(products.dgrad, of_grad, weight, groups),
             "columns_of_gradient": partial(products.columns, grad, groups),
             "columns_of_kept": partial(products.columns_of_kept, kept, shape.k, groups),

@@ -23,13 +23,14 @@ from hwprofiles.calibration.numerics.quantise import Quantised
 from hwprofiles.problem import Problem
 
 W = TypeVar("W")
+G = TypeVar("G")
 C = TypeVar("C")
 
 
-class Products(ABC, Generic[W, C]):
+class Products(ABC, Generic[W, G, C]):
     """The three products of a recipe on a device. Rows lie sorted by expert, in groups.
 
-    W: its form of weights (e, n, k); C: of wgrad's operands, quantised along the rows.
+    W: its form of weights (e, n, k); G: of gradients, dgrad's left operand; C: of wgrad's operands, quantised along the rows.
     """
 
     @abstractmethod
@@ -38,7 +39,11 @@ class Products(ABC, Generic[W, C]):
 
     @abstractmethod
     def operand(self, rows: Tensor) -> Quantised:
-        """Rows (r, c) as left operand of fprop or dgrad."""
+        """The input (r, k) as left operand of fprop."""
+
+    @abstractmethod
+    def gradient(self, rows: Tensor) -> G:
+        """The result's gradient (r, n) as left operand of dgrad."""
 
     @abstractmethod
     def kept(self, rows: Tensor, operand: Quantised, groups: Groups) -> tuple[Tensor, ...]:
@@ -57,7 +62,7 @@ class Products(ABC, Generic[W, C]):
         """(r, n); any dtype, it is rounded to BF16."""
 
     @abstractmethod
-    def dgrad(self, operand: Quantised, weight: W, groups: Groups) -> Tensor:
+    def dgrad(self, gradient: G, weight: W, groups: Groups) -> Tensor:
         """(r, k); any dtype, it is rounded to BF16."""
 
     @abstractmethod
@@ -70,7 +75,7 @@ class Fp8(Numerics):
 
     param_dtype = torch.float32
 
-    def __init__(self, name: str, products: Products[Any, Any], plain: Numerics) -> None:
+    def __init__(self, name: str, products: Products[Any, Any, Any], plain: Numerics) -> None:
         self.name, self.products, self.dtype, self._plain = name, products, plain.dtype, plain
         self._weights: PerVersion[Any] = PerVersion()
 
@@ -131,7 +136,7 @@ class _Products(torch.autograd.Function):
             if grad is None:
                 continue
             if needs[2]:
-                part = formats.bf16(products.dgrad(products.operand(grad), ctx.weights[idx], groups))
+                part = formats.bf16(products.dgrad(products.gradient(grad), ctx.weights[idx], groups))
                 of_rows = part if of_rows is None else formats.bf16(of_rows + part)
             if needs[3 + idx]:
                 shape, dtype = ctx.likes[idx]

@@ -37,7 +37,7 @@ class Quantised:
     def numbers(self) -> Tensor:
         """(..., r, c) in FP32."""
         tiles = tiled(to_float32(self.values), self.tile)
-        return (tiles * self.scales.unsqueeze(-2).unsqueeze(-1)).view(self.values.shape)
+        return tiles.mul_(self.scales.unsqueeze(-2).unsqueeze(-1)).view(self.values.shape)
 
 
 def quantise(x: Tensor, tile: tuple[int, int], *, power_of_two: bool = False) -> Quantised:
@@ -50,6 +50,25 @@ def quantise(x: Tensor, tile: tuple[int, int], *, power_of_two: bool = False) ->
     scales = scale_of(tiles.abs().amax((-3, -1), keepdim=True), power_of_two=power_of_two)
     values = (tiles / scales).to(FP8).view(x.shape)
     return Quantised(values, scales.squeeze(-1).squeeze(-2), tile)
+
+
+def quantised_numbers(x: Tensor, tile: tuple[int, int], *, power_of_two: bool = False) -> Tensor:
+    """What `quantise(x, tile).numbers` are, in half the time on a CPU: where nothing has to be kept in FP8."""
+    x = padded(x, tile)
+    tiles = tiled(x, tile)
+    scales = scale_of(tiles.abs().amax((-3, -1), keepdim=True), power_of_two=power_of_two)
+    return nearest_fp8_(tiles / scales).mul_(scales).view(x.shape)
+
+
+def nearest_fp8_(x: Tensor) -> Tensor:
+    """x, FP32 and at most 448, becomes the nearest number of E4M3 (ties to even), in place.
+
+    A number so large that FP32's step there is E4M3's at x, added and taken away again, leaves x rounded to that step: 2^-3 of
+    x's power of two, but not below 2^-9.
+    """
+    powers = (x.view(torch.int32) & _EXPONENT).view(torch.float32)
+    shifts = powers.clamp_(min=2.0**-6).mul_(1.5 * 2.0**20)
+    return x.add_(shifts).sub_(shifts)
 
 
 def scale_of(largest: Tensor, *, power_of_two: bool) -> Tensor:

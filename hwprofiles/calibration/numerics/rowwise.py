@@ -50,7 +50,7 @@ class Columns:
         return to_float32(self.values) * self.groups.repeated(self.scales)
 
 
-class Rowwise(Products[RowWeight, Columns]):
+class Rowwise(Products[RowWeight, Quantised, Columns]):
     """What is quantised, and how; the products themselves are the subclasses'."""
 
     def quantised_weight(self, weight: Tensor) -> RowWeight:
@@ -63,6 +63,9 @@ class Rowwise(Products[RowWeight, Columns]):
     def operand(self, rows: Tensor) -> Quantised:
         rows = padded(rows, ALIGNED)
         return quantise(rows, (1, rows.shape[1]))
+
+    def gradient(self, rows: Tensor) -> Quantised:
+        return self.operand(rows)
 
     def kept(self, rows: Tensor, operand: Quantised, groups: Groups) -> tuple[Tensor, ...]:
         columns = self.columns(rows, groups)
@@ -94,9 +97,9 @@ class EmulatedRowwise(Rowwise):
         n, k = weight.sizes
         return by_groups(operand.numbers[:, :k], weight.forward.numbers[:, :n, :k].transpose(1, 2), groups)
 
-    def dgrad(self, operand: Quantised, weight: RowWeight, groups: Groups) -> Tensor:
+    def dgrad(self, gradient: Quantised, weight: RowWeight, groups: Groups) -> Tensor:
         n, k = weight.sizes
-        return by_groups(operand.numbers[:, :n], weight.backward.numbers[:, :k, :n].transpose(1, 2), groups)
+        return by_groups(gradient.numbers[:, :n], weight.backward.numbers[:, :k, :n].transpose(1, 2), groups)
 
     def wgrad(self, grads: Columns, inputs: Columns, sizes: tuple[int, int], groups: Groups) -> Tensor:
         n, k = sizes
@@ -109,8 +112,8 @@ class LibraryRowwise(Rowwise):
     def fprop(self, operand: Quantised, weight: RowWeight, groups: Groups) -> Tensor:
         return _rows(operand, weight.forward, groups)[:, : weight.sizes[0]]
 
-    def dgrad(self, operand: Quantised, weight: RowWeight, groups: Groups) -> Tensor:
-        return _rows(operand, weight.backward, groups)[:, : weight.sizes[1]]
+    def dgrad(self, gradient: Quantised, weight: RowWeight, groups: Groups) -> Tensor:
+        return _rows(gradient, weight.backward, groups)[:, : weight.sizes[1]]
 
     def wgrad(self, grads: Columns, inputs: Columns, sizes: tuple[int, int], groups: Groups) -> Tensor:
         left, right = transposed(grads.values), transposed(inputs.values)

@@ -41,7 +41,7 @@ def random(*sizes: int, seed: int = 1) -> Tensor:
     return to_bf16(torch.randn(*sizes, generator=torch.Generator().manual_seed(seed)))
 
 
-def recipe(products: Blockwise | None = None) -> Fp8:
+def recipe(products: Blockwise[Any] | None = None) -> Fp8:
     return Fp8("fp8-blockwise", products or EmulatedBlockwise(), RoundedBf16())
 
 
@@ -89,7 +89,7 @@ def test_the_fast_products_are_the_literal_ones(groups: Groups, n: int, k: int, 
     assert made.dtype is torch.float32
     assert distance(made, torch.stack(by_expert(groups, wgrad))) < 1e-6
     assert distance(products.fprop(operand, weight, groups), torch.cat(by_expert(groups, fprop))) < 1e-6
-    assert distance(products.dgrad(products.operand(grad), weight, groups), torch.cat(by_expert(groups, dgrad))) < 1e-6
+    assert distance(products.dgrad(products.gradient(grad), weight, groups), torch.cat(by_expert(groups, dgrad))) < 1e-6
 
 
 @pytest.mark.parametrize("shape", [Shape((300,), 200, 192), Shape((64, 0, 33, 200), 128, 256)])
@@ -347,7 +347,7 @@ def test_a_product_that_differs_or_fails_is_told(tmp_path: Path, monkeypatch: py
     assert [(row["equal"], row["error"]) for row in rows] == [(False, "CUBLAS_STATUS_NOT_SUPPORTED")] * 3
 
 
-def compare_with(monkeypatch: pytest.MonkeyPatch, products: Blockwise) -> Any:
+def compare_with(monkeypatch: pytest.MonkeyPatch, products: Blockwise[Any]) -> Any:
     """`compare` where "auto" gives these products."""
     by_gemms = {"emulated": recipe(), "auto": recipe(products)}
     monkeypatch.setattr(comparing, "numerics", lambda name, device, gemms: by_gemms[gemms])

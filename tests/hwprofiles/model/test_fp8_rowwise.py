@@ -40,7 +40,7 @@ def test_each_product_has_a_scale_for_each_row_of_its_operands(groups: Groups) -
     x, grad, weights = random(num_rows, k), random(num_rows, n, seed=2), random(len(groups.counts), n, k, seed=3)
     weight, operand = products.quantised_weight(weights), products.operand(x)
     inputs = products.columns_of_kept(products.kept(x, operand, groups), k, groups)
-    fprop, dgrad = products.fprop(operand, weight, groups), products.dgrad(products.operand(grad), weight, groups)
+    fprop, dgrad = products.fprop(operand, weight, groups), products.dgrad(products.gradient(grad), weight, groups)
     wgrad = products.wgrad(products.columns(grad, groups), inputs, (n, k), groups)
     assert wgrad.dtype is torch.bfloat16
     for idx, part in enumerate(groups.slices(groups)):

@@ -7,7 +7,15 @@ import torch
 from torch import Tensor
 
 from hwprofiles.calibration.numerics.groups import Groups
-from hwprofiles.calibration.numerics.quantise import FP8, Quantised, quantise, to_float32, transposed
+from hwprofiles.calibration.numerics.quantise import (
+    FP8,
+    Quantised,
+    nearest_fp8_,
+    quantise,
+    quantised_numbers,
+    to_float32,
+    transposed,
+)
 
 TILES = [(1, 128), (128, 1), (128, 128)]
 CODES = torch.arange(256, dtype=torch.uint8).view(FP8)
@@ -68,6 +76,22 @@ def test_an_element_is_off_by_a_sixteenth_or_by_half_a_step() -> None:
     allowed = torch.maximum(x.abs() / 16, scales * 2.0**-10) * (1 + 1e-6)
     errors = (made.numbers - x).abs()
     assert (errors <= allowed).all() and (errors > allowed / 2).any()
+
+
+@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("power_of_two", [False, True])
+def test_numbers_without_fp8_in_between_are_the_same(tile: tuple[int, int], power_of_two: bool) -> None:
+    x = torch.cat([spread_numbers(200, 300), torch.zeros(60, 300), torch.full((3, 300), float("nan"))])
+    by_way_of_fp8 = quantise(x, tile, power_of_two=power_of_two).numbers
+    assert torch.equal(quantised_numbers(x, tile, power_of_two=power_of_two).nan_to_num(7), by_way_of_fp8.nan_to_num(7))
+
+
+def test_numbers_between_two_of_the_format_go_to_the_nearest_and_ties_to_even() -> None:
+    middles = ((E4M3[1:] + E4M3[:-1]) / 2).float()
+    near = torch.cat(
+        [middles, middles.nextafter(torch.tensor(500.0)), middles.nextafter(torch.tensor(-500.0)), E4M3.float()]
+    )
+    assert torch.equal(nearest_fp8_(near.clone()), near.to(FP8).float())
 
 
 @pytest.mark.parametrize("tile", TILES)
