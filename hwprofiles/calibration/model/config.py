@@ -233,7 +233,7 @@ def _problems(config: ModelConfig) -> Iterator[tuple[str, str]]:
                     f"{layer.attention.qk_rope_head_dim} is odd; rope turns pairs of numbers",
                 )
         if isinstance(layer.ffn, Moe):
-            yield from _moe_problems(layer.ffn)
+            yield from moe_problems(layer.ffn)
         else:
             yield from _too_small("dense_ffn.", layer.ffn, ("width",))
 
@@ -248,7 +248,8 @@ def _gqa_problems(a: Gqa) -> Iterator[tuple[str, str]]:
         yield "attention.window", f"is {a.window}; at least 1, or null for all tokens"
 
 
-def _moe_problems(m: Moe) -> Iterator[tuple[str, str]]:
+def moe_problems(m: Moe) -> Iterator[tuple[str, str]]:
+    """(key, message) of what contradicts itself in a layer's experts."""
     yield from _too_small("moe.", m, ("num_experts", "top_k", "num_groups", "max_groups", "group_top"))
     yield from _too_small("moe.expert.", m.expert, ("width",))
     if m.num_groups < 1 or m.num_experts % m.num_groups:

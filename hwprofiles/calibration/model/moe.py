@@ -6,15 +6,16 @@ equation 12, without the residual, which the transformer layer adds).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.errors import CalibrationError, refuse
 from hwprofiles.calibration.model.attached import attach_loss
 from hwprofiles.calibration.model.balance import Balancing, balance_loss
-from hwprofiles.calibration.model.config import Moe
+from hwprofiles.calibration.model.config import Moe, moe_problems
 from hwprofiles.calibration.model.dispatch import Dispatcher, LocalDispatch, expert_counts
 from hwprofiles.calibration.model.experts import Experts, experts_per_rank
 from hwprofiles.calibration.model.ffn import Ffn
@@ -30,7 +31,8 @@ class MoeLayer(nn.Module):
     loss_scale: factor of the balance loss; who cuts a step into n micro-batches and divides their losses by n sets 1 / n.
     loads: (e,) int64, rows of each expert since `take_loads`, from this process's tokens; a recomputed pass counts once.
     recompute: names of `recompute.MODULES`; swiglu and shared_expert are this layer's.
-    Raises CalibrationError: experts that the dispatcher's ranks cannot share evenly; a bias rule on a router without bias.
+    Raises CalibrationError: sizes that contradict one another; experts that the dispatcher's ranks cannot share evenly; a bias
+    rule on a router without bias.
     """
 
     def __init__(
@@ -48,9 +50,7 @@ class MoeLayer(nn.Module):
         self.balancing = Balancing.of(config) if balancing is None else balancing
         self.dispatcher: Dispatcher = LocalDispatch() if dispatcher is None else dispatcher
         self.loss_scale = 1.0
-        if self.balancing.rule == "bias" and not config.has_bias:
-            message = "is 'bias', and the model's router has none; allowed aux_loss, none, or set moe.router_bias"
-            raise CalibrationError([Problem("", "balancing.rule", message)])
+        refuse([Problem("", field, message) for field, message in _problems(config, self.balancing)])
         local = experts_per_rank(config.num_experts, self.dispatcher.ranks)
         self.router = Router(config, hidden, numerics)
         self.experts = Experts(
@@ -71,8 +71,10 @@ class MoeLayer(nn.Module):
 
     def flat(self, x: Tensor) -> Tensor:
         """(t, h) of x (b, s, h), in the activations' format."""
-        if x.dim() != 3 or x.shape[2] != self.hidden:
-            message = f"tokens of shape {tuple(x.shape)}; allowed (sequences, tokens, {self.hidden})"
+        if x.dim() != 3 or x.shape[2] != self.hidden or not x.numel():
+            message = (
+                f"tokens of shape {tuple(x.shape)}; allowed (sequences, tokens, {self.hidden}), at least one token"
+            )
             raise CalibrationError([Problem("", "hidden_size", message)])
         return self.numerics.rounded(x).flatten(0, 1)
 
@@ -108,6 +110,16 @@ class MoeLayer(nn.Module):
         """Moves the bias after a step by its loads (e,), all ranks together; nothing where the rule is another."""
         if self.balancing.rule == "bias":
             self.router.update_bias(loads, self.balancing.bias_rate)
+
+
+def _problems(config: Moe, balancing: Balancing) -> Iterator[tuple[str, str]]:
+    """(key, message) of what cannot be."""
+    yield from moe_problems(config)
+    if balancing.rule == "bias" and not config.has_bias:
+        yield (
+            "balancing.rule",
+            "is 'bias', and the model's router has none; allowed aux_loss, none, or set moe.router_bias",
+        )
 
 
 def _shared(config: Moe, hidden: int, numerics: Numerics, recompute: frozenset[str]) -> Ffn:
