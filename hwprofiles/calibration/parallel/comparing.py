@@ -24,7 +24,8 @@ class Compared:
     """A recipe, the wire's format, and how far the group may be from one device (2-norms, relative).
 
     BF16 keeps 8 bits, and partial sums are rounded on the way. E4M3 keeps 4: what travels in it is rounded once more than on a
-    single device, forward and backward, and with FP8 products again in other tiles. A row that is lost or sent twice is no rounding.
+    single device, forward and backward, and with FP8 products again in other tiles. A row that is lost
+    or sent twice is no rounding.
     """
 
     recipe: str

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.parallel import check
+from hwprofiles.calibration.parallel.wire import pack, unpack
 from simulator.workload.routing_model import routing_statistics
 from simulator.workload.routing_rule import RoutingRule
 from tests.hwprofiles.model import expert_parallel_checks as checks
@@ -64,6 +66,15 @@ def test_fp8_halves_what_is_dispatched_but_for_scales(results: dict[int, Any], r
     a_copy = checks.HIDDEN + 4 * checks.HIDDEN // 128 + 4 * checks.ROUTED.top_k
     assert got["dispatch across"] == got["away"] * a_copy
     assert got["combine across"] == got["away"] * 2 * checks.HIDDEN, "what is combined stays in BF16"
+
+
+def test_scales_on_the_wire_are_powers_of_two() -> None:
+    """As DeepSeek-V3's (report 3.3.3). E4M3 is off by a sixteenth at most; a row need not be whole tiles wide."""
+    x = torch.randn(5, 200, generator=torch.Generator().manual_seed(2))
+    values, scales = pack(x, "fp8")
+    assert (values.dtype, tuple(scales.shape)) == (torch.uint8, (5, 2))
+    assert torch.equal(scales.log2(), scales.log2().round())
+    assert torch.allclose(unpack((values, scales), "fp8", 200, torch.float32), x, rtol=1 / 16, atol=2.0**-10)
 
 
 @pytest.mark.parametrize(("ranks", "per_node"), LAYOUTS)

@@ -9,6 +9,7 @@ from tests.mutants.rooms.comparing import COMPARING
 from tests.mutants.rooms.costs import COSTS
 from tests.mutants.rooms.dashboards import DASHBOARDS
 from tests.mutants.rooms.engine import ENGINE
+from tests.mutants.rooms.expert_parallel import EXPERT_PARALLEL
 from tests.mutants.rooms.hwprofiles import HWPROFILES
 from tests.mutants.rooms.loads import LOADS
 from tests.mutants.rooms.models import MODELS
@@ -35,6 +36,6 @@ from tests.mutants.rooms.workload import WORKLOAD
 ROOMS: tuple[Room, ...] = (
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
     PHASES, RUN, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS, WHAT_IF,
-    NUMERICS, TORCH_MODEL, TRAINED_MOE, TRAIN,
+    NUMERICS, TORCH_MODEL, TRAINED_MOE, EXPERT_PARALLEL, TRAIN,
 )  # fmt: skip
 """From the bottom up."""

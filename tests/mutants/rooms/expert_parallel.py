@@ -1,0 +1,56 @@
+"""Faults of experts on several processes."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+ROOT = "hwprofiles/calibration/parallel"
+
+EXPERT_PARALLEL = Room(
+    "expert_parallel",
+    ("tests/hwprofiles/model/test_expert_parallel.py",),
+    (
+        Fault(
+            f"{ROOT}/layout.py",
+            "return _spread(order // k, numbers.view(copies, k)), counts, order % k",
+            "return _spread(order // k, numbers.view(copies, k)), counts, order * 0",
+            "a row bears the weight of its token's first expert",
+        ),
+        Fault(
+            f"{ROOT}/layout.py",
+            "sum(self.splits.send) - self.splits.send[self.rank]",
+            "sum(self.splits.send)",
+            "what a rank keeps counts as sent",
+        ),
+        Fault(
+            f"{ROOT}/layout.py",
+            "for turn in ordered.unbind(1):",
+            "for turn in ordered[:, :2].unbind(1):",
+            "a token's sum has two experts' rows at most",
+        ),
+        Fault(
+            f"{ROOT}/expert_dispatch.py",
+            'thin = torch.bfloat16 if self._wire != "as_is" else rows.dtype',
+            'thin = torch.bfloat16 if self._wire == "fp8" else rows.dtype',
+            "a combine travels in FP32 where BF16 was asked for",
+        ),
+        Fault(
+            f"{ROOT}/wire.py",
+            "quantise(x, _ROW, power_of_two=True)",
+            "quantise(x, _ROW, power_of_two=False)",
+            "scales of a dispatch are no powers of two",
+        ),
+        Fault(
+            f"{ROOT}/overlap.py",
+            "_, losses = in_turn(backward, forward(model, tokens, tape))",
+            "losses, _ = in_turn(forward(model, tokens, tape), backward)",
+            "a dispatch goes before the combine that the other micro-batch waits for",
+        ),
+        Fault(
+            f"{ROOT}/groups.py",
+            "_group_of(ranks[index::ranks_per_node], me)",
+            "_group_of(ranks[index :: size // ranks_per_node], me)",
+            "ranks of one index are found by the number of nodes, not by their size",
+        ),
+    ),
+)
