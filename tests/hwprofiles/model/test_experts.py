@@ -11,10 +11,12 @@ from torch import Tensor
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.model import moe_reference
 from hwprofiles.calibration.model.activation import activate
+from hwprofiles.calibration.model.balance import Balancing
 from hwprofiles.calibration.model.config import Activation, Ffn, Moe
 from hwprofiles.calibration.model.dispatch import LocalDispatch, expert_order, permute, unpermute
 from hwprofiles.calibration.model.experts import Experts, experts_per_rank
 from hwprofiles.calibration.model.initial import initialise
+from hwprofiles.calibration.model.moe import MoeLayer
 from hwprofiles.calibration.model.router import Routing
 from hwprofiles.calibration.numerics.numerics import Plain
 from hwprofiles.calibration.numerics.recipes import numerics
@@ -161,3 +163,27 @@ def test_experts_that_ranks_cannot_share_are_refused() -> None:
             CalibrationError, match=rf"ranks: {ranks} ranks cannot share 12 experts evenly; allowed 1, 2, 3"
         ):
             experts_per_rank(12, ranks)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_gpus_grouped_products_give_the_plain_layer_and_the_same_bits_twice(bias: bool) -> None:
+    config = Moe(8, 2, Ffn(128, bias=bias), num_shared=1, num_groups=4, max_groups=2, score="sigmoid", has_bias=True)
+    exact = MoeLayer(config, 64, numerics("float64"), Balancing("none"))
+    initialise(exact, 0.1, 1)
+    exact.router.bias[3] = -9.0  # an expert without a row
+    exact.load_state_dict({name: value.bfloat16().to(value.dtype) for name, value in exact.state_dict().items()})
+    with torch.device("cuda"):
+        layer = MoeLayer(config, 64, numerics("bf16", "cuda"), Balancing("none"))
+    layer.load_state_dict(exact.state_dict())
+    x, grad = _drawn(2, 50, 64).bfloat16(), _drawn(2, 50, 64, seed=2).bfloat16()
+    inputs = x.double().requires_grad_(), x.cuda().requires_grad_()
+    wanted = exact(inputs[0])
+    runs = [
+        (out := layer(inputs[1]), *torch.autograd.grad(out, (inputs[1], *layer.parameters()), grad.cuda()))
+        for _ in range(2)
+    ]
+    plain = (wanted, *torch.autograd.grad(wanted, (inputs[0], *exact.parameters()), grad.double()))
+    for got, again, expected in zip(*runs, plain, strict=True):
+        assert torch.equal(got, again)
+        assert (got.cpu().double() - expected).norm() < 0.01 * expected.norm()
