@@ -1,4 +1,4 @@
-"""A function on several processes that talk by gloo, for tests. torch is imported once; each process is forked from there."""
+"""A function on several processes that talk by gloo, for tests. torch is imported once; each process is forked from it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ import torch
 import torch.distributed as dist
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch", "torch.distributed"])
-WAIT_S = 120.0
+CONTEXT.set_forkserver_preload([
+    "hwprofiles.calibration.parallel.stages", "pytest",
+    "torch.fx.experimental.symbolic_shapes", "torch._dynamo",  # what torch imports at a first backward, or checkpoint
+])  # fmt: skip
+WAIT_S = 240.0
 
 
 def run_ranks(function: Callable[..., Any], world: int, folder: Path, *args: Any) -> list[Any]:
