@@ -28,7 +28,10 @@ def _bf16(device: torch.device, gemms: Gemms) -> Numerics:
 
 
 def _fp8(
-    name: str, probe: Probe, by_library: Callable[[], Products[Any, Any, Any]], emulated: Callable[[], Products[Any, Any, Any]]
+    name: str,
+    probe: Probe,
+    by_library: Callable[[], Products[Any, Any, Any]],
+    emulated: Callable[[], Products[Any, Any, Any]],
 ) -> Callable[[torch.device, Gemms], Numerics]:
     """What makes a recipe: by library products where `probe` says that the device has them."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -45,38 +45,9 @@ class Mailbox:
         self._received: dict[Unit, tuple[Any, Tensor]] = {}
         self._sent: dict[Message, tuple[Any, Tensor]] = {}
 
-    def expect(self, units: Iterable[Unit]) -> None:
-        """Starts the receives of what an action needs, with all that stands in front of them."""
-        for unit in units:
-            if unit in self._of:
-                self._advance(self._of[unit].tag)
-
-    def put(self, unit: Unit, value: Tensor) -> None:
-        """Hands over what a pass yields: sends it where another rank needs it."""
-        self._here[unit] = value
-        if unit in self._of:
-            self._advance(self._of[unit].tag)
-
-    def take(self, unit: Unit, action: Action) -> Tensor:
-        """What a pass needs, waited for."""
-        if unit not in self._of:
-            return self._here.pop(unit)
-        message = self._of[unit]
-        self._advance(message.tag)
-        work, value = self._received.pop(unit)
-        self._wait(work, f"at {action} waits for {message} from rank {message.source}")
-        return value
-
-    def let_go(self, place: int | None) -> None:
-        """Waits for the sends that the receivers have done with before the rank's action at `place`; None: for all."""
-        done = [message for message in self._sent if place is None or message.last_use == place]
-        for message in done:
-            work, _ = self._sent.pop(message)
-            self._wait(work, f"waits until rank {message.target} has {message}")
-
-    def _advance(self, tag: int) -> None:
-        """Starts this rank's messages up to this one; ends sooner at a send that is not there yet."""
-        while self._next < len(self._messages) and self._messages[self._next].tag <= tag:
+    def start(self, tag: int) -> None:
+        """Starts this rank's messages of lower tags in their order, up to a send whose value is not there yet."""
+        while self._next < len(self._messages) and self._messages[self._next].tag < tag:
             message = self._messages[self._next]
             if message.source == self._rank:
                 if message.unit not in self._here:
@@ -89,6 +60,28 @@ class Mailbox:
                 work = dist.irecv(value, group=self._group, group_src=message.source, tag=message.tag)
                 self._received[message.unit] = work, value
             self._next += 1
+
+    def put(self, unit: Unit, value: Tensor) -> None:
+        """Hands over what a pass yields: sends it where another rank needs it."""
+        self._here[unit] = value
+        if unit in self._of:
+            self.start(self._of[unit].tag + 1)
+
+    def take(self, unit: Unit, action: Action) -> Tensor:
+        """What a pass needs, waited for; its receive has been started."""
+        if unit not in self._of:
+            return self._here.pop(unit)
+        message = self._of[unit]
+        work, value = self._received.pop(unit)
+        self._wait(work, f"at {action} waits for {message} from rank {message.source}")
+        return value
+
+    def let_go(self, place: int | None) -> None:
+        """Waits for the sends that the receivers have done with before the rank's action at `place`; None: for all."""
+        done = [message for message in self._sent if place is None or message.last_use == place]
+        for message in done:
+            work, _ = self._sent.pop(message)
+            self._wait(work, f"waits until rank {message.target} has {message}")
 
     def _wait(self, work: Any, words: str) -> None:
         try:

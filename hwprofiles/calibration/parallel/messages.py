@@ -1,14 +1,15 @@
 """What the ranks of a pipeline send each other, in one order of all; found by executing the order with whole-numbered lengths.
 
 An order that would wait for ever is refused here, before a process waits. Every rank starts its sends and receives in the one
-order of all messages, that of the senders' ends in the execution. This cannot block: before a rank takes up an action, the
-senders of all that it needs have ended, and so have its own actions whose messages stand in front of these. So a rank never
-stands before a send that it cannot make yet, and of all messages under way the first has both of its ends at work. Any
-transport will do: one that tells messages apart (gloo, by tag), and one that takes them as they come (NCCL).
+order of all messages, that of the senders' ends in the execution; before an action it has started all those whose senders have
+ended when the action starts, and it waits for nothing that ends later than that. So the other end of what a rank waits for
+comes to it before it waits itself for anything later, and the first message under way has both of its ends at work. Any
+transport will do: one that tells messages apart (gloo, by tag), takes them as they come, or meets at their start (NCCL).
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -60,28 +61,34 @@ def needs_of(order: Order, p: Pass) -> Unit | None:
     return ("gradient", p.stage + 1, p.micro_batch)
 
 
-def messages_of(order: Order) -> tuple[Message, ...]:
-    """All messages in the order in which every rank starts its own. Raises CalibrationError where the orders deadlock."""
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """messages: all, in their order. due[rank][place]: before the rank's action at `place` those of lower tags are started."""
+
+    messages: tuple[Message, ...]
+    due: tuple[tuple[int, ...], ...]
+
+
+def traffic_of(order: Order) -> Traffic:
+    """All messages, and when each rank starts its own. Raises CalibrationError where the ranks' orders deadlock."""
     times = execute(order)
-    spans = {unit: span for rank, actions in enumerate(order.ranks) for unit, span in _yields(actions, times[rank])}
-    uses = {
-        unit: (rank, end)
-        for rank, actions in enumerate(order.ranks)
-        for action, (_, end) in zip(actions, times[rank], strict=True)
-        for p in action.passes
-        if (unit := needs_of(order, p)) is not None
-    }
+    ends = {unit: end for rank, actions in enumerate(order.ranks) for unit, end in _yields(actions, times[rank])}
     found = []
-    for unit, (target, used) in uses.items():
-        kind, stage, micro_batch = unit
-        source = order.rank_of[stage, micro_batch]
-        if source != target:
-            last_use = next((i for i, (start, _) in enumerate(times[source]) if start >= used), None)
-            found.append(
-                ((spans[unit], source, kind != "output"), (kind, stage, micro_batch, source, target, last_use))
-            )
+    for target, actions in enumerate(order.ranks):
+        for action, (_, used) in zip(actions, times[target], strict=True):
+            for unit in (unit for p in action.passes if (unit := needs_of(order, p)) is not None):
+                kind, stage, micro_batch = unit
+                source = order.rank_of[stage, micro_batch]
+                last_use = next((place for place, (start, _) in enumerate(times[source]) if start >= used), None)
+                if source != target:
+                    place = ends[unit], source, kind != "output"
+                    found.append((place, (kind, stage, micro_batch, source, target, last_use)))
     found.sort(key=lambda pair: pair[0])
-    return tuple(Message(tag, *fields) for tag, (_, fields) in enumerate(found))  # type: ignore[arg-type]
+    sent = [end for (end, _, _), _ in found]
+    return Traffic(
+        tuple(Message(tag, *fields) for tag, (_, fields) in enumerate(found)),  # type: ignore[arg-type]
+        tuple(tuple(bisect_right(sent, start) for start, _ in spans) for spans in times),
+    )
 
 
 def _yields(actions: tuple[Action, ...], times: tuple[tuple[int, int], ...]) -> Iterator[tuple[Unit, int]]:

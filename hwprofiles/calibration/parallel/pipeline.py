@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hwprofiles.calibration.errors import CalibrationError, refuse
 from hwprofiles.calibration.parallel.copies import holders_of, named_tensors, summed
 from hwprofiles.calibration.parallel.mailbox import Mailbox, MessageForm
-from hwprofiles.calibration.parallel.messages import messages_of, needs_of
+from hwprofiles.calibration.parallel.messages import needs_of, traffic_of
 from hwprofiles.calibration.parallel.order import Action, Order, Pass
 from hwprofiles.problem import Problem
 
@@ -53,11 +53,12 @@ class Pipeline:
         timeout_s: float | None = None,
     ) -> None:  # fmt: skip
         self.order, self.stages, self._form, self._group, self._timeout_s = order, stages, form, group, timeout_s
-        messages = messages_of(order)
+        traffic = traffic_of(order)
         size: int = dist.get_world_size(group) if dist.is_initialized() else 1
         self.rank: int = dist.get_rank(group) if dist.is_initialized() else 0
         refuse(_problems(order, size, self.rank, stages))
-        self._messages = [message for message in messages if self.rank in (message.source, message.target)]
+        self._messages = [each for each in traffic.messages if self.rank in (each.source, each.target)]
+        self._due = traffic.due[self.rank]
         tensors = named_tensors(stages[stage] for stage in sorted(stages))
         self._holders = holders_of(tensors, group) if size > 1 else {}
         self._parameters = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)}
@@ -75,11 +76,11 @@ class Pipeline:
             parameter.grad = None
         mailbox = Mailbox(self.rank, self._messages, self._form, self._group, self._timeout_s)
         passes = _Passes(self.order, self.stages, micro_batches, mailbox)
-        actions = self.order.ranks[self.rank]
-        for place, action in enumerate(actions):
+        due = self._due
+        for place, action in enumerate(self.order.ranks[self.rank]):
+            mailbox.start(due[place])
             mailbox.let_go(place)
-            for ahead in actions[place : place + 2]:  # the next action's receives are under way during this one
-                mailbox.expect(unit for p in ahead.passes if (unit := needs_of(self.order, p)) is not None)
+            mailbox.start(due[min(place + 1, len(due) - 1)])  # the next action's receives are under way during this one
             for p in action.passes:
                 passes.run(p, action)
         mailbox.let_go(None)

@@ -16,6 +16,7 @@ from tests.mutants.rooms.models import MODELS
 from tests.mutants.rooms.network import NETWORK
 from tests.mutants.rooms.numerics import NUMERICS
 from tests.mutants.rooms.phases import PHASES
+from tests.mutants.rooms.pipeline import PIPELINE
 from tests.mutants.rooms.report import REPORT
 from tests.mutants.rooms.results import RESULTS
 from tests.mutants.rooms.routing import ROUTING
@@ -36,6 +37,6 @@ from tests.mutants.rooms.workload import WORKLOAD
 ROOMS: tuple[Room, ...] = (
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
     PHASES, RUN, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS, WHAT_IF,
-    NUMERICS, TORCH_MODEL, TRAINED_MOE, EXPERT_PARALLEL, TRAIN,
+    NUMERICS, TORCH_MODEL, TRAINED_MOE, EXPERT_PARALLEL, PIPELINE, TRAIN,
 )  # fmt: skip
 """From the bottom up."""
