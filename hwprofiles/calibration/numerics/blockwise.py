@@ -25,7 +25,8 @@ from hwprofiles.calibration.numerics.fp8 import Products
 from hwprofiles.calibration.numerics.groups import Groups
 from hwprofiles.calibration.numerics.quantise import TILE, Quantised, padded, quantise, quantised_numbers, transposed
 
-T = TypeVar("T")
+G = TypeVar("G")
+C = TypeVar("C")
 ROWS, COLUMNS, BLOCKS = (1, TILE), (TILE, 1), (TILE, TILE)
 
 
@@ -48,7 +49,7 @@ class BlockWeight:
         return transposed(self.blocks.values), scales
 
 
-class Blockwise(Products[BlockWeight, T, T]):
+class Blockwise(Products[BlockWeight, G, C]):
     """What is quantised, and how; the products themselves are the subclasses'."""
 
     def __init__(self, *, power_of_two: bool = False) -> None:
@@ -63,20 +64,20 @@ class Blockwise(Products[BlockWeight, T, T]):
     def kept(self, rows: Tensor, operand: Quantised, groups: Groups) -> tuple[Tensor, ...]:
         return operand.values, operand.scales
 
-    def columns_of_kept(self, kept: Sequence[Tensor], num_columns: int, groups: Groups) -> T:
+    def columns_of_kept(self, kept: Sequence[Tensor], num_columns: int, groups: Groups) -> C:
         values, scales = kept
         return self.columns(Quantised(values, scales, ROWS).numbers[:, :num_columns], groups)
 
     @abstractmethod
-    def columns(self, rows: Tensor, groups: Groups) -> T:
+    def columns(self, rows: Tensor, groups: Groups) -> C:
         """Each group's rows are padded to a multiple of 128."""
 
     @abstractmethod
-    def wgrad(self, grads: T, inputs: T, sizes: tuple[int, int], groups: Groups) -> Tensor:
+    def wgrad(self, grads: C, inputs: C, sizes: tuple[int, int], groups: Groups) -> Tensor:
         """(e, *sizes) in FP32."""
 
 
-class EmulatedBlockwise(Blockwise[Tensor]):
+class EmulatedBlockwise(Blockwise[Tensor, Tensor]):
     """FP32 products of what the FP8 operands stand for: `blockwise_product_reference` up to FP32's rounding."""
 
     def gradient(self, rows: Tensor) -> Tensor:

@@ -2,24 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.util import find_spec
+from types import ModuleType
+
 import torch
 from torch import Tensor
 
 from hwprofiles.calibration.numerics import library
-from hwprofiles.calibration.numerics.blockwise import COLUMNS, BlockWeight, Blockwise
+from hwprofiles.calibration.numerics.blockwise import COLUMNS, ROWS, BlockWeight, Blockwise
 from hwprofiles.calibration.numerics.groups import Groups
 from hwprofiles.calibration.numerics.quantise import FP8, TILE, Quantised, padded, quantise, transposed
 
 
-class LibraryBlockwise(Blockwise[Quantised]):
+@dataclass(frozen=True)
+class Turned:
+    """Rows (R, c) in tiles of 128 rows, transposed: values (C, R), C the multiple of 16 above c, and scales (R / 128, C)."""
+
+    values: Tensor
+    scales: Tensor
+
+
+class LibraryBlockwise(Blockwise[Quantised, Turned]):
     """Sizes that do not fit are padded with zeros: rows of an expert to 4, tokens of wgrad to 128, n and k to 128."""
+
+    def operand(self, rows: Tensor) -> Quantised:
+        if kernels := fused_kernels(rows.device):
+            values, scales = kernels.quantise_rows(rows, power_of_two=self.power_of_two)
+            return Quantised(values, scales, ROWS)
+        return super().operand(rows)
 
     def gradient(self, rows: Tensor) -> Quantised:
         return self.operand(rows)
 
-    def columns(self, rows: Tensor, groups: Groups) -> Quantised:
+    def columns(self, rows: Tensor, groups: Groups) -> Turned:
+        if fused_kernels(rows.device):
+            return self._turned(rows, None, rows.shape[1], groups)
         rows = groups.spread(padded(rows, (1, library.ALIGNED)), groups.padded(TILE))
-        return quantise(rows, COLUMNS, power_of_two=self.power_of_two)
+        made = quantise(rows, COLUMNS, power_of_two=self.power_of_two)
+        return Turned(transposed(made.values), made.scales)
+
+    def columns_of_kept(self, kept: Sequence[Tensor], num_columns: int, groups: Groups) -> Turned:
+        if fused_kernels(kept[0].device):
+            return self._turned(kept[0], kept[1], num_columns, groups)
+        return super().columns_of_kept(kept, num_columns, groups)
+
+    def _turned(self, values: Tensor, scales: Tensor | None, num_columns: int, groups: Groups) -> Turned:
+        kernels, sources = fused_kernels(values.device), _sources(groups, values.device)
+        assert kernels
+        return Turned(
+            *kernels.quantise_columns(
+                values, scales, num_columns, sources, library.ALIGNED, power_of_two=self.power_of_two
+            )
+        )
 
     def fprop(self, operand: Quantised, weight: BlockWeight, groups: Groups) -> Tensor:
         return _by_groups(operand, *weight.forward, groups)[:, : weight.sizes[0]]
@@ -27,19 +64,22 @@ class LibraryBlockwise(Blockwise[Quantised]):
     def dgrad(self, gradient: Quantised, weight: BlockWeight, groups: Groups) -> Tensor:
         return _by_groups(gradient, *weight.backward, groups)[:, : weight.sizes[1]]
 
-    def wgrad(self, grads: Quantised, inputs: Quantised, sizes: tuple[int, int], groups: Groups) -> Tensor:
+    def wgrad(self, grads: Turned, inputs: Turned, sizes: tuple[int, int], groups: Groups) -> Tensor:
         n, k = sizes
-        result = grads.scales.new_zeros(len(groups.counts), n, k)
         within = groups.padded(TILE)
+        if len(groups.counts) == 1 and groups.counts[0]:
+            return _outer(grads, inputs, within.slices(within)[0])[:n, :k].unsqueeze(0)
+        result = grads.scales.new_empty(len(groups.counts), n, k)
         for idx, part in enumerate(within.slices(within)):
-            if groups.counts[idx]:
-                tiles = slice(part.start // TILE, part.stop // TILE)
-                left, right = transposed(grads.values[part]), transposed(inputs.values[part])
-                product = library.tiles_by_tiles(left, grads.scales[tiles].t(), right, inputs.scales[tiles].t())[:n, :k]
-                if len(groups.counts) == 1:
-                    return product.unsqueeze(0)
-                result[idx] = product
+            result[idx] = _outer(grads, inputs, part)[:n, :k] if groups.counts[idx] else 0
         return result
+
+
+def _outer(grads: Turned, inputs: Turned, part: slice) -> Tensor:
+    """Over a part of the rows: (N, K) in FP32."""
+    tiles = slice(part.start // TILE, part.stop // TILE)
+    left, right = grads.values[:, part].contiguous(), inputs.values[:, part].contiguous()
+    return library.tiles_by_tiles(left, grads.scales[tiles].t(), right, inputs.scales[tiles].t())
 
 
 def _by_groups(operand: Quantised, matrices: Tensor, scales: Tensor, groups: Groups) -> Tensor:
@@ -58,3 +98,26 @@ def _by_groups(operand: Quantised, matrices: Tensor, scales: Tensor, groups: Gro
     if not products:
         return torch.empty(0, matrices.shape[1], dtype=torch.bfloat16, device=matrices.device)
     return products[0] if len(products) == 1 else torch.cat(products)
+
+
+@lru_cache(maxsize=16)
+def _sources(groups: Groups, device: torch.device) -> Tensor:
+    """Kept for the products of a layer, which have the same groups."""
+    return groups.sources(groups.padded(TILE)).to(device)
+
+
+@cache
+def fused_kernels(device: torch.device) -> ModuleType | None:
+    """The Triton kernels that quantise in one pass, where Triton can make them; elsewhere torch quantises in several."""
+    if device.type != "cuda" or find_spec("triton") is None:
+        return None
+    try:
+        from hwprofiles.calibration.numerics import fused
+
+        values, scales = fused.quantise_rows(torch.ones(1, TILE, device=device), power_of_two=False)
+        fused.quantise_columns(
+            values, scales, TILE, torch.zeros(TILE, dtype=torch.int64, device=device), 1, power_of_two=False
+        )
+    except Exception:  # a compiler that is missing, or too old, says so in many ways
+        return None
+    return fused

@@ -1,9 +1,9 @@
 """Are a device's FP8 products right, and how long do they take? `python -m hwprofiles.calibration.numerics.check -o FILE.json`
 
-Compares the library's products with the emulated ones (comparing), and times linear layers and experts of DeepSeek-V3's sizes
-in BF16 and both FP8 recipes, forward and backward, and the parts of the block-wise one. Weights are quantised before the timing
-starts, as they are once a step; that takes `weight`. On a device without FP8 products all is emulated, and says so. Exit code
-1 where a product differs.
+Compares the library's products with the emulated ones, and kernels that quantise in one pass with torch (comparing). Times
+linear layers and experts of DeepSeek-V3's sizes in BF16 and both FP8 recipes, forward and backward, and the parts of the
+block-wise one. Weights are quantised before the timing starts, as they are once a step; that takes `weight`. On a device without
+FP8 products all is emulated, and says so. Exit code 1 where a product differs.
 """
 
 from __future__ import annotations
@@ -58,16 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for row in comparing.compare(recipe, comparing.SMALL if given.small else comparing.SHAPES, device)
     ]
     layers = SMALL_LAYERS if given.small else LAYERS
-    result = {
+    result: dict[str, Any] = {
         "device": device_facts(device.index or 0) if device.type == "cuda" else {"gpu": "", "torch": torch.__version__},
         "emulated_because": {recipe: reason_against(device, probe) for recipe, probe in FP8_RECIPES.items()},
+        "kernels": list(comparing.compare_kernels(device)),
         "farthest": comparing.FARTHEST,
         "products": rows,
         "times": list(time_layers(layers, device)),
         "parts": list(time_parts(layers, device)),
     }
     given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    different = [row for row in rows if not row["equal"]]
+    different = [row for row in (*result["kernels"], *rows) if not row["equal"]]
     for row in different:
         print(f"differs: {row}", file=sys.stderr)
     return 1 if different else 0

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
+from hwprofiles.calibration.numerics.blockwise_library import fused_kernels
+from hwprofiles.calibration.numerics.groups import Groups
+from hwprofiles.calibration.numerics.library import ALIGNED
 from hwprofiles.calibration.numerics.numerics import Numerics
+from hwprofiles.calibration.numerics.quantise import TILE, padded, quantise, transposed
 from hwprofiles.calibration.numerics.recipes import Gemms, numerics
 
 FARTHEST: Final = 5e-3
@@ -75,3 +80,32 @@ def compare(
             row["error"] = str(error).splitlines()[0]
         row["equal"] = all(row.get(name, float("inf")) <= FARTHEST for name in ("fprop", "dgrad", "wgrad"))
         yield row
+
+
+def compare_kernels(device: torch.device) -> Iterator[dict[str, Any]]:
+    """Of each kernel that quantises in one pass, whether its values and scales are torch's to the bit; nothing without them."""
+    kernels, seed = fused_kernels(device), torch.Generator(device).manual_seed(3)
+    if kernels is None:
+        return
+    for rows, columns, power_of_two in product((3, 130), (128, 200, 384), (False, True)):
+        sizes = torch.randint(-12, 4, (rows, columns), generator=seed, device=device).exp2()
+        x = (torch.randn(rows, columns, generator=seed, device=device) * sizes).bfloat16()
+        x[0, :128], x[1, 5], x[2, 100] = 0, float("nan"), float("inf")
+        groups = Groups((rows // 3, 0, rows - rows // 3))
+        sources = groups.sources(groups.padded(TILE)).to(device)
+        quantised = quantise(x, (1, TILE), power_of_two=power_of_two)
+        of_rows = kernels.quantise_rows(x, power_of_two=power_of_two)
+        made = {"rows": (of_rows, (quantised.values, quantised.scales))}
+        for name, (values, scales, numbers) in {
+            "columns": (x, None, x), "columns_of_fp8": (quantised.values, quantised.scales, quantised.numbers[:, :columns])
+        }.items():  # fmt: skip
+            ours = kernels.quantise_columns(values, scales, columns, sources, ALIGNED, power_of_two=power_of_two)
+            spread = groups.spread(padded(numbers, (1, ALIGNED)), groups.padded(TILE))
+            expected = quantise(spread, (TILE, 1), power_of_two=power_of_two)
+            made[name] = ours, (transposed(expected.values), expected.scales)
+        for name, pairs in made.items():
+            equal = all(
+                torch.equal(found.float().nan_to_num(-7), wanted.float().nan_to_num(-7))
+                for found, wanted in zip(*pairs, strict=True)
+            )
+            yield {"kernel": name, "rows": rows, "columns": columns, "power_of_two": power_of_two, "equal": equal}

@@ -36,6 +36,13 @@ class Groups:
         places = torch.arange(len(rows)) + shifts.repeat_interleave(counts)
         return rows.new_zeros(sum(to.counts), rows.shape[1]).index_copy_(0, places.to(rows.device), rows)
 
+    def sources(self, within: Groups) -> Tensor:
+        """Of each row that `within` has, which of the rows stands there: (r,) int64 on the CPU, -1 for none."""
+        result = torch.full((sum(within.counts),), -1)
+        for start, part in zip(self.starts, self.slices(within), strict=True):
+            result[part] = torch.arange(start, start + part.stop - part.start)
+        return result
+
     def repeated(self, values: Tensor) -> Tensor:
         """Of values (e, c), each group's for each of its rows: (r, c)."""
         if len(self.counts) == 1:

@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from hwprofiles.calibration.errors import CalibrationError
-from hwprofiles.calibration.numerics import check, comparing, library
+from hwprofiles.calibration.numerics import blockwise_library, check, comparing, library
 from hwprofiles.calibration.numerics.blockwise import (
     BLOCKS,
+    COLUMNS,
     ROWS,
     Blockwise,
     EmulatedBlockwise,
@@ -26,7 +27,7 @@ from hwprofiles.calibration.numerics.blockwise_library import LibraryBlockwise
 from hwprofiles.calibration.numerics.comparing import SMALL, Shape, compare, distance, products_of
 from hwprofiles.calibration.numerics.fp8 import Fp8
 from hwprofiles.calibration.numerics.groups import Groups
-from hwprofiles.calibration.numerics.quantise import quantise
+from hwprofiles.calibration.numerics.quantise import Quantised, padded, quantise, transposed
 from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.numerics.rounded import RoundedBf16, to_bf16
 from tests.hwprofiles.model.fp8_library import stand_in
@@ -41,7 +42,7 @@ def random(*sizes: int, seed: int = 1) -> Tensor:
     return to_bf16(torch.randn(*sizes, generator=torch.Generator().manual_seed(seed)))
 
 
-def recipe(products: Blockwise[Any] | None = None) -> Fp8:
+def recipe(products: Blockwise[Any, Any] | None = None) -> Fp8:
     return Fp8("fp8-blockwise", products or EmulatedBlockwise(), RoundedBf16())
 
 
@@ -305,6 +306,45 @@ def test_operands_lie_as_the_library_wants_them(shape: Shape, monkeypatch: pytes
         assert values.shape == emulated[name].shape and distance(values, emulated[name]) < 1e-3, name
 
 
+class InTorch:
+    """What the kernels of one pass are to give."""
+
+    @staticmethod
+    def quantise_rows(x: Tensor, *, power_of_two: bool) -> tuple[Tensor, Tensor]:
+        made = quantise(x, ROWS, power_of_two=power_of_two)
+        return made.values, library.rows_innermost(made.scales)
+
+    @staticmethod
+    def quantise_columns(
+        x: Tensor, scales: Tensor | None, num_columns: int, sources: Tensor, aligned: int, *, power_of_two: bool
+    ) -> tuple[Tensor, Tensor]:
+        numbers = x.float() if scales is None else Quantised(x, scales, ROWS).numbers
+        rows = torch.where(sources[:, None] >= 0, numbers[sources.clamp(min=0), :num_columns], 0.0)
+        made = quantise(padded(rows, (1, aligned)), COLUMNS, power_of_two=power_of_two)
+        return transposed(made.values), made.scales
+
+
+@pytest.mark.parametrize(
+    "shape", [*SMALL, Shape((130,), 136, 144), Shape((16, 0, 1, 255), 384, 200), Shape((0,), 128, 128)]
+)
+def test_kernels_of_one_pass_get_the_rows_that_are_summed_over(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch)
+    monkeypatch.setattr(blockwise_library, "fused_kernels", lambda device: InTorch)
+    ours, emulated = (
+        products_of(recipe(products), shape, CPU) for products in (LibraryBlockwise(), EmulatedBlockwise())
+    )
+    for name, values in ours.items():
+        assert values.shape == emulated[name].shape and distance(values, emulated[name]) < 1e-3, name
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_kernels_of_one_pass_quantise_as_torch_does() -> None:
+    rows = list(comparing.compare_kernels(torch.device("cuda")))
+    if not rows:
+        pytest.skip("needs Triton and a C compiler")
+    assert [row for row in rows if not row["equal"]] == []
+
+
 def test_the_probe_runs_both_kinds_of_product(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch)
     library.probe_block_wise(CPU)
@@ -347,7 +387,7 @@ def test_a_product_that_differs_or_fails_is_told(tmp_path: Path, monkeypatch: py
     assert [(row["equal"], row["error"]) for row in rows] == [(False, "CUBLAS_STATUS_NOT_SUPPORTED")] * 3
 
 
-def compare_with(monkeypatch: pytest.MonkeyPatch, products: Blockwise[Any]) -> Any:
+def compare_with(monkeypatch: pytest.MonkeyPatch, products: Blockwise[Any, Any]) -> Any:
     """`compare` where "auto" gives these products."""
     by_gemms = {"emulated": recipe(), "auto": recipe(products)}
     monkeypatch.setattr(comparing, "numerics", lambda name, device, gemms: by_gemms[gemms])
