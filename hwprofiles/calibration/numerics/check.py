@@ -2,8 +2,8 @@
 
 Compares the library's products with the emulated ones, and kernels that quantise in one pass with torch (comparing). Times
 linear layers and experts of DeepSeek-V3's sizes in BF16 and both FP8 recipes, forward and backward, and the parts of the
-block-wise one. Weights are quantised before the timing starts, as they are once a step; that takes `weight`. On a device without
-FP8 products all is emulated, and says so. Exit code 1 where a product differs.
+block-wise one. Weights are quantised before the timing starts, as they are once a step; that takes `weight`. On a device
+without FP8 products all is emulated, and says so. Exit code 1 where a product differs.
 """
 
 from __future__ import annotations
