@@ -62,7 +62,8 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        log_sums = torch.cat([wide.logsumexp(-1) for _, wide in _parts(logits)])
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        log_sums = torch.cat([logits[part].to(wide).logsumexp(-1) for part in _parts(logits.shape[0])])
         ctx.save_for_backward(logits, targets, log_sums)
         return (log_sums - logits.gather(1, targets[:, None])[:, 0].to(log_sums.dtype)).mean()
 
@@ -71,15 +72,14 @@ class _CrossEntropy(torch.autograd.Function):
         logits, targets, log_sums = ctx.saved_tensors
         logits_grad = torch.empty_like(logits)
         share = grad / logits.shape[0]
-        for part, wide in _parts(logits):
-            away = (wide - log_sums[part, None]).exp()
+        for part in _parts(logits.shape[0]):
+            away = (logits[part] - log_sums[part, None]).exp_()  # in the format of the sums
             away.scatter_add_(1, targets[part, None], away.new_full((away.shape[0], 1), -1.0))
-            logits_grad[part] = (away * share).to(logits.dtype)
+            logits_grad[part] = away.mul_(share)
         return logits_grad, None
 
 
-def _parts(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Some rows, and these rows in the loss's format."""
-    for first in range(0, logits.shape[0], ROWS):
-        part = slice(first, min(first + ROWS, logits.shape[0]))
-        yield part, logits[part].to(torch.promote_types(logits.dtype, torch.float32))
+def _parts(num_rows: int) -> Iterator[slice]:
+    """ROWS rows at a time."""
+    for first in range(0, num_rows, ROWS):
+        yield slice(first, min(first + ROWS, num_rows))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class AdamW:
         kinds = [self.settings.moment_dtype or master.dtype for master in self.masters]
         self.first = [torch.zeros_like(master, dtype=kind) for master, kind in zip(self.masters, kinds, strict=True)]
         self.second = [torch.zeros_like(moment) for moment in self.first]
-        self.num_steps = 0
+        self.num_steps = [0] * len(self.masters)
 
     def zero_grad(self) -> None:
         """Drops all gradients."""
@@ -41,31 +42,45 @@ class AdamW:
 
     def step(self, rate: float | None = None) -> None:
         """One step by the gradients at hand; rate: of this step, default the settings'. Parameters without one stay."""
-        self.num_steps += 1
         rate = self.settings.rate if rate is None else rate
         with torch.no_grad():
             for idx, (weight, master) in enumerate(zip(self.parameters, self.masters, strict=True)):
                 if weight.grad is not None:
-                    self._move(idx, weight.grad.to(master.dtype), rate)
+                    self.num_steps[idx] += 1
+                    is_one_kernel = master.is_cuda and self.first[idx].dtype is master.dtype
+                    (self._move_in_one if is_one_kernel else self._move)(idx, weight.grad.to(master.dtype), rate)
                     if weight.dtype is not master.dtype:
                         weight.copy_(master)
 
     def _move(self, idx: int, grad: Tensor, rate: float) -> None:
         """m and v as running means, their start at zero corrected; the decay apart from the gradient."""
         s, master = self.settings, self.masters[idx]
+        num_steps = self.num_steps[idx]
         first = self.first[idx].to(grad.dtype).lerp(grad, 1 - s.beta1)
         second = self.second[idx].to(grad.dtype).lerp(grad.square(), 1 - s.beta2)
         self.first[idx].copy_(first)
         self.second[idx].copy_(second)
-        root = (second / (1 - s.beta2**self.num_steps)).sqrt_().add_(s.eps)
-        if master.ndim >= 2:
-            master.mul_(1 - rate * s.decay)
-        master.addcdiv_(first, root, value=-rate / (1 - s.beta1**self.num_steps))
+        root = (second / (1 - s.beta2**num_steps)).sqrt_().add_(s.eps)
+        master.mul_(1 - rate * self._decay(master))
+        master.addcdiv_(first, root, value=-rate / (1 - s.beta1**num_steps))
+
+    def _move_in_one(self, idx: int, grad: Tensor, rate: float) -> None:
+        """The same by torch's fused kernel, which takes one format alone."""
+        s, master = self.settings, self.masters[idx]
+        before = torch.full((), float(self.num_steps[idx] - 1), device=master.device)
+        adamw(
+            [master], [grad], [self.first[idx]], [self.second[idx]], [], [before], fused=True, amsgrad=False,
+            beta1=s.beta1, beta2=s.beta2, lr=rate, weight_decay=self._decay(master), eps=s.eps, maximize=False,
+        )  # fmt: skip
+
+    def _decay(self, master: Tensor) -> float:
+        return self.settings.decay if master.ndim >= 2 else 0.0
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Euclidean norm of all gradients together, a scalar of at least FP32; 0 where there is none."""
-    norms = [_at_least_fp32(weight.grad.detach()).norm() for weight in parameters if weight.grad is not None]
+    grads = [weight.grad.detach() for weight in parameters if weight.grad is not None]
+    norms = [torch.linalg.vector_norm(grad, dtype=_wide(grad)) for grad in grads]
     return torch.stack(norms).norm() if norms else torch.zeros(())
 
 
@@ -85,8 +100,8 @@ def clip(parameters: Iterable[nn.Parameter], limit: float, norm: Tensor | None =
 
 def _master(weight: nn.Parameter) -> Tensor:
     """The weight itself in FP32 or FP64, else an FP32 copy."""
-    return _at_least_fp32(weight.detach())
+    return weight.detach().to(_wide(weight))
 
 
-def _at_least_fp32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)

@@ -67,13 +67,12 @@ def apply(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    wide = torch.float64 if x.dtype is torch.float64 else torch.float32
+    """A pair is a complex number, and turns by one product."""
+    wide, factors = (torch.float64, torch.complex128) if x.dtype is torch.float64 else (torch.float32, torch.complex64)
     still = x.shape[-1] - 2 * cos.shape[-1]
-    pairs = x[..., still:].to(wide).unflatten(-1, (-1, 2))
-    even, odd = pairs.unbind(-1)
-    cos, sin = cos[:, None].to(wide), sin[:, None].to(wide)
+    pairs = torch.view_as_complex(x[..., still:].to(wide).contiguous().unflatten(-1, (-1, 2)))
+    turned = torch.view_as_real(pairs * torch.complex(cos, sin)[:, None].to(factors))
     result = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     result[..., :still] = x[..., :still]
-    result[..., still::2] = even * cos - odd * sin
-    result[..., still + 1 :: 2] = even * sin + odd * cos
+    result[..., still:] = turned.flatten(-2)
     return result

@@ -15,7 +15,11 @@ from tests.hwprofiles.model.tiny import deepseek, tokens
 SETTINGS = Settings(rate=0.03, beta1=0.8, beta2=0.9, eps=1e-6, decay=0.2)
 
 
-def test_steps_are_those_of_torch() -> None:
+@pytest.mark.parametrize("is_one_kernel", [False, True])
+def test_steps_are_those_of_torch(is_one_kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the form for GPUs too, whose kernel torch has for a CPU as well."""
+    if is_one_kernel:
+        monkeypatch.setattr(AdamW, "_move", AdamW._move_in_one)
     mine, other = (
         [nn.Parameter(normal(3, 4).detach().clone()), nn.Parameter(normal(5).detach().clone())] for _ in range(2)
     )

@@ -60,7 +60,7 @@ TORCH_MODEL = Room(
         ),
         Fault(
             f"{MODEL}/optimizer.py",
-            "root = (second / (1 - s.beta2**self.num_steps))",
+            "root = (second / (1 - s.beta2**num_steps))",
             "root = second",
             "the second moment's start at zero is not corrected",
         ),
@@ -69,6 +69,24 @@ TORCH_MODEL = Room(
             'f"{seed} {name} {first + number}"',
             'f"{seed} {name}"',
             "all experts begin with the same weights",
+        ),
+        Fault(
+            f"{MODEL}/transformer.py",
+            "self.embedding(tokens[:, ahead : ahead + length])",
+            "self.embedding(tokens[:, :length])",
+            "a module that predicts further reads the main model's tokens",
+        ),
+        Fault(
+            f"{MODEL}/mtp.py",
+            "self.hidden_norm(hidden), self.embedding_norm(embedded)",
+            "hidden, self.embedding_norm(embedded)",
+            "the hidden state goes into the projection without its norm",
+        ),
+        Fault(
+            f"{MODEL}/mla.py",
+            "rope.softmax_scale(self.rope, self.head_dim)",
+            "rope.softmax_scale(self.rope, self.sizes.qk_nope_head_dim)",
+            "a head's turned part does not count in the scale",
         ),
     ),
 )
