@@ -23,6 +23,8 @@ SMALLEST_SCALE: Final = 2.0**-126
 """The smallest normal FP32 number: with it zeros stay zeros, and tiny tiles do not divide by zero."""
 _EXPONENT: Final = 0x7F800000
 _MANTISSA: Final = 0x007FFFFF
+_SHIFT: Final = 1.5 * 2.0 ** (23 - 3)
+"""Where FP32, with 23 bits of mantissa, has the steps of a number with 3."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def nearest_fp8_(x: Tensor) -> Tensor:
     x's power of two, but not below 2^-9.
     """
     powers = (x.view(torch.int32) & _EXPONENT).view(torch.float32)
-    shifts = powers.clamp_(min=2.0**-6).mul_(1.5 * 2.0**20)
+    shifts = powers.clamp_(min=2.0**-6).mul_(_SHIFT)
     return x.add_(shifts).sub_(shifts)
 
 
