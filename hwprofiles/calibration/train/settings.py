@@ -1,6 +1,6 @@
 """Sizes of the example's model and of its training.
 
-The model is DeepSeek-V3's kind at a two-thousandth of its width and depth: latent attention, a dense layer in front of MoE
+The model is of DeepSeek-V3's kind, with 3 million weights: latent attention, a dense layer in front of MoE
 layers with a shared expert, sigmoid scores, group-limited selection, a bias an expert, one multi-token-prediction module.
 """
 
