@@ -58,7 +58,7 @@ def _asked(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--json", action="store_true", help="print the figures as JSON and nothing else on standard output"
     )
-    parser.add_argument("--steps", type=int, default=None, help="of each run (default 150)")
+    parser.add_argument("--steps", type=int, default=None, help="of each run (default 120)")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of the order of the text (default 0)")
     parser.add_argument("--device", default="cpu", help="a device of torch: cpu (default), cuda, cuda:1")
     parser.add_argument("--threads", type=int, default=THREADS, help=f"of a CPU (default {THREADS})")

@@ -36,7 +36,7 @@ class Training:
     are the report's. bias_rate: ten times the report's 0.001, for a hundred steps instead of many thousand.
     """
 
-    steps: int = 150
+    steps: int = 120
     seed: int = 0
     seq_len: int = 256
     sequences: int = 4

@@ -1,7 +1,8 @@
 """The example as it is run by hand, and its router beside the simulated one.
 
 Both must say the same: with the bias rule loads are more even, and how uneven they are, with it and without, comes out in the
-same order and of the same size (within the factor that is stated).
+same order and of the same size (within the factors that are stated). The simulated router takes how alike a sequence's tokens
+are, and how fast the router drifts, from the simulator's stated assumptions, which know nothing of this model.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from hwprofiles.calibration.model.config import Moe
 from hwprofiles.calibration.train.figures import LAST, Record, figures
 from hwprofiles.calibration.train.loop import train
 from hwprofiles.calibration.train.settings import MODEL, RUNS, Training
+from simulator.scenario.assumptions import read_assumptions
 from simulator.workload.routing_model import RoutingStatistics, routing_statistics
 from simulator.workload.routing_rule import Balance, RoutingRule
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-FACTOR = 2.0
-"""By which a simulated spread of loads may differ from the trained one."""
+LASTING, OF_A_STEP = 2.0, 2.5
+"""Factors by which the simulated spread of the mean load, and of one step's load, may differ from the trained one."""
 
 
 def silent(*seen: Any) -> None:
@@ -67,11 +69,13 @@ def simulated(balance: Balance, popularity_cv: float) -> RoutingStatistics:
     moe, training = MODEL.layers[-1].ffn, Training()
     assert isinstance(moe, Moe)
     sequences = training.sequences * training.micro_batches
+    stated = read_assumptions()
     rule = RoutingRule(
         num_experts=moe.num_experts, top_k=moe.top_k, ep=moe.num_experts, nodes=moe.num_groups, sequences=sequences,
         seq_len=training.seq_len, groups=moe.num_groups, max_groups=moe.max_groups, group_top=moe.group_top,
         batch_sequences=sequences, score=moe.score, balance=balance, popularity_cv=popularity_cv,
-        bias_update_rate=training.bias_rate,
+        bias_update_rate=training.bias_rate, concentration=stated["routing_concentration"].value,
+        popularity_drift_cv=stated["expert_popularity_drift_cv"].value,
     )  # fmt: skip
     return routing_statistics(rule, seed=0)
 
@@ -81,7 +85,7 @@ def test_the_simulated_router_says_the_same(records: Mapping[str, Record]) -> No
     natural, learned = (simulated(balance, without) for balance in ("natural", "learned"))  # type: ignore[arg-type]
     assert with_bias < 0.3 * without and learned.persistent_expert_cv < 0.3 * natural.persistent_expert_cv
     for trained, told in ((without, natural.persistent_expert_cv), (with_bias, learned.persistent_expert_cv)):
-        assert trained / FACTOR < told < trained * FACTOR, (trained, told)
+        assert trained / LASTING < told < trained * LASTING, (trained, told)
 
 
 def test_a_step_s_loads_scatter_as_simulated(records: Mapping[str, Record]) -> None:
@@ -91,4 +95,4 @@ def test_a_step_s_loads_scatter_as_simulated(records: Mapping[str, Record]) -> N
     for name, balance in (("none", "natural"), ("bias", "learned")):
         told = sqrt(simulated(balance, popularity_cv).expert_variance(sequences, training.seq_len))  # type: ignore[arg-type]
         trained = step_cv(records[name])
-        assert trained / FACTOR < told < trained * FACTOR, (name, trained, told)
+        assert trained / OF_A_STEP < told < trained * OF_A_STEP, (name, trained, told)
