@@ -27,7 +27,7 @@ class RmsNorm(nn.Module):
         """x (..., width), any strides, to the same shape."""
         _check_width(x, self.weight)
         if x.is_cuda:  # one kernel, which computes in FP32 and keeps the same, but takes weights of x's format alone
-            return functional.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.eps)
+            return self.numerics.rounded(functional.rms_norm(x, x.shape[-1:], self.weight.to(x.dtype), self.eps))
         normed: Tensor = _RmsNorm.apply(x, self.weight, self.eps)
         return self.numerics.rounded(normed)
 

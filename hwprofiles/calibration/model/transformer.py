@@ -38,7 +38,7 @@ class Model(nn.Module):
     """A decoder-only transformer. parts: embedding, layers, head, MTP modules, in the order in which they run.
 
     balancing, dispatcher: of the layers' experts (`moe.MoeLayer`). recompute: of `recompute.MODULES`. seed: of the first
-    weights, which do not depend on the device's kind only where its random numbers do not.
+    weights; the same seed gives other numbers on a GPU than on a CPU.
     """
 
     def __init__(
