@@ -48,12 +48,11 @@ class Spread:
 
 def _spread(source: Tensor, numbers: Tensor) -> Spread:
     """numbers: (rows, most copies of a row), of each row its copies; where it has fewer, a number that is no copy's."""
-    ordered, turns = numbers.sort(dim=1).values, []
-    for turn in ordered.unbind(1):
-        rows = (turn < len(source)).nonzero().flatten()
-        if not len(rows):
-            break
-        turns.append((rows, turn[rows]))
+    ordered = numbers.sort(dim=1).values
+    num_copies = (ordered < len(source)).sum(1, keepdim=True)
+    most_first = num_copies.flatten().argsort(descending=True, stable=True)
+    sizes = (num_copies > torch.arange(numbers.shape[1], device=numbers.device)).sum(0).tolist()
+    turns = [(most_first[:size], ordered[most_first[:size], turn]) for turn, size in enumerate(sizes) if size]
     return Spread(source, tuple(turns), len(numbers))
 
 

@@ -27,7 +27,7 @@ EXPERTS = Moe(8, 3, Ffn(8), num_shared=1, num_groups=4, max_groups=2, score="sig
 CONFIG = ModelConfig(
     "small", 16, 24, (Layer(ATTENTION, Ffn(24)), Layer(ATTENTION, EXPERTS), Layer(ATTENTION, EXPERTS)), num_mtp=1, init_std=0.3
 )  # fmt: skip
-MICRO_BATCHES, SEQUENCES, LENGTH = 3, 2, 5
+MICRO_BATCHES, SEQUENCES, LENGTH = 2, 2, 5
 """Of a rank."""
 
 
@@ -86,7 +86,8 @@ def compared(group: ExpertGroup, recipe: str) -> dict[str, float | bool]:
     for name, each in (("plain", plain), ("paired", paired)):
         sum_over([grad for key, grad in gradients(each).items() if ".experts." not in key], group.whole)
         result[name] = worst(apart(gradients(each), held(gradients(one), group)), group)
-    result["rounding"] = rounding(one, recipe, tokens)
+    if recipe == "bf16":
+        result["rounding"] = rounding(one, recipe, tokens)
     result["loads"] = same_loads(one, plain, group)
     return result
 
@@ -185,8 +186,8 @@ def refused(group: ExpertGroup) -> str:
 
 
 def check(group: ExpertGroup) -> dict[str, Any]:
-    """Everything of this file."""
-    return {
-        "float64": compared(group, "float64"), "bf16": compared(group, "bf16"), "order": order(group),
-        "refused": refused(group),
-    }  # fmt: skip
+    """Everything of this file; on more than two ranks only what depends on their number."""
+    exact = {"float64": compared(group, "float64")}
+    if group.size > 2:
+        return exact
+    return {**exact, "bf16": compared(group, "bf16"), "order": order(group), "refused": refused(group)}

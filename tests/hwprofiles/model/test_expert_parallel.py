@@ -93,12 +93,17 @@ def test_copies_a_token_are_the_simulators(results: dict[int, Any], ranks: int, 
 
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_a_model_on_a_group_gives_what_one_process_gives(results: dict[int, Any], ranks: int) -> None:
-    """A step of three micro-batches: losses, gradients of experts (their rank's) and of all else (summed), loads, biases."""
-    exact, coarse = results[ranks]["model"]["float64"], results[ranks]["model"]["bf16"]
+    """A step of two micro-batches: losses, gradients of experts (their rank's) and of all else (summed), loads, biases."""
+    exact = results[ranks]["model"]["float64"]
     assert max(exact["losses"], exact["plain"]) < 1e-10
     assert exact["loads"]
+
+
+def test_a_model_on_a_group_in_bf16(results: dict[int, Any]) -> None:
+    coarse = results[2]["model"]["bf16"]
     assert coarse["losses"] < 0.02
     assert coarse["plain"] < coarse["rounding"] < 0.2, "further apart than BF16 is from float64"
+    assert coarse["paired beside plain"] < 1e-6
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
@@ -108,7 +113,6 @@ def test_two_micro_batches_in_turn_give_the_same(results: dict[int, Any], ranks:
     assert exact["paired"] < 1e-10
     assert exact["paired beside plain"] < 1e-14
     assert exact["infer beside train"] == 0
-    assert results[ranks]["model"]["bf16"]["paired beside plain"] < 1e-6
 
 
 def test_the_order_in_a_pair_is_deepseeks(results: dict[int, Any]) -> None:

@@ -24,8 +24,8 @@ EXPERT_PARALLEL = Room(
         ),
         Fault(
             f"{ROOT}/layout.py",
-            "for turn in ordered.unbind(1):",
-            "for turn in ordered[:, :2].unbind(1):",
+            "for turn, size in enumerate(sizes) if size]",
+            "for turn, size in enumerate(sizes[:2]) if size]",
             "a token's sum has two experts' rows at most",
         ),
         Fault(
