@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import Tensor
-from torch.nn import functional
 
 from hwprofiles.calibration.errors import CalibrationError
-from hwprofiles.calibration.numerics import blockwise_library, check, comparing, library
 from hwprofiles.calibration.numerics.blockwise import (
     BLOCKS,
-    COLUMNS,
     ROWS,
     Blockwise,
     EmulatedBlockwise,
     blockwise_product_reference,
 )
-from hwprofiles.calibration.numerics.blockwise_library import LibraryBlockwise
-from hwprofiles.calibration.numerics.comparing import SMALL, Shape, compare, distance, products_of
+from hwprofiles.calibration.numerics.comparing import Shape, distance, products_of
 from hwprofiles.calibration.numerics.fp8 import Fp8
 from hwprofiles.calibration.numerics.groups import Groups
-from hwprofiles.calibration.numerics.quantise import Quantised, padded, quantise, transposed
+from hwprofiles.calibration.numerics.quantise import quantise
 from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.numerics.rounded import RoundedBf16, to_bf16
-from tests.hwprofiles.model.fp8_library import stand_in
 
 CPU = torch.device("cpu")
 SHAPES = [(Groups((70,)), 200, 192), (Groups((5, 0, 140)), 128, 300)]
@@ -193,6 +187,14 @@ def test_weights_are_quantised_once_a_version(monkeypatch: pytest.MonkeyPatch) -
     assert torch.equal(formats.linear(x, weight), formats.linear(x, random(64, 128, seed=3)))
 
 
+def test_recompute_gives_the_same_gradients() -> None:
+    formats, x, weight = recipe(), random(40, 128).requires_grad_(), random(64, 128, seed=2).requires_grad_()
+    plain = torch.autograd.grad(formats.linear(x, weight).square().sum(), (x, weight))
+    again = torch.utils.checkpoint.checkpoint(formats.linear, x, weight, use_reentrant=False)
+    for found, expected in zip(torch.autograd.grad(again.square().sum(), (x, weight)), plain, strict=True):
+        assert torch.equal(found, expected)
+
+
 def test_what_was_made_of_a_weight_goes_with_it() -> None:
     formats = recipe()
     formats.linear(random(8, 128), random(64, 128))
@@ -260,135 +262,9 @@ def test_sizes_that_padding_would_hide_are_refused() -> None:
         recipe().grouped_linear(random(8, 128), random(2, 64, 128), torch.tensor([3, 4]))
 
 
-@pytest.mark.parametrize("name", ["fp8-blockwise", "fp8-row"])
-def test_library_products_on_a_cpu_are_refused_with_the_remedy(name: str) -> None:
-    told = rf"gemms: 'library': cpu has no FP8 products for recipe '{name}'.*needs a CUDA GPU.*use 'emulated'"
-    with pytest.raises(CalibrationError, match=told):
-        numerics(name, "cpu", "library")
-
-
-def test_a_torch_without_scaled_mm_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.delattr(functional, "scaled_mm")
-    reason = library.reason_against.__wrapped__(torch.device("cuda"), library.probe_block_wise)
-    assert reason == "torch.nn.functional.scaled_mm is missing; torch 2.11 has it"
-
-
-def test_a_gpu_without_the_products_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def probe(device: torch.device) -> None:
-        raise RuntimeError("only on compute capability 9.0\nand more")
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A GPU")
-    reason = library.reason_against.__wrapped__(torch.device("cuda"), probe)
-    assert reason == "A GPU, compute capability 8.0: only on compute capability 9.0"
-
-
 def test_what_the_recipe_leaves_alone_is_bf16() -> None:
     formats = numerics("fp8-blockwise")
     assert isinstance(formats.plain, RoundedBf16) and formats.plain.plain is formats.plain
     assert formats.dtype is torch.float32 and formats.param_dtype is torch.float32
     x = torch.randn(4, 4)
     assert torch.equal(formats.rounded(x), to_bf16(x))
-
-
-# The library's layouts
-
-
-@pytest.mark.parametrize("shape", [*SMALL, Shape((3,), 128, 640), Shape((130,), 136, 144), Shape((0, 0, 17), 256, 384)])
-def test_operands_lie_as_the_library_wants_them(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch)
-    ours, emulated = (
-        products_of(recipe(products), shape, CPU) for products in (LibraryBlockwise(), EmulatedBlockwise())
-    )
-    for name, values in ours.items():
-        assert values.shape == emulated[name].shape and distance(values, emulated[name]) < 1e-3, name
-
-
-class InTorch:
-    """What the kernels of one pass are to give."""
-
-    @staticmethod
-    def quantise_rows(x: Tensor, *, power_of_two: bool) -> tuple[Tensor, Tensor]:
-        made = quantise(x, ROWS, power_of_two=power_of_two)
-        return made.values, library.rows_innermost(made.scales)
-
-    @staticmethod
-    def quantise_columns(
-        x: Tensor, scales: Tensor | None, num_columns: int, sources: Tensor, aligned: int, *, power_of_two: bool
-    ) -> tuple[Tensor, Tensor]:
-        numbers = x.float() if scales is None else Quantised(x, scales, ROWS).numbers
-        rows = torch.where(sources[:, None] >= 0, numbers[sources.clamp(min=0), :num_columns], 0.0)
-        made = quantise(padded(rows, (1, aligned)), COLUMNS, power_of_two=power_of_two)
-        return transposed(made.values), made.scales
-
-
-@pytest.mark.parametrize(
-    "shape", [*SMALL, Shape((130,), 136, 144), Shape((16, 0, 1, 255), 384, 200), Shape((0,), 128, 128)]
-)
-def test_kernels_of_one_pass_get_the_rows_that_are_summed_over(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch)
-    monkeypatch.setattr(blockwise_library, "fused_kernels", lambda device: InTorch)
-    ours, emulated = (
-        products_of(recipe(products), shape, CPU) for products in (LibraryBlockwise(), EmulatedBlockwise())
-    )
-    for name, values in ours.items():
-        assert values.shape == emulated[name].shape and distance(values, emulated[name]) < 1e-3, name
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_kernels_of_one_pass_quantise_as_torch_does() -> None:
-    rows = list(comparing.compare_kernels(torch.device("cuda")))
-    if not rows:
-        pytest.skip("needs Triton and a C compiler")
-    assert [row for row in rows if not row["equal"]] == []
-
-
-def test_the_probe_runs_both_kinds_of_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch)
-    library.probe_block_wise(CPU)
-    library.probe_row_wise(CPU)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("name", ["fp8-blockwise", "fp8-row"])
-def test_the_devices_products_are_the_emulated_ones(name: str) -> None:
-    assert [row for row in compare(name, SMALL, torch.device("cuda"), "library") if not row["equal"]] == []
-
-
-def test_the_check_runs_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "REPETITIONS", 2)
-    monkeypatch.setattr(check, "WARM_UP", 0)
-    assert check.main(["--small", "--device", "cpu", "-o", str(tmp_path / "check.json")]) == 0
-    result = json.loads((tmp_path / "check.json").read_text())
-    assert result["emulated_because"] == {"fp8-blockwise": "needs a CUDA GPU", "fp8-row": "needs a CUDA GPU"}
-    assert len(result["products"]) == 6 and all(row["equal"] for row in result["products"])
-    assert [(row["layer"], row["recipe"]) for row in result["times"]] == [
-        (layer, name) for layer in ("dense", "experts") for name in ("bf16", "fp8-blockwise", "fp8-row")
-    ]
-    assert all(row["forward_s"] > 0 and row["backward_s"] > 0 for row in result["times"])
-    assert all(value > 0 for row in result["parts"] for part, value in row.items() if part != "layer")
-
-
-def test_a_product_that_differs_or_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    stand_in(monkeypatch)
-    whole = EmulatedBlockwise.fprop
-    monkeypatch.setattr(EmulatedBlockwise, "fprop", lambda *a: 1.01 * whole(*a))
-    rows = list(compare_with(monkeypatch, LibraryBlockwise()))
-    assert [row["equal"] for row in rows] == [False] * 3 and all(row["fprop"] > 0.005 > row["dgrad"] for row in rows)
-
-    def fails(*_: Any) -> Tensor:
-        raise RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED\nat")
-
-    broken = LibraryBlockwise()
-    monkeypatch.setattr(broken, "dgrad", fails)
-    rows = list(compare_with(monkeypatch, broken))
-    assert [(row["equal"], row["error"]) for row in rows] == [(False, "CUBLAS_STATUS_NOT_SUPPORTED")] * 3
-
-
-def compare_with(monkeypatch: pytest.MonkeyPatch, products: Blockwise[Any, Any]) -> Any:
-    """`compare` where "auto" gives these products."""
-    by_gemms = {"emulated": recipe(), "auto": recipe(products)}
-    monkeypatch.setattr(comparing, "numerics", lambda name, device, gemms: by_gemms[gemms])
-    return compare("fp8-blockwise", SMALL, CPU)

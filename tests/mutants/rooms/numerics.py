@@ -10,6 +10,7 @@ NUMERICS = Room(
         "tests/hwprofiles/model/test_quantise.py",
         "tests/hwprofiles/model/test_fp8_blockwise.py",
         "tests/hwprofiles/model/test_fp8_rowwise.py",
+        "tests/hwprofiles/model/test_fp8_library.py",
     ),
     (
         Fault(
