@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pipeline_ranks import RECOMPUTE, Case
 from processes import run_ranks
 
 from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.parallel import execute
 from simulator.schedule.family import SCHEDULES, build_schedule
 from simulator.schedule.text import schedule_document
 from simulator.step.timeline import most_in_flight
@@ -159,3 +161,38 @@ def test_other_processes_stages_or_micro_batches_than_the_schedules_are_refused(
         pipeline.step(toy.micro_batches(2))
     with pytest.raises(CalibrationError, match=r"^stages: rank 0 holds 0, 1 in the schedule; given 1$"):
         toy.Pipeline(pipeline.order, {1: pipeline.stages[1]}, pipeline._form)
+
+
+def test_the_command_says_whether_a_printed_schedule_gives_plain_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = tmp_path / "schedule.json"
+    printed.write_text(json.dumps(document_of("dualpipe", 2, 4)))
+    assert execute.main([str(printed), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["is_equal"] and 0 < found["gradients_apart"] < 1e-12 and found["loss_apart"] < 1e-14
+    assert found["loss"] == pytest.approx(found["loss_plain"]) == pytest.approx(1.3 * 4.2, abs=0.3)
+    assert found["most_in_flight"] == [3, 3] and found["stages"] == 2
+    assert "gradients apart by 9.9e-01 of the largest entry: NOT EQUAL" in execute.words(
+        found | {"is_equal": False, "gradients_apart": 0.99}
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "is not JSON: Expecting"),
+        (json.dumps(TWO[0] | {"pp": 3}), "execute: pp: is 3, but ranks has 2 lists"),
+        (
+            json.dumps(by_hand("0F0 0B0 0F1 0B1", "1F1 1B1 1F0 1B0")),
+            "execute: ranks[0][1]: deadlock: rank 0 at 0B0 waits",
+        ),
+    ],
+)
+def test_the_command_refuses_what_cannot_be_executed(
+    text: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = tmp_path / "schedule.json"
+    printed.write_text(text)
+    assert execute.main([str(printed)]) == 2
+    assert words in capsys.readouterr().err
