@@ -78,7 +78,7 @@ class LibraryBlockwise(Blockwise[Quantised, Turned]):
 def _outer(grads: Turned, inputs: Turned, part: slice) -> Tensor:
     """Over a part of the rows: (N, K) in FP32."""
     tiles = slice(part.start // TILE, part.stop // TILE)
-    left, right = grads.values[:, part].contiguous(), inputs.values[:, part].contiguous()
+    left, right = grads.values[:, part], inputs.values[:, part]
     return library.tiles_by_tiles(left, grads.scales[tiles].t(), right, inputs.scales[tiles].t())
 
 

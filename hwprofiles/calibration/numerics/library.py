@@ -42,6 +42,8 @@ def tiles_by_blocks(left: Tensor, left_scales: Tensor, right: Tensor, right_scal
 def tiles_by_tiles(left: Tensor, left_scales: Tensor, right: Tensor, right_scales: Tensor) -> Tensor:
     """left (n, M) times right (k, M) transposed, both in tiles 1x128: (n, k) in FP32; n and k multiples of 16.
 
+    Both may be columns of wider matrices whose rows are aligned to 16.
+
     Scales (n, M / 128) and (k, M / 128), rows innermost.
     """
     kind = functional.ScalingType.BlockWise1x128

@@ -13,12 +13,22 @@ from torch.nn import functional
 from hwprofiles.calibration.numerics.quantise import FP8
 
 
+def lies_aligned(matrix: Tensor) -> bool:
+    """Rows (r, k) whose numbers lie side by side, and that begin at multiples of 16 bytes."""
+    return (
+        matrix.stride(1) == 1
+        and matrix.stride(0) % 16 == 0
+        and matrix.storage_offset() % 16 == 0
+        and matrix.shape[1] % 16 == 0
+    )
+
+
 def scaled_mm(
     a: Tensor, b: Tensor, scale_a: Tensor, kind_a: Any, scale_b: Tensor, kind_b: Any, *, output_dtype: torch.dtype
 ) -> Tensor:
     """torch.nn.functional.scaled_mm on Hopper, as measured and as torch's checks are written."""
     (m, k), n, kinds = a.shape, b.shape[1], functional.ScalingType
-    assert a.dtype is b.dtype is FP8 and a.is_contiguous() and b.t().is_contiguous() and k % 16 == 0 and n % 16 == 0
+    assert a.dtype is b.dtype is FP8 and lies_aligned(a) and lies_aligned(b.t()) and n % 16 == 0
     assert scale_a.dtype is scale_b.dtype is torch.float32 and m > 0 and k > 0
     left, right = a.float(), b.t().float()
     if kind_a is kinds.RowWise:

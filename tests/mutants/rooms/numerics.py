@@ -50,6 +50,18 @@ NUMERICS = Room(
             "dgrad reads the scales of the weight that is not transposed",
         ),
         Fault(
+            "hwprofiles/calibration/numerics/quantise.py",
+            "powers.clamp_(min=2.0**-6)",
+            "powers.clamp_(min=2.0**-9)",
+            "numbers below E4M3's normal range are rounded as if it had none",
+        ),
+        Fault(
+            "hwprofiles/calibration/numerics/groups.py",
+            "result[part] = torch.arange(start, start + part.stop - part.start)",
+            "result[part] = torch.arange(part.start, part.stop)",
+            "wgrad reads rows of the next expert",
+        ),
+        Fault(
             "hwprofiles/calibration/numerics/rowwise.py",
             "columns = quantise(weight, (weight.shape[1], 1))",
             "columns = quantise(weight, (1, weight.shape[2]))",
