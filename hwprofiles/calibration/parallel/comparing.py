@@ -16,6 +16,7 @@ from hwprofiles.calibration.model.moe import MoeLayer
 from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.parallel.expert_dispatch import ExpertDispatch
 from hwprofiles.calibration.parallel.groups import ExpertGroup, expert_group, sum_over
+from hwprofiles.calibration.parallel.step_end import sum_dense_gradients
 from hwprofiles.calibration.parallel.wire import Wire
 
 
@@ -50,11 +51,13 @@ def layer(config: Moe, hidden: int, recipe: str, device: torch.device, dispatche
     return result
 
 
-def outcome(moe: MoeLayer, x: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Output of x (b, s, h) and the gradients of x and of all parameters, of the loss (output x target)."""
+def outcome(moe: MoeLayer, x: Tensor, target: Tensor, group: ExpertGroup | None = None) -> dict[str, Tensor]:
+    """Output of x (b, s, h) and the gradients of x and of all parameters, of the loss (output x target); of a group's loss."""
     x = x.clone().requires_grad_()
     out = moe(x)
     (out * target).sum().backward()
+    if group is not None:
+        sum_dense_gradients(moe, group)
     grads = {name: each.grad for name, each in moe.named_parameters() if each.grad is not None}
     return {"output": out.detach(), "input": x.grad, **grads}
 
@@ -74,7 +77,7 @@ def compare(
     for each in (one, mine):
         each.loss_scale = 0.0  # the balance loss of a batch is no sum over its parts
     part = slice(group.rank, group.rank + 1)
-    wanted, found = outcome(one, x, target), outcome(mine, x[part], target[part])
+    wanted, found = outcome(one, x, target), outcome(mine, x[part], target[part], group)
     experts = slice(group.first_expert, group.first_expert + group.experts_per_rank)
     differences = {}
     for name, whole in wanted.items():
@@ -82,8 +85,6 @@ def compare(
             whole = whole[part]
         elif name.startswith("experts."):
             whole = whole[experts]
-        else:
-            sum_over([found[name]], group.whole)
         differences[name] = float(
             (found[name].double() - whole.double()).norm() / whole.double().norm().clamp_min(1e-30)
         )

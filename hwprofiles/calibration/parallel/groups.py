@@ -94,9 +94,6 @@ def _problems(world: int, size: int, ranks_per_node: int, num_experts: int) -> I
 
 
 def sum_over(tensors: Iterable[Tensor], group: Any) -> None:
-    """Adds up tensors over the ranks of a group, in place, in the order given: gradients of dense parameters, loads of experts.
-
-    Gradients of a rank's own experts are whole already: their rows came from every rank.
-    """
+    """Adds up tensors over the ranks of a group, in place."""
     for pending in [dist.all_reduce(tensor, group=group, async_op=True) for tensor in tensors]:
         pending.wait()

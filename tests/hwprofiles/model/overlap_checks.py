@@ -21,6 +21,7 @@ from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.parallel import flight, overlap
 from hwprofiles.calibration.parallel.expert_dispatch import ExpertDispatch
 from hwprofiles.calibration.parallel.groups import ExpertGroup, sum_over
+from hwprofiles.calibration.parallel.step_end import sum_dense_gradients, update_biases
 
 ATTENTION = Mla(num_heads=2, q_lora_rank=8, kv_lora_rank=8, qk_nope_head_dim=4, qk_rope_head_dim=4, v_head_dim=8)
 EXPERTS = Moe(8, 3, Ffn(8), num_shared=1, num_groups=4, max_groups=2, score="sigmoid", has_bias=True, weight_scale=2.5)
@@ -84,7 +85,7 @@ def compared(group: ExpertGroup, recipe: str) -> dict[str, float | bool]:
     sum_over([found], group.whole)
     result["losses"] = float((found / group.size - torch.stack(losses)).abs().max())
     for name, each in (("plain", plain), ("paired", paired)):
-        sum_over([grad for key, grad in gradients(each).items() if ".experts." not in key], group.whole)
+        sum_dense_gradients(each, group)
         result[name] = worst(apart(gradients(each), held(gradients(one), group)), group)
     if recipe == "bf16":
         result["rounding"] = rounding(one, recipe, tokens)
@@ -126,17 +127,12 @@ def worst(value: float, group: ExpertGroup) -> float:
 
 
 def same_loads(one: Model, mine: Model, group: ExpertGroup) -> bool:
-    """Loads summed over the group, and the biases that they move."""
-    for whole, part in zip(moe_layers(one), moe_layers(mine), strict=True):
-        loads, wanted = part.take_loads(), whole.take_loads()
-        sum_over([loads], group.whole)
-        whole.update_bias(wanted)
-        part.update_bias(loads)
-        if not torch.equal(loads, wanted) or not torch.equal(whole.router.bias, part.router.bias):
-            return False
-        if not loads.sum() or not part.router.bias.any():
-            return False
-    return True
+    """Whether the biases, moved by the loads of all ranks, are one process's; some have to move."""
+    update_biases(mine, group)
+    for whole in moe_layers(one):
+        whole.update_bias(whole.take_loads())
+    biases = [(a.router.bias, b.router.bias) for a, b in zip(moe_layers(one), moe_layers(mine), strict=True)]
+    return all(torch.equal(a, b) and bool(a.any()) for a, b in biases)
 
 
 @contextmanager

@@ -52,5 +52,17 @@ EXPERT_PARALLEL = Room(
             "_group_of(ranks[index :: size // ranks_per_node], me)",
             "ranks of one index are found by the number of nodes, not by their size",
         ),
+        Fault(
+            f"{ROOT}/step_end.py",
+            "if weight.requires_grad and id(weight) not in own]",
+            "if weight.requires_grad]",
+            "experts' gradients are added up, though each rank has others",
+        ),
+        Fault(
+            f"{ROOT}/step_end.py",
+            "    sum_over(loads, group.whole)\n",
+            "",
+            "a bias is moved by the loads of one rank's tokens",
+        ),
     ),
 )
