@@ -30,7 +30,8 @@ class Mailbox:
     """The messages of one rank in one step.
 
     messages: this rank's, in the order of all. Gradients and outputs that stay on the rank are put in and taken out as well.
-    Raises CalibrationError where a message does not come within timeout_s, or the process at its other end is gone.
+    Raises CalibrationError where a message does not come within timeout_s, the process at its other end is gone, or a value has
+    another form.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Mailbox:
         """Hands over what a pass yields: sends it where another rank needs it."""
         self._here[unit] = value
         if unit in self._of:
+            self._refuse_another_form(self._of[unit], value)
             self.start(self._of[unit].tag + 1)
 
     def take(self, unit: Unit, action: Action) -> Tensor:
@@ -82,6 +84,13 @@ class Mailbox:
         for message in done:
             work, _ = self._sent.pop(message)
             self._wait(work, f"waits until rank {message.target} has {message}")
+
+    def _refuse_another_form(self, message: Message, value: Tensor) -> None:
+        if (tuple(value.shape), value.dtype) != (self._form.shape, self._form.dtype):
+            told = (
+                f"{message} is {value.dtype} {tuple(value.shape)}; messages are {self._form.dtype} {self._form.shape}"
+            )
+            raise CalibrationError([Problem("", "form", told)])
 
     def _wait(self, work: Any, words: str) -> None:
         try:

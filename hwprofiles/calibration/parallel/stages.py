@@ -56,7 +56,8 @@ def parts_of_stages(config: ModelConfig, num_stages: int, layers_per_stage: Sequ
     if len(counts) != num_stages:
         refuse([Problem("", "layers_per_stage", f"{given}: {len(counts)} stages; the schedule has {num_stages}")])
     if sum(counts) != num_layers or min(counts) < 0:
-        refuse([Problem("", "layers_per_stage", f"{given}: {sum(counts)} layers; the model has {num_layers}")])
+        told = f"{given}: {sum(counts)} layers; the model has {num_layers}" + ", none less than 0" * (min(counts) < 0)
+        refuse([Problem("", "layers_per_stage", told)])
     ends = [1 + sum(counts[: stage + 1]) for stage in range(num_stages)]
     ends[-1] = num_layers + 2 + config.num_mtp
     return [range(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]

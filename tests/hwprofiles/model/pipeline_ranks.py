@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,16 @@ def toy_steps(rank: int, documents: list[dict[str, Any]], folder: str) -> list[d
 
 
 def refusals(rank: int, document: dict[str, Any]) -> list[str]:
-    """What a rank is told where the copies of a stage differ, and where the last rank does not take part in a step."""
-    return [_refusal(lambda: _unlike(document, rank)), _refusal(lambda: _deserted(document, rank))]
+    """What a rank is told where the copies of a stage differ, where messages have another form than was said, and where the
+    last rank does not take part in a step.
+    """
+    return [_refusal(partial(attempt, document, rank)) for attempt in (_unlike, _misshapen, _deserted)]
+
+
+def _misshapen(document: dict[str, Any], rank: int) -> None:
+    pipeline = toy_pipeline(document, rank)
+    pipeline._form = MessageForm((2, TOKENS, WIDTH), torch.float32, torch.device("cpu"))
+    pipeline.step(micro_batches(document["micro_batches"]))
 
 
 def _unlike(document: dict[str, Any], rank: int) -> None:

@@ -14,7 +14,12 @@ from pipeline_ranks import RECOMPUTE, Case
 from processes import run_ranks
 
 from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.model.recompute import MODULES
+from hwprofiles.calibration.numerics.recipes import RECIPES, numerics
 from hwprofiles.calibration.parallel import execute
+from hwprofiles.calibration.parallel.order import read_order
+from hwprofiles.calibration.parallel.pipeline import Pipeline
+from hwprofiles.calibration.parallel.stages import build_stages, message_form, parts_of_stages
 from simulator.schedule.family import SCHEDULES, build_schedule
 from simulator.schedule.text import schedule_document
 from simulator.step.timeline import most_in_flight
@@ -115,7 +120,9 @@ def test_as_many_graphs_are_alive_as_the_schedule_says(executed: Executed) -> No
 def test_a_rank_is_told_what_is_wrong_instead_of_waiting(executed: Executed) -> None:
     for rank, refusals in enumerate(executed.refusals):
         if refusals:
-            differs, deserted = refusals
+            differs, misshapen, deserted = refusals
+            told = f"the output of stage 0, micro-batch {3 * rank} is torch.float64 (2, 3, 5)"
+            assert misshapen == f"form: {told}; messages are torch.float32 (2, 3, 5)"
             assert differs == "layers.layer1: differs between ranks 0 and 1; the copies of a tensor must start equal"
             words = "pipeline: rank 0 at 1F3 waits for the output of stage 0, micro-batch 3 from rank 1: "
             assert deserted.startswith(words) if rank == 0 else deserted == ""
@@ -142,6 +149,26 @@ def test_a_model_with_experts_and_mtp_modules_trains_as_on_one_process(executed:
         assert {name for steps in executed.model_steps for name in steps[number]["loads"]} == set(loads)
 
 
+@pytest.mark.parametrize("recompute", [(), MODULES], ids=["kept", "recomputed"])
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_gradients_of_inputs_and_weights_apart_are_those_together(recipe: str, recompute: tuple[str, ...]) -> None:
+    """The graph is walked twice: with every function of the model's own, and everything that is made again."""
+    together = gradients_of_one_rank("0F0 1F0 1B0 0B0", recipe, ())
+    apart = gradients_of_one_rank("0F0 1F0 1I0 0I0 0W0 1W0", recipe, recompute)
+    assert set(apart) == set(together) and len(apart) > 20
+    for name, gradient in apart.items():
+        assert torch.equal(gradient, together[name]), name
+
+
+def gradients_of_one_rank(actions: str, recipe: str, recompute: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    order, formats = read_order(by_hand(actions)), numerics(recipe)
+    config = execute.config_of(order)
+    batches = execute.micro_batches(order, config, torch.device("cpu"))
+    stages = build_stages(config, formats, order, 0, recompute=recompute)
+    Pipeline(order, stages, message_form(config, formats, batches[0])).step(batches)
+    return {name: parameter.grad for stage in stages.values() for name, parameter in stage.named_parameters()}
+
+
 def test_one_rank_hands_over_to_itself() -> None:
     document = by_hand("0F0 1F0 0F1 1B0 1F1 0I0 1B1 0W0 0B1")
     pipeline = toy.toy_pipeline(document, 0)
@@ -160,7 +187,7 @@ def test_other_processes_stages_or_micro_batches_than_the_schedules_are_refused(
     with pytest.raises(CalibrationError, match=r"^micro_batches: 2 given; the schedule by hand has 1$"):
         pipeline.step(toy.micro_batches(2))
     with pytest.raises(CalibrationError, match=r"^stages: rank 0 holds 0, 1 in the schedule; given 1$"):
-        toy.Pipeline(pipeline.order, {1: pipeline.stages[1]}, pipeline._form)
+        Pipeline(pipeline.order, {1: pipeline.stages[1]}, pipeline._form)
 
 
 def test_the_command_says_whether_a_printed_schedule_gives_plain_training(
@@ -176,6 +203,20 @@ def test_the_command_says_whether_a_printed_schedule_gives_plain_training(
     assert "gradients apart by 9.9e-01 of the largest entry: NOT EQUAL" in execute.words(
         found | {"is_equal": False, "gradients_apart": 0.99}
     )
+
+
+def test_layers_are_spread_over_stages_as_asked_or_evenly() -> None:
+    config = toy.CONFIGS["moe"]  # an embedding, four layers, a head and two MTP modules: parts 0 to 7
+    assert parts_of_stages(config, 3) == [range(0, 3), range(3, 4), range(4, 8)]
+    assert parts_of_stages(config, 3, (0, 4, 0)) == [range(0, 1), range(1, 5), range(5, 8)]
+    assert parts_of_stages(config, 1) == [range(0, 8)]
+    for counts, words in (
+        ((2, 2), "is 2, 2: 2 stages; the schedule has 3"),
+        ((2, 1, 2), "is 2, 1, 2: 5 layers; the model has 4"),
+        ((5, -1, 0), "is 5, -1, 0: 4 layers; the model has 4, none less than 0"),
+    ):
+        with pytest.raises(CalibrationError, match=f"^layers_per_stage: {words}$"):
+            parts_of_stages(config, 3, counts)
 
 
 @pytest.mark.parametrize(
