@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from hwprofiles.calibration.numerics.blockwise_library import fused_kernels
 from hwprofiles.calibration.numerics.quantise import FP8, TILE, Quantised, quantise
 
 Wire = Literal["as_is", "bf16", "fp8"]
@@ -20,6 +21,9 @@ _ROW: tuple[int, int] = (1, TILE)
 def pack(x: Tensor, wire: Wire) -> tuple[Tensor, ...]:
     """What is sent of x (t, h): itself, or FP8's bytes and the scales of its tiles."""
     if wire == "fp8":
+        if kernels := fused_kernels(x.device):
+            values, scales = kernels.quantise_rows(x, power_of_two=True)
+            return values.view(torch.uint8), scales
         sent = quantise(x, _ROW, power_of_two=True)
         return sent.values.view(torch.uint8), sent.scales
     return (x.to(torch.bfloat16) if wire == "bf16" else x,)
