@@ -4,11 +4,11 @@ bytes within 2 %, counted on BF16 tensors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 
 from hwprofiles.calibration.counting.flop import Products
 from hwprofiles.calibration.counting.kept import Allocated, Kept, saved_by, total_bytes
@@ -16,12 +16,17 @@ from hwprofiles.calibration.model.attention_core import attend
 from hwprofiles.calibration.model.blockwise import BLOCK
 from hwprofiles.calibration.model.config import ModelConfig
 from hwprofiles.calibration.model.transformer import Model
-from hwprofiles.calibration.numerics.recipes import Gemms, numerics
+from hwprofiles.calibration.numerics.recipes import numerics
+from hwprofiles.calibration.numerics.rounded import to_bf16
+from simulator.scenario.model import ModelSpec
 from simulator.workload import counting
-from tests.hwprofiles.model.counting_cases import BATCH, CASES, SEQ, VOCAB, kept_bytes, simulated
+from simulator.workload.layers.head import head_block
+from simulator.workload.saved import ActivationRecipe
+from tests.hwprofiles.model.counting_cases import BATCH, CASES, HIDDEN, SEQ, VOCAB, kept_bytes, simulated
+from tests.hwprofiles.model.counting_table import BY_NAME, run, table
 
 TOLERANCE = 0.02
-BY_NAME = {case.name: case for case in CASES}
+DOCS = Path(__file__).parents[3] / "docs/model.md"
 IN_FP8 = (
     "MLA",
     "GQA",
@@ -30,31 +35,6 @@ IN_FP8 = (
     "MoE, moe again",
     "DeepSeek-V3, layer again",
 )
-
-
-@dataclass(frozen=True)
-class Run:
-    """Of one forward and backward: the products, what autograd kept between them, and all bytes that lived then."""
-
-    products: Products
-    kept: list[Kept]
-    living: int
-
-
-@cache
-def run(name: str, recipe: str = "bf16", gemms: Gemms = "library") -> Run:
-    case = BY_NAME[name]
-    config = ModelConfig.of(case.values)
-    model = Model(config, numerics(recipe, gemms=gemms), recompute=case.recompute)
-    for layer in model.layers:
-        layer.attention.tables(SEQ, torch.device("cpu"))  # rope's, made once a process and not a micro-batch's
-    tokens = torch.randint(VOCAB, (BATCH, SEQ + 1 + config.num_mtp), generator=torch.Generator().manual_seed(1))
-    with Products(model) as products:
-        with Allocated() as allocated, saved_by(model, (tokens,)) as saved:
-            loss = model(tokens).total()
-        kept, living = saved.kept(), allocated.living_bytes()
-        loss.backward()
-    return Run(products, kept, living)
 
 
 def is_beside(kept: Kept) -> bool:
@@ -115,3 +95,40 @@ def test_blocks_of_queries_execute_what_their_keys_say(window: int | None) -> No
     assert products.flop("I", is_core=True) == pairs * core.backward_flop_per_pair
     counted = counting.attention("core", "F", 1, seq, core).flop
     assert counted <= products.flop("F", is_core=True) < counted + seq * BLOCK * core.flop_per_pair
+
+
+def test_an_unfused_loss_keeps_probabilities_beside_the_logits_that_its_caller_holds() -> None:
+    """torch's own loss on FP32 logits; the logits in BF16 are no operand of it, but the model's output."""
+    case = BY_NAME["GQA"]
+    model = Model(ModelConfig.of(case.values), numerics("bf16", gemms="library"))
+    x = torch.randn(BATCH, SEQ, HIDDEN, dtype=torch.bfloat16, requires_grad=True)
+    targets = torch.randint(VOCAB, (BATCH * SEQ,), generator=torch.Generator().manual_seed(1))
+    with Allocated() as allocated, saved_by(model, (targets,)) as saved:
+        logits = model.head.logits(model.head.norm(x))
+        loss = functional.cross_entropy(logits.float().flatten(0, 1), targets)
+    spec = ModelSpec.model_validate(case.values)
+    block = head_block(spec, ActivationRecipe(BATCH * SEQ, is_loss_fused=False))
+    expected = {each.name: each.num_bytes for each in block.saved}
+    by_autograd = total_bytes(each for each in saved.kept() if not is_beside(each))
+    assert by_autograd == sum(expected.values()) - expected["head.logits"]
+    held = allocated.living_bytes() + x.nbytes
+    assert held == pytest.approx(sum(expected.values()), rel=0.01) and logits.nbytes == expected["head.logits"]
+    loss.backward()
+
+
+@pytest.mark.parametrize("recipe", ["bf16", "fp8-blockwise"])
+def test_weight_gradients_are_summed_in_fp32(recipe: str) -> None:
+    """As the simulator's weight gradients are read and written (precision.wgrad_accumulate): over micro-batches too."""
+    model = Model(ModelConfig.of(BY_NAME["GQA"].values), numerics(recipe, gemms="emulated"))
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(2):
+        model(torch.randint(VOCAB, (1, 9), generator=generator)).total().backward()
+    for name, weight in model.named_parameters():
+        assert weight.grad is not None and weight.grad.dtype is torch.float32, name
+        if weight.ndim == 2 and not name.startswith("parts.0."):  # a row of the embedding may have met one token alone
+            assert not torch.equal(weight.grad, to_bf16(weight.grad)), name
+
+
+def test_the_table_of_the_docs_is_this_one() -> None:
+    """Written again by `python -m tests.hwprofiles.model.counting_table`."""
+    assert "\n".join(table()) in DOCS.read_text()
