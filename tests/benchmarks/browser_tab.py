@@ -53,7 +53,7 @@ class Tab:
     stalls: list[str] = field(default_factory=list)
     num_received: int = 0
     num_bytes: int = 0
-    heard: deque[str] = field(default_factory=lambda: deque(maxlen=12))
+    heard: deque[str] = field(default_factory=lambda: deque(maxlen=60))
     socket: ClientConnection | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -141,7 +141,7 @@ class Tab:
         if not fragment:
             self.is_running = True
             self.num_asked = self.num_made + 1
-        self.heard.append(f"{time.monotonic():.2f} asked {fragment}")
+        self.heard.append(f"{time.monotonic():.2f} asked for {'a part' if fragment else 'the page'}")
         await self.socket.send(message.SerializeToString())
 
     async def _listen(self) -> None:
@@ -161,7 +161,9 @@ class Tab:
     def _hear(self, message: ForwardMsg) -> None:
         kind, run = message.WhichOneof("type"), message.metadata.run
         if kind != "delta":
-            self.heard.append(f"{time.monotonic():.2f} {kind} {list(run.fragment_ids)} {message.script_finished or ''}")
+            part = "a part" if run.fragment_ids else "the page"
+            ended = ForwardMsg.ScriptFinishedStatus.Name(message.script_finished) if kind == "script_finished" else ""
+            self.heard.append(f"{time.monotonic():.2f} {kind} {part} {run.script_run_id[-4:]} {ended}")
         if kind == "new_session":
             if self.is_whole_run and run.fragment_ids:
                 self._end_whole_run()  # its end is not told where a fragment's run begins at the same moment
