@@ -9,8 +9,13 @@ from hwprofiles.calibration.numerics.numerics import Numerics
 
 
 def parameter(numerics: Numerics, *shape: int, value: float = 0.0) -> nn.Parameter:
-    """A parameter in the recipe's format, every number `value` until `initial.initialise` draws it."""
-    return nn.Parameter(torch.full(shape, value, dtype=numerics.param_dtype))
+    """A parameter in the recipe's format, every number `value` until `initial.initialise` draws it.
+
+    Its gradient is summed over micro-batches in FP32 (float64 of float64), whatever the format (DeepSeek-V3 report, 3.3.3).
+    """
+    made = nn.Parameter(torch.full(shape, value, dtype=numerics.param_dtype))
+    made.grad_dtype = torch.promote_types(numerics.param_dtype, torch.float32)
+    return made
 
 
 class Linear(nn.Module):
