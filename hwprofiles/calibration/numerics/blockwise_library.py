@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -15,6 +17,8 @@ from hwprofiles.calibration.numerics import library
 from hwprofiles.calibration.numerics.blockwise import COLUMNS, ROWS, BlockWeight, Blockwise
 from hwprofiles.calibration.numerics.groups import Groups
 from hwprofiles.calibration.numerics.quantise import FP8, TILE, Quantised, padded, quantise, transposed
+
+KERNELS: Final = "hwprofiles.calibration.numerics.fused"
 
 
 @dataclass(frozen=True)
@@ -106,18 +110,22 @@ def _sources(groups: Groups, device: torch.device) -> Tensor:
     return groups.sources(groups.padded(TILE)).to(device)
 
 
-@cache
 def fused_kernels(device: torch.device) -> ModuleType | None:
     """The Triton kernels that quantise in one pass, where Triton can make them; elsewhere torch quantises in several."""
-    if device.type != "cuda" or find_spec("triton") is None:
-        return None
-    try:
-        from hwprofiles.calibration.numerics import fused
+    return None if reason_against_kernels(device) else import_module(KERNELS)
 
-        values, scales = fused.quantise_rows(torch.ones(1, TILE, device=device), power_of_two=False)
-        fused.quantise_columns(
-            values, scales, TILE, torch.zeros(TILE, dtype=torch.int64, device=device), 1, power_of_two=False
-        )
-    except Exception:  # a compiler that is missing, or too old, says so in many ways
-        return None
-    return fused
+
+@cache
+def reason_against_kernels(device: torch.device) -> str:
+    """Why there are no kernels on the device that quantise in one pass; empty where there are."""
+    if device.type != "cuda":
+        return "needs a CUDA GPU"
+    if find_spec("triton") is None:
+        return "needs triton"
+    try:
+        kernels, sources = import_module(KERNELS), torch.zeros(TILE, dtype=torch.int64, device=device)
+        values, scales = kernels.quantise_rows(torch.ones(1, TILE, device=device), power_of_two=False)
+        kernels.quantise_columns(values, scales, TILE, sources, 1, power_of_two=False)
+    except Exception as error:  # a compiler that is missing, or too old, says so in many ways
+        return f"{type(error).__name__}: {error}"
+    return ""

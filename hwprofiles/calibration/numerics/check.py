@@ -23,6 +23,7 @@ from torch import Tensor
 
 from hwprofiles.calibration.measuring import device_facts
 from hwprofiles.calibration.numerics import comparing
+from hwprofiles.calibration.numerics.blockwise_library import reason_against_kernels
 from hwprofiles.calibration.numerics.comparing import Shape
 from hwprofiles.calibration.numerics.fp8 import Fp8
 from hwprofiles.calibration.numerics.groups import Groups
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result: dict[str, Any] = {
         "device": device_facts(device.index or 0) if device.type == "cuda" else {"gpu": "", "torch": torch.__version__},
         "emulated_because": {recipe: reason_against(device, probe) for recipe, probe in FP8_RECIPES.items()},
+        "several_passes_because": reason_against_kernels(device),
         "kernels": list(comparing.compare_kernels(device)),
         "farthest": comparing.FARTHEST,
         "products": rows,

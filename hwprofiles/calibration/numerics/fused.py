@@ -1,12 +1,10 @@
 """Quantising on a GPU in one pass: Triton kernels, to the bit what `quantise` makes of the same numbers.
 
 A number is read once and written once in FP8; for wgrad it is written transposed. Only `fused_kernels` imports this:
-Triton is not everywhere.
+Triton is not everywhere. (Annotations of a kernel are names that Triton knows: it refuses others.)
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import triton
@@ -20,7 +18,7 @@ ROWS, COLUMNS = 16, 64
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _scale(largest: Any, num_nan: Any, power_of_two: tl.constexpr) -> Any:
+def _scale(largest: tl.tensor, num_nan: tl.tensor, power_of_two: tl.constexpr) -> tl.tensor:
     """As `quantise.scale_of`; the maximum of a tile does not tell that a number is NaN, the count does."""
     scale = tl.maximum(tl.div_rn(largest, tl.zeros_like(largest) + 448.0), 1.1754943508222875e-38)
     if power_of_two:
@@ -32,8 +30,8 @@ def _scale(largest: Any, num_nan: Any, power_of_two: tl.constexpr) -> Any:
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _rows_kernel(
-    x: Any, values: Any, scales: Any, num_rows: Any, num_columns: Any, stride: Any, padded_columns: Any,
-    power_of_two: tl.constexpr, rows: tl.constexpr, tile: tl.constexpr,
+    x: tl.tensor, values: tl.tensor, scales: tl.tensor, num_rows: tl.tensor, num_columns: tl.tensor, stride: tl.tensor,
+    padded_columns: tl.tensor, power_of_two: tl.constexpr, rows: tl.constexpr, tile: tl.constexpr,
 ) -> None:  # fmt: skip
     """Of x (r, c): values (r, C) and scales, a tile after another, (C / 128, r). A program has `rows` of one tile."""
     row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)
@@ -52,8 +50,8 @@ def _rows_kernel(
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _columns_kernel(
-    x: Any, x_scales: Any, sources: Any, values: Any, scales: Any, num_columns: Any, padded_columns: Any, padded_rows: Any,
-    stride: Any, scale_row: Any, scale_tile: Any,
+    x: tl.tensor, x_scales: tl.tensor, sources: tl.tensor, values: tl.tensor, scales: tl.tensor, num_columns: tl.tensor,
+    padded_columns: tl.tensor, padded_rows: tl.tensor, stride: tl.tensor, scale_row: tl.tensor, scale_tile: tl.tensor,
     is_fp8: tl.constexpr, power_of_two: tl.constexpr, columns: tl.constexpr, tile: tl.constexpr,
 ) -> None:  # fmt: skip
     """Of rows x[sources] (R, c), a source below 0 being zeros: values (C, R) and scales (R / 128, C).

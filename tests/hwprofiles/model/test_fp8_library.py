@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +111,26 @@ def test_kernels_of_one_pass_quantise_as_torch_does() -> None:
     assert [row for row in rows if not row["equal"]] == []
 
 
+def test_annotations_of_kernels_are_names_of_triton() -> None:
+    """It refuses others when it compiles, which only a GPU's machine does."""
+    tree = ast.parse((Path(blockwise_library.__file__).parent / "fused.py").read_text())
+    kernels = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list]
+    assert len(kernels) == 3
+    for kernel in kernels:
+        named = [argument.annotation for argument in kernel.args.args] + [kernel.returns]
+        assert {ast.unparse(name) for name in named if name} <= {"tl.tensor", "tl.constexpr", "None"}
+
+
+def test_a_gpu_whose_triton_fails_quantises_in_torch_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(name: str) -> None:
+        raise NameError("no compiler")
+
+    monkeypatch.setattr(blockwise_library, "find_spec", lambda name: name)
+    monkeypatch.setattr(blockwise_library, "import_module", fails)
+    reason = blockwise_library.reason_against_kernels.__wrapped__(torch.device("cuda"))
+    assert reason == "NameError: no compiler"
+
+
 def test_the_probe_runs_both_kinds_of_product(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch)
     library.probe_block_wise(CPU)
@@ -128,6 +149,7 @@ def test_the_check_runs_without_a_gpu(tmp_path: Path, monkeypatch: pytest.Monkey
     assert check.main(["--small", "--device", "cpu", "-o", str(tmp_path / "check.json")]) == 0
     result = json.loads((tmp_path / "check.json").read_text())
     assert result["emulated_because"] == {"fp8-blockwise": "needs a CUDA GPU", "fp8-row": "needs a CUDA GPU"}
+    assert result["kernels"] == [] and result["several_passes_because"] == "needs a CUDA GPU"
     assert len(result["products"]) == 6 and all(row["equal"] for row in result["products"])
     assert [(row["layer"], row["recipe"]) for row in result["times"]] == [
         (layer, name) for layer in ("dense", "experts") for name in ("bf16", "fp8-blockwise", "fp8-row")
