@@ -15,6 +15,9 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import increment_version
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.numerics.groups import Groups
@@ -165,26 +168,50 @@ def _check(rows: Tensor, weights: Sequence[Tensor], groups: Groups) -> None:
             raise CalibrationError(
                 [Problem("", "weights", f"{tuple(weight.shape)} do not fit rows of {rows.shape[1]}")]
             )
-        if weight.shape[:-2].numel() != len(groups.counts) or sum(groups.counts) != len(rows):
+        is_whole = sum(groups.counts) == len(rows) and min(groups.counts, default=0) >= 0
+        if weight.shape[:-2].numel() != len(groups.counts) or not is_whole:
             raise CalibrationError([Problem(
                 "", "counts", f"{groups.counts} do not fit {len(rows)} rows and weights {tuple(weight.shape)}"
             )])  # fmt: skip
 
 
 class PerVersion(Generic[W]):
-    """What was made of a tensor, until the tensor changes in place, moves, or dies. (A change through `.data` is not seen.)"""
+    """What was made of a tensor, until the tensor changes in place, gets other memory, or dies.
+
+    Not seen: a change in place through `.data`. A copy of it, or one read from a file, is empty.
+    """
 
     def __init__(self) -> None:
-        self._made: dict[int, tuple[weakref.ref[Tensor], int, int, W]] = {}
+        self._made: dict[int, tuple[weakref.ref[Tensor], Any, W]] = {}
 
     def __len__(self) -> int:
         return len(self._made)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
     def get(self, tensor: Tensor, make: Callable[[], W]) -> W:
         """What `make` made of this version of the tensor."""
-        key, state = id(tensor), (tensor._version, tensor.data_ptr())
+        if tensor.is_inference():  # has no versions
+            return make()
+        key, state = id(tensor), _state(tensor)
         found = self._made.get(key)
-        if found is None or found[0]() is not tensor or found[1:3] != state:
+        if found is None or found[0]() is not tensor or found[1] != state:
             gone = weakref.ref(tensor, lambda _: self._made.pop(key, None))
-            found = self._made[key] = (gone, *state, make())
-        return found[3]
+            found = self._made[key] = (gone, state, make())
+        return found[2]
+
+
+def _state(tensor: Tensor) -> tuple[Any, ...]:
+    """Alike for one version of a tensor in one place. The weak reference keeps the memory's identity from being used again."""
+    return tensor._version, StorageWeakRef(tensor.untyped_storage()), tensor.storage_offset(), tensor.stride()
+
+
+def _fused_steps_are_versions(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """The fused kernels of torch's optimizers change weights without counting their versions: counted here."""
+    for group in optimizer.param_groups:
+        if group.get("fused"):
+            increment_version(group["params"])
+
+
+register_optimizer_step_post_hook(_fused_steps_are_versions)
