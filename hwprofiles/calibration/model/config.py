@@ -1,7 +1,7 @@
 """Sizes of a model, layer by layer: made from the values of a model file of the catalogue, or written down by hand.
 
 The keys are those of the catalogue's model files (`moesim list models`); what these leave open because no time depends on it
-(rope's base, the weights' scale) has a default here. No torch: a configuration can be made and refused without it.
+(rope's base, the weights' scale) has a default here.
 """
 
 from __future__ import annotations
