@@ -74,10 +74,12 @@ def _train(asked: argparse.Namespace) -> dict[str, Record]:
     """The three runs in order, with a line of progress now and then on standard error."""
     import torch
 
-    from hwprofiles.calibration.train.loop import train, usable_device
+    from hwprofiles.calibration.train.loop import formats, train, usable_device
     from hwprofiles.calibration.train.settings import MODEL, RUNS, Training
 
     device = usable_device(asked.device)
+    for run in RUNS.values():
+        formats(run, device)  # what the device has not is said before the first run, not behind the second
     torch.set_num_threads(asked.threads)
     training = Training(seed=asked.seed)
     if asked.steps is not None:

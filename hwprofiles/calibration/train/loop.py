@@ -12,6 +12,7 @@ from hwprofiles.calibration.model.config import ModelConfig
 from hwprofiles.calibration.model.moe import MoeLayer
 from hwprofiles.calibration.model.optimizer import AdamW, clip
 from hwprofiles.calibration.model.transformer import Model
+from hwprofiles.calibration.numerics.numerics import Numerics
 from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.train.figures import Record
 from hwprofiles.calibration.train.settings import Run, Training
@@ -37,13 +38,18 @@ def usable_device(name: str) -> torch.device:
     return device
 
 
+def formats(run: Run, device: torch.device) -> Numerics:
+    """On a GPU its own formats, on a CPU emulated ones. Raises CalibrationError where the GPU has not what the run needs."""
+    return numerics(run.recipe, device, "library" if device.type == "cuda" else "emulated")
+
+
 def train(config: ModelConfig, run: Run, training: Training, device: torch.device, tell: Tell) -> Record:
     """Trains a fresh model. The same arguments, device and threads give the same record.
 
     Raises CalibrationError: a recipe that the device has not, a loss that is not finite.
     """
     balancing = Balancing(run.rule, bias_rate=training.bias_rate, sequence_weight=training.sequence_weight)
-    model = Model(config, numerics(run.recipe, device), balancing=balancing, seed=training.seed, device=device)
+    model = Model(config, formats(run, device), balancing=balancing, seed=training.seed, device=device)
     optimizer = AdamW(model.parameters())
     windows = Windows(language_reference(), training.seq_len + 1 + config.num_mtp, training.seed)
     moes = [module for module in model.modules() if isinstance(module, MoeLayer)]

@@ -41,7 +41,7 @@ class Training:
     seq_len: int = 256
     sequences: int = 4
     micro_batches: int = 2
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     warm_up: int = 20
     clip: float = 1.0
     mtp_weight: float = 0.3

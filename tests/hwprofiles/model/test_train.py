@@ -15,6 +15,8 @@ import torch
 
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.model.moe import MoeLayer
+from hwprofiles.calibration.numerics.numerics import Numerics
+from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.train import loop, settings
 from hwprofiles.calibration.train.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, main
 from hwprofiles.calibration.train.settings import MODEL, RUNS, Training
@@ -130,6 +132,20 @@ def test_a_step_of_more_micro_batches_is_the_same_step() -> None:
 def test_the_seed_is_of_the_weights_and_of_the_text() -> None:
     first, other = (loop.train(MODEL, RUNS["bias"], replace(TINY, steps=1, seed=seed), CPU, silent) for seed in (0, 1))
     assert first.main != other.main and first.loads != other.loads
+
+
+def test_a_device_without_a_run_s_formats_is_refused_before_the_first_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A GPU without FP8 is told from what the recipe asks of its products; here a CPU stands for it."""
+
+    def asked(recipe: str, device: torch.device, gemms: str) -> Numerics:
+        return numerics(recipe, device, "library" if recipe == "fp8-blockwise" else "emulated")
+
+    monkeypatch.setattr(loop, "numerics", asked)
+    assert main(SHORT) == EXIT_BAD_INPUT
+    printed = capsys.readouterr()
+    assert "fp8-blockwise" in printed.err and printed.err.count("\n") == 1 and not printed.out
 
 
 def test_the_rate_climbs_and_stays() -> None:

@@ -41,6 +41,7 @@ def records() -> Mapping[str, Record]:
 
 def test_what_is_reached(records: Mapping[str, Record]) -> None:
     found = figures(records)
+    print({key: value for key, value in found.items() if key != "loads"})
     assert found["loss_last"] < 0.7 * found["loss_first"]
     assert found["max_violation_bias"] < 0.6 * found["max_violation_none"]
     assert found["loss_last"] <= 1.01 * found["loss_last_none"]
@@ -85,6 +86,7 @@ def test_the_simulated_router_says_the_same(records: Mapping[str, Record]) -> No
     natural, learned = (simulated(balance, without) for balance in ("natural", "learned"))  # type: ignore[arg-type]
     assert with_bias < 0.3 * without and learned.persistent_expert_cv < 0.3 * natural.persistent_expert_cv
     for trained, told in ((without, natural.persistent_expert_cv), (with_bias, learned.persistent_expert_cv)):
+        print(f"mean load of the last {LAST} steps: trained {trained:.3f}, simulated {told:.3f}")
         assert trained / LASTING < told < trained * LASTING, (trained, told)
 
 
@@ -95,4 +97,5 @@ def test_a_step_s_loads_scatter_as_simulated(records: Mapping[str, Record]) -> N
     for name, balance in (("none", "natural"), ("bias", "learned")):
         told = sqrt(simulated(balance, popularity_cv).expert_variance(sequences, training.seq_len))  # type: ignore[arg-type]
         trained = step_cv(records[name])
+        print(f"load of a step, run {name}: trained {trained:.3f}, simulated {told:.3f}")
         assert trained / OF_A_STEP < told < trained * OF_A_STEP, (name, trained, told)
