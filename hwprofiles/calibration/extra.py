@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import sys
+from importlib import import_module
 
-from hwprofiles.calibration.errors import INSTALL, MissingExtra
+from hwprofiles.calibration.errors import EXIT_BAD_INPUT, INSTALL, MissingExtra
 
 
-def require_torch() -> None:
-    """Raises MissingExtra where torch is not installed."""
+def require_torch(asking: str = "") -> None:
+    """Raises MissingExtra where torch cannot be imported; a command (`asking` "__main__") says so in a line and exits with 2.
+
+    A command's package is imported before the command itself has begun: sys.argv[0] is "-m" as long as Python looks for it.
+    """
     try:
-        found = find_spec("torch")
-    except ValueError:  # a module that stands for nothing
-        found = None
-    if found is None:
-        raise MissingExtra(f"torch is not installed; {INSTALL}")
+        import_module("torch")
+    except (ImportError, OSError) as wrong:  # OSError: a library that it loads
+        reason = "is not installed" if isinstance(wrong, ModuleNotFoundError) else f"cannot be imported ({wrong})"
+        message = f"torch {' '.join(reason.split())}; {INSTALL}"
+        if asking == "__main__" or sys.argv[:1] == ["-m"]:
+            print(message, file=sys.stderr)
+            raise SystemExit(EXIT_BAD_INPUT) from None
+        raise MissingExtra(message) from None

@@ -7,7 +7,12 @@ smaller vocabulary: what one GPU holds with its optimizer. As many rows reach th
 events behind a warm-up, one micro-batch a step; `compared` says how far the recipes' losses and gradients are from BF16's.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
+
+from hwprofiles.calibration.extra import require_torch
+
+require_torch(__name__)
 
 import argparse
 import json

@@ -6,3 +6,7 @@ expert), n heads, d head size, f width of a feed-forward network, v vocabulary.
 """
 
 from __future__ import annotations
+
+from hwprofiles.calibration.extra import require_torch
+
+require_torch()

@@ -1,17 +1,17 @@
 """Sizes of a model, layer by layer: made from the values of a model file of the catalogue, or written down by hand.
 
 The keys are those of the catalogue's model files (`moesim list models`); what these leave open because no time depends on it
-(rope's base, the weights' scale) has a default here. No torch: a configuration can be made and refused without it.
+(rope's base, the weights' scale) has a default here.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final, Literal
 
-from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.errors import CalibrationError, refuse
+from hwprofiles.calibration.model.config_form import MAX_LAYERS, Found, form_problems, period, section
 from hwprofiles.names import nearest
 from hwprofiles.problem import Problem
 
@@ -123,16 +123,19 @@ class ModelConfig:
     """Standard deviation of the first weights: DeepSeek-V3 report 4.2."""
 
     def __post_init__(self) -> None:
-        problems = [Problem("", field, message) for field, message in _problems(self)]
-        if problems:
-            raise CalibrationError(problems)
+        refuse([Problem("", key, message) for key, message in dict.fromkeys(_problems(self))])
 
     @classmethod
     def of(cls, values: Mapping[str, Any], **changes: Any) -> ModelConfig:
-        """From the values of a model file of the catalogue; changes: fields of this class.
+        """From the values of a model file of the catalogue; changes: fields of this class, such as rope.
 
-        Raises CalibrationError: contradictory sizes, a value that is missing, a key that the model has not.
+        Two more keys of moe, which the catalogue leaves out because no time depends on them: weight_scale (default 1) and
+        is_normalised (default true; false where a token has one expert, whose weight would always be 1).
+        Raises CalibrationError: contradictory sizes, a value that is missing or of another type, a key that a model has not.
         """
+        known = {each.name for each in fields(cls)}
+        unknown = [key for key in changes if key not in known]
+        refuse([Problem("", key, f"is no field of a configuration{nearest(key, known)}") for key in unknown])
         return replace(_from_catalogue(values), **changes)
 
     @property
@@ -141,128 +144,181 @@ class ModelConfig:
         return any(isinstance(layer.ffn, Moe) for layer in self.layers)
 
 
-_KEYS = {
-    "name", "hidden_size", "num_layers", "vocab_size", "tied_embeddings", "learned_positions", "norm", "attention", "dense_ffn",
-    "num_dense_layers", "layer_pattern", "moe", "mtp", "source",
+_NEEDED: Final = ("name", "hidden_size", "num_layers", "vocab_size", "attention", "num_dense_layers")
+_OPTIONAL: Final = (
+    "tied_embeddings",
+    "learned_positions",
+    "norm",
+    "dense_ffn",
+    "layer_pattern",
+    "moe",
+    "mtp",
+    "source",
+)
+_MOE: Final = {
+    "num_experts": "num_routed_experts", "num_shared": "num_shared_experts", "num_groups": "num_expert_groups",
+    "max_groups": "max_groups_per_token", "has_bias": "router_bias",
 }  # fmt: skip
+"""Fields of Moe → keys of a model file, where they differ."""
 
 
-def _from_catalogue(values: Mapping[str, Any]) -> ModelConfig:
-    unknown = sorted(set(values) - _KEYS)
-    if unknown:
-        raise CalibrationError([Problem("", key, f"is no key of a model{nearest(key, _KEYS)}") for key in unknown])
-    try:
-        hidden, num_layers = values["hidden_size"], values["num_layers"]
-        layers = tuple(Layer(_attention(values["attention"], idx), _ffn(values, idx)) for idx in range(num_layers))
-        return ModelConfig(
-            name=values["name"], hidden_size=hidden, vocab_size=values["vocab_size"], layers=layers,
-            num_mtp=(values.get("mtp") or {}).get("num_modules", 0), tied_embeddings=values.get("tied_embeddings", False),
-            norm=values.get("norm", "rmsnorm"), learned_positions=values.get("learned_positions", 0),
-        )  # fmt: skip
-    except KeyError as missing:
-        raise CalibrationError([Problem("", str(missing.args[0]), "is missing; a model needs it")]) from None
+def _from_catalogue(given: Mapping[str, Any]) -> ModelConfig:
+    values = section(given, "", _NEEDED, _OPTIONAL)
+    kinds = _kinds_of_layers(values)
+    ffns: dict[str, Ffn | Moe] = {}
+    for code, key, read in (("d", "dense_ffn", _dense), ("m", "moe", _moe)):
+        if values.get(key) is not None:
+            ffns[code] = read(values[key])
+        elif code in kinds:
+            what = f"is missing, and layer {kinds.index(code)} of {len(kinds)} {'is dense' if code == 'd' else 'has experts'}"
+            raise CalibrationError([Problem("", key, f"{what}; give it, or change num_dense_layers or layer_pattern")])
+    mtp = section({} if values.get("mtp") is None else values["mtp"], "mtp", (), ("num_modules",))
+    return ModelConfig(
+        name=values["name"], hidden_size=values["hidden_size"], vocab_size=values["vocab_size"],
+        layers=tuple(Layer(_attention(values["attention"], idx), ffns[code]) for idx, code in enumerate(kinds)),
+        num_mtp=mtp.get("num_modules", 0), tied_embeddings=values.get("tied_embeddings", False),
+        norm=values.get("norm", "rmsnorm"), learned_positions=values.get("learned_positions", 0),
+    )  # fmt: skip
 
 
-def _attention(section: Mapping[str, Any], layer: int) -> Mla | Gqa:
-    values = {key: value for key, value in section.items() if key not in ("kind", "window_pattern")}
-    kind = section.get("kind")
-    if kind not in ("mla", "gqa"):
+def _kinds_of_layers(values: Mapping[str, Any]) -> str:
+    """d or m of every layer."""
+    num_layers, num_dense = values["num_layers"], values["num_dense_layers"]
+    for key, value, least in (("num_layers", num_layers, 1), ("num_dense_layers", num_dense, 0)):
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MAX_LAYERS:
+            raise CalibrationError([Problem("", key, f"is {value!r}; a whole number of {least} to {MAX_LAYERS}")])
+    if num_dense > num_layers:
+        raise CalibrationError(
+            [Problem("", "num_dense_layers", f"is {num_dense}, and num_layers {num_layers}; at most as many")]
+        )
+    behind = period(values.get("layer_pattern"), "layer_pattern", "dm") or "m"
+    return "d" * num_dense + "".join(behind[idx % len(behind)] for idx in range(num_layers - num_dense))
+
+
+def _attention(given: Any, layer: int) -> Mla | Gqa:
+    kind = given.get("kind") if isinstance(given, Mapping) else None
+    if isinstance(given, Mapping) and kind not in ("mla", "gqa"):
         raise CalibrationError([Problem("", "attention.kind", f"is {kind!r}; allowed mla, gqa")])
     if kind == "mla":
-        return Mla(**_known("attention", values, Mla))
-    period = _period(section.get("window_pattern"))
-    if period and period[layer % len(period)] == "f":
-        values["window"] = None
-    return Gqa(**_known("attention", values, Gqa))
-
-
-def _ffn(values: Mapping[str, Any], layer: int) -> Ffn | Moe:
-    num_dense, period = values["num_dense_layers"], _period(values.get("layer_pattern")) or "m"
-    if layer < num_dense or period[(layer - num_dense) % len(period)] == "d":
-        section = values.get("dense_ffn")
-        if section is None:
-            raise CalibrationError([Problem("", "dense_ffn", f"is missing, and layer {layer} is a dense one")])
-        return Ffn(section["intermediate_size"], section.get("activation", "swiglu"), section.get("bias", False))
-    section = values.get("moe")
-    if section is None:
-        raise CalibrationError([Problem("", "moe", f"is missing, and layer {layer} has experts")])
-    width, activation, bias = (
-        section["expert_intermediate_size"], section.get("activation", "swiglu"), section.get("bias", False)
-    )  # fmt: skip
-    return Moe(
-        num_experts=section["num_routed_experts"], top_k=section["top_k"], expert=Ffn(width, activation, bias),
-        num_shared=section.get("num_shared_experts", 0), num_groups=section.get("num_expert_groups", 1),
-        max_groups=section.get("max_groups_per_token", 1), score=section.get("score", "softmax"),
-        has_bias=section.get("router_bias", False), group_top=2 if section.get("router_bias", False) else 1,
-    )  # fmt: skip
-
-
-_UNIT = re.compile(r"([a-z])\s*(?:\*\s*([0-9]{1,5}))?")
-
-
-def _period(text: str | None) -> str:
-    """The codes of a pattern such as "d m" or "w*5 f", a character a layer."""
-    return "".join(code * int(count or 1) for code, count in _UNIT.findall(text or ""))
-
-
-def _known(section: str, values: Mapping[str, Any], kind: type) -> dict[str, Any]:
-    fields = set(kind.__dataclass_fields__)  # type: ignore[attr-defined]
-    unknown = [key for key in values if key not in fields]
-    if unknown:
+        values = section(given, "attention", ("kind", *(each.name for each in fields(Mla))), ())
+        return Mla(**{key: value for key, value in values.items() if key != "kind"})
+    needed = ("kind", "num_heads", "num_kv_heads", "head_dim")
+    values = section(given, "attention", needed, (*(each.name for each in fields(Gqa)), "window_pattern"))
+    pattern = period(values.get("window_pattern"), "attention.window_pattern", "wf")
+    if pattern and values.get("window") is None:
         raise CalibrationError(
-            [Problem("", f"{section}.{key}", f"is no key of {kind.__name__}{nearest(key, fields)}") for key in unknown]
+            [Problem("", "attention.window_pattern", "is given without a window; give window, or leave it out")]
         )
-    return dict(values)
+    own = {key: value for key, value in values.items() if key not in ("kind", "window_pattern")}
+    return Gqa(**own if not pattern or pattern[layer % len(pattern)] == "w" else {**own, "window": None})
 
 
-def _problems(config: ModelConfig) -> Iterator[tuple[str, str]]:
-    """(key, message) of sizes that contradict one another."""
-    if not config.layers:
-        yield "num_layers", "is 0; a model has at least one layer"
-    yield from _too_small("", config, ("hidden_size", "vocab_size"))
-    for layer in dict.fromkeys(config.layers):
-        if isinstance(layer.attention, Gqa):
-            yield from _gqa_problems(layer.attention)
+def _dense(given: Any) -> Ffn:
+    values = section(given, "dense_ffn", ("intermediate_size",), ("activation", "bias"))
+    return Ffn(values["intermediate_size"], values.get("activation", "swiglu"), values.get("bias", False))
+
+
+def _moe(given: Any) -> Moe:
+    values = section(
+        given, "moe", ("num_routed_experts", "top_k", "expert_intermediate_size"),
+        ("num_shared_experts", "num_expert_groups", "max_groups_per_token", "score", "router_bias", "activation", "bias",
+         "weight_scale", "is_normalised"),
+    )  # fmt: skip
+    has_bias = values.get("router_bias", False)
+    return Moe(
+        num_experts=values["num_routed_experts"], top_k=values["top_k"],
+        expert=Ffn(values["expert_intermediate_size"], values.get("activation", "swiglu"), values.get("bias", False)),
+        num_shared=values.get("num_shared_experts", 0), num_groups=values.get("num_expert_groups", 1),
+        max_groups=values.get("max_groups_per_token", 1), score=values.get("score", "softmax"),
+        has_bias=has_bias, group_top=2 if has_bias else 1, weight_scale=values.get("weight_scale", 1.0),
+        is_normalised=values.get("is_normalised", values["top_k"] != 1),
+    )  # fmt: skip
+
+
+def _problems(config: ModelConfig) -> Found:
+    """What has another type than its field, is out of range, or contradicts another size."""
+    yield from form_problems(config, names={"num_mtp": "mtp.num_modules"})
+    if not isinstance(config.rope, Rope):
+        yield "rope", f"is {config.rope!r:.60}; a config.Rope"
+    else:
+        yield from _rope_problems(config.rope)
+    if not isinstance(config.layers, tuple) or not config.layers:
+        yield "layers", f"is {config.layers!r:.60}; a tuple of config.Layer, at least one"
+        return
+    seen: list[Layer] = []
+    for number, layer in enumerate(config.layers):
+        if layer in seen:
+            continue
+        seen.append(layer)
+        if not isinstance(layer, Layer):
+            yield f"layers.{number}", f"is {layer!r:.60}; a config.Layer"
         else:
-            yield from _too_small("attention.", layer.attention, (
-                "num_heads", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim",
-            ))  # fmt: skip
-            if layer.attention.qk_rope_head_dim % 2:
-                yield (
-                    "attention.qk_rope_head_dim",
-                    f"{layer.attention.qk_rope_head_dim} is odd; rope turns pairs of numbers",
-                )
-        if isinstance(layer.ffn, Moe):
-            yield from moe_problems(layer.ffn)
-        else:
-            yield from _too_small("dense_ffn.", layer.ffn, ("width",))
+            yield from _layer_problems(layer)
 
 
-def _gqa_problems(a: Gqa) -> Iterator[tuple[str, str]]:
-    yield from _too_small("attention.", a, ("num_heads", "num_kv_heads", "head_dim"))
-    if a.num_kv_heads > 0 and a.num_heads % a.num_kv_heads:
-        yield "attention.num_kv_heads", f"{a.num_kv_heads} does not divide num_heads {a.num_heads}"
+def _layer_problems(layer: Layer) -> Found:
+    attention, ffn = layer.attention, layer.ffn
+    if isinstance(attention, (Mla, Gqa)):
+        wrong = list(form_problems(attention, "attention."))
+        yield from wrong or (_gqa_problems(attention) if isinstance(attention, Gqa) else _mla_problems(attention))
+    else:
+        yield "attention", f"is {attention!r:.60}; a config.Mla or a config.Gqa"
+    if isinstance(ffn, Moe):
+        yield from moe_problems(ffn)
+    elif isinstance(ffn, Ffn):
+        yield from form_problems(ffn, "dense_ffn.", {"width": "intermediate_size"})
+    else:
+        yield "ffn", f"is {ffn!r:.60}; a config.Ffn or a config.Moe"
+
+
+def _rope_problems(rope: Rope) -> Found:
+    wrong = list(form_problems(rope, "rope."))
+    yield from wrong
+    if not wrong and rope.factor < 1:
+        yield "rope.factor", f"is {rope.factor}; at least 1, which stretches nothing"
+    if not wrong and rope.beta_fast <= rope.beta_slow:
+        yield "rope.beta_fast", f"is {rope.beta_fast}; more than beta_slow {rope.beta_slow}"
+
+
+def _mla_problems(a: Mla) -> Found:
+    if a.qk_rope_head_dim % 2:
+        yield "attention.qk_rope_head_dim", f"is {a.qk_rope_head_dim}; even: rope turns pairs of numbers"
+
+
+def _gqa_problems(a: Gqa) -> Found:
+    if a.num_heads % a.num_kv_heads:
+        fitting = ", ".join(str(n) for n in range(1, a.num_heads + 1) if a.num_heads % n == 0)
+        yield (
+            "attention.num_kv_heads",
+            f"{a.num_kv_heads} does not divide num_heads {a.num_heads}; allowed {fitting:.200}",
+        )
     if a.rope and a.head_dim % 2:
-        yield "attention.head_dim", f"{a.head_dim} is odd; rope turns pairs of numbers"
-    if a.window is not None and a.window < 1:
-        yield "attention.window", f"is {a.window}; at least 1, or null for all tokens"
+        yield "attention.head_dim", f"is {a.head_dim}; even: rope turns pairs of numbers"
 
 
-def moe_problems(m: Moe) -> Iterator[tuple[str, str]]:
+def moe_problems(m: Moe) -> Found:
     """(key, message) of what contradicts itself in a layer's experts."""
-    yield from _too_small("moe.", m, ("num_experts", "top_k", "num_groups", "max_groups", "group_top"))
-    yield from _too_small("moe.expert.", m.expert, ("width",))
-    if m.num_groups < 1 or m.num_experts % m.num_groups:
-        yield "moe.num_expert_groups", f"{m.num_groups} does not divide num_routed_experts {m.num_experts}"
+    wrong = list(form_problems(m, "moe.", _MOE))
+    if isinstance(m.expert, Ffn):
+        wrong += form_problems(m.expert, "moe.", {"width": "expert_intermediate_size"})
+    else:
+        wrong.append(("moe.expert", f"is {m.expert!r:.60}; a config.Ffn"))
+    yield from wrong
+    if wrong:
+        return
+    if m.num_experts % m.num_groups:
+        yield (
+            "moe.num_expert_groups",
+            f"{m.num_groups} does not divide num_routed_experts {m.num_experts}; use a divisor",
+        )
     elif m.max_groups > m.num_groups:
-        yield "moe.max_groups_per_token", f"{m.max_groups} is more than the num_expert_groups {m.num_groups}"
+        yield (
+            "moe.max_groups_per_token",
+            f"{m.max_groups} is more than the num_expert_groups {m.num_groups}; at most as many",
+        )
     elif m.top_k > m.max_groups * (m.num_experts // m.num_groups):
         reach = m.max_groups * (m.num_experts // m.num_groups)
-        yield "moe.top_k", f"{m.top_k} is more than the {reach} experts of {m.max_groups} of {m.num_groups} groups"
-
-
-def _too_small(prefix: str, section: Any, keys: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for key in keys:
-        value = getattr(section, key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            yield f"{prefix}{key}", f"is {value!r}; a whole number of at least 1"
+        yield (
+            "moe.top_k",
+            f"{m.top_k} is more than the {reach} experts of {m.max_groups} of {m.num_groups} groups; at most {reach}",
+        )

@@ -69,8 +69,9 @@ class Experts(nn.Module):
         if self.up_bias is not None:
             inner = self.numerics.rounded(_AddBias.apply(inner, self.up_bias, counts, None))
         with ExitStack() as dropped:
-            product = made(dropped, "swiglu" in self.recompute, self._product, inner, row_weights)
-            result = self.numerics.grouped_linear(product, self.down, counts)
+            is_again = "swiglu" in self.recompute
+            product = made(dropped, is_again, self._product, inner, row_weights)
+            result = self.numerics.grouped_linear(product, self.down, counts, keeps_input=is_again)
         if self.down_bias is not None:
             result = self.numerics.rounded(_AddBias.apply(result, self.down_bias, counts, row_weights))
         return result

@@ -23,7 +23,7 @@ class Ffn(nn.Module):
         super().__init__()
         self.sizes, self.numerics, self.is_again = sizes, numerics, "swiglu" in recompute
         self.up = Linear(hidden, sizes.num_up * sizes.width, numerics, bias=sizes.bias)
-        self.down = Linear(sizes.width, hidden, numerics, bias=sizes.bias)
+        self.down = Linear(sizes.width, hidden, numerics, bias=sizes.bias, keeps_input=self.is_again)
         self.activate = partial(activate, kind=sizes.activation)
 
     def forward(self, x: Tensor) -> Tensor:

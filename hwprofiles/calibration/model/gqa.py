@@ -24,12 +24,17 @@ class Gqa(nn.Module):
         super().__init__()
         self.sizes, self.rope, self.numerics, self.recompute = sizes, model.rope, numerics, recompute
         hidden, dim = model.hidden_size, sizes.head_dim
-        self.qkv = Linear(hidden, (sizes.num_heads + 2 * sizes.num_kv_heads) * dim, numerics, bias=sizes.bias)
+        norms_again = "rmsnorm" in recompute
+        width = (sizes.num_heads + 2 * sizes.num_kv_heads) * dim
+        self.qkv = Linear(hidden, width, numerics, bias=sizes.bias, keeps_input=norms_again)
         if sizes.qk_norm:
             self.q_norm = RmsNorm(dim, numerics, model.norm_eps)
             self.k_norm = RmsNorm(dim, numerics, model.norm_eps)
         self.sinks = parameter(numerics, sizes.num_heads) if sizes.sinks else None
-        self.output = Linear(sizes.num_heads * dim, hidden, numerics, bias=sizes.bias)
+        # The core keeps its output anyway, unless it runs again.
+        self.output = Linear(
+            sizes.num_heads * dim, hidden, numerics, bias=sizes.bias, keeps_input="attention" not in recompute
+        )
         self.scale = rope.softmax_scale(model.rope, dim) if sizes.rope else dim**-0.5
 
     def tables(self, length: int, device: torch.device) -> rope.Tables:

@@ -19,17 +19,19 @@ def parameter(numerics: Numerics, *shape: int, value: float = 0.0) -> nn.Paramet
 
 
 class Linear(nn.Module):
-    """y = x W^T, and + b with a bias. weight: (n_out, n_in); bias: (n_out,), first 0."""
+    """y = x W^T, and + b with a bias. weight: (n_out, n_in); bias: (n_out,), first 0. keeps_input: as in `Numerics.linears`."""
 
-    def __init__(self, n_in: int, n_out: int, numerics: Numerics, bias: bool = False) -> None:
+    def __init__(
+        self, n_in: int, n_out: int, numerics: Numerics, bias: bool = False, *, keeps_input: bool = False
+    ) -> None:
         super().__init__()
-        self.numerics = numerics
+        self.numerics, self.keeps_input = numerics, keeps_input
         self.weight = parameter(numerics, n_out, n_in)
         self.bias = parameter(numerics, n_out) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., n_in) to (..., n_out)."""
-        return self.biased(self.numerics.linear(x, self.weight))
+        return self.biased(self.numerics.linear(x, self.weight, keeps_input=self.keeps_input))
 
     def biased(self, product: Tensor) -> Tensor:
         """The product with the bias, where there is one: for products that the caller takes with others of one input."""

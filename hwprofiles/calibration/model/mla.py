@@ -28,14 +28,20 @@ class Mla(nn.Module):
         self.sizes, self.rope, self.numerics, self.recompute = sizes, model.rope, numerics, recompute
         self.head_dim = sizes.qk_nope_head_dim + sizes.qk_rope_head_dim
         hidden, heads = model.hidden_size, sizes.num_heads
-        self.q_down = Linear(hidden, sizes.q_lora_rank or heads * self.head_dim, numerics)
-        self.kv_down = Linear(hidden, sizes.kv_lora_rank + sizes.qk_rope_head_dim, numerics)
+        # What a norm makes again, or what the projections run again from.
+        latents_stay = not recompute.isdisjoint(("rmsnorm", "mla_up_proj"))
+        self.keeps_input = "rmsnorm" in recompute or (latents_stay and not sizes.q_lora_rank)
+        q_width, kv_width = sizes.q_lora_rank or heads * self.head_dim, sizes.kv_lora_rank + sizes.qk_rope_head_dim
+        self.q_down = Linear(hidden, q_width, numerics, keeps_input=self.keeps_input)
+        self.kv_down = Linear(hidden, kv_width, numerics, keeps_input=self.keeps_input)
         if sizes.q_lora_rank:
             self.q_norm = RmsNorm(sizes.q_lora_rank, numerics, model.norm_eps)
-            self.q_up = Linear(sizes.q_lora_rank, heads * self.head_dim, numerics)
+            self.q_up = Linear(sizes.q_lora_rank, heads * self.head_dim, numerics, keeps_input=latents_stay)
         self.kv_norm = RmsNorm(sizes.kv_lora_rank, numerics, model.norm_eps)
-        self.kv_up = Linear(sizes.kv_lora_rank, heads * (sizes.qk_nope_head_dim + sizes.v_head_dim), numerics)
-        self.output = Linear(heads * sizes.v_head_dim, hidden, numerics)
+        up_width = heads * (sizes.qk_nope_head_dim + sizes.v_head_dim)
+        self.kv_up = Linear(sizes.kv_lora_rank, up_width, numerics, keeps_input=latents_stay)
+        # The core keeps its output anyway, unless it runs again.
+        self.output = Linear(heads * sizes.v_head_dim, hidden, numerics, keeps_input="attention" not in recompute)
 
     def tables(self, length: int, device: torch.device) -> rope.Tables:
         """Of positions 0 to length-1."""
@@ -50,7 +56,9 @@ class Mla(nn.Module):
             # The queries' only projection is one of those that run again, from x (Megatron-LM's linear_q_proj).
             q_in, kv_in = x, self.kv_down(x)
         else:
-            q_in, kv_in = self.numerics.linears(x, (self.q_down.weight, self.kv_down.weight))
+            q_in, kv_in = self.numerics.linears(
+                x, (self.q_down.weight, self.kv_down.weight), keeps_input=self.keeps_input
+            )
         kv_in, k_rope = kv_in.split((self.sizes.kv_lora_rank, self.sizes.qk_rope_head_dim), dim=-1)
         with ExitStack() as dropped:
             q_latent = made(dropped, norms_again, self.q_norm, q_in) if has_latent else q_in

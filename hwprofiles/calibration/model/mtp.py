@@ -28,7 +28,7 @@ class Mtp(nn.Module):
         self.are_norms_again, self.is_again = "rmsnorm" in recompute, "layer" in recompute
         self.numerics = numerics
         self.hidden_norm, self.embedding_norm = norm_of(model, numerics), norm_of(model, numerics)
-        self.projection = Linear(2 * model.hidden_size, model.hidden_size, numerics)
+        self.projection = Linear(2 * model.hidden_size, model.hidden_size, numerics, keeps_input=self.are_norms_again)
         self.layer = layer
         self.norm = norm_of(model, numerics.plain)
 

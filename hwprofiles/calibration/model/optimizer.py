@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.optim.adamw import adamw
 
 
@@ -72,6 +73,7 @@ class AdamW:
             [master], [grad], [self.first[idx]], [self.second[idx]], [], [before], fused=True, amsgrad=False,
             beta1=s.beta1, beta2=s.beta2, lr=rate, weight_decay=self._decay(master), eps=s.eps, maximize=False,
         )  # fmt: skip
+        increment_version(master)  # which the kernel does not: forms of the weight (FP8) are made again by its version
 
     def _decay(self, master: Tensor) -> float:
         return self.settings.decay if master.ndim >= 2 else 0.0

@@ -15,6 +15,9 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import increment_version
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.numerics.groups import Groups
@@ -86,13 +89,13 @@ class Fp8(Numerics):
     def rounded(self, x: Tensor) -> Tensor:
         return self._plain.rounded(x)
 
-    def linears(self, x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def linears(self, x: Tensor, weights: Sequence[Tensor], *, keeps_input: bool = False) -> tuple[Tensor, ...]:
         rows = x.reshape(-1, x.shape[-1])
-        results = _Products.apply(self, Groups((len(rows),)), rows, *weights)
+        results = _Products.apply(self, Groups((len(rows),)), keeps_input, rows, *weights)
         return tuple(result.view(*x.shape[:-1], result.shape[-1]) for result in results)
 
-    def grouped_linear(self, rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
-        result: Tensor = _Products.apply(self, Groups(tuple(counts.tolist())), rows, weights)[0]
+    def grouped_linear(self, rows: Tensor, weights: Tensor, counts: Tensor, *, keeps_input: bool = False) -> Tensor:
+        result: Tensor = _Products.apply(self, Groups(tuple(counts.tolist())), keeps_input, rows, weights)[0]
         return result
 
     def bf16(self, x: Tensor) -> Tensor:
@@ -109,18 +112,23 @@ class Fp8(Numerics):
 
 
 class _Products(torch.autograd.Function):
-    """Rows (r, k) times each of the weights ([e,] n, k) transposed, by groups."""
+    """Rows (r, k) times each of the weights ([e,] n, k) transposed, by groups.
+
+    keeps_input: the rows stay as they came, and are quantised again for wgrad, to the same bits.
+    """
 
     @staticmethod
-    def forward(ctx: Any, formats: Fp8, groups: Groups, rows: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
-        _check(rows, weights, groups)
-        products, rows = formats.products, formats.bf16(rows)
+    def forward(
+        ctx: Any, formats: Fp8, groups: Groups, keeps_input: bool, given: Tensor, *weights: Tensor
+    ) -> tuple[Tensor, ...]:
+        _check(given, weights, groups)
+        products, rows = formats.products, formats.bf16(given)
         operand = products.operand(rows)
         ctx.weights = [formats.weight(weight) for weight in weights]  # of the cache, which keeps them for the step
-        ctx.formats, ctx.groups, ctx.num_columns = formats, groups, rows.shape[1]
+        ctx.formats, ctx.groups, ctx.num_columns, ctx.keeps_input = formats, groups, rows.shape[1], keeps_input
         ctx.likes = [(weight.shape, weight.dtype) for weight in weights]
-        if any(ctx.needs_input_grad[3:]):
-            ctx.save_for_backward(*products.kept(rows, operand, groups))
+        if any(ctx.needs_input_grad[4:]):
+            ctx.save_for_backward(*((given,) if keeps_input else products.kept(rows, operand, groups)))
         ctx.set_materialize_grads(False)
         return tuple(formats.bf16(products.fprop(operand, weight, groups)) for weight in ctx.weights)
 
@@ -131,18 +139,26 @@ class _Products(torch.autograd.Function):
         products, needs = formats.products, ctx.needs_input_grad
         rounded = [None if grad is None else formats.bf16(grad) for grad in grads]
         of_rows, of_weights = None, [None] * len(grads)
-        inputs = products.columns_of_kept(ctx.saved_tensors, ctx.num_columns, groups) if any(needs[3:]) else None
+        inputs = products.columns_of_kept(_kept(ctx), ctx.num_columns, groups) if any(needs[4:]) else None
         for idx, grad in enumerate(rounded):
             if grad is None:
                 continue
-            if needs[2]:
+            if needs[3]:
                 part = formats.bf16(products.dgrad(products.gradient(grad), ctx.weights[idx], groups))
                 of_rows = part if of_rows is None else formats.bf16(of_rows + part)
-            if needs[3 + idx]:
+            if needs[4 + idx]:
                 shape, dtype = ctx.likes[idx]
                 part = products.wgrad(products.columns(grad, groups), inputs, tuple(shape[-2:]), groups)
                 of_weights[idx] = part.view(shape).to(dtype)
-        return None, None, of_rows, *of_weights
+        return None, None, None, of_rows, *of_weights
+
+
+def _kept(ctx: Any) -> Sequence[Tensor]:
+    """What `Products.kept` gave forward, or gives now."""
+    if not ctx.keeps_input:
+        return ctx.saved_tensors
+    products, rows = ctx.formats.products, ctx.formats.bf16(ctx.saved_tensors[0])
+    return products.kept(rows, products.operand(rows), ctx.groups)
 
 
 def _check(rows: Tensor, weights: Sequence[Tensor], groups: Groups) -> None:
@@ -152,26 +168,50 @@ def _check(rows: Tensor, weights: Sequence[Tensor], groups: Groups) -> None:
             raise CalibrationError(
                 [Problem("", "weights", f"{tuple(weight.shape)} do not fit rows of {rows.shape[1]}")]
             )
-        if weight.shape[:-2].numel() != len(groups.counts) or sum(groups.counts) != len(rows):
+        is_whole = sum(groups.counts) == len(rows) and min(groups.counts, default=0) >= 0
+        if weight.shape[:-2].numel() != len(groups.counts) or not is_whole:
             raise CalibrationError([Problem(
                 "", "counts", f"{groups.counts} do not fit {len(rows)} rows and weights {tuple(weight.shape)}"
             )])  # fmt: skip
 
 
 class PerVersion(Generic[W]):
-    """What was made of a tensor, until the tensor changes in place, moves, or dies. (A change through `.data` is not seen.)"""
+    """What was made of a tensor, until the tensor changes in place, gets other memory, or dies.
+
+    Not seen: a change in place through `.data`. A copy of it, or one read from a file, is empty.
+    """
 
     def __init__(self) -> None:
-        self._made: dict[int, tuple[weakref.ref[Tensor], int, int, W]] = {}
+        self._made: dict[int, tuple[weakref.ref[Tensor], Any, W]] = {}
 
     def __len__(self) -> int:
         return len(self._made)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
     def get(self, tensor: Tensor, make: Callable[[], W]) -> W:
         """What `make` made of this version of the tensor."""
-        key, state = id(tensor), (tensor._version, tensor.data_ptr())
+        if tensor.is_inference():  # has no versions
+            return make()
+        key, state = id(tensor), _state(tensor)
         found = self._made.get(key)
-        if found is None or found[0]() is not tensor or found[1:3] != state:
+        if found is None or found[0]() is not tensor or found[1] != state:
             gone = weakref.ref(tensor, lambda _: self._made.pop(key, None))
-            found = self._made[key] = (gone, *state, make())
-        return found[3]
+            found = self._made[key] = (gone, state, make())
+        return found[2]
+
+
+def _state(tensor: Tensor) -> tuple[Any, ...]:
+    """Alike for one version of a tensor in one place. The weak reference keeps the memory's identity from being used again."""
+    return tensor._version, StorageWeakRef(tensor.untyped_storage()), tensor.storage_offset(), tensor.stride()
+
+
+def _fused_steps_are_versions(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """The fused kernels of torch's optimizers change weights without counting their versions: counted here."""
+    for group in optimizer.param_groups:
+        if group.get("fused"):
+            increment_version(group["params"])
+
+
+register_optimizer_step_post_hook(_fused_steps_are_versions)

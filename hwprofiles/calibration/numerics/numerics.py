@@ -30,20 +30,24 @@ class Numerics(ABC):
         return x.to(self.dtype)
 
     @abstractmethod
-    def linears(self, x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """x (..., k) times each of weights (n, k) transposed: (..., n) each. x is kept once for all their gradients."""
+    def linears(self, x: Tensor, weights: Sequence[Tensor], *, keeps_input: bool = False) -> tuple[Tensor, ...]:
+        """x (..., k) times each of weights (n, k) transposed: (..., n) each. x is kept once for all their gradients.
+
+        keeps_input: it is kept as it is, and not in the recipe's form, because others keep it too, or nobody does and it is
+        made again (`model.recompute`): its own form would be kept beside it, or in spite of that.
+        """
 
     @abstractmethod
-    def grouped_linear(self, rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
-        """Rows (r, k) sorted by expert times weights (e, n, k) transposed: (r, n).
+    def grouped_linear(self, rows: Tensor, weights: Tensor, counts: Tensor, *, keeps_input: bool = False) -> Tensor:
+        """Rows (r, k) sorted by expert times weights (e, n, k) transposed: (r, n). keeps_input: as in `linears`.
 
         counts: (e,) int64, rows of each expert, zeros allowed; their sum is r. On the rows' device; what needs them on the
         host copies them itself.
         """
 
-    def linear(self, x: Tensor, weight: Tensor) -> Tensor:
-        """x (..., k) times weight (n, k) transposed: (..., n)."""
-        return self.linears(x, (weight,))[0]
+    def linear(self, x: Tensor, weight: Tensor, *, keeps_input: bool = False) -> Tensor:
+        """x (..., k) times weight (n, k) transposed: (..., n). keeps_input: as in `linears`."""
+        return self.linears(x, (weight,), keeps_input=keeps_input)[0]
 
 
 class Plain(Numerics):
@@ -52,10 +56,10 @@ class Plain(Numerics):
     def __init__(self, name: str, dtype: torch.dtype) -> None:
         self.name, self.dtype, self.param_dtype = name, dtype, dtype
 
-    def linears(self, x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def linears(self, x: Tensor, weights: Sequence[Tensor], *, keeps_input: bool = False) -> tuple[Tensor, ...]:
         return tuple(functional.linear(x, weight.to(self.dtype)) for weight in weights)
 
-    def grouped_linear(self, rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+    def grouped_linear(self, rows: Tensor, weights: Tensor, counts: Tensor, *, keeps_input: bool = False) -> Tensor:
         if rows.is_cuda and self.dtype is torch.bfloat16:
             ends = counts.cumsum(0).to(torch.int32)
             return torch._grouped_mm(rows, weights.to(self.dtype).transpose(1, 2), offs=ends)

@@ -42,11 +42,11 @@ class RoundedBf16(Numerics):
         result: Tensor = _Round.apply(x.to(torch.float32))
         return result
 
-    def linears(self, x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def linears(self, x: Tensor, weights: Sequence[Tensor], *, keeps_input: bool = False) -> tuple[Tensor, ...]:
         x = self.rounded(x)
         return tuple(self.rounded(functional.linear(x, to_bf16_weight(weight))) for weight in weights)
 
-    def grouped_linear(self, rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+    def grouped_linear(self, rows: Tensor, weights: Tensor, counts: Tensor, *, keeps_input: bool = False) -> Tensor:
         return self.rounded(looped_linear(self.rounded(rows), to_bf16_weight(weights), counts))
 
 

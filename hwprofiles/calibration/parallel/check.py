@@ -73,7 +73,7 @@ def timed(call: Callable[[], Any], device: torch.device, sizes: Sizes) -> float:
     """Median seconds of a call on the slowest rank; ranks begin together."""
     seconds = []
     for number in range(sizes.warm_up + sizes.calls):
-        dist.barrier()
+        dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         begin = time.perf_counter()

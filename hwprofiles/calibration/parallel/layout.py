@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hwprofiles.calibration.parallel.all_to_all import Splits, exchange, exchange_counts
 from hwprofiles.calibration.parallel.flight import Running, Steps, Tensors
@@ -22,51 +23,32 @@ from hwprofiles.calibration.parallel.groups import ExpertGroup
 class Spread:
     """Rows copied to places, and summed on the way back.
 
-    source: (c,) the row that each copy is of, copies in order of their place. turns: of each row its first copy, then of each
-    row that has a second one that, and so on: (rows, their copies).
+    source: (c,) the row that each copy is of, copies in order of their place. by_row: (c,) copies in order of their row, of one
+    row in that of their places; first: (rows,) where a row's copies begin in it.
     """
 
     source: Tensor
-    turns: tuple[tuple[Tensor, Tensor], ...]
-    num_rows: int
+    by_row: Tensor
+    first: Tensor
+
+    @classmethod
+    def of(cls, source: Tensor, num_copies: Tensor) -> Spread:
+        """num_copies: (rows,) copies of each."""
+        return cls(source, source.argsort(stable=True), num_copies.cumsum(0) - num_copies)
 
     def copies(self, x: Tensor) -> Tensor:
         """(rows, …) to (c, …)."""
         return x.index_select(0, self.source)
 
     def sums(self, copies: Tensor) -> Tensor:
-        """(c, …) to (rows, …): of each row the sum over its copies, in FP32 (float64 of float64).
+        """(c, n) to (rows, n): of each row the sum over its copies, in the order of places, in FP32 (float64 of float64).
 
-        In the order of places, whatever a GPU does first: no row is added to twice in a turn.
+        Rounded once to the copies' dtype; one kernel on a GPU.
         """
-        wide = torch.promote_types(copies.dtype, torch.float32)
-        total = torch.zeros(self.num_rows, *copies.shape[1:], dtype=wide, device=copies.device)
-        for rows, numbers in self.turns:
-            total.index_add_(0, rows, copies.index_select(0, numbers).to(wide))
-        return total
-
-
-def _spread(source: Tensor, numbers: Tensor) -> Spread:
-    """numbers: (rows, most copies of a row), of each row its copies; where it has fewer, a number that is no copy's."""
-    ordered = numbers.sort(dim=1).values
-    num_copies = (ordered < len(source)).sum(1, keepdim=True)
-    most_first = num_copies.flatten().argsort(descending=True, stable=True)
-    sizes = (num_copies > torch.arange(numbers.shape[1], device=numbers.device)).sum(0).tolist()
-    turns = [(most_first[:size], ordered[most_first[:size], turn]) for turn, size in enumerate(sizes) if size]
-    return Spread(source, tuple(turns), len(numbers))
-
-
-def spread(choices: Tensor, num_places: int) -> tuple[Spread, Tensor]:
-    """Copies each row goes out in, and how many each place gets (num_places,) int64.
-
-    choices: (rows, k) int64, the place of each choice; num_places where the choice is nobody's. One copy a row and place.
-    """
-    rows = len(choices)
-    wanted = torch.zeros(rows, num_places + 1, dtype=torch.bool, device=choices.device).scatter_(1, choices, True)
-    place, source = wanted[:, :num_places].t().nonzero(as_tuple=True)
-    numbers = torch.full((rows, num_places), len(source), dtype=torch.int64, device=choices.device)
-    numbers[source, place] = torch.arange(len(source), device=choices.device)
-    return _spread(source, numbers), wanted[:, :num_places].sum(0)
+        if not len(copies):
+            return copies.new_zeros(len(self.first), copies.shape[1])
+        wide = copies if copies.is_cuda else copies.to(torch.promote_types(copies.dtype, torch.float32))
+        return functional.embedding_bag(self.by_row, wide, self.first, mode="sum").to(copies.dtype)
 
 
 @dataclass(frozen=True)
@@ -83,7 +65,7 @@ class Leg:
         return exchange([self.spread.copies(x) for x in tensors], self.splits, self.group)
 
     def back(self, received: Tensors) -> Steps:
-        """Steps that send back what was received and return the sums over each row's copies, in FP32 or float64."""
+        """Steps that send back what was received and return the sums over each row's copies."""
         copies = yield from exchange(received, self.splits.back(), self.group)
         return tuple(self.spread.sums(x) for x in copies)
 
@@ -120,7 +102,10 @@ ACROSS, INSIDE = "across", "inside"
 
 
 def plan(experts: Tensor, group: ExpertGroup) -> Layout:
-    """The layout of a dispatch; every rank of the group takes part. experts: (t, k) int64."""
+    """The layout of a dispatch; every rank of the group takes part. experts: (t, k) int64.
+
+    The host waits for the device once a level and once for the number of rows.
+    """
     tokens, none = len(experts), group.num_experts
     legs: dict[str, Leg] = {}
     copies = {}
@@ -131,9 +116,9 @@ def plan(experts: Tensor, group: ExpertGroup) -> Layout:
     )  # fmt: skip
     for name, members, places, held, rank, first in levels:
         if places > 1:
-            place = torch.where(experts < none, (experts - first) // held, places)
-            way, counts = spread(place, places)
-            leg = legs[name] = Leg(way, exchange_counts(counts, members), members, rank)
+            leg = legs[name] = _leg(
+                torch.where(experts < none, (experts - first) // held, places), places, members, rank
+            )
             experts = Running(leg.out((experts,)), (experts,)).end()[0]
             mine = first + rank * held
             experts = torch.where((experts >= mine) & (experts < mine + held), experts, none)
@@ -145,12 +130,18 @@ def plan(experts: Tensor, group: ExpertGroup) -> Layout:
     return Layout(legs, rows, counts, slot, tokens, copies[ACROSS], copies[INSIDE])
 
 
+def _leg(place: Tensor, num_places: int, group: Any, rank: int) -> Leg:
+    """place: (rows, k) int64, the place of each choice; num_places where it is nobody's. One copy a row and place."""
+    wanted = place.new_zeros(len(place), num_places + 1).scatter_(1, place, 1)[:, :num_places]
+    splits = exchange_counts(wanted.sum(0), group)
+    # The wanted cells first, place after place: which are so many is known already, so that nobody has to look for them.
+    cells = wanted.t().flatten().argsort(descending=True, stable=True)[: sum(splits.send)]
+    return Leg(Spread.of(cells % max(1, len(place)), wanted.sum(1)), splits, group, rank)
+
+
 def _local_rows(local: Tensor, num_experts: int) -> tuple[Spread, Tensor, Tensor]:
     """Rows of the local experts, how many each has, and each row's place among its copy's choices. local: (c, k)."""
-    copies, k = local.shape
-    flat = local.flatten()
-    order = flat.sort(stable=True).indices[: int((flat < num_experts).sum())]
-    numbers = torch.full((copies * k,), len(order), dtype=torch.int64, device=local.device)
-    numbers[order] = torch.arange(len(order), device=local.device)
-    counts = torch.bincount(flat, minlength=num_experts + 1)[:num_experts]
-    return _spread(order // k, numbers.view(copies, k)), counts, order % k
+    k, flat = local.shape[1], local.flatten()
+    counts = flat.new_zeros(num_experts + 1).scatter_add_(0, flat, torch.ones_like(flat))[:num_experts]
+    order = flat.argsort(stable=True)[: int(counts.sum())]
+    return Spread.of(order // k, (local < num_experts).sum(1)), counts, order % k

@@ -95,6 +95,19 @@ CASES = (
     _again("all", MLA, "rmsnorm", "mla_up_proj", "attention", "mlp", "moe", layers="dm"),
 )  # fmt: skip
 
+TILED = MLA | {"q_lora_rank": 128, "kv_lora_rank": 128, "v_head_dim": 32}
+"""Operands of whole tiles of 128: no scale stands for padding."""
+TILED_V3 = V3 | {"expert_intermediate_size": 128}
+FP8_CASES = tuple(
+    Case(f"FP8, {name}, {' + '.join(modules) or 'nothing'} again", attention, {
+        "moe": TILED_V3, "mtp": {"num_modules": 1},
+    }, frozenset(modules), "dm")
+    for name, attention, modules in (
+        ("MLA", TILED, ()), ("MLA", TILED, ("rmsnorm",)), ("MLA", TILED, ("swiglu",)), ("GQA", GQA, ("rmsnorm", "attention")),
+        ("MLA", TILED, ("rmsnorm", "mla_up_proj", "swiglu")), ("MLA", TILED, ("layer",)), ("GQA", GQA, ()),
+    )
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Counted:
@@ -139,11 +152,13 @@ def _all_pairs(op: Op, model: ModelSpec) -> float:
     return SEQ * SEQ / query_key_pairs(SEQ, True, window)
 
 
-def kept_bytes(case: Case) -> list[tuple[str, int]]:
-    """(name, bytes) of every tensor that the simulator says is kept of one micro-batch, in forward order."""
+def kept_bytes(case: Case, act_dtype: str = "bf16") -> list[tuple[str, int]]:
+    """(name, bytes) of every tensor that the simulator says is kept of one micro-batch, in forward order. act_dtype: of the
+    layers' operands.
+    """
     model = ModelSpec.model_validate(case.values)
     recipe = ActivationRecipe(
-        BATCH * SEQ, recompute=case.recompute - {"layer"}, checkpoint=_checkpoint(case)
+        BATCH * SEQ, act_dtype=act_dtype, recompute=case.recompute - {"layer"}, checkpoint=_checkpoint(case)
     )  # fmt: skip
     blocks = stage_blocks(model, stage_layout(model, 1, None)[0], recipe)
     return [(tensor.name, tensor.num_bytes) for block in blocks for tensor in (*block.saved, *block.outputs)]

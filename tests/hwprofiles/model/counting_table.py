@@ -11,12 +11,16 @@ from hwprofiles.calibration.counting.flop import Pass, Products
 from hwprofiles.calibration.counting.kept import Allocated, Kept, saved_by, total_bytes
 from hwprofiles.calibration.model.config import ModelConfig
 from hwprofiles.calibration.model.transformer import Model
+from hwprofiles.calibration.numerics.blockwise import EmulatedBlockwise
+from hwprofiles.calibration.numerics.fp8 import Fp8
+from hwprofiles.calibration.numerics.numerics import Numerics, Plain
 from hwprofiles.calibration.numerics.recipes import Gemms, numerics
 from hwprofiles.units import MEGA
-from tests.hwprofiles.model.counting_cases import BATCH, CASES, SEQ, VOCAB, kept_bytes
+from tests.hwprofiles.model.counting_cases import BATCH, CASES, FP8_CASES, SEQ, VOCAB, Case, kept_bytes
 
 PASSES: tuple[Pass, ...] = ("F", "I", "W", "R")
 BY_NAME = {case.name: case for case in CASES}
+FP8_BY_NAME = {case.name: case for case in FP8_CASES}
 HEAD = (
     "| configuration | forward | backward | again | kept: torch | simulator | more |",
     "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -35,9 +39,18 @@ class Run:
 @cache
 def run(name: str, recipe: str = "bf16", gemms: Gemms = "library") -> Run:
     """Of a case by name, in a recipe."""
-    case = BY_NAME[name]
+    return _run(BY_NAME[name], numerics(recipe, gemms=gemms))
+
+
+@cache
+def run_fp8(name: str) -> Run:
+    """Of an FP8 case by name: products emulated, all other tensors in native BF16, as on a GPU."""
+    return _run(FP8_BY_NAME[name], Fp8("fp8-blockwise", EmulatedBlockwise(), Plain("bf16", torch.bfloat16)))
+
+
+def _run(case: Case, formats: Numerics) -> Run:
     config = ModelConfig.of(case.values)
-    model = Model(config, numerics(recipe, gemms=gemms), recompute=case.recompute)
+    model = Model(config, formats, recompute=case.recompute)
     for layer in model.layers:
         layer.attention.tables(SEQ, torch.device("cpu"))  # rope's, made once a process and not a micro-batch's
     tokens = torch.randint(VOCAB, (BATCH, SEQ + 1 + config.num_mtp), generator=torch.Generator().manual_seed(1))

@@ -22,8 +22,8 @@ from simulator.scenario.model import ModelSpec
 from simulator.workload import counting
 from simulator.workload.layers.head import head_block
 from simulator.workload.saved import ActivationRecipe
-from tests.hwprofiles.model.counting_cases import BATCH, CASES, HIDDEN, SEQ, VOCAB, kept_bytes, simulated
-from tests.hwprofiles.model.counting_table import BY_NAME, run, table
+from tests.hwprofiles.model.counting_cases import BATCH, CASES, FP8_CASES, HIDDEN, SEQ, VOCAB, kept_bytes, simulated
+from tests.hwprofiles.model.counting_table import BY_NAME, FP8_BY_NAME, run, run_fp8, table
 
 TOLERANCE = 0.02
 DOCS = Path(__file__).parents[3] / "docs/model.md"
@@ -40,7 +40,7 @@ IN_FP8 = (
 def is_beside(kept: Kept) -> bool:
     """What the simulator leaves out: a number or two a row of norms and of the loss, one an expert and sequence."""
     numel = torch.Size(kept.shape).numel()
-    return kept.shape[-1:] == (1,) or kept.shape == (BATCH * SEQ,) or numel <= BATCH * 8
+    return (kept.shape[-1:] == (1,) and len(kept.shape) > 2) or kept.shape == (BATCH * SEQ,) or numel <= BATCH * 8
 
 
 def test_there_are_enough_cases() -> None:
@@ -71,6 +71,27 @@ def test_kept_bytes_are_the_simulators(name: str) -> None:
     expected, kept = sum(size for _, size in kept_bytes(BY_NAME[name])), run(name).kept
     assert total_bytes(kept) == pytest.approx(expected, rel=TOLERANCE)
     assert total_bytes(each for each in kept if not is_beside(each)) == expected
+
+
+@pytest.mark.parametrize("name", FP8_BY_NAME)
+def test_kept_bytes_under_fp8(name: str) -> None:
+    """Operands in FP8 with their scales, once; none of what is made again, and none beside attention's output."""
+    expected, kept = sum(size for _, size in kept_bytes(FP8_BY_NAME[name], "fp8-block")), run_fp8(name).kept
+    assert total_bytes(each for each in kept if not is_beside(each)) == expected
+    assert total_bytes(kept) == pytest.approx(expected, rel=TOLERANCE)
+
+
+def test_what_fp8_quantises_again_has_the_same_bits() -> None:
+    tokens = torch.randint(VOCAB, (BATCH, 34), generator=torch.Generator().manual_seed(1))
+    results = []
+    for modules in ((), ("rmsnorm", "mla_up_proj", "swiglu"), ("rmsnorm", "attention")):
+        model = Model(
+            ModelConfig.of(FP8_CASES[0].values), numerics("fp8-blockwise", gemms="emulated"), recompute=modules
+        )
+        model(tokens).total().backward()
+        results.append([weight.grad for weight in model.parameters()])
+    for plain, *others in zip(*results, strict=True):
+        assert all(torch.equal(plain, other) for other in others)
 
 
 @pytest.mark.parametrize("name", BY_NAME)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch.utils.checkpoint
 from torch import Tensor
 
 from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.model.optimizer import AdamW
 from hwprofiles.calibration.numerics.blockwise import (
     BLOCKS,
     ROWS,
@@ -187,6 +190,57 @@ def test_weights_are_quantised_once_a_version(monkeypatch: pytest.MonkeyPatch) -
     assert torch.equal(formats.linear(x, weight), formats.linear(x, random(64, 128, seed=3)))
 
 
+def fused_step_of_ours(weight: torch.nn.Parameter) -> None:
+    optimizer = AdamW([weight])
+    optimizer._move = optimizer._move_in_one  # type: ignore[method-assign]  # as on a GPU
+    optimizer.step(rate=0.5)
+
+
+def two_swaps(weight: torch.nn.Parameter) -> None:
+    """The second may get the memory of what is gone by then."""
+    for seed in range(2, 22):
+        weight.data = random(64, 128, seed=seed)
+
+
+CHANGES: dict[str, Callable[[torch.nn.Parameter], Any]] = {
+    "ours in one kernel": fused_step_of_ours,
+    **{
+        f"{kind.__name__}, {form}": lambda weight, kind=kind, form=form: kind([weight], lr=0.5, **{form: True}).step()
+        for kind in (torch.optim.AdamW, torch.optim.SGD)
+        for form in ("fused", "foreach")
+    },
+    "data": two_swaps,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_weights_are_quantised_again_after_every_kind_of_step(change: Callable[[torch.nn.Parameter], Any]) -> None:
+    """Fused kernels change weights without saying so."""
+    formats, x, weight = recipe(), random(8, 128), torch.nn.Parameter(random(64, 128, seed=2))
+    before = formats.linear(x, weight)
+    before.sum().backward()
+    change(weight)
+    after = formats.linear(x, weight)
+    assert torch.equal(after, recipe().linear(x, weight)) and not torch.equal(after, before)
+
+
+def test_a_copy_of_a_recipe_has_none_of_its_weights() -> None:
+    formats, x = recipe(), random(8, 128)
+    model = torch.nn.Linear(128, 64, bias=False)
+    expected = formats.linear(x, model.weight)
+    for copied in (copy.deepcopy(formats), pickle.loads(pickle.dumps(formats))):
+        assert len(copied._weights) == 0 and torch.equal(copied.linear(x, copy.deepcopy(model).weight), expected)
+
+
+def test_weights_without_versions_are_quantised_each_time() -> None:
+    formats, x = recipe(), random(8, 128)
+    with torch.inference_mode():
+        weight = random(64, 128, seed=2)
+        before = formats.linear(x, weight)
+        weight.mul_(2)
+        assert torch.equal(formats.linear(x, weight), 2 * before)
+
+
 def test_recompute_gives_the_same_gradients() -> None:
     formats, x, weight = recipe(), random(40, 128).requires_grad_(), random(64, 128, seed=2).requires_grad_()
     plain = torch.autograd.grad(formats.linear(x, weight).square().sum(), (x, weight))
@@ -260,6 +314,8 @@ def test_sizes_that_padding_would_hide_are_refused() -> None:
         recipe().linear(random(8, 192), random(64, 200))
     with pytest.raises(CalibrationError, match=r"counts: \(3, 4\) do not fit 8 rows"):
         recipe().grouped_linear(random(8, 128), random(2, 64, 128), torch.tensor([3, 4]))
+    with pytest.raises(CalibrationError, match=r"counts: \(-1, 9\) do not fit 8 rows"):
+        recipe().grouped_linear(random(8, 128), random(2, 64, 128), torch.tensor([-1, 9]))
 
 
 def test_what_the_recipe_leaves_alone_is_bf16() -> None:

@@ -45,9 +45,9 @@ def test_both_first_projections_are_products_of_one_input() -> None:
     calls: list[int] = []
     linears = layer.numerics.linears
 
-    def noted(x: torch.Tensor, weights: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    def noted(x: torch.Tensor, weights: tuple[torch.Tensor, ...], **options: bool) -> tuple[torch.Tensor, ...]:
         calls.append(len(weights))
-        return linears(x, weights)
+        return linears(x, weights, **options)
 
     layer.numerics.linears = noted  # type: ignore[method-assign]
     layer(torch.zeros(1, 4, 16))

@@ -15,7 +15,7 @@ def deepseek(num_mtp: int = 1, **changes: object) -> ModelConfig:
     """A dense layer and two with experts, latent attention, MTP modules."""
     layers = Layer(MLA, config.Ffn(24)), *(2 * [Layer(MLA, EXPERTS)])
     sizes = {"num_mtp": num_mtp, "init_std": 0.1, **changes}
-    return ModelConfig("tiny", 16, 32, tuple(layers), **sizes)  # type: ignore[arg-type]
+    return ModelConfig("tiny", 16, 32, **{"layers": tuple(layers), **sizes})  # type: ignore[arg-type]
 
 
 def tokens(*shape: int, vocab: int = 32, seed: int = 5) -> torch.Tensor:

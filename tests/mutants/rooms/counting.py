@@ -64,6 +64,18 @@ TORCH_COUNTS = Room(
             "direct queries stay in memory though they are computed again",
         ),
         Fault(
+            f"{MODEL}/gqa.py",
+            'keeps_input="attention" not in recompute',
+            "keeps_input=False",
+            "attention's output stays in FP8 beside itself",
+        ),
+        Fault(
+            f"{MODEL}/experts.py",
+            "counts, keeps_input=is_again)",
+            "counts, keeps_input=False)",
+            "the experts' product stays in FP8 though it is made again",
+        ),
+        Fault(
             "simulator/workload/stages.py",
             "(before.is_behind_head or not before.num_attentions)",
             "before.is_behind_head",

@@ -12,8 +12,8 @@ EXPERT_PARALLEL = Room(
     (
         Fault(
             f"{ROOT}/layout.py",
-            "return _spread(order // k, numbers.view(copies, k)), counts, order % k",
-            "return _spread(order // k, numbers.view(copies, k)), counts, order * 0",
+            "return Spread.of(order // k, (local < num_experts).sum(1)), counts, order % k",
+            "return Spread.of(order // k, (local < num_experts).sum(1)), counts, order * 0",
             "a row bears the weight of its token's first expert",
         ),
         Fault(
@@ -24,9 +24,9 @@ EXPERT_PARALLEL = Room(
         ),
         Fault(
             f"{ROOT}/layout.py",
-            "for turn, size in enumerate(sizes) if size]",
-            "for turn, size in enumerate(sizes[:2]) if size]",
-            "a token's sum has two experts' rows at most",
+            "num_copies.cumsum(0) - num_copies",
+            "num_copies.cumsum(0)",
+            "a row's sum is that of the next row's copies",
         ),
         Fault(
             f"{ROOT}/expert_dispatch.py",
