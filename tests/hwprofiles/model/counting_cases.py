@@ -100,7 +100,7 @@ TILED = MLA | {"q_lora_rank": 128, "kv_lora_rank": 128, "v_head_dim": 32}
 TILED_V3 = V3 | {"expert_intermediate_size": 128}
 FP8_CASES = tuple(
     Case(f"FP8, {name}, {' + '.join(modules) or 'nothing'} again", attention, {
-        "moe": TILED_V3, "mtp": {"num_modules": 1},
+        "moe": TILED_V3, "mtp": {"num_modules": int(len(modules) == 3)},
     }, frozenset(modules), "dm")
     for name, attention, modules in (
         ("MLA", TILED, ()), ("MLA", TILED, ("rmsnorm",)), ("MLA", TILED, ("swiglu",)), ("GQA", GQA, ("rmsnorm", "attention")),

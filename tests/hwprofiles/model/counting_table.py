@@ -14,7 +14,7 @@ from hwprofiles.calibration.model.transformer import Model
 from hwprofiles.calibration.numerics.blockwise import EmulatedBlockwise
 from hwprofiles.calibration.numerics.fp8 import Fp8
 from hwprofiles.calibration.numerics.numerics import Numerics, Plain
-from hwprofiles.calibration.numerics.recipes import Gemms, numerics
+from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.units import MEGA
 from tests.hwprofiles.model.counting_cases import BATCH, CASES, FP8_CASES, SEQ, VOCAB, Case, kept_bytes
 
@@ -37,9 +37,9 @@ class Run:
 
 
 @cache
-def run(name: str, recipe: str = "bf16", gemms: Gemms = "library") -> Run:
-    """Of a case by name, in a recipe."""
-    return _run(BY_NAME[name], numerics(recipe, gemms=gemms))
+def run(name: str) -> Run:
+    """Of a case by name, in native BF16."""
+    return _run(BY_NAME[name], numerics("bf16", gemms="library"))
 
 
 @cache

@@ -27,14 +27,6 @@ from tests.hwprofiles.model.counting_table import BY_NAME, FP8_BY_NAME, run, run
 
 TOLERANCE = 0.02
 DOCS = Path(__file__).parents[3] / "docs/model.md"
-IN_FP8 = (
-    "MLA",
-    "GQA",
-    "DeepSeek-V3",
-    "MLA, rmsnorm + mla_up_proj + swiglu again",
-    "MoE, moe again",
-    "DeepSeek-V3, layer again",
-)
 
 
 def is_beside(kept: Kept) -> bool:
@@ -57,10 +49,10 @@ def test_every_product_is_the_simulators(name: str) -> None:
     assert {phase: products.flop(phase, is_core=True) for phase in "FIWR"} == expected.core
 
 
-@pytest.mark.parametrize("name", IN_FP8)
+@pytest.mark.parametrize("name", FP8_BY_NAME)
 def test_every_fp8_product_too(name: str) -> None:
     """Heads and routers are counted with them, in BF16 on both sides."""
-    expected, products = simulated(BY_NAME[name], "fp8-block"), run(name, "fp8-blockwise", "emulated").products
+    expected, products = simulated(FP8_BY_NAME[name], "fp8-block"), run_fp8(name).products
     assert {phase: products.by_layer(phase) for phase in "FIWR"} == expected.rows
     assert {phase: products.flop(phase, is_core=True) for phase in "FIWR"} == expected.core
 
