@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.model.config import Moe
+from hwprofiles.calibration.model.config_form import is_number
 from hwprofiles.calibration.model.router import LEAST_SUM, Routing, best
 from hwprofiles.problem import Problem
 
@@ -39,7 +40,7 @@ class Balancing:
         problems = [
             Problem("", f"balancing.{field}", f"is {getattr(self, field)!r}; a finite number of at least 0")
             for field in ("bias_rate", "aux_weight", "sequence_weight")
-            if not 0.0 <= getattr(self, field) < float("inf")
+            if not is_number(getattr(self, field), 0.0)
         ]
         if self.rule not in RULES:
             problems.append(Problem("", "balancing.rule", f"is {self.rule!r}; allowed {', '.join(RULES)}"))

@@ -50,9 +50,7 @@ def _message(value: Any, kind: Any, least: int) -> str:
         return "" if isinstance(value, str) else f"is {value!r}; a text"
     if kind is float:
         above = "at least 0" if least == 0 else "above 0"
-        return (
-            "" if _is_number(value) and value >= 0 and (value > 0 or not least) else f"is {value!r}; a number {above}"
-        )
+        return "" if is_number(value, 0.0) and (value > 0 or not least) else f"is {value!r}; a number {above}"
     if kind is int or kind == int | None:
         is_none = kind is not int and value is None
         is_whole = isinstance(value, int) and not isinstance(value, bool) and least <= value <= MAX_SIZE
@@ -61,8 +59,9 @@ def _message(value: Any, kind: Any, least: int) -> str:
     return ""
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+def is_number(value: Any, least: float) -> bool:
+    """Whether it is a finite number, and at least so much."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value) and value >= least
 
 
 def section(values: Any, name: str, needed: Iterable[str], optional: Iterable[str]) -> Mapping[str, Any]:

@@ -12,6 +12,16 @@ from hwprofiles.calibration.numerics.numerics import Numerics
 from hwprofiles.problem import Problem
 
 
+def check_range(tokens: Tensor, vocab: int, field: str = "tokens") -> None:
+    """Raises CalibrationError for numbers outside the vocabulary, on a CPU."""
+    if tokens.device.type == "cpu" and tokens.numel():
+        lowest, highest = int(tokens.min()), int(tokens.max())
+        if lowest < 0 or highest >= vocab:
+            raise CalibrationError(
+                [Problem("", field, f"go from {lowest} to {highest}; the vocabulary to {vocab - 1}")]
+            )
+
+
 class Embedding(nn.Module):
     """A row a token, and, where positions are learned, a row a position. weight: (v, h); positions: (length, h)."""
 
@@ -33,12 +43,7 @@ class Embedding(nn.Module):
             raise CalibrationError(
                 [Problem("", "tokens", f"are on {tokens.device}, the model on {self.weight.device}; move them there")]
             )
-        if tokens.device.type == "cpu" and tokens.numel():
-            lowest, highest = int(tokens.min()), int(tokens.max())
-            if lowest < 0 or highest >= vocab:
-                raise CalibrationError(
-                    [Problem("", "tokens", f"go from {lowest} to {highest}; the vocabulary to {vocab - 1}")]
-                )
+        check_range(tokens, vocab)
         looked_up = functional.embedding(tokens, self.weight)
         if self.positions is not None:
             if length > self.positions.shape[0]:

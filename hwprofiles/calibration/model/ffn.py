@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hwprofiles.calibration.model import config
 from hwprofiles.calibration.model.activation import activate
-from hwprofiles.calibration.model.linear import Linear
+from hwprofiles.calibration.model.linear import Linear, check_input
 from hwprofiles.calibration.model.recompute import made
 from hwprofiles.calibration.numerics.numerics import Numerics
 
@@ -28,6 +28,7 @@ class Ffn(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., h) to (..., h)."""
+        check_input(x, self.down.weight.shape[0], self.numerics)
         with ExitStack() as dropped:
             product = made(dropped, self.is_again, self._product, self.up(x))
             return self.down(product)

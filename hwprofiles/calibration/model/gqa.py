@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hwprofiles.calibration.model import config, rope
 from hwprofiles.calibration.model.attention_core import attend
-from hwprofiles.calibration.model.linear import Linear, parameter
+from hwprofiles.calibration.model.linear import Linear, check_input, parameter
 from hwprofiles.calibration.model.norm import RmsNorm
 from hwprofiles.calibration.model.recompute import checkpointed
 from hwprofiles.calibration.numerics.numerics import Numerics
@@ -43,6 +43,7 @@ class Gqa(nn.Module):
 
     def forward(self, x: Tensor, tables: rope.Tables | None = None) -> Tensor:
         """x (b, s, h), normed, to (b, s, h)."""
+        check_input(x, self.output.weight.shape[0], self.numerics, 3)
         q, k, v = self._projected(x, tables)
         core = partial(attend, scale=self.scale, window=self.sizes.window, sinks=self.sinks)
         out = checkpointed(core, q, k, v) if "attention" in self.recompute else core(q, k, v)

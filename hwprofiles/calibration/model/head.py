@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.model.config import ModelConfig
+from hwprofiles.calibration.model.embedding import check_range
 from hwprofiles.calibration.model.linear import parameter
 from hwprofiles.calibration.model.norm import norm_of
 from hwprofiles.calibration.model.recompute import made
@@ -55,6 +56,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     if logits.shape[:-1] != targets.shape:
         told = f"have shape {tuple(targets.shape)}; the logits {tuple(logits.shape)} need {tuple(logits.shape[:-1])}"
         raise CalibrationError([Problem("", "targets", told)])
+    check_range(targets, logits.shape[-1], "targets")
     loss: Tensor = _CrossEntropy.apply(logits.flatten(0, -2), targets.flatten())
     return loss
 

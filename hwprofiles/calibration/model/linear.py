@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.numerics.numerics import Numerics
+from hwprofiles.problem import Problem
 
 
 def parameter(numerics: Numerics, *shape: int, value: float = 0.0) -> nn.Parameter:
@@ -16,6 +18,16 @@ def parameter(numerics: Numerics, *shape: int, value: float = 0.0) -> nn.Paramet
     made = nn.Parameter(torch.full(shape, value, dtype=numerics.param_dtype))
     made.grad_dtype = torch.promote_types(numerics.param_dtype, torch.float32)
     return made
+
+
+def check_input(x: Tensor, width: int, numerics: Numerics, dims: int | None = None) -> None:
+    """Raises CalibrationError where x is not (..., width) in the activations' format, or has not `dims` dimensions."""
+    allowed = f"({'..., ' if dims is None else 'sequences, tokens, ' if dims == 3 else 'tokens, '}{width})"
+    if x.shape[-1:] != (width,) or (dims is not None and x.dim() != dims):
+        raise CalibrationError([Problem("", "x", f"has shape {tuple(x.shape)}; allowed {allowed}")])
+    if x.dtype is not numerics.dtype:
+        told = f"is {x.dtype}; {numerics.name} takes {numerics.dtype}: write x.to({numerics.dtype})"
+        raise CalibrationError([Problem("", "x", told)])
 
 
 class Linear(nn.Module):

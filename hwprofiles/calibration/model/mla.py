@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hwprofiles.calibration.model import config, rope
 from hwprofiles.calibration.model.attention_core import attend
-from hwprofiles.calibration.model.linear import Linear
+from hwprofiles.calibration.model.linear import Linear, check_input
 from hwprofiles.calibration.model.norm import RmsNorm
 from hwprofiles.calibration.model.recompute import checkpointed, made
 from hwprofiles.calibration.numerics.numerics import Numerics
@@ -49,6 +49,7 @@ class Mla(nn.Module):
 
     def forward(self, x: Tensor, tables: rope.Tables | None = None) -> Tensor:
         """x (b, s, h), normed, to (b, s, h)."""
+        check_input(x, self.output.weight.shape[0], self.numerics, 3)
         tables = tables or self.tables(x.shape[1], x.device)
         has_latent, norms_again = self.sizes.q_lora_rank > 0, "rmsnorm" in self.recompute
         is_up_again = "mla_up_proj" in self.recompute

@@ -50,7 +50,7 @@ class MoeLayer(nn.Module):
         self.balancing = Balancing.of(config) if balancing is None else balancing
         self.dispatcher: Dispatcher = LocalDispatch() if dispatcher is None else dispatcher
         self.loss_scale = 1.0
-        refuse([Problem("", field, message) for field, message in _problems(config, self.balancing)])
+        refuse([Problem("", field, message) for field, message in _problems(config, hidden, self.balancing)])
         local = experts_per_rank(config.num_experts, self.dispatcher.ranks)
         self.router = Router(config, hidden, numerics)
         self.experts = Experts(
@@ -71,9 +71,10 @@ class MoeLayer(nn.Module):
 
     def flat(self, x: Tensor) -> Tensor:
         """(t, h) of x (b, s, h), in the activations' format."""
-        if x.dim() != 3 or x.shape[2] != self.hidden or not x.numel():
+        if x.dim() != 3 or x.shape[2] != self.hidden or not x.numel() or not x.is_floating_point():
             message = (
-                f"tokens of shape {tuple(x.shape)}; allowed (sequences, tokens, {self.hidden}), at least one token"
+                f"tokens of shape {tuple(x.shape)}; allowed (sequences, tokens, {self.hidden}), at least one token; "
+                f"of {x.dtype}; allowed a floating-point format"
             )
             raise CalibrationError([Problem("", "hidden_size", message)])
         return self.numerics.rounded(x).flatten(0, 1)
@@ -112,8 +113,10 @@ class MoeLayer(nn.Module):
             self.router.update_bias(loads, self.balancing.bias_rate)
 
 
-def _problems(config: Moe, balancing: Balancing) -> Iterator[tuple[str, str]]:
+def _problems(config: Moe, hidden: int, balancing: Balancing) -> Iterator[tuple[str, str]]:
     """(key, message) of what cannot be."""
+    if not isinstance(hidden, int) or hidden < 1:
+        yield "hidden_size", f"is {hidden!r}; a whole number of at least 1"
     yield from moe_problems(config)
     if balancing.rule == "bias" and not config.has_bias:
         yield (

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 from torch.optim.adamw import adamw
+
+from hwprofiles.calibration.errors import CalibrationError, refuse
+from hwprofiles.calibration.model.config_form import is_number
+from hwprofiles.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,18 @@ class Settings:
     decay: float = 0.1
     moment_dtype: torch.dtype | None = None
     """Format of both moments; None: the master weights'. DeepSeek-V3 keeps them in BF16 (report, 3.3.3)."""
+
+    def __post_init__(self) -> None:
+        wrong = [
+            Problem("", f"optimizer.{name}", f"is {getattr(self, name)!r}; a number from {least} to below {end}")
+            for name, least, end in (
+                ("rate", 0.0, inf), ("beta1", 0.0, 1.0), ("beta2", 0.0, 1.0), ("eps", 0.0, inf), ("decay", 0.0, inf),
+            )
+            if not (is_number(getattr(self, name), least) and getattr(self, name) < end)
+        ]  # fmt: skip
+        if self.moment_dtype is not None and not self.moment_dtype.is_floating_point:
+            wrong.append(Problem("", "optimizer.moment_dtype", f"is {self.moment_dtype}; a format of fractions"))
+        refuse(wrong)
 
 
 class AdamW:
@@ -91,6 +108,8 @@ def clip(parameters: Iterable[nn.Parameter], limit: float, norm: Tensor | None =
 
     norm: of more gradients than these (those of other processes), default `gradient_norm`.
     """
+    if not is_number(limit, 0.0):
+        raise CalibrationError([Problem("", "clip", f"is {limit!r}; a number of at least 0")])
     weights = list(parameters)
     norm = gradient_norm(weights) if norm is None else norm
     factor = (limit / (norm + torch.finfo(norm.dtype).tiny)).clamp(max=1.0)

@@ -31,9 +31,9 @@ _THREAD = threading.local()
 
 def checked(modules: Sequence[str] | frozenset[str]) -> frozenset[str]:
     """The names as a set. Raises CalibrationError for a name that is none of MODULES."""
-    for name in sorted(modules):
+    for name in sorted(modules, key=str):
         if name not in MODULES:
-            raise CalibrationError([Problem("", "recompute", f"{name!r} is no module{nearest(name, MODULES)}")])
+            raise CalibrationError([Problem("", "recompute", f"{name!r} is no module{nearest(str(name), MODULES)}")])
     return frozenset(modules)
 
 

@@ -8,7 +8,7 @@ several copies of the scores).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
 import torch
@@ -48,17 +48,27 @@ class Router(nn.Module):
         self.register_buffer("bias", torch.zeros(config.num_experts, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Routing:
-        """x: (t, h). Raises CalibrationError where a score is NaN."""
+        """x: (t, h). Raises CalibrationError: another shape, a score or a bias that is NaN."""
+        if x.dim() != 2 or x.shape[1] != self.weight.shape[1] or not x.is_floating_point():
+            told = f"is {x.dtype} of shape {tuple(x.shape)}; allowed numbers of shape (tokens, {self.weight.shape[1]})"
+            raise CalibrationError([Problem("", "x", told)])
         scores = _Scores.apply(self.numerics.rounded(x), self.weight, self.numerics, self.config.score)
-        _refuse_nan(scores)
-        experts = select(scores.detach() + self.bias, self.config)
+        biased = scores.detach() + self.bias
+        _refuse_nan(scores, biased)
+        experts = select(biased, self.config)
         return Routing(experts, _Weights.apply(scores, experts, self.config), scores)
 
     def update_bias(self, loads: Tensor, rate: float) -> None:
         """Raises the bias of experts below the mean load by rate and lowers that of those above it (arXiv:2408.15664, 3.1).
 
         loads: (e,) int64, rows of each expert over the whole step, all ranks together.
+        Raises CalibrationError: another number of loads, a rate that is not finite.
         """
+        if loads.shape != self.bias.shape:
+            told = f"have shape {tuple(loads.shape)}; one for each of {self.config.num_experts} experts"
+            raise CalibrationError([Problem("", "loads", told)])
+        if not isfinite(rate):
+            raise CalibrationError([Problem("", "rate", f"is {rate}; a finite number")])
         below = loads.sum() - self.config.num_experts * loads
         self.bias += rate * below.sign().to(self.bias)
 
@@ -143,12 +153,17 @@ class _Weights(torch.autograd.Function):
         return torch.zeros_like(scores).scatter_(1, experts, chosen_grad), None, None
 
 
-def _refuse_nan(scores: Tensor) -> None:
-    # Scores lie between 0 and 1: their sum is NaN where one is, and only then.
-    if bool(scores.detach().sum().isnan()):
+def _refuse_nan(scores: Tensor, biased: Tensor) -> None:
+    """biased: the scores with the bias. One look for both, because on a GPU it waits for the device."""
+    if not bool(biased.sum().isnan()):
+        return
+    cause = "(a step before has diverged, or a checkpoint is damaged): lower the learning rate, or look there first"
+    if bool(scores.isnan().any()):
         token = int(scores.isnan().any(1).nonzero()[0])
         message = (
             f"is NaN for token {token} of {scores.shape[0]}: no expert can be chosen; the router's input or its weights are "
-            "not finite (a step before has diverged, or a checkpoint is damaged): lower the learning rate, or look there first"
+            f"not finite {cause}"
         )
         raise CalibrationError([Problem("", "router.scores", message)])
+    expert = int((biased - scores).isfinite().logical_not().any(0).nonzero()[0])
+    raise CalibrationError([Problem("", "router.bias", f"of expert {expert} is not finite {cause}")])

@@ -12,12 +12,13 @@ from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.model.balance import Balancing
 from hwprofiles.calibration.model.config import ModelConfig
 from hwprofiles.calibration.model.dispatch import Dispatcher
-from hwprofiles.calibration.model.embedding import Embedding
+from hwprofiles.calibration.model.embedding import Embedding, check_range
 from hwprofiles.calibration.model.head import Head
 from hwprofiles.calibration.model.initial import initialise
 from hwprofiles.calibration.model.layer import Layer
 from hwprofiles.calibration.model.mtp import Mtp
 from hwprofiles.calibration.model.recompute import checked
+from hwprofiles.calibration.numerics.device import usable_device
 from hwprofiles.calibration.numerics.numerics import Numerics
 from hwprofiles.problem import Problem
 
@@ -52,7 +53,7 @@ class Model(nn.Module):
         def layer(number: int, again: frozenset[str] = modules) -> Layer:
             return Layer(config.layers[number], config, numerics, again, balancing, dispatcher)
 
-        with torch.device(device):
+        with usable_device(device):
             embedding = Embedding(config, numerics)
             layers = [layer(number) for number in range(len(config.layers))]
             head = Head(config, numerics, embedding.weight if config.tied_embeddings else None, modules)
@@ -89,6 +90,10 @@ class Model(nn.Module):
         x: (b, s, h), what the parts before gave; None in front of part 0. tokens: all of the micro-batch, as in `forward`.
         """
         check_tokens(tokens, self.config)
+        if not 0 <= first <= last <= len(self.parts):
+            raise CalibrationError(
+                [Problem("", "parts", f"{first} to {last} of {len(self.parts)}; allowed a slice of them")]
+            )
         losses: list[Tensor] = []
         for number in range(first, last):
             x, loss = self._run_part(number, x, tokens)
@@ -112,11 +117,16 @@ class Model(nn.Module):
 
 def check_tokens(tokens: Tensor, config: ModelConfig) -> None:
     """Raises CalibrationError where `Model.forward` cannot take them."""
+    if not isinstance(tokens, Tensor):
+        raise CalibrationError([Problem("", "tokens", f"are {tokens!r:.60}; an int64 tensor of (sequences, tokens)")])
     least = config.num_mtp + 2
     told = f"{str(tokens.dtype).removeprefix('torch.')} of shape {tuple(tokens.shape)}"
-    if tokens.dtype is not torch.int64 or tokens.ndim != 2:
-        raise CalibrationError([Problem("", "tokens", f"are {told}; int64 of (sequences, tokens)")])
+    if tokens.dtype is not torch.int64 or tokens.ndim != 2 or not tokens.shape[0]:
+        raise CalibrationError(
+            [Problem("", "tokens", f"are {told}; int64 of (sequences, tokens), at least one sequence")]
+        )
     if tokens.shape[1] < least:
         raise CalibrationError(
             [Problem("", "tokens", f"are {told}; a sequence has at least {least}: one read, {least - 1} predicted")]
         )
+    check_range(tokens, config.vocab_size)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import torch
 
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.numerics.blockwise import EmulatedBlockwise
 from hwprofiles.calibration.numerics.blockwise_library import LibraryBlockwise
+from hwprofiles.calibration.numerics.device import named_device
 from hwprofiles.calibration.numerics.fp8 import Fp8, Products
 from hwprofiles.calibration.numerics.library import Probe, probe_block_wise, probe_row_wise, reason_against, require
 from hwprofiles.calibration.numerics.numerics import Numerics, Plain
@@ -55,6 +56,7 @@ RECIPES: Final[dict[str, Callable[[torch.device, Gemms], Numerics]]] = {
 
 def numerics(recipe: str, device: torch.device | str = "cpu", gemms: Gemms = "auto") -> Numerics:
     """The formats of a recipe on a device. Raises CalibrationError: unknown, or the device has not what `gemms` asks for."""
-    if recipe not in RECIPES:
-        raise CalibrationError([Problem("", "recipe", f"{recipe!r} is unknown{nearest(recipe, RECIPES)}")])
-    return RECIPES[recipe](torch.device(device), gemms)
+    for field, value, known in (("recipe", recipe, RECIPES), ("gemms", gemms, get_args(Gemms))):
+        if value not in known:
+            raise CalibrationError([Problem("", field, f"{value!r} is unknown{nearest(str(value), known)}")])
+    return RECIPES[recipe](named_device(device), gemms)

@@ -74,10 +74,10 @@ def _train(asked: argparse.Namespace) -> dict[str, Record]:
     """The three runs in order, with a line of progress now and then on standard error."""
     import torch
 
-    from hwprofiles.calibration.train.loop import formats, train, usable_device
+    from hwprofiles.calibration.train.loop import cpu_or_gpu, formats, train
     from hwprofiles.calibration.train.settings import MODEL, RUNS, Training
 
-    device = usable_device(asked.device)
+    device = cpu_or_gpu(asked.device)
     for run in RUNS.values():
         formats(run, device)  # what the device has not is said before the first run, not behind the second
     torch.set_num_threads(asked.threads)
