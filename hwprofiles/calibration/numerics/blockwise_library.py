@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -54,7 +54,7 @@ class LibraryBlockwise(Blockwise[Quantised, Turned]):
         return super().columns_of_kept(kept, num_columns, groups)
 
     def _turned(self, values: Tensor, scales: Tensor | None, num_columns: int, groups: Groups) -> Turned:
-        kernels, sources = fused_kernels(values.device), _sources(groups, values.device)
+        kernels, sources = fused_kernels(values.device), groups.sources(groups.padded(TILE), values.device)
         assert kernels
         return Turned(
             *kernels.quantise_columns(
@@ -102,12 +102,6 @@ def _by_groups(operand: Quantised, matrices: Tensor, scales: Tensor, groups: Gro
     if not products:
         return torch.empty(0, matrices.shape[1], dtype=torch.bfloat16, device=matrices.device)
     return products[0] if len(products) == 1 else torch.cat(products)
-
-
-@lru_cache(maxsize=16)
-def _sources(groups: Groups, device: torch.device) -> Tensor:
-    """Kept for the products of a layer, which have the same groups."""
-    return groups.sources(groups.padded(TILE)).to(device)
 
 
 def fused_kernels(device: torch.device) -> ModuleType | None:

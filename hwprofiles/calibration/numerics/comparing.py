@@ -92,7 +92,7 @@ def compare_kernels(device: torch.device) -> Iterator[dict[str, Any]]:
         x = (torch.randn(rows, columns, generator=seed, device=device) * sizes).bfloat16()
         x[0, :128], x[1, 5], x[2, 100] = 0, float("nan"), float("inf")
         groups = Groups((rows // 3, 0, rows - rows // 3))
-        sources = groups.sources(groups.padded(TILE)).to(device)
+        sources = groups.sources(groups.padded(TILE), device)
         quantised = quantise(x, (1, TILE), power_of_two=power_of_two)
         of_rows = kernels.quantise_rows(x, power_of_two=power_of_two)
         made = {"rows": (of_rows, (quantised.values, quantised.scales))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 
 import torch
@@ -31,17 +32,11 @@ class Groups:
             return rows
         if len(self.counts) == 1:
             return functional.pad(rows, (0, 0, 0, to.counts[0] - self.counts[0]))
-        counts = torch.tensor(self.counts)
-        shifts = torch.tensor(to.starts) - torch.tensor(self.starts)
-        places = torch.arange(len(rows)) + shifts.repeat_interleave(counts)
-        return rows.new_zeros(sum(to.counts), rows.shape[1]).index_copy_(0, places.to(rows.device), rows)
+        return rows.new_zeros(sum(to.counts), rows.shape[1]).index_copy_(0, _places(self, to, rows.device), rows)
 
-    def sources(self, within: Groups) -> Tensor:
-        """Of each row that `within` has, which of the rows stands there: (r,) int64 on the CPU, -1 for none."""
-        result = torch.full((sum(within.counts),), -1)
-        for start, part in zip(self.starts, self.slices(within), strict=True):
-            result[part] = torch.arange(start, start + part.stop - part.start)
-        return result
+    def sources(self, within: Groups, device: torch.device) -> Tensor:
+        """Of each row that `within` has, which of the rows stands there: (r,) int64, -1 for none."""
+        return _sources(self, within, device)
 
     def repeated(self, values: Tensor) -> Tensor:
         """Of values (e, c), each group's for each of its rows: (r, c)."""
@@ -53,3 +48,21 @@ class Groups:
     def slices(self, within: Groups) -> tuple[slice, ...]:
         """Each group's own rows where `within` has them."""
         return tuple(slice(start, start + count) for start, count in zip(within.starts, self.counts, strict=True))
+
+
+# A layer's products have the same groups; and what is copied to a GPU makes the host wait for it.
+
+
+@lru_cache(maxsize=32)
+def _places(groups: Groups, to: Groups, device: torch.device) -> Tensor:
+    shifts = torch.tensor(to.starts) - torch.tensor(groups.starts)
+    places = torch.arange(sum(groups.counts)) + shifts.repeat_interleave(torch.tensor(groups.counts))
+    return places.to(device)
+
+
+@lru_cache(maxsize=32)
+def _sources(groups: Groups, within: Groups, device: torch.device) -> Tensor:
+    result = torch.full((sum(within.counts),), -1)
+    for start, part in zip(groups.starts, groups.slices(within), strict=True):
+        result[part] = torch.arange(start, start + part.stop - part.start)
+    return result.to(device)

@@ -80,7 +80,10 @@ def nearest_fp8_(x: Tensor) -> Tensor:
 
 def scale_of(largest: Tensor, *, power_of_two: bool) -> Tensor:
     """The scale, FP32, of tiles whose largest absolute number is `largest`."""
-    scales = (largest.to(torch.float32) / FP8_MAX).clamp(min=SMALLEST_SCALE)
+    largest = largest.to(torch.float32)
+    # By a tensor: by a number torch divides on a GPU as if by its reciprocal, and scales that are off by a last bit turn ties,
+    # which are frequent where numbers are BF16.
+    scales = (largest / torch.full_like(largest, FP8_MAX)).clamp(min=SMALLEST_SCALE)
     if not power_of_two:
         return scales
     rounded_up = ((scales.view(torch.int32) + _MANTISSA) & _EXPONENT).view(torch.float32)

@@ -33,7 +33,7 @@ NUMERICS = Room(
         ),
         Fault(
             "hwprofiles/calibration/numerics/fp8.py",
-            "if found is None or found[0]() is not tensor or found[1:3] != state:",
+            "if found is None or found[0]() is not tensor or found[1] != state:",
             "if found is None or found[0]() is not tensor:",
             "a weight that the optimizer moved is not quantised again",
         ),
