@@ -351,6 +351,7 @@ def _start() -> subprocess.Popen[bytes]:
     root = str(Path(dashboards.__file__).parents[1])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
-    environment = {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(paths)}
+    # One heap: by default glibc gives threads heaps of their own, and each keeps its largest size (60 MB more a worker).
+    environment = {**os.environ, **threads, "MALLOC_ARENA_MAX": "1", "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-P", "-m", "dashboards.worker"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)  # noqa: S603

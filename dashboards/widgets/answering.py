@@ -16,6 +16,8 @@ from dashboards.widgets.problems import show_problems
 from simulator.errors import InputError
 
 POLL_S: Final = 0.4
+REFINING_POLL_S: Final = 1.0
+"""The same where figures are there and get better: every look of every open page is work of the server."""
 
 
 def answered(source: Source) -> Answer | None:
@@ -58,7 +60,7 @@ def _is_stale(answer: Answer) -> bool:
 
 
 def _progress(refined: Sequence[Answer], waited: Sequence[Answer | Job], before: int, words: str) -> None:
-    @st.fragment(run_every=POLL_S)
+    @st.fragment(run_every=POLL_S if any(answer.result is None for answer in refined) else REFINING_POLL_S)
     def progress() -> None:
         if _num_over(waited) > before:
             st.rerun()
