@@ -19,6 +19,8 @@ PassKind = Literal["F", "B", "I", "W"]
 KINDS: Final = ("F", "B", "I", "W", "FB")
 MAX_SHOWN: Final = 9
 """Problems of a document that are listed."""
+MAX_LOOKED_AT: Final = 10_000
+"""Stages times micro-batches of a document with fewer passes than that, among which the missing ones are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +137,13 @@ def _conservation_problems(order: Order, seen: Mapping[Pass, int]) -> list[Probl
 def _stage_problems(order: Order, vpp: Any) -> list[Problem]:
     held = {stage for stages in order.placement for stage in stages}
     expected = order.num_stages if vpp is None else order.num_ranks * vpp
+    num_stages, num_passes = max(expected, order.num_stages), sum(len(a.passes) for rank in order.ranks for a in rank)
+    if num_stages * order.num_micro_batches > max(num_passes, MAX_LOOKED_AT):
+        told = f"{num_stages} stages of {order.num_micro_batches} micro-batches need more passes than the {num_passes} here"
+        return [Problem("", "ranks", told)]
     problems = [
-        Problem(
-            "", "ranks", f"no rank holds stage {stage} of {max(expected, order.num_stages)}; its passes are missing"
-        )
-        for stage in range(max(expected, order.num_stages))
+        Problem("", "ranks", f"no rank holds stage {stage} of {num_stages}; its passes are missing")
+        for stage in range(num_stages)
         if stage not in held
     ]
     if order.num_stages > expected:
