@@ -14,13 +14,12 @@ from hwprofiles.calibration.extra import require_torch
 
 require_torch(__name__)
 
-import argparse
-import json
 import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +27,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from hwprofiles.calibration.command import Parser, check_output, guarded, write_json
 from hwprofiles.calibration.measuring import device_facts
 from hwprofiles.calibration.model.config import Ffn, Layer, Mla, ModelConfig, Moe
 from hwprofiles.calibration.model.optimizer import AdamW, Settings
@@ -100,13 +100,21 @@ class Clock:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures and writes the JSON file."""
-    parser = argparse.ArgumentParser(description="Times a training step of a slice of DeepSeek-V3 and its parts.")
+    """Measures and writes the JSON file. Exit code: 0, 2 for input or a device that cannot be."""
+    return guarded("step_times", partial(_main, arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    parser = Parser(
+        prog="python -m hwprofiles.calibration.step_times",
+        description="Times a training step of a slice of DeepSeek-V3 and its parts.",
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE.json")
     parser.add_argument("--small", action="store_true", help="a small model: a rehearsal without a GPU")
     given = parser.parse_args(arguments)
     if not (given.small or torch.cuda.is_available()):
         parser.error("needs a CUDA GPU; --small rehearses without one")
+    check_output(given.out)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config, seq, calls = (SMALL, 64, 2) if given.small else (SLICE, SEQ, STEPS)
     result: dict[str, Any] = {
@@ -119,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result["rows"] += measured
         reference = reference or gradients
         result["compared"].append({"recipe": recipe, **_distance(gradients, reference)})
-    given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(given.out, result)
     return 0
 
 

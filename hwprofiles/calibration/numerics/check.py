@@ -8,8 +8,6 @@ without FP8 products all is emulated, and says so. Exit code 1 where a product d
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import time
@@ -21,10 +19,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from hwprofiles.calibration.command import Parser, check_output, guarded, write_json
 from hwprofiles.calibration.measuring import device_facts
 from hwprofiles.calibration.numerics import comparing
 from hwprofiles.calibration.numerics.blockwise_library import reason_against_kernels
 from hwprofiles.calibration.numerics.comparing import Shape
+from hwprofiles.calibration.numerics.device import cpu_or_gpu
 from hwprofiles.calibration.numerics.fp8 import Fp8
 from hwprofiles.calibration.numerics.groups import Groups
 from hwprofiles.calibration.numerics.library import probe_block_wise, probe_row_wise, reason_against
@@ -46,13 +46,20 @@ SMALL_LAYERS: Final = {"dense": Shape((48,), 128, 160), "experts": Shape((20, 0,
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes the JSON file; 1 where products differ."""
-    parser = argparse.ArgumentParser(description="Compares and times FP8 products.")
+    """Writes the JSON file. Exit code: 0, 1 where products differ, 2 for input or a device that cannot be."""
+    return guarded("check", partial(_main, arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    parser = Parser(
+        prog="python -m hwprofiles.calibration.numerics.check", description="Compares and times FP8 products."
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE.json")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--small", action="store_true", help="small shapes: a rehearsal without a GPU")
     given = parser.parse_args(arguments)
-    device = torch.device(given.device)
+    device = cpu_or_gpu(given.device)
+    check_output(given.out)
     rows = [
         row
         for recipe in FP8_RECIPES
@@ -69,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "times": list(time_layers(layers, device)),
         "parts": list(time_parts(layers, device)),
     }
-    given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(given.out, result)
     different = [row for row in (*result["kernels"], *rows) if not row["equal"]]
     for row in different:
         print(f"differs: {row}", file=sys.stderr)

@@ -26,6 +26,14 @@ def usable_device(name: torch.device | str, field: str = "device") -> torch.devi
     return device
 
 
+def cpu_or_gpu(name: str) -> torch.device:
+    """Of a command's --device. Raises CalibrationError too for a device of another kind."""
+    device = usable_device(name, "--device")
+    if device.type not in ("cpu", "cuda"):
+        raise CalibrationError([Problem("", "--device", f"{name!r} is neither a CPU nor a CUDA device; try cpu")])
+    return device
+
+
 def _cannot(name: object, field: str, wrong: Exception) -> CalibrationError:
     reason = next(iter(str(wrong).splitlines()), type(wrong).__name__)
     return CalibrationError([Problem("", field, f"{str(name)!r} cannot be used ({reason}); try cpu")])

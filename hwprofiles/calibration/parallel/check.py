@@ -9,7 +9,6 @@ wire is NVLink. Exit code 1 where results differ by more than the formats do.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -26,10 +25,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
+from hwprofiles.calibration.command import Parser, check_output, guarded, write_json
 from hwprofiles.calibration.measuring import device_facts
 from hwprofiles.calibration.model.config import Ffn, Layer, Mla, ModelConfig, Moe
 from hwprofiles.calibration.model.router import Routing
 from hwprofiles.calibration.model.transformer import Model
+from hwprofiles.calibration.numerics.device import cpu_or_gpu
 from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.parallel import overlap
 from hwprofiles.calibration.parallel.comparing import comparisons, node_sizes
@@ -93,7 +94,7 @@ def transfers(sizes: Sizes, device: torch.device) -> Iterator[dict[str, Any]]:
     num_experts = sizes.experts * world
     draw = torch.Generator().manual_seed(rank)
     experts = torch.rand(sizes.tokens, num_experts, generator=draw).topk(sizes.moe.top_k).indices.to(device)
-    routing = Routing(experts, torch.rand(experts.shape, generator=draw).to(device), torch.empty(0))
+    routing = Routing(experts, torch.rand(experts.shape, generator=draw).to(device), torch.empty(0, num_experts))
     x = torch.randn(sizes.tokens, sizes.hidden, generator=draw).bfloat16().to(device)
     for ranks_per_node in node_sizes(world):
         group = expert_group(num_experts, ranks_per_node)
@@ -177,18 +178,27 @@ def worker(rank: int, world: int, kind: str, out: str, is_small: bool, meeting: 
     try:
         result = measure(device, SMALL if is_small else LARGE)
         if rank == 0:
-            Path(out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            write_json(Path(out), result)
     finally:
         dist.destroy_process_group()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes the JSON file; 1 where results differ."""
-    parser = argparse.ArgumentParser(description="Compares and times experts on several GPUs.")
+    """Writes the JSON file. Exit code: 0, 1 where results differ, 2 for input or a device that cannot be."""
+    return guarded("check", partial(_main, arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    parser = Parser(
+        prog="python -m hwprofiles.calibration.parallel.check",
+        description="Compares and times experts on several GPUs.",
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE.json")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--small", action="store_true", help="small sizes: a rehearsal")
     given = parser.parse_args(arguments)
+    cpu_or_gpu(given.device)
+    check_output(given.out)
     world = torch.cuda.device_count() if given.device == "cuda" else 2
     with TemporaryDirectory() as folder:
         asked = (world, given.device, str(given.out), given.small, str(Path(folder) / "meeting"))

@@ -8,21 +8,22 @@ losses or gradients differ from those of one process, 2 for a document that cann
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
 from torch import Tensor
 
-from hwprofiles.calibration.errors import EXIT_BAD_INPUT, CalibrationError
+from hwprofiles.calibration.command import Parser, guarded
+from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.model.config import Ffn, Layer, Mla, ModelConfig, Moe
 from hwprofiles.calibration.model.moe import MoeLayer
 from hwprofiles.calibration.model.transformer import Model
@@ -83,7 +84,7 @@ def compare(document: Mapping[str, Any], device: torch.device) -> dict[str, Any]
     found = {name: each.grad for stage in stages.values() for name, each in stage.named_parameters()}
     numbers = torch.zeros(order.num_ranks, 2, dtype=torch.float64, device=device)
     numbers[rank, 0] = step.most_in_flight
-    numbers[rank, 1] = max(_apart(grad, gradients[name]) for name, grad in found.items())
+    numbers[rank, 1] = max((_apart(grad, gradients[name]) for name, grad in found.items()), default=0.0)
     dist.all_reduce(numbers)
     loss_apart = max(abs(ours / theirs - 1) for ours, theirs in zip(step.losses, losses, strict=True))
     gradients_apart = float(numbers[:, 1].max())
@@ -144,14 +145,13 @@ def words(result: Mapping[str, Any]) -> str:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise CalibrationError(f"{message}; --help lists the options")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0, 1 where results differ, 2 for input that cannot be executed."""
-    parser = _Parser(
+    return guarded("execute", partial(_main, argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    parser = Parser(
         prog="python -m hwprofiles.calibration.parallel.execute", description="Executes a pipeline schedule."
     )
     parser.add_argument(
@@ -159,12 +159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: as many GPUs as ranks, by NCCL")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    try:
-        given = parser.parse_args(argv)
-        result = execute(_read(given.schedule), given.device)
-    except CalibrationError as wrong:
-        print(f"execute: {wrong}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+    given = parser.parse_args(argv)
+    result = execute(_read(given.schedule), given.device)
     print(json.dumps(result) if given.json else words(result))
     return 0 if result["is_equal"] else 1
 
@@ -174,7 +170,7 @@ def _read(name: str) -> Any:
         return json.loads(sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8"))
     except OSError as error:
         raise CalibrationError([Problem(name, "", f"cannot be read: {error.strerror}")]) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CalibrationError([Problem(name, "", f"is not JSON: {error}")]) from error
 
 

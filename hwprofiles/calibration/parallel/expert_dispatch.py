@@ -64,7 +64,13 @@ class ExpertDispatch:
         return self.group.rank
 
     def start_dispatch(self, x: Tensor, routing: Routing) -> Dispatching:
-        """Begins to send x (t, h). Waits for the device: how many rows come is known to the host first."""
+        """Begins to send x (t, h). Waits for the device: how many rows come is known to the host first.
+
+        Raises CalibrationError: a router of another number of experts than the group has.
+        """
+        if routing.scores.shape[1] != self.group.num_experts:
+            told = f"the router has {routing.scores.shape[1]}, the expert group was made for {self.group.num_experts}"
+            raise CalibrationError([Problem("", "num_experts", told)])
         layout = plan(routing.experts, self.group)
         self.traffic.tokens += layout.tokens
         self.traffic.node_copies += layout.node_copies

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch.distributed as dist
@@ -45,9 +46,12 @@ class ExpertGroup:
         return self.rank * self.experts_per_rank
 
 
-def expert_group(num_experts: int, ranks_per_node: int, size: int | None = None) -> ExpertGroup:
+def expert_group(
+    num_experts: int, ranks_per_node: int, size: int | None = None, *, timeout_s: float | None = None
+) -> ExpertGroup:
     """Divides all ranks into expert groups of `size` consecutive ranks (None: one group of all), and gives this rank's.
 
+    timeout_s: how long a rank waits for others before torch raises RuntimeError (None: torch's own, half an hour on a CPU).
     Every rank calls it, at the same place of its program. Raises CalibrationError: no process group, or numbers that do not
     divide one another.
     """
@@ -61,22 +65,23 @@ def expert_group(num_experts: int, ranks_per_node: int, size: int | None = None)
     whole = across = inside = None
     for first in range(0, world, size):
         ranks = range(first, first + size)
-        whole = _group_of(ranks, me) or whole
+        whole = _group_of(ranks, me, timeout_s) or whole
         for index in range(ranks_per_node):
-            across = _group_of(ranks[index::ranks_per_node], me) or across
+            across = _group_of(ranks[index::ranks_per_node], me, timeout_s) or across
         for node in range(0, size, ranks_per_node):
-            inside = _group_of(ranks[node : node + ranks_per_node], me) or inside
+            inside = _group_of(ranks[node : node + ranks_per_node], me, timeout_s) or inside
     return ExpertGroup(whole, across, inside, me % size, size, ranks_per_node, num_experts)
 
 
-def _group_of(ranks: range, me: int) -> Any:
+def _group_of(ranks: range, me: int, timeout_s: float | None) -> Any:
     """A new process group of these ranks, None for a rank outside it; every rank of the world takes part.
 
     NCCL's kernels go before those of products: else they would wait for a GPU that is full of them.
     """
     is_nccl = dist.get_backend() == "nccl"
     options = dist.ProcessGroupNCCL.Options(is_high_priority_stream=True) if is_nccl else None
-    group = dist.new_group(list(ranks), pg_options=options)
+    timeout = None if timeout_s is None else timedelta(seconds=timeout_s)
+    group = dist.new_group(list(ranks), timeout=timeout, pg_options=options)
     return group if me in ranks else None
 
 

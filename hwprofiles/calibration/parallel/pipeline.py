@@ -66,11 +66,15 @@ class Pipeline:
     def step(self, micro_batches: Sequence[Tensor]) -> StepLoss:
         """One step: every parameter's `grad` becomes that of the mean loss (what it held before is dropped).
 
-        micro_batches: tokens of each, the same on every rank. Raises CalibrationError: another number than the order has, a
-        message that does not come.
+        micro_batches: tokens of each, the same on every rank. Raises CalibrationError: another number than the order has, some
+        longer than others (the mean of their losses is not that of their tokens), a message that does not come.
         """
         if len(micro_batches) != self.order.num_micro_batches:
             message = f"{len(micro_batches)} given; the schedule {self.order.name} has {self.order.num_micro_batches}"
+            raise CalibrationError([Problem("", "micro_batches", message)])
+        shapes = sorted({tuple(tokens.shape) for tokens in micro_batches})
+        if len(shapes) > 1:
+            message = f"are of shapes {', '.join(map(str, shapes))}; all have to be alike"
             raise CalibrationError([Problem("", "micro_batches", message)])
         for parameter in self._parameters.values():
             parameter.grad = None

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
+from hwprofiles.calibration.command import Parser
 from hwprofiles.calibration.errors import EXIT_BAD_INPUT, CalibrationError
 from hwprofiles.calibration.extra import require_torch
 from hwprofiles.calibration.train.figures import FIRST, LAST, Record, figures, violation
@@ -24,13 +25,6 @@ THREADS: Final = 2
 """Of a CPU, whatever it has: sums in another order would end in other digits."""
 REPORT_EVERY: Final = 10
 """Steps between two lines of progress."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise CalibrationError(f"{message}; --help lists the options")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _asked(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m hwprofiles.calibration.train",
         description="Trains a small model of DeepSeek-V3's kind three times: bias rule, no balancing, bias rule in FP8.",
     )
@@ -74,7 +68,8 @@ def _train(asked: argparse.Namespace) -> dict[str, Record]:
     """The three runs in order, with a line of progress now and then on standard error."""
     import torch
 
-    from hwprofiles.calibration.train.loop import cpu_or_gpu, formats, train
+    from hwprofiles.calibration.numerics.device import cpu_or_gpu
+    from hwprofiles.calibration.train.loop import formats, train
     from hwprofiles.calibration.train.settings import MODEL, RUNS, Training
 
     device = cpu_or_gpu(asked.device)

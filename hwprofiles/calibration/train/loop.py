@@ -12,26 +12,16 @@ from hwprofiles.calibration.model.config import ModelConfig
 from hwprofiles.calibration.model.moe import MoeLayer
 from hwprofiles.calibration.model.optimizer import AdamW, clip
 from hwprofiles.calibration.model.transformer import Model
-from hwprofiles.calibration.numerics.device import usable_device
 from hwprofiles.calibration.numerics.numerics import Numerics
 from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.train.figures import Record
 from hwprofiles.calibration.train.settings import Run, Training
 from hwprofiles.calibration.train.text import Windows, language_reference
-from hwprofiles.problem import Problem
 
 Loads = tuple[tuple[int, ...], ...]
 """[layer][expert] of a step."""
 Tell = Callable[[int, float, float, Sequence[Sequence[int]]], None]
 """Is told of each step: its number from 1, main and MTP loss, loads by layer and expert."""
-
-
-def cpu_or_gpu(name: str) -> torch.device:
-    """Raises CalibrationError for a device that torch does not know, that is not here, or of another kind."""
-    device = usable_device(name, "--device")
-    if device.type not in ("cpu", "cuda"):
-        raise CalibrationError([Problem("", "--device", f"{name!r} is neither a CPU nor a CUDA device; try cpu")])
-    return device
 
 
 def formats(run: Run, device: torch.device) -> Numerics:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.model.config import Ffn, Moe
+from hwprofiles.calibration.model.moe import MoeLayer
 from hwprofiles.calibration.model.router import Routing, select
+from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.parallel.all_to_all import Splits, all_to_all, all_to_all_async, exchange_counts
 from hwprofiles.calibration.parallel.expert_dispatch import ExpertDispatch
 from hwprofiles.calibration.parallel.groups import ExpertGroup, expert_group, sum_over
@@ -131,7 +133,9 @@ def counted(group: ExpertGroup, wire: Any) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(7 + group.rank)
     experts = select(torch.rand(TOKENS, ROUTED.num_experts, generator=generator), ROUTED)
     x = torch.randn(TOKENS, HIDDEN, generator=generator)
-    routing = Routing(experts, torch.rand(TOKENS, ROUTED.top_k, generator=generator), torch.empty(TOKENS, 1))
+    routing = Routing(
+        experts, torch.rand(TOKENS, ROUTED.top_k, generator=generator), torch.empty(TOKENS, ROUTED.num_experts)
+    )
     dispatcher = ExpertDispatch(group, wire)
     received = dispatcher.dispatch(x, routing)
     dispatcher.combine(received.rows, received)
@@ -166,6 +170,30 @@ def refused() -> list[str]:
     return messages
 
 
+def unlike(group: ExpertGroup) -> str:
+    """What is said of a layer with more experts than its group was made for."""
+    moe = MoeLayer(replace(ROUTED, expert=Ffn(8)), HIDDEN, numerics("float32"), None, ExpertDispatch(group))
+    try:
+        moe(torch.zeros(1, 4, HIDDEN))
+    except CalibrationError as error:
+        return str(error)
+    return ""
+
+
+def left_alone(rank: int) -> str:
+    """What the second rank is told where the first does not take part in a dispatch."""
+    group, told = expert_group(NUM_EXPERTS, 1, timeout_s=0.3), ""
+    if rank == 1:
+        routing = Routing(torch.tensor([[0, 1]]), torch.ones(1, 2), torch.ones(1, NUM_EXPERTS))
+        try:
+            ExpertDispatch(group).dispatch(torch.ones(1, HIDDEN), routing)
+        except RuntimeError as error:
+            told = str(error)
+    everyone: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everyone, told)
+    return str(everyone[1])
+
+
 def check(rank: int) -> dict[str, Any]:
     """Everything."""
     ranks = dist.get_world_size()
@@ -180,6 +208,9 @@ def check(rank: int) -> dict[str, Any]:
             results[f"counted bf16 {per_node}"] = counted(routed, "bf16")
     results["model"] = overlap_checks.check(expert_group(NUM_EXPERTS, 1 if ranks == 2 else 2))
     results["counted fp8"] = counted(expert_group(ROUTED.num_experts, ranks // 2), "fp8")
+    if ranks == 2:
+        results["unlike"] = unlike(expert_group(NUM_EXPERTS, 1))
+        results["left alone"] = left_alone(rank)
     if ranks == 4:
         results["halves"] = dispatched(expert_group(NUM_EXPERTS, 1, 2), case(2, torch.float64), "as_is")
     return results

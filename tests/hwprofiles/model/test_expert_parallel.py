@@ -137,6 +137,14 @@ def test_groups_that_cannot_be(results: dict[int, Any]) -> None:
     assert "size: expert groups of 3 ranks do not divide the 4 ranks" in groups
 
 
+def test_a_layer_of_other_experts_than_its_groups(results: dict[int, Any]) -> None:
+    assert results[2]["unlike"] == "num_experts: the router has 32, the expert group was made for 8"
+
+
+def test_a_rank_that_waits_alone_is_told(results: dict[int, Any]) -> None:
+    assert "Timed out waiting 300ms" in results[2]["left alone"]
+
+
 def test_a_group_needs_processes() -> None:
     with pytest.raises(CalibrationError, match="call init_process_group first"):
         checks.expert_group(8, 1)

@@ -38,7 +38,7 @@ def by_hand(*ranks: str) -> dict[str, Any]:
 
 SPLIT = by_hand("0F0 0F1 0I0 0W0 0F2 0B1 0I2 0W2", "1F0 1I0 1F1 1B1 1F2 1I2 1W0 1W2")
 TWO = [document_of("1f1b", 2, 3), document_of("gpipe", 2, 3), document_of("interleaved_1f1b", 2, 4, 3),
-       document_of("dualpipe", 2, 6), SPLIT]  # fmt: skip
+       document_of("dualpipe", 2, 6), SPLIT, by_hand("0F0 0B0", "")]  # fmt: skip
 FOUR = [document_of("1f1b", 4, 6), document_of("gpipe", 4, 5), document_of("interleaved_1f1b", 4, 8),
         document_of("dualpipe", 4, 10)]  # fmt: skip
 
@@ -186,6 +186,12 @@ def test_other_processes_stages_or_micro_batches_than_the_schedules_are_refused(
     pipeline = toy.toy_pipeline(alone, 0)
     with pytest.raises(CalibrationError, match=r"^micro_batches: 2 given; the schedule by hand has 1$"):
         pipeline.step(toy.micro_batches(2))
+    unlike = toy.toy_pipeline(by_hand("0F0 1F0 1B0 0B0 0F1 1F1 1B1 0B1"), 0)
+    one, other = toy.micro_batches(2)
+    with pytest.raises(
+        CalibrationError, match=r"^micro_batches: are of shapes \(2, 3\), \(2, 4\); all have to be alike$"
+    ):
+        unlike.step([one, other[:, 1:]])
     with pytest.raises(CalibrationError, match=r"^stages: rank 0 holds 0, 1 in the schedule; given 1$"):
         Pipeline(pipeline.order, {1: pipeline.stages[1]}, pipeline._form)
 

@@ -175,7 +175,10 @@ BAD = [
     (of_keys(micro_batches="3"), r"^micro_batches: is '3'; a whole number of at least 1$"),
     (of_keys(ranks=None), r"^ranks: is no list of lists of actions, one list a rank$"),
     (of_keys(ranks=[["0F0"], []]), r"^ranks\[0\]\[0\]: '0F0' is no action; expected an object with kind, stage"),
-    (of_keys(micro_batches=10**12), r"^ranks: 2 stages of 1000000000000 micro-batches need more passes than the 12 here$"),
+    (
+        of_keys(micro_batches=10**12),
+        r"^ranks: 2 stages of 1000000000000 micro-batches need more passes than the 12 here$",
+    ),
     (of_keys(vpp=10**12), r"^ranks: 2000000000000 stages of 3 micro-batches need more passes than the 12 here$"),
     (edited(0, 0, stage=10**9), r"^ranks: 1000000001 stages of 3 micro-batches need more passes"),
     (of_keys(vpp=1, ranks=[[], []]), r"^ranks: no rank holds stage 0 of 2"),

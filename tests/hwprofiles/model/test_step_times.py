@@ -38,5 +38,4 @@ def test_the_recipes_train_the_same_model(measured: Any) -> None:
 
 def test_without_a_gpu_the_slice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(SystemExit, match="2"):
-        step_times.main(["-o", str(tmp_path / "times.json")])
+    assert step_times.main(["-o", str(tmp_path / "times.json")]) == 2
