@@ -4,7 +4,8 @@
     parallel       the same model on several processes: expert parallel, pipelines by any schedule that the simulator prints
     counting       what torch counts of it, FLOP and bytes kept; tests compare that with the simulator's counts
     train          a small one trained on real text, with and without balancing, in BF16 and FP8
-    errors, extra  what every tool says of bad input, and where torch (extra [calibrate]) is not installed
+    errors, extra, command  what every tool says of bad input, and where torch (extra [calibrate]) is not installed; how files
+                   are written
     step_times     one NVIDIA GPU, torch: a training step of a slice of DeepSeek-V3 by that model, and its parts, in each recipe
     sm_partition   one NVIDIA GPU, torch and cupy (not in the extra): kernels beside SMs that are held. Gave
                    measurements/h100-sm-partition-2026-11-24.csv, from it `overlap.*` and the head's GEMMs of stacks/h800-*

@@ -48,8 +48,8 @@ EXPERT_PARALLEL = Room(
         ),
         Fault(
             f"{ROOT}/groups.py",
-            "_group_of(ranks[index::ranks_per_node], me)",
-            "_group_of(ranks[index :: size // ranks_per_node], me)",
+            "_group_of(ranks[index::ranks_per_node], me, timeout_s)",
+            "_group_of(ranks[index :: size // ranks_per_node], me, timeout_s)",
             "ranks of one index are found by the number of nodes, not by their size",
         ),
         Fault(
@@ -63,6 +63,12 @@ EXPERT_PARALLEL = Room(
             "    sum_over(loads, group.whole)\n",
             "",
             "a bias is moved by the loads of one rank's tokens",
+        ),
+        Fault(
+            f"{ROOT}/expert_dispatch.py",
+            "if routing.scores.shape[1] != self.group.num_experts:",
+            "if False:",
+            "experts that the group does not know are dropped",
         ),
     ),
 )

@@ -73,5 +73,17 @@ NUMERICS = Room(
             "return groups.padded(library.ALIGNED)",
             "an expert without rows reaches a kernel that does not say what it gets",
         ),
+        Fault(
+            "hwprofiles/calibration/numerics/fp8.py",
+            "register_optimizer_step_post_hook(_fused_steps_are_versions)\n",
+            "",
+            "FP8 weights of the first step are used for ever behind a fused optimizer",
+        ),
+        Fault(
+            "hwprofiles/calibration/numerics/fp8.py",
+            "return tensor._version, StorageWeakRef(tensor.untyped_storage()), tensor",
+            "return tensor._version, tensor.data_ptr(), tensor",
+            "memory used again is taken for the weight that was there",
+        ),
     ),
 )

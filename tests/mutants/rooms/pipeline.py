@@ -59,5 +59,11 @@ PIPELINE = Room(
             "config.num_mtp > 0",
             "tied embeddings are apart on the last rank",
         ),
+        Fault(
+            f"{_PARALLEL}/pipeline.py",
+            "if len(shapes) > 1:",
+            "if False:",
+            "the mean loss of unlike micro-batches is taken for that of their tokens",
+        ),
     ),
 )

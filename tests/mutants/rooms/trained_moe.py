@@ -15,7 +15,7 @@ TRAINED_MOE = Room(
     (
         Fault(
             "hwprofiles/calibration/model/router.py",
-            "experts = select(scores.detach() + self.bias, self.config)",
+            "experts = select(biased, self.config)",
             "experts = select(scores.detach(), self.config)",
             "the bias does not steer the choice",
         ),
