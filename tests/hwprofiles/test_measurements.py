@@ -121,3 +121,52 @@ def test_notes_of_parameters_that_name_the_file_follow_from_it() -> None:
     assert named.keys() == CLAIMS.keys()
     for key, parameter in named.items():
         assert all(text in parameter.source.note for text in CLAIMS[key]())
+
+
+MODEL_STEP = FOLDER / "h200-model-step-2026-11-27.csv"
+MODEL_PRODUCTS = FOLDER / "h200-model-products-2026-11-27.csv"
+EXPERT_PARALLEL = FOLDER / "h200x4-expert-parallel-2026-11-27.csv"
+
+
+def test_a_measured_step_holds_its_parts() -> None:
+    """Three attentions, a dense network and two with experts stand in it, each at most as long as alone."""
+    rows = {(row["recipe"], row["part"]): row for row in rows_of(MODEL_STEP)}
+    recipes = {recipe for recipe, _ in rows}
+    assert recipes == {"bf16", "fp8-blockwise", "fp8-row"}
+    for recipe in recipes:
+        for way in ("forward", "backward"):
+            of = {
+                part: float(rows[recipe, part][f"{way}_s"])
+                for part in ("step", "attention", "dense_ffn", "moe_ffn", "moe_layer")
+            }
+            assert of["step"] > 0.9 * (3 * of["attention"] + of["dense_ffn"] + 2 * of["moe_ffn"])
+            assert of["moe_layer"] > 0.9 * (of["attention"] + of["moe_ffn"])
+    for row in rows.values():
+        for way in ("forward", "backward"):
+            assert float(row[f"{way}_low_s"]) <= float(row[f"{way}_s"]) <= float(row[f"{way}_high_s"])
+
+
+def test_measured_products_are_counted_and_slower_than_the_datasheet() -> None:
+    peak = load_gpu("h200").peak_flop_per_s
+    for row in rows_of(MODEL_PRODUCTS):
+        flop = 2 * int(row["rows"]) * int(row["n"]) * int(row["k"])
+        assert (int(row["forward_flop"]), int(row["backward_flop"])) == (flop, 2 * flop)
+        rate = peak["bf16" if row["recipe"] == "bf16" else "fp8"]
+        assert float(row["forward_s"]) > flop / rate and float(row["backward_s"]) > 2 * flop / rate
+        parts = [float(row[f"{part}_s"]) for part in ("operand", "fprop")] if row["fprop_s"] else []
+        assert float(row["forward_s"]) > 0.6 * sum(parts)
+
+
+def test_bytes_of_a_measured_dispatch_are_copies_that_left() -> None:
+    """BF16 at hidden size 7,168 and 8 FP32 weights beside them. Of evenly drawn experts each place has an equal share of the
+    copies, and a rank's own share does not leave it.
+    """
+    rows = [row for row in rows_of(EXPERT_PARALLEL) if row["wire"] == "bf16" and row["what"] == "transfers"]
+    assert {row["ranks_per_node"] for row in rows} == {"1", "2", "4"}
+    for row in rows:
+        one = 2 * 7168 + 8 * 4
+        sent = int(row["dispatch_across_bytes"] or 0) + int(row["dispatch_inside_bytes"] or 0)
+        assert sent % one == 0
+        legs = [("node_copies", 4 // int(row["ranks_per_node"])), ("rank_copies", int(row["ranks_per_node"]))]
+        away = sum(int(row[copies]) * (places - 1) / places for copies, places in legs)
+        assert sent / one == pytest.approx(away, rel=0.01)
