@@ -14,12 +14,15 @@ import pytest
 import torch
 
 from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.model.balance import Balancing
 from hwprofiles.calibration.model.moe import MoeLayer
+from hwprofiles.calibration.model.transformer import Model
 from hwprofiles.calibration.numerics.numerics import Numerics
 from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.train import loop, settings
 from hwprofiles.calibration.train.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, main
 from hwprofiles.calibration.train.settings import MODEL, RUNS, Training
+from hwprofiles.calibration.train.text import Windows, language_reference
 
 KEYS = [
     "loss_first", "loss_last", "loss_last_none", "loss_last_fp8", "mtp_loss_first", "mtp_loss_last", "max_violation_bias",
@@ -156,3 +159,22 @@ def test_the_rate_climbs_and_stays() -> None:
 def test_a_run_that_diverges_says_so() -> None:
     with pytest.raises(CalibrationError, match=r"diverged|is NaN"):
         loop.train(MODEL, RUNS["none"], Training(steps=9, seq_len=16, sequences=1, learning_rate=1e30), CPU, silent)
+
+
+def test_a_step_s_gradients_are_the_means_of_its_own_micro_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+
+    def kept(parameters: list[torch.nn.Parameter], limit: float) -> None:
+        seen.append(torch.cat([weight.grad.flatten() for weight in parameters if weight.grad is not None]))
+
+    monkeypatch.setattr(loop, "clip", kept)
+    still = replace(TINY, learning_rate=1e-30)
+    loop.train(MODEL, RUNS["none"], still, CPU, silent)
+    model = Model(MODEL, loop.formats(RUNS["none"], CPU), balancing=Balancing("none"), seed=still.seed)
+    windows = Windows(language_reference(), still.seq_len + 2, still.seed)
+    for found in seen:
+        model.zero_grad()
+        for _ in range(still.micro_batches):
+            (model(windows.take(still.sequences)).total(still.mtp_weight) / still.micro_batches).backward()
+        wanted = torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
+        assert (found - wanted).norm() < 1e-3 * wanted.norm()
