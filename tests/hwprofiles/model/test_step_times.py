@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from hwprofiles.calibration import step_times
+from hwprofiles.calibration.model.config import Layer, ModelConfig, Moe
+from hwprofiles.calibration.model.optimizer import AdamW
+from hwprofiles.yaml_file import read_yaml
+from simulator.scenario.model_catalog import MODELS
 
 PARTS = {"step", "attention", "dense_ffn", "moe_ffn", "moe_layer", "norm"}
 
@@ -34,6 +40,41 @@ def test_the_recipes_train_the_same_model(measured: Any) -> None:
     for compared in measured["compared"][1:]:
         assert 0 < compared["loss_rel"] < 1e-3
         assert 1e-3 < compared["gradient_rel"] < 0.1
+
+
+def test_the_slice_has_the_widths_of_deepseek_v3() -> None:
+    """Fewer layers, experts and tokens to choose from: nothing else."""
+    whole = ModelConfig.of(read_yaml(MODELS / "deepseek-v3.yaml").data)
+    dense, experts = step_times.SLICE.layers
+    assert dense == whole.layers[0] and (step_times.SLICE.hidden_size, step_times.SLICE.num_mtp) == (
+        whole.hidden_size,
+        1,
+    )
+    assert isinstance(experts.ffn, Moe)
+    routed = replace(experts.ffn, num_experts=256, weight_scale=1.0)
+    assert Layer(experts.attention, routed) == whole.layers[-1]
+
+
+def test_a_timed_step_moves_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[bool] = []
+    step = AdamW.step
+
+    def watched(optimizer: AdamW, rate: float | None = None) -> None:
+        before = [weight.detach().clone() for weight in optimizer.parameters]
+        step(optimizer, rate)
+        moved.append(all(not torch.equal(*pair) for pair in zip(before, optimizer.parameters, strict=True)))
+
+    monkeypatch.setattr(AdamW, "step", watched)
+    step_times.measure("float32", step_times.SMALL, 16, torch.device("cpu"), 2)
+    assert moved == [True] * (step_times.WARM_UP + 2)
+
+
+def test_a_file_that_cannot_be_written_is_said_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(step_times, "measure", lambda *asked: pytest.fail("it measured"))
+    assert step_times.main(["--small", "-o", str(tmp_path / "none" / "times.json")]) == 2
+    assert "times.json" in capsys.readouterr().err
 
 
 def test_without_a_gpu_the_slice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

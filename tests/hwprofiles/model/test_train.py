@@ -31,6 +31,7 @@ KEYS = [
 SHORT = ["--json", "--steps", "2", "--threads", "1"]
 SHORTER = {"seq_len": 16, "sequences": 1}
 CPU = torch.device("cpu")
+SMALLEST = Training(steps=3, seq_len=16, sequences=1, micro_batches=1, warm_up=2)
 TINY = Training(steps=2, seq_len=32, sequences=2, micro_batches=2, warm_up=2)
 
 
@@ -130,6 +131,28 @@ def test_a_step_of_more_micro_batches_is_the_same_step() -> None:
     assert one.main == pytest.approx(four.main, rel=2e-3) and one.mtp == pytest.approx(four.mtp, rel=2e-3)
     assert one.main[2] < one.main[0]
     assert [[sum(layer) for layer in step] for step in one.loads] == [[4 * 4 * 32] * 3] * 3
+
+
+def test_the_balance_loss_of_a_step_does_not_depend_on_its_cuts() -> None:
+    one, two = (
+        loop.train(
+            MODEL, RUNS["bias"],
+            replace(SMALLEST, sequences=2 // cuts, micro_batches=cuts, sequence_weight=30.0, bias_rate=0.0), CPU, silent,
+        )
+        for cuts in (1, 2)
+    )  # fmt: skip
+    assert one.main == pytest.approx(two.main, rel=2e-3)
+    without = loop.train(MODEL, RUNS["bias"], replace(SMALLEST, sequences=2, bias_rate=0.0), CPU, silent)
+    assert one.main != pytest.approx(without.main, rel=4e-3)
+
+
+@pytest.mark.parametrize("setting", ["clip", "mtp_weight", "sequence_weight", "warm_up", "learning_rate", "bias_rate"])
+def test_every_setting_is_one_of_the_training(setting: str) -> None:
+    """Each of them alone moves the losses of the steps behind the first, or the loads."""
+    usual = replace(SMALLEST, clip=0.1, bias_rate=0.05)
+    other = replace(usual, **{setting: 3 * getattr(usual, setting)})
+    ours, theirs = (loop.train(MODEL, RUNS["bias"], training, CPU, silent) for training in (usual, other))
+    assert ours.main[0] == theirs.main[0] and ours.main[1:] != theirs.main[1:]
 
 
 def test_the_seed_is_of_the_weights_and_of_the_text() -> None:
