@@ -97,7 +97,7 @@ def _numbered(unit: Unit, series: str, numbers: Counter[str]) -> Unit:
 def _is_behind_a_head(parts: Sequence[Part], idx: int) -> bool:
     """Whether a part takes the hidden state that the part in front of it on the stage keeps for a head."""
     before = parts[idx - 1] if idx and parts[idx].is_behind_head else None
-    return before is not None and (before.is_behind_head or not before.num_attentions)
+    return before is not None and (before.is_behind_head or before is PARTS["L"])
 
 
 def stage_blocks(model: ModelSpec, codes: Sequence[str], recipe: ActivationRecipe) -> tuple[BlockMemory, ...]:

@@ -94,5 +94,29 @@ TORCH_MODEL = Room(
             "        pass",
             "FP8 weights of the first step are used for ever on a GPU",
         ),
+        Fault(
+            f"{MODEL}/config.py",
+            'is_normalised=values.get("is_normalised", values["top_k"] != 1)',
+            'is_normalised=values.get("is_normalised", True)',
+            "the weight of a single expert is always 1, and its router learns nothing",
+        ),
+        Fault(
+            f"{MODEL}/config_form.py",
+            "isinstance(value, int) and not isinstance(value, bool) and least <= value",
+            "isinstance(value, int) and least <= value",
+            "yes is a size of 1",
+        ),
+        Fault(
+            f"{MODEL}/transformer.py",
+            "check_range(tokens, config.vocab_size)",
+            "check_range(tokens[:, :1], config.vocab_size)",
+            "a token outside the vocabulary that is only predicted is torch's own error",
+        ),
+        Fault(
+            f"{MODEL}/router.py",
+            "if not bool(biased.sum().isnan()):",
+            "if not bool(scores.sum().isnan()):",
+            "a bias that is NaN chooses the experts",
+        ),
     ),
 )
