@@ -77,7 +77,7 @@ TORCH_COUNTS = Room(
         ),
         Fault(
             "simulator/workload/stages.py",
-            "(before.is_behind_head or not before.num_attentions)",
+            '(before.is_behind_head or before is PARTS["L"])',
             "before.is_behind_head",
             "the main head's input is kept a second time for the module behind it",
         ),
