@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from hwprofiles.calibration.errors import CalibrationError
@@ -144,9 +145,13 @@ def _unlike(document: dict[str, Any], rank: int) -> None:
 
 
 def _deserted(document: dict[str, Any], rank: int) -> None:
-    pipeline = toy_pipeline(document, rank, timeout_s=0.3)
-    if rank == 0:
-        pipeline.step(micro_batches(document["micro_batches"]))
+    apart = dist.new_group()
+    pipeline = toy_pipeline(document, rank, timeout_s=0.3, group=apart)
+    try:
+        if rank == 0:
+            pipeline.step(micro_batches(document["micro_batches"]))
+    finally:
+        dist.barrier()  # it is the time that ends the wait: the last rank is there until then
 
 
 def _refusal(action: Callable[[], None]) -> str:

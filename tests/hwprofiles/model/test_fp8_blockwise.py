@@ -163,6 +163,13 @@ def test_several_products_gradients_add_up_in_bf16() -> None:
     assert torch.equal(together, to_bf16(alone[0] + alone[1]))
 
 
+def test_gradients_are_rounded_to_bf16_before_they_are_quantised() -> None:
+    x, weight = random(32, 128).requires_grad_(), random(64, 128, seed=2).requires_grad_()
+    grad = torch.randn(32, 64, generator=torch.Generator().manual_seed(5))
+    exact, rounded = (torch.autograd.grad(recipe().linear(x, weight), (x, weight), g) for g in (grad, to_bf16(grad)))
+    assert all(map(torch.equal, exact, rounded))
+
+
 def test_a_result_that_nobody_uses_has_no_gradient() -> None:
     x, weights = random(32, 128).requires_grad_(), [random(64, 128, seed=seed).requires_grad_() for seed in (2, 3)]
     recipe().linears(x, weights)[1].sum().backward()

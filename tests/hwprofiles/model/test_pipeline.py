@@ -15,6 +15,7 @@ from processes import run_ranks
 
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.model.recompute import MODULES
+from hwprofiles.calibration.model.transformer import Model
 from hwprofiles.calibration.numerics.recipes import RECIPES, numerics
 from hwprofiles.calibration.parallel import execute
 from hwprofiles.calibration.parallel.order import read_order
@@ -177,6 +178,15 @@ def test_one_rank_hands_over_to_itself() -> None:
     for stage in pipeline.stages.values():
         for name, parameter in stage.named_parameters():
             torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-12, atol=1e-13)
+
+
+def test_mtp_losses_count_as_much_as_asked() -> None:
+    order, formats = read_order(by_hand("0F0 1F0 1B0 0B0")), numerics("float64")
+    config = execute.config_of(order)
+    batches = execute.micro_batches(order, config, torch.device("cpu"))
+    stages = build_stages(config, formats, order, 0, mtp_weight=0.05)
+    step = Pipeline(order, stages, message_form(config, formats, batches[0])).step(batches)
+    assert step.loss == pytest.approx(Model(config, formats)(batches[0]).total(0.05).item(), rel=1e-12)
 
 
 def test_other_processes_stages_or_micro_batches_than_the_schedules_are_refused() -> None:

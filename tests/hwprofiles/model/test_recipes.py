@@ -31,6 +31,12 @@ def test_rounded_bf16_is_native_bf16_up_to_the_order_of_sums() -> None:
         assert (ours.detach() - theirs.detach().float()).norm() < 2e-3 * ours.detach().norm()
 
 
+def test_native_formats_are_given_in_themselves() -> None:
+    x = torch.randn(4, 4, dtype=torch.float64)
+    for dtype in (torch.bfloat16, torch.float32):
+        assert torch.equal(Plain("plain", dtype).rounded(x), x.to(dtype))
+
+
 def test_a_weights_gradient_is_not_rounded() -> None:
     weight = torch.randn(8, 8).requires_grad_()
     RoundedBf16().linear(torch.randn(512, 8), weight).sum().backward()
