@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -59,6 +60,17 @@ def test_losses_and_gradients_are_the_papers_token_by_token(sizes: ModelConfig) 
     theirs = torch.autograd.grad(expected[0] + (0.3 * expected[1] if sizes.num_mtp else 0), weights)
     for (name, _), mine, other in zip(model.named_parameters(), ours, theirs, strict=True):
         assert (mine - other).norm() <= 1e-6 * other.norm() + 1e-12, name
+
+
+def test_tied_embeddings_are_one_matrix_with_the_gradients_of_both() -> None:
+    model, batch = Model(GPT, numerics("float64"), balancing=UNBALANCED), tokens(2, 8)
+    apart = Model(replace(GPT, tied_embeddings=False), numerics("float64"), balancing=UNBALANCED)
+    assert model.head.weight is model.embedding.weight and apart.head.weight is not apart.embedding.weight
+    apart.load_state_dict(model.state_dict())
+    (ours,) = torch.autograd.grad(model(batch).total(), [model.embedding.weight])
+    parts = torch.autograd.grad(apart(batch).total(), [apart.embedding.weight, apart.head.weight])
+    assert all(part.any() for part in parts)
+    torch.testing.assert_close(ours, parts[0] + parts[1])
 
 
 def test_stages_one_by_one_are_the_model() -> None:
