@@ -178,7 +178,9 @@ def _check(rows: Tensor, weights: Sequence[Tensor], groups: Groups) -> None:
 class PerVersion(Generic[W]):
     """What was made of a tensor, until the tensor changes in place, gets other memory, or dies.
 
-    Not seen: a change in place through `.data`. A copy of it, or one read from a file, is empty.
+    Not seen: a change in place through `.data`, or by a collective (broadcast, all_reduce): torch does not count these as
+    versions; who makes one calls `torch.autograd.graph.increment_version(weight)`. A copy of this, or one read from a file, is
+    empty.
     """
 
     def __init__(self) -> None:

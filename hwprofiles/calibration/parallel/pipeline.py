@@ -143,7 +143,8 @@ class _Passes:
             self._forward(p, given)
         elif p.kind == "B":
             x, y = self._kept.pop(key)
-            torch.autograd.backward(y, given)
+            if y.requires_grad:  # else the first stage has no weight that is trained
+                torch.autograd.backward(y, given)
             self._pass_on(p, x)
         elif p.kind == "I":
             x, y = self._kept[key]
@@ -153,8 +154,10 @@ class _Passes:
             self._pass_on(p, x)
         else:
             _, y = self._kept.pop(key)
-            # Walks the gradients of the activations once more: what W alone would need of them, torch does not keep.
-            torch.autograd.backward(y, self._late.pop(key), inputs=list(self._stages[p.stage].parameters()))
+            late, weights = self._late.pop(key), [w for w in self._stages[p.stage].parameters() if w.requires_grad]
+            if weights:
+                # Walks the gradients of the activations once more: what W alone would need of them, torch does not keep.
+                torch.autograd.backward(y, late, inputs=weights)
 
     def _forward(self, p: Pass, x: Tensor | None) -> None:
         if x is not None:

@@ -170,6 +170,25 @@ def gradients_of_one_rank(actions: str, recipe: str, recompute: tuple[str, ...])
     return {name: parameter.grad for stage in stages.values() for name, parameter in stage.named_parameters()}
 
 
+@pytest.mark.parametrize("actions", ["0F0 1F0 2F0 2B0 1B0 0B0", "0F0 1F0 2F0 2I0 1I0 0I0 2W0 1W0 0W0"])
+@pytest.mark.parametrize(("layers", "frozen"), [((2, 0, 2), None), ((1, 2, 1), 0), ((1, 2, 1), 1)])
+def test_a_stage_may_have_no_weight_that_is_trained(actions: str, layers: tuple[int, ...], frozen: int | None) -> None:
+    order, config, formats = read_order(by_hand(actions)), toy.CONFIGS["moe"], numerics("float64")
+    batches, model = execute.micro_batches(order, config, torch.device("cpu")), Model(config, formats)
+    model(batches[0]).total().backward()
+    expected = {name: parameter.grad for name, parameter in model.named_parameters()}
+    stages = build_stages(config, formats, order, 0, layers_per_stage=layers)
+    if frozen is not None:
+        stages[frozen].requires_grad_(False)
+    Pipeline(order, stages, message_form(config, formats, batches[0])).step(batches)
+    for stage in stages.values():
+        for name, parameter in stage.named_parameters():
+            if parameter.requires_grad:
+                torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-12, atol=1e-15)
+            else:
+                assert parameter.grad is None
+
+
 def test_one_rank_hands_over_to_itself() -> None:
     document = by_hand("0F0 1F0 0F1 1B0 1F1 0I0 1B1 0W0 0B1")
     pipeline = toy.toy_pipeline(document, 0)
