@@ -65,5 +65,11 @@ PIPELINE = Room(
             "if False:",
             "the mean loss of unlike micro-batches is taken for that of their tokens",
         ),
+        Fault(
+            f"{_PARALLEL}/pipeline.py",
+            "            if weights:\n",
+            "            if True:\n",
+            "a stage without layers ends the step",
+        ),
     ),
 )
