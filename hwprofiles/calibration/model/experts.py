@@ -64,7 +64,16 @@ class Experts(nn.Module):
         """rows (r, h) sorted by expert, counts (e_local,) int64 of sum r, row_weights (r,): (r, h), each times its weight.
 
         Kept: rows, row_weights, the up projection's output and the activation's; not the result.
+        Raises CalibrationError: shapes that do not fit.
         """
+        given, allowed = (rows.shape, counts.shape, row_weights.shape), (self.up.shape[2], self.up.shape[0])
+        if given != ((len(rows), allowed[0]), (allowed[1],), (len(rows),)):
+            told = ", ".join(
+                f"{name} {tuple(shape)}" for name, shape in zip(("rows", "counts", "weights"), given, strict=True)
+            )
+            raise CalibrationError(
+                [Problem("", "experts", f"{told}; allowed (r, {allowed[0]}), ({allowed[1]},), (r,)")]
+            )
         inner = self.numerics.grouped_linear(rows, self.up, counts)
         if self.up_bias is not None:
             inner = self.numerics.rounded(_AddBias.apply(inner, self.up_bias, counts, None))

@@ -60,7 +60,9 @@ class Plain(Numerics):
         return tuple(functional.linear(x, weight.to(self.dtype)) for weight in weights)
 
     def grouped_linear(self, rows: Tensor, weights: Tensor, counts: Tensor, *, keeps_input: bool = False) -> Tensor:
-        if rows.is_cuda and self.dtype is torch.bfloat16:
+        # The grouped kernel reads rows of 16 bytes at a time.
+        is_aligned = not any(size % 8 for size in weights.shape[1:])
+        if rows.is_cuda and self.dtype is torch.bfloat16 and is_aligned:
             ends = counts.cumsum(0).to(torch.int32)
             return torch._grouped_mm(rows, weights.to(self.dtype).transpose(1, 2), offs=ends)
         return looped_linear(rows, weights.to(self.dtype), counts)

@@ -13,6 +13,7 @@ import torch
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.model import config
 from hwprofiles.calibration.model.balance import Balancing
+from hwprofiles.calibration.model.experts import Experts
 from hwprofiles.calibration.model.gqa import Gqa
 from hwprofiles.calibration.model.head import cross_entropy
 from hwprofiles.calibration.model.moe import MoeLayer
@@ -39,6 +40,12 @@ def router(expert: int | None = None, bias: float = 0.0) -> Router:
     if expert is not None:
         made.bias[expert] = bias
     return made
+
+
+def experts(rows: torch.Tensor, num_counts: int, num_weights: int) -> torch.Tensor:
+    """What 8 experts make of rows, one each."""
+    result: torch.Tensor = Experts(EXPERTS, 16, FP32, 8)(rows, ones(num_counts, dtype=torch.int64), ones(num_weights))
+    return result
 
 
 def with_token(column: int, token: int) -> torch.Tensor:
@@ -79,6 +86,9 @@ CASES: list[tuple[Callable[[], Any], str]] = [
     (lambda: Balancing("aux"), r"balancing.rule: is 'aux'; allowed bias, aux_loss, none"),  # type: ignore[arg-type]
     (lambda: MoeLayer(EXPERTS, 0, FP32), r"hidden_size: is 0; a whole number of at least 1"),
     (lambda: MoeLayer(replace(EXPERTS, score="tanh"), 16, FP32), r"moe.score: is 'tanh'; allowed sigmoid, softmax"),  # type: ignore[arg-type]
+    (lambda: experts(ones(8, 17), 8, 8), r"experts: rows \(8, 17\), counts \(8,\), weights \(8,\); allowed \(r, 16\)"),
+    (lambda: experts(ones(8, 16), 7, 8), r"experts: rows \(8, 16\), counts \(7,\)"),
+    (lambda: experts(ones(8, 16), 8, 9), r"experts: .* weights \(9,\)"),
     (lambda: numerics(None), r"recipe: None is unknown; allowed bf16, "),  # type: ignore[arg-type]
     (lambda: numerics("bf16", gemms="fast"), r"gemms: 'fast' is unknown; allowed auto, emulated, library"),  # type: ignore[arg-type]
     (lambda: numerics("bf16", "abacus"), r"device: 'abacus' cannot be used \("),

@@ -166,9 +166,9 @@ def test_experts_that_ranks_cannot_share_are_refused() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("bias", [False, True])
-def test_a_gpus_grouped_products_give_the_plain_layer_and_the_same_bits_twice(bias: bool) -> None:
-    config = Moe(8, 2, Ffn(128, bias=bias), num_shared=1, num_groups=4, max_groups=2, score="sigmoid", has_bias=True)
+@pytest.mark.parametrize(("width", "bias"), [(128, False), (128, True), (30, False)])
+def test_a_gpus_grouped_products_give_the_plain_layer_and_the_same_bits_twice(width: int, bias: bool) -> None:
+    config = Moe(8, 2, Ffn(width, bias=bias), num_shared=1, num_groups=4, max_groups=2, score="sigmoid", has_bias=True)
     exact = MoeLayer(config, 64, numerics("float64"), Balancing("none"))
     initialise(exact, 0.1, 1)
     exact.router.bias[3] = -9.0  # an expert without a row
