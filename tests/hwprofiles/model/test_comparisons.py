@@ -48,10 +48,11 @@ def test_the_worst_tensor_tells_whether_a_layer_is_within(group: ExpertGroup, mo
 
 
 def test_a_parameter_that_nothing_reached_counts_with_zeros(group: ExpertGroup) -> None:
-    model = nn.Linear(2, 2)
+    model, frozen = nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False)
     model.bias.grad = torch.ones(2)
-    sum_dense_gradients(model, group)
+    sum_dense_gradients(nn.Sequential(model, frozen), group)
     assert model.weight.grad is not None and not model.weight.grad.any() and bool(model.bias.grad.all())
+    assert frozen.weight.grad is None
 
 
 @pytest.mark.usefixtures("group")

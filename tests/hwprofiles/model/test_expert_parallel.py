@@ -11,6 +11,7 @@ import torch
 
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.parallel import check
+from hwprofiles.calibration.parallel.layout import Spread
 from hwprofiles.calibration.parallel.wire import pack, unpack
 from simulator.workload.routing_model import routing_statistics
 from simulator.workload.routing_rule import RoutingRule
@@ -143,6 +144,15 @@ def test_a_layer_of_other_experts_than_its_groups(results: dict[int, Any]) -> No
 
 def test_a_rank_that_waits_alone_is_told(results: dict[int, Any]) -> None:
     assert "Timed out waiting 300ms" in results[2]["left alone"]
+
+
+def test_copies_are_summed_in_fp32() -> None:
+    """In BF16 each of the small ones would be lost beside the first; 1 + 255 / 512 is a BF16 number."""
+    way = Spread.of(torch.zeros(256, dtype=torch.int64), torch.tensor([256]))
+    copies = torch.full((256, 8), 2.0**-9, dtype=torch.bfloat16)
+    copies[0] = 1
+    found = way.sums(copies)
+    assert found.dtype is torch.bfloat16 and torch.equal(found, torch.full((1, 8), 1 + 255 / 512).bfloat16())
 
 
 def test_a_group_needs_processes() -> None:
