@@ -123,14 +123,15 @@ def test_notes_of_parameters_that_name_the_file_follow_from_it() -> None:
         assert all(text in parameter.source.note for text in CLAIMS[key]())
 
 
-MODEL_STEP = FOLDER / "h200-model-step-2026-11-27.csv"
+MODEL_STEPS = [FOLDER / f"{gpu}-model-step-2026-11-27.csv" for gpu in ("h100", "h200")]
 MODEL_PRODUCTS = FOLDER / "h200-model-products-2026-11-27.csv"
 EXPERT_PARALLEL = FOLDER / "h200x4-expert-parallel-2026-11-27.csv"
 
 
-def test_a_measured_step_holds_its_parts() -> None:
+@pytest.mark.parametrize("path", MODEL_STEPS, ids=lambda path: path.stem)
+def test_a_measured_step_holds_its_parts(path: Path) -> None:
     """Three attentions, a dense network and two with experts stand in it, each at most as long as alone."""
-    rows = {(row["recipe"], row["part"]): row for row in rows_of(MODEL_STEP)}
+    rows = {(row["recipe"], row["part"]): row for row in rows_of(path)}
     recipes = {recipe for recipe, _ in rows}
     assert recipes == {"bf16", "fp8-blockwise", "fp8-row"}
     for recipe in recipes:
