@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from dashboards import answers, jobs
 from dashboards.index_page import PATHS, index_page
+from dashboards.late_timers import let_go_of_late_timers
 from dashboards.link import MAX_LINK, OVERLONG, Asked
 from dashboards.settings import HOSTS, LOOPBACK, MAX_MESSAGE_MB, options
 from hwprofiles.units import MEBI
@@ -86,6 +87,7 @@ def _configure(port: int) -> None:
     from streamlit import config
 
     config.get_config_options(force_reparse=True, options_from_flags=options(port))
+    let_go_of_late_timers()
 
 
 def _run(listener: socket.socket, opens_browser: bool) -> None:
