@@ -28,4 +28,4 @@ def let_go_of_late_timers() -> None:
             create(session, rerun)
 
     create_unless_late.lets_go = True  # type: ignore[attr-defined]
-    AppSession._create_scriptrunner = create_unless_late  # type: ignore[method-assign]
+    AppSession._create_scriptrunner = create_unless_late  # type: ignore[method-assign, assignment]

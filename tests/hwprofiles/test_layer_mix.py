@@ -230,6 +230,7 @@ def fail_on_one(index: int, seconds: float) -> dict[str, Any]:
     return meet(index, seconds)
 
 
+@pytest.mark.slow
 def test_gpus_start_together_and_a_failure_is_told() -> None:
     assert run_together(meet, 2, 1.0) == [{"index": 0, "seconds": 1.0}, {"index": 1, "seconds": 1.0}]
     with pytest.raises(RuntimeError, match="out of memory") as failure:

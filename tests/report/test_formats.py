@@ -59,7 +59,8 @@ def test_json_is_the_result_document_and_of_several_a_list() -> None:
     assert both == [json.loads(alone), json.loads(FORMATS["json"].render([other]))]
 
 
-@pytest.mark.parametrize("simulated", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("simulated", [False, True])
 def test_the_same_input_gives_the_same_bytes_wherever_it_is_made(simulated: bool, tmp_path: Path) -> None:
     elsewhere = {
         "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "2", "TZ": "Asia/Tokyo", "HOME": str(tmp_path), "LANG": "C",

@@ -165,6 +165,7 @@ def test_a_format_that_is_unknown() -> None:
         checks.ExpertDispatch(None, "fp9")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_check_of_a_device_rehearsed_on_processors(tmp_path: Path) -> None:
     """Two ranks as one node and as two: equality in every format, copies, and a step overlapped beside a plain one."""
     assert check.main(["-o", str(tmp_path / "found.json"), "--device", "cpu", "--small"]) == 0

@@ -225,6 +225,7 @@ def test_other_processes_stages_or_micro_batches_than_the_schedules_are_refused(
         Pipeline(pipeline.order, {1: pipeline.stages[1]}, pipeline._form)
 
 
+@pytest.mark.slow
 def test_the_command_says_whether_a_printed_schedule_gives_plain_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
