@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+from hwprofiles.units import MILLI
 
 
 @dataclass(frozen=True)
@@ -71,3 +74,27 @@ def device_facts(index: int) -> dict[str, Any]:
     driver, limit_w = query_gpu(index, "driver_version,power.limit").split(", ")
     gpu = torch.cuda.get_device_name(index)
     return {"index": index, "gpu": gpu, "driver": driver, "power_limit_w": float(limit_w), "torch": torch.__version__}
+
+
+class Clock:
+    """Moments of a device's work and the seconds between them: CUDA events on a GPU, the processor's clock elsewhere."""
+
+    def __init__(self, device: Any) -> None:
+        self.device = device
+
+    def mark(self) -> Any:
+        """A moment of the device's work."""
+        import torch
+
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def between(self, begin: Any, end: Any) -> float:
+        """Seconds between two moments, both of which are over by the time that this returns."""
+        if self.device.type != "cuda":
+            return float(end - begin)
+        end.synchronize()
+        return float(begin.elapsed_time(end)) * MILLI

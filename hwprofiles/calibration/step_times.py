@@ -16,7 +16,6 @@ require_torch(__name__)
 
 import statistics
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,12 +27,11 @@ import torch
 from torch import Tensor, nn
 
 from hwprofiles.calibration.command import Parser, check_output, guarded, write_json
-from hwprofiles.calibration.measuring import device_facts
+from hwprofiles.calibration.measuring import Clock, device_facts
 from hwprofiles.calibration.model.config import Ffn, Layer, Mla, ModelConfig, Moe
 from hwprofiles.calibration.model.optimizer import AdamW, Settings
 from hwprofiles.calibration.model.transformer import Model
 from hwprofiles.calibration.numerics.recipes import numerics
-from hwprofiles.units import MILLI
 
 RECIPES: Final = ("bf16", "fp8-blockwise", "fp8-row")
 SEQ: Final = 4096
@@ -75,28 +73,6 @@ class Timed:
         ordered = sorted(seconds)
         tenth = len(ordered) // 10
         return cls(statistics.median(ordered), ordered[tenth], ordered[-1 - tenth])
-
-
-class Clock:
-    """Times calls: by CUDA events on a GPU, by the processor's clock elsewhere."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def mark(self) -> Any:
-        """A moment of the device's work."""
-        if self.device.type != "cuda":
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
-    def between(self, begin: Any, end: Any) -> float:
-        """Seconds between two moments, both of which are over by the time that this returns."""
-        if self.device.type != "cuda":
-            return float(end - begin)
-        end.synchronize()
-        return float(begin.elapsed_time(end)) * MILLI
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

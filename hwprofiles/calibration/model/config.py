@@ -138,11 +138,6 @@ class ModelConfig:
         refuse([Problem("", key, f"is no field of a configuration{nearest(key, known)}") for key in unknown])
         return replace(_from_catalogue(values), **changes)
 
-    @property
-    def has_moe(self) -> bool:
-        """Whether a layer has experts."""
-        return any(isinstance(layer.ffn, Moe) for layer in self.layers)
-
 
 _NEEDED: Final = ("name", "hidden_size", "num_layers", "vocab_size", "attention", "num_dense_layers")
 _OPTIONAL: Final = (

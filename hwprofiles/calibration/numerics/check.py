@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hwprofiles.calibration.command import Parser, check_output, guarded, write_json
-from hwprofiles.calibration.measuring import device_facts
+from hwprofiles.calibration.measuring import Clock, device_facts
 from hwprofiles.calibration.numerics import comparing
 from hwprofiles.calibration.numerics.blockwise_library import reason_against_kernels
 from hwprofiles.calibration.numerics.comparing import Shape
@@ -29,7 +28,6 @@ from hwprofiles.calibration.numerics.fp8 import Fp8
 from hwprofiles.calibration.numerics.groups import Groups
 from hwprofiles.calibration.numerics.library import probe_block_wise, probe_row_wise, reason_against
 from hwprofiles.calibration.numerics.recipes import numerics
-from hwprofiles.units import MILLI
 
 FP8_RECIPES: Final = {"fp8-blockwise": probe_block_wise, "fp8-row": probe_row_wise}
 TIMED: Final = ("bf16", *FP8_RECIPES)
@@ -133,24 +131,16 @@ def time_parts(layers: dict[str, Shape], device: torch.device) -> Iterator[dict[
 
 
 def median_s(call: Callable[[], Any], device: torch.device) -> float:
-    """Median time of a call, s: by CUDA events on a GPU."""
-    for _ in range(WARM_UP):
-        call()
-    if device.type != "cuda":
-        return statistics.median(_clocked(call) for _ in range(REPETITIONS))
-    events = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(REPETITIONS)]
-    for begin, end in events:
-        begin.record()
-        call()
-        end.record()
-    torch.cuda.synchronize(device)
-    return statistics.median(begin.elapsed_time(end) for begin, end in events) * MILLI
+    """Median time of a call, s, behind a warm-up; on a GPU all calls are queued before any is waited for."""
+    clock = Clock(device)
 
+    def timed() -> tuple[Any, Any]:
+        begin = clock.mark()
+        call()
+        return begin, clock.mark()
 
-def _clocked(call: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
+    moments = [timed() for _ in range(WARM_UP + REPETITIONS)][WARM_UP:]
+    return statistics.median(clock.between(begin, end) for begin, end in moments)
 
 
 def _operands(shape: Shape, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
