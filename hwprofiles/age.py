@@ -13,9 +13,9 @@ from functools import cache
 from typing import Final
 
 from hwprofiles import catalog
+from hwprofiles.efficiencies import load_efficiencies
 from hwprofiles.provenance import Source
 from hwprofiles.schema import PriceSheet, StackProvenance
-from hwprofiles.transfer import load_efficiencies
 
 MONTHS_PER_YEAR: Final = 12
 

@@ -27,6 +27,15 @@ extrapolated  outside the measured range; transferred: another GPU's efficiency 
 assumed       nobody measured it
 """
 
+State = Literal["first_launches", "benchmark_loop", "sustained", "in_step"]
+"""In which state of its power supply a chip was when a kernel was measured.
+
+first_launches  a few launches after a rest: the fastest that it ever is
+benchmark_loop  the kernel repeated for tens of milliseconds to a second
+sustained       the kernel alone, repeated until the mean power has met the board's limit
+in_step         inside training steps, among the kernels that stand around it there
+"""
+
 _DATE = re.compile(r"(?:19|20)[0-9]{2}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12][0-9]|3[01]))?)?")
 
 

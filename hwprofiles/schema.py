@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from hwprofiles.assumption_units import SWITCH, bounds_problem, unit_problem
 from hwprofiles.collectives.rows import CollectiveTable
-from hwprofiles.provenance import Basis, Date, LooseSource, Source
+from hwprofiles.provenance import Basis, Date, LooseSource, Source, State
 from hwprofiles.units import EXA, GIGA, KILO, MEGA, PETA, TERA, YOTTA, Dimension, quantity
 
 if TYPE_CHECKING:
@@ -246,9 +246,13 @@ class _Ranged(BaseModel):
 
 
 class Parameter(_Ranged):
-    """A fitted or measured constant of a stack, SI. basis: how it was obtained; one of the unit "switch" is 0 or 1."""
+    """A fitted or measured constant of a stack, SI. basis: how it was obtained; one of the unit "switch" is 0 or 1.
+
+    state: of the chip when it was measured; None: that of the stack's rows.
+    """
 
     basis: Basis = "assumed"
+    state: State | None = None
     source: LooseSource
 
     @model_validator(mode="after")

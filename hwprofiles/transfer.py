@@ -1,6 +1,6 @@
 """Stacks for GPUs that nobody measured for us: a datasheet times the efficiencies reached on *other* GPUs.
 
-`stacks/transfer/efficiencies.yaml` holds shares by operator class and source GPU. A target takes each key from the nearest
+`stacks/transfer/` holds shares by operator class and source GPU (efficiencies.py). A target takes each key from the nearest
 GPU family that has it, never from itself; its range spans the sources, and all families where its own has none.
 """
 
@@ -9,23 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from typing import Annotated, Self
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hwprofiles.catalog import load_gpu
+from hwprofiles.efficiencies import Efficiencies, EfficiencyGroup, Triple, load_efficiencies
 from hwprofiles.kernels.rows import KernelTable
 from hwprofiles.kernels.shape import PEAK_OF_DTYPE
 from hwprofiles.names import nearest
 from hwprofiles.provenance import Source
-from hwprofiles.record_file import read_record
-from hwprofiles.schema import Gpu, Name, Parameter, Stack, StackProvenance
-
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Triple = tuple[Number, Number, Number]
-"""value, low, high."""
+from hwprofiles.schema import Gpu, Parameter, Stack, StackProvenance
 
 PER_FLOP = {"st_bytes_per_flop": "st_bytes_per_s", "l2_bytes_per_flop": "l2_bytes_per_s"}
 """Rates of one SM given as bytes for each FLOP of its dense BF16 peak, and the parameter that they become."""
@@ -35,60 +26,6 @@ UNITS = {"c_tokens": "tokens", "comm_sms": "SMs", "bm_max": "elements", "bn_max"
 
 SUFFIX = "-transfer"
 """End of the name of a transfer stack."""
-_FILE = Path(__file__).parent / "stacks" / "transfer" / "efficiencies.yaml"
-
-
-class EfficiencyGroup(BaseModel):
-    """Efficiencies measured together. prefix: of the parameters' keys; gpu: where measured, None: a bound for any.
-
-    only_families: the families that may use it (empty: all). values: name → value, low, high.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    prefix: str
-    gpu: Name | None = None
-    only_families: tuple[str, ...] = ()
-    source: str
-    note: str = ""
-    values: dict[str, Triple] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _ranges_hold_values(self) -> Self:
-        for name, (value, low, high) in self.values.items():
-            if not 0.0 <= low <= value <= high:
-                raise ValueError(f"{self.prefix}.{name}: needs 0 <= low <= value <= high, got {value}, {low}, {high}")
-        return self
-
-
-class Efficiencies(BaseModel):
-    """The whole file. families: oldest first; other_family_residual: range of measured / formula of GEMMs when the
-    constants come from another family; sources: by the name that groups use.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    families: tuple[Name, ...]
-    other_family_residual: Triple
-    sources: dict[str, Source]
-    groups: tuple[EfficiencyGroup, ...]
-
-    @model_validator(mode="after")
-    def _names_exist(self) -> Self:
-        for group in self.groups:
-            if group.source not in self.sources:
-                raise ValueError(f"{group.prefix}: unknown source {group.source}")
-            if unknown := set(group.only_families) - set(self.families):
-                raise ValueError(f"{group.prefix}: unknown families {sorted(unknown)}")
-        return self
-
-    def distance(self, family: str, other: str) -> float:
-        """Steps between two families, one that is not listed newer than all; of two equally far ones the older is nearer."""
-        steps = self._place(other) - self._place(family)
-        return abs(steps) + (0.5 if steps > 0 else 0.0)
-
-    def _place(self, family: str) -> int:
-        return self.families.index(family) if family in self.families else len(self.families)
 
 
 @dataclass(frozen=True)
@@ -98,15 +35,6 @@ class _Found:
     chosen: list[tuple[EfficiencyGroup, Triple]] = field(default_factory=list)
     usable: list[tuple[EfficiencyGroup, Triple]] = field(default_factory=list)
     is_other_family: bool = False
-
-
-@cache
-def load_efficiencies() -> Efficiencies:
-    """The committed table. Raises CatalogError with every problem of the file, or where it names a GPU of no file."""
-    table = read_record(_FILE, Efficiencies)
-    for name in {group.gpu for group in table.groups if group.gpu is not None}:
-        load_gpu(name)
-    return table
 
 
 def build_transfer_stack(gpu: Gpu | str) -> Stack:
@@ -213,8 +141,10 @@ def _parameter(key: str, found: _Found, target: Gpu, table: Efficiencies) -> Par
     foreign = f"of the family {' and '.join(families)}, not {target.family}" if families else ""
     notes = "; ".join(dict.fromkeys(note for note in (foreign, *(group.note for group, _ in found.chosen)) if note))
     shown = f"reached on {' and '.join(measured_on)}: {origin.where}" if measured_on else origin.where
+    states = {group.state for group, _ in found.chosen}
     return Parameter(
         value=value * scale, low=low * scale, high=high * scale, unit=_unit(PER_FLOP.get(name, name)),
+        state=states.pop() if len(states) == 1 else None,
         basis="assumed" if origin.kind == "assumed" else "transferred",
         source=Source(kind=origin.kind, where=shown, date=origin.date, note=notes),
     )  # fmt: skip

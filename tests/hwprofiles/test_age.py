@@ -67,7 +67,7 @@ def test_a_stack_is_as_old_as_its_newest_dated_source() -> None:
 def test_the_newest_date_is_the_newest_in_the_files() -> None:
     root = Path(catalog.__file__).parent
     files = [path for kind in catalog.KINDS for path in (root / kind).glob("*.yaml")]
-    files += [*root.glob("stacks/*/provenance.yaml"), *root.glob("stacks/*/efficiencies.yaml")]
+    files += [*root.glob("stacks/*/provenance.yaml"), *root.glob("stacks/transfer/*.yaml")]
     texts = [path.read_text() for path in files]
     stated = [found for text in texts for found in re.findall(r"\bdate: *(20[0-9-]+)", text)]
     assert newest_date() == max(map(first_day, stated))

@@ -14,13 +14,13 @@ from hwprofiles.calibration import fit, notrace_rows
 from hwprofiles.calibration import reference_points as points
 from hwprofiles.calibration.gemm_fit import GemmPoint
 from hwprofiles.catalog import load_gpu
+from hwprofiles.efficiencies import load_efficiencies
 from hwprofiles.kernels.attention import GENERIC_ATTENTION
 from hwprofiles.kernels.gemm import GemmConstants, GemmLimits, GemmSize, gemm_seconds, generic_gemm_constants
 from hwprofiles.kernels.rows import KernelRow, KernelTable
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.stack_choice import load_stack
-from hwprofiles.transfer import load_efficiencies
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
 needs_reference = pytest.mark.skipif(
@@ -201,7 +201,7 @@ def test_committed_constants_are_reproduced_and_left_out_shapes_are_near(family:
 @pytest.mark.slow
 @pytest.mark.parametrize("family", fit.FAMILIES, ids=lambda family: f"{family.key}-{family.gpu}")
 def test_committed_efficiencies_are_reproduced(family: fit.GemmFamily) -> None:
-    from hwprofiles.transfer import load_efficiencies
+    from hwprofiles.efficiencies import load_efficiencies
 
     group = next(g for g in load_efficiencies().groups if (g.prefix, g.gpu) == (family.key, family.gpu))
     for name, value, *_ in fit.gemm_entries(fit.fit_family(family, REFERENCE), fit.sm_peak(family.gpu)):

@@ -92,7 +92,7 @@ def stated_slowdowns() -> Iterator[Any]:
             parameter = load_stack(stack).parameters[f"sustained.{name}.slowdown"]
             triple = (parameter.value, parameter.low, parameter.high)
             yield pytest.param(None, name, triple, parameter.source.where, id=f"{stack}-{name}")
-    transfer = read_yaml(ROOT / "stacks" / "transfer" / "efficiencies.yaml").data
+    transfer = read_yaml(ROOT / "stacks" / "transfer" / "clock.yaml").data
     for group in transfer["groups"]:
         if group["prefix"] == "sustained":
             where = transfer["sources"][group["source"]]["where"]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hwprofiles.catalog import load_gpu
+from hwprofiles.efficiencies import load_efficiencies
 from hwprofiles.stack_choice import default_stack, load_stack, stack_names, stack_provenance
-from hwprofiles.transfer import load_efficiencies
 from simulator import load_scenario, simulate_run
 from tests.hwprofiles.conftest import forget
 

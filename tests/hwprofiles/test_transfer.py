@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from hwprofiles.catalog import list_names, load_gpu
+from hwprofiles.efficiencies import load_efficiencies
 from hwprofiles.kernels.parameters import MissingKernelError
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.stack_choice import load_stack
-from hwprofiles.transfer import build_transfer_stack, load_efficiencies
+from hwprofiles.transfer import build_transfer_stack
 
 GPUS = list_names("gpus")
 BF16 = KernelShape("gemm", "fprop", "bf16", 4096, 7168, 4096)

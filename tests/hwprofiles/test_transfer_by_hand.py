@@ -9,8 +9,9 @@ import pytest
 
 from hwprofiles import transfer
 from hwprofiles.catalog import load_gpu
+from hwprofiles.efficiencies import Efficiencies
 from hwprofiles.schema import Parameter
-from hwprofiles.transfer import Efficiencies, build_transfer_stack
+from hwprofiles.transfer import build_transfer_stack
 
 SOURCES = {
     "runs": {"kind": "measurement", "where": "runs", "date": "2025-05"},

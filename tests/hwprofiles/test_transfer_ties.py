@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hwprofiles.catalog import list_names, load_gpu
-from hwprofiles.transfer import Efficiencies, build_transfer_stack, load_efficiencies
+from hwprofiles.efficiencies import Efficiencies, load_efficiencies
+from hwprofiles.transfer import build_transfer_stack
 
 
 def test_the_older_of_two_equally_near_families_is_nearer() -> None:

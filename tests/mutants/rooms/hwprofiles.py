@@ -123,7 +123,7 @@ HWPROFILES = Room(
             "more tokens may be faster between two rows",
         ),
         Fault(
-            "hwprofiles/transfer.py",
+            "hwprofiles/efficiencies.py",
             "(0.5 if steps > 0 else 0.0)",
             "(0.5 if steps < 0 else 0.0)",
             "of two equally near families the newer one serves",
