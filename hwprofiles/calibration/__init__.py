@@ -9,6 +9,8 @@
     step_times     one NVIDIA GPU, torch: a training step of a slice of DeepSeek-V3 by it, and its parts, in each recipe.
                    Gave measurements/h100-model-step-2026-11-27.csv and h200-model-step-2026-11-27.csv; numerics.check gave
                    h200-model-products-2026-11-27.csv, parallel.check h200x4-expert-parallel-2026-11-27.csv
+    kernel_rates   one NVIDIA GPU, torch: GEMMs, grouped GEMMs, attention and streaming kernels (rates) after a rest and in a
+                   loop
     sm_partition   one NVIDIA GPU, torch and cupy (not in the extra): kernels beside SMs that are held. Gave
                    measurements/h100-sm-partition-2026-11-24.csv, from it `overlap.*` and the head's GEMMs of stacks/h800-*
     layer_mix      all NVIDIA GPUs of a host, torch (extra [calibrate]): kernels of a layer (layer_kernels) from the first
@@ -21,6 +23,6 @@
                    public benchmarks, whose columns and origin reference_points states; `rows` prints stacks/h800-notrace's
                    kernels.csv (notrace_rows). Gave `gemm.*` and `attention.*` of the stacks and of stacks/transfer
 
-The programs that measure (what they share is in measuring) write one JSON document of what they measured; the measurement's
-YAML says which columns of the CSV are which.
+The programs that measure (what they share is in measuring) write one JSON document of what they measured (kernel_rates: a
+CSV); the measurement's YAML says which columns of the CSV are which.
 """
