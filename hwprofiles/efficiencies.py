@@ -13,8 +13,10 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hwprofiles.catalog import load_gpu
+from hwprofiles.leave_out import LeftOut
 from hwprofiles.provenance import Source, State
 from hwprofiles.record_file import CatalogError, read_record
+from hwprofiles.same_chip import equal_chips
 from hwprofiles.schema import Name
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -70,6 +72,18 @@ class Efficiencies(BaseModel):
             if unknown := set(group.only_families) - set(self.families):
                 raise ValueError(f"{group.prefix}: unknown families {sorted(unknown)}")
         return self
+
+    def without(self, left: LeftOut) -> Efficiencies:
+        """The tables less the groups that are left out; bounds of no GPU stay, without them some keys would have nothing."""
+        if not left:
+            return self
+        gpus = {other for name in left.gpus for other in equal_chips(name)}
+        kept = (
+            group for group in self.groups
+            if group.gpu is None
+            or (group.gpu not in gpus and group.source not in left.sources and load_gpu(group.gpu).family not in left.families)
+        )  # fmt: skip
+        return self.model_copy(update={"groups": tuple(kept)})
 
     def distance(self, family: str, other: str) -> float:
         """Steps between two families, one that is not listed newer than all; of two equally far ones the older is nearer."""

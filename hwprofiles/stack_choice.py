@@ -1,4 +1,4 @@
-"""Which software stack serves a GPU: one that was measured on it, else the transfer stack that every GPU has."""
+"""Which software stack serves a GPU: measured on it, made of what is public of it, or transferred from other GPUs."""
 
 from __future__ import annotations
 
@@ -6,45 +6,80 @@ from functools import cache
 from typing import Final, Literal
 
 from hwprofiles import catalog, transfer
+from hwprofiles.leave_out import NOTHING, LeftOut
 from hwprofiles.names import nearest
 from hwprofiles.record_file import CatalogError
+from hwprofiles.same_chip import equal_chips
 from hwprofiles.schema import Stack, StackProvenance
 from hwprofiles.yaml_file import excerpt
 
-StackKind = Literal["measured", "transferred"]
+StackKind = Literal["measured", "public", "transferred"]
 STACK_KINDS: Final[dict[StackKind, str]] = {
     "measured": "kernels measured on this GPU",
-    "transferred": "the datasheet and efficiencies measured on other GPUs",
+    "public": "public measurements of this GPU, for the rest its datasheet and efficiencies of others",
+    "transferred": "the datasheet and efficiencies pooled from GPUs of its family, else of the nearest",
 }
-"""What a stack rests on, in words."""
+"""What a stack rests on, in words; the best first."""
+
+_MADE: Final[dict[transfer.Made, StackKind]] = {"public": "public", "transfer": "transferred"}
+MEASURED: Final = "-measured"
+"""End of the name of the stack of a folder that serves its GPU where none is marked as default."""
+
+
+def public_name(gpu: str) -> str:
+    """Name of the stack made of what is public of a GPU; there is none where nothing is (`has_public`)."""
+    return f"{gpu}-public"
 
 
 def transfer_name(gpu: str) -> str:
-    """Name of a GPU's transfer stack: its datasheet with the efficiencies measured on other GPUs."""
-    return f"{gpu}{transfer.SUFFIX}"
+    """Name of a GPU's transfer stack: its datasheet with the efficiencies pooled from the nearest family."""
+    return f"{gpu}-transfer"
+
+
+@cache
+def has_public(gpu: str, without: LeftOut = NOTHING) -> bool:
+    """Whether anything public was measured on the GPU or on a chip of equal datasheet. Raises CatalogError: no such GPU."""
+    return transfer.has_public(gpu, without)
+
+
+def made_names(gpu: str, without: LeftOut = NOTHING) -> tuple[str, ...]:
+    """The GPU's stacks that have no folder, the best first: `-public` where it exists, and `-transfer`."""
+    return (*([public_name(gpu)] if has_public(gpu, without) else []), transfer_name(gpu))
+
+
+def like_for_like(gpu: str, other: str) -> tuple[str, str]:
+    """Stacks of two GPUs that are of one kind: `-public` where both have it, else `-transfer`."""
+    name = public_name if has_public(gpu) and has_public(other) else transfer_name
+    return name(gpu), name(other)
 
 
 @cache
 def stack_names() -> tuple[str, ...]:
-    """Names of all stacks, sorted: the measured ones, and the transfer stack of every GPU."""
-    return tuple(sorted([*catalog.measured_stacks(), *map(transfer_name, catalog.list_names("gpus"))]))
+    """Names of all stacks, sorted: those of folders, the public and the transfer stack of every GPU that has them."""
+    made = [name for gpu in catalog.list_names("gpus") for name in made_names(gpu)]
+    return tuple(sorted([*catalog.measured_stacks(), *made]))
 
 
 def stack_kind(name: str) -> StackKind:
     """What the stack of that name rests on. Raises CatalogError: no such name."""
     _require(name)
-    return "measured" if name in catalog.measured_stacks() else "transferred"
+    return "measured" if name in catalog.measured_stacks() else _MADE[_parts(name)[1]]
 
 
 @cache
-def load_stack(name: str) -> Stack:
-    """The stack of that name: kernels, collectives, parameters, assumptions.
+def load_stack(name: str, without: LeftOut = NOTHING) -> Stack:
+    """The stack of that name: kernels, collectives, parameters, assumptions; a public or transfer stack less what is left out.
 
-    Raises CatalogError: no such name (the nearest are named), or a wrong file of the stack.
+    Raises CatalogError: no such name (the nearest are named), a wrong file of the stack, or a stack of a folder that rests on
+    what is left out.
     """
-    if stack_kind(name) == "measured":
-        return catalog.read_stack(name)
-    return transfer.build_transfer_stack(name.removesuffix(transfer.SUFFIX))
+    if stack_kind(name) != "measured":
+        gpu, made = _parts(name)
+        return transfer.build_stack(made, gpu, without)
+    if _rests_on(name, without):
+        others = " or ".join(made_names(catalog.read_provenance(name).gpu, without))
+        raise CatalogError(f"{name} rests on what is left out ({without}); use {others}")
+    return catalog.read_stack(name)
 
 
 @cache
@@ -52,24 +87,54 @@ def stack_provenance(name: str) -> StackProvenance:
     """What a stack is of, without reading its tables. Raises CatalogError as load_stack does."""
     if stack_kind(name) == "measured":
         return catalog.read_provenance(name)
-    return transfer.transfer_provenance(catalog.load_gpu(name.removesuffix(transfer.SUFFIX)))
+    gpu, made = _parts(name)
+    return transfer.made_provenance(made, catalog.load_gpu(gpu))
 
 
 @cache
-def default_stack(gpu: str) -> str:
-    """Name of the stack that a scenario on this GPU takes when it names none: the GPU's own, else its transfer stack.
+def default_stack(gpu: str, without: LeftOut = NOTHING) -> str:
+    """Name of the stack that a scenario on this GPU takes when it names none.
 
+    The GPU's own that is marked `is_default`, else `<gpu>-measured`, else `<gpu>-public` where anything public was measured on
+    it or on a chip of equal datasheet, else `<gpu>-transfer`; nothing that rests on what is left out.
     Raises CatalogError: no such GPU, or two stacks that both claim to be its default.
     """
     catalog.load_gpu(gpu)
-    measured = ((name, catalog.read_provenance(name)) for name in catalog.measured_stacks())
-    own = [name for name, provenance in measured if provenance.gpu == gpu and provenance.is_default]
-    if len(own) > 1:
-        raise CatalogError(f"several default stacks of {gpu}: {', '.join(own)}; keep is_default in one provenance.yaml")
-    return own[0] if own else transfer_name(gpu)
+    own = [name for name in catalog.measured_stacks() if catalog.read_provenance(name).gpu == gpu]
+    marked = [name for name in own if catalog.read_provenance(name).is_default]
+    if len(marked) > 1:
+        text = f"several default stacks of {gpu}: {', '.join(marked)}; keep is_default in one provenance.yaml"
+        raise CatalogError(text)
+    for name in (*marked, f"{gpu}{MEASURED}"):
+        if name in own and not _rests_on(name, without):
+            return name
+    return made_names(gpu, without)[0]
+
+
+def _rests_on(name: str, left: LeftOut) -> bool:
+    """Whether the stack of a folder was measured on a GPU, or has a source, that is left out."""
+    if not left:
+        return False
+    provenance = catalog.read_provenance(name)
+    gpus = equal_chips(provenance.gpu)
+    return bool(
+        gpus & left.gpus
+        or provenance.sources.keys() & left.sources
+        or catalog.load_gpu(provenance.gpu).family in left.families
+    )
+
+
+def _parts(name: str) -> tuple[str, transfer.Made]:
+    """GPU and kind of the name of a stack without a folder."""
+    gpu, _, made = name.rpartition("-")
+    return gpu, "public" if made == "public" else "transfer"
 
 
 def _require(name: str) -> None:
     """Raise CatalogError with the nearest names unless there is such a stack."""
-    if name not in stack_names():
-        raise CatalogError(f"no stack is called {excerpt(name)}{nearest(str(name), stack_names())}")
+    if name in stack_names():
+        return
+    gpu, _, made = str(name).rpartition("-")
+    if made == "public" and gpu in catalog.list_names("gpus"):
+        raise CatalogError(f"nothing public was measured on {gpu}: there is no {name}; use {transfer_name(gpu)}")
+    raise CatalogError(f"no stack is called {excerpt(name)}{nearest(str(name), stack_names())}")

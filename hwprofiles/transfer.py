@@ -1,22 +1,25 @@
-"""Stacks for GPUs that nobody measured for us: a datasheet times the efficiencies reached on *other* GPUs.
+"""Stacks made of public efficiencies and a datasheet, for GPUs that nobody measured for us.
 
-`stacks/transfer/` holds shares by operator class and source GPU (efficiencies.py). A target takes each key from the nearest
-GPU family that has it, never from itself; its range spans the sources, and all families where its own has none.
+`stacks/transfer/` holds shares by operator class and GPU (efficiencies.py). `<gpu>-public` takes each key from what was
+measured on the GPU or on a chip of equal datasheet; `<gpu>-transfer`, and `-public` for what its GPU lacks, from all GPUs of
+the nearest family that has the key. Which of several serves: `Choice` (hwprofiles/serving.py).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from typing import Final, Literal
 
 from hwprofiles.catalog import load_gpu
-from hwprofiles.efficiencies import Efficiencies, EfficiencyGroup, Triple, load_efficiencies
+from hwprofiles.efficiencies import Efficiencies, EfficiencyGroup, load_efficiencies
 from hwprofiles.kernels.rows import KernelTable
 from hwprofiles.kernels.shape import PEAK_OF_DTYPE
+from hwprofiles.leave_out import NOTHING, LeftOut
 from hwprofiles.names import nearest
-from hwprofiles.provenance import Source
+from hwprofiles.provenance import Basis, Source
 from hwprofiles.schema import Gpu, Parameter, Stack, StackProvenance
+from hwprofiles.serving import Choice, Found
 
 PER_FLOP = {"st_bytes_per_flop": "st_bytes_per_s", "l2_bytes_per_flop": "l2_bytes_per_s"}
 """Rates of one SM given as bytes for each FLOP of its dense BF16 peak, and the parameter that they become."""
@@ -24,75 +27,92 @@ PER_FLOP = {"st_bytes_per_flop": "st_bytes_per_s", "l2_bytes_per_flop": "l2_byte
 UNITS = {"c_tokens": "tokens", "comm_sms": "SMs", "bm_max": "elements", "bn_max": "elements", "bn_step": "elements"}
 """Units that the end of a name does not tell."""
 
-SUFFIX = "-transfer"
-"""End of the name of a transfer stack."""
+Made = Literal["public", "transfer"]
+"""How a stack is made of the public efficiencies; the end of its name."""
+
+CLASSES: Final = {
+    "gemm": "GEMM", "attention": "attention", "memory": "memory-bound kernels", "link": "links", "ring": "rings",
+    "all_to_all": "dispatch and combine", "overlap": "kernels beside communication", "sustained": "clock", "": "host",
+}  # fmt: skip
+"""First word of a group's prefix → what it is of, the weightiest first; a word that is not here stands for itself."""
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What a key takes: the entries it is made of, all usable ones, and whether they come from another family."""
-
-    chosen: list[tuple[EfficiencyGroup, Triple]] = field(default_factory=list)
-    usable: list[tuple[EfficiencyGroup, Triple]] = field(default_factory=list)
-    is_other_family: bool = False
-
-
-def build_transfer_stack(gpu: Gpu | str) -> Stack:
-    """The stack `<gpu>-transfer` of a GPU record, or of a catalogue name. All its parameters are transferred or assumed.
+def build_stack(made: Made, gpu: Gpu | str, without: LeftOut = NOTHING) -> Stack:
+    """The stack `<gpu>-public` or `<gpu>-transfer` of a GPU record, or of a catalogue name, less what is left out.
 
     A format that the GPU's datasheet lacks has no parameters; asking for it raises MissingKernelError, which names it.
     Raises CatalogError for an unknown name.
     """
     target = load_gpu(gpu) if isinstance(gpu, str) else gpu
-    provenance = transfer_provenance(target)
-    parameters = dict(_parameters(target, load_efficiencies()))
-    return Stack(f"{target.name}{SUFFIX}", target.name, provenance.description, KernelTable(), provenance,
+    choice = Choice(load_efficiencies().without(without), target, own_alone=made == "public")
+    provenance = _provenance(made, choice, without)
+    parameters = dict(_parameters(target, choice))
+    return Stack(f"{target.name}-{made}", target.name, provenance.description, KernelTable(), provenance,
                  parameters=parameters)  # fmt: skip
 
 
-def transfer_provenance(target: Gpu) -> StackProvenance:
-    """What the transfer stack of a GPU is of; its caveat says where its family was not measured."""
-    table = load_efficiencies()
+def made_provenance(made: Made, target: Gpu, without: LeftOut = NOTHING) -> StackProvenance:
+    """What such a stack is of; its caveat says where its family was not measured."""
+    choice = Choice(load_efficiencies().without(without), target, own_alone=made == "public")
+    return _provenance(made, choice, without)
+
+
+def has_public(gpu: str, without: LeftOut = NOTHING) -> bool:
+    """Whether anything public was measured on the GPU, or on a chip of equal datasheet."""
+    return bool(Choice(load_efficiencies().without(without), load_gpu(gpu)).own_groups)
+
+
+def _provenance(made: Made, choice: Choice, without: LeftOut) -> StackProvenance:
+    target, table = choice.target, choice.table
+    description = (
+        f"datasheet of {target.name} times the efficiencies reached on GPUs of its family, else of the nearest"
+    )
+    if made == "public":
+        description = f"{_what(choice.own_groups)}; datasheet times efficiencies of other GPUs for the rest"
+    left = f"; left out: {without}" if without else ""
+    used = {group.source for group in table.groups if choice.may_use(group)}
     return StackProvenance(
         gpu=target.name,
-        description=f"datasheet of {target.name} times the efficiencies reached on other GPUs",
+        description=f"{description}{left}",
         software="library kernels of 2024 to 2026, by the source of each parameter",
         clock="burst",
-        caveat=_caveat(target, table),
-        sources={name: source for name, source in table.sources.items() if _is_used(name, target.name, table)},
+        caveat=_caveat(choice),
+        sources={name: source for name, source in table.sources.items() if name in used},
     )
 
 
-def _caveat(target: Gpu, table: Efficiencies) -> str:
+def _what(own: tuple[EfficiencyGroup, ...]) -> str:
+    """ "public measurements on b200: GEMM, attention": what was measured on which GPUs."""
+    gpus = dict.fromkeys(str(group.gpu) for group in own)
+    found = {group.prefix.partition(".")[0] for group in own}
+    order = [*CLASSES, *sorted(found - CLASSES.keys())]
+    words = ", ".join(CLASSES.get(name, name) for name in order if name in found)
+    return f"public measurements on {' and '.join(sorted(gpus))}: {words or 'none'}"
+
+
+def _caveat(choice: Choice) -> str:
     """Says whose GEMMs serve where none was measured in the GPU's family; else ""."""
+    target, table = choice.target, choice.table
     measured = {load_gpu(group.gpu).family for group in table.groups if group.gpu and group.prefix.startswith("gemm.")}
-    if target.family in measured:
+    chosen = choice.found("gemm.bf16.eta").chosen
+    if target.family in measured or not chosen or chosen[0][0].gpu is None:
         return ""
-    group = _find("gemm.bf16.eta", target, table).chosen[0][0]
+    whose = chosen[0][0].gpu
     unknown = "" if target.family in table.families else f" (an unknown family{nearest(target.family, table.families)})"
     return (
         f"no GEMM was measured on a GPU of the family {target.family}{unknown}: {target.name} takes the shares that "
-        f"{group.gpu} ({load_gpu(str(group.gpu)).family}) reaches, in wider ranges"
+        f"{whose} ({load_gpu(whose).family}) reaches, in wider ranges"
     )
 
 
-def _is_used(source: str, target: str, table: Efficiencies) -> bool:
-    return any(group.source == source and group.gpu != target for group in table.groups)
-
-
-def _parameters(target: Gpu, table: Efficiencies) -> Iterator[tuple[str, Parameter]]:
-    keys = {key: None for group in table.groups for name in group.values if (key := _key(group, name))}
-    for key in keys:
+def _parameters(target: Gpu, choice: Choice) -> Iterator[tuple[str, Parameter]]:
+    for key in choice.keys:
         if _lacks_format(key, target):
             continue
-        found = _find(key, target, table)
+        found = choice.found(key)
         if found.chosen:
             name = key.rpartition(".")[2]
-            yield key.replace(name, PER_FLOP.get(name, name)), _parameter(key, found, target, table)
-
-
-def _key(group: EfficiencyGroup, name: str) -> str:
-    return f"{group.prefix}.{name}" if group.prefix else name
+            yield key.replace(name, PER_FLOP.get(name, name)), _parameter(key, found, target, choice.table)
 
 
 def _lacks_format(key: str, target: Gpu) -> bool:
@@ -101,27 +121,7 @@ def _lacks_format(key: str, target: Gpu) -> bool:
     return kind in ("gemm", "attention") and PEAK_OF_DTYPE[rest.partition(".")[0]] not in target.peak_flop_per_s
 
 
-def _find(key: str, target: Gpu, table: Efficiencies) -> _Found:
-    """Entries of the nearest family, the target's own left out; those of no GPU only where there is no other.
-
-    Constants of one GEMM or attention fit belong together: they come from the first source alone.
-    """
-    entries = [(g, triple) for g in table.groups for name, triple in g.values.items() if _key(g, name) == key]
-    usable = [
-        entry for entry in entries
-        if entry[0].gpu not in (None, target.name)
-        and (not entry[0].only_families or target.family in entry[0].only_families)
-    ]  # fmt: skip
-    if not usable:
-        return _Found(bounds := [entry for entry in entries if entry[0].gpu is None], bounds)
-    far = [table.distance(target.family, load_gpu(str(group.gpu)).family) for group, _ in usable]
-    steps = min(far)
-    near = [entry for entry, distance in zip(usable, far, strict=True) if distance == steps]
-    is_fit = key.startswith(("gemm.", "attention."))
-    return _Found(near[:1] if is_fit else near, usable, is_other_family=steps > 0)
-
-
-def _parameter(key: str, found: _Found, target: Gpu, table: Efficiencies) -> Parameter:
+def _parameter(key: str, found: Found, target: Gpu, table: Efficiencies) -> Parameter:
     """Geometric mean of the chosen entries; the range spans them, or all families' where the target's own has none."""
     values = [triple[0] for _, triple in found.chosen]
     value = values[0]
@@ -135,19 +135,30 @@ def _parameter(key: str, found: _Found, target: Gpu, table: Efficiencies) -> Par
     if name == "residual" and is_gemm and found.is_other_family:
         low, high = low * table.other_family_residual[1], high * table.other_family_residual[2]
     scale = target.peak_flop_per_s["bf16"] / target.num_sms if name in PER_FLOP else 1.0
-    origin = table.sources[found.chosen[0][0].source]
-    measured_on = sorted({group.gpu for group, _ in found.chosen if group.gpu})
-    families = sorted({load_gpu(name).family for name in measured_on}) if found.is_other_family else []
-    foreign = f"of the family {' and '.join(families)}, not {target.family}" if families else ""
-    notes = "; ".join(dict.fromkeys(note for note in (foreign, *(group.note for group, _ in found.chosen)) if note))
-    shown = f"reached on {' and '.join(measured_on)}: {origin.where}" if measured_on else origin.where
     states = {group.state for group, _ in found.chosen}
     return Parameter(
         value=value * scale, low=low * scale, high=high * scale, unit=_unit(PER_FLOP.get(name, name)),
         state=states.pop() if len(states) == 1 else None,
-        basis="assumed" if origin.kind == "assumed" else "transferred",
-        source=Source(kind=origin.kind, where=shown, date=origin.date, note=notes),
+        basis=_basis(found, target, table), source=_source(found, target, table),
     )  # fmt: skip
+
+
+def _basis(found: Found, target: Gpu, table: Efficiencies) -> Basis:
+    """Interpolated: all of it was measured on this very GPU, or on chips of equal datasheet; else transferred or assumed."""
+    if table.sources[found.chosen[0][0].source].kind == "assumed":
+        return "assumed"
+    return "interpolated" if found.is_own else "transferred"
+
+
+def _source(found: Found, target: Gpu, table: Efficiencies) -> Source:
+    origins = list({group.source: table.sources[group.source] for group, _ in found.chosen}.values())
+    origin, where = origins[0], "; ".join(each.where for each in origins)
+    measured_on = sorted({group.gpu for group, _ in found.chosen if group.gpu})
+    families = sorted({load_gpu(name).family for name in measured_on}) if found.is_other_family else []
+    foreign = f"of the family {' and '.join(families)}, not {target.family}" if families else ""
+    notes = "; ".join(dict.fromkeys(note for note in (foreign, *(group.note for group, _ in found.chosen)) if note))
+    shown = f"reached on {' and '.join(measured_on)}: {where}" if measured_on else where
+    return Source(kind=origin.kind, where=shown, date=max(each.date for each in origins), note=notes)
 
 
 def _unit(name: str) -> str:

@@ -119,7 +119,7 @@ def name_problems(cluster: Mapping[str, Any], stack: object, sheet: object) -> I
     if gpu is not None and measured_on != gpu:
         yield (
             ("stack",),
-            f"{stack} is of GPU {measured_on}, but cluster.node has {gpu}; use {stack_choice.transfer_name(gpu)}",
+            f"{stack} is of GPU {measured_on}, but cluster.node has {gpu}; use {' or '.join(stack_choice.made_names(gpu))}",
         )
 
 

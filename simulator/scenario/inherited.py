@@ -63,11 +63,11 @@ def _another_kind(scenario: Scenario, base: Base, kind: stack_choice.StackKind) 
         f"{scenario.stack} ({kind}: {stack_choice.STACK_KINDS[kind]}) in place of {base.stack} ({base.stack_kind}), on which "
         f"{base.name} rests: the two results differ in kind, not only in hardware"
     )
-    transfer = stack_choice.transfer_name
-    option = "" if base.stack == transfer(base.gpu) else f" --set stack={transfer(base.gpu)}"
+    like_base, like = stack_choice.like_for_like(base.gpu, gpu)
+    option = "" if base.stack == like_base else f" --set stack={like_base}"
     there = f"`moesim run {base.name}{option}`"
-    here = f"`--set stack={transfer(gpu)}` here"
-    if scenario.stack == transfer(gpu):
+    here = f"`--set stack={like}` here"
+    if scenario.stack == like:
         here = f"`--set cluster.node={node}`" if isinstance(node, str) else "this one"
     return f"{text}; like for like: {there} beside {here}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hwprofiles.schema import Stack
 from simulator.results.interval import Interval
 from simulator.results.step_result import StepResult
 from simulator.scenario.scenario import Scenario
@@ -17,10 +18,11 @@ from simulator.step.step import simulate_prepared
 class StepSimulator:
     """`simulate_step` for several batches of a scenario: what does not depend on the batch is computed once."""
 
-    def __init__(self, engine: Engine = "sweep", report: Report | None = None) -> None:
+    def __init__(self, engine: Engine = "sweep", report: Report | None = None, stack: Stack | None = None) -> None:
         """report: is told which share of a step's draws, or of the assumptions, is done. explains: whether the full batch's
-        step says what binds it and what uneven loads add, which takes as long again as the step.
+        step says what binds it and what uneven loads add, which takes as long again as the step. stack: as in `simulate_step`.
         """
+        self._stack = stack
         self._engine: Engine = engine
         self.report = report
         self.explains = True
@@ -41,5 +43,5 @@ class StepSimulator:
 
     def _prepared(self, scenario: Scenario) -> PreparedStep:
         if self._step is None or self._step.scenario is not scenario:
-            self._step = prepare(scenario)
+            self._step = prepare(scenario, self._stack)
         return self._step

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from hwprofiles.schema import Assumption, Gpu, Stack
 from hwprofiles.stack_choice import load_stack
+from simulator.errors import InputError, Problem
 from simulator.network.domains import DomainUse, domain_use_of
 from simulator.network.placement import Mesh, Placement, place
 from simulator.network.topology import Network, build_network
@@ -28,14 +29,20 @@ class Hardware:
     domains: DomainUse
 
 
-def look_up(scenario: Scenario) -> Hardware:
-    """The scenario's hardware. Raises InputError for a cluster that the fabric cannot hold."""
+def look_up(scenario: Scenario, stack: Stack | None = None) -> Hardware:
+    """The scenario's hardware, with another stack of its GPU in place of the one that it names.
+
+    Raises InputError for a cluster that the fabric cannot hold, and for a stack of another GPU.
+    """
+    gpu, stack = gpu_of(scenario), stack or load_stack(scenario.stack)
+    if stack.gpu != gpu.name:
+        raise InputError([Problem("", "stack", f"{stack.name} is of GPU {stack.gpu}, but cluster.node has {gpu.name}")])
     num_gpus = scenario.cluster.num_gpus
     domains = domain_use_of(scenario)
     network = build_network(node_of(scenario), fabric_of(scenario), num_gpus, domains.gpus_per_domain)
     mesh = Mesh(num_gpus, **derived.degrees(scenario))
     placement = place(mesh, network.gpus_per_node, network.host_gpus, shard_ranks=scenario.data_parallel.hsdp_group)
-    return Hardware(gpu_of(scenario), load_stack(scenario.stack), network, placement, domains)
+    return Hardware(gpu, stack, network, placement, domains)
 
 
 def with_assumptions(hardware: Hardware, assumptions: Mapping[str, Assumption]) -> Hardware:

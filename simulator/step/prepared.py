@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from hwprofiles.schema import Assumption
+from hwprofiles.schema import Assumption, Stack
 from simulator.assembly.chunks import StageCost
 from simulator.assembly.exposed import UNCHUNKED, Chunking
 from simulator.assembly.unit_costs import Prices, stage_costs
@@ -69,9 +69,9 @@ def count(scenario: Scenario, hardware: Hardware | None = None) -> CountedStep:
     return CountedStep(scenario, assumptions, hardware, workload, load_model(scenario, group, routing, capacity))
 
 
-def prepare(scenario: Scenario) -> PreparedStep:
-    """`count`, and prices. Raises as it does."""
-    step = count(scenario)
+def prepare(scenario: Scenario, stack: Stack | None = None) -> PreparedStep:
+    """`count`, and prices, of the stack that is given in place of the scenario's. Raises as `count` and `look_up` do."""
+    step = count(scenario, None if stack is None else look_up(scenario, stack))
     return price(scenario, step.hardware, step.assumptions, step.workload, step.load)
 
 

@@ -7,6 +7,7 @@ scenario → hardware, what the router does, counted work, seconds by operator a
 
 from __future__ import annotations
 
+from hwprofiles.schema import Stack
 from simulator.results.step_result import StepResult
 from simulator.results.widening import widened
 from simulator.scenario.scenario import Scenario
@@ -18,15 +19,18 @@ from simulator.step.result import step_result
 
 
 def simulate_step(
-    scenario: Scenario, *, global_batch_size: int | None = None, schedule: str | None = None, engine: Engine = "sweep"
-) -> StepResult:
+    scenario: Scenario, *, global_batch_size: int | None = None, schedule: str | None = None, engine: Engine = "sweep",
+    stack: Stack | None = None,
+) -> StepResult:  # fmt: skip
     """Simulates one step of `global_batch_size` sequences (default: the full batch).
 
     schedule: another than the scenario's. engine: the compiled sweep, or the simpy reference (the same numbers, slower).
-    The interval holds the ranges of the measurements and the effects of the assumptions, as in a run's document.
+    stack: of the scenario's GPU, in place of the one that it names, as validation builds it without a group of measurements
+    (`hwprofiles.stack_choice.load_stack`). The interval holds the ranges of the measurements and the effects of the
+    assumptions, as in a run's document.
     Raises InputError for what the catalogue lacks, InconsistentSimulation if a conservation law is broken.
     """
-    step = prepare(scenario)
+    step = prepare(scenario, stack)
     result = simulate_prepared(step, global_batch_size, schedule, engine)
     return widened(result, assumption_effects(step, order_of_actions(scenario, global_batch_size, schedule)))
 

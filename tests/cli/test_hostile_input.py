@@ -304,7 +304,7 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "layout-bomb": (v3('parallel: {layers_per_stage: "((((m*9999)*999)*999)*999)*999"}'), ("layers_per_stage",)),
     "layout-brackets": (v3('parallel: {layers_per_stage: "' + "(" * 2000 + '"}'), ("brackets",)),
     "layout-number": (v3("parallel: {layers_per_stage: 4}"), ("layers_per_stage",)),
-    "stack-of-other-gpu": (v3("stack: h100-transfer"), ("h100", "h800", "use h800-transfer")),
+    "stack-of-other-gpu": (v3("stack: h100-transfer"), ("h100", "h800", "use h800-public or h800-transfer")),
     "recompute-none-with-modules": (
         v3("recompute: {granularity: none, modules: [rmsnorm]}"),
         ("recompute.modules", "none"),

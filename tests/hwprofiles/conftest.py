@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from hwprofiles import age, catalog, stack_choice, transfer
+from hwprofiles import age, catalog, same_chip, stack_choice, transfer
 
 COMMITTED = Path(catalog.__file__).parent
 
 
 def forget() -> None:
     """Drop what the catalogue's functions remember of files."""
-    for module in (age, catalog, stack_choice, transfer):
+    for module in (age, catalog, same_chip, stack_choice, transfer):
         for function in vars(module).values():
             if hasattr(function, "cache_clear"):
                 function.cache_clear()

@@ -20,6 +20,7 @@ from hwprofiles.kernels.gemm import GemmConstants, GemmLimits, GemmSize, gemm_se
 from hwprofiles.kernels.rows import KernelRow, KernelTable
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
+from hwprofiles.leave_out import NOTHING, LeftOut
 from hwprofiles.stack_choice import load_stack
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
@@ -157,12 +158,12 @@ def test_rows_of_the_stack_without_trace_are_what_the_tables_say() -> None:
     assert committed.read_text(encoding="utf-8") == notrace_rows.as_csv(REFERENCE)
 
 
-def errors_of(stack: str, gpu: str, data: Sequence[GemmPoint]) -> list[float]:
+def errors_of(stack: str, gpu: str, data: Sequence[GemmPoint], without: LeftOut = NOTHING) -> list[float]:
     logs = []
     for point in data:
         s = point.size
         shape = KernelShape("gemm", s.variant, s.dtype, s.m, s.n, s.k, s.groups)
-        cost = kernel_seconds(shape, load_stack(stack), load_gpu(gpu), "alone")
+        cost = kernel_seconds(shape, load_stack(stack, without), load_gpu(gpu), "alone")
         logs.append(math.log(cost.seconds / point.seconds))
     return logs
 
@@ -174,8 +175,11 @@ def test_bf16_constants_fit_the_h100_and_carry_over_a_generation() -> None:
     )
     assert mean_error(errors_of("h800-transfer", "h100", h100)) < 0.06, "H800 and H100 share the chip"
     assert mean_error(errors_of("h800-notrace", "h800", h100)) < 0.06
-    assert mean_error(errors_of("b200-transfer", "b200", b200)) < 0.18, "Hopper's shares on Blackwell"
-    assert mean_error(errors_of("h100-transfer", "h100", h100)) < 0.22, "Blackwell's shares on Hopper"
+    for gpu, own in (("h100", h100), ("b200", b200)):
+        assert mean_error(errors_of(f"{gpu}-public", gpu, own)) < 0.07, "its own fit"
+    for gpu, own, limit in (("b200", b200, 0.18), ("h100", h100, 0.22)):
+        left = LeftOut(gpus=frozenset({gpu}))
+        assert 0.10 < mean_error(errors_of(f"{gpu}-transfer", gpu, own, left)) < limit, "the other family's shares"
 
 
 @needs_reference

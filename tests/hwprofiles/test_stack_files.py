@@ -142,11 +142,11 @@ def test_a_table_that_is_not_utf_8_is_refused(root: Path) -> None:
 
 
 def test_one_stack_of_a_gpu_is_its_default(root: Path) -> None:
-    assert default_stack("h800") == "h800-transfer"
+    assert default_stack("h800") == "h800-public"
     write_stack(root, "a")
     write_stack(root, "b", is_default=True)
     forget()
-    assert default_stack("h800") == "b" and default_stack("h100") == "h100-transfer"
+    assert default_stack("h800") == "b" and default_stack("h100") == "h100-public"
     write_stack(root, "c", is_default=True)
     forget()
     with pytest.raises(CatalogError, match="several default stacks of h800: b, c"):

@@ -11,7 +11,7 @@ from hwprofiles import transfer
 from hwprofiles.catalog import load_gpu
 from hwprofiles.efficiencies import Efficiencies
 from hwprofiles.schema import Parameter
-from hwprofiles.transfer import build_transfer_stack
+from hwprofiles.transfer import Made, build_stack
 
 SOURCES = {
     "runs": {"kind": "measurement", "where": "runs", "date": "2025-05"},
@@ -19,15 +19,17 @@ SOURCES = {
 }
 
 
-def built(monkeypatch: pytest.MonkeyPatch, gpu: str, *groups: dict[str, Any]) -> Mapping[str, Parameter]:
-    """Parameters of the GPU's transfer stack from these groups; a foreign GEMM's residual widens to 0.8 and 1.5 times."""
+def built(
+    monkeypatch: pytest.MonkeyPatch, gpu: str, *groups: dict[str, Any], made: Made = "transfer"
+) -> Mapping[str, Parameter]:
+    """Parameters of the GPU's stack from these groups; a foreign GEMM's residual widens to 0.8 and 1.5 times."""
     gemm = {"prefix": "gemm.bf16", "gpu": "h100", "source": "runs", "values": {"eta": (0.9, 0.9, 0.9)}}
     table = Efficiencies.model_validate({
         "families": ("ampere", "hopper", "blackwell"), "other_family_residual": (1.0, 0.8, 1.5), "sources": SOURCES,
         "groups": (gemm, *({"source": "runs", **group} for group in groups)),
     })  # fmt: skip
     monkeypatch.setattr(transfer, "load_efficiencies", lambda: table)
-    return build_transfer_stack(gpu).parameters
+    return build_stack(made, gpu).parameters
 
 
 def ends(parameter: Parameter) -> tuple[float, float, float]:
@@ -51,8 +53,21 @@ def test_without_the_own_family_the_range_spans_all(monkeypatch: pytest.MonkeyPa
     assert ends(found) == pytest.approx((0.6, 0.2, 0.99))
 
 
-def test_the_own_measurement_is_left_out_of_mean_and_range(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ends(built(monkeypatch, "h200", H100, H200)["memory.rmsnorm"]) == pytest.approx((0.9, 0.8, 0.95))
+def test_the_own_measurement_is_one_of_its_family_in_a_transfer_stack_and_alone_in_a_public_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pooled = built(monkeypatch, "h200", H100, H200)["memory.rmsnorm"]
+    assert ends(pooled) == pytest.approx((0.6, 0.3, 0.95)) and pooled.basis == "transferred"
+    own = built(monkeypatch, "h200", H100, H200, made="public")["memory.rmsnorm"]
+    assert ends(own) == pytest.approx((0.4, 0.3, 0.5)) and own.basis == "interpolated"
+    assert ends(built(monkeypatch, "h200", H100, made="public")["memory.rmsnorm"]) == ends(
+        built(monkeypatch, "h200", H100)["memory.rmsnorm"]
+    )
+
+
+def test_a_chip_of_equal_datasheet_counts_as_the_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = built(monkeypatch, "h800", H100, H200, made="public")["memory.rmsnorm"]
+    assert ends(own) == pytest.approx((0.9, 0.8, 0.95)) and own.basis == "interpolated"
 
 
 def test_what_one_family_alone_may_use_serves_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,9 +77,20 @@ def test_what_one_family_alone_may_use_serves_no_other(monkeypatch: pytest.Monke
 
 
 def test_constants_of_a_fit_stay_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two fits of a family the first one's; a mean of two fits would be the fit of no kernel."""
+    """Of the fits of a family that of the nearest datasheet; a mean of two would be the fit of no kernel."""
     other = {"prefix": "gemm.bf16", "gpu": "h200", "values": {"eta": (0.4, 0.4, 0.4)}}
-    assert ends(built(monkeypatch, "h800", other)["gemm.bf16.eta"]) == (0.9, 0.9, 0.9)
+    for made in ("public", "transfer"):
+        assert ends(built(monkeypatch, "h800", other, made=made)["gemm.bf16.eta"]) == (0.9, 0.9, 0.9)
+        assert ends(built(monkeypatch, "h200", other, made=made)["gemm.bf16.eta"]) == (0.4, 0.4, 0.4)
+        assert ends(built(monkeypatch, "gb200", other, made=made)["gemm.bf16.eta"]) == (0.4, 0.4, 0.4), "HBM: 8 TB/s"
+    b200 = {"prefix": "gemm.bf16", "gpu": "b200", "values": {"eta": (0.7, 0.7, 0.7)}}
+    assert ends(built(monkeypatch, "gb200", other, b200)["gemm.bf16.eta"]) == (0.7, 0.7, 0.7), "its family first"
+
+
+def test_of_two_fits_on_equal_chips_the_first_in_the_file_serves_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    second = {"prefix": "gemm.bf16", "gpu": "h800", "values": {"eta": (0.5, 0.5, 0.5)}}
+    for gpu in ("h100", "h800"):
+        assert ends(built(monkeypatch, gpu, second, made="public")["gemm.bf16.eta"]) == (0.9, 0.9, 0.9)
 
 
 def test_a_foreign_gemm_is_wider_by_the_table_s_residual(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from hwprofiles.catalog import load_fabric, load_gpu, load_node
 from hwprofiles.schema import Gpu, Stack
-from hwprofiles.transfer import build_transfer_stack
+from hwprofiles.transfer import build_stack
 from simulator import load_scenario
 from simulator.step.prepared import prepare, price
 from simulator.step.step import simulate_prepared
@@ -63,7 +63,7 @@ def better_gpu(name: str, figure: str) -> tuple[Gpu, Stack]:
     value: Any = getattr(gpu, key)
     value = {**value, rest[0]: value[rest[0]] * GPU_FIGURES[figure]} if rest else value * GPU_FIGURES[figure]
     better = gpu.model_copy(update={key: value})
-    return better, build_transfer_stack(better)
+    return better, build_stack("transfer", better)
 
 
 def with_gpu(document: Document, figure: str) -> float:

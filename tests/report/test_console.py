@@ -332,7 +332,9 @@ def test_a_stack_of_another_kind_than_the_base_is_said_in_the_heading() -> None:
     text = " ".join(
         report(changed(base=base, stack="h200-transfer", stack_kind="transferred")).split("Memory")[0].split()
     )
-    assert "stack h200-transfer, transferred: the datasheet and efficiencies measured on other GPUs" in text
+    assert (
+        "stack h200-transfer, transferred: the datasheet and efficiencies pooled from GPUs of its family, else" in text
+    )
     assert "deepseek-v3, which rests on h800-deepseek-2024, measured: they differ in kind, not only in hardware" in text
     assert "differ in kind" not in report(changed(base=base))
 

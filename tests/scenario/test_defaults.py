@@ -106,7 +106,7 @@ def test_the_base_is_what_stood_before_the_last_change_of_the_gpu(tmp_path: Path
     path.write_text("schema_version: 1\nextends: deepseek-v3\ncluster: {node: h200-x8}\n")
     base = load_scenario(path, ["cluster.node=b200-x8"]).base
     assert base is not None
-    assert (base.name, base.gpu, base.stack) == (str(path), "h200", "h200-transfer")
+    assert (base.name, base.gpu, base.stack) == (str(path), "h200", "h200-public")
 
 
 def test_a_recipe_takes_its_weight_cache_with_it_and_needs_no_note(tmp_path: Path) -> None:

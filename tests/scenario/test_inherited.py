@@ -19,25 +19,28 @@ def warnings(*overrides: str, source: str | Path = PRESET) -> str:
 def test_a_node_with_a_stack_of_another_kind_says_both_and_offers_the_like_for_like_run() -> None:
     text = warnings("cluster.node=h200-x8")
     for words in (
-        "overrides[0]: stack: h200-transfer (transferred",
+        "overrides[0]: stack: h200-public (public",
         "in place of h800-deepseek-2024 (measured)",
         OTHER_KIND,
-        "`moesim run deepseek-v3 --set stack=h800-transfer` beside `--set cluster.node=h200-x8`",
+        "`moesim run deepseek-v3 --set stack=h800-public` beside `--set cluster.node=h200-x8`",
     ):
         assert words in text
 
 
 def test_the_run_that_is_offered_is_of_the_same_kind() -> None:
-    assert OTHER_KIND not in warnings("stack=h800-transfer")
-    text = warnings("stack=h800-transfer", "cluster.node=h200-x8", "stack=h200-transfer")
+    assert OTHER_KIND not in warnings("stack=h800-public")
+    text = warnings("stack=h800-public", "cluster.node=h200-x8", "stack=h200-public")
     assert OTHER_KIND in text, "the preset's own stack is what stood there before"
 
 
-def test_from_transferred_to_measured_is_another_kind_too_and_between_transferred_ones_is_none() -> None:
+def test_from_public_to_measured_is_another_kind_too_and_between_public_ones_is_none() -> None:
     text = warnings("cluster.node=h800-x8", source="mixtral-8x22b")
     assert OTHER_KIND in text
-    assert "`moesim run mixtral-8x22b` beside `--set stack=h800-transfer` here" in text
+    assert "`moesim run mixtral-8x22b` beside `--set stack=h800-public` here" in text
     assert OTHER_KIND not in warnings("cluster.node=mi300x-x8", source="mixtral-8x22b")
+    alone = warnings("cluster.node=mi325x-x8", source="mixtral-8x22b")
+    like = "`moesim run mixtral-8x22b --set stack=h100-transfer` beside `--set cluster.node=mi325x-x8`"
+    assert OTHER_KIND in alone and like in alone, "nothing public of the MI325X: transfer stacks on both sides"
 
 
 def test_the_same_gpu_or_a_file_of_its_own_says_nothing(tmp_path: Path) -> None:
@@ -55,16 +58,16 @@ def test_an_inline_node_is_not_offered_by_a_name_that_no_command_takes() -> None
         "scale_up_domain_gpus: 8, nic_bytes_per_s: 50 GB/s, nics_per_node: 8}"
     )
     text = warnings(f"cluster.node={node}")
-    assert "`moesim run deepseek-v3 --set stack=h800-transfer` beside this one" in text
+    assert "`moesim run deepseek-v3 --set stack=h800-public` beside this one" in text
     assert "cluster.node=ours" not in text
 
 
 def test_a_file_that_changes_the_node_compares_with_what_it_extends(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"schema_version: 1\nextends: {PRESET}\ncluster: {{node: h200-x8}}\n")
-    assert "`moesim run deepseek-v3 --set stack=h800-transfer`" in warnings(source=path)
+    assert "`moesim run deepseek-v3 --set stack=h800-public`" in warnings(source=path)
     path.write_text(f"schema_version: 1\nextends: {PRESET}\n")
-    assert f"`moesim run {path} --set stack=h800-transfer`" in warnings("cluster.node=h200-x8", source=path)
+    assert f"`moesim run {path} --set stack=h800-public`" in warnings("cluster.node=h200-x8", source=path)
 
 
 def test_a_price_of_the_old_gpu_is_named_with_its_origin_and_a_remedy() -> None:
@@ -102,6 +105,6 @@ def test_a_sheet_that_is_inherited_gives_the_price_of_the_new_gpu(tmp_path: Path
     assert document["totals"]["cost_usd"]["value"] == pytest.approx(
         5.25 * document["totals"]["gpu_hours"]["value"], rel=1e-5
     )
-    assert (document["stack_kind"], document["base"]["stack_kind"]) == ("transferred", "measured")
+    assert (document["stack_kind"], document["base"]["stack_kind"]) == ("public", "measured")
     assert document["base"] == {"scenario": str(path), "stack": "h800-deepseek-2024", "stack_kind": "measured"}
     assert [line for line in document["warnings"] if OTHER_KIND in line], "they stand in the document"

@@ -111,7 +111,7 @@ def test_an_alternative_replaces_what_it_stands_for(override: str, dropped: str)
 
 def test_changing_the_node_drops_the_stack() -> None:
     assert load_scenario("deepseek-v3", ["stack=h800-transfer"]).stack == "h800-transfer"
-    assert load_scenario("deepseek-v3", ["cluster.node=h200-x8"]).stack == "h200-transfer"
+    assert load_scenario("deepseek-v3", ["cluster.node=h200-x8"]).stack == "h200-public"
     assert load_scenario("deepseek-v3", ["cluster.node=h800-x8"]).stack == "h800-deepseek-2024"
 
 
@@ -126,11 +126,11 @@ def test_changing_the_node_drops_the_gpus_used_of_its_domain(tmp_path: Path) -> 
 def test_changing_the_node_in_a_file_drops_an_inherited_stack(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(V3 + "stack: h800-transfer\n")
     scenario = from_text(tmp_path, "schema_version: 1\nextends: base.yaml\ncluster: {node: h100-x8}\n")
-    assert scenario.stack == "h100-transfer"
+    assert scenario.stack == "h100-public"
 
 
 def test_stack_of_another_gpu_names_the_remedy() -> None:
-    with pytest.raises(InputError, match="use h100-transfer"):
+    with pytest.raises(InputError, match="use h100-public or h100-transfer"):
         load_scenario("deepseek-v3", ["cluster.node=h100-x8", "stack=h800-deepseek-2024"])
 
 

@@ -209,8 +209,8 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/transfer.py",
-            'basis="assumed" if origin.kind == "assumed" else "transferred"',
-            'basis="transferred"',
+            'kind == "assumed":\n        return "assumed"',
+            'kind == "assumed":\n        return "transferred"',
             "an assumed share counts as transferred",
         ),
         Fault(
@@ -232,10 +232,40 @@ HWPROFILES = Room(
             "the hash of a stack knows no assumptions",
         ),
         Fault(
-            "hwprofiles/transfer.py",
-            "_Found(near[:1] if is_fit else near,",
-            "_Found(near,",
+            "hwprofiles/serving.py",
+            "near = [min(near, key=lambda entry: self._unlikeness(entry[0]))]",
+            "pass",
             "constants of several fits are mixed",
+        ),
+        Fault(
+            "hwprofiles/serving.py",
+            "near = [min(near, key=lambda entry: self._unlikeness(entry[0]))]",
+            "near = near[:1]",
+            "a neighbour's fit that stands first in the file serves in place of the own",
+        ),
+        Fault(
+            "hwprofiles/serving.py",
+            "near = [entry for entry in near if self._is_own(entry[0])] or near",
+            "pass",
+            "a public stack pools the own shares with a neighbour's",
+        ),
+        Fault(
+            "hwprofiles/stack_choice.py",
+            'for name in (*marked, f"{gpu}{MEASURED}"):',
+            'for name in (f"{gpu}{MEASURED}", *marked):',
+            "a measured stack goes before the one that is marked as default",
+        ),
+        Fault(
+            "hwprofiles/efficiencies.py",
+            "gpus = {other for name in left.gpus for other in equal_chips(name)}",
+            "gpus = left.gpus",
+            "a left-out GPU is known by a chip of equal datasheet",
+        ),
+        Fault(
+            "hwprofiles/same_chip.py",
+            "gpu.hbm_bytes_per_s, gpu.l2_bytes,",
+            "gpu.l2_bytes,",
+            "H100 and H200 are one chip",
         ),
         Fault(
             "hwprofiles/kernels/shape.py",
@@ -394,7 +424,7 @@ HWPROFILES = Room(
             "the farthest row gives doubt and source",
         ),
         Fault(
-            "hwprofiles/transfer.py",
+            "hwprofiles/serving.py",
             "entries if entry[0].gpu is None], bounds",
             "entries if entry[0].gpu is None][:1], bounds",
             "of two guesses the first one serves",

@@ -1,0 +1,91 @@
+"""Which groups of efficiencies serve a GPU: its own and those of equal chips, the nearest family's, the nearest datasheet's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from hwprofiles.catalog import list_names, load_gpu
+from hwprofiles.efficiencies import Efficiencies, EfficiencyGroup, Triple
+from hwprofiles.same_chip import datasheet_distance, is_same_chip
+from hwprofiles.schema import Gpu
+
+FITS = ("gemm.", "attention.")
+"""Prefixes of groups whose constants belong together: they come from one source."""
+
+Entry = tuple[EfficiencyGroup, Triple]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a key takes: the entries it is made of, all usable ones, whether they come from another family, and whether all of
+    the chosen are of the GPU itself or of equal chips.
+    """
+
+    chosen: list[Entry] = field(default_factory=list)
+    usable: list[Entry] = field(default_factory=list)
+    is_other_family: bool = False
+    is_own: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Chooses for one GPU. own_alone: shares measured on the GPU, or on a chip of equal datasheet, are not pooled with others'.
+
+    A share is pooled over all GPUs of the nearest family. The constants of a fit are of one group: of the nearest family the
+    nearest datasheet's; of several fits on chips equally near the one that stands first in its file.
+    """
+
+    table: Efficiencies
+    target: Gpu
+    own_alone: bool = False
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """All keys of the tables, in their order."""
+        return tuple(self._entries)
+
+    @cached_property
+    def own_groups(self) -> tuple[EfficiencyGroup, ...]:
+        """Groups that were measured on the GPU or on a chip of equal datasheet."""
+        return tuple(group for group in self.table.groups if self.may_use(group) and self._is_own(group))
+
+    def may_use(self, group: EfficiencyGroup) -> bool:
+        """Whether the group is for chips of this family."""
+        return not group.only_families or self.target.family in group.only_families
+
+    def found(self, key: str) -> Found:
+        """What the key takes; nothing where no group has it. Bounds of no GPU serve only where nobody measured."""
+        entries = self._entries.get(key, [])
+        usable = [entry for entry in entries if entry[0].gpu is not None and self.may_use(entry[0])]
+        if not usable:
+            return Found(bounds := [entry for entry in entries if entry[0].gpu is None], bounds)
+        far = [self.table.distance(self.target.family, load_gpu(str(group.gpu)).family) for group, _ in usable]
+        near = [entry for entry, steps in zip(usable, far, strict=True) if steps == min(far)]
+        if key.startswith(FITS):
+            near = [min(near, key=lambda entry: self._unlikeness(entry[0]))]
+        elif self.own_alone:
+            near = [entry for entry in near if self._is_own(entry[0])] or near
+        is_own = all(self._is_own(group) for group, _ in near)
+        return Found(near, usable, is_other_family=min(far) > 0, is_own=is_own)
+
+    @cached_property
+    def _entries(self) -> dict[str, list[Entry]]:
+        """Key → its entries in the files' order."""
+        found: dict[str, list[Entry]] = {}
+        for group in self.table.groups:
+            for name, triple in group.values.items():
+                found.setdefault(f"{group.prefix}.{name}" if group.prefix else name, []).append((group, triple))
+        return found
+
+    @cached_property
+    def _sheet(self) -> Gpu:
+        """The datasheet that decides whose groups serve: the catalogue's, also where the target is a what-if of it."""
+        name = self.target.name
+        return load_gpu(name) if name in list_names("gpus") else self.target
+
+    def _is_own(self, group: EfficiencyGroup) -> bool:
+        return group.gpu is not None and is_same_chip(load_gpu(group.gpu), self._sheet)
+
+    def _unlikeness(self, group: EfficiencyGroup) -> tuple[bool, float]:
+        return not self._is_own(group), datasheet_distance(load_gpu(str(group.gpu)), self._sheet)
