@@ -1,11 +1,11 @@
-"""Predicted beside published: rows with signed errors, and their summary."""
+"""Predicted beside published, of the case files: rows with signed errors, and their summary."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, median
-from typing import Any, Literal
+from typing import Any
 
 from simulator import load_scenario
 from simulator.results.document import to_document
@@ -16,13 +16,15 @@ from validation.trace_pair import trace_times
 
 INVERSE = ("tokens_per_s_per_gpu", "tflops", "mfu")
 """Quantities that fall where the step's time rises: their interval is the step's, inverted."""
+LEAST = 1e-3
+"""Of a step's time, the least that an interval's low end stands for: what is inverse to 0 is no figure."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One figure: predicted with its interval beside measured; error_frac is signed.
 
-    note: what the figure contains and what not. kind: of a case file, or of a table of published rows.
+    note: what the figure contains and what not.
     """
 
     case_id: str
@@ -36,7 +38,6 @@ class Row:
     measured: float
     source: str
     note: str = ""
-    kind: Literal["case", "published"] = "case"
 
     @property
     def error_frac(self) -> float:
@@ -86,7 +87,7 @@ def interval_of(document: Mapping[str, Any], path: str, value: float) -> tuple[f
     if path.startswith("model.") or "flop_per_token" in path:
         return value, value
     if any(name in path for name in INVERSE):
-        return value / high, value / low
+        return value / high, value / max(low, LEAST)
     return value * low, value * high
 
 

@@ -11,24 +11,27 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from simulator.report import numbers
-from simulator.report.accuracy import accuracy_of
 from simulator.report.layout import needed_width, plain_table
 from simulator.report.terminal import print_plainly
-from validation.accuracy import accuracy_row
 from validation.case import Case
 from validation.compare import Row
+from validation.instrument.tables import Table
+
+TITLE = "predicted beside published (signed error)"
+
+
+def case_table(case: Case, rows: Sequence[Row]) -> Table:
+    """The same in one piece: a line a quantity, the stacks side by side."""
+    stacks, by_quantity = _sorted(rows)
+    return Table(f"{case.case_id}: {TITLE}", *_side_by_side(stacks, by_quantity), case.note)
 
 
 def print_table(case: Case, rows: Sequence[Row], file: TextIO) -> None:
     """Published figure, then prediction and signed error of each stack."""
-    stacks = list(dict.fromkeys(row.stack for row in rows))
-    by_quantity = {
-        quantity: [next(row for row in rows if (row.stack, row.quantity) == (stack, quantity)) for stack in stacks]
-        for quantity in dict.fromkeys(row.quantity for row in rows)
-    }
+    stacks, by_quantity = _sorted(rows)
 
     def render(width: int) -> RenderableType:
-        parts: list[RenderableType] = [Text(f"{case.case_id}: predicted beside published (signed error)")]
+        parts: list[RenderableType] = [Text(f"{case.case_id}: {TITLE}")]
         parts.append(_wide(stacks, by_quantity, width) or _narrow(stacks, by_quantity))
         if case.note:
             parts.append(Text(case.note, style="dim"))
@@ -37,40 +40,30 @@ def print_table(case: Case, rows: Sequence[Row], file: TextIO) -> None:
     print_plainly(render, file)
 
 
-def print_published(rows: Sequence[Row], file: TextIO) -> None:
-    """A line a published run, then how right they are together; nothing where there are none."""
-    if not rows:
-        return
-    found = accuracy_of([accuracy_row(row) for row in rows])
-    assert found is not None
-    mean, middle, bias = numbers.percent(found.mape), numbers.percent(found.median), numbers.signed_percent(found.bias)
-    total = f"{found.n} runs; error of the speed: mean {mean}, median {middle}, bias {bias}; "
-    total += f"{numbers.percent(found.coverage)} measured inside the 90 % interval"
+def _sorted(rows: Sequence[Row]) -> tuple[list[str], dict[str, list[Row]]]:
+    """The stacks, and by quantity a row of each."""
+    stacks = list(dict.fromkeys(row.stack for row in rows))
+    return stacks, {
+        quantity: [next(row for row in rows if (row.stack, row.quantity) == (stack, quantity)) for stack in stacks]
+        for quantity in dict.fromkeys(row.quantity for row in rows)
+    }
 
-    def render(width: int) -> RenderableType:
-        headers = ["published run", "gpu", "quantity", "published", "predicted", "error"]
-        lines = [
-            [row.case_id, row.group.gpu, row.quantity.rpartition(".")[2], _value(row.measured, row.quantity),
-             _value(row.predicted, row.quantity), _error(row)]
-            for row in rows
-        ]  # fmt: skip
-        if needed_width(list(zip(headers, *lines, strict=True))) > width:
-            headers, lines = [*headers[:1], *headers[3:]], [[*line[:1], *line[3:]] for line in lines]
-        table = plain_table(*headers)
-        for line in lines:
-            table.add_row(*line)
-        return Group(table, Text(total))
 
-    print_plainly(render, file)
+def _side_by_side(
+    stacks: Sequence[str], by_quantity: dict[str, list[Row]]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """(headers, a line a quantity)."""
+    headers = ("quantity", "published", *(header for stack in stacks for header in (stack, "error")))
+    lines = []
+    for quantity, rows in by_quantity.items():
+        cells = [cell for row in rows for cell in (_value(row.predicted, quantity), _error(row))]
+        lines.append((quantity, _value(rows[0].measured, quantity), *cells))
+    return headers, lines
 
 
 def _wide(stacks: Sequence[str], by_quantity: dict[str, list[Row]], width: int) -> RenderableType | None:
     """The stacks side by side; None where that takes more than `width`."""
-    headers = ["quantity", "published", *(header for stack in stacks for header in (stack, "error"))]
-    lines = []
-    for quantity, rows in by_quantity.items():
-        cells = [cell for row in rows for cell in (_value(row.predicted, quantity), _error(row))]
-        lines.append([quantity, _value(rows[0].measured, quantity), *cells])
+    headers, lines = _side_by_side(stacks, by_quantity)
     if needed_width(list(zip(headers, *lines, strict=True))) > width:
         return None
     table = plain_table(*headers)

@@ -143,18 +143,26 @@ def bench(
 
 @app.command()
 def validate(
-    cases: Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Default: all cases.")] = None,
-    as_json: JsonOption = False,
-    write: Annotated[bool, typer.Option("--write", help="Also refresh the committed accuracy table.")] = False,
-    published: Annotated[
+    names: Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Default: all cases.")] = None,
+    cases: Annotated[
         Path | None,
-        typer.Option("--published", metavar="FILE.csv", help="Compare with a table of published runs too (minutes)."),
+        typer.Option(
+            "--cases", metavar="FILE.csv",
+            help="Predict a table of measured runs, row by row, as validation/data/published_cases.csv has them.",
+        ),
     ] = None,
-) -> None:
-    """Print predicted beside published figures, with signed errors."""
-    from simulator.cli.validate import validate_cases
+    as_json: JsonOption = False,
+    form: Annotated[str | None, typer.Option("-f", "--format", metavar="FORMAT", help="text, markdown or json.")] = None,
+    old: Annotated[
+        Path | None,
+        typer.Option("--compare", metavar="OLD.json", help="Of --cases: what moved since a document of --json."),
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Also refresh the committed accuracy table.")] = False,
+) -> None:  # fmt: skip
+    """Print predicted beside published figures, with signed errors; of a table of runs, how right they are together."""
+    from simulator.cli.validate import Question, validate_cases
 
-    validate_cases(cases or [], as_json, write, published)
+    validate_cases(Question(tuple(names or ()), cases, as_json, form, old, write))
 
 
 @app.command("list")

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hwprofiles.names import nearest
-from hwprofiles.problems import show
 from simulator.check import load_scenario
-from simulator.cli.output import option_position, print_warnings
+from simulator.cli.output import chosen_format, option_position, print_warnings
 from simulator.cli.sources import is_result_file
 from simulator.errors import InputError, Problem
 from simulator.scenario.scenario import Scenario
@@ -29,7 +27,7 @@ def compare_runs(sources: Sequence[str], overrides: Sequence[str], as_json: bool
     sources: presets, scenario files, result files. overrides: for every scenario but the first; with them one source is
     compared with itself as changed. Raises InputError before anything is simulated.
     """
-    chosen = _format(as_json, form)
+    chosen = chosen_format(as_json, form, FORMATS)
     given = [*sources, *sources] if len(sources) == 1 and overrides else list(sources)
     if not 2 <= len(given) <= MAX_RUNS:
         text = f"{len(given)} given; a comparison takes 2 to {MAX_RUNS}, the first is the base"
@@ -44,16 +42,6 @@ def compare_runs(sources: Sequence[str], overrides: Sequence[str], as_json: bool
 
     base, *others = _results(loaded)
     _print(compare(base, others), chosen)
-
-
-def _format(as_json: bool, form: str | None) -> str:
-    if form is None:
-        return "json" if as_json else "text"
-    if form not in FORMATS:
-        raise InputError([Problem("", "-f", f"no format {show(form)}{nearest(form, FORMATS)}")])
-    if as_json and form != "json":
-        raise InputError([Problem("", "-f", f"{form} and --json are two formats; give one of them")])
-    return form
 
 
 def _load(source: str, overrides: Sequence[str]) -> Scenario | RunResult:

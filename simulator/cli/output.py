@@ -6,10 +6,12 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hwprofiles.names import nearest
+from hwprofiles.problems import show
 from hwprofiles.yaml_file import excerpt
 from simulator.errors import InputError, MoesimError, Problem
 
@@ -28,6 +30,17 @@ def print_warnings(warnings: Iterable[str]) -> None:
 def option_position(number: int) -> str:
     """How messages name a `--set` option, numbered from 1."""
     return f"--set {number}"
+
+
+def chosen_format(as_json: bool, form: str | None, formats: Sequence[str]) -> str:
+    """The format that `-f` and `--json` name together, else the first of `formats`. Raises InputError: unknown, or two."""
+    if form is None:
+        return "json" if as_json else formats[0]
+    if form not in formats:
+        raise InputError([Problem("", "-f", f"no format {show(form)}{nearest(form, formats)}")])
+    if as_json and form != "json":
+        raise InputError([Problem("", "-f", f"{form} and --json are two formats; give one of them")])
+    return form
 
 
 def check_output(path: Path, force: bool, field: str = "--out") -> None:

@@ -4,39 +4,109 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-from simulator.cli.output import print_json, write_atomically
+from simulator.cli.output import chosen_format, print_json, write_atomically
 from simulator.errors import InputError, Problem
 
+if TYPE_CHECKING:
+    from validation.case import Case
+    from validation.compare import Row
+    from validation.instrument.outcome import Outcome
+
 ACCURACY = Path(__file__).parent.parent / "report" / "data" / "accuracy.csv"
+FORMATS: Final = ("text", "markdown", "json")
 
 
-def validate_cases(names: Sequence[str], as_json: bool, write: bool, published: Path | None = None) -> None:
-    """Compare the named cases (default: all) and print a table, or one JSON document.
+@dataclass(frozen=True)
+class Question:
+    """What was asked for. cases: a table of measured runs; old: of that table, an older document; form: one of FORMATS, None:
+    by as_json.
 
     write: also into simulator/report/data/accuracy.csv, the committed accuracy table; what was not compared stays there.
-    published: a table of published runs, of which those that can be stated as they were run are compared too; without names
-    they alone are. Raises InputError for an unknown case or a table that cannot be read.
     """
-    from validation.accuracy import merged, published_rows, read_table, table_text
+
+    names: tuple[str, ...] = ()
+    cases: Path | None = None
+    as_json: bool = False
+    form: str | None = None
+    old: Path | None = None
+    write: bool = False
+
+
+def validate_cases(asked: Question) -> None:
+    """Compare the named cases (default: all) and a table of runs, and print tables or one document.
+
+    With a table and without names the table alone is compared. Raises InputError for an unknown case, options that do not go
+    together, a table or an older document that cannot be read.
+    """
     from validation.case import case_names, load_case
-    from validation.compare import as_json as document
     from validation.compare import compare_case
 
-    if published is not None and not published.is_file():
-        raise InputError([Problem("", "--published", f"{published} is no file; give a CSV with published runs")])
-    cases = [load_case(name) for name in names or (() if published else case_names())]
-    rows = [row for case in cases for row in compare_case(case)]
-    if published is not None:
-        rows += published_rows(published)
-    if write:
-        write_atomically(ACCURACY, table_text(merged(read_table(ACCURACY), rows)))
-    if as_json:
-        print_json(document(rows))
-        return
-    from validation.table import print_published, print_table
+    form = chosen_format(asked.as_json, asked.form, FORMATS)
+    _check(asked)
+    cases = [load_case(name) for name in asked.names or (() if asked.cases else case_names())]
+    told, runs = _of_table(asked) if asked.cases else ({}, [])
+    rows = {case.case_id: compare_case(case) for case in cases}
+    figures = [row for each in rows.values() for row in each]
+    if asked.write:
+        _write(figures, runs)
+    if form == "json":
+        _print_json(figures, told)
+    else:
+        _print(cases, rows, told, form)
 
+
+def _check(asked: Question) -> None:
+    """Raise InputError for an option that is of a table of runs where there is none."""
+    if asked.old is not None and asked.cases is None:
+        raise InputError([Problem("", "--compare", "works on a table of runs; give --cases FILE.csv too")])
+
+
+def _of_table(asked: Question) -> tuple[dict[str, Any], list[Outcome]]:
+    """The document of a table of runs, and its rows. Files are read before anything is predicted."""
+    from validation.instrument.change import compared, read_old
+    from validation.instrument.document import document
+    from validation.instrument.pool import outcomes
+    from validation.published.row import read_rows
+
+    assert asked.cases is not None
+    if not asked.cases.is_file():
+        raise InputError([Problem("", "--cases", f"{asked.cases} is no file; give a CSV with measured runs")])
+    given = read_rows(asked.cases)
+    old = read_old(asked.old) if asked.old else None
+    runs = outcomes(given)
+    told = document(runs)
+    return told | ({"compared": compared(old, runs)} if old else {}), runs
+
+
+def _write(figures: Sequence[Row], runs: Sequence[Outcome]) -> None:
+    from validation.accuracy import case_line, merged, read_table, run_line, table_text
+    from validation.instrument.document import eligible
+
+    lines = [*map(case_line, figures), *map(run_line, eligible(runs))]
+    write_atomically(ACCURACY, table_text(merged(read_table(ACCURACY), lines)))
+
+
+def _print_json(figures: Sequence[Row], told: dict[str, Any]) -> None:
+    """One document; beside a table of runs the summary is the table's."""
+    from validation.compare import as_json
+
+    of_cases = as_json(figures)
+    print_json({**told, "cases": [*of_cases["cases"], *told["cases"]]} if told else of_cases)
+
+
+def _print(cases: Sequence[Case], rows: dict[str, list[Row]], told: dict[str, Any], form: str) -> None:
+    from validation.instrument.show import markdown, print_tables
+    from validation.instrument.tables import tables
+    from validation.table import case_table, print_table
+
+    found = tables(told) if told else []
+    if form == "markdown":
+        sys.stdout.write(markdown([*(case_table(case, rows[case.case_id]) for case in cases), *found]))
+        return
     for case in cases:
-        print_table(case, [row for row in rows if row.case_id == case.case_id], sys.stdout)
-    print_published([row for row in rows if row.kind == "published"], sys.stdout)
+        print_table(case, rows[case.case_id], sys.stdout)
+    print_tables(found, sys.stdout)

@@ -6,7 +6,7 @@ import pytest
 
 from validation.case import load_case
 from validation.compare import Row
-from validation.table import _value, print_published, print_table
+from validation.table import _value, case_table, print_table
 
 CASE = load_case("deepseek-v3")
 FIGURES = {"step.step_s": (20.0, 19.0, 21.0), "step.mfu.bf16_dense_causal": (0.4, 0.41, 0.38)}
@@ -55,17 +55,7 @@ def test_narrow_each_stack_has_a_line_under_the_quantity(monkeypatch: pytest.Mon
     ]
 
 
-@pytest.mark.parametrize("columns", [60, 120])
-def test_published_runs_have_a_line_each_and_a_summary(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", str(columns))
-    out = io.StringIO()
-    quantity = "step.tokens_per_s_per_gpu"
-    rows = [Row(f"MBRIDGE-{n}", "s", CASE.group, quantity, "step", 110.0, 90.0, 120.0, 100.0, "x") for n in (1, 2)]
-    print_published(rows, out)
-    lines = out.getvalue().splitlines()
-    assert max(map(len, lines)) <= columns
-    words = " ".join(" ".join(lines).split())
-    where = "h800 tokens_per_s_per_gpu " if columns > 60 else ""
-    assert f"MBRIDGE-2 {where}100 110 +10.0 %" in words
-    assert "2 runs; error of the speed: mean 10.0 %, median 10.0 %, bias +10.0 %; 100.0 % measured inside" in words
-    print_published([], out)
+def test_the_same_table_in_one_piece() -> None:
+    table = case_table(CASE, made_up())
+    assert table.headers == ("quantity", "published", "one-stack", "error", "the-other-stack", "error")
+    assert ("step.step_s", "20.000 s", "19.000 s", "-5.0 %", "21.000 s", "+5.0 %") in table.rows

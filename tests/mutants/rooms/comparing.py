@@ -109,7 +109,7 @@ COMPARING = Room(
             "writing a case takes the published runs away",
         ),
         Fault(
-            "validation/published/prediction.py",
+            "validation/instrument/outcome.py",
             '"step_time_s": "step.step_s",\n    "tflops_per_gpu": "step.tflops.noncausal",',
             '"tflops_per_gpu": "step.tflops.noncausal",\n    "step_time_s": "step.step_s",',
             "a row that gives its step is read as TFLOP/s",

@@ -70,7 +70,7 @@ VALIDATION = Room(
         ),
         Fault(
             "validation/compare.py",
-            "return value / high, value / low",
+            "return value / high, value / max(low, LEAST)",
             "return value * low, value * high",
             "the range of a rate is not inverted",
         ),

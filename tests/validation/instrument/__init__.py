@@ -1,0 +1,1 @@
+"""The instrument: a table of measured runs predicted row by row."""

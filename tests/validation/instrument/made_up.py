@@ -1,0 +1,23 @@
+"""Rows as the instrument has them, made up: nothing is predicted."""
+
+from __future__ import annotations
+
+from validation.instrument.outcome import Figure, Outcome
+
+MEASURED_S = 2.5
+
+
+def run(
+    case_id: str = "R-1", predicted: float | None = 2.0, low: float = 1.0, high: float = 3.0, *,
+    quantity: str = "step_time_s", measured: float = MEASURED_S, is_eligible: bool = True, gpu: str = "g", kind: str = "MoE",
+    reasons: tuple[str, ...] = ("MXFP8",),
+) -> Outcome:  # fmt: skip
+    """A row of `gpu`; predicted: None of one that was skipped because of `reasons`."""
+    group = {"model": "m", "gpu": gpu, "framework": "f", "release": "1", "precision": "p", "num_gpus": 8}
+    if predicted is None:
+        return Outcome(case_id, group, quantity, "x", reasons=reasons)
+    figure = Figure(predicted, low, high, measured, predicted, {"gemm": 0.6 * predicted, "bubble": 0.4 * predicted})
+    return Outcome(
+        case_id, group, quantity, "x", labels={"kind": kind}, stack="s", assumed=("a=1",), figure=figure,
+        is_eligible=is_eligible,
+    )  # fmt: skip

@@ -1,0 +1,99 @@
+"""What a change moved: rows, groups before and after, gained and lost, and documents that are none."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulator.cli.app import main
+from simulator.errors import InputError
+from tests.validation.instrument.made_up import run
+from validation.instrument.change import compared, read_old
+from validation.instrument.document import document
+
+ROWS = [run("a"), run("b", gpu="h"), run("c", None), run("d", gpu="h"), run("new")]
+
+
+def doctored() -> dict[str, Any]:
+    """A document of before: a took twice as long, b a ten-thousandth more, c was predicted, d was not, one row is no more."""
+    rows = [run("a", 4.0), run("b", 2.0002, gpu="h"), run("c"), run("d", None, gpu="h"), run("gone")]
+    return json.loads(json.dumps(document(rows)))  # type: ignore[no-any-return]
+
+
+def test_a_document_that_did_not_change_moved_nothing() -> None:
+    found = compared(document(ROWS), ROWS)
+    assert not any(found[key] for key in ("moved", "gained", "lost", "only_old", "only_new"))
+    assert all(before == now for each in found["groups"] for before, now in (each["mape"], each["n"]))
+
+
+def test_what_moved_was_gained_and_lost() -> None:
+    found = compared(doctored(), ROWS)
+    (moved,) = found["moved"]
+    assert (moved["case_id"], moved["change_frac"]) == ("a", pytest.approx(-0.5))
+    assert (moved["step_error_before"], moved["step_error_after"]) == (pytest.approx(0.6), pytest.approx(-0.2))
+    assert found["gained"] == [{"case_id": "d", "was": "MXFP8"}]
+    assert found["lost"] == [{"case_id": "c", "because": "MXFP8"}]
+    assert (found["only_old"], found["only_new"]) == (["gone"], ["new"])
+    groups = {(each["by"], each["value"]): each for each in found["groups"]}
+    assert groups["gpu", "h"]["n"] == [1, 2]
+    assert groups["all", "rows"]["n"] == [4, 4]
+    assert groups["all", "rows"]["bias"] == [pytest.approx((0.6 - 0.2 * 3) / 4, abs=1e-4), pytest.approx(-0.2)]
+
+
+def test_a_speed_that_doubled_halves_the_time() -> None:
+    before, now = (run("a", value, quantity="mfu", measured=0.4) for value in (0.2, 0.4))
+    (moved,) = compared(document([before]), [now])["moved"]
+    assert (moved["change_frac"], moved["step_error_before"]) == (pytest.approx(-0.5), pytest.approx(1.0))
+
+
+def broken(change: str) -> Any:
+    found = copy.deepcopy(doctored())
+    match change:
+        case "list":
+            return [1]
+        case "no cases":
+            del found["cases"]
+        case "no name":
+            found["cases"][1] = {"predicted": 1.0}
+        case "text":
+            found["cases"][0]["predicted"] = "fast"
+        case "below":
+            found["cases"][0]["predicted"] = -1.0
+        case "no summary":
+            del found["summary"]
+        case "group":
+            found["summary"]["by_group"][0] = 3
+        case "figure":
+            found["summary"]["by_group"][0]["mape"] = "low"
+    return found
+
+
+@pytest.mark.parametrize("change", ["list", "no cases", "no name", "text", "below", "no summary", "group", "figure"])
+def test_a_document_that_is_none_is_refused(change: str, tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(broken(change)))
+    with pytest.raises(InputError, match="--compare") as caught:
+        read_old(path)
+    assert "moesim validate --cases FILE.csv --json" in str(caught.value)
+
+
+def test_bad_input_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 2, and the option that is wrong by name; nothing is predicted."""
+    table, old = tmp_path / "runs.csv", tmp_path / "old.json"
+    table.write_text("case_id,model,gpu,n_gpus,precision\n")
+    old.write_text("{")
+    for arguments, said in (
+        (["--cases", str(tmp_path / "none.csv")], "--cases"),
+        (["--cases", str(old)], "has no column"),
+        (["--cases", str(table), "--compare", str(old)], "is no JSON"),
+        (["--cases", str(table), "--compare", str(tmp_path / "none")], "cannot be read"),
+        (["--compare", str(old)], "--cases FILE.csv"),
+        (["-f", "yaml"], "no format"),
+    ):
+        assert main(["validate", *arguments]) == 2, arguments
+        out = capsys.readouterr()
+        assert (said in out.err, out.out) == (True, ""), arguments

@@ -1,0 +1,132 @@
+"""A row predicted, or skipped with its reason; whatever a row meets stays with it."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulator.errors import InconsistentSimulation
+from tests.validation.test_statable import LLAMA, MIXTRAL
+from validation.instrument import pool, prediction
+from validation.instrument.document import document
+from validation.instrument.outcome import Outcome
+from validation.instrument.pool import longest_first, outcomes
+from validation.instrument.prediction import column_of, outcome, release_of
+from validation.published.row import Row
+
+SMALL = LLAMA | {"layers": "2", "hidden": "1024", "ffn": "2048", "heads": "8", "kv_heads": "8", "vocab": "1024"}
+"""A row that is predicted soon."""
+
+
+@pytest.mark.parametrize(
+    ("cells", "column"),
+    [
+        ({"tokens_per_s_per_gpu": "9000", "step_time_s": "2.0", "mfu": "0.4"}, "tokens_per_s_per_gpu"),
+        ({"step_time_s": "2.0", "tflops_per_gpu": "400"}, "step_time_s"),
+        ({"tflops_per_gpu": "400", "mfu": "0.4"}, "tflops_per_gpu"),
+        ({"mfu": "0.4"}, "mfu"),
+        ({"tokens_per_s_per_gpu": "0", "step_time_s": "-2", "mfu": "nan"}, ""),
+    ],
+)
+def test_a_row_is_read_as_its_most_direct_speed(cells: dict[str, str], column: str) -> None:
+    assert column_of(Row(LLAMA | cells)) == column
+
+
+def test_a_row_is_predicted_with_its_interval_parts_and_what_was_assumed() -> None:
+    given = {"tokens_per_s_per_gpu": "9000", "mbs": "", "source_url": "there", "source_detail": "Table 1"}
+    found = outcome(Row(MIXTRAL | given))
+    figure = found.figure
+    assert figure is not None
+    assert figure.low < figure.predicted < figure.high
+    assert sum(figure.parts_s.values()) == pytest.approx(figure.step_s, rel=1e-9)
+    assert figure.predicted == pytest.approx(64 * 8192 / 8 / figure.step_s)
+    assert "training.micro_batch_size=1" in found.assumed
+    assert found.note.startswith("8 GPUs, ep8, BF16, Megatron-LM; not stated and assumed: ")
+    assert (found.group["gpu"], found.group["num_gpus"], found.labels["kind"]) == ("h100", 8, "MoE")
+    told = found.as_json()
+    assert (told["quantity"], told["measured"], told["source"]) == ("tokens_per_s_per_gpu", 9000.0, "there, Table 1")
+    assert told["skipped_because"] is None
+
+
+def test_a_skipped_row_says_why_and_has_no_figure() -> None:
+    found = outcome(Row(LLAMA | {"precision": "INT8", "layers": "", "step_time_s": "2.0"}))
+    told = found.as_json()
+    assert told["skipped_because"] == "INT8: INT8; no model dimensions given: layers"
+    assert [told[key] for key in ("predicted", "low", "high", "error_frac", "stack")] == [None] * 5
+    assert outcome(Row(LLAMA)).skipped_because == "no speed given"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ZeroDivisionError("by nothing"), "failed: ZeroDivisionError: by nothing"),
+        (InconsistentSimulation("deadlock"), "refused by moesim: deadlock"),
+        (MemoryError(), "failed: MemoryError: "),
+    ],
+)
+def test_an_error_inside_a_prediction_stays_with_its_row(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = prediction.state
+
+    def faulty(row: Row) -> object:
+        if row.text("case_id") == "bad":
+            raise error
+        return real(row)
+
+    monkeypatch.setattr(prediction, "state", faulty)
+    rows = [Row(SMALL | {"case_id": name, "step_time_s": "2.0"}) for name in ("first", "bad", "last")]
+    found = outcomes(rows, processes=1)
+    assert [row.case_id for row in found] == ["first", "bad", "last"]
+    assert [row.figure is None for row in found] == [False, True, False]
+    assert found[1].skipped_because == said
+    assert document(found)["summary"]["eligible"] == 2
+
+
+def test_every_cell_may_be_nonsense() -> None:
+    """Each column in turn holds what is no figure, or an impossible one: predicted or skipped, never an error."""
+    for column in SMALL:
+        for text in ("", "-1", "1e30", "x"):
+            found = outcome(Row(SMALL | {"step_time_s": "2.0"} | {column: text}))
+            assert (found.figure is None) == bool(found.skipped_because), (column, text)
+            assert not (found.skipped_because or "").startswith("failed"), (column, text, found.skipped_because)
+
+
+def test_the_same_rows_from_one_process_and_from_two() -> None:
+    rows = [Row(SMALL | {"case_id": f"R-{n}", "step_time_s": "2.0", "gbs": str(64 * (1 + n % 3))}) for n in range(9)]
+    rows.append(Row({"case_id": "R-9"}))
+    alone, together = outcomes(rows, processes=1), outcomes(rows, processes=2)
+    assert together == alone
+    assert document(together) == document(alone)
+    assert sum(row.figure is not None for row in alone) == 9
+
+
+def _dies(row: Row) -> Outcome:
+    import os
+
+    if row.text("case_id") == "bad":
+        os._exit(1)
+    return Outcome(row.text("case_id"), {}, "", "")
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_costs_the_row_that_killed_it() -> None:
+    found = outcomes([Row({"case_id": name}) for name in ("a", "b", "bad", "c")], _dies, processes=2)
+    assert [row.case_id for row in found] == ["a", "b", "bad", "c"]
+    assert [row.skipped_because == pool.DIED for row in found] == [False, False, True, False]
+
+
+def test_rows_with_many_actions_start_first() -> None:
+    sizes = [{"gbs": "64", "mbs": "1", "pp": "2"}, {"gbs": "4096", "mbs": "1", "pp": "16", "vpp": "8"}, {}]
+    assert longest_first([Row(each) for each in sizes]) == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("framework", "expected"),
+    [
+        ("Megatron-Bridge (26.08)", ("Megatron-Bridge", "26.08")),
+        ("llm-foundry (FSDP)", ("llm-foundry", "")),
+        ("HAI-LLM", ("HAI-LLM", "")),
+    ],
+)
+def test_a_framework_with_its_release(framework: str, expected: tuple[str, str]) -> None:
+    assert release_of(framework) == expected

@@ -1,0 +1,71 @@
+"""Rows predicted in several processes: the file's order, and the same bytes however many processes there are."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from typing import Final
+
+from validation.instrument.outcome import Outcome
+from validation.instrument.prediction import FAILED, outcome, skipped
+from validation.published.row import Row
+
+Predict = Callable[[Row], Outcome]
+
+MAX_PROCESSES: Final = 2
+FEW_ROWS: Final = 8
+"""Rows that are predicted sooner in this process than others start."""
+DIED: Final = f"{FAILED}: the process that predicted it ended (out of memory, perhaps)"
+
+
+def outcomes(rows: Sequence[Row], predict: Predict = outcome, processes: int | None = None) -> list[Outcome]:
+    """Every row's outcome, in the order given.
+
+    processes: default as many as there are processors, at most MAX_PROCESSES, and this one alone for few rows. Rows that take
+    long start first. Where a process dies, the rows that it leaves open are predicted one after another in a new one, and a row
+    that kills it is skipped.
+    """
+    wanted = processes or (min(MAX_PROCESSES, os.cpu_count() or 1) if len(rows) >= FEW_ROWS else 1)
+    if wanted == 1:
+        return [predict(row) for row in rows]
+    found: dict[int, Outcome] = {}
+    with _pool(wanted) as pool:
+        futures = {place: pool.submit(predict, rows[place]) for place in longest_first(rows)}
+        for place, future in futures.items():
+            with suppress(BrokenProcessPool):
+                found[place] = future.result()
+    while len(found) < len(rows):
+        found |= _one_by_one(rows, [place for place in range(len(rows)) if place not in found], predict)
+    return [found[place] for place in range(len(rows))]
+
+
+def _one_by_one(rows: Sequence[Row], places: Sequence[int], predict: Predict) -> dict[int, Outcome]:
+    """Outcomes of rows in one other process, up to the row that kills it."""
+    found: dict[int, Outcome] = {}
+    with _pool(1) as pool:
+        for place in places:
+            try:
+                found[place] = pool.submit(predict, rows[place]).result()
+            except BrokenProcessPool:
+                found[place] = skipped(rows[place], DIED)
+                break
+    return found
+
+
+def longest_first(rows: Sequence[Row]) -> list[int]:
+    """Places of the rows, those with the most actions a step first: stages times micro-batches of a replica."""
+
+    def actions(place: int) -> float:
+        row = rows[place]
+        micro_batches = (row.number("gbs") or 1.0) / (row.number("dp") or 1.0) / (row.number("mbs") or 1.0)
+        return micro_batches * (row.number("pp") or 1.0) * (row.number("vpp") or 1.0)
+
+    return sorted(range(len(rows)), key=lambda place: (-actions(place), place))
+
+
+def _pool(processes: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))

@@ -1,0 +1,142 @@
+"""The tables of `moesim validate --cases`, as headers and cells: the terminal and Markdown show the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from simulator.report import numbers
+
+Cells = tuple[str, ...]
+
+STATISTICS: Final = ("rows", "mean", "median", "p90", "bias", "inside", "score")
+NUM_PARTS: Final = 4
+"""Largest parts of a step that are shown."""
+NUM_MOVED: Final = 20
+"""Rows of each kind that a comparison shows."""
+NO_FIGURE: Final = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, what the columns mean, headers and rows; the first column to the left, the others to the right.
+
+    spare: columns that may fall away where there is little room.
+    """
+
+    title: str
+    headers: Cells
+    rows: Sequence[Cells]
+    note: str = ""
+    spare: tuple[int, ...] = ()
+
+
+def tables(document: Mapping[str, Any]) -> list[Table]:
+    """Those of a document of `moesim validate --cases`, and of what a change moved where it was compared."""
+    told = document["summary"]
+    found = [whole(told), *groups(told), worst_rows(told), skipped(told)]
+    if "compared" in document:
+        found += comparison(document["compared"])
+    return [table for table in found if table.rows]
+
+
+def whole(told: Mapping[str, Any]) -> Table:
+    """The summary of the eligible rows."""
+    note = f"{told['n']} rows, {told['predicted']} predicted, {told['eligible']} of them count. Errors are of the step's time, "
+    note += "predicted over measured: below 0 a prediction is too fast. mean: of the errors' sizes; inside: measured within "
+    note += "the 90 % interval; score: of the interval, lower is better."
+    rows = [("all", *_statistics(told, told["eligible"]))] if told["eligible"] else []
+    return Table("Measured runs", ("", *STATISTICS), rows, note, spare=(3, 4))
+
+
+def groups(told: Mapping[str, Any]) -> list[Table]:
+    """A table for each way of grouping."""
+    names = dict.fromkeys(each["by"] for each in told["by_group"])
+    return [
+        Table(
+            f"By {name}",
+            (name, *STATISTICS),
+            [(each["value"], *_statistics(each, each["n"])) for each in told["by_group"] if each["by"] == name],
+            spare=(3, 4),
+        )
+        for name in names
+    ]
+
+
+def _statistics(each: Mapping[str, Any], count: int) -> Cells:
+    sizes = [numbers.percent(each[key]) for key in ("mape", "median", "p90")]
+    inside, bias = numbers.percent(each["coverage_90"]), numbers.signed_percent(each["bias"])
+    return (str(count), *sizes, bias, inside, f"{each['interval_score']:.2f}")
+
+
+def worst_rows(told: Mapping[str, Any]) -> Table:
+    """The rows that are furthest off, with the largest parts of the predicted step."""
+    rows = [
+        (
+            each["case_id"], numbers.seconds_to_compare(each["measured_step_s"]),
+            numbers.seconds_to_compare(each["predicted_step_s"]), numbers.signed_percent(each["step_error_frac"]),
+            _parts(each["parts_s"], each["predicted_step_s"]),
+        )
+        for each in told["worst"]
+    ]  # fmt: skip
+    note = "The largest parts of the predicted step, as shares of it."
+    return Table("Furthest off", ("run", "measured", "predicted", "error", "parts"), rows, note)
+
+
+def _parts(parts_s: Mapping[str, float], step_s: float) -> str:
+    largest = sorted(parts_s.items(), key=lambda each: (-each[1], each[0]))[:NUM_PARTS]
+    return ", ".join(f"{name} {numbers.rough_percent(seconds / step_s)}" for name, seconds in largest)
+
+
+def skipped(told: Mapping[str, Any]) -> Table:
+    """Why rows were not predicted."""
+    rows = [(each["reason"], str(each["rows"]), str(each["alone"])) for each in told["skipped"]]
+    note = "alone: rows that nothing else holds back."
+    return Table(f"Not predicted: {told['n'] - told['predicted']} rows", ("because of", "rows", "alone"), rows, note)
+
+
+def comparison(found: Mapping[str, Any]) -> list[Table]:
+    """What a change moved: groups before and after, rows moved, gained and lost."""
+    moved, gained, lost = found["moved"], found["gained"], found["lost"]
+    group_rows = [
+        (f"{each['by']}: {each['value']}", _pair(each["n"], str), *(
+            _pair(each[key], show) for key, show in (
+                ("mape", numbers.percent), ("bias", numbers.signed_percent), ("coverage_90", numbers.percent),
+                ("interval_score", lambda value: f"{value:.2f}"),
+            )
+        ))
+        for each in found["groups"]
+        if _is_moved(each)
+    ]  # fmt: skip
+    moved_rows = [
+        (each["case_id"], numbers.signed_percent(each["change_frac"]), _share(each["step_error_before"]),
+         _share(each["step_error_after"]))
+        for each in moved[:NUM_MOVED]
+    ]  # fmt: skip
+    title = f"Moved: {len(moved)} rows"
+    if len(moved) > NUM_MOVED:
+        title += f", the {NUM_MOVED} furthest"
+    return [
+        Table("Before -> now, where it moved", ("", "rows", "mean", "bias", "inside", "score"), group_rows, spare=(5,)),
+        Table(title, ("run", "step's time", "error before", "error now"), moved_rows),
+        Table(f"Predicted now: {len(gained)} rows", ("run", "was"), _named(gained, "was")),
+        Table(f"No longer predicted: {len(lost)} rows", ("run", "because of"), _named(lost, "because")),
+    ]
+
+
+def _is_moved(group: Mapping[str, Any]) -> bool:
+    return any(group[key][0] != group[key][1] for key in ("n", "mape", "bias", "coverage_90", "interval_score"))
+
+
+def _pair(values: Sequence[Any], show: Any) -> str:
+    before, now = (NO_FIGURE if value is None else show(value) for value in values)
+    return before if before == now else f"{before} -> {now}"
+
+
+def _share(value: float | None) -> str:
+    return NO_FIGURE if value is None else numbers.signed_percent(value)
+
+
+def _named(rows: Sequence[Mapping[str, Any]], key: str) -> list[Cells]:
+    return [(each["case_id"], str(each[key] or NO_FIGURE)) for each in rows[:NUM_MOVED]]
