@@ -12,6 +12,7 @@ import re
 from decimal import Decimal
 from typing import Final, Literal, get_args
 
+PICO: Final = 1e-12
 NANO: Final = 1e-9
 MICRO: Final = 1e-6
 MILLI: Final = 1e-3

@@ -1,0 +1,178 @@
+"""Law: a chip under its power limit runs as fast as its watts allow; measured on H100, single kernels give the mixes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import validation
+from hwprofiles.calibration.power_fit import BELIEVED_BETA, Kernel, Mix, best, errors, fitted, left_out
+from hwprofiles.catalog import list_names, load_gpu
+from hwprofiles.kernels.shape import KernelShape
+from hwprofiles.power.constants import KEYS, power_constants
+from hwprofiles.power.model import SLOWEST, Chip, Load, solve
+from hwprofiles.power.states import speed_when_measured
+from hwprofiles.stack_choice import load_stack
+from hwprofiles.units import MEBI, PICO
+
+FILE = Path(validation.__file__).parent / "data" / "power_h100.json"
+COPIED = 2.0 * 256 * MEBI
+TOKENS = 4.0 * 32 * 4096 * 128 * 2
+"""Bytes of one tensor of the attention."""
+BYTES = {
+    "bf16 8192x8192x8192": 6.0 * 8192**2,
+    "copy 256 MiB": COPIED,
+    "attn fwd 4x32x4096x128": 4 * TOKENS,
+    "attn bwd 4x32x4096x128": 8 * TOKENS,
+}
+GEMM, COPY, FORWARD, BACKWARD = BYTES
+PARTS: Mapping[str, tuple[Mapping[str, int], float]] = {
+    "mix gemm 1.6 ms + copy 0.2 ms x4": ({GEMM: 1, COPY: 4}, 0.0),
+    "mix gemm x2 + copy x2": ({GEMM: 2, COPY: 2}, 0.0),
+    "mix gemm x4 + copy x1": ({GEMM: 4, COPY: 1}, 0.0),
+    "mix gemm x2 + idle 0.8 ms": ({GEMM: 2}, 0.8e-3),
+    "mix layer: gemm x3, attn fwd, attn bwd, copy x3": ({GEMM: 3, FORWARD: 1, BACKWARD: 1, COPY: 3}, 0.0),
+}
+LIMIT_W = 700.0
+
+
+@cache
+def rows() -> dict[str, dict[str, float]]:
+    return {row["case"]: row for row in json.loads(FILE.read_text(encoding="utf-8"))["rows"]}
+
+
+@cache
+def kernels() -> dict[str, Kernel]:
+    found = {name: (rows()[name], size) for name, size in BYTES.items()}
+    return {
+        name: Kernel(name, "", row["flop"], size, row["first_s"], row["sustained_s"], row["watts"])
+        for name, (row, size) in found.items()
+    }
+
+
+@cache
+def mixes() -> tuple[Mix, ...]:
+    found = ((name, parts, idle_s, rows()[name]) for name, (parts, idle_s) in PARTS.items())
+    return tuple(Mix(name, parts, idle_s, row["sustained_s"], row["watts"]) for name, parts, idle_s, row in found)
+
+
+def test_single_kernels_give_the_mixes_blind() -> None:
+    found = errors(mixes(), kernels(), LIMIT_W)
+    assert max(map(abs, found.values())) < 0.025
+    assert sum(map(abs, found.values())) / len(found) < 0.01
+
+
+def test_fitted_and_left_out_the_mixes_are_nearer() -> None:
+    found = left_out(mixes(), kernels(), LIMIT_W)
+    assert max(map(abs, found.values())) <= 0.015
+    assert best(mixes(), kernels(), LIMIT_W)[0] == pytest.approx(BELIEVED_BETA, abs=0.25)
+
+
+def test_settled_times_added_up_are_far_off() -> None:
+    """What the mechanism is for: the naive sum."""
+    naive = []
+    for mix in mixes():
+        total = mix.idle_s + sum(kernels()[name].sustained_s * count for name, count in mix.parts.items())
+        naive.append(abs(total / mix.sustained_s - 1.0))
+    assert max(naive) > 0.06
+
+
+@pytest.mark.parametrize("gpu", ["h100", "h200", "h800"])
+def test_stated_energies_are_those_of_the_file(gpu: str) -> None:
+    constants = power_constants(load_stack(f"{gpu}-transfer"), load_gpu(gpu))
+    measured = fitted(kernels().values(), constants.value("idle_share") * LIMIT_W, constants.value("beta"))
+    for name, key in ((GEMM, "gemm.bf16"), (FORWARD, "attention_fwd"), (BACKWARD, "attention_bwd")):
+        kernel = kernels()[name]
+        scale = constants.chip(LIMIT_W).scale(kernel.first_s / kernel.sustained_s)
+        energy = measured.flop_j[name] / scale / kernel.flop / PICO
+        assert constants.value(f"{key}.pj_per_flop") == pytest.approx(energy, rel=0.02), key
+    assert constants.by_key["memory.pj_per_byte"].low <= measured.byte_pj <= constants.by_key["memory.pj_per_byte"].high
+    fp8 = rows()["fp8 8192x28672x8192"]
+    moved = 8192.0 * (8192 + 28672) + 2 * 8192 * 28672
+    energy_j = (fp8["watts"] - measured.p0_w) * fp8["sustained_s"] - measured.byte_pj * PICO * moved
+    assert constants.value("gemm.fp8.pj_per_flop") == pytest.approx(energy_j / fp8["flop"] / PICO, rel=0.02)
+
+
+@pytest.mark.parametrize("name", [GEMM, FORWARD, BACKWARD])
+def test_a_kernel_alone_slows_down_as_measured(name: str) -> None:
+    kernel, constants = kernels()[name], power_constants(load_stack("h100-transfer"), load_gpu("h100"))
+    key = {GEMM: "gemm.bf16", FORWARD: "attention_fwd", BACKWARD: "attention_bwd"}[name]
+    flop_j = constants.value(f"{key}.pj_per_flop") * PICO * kernel.flop
+    byte_j = constants.byte_j(kernel.bytes_moved)
+    chip = constants.chip(LIMIT_W)
+    speed = solve(Load(kernel.first_s, 0.0, flop_j, byte_j), chip)
+    assert speed == pytest.approx(kernel.first_s / kernel.sustained_s, abs=0.03)
+    back = kernel.sustained_s * speed_when_measured(kernel.sustained_s, "sustained", flop_j, byte_j, chip, 1.0)
+    assert back == pytest.approx(kernel.first_s, rel=0.035)
+    loop = constants.value("loop_share")
+    half_s = rows()[name]["at_0p5_s"]
+    burst = half_s * speed_when_measured(half_s, "benchmark_loop", flop_j, byte_j, chip, loop)
+    assert burst == pytest.approx(kernel.first_s, rel=0.07)
+
+
+CHIP = Chip(p0_w=130.0, beta=1.5, reference_speed=0.86, limit_w=700.0)
+BUSY = Load(compute_s=1.0, other_s=0.0, flop_j=700.0, byte_j=40.0)
+
+
+def test_mean_power_meets_the_limit() -> None:
+    speed = solve(BUSY, CHIP)
+    assert SLOWEST < speed < 1.0
+    assert BUSY.mean_w(speed, CHIP) == pytest.approx(700.0, rel=1e-9)
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 2.0])
+def test_a_lower_limit_is_never_faster_and_idle_time_never_slower(beta: float) -> None:
+    speeds = [solve(BUSY, Chip(130.0, beta, 0.86, limit_w)) for limit_w in (300.0, 500.0, 700.0, 900.0, 2000.0)]
+    assert speeds == sorted(speeds)
+    assert speeds[-1] == 1.0
+    idle = [solve(Load(1.0, other_s, 700.0, 40.0), Chip(130.0, beta, 0.86, 500.0)) for other_s in (0.0, 0.2, 0.5, 2.0)]
+    assert idle == sorted(idle)
+    assert idle[0] < idle[-1]
+
+
+def test_a_copy_keeps_its_time() -> None:
+    assert solve(Load(0.0, 1.0, 0.0, 370.0), CHIP) == 1.0
+    assert Load(0.0, 1.0, 0.0, 370.0).seconds(0.5) == 1.0
+
+
+@pytest.mark.parametrize("state", ["first_launches", "in_step"])
+def test_other_states_are_not_converted(state: str) -> None:
+    assert speed_when_measured(1e-3, state, 1.0, 0.0, CHIP, 0.7) == 1.0  # type: ignore[arg-type]
+
+
+def test_no_state_is_converted_twice() -> None:
+    """The burst time of a settled kernel, settled again, is the time that was measured."""
+    for seconds in (0.9, 1.0, 1.2):
+        burst = seconds * speed_when_measured(seconds, "sustained", 700.0, 40.0, CHIP, 0.67)
+        load = Load(burst, 0.0, 700.0, 40.0)
+        if burst < seconds:
+            assert load.seconds(solve(load, CHIP)) == pytest.approx(seconds, rel=1e-9)
+
+
+@pytest.mark.parametrize("gpu", sorted(list_names("gpus")))
+def test_every_gpu_has_constants(gpu: str) -> None:
+    chip = load_gpu(gpu)
+    constants = power_constants(load_stack(f"{gpu}-transfer"), chip)
+    assert set(constants.by_key) == set(KEYS)
+    at_peak_w = constants.flop_j(KernelShape("gemm", "fprop", "bf16", 1, 1, 1), chip.peak_flop_per_s["bf16"])
+    assert 0.15 < at_peak_w / chip.tdp_w < 2.5
+    for entry in constants.by_key.values():
+        assert entry.source
+        assert entry.low <= entry.value <= entry.high
+
+
+def test_narrower_formats_cost_less_a_flop() -> None:
+    chip = load_gpu("b200")
+    constants = power_constants(load_stack("b200-transfer"), chip)
+    dtypes = ("fp32", "bf16", "fp8-block", "nvfp4")
+    energies = [constants.flop_j(KernelShape("gemm", "fprop", dtype, 64, 64, 64), 1e12) for dtype in dtypes]
+    assert energies == sorted(energies, reverse=True)
+    assert energies[0] == pytest.approx(2 * energies[1], rel=0.02)
+    assert energies[2] == pytest.approx(2 * energies[3], rel=0.02)
+    assert constants.flop_j(KernelShape("copy", bytes=8), 1e12) == 0.0
+    heavier = constants.at("energy", 1.1)
+    assert heavier.value("gemm.bf16.pj_per_flop") == pytest.approx(1.1 * constants.value("gemm.bf16.pj_per_flop"))
