@@ -33,7 +33,8 @@ Made = Literal["public", "transfer"]
 
 CLASSES: Final = {
     "gemm": "GEMM", "attention": "attention", "memory": "memory-bound kernels", "link": "links", "ring": "rings",
-    "all_to_all": "dispatch and combine", "overlap": "kernels beside communication", "sustained": "clock", "": "host",
+    "all_to_all": "dispatch and combine", "overlap": "kernels beside communication", "sustained": "clock", "power": "watts",
+    "": "host",
 }  # fmt: skip
 """First word of a group's prefix → what it is of, the weightiest first; a word that is not here stands for itself."""
 

@@ -9,7 +9,7 @@ from hwprofiles.kernels.parameters import Range, StackLike, find, need
 from hwprofiles.kernels.shape import PEAK_OF_DTYPE, KernelShape
 from hwprofiles.power.model import Chip
 from hwprofiles.schema import Gpu
-from hwprofiles.transfer import build_transfer_stack
+from hwprofiles.transfer import build_stack
 from hwprofiles.units import PICO
 
 ENERGY_OF_PEAK: Mapping[str, str] = {"fp8": "fp8", "fp4": "fp8"}
@@ -68,7 +68,7 @@ def power_constants(stack: StackLike, gpu: Gpu) -> PowerConstants:
     """Of the stack, each key that it lacks as it transfers to the GPU."""
     found = {key: find(stack, f"power.{key}") for key in KEYS}
     if None in found.values():
-        transferred = build_transfer_stack(gpu)
+        transferred = build_stack("transfer", gpu)
         found = {key: own or need(transferred, f"power.{key}") for key, own in found.items()}
     ranges = {key: own for key, own in found.items() if own is not None}
     return PowerConstants(gpu.tdp_w, ranges, {str(name): peak for name, peak in gpu.peak_flop_per_s.items()})
