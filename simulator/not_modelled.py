@@ -46,7 +46,6 @@ _LISTED = ""
 TABLE: Final[tuple[Planned, ...]] = (
     _key("framework", _SWITCH, None),
     _key("kernels.attention", _WHOLE, None),
-    _key("kernels.grouped_gemm", _WHOLE, None),
     _key("parallel.cp", "cp: 1 is another plan: a larger tp, or more recompute, keeps the activations small too", 1),
     _key("parallel.rank_order", "use rank_order: tp-cp-ep-dp-pp", "tp-cp-ep-dp-pp"),
     _key("parallel.cp_comm", "leave it out: cp is 1", "a2a"),

@@ -27,7 +27,7 @@ from hwprofiles.calibration import reference_points as points
 from hwprofiles.calibration.attention_fit import fit_attention
 from hwprofiles.calibration.gemm_fit import FITTED, UPPER, GemmFit, GemmPoint, Prior, fit_gemm, with_folds
 from hwprofiles.catalog import load_gpu
-from hwprofiles.kernels.gemm import GemmLimits
+from hwprofiles.kernels.gemm_formula import GemmLimits
 from hwprofiles.kernels.parameters import peak_flop_per_s
 from hwprofiles.units import MICRO
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwprofiles.calibration.gemm_fit import GemmPoint
-from hwprofiles.kernels.gemm import GemmSize
+from hwprofiles.kernels.gemm_formula import GemmSize
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.units import MICRO, MILLI, TERA
 

@@ -61,7 +61,9 @@ class KernelShape:
     """One call. Raises ValueError for an op that is not in KERNELS.
 
     op: key of KERNELS; variant: fprop | dgrad | wgrad for GEMMs, else ""; dtype: format of the operands.
+    library: which of several runs it (grouped GEMMs: gemm.py); "": the stack's own.
     m, n, k, groups: GEMMs only, m rows over all groups (of a wgrad: m and n are the weight's dimensions, k the rows).
+    rows_cv: how unevenly these are spread over the groups: standard deviation over mean.
     batch, seq, heads, kv_heads (0: as heads), head_dim_qk, head_dim_v, causal: attention only.
     bytes: bytes moved (read and written once), the key of memory-bound kernels.
     flop: only for attention, where it differs from what the dimensions say (a window, a slice); 0 = as they say.
@@ -85,6 +87,8 @@ class KernelShape:
     bytes: int = 0
     flop: float = 0.0
     num_kernels: int = 1
+    library: str = ""
+    rows_cv: float = 0.0
 
     def __post_init__(self) -> None:
         if self.op not in KERNELS:
@@ -99,7 +103,7 @@ class KernelShape:
     def key(self) -> tuple[object, ...]:
         """What makes two calls the same call."""
         if self.bound == "gemm":
-            return ("gemm", self.variant, self.dtype, self.m, self.n, self.k, self.groups)
+            return ("gemm", self.variant, self.dtype, self.m, self.n, self.k, self.groups, self.rows_cv)
         if self.bound == "attention":
             dims = (self.batch, self.seq, self.heads, self.kv_heads or self.heads, self.head_dim_qk, self.head_dim_v)
             return (self.op, self.dtype, *dims, self.causal)

@@ -7,7 +7,8 @@
     4 memory-bound: seconds over bytes between the rows of the same kernel, log-log
     5 no row: the formula alone, or bytes / (`memory.<op>` * HBM bandwidth)   the parameter's basis
     6 rows only in the other regime: t_alone = `overlap.<class>.ratio` * t_overlapped
-    7 `gemm.<dtype>.<variant>.scale`, where given: the stack's software against the release that was measured
+    7 a grouped GEMM as a loop of launches: as many dense GEMMs
+    8 `gemm.<dtype>.<variant>.scale`, where given: the stack's software against the release that was measured
 Rows that are themselves transferred or assumed keep that basis when others are derived from them.
 """
 
@@ -19,7 +20,7 @@ from functools import partial
 
 from hwprofiles.kernels.anchoring import KernelCost, row_cost
 from hwprofiles.kernels.attention import attention_cost
-from hwprofiles.kernels.gemm import gemm_cost
+from hwprofiles.kernels.gemm import LOOP, gemm_cost, launch_of_loop
 from hwprofiles.kernels.memory_bound import memory_bound_cost
 from hwprofiles.kernels.parameters import GpuLike, Range, StackLike, find, need
 from hwprofiles.kernels.rows import KernelRow
@@ -45,6 +46,9 @@ def kernel_seconds(
     """
     if shape.bound == "gemm" and 0 in (shape.m, shape.n, shape.k):
         return KernelCost(0.0, 0.0, 0.0, "measured", "an empty GEMM is not launched")
+    if shape.library == LOOP and shape.groups > 1:
+        one = kernel_seconds(launch_of_loop(shape), stack, gpu, regime, comm_sms)
+        return one.scaled(Range(shape.groups, shape.groups, shape.groups))
     estimate = ESTIMATES[shape.bound]
     other: Regime = "alone" if regime == "overlapped" else "overlapped"
     searches: tuple[Callable[[Regime], KernelCost | None], ...] = (

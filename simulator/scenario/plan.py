@@ -41,6 +41,10 @@ class Kernels(Section):
     weight shape for the gradient that autograd expects. eager: plain modules, each function of which keeps what its own
     backward needs; weight gradients are tensors of their own.
     """
+    grouped_gemm: Literal["loop", "grouped"] | None = None
+    """How the GEMMs of a rank's experts run. loop: a launch an expert. grouped: one launch for all; null: as the stack's rows
+    and constants, which are of such launches.
+    """
 
 
 class Precision(Section):

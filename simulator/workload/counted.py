@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import fsum
+from math import fsum, inf, sqrt
 
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
@@ -54,8 +54,22 @@ def recipe_of(
         etp=scenario.parallel.etp,
         gathers_logits=scenario.head.logits == "gathered",
         is_eager=scenario.kernels.autograd == "eager" and not rule.is_fp8,
+        grouped_gemm=scenario.kernels.grouped_gemm or "",
+        expert_rows_cv=_expert_rows_cv(scenario, routing, capacity),
         is_loss_fused=scenario.head.cross_entropy == "fused",
     )
+
+
+def _expert_rows_cv(scenario: Scenario, routing: RoutingStatistics | None, capacity: Capacity) -> float:
+    """How unevenly the rows of a rank are spread over its experts: what their variance has above that of the rank's rows.
+
+    0 where nothing is known of it: balance is forced, an imbalance of ranks is given, or one rank holds all experts.
+    """
+    if routing is None or not scenario.mechanisms.imbalance:
+        return 0.0
+    variance = routing.expert_variance(*derived.expert_group_sequences(scenario))
+    inside = max(0.0, variance - routing.noise_cv**2 - routing.persistent_cv**2)
+    return sqrt(inside) * (1.0 if capacity.limit == inf else capacity.relative_spread)
 
 
 def _even(workload: Workload) -> Workload:

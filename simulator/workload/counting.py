@@ -70,15 +70,15 @@ def wgrad(name: str, dtype: str, t: int, n: int, k: int, *, phase: Pass = "W") -
     )  # fmt: skip
 
 
-def grouped(op: Op, groups: int) -> Op:
-    """The same rows split over `groups` weight matrices (the local experts)."""
+def grouped(op: Op, groups: int, library: str = "", rows_cv: float = 0.0) -> Op:
+    """The same rows split over `groups` weight matrices (the local experts). library, rows_cv: as in KernelShape."""
     one, read, written = op.shape, op.bytes_read, op.bytes_written
     if one.variant == "wgrad":
         more = 4 * one.m * one.n * (groups - 1)
         read, written = read + more, written + more
     else:
         read += (groups - 1) * operand_bytes(one.dtype, one.n * one.k)
-    shape = replace(one, op="grouped_gemm", groups=groups, bytes=read + written)
+    shape = replace(one, op="grouped_gemm", groups=groups, bytes=read + written, library=library, rows_cv=rows_cv)
     return replace(op, shape=shape, routed=True, bytes_read=read, bytes_written=written)
 
 

@@ -28,6 +28,8 @@ class Recipe:
     their own (in BF16).
     is_loss_fused: the loss is one kernel on BF16 logits, else several on FP32 ones.
     gathers_logits: every one of the tp ranks takes the loss of the whole vocabulary.
+    grouped_gemm: library of the experts' GEMMs (KernelShape.library). expert_rows_cv: standard deviation over mean of the rows
+    of a rank's experts.
     ep: ranks of an expert group; nodes: nodes it spans. nodes_per_token, ranks_per_token: expected distinct destinations.
     remote_per_token, fullest_node: as in AllToAll.
     """
@@ -52,6 +54,8 @@ class Recipe:
     gathers_logits: bool = False
     is_loss_fused: bool = True
     is_eager: bool = False
+    grouped_gemm: str = ""
+    expert_rows_cv: float = 0.0
     remote_per_token: float | None = None
     fullest_node: int | None = None
 

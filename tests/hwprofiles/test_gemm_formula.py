@@ -6,7 +6,7 @@ from math import ceil
 
 import pytest
 
-from hwprofiles.kernels.gemm import GemmConstants, GemmLimits, GemmSize, gemm_seconds
+from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, gemm_seconds
 
 PEAK, HBM, SMS = 1e15, 3e12, 100
 

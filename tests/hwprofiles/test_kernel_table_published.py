@@ -16,7 +16,8 @@ from hwprofiles.calibration.gemm_fit import GemmPoint
 from hwprofiles.catalog import load_gpu
 from hwprofiles.efficiencies import load_efficiencies
 from hwprofiles.kernels.attention import GENERIC_ATTENTION
-from hwprofiles.kernels.gemm import GemmConstants, GemmLimits, GemmSize, gemm_seconds, generic_gemm_constants
+from hwprofiles.kernels.gemm import generic_gemm_constants
+from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, gemm_seconds
 from hwprofiles.kernels.rows import KernelRow, KernelTable
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds

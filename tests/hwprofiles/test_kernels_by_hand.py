@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from hwprofiles.kernels.gemm import GemmConstants, GemmLimits, GemmSize, gemm_constants, gemm_seconds
+from hwprofiles.kernels.gemm import gemm_constants
+from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, gemm_seconds
 from hwprofiles.kernels.parameters import peak_flop_per_s
 from hwprofiles.kernels.shape import KERNELS, PEAK_OF_DTYPE, KernelShape
 from hwprofiles.kernels.table import kernel_seconds

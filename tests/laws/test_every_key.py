@@ -147,6 +147,7 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "head.cross_entropy": ("dense", "unfused"),
     "head.logits": ("tensor", "gathered"),
     "kernels.autograd": ("dense", "eager"),
+    "kernels.grouped_gemm": ("deepseek", "loop"),
     "model.attention.bias": ("dense", "true"),
     "model.attention.rope": ("dense", "false"),
     "model.attention.sinks": ("dense", "true"),

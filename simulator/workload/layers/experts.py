@@ -51,7 +51,10 @@ def padded_rows(m: MoeFfn, r: Recipe) -> int:
 def _grouped(op: Op, m: MoeFfn, r: Recipe) -> Op:
     """A GEMM over the local experts; padding is executed and is no work of the model."""
     real = received_rows(m, r) * (r.capacity.kept / r.capacity.rows) / padded_rows(m, r)
-    return replace(c.grouped(op, m.num_routed_experts // r.ep), model_flop=op.flop * real)
+    local = m.num_routed_experts // r.ep
+    # Where rows are padded to whole tiles, the padding is counted in the rows already.
+    rows_cv = r.expert_rows_cv if r.row_padding == 1 else 0.0
+    return replace(c.grouped(op, local, r.grouped_gemm, rows_cv), model_flop=op.flop * real)
 
 
 def router_forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:

@@ -1,0 +1,161 @@
+"""Time of one dense or grouped GEMM from a handful of fitted constants: tiles, waves, operand fetch, memory, power.
+
+    t = t0 + (C^p + H^p + P^p)^(1/p), minimised over the kernel's tiles (bm, bn)
+    C = ceil(tiles / SMs) * (steps * step + t_tile + bm * bn * out_bytes / st)
+        step = max(2 * bm * bn * 128 / (eta * peak per SM), (bm + bn) * 128 * in_bytes / l2)
+        tiles = groups * whole(m / bm) * ceil(n / bn), steps = whole(K / 128), m and K of a group
+    H = bytes of both operands and the result / (eb * HBM bandwidth)
+    P = FLOP / (ecap * peak), the power or issue ceiling of the whole chip
+
+A grouped kernel pools the tiles of all groups; a launch of one group fills its last wave alone. Where rows are spread over the
+groups unevenly (coefficient of variation rows_cv), `whole` is the expected number of a group's tiles: half a tile more than
+its rows fill, once the spread is a fraction of a tile; with less, the chance that the last whole tile overflows; and never
+fewer than of even groups, which can be unlucky for all alike.
+
+Every term grows with m, n, k and rows_cv for a fixed tile, so the minimum does too: a larger GEMM is never faster.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+K_STEP = 128
+"""Reduced elements of one main-loop step (also the block of FP8 scaling)."""
+
+IN_BYTES: dict[str, float] = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "nvfp4": 0.5625, "mxfp8": 1.03125}
+"""Bytes of one operand element, scales included where they come in blocks of 16 or 32; else 1 (8-bit formats)."""
+
+WGRAD_STORE_BYTES = 4.0
+WGRAD_MOVED_BYTES = 8.0
+"""A weight gradient is read, added to and written in FP32; other results are written once in BF16."""
+
+RESULT_BYTES = 2.0
+
+LOGISTIC = 1.702
+"""1 / (1 + exp(-LOGISTIC * x)) is the normal law's distribution function within 0.01."""
+LARGEST_EXPONENT = 700.0
+"""Of exp without overflow."""
+
+
+@dataclass(frozen=True, slots=True)
+class GemmSize:
+    """One call: m, n, k as in KernelShape (m of fprop and dgrad, k of wgrad, over all groups).
+
+    rows_cv: standard deviation of the groups' rows over their mean; with one group: of the launches of which this is the mean.
+    """
+
+    m: int
+    n: int
+    k: int
+    groups: int
+    variant: str
+    dtype: str
+    rows_cv: float = 0.0
+
+    @property
+    def flop(self) -> float:
+        """FLOP of the call; a multiply-add counts 2."""
+        return 2.0 * self.m * self.n * self.k
+
+    @property
+    def per_group(self) -> tuple[float, float, float]:
+        """Rows, columns and reduced length of one group's GEMM."""
+        if self.variant == "wgrad":
+            return float(self.m), float(self.n), self.k / self.groups
+        return self.m / self.groups, float(self.n), float(self.k)
+
+
+@dataclass(frozen=True, slots=True)
+class GemmConstants:
+    """Constants of one kernel family on one GPU.
+
+    t0_s: launch and prologue of a call, s; t_tile_s: fixed time of one tile, s.
+    st_bytes_per_s, l2_bytes_per_s: result store and operand fetch of one SM, bytes/s.
+    eta, ecap: share of the dense peak that an SM's tensor core, and that the whole chip, can hold.
+    eb: share of the HBM bandwidth; p: sharpness of the maximum of the three limits.
+    bm_max, bn_max, bn_step: tiles the kernel offers: bm 64, 128 … bm_max, bn up to bn_max in steps of bn_step.
+    """
+
+    t0_s: float
+    t_tile_s: float
+    st_bytes_per_s: float
+    l2_bytes_per_s: float
+    eta: float
+    ecap: float
+    eb: float
+    p: float = 8.0
+    bm_max: int = 128
+    bn_max: int = 128
+    bn_step: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class GemmLimits:
+    """What the datasheet allows: dense peak of the format (FLOP/s), HBM bytes/s, SMs of the chip, SMs free."""
+
+    peak_flop_per_s: float
+    hbm_bytes_per_s: float
+    num_sms: int
+    free_sms: int
+
+
+@lru_cache(maxsize=16)
+def _tiles(bm_max: int, bn_max: int, bn_step: int) -> tuple[np.ndarray, np.ndarray]:
+    """All (bm, bn) of a kernel family as two flat arrays."""
+    heights = [64 << i for i in range(max(1, int(math.log2(bm_max // 64)) + 1))]
+    widths = list(range(max(16, bn_step), bn_max + 1, bn_step))
+    grid_bm, grid_bn = np.meshgrid(np.array(heights, float), np.array(widths, float), indexing="ij")
+    return grid_bm.ravel(), grid_bn.ravel()
+
+
+def whole(exact: np.ndarray, cv: float) -> np.ndarray:
+    """Expected number of whole pieces of so many exact ones with a spread of cv times their number; see the module's text.
+
+    The chance of an overflow is a normal law's, by the logistic curve that is nearest to it.
+    """
+    full = np.ceil(exact)
+    if cv == 0.0:
+        return np.asarray(full)
+    overflow = 1.0 / (1.0 + np.exp(np.minimum(LOGISTIC * (full - exact) / (cv * exact), LARGEST_EXPONENT)))
+    return np.asarray(np.maximum(full, np.minimum(exact + 0.5, full + overflow)))
+
+
+@lru_cache(maxsize=65536)
+def gemm_seconds(size: GemmSize, constants: GemmConstants, limits: GemmLimits) -> float:
+    """Seconds of the call on an otherwise idle GPU (or on its free SMs)."""
+    if size.m == 0 or size.n == 0 or size.k == 0:
+        return 0.0
+    compute = _compute(size, constants, limits)
+    m, n, k = size.per_group
+    in_bytes = IN_BYTES.get(size.dtype, 1.0)
+    moved_bytes = WGRAD_MOVED_BYTES if size.variant == "wgrad" else RESULT_BYTES
+    moved = size.groups * ((m * k + n * k) * in_bytes + m * n * moved_bytes)
+    memory = moved / (constants.eb * limits.hbm_bytes_per_s)
+    power = size.flop / (constants.ecap * limits.peak_flop_per_s)
+    top = max(compute, memory, power)
+    p = constants.p
+    norm = math.pow((compute / top) ** p + (memory / top) ** p + (power / top) ** p, 1.0 / p)
+    return constants.t0_s + top * norm
+
+
+def _compute(size: GemmSize, constants: GemmConstants, limits: GemmLimits) -> float:
+    """Seconds of the waves of tiles of one launch, with the best tile."""
+    m, n, k = size.per_group
+    is_wgrad = size.variant == "wgrad"
+    rows_cv, steps_cv = (0.0, size.rows_cv) if is_wgrad else (size.rows_cv, 0.0)
+    in_bytes, store_bytes = IN_BYTES.get(size.dtype, 1.0), WGRAD_STORE_BYTES if is_wgrad else RESULT_BYTES
+    bm, bn = _tiles(constants.bm_max, constants.bn_max, constants.bn_step)
+    step = np.maximum(
+        2.0 * K_STEP * bm * bn / (constants.eta * limits.peak_flop_per_s / limits.num_sms),
+        (bm + bn) * (K_STEP * in_bytes) / constants.l2_bytes_per_s,
+    )
+    steps = float(whole(np.array(k / K_STEP), steps_cv))
+    one_tile = steps * step + constants.t_tile_s + bm * bn * (store_bytes / constants.st_bytes_per_s)
+    tiles = whole(m / bm, rows_cv) * np.ceil(n / bn)
+    waves = size.groups * tiles / limits.free_sms
+    waves = whole(waves, rows_cv) if size.groups == 1 else np.ceil(waves)
+    return float((waves * one_tile).min())
