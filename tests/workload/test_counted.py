@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from math import fsum
+from dataclasses import replace
+from math import fsum, sqrt
 
 import pytest
 
+from simulator.scenario.derived import expert_group_sequences
 from simulator.workload.counted import count_workload, recipe_of
 from simulator.workload.layers.experts import padded_rows
 from simulator.workload.memory import activation_recipe
@@ -73,3 +75,17 @@ def test_without_imbalance_every_stage_is_the_median_one() -> None:
     assert len(set(uneven)) > 1
     assert set(flop_of(even)) == {sorted(uneven)[len(uneven) // 2]}
     assert [stage.stage for stage in even.stages] == list(range(len(uneven)))
+
+
+def test_experts_of_a_rank_are_as_uneven_as_the_router_leaves_them_beyond_the_rank() -> None:
+    """Variance of an expert's rows less that of the rank's; nothing where loads are even or rows padded to whole tiles."""
+    found = replace(ROUTING, noise_cv=0.3, persistent_cv=0.0, expert_between=64 * 0.25, expert_inside=0.0)
+    plan = scenario(precision={"recipe": "bf16"})
+    sequences, _ = expert_group_sequences(plan)
+    assert recipe_of(plan, 8, found).expert_rows_cv == pytest.approx(sqrt(16.0 / sequences - 0.09))
+    even = scenario(precision={"recipe": "bf16"}, mechanisms={"imbalance": False})
+    assert recipe_of(even, 8, found).expert_rows_cv == recipe_of(plan, 8, None).expert_rows_cv == 0.0
+    for recipe, cv in (("bf16", recipe_of(plan, 8, found).expert_rows_cv), ("fp8-blockwise", 0.0)):
+        stages = count_workload(scenario(precision={"recipe": recipe}), 8, found).stages
+        ops = [op for stage in stages for unit in stage.units for op in unit.ops()]
+        assert {op.shape.rows_cv for op in ops if op.shape.groups > 1} == {cv}

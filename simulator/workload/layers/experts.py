@@ -53,7 +53,7 @@ def _grouped(op: Op, m: MoeFfn, r: Recipe) -> Op:
     real = received_rows(m, r) * (r.capacity.kept / r.capacity.rows) / padded_rows(m, r)
     local = m.num_routed_experts // r.ep
     # Where rows are padded to whole tiles, the padding is counted in the rows already.
-    rows_cv = r.expert_rows_cv if r.row_padding == 1 else 0.0
+    rows_cv = r.expert_rows_cv if local > 1 and r.row_padding == 1 else 0.0
     return replace(c.grouped(op, local, r.grouped_gemm, rows_cv), model_flop=op.flop * real)
 
 
