@@ -33,6 +33,7 @@ Made = Literal["public", "transfer"]
 
 CLASSES: Final = {
     "gemm": "GEMM", "attention": "attention", "memory": "memory-bound kernels", "link": "links", "ring": "rings",
+    "nvls": "all-reduces of the switch",
     "all_to_all": "dispatch and combine", "overlap": "kernels beside communication", "sustained": "clock", "power": "watts",
     "": "host",
 }  # fmt: skip

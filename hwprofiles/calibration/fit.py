@@ -3,6 +3,7 @@
     python -m hwprofiles.calibration.fit REFERENCE_DIR gemm        shares and times of each GEMM family, by source GPU
     python -m hwprofiles.calibration.fit REFERENCE_DIR attention   the same of attention
     python -m hwprofiles.calibration.fit REFERENCE_DIR h800        GEMM constants of the H800 stacks, in SI units
+    python -m hwprofiles.calibration.fit REFERENCE_DIR rings       shares and fills of rings and switches, by source GPU
     python -m hwprofiles.calibration.fit REFERENCE_DIR rows        kernels.csv of stacks/h800-notrace
 
 REFERENCE_DIR holds copies of the public tables, as reference_points.py states them; only what is printed here is
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hwprofiles.calibration import notrace_rows
+from hwprofiles.calibration import notrace_rows, ring_fit
 from hwprofiles.calibration import reference_points as points
 from hwprofiles.calibration.attention_fit import fit_attention
 from hwprofiles.calibration.gemm_fit import FITTED, UPPER, GemmFit, GemmPoint, Prior, fit_gemm, with_folds
@@ -214,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: see the module's text."""
     parser = argparse.ArgumentParser(prog="python -m hwprofiles.calibration.fit")
     parser.add_argument("reference", type=Path)
-    parser.add_argument("part", choices=("gemm", "attention", "h800", "rows"))
+    parser.add_argument("part", choices=("gemm", "attention", "h800", "rings", "rows"))
     given = parser.parse_args(arguments)
     if given.part == "gemm":
         print_gemms(given.reference, FAMILIES, relative=True)
@@ -222,6 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print_gemms(given.reference, H800_FAMILIES, relative=False)
     elif given.part == "attention":
         print_attention(given.reference)
+    elif given.part == "rings":
+        print("\n".join(ring_fit.report([*points.nccl_rings(given.reference), *points.own_rings()])))
     else:
         sys.stdout.write(notrace_rows.as_csv(given.reference))
 

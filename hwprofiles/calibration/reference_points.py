@@ -9,6 +9,8 @@ deepgemm_h800_wgrad.csv    groups, M, N, K (of a group), tflops, note: DeepGEMM 
 kernel_measured.csv        kernel (attention), implementation, pass (fwd | bwd), batch, seq, heads_q, heads_kv, head_dim_qk,
                            head_dim_v, mask (causal), dtype, gpu, time_us: github.com/NVIDIA/cudnn-frontend (3929da2)
                            benchmark/sdpa_benchmark_training/results, and aiconfigurator's context attention tables
+aiconfigurator_nccl.csv    gpu, op, gpus, message_elems (of two bytes, of the whole tensor), latency_ms: aiconfigurator
+                           (095f58a), systems/data/*/comm/nccl/*/nccl_perf.parquet
 """
 
 from __future__ import annotations
@@ -19,9 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwprofiles.calibration.gemm_fit import GemmPoint
+from hwprofiles.calibration.ring_fit import MIN_BYTES, RingPoint
 from hwprofiles.kernels.gemm_formula import GemmSize
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.units import MICRO, MILLI, TERA
+
+MEASUREMENTS = Path(__file__).parents[1] / "measurements"
+OWN_NCCL = "h200x8-nccl-2026-11-27.csv"
 
 QUANTISE_BYTES_PER_ELEMENT = 3.0
 """An activation is read in BF16 and written in FP8 before the timed GEMM of the inference frameworks."""
@@ -122,3 +128,30 @@ def attention_calls(
         )  # fmt: skip
         points.append(AttentionPoint(shape, float(row["time_us"]) * MICRO))
     return points
+
+
+NCCL_DEVICES = (("H100", "h100"), ("GB200", "gb200"), ("B200", "b200"), ("A100", "a100"))
+"""Part of a device's name in the table → GPU; the first that fits."""
+HAS_SWITCH = ("h100", "b200", "gb200")
+"""GPUs whose NVLink switch adds up (NVLink SHARP): Hopper and later."""
+
+
+def nccl_rings(folder: Path) -> list[RingPoint]:
+    """All-gathers, reduce-scatters and all-reduces of NCCL inside a node (aiconfigurator_nccl.csv), from MIN_BYTES on."""
+    points = []
+    for row in _rows(folder, "aiconfigurator_nccl.csv"):
+        num_bytes = 2 * int(row["message_elems"])
+        if row["op"] == "alltoall" or num_bytes < MIN_BYTES:
+            continue
+        gpu = next(name for part, name in NCCL_DEVICES if part in row["gpu"])
+        seconds = float(row["latency_ms"]) * MILLI
+        points.append(RingPoint(gpu, row["op"], int(row["gpus"]), num_bytes, seconds, gpu in HAS_SWITCH))
+    return points
+
+
+def own_rings() -> list[RingPoint]:
+    """The same of our own H200s (hwprofiles/measurements), whose switch was kept from adding up; a point a run."""
+    return [
+        RingPoint("h200", row["op"], int(row["ranks"]), int(row["bytes"]), float(row["seconds"]), has_switch=False)
+        for row in _rows(MEASUREMENTS, OWN_NCCL) if int(row["bytes"]) >= MIN_BYTES
+    ]  # fmt: skip

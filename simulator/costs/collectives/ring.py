@@ -1,27 +1,32 @@
-"""Ring collectives: reduce-scatter, all-gather, all-reduce.
+"""Reduce-scatter, all-gather, all-reduce: rings, and inside one scale-up network the all-reduce that a switch adds up.
 
 With n ranks each sends (n-1)/n of the bytes (twice that for an all-reduce) at the bus rate B, by the faster of two protocols
 (NCCL chooses by size; LL128 lies between them):
 
     Simple   t = base + hops + x + sqrt(fill * x),   x = (n-1)/n * bytes / B
     LL       t = base' + hops' + x / share           a flag goes with every word: no waiting for chunks, half of the rate
-    one node:      B = share * scale-up rate
-    several nodes: B = min(g * share * NIC rate, share * scale-up rate)
+    one node:      B = share * scale-up rate * steps / (steps + own_step)
+    several nodes: B = min(g * share * NIC rate, share * scale-up rate * steps / (steps + own_step))
 
 g ranks of the group in a node open g rings, each leaving the node over a NIC of its own; with one rank a node (holders
 of an expert) there is one. The square root is the time to fill the pipeline of chunks (plain latency-bandwidth formulas
-are 16-27 % off below 128 MB). Keys: link.nvlink.ring, link.nic.ring, ring.base_s, ring.hop_nvlink_s, ring.hop_nic_s,
-ring.fill_s, and ring.ll.base_s, ring.ll.hop_nvlink_s, ring.ll.hop_nic_s, ring.ll.share.
+are 16-27 % off below 128 MB). own_step and the switch: hwprofiles/collectives/ring_formula.py. Where the GPU's stack has
+`nvls.share` and the links meet in a switch, an all-reduce of one node takes the faster of ring and switch, which from five
+ranks on is the switch; the high end of its range stays the ring's, as software may keep the switch out of it
+(NCCL_NVLS_ENABLE=0).
+
+Keys: link.nvlink.ring, link.nic.ring, ring.base_s, ring.hop_nvlink_s, ring.hop_nic_s, ring.fill_s, ring.own_step (none: 0),
+ring.ll.base_s, ring.ll.hop_nvlink_s, ring.ll.hop_nic_s, ring.ll.share, nvls.share, nvls.base_s, nvls.fill_s (none: no switch).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from hwprofiles.kernels.parameters import Range, need
+from hwprofiles.collectives.ring_formula import filled_seconds, flagged_seconds, switch_wire_seconds, wire_seconds
+from hwprofiles.kernels.parameters import Range, find, need
 from hwprofiles.provenance import Basis
 from hwprofiles.schema import Stack
 from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, Counted, weakest
@@ -52,7 +57,7 @@ def ring_cost(op: RingOp, bytes_total: float, group: GroupShape, network: Networ
     steps = rounds * (group.ranks - 1)
     over_nics = steps * nic_hops / group.ranks
     hops = _Hops(steps - over_nics, over_nics, network.latency_s(group.nodes, group.node_stride))
-    wires = [_wire_seconds(sent, group, network, stack, corner) for corner in CORNERS]
+    wires = [_wire_seconds(sent, steps, group, network, stack, corner) for corner in CORNERS]
     simple, ll = (timed([wire for wire, _ in wires], hops, stack) for timed in (_simple, _ll))
     faster = ll if ll.seconds[0] < simple.seconds[0] else simple
     bound_by: BoundBy = "latency" if faster.is_latency else wires[0][1]
@@ -63,7 +68,31 @@ def ring_cost(op: RingOp, bytes_total: float, group: GroupShape, network: Networ
     to_nic = sent * nic_hops / group.ranks
     counted = Counted(group.ranks, group.nodes, bytes_total, sent, COUNTED_AS[op])
     basis = weakest(share.basis, *faster.bases)
-    return CollectiveCost(value, low, high, basis, share.source, to_nic, sent - to_nic, bound_by, counted)
+    ring = CollectiveCost(value, low, high, basis, share.source, to_nic, sent - to_nic, bound_by, counted)
+    return _by_switch(bytes_total, group, network, stack, ring) if op == "all_reduce" and group.nodes == 1 else ring
+
+
+def _by_switch(
+    bytes_total: float, group: GroupShape, network: Network, stack: Stack, ring: CollectiveCost
+) -> CollectiveCost:
+    """The all-reduce of one node by its switch where that is faster than the ring; a mesh of links has no switch."""
+    share = find(stack, "nvls.share")
+    if share is None or network.scale_up_peer_bytes_per_s < network.scale_up_bytes_per_s:
+        return ring
+    base, fill = need(stack, "nvls.base_s"), need(stack, "nvls.fill_s")
+    seconds, wires = [], []
+    for corner in CORNERS:
+        wires.append(
+            switch_wire_seconds(bytes_total, rate_at(share, corner) * network.scale_up_bytes_per_s, group.ranks)
+        )
+        seconds.append(filled_seconds(time_at(base, corner), wires[-1], time_at(fill, corner)))
+    if seconds[0] >= ring.seconds:
+        return ring
+    bound_by: BoundBy = "scale_up" if wires[0] >= base.value else "latency"
+    return replace(
+        ring, seconds=seconds[0], low=min(seconds[1], ring.low), high=max(ring.high, seconds[0]),
+        basis=weakest(share.basis, base.basis, fill.basis), source=share.source, bound_by=bound_by,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +124,7 @@ def _simple(wires: Sequence[float], hops: _Hops, stack: Stack) -> _Timed:
     found, is_latency = [], False
     for corner, wire in zip(CORNERS, wires, strict=True):
         latency = hops.seconds(inside, over, corner)
-        found.append(time_at(base, corner) + latency + wire + math.sqrt(time_at(fill, corner) * wire))
+        found.append(filled_seconds(time_at(base, corner) + latency, wire, time_at(fill, corner)))
         is_latency = is_latency or (corner == "value" and latency > wire)
     return _Timed(tuple(found), is_latency, (base.basis, fill.basis, *_bases(inside, over, hops)))
 
@@ -106,7 +135,7 @@ def _ll(wires: Sequence[float], hops: _Hops, stack: Stack) -> _Timed:
     found, is_latency = [], False
     for corner, wire in zip(CORNERS, wires, strict=True):
         latency, moving = hops.seconds(inside, over, corner), wire / rate_at(share, corner)
-        found.append(time_at(base, corner) + latency + moving)
+        found.append(flagged_seconds(time_at(base, corner) + latency, wire, rate_at(share, corner)))
         is_latency = is_latency or (corner == "value" and latency > moving)
     return _Timed(tuple(found), is_latency, (base.basis, share.basis, *_bases(inside, over, hops)))
 
@@ -117,11 +146,12 @@ def _bases(inside: Range, over_nics: Range, hops: _Hops) -> tuple[Basis, ...]:
 
 
 def _wire_seconds(
-    sent: float, group: GroupShape, network: Network, stack: Stack, corner: Corner
+    sent: float, steps: float, group: GroupShape, network: Network, stack: Stack, corner: Corner
 ) -> tuple[float, BoundBy]:
-    """Seconds of `sent` bytes at the bus rate, and the link that sets it."""
-    share = need(stack, "link.nvlink.ring")
-    scale_up = sent / (rate_at(share, corner) * network.scale_up_bytes_per_s)
+    """Seconds of `sent` bytes in so many steps at the bus rate, and the link that sets it."""
+    share, own_step = need(stack, "link.nvlink.ring"), find(stack, "ring.own_step")
+    rate = rate_at(share, corner) * network.scale_up_bytes_per_s
+    scale_up = wire_seconds(sent, rate, steps, time_at(own_step, corner) if own_step else 0.0)
     if group.nodes == 1:
         return scale_up, "scale_up"
     nic = nic_path(stack, "link.nic.ring", network, group.nodes, group.node_stride)
