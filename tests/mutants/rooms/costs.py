@@ -92,8 +92,8 @@ COSTS = Room(
         ),
         Fault(
             RING,
-            " + latency + wire + math.sqrt(time_at(fill, corner) * wire)",
-            " + latency + wire",
+            "filled_seconds(time_at(base, corner) + latency, wire, time_at(fill, corner))",
+            "filled_seconds(time_at(base, corner) + latency, wire, 0.0)",
             "filling the pipeline of chunks takes no time",
         ),
         Fault(
@@ -254,6 +254,30 @@ COSTS = Room(
             '(corner == "value" and latency > moving)',
             '(corner == "slow" and latency > moving)',
             "whether latency binds is asked of the slow end",
+        ),
+        Fault(
+            "simulator/costs/collectives/ring.py",
+            "network.scale_up_peer_bytes_per_s < network.scale_up_bytes_per_s",
+            "network.scale_up_peer_bytes_per_s < 0.0",
+            "links that meet in no switch are added up by one",
+        ),
+        Fault(
+            "simulator/costs/collectives/ring.py",
+            "high=max(ring.high, seconds[0]),",
+            "high=seconds[2],",
+            "no software keeps the switch out of an all-reduce",
+        ),
+        Fault(
+            "hwprofiles/collectives/ring_formula.py",
+            "(steps + own_step) / steps",
+            "(steps + own_step) / (steps + own_step)",
+            "a ring takes no step that stays on the GPU",
+        ),
+        Fault(
+            "hwprofiles/collectives/ring_formula.py",
+            "num_bytes * (1.0 + 1.0 / ranks) / rate",
+            "num_bytes / rate",
+            "the sum goes up for nothing",
         ),
         Fault(
             "simulator/costs/collectives/ring.py",
