@@ -269,8 +269,8 @@ COSTS = Room(
         ),
         Fault(
             "hwprofiles/collectives/ring_formula.py",
-            "(steps + own_step) / steps",
-            "(steps + own_step) / (steps + own_step)",
+            "return sent / rate * (steps + own_step) / steps",
+            "return sent / rate",
             "a ring takes no step that stays on the GPU",
         ),
         Fault(
