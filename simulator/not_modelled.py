@@ -37,14 +37,12 @@ def _value(name: str, instead: str, *values: str) -> Planned:
     return Planned("value", name, instead, values=values)
 
 
-_SWITCH = "leave it out and write the keys that differ"
 _WHOLE = "leave it out; the stack says which kernels are used"
 _PHASE = "run a scenario file of its own for this phase"
 _LISTED = ""
 """The refusal lists what the key's type or its family has instead."""
 
 TABLE: Final[tuple[Planned, ...]] = (
-    _key("framework", _SWITCH, None),
     _key("kernels.attention", _WHOLE, None),
     _key("parallel.cp", "cp: 1 is another plan: a larger tp, or more recompute, keeps the activations small too", 1),
     _key("parallel.rank_order", "use rank_order: tp-cp-ep-dp-pp", "tp-cp-ep-dp-pp"),
@@ -98,7 +96,6 @@ TABLE: Final[tuple[Planned, ...]] = (
     Planned("command", "import", "write the model's dimensions as a YAML file (see `moesim schema`)"),
     Planned("command", "claims", "use run"),
     Planned("command", "init", "start from a preset: extends: NAME (see `moesim list presets`)"),
-    Planned("catalogue", "frameworks", "write the keys that a framework's release sets into the scenario"),
     Planned("format", "focus", "use csv, and map its columns to your cost system's"),
     Planned("format", "pdf", "use html, and print it to a PDF file: it has a style for print"),
 )  # fmt: skip

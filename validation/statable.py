@@ -17,7 +17,7 @@ from typing import Any
 from simulator.errors import InputError
 from validation.published.draft import REASONS
 from validation.published.row import read_rows
-from validation.published.state import Statement, state
+from validation.published.state import Statement, state_all
 
 
 def document(statements: Sequence[Statement]) -> dict[str, Any]:
@@ -44,6 +44,11 @@ def _case(each: Statement) -> dict[str, Any]:
         "missing": dict(each.missing),
         "assumed": [{"key": key.key, "value": key.value, "why": key.why} for key in each.assumed],
         "beside": list(each.beside),
+        "framework": each.framework,
+        "completeness": each.completeness,
+        "labels": dict(each.labels),
+        "read": [{"column": key.key, "value": key.value, "source": key.why} for key in each.read],
+        "problems": list(each.problems),
         "scenario": each.source if each.scenario is not None else None,
     }
 
@@ -74,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     words = [word for word in given.precision.lower().split(",") if word]
     chosen = [row for row in rows if not words or any(word in row.text("precision").lower() for word in words)]
-    told = document([state(row) for row in chosen])
+    told = document(state_all(chosen))
     try:
         if given.json:
             print(json.dumps(told, indent=1, ensure_ascii=False))

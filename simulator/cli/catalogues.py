@@ -118,6 +118,12 @@ def _recipes() -> Iterator[Entry]:
         yield {"name": name, **asdict(RECIPES[name])}
 
 
+def _frameworks() -> Iterator[Entry]:
+    from simulator.scenario.releases import catalogue
+
+    yield from catalogue()
+
+
 CATALOGUES: Final[Family[Callable[[], Iterator[Entry]]]] = Family(
     "catalogue", planned=[entry.name for entry in not_modelled.entries("catalogue")]
 )
@@ -132,3 +138,4 @@ CATALOGUES.add("cases", _cases)
 CATALOGUES.add("schedules", _schedules)
 CATALOGUES.add("topologies", _topologies)
 CATALOGUES.add("recipes", _recipes)
+CATALOGUES.add("frameworks", _frameworks)

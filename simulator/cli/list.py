@@ -162,6 +162,10 @@ COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
         NAME, _plain("bubble", "bubble"), _plain("copies of the weights", "parameter_copies"),
         _plain("fewest micro-batches on 8 ranks", "min_micro_batches_of_8_ranks"),
     ),
+    "frameworks": (
+        NAME, _plain("date", "date"), _plain("switches", "num_switches"),
+        Column("summary", lambda release: str(release["summary"]), is_prose=True),
+    ),
     "topologies": (NAME, _plain("networks", "networks")),
     "recipes": (
         NAME, _plain("GEMMs", "gemm_dtype"), _plain("dispatch", "dispatch_dtype"), _plain("saved", "attn_out"),

@@ -130,6 +130,15 @@ class GpuHourPrice(ResultModel):
         return self
 
 
+class FrameworkSwitch(ResultModel):
+    """A key that the framework's release says, because the scenario did not. is_modelled: false where it set nothing."""
+
+    key: str
+    value: JsonValue
+    source: str
+    is_modelled: bool
+
+
 class RunResult(ResultModel):
     """The whole document. scenario is the scenario as resolved, its assumption overrides sorted by key.
 
@@ -150,6 +159,7 @@ class RunResult(ResultModel):
     dropped: tuple[str, ...] = ()
     seed: int
     defaults_used: tuple[str, ...]
+    framework_switches: tuple[FrameworkSwitch, ...] | None = None
     model: ModelCounts
     step: StepTimes
     memory: Memory

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from hwprofiles.stack_choice import stack_kind
@@ -15,7 +16,7 @@ from simulator.check import check_scenario
 from simulator.results.document import canonical
 from simulator.results.interval import Estimate, Interval
 from simulator.results.placement_result import Placement
-from simulator.results.run_result import BaseStack, RunResult, SteadyState, Totals
+from simulator.results.run_result import BaseStack, FrameworkSwitch, RunResult, SteadyState, Totals
 from simulator.results.step_result import AssumptionRow, StepResult
 from simulator.results.widening import widened
 from simulator.run.batch_ramp import BatchSize
@@ -64,6 +65,7 @@ def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) ->
         dropped=scenario.dropped,
         seed=scenario.seed,
         defaults_used=scenario.defaults_used,
+        framework_switches=_switches(scenario),
         model=first.model,
         step=first.step,
         memory=first.memory,
@@ -130,6 +132,13 @@ def _steady_state(plan: PhasePlan, first: StepResult, num_gpus: int, price: Pric
         gpu_hours=hours,
         cost_usd=cost_usd(hours, price),
     )
+
+
+def _switches(scenario: Scenario) -> tuple[FrameworkSwitch, ...] | None:
+    """What the framework's release set; None where the scenario names none."""
+    if scenario.framework is None:
+        return None
+    return tuple(FrameworkSwitch(**asdict(switch)) for switch in scenario.framework_switches)
 
 
 def _base(scenario: Scenario) -> BaseStack | None:

@@ -30,8 +30,8 @@ class State:
 def base_of(history: Sequence[State]) -> Base | None:
     """What stood there before the last layer that changed the GPU; None where none did, or its stack is not known."""
     for before, after in reversed(list(pairwise(history))):
-        gpu = _gpu(before.node)
-        if gpu is None or gpu == _gpu(after.node):
+        gpu = gpu_of(before.node)
+        if gpu is None or gpu == gpu_of(after.node):
             continue
         stack = before.stack if isinstance(before.stack, str) else default_stack_name({"node": before.node})
         if stack is None or stack not in stack_choice.stack_names():
@@ -48,7 +48,7 @@ def inherited_warnings(scenario: Scenario, history: Sequence[State]) -> Iterator
     price = scenario.prices.usd_per_gpu_hour if scenario.prices else None
     field = "prices.usd_per_gpu_hour"
     layer, where = scenario.origin(field)
-    priced = next((_gpu(state.node) for state in reversed(history) if state.layer <= layer), None)
+    priced = next((gpu_of(state.node) for state in reversed(history) if state.layer <= layer), None)
     gpu = node_of(scenario).gpu
     if price is not None and priced is not None and priced != gpu:
         node = node_of(scenario).name
@@ -80,7 +80,7 @@ def _sheet_hint(gpu: str) -> str:
     )
 
 
-def _gpu(node: Any) -> str | None:
+def gpu_of(node: Any) -> str | None:
     """The GPU of a node's name or mapping, None where it is not known."""
     if isinstance(node, str) and node in catalog.list_names("nodes"):
         return catalog.load_node(node).gpu

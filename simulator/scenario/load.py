@@ -21,7 +21,7 @@ from simulator.errors import InputError, Problem
 from simulator.scenario import hardware
 from simulator.scenario.ages import age_warnings
 from simulator.scenario.draft import Draft, Layer
-from simulator.scenario.inherited import base_of, inherited_warnings
+from simulator.scenario.inherited import base_of, gpu_of, inherited_warnings
 from simulator.scenario.layers import (
     ScenarioText,
     file_layers,
@@ -33,6 +33,7 @@ from simulator.scenario.layers import (
 from simulator.scenario.model_catalog import MODELS, model_names
 from simulator.scenario.planned import take_planned
 from simulator.scenario.recipes import RECIPES
+from simulator.scenario.releases import RELEASES, SetSwitch, set_switches
 from simulator.scenario.rules import involved, rule_problems, rule_warnings
 from simulator.scenario.scenario import SCHEMA_VERSION, Scenario
 from simulator.scenario.wording import FieldProblem
@@ -52,8 +53,8 @@ _FOREIGN_MODEL_KEYS: Final = frozenset({"architectures", "model_type", "hidden_a
 """Keys by which a Hugging Face config.json is known."""
 
 
-NAMES: Final[Mapping[str, Objection]] = {"precision.recipe": RECIPES.problem}
-"""Keys that name a member of a family of this room."""
+NAMES: Final[Mapping[str, Objection]] = {"precision.recipe": RECIPES.problem, "framework": RELEASES.problem}
+"""Keys that name a member of a family, or a data file, of this room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,7 @@ def read_scenario(
     if isinstance(cluster, dict):
         for path, message in hardware.make_inline(cluster):
             draft.refuse(path, message)
+    switches = _framework_switches(draft)
     _complete(draft.data)
     scenario = _validate(draft, is_partial, {**NAMES, **checks.names})
     if scenario is None or unreadable:
@@ -117,6 +119,7 @@ def read_scenario(
     found = (*rule_problems(scenario), *hardware.hardware_problems(scenario), *checks.problems(scenario))
     if found:
         raise UnfitScenario(draft.in_order(dict.fromkeys(problem_of(scenario, *each) for each in found)), scenario)
+    scenario._switches = switches
     scenario._base = base_of(draft.history)
     scenario._dropped = draft.dropped_texts()
     warnings = (
@@ -229,6 +232,15 @@ def _read_model(draft: Draft, file: Path, shown: str, before: float = 0.0) -> No
     for path, line in document.positions.items():
         if path:
             draft.origins[("model", *path)] = (number - before, f"{shown}:{line}", file.parent)
+
+
+def _framework_switches(draft: Draft) -> tuple[SetSwitch, ...]:
+    """Put the switches of the framework's release where nothing is given; none where the name is wrong, which is refused."""
+    name = draft.data.get("framework")
+    if not isinstance(name, str) or name not in RELEASES:
+        return ()
+    cluster = draft.data.get("cluster")
+    return set_switches(name, draft.data, gpu_of(cluster.get("node")) if isinstance(cluster, dict) else None)
 
 
 def _complete(data: dict[str, Any]) -> None:

@@ -27,7 +27,8 @@ from simulator.scenario.plan import (
     Recompute,
     Training,
 )
-from simulator.scenario.section import AsTuple, Section
+from simulator.scenario.releases import SetSwitch
+from simulator.scenario.section import AsTuple, Section, named
 
 SCHEMA_VERSION = 1
 
@@ -73,6 +74,8 @@ class Scenario(Section):
     cluster: Cluster
     stack: Annotated[str, Field(min_length=1, max_length=200)]
     """Kernel and collective measurements; default: those of the node's GPU."""
+    framework: Annotated[str, named("framework release")] | None = None
+    """name@release: its switches (`moesim list frameworks`) are the defaults of all other keys; null: not known."""
     kernels: Kernels = Kernels()
     parallel: Parallel = Parallel()
     data_parallel: DataParallel = DataParallel()
@@ -99,6 +102,7 @@ class Scenario(Section):
 
     _origins: dict[str, tuple[float, str]] = PrivateAttr(default_factory=dict)
     _defaults_used: tuple[str, ...] = PrivateAttr(default=())
+    _switches: tuple[SetSwitch, ...] = PrivateAttr(default=())
     _warnings: tuple[str, ...] = PrivateAttr(default=())
     _base: Base | None = PrivateAttr(default=None)
     _dropped: tuple[str, ...] = PrivateAttr(default=())
@@ -107,6 +111,11 @@ class Scenario(Section):
     def defaults_used(self) -> tuple[str, ...]:
         """Dotted paths of the keys that no file and no option gave."""
         return self._defaults_used
+
+    @property
+    def framework_switches(self) -> tuple[SetSwitch, ...]:
+        """What the framework's release says of keys that no file and no option gave, each with its source."""
+        return self._switches
 
     @property
     def warnings(self) -> tuple[str, ...]:

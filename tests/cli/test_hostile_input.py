@@ -429,7 +429,6 @@ OTHER_COMMANDS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "dashboard-port": (["dashboard", "--port", "99999"], ("--port", "allowed 1 to 65535")),
     "list-nothing": (["list"], ("KIND", "see `moesim list --help`")),
     "list-unknown": (["list", "gpu"], ("did you mean gpus",)),
-    "list-frameworks": (["list", "frameworks"], ("not modelled yet",)),
     "schedule-unknown": (["schedule", "dualpip", "--pp", "4", "--micro-batches", "8"], ("dualpipe",)),
     "schedule-odd": (["schedule", "dualpipe", "--pp", "4", "--micro-batches", "9"], ("8 or 10",)),
     "schedule-few": (["schedule", "dualpipe", "--pp", "8", "--micro-batches", "4"], ("next valid: 16",)),

@@ -94,6 +94,7 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "cluster.node": ("dense", "h200-x8"),
     "cluster.num_gpus": ("dense", "32"),
     "stack": ("deepseek", "h800-notrace"),
+    "framework": ("dense", "llm-foundry@2023"),
     "parallel.tp": ("dense", "2"),
     "parallel.pp": ("dense", "4"),
     "parallel.ep": ("deepseek", "4"),

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
+from simulator.scenario.recipes import RECIPES
 from validation.published.draft import Draft
 from validation.published.row import Row
 
-REFUSED = (
-    ("nvfp4: not resolved", "precision not resolved"), ("fine-grained", ""), ("nvfp4", "NVFP4"), ("mxfp8", "MXFP8"),
-    ("fp8-mx", "MXFP8"), ("fp8", "per-tensor FP8"), ("fp16", "FP16"), ("int8", "INT8"), ("bf16", ""),
-)  # fmt: skip
-"""(what the precision says, why it cannot be stated); the first that fits; "" where it can."""
+RECIPE_WORDS: Final = (
+    (r"not resolved", "", "precision not resolved"),
+    (r"fine-grained|blockwise", "fp8-blockwise", ""),
+    (r"nvfp4", "nvfp4", "NVFP4"),
+    (r"mxfp8|fp8-mx", "mxfp8", "MXFP8"),
+    (r"rowwise", "", "row-wise FP8"),
+    (r"fp8", "fp8-tensor", "per-tensor FP8"),
+    (r"fp16", "fp16", "FP16"),
+    (r"int8", "", "INT8"),
+    (r"bf16", "bf16", ""),
+)
+"""(what the precision says, recipe, reason where the recipe does not exist); the first that fits.
+
+"Fine-grained" FP8 of NeMo 25.09 is the block-wise recipe (1x128 and 128x128 scales). FP8 without more is per tensor: the
+delayed scaling of Transformer Engine (llm-foundry's "amp_fp8", NeMo and MLPerf before current scaling), the current scaling of
+Megatron-Bridge ("CS", the container's default) and torchtitan's "tensorwise".
+"""
 
 
 def precision(row: Row, draft: Draft) -> None:
-    """Recipe. "Fine-grained" FP8 of NeMo 25.09 is the block-wise recipe (1x128 and 128x128 scales)."""
+    """Recipe, or why it cannot be stated."""
     text = row.text("precision").lower()
     if not text:
         draft.lack("no precision given")
         return
-    reason = next((reason for word, reason in REFUSED if word in text), "precision not resolved")
-    if reason:
-        draft.lack(reason, row.text("precision"))
+    found = next(((recipe, why) for word, recipe, why in RECIPE_WORDS if re.search(word, text)), ("", ""))
+    recipe, reason = found
+    if recipe in RECIPES:
+        draft.give("precision.recipe", recipe)
     else:
-        draft.give("precision.recipe", "fp8-blockwise" if "fine-grained" in text else "bf16")
+        draft.lack(reason or "precision not resolved", row.text("precision"))
 
 
 def batch(row: Row, draft: Draft) -> None:
@@ -45,4 +60,3 @@ def batch(row: Row, draft: Draft) -> None:
     accumulation, dp = re.search(r"\bGA (\d+)", row.text("notes")), row.count("dp")
     if accumulation and size and micro and dp and int(accumulation[1]) * micro * dp != size:
         draft.lack("columns contradict each other", f"GA {accumulation[1]} x mbs {micro} x dp {dp} is not gbs {size}")
-    draft.assume("training.optimizer", "adamw-fp32-moments", "not stated; the default of the frameworks")

@@ -17,10 +17,14 @@ REASONS: Final[dict[str, str]] = {
     "recompute modules not named": "input",
     "precision not resolved": "input",
     "columns contradict each other": "input",
+    "bad value": "input",
+    "case_id is there twice": "input",
+    "cannot be read": "input",
     "unknown GPU": "mechanism",
     "context parallelism": "mechanism",
     "overlap of expert communication": "mechanism",
     "per-tensor FP8": "mechanism",
+    "row-wise FP8": "mechanism",
     "MXFP8": "mechanism",
     "NVFP4": "mechanism",
     "FP16": "mechanism",
@@ -38,17 +42,24 @@ REASONS: Final[dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Assumed:
-    """A key that the row does not give: its dotted path, the value taken, and where that comes from."""
+    """A key that the row does not give: its dotted path, the value taken, and where that comes from.
+
+    is_sourced: whether the framework release's file says it, with its source.
+    """
 
     key: str
     value: Any
     why: str
+    is_sourced: bool = False
 
 
 @dataclass
 class Draft:
-    """What has been found out about a row. missing: reasons with a detail; beside: what was run and no key can say."""
+    """What has been found out about a row. release: the framework's, None where it is not known; read: keys from columns that
+    its source fills; missing: reasons with a detail; beside: what was run and no key can say.
+    """
 
+    release: str | None = None
     scenario: dict[str, Any] = field(default_factory=dict)
     assumed: list[Assumed] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
@@ -61,6 +72,15 @@ class Draft:
         for name in path:
             section = section.setdefault(name, {})
         section[last] = value
+
+    def gives(self, key: str) -> bool:
+        """Whether the key was given or assumed."""
+        node: Any = self.scenario
+        for name in key.split("."):
+            if not isinstance(node, dict) or name not in node:
+                return False
+            node = node[name]
+        return True
 
     def assume(self, key: str, value: Any, why: str) -> None:
         """A key that it does not give."""

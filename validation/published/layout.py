@@ -1,12 +1,12 @@
-"""Degrees, schedule, sharding and recompute of a row."""
+"""Degrees, schedule, routing and recompute of a row; what the framework's release file reads in its notes."""
 
 from __future__ import annotations
 
 import re
 
-from validation.published.conventions import conventions, is_fsdp
 from validation.published.draft import Draft
 from validation.published.row import Row
+from validation.published.software import readings
 
 RECOMPUTE = {
     "norm, act": ("rmsnorm", "swiglu"), "selective (layernorm, moe)": ("rmsnorm", "moe"), "selective (moe_act)": ("swiglu",),
@@ -27,14 +27,15 @@ def layout(row: Row, draft: Draft) -> None:
         draft.lack("columns contradict each other", f"dp {dp} is not n_gpus / (tp pp cp)")
     draft.give("parallel.tp", tp)
     draft.give("parallel.pp", pp)
-    habits = conventions(row)
-    if tp > 1:
-        draft.assume("parallel.sequence_parallel", True, habits.why)
-    compiled = habits.autograd == "eager" and row.says("compile")
-    draft.assume("kernels.autograd", "fused" if compiled else habits.autograd, habits.why)
+    if draft.release is None and tp > 1:
+        draft.assume(
+            "parallel.sequence_parallel", True, "software unknown; all releases that are known have it with tp"
+        )
     _experts(row, draft, tp)
     _schedule(row, draft, pp)
-    _sharding(row, draft)
+    for key, value, _ in readings(row, draft.release):
+        if key != "parallel.etp" or row.count("etp") is None:
+            draft.give(key, value)
     recompute(row, draft)
 
 
@@ -56,14 +57,8 @@ def _experts(row: Row, draft: Draft, tp: int) -> None:
         draft.give("parallel.ep", ep)
     if etp is not None:
         draft.give("parallel.etp", etp)
-    elif tp > 1:
-        habits = conventions(row)
-        keeps = (
-            habits.experts_keep_tp
-            and "folding" not in row.text("source_detail").lower()
-            and ranks % ((ep or 1) * tp) == 0
-        )
-        draft.assume("parallel.etp", tp if keeps else 1, habits.why)
+    elif tp > 1 and ranks % ((ep or 1) * tp):
+        draft.assume("parallel.etp", 1, f"not stated; ep {ep or 1} x tp {tp} does not divide {ranks} ranks of a stage")
     _routing(row, draft)
 
 
@@ -79,10 +74,6 @@ def _routing(row: Row, draft: Draft) -> None:
         draft.give("moe.balance", "forced")
     elif row.says("routing: dropless"):
         draft.give("moe.balance", "natural")
-    else:
-        draft.assume("moe.balance", "learned", "not stated; a trained router")
-    if row.says("hybridep", "alltoall", "all-to-all"):
-        draft.beside.append("dispatcher: priced as DeepEP's")
 
 
 def _schedule(row: Row, draft: Draft, pp: int) -> None:
@@ -112,42 +103,19 @@ def _schedule(row: Row, draft: Draft, pp: int) -> None:
         draft.give("parallel.vpp", vpp)
 
 
-def _sharding(row: Row, draft: Draft) -> None:
-    habits = conventions(row)
-    if is_fsdp(row):
-        draft.give("parallel.zero_stage", 3)
-        if row.says("shard_grad_op"):
-            draft.give("data_parallel.reshard_after_forward", False)
-    else:
-        draft.assume("parallel.zero_stage", habits.zero_stage, habits.why)
-    if row.says("mp mode pure"):
-        # mosaicml/composer: PURE reduces in the compute format, DEFAULT in FP32.
-        draft.give("data_parallel.grad_reduce.dtype", "bf16")
-    elif row.says("mp mode default"):
-        draft.give("data_parallel.grad_reduce.dtype", "fp32")
-    else:
-        draft.assume("data_parallel.grad_reduce.dtype", "fp32", "not stated; the default of the frameworks")
-    if row.says("overlaps dp, tp and pp") or row.text("notes").lower().startswith("async tp"):
-        draft.give("parallel.overlap.tp", "chunked")
-    elif (row.count("tp") or 1) > 1:
-        draft.assume("parallel.overlap.tp", habits.overlap_tp, habits.why)
-    if row.says("cuda graph"):
-        draft.beside.append("CUDA graph: launches of the host are not simulated")
-
-
 def recompute(row: Row, draft: Draft) -> None:
-    """none, full, modules; what is recomputed operator by operator, or not told, cannot be stated."""
+    """none, full, modules; what is recomputed operator by operator cannot be stated. Nothing where the row says nothing."""
     text = re.sub(r" at \d+K$", "", row.text("recompute"))
-    if not text:
-        draft.assume("recompute.granularity", "none", "not stated")
-    elif text == "none":
+    if text == "none":
         draft.give("recompute.granularity", "none")
     elif text.startswith("full"):
         draft.give("recompute.granularity", "full")
     elif text in RECOMPUTE:
         draft.give("recompute.granularity", "selective")
         draft.give("recompute.modules", list(RECOMPUTE[text]))
+    elif text == "selective":
+        draft.give("recompute.granularity", "selective")
     elif "per op" in text:
         draft.lack("recompute by operator", text)
-    else:
+    elif text:
         draft.lack("recompute modules not named", text)

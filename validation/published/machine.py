@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from hwprofiles.names import nearest
 from validation.published.draft import Draft
 from validation.published.row import Row
 
@@ -29,7 +30,7 @@ def cluster(row: Row, draft: Draft) -> None:
     """Node, GPUs and fabric; a kind of network that the row names is given, else the fabric is assumed."""
     name, num_gpus = row.text("gpu"), row.count("n_gpus")
     if name not in NODES:
-        draft.lack("unknown GPU", name or "none named")
+        draft.lack("unknown GPU", f"{name!r}{nearest(name, NODES)}" if name else "none named")
     if num_gpus is None:
         draft.lack("no GPU count given")
     if name not in NODES or num_gpus is None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from hwprofiles.names import nearest
 from validation.published.draft import Draft
-from validation.published.family import FamilyRecord, family_of
+from validation.published.family import FamilyRecord, families, family_of
 from validation.published.row import Row
 
 NEEDED = ("layers", "hidden", "heads", "kv_heads", "head_dim")
@@ -21,14 +22,15 @@ def model(row: Row, draft: Draft) -> None:
     elif "mamba" in row.text("attention_kind").lower():
         draft.lack("Mamba layers")
     elif family is None or missing:
-        draft.lack("no model dimensions given", ", ".join(missing) or "model not known")
+        unknown = f"model not known ({row.text('model')!r}){nearest(row.text('model'), families())}; see models.yaml"
+        draft.lack("no model dimensions given", ", ".join(missing) or unknown)
     elif row.count("vocab") is None:
         draft.lack("no vocabulary size given")
     else:
-        draft.give("model", _section(row, family, draft))
+        draft.give("model", _section(row, family))
 
 
-def _section(row: Row, family: FamilyRecord, draft: Draft) -> dict[str, Any]:
+def _section(row: Row, family: FamilyRecord) -> dict[str, Any]:
     layers, moe = row.count("layers"), row.count("experts") is not None
     assert layers is not None
     section: dict[str, Any] = {
@@ -50,8 +52,6 @@ def _section(row: Row, family: FamilyRecord, draft: Draft) -> dict[str, Any]:
     section["num_dense_layers"] = dense
     if moe and "mtp" in row.text("notes").lower():
         section["mtp"] = {"num_modules": 0 if row.says("w/o mtp", "no mtp", "without mtp") else 1}
-    elif row.text("model").startswith("DeepSeek-V3"):
-        draft.assume("model.mtp.num_modules", 0, "not stated; Megatron-LM's default is no MTP module")
     return section
 
 

@@ -1,20 +1,24 @@
-"""A row as a scenario that moesim accepts, or why not."""
+"""A row as a scenario that moesim accepts, or why not. A row that cannot be stated never stops the others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from simulator import load_scenario
 from simulator.errors import InputError
 from simulator.scenario.scenario import Scenario
 from validation.published.batch import batch, precision
 from validation.published.draft import Assumed, Draft
+from validation.published.labels import labels
 from validation.published.layout import layout
 from validation.published.machine import cluster
 from validation.published.model import model
+from validation.published.problems import bad_values
 from validation.published.row import Row
+from validation.published.software import release_of
+from validation.published.sources import filled_in
 
 PARTS: tuple[Callable[[Row, Draft], None], ...] = (precision, cluster, model, layout, batch)
 
@@ -23,7 +27,10 @@ PARTS: tuple[Callable[[Row, Draft], None], ...] = (precision, cluster, model, la
 class Statement:
     """What became of a row. source: the scenario's mapping; scenario: loaded, None where it cannot be stated.
 
-    missing: reasons of draft.REASONS → detail; assumed: keys that the row does not give; beside: what no key can say.
+    missing: reasons of draft.REASONS → detail; assumed: keys that the row does not give; read: columns that the row leaves
+    empty and its source gives; beside: what was run and no key can say; framework: name@release, None where no release fits;
+    labels: what the row's notes say of dispatcher, graph_scope and overlap, with its framework and release; problems: values
+    that cannot be.
     """
 
     case_id: str
@@ -31,13 +38,72 @@ class Statement:
     source: Mapping[str, Any]
     scenario: Scenario | None
     missing: Mapping[str, str]
-    assumed: tuple[Assumed, ...]
-    beside: tuple[str, ...]
+    assumed: tuple[Assumed, ...] = ()
+    beside: tuple[str, ...] = ()
+    framework: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    read: tuple[Assumed, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def dispatcher(self) -> str:
+        """Of the notes; "" where they do not say."""
+        return self.labels.get("dispatcher", "")
+
+    @property
+    def cuda_graph(self) -> str:
+        """Scope of CUDA graphs of the notes; "" where they do not say."""
+        return self.labels.get("graph_scope", "")
+
+    @property
+    def overlap(self) -> str:
+        """Of the notes and the schedule; "" where they do not say."""
+        return self.labels.get("overlap", "")
+
+    @property
+    def completeness(self) -> str:
+        """ "complete", or how many keys neither the row nor its framework's release says: "3 assumed"."""
+        count = sum(not each.is_sourced for each in self.assumed)
+        return f"{count} assumed" if count else "complete"
+
+
+def state_all(rows: Iterable[Row]) -> list[Statement]:
+    """Statements in the rows' order; a case_id that was there before is said and not stated again."""
+    seen: set[str] = set()
+    found = []
+    for row in rows:
+        name = row.text("case_id")
+        statement = state(row)
+        if name and name in seen:
+            text = "give every row a name of its own; the first row of this name stands"
+            missing = {"case_id is there twice": text, **statement.missing}
+            problems = (f"case_id: is there twice ({name!r}); {text}", *statement.problems)
+            statement = replace(statement, scenario=None, missing=missing, problems=problems)
+        seen.add(name)
+        found.append(statement)
+    return found
 
 
 def state(row: Row) -> Statement:
-    """The row's statement; a scenario that the loader refuses counts as not statable, with the loader's words."""
-    draft = Draft()
+    """The row's statement; a scenario that the loader refuses counts as not statable, with the loader's words.
+
+    Whatever goes wrong inside becomes the row's reason "cannot be read".
+    """
+    try:
+        return _state(row)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        return Statement(
+            row.text("case_id"), row.text("precision"), {}, None, {"cannot be read": text}, problems=(text,)
+        )
+
+
+def _state(given: Row) -> Statement:
+    row, read = filled_in(given)
+    draft = Draft(release=release_of(row))
+    problems = bad_values(row)
+    if problems:
+        draft.lack("bad value", "; ".join(problems))
     if row.says("lora"):
         draft.lack("LoRA")
     # The paper's system has the parallel block in all of its runs (arXiv:2402.15627, 3.1), its baseline has not.
@@ -45,14 +111,67 @@ def state(row: Row) -> Statement:
         draft.lack("parallel attention and FFN")
     for part in PARTS:
         part(row, draft)
-    scenario = None
-    if not draft.missing:
-        source = {"schema_version": 1, "name": row.text("case_id"), **draft.scenario, "draws": 1}
-        try:
-            scenario = load_scenario(source)
-        except InputError as error:
-            draft.lack("refused by moesim", "; ".join(str(problem) for problem in error.problems))
+    scenario = None if draft.missing else _load(row, draft)
+    if scenario is not None:
+        draft.assumed += _defaults(scenario, draft)
+        draft.beside += [entry.key for entry in scenario.framework_switches if not entry.is_modelled]
+    if draft.missing:
+        scenario = None
+    named = {"framework": row.text("framework")} | ({"release": draft.release} if draft.release else {})
     return Statement(
         row.text("case_id"), row.text("precision"), draft.scenario, scenario, dict(draft.missing), tuple(draft.assumed),
-        tuple(draft.beside),
+        tuple(draft.beside), draft.release, {**named, **labels(row)}, read, problems,
     )  # fmt: skip
+
+
+def _load(row: Row, draft: Draft) -> Scenario | None:
+    source = {
+        "schema_version": 1,
+        "name": row.text("case_id"),
+        **draft.scenario,
+        "framework": draft.release,
+        "draws": 1,
+    }
+    try:
+        scenario = load_scenario(source)
+    except InputError as error:
+        text = "; ".join(str(problem) for problem in error.problems)
+        is_recompute = all(problem.field.startswith("recompute.modules") for problem in error.problems)
+        draft.lack("recompute modules not named" if is_recompute else "refused by moesim", text)
+        return None
+    return scenario
+
+
+WATCHED: Final[tuple[tuple[str, Callable[[Scenario], bool]], ...]] = (
+    ("parallel.zero_stage", lambda plan: plan.cluster.num_gpus > 1),
+    ("parallel.sequence_parallel", lambda plan: plan.parallel.tp > 1),
+    ("parallel.etp", lambda plan: plan.parallel.tp > 1 and plan.model.moe is not None),
+    ("parallel.overlap.tp", lambda plan: plan.parallel.tp > 1),
+    ("kernels.autograd", lambda plan: True),
+    ("data_parallel.grad_reduce.dtype", lambda plan: plan.cluster.num_gpus > 1),
+    ("training.optimizer", lambda plan: True),
+    ("moe.balance", lambda plan: plan.model.moe is not None),
+    ("recompute.granularity", lambda plan: True),
+    ("head.cross_entropy", lambda plan: True),
+)
+"""Keys that move a step and that rows leave out, and where they have a meaning."""
+
+
+def _defaults(scenario: Scenario, draft: Draft) -> Iterator[Assumed]:
+    """What the framework's release says, with its source, and watched keys that nobody says."""
+    said = {entry.key: entry for entry in scenario.framework_switches if entry.is_modelled}
+    for key, entry in said.items():
+        yield Assumed(key, entry.value, f"{draft.release}: {entry.source}", is_sourced=True)
+    why = "not stated, and not by the release's file" if draft.release else "not stated; software unknown"
+    for key, matters in WATCHED:
+        if key not in said and not draft.gives(key) and matters(scenario):
+            yield Assumed(key, _value(scenario, key), why)
+    if draft.release is None:
+        yield Assumed("framework", None, "software unknown: no release of `moesim list frameworks` fits the row")
+
+
+def _value(scenario: Scenario, key: str) -> Any:
+    node: Any = scenario
+    for name in key.split("."):
+        node = getattr(node, name)
+    return node

@@ -9,6 +9,18 @@ SCENARIO = Room(
     ("tests/scenario", "tests/laws/test_clock.py", "tests/cli"),
     (
         Fault(
+            "simulator/scenario/releases.py",
+            "if given & switch.set.keys() or not _holds",
+            "if not _holds",
+            "a framework's switch replaces a key that the scenario gives",
+        ),
+        Fault(
+            "simulator/scenario/releases.py",
+            "return all(_is(_told(data, key, gpu), wanted) for key, wanted in when.items())",
+            "return any(_is(_told(data, key, gpu), wanted) for key, wanted in when.items())",
+            "a framework's switch needs only one of its conditions",
+        ),
+        Fault(
             "simulator/remedies.py",
             "offered = [each for each in single if _loads(each, load)]",
             "offered = single",

@@ -1,0 +1,149 @@
+"""Framework releases: switches with their sources, defaults that the scenario's own keys win over, nothing that multiplies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from simulator import load_scenario, not_modelled, simulate_run
+from simulator.cli.app import main
+from simulator.errors import InputError
+from simulator.results.document import to_document
+from simulator.scenario import releases
+from simulator.scenario.releases import RELEASES, Beside, Release, SetSwitch, Switch, load_release, set_switches
+
+SMALL = ("llama-3.1-70b", "cluster.num_gpus=16", "parallel.pp=2", "model.num_layers=4", "model.num_dense_layers=4")
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        for child in value.values():
+            yield from leaves(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from leaves(child)
+    else:
+        yield value
+
+
+@pytest.mark.parametrize("name", RELEASES.names())
+def test_a_file_has_switches_only_each_with_its_source(name: str) -> None:
+    release = load_release(name)
+    assert release.switches
+    for switch in release.switches:
+        assert switch.source, switch.set
+        for value in leaves(switch.set):
+            assert isinstance(value, str | bool | int), f"{switch.set}: a switch is a word, true or false, or a count"
+    assert all(entry.source for entry in release.beside)
+    assert "@" in name
+
+
+@pytest.mark.parametrize("name", RELEASES.names())
+def test_every_release_runs_in_a_dense_and_in_a_moe_scenario(name: str) -> None:
+    dense = load_scenario("llama-3.1-70b", [f"framework={name}"])
+    assert dense.framework == name
+    moe = load_scenario("mixtral-8x22b", [f"framework={name}"])
+    assert load_scenario(moe.canonical()) == moe
+
+
+def test_the_switches_are_defaults_and_the_scenarios_own_keys_win() -> None:
+    plain = load_scenario(SMALL[0], SMALL[1:])
+    taken = load_scenario(SMALL[0], [*SMALL[1:], "framework=llm-foundry@2023"])
+    assert (plain.kernels.autograd, taken.kernels.autograd) == ("fused", "eager")
+    told = {entry.key: entry for entry in taken.framework_switches}
+    assert told["kernels.autograd"].source
+    assert "kernels.autograd" in taken.defaults_used
+    own = load_scenario(SMALL[0], [*SMALL[1:], "framework=llm-foundry@2023", "kernels.autograd=fused"])
+    assert own.kernels.autograd == "fused"
+    assert "kernels.autograd" not in {entry.key for entry in own.framework_switches}
+
+
+def test_a_switch_of_several_keys_is_taken_whole_or_not_at_all() -> None:
+    deepseek = {"model": {"name": "DeepSeek-V3"}, "parallel": {"tp": 2}, "recompute": {"granularity": "none"}}
+    chosen = {entry.key for entry in set_switches("megatron-bridge@26.02", deepseek, "h100")}
+    assert "recompute.modules" not in chosen
+    deepseek = {"model": {"name": "DeepSeek-V3"}, "parallel": {"tp": 2}}
+    chosen_values = {entry.key: entry.value for entry in set_switches("megatron-bridge@26.02", deepseek, "h100")}
+    assert chosen_values["recompute.modules"] == ["mla_up_proj", "mlp"]
+    assert deepseek["recompute"] == {"granularity": "selective", "modules": ["mla_up_proj", "mlp"]}
+
+
+def test_conditions_read_model_gpu_and_keys() -> None:
+    def modules(gpu: str, recipe: str) -> Any:
+        data = {"model": {"name": "deepseek-v3"}, "precision": {"recipe": recipe}}
+        found = {entry.key: entry.value for entry in set_switches("megatron-bridge@26.04", data, gpu)}
+        return found.get("recompute.modules")
+
+    assert modules("gb200", "bf16") == ["mla_up_proj"]
+    assert modules("gb200", "mxfp8") == ["mlp"]
+    assert modules("gb300", "bf16") == ["swiglu"]
+    assert modules("a100", "bf16") is None
+    tensor = {entry.key for entry in set_switches("nemo@recipes", {"parallel": {"tp": 2}}, "h100")}
+    single = {entry.key for entry in set_switches("nemo@recipes", {"parallel": {"tp": 1}}, "h100")}
+    assert tensor - single == {"parallel.sequence_parallel", "parallel.overlap.tp"}
+
+
+def test_experts_follow_tensor_parallelism_where_the_release_says_so() -> None:
+    data: dict[str, Any] = {"parallel": {"tp": 4}, "model": {"moe": {"num_routed_experts": 8}}}
+    set_switches("megatron-core@recipes", data, "h100")
+    assert data["parallel"]["etp"] == 4
+    dense: dict[str, Any] = {"parallel": {"tp": 4}, "model": {}}
+    set_switches("megatron-core@recipes", dense, "h100")
+    assert "etp" not in dense["parallel"]
+
+
+def test_what_nothing_computes_yet_is_told_and_sets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = not_modelled.Planned("key", "host.new_graph", "leave it out", now=("none",))
+    monkeypatch.setattr(not_modelled, "TABLE", (*not_modelled.TABLE, planned))
+    release = Release(
+        summary="s",
+        source="x",
+        switches=(Switch(set={"host.new_graph": "full_iteration"}), Switch(set={"parallel.zero_stage": 2}, source="y")),
+        beside=(Beside(what="an odd stream", when={"gpu": "h100"}), Beside(what="another", when={"gpu": "b200"})),
+    )
+    monkeypatch.setattr(releases, "load_release", lambda name: release.sourced())
+    data: dict[str, Any] = {}
+    assert set_switches("any", data, "h100") == (
+        SetSwitch("host.new_graph", "full_iteration", "x", is_modelled=False),
+        SetSwitch("parallel.zero_stage", 2, "y"),
+        SetSwitch("an odd stream", True, "x", is_modelled=False),
+    )
+    assert data == {"parallel": {"zero_stage": 2}}
+
+
+def test_the_result_lists_the_switches() -> None:
+    document = to_document(
+        simulate_run(load_scenario(SMALL[0], [*SMALL[1:], "framework=megatron-core@recipes", "draws=1"]))
+    )
+    assert document["scenario"]["framework"] == "megatron-core@recipes"
+    listed = {row["key"]: row for row in document["framework_switches"]}
+    assert listed["kernels.autograd"]["value"] == "transformer_engine"
+    assert listed["kernels.autograd"]["source"]
+    plain = to_document(simulate_run(load_scenario(SMALL[0], [*SMALL[1:], "draws=1"])))
+    assert "framework_switches" not in plain
+
+
+def test_an_unknown_release_is_refused_with_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"framework.*did you mean megatron-bridge@26\.06"):
+        load_scenario("mixtral-8x22b", ["framework=megatron-bridge@26.6"])
+    with pytest.raises(InputError, match="framework"):
+        load_scenario("mixtral-8x22b", ["framework=[a]"])
+
+
+def test_the_catalogue_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "frameworks", "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert [entry["name"] for entry in entries] == list(RELEASES.names())
+    assert all(entry["switches"] for entry in entries)
+    assert main(["list", "frameworks"]) == 0
+    assert "megatron-bridge@26.06" in capsys.readouterr().out
+
+
+def test_a_file_without_sources_or_switches_is_refused() -> None:
+    with pytest.raises(ValueError, match="without a source"):
+        Release(summary="s", switches=(Switch(set={"parallel.zero_stage": 1}),))
+    with pytest.raises(ValueError, match="neither switches"):
+        Release(summary="s")
