@@ -13,12 +13,14 @@ their time in which its collectives run. Which kernels these are depends on the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import fsum
 
+from hwprofiles.kernels.shape import Regime
 from simulator.assembly.chunks import BlockCost, Segment, UnitCost
 
+Blocks = Mapping[tuple[str, Regime], BlockCost]
 INTERFERENCE = "interference"
 FORWARD_BLOCKS = frozenset(("attn_f", "mlp_f_local", "mlp_f_routed"))
 
@@ -146,7 +148,11 @@ def side_by_side(
         reduces=tuple(beside.get(id(bucket), bucket) for bucket in plan.reduces),
     )
     share = min(1.0, grown.beside_s / computing)
-    return tuple(_slowed(unit, share, is_forward) for unit in units), grown
+    slowed: dict[int, Blocks] = {}
+    for unit in units:
+        if id(unit.blocks) not in slowed:
+            slowed[id(unit.blocks)] = _slowed(unit, share, is_forward)
+    return tuple(replace(unit, blocks=slowed[id(unit.blocks)]) for unit in units), grown
 
 
 def _is_near(segment: Segment) -> bool:
@@ -175,7 +181,8 @@ def _times(segment: Segment, factor: float) -> Segment:
     )
 
 
-def _slowed(unit: UnitCost, share: float, is_forward: bool) -> UnitCost:
+def _slowed(unit: UnitCost, share: float, is_forward: bool) -> Blocks:
+    """The unit's blocks; of units that share theirs, the layers of a kind, those of any one."""
     blocks = dict(unit.blocks)
     for name, beside in unit.beside.items():
         if (name in FORWARD_BLOCKS) == is_forward:
@@ -184,7 +191,7 @@ def _slowed(unit: UnitCost, share: float, is_forward: bool) -> UnitCost:
             blocks[name, "alone"] = BlockCost(
                 tuple((suffix, draw, mixed(segment, other, share)) for (suffix, draw, segment), (_, _, other) in pairs)
             )
-    return replace(unit, blocks=blocks)
+    return blocks
 
 
 def mixed(alone: Segment, beside: Segment, share: float) -> Segment:

@@ -130,9 +130,14 @@ def sweep_batch(
             np.empty((prepared.num_slots, lanes)), times.start_s[draw], times.finish_s[draw],
         )  # fmt: skip
 
+    threads = min(num_draws, num_threads or os.cpu_count() or 1)
+    if threads <= 1:
+        for draw in range(num_draws):
+            run_draw(draw)
+        return times
     # Threads of Python around compiled code without the lock, not numba's own: those abort after a fork and when two
     # threads of a server enter at once, and bring nothing more for pieces as large as a draw.
-    with ThreadPoolExecutor(max_workers=num_threads or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(max_workers=threads) as pool:
         list(pool.map(run_draw, range(num_draws)))
     return times
 

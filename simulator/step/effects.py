@@ -21,7 +21,7 @@ from simulator.scenario import derived
 from simulator.scenario.plan import LoadImbalance
 from simulator.schedule.action import Schedule
 from simulator.step.draws import Report, draw_rows, randomness
-from simulator.step.graph import build_graph
+from simulator.step.graph import build_graph, waits_for_its_transfers
 from simulator.step.prepared import PreparedStep, price
 from simulator.workload.expert_load import LoadModel, noise_cv
 
@@ -34,12 +34,15 @@ BESIDE = ("collective_sms", "collective_stretch", "tp_overlap_chunks")
 """Assumptions that act only where some collective runs beside kernels, or in a block of them."""
 
 
-def assumption_effects(step: PreparedStep, order: Schedule, report: Report | None = None) -> dict[str, Interval]:
+def assumption_effects(
+    step: PreparedStep, order: Schedule, report: Report | None = None, graph: StepGraph | None = None
+) -> dict[str, Interval]:
     """Assumption → change of the step, relative, at the ends of its range (the lower end first where it shortens).
 
-    order: the actions of the step. report: is told, before each assumption, which share of them is done.
+    order: the actions of the step; graph: the step with them, where it is built already. report: is told, before each
+    assumption, which share of them is done.
     """
-    graph = build_graph(step, order)
+    graph = graph or build_graph(step, order)
     base = {key: _makespan(step, graph, drawn=key in RANDOM) for key in (RANDOM[0], "")}
     effects: dict[str, Interval] = {}
     is_routed = step.scenario.model.moe is not None
@@ -54,7 +57,8 @@ def assumption_effects(step: PreparedStep, order: Schedule, report: Report | Non
             continue
         reference = base[RANDOM[0]] if key in RANDOM else base[""]
         ends = [end for end in (entry.low, entry.high) if end != entry.value]
-        changes = [_changed(step, graph, entry, end, order) / reference - 1.0 for end in ends]
+        changed = (_changed(step, graph, entry, end, order) for end in ends)
+        changes = [0.0 if seconds is None else seconds / reference - 1.0 for seconds in changed]
         effects[key] = Interval(low=min([0.0, *changes]), high=max([0.0, *changes]))
     return effects
 
@@ -65,14 +69,17 @@ def _has_collectives_among_kernels(graph: StepGraph) -> bool:
     return bool((streams == DP).any()) or any(TP_COLLECTIVES in each.by_category for each in graph.classes)
 
 
-def _changed(step: PreparedStep, graph: StepGraph, entry: Assumption, value: float, order: Schedule) -> float:
-    """Step seconds with one assumption at `value`."""
+def _changed(step: PreparedStep, graph: StepGraph, entry: Assumption, value: float, order: Schedule) -> float | None:
+    """Step seconds with one assumption at `value`; None where that changes nothing that the graph is made of."""
     if entry.key == "routing_concentration":
         return _makespan(step, graph, drawn=True, noise_factor=_noise_ratio(step, entry.value, value))
     if entry.key == "gpu_speed_cv":
         drawn = randomness(step.scenario, step.random.load, value)
         return _makespan(replace(step, random=drawn), graph, drawn=True)
     changed = _with(step, entry, value)
+    is_same_order = waits_for_its_transfers(changed, order) == waits_for_its_transfers(step, order)
+    if is_same_order and changed.has_prices_of(step):
+        return None
     return _makespan(changed, build_graph(changed, order), drawn=False)
 
 
@@ -83,7 +90,7 @@ def _with(step: PreparedStep, entry: Assumption, value: float) -> PreparedStep:
     """
     fixed = entry.model_copy(update={"value": value, "low": value, "high": value})
     assumptions = {**step.assumptions, entry.key: fixed}
-    return price(step.scenario, step.hardware, assumptions, step.workload, step.random.load, step.kernels)
+    return price(step.scenario, step.hardware, assumptions, step.workload, step.random.load, step)
 
 
 def _noise_ratio(step: PreparedStep, stated: float, changed: float) -> float:

@@ -34,24 +34,31 @@ def build_graph(step: PreparedStep, order: Schedule | None = None) -> StepGraph:
         stages=step.stages,
         tail=tail_costs(scenario, step.workload, order, step.kernels, step.messages, collectives),
         pair_overlap=derived.overlaps_pairs(scenario),
-        wait_at_boundary=_waits_for_its_transfers(step, order),
+        wait_at_boundary=waits_for_its_transfers(step, order),
         collectives=collectives,
         hops=transfers(
             [step.messages.send(step.workload.boundary_bytes, hop) for hop in step.messages.placement.pp_hops]
         ),
-        joint=not scenario.parallel.overlap.pp and order.vpp == 1,
+        joint=_is_joint(scenario, order),
     )
     graph = expand(order, priced)
     check_graph(graph, step.workload)
     return graph
 
 
-def _waits_for_its_transfers(step: PreparedStep, order: Schedule) -> bool:
-    """Whether a rank's next chunk waits for what the rank has sent.
+def _is_joint(scenario: Scenario, order: Schedule) -> bool:
+    """As `PricedStep.joint`."""
+    return not scenario.parallel.overlap.pp and order.vpp == 1
+
+
+def waits_for_its_transfers(step: PreparedStep, order: Schedule) -> bool:
+    """Whether a rank's next chunk waits for what the rank has sent, where sender and receiver do not wait for each other.
 
     With virtual stages Megatron-LM posts sends and receives ahead and waits where they are needed, or, without overlap, for
     its sends at the end of a chunk; elsewhere the assumption says so.
     """
     if order.vpp > 1:
         return not step.scenario.parallel.overlap.pp
+    if _is_joint(step.scenario, order):
+        return False
     return bool(step.assumptions["pp_boundary_wait"].value)

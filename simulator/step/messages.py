@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,7 +28,8 @@ class MessagePrices:
 
     comm_sms: SMs that dispatch and combine run on. has_notify_floor: each pays the fixed cost of its notification.
     has_transfers: a pipeline transfer takes time. has_collectives: so does a collective inside a block.
-    collective_stretch: how many times as long a ring collective on scale-up links takes beside kernels.
+    collective_stretch: how many times as long a ring collective on scale-up links takes beside kernels. known: ring collectives
+    that this stack and network were asked for already.
     """
 
     stack: Stack
@@ -39,6 +40,7 @@ class MessagePrices:
     has_transfers: bool
     has_collectives: bool
     collective_stretch: float
+    known: dict[tuple[RingOp, int, GroupShape], CollectiveCost] = field(default_factory=dict, compare=False, repr=False)
 
     def all_to_all(self, message: AllToAll, regime: Regime) -> CollectiveCost:
         """A dispatch or combine, every rank of the expert group evenly loaded."""
@@ -75,7 +77,10 @@ class MessagePrices:
 
     def ring(self, op: RingOp, num_bytes: int, group: GroupShape) -> CollectiveCost:
         """A reduce-scatter, all-gather or all-reduce of `num_bytes` over a group."""
-        return ring_cost(op, num_bytes, group, self.network, self.stack)
+        key = (op, num_bytes, group)
+        if key not in self.known:
+            self.known[key] = ring_cost(op, num_bytes, group, self.network, self.stack)
+        return self.known[key]
 
     def between_stages(self, pp_ranks: Sequence[int], pp: int, num_bytes: int) -> CollectiveCost:
         """An all-reduce of `num_bytes` over the same place of several of the pp pipeline ranks."""
@@ -88,11 +93,15 @@ class MessagePrices:
         return scalar_all_reduce_cost(self.network.num_gpus, self.network, self.stack)
 
 
-def message_prices(scenario: Scenario, hardware: Hardware, assumptions: Mapping[str, Assumption]) -> MessagePrices:
-    """The message prices of a scenario."""
-    on = scenario.mechanisms
+def message_prices(
+    scenario: Scenario, hardware: Hardware, assumptions: Mapping[str, Assumption], before: MessagePrices | None = None
+) -> MessagePrices:
+    """The message prices of a scenario. before: prices whose known collectives hold here too, where stack and network are the
+    same.
+    """
+    on, stack = scenario.mechanisms, hardware.stack
     return MessagePrices(
-        stack=hardware.stack,
+        stack=stack,
         network=hardware.network,
         placement=hardware.placement,
         comm_sms=scenario.parallel.comm_sms,
@@ -100,4 +109,5 @@ def message_prices(scenario: Scenario, hardware: Hardware, assumptions: Mapping[
         has_transfers=on.pp_transfer and scenario.parallel.pp > 1,
         has_collectives=on.tp_collectives,
         collective_stretch=assumptions["collective_stretch"].value if on.sm_partition else 1.0,
+        known=before.known if before and before.stack is stack and before.network is hardware.network else {},
     )

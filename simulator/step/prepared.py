@@ -30,7 +30,8 @@ from simulator.workload.op import Workload
 class PreparedStep:
     """Everything of a step that does not depend on its batch and order of actions: work counted, prices looked up.
 
-    assumptions: stated values and the scenario's own. random: what is drawn. stages: seconds of every stage's units.
+    assumptions: stated values and the scenario's own. random: what is drawn. stages: seconds of every stage's units, with
+    GEMMs and collectives chunked as chunking says.
     """
 
     scenario: Scenario
@@ -40,7 +41,12 @@ class PreparedStep:
     random: Randomness
     kernels: KernelPrices
     messages: MessagePrices
+    chunking: Chunking
     stages: tuple[StageCost, ...]
+
+    def has_prices_of(self, other: PreparedStep) -> bool:
+        """Whether operators and messages cost the same in both: then so do their stages."""
+        return (self.kernels, self.messages, self.chunking) == (other.kernels, other.messages, other.chunking)
 
 
 @dataclass(frozen=True)
@@ -97,17 +103,20 @@ def price(
     assumptions: Mapping[str, Assumption],
     workload: Workload,
     load: LoadModel | None,
-    before: KernelPrices | None = None,
+    before: PreparedStep | None = None,
 ) -> PreparedStep:
     """Counted work on given hardware under given assumptions.
 
-    load: how unevenly experts are loaded, None: evenly. before: as in `kernel_prices`.
+    load: how unevenly experts are loaded, None: evenly. before: the same step under other assumptions; what holds here too
+    is not priced again.
     """
     hardware = with_assumptions(hardware, assumptions)
     is_dispatching = any(unit.all_to_all for stage in workload.stages for unit in stage.units)
-    kernels = kernel_prices(scenario, hardware, assumptions, is_dispatching=is_dispatching, before=before)
-    messages = message_prices(scenario, hardware, assumptions)
-    return PreparedStep(
+    kernels = kernel_prices(
+        scenario, hardware, assumptions, is_dispatching=is_dispatching, before=before.kernels if before else None
+    )
+    messages = message_prices(scenario, hardware, assumptions, before.messages if before else None)
+    step = PreparedStep(
         scenario=scenario,
         assumptions=assumptions,
         hardware=hardware,
@@ -115,14 +124,14 @@ def price(
         random=randomness(scenario, _on_links(load, workload, messages), assumptions["gpu_speed_cv"].value),
         kernels=kernels,
         messages=messages,
-        stages=stage_costs(
-            workload,
-            prices(
-                kernels, messages, has_beside=derived.has_collectives_beside_compute(scenario),
-                chunking=_chunking(scenario, assumptions, kernels.gap_s),
-            ),
-        ),
-    )  # fmt: skip
+        chunking=_chunking(scenario, assumptions, kernels.gap_s),
+        stages=before.stages if before else (),
+    )
+    if before is not None and step.has_prices_of(before):
+        return step
+    has_beside = derived.has_collectives_beside_compute(scenario)
+    priced = prices(kernels, messages, has_beside=has_beside, chunking=step.chunking)
+    return replace(step, stages=stage_costs(workload, priced))
 
 
 def _on_links(load: LoadModel | None, workload: Workload, messages: MessagePrices) -> LoadModel | None:

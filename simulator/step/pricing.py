@@ -22,9 +22,9 @@ class KernelPrices:
 
     shared_sms: SMs that communication kernels hold beside an overlapped operator; None where nothing takes SMs (nothing is
     dispatched, or the mechanism is off). full_grid_frac: share of the kernels of a chunk without communication beside it
-    that use all SMs (0 to 1); the others keep the smaller grid. to_sustained: the stack's rows are of a short run and the
-    scenario's clock is that of hours of training. gap_s: idle time of a stream between two kernels. collective_sms: SMs that a
-    ring collective holds, 0 where it takes none from kernels.
+    that use all SMs (0 to 1; 1 where nothing takes SMs); the others keep the smaller grid. to_sustained: the stack's rows are
+    of a short run and the scenario's clock is that of hours of training. gap_s: idle time of a stream between two kernels.
+    collective_sms: SMs that a ring collective holds, 0 where it takes none from kernels.
     """
 
     stack: Stack
@@ -90,11 +90,12 @@ def kernel_prices(
     before: prices whose known kernels hold here too, where the stack and the GPU are the same.
     """
     stack, on = hardware.stack, scenario.mechanisms
+    shared_sms = scenario.parallel.comm_sms if on.sm_partition and is_dispatching else None
     return KernelPrices(
         stack=stack,
         gpu=hardware.gpu,
-        shared_sms=scenario.parallel.comm_sms if on.sm_partition and is_dispatching else None,
-        full_grid_frac=assumptions["lone_chunk_full_sms"].value,
+        shared_sms=shared_sms,
+        full_grid_frac=1.0 if shared_sms is None else assumptions["lone_chunk_full_sms"].value,
         to_sustained=stack.provenance.clock != "sustained" and scenario.device.clock != "burst",
         gap_s=need(stack, "kernel_gap_s").value if on.kernel_gaps else 0.0,
         collective_sms=round(assumptions["collective_sms"].value) if on.sm_partition else 0,

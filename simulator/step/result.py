@@ -32,6 +32,20 @@ def step_result(
     step: PreparedStep, order: Schedule, graph: StepGraph, outcome: Outcome, batch: int, *, explained: bool
 ) -> StepResult:
     """The result of a step of `batch` sequences. explained: also by further simulations what binds it."""
+    return StepResult(
+        stack_sha256=step.hardware.stack.sha256,
+        model=ModelCounts(**asdict(count_parameters(step.scenario.model))),
+        step=step_times(step, graph, outcome, batch, explained=explained),
+        memory=step_memory(memory_question(step), order),
+        placement=placement_result(step),
+        assumptions=assumption_rows(step.assumptions),
+        not_modelled=NOT_MODELLED,
+        basis=explain.basis(explain.busy(graph, outcome.multipliers)),
+    )
+
+
+def step_times(step: PreparedStep, graph: StepGraph, outcome: Outcome, batch: int, *, explained: bool) -> StepTimes:
+    """The times of `step_result`, without its memory."""
     scenario, hardware = step.scenario, step.hardware
     step_s = float(np.mean(outcome.step_s))
     by_rank = times_by_rank(outcome.parts, step_s)
@@ -44,32 +58,23 @@ def step_result(
     down, up = explain.spread(graph, makespan, outcome.even_s)
     random_s = {"expert_imbalance": outcome.imbalance_s, "speed_spread": outcome.speed_spread_s}
     actions_s = fsum(getattr(parts.mean, f"{k}_s") for k in ("forward", "backward", "weight", "overlapped_f_b"))
-    return StepResult(
-        stack_sha256=hardware.stack.sha256,
-        model=ModelCounts(**asdict(count_parameters(scenario.model))),
-        step=StepTimes(
-            step_s=step_s,
-            interval=Interval(low=step_s - down, high=step_s + up),
-            tokens_per_step=tokens,
-            tokens_per_s_per_gpu=rate,
-            model_flop_per_token=flop,
-            tflops=metrics.tflops(flop, rate),
-            mfu=metrics.mfu(flop, rate, hardware.gpu.peak_flop_per_s["bf16"]),
-            bubble_s=parts.mean.bubble_s,
-            exposed_comm_s=max(0.0, actions_s - work.compute_s) + work.by_category.get(TP_COLLECTIVES, 0.0),
-            optimizer_s=parts.mean.optimizer_s,
-            by_rank=by_rank,
-            parts=parts,
-            by_category=explain.categories(work, step_s, actions_s, parts.mean.bubble_s, parts.mean.optimizer_s),
-            binding=explain.binding(graph, makespan, outcome.even_s, random_s) if explained else (),
-            collectives=collective_times(graph),
-            imbalance=load_imbalance(step.random, graph, outcome) if explained else None,
-        ),
-        memory=step_memory(memory_question(step), order),
-        placement=placement_result(step),
-        assumptions=assumption_rows(step.assumptions),
-        not_modelled=NOT_MODELLED,
-        basis=explain.basis(work),
+    return StepTimes(
+        step_s=step_s,
+        interval=Interval(low=step_s - down, high=step_s + up),
+        tokens_per_step=tokens,
+        tokens_per_s_per_gpu=rate,
+        model_flop_per_token=flop,
+        tflops=metrics.tflops(flop, rate),
+        mfu=metrics.mfu(flop, rate, hardware.gpu.peak_flop_per_s["bf16"]),
+        bubble_s=parts.mean.bubble_s,
+        exposed_comm_s=max(0.0, actions_s - work.compute_s) + work.by_category.get(TP_COLLECTIVES, 0.0),
+        optimizer_s=parts.mean.optimizer_s,
+        by_rank=by_rank,
+        parts=parts,
+        by_category=explain.categories(work, step_s, actions_s, parts.mean.bubble_s, parts.mean.optimizer_s),
+        binding=explain.binding(graph, makespan, outcome.even_s, random_s) if explained else (),
+        collectives=collective_times(graph),
+        imbalance=load_imbalance(step.random, graph, outcome) if explained else None,
     )
 
 

@@ -8,14 +8,16 @@ scenario → hardware, what the router does, counted work, seconds by operator a
 from __future__ import annotations
 
 from hwprofiles.schema import Stack
-from simulator.results.step_result import StepResult
-from simulator.results.widening import widened
+from simulator.assembly.step_graph import StepGraph
+from simulator.results.step_result import StepResult, StepTimes
+from simulator.results.widening import widened, widened_times
 from simulator.scenario.scenario import Scenario
+from simulator.schedule.action import Schedule
 from simulator.step.draws import Engine, Report, run_draws
 from simulator.step.effects import assumption_effects
 from simulator.step.graph import build_graph, order_of_actions
 from simulator.step.prepared import PreparedStep, prepare
-from simulator.step.result import step_result
+from simulator.step.result import step_result, step_times
 
 
 def simulate_step(
@@ -31,8 +33,23 @@ def simulate_step(
     Raises InputError for what the catalogue lacks, InconsistentSimulation if a conservation law is broken.
     """
     step = prepare(scenario, stack)
-    result = simulate_prepared(step, global_batch_size, schedule, engine)
-    return widened(result, assumption_effects(step, order_of_actions(scenario, global_batch_size, schedule)))
+    order = order_of_actions(scenario, global_batch_size, schedule)
+    graph = build_graph(step, order)
+    batch = global_batch_size or scenario.training.global_batch_size
+    result = _simulated(step, order, graph, batch, engine)
+    return widened(result, assumption_effects(step, order, graph=graph))
+
+
+def simulate_times(scenario: Scenario, *, stack: Stack | None = None) -> StepTimes:
+    """The times of `simulate_step` alone, to the bit: what binds the step, what uneven loads add and its memory are not asked
+    for, which is half of the work of a short one. Raises as it does.
+    """
+    step = prepare(scenario, stack)
+    order = order_of_actions(scenario)
+    graph = build_graph(step, order)
+    outcome = run_draws(step.random, graph, "sweep", told_apart=False)
+    times = step_times(step, graph, outcome, scenario.training.global_batch_size, explained=False)
+    return widened_times(times, assumption_effects(step, order, graph=graph))
 
 
 def simulate_prepared(
@@ -45,7 +62,13 @@ def simulate_prepared(
     what uneven loads and unequal GPUs add. report: as in `run_draws`.
     """
     order = order_of_actions(step.scenario, global_batch_size, schedule)
-    graph = build_graph(step, order)
-    outcome = run_draws(step.random, graph, engine, told_apart=explained, report=report)
     batch = global_batch_size or step.scenario.training.global_batch_size
+    return _simulated(step, order, build_graph(step, order), batch, engine, explained=explained, report=report)
+
+
+def _simulated(
+    step: PreparedStep, order: Schedule, graph: StepGraph, batch: int, engine: Engine, *, explained: bool = True,
+    report: Report | None = None,
+) -> StepResult:  # fmt: skip
+    outcome = run_draws(step.random, graph, engine, told_apart=explained, report=report)
     return step_result(step, order, graph, outcome, batch, explained=explained)

@@ -9,7 +9,7 @@ from simulator.errors import MoesimError
 from simulator.results.document import to_document
 from simulator.scenario.hardware import node_of
 from simulator.scenario.scenario import Scenario
-from simulator.step.step import simulate_step
+from simulator.step.step import simulate_times
 from validation.compare import interval_of, lookup
 from validation.instrument.outcome import PATHS, Figure, Outcome
 from validation.published.row import Row
@@ -45,7 +45,7 @@ def _outcome(row: Row) -> Outcome:
     measured = row.number(column)
     assert measured is not None
     scenario, path = stated.scenario, PATHS[column]
-    result = to_document(simulate_step(scenario))
+    result = {"step": to_document(simulate_times(scenario))}
     value = lookup(result, path)
     low, high = interval_of(result, path, value)
     figure = Figure(value, low, high, measured, result["step"]["step_s"], _parts(result))

@@ -265,14 +265,14 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/result.py",
-            "bubble_s=parts.mean.bubble_s,\n            exposed",
-            "bubble_s=parts.edge.bubble_s,\n            exposed",
+            "bubble_s=parts.mean.bubble_s,\n        exposed",
+            "bubble_s=parts.edge.bubble_s,\n        exposed",
             "the bubble of a step is that of rank 0",
         ),
         Fault(
             "simulator/step/result.py",
-            "optimizer_s=parts.mean.optimizer_s,\n            by_rank",
-            "optimizer_s=parts.mean.bubble_s,\n            by_rank",
+            "optimizer_s=parts.mean.optimizer_s,\n        by_rank",
+            "optimizer_s=parts.mean.bubble_s,\n        by_rank",
             "the optimizer's time is the bubble's",
         ),
         Fault(
@@ -310,6 +310,24 @@ STEP = Room(
             "in sorted(assumptions.items())",
             "in assumptions.items()",
             "assumptions come in the order of the files",
+        ),
+        Fault(
+            "simulator/step/prepared.py",
+            "(self.kernels, self.messages, self.chunking) == (other.kernels, other.messages, other.chunking)",
+            "(self.messages, self.chunking) == (other.messages, other.chunking)",
+            "an assumption that moves kernels alone is passed over",
+        ),
+        Fault(
+            "simulator/step/effects.py",
+            "if is_same_order and changed.has_prices_of(step):",
+            "if changed.has_prices_of(step):",
+            "waiting for transfers moves nothing",
+        ),
+        Fault(
+            "simulator/step/messages.py",
+            "known=before.known if before and before.stack is stack and",
+            "known=before.known if before and",
+            "collectives of another stack are taken for this one's",
         ),
     ),
 )

@@ -1,0 +1,60 @@
+"""What is not computed again is to the bit what it would be: prices, collectives, effects of assumptions, times alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from simulator import load_scenario, simulate_step
+from simulator.step import effects, prepared
+from simulator.step.effects import assumption_effects
+from simulator.step.graph import build_graph, order_of_actions
+from simulator.step.prepared import PreparedStep, prepare
+from simulator.step.step import simulate_times
+
+EXPERTS = [
+    "cluster.num_gpus=128", "training.global_batch_size=256", "parallel.pp=2", "parallel.ep=16", "draws=1",
+    "phases=[{name: short, steps: 2}]", "parallel.schedule=1f1b", "model.num_layers=8",
+]  # fmt: skip
+TENSORS = [
+    "cluster.num_gpus=128", "training.global_batch_size=32", "parallel.pp=2", "parallel.vpp=1", "parallel.schedule=1f1b",
+    "draws=1", "model.num_layers=8", "model.num_dense_layers=8", "recompute.granularity=none", "data_parallel.grad_reduce.overlap=true",
+    "data_parallel.param_gather.overlap=true",
+]  # fmt: skip
+
+
+@pytest.fixture(params=[("deepseek-v3", EXPERTS), ("llama-3.1-405b", TENSORS)], ids=["experts", "tensors"])
+def step(request: pytest.FixtureRequest) -> PreparedStep:
+    name, changes = request.param
+    return prepare(load_scenario(name, changes))
+
+
+def test_effects_are_those_of_steps_priced_and_built_anew(step: PreparedStep, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = order_of_actions(step.scenario)
+    soon = assumption_effects(step, order, graph=build_graph(step, order))
+    real = prepared.price
+    monkeypatch.setattr(effects, "price", lambda *given: real(*given[:-1]))
+    monkeypatch.setattr(PreparedStep, "has_prices_of", lambda self, other: False)
+    assert assumption_effects(step, order) == soon
+    assert any(each.width for each in soon.values())
+    assert not all(each.width for each in soon.values())
+
+
+def test_an_assumption_that_moves_a_price_is_never_skipped(step: PreparedStep) -> None:
+    """Each part of the prices tells two steps apart."""
+    assert step.has_prices_of(replace(step, stages=()))
+    for other in (
+        replace(step, kernels=replace(step.kernels, collective_sms=step.kernels.collective_sms + 1)),
+        replace(step, kernels=replace(step.kernels, gap_s=1.0)),
+        replace(step, messages=replace(step.messages, collective_stretch=9.0)),
+        replace(step, chunking=replace(step.chunking, number=9.0)),
+    ):
+        assert not step.has_prices_of(other)
+
+
+def test_the_times_alone_are_those_of_the_whole_step() -> None:
+    scenario = load_scenario("deepseek-v3", EXPERTS)
+    alone, whole = simulate_times(scenario), simulate_step(scenario).step
+    assert whole.binding
+    assert alone == whole.model_copy(update={"binding": (), "imbalance": None})
