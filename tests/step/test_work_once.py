@@ -10,6 +10,7 @@ from simulator import load_scenario, simulate_step
 from simulator.step import effects, prepared
 from simulator.step.effects import assumption_effects
 from simulator.step.graph import build_graph, order_of_actions
+from simulator.step.messages import message_prices
 from simulator.step.prepared import PreparedStep, prepare
 from simulator.step.step import simulate_times
 
@@ -19,8 +20,8 @@ EXPERTS = [
 ]  # fmt: skip
 TENSORS = [
     "cluster.num_gpus=128", "training.global_batch_size=32", "parallel.pp=2", "parallel.vpp=1", "parallel.schedule=1f1b",
-    "draws=1", "model.num_layers=8", "model.num_dense_layers=8", "recompute.granularity=none", "data_parallel.grad_reduce.overlap=true",
-    "data_parallel.param_gather.overlap=true",
+    "draws=1", "model.num_layers=8", "model.num_dense_layers=8", "recompute.granularity=none",
+    "data_parallel.grad_reduce.overlap=true", "data_parallel.param_gather.overlap=true",
 ]  # fmt: skip
 
 
@@ -51,6 +52,17 @@ def test_an_assumption_that_moves_a_price_is_never_skipped(step: PreparedStep) -
         replace(step, chunking=replace(step.chunking, number=9.0)),
     ):
         assert not step.has_prices_of(other)
+
+
+def test_known_prices_stay_with_their_stack(step: PreparedStep) -> None:
+    """The same hardware shares what it knows; a stack with other values, though of the same name, knows nothing yet."""
+    first, hardware = step.messages, step.hardware
+    build_graph(step)
+    assert first.known
+    again = message_prices(step.scenario, hardware, step.assumptions, first)
+    other = replace(hardware, stack=replace(hardware.stack))
+    assert again.known is first.known
+    assert not message_prices(step.scenario, other, step.assumptions, first).known
 
 
 def test_the_times_alone_are_those_of_the_whole_step() -> None:
