@@ -24,8 +24,8 @@ from hwprofiles.serving import Choice, Found
 PER_FLOP = {"st_bytes_per_flop": "st_bytes_per_s", "l2_bytes_per_flop": "l2_bytes_per_s"}
 """Rates of one SM given as bytes for each FLOP of its dense BF16 peak, and the parameter that they become."""
 
-UNITS = {"c_tokens": "tokens", "comm_sms": "SMs", "bm_max": "elements", "bn_max": "elements", "bn_step": "elements",
-         "pj_per_flop": "pJ/FLOP", "pj_per_byte": "pJ/byte"}  # fmt: skip
+UNITS = {"c_tokens": "tokens", "softmax_clocks": "clocks", "comm_sms": "SMs", "bm_max": "elements", "bn_max": "elements",
+         "bn_step": "elements", "pj_per_flop": "pJ/FLOP", "pj_per_byte": "pJ/byte"}  # fmt: skip
 """Units that the end of a name does not tell."""
 
 Made = Literal["public", "transfer"]

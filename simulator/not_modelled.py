@@ -37,13 +37,11 @@ def _value(name: str, instead: str, *values: str) -> Planned:
     return Planned("value", name, instead, values=values)
 
 
-_WHOLE = "leave it out; the stack says which kernels are used"
 _PHASE = "run a scenario file of its own for this phase"
 _LISTED = ""
 """The refusal lists what the key's type or its family has instead."""
 
 TABLE: Final[tuple[Planned, ...]] = (
-    _key("kernels.attention", _WHOLE, None),
     _key("parallel.cp", "cp: 1 is another plan: a larger tp, or more recompute, keeps the activations small too", 1),
     _key("parallel.rank_order", "use rank_order: tp-cp-ep-dp-pp", "tp-cp-ep-dp-pp"),
     _key("parallel.cp_comm", "leave it out: cp is 1", "a2a"),

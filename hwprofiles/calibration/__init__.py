@@ -19,9 +19,10 @@
                    kernels beside one another. Gave measurements/h200x8-nccl-2026-11-27.csv and h200x8-beside-2026-11-27.csv
     power_sweep    one NVIDIA GPU, torch: watts, clock and speed of kernels alone, in mixes and with idle time between,
                    from the first launches to the power limit (power_kernels; nvml reads the board's energy counter)
-    fit            no GPU, numpy alone: fits gemm.py's (gemm_fit) and attention.py's (attention_fit) constants to tables of
-                   public benchmarks, whose columns and origin reference_points states; `rows` prints stacks/h800-notrace's
-                   kernels.csv (notrace_rows). Gave `gemm.*` and `attention.*` of the stacks and of stacks/transfer
+    fit            no GPU, numpy alone: fits gemm.py's (gemm_fit) and attention.py's (attention_fit; attention_families says
+                   to which rows, attention_published holds figures) constants to tables of public benchmarks, whose columns
+                   and origin reference_points states; `rows` prints stacks/h800-notrace's kernels.csv (notrace_rows). Gave
+                   `gemm.*` and `attention.*` of the stacks and of stacks/transfer
 
 The programs that measure (what they share is in measuring) write one JSON document of what they measured (kernel_rates: a
 CSV); the measurement's YAML says which columns of the CSV are which.

@@ -17,15 +17,16 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from hwprofiles.calibration import attention_families as families
 from hwprofiles.calibration import notrace_rows, ring_fit
 from hwprofiles.calibration import reference_points as points
-from hwprofiles.calibration.attention_fit import fit_attention
+from hwprofiles.calibration.attention_fit import configuration, head_size
 from hwprofiles.calibration.gemm_fit import FITTED, UPPER, GemmFit, GemmPoint, Prior, fit_gemm, with_folds
 from hwprofiles.catalog import load_gpu
 from hwprofiles.kernels.gemm_formula import GemmLimits
@@ -180,42 +181,64 @@ def print_gemms(folder: Path, families: Sequence[GemmFamily], *, relative: bool)
             print(f"{family.key}.{name}: {{gpu: {family.gpu}, {numbers}, unit: {unit}}}")
 
 
-ATTENTION = (
-    ("h100", "H100 80GB HBM3", "fa3", "fwd", ("bfloat16, KV bfloat16",), "bf16", (64, 128, 256)),
-    ("h200", "H200", "cudnn", "fwd", ("bfloat16",), "bf16", (128, 192)),
-    ("h200", "H200", "cudnn", "bwd", ("bfloat16",), "bf16", (128, 192)),
-    ("gb200", "GB200", "cudnn", "fwd", ("bfloat16",), "bf16", (128, 192, 256)),
-    ("gb200", "GB200", "cudnn", "bwd", ("bfloat16",), "bf16", (128, 192)),
-    ("b200", "B200", "trtllm_mha", "fwd", ("bfloat16, KV bfloat16",), "bf16", (64, 128, 256)),
-    ("h200", "H200", "cudnn", "fwd", ("fp8",), "fp8-tensor", (128,)),
-    ("h200", "H200", "cudnn", "bwd", ("fp8",), "fp8-tensor", (128,)),
-    ("gb200", "GB200", "cudnn", "fwd", ("fp8",), "fp8-tensor", (128, 192)),
-    ("gb200", "GB200", "cudnn", "bwd", ("fp8",), "fp8-tensor", (128, 192)),
-)
-"""gpu, device in the table, implementation, direction, dtypes in the table, dtype, head sizes."""
-
-
 def print_attention(folder: Path) -> None:
-    """Constants by source GPU, pass and head size; rates as shares of the datasheet peak."""
-    for gpu_name, device, implementation, direction, table_dtypes, dtype, head_dims in ATTENTION:
-        peak = peak_flop_per_s(load_gpu(gpu_name), dtype)
-        for head_dim in head_dims:
-            calls = points.attention_calls(folder, device, implementation, direction, table_dtypes, head_dim, dtype)
-            fit = fit_attention(calls)
-            error = sum(abs(math.expm1(r)) for r in fit.residuals) / len(fit.residuals)
-            low, high = math.exp(min(fit.residuals)), math.exp(max(fit.residuals))
+    """Groups of stacks/transfer/attention.yaml; rates as shares of the datasheet peak.
+
+    The residual of a head size that was measured is the 5 to 95 % range of all families' configurations left out, that of any
+    other size the range of head sizes left out; of 8-bit formats their own.
+    """
+    for family in families.FAMILIES:
+        alike = [other for other in families.FAMILIES if (other.dtype == "bf16") == (family.dtype == "bf16")]
+        known, unknown = (
+            families.spread([e for other in alike for e in families.errors_left_out(folder, other, group)])
+            for group in (configuration, head_size)
+        )
+        fit = families.constants_of(folder, family)
+        prefix = f"attention.{family.dtype}.{family.direction}.{family.library}"
+        print(f"  # n {fit.calls}, mean error in fit {100 * fit.in_fit:.1f} %")
+        _print_group(prefix, family.gpu, {**fit.shared, "residual": (1.0, *unknown)})
+        for size, rate in fit.rate_share.items():
+            _print_group(f"{prefix}.d{size}", family.gpu, {"rate_share": rate, "residual": (1.0, *known)})
+
+
+def _print_group(prefix: str, gpu: str, values: Mapping[str, tuple[float, float, float]]) -> None:
+    print(f"  - prefix: {prefix}\n    gpu: {gpu}\n    state: benchmark_loop\n    values:")
+    for name, triple in values.items():
+        print(f"      {name}: [{', '.join(_number(value) for value in triple)}]")
+
+
+def _number(value: float) -> str:
+    """Three digits, with the dot that YAML's floats need."""
+    text = f"{value:.3g}"
+    mantissa, _, exponent = text.partition("e")
+    mantissa = mantissa if "." in mantissa else f"{mantissa}.0"
+    return f"{mantissa}e{exponent}" if exponent else mantissa
+
+
+def print_attention_left_out(folder: Path) -> None:
+    """Errors of every family on configurations and on head sizes left out, and how often the others' range holds them."""
+    every = (*families.FAMILIES, *families.INFERENCE)
+    for what, group in (("configuration", configuration), ("head size", head_size)):
+        errors = {family.name: families.errors_left_out(folder, family, group) for family in every}
+        for name, found in errors.items():
+            others = [error for other, each in errors.items() if other != name for error in each]
+            inside = families.share_inside(found, families.spread(others))
+            mean = families.mean_error(found)
             print(
-                f"attention.{dtype}.{direction} d{head_dim}: {{gpu: {gpu_name}, t0_s: {fit.t0_s:.3g}, "
-                f"c_tokens: {fit.c_tokens:g}, rate_share: {fit.rate_flop_per_s / peak:.3f}, "
-                f"residual: [{low:.3f}, {high:.3f}]}}  # n {len(calls)}, mean error {100 * error:.1f} %"
+                f"{what} left out, {name}: n {len(found)}, error {100 * mean:.1f} %, {100 * inside:.0f} % in the others' range"
             )
+        pooled = [error for each in errors.values() for error in each]
+        low, high = families.spread(pooled)
+        print(
+            f"{what} left out, all: n {len(pooled)}, error {100 * families.mean_error(pooled):.1f} %, {low:.3f} to {high:.3f}"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: see the module's text."""
     parser = argparse.ArgumentParser(prog="python -m hwprofiles.calibration.fit")
     parser.add_argument("reference", type=Path)
-    parser.add_argument("part", choices=("gemm", "attention", "h800", "rings", "rows"))
+    parser.add_argument("part", choices=("gemm", "attention", "attention-left-out", "h800", "rings", "rows"))
     given = parser.parse_args(arguments)
     if given.part == "gemm":
         print_gemms(given.reference, FAMILIES, relative=True)
@@ -223,6 +246,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print_gemms(given.reference, H800_FAMILIES, relative=False)
     elif given.part == "attention":
         print_attention(given.reference)
+    elif given.part == "attention-left-out":
+        print_attention_left_out(given.reference)
     elif given.part == "rings":
         print("\n".join(ring_fit.report([*points.nccl_rings(given.reference), *points.own_rings()])))
     else:

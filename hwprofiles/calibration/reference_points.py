@@ -7,8 +7,9 @@ deepgemm_h800_dense.csv    version (initial | apr-2025), M, N, K, tflops, speedu
 deepgemm_h800_wgrad.csv    groups, M, N, K (of a group), tflops, note: DeepGEMM pull request 95; rows of its rerun (issue 107)
                            say H200 in the note
 kernel_measured.csv        kernel (attention), implementation, pass (fwd | bwd), batch, seq, heads_q, heads_kv, head_dim_qk,
-                           head_dim_v, mask (causal), dtype, gpu, time_us: github.com/NVIDIA/cudnn-frontend (3929da2)
-                           benchmark/sdpa_benchmark_training/results, and aiconfigurator's context attention tables
+                           head_dim_v, mask (causal | none | causal window N), dtype, gpu, time_us:
+                           github.com/NVIDIA/cudnn-frontend (3929da2) benchmark/sdpa_benchmark_training/results, and
+                           aiconfigurator's context attention tables
 aiconfigurator_nccl.csv    gpu, op, gpus, message_elems (of two bytes, of the whole tensor), latency_ms: aiconfigurator
                            (095f58a), systems/data/*/comm/nccl/*/nccl_perf.parquet
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hwprofiles.calibration.gemm_fit import GemmPoint
@@ -50,10 +51,11 @@ four of the contiguous layout (training), six of the masked one."""
 
 @dataclass(frozen=True, slots=True)
 class AttentionPoint:
-    """A measured attention call: shape and seconds."""
+    """A measured attention call: shape and seconds; source: who measured it."""
 
     shape: KernelShape
     seconds: float
+    source: str = ""
 
 
 def _rows(folder: Path, name: str) -> Iterator[dict[str, str]]:
@@ -113,21 +115,43 @@ def attention_calls(
     dtype: str,
 ) -> list[AttentionPoint]:
     """Causal attention calls (kernel_measured.csv). gpu, implementation: parts of its names; direction fwd | bwd."""
-    points = []
-    for row in _rows(folder, "kernel_measured.csv"):
-        if (
-            row["kernel"] != "attention" or not row["gpu"].endswith(gpu) or implementation not in row["implementation"]
-            or row["pass"] != direction or row["dtype"] not in table_dtypes or row["mask"] != "causal"
-            or not row["time_us"] or float(row["head_dim_qk"]) != head_dim_qk
-        ):  # fmt: skip
-            continue
-        shape = KernelShape(
-            op=f"attention_{direction}", dtype=dtype, batch=int(float(row["batch"])), seq=int(float(row["seq"])),
-            heads=int(float(row["heads_q"])), kv_heads=int(float(row["heads_kv"] or row["heads_q"])),
-            head_dim_qk=head_dim_qk, head_dim_v=int(float(row["head_dim_v"] or head_dim_qk)),
-        )  # fmt: skip
-        points.append(AttentionPoint(shape, float(row["time_us"]) * MICRO))
-    return points
+    calls = all_attention_calls(folder, gpu, implementation, direction, table_dtypes, dtype)
+    return [
+        call for call in calls
+        if call.shape.causal and not call.shape.flop and call.shape.head_dim_qk == head_dim_qk
+    ]  # fmt: skip
+
+
+def all_attention_calls(
+    folder: Path,
+    gpu: str,
+    implementation: str,
+    direction: str,
+    table_dtypes: Sequence[str],
+    dtype: str,
+    library: str = "",
+) -> list[AttentionPoint]:
+    """Attention calls of every mask, window and head size. library: of the shapes, as hwprofiles.kernels names it."""
+    return [
+        AttentionPoint(_attention_shape(row, direction, dtype, library), float(row["time_us"]) * MICRO, row["note"])
+        for row in _rows(folder, "kernel_measured.csv")
+        if row["kernel"] == "attention" and row["gpu"].endswith(gpu) and implementation in row["implementation"]
+        and row["pass"] == direction and row["dtype"] in table_dtypes and row["time_us"]
+    ]  # fmt: skip
+
+
+def _attention_shape(row: dict[str, str], direction: str, dtype: str, library: str) -> KernelShape:
+    heads, dim = int(float(row["heads_q"])), int(float(row["head_dim_qk"]))
+    shape = KernelShape(
+        op=f"attention_{direction}", dtype=dtype, batch=int(float(row["batch"])), seq=int(float(row["seq"])),
+        heads=heads, kv_heads=int(float(row["heads_kv"] or heads)), head_dim_qk=dim,
+        head_dim_v=int(float(row["head_dim_v"] or dim)), causal=row["mask"] != "none", library=library,
+    )  # fmt: skip
+    kind, _, window = row["mask"].partition(" window ")
+    if kind != "causal" or not window or int(window) >= shape.seq:
+        return shape
+    share = (shape.seq - int(window) / 2) * int(window) / (shape.seq**2 / 2)
+    return replace(shape, flop=share * shape.attention_flop)
 
 
 NCCL_DEVICES = (("H100", "h100"), ("GB200", "gb200"), ("B200", "b200"), ("A100", "a100"))

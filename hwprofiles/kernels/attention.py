@@ -1,33 +1,64 @@
-"""Attention cores: t = t0 + FLOP * (1 + c / seq) / rate, anchored on measured rows of the same pass and format.
+"""Attention cores: blocks of queries over the SMs, anchored on measured rows of the same library, pass and format.
 
-Constants: `attention.<dtype>.<fwd|bwd>[.d<head_dim_qk>].<t0_s | c_tokens | rate_share | residual>`; the rate is a share of the
-datasheet's dense peak.
+    t     = t0 + busy
+    block = rows * (keys + edge + fixed) * pair     rows of one SM's block (backward: rows of keys, and queries for keys)
+    pair  = FLOP of a pair / (rate_share * peak / SMs) + softmax_clocks / clock
+    busy  = blocks / SMs * block, and TAIL of the longest block until the last SM is done; at least the longest block
+
+Under a causal mask the diagonal's blocks are computed whole (edge = (rows + key block) / 2 more keys), of a window both ends.
+c_tokens / 2 = edge + fixed of a causal call, so that with many blocks t = t0 + FLOP * (1 + c_tokens / seq) / rate.
+
+Constants: `attention.<dtype>.<fwd|bwd>[.<library>][.d<head_dim_qk>].<name>`, the names t0_s, c_tokens, rate_share,
+softmax_clocks and residual; the rate is a share of the datasheet's dense peak, that without a head size of heads of 128;
+between two sizes that were measured it is interpolated. A shape without a library is the stack's own: keys without one, else
+those of the newest library that was measured on the GPU's family.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from hwprofiles.kernels.anchoring import GENERIC_RESIDUAL, Formula, KernelCost, anchored, unanchored
+from hwprofiles.kernels.attention_libraries import LIBRARIES, block_rows, key_block, serving
 from hwprofiles.kernels.parameters import GpuLike, Range, StackLike, find, missing, need, overlap_ratio, peak_flop_per_s
 from hwprofiles.kernels.rows import KernelRow
 from hwprofiles.kernels.shape import KernelShape, Regime
-from hwprofiles.units import MICRO
+from hwprofiles.units import GIGA, MICRO
+
+TAIL = 0.1
+"""Share of the longest block by which the last SM ends behind the mean: schedulers start long blocks first."""
+PLAIN_HEAD = 128
+"""Head size of the keys that name none."""
+HEADS = (64, 96, 128, 192, 256)
+"""Head sizes that a stack may have keys of."""
+TYPICAL_CLOCK_HZ = 1.9 * GIGA
+"""Of a GPU whose datasheet gives no clock."""
+WINDOWED = 0.999
+"""A call of less than this share of its dimensions' FLOP has a window (or a slice)."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionConstants:
-    """t = t0_s + FLOP * (1 + c_tokens / seq) / (rate_share * peak)."""
+    """Constants of one library, format, pass and head size; softmax_clocks: of an SM, for one pair of query and key."""
 
     t0_s: float
     c_tokens: float
     rate_share: float
+    softmax_clocks: float = 0.0
 
-    def seconds(self, flop: float, seq: float, peak: float) -> float:
-        """Seconds of an attention core of `flop` FLOP at sequence length seq on a dense peak in FLOP/s."""
-        return self.t0_s + flop * (1.0 + self.c_tokens / seq) / (self.rate_share * peak)
+
+@dataclass(frozen=True, slots=True)
+class CoreLimits:
+    """What of GPU and library the formula needs. peak: dense FLOP/s of the chip; rows, keys: of a block, of its steps."""
+
+    peak: float
+    num_sms: int
+    clock_hz: float
+    rows: int
+    keys: int
 
 
 GENERIC_ATTENTION = AttentionConstants(t0_s=20.0 * MICRO, c_tokens=680.0, rate_share=0.65)
@@ -35,53 +66,131 @@ GENERIC_ATTENTION = AttentionConstants(t0_s=20.0 * MICRO, c_tokens=680.0, rate_s
 
 
 def attention_constants(
-    stack: StackLike, dtype: str, direction: str, head_dim_qk: int
-) -> tuple[AttentionConstants, Range] | None:
-    """Constants of attention forward ("fwd") or backward ("bwd") for a head size and their residual range, or None.
+    stack: StackLike, shape: KernelShape, family: str = ""
+) -> tuple[str, AttentionConstants, Range] | None:
+    """Library, constants and residual range of a call, or None where the stack has none.
 
     Keys of the head size (`attention.bf16.fwd.d192.rate_share`) go before those without one.
     """
-    stem = f"attention.{dtype}.{direction}"
+    for library in (shape.library,) if shape.library else ("", *serving(family)):
+        stem = _stem(shape, library)
+        share = _rate_share(stack, stem, _head_dim(shape, library))
+        if share is not None:
+            return library, *_of_stem(stack, stem, shape.head_dim_qk, share)
+    return None
 
+
+def has_rates(stack: StackLike, dtype: str, direction: str, library: str) -> bool:
+    """Whether the stack has constants of a library for "fwd" or "bwd"."""
+    return any(True for _ in _measured_shares(stack, f"attention.{dtype}.{direction}.{library}"))
+
+
+def _stem(shape: KernelShape, library: str) -> str:
+    stem = f"attention.{shape.dtype}.{shape.op.removeprefix('attention_')}"
+    return f"{stem}.{library}" if library else stem
+
+
+def _head_dim(shape: KernelShape, library: str) -> int:
+    known = LIBRARIES.get(library)
+    return known.computed_as(shape.head_dim_qk) if known else shape.head_dim_qk
+
+
+def _of_stem(stack: StackLike, stem: str, head_dim: int, share: Range) -> tuple[AttentionConstants, Range]:
     def keys(name: str) -> tuple[str, str]:
-        return f"{stem}.d{head_dim_qk}.{name}", f"{stem}.{name}"
+        return f"{stem}.d{head_dim}.{name}", f"{stem}.{name}"
 
-    share = find(stack, *keys("rate_share"))
-    if share is None:
-        return None
-    constants = AttentionConstants(need(stack, *keys("t0_s")).value, need(stack, *keys("c_tokens")).value, share.value)
+    softmax = find(stack, *keys("softmax_clocks"))
+    constants = AttentionConstants(
+        need(stack, *keys("t0_s")).value, need(stack, *keys("c_tokens")).value, share.value,
+        softmax.value if softmax else 0.0,
+    )  # fmt: skip
     spread = need(stack, *keys("residual"))
     low, high = spread.low * share.value / share.high, spread.high * share.value / share.low
     return constants, Range(1.0, low, high, share.basis, share.source)
+
+
+def _rate_share(stack: StackLike, stem: str, head_dim: int) -> Range | None:
+    """The share of a head size: its own, else between its measured neighbours, else the nearest one's."""
+    own = find(stack, f"{stem}.d{head_dim}.rate_share", *([f"{stem}.rate_share"] if head_dim == PLAIN_HEAD else ()))
+    if own is not None:
+        return own
+    known = dict(_measured_shares(stack, stem))
+    if not known:
+        return None
+    below = max((size for size in known if size < head_dim), default=None)
+    above = min((size for size in known if size > head_dim), default=None)
+    if below is None or above is None:
+        return known[min(known, key=lambda size: abs(size - head_dim))]
+    weight = (head_dim - below) / (above - below)
+    a, b = known[below], known[above]
+    value = a.value + weight * (b.value - a.value)
+    return Range(value, min(a.low, b.low, value), max(a.high, b.high, value), a.basis, a.source)
+
+
+def _measured_shares(stack: StackLike, stem: str) -> Iterator[tuple[int, Range]]:
+    for size in HEADS:
+        keys = (f"{stem}.d{size}.rate_share", *([f"{stem}.rate_share"] if size == PLAIN_HEAD else ()))
+        found = find(stack, *keys)
+        if found is not None:
+            yield size, found
 
 
 def attention_cost(
     shape: KernelShape, stack: StackLike, gpu: GpuLike, rows: tuple[KernelRow, ...], regime: Regime
 ) -> KernelCost:
     """An attention core by the formula, anchored on `rows` (of the regime). Raises MissingKernelError."""
-    peak = peak_flop_per_s(gpu, shape.dtype)
-    direction = shape.op.removeprefix("attention_")
-    found = attention_constants(stack, shape.dtype, direction, shape.head_dim_qk)
+    found = attention_constants(stack, shape, gpu.family)
     if found is None and not rows:
-        raise missing(stack, shape, f"attention.{shape.dtype}.{direction}.*")
-    constants, residual = found or (GENERIC_ATTENTION, GENERIC_RESIDUAL)
-    formula: Formula = partial(_attention_formula, constants, peak)
+        raise missing(stack, shape, f"{_stem(shape, shape.library)}.*")
+    library, constants, residual = found or (shape.library, GENERIC_ATTENTION, GENERIC_RESIDUAL)
+    formula: Formula = partial(core_seconds, constants, core_limits(gpu, shape.dtype, library), library)
     if not rows:
         return unanchored(formula(shape), residual)
     unanchored_s = None if found is None else formula(shape) / overlap_ratio(stack, "attention", regime)
     return anchored(shape, rows, formula, _attention_place, _attention_extents, residual, unanchored_s)
 
 
+def core_limits(gpu: GpuLike, dtype: str, library: str) -> CoreLimits:
+    """A library's blocks on a GPU. Raises MissingKernelError where the GPU lacks the format."""
+    return CoreLimits(
+        peak_flop_per_s(gpu, dtype), gpu.num_sms, gpu.boost_clock_hz or TYPICAL_CLOCK_HZ,
+        block_rows(library, gpu.family), key_block(library),
+    )  # fmt: skip
+
+
+def core_seconds(constants: AttentionConstants, limits: CoreLimits, library: str, shape: KernelShape) -> float:
+    """Seconds of an attention core alone: see the module's text."""
+    wider = _head_dim(shape, library) / shape.head_dim_qk
+    pair = wider * shape.flop_per_pair * limits.num_sms / (constants.rate_share * limits.peak)
+    pair += constants.softmax_clocks / limits.clock_hz
+    keys, longest = _keys(constants, limits, shape)
+    waves = shape.batch * shape.heads * math.ceil(shape.seq / limits.rows) / limits.num_sms
+    if longest > keys:
+        busy = max(waves * keys + TAIL * longest, longest)
+    else:
+        busy = keys * max(waves + TAIL * (math.ceil(waves) - waves), 1.0)
+    return constants.t0_s + busy * limits.rows * pair
+
+
+def _keys(constants: AttentionConstants, limits: CoreLimits, shape: KernelShape) -> tuple[float, float]:
+    """Keys of a block, on the mean and of the longest one, what a block costs besides them counted as keys."""
+    share = shape.flop / shape.attention_flop if shape.flop else 1.0
+    edge = (limits.rows + limits.keys) / 2.0
+    fixed = max(constants.c_tokens / 2.0 - edge, 0.0)
+    if not shape.causal:
+        whole = shape.seq + fixed
+        inside = min(share * shape.seq + 2.0 * edge + fixed, whole) if share < WINDOWED else whole
+        return inside, inside
+    causal = min(shape.seq / 2.0 + constants.c_tokens / 2.0 - fixed, shape.seq) + fixed
+    if share < WINDOWED:
+        inside = min(share * shape.seq / 2.0 + 2.0 * edge + fixed, causal)
+        return inside, inside
+    return causal, max(shape.seq + fixed, causal)
+
+
 def _length(shape: KernelShape) -> float:
-    """Tokens of a sequence with as many keys a query: twice the mean under a causal mask, less than seq with a window.
-
-    What a block of queries costs besides its keys (c_tokens) is spread over those that it has.
-    """
+    """Tokens of a sequence with as many keys a query: twice the mean under a causal mask, less than seq with a window."""
     return shape.seq * (shape.flop / shape.attention_flop if shape.flop else 1.0)
-
-
-def _attention_formula(constants: AttentionConstants, peak: float, shape: KernelShape) -> float:
-    return constants.seconds(shape.flop or shape.attention_flop, _length(shape), peak)
 
 
 def _attention_place(shape: KernelShape) -> tuple[float, ...]:

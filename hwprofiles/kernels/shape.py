@@ -61,7 +61,8 @@ class KernelShape:
     """One call. Raises ValueError for an op that is not in KERNELS.
 
     op: key of KERNELS; variant: fprop | dgrad | wgrad for GEMMs, else ""; dtype: format of the operands.
-    library: which of several runs it (grouped GEMMs: gemm.py); "": the stack's own.
+    library: which of several libraries runs it (of attention: attention_libraries.py; of grouped GEMMs: gemm.py); "": the
+    stack's own.
     m, n, k, groups: GEMMs only, m rows over all groups (of a wgrad: m and n are the weight's dimensions, k the rows).
     rows_cv: how unevenly these are spread over the groups: standard deviation over mean.
     batch, seq, heads, kv_heads (0: as heads), head_dim_qk, head_dim_v, causal: attention only.
@@ -106,7 +107,7 @@ class KernelShape:
             return ("gemm", self.variant, self.dtype, self.m, self.n, self.k, self.groups, self.rows_cv)
         if self.bound == "attention":
             dims = (self.batch, self.seq, self.heads, self.kv_heads or self.heads, self.head_dim_qk, self.head_dim_v)
-            return (self.op, self.dtype, *dims, self.causal)
+            return (self.op, self.dtype, self.library, *dims, self.causal)
         return (self.op, self.bytes)
 
     @property
@@ -115,15 +116,19 @@ class KernelShape:
         if self.bound == "gemm":
             return ("gemm", "wgrad" if self.variant == "wgrad" else "fprop", self.dtype)
         if self.bound == "attention":
-            return (self.op, self.dtype)
+            return (self.op, self.dtype, self.library)
         return (self.op,)
 
     @property
-    def attention_flop(self) -> float:
-        """FLOP of the attention core by its dimensions: 2 GEMMs forward, 5 backward, half of them where causal."""
+    def flop_per_pair(self) -> float:
+        """FLOP of the attention core for one query and one key of one head: 2 GEMMs forward, 5 backward."""
         qk, v = self.head_dim_qk, self.head_dim_v
-        per_pair = 2.0 * (qk + v) if self.op == "attention_fwd" else 2.0 * (3 * qk + 2 * v)
-        return per_pair * self.batch * self.heads * float(self.seq) ** 2 * (0.5 if self.causal else 1.0)
+        return 2.0 * (qk + v) if self.op == "attention_fwd" else 2.0 * (3 * qk + 2 * v)
+
+    @property
+    def attention_flop(self) -> float:
+        """FLOP of the attention core by its dimensions, half of them where causal."""
+        return self.flop_per_pair * self.batch * self.heads * float(self.seq) ** 2 * (0.5 if self.causal else 1.0)
 
     @property
     def flop_of_sizes(self) -> float:

@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from hwprofiles import catalog, stack_choice
 from hwprofiles.age import first_day
 from hwprofiles.catalog import CatalogError
+from hwprofiles.kernels.attention import has_rates
+from hwprofiles.kernels.attention_libraries import LIBRARIES, serving
 from hwprofiles.names import nearest
 from hwprofiles.offers import Wanted, choose, nearest_offers
 from hwprofiles.problems import schema_problems, show
@@ -137,6 +139,7 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     if needed not in gpu.peak_flop_per_s:
         text = f"{scenario.precision.recipe}, but {gpu.name} has no {needed.upper()} tensor core"
         yield "precision.recipe", f"{text}; use recipe: bf16"
+    yield from _attention_problems(scenario, gpu)
     sheet = scenario.prices.sheet if scenario.prices else None
     if sheet is not None and gpu.name not in (entries := catalog.load_prices(sheet).entries):
         other = newest_sheet(gpu.name)
@@ -146,6 +149,27 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "prices.sheet", f"{sheet} has no price of {gpu.name}; it has {', '.join(sorted(entries))}; {instead}"
     elif sheet is not None and scenario.prices is not None:
         yield from _offer_problems(sheet, gpu.name, entries[gpu.name].offers, scenario.prices.wanted)
+
+
+def _attention_problems(scenario: Scenario, gpu: Gpu) -> Iterator[FieldProblem]:
+    """A library of attention cores that the GPU cannot run, that has no such heads, or of which the stack knows nothing."""
+    name = scenario.kernels.attention
+    if name is None:
+        return
+    library, instead = LIBRARIES[name], f"; leave it out, or use {' or '.join(serving(gpu.family))}"
+    if gpu.family not in library.families:
+        runs_on = " and ".join(library.families)
+        yield "kernels.attention", f"{name} ({library.label}) runs on {runs_on}, {gpu.name} is {gpu.family}{instead}"
+        return
+    width = scenario.model.attention.query_head_dim
+    if width > library.max_head_dim:
+        yield (
+            "kernels.attention",
+            f"{name} takes heads of up to {library.max_head_dim}, the model's have {width}{instead}",
+        )
+    stack = stack_choice.load_stack(scenario.stack)
+    if not all(has_rates(stack, "bf16", direction, name) for direction in ("fwd", "bwd")):
+        yield "kernels.attention", f"stack {stack.name} has no rates of {name} ({library.label}); leave it out"
 
 
 def _offer_problems(sheet: str, gpu: str, offers: Sequence[Offer], wanted: Wanted) -> Iterator[FieldProblem]:

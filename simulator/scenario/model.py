@@ -40,6 +40,11 @@ class Attention(Section):
     recompute_modules: ClassVar[frozenset[str]] = frozenset()
     """Modules of recompute that only this kind has."""
 
+    @property
+    def query_head_dim(self) -> int:
+        """Size of a query's and a key's head in the attention core."""
+        raise NotImplementedError
+
     def problems(self) -> Iterator[tuple[str, str]]:
         """(key, message) of each rule that its dimensions break."""
         yield from ()
@@ -82,6 +87,11 @@ class MlaAttention(Attention):
     """Part of a query or key head with rotary embedding; one key of it is shared by all heads."""
     v_head_dim: Width
 
+    @property
+    def query_head_dim(self) -> int:
+        """Both parts together."""
+        return self.qk_nope_head_dim + self.qk_rope_head_dim
+
     def cut(self, tp: int) -> Self:
         """Each rank has its share of the heads; the low ranks are the same on all."""
         return self.model_copy(update={"num_heads": self.num_heads // tp})
@@ -116,6 +126,11 @@ class GqaAttention(Attention):
     """Sliding window: tokens that a query attends to, itself included; null: all before it."""
     window_pattern: WindowPattern | None = None
     """Layers with the window: a period of w (window) and f (full attention) that repeats, such as "w f"; null: all layers."""
+
+    @property
+    def query_head_dim(self) -> int:
+        """One size for queries, keys and values."""
+        return self.head_dim
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Query heads share key heads in equal groups; a pattern is one of windows."""

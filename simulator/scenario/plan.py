@@ -7,6 +7,8 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from hwprofiles.kernels.attention_libraries import LIBRARIES
+from hwprofiles.names import nearest
 from hwprofiles.offers import Wanted
 from hwprofiles.schema import Commitment
 from simulator.scenario.parallel import ScheduleName
@@ -17,6 +19,16 @@ RecomputeModule = Literal["rmsnorm", "mla_up_proj", "swiglu", "mlp", "attention"
 
 
 RecipeName = Annotated[str, named("precision recipe")]
+
+
+def _attention(value: Any) -> Any:
+    """The name of a library of attention cores, or None."""
+    if value is None or (isinstance(value, str) and value in LIBRARIES):
+        return value
+    known = ", ".join(LIBRARIES)
+    raise PydanticCustomError(
+        "attention_library", f"must be {known} or null{nearest(str(value), LIBRARIES, listed=False)}"
+    )
 
 
 class Training(Section):
@@ -35,6 +47,8 @@ class Training(Section):
 class Kernels(Section):
     """What of the software is other than the stack's."""
 
+    attention: Annotated[str | None, PlainValidator(_attention), WithJsonSchema({"enum": [None, *LIBRARIES]})] = None
+    """Library of the attention core; null: the stack's own, else the newest that was measured on GPUs of this family."""
     autograd: Literal["fused", "transformer_engine", "eager"] = "fused"
     """What automatic differentiation keeps of a forward. fused: functions written for training keep the least that their
     backward needs and add weight gradients into the accumulated ones. transformer_engine: the same, with a placeholder of each

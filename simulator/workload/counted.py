@@ -57,6 +57,7 @@ def recipe_of(
         grouped_gemm=scenario.kernels.grouped_gemm or "",
         expert_rows_cv=_expert_rows_cv(scenario, routing, capacity),
         is_loss_fused=scenario.head.cross_entropy == "fused",
+        attention=scenario.kernels.attention or "",
     )
 
 

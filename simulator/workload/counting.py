@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hwprofiles.kernels.attention_libraries import padded_v
 from hwprofiles.kernels.shape import KernelShape
 from simulator.workload.op import Op, Pass, Work
 
@@ -149,6 +150,27 @@ class AttentionCore:
     head_dim_v: int
     window: int | None = None
     """Tokens that a query attends to, itself included; None: no window."""
+    library: str = ""
+    """Whose kernel it is (hwprofiles.kernels.attention_libraries); "": the stack's own."""
+
+    @property
+    def kernel_head_dim_v(self) -> int:
+        """Head size of the values as the kernel gets them: some libraries take one size, and narrower values are padded."""
+        return padded_v(self.library, self.head_dim_qk, self.head_dim_v)
+
+    @property
+    def padding(self) -> int:
+        """Columns of zeros that a head's values, and its output, have more than the model's."""
+        return self.kernel_head_dim_v - self.head_dim_v
+
+    def run_by(self, library: str) -> AttentionCore:
+        """The same core, by a library's kernel."""
+        return replace(self, library=library)
+
+    @property
+    def as_run(self) -> AttentionCore:
+        """The core as the kernel sees it."""
+        return replace(self, head_dim_v=self.kernel_head_dim_v)
 
     @property
     def flop_per_pair(self) -> int:
@@ -172,20 +194,24 @@ def query_key_pairs(seq: int, causal: bool, window: int | None = None) -> float:
 
 
 def attention(name: str, phase: Pass, batch: int, seq: int, core: AttentionCore, causal: bool = True) -> Op:
-    """The attention core, forward (phase F) or backward (I: q k^T again included; model work is twice forward)."""
-    t, pairs = batch * seq, batch * query_key_pairs(seq, causal, core.window)
-    inputs = 2 * t * (core.heads * core.head_dim_qk + core.kv_heads * (core.head_dim_qk + core.head_dim_v))
-    output = 2 * t * core.heads * core.head_dim_v
+    """The attention core, forward (phase F) or backward (I: q k^T again included; model work is twice forward).
+
+    What a library pads is executed and moved, and no work of the model.
+    """
+    t, pairs, run = batch * seq, batch * query_key_pairs(seq, causal, core.window), core.as_run
+    inputs = 2 * t * (run.heads * run.head_dim_qk + run.kv_heads * (run.head_dim_qk + run.head_dim_v))
+    output = 2 * t * run.heads * run.head_dim_v
     forward = pairs * core.flop_per_pair
     if phase == "F":
-        kernel, flop, model_flop, read, written, kernels = "attention_fwd", forward, forward, inputs, output, 1
+        flop, model_flop = pairs * run.flop_per_pair, forward
+        kernel, read, written, kernels = "attention_fwd", inputs, output, 1
     else:
-        flop, model_flop = pairs * core.backward_flop_per_pair, 2 * forward
+        flop, model_flop = pairs * run.backward_flop_per_pair, 2 * forward
         kernel, read, written, kernels = "attention_bwd", inputs + 2 * output, inputs, 3
     return _op(
         name, kernel, phase, read, written, flop=flop, model_flop=model_flop, num_kernels=kernels, batch=batch, seq=seq,
-        heads=core.heads, kv_heads=core.kv_heads, head_dim_qk=core.head_dim_qk, head_dim_v=core.head_dim_v,
-        causal=causal, executed_flop=flop if core.window is not None and core.window < seq else 0.0,
+        heads=run.heads, kv_heads=run.kv_heads, head_dim_qk=run.head_dim_qk, head_dim_v=run.head_dim_v,
+        causal=causal, library=run.library, executed_flop=flop if core.window is not None and core.window < seq else 0.0,
     )  # fmt: skip
 
 

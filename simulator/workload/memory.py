@@ -116,6 +116,7 @@ def activation_recipe(
         keeps_outputs=keeps_per_micro_batch(scenario),
         gathers_logits=scenario.head.logits == "gathered",
         is_loss_fused=scenario.head.cross_entropy == "fused",
+        attention=scenario.kernels.attention or "",
     )
 
 

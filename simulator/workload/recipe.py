@@ -30,6 +30,7 @@ class Recipe:
     gathers_logits: every one of the tp ranks takes the loss of the whole vocabulary.
     grouped_gemm: library of the experts' GEMMs (KernelShape.library). expert_rows_cv: standard deviation over mean of the rows
     of a rank's experts.
+    attention: library of the attention core; "": the stack's own.
     ep: ranks of an expert group; nodes: nodes it spans. nodes_per_token, ranks_per_token: expected distinct destinations.
     remote_per_token, fullest_node: as in AllToAll.
     """
@@ -56,6 +57,7 @@ class Recipe:
     is_eager: bool = False
     grouped_gemm: str = ""
     expert_rows_cv: float = 0.0
+    attention: str = ""
     remote_per_token: float | None = None
     fullest_node: int | None = None
 

@@ -38,6 +38,7 @@ class ActivationRecipe:
     expert_rows_peak_frac: of the fullest micro-batch (at least the former). row_padding: an expert's rows are padded
     to a multiple. autograd: fused, transformer_engine or eager.
     keeps_outputs: the last stage's logits stay to the end of the step. gathers_logits: as of `Recipe`.
+    attention: library of the attention core; "": the stack's own.
     has_hidden: the hidden state that an MTP module takes is kept already, by the head in front of it.
     """
 
@@ -60,6 +61,7 @@ class ActivationRecipe:
     keeps_outputs: bool = False
     gathers_logits: bool = False
     has_hidden: bool = False
+    attention: str = ""
 
     @property
     def sequence_tokens(self) -> int:

@@ -1,13 +1,155 @@
-"""The attention formula by hand: a fixed time, and a rate that short sequences do not reach."""
+"""The attention formula by hand: blocks over the SMs, what a block costs besides its keys, the softmax, head sizes, laws."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hwprofiles.kernels.attention import AttentionConstants
+from hwprofiles.catalog import load_gpu
+from hwprofiles.kernels.attention import AttentionConstants, CoreLimits, core_limits, core_seconds
+from hwprofiles.kernels.attention_libraries import LIBRARIES, NEWEST, padded_v
+from hwprofiles.kernels.shape import KernelShape
+from hwprofiles.kernels.table import kernel_seconds
+from hwprofiles.stack_choice import default_stack, load_stack
+
+LIMITS = CoreLimits(peak=1e15, num_sms=100, clock_hz=2e9, rows=128, keys=128)
+CONSTANTS = AttentionConstants(t0_s=20e-6, c_tokens=680.0, rate_share=0.5)
+CALL = KernelShape("attention_fwd", batch=4, seq=12_800, heads=100, kv_heads=100, head_dim_qk=128, head_dim_v=128)
 
 
-@pytest.mark.parametrize(("seq", "slower"), [(100, 1 + 680 / 100), (680, 2.0), (68_000, 1.01)])
-def test_short_sequences_are_slower_a_flop(seq: int, slower: float) -> None:
-    constants = AttentionConstants(t0_s=20e-6, c_tokens=680.0, rate_share=0.5)
-    assert constants.seconds(1e12, seq, 1e15) == pytest.approx(20e-6 + 1e12 * slower / (0.5 * 1e15), rel=1e-12)
+def test_many_blocks_cost_flop_over_rate_and_c_over_seq() -> None:
+    """40,000 blocks on 100 SMs: 1 + c / seq, and a tenth of the longest block at the end."""
+    flop = CALL.attention_flop
+    longest = (12_800 + 680 / 2 - 128) * 128 * 512 * 100 / (0.5 * 1e15)
+    expected = 20e-6 + flop * (1 + 680 / 12_800) / (0.5 * 1e15) + 0.1 * longest
+    assert core_seconds(CONSTANTS, LIMITS, "", CALL) == pytest.approx(expected, rel=1e-12)
+
+
+def test_few_heads_leave_sms_idle() -> None:
+    """10 heads of 1,280 tokens are 100 blocks, one an SM: half as many heads take as long, twice as many do not fit beside."""
+    call = replace(CALL, batch=1, seq=1280, heads=10)
+    times = [core_seconds(CONSTANTS, LIMITS, "", replace(call, heads=heads)) - 20e-6 for heads in (5, 10, 20)]
+    pair = 512 * 100 / (0.5 * 1e15)
+    assert times[0] == pytest.approx((1280 + 680 / 2 - 128) * 128 * pair)
+    assert times[1] == pytest.approx((1280 / 2 + 340 + 0.1 * (1280 + 212)) * 128 * pair, rel=0.55)
+    assert times[2] > 1.4 * times[1]
+
+
+def test_a_full_mask_runs_in_waves() -> None:
+    """101 blocks on 100 SMs wait for a tenth of a second wave; 100 for none."""
+    call = replace(CALL, batch=1, seq=128, causal=False)
+    block = (128 + 680 / 2 - 128) * 128 * 512 * 100 / (0.5 * 1e15)
+    for heads, waves in ((50, 1.0), (100, 1.0), (101, 1.01 + 0.1 * 0.99), (200, 2.0)):
+        assert core_seconds(CONSTANTS, LIMITS, "", replace(call, heads=heads)) == pytest.approx(20e-6 + waves * block)
+
+
+def test_the_softmax_of_a_pair_is_clocks_of_an_sm() -> None:
+    """0.05 clocks at 2 GHz on 100 SMs are 128 FLOP of this peak at half rate: a quarter of the 512 of two products."""
+    soft = replace_constants(softmax_clocks=0.05)
+    more = core_seconds(soft, LIMITS, "", CALL) - 20e-6
+    assert more / (core_seconds(CONSTANTS, LIMITS, "", CALL) - 20e-6) == pytest.approx(1 + 0.05 / 2e9 * 0.5e13 / 512)
+
+
+def replace_constants(**changes: float) -> AttentionConstants:
+    return replace(CONSTANTS, **changes)
+
+
+def test_a_head_between_a_library_s_sizes_is_computed_as_the_next() -> None:
+    odd, next_size = (replace(CALL, head_dim_qk=size, head_dim_v=size) for size in (160, 192))
+    assert core_seconds(CONSTANTS, LIMITS, "fa2", odd) == pytest.approx(
+        core_seconds(CONSTANTS, LIMITS, "fa2", next_size)
+    )
+    assert core_seconds(CONSTANTS, LIMITS, "cudnn", odd) < 0.9 * core_seconds(CONSTANTS, LIMITS, "cudnn", next_size)
+
+
+def test_blocks_are_the_library_s_on_the_family() -> None:
+    assert [core_limits(load_gpu(gpu), "bf16", "cudnn").rows for gpu in ("h100", "b200")] == [128, 256]
+    assert core_limits(load_gpu("b200"), "bf16", "fa2").rows == 128
+
+
+def test_libraries_name_families_and_sources_and_serve_what_they_run_on() -> None:
+    for family, names in NEWEST.items():
+        assert all(family in LIBRARIES[name].families for name in names)
+    assert all(library.source and library.since >= "2023" for library in LIBRARIES.values())
+    assert (padded_v("fa2", 192, 128), padded_v("fa3", 192, 128), padded_v("", 192, 128)) == (192, 128, 128)
+
+
+def seconds(gpu: str, shape: KernelShape) -> float:
+    return kernel_seconds(shape, load_stack(default_stack(gpu)), load_gpu(gpu), "alone").seconds
+
+
+RUNS = [
+    (gpu, name) for gpu in ("a100", "h100", "b200", "gb200") for name in ("", *NEWEST[load_gpu(gpu).family])
+    if name != "cudnn-2024" or gpu == "h100"
+]  # fmt: skip
+runs = st.sampled_from(RUNS)
+heads = st.sampled_from([1, 4, 8, 16, 64, 128])
+lengths = st.integers(128, 40_000)
+passes = st.sampled_from(["attention_fwd", "attention_bwd"])
+
+
+def core(op: str, library: str, num_heads: int, seq: int, **changes: object) -> KernelShape:
+    sizes = {"batch": 1, "head_dim_qk": 128, "head_dim_v": 128, **changes}
+    return KernelShape(op, seq=seq, heads=num_heads, library=library, **sizes)  # type: ignore[arg-type]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    runs,
+    passes,
+    heads,
+    lengths,
+    st.sampled_from([1, 2, 3]),
+    st.integers(0, 4000),
+    st.sampled_from([64, 96, 128, 192, 256]),
+)
+def test_more_work_is_never_faster(
+    run: tuple[str, str], op: str, num_heads: int, seq: int, times: int, longer: int, head: int
+) -> None:
+    gpu, library = run
+    one = core(op, library, num_heads, seq, head_dim_qk=head, head_dim_v=head)
+    base = seconds(gpu, one)
+    for more in (replace(one, heads=num_heads * times), replace(one, batch=times), replace(one, seq=seq + longer)):
+        assert seconds(gpu, more) >= base * (1 - 1e-9)
+    assert seconds(gpu, replace(one, causal=False)) >= base * (1 - 1e-9)
+
+
+@pytest.mark.parametrize(("gpu", "library"), RUNS)
+@pytest.mark.parametrize("op", ["attention_fwd", "attention_bwd"])
+def test_a_larger_head_is_never_faster(gpu: str, library: str, op: str) -> None:
+    sizes = (32, 64, 72, 80, 96, 112, 128, 160, 192, 224, 256)
+    times = [seconds(gpu, core(op, library, 32, 8192, head_dim_qk=size, head_dim_v=size)) for size in sizes]
+    assert all(a <= b * (1 + 1e-9) for a, b in pairwise(times))
+
+
+@settings(max_examples=40, deadline=None)
+@given(runs, passes, heads, lengths, st.floats(0.01, 1.0))
+def test_a_window_is_never_slower_than_none(
+    run: tuple[str, str], op: str, num_heads: int, seq: int, share: float
+) -> None:
+    full = core(op, run[1], num_heads, seq)
+    window = replace(full, flop=share * full.attention_flop)
+    assert seconds(run[0], window) <= seconds(run[0], full) * (1 + 1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(passes, heads, st.integers(1024, 32_768), st.sampled_from([64, 128, 192, 256]))
+def test_a_newer_library_is_faster_on_hopper(op: str, num_heads: int, seq: int, head: int) -> None:
+    """FlashAttention-2 never beats FlashAttention-3 or cuDNN there."""
+    old, *newer = (
+        seconds("h100", core(op, library, num_heads, seq, head_dim_qk=head, head_dim_v=head))
+        for library in ("fa2", "fa3", "cudnn")
+    )
+    assert old > max(newer)
+
+
+def test_flashattention_2_over_3_on_hopper_is_as_published() -> None:
+    """arXiv:2407.08608 at heads of 128 and 16K tokens: forward 335 / 616, 370 / 648; backward 322 / 561."""
+    for op, low, high in (("attention_fwd", 0.54, 0.6), ("attention_bwd", 0.55, 0.67)):
+        for causal in (True, False):
+            three, two = (seconds("h100", core(op, name, 16, 16_384, causal=causal)) for name in ("fa3", "fa2"))
+            assert low - 0.02 < three / two < high + 0.02

@@ -16,7 +16,12 @@ from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.schema import Parameter
 
 GPU = SimpleNamespace(
-    name="made-up", peak_flop_per_s={"bf16": 1.0e15, "fp8": 2.0e15}, hbm_bytes_per_s=3.0e12, num_sms=100
+    name="made-up",
+    peak_flop_per_s={"bf16": 1.0e15, "fp8": 2.0e15},
+    hbm_bytes_per_s=3.0e12,
+    num_sms=100,
+    family="hopper",
+    boost_clock_hz=None,
 )
 GEMM = KernelShape("gemm", "fprop", "fp8-block", 4096, 7168, 2048)
 ATTENTION = KernelShape("attention_fwd", batch=1, seq=4096, heads=128, kv_heads=128, head_dim_qk=192, head_dim_v=128)
@@ -136,7 +141,7 @@ def test_windowed_attention_is_not_the_full_row() -> None:
         flop=0.5 * ATTENTION.attention_flop,
     )  # fmt: skip
     cost = kernel_seconds(half, stack(row(ATTENTION, 1e-3)), GPU, "overlapped")
-    assert 0.4e-3 < cost.seconds < 0.6e-3
+    assert 0.5e-3 < cost.seconds < 0.65e-3
 
 
 def test_memory_bound_kernel_between_and_beyond_rows() -> None:

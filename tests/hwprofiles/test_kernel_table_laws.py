@@ -115,12 +115,20 @@ def test_constants_of_a_head_size_are_the_ones_used(stack: str) -> None:
     for key, parameter in loaded.parameters.items():
         if not key.startswith("attention."):
             continue
-        named = re.fullmatch(r"attention\.([^.]+)\.(fwd|bwd)(?:\.d(\d+))?\.(rate_share|c_tokens|t0_s|residual)", key)
+        named = re.fullmatch(
+            r"attention\.([^.]+)\.(fwd|bwd)(?:\.([a-z][a-z0-9-]+))?(?:\.d(\d+))?"
+            r"\.(rate_share|c_tokens|t0_s|softmax_clocks|residual)",
+            key,
+        )
         assert named, key
-        dtype, direction, head_dim, name = named.groups()
+        dtype, direction, library, head_dim, name = named.groups()
         if head_dim and name != "residual":
-            found = attention_constants(loaded, dtype, direction, int(head_dim))
-            assert found is not None and getattr(found[0], name) == parameter.value, key
+            shape = KernelShape(
+                f"attention_{direction}", dtype=dtype, library=library or "", batch=1, seq=1, heads=1,
+                head_dim_qk=int(head_dim), head_dim_v=int(head_dim),
+            )  # fmt: skip
+            found = attention_constants(loaded, shape)
+            assert found is not None and getattr(found[1], name) == parameter.value, key
             sized += 1
     assert sized
 

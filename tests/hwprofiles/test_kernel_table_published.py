@@ -15,7 +15,7 @@ from hwprofiles.calibration import reference_points as points
 from hwprofiles.calibration.gemm_fit import GemmPoint
 from hwprofiles.catalog import load_gpu
 from hwprofiles.efficiencies import load_efficiencies
-from hwprofiles.kernels.attention import GENERIC_ATTENTION
+from hwprofiles.kernels.attention import GENERIC_ATTENTION, attention_constants
 from hwprofiles.kernels.gemm import generic_gemm_constants
 from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, gemm_seconds
 from hwprofiles.kernels.rows import KernelRow, KernelTable
@@ -79,11 +79,14 @@ def test_the_generic_form_has_the_shape_of_deepgemm_s_table() -> None:
 
 
 def test_the_generic_form_of_attention_is_flash_attention_3_on_h100_in_round_figures() -> None:
-    fits = [
-        group for group in load_efficiencies().groups if (group.gpu, group.prefix) == ("h100", "attention.bf16.fwd")
-    ]
-    for name in ("t0_s", "c_tokens", "rate_share"):
-        assert getattr(GENERIC_ATTENTION, name) == pytest.approx(fits[0].values[name][0], rel=0.15), name
+    """Its pair of 128-wide heads costs what the fit's product and softmax cost together."""
+    gpu, call = load_gpu("h100"), KernelShape("attention_fwd", batch=1, seq=1, heads=1, head_dim_qk=128, head_dim_v=128)
+    found = attention_constants(load_stack("h100-public"), replace(call, library="fa3"), gpu.family)
+    assert found is not None
+    fitted = found[1]
+    pair = 512 / fitted.rate_share + fitted.softmax_clocks / (gpu.boost_clock_hz or 0.0) * 989.4e12 / 132
+    assert GENERIC_ATTENTION.rate_share == pytest.approx(512 / pair, rel=0.05)
+    assert GENERIC_ATTENTION.c_tokens == pytest.approx(fitted.c_tokens, rel=0.15)
 
 
 def same_weight(a: KernelShape, b: KernelShape) -> bool:
@@ -206,7 +209,6 @@ def test_committed_constants_are_reproduced_and_left_out_shapes_are_near(family:
 @pytest.mark.slow
 @pytest.mark.parametrize("family", fit.FAMILIES, ids=lambda family: f"{family.key}-{family.gpu}")
 def test_committed_efficiencies_are_reproduced(family: fit.GemmFamily) -> None:
-    from hwprofiles.efficiencies import load_efficiencies
 
     group = next(g for g in load_efficiencies().groups if (g.prefix, g.gpu) == (family.key, family.gpu))
     for name, value, *_ in fit.gemm_entries(fit.fit_family(family, REFERENCE), fit.sm_peak(family.gpu)):

@@ -147,6 +147,7 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "data_parallel.reshard_after_forward": ("sharded", "false"),
     "head.cross_entropy": ("dense", "unfused"),
     "head.logits": ("tensor", "gathered"),
+    "kernels.attention": ("dense", "fa2"),
     "kernels.autograd": ("dense", "eager"),
     "kernels.grouped_gemm": ("deepseek", "loop"),
     "model.attention.bias": ("dense", "true"),

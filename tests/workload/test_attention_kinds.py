@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwprofiles.kernels.attention import AttentionConstants, _attention_formula
+from hwprofiles.kernels.attention import AttentionConstants, CoreLimits, core_seconds
 from simulator import load_scenario
 from simulator.errors import InputError
 from simulator.scenario.model import DenseFfn, GqaAttention, ModelSpec
@@ -64,16 +64,17 @@ def test_a_window_is_executed_and_is_the_models_work() -> None:
 
 
 def test_a_windowed_core_costs_its_flop_and_what_a_query_costs_besides() -> None:
-    """t0 + (pairs + seq c / 2) FLOP a pair / rate: as long as a causal sequence with as many keys a query."""
+    """128 blocks of 4 heads on 64 SMs: two each, of 248 keys a query, and the edges of a window both computed whole."""
     core, constants = AttentionCore(4, 4, 128, 128, window=256), AttentionConstants(1e-6, 600.0, 0.5)
+    limits = CoreLimits(peak=1e15, num_sms=64, clock_hz=1e9, rows=128, keys=128)
     shape = counting.attention("core", "F", 1, 4096, core).shape
-    per_pair, pairs = 2 * 4 * 256, query_key_pairs(4096, True, 256)
-    assert _attention_formula(constants, 1e15, shape) == pytest.approx(
-        1e-6 + per_pair * (pairs + 4096 * 600 / 2) / (0.5 * 1e15)
-    )
+    pair = 2 * 256 * 64 / (0.5 * 1e15)
+    keys = query_key_pairs(4096, True, 256) / 4096 + 600 / 2 + 128
+    assert core_seconds(constants, limits, "", shape) == pytest.approx(1e-6 + 2 * 128 * keys * pair)
     full = counting.attention("core", "F", 1, 4096, AttentionCore(4, 4, 128, 128)).shape
-    assert _attention_formula(constants, 1e15, full) == pytest.approx(
-        1e-6 + per_pair * (4096**2 / 2 + 4096 * 600 / 2) / (0.5 * 1e15)
+    longest = 4096 + 600 / 2 - 128
+    assert core_seconds(constants, limits, "", full) == pytest.approx(
+        1e-6 + 128 * (2 * (4096 / 2 + 600 / 2) + 0.1 * longest) * pair
     )
 
 

@@ -67,7 +67,7 @@ def attention_operators(model: ModelSpec, r: Recipe) -> tuple[list[Work], list[W
 
 def attention_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     """What norm, projections and attention core of a layer keep."""
-    core, h, t, s = attention_core(model, r.tp), model.hidden_size, r.tokens, r.sequence_tokens
+    core, h, t, s = attention_core(model, r.tp).run_by(r.attention), model.hidden_size, r.tokens, r.sequence_tokens
     heads, kv_heads = core.heads, core.kv_heads
     q_width, k_width, out = heads * core.head_dim_qk, kv_heads * core.head_dim_qk, heads * core.head_dim_v
     block = BlockBuilder("attention", r)
@@ -75,6 +75,8 @@ def attention_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     block.operand("attn.norm_out", r.gemm_input_tokens * h, recomputed="rmsnorm" in r.recompute)
     attention_kind(model).save_projections(block, model.attention.cut(r.tp), t, s)
     _save_core(block, t, out, heads)
+    if core.padding:
+        _save_padding(block, t, core)
     block.gradient("attn.o_grad", t * h)  # gathered for both gradients of the output projection
     block.backward += [
         bf16("attn.out_grad", t * out),
@@ -83,6 +85,15 @@ def attention_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
         bf16("attn.residual_grad", 2 * s * h),
     ]
     return block.build()
+
+
+def _save_padding(block: BlockBuilder, t: int, core: AttentionCore) -> None:
+    """What a library that takes one head size keeps more: padded values, and its own padded output beside the cut one."""
+    again = "attention" in block.recipe.recompute
+    up = again or "mla_up_proj" in block.recipe.recompute
+    block.keep("attn.v_padding", "bf16", t * core.kv_heads * core.padding, recomputed=up)
+    block.keep("attn.out_padded", "bf16", t * core.heads * core.kernel_head_dim_v, recomputed=again)
+    block.backward.append(bf16("attn.out_grad_padded", t * core.heads * core.kernel_head_dim_v))
 
 
 def _save_core(block: BlockBuilder, t: int, out: int, heads: int) -> None:

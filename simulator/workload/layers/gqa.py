@@ -11,7 +11,7 @@ from simulator.workload.layers import tensor_parallel as tp
 from simulator.workload.layers.attention import ATTENTIONS, AttentionKind
 from simulator.workload.layers.linear import column_dgrad, own_operands, row_dgrad
 from simulator.workload.layers.part import Weights
-from simulator.workload.op import Op, Work
+from simulator.workload.op import Op, Pass, Work
 from simulator.workload.recipe import Recipe
 from simulator.workload.saved import BlockBuilder
 
@@ -19,6 +19,12 @@ from simulator.workload.saved import BlockBuilder
 def core(a: GqaAttention) -> AttentionCore:
     """Queries, keys and values have one head size."""
     return AttentionCore(a.num_heads, a.num_kv_heads, a.head_dim, a.head_dim, a.window)
+
+
+def _run_core(a: GqaAttention, r: Recipe, phase: Pass) -> Op:
+    """The core's kernel, forward or backward."""
+    name = "attention" if phase == "F" else "attention_bwd"
+    return c.attention(name, phase, r.batch, r.seq, core(a).run_by(r.attention))
 
 
 def qkv_width(a: GqaAttention) -> int:
@@ -40,7 +46,7 @@ def forward(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     if a.rope:
         yield c.rope("q_rope", t * out)
         yield c.rope("k_rope", t * a.num_kv_heads * a.head_dim)
-    yield c.attention("attention", "F", r.batch, r.seq, core(a))
+    yield _run_core(a, r, "F")
     if r.is_fp8:
         yield c.quantise("o_quantise", t, out)
     yield c.fprop("o", r.gemm_dtype, t, hidden, out)
@@ -53,8 +59,8 @@ def backward_input(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     t, s, out = r.tokens, r.sequence_tokens, a.num_heads * a.head_dim
     yield from row_dgrad(r, "o", hidden, out, own_operands("o", hidden, out))
     if "attention" in r.recompute:
-        yield from c.again([c.attention("attention", "F", r.batch, r.seq, core(a))])
-    yield c.attention("attention_bwd", "I", r.batch, r.seq, core(a))
+        yield from c.again([_run_core(a, r, "F")])
+    yield _run_core(a, r, "I")
     if a.rope:
         yield c.rope("q_rope_bwd", t * out, "I")
         yield c.rope("k_rope_bwd", t * a.num_kv_heads * a.head_dim, "I")

@@ -30,6 +30,21 @@ def core(a: MlaAttention) -> AttentionCore:
     return AttentionCore(a.num_heads, a.num_heads, a.qk_nope_head_dim + a.qk_rope_head_dim, a.v_head_dim)
 
 
+def _run_core(a: MlaAttention, r: Recipe, phase: Pass) -> Iterator[Op]:
+    """The core's kernel, forward or backward. A library that takes one head size gets values and output gradients padded to the
+    keys' size, and its output is cut (torch.nn.functional.pad and a slice, as DeepSeek's and Megatron-LM's modules do).
+    """
+    run = core(a).run_by(r.attention)
+    narrow, wide = r.tokens * a.num_heads * run.head_dim_v, r.tokens * a.num_heads * run.kernel_head_dim_v
+    if run.padding:
+        yield c.copy("v_pad" if phase == "F" else "out_grad_pad", narrow, wide, phase)
+    if run.padding and phase == "I" and "mla_up_proj" in r.recompute and "attention" not in r.recompute:
+        yield c.copy("v_pad_recompute", narrow, wide, phase)
+    yield c.attention("attention" if phase == "F" else "attention_bwd", phase, r.batch, r.seq, run)
+    if run.padding and phase == "F":
+        yield c.copy("attn_out_cut", narrow, narrow, phase)
+
+
 def _q_in(a: MlaAttention) -> int:
     """Output columns of the first query projection: the latent, or all query heads where there is none (rank 0)."""
     return a.q_lora_rank or a.num_heads * core(a).head_dim_qk
@@ -85,7 +100,7 @@ def forward(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     yield c.copy("kv_split", s * kv_down, s * kv_down, kernels=4)
     yield c.rmsnorm("kv_norm", s, a.kv_lora_rank)
     yield from _up_projections(a, hidden, r, recompute=False)
-    yield c.attention("attention", "F", r.batch, r.seq, core(a))
+    yield from _run_core(a, r, "F")
     if r.save_attn_out_e5m6:
         yield c.moved("attn_out_save", "quantise_e5m6", "F", 2 * t * out, t * out * FORMAT_BITS["e5m6"] // 8)
     yield from _linear_input(r, "o_quantise", t, out)
@@ -111,8 +126,8 @@ def backward_input(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
             yield c.rmsnorm("kv_norm_recompute", s, a.kv_lora_rank, "I")
         yield from _up_projections(a, hidden, r, recompute=True)
     if "attention" in r.recompute:
-        yield from c.again([c.attention("attention", "F", r.batch, r.seq, core(a))])
-    yield c.attention("attention_bwd", "I", r.batch, r.seq, core(a))
+        yield from c.again(_run_core(a, r, "F"))
+    yield from _run_core(a, r, "I")
     yield c.rope("q_rope_bwd", t * heads * a.qk_rope_head_dim, "I")
     if a.q_lora_rank:
         yield from column_dgrad(r, "q_up", q_width, a.q_lora_rank)

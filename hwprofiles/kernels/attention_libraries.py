@@ -1,0 +1,102 @@
+"""The libraries that run an attention core: which GPUs they are written for, what they pad, how they cut the work.
+
+A library is one entry here. `kernels.attention` of a scenario names it, and its rates stand in a stack under
+`attention.<dtype>.<fwd|bwd>.<library>.<constant>` (stacks/transfer/attention.yaml).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionLibrary:
+    """One library, of one age.
+
+    label: in words; since: its first release for training; families: GPU families whose tensor cores it is written for, with
+    the rows of a block on each (query rows forward, key rows backward: a block is one SM's work). key_block: keys of a step
+    inside a block. max_head_dim: the largest head that it takes; rounds_to: head sizes are computed as the next of these.
+    pads_v: it takes one head size, so that narrower values are padded to the queries' size, moved and kept so.
+    source: where this was read.
+    """
+
+    label: str
+    since: str
+    families: Mapping[str, int]
+    key_block: int
+    max_head_dim: int
+    rounds_to: tuple[int, ...]
+    pads_v: bool
+    source: str
+
+    def computed_as(self, head_dim: int) -> int:
+        """The head size that its kernels compute; a size above all of them stays as it is."""
+        return next((size for size in self.rounds_to if size >= head_dim), head_dim)
+
+
+_FLASH = "github.com/Dao-AILab/flash-attention"
+_FA2 = (
+    f"{_FLASH} README.md and csrc/flash_attn: Ampere's instructions, which newer GPUs run too; one head size up to 256"
+)
+_FA3 = f"{_FLASH} README.md: H100 / H800; FP16 and BF16 forward and backward, FP8 forward; arXiv:2407.08608"
+_OLD = (
+    "arXiv:2407.08608 figures 5 and 6; no kernels for heads above 128 on Blackwell then: github.com/NVIDIA/TransformerEngine "
+    "pull request 1504"
+)
+_NEW = "github.com/NVIDIA/cudnn-frontend benchmark/sdpa_benchmark_training/results (3929da2): BF16, FP8; heads of 64 to 256"
+
+LIBRARIES: Final[Mapping[str, AttentionLibrary]] = MappingProxyType({
+    "fa2": AttentionLibrary(
+        "FlashAttention-2", "2023-07", MappingProxyType({"ampere": 128, "hopper": 128, "blackwell": 128}), 64, 256,
+        (32, 64, 96, 128, 192, 256), pads_v=True, source=_FA2,
+    ),
+    "fa3": AttentionLibrary(
+        "FlashAttention-3", "2024-07", MappingProxyType({"hopper": 128}), 128, 256, (64, 96, 128, 192, 256), pads_v=False,
+        source=_FA3,
+    ),
+    "cudnn-2024": AttentionLibrary(
+        "cuDNN 9.1 to 9.5", "2024-05", MappingProxyType({"hopper": 128}), 128, 256, (), pads_v=False, source=_OLD,
+    ),
+    "cudnn": AttentionLibrary(
+        "cuDNN 9.19 and 9.22", "2025-12", MappingProxyType({"hopper": 128, "blackwell": 256}), 128, 256, (),
+        pads_v=False, source=_NEW,
+    ),
+})  # fmt: skip
+"""Name of `kernels.attention` → library. Two ages of one library are two entries."""
+
+NEWEST: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
+    "ampere": ("fa2",),
+    "hopper": ("cudnn", "fa3", "cudnn-2024", "fa2"),
+    "blackwell": ("cudnn", "fa2"),
+})  # fmt: skip
+"""GPU family → the libraries that serve where a scenario names none, the newest that was measured first: Transformer Engine
+prefers cuDNN from Hopper on, FlashAttention before."""
+
+GENERIC_BLOCK: Final = 128
+"""Rows of a block of a library that this table does not know (a stack's own), and of a family that is not listed."""
+
+
+def serving(family: str) -> tuple[str, ...]:
+    """The libraries that serve a GPU family, best first; one that is not listed is served as the newest is."""
+    return NEWEST.get(family, NEWEST["hopper"])
+
+
+def block_rows(library: str, family: str) -> int:
+    """Rows of one SM's block."""
+    known = LIBRARIES.get(library)
+    return known.families.get(family, GENERIC_BLOCK) if known else GENERIC_BLOCK
+
+
+def key_block(library: str) -> int:
+    """Keys of a step inside a block."""
+    known = LIBRARIES.get(library)
+    return known.key_block if known else GENERIC_BLOCK
+
+
+def padded_v(library: str, head_dim_qk: int, head_dim_v: int) -> int:
+    """Head size of the values as the library's kernel gets them."""
+    known = LIBRARIES.get(library)
+    return max(head_dim_qk, head_dim_v) if known and known.pads_v else head_dim_v
