@@ -38,7 +38,10 @@ def transfer_name(gpu: str) -> str:
 
 @cache
 def has_public(gpu: str, without: LeftOut = NOTHING) -> bool:
-    """Whether anything public was measured on the GPU or on a chip of equal datasheet. Raises CatalogError: no such GPU."""
+    """Whether kernels or collectives were measured in public on the GPU or on a chip of equal datasheet.
+
+    Raises CatalogError: no such GPU.
+    """
     return transfer.has_public(gpu, without)
 
 

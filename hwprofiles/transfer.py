@@ -40,6 +40,10 @@ CLASSES: Final = {
 """First word of a group's prefix → what it is of, the weightiest first; a word that is not here stands for itself."""
 
 
+NO_KERNELS: Final = frozenset({"sustained", "power", ""})
+"""First words of groups that are neither of kernels nor of collectives: alone they make no public stack."""
+
+
 def build_stack(made: Made, gpu: Gpu | str, without: LeftOut = NOTHING) -> Stack:
     """The stack `<gpu>-public` or `<gpu>-transfer` of a GPU record, or of a catalogue name, less what is left out.
 
@@ -61,8 +65,9 @@ def made_provenance(made: Made, target: Gpu, without: LeftOut = NOTHING) -> Stac
 
 
 def has_public(gpu: str, without: LeftOut = NOTHING) -> bool:
-    """Whether anything public was measured on the GPU, or on a chip of equal datasheet."""
-    return bool(Choice(load_efficiencies().without(without), load_gpu(gpu)).own_groups)
+    """Whether kernels or collectives were measured in public on the GPU, or on a chip of equal datasheet."""
+    own = Choice(load_efficiencies().without(without), load_gpu(gpu)).own_groups
+    return any(group.prefix.partition(".")[0] not in NO_KERNELS for group in own)
 
 
 def _provenance(made: Made, choice: Choice, without: LeftOut) -> StackProvenance:

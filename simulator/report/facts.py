@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from math import fsum
 from typing import Any, Final
 
-from hwprofiles.stack_choice import STACK_KINDS
+from hwprofiles.stack_choice import STACK_KINDS, default_stack, stack_names, stack_provenance
 from simulator.report import numbers
 from simulator.results.interval import Estimate
 from simulator.results.placement_result import ExpertGroups
@@ -120,8 +120,12 @@ def batch_line(result: RunResult) -> str:
 
 
 def stack_line(result: RunResult) -> str:
-    """The stack, and what it rests on."""
-    return f"stack {result.stack}, {result.stack_kind}: {STACK_KINDS[result.stack_kind]}"
+    """The stack, what it rests on, and which would serve the GPU if none were named, where that is another."""
+    line = f"stack {result.stack}, {result.stack_kind}: {STACK_KINDS[result.stack_kind]}"
+    if result.stack not in stack_names():  # a document of another release
+        return line
+    usual = default_stack(stack_provenance(result.stack).gpu)
+    return line if usual == result.stack else f"{line} (its GPU's default is {usual})"
 
 
 def other_kind_line(result: RunResult) -> str:

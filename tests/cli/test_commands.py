@@ -199,7 +199,7 @@ FIGURES = {
     "nodes": ("scale-up", "450 GB/s", "50.0 GB/s", "72"),
     "fabrics": ("rail_fat_tree", "50.0 GB/s"),
     "models": ("671 B", "37.6 B", "256, 8 a token, 1 shared", "dense"),
-    "stacks": ("measured", "transferred"),
+    "stacks": ("measured", "public", "transferred", "public measurements on h100 and h800: GEMM, attention"),
     "schedules": ("(P-1)(F+B)",),
     "presets": ("2,048", "h800-x8", "h800-deepseek-2024"),
     "cases": ("2,048", "fp8-blockwise"),

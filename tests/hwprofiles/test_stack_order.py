@@ -31,6 +31,7 @@ from tests.hwprofiles.test_transfer import SHAPES, can_run
 
 GPUS = list_names("gpus")
 MEASURED_ON = sorted({group.gpu for group in load_efficiencies().groups if group.gpu})
+KERNELS_ON = {group.gpu for group in load_efficiencies().groups if not group.prefix.startswith(("power", "sustained"))}
 PAIRS = [(a, b) for a in GPUS for b in GPUS if a < b and is_same_chip(load_gpu(a), load_gpu(b))]
 
 
@@ -82,7 +83,7 @@ def test_the_order_is_marked_then_measured_then_public_then_transfer(
 def test_the_catalogue_s_defaults_follow_the_order(gpu: str) -> None:
     marked = [name for name in catalog.measured_stacks() if catalog.read_provenance(name).is_default]
     own = [name for name in marked if catalog.read_provenance(name).gpu == gpu]
-    is_public = any(other in MEASURED_ON for other in equal_chips(gpu))
+    is_public = bool(equal_chips(gpu) & KERNELS_ON)
     assert has_public(gpu) == is_public
     expected = own[0] if own else f"{gpu}-public" if is_public else f"{gpu}-transfer"
     assert default_stack(gpu) == default_stack(gpu, NOTHING) == expected
@@ -114,7 +115,7 @@ def test_there_is_a_pair_to_try() -> None:
     assert ("h100", "h800") in PAIRS
 
 
-@pytest.mark.parametrize("gpu", MEASURED_ON)
+@pytest.mark.parametrize("gpu", sorted(gpu for gpu in KERNELS_ON if gpu))
 def test_a_public_stack_prefers_its_own_to_a_neighbour_s(gpu: str) -> None:
     """Whatever was measured on the GPU or an equal chip is all that its key takes, and is no transfer."""
     table, chips = load_efficiencies(), equal_chips(gpu)

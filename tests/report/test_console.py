@@ -335,6 +335,9 @@ def test_a_stack_of_another_kind_than_the_base_is_said_in_the_heading() -> None:
     assert (
         "stack h200-transfer, transferred: the datasheet and efficiencies pooled from GPUs of its family, else" in text
     )
+    assert "(its GPU's default is h200-public)" in text
+    assert "default is" not in report(changed(stack="h200-public", stack_kind="public"))
+    assert "default is" not in report(changed(stack="of-another-release"))
     assert "deepseek-v3, which rests on h800-deepseek-2024, measured: they differ in kind, not only in hardware" in text
     assert "differ in kind" not in report(changed(base=base))
 
