@@ -17,7 +17,7 @@ from typing import Any
 from simulator.errors import InputError
 from validation.published.draft import REASONS
 from validation.published.row import read_rows
-from validation.published.state import Statement, state_all
+from validation.published.state import Statement, state
 
 
 def document(statements: Sequence[Statement]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     words = [word for word in given.precision.lower().split(",") if word]
     chosen = [row for row in rows if not words or any(word in row.text("precision").lower() for word in words)]
-    told = document(state_all(chosen))
+    told = document([state(row) for row in chosen])
     try:
         if given.json:
             print(json.dumps(told, indent=1, ensure_ascii=False))

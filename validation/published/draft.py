@@ -32,6 +32,8 @@ REASONS: Final[dict[str, str]] = {
     "Mamba layers": "mechanism",
     "sparse attention": "mechanism",
     "LoRA": "mechanism",
+    "packed sequences": "mechanism",
+    "Muon optimizer": "mechanism",
     "parallel attention and FFN": "mechanism",
     "recompute by operator": "mechanism",
     "zero-bubble schedules": "mechanism",

@@ -13,6 +13,7 @@ NODES: Final = {
     "A100-80GB": ("a100-x8", "ib-200g-rail"),
     "A100-80GB (Ampere)": ("a100-x8", "ib-200g-rail"),
     "H100": ("h100-x8", "ib-400g-rail"),
+    "H100-96GB-HBM2e (500 W)": ("h100-96gb-x8", "ib-400g-rail"),
     "H200": ("h200-x8", "ib-400g-rail"),
     "H800": ("h800-x8", "ib-400g-rail"),
     "B200": ("b200-x8", "ib-400g-rail"),
@@ -21,6 +22,7 @@ NODES: Final = {
     "GB300": ("gb300-nvl72", "ib-800g-rail"),
     "MI300X": ("mi300x-x8", "roce-400g-rail"),
     "MI325X": ("mi325x-x8", "roce-400g-rail"),
+    "MI350X": ("mi350x-x8", "roce-400g-rail"),
     "MI355X": ("mi355x-x8", "roce-400g-rail"),
 }
 """Name of the GPU → (node of the catalogue, the fabric at the speed of its NICs)."""

@@ -18,10 +18,13 @@ _NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 @dataclass(frozen=True)
 class Row:
-    """The cells of one row as texts. surplus: cells beyond the header's columns."""
+    """The cells of one row as texts. surplus: cells beyond the header's columns; is_repeated: a row before it in the file has
+    its case_id.
+    """
 
     cells: Mapping[str, str]
     surplus: tuple[str, ...] = ()
+    is_repeated: bool = False
 
     def text(self, column: str) -> str:
         """The cell without blanks around it; "" where it is empty or the file has no such column."""
@@ -46,9 +49,9 @@ class Row:
         prose = self.prose()
         return any(word in prose for word in words)
 
-    def filled(self, cells: Mapping[str, str]) -> Row:
-        """The row with values in cells that are empty."""
-        return replace(self, cells={**self.cells, **{key: value for key, value in cells.items() if not self.text(key)}})
+    def with_cells(self, cells: Mapping[str, str]) -> Row:
+        """The row with other values in some cells."""
+        return replace(self, cells={**self.cells, **cells})
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -63,12 +66,17 @@ def read_rows(path: Path) -> list[Row]:
             missing = [column for column in REQUIRED if column not in reader.fieldnames]
             if missing:
                 raise InputError(f"{path}: has no column {', '.join(missing)}; see the columns of published_cases.csv")
-            return [_row(cells) for cells in reader]
+            seen: set[str] = set()
+            return [_row(cells, seen) for cells in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
 
 
-def _row(cells: dict[str | None, str | list[str] | None]) -> Row:
+def _row(cells: dict[str | None, str | list[str] | None], seen: set[str]) -> Row:
+    """A row of the reader; `seen` gathers the case_ids."""
     surplus = cells.pop(None, None)
     texts = {key: value if isinstance(value, str) else "" for key, value in cells.items() if key}
-    return Row(texts, tuple(surplus) if isinstance(surplus, list) else ())
+    name = texts.get("case_id", "").strip()
+    is_repeated = bool(name) and name in seen
+    seen.add(name)
+    return Row(texts, tuple(surplus) if isinstance(surplus, list) else (), is_repeated)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from simulator import load_scenario
@@ -21,6 +21,10 @@ from validation.published.software import release_of
 from validation.published.sources import filled_in
 
 PARTS: tuple[Callable[[Row, Draft], None], ...] = (precision, cluster, model, layout, batch)
+
+
+WHOLE: Final[Mapping[str, str]] = {"lora": "LoRA", "packed sequences": "packed sequences", "muon": "Muon optimizer"}
+"""Word of the notes → the reason why the whole row cannot be stated."""
 
 
 @dataclass(frozen=True)
@@ -67,23 +71,6 @@ class Statement:
         return f"{count} assumed" if count else "complete"
 
 
-def state_all(rows: Iterable[Row]) -> list[Statement]:
-    """Statements in the rows' order; a case_id that was there before is said and not stated again."""
-    seen: set[str] = set()
-    found = []
-    for row in rows:
-        name = row.text("case_id")
-        statement = state(row)
-        if name and name in seen:
-            text = "give every row a name of its own; the first row of this name stands"
-            missing = {"case_id is there twice": text, **statement.missing}
-            problems = (f"case_id: is there twice ({name!r}); {text}", *statement.problems)
-            statement = replace(statement, scenario=None, missing=missing, problems=problems)
-        seen.add(name)
-        found.append(statement)
-    return found
-
-
 def state(row: Row) -> Statement:
     """The row's statement; a scenario that the loader refuses counts as not statable, with the loader's words.
 
@@ -101,11 +88,14 @@ def state(row: Row) -> Statement:
 def _state(given: Row) -> Statement:
     row, read = filled_in(given)
     draft = Draft(release=release_of(row))
+    if row.is_repeated:
+        draft.lack("case_id is there twice", f"{row.text('case_id')!r}; the first stands; give every row a name of its own")
     problems = bad_values(row)
     if problems:
         draft.lack("bad value", "; ".join(problems))
-    if row.says("lora"):
-        draft.lack("LoRA")
+    for words, reason in WHOLE.items():
+        if row.says(words):
+            draft.lack(reason)
     # The paper's system has the parallel block in all of its runs (arXiv:2402.15627, 3.1), its baseline has not.
     if row.says("parallel block") or row.text("framework") == "MegaScale":
         draft.lack("parallel attention and FFN")

@@ -27,9 +27,9 @@ VALIDATION = Room(
             "a dp that contradicts the degrees is not seen",
         ),
         Fault(
-            "validation/published/state.py",
-            "        if name and name in seen:",
-            "        if False and name in seen:",
+            "validation/published/row.py",
+            "is_repeated = bool(name) and name in seen",
+            "is_repeated = False and name in seen",
             "a case_id that is there twice is stated twice",
         ),
         Fault(
