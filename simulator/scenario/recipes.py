@@ -51,5 +51,9 @@ DEFAULT_KEYS: Final = (
 
 RECIPES: Final[Family[RecipeRule]] = Family("precision recipe", planned=not_modelled.values("precision.recipe"))
 RECIPES.add("bf16", RecipeRule("bf16", 1, "bf16", "bf16", "bf16", "bf16", "none"))
+RECIPES.add("fp16", RecipeRule("bf16", 1, "fp16", "bf16", "bf16", "bf16", "none"))
+"""FP16 operands have BF16's bytes, and its peak on every data sheet; both are priced as BF16. The look for overflows that a
+loss scale needs is the pass over the gradients that clipping makes anyway.
+"""
 RECIPES.add("fp8-blockwise", RecipeRule("fp8-block", 128, "fp8", "fp8", "e5m6", "fp8", "per_step"))
 """1x128 blocks of activations and 128x128 blocks of weights (arXiv:2412.19437, 3.3)."""

@@ -16,9 +16,11 @@ from simulator.step.prepared import prepare
 from simulator.step.step import simulate_prepared
 from simulator.workload.model_counts import count_parameters
 from validation.published.draft import REASONS, Draft
+from validation.published.eligible import LIST, eligible, excluded, statable, text_of
 from validation.published.family import families, family_of
 from validation.published.machine import NODES
 from validation.published.row import Row, read_rows
+from validation.published.sources import facts, filled_in
 from validation.published.state import PARTS, state
 from validation.statable import main
 
@@ -289,3 +291,110 @@ def test_models_have_as_many_parameters_as_their_rows_print() -> None:
             printed += 1
             assert count_parameters(scenario.model).num_parameters == int(match[1]), row.text("case_id")
     assert printed >= 123
+
+
+@pytest.mark.parametrize(
+    ("cells", "text"),
+    [
+        ({"n_gpus": "-8"}, "n_gpus: is no whole number from 1 on ('-8')"),
+        ({"n_gpus": "12", "tp": "8", "dp": ""}, "n_gpus: is no multiple of tp * pp * cp = 8"),
+        ({"gbs": "1,024"}, "gbs: is no whole number from 1 on ('1,024'); write 1024"),
+        ({"seq": "4k"}, "seq: is no whole number from 1 on ('4k'); write a plain number"),
+        ({"memory_gib": "80 GB"}, "memory_gib: is no number above 0 ('80 GB'); write a plain number"),
+        ({"mfu": "43"}, "mfu: is above 1 ('43'); write a fraction: 0.43"),
+        ({"mfu": "nan"}, "mfu: is no number above 0"),
+        ({"step_time_s": "0"}, "step_time_s: is no number above 0"),
+        ({"step_time_s": "1e400x"}, "step_time_s: is no number above 0"),
+        ({"mbs": "1.5"}, "mbs: is no whole number"),
+        ({"step_time_s": "10", "tokens_per_s_per_gpu": "7000"}, "tokens_per_s_per_gpu: differs from gbs * seq"),
+        ({"experts": "4", "topk": "8"}, "topk: is more than the 4 experts"),
+        ({"case_id": ""}, "case_id: is empty"),
+    ],
+)
+def test_values_that_cannot_be_are_named_with_what_to_write(cells: Mapping[str, str], text: str) -> None:
+    found = state(Row(LLAMA | cells))
+    assert found.scenario is None
+    assert any(problem.startswith(text) for problem in found.problems), found.problems
+    assert text in found.missing["bad value"]
+
+
+def test_a_step_time_and_tokens_that_agree_are_no_problem() -> None:
+    assert state(Row(LLAMA | {"step_time_s": "10", "tokens_per_s_per_gpu": "6600"})).problems == ()
+
+
+def test_unknown_gpus_and_models_are_told_with_the_nearest() -> None:
+    assert "did you mean H100?" in state(Row(LLAMA | {"gpu": "H10"})).missing["unknown GPU"]
+    assert "Llama-3-8B" in state(Row(LLAMA | {"model": "Lama-3-8B"})).missing["no model dimensions given"]
+
+
+def test_odd_files_are_read_and_repeated_names_are_said(tmp_path: Path) -> None:
+    """Byte order mark, CRLF, columns that are missing, of other names, and cells beyond the header."""
+    columns = [name for name in LLAMA if name not in ("recompute", "framework")]
+    head = ",".join([*columns, "colour"])
+    line = ",".join([*(LLAMA[name] for name in columns), "red"])
+    file = tmp_path / "odd.csv"
+    file.write_bytes(("\ufeff" + "\r\n".join([head, line, line, line.replace("x,", "y,", 1) + ",more"])).encode())
+    first, second, third = (state(row) for row in read_rows(file))
+    assert first.scenario is not None
+    assert {"framework", "recompute.granularity"} <= {each.key for each in first.assumed}
+    assert list(second.missing) == ["case_id is there twice"]
+    assert "1 cells more than the header" in third.missing["bad value"]
+
+
+def test_an_error_inside_a_row_is_the_rows_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(row: Row) -> str:
+        raise ZeroDivisionError("no luck")
+
+    monkeypatch.setattr("validation.published.state.release_of", fails)
+    found = state(Row(LLAMA))
+    assert found.scenario is None
+    assert found.missing == {"cannot be read": "ZeroDivisionError: no luck"}
+
+
+def test_labels_are_what_the_notes_state() -> None:
+    notes = "cuda graph full_iteration; HybridEP; no EP overlap"
+    found = state(Row(LLAMA | {"notes": notes, "framework": "Megatron-Bridge 0.5.0"}))
+    assert (found.dispatcher, found.cuda_graph, found.overlap) == ("hybridep", "full_iteration", "none")
+    assert found.labels["release"] == "megatron-bridge@26.06"
+    silent = state(Row(LLAMA))
+    assert (silent.dispatcher, silent.cuda_graph, silent.overlap) == ("", "", "")
+
+
+def test_software_is_known_by_the_most_specific_file_or_said_to_be_unknown() -> None:
+    texts = {
+        "Megatron-LM": "megatron-core@recipes", "Megatron-LM 23e00ed, TE 2.11": "megatron-lm@23e00ed",
+        "Megatron-Bridge": "megatron-bridge@recipes", "Megatron-Bridge (26.04.01)": "megatron-bridge@26.04",
+        "Primus (Megatron-LM backend)": "primus@2025", "NeMo (MLPerf)": "nemo@mlperf", "NeMo 24.07": "nemo@24.07",
+        "home-made": None,
+    }  # fmt: skip
+    for text, release in texts.items():
+        assert state(Row(LLAMA | {"framework": text})).framework == release, text
+    unknown = state(Row(LLAMA | {"framework": "home-made"}))
+    why = {each.key: each.why for each in unknown.assumed}
+    assert why["framework"].startswith("software unknown")
+    assert "software unknown" in why["parallel.zero_stage"]
+    assert unknown.completeness.endswith(" assumed")
+
+
+def test_what_a_source_says_fills_empty_cells_and_corrects_its_own_errors() -> None:
+    for fact in facts():
+        assert fact.source
+        for case in fact.cases:
+            row = rows_by_name().get(case, Row({}))  # the table is a part of a larger one
+            given = [column for column in fact.columns if row.text(column)]
+            assert fact.corrects or not given, f"{case}: {given} stands in the table"
+    filled, read = filled_in(rows_by_name()["PRIMUS-017"])
+    assert (filled.text("gbs"), read[0].key) == (str(64 * int(filled.text("mbs"))), "gbs")
+    corrected, _ = filled_in(rows_by_name()["DGXC-059"])
+    assert corrected.text("vpp") == "12"
+    assert filled_in(Row({"case_id": "DGXC-059", "model": "another"}))[1] == ()
+
+
+def test_the_committed_list_of_rows_that_count_is_what_the_code_states() -> None:
+    assert text_of(statable(), excluded()) == LIST.read_text(encoding="utf-8")
+    assert not eligible() & excluded().keys()
+    assert excluded().keys() <= rows_by_name().keys()
+
+
+def rows_by_name() -> Mapping[str, Row]:
+    return {row.text("case_id"): row for row in read_rows(PUBLISHED)}

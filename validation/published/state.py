@@ -89,7 +89,9 @@ def _state(given: Row) -> Statement:
     row, read = filled_in(given)
     draft = Draft(release=release_of(row))
     if row.is_repeated:
-        draft.lack("case_id is there twice", f"{row.text('case_id')!r}; the first stands; give every row a name of its own")
+        draft.lack(
+            "case_id is there twice", f"{row.text('case_id')!r}; the first stands; give every row a name of its own"
+        )
     problems = bad_values(row)
     if problems:
         draft.lack("bad value", "; ".join(problems))
