@@ -153,6 +153,13 @@ def validate(
     ] = None,
     as_json: JsonOption = False,
     form: Annotated[str | None, typer.Option("-f", "--format", metavar="FORMAT", help="text, markdown or json.")] = None,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(
+            "--leave-out", metavar="GROUP",
+            help="Of --cases, gpu, source or family: without what was measured on the row's GPU, by its source, on the family.",
+        ),
+    ] = None,
     old: Annotated[
         Path | None,
         typer.Option("--compare", metavar="OLD.json", help="Of --cases: what moved since a document of --json."),
@@ -162,7 +169,7 @@ def validate(
     """Print predicted beside published figures, with signed errors; of a table of runs, how right they are together."""
     from simulator.cli.validate import Question, validate_cases
 
-    validate_cases(Question(tuple(names or ()), cases, as_json, form, old, write))
+    validate_cases(Question(tuple(names or ()), cases, as_json, form, leave_out, old, write))
 
 
 @app.command("list")

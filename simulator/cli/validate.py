@@ -5,15 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from hwprofiles.names import nearest
+from hwprofiles.problems import show
 from simulator.cli.output import chosen_format, print_json, write_atomically
 from simulator.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from validation.case import Case
     from validation.compare import Row
+    from validation.instrument.leave_out import LeaveOut
     from validation.instrument.outcome import Outcome
 
 ACCURACY = Path(__file__).parent.parent / "report" / "data" / "accuracy.csv"
@@ -22,8 +26,8 @@ FORMATS: Final = ("text", "markdown", "json")
 
 @dataclass(frozen=True)
 class Question:
-    """What was asked for. cases: a table of measured runs; old: of that table, an older document; form: one of FORMATS, None:
-    by as_json.
+    """What was asked for. cases: a table of measured runs; leave_out: what its rows' stacks are built without; old: an older
+    document of it; form: one of FORMATS, None: by as_json.
 
     write: also into simulator/report/data/accuracy.csv, the committed accuracy table; what was not compared stays there.
     """
@@ -32,6 +36,7 @@ class Question:
     cases: Path | None = None
     as_json: bool = False
     form: str | None = None
+    leave_out: str | None = None
     old: Path | None = None
     write: bool = False
 
@@ -60,9 +65,23 @@ def validate_cases(asked: Question) -> None:
 
 
 def _check(asked: Question) -> None:
-    """Raise InputError for an option that is of a table of runs where there is none."""
-    if asked.old is not None and asked.cases is None:
-        raise InputError([Problem("", "--compare", "works on a table of runs; give --cases FILE.csv too")])
+    """Raise InputError for options that do not go together, all problems at once."""
+    from validation.instrument.leave_out import MODES
+
+    of_tables = {"--leave-out": asked.leave_out, "--compare": asked.old}
+    problems = [
+        Problem("", option, "works on a table of runs; give --cases FILE.csv too")
+        for option, value in of_tables.items()
+        if value is not None and asked.cases is None
+    ]
+    if asked.leave_out not in (None, *MODES):
+        text = f"no group is called {show(asked.leave_out)}{nearest(str(asked.leave_out), MODES)}"
+        problems.append(Problem("", "--leave-out", text))
+    if asked.write and asked.leave_out is not None:
+        text = "the accuracy table is of the stacks that users have; leave one of the two out"
+        problems.append(Problem("", "--write", text))
+    if problems:
+        raise InputError(problems)
 
 
 def _of_table(asked: Question) -> tuple[dict[str, Any], list[Outcome]]:
@@ -70,6 +89,7 @@ def _of_table(asked: Question) -> tuple[dict[str, Any], list[Outcome]]:
     from validation.instrument.change import compared, read_old
     from validation.instrument.document import document
     from validation.instrument.pool import outcomes
+    from validation.instrument.prediction import outcome
     from validation.published.row import read_rows
 
     assert asked.cases is not None
@@ -77,8 +97,8 @@ def _of_table(asked: Question) -> tuple[dict[str, Any], list[Outcome]]:
         raise InputError([Problem("", "--cases", f"{asked.cases} is no file; give a CSV with measured runs")])
     given = read_rows(asked.cases)
     old = read_old(asked.old) if asked.old else None
-    runs = outcomes(given)
-    told = document(runs)
+    runs = outcomes(given, partial(outcome, leave_out=cast("LeaveOut | None", asked.leave_out)))
+    told = document(runs, asked.leave_out)
     return told | ({"compared": compared(old, runs)} if old else {}), runs
 
 

@@ -13,9 +13,10 @@ from validation.instrument.statistics import statistics
 NUM_WORST: Final = 10
 
 
-def document(rows: Sequence[Outcome]) -> dict[str, Any]:
-    """Rows in the file's order; of what was skipped no figure."""
-    return {"cases": [row.as_json() for row in rows], "summary": summary(rows)}
+def document(rows: Sequence[Outcome], leave_out: str | None = None) -> dict[str, Any]:
+    """Rows in the file's order; of what was skipped no figure. leave_out: what their stacks were built without."""
+    told = {"cases": [row.as_json() for row in rows], "summary": summary(rows)}
+    return told if leave_out is None else {"left_out": leave_out, **told}
 
 
 def summary(rows: Sequence[Outcome]) -> dict[str, Any]:

@@ -8,14 +8,16 @@ from typing import Any, Final
 from validation.instrument.outcome import Outcome
 from validation.instrument.statistics import statistics
 
-FEW: Final = 8
-MANY: Final = 11
-"""Inputs that a row leaves open: from MANY on it is told with little certainty how it was run, below FEW with much."""
+FEW: Final = 3
+MANY: Final = 7
+"""Inputs that neither a row nor its framework's release says: up to FEW a row is nearly complete, from MANY on hardly known."""
 
 
 def _inputs(row: Outcome) -> str:
     count = len(row.assumed)
-    return f"below {FEW} assumed" if count < FEW else f"{FEW} to {MANY - 1}" if count < MANY else f"{MANY} and more"
+    if not count:
+        return "complete"
+    return f"1 to {FEW} assumed" if count <= FEW else f"{FEW + 1} to {MANY - 1}" if count < MANY else f"{MANY} and more"
 
 
 def _label(name: str) -> Callable[[Outcome], str]:
@@ -31,6 +33,7 @@ BY: Final[Mapping[str, Callable[[Outcome], str]]] = {
     "kind": _label("kind"),
     "precision": _label("recipe"),
     "framework": _group("framework"),
+    "release": lambda row: f"{row.group['framework']}@{row.group['release']}" if row.group.get("release") else "",
     "inputs": _inputs,
     "graph scope": _label("graph_scope"),
     "dispatcher": _label("dispatcher"),

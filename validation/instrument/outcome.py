@@ -40,7 +40,8 @@ class Figure:
 class Outcome:
     """A row. group: what it is, as the catalogue or else the row names it; labels: what summaries tell apart besides.
 
-    quantity: the column that is compared, "" where the row has none. assumed: "key=value" of what the row does not give.
+    quantity: the column that is compared, "" where the row has none. assumed: "key=value" of what neither the row nor its
+    framework's release says; by_release: of what the release says. without: what the stack was built without, in words.
     figure: None where reasons say why ("reason" or "reason: detail"). is_eligible: the row counts in summaries. stack: ""
     where none was chosen.
     """
@@ -51,7 +52,9 @@ class Outcome:
     source: str
     labels: Mapping[str, str] = field(default_factory=dict)
     stack: str = ""
+    without: str = ""
     assumed: tuple[str, ...] = ()
+    by_release: tuple[str, ...] = ()
     figure: Figure | None = None
     is_eligible: bool = False
     reasons: tuple[str, ...] = ()
@@ -103,8 +106,10 @@ class Outcome:
             "step_error_frac": self.time_ratio[0] - 1.0 if found else None,
             "is_eligible": self.is_eligible,
             "inputs_assumed": list(self.assumed),
+            "inputs_by_release": list(self.by_release),
             "skipped_because": self.skipped_because,
             "stack": self.stack or None,
+            "left_out": self.without or None,
             "source": self.source,
             "note": self.note,
         }

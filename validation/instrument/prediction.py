@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
+from hwprofiles.kernels.parameters import MissingKernelError
+from hwprofiles.leave_out import NOTHING
+from hwprofiles.schema import Stack
 from simulator.errors import MoesimError
 from simulator.results.document import to_document
 from simulator.scenario.hardware import node_of
 from simulator.scenario.scenario import Scenario
 from simulator.step.step import simulate_times
 from validation.compare import interval_of, lookup
+from validation.instrument.leave_out import LeaveOut, left_out, stack_without
 from validation.instrument.outcome import PATHS, Figure, Outcome
 from validation.published.row import Row
 from validation.published.state import Statement, state
@@ -18,42 +22,62 @@ from validation.published.state import Statement, state
 NO_SPEED: Final = "no speed given"
 REFUSED: Final = "refused by moesim"
 FAILED: Final = "failed"
+NO_RATE: Final = "no rate of a kernel"
+STATED: Final = ("graph_scope", "dispatcher", "overlap")
+"""Labels that summaries tell apart where a row's notes have them."""
 MAX_DETAIL: Final = 300
 """Letters of an error that a row shows."""
 
 
-def outcome(row: Row) -> Outcome:
-    """The row predicted, or skipped with the reason: an input or mechanism that is missing, no speed, an error of its own."""
+def outcome(row: Row, leave_out: LeaveOut | None = None) -> Outcome:
+    """The row predicted, or skipped with the reason: an input or mechanism that is missing, no speed, an error of its own.
+
+    leave_out: what the row's stack is built without.
+    """
+    stated = state(row)
     try:
-        return _outcome(row)
+        return _outcome(row, stated, leave_out)
+    except MissingKernelError as error:
+        return skipped(row, f"{NO_RATE}: {_one_line(error)}", stated=stated)
     except MoesimError as error:
-        return skipped(row, f"{REFUSED}: {_one_line(error)}")
+        return skipped(row, f"{REFUSED}: {_one_line(error)}", stated=stated)
     except Exception as error:  # a row must not stop the others, whatever it meets
-        return skipped(row, f"{FAILED}: {type(error).__name__}: {_one_line(error)}")
+        return skipped(row, f"{FAILED}: {type(error).__name__}: {_one_line(error)}", stated=stated)
 
 
 def _one_line(error: Exception) -> str:
     return "; ".join(str(error).splitlines())[:MAX_DETAIL]
 
 
-def _outcome(row: Row) -> Outcome:
-    column, stated = column_of(row), state(row)
-    if stated.scenario is None:
-        return skipped(row, *(f"{key}: {why}" if why else key for key, why in stated.missing.items()))
+def _outcome(row: Row, stated: Statement, leave_out: LeaveOut | None) -> Outcome:
+    column, scenario = column_of(row), stated.scenario
+    if scenario is None:
+        reasons = (f"{key}: {why}" if why else key for key, why in stated.missing.items())
+        return skipped(row, *reasons, stated=stated)
     if not column:
-        return skipped(row, NO_SPEED)
+        return skipped(row, NO_SPEED, stated=stated)
+    stack, without = None, NOTHING
+    if leave_out is not None:
+        without = left_out(leave_out, node_of(scenario).gpu, row.text("source_url"))
+        stack = stack_without(node_of(scenario).gpu, without)
+        scenario = scenario.model_copy(update={"stack": stack.name})
+    return Outcome(
+        row.text("case_id"), _group(row, stated), column, source_of(row), labels=_labels(row, stated),
+        stack=scenario.stack, without=str(without), assumed=_keys(stated, is_sourced=False),
+        by_release=_keys(stated, is_sourced=True), figure=_figure(row, column, scenario, stack), is_eligible=True,
+        note=note_of(row, stated),
+    )  # fmt: skip
+
+
+def _figure(row: Row, column: str, scenario: Scenario, stack: Stack | None) -> Figure:
     measured = row.number(column)
     assert measured is not None
-    scenario, path = stated.scenario, PATHS[column]
-    result = {"step": to_document(simulate_times(scenario))}
+    result, path = {"step": to_document(simulate_times(scenario, stack=stack))}, PATHS[column]
     value = lookup(result, path)
     low, high = interval_of(result, path, value)
-    figure = Figure(value, low, high, measured, result["step"]["step_s"], _parts(result))
-    return Outcome(
-        row.text("case_id"), _group(row, scenario), column, source_of(row), labels=_labels(row, scenario),
-        stack=scenario.stack, assumed=tuple(f"{each.key}={each.value}" for each in stated.assumed), figure=figure,
-        is_eligible=True, note=note_of(row, stated),
-    )  # fmt: skip
+    step = result["step"]
+    parts = {each["category"]: each["seconds"] for each in step["by_category"]}
+    return Figure(value, low, high, measured, step["step_s"], parts)
 
 
 def column_of(row: Row) -> str:
@@ -61,39 +85,37 @@ def column_of(row: Row) -> str:
     return next((name for name in PATHS if (row.number(name) or 0.0) > 0), "")
 
 
-def skipped(row: Row, *reasons: str) -> Outcome:
-    """A row without a prediction, and why."""
-    return Outcome(row.text("case_id"), _group(row, None), column_of(row), source_of(row), reasons=reasons)
+def skipped(row: Row, *reasons: str, stated: Statement | None = None) -> Outcome:
+    """A row without a prediction, and why. stated: where it came so far."""
+    return Outcome(row.text("case_id"), _group(row, stated), column_of(row), source_of(row), reasons=reasons)
 
 
-def _group(row: Row, scenario: Scenario | None) -> Mapping[str, str | int | None]:
-    framework, release = release_of(row.text("framework"))
+def _group(row: Row, stated: Statement | None) -> Mapping[str, str | int | None]:
+    scenario = stated.scenario if stated else None
+    framework, _, release = (stated.framework or "").partition("@") if stated else ("", "", "")
     return {
         "model": row.text("model"),
         "gpu": node_of(scenario).gpu if scenario else row.text("gpu"),
-        "framework": framework,
+        "framework": framework or row.text("framework"),
         "release": release,
         "precision": row.text("precision"),
         "num_gpus": scenario.cluster.num_gpus if scenario else row.count("n_gpus"),
     }
 
 
-def release_of(framework: str) -> tuple[str, str]:
-    """(name, release) of a framework's column: "Megatron-Bridge (26.08)" is Megatron-Bridge of 26.08."""
-    name, _, rest = framework.partition(" (")
-    return name, rest.rstrip(")") if rest[:1].isdigit() else ""
-
-
-def _labels(row: Row, scenario: Scenario) -> Mapping[str, str]:
+def _labels(row: Row, stated: Statement) -> Mapping[str, str]:
+    assert stated.scenario is not None
     return {
-        "kind": "dense" if scenario.model.moe is None else "MoE",
-        "recipe": scenario.precision.recipe,
+        "kind": "dense" if stated.scenario.model.moe is None else "MoE",
+        "recipe": stated.scenario.precision.recipe,
         "source": row.text("case_id").partition("-")[0],
+        "framework": row.text("framework"),
+        **{name: stated.labels[name] for name in STATED if stated.labels.get(name)},
     }
 
 
-def _parts(result: Mapping[str, Any]) -> Mapping[str, float]:
-    return {each["category"]: each["seconds"] for each in result["step"]["by_category"]}
+def _keys(stated: Statement, *, is_sourced: bool) -> tuple[str, ...]:
+    return tuple(f"{each.key}={each.value}" for each in stated.assumed if each.is_sourced == is_sourced)
 
 
 def source_of(row: Row) -> str:
@@ -108,6 +130,6 @@ def note_of(row: Row, stated: Statement) -> str:
     degrees = {"tp": plan.parallel.tp, "pp": plan.parallel.pp, "vpp": plan.parallel.vpp, "ep": plan.parallel.ep}
     layout = " ".join(f"{name}{size}" for name, size in degrees.items() if size > 1)
     parts = [f"{plan.cluster.num_gpus:,} GPUs", layout, row.text("precision"), row.text("framework")]
-    assumed = [f"{each.key}={each.value}" for each in stated.assumed]
+    assumed = _keys(stated, is_sourced=False)
     text = ", ".join(part for part in parts if part)
     return f"{text}; not stated and assumed: {', '.join(assumed)}" if assumed else text

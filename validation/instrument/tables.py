@@ -35,19 +35,27 @@ class Table:
 def tables(document: Mapping[str, Any]) -> list[Table]:
     """Those of a document of `moesim validate --cases`, and of what a change moved where it was compared."""
     told = document["summary"]
-    found = [whole(told), *groups(told), worst_rows(told), skipped(told)]
+    found = [whole(told, document.get("left_out")), *groups(told), worst_rows(told), skipped(told)]
     if "compared" in document:
         found += comparison(document["compared"])
     return [table for table in found if table.rows]
 
 
-def whole(told: Mapping[str, Any]) -> Table:
-    """The summary of the eligible rows."""
+LEFT_OUT: Final[Mapping[str, str]] = {
+    "gpu": "without anything that was measured on the row's GPU or on chips of equal datasheet",
+    "source": "without what the row's own source measured",
+    "family": "without anything that was measured on the row's family of GPUs",
+}
+
+
+def whole(told: Mapping[str, Any], left_out: str | None = None) -> Table:
+    """The summary of the eligible rows. left_out: as in the document."""
     note = f"{told['n']} rows, {told['predicted']} predicted, {told['eligible']} of them count. Errors are of the step's time, "
     note += "predicted over measured: below 0 a prediction is too fast. mean: of the errors' sizes; inside: measured within "
     note += "the 90 % interval; score: of the interval, lower is better."
     rows = [("all", *_statistics(told, told["eligible"]))] if told["eligible"] else []
-    return Table("Measured runs", ("", *STATISTICS), rows, note, spare=(3, 4))
+    title = f"Measured runs, predicted {LEFT_OUT[left_out]}" if left_out else "Measured runs"
+    return Table(title, ("", *STATISTICS), rows, note, spare=(3, 4))
 
 
 def groups(told: Mapping[str, Any]) -> list[Table]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from simulator.errors import InconsistentSimulation
+from simulator.results.step_result import StepTimes
+from simulator.scenario.scenario import Scenario
 from tests.validation.test_statable import LLAMA, MIXTRAL
 from validation.instrument import pool, prediction
 from validation.instrument.document import document
 from validation.instrument.outcome import Outcome
 from validation.instrument.pool import longest_first, outcomes
-from validation.instrument.prediction import column_of, outcome, release_of
+from validation.instrument.prediction import column_of, outcome
 from validation.published.row import Row
 
 SMALL = LLAMA | {"layers": "2", "hidden": "1024", "ffn": "2048", "heads": "8", "kv_heads": "8", "vocab": "1024"}
@@ -66,14 +70,14 @@ def test_a_skipped_row_says_why_and_has_no_figure() -> None:
 def test_an_error_inside_a_prediction_stays_with_its_row(
     error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = prediction.state
+    real = prediction.simulate_times
 
-    def faulty(row: Row) -> object:
-        if row.text("case_id") == "bad":
+    def faulty(scenario: Scenario, **given: Any) -> StepTimes:
+        if scenario.name == "bad":
             raise error
-        return real(row)
+        return real(scenario, **given)
 
-    monkeypatch.setattr(prediction, "state", faulty)
+    monkeypatch.setattr(prediction, "simulate_times", faulty)
     rows = [Row(SMALL | {"case_id": name, "step_time_s": "2.0"}) for name in ("first", "bad", "last")]
     found = outcomes(rows, processes=1)
     assert [row.case_id for row in found] == ["first", "bad", "last"]
@@ -120,13 +124,15 @@ def test_rows_with_many_actions_start_first() -> None:
     assert longest_first([Row(each) for each in sizes]) == [1, 0, 2]
 
 
-@pytest.mark.parametrize(
-    ("framework", "expected"),
-    [
-        ("Megatron-Bridge (26.08)", ("Megatron-Bridge", "26.08")),
-        ("llm-foundry (FSDP)", ("llm-foundry", "")),
-        ("HAI-LLM", ("HAI-LLM", "")),
-    ],
-)
-def test_a_framework_with_its_release(framework: str, expected: tuple[str, str]) -> None:
-    assert release_of(framework) == expected
+def test_of_rows_of_one_name_the_first_is_predicted() -> None:
+    found = outcomes([Row(SMALL | {"case_id": name, "step_time_s": "2.0"}) for name in ("a", "a", "b")])
+    assert [row.skipped_because for row in found] == [None, pool.TWICE, None]
+
+
+def test_inputs_that_the_release_says_are_not_assumed() -> None:
+    found = outcome(Row(SMALL | {"framework": "Megatron-Core 0.8", "step_time_s": "2.0"}))
+    assert (found.group["framework"], found.group["release"]) == ("megatron-core", "0.8")
+    assert found.by_release
+    keys = [each.partition("=")[0] for each in (*found.assumed, *found.by_release)]
+    assert len(set(keys)) == len(keys)
+    assert "framework=None" in outcome(Row(SMALL | {"framework": "nobody's", "step_time_s": "2.0"})).assumed

@@ -76,13 +76,14 @@ def test_groups_are_those_of_the_rows_that_say_it() -> None:
     assert found["gpu", "h"]["bias"] == pytest.approx(0.4)
     assert found["gpu", "h"]["mape"] == pytest.approx(0.6)
     assert found["kind", "dense"]["mape"] == pytest.approx(1.0)
-    assert {by for by, _ in found} == {"gpu", "kind", "framework", "inputs"}
+    assert {by for by, _ in found} == {"gpu", "kind", "framework", "release", "inputs"}
     for by in {by for by, _ in found}:
         assert sum(each["n"] for (name, _), each in found.items() if name == by) == 3
 
 
 @pytest.mark.parametrize(
-    ("count", "name"), [(0, "below 8 assumed"), (FEW, "8 to 10"), (MANY - 1, "8 to 10"), (MANY, "11 and more")]
+    ("count", "name"),
+    [(0, "complete"), (1, "1 to 3 assumed"), (FEW, "1 to 3 assumed"), (FEW + 1, "4 to 6"), (MANY, "7 and more")],
 )
 def test_rows_are_told_apart_by_what_they_leave_open(count: int, name: str) -> None:
     assert BY["inputs"](replace(run(), assumed=("a=1",) * count)) == name
