@@ -94,7 +94,7 @@ def test_bad_input_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFix
         (["--compare", str(old)], "--cases FILE.csv"),
         (["-f", "yaml"], "no format"),
         (["--leave-out", "gpu"], "--cases FILE.csv"),
-        (["--cases", str(table), "--leave-out", "chip"], "no group is called chip"),
+        (["--cases", str(table), "--leave-out", "chip"], 'no group is called "chip"'),
         (["--cases", str(table), "--leave-out", "gpu", "--write"], "--write"),
     ):
         assert main(["validate", *arguments]) == 2, arguments
