@@ -94,6 +94,7 @@ Months = Annotated[int, Field(strict=True, ge=1, le=1200)]
 Usd = Annotated[float, Field(strict=True, ge=0, le=KILO * TERA, allow_inf_nan=False)]
 Number = Annotated[float, Field(strict=True, ge=-YOTTA, le=YOTTA, allow_inf_nan=False)]
 
+ScaledFormat = Literal["mxfp8", "nvfp4", "mxfp4"]
 NumberFormat = Literal["tf32", "bf16", "fp16", "fp8", "fp4"]
 
 
@@ -132,6 +133,8 @@ class Gpu(Record):
     family: its architecture; what is measured on one GPU serves others of its family first.
     peak_flop_per_s: number format → dense tensor-core FLOP/s (no sparsity); bf16 is always there.
     hbm_bytes, hbm_bytes_per_s: as the datasheet prints them; device_bytes: what the driver reports, None where unknown.
+    scaled_formats: operands with a scale for a block of 32 or 16 elements that tensor cores read; None: none, or not known.
+    fp8_layouts: how FP8 operands lie: "tn", along the reduced dimension only, or in any way.
     num_sms: streaming multiprocessors, or compute units (AMD). l2_bytes: level-2 cache. boost_clock_hz: highest clock.
     tdp_w: power limit of the GPU (of GPU and memory; not of a superchip's CPU).
     """
@@ -139,6 +142,8 @@ class Gpu(Record):
     vendor: Text
     family: Name
     peak_flop_per_s: dict[NumberFormat, FlopPerS]
+    scaled_formats: tuple[ScaledFormat, ...] | None = None
+    fp8_layouts: Literal["tn", "any"] = "any"
     hbm_bytes: Annotated[Bytes, Field(ge=int(GIGA))]
     device_bytes: Annotated[Bytes, Field(ge=int(GIGA))] | None = None
     hbm_bytes_per_s: Annotated[BytesPerS, Field(ge=GIGA)]
@@ -394,6 +399,7 @@ class StackProvenance(BaseModel):
     """provenance.yaml of a stack: what was measured, on what.
 
     is_default: the stack that a scenario on this GPU takes when it names none.
+    casts: generation of the software's kernels around GEMMs that quantise; empty where it is of no one generation.
     clock: burst (short runs, cool chip) or sustained (power-limited, as in training).
     good_for_months: how long after its newest source the stack holds; None: as long as its software is used.
     caveat: what whoever uses the stack should be told; empty where nothing stands out.
@@ -407,6 +413,7 @@ class StackProvenance(BaseModel):
     software: Text
     clock: Literal["burst", "sustained"]
     is_default: Annotated[bool, Field(strict=True)] = False
+    casts: Annotated[str, Field(max_length=200)] = ""
     good_for_months: Months | None = None
     caveat: Annotated[str, Field(max_length=2000)] = ""
     sources: dict[str, Source] = Field(min_length=1)

@@ -29,12 +29,13 @@ from simulator.scenario.recipes import RECIPES
 from simulator.scenario.releases import RELEASES
 from simulator.scenario.rules import rule_problems
 from simulator.scenario.scenario import Scenario
+from simulator.scenario.software import SOFTWARE
 from simulator.scenario.wording import FieldProblem, multiples, next_valid
 from simulator.schedule import SCHEDULES, micro_batch_problem, next_valid_micro_batches, rank_problem, vpp_problem
 from simulator.workload.group_law import cv_of_maximum
 
 FAMILIES: Final[Mapping[str, Family[Any]]] = {
-    family.what: family for family in (SCHEDULES, TOPOLOGIES, RECIPES, RELEASES)
+    family.what: family for family in (SCHEDULES, TOPOLOGIES, RECIPES, RELEASES, SOFTWARE)
 }
 """Kind in words → family, as the sections of a scenario mark the keys that hold a name of it."""
 

@@ -18,6 +18,7 @@ from simulator.check import unfit
 from simulator.choices import Value
 from simulator.errors import InputError
 from simulator.scenario import derived
+from simulator.scenario.hardware import default_software
 from simulator.scenario.load import UnfitScenario, problem_of
 from simulator.scenario.recipes import RECIPES
 from simulator.scenario.rules import involved
@@ -231,7 +232,10 @@ def with_value(scenario: Scenario, key: str, value: Value) -> Scenario:
     if key in ("parallel.pp", "parallel.vpp"):
         scenario = _replaced(scenario, ["parallel", "layers_per_stage"], None)
     if key == "precision.recipe":
-        for path, default in RECIPES[str(value)].defaults().items():
+        rule = RECIPES[str(value)]
+        if scenario.kernels.casts not in rule.software:
+            scenario = _replaced(scenario, ["kernels", "casts"], default_software(scenario.stack, rule))
+        for path, default in rule.defaults().items():
             scenario = _replaced(scenario, path, default)
     changed: Scenario = _replaced(scenario, _path(scenario, key), value)
     return changed

@@ -32,8 +32,9 @@ _MEMORY = KernelClass("memory", "memory_bound")
 _ATTENTION = KernelClass("attention", "attention")
 
 _MEMORY_OPS = (
-    "adamw", "add", "copy", "cross_entropy", "cross_entropy_bwd", "dequantise", "dequantise_e5m6", "embedding",
-    "embedding_bwd", "permute", "quantise", "quantise_e5m6", "quantise_transpose", "rmsnorm", "rmsnorm_bwd", "rope",
+    "adamw", "add", "amax", "copy", "cross_entropy", "cross_entropy_bwd", "dequantise", "dequantise_e5m6", "embedding",
+    "embedding_bwd", "permute", "quantise", "quantise_e5m6", "quantise_hadamard", "quantise_joint",
+    "quantise_transpose", "rmsnorm", "rmsnorm_bwd", "rope",
     "router_pointwise", "router_pointwise_bwd", "routing_map", "swiglu", "swiglu_bwd", "transpose", "unpermute",
 )  # fmt: skip
 

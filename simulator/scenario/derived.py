@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from simulator.scenario.layout import Layout, stage_layout
 from simulator.scenario.model import ModelSpec
 from simulator.scenario.recipes import RECIPES, RecipeRule
 from simulator.scenario.scenario import Scenario
+from simulator.scenario.software import SOFTWARE, Software
+
+SEPARATE_ROW_PADDING: Final = 128
+"""The row tile of the first grouped FP8 GEMMs and of the dispatch that fed them (DeepGEMM, DeepEP)."""
 
 
 def degrees(scenario: Scenario) -> dict[str, int]:
@@ -131,3 +136,31 @@ def overlaps_pairs(scenario: Scenario) -> bool:
 def recipe(scenario: Scenario) -> RecipeRule:
     """The precision recipe."""
     return RECIPES[scenario.precision.recipe]
+
+
+def software_name(scenario: Scenario) -> str:
+    """The generation of the kernels around the GEMMs: the scenario's, else that of the published recipe."""
+    return scenario.kernels.casts or recipe(scenario).software[0]
+
+
+def software(scenario: Scenario) -> Software:
+    """What that generation does."""
+    return SOFTWARE[software_name(scenario)]
+
+
+def scaling(scenario: Scenario) -> str | None:
+    """How scales of whole tensors are found; None in a recipe without them."""
+    return scenario.precision.scaling or next(iter(recipe(scenario).scalings), None)
+
+
+def keeps_casts(scenario: Scenario) -> bool:
+    """Whether what is cast forward for the weight gradients is kept, beside or in place of the BF16 tensor."""
+    return recipe(scenario).is_quantised and software(scenario).joins_casts
+
+
+def row_padding(scenario: Scenario) -> int:
+    """Rows of an expert are padded to a multiple of it."""
+    rule = recipe(scenario)
+    if not rule.is_quantised:
+        return 1
+    return rule.row_padding if software(scenario).joins_casts else SEPARATE_ROW_PADDING

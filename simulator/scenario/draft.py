@@ -24,7 +24,7 @@ RECIPE: Final = ("precision", "recipe")
 """Sets other keys anew, which needs no note."""
 
 _DROPS: Final[tuple[tuple[KeyPath, tuple[KeyPath, ...]], ...]] = (
-    (("cluster", "node"), (("stack",), ("cluster", "gpus_per_domain"))),
+    (("cluster", "node"), (("stack",), ("cluster", "gpus_per_domain"), ("kernels", "casts"))),
     (("model",), (("moe", "max_nodes_per_token"), ("parallel", "layers_per_stage"))),
     (RECIPE, DEFAULT_KEYS),
     (("parallel", "pp"), (("parallel", "layers_per_stage"),)),

@@ -20,7 +20,9 @@ from hwprofiles.schema import Fabric, Gpu, Node, Offer, PriceSheet
 from hwprofiles.units import GIGA, KILO
 from hwprofiles.yaml_file import KeyPath
 from simulator.scenario import derived
+from simulator.scenario.recipes import RECIPES, RecipeRule
 from simulator.scenario.scenario import Scenario
+from simulator.scenario.software import DEFAULT
 from simulator.scenario.wording import FieldProblem, allowed, divisors, multiples
 
 _INLINE: Final[tuple[tuple[str, type[Node] | type[Fabric]], ...]] = (("node", Node), ("fabric", Fabric))
@@ -97,6 +99,19 @@ def default_stack_name(cluster: Mapping[str, Any]) -> str | None:
         return None
 
 
+def default_software(stack: object, rule: RecipeRule) -> str:
+    """Generation of the kernels around the GEMMs where a scenario names none: of the stack, else of the stack that was measured
+    on its GPU; of neither, or where that has no kernels for the recipe, the default or the first that has.
+    """
+    found = DEFAULT
+    if isinstance(stack, str) and stack in stack_choice.stack_names():
+        own = stack_choice.stack_provenance(stack)
+        found = own.casts or stack_choice.stack_provenance(stack_choice.default_stack(own.gpu)).casts or DEFAULT
+    return (
+        found if found in rule.software else next((name for name in rule.software if name == DEFAULT), rule.software[0])
+    )
+
+
 def name_problems(cluster: Mapping[str, Any], stack: object, sheet: object) -> Iterator[tuple[KeyPath, str]]:
     """(key path, message) of names that the catalogue does not know, and of a stack of another GPU."""
     gpu = None
@@ -125,6 +140,31 @@ def name_problems(cluster: Mapping[str, Any], stack: object, sheet: object) -> I
         )
 
 
+def operand_copies(scenario: Scenario) -> int:
+    """Copies of a tensor that two GEMMs read along different dimensions: two where scales or layout have a direction."""
+    rule = derived.recipe(scenario)
+    if not rule.is_quantised:
+        return 1
+    return 2 if rule.has_direction or gpu_of(scenario).fp8_layouts == "tn" else 1
+
+
+def _format_problem(scenario: Scenario, gpu: Gpu) -> str | None:
+    """Why the GPU cannot run the precision recipe, with those that it can."""
+    rule = derived.recipe(scenario)
+    able = [name for name in RECIPES if _runs(RECIPES[name], gpu)]
+    if scenario.precision.recipe in able:
+        return None
+    lacks = f"no {rule.tensor_core.upper()} tensor core"
+    if rule.tensor_core in gpu.peak_flop_per_s:
+        lacks = f"no tensor core that reads {rule.scaled_format.upper()} operands"
+    return f"{scenario.precision.recipe}, but {gpu.name} has {lacks}; use recipe: {' or '.join(able)}"
+
+
+def _runs(rule: RecipeRule, gpu: Gpu) -> bool:
+    is_read = not rule.scaled_format or rule.scaled_format in (gpu.scaled_formats or ())
+    return rule.tensor_core in gpu.peak_flop_per_s and is_read
+
+
 def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """Rules between the plan and the hardware."""
     node, gpu = node_of(scenario), gpu_of(scenario)
@@ -135,10 +175,8 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "parallel.comm_sms", f"{text}; allowed up to {gpu.num_sms - 1}"
     if scenario.parallel.comm_sms == 0 and ep > 1:
         yield "parallel.comm_sms", f"0 SMs for dispatch and combine, but ep is {ep}; allowed 1 to {gpu.num_sms - 1}"
-    needed = derived.recipe(scenario).tensor_core
-    if needed not in gpu.peak_flop_per_s:
-        text = f"{scenario.precision.recipe}, but {gpu.name} has no {needed.upper()} tensor core"
-        yield "precision.recipe", f"{text}; use recipe: bf16"
+    if problem := _format_problem(scenario, gpu):
+        yield "precision.recipe", problem
     yield from _attention_problems(scenario, gpu)
     sheet = scenario.prices.sheet if scenario.prices else None
     if sheet is not None and gpu.name not in (entries := catalog.load_prices(sheet).entries):

@@ -36,8 +36,10 @@ from simulator.scenario.recipes import RECIPES
 from simulator.scenario.releases import RELEASES, SetSwitch, set_switches
 from simulator.scenario.rules import involved, rule_problems, rule_warnings
 from simulator.scenario.scenario import SCHEMA_VERSION, Scenario
+from simulator.scenario.software import SOFTWARE
 from simulator.scenario.wording import FieldProblem
 
+CASTS: Final = ("kernels", "casts")
 CATALOGUE: Final = 0.5
 """Keys of a shipped model count as given just before its name: what does not fit them is said of the name."""
 
@@ -53,7 +55,11 @@ _FOREIGN_MODEL_KEYS: Final = frozenset({"architectures", "model_type", "hidden_a
 """Keys by which a Hugging Face config.json is known."""
 
 
-NAMES: Final[Mapping[str, Objection]] = {"precision.recipe": RECIPES.problem, "framework": RELEASES.problem}
+NAMES: Final[Mapping[str, Objection]] = {
+    "precision.recipe": RECIPES.problem,
+    "framework": RELEASES.problem,
+    "kernels.casts": SOFTWARE.problem,
+}
 """Keys that name a member of a family, or a data file, of this room."""
 
 
@@ -245,14 +251,16 @@ def _framework_switches(draft: Draft) -> tuple[SetSwitch, ...]:
 
 def _complete(data: dict[str, Any]) -> None:
     """Fill in defaults that follow from other keys: formats of the recipe, the GPU's stack."""
-    precision = data.get("precision")
-    recipe = precision.get("recipe", "bf16") if isinstance(precision, dict) else "bf16"
-    if isinstance(recipe, str) and recipe in RECIPES:
-        for path, value in RECIPES[recipe].defaults().items():
-            _fill(data, path, value)
     cluster = data.get("cluster")
     if data.get("stack") is None and isinstance(cluster, dict):
         data["stack"] = hardware.default_stack_name(cluster)
+    precision = data.get("precision")
+    recipe = precision.get("recipe", "bf16") if isinstance(precision, dict) else "bf16"
+    if isinstance(recipe, str) and recipe in RECIPES:
+        rule = RECIPES[recipe]
+        _fill(data, CASTS, hardware.default_software(data.get("stack"), rule))
+        for path, value in rule.defaults().items():
+            _fill(data, path, value)
     assumptions = data.get("assumptions")
     assumptions = assumptions if isinstance(assumptions, dict) else {}
     for key, value in assumptions.items():

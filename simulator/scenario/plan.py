@@ -19,6 +19,7 @@ RecomputeModule = Literal["rmsnorm", "mla_up_proj", "swiglu", "mlp", "attention"
 
 
 RecipeName = Annotated[str, named("precision recipe")]
+SoftwareName = Annotated[str, named("software generation")]
 
 
 def _attention(value: Any) -> Any:
@@ -59,6 +60,10 @@ class Kernels(Section):
     """How the GEMMs of a rank's experts run. loop: a launch an expert. grouped: one launch for all; null: as the stack's rows
     and constants, which are of such launches.
     """
+    casts: SoftwareName | None = None
+    """Which casts, transposes and token-shuffling kernels run around the GEMMs. null: those of the software that was measured
+    on the GPU; where none was, of Transformer Engine in 2025.
+    """
 
 
 class Precision(Section):
@@ -67,6 +72,14 @@ class Precision(Section):
     recipe: RecipeName = "bf16"
     fp8_weight_cache: Literal["per_step", "none"] = "none"
     """How often weights are quantised and transposed."""
+    scaling: Literal["delayed", "current"] | None = None
+    """Of a recipe with one scale a tensor: from the maxima of earlier steps, or from the tensor's own, which is read for it.
+    null: the recipe's default.
+    """
+    primary_weights: Literal["bf16", "quantised"] = "bf16"
+    """What the layers hold of the weights that GEMMs read in 8 or 4 bits: BF16 ones, from which those are cast each step, or
+    only the cast ones, which the optimizer writes from its FP32 masters.
+    """
 
 
 class LoadImbalance(Section):

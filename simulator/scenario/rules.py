@@ -71,6 +71,9 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "moe.dispatch_dtype": ("precision.recipe",),
     "recompute.saved.swiglu_in": ("precision.recipe",),
     "precision.fp8_weight_cache": ("precision.recipe",),
+    "precision.scaling": ("precision.recipe",),
+    "precision.primary_weights": ("precision.recipe",),
+    "kernels.casts": ("precision.recipe",),
     "precision.recipe": ("cluster.node",),
     "recompute.modules": ("recompute.granularity", "model"),
     "recompute.num_layers": ("recompute.method", "recompute.granularity"),
@@ -157,8 +160,7 @@ def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
             "moe.drop",
             "position drops as many rows as probs, whose time and memory are the same; loss is not modelled",
         )
-    if not derived.recipe(scenario).is_fp8 and scenario.precision.fp8_weight_cache != "none":
-        yield "precision.fp8_weight_cache", f"has no meaning with recipe {scenario.precision.recipe}"
+    yield from _precision_warnings(scenario)
     if scenario.parallel.pipeline_buffers != "in_flight" and scenario.parallel.pp == 1:
         yield "parallel.pipeline_buffers", "has no meaning with pp 1: nothing is sent between stages"
     if scenario.head.logits != "sharded" and scenario.parallel.tp == 1:
@@ -317,13 +319,27 @@ def _ramp_problems(field: str, ramp: BatchRamp, unit: int, batch: int) -> Iterat
 
 
 def _precision_problems(scenario: Scenario) -> Iterator[FieldProblem]:
-    recipe, is_fp8 = scenario.precision.recipe, derived.recipe(scenario).is_fp8
-    if not is_fp8 and scenario.moe.dispatch_dtype == "fp8":
+    recipe, is_quantised = scenario.precision.recipe, derived.recipe(scenario).is_quantised
+    if not is_quantised and scenario.moe.dispatch_dtype == "fp8":
         yield "moe.dispatch_dtype", f"not modelled yet (fp8 with precision.recipe {recipe}); use dispatch_dtype: bf16"
-    if not is_fp8 and scenario.recompute.saved.swiglu_in == "fp8":
+    if not is_quantised and scenario.recompute.saved.swiglu_in == "fp8":
         yield "recompute.saved.swiglu_in", f"not modelled yet (fp8 with precision.recipe {recipe}); use swiglu_in: bf16"
-    if is_fp8 and scenario.precision.fp8_weight_cache == "none":
+    if is_quantised and scenario.precision.fp8_weight_cache == "none":
         yield "precision.fp8_weight_cache", f"not modelled yet (none with recipe {recipe}); use per_step"
+    casts, able = scenario.kernels.casts, derived.recipe(scenario).software
+    if casts is not None and casts not in able:
+        yield "kernels.casts", f"{casts} has no kernels for recipe {recipe}; use {' or '.join(able)}"
+
+
+def _precision_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
+    precision, rule = scenario.precision, derived.recipe(scenario)
+    text = f"has no meaning with recipe {precision.recipe}"
+    if not rule.is_quantised and precision.fp8_weight_cache != "none":
+        yield "precision.fp8_weight_cache", text
+    if not rule.is_quantised and precision.primary_weights != "bf16":
+        yield "precision.primary_weights", text
+    if not rule.scalings and precision.scaling is not None:
+        yield "precision.scaling", f"{text}, whose scales are not of whole tensors"
 
 
 def _recompute_problems(scenario: Scenario) -> Iterator[FieldProblem]:

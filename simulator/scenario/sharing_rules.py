@@ -22,7 +22,7 @@ def sharing_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         holders = f" and the {edp} holders of an expert into as many groups" if is_moe and dp % group == 0 else ""
         sizes = allowed(size for size in divisors(dp) if not is_moe or edp % (dp // size) == 0)
         yield f"{PLAN}.hsdp_group", f"{group} does not divide dp {dp}{holders}; {sizes}, or null for one group"
-    if scenario.parallel.zero_stage == 3 and derived.recipe(scenario).is_fp8:
+    if scenario.parallel.zero_stage == 3 and derived.recipe(scenario).is_quantised:
         name = scenario.precision.recipe
         text = f"not modelled yet (3 with precision.recipe {name}, which quantises weights behind each gather)"
         yield ZERO, f"{text}; use zero_stage: 1 or 2, or recipe: bf16"

@@ -28,7 +28,7 @@ from simulator.workload.memory import (
     state_recipe,
     usable_bytes,
 )
-from simulator.workload.model_state import rank_states, stage_params, transposes_weights
+from simulator.workload.model_state import rank_states, stage_params
 from simulator.workload.op import Workload
 from simulator.workload.stages import stage_blocks
 
@@ -107,7 +107,7 @@ def rank_memories(question: MemoryQuestion, schedule: Schedule) -> tuple[RankMem
     recipe = activation_recipe(
         scenario, assumed, _persistent_loads(question, schedule.placement), question.workload.capacity
     )
-    state = state_recipe(scenario, assumed, transposes_weights=transposes_weights(workload))
+    state = state_recipe(scenario, assumed)
     stages = with_held_copies(scenario, workload, schedule)[0].stages
     params = [stage_params(stage, bucket_parameters(scenario)) for stage in stages]
     gpus_per_node = question.hardware.network.gpus_per_node

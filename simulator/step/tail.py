@@ -15,6 +15,7 @@ from simulator.step.data_parallel import DATA_PARALLEL, Holders, holders_of, wit
 from simulator.step.messages import MessagePrices
 from simulator.step.pricing import KernelPrices
 from simulator.workload.buckets import WIRE_BYTES
+from simulator.workload.casts.weights import weight_casts
 from simulator.workload.counting import moved
 from simulator.workload.op import Collective, Op, StageWorkload, Workload
 from simulator.workload.vocabulary import VocabularyCopy
@@ -86,8 +87,8 @@ def _replicated(scenario: Scenario, stage: StageWorkload, messages: MessagePrice
 
 
 def _optimizer(scenario: Scenario, stage: StageWorkload, holders: Holders, kernels: KernelPrices) -> Iterator[Segment]:
-    """AdamW on the shard (gradient read; master and two moments read and written; weight written), then the held weights
-    quantised once a step where the GEMMs take FP8.
+    """AdamW on the shard (gradient read; master and two moments read and written; weight written), then the casts of the held
+    weights that are made once a step.
     """
     for op in _optimizer_ops(scenario, stage, holders):
         if op.shape.bytes:
@@ -107,6 +108,4 @@ def _optimizer_ops(scenario: Scenario, stage: StageWorkload, holders: Holders) -
     master = MASTER_BYTES.get(name, 0)
     state = (master or WEIGHT_BYTES) + 2 * MOMENT_BYTES[name]
     yield moved("adamw", "adamw", "W", shard * (gradient + state), shard * (state + (WEIGHT_BYTES if master else 0)))
-    if derived.recipe(scenario).is_fp8:
-        held = stage.dense_params + stage.expert_params
-        yield moved("weight_quantise", "quantise", "W", WEIGHT_BYTES * held, held)
+    yield from weight_casts(scenario, stage)

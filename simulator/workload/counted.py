@@ -8,8 +8,9 @@ from math import fsum, inf, sqrt
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.workload.capacity import UNLIMITED, Capacity
+from simulator.workload.casts.choice import casts_of
 from simulator.workload.op import Workload
-from simulator.workload.recipe import EXPERT_ROW_PADDING, Recipe
+from simulator.workload.recipe import Recipe
 from simulator.workload.recompute import checkpoint_of, module_names
 from simulator.workload.routing_model import RoutingStatistics
 from simulator.workload.stages import build_workload
@@ -35,7 +36,7 @@ def recipe_of(
     return Recipe(
         batch=scenario.training.micro_batch_size,
         seq=scenario.training.seq_len,
-        gemm_dtype=rule.gemm_dtype,
+        casts=casts_of(scenario),
         dispatch_fp8=scenario.moe.dispatch_dtype == "fp8",
         recompute=module_names(scenario.recompute),
         save_attn_out_e5m6=saved.attn_out == "e5m6",
@@ -46,14 +47,14 @@ def recipe_of(
         ranks_per_token=capacity.reached(ranks, top_k),
         remote_per_token=copies.busiest if copies else None,
         fullest_node=max(copies.members) if copies else None,
-        row_padding=EXPERT_ROW_PADDING if rule.is_fp8 else 1,
+        row_padding=derived.row_padding(scenario),
         checkpoint=checkpoint_of(scenario.recompute),
         capacity=capacity,
         tp=scenario.parallel.tp,
         shards_sequence=scenario.parallel.sequence_parallel,
         etp=scenario.parallel.etp,
         gathers_logits=scenario.head.logits == "gathered",
-        is_eager=scenario.kernels.autograd == "eager" and not rule.is_fp8,
+        is_eager=scenario.kernels.autograd == "eager" and not rule.is_quantised,
         grouped_gemm=scenario.kernels.grouped_gemm or "",
         expert_rows_cv=_expert_rows_cv(scenario, routing, capacity),
         is_loss_fused=scenario.head.cross_entropy == "fused",

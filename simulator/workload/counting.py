@@ -12,6 +12,7 @@ from typing import Any
 from hwprofiles.kernels.attention_libraries import padded_v
 from hwprofiles.kernels.shape import KernelShape
 from simulator.workload.op import Op, Pass, Work
+from simulator.workload.tensors import FORMAT_BITS, tensor_bytes
 
 FP8_BLOCK = 128
 """Elements that share one FP32 scale: 1x128 tiles of activations (DeepSeek-V3 report, 3.3.2)."""
@@ -26,11 +27,9 @@ def operand_bytes(dtype: str, elements: int) -> int:
     """Bytes of a GEMM operand. Raises ValueError for an unknown format."""
     if dtype == "fp8-block":
         return fp8_bytes(elements)
-    if dtype == "bf16":
-        return 2 * elements
-    if dtype == "fp32":
-        return 4 * elements
-    raise ValueError(f"unknown operand format {dtype!r}")
+    if dtype not in FORMAT_BITS:
+        raise ValueError(f"unknown operand format {dtype!r}")
+    return tensor_bytes(dtype, elements)
 
 
 def _op(

@@ -12,14 +12,14 @@ from math import floor, inf
 from typing import Final
 
 from simulator.scenario import derived
+from simulator.scenario.hardware import operand_copies
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.scenario import Scenario
 from simulator.workload.capacity import UNLIMITED, Capacity
 from simulator.workload.model_state import StateRecipe
-from simulator.workload.recipe import EXPERT_ROW_PADDING
 from simulator.workload.recompute import checkpoint_of, module_names
 from simulator.workload.saved import ActivationRecipe
-from simulator.workload.tensors import Tensor, tensor_bytes
+from simulator.workload.tensors import Tensor, sent_format, tensor_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def activation_recipe(
     """Sizes and formats of a micro-batch's activations on one rank. persistent: as in expert_loads."""
     training, recompute = scenario.training, scenario.recompute
     act = derived.recipe(scenario).gemm_dtype
-    saved = {"bf16": "bf16", "e5m6": "e5m6", "fp8": act if act != "bf16" else "fp8-block"}
+    saved = {"bf16": "bf16", "e5m6": "e5m6", "fp8": sent_format(act)}
     loads = expert_loads(scenario, assumed, persistent)
     mean_load, peak_load = (load if capacity.limit == inf else capacity.load(load) for load in loads)
     return ActivationRecipe(
@@ -107,11 +107,12 @@ def activation_recipe(
         dispatch_dtype=saved[scenario.moe.dispatch_dtype],
         attn_out_dtype=saved[recompute.saved.attn_out],
         swiglu_in_dtype=saved[recompute.saved.swiglu_in],
+        keeps_casts=derived.keeps_casts(scenario),
         recompute=module_names(recompute),
         checkpoint=checkpoint_of(recompute),
         expert_rows_frac=mean_load,
         expert_rows_peak_frac=max(mean_load, peak_load),
-        row_padding=EXPERT_ROW_PADDING if derived.recipe(scenario).is_fp8 else 1,
+        row_padding=derived.row_padding(scenario),
         autograd=scenario.kernels.autograd,
         keeps_outputs=keeps_per_micro_batch(scenario),
         gathers_logits=scenario.head.logits == "gathered",
@@ -120,16 +121,19 @@ def activation_recipe(
     )
 
 
-def state_recipe(scenario: Scenario, assumed: MemoryAssumptions, *, transposes_weights: bool) -> StateRecipe:
-    """Formats and sharding of the model's state. transposes_weights: kernels transpose them in each micro-batch."""
-    weight_dtype = derived.recipe(scenario).gemm_dtype
-    keeps_quantised = weight_dtype != "bf16" and scenario.precision.fp8_weight_cache == "per_step"
+def state_recipe(scenario: Scenario, assumed: MemoryAssumptions) -> StateRecipe:
+    """Formats and sharding of the model's state. A second copy of the cast weights is kept where casts are joined; else kernels
+    transpose the first one in each micro-batch.
+    """
+    rule, joins = derived.recipe(scenario), derived.software(scenario).joins_casts
+    keeps_quantised = rule.is_quantised and scenario.precision.fp8_weight_cache == "per_step"
+    original = 1.0 if joins else assumed.bf16_weight_copy_frac
     zero = scenario.parallel.zero_stage
     return StateRecipe(
-        weight_dtype=weight_dtype,
+        weight_dtype=rule.gemm_dtype,
         keeps_quantised=keeps_quantised,
-        keeps_transposed=keeps_quantised and not transposes_weights,
-        bf16_copy_frac=assumed.bf16_weight_copy_frac,
+        keeps_transposed=keeps_quantised and joins and operand_copies(scenario) > 1,
+        bf16_copy_frac=0.0 if scenario.precision.primary_weights == "quantised" else original,
         gradient_dtype=scenario.data_parallel.grad_reduce.dtype,
         moment_dtype="fp32" if scenario.training.optimizer == "adamw-fp32-moments" else "bf16",
         keeps_master=scenario.training.optimizer != "adamw-bf16",

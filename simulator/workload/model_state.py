@@ -1,9 +1,9 @@
 """Weights, gradients and optimizer state on a rank, by named tensor.
 
 What a framework holds between micro-batches (Megatron-LM's distributed optimizer; DeepSeek-V3 report 3.3):
-- compute weights in BF16; under an FP8 recipe whose weights are quantised once a step, an FP8 copy of the layers'
-  GEMM weights, a second one transposed where no kernel transposes them in each micro-batch, and the BF16 original
-  where it stays as the target of the parameter gather; quantised in each micro-batch, only the BF16 original;
+- compute weights in BF16; under a recipe of 8 or 4 bits whose weights are quantised once a step, such a copy of the layers'
+  GEMM weights, a second one along the other dimension where GEMMs read both and no kernel transposes it in each micro-batch,
+  and the BF16 original where it stays as the target of the parameter gather;
 - gradients in the format in which micro-batches are accumulated and reduced, whole (ZeRO 0, 1, or reduced once a step) or
   sharded beside those of the unit or bucket at work (2, 3);
 - FP32 master weights and two moments, sharded from ZeRO 1 on over the ranks that hold the same parameters;
@@ -19,15 +19,15 @@ from itertools import pairwise
 from math import ceil
 
 from simulator.workload.buckets import buckets_of, size_of
-from simulator.workload.op import StageWorkload, Workload
-from simulator.workload.tensors import Tensor, tensor_bytes, weight_bytes
+from simulator.workload.op import StageWorkload
+from simulator.workload.tensors import FORMAT_BITS, Tensor, tensor_bytes, weight_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class StateRecipe:
     """Number formats and sharding of the model's state.
 
-    weight_dtype: of the layers' GEMM weights in the kernels. keeps_quantised: the FP8 weights stay for the step.
+    weight_dtype: of the layers' GEMM weights in the kernels. keeps_quantised: the cast weights stay for the step.
     keeps_transposed: so do the transposed ones. bf16_copy_frac: share of these weights whose BF16 original stays too
     (0 to 1). gradient_dtype, moment_dtype, gathered_dtype: fp32 or bf16. zero_stage: 0 to 3.
     keeps_master: FP32 weights beside the BF16 ones. keeps_placeholders: a BF16 tensor of each shape of a layer's weights, which
@@ -62,8 +62,8 @@ class StateRecipe:
 class StageParams:
     """Parameters of one stage on one rank.
 
-    quantised: of these, the weights of the GEMMs that run in FP8. units: parameters that are gathered together, in forward
-    order: of a layer, the embedding, a head. bucket: most that are reduced together. shapes: (outputs, inputs)
+    quantised: of these, the weights of the GEMMs that run in 8 or 4 bits. units: parameters that are gathered together, in
+    forward order: of a layer, the embedding, a head. bucket: most that are reduced together. shapes: (outputs, inputs)
     of the weights of its layers' GEMMs, each once.
     """
 
@@ -105,7 +105,7 @@ def stage_params(stage: StageWorkload, bucket_limit: int = 1) -> StageParams:
         gemms = [op.shape for op in unit.ops() if op.shape.variant == "fprop" and op.phase == "F"]
         shapes |= {(gemm.n, gemm.k) for gemm in gemms if unit.kind != "head"}
         for gemm in gemms:
-            if gemm.dtype.startswith(("fp8", "mxfp8")):
+            if gemm.dtype not in ("bf16", "fp32"):
                 quantised[gemm.op] += gemm.n * gemm.k * gemm.groups
     units = tuple(size_of([group]) for group in sorted(stage.groups, key=lambda group: group.unit))
     buckets = [size_of([bucket]) for bucket in buckets_of(stage.groups, bucket_limit)]
@@ -113,11 +113,6 @@ def stage_params(stage: StageWorkload, bucket_limit: int = 1) -> StageParams:
         stage.dense_params, quantised["gemm"], stage.expert_params, quantised["grouped_gemm"],
         units, max((*units, *buckets), default=0), frozenset(shapes),
     )  # fmt: skip
-
-
-def transposes_weights(workload: Workload) -> bool:
-    """Whether kernels transpose the weights in each micro-batch, so that no transposed copy is kept."""
-    return any(op.shape.op == "transpose" for stage in workload.stages for unit in stage.units for op in unit.ops())
 
 
 def rank_states(
@@ -187,12 +182,12 @@ def _weights(params: StageParams, r: StateRecipe) -> tuple[Tensor, ...]:
     others = params.dense + params.expert - quantised
     if not r.keeps_quantised:
         return (Tensor("weights.bf16", tensor_bytes("bf16", others + quantised)),)
-    copy = weight_bytes(r.weight_dtype, quantised)
+    copy, cast = weight_bytes(r.weight_dtype, quantised), f"weights.fp{FORMAT_BITS[r.weight_dtype]}"
     return (
         Tensor("weights.bf16", tensor_bytes("bf16", others)),
         Tensor("weights.bf16_original", ceil(tensor_bytes("bf16", quantised) * r.bf16_copy_frac)),
-        Tensor("weights.fp8", copy),
-        Tensor("weights.fp8_transposed", copy if r.keeps_transposed else 0),
+        Tensor(cast, copy),
+        Tensor(f"{cast}_transposed", copy if r.keeps_transposed else 0),
     )
 
 

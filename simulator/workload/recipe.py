@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
 
 from simulator.workload.capacity import UNLIMITED, Capacity
+from simulator.workload.casts.casts import Casts
+from simulator.workload.counting import operand_bytes
 from simulator.workload.recompute import Checkpoint
-
-EXPERT_ROW_PADDING: Final = 128
-"""Rows of an expert are padded to a multiple of this: the row tile of grouped FP8 GEMMs (DeepGEMM, DeepEP)."""
+from simulator.workload.tensors import sent_format
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """One rank's micro-batch and numeric formats.
 
-    batch, seq: sequences and tokens a sequence of one micro-batch. gemm_dtype: "fp8-block" or "bf16" of the layers' GEMMs
-    (router and heads stay in BF16). dispatch_fp8: dispatch in FP8 with scales, else BF16.
+    batch, seq: sequences and tokens a sequence of one micro-batch. casts: format of the layers' GEMMs, and what it adds to them
+    (router and heads stay in BF16). dispatch_fp8: dispatch in 8 bits with scales, else BF16.
     recompute: modules computed again in the backward ("layer": everything from the layer's input on). checkpoint: which
     layers of a stage are recomputed whole; None: none is.
     save_attn_out_e5m6, save_swiglu_fp8: formats of saved activations.
@@ -37,7 +36,7 @@ class Recipe:
 
     batch: int
     seq: int
-    gemm_dtype: str
+    casts: Casts
     dispatch_fp8: bool
     recompute: frozenset[str]
     save_attn_out_e5m6: bool
@@ -76,6 +75,10 @@ class Recipe:
         return -(-self.tokens // self.tp) if self.shards_sequence else self.tokens
 
     @property
-    def is_fp8(self) -> bool:
-        """Whether the layers' GEMMs take FP8 operands."""
-        return self.gemm_dtype == "fp8-block"
+    def gemm_dtype(self) -> str:
+        """Format of the layers' GEMM operands."""
+        return self.casts.dtype
+
+    def sent_bytes(self, hidden: int) -> int:
+        """Bytes of a token that is sent to an expert, scales included."""
+        return operand_bytes(sent_format(self.gemm_dtype) if self.dispatch_fp8 else "bf16", hidden)

@@ -31,6 +31,8 @@ class ActivationRecipe:
 
     tokens: of one micro-batch on the rank (context parallelism divided out). shards_sequence: sequence parallelism.
     act_dtype: operands of the layers' GEMMs; dispatch_dtype, attn_out_dtype, swiglu_in_dtype: of what the name says.
+    keeps_casts: operands of weight gradients are cast forward and kept, the norms in front of them computed again or not, the
+    attention's output beside its own format; else what is kept is cast in the backward.
     recompute: modules computed again in the backward ("layer": everything but a layer's input).
     checkpoint: which layers of a stage are recomputed whole; None: none is.
     is_loss_fused: the loss overwrites the logits by their gradient; else FP32 probabilities are kept beside them.
@@ -51,6 +53,7 @@ class ActivationRecipe:
     dispatch_dtype: str = "bf16"
     attn_out_dtype: str = "bf16"
     swiglu_in_dtype: str = "bf16"
+    keeps_casts: bool = False
     recompute: frozenset[str] = frozenset()
     is_loss_fused: bool = True
     expert_rows_frac: float = 1.0
@@ -74,6 +77,11 @@ class ActivationRecipe:
         or the gathered ones (DTensor in eager mode).
         """
         return self.tokens if self.is_eager else self.sequence_tokens
+
+    @property
+    def drops_norms(self) -> bool:
+        """Whether a norm's output, as a linear layer takes it, is computed again."""
+        return "rmsnorm" in self.recompute and not self.keeps_casts
 
     @property
     def is_eager(self) -> bool:

@@ -10,14 +10,27 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-FORMAT_BITS: Final = {"bf16": 16, "fp32": 32, "fp8-block": 8, "fp8-tensor": 8, "mxfp8": 8, "e5m6": 12}
+BYTE_BITS: Final = 8
+
+FORMAT_BITS: Final = {"bf16": 16, "fp32": 32, "fp8-block": 8, "fp8-tensor": 8, "mxfp8": 8, "e5m6": 12, "nvfp4": 4}
 """Bits of one element. E5M6: DeepSeek-V3 report (arXiv:2412.19437) 3.3.3."""
 
-SCALE_BYTES_PER_BLOCK: Final = {"fp8-block": (4, 128), "e5m6": (4, 128), "mxfp8": (1, 32)}
-"""(bytes of a scale, elements that share it): FP32 for 1x128 tiles (same report, 3.3.2), E8M0 for 32 (OCP MX)."""
+SCALE_BYTES_PER_BLOCK: Final = {"fp8-block": (4, 128), "e5m6": (4, 128), "mxfp8": (1, 32), "nvfp4": (1, 16)}
+"""(bytes of a scale, elements that share it): FP32 for 1x128 tiles (same report, 3.3.2), E8M0 for 32 (OCP MX), E4M3 for 16
+(arXiv:2509.25149, 2). A scale of the whole tensor is a few bytes and not counted.
+"""
 
-WEIGHT_SCALE_BYTES_PER_BLOCK: Final = {"fp8-block": (4, 128 * 128), "mxfp8": (1, 32)}
-"""As above, of weights: 128x128 blocks share a scale. A per-tensor scale is a few bytes and not counted."""
+WEIGHT_SCALE_BYTES_PER_BLOCK: Final = {"fp8-block": (4, 128 * 128), "mxfp8": (1, 32), "nvfp4": (1, 16)}
+"""As above, of weights: 128x128 blocks share a scale. NVFP4's 16x16 blocks have theirs repeated for each row of 16, as the GEMM
+reads it (NVIDIA/TransformerEngine at d0067d0, transformer_engine/common/cast/nvfp4/quantize_transpose_nvfp4.cuh).
+"""
+
+
+def sent_format(gemm_dtype: str) -> str:
+    """The format in which FP8 is sent or kept where the layers' GEMMs read `gemm_dtype`: theirs if it has 8 bits, else 1x128
+    tiles.
+    """
+    return gemm_dtype if FORMAT_BITS[gemm_dtype] == BYTE_BITS else "fp8-block"
 
 
 def tensor_bytes(dtype: str, elements: int) -> int:

@@ -15,8 +15,9 @@ from simulator.errors import InconsistentSimulation
 from simulator.scenario import derived
 from simulator.schedule.action import Action, Kind, Schedule
 from simulator.schedule.family import SCHEDULES, build_schedule
+from simulator.workload.casts.separate import SeparateCasts
 from simulator.workload.memory import activation_recipe, buffer_tensors, state_recipe
-from simulator.workload.model_state import RankState, rank_states, stage_params, transposes_weights
+from simulator.workload.model_state import RankState, rank_states, stage_params
 from simulator.workload.recipe import Recipe
 from simulator.workload.saved import ActivationRecipe
 from simulator.workload.stages import build_workload, stage_blocks
@@ -313,13 +314,13 @@ def deepseek_v3(**assumed: float) -> tuple[RankMemory, ...]:
         },
     )
     recipe = Recipe(
-        1, 4096, "fp8-block", True, frozenset(plan.recompute.modules), True, True, 64, 8, nodes_per_token=3.6,
+        1, 4096, SeparateCasts(), True, frozenset(plan.recompute.modules), True, True, 64, 8, nodes_per_token=3.6,
         ranks_per_token=7.5,
     )  # fmt: skip
     layout, values = derived.layout(plan), replace(ASSUMED, **assumed)
     workload, schedule = build_workload(V3, layout, recipe), build_schedule("dualpipe", 16, 120)
     activations = activation_recipe(plan, values)
-    state = state_recipe(plan, values, transposes_weights=transposes_weights(workload))
+    state = state_recipe(plan, values)
     params = [stage_params(stage) for stage in workload.stages]
     return rank_memory(
         schedule,

@@ -48,8 +48,8 @@ def scenarios(
     schedule = draw(st.sampled_from([name for name in SCHEDULES if rank_problem(name, pp) is None]))
     vpp = draw(st.integers(2, 3)) if SCHEDULES[schedule].build_chunks else 1
     model = draw(models(moe, ep, nodes, min_layers=max(2, pp * vpp)))
-    recipe = draw(st.sampled_from(RECIPES.names()))
-    is_fp8 = RECIPES[recipe].is_fp8
+    recipe = draw(st.sampled_from([name for name in RECIPES if not RECIPES[name].scaled_format]))
+    is_fp8 = RECIPES[recipe].is_quantised
     tp = draw(st.sampled_from([n for n in (1, 1, 2, 4) if n <= max_tp and is_cut(model, n, RECIPES[recipe].block)]))
     stage_ranks = _stage_ranks(draw, pp, tp, ep * etp)
     dp = stage_ranks // tp

@@ -56,6 +56,7 @@ CONTEXTS: Mapping[str, tuple[str, ...]] = {
     "virtual": (
         *DENSE, "model.num_layers=8", "model.num_dense_layers=8", "parallel.vpp=2", "parallel.schedule=interleaved_1f1b",
     ),
+    "tensorwise": (*DENSE, "precision.recipe=fp8-tensor"),
     "kept": (*DENSE, "recompute={granularity: none, modules: []}"),
     "full": (*DENSE, "recompute={granularity: full, modules: [], num_layers: 1}"),
     "rack": (
@@ -113,6 +114,9 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "training.optimizer": ("dense", "adamw-bf16-moments"),
     "precision.recipe": ("deepseek", "bf16"),
     "precision.fp8_weight_cache": ("dense", "per_step"),
+    "precision.scaling": ("tensorwise", "delayed"),
+    "precision.primary_weights": ("tensorwise", "quantised"),
+    "kernels.casts": ("deepseek", "transformer-engine-2025"),
     "moe.dispatch_dtype": ("deepseek", "bf16"),
     "moe.max_nodes_per_token": ("two_nodes", "1"),
     "moe.balance": ("deepseek", "forced"),

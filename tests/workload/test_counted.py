@@ -12,7 +12,6 @@ from simulator.workload.counted import count_workload, recipe_of
 from simulator.workload.layers.experts import padded_rows
 from simulator.workload.memory import activation_recipe
 from simulator.workload.op import Workload
-from simulator.workload.recipe import EXPERT_ROW_PADDING
 from simulator.workload.routing_model import RoutingStatistics
 from tests.workload.memory_cases import ASSUMED, V3, scenario
 
@@ -43,9 +42,10 @@ def test_sizes_and_destinations_of_a_micro_batch() -> None:
 
 def test_rows_are_padded_to_the_row_tile_of_fp8_kernels_only() -> None:
     """DeepGEMM's grouped kernels align the rows of an expert to 128 (get_m_alignment_for_contiguous_layout)."""
-    assert EXPERT_ROW_PADDING == 128
     assert recipe_of(scenario(), 8, ROUTING).row_padding == 128
     assert recipe_of(scenario(precision={"recipe": "bf16"}), 8, ROUTING).row_padding == 1
+    padded = recipe_of(scenario(precision={"recipe": "mxfp8", "fp8_weight_cache": "per_step"}), 8, ROUTING)
+    assert padded.row_padding == 32, "Transformer Engine: get_align_size_for_quantization"
 
 
 @pytest.mark.parametrize("recipe", ["bf16", "fp8-blockwise"])

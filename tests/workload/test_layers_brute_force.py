@@ -9,6 +9,8 @@ import pytest
 
 from simulator.scenario.model import DenseFfn, GqaAttention, MlaAttention, ModelSpec, MoeFfn, Mtp
 from simulator.workload import counting, stages
+from simulator.workload.casts.casts import Casts
+from simulator.workload.casts.separate import SeparateCasts
 from simulator.workload.layers.attention import attention_core, attention_weights
 from simulator.workload.layers.part import PARTS, WHOLE, Params
 from simulator.workload.op import Pass, Unit
@@ -70,7 +72,8 @@ def model(attention: MlaAttention | GqaAttention) -> ModelSpec:
 
 def recipe(dtype: str = "fp8-block", modules: tuple[str, ...] = ()) -> Recipe:
     is_fp8 = dtype == "fp8-block"
-    return Recipe(BATCH, SEQ, dtype, is_fp8, frozenset(modules), is_fp8, is_fp8, 4, 2, 1.5, 1.9)
+    casts = SeparateCasts() if is_fp8 else Casts()
+    return Recipe(BATCH, SEQ, casts, is_fp8, frozenset(modules), is_fp8, is_fp8, 4, 2, 1.5, 1.9)
 
 
 def run_attention(counter: Counter, attention: MlaAttention | GqaAttention, x: np.ndarray) -> float:

@@ -19,7 +19,6 @@ from simulator.workload.model_state import (
     StateRecipe,
     rank_states,
     stage_params,
-    transposes_weights,
 )
 from simulator.workload.op import ParamGroup, StageWorkload, Unit, Workload
 from simulator.workload.recompute import Checkpoint
@@ -179,9 +178,9 @@ def test_pure_bf16_holds_no_master_weights() -> None:
     params = StageParams(1000, 0, 600, 0)
     pure = StateRecipe(zero_stage=0, moment_dtype="bf16", gradient_dtype="bf16", keeps_master=False)
     assert state_bytes(pure, params) == (3200, 3200, 2 * 2 * 1600)
-    assert memory.state_recipe(scenario(training={"optimizer": "adamw-bf16"}), ASSUMED, transposes_weights=True) == replace(
+    assert memory.state_recipe(scenario(training={"optimizer": "adamw-bf16"}), ASSUMED) == replace(
         memory.state_recipe(
-            scenario(training={"optimizer": "adamw-bf16-moments"}), ASSUMED, transposes_weights=True
+            scenario(training={"optimizer": "adamw-bf16-moments"}), ASSUMED
         ), keeps_master=False,
     )  # fmt: skip
 
@@ -241,14 +240,9 @@ def test_fp8_weights_are_kept_by_the_recipes_cache() -> None:
 def test_parameters_are_counted_from_the_forward_gemms() -> None:
     linear, router = counting.fprop("up", "fp8-block", 9, 4, 5), counting.fprop("router", "bf16", 9, 2, 5)
     experts, again = counting.grouped(linear, 3), replace(linear, phase="I")
-    transpose = counting.weight_transpose("w", 1, "I")
     unit = Unit("layer", "moe", {"mlp_f_local": (linear, router), "mlp_f_routed": (experts,), "attn_b": (again,)})
     shapes = frozenset({(4, 5), (2, 5)})
     assert stage_params(StageWorkload(0, (unit,), 50, 60)) == StageParams(50, 20, 60, 60, shapes=shapes)
-    plain = Workload((StageWorkload(0, (unit,), 50, 60),), 18)
-    assert not transposes_weights(plain)
-    with_transpose = replace(unit, blocks={**unit.blocks, "attn_w": (transpose,)})
-    assert transposes_weights(replace(plain, stages=(StageWorkload(0, (with_transpose,), 50, 60),)))
 
 
 def test_a_rank_holds_copies_of_vocabulary_matrices_that_stand_elsewhere() -> None:
@@ -312,7 +306,7 @@ def test_recipes_follow_the_scenario() -> None:
     assert (recipe.act_dtype, recipe.attn_out_dtype, recipe.swiglu_in_dtype) == ("fp8-block", "e5m6", "fp8-block")
     assert recipe.recompute == {"rmsnorm"}
     assert (recipe.expert_rows_frac, recipe.expert_rows_peak_frac) == (1.5, 1.5)
-    state = memory.state_recipe(plan, ASSUMED, transposes_weights=True)
+    state = memory.state_recipe(plan, ASSUMED)
     assert (state.keeps_quantised, state.keeps_transposed, state.moment_dtype) == (True, False, "bf16")
     assert (state.dense_replicas, state.expert_replicas) == (128, 2)
     forced = scenario(moe={"balance": "forced"})

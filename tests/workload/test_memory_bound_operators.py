@@ -13,6 +13,7 @@ import pytest
 
 from simulator.scenario.model import GqaAttention, MlaAttention, MoeFfn
 from simulator.workload import counting as c
+from simulator.workload.casts.casts import Casts
 from simulator.workload.layers.part import PARTS
 from simulator.workload.op import Op
 from simulator.workload.recipe import Recipe
@@ -263,7 +264,7 @@ def test_plain_modules_move_what_fused_ones_keep_in_registers() -> None:
     outputs are weighted by a kernel of their own: read and written; backward the gradient twice and the outputs once.
     """
     bf16 = replace(
-        recipe(), gemm_dtype="bf16", dispatch_fp8=False, save_swiglu_fp8=False, save_attn_out_e5m6=False, row_padding=1
+        recipe(), casts=Casts(), dispatch_fp8=False, save_swiglu_fp8=False, save_attn_out_e5m6=False, row_padding=1
     )
     plain = replace(bf16, is_eager=True)
     moved: dict[str, tuple[int, int]] = {}

@@ -7,6 +7,7 @@ import pytest
 from simulator.scenario.layout import UnitCode
 from simulator.scenario.model import AnyAttention, DenseFfn, GqaAttention, ModelSpec
 from simulator.scenario.model_catalog import load_model, model_names
+from simulator.workload.casts.casts import Casts
 from simulator.workload.layers.attention import ATTENTIONS
 from simulator.workload.layers.part import PARTS
 from simulator.workload.model_counts import count_parameters, model_flop_per_token
@@ -93,7 +94,7 @@ def test_every_code_of_a_layout_and_every_kind_of_attention_has_its_file() -> No
 def test_flop_per_token_are_those_of_the_operators(name: str, mtp: bool) -> None:
     """The closed form equals what the counted operators execute as the model's own work, over the tokens."""
     model = load_model(name)
-    recipe = Recipe(2, 512, "bf16", False, frozenset(), False, False, 1, 1, 1.0, 1.0)
+    recipe = Recipe(2, 512, Casts(), False, frozenset(), False, False, 1, 1, 1.0, 1.0)
     modules = ("mtp",) * (model.mtp.num_modules if mtp else 0)
     codes = ("E", *model.layers, *modules, "L")
     units = build_workload(model, [codes], recipe).stages[0].units

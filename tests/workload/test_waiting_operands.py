@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from simulator.assembly.memory_peak import peak_of
 from simulator.scenario.model import DenseFfn, GqaAttention, MlaAttention, ModelSpec, MoeFfn, Mtp
 from simulator.schedule.action import Action, Kind
+from simulator.workload.casts.casts import Casts
+from simulator.workload.casts.separate import SeparateCasts
 from simulator.workload.counting import operand_bytes
 from simulator.workload.layers.part import PARTS
 from simulator.workload.op import Op
@@ -42,7 +44,9 @@ def model(attention: str) -> ModelSpec:
 def weight_gradients(spec: ModelSpec, code: str, dtype: str) -> list[Op]:
     """Weight gradients of a part that a schedule may defer."""
     is_fp8 = dtype != "bf16"
-    recipe = Recipe(1, TOKENS, dtype, is_fp8, frozenset(), is_fp8, is_fp8, 1, 1, 1.0, 1.0)
+    recipe = Recipe(
+        1, TOKENS, SeparateCasts() if is_fp8 else Casts(), is_fp8, frozenset(), is_fp8, is_fp8, 1, 1, 1.0, 1.0
+    )
     ops = [op for unit in PARTS[code].units(spec, recipe) for op in unit.ops()]
     return [op for op in ops if op.shape.variant == "wgrad" and op.phase == "W"]
 

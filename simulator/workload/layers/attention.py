@@ -72,7 +72,7 @@ def attention_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     q_width, k_width, out = heads * core.head_dim_qk, kv_heads * core.head_dim_qk, heads * core.head_dim_v
     block = BlockBuilder("attention", r)
     block.keep("attn.input", "bf16", s * h)
-    block.operand("attn.norm_out", r.gemm_input_tokens * h, recomputed="rmsnorm" in r.recompute)
+    block.operand("attn.norm_out", r.gemm_input_tokens * h, recomputed=r.drops_norms)
     attention_kind(model).save_projections(block, model.attention.cut(r.tp), t, s)
     _save_core(block, t, out, heads)
     if core.padding:
@@ -104,7 +104,7 @@ def _save_core(block: BlockBuilder, t: int, out: int, heads: int) -> None:
         block.operand("attn.out", t * out)
         saved_dtype = r.act_dtype
     else:
-        block.operand("attn.o_input", t * out, recomputed=True)
+        block.operand("attn.o_input", t * out, recomputed=not r.keeps_casts)
         block.keep("attn.out", r.attn_out_dtype, t * out)
         saved_dtype = r.attn_out_dtype
     if saved_dtype != "bf16":

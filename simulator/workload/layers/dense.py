@@ -31,9 +31,7 @@ def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
     """One unit: attention, then the FFN; nothing is dispatched."""
     h, n, s = model.hidden_size, _ffn(model, r.tp), r.sequence_tokens
     attn_f, attn_b, attn_w = attention_operators(model, r)
-    attn_f.append(c.rmsnorm("ffn_norm", s, h))
-    if r.is_fp8:
-        attn_f.append(c.quantise("ffn_quantise", s, h))
+    attn_f += [*r.casts.norm("ffn_norm", s, h), *r.casts.normed("ffn_quantise", s, h)]
     inside = r.without("swiglu") if "mlp" in r.recompute else r
     fed = tuple(ffn.forward("ffn", n, r))
     merge = [c.add("ffn_input_grad", s * h, "I"), c.rmsnorm_bwd("ffn_norm_bwd", s, h)]

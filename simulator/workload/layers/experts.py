@@ -70,7 +70,7 @@ def router_forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
         # Selection of each expert's rows over all tokens, its mask, masked scores and map.
         yield c.moved("router_capacity", "router_pointwise", "F", 3 * score_bytes, 2 * score_bytes, kernels=4)
     if r.dispatch_fp8:
-        yield c.quantise("dispatch_quantise", t, hidden)
+        yield from r.casts.payload("dispatch_quantise", t, hidden)
 
 
 def router_backward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
@@ -102,19 +102,15 @@ def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     """From the received rows to the rows that go back."""
     rows, n, local = padded_rows(m, r), of_rank(m, hidden, r.etp), m.num_routed_experts // r.ep
     f = n.width
-    row_in = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
+    row_in = r.sent_bytes(hidden)
     yield from _gather_rows("expert_rows_gather", row_in, m, r, "F")
     yield c.moved("routing_map", "routing_map", "F", 8 * rows, 8 * rows, kernels=2, routed=True)
     yield c.moved("permute", "permute", "F", rows * row_in, rows * row_in, kernels=2, routed=True)
-    if r.is_fp8:
-        yield c.weight_transpose("expert_up_weight_transpose", local * hidden * n.up, "F")
+    yield from r.casts.before_expert_up(rows, n.gated, local, is_sent=r.dispatch_fp8)
     yield _grouped(c.fprop("expert_up", r.gemm_dtype, rows, n.up, hidden), m, r)
-    written = c.fp8_bytes(rows * f) if r.is_fp8 else 2 * rows * f
-    kernels = 3 if r.is_fp8 else 1
     yield from plain_gate("expert", rows, n, r, routed=True)
-    yield c.moved("expert_swiglu", "swiglu", "F", 2 * rows * n.up, written, kernels=kernels, routed=True)
-    if r.is_fp8:
-        yield c.weight_transpose("expert_down_weight_transpose", local * hidden * f, "F")
+    yield from r.casts.expert_activation(rows, n.gated)
+    yield from r.casts.before_expert_down(n.gated, local)
     yield _grouped(c.fprop("expert_down", r.gemm_dtype, rows, hidden, f), m, r)
     if r.is_eager:
         yield c.moved("expert_weigh", "copy", "F", 2 * rows * hidden, 2 * rows * hidden, routed=True)
@@ -128,9 +124,9 @@ def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     """Input gradient of the received rows; the rows' weights get theirs. The product of SwiGLU is kept, or computed again from
     its saved input (module `swiglu`) in the same kernel.
     """
-    rows, n = padded_rows(m, r), of_rank(m, hidden, r.etp)
+    rows, n, again = padded_rows(m, r), of_rank(m, hidden, r.etp), "swiglu" in r.recompute
     f = n.width
-    row_in = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
+    row_in = r.sent_bytes(hidden)
     yield from _gather_rows("expert_grads_gather", row_in, m, r, "I")
     if r.save_swiglu_fp8:
         yield c.dequantise("expert_swiglu_load", rows, n.up, routed=True)
@@ -138,31 +134,23 @@ def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     if r.is_eager:
         # The gradient times the weights, and times the outputs for the weights' own.
         yield c.moved("expert_weigh_bwd", "copy", "I", 6 * rows * hidden, 2 * rows * hidden, kernels=2, routed=True)
+    yield from r.casts.before_expert_down_dgrad(rows, n.gated, is_sent=r.dispatch_fp8)
     yield _grouped(c.dgrad("expert_down_dgrad", r.gemm_dtype, rows, hidden, f), m, r)
-    product = 2 * rows * f if "swiglu" in r.recompute else 0
-    read, written = 2 * rows * (n.up + f), 2 * rows * n.up + product
     yield from plain_gate_bwd("expert", rows, n, r, routed=True)
-    yield c.moved("expert_swiglu_bwd", "swiglu_bwd", "I", read, written, kernels=2, routed=True)
-    if r.is_fp8 and "swiglu" not in r.recompute:
-        yield c.dequantise("expert_down_input_load", rows, f, routed=True)
-    if r.is_fp8:
-        yield c.quantise_transpose("expert_down_input_transposed", rows, f, routed=True)
-        yield c.quantise("expert_up_grad_quantise", rows, n.up, "I", routed=True)
+    yield from r.casts.expert_activation_bwd(rows, n.gated, again=again)
+    yield from r.casts.before_expert_up_dgrad(rows, n.gated, again=again)
     yield _grouped(c.dgrad("expert_up_dgrad", r.gemm_dtype, rows, n.up, hidden), m, r)
     yield c.moved("unpermute_bwd", "unpermute", "I", 2 * rows * hidden, 2 * rows * hidden, routed=True)
     yield from _reduce_rows("expert_grads_reduce", hidden, m, r, "I")
-    if r.is_fp8:
-        yield c.quantise_transpose("expert_up_grad_transposed", rows, n.up, routed=True)
+    yield from r.casts.after_expert_up_dgrad(rows, n.gated)
 
 
 def backward_weight(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     """Weight gradients of the local experts, with the transposed operands that are made only here."""
     rows, n = padded_rows(m, r), of_rank(m, hidden, r.etp)
-    if r.is_fp8:
-        yield c.quantise_transpose("expert_down_grad_transposed", rows, hidden, "W", routed=True)
+    yield from r.casts.before_expert_down_wgrad(rows, n.gated)
     yield _grouped(c.wgrad("expert_down_wgrad", r.gemm_dtype, rows, hidden, n.width), m, r)
-    if r.is_fp8:
-        yield c.quantise_transpose("expert_up_input_transposed", rows, hidden, "W", routed=True)
+    yield from r.casts.before_expert_up_wgrad(rows, n.gated)
     yield _grouped(c.wgrad("expert_up_wgrad", r.gemm_dtype, rows, n.up, hidden), m, r)
     if n.bias:
         yield c.bias_grad("expert_down_bias_grad", rows, hidden, routed=True)

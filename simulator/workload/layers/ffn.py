@@ -1,9 +1,8 @@
 """Feed-forward network that every token passes: a dense layer's FFN, or the shared experts of a MoE layer.
 
 Gated (swiglu, geglu): y = (act(x Wg) * (x Wu)) Wd, gate and up one GEMM of width 2 f; else (gelu, relu2): y = act(x Wu) Wd.
-What the activation is changes bytes and FLOP of the matrices, not the rate of its kernel: names say swiglu of each. The
-auxiliary kernels are those of DeepSeek's published trace: FP8 saves of the SwiGLU input, its recompute in the backward,
-transposed FP8 operands for the weight gradients. Biases are added in the GEMMs' and the activation's kernels; their gradients
+What the activation is changes bytes and FLOP of the matrices, not the rate of its kernel: names say swiglu of each. What a
+number format adds is in simulator/workload/casts. Biases are added in the GEMMs' and the activation's kernels; their gradients
 are sums of their own (Megatron-LM core/tensor_parallel/layers.py, grad_output.sum).
 """
 
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 
 from simulator.scenario.model import FfnKind
 from simulator.workload import counting as c
+from simulator.workload.casts.casts import Gated
 from simulator.workload.layers import tensor_parallel as tp
 from simulator.workload.layers.part import Weights
 from simulator.workload.op import Op, Work
@@ -38,6 +38,11 @@ class Ffn:
     def up(self) -> int:
         """Output columns of the up (and gate) projection."""
         return self.num_up * self.width
+
+    @property
+    def gated(self) -> Gated:
+        """Its widths, as casts ask for them."""
+        return Gated(self.hidden, self.width, self.up)
 
     @property
     def weights(self) -> Weights:
@@ -68,9 +73,8 @@ def forward(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
     t, f = r.tokens, n.width
     yield from tp.gather_input(f"{name}_up", n.hidden, r)
     yield c.fprop(f"{name}_up", r.gemm_dtype, t, n.up, n.hidden)
-    written = c.fp8_bytes(t * f) if r.is_fp8 else 2 * t * f
     yield from plain_gate(name, t, n, r)
-    yield c.moved(f"{name}_swiglu", "swiglu", "F", 2 * t * n.up, written, kernels=2 if r.is_fp8 else 1)
+    yield from r.casts.activation(name, t, n.gated)
     yield c.fprop(f"{name}_down", r.gemm_dtype, t, n.hidden, f)
     yield from tp.reduce_output(f"{name}_down", n.hidden, r)
     if r.save_swiglu_fp8:
@@ -79,33 +83,22 @@ def forward(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
 
 def backward_input(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
     """Input gradient. The product, an operand of the down projection's weight gradient, is kept, or computed again from its
-    saved input (module `swiglu`) in the same kernel; that of the published FP8 trace writes it transposed, without BF16 values.
+    saved input (module `swiglu`).
     """
-    t, f, hidden = r.tokens, n.width, n.hidden
+    t, f, hidden, again = r.tokens, n.width, n.hidden, "swiglu" in r.recompute
     yield from tp.gather_output_grad(f"{name}_down", hidden, r)
     if r.save_swiglu_fp8:
         yield c.dequantise(f"{name}_swiglu_load", t, n.up)
-    if r.is_fp8:
-        yield c.weight_transpose(f"{name}_down_weight_transpose", hidden * f, "I")
+    yield from r.casts.before_down_dgrad(name, t, n.gated)
     yield c.dgrad(f"{name}_down_dgrad", r.gemm_dtype, t, hidden, f)
-    if r.is_fp8:
-        yield c.quantise_transpose(f"{name}_down_grad_transposed", t, hidden)
-        if "swiglu" not in r.recompute:
-            yield c.dequantise(f"{name}_down_input_load", t, f)
-        yield c.quantise_transpose(f"{name}_down_input_transposed", t, f)
-    product = 2 * t * f if "swiglu" in r.recompute and not r.is_fp8 else 0
+    yield from r.casts.after_down_dgrad(name, t, n.gated, again=again)
     yield from plain_gate_bwd(name, t, n, r)
-    yield c.moved(f"{name}_swiglu_bwd", "swiglu_bwd", "I", 2 * t * (n.up + f), 2 * t * n.up + product)
-    if r.is_fp8:
-        yield c.dequantise(f"{name}_input_load", t, hidden)
-        yield c.weight_transpose(f"{name}_up_weight_transpose", n.up * hidden, "I")
-        yield c.quantise(f"{name}_up_grad_quantise", t, n.up, "I")
+    yield from r.casts.activation_bwd(name, t, n.gated, again=again)
+    yield from r.casts.before_up_dgrad(name, t, n.gated)
     yield from tp.gather_input_again(f"{name}_up", hidden, r)
     yield c.dgrad(f"{name}_up_dgrad", r.gemm_dtype, t, n.up, hidden)
     yield from tp.reduce_input_grad(f"{name}_up", hidden, r)
-    if r.is_fp8:
-        yield c.quantise_transpose(f"{name}_up_grad_transposed", t, n.up)
-        yield c.quantise_transpose(f"{name}_up_input_transposed", t, hidden)
+    yield from r.casts.after_up_dgrad(name, t, n.gated)
 
 
 def backward_weight(name: str, n: Ffn, r: Recipe) -> Iterator[Op]:

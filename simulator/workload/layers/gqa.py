@@ -35,9 +35,8 @@ def qkv_width(a: GqaAttention) -> int:
 def forward(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     """Operators from the layer's input to the attention output, residual added."""
     t, s, out = r.tokens, r.sequence_tokens, a.num_heads * a.head_dim
-    yield c.rmsnorm("attn_norm", s, hidden)
-    if r.is_fp8:
-        yield c.quantise("qkv_quantise", s, hidden)
+    yield from r.casts.norm("attn_norm", s, hidden)
+    yield from r.casts.normed("qkv_quantise", s, hidden)
     yield from tp.gather_input("qkv", hidden, r)
     yield c.fprop("qkv", r.gemm_dtype, t, qkv_width(a), hidden)
     if a.qk_norm:
@@ -47,8 +46,7 @@ def forward(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
         yield c.rope("q_rope", t * out)
         yield c.rope("k_rope", t * a.num_kv_heads * a.head_dim)
     yield _run_core(a, r, "F")
-    if r.is_fp8:
-        yield c.quantise("o_quantise", t, out)
+    yield from r.casts.operand("o_quantise", t, out)
     yield c.fprop("o", r.gemm_dtype, t, hidden, out)
     yield from tp.reduce_output("o", hidden, r)
     yield c.add("attn_residual", s * hidden)

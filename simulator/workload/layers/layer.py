@@ -27,8 +27,7 @@ def input_reload(hidden: int, r: Recipe) -> Iterator[Op]:
     """The FFN's input again in the backward: the norm is recomputed and quantised for the weight gradients."""
     if "rmsnorm" in r.recompute:
         yield c.rmsnorm("ffn_norm_recompute", r.sequence_tokens, hidden, "I")
-        if r.is_fp8:
-            yield c.quantise("ffn_input_quantise_recompute", r.sequence_tokens, hidden, "I")
+        yield from r.casts.input_again(r.sequence_tokens, hidden)
 
 
 def layer_saved(model: ModelSpec, ffn: BlockMemory, r: ActivationRecipe) -> tuple[BlockMemory, ...]:

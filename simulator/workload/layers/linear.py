@@ -1,4 +1,4 @@
-"""Input gradient of a linear layer with what FP8 adds to it, as every kind of layer needs it."""
+"""Input gradient of a linear layer with what a number format adds to it, as every kind of layer needs it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,14 @@ from simulator.workload.recipe import Recipe
 def dgrad(
     r: Recipe, name: str, n: int, k: int, transposes: tuple[tuple[str, int], ...] = (), *, tokens: int | None = None
 ) -> Iterator[Op]:
-    """Input gradient of a k → n linear layer; in FP8 its casts, the weight's transpose and the wgrad operands.
+    """Input gradient of a k → n linear layer; its casts, the weight's transpose and the wgrad operands.
 
     transposes: (operand, width) of the operands that are transposed here, in order. tokens: default all of the micro-batch.
     """
     t = r.tokens if tokens is None else tokens
-    if r.is_fp8:
-        yield c.quantise(f"{name}_grad_quantise", t, n, "I")
-        yield c.weight_transpose(f"{name}_weight_transpose", n * k, "I")
+    yield from r.casts.before_dgrad(name, t, n, k)
     yield c.dgrad(f"{name}_dgrad", r.gemm_dtype, t, n, k)
-    if r.is_fp8:
-        for operand, width in transposes:
-            yield c.quantise_transpose(f"{operand}_transposed", t, width)
+    yield from r.casts.after_dgrad(transposes, t)
 
 
 def own_operands(name: str, n: int, k: int) -> tuple[tuple[str, int], ...]:

@@ -50,11 +50,6 @@ def _q_in(a: MlaAttention) -> int:
     return a.q_lora_rank or a.num_heads * core(a).head_dim_qk
 
 
-def _linear_input(recipe: Recipe, name: str, tokens: int, width: int) -> Iterator[Op]:
-    if recipe.is_fp8:
-        yield c.quantise(name, tokens, width)
-
-
 def _up_projections(a: MlaAttention, hidden: int, r: Recipe, *, recompute: bool) -> Iterator[Work]:
     """From the normalised latents to q, k, v with rope applied; in the backward the same again, with the queries' direct
     projection where they have no latent (Megatron-LM core/transformer/multi_latent_attention.py, linear_q_proj).
@@ -73,8 +68,10 @@ def _up_projections(a: MlaAttention, hidden: int, r: Recipe, *, recompute: bool)
     ):
         if rank == 0:
             continue
-        if r.is_fp8:
-            yield c.quantise(f"{name}_up_quantise{suffix}", r.sequence_tokens, rank, phase)
+        if recompute:
+            yield from r.casts.operand(f"{name}_up_quantise{suffix}", r.sequence_tokens, rank, phase)
+        else:
+            yield from r.casts.normed(f"{name}_up_quantise", r.sequence_tokens, rank)
         yield from tp.gather_input(f"{name}_up", gathered, r, phase=phase)
         yield c.fprop(f"{name}_up{suffix}", r.gemm_dtype, t, width, rank, recompute=recompute, phase=phase)
     nope, rope = t * heads * a.qk_nope_head_dim, t * heads * a.qk_rope_head_dim
@@ -89,21 +86,21 @@ def forward(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     t, s, out = r.tokens, r.sequence_tokens, a.num_heads * a.v_head_dim
     kv_down = a.kv_lora_rank + a.qk_rope_head_dim
     yield c.rmsnorm("attn_norm", s, hidden)
-    yield from _linear_input(r, "q_down_quantise", s, hidden)
+    yield from r.casts.operand("q_down_quantise", s, hidden)
     if not a.q_lora_rank:
         yield from tp.gather_input("q_down", hidden, r)
     yield c.fprop("q_down", r.gemm_dtype, s if a.q_lora_rank else t, _q_in(a), hidden)
-    yield from _linear_input(r, "kv_down_quantise", s, hidden)
+    yield from r.casts.operand("kv_down_quantise", s, hidden)
     yield c.fprop("kv_down", r.gemm_dtype, s, kv_down, hidden)
     if a.q_lora_rank:
-        yield c.rmsnorm("q_norm", s, a.q_lora_rank)
+        yield from r.casts.norm("q_norm", s, a.q_lora_rank)
     yield c.copy("kv_split", s * kv_down, s * kv_down, kernels=4)
-    yield c.rmsnorm("kv_norm", s, a.kv_lora_rank)
+    yield from r.casts.norm("kv_norm", s, a.kv_lora_rank)
     yield from _up_projections(a, hidden, r, recompute=False)
     yield from _run_core(a, r, "F")
     if r.save_attn_out_e5m6:
         yield c.moved("attn_out_save", "quantise_e5m6", "F", 2 * t * out, t * out * FORMAT_BITS["e5m6"] // 8)
-    yield from _linear_input(r, "o_quantise", t, out)
+    yield from r.casts.operand("o_quantise", t, out)
     yield c.fprop("o", r.gemm_dtype, t, hidden, out)
     yield from tp.reduce_output("o", hidden, r)
     yield c.add("attn_residual", s * hidden, inputs=1)
@@ -138,12 +135,8 @@ def backward_input(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     yield from tp.gather_input_again("kv_up", a.kv_lora_rank, r)
     yield from dgrad(r, "kv_up", kv_width, a.kv_lora_rank)
     yield from tp.reduce_input_grad("kv_up", kv_down, r)
-    if r.is_fp8:
-        for name, width in (
-            ("kv_up_grad", kv_width), ("kv_up_input", a.kv_lora_rank), ("q_up_grad", q_width), ("q_up_input", a.q_lora_rank)
-        ):  # fmt: skip
-            if width and (a.q_lora_rank or not name.startswith("q_")):
-                yield c.quantise_transpose(f"{name}_transposed", t, width)
+    of_queries = (("q_up_grad", q_width), ("q_up_input", a.q_lora_rank)) if a.q_lora_rank else ()
+    yield from r.casts.after_dgrad((("kv_up_grad", kv_width), ("kv_up_input", a.kv_lora_rank), *of_queries), t)
     yield c.rmsnorm_bwd("kv_norm_bwd", s, a.kv_lora_rank)
     if a.q_lora_rank:
         yield c.rmsnorm_bwd("q_norm_bwd", s, a.q_lora_rank)
@@ -188,7 +181,7 @@ def weights(a: MlaAttention, hidden: int) -> Weights:
 def save_projections(block: BlockBuilder, a: MlaAttention, t: int, s: int) -> None:
     """Latents and what is projected up from them."""
     r, heads, qk = block.recipe, a.num_heads, core(a).head_dim_qk
-    norms, up = "rmsnorm" in r.recompute, "mla_up_proj" in r.recompute
+    norms, up = r.drops_norms, "mla_up_proj" in r.recompute
     for name, rank in (("attn.q_latent", a.q_lora_rank), ("attn.kv_latent", a.kv_lora_rank)):
         if rank:
             block.keep(name, "bf16", s * rank)

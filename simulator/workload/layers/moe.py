@@ -44,16 +44,18 @@ def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
     m, h = _moe(model), model.hidden_size
     shared = _shared(m, h, r.tp) if m.num_shared_experts else None
     attn_f, attn_b, attn_w = attention_operators(model, r)
-    attn_f.append(c.rmsnorm("ffn_norm", r.sequence_tokens, h))
+    s = r.sequence_tokens
+    attn_f.append(c.rmsnorm("ffn_norm", s, h))
     router, routed = tuple(experts.router_forward(m, h, r)), tuple(experts.forward(m, h, r))
     inside = r.without("swiglu") if "moe" in r.recompute else r
     of_shared = inside.without("swiglu") if "shared_expert" in r.recompute else inside
-    local = tuple(ffn.forward("shared", shared, r)) if shared else ()
+    cast = r.casts.shared_input("shared_quantise", s, h, is_sent=r.dispatch_fp8)
+    local = (*cast, *ffn.forward("shared", shared, r)) if shared else ()
     blocks: Blocks = {
         "attn_f": (*attn_f, *router),
         "mlp_f_local": local,
         "mlp_f_routed": routed,
-        "combine_b_cast": (c.quantise("combine_b_quantise", r.sequence_tokens, h, "I"),) if r.dispatch_fp8 else (),
+        "combine_b_cast": tuple(r.casts.payload("combine_b_quantise", s, h, "I")) if r.dispatch_fp8 else (),
         "mlp_b_local": (
             *(c.again(local) if "shared_expert" in r.recompute and "moe" not in r.recompute else ()),
             *(ffn.backward_input("shared", shared, of_shared) if shared else ()),
@@ -73,7 +75,7 @@ def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
 def _all_to_all(hidden: int, r: Recipe) -> dict[str, AllToAll]:
     if r.ep == 1:
         return {}
-    sent = c.fp8_bytes(hidden) if r.dispatch_fp8 else 2 * hidden
+    sent = r.sent_bytes(hidden)
     tokens = ceil(r.sequence_tokens * r.capacity.limit) if r.capacity.is_padded else r.sequence_tokens
     dispatch = AllToAll(
         "dispatch", "F", tokens, sent, r.nodes, r.ep, r.nodes_per_token, r.ranks_per_token,

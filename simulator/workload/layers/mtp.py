@@ -30,8 +30,7 @@ def forward(hidden: int, r: Recipe) -> Iterator[Work]:
     yield c.rmsnorm("mtp_hidden_norm", s, hidden)
     yield c.rmsnorm("mtp_embedding_norm", s, hidden)
     yield c.copy("mtp_concat", 2 * s * hidden, 2 * s * hidden)
-    if r.is_fp8:
-        yield c.quantise("mtp_proj_quantise", s, 2 * hidden)
+    yield from r.casts.operand("mtp_proj_quantise", s, 2 * hidden)
     yield from tp.gather_input("mtp_proj", 2 * hidden, r)
     yield c.fprop("mtp_proj", r.gemm_dtype, t, hidden // r.tp, 2 * hidden)
     if r.tp > 1:
@@ -98,7 +97,7 @@ def _input_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     h, s = model.hidden_size, r.sequence_tokens
     block = BlockBuilder("mtp_input", r)
     block.keep("mtp.input", "bf16", s * h if r.has_hidden else 2 * s * h)
-    block.operand("mtp.norm_out", 2 * s * h, recomputed="rmsnorm" in r.recompute)
+    block.operand("mtp.norm_out", 2 * s * h, recomputed=r.drops_norms)
     block.gradient("mtp.projection_grad", s * h)
     block.backward.append(bf16("mtp.input_grad", 2 * s * h))
     return block.build()

@@ -8,6 +8,8 @@ from typing import Any
 
 from simulator.scenario.layout import stage_layout
 from simulator.scenario.model import ModelSpec
+from simulator.workload.casts.casts import Casts
+from simulator.workload.casts.separate import SeparateCasts
 from simulator.workload.counting import query_key_pairs
 from simulator.workload.op import Op
 from simulator.workload.recipe import Recipe
@@ -120,8 +122,9 @@ class Counted:
 def simulated(case: Case, dtype: str = "bf16") -> Counted:
     """Products as the simulator counts them; expert rows are not padded. R: forward work in the backward."""
     model = ModelSpec.model_validate(case.values)
+    casts = Casts() if dtype == "bf16" else SeparateCasts()
     recipe = Recipe(
-        BATCH, SEQ, dtype, dtype != "bf16", case.recompute - {"layer"}, False, False, ep=1, nodes=1, nodes_per_token=1.0,
+        BATCH, SEQ, casts, dtype != "bf16", case.recompute - {"layer"}, False, False, ep=1, nodes=1, nodes_per_token=1.0,
         ranks_per_token=1.0, checkpoint=_checkpoint(case),
     )  # fmt: skip
     (stage,) = build_workload(model, stage_layout(model, 1, None), recipe).stages

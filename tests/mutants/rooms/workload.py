@@ -355,7 +355,7 @@ WORKLOAD = Room(
         Fault(
             f"{ROOT}/counted.py",
             'dispatch_fp8=scenario.moe.dispatch_dtype == "fp8"',
-            "dispatch_fp8=rule.is_fp8",
+            "dispatch_fp8=rule.is_quantised",
             "the dispatch's format is the recipe's",
         ),
         Fault(
@@ -367,7 +367,7 @@ WORKLOAD = Room(
         Fault(
             f"{ROOT}/counted.py",
             'save_swiglu_fp8=saved.swiglu_in == "fp8"',
-            "save_swiglu_fp8=rule.is_fp8",
+            "save_swiglu_fp8=rule.is_quantised",
             "SwiGLU inputs are saved in the recipe's format",
         ),
         Fault(
@@ -377,9 +377,9 @@ WORKLOAD = Room(
             "a token reaches as many nodes as ranks",
         ),
         Fault(
-            f"{ROOT}/counted.py",
-            "row_padding=EXPERT_ROW_PADDING if rule.is_fp8 else 1",
-            "row_padding=EXPERT_ROW_PADDING",
+            "simulator/scenario/derived.py",
+            "    if not rule.is_quantised:\n        return 1\n",
+            "",
             "BF16 experts are padded too",
         ),
         Fault(
@@ -395,9 +395,9 @@ WORKLOAD = Room(
             "the head computes without the vocabulary's padding",
         ),
         Fault(
-            f"{ROOT}/recipe.py",
-            "EXPERT_ROW_PADDING: Final = 128",
-            "EXPERT_ROW_PADDING: Final = 64",
+            "simulator/scenario/derived.py",
+            "SEPARATE_ROW_PADDING: Final = 128",
+            "SEPARATE_ROW_PADDING: Final = 64",
             "rows of experts are padded to 64",
         ),
         Fault(
