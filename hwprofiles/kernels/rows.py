@@ -167,6 +167,11 @@ class KernelTable:
         """As read_kernel_rows."""
         return cls(read_kernel_rows(path, check))
 
+    @property
+    def gemm_dtypes(self) -> frozenset[str]:
+        """Operands of which it holds GEMMs."""
+        return frozenset(row.shape.dtype for row in self.rows if row.shape.bound == "gemm")
+
     def exact(self, shape: KernelShape, regime: Regime) -> KernelRow | None:
         """The row of this very call, or None."""
         return self._exact.get((*shape.key, regime))

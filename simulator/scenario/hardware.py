@@ -160,6 +160,18 @@ def _format_problem(scenario: Scenario, gpu: Gpu) -> str | None:
     return f"{scenario.precision.recipe}, but {gpu.name} has {lacks}; use recipe: {' or '.join(able)}"
 
 
+def _rate_problem(scenario: Scenario, gpu: Gpu) -> str | None:
+    """Why the stack cannot say what GEMMs of the recipe's operands take."""
+    dtype, stack = derived.recipe(scenario).gemm_dtype, stack_choice.load_stack(scenario.stack)
+    held = stack.kernels.gemm_dtypes.union(key.split(".")[1] for key in stack.parameters if key.startswith("gemm."))
+    if dtype in held:
+        return None
+    able = " or ".join(name for name in RECIPES if RECIPES[name].gemm_dtype in held)
+    other = stack_choice.transfer_name(gpu.name)
+    text = f"{scenario.precision.recipe}, but stack {scenario.stack} holds no GEMMs of {dtype} operands"
+    return f"{text}; use stack: {other}" + (f", or recipe: {able}" if able else "")
+
+
 def _runs(rule: RecipeRule, gpu: Gpu) -> bool:
     is_read = not rule.scaled_format or rule.scaled_format in (gpu.scaled_formats or ())
     return rule.tensor_core in gpu.peak_flop_per_s and is_read
@@ -175,7 +187,8 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "parallel.comm_sms", f"{text}; allowed up to {gpu.num_sms - 1}"
     if scenario.parallel.comm_sms == 0 and ep > 1:
         yield "parallel.comm_sms", f"0 SMs for dispatch and combine, but ep is {ep}; allowed 1 to {gpu.num_sms - 1}"
-    if problem := _format_problem(scenario, gpu):
+    problem = _format_problem(scenario, gpu) or _rate_problem(scenario, gpu)
+    if problem:
         yield "precision.recipe", problem
     yield from _attention_problems(scenario, gpu)
     sheet = scenario.prices.sheet if scenario.prices else None

@@ -30,7 +30,7 @@ VALID = {
     "overlap_ep": "pair", "overlap_pp": "true", "overlap_tp": "none", "optimizer": "adamw-bf16", "weight_cache": "per_step",
     "modules": "[rmsnorm, swiglu]", "remethod": "block", "relayers": "2", "drop": "probs", "pad": "true", "steps": "100",
     "ramp": "null", "ramp_from": "4096", "ramp_below": "gpipe", "provider": "lambda", "region": "us-east-1",
-    "commitment": "1-year",
+    "commitment": "1-year", "scaling": "delayed", "primary": "quantised", "casts": "transformer-engine-2025",
 }  # fmt: skip
 
 

@@ -46,7 +46,7 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/remedies.py",
-            "for path, default in RECIPES[str(value)].defaults().items()",
+            "for path, default in rule.defaults().items()",
             "for path, default in ()",
             "another recipe keeps the formats of the old one",
         ),
@@ -406,8 +406,8 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/recipes.py",
-            'RecipeRule("fp8-block", 128,',
-            'RecipeRule("fp8-block", 64,',
+            '"fp8-block", 128, "fp8", has',
+            '"fp8-block", 64, "fp8", has',
             "blocks of 64 elements share a scale",
         ),
         Fault(

@@ -131,9 +131,9 @@ WORKLOAD = Room(
             "every layer of a group runs again alone, from an input that was not kept",
         ),
         Fault(
-            f"{ROOT}/layers/experts.py",
-            'product = 2 * rows * f if "swiglu" in r.recompute else 0',
-            "product = 2 * rows * f",
+            f"{ROOT}/casts/casts.py",
+            "product = 2 * rows * n.width if again else 0",
+            "product = 2 * rows * n.width",
             "the experts' product is written again although it is kept",
         ),
         Fault(
@@ -246,14 +246,14 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/layers/attention.py",
-            'block.operand("attn.norm_out", r.gemm_input_tokens * h, recomputed="rmsnorm" in r.recompute)',
-            'block.keep("attn.norm_out", "bf16", r.gemm_input_tokens * h, recomputed="rmsnorm" in r.recompute)',
+            'block.operand("attn.norm_out", r.gemm_input_tokens * h, recomputed=r.drops_norms)',
+            'block.keep("attn.norm_out", "bf16", r.gemm_input_tokens * h, recomputed=r.drops_norms)',
             "the projections' input is gone before their weight gradients",
         ),
         Fault(
             f"{ROOT}/layers/attention.py",
-            'block.operand("attn.o_input", t * out, recomputed=True)',
-            'block.keep("attn.o_input", "bf16", t * out, recomputed=True)',
+            'block.operand("attn.o_input", t * out, recomputed=not r.keeps_casts)',
+            'block.keep("attn.o_input", "bf16", t * out, recomputed=not r.keeps_casts)',
             "an attention output saved in another format leaves no operand for the output projection's weight gradient",
         ),
         Fault(
