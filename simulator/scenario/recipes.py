@@ -74,9 +74,7 @@ DEFAULT_KEYS: Final = (
 
 RECIPES: Final[Family[RecipeRule]] = Family("precision recipe", planned=not_modelled.values("precision.recipe"))
 RECIPES.add("bf16", RecipeRule(software=(TE_2025, TE_2026, SEPARATE), fp8_weight_cache="none"))
-RECIPES.add(
-    "fp16", RecipeRule(tensor_core="fp16", software=(TE_2025, TE_2026, SEPARATE), fp8_weight_cache="none")
-)
+RECIPES.add("fp16", RecipeRule(tensor_core="fp16", software=(TE_2025, TE_2026, SEPARATE), fp8_weight_cache="none"))
 """FP16 operands have BF16's bytes, and its peak on every data sheet; both are priced as BF16. The look for overflows that a
 loss scale needs is the pass over the gradients that clipping makes anyway.
 """
