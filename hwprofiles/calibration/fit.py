@@ -1,6 +1,6 @@
 """Fits the constants of the kernel formulas that the catalogue holds, and prints them as YAML.
 
-    python -m hwprofiles.calibration.fit REFERENCE_DIR gemm        shares and times of each GEMM family, by source GPU
+    python -m hwprofiles.calibration.fit REFERENCE_DIR gemm        the groups of stacks/transfer/gemm.yaml
     python -m hwprofiles.calibration.fit REFERENCE_DIR attention   the same of attention
     python -m hwprofiles.calibration.fit REFERENCE_DIR h800        GEMM constants of the H800 stacks, in SI units
     python -m hwprofiles.calibration.fit REFERENCE_DIR rings       shares and fills of rings and switches, by source GPU
@@ -15,170 +15,15 @@ measured / formula on weight shapes that the fit had not seen.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from hwprofiles.calibration import attention_families as families
 from hwprofiles.calibration import notrace_rows, ring_fit
-from hwprofiles.calibration import reference_points as points
 from hwprofiles.calibration.attention_fit import configuration, head_size
-from hwprofiles.calibration.gemm_fit import FITTED, UPPER, GemmFit, GemmPoint, Prior, fit_gemm, with_folds
-from hwprofiles.catalog import load_gpu
-from hwprofiles.kernels.gemm_formula import GemmLimits
-from hwprofiles.kernels.parameters import peak_flop_per_s
-from hwprofiles.units import MICRO
-
-ONE_SIDED_95 = 1.645
-"""Standard errors to the ends of a 90 % range."""
-PER_FLOP = {"st_bytes_per_s": "st_bytes_per_flop", "l2_bytes_per_s": "l2_bytes_per_flop"}
-"""Rates of an SM and their names where they are relative."""
-UNITS = {"t0_s": "s", "t_tile_s": "s", "st_bytes_per_s": "bytes/s", "l2_bytes_per_s": "bytes/s"}
-
-
-@dataclass(frozen=True)
-class GemmFamily:
-    """What one fit is made of. key: prefix of the parameters; gpu: catalogue name; tiles: bm_max, bn_max, bn_step.
-
-    quantises: the timed calls quantise their input, which gets a constant of its own.
-    """
-
-    key: str
-    gpu: str
-    dtype: str
-    load: Callable[[Path], list[GemmPoint]]
-    tiles: tuple[int, int, int]
-    quantises: bool = False
-
-
-def _framework(gpu: str, frameworks: Sequence[str], table_dtype: str, dtype: str) -> Callable[[Path], list[GemmPoint]]:
-    quantises = table_dtype in ("fp8", "fp8_block", "nvfp4")
-    return lambda folder: points.framework_gemms(folder, gpu, frameworks, table_dtype, dtype, quantises)
-
-
-BOTH = ("TRTLLM", "SGLang")
-CUBLAS_TILES, DEEPGEMM_TILES, CUTLASS_TILES = (256, 256, 32), (256, 160, 8), (128, 128, 64)
-
-FAMILIES = (
-    GemmFamily("gemm.bf16", "h100", "bf16", _framework("H100", BOTH, "bfloat16", "bf16"), CUBLAS_TILES),
-    GemmFamily("gemm.bf16", "b200", "bf16", _framework("B200", BOTH, "bfloat16", "bf16"), CUBLAS_TILES),
-    GemmFamily(
-        "gemm.fp8-block", "h100", "fp8-block", _framework("H100", ["SGLang"], "fp8_block", "fp8-block"), DEEPGEMM_TILES,
-        quantises=True,
-    ),
-    GemmFamily("gemm.mxfp8", "b200", "mxfp8", _framework("B200", ["TRTLLM"], "fp8_block", "mxfp8"), DEEPGEMM_TILES, True),
-    GemmFamily(
-        "gemm.fp8-tensor", "h100", "fp8-tensor", _framework("H100", ["TRTLLM"], "fp8", "fp8-tensor"), CUBLAS_TILES, True
-    ),
-    GemmFamily(
-        "gemm.fp8-tensor", "b200", "fp8-tensor", _framework("B200", ["TRTLLM"], "fp8", "fp8-tensor"), CUBLAS_TILES, True
-    ),
-    GemmFamily("gemm.fp8-row", "h100", "fp8-row", _framework("H100", ["SGLang"], "fp8", "fp8-row"), CUBLAS_TILES, True),
-    GemmFamily("gemm.fp8-row", "b200", "fp8-row", _framework("B200", ["SGLang"], "fp8", "fp8-row"), CUBLAS_TILES, True),
-    GemmFamily("gemm.nvfp4", "b200", "nvfp4", _framework("B200", ["TRTLLM"], "nvfp4", "nvfp4"), CUBLAS_TILES, True),
-    GemmFamily(
-        "gemm.fp8-block", "h800", "fp8-block", lambda f: points.deepgemm(f, "apr-2025", cutlass=False), CUTLASS_TILES
-    ),
-    GemmFamily(
-        "gemm.fp8-block.wgrad", "h800", "fp8-block",
-        lambda f: points.deepgemm_wgrad(f, rerun_on_h200=False), CUTLASS_TILES,
-    ),
-    GemmFamily(
-        "gemm.fp8-block.wgrad", "h200", "fp8-block",
-        lambda f: points.deepgemm_wgrad(f, rerun_on_h200=True), CUTLASS_TILES,
-    ),
-)  # fmt: skip
-"""Sources of the transfer stacks. Frameworks are pooled where both call the same library."""
-
-H800_FAMILIES = (
-    GemmFamily("gemm.bf16", "h100", "bf16", _framework("H100", BOTH, "bfloat16", "bf16"), CUBLAS_TILES),
-    GemmFamily(
-        "gemm.fp8-block", "h800", "fp8-block", lambda f: points.deepgemm(f, "initial", cutlass=True), CUTLASS_TILES
-    ),
-    GemmFamily(
-        "gemm.fp8-block.wgrad", "h800", "fp8-block",
-        lambda f: points.deepgemm_wgrad(f, rerun_on_h200=False), CUTLASS_TILES,
-    ),
-)  # fmt: skip
-"""Constants of stacks/h800-*: the tuned CUTLASS 3.6 kernels of the training era; BF16 as on the H100."""
-
-MIN_SHAPES_FOR_FOLDS = 4
-
-
-def limits_of(gpu_name: str, dtype: str) -> GemmLimits:
-    """Datasheet limits of a catalogue GPU, all SMs free."""
-    gpu = load_gpu(gpu_name)
-    return GemmLimits(peak_flop_per_s(gpu, dtype), gpu.hbm_bytes_per_s, gpu.num_sms, gpu.num_sms)
-
-
-def sm_peak(gpu_name: str) -> float:
-    """Dense BF16 peak of one SM, FLOP/s: what the rates of its store and fetch scale with between GPUs."""
-    gpu = load_gpu(gpu_name)
-    return peak_flop_per_s(gpu, "bf16") / gpu.num_sms
-
-
-def priors_of(limits: GemmLimits, flop_per_s_of_sm: float, *, quantises: bool) -> dict[str, Prior]:
-    """Physical starting values with relative widths; rates of an SM are in proportion to its BF16 peak."""
-    priors = {
-        "t0_s": Prior(2.0 * MICRO, 0.6),
-        "t_tile_s": Prior(0.8 * MICRO, 0.5),
-        "st_bytes_per_s": Prior(0.0037 * flop_per_s_of_sm, 0.45),
-        "l2_bytes_per_s": Prior(0.012 * flop_per_s_of_sm, 0.3),
-        "eta": Prior(0.86, 0.12),
-        "ecap": Prior(0.78, 0.12),
-        "eb": Prior(0.82, 0.1),
-        "p": Prior(8.0, 0.3),
-    }
-    return {**priors, "quantise": Prior(0.6 * limits.hbm_bytes_per_s, 0.4)} if quantises else priors
-
-
-def fit_family(family: GemmFamily, folder: Path) -> GemmFit:
-    """Fit with left-out weight shapes; where they are too few, the residuals in sample are doubled instead."""
-    limits = limits_of(family.gpu, family.dtype)
-    data = family.load(folder)
-    priors = priors_of(limits, sm_peak(family.gpu), quantises=family.quantises)
-    if len({point.weight_shape for point in data}) < MIN_SHAPES_FOR_FOLDS:
-        fit = fit_gemm(data, limits, priors, family.tiles)
-        return replace(fit, left_out=tuple(2.0 * residual for residual in fit.residuals))
-    return with_folds(data, limits, priors, family.tiles)
-
-
-def gemm_entries(fit: GemmFit, relative_to: float | None = None) -> Iterator[tuple[str, float, float, float, str]]:
-    """(constant, value, low, high, unit) of a fit. relative_to: FLOP/s by which the rates of an SM are divided."""
-    for name in FITTED:
-        value = getattr(fit.constants, name)
-        spread = math.exp(ONE_SIDED_95 * fit.log_errors[name])
-        low, high = value / spread, min(value * spread, UPPER.get(name, math.inf))
-        unit = UNITS.get(name, "1")
-        if relative_to is not None and name in PER_FLOP:
-            value, low, high = value / relative_to, low / relative_to, high / relative_to
-            name, unit = PER_FLOP[name], "bytes/FLOP"
-        yield name, value, low, max(high, value), unit
-    for name in ("bm_max", "bn_max", "bn_step"):
-        size = float(getattr(fit.constants, name))
-        yield name, size, size, size, "elements"
-    low, high = (math.exp(float(np.quantile(fit.left_out, q))) for q in (0.05, 0.95))
-    yield "residual", 1.0, min(low, 1.0), max(high, 1.0), "1"
-
-
-def error_of(fit: GemmFit) -> str:
-    """Mean absolute error in sample and left out, in words."""
-    in_sample, left_out = (float(np.abs(np.expm1(-np.array(r))).mean()) for r in (fit.residuals, fit.left_out))
-    return f"n {len(fit.residuals)}, mean error {100 * in_sample:.1f} %, weight shapes left out {100 * left_out:.1f} %"
-
-
-def print_gemms(folder: Path, families: Sequence[GemmFamily], *, relative: bool) -> None:
-    """One line a constant."""
-    for family in families:
-        fit = fit_family(family, folder)
-        print(f"# {family.key} from {family.gpu}: {error_of(fit)}")
-        for name, value, low, high, unit in gemm_entries(fit, sm_peak(family.gpu) if relative else None):
-            numbers = f"value: {value:.4g}, low: {low:.4g}, high: {high:.4g}"
-            print(f"{family.key}.{name}: {{gpu: {family.gpu}, {numbers}, unit: {unit}}}")
+from hwprofiles.calibration.gemm_families import H800_FAMILIES
+from hwprofiles.calibration.gemm_groups import print_constants, print_groups
 
 
 def print_attention(folder: Path) -> None:
@@ -241,9 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("part", choices=("gemm", "attention", "attention-left-out", "h800", "rings", "rows"))
     given = parser.parse_args(arguments)
     if given.part == "gemm":
-        print_gemms(given.reference, FAMILIES, relative=True)
+        print_groups(given.reference)
     elif given.part == "h800":
-        print_gemms(given.reference, H800_FAMILIES, relative=False)
+        print_constants(given.reference, H800_FAMILIES)
     elif given.part == "attention":
         print_attention(given.reference)
     elif given.part == "attention-left-out":

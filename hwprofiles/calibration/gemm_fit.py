@@ -16,7 +16,13 @@ from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize,
 
 FITTED = ("t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb", "p")
 HUBER = 0.12
-"""Residual (log) beyond which a point pulls with constant force."""
+"""Residual (log) beyond which a point pulls with constant force, where points are few and good."""
+STRICT_HUBER = 0.05
+"""The same for long tables of frameworks, whose libraries choose a wrong tile here and there."""
+SLOWER_THAN_MORE = 1.1
+"""A call that takes so much longer than one of more rows of the same weight is wild: something else than its size held it."""
+BIG = 2.0**30
+"""m * n * k from which errors are judged: below it launches and host decide."""
 DIFFERENCE = 0.01
 """Step (log) of the numerical derivative: several tiles wide, so that single jumps do not decide."""
 MAX_ROUNDS = 60
@@ -38,6 +44,11 @@ class GemmPoint:
     def weight_shape(self) -> tuple[int, int]:
         """What one fold leaves out: all token counts of one weight matrix."""
         return (self.size.m, self.size.n) if self.size.variant == "wgrad" else (self.size.n, self.size.k)
+
+    @property
+    def rows(self) -> int:
+        """The dimension that counts tokens."""
+        return self.size.k if self.size.variant == "wgrad" else self.size.m
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,40 @@ class GemmFit:
     left_out: tuple[float, ...] = ()
 
 
+def without_wild(points: Sequence[GemmPoint]) -> list[GemmPoint]:
+    """Points that are not slower than larger ones: no call takes SLOWER_THAN_MORE times one of more rows of its weight."""
+
+    def larger(point: GemmPoint) -> list[float]:
+        return [
+            other.seconds for other in points
+            if (other.weight_shape, other.size.groups, other.size.variant)
+            == (point.weight_shape, point.size.groups, point.size.variant) and other.rows > point.rows
+        ]  # fmt: skip
+
+    return [point for point in points if point.seconds <= SLOWER_THAN_MORE * min(larger(point), default=math.inf)]
+
+
+def coverage(fit: GemmFit, points: Sequence[GemmPoint], share: float = 0.9) -> float:
+    """Share of points that lie in the middle `share` of the left-out residuals of all *other* weight shapes."""
+    tail, inside = (1.0 - share) / 2.0, 0
+    for point, residual in zip(points, fit.left_out, strict=True):
+        others = [
+            value for other, value in zip(points, fit.left_out, strict=True) if other.weight_shape != point.weight_shape
+        ]
+        low, high = np.quantile(others, (tail, 1.0 - tail))
+        inside += bool(low <= residual <= high)
+    return inside / len(points)
+
+
+def mean_error(fit: GemmFit, points: Sequence[GemmPoint], smallest: float = BIG) -> float:
+    """Mean absolute error of left-out weight shapes, over points of m * n * k of at least `smallest`."""
+    errors = [
+        abs(math.expm1(-residual)) for point, residual in zip(points, fit.left_out, strict=True)
+        if point.size.flop >= 2.0 * smallest
+    ]  # fmt: skip
+    return math.fsum(errors) / len(errors)
+
+
 def predict(point: GemmPoint, constants: GemmConstants, limits: GemmLimits, quantise_bytes_per_s: float) -> float:
     """Seconds of the timed call, its quantisation included."""
     extra = point.quantised_bytes / quantise_bytes_per_s if quantise_bytes_per_s else 0.0
@@ -69,8 +114,9 @@ def predict(point: GemmPoint, constants: GemmConstants, limits: GemmLimits, quan
 
 
 def fit_gemm(
-    points: Sequence[GemmPoint], limits: GemmLimits, priors: Mapping[str, Prior], tiles: tuple[int, int, int]
-) -> GemmFit:
+    points: Sequence[GemmPoint], limits: GemmLimits, priors: Mapping[str, Prior], tiles: tuple[int, int, int],
+    huber: float = HUBER,
+) -> GemmFit:  # fmt: skip
     """Fit the constants named in `priors` (FITTED, and `quantise` where the timed call quantises).
 
     tiles: bm_max, bn_max, bn_step. Raises ValueError for fewer than MIN_POINTS points.
@@ -86,10 +132,10 @@ def fit_gemm(
         constants, rate = _constants(names, logs, tiles)
         return np.array([math.log(point.seconds / predict(point, constants, limits, rate)) for point in points])
 
-    logs, jacobian = _levenberg(residuals, np.minimum(centre, upper - 1e-6), centre, width, upper)
+    logs, jacobian = _levenberg(residuals, np.minimum(centre, upper - 1e-6), centre, width, upper, huber)
     constants, rate = _constants(names, logs, tiles)
     found = residuals(logs)
-    weights = _huber(found)
+    weights = _huber(found, huber)
     sigma2 = float((weights * found**2).sum() / max(1, len(points) - 1))
     information = (jacobian.T * weights) @ jacobian / max(sigma2, 1e-6) + np.diag(1.0 / width**2)
     errors = np.sqrt(np.diag(np.linalg.inv(information)))
@@ -97,14 +143,15 @@ def fit_gemm(
 
 
 def with_folds(
-    points: Sequence[GemmPoint], limits: GemmLimits, priors: Mapping[str, Prior], tiles: tuple[int, int, int]
-) -> GemmFit:
+    points: Sequence[GemmPoint], limits: GemmLimits, priors: Mapping[str, Prior], tiles: tuple[int, int, int],
+    huber: float = HUBER,
+) -> GemmFit:  # fmt: skip
     """As fit_gemm, and each weight shape predicted by a fit that has not seen it (in the order of the points)."""
-    fit = fit_gemm(points, limits, priors, tiles)
+    fit = fit_gemm(points, limits, priors, tiles, huber)
     left_out = [0.0] * len(points)
     for shape in sorted({point.weight_shape for point in points}):
         seen = [point for point in points if point.weight_shape != shape]
-        blind = fit_gemm(seen, limits, priors, tiles)
+        blind = fit_gemm(seen, limits, priors, tiles, huber)
         for i, point in enumerate(points):
             if point.weight_shape == shape:
                 seconds = predict(point, blind.constants, limits, blind.quantise_bytes_per_s)
@@ -118,15 +165,15 @@ def _constants(names: Sequence[str], logs: np.ndarray, tiles: tuple[int, int, in
     return GemmConstants(**values, bm_max=tiles[0], bn_max=tiles[1], bn_step=tiles[2]), rate
 
 
-def _huber(residuals: np.ndarray) -> np.ndarray:
-    """Weight of each point: 1 up to HUBER, falling beyond."""
-    weights: np.ndarray = np.minimum(1.0, HUBER / np.maximum(np.abs(residuals), HUBER / 2))
+def _huber(residuals: np.ndarray, huber: float) -> np.ndarray:
+    """Weight of each point: 1 up to `huber`, falling beyond."""
+    weights: np.ndarray = np.minimum(1.0, huber / np.maximum(np.abs(residuals), huber / 2))
     return weights
 
 
-def _loss(residuals: np.ndarray, logs: np.ndarray, centre: np.ndarray, width: np.ndarray) -> float:
+def _loss(residuals: np.ndarray, logs: np.ndarray, centre: np.ndarray, width: np.ndarray, huber: float) -> float:
     size = np.abs(residuals)
-    robust = np.where(size <= HUBER, size**2, HUBER * (2 * size - HUBER)).sum() / NOISE**2
+    robust = np.where(size <= huber, size**2, huber * (2 * size - huber)).sum() / NOISE**2
     return float(robust + (((logs - centre) / width) ** 2).sum())
 
 
@@ -140,20 +187,21 @@ def _levenberg(
     centre: np.ndarray,
     width: np.ndarray,
     upper: np.ndarray,
+    huber: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Minimise the robust loss; returns the logs of the constants and the Jacobian of the model there."""
     damping = 1.0
     found = residuals(logs)
-    loss = _loss(found, logs, centre, width)
+    loss = _loss(found, logs, centre, width, huber)
     jacobian = _jacobian(residuals, logs)
     for _ in range(MAX_ROUNDS):
-        weights = _huber(found) / NOISE**2
+        weights = _huber(found, huber) / NOISE**2
         hessian = (jacobian.T * weights) @ jacobian + np.diag(1.0 / width**2)
         gradient = (jacobian.T * weights) @ found - (logs - centre) / width**2
         step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
         tried = np.minimum(logs + step, upper)
         at = residuals(tried)
-        new_loss = _loss(at, tried, centre, width)
+        new_loss = _loss(at, tried, centre, width, huber)
         if new_loss < loss:
             done = loss - new_loss < 1e-4 * loss
             logs, found, loss, damping = tried, at, new_loss, damping / 3

@@ -29,11 +29,8 @@ K_STEP = 128
 IN_BYTES: dict[str, float] = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "nvfp4": 0.5625, "mxfp8": 1.03125}
 """Bytes of one operand element, scales included where they come in blocks of 16 or 32; else 1 (8-bit formats)."""
 
-WGRAD_STORE_BYTES = 4.0
-WGRAD_MOVED_BYTES = 8.0
-"""A weight gradient is read, added to and written in FP32; other results are written once in BF16."""
-
-RESULT_BYTES = 2.0
+RESULTS: dict[str, tuple[float, float]] = {"bf16": (2.0, 2.0), "fp32": (4.0, 4.0), "added": (4.0, 8.0)}
+"""What becomes of a result → bytes an element that an SM stores, and that memory moves. added: to what is there in FP32."""
 
 LOGISTIC = 1.702
 """1 / (1 + exp(-LOGISTIC * x)) is the normal law's distribution function within 0.01."""
@@ -46,6 +43,7 @@ class GemmSize:
     """One call: m, n, k as in KernelShape (m of fprop and dgrad, k of wgrad, over all groups).
 
     rows_cv: standard deviation of the groups' rows over their mean; with one group: of the launches of which this is the mean.
+    result: key of RESULTS; "": "added" of a weight gradient, else "bf16".
     """
 
     m: int
@@ -55,6 +53,12 @@ class GemmSize:
     variant: str
     dtype: str
     rows_cv: float = 0.0
+    result: str = ""
+
+    @property
+    def result_bytes(self) -> tuple[float, float]:
+        """As RESULTS."""
+        return RESULTS[self.result or ("added" if self.variant == "wgrad" else "bf16")]
 
     @property
     def flop(self) -> float:
@@ -132,8 +136,7 @@ def gemm_seconds(size: GemmSize, constants: GemmConstants, limits: GemmLimits) -
     compute = _compute(size, constants, limits)
     m, n, k = size.per_group
     in_bytes = IN_BYTES.get(size.dtype, 1.0)
-    moved_bytes = WGRAD_MOVED_BYTES if size.variant == "wgrad" else RESULT_BYTES
-    moved = size.groups * ((m * k + n * k) * in_bytes + m * n * moved_bytes)
+    moved = size.groups * ((m * k + n * k) * in_bytes + m * n * size.result_bytes[1])
     memory = moved / (constants.eb * limits.hbm_bytes_per_s)
     power = size.flop / (constants.ecap * limits.peak_flop_per_s)
     top = max(compute, memory, power)
@@ -147,7 +150,7 @@ def _compute(size: GemmSize, constants: GemmConstants, limits: GemmLimits) -> fl
     m, n, k = size.per_group
     is_wgrad = size.variant == "wgrad"
     rows_cv, steps_cv = (0.0, size.rows_cv) if is_wgrad else (size.rows_cv, 0.0)
-    in_bytes, store_bytes = IN_BYTES.get(size.dtype, 1.0), WGRAD_STORE_BYTES if is_wgrad else RESULT_BYTES
+    in_bytes, store_bytes = IN_BYTES.get(size.dtype, 1.0), size.result_bytes[0]
     bm, bn = _tiles(constants.bm_max, constants.bn_max, constants.bn_step)
     step = np.maximum(
         2.0 * K_STEP * bm * bn / (constants.eta * limits.peak_flop_per_s / limits.num_sms),

@@ -10,11 +10,11 @@ from statistics import pstdev
 
 import pytest
 
-from hwprofiles.calibration import fit, notrace_rows
+from hwprofiles.calibration import gemm_groups, notrace_rows
 from hwprofiles.calibration import reference_points as points
+from hwprofiles.calibration.gemm_families import H800_FAMILIES, GemmFamily
 from hwprofiles.calibration.gemm_fit import GemmPoint
 from hwprofiles.catalog import load_gpu
-from hwprofiles.efficiencies import load_efficiencies
 from hwprofiles.kernels.attention import GENERIC_ATTENTION, attention_constants
 from hwprofiles.kernels.gemm import generic_gemm_constants
 from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, gemm_seconds
@@ -23,6 +23,7 @@ from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.leave_out import NOTHING, LeftOut
 from hwprofiles.stack_choice import load_stack
+from hwprofiles.units import TERA
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
 needs_reference = pytest.mark.skipif(
@@ -142,18 +143,18 @@ def test_no_training_trace_in_the_stack_without_one() -> None:
     assert not [text for text in kernels + parameters if "profile-data" in text or "train.json" in text]
 
 
-def test_transfer_to_h800_predicts_deepgemm() -> None:
-    """Constants of DeepGEMM inside SGLang on the H100 give the README's figures; the first release is the slower one."""
-    logs = [
-        math.log(
-            kernel_seconds(
-                KernelShape("gemm", "fprop", "fp8-block", m, n, k), load_stack("h800-transfer"), GPU, "alone"
-            ).seconds
-            / (2.0 * m * n * k / (tflops * 1e12))
+def test_transfer_to_h800_predicts_another_library() -> None:
+    """cuBLAS measured on an H100 against DeepGEMM's first release: 18 % with launches of few rows, 12 % with many."""
+    stack = load_stack("h800-transfer")
+    logs = {
+        (m, n, k): math.log(
+            kernel_seconds(KernelShape("gemm", "fprop", "fp8-block", m, n, k), stack, GPU, "alone").seconds
+            / (2.0 * m * n * k / (tflops * TERA))
         )
         for m, n, k, tflops in DEEPGEMM
-    ]
-    assert mean_error(logs) < 0.15
+    }
+    assert mean_error(logs.values()) < 0.18
+    assert mean_error(log for (m, _, _), log in logs.items() if m == 4096) < 0.12
 
 
 @needs_reference
@@ -190,27 +191,16 @@ def test_bf16_constants_fit_the_h100_and_carry_over_a_generation() -> None:
 @pytest.mark.parametrize(
     ("family", "limit"),
     [
-        pytest.param(fit.H800_FAMILIES[0], 0.07, marks=pytest.mark.slow, id="bf16"),
-        pytest.param(fit.H800_FAMILIES[1], 0.13, id="fp8-block"),
-        pytest.param(fit.H800_FAMILIES[2], 0.06, id="fp8-block-wgrad"),
+        pytest.param(H800_FAMILIES[0], 0.07, marks=pytest.mark.slow, id="bf16"),
+        pytest.param(H800_FAMILIES[1], 0.13, id="fp8-block"),
+        pytest.param(H800_FAMILIES[2], 0.06, id="fp8-block-wgrad"),
     ],
 )
-def test_committed_constants_are_reproduced_and_left_out_shapes_are_near(family: fit.GemmFamily, limit: float) -> None:
-    blind = fit.fit_family(family, REFERENCE)
+def test_committed_constants_are_reproduced_and_left_out_shapes_are_near(family: GemmFamily, limit: float) -> None:
+    blind = gemm_groups.fit_family(family, REFERENCE)
     assert mean_error(blind.left_out) < limit
     committed = load_stack("h800-notrace").parameters
-    for name, value, low, high, _ in fit.gemm_entries(blind):
+    for name, value, low, high, _ in gemm_groups.gemm_entries(blind):
         parameter = committed[f"{family.key}.{name}"]
         assert parameter.value == pytest.approx(value, rel=2e-3)
         assert (parameter.low, parameter.high) == (pytest.approx(low, rel=2e-3), pytest.approx(high, rel=2e-3))
-
-
-@needs_reference
-@pytest.mark.slow
-@pytest.mark.parametrize("family", fit.FAMILIES, ids=lambda family: f"{family.key}-{family.gpu}")
-def test_committed_efficiencies_are_reproduced(family: fit.GemmFamily) -> None:
-
-    group = next(g for g in load_efficiencies().groups if (g.prefix, g.gpu) == (family.key, family.gpu))
-    for name, value, *_ in fit.gemm_entries(fit.fit_family(family, REFERENCE), fit.sm_peak(family.gpu)):
-        if name not in ("t0_s", "residual"):
-            assert group.values[name][0] == pytest.approx(value, rel=5e-3), name
