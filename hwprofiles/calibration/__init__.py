@@ -10,7 +10,7 @@
                    Gave measurements/h100-model-step-2026-11-27.csv and h200-model-step-2026-11-27.csv; numerics.check gave
                    h200-model-products-2026-11-27.csv, parallel.check h200x4-expert-parallel-2026-11-27.csv
     kernel_rates   one NVIDIA GPU, torch: GEMMs, grouped GEMMs, attention and streaming kernels (rates) after a rest and in a
-                   loop
+                   loop. Gave measurements/h100-kernel-rates-2026-11-27.csv
     sm_partition   one NVIDIA GPU, torch and cupy (not in the extra): kernels beside SMs that are held. Gave
                    measurements/h100-sm-partition-2026-11-24.csv, from it `overlap.*` and the head's GEMMs of stacks/h800-*
     layer_mix      all NVIDIA GPUs of a host, torch (extra [calibrate]): kernels of a layer (layer_kernels) from the first
@@ -19,10 +19,12 @@
                    kernels beside one another. Gave measurements/h200x8-nccl-2026-11-27.csv and h200x8-beside-2026-11-27.csv
     power_sweep    one NVIDIA GPU, torch: watts, clock and speed of kernels alone, in mixes and with idle time between,
                    from the first launches to the power limit (power_kernels; nvml reads the board's energy counter)
-    fit            no GPU, numpy alone: fits gemm.py's (gemm_fit) and attention.py's (attention_fit; attention_families says
-                   to which rows, attention_published holds figures) constants to tables of public benchmarks, whose columns
-                   and origin reference_points states; `rows` prints stacks/h800-notrace's kernels.csv (notrace_rows). Gave
-                   `gemm.*` and `attention.*` of the stacks and of stacks/transfer
+    fit            no GPU, numpy alone: fits the constants of GEMMs (gemm_fit to what gemm_families lists, judged and printed
+                   by gemm_groups) and of attention (attention_fit; attention_families says to which rows,
+                   attention_published holds figures) to our own rates (rates_points) and to tables of public benchmarks,
+                   whose columns and origin reference_points states; of rings (ring_fit) and power (power_fit). `rows`
+                   prints stacks/h800-notrace's kernels.csv (notrace_rows). Gave `gemm.*` and `attention.*` of the stacks and
+                   of stacks/transfer
 
 The programs that measure (what they share is in measuring) write one JSON document of what they measured (kernel_rates: a
 CSV); the measurement's YAML says which columns of the CSV are which.

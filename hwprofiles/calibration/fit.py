@@ -21,6 +21,7 @@ from pathlib import Path
 
 from hwprofiles.calibration import attention_families as families
 from hwprofiles.calibration import notrace_rows, ring_fit
+from hwprofiles.calibration import reference_points as points
 from hwprofiles.calibration.attention_fit import configuration, head_size
 from hwprofiles.calibration.gemm_families import H800_FAMILIES
 from hwprofiles.calibration.gemm_groups import print_constants, print_groups

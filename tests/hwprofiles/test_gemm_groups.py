@@ -12,7 +12,7 @@ import pytest
 from hwprofiles.calibration import gemm_groups
 from hwprofiles.calibration import reference_points as points
 from hwprofiles.calibration.gemm_families import FAMILIES, MEASURED, GemmFamily
-from hwprofiles.calibration.gemm_fit import GemmPoint, coverage, mean_error, without_wild
+from hwprofiles.calibration.gemm_fit import BIG, GemmPoint, coverage, mean_error, without_wild
 from hwprofiles.calibration.rates_points import rate_points
 from hwprofiles.catalog import load_gpu
 from hwprofiles.efficiencies import load_efficiencies
@@ -164,7 +164,7 @@ def simumax(op: str) -> Iterator[tuple[str, GemmPoint]]:
 def test_grouped_gemms_of_a_b200_in_training_are_a_loop(variant: str) -> None:
     """Transformer Engine's grouped linear layer. What is left is what dense GEMMs lack too: the power of a loaded chip."""
     grouped = [point for name, point in simumax("group_matmul") if name == variant]
-    dense = [point for name, point in simumax("matmul") if name == variant and point.size.flop > 2.0**31][::4]
+    dense = [point for name, point in simumax("matmul") if name == variant and point.size.flop > 2.0 * BIG][::4]
     looped, as_one, alone = (
         mean_of(ratios("b200-public", measured, library))
         for measured, library in ((grouped, LOOP), (grouped, GROUPED), (dense, ""))

@@ -64,7 +64,7 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/gemm_formula.py",
-            "moved = size.groups * ((m * k + n * k) * in_bytes + m * n * moved_bytes)",
+            "moved = size.groups * ((m * k + n * k) * in_bytes + m * n * size.result_bytes[1])",
             "moved = size.groups * ((m * k + n * k) * in_bytes)",
             "the result is not written",
         ),
