@@ -235,6 +235,8 @@ class ModelSpec(Section):
     """Rows of a learned position embedding that is added to the tokens'; 0: none."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     """Norms in front of attention, FFN and head; layernorm has biases too."""
+    parallel_block: bool = False
+    """Attention and FFN read one norm's output side by side, and their outputs are added up; of dense models."""
     attention: Annotated[AnyAttention, Field(discriminator="kind")]
     dense_ffn: DenseFfn | None = None
     """FFN of the dense layers; null where there is none."""

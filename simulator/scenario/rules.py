@@ -37,6 +37,7 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "model.attention.num_kv_heads": ("model.attention.num_heads",),
     "model.attention.window": ("training.seq_len", "model"),
     "model.learned_positions": ("training.seq_len", "model"),
+    "model.parallel_block": ("model.moe", "model.num_dense_layers", "model"),
     "model.attention.window_pattern": ("model.attention.window",),
     "model.moe.top_k": (
         "model.moe.num_routed_experts", "model.moe.num_expert_groups", "model.moe.max_groups_per_token",
@@ -224,6 +225,11 @@ def model_problems(model: ModelSpec) -> Iterator[FieldProblem]:
         yield "dense_ffn", f"is missing; {'layer_pattern has d' if period else f'num_dense_layers is {dense}'}"
     for key, message in model.attention.problems():
         yield f"attention.{key}", message
+    if model.parallel_block and moe is not None:
+        yield (
+            "parallel_block",
+            "is of dense models, whose FFN can read attention's input; leave it out, or leave moe out",
+        )
     if moe is None:
         return
     if moe.top_k > moe.num_routed_experts:

@@ -185,6 +185,7 @@ def models(draw: st.DrawFn, is_moe: bool, ep: int, nodes: int, min_layers: int) 
         "num_dense_layers": draw(st.integers(0, min(3, num_layers - 1))) if is_moe else num_layers,
         "norm": draw(st.sampled_from(["rmsnorm", "rmsnorm", "layernorm"])),
         "learned_positions": draw(st.sampled_from([0, 0, 65_536])),
+        "parallel_block": not is_moe and draw(st.booleans()),
         "mtp": {"num_modules": draw(st.sampled_from([0, 0, 1, 2]))},
     }
     if is_moe:

@@ -166,6 +166,7 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "model.moe.activation": ("deepseek", "gelu"),
     "model.moe.bias": ("deepseek", "true"),
     "model.norm": ("dense", "layernorm"),
+    "model.parallel_block": ("dense", "true"),
     "parallel.overlap.pp": ("dense", "false"),
     "parallel.overlap.tp": ("sequence", "chunked"),
     "parallel.pipeline_buffers": ("dense", "per_micro_batch"),

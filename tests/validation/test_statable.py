@@ -102,7 +102,6 @@ def test_what_a_row_does_not_give_is_listed_with_the_value_taken() -> None:
         ({"dp": "4"}, "columns contradict each other"),
         ({"ep": "8"}, "columns contradict each other"),
         ({"experts": "8", "ep": "16"}, "columns contradict each other"),
-        ({"framework": "MegaScale"}, "parallel attention and FFN"),
         ({"mbs": "2", "gbs": "64", "notes": "GA 3"}, "columns contradict each other"),
         ({"model": "Nemotron-H-56B"}, "Mamba layers"),
         ({"attention_kind": "hybrid Mamba2 + GQA"}, "Mamba layers"),
@@ -129,9 +128,19 @@ def test_experts_that_a_row_does_not_count_are_no_contradiction() -> None:
 
 def test_reasons_of_a_whole_row() -> None:
     assert list(state(Row(LLAMA | {"notes": "LoRA fine-tuning"})).missing) == ["LoRA"]
-    assert list(state(Row(LLAMA | {"notes": "parallel block + LAMB"})).missing) == ["parallel attention and FFN"]
+    assert list(state(Row(LLAMA | {"notes": "SFT; packed sequences"})).missing) == ["packed sequences"]
+    assert list(state(Row(LLAMA | {"notes": "Muon optimizer"})).missing) == ["Muon optimizer"]
     with pytest.raises(KeyError):
         Draft().lack("bad luck")
+
+
+def test_the_parallel_block_is_of_the_row_or_of_its_framework() -> None:
+    said, framework = LLAMA | {"notes": "parallel block + LAMB"}, LLAMA | {"framework": "MegaScale"}
+    for cells, is_parallel in ((said, True), (framework, True), (LLAMA, False)):
+        plan = state(Row(cells)).scenario
+        assert plan is not None
+        assert plan.model.parallel_block is is_parallel
+    assert any("sliding-window" in text for text in state(Row(framework)).beside)
 
 
 def test_columns_that_fit_and_a_loader_that_refuses() -> None:

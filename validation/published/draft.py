@@ -34,7 +34,6 @@ REASONS: Final[dict[str, str]] = {
     "LoRA": "mechanism",
     "packed sequences": "mechanism",
     "Muon optimizer": "mechanism",
-    "parallel attention and FFN": "mechanism",
     "recompute by operator": "mechanism",
     "zero-bubble schedules": "mechanism",
     "refused by moesim": "mechanism",

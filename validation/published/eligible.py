@@ -64,9 +64,9 @@ def text_of(names: Sequence[str], errors: Mapping[str, str]) -> str:
         if name not in errors:
             collection, _, number = name.rpartition("-")
             groups.setdefault(collection, []).append(number)
-    lines = [HEAD + "errors:"]
+    lines = [HEAD + ("errors:" if errors else "errors: {}")]
     lines += [f'  {name}: "{why}"' for name, why in errors.items()]
-    lines.append("eligible:")
+    lines.append("eligible:" if groups else "eligible: {}")
     for collection in sorted(groups):
         lines += _wrapped(collection, groups[collection])
     return "\n".join(lines) + "\n"

@@ -37,6 +37,8 @@ def _section(row: Row, family: FamilyRecord) -> dict[str, Any]:
         "name": row.text("model"), "hidden_size": row.count("hidden"), "num_layers": layers,
         "vocab_size": row.count("vocab"), "attention": _attention(row, family), "source": family.source, **family.model,
     }  # fmt: skip
+    if row.says("parallel block"):
+        section["parallel_block"] = True
     if family.positions and row.count("seq") is not None:
         section["learned_positions"] = row.count("seq")
     activation: dict[str, Any] = {} if family.ffn == "swiglu" else {"activation": family.ffn}

@@ -98,9 +98,6 @@ def _state(given: Row) -> Statement:
     for words, reason in WHOLE.items():
         if row.says(words):
             draft.lack(reason)
-    # The paper's system has the parallel block in all of its runs (arXiv:2402.15627, 3.1), its baseline has not.
-    if row.says("parallel block") or row.text("framework") == "MegaScale":
-        draft.lack("parallel attention and FFN")
     for part in PARTS:
         part(row, draft)
     scenario = None if draft.missing else _load(row, draft)

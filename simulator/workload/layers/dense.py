@@ -7,6 +7,7 @@ from simulator.workload import counting as c
 from simulator.workload.layers import ffn
 from simulator.workload.layers.attention import attention_operators
 from simulator.workload.layers.layer import common_weights, input_reload, layer_saved
+from simulator.workload.layers.parallel_block import sharing
 from simulator.workload.layers.part import PARTS, Blocks, Params, Part, Shard
 from simulator.workload.op import Unit
 from simulator.workload.recipe import Recipe
@@ -45,7 +46,10 @@ def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
         "attn_b": (*merge, *attn_b),
         "attn_w": tuple(attn_w),
     }  # fmt: skip
+    if model.parallel_block:
+        blocks = {name: sharing(name, work) for name, work in blocks.items()}
     if "layer" in r.recompute:
+        attn_f, fed = list(blocks["attn_f"]), blocks["mlp_f_local"]
         blocks |= {"attn_r": c.again(attn_f), "mlp_r_local": c.again(fed)}
     return (Unit("layer", "dense", blocks),)
 
@@ -54,10 +58,11 @@ def _ffn_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     """Norm and FFN."""
     h, t, s, n = model.hidden_size, r.tokens, r.sequence_tokens, _ffn(model, r.tp)
     block = BlockBuilder("dense_ffn", r)
-    block.keep("ffn.input", "bf16", s * h)
-    block.operand(
-        "ffn.norm_out", r.gemm_input_tokens * h, recomputed="rmsnorm" in r.recompute and r.act_dtype == "bf16"
-    )
+    if not model.parallel_block:  # else attention's own
+        block.keep("ffn.input", "bf16", s * h)
+        block.operand(
+            "ffn.norm_out", r.gemm_input_tokens * h, recomputed="rmsnorm" in r.recompute and r.act_dtype == "bf16"
+        )
     block.activation("ffn", t, n.width, n.num_up, h)
     converted = [] if r.swiglu_in_dtype == "bf16" else [bf16("ffn.swiglu_in_bf16", t * n.up)]
     block.forward += [*converted, bf16("ffn.out", s * h)]

@@ -19,8 +19,8 @@ LAYER_INPUT: Final = "attn.input"
 
 
 def common_weights(model: ModelSpec, shard: Shard) -> Weights:
-    """Parameters of a layer without those of its FFN: attention and the two norms in front of attention and FFN."""
-    return attention_weights(model, shard.tp) + Weights(0, 2 * model.norm_params)
+    """Parameters of a layer without those of its FFN: attention and the norms in front of attention and FFN, or their one."""
+    return attention_weights(model, shard.tp) + Weights(0, (1 if model.parallel_block else 2) * model.norm_params)
 
 
 def input_reload(hidden: int, r: Recipe) -> Iterator[Op]:

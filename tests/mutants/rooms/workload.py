@@ -11,6 +11,12 @@ WORKLOAD = Room(
     ("tests/workload", "tests/assembly", "tests/laws"),
     (
         Fault(
+            "simulator/workload/layers/parallel_block.py",
+            '"attn_f": ("_output_reduce",),',
+            '"attn_f": (),',
+            "a parallel block reduces the outputs of its two halves one by one",
+        ),
+        Fault(
             f"{ROOT}/layers/ffn.py",
             '"swiglu_bwd", "I", 3 * size, size, kernels=2, routed=routed)',
             '"swiglu_bwd", "I", size, size, kernels=2, routed=routed)',
