@@ -9,6 +9,7 @@ from typing import Any, Final
 from validation.instrument.groups import by_group
 from validation.instrument.outcome import Outcome
 from validation.instrument.statistics import statistics
+from validation.published.eligible import eligible as listed
 
 NUM_WORST: Final = 10
 
@@ -22,7 +23,8 @@ def document(rows: Sequence[Outcome], leave_out: str | None = None) -> dict[str,
 def summary(rows: Sequence[Outcome]) -> dict[str, Any]:
     """n: rows of the file; eligible: those that the figures are of (n of `statistics`); skipped: see `_skipped`.
 
-    worst: the eligible rows that are furthest off, half as fast being as wrong as twice as fast.
+    missed: rows of the committed list (validation/data/eligible.yaml) that were not predicted. worst: the eligible rows that
+    are furthest off, half as fast being as wrong as twice as fast.
     """
     counted = eligible(rows)
     found = statistics(counted)
@@ -31,6 +33,7 @@ def summary(rows: Sequence[Outcome]) -> dict[str, Any]:
         "n": len(rows),
         "predicted": sum(row.figure is not None for row in rows),
         "eligible": len(counted),
+        "missed": [row.case_id for row in rows if row.figure is None and row.case_id in listed()],
         "by_group": by_group(counted),
         "worst": [_worst(row) for row in worst(counted)],
         "skipped": _skipped(rows),

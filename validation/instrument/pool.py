@@ -20,7 +20,6 @@ Predict = Callable[[Row], Outcome]
 MAX_PROCESSES: Final = 2
 FEW_ROWS: Final = 8
 """Rows that are predicted sooner in this process than others start."""
-TWICE: Final = "case_id is there twice: give every row a name of its own; the first row of this name stands"
 DIED: Final = f"{FAILED}: the process that predicted it ended (out of memory, perhaps)"
 
 
@@ -29,34 +28,20 @@ def outcomes(rows: Sequence[Row], predict: Predict = outcome, processes: int | N
 
     processes: default as many as there are processors, at most MAX_PROCESSES, and this one alone for few rows. Rows that take
     long start first. Where a process dies, the rows that it leaves open are predicted one after another in a new one, and a row
-    that kills it is skipped. Of rows of one case_id the first is predicted.
+    that kills it is skipped.
     """
-    found = _repeated(rows)
-    open_places = [place for place in longest_first(rows) if place not in found]
     wanted = processes or (min(MAX_PROCESSES, os.cpu_count() or 1) if len(rows) >= FEW_ROWS else 1)
     if wanted == 1:
-        found |= {place: predict(rows[place]) for place in open_places}
-        return [found[place] for place in range(len(rows))]
+        return [predict(row) for row in rows]
+    found: dict[int, Outcome] = {}
     with _pool(wanted) as pool:
-        futures = {place: pool.submit(predict, rows[place]) for place in open_places}
+        futures = {place: pool.submit(predict, rows[place]) for place in longest_first(rows)}
         for place, future in futures.items():
             with suppress(BrokenProcessPool):
                 found[place] = future.result()
     while len(found) < len(rows):
         found |= _one_by_one(rows, [place for place in range(len(rows)) if place not in found], predict)
     return [found[place] for place in range(len(rows))]
-
-
-def _repeated(rows: Sequence[Row]) -> dict[int, Outcome]:
-    """Rows whose case_id an earlier one has: a comparison could not tell them apart."""
-    names: set[str] = set()
-    found = {}
-    for place, row in enumerate(rows):
-        name = row.text("case_id")
-        if name in names:
-            found[place] = skipped(row, TWICE)
-        names.add(name)
-    return found
 
 
 def _one_by_one(rows: Sequence[Row], places: Sequence[int], predict: Predict) -> dict[int, Outcome]:

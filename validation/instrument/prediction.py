@@ -16,6 +16,7 @@ from simulator.step.step import simulate_times
 from validation.compare import interval_of, lookup
 from validation.instrument.leave_out import LeaveOut, left_out, stack_without
 from validation.instrument.outcome import PATHS, Figure, Outcome
+from validation.published.eligible import excluded
 from validation.published.row import Row
 from validation.published.state import Statement, state
 
@@ -64,7 +65,8 @@ def _outcome(row: Row, stated: Statement, leave_out: LeaveOut | None) -> Outcome
     return Outcome(
         row.text("case_id"), _group(row, stated), column, source_of(row), labels=_labels(row, stated),
         stack=scenario.stack, without=str(without), assumed=_keys(stated, is_sourced=False),
-        by_release=_keys(stated, is_sourced=True), figure=_figure(row, column, scenario, stack), is_eligible=True,
+        by_release=_keys(stated, is_sourced=True), figure=_figure(row, column, scenario, stack),
+        is_eligible=row.text("case_id") not in excluded(),
         note=note_of(row, stated),
     )  # fmt: skip
 

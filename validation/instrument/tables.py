@@ -15,6 +15,7 @@ NUM_PARTS: Final = 4
 """Largest parts of a step that are shown."""
 NUM_MOVED: Final = 20
 """Rows of each kind that a comparison shows."""
+NUM_MISSED: Final = 5
 NO_FIGURE: Final = "–"
 
 
@@ -50,7 +51,10 @@ LEFT_OUT: Final[Mapping[str, str]] = {
 
 def whole(told: Mapping[str, Any], left_out: str | None = None) -> Table:
     """The summary of the eligible rows. left_out: as in the document."""
-    note = f"{told['n']} rows, {told['predicted']} predicted, {told['eligible']} of them count. Errors are of the step's time, "
+    note = f"{told['n']} rows, {told['predicted']} predicted, {told['eligible']} of them count. "
+    if told["missed"]:
+        note += f"Of those that could, {len(told['missed'])} were not: {', '.join(told['missed'][:NUM_MISSED])}. "
+    note += "Errors are of the step's time, "
     note += "predicted over measured: below 0 a prediction is too fast. mean: of the errors' sizes; inside: measured within "
     note += "the 90 % interval; score: of the interval, lower is better."
     rows = [("all", *_statistics(told, told["eligible"]))] if told["eligible"] else []

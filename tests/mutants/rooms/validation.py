@@ -140,5 +140,41 @@ VALIDATION = Room(
             "if value < 1e9 else",
             "large counts are told in powers of ten",
         ),
+        Fault(
+            "validation/instrument/statistics.py",
+            "2.0 / MISSED * (max(0.0, lower) + max(0.0, -upper))",
+            "1.0 / MISSED * (max(0.0, lower) + max(0.0, -upper))",
+            "a wrong interval costs half of what makes the score proper",
+        ),
+        Fault(
+            "validation/instrument/outcome.py",
+            "return 1.0 / found[0], 1.0 / found[2], 1.0 / found[1]",
+            "return 1.0 / found[0], 1.0 / found[1], 1.0 / found[2]",
+            "the interval of a speed is not turned round",
+        ),
+        Fault(
+            "validation/instrument/document.py",
+            "return [row for row in rows if row.figure is not None and row.is_eligible]",
+            "return [row for row in rows if row.figure is not None]",
+            "rows with an error of their source count",
+        ),
+        Fault(
+            "validation/instrument/pool.py",
+            "return [found[place] for place in range(len(rows))]",
+            "return list(found.values())",
+            "rows come in the order in which they were predicted",
+        ),
+        Fault(
+            "validation/instrument/change.py",
+            "change = new / old if row.is_time else old / new",
+            "change = new / old",
+            "a faster prediction counts as a slower one",
+        ),
+        Fault(
+            "validation/instrument/prediction.py",
+            "stack = stack_without(node_of(scenario).gpu, without)",
+            "stack = stack_without(node_of(scenario).gpu, NOTHING)",
+            "what is left out is used",
+        ),
     ),
 )

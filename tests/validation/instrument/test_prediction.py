@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,8 @@ from validation.instrument.document import document
 from validation.instrument.outcome import Outcome
 from validation.instrument.pool import longest_first, outcomes
 from validation.instrument.prediction import column_of, outcome
-from validation.published.row import Row
+from validation.published.eligible import eligible, excluded
+from validation.published.row import Row, read_rows
 
 SMALL = LLAMA | {"layers": "2", "hidden": "1024", "ffn": "2048", "heads": "8", "kv_heads": "8", "vocab": "1024"}
 """A row that is predicted soon."""
@@ -124,9 +127,24 @@ def test_rows_with_many_actions_start_first() -> None:
     assert longest_first([Row(each) for each in sizes]) == [1, 0, 2]
 
 
-def test_of_rows_of_one_name_the_first_is_predicted() -> None:
-    found = outcomes([Row(SMALL | {"case_id": name, "step_time_s": "2.0"}) for name in ("a", "a", "b")])
-    assert [row.skipped_because for row in found] == [None, pool.TWICE, None]
+def test_of_rows_of_one_name_the_first_is_predicted(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*SMALL, "step_time_s"])
+        writer.writeheader()
+        writer.writerows({**SMALL, "case_id": name, "step_time_s": "2.0"} for name in ("a", "a", "b"))
+    found = outcomes(read_rows(path))
+    assert [row.figure is None for row in found] == [False, True, False]
+    assert "twice" in (found[1].skipped_because or "")
+
+
+def test_a_row_with_a_named_error_of_its_source_is_predicted_and_does_not_count() -> None:
+    named = next(iter(excluded()))
+    rows = [Row(SMALL | {"case_id": name, "step_time_s": "2.0"}) for name in (named, "x")]
+    rows.append(Row(SMALL | {"case_id": sorted(eligible())[0], "layers": ""}))
+    total = document(outcomes(rows))["summary"]
+    assert (total["n"], total["predicted"], total["eligible"]) == (3, 2, 1)
+    assert total["missed"] == sorted(eligible())[:1]
 
 
 def test_inputs_that_the_release_says_are_not_assumed() -> None:
