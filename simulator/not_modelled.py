@@ -77,7 +77,6 @@ TABLE: Final[tuple[Planned, ...]] = (
         "1f1b_ep_overlap", "interleaved_1f1b_ep_overlap", "zb_h1", "zb_v", "dualpipe_v",
     ),
     _value("parallel.overlap.ep", _LISTED, "shared_expert"),
-    _value("precision.recipe", _LISTED, "nvfp4"),
     _value("precision.fp8_weight_cache", "leave it out: the recipe sets it", "per_micro_batch"),
     _value("recompute.saved.attn_out", _LISTED, "fp8"),
     Planned("command", "explain", "use run, which prints the parts of a step and what binds it"),

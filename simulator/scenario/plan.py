@@ -12,7 +12,18 @@ from hwprofiles.names import nearest
 from hwprofiles.offers import Wanted
 from hwprofiles.schema import Commitment
 from simulator.scenario.parallel import ScheduleName
-from simulator.scenario.section import MAX_LAYERS, AsPlain, AsTuple, Section, Sequences, Text, Tokens, Usd, named
+from simulator.scenario.section import (
+    MAX_LAYERS,
+    AsPlain,
+    AsTuple,
+    LayerCount,
+    Section,
+    Sequences,
+    Text,
+    Tokens,
+    Usd,
+    named,
+)
 
 RecomputeModule = Literal["rmsnorm", "mla_up_proj", "swiglu", "mlp", "attention", "layer", "moe", "shared_expert"]
 """attention: the attention core; mlp: the FFN of dense layers; moe: router, dispatch, experts, combine; layer: all of it."""
@@ -76,6 +87,10 @@ class Precision(Section):
     """Of a recipe with one scale a tensor: from the maxima of earlier steps, or from the tensor's own, which is read for it.
     null: the recipe's default.
     """
+    bf16_first_layers: LayerCount = 0
+    """Layers at the start whose GEMMs stay in BF16 whatever the recipe."""
+    bf16_last_layers: LayerCount = 0
+    """The same at the end; MTP modules are not of them."""
     primary_weights: Literal["bf16", "quantised"] = "bf16"
     """What the layers hold of the weights that GEMMs read in 8 or 4 bits: BF16 ones, from which those are cast each step, or
     only the cast ones, which the optimizer writes from its FP32 masters.

@@ -112,6 +112,17 @@ RECIPES.add(
     ),
 )
 """E8M0 scales of 32 elements along the reduced dimension, both copies from the BF16 tensor: MXFP8BlockScaling (same file)."""
+RECIPES.add(
+    "nvfp4",
+    RecipeRule(
+        "nvfp4", 16, "fp4", scaled_format="nvfp4", has_direction=True, reads_amax=True, row_padding=128, hadamard=True
+    ),
+)
+"""E4M3 scales of 16 elements and an FP32 one of the tensor, weights in 16x16 blocks, stochastic rounding of gradients, a random
+Hadamard transform of what weight gradients read (arXiv:2509.25149, 4; NVFP4BlockScaling of the same file). The maximum is taken
+of the transformed tensor too, by a kernel of its own: norms and activations leave none behind (pytorch/csrc/quantizer.cpp,
+with_post_rht_amax).
+"""
 
 
 def fusion(rule: RecipeRule, scaling: str | None) -> Fusion:

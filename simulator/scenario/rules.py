@@ -73,6 +73,8 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "recompute.saved.swiglu_in": ("precision.recipe",),
     "precision.fp8_weight_cache": ("precision.recipe",),
     "precision.scaling": ("precision.recipe",),
+    "precision.bf16_first_layers": ("precision.recipe", "precision.bf16_last_layers", "model"),
+    "precision.bf16_last_layers": ("precision.recipe",),
     "precision.primary_weights": ("precision.recipe",),
     "kernels.casts": ("precision.recipe",),
     "precision.recipe": ("cluster.node",),
@@ -332,6 +334,14 @@ def _precision_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "recompute.saved.swiglu_in", f"not modelled yet (fp8 with precision.recipe {recipe}); use swiglu_in: bf16"
     if is_quantised and scenario.precision.fp8_weight_cache == "none":
         yield "precision.fp8_weight_cache", f"not modelled yet (none with recipe {recipe}); use per_step"
+    first, last, layers = (
+        scenario.precision.bf16_first_layers,
+        scenario.precision.bf16_last_layers,
+        scenario.model.num_layers,
+    )
+    if first + last > layers:
+        text = f"{first} layers at the start and {last} at the end of {layers}; allowed up to {layers} together"
+        yield "precision.bf16_first_layers", text
     casts, able = scenario.kernels.casts, derived.recipe(scenario).software
     if casts is not None and casts not in able:
         yield "kernels.casts", f"{casts} has no kernels for recipe {recipe}; use {' or '.join(able)}"
@@ -342,6 +352,9 @@ def _precision_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     text = f"has no meaning with recipe {precision.recipe}"
     if not rule.is_quantised and precision.fp8_weight_cache != "none":
         yield "precision.fp8_weight_cache", text
+    for key in ("bf16_first_layers", "bf16_last_layers"):
+        if not rule.is_quantised and getattr(precision, key):
+            yield f"precision.{key}", text
     if not rule.is_quantised and precision.primary_weights != "bf16":
         yield "precision.primary_weights", text
     if not rule.scalings and precision.scaling is not None:

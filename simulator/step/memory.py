@@ -30,7 +30,7 @@ from simulator.workload.memory import (
 )
 from simulator.workload.model_state import rank_states, stage_params
 from simulator.workload.op import Workload
-from simulator.workload.stages import stage_blocks
+from simulator.workload.stages import layers_before, stage_blocks
 
 SMALL_PARTS: Final = 200
 """A tensor below this part of the peak is told in sum with others of its kind."""
@@ -113,10 +113,11 @@ def rank_memories(question: MemoryQuestion, schedule: Schedule) -> tuple[RankMem
     gpus_per_node = question.hardware.network.gpus_per_node
     buffers = partial(buffer_tensors, scenario, assumed, workload.boundary_bytes, gpus_per_node=gpus_per_node)
     count = schedule.num_micro_batches
-    blocks = {codes: stage_blocks(model, codes, recipe) for codes in dict.fromkeys(layout)}
+    before = layers_before(layout) if any(recipe.bf16_layers) else [0] * len(layout)
+    blocks = {key: stage_blocks(model, key[0], recipe, key[1]) for key in zip(layout, before, strict=True)}
     return rank_memory(
         schedule,
-        [blocks[codes] for codes in layout],
+        [blocks[key] for key in zip(layout, before, strict=True)],
         rank_states(params, state, schedule.placement),
         [buffers(held=held, num_micro_batches=count) for held in schedule.placement],
         late_gradients=scenario.kernels.autograd == "eager" and not state.shards_gradients,

@@ -108,6 +108,7 @@ def activation_recipe(
         attn_out_dtype=saved[recompute.saved.attn_out],
         swiglu_in_dtype=saved[recompute.saved.swiglu_in],
         keeps_casts=derived.keeps_casts(scenario),
+        bf16_layers=(scenario.precision.bf16_first_layers, scenario.precision.bf16_last_layers),
         recompute=module_names(recompute),
         checkpoint=checkpoint_of(recompute),
         expert_rows_frac=mean_load,

@@ -31,7 +31,7 @@ class Recipe:
     of a rank's experts.
     attention: library of the attention core; "": the stack's own.
     ep: ranks of an expert group; nodes: nodes it spans. nodes_per_token, ranks_per_token: expected distinct destinations.
-    remote_per_token, fullest_node: as in AllToAll.
+    remote_per_token, fullest_node: as in AllToAll. bf16_layers: how many at the start and at the end stay in BF16.
     """
 
     batch: int
@@ -59,11 +59,18 @@ class Recipe:
     attention: str = ""
     remote_per_token: float | None = None
     fullest_node: int | None = None
+    bf16_layers: tuple[int, int] = (0, 0)
 
     @property
     def tokens(self) -> int:
         """Tokens of one micro-batch, all of which pass a rank's share of the tensor-parallel GEMMs."""
         return self.batch * self.seq
+
+    def plain(self) -> Recipe:
+        """The recipe of a layer that stays in BF16."""
+        return replace(
+            self, casts=Casts(), dispatch_fp8=False, row_padding=1, save_attn_out_e5m6=False, save_swiglu_fp8=False
+        )
 
     def without(self, *modules: str) -> Recipe:
         """The recipe of what is inside something that is computed again whole: these modules are there by then."""

@@ -41,6 +41,7 @@ class ActivationRecipe:
     to a multiple. autograd: fused, transformer_engine or eager.
     keeps_outputs: the last stage's logits stay to the end of the step. gathers_logits: as of `Recipe`.
     attention: library of the attention core; "": the stack's own.
+    bf16_layers: as of `Recipe`.
     has_hidden: the hidden state that an MTP module takes is kept already, by the head in front of it.
     """
 
@@ -64,6 +65,7 @@ class ActivationRecipe:
     keeps_outputs: bool = False
     gathers_logits: bool = False
     has_hidden: bool = False
+    bf16_layers: tuple[int, int] = (0, 0)
     attention: str = ""
 
     @property
@@ -77,6 +79,13 @@ class ActivationRecipe:
         or the gathered ones (DTensor in eager mode).
         """
         return self.tokens if self.is_eager else self.sequence_tokens
+
+    def plain(self) -> ActivationRecipe:
+        """The recipe of a layer that stays in BF16."""
+        return replace(
+            self, keeps_casts=False, row_padding=1, act_dtype="bf16", dispatch_dtype="bf16", attn_out_dtype="bf16",
+            swiglu_in_dtype="bf16",
+        )  # fmt: skip
 
     @property
     def drops_norms(self) -> bool:

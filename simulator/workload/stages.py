@@ -35,17 +35,45 @@ def build_workload(model: ModelSpec, layout: Sequence[Sequence[str]], recipe: Re
     numbers: Counter[str] = Counter()
     shard = Shard(recipe.tp, recipe.etp)
     whole = replace(recipe, recompute=WHOLE_LAYER)
-    units_of = cache(lambda part, seen, is_again: part.units(seen, whole if is_again else recipe))
+
+    @cache
+    def units_of(part: Part, seen: ModelSpec, is_again: bool, is_bf16: bool = False) -> tuple[Unit, ...]:
+        rule = whole if is_again else recipe
+        return part.units(seen, rule.plain() if is_bf16 else rule)
+
     stages = []
     for stage, codes in enumerate(layout):
         parts = forward_order(codes)
-        units = _units(model, parts, numbers, units_of, _replays(parts, recipe.checkpoint))
+        stays = [is_bf16_layer(model, number, recipe.bf16_layers) for number in _layer_numbers(parts, numbers["layer"])]
+        units = _units(model, parts, numbers, units_of, _replays(parts, recipe.checkpoint), stays)
         counts = [part.params(model, shard) for part in parts]
         firsts = first_units(parts, [len(units_of(part, model, False)) for part in parts])
         groups = tuple(ParamGroup(unit, p.dense, p.expert // recipe.ep) for unit, p in zip(firsts, counts, strict=True))
         dense, expert = sum(group.dense for group in groups), sum(group.expert for group in groups)
         stages.append(StageWorkload(stage, units, dense, expert, groups, sum(p.replicated for p in counts)))
     return Workload(tuple(stages), 2 * recipe.sequence_tokens * model.hidden_size, recipe.capacity)
+
+
+def is_bf16_layer(model: ModelSpec, number: int | None, bf16_layers: tuple[int, int]) -> bool:
+    """Whether the layer of that number is one of those at the start or at the end that stay in BF16; None: no layer."""
+    first, last = bf16_layers
+    return number is not None and (number < first or number >= model.num_layers - last)
+
+
+def layers_before(layout: Sequence[Sequence[str]]) -> list[int]:
+    """Layers of the main model in front of each stage."""
+    counts = [sum(PARTS[code].series == "layer" for code in codes) for codes in layout]
+    return [sum(counts[:stage]) for stage in range(len(counts))]
+
+
+def _layer_numbers(parts: Sequence[Part], before: int) -> tuple[int | None, ...]:
+    """The number of each part that is a layer of the main model. before: layers of earlier stages."""
+    numbers: list[int | None] = []
+    for part in parts:
+        is_layer = part.series == "layer"
+        numbers.append(before if is_layer else None)
+        before += is_layer
+    return tuple(numbers)
 
 
 def _replays(parts: Sequence[Part], checkpoint: Checkpoint | None) -> dict[int, int]:
@@ -68,9 +96,10 @@ def first_units(parts: Sequence[Part], num_units: Sequence[int]) -> tuple[int, .
 
 def _units(
     model: ModelSpec, parts: Sequence[Part], numbers: Counter[str],
-    units_of: Callable[[Part, ModelSpec, bool], tuple[Unit, ...]], replays: Mapping[int, int],
+    units_of: Callable[[Part, ModelSpec, bool, bool], tuple[Unit, ...]], replays: Mapping[int, int], stays: Sequence[bool],
 ) -> tuple[Unit, ...]:  # fmt: skip
-    """The units of a stage; numbers: parts of each series that stand before, counted on. replays: as of _replays.
+    """The units of a stage; numbers: parts of each series that stand before, counted on. replays: as of _replays. stays: which
+    parts stay in BF16.
 
     An MTP module has the attention of the layer that would follow the last.
     """
@@ -78,7 +107,9 @@ def _units(
     before: Unit | None = None
     for idx, part in enumerate(parts):
         seen = model.at_layer(numbers[part.series] + (model.num_layers if part.is_behind_head else 0))
-        first, *rest = (_numbered(unit, part.series, numbers) for unit in units_of(part, seen, idx in replays))
+        first, *rest = (
+            _numbered(unit, part.series, numbers) for unit in units_of(part, seen, idx in replays, stays[idx])
+        )
         first = replace(first, replays=replays.get(idx, 1))
         numbers[part.series] += 1
         if before is not None:
@@ -100,9 +131,12 @@ def _is_behind_a_head(parts: Sequence[Part], idx: int) -> bool:
     return before is not None and (before.is_behind_head or before is PARTS["L"])
 
 
-def stage_blocks(model: ModelSpec, codes: Sequence[str], recipe: ActivationRecipe) -> tuple[BlockMemory, ...]:
-    """What a stage keeps of one micro-batch: its blocks in forward order."""
+def stage_blocks(
+    model: ModelSpec, codes: Sequence[str], recipe: ActivationRecipe, before: int = 0
+) -> tuple[BlockMemory, ...]:
+    """What a stage keeps of one micro-batch: its blocks in forward order. before: layers of earlier stages."""
     parts = forward_order(codes)
+    stays = [is_bf16_layer(model, number, recipe.bf16_layers) for number in _layer_numbers(parts, before)]
     groups = checkpoint_groups(parts, recipe.checkpoint)
     group_of = {idx: group for group in groups for idx in group}
     whole, blocks = replace(recipe, recompute=WHOLE_LAYER), list[BlockMemory]()
@@ -110,7 +144,9 @@ def stage_blocks(model: ModelSpec, codes: Sequence[str], recipe: ActivationRecip
         group = group_of.get(idx, ())
         if len(group) <= 1:
             rule = whole if group else recipe
+            rule = rule.plain() if stays[idx] else rule
             blocks += part.saved(model, replace(rule, has_hidden=_is_behind_a_head(parts, idx)))
         elif idx == group[0]:
-            blocks += checkpointed([each for i in group for each in parts[i].saved(model, recipe)], LAYER_INPUT)
+            rules = {i: recipe.plain() if stays[i] else recipe for i in group}
+            blocks += checkpointed([each for i in group for each in parts[i].saved(model, rules[i])], LAYER_INPUT)
     return tuple(blocks)

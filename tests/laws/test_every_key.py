@@ -114,6 +114,8 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "training.optimizer": ("dense", "adamw-bf16-moments"),
     "precision.recipe": ("deepseek", "bf16"),
     "precision.fp8_weight_cache": ("dense", "per_step"),
+    "precision.bf16_first_layers": ("tensorwise", "1"),
+    "precision.bf16_last_layers": ("tensorwise", "2"),
     "precision.scaling": ("tensorwise", "delayed"),
     "precision.primary_weights": ("tensorwise", "quantised"),
     "kernels.casts": ("deepseek", "transformer-engine-2025"),

@@ -51,7 +51,7 @@ ODD: dict[str, tuple[Any, ...]] = {
     "training.seq_len": (1, 2, 63, 65_537, 1_000_000),
     "training.micro_batch_size": (3, 1000),
     "training.global_batch_size": (1, 7, 100_000_000),
-    "precision.recipe": (*RECIPES, "nvfp4"),
+    "precision.recipe": (*RECIPES, "int8"),
     "moe.max_nodes_per_token": (1, 2, 100),
     "moe.balance": ("learned", "natural", {"load_imbalance": 1.0}, {"load_imbalance": 15.9}, {"load_imbalance": 900.0}),
     "moe.row_padding": (1, 256),

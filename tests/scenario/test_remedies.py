@@ -57,7 +57,7 @@ def values(found: Sequence[Remedy], key: str) -> list[object]:
         (V3, ["training.global_batch_size=15000"], "training.global_batch_size", [14848, 15104]),
         (V3, ["parallel.ep=48"], "parallel.ep", [32, 64]),
         (V3, ["parallel.tp=2"], "parallel.sequence_parallel", [True]),
-        (V3, ["cluster.node=a100-x8"], "precision.recipe", ["bf16"]),
+        (V3, ["cluster.node=a100-x8"], "precision.recipe", ["bf16", "fp16"]),
         (V3, ["parallel.vpp=4"], "parallel.vpp", [1]),
         (DENSE, ["parallel.ep=8"], "parallel.ep", [1]),
         (MIXTRAL, ["parallel.tp=3"], "parallel.tp", [1]),

@@ -17,7 +17,7 @@ from simulator.scenario.recipes import Fusion
 from simulator.workload import counting as c
 from simulator.workload.casts.casts import Casts, Gated
 from simulator.workload.op import Op, Pass
-from simulator.workload.tensors import tensor_bytes
+from simulator.workload.tensors import sent_format, tensor_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,11 @@ class JointCasts(Casts):
         yield from self._cast(name, t, h, phase)
 
     def payload(self, name: str, t: int, h: int, phase: Pass = "F") -> Iterator[Op]:
-        yield from self._cast(name, t, h, phase, copies=1)
+        yield c.moved(name, "quantise", phase, 2 * t * h, self._sent(t * h))
+
+    def _sent(self, elements: int) -> int:
+        """Bytes of what is sent in 8 bits."""
+        return tensor_bytes(sent_format(self.dtype), elements)
 
     def before_dgrad(self, name: str, t: int, n: int, k: int) -> Iterator[Op]:
         yield from self._cast(f"{name}_grad_quantise", t, n, "I")
@@ -118,15 +122,19 @@ class JointCasts(Casts):
             yield from self._cast(f"{name}_up_grad_quantise", t, n.up, "I", has_amax=has_amax, routed=routed)
 
     def before_expert_up(self, rows: int, n: Gated, local: int, *, is_sent: bool) -> Iterator[Op]:
-        """Rows that arrived cast along the width are turned for the weight gradient: read in 8 bits, written cast anew."""
+        """Rows that arrived in 8 bits are cast anew: to the copy that the weight gradient reads, where the other GEMM takes
+        what was sent, else to both.
+        """
         if not is_sent:
             yield from self._cast("expert_input_quantise", rows, n.hidden, routed=True)
-        elif self.copies > 1:
-            yield from self._turned("expert_input_turned", rows, n.hidden, "F")
+        else:
+            yield from self._recast("expert_input_recast", rows, n.hidden, "F")
 
-    def _turned(self, name: str, rows: int, h: int, phase: Pass) -> Iterator[Op]:
-        one = self._bytes(rows * h, 1)
-        yield c.moved(name, "quantise_transpose", phase, one, one, routed=True)
+    def _recast(self, name: str, rows: int, h: int, phase: Pass) -> Iterator[Op]:
+        copies = self.copies - (1 if sent_format(self.dtype) == self.dtype else 0)
+        if copies:
+            written = self._bytes(rows * h, copies)
+            yield c.moved(name, "quantise_transpose", phase, self._sent(rows * h), written, routed=True)
 
     def expert_activation(self, rows: int, n: Gated) -> Iterator[Op]:
         yield from self._activation("expert", rows, n, routed=True)
@@ -134,8 +142,8 @@ class JointCasts(Casts):
     def before_expert_down_dgrad(self, rows: int, n: Gated, *, is_sent: bool) -> Iterator[Op]:
         if not is_sent:
             yield from self._cast("expert_down_grad_quantise", rows, n.hidden, "I", routed=True)
-        elif self.copies > 1:
-            yield from self._turned("expert_down_grad_turned", rows, n.hidden, "I")
+        else:
+            yield from self._recast("expert_down_grad_recast", rows, n.hidden, "I")
 
     def expert_activation_bwd(self, rows: int, n: Gated, *, again: bool) -> Iterator[Op]:
         yield from self._activation_bwd("expert", rows, n, again=again, kernels=2, routed=True)
