@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,8 @@ from hwprofiles.calibration.attention_fit import (
 from hwprofiles.calibration.attention_published import published_calls
 from hwprofiles.calibration.reference_points import AttentionPoint
 from hwprofiles.catalog import load_gpu
-from hwprofiles.kernels.attention import CoreLimits, core_limits
+from hwprofiles.kernels.attention import CoreLimits, computed_head, core_limits
+from hwprofiles.provenance import State
 
 MIN_SEQ: Final = 1024
 """Shorter sequences are launch and prologue, not attention."""
@@ -36,8 +37,10 @@ DETERMINISTIC: Final = "deterministic backward"
 
 @dataclass(frozen=True, slots=True)
 class AttentionFamily:
-    """gpu, library, dtype, direction: of the keys; device, implementation, table_dtypes: of the rows (device "": published
-    figures alone); blocks: library whose blocks a kernel cuts that no scenario can name.
+    """gpu, library, dtype, direction: of the keys; device, implementation, table_dtypes: of the rows (device "": none).
+
+    is_own: fitted to our own measurements, and to published figures of the library no more. blocks: library whose blocks a
+    kernel cuts that no scenario can name.
     """
 
     gpu: str
@@ -48,6 +51,12 @@ class AttentionFamily:
     implementation: str = ""
     table_dtypes: tuple[str, ...] = ("bfloat16", "bfloat16, KV bfloat16")
     blocks: str = ""
+    is_own: bool = False
+
+    @property
+    def state(self) -> State:
+        """Of the chip when its calls were measured."""
+        return "first_launches" if self.is_own else "benchmark_loop"
 
     @property
     def name(self) -> str:
@@ -57,20 +66,25 @@ class AttentionFamily:
     @property
     def limits(self) -> CoreLimits:
         """Blocks of the library on the GPU."""
-        return core_limits(load_gpu(self.gpu), self.dtype, self.blocks or self.library)
+        return core_limits(load_gpu(self.gpu), self.dtype, self.direction, self.blocks or self.library)
+
+    def published(self) -> list[AttentionPoint]:
+        """Published figures of the library on the GPU."""
+        return [
+            AttentionPoint(call.shape, call.seconds, call.source) for call in published_calls()
+            if (call.gpu, call.library) == (self.gpu, self.library) and call.shape.op.endswith(self.direction)
+            and call.shape.seq >= MIN_SEQ
+        ]  # fmt: skip
 
     def calls(self, folder: Path) -> list[AttentionPoint]:
-        """Rows and published figures from MIN_SEQ tokens on."""
-        found: list[AttentionPoint] = []
+        """Rows, published figures or own measurements from MIN_SEQ tokens on."""
+        found = points.own_attention_calls(self.gpu, self.library, self.direction) if self.is_own else []
         if self.device:
             found += points.all_attention_calls(
                 folder, self.device, self.implementation, self.direction, self.table_dtypes, self.dtype, self.library
             )
-        found += [
-            AttentionPoint(replace(call.shape, dtype=self.dtype), call.seconds, call.source) for call in published_calls()
-            if (call.gpu, call.library) == (self.gpu, self.library) and self.dtype == "bf16"
-            and call.shape.op.endswith(self.direction)
-        ]  # fmt: skip
+        if not self.is_own and self.dtype == "bf16":
+            found += self.published()
         if (
             self.dtype != "bf16" and self.direction == "bwd"
         ):  # takes as long as without a window: blocks outside are not skipped
@@ -84,8 +98,10 @@ class AttentionFamily:
 
 
 FAMILIES: Final = (
-    AttentionFamily("h100", "fa2", "fwd"),
-    AttentionFamily("h100", "fa2", "bwd"),
+    AttentionFamily("h100", "fa2", "fwd", is_own=True),
+    AttentionFamily("h100", "fa2", "bwd", is_own=True),
+    AttentionFamily("h100", "cudnn", "fwd", is_own=True),
+    AttentionFamily("h100", "cudnn", "bwd", is_own=True),
     AttentionFamily("h100", "fa3", "fwd", device="H100 80GB HBM3", implementation="fa3"),
     AttentionFamily("h100", "fa3", "bwd"),
     AttentionFamily("h100", "cudnn-2024", "fwd"),
@@ -127,9 +143,9 @@ def errors_left_out(folder: Path, family: AttentionFamily, group: Group) -> list
     calls = family.calls(folder)
     errors: list[float] = []
     for name, found in left_out(calls, family.limits, family.library, group).items():
-        rest = {call.shape.head_dim_qk for call in calls if group(call) != name}
+        rest = {computed_head(call.shape, family.library) for call in calls if group(call) != name}
         held = next(call for call in calls if group(call) == name)
-        if group is head_size or held.shape.head_dim_qk in rest:
+        if group is head_size or computed_head(held.shape, family.library) in rest:
             errors += found
     return errors
 
@@ -151,7 +167,7 @@ def share_inside(errors: Sequence[float], limits: tuple[float, float]) -> float:
     return sum(inside) / len(inside) if inside else math.nan
 
 
-SHARED: Final = ("t0_s", "c_tokens", "softmax_clocks")
+SHARED: Final = ("t0_s", "c_tokens", "softmax_clocks", "tail")
 """Constants of all head sizes of a family."""
 Triple = tuple[float, float, float]
 

@@ -1,26 +1,26 @@
 """Fits the constants of hwprofiles.kernels.attention to measured calls, and says how well on whole groups left out.
 
-A family is a GPU, a library, a format and a pass. Its calls share t0, c_tokens and softmax_clocks; each head size has a rate
-of its own. Damped Gauss-Newton on log(measured / formula) with a robust loss, and log-normal priors around what kernels of this
-kind have, so that a family without short calls keeps a plausible t0.
+A family is a GPU, a library, a format and a pass. Its calls share t0, c_tokens, softmax_clocks and tail; each head size has a
+rate of its own. Damped Gauss-Newton on log(measured / formula) with a robust loss, and log-normal priors around what kernels of
+this kind have, so that a family without short calls keeps a plausible t0.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwprofiles.calibration.reference_points import AttentionPoint
-from hwprofiles.kernels.attention import AttentionConstants, CoreLimits, core_seconds
+from hwprofiles.kernels.attention import AttentionConstants, CoreLimits, computed_head, core_seconds
 from hwprofiles.units import MICRO
 
-PRIOR = (12.0 * MICRO, 600.0, 0.05)
-"""t0 (s), c_tokens, softmax_clocks: an SM evaluates 16 exponentials a clock, most of them beside the products."""
-PRIOR_WIDTH = (0.8, 0.6, 0.4)
+PRIOR = (10.0 * MICRO, 600.0, 0.05, 0.4)
+"""t0 (s), c_tokens, softmax_clocks (an SM evaluates 16 exponentials a clock, most of them beside the products), tail."""
+PRIOR_WIDTH = (0.8, 0.6, 0.4, 0.6)
 """Standard deviations of their logarithms."""
 RATE_PRIOR, RATE_WIDTH = 0.8, 1.0
 """Of a rate share as log(share / (1 - share)): none is above the whole."""
@@ -41,20 +41,21 @@ class AttentionFit:
     t0_s: float
     c_tokens: float
     softmax_clocks: float
+    tail: float
     rate_share: Mapping[int, float]
     residuals: tuple[float, ...]
 
     def of(self, head_dim: int) -> AttentionConstants:
         """Constants of a head size: its own rate, else the nearest size's."""
         known = min(self.rate_share, key=lambda size: abs(size - head_dim))
-        return AttentionConstants(self.t0_s, self.c_tokens, self.rate_share[known], self.softmax_clocks)
+        return AttentionConstants(self.t0_s, self.c_tokens, self.rate_share[known], self.softmax_clocks, self.tail)
 
 
 def fit_attention(points: Sequence[AttentionPoint], limits: CoreLimits, library: str) -> AttentionFit:
     """The family's constants. Raises ValueError where there is no call."""
     if not points:
         raise ValueError("no calls to fit")
-    sizes = sorted({point.shape.head_dim_qk for point in points})
+    sizes = sorted({computed_head(point.shape, library) for point in points})
     centre = np.array([*np.log(PRIOR), *[RATE_PRIOR] * len(sizes)])
     width = np.array([*PRIOR_WIDTH, *[RATE_WIDTH] * len(sizes)])
 
@@ -64,7 +65,7 @@ def fit_attention(points: Sequence[AttentionPoint], limits: CoreLimits, library:
 
     x = _minimise(residuals, centre, width)
     fit = _as_fit(x, sizes)
-    return AttentionFit(fit.t0_s, fit.c_tokens, fit.softmax_clocks, fit.rate_share, tuple(map(float, residuals(x))))
+    return replace(fit, residuals=tuple(map(float, residuals(x))))
 
 
 def left_out(
@@ -97,13 +98,15 @@ def head_size(point: AttentionPoint) -> Hashable:
 
 
 def _residual(point: AttentionPoint, fit: AttentionFit, limits: CoreLimits, library: str) -> float:
-    return math.log(point.seconds / core_seconds(fit.of(point.shape.head_dim_qk), limits, library, point.shape))
+    return math.log(
+        point.seconds / core_seconds(fit.of(computed_head(point.shape, library)), limits, library, point.shape)
+    )
 
 
 def _as_fit(x: Values, sizes: Sequence[int]) -> AttentionFit:
-    t0_s, c_tokens, softmax = (float(value) for value in np.exp(x[: len(PRIOR)]))
+    t0_s, c_tokens, softmax, tail = (float(value) for value in np.exp(x[: len(PRIOR)]))
     rates = [1.0 / (1.0 + math.exp(-value)) for value in x[len(PRIOR) :]]
-    return AttentionFit(t0_s, c_tokens, softmax, dict(zip(sizes, rates, strict=True)), ())
+    return AttentionFit(t0_s, c_tokens, softmax, tail, dict(zip(sizes, rates, strict=True)), ())
 
 
 def _minimise(residuals: Callable[[Values], Values], centre: Values, width: Values) -> Values:

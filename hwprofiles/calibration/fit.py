@@ -42,13 +42,15 @@ def print_attention(folder: Path) -> None:
         fit = families.constants_of(folder, family)
         prefix = f"attention.{family.dtype}.{family.direction}.{family.library}"
         print(f"  # n {fit.calls}, mean error in fit {100 * fit.in_fit:.1f} %")
-        _print_group(prefix, family.gpu, {**fit.shared, "residual": (1.0, *unknown)})
+        _print_group(prefix, family, {**fit.shared, "residual": (1.0, *unknown)})
         for size, rate in fit.rate_share.items():
-            _print_group(f"{prefix}.d{size}", family.gpu, {"rate_share": rate, "residual": (1.0, *known)})
+            _print_group(f"{prefix}.d{size}", family, {"rate_share": rate, "residual": (1.0, *known)})
 
 
-def _print_group(prefix: str, gpu: str, values: Mapping[str, tuple[float, float, float]]) -> None:
-    print(f"  - prefix: {prefix}\n    gpu: {gpu}\n    state: benchmark_loop\n    values:")
+def _print_group(
+    prefix: str, family: families.AttentionFamily, values: Mapping[str, tuple[float, float, float]]
+) -> None:
+    print(f"  - prefix: {prefix}\n    gpu: {family.gpu}\n    state: {family.state}\n    values:")
     for name, triple in values.items():
         print(f"      {name}: [{', '.join(_number(value) for value in triple)}]")
 

@@ -17,6 +17,7 @@ aiconfigurator_nccl.csv    gpu, op, gpus, message_elems (of two bytes, of the wh
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from hwprofiles.kernels.gemm_formula import GemmSize
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.units import MICRO, MILLI, TERA
 
+OWN = "own measurement"
 MEASUREMENTS = Path(__file__).parents[1] / "measurements"
 OWN_NCCL = "h200x8-nccl-2026-11-27.csv"
 
@@ -138,6 +140,28 @@ def all_attention_calls(
         if row["kernel"] == "attention" and row["gpu"].endswith(gpu) and implementation in row["implementation"]
         and row["pass"] == direction and row["dtype"] in table_dtypes and row["time_us"]
     ]  # fmt: skip
+
+
+def own_attention_calls(gpu: str, library: str, direction: str) -> list[AttentionPoint]:
+    """The same of our own GPU (hwprofiles/measurements/<gpu>-kernel-rates-*.csv): the faster of the first launches, which the
+    host delays where they are short, and of the loop, which the power limit slows where it is long.
+
+    cuDNN's calls of values as wide as 192-wide keys are left out: other kernels, which no model asks for.
+    """
+    fastest: dict[KernelShape, float] = {}
+    for path in sorted(MEASUREMENTS.glob(f"{gpu}-kernel-rates-*.csv")):
+        for row in _rows(path.parent, path.name):
+            if (row["op"], row["library"]) != (f"attention_{direction}", library) or not row["seconds"]:
+                continue
+            qk, v = int(row["head_dim_qk"]), int(row["head_dim_v"])
+            if library == "cudnn" and qk == v > 128 and qk < 256:
+                continue
+            shape = KernelShape(
+                op=row["op"], batch=int(row["batch"]), seq=int(row["seq"]), heads=int(row["heads"]),
+                kv_heads=int(row["kv_heads"]), head_dim_qk=qk, head_dim_v=v, causal=row["causal"] == "true", library=library,
+            )  # fmt: skip
+            fastest[shape] = min(fastest.get(shape, math.inf), float(row["seconds"]))
+    return [AttentionPoint(shape, seconds, OWN) for shape, seconds in fastest.items()]
 
 
 def _attention_shape(row: dict[str, str], direction: str, dtype: str, library: str) -> KernelShape:

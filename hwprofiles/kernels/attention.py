@@ -3,12 +3,12 @@
     t     = t0 + busy
     block = rows * (keys + edge + fixed) * pair     rows of one SM's block (backward: rows of keys, and queries for keys)
     pair  = FLOP of a pair / (rate_share * peak / SMs) + softmax_clocks / clock
-    busy  = blocks / SMs * block, and TAIL of the longest block until the last SM is done; at least the longest block
+    busy  = blocks / SMs * block, and `tail` of the longest block until the last SM is done; at least the longest block
 
 Under a causal mask the diagonal's blocks are computed whole (edge = (rows + key block) / 2 more keys), of a window both ends.
 c_tokens / 2 = edge + fixed of a causal call, so that with many blocks t = t0 + FLOP * (1 + c_tokens / seq) / rate.
 
-Constants: `attention.<dtype>.<fwd|bwd>[.<library>][.d<head_dim_qk>].<name>`, the names t0_s, c_tokens, rate_share,
+Constants: `attention.<dtype>.<fwd|bwd>[.<library>][.d<head_dim_qk>].<name>`, the names t0_s, c_tokens, tail, rate_share,
 softmax_clocks and residual; the rate is a share of the datasheet's dense peak, that without a head size of heads of 128;
 between two sizes that were measured it is interpolated. A shape without a library is the stack's own: keys without one, else
 those of the newest library that was measured on the GPU's family.
@@ -28,8 +28,8 @@ from hwprofiles.kernels.rows import KernelRow
 from hwprofiles.kernels.shape import KernelShape, Regime
 from hwprofiles.units import GIGA, MICRO
 
-TAIL = 0.1
-"""Share of the longest block by which the last SM ends behind the mean: schedulers start long blocks first."""
+TAIL = 0.3
+"""`tail` of a stack that has none: between kernels that start long blocks first and those that do not."""
 PLAIN_HEAD = 128
 """Head size of the keys that name none."""
 HEADS = (64, 96, 128, 192, 256)
@@ -42,12 +42,16 @@ WINDOWED = 0.999
 
 @dataclass(frozen=True, slots=True)
 class AttentionConstants:
-    """Constants of one library, format, pass and head size; softmax_clocks: of an SM, for one pair of query and key."""
+    """Constants of one library, format, pass and head size; softmax_clocks: of an SM, for one pair of query and key.
+
+    tail: share of the longest block by which the last SM ends behind the mean.
+    """
 
     t0_s: float
     c_tokens: float
     rate_share: float
     softmax_clocks: float = 0.0
+    tail: float = TAIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +78,9 @@ def attention_constants(
     """
     for library in (shape.library,) if shape.library else ("", *serving(family)):
         stem = _stem(shape, library)
-        share = _rate_share(stack, stem, _head_dim(shape, library))
+        share = _rate_share(stack, stem, computed_head(shape, library))
         if share is not None:
-            return library, *_of_stem(stack, stem, shape.head_dim_qk, share)
+            return library, *_of_stem(stack, stem, computed_head(shape, library), share)
     return None
 
 
@@ -86,11 +90,16 @@ def has_rates(stack: StackLike, dtype: str, direction: str, library: str) -> boo
 
 
 def _stem(shape: KernelShape, library: str) -> str:
-    stem = f"attention.{shape.dtype}.{shape.op.removeprefix('attention_')}"
+    stem = f"attention.{shape.dtype}.{_direction(shape)}"
     return f"{stem}.{library}" if library else stem
 
 
-def _head_dim(shape: KernelShape, library: str) -> int:
+def _direction(shape: KernelShape) -> str:
+    return shape.op.removeprefix("attention_")
+
+
+def computed_head(shape: KernelShape, library: str) -> int:
+    """The head size that the library's kernel computes."""
     known = LIBRARIES.get(library)
     return known.computed_as(shape.head_dim_qk) if known else shape.head_dim_qk
 
@@ -99,10 +108,10 @@ def _of_stem(stack: StackLike, stem: str, head_dim: int, share: Range) -> tuple[
     def keys(name: str) -> tuple[str, str]:
         return f"{stem}.d{head_dim}.{name}", f"{stem}.{name}"
 
-    softmax = find(stack, *keys("softmax_clocks"))
+    softmax, tail = find(stack, *keys("softmax_clocks")), find(stack, *keys("tail"))
     constants = AttentionConstants(
         need(stack, *keys("t0_s")).value, need(stack, *keys("c_tokens")).value, share.value,
-        softmax.value if softmax else 0.0,
+        softmax.value if softmax else 0.0, tail.value if tail else TAIL,
     )  # fmt: skip
     spread = need(stack, *keys("residual"))
     low, high = spread.low * share.value / share.high, spread.high * share.value / share.low
@@ -110,7 +119,7 @@ def _of_stem(stack: StackLike, stem: str, head_dim: int, share: Range) -> tuple[
 
 
 def _rate_share(stack: StackLike, stem: str, head_dim: int) -> Range | None:
-    """The share of a head size: its own, else between its measured neighbours, else the nearest one's."""
+    """The share of a head size: its own, else by seconds a pair between its measured neighbours, else the nearest one's."""
     own = find(stack, f"{stem}.d{head_dim}.rate_share", *([f"{stem}.rate_share"] if head_dim == PLAIN_HEAD else ()))
     if own is not None:
         return own
@@ -121,9 +130,9 @@ def _rate_share(stack: StackLike, stem: str, head_dim: int) -> Range | None:
     above = min((size for size in known if size > head_dim), default=None)
     if below is None or above is None:
         return known[min(known, key=lambda size: abs(size - head_dim))]
-    weight = (head_dim - below) / (above - below)
     a, b = known[below], known[above]
-    value = a.value + weight * (b.value - a.value)
+    weight = (head_dim - below) / (above - below)
+    value = head_dim / (below / a.value + weight * (above / b.value - below / a.value))
     return Range(value, min(a.low, b.low, value), max(a.high, b.high, value), a.basis, a.source)
 
 
@@ -143,32 +152,33 @@ def attention_cost(
     if found is None and not rows:
         raise missing(stack, shape, f"{_stem(shape, shape.library)}.*")
     library, constants, residual = found or (shape.library, GENERIC_ATTENTION, GENERIC_RESIDUAL)
-    formula: Formula = partial(core_seconds, constants, core_limits(gpu, shape.dtype, library), library)
+    formula: Formula = partial(
+        core_seconds, constants, core_limits(gpu, shape.dtype, _direction(shape), library), library
+    )
     if not rows:
         return unanchored(formula(shape), residual)
     unanchored_s = None if found is None else formula(shape) / overlap_ratio(stack, "attention", regime)
     return anchored(shape, rows, formula, _attention_place, _attention_extents, residual, unanchored_s)
 
 
-def core_limits(gpu: GpuLike, dtype: str, library: str) -> CoreLimits:
+def core_limits(gpu: GpuLike, dtype: str, direction: str, library: str) -> CoreLimits:
     """A library's blocks on a GPU. Raises MissingKernelError where the GPU lacks the format."""
     return CoreLimits(
         peak_flop_per_s(gpu, dtype), gpu.num_sms, gpu.boost_clock_hz or TYPICAL_CLOCK_HZ,
-        block_rows(library, gpu.family), key_block(library),
+        block_rows(library, gpu.family, direction), key_block(library),
     )  # fmt: skip
 
 
 def core_seconds(constants: AttentionConstants, limits: CoreLimits, library: str, shape: KernelShape) -> float:
     """Seconds of an attention core alone: see the module's text."""
-    wider = _head_dim(shape, library) / shape.head_dim_qk
+    wider = computed_head(shape, library) / shape.head_dim_qk
     pair = wider * shape.flop_per_pair * limits.num_sms / (constants.rate_share * limits.peak)
     pair += constants.softmax_clocks / limits.clock_hz
     keys, longest = _keys(constants, limits, shape)
     waves = shape.batch * shape.heads * math.ceil(shape.seq / limits.rows) / limits.num_sms
-    if longest > keys:
-        busy = max(waves * keys + TAIL * longest, longest)
-    else:
-        busy = keys * max(waves + TAIL * (math.ceil(waves) - waves), 1.0)
+    busy = longest * max(waves + constants.tail * (math.ceil(waves) - waves), 1.0)
+    if longest > keys:  # and never slower than with all blocks as long as the longest
+        busy = min(busy, max(waves * keys + constants.tail * longest, longest))
     return constants.t0_s + busy * limits.rows * pair
 
 

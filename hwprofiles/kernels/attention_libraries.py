@@ -17,7 +17,7 @@ class AttentionLibrary:
     """One library, of one age.
 
     label: in words; since: its first release for training; families: GPU families whose tensor cores it is written for, with
-    the rows of a block on each (query rows forward, key rows backward: a block is one SM's work). key_block: keys of a step
+    the rows of a block on each (a block is one SM's work: queries forward, keys backward). key_block: keys of a step
     inside a block. max_head_dim: the largest head that it takes; rounds_to: head sizes are computed as the next of these.
     pads_v: it takes one head size, so that narrower values are padded to the queries' size, moved and kept so.
     source: where this was read.
@@ -25,7 +25,7 @@ class AttentionLibrary:
 
     label: str
     since: str
-    families: Mapping[str, int]
+    families: Mapping[str, tuple[int, int]]
     key_block: int
     max_head_dim: int
     rounds_to: tuple[int, ...]
@@ -46,23 +46,27 @@ _OLD = (
     "arXiv:2407.08608 figures 5 and 6; no kernels for heads above 128 on Blackwell then: github.com/NVIDIA/TransformerEngine "
     "pull request 1504"
 )
-_NEW = "github.com/NVIDIA/cudnn-frontend benchmark/sdpa_benchmark_training/results (3929da2): BF16, FP8; heads of 64 to 256"
+_NEW = (
+    "hwprofiles/measurements/h100-kernel-rates-2026-11-27.csv: heads of 96 take as long as of 128; "
+    "github.com/NVIDIA/cudnn-frontend benchmark/sdpa_benchmark_training/results (3929da2): BF16, FP8; heads of 64 to 256"
+)
 
 LIBRARIES: Final[Mapping[str, AttentionLibrary]] = MappingProxyType({
     "fa2": AttentionLibrary(
-        "FlashAttention-2", "2023-07", MappingProxyType({"ampere": 128, "hopper": 128, "blackwell": 128}), 64, 256,
+        "FlashAttention-2", "2023-07", MappingProxyType(dict.fromkeys(("ampere", "hopper", "blackwell"), (128, 128))), 64, 256,
         (32, 64, 96, 128, 192, 256), pads_v=True, source=_FA2,
     ),
     "fa3": AttentionLibrary(
-        "FlashAttention-3", "2024-07", MappingProxyType({"hopper": 128}), 128, 256, (64, 96, 128, 192, 256), pads_v=False,
-        source=_FA3,
+        "FlashAttention-3", "2024-07", MappingProxyType({"hopper": (128, 128)}), 128, 256, (64, 96, 128, 192, 256),
+        pads_v=False, source=_FA3,
     ),
     "cudnn-2024": AttentionLibrary(
-        "cuDNN 9.1 to 9.5", "2024-05", MappingProxyType({"hopper": 128}), 128, 256, (), pads_v=False, source=_OLD,
+        "cuDNN 9.1 to 9.5", "2024-05", MappingProxyType({"hopper": (128, 128)}), 128, 256, (64, 128, 192, 256), pads_v=False,
+        source=_OLD,
     ),
     "cudnn": AttentionLibrary(
-        "cuDNN 9.19 and 9.22", "2025-12", MappingProxyType({"hopper": 128, "blackwell": 256}), 128, 256, (),
-        pads_v=False, source=_NEW,
+        "cuDNN 9.10 and newer", "2025-06", MappingProxyType({"hopper": (128, 128), "blackwell": (256, 128)}),
+        128, 256, (64, 128, 192, 256), pads_v=False, source=_NEW,
     ),
 })  # fmt: skip
 """Name of `kernels.attention` → library. Two ages of one library are two entries."""
@@ -84,10 +88,11 @@ def serving(family: str) -> tuple[str, ...]:
     return NEWEST.get(family, NEWEST["hopper"])
 
 
-def block_rows(library: str, family: str) -> int:
-    """Rows of one SM's block."""
+def block_rows(library: str, family: str, direction: str) -> int:
+    """Rows of one SM's block; direction: "fwd" or "bwd"."""
     known = LIBRARIES.get(library)
-    return known.families.get(family, GENERIC_BLOCK) if known else GENERIC_BLOCK
+    rows = known.families.get(family) if known else None
+    return GENERIC_BLOCK if rows is None else rows[direction == "bwd"]
 
 
 def key_block(library: str) -> int:

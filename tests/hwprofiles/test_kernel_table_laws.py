@@ -117,7 +117,7 @@ def test_constants_of_a_head_size_are_the_ones_used(stack: str) -> None:
             continue
         named = re.fullmatch(
             r"attention\.([^.]+)\.(fwd|bwd)(?:\.([a-z][a-z0-9-]+))?(?:\.d(\d+))?"
-            r"\.(rate_share|c_tokens|t0_s|softmax_clocks|residual)",
+            r"\.(rate_share|c_tokens|t0_s|tail|softmax_clocks|residual)",
             key,
         )
         assert named, key

@@ -258,17 +258,17 @@ ATTENTION_PARAMETERS = {
 
 def attention_by_hand(shape: KernelShape, flop: float = 0.0, share: float = 0.5) -> float:
     """Blocks of 128 on 100 SMs. A window's queries have fewer keys, a block the edges of both ends and 128 more; without one
-    the longest block's tenth is the tail.
+    the longest block's three tenths are the tail.
     """
     pair = shape.attention_flop / (shape.batch * shape.heads * shape.seq**2 * (0.5 if shape.causal else 1.0))
     waves = shape.batch * shape.heads * -(-shape.seq // 128) / 100
-    tail, keys = 0.1 * (shape.seq + 128), shape.seq / 2 + 256
+    tail, keys = 0.3 * (shape.seq + 128), shape.seq / 2 + 256
     if not shape.causal:
         keys = shape.seq + 128
     if flop:
         keys = flop / shape.attention_flop * shape.seq / 2 + 2 * 128 + 128
     if flop or not shape.causal:
-        tail = 0.1 * keys * (math.ceil(waves) - waves)
+        tail = 0.3 * keys * (math.ceil(waves) - waves)
     return 1e-5 + max(
         waves * keys + tail, shape.seq + 128 if shape.causal and not flop else keys
     ) * 128 * pair * 100 / (share * 1e15)

@@ -65,7 +65,7 @@ def test_a_window_is_executed_and_is_the_models_work() -> None:
 
 def test_a_windowed_core_costs_its_flop_and_what_a_query_costs_besides() -> None:
     """128 blocks of 4 heads on 64 SMs: two each, of 248 keys a query, and the edges of a window both computed whole."""
-    core, constants = AttentionCore(4, 4, 128, 128, window=256), AttentionConstants(1e-6, 600.0, 0.5)
+    core, constants = AttentionCore(4, 4, 128, 128, window=256), AttentionConstants(1e-6, 600.0, 0.5, tail=0.1)
     limits = CoreLimits(peak=1e15, num_sms=64, clock_hz=1e9, rows=128, keys=128)
     shape = counting.attention("core", "F", 1, 4096, core).shape
     pair = 2 * 256 * 64 / (0.5 * 1e15)
