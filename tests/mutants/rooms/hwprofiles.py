@@ -82,9 +82,33 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/attention.py",
-            "flop * (1.0 + self.c_tokens / seq) / (self.rate_share * peak)",
-            "flop / (self.rate_share * peak)",
+            "causal = min(shape.seq / 2.0 + constants.c_tokens / 2.0 - fixed, shape.seq) + fixed",
+            "causal = shape.seq / 2.0",
             "short sequences compute attention at the full rate",
+        ),
+        Fault(
+            "hwprofiles/kernels/attention.py",
+            "busy = min(busy, max(waves * keys + constants.tail * longest, longest))",
+            "busy = min(busy, waves * keys)",
+            "few heads fill a GPU as well as many",
+        ),
+        Fault(
+            "hwprofiles/kernels/attention.py",
+            "pair += constants.softmax_clocks / limits.clock_hz",
+            "pair += 0.0",
+            "the softmax costs nothing beside the products",
+        ),
+        Fault(
+            "hwprofiles/kernels/attention.py",
+            'return f"{stem}.{library}" if library else stem',
+            "return stem",
+            "every library has the stack's own rates",
+        ),
+        Fault(
+            "hwprofiles/kernels/attention_libraries.py",
+            "return max(head_dim_qk, head_dim_v) if known and known.pads_v else head_dim_v",
+            "return head_dim_v",
+            "FlashAttention-2 takes values narrower than keys",
         ),
         Fault(
             "hwprofiles/kernels/attention.py",
@@ -299,14 +323,14 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/shape.py",
-            "return (self.op, self.dtype, *dims, self.causal)",
-            "return (self.op, self.dtype, *dims)",
+            "return (self.op, self.dtype, self.library, *dims, self.causal)",
+            "return (self.op, self.dtype, self.library, *dims)",
             "full and causal attention are the same call",
         ),
         Fault(
             "hwprofiles/kernels/shape.py",
-            "return (self.op, self.dtype, *dims, self.causal)",
-            "return (self.op, *dims, self.causal)",
+            "return (self.op, self.dtype, self.library, *dims, self.causal)",
+            "return (self.op, self.library, *dims, self.causal)",
             "attention in other formats is the same call",
         ),
         Fault(

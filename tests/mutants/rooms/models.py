@@ -48,8 +48,8 @@ MODELS = Room(
         ),
         Fault(
             "hwprofiles/kernels/attention.py",
-            "return shape.seq * (shape.flop / shape.attention_flop if shape.flop else 1.0)",
-            "return float(shape.seq)",
+            "inside = min(share * shape.seq / 2.0 + 2.0 * edge + fixed, causal)",
+            "inside = min(share * shape.seq / 2.0, causal)",
             "a window's queries cost no more than their keys",
         ),
         Fault(

@@ -162,8 +162,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/counting.py",
-            "flop, model_flop = pairs * core.backward_flop_per_pair, 2 * forward",
-            "flop, model_flop = pairs * core.backward_flop_per_pair, 2.5 * forward",
+            "flop, model_flop = pairs * run.backward_flop_per_pair, 2 * forward",
+            "flop, model_flop = pairs * run.backward_flop_per_pair, 2.5 * forward",
             "scores computed again count as the model's work",
         ),
         Fault(
@@ -180,8 +180,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/counting.py",
-            "core.kv_heads * (core.head_dim_qk + core.head_dim_v)",
-            "core.heads * (core.head_dim_qk + core.head_dim_v)",
+            "run.kv_heads * (run.head_dim_qk + run.head_dim_v)",
+            "run.heads * (run.head_dim_qk + run.head_dim_v)",
             "every query head reads keys of its own",
         ),
         Fault(
