@@ -400,7 +400,7 @@ class StackProvenance(BaseModel):
 
     is_default: the stack that a scenario on this GPU takes when it names none.
     casts: generation of the software's kernels around GEMMs that quantise; empty where it is of no one generation.
-    clock: burst (short runs, cool chip) or sustained (power-limited, as in training).
+    state: of the chip when the rows were measured, and the parameters that say nothing else.
     good_for_months: how long after its newest source the stack holds; None: as long as its software is used.
     caveat: what whoever uses the stack should be told; empty where nothing stands out.
     sources: short name → Source, for what the rows' `source` column abbreviates.
@@ -411,7 +411,7 @@ class StackProvenance(BaseModel):
     gpu: Name
     description: Text
     software: Text
-    clock: Literal["burst", "sustained"]
+    state: State
     is_default: Annotated[bool, Field(strict=True)] = False
     casts: Annotated[str, Field(max_length=200)] = ""
     good_for_months: Months | None = None

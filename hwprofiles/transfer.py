@@ -34,7 +34,7 @@ Made = Literal["public", "transfer"]
 CLASSES: Final = {
     "gemm": "GEMM", "attention": "attention", "memory": "memory-bound kernels", "link": "links", "ring": "rings",
     "nvls": "all-reduces of the switch",
-    "all_to_all": "dispatch and combine", "overlap": "kernels beside communication", "sustained": "clock", "power": "watts",
+    "all_to_all": "dispatch and combine", "overlap": "kernels beside communication", "power": "watts",
     "": "host",
 }  # fmt: skip
 """First word of a group's prefix → what it is of, the weightiest first; a word that is not here stands for itself."""
@@ -83,7 +83,7 @@ def _provenance(made: Made, choice: Choice, without: LeftOut) -> StackProvenance
         gpu=target.name,
         description=f"{description}{left}",
         software="library kernels of 2024 to 2026, by the source of each parameter",
-        clock="burst",
+        state="benchmark_loop",
         caveat=_caveat(choice),
         sources={name: source for name, source in table.sources.items() if name in used},
     )

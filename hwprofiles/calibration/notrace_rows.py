@@ -27,7 +27,7 @@ Cells = dict[str, object]
 
 def _row(seconds: float, low: float, high: float, **cells: object) -> Cells:
     numbers = {"seconds": f"{seconds:.4e}", "low": f"{low:.4e}", "high": f"{high:.4e}"}
-    return {"regime": "alone", "sms": 132, "basis": "measured", **cells, **numbers}
+    return {"regime": "alone", "sms": 132, "basis": "measured", "state": "first_launches", **cells, **numbers}
 
 
 def _forward_gemms(folder: Path) -> Iterator[Cells]:
@@ -66,7 +66,7 @@ def _attention(folder: Path) -> Iterator[Cells]:
                     call.seconds, call.seconds * (1.0 - ATTENTION_SPREAD), call.seconds * (1.0 + ATTENTION_SPREAD),
                     op=s.op, dtype="bf16", batch=s.batch, seq=s.seq, heads=s.heads, kv_heads=s.kv_heads,
                     head_dim_qk=s.head_dim_qk, head_dim_v=s.head_dim_v, causal="true", basis="transferred",
-                    source=CUDNN, note="cuDNN 9.19 on H200",
+                    state="benchmark_loop", source=CUDNN, note="cuDNN 9.19 on H200",
                 )  # fmt: skip
 
 

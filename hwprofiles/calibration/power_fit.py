@@ -22,9 +22,9 @@ from statistics import fmean
 from hwprofiles.power.model import Chip, Load, solve
 from hwprofiles.units import PICO
 
-BELIEVED_BETA, BELIEVED_IDLE_SHARE = 1.5, 0.186
-BETAS = tuple(0.25 * step for step in range(11))
-IDLE_SHARES = (0.12, 0.15, 0.186, 0.22)
+BELIEVED_BETA, BELIEVED_IDLE_SHARE = 1.35, 0.18
+BETAS = tuple(0.125 * step for step in range(17))
+IDLE_SHARES = (0.15, 0.17, 0.18, 0.19, 0.22)
 """Grid of the fit."""
 
 
@@ -76,8 +76,12 @@ def fitted(kernels: Iterable[Kernel], p0_w: float, beta: float) -> Fitted:
     return Fitted(p0_w, beta, byte_j / PICO, flop_j)
 
 
-def predicted_s(mix: Mix, kernels: Mapping[str, Kernel], constants: Fitted) -> float:
-    """Seconds of a round at the watts that it was measured at."""
+AT_LIMIT = 0.98
+"""Of the board's limit: more than that was drawn at the limit, whatever it averaged to; below it nothing was limited."""
+
+
+def predicted_s(mix: Mix, kernels: Mapping[str, Kernel], constants: Fitted, tdp_w: float) -> float:
+    """Seconds of a round under the limit as its controller held it: at the watts that were measured, where it held."""
     parts = [(kernels[name], count) for name, count in mix.parts.items()]
     arithmetic = [(kernel, count) for kernel, count in parts if kernel.is_arithmetic]
     compute_s = sum(kernel.first_s * count for kernel, count in arithmetic)
@@ -88,7 +92,8 @@ def predicted_s(mix: Mix, kernels: Mapping[str, Kernel], constants: Fitted) -> f
         flop_j=sum(constants.flop_j[kernel.name] * count for kernel, count in arithmetic),
         byte_j=sum(constants.byte_pj * PICO * kernel.bytes_moved * count for kernel, count in parts),
     )
-    chip = Chip(constants.p0_w, constants.beta, min(1.0, compute_s / settled_s), mix.watts)
+    limit_w = mix.watts if mix.watts >= AT_LIMIT * tdp_w else tdp_w
+    chip = Chip(constants.p0_w, constants.beta, min(1.0, compute_s / settled_s), limit_w)
     return load.seconds(solve(load, chip))
 
 
@@ -98,7 +103,7 @@ def errors(
 ) -> dict[str, float]:  # fmt: skip
     """Mix → predicted / measured - 1, with the energies of single kernels alone."""
     constants = fitted(kernels.values(), idle_share * tdp_w, beta)
-    return {mix.name: predicted_s(mix, kernels, constants) / mix.sustained_s - 1.0 for mix in mixes}
+    return {mix.name: predicted_s(mix, kernels, constants, tdp_w) / mix.sustained_s - 1.0 for mix in mixes}
 
 
 def best(mixes: Sequence[Mix], kernels: Mapping[str, Kernel], tdp_w: float) -> tuple[float, float]:

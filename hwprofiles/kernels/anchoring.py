@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from hwprofiles.kernels.parameters import Range
 from hwprofiles.kernels.rows import KernelRow
 from hwprofiles.kernels.shape import KernelShape
-from hwprofiles.provenance import Basis
+from hwprofiles.provenance import Basis, State
 
 Formula = Callable[[KernelShape], float]
 Coordinates = Callable[[KernelShape], tuple[float, ...]]
@@ -28,17 +28,20 @@ FAR = 4.0
 
 @dataclass(frozen=True, slots=True)
 class KernelCost:
-    """Seconds of one call, its range, how it was obtained and from which source."""
+    """Seconds of one call, its range, how it was obtained and from which source; state: of the chip then, None: as the stack's
+    provenance says.
+    """
 
     seconds: float
     low: float
     high: float
     basis: Basis
     source: str
+    state: State | None = None
 
     def scaled(self, by: Range) -> KernelCost:
         """The cost times a factor with a range."""
-        return KernelCost(self.seconds * by.value, self.low * by.low, self.high * by.high, self.basis, self.source)
+        return replace(self, seconds=self.seconds * by.value, low=self.low * by.low, high=self.high * by.high)
 
 
 def derived_basis(row: KernelRow, inside: bool) -> Basis:
@@ -50,7 +53,7 @@ def derived_basis(row: KernelRow, inside: bool) -> Basis:
 
 def row_cost(row: KernelRow) -> KernelCost:
     """A row as it stands."""
-    return KernelCost(row.seconds, row.low, row.high, row.basis, row.source)
+    return KernelCost(row.seconds, row.low, row.high, row.basis, row.source, row.state)
 
 
 def anchored(
@@ -86,7 +89,7 @@ def anchored(
     doubt = math.sqrt(squares[nearest_idx]) + (0.0 if inside else 1.0)
     cost = _with_doubt(at * math.exp(correction), (lower, upper), doubt, residual, rows[nearest_idx], inside)
     if prior_weight > 0.5 * total:
-        return replace(cost, basis=residual.basis, source=residual.source)
+        return replace(cost, basis=residual.basis, source=residual.source, state=residual.state)
     return cost
 
 
@@ -105,7 +108,7 @@ def _with_doubt(
     share = distance / (distance + 1.0) * (1.0 if inside else 1.5)
     low = seconds * math.exp(spread[0] + share * math.log(residual.low))
     high = seconds * math.exp(spread[1] + share * math.log(residual.high))
-    return KernelCost(seconds, min(low, seconds), max(high, seconds), derived_basis(row, inside), row.source)
+    return KernelCost(seconds, min(low, seconds), max(high, seconds), derived_basis(row, inside), row.source, row.state)
 
 
 def along_line(
@@ -164,4 +167,5 @@ def _belongs(before: list[float], after: list[float]) -> bool:
 
 def unanchored(seconds: float, residual: Range) -> KernelCost:
     """What fitted constants say without any row."""
-    return KernelCost(seconds, seconds * residual.low, seconds * residual.high, residual.basis, residual.source)
+    low, high = seconds * residual.low, seconds * residual.high
+    return KernelCost(seconds, low, high, residual.basis, residual.source, residual.state)

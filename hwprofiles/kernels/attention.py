@@ -115,7 +115,7 @@ def _of_stem(stack: StackLike, stem: str, head_dim: int, share: Range) -> tuple[
     )  # fmt: skip
     spread = need(stack, *keys("residual"))
     low, high = spread.low * share.value / share.high, spread.high * share.value / share.low
-    return constants, Range(1.0, low, high, share.basis, share.source)
+    return constants, Range(1.0, low, high, share.basis, share.source, share.state)
 
 
 def _rate_share(stack: StackLike, stem: str, head_dim: int) -> Range | None:

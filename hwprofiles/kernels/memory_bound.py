@@ -29,7 +29,7 @@ def memory_bound_cost(
     low, at, high = (
         floor + shape.bytes / (share * gpu.hbm_bytes_per_s) for share in (fraction.high, fraction.value, fraction.low)
     )
-    return KernelCost(at, low, high, fraction.basis, fraction.source)
+    return KernelCost(at, low, high, fraction.basis, fraction.source, fraction.state)
 
 
 def _over_bytes(moved_bytes: int, rows: Sequence[KernelRow], floor_s: float) -> KernelCost:
@@ -51,4 +51,5 @@ def _over_bytes(moved_bytes: int, rows: Sequence[KernelRow], floor_s: float) -> 
         (x0, _, t0), (x1, _, t1) = knots[i - 1], knots[i]
         seconds = t0 * (t1 / t0) ** ((place - x0) / (x1 - x0))
     low, high = nearest.low / nearest.seconds, nearest.high / nearest.seconds
-    return KernelCost(seconds, seconds * low, seconds * high, derived_basis(nearest, inside), nearest.source)
+    basis = derived_basis(nearest, inside)
+    return KernelCost(seconds, seconds * low, seconds * high, basis, nearest.source, nearest.state)

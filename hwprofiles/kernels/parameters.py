@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from hwprofiles.kernels.rows import KernelRow, KernelTable
 from hwprofiles.kernels.shape import PEAK_OF_DTYPE, Bound, KernelShape, Regime
-from hwprofiles.provenance import Basis
+from hwprofiles.provenance import Basis, State
 from hwprofiles.units import TERA
 
 
@@ -61,13 +61,16 @@ class StackLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A number with its low and high end; `basis` and `source` say where it comes from."""
+    """A number with its low and high end; `basis` and `source` say where it comes from, `state` how the chip was then (None: as
+    the stack's rows).
+    """
 
     value: float
     low: float
     high: float
     basis: Basis = "assumed"
     source: str = ""
+    state: State | None = None
 
 
 EXACT = Range(1.0, 1.0, 1.0)
@@ -80,7 +83,7 @@ def find(stack: StackLike, *keys: str) -> Range | None:
         found: ParameterLike | None = stack.assumptions.get(key) or stack.parameters.get(key)
         if found is not None:
             basis: Basis = getattr(found, "basis", "assumed")
-            return Range(found.value, found.low, found.high, basis, str(found.source))
+            return Range(found.value, found.low, found.high, basis, str(found.source), getattr(found, "state", None))
     return None
 
 

@@ -12,12 +12,14 @@ from typing import Any, cast, get_args
 from hwprofiles.csv_table import Cells, read_table
 from hwprofiles.kernels.shape import KERNELS, PEAK_OF_DTYPE, Bound, KernelShape, Regime
 from hwprofiles.names import nearest
-from hwprofiles.provenance import Basis
+from hwprofiles.provenance import Basis, State
 
 
 @dataclass(frozen=True, slots=True)
 class KernelRow:
-    """A row of kernels.csv: shape, regime and SMs (0: not stated), seconds with low and high, basis and source."""
+    """A row of kernels.csv: shape, regime and SMs (0: not stated), seconds with low and high, basis and source; state: of the
+    chip, None: as the stack's provenance says.
+    """
 
     shape: KernelShape
     regime: Regime
@@ -28,12 +30,13 @@ class KernelRow:
     source: str
     sms: int = 0
     note: str = ""
+    state: State | None = None
 
 
 _WHOLE_COLUMNS = ("m", "n", "k", "groups", "batch", "seq", "heads", "kv_heads", "head_dim_qk", "head_dim_v", "bytes")
 KERNEL_COLUMNS = (
     "op", "variant", "dtype", *_WHOLE_COLUMNS[:-1], "causal", "bytes", "sms", "regime", "seconds", "low", "high", "basis",
-    "source", "note",
+    "state", "source", "note",
 )  # fmt: skip
 """Columns of kernels.csv; an empty cell means not applicable."""
 
@@ -82,6 +85,7 @@ def parse_row(cells: Cells) -> KernelRow:
         source=cells["source"],
         sms=_whole("sms", cells["sms"] or "0"),
         note=cells["note"],
+        state=cast(State, _one_of("state", cells["state"], get_args(State))) if cells["state"] else None,
     )
 
 
@@ -139,6 +143,7 @@ def _merge(rows: list[KernelRow]) -> KernelRow:
         basis=weakest.basis,
         source=rows[0].source,
         sms=rows[0].sms,
+        state=rows[0].state,
         note=f"mean of {len(rows)} rows",
     )
 

@@ -14,8 +14,11 @@ from hwprofiles.units import PICO
 
 ENERGY_OF_PEAK: Mapping[str, str] = {"fp8": "fp8", "fp4": "fp8"}
 """Peak of a GEMM's format → format whose energy a FLOP it takes, at equal share of its own peak; else bf16."""
+OWN_ENERGY = ("fp8-block",)
+"""Formats with an energy of their own: sums in blocks of 128 leave the tensor core."""
 KEYS = (
     "idle_share", "beta", "reference_speed", "loop_share", "gemm.bf16.pj_per_flop", "gemm.fp8.pj_per_flop",
+    "gemm.fp8-block.pj_per_flop",
     "attention_fwd.pj_per_flop", "attention_bwd.pj_per_flop", "memory.pj_per_byte",
 )  # fmt: skip
 """What a stack may state, behind `power.`."""
@@ -44,8 +47,9 @@ class PowerConstants:
         if shape.bound == "attention":
             return self.value(f"{shape.op}.pj_per_flop") * PICO * flop
         peak = PEAK_OF_DTYPE[shape.dtype]
-        like = ENERGY_OF_PEAK.get(peak, "bf16")
-        ratio = self.peaks[like] / self.peaks.get(peak, self.peaks[like]) if like in self.peaks else 1.0
+        like = shape.dtype if shape.dtype in OWN_ENERGY else ENERGY_OF_PEAK.get(peak, "bf16")
+        known = self.peaks.get(PEAK_OF_DTYPE[like])
+        ratio = known / self.peaks.get(peak, known) if known else 1.0
         return self.value(f"gemm.{like}.pj_per_flop") * ratio * PICO * flop
 
     def byte_j(self, num_bytes: float) -> float:

@@ -6,10 +6,13 @@ between the two, its time burst / speed^share. in_step: among the kernels of a t
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from hwprofiles.power.model import HALVINGS, SLOWEST, Chip
 from hwprofiles.provenance import State
 
 
+@lru_cache(maxsize=65536)
 def speed_when_measured(
     seconds: float, state: State, flop_j: float, byte_j: float, chip: Chip, loop_share: float
 ) -> float:

@@ -28,6 +28,7 @@ WHY: Mapping[str, str] = {
     "interference": "SMs and memory bandwidth that data-parallel collectives take from the kernels beside them",
     "optimizer": "gradient norm, AdamW, weight quantisation",
     "speed_spread": "GPUs of one kind differ in speed: the slowest of a group holds all the others",
+    "power_limit": "arithmetic below the speed of its first launches, so that mean power meets the limit",
     "expert_imbalance": "uneven expert load: the fullest rank of a group holds all the others",
 }
 """What each category is."""
@@ -99,14 +100,14 @@ def category_names(graph: StepGraph) -> tuple[str, ...]:
 
 
 def binding(
-    graph: StepGraph, makespan: Callable[[Floats], float], base: float, random_s: Mapping[str, float]
+    graph: StepGraph, makespan: Callable[[Floats], float], base: float, added_s: Mapping[str, float]
 ) -> tuple[Binding, ...]:
-    """What the step would lose if one category were free, strongest first; what is random as what it adds (seconds).
+    """What the step would lose if one category were free, strongest first; what no kernel is as what it adds (seconds).
 
     base: `makespan` of the graph as it is, seconds.
     """
     rows = [(name, base - makespan(class_seconds_without(graph, name))) for name in category_names(graph)]
-    rows += [(name, seconds) for name, seconds in random_s.items() if seconds > 0]
+    rows += [(name, seconds) for name, seconds in added_s.items() if seconds > 0]
     rows.sort(key=lambda row: (-row[1], row[0]))
     return tuple(Binding(what=name, seconds=max(0.0, seconds), why=WHY[name]) for name, seconds in rows)
 

@@ -15,6 +15,7 @@ from simulator.errors import InconsistentSimulation
 from simulator.results.document import Bytes, JsonValue, ResultModel, Seconds, Share
 from simulator.results.interval import Estimate, Interval
 from simulator.results.placement_result import Placement
+from simulator.results.step_power import StepWatts
 
 SUM_TOLERANCE = 1e-6
 """Relative tolerance, without unit, of "the parts sum to the whole": rounding of float sums, far above their 1e-12."""
@@ -170,7 +171,8 @@ class StepTimes(ResultModel):
     """The step of one phase at full batch.
 
     bubble_s, exposed_comm_s (communication with no compute beside it: cuts across the parts, no summand), optimizer_s
-    are means over the pipeline ranks. by_rank is ascending in pp_rank. Raises InconsistentSimulation where the parts of
+    are means over the pipeline ranks. by_rank is ascending in pp_rank. power: absent in documents of releases that did not
+    tell it. Raises InconsistentSimulation where the parts of
     a rank do not sum to step_s, or the interval does not hold it.
     """
 
@@ -189,6 +191,7 @@ class StepTimes(ResultModel):
     by_category: tuple[CategoryTime, ...] = ()
     binding: tuple[Binding, ...] = ()
     collectives: tuple[CollectiveTime, ...] = ()
+    power: StepWatts | None = None
     imbalance: LoadImbalanceTimes | None = None
 
     @model_validator(mode="after")

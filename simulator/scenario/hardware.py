@@ -15,6 +15,7 @@ from hwprofiles.kernels.attention import has_rates
 from hwprofiles.kernels.attention_libraries import LIBRARIES, serving
 from hwprofiles.names import nearest
 from hwprofiles.offers import Wanted, choose, nearest_offers
+from hwprofiles.power.constants import power_constants
 from hwprofiles.problems import schema_problems, show
 from hwprofiles.schema import Fabric, Gpu, Node, Offer, PriceSheet
 from hwprofiles.units import GIGA, KILO
@@ -191,6 +192,7 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     if problem:
         yield "precision.recipe", problem
     yield from _attention_problems(scenario, gpu)
+    yield from _power_problems(scenario, gpu)
     sheet = scenario.prices.sheet if scenario.prices else None
     if sheet is not None and gpu.name not in (entries := catalog.load_prices(sheet).entries):
         other = newest_sheet(gpu.name)
@@ -221,6 +223,21 @@ def _attention_problems(scenario: Scenario, gpu: Gpu) -> Iterator[FieldProblem]:
     stack = stack_choice.load_stack(scenario.stack)
     if not all(has_rates(stack, "bf16", direction, name) for direction in ("fwd", "bwd")):
         yield "kernels.attention", f"stack {stack.name} has no rates of {name} ({library.label}); leave it out"
+
+
+def _power_problems(scenario: Scenario, gpu: Gpu) -> Iterator[FieldProblem]:
+    """A cap above the board's limit, or so low that a waiting chip exceeds it."""
+    cap_w = scenario.device.power_cap_w
+    if cap_w is None:
+        return
+    if cap_w > gpu.tdp_w:
+        text = f"{cap_w:g} W is above the limit of {gpu.name}, {gpu.tdp_w:g} W"
+        yield "device.power_cap_w", f"{text}; leave it out, or write at most {gpu.tdp_w:g}"
+        return
+    waiting_w = power_constants(stack_choice.load_stack(scenario.stack), gpu).chip(cap_w).p0_w
+    if cap_w <= waiting_w:
+        text = f"{cap_w:g} W: {gpu.name} draws {waiting_w:.0f} W while it waits"
+        yield "device.power_cap_w", f"{text}; allowed above {waiting_w:.0f} to {gpu.tdp_w:g}"
 
 
 def _offer_problems(sheet: str, gpu: str, offers: Sequence[Offer], wanted: Wanted) -> Iterator[FieldProblem]:

@@ -176,7 +176,9 @@ class Device(Section):
     """How a GPU runs beside its datasheet."""
 
     clock: Literal["sustained", "burst"] = "sustained"
-    """sustained: as in hours of training under the power limit; burst: as in the short runs that benchmarks are."""
+    """sustained: as in hours of training under the power limit; burst: the speed of the first launches after a rest."""
+    power_cap_w: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """Power limit of a GPU, W, at most its board's; null: the board's own."""
     speed_cv: Annotated[float, Field(ge=0, le=0.2)] | None = None
     """Coefficient of variation of the GPUs' speed; null: the assumption gpu_speed_cv."""
 
@@ -249,5 +251,7 @@ class Mechanisms(Section):
     """Fixed cost of the notification before a dispatch."""
     speed_spread: bool = True
     """GPUs of one kind that differ in speed."""
+    power: bool = True
+    """The power limit, which slows arithmetic down."""
     stage_imbalance: bool = True
     """Unequal work of pipeline stages."""

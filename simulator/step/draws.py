@@ -182,6 +182,16 @@ def _run_draw(
     return rank_parts(graph, ops, times.finish_s[0]), float(times.makespan_s[0])
 
 
+def first_draw_ratio(random: Randomness, graph: StepGraph) -> float:
+    """The step of the first random draw over that of even loads on equal GPUs."""
+    rows = draw_rows(random, graph, 0, random.load)
+    if rows is None:
+        return 1.0
+    seconds = graph.class_seconds()
+    drawn_s = float(sweep_batch(graph.dag, seconds, rows[None]).makespan_s[0])
+    return max(1.0, drawn_s / sweep(graph.dag, seconds).makespan_s)
+
+
 def load_imbalance(random: Randomness, graph: StepGraph, outcome: Outcome) -> LoadImbalanceTimes | None:
     """Mean effect and amplification of uneven load, apart; None where experts are loaded evenly."""
     load = random.load

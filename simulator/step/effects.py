@@ -2,7 +2,8 @@
 
 Assumptions of the memory model move no time. Those of chip speed and sequence correlation act through random draws: the
 first few are run again with the same random numbers. Those of the router's dynamics move nothing in a dense model; else they
-are left out here (each needs the router simulated again); `--set assumptions.<key>=…` shows their effect.
+are left out here (each needs the router simulated again); `--set assumptions.<key>=…` shows their effect. Beside them, under
+keys `power.*`: what the ranges of the power constants are worth.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from simulator.scenario.plan import LoadImbalance
 from simulator.schedule.action import Schedule
 from simulator.step.draws import Report, draw_rows, randomness
 from simulator.step.graph import build_graph, waits_for_its_transfers
+from simulator.step.power import StepPower, at_speeds_of, power_of, power_range
 from simulator.step.prepared import PreparedStep, price
 from simulator.workload.expert_load import LoadModel, noise_cv
 
@@ -35,16 +37,17 @@ BESIDE = ("collective_sms", "collective_stretch", "tp_overlap_chunks")
 
 
 def assumption_effects(
-    step: PreparedStep, order: Schedule, report: Report | None = None, graph: StepGraph | None = None
+    step: PreparedStep, order: Schedule, report: Report | None = None, power: StepPower | None = None
 ) -> dict[str, Interval]:
     """Assumption → change of the step, relative, at the ends of its range (the lower end first where it shortens).
 
-    order: the actions of the step; graph: the step with them, where it is built already. report: is told, before each
+    order: the actions of the step; power: the step with them, where it is solved already. report: is told, before each
     assumption, which share of them is done.
     """
-    graph = graph or build_graph(step, order)
+    power = power or power_of(step, build_graph(step, order))
+    graph = power.graph
     base = {key: _makespan(step, graph, drawn=key in RANDOM) for key in (RANDOM[0], "")}
-    effects: dict[str, Interval] = {}
+    effects = power_range(power)
     is_routed = step.scenario.model.moe is not None
     has_beside = _has_collectives_among_kernels(graph)
     for done, (key, entry) in enumerate(step.assumptions.items()):
@@ -57,7 +60,7 @@ def assumption_effects(
             continue
         reference = base[RANDOM[0]] if key in RANDOM else base[""]
         ends = [end for end in (entry.low, entry.high) if end != entry.value]
-        changed = (_changed(step, graph, entry, end, order) for end in ends)
+        changed = (_changed(step, power, entry, end, order) for end in ends)
         changes = [0.0 if seconds is None else seconds / reference - 1.0 for seconds in changed]
         effects[key] = Interval(low=min([0.0, *changes]), high=max([0.0, *changes]))
     return effects
@@ -69,8 +72,11 @@ def _has_collectives_among_kernels(graph: StepGraph) -> bool:
     return bool((streams == DP).any()) or any(TP_COLLECTIVES in each.by_category for each in graph.classes)
 
 
-def _changed(step: PreparedStep, graph: StepGraph, entry: Assumption, value: float, order: Schedule) -> float | None:
-    """Step seconds with one assumption at `value`; None where that changes nothing that the graph is made of."""
+def _changed(step: PreparedStep, power: StepPower, entry: Assumption, value: float, order: Schedule) -> float | None:
+    """Step seconds with one assumption at `value`, at the speeds of the step as it is; None where that changes nothing that the
+    graph is made of.
+    """
+    graph = power.graph
     if entry.key == "routing_concentration":
         return _makespan(step, graph, drawn=True, noise_factor=_noise_ratio(step, entry.value, value))
     if entry.key == "gpu_speed_cv":
@@ -80,7 +86,7 @@ def _changed(step: PreparedStep, graph: StepGraph, entry: Assumption, value: flo
     is_same_order = waits_for_its_transfers(changed, order) == waits_for_its_transfers(step, order)
     if is_same_order and changed.has_prices_of(step):
         return None
-    return _makespan(changed, build_graph(changed, order), drawn=False)
+    return _makespan(changed, at_speeds_of(power, build_graph(changed, order)), drawn=False)
 
 
 def _with(step: PreparedStep, entry: Assumption, value: float) -> PreparedStep:

@@ -1,4 +1,7 @@
-"""Seconds of an operator: its kernel on the stack, beside communication or alone, at the clock that training sustains."""
+"""Seconds of an operator: its kernel on the stack, beside communication or alone, at the speed of a chip's first launches.
+
+What the power limit leaves of that speed follows from the whole step (step.power).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from hwprofiles.kernels.anchoring import KernelCost
 from hwprofiles.kernels.parameters import need
 from hwprofiles.kernels.shape import KernelShape, Regime
 from hwprofiles.kernels.table import beside_communication, kernel_seconds
+from hwprofiles.power.constants import PowerConstants, power_constants
+from hwprofiles.power.states import speed_when_measured
 from hwprofiles.schema import Assumption, Gpu, Stack
 from simulator.costs.cost import weakest
 from simulator.scenario.scenario import Scenario
@@ -22,16 +27,16 @@ class KernelPrices:
 
     shared_sms: SMs that communication kernels hold beside an overlapped operator; None where nothing takes SMs (nothing is
     dispatched, or the mechanism is off). full_grid_frac: share of the kernels of a chunk without communication beside it
-    that use all SMs (0 to 1; 1 where nothing takes SMs); the others keep the smaller grid. to_sustained: the stack's rows are
-    of a short run and the scenario's clock is that of hours of training. gap_s: idle time of a stream between two kernels.
-    collective_sms: SMs that a ring collective holds, 0 where it takes none from kernels.
+    that use all SMs (0 to 1; 1 where nothing takes SMs); the others keep the smaller grid. power: what kernels draw. gap_s:
+    idle time of a stream between two kernels. collective_sms: SMs that a ring collective holds, 0 where it takes none from
+    kernels.
     """
 
     stack: Stack
     gpu: Gpu
     shared_sms: int | None
     full_grid_frac: float
-    to_sustained: bool
+    power: PowerConstants
     gap_s: float
     collective_sms: int
     known: dict[tuple[KernelShape, Regime, int | None], KernelCost] = field(
@@ -40,29 +45,36 @@ class KernelPrices:
     """Kernels that this stack and GPU were asked for already."""
 
     def kernel(self, shape: KernelShape, regime: Regime, comm_sms: int | None = None) -> KernelCost:
-        """One call on the stack, at the clock of its measurements. Raises as `seconds`."""
+        """One call on the stack, in the state of its measurements. Raises as `seconds`."""
         key = (shape, regime, comm_sms)
         if key not in self.known:
             self.known[key] = kernel_seconds(shape, self.stack, self.gpu, regime, comm_sms)
         return self.known[key]
 
     def seconds(self, op: Op, regime: Regime) -> KernelCost:
-        """One operator, as the scenario's clock runs it. Raises MissingKernelError for what the stack has nothing of."""
-        return self._at_clock(self._in_regime(op, regime), op)
+        """One operator at speed 1. Raises MissingKernelError for what the stack has nothing of."""
+        return self._at_full_speed(self._in_regime(op, regime), op)
 
     def unshared_seconds(self, op: Op) -> KernelCost:
         """One operator of the step's end, where no communication kernel ever holds SMs. Raises as `seconds`."""
-        return self._at_clock(self._alone(op), op)
+        return self._at_full_speed(self._alone(op), op)
 
     def beside_collective(self, op: Op) -> KernelCost:
         """One operator of a lone chunk with a data-parallel collective beside it all the time. Raises as `seconds`."""
         return beside_communication(self.seconds(op, "alone"), op.shape.bound, self.stack, self.collective_sms)
 
-    def _at_clock(self, cost: KernelCost, op: Op) -> KernelCost:
-        """From the clock of the stack's measurements to the scenario's: a power-limited chip slows down."""
-        if not self.to_sustained:
-            return cost
-        return cost.scaled(need(self.stack, f"sustained.{op.shape.bound}.slowdown"))
+    def _at_full_speed(self, cost: KernelCost, op: Op) -> KernelCost:
+        """From the state of the chip when the kernel was measured to its first launches; its state is told beside it."""
+        state, power = cost.state or self.stack.provenance.state, self.power
+        flop_j, byte_j = power.flop_j(op.shape, op.flop), power.byte_j(op.bytes_read + op.bytes_written)
+        chip, share = power.chip(power.tdp_w), power.by_key["loop_share"]
+        speed, low, high = (
+            speed_when_measured(cost.seconds, state, flop_j, byte_j, chip, each)
+            for each in (share.value, share.high, share.low)
+        )
+        return replace(
+            cost, seconds=cost.seconds * speed, low=cost.low * low, high=cost.high * max(high, speed), state=state
+        )
 
     def _alone(self, op: Op) -> KernelCost:
         return self.kernel(op.shape, "alone")
@@ -90,14 +102,15 @@ def kernel_prices(
     before: prices whose known kernels hold here too, where the stack and the GPU are the same.
     """
     stack, on = hardware.stack, scenario.mechanisms
+    kept = before if before and before.stack is stack and before.gpu is hardware.gpu else None
     shared_sms = scenario.parallel.comm_sms if on.sm_partition and is_dispatching else None
     return KernelPrices(
         stack=stack,
         gpu=hardware.gpu,
         shared_sms=shared_sms,
         full_grid_frac=1.0 if shared_sms is None else assumptions["lone_chunk_full_sms"].value,
-        to_sustained=stack.provenance.clock != "sustained" and scenario.device.clock != "burst",
+        power=kept.power if kept else power_constants(stack, hardware.gpu),
         gap_s=need(stack, "kernel_gap_s").value if on.kernel_gaps else 0.0,
         collective_sms=round(assumptions["collective_sms"].value) if on.sm_partition else 0,
-        known=before.known if before and before.stack is stack and before.gpu is hardware.gpu else {},
+        known=kept.known if kept else {},
     )

@@ -9,12 +9,14 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
+from hwprofiles.units import KILO, SECONDS_PER_HOUR
 from simulator.assembly.intervals import RankParts
 from simulator.assembly.step_graph import KINDS, StepGraph
 from simulator.assembly.unit_costs import TP_COLLECTIVES
 from simulator.engine import sweep
 from simulator.results import explain, metrics
 from simulator.results.interval import Interval
+from simulator.results.step_power import RankWatts, StepWatts
 from simulator.results.step_result import FlopPerToken, ModelCounts, RankTimes, StepResult, StepTimes, parts_of
 from simulator.schedule.action import Schedule
 from simulator.step.collectives import collective_times
@@ -22,6 +24,7 @@ from simulator.step.draws import Outcome, load_imbalance
 from simulator.step.memory import step_memory
 from simulator.step.notes import NOT_MODELLED, assumption_rows
 from simulator.step.placed import placement_result
+from simulator.step.power import StepPower
 from simulator.step.prepared import PreparedStep, memory_question
 from simulator.workload.model_counts import count_parameters, model_flop_per_token
 
@@ -29,24 +32,24 @@ Floats = NDArray[np.float64]
 
 
 def step_result(
-    step: PreparedStep, order: Schedule, graph: StepGraph, outcome: Outcome, batch: int, *, explained: bool
+    step: PreparedStep, order: Schedule, power: StepPower, outcome: Outcome, batch: int, *, explained: bool
 ) -> StepResult:
     """The result of a step of `batch` sequences. explained: also by further simulations what binds it."""
     return StepResult(
         stack_sha256=step.hardware.stack.sha256,
         model=ModelCounts(**asdict(count_parameters(step.scenario.model))),
-        step=step_times(step, graph, outcome, batch, explained=explained),
+        step=step_times(step, power, outcome, batch, explained=explained),
         memory=step_memory(memory_question(step), order),
         placement=placement_result(step),
         assumptions=assumption_rows(step.assumptions),
         not_modelled=NOT_MODELLED,
-        basis=explain.basis(explain.busy(graph, outcome.multipliers)),
+        basis=explain.basis(explain.busy(power.graph, outcome.multipliers)),
     )
 
 
-def step_times(step: PreparedStep, graph: StepGraph, outcome: Outcome, batch: int, *, explained: bool) -> StepTimes:
+def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: int, *, explained: bool) -> StepTimes:
     """The times of `step_result`, without its memory."""
-    scenario, hardware = step.scenario, step.hardware
+    scenario, hardware, graph = step.scenario, step.hardware, power.graph
     step_s = float(np.mean(outcome.step_s))
     by_rank = times_by_rank(outcome.parts, step_s)
     parts = parts_of(by_rank)
@@ -56,7 +59,10 @@ def step_times(step: PreparedStep, graph: StepGraph, outcome: Outcome, batch: in
     rate = metrics.tokens_per_s_per_gpu(tokens, step_s, scenario.cluster.num_gpus)
     flop = FlopPerToken(**asdict(model_flop_per_token(scenario.model, scenario.training.seq_len)))
     down, up = explain.spread(graph, makespan, outcome.even_s)
-    random_s = {"expert_imbalance": outcome.imbalance_s, "speed_spread": outcome.speed_spread_s}
+    added_s = {
+        "expert_imbalance": outcome.imbalance_s, "speed_spread": outcome.speed_spread_s,
+        "power_limit": power.step_s - power.burst_s,
+    }  # fmt: skip
     actions_s = fsum(getattr(parts.mean, f"{k}_s") for k in ("forward", "backward", "weight", "overlapped_f_b"))
     return StepTimes(
         step_s=step_s,
@@ -72,9 +78,26 @@ def step_times(step: PreparedStep, graph: StepGraph, outcome: Outcome, batch: in
         by_rank=by_rank,
         parts=parts,
         by_category=explain.categories(work, step_s, actions_s, parts.mean.bubble_s, parts.mean.optimizer_s),
-        binding=explain.binding(graph, makespan, outcome.even_s, random_s) if explained else (),
+        binding=explain.binding(graph, makespan, outcome.even_s, added_s) if explained else (),
         collectives=collective_times(graph),
+        power=_power(power, step_s, scenario.cluster.num_gpus),
         imbalance=load_imbalance(step.random, graph, outcome) if explained else None,
+    )
+
+
+def _power(power: StepPower, step_s: float, num_gpus: int) -> StepWatts:
+    watts = power.watts(step_s)
+    mean_w = float(np.mean(watts))
+    return StepWatts(
+        mean_w=mean_w,
+        limit_w=power.limit_w,
+        speed=float(np.mean(power.speeds)),
+        limited=power.is_limited,
+        kwh_per_step=mean_w * num_gpus * step_s / (KILO * SECONDS_PER_HOUR),
+        by_rank=tuple(
+            RankWatts(pp_rank=rank, mean_w=float(mean), speed=float(speed))
+            for rank, (mean, speed) in enumerate(zip(watts, power.speeds, strict=True))
+        ),
     )
 
 

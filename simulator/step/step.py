@@ -1,14 +1,13 @@
 """One step, from scenario to result: the place to start reading.
 
 scenario → hardware, what the router does, counted work, seconds by operator and message (step.prepared) → order of actions
-(schedule) → one graph (step.graph) → engine, once a random draw (step.draws) → parts by rank, explanation, memory
-(step.result).
+(schedule) → one graph (step.graph), at the speed that its watts leave (step.power) → engine, once a random draw (step.draws) →
+parts by rank, explanation, memory (step.result).
 """
 
 from __future__ import annotations
 
 from hwprofiles.schema import Stack
-from simulator.assembly.step_graph import StepGraph
 from simulator.results.step_result import StepResult, StepTimes
 from simulator.results.widening import widened, widened_times
 from simulator.scenario.scenario import Scenario
@@ -16,6 +15,7 @@ from simulator.schedule.action import Schedule
 from simulator.step.draws import Engine, Report, run_draws
 from simulator.step.effects import assumption_effects
 from simulator.step.graph import build_graph, order_of_actions
+from simulator.step.power import StepPower, power_of
 from simulator.step.prepared import PreparedStep, prepare
 from simulator.step.result import step_result, step_times
 
@@ -34,10 +34,10 @@ def simulate_step(
     """
     step = prepare(scenario, stack)
     order = order_of_actions(scenario, global_batch_size, schedule)
-    graph = build_graph(step, order)
+    power = power_of(step, build_graph(step, order))
     batch = global_batch_size or scenario.training.global_batch_size
-    result = _simulated(step, order, graph, batch, engine)
-    return widened(result, assumption_effects(step, order, graph=graph))
+    result = _simulated(step, order, power, batch, engine)
+    return widened(result, assumption_effects(step, order, power=power))
 
 
 def simulate_times(scenario: Scenario, *, stack: Stack | None = None) -> StepTimes:
@@ -46,10 +46,10 @@ def simulate_times(scenario: Scenario, *, stack: Stack | None = None) -> StepTim
     """
     step = prepare(scenario, stack)
     order = order_of_actions(scenario)
-    graph = build_graph(step, order)
-    outcome = run_draws(step.random, graph, "sweep", told_apart=False)
-    times = step_times(step, graph, outcome, scenario.training.global_batch_size, explained=False)
-    return widened_times(times, assumption_effects(step, order, graph=graph))
+    power = power_of(step, build_graph(step, order))
+    outcome = run_draws(step.random, power.graph, "sweep", told_apart=False)
+    times = step_times(step, power, outcome, scenario.training.global_batch_size, explained=False)
+    return widened_times(times, assumption_effects(step, order, power=power))
 
 
 def simulate_prepared(
@@ -62,13 +62,14 @@ def simulate_prepared(
     what uneven loads and unequal GPUs add. report: as in `run_draws`.
     """
     order = order_of_actions(step.scenario, global_batch_size, schedule)
+    power = power_of(step, build_graph(step, order))
     batch = global_batch_size or step.scenario.training.global_batch_size
-    return _simulated(step, order, build_graph(step, order), batch, engine, explained=explained, report=report)
+    return _simulated(step, order, power, batch, engine, explained=explained, report=report)
 
 
 def _simulated(
-    step: PreparedStep, order: Schedule, graph: StepGraph, batch: int, engine: Engine, *, explained: bool = True,
+    step: PreparedStep, order: Schedule, power: StepPower, batch: int, engine: Engine, *, explained: bool = True,
     report: Report | None = None,
 ) -> StepResult:  # fmt: skip
-    outcome = run_draws(step.random, graph, engine, told_apart=explained, report=report)
-    return step_result(step, order, graph, outcome, batch, explained=explained)
+    outcome = run_draws(step.random, power.graph, engine, told_apart=explained, report=report)
+    return step_result(step, order, power, outcome, batch, explained=explained)

@@ -20,6 +20,7 @@ from simulator.schedule.action import Action, Schedule
 from simulator.step.draws import draw_rows
 from simulator.step.graph import build_graph, order_of_actions
 from simulator.step.operators import operator_classes
+from simulator.step.power import power_of
 from simulator.step.prepared import PreparedStep, prepare
 from simulator.step.result import times_by_rank
 
@@ -43,7 +44,7 @@ def step_timeline(scenario: Scenario, *, schedule: str | None = None, mean_step_
 
 def timeline_of(step: PreparedStep, order: Schedule, mean_step_s: float | None = None) -> StepTimeline:
     """`step_timeline` of a prepared step under an order of actions."""
-    graph, random = build_graph(step, order), step.random
+    graph, random = power_of(step, build_graph(step, order)).graph, step.random
     rows = draw_rows(random, graph, FIRST_DRAW, random.load)
     draws = np.ones((graph.dag.num_draw_rows, 1)) if rows is None else rows
     ops = observed_ops(graph)

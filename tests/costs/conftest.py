@@ -28,7 +28,7 @@ def network_stack(name: str) -> Stack:
         description="network tables",
         kernels=KernelTable(),
         provenance=StackProvenance(
-            gpu="h800", description="d", software="s", clock="sustained", sources={"s": Source(kind="paper", where="p")}
+            gpu="h800", description="d", software="s", state="sustained", sources={"s": Source(kind="paper", where="p")}
         ),
         collectives=CollectiveTable.from_csv(folder / "collectives.csv"),
         parameters=read_mapping(folder / "network_parameters.yaml", Parameter),

@@ -58,7 +58,9 @@ def test_a_stack_is_as_old_as_its_newest_dated_source() -> None:
     sources = {
         str(i): Source(kind="paper", where="w", date=date) for i, date in enumerate(("2024-12", "", "2025-05", "2025"))
     }
-    dated = StackProvenance(gpu="g", description="d", software="s", clock="burst", good_for_months=6, sources=sources)
+    dated = StackProvenance(
+        gpu="g", description="d", software="s", state="first_launches", good_for_months=6, sources=sources
+    )
     assert stack_age(dated, datetime.date(2025, 7, 1)) == Age("2025-05", datetime.date(2025, 7, 1), 6)
     undated = dated.model_copy(update={"sources": {"a": sources["1"]}})
     assert stack_age(undated, datetime.date(2025, 7, 1)) is None

@@ -188,7 +188,7 @@ def test_unsourced_names_what_has_no_source() -> None:
     assert not any(key.startswith("peak") for key in whole.unsourced())
 
 
-PROVENANCE = {"gpu": "g1", "description": "d", "software": "s", "clock": "burst", "sources": {"here": SOURCE}}
+PROVENANCE = {"gpu": "g1", "description": "d", "software": "s", "state": "benchmark_loop", "sources": {"here": SOURCE}}
 
 
 def stack(**changes: Any) -> Stack:
@@ -215,7 +215,7 @@ def test_the_hash_of_a_stack_is_that_of_its_values() -> None:
         {"parameters": {**one.parameters, "a": changed}},
         {"parameters": {"a": one.parameters["a"]}},
         {"assumptions": {}},
-        {"provenance": StackProvenance.model_validate({**PROVENANCE, "clock": "sustained"})},
+        {"provenance": StackProvenance.model_validate({**PROVENANCE, "state": "sustained"})},
     ]
     hashes = {stack(**change).sha256 for change in changes}
     assert len(hashes | {one.sha256}) == len(changes) + 1

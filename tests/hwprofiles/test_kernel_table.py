@@ -203,19 +203,19 @@ def test_empty_gemm_takes_no_time() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,alone,0,,,measured,x,", "low <= seconds"),
-        ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,alone,1,2,3,measured,x,", "low <= seconds"),
-        ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,beside,1,,,measured,x,", "regime"),
-        ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,alone,1,,,guessed,x,", "basis"),
-        ("gemm,fprop,bf16,1.5,1,1,1,,,,,,,,,,alone,1,,,measured,x,", "whole number"),
-        ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,alone,1,,,measured,,", "source: is empty"),
-        ("gem,fprop,bf16,1,1,1,1,,,,,,,,,,alone,1,,,measured,x,", "op: .*gem.*; allowed adamw, .*did you mean gemm"),
-        ("gemm,fprop,bf61,1,1,1,1,,,,,,,,,,alone,1,,,measured,x,", "dtype: .*bf61.*; allowed bf16, .*did you mean"),
-        ("gemm,prop,bf16,1,1,1,1,,,,,,,,,,alone,1,,,measured,x,", "variant: .*did you mean fprop"),
-        ("rmsnorm,fprop,bf16,,,,,,,,,,,,8,,alone,1,,,measured,x,", "variant: .*fprop"),
-        ("gemm,fprop,bf16,1,1,,1,,,,,,,,,,alone,1,,,measured,x,", "k: is missing; a row of gemm needs m, n, k"),
-        ("rmsnorm,,bf16,,,,,,,,,,,,,,alone,1,,,measured,x,", "bytes: is missing"),
-        ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,alone,fast,,,measured,x,", "seconds: is not a finite number"),
+        ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,alone,0,,,measured,,x,", "low <= seconds"),
+        ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,alone,1,2,3,measured,,x,", "low <= seconds"),
+        ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,beside,1,,,measured,,x,", "regime"),
+        ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,alone,1,,,guessed,,x,", "basis"),
+        ("gemm,fprop,bf16,1.5,1,1,1,,,,,,,,,,alone,1,,,measured,,x,", "whole number"),
+        ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,alone,1,,,measured,,,", "source: is empty"),
+        ("gem,fprop,bf16,1,1,1,1,,,,,,,,,,alone,1,,,measured,,x,", "op: .*gem.*; allowed adamw, .*did you mean gemm"),
+        ("gemm,fprop,bf61,1,1,1,1,,,,,,,,,,alone,1,,,measured,,x,", "dtype: .*bf61.*; allowed bf16, .*did you mean"),
+        ("gemm,prop,bf16,1,1,1,1,,,,,,,,,,alone,1,,,measured,,x,", "variant: .*did you mean fprop"),
+        ("rmsnorm,fprop,bf16,,,,,,,,,,,,8,,alone,1,,,measured,,x,", "variant: .*fprop"),
+        ("gemm,fprop,bf16,1,1,,1,,,,,,,,,,alone,1,,,measured,,x,", "k: is missing; a row of gemm needs m, n, k"),
+        ("rmsnorm,,bf16,,,,,,,,,,,,,,alone,1,,,measured,,x,", "bytes: is missing"),
+        ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,alone,fast,,,measured,,x,", "seconds: is not a finite number"),
         ("gemm,fprop,bf16,1,1,1,1,,,,,,,,,,alone,1", "number of cells"),
     ],
 )
@@ -228,7 +228,7 @@ def test_bad_row_is_refused_with_its_line(tmp_path: Path, line: str, said: str) 
 
 def test_a_measurement_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "kernels.csv"
-    first = "gemm,fprop,bf16,1,1,1,1,,,,,,,,,132,alone,1,,,measured,x,"
+    first = "gemm,fprop,bf16,1,1,1,1,,,,,,,,,132,alone,1,,,measured,,x,"
     others = [first.replace(",x,", ",y,"), first.replace("132", "112"), first.replace("alone", "overlapped")]
     path.write_text("\n".join([",".join(KERNEL_COLUMNS), first, *others]) + "\n", encoding="utf-8")
     assert len(read_kernel_rows(path)) == 4

@@ -1,10 +1,10 @@
-"""Law: slow-downs under sustained load and the spread of chips are what the file of their measurement gives, digit by digit."""
+"""Law: watts of a layer follow from the energies of its kernels; the spread of chips is what the measured file gives."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from functools import cache
 from math import sqrt
@@ -17,7 +17,17 @@ import pytest
 
 import hwprofiles
 from hwprofiles.calibration import layer_mix
-from hwprofiles.calibration.layer_kernels import EXPERT_ROWS, LOCAL_EXPERTS, TOKENS, Gemm, layer_gemms
+from hwprofiles.calibration.layer_kernels import (
+    DIM_QK,
+    DIM_V,
+    EXPERT_ROWS,
+    HEADS,
+    HIDDEN,
+    LOCAL_EXPERTS,
+    TOKENS,
+    Gemm,
+    layer_gemms,
+)
 from hwprofiles.calibration.layer_mix import (
     CLASSES,
     IDLE_S,
@@ -31,6 +41,9 @@ from hwprofiles.calibration.layer_mix import (
     summarise,
 )
 from hwprofiles.catalog import load_gpu
+from hwprofiles.kernels.shape import KernelShape
+from hwprofiles.power.constants import power_constants
+from hwprofiles.power.model import Chip, Load
 from hwprofiles.stack_choice import load_stack
 from hwprofiles.units import MEGA
 from hwprofiles.yaml_file import read_yaml
@@ -86,35 +99,47 @@ def as_stated(stated: float, derived: float) -> float:
     return round(derived, -exponent)
 
 
-def stated_slowdowns() -> Iterator[Any]:
-    for stack in ("h800-deepseek-2024", "h800-notrace"):
-        for name in CLASSES:
-            parameter = load_stack(stack).parameters[f"sustained.{name}.slowdown"]
-            triple = (parameter.value, parameter.low, parameter.high)
-            yield pytest.param(None, name, triple, parameter.source.where, id=f"{stack}-{name}")
-    transfer = read_yaml(ROOT / "stacks" / "transfer" / "clock.yaml").data
-    for group in transfer["groups"]:
-        if group["prefix"] == "sustained":
-            where = transfer["sources"][group["source"]]["where"]
-            for name in CLASSES:
-                triple = tuple(group["values"][f"{name}.slowdown"])
-                yield pytest.param(group["gpu"], name, triple, where, id=f"transfer-{group['gpu']}-{name}")
+def mix_load() -> tuple[float, float, float, float]:
+    """FLOP of the block-scaled GEMMs, of attention forward and backward, and bytes of one pass."""
+    gemm_flop = sum(2.0 * gemm.m * gemm.n * gemm.k for gemm in layer_gemms())
+    moved = sum(gemm.m * gemm.k + gemm.n * gemm.k + 2 * gemm.m * gemm.n for gemm in layer_gemms())
+    token = TOKENS * HEADS * 2
+    moved += 3 * token * (2 * DIM_QK + 2 * DIM_V)
+    moved += 8 * 4 * TOKENS * HIDDEN + 14 * 3 * TOKENS * 32768
+    moved += (12 * 3 + 6 * 4) * LOCAL_EXPERTS * EXPERT_ROWS * HIDDEN
+    return gemm_flop, attention("attention_fwd").attention_flop, attention("attention_bwd").attention_flop, float(moved)
 
 
-@pytest.mark.parametrize(("gpu", "name", "stated", "where"), list(stated_slowdowns()))
-def test_slow_downs_are_the_means_of_the_chips(
-    gpu: str | None, name: str, stated: tuple[float, float, float], where: str
-) -> None:
-    value, low, high = stated
-    assert FILE.name in where
-    assert low == 1.0
-    assert value == as_stated(value, mean(ratios(name, "burst_8", gpu)))
-    assert high == as_stated(high, max(ratios(name, "burst_4", gpu)))
+def attention(op: str) -> KernelShape:
+    return KernelShape(op, batch=1, seq=TOKENS, heads=HEADS, head_dim_qk=DIM_QK, head_dim_v=DIM_V)
 
 
-def test_every_kind_of_gpu_measured_has_its_slow_downs() -> None:
-    ids = {str(param.id) for param in stated_slowdowns()}
-    assert ids >= {f"transfer-{gpu}-{name}" for gpu in pair_differences() for name in CLASSES}
+@pytest.mark.parametrize("chip", "abcd")
+def test_energies_of_the_kernels_give_the_watts_of_the_mix(chip: str) -> None:
+    """The energies of single kernels on other chips, block-scaled GEMMs in their range: within 10 % of what the board says."""
+    row = chips()[chip]["sustained"]
+    constants = power_constants(load_stack(f"{row['gpu']}-public"), load_gpu(row["gpu"]))
+    gemm_flop, forward, backward, moved = mix_load()
+    gemm = KernelShape("gemm", "fprop", "fp8-block", 1, 1, 1)
+    low, high = constants.by_key["gemm.fp8-block.pj_per_flop"].low, constants.by_key["gemm.fp8-block.pj_per_flop"].high
+    model = constants.chip(POWER_LIMIT_W)
+    speed = chips()[chip]["burst_4"]["total_s"] / row["total_s"]
+    found = []
+    for energy in (low, constants.value("gemm.fp8-block.pj_per_flop"), high):
+        at = constants.at("gemm.fp8-block.pj_per_flop", energy)
+        flop_j = at.flop_j(gemm, gemm_flop) + at.flop_j(attention("attention_fwd"), forward)
+        flop_j += at.flop_j(attention("attention_bwd"), backward)
+        found.append(
+            Load(0.0, row["total_s"], flop_j * model.scale(speed), at.byte_j(moved)).mean_w(1.0, at_rest(model))
+        )
+    assert found == sorted(found)
+    assert found[1] == pytest.approx(row["power_w"], rel=0.1)
+    assert found[2] > 0.95 * row["power_w"]
+
+
+def at_rest(chip: Chip) -> Chip:
+    """The same at its reference speed: energies are scaled already."""
+    return replace(chip, beta=0.0)
 
 
 def test_the_spread_of_chips_follows_from_the_pairs() -> None:

@@ -17,7 +17,7 @@ PROVENANCE = """\
 gpu: h800
 description: two rows for a test
 software: none
-clock: sustained
+state: sustained
 is_default: {is_default}
 sources:
   here: {{kind: measurement, where: a test, date: 2025-05}}
@@ -60,7 +60,7 @@ def root(empty_catalogue: Path) -> Path:
 def test_a_stack_is_what_its_folder_says(root: Path) -> None:
     write_stack(root, "mine")
     stack = load_stack("mine")
-    assert (stack.name, stack.gpu, stack.provenance.clock) == ("mine", "h800", "sustained")
+    assert (stack.name, stack.gpu, stack.provenance.state) == ("mine", "h800", "sustained")
     row = stack.kernels.exact(KernelShape(op="gemm", variant="fprop", m=4096, n=7168, k=2048), "alone")
     assert row is not None and row.seconds == 2e-4
     assert stack.collectives.select("combine", "alone")[0].bytes == 58_720_256
@@ -122,7 +122,7 @@ def test_missing_tables_are_empty_ones(root: Path) -> None:
         ("parameters.yaml", "unit: share, ", "", "memory.default.unit: is missing"),
         ("assumptions.yaml", "2e-6", "6e-6", "assumptions.yaml:1: launch_s: needs low <= value <= high"),
         ("provenance.yaml", "h800", "h900", "did you mean h800"),
-        ("provenance.yaml", "clock: sustained", "clock: turbo", "provenance.yaml:4: clock"),
+        ("provenance.yaml", "state: sustained", "state: turbo", "provenance.yaml:4: state"),
         ("provenance.yaml", "software: none\n", "", "software: is missing"),
     ],
 )

@@ -46,7 +46,7 @@ def values(stack: Stack) -> dict[str, tuple[Any, ...]]:
 def folder(root: Path, name: str, gpu: str, is_default: str) -> None:
     (root / "stacks" / name).mkdir(parents=True)
     (root / "stacks" / name / "provenance.yaml").write_text(
-        f"gpu: {gpu}\ndescription: d\nsoftware: s\nclock: burst\nis_default: {is_default}\n"
+        f"gpu: {gpu}\ndescription: d\nsoftware: s\nstate: first_launches\nis_default: {is_default}\n"
         "sources: {bench: {kind: measurement, where: here}}\n"
     )
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hwprofiles.kernels.parameters import need
 from hwprofiles.kernels.shape import KernelShape
+from hwprofiles.provenance import State
 from hwprofiles.stack_choice import load_stack
 from simulator import load_scenario
 from simulator.costs.collectives.all_to_all import all_to_all_cost, notify_floor
@@ -181,7 +181,7 @@ def test_a_mix_of_grids_is_as_well_founded_as_its_weaker_half(monkeypatch: pytes
         "overlapped": replace(seen, seconds=4.0, low=3.0, high=6.0, basis="transferred"),
     }
     monkeypatch.setattr(pricing, "kernel_seconds", lambda shape, stack, gpu, regime, *sms: costs[regime])
-    prices = replace(PREPARED.kernels, shared_sms=20, full_grid_frac=0.75, to_sustained=False)
+    prices = replace(PREPARED.kernels, shared_sms=20, full_grid_frac=0.75)
     op = Op("x", "F", KernelShape("gemm", m=8, n=8, k=8), 0, 0, flop=1.0)
     mixed = prices.seconds(op, "alone")
     assert (mixed.seconds, mixed.low, mixed.high) == pytest.approx((1.75, 1.425, 2.4))
@@ -191,29 +191,27 @@ def test_a_mix_of_grids_is_as_well_founded_as_its_weaker_half(monkeypatch: pytes
     assert prices.unshared_seconds(op).seconds == 1.0
 
 
-def test_rows_of_long_runs_are_not_slowed_down_again() -> None:
-    """Only a stack of short runs is, and only where the scenario's clock is that of long ones."""
-    stack = PREPARED.hardware.stack
-    for clock, device, expected in (
-        ("sustained", "sustained", False), ("burst", "sustained", True), ("burst", "burst", False),
-        ("sustained", "burst", False),
-    ):  # fmt: skip
-        measured = replace(stack, provenance=stack.provenance.model_copy(update={"clock": clock}))
-        scenario = load_scenario(changed(SMALL, device={"clock": device}))
-        found = pricing.kernel_prices(
-            scenario, replace(PREPARED.hardware, stack=measured), PREPARED.assumptions, is_dispatching=True
-        )
-        assert found.to_sustained == expected, (clock, device)
+@pytest.mark.parametrize("state", ["first_launches", "benchmark_loop", "sustained", "in_step"])
+def test_rows_are_taken_to_first_launches_by_their_state(state: State) -> None:
+    """The hotter the state, the faster the same kernel is after a rest; inside a step it is taken as it is."""
+    shape = KernelShape("gemm", "fprop", "bf16", 8192, 8192, 8192)
+    op = Op("x", "F", shape, 2 * 8192**2 * 2, 8192**2 * 2, flop=2.0 * 8192**3)
+    prices = PREPARED.kernels
+    alone = replace(prices.kernel(shape, "alone"), seconds=1.62e-3, low=1.62e-3, high=1.62e-3, state=state)
+    found = replace(prices, known={(shape, "alone", None): alone}).unshared_seconds(op)
+    assert found.state == state
+    assert found.low <= found.seconds <= found.high
+    share = found.seconds / alone.seconds
+    if state in ("first_launches", "in_step"):
+        assert share == 1.0
+    else:
+        assert share == pytest.approx(0.86, abs=0.03) if state == "sustained" else 0.87 < share < 0.99
 
 
-def test_the_optimizer_runs_at_the_clock_of_training() -> None:
-    slow = replace(PREPARED.kernels, to_sustained=True)
-    fast = replace(PREPARED.kernels, to_sustained=False)
+def test_what_memory_bounds_is_not_converted() -> None:
     stage, holders = PREPARED.workload.stages[0], holders_of(PREPARED.messages, order_of_actions(PREPARED.scenario), 1)
-    ops = list(_optimizer_ops(PREPARED.scenario, stage, holders))
-    for op in ops:
-        by_clock = need(slow.stack, f"sustained.{op.shape.bound}.slowdown").value
-        assert slow.unshared_seconds(op).seconds == pytest.approx(by_clock * fast.unshared_seconds(op).seconds)
+    for op in _optimizer_ops(PREPARED.scenario, stage, holders):
+        assert PREPARED.kernels.unshared_seconds(op).seconds == PREPARED.kernels.kernel(op.shape, "alone").seconds
 
 
 def test_adamw_moves_gradient_state_and_weight() -> None:

@@ -30,9 +30,33 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/pricing.py",
-            'stack.provenance.clock != "sustained" and scenario.device.clock != "burst"',
-            'stack.provenance.clock != "sustained"',
+            "state, power = cost.state or self.stack.provenance.state, self.power",
+            "state, power = self.stack.provenance.state, self.power",
+            "a row's own state of the chip is ignored",
+        ),
+        Fault(
+            "simulator/step/power.py",
+            'if scenario.device.clock == "burst" or not scenario.mechanisms.power:',
+            "if not scenario.mechanisms.power:",
             "the burst clock is ignored",
+        ),
+        Fault(
+            "simulator/step/power.py",
+            "other_s = max(0.0, step_s - compute_s / float(speeds[rank]))",
+            "other_s = 0.0",
+            "a rank's waits give no clocks back",
+        ),
+        Fault(
+            "simulator/assembly/power.py",
+            "factor = in_step if _is_in_step(piece) else free",
+            "factor = free",
+            "what was measured inside a step is slowed down again",
+        ),
+        Fault(
+            "simulator/step/power.py",
+            "if cap_w is not None and cap_w < constants.tdp_w:",
+            "if False and cap_w is not None:",
+            "a power cap is ignored",
         ),
         Fault(
             "simulator/step/pricing.py",

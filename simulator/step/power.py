@@ -1,0 +1,157 @@
+"""The speed that a step's watts leave every pipeline rank: a fixed point of speeds and step time.
+
+A rank's energy is that of its operators' FLOP and bytes, and a waiting chip's over the whole step, communication and waits
+included; steps are shorter than the seconds over which a board averages, so that a rank has one speed. A rank that waits more
+runs faster. The graph's sweep gives the step time; an uneven step is as much longer as its first random draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwprofiles.power.constants import PowerConstants
+from hwprofiles.power.model import Chip, Load, solve
+from simulator.assembly.power import ByRank, at_speeds, by_rank, dynamic_j
+from simulator.assembly.step_graph import StepGraph
+from simulator.engine import sweep
+from simulator.results.interval import Interval
+from simulator.step.draws import first_draw_ratio
+from simulator.step.prepared import PreparedStep
+from simulator.workload.op import Op
+
+Floats = NDArray[np.float64]
+
+PASSES, CLOSE = 12, 1e-6
+"""Most sweeps, and the change of every speed at which they end."""
+RANGED = ("idle_share", "beta", "energy")
+"""Constants whose ranges move the step, each alone; energy: that of a FLOP, of all kernels together."""
+
+
+@dataclass(frozen=True, eq=False)
+class StepPower:
+    """A step's watts. speeds: by rank; graph: at them; burst_s, step_s: of even loads at speed 1 and at them.
+
+    apart, own: for others that ask (speeds at the board's limit). uneven: a step of drawn loads over one of even loads.
+    solved: whether the limit was asked at all.
+    """
+
+    constants: PowerConstants
+    limit_w: float
+    speeds: Floats
+    graph: StepGraph
+    burst_s: float
+    step_s: float
+    apart: ByRank = field(repr=False)
+    own: Floats = field(repr=False)
+    uneven: float = 1.0
+    solved: bool = True
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether any rank is slowed down."""
+        return bool((self.speeds < 1.0).any())
+
+    def watts(self, step_s: float) -> Floats:
+        """(ranks,) mean power of a step that takes so long."""
+        chip = self.constants.chip(self.limit_w)
+        joules = dynamic_j(self.apart.work, [chip.scale(float(speed)) for speed in self.speeds])
+        found: Floats = chip.p0_w + joules / step_s
+        return found
+
+
+def power_of(step: PreparedStep, graph: StepGraph) -> StepPower:
+    """A prepared step's graph under the scenario's limit; at speed 1 where the mechanism or the clock is off."""
+    scenario, constants = step.scenario, step.kernels.power
+    if scenario.device.clock == "burst" or not scenario.mechanisms.power:
+        return unlimited(graph, constants)
+    return step_power(graph, constants, scenario.device.power_cap_w, first_draw_ratio(step.random, graph))
+
+
+def energy_of(constants: PowerConstants) -> Callable[[Op], tuple[float, float]]:
+    """Joules of an operator's FLOP at the reference speed, and of its bytes."""
+
+    def energy(op: Op) -> tuple[float, float]:
+        return constants.flop_j(op.shape, op.flop), constants.byte_j(op.bytes_read + op.bytes_written)
+
+    return energy
+
+
+def step_power(graph: StepGraph, constants: PowerConstants, cap_w: float | None, uneven: float = 1.0) -> StepPower:
+    """The step under the board's limit, or a lower cap.
+
+    graph: at speed 1. uneven: as of StepPower.
+    """
+    apart = by_rank(graph, energy_of(constants))
+    burst_s = float(sweep(apart.graph.dag, apart.graph.class_seconds()).makespan_s)
+    ones = np.ones(graph.num_ranks)
+    own, step_s = _solved(apart, constants.chip(constants.tdp_w), ones, None, burst_s, uneven)
+    speeds, limit_w = own, constants.tdp_w
+    if cap_w is not None and cap_w < constants.tdp_w:
+        limit_w = cap_w
+        speeds, step_s = _solved(apart, constants.chip(cap_w), own, own, step_s, uneven)
+    found = StepPower(constants, limit_w, speeds, graph, burst_s, step_s, apart, own, uneven)
+    return replace(found, graph=at_speeds(apart, speeds, own)) if found.is_limited else found
+
+
+def unlimited(graph: StepGraph, constants: PowerConstants) -> StepPower:
+    """The same at speed 1, whatever it draws."""
+    apart, ones = by_rank(graph, energy_of(constants)), np.ones(graph.num_ranks)
+    burst_s = float(sweep(graph.dag, graph.class_seconds()).makespan_s)
+    return StepPower(constants, constants.tdp_w, ones, graph, burst_s, burst_s, apart, ones, solved=False)
+
+
+def _solved(
+    apart: ByRank, chip: Chip, speeds: Floats, own: Floats | None, step_s: float, uneven: float
+) -> tuple[Floats, float]:
+    """(speeds, seconds of even loads). own: speeds at the board's limit, None where these are looked for."""
+    for _ in range(PASSES):
+        found = _next(apart, chip, speeds, own, step_s * uneven)
+        done = float(np.abs(found - speeds).max()) < CLOSE
+        if done:
+            break
+        speeds = found
+        step_s = float(sweep(apart.graph.dag, apart.seconds(speeds, speeds if own is None else own)).makespan_s)
+    return speeds, step_s
+
+
+def _next(apart: ByRank, chip: Chip, speeds: Floats, own: Floats | None, step_s: float) -> Floats:
+    """Speeds whose mean power meets the limit if a rank's waits stay as they are."""
+    work, found = apart.work, np.empty(len(speeds))
+    for rank in range(len(speeds)):
+        compute_s = float(work.free_s[rank] + (0.0 if own is None else work.in_step_s[rank] * own[rank]))
+        other_s = max(0.0, step_s - compute_s / float(speeds[rank]))
+        load = Load(compute_s, other_s, float(work.flop_j[rank]), float(work.byte_j[rank]))
+        found[rank] = solve(load, chip)
+    return found
+
+
+def at_speeds_of(power: StepPower, graph: StepGraph) -> StepGraph:
+    """Another graph of the step at the same speeds."""
+    if not power.is_limited:
+        return graph
+    return at_speeds(by_rank(graph, energy_of(power.constants)), power.speeds, power.own)
+
+
+def power_range(power: StepPower) -> dict[str, Interval]:
+    """`power.<constant>` → change of the step, relative, at the ends of its range; empty where nothing limits the step."""
+    return {f"power.{key}": _changes(power, key) for key in RANGED} if power.solved else {}
+
+
+def _changes(power: StepPower, key: str) -> Interval:
+    """One constant at its ends. Energies are scaled; the graph is swept once more each, with waits as they are."""
+    constants = power.constants
+    ends = constants.energy_range() if key == "energy" else (constants.by_key[key].low, constants.by_key[key].high)
+    changes = [0.0]
+    for end in ends:
+        chip = constants.at(key, end).chip(power.limit_w)
+        factor = end if key == "energy" else 1.0
+        scaled = replace(power.apart, work=replace(power.apart.work, flop_j=power.apart.work.flop_j * factor))
+        own = power.own if power.limit_w < constants.tdp_w else None
+        speeds = _next(scaled, chip, power.speeds, own, power.step_s * power.uneven)
+        seconds = scaled.seconds(speeds, speeds if own is None else own)
+        changes.append(float(sweep(scaled.graph.dag, seconds).makespan_s) / power.step_s - 1.0)
+    return Interval(low=min(changes), high=max(changes))
