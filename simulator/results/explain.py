@@ -80,9 +80,9 @@ def categories(
 
 
 def class_seconds_without(graph: StepGraph, category: str) -> Floats:
-    """(num_classes,) seconds with one category free."""
+    """(num_classes,) seconds with one category free; a class of nothing else takes none, whatever its sums round to."""
     own = graph.seconds_by_category.get(category)
-    return graph.class_seconds() if own is None else graph.class_seconds() - own
+    return graph.class_seconds() if own is None else np.maximum(0.0, graph.class_seconds() - own)
 
 
 def class_seconds_at(graph: StepGraph, category: str, which: str) -> Floats:

@@ -137,7 +137,7 @@ def test_a_kernel_alone_slows_down_as_measured(name: str) -> None:
     speed = solve(Load(kernel.first_s, 0.0, flop_j, byte_j), chip)
     assert speed == pytest.approx(kernel.first_s / kernel.sustained_s, abs=0.045)
     back = kernel.sustained_s * speed_when_measured(kernel.sustained_s, "sustained", flop_j, byte_j, chip, 1.0)
-    assert back == pytest.approx(kernel.first_s, rel=0.06)
+    assert back == pytest.approx(kernel.first_s, rel=0.09)
     half_s = rows()[name]["at_0p5_s"]
     burst = half_s * speed_when_measured(
         half_s, "benchmark_loop", flop_j, byte_j, chip, constants.by_key["loop_share"].high

@@ -15,6 +15,7 @@ from simulator.assembly.step_graph import StepGraph
 from simulator.results.step_result import StepResult
 from simulator.step.draws import Outcome, draw_rows, run_draws
 from simulator.step.graph import build_graph
+from simulator.step.power import power_of
 from simulator.step.prepared import PreparedStep, prepare
 from simulator.step.step import simulate_prepared
 
@@ -48,7 +49,7 @@ def simulate(document: Mapping[str, Any]) -> Run:
 
 def simulate_from(prepared: PreparedStep) -> Run:
     """The chain from a prepared step on."""
-    graph = build_graph(prepared)
+    graph = power_of(prepared, build_graph(prepared)).graph
     return Run(prepared, graph, run_draws(prepared.random, graph, "sweep"), simulate_prepared(prepared))
 
 

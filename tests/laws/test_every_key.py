@@ -57,6 +57,7 @@ CONTEXTS: Mapping[str, tuple[str, ...]] = {
         *DENSE, "model.num_layers=8", "model.num_dense_layers=8", "parallel.vpp=2", "parallel.schedule=interleaved_1f1b",
     ),
     "tensorwise": (*DENSE, "precision.recipe=fp8-tensor"),
+    "busy": (*DENSE, "parallel.pp=1", "parallel.tp=1", "training.seq_len=8192", "training.global_batch_size=256"),
     "kept": (*DENSE, "recompute={granularity: none, modules: []}"),
     "full": (*DENSE, "recompute={granularity: full, modules: [], num_layers: 1}"),
     "rack": (
@@ -131,7 +132,8 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "recompute.saved.attn_out": ("deepseek", "bf16"),
     "recompute.saved.swiglu_in": ("deepseek", "bf16"),
     "head.vocab_padding": ("dense", "3001"),
-    "device.clock": ("dense", "burst"),
+    "device.clock": ("busy", "burst"),
+    "device.power_cap_w": ("dense", "400"),
     "device.speed_cv": ("dense", "0.05"),
     "phases.tokens": ("deepseek", "2e9"),
     "phases.steps": ("deepseek", "20"),

@@ -11,6 +11,7 @@ from simulator.step import effects, prepared
 from simulator.step.effects import assumption_effects
 from simulator.step.graph import build_graph, order_of_actions
 from simulator.step.messages import message_prices
+from simulator.step.power import power_of
 from simulator.step.prepared import PreparedStep, prepare
 from simulator.step.step import simulate_times
 
@@ -33,7 +34,7 @@ def step(request: pytest.FixtureRequest) -> PreparedStep:
 
 def test_effects_are_those_of_steps_priced_and_built_anew(step: PreparedStep, monkeypatch: pytest.MonkeyPatch) -> None:
     order = order_of_actions(step.scenario)
-    soon = assumption_effects(step, order, graph=build_graph(step, order))
+    soon = assumption_effects(step, order, power=power_of(step, build_graph(step, order)))
     real = prepared.price
     monkeypatch.setattr(effects, "price", lambda *given: real(*given[:-1]))
     monkeypatch.setattr(PreparedStep, "has_prices_of", lambda self, other: False)

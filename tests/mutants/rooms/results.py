@@ -100,8 +100,8 @@ RESULTS = Room(
         ),
         Fault(
             "simulator/results/explain.py",
-            "for name, seconds in random_s.items() if seconds > 0]",
-            "for name, seconds in random_s.items()]",
+            "for name, seconds in added_s.items() if seconds > 0]",
+            "for name, seconds in added_s.items()]",
             "what is not random binds with nothing",
         ),
         Fault(
