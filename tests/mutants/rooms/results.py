@@ -40,7 +40,7 @@ RESULTS = Room(
         ),
         Fault(
             "simulator/results/explain.py",
-            "own is None else graph.class_seconds() - own",
+            "own is None else np.maximum(0.0, graph.class_seconds() - own)",
             "own is None else graph.class_seconds() - max(graph.seconds_by_category.values(), key=sum)",
             "what binds frees the largest category",
         ),
@@ -94,7 +94,7 @@ RESULTS = Room(
         ),
         Fault(
             "simulator/results/explain.py",
-            "return graph.class_seconds() if own is None else graph.class_seconds() - own",
+            "return graph.class_seconds() if own is None else np.maximum(0.0, graph.class_seconds() - own)",
             "return graph.class_seconds() if own is None else np.where(own > 0, 0.0, graph.class_seconds())",
             "with one category free, all of its operators are",
         ),

@@ -6,7 +6,7 @@ from tests.mutants.fault import Fault, Room
 
 SCENARIO = Room(
     "scenario",
-    ("tests/scenario", "tests/laws/test_clock.py", "tests/cli"),
+    ("tests/scenario", "tests/laws/test_power.py", "tests/cli"),
     (
         Fault(
             "simulator/scenario/releases.py",

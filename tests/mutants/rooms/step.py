@@ -11,7 +11,7 @@ STEP = Room(
         "tests/step",
         "tests/laws/test_mechanisms.py",
         "tests/laws/test_replicas.py",
-        "tests/laws/test_clock.py",
+        "tests/laws/test_power.py",
         "tests/laws/test_assumptions.py",
         "tests/laws/test_closed_forms.py",
     ),
