@@ -110,7 +110,6 @@ FAMILIES: Final = (
     AttentionFamily("h200", "cudnn", "bwd", device="NVIDIA H200", implementation="cudnn"),
     AttentionFamily("gb200", "cudnn", "fwd", device="GB200", implementation="cudnn"),
     AttentionFamily("gb200", "cudnn", "bwd", device="GB200", implementation="cudnn"),
-    AttentionFamily("a100", "fa2", "fwd"),
     AttentionFamily("b200", "fa2", "fwd"),
     AttentionFamily("b200", "fa2", "bwd"),
     *(

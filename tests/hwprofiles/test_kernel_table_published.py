@@ -10,12 +10,13 @@ from statistics import pstdev
 
 import pytest
 
-from hwprofiles.calibration import gemm_groups, notrace_rows
+from hwprofiles.calibration import attention_families, gemm_groups, notrace_rows
 from hwprofiles.calibration import reference_points as points
+from hwprofiles.calibration.attention_fit import configuration, fit_attention
 from hwprofiles.calibration.gemm_families import H800_FAMILIES, GemmFamily
 from hwprofiles.calibration.gemm_fit import GemmPoint
 from hwprofiles.catalog import load_gpu
-from hwprofiles.kernels.attention import GENERIC_ATTENTION, attention_constants
+from hwprofiles.kernels.attention import GENERIC_ATTENTION, attention_constants, core_seconds
 from hwprofiles.kernels.gemm import generic_gemm_constants
 from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, gemm_seconds
 from hwprofiles.kernels.rows import KernelRow, KernelTable
@@ -204,3 +205,58 @@ def test_committed_constants_are_reproduced_and_left_out_shapes_are_near(family:
         parameter = committed[f"{family.key}.{name}"]
         assert parameter.value == pytest.approx(value, rel=2e-3)
         assert (parameter.low, parameter.high) == (pytest.approx(low, rel=2e-3), pytest.approx(high, rel=2e-3))
+
+
+OFFERED = [family for family in attention_families.FAMILIES if family.dtype == "bf16" and family.gpu != "b200"]
+
+
+@pytest.mark.slow
+@needs_reference
+def test_attention_on_configurations_left_out_is_within_7_percent() -> None:
+    """Heads, sizes and masks that the fit had not seen; and the range that the others give holds nine of ten of them."""
+    every = [*OFFERED, *attention_families.INFERENCE]
+    errors = {family.name: attention_families.errors_left_out(REFERENCE, family, configuration) for family in every}
+    pooled = [error for found in errors.values() for error in found]
+    assert len(pooled) > 400
+    assert attention_families.mean_error(pooled) < 0.055
+    assert all(attention_families.mean_error(found) < 0.08 for found in errors.values() if found)
+    inside = 0.0
+    for name, found in errors.items():
+        others = [error for other, each in errors.items() if other != name for error in each]
+        inside += (
+            len(found) * attention_families.share_inside(found, attention_families.spread(others)) if found else 0.0
+        )
+    assert inside / len(pooled) == pytest.approx(0.9, abs=0.04)
+
+
+@pytest.mark.parametrize("library", ["fa2", "cudnn"])
+def test_our_own_h100_on_configurations_left_out_is_within_4_percent(library: str) -> None:
+    for family in OFFERED:
+        if family.is_own and family.library == library:
+            errors = attention_families.errors_left_out(REFERENCE, family, configuration)
+            assert len(errors) >= 17
+            assert attention_families.mean_error(errors) < 0.04
+
+
+@pytest.mark.parametrize("direction", ["fwd", "bwd"])
+def test_flashattention_2_of_another_source_is_within_6_percent(direction: str) -> None:
+    """Bar labels of arXiv:2407.08608, by constants of our own H100."""
+    family = attention_families.AttentionFamily("h100", "fa2", direction, is_own=True)
+    fit = fit_attention(family.calls(REFERENCE), family.limits, family.library)
+    found = [
+        math.log(call.seconds / core_seconds(fit.of(call.shape.head_dim_qk), family.limits, "fa2", call.shape))
+        for call in family.published()
+    ]
+    assert len(found) >= 12
+    assert attention_families.mean_error(found) < 0.06
+
+
+def test_what_is_committed_is_what_the_fit_gives() -> None:
+    """The groups of our own measurements, fitted again."""
+    stack = load_stack("h100-public")
+    for family in (family for family in attention_families.FAMILIES if family.is_own):
+        prefix = f"attention.bf16.{family.direction}.{family.library}"
+        fit = fit_attention(family.calls(REFERENCE), family.limits, family.library)
+        assert stack.parameters[f"{prefix}.c_tokens"].value == pytest.approx(fit.c_tokens, rel=0.01)
+        for size, share in fit.rate_share.items():
+            assert stack.parameters[f"{prefix}.d{size}.rate_share"].value == pytest.approx(share, rel=0.01)
