@@ -41,6 +41,11 @@ def edp(scenario: Scenario) -> int:
     return stage_ranks(scenario) // expert_ranks(scenario)
 
 
+def casts_weights_each_use(scenario: Scenario) -> bool:
+    """Whether GEMMs cast the weights that they read, because FSDP gathers them anew; else they are cast once a step."""
+    return scenario.parallel.zero_stage == 3 and recipe(scenario).is_quantised and has_several_holders(scenario)
+
+
 def has_several_holders(scenario: Scenario) -> bool:
     """Whether some parameters stand on several ranks of a stage: dense ones, or, where tp is wider than ep * etp, experts."""
     return dp(scenario) > 1 or (scenario.model.moe is not None and edp(scenario) > 1)

@@ -33,7 +33,8 @@ class _Entry(BaseModel):
 
 class _Conditional(_Entry):
     """when: dotted key, or `model` (the model's name) or `gpu` → what it must be: a value, a list of values, a pattern with *
-    of a text (any case), null where nothing is given, or "> N" of a number; all of them must hold. source: what says so; "": the file's own.
+    of a text (any case), null where nothing is given, or "> N" of a number; all of them must hold.
+    source: what says so; "": the file's own.
     """
 
     when: dict[str, Any] = {}

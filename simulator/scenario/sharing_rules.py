@@ -23,14 +23,23 @@ def sharing_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         sizes = allowed(size for size in divisors(dp) if not is_moe or edp % (dp // size) == 0)
         yield f"{PLAN}.hsdp_group", f"{group} does not divide dp {dp}{holders}; {sizes}, or null for one group"
     if scenario.parallel.zero_stage == 3 and derived.recipe(scenario).is_quantised:
-        name = scenario.precision.recipe
-        text = f"not modelled yet (3 with precision.recipe {name}, which quantises weights behind each gather)"
-        yield ZERO, f"{text}; use zero_stage: 1 or 2, or recipe: bf16"
+        yield from _cast_problems(scenario)
     recompute, layers = scenario.recompute, scenario.recompute.num_layers or 1
     in_groups = recompute.granularity == "full" and recompute.method == "uniform" and layers > 1
     if scenario.parallel.zero_stage == 3 and in_groups:
         text = f"not modelled yet (3 with {layers} layers that are recomputed together, each gathered once more)"
         yield ZERO, f"{text}; use recompute.num_layers: 1, or zero_stage: 1 or 2"
+
+
+def _cast_problems(scenario: Scenario) -> Iterator[FieldProblem]:
+    """FSDP of cast weights: they are gathered uncast, and cast for each use by software that joins casts."""
+    if not derived.software(scenario).joins_casts:
+        name = scenario.precision.recipe
+        text = f"not modelled yet (3 with precision.recipe {name} in kernels that cast weights once a step)"
+        yield ZERO, f"{text}; use zero_stage: 1 or 2, recipe: bf16, or kernels.casts: transformer-engine-2025"
+    elif scenario.precision.primary_weights == "quantised":
+        text = "not modelled yet (quantised with zero_stage 3: gathers of cast weights)"
+        yield "precision.primary_weights", f"{text}; use primary_weights: bf16, or zero_stage: 1 or 2"
 
 
 def sharing_warnings(scenario: Scenario) -> Iterator[FieldProblem]:

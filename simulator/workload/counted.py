@@ -56,6 +56,7 @@ def recipe_of(
         etp=scenario.parallel.etp,
         gathers_logits=scenario.head.logits == "gathered",
         is_eager=scenario.kernels.autograd == "eager" and not rule.is_quantised,
+        casts_weights=derived.casts_weights_each_use(scenario),
         grouped_gemm=scenario.kernels.grouped_gemm or "",
         expert_rows_cv=_expert_rows_cv(scenario, routing, capacity),
         is_loss_fused=scenario.head.cross_entropy == "fused",

@@ -127,11 +127,13 @@ def state_recipe(scenario: Scenario, assumed: MemoryAssumptions) -> StateRecipe:
     transpose the first one in each micro-batch.
     """
     rule, joins = derived.recipe(scenario), derived.software(scenario).joins_casts
-    keeps_quantised = rule.is_quantised and scenario.precision.fp8_weight_cache == "per_step"
+    is_cast_once = rule.is_quantised and not derived.casts_weights_each_use(scenario)
+    keeps_quantised = is_cast_once and scenario.precision.fp8_weight_cache == "per_step"
     original = 1.0 if joins else assumed.bf16_weight_copy_frac
     zero = scenario.parallel.zero_stage
     return StateRecipe(
         weight_dtype=rule.gemm_dtype,
+        casts_each_use=derived.casts_weights_each_use(scenario),
         keeps_quantised=keeps_quantised,
         keeps_transposed=keeps_quantised and joins and operand_copies(scenario) > 1,
         bf16_copy_frac=0.0 if scenario.precision.primary_weights == "quantised" else original,

@@ -28,6 +28,7 @@ class StateRecipe:
     """Number formats and sharding of the model's state.
 
     weight_dtype: of the layers' GEMM weights in the kernels. keeps_quantised: the cast weights stay for the step.
+    casts_each_use: a GEMM casts the gathered weight that it reads.
     keeps_transposed: so do the transposed ones. bf16_copy_frac: share of these weights whose BF16 original stays too
     (0 to 1). gradient_dtype, moment_dtype, gathered_dtype: fp32 or bf16. zero_stage: 0 to 3.
     keeps_master: FP32 weights beside the BF16 ones. keeps_placeholders: a BF16 tensor of each shape of a layer's weights, which
@@ -39,6 +40,7 @@ class StateRecipe:
 
     weight_dtype: str = "bf16"
     keeps_quantised: bool = False
+    casts_each_use: bool = False
     keeps_transposed: bool = False
     bf16_copy_frac: float = 1.0
     gradient_dtype: str = "fp32"
@@ -144,6 +146,9 @@ def _at_work(held: Sequence[StageParams], r: StateRecipe) -> RankState:
         two = max((first + second for first, second in pairwise(units)), default=sum(units))
         gathered = two if r.reshards else sum(units)
         weights = (Tensor("weights.gathered", tensor_bytes(r.gathered_dtype, gathered)),)
+    if r.casts_each_use:
+        largest_shape = max((rows * columns for params in held for rows, columns in params.shapes), default=0)
+        weights = (*weights, Tensor("weights.cast", weight_bytes(r.weight_dtype, largest_shape)))
     if r.shards_gradients:
         largest = max(units, default=0) if r.zero_stage >= 3 else max((params.bucket for params in held), default=0)
         gradients = (Tensor("gradients.unreduced", tensor_bytes(r.gradient_dtype, largest)),)

@@ -27,6 +27,7 @@ class Recipe:
     their own (in BF16).
     is_loss_fused: the loss is one kernel on BF16 logits, else several on FP32 ones.
     gathers_logits: every one of the tp ranks takes the loss of the whole vocabulary.
+    casts_weights: GEMMs cast the weights that they read.
     grouped_gemm: library of the experts' GEMMs (KernelShape.library). expert_rows_cv: standard deviation over mean of the rows
     of a rank's experts.
     attention: library of the attention core; "": the stack's own.
@@ -54,6 +55,7 @@ class Recipe:
     gathers_logits: bool = False
     is_loss_fused: bool = True
     is_eager: bool = False
+    casts_weights: bool = False
     grouped_gemm: str = ""
     expert_rows_cv: float = 0.0
     attention: str = ""

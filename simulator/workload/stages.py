@@ -9,6 +9,8 @@ from functools import cache
 from typing import Final
 
 from simulator.scenario.model import ModelSpec
+from simulator.workload.casts.gathered import with_weight_casts
+from simulator.workload.casts.joint import JointCasts
 from simulator.workload.layers.layer import LAYER_INPUT
 from simulator.workload.layers.part import PARTS, Part, Shard, joined
 from simulator.workload.op import ParamGroup, StageWorkload, Unit, Workload
@@ -39,7 +41,7 @@ def build_workload(model: ModelSpec, layout: Sequence[Sequence[str]], recipe: Re
     @cache
     def units_of(part: Part, seen: ModelSpec, is_again: bool, is_bf16: bool = False) -> tuple[Unit, ...]:
         rule = whole if is_again else recipe
-        return part.units(seen, rule.plain() if is_bf16 else rule)
+        return _units_of(part, seen, rule.plain() if is_bf16 else rule)
 
     stages = []
     for stage, codes in enumerate(layout):
@@ -74,6 +76,14 @@ def _layer_numbers(parts: Sequence[Part], before: int) -> tuple[int | None, ...]
         numbers.append(before if is_layer else None)
         before += is_layer
     return tuple(numbers)
+
+
+def _units_of(part: Part, model: ModelSpec, recipe: Recipe) -> tuple[Unit, ...]:
+    """A part's units, with casts of their weights where GEMMs make them."""
+    units, casts = part.units(model, recipe), recipe.casts
+    if not recipe.casts_weights or not isinstance(casts, JointCasts):
+        return units
+    return tuple(with_weight_casts(unit, casts) for unit in units)
 
 
 def _replays(parts: Sequence[Part], checkpoint: Checkpoint | None) -> dict[int, int]:

@@ -47,9 +47,9 @@ def refused(**sections: Any) -> list[str]:
             "data_parallel.hsdp_group: 5 does not divide dp 16; allowed 1, 2, 4, 8, 16, or null for one group",
         ),
         (
-            {"precision": {"recipe": "fp8-blockwise"}},
-            "parallel.zero_stage: not modelled yet (3 with precision.recipe fp8-blockwise, which quantises weights behind "
-            "each gather); use zero_stage: 1 or 2, or recipe: bf16",
+            {"precision": {"recipe": "fp8-blockwise"}, "kernels": {"casts": "deepseek-2024"}},
+            "parallel.zero_stage: not modelled yet (3 with precision.recipe fp8-blockwise in kernels that cast weights once a "
+            "step); use zero_stage: 1 or 2, recipe: bf16, or kernels.casts: transformer-engine-2025",
         ),
         (
             {"recompute": {"granularity": "full", "method": "uniform", "num_layers": 2}},

@@ -28,6 +28,10 @@ Megatron-Bridge ("CS", the container's default) and torchtitan's "tensorwise".
 """
 
 
+SCALING: Final = {"delayed": r"delayed", "current": r"current|-cs\b|tensorwise"}
+"""Scaling → what the precision says of it."""
+
+
 def precision(row: Row, draft: Draft) -> None:
     """Recipe, or why it cannot be stated."""
     text = row.text("precision").lower()
@@ -38,6 +42,9 @@ def precision(row: Row, draft: Draft) -> None:
     recipe, reason = found
     if recipe in RECIPES:
         draft.give("precision.recipe", recipe)
+        scaling = next((name for name, words in SCALING.items() if re.search(words, text)), None)
+        if scaling is not None and RECIPES[recipe].scalings:
+            draft.give("precision.scaling", scaling)
     else:
         draft.lack(reason or "precision not resolved", row.text("precision"))
 

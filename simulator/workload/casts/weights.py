@@ -1,4 +1,4 @@
-"""The weights that are cast once a step, behind the optimizer."""
+"""The weights that are cast once a step, behind the optimizer; `gathered` has those that are cast at each use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def weight_casts(scenario: Scenario, stage: StageWorkload) -> Iterator[Op]:
     scale of the whole tensor lets the optimizer write the first copy itself.
     """
     rule, casts = derived.recipe(scenario), casts_of(scenario)
-    if not rule.is_quantised:
+    if not rule.is_quantised or derived.casts_weights_each_use(scenario):
         return
     if not isinstance(casts, JointCasts):
         held = stage.dense_params + stage.expert_params
