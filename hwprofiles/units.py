@@ -27,6 +27,7 @@ YOTTA: Final = 1e24
 
 KIBI: Final = 2**10
 MEBI: Final = 2**20
+GIBI: Final = 2**30
 
 BITS_PER_BYTE: Final = 8
 SECONDS_PER_MINUTE: Final = 60.0

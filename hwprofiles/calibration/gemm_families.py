@@ -11,11 +11,14 @@ from typing import Final
 from hwprofiles.calibration import reference_points as points
 from hwprofiles.calibration.gemm_fit import HUBER, STRICT_HUBER, GemmPoint, without_wild
 from hwprofiles.calibration.rates_points import rate_points
+from hwprofiles.provenance import State
 
 BOTH: Final = ("TRTLLM", "SGLang")
 CUBLAS_TILES: Final = (256, 256, 32)
 DEEPGEMM_TILES: Final = (256, 160, 8)
 CUTLASS_TILES: Final = (128, 128, 64)
+OWN: Final = "_kernel_rates"
+"""End of the name of a source that kernel_rates made."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,12 @@ class GemmFamily:
     library: str = ""
     huber: float = HUBER
     is_group: bool = True
+    state: State = "benchmark_loop"
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this project measured it."""
+        return self.source.endswith(OWN)
 
 
 def _framework(gpu: str, frameworks: Sequence[str], table_dtype: str, dtype: str) -> Callable[[Path], list[GemmPoint]]:
@@ -63,7 +72,10 @@ def _measured(gpu: str, key: str, dtype: str, library: str, *variants: str) -> G
         return rate_points(gpu, dtype, library, *variants)
 
     named = {"grouped": "torch._grouped_mm"}.get(library, "cuBLAS in torch")
-    return GemmFamily(key, gpu, dtype, load, CUBLAS_TILES, False, f"{gpu}_kernel_rates", named, STRICT_HUBER)
+    source = f"{gpu}{OWN}"
+    return GemmFamily(
+        key, gpu, dtype, load, CUBLAS_TILES, source=source, library=named, huber=STRICT_HUBER, state="first_launches"
+    )
 
 
 def _all_measured(gpu: str) -> Iterator[GemmFamily]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, gemm_seconds
-from hwprofiles.units import MEBI
+from hwprofiles.units import GIBI
 
 FITTED = ("t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb", "p")
 HUBER = 0.12
@@ -22,7 +22,7 @@ STRICT_HUBER = 0.05
 """The same for long tables of frameworks, whose libraries choose a wrong tile here and there."""
 SLOWER_THAN_MORE = 1.1
 """A call that takes so much longer than one of more rows of the same weight is wild: something else than its size held it."""
-BIG = 1024.0 * MEBI
+BIG = float(GIBI)
 """m * n * k from which errors are judged, 2^30: below it launches and host decide."""
 DIFFERENCE = 0.01
 """Step (log) of the numerical derivative: several tiles wide, so that single jumps do not decide."""

@@ -95,10 +95,14 @@ def test_the_wild_points_of_deepgemm_in_sglang_fill_between_one_and_two_waves() 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", MEASURED, ids=lambda family: family.key)
 def test_own_measurement_is_met_on_weight_shapes_left_out(family: GemmFamily) -> None:
-    """6 % dense, 9 % grouped; the range holds most of what it has not seen (few shapes: fewer than nine tenths)."""
+    """6 % dense, 9 % grouped were asked for."""
     fit, data = gemm_groups.fit_family(family, REFERENCE), family.load(REFERENCE)
-    assert mean_error(fit, data) < 0.06
-    assert coverage(fit, data) > 0.6
+    assert mean_error(fit, data) < 0.055
+    group = next(g for g in load_efficiencies().groups if (g.prefix, g.gpu) == (family.key, family.gpu))
+    low, high = group.values["residual"][1:]
+    assert sum(low <= math.exp(log) <= high for log in fit.left_out) >= 0.9 * len(data), (
+        "the range holds what it has not seen"
+    )
 
 
 @needs_reference
@@ -127,6 +131,7 @@ def test_committed_groups_are_what_the_fit_prints() -> None:
     for group in made:
         found = committed[group.prefix, group.gpu]
         assert (found.source, found.note, found.only_families) == (group.source, group.note, group.only_families)
+        assert found.state == group.state
         for name, *numbers in group.entries:
             assert found.values[name] == pytest.approx(tuple(numbers), rel=5e-3), (group.prefix, group.gpu, name)
 
