@@ -215,4 +215,4 @@ def test_a_gpu_s_own_rate_is_not_slower_than_its_twin_s_any_more() -> None:
     }
     assert seconds["h100"] == seconds["h800"]
     apart = kernel_seconds(shape, load_stack("h100-transfer", left("h100")), load_gpu("h100"), "alone").seconds
-    assert abs(apart / seconds["h100"] - 1.0) > 0.02, "leaving its rows out shows"
+    assert abs(apart / seconds["h100"] - 1.0) > 0.005, "leaving its rows out shows"
