@@ -1,7 +1,8 @@
 """Kernels bound by the memory's bandwidth: seconds over bytes moved.
 
 Between rows of the same kernel log-log, beyond them at the end row's rate; without rows a launch floor for each kernel
-plus bytes / (`memory.<op>` * HBM bandwidth), or `memory.default` where the stack has no share of its own.
+plus bytes / (`memory.<op>` * HBM bandwidth), or `memory.default` where the stack has no share of its own; of a kernel
+whose steps wait for one another `memory.<op>.latency_s` more.
 """
 
 from __future__ import annotations
@@ -26,9 +27,13 @@ def memory_bound_cost(
     fraction = find(stack, f"memory.{shape.op}", "memory.default")
     if fraction is None:
         raise missing(stack, shape, f"memory.{shape.op} or memory.default")
+    wait = find(stack, f"memory.{shape.op}.latency_s") or replace(EXACT, value=0.0, low=0.0, high=0.0)
     low, at, high = (
-        floor + shape.bytes / (share * gpu.hbm_bytes_per_s) for share in (fraction.high, fraction.value, fraction.low)
-    )
+        floor + latency + shape.bytes / (share * gpu.hbm_bytes_per_s)
+        for latency, share in (
+            (wait.low, fraction.high), (wait.value, fraction.value), (wait.high, fraction.low)
+        )
+    )  # fmt: skip
     return KernelCost(at, low, high, fraction.basis, fraction.source, fraction.state)
 
 

@@ -35,7 +35,8 @@ _MEMORY_OPS = (
     "adamw", "add", "amax", "copy", "cross_entropy", "cross_entropy_bwd", "dequantise", "dequantise_e5m6", "embedding",
     "embedding_bwd", "permute", "quantise", "quantise_e5m6", "quantise_hadamard", "quantise_joint",
     "quantise_transpose", "rmsnorm", "rmsnorm_bwd", "rope",
-    "router_pointwise", "router_pointwise_bwd", "routing_map", "swiglu", "swiglu_bwd", "transpose", "unpermute",
+    "router_fused",
+    "router_pointwise", "router_pointwise_bwd", "routing_map", "row_map", "swiglu", "swiglu_bwd", "transpose", "unpermute",
 )  # fmt: skip
 
 KERNELS: Final[Mapping[str, KernelClass]] = MappingProxyType(

@@ -37,6 +37,7 @@ def recipe_of(
         batch=scenario.training.micro_batch_size,
         seq=scenario.training.seq_len,
         casts=casts_of(scenario),
+        software=derived.software(scenario),
         bf16_layers=(scenario.precision.bf16_first_layers, scenario.precision.bf16_last_layers),
         dispatch_fp8=scenario.moe.dispatch_dtype == "fp8",
         recompute=module_names(scenario.recompute),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from simulator.scenario.recipes import SEPARATE
+from simulator.scenario.software import SOFTWARE, Software
 from simulator.workload.capacity import UNLIMITED, Capacity
 from simulator.workload.casts.casts import Casts
 from simulator.workload.counting import operand_bytes
@@ -33,6 +35,7 @@ class Recipe:
     attention: library of the attention core; "": the stack's own.
     ep: ranks of an expert group; nodes: nodes it spans. nodes_per_token, ranks_per_token: expected distinct destinations.
     remote_per_token, fullest_node: as in AllToAll. bf16_layers: how many at the start and at the end stay in BF16.
+    software: which kernels route and shuffle tokens.
     """
 
     batch: int
@@ -62,6 +65,7 @@ class Recipe:
     remote_per_token: float | None = None
     fullest_node: int | None = None
     bf16_layers: tuple[int, int] = (0, 0)
+    software: Software = SOFTWARE[SEPARATE]
 
     @property
     def tokens(self) -> int:

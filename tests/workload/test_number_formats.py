@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.scenario.model import DenseFfn, GqaAttention, ModelSpec, MoeFfn
-from simulator.scenario.recipes import RECIPES, fusion
+from simulator.scenario.recipes import RECIPES, SEPARATE, TE_2025, TE_2026, fusion
+from simulator.scenario.software import SOFTWARE
 from simulator.workload.casts.casts import Casts
 from simulator.workload.casts.joint import JointCasts
 from simulator.workload.layers.part import PARTS
@@ -208,3 +209,16 @@ def test_what_a_norm_does_of_a_cast_follows_from_how_the_scale_is_found() -> Non
     assert fusion(RECIPES["fp8-tensor"], "current") == "leaves_amax"
     assert fusion(RECIPES["mxfp8"], None) == "fuses"
     assert fusion(RECIPES["nvfp4"], None) == fusion(RECIPES["fp8-blockwise"], None) == "none"
+
+
+def test_a_router_in_one_kernel_reads_its_scores_once_and_the_rows_map_is_made_in_passes() -> None:
+    plain, fused, old = (
+        ops(MXFP8, "m", EXPERTS, software=SOFTWARE[name]) for name in (TE_2025, TE_2026, SEPARATE)
+    )  # fmt: skip
+    scores, rows = T * 4, 2 * T
+    assert plain["router_select"] == old["router_select"]
+    assert (fused["router_select"].bytes_read, fused["router_select"].bytes_written) == (8 * scores, 13 * scores)
+    assert fused["router_select"].shape.num_kernels == 3 < plain["router_select"].shape.num_kernels
+    assert fused["router_select_bwd"].shape.bytes < plain["router_select_bwd"].shape.bytes
+    assert (plain["routing_map"].bytes_read, plain["routing_map"].bytes_written) == (5 * 4 * rows, 8 * 4 * rows)
+    assert plain["routing_map"].shape.op == "row_map" and old["routing_map"].shape.op == "routing_map"

@@ -30,6 +30,13 @@ ROUTER_KERNELS = 37
 ROUTER_BACKWARD_KERNELS = 26
 """The same of attn(B)."""
 
+FUSED_ROUTER = (4 + 4, 4 + 1 + 4 + 4, 3)
+"""Bytes of a score read and written, and launches, of fused kernels: FP32 logits in; probabilities, a map of bytes and the
+scores out; then the scores of the auxiliary loss, and the loss (NVIDIA/TransformerEngine at d0067d0, common/fused_router)."""
+
+FUSED_ROUTER_BACKWARD = (1 + 4 + 4 + 4, 4 + 4, 3)
+"""The same of their gradients."""
+
 
 def of_rank(m: MoeFfn, hidden: int, etp: int) -> Ffn:
     """One routed expert on one of etp ranks."""
@@ -62,10 +69,7 @@ def router_forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     t = r.sequence_tokens
     yield c.fprop("router", "bf16", t, m.num_routed_experts, hidden)
     score_bytes = 4 * t * m.num_routed_experts
-    yield c.moved(
-        "router_select", "router_pointwise", "F", score_bytes * ROUTER_PASSES // 2, score_bytes * ROUTER_PASSES // 2,
-        kernels=ROUTER_KERNELS,
-    )  # fmt: skip
+    yield _selection("router_select", "router_pointwise", "F", score_bytes, FUSED_ROUTER, ROUTER_KERNELS, r)
     if r.capacity.limit < inf:
         # Selection of each expert's rows over all tokens, its mask, masked scores and map.
         yield c.moved("router_capacity", "router_pointwise", "F", 3 * score_bytes, 2 * score_bytes, kernels=4)
@@ -73,13 +77,33 @@ def router_forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
         yield from r.casts.payload("dispatch_quantise", t, hidden)
 
 
+def _selection(
+    name: str, kernel: str, phase: Pass, score_bytes: int, fused: tuple[int, int, int], kernels: int, r: Recipe
+) -> Op:
+    """Selection or its gradient. fused: quarters of the FP32 scores that one kernel reads and writes, and launches."""
+    if r.software.fuses_router:
+        read, written, launches = fused
+        return c.moved(
+            name, "router_fused", phase, score_bytes * read // 4, score_bytes * written // 4, kernels=launches
+        )
+    half = score_bytes * ROUTER_PASSES // 2
+    return c.moved(name, kernel, phase, half, half, kernels=kernels)
+
+
+def _row_map(rows: int, local: int, r: Recipe) -> Op:
+    """Where the received rows go. A mask of a byte and a number of four for each row and local expert, in three passes."""
+    if r.software.maps_rows:
+        return c.moved(
+            "routing_map", "row_map", "F", rows * local * (1 + 4), 2 * 4 * rows * local, kernels=3, routed=True
+        )
+    return c.moved("routing_map", "routing_map", "F", 8 * rows, 8 * rows, kernels=2, routed=True)
+
+
 def router_backward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     """Backward of selection and scores, with the router's weight gradient; sum of the input gradients; the norm's backward."""
     t, score_bytes = r.sequence_tokens, 4 * r.sequence_tokens * m.num_routed_experts
-    yield c.moved(
-        "router_select_bwd", "router_pointwise_bwd", "I", score_bytes * ROUTER_PASSES // 2,
-        score_bytes * ROUTER_PASSES // 2, kernels=ROUTER_BACKWARD_KERNELS,
-    )  # fmt: skip
+    backward, kernels = FUSED_ROUTER_BACKWARD, ROUTER_BACKWARD_KERNELS
+    yield _selection("router_select_bwd", "router_pointwise_bwd", "I", score_bytes, backward, kernels, r)
     yield c.dgrad("router_dgrad", "bf16", t, m.num_routed_experts, hidden)
     yield c.wgrad("router_wgrad", "bf16", t, m.num_routed_experts, hidden, phase="I")
     yield c.add("ffn_input_grad", t * hidden, "I")
@@ -104,7 +128,7 @@ def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     f = n.width
     row_in = r.sent_bytes(hidden)
     yield from _gather_rows("expert_rows_gather", row_in, m, r, "F")
-    yield c.moved("routing_map", "routing_map", "F", 8 * rows, 8 * rows, kernels=2, routed=True)
+    yield _row_map(rows, local, r)
     yield c.moved("permute", "permute", "F", rows * row_in, rows * row_in, kernels=2, routed=True)
     yield from r.casts.before_expert_up(rows, n.gated, local, is_sent=r.dispatch_fp8)
     yield _grouped(c.fprop("expert_up", r.gemm_dtype, rows, n.up, hidden), m, r)
