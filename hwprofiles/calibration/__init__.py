@@ -19,7 +19,8 @@
                    kernels beside one another. Gave measurements/h200x8-nccl-2026-11-27.csv and h200x8-beside-2026-11-27.csv
     power_sweep    one NVIDIA GPU, torch: watts, clock and speed of kernels alone, in mixes and with idle time between,
                    from the first launches to the power limit (power_kernels; nvml reads the board's energy counter). Gave
-                   measurements/h100-power-2026-11-27.csv, from it (power_fit) `power.*` of stacks/transfer
+                   measurements/h100-power-2026-11-27.csv and h200-power-2026-11-27.csv, from them
+                   (power_fit) `power.*` of stacks/transfer
     fit            no GPU, numpy alone: fits the constants of GEMMs (gemm_fit to what gemm_families lists, judged and printed
                    by gemm_groups) and of attention (attention_fit; attention_families says to which rows,
                    attention_published holds figures) to our own rates (rates_points) and to tables of public benchmarks,

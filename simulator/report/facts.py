@@ -202,6 +202,17 @@ def ramp_note(phase: PhaseResult, full: int) -> str:
     return words
 
 
+def power_words(times: StepTimes) -> str:
+    """What a GPU draws on the mean, and what the limit leaves of its speed; "" in documents that do not tell."""
+    power = times.power
+    if power is None:
+        return ""
+    slowest = min(rank.speed for rank in power.by_rank)
+    speed = f"the slowest rank's chip at {slowest:.2f} of its burst speed" if power.limited else "not limited by it"
+    energy = f"{power.kwh_per_step:,.3g} kWh a step"
+    return f"power: a GPU draws {power.mean_w:.0f} W of {power.limit_w:.0f}, {speed}; all GPUs {energy}"
+
+
 def fullest_rank(times: StepTimes) -> str:
     """The pipeline rank with the most work, and by how much, where the others wait for it; "" where ranks are even."""
     work = [times.step_s - rank.bubble_s - rank.optimizer_s for rank in times.by_rank]

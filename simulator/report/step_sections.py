@@ -63,6 +63,8 @@ def step(result: RunResult, width: int) -> Iterable[RenderableType]:
         legends.append(f"exposed communication {numbers.seconds(times.exposed_comm_s)} ({share}), inside these parts")
     if legends:
         yield Text(" · ".join(legends), style="dim")
+    if power := facts.power_words(times):
+        yield Text(power, style="dim")
     if uneven := facts.fullest_rank(times):
         yield Text(uneven, style="yellow")
     if times.by_category:

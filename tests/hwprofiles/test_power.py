@@ -23,6 +23,7 @@ from hwprofiles.units import MEBI, PICO
 
 FILE = Path(validation.__file__).parent / "data" / "power_h100.json"
 SWEEP = Path(hwprofiles.__file__).parent / "measurements" / "h100-power-2026-11-27.csv"
+H200 = SWEEP.with_name("h200-power-2026-11-27.csv")
 COPIED = 2.0 * 256 * MEBI
 TOKENS = 4.0 * 32 * 4096 * 128 * 2
 """Bytes of one tensor of the attention."""
@@ -80,6 +81,14 @@ def test_fitted_and_left_out_the_mixes_are_nearer() -> None:
     assert best(mixes(), kernels(), LIMIT_W)[0] == pytest.approx(BELIEVED_BETA, abs=0.3)
 
 
+def test_another_gpu_is_predicted_from_its_single_kernels() -> None:
+    """H200, at what is believed of H100: layers within 1.5 %, rounds with a tenth or a fifth of idle time 4 % too slow."""
+    found = errors(read_sweep(H200)[1], read_sweep(H200)[0], LIMIT_W)
+    assert max(abs(error) for name, error in found.items() if "layer" in name) < 0.015
+    assert fmean(map(abs, found.values())) < 0.02
+    assert max(map(abs, found.values())) < 0.04
+
+
 @pytest.mark.slow
 def test_of_the_second_chip_one_mix_is_off() -> None:
     found = left_out(read_sweep(SWEEP)[1], read_sweep(SWEEP)[0], LIMIT_W)
@@ -105,12 +114,14 @@ KEY_OF = {
 
 
 @pytest.mark.parametrize("gpu", ["h100", "h200", "h800"])
-def test_stated_energies_are_the_means_of_both_chips(gpu: str) -> None:
-    """Of each chip its kernels above 1e12 FLOP, all at the speed for which the energies are stated."""
-    constants = power_constants(load_stack(f"{gpu}-transfer"), load_gpu(gpu))
+def test_stated_energies_are_the_means_of_the_chips(gpu: str) -> None:
+    """Of each chip its large kernels, all at the speed for which the energies are stated."""
+    stack = "h100-public" if gpu == "h800" else f"{gpu}-public"
+    constants = power_constants(load_stack(stack), load_gpu(gpu))
+    chips = [read_sweep(H200)[0]] if gpu == "h200" else [kernels(), read_sweep(SWEEP)[0]]
     chip = constants.chip(LIMIT_W)
     found: dict[str, list[float]] = {key: [] for key in KEY_OF.values()}
-    for measured in (kernels(), read_sweep(SWEEP)[0]):
+    for measured in chips:
         fit = fitted(measured.values(), chip.p0_w, chip.beta)
         of_chip: dict[str, list[float]] = {}
         for name, energy_j in fit.flop_j.items():
@@ -129,7 +140,7 @@ def test_stated_energies_are_the_means_of_both_chips(gpu: str) -> None:
 
 @pytest.mark.parametrize("name", [GEMM, FORWARD, BACKWARD])
 def test_a_kernel_alone_slows_down_as_measured(name: str) -> None:
-    kernel, constants = kernels()[name], power_constants(load_stack("h100-transfer"), load_gpu("h100"))
+    kernel, constants = kernels()[name], power_constants(load_stack("h100-public"), load_gpu("h100"))
     key = {GEMM: "gemm.bf16", FORWARD: "attention_fwd", BACKWARD: "attention_bwd"}[name]
     flop_j = constants.value(f"{key}.pj_per_flop") * PICO * kernel.flop
     byte_j = constants.byte_j(kernel.bytes_moved)
