@@ -145,7 +145,7 @@ def test_no_training_trace_in_the_stack_without_one() -> None:
 
 
 def test_transfer_to_h800_predicts_another_library() -> None:
-    """cuBLAS measured on an H100 against DeepGEMM's first release: 13 % off with many rows; launches of few are other kernels."""
+    """cuBLAS measured on an H100 against DeepGEMM's first release: 13 % off with many rows, more with few."""
     stack = load_stack("h800-transfer")
     logs = {
         (m, n, k): math.log(
