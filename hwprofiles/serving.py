@@ -32,8 +32,9 @@ class Found:
 class Choice:
     """Chooses for one GPU. own_alone: shares measured on the GPU, or on a chip of equal datasheet, are not pooled with others'.
 
-    A share is pooled over all GPUs of the nearest family. The constants of a fit are of one group: of the nearest family the
-    nearest datasheet's; of several fits on chips equally near the one that stands first in its file.
+    A share is pooled over all GPUs of the nearest family, which is one of the own vendor where one has it. The constants of a
+    fit are of one group: of the nearest family the nearest datasheet's; of several fits on chips equally near the one that
+    stands first in its file.
     """
 
     table: Efficiencies
@@ -60,14 +61,15 @@ class Choice:
         usable = [entry for entry in entries if entry[0].gpu is not None and self.may_use(entry[0])]
         if not usable:
             return Found(bounds := [entry for entry in entries if entry[0].gpu is None], bounds)
-        far = [self.table.distance(self.target.family, load_gpu(str(group.gpu)).family) for group, _ in usable]
+        far = [self._steps(load_gpu(str(group.gpu))) for group, _ in usable]
         near = [entry for entry, steps in zip(usable, far, strict=True) if steps == min(far)]
         if key.startswith(FITS):
             near = [min(near, key=lambda entry: self._unlikeness(entry[0]))]
         elif self.own_alone:
             near = [entry for entry in near if self._is_own(entry[0])] or near
         is_own = all(self._is_own(group) for group, _ in near)
-        return Found(near, usable, is_other_family=min(far) > 0, is_own=is_own)
+        families = {load_gpu(str(group.gpu)).family for group, _ in near}
+        return Found(near, usable, is_other_family=families != {self.target.family}, is_own=is_own)
 
     @cached_property
     def _entries(self) -> dict[str, list[Entry]]:
@@ -83,6 +85,11 @@ class Choice:
         """The datasheet that decides whose groups serve: the catalogue's, also where the target is a what-if of it."""
         name = self.target.name
         return load_gpu(name) if name in list_names("gpus") else self.target
+
+    def _steps(self, gpu: Gpu) -> float:
+        """Steps between families; every family of another vendor is farther than all of the own one's."""
+        other_vendor = 0.0 if gpu.vendor == self.target.vendor else 2.0 * len(self.table.families)
+        return self.table.distance(self.target.family, gpu.family) + other_vendor
 
     def _is_own(self, group: EfficiencyGroup) -> bool:
         return group.gpu is not None and is_same_chip(load_gpu(group.gpu), self._sheet)

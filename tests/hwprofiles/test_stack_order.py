@@ -180,8 +180,8 @@ def test_a_measured_stack_that_is_left_out_is_refused_with_the_remedy() -> None:
 
 
 def test_a_gpu_of_which_nothing_is_public_says_what_to_take() -> None:
-    with pytest.raises(CatalogError, match=r"nothing public was measured on mi325x: .* use mi325x-transfer"):
-        load_stack("mi325x-public")
+    with pytest.raises(CatalogError, match=r"nothing public was measured on h20: .* use h20-transfer"):
+        load_stack("h20-public")
 
 
 def test_a_description_says_what_the_own_measurements_are_of() -> None:
@@ -194,7 +194,7 @@ def test_a_description_says_what_the_own_measurements_are_of() -> None:
 
 def test_two_gpus_are_compared_on_stacks_of_one_kind() -> None:
     assert like_for_like("h100", "b200") == ("h100-public", "b200-public")
-    assert like_for_like("h100", "mi325x") == ("h100-transfer", "mi325x-transfer")
+    assert like_for_like("h100", "h20") == ("h100-transfer", "h20-transfer")
 
 
 def test_fits_of_one_key_have_the_same_constants() -> None:

@@ -71,9 +71,14 @@ def test_a_better_datasheet_is_never_slower(gpu: str, grown: str) -> None:
 def test_the_nearest_family_serves() -> None:
     assert "h100" in load_stack("h800-transfer").parameters["gemm.bf16.eta"].source.where
     assert "b200" in load_stack("gb200-transfer").parameters["gemm.bf16.eta"].source.where
-    assert "h100" in load_stack("a100-transfer").parameters["gemm.bf16.eta"].source.where
+    assert "a100" in load_stack("a100-40gb-transfer").parameters["gemm.bf16.eta"].source.where
+    assert "h100" in load_stack("a100-transfer").parameters["gemm.bf16.wgrad.residual"].source.where
+    assert "mi325x" in load_stack("mi355x-transfer").parameters["gemm.bf16.eta"].source.where, (
+        "of the same vendor first"
+    )
+    assert "b200" in load_stack("mi355x-transfer").parameters["gemm.nvfp4.eta"].source.where
 
 
 def test_another_family_widens_the_range() -> None:
-    near, far = (load_stack(f"{gpu}-transfer").parameters["gemm.bf16.residual"] for gpu in ("h800", "a100"))
+    near, far = (load_stack(f"{gpu}-transfer").parameters["gemm.bf16.residual"] for gpu in ("h800", "mi355x"))
     assert far.high > near.high and far.low < near.low

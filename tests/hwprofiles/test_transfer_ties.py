@@ -31,7 +31,11 @@ def test_no_parameter_comes_from_farther_than_it_must(gpu: str) -> None:
     for key, parameter in build_stack("transfer", gpu).parameters.items():
         if key in having and parameter.source.where.startswith("reached on "):
             told = parameter.source.where.removeprefix("reached on ").partition(":")[0].replace(",", " ").split()
-            steps = {name: known.distance(family, load_gpu(name).family) for name in having[key]}
+            vendor = load_gpu(gpu).vendor
+            steps = {
+                name: (load_gpu(name).vendor != vendor, known.distance(family, load_gpu(name).family))
+                for name in having[key]
+            }
             near = [name for name in having[key] if steps[name] == min(steps.values())]
             is_fit = key.startswith(("gemm.", "attention."))
             sheet = load_gpu(gpu)

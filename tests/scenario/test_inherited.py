@@ -38,9 +38,9 @@ def test_from_public_to_measured_is_another_kind_too_and_between_public_ones_is_
     assert OTHER_KIND in text
     assert "`moesim run mixtral-8x22b` beside `--set stack=h800-public` here" in text
     assert OTHER_KIND not in warnings("cluster.node=mi300x-x8", source="mixtral-8x22b")
-    alone = warnings("cluster.node=mi325x-x8", source="mixtral-8x22b")
-    like = "`moesim run mixtral-8x22b --set stack=h100-transfer` beside `--set cluster.node=mi325x-x8`"
-    assert OTHER_KIND in alone and like in alone, "nothing public of the MI325X: transfer stacks on both sides"
+    alone = warnings("cluster.node=h20-x8", source="mixtral-8x22b")
+    like = "`moesim run mixtral-8x22b --set stack=h100-transfer` beside `--set cluster.node=h20-x8`"
+    assert OTHER_KIND in alone and like in alone, "nothing public of the H20: transfer stacks on both sides"
 
 
 def test_the_same_gpu_or_a_file_of_its_own_says_nothing(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_a_step_takes_the_stack_that_it_is_given() -> None:
     scenario = load_scenario("mixtral-8x22b", SMALL)
     usual = simulate_step(scenario)
     assert simulate_step(scenario, stack=load_stack(scenario.stack)) == usual
-    without = LeftOut(gpus=frozenset({"h100"}))
+    without = LeftOut(families=frozenset({"hopper"}))
     name = default_stack("h100", without)
     blind = load_stack(name, without)
     found = simulate_step(load_scenario("mixtral-8x22b", [*SMALL, f"stack={name}"]), stack=blind)
