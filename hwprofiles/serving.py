@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,6 +13,10 @@ from hwprofiles.schema import Gpu
 
 FITS = ("gemm.", "attention.")
 """Prefixes of groups whose constants belong together: they come from one source."""
+
+TILES = ("bm_max", "bn_max", "bn_step")
+SHARES = ("eta", "ecap", "eb")
+"""Constants of a GEMM that are counts, and those that no chip has above 1."""
 
 Entry = tuple[EfficiencyGroup, Triple]
 
@@ -64,12 +69,37 @@ class Choice:
         far = [self._steps(load_gpu(str(group.gpu))) for group, _ in usable]
         near = [entry for entry, steps in zip(usable, far, strict=True) if steps == min(far)]
         if key.startswith(FITS):
-            near = [min(near, key=lambda entry: self._unlikeness(entry[0]))]
+            near = [self._nearest(near)]
         elif self.own_alone:
             near = [entry for entry in near if self._is_own(entry[0])] or near
         is_own = all(self._is_own(group) for group, _ in near)
         families = {load_gpu(str(group.gpu)).family for group, _ in near}
+        near = [self._carried(key, *entry) for entry in near]
         return Found(near, usable, is_other_family=families != {self.target.family}, is_own=is_own)
+
+    def _carried(self, key: str, group: EfficiencyGroup, triple: Triple) -> Entry:
+        """A constant of a special GEMM (gemm.bf16.wgrad) that another chip has measured than the one of the plain GEMM.
+
+        It is that one's plain constant times the ratio of special to plain where both were measured; tiles and residual stay.
+        """
+        kind, _, rest = group.prefix.partition(".")
+        dtype, _, special = rest.partition(".")
+        name = key.rpartition(".")[2]
+        if kind != "gemm" or not special or len(group.values) == 1 or name == "residual" or name in TILES:
+            return group, triple
+        plain = self._entries.get(f"{kind}.{dtype}.{name}", [])
+        there = next((entry for entry in plain if entry[0].gpu == group.gpu), None)
+        here = self.found(f"{kind}.{dtype}.{name}").chosen if there else []
+        if there is None or not here or is_same_chip(load_gpu(str(here[0][0].gpu)), load_gpu(str(group.gpu))):
+            return group, triple
+        ratio, upper = triple[0] / there[1][0], 1.0 if name in SHARES else math.inf
+        value = min(here[0][1][0] * ratio, upper)
+        ends = (value * triple[1] / triple[0], max(value, min(value * triple[2] / triple[0], upper)))
+        note = f"{kind}.{dtype} of {here[0][0].gpu} times the ratio of {special} to it on {group.gpu}"
+        return group.model_copy(update={"note": note, "state": here[0][0].state}), (value, *ends)
+
+    def _nearest(self, entries: list[Entry]) -> Entry:
+        return min(entries, key=lambda entry: self._unlikeness(entry[0]))
 
     @cached_property
     def _entries(self) -> dict[str, list[Entry]]:

@@ -87,6 +87,21 @@ def test_constants_of_a_fit_stay_together(monkeypatch: pytest.MonkeyPatch) -> No
     assert ends(built(monkeypatch, "gb200", other, b200)["gemm.bf16.eta"]) == (0.7, 0.7, 0.7), "its family first"
 
 
+def test_a_pass_of_another_chip_is_the_own_gemm_times_its_ratio_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The H100's weight gradient has 2/3 of its forward's 0.9: 2/3 of the B200's 0.6. Shares stop at 1, residuals stay."""
+    own = {"prefix": "gemm.bf16", "gpu": "b200", "values": {"eta": (0.6, 0.5, 0.7)}}
+    values = {"eta": (0.6, 0.54, 0.66), "residual": (1.0, 0.9, 1.1)}
+    special = {"prefix": "gemm.bf16.wgrad", "gpu": "h100", "values": values}
+    found = built(monkeypatch, "b200", own, special)
+    assert ends(found["gemm.bf16.wgrad.eta"]) == pytest.approx((0.4, 0.36, 0.44))
+    assert "gemm.bf16 of b200 times the ratio of wgrad to it on h100" in found["gemm.bf16.wgrad.eta"].source.note
+    assert found["gemm.bf16.wgrad.eta"].basis == "transferred" and found["gemm.bf16.eta"].basis == "interpolated"
+    assert found["gemm.bf16.wgrad.residual"].value == 1.0
+    assert ends(built(monkeypatch, "h800", own, special)["gemm.bf16.wgrad.eta"]) == (0.6, 0.54, 0.66)
+    fast = {**special, "values": {**values, "eta": (1.8, 1.8, 1.8)}}
+    assert ends(built(monkeypatch, "b200", own, fast)["gemm.bf16.wgrad.eta"]) == (1.0, 1.0, 1.0)
+
+
 def test_of_two_fits_on_equal_chips_the_first_in_the_file_serves_both(monkeypatch: pytest.MonkeyPatch) -> None:
     second = {"prefix": "gemm.bf16", "gpu": "h800", "values": {"eta": (0.5, 0.5, 0.5)}}
     for gpu in ("h100", "h800"):

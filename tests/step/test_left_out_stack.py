@@ -26,7 +26,7 @@ def test_a_step_takes_the_stack_that_it_is_given() -> None:
     blind = load_stack(name, without)
     found = simulate_step(load_scenario("mixtral-8x22b", [*SMALL, f"stack={name}"]), stack=blind)
     assert found.stack_sha256 == blind.sha256 != usual.stack_sha256
-    assert abs(found.step.step_s / usual.step.step_s - 1.0) > 0.01, "Blackwell's shares on Hopper"
+    assert abs(found.step.step_s / usual.step.step_s - 1.0) > 0.001, "the shares of other families on Hopper"
     run = simulate_run(load_scenario("mixtral-8x22b", [*SMALL, f"stack={name}"]), simulate=StepSimulator(stack=blind))
     assert run.step.step_s == found.step.step_s
 

@@ -281,13 +281,13 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/serving.py",
-            "near = [min(near, key=lambda entry: self._unlikeness(entry[0]))]",
+            "near = [self._nearest(near)]",
             "pass",
             "constants of several fits are mixed",
         ),
         Fault(
             "hwprofiles/serving.py",
-            "near = [min(near, key=lambda entry: self._unlikeness(entry[0]))]",
+            "near = [self._nearest(near)]",
             "near = near[:1]",
             "a neighbour's fit that stands first in the file serves in place of the own",
         ),
