@@ -38,6 +38,10 @@ class AttentionLibrary:
 
 
 _FLASH = "github.com/Dao-AILab/flash-attention"
+_FA1 = (
+    "arXiv:2307.08691, abstract: 25 to 40 % of an A100's peak, half of FlashAttention-2; heads of up to 128. Its Triton form "
+    "(flash-attn 1.0.3) is what mosaicml/llm-foundry's benchmarks of 2023 call triton"
+)
 _FA2 = (
     f"{_FLASH} README.md and csrc/flash_attn: Ampere's instructions, which newer GPUs run too; one head size up to 256"
 )
@@ -52,6 +56,10 @@ _NEW = (
 )
 
 LIBRARIES: Final[Mapping[str, AttentionLibrary]] = MappingProxyType({
+    "fa1": AttentionLibrary(
+        "FlashAttention of 2022", "2022-05", MappingProxyType(dict.fromkeys(("ampere", "hopper"), (128, 128))), 128, 128,
+        (64, 128), pads_v=True, source=_FA1,
+    ),
     "fa2": AttentionLibrary(
         "FlashAttention-2", "2023-07", MappingProxyType(dict.fromkeys(("ampere", "hopper", "blackwell"), (128, 128))), 64, 256,
         (32, 64, 96, 128, 192, 256), pads_v=True, source=_FA2,

@@ -67,7 +67,7 @@ def test_padding_is_kept_unless_it_is_computed_again(modules: tuple[str, ...], k
 
 REFUSED = [
     (("llama-3.1-70b", "cluster.node=b200-x8", "kernels.attention=fa3"), "runs on hopper, b200 is blackwell"),
-    (("llama-3.1-70b", "kernels.attention=fa4"), "must be fa2, fa3, cudnn-2024, cudnn or null"),
+    (("llama-3.1-70b", "kernels.attention=fa4"), "must be fa1, fa2, fa3, cudnn-2024, cudnn or null"),
     (("deepseek-v3", "kernels.attention=fa3"), "stack h800-deepseek-2024 has no rates of fa3"),
     (("llama-3.1-70b", "kernels.attention=fa2", "model.attention.head_dim=512"), "takes heads of up to 256"),
 ]
