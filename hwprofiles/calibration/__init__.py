@@ -10,7 +10,7 @@
                    Gave measurements/h100-model-step-2026-11-27.csv and h200-model-step-2026-11-27.csv; numerics.check gave
                    h200-model-products-2026-11-27.csv, parallel.check h200x4-expert-parallel-2026-11-27.csv
     kernel_rates   one NVIDIA GPU, torch: GEMMs, grouped GEMMs, attention and streaming kernels (rates) after a rest and in a
-                   loop. Gave measurements/h100-kernel-rates-2026-11-27.csv
+                   loop. Gave measurements/h100-kernel-rates-2026-11-27.csv and h200-kernel-rates-2026-11-27.csv
     sm_partition   one NVIDIA GPU, torch and cupy (not in the extra): kernels beside SMs that are held. Gave
                    measurements/h100-sm-partition-2026-11-24.csv, from it `overlap.*` and the head's GEMMs of stacks/h800-*
     layer_mix      all NVIDIA GPUs of a host, torch (extra [calibrate]): kernels of a layer (layer_kernels) from the first

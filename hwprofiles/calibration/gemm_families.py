@@ -92,7 +92,7 @@ def _all_measured(gpu: str) -> Iterator[GemmFamily]:
     )
 
 
-MEASURED: Final = tuple(_all_measured("h100"))
+MEASURED: Final = (*_all_measured("h100"), *_all_measured("h200"))
 FAMILIES: Final = (
     *MEASURED,
     _table("gemm.bf16", "h100", BOTH, ("bfloat16", "bf16"), is_group=False),

@@ -20,6 +20,8 @@ from hwprofiles.kernels.gemm import GROUPED, LOOP
 from hwprofiles.kernels.gemm_formula import GemmSize
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
+from hwprofiles.leave_out import LeftOut
+from hwprofiles.schema import Stack
 from hwprofiles.stack_choice import load_stack
 from hwprofiles.units import TERA
 from tests.hwprofiles.test_kernel_table_published import REFERENCE, needs_reference
@@ -31,9 +33,10 @@ WORST = {
 """Families whose mean error on weight shapes left out is above 6 %: kernels of SGLang and NVFP4, whose tiles jump."""
 
 
-def ratios(stack: str, measured: list[GemmPoint], library: str = "") -> list[float]:
+def ratios(stack: Stack | str, measured: list[GemmPoint], library: str = "") -> list[float]:
     """Predicted over measured."""
-    gpu = load_gpu(load_stack(stack).gpu)
+    stack = load_stack(stack) if isinstance(stack, str) else stack
+    gpu = load_gpu(stack.gpu)
     found = []
     for point in measured:
         s = point.size
@@ -41,7 +44,7 @@ def ratios(stack: str, measured: list[GemmPoint], library: str = "") -> list[flo
             "gemm" if s.groups == 1 else "grouped_gemm", s.variant, s.dtype, s.m, s.n, s.k, s.groups, library=library,
             rows_cv=s.rows_cv,
         )  # fmt: skip
-        found.append(kernel_seconds(shape, load_stack(stack), gpu, "alone").seconds / point.seconds)
+        found.append(kernel_seconds(shape, stack, gpu, "alone").seconds / point.seconds)
     return found
 
 
@@ -74,6 +77,19 @@ def test_uneven_experts_cost_what_was_measured_of_them() -> None:
         assert counted < as_even - 0.02
 
 
+def test_constants_of_an_h100_meet_an_h200_of_which_none_was_fitted() -> None:
+    """Another chip with half as much bandwidth again; what adds to FP32 gains from that more than the constants say."""
+    limits = {
+        ("bf16", "cublas", "fprop"): 0.03, ("bf16", "cublas", "dgrad"): 0.06, ("bf16", "cublas", "wgrad"): 0.12,
+        ("bf16", GROUPED, "fprop"): 0.05, ("bf16", GROUPED, "dgrad"): 0.05, ("fp8-tensor", "cublas", "fprop"): 0.03,
+        ("fp8-block", "cublas", "fprop"): 0.05, ("bf16", LOOP, "fprop"): 0.05, ("bf16", LOOP, "dgrad"): 0.06,
+    }  # fmt: skip
+    blind = load_stack("h200-transfer", LeftOut(gpus=frozenset({"h200"})))
+    for (dtype, library, variant), limit in limits.items():
+        measured = rate_points("h200", dtype, library, variant)
+        assert error_of(ratios(blind, measured, LOOP if library == LOOP else "")) < limit, (dtype, library, variant)
+
+
 def test_a_point_slower_than_a_larger_one_is_wild() -> None:
     def point(m: int, seconds: float, n: int = 256) -> GemmPoint:
         return GemmPoint(GemmSize(m, n, 512, 1, "fprop", "bf16"), seconds)
@@ -93,7 +109,7 @@ def test_the_wild_points_of_deepgemm_in_sglang_fill_between_one_and_two_waves() 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", MEASURED, ids=lambda family: family.key)
+@pytest.mark.parametrize("family", MEASURED, ids=lambda family: f"{family.key}-{family.gpu}")
 def test_own_measurement_is_met_on_weight_shapes_left_out(family: GemmFamily) -> None:
     """6 % dense, 9 % grouped were asked for."""
     fit, data = gemm_groups.fit_family(family, REFERENCE), family.load(REFERENCE)
