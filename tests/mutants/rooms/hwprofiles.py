@@ -118,7 +118,7 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/memory_bound.py",
-            "floor + shape.bytes / (share * gpu.hbm_bytes_per_s)",
+            "floor + latency + shape.bytes / (share * gpu.hbm_bytes_per_s)",
             "shape.bytes / (share * gpu.hbm_bytes_per_s)",
             "a small kernel has no launch",
         ),

@@ -538,5 +538,41 @@ WORKLOAD = Room(
             "replicated_gemm=0",
             "down-projections have no gradient that ranks must sum",
         ),
+        Fault(
+            f"{ROOT}/casts/joint.py",
+            "if self.reads_amax and not has_amax:",
+            "if self.reads_amax:",
+            "a tensor is read for a maximum that the norm has taken",
+        ),
+        Fault(
+            f"{ROOT}/casts/joint.py",
+            "self._bytes(t * h, 1 if self.turns else None)",
+            "self._bytes(t * h, None)",
+            "a norm writes both layouts that Hopper reads, and transposes one again",
+        ),
+        Fault(
+            f"{ROOT}/casts/choice.py",
+            'rule.reads_amax and scaling != "delayed"',
+            "rule.reads_amax",
+            "delayed scaling reads the maximum",
+        ),
+        Fault(
+            f"{ROOT}/tensors.py",
+            '"e5m6": (4, 128), "mxfp8": (1, 32), "nvfp4": (1, 16)}\n"""(bytes',
+            '"e5m6": (4, 128), "mxfp8": (1, 32), "nvfp4": (1, 32)}\n"""(bytes',
+            "a scale serves 32 elements of NVFP4",
+        ),
+        Fault(
+            f"{ROOT}/stages.py",
+            "number >= model.num_layers - last",
+            "number > model.num_layers - last",
+            "one layer less at the end stays in BF16",
+        ),
+        Fault(
+            f"{ROOT}/layers/attention.py",
+            "recomputed=not r.keeps_casts",
+            "recomputed=True",
+            "the cast input of the output projection is not kept",
+        ),
     ),
 )
