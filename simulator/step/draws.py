@@ -34,6 +34,8 @@ Floats = NDArray[np.float64]
 
 ATTRIBUTION_DRAWS = 4
 """Draws that are run again to tell uneven loads from unequal GPUs."""
+RATIO_DRAWS = 2
+"""Draws that say how much longer an uneven step is, for its mean power: their mean is within a percent of all draws'."""
 MAX_THREADS = 8
 """Most draws at once: each holds its multipliers, (draw rows, lanes) floats."""
 
@@ -182,14 +184,14 @@ def _run_draw(
     return rank_parts(graph, ops, times.finish_s[0]), float(times.makespan_s[0])
 
 
-def first_draw_ratio(random: Randomness, graph: StepGraph) -> float:
-    """The step of the first random draw over that of even loads on equal GPUs."""
-    rows = draw_rows(random, graph, 0, random.load)
-    if rows is None:
+def uneven_ratio(random: Randomness, graph: StepGraph) -> float:
+    """The step of the first random draws (RATIO_DRAWS, in the mean) over that of even loads on equal GPUs."""
+    if not random.is_random:
         return 1.0
     seconds = graph.class_seconds()
-    drawn_s = float(sweep_batch(graph.dag, seconds, rows[None]).makespan_s[0])
-    return max(1.0, drawn_s / sweep(graph.dag, seconds).makespan_s)
+    found = (draw_rows(random, graph, draw, random.load) for draw in range(min(RATIO_DRAWS, random.draws)))
+    drawn = [sweep_batch(graph.dag, seconds, rows[None]).makespan_s[0] for rows in found if rows is not None]
+    return max(1.0, float(np.mean(drawn)) / sweep(graph.dag, seconds).makespan_s)
 
 
 def load_imbalance(random: Randomness, graph: StepGraph, outcome: Outcome) -> LoadImbalanceTimes | None:

@@ -2,7 +2,7 @@
 
 A rank's energy is that of its operators' FLOP and bytes, and a waiting chip's over the whole step, communication and waits
 included; steps are shorter than the seconds over which a board averages, so that a rank has one speed. A rank that waits more
-runs faster. The graph's sweep gives the step time; an uneven step is as much longer as its first random draw.
+runs faster. The graph's sweep gives the step time; an uneven step is as much longer as its first random draws.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from simulator.assembly.power import ByRank, at_speeds, by_rank, dynamic_j
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep
 from simulator.results.interval import Interval
-from simulator.step.draws import first_draw_ratio
+from simulator.step.draws import uneven_ratio
 from simulator.step.prepared import PreparedStep
 from simulator.workload.op import Op
 
@@ -68,7 +68,7 @@ def power_of(step: PreparedStep, graph: StepGraph) -> StepPower:
     scenario, constants = step.scenario, step.kernels.power
     if scenario.device.clock == "burst" or not scenario.mechanisms.power:
         return unlimited(graph, constants)
-    return step_power(graph, constants, scenario.device.power_cap_w, first_draw_ratio(step.random, graph))
+    return step_power(graph, constants, scenario.device.power_cap_w, uneven_ratio(step.random, graph))
 
 
 def energy_of(constants: PowerConstants) -> Callable[[Op], tuple[float, float]]:
