@@ -30,11 +30,11 @@ from hwprofiles.calibration.gemm_groups import print_constants, print_groups
 def print_attention(folder: Path) -> None:
     """Groups of stacks/transfer/attention.yaml; rates as shares of the datasheet peak.
 
-    The residual of a head size that was measured is the 5 to 95 % range of all families' configurations left out, that of any
-    other size the range of head sizes left out; of 8-bit formats their own.
+    The residual of a head size that was measured is the 5 to 95 % range of configurations left out in all families of its kind
+    (own measurements, published BF16, published 8-bit formats), that of any other size the range of head sizes left out.
     """
     for family in families.FAMILIES:
-        alike = [other for other in families.FAMILIES if (other.dtype == "bf16") == (family.dtype == "bf16")]
+        alike = [other for other in families.FAMILIES if _kind(other) == _kind(family)]
         known, unknown = (
             families.spread([e for other in alike for e in families.errors_left_out(folder, other, group)])
             for group in (configuration, head_size)
@@ -45,6 +45,10 @@ def print_attention(folder: Path) -> None:
         _print_group(prefix, family, {**fit.shared, "residual": (1.0, *unknown)})
         for size, rate in fit.rate_share.items():
             _print_group(f"{prefix}.d{size}", family, {"rate_share": rate, "residual": (1.0, *known)})
+
+
+def _kind(family: families.AttentionFamily) -> tuple[bool, bool]:
+    return family.dtype == "bf16", family.is_own
 
 
 def _print_group(
