@@ -19,6 +19,7 @@ from simulator.scenario.recipes import RECIPES, SEPARATE, TE_2025, TE_2026, fusi
 from simulator.scenario.software import SOFTWARE
 from simulator.workload.casts.casts import Casts
 from simulator.workload.casts.joint import JointCasts
+from simulator.workload.casts.separate import SeparateCasts
 from simulator.workload.layers.part import PARTS
 from simulator.workload.model_state import StageParams, StateRecipe, rank_states
 from simulator.workload.op import Op
@@ -222,3 +223,23 @@ def test_a_router_in_one_kernel_reads_its_scores_once_and_the_rows_map_is_made_i
     assert fused["router_select_bwd"].shape.bytes < plain["router_select_bwd"].shape.bytes
     assert (plain["routing_map"].bytes_read, plain["routing_map"].bytes_written) == (5 * 4 * rows, 8 * 4 * rows)
     assert plain["routing_map"].shape.op == "row_map" and old["routing_map"].shape.op == "routing_map"
+
+
+@pytest.mark.parametrize(
+    ("casts", "size"),
+    [
+        (CURRENT, Fraction(1)), (HOPPER, Fraction(1)), (MXFP8, Fraction(2 * 33, 32)), (NVFP4, Fraction(2 * 9, 16)),
+        (SeparateCasts(), Fraction(2)), (Casts(), Fraction(2)),
+    ],
+)  # fmt: skip
+def test_output_gradients_are_gathered_as_they_were_cast(casts: Casts, size: Fraction) -> None:
+    """Transformer Engine casts a rank's own tokens, then gathers; what is summed stays in BF16."""
+    (unit,) = PARTS["d"].units(MODEL, recipe(casts, tp=2, shards_sequence=True))
+    found = {each.name: each.num_bytes for each in unit.collectives()}
+    assert found["o_grad_gather"] == found["ffn_down_grad_gather"] == size * T * H
+    assert found["o_output_reduce"] == found["qkv_input_grad_reduce"] == 2 * T * H
+    if casts.gathers_casts:
+        own = {op.name: op.bytes_read for op in unit.ops()}
+        assert own["o_grad_quantise"] == own["ffn_down_grad_quantise"] == 2 * (T // 2) * H
+    (embedding,) = PARTS["E"].units(MODEL, recipe(casts, tp=2, shards_sequence=True))
+    assert {each.num_bytes for each in embedding.collectives()} == {2 * T * H}

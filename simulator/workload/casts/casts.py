@@ -33,6 +33,15 @@ class Casts:
 
     dtype: str = "bf16"
 
+    @property
+    def gathers_casts(self) -> bool:
+        """Whether output gradients that ranks share are cast before they are gathered."""
+        return False
+
+    def gathered_bytes(self, elements: int) -> int:
+        """Bytes of an output gradient as it is gathered over the ranks of a tensor-parallel group."""
+        return c.operand_bytes("bf16", elements)
+
     def norm(self, name: str, t: int, h: int) -> Iterator[Op]:
         """A norm whose output is nothing but the input of one linear layer."""
         yield c.rmsnorm(name, t, h)

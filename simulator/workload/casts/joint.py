@@ -35,6 +35,15 @@ class JointCasts(Casts):
     turns: bool = False
     cast_kernel: str = "quantise_joint"
 
+    @property
+    def gathers_casts(self) -> bool:
+        """Transformer Engine's grad_output_preprocess (pytorch/module/base.py) gathers what the quantiser made."""
+        return True
+
+    def gathered_bytes(self, elements: int) -> int:
+        """Both copies where scales have a direction; else one, which is transposed behind."""
+        return self._bytes(elements, 1 if self.turns else None)
+
     def _bytes(self, elements: int, copies: int | None = None) -> int:
         return (self.copies if copies is None else copies) * tensor_bytes(self.dtype, elements)
 

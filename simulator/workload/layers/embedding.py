@@ -26,7 +26,7 @@ def forward(hidden: int, r: Recipe) -> Iterator[Work]:
 
 def backward(hidden: int, r: Recipe) -> Iterator[Work]:
     """Adds the gradient to one FP32 row a token."""
-    yield from gather_output_grad("embedding", hidden, r, phase="W", chunked=False)
+    yield from gather_output_grad("embedding", hidden, r, phase="W", chunked=False, is_cast=False)
     yield c.moved("embedding_wgrad", "embedding_bwd", "W", 6 * r.tokens * hidden, 4 * r.tokens * hidden)
 
 

@@ -86,10 +86,13 @@ def backward_input(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
     saved input (module `swiglu`).
     """
     t, f, hidden, again = r.tokens, n.width, n.hidden, "swiglu" in r.recompute
+    if r.casts.gathers_casts:
+        yield from r.casts.before_down_dgrad(name, r.sequence_tokens, n.gated)
     yield from tp.gather_output_grad(f"{name}_down", hidden, r)
     if r.save_swiglu_fp8:
         yield c.dequantise(f"{name}_swiglu_load", t, n.up)
-    yield from r.casts.before_down_dgrad(name, t, n.gated)
+    if not r.casts.gathers_casts:
+        yield from r.casts.before_down_dgrad(name, t, n.gated)
     yield c.dgrad(f"{name}_down_dgrad", r.gemm_dtype, t, hidden, f)
     yield from r.casts.after_down_dgrad(name, t, n.gated, again=again)
     yield from plain_gate_bwd(name, t, n, r)

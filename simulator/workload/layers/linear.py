@@ -36,6 +36,12 @@ def column_dgrad(r: Recipe, name: str, n: int, k: int, transposes: tuple[tuple[s
 
 
 def row_dgrad(r: Recipe, name: str, n: int, k: int, transposes: tuple[tuple[str, int], ...] = ()) -> Iterator[Work]:
-    """`dgrad` of a row-parallel layer, k rows of it on the rank: its output's gradient gathered."""
+    """`dgrad` of a row-parallel layer, k rows of it on the rank: its output's gradient gathered, cast before or behind it."""
+    if not r.casts.gathers_casts:
+        yield from gather_output_grad(name, n, r)
+        yield from dgrad(r, name, n, k, transposes)
+        return
+    yield from r.casts.before_dgrad(name, r.sequence_tokens, n, k)
     yield from gather_output_grad(name, n, r)
-    yield from dgrad(r, name, n, k, transposes)
+    yield c.dgrad(f"{name}_dgrad", r.gemm_dtype, r.tokens, n, k)
+    yield from r.casts.after_dgrad(transposes, r.tokens)

@@ -7,7 +7,8 @@ tokens, and what a GEMM needs whole is gathered: the input forward, the output's
 the weight gradient. Megatron-LM (core/tensor_parallel/layers.py, LinearWithGradAccumulationAndAsyncCommunication) runs that
 last one beside the input-gradient GEMM, and the reduction of the input gradient beside the weight-gradient GEMM.
 
-Inputs are gathered in the format of the GEMM, gradients and partial sums in BF16. Every function yields nothing for tp 1.
+Inputs are gathered in the format of the GEMM, partial sums in BF16, output gradients in BF16 or as they were cast. Every
+function yields nothing for tp 1.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from simulator.workload.casts.casts import Casts
 from simulator.workload.counting import operand_bytes
 from simulator.workload.op import Collective, Pass
 from simulator.workload.recipe import Recipe
@@ -43,11 +45,15 @@ def reduce_output(
 
 
 def gather_output_grad(
-    layer: str, width: int, r: Recipe, *, phase: Pass = "I", chunked: bool = True
+    layer: str, width: int, r: Recipe, *, phase: Pass = "I", chunked: bool = True, is_cast: bool = True
 ) -> Iterator[Collective]:
-    """Gradient of the row-parallel `layer`'s output, for both its gradients. chunked: as its GEMM takes it."""
-    partner = f"{layer}_dgrad" if chunked else ""
-    yield from _gather(f"{layer}_grad_gather", width, r, phase, "bf16", chunked_with=partner)
+    """Gradient of the row-parallel `layer`'s output, for both its gradients. chunked: as its GEMM takes it. is_cast: the
+    layer's GEMMs read the recipe's operands.
+    """
+    partner, casts = f"{layer}_dgrad" if chunked else "", r.casts if is_cast else Casts()
+    if r.tp > 1 and r.shards_sequence:
+        num_bytes = casts.gathered_bytes(r.tokens * width)
+        yield Collective(f"{layer}_grad_gather", "all_gather", "tp", num_bytes, phase, "", partner)
 
 
 def reduce_input_grad(layer: str, width: int, r: Recipe) -> Iterator[Collective]:
