@@ -281,6 +281,18 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/serving.py",
+            "value = min(here[0][1][0] * ratio, upper)",
+            "value = triple[0]",
+            "a weight gradient is as fast as on the chip that measured it",
+        ),
+        Fault(
+            "hwprofiles/serving.py",
+            "0.0 if gpu.vendor == self.target.vendor else",
+            "0.0 if gpu.vendor else",
+            "another vendor's chips are as near as the own",
+        ),
+        Fault(
+            "hwprofiles/serving.py",
             "near = [self._nearest(near)]",
             "pass",
             "constants of several fits are mixed",
