@@ -25,8 +25,13 @@ from simulator.scenario.section import (
     named,
 )
 
-RecomputeModule = Literal["rmsnorm", "mla_up_proj", "swiglu", "mlp", "attention", "layer", "moe", "shared_expert"]
-"""attention: the attention core; mlp: the FFN of dense layers; moe: router, dispatch, experts, combine; layer: all of it."""
+RecomputeModule = Literal[
+    "rmsnorm", "mla_up_proj", "swiglu", "mlp", "attention", "layer", "moe", "shared_expert", "gemms"
+]
+"""attention: the attention core; mlp: the FFN of dense layers; moe: router, dispatch, experts, combine; layer: all of it.
+gemms: every second GEMM (keys, attention output, up projection beside a gate), as torch's selective checkpoint of operators
+does it; of dense layers with grouped-query attention.
+"""
 
 
 RecipeName = Annotated[str, named("precision recipe")]

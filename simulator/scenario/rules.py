@@ -370,6 +370,12 @@ def _recompute_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "recompute.modules", "are given, but granularity is none; write granularity: selective, or modules: []"
     if recompute.granularity == "selective" and not recompute.modules:
         yield "recompute.modules", "is empty, but granularity is selective; name modules, or write granularity: none"
+    model = scenario.model
+    if "gemms" in recompute.modules and (
+        model.moe is not None or model.attention.kind != "gqa" or model.parallel_block
+    ):
+        text = "not modelled yet (gemms in a model with experts, latent attention or a parallel block)"
+        yield "recompute.modules", f"{text}; use other modules, or granularity: full"
     if recompute.granularity == "full" and recompute.modules:
         yield (
             "recompute.modules",

@@ -148,7 +148,10 @@ class BlockBuilder:
 
         num_up: projections in front of it, each f wide.
         """
-        self.keep(f"{owner}.swiglu_in", self.recipe.swiglu_in_dtype, num_up * rows * f)
+        again = num_up - 1 if "gemms" in self.recipe.recompute else 0
+        self.keep(f"{owner}.swiglu_in", self.recipe.swiglu_in_dtype, (num_up - again) * rows * f)
+        if again:
+            self.keep(f"{owner}.up_out", self.recipe.swiglu_in_dtype, again * rows * f, recomputed=True)
         if self.recipe.is_eager and num_up > 1:
             # The activation of the gate and the product are two functions: the product keeps both of its factors.
             self.keep(f"{owner}.silu_out", "bf16", rows * f, recomputed="swiglu" in self.recipe.recompute)

@@ -106,8 +106,7 @@ def test_what_a_row_does_not_give_is_listed_with_the_value_taken() -> None:
         ({"model": "Nemotron-H-56B"}, "Mamba layers"),
         ({"attention_kind": "hybrid Mamba2 + GQA"}, "Mamba layers"),
         ({"recompute": "selective"}, "recompute modules not named"),
-        ({"recompute": "selective (per op)"}, "recompute by operator"),
-        ({"pp": "8", "dp": "1", "schedule": "interleaved 1F1B"}, "no number of virtual stages given"),
+        ({"pp": "8", "dp": "1", "schedule": "interleaved 1F1B", "layers": ""}, "no model dimensions given"),
         ({"pp": "8", "dp": "1", "vpp": "2", "schedule": "ZBV"}, "zero-bubble schedules"),
         (
             {"pp": "8", "dp": "1", "vpp": "2", "schedule": "interleaved 1F1B + EP all-to-all overlap"},
@@ -177,6 +176,9 @@ def test_schedules_and_virtual_stages() -> None:
     plain = drafted(LLAMA | {"pp": "4", "dp": "2", "schedule": "1F1B"})
     assert value(plain, "parallel.schedule") == "1f1b"
     assert "parallel.schedule" not in {each.key for each in plain.assumed}
+    unsaid = inter | {"vpp": "", "schedule": "interleaved 1F1B"}
+    assert assumed(unsaid)["parallel.vpp"] == 4
+    assert assumed(unsaid | {"framework": "torchtitan"})["parallel.vpp"] == 2
     open_ = drafted(LLAMA | {"pp": "4", "dp": "2", "schedule": "1F1B/interleaved (VP not stated)"})
     told = {each.key: each.value for each in open_.assumed}
     assert (told["parallel.schedule"], told["parallel.vpp"]) == ("1f1b", 1)
@@ -213,6 +215,11 @@ def test_recompute_texts() -> None:
     assert value(drafted(LLAMA | {"recompute": "none at 8K"}), "recompute.granularity") == "none"
     named = drafted(MIXTRAL | {"recompute": "selective (layernorm, moe)"})
     assert value(named, "recompute") == {"granularity": "selective", "modules": ["rmsnorm", "moe"]}
+    by_operator = drafted(LLAMA | {"recompute": "selective (per op)"})
+    assert value(by_operator, "recompute")["modules"] == ["rmsnorm", "swiglu", "gemms"]
+    bare = state(Row(LLAMA | {"recompute": "selective", "framework": "torchtitan"})).scenario
+    assert bare is not None
+    assert bare.recompute.modules == ("rmsnorm", "swiglu", "gemms")
 
 
 def test_the_name_adds_what_columns_lack() -> None:

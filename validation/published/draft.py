@@ -13,7 +13,6 @@ REASONS: Final[dict[str, str]] = {
     "no layout given": "input",
     "no sequence length given": "input",
     "no global batch size given": "input",
-    "no number of virtual stages given": "input",
     "recompute modules not named": "input",
     "precision not resolved": "input",
     "columns contradict each other": "input",
@@ -34,7 +33,6 @@ REASONS: Final[dict[str, str]] = {
     "LoRA": "mechanism",
     "packed sequences": "mechanism",
     "Muon optimizer": "mechanism",
-    "recompute by operator": "mechanism",
     "zero-bubble schedules": "mechanism",
     "refused by moesim": "mechanism",
 }

@@ -6,12 +6,13 @@ import re
 
 from validation.published.draft import Draft
 from validation.published.row import Row
-from validation.published.software import readings
+from validation.published.software import readings, says
 
 RECOMPUTE = {
+    "selective (per op)": ("rmsnorm", "swiglu", "gemms"),
     "norm, act": ("rmsnorm", "swiglu"), "selective (layernorm, moe)": ("rmsnorm", "moe"), "selective (moe_act)": ("swiglu",),
 }  # fmt: skip
-"""Text → modules; Megatron-LM's layernorm and moe_act are rmsnorm and swiglu here."""
+"""Text → modules; Megatron-LM's layernorm and moe_act are rmsnorm and swiglu here; "per op" is torchtitan's word."""
 
 
 def layout(row: Row, draft: Draft) -> None:
@@ -88,7 +89,7 @@ def _schedule(row: Row, draft: Draft, pp: int) -> None:
         draft.lack("columns contradict each other", f"vpp {vpp} with pp 1")
         return
     if "interleaved" in lower and not lower.startswith("1f1b/") and vpp is None:
-        draft.lack("no number of virtual stages given", text)
+        _virtual_stages(row, draft, pp)
         return
     is_stated = ("interleaved" in lower and vpp is not None) or lower in ("1f1b", "none")
     name = "interleaved_1f1b" if (vpp or 1) > 1 else "1f1b"
@@ -103,8 +104,18 @@ def _schedule(row: Row, draft: Draft, pp: int) -> None:
         draft.give("parallel.vpp", vpp)
 
 
+def _virtual_stages(row: Row, draft: Draft, pp: int) -> None:
+    """Of an interleaved schedule whose number of virtual stages the row leaves out: the release's, else two layers each."""
+    draft.give("parallel.schedule", "interleaved_1f1b")
+    if not says(draft.release, "parallel.vpp"):
+        most = max(2, ((row.count("layers") or 0) + 2) // pp)  # embedding and head take a layer's place
+        draft.assume(
+            "parallel.vpp", max(2, most // 2), f"not stated; two layers a virtual stage, of 2 to {most} stages a rank"
+        )
+
+
 def recompute(row: Row, draft: Draft) -> None:
-    """none, full, modules; what is recomputed operator by operator cannot be stated. Nothing where the row says nothing."""
+    """none, full, modules; Nothing where the row says nothing."""
     text = re.sub(r" at \d+K$", "", row.text("recompute"))
     if text == "none":
         draft.give("recompute.granularity", "none")
@@ -115,7 +126,5 @@ def recompute(row: Row, draft: Draft) -> None:
         draft.give("recompute.modules", list(RECOMPUTE[text]))
     elif text == "selective":
         draft.give("recompute.granularity", "selective")
-    elif "per op" in text:
-        draft.lack("recompute by operator", text)
     elif text:
         draft.lack("recompute modules not named", text)

@@ -32,6 +32,11 @@ def _fit(match: Matches, row: Row) -> int:
     return size
 
 
+def says(release: str | None, key: str) -> bool:
+    """Whether a release's file has a switch of the key."""
+    return release is not None and any(key in switch.set for switch in load_release(release).switches)
+
+
 def readings(row: Row, release: str | None) -> Iterator[tuple[str, Any, str]]:
     """(key, value, source) of what the release's file reads in the row's notes; "$1" is the number that was found."""
     if release is None:

@@ -59,7 +59,7 @@ def _ffn_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     h, t, s, n = model.hidden_size, r.tokens, r.sequence_tokens, _ffn(model, r.tp)
     block = BlockBuilder("dense_ffn", r)
     if not model.parallel_block:  # else attention's own
-        block.keep("ffn.input", "bf16", s * h)
+        block.keep("ffn.input", "bf16", s * h, recomputed="gemms" in r.recompute and r.tp == 1)
         block.operand(
             "ffn.norm_out", r.gemm_input_tokens * h, recomputed="rmsnorm" in r.recompute and r.act_dtype == "bf16"
         )

@@ -88,6 +88,8 @@ def backward_input(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
     t, f, hidden, again = r.tokens, n.width, n.hidden, "swiglu" in r.recompute
     if r.casts.gathers_casts:
         yield from r.casts.before_down_dgrad(name, r.sequence_tokens, n.gated)
+    if "gemms" in r.recompute and n.num_up > 1:
+        yield from c.again([c.fprop(f"{name}_gate_or_up", r.gemm_dtype, t, f, hidden)])
     yield from tp.gather_output_grad(f"{name}_down", hidden, r)
     if r.save_swiglu_fp8:
         yield c.dequantise(f"{name}_swiglu_load", t, n.up)

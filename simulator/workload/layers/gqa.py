@@ -55,6 +55,8 @@ def forward(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
 def backward_input(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     """Input gradient, with the norm's recompute where the recipe says so."""
     t, s, out = r.tokens, r.sequence_tokens, a.num_heads * a.head_dim
+    if "gemms" in r.recompute:
+        yield from c.again(_second_gemms(a, hidden, r))
     yield from row_dgrad(r, "o", hidden, out, own_operands("o", hidden, out))
     if "attention" in r.recompute:
         yield from c.again([_run_core(a, r, "F")])
@@ -70,6 +72,20 @@ def backward_input(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     yield from column_dgrad(r, "qkv", qkv_width(a), hidden, own_operands("qkv", qkv_width(a), hidden))
     yield c.add("attn_input_grad", s * hidden, "I")
     yield c.rmsnorm_bwd("attn_norm_bwd", s, hidden)
+
+
+def _second_gemms(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
+    """What the layer's backward needs of every second of its GEMMs: keys, and the output behind the core, with what stands
+    between them. With tensor parallelism the reduced output is kept: it is no GEMM's.
+    """
+    keys, out = a.num_kv_heads * a.head_dim, a.num_heads * a.head_dim
+    yield c.fprop("k", r.gemm_dtype, r.tokens, keys, hidden)
+    if a.rope:
+        yield c.rope("q_rope", r.tokens * out)
+        yield c.rope("k_rope", r.tokens * keys)
+    if r.tp == 1:
+        yield c.fprop("o", r.gemm_dtype, r.tokens, hidden, out)
+        yield c.add("attn_residual", r.sequence_tokens * hidden)
 
 
 def backward_weight(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
@@ -94,7 +110,7 @@ def save_projections(block: BlockBuilder, a: GqaAttention, t: int, s: int) -> No
     if a.qk_norm:
         block.keep("attn.qk_before_norm", "bf16", t * (q_width + kv_width))
     block.keep("attn.q", "bf16", t * q_width)
-    block.keep("attn.k", "bf16", t * kv_width)
+    block.keep("attn.k", "bf16", t * kv_width, recomputed="gemms" in block.recipe.recompute)
     block.keep("attn.v", "bf16", t * kv_width)
     block.gradient("attn.qkv_grad", t * (q_width + 2 * kv_width))
 
