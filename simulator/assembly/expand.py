@@ -72,6 +72,20 @@ class _Shape:
     ends: Ints
 
 
+ARRAYS = (
+    "op_class",
+    "stream",
+    "edges",
+    "draw_base",
+    "draw_half",
+    "is_join",
+    "first_on_stream",
+    "last_on_stream",
+    "ends",
+)
+"""Fields of a shape that are one array."""
+
+
 @dataclass(frozen=True)
 class PricedStep:
     """All that a schedule's actions and the step's end take.
@@ -91,23 +105,63 @@ class PricedStep:
     joint: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class _Form:
+    """What a graph was made of but for seconds: the shapes of its actions and what the step's end hangs on."""
+
+    ordered: OrderedActions
+    shapes: Sequence[_Shape]
+    shape_of: Ints
+    wait_at_boundary: bool
+    joint: bool
+    joined_class: Ints
+    last_ops: Mapping[tuple[int, int], int]
+    last_collectives: Sequence[int]
+    tail: tuple[Ints, Ints, NDArray[np.bool_], Ints]
+
+
+def repriced(schedule: Schedule, priced: PricedStep, like: StepGraph) -> StepGraph:
+    """`expand`, from a graph of the same schedule at other prices: where nothing but seconds differs, only the class table is
+    new, and the operators and their edges are those of `like`.
+    """
+    form, table = like.form, ClassTable()
+    wait_at_boundary = priced.wait_at_boundary and not priced.joint
+    assert isinstance(form, _Form)
+    if (wait_at_boundary, priced.joint) != (form.wait_at_boundary, form.joint):
+        return expand(schedule, priced)
+    shapes, shape_of = _shapes_of(schedule, form.ordered, priced, table, wait_at_boundary)
+    if not np.array_equal(shape_of, form.shape_of) or not all(map(_is_alike, shapes, form.shapes)):
+        return expand(schedule, priced)
+    met = meetings(form.ordered) if priced.joint else None
+    joined_class = _joined_classes(schedule, form.ordered, met, table, priced.hops)
+    tail = append_tail(priced.tail, schedule, table.row, like.tail_first, form.last_ops, form.last_collectives)
+    is_same = np.array_equal(joined_class, form.joined_class) and all(map(np.array_equal, tail, form.tail))
+    if not is_same or tuple(table.labels) != like.labels:
+        return expand(schedule, priced)
+    return replace(like, classes=tuple(table.segments))
+
+
+def _is_alike(one: _Shape, other: _Shape) -> bool:
+    """Whether two shapes differ in nothing but the seconds of their operators."""
+    first, second = one.template, other.template
+    return (
+        (first.out_f, first.out_b, first.send_f, first.send_b)
+        == (second.out_f, second.out_b, second.send_f, second.send_b)
+        and (first.early_gather, first.next_gather) == (second.early_gather, second.next_gather)
+        and (first.before_last, first.closing) == (second.before_last, second.closing)
+        and all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ARRAYS)
+        and all(map(np.array_equal, one.needs, other.needs))
+    )
+
+
 def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
     """The step's graph. Raises InconsistentSimulation if the ranks' orders wait for each other."""
-    stages, wait_at_boundary = priced.stages, priced.wait_at_boundary and not priced.joint
+    wait_at_boundary = priced.wait_at_boundary and not priced.joint
     ordered = executable_order(schedule, joint=priced.joint)
     actions, ranks = ordered.actions, ordered.ranks
     met = meetings(ordered) if priced.joint else None
-    draw_units = {
-        (stage.stage, idx): row
-        for row, (stage, idx) in enumerate(
-            (stage, idx) for stage in stages for idx, unit in enumerate(stage.units) if unit.is_moe
-        )
-    }
-    table = ClassTable()
-    templates = partial(build_template, pair_overlap=priced.pair_overlap, wait_at_boundary=wait_at_boundary)
-    sent = [NO_TRANSFERS if priced.joint else _sent(schedule, group.example, priced.hops) for group in ordered.groups]
-    planned = _collectives(ordered, priced.collectives or [StageCollectives()] * len(stages))
-    shapes, shape_of = _shapes(ordered, stages, table, draw_units, schedule.num_micro_batches, templates, sent, planned)
+    draw_units, table = _draw_units(priced.stages), ClassTable()
+    shapes, shape_of = _shapes_of(schedule, ordered, priced, table, wait_at_boundary)
     sizes = np.array([len(shape.op_class) for shape in shapes], dtype=np.int64)[shape_of]
     base = np.concatenate(([0], np.cumsum(sizes if met is None else sizes + met.counts(len(actions)))))
     inputs = _inputs(ordered, shapes, shape_of, base)
@@ -120,8 +174,9 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
     spans = _spans(actions, ranks, shapes, shape_of, base, inputs, pairs_start_early=not wait_at_boundary)
     prefetched = _prefetch_edges(ranks, shapes, shape_of, base, schedule.num_ranks)
     edges = np.concatenate((arrays.edges, stream_edges, prefetched), axis=1)
+    joined_class = _joined_classes(schedule, ordered, met, table, priced.hops)
     if met is not None:
-        _place_joined(schedule, ordered, met, joined, arrays, table, priced.hops)
+        _place_joined(ordered, met, joined, arrays, joined_class)
         first = base[:-1] + np.array([shape.first_on_stream[COMPUTE] for shape in shapes])[shape_of]
         joins = meeting_edges(met, ordered, joined, spans.ends, first)
         edges = np.concatenate((edges, joins, stream_chain(arrays.resource)), axis=1)
@@ -135,7 +190,28 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
         dag=dag, classes=tuple(table.segments), labels=tuple(table.labels), spans=spans, actions=actions,
         draw_units=tuple(draw_units), num_micro_batches=schedule.num_micro_batches, tail_first=int(base[-1]),
         num_ranks=schedule.num_ranks, unit_ranks=_unit_ranks(schedule, tuple(draw_units)),
+        form=_Form(
+            ordered, shapes, shape_of, wait_at_boundary, priced.joint, joined_class, last_ops, last_collectives, tail_part,
+        ),
     )  # fmt: skip
+
+
+def _draw_units(stages: Sequence[StageCost]) -> dict[tuple[int, int], int]:
+    """(stage, unit index) of the MoE units → their number."""
+    units = ((stage.stage, idx) for stage in stages for idx, unit in enumerate(stage.units) if unit.is_moe)
+    return {unit: row for row, unit in enumerate(units)}
+
+
+def _shapes_of(
+    schedule: Schedule, ordered: OrderedActions, priced: PricedStep, table: ClassTable, wait_at_boundary: bool
+) -> tuple[list[_Shape], Ints]:
+    """The distinct templates of a priced step, and the one of each action."""
+    stages = priced.stages
+    templates = partial(build_template, pair_overlap=priced.pair_overlap, wait_at_boundary=wait_at_boundary)
+    sent = [NO_TRANSFERS if priced.joint else _sent(schedule, group.example, priced.hops) for group in ordered.groups]
+    planned = _collectives(ordered, priced.collectives or [StageCollectives()] * len(stages))
+    units, micro_batches = _draw_units(stages), schedule.num_micro_batches
+    return _shapes(ordered, stages, table, units, micro_batches, templates, sent, planned)
 
 
 def _unit_ranks(schedule: Schedule, draw_units: Sequence[tuple[int, int]]) -> Ints:
@@ -261,16 +337,23 @@ def _inputs(ordered: OrderedActions, shapes: Sequence[_Shape], shape_of: Ints, b
     return np.where(source >= 0, base[source] + local, -1)
 
 
-def _place_joined(
-    schedule: Schedule, ordered: OrderedActions, met: Meetings, joined: Ints, arrays: _Arrays, table: ClassTable,
-    hops: Sequence[Segment],
-) -> None:  # fmt: skip
+def _place_joined(ordered: OrderedActions, met: Meetings, joined: Ints, arrays: _Arrays, joined_class: Ints) -> None:
     """Writes the joint transfers, the operators `joined`, into the arrays."""
     arrays.resource[joined] = ordered.ranks[met.sender] * NUM_STREAMS + COMM
     arrays.draw_row[joined] = -1
     arrays.is_join[joined] = False
+    arrays.op_class[joined] = joined_class
+
+
+def _joined_classes(
+    schedule: Schedule, ordered: OrderedActions, met: Meetings | None, table: ClassTable, hops: Sequence[Segment]
+) -> Ints:
+    """The class of each joint transfer."""
+    if met is None:
+        return np.empty(0, dtype=np.int64)
+    found: list[int] = []
     rows: dict[tuple[int, bool], int] = {}
-    for op, receiver, is_forward in zip(joined.tolist(), met.receiver.tolist(), met.is_forward.tolist(), strict=True):
+    for receiver, is_forward in zip(met.receiver.tolist(), met.is_forward.tolist(), strict=True):
         half = "F" if is_forward else "B"
         to, m = next((s, m) for kind, s, m in ordered.actions[receiver].halves() if (kind == "F") == is_forward)
         stage = to - 1 if is_forward else to + 1
@@ -278,7 +361,8 @@ def _place_joined(
             segment = _hop(schedule, hops, stage, to, m)
             assert segment is not None
             rows[stage, is_forward] = table.row(f"stage_{stage}.send_{half.lower()}", segment)
-        arrays.op_class[op] = rows[stage, is_forward]
+        found.append(rows[stage, is_forward])
+    return np.array(found, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)

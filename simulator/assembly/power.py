@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,11 @@ from hwprofiles.kernels.anchoring import KernelCost
 from hwprofiles.kernels.shape import KERNELS
 from simulator.assembly.chunks import NUM_STREAMS, Piece, Segment
 from simulator.assembly.step_graph import StepGraph
+from simulator.engine.dag import StepDag
 from simulator.workload.op import Op
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Energy = Callable[[Op], tuple[float, float]]
 """Joules of an operator's FLOP at the reference speed, and of its bytes."""
 
@@ -60,20 +63,32 @@ class ByRank:
 
 def by_rank(graph: StepGraph, energy: Energy) -> ByRank:
     """Tells a graph's classes apart by the rank that runs them."""
-    rank_of_op = graph.dag.resource.astype(np.int64) // NUM_STREAMS
-    pairs, op_class = np.unique(graph.dag.op_class * np.int64(graph.num_ranks) + rank_of_op, return_inverse=True)
-    old, rank = pairs // graph.num_ranks, pairs % graph.num_ranks
-    dag = replace(graph.dag, op_class=op_class.astype(np.int32), num_classes=len(pairs))
+    dag, old, rank, count = _told_apart(graph)
     apart = replace(
         graph, dag=dag, classes=tuple(graph.classes[i] for i in old), labels=tuple(graph.labels[i] for i in old)
     )
     known: dict[int, tuple[float, float, float, float]] = {}
     rows = np.array([_sums(segment, energy, known) for segment in graph.classes])[old]
-    count = np.bincount(op_class, minlength=len(pairs))
     free_s, in_step_s, flop_j, byte_j = (
         np.bincount(rank, count * column, minlength=graph.num_ranks).astype(np.float64) for column in rows.T
     )
     return ByRank(apart, rank, rows[:, 0], rows[:, 1], RankWork(free_s, in_step_s, flop_j, byte_j))
+
+
+_known: WeakKeyDictionary[StepDag, tuple[StepDag, Ints, Ints, Ints]] = WeakKeyDictionary()
+
+
+def _told_apart(graph: StepGraph) -> tuple[StepDag, Ints, Ints, Ints]:
+    """The operators with a class for each class and rank; of these (classes,) the old class, the rank and the operators. Once
+    for graphs of one DAG.
+    """
+    if graph.dag not in _known:
+        rank_of_op = graph.dag.resource.astype(np.int64) // NUM_STREAMS
+        pairs, op_class = np.unique(graph.dag.op_class * np.int64(graph.num_ranks) + rank_of_op, return_inverse=True)
+        dag = replace(graph.dag, op_class=op_class.astype(np.int32), num_classes=len(pairs))
+        count = np.bincount(op_class, minlength=len(pairs))
+        _known[graph.dag] = (dag, pairs // graph.num_ranks, pairs % graph.num_ranks, count)
+    return _known[graph.dag]
 
 
 def _sums(

@@ -86,7 +86,7 @@ def _changed(step: PreparedStep, power: StepPower, entry: Assumption, value: flo
     is_same_order = waits_for_its_transfers(changed, order) == waits_for_its_transfers(step, order)
     if is_same_order and changed.has_prices_of(step):
         return None
-    return _makespan(changed, at_speeds_of(power, build_graph(changed, order)), drawn=False)
+    return _makespan(changed, at_speeds_of(power, build_graph(changed, order, power.plain)), drawn=False)
 
 
 def _with(step: PreparedStep, entry: Assumption, value: float) -> PreparedStep:

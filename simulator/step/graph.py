@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simulator.assembly.conservation import check_graph
-from simulator.assembly.expand import PricedStep, expand
+from simulator.assembly.expand import PricedStep, expand, repriced
 from simulator.assembly.step_graph import StepGraph
 from simulator.assembly.unit_costs import transfers
 from simulator.scenario import derived
@@ -22,8 +22,9 @@ def order_of_actions(scenario: Scenario, global_batch_size: int | None = None, s
     return build_schedule(schedule or parallel.schedule, parallel.pp, micro_batches, parallel.vpp)
 
 
-def build_graph(step: PreparedStep, order: Schedule | None = None) -> StepGraph:
-    """The step as a graph with a class table; order: default `order_of_actions` of the full batch.
+def build_graph(step: PreparedStep, order: Schedule | None = None, like: StepGraph | None = None) -> StepGraph:
+    """The step as a graph with a class table; order: default `order_of_actions` of the full batch. like: the graph of the same
+    order under other assumptions; what is the same in both is not built again.
 
     Raises InconsistentSimulation where an action or FLOP is lost.
     """
@@ -41,7 +42,7 @@ def build_graph(step: PreparedStep, order: Schedule | None = None) -> StepGraph:
         ),
         joint=_is_joint(scenario, order),
     )
-    graph = expand(order, priced)
+    graph = expand(order, priced) if like is None else repriced(order, priced, like)
     check_graph(graph, step.workload)
     return graph
 

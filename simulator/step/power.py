@@ -33,7 +33,8 @@ RANGED = ("idle_share", "beta", "energy")
 
 @dataclass(frozen=True, eq=False)
 class StepPower:
-    """A step's watts. speeds: by rank; graph: at them; burst_s, step_s: of even loads at speed 1 and at them.
+    """A step's watts. speeds: by rank; plain: the graph at speed 1; graph: at them;
+    burst_s, step_s: of even loads at speed 1 and at them.
 
     apart, own: for others that ask (speeds at the board's limit). uneven: a step of drawn loads over one of even loads.
     solved: whether the limit was asked at all.
@@ -42,6 +43,7 @@ class StepPower:
     constants: PowerConstants
     limit_w: float
     speeds: Floats
+    plain: StepGraph
     graph: StepGraph
     burst_s: float
     step_s: float
@@ -93,7 +95,7 @@ def step_power(graph: StepGraph, constants: PowerConstants, cap_w: float | None,
     if cap_w is not None and cap_w < constants.tdp_w:
         limit_w = cap_w
         speeds, step_s = _solved(apart, constants.chip(cap_w), own, own, step_s, uneven)
-    found = StepPower(constants, limit_w, speeds, graph, burst_s, step_s, apart, own, uneven)
+    found = StepPower(constants, limit_w, speeds, graph, graph, burst_s, step_s, apart, own, uneven)
     return replace(found, graph=at_speeds(apart, speeds, own)) if found.is_limited else found
 
 
@@ -101,7 +103,7 @@ def unlimited(graph: StepGraph, constants: PowerConstants) -> StepPower:
     """The same at speed 1, whatever it draws."""
     apart, ones = by_rank(graph, energy_of(constants)), np.ones(graph.num_ranks)
     burst_s = float(sweep(graph.dag, graph.class_seconds()).makespan_s)
-    return StepPower(constants, constants.tdp_w, ones, graph, burst_s, burst_s, apart, ones, solved=False)
+    return StepPower(constants, constants.tdp_w, ones, graph, graph, burst_s, burst_s, apart, ones, solved=False)
 
 
 def _solved(

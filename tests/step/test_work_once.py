@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from simulator import load_scenario, simulate_step
 from simulator.step import effects, prepared
 from simulator.step.effects import assumption_effects
-from simulator.step.graph import build_graph, order_of_actions
+from simulator.step.graph import build_graph, order_of_actions, waits_for_its_transfers
 from simulator.step.messages import message_prices
 from simulator.step.power import power_of
 from simulator.step.prepared import PreparedStep, prepare
@@ -38,9 +39,29 @@ def test_effects_are_those_of_steps_priced_and_built_anew(step: PreparedStep, mo
     real = prepared.price
     monkeypatch.setattr(effects, "price", lambda *given: real(*given[:-1]))
     monkeypatch.setattr(PreparedStep, "has_prices_of", lambda self, other: False)
+    monkeypatch.setattr(effects, "build_graph", lambda step, order, like=None: build_graph(step, order))
     assert assumption_effects(step, order) == soon
     assert any(each.width for each in soon.values())
     assert not all(each.width for each in soon.values())
+
+
+def test_a_graph_at_other_prices_is_the_one_built_anew(step: PreparedStep) -> None:
+    """Where nothing but seconds moves the operators are the same objects; where waits move, nothing is taken over."""
+    order = order_of_actions(step.scenario)
+    base = build_graph(step, order)
+    for key, is_same in (("collective_sms", True), ("collective_stretch", True), ("pp_boundary_wait", False)):
+        entry = step.assumptions[key]
+        end = entry.low if entry.low != entry.value else entry.high
+        fixed = entry.model_copy(update={"value": end, "low": end, "high": end})
+        changed = prepared.price(
+            step.scenario, step.hardware, {**step.assumptions, key: fixed}, step.workload, step.random.load, step
+        )
+        anew, soon = build_graph(changed, order), build_graph(changed, order, base)
+        is_alike = waits_for_its_transfers(changed, order) == waits_for_its_transfers(step, order)
+        assert (soon.dag is base.dag) == (is_same or is_alike)
+        assert (soon.classes, soon.labels) == (anew.classes, anew.labels)
+        for name in ("op_class", "resource", "pred_ptr", "pred", "draw_row", "is_join"):
+            assert np.array_equal(getattr(soon.dag, name), getattr(anew.dag, name))
 
 
 def test_an_assumption_that_moves_a_price_is_never_skipped(step: PreparedStep) -> None:
