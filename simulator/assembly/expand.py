@@ -56,7 +56,7 @@ class ClassTable:
 
 
 @dataclass(frozen=True, eq=False)
-class _Shape:
+class Shape:
     """A template as arrays."""
 
     template: Template
@@ -70,20 +70,6 @@ class _Shape:
     first_on_stream: Ints
     last_on_stream: Ints
     ends: Ints
-
-
-ARRAYS = (
-    "op_class",
-    "stream",
-    "edges",
-    "draw_base",
-    "draw_half",
-    "is_join",
-    "first_on_stream",
-    "last_on_stream",
-    "ends",
-)
-"""Fields of a shape that are one array."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +92,11 @@ class PricedStep:
 
 
 @dataclass(frozen=True, eq=False)
-class _Form:
+class Form:
     """What a graph was made of but for seconds: the shapes of its actions and what the step's end hangs on."""
 
     ordered: OrderedActions
-    shapes: Sequence[_Shape]
+    shapes: Sequence[Shape]
     shape_of: Ints
     wait_at_boundary: bool
     joint: bool
@@ -120,40 +106,6 @@ class _Form:
     tail: tuple[Ints, Ints, NDArray[np.bool_], Ints]
 
 
-def repriced(schedule: Schedule, priced: PricedStep, like: StepGraph) -> StepGraph:
-    """`expand`, from a graph of the same schedule at other prices: where nothing but seconds differs, only the class table is
-    new, and the operators and their edges are those of `like`.
-    """
-    form, table = like.form, ClassTable()
-    wait_at_boundary = priced.wait_at_boundary and not priced.joint
-    assert isinstance(form, _Form)
-    if (wait_at_boundary, priced.joint) != (form.wait_at_boundary, form.joint):
-        return expand(schedule, priced)
-    shapes, shape_of = _shapes_of(schedule, form.ordered, priced, table, wait_at_boundary)
-    if not np.array_equal(shape_of, form.shape_of) or not all(map(_is_alike, shapes, form.shapes)):
-        return expand(schedule, priced)
-    met = meetings(form.ordered) if priced.joint else None
-    joined_class = _joined_classes(schedule, form.ordered, met, table, priced.hops)
-    tail = append_tail(priced.tail, schedule, table.row, like.tail_first, form.last_ops, form.last_collectives)
-    is_same = np.array_equal(joined_class, form.joined_class) and all(map(np.array_equal, tail, form.tail))
-    if not is_same or tuple(table.labels) != like.labels:
-        return expand(schedule, priced)
-    return replace(like, classes=tuple(table.segments))
-
-
-def _is_alike(one: _Shape, other: _Shape) -> bool:
-    """Whether two shapes differ in nothing but the seconds of their operators."""
-    first, second = one.template, other.template
-    return (
-        (first.out_f, first.out_b, first.send_f, first.send_b)
-        == (second.out_f, second.out_b, second.send_f, second.send_b)
-        and (first.early_gather, first.next_gather) == (second.early_gather, second.next_gather)
-        and (first.before_last, first.closing) == (second.before_last, second.closing)
-        and all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ARRAYS)
-        and all(map(np.array_equal, one.needs, other.needs))
-    )
-
-
 def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
     """The step's graph. Raises InconsistentSimulation if the ranks' orders wait for each other."""
     wait_at_boundary = priced.wait_at_boundary and not priced.joint
@@ -161,7 +113,7 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
     actions, ranks = ordered.actions, ordered.ranks
     met = meetings(ordered) if priced.joint else None
     draw_units, table = _draw_units(priced.stages), ClassTable()
-    shapes, shape_of = _shapes_of(schedule, ordered, priced, table, wait_at_boundary)
+    shapes, shape_of = shapes_of(schedule, ordered, priced, table, wait_at_boundary)
     sizes = np.array([len(shape.op_class) for shape in shapes], dtype=np.int64)[shape_of]
     base = np.concatenate(([0], np.cumsum(sizes if met is None else sizes + met.counts(len(actions)))))
     inputs = _inputs(ordered, shapes, shape_of, base)
@@ -174,7 +126,7 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
     spans = _spans(actions, ranks, shapes, shape_of, base, inputs, pairs_start_early=not wait_at_boundary)
     prefetched = _prefetch_edges(ranks, shapes, shape_of, base, schedule.num_ranks)
     edges = np.concatenate((arrays.edges, stream_edges, prefetched), axis=1)
-    joined_class = _joined_classes(schedule, ordered, met, table, priced.hops)
+    joined_class = joined_classes(schedule, ordered, met, table, priced.hops)
     if met is not None:
         _place_joined(ordered, met, joined, arrays, joined_class)
         first = base[:-1] + np.array([shape.first_on_stream[COMPUTE] for shape in shapes])[shape_of]
@@ -190,7 +142,7 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
         dag=dag, classes=tuple(table.segments), labels=tuple(table.labels), spans=spans, actions=actions,
         draw_units=tuple(draw_units), num_micro_batches=schedule.num_micro_batches, tail_first=int(base[-1]),
         num_ranks=schedule.num_ranks, unit_ranks=_unit_ranks(schedule, tuple(draw_units)),
-        form=_Form(
+        form=Form(
             ordered, shapes, shape_of, wait_at_boundary, priced.joint, joined_class, last_ops, last_collectives, tail_part,
         ),
     )  # fmt: skip
@@ -202,9 +154,9 @@ def _draw_units(stages: Sequence[StageCost]) -> dict[tuple[int, int], int]:
     return {unit: row for row, unit in enumerate(units)}
 
 
-def _shapes_of(
+def shapes_of(
     schedule: Schedule, ordered: OrderedActions, priced: PricedStep, table: ClassTable, wait_at_boundary: bool
-) -> tuple[list[_Shape], Ints]:
+) -> tuple[list[Shape], Ints]:
     """The distinct templates of a priced step, and the one of each action."""
     stages = priced.stages
     templates = partial(build_template, pair_overlap=priced.pair_overlap, wait_at_boundary=wait_at_boundary)
@@ -224,12 +176,12 @@ def _shapes(
     ordered: OrderedActions, stages: Sequence[StageCost], table: ClassTable, draw_units: Mapping[tuple[int, int], int],
     num_micro_batches: int, templates: Callable[..., Template], sent: Sequence[Transfers],
     planned: Sequence[tuple[bool, bool, ActionCollectives]],
-) -> tuple[list[_Shape], Ints]:  # fmt: skip
+) -> tuple[list[Shape], Ints]:  # fmt: skip
     """The distinct templates, and the one of each action. sent: what each group sends to other ranks; planned: of every group,
     as in _collectives.
     """
     index: dict[tuple[object, ...], int] = {}
-    shapes: list[_Shape] = []
+    shapes: list[Shape] = []
     shape_of = np.empty(len(ordered.groups), dtype=np.int64)
     for i, group in enumerate(ordered.groups):
         action = group.example
@@ -270,7 +222,7 @@ def _collectives(
 def _shape(
     template: Template, table: ClassTable, draw_units: Mapping[tuple[int, int], int], halves: Mapping[str, int],
     num_micro_batches: int,
-) -> _Shape:  # fmt: skip
+) -> Shape:  # fmt: skip
     ops = template.ops
     stream = np.array([op.stream for op in ops], dtype=np.int64)
     first, last = np.full(NUM_STREAMS, -1, dtype=np.int64), np.full(NUM_STREAMS, -1, dtype=np.int64)
@@ -290,7 +242,7 @@ def _shape(
         if op.draw != "none":
             unit = draw_units[halves[op.half], op.unit]
             draw_base[i] = unit * num_micro_batches * ROWS_PER_UNIT + DRAW_OFFSET[op.draw]
-    return _Shape(
+    return Shape(
         template=template,
         op_class=np.array([table.row(op.label, op.segment) for op in ops], dtype=np.int64),
         stream=stream,
@@ -323,7 +275,7 @@ def _sent(schedule: Schedule, action: Action, hops: Sequence[Segment]) -> Transf
     return Transfers(moved.get(True), moved.get(False))
 
 
-def _inputs(ordered: OrderedActions, shapes: Sequence[_Shape], shape_of: Ints, base: Ints) -> Ints:
+def _inputs(ordered: OrderedActions, shapes: Sequence[Shape], shape_of: Ints, base: Ints) -> Ints:
     """(2, actions): the operator that the forward's and the backward's pipeline input comes from, -1 for none.
 
     That is the transfer behind the source action, or its own last operator where both are on one rank.
@@ -345,7 +297,7 @@ def _place_joined(ordered: OrderedActions, met: Meetings, joined: Ints, arrays: 
     arrays.op_class[joined] = joined_class
 
 
-def _joined_classes(
+def joined_classes(
     schedule: Schedule, ordered: OrderedActions, met: Meetings | None, table: ClassTable, hops: Sequence[Segment]
 ) -> Ints:
     """The class of each joint transfer."""
@@ -375,7 +327,7 @@ class _Arrays:
 
 
 def _instantiate(
-    ordered: OrderedActions, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, inputs: Ints, num_load_rows: int
+    ordered: OrderedActions, shapes: Sequence[Shape], shape_of: Ints, base: Ints, inputs: Ints, num_load_rows: int
 ) -> _Arrays:
     """All actions' operators and their edges inside the action and to the pipeline inputs."""
     total, ranks, micro = int(base[-1]), ordered.ranks, ordered.micro_batches
@@ -402,7 +354,7 @@ def _instantiate(
 
 
 def _stream_edges(
-    ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, num_ranks: int, wait_at_boundary: bool
+    ranks: Ints, shapes: Sequence[Shape], shape_of: Ints, base: Ints, num_ranks: int, wait_at_boundary: bool
 ) -> Ints:
     """From the first operator of an action on a stream to the last one before it there.
 
@@ -426,7 +378,7 @@ def _stream_edges(
     return np.concatenate(edges, axis=1)
 
 
-def _prefetch_edges(ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, num_ranks: int) -> Ints:
+def _prefetch_edges(ranks: Ints, shapes: Sequence[Shape], shape_of: Ints, base: Ints, num_ranks: int) -> Ints:
     """From the gathers with which an action begins to the compute of the rank's action before that they wait for, and from
     its first compute to the reduction that nothing runs beside.
     """
@@ -452,7 +404,7 @@ def _prefetch_edges(ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base:
     return np.concatenate(edges, axis=1)
 
 
-def _last_collectives(ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, num_ranks: int) -> list[int]:
+def _last_collectives(ranks: Ints, shapes: Sequence[Shape], shape_of: Ints, base: Ints, num_ranks: int) -> list[int]:
     """The last data-parallel collective of each rank's actions, -1 where there is none."""
     last = np.array([shape.last_on_stream[DP] for shape in shapes], dtype=np.int64)[shape_of]
     found = np.where(last >= 0, base[:-1] + last, -1)
@@ -460,7 +412,7 @@ def _last_collectives(ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, bas
 
 
 def _spans(
-    actions: Sequence[Action], ranks: Ints, shapes: Sequence[_Shape], shape_of: Ints, base: Ints, inputs: Ints, *,
+    actions: Sequence[Action], ranks: Ints, shapes: Sequence[Shape], shape_of: Ints, base: Ints, inputs: Ints, *,
     pairs_start_early: bool,
 ) -> ActionSpan:  # fmt: skip
     ends = np.stack([shape.ends for shape in shapes])[shape_of]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from simulator.assembly.conservation import check_graph
-from simulator.assembly.expand import PricedStep, expand, repriced
+from simulator.assembly.expand import PricedStep, expand
+from simulator.assembly.repriced import repriced
 from simulator.assembly.step_graph import StepGraph
 from simulator.assembly.unit_costs import transfers
 from simulator.scenario import derived
