@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwprofiles.catalog import load_gpu
-from hwprofiles.kernels.attention import AttentionConstants, CoreLimits, core_limits, core_seconds
+from hwprofiles.kernels.attention import AttentionConstants, CoreLimits, attention_constants, core_limits, core_seconds
 from hwprofiles.kernels.attention_libraries import LIBRARIES, NEWEST, padded_v
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.stack_choice import default_stack, load_stack
+from tests.hwprofiles.test_kernel_table import parameter, stack
 
 LIMITS = CoreLimits(peak=1e15, num_sms=100, clock_hz=2e9, rows=128, keys=128)
 CONSTANTS = AttentionConstants(t0_s=20e-6, c_tokens=680.0, rate_share=0.5, tail=0.1)
@@ -162,3 +163,12 @@ def test_flashattention_2_over_3_on_hopper_is_as_published() -> None:
         for causal in (True, False):
             three, two = (seconds("h100", core(op, name, 16, 16_384, causal=causal)) for name in ("fa3", "fa2"))
             assert low - 0.02 < three / two < high + 0.02
+
+
+def test_the_range_is_that_of_the_rate_and_of_what_was_left_out() -> None:
+    """A rate of 0.5 (0.4 to 0.6) and a residual of 0.9 to 1.1: 0.9 x 0.5 / 0.6 to 1.1 x 0.5 / 0.4 of the seconds."""
+    keys = {"rate_share": (0.5, 0.4, 0.6), "residual": (1.0, 0.9, 1.1), "t0_s": (1e-6,) * 3, "c_tokens": (600.0,) * 3}
+    own = {f"attention.bf16.fwd.{name}": parameter(*triple) for name, triple in keys.items()}
+    found = attention_constants(stack(**own), CALL)
+    assert found is not None and found[0] == ""
+    assert (found[2].low, found[2].high) == pytest.approx((0.75, 1.375))
