@@ -353,5 +353,11 @@ STEP = Room(
             "known=before.known if before and",
             "collectives of another stack are taken for this one's",
         ),
+        Fault(
+            "simulator/assembly/repriced.py",
+            "if (wait_at_boundary, priced.joint) != (form.wait_at_boundary, form.joint):",
+            "if priced.joint != form.joint:",
+            "a graph whose chunks wait for transfers is taken for one whose chunks do not",
+        ),
     ),
 )
