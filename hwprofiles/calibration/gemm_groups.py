@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from statistics import fmean
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from hwprofiles.calibration import reference_points as points
 from hwprofiles.calibration.gemm_families import FAMILIES, GemmFamily
 from hwprofiles.calibration.gemm_fit import (
     BIG,
@@ -25,7 +27,7 @@ from hwprofiles.calibration.gemm_fit import (
     with_folds,
 )
 from hwprofiles.catalog import load_gpu
-from hwprofiles.kernels.gemm_formula import GemmLimits
+from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, gemm_seconds
 from hwprofiles.kernels.parameters import peak_flop_per_s
 from hwprofiles.provenance import State
 from hwprofiles.units import MICRO
@@ -183,10 +185,55 @@ def carried_groups(groups: Sequence[Group], key: str, source_gpu: str, gpu: str)
         yield Group(group.prefix, gpu, group.source, note, entries, state)
 
 
+def slowed_groups(groups: Sequence[Group], folder: Path) -> list[Group]:
+    """Grouped kernels of the B200 at the share of their carried rate that torch's reaches there: one factor for all passes."""
+    gpu, stem = "b200", "gemm.bf16.grouped"
+    limits, flop_per_s = limits_of(gpu, "bf16"), sm_peak(gpu)
+    of = {group.prefix: {name: value for name, value, *_ in group.entries} for group in groups if group.gpu == gpu}
+
+    def seconds(prefix: str, size: GemmSize) -> float:
+        values: dict[str, Any] = {name: of[prefix][name] for name in FITTED if name not in PER_FLOP}
+        values |= {name: of[prefix][relative] * flop_per_s for name, relative in PER_FLOP.items()}
+        whole = {name: round(of[prefix][name]) for name in ("bm_max", "bn_max", "bn_step")}
+        return gemm_seconds(size, GemmConstants(**values, **whole), limits)
+
+    logs: dict[tuple[int, int], list[float]] = {}
+    for m, n, k, experts, measured_s in points.grouped_layers(folder):
+        expected = (
+            seconds(stem, GemmSize(m, n, k, experts, "fprop", "bf16"))
+            + seconds(f"{stem}.dgrad", GemmSize(m, k, n, experts, "dgrad", "bf16"))
+            + seconds(f"{stem}.wgrad", GemmSize(n, k, m, experts, "wgrad", "bf16", result="bf16"))
+        )
+        logs.setdefault((n, k), []).append(math.log(expected / measured_s))
+    share = math.exp(fmean(log for each in logs.values() for log in each))
+    error = fmean(
+        abs(math.expm1(log - fmean(other for key, each in logs.items() if key != shape for other in each)))
+        for shape, own in logs.items() for log in own
+    )  # fmt: skip
+    note = (
+        f"at {share:.2f} of that rate, as {sum(map(len, logs.values()))} calls of torchao are: weight shapes left out"
+    )
+    return [
+        group._replace(
+            entries=[_slowed(entry, share) for entry in group.entries], note=f"{group.note}; {note} {100 * error:.1f} %"
+        )
+        if group.gpu == gpu and group.prefix.startswith(stem) else group
+        for group in groups
+    ]  # fmt: skip
+
+
+def _slowed(entry: Entry, share: float) -> Entry:
+    name, value, low, high = entry
+    if name in ("eta", "ecap", *PER_FLOP.values()):
+        return name, value * share, low * share, high * share
+    return (name, value / share, low / share, high / share) if name == "t_tile_s" else entry
+
+
 def groups_of(folder: Path) -> list[Group]:
     """All groups of stacks/transfer/gemm.yaml, in its order."""
     groups = [fitted_group(family, folder) for family in FAMILIES if family.is_group]
     groups += carried_groups(groups, "gemm.bf16", "h100", "b200")
+    groups = slowed_groups(groups, folder)
     made = {(group.prefix, group.gpu): group for group in groups}
     groups.append(made["gemm.mxfp8", "b200"]._replace(prefix="gemm.fp8-block"))
     groups.append(made["gemm.fp8-block", "h100"]._replace(prefix="gemm.mxfp8", only_families=("blackwell", "cdna4")))

@@ -107,6 +107,16 @@ def deepgemm_wgrad(folder: Path, *, rerun_on_h200: bool) -> list[GemmPoint]:
     return points
 
 
+def grouped_layers(folder: Path) -> list[tuple[int, int, int, int, float]]:
+    """rows, n, k, experts, seconds of forward and both gradients of torch._grouped_mm in BF16 on B200 (kernel_measured.csv)."""
+    return [
+        (*(int(float(row[name])) for name in ("m", "n", "k", "groups")), float(row["time_us"]) * MICRO)  # type: ignore[misc]
+        for row in _rows(folder, "kernel_measured.csv")
+        if (row["kernel"], row["pass"], row["dtype"]) == ("grouped_gemm", "fwd+bwd", "bf16")
+        and row["gpu"].endswith("B200")
+    ]
+
+
 def attention_calls(
     folder: Path,
     gpu: str,
