@@ -143,7 +143,7 @@ def test_committed_groups_are_what_the_fit_prints() -> None:
         (group.prefix, group.gpu): group for group in load_efficiencies().groups if group.prefix.startswith("gemm.")
     }
     made = gemm_groups.groups_of(REFERENCE)
-    assert {(group.prefix, group.gpu) for group in made} == committed.keys()
+    assert {(group.prefix, group.gpu) for group in made} <= committed.keys()
     for group in made:
         found = committed[group.prefix, group.gpu]
         assert (found.source, found.note, found.only_families) == (group.source, group.note, group.only_families)
