@@ -48,8 +48,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/layers/layer.py",
-            "Weights(0, 2 * model.norm_params)",
-            "Weights(0, 2 * model.hidden_size)",
+            "(1 if model.parallel_block else 2) * model.norm_params",
+            "(1 if model.parallel_block else 2) * model.hidden_size",
             "a layer norm has no bias",
         ),
         Fault(
