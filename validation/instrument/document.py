@@ -23,8 +23,8 @@ def document(rows: Sequence[Outcome], leave_out: str | None = None) -> dict[str,
 def summary(rows: Sequence[Outcome]) -> dict[str, Any]:
     """n: rows of the file; eligible: those that the figures are of (n of `statistics`); skipped: see `_skipped`.
 
-    missed: rows of the committed list (validation/data/eligible.yaml) that were not predicted. worst: the eligible rows that
-    are furthest off, half as fast being as wrong as twice as fast.
+    missed: rows of the committed list (validation/data/eligible.yaml) that give a speed and were not predicted. worst: the
+    eligible rows that are furthest off, half as fast being as wrong as twice as fast.
     """
     counted = eligible(rows)
     found = statistics(counted)
@@ -33,7 +33,7 @@ def summary(rows: Sequence[Outcome]) -> dict[str, Any]:
         "n": len(rows),
         "predicted": sum(row.figure is not None for row in rows),
         "eligible": len(counted),
-        "missed": [row.case_id for row in rows if row.figure is None and row.case_id in listed()],
+        "missed": [row.case_id for row in rows if row.figure is None and row.quantity and row.case_id in listed()],
         "by_group": by_group(counted),
         "worst": [_worst(row) for row in worst(counted)],
         "skipped": _skipped(rows),

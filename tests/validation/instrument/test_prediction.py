@@ -141,9 +141,10 @@ def test_of_rows_of_one_name_the_first_is_predicted(tmp_path: Path) -> None:
 def test_a_row_with_a_named_error_of_its_source_is_predicted_and_does_not_count() -> None:
     named = next(iter(excluded()))
     rows = [Row(SMALL | {"case_id": name, "step_time_s": "2.0"}) for name in (named, "x")]
-    rows.append(Row(SMALL | {"case_id": sorted(eligible())[0], "layers": ""}))
+    rows.append(Row(SMALL | {"case_id": sorted(eligible())[0], "layers": "", "step_time_s": "2"}))
+    rows.append(Row(SMALL | {"case_id": sorted(eligible())[1]}))
     total = document(outcomes(rows))["summary"]
-    assert (total["n"], total["predicted"], total["eligible"]) == (3, 2, 1)
+    assert (total["n"], total["predicted"], total["eligible"]) == (4, 2, 1)
     assert total["missed"] == sorted(eligible())[:1]
 
 
