@@ -26,9 +26,10 @@ LOCKED = (
         for stack in ("h800-deepseek-2024", "h800-notrace")
         for name in (
             "assumptions.yaml", "kernels.csv", "collectives.csv", "parameters.yaml", "network_parameters.yaml",
-            "host_parameters.yaml", "clock_parameters.yaml",
+            "host_parameters.yaml",
         )
     ),
+    "hwprofiles/stacks/transfer/power.yaml",
 )  # fmt: skip
 
 

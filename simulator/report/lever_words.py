@@ -30,6 +30,7 @@ ASSUMPTION_WORDS: Final[Mapping[str, str]] = {
     "memory_real_over_estimate": "how far measured peaks of memory lay off predicted ones",
     "notify_floor_s": "the exchange of counts before a dispatch",
     "dispatch_layout_s": "the laying out of tokens before a dispatch",
+    "long_run_slowdown": "how much slower kernels are in hours of training than in the short run that was measured",
     "gemm.fp8-block.wgrad.scale": "how much slower the weight gradients' kernels were than those measured",
 }
 """Key of an assumption → what it is."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hwprofiles.kernels.anchoring import KernelCost
-from hwprofiles.kernels.parameters import need
+from hwprofiles.kernels.parameters import find, need
 from hwprofiles.kernels.shape import KernelShape, Regime
 from hwprofiles.kernels.table import beside_communication, kernel_seconds
 from hwprofiles.power.constants import PowerConstants, power_constants
@@ -20,6 +20,9 @@ from simulator.scenario.scenario import Scenario
 from simulator.step.hardware import Hardware
 from simulator.workload.op import Op
 
+LONG_RUN = "long_run_slowdown"
+"""Assumption of a stack whose kernels were measured in a short run of unknown clock."""
+
 
 @dataclass(frozen=True)
 class KernelPrices:
@@ -29,7 +32,7 @@ class KernelPrices:
     dispatched, or the mechanism is off). full_grid_frac: share of the kernels of a chunk without communication beside it
     that use all SMs (0 to 1; 1 where nothing takes SMs); the others keep the smaller grid. power: what kernels draw. gap_s:
     idle time of a stream between two kernels. collective_sms: SMs that a ring collective holds, 0 where it takes none from
-    kernels.
+    kernels. long_run: times of hours of training over those of the stack's short runs, beside what the power limit does.
     """
 
     stack: Stack
@@ -39,6 +42,7 @@ class KernelPrices:
     power: PowerConstants
     gap_s: float
     collective_sms: int
+    long_run: float = 1.0
     known: dict[tuple[KernelShape, Regime, int | None], KernelCost] = field(
         default_factory=dict, compare=False, repr=False
     )
@@ -72,8 +76,13 @@ class KernelPrices:
             speed_when_measured(cost.seconds, state, flop_j, byte_j, chip, each)
             for each in (share.value, share.high, share.low)
         )
+        at = cost.seconds * speed * self.long_run
         return replace(
-            cost, seconds=cost.seconds * speed, low=cost.low * low, high=cost.high * max(high, speed), state=state
+            cost,
+            seconds=at,
+            low=cost.low * low * self.long_run,
+            high=cost.high * max(high, speed) * self.long_run,
+            state=state,
         )
 
     def _alone(self, op: Op) -> KernelCost:
@@ -102,6 +111,7 @@ def kernel_prices(
     before: prices whose known kernels hold here too, where the stack and the GPU are the same.
     """
     stack, on = hardware.stack, scenario.mechanisms
+    slowdown = find(stack, LONG_RUN) if scenario.device.clock == "sustained" else None
     kept = before if before and before.stack is stack and before.gpu is hardware.gpu else None
     shared_sms = scenario.parallel.comm_sms if on.sm_partition and is_dispatching else None
     return KernelPrices(
@@ -112,5 +122,6 @@ def kernel_prices(
         power=kept.power if kept else power_constants(stack, hardware.gpu),
         gap_s=need(stack, "kernel_gap_s").value if on.kernel_gaps else 0.0,
         collective_sms=round(assumptions["collective_sms"].value) if on.sm_partition else 0,
+        long_run=1.0 if slowdown is None else slowdown.value,
         known=kept.known if kept else {},
     )

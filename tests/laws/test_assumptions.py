@@ -39,6 +39,11 @@ SIGNS: Mapping[str, tuple[int | None, int | None, str]] = {
     "pp_boundary_wait": (LONGER, NEITHER, "a chunk waits for the transfer before it"),
     "notify_floor_s": (LONGER, NEITHER, "announcing counts takes time"),
     "dispatch_layout_s": (LONGER, NEITHER, "the layout is computed before the dispatch"),
+    "long_run_slowdown": (
+        LONGER,
+        NEITHER,
+        "kernels of a long run that are slower than in the short one that was measured",
+    ),
     "gemm.fp8-block.wgrad.scale": (LONGER, NEITHER, "kernels that much slower than the measured release's"),
     "memory_bf16_weight_copy_frac": (NEITHER, LONGER, "more BF16 originals stay beside the FP8 weights"),
     "memory_expert_rows_frac": (NEITHER, LONGER, "the fullest rank saves more rows"),
