@@ -33,6 +33,18 @@ class Found:
     is_own: bool = False
 
 
+def added_rate(rate: float, there: Gpu, here: Gpu) -> float | None:
+    """Bytes a FLOP at which a weight gradient adds its results to memory `here`, where they do so at `rate` `there`.
+
+    Every stored byte moves two, and where these are no more than the memory's bandwidth, it bounds them: the rate goes with
+    it. None where they are more (sums that stay in the cache), so that it goes with the SMs' own.
+    """
+    a_flop = there.hbm_bytes_per_s / there.peak_flop_per_s["bf16"]
+    if 2.0 * rate > a_flop:
+        return None
+    return rate * here.hbm_bytes_per_s / here.peak_flop_per_s["bf16"] / a_flop
+
+
 @dataclass(frozen=True)
 class Choice:
     """Chooses for one GPU. own_alone: shares measured on the GPU, or on a chip of equal datasheet, are not pooled with others'.
@@ -80,23 +92,29 @@ class Choice:
     def _carried(self, key: str, group: EfficiencyGroup, triple: Triple) -> Entry:
         """A constant of a special GEMM (gemm.bf16.wgrad) that another chip has measured than the one of the plain GEMM.
 
-        It is that one's plain constant times the ratio of special to plain where both were measured; tiles and residual stay.
+        It is that one's plain constant times the ratio of special to plain where both were measured (of results that memory
+        adds up: `added_rate`); tiles and residual stay. All of it is of the state of that one.
         """
         kind, _, rest = group.prefix.partition(".")
         dtype, _, special = rest.partition(".")
         name = key.rpartition(".")[2]
-        if kind != "gemm" or not special or len(group.values) == 1 or name == "residual" or name in TILES:
+        if kind != "gemm" or not special or len(group.values) == 1:
             return group, triple
         plain = self._entries.get(f"{kind}.{dtype}.{name}", [])
         there = next((entry for entry in plain if entry[0].gpu == group.gpu), None)
         here = self.found(f"{kind}.{dtype}.{name}").chosen if there else []
         if there is None or not here or is_same_chip(load_gpu(str(here[0][0].gpu)), load_gpu(str(group.gpu))):
             return group, triple
+        state = here[0][0].state
+        if name == "residual" or name in TILES:
+            return group.model_copy(update={"state": state}), triple
         ratio, upper = triple[0] / there[1][0], 1.0 if name in SHARES else math.inf
         value = min(here[0][1][0] * ratio, upper)
+        if (special, name) == ("wgrad", "st_bytes_per_flop"):
+            value = added_rate(triple[0], load_gpu(str(group.gpu)), self._sheet) or value
         ends = (value * triple[1] / triple[0], max(value, min(value * triple[2] / triple[0], upper)))
         note = f"{kind}.{dtype} of {here[0][0].gpu} times the ratio of {special} to it on {group.gpu}"
-        return group.model_copy(update={"note": note, "state": here[0][0].state}), (value, *ends)
+        return group.model_copy(update={"note": note, "state": state}), (value, *ends)
 
     def _nearest(self, entries: list[Entry]) -> Entry:
         return min(entries, key=lambda entry: self._unlikeness(entry[0]))

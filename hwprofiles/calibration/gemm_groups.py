@@ -30,6 +30,7 @@ from hwprofiles.catalog import load_gpu
 from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, gemm_seconds
 from hwprofiles.kernels.parameters import peak_flop_per_s
 from hwprofiles.provenance import State
+from hwprofiles.serving import added_rate
 from hwprofiles.units import MICRO
 
 ONE_SIDED_95: Final = 1.645
@@ -178,6 +179,8 @@ def carried_groups(groups: Sequence[Group], key: str, source_gpu: str, gpu: str)
                 entries.append((name, *own[name]))
             else:
                 at = min(own[name][0] * value / base[name][0], UPPER.get(name, math.inf))
+                if (group.prefix, name) == (f"{key}.wgrad", "st_bytes_per_flop"):
+                    at = added_rate(value, load_gpu(source_gpu), load_gpu(gpu)) or at
                 entries.append((name, at, at * low / value, max(at, min(at * high / value, UPPER.get(name, math.inf)))))
         note = (
             f"this GPU's own {key}, times the ratio of that pass to the forward on {source_gpu}: no public table has it"
