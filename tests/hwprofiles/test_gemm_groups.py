@@ -152,6 +152,14 @@ def test_committed_groups_are_what_the_fit_prints() -> None:
             assert found.values[name] == pytest.approx(tuple(numbers), rel=5e-3), (group.prefix, group.gpu, name)
 
 
+def test_no_carried_weight_gradient_adds_up_faster_than_the_memory() -> None:
+    """Eight bytes an element that is stored as four; those of the B200 and, from H100 and H200, of GPUs without own ones."""
+    for gpu in ("a100", "b200", "gb200", "b300", "gb300", "mi300x"):
+        chip, stack = load_gpu(gpu), load_stack(f"{gpu}-public")
+        moved = 2.0 * chip.num_sms * stack.parameters["gemm.bf16.wgrad.st_bytes_per_s"].value
+        assert 0.7 < moved / chip.hbm_bytes_per_s < 0.95, gpu
+
+
 def simumax(op: str) -> Iterator[tuple[str, GemmPoint]]:
     """(pass and format of the weight gradient, call) of a B200 under a training-like load, of which nothing is fitted."""
     passes = {

@@ -102,6 +102,43 @@ def test_a_pass_of_another_chip_is_the_own_gemm_times_its_ratio_there(monkeypatc
     assert ends(built(monkeypatch, "b200", own, fast)["gemm.bf16.wgrad.eta"]) == (1.0, 1.0, 1.0)
 
 
+def test_a_carried_pass_is_of_the_state_of_the_own_gemm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its residual too, which tells a kernel's cost the state: a ratio is of no state, what it multiplies is."""
+    values = {"eta": (0.6, 0.5, 0.7), "residual": (1.0, 0.9, 1.1), "bm_max": (256.0, 256.0, 256.0)}
+    state = {"h100": "first_launches", "b200": "benchmark_loop"}
+    plain = [{"prefix": "gemm.bf16", "gpu": gpu, "state": state[gpu], "values": values} for gpu in state]
+    special = {"prefix": "gemm.bf16.wgrad", "gpu": "h100", "state": state["h100"], "values": values}
+    for gpu, own in (("b200", "benchmark_loop"), ("h800", "first_launches")):
+        found = built(monkeypatch, gpu, *plain, special)
+        assert {found[f"gemm.bf16.wgrad.{name}"].state for name in values} == {own}, gpu
+
+
+@pytest.mark.parametrize("rate, is_memory_s", [(0.001, True), (0.0016, True), (0.0018, False)])
+def test_weight_gradients_that_memory_adds_up_go_with_its_bandwidth(
+    monkeypatch: pytest.MonkeyPatch, rate: float, is_memory_s: bool
+) -> None:
+    """An H100's memory moves 3.35 / 989 = 0.0034 bytes a FLOP, two for each that is stored; more of them stay in the cache, and
+    go with the store rate of the own GEMM (here twice the H100's).
+    """
+    name, exact = "st_bytes_per_flop", (0.005, 0.005, 0.005)
+    plain = [{"prefix": "gemm.bf16", "gpu": gpu, "values": {name: exact, "eta": exact}} for gpu in ("h100", "a100")]
+    plain[1]["values"] = {name: (0.01, 0.01, 0.01), "eta": exact}
+    special = {
+        "prefix": "gemm.bf16.wgrad",
+        "gpu": "h100",
+        "values": {name: (rate, 0.5 * rate, 2.0 * rate), "eta": exact},
+    }
+    a100, h100 = load_gpu("a100"), load_gpu("h100")
+    found = built(monkeypatch, "a100", *plain, special)["gemm.bf16.wgrad.st_bytes_per_s"]
+    share = h100.peak_flop_per_s["bf16"] / h100.num_sms * rate / (h100.hbm_bytes_per_s / h100.num_sms)
+    wanted = (
+        share * a100.hbm_bytes_per_s / a100.num_sms
+        if is_memory_s
+        else 2.0 * rate * a100.peak_flop_per_s["bf16"] / a100.num_sms
+    )
+    assert ends(found) == pytest.approx((wanted, 0.5 * wanted, 2.0 * wanted))
+
+
 def test_of_two_fits_on_equal_chips_the_first_in_the_file_serves_both(monkeypatch: pytest.MonkeyPatch) -> None:
     second = {"prefix": "gemm.bf16", "gpu": "h800", "values": {"eta": (0.5, 0.5, 0.5)}}
     for gpu in ("h100", "h800"):

@@ -27,6 +27,18 @@ HWPROFILES = Room(
             "a watt-hour is a watt-minute",
         ),
         Fault(
+            "hwprofiles/serving.py",
+            'if name == "residual" or name in TILES:\n            return group.model_copy(update={"state": state}), triple',
+            'if name == "residual" or name in TILES:\n            return group, triple',
+            "a pass that is carried to another chip counts as measured in the state of that chip",
+        ),
+        Fault(
+            "hwprofiles/serving.py",
+            "if 2.0 * rate > a_flop:",
+            "if rate > 0.0:",
+            "weight gradients are added up faster than the memory can",
+        ),
+        Fault(
             "hwprofiles/kernels/gemm_formula.py",
             "np.maximum(full, np.minimum(exact + 0.5, full + overflow))",
             "full",
