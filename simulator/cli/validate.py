@@ -85,9 +85,13 @@ def _check(asked: Question) -> None:
 
 
 def _of_table(asked: Question) -> tuple[dict[str, Any], list[Outcome]]:
-    """The document of a table of runs, and its rows. Files are read before anything is predicted."""
+    """The document of a table of runs, and its rows. Files are read before anything is predicted.
+
+    What is wrong with skipped rows goes to standard error, with their lines.
+    """
     from validation.instrument.change import compared, read_old
     from validation.instrument.document import document
+    from validation.instrument.named import wrong_rows
     from validation.instrument.pool import outcomes
     from validation.instrument.prediction import outcome
     from validation.published.row import read_rows
@@ -98,6 +102,9 @@ def _of_table(asked: Question) -> tuple[dict[str, Any], list[Outcome]]:
     given = read_rows(asked.cases)
     old = read_old(asked.old) if asked.old else None
     runs = outcomes(given, partial(outcome, leave_out=cast("LeaveOut | None", asked.leave_out)))
+    wrong = wrong_rows(asked.cases.name, given, runs)
+    if wrong:
+        print(InputError(wrong), file=sys.stderr)
     told = document(runs, asked.leave_out)
     return told | ({"compared": compared(old, runs)} if old else {}), runs
 

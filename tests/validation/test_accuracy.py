@@ -52,7 +52,7 @@ def test_a_table_of_runs_is_kept_and_cases_stay(
     """`moesim validate --write --cases`: rows that count are written, others and the cases of the file are not touched."""
     target, table = tmp_path / "accuracy.csv", tmp_path / "runs.csv"
     target.write_text(table_text([cells_of(case_line(made_up("deepseek-v3")))]))
-    table.write_text("case_id,model,gpu,n_gpus,precision\n")
+    table.write_text("case_id,model,gpu,n_gpus,precision\nP-1,,,,\nP-2,,,,\nP-3,,,,\n")
     found = [run("P-1", 2.0), run("P-2", 3.0, is_eligible=False), run("P-3", None)]
     monkeypatch.setattr("validation.instrument.pool.outcomes", lambda rows, predict: found)
     monkeypatch.setattr("simulator.cli.validate.ACCURACY", target)

@@ -101,7 +101,7 @@ def test_what_a_row_does_not_give_is_listed_with_the_value_taken() -> None:
         ({"gbs": ""}, "no global batch size given"),
         ({"dp": "4"}, "columns contradict each other"),
         ({"ep": "8"}, "columns contradict each other"),
-        ({"experts": "8", "ep": "16"}, "columns contradict each other"),
+        ({"experts": "8", "topk": "2", "moe_ffn": "1024", "ep": "16"}, "columns contradict each other"),
         ({"mbs": "2", "gbs": "64", "notes": "GA 3"}, "columns contradict each other"),
         ({"model": "Nemotron-H-56B"}, "Mamba layers"),
         ({"attention_kind": "hybrid Mamba2 + GQA"}, "Mamba layers"),

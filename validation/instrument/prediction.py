@@ -16,11 +16,13 @@ from simulator.step.step import simulate_times
 from validation.compare import interval_of, lookup
 from validation.instrument.leave_out import LeaveOut, left_out, stack_without
 from validation.instrument.outcome import PATHS, Figure, Outcome
+from validation.instrument.plausible import impossible
 from validation.published.eligible import excluded
 from validation.published.row import Row
 from validation.published.state import Statement, state
 
 NO_SPEED: Final = "no speed given"
+BAD_VALUE: Final = "bad value"
 REFUSED: Final = "refused by moesim"
 FAILED: Final = "failed"
 NO_RATE: Final = "no rate of a kernel"
@@ -28,6 +30,10 @@ STATED: Final = ("graph_scope", "dispatcher", "overlap")
 """Labels that summaries tell apart where a row's notes have them."""
 MAX_DETAIL: Final = 300
 """Letters of an error that a row shows."""
+
+
+class ImpossibleFigure(Exception):
+    """A measured speed that no run has."""
 
 
 def outcome(row: Row, leave_out: LeaveOut | None = None) -> Outcome:
@@ -38,6 +44,8 @@ def outcome(row: Row, leave_out: LeaveOut | None = None) -> Outcome:
     stated = state(row)
     try:
         return _outcome(row, stated, leave_out)
+    except ImpossibleFigure as error:
+        return skipped(row, f"{BAD_VALUE}: {_one_line(error)}", stated=stated)
     except MissingKernelError as error:
         return skipped(row, f"{NO_RATE}: {_one_line(error)}", stated=stated)
     except MoesimError as error:
@@ -78,6 +86,9 @@ def _figure(row: Row, column: str, scenario: Scenario, stack: Stack | None) -> F
     value = lookup(result, path)
     low, high = interval_of(result, path, value)
     step = result["step"]
+    wrong = impossible(column, measured, value, step, node_of(scenario).gpu)
+    if wrong:
+        raise ImpossibleFigure(wrong)
     parts = {each["category"]: each["seconds"] for each in step["by_category"]}
     return Figure(value, low, high, measured, step["step_s"], parts)
 
@@ -107,10 +118,11 @@ def _group(row: Row, stated: Statement | None) -> Mapping[str, str | int | None]
 
 def _labels(row: Row, stated: Statement) -> Mapping[str, str]:
     assert stated.scenario is not None
+    collection, _, number = row.text("case_id").partition("-")
     return {
         "kind": "dense" if stated.scenario.model.moe is None else "MoE",
         "recipe": stated.scenario.precision.recipe,
-        "source": row.text("case_id").partition("-")[0],
+        "source": collection if number else "",
         "framework": row.text("framework"),
         **{name: stated.labels[name] for name in STATED if stated.labels.get(name)},
     }

@@ -39,7 +39,7 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
     found = [whole(told, document.get("left_out")), *groups(told), worst_rows(told), skipped(told)]
     if "compared" in document:
         found += comparison(document["compared"])
-    return [table for table in found if table.rows]
+    return [found[0], *(table for table in found[1:] if table.rows)]
 
 
 LEFT_OUT: Final[Mapping[str, str]] = {
@@ -51,7 +51,7 @@ LEFT_OUT: Final[Mapping[str, str]] = {
 
 def whole(told: Mapping[str, Any], left_out: str | None = None) -> Table:
     """The summary of the eligible rows. left_out: as in the document."""
-    note = f"{told['n']} rows, {told['predicted']} predicted, {told['eligible']} of them count. "
+    note = f"{told['n']} row{'' if told['n'] == 1 else 's'}, {told['predicted']} predicted, {told['eligible']} of them count. "
     if told["missed"]:
         note += f"Of those that could, {len(told['missed'])} were not: {', '.join(told['missed'][:NUM_MISSED])}. "
     note += "Errors are of the step's time, "

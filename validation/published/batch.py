@@ -64,6 +64,6 @@ def batch(row: Row, draft: Draft) -> None:
         draft.assume("training.micro_batch_size", 1, "not stated; the smallest")
     else:
         draft.give("training.micro_batch_size", micro)
-    accumulation, dp = re.search(r"\bGA (\d+)", row.text("notes")), row.count("dp")
+    accumulation, dp = re.search(r"\bGA (\d+)", row.text("notes")), row.replicas()
     if accumulation and size and micro and dp and int(accumulation[1]) * micro * dp != size:
         draft.lack("columns contradict each other", f"GA {accumulation[1]} x mbs {micro} x dp {dp} is not gbs {size}")

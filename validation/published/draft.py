@@ -14,6 +14,8 @@ REASONS: Final[dict[str, str]] = {
     "no sequence length given": "input",
     "no global batch size given": "input",
     "recompute modules not named": "input",
+    "schedule not known": "input",
+    "kind of attention not known": "input",
     "precision not resolved": "input",
     "columns contradict each other": "input",
     "bad value": "input",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
+from hwprofiles.names import nearest
+from simulator.schedule.family import SCHEDULES
 from validation.published.draft import Draft
 from validation.published.row import Row
 from validation.published.software import readings, says
@@ -13,6 +16,8 @@ RECOMPUTE = {
     "norm, act": ("rmsnorm", "swiglu"), "selective (layernorm, moe)": ("rmsnorm", "moe"), "selective (moe_act)": ("swiglu",),
 }  # fmt: skip
 """Text → modules; Megatron-LM's layernorm and moe_act are rmsnorm and swiglu here; "per op" is torchtitan's word."""
+KNOWN_SCHEDULE: Final = re.compile(r"|none|(interleaved|1f1b|zbv|v-half|v-min|zero[ -]bubble).*")
+"""Words of the schedule column in lower case, beside moesim's own names of schedules."""
 
 
 def layout(row: Row, draft: Draft) -> None:
@@ -42,13 +47,14 @@ def layout(row: Row, draft: Draft) -> None:
 
 def _experts(row: Row, draft: Draft, tp: int) -> None:
     """ep and etp; a MoE row without ep keeps its experts on every rank."""
-    if row.count("experts") is None:
+    if not row.is_moe:
         if (row.count("ep") or 1) > 1 and row.text("dense_or_moe") != "moe":
             draft.lack("columns contradict each other", "ep of a dense model")
         return
     ep, etp = row.count("ep"), row.count("etp")
-    ranks = (row.count("dp") or 1) * tp * (row.count("cp") or 1)
-    if ep is not None and ranks % (ep * (etp or 1)):
+    replicas = row.replicas()
+    ranks = (replicas or 1) * tp * (row.count("cp") or 1)
+    if ep is not None and replicas is not None and ranks % (ep * (etp or 1)):
         draft.lack(
             "columns contradict each other", f"ep {ep} x etp {etp or 1} does not divide {ranks} ranks of a stage"
         )
@@ -80,6 +86,14 @@ def _routing(row: Row, draft: Draft) -> None:
 def _schedule(row: Row, draft: Draft, pp: int) -> None:
     text, vpp = row.text("schedule"), row.count("vpp")
     lower = text.lower()
+    if lower in SCHEDULES and not lower.endswith("1f1b"):
+        draft.give("parallel.schedule", lower)
+        if vpp is not None:
+            draft.give("parallel.vpp", vpp)
+        return
+    if pp > 1 and not KNOWN_SCHEDULE.fullmatch(lower):
+        draft.lack("schedule not known", f"{text!r}{nearest(lower, SCHEDULES)}")
+        return
     if "overlap" in lower:
         draft.lack("overlap of expert communication", text)
     if any(word in lower for word in ("zbv", "v-half", "v-min", "zero")):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 from hwprofiles.names import nearest
 from validation.published.draft import Draft
@@ -11,12 +11,18 @@ from validation.published.family import FamilyRecord, families, family_of
 from validation.published.row import Row
 
 NEEDED = ("layers", "hidden", "heads", "kv_heads", "head_dim")
+NEEDED_OF_EXPERTS = ("topk", "moe_ffn")
+KNOWN_ATTENTION: Final = re.compile(r"$|(MHA|MQA|GQA|MLA)\b")
+"""Beginning of the attention's column; empty: as the heads say."""
 
 
 def model(row: Row, draft: Draft) -> None:
     """The model, or why it cannot be stated."""
     family = family_of(row.text("model"))
-    missing = [column for column in NEEDED if row.count(column) is None]
+    needed = NEEDED + (NEEDED_OF_EXPERTS if row.is_moe else ("ffn",))
+    missing = [column for column in needed if row.count(column) is None]
+    if row.text("dense_or_moe").lower() == "moe" and row.count("experts") is None:
+        missing.append("experts")
     if family is not None and family.none:
         draft.lack(family.none)
     elif "mamba" in row.text("attention_kind").lower():
@@ -26,12 +32,20 @@ def model(row: Row, draft: Draft) -> None:
         draft.lack("no model dimensions given", ", ".join(missing) or unknown)
     elif row.count("vocab") is None:
         draft.lack("no vocabulary size given")
+    elif not _is_known(row.text("attention_kind"), family):
+        text = "allowed MHA, MQA, GQA, MLA; windows where models.yaml has the model's"
+        draft.lack("kind of attention not known", f"{row.text('attention_kind')!r}; {text}")
     else:
         draft.give("model", _section(row, family))
 
 
+def _is_known(kind: str, family: FamilyRecord) -> bool:
+    """Whether the attention's column says what the model's section will have."""
+    return bool(KNOWN_ATTENTION.match(kind)) and ("window" not in kind.lower() or "window" in family.attention)
+
+
 def _section(row: Row, family: FamilyRecord) -> dict[str, Any]:
-    layers, moe = row.count("layers"), row.count("experts") is not None
+    layers, moe = row.count("layers"), row.is_moe
     assert layers is not None
     section: dict[str, Any] = {
         "name": row.text("model"), "hidden_size": row.count("hidden"), "num_layers": layers,

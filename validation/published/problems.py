@@ -14,6 +14,7 @@ COUNTS: Final = (
 """Columns of whole numbers from 1 on."""
 COUNTS_OR_NONE: Final = ("experts", "topk", "shared_experts")
 """Columns of whole numbers from 0 on."""
+KINDS: Final = ("", "dense", "moe")
 FIGURES: Final = (
     "step_time_s", "tokens_per_s_per_gpu", "tflops_per_gpu", "memory_gib", "gpu_hours", "tokens_total"
 )  # fmt: skip
@@ -53,7 +54,11 @@ def _degrees(row: Row) -> Iterator[str]:
         ranks *= max(row.count(column) or 1, 1)
     if num_gpus is not None and num_gpus > 0 and num_gpus % ranks:
         yield _problem("n_gpus", str(num_gpus), f"is no multiple of tp * pp * cp = {ranks}", "correct one of them")
-    experts, top_k = row.count("experts"), row.count("topk")
+    experts, top_k, kind = row.count("experts"), row.count("topk"), row.text("dense_or_moe").lower()
+    if kind not in KINDS:
+        yield _problem("dense_or_moe", kind, "is neither dense nor moe", "write one of them, or nothing")
+    if kind == "dense" and experts:
+        yield _problem("dense_or_moe", kind, f"is not what a model with {experts} experts is", "correct one of them")
     if experts and top_k and top_k > experts:
         yield _problem("topk", str(top_k), f"is more than the {experts} experts", "correct one of them")
 
@@ -74,10 +79,10 @@ def _speeds(row: Row) -> Iterator[str]:
 
 
 def _plainly(text: str) -> str:
-    """What to write for a number with a separator, a unit or a suffix."""
+    """What to write for a number with a separator, a unit or a suffix; of 0, that an empty cell is "not stated"."""
     plain = text.replace(",", "").replace("_", "").replace(" ", "")
-    if plain.isdigit():
-        return f"write {plain}"
+    if plain.isascii() and plain.isdigit():
+        return f"write {plain}" if plain.strip("0") else "leave the cell empty where the source does not say"
     return "write a plain number in the column's unit, without separators, suffixes or units"
 
 
