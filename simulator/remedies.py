@@ -19,9 +19,9 @@ from simulator.choices import Value
 from simulator.errors import InputError
 from simulator.scenario import derived
 from simulator.scenario.hardware import default_software
+from simulator.scenario.involved import involved
 from simulator.scenario.load import UnfitScenario, problem_of
 from simulator.scenario.recipes import RECIPES
-from simulator.scenario.rules import involved
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.section import Section
 

@@ -20,8 +20,10 @@ from simulator import not_modelled
 from simulator.errors import InputError, Problem
 from simulator.scenario import hardware
 from simulator.scenario.ages import age_warnings
+from simulator.scenario.completed import complete, put_switches
 from simulator.scenario.draft import Draft, Layer
-from simulator.scenario.inherited import base_of, gpu_of, inherited_warnings
+from simulator.scenario.inherited import base_of, inherited_warnings
+from simulator.scenario.involved import involved
 from simulator.scenario.layers import (
     ScenarioText,
     file_layers,
@@ -33,13 +35,12 @@ from simulator.scenario.layers import (
 from simulator.scenario.model_catalog import MODELS, model_names
 from simulator.scenario.planned import take_planned
 from simulator.scenario.recipes import RECIPES
-from simulator.scenario.releases import RELEASES, SetSwitch, set_switches
-from simulator.scenario.rules import involved, rule_problems, rule_warnings
+from simulator.scenario.releases import RELEASES
+from simulator.scenario.rules import rule_problems, rule_warnings
 from simulator.scenario.scenario import SCHEMA_VERSION, Scenario
 from simulator.scenario.software import SOFTWARE
 from simulator.scenario.wording import FieldProblem
 
-CASTS: Final = ("kernels", "casts")
 CATALOGUE: Final = 0.5
 """Keys of a shipped model count as given just before its name: what does not fit them is said of the name."""
 
@@ -116,8 +117,8 @@ def read_scenario(
     if isinstance(cluster, dict):
         for path, message in hardware.make_inline(cluster):
             draft.refuse(path, message)
-    switches = _framework_switches(draft)
-    _complete(draft.data)
+    switches = put_switches(draft.data)
+    complete(draft.data)
     scenario = _validate(draft, is_partial, {**NAMES, **checks.names})
     if scenario is None or unreadable:
         raise InputError(draft.in_order(draft.problems))
@@ -238,47 +239,6 @@ def _read_model(draft: Draft, file: Path, shown: str, before: float = 0.0) -> No
     for path, line in document.positions.items():
         if path:
             draft.origins[("model", *path)] = (number - before, f"{shown}:{line}", file.parent)
-
-
-def _framework_switches(draft: Draft) -> tuple[SetSwitch, ...]:
-    """Put the switches of the framework's release where nothing is given; none where the name is wrong, which is refused."""
-    name = draft.data.get("framework")
-    if not isinstance(name, str) or name not in RELEASES:
-        return ()
-    cluster = draft.data.get("cluster")
-    return set_switches(name, draft.data, gpu_of(cluster.get("node")) if isinstance(cluster, dict) else None)
-
-
-def _complete(data: dict[str, Any]) -> None:
-    """Fill in defaults that follow from other keys: formats of the recipe, the GPU's stack."""
-    cluster = data.get("cluster")
-    if data.get("stack") is None and isinstance(cluster, dict):
-        data["stack"] = hardware.default_stack_name(cluster)
-    precision = data.get("precision")
-    recipe = precision.get("recipe", "bf16") if isinstance(precision, dict) else "bf16"
-    if isinstance(recipe, str) and recipe in RECIPES:
-        rule = RECIPES[recipe]
-        _fill(data, CASTS, hardware.default_software(data.get("stack"), rule))
-        for path, value in rule.defaults().items():
-            _fill(data, path, value)
-    assumptions = data.get("assumptions")
-    assumptions = assumptions if isinstance(assumptions, dict) else {}
-    for key, value in assumptions.items():
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            assumptions[key] = {"value": value, "low": value, "high": value}
-        elif isinstance(value, dict) and set(value) == {"value"}:
-            assumptions[key] = {**value, "low": value["value"], "high": value["value"]}
-
-
-def _fill(data: dict[str, Any], path: KeyPath, value: Any) -> None:
-    """Set a key that is absent or null, unless a parent is no mapping."""
-    for key in path[:-1]:
-        child = data.setdefault(str(key), {})
-        if not isinstance(child, dict):
-            return
-        data = child
-    if data.get(str(path[-1])) is None:
-        data[str(path[-1])] = value
 
 
 def _validate(draft: Draft, is_partial: bool, names: Mapping[str, Objection]) -> Scenario | None:

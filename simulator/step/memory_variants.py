@@ -72,6 +72,8 @@ def _variant(scenario: Scenario, change: _Change, hardware: Hardware) -> MemoryV
         memory = step_memory(memory_question(count(other, hardware)), order_of_actions(other))
     except InputError as error:
         problem = error.problems[0]
+        if change.kind == "recompute" and problem.field == "recompute.modules":
+            return None  # a module that is not recomputed in such models
         return row.model_copy(update={"why_not": ": ".join(filter(None, (problem.field, problem.message)))})
     return row.model_copy(update={"memory": _summary(memory)})
 

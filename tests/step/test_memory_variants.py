@@ -51,7 +51,7 @@ def test_modules_that_the_model_has_not_are_left_out() -> None:
     names = [each.name for each in variants().of("recompute")]
     assert names == ["none", "rmsnorm, swiglu", "attention too", "moe too", "full"]
     dense = [each.name for each in variants(preset="llama-3.1-70b").of("recompute")]
-    assert "moe too" not in dense and "moe" not in dense and dense[0] == "none" and dense[-1] == "full"
+    assert "moe too" not in dense and "moe" not in dense and "gemms too" in dense and dense[0] == "none" and dense[-1] == "full"
 
 
 def test_every_registered_schedule_is_there_or_says_why_not() -> None:
@@ -71,7 +71,8 @@ def test_formats_and_sharding_that_the_scenario_has_not_make_it_smaller_or_say_w
     sizes = {each.name: each.memory.peak_bytes for each in rows if each.memory is not None}
     assert all(size <= own for size in sizes.values())
     assert sizes["gradients in BF16"] < own and sizes["moments in BF16, no master weights"] < own
-    fp8 = variants("precision.recipe=fp8-blockwise", "recompute.saved.attn_out=e5m6").of("state")
+    quantised = ("precision.recipe=fp8-blockwise", "precision.primary_weights=quantised")
+    fp8 = variants(*quantised, "recompute.saved.attn_out=e5m6").of("state")
     (refused,) = (each for each in fp8 if each.name == "ZeRO 3")
     assert refused.why_not is not None and "zero_stage" in refused.why_not
     assert "attention output kept in E5M6" not in [each.name for each in fp8], "it has that"

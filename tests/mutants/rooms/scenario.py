@@ -231,13 +231,13 @@ SCENARIO = Room(
             "a changed node keeps the stack of the old one",
         ),
         Fault(
-            "simulator/scenario/rules.py",
+            "simulator/scenario/involved.py",
             '"training.global_batch_size": (*_BATCH, "parallel.schedule",',
             '"training.global_batch_size": ("parallel.schedule",',
             "a batch blames itself for a changed mesh",
         ),
         Fault(
-            "simulator/scenario/rules.py",
+            "simulator/scenario/involved.py",
             '"precision.recipe": ("cluster.node",),',
             '"precision.recipe": (),',
             "a recipe blames itself for a changed node",
@@ -327,7 +327,7 @@ SCENARIO = Room(
             "ends of an override may be anything",
         ),
         Fault(
-            "simulator/scenario/load.py",
+            "simulator/scenario/completed.py",
             'assumptions[key] = {**value, "low": value["value"], "high": value["value"]}',
             'assumptions[key] = {**value, "low": 0.0, "high": value["value"]}',
             "an exact override reaches down to 0",
