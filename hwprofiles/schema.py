@@ -137,6 +137,7 @@ class Gpu(Record):
     fp8_layouts: how FP8 operands lie: "tn", along the reduced dimension only, or in any way.
     num_sms: streaming multiprocessors, or compute units (AMD). l2_bytes: level-2 cache. boost_clock_hz: highest clock.
     tdp_w: power limit of the GPU (of GPU and memory; not of a superchip's CPU).
+    usual_tdp_w: of the chip's usual board, on which its kernels were measured, where this one is set lower; None: tdp_w.
     """
 
     vendor: Text
@@ -151,6 +152,13 @@ class Gpu(Record):
     l2_bytes: Bytes | None = None
     boost_clock_hz: Hertz | None = None
     tdp_w: Watts
+    usual_tdp_w: Watts | None = None
+
+    @model_validator(mode="after")
+    def _limit_is_below_the_usual(self) -> Self:
+        if self.usual_tdp_w is not None and self.usual_tdp_w < self.tdp_w:
+            raise ValueError("usual_tdp_w: below tdp_w; leave it out where the board's limit is not set lower")
+        return self
 
     @model_validator(mode="after")
     def _peaks_are_ordered(self) -> Self:

@@ -26,9 +26,12 @@ KEYS = (
 
 @dataclass(frozen=True)
 class PowerConstants:
-    """tdp_w: the board's limit; by_key: key of KEYS → its range; peaks: FLOP/s by format, of the datasheet."""
+    """tdp_w: the board's limit; usual_w: of the chip's usual board, on which rates and shares were measured, at least tdp_w;
+    by_key: key of KEYS → its range; peaks: FLOP/s by format, of the datasheet.
+    """
 
     tdp_w: float
+    usual_w: float
     by_key: Mapping[str, Range]
     peaks: Mapping[str, float]
 
@@ -37,7 +40,7 @@ class PowerConstants:
         return self.by_key[key].value
 
     def chip(self, limit_w: float) -> Chip:
-        """The chip under a limit. Waiting power is a share of the board's own."""
+        """The chip under a limit. Waiting power is a share of its usual board's, whatever the limit."""
         return Chip(self.value("idle_share") * self.tdp_w, self.value("beta"), self.value("reference_speed"), limit_w)
 
     def flop_j(self, shape: KernelShape, flop: float) -> float:
@@ -60,7 +63,7 @@ class PowerConstants:
         """The constants with one of them elsewhere in its range; "energy": all energies times `value`."""
         keys = [each for each in KEYS if "pj_per" in each] if key == "energy" else [key]
         changed = {each: _exactly(self.value(each) * value if key == "energy" else value) for each in keys}
-        return PowerConstants(self.tdp_w, {**self.by_key, **changed}, self.peaks)
+        return PowerConstants(self.tdp_w, self.usual_w, {**self.by_key, **changed}, self.peaks)
 
     def energy_range(self) -> tuple[float, float]:
         """Ends of the energy of a FLOP over its value: of the format and kernel that is known least."""
@@ -75,7 +78,9 @@ def power_constants(stack: StackLike, gpu: Gpu) -> PowerConstants:
         transferred = build_stack("transfer", gpu)
         found = {key: own or need(transferred, f"power.{key}") for key, own in found.items()}
     ranges = {key: own for key, own in found.items() if own is not None}
-    return PowerConstants(gpu.tdp_w, ranges, {str(name): peak for name, peak in gpu.peak_flop_per_s.items()})
+    return PowerConstants(
+        gpu.tdp_w, gpu.usual_tdp_w or gpu.tdp_w, ranges, {str(name): peak for name, peak in gpu.peak_flop_per_s.items()}
+    )
 
 
 def _exactly(value: float) -> Range:

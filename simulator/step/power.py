@@ -36,7 +36,7 @@ class StepPower:
     """A step's watts. speeds: by rank; plain: the graph at speed 1; graph: at them;
     burst_s, step_s: of even loads at speed 1 and at them.
 
-    apart, own: for others that ask (speeds at the board's limit). uneven: a step of drawn loads over one of even loads.
+    apart, own: for others that ask (speeds at the usual board's limit). uneven: a step of drawn loads over one of even loads.
     solved: whether the limit was asked at all.
     """
 
@@ -85,16 +85,15 @@ def energy_of(constants: PowerConstants) -> Callable[[Op], tuple[float, float]]:
 def step_power(graph: StepGraph, constants: PowerConstants, cap_w: float | None, uneven: float = 1.0) -> StepPower:
     """The step under the board's limit, or a lower cap.
 
-    graph: at speed 1. uneven: as of StepPower.
+    graph: at speed 1. uneven: as of StepPower. What was measured inside a step was so on the chip's usual board.
     """
     apart = by_rank(graph, energy_of(constants))
     burst_s = float(sweep(apart.graph.dag, apart.graph.class_seconds()).makespan_s)
     ones = np.ones(graph.num_ranks)
-    own, step_s = _solved(apart, constants.chip(constants.tdp_w), ones, None, burst_s, uneven)
-    speeds, limit_w = own, constants.tdp_w
-    if cap_w is not None and cap_w < constants.tdp_w:
-        limit_w = cap_w
-        speeds, step_s = _solved(apart, constants.chip(cap_w), own, own, step_s, uneven)
+    own, step_s = _solved(apart, constants.chip(constants.usual_w), ones, None, burst_s, uneven)
+    speeds, limit_w = own, min(constants.tdp_w, cap_w or constants.tdp_w)
+    if limit_w < constants.usual_w:
+        speeds, step_s = _solved(apart, constants.chip(limit_w), own, own, step_s, uneven)
     found = StepPower(constants, limit_w, speeds, graph, graph, burst_s, step_s, apart, own, uneven)
     return replace(found, graph=at_speeds(apart, speeds, own)) if found.is_limited else found
 
@@ -152,7 +151,7 @@ def _changes(power: StepPower, key: str) -> Interval:
         chip = constants.at(key, end).chip(power.limit_w)
         factor = end if key == "energy" else 1.0
         scaled = replace(power.apart, work=replace(power.apart.work, flop_j=power.apart.work.flop_j * factor))
-        own = power.own if power.limit_w < constants.tdp_w else None
+        own = power.own if power.limit_w < constants.usual_w else None
         speeds = _next(scaled, chip, power.speeds, own, power.step_s * power.uneven)
         seconds = scaled.seconds(speeds, speeds if own is None else own)
         changes.append(float(sweep(scaled.graph.dag, seconds).makespan_s) / power.step_s - 1.0)

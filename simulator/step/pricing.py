@@ -71,7 +71,7 @@ class KernelPrices:
         """From the state of the chip when the kernel was measured to its first launches; its state is told beside it."""
         state, power = cost.state or self.stack.provenance.state, self.power
         flop_j, byte_j = power.flop_j(op.shape, op.flop), power.byte_j(op.bytes_read + op.bytes_written)
-        chip, share = power.chip(power.tdp_w), power.by_key["loop_share"]
+        chip, share = power.chip(power.usual_w), power.by_key["loop_share"]
         speed, low, high = (
             speed_when_measured(cost.seconds, state, flop_j, byte_j, chip, each)
             for each in (share.value, share.high, share.low)

@@ -181,6 +181,12 @@ def test_a_range_defaults_to_the_value_and_text_is_the_weakest_source() -> None:
     assert Parameter.model_validate({"value": 2, "low": None, "unit": "s", "source": "a page"}) == parameter
 
 
+def test_a_usual_limit_is_not_below_the_boards() -> None:
+    assert Gpu.model_validate({**GPU, "tdp_w": "500 W", "usual_tdp_w": "700 W"}).usual_tdp_w == 700.0
+    with pytest.raises(ValueError, match="usual_tdp_w: below tdp_w"):
+        Gpu.model_validate({**GPU, "usual_tdp_w": "500 W"})
+
+
 def test_unsourced_names_what_has_no_source() -> None:
     gpu = Gpu.model_validate({**GPU, "sources": {"hbm_bytes": SOURCE, "peak_flop_per_s.fp8": SOURCE}})
     assert set(gpu.unsourced()) == {"peak_flop_per_s.bf16", "hbm_bytes_per_s", "num_sms", "tdp_w"}

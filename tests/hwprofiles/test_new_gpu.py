@@ -9,8 +9,10 @@ import pytest
 from hwprofiles.catalog import load_gpu
 from hwprofiles.efficiencies import load_efficiencies
 from hwprofiles.stack_choice import default_stack, load_stack, stack_names, stack_provenance
-from simulator import load_scenario, simulate_run
+from simulator import load_scenario, simulate_run, simulate_step
 from tests.hwprofiles.conftest import forget
+from tests.laws.runs import changed
+from tests.laws.test_power import BUSY
 
 GPU = """\
 name: x1
@@ -84,3 +86,27 @@ def test_every_parameter_of_another_family_names_both() -> None:
                 families = {load_gpu(gpu).family for gpu in where.removeprefix("reached on ").split(" and ")}
                 assert {*where.removeprefix("reached on ").split(" and ")} <= measured_on
                 assert (f"not {family}" in parameter.source.note) == (family not in families), key
+
+
+def test_a_board_that_is_set_lower_is_the_same_chip_under_a_cap(own_catalogue: Path) -> None:
+    """Waiting power and the rates of first launches are the chip's, not the board's."""
+    sheet = (own_catalogue / "gpus" / "h100.yaml").read_text(encoding="utf-8")
+    assert sheet.count("\ntdp_w: 700 W\n") == 1
+    lower = sheet.replace("name: h100\n", "name: lower\n").replace(
+        "\ntdp_w: 700 W\n", "\ntdp_w: 500 W\nusual_tdp_w: 700 W\n"
+    )
+    (own_catalogue / "gpus" / "lower.yaml").write_text(lower, encoding="utf-8")
+    node = (own_catalogue / "nodes" / "h100-x8.yaml").read_text(encoding="utf-8")
+    of_lower = node.replace("name: h100-x8\n", "name: lower-x8\n").replace("gpu: h100\n", "gpu: lower\n")
+    (own_catalogue / "nodes" / "lower-x8.yaml").write_text(of_lower, encoding="utf-8")
+    forget()
+    capped, set_lower = (
+        simulate_step(load_scenario(changed(BUSY, cluster={"node": node}, stack=stack, device=device))).step
+        for node, stack, device in (
+            ("h100-x8", "h100-transfer", {"power_cap_w": 500.0}), ("lower-x8", "lower-transfer", {}),
+        )
+    )  # fmt: skip
+    assert set_lower.power is not None
+    assert set_lower.power.limit_w == 500.0
+    assert set_lower.step_s == pytest.approx(capped.step_s, rel=1e-9)
+    assert set_lower.power == capped.power

@@ -54,9 +54,21 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/power.py",
-            "if cap_w is not None and cap_w < constants.tdp_w:",
-            "if False and cap_w is not None:",
+            "limit_w = own, min(constants.tdp_w, cap_w or constants.tdp_w)",
+            "limit_w = own, constants.tdp_w",
             "a power cap is ignored",
+        ),
+        Fault(
+            "simulator/step/pricing.py",
+            'power.chip(power.usual_w), power.by_key["loop_share"]',
+            'power.chip(power.tdp_w), power.by_key["loop_share"]',
+            "loops of a chip's usual board are taken to have run under a lower limit",
+        ),
+        Fault(
+            "hwprofiles/power/constants.py",
+            'self.value("idle_share") * self.usual_w',
+            'self.value("idle_share") * self.tdp_w',
+            "a chip on a board that is set lower draws less while it waits",
         ),
         Fault(
             "simulator/step/pricing.py",
