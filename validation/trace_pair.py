@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from math import fsum
 
 from simulator.assembly.chunks import Segment, StageCost, UnitCost
-from simulator.assembly.pair import Template, build_template
+from simulator.assembly.pair import build_template
+from simulator.assembly.template import Template
 from simulator.step.prepared import PreparedStep
 
 PHASES: Mapping[str, tuple[str, ...]] = {

@@ -114,6 +114,12 @@ class Transfers:
 NO_TRANSFERS = Transfers()
 
 
+Origin = tuple[str, tuple[str, Regime] | int, int]
+"""Where an operator's segment stands in its half: ("block", key of the block, place), ("all_to_all", key, 0),
+("gathers" or "reduces", bucket, place) or ("send", 0, 0).
+"""
+
+
 @dataclass(slots=True)
 class LocalOp:
     """One operator of an action's template; predecessors are indices in the template."""
@@ -127,4 +133,9 @@ class LocalOp:
     half: str = "F"
     unit: int = -1
     is_join: bool = False
-    is_send: bool = False
+    origin: Origin = ("send", 0, 0)
+
+    @property
+    def is_send(self) -> bool:
+        """Whether it is a pipeline transfer."""
+        return self.origin[0] == "send"

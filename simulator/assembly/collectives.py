@@ -88,6 +88,13 @@ class StageCollectives:
     reduces_at_end: tuple[tuple[str, Segment], ...] = ()
     gathers_at_end: tuple[tuple[str, Segment], ...] = ()
 
+    def stretched(self, stretch: float) -> StageCollectives:
+        """The same with another stretch of collectives beside kernels; passes that are one object stay one."""
+        old = (self.forward, self.backward, self.first_forward, self.last_backward)
+        new = {id(each): each if each is NO_COLLECTIVES else replace(each, stretch=stretch) for each in old}
+        forward, backward, first, last = (new[id(each)] for each in old)
+        return replace(self, forward=forward, backward=backward, first_forward=first, last_backward=last)
+
 
 @dataclass(frozen=True, slots=True)
 class ActionCollectives:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +21,12 @@ from simulator.assembly.chunks import (
 )
 from simulator.assembly.collectives import NO_COLLECTIVES, ActionCollectives, StageCollectives
 from simulator.assembly.joint import Meetings, meeting_edges, meetings, sent_before, stream_chain
-from simulator.assembly.pair import INPUT_B, INPUT_BOTH, INPUT_F, Template, build_template
+from simulator.assembly.pair import build_template
 from simulator.assembly.step_graph import KINDS, ActionSpan, StepGraph
 from simulator.assembly.tail import TailCosts, append_tail
+from simulator.assembly.template import INPUT_B, INPUT_BOTH, INPUT_F, Template
 from simulator.engine.dag import StepDag
-from simulator.schedule.action import Action, Schedule
+from simulator.schedule.action import Action, Kind, Schedule
 from simulator.schedule.order import OrderedActions, executable_order
 
 DRAW_OFFSET: Mapping[DrawKind, int] = {"rank": 0, "arriving": 1, "leaving": 2}
@@ -89,12 +89,15 @@ class PricedStep:
     hops: Sequence[Segment]
     collectives: Sequence[StageCollectives] = ()
     joint: bool = False
+    prices: object = None
+    """What tail, collectives and hops were priced with, for whoever prices the step again."""
 
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """What a graph was made of but for seconds: the shapes of its actions and what the step's end hangs on."""
+    """What a graph was made of: its prices, the shapes of its actions and what the step's end hangs on."""
 
+    priced: PricedStep
     ordered: OrderedActions
     shapes: Sequence[Shape]
     shape_of: Ints
@@ -143,7 +146,8 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
         draw_units=tuple(draw_units), num_micro_batches=schedule.num_micro_batches, tail_first=int(base[-1]),
         num_ranks=schedule.num_ranks, unit_ranks=_unit_ranks(schedule, tuple(draw_units)),
         form=Form(
-            ordered, shapes, shape_of, wait_at_boundary, priced.joint, joined_class, last_ops, last_collectives, tail_part,
+            priced, ordered, shapes, shape_of, wait_at_boundary, priced.joint, joined_class, last_ops, last_collectives,
+            tail_part,
         ),
     )  # fmt: skip
 
@@ -158,43 +162,48 @@ def shapes_of(
     schedule: Schedule, ordered: OrderedActions, priced: PricedStep, table: ClassTable, wait_at_boundary: bool
 ) -> tuple[list[Shape], Ints]:
     """The distinct templates of a priced step, and the one of each action."""
+    units, micro_batches = _draw_units(priced.stages), schedule.num_micro_batches
+    parts, shape_of = parts_of(schedule, ordered, priced)
+    shapes = []
+    for part in parts:
+        template = build_template(
+            *part[:3], pair_overlap=priced.pair_overlap, wait_at_boundary=wait_at_boundary, sent=part[3],
+            collectives=part[4],
+        )  # fmt: skip
+        halves = {"F": part[1].stage, "B": (part[2] or part[1]).stage}
+        shapes.append(_shape(template, table, units, halves, micro_batches))
+    return shapes, shape_of
+
+
+Part = tuple[Kind, StageCost, StageCost | None, Transfers, ActionCollectives]
+"""What the operators of an action come from: its kind, its stage (of an FB, the forward half's), the stage of an FB's backward
+half, what it sends to other ranks, what data parallelism gathers and reduces in it.
+"""
+
+
+def parts_of(schedule: Schedule, ordered: OrderedActions, priced: PricedStep) -> tuple[list[Part], Ints]:
+    """The distinct actions of a priced step, and the one that each is like."""
     stages = priced.stages
-    templates = partial(build_template, pair_overlap=priced.pair_overlap, wait_at_boundary=wait_at_boundary)
-    sent = [NO_TRANSFERS if priced.joint else _sent(schedule, group.example, priced.hops) for group in ordered.groups]
     planned = _collectives(ordered, priced.collectives or [StageCollectives()] * len(stages))
-    units, micro_batches = _draw_units(stages), schedule.num_micro_batches
-    return _shapes(ordered, stages, table, units, micro_batches, templates, sent, planned)
+    index: dict[tuple[object, ...], int] = {}
+    parts: list[Part] = []
+    like = np.empty(len(ordered.groups), dtype=np.int64)
+    for i, group in enumerate(ordered.groups):
+        action, (is_first, is_last, collectives) = group.example, planned[i]
+        sent = NO_TRANSFERS if priced.joint else _sent(schedule, action, priced.hops)
+        key = (action.kind, action.stage, action.b_stage, is_first, is_last, id(sent.output), id(sent.gradient))
+        if key not in index:
+            index[key] = len(parts)
+            b_stage = stages[action.b_stage] if action.b_stage is not None else None
+            parts.append((action.kind, stages[action.stage], b_stage, sent, collectives))
+        like[i] = index[key]
+    return parts, like[ordered.group_of]
 
 
 def _unit_ranks(schedule: Schedule, draw_units: Sequence[tuple[int, int]]) -> Ints:
     """(MoE units, micro-batches): the pipeline rank on which each runs."""
     ranks = [[schedule.rank_of(stage, m) for m in range(schedule.num_micro_batches)] for stage, _ in draw_units]
     return np.array(ranks, dtype=np.int64).reshape(len(draw_units), schedule.num_micro_batches)
-
-
-def _shapes(
-    ordered: OrderedActions, stages: Sequence[StageCost], table: ClassTable, draw_units: Mapping[tuple[int, int], int],
-    num_micro_batches: int, templates: Callable[..., Template], sent: Sequence[Transfers],
-    planned: Sequence[tuple[bool, bool, ActionCollectives]],
-) -> tuple[list[Shape], Ints]:  # fmt: skip
-    """The distinct templates, and the one of each action. sent: what each group sends to other ranks; planned: of every group,
-    as in _collectives.
-    """
-    index: dict[tuple[object, ...], int] = {}
-    shapes: list[Shape] = []
-    shape_of = np.empty(len(ordered.groups), dtype=np.int64)
-    for i, group in enumerate(ordered.groups):
-        action = group.example
-        is_first, is_last, collectives = planned[i]
-        key = (action.kind, action.stage, action.b_stage, is_first, is_last, id(sent[i].output), id(sent[i].gradient))
-        if key not in index:
-            index[key] = len(shapes)
-            b_stage = stages[action.b_stage] if action.b_stage is not None else None
-            template = templates(action.kind, stages[action.stage], b_stage, sent=sent[i], collectives=collectives)
-            halves = {"F": action.stage, "B": action.stage if action.b_stage is None else action.b_stage}
-            shapes.append(_shape(template, table, draw_units, halves, num_micro_batches))
-        shape_of[i] = index[key]
-    return shapes, shape_of[ordered.group_of]
 
 
 def _collectives(

@@ -30,74 +30,16 @@ from hwprofiles.kernels.shape import Regime
 from simulator.assembly.chunks import (
     COMM,
     COMPUTE,
-    DP,
     NO_TRANSFERS,
     DrawKind,
-    LocalOp,
-    Segment,
     StageCost,
     Transfers,
     UnitCost,
 )
-from simulator.assembly.collectives import (
-    NO_COLLECTIVES,
-    ActionCollectives,
-    Bucket,
-    PassCollectives,
-    Progress,
-    side_by_side,
-)
+from simulator.assembly.collectives import NO_COLLECTIVES, ActionCollectives, Progress
+from simulator.assembly.sides import Side, sides_of
+from simulator.assembly.template import INPUT_B, INPUT_BOTH, INPUT_F, Template
 from simulator.schedule.action import Kind
-
-INPUT_F, INPUT_B, INPUT_BOTH = "input_f", "input_b", "input_both"
-
-
-@dataclass(slots=True)
-class Template:
-    """Operators of one action in a topological order; what the neighbours wait for.
-
-    out_f, out_b: operators after which the chunk's output is there on this rank; send_f, send_b: its transfer, -1 if none.
-    early_gather: the first gather, which waits for the compute before the last gathered unit of the action before; next_gather:
-    the one that waits for the end of that action; -1 if none. before_last: the compute before this action's last gathered unit.
-    closing: the last reduction that nothing may run beside, for which the rank's next action waits; -1 if none.
-    """
-
-    ops: list[LocalOp] = field(default_factory=list)
-    out_f: list[int] = field(default_factory=list)
-    out_b: list[int] = field(default_factory=list)
-    send_f: int = -1
-    send_b: int = -1
-    early_gather: int = -1
-    next_gather: int = -1
-    before_last: int = -1
-    closing: int = -1
-
-    def put(
-        self, label: str, segment: Segment | None, stream: int, preds: Sequence[int], needs: str, half: str, unit: int,
-        draw: DrawKind = "none", *, is_join: bool = False, is_send: bool = False,
-    ) -> list[int]:  # fmt: skip
-        """Appends an operator; returns what a successor has to wait for (its own index, or `preds` if there is nothing)."""
-        if segment is None:
-            return list(preds)
-        self.ops.append(
-            LocalOp(label, segment, stream, list(preds), needs, draw, half, unit, is_join=is_join, is_send=is_send)
-        )
-        return [len(self.ops) - 1]
-
-    def stream_ends(self) -> list[int]:
-        """The last operator so far of kernels and of messages."""
-        return sorted({op.stream: i for i, op in enumerate(self.ops) if op.stream != DP}.values())
-
-    def last_compute(self) -> list[int]:
-        """The last kernels so far, as predecessors."""
-        return next(([i] for i in range(len(self.ops) - 1, -1, -1) if self.ops[i].stream == COMPUTE), [])
-
-    def collect(self, bucket: Bucket, preds: Sequence[int], half: str) -> list[int]:
-        """A bucket's collectives one after the other; returns what waits for them."""
-        done = list(preds)
-        for name, segment in bucket.collectives:
-            done = self.put(name, segment, DP, done, "", half, bucket.unit, is_join=True)
-        return done
 
 
 @dataclass
@@ -114,12 +56,12 @@ class _Half:
     def enter(self, unit: int | None) -> None:
         """Begins the gathers that may begin when `unit` is about to start (None: when the pass is)."""
         t, gathers = self.template, self.progress.plan.gathers
-        before = t.last_compute()
+        before, issued = t.last_compute(), self.progress.issued
         if gathers and unit == gathers[-1].unit and before:
             t.before_last = before[0]
-        for bucket in self.progress.due(unit):
+        for number, bucket in enumerate(self.progress.due(unit), issued):
             first = len(t.ops)
-            self.progress.gathered[bucket.unit] = t.collect(bucket, before, self.half)
+            self.progress.gathered[bucket.unit] = t.collect(bucket, before, self.half, ("gathers", number))
             if not before and self.progress.plan.ahead is not None:
                 if unit is None:
                     t.early_gather = first
@@ -133,29 +75,35 @@ class _Half:
     def leave(self, unit: int) -> list[int]:
         """Reduces the buckets whose last weight gradient was the unit's; returns what the next unit has to wait for."""
         plan, waits = self.progress.plan, []
-        for bucket in plan.reduces:
+        for number, bucket in enumerate(plan.reduces):
             if bucket.unit == unit:
-                waits += self.template.collect(bucket, self.template.last_compute(), self.half)
+                waits += self.template.collect(bucket, self.template.last_compute(), self.half, ("reduces", number))
         if plan.reduces_beside:
             return []
         self.template.closing = max(waits, default=self.template.closing)
         return waits
 
     def block(self, unit: UnitCost, idx: int, name: str, preds: Sequence[int], needs: str = "") -> list[int]:
-        cost = unit.blocks.get((name, self.regime))
+        key = (name, self.regime)
+        cost = unit.blocks.get(key)
         done = list(preds)
         if cost is None:
             return done
-        for suffix, draw, segment in cost.segments:
+        for i, (suffix, draw, segment) in enumerate(cost.segments):
             label = f"{unit.name}.{name}{suffix}"
-            done = self.template.put(label, segment, COMPUTE, done, needs, self.half, idx, draw)
+            done = self.template.put(
+                label, segment, COMPUTE, done, needs, self.half, idx, draw, origin=("block", key, i)
+            )
             needs = ""
         return done
 
     def transfer(self, unit: UnitCost, idx: int, name: str, preds: Sequence[int], needs: str = "") -> list[int]:
-        segment = unit.all_to_all.get((name, self.regime))
+        key = (name, self.regime)
         draw: DrawKind = "arriving" if name in ("dispatch_f", "dispatch_r", "combine_b") else "leaving"
-        return self.template.put(f"{unit.name}.{name}", segment, COMM, preds, needs, self.half, idx, draw, is_join=True)
+        return self.template.put(
+            f"{unit.name}.{name}", unit.all_to_all.get(key), COMM, preds, needs, self.half, idx, draw, is_join=True,
+            origin=("all_to_all", key, 0),
+        )  # fmt: skip
 
 
 @dataclass
@@ -248,26 +196,22 @@ def build_template(
     sent: the transfers behind it.
     collectives: what data parallelism gathers and reduces in it.
     """
-    t = Template()
+    t, sides = Template(), sides_of(kind, stage, b_stage, collectives)
     if kind == "W":
-        _run_weights(t, stage, collectives.backward)
+        _run_weights(t, sides["B"])
         return t
     waits_for_both = kind == "FB" and wait_at_boundary
     input_f, input_b = (INPUT_BOTH, INPUT_BOTH) if waits_for_both else (INPUT_F, INPUT_B)
-    b_source = b_stage if kind == "FB" else stage
     f_units: list[tuple[int, UnitCost]] = []
     b_units: list[tuple[int, UnitCost]] = []
     forward = backward = None
-    if kind in ("F", "FB"):
-        units, plan = side_by_side(stage.units, collectives.forward, is_forward=True)
-        forward = _Forward(t, "F", "alone", input_f, progress=Progress(plan))
-        f_units = list(enumerate(units))
+    if "F" in sides:
+        forward = _Forward(t, "F", "alone", input_f, progress=Progress(sides["F"].plan))
+        f_units = list(enumerate(sides["F"].units))
         forward.enter(None)
-    if kind in ("B", "I", "FB") and b_source:
-        source = tuple(unit.of_lone_input_gradient() for unit in b_source.units) if kind == "I" else b_source.units
-        units, plan = side_by_side(source, collectives.backward, is_forward=False)
-        backward = _Backward(t, "B", "alone", input_b, progress=Progress(plan), units=units)
-        b_units = list(enumerate(units))[::-1]
+    if "B" in sides:
+        backward = _Backward(t, "B", "alone", input_b, progress=Progress(sides["B"].plan), units=sides["B"].units)
+        b_units = list(enumerate(sides["B"].units))[::-1]
         backward.enter(None)
     paired = min(len(f_units), len(b_units)) if pair_overlap else 0
     if forward and backward:
@@ -286,18 +230,17 @@ def build_template(
     chunk = t.stream_ends() if wait_at_boundary else []
     if forward and sent.output:
         preds = sorted({*t.out_f, *chunk})
-        t.send_f = t.put(f"stage_{stage.stage}.send_f", sent.output, COMM, preds, "", "F", -1, is_send=True)[0]
-    if backward and b_source and sent.gradient:
+        t.send_f = t.put(f"stage_{stage.stage}.send_f", sent.output, COMM, preds, "", "F", -1)[0]
+    if backward and sent.gradient:
         preds = sorted({*t.out_b, *chunk})
-        t.send_b = t.put(f"stage_{b_source.stage}.send_b", sent.gradient, COMM, preds, "", "B", -1, is_send=True)[0]
+        t.send_b = t.put(f"stage_{sides['B'].stage}.send_b", sent.gradient, COMM, preds, "", "B", -1)[0]
     return t
 
 
-def _run_weights(t: Template, stage: StageCost, plan: PassCollectives) -> None:
+def _run_weights(t: Template, side: Side) -> None:
     """A lone chunk of weight gradients, and what is reduced behind them."""
-    units, plan = side_by_side(stage.units, plan, is_forward=False)
-    back = _Backward(t, "B", "alone", "", progress=Progress(plan))
-    for idx, unit in reversed(list(enumerate(units))):
+    back = _Backward(t, "B", "alone", "", progress=Progress(side.plan))
+    for idx, unit in reversed(list(enumerate(side.units))):
         waits = back.ready
         back.run_weights(unit, idx, "mlp_w", waits)
         back.run_weights(unit, idx, "attn_w", waits)

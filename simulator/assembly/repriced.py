@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 
-from simulator.assembly.expand import ClassTable, Form, PricedStep, Shape, expand, joined_classes, shapes_of
+from simulator.assembly.chunks import BlockCost, Segment, StageCost
+from simulator.assembly.collectives import PassCollectives, StageCollectives
+from simulator.assembly.expand import ClassTable, Form, PricedStep, expand, joined_classes, parts_of
 from simulator.assembly.joint import meetings
+from simulator.assembly.sides import sides_of
 from simulator.assembly.step_graph import StepGraph
 from simulator.assembly.tail import append_tail
 from simulator.schedule.action import Schedule
-
-ARRAYS: Final = (
-    "op_class",
-    "stream",
-    "edges",
-    "draw_base",
-    "draw_half",
-    "is_join",
-    "first_on_stream",
-    "last_on_stream",
-    "ends",
-)
-"""Fields of a shape that are one array."""
 
 
 def repriced(schedule: Schedule, priced: PricedStep, like: StepGraph) -> StepGraph:
     """`expand`, from a graph of the same schedule at other prices: where nothing but seconds differs, only the class table is
     new, and the operators and their edges are those of `like`.
     """
-    form, table = like.form, ClassTable()
-    wait_at_boundary = priced.wait_at_boundary and not priced.joint
+    form = like.form
     assert isinstance(form, Form)
-    if (wait_at_boundary, priced.joint) != (form.wait_at_boundary, form.joint):
-        return expand(schedule, priced)
-    shapes, shape_of = shapes_of(schedule, form.ordered, priced, table, wait_at_boundary)
-    if not np.array_equal(shape_of, form.shape_of) or not all(map(_is_alike, shapes, form.shapes)):
+    table = _actions(schedule, priced, form, like.labels)
+    if table is None:
         return expand(schedule, priced)
     met = meetings(form.ordered) if priced.joint else None
     joined_class = joined_classes(schedule, form.ordered, met, table, priced.hops)
@@ -48,14 +35,54 @@ def repriced(schedule: Schedule, priced: PricedStep, like: StepGraph) -> StepGra
     return replace(like, classes=tuple(table.segments))
 
 
-def _is_alike(one: Shape, other: Shape) -> bool:
-    """Whether two shapes differ in nothing but the seconds of their operators."""
-    first, second = one.template, other.template
-    return (
-        (first.out_f, first.out_b, first.send_f, first.send_b)
-        == (second.out_f, second.out_b, second.send_f, second.send_b)
-        and (first.early_gather, first.next_gather) == (second.early_gather, second.next_gather)
-        and (first.before_last, first.closing) == (second.before_last, second.closing)
-        and all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ARRAYS)
-        and all(map(np.array_equal, one.needs, other.needs))
-    )
+def _actions(schedule: Schedule, priced: PricedStep, form: Form, labels: Sequence[str]) -> ClassTable | None:
+    """The classes of the actions' operators, looked up where those of the graph's templates came from; None where a new graph
+    would have other operators or classes.
+    """
+    waits = priced.wait_at_boundary and not priced.joint
+    same_rules = (waits, priced.joint, priced.pair_overlap) == (form.wait_at_boundary, form.joint, form.priced.pair_overlap)
+    if not same_rules or _outline(priced) != _outline(form.priced):
+        return None
+    parts, shape_of = parts_of(schedule, form.ordered, priced)
+    if not np.array_equal(shape_of, form.shape_of):
+        return None
+    found: dict[int, Segment] = {}
+    for shape, (kind, stage, b_stage, sent, collectives) in zip(form.shapes, parts, strict=True):
+        segments = shape.template.segments(sides_of(kind, stage, b_stage, collectives), sent)
+        for row, segment in zip(shape.op_class.tolist(), segments, strict=True):
+            if found.setdefault(row, segment) is not segment:
+                return None
+    segments = [found[row] for row in range(len(found))]
+    rows = {(label, id(segment)): row for row, (label, segment) in enumerate(zip(labels, segments, strict=False))}
+    return ClassTable(rows, segments, list(labels[: len(segments)])) if len(rows) == len(segments) else None
+
+
+def _outline(priced: PricedStep) -> tuple[object, ...]:
+    """What templates are made of but for seconds."""
+    known: dict[tuple[int, int], object] = {}
+    return tuple(_of_stage(stage, known) for stage in priced.stages), tuple(map(_of_collectives, priced.collectives))
+
+
+def _of_stage(stage: StageCost, known: dict[tuple[int, int], object]) -> tuple[object, ...]:
+    """known: by the very objects of a unit, which the layers of a kind share."""
+    found: list[object] = []
+    for unit in stage.units:
+        same = id(unit.blocks), id(unit.all_to_all)
+        if same not in known:
+            blocks = tuple(_of_blocks(each.items()) for each in (unit.blocks, unit.beside, unit.apart))
+            known[same] = (blocks, tuple(unit.all_to_all), unit.is_moe)
+        found.append((unit.name, unit.replays, known[same]))
+    return (stage.stage, *found)
+
+
+def _of_blocks(blocks: Iterable[tuple[object, BlockCost]]) -> tuple[object, ...]:
+    return tuple((key, *((suffix, draw) for suffix, draw, _ in block.segments)) for key, block in blocks)
+
+
+def _of_collectives(of: StageCollectives) -> tuple[object, ...]:
+    return tuple(_of_pass(each) for each in (of.forward, of.backward, of.first_forward, of.last_backward))
+
+
+def _of_pass(plan: PassCollectives) -> tuple[object, ...]:
+    buckets = ((each.unit, *(name for name, _ in each.collectives)) for each in (*plan.gathers, *plan.reduces))
+    return (len(plan.gathers), plan.ahead, plan.reduces_beside, *buckets)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from simulator.assembly.conservation import check_graph
-from simulator.assembly.expand import PricedStep, expand
+from simulator.assembly.expand import Form, PricedStep, expand
 from simulator.assembly.repriced import repriced
 from simulator.assembly.step_graph import StepGraph
 from simulator.assembly.unit_costs import transfers
@@ -29,10 +31,18 @@ def build_graph(step: PreparedStep, order: Schedule | None = None, like: StepGra
 
     Raises InconsistentSimulation where an action or FLOP is lost.
     """
+    order = order or order_of_actions(step.scenario)
+    before = like.form.priced if like and isinstance(like.form, Form) else None
+    priced = _priced(step, order) if before is None or not _has_ends_of(step, before) else _priced_as(step, order, before)
+    graph = expand(order, priced) if like is None else repriced(order, priced, like)
+    check_graph(graph, step.workload, like)
+    return graph
+
+
+def _priced(step: PreparedStep, order: Schedule) -> PricedStep:
     scenario = step.scenario
-    order = order or order_of_actions(scenario)
     collectives = plan_collectives(scenario, step.workload, order, step.messages)
-    priced = PricedStep(
+    return PricedStep(
         stages=step.stages,
         tail=tail_costs(scenario, step.workload, order, step.kernels, step.messages, collectives),
         pair_overlap=derived.overlaps_pairs(scenario),
@@ -42,10 +52,32 @@ def build_graph(step: PreparedStep, order: Schedule | None = None, like: StepGra
             [step.messages.send(step.workload.boundary_bytes, hop) for hop in step.messages.placement.pp_hops]
         ),
         joint=_is_joint(scenario, order),
+        prices=step,
     )
-    graph = expand(order, priced) if like is None else repriced(order, priced, like)
-    check_graph(graph, step.workload)
-    return graph
+
+
+def _has_ends_of(step: PreparedStep, before: PricedStep) -> bool:
+    """Whether its messages, and the kernels of the step's end, cost what they did when `before` was priced."""
+    old = before.prices
+    return (
+        isinstance(old, PreparedStep)
+        and old.scenario is step.scenario
+        and old.workload is step.workload
+        and step.kernels.has_unshared_of(old.kernels)
+        and step.messages.has_alone_of(old.messages)
+    )
+
+
+def _priced_as(step: PreparedStep, order: Schedule, before: PricedStep) -> PricedStep:
+    """`_priced`, of what `before` has of the same prices."""
+    stretch = step.messages.collective_stretch
+    return replace(
+        before,
+        stages=step.stages,
+        wait_at_boundary=waits_for_its_transfers(step, order),
+        collectives=tuple(each.stretched(stretch) for each in before.collectives),
+        prices=step,
+    )
 
 
 def _is_joint(scenario: Scenario, order: Schedule) -> bool:

@@ -42,6 +42,10 @@ class MessagePrices:
     collective_stretch: float
     known: dict[tuple[RingOp, int, GroupShape], CollectiveCost] = field(default_factory=dict, compare=False, repr=False)
 
+    def has_alone_of(self, other: MessagePrices) -> bool:
+        """Whether messages cost the same in both with no kernel beside them."""
+        return replace(self, collective_stretch=other.collective_stretch) == other
+
     def all_to_all(self, message: AllToAll, regime: Regime) -> CollectiveCost:
         """A dispatch or combine, every rank of the expert group evenly loaded."""
         cost = all_to_all_cost(message, self.network, self.stack, regime, self.comm_sms)

@@ -48,6 +48,10 @@ class KernelPrices:
     )
     """Kernels that this stack and GPU were asked for already."""
 
+    def has_unshared_of(self, other: KernelPrices) -> bool:
+        """Whether operators of the step's end cost the same in both."""
+        return (self.stack, self.gpu, self.power) == (other.stack, other.gpu, other.power)
+
     def kernel(self, shape: KernelShape, regime: Regime, comm_sms: int | None = None) -> KernelCost:
         """One call on the stack, in the state of its measurements. Raises as `seconds`."""
         key = (shape, regime, comm_sms)

@@ -8,7 +8,8 @@ import pytest
 
 from simulator.assembly.chunks import COMPUTE, DP, BlockCost, LocalOp, Message, Segment, StageCost, UnitCost
 from simulator.assembly.collectives import ActionCollectives, Bucket, PassCollectives, side_by_side
-from simulator.assembly.pair import Template, build_template
+from simulator.assembly.pair import build_template
+from simulator.assembly.template import Template
 from simulator.costs.cost import NO_COST
 from tests.assembly.made_up import FIXED, REGIMES, segment, stage, unit
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from simulator.assembly.chunks import COMM, COMPUTE, Transfers
-from simulator.assembly.pair import INPUT_B, INPUT_BOTH, INPUT_F, Template, build_template
+from simulator.assembly.pair import build_template
+from simulator.assembly.template import INPUT_B, INPUT_BOTH, INPUT_F, Template
 from tests.assembly.made_up import AGAIN, MESSAGES, segment, stage, unit
 
 

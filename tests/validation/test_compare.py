@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from simulator.assembly.chunks import Segment
-from simulator.assembly.pair import Template
+from simulator.assembly.template import Template
 from validation.case import Case, Group, Quantity
 from validation.compare import Row, compare_case, lookup, summary
 from validation.trace_pair import makespan

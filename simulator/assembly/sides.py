@@ -1,0 +1,35 @@
+"""The halves of an action: the units that each goes through, and the collectives beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from simulator.assembly.chunks import StageCost, UnitCost
+from simulator.assembly.collectives import ActionCollectives, PassCollectives, side_by_side
+from simulator.schedule.action import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A half of an action in a stage: its units in forward order and its collectives, as they run beside one another."""
+
+    stage: int
+    units: tuple[UnitCost, ...]
+    plan: PassCollectives
+
+
+def sides_of(
+    kind: Kind, stage: StageCost, b_stage: StageCost | None, collectives: ActionCollectives
+) -> Mapping[str, Side]:
+    """"F" and "B", those that an action has; W alone counts as a backward. b_stage: of an FB's backward half."""
+    found: dict[str, Side] = {}
+    if kind in ("F", "FB"):
+        units, plan = side_by_side(stage.units, collectives.forward, is_forward=True)
+        found["F"] = Side(stage.stage, units, plan)
+    source = b_stage if kind == "FB" else stage
+    if kind != "F" and source is not None:
+        units = tuple(unit.of_lone_input_gradient() for unit in source.units) if kind == "I" else source.units
+        units, plan = side_by_side(units, collectives.backward, is_forward=False)
+        found["B"] = Side(source.stage, units, plan)
+    return found
