@@ -42,11 +42,35 @@ class Prices:
     stretch: float = 1.0
 
 
-def stage_costs(workload: Workload, prices: Prices) -> tuple[StageCost, ...]:
-    """Costs of every stage; equal units (the same operators) are computed once."""
+@dataclass(frozen=True)
+class Kept:
+    """Costs of the same workload at other prices, and what of them holds at new ones: kernels of these regimes; kernels with
+    a collective beside them all the time; dispatch, combine; collectives inside a block.
+    """
+
+    stages: Sequence[StageCost]
+    regimes: frozenset[Regime] = frozenset()
+    held: bool = False
+    messages: bool = False
+    collectives: bool = False
+
+    def blocks(self, old: Mapping[tuple[str, Regime], BlockCost], regime: Regime) -> Mapping[str, BlockCost]:
+        """Those of a unit's old blocks in a regime that may hold: their kernels do."""
+        return {name: block for (name, of), block in old.items() if of == regime} if regime in self.regimes else {}
+
+
+NOTHING_KEPT = Kept(())
+
+
+def stage_costs(workload: Workload, prices: Prices, kept: Kept = NOTHING_KEPT) -> tuple[StageCost, ...]:
+    """Costs of every stage; equal units (the same operators) are computed once, and not what is kept."""
     cache: dict[tuple[object, ...], UnitCost] = {}
     known: dict[tuple[int, int], UnitCost] = {}
-    return tuple(StageCost(stage.stage, _units(stage, prices, cache, known)) for stage in workload.stages)
+    olds = [stage.units for stage in kept.stages] or [(None,) * len(stage.units) for stage in workload.stages]
+    return tuple(
+        StageCost(stage.stage, _units(stage, prices, cache, known, kept, old))
+        for stage, old in zip(workload.stages, olds, strict=True)
+    )
 
 
 def transfers(hops: Sequence[CollectiveCost]) -> tuple[Segment, ...]:
@@ -60,46 +84,60 @@ def _units(
     prices: Prices,
     cache: dict[tuple[object, ...], UnitCost],
     known: dict[tuple[int, int], UnitCost],
+    kept: Kept,
+    olds: Sequence[UnitCost | None],
 ) -> tuple[UnitCost, ...]:
-    """cache: costs by what a unit does; known: by the very objects that say so, which the layers of a kind share."""
+    """cache: costs by what a unit does; known: by the very objects that say so, which the layers of a kind share; olds: of the
+    same units, None where there are none.
+    """
     units = []
-    for unit in stage.units:
+    for unit, old in zip(stage.units, olds, strict=True):
         same = (id(unit.blocks), id(unit.all_to_all))
         if same not in known:
             key = (unit.kind, tuple(unit.blocks.items()), tuple(unit.all_to_all.items()))
             if key not in cache:
-                cache[key] = _unit_cost(unit, prices)
+                cache[key] = _unit_cost(unit, prices, kept, old)
             known[same] = cache[key]
         shared = known[same]
         units.append(replace(shared, name=unit.name, replays=unit.replays))
     return tuple(units)
 
 
-def _unit_cost(unit: Unit, prices: Prices) -> UnitCost:
+def _unit_cost(unit: Unit, prices: Prices, kept: Kept, old: UnitCost | None) -> UnitCost:
     blocks: dict[tuple[str, Regime], BlockCost] = {}
     apart: dict[tuple[str, Regime], BlockCost] = {}
     transfers: dict[tuple[str, Regime], Segment] = {}
     ops = {op.name: op for op in unit.ops()}
     for regime in REGIMES:
         pricing = _Pricing(prices, partial(_at, prices, regime), ops)
-        blocks |= {(name, regime): block for name, block in _blocks(unit, pricing).items()}
+        same = kept.blocks(old.blocks, regime) if old else {}
+        blocks |= {(name, regime): block for name, block in _blocks(unit, pricing, same, kept).items()}
         for name, work in unit.blocks.items():
             if any(pricing.is_beside_weights(each) for each in work):
                 apart[name, regime] = BlockCost(tuple(_segments(work, replace(pricing, with_weights=False))))
         for key, message in unit.all_to_all.items():
+            if old and kept.messages and regime in kept.regimes:
+                transfers[key, regime] = old.all_to_all[key, regime]
+                continue
             cast = unit.blocks.get("combine_b_cast", ()) if key == "combine_b" else ()
             transfers[key, regime] = _transfer(key, message, cast, regime, pricing)
-    beside = _blocks(unit, _Pricing(prices, prices.held, ops)) if prices.has_beside else {}
+    held = old.beside if old and kept.held else {}
+    beside = _blocks(unit, _Pricing(prices, prices.held, ops), held, kept) if prices.has_beside else {}
     return UnitCost(unit.name, blocks, transfers, unit.kind == "moe", beside=beside, apart=apart)
 
 
-def _blocks(unit: Unit, pricing: _Pricing) -> dict[str, BlockCost]:
-    """The blocks of the compute stream."""
+def _blocks(unit: Unit, pricing: _Pricing, old: Mapping[str, BlockCost], kept: Kept) -> dict[str, BlockCost]:
+    """The blocks of the compute stream. old: those whose kernels cost what they did."""
     return {
-        name: BlockCost(tuple(_segments(work, pricing)))
+        name: old[name] if name in old and _is_kept(work, kept) else BlockCost(tuple(_segments(work, pricing)))
         for name, work in unit.blocks.items()
         if work and name != "combine_b_cast"
     }
+
+
+def _is_kept(work: Sequence[Work], kept: Kept) -> bool:
+    """Whether a block whose kernels cost what they did costs what it did: so do its collectives."""
+    return kept.collectives or not any(isinstance(each, Collective) for each in work)
 
 
 def _at(prices: Prices, regime: Regime, op: Op) -> Cost:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from hwprofiles.schema import Assumption, Stack
 from simulator.assembly.chunks import StageCost
 from simulator.assembly.exposed import UNCHUNKED, Chunking
-from simulator.assembly.unit_costs import Prices, stage_costs
+from simulator.assembly.unit_costs import NOTHING_KEPT, Kept, Prices, stage_costs
 from simulator.check import check_scenario
 from simulator.network.placement import Lie
 from simulator.scenario import derived
@@ -131,7 +131,17 @@ def price(
         return step
     has_beside = derived.has_collectives_beside_compute(scenario)
     priced = prices(kernels, messages, has_beside=has_beside, chunking=step.chunking)
-    return replace(step, stages=stage_costs(workload, priced))
+    return replace(step, stages=stage_costs(workload, priced, _kept(step, before) if before else NOTHING_KEPT))
+
+
+def _kept(step: PreparedStep, before: PreparedStep) -> Kept:
+    """What of a step's prices holds under other assumptions."""
+    if before.workload is not step.workload or before.scenario is not step.scenario:
+        return NOTHING_KEPT
+    regimes = step.kernels.same_regimes(before.kernels)
+    held = "alone" in regimes and step.kernels.collective_sms == before.kernels.collective_sms
+    collectives = held and (step.messages, step.chunking) == (before.messages, before.chunking)
+    return Kept(before.stages, regimes, held, step.messages.has_alone_of(before.messages), collectives)
 
 
 def _on_links(load: LoadModel | None, workload: Workload, messages: MessagePrices) -> LoadModel | None:

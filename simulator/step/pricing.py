@@ -52,6 +52,12 @@ class KernelPrices:
         """Whether operators of the step's end cost the same in both."""
         return (self.stack, self.gpu, self.power) == (other.stack, other.gpu, other.power)
 
+    def same_regimes(self, other: KernelPrices) -> frozenset[Regime]:
+        """The regimes in which operators, with the gaps between them, cost the same in both."""
+        if not self.has_unshared_of(other) or (self.gap_s, self.shared_sms) != (other.gap_s, other.shared_sms):
+            return frozenset()
+        return frozenset(("overlapped", "alone") if self.full_grid_frac == other.full_grid_frac else ("overlapped",))
+
     def kernel(self, shape: KernelShape, regime: Regime, comm_sms: int | None = None) -> KernelCost:
         """One call on the stack, in the state of its measurements. Raises as `seconds`."""
         key = (shape, regime, comm_sms)
