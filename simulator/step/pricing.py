@@ -47,10 +47,15 @@ class KernelPrices:
         default_factory=dict, compare=False, repr=False
     )
     """Kernels that this stack and GPU were asked for already."""
+    at_full_speed: dict[tuple[int, int], tuple[Op, KernelCost, KernelCost]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """Objects of an operator and its cost → both, and the cost at speed 1."""
 
     def has_unshared_of(self, other: KernelPrices) -> bool:
         """Whether operators of the step's end cost the same in both."""
-        return (self.stack, self.gpu, self.power) == (other.stack, other.gpu, other.power)
+        at, elsewhere = ((of.stack, of.gpu, of.power, of.long_run) for of in (self, other))
+        return at == elsewhere
 
     def same_regimes(self, other: KernelPrices) -> frozenset[Regime]:
         """The regimes in which operators, with the gaps between them, cost the same in both."""
@@ -79,6 +84,12 @@ class KernelPrices:
 
     def _at_full_speed(self, cost: KernelCost, op: Op) -> KernelCost:
         """From the state of the chip when the kernel was measured to its first launches; its state is told beside it."""
+        key = id(op), id(cost)
+        if key not in self.at_full_speed:
+            self.at_full_speed[key] = op, cost, self._first_launch(cost, op)
+        return self.at_full_speed[key][2]
+
+    def _first_launch(self, cost: KernelCost, op: Op) -> KernelCost:
         state, power = cost.state or self.stack.provenance.state, self.power
         flop_j, byte_j = power.flop_j(op.shape, op.flop), power.byte_j(op.bytes_read + op.bytes_written)
         chip, share = power.chip(power.usual_w), power.by_key["loop_share"]
@@ -124,7 +135,7 @@ def kernel_prices(
     slowdown = find(stack, LONG_RUN) if scenario.device.clock == "sustained" else None
     kept = before if before and before.stack is stack and before.gpu is hardware.gpu else None
     shared_sms = scenario.parallel.comm_sms if on.sm_partition and is_dispatching else None
-    return KernelPrices(
+    prices = KernelPrices(
         stack=stack,
         gpu=hardware.gpu,
         shared_sms=shared_sms,
@@ -135,3 +146,6 @@ def kernel_prices(
         long_run=1.0 if slowdown is None else slowdown.value,
         known=kept.known if kept else {},
     )
+    if kept and prices.has_unshared_of(kept):
+        return replace(prices, at_full_speed=kept.at_full_speed)
+    return prices
