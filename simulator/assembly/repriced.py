@@ -40,8 +40,7 @@ def _actions(schedule: Schedule, priced: PricedStep, form: Form, labels: Sequenc
     would have other operators or classes.
     """
     waits = priced.wait_at_boundary and not priced.joint
-    same_rules = (waits, priced.joint, priced.pair_overlap) == (form.wait_at_boundary, form.joint, form.priced.pair_overlap)
-    if not same_rules or _outline(priced) != _outline(form.priced):
+    if (waits, priced.joint) != (form.wait_at_boundary, form.joint) or _outline(priced) != _outline(form.priced):
         return None
     parts, shape_of = parts_of(schedule, form.ordered, priced)
     if not np.array_equal(shape_of, form.shape_of):
@@ -60,7 +59,8 @@ def _actions(schedule: Schedule, priced: PricedStep, form: Form, labels: Sequenc
 def _outline(priced: PricedStep) -> tuple[object, ...]:
     """What templates are made of but for seconds."""
     known: dict[tuple[int, int], object] = {}
-    return tuple(_of_stage(stage, known) for stage in priced.stages), tuple(map(_of_collectives, priced.collectives))
+    stages = tuple(_of_stage(stage, known) for stage in priced.stages)
+    return priced.pair_overlap, stages, tuple(map(_of_collectives, priced.collectives))
 
 
 def _of_stage(stage: StageCost, known: dict[tuple[int, int], object]) -> tuple[object, ...]:

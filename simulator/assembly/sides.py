@@ -22,7 +22,7 @@ class Side:
 def sides_of(
     kind: Kind, stage: StageCost, b_stage: StageCost | None, collectives: ActionCollectives
 ) -> Mapping[str, Side]:
-    """"F" and "B", those that an action has; W alone counts as a backward. b_stage: of an FB's backward half."""
+    """ "F" and "B", those that an action has; W alone counts as a backward. b_stage: of an FB's backward half."""
     found: dict[str, Side] = {}
     if kind in ("F", "FB"):
         units, plan = side_by_side(stage.units, collectives.forward, is_forward=True)

@@ -66,7 +66,8 @@ def stage_costs(workload: Workload, prices: Prices, kept: Kept = NOTHING_KEPT) -
     """Costs of every stage; equal units (the same operators) are computed once, and not what is kept."""
     cache: dict[tuple[object, ...], UnitCost] = {}
     known: dict[tuple[int, int], UnitCost] = {}
-    olds = [stage.units for stage in kept.stages] or [(None,) * len(stage.units) for stage in workload.stages]
+    olds: list[Sequence[UnitCost | None]] = [stage.units for stage in kept.stages]
+    olds = olds or [(None,) * len(stage.units) for stage in workload.stages]
     return tuple(
         StageCost(stage.stage, _units(stage, prices, cache, known, kept, old))
         for stage, old in zip(workload.stages, olds, strict=True)

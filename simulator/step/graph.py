@@ -33,7 +33,9 @@ def build_graph(step: PreparedStep, order: Schedule | None = None, like: StepGra
     """
     order = order or order_of_actions(step.scenario)
     before = like.form.priced if like and isinstance(like.form, Form) else None
-    priced = _priced(step, order) if before is None or not _has_ends_of(step, before) else _priced_as(step, order, before)
+    priced = (
+        _priced(step, order) if before is None or not _has_ends_of(step, before) else _priced_as(step, order, before)
+    )
     graph = expand(order, priced) if like is None else repriced(order, priced, like)
     check_graph(graph, step.workload, like)
     return graph

@@ -64,6 +64,21 @@ def test_a_graph_at_other_prices_is_the_one_built_anew(step: PreparedStep) -> No
             assert np.array_equal(getattr(soon.dag, name), getattr(anew.dag, name))
 
 
+@pytest.mark.parametrize("overlap", ["none", "chunked"])
+def test_costs_that_are_kept_are_those_priced_anew(step: PreparedStep, overlap: str) -> None:
+    """Kernels, messages and collectives of every block, whichever assumption moves."""
+    scenario = step.scenario
+    if overlap != "none" and scenario.parallel.tp > 1:
+        step = prepare(load_scenario("llama-3.1-405b", [*TENSORS, f"parallel.overlap.tp={overlap}"]))
+    for key in ("collective_sms", "collective_stretch", "tp_overlap_chunks", "lone_chunk_full_sms"):
+        entry = step.assumptions[key]
+        for end in (entry.low, entry.high):
+            fixed = entry.model_copy(update={"value": end, "low": end, "high": end})
+            given = ({**step.assumptions, key: fixed}, step.workload, step.random.load)
+            anew = prepared.price(step.scenario, step.hardware, *given)
+            assert prepared.price(step.scenario, step.hardware, *given, step).stages == anew.stages
+
+
 def test_an_assumption_that_moves_a_price_is_never_skipped(step: PreparedStep) -> None:
     """Each part of the prices tells two steps apart."""
     assert step.has_prices_of(replace(step, stages=()))

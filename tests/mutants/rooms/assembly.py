@@ -305,9 +305,9 @@ ASSEMBLY = Room(
             "a reduction hides behind weight gradients that come later",
         ),
         Fault(
-            "simulator/assembly/pair.py",
-            'tuple(unit.of_lone_input_gradient() for unit in b_source.units) if kind == "I"',
-            'b_source.units if kind == "I"',
+            "simulator/assembly/sides.py",
+            'tuple(unit.of_lone_input_gradient() for unit in source.units) if kind == "I"',
+            'source.units if kind == "I"',
             "an action without weight gradients hides reductions behind them",
         ),
     ),

@@ -17,6 +17,24 @@ STEP = Room(
     ),
     (
         Fault(
+            "simulator/assembly/unit_costs.py",
+            "    return kept.collectives or not any(isinstance(each, Collective) for each in work)\n",
+            "    return True\n",
+            "a block keeps the cost of collectives that another assumption moves",
+        ),
+        Fault(
+            "simulator/step/prepared.py",
+            'held = "alone" in regimes and step.kernels.collective_sms == before.kernels.collective_sms\n',
+            'held = "alone" in regimes\n',
+            "kernels beside a collective keep their cost when it holds other SMs",
+        ),
+        Fault(
+            "simulator/step/graph.py",
+            "        collectives=tuple(each.stretched(stretch) for each in before.collectives),\n",
+            "        collectives=before.collectives,\n",
+            "a graph at other prices keeps the stretch of collectives beside kernels",
+        ),
+        Fault(
             "simulator/step/pricing.py",
             "full * getattr(alone, key) + (1 - full) * getattr(shared, key)",
             "(1 - full) * getattr(alone, key) + full * getattr(shared, key)",
@@ -367,8 +385,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/assembly/repriced.py",
-            "if (wait_at_boundary, priced.joint) != (form.wait_at_boundary, form.joint):",
-            "if priced.joint != form.joint:",
+            "if (waits, priced.joint) != (form.wait_at_boundary, form.joint) or",
+            "if priced.joint != form.joint or",
             "a graph whose chunks wait for transfers is taken for one whose chunks do not",
         ),
     ),
