@@ -58,7 +58,8 @@ def _is_figure(value: Any) -> bool:
 
 
 def _is_summary(group: Mapping[str, Any]) -> bool:
-    return all(isinstance(group.get(name, 0.0), int | float) for name in ("n", *FIGURES))
+    values = [group.get(name, 0.0) for name in ("n", *FIGURES)]
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
 
 
 def _groups(document: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]] | None:
@@ -76,12 +77,14 @@ def compared(old: Mapping[str, Any], rows: Sequence[Outcome]) -> dict[str, Any]:
     """moved: rows whose prediction changed by more than MOVED (change_frac: of the step's time), the most changed first.
 
     gained, lost: rows that are predicted now and were not, and the other way round, with the reason. only_old, only_new: rows
-    that one of the two files has. groups: figures of the summaries before and after, None where a group had no row.
+    that one of the two files has; of a case_id that is there twice the first counts. other_quantity: rows whose figure was
+    read from another column. groups: figures of the summaries before and after, None where a group had no row.
     """
-    before = {case["case_id"]: case for case in old["cases"]}
-    now = {row.case_id: row for row in rows}
-    both = [(before[name], row) for name, row in now.items() if name in before]
-    moved = [_moved(case, row) for case, row in both if row.figure is not None and case.get("predicted") is not None]
+    before = {case["case_id"]: case for case in reversed(old["cases"])}
+    now = {row.case_id: row for row in reversed(rows)}
+    both = [(before[name], row) for name, row in reversed(now.items()) if name in before]
+    predicted = [(case, row) for case, row in both if row.figure is not None and case.get("predicted") is not None]
+    moved = [_moved(case, row) for case, row in predicted if _is_alike(case, row)]
     return {
         "moved": sorted(
             (each for each in moved if abs(each["change_frac"]) > MOVED), key=lambda each: -abs(each["change_frac"])
@@ -96,10 +99,16 @@ def compared(old: Mapping[str, Any], rows: Sequence[Outcome]) -> dict[str, Any]:
             for case, row in both
             if row.figure is None and case.get("predicted") is not None
         ],
-        "only_old": [name for name in before if name not in now],
-        "only_new": [name for name in now if name not in before],
+        "only_old": [name for name in reversed(before) if name not in now],
+        "only_new": [name for name in reversed(now) if name not in before],
+        "other_quantity": [row.case_id for case, row in predicted if not _is_alike(case, row)],
         "groups": _moved_groups(_groups(old) or {}, _groups({"summary": summary(rows)}) or {}),
     }
+
+
+def _is_alike(case: Mapping[str, Any], row: Outcome) -> bool:
+    """Whether both predicted figures are of one column."""
+    return bool(case.get("quantity", row.quantity) == row.quantity)
 
 
 def _moved(case: Mapping[str, Any], row: Outcome) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from validation.instrument.outcome import Outcome
@@ -26,22 +27,44 @@ DIED: Final = f"{FAILED}: the process that predicted it ended (out of memory, pe
 def outcomes(rows: Sequence[Row], predict: Predict = outcome, processes: int | None = None) -> list[Outcome]:
     """Every row's outcome, in the order given.
 
-    processes: default as many as there are processors, at most MAX_PROCESSES, and this one alone for few rows. Rows that take
-    long start first. Where a process dies, the rows that it leaves open are predicted one after another in a new one, and a row
-    that kills it is skipped.
+    processes: default as many as there are processors, at most MAX_PROCESSES, and this one alone for few rows. Rows that
+    take long start first. An interrupt ends the processes too. Where a process dies, the rows that it leaves open are
+    predicted one after another in a new one, and a row that kills it is skipped.
     """
     wanted = processes or (min(MAX_PROCESSES, os.cpu_count() or 1) if len(rows) >= FEW_ROWS else 1)
     if wanted == 1:
         return [predict(row) for row in rows]
     found: dict[int, Outcome] = {}
+    others = multiprocessing.active_children()
     with _pool(wanted) as pool:
-        futures = {place: pool.submit(predict, rows[place]) for place in longest_first(rows)}
-        for place, future in futures.items():
-            with suppress(BrokenProcessPool):
-                found[place] = future.result()
+        with _interrupts_held_back():
+            futures = {place: pool.submit(predict, rows[place]) for place in longest_first(rows)}
+        try:
+            for place, future in futures.items():
+                with suppress(BrokenProcessPool):
+                    found[place] = future.result()
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in [each for each in multiprocessing.active_children() if each not in others]:
+                process.terminate()
+                process.join()
+            raise
     while len(found) < len(rows):
         found |= _one_by_one(rows, [place for place in range(len(rows)) if place not in found], predict)
     return [found[place] for place in range(len(rows))]
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Processes that start inside never get an interrupt of the terminal, which would end each with a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _one_by_one(rows: Sequence[Row], places: Sequence[int], predict: Predict) -> dict[int, Outcome]:

@@ -17,6 +17,8 @@ NUM_MOVED: Final = 20
 """Rows of each kind that a comparison shows."""
 NUM_MISSED: Final = 5
 NO_FIGURE: Final = "–"
+COMPARED: Final = "Beside the older document"
+"""How the note of a comparison begins, which is shown where nothing moved too."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
     found = [whole(told, document.get("left_out")), *groups(told), worst_rows(told), skipped(told)]
     if "compared" in document:
         found += comparison(document["compared"])
-    return [found[0], *(table for table in found[1:] if table.rows)]
+    return [found[0], *(table for table in found[1:] if table.rows or table.note.startswith(COMPARED))]
 
 
 LEFT_OUT: Final[Mapping[str, str]] = {
@@ -51,7 +53,7 @@ LEFT_OUT: Final[Mapping[str, str]] = {
 
 def whole(told: Mapping[str, Any], left_out: str | None = None) -> Table:
     """The summary of the eligible rows. left_out: as in the document."""
-    note = f"{told['n']} row{'' if told['n'] == 1 else 's'}, {told['predicted']} predicted, {told['eligible']} of them count. "
+    note = f"{_rows(told['n'])}, {told['predicted']} predicted, {told['eligible']} of them count. "
     if told["missed"]:
         note += f"Of those that could, {len(told['missed'])} were not: {', '.join(told['missed'][:NUM_MISSED])}. "
     note += "Errors are of the step's time, "
@@ -105,7 +107,7 @@ def skipped(told: Mapping[str, Any]) -> Table:
     """Why rows were not predicted."""
     rows = [(each["reason"], str(each["rows"]), str(each["alone"])) for each in told["skipped"]]
     note = "alone: rows that nothing else holds back."
-    return Table(f"Not predicted: {told['n'] - told['predicted']} rows", ("because of", "rows", "alone"), rows, note)
+    return Table(f"Not predicted: {_rows(told['n'] - told['predicted'])}", ("because of", "rows", "alone"), rows, note)
 
 
 def comparison(found: Mapping[str, Any]) -> list[Table]:
@@ -126,15 +128,29 @@ def comparison(found: Mapping[str, Any]) -> list[Table]:
          _share(each["step_error_after"]))
         for each in moved[:NUM_MOVED]
     ]  # fmt: skip
-    title = f"Moved: {len(moved)} rows"
+    note = f"{COMPARED}: {_rows(len(moved))} moved, {len(gained)} are predicted now, {len(lost)} no longer; "
+    note += f"{len(found['only_new'])} are new, {len(found['only_old'])} are only there."
+    if found["other_quantity"]:
+        note += f" Read from another column, and not compared: {', '.join(found['other_quantity'][:NUM_MISSED])}."
+    title = f"Moved: {_rows(len(moved))}"
     if len(moved) > NUM_MOVED:
         title += f", the {NUM_MOVED} furthest"
     return [
-        Table("Before -> now, where it moved", ("", "rows", "mean", "bias", "inside", "score"), group_rows, spare=(5,)),
+        Table(
+            "Before -> now, where it moved",
+            ("", "rows", "mean", "bias", "inside", "score"),
+            group_rows,
+            note,
+            spare=(5,),
+        ),
         Table(title, ("run", "step's time", "error before", "error now"), moved_rows),
-        Table(f"Predicted now: {len(gained)} rows", ("run", "was"), _named(gained, "was")),
-        Table(f"No longer predicted: {len(lost)} rows", ("run", "because of"), _named(lost, "because")),
+        Table(f"Predicted now: {_rows(len(gained))}", ("run", "was"), _named(gained, "was")),
+        Table(f"No longer predicted: {_rows(len(lost))}", ("run", "because of"), _named(lost, "because")),
     ]
+
+
+def _rows(count: int) -> str:
+    return f"{count} row{'' if count == 1 else 's'}"
 
 
 def _is_moved(group: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from simulator import load_scenario
 from simulator.errors import InputError
+from simulator.scenario.recipes import RECIPES
 from simulator.scenario.scenario import Scenario
 from validation.published.batch import batch, precision
 from validation.published.draft import Assumed, Draft
@@ -137,6 +138,11 @@ WATCHED: Final[tuple[tuple[str, Callable[[Scenario], bool]], ...]] = (
     ("parallel.etp", lambda plan: plan.parallel.tp > 1 and plan.model.moe is not None),
     ("parallel.overlap.tp", lambda plan: plan.parallel.tp > 1),
     ("kernels.autograd", lambda plan: True),
+    ("kernels.attention", lambda plan: True),
+    ("kernels.grouped_gemm", lambda plan: plan.model.moe is not None),
+    ("kernels.casts", lambda plan: RECIPES[plan.precision.recipe].is_quantised),
+    ("data_parallel.param_gather.overlap", lambda plan: plan.cluster.num_gpus > 1 and plan.parallel.zero_stage > 0),
+    ("data_parallel.grad_reduce.overlap", lambda plan: plan.cluster.num_gpus > 1),
     ("data_parallel.grad_reduce.dtype", lambda plan: plan.cluster.num_gpus > 1),
     ("training.optimizer", lambda plan: True),
     ("moe.balance", lambda plan: plan.model.moe is not None),

@@ -14,6 +14,7 @@ from simulator.errors import InputError
 from tests.validation.instrument.made_up import run
 from validation.instrument.change import compared, read_old
 from validation.instrument.document import document
+from validation.instrument.tables import tables
 
 ROWS = [run("a"), run("b", gpu="h"), run("c", None), run("d", gpu="h"), run("new")]
 
@@ -50,6 +51,29 @@ def test_a_speed_that_doubled_halves_the_time() -> None:
     assert (moved["change_frac"], moved["step_error_before"]) == (pytest.approx(-0.5), pytest.approx(1.0))
 
 
+def test_of_a_name_that_is_there_twice_the_first_counts() -> None:
+    rows = [run("a"), run("b"), run("a", None, reasons=("case_id is there twice",))]
+    old = document([run("a", 4.0), run("a", None), run("b")])
+    found = compared(old, rows)
+    assert [each["case_id"] for each in found["moved"]] == ["a"]
+    assert not found["gained"] and not found["lost"]
+
+
+def test_figures_of_two_columns_are_not_compared() -> None:
+    found = compared(document([run("a", 0.4, quantity="mfu", measured=0.4)]), [run("a", 2.0)])
+    assert (found["moved"], found["other_quantity"]) == ([], ["a"])
+
+
+def test_tables_say_that_nothing_moved_and_which_rows_one_document_lacks() -> None:
+    told = document(ROWS)
+    (same,) = [each for each in tables(told | {"compared": compared(told, ROWS)}) if each.title.startswith("Before")]
+    assert same.note.startswith("Beside the older document: 0 rows moved, 0 are predicted now, 0 no longer; 0 are new")
+    (other,) = [
+        each for each in tables(told | {"compared": compared(doctored(), ROWS)}) if each.title.startswith("Before")
+    ]
+    assert "1 row moved, 1 are predicted now, 1 no longer; 1 are new, 1 are only there." in other.note
+
+
 def broken(change: str) -> Any:
     found = copy.deepcopy(doctored())
     match change:
@@ -69,10 +93,14 @@ def broken(change: str) -> Any:
             found["summary"]["by_group"][0] = 3
         case "figure":
             found["summary"]["by_group"][0]["mape"] = "low"
+        case "nan":
+            found["summary"]["by_group"][0]["bias"] = float("nan")
     return found
 
 
-@pytest.mark.parametrize("change", ["list", "no cases", "no name", "text", "below", "no summary", "group", "figure"])
+@pytest.mark.parametrize(
+    "change", ["list", "no cases", "no name", "text", "below", "no summary", "group", "figure", "nan"]
+)
 def test_a_document_that_is_none_is_refused(change: str, tmp_path: Path) -> None:
     path = tmp_path / "old.json"
     path.write_text(json.dumps(broken(change)))

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +113,6 @@ def test_the_same_rows_from_one_process_and_from_two() -> None:
 
 
 def _dies(row: Row) -> Outcome:
-    import os
-
     if row.text("case_id") == "bad":
         os._exit(1)
     return Outcome(row.text("case_id"), {}, "", "")
@@ -120,6 +123,21 @@ def test_a_process_that_dies_costs_the_row_that_killed_it() -> None:
     found = outcomes([Row({"case_id": name}) for name in ("a", "b", "bad", "c")], _dies, processes=2)
     assert [row.case_id for row in found] == ["a", "b", "bad", "c"]
     assert [row.skipped_because == pool.DIED for row in found] == [False, False, True, False]
+
+
+def _sleeps(row: Row) -> Outcome:
+    time.sleep(60)
+    return Outcome(row.text("case_id"), {}, "", "")
+
+
+def test_an_interrupt_ends_the_processes_soon() -> None:
+    """Waiting rows are left out and rows at work are not waited for."""
+    timer, start = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)), time.monotonic()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        outcomes([Row({"case_id": str(n)}) for n in range(20)], _sleeps, processes=2)
+    assert time.monotonic() - start < 30
+    assert not multiprocessing.active_children()
 
 
 def test_rows_with_many_actions_start_first() -> None:
