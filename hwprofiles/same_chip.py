@@ -13,11 +13,12 @@ from hwprofiles.schema import Gpu
 def kernel_datasheet(gpu: Gpu) -> tuple[Any, ...]:
     """Everything of a datasheet that the time of a kernel depends on: units, peaks, memory and cache, clock and power.
 
+    Power is that of the chip's usual board: a lower limit is a cap.
     Not the memory's size, and no link: H100 and H800 are equal here; B200 and GB200 are not (SMs, clock, watts).
     """
     return (
         gpu.vendor, gpu.family, gpu.num_sms, tuple(sorted(gpu.peak_flop_per_s.items())), gpu.hbm_bytes_per_s, gpu.l2_bytes,
-        gpu.boost_clock_hz, gpu.tdp_w,
+        gpu.boost_clock_hz, gpu.usual_tdp_w or gpu.tdp_w,
     )  # fmt: skip
 
 

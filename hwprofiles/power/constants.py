@@ -41,7 +41,7 @@ class PowerConstants:
 
     def chip(self, limit_w: float) -> Chip:
         """The chip under a limit. Waiting power is a share of its usual board's, whatever the limit."""
-        return Chip(self.value("idle_share") * self.tdp_w, self.value("beta"), self.value("reference_speed"), limit_w)
+        return Chip(self.value("idle_share") * self.usual_w, self.value("beta"), self.value("reference_speed"), limit_w)
 
     def flop_j(self, shape: KernelShape, flop: float) -> float:
         """Energy of a kernel's FLOP at the reference speed; 0 of what memory bounds."""

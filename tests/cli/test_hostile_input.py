@@ -365,7 +365,10 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "tp-as-text": (v3("parallel: {tp: '1'}"), ("case.yaml:3: parallel.tp", "is not a whole number")),
     "host-number": (v3("host: 3"), ("case.yaml:3: host", "not modelled yet (3)")),
     "host-unknown": (v3("host: {cuda_graphs: none}"), ("host.cuda_graphs", "unknown key")),
-    "recipe-word": (v3("precision: fp8-tensor"), ("case.yaml:3", "precision.recipe", "no GEMMs of fp8-tensor", "or recipe")),
+    "recipe-word": (
+        v3("precision: fp8-tensor"),
+        ("case.yaml:3", "precision.recipe", "no GEMMs of fp8-tensor", "or recipe"),
+    ),
     "full-recompute": (v3("recompute: {granularity: full, method: block}"), ("recompute.num_layers", "is missing")),
     "balance-word": (v3("moe: {balance: even}"), ("moe.balance", "forced, learned, natural or {load_imbalance: 1.2}")),
     "balance-number": (v3("moe: {balance: {load_imbalance: 0.5}}"), ("load_imbalance", "too small")),

@@ -103,7 +103,7 @@ def test_a_board_that_is_set_lower_is_the_same_chip_under_a_cap(own_catalogue: P
     capped, set_lower = (
         simulate_step(load_scenario(changed(BUSY, cluster={"node": node}, stack=stack, device=device))).step
         for node, stack, device in (
-            ("h100-x8", "h100-transfer", {"power_cap_w": 500.0}), ("lower-x8", "lower-transfer", {}),
+            ("h100-x8", "h100-public", {"power_cap_w": 500.0}), ("lower-x8", "lower-public", {}),
         )
     )  # fmt: skip
     assert set_lower.power is not None

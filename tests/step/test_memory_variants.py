@@ -51,7 +51,13 @@ def test_modules_that_the_model_has_not_are_left_out() -> None:
     names = [each.name for each in variants().of("recompute")]
     assert names == ["none", "rmsnorm, swiglu", "attention too", "moe too", "full"]
     dense = [each.name for each in variants(preset="llama-3.1-70b").of("recompute")]
-    assert "moe too" not in dense and "moe" not in dense and "gemms too" in dense and dense[0] == "none" and dense[-1] == "full"
+    assert (
+        "moe too" not in dense
+        and "moe" not in dense
+        and "gemms too" in dense
+        and dense[0] == "none"
+        and dense[-1] == "full"
+    )
 
 
 def test_every_registered_schedule_is_there_or_says_why_not() -> None:
