@@ -88,6 +88,10 @@ def test_every_parameter_of_another_family_names_both() -> None:
                 assert (f"not {family}" in parameter.source.note) == (family not in families), key
 
 
+LOOPS = {"kernels": {"attention": "fa3"}}
+"""Kernels that were measured in loops, on the usual board."""
+
+
 def test_a_board_that_is_set_lower_is_the_same_chip_under_a_cap(own_catalogue: Path) -> None:
     """Waiting power and the rates of first launches are the chip's, not the board's."""
     sheet = (own_catalogue / "gpus" / "h100.yaml").read_text(encoding="utf-8")
@@ -101,7 +105,7 @@ def test_a_board_that_is_set_lower_is_the_same_chip_under_a_cap(own_catalogue: P
     (own_catalogue / "nodes" / "lower-x8.yaml").write_text(of_lower, encoding="utf-8")
     forget()
     capped, set_lower = (
-        simulate_step(load_scenario(changed(BUSY, cluster={"node": node}, stack=stack, device=device))).step
+        simulate_step(load_scenario(changed(BUSY, cluster={"node": node}, stack=stack, device=device, **LOOPS))).step
         for node, stack, device in (
             ("h100-x8", "h100-public", {"power_cap_w": 500.0}), ("lower-x8", "lower-public", {}),
         )
