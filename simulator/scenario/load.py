@@ -7,7 +7,7 @@ shape of every key first, then, where every shape is right, what the keys must b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -125,7 +125,12 @@ def read_scenario(
     _attach_origins(scenario, draft, given)
     found = (*rule_problems(scenario), *hardware.hardware_problems(scenario), *checks.problems(scenario))
     if found:
-        raise UnfitScenario(draft.in_order(dict.fromkeys(problem_of(scenario, *each) for each in found)), scenario)
+        by_release = {each.key for each in switches if each.is_modelled}
+        said = dict.fromkeys(
+            _of_release(scenario, problem_of(scenario, *each)) if each[0] in by_release else problem_of(scenario, *each)
+            for each in found
+        )
+        raise UnfitScenario(draft.in_order(said), scenario)
     scenario._switches = switches
     scenario._base = base_of(draft.history)
     scenario._dropped = draft.dropped_texts()
@@ -179,6 +184,12 @@ def problem_of(scenario: Scenario, name: str, message: str) -> Problem:
     blamed = scenario.given_last(*involved(name))
     text = message if blamed == name else f"does not fit {name}: {message}"
     return Problem(scenario.where(blamed), blamed, text)
+
+
+def _of_release(scenario: Scenario, problem: Problem) -> Problem:
+    """The problem of a key that no one sees in the scenario, with the release that set it."""
+    text = f"{problem.message}; framework {scenario.framework} sets it, and a value of your own goes before"
+    return replace(problem, message=text)
 
 
 def _without_extends(source: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:

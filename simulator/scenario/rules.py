@@ -68,8 +68,7 @@ def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
         kind = scenario.model.attention.kind
         yield "recompute.modules", f"{module} has no meaning in a model with attention of kind {kind}"
     yield from _recompute_warnings(scenario)
-    if scenario.moe.capacity_factor is not None and scenario.model.moe is None:
-        yield "moe.capacity_factor", f"has no meaning: model {show(scenario.model.name)} has no experts"
+    yield from _dense_warnings(scenario)
     if scenario.moe.drop == "position":
         yield (
             "moe.drop",
@@ -86,6 +85,20 @@ def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "parallel.overlap.tp", "chunked has no meaning with tp 1: nothing is gathered around the GEMMs"
     if not scenario.is_given("phases"):
         yield "phases", "are not given: the run is a single step; write phases: [{name: pretrain, tokens: 1e12}]"
+
+
+def _dense_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
+    """Keys of experts that somebody gives a model without any; what a framework's release sets is not said of it."""
+    if scenario.model.moe is not None:
+        return
+    text = f"has no meaning: model {show(scenario.model.name)} has no experts"
+    if scenario.moe.capacity_factor is not None:
+        yield "moe.capacity_factor", text
+    if scenario.kernels.grouped_gemm is not None and scenario.is_given("kernels.grouped_gemm"):
+        yield "kernels.grouped_gemm", text
+    is_cast = derived.recipe(scenario).is_quantised
+    if scenario.kernels.casts is not None and scenario.is_given("kernels.casts") and not is_cast:
+        yield "kernels.casts", f"{text}, and recipe {scenario.precision.recipe} casts nothing"
 
 
 def _recompute_warnings(scenario: Scenario) -> Iterator[FieldProblem]:

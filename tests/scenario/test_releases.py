@@ -147,3 +147,24 @@ def test_a_file_without_sources_or_switches_is_refused() -> None:
         Release(summary="s", switches=(Switch(set={"parallel.zero_stage": 1}),))
     with pytest.raises(ValueError, match="neither switches"):
         Release(summary="s")
+
+
+def test_a_switch_that_does_not_fit_names_the_release_and_what_wins() -> None:
+    with pytest.raises(InputError) as refused:
+        load_scenario("llama-3.1-70b", ["framework=llm-foundry@2023", "cluster.node=b200-x8"])
+    assert "kernels.attention: fa1" in str(refused.value)
+    assert "; framework llm-foundry@2023 sets it, and a value of your own goes before" in str(refused.value)
+    own = ["framework=llm-foundry@2023", "cluster.node=b200-x8", "kernels.attention=cudnn"]
+    assert load_scenario("llama-3.1-70b", own).kernels.attention == "cudnn"
+    with pytest.raises(InputError) as mine:
+        load_scenario("llama-3.1-70b", ["cluster.node=b200-x8", "kernels.attention=fa1"])
+    assert "sets it" not in str(mine.value)
+
+
+@pytest.mark.parametrize("key", ["kernels.grouped_gemm=loop", "kernels.casts=transformer-engine-2025"])
+def test_keys_of_experts_are_told_to_have_no_meaning_in_a_dense_model(key: str) -> None:
+    """Of what is written; a release's switches are for all models that it trains."""
+    name = key.partition("=")[0]
+    assert any(name in text and "has no meaning" in text for text in load_scenario("llama-3.1-70b", [key]).warnings)
+    assert not any(name in text for text in load_scenario("mixtral-8x22b", [key]).warnings)
+    assert not any(name in text for text in load_scenario("llama-3.1-70b", ["framework=nemo@24.07"]).warnings)

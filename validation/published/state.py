@@ -140,7 +140,7 @@ WATCHED: Final[tuple[tuple[str, Callable[[Scenario], bool]], ...]] = (
     ("kernels.autograd", lambda plan: True),
     ("kernels.attention", lambda plan: True),
     ("kernels.grouped_gemm", lambda plan: plan.model.moe is not None),
-    ("kernels.casts", lambda plan: RECIPES[plan.precision.recipe].is_quantised),
+    ("kernels.casts", lambda plan: plan.model.moe is not None or RECIPES[plan.precision.recipe].is_quantised),
     ("data_parallel.param_gather.overlap", lambda plan: plan.cluster.num_gpus > 1 and plan.parallel.zero_stage > 0),
     ("data_parallel.grad_reduce.overlap", lambda plan: plan.cluster.num_gpus > 1),
     ("data_parallel.grad_reduce.dtype", lambda plan: plan.cluster.num_gpus > 1),
