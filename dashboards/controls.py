@@ -17,6 +17,7 @@ from dashboards.source import Source
 from simulator.remedies import value_of
 from simulator.scenario import derived
 from simulator.scenario.hardware import node_of
+from simulator.scenario.recipes import RECIPES
 from simulator.scenario.scenario import Scenario
 
 Kind = Literal["choice", "number", "switch", "several", "balance", "tokens"]
@@ -36,6 +37,16 @@ def has_large_domains(scenario: Scenario) -> bool:
     """Whether a scale-up domain holds more than one host."""
     node = node_of(scenario)
     return node.scale_up_domain_gpus > node.gpus_per_node
+
+
+def quantises(scenario: Scenario) -> bool:
+    """Whether GEMMs read numbers of 8 or 4 bits."""
+    return RECIPES[scenario.precision.recipe].is_quantised
+
+
+def has_scalings(scenario: Scenario) -> bool:
+    """Whether scales may be of the tensor itself or of earlier ones."""
+    return bool(RECIPES[scenario.precision.recipe].scalings)
 
 
 def recomputes_modules(scenario: Scenario) -> bool:
@@ -105,6 +116,11 @@ GROUPS: Final[tuple[tuple[str, tuple[Control, ...]], ...]] = (
         "Precision and memory",
         (
             Control("recipe", "Precision recipe", "Formats of GEMMs, dispatch and activations.", "choice", is_wide=True),
+            Control("scaling", "Scales", "Of a tensor itself, or of earlier maxima.", "choice", shows=has_scalings),
+            Control(
+                "primary", "Weights kept", "Beside the quantised weights that GEMMs read: BF16 ones, or none.", "choice",
+                shows=quantises,
+            ),
             Control("optimizer", "Optimizer state", "Formats of moments and master weights.", "choice", is_wide=True),
             Control("recompute", "Recompute", "Activations that the backward computes again: less memory, more time.",
                     "choice"),
@@ -112,6 +128,25 @@ GROUPS: Final[tuple[tuple[str, tuple[Control, ...]], ...]] = (
                 "modules", "Recomputed modules", "What selective recompute computes again.", "several", is_wide=True,
                 shows=recomputes_modules
             ),
+        ),
+    ),
+    (
+        "Software and power",
+        (
+            Control(
+                "framework", "Framework release", "Its switches are the defaults of what the scenario leaves open.", "choice",
+                is_wide=True,
+            ),
+            Control("attention", "Attention library", "null: the stack's own, else the newest for such GPUs.", "choice"),
+            Control(
+                "grouped_gemm", "Expert GEMMs", "A launch an expert (loop), or one for all (grouped); null: as measured.",
+                "choice", shows=has_experts,
+            ),
+            Control(
+                "casts", "Kernels around GEMMs", "The software that casts, transposes and shuffles tokens.", "choice",
+                is_wide=True,
+            ),
+            Control("power_cap", "Power cap, W", "Watts that a GPU may draw on the mean.", blank="the board's"),
         ),
     ),
     (

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from hwprofiles import catalog
+from hwprofiles.kernels.attention_libraries import LIBRARIES
 from simulator.check import FAMILIES
 from simulator.scenario.model_catalog import model_names
 from simulator.scenario.plan import Balance
@@ -18,10 +19,11 @@ from simulator.scenario.section import FAMILY, Section
 
 Value = str | int | bool | None
 
-CATALOGUES: Final[Mapping[str, Callable[[], tuple[str, ...]]]] = {
+CATALOGUES: Final[Mapping[str, Callable[[], tuple[Value, ...]]]] = {
     "model": lambda: tuple(model_names()),
     "cluster.node": lambda: catalog.list_names("nodes"),
     "cluster.fabric": lambda: catalog.list_names("fabrics"),
+    "kernels.attention": lambda: (None, *LIBRARIES),
     "prices.sheet": lambda: catalog.list_names("prices"),
     "moe.balance": lambda: get_args(Balance),
 }

@@ -81,10 +81,10 @@ def _several(control: Control, now: Sequence[str], source: Source) -> None:
     st.multiselect(control.label, options, key=key, help=control.help, on_change=_chosen, args=(control.name,))
 
 
-def _number(control: Control, now: int | None, source: Source) -> None:
+def _number(control: Control, now: float | None, source: Source) -> None:
     key = key_of(control.name)
     low, high = choices.bounds(controls.path(control.name, source))
-    st.session_state[key] = now
+    st.session_state[key] = None if now is None else round(now)
     st.number_input(
         control.label, int(low or 1), int(high or 1), value=None if control.blank else "min", step=1, key=key,
         help=control.help, on_change=_chosen, args=(control.name,), placeholder=control.blank or None,

@@ -92,6 +92,11 @@ MOVES: dict[str, tuple[str, Any, str]] = {
     "batch": (NUMBER, 64, "64"),
     "micro": (NUMBER, 2, "2"),
     "seq": (NUMBER, 2048, "2048"),
+    "framework": (BOX, "megatron-core@0.9", "megatron-core@0.9"),
+    "attention": (BOX, "fa2", "fa2"),
+    "grouped_gemm": (BOX, "loop", "loop"),
+    "casts": (BOX, "transformer-engine-2026", "transformer-engine-2026"),
+    "power_cap": (NUMBER, 400, "400"),
     "recipe": (BOX, "fp8-blockwise", "fp8-blockwise"),
     "optimizer": (BOX, "adamw-bf16", "adamw-bf16"),
     "recompute": (BOX, "full", "full"),
@@ -100,6 +105,8 @@ MOVES: dict[str, tuple[str, Any, str]] = {
     "nodes": (NUMBER, 1, "1"),
 }  # fmt: skip
 """Control → its widget, the value that it is moved to, and the text in the link."""
+OF_FP8 = {"scaling": "delayed", "primary": "quantised"}
+"""Controls that only some recipes have → the value that each is moved to."""
 
 
 def widget(page: AppTest, kind: str, name: str) -> Any:
@@ -107,7 +114,7 @@ def widget(page: AppTest, kind: str, name: str) -> Any:
 
 
 def test_every_control_is_moved_once() -> None:
-    assert {*MOVES, "domain"} == {control.name for control in CONTROLS}
+    assert {*MOVES, "domain", *OF_FP8} == {control.name for control in CONTROLS}
     assert set(LABELS) <= set(BY_NAME)
 
 
@@ -137,6 +144,20 @@ def test_a_control_sets_its_key_and_shows_what_the_command_line_computes(name: s
     finally:
         widget(page, kind, name).set_value(before).run()
     assert name not in link_of(page)
+
+
+def test_a_recipe_brings_its_own_controls(page: AppTest) -> None:
+    assert not any(box.key == key_of(name) for box in page.selectbox for name in OF_FP8)
+    widget(page, BOX, "recipe").set_value("fp8-tensor").run()
+    before = {name: widget(page, BOX, name).value for name in OF_FP8}
+    for name, value in OF_FP8.items():
+        widget(page, BOX, name).set_value(value).run()
+        assert link_of(page)[name] == value and not page.exception
+    sets = [f"{BY_NAME[name].path}={value}" for name, value in {"recipe": "fp8-tensor", **OF_FP8}.items()]
+    assert figures(page) == answer(of_tiny(*sets))
+    for name, value in {**before, "recipe": "bf16"}.items():
+        widget(page, BOX, name).set_value(value).run()
+    assert not {"recipe", *OF_FP8} & set(link_of(page))
 
 
 def test_a_given_imbalance_is_a_number_of_its_own(page: AppTest) -> None:
