@@ -19,6 +19,7 @@ from dashboards.widgets.problems import as_text
 from dashboards.widgets.upload import upload
 from dashboards.work import memory as work
 from simulator.errors import InputError
+from simulator.report.facts import power_words
 from simulator.report.what_if import beside, memory_advice, needs_room, what_to_change
 from simulator.results.memory_variants import MemoryVariants
 from simulator.results.run_result import RunResult
@@ -99,6 +100,8 @@ def _show_answer(asked: Current, answer: Answer, result: RunResult, base: Answer
     _show_baseline(asked, base)
     draws = "" if answer.is_whole else f"of {answer.draws} of {answer.all_draws} draws; interval follows"
     shown_answer.show_figures(shown, draws)
+    if power := power_words(result.step):
+        st.caption(as_text(f"{power[0].upper()}{power[1:]}."))
     st.subheader("What binds")
     shown_answer.show_gains(result, is_first=answer.is_first)
     _show_advice(result, room.value if room is not None and room.state == "done" else None)

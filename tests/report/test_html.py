@@ -15,7 +15,8 @@ from simulator.report.formats import FORMATS, ReportItem
 from simulator.report.html.charts import as_script_data
 from simulator.report.html.document import IN_SHORT, MAX_IN_FULL, TEMPLATES
 from simulator.results.document import to_json
-from simulator.results.run_result import GpuHourPrice, RunResult, TakenOffer, from_json
+from simulator.results.run_result import FrameworkSwitch, GpuHourPrice, RunResult, TakenOffer, from_json
+from simulator.results.step_power import RankWatts, StepWatts
 from tests.report.made import small_item
 from tests.report.payloads import PAYLOADS, poisoned
 from tests.report.test_console import RESULT, changed
@@ -213,3 +214,22 @@ def test_data_of_a_picture_cannot_end_its_element_and_is_what_it_was() -> None:
     text = str(as_script_data(data))
     assert not set(text) & set("<>&\u2028\u2029")
     assert json.loads(text) == data
+
+
+def test_watts_and_what_a_framework_set_are_told_where_there_are_any() -> None:
+    """In documents of earlier releases there are none."""
+    assert "a GPU draws" not in plain() and "by the framework" not in plain()
+    rank = RankWatts(pp_rank=0, mean_w=640.0, speed=0.93)
+    power = StepWatts(mean_w=640.0, limit_w=700.0, speed=0.93, limited=True, kwh_per_step=0.25, by_rank=(rank,))
+    switches = (
+        FrameworkSwitch(key="kernels.grouped_gemm", value="loop", source="its recipe", is_modelled=True),
+        FrameworkSwitch(key="moe.dispatcher", value="alltoall", source="its recipe", is_modelled=False),
+    )
+    step = RESULT.step.model_copy(update={"power": power})
+    text = html(
+        changed(step=step, framework_switches=switches, scenario={**RESULT.scenario, "framework": "nemo@24.07"})
+    )
+    assert "a GPU draws 640 W of 700, the slowest rank's chip at 0.93 of its burst speed" in "".join(
+        Seen(text).texts["p"]
+    )
+    assert "nemo@24.07 (1)" in text and "kernels.grouped_gemm" in text and "moe.dispatcher" not in text

@@ -33,7 +33,19 @@ def assumptions(result: RunResult, key: str) -> Section | None:
     if still:
         table = _table("Assumptions that move nothing here, or whose effect was not computed", still, result)
         blocks.append(Folded(f"{len(still)} more that move nothing here, or whose effect was not computed", (table,)))
-    return section(key, "Assumptions", blocks)
+    return section(key, "Assumptions", [*blocks, *_switches(result)])
+
+
+def _switches(result: RunResult) -> list[Block]:
+    """Keys that the framework's release set, folded; of a scenario that names none, nothing."""
+    found = [switch for switch in result.framework_switches or () if switch.is_modelled]
+    if not found:
+        return []
+    name = f"Set by the framework's release, {result.scenario.get('framework')}"
+    rows = tuple(
+        (switch.key, facts.cut(numbers.by_key(switch.key, switch.value), 60), switch.source) for switch in found
+    )
+    return [Folded(f"{name} ({len(found)})", (Table(name, ("key", "value", "source"), rows, frozenset({2})),))]
 
 
 def _table(caption: str, rows: list[AssumptionRow], result: RunResult) -> Table:
