@@ -14,7 +14,10 @@ CASTS: Final = ("kernels", "casts")
 
 
 def put_switches(data: dict[str, Any]) -> tuple[SetSwitch, ...]:
-    """Put the switches of the framework's release where nothing is given; none where the name is wrong, which is refused."""
+    """Put the switches of the framework's release where nothing is given; none where the name is wrong, which is refused.
+
+    Raises CatalogError: the release's file is wrong.
+    """
     name = data.get("framework")
     if not isinstance(name, str) or name not in RELEASES:
         return ()

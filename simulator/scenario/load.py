@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from hwprofiles.names import nearest
 from hwprofiles.problems import schema_problems, show, values_at
+from hwprofiles.record_file import CatalogError
 from hwprofiles.yaml_file import KeyPath, YamlFileError, excerpt, read_yaml
 from simulator import not_modelled
 from simulator.errors import InputError, Problem
@@ -35,7 +36,7 @@ from simulator.scenario.layers import (
 from simulator.scenario.model_catalog import MODELS, model_names
 from simulator.scenario.planned import take_planned
 from simulator.scenario.recipes import RECIPES
-from simulator.scenario.releases import RELEASES
+from simulator.scenario.releases import RELEASES, SetSwitch
 from simulator.scenario.rules import rule_problems, rule_warnings
 from simulator.scenario.scenario import SCHEMA_VERSION, Scenario
 from simulator.scenario.software import SOFTWARE
@@ -117,7 +118,11 @@ def read_scenario(
     if isinstance(cluster, dict):
         for path, message in hardware.make_inline(cluster):
             draft.refuse(path, message)
-    switches = put_switches(draft.data)
+    switches: tuple[SetSwitch, ...] = ()
+    try:
+        switches = put_switches(draft.data)
+    except CatalogError as error:
+        draft.refuse(("framework",), "; ".join(map(str, error.problems)))
     complete(draft.data)
     scenario = _validate(draft, is_partial, {**NAMES, **checks.names})
     if scenario is None or unreadable:

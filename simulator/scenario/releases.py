@@ -7,13 +7,14 @@ time. A switch whose key or value no mechanism computes yet (simulator/not_model
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from hwprofiles.problem import Problem
 from hwprofiles.record_file import CatalogError, read_located
@@ -25,10 +26,34 @@ from simulator.scenario.plan import Precision
 FRAMEWORKS: Final = Path(__file__).parent / "frameworks"
 FOLLOWS: Final = "same_as"
 """A value of one key that is another key's: {same_as: parallel.tp}."""
+ABOVE: Final = "> "
+"""How a condition on a number begins."""
 
 
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"is no regular expression ({error})") from None
+    return text
+
+
+def _condition(value: Any) -> Any:
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, str) and each.startswith(ABOVE):
+            try:
+                float(each.removeprefix(ABOVE))
+            except ValueError:
+                raise ValueError('is no number behind ">"; write "> 1"') from None
+    return value
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+Condition = Annotated[Any, AfterValidator(_condition)]
 
 
 class _Conditional(_Entry):
@@ -37,7 +62,7 @@ class _Conditional(_Entry):
     source: what says so; "": the file's own.
     """
 
-    when: dict[str, Any] = {}
+    when: dict[str, Condition] = {}
     source: str = Field(default="", max_length=500)
 
 
@@ -56,16 +81,16 @@ class Beside(_Conditional):
 class Matches(_Entry):
     """Patterns (regular expressions, any case) of a published row's columns that name this release: all of them hold."""
 
-    framework: str = ""
-    source_url: str = ""
-    source_detail: str = ""
-    case_id: str = ""
+    framework: Pattern = ""
+    source_url: Pattern = ""
+    source_detail: Pattern = ""
+    case_id: Pattern = ""
 
 
 class Reading(_Entry):
     """Words of a row's notes that say how it was run: keys that they give; "$1" is the number that the pattern found."""
 
-    pattern: str = Field(min_length=1)
+    pattern: Pattern = Field(min_length=1)
     set: dict[str, Any] = Field(min_length=1)
     source: str = Field(min_length=1, max_length=500)
 
@@ -210,8 +235,8 @@ def _value(data: Mapping[str, Any], key: str) -> Any:
 def _is(told: Any, wanted: Any) -> bool:
     if isinstance(wanted, list):
         return any(_is(told, each) for each in wanted)
-    if isinstance(wanted, str) and wanted.startswith("> "):
-        return isinstance(told, int | float) and told > float(wanted[2:])
+    if isinstance(wanted, str) and wanted.startswith(ABOVE):
+        return isinstance(told, int | float) and told > float(wanted.removeprefix(ABOVE))
     if isinstance(wanted, str):
         return isinstance(told, str) and fnmatch.fnmatchcase(told.lower(), wanted.lower())
     return bool(told == wanted)

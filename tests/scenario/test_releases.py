@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from simulator import load_scenario, not_modelled, simulate_run
 from simulator.cli.app import main
 from simulator.errors import InputError
+from simulator.registry import Family
 from simulator.results.document import to_document
 from simulator.scenario import releases
 from simulator.scenario.releases import RELEASES, Beside, Release, SetSwitch, Switch, load_release, set_switches
@@ -168,3 +170,32 @@ def test_keys_of_experts_are_told_to_have_no_meaning_in_a_dense_model(key: str) 
     assert any(name in text and "has no meaning" in text for text in load_scenario("llama-3.1-70b", [key]).warnings)
     assert not any(name in text for text in load_scenario("mixtral-8x22b", [key]).warnings)
     assert not any(name in text for text in load_scenario("llama-3.1-70b", ["framework=nemo@24.07"]).warnings)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("switch: []", "switch: unknown key"),
+        ('matches: [{framework: "(("}]', "is no regular expression"),
+        ('reads: [{pattern: "[", set: {a: 1}, source: s}]', "is no regular expression"),
+        ('switches: [{when: {parallel.tp: "> x"}, set: {parallel.vpp: 2}, source: s}]', 'is no number behind ">"'),
+        ('switches: [{when: {parallel.tp: [1, "> x"]}, set: {parallel.vpp: 2}, source: s}]', 'is no number behind ">"'),
+        ("extends: acme@1", "extends itself"),
+    ],
+)
+def test_a_file_that_is_wrong_is_named(
+    text: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 2, with the file, whatever it was meant to do."""
+    (tmp_path / "acme@1.yaml").write_text(f"summary: s\n{text}\n")
+    family: Family[Path] = Family("framework release")
+    family.add("acme@1", tmp_path / "acme@1.yaml")
+    monkeypatch.setattr(releases, "RELEASES", family)
+    monkeypatch.setattr("simulator.scenario.completed.RELEASES", family)
+    monkeypatch.setattr("simulator.scenario.load.NAMES", {})
+    load_release.cache_clear()
+    assert main(["run", "llama-3.1-70b", "--set", "framework=acme@1"]) == 2
+    said = capsys.readouterr().err
+    load_release.cache_clear()
+    assert said.startswith("--set 1: framework: frameworks/acme@1.yaml")
+    assert words in said
