@@ -169,6 +169,14 @@ def test_fsdp_is_read_from_framework_and_notes() -> None:
     assert assumed(LLAMA | {"framework": "OLMo (FSDP)"})["parallel.zero_stage"] == 3
 
 
+def test_a_benchmark_of_async_tp_has_rows_without_it() -> None:
+    titan = LLAMA | {"framework": "torchtitan", "tp": "8", "dp": "1", "source_detail": "async TP benchmark, June 2025"}
+    for notes, overlap in (("vanilla TP; compile", "none"), ("async TP; compile", "chunked")):
+        found = state(Row(titan | {"notes": notes})).scenario
+        assert found is not None
+        assert found.parallel.overlap.tp == overlap
+
+
 def test_schedules_and_virtual_stages() -> None:
     inter = LLAMA | {"pp": "4", "dp": "2", "vpp": "2", "schedule": "interleaved 1F1B (6 stages)"}
     found = drafted(inter)
