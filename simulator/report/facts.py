@@ -93,13 +93,14 @@ def model_line(result: RunResult) -> str:
 
 
 def machines_line(result: RunResult) -> str:
-    """The machines, the degrees of parallelism, precision and recompute."""
+    """The machines, the degrees of parallelism, precision, recompute and the framework's release."""
     cluster = section(result, "cluster")
     parts = [
         f"{whole(cluster, 'num_gpus', 0):,} GPUs in {label(cluster.get('node'))} on {label(cluster.get('fabric'))}",
         plan_line(result),
         str(section(result, "precision").get("recipe", "")),
         _recomputed(str(section(result, "recompute").get("granularity", "none"))),
+        label(result.scenario.get("framework") or ""),
     ]
     return " · ".join(part for part in parts if part)
 
