@@ -226,10 +226,15 @@ def _attention_problems(scenario: Scenario, gpu: Gpu) -> Iterator[FieldProblem]:
 
 
 def _power_problems(scenario: Scenario, gpu: Gpu) -> Iterator[FieldProblem]:
-    """A cap above the board's limit, or so low that a waiting chip exceeds it."""
+    """A cap above the board's limit, so low that a waiting chip exceeds it, or of a clock that no limit reaches."""
     cap_w = scenario.device.power_cap_w
     if cap_w is None:
         return
+    if scenario.device.clock == "burst":
+        yield (
+            "device.power_cap_w",
+            f"{cap_w:g} W says nothing of device.clock: burst, which no limit reaches; leave one of them out",
+        )
     if cap_w > gpu.tdp_w:
         text = f"{cap_w:g} W is above the limit of {gpu.name}, {gpu.tdp_w:g} W"
         yield "device.power_cap_w", f"{text}; leave it out, or write at most {gpu.tdp_w:g}"

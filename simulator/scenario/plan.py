@@ -183,7 +183,7 @@ class Device(Section):
     clock: Literal["sustained", "burst"] = "sustained"
     """sustained: as in hours of training under the power limit; burst: the speed of the first launches after a rest."""
     power_cap_w: Annotated[float, Field(gt=0, le=100_000)] | None = None
-    """Power limit of a GPU, W, at most its board's; null: the board's own."""
+    """Power limit of a GPU, W, at most its board's; null: the board's own. Of a sustained clock alone."""
     speed_cv: Annotated[float, Field(ge=0, le=0.2)] | None = None
     """Coefficient of variation of the GPUs' speed; null: the assumption gpu_speed_cv."""
 

@@ -186,6 +186,24 @@ def test_other_states_are_not_converted(state: str) -> None:
     assert speed_when_measured(1e-3, state, 1.0, 0.0, CHIP, 0.7) == 1.0  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("share", [0.3, 0.7, 1.0])
+@pytest.mark.parametrize("flop_j", [0.35, 0.9, 2.0])
+def test_a_loop_s_seconds_give_back_the_first_launches(share: float, flop_j: float) -> None:
+    """0.9 ms at speed 1 become 0.9 ms / s^share in a loop, s the speed at the limit: and 0.9 ms again."""
+    chip = Chip(p0_w=126.0, beta=1.35, reference_speed=0.86, limit_w=700.0)
+    burst_s = 0.9e-3
+    speed = solve(Load(burst_s, 0.0, flop_j, 0.05), chip)
+    assert (speed < 1.0) == (flop_j > 0.35)
+    measured_s = burst_s / speed**share
+    assert measured_s * speed_when_measured(measured_s, "benchmark_loop", flop_j, 0.05, chip, share) == pytest.approx(
+        burst_s
+    )
+    sustained_s = burst_s / speed
+    assert sustained_s * speed_when_measured(sustained_s, "sustained", flop_j, 0.05, chip, share) == pytest.approx(
+        burst_s
+    )
+
+
 def test_no_state_is_converted_twice() -> None:
     """The burst time of a settled kernel, settled again, is the time that was measured."""
     for seconds in (0.9, 1.0, 1.2):

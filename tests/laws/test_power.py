@@ -103,11 +103,18 @@ def test_equal_chips_have_equal_watts() -> None:
     [
         (800.0, "above the limit of h100, 700 W; leave it out, or write at most 700"),
         (100.0, "draws 126 W while it waits"),
+        (126.0, "draws 126 W while it waits"),
     ],
 )
 def test_an_impossible_cap_is_refused(cap: float, said: str) -> None:
     with pytest.raises(InputError, match=f"device.power_cap_w: {cap:g} W.*{said}"):
         load_scenario(changed(BUSY, device={"power_cap_w": cap}))
+
+
+def test_a_cap_of_a_burst_is_refused() -> None:
+    """It would be left out without a word."""
+    with pytest.raises(InputError, match=r"device\.power_cap_w: 500 W says nothing of device\.clock: burst"):
+        load_scenario(changed(BUSY, device={"power_cap_w": 500.0, "clock": "burst"}))
 
 
 @pytest.mark.parametrize(("vocab", "pad", "padded"), [(1000, 128, 1024), (1024, 128, 1024), (1000, 1, 1000)])

@@ -1,0 +1,177 @@
+"""A step's watts by hand: energy of its kernels, speeds of its ranks, seconds of what was measured inside a step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwprofiles.catalog import load_gpu
+from hwprofiles.kernels.anchoring import KernelCost
+from hwprofiles.kernels.shape import KernelShape
+from hwprofiles.power.constants import PowerConstants, power_constants
+from hwprofiles.power.states import speed_when_measured
+from hwprofiles.stack_choice import load_stack
+from simulator import load_scenario, simulate_step
+from simulator.assembly.chunks import NUM_STREAMS
+from simulator.assembly.power import is_arithmetic
+from simulator.step.graph import build_graph
+from simulator.step.power import StepPower, power_of, power_range
+from simulator.step.prepared import prepare
+from simulator.workload.op import Op
+from tests.laws.runs import changed
+from tests.laws.test_power import BUSY
+
+TRACED = changed(
+    BUSY, cluster={"node": "h800-x8", "fabric": "ib-400g-rail"}, parallel={"pp": 2}, stack="h800-deepseek-2024"
+)
+"""Its attention was measured inside a step, its BF16 GEMMs were not."""
+EXPERTS = {"num_routed_experts": 16, "num_shared_experts": 0, "top_k": 2, "expert_intermediate_size": 14336}
+
+
+@cache
+def power(cap_w: float | None = None) -> StepPower:
+    step = prepare(load_scenario(changed(TRACED, device={"power_cap_w": cap_w})))
+    return power_of(step, build_graph(step))
+
+
+def h100() -> PowerConstants:
+    return power_constants(load_stack("h100-public"), load_gpu("h100"))
+
+
+@pytest.mark.parametrize("cap_w", [None, 350.0])
+def test_mean_watts_are_the_energies_of_what_a_rank_runs(cap_w: float | None) -> None:
+    """Operator by operator: FLOP at the rank's speed, bytes at any, and the waiting chip's power all the time."""
+    found = power(cap_w)
+    chip, dag = found.constants.chip(found.limit_w), found.plain.dag
+    joules = np.full(found.plain.num_ranks, chip.p0_w * found.step_s)
+    for op_class, resource in zip(dag.op_class, dag.resource, strict=True):
+        rank = int(resource) // NUM_STREAMS
+        for piece in found.plain.classes[op_class].pieces:
+            if isinstance(piece.what, Op):
+                op, scale = piece.what, chip.scale(float(found.speeds[rank]))
+                joules[rank] += found.constants.flop_j(op.shape, op.flop) * scale
+                joules[rank] += found.constants.byte_j(op.bytes_read + op.bytes_written)
+    assert found.watts(found.step_s) == pytest.approx(joules / found.step_s)
+    assert found.watts(found.step_s) == pytest.approx(found.limit_w, rel=1e-4)
+
+
+@pytest.mark.parametrize("cap_w", [None, 350.0])
+def test_what_was_measured_inside_a_step_is_slowed_down_by_a_cap_alone(cap_w: float | None) -> None:
+    """Such kernels ran at the speed that the board's limit left them; the others at speed 1."""
+    found = power(cap_w)
+    states = set()
+    for rank, speed in enumerate(found.speeds):
+        own, at = float(found.own[rank]), [i for i, each in enumerate(found.apart.rank) if each == rank]
+        for i in at:
+            for before, after in zip(found.apart.graph.classes[i].pieces, found.graph.classes[i].pieces, strict=True):
+                if is_arithmetic(before):
+                    state = getattr(before.cost, "state", None)
+                    states.add(state)
+                    factor = own / speed if state == "in_step" else 1.0 / speed
+                    assert after.cost.seconds == pytest.approx(factor * before.cost.seconds, rel=1e-12)
+                else:
+                    assert after == before
+    assert states > {"in_step"}
+    if cap_w is None:
+        assert found.speeds == pytest.approx(found.own)
+    else:
+        assert (found.speeds < 0.8 * found.own).all()
+
+
+@pytest.mark.parametrize("cap_w", [None, 350.0])
+def test_the_graph_takes_the_seconds_that_the_speeds_were_solved_with(cap_w: float | None) -> None:
+    found = power(cap_w)
+    assert found.graph.class_seconds() == pytest.approx(found.apart.seconds(found.speeds, found.own), rel=1e-9)
+
+
+def test_uneven_loads_have_the_watts_of_their_own_length() -> None:
+    """A step that waits for its hot ranks is longer, and its chips may run faster in it: to the limit, not below."""
+    document = changed(
+        BUSY, model={"num_dense_layers": 0, "moe": EXPERTS}, parallel={"pp": 1, "ep": 8}, device={"power_cap_w": 450.0}
+    )
+    even, uneven = (
+        simulate_step(load_scenario(changed(document, moe={"balance": balance}))).step
+        for balance in ("forced", {"load_imbalance": 1.6})
+    )
+    assert even.power is not None
+    assert uneven.power is not None
+    assert uneven.step_s > 1.1 * even.step_s
+    assert uneven.power.speed > 1.05 * even.power.speed
+    for each in (even.power, uneven.power):
+        assert each.limited
+        assert each.mean_w == pytest.approx(450.0, rel=0.01)
+
+
+def test_every_kind_of_kernel_has_its_own_energy() -> None:
+    """Attention's two passes, and FP8 in blocks, as power.yaml has them for the H100; memory-bound kernels have none a FLOP."""
+    known = h100()
+    core: dict[str, Any] = {"batch": 1, "seq": 128, "heads": 1, "head_dim_qk": 128, "head_dim_v": 128}
+    pj = {
+        name: known.flop_j(KernelShape(op, dtype=dtype, **sizes), 1e12)
+        for name, op, dtype, sizes in (
+            ("attention_fwd", "attention_fwd", "bf16", core), ("attention_bwd", "attention_bwd", "bf16", core),
+            ("gemm.bf16", "gemm", "bf16", {"m": 1, "n": 1, "k": 1}),
+            ("gemm.fp8", "grouped_gemm", "fp8-tensor", {"m": 1, "n": 1, "k": 1}),
+            ("gemm.fp8-block", "gemm", "fp8-block", {"m": 1, "n": 1, "k": 1}),
+        )
+    }  # fmt: skip
+    assert pj == pytest.approx({name: known.value(f"{name}.pj_per_flop") for name in pj})
+    assert len(set(pj.values())) == len(pj)
+    assert known.flop_j(KernelShape("rmsnorm", bytes=8), 1e12) == 0.0
+
+
+def test_the_range_of_energies_is_that_of_the_one_known_least() -> None:
+    key, known = "gemm.fp8.pj_per_flop", h100()
+    wide = replace(known.by_key[key], low=0.25 * known.value(key), high=3.0 * known.value(key))
+    known = replace(known, by_key={**known.by_key, key: wide})
+    assert known.energy_range() == pytest.approx((0.25, 3.0))
+
+
+def test_more_energy_a_flop_is_slower_and_less_is_faster() -> None:
+    low, high = power_range(power())["power.energy"].low, power_range(power())["power.energy"].high
+    assert low < -0.01
+    assert high > 0.003
+
+
+def test_what_a_loop_has_lost_widens_the_range_of_its_first_launches() -> None:
+    """The least seconds are those of a loop that had lost the most, the most those of one that had lost nothing yet."""
+    step = prepare(load_scenario(changed(BUSY, cluster={"node": "b200-x8"}, parallel={"pp": 1})))
+    known, share = step.kernels, step.kernels.power.by_key["loop_share"]
+    assert share.low == 0.0
+    found = 0
+    for segment in build_graph(step).classes:
+        for piece in segment.pieces:
+            if not is_arithmetic(piece):
+                continue
+            assert isinstance(piece.what, Op)
+            assert isinstance(piece.cost, KernelCost)
+            op, priced, raw = piece.what, piece.cost, known.kernel(piece.what.shape, "alone")
+            flop_j, byte_j = known.power.flop_j(op.shape, op.flop), known.power.byte_j(op.bytes_read + op.bytes_written)
+            chip = known.power.chip(known.power.tdp_w)
+            at, most = (
+                speed_when_measured(raw.seconds, "benchmark_loop", flop_j, byte_j, chip, each)
+                for each in (share.value, share.high)
+            )
+            assert priced.state == (raw.state or "benchmark_loop") == "benchmark_loop"
+            assert (priced.seconds, priced.low, priced.high) == pytest.approx(
+                (at * raw.seconds, most * raw.low, raw.high)
+            )
+            found += most < 0.95 * at < 0.95
+    assert found
+
+
+def test_a_group_s_state_goes_before_the_stack_s() -> None:
+    """The H100's GEMMs are of first launches, in a stack whose rows are of loops: they keep their seconds."""
+    step = prepare(load_scenario(changed(BUSY, parallel={"pp": 1}, stack="h100-public")))
+    assert step.kernels.stack.provenance.state == "benchmark_loop"
+    kept = [
+        (piece.cost.seconds, step.kernels.kernel(piece.what.shape, "alone").seconds)
+        for segment in build_graph(step).classes for piece in segment.pieces
+        if isinstance(piece.what, Op) and piece.what.shape.op == "gemm"
+    ]  # fmt: skip
+    assert kept
+    assert all(priced == raw for priced, raw in kept)
