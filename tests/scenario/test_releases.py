@@ -199,3 +199,19 @@ def test_a_file_that_is_wrong_is_named(
     load_release.cache_clear()
     assert said.startswith("--set 1: framework: frameworks/acme@1.yaml")
     assert words in said
+
+
+@pytest.mark.parametrize(
+    ("release", "pp", "recipe", "expected"),
+    [
+        ("megatron-lm@2021", 1, "fp16", ("bf16", True)),
+        ("megatron-lm@2021", 2, "fp16", ("bf16", False)),
+        ("megatron-lm@2021", 2, "bf16", ("fp32", False)),
+        ("megatron-lm@2022", 1, "fp16", ("bf16", False)),
+    ],
+)
+def test_gradients_of_early_megatron(release: str, pp: int, recipe: str, expected: tuple[str, bool]) -> None:
+    """16-bit sums of FP16 runs and FP32 ones of BF16 runs; beside the last backward only under PyTorch's own wrapper."""
+    keys = (f"parallel.pp={pp}", f"precision.recipe={recipe}", f"framework={release}")
+    taken = load_scenario(SMALL[0], [each for each in SMALL[1:] if "parallel.pp" not in each] + list(keys))
+    assert (taken.data_parallel.grad_reduce.dtype, taken.data_parallel.grad_reduce.overlap) == expected

@@ -14,6 +14,7 @@ from simulator.scenario.hardware import node_of
 from simulator.scenario.scenario import Scenario
 from simulator.step.step import simulate_times
 from validation.compare import interval_of, lookup
+from validation.instrument.convention import counted_over_model
 from validation.instrument.leave_out import LeaveOut, left_out, stack_without
 from validation.instrument.outcome import PATHS, Figure, Outcome
 from validation.instrument.plausible import impossible
@@ -86,6 +87,8 @@ def _figure(row: Row, column: str, scenario: Scenario, stack: Stack | None) -> F
     value = lookup(result, path)
     low, high = interval_of(result, path, value)
     step = result["step"]
+    counted = counted_over_model(row, column, scenario, step["model_flop_per_token"]["noncausal"])
+    value, low, high = value * counted, low * counted, high * counted
     wrong = impossible(column, measured, value, step, node_of(scenario).gpu)
     if wrong:
         raise ImpossibleFigure(wrong)

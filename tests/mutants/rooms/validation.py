@@ -9,6 +9,18 @@ VALIDATION = Room(
     ("tests/validation", "tests/published"),
     (
         Fault(
+            "validation/instrument/convention.py",
+            "return (4.0 / 3.0 * (flop_per_token - logits) + logits) / flop_per_token",
+            "return 4.0 / 3.0",
+            "logits are counted as computed again",
+        ),
+        Fault(
+            "validation/instrument/prediction.py",
+            "value, low, high = value * counted, low * counted, high * counted",
+            "value = value * counted",
+            "a figure's interval is of other FLOP than the figure",
+        ),
+        Fault(
             "validation/published/layout.py",
             'if (row.count("cp") or 1) > 1:',
             'if (row.count("cp") or 1) > 8:',
