@@ -154,8 +154,9 @@ def software(scenario: Scenario) -> Software:
 
 
 def scaling(scenario: Scenario) -> str | None:
-    """How scales of whole tensors are found; None in a recipe without them."""
-    return scenario.precision.scaling or next(iter(recipe(scenario).scalings), None)
+    """How scales of whole tensors are found; None in a recipe without them, whatever the scenario says."""
+    allowed = recipe(scenario).scalings
+    return (scenario.precision.scaling or allowed[0]) if allowed else None
 
 
 def keeps_casts(scenario: Scenario) -> bool:

@@ -18,6 +18,7 @@ from hwprofiles.stack_choice import load_stack
 from simulator import load_scenario, simulate_step
 from simulator.assembly.chunks import NUM_STREAMS
 from simulator.assembly.power import is_arithmetic
+from simulator.engine import sweep
 from simulator.step.graph import build_graph
 from simulator.step.power import StepPower, power_of, power_range
 from simulator.step.prepared import prepare
@@ -86,6 +87,7 @@ def test_what_was_measured_inside_a_step_is_slowed_down_by_a_cap_alone(cap_w: fl
 def test_the_graph_takes_the_seconds_that_the_speeds_were_solved_with(cap_w: float | None) -> None:
     found = power(cap_w)
     assert found.graph.class_seconds() == pytest.approx(found.apart.seconds(found.speeds, found.own), rel=1e-9)
+    assert sweep(found.graph.dag, found.graph.class_seconds()).makespan_s == pytest.approx(found.step_s, rel=1e-9)
 
 
 def test_uneven_loads_have_the_watts_of_their_own_length() -> None:

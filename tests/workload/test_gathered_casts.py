@@ -12,6 +12,7 @@ from simulator.scenario.scenario import Scenario
 from simulator.step.step import simulate_step
 from simulator.workload.casts.weights import weight_casts
 from simulator.workload.counted import count_workload
+from simulator.workload.model_state import stage_params
 from simulator.workload.op import Op, StageWorkload
 
 BASE = (
@@ -102,3 +103,44 @@ def test_what_is_not_modelled_is_refused() -> None:
             "precision={recipe: fp8-blockwise, scaling: null}",
             "kernels.casts=deepseek-2024",
         )
+
+
+MX, NV = 33 / 32, 9 / 16
+"""Bytes of an element, its scale included."""
+
+
+@pytest.mark.parametrize(
+    ("node", "precision", "expected"),
+    [
+        ("h100-x8", "{recipe: fp8-tensor, scaling: delayed}", {"weight_quantise": (2, 2)}),
+        ("h100-x8", "{recipe: fp8-tensor, scaling: current}", {"weight_amax": (2, 0), "weight_quantise": (2, 2)}),
+        ("h100-x8", "{recipe: fp8-tensor, scaling: delayed, primary_weights: quantised}", {"weight_turned": (1, 1)}),
+        ("b200-x8", "{recipe: fp8-tensor, scaling: delayed}", {"weight_quantise": (2, 1)}),
+        ("b200-x8", "{recipe: fp8-tensor, scaling: delayed, primary_weights: quantised}", {}),
+        ("b200-x8", "{recipe: mxfp8}", {"weight_quantise": (2, 2 * MX)}),
+        ("b200-x8", "{recipe: nvfp4}", {"weight_amax": (2, 0), "weight_quantise": (2, 2 * NV)}),
+    ],
+)
+def test_weights_that_are_held_are_cast_once_a_step(
+    node: str, precision: str, expected: Mapping[str, tuple[float, float]]
+) -> None:
+    """Bytes read and written of an element: Hopper reads FP8 along the reduced dimension and takes a transposed copy, Blackwell
+    does not; scales of 32 or 16 have a direction, two copies; where no BF16 weights are held the optimizer writes the first.
+    """
+    plan = scenario(BASE, f"cluster.node={node}", "stack=null", f"precision={precision}", "parallel.zero_stage=1")
+    found = {op.name: (op.bytes_read, op.bytes_written) for op in weight_casts(plan, stage(plan))}
+    params = stage_params(stage(plan))
+    count = params.dense_quantised + params.expert_quantised
+    assert count > 1e8
+    assert found.keys() == expected.keys()
+    for name, (read, written) in expected.items():
+        assert (found[name][0] / count, found[name][1] / count) == pytest.approx((read, written), rel=1e-3), name
+
+
+def test_a_scaling_without_a_meaning_changes_nothing() -> None:
+    """It is told so: NVFP4 reads every tensor for its maximum, however FP8 would find its scales."""
+    nvfp4 = ("cluster.node=b200-x8", "stack=null", "precision.recipe=nvfp4")
+    plain, stated = (
+        scenario(BASE, *nvfp4, f"precision.scaling={given}", "parallel.zero_stage=1") for given in ("null", "delayed")
+    )
+    assert stage(stated) == stage(plain)
