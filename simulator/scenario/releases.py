@@ -88,7 +88,7 @@ class Matches(_Entry):
 
 
 class Reading(_Entry):
-    """Words of a row's notes that say how it was run: keys that they give; "$1" is the number that the pattern found."""
+    """Words of a row's notes that say how it was run: keys that they give."""
 
     pattern: Pattern = Field(min_length=1)
     set: dict[str, Any] = Field(min_length=1)

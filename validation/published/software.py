@@ -38,15 +38,13 @@ def says(release: str | None, key: str) -> bool:
 
 
 def readings(row: Row, release: str | None) -> Iterator[tuple[str, Any, str]]:
-    """(key, value, source) of what the release's file reads in the row's notes; "$1" is the number that was found."""
+    """(key, value, source) of what the release's file reads in the row's notes."""
     if release is None:
         return
     for reading in load_release(release).reads:
-        found = _compiled(reading.pattern).search(row.prose())
-        if found is None:
-            continue
-        for key, value in reading.set.items():
-            yield key, int(found[1]) if value == "$1" else value, reading.source
+        if _compiled(reading.pattern).search(row.prose()):
+            for key, value in reading.set.items():
+                yield key, value, reading.source
 
 
 @cache
