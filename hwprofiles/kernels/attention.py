@@ -8,6 +8,8 @@
 Under a causal mask the diagonal's blocks are computed whole (edge = (rows + key block) / 2 more keys), of a window both ends.
 c_tokens / 2 = edge + fixed of a causal call, so that with many blocks t = t0 + FLOP * (1 + c_tokens / seq) / rate.
 
+A library that writes the scores to memory computes the whole square; its softmax_clocks are a pair's bytes.
+
 Constants: `attention.<dtype>.<fwd|bwd>[.<library>][.d<head_dim_qk>].<name>`, the names t0_s, c_tokens, tail, rate_share,
 softmax_clocks and residual; the rate is a share of the datasheet's dense peak, that without a head size of heads of 128;
 between two sizes that were measured it is interpolated. A shape without a library is the stack's own: keys without one, else
@@ -22,7 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from hwprofiles.kernels.anchoring import GENERIC_RESIDUAL, Formula, KernelCost, anchored, unanchored
-from hwprofiles.kernels.attention_libraries import LIBRARIES, block_rows, key_block, serving
+from hwprofiles.kernels.attention_libraries import LIBRARIES, block_rows, key_block, serving, writes_scores
 from hwprofiles.kernels.parameters import GpuLike, Range, StackLike, find, missing, need, overlap_ratio, peak_flop_per_s
 from hwprofiles.kernels.rows import KernelRow
 from hwprofiles.kernels.shape import KernelShape, Regime
@@ -56,13 +58,16 @@ class AttentionConstants:
 
 @dataclass(frozen=True, slots=True)
 class CoreLimits:
-    """What of GPU and library the formula needs. peak: dense FLOP/s of the chip; rows, keys: of a block, of its steps."""
+    """What of GPU and library the formula needs. peak: dense FLOP/s of the chip; rows, keys: of a block, of its steps; whole:
+    masked pairs are computed too.
+    """
 
     peak: float
     num_sms: int
     clock_hz: float
     rows: int
     keys: int
+    whole: bool = False
 
 
 GENERIC_ATTENTION = AttentionConstants(t0_s=20.0 * MICRO, c_tokens=680.0, rate_share=0.65)
@@ -165,7 +170,7 @@ def core_limits(gpu: GpuLike, dtype: str, direction: str, library: str) -> CoreL
     """A library's blocks on a GPU. Raises MissingKernelError where the GPU lacks the format."""
     return CoreLimits(
         peak_flop_per_s(gpu, dtype), gpu.num_sms, gpu.boost_clock_hz or TYPICAL_CLOCK_HZ,
-        block_rows(library, gpu.family, direction), key_block(library),
+        block_rows(library, gpu.family, direction), key_block(library), writes_scores(library),
     )  # fmt: skip
 
 
@@ -187,6 +192,8 @@ def _keys(constants: AttentionConstants, limits: CoreLimits, shape: KernelShape)
     share = shape.flop / shape.attention_flop if shape.flop else 1.0
     edge = (limits.rows + limits.keys) / 2.0
     fixed = max(constants.c_tokens / 2.0 - edge, 0.0)
+    if limits.whole:
+        return shape.seq + fixed, shape.seq + fixed
     if not shape.causal:
         whole = shape.seq + fixed
         inside = min(share * shape.seq + 2.0 * edge + fixed, whole) if share < WINDOWED else whole

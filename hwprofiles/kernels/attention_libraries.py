@@ -20,6 +20,7 @@ class AttentionLibrary:
     the rows of a block on each (a block is one SM's work: queries forward, keys backward). key_block: keys of a step
     inside a block. max_head_dim: the largest head that it takes; rounds_to: head sizes are computed as the next of these.
     pads_v: it takes one head size, so that narrower values are padded to the queries' size, moved and kept so.
+    writes_scores: GEMMs with a softmax between them: the scores of all pairs, masked ones too, go through memory.
     source: where this was read.
     """
 
@@ -31,6 +32,7 @@ class AttentionLibrary:
     rounds_to: tuple[int, ...]
     pads_v: bool
     source: str
+    writes_scores: bool = False
 
     def computed_as(self, head_dim: int) -> int:
         """The head size that its kernels compute; a size above all of them stays as it is."""
@@ -41,6 +43,10 @@ _FLASH = "github.com/Dao-AILab/flash-attention"
 _FA1 = (
     "arXiv:2307.08691, abstract: 25 to 40 % of an A100's peak, half of FlashAttention-2; heads of up to 128. Its Triton form "
     "(flash-attn 1.0.3) is what mosaicml/llm-foundry's benchmarks of 2023 call triton"
+)
+_UNFUSED = (
+    "NVIDIA/Megatron-LM 230633f (2021) and 55ba1f7 (2022) megatron/model/transformer.py: baddbmm, fused scale, mask and "
+    "softmax, dropout, bmm"
 )
 _FA2 = (
     f"{_FLASH} README.md and csrc/flash_attn: Ampere's instructions, which newer GPUs run too; one head size up to 256"
@@ -56,6 +62,10 @@ _NEW = (
 )
 
 LIBRARIES: Final[Mapping[str, AttentionLibrary]] = MappingProxyType({
+    "unfused": AttentionLibrary(
+        "GEMMs with a softmax between them", "2019-09", MappingProxyType({"ampere": (128, 128)}), 128, 512, (), pads_v=False,
+        source=_UNFUSED, writes_scores=True,
+    ),
     "fa1": AttentionLibrary(
         "FlashAttention of 2022", "2022-05", MappingProxyType(dict.fromkeys(("ampere", "hopper"), (128, 128))), 128, 128,
         (64, 128), pads_v=True, source=_FA1,
@@ -107,6 +117,12 @@ def key_block(library: str) -> int:
     """Keys of a step inside a block."""
     known = LIBRARIES.get(library)
     return known.key_block if known else GENERIC_BLOCK
+
+
+def writes_scores(library: str) -> bool:
+    """Whether the scores of all pairs go through memory."""
+    known = LIBRARIES.get(library)
+    return known is not None and known.writes_scores
 
 
 def padded_v(library: str, head_dim_qk: int, head_dim_v: int) -> int:

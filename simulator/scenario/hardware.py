@@ -220,6 +220,13 @@ def _attention_problems(scenario: Scenario, gpu: Gpu) -> Iterator[FieldProblem]:
             "kernels.attention",
             f"{name} takes heads of up to {library.max_head_dim}, the model's have {width}{instead}",
         )
+    again = scenario.recompute
+    if library.writes_scores and again.granularity != "full" and "attention" not in again.modules:
+        yield (
+            "kernels.attention",
+            f"{name} keeps every pair's scores for the backward, which the memory model does not count: recompute whole layers "
+            "or the module attention",
+        )
     stack = stack_choice.load_stack(scenario.stack)
     if not all(has_rates(stack, "bf16", direction, name) for direction in ("fwd", "bwd")):
         yield "kernels.attention", f"stack {stack.name} has no rates of {name} ({library.label}); leave it out"

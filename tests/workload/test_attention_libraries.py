@@ -65,11 +65,14 @@ def test_padding_is_kept_unless_it_is_computed_again(modules: tuple[str, ...], k
     assert sizes[1] - sizes[0] == 2 * TOKENS * HEADS * kept
 
 
+A100 = ("cluster.node=a100-x8", "cluster.fabric=ib-200g-rail", "kernels.attention=unfused")
+
 REFUSED = [
     (("llama-3.1-70b", "cluster.node=b200-x8", "kernels.attention=fa3"), "runs on hopper, b200 is blackwell"),
-    (("llama-3.1-70b", "kernels.attention=fa4"), "must be fa1, fa2, fa3, cudnn-2024, cudnn or null"),
+    (("llama-3.1-70b", "kernels.attention=fa4"), "must be unfused, fa1, fa2, fa3, cudnn-2024, cudnn or null"),
     (("deepseek-v3", "kernels.attention=fa3"), "stack h800-deepseek-2024 has no rates of fa3"),
     (("llama-3.1-70b", "kernels.attention=fa2", "model.attention.head_dim=512"), "takes heads of up to 256"),
+    (("llama-3.1-70b", *A100, "recompute.granularity=none"), "unfused keeps every pair's scores for the backward"),
 ]
 
 
@@ -82,3 +85,13 @@ def test_a_library_that_cannot_run_is_refused(scenario: tuple[str, ...], said: s
 
 def test_null_is_the_stack_s_own() -> None:
     assert load_scenario("deepseek-v3", ["kernels.attention=null"]).kernels.attention is None
+
+
+@pytest.mark.parametrize("again", ["full", "selective"])
+def test_scores_that_are_computed_again_need_not_be_kept(again: str) -> None:
+    modules = ["recompute.modules=[attention]"] if again == "selective" else ["recompute.modules=[]"]
+    plain = [each for each in A100 if "attention" not in each]
+    taken = load_scenario(
+        "llama-3.1-70b", [*plain, "framework=megatron-lm@2022", f"recompute.granularity={again}", *modules]
+    )
+    assert taken.kernels.attention == "unfused"

@@ -9,6 +9,12 @@ HWPROFILES = Room(
     ("tests/hwprofiles",),
     (
         Fault(
+            "hwprofiles/kernels/attention.py",
+            "    if limits.whole:\n",
+            "    if limits.whole and not shape.causal:\n",
+            "scores in memory are those below the diagonal only",
+        ),
+        Fault(
             "hwprofiles/units.py",
             '("bit", Decimal(1) / BITS_PER_BYTE)',
             '("bit", Decimal(1))',
