@@ -93,6 +93,11 @@ def test_h100_and_h800_are_one_chip_and_their_neighbours_are_not() -> None:
     assert equal_chips("h100") == equal_chips("h800") == {"h100", "h800"}
     for gpu in ("h200", "h20", "b200", "gb200", "b300", "gb300", "a100", "a100-40gb"):
         assert equal_chips(gpu) == {gpu}
+    h100 = load_gpu("h100")
+    for key in ("num_sms", "hbm_bytes_per_s", "l2_bytes", "boost_clock_hz", "tdp_w"):
+        other = h100.model_copy(update={key: 2 * getattr(h100, key)})
+        assert not is_same_chip(h100, other), key
+    assert is_same_chip(h100, h100.model_copy(update={"hbm_bytes": 2 * h100.hbm_bytes}))
     assert datasheet_distance(load_gpu("h100"), load_gpu("h800")) == 0.0
     assert datasheet_distance(load_gpu("h100"), load_gpu("h200")) < datasheet_distance(
         load_gpu("h100"), load_gpu("h20")

@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simulator import load_scenario
 from simulator.scenario.model import DenseFfn, GqaAttention, ModelSpec, MoeFfn
 from simulator.scenario.recipes import RECIPES, SEPARATE, TE_2025, TE_2026, fusion
 from simulator.scenario.software import SOFTWARE
 from simulator.workload.casts.casts import Casts
+from simulator.workload.casts.choice import casts_of
 from simulator.workload.casts.joint import JointCasts
 from simulator.workload.casts.separate import SeparateCasts
 from simulator.workload.layers.part import PARTS
@@ -243,3 +245,26 @@ def test_output_gradients_are_gathered_as_they_were_cast(casts: Casts, size: Fra
         assert own["o_grad_quantise"] == own["ffn_down_grad_quantise"] == 2 * (T // 2) * H
     (embedding,) = PARTS["E"].units(MODEL, recipe(casts, tp=2, shards_sequence=True))
     assert {each.num_bytes for each in embedding.collectives()} == {2 * T * H}
+
+
+def test_a_product_that_is_computed_again_is_cast_for_the_weight_gradient_alone() -> None:
+    """Its forward copy is not read a second time: one copy, whose scales run along the tokens."""
+    again = ops(MXFP8, recompute=frozenset({"swiglu"}))["ffn_down_input_again"]
+    assert (again.bytes_read, again.bytes_written) == (2 * T * F, T * F * BYTES["mxfp8"])
+    assert "ffn_down_input_again" not in ops(MXFP8)
+
+
+@pytest.mark.parametrize(
+    ("node", "precision", "expected"),
+    [
+        ("h100-x8", "{recipe: fp8-tensor, scaling: delayed}", HOPPER),
+        ("b200-x8", "{recipe: fp8-tensor, scaling: delayed}", DELAYED),
+        ("b200-x8", "{recipe: fp8-tensor, scaling: current}", CURRENT),
+        ("b200-x8", "{recipe: mxfp8}", MXFP8),
+        ("b200-x8", "{recipe: nvfp4}", NVFP4),
+        ("b200-x8", "{recipe: bf16}", Casts()),
+    ],
+)
+def test_recipe_and_gpu_lead_to_casts(node: str, precision: str, expected: Casts) -> None:
+    options = [f"cluster.node={node}", "stack=null", f"precision={precision}", "kernels.casts=null"]
+    assert casts_of(load_scenario("llama-3.1-70b", options)) == expected

@@ -83,6 +83,30 @@ STEP = Room(
             "loops of a chip's usual board are taken to have run under a lower limit",
         ),
         Fault(
+            "hwprofiles/power/states.py",
+            "return float(low**share)",
+            "return float(low)",
+            "a benchmark's loop counts as throttled to the limit",
+        ),
+        Fault(
+            "simulator/assembly/power.py",
+            "flop_j, byte_j = flop_j + joules[0], byte_j + joules[1]",
+            "flop_j, byte_j = flop_j + joules[0], byte_j",
+            "bytes cost no energy",
+        ),
+        Fault(
+            "simulator/step/pricing.py",
+            "for each in (share.value, share.high, share.low)",
+            "for each in (share.value, share.low, share.high)",
+            "the range of a loop's state is upside down",
+        ),
+        Fault(
+            "hwprofiles/power/constants.py",
+            'self.value(f"{shape.op}.pj_per_flop")',
+            'self.value("attention_fwd.pj_per_flop")',
+            "attention's backward costs what its forward does",
+        ),
+        Fault(
             "hwprofiles/power/constants.py",
             'self.value("idle_share") * self.usual_w',
             'self.value("idle_share") * self.tdp_w',

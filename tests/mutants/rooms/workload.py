@@ -539,6 +539,18 @@ WORKLOAD = Room(
             "down-projections have no gradient that ranks must sum",
         ),
         Fault(
+            f"{ROOT}/casts/weights.py",
+            "BF16_BYTES * count, copies * written)",
+            "BF16_BYTES * count, written)",
+            "weights are cast to one copy, whatever GEMMs read",
+        ),
+        Fault(
+            "simulator/scenario/derived.py",
+            "return (scenario.precision.scaling or allowed[0]) if allowed else None",
+            "return scenario.precision.scaling or next(iter(allowed), None)",
+            "a scaling that has no meaning takes NVFP4's maxima away",
+        ),
+        Fault(
             f"{ROOT}/casts/joint.py",
             "if self.reads_amax and not has_amax:",
             "if self.reads_amax:",
