@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator import portable
-from simulator.assembly.expand import DRAW_OFFSET, ROWS_PER_UNIT
+from simulator.assembly.shapes import DRAW_OFFSET, ROWS_PER_UNIT
 from simulator.assembly.step_graph import StepGraph, of_operators
 from simulator.errors import InconsistentSimulation
 from simulator.workload.op import Workload

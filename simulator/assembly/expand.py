@@ -3,94 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.assembly.chunks import (
-    COMM,
-    COMPUTE,
-    DP,
-    NO_TRANSFERS,
-    NUM_STREAMS,
-    DrawKind,
-    Segment,
-    StageCost,
-    Transfers,
-)
-from simulator.assembly.collectives import NO_COLLECTIVES, ActionCollectives, StageCollectives
+from simulator.assembly.chunks import COMM, COMPUTE, DP, NUM_STREAMS, Segment
 from simulator.assembly.joint import Meetings, meeting_edges, meetings, sent_before, stream_chain
-from simulator.assembly.pair import build_template
+from simulator.assembly.shapes import (
+    ROWS_PER_UNIT,
+    ClassTable,
+    Ints,
+    PricedStep,
+    Shape,
+    draw_units_of,
+    hop_between,
+    shapes_of,
+)
 from simulator.assembly.step_graph import KINDS, ActionSpan, StepGraph
-from simulator.assembly.tail import TailCosts, append_tail
-from simulator.assembly.template import INPUT_B, INPUT_BOTH, INPUT_F, Template
+from simulator.assembly.tail import append_tail
 from simulator.engine.dag import StepDag
-from simulator.schedule.action import Action, Kind, Schedule
+from simulator.schedule.action import Action, Schedule
 from simulator.schedule.order import OrderedActions, executable_order
-
-DRAW_OFFSET: Mapping[DrawKind, int] = {"rank": 0, "arriving": 1, "leaving": 2}
-ROWS_PER_UNIT = len(DRAW_OFFSET)
-"""Draw rows of one MoE unit and micro-batch: load of the lane's experts, of what a dispatch brings it, of the fullest sender of
-a combine."""
-
-Ints = NDArray[np.int64]
-
-
-@dataclass
-class ClassTable:
-    """Distinct operator classes: label and segment → row."""
-
-    rows: dict[tuple[str, int], int] = field(default_factory=dict)
-    segments: list[Segment] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
-
-    def row(self, label: str, segment: Segment) -> int:
-        """The row of this class, appended if new. One segment object under one label shares a row."""
-        key = (label, id(segment))
-        if key not in self.rows:
-            self.rows[key] = len(self.segments)
-            self.segments.append(segment)
-            self.labels.append(label)
-        return self.rows[key]
-
-
-@dataclass(frozen=True, eq=False)
-class Shape:
-    """A template as arrays."""
-
-    template: Template
-    op_class: Ints
-    stream: Ints
-    edges: Ints
-    draw_base: Ints
-    draw_half: Ints
-    is_join: NDArray[np.bool_]
-    needs: tuple[Ints, Ints]
-    first_on_stream: Ints
-    last_on_stream: Ints
-    ends: Ints
-
-
-@dataclass(frozen=True)
-class PricedStep:
-    """All that a schedule's actions and the step's end take.
-
-    stages: in forward order; tail: the end of the step. pair_overlap, wait_at_boundary: as in pair.build_template.
-    collectives: of every stage in its actions; without them nothing is gathered or reduced there.
-    hops[r]: a transfer from pipeline rank r to the next, or back; the last one round to rank 0. joint: a transfer begins when
-    its sender and its receiver have both ended a chunk, and both wait for it (not with overlapped pairs).
-    """
-
-    stages: Sequence[StageCost]
-    tail: TailCosts
-    pair_overlap: bool
-    wait_at_boundary: bool
-    hops: Sequence[Segment]
-    collectives: Sequence[StageCollectives] = ()
-    joint: bool = False
-    prices: object = None
-    """What tail, collectives and hops were priced with, for whoever prices the step again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +49,7 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
     ordered = executable_order(schedule, joint=priced.joint)
     actions, ranks = ordered.actions, ordered.ranks
     met = meetings(ordered) if priced.joint else None
-    draw_units, table = _draw_units(priced.stages), ClassTable()
+    draw_units, table = draw_units_of(priced.stages), ClassTable()
     shapes, shape_of = shapes_of(schedule, ordered, priced, table, wait_at_boundary)
     sizes = np.array([len(shape.op_class) for shape in shapes], dtype=np.int64)[shape_of]
     base = np.concatenate(([0], np.cumsum(sizes if met is None else sizes + met.counts(len(actions)))))
@@ -152,136 +86,10 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
     )  # fmt: skip
 
 
-def _draw_units(stages: Sequence[StageCost]) -> dict[tuple[int, int], int]:
-    """(stage, unit index) of the MoE units → their number."""
-    units = ((stage.stage, idx) for stage in stages for idx, unit in enumerate(stage.units) if unit.is_moe)
-    return {unit: row for row, unit in enumerate(units)}
-
-
-def shapes_of(
-    schedule: Schedule, ordered: OrderedActions, priced: PricedStep, table: ClassTable, wait_at_boundary: bool
-) -> tuple[list[Shape], Ints]:
-    """The distinct templates of a priced step, and the one of each action."""
-    units, micro_batches = _draw_units(priced.stages), schedule.num_micro_batches
-    parts, shape_of = parts_of(schedule, ordered, priced)
-    shapes = []
-    for part in parts:
-        template = build_template(
-            *part[:3], pair_overlap=priced.pair_overlap, wait_at_boundary=wait_at_boundary, sent=part[3],
-            collectives=part[4],
-        )  # fmt: skip
-        halves = {"F": part[1].stage, "B": (part[2] or part[1]).stage}
-        shapes.append(_shape(template, table, units, halves, micro_batches))
-    return shapes, shape_of
-
-
-Part = tuple[Kind, StageCost, StageCost | None, Transfers, ActionCollectives]
-"""What the operators of an action come from: its kind, its stage (of an FB, the forward half's), the stage of an FB's backward
-half, what it sends to other ranks, what data parallelism gathers and reduces in it.
-"""
-
-
-def parts_of(schedule: Schedule, ordered: OrderedActions, priced: PricedStep) -> tuple[list[Part], Ints]:
-    """The distinct actions of a priced step, and the one that each is like."""
-    stages = priced.stages
-    planned = _collectives(ordered, priced.collectives or [StageCollectives()] * len(stages))
-    index: dict[tuple[object, ...], int] = {}
-    parts: list[Part] = []
-    like = np.empty(len(ordered.groups), dtype=np.int64)
-    for i, group in enumerate(ordered.groups):
-        action, (is_first, is_last, collectives) = group.example, planned[i]
-        sent = NO_TRANSFERS if priced.joint else _sent(schedule, action, priced.hops)
-        key = (action.kind, action.stage, action.b_stage, is_first, is_last, id(sent.output), id(sent.gradient))
-        if key not in index:
-            index[key] = len(parts)
-            b_stage = stages[action.b_stage] if action.b_stage is not None else None
-            parts.append((action.kind, stages[action.stage], b_stage, sent, collectives))
-        like[i] = index[key]
-    return parts, like[ordered.group_of]
-
-
 def _unit_ranks(schedule: Schedule, draw_units: Sequence[tuple[int, int]]) -> Ints:
     """(MoE units, micro-batches): the pipeline rank on which each runs."""
     ranks = [[schedule.rank_of(stage, m) for m in range(schedule.num_micro_batches)] for stage, _ in draw_units]
     return np.array(ranks, dtype=np.int64).reshape(len(draw_units), schedule.num_micro_batches)
-
-
-def _collectives(
-    ordered: OrderedActions, stages: Sequence[StageCollectives]
-) -> list[tuple[bool, bool, ActionCollectives]]:
-    """Of every group: whether it is the first forward and the last backward of a stage on its rank where these differ from
-    the others, and what it gathers and reduces.
-    """
-    found = []
-    for group in ordered.groups:
-        is_first = is_last = False
-        forward = backward = NO_COLLECTIVES
-        for kind, stage, _ in group.example.halves():
-            own = stages[stage]
-            if kind == "F":
-                is_first = group.first == stage and own.first_forward is not own.forward
-                forward = own.first_forward if is_first else own.forward
-            elif kind in ("B", "W"):
-                is_last = group.last == stage and own.last_backward is not own.backward
-                backward = own.last_backward if is_last else own.backward
-        found.append((is_first, is_last, ActionCollectives(forward, backward)))
-    return found
-
-
-def _shape(
-    template: Template, table: ClassTable, draw_units: Mapping[tuple[int, int], int], halves: Mapping[str, int],
-    num_micro_batches: int,
-) -> Shape:  # fmt: skip
-    ops = template.ops
-    stream = np.array([op.stream for op in ops], dtype=np.int64)
-    first, last = np.full(NUM_STREAMS, -1, dtype=np.int64), np.full(NUM_STREAMS, -1, dtype=np.int64)
-    ends = np.full(2, -1, dtype=np.int64)
-    edges: list[tuple[int, int]] = []
-    draw_base = np.full(len(ops), -1, dtype=np.int64)
-    for i, op in enumerate(ops):
-        preds = set(op.preds)
-        if last[op.stream] >= 0:
-            preds.add(int(last[op.stream]))
-        else:
-            first[op.stream] = i
-        last[op.stream] = i
-        if not op.is_send and op.stream != DP:
-            ends[op.stream] = i
-        edges += [(i, pred) for pred in sorted(preds)]
-        if op.draw != "none":
-            unit = draw_units[halves[op.half], op.unit]
-            draw_base[i] = unit * num_micro_batches * ROWS_PER_UNIT + DRAW_OFFSET[op.draw]
-    return Shape(
-        template=template,
-        op_class=np.array([table.row(op.label, op.segment) for op in ops], dtype=np.int64),
-        stream=stream,
-        edges=np.array(edges, dtype=np.int64).reshape(-1, 2).T,
-        draw_base=draw_base,
-        draw_half=np.array([op.half == "B" for op in ops], dtype=np.int64),
-        is_join=np.array([op.is_join for op in ops], dtype=bool),
-        needs=(
-            np.array([i for i, op in enumerate(ops) if op.needs in (INPUT_F, INPUT_BOTH)], dtype=np.int64),
-            np.array([i for i, op in enumerate(ops) if op.needs in (INPUT_B, INPUT_BOTH)], dtype=np.int64),
-        ),
-        first_on_stream=first, last_on_stream=last, ends=ends,
-    )  # fmt: skip
-
-
-def _hop(schedule: Schedule, hops: Sequence[Segment], stage: int, other: int, micro_batch: int) -> Segment | None:
-    """The transfer from a stage of a micro-batch to a neighbouring one, None where nothing goes to another rank."""
-    if not 0 <= other < schedule.num_stages:
-        return None
-    rank, partner = schedule.rank_of(stage, micro_batch), schedule.rank_of(other, micro_batch)
-    return None if partner == rank else hops[rank if (rank + 1) % schedule.num_ranks == partner else partner]
-
-
-def _sent(schedule: Schedule, action: Action, hops: Sequence[Segment]) -> Transfers:
-    """What an action sends to other ranks."""
-    moved: dict[bool, Segment | None] = {}
-    for kind, stage, micro_batch in action.halves():
-        if kind != "W":
-            moved[kind == "F"] = _hop(schedule, hops, stage, stage + 1 if kind == "F" else stage - 1, micro_batch)
-    return Transfers(moved.get(True), moved.get(False))
 
 
 def _inputs(ordered: OrderedActions, shapes: Sequence[Shape], shape_of: Ints, base: Ints) -> Ints:
@@ -319,7 +127,7 @@ def joined_classes(
         to, m = next((s, m) for kind, s, m in ordered.actions[receiver].halves() if (kind == "F") == is_forward)
         stage = to - 1 if is_forward else to + 1
         if (stage, is_forward) not in rows:
-            segment = _hop(schedule, hops, stage, to, m)
+            segment = hop_between(schedule, hops, stage, to, m)
             assert segment is not None
             rows[stage, is_forward] = table.row(f"stage_{stage}.send_{half.lower()}", segment)
         found.append(rows[stage, is_forward])

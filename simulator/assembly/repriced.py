@@ -9,8 +9,9 @@ import numpy as np
 
 from simulator.assembly.chunks import BlockCost, Segment, StageCost
 from simulator.assembly.collectives import PassCollectives, StageCollectives
-from simulator.assembly.expand import ClassTable, Form, PricedStep, expand, joined_classes, parts_of
+from simulator.assembly.expand import Form, expand, joined_classes
 from simulator.assembly.joint import meetings
+from simulator.assembly.shapes import ClassTable, PricedStep, parts_of
 from simulator.assembly.sides import sides_of
 from simulator.assembly.step_graph import StepGraph
 from simulator.assembly.tail import append_tail

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from simulator.assembly.conservation import check_graph
-from simulator.assembly.expand import Form, PricedStep, expand
+from simulator.assembly.expand import Form, expand
 from simulator.assembly.repriced import repriced
+from simulator.assembly.shapes import PricedStep
 from simulator.assembly.step_graph import StepGraph
 from simulator.assembly.unit_costs import transfers
 from simulator.scenario import derived

@@ -10,7 +10,7 @@ import pytest
 
 from simulator import load_scenario
 from simulator.assembly.conservation import check_graph, check_loads, check_times
-from simulator.assembly.expand import ROWS_PER_UNIT
+from simulator.assembly.shapes import ROWS_PER_UNIT
 from simulator.assembly.step_graph import StepGraph, of_operators
 from simulator.engine import sweep
 from simulator.errors import InconsistentSimulation

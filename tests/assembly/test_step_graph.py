@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from simulator.assembly.chunks import COMM, COMPUTE, DP, NUM_STREAMS, StageCost
-from simulator.assembly.expand import DRAW_OFFSET, ROWS_PER_UNIT, PricedStep, expand
+from simulator.assembly.expand import expand
 from simulator.assembly.intervals import observed_ops, rank_parts
+from simulator.assembly.shapes import DRAW_OFFSET, ROWS_PER_UNIT, PricedStep
 from simulator.assembly.step_graph import KINDS, StepGraph, of_operators
 from simulator.assembly.tail import TailCosts
 from simulator.engine import sweep

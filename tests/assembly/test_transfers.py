@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.assembly.chunks import COMM, COMPUTE, NUM_STREAMS, StageCost
-from simulator.assembly.expand import PricedStep, expand
+from simulator.assembly.expand import expand
 from simulator.assembly.intervals import observed_ops, rank_parts
+from simulator.assembly.shapes import PricedStep
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep
 from simulator.errors import InconsistentSimulation

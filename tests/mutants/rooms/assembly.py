@@ -101,7 +101,7 @@ ASSEMBLY = Room(
             "the norm is summed before the gradients are",
         ),
         Fault(
-            f"{ROOT}/expand.py",
+            f"{ROOT}/shapes.py",
             '"arriving": 1, "leaving": 2}',
             '"arriving": 2, "leaving": 1}',
             "load rows of a node and of the fullest node swapped",
@@ -185,13 +185,13 @@ ASSEMBLY = Room(
             "lost weight parts are not noticed",
         ),
         Fault(
-            "simulator/assembly/expand.py",
+            "simulator/assembly/shapes.py",
             'stage, stage + 1 if kind == "F" else stage - 1, micro_batch',
             'stage, stage - 1 if kind == "F" else stage + 1, micro_batch',
             "outputs leave the last stage and not the first",
         ),
         Fault(
-            "simulator/assembly/expand.py",
+            "simulator/assembly/shapes.py",
             "hops[rank if (rank + 1) % schedule.num_ranks == partner else partner]",
             "hops[rank]",
             "what goes back takes the next rank's hop",

@@ -142,8 +142,8 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/load.py",
-            "    if found:\n        raise UnfitScenario(draft.in_order(",
-            "    if found:\n        raise UnfitScenario(list(",
+            "        raise UnfitScenario(draft.in_order(said), scenario)",
+            "        raise UnfitScenario(said, scenario)",
             "problems of rules come in the order of the rules",
         ),
         Fault(

@@ -73,7 +73,7 @@ SHARING = Room(
             "the next micro-batch runs beside the last reduction of one though it may not",
         ),
         Fault(
-            "simulator/assembly/expand.py",
+            "simulator/assembly/shapes.py",
             "is_last = group.last == stage and own.last_backward is not own.backward",
             "is_last = own.last_backward is not own.backward",
             "gradients are reduced in each micro-batch",
