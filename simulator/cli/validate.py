@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from hwprofiles.names import nearest
 from hwprofiles.problems import show
-from simulator.cli.output import chosen_format, print_json, write_atomically
+from simulator.cli.output import check_output, chosen_format, print_json, write_atomically
 from simulator.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def validate_cases(asked: Question) -> None:
 
     form = chosen_format(asked.as_json, asked.form, FORMATS)
     _check(asked)
+    if asked.write:
+        check_output(ACCURACY, force=True, field="--write")
     cases = [load_case(name) for name in asked.names or (() if asked.cases else case_names())]
     told, runs = _of_table(asked) if asked.cases else ({}, [])
     rows = {case.case_id: compare_case(case) for case in cases}

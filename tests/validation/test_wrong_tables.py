@@ -151,3 +151,13 @@ def test_a_table_without_rows_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_rows_without_a_collection_are_no_source_each() -> None:
     assert outcome(Row(SMALL | {"case_id": "mine", "step_time_s": "1"})).labels["source"] == ""
     assert outcome(Row(SMALL | {"case_id": "OURS-7", "step_time_s": "1"})).labels["source"] == "OURS"
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_predicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t.csv").write_text(text_of([SMALL]))
+    monkeypatch.setattr("simulator.cli.validate.ACCURACY", tmp_path / "none" / "accuracy.csv")
+    monkeypatch.setattr("validation.instrument.pool.outcomes", lambda rows, predict: pytest.fail("predicted"))
+    assert main(["validate", "--write", "--cases", str(tmp_path / "t.csv")]) == 2
+    assert capsys.readouterr().err.startswith("--write: ")

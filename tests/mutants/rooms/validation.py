@@ -188,5 +188,29 @@ VALIDATION = Room(
             "stack = stack_without(node_of(scenario).gpu, NOTHING)",
             "what is left out is used",
         ),
+        Fault(
+            "validation/instrument/plausible.py",
+            "if share > step_s:",
+            "if share > 1e3 * step_s:",
+            "a speed beyond the chip's peak is compared",
+        ),
+        Fault(
+            "validation/instrument/named.py",
+            'if reason.partition(": ")[0] in WRONG',
+            "if reason in WRONG",
+            "values that cannot be are not told",
+        ),
+        Fault(
+            "validation/instrument/pool.py",
+            "pool.shutdown(wait=False, cancel_futures=True)",
+            "pool.shutdown(wait=True)",
+            "an interrupt waits for all rows",
+        ),
+        Fault(
+            "validation/published/layout.py",
+            "ranks = (replicas or 1) * tp",
+            'ranks = (row.count("dp") or 1) * tp',
+            "replicas that a row leaves out are one",
+        ),
     ),
 )
