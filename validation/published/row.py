@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from hwprofiles.problems import show
+from hwprofiles.units import MEBI
 from simulator.errors import InputError, Problem
 
 REQUIRED = ("case_id", "model", "gpu", "n_gpus", "precision")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 """A plain number: no thousands separator, no unit, no NaN."""
-LONGEST: Final = 1 << 20
+LONGEST: Final = MEBI
 """Characters that a cell may have."""
 OTHER_SEPARATORS: Final = {";": "semicolons", "\t": "tabs"}
 
