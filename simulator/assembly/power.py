@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import fsum
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -147,7 +148,7 @@ def slowed(segment: Segment, free: float, in_step: float) -> Segment:
         longer = replace(cost, seconds=cost.seconds * factor, low=cost.low * factor, high=cost.high * factor)
         pieces.append(Piece(piece.what, longer))
         ends = (longer.seconds - cost.seconds, longer.low - cost.low, longer.high - cost.high)
-        added = [sum(pair) for pair in zip(added, ends, strict=True)]
+        added = [fsum(pair) for pair in zip(added, ends, strict=True)]
         category = KERNELS[piece.what.shape.op].category
         by_category[category] = by_category.get(category, 0.0) + ends[0]
         by_basis[cost.basis] = by_basis.get(cost.basis, 0.0) + ends[0]

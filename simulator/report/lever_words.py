@@ -45,6 +45,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "tp_collectives": "a smaller parallel.tp, or parallel.overlap.tp, takes it away",
     "pp_transfer": "fewer stages, or transfers beside the computing (parallel.overlap.pp), hide it",
     "data_parallel": "overlap with the backward pass, or sums in fewer bytes (data_parallel), hides it",
+    "power_limit": "a higher power cap (device.power_cap_w), a lower precision or less recompute leaves the chip faster",
     "interference": "collectives outside the busy part of the step avoid it",
     "optimizer": "sharding over more ranks shortens it",
     "speed_spread": "leaving out the slowest GPUs shortens every step",

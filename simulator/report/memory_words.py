@@ -48,6 +48,7 @@ TENSOR_WORDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "weights.bf16": "weights in BF16",
         "weights.bf16_original": "BF16 originals of FP8 weights",
+        "weights.cast": "weights as cast for the GEMMs",
         "weights.fp8": "weights in FP8",
         "weights.fp8_transposed": "FP8 weights along the other dimension",
         "weights.fp4": "weights in FP4",
@@ -69,6 +70,8 @@ TENSOR_WORDS: Final[Mapping[str, str]] = MappingProxyType(
         "attn.norm_out": "attention norm output",
         "attn.out": "attention output",
         "attn.out_bf16": "attention output in BF16",
+        "attn.out_padded": "attention output with padded heads",
+        "attn.v_padding": "values padded to the queries' head size",
         "attn.o_input": "output projection's input",
         "attn.q": "queries",
         "attn.k": "keys",

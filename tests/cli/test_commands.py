@@ -198,6 +198,7 @@ FIGURES = {
     "gpus": ("dense BF16", "989 TFLOP/s", "141 GB", "4.80 TB/s", "132", "700 W"),
     "nodes": ("scale-up", "450 GB/s", "50.0 GB/s", "72"),
     "fabrics": ("rail_fat_tree", "50.0 GB/s"),
+    "frameworks": ("2024-07", "NeMo 24.07 performance summary"),
     "models": ("671 B", "37.6 B", "256, 8 a token, 1 shared", "dense"),
     "stacks": ("measured", "public", "transferred", "public measurements on h100 and h800: GEMM, attention"),
     "schedules": ("(P-1)(F+B)",),

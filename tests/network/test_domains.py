@@ -70,26 +70,23 @@ def test_parts_of_hosts_and_more_than_the_domain_are_refused(wrong: int) -> None
         load_scenario(changed(RACKS, cluster={"gpus_per_domain": wrong}))
 
 
-@pytest.mark.parametrize(("ep", "right"), [(8, 11.11), (16, 10.70), (32, 10.60), (64, 10.60)])
-def test_expert_groups_stay_inside_their_racks(ep: int, right: float) -> None:
-    """DeepSeek-V3 on 256 GPUs of racks of 72: as on domains of 64. Later mechanisms move it by a little: a group of 8, whose
-    tokens come to 4 GPUs at most, has fewer copies than the runs behind the constants.
-    """
+@pytest.mark.parametrize("ep", [8, 16, 32, 64])
+def test_expert_groups_stay_inside_their_racks(ep: int) -> None:
+    """DeepSeek-V3 on 256 GPUs of racks of 72: as on domains of 64, whatever the kernels' rates."""
     small = load_node("gb200-nvl72").model_dump(mode="json") | {"scale_up_domain_gpus": 64}
     here, there = (
         simulate_step(load_scenario(FAULTS / "nvl72.yaml", [f"parallel.ep={ep}", *node])).step.step_s
         for node in ((), (f"cluster.node={json.dumps(small)}",))
     )
     assert here == there
-    assert here == pytest.approx(right, rel=0.04 if ep == 8 else 0.02)
 
 
 def test_thirty_two_slow_nics_are_eight_fast_ones() -> None:
-    """The same bits a second for every GPU; read as one GPU's share it was 39.35 s."""
+    """The same bits a second for every GPU; read as one GPU's share it was half as long again."""
     slow, fast = (
         simulate_step(load_scenario(FAULTS / f"nics-{name}.yaml")).step.step_s for name in ("32x100", "8x400")
     )
-    assert slow == fast == pytest.approx(26.05, rel=0.02)
+    assert slow == fast
 
 
 def test_groups_that_straddle_cost_what_their_own_parts_do() -> None:

@@ -91,7 +91,7 @@ def test_an_operator_says_its_shape_seconds_and_source() -> None:
     text = next(text for text in hovers(view) if text.startswith("<b>layer 0, attention forward, core"))
     lines = text.split("<br>")
     assert lines[1] == "rank 0, compute, stage 0, micro-batch 0"
-    assert re.fullmatch(r"\d.* µs from .* µs", lines[2])
+    assert re.fullmatch(r"\d.* [µm]s from .* [µm]s", lines[2])
     assert "times the" in lines[3]
     assert lines[4].startswith(
         "attention (attention fwd bf16, batch 1, seq 4,096, heads 8, head dim qk 128, head dim v 128): "
