@@ -190,3 +190,19 @@ def test_the_range_is_that_of_the_rate_and_of_what_was_left_out() -> None:
     found = attention_constants(stack(**own), CALL)
     assert found is not None and found[0] == ""
     assert (found[2].low, found[2].high) == pytest.approx((0.75, 1.375))
+
+
+def test_a_block_that_is_not_full_takes_as_long_as_a_full_one() -> None:
+    """129 tokens are two blocks of 128: 200 heads are 400 blocks on 100 SMs, four waves."""
+    call = replace(CALL, batch=1, seq=129, heads=200, causal=False)
+    block = (129 + 680 / 2 - 128) * 128 * 512 * 100 / (0.5 * 1e15)
+    assert core_seconds(CONSTANTS, LIMITS, "", call) == pytest.approx(20e-6 + 4 * block)
+
+
+def test_between_two_head_sizes_the_seconds_of_a_pair_are_on_a_line() -> None:
+    """64 / 0.5 = 128, 128 / 0.8 = 160: an eighth of the way is 132, the share 72 / 132."""
+    values = {"t0_s": 1e-6, "c_tokens": 0.0, "residual": 1.0, "d64.rate_share": 0.5, "d128.rate_share": 0.8}
+    known = stack(**{f"attention.bf16.fwd.{name}": parameter(value) for name, value in values.items()})
+    found = attention_constants(known, replace(CALL, head_dim_qk=72, head_dim_v=72))
+    assert found is not None
+    assert found[1].rate_share == pytest.approx(72 / 132)
