@@ -104,3 +104,18 @@ def test_uneven_experts_cost_more_beside_a_row_of_even_ones() -> None:
     assert (even.seconds, even.basis) == (2e-4, "measured")
     assert 2e-4 < uneven.seconds < 3e-4
     assert uneven.basis == "interpolated"
+
+
+def test_a_dense_row_corrects_a_grouped_gemm_by_what_it_says_of_its_own_kind() -> None:
+    """Its seconds over the dense formula, not over the grouped one, at half of whose rate grouped kernels run here."""
+    slow = {"eta": 0.425, "ecap": 0.4, "t_tile_s": 1.6e-6, "st_bytes_per_s": 1.5e10, "l2_bytes_per_s": 4.5e10}
+    grouped = {f"gemm.fp8-block.grouped.{name}": parameter(value) for name, value in slow.items()}
+    dense = replace(EXPERTS, op="gemm", groups=1, m=512)
+    free = stack(**GEMM_PARAMETERS, **grouped)
+    measured = row(dense, 1.2 * kernel_seconds(dense, free, GPU, "alone").seconds, "alone")
+    asked = replace(EXPERTS, library=GROUPED)
+    ratio = (
+        kernel_seconds(asked, stack(measured, **GEMM_PARAMETERS, **grouped), GPU, "alone").seconds
+        / kernel_seconds(asked, free, GPU, "alone").seconds
+    )
+    assert 1.05 < ratio <= 1.2
