@@ -129,7 +129,7 @@ def test_the_accuracy_table_has_the_digits_of_a_comparison() -> None:
     """Six significant ones, each figure under its own name."""
     group = Group(model="m", gpu="g", framework="f", release="r", precision="p", num_gpus=8)
     figures = (19.123456, 18.234567, 21.345678, 20.456789)
-    row = Row("c", "s", group, "step.step_s", "edge", *figures, "made up", "a note", "published")
+    row = Row("c", "s", group, "step.step_s", "edge", *figures, "made up", "a note")
     (found,) = csv.DictReader(io.StringIO(table_text(merged([], [row]))))
     assert found == {
         "case": "c", "stack": "s", "reading": "edge", "gpu": "g", "model": "m", "group": "published", "quantity": "step.step_s",

@@ -144,6 +144,7 @@ _OPTIONAL: Final = (
     "tied_embeddings",
     "learned_positions",
     "norm",
+    "parallel_block",
     "dense_ffn",
     "layer_pattern",
     "moe",
@@ -159,6 +160,8 @@ _MOE: Final = {
 
 def _from_catalogue(given: Mapping[str, Any]) -> ModelConfig:
     values = section(given, "", _NEEDED, _OPTIONAL)
+    if values.get("parallel_block"):
+        raise CalibrationError([Problem("", "parallel_block", "is not in this model; leave it out, or write false")])
     kinds = _kinds_of_layers(values)
     ffns: dict[str, Ffn | Moe] = {}
     for code, key, read in (("d", "dense_ffn", _dense), ("m", "moe", _moe)):
