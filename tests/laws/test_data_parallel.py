@@ -169,7 +169,7 @@ def without_latency(document: Document) -> float:
     rings = {
         key: entry
         for key, entry in prepared.messages.stack.parameters.items()
-        if key.startswith("ring.") and key.endswith("_s")
+        if key.startswith(("ring.", "nvls.")) and key.endswith("_s")
     }
     parameters = {**prepared.messages.stack.parameters, **{k: e.model_copy(update=free) for k, e in rings.items()}}
     messages = replace(prepared.messages, stack=replace(prepared.messages.stack, parameters=parameters))
