@@ -22,7 +22,7 @@ from simulator.step.prepared import prepare
 from simulator.step.step import simulate_prepared
 from tests.cli.test_bench import TINY
 from tests.cli.test_commands import run_small
-from validation.accuracy import case_line, merged, table_text
+from validation.accuracy import case_line, cells_of, table_text
 from validation.case import Group
 from validation.compare import Row
 
@@ -130,7 +130,7 @@ def test_the_accuracy_table_has_the_digits_of_a_comparison() -> None:
     group = Group(model="m", gpu="g", framework="f", release="r", precision="p", num_gpus=8)
     figures = (19.123456, 18.234567, 21.345678, 20.456789)
     row = Row("c", "s", group, "step.step_s", "edge", *figures, "made up", "a note")
-    (found,) = csv.DictReader(io.StringIO(table_text(merged([], [case_line(row)]))))
+    (found,) = csv.DictReader(io.StringIO(table_text([cells_of(case_line(row))])))
     assert found == {
         "case": "c", "stack": "s", "reading": "edge", "gpu": "g", "model": "m", "group": "case", "quantity": "step.step_s",
         "predicted": "19.1235", "low": "18.2346", "high": "21.3457", "measured": "20.4568", "error_frac": "-0.065178",
