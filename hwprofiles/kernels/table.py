@@ -7,20 +7,21 @@
     4 memory-bound: seconds over bytes between the rows of the same kernel, log-log
     5 no row: the formula alone, or bytes / (`memory.<op>` * HBM bandwidth)   the parameter's basis
     6 rows only in the other regime: t_alone = `overlap.<class>.ratio` * t_overlapped
-    7 a grouped GEMM as a loop of launches: as many dense GEMMs
+    7 a grouped GEMM as a loop of launches: as many dense GEMMs; where nobody says and no row is of one, the faster way
     8 `gemm.<dtype>.<variant>.scale`, where given: the stack's software against the release that was measured
 Rows that are themselves transferred or assumed keep that basis when others are derived from them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import get_args
 
 from hwprofiles.kernels.anchoring import KernelCost, row_cost
 from hwprofiles.kernels.attention import attention_cost
-from hwprofiles.kernels.gemm import LOOP, gemm_cost, launch_of_loop
+from hwprofiles.kernels.gemm import GROUPED, LOOP, gemm_cost, launch_of_loop
 from hwprofiles.kernels.memory_bound import memory_bound_cost
 from hwprofiles.kernels.parameters import GpuLike, Range, StackLike, find, need
 from hwprofiles.kernels.rows import KernelRow
@@ -49,6 +50,9 @@ def kernel_seconds(
     if shape.library == LOOP and shape.groups > 1:
         one = kernel_seconds(launch_of_loop(shape), stack, gpu, regime, comm_sms)
         return one.scaled(Range(shape.groups, shape.groups, shape.groups))
+    if _is_free(shape, stack):
+        ways = (kernel_seconds(replace(shape, library=way), stack, gpu, regime, comm_sms) for way in (GROUPED, LOOP))
+        return min(ways, key=lambda cost: cost.seconds)
     estimate = ESTIMATES[shape.bound]
     other: Regime = "alone" if regime == "overlapped" else "overlapped"
     searches: tuple[Callable[[Regime], KernelCost | None], ...] = (
@@ -62,6 +66,17 @@ def kernel_seconds(
                 return _of_software(_in_regime(cost, shape.bound, held, regime, stack, comm_sms), shape, stack)
     cost = estimate(shape, stack, gpu, (), "alone")
     return _of_software(_in_regime(cost, shape.bound, "alone", regime, stack, comm_sms), shape, stack)
+
+
+def _is_free(shape: KernelShape, stack: StackLike) -> bool:
+    """Whether neither the caller nor a measured row says how the GEMMs of several experts run: then the faster way."""
+    is_open = shape.bound == "gemm" and shape.groups > 1 and not shape.library
+    return is_open and not any(row.shape.groups > 1 for row in _rows_like(shape, stack))
+
+
+def _rows_like(shape: KernelShape, stack: StackLike) -> Iterator[KernelRow]:
+    for regime in get_args(Regime):
+        yield from stack.kernels.like(shape, regime)
 
 
 def beside_communication(cost: KernelCost, bound: Bound, stack: StackLike, comm_sms: int) -> KernelCost:

@@ -73,8 +73,8 @@ class Kernels(Section):
     backward needs; weight gradients are tensors of their own.
     """
     grouped_gemm: Literal["loop", "grouped"] | None = None
-    """How the GEMMs of a rank's experts run. loop: a launch an expert. grouped: one launch for all; null: as the stack's rows
-    and constants, which are of such launches.
+    """How the GEMMs of a rank's experts run. loop: a launch an expert. grouped: one launch for all; null: as the stack's
+    rows; where it has none, the faster of the two.
     """
     casts: SoftwareName | None = None
     """Which casts, transposes and token-shuffling kernels run around the GEMMs. null: those of the software that was measured

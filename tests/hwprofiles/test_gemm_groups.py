@@ -33,7 +33,7 @@ WORST = {
 """Families whose mean error on weight shapes left out is above 6 %: kernels of SGLang and NVFP4, whose tiles jump."""
 
 
-def ratios(stack: Stack | str, measured: list[GemmPoint], library: str = "") -> list[float]:
+def ratios(stack: Stack | str, measured: list[GemmPoint], library: str = GROUPED) -> list[float]:
     """Predicted over measured."""
     stack = load_stack(stack) if isinstance(stack, str) else stack
     gpu = load_gpu(stack.gpu)
@@ -197,7 +197,10 @@ def test_torch_s_grouped_product_on_a_b200_is_met() -> None:
         if experts == 1:  # one group is no group
             continue
         sizes = {"fprop": (rows, n, k), "dgrad": (rows, k, n), "wgrad": (n, k, rows)}
-        shapes = [KernelShape("grouped_gemm", variant, "bf16", *size, experts) for variant, size in sizes.items()]
+        shapes = [
+            KernelShape("grouped_gemm", variant, "bf16", *size, experts, library=GROUPED)
+            for variant, size in sizes.items()
+        ]
         found.append(sum(kernel_seconds(shape, stack, gpu, "alone").seconds for shape in shapes) / measured_s)
     assert len(found) == 6
     assert error_of(found) < 0.09
@@ -210,8 +213,31 @@ def test_grouped_gemms_of_a_b200_in_training_are_a_loop(variant: str) -> None:
     grouped = [point for name, point in simumax("group_matmul") if name == variant]
     dense = [point for name, point in simumax("matmul") if name == variant and point.size.flop > 2.0 * BIG][::4]
     looped, alone = (
-        mean_of(ratios("b200-public", measured, library)) for measured, library in ((grouped, LOOP), (dense, ""))
+        mean_of(ratios("b200-public", measured, library)) for measured, library in ((grouped, LOOP), (dense, GROUPED))
     )
-    assert looped == pytest.approx(alone, abs=0.12)
+    # Weight gradients of few rows an expert are bound by the sums that they add up in memory, which no clock slows down.
+    assert looped == pytest.approx(alone, abs=0.25 if variant == "wgrad" else 0.12)
     assert 0.6 < alone < 0.9, "in bursts: the step's clock is not in it"
     assert math.isfinite(looped)
+
+
+@pytest.mark.parametrize("name", ["h100-public", "b200-public", "mi300x-public"])
+@pytest.mark.parametrize("rows", [64, 1024, 16384])
+def test_where_nobody_says_how_experts_run_the_faster_way_is_taken(name: str, rows: int) -> None:
+    stack = load_stack(name)
+    gpu = load_gpu(stack.gpu)
+    asked, grouped, loop = (
+        kernel_seconds(
+            KernelShape("grouped_gemm", "fprop", "bf16", 8 * rows, 4096, 7168, 8, library=way), stack, gpu, "alone"
+        )
+        for way in ("", GROUPED, LOOP)
+    )
+    assert asked == min(grouped, loop, key=lambda cost: cost.seconds)
+
+
+def test_rows_of_one_launch_are_one_launch() -> None:
+    """DeepSeek's stack has measured rows of grouped kernels: nobody needs to say so."""
+    stack, gpu = load_stack("h800-deepseek-2024"), load_gpu("h800")
+    shape = KernelShape("grouped_gemm", "fprop", "fp8-block", 32768, 4096, 7168, 4)
+    grouped = kernel_seconds(replace(shape, library=GROUPED), stack, gpu, "overlapped")
+    assert kernel_seconds(shape, stack, gpu, "overlapped").seconds == grouped.seconds

@@ -58,6 +58,12 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/table.py",
+            "return min(ways, key=lambda cost: cost.seconds)",
+            "return max(ways, key=lambda cost: cost.seconds)",
+            "experts run the slower way where nobody says how",
+        ),
+        Fault(
+            "hwprofiles/kernels/table.py",
             "return one.scaled(Range(shape.groups, shape.groups, shape.groups))",
             "return one",
             "a loop of launches costs one of them",
