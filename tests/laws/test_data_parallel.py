@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from simulator import load_scenario
@@ -185,10 +185,15 @@ def still(document: Document) -> Document:
     )  # fmt: skip
 
 
-@settings(LAW, max_examples=60)
+@settings(LAW, max_examples=30)
 @given(scenarios(max_ep=8), st.sampled_from(["dp", "reduce", "gather"]))
 def test_overlap_is_never_slower(document: Document, switch: str) -> None:
-    """In a network without latency, and with collectives that take no SMs: then smaller pieces cost nothing."""
+    """In a network without latency, and with collectives that take no SMs: then smaller pieces cost nothing.
+
+    Where parameters are sharded, their gathers queue behind reductions on one stream: what is reduced early may then come in
+    the way of the next layer's parameters, as it does in FSDP with one stream.
+    """
+    assume(document["parallel"]["zero_stage"] < 3 or switch == "gather")
     plan, overlap = document["data_parallel"], document["parallel"]["overlap"]
     found = []
     for is_on in (True, False):

@@ -52,7 +52,7 @@ def busy_ranks(document: Document) -> list[int]:
     return [rank for rank, count in enumerate(layers) if count >= 2 and most_in_flight(schedule, rank) >= 2]
 
 
-@settings(LAW, max_examples=40)
+@settings(LAW, max_examples=20)
 @given(scenarios())
 def test_more_recompute_is_never_more_memory(document: Document) -> None:
     busy = busy_ranks(document)

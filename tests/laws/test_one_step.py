@@ -192,7 +192,7 @@ ONE_STEP: tuple[Callable[[Run], None], ...] = (
 )
 
 
-@settings(LAW, max_examples=250)
+@settings(LAW, max_examples=150)
 @given(scenarios())
 def test_one_step(document: Document) -> None:
     run = simulate(document)

@@ -127,9 +127,16 @@ def gpu_colours(rows: Sequence[AccuracyRow], mode: Mode) -> dict[str, str]:
     """A colour a GPU, the GPUs in the order of their names; a GPU has the same one whatever the rows."""
     there = {row.gpu for row in rows}
     names = [*measured_gpus(), *sorted(there - {*measured_gpus()})]
-    lighter = 0.2 if mode == "dark" else 0.0
-    colours = {name: mixed(SERIES[place % len(SERIES)], "#FFFFFF", lighter) for place, name in enumerate(names)}
+    colours = {name: _colour(place, mode) for place, name in enumerate(names)}
     return {name: colours[name] for name in sorted(there)}
+
+
+def _colour(place: int, mode: Mode) -> str:
+    """The series' colours, then each of them again away from the ground: darker on paper, lighter on a dark page."""
+    colour, is_again = SERIES[place % len(SERIES)], place >= len(SERIES)
+    if mode == "dark":
+        return mixed(colour, "#FFFFFF", 0.6 if is_again else 0.2)
+    return mixed(colour, "#000000", 0.45 if is_again else 0.0)
 
 
 def hover(row: AccuracyRow) -> str:

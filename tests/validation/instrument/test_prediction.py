@@ -103,6 +103,7 @@ def test_every_cell_may_be_nonsense() -> None:
             assert not (found.skipped_because or "").startswith("failed"), (column, text, found.skipped_because)
 
 
+@pytest.mark.slow
 def test_the_same_rows_from_one_process_and_from_two() -> None:
     rows = [Row(SMALL | {"case_id": f"R-{n}", "step_time_s": "2.0", "gbs": str(64 * (1 + n % 3))}) for n in range(9)]
     rows.append(Row({"case_id": "R-9"}))
