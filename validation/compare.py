@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean, median
+from statistics import fmean
 from typing import Any
 
 from simulator import load_scenario
@@ -12,6 +12,7 @@ from simulator.results.document import to_document
 from simulator.run.training_run import simulate_run
 from simulator.step.prepared import prepare
 from validation.case import Case, Group, Quantity
+from validation.errors import error_figures
 from validation.trace_pair import trace_times
 
 INVERSE = ("tokens_per_s_per_gpu", "tflops", "mfu")
@@ -111,15 +112,10 @@ def as_json(rows: Iterable[Row]) -> dict[str, Any]:
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
     """Mean and median absolute error, bias and how often the interval covers, over times read on the edge rank."""
     times = [row for row in rows if row.reading == "edge" and row.quantity.endswith("_s")]
-    errors = [row.error_frac for row in times]
-    size = sorted(abs(error) for error in errors)
     stats: dict[str, Any] = {"n": len(rows), "eligible": len(times)}
     if times:
-        covered = [row.low <= row.measured <= row.high for row in times]
-        stats |= {
-            "mape": mean(size), "median": median(size), "p90": size[min(len(size) - 1, int(0.9 * len(size)))],
-            "bias": mean(errors), "coverage_90": mean(covered),
-        }  # fmt: skip
+        stats |= error_figures([row.error_frac for row in times])
+        stats["coverage_90"] = fmean(row.low <= row.measured <= row.high for row in times)
     stats["by_group"] = [
         {"stack": stack, "step_error_frac": row.error_frac}
         for stack in dict.fromkeys(row.stack for row in rows)

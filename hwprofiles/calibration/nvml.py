@@ -36,10 +36,6 @@ class Nvml:
         temperature_c = self._number("nvmlDeviceGetTemperature", ctypes.c_uint(), ctypes.c_uint(_TEMPERATURE_OF_GPU))
         return PowerReading(energy_mj * MILLI, clock_mhz * MEGA, float(temperature_c))
 
-    def limit_w(self) -> float:
-        """The power limit that is in force."""
-        return self._number("nvmlDeviceGetEnforcedPowerLimit", ctypes.c_uint()) * MILLI
-
     def _number(self, name: str, into: Any, *selectors: Any) -> int:
         self._call(name, self._device, *selectors, ctypes.byref(into))
         return int(into.value)

@@ -10,7 +10,6 @@ Watts are the board's energy counter over the settled part of the load. `spin` i
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import os
@@ -18,12 +17,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol
 
-from hwprofiles.calibration.measuring import device_facts
+from hwprofiles.calibration.command import Parser, check_output, guarded
+from hwprofiles.calibration.measuring import Clock, device_facts
 from hwprofiles.calibration.nvml import Nvml, PowerReading
 from hwprofiles.calibration.power_kernels import PowerKernel, power_kernels
 from hwprofiles.units import MEGA, MILLI
@@ -83,13 +84,13 @@ COLUMNS = {
     "flop": "of a round",
     "bytes_moved": "read and written once, of a round",
     "duty": "share of the settled time between the CUDA events around a round's launches",
-    "first_s": "shortest of the first 6 rounds after a rest of 2 s, without idle time",
+    "first_s": f"shortest of the first {FIRST_ROUNDS} rounds after a rest of {REST_S:g} s, without idle time",
     "at_0p05_s": "a round in the block that runs 0.05 s into the load, with its idle time; at_0p2_s, at_0p5_s alike",
     "at_0p2_s": "see at_0p05_s",
     "at_0p5_s": "see at_0p05_s",
-    "sustained_s": "a round with its idle time, mean over the last 55 % of the load",
+    "sustained_s": f"a round with its idle time, mean over the last {100 * SETTLED_SHARE:.0f} % of the load",
     "busy_s": "the part of it between the events",
-    "watts": "the board's energy counter over those 55 %, by the time",
+    "watts": f"the board's energy counter over those {100 * SETTLED_SHARE:.0f} %, by the time",
     "sm_mhz": "SM clock, mean of the readings there",
     "temperature_c": "of the GPU, likewise",
 }
@@ -217,24 +218,21 @@ class CudaChip:
         torch.cuda.set_device(index)
         torch.manual_seed(0)
         self.torch, self.nvml = torch, Nvml(index)
-        self.kernels = power_kernels(torch.device("cuda", index))
+        device = torch.device("cuda", index)
+        self.kernels, self.clock = power_kernels(device), Clock(device)
         self.now, self.sleep, self.read = time.perf_counter, time.sleep, self.nvml.read
 
     def launch(self, case: PowerCase, rounds: int) -> Any:
         """Queues rounds between two events."""
-        begin, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
         calls = [self.kernels[name].call for name, count in case.parts for _ in range(count)]
-        begin.record()
+        begin = self.clock.mark()
         for call in calls * rounds:
             call()
-        end.record()
-        return begin, end
+        return begin, self.clock.mark()
 
     def finish(self, launched: Any) -> float:
         """Waits for what was launched together; its seconds."""
-        begin, end = launched
-        end.synchronize()
-        return float(begin.elapsed_time(end)) * MILLI
+        return self.clock.between(*launched)
 
     def spin(self, seconds: float) -> None:
         """One kernel that waits, launched again until the seconds are over."""
@@ -273,12 +271,19 @@ def write(out: Path, rows: Sequence[PowerRow], facts: Mapping[str, Any]) -> None
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0; 2 for what cannot be measured."""
-    parser = argparse.ArgumentParser(description="watts, clock and speed of one NVIDIA GPU", prog="power_sweep")
-    parser.add_argument("--out", type=Path, required=True)
+    return guarded("power_sweep", partial(_main, arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    parser = Parser(
+        prog="python -m hwprofiles.calibration.power_sweep", description="Watts, clock and speed of one NVIDIA GPU."
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE.csv")
     parser.add_argument("--index", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=8.0, help="of load, each case")
     parser.add_argument("--date", default=time.strftime("%Y-%m-%d"), help="of the measurement")
     given = parser.parse_args(arguments)
+    check_output(given.out)
     if not 1.0 <= given.seconds < float("inf"):
         parser.error(f"--seconds {given.seconds:g}: must be at least 1")
     if "CUDA_VISIBLE_DEVICES" in os.environ:

@@ -11,6 +11,7 @@ s_ref: the speed at which the energies were measured, so that beta matters only 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 SLOWEST = 0.05
@@ -61,13 +62,17 @@ class Load:
 
 def solve(load: Load, chip: Chip) -> float:
     """The fastest speed, at most 1, at which mean power meets the limit (SLOWEST where none does). Power grows with speed."""
-    if load.flop_j <= 0.0 or load.mean_w(1.0, chip) <= chip.limit_w:
+    if load.flop_j <= 0.0:
+        return 1.0
+    return fastest(lambda speed: load.mean_w(speed, chip) > chip.limit_w)
+
+
+def fastest(is_too_fast: Callable[[float], bool]) -> float:
+    """The largest speed, SLOWEST to 1, that is not too fast; is_too_fast: false up to some speed, true from there on."""
+    if not is_too_fast(1.0):
         return 1.0
     low, high = SLOWEST, 1.0
     for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
-        if load.mean_w(middle, chip) > chip.limit_w:
-            high = middle
-        else:
-            low = middle
+        low, high = (low, middle) if is_too_fast(middle) else (middle, high)
     return low

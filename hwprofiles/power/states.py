@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from hwprofiles.power.model import HALVINGS, SLOWEST, Chip
+from hwprofiles.power.model import Chip, fastest
 from hwprofiles.provenance import State
 
 
@@ -24,15 +24,9 @@ def speed_when_measured(
     if share == 0.0 or seconds <= 0.0 or flop_j <= 0.0:
         return 1.0
 
-    def excess_w(speed: float) -> float:
-        """Of the kernel alone at the limit's speed: it would take seconds * speed^(share - 1)."""
+    def is_over(speed: float) -> bool:
+        """Whether the kernel alone would draw too much at the limit's speed: it takes seconds * speed^(share - 1)."""
         energy_j = flop_j * chip.scale(speed) + byte_j
-        return float(chip.p0_w + energy_j / (seconds * speed ** (share - 1.0)) - chip.limit_w)
+        return bool(chip.p0_w + energy_j / (seconds * speed ** (share - 1.0)) > chip.limit_w)
 
-    if excess_w(1.0) <= 0.0:
-        return 1.0
-    low, high = SLOWEST, 1.0
-    for _ in range(HALVINGS):
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if excess_w(middle) > 0.0 else (middle, high)
-    return float(low**share)
+    return float(fastest(is_over) ** share)

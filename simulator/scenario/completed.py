@@ -7,6 +7,7 @@ from typing import Any, Final
 from hwprofiles.yaml_file import KeyPath
 from simulator.scenario import hardware
 from simulator.scenario.inherited import gpu_of
+from simulator.scenario.nested import find, put
 from simulator.scenario.recipes import RECIPES
 from simulator.scenario.releases import RELEASES, SetSwitch, set_switches
 
@@ -48,10 +49,5 @@ def complete(data: dict[str, Any]) -> None:
 
 def _fill(data: dict[str, Any], path: KeyPath, value: Any) -> None:
     """Set a key that is absent or null, unless a parent is no mapping."""
-    for key in path[:-1]:
-        child = data.setdefault(str(key), {})
-        if not isinstance(child, dict):
-            return
-        data = child
-    if data.get(str(path[-1])) is None:
-        data[str(path[-1])] = value
+    if find(data, path) is None:
+        put(data, path, value)

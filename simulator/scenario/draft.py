@@ -18,6 +18,7 @@ from hwprofiles.problems import show
 from hwprofiles.yaml_file import KeyPath
 from simulator.errors import Problem
 from simulator.scenario.inherited import State
+from simulator.scenario.nested import find
 from simulator.scenario.recipes import DEFAULT_KEYS
 
 RECIPE: Final = ("precision", "recipe")
@@ -121,7 +122,7 @@ class Draft:
         if layer.model_name is not None:
             self._merge(self.data, {"model": layer.model_name}, (), layer)
         self._merge(self.data, data, (), layer)
-        node, stack = copy.deepcopy(_find(self.data, ("cluster", "node"))), _find(self.data, ("stack",))
+        node, stack = copy.deepcopy(find(self.data, ("cluster", "node"))), find(self.data, ("stack",))
         self.history.append(State(self.num_layers, layer.name, node, stack))
 
     def where(self, path: KeyPath) -> str:
@@ -185,24 +186,24 @@ class Draft:
     def _drop_inherited(self, data: Mapping[str, Any]) -> None:
         """Remove what was chosen for another value of a key that this layer changes, unless the layer gives it anew."""
         for key, dropped in _DROPS:
-            new, old = _find(data, key), _find(self.data, key)
+            new, old = find(data, key), find(self.data, key)
             if new is None or new == old or (key == ("model",) and _is_partial_model(new)):
                 continue
             for path in dropped:
                 self._drop(path, key, data, is_told=old is not None and key != RECIPE)
         self._drop_chunks(data)
-        granularity = _find(data, ("recompute", "granularity"))
-        if granularity in ("none", "full") and _find(data, ("recompute", "modules")) is None:
+        granularity = find(data, ("recompute", "granularity"))
+        if granularity in ("none", "full") and find(data, ("recompute", "modules")) is None:
             self._remove(("recompute", "modules"))
         if granularity in ("none", "selective"):
             for name in ("method", "num_layers"):
-                if _find(data, ("recompute", name)) is None:
+                if find(data, ("recompute", name)) is None:
                     self._remove(("recompute", name))
 
     def _drop_chunks(self, data: Mapping[str, Any]) -> None:
         """Remove virtual stages, and their layout, where a layer changes to a schedule that has none."""
         key, vpp, layout = ("parallel", "schedule"), ("parallel", "vpp"), ("parallel", "layers_per_stage")
-        new, chunks = _find(data, key), _find(self.data, vpp)
+        new, chunks = find(data, key), find(self.data, vpp)
         if not isinstance(new, str) or self.takes_chunks is None or self.takes_chunks(new):
             return
         if chunks in (None, 1) or _has(data, vpp):
@@ -212,7 +213,7 @@ class Draft:
 
     def _drop(self, path: KeyPath, cause: KeyPath, data: Mapping[str, Any], *, is_told: bool) -> None:
         """Remove an inherited value, unless the layer gives it anew."""
-        inherited = _find(self.data, path)
+        inherited = find(self.data, path)
         if inherited is not None and not _has(data, path):
             self._remove(path)
             if is_told:
@@ -278,7 +279,7 @@ class Draft:
                 self._merge(phases[idx], changes, ("phases", idx), _of_phase(layer, name, idx, changes))
 
     def _remove(self, path: KeyPath) -> None:
-        parent = _find(self.data, path[:-1])
+        parent = find(self.data, path[:-1])
         if isinstance(parent, dict) and path[-1] in parent:
             del parent[path[-1]]
             self._forget(path)
@@ -321,14 +322,5 @@ def _expand(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _has(data: Mapping[str, Any], path: KeyPath) -> bool:
-    parent = _find(data, path[:-1])
+    parent = find(data, path[:-1])
     return isinstance(parent, Mapping) and path[-1] in parent
-
-
-def _find(data: Any, path: KeyPath) -> Any:
-    """The value at a path of keys, None where there is none."""
-    for key in path:
-        if not isinstance(data, Mapping) or key not in data:
-            return None
-        data = data[key]
-    return data

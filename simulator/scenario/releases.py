@@ -20,6 +20,7 @@ from hwprofiles.problem import Problem
 from hwprofiles.record_file import CatalogError, read_located
 from simulator import not_modelled
 from simulator.registry import Family
+from simulator.scenario.nested import find, put
 from simulator.scenario.parallel import Parallel
 from simulator.scenario.plan import Precision
 
@@ -184,7 +185,7 @@ def set_switches(name: str, data: dict[str, Any], gpu: str | None) -> tuple[SetS
                 continue
             chosen[key] = SetSwitch(key, taken, switch.source, _is_modelled(key, taken))
             if chosen[key].is_modelled:
-                _put(data, key, taken)
+                put(data, tuple(key.split(".")), taken)
     words = (
         SetSwitch(entry.what, True, entry.source, False) for entry in release.beside if _holds(entry.when, data, gpu)
     )
@@ -224,12 +225,7 @@ _PLAIN: Final[Mapping[str, Any]] = {
 
 
 def _value(data: Mapping[str, Any], key: str) -> Any:
-    node: Any = data
-    for name in key.split("."):
-        if not isinstance(node, Mapping) or node.get(name) is None:
-            return None
-        node = node[name]
-    return node
+    return find(data, tuple(key.split(".")))
 
 
 def _is(told: Any, wanted: Any) -> bool:
@@ -240,17 +236,6 @@ def _is(told: Any, wanted: Any) -> bool:
     if isinstance(wanted, str):
         return isinstance(told, str) and fnmatch.fnmatchcase(told.lower(), wanted.lower())
     return bool(told == wanted)
-
-
-def _put(data: dict[str, Any], key: str, value: Any) -> None:
-    *path, last = key.split(".")
-    node = data
-    for name in path:
-        child = node.setdefault(name, {})
-        if not isinstance(child, dict):
-            return
-        node = child
-    node[last] = value
 
 
 def catalogue() -> Iterator[dict[str, Any]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any, Final
 
 from validation.compare import LEAST
+from validation.errors import error_figures
 from validation.instrument.outcome import Outcome
 
 MISSED: Final = 0.1
@@ -22,22 +23,12 @@ def statistics(rows: Sequence[Outcome]) -> dict[str, Any]:
     """
     if not rows:
         return {"n": 0}
-    errors = [row.time_ratio[0] - 1.0 for row in rows]
-    sizes = sorted(map(abs, errors))
     return {
         "n": len(rows),
-        "mape": fmean(sizes),
-        "median": median(sizes),
-        "p90": quantile(sizes, 0.9),
-        "bias": fmean(errors),
+        **error_figures([row.time_ratio[0] - 1.0 for row in rows]),
         "coverage_90": fmean(is_inside(row) for row in rows),
         "interval_score": fmean(interval_score(*row.time_ratio[1:]) for row in rows),
     }
-
-
-def quantile(ordered: Sequence[float], share: float) -> float:
-    """The value that `share` of the ascending values lie at or below: the smallest such one, no interpolation."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def is_inside(row: Outcome) -> bool:

@@ -84,8 +84,8 @@ STEP = Room(
         ),
         Fault(
             "hwprofiles/power/states.py",
-            "return float(low**share)",
-            "return float(low)",
+            "return float(fastest(is_over) ** share)",
+            "return float(fastest(is_over))",
             "a benchmark's loop counts as throttled to the limit",
         ),
         Fault(

@@ -93,9 +93,9 @@ VALIDATION = Room(
             "the range of a rate is not inverted",
         ),
         Fault(
-            "validation/compare.py",
-            "size = sorted(abs(error) for error in errors)",
-            "size = sorted(errors)",
+            "validation/errors.py",
+            "sizes = sorted(map(abs, errors))",
+            "sizes = sorted(errors)",
             "errors of both signs cancel in the mean size",
         ),
         Fault(

@@ -138,7 +138,17 @@ def test_an_interrupt_ends_the_processes_soon() -> None:
     with pytest.raises(KeyboardInterrupt):
         outcomes([Row({"case_id": str(n)}) for n in range(20)], _sleeps, processes=2)
     assert time.monotonic() - start < 30
-    assert not multiprocessing.active_children()
+    # The pool's own thread may have reaped a process that this list still holds for a moment: the system says which run.
+    assert not [process for process in multiprocessing.active_children() if _runs(process.pid)]
+
+
+def _runs(pid: int | None) -> bool:
+    assert pid is not None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_rows_with_many_actions_start_first() -> None:

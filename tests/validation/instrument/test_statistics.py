@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from tests.validation.instrument.made_up import run
+from validation.errors import quantile
 from validation.instrument.groups import BY, FEW, MANY, by_group
-from validation.instrument.statistics import interval_score, quantile, statistics
+from validation.instrument.statistics import interval_score, statistics
 
 
 def test_three_rows_by_hand() -> None:
