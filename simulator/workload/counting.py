@@ -12,6 +12,7 @@ from typing import Any
 from hwprofiles.kernels.attention_libraries import padded_v
 from hwprofiles.kernels.shape import KernelShape
 from simulator.workload.op import Op, Pass, Work
+from simulator.workload.pairs import query_key_pairs
 from simulator.workload.tensors import FORMAT_BITS, tensor_bytes
 
 FP8_BLOCK = 128
@@ -180,16 +181,6 @@ class AttentionCore:
     def backward_flop_per_pair(self) -> int:
         """The same of the kernel's backward: five GEMMs, q k^T again, dp and dv (head_dim_v wide), dq and dk (head_dim_qk)."""
         return 2 * self.heads * (3 * self.head_dim_qk + 2 * self.head_dim_v)
-
-
-def query_key_pairs(seq: int, causal: bool, window: int | None = None) -> float:
-    """Query-key pairs of one head and sequence: half of seq² under a causal mask (the diagonal's half not counted).
-
-    window: a query has at most so many keys. Causal: all but the first queries have them, the triangle of those is cut
-    (seq window - window²/2); else each has window keys.
-    """
-    keys = seq if window is None else min(window, seq)
-    return (seq - keys / 2) * keys if causal else float(seq * keys)
 
 
 def attention(name: str, phase: Pass, batch: int, seq: int, core: AttentionCore, causal: bool = True) -> Op:

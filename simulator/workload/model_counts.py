@@ -15,9 +15,9 @@ from math import fsum
 
 from simulator.scenario.layout import stage_layout
 from simulator.scenario.model import ModelSpec
-from simulator.workload.counting import query_key_pairs
 from simulator.workload.layers.attention import attention_core
 from simulator.workload.layers.part import PARTS, WHOLE, Part
+from simulator.workload.pairs import query_key_pairs
 
 FORWARD_AND_BACKWARD = 3
 """FLOP of a trained token over those of its forward pass: the backward pass has two GEMMs for each one."""

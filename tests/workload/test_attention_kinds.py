@@ -12,11 +12,12 @@ from simulator.errors import InputError
 from simulator.scenario.model import DenseFfn, GqaAttention, ModelSpec
 from simulator.scenario.model_catalog import load_model
 from simulator.workload import counting
-from simulator.workload.counting import AttentionCore, query_key_pairs
+from simulator.workload.counting import AttentionCore
 from simulator.workload.layers.attention import attention_weights
 from simulator.workload.layers.part import PARTS, WHOLE, Shard
 from simulator.workload.model_counts import count_parameters, model_flop_per_token
 from simulator.workload.op import Op
+from simulator.workload.pairs import query_key_pairs
 from simulator.workload.stages import build_workload
 from tests.workload.test_layers_brute_force import BATCH, GQA, SEQ, TOKENS, model, recipe
 

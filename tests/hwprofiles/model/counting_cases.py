@@ -10,8 +10,8 @@ from simulator.scenario.layout import stage_layout
 from simulator.scenario.model import ModelSpec
 from simulator.workload.casts.casts import Casts
 from simulator.workload.casts.separate import SeparateCasts
-from simulator.workload.counting import query_key_pairs
 from simulator.workload.op import Op
+from simulator.workload.pairs import query_key_pairs
 from simulator.workload.recipe import Recipe
 from simulator.workload.recompute import Checkpoint
 from simulator.workload.saved import ActivationRecipe
