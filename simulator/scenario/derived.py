@@ -126,6 +126,11 @@ def reduces_every_micro_batch(scenario: Scenario) -> bool:
     return every == "micro_batch"
 
 
+def sums_groups_each(scenario: Scenario) -> bool:
+    """Whether shards of gradients are summed over the shard groups as often as gradients are reduced."""
+    return scenario.data_parallel.grad_reduce.over_groups != "step" or not reduces_every_micro_batch(scenario)
+
+
 def has_collectives_beside_compute(scenario: Scenario) -> bool:
     """Whether data-parallel collectives may take SMs from kernels."""
     on = scenario.mechanisms

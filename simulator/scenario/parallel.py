@@ -111,6 +111,10 @@ class GradReduce(Section):
     """On the wire and in memory."""
     every: Literal["micro_batch", "step"] | None = None
     """How often; null: each micro-batch with zero_stage 2 and 3, else once a step. step with 3 is FSDP's no_sync."""
+    over_groups: Literal["micro_batch", "step"] | None = None
+    """How often shards are summed over the groups of hsdp_group; null: as often as gradients are reduced. step where these
+    are reduced in each micro-batch: the two hops of MiCS (arXiv:2205.00119), FSDP2's set_requires_all_reduce.
+    """
 
 
 class DataParallel(Section):

@@ -22,6 +22,8 @@ def sharing_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         holders = f" and the {edp} holders of an expert into as many groups" if is_moe and dp % group == 0 else ""
         sizes = allowed(size for size in divisors(dp) if not is_moe or edp % (dp // size) == 0)
         yield f"{PLAN}.hsdp_group", f"{group} does not divide dp {dp}{holders}; {sizes}, or null for one group"
+    elif group is not None:
+        yield from _group_problems(scenario, group)
     if scenario.parallel.zero_stage == 3 and derived.recipe(scenario).is_quantised:
         yield from _cast_problems(scenario)
     recompute, layers = scenario.recompute, scenario.recompute.num_layers or 1
@@ -29,6 +31,17 @@ def sharing_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     if scenario.parallel.zero_stage == 3 and in_groups:
         text = f"not modelled yet (3 with {layers} layers that are recomputed together, each gathered once more)"
         yield ZERO, f"{text}; use recompute.num_layers: 1, or zero_stage: 1 or 2"
+
+
+def _group_problems(scenario: Scenario, group: int) -> Iterator[FieldProblem]:
+    """Groups that share nothing, and sums over groups more often than inside them."""
+    zero, reduce = scenario.parallel.zero_stage, scenario.data_parallel.grad_reduce
+    if group == 1 and zero >= 2:
+        text = f"1 shares nothing of what zero_stage {zero} shards: it is data parallelism with whole copies"
+        yield f"{PLAN}.hsdp_group", f"{text}; use zero_stage: 0, or groups of at least 2"
+    if reduce.over_groups == "micro_batch" and not derived.reduces_every_micro_batch(scenario):
+        text = "micro_batch, and gradients are reduced once a step inside the groups"
+        yield f"{PLAN}.grad_reduce.over_groups", f"{text}; use over_groups: step, or grad_reduce.every: micro_batch"
 
 
 def _cast_problems(scenario: Scenario) -> Iterator[FieldProblem]:
@@ -67,6 +80,8 @@ def sharing_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     if plan.hsdp_group is not None and (zero == 0 or plan.hsdp_group == dp):
         why = "zero_stage 0: nothing is shared" if zero == 0 else f"dp {dp}: all ranks share as one group anyway"
         yield f"{PLAN}.hsdp_group", f"has no meaning with {why}"
+    if plan.grad_reduce.over_groups is not None and plan.hsdp_group in (None, dp):
+        yield f"{PLAN}.grad_reduce.over_groups", "has no meaning without groups: set hsdp_group below dp"
 
 
 def _bucket_warnings(scenario: Scenario) -> Iterator[FieldProblem]:

@@ -5,10 +5,11 @@
     2         as 1                                  reduce-scattered behind each backward, shards are summed
     3         gathered by unit in each pass         as 2, by unit
 
-With shard groups (HSDP) the shards' gradients are then all-reduced over the groups. Where gradients are reduced once a step
-with ZeRO 0 to 2, buckets (workload/buckets.py) are those of the first stage, whose backward is a step's last: every other
-stage's gradients are one bucket, as in Megatron-LM (core/distributed/distributed_data_parallel.py), which is reduced in the
-bubble behind its last backward; smaller ones would only slow that backward down for all stages before it.
+With shard groups (HSDP) the shards' gradients are then all-reduced over the groups, behind each reduction or behind the last of
+a step (grad_reduce.over_groups). Where gradients are reduced once a step with ZeRO 0 to 2, buckets (workload/buckets.py) are
+those of the first stage, whose backward is a step's last: every other stage's gradients are one bucket, as in Megatron-LM
+(core/distributed/distributed_data_parallel.py), which is reduced in the bubble behind its last backward; smaller ones would only
+slow that backward down for all stages before it.
 """
 
 from __future__ import annotations
@@ -77,12 +78,19 @@ class _Planner:
 
     def reduces(self, label: str, group: ParamGroup) -> Runs:
         """Gradients of a group of parameters: to the shards (ZeRO 0: to all), then over the shard groups."""
+        return self._reduces(label, group, over_groups=True)
+
+    def reduces_in_group(self, label: str, group: ParamGroup) -> Runs:
+        """The same without the sum over the shard groups."""
+        return self._reduces(label, group, over_groups=False)
+
+    def _reduces(self, label: str, group: ParamGroup, *, over_groups: bool) -> Runs:
         width = WIRE_BYTES[self.scenario.data_parallel.grad_reduce.dtype]
         op: RingOp = "reduce_scatter" if self.scenario.parallel.zero_stage else "all_reduce"
         found: list[tuple[str, Segment]] = []
         for name, count, ranks in self._parts(group):
             found.append(self._one(label, op, name, count * width, ranks.shard))
-            if ranks.replicas.ranks > 1:
+            if ranks.replicas.ranks > 1 and over_groups:
                 shard = -(-count // ranks.shard.ranks)
                 found.append(self._one(label, "all_reduce", name, shard * width, ranks.replicas))
         return tuple(found)
@@ -134,6 +142,7 @@ def _of_stage(planner: _Planner, stage: StageWorkload, *, at_end: bool) -> Stage
     label, whole = f"stage_{stage.stage}", ParamGroup(0, stage.dense_params, stage.expert_params)
     reduces: tuple[Bucket, ...] = ()
     gathers: tuple[Bucket, ...] = ()
+    earlier: tuple[Bucket, ...] | None = None
     reduces_at_end: Runs = ()
     gathers_at_end: Runs = ()
     one_bucket = zero < 3 and not each and stage.stage > 0
@@ -143,6 +152,8 @@ def _of_stage(planner: _Planner, stage: StageWorkload, *, at_end: bool) -> Stage
         ready = [whole] if one_bucket else stage.groups if zero == 3 else buckets_of(stage.groups, limit)
         buckets = [found if zero == 3 else [total(found)] for found in by_unit(ready)][::-1]
         reduces = _priced(buckets, planner.reduces, stage)
+        if each and not derived.sums_groups_each(scenario):
+            earlier = _priced(buckets, planner.reduces_in_group, stage)
     if zero == 3:
         gathers = _priced(by_unit(stage.groups), planner.gathers, stage)
     elif ahead:
@@ -157,12 +168,17 @@ def _of_stage(planner: _Planner, stage: StageWorkload, *, at_end: bool) -> Stage
     last = PassCollectives(again[::-1], reduces, run_ahead, beside, stretch) if again or reduces else NO_COLLECTIVES
     return StageCollectives(
         forward=first if again else NO_COLLECTIVES,
-        backward=last if each or not reduces else replace(last, reduces=()),
+        backward=_before_last(last, earlier if each else ()),
         first_forward=first,
         last_backward=last,
         reduces_at_end=reduces_at_end,
         gathers_at_end=gathers_at_end,
     )
+
+
+def _before_last(last: PassCollectives, reduces: tuple[Bucket, ...] | None) -> PassCollectives:
+    """The backward before a step's last; reduces: what it reduces, None: the same."""
+    return last if reduces is None or reduces == last.reduces else replace(last, reduces=reduces)
 
 
 def _priced(

@@ -209,11 +209,14 @@ def num_communicators(scenario: Scenario) -> int:
     """Collective library communicators of a rank: one for each axis with more than one member.
 
     Axes: tp, pp, the replicas of dense parameters, the ranks that share a routed expert and the replicas of it (DeepEP
-    dispatches without the library).
+    dispatches without the library); of replicas in shard groups, a group's and those of one place in each.
     """
-    degrees = [scenario.parallel.tp, scenario.parallel.pp, derived.dp(scenario)]
+    dp, edp = derived.dp(scenario), derived.edp(scenario)
+    is_cut = scenario.parallel.zero_stage > 0
+    shard, expert_shard = derived.sharing_ranks(scenario), derived.expert_sharing_ranks(scenario)
+    degrees = [scenario.parallel.tp, scenario.parallel.pp, *((shard, dp // shard) if is_cut else (dp,))]
     if scenario.model.moe is not None:
-        degrees += [scenario.parallel.etp, derived.edp(scenario)]
+        degrees += [scenario.parallel.etp, *((expert_shard, edp // expert_shard) if is_cut else (edp,))]
     return sum(degree > 1 for degree in degrees)
 
 

@@ -52,6 +52,7 @@ CONTEXTS: Mapping[str, tuple[str, ...]] = {
     "tensor": (*DENSE, "parallel.tp=2"),
     "sequence": (*DENSE, "parallel.tp=2", "parallel.sequence_parallel=true"),
     "sharded": (*DENSE, "parallel.zero_stage=3"),
+    "grouped": (*DENSE, "parallel.zero_stage=2", "data_parallel.hsdp_group=4"),
     "windowed": (*DENSE, "model.attention.window=256"),
     "virtual": (
         *DENSE, "model.num_layers=8", "model.num_dense_layers=8", "parallel.vpp=2", "parallel.schedule=interleaved_1f1b",
@@ -150,6 +151,7 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "data_parallel.bucket_bytes": ("dense", "10000000000"),
     "data_parallel.grad_reduce.every": ("sharded", "step"),
     "data_parallel.hsdp_group": ("sharded", "4"),
+    "data_parallel.grad_reduce.over_groups": ("grouped", "step"),
     "data_parallel.param_gather.dtype": ("sharded", "fp32"),
     "data_parallel.param_gather.overlap": ("dense", "true"),
     "data_parallel.reshard_after_forward": ("sharded", "false"),

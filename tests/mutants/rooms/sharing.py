@@ -13,6 +13,7 @@ SHARING = Room(
     (
         "tests/assembly/test_action_collectives.py",
         "tests/laws/test_data_parallel.py",
+        "tests/laws/test_shard_groups.py",
         "tests/published/test_release_faults.py",
         "tests/scenario/test_sharing_rules.py",
         "tests/workload/test_memory.py",
@@ -95,6 +96,18 @@ SHARING = Room(
             "shard = -(-count // ranks.shard.ranks)",
             "shard = count",
             "the groups of HSDP sum whole gradients",
+        ),
+        Fault(
+            PLAN,
+            "if ranks.replicas.ranks > 1 and over_groups:",
+            "if ranks.replicas.ranks > 1:",
+            "shards are summed over the groups in each micro-batch whatever the scenario says",
+        ),
+        Fault(
+            "simulator/network/placement.py",
+            "split = holders.reshape(*holders.shape[:2], num_groups, -1)",
+            "split = holders.reshape(*holders.shape[:2], -1, num_groups).swapaxes(2, 3)",
+            "shard groups are strided over the nodes, not neighbours",
         ),
         Fault(
             "simulator/workload/buckets.py",

@@ -420,8 +420,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/memory.py",
-            "[scenario.parallel.etp, derived.edp(scenario)]",
-            "[scenario.parallel.etp, scenario.parallel.ep]",
+            "dp, edp = derived.dp(scenario), derived.edp(scenario)",
+            "dp, edp = derived.dp(scenario), scenario.parallel.ep",
             "the library holds the expert group, not its replicas",
         ),
         Fault(
