@@ -8,7 +8,7 @@
 With shard groups (HSDP) the shards' gradients are then all-reduced over the groups, behind each reduction or behind the last of
 a step (grad_reduce.over_groups). Where gradients are reduced once a step with ZeRO 0 to 2, buckets (workload/buckets.py) are
 those of the first stage, whose backward is a step's last: every other stage's gradients are one bucket, as in Megatron-LM
-(core/distributed/distributed_data_parallel.py), which is reduced in the bubble behind its last backward; smaller ones would only
+(core/distributed/distributed_data_parallel.py), reduced in the bubble behind its last backward; smaller ones would only
 slow that backward down for all stages before it.
 """
 
