@@ -164,12 +164,19 @@ def validate(
         Path | None,
         typer.Option("--compare", metavar="OLD.json", help="Of --cases: what moved since a document of --json."),
     ] = None,
+    ablate: Annotated[
+        str | None,
+        typer.Option(
+            "--ablate", metavar="NAMES",
+            help="Of --cases, mechanisms by commas, or all: what each is worth, predicting every row without it too.",
+        ),
+    ] = None,
     write: Annotated[bool, typer.Option("--write", help="Also refresh the committed accuracy table.")] = False,
 ) -> None:  # fmt: skip
     """Print predicted beside published figures, with signed errors; of a table of runs, how right they are together."""
     from simulator.cli.validate import Question, validate_cases
 
-    validate_cases(Question(tuple(names or ()), cases, as_json, form, leave_out, old, write))
+    validate_cases(Question(tuple(names or ()), cases, as_json, form, leave_out, old, write, ablate))
 
 
 @app.command("list")

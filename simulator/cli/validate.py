@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ACCURACY = Path(__file__).parent.parent / "report" / "data" / "accuracy.csv"
 FORMATS: Final = ("text", "markdown", "json")
+EVERY: Final = 50
+"""Rows between two lines of progress."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Question:
     """What was asked for. cases: a table of measured runs; leave_out: what its rows' stacks are built without; old: an older
     document of it; form: one of FORMATS, None: by as_json.
 
+    ablate: mechanisms, by commas, without each of which the table is predicted too.
     write: also into simulator/report/data/accuracy.csv, the committed accuracy table; what was not compared stays there.
     """
 
@@ -39,6 +42,12 @@ class Question:
     leave_out: str | None = None
     old: Path | None = None
     write: bool = False
+    ablate: str | None = None
+
+    @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """The names of `ablate`, as they were given."""
+        return tuple(name.strip() for name in (self.ablate or "").split(",") if name.strip())
 
 
 def validate_cases(asked: Question) -> None:
@@ -68,9 +77,10 @@ def validate_cases(asked: Question) -> None:
 
 def _check(asked: Question) -> None:
     """Raise InputError for options that do not go together, all problems at once."""
+    from validation.instrument.ablation import problem
     from validation.instrument.leave_out import MODES
 
-    of_tables = {"--leave-out": asked.leave_out, "--compare": asked.old}
+    of_tables = {"--leave-out": asked.leave_out, "--compare": asked.old, "--ablate": asked.ablate}
     problems = [
         Problem("", option, "works on a table of runs; give --cases FILE.csv too")
         for option, value in of_tables.items()
@@ -79,6 +89,11 @@ def _check(asked: Question) -> None:
     if asked.leave_out not in (None, *MODES):
         text = f"no group is called {show(asked.leave_out)}{nearest(str(asked.leave_out), MODES)}"
         problems.append(Problem("", "--leave-out", text))
+    if asked.ablate is not None and (text := problem(asked.mechanisms)):
+        problems.append(Problem("", "--ablate", text))
+    if asked.ablate is not None and asked.leave_out is not None:
+        text = "mechanisms are told of the stacks that users have; leave one of the two out"
+        problems.append(Problem("", "--ablate", text))
     if asked.write and asked.leave_out is not None:
         text = "the accuracy table is of the stacks that users have; leave one of the two out"
         problems.append(Problem("", "--write", text))
@@ -91,8 +106,9 @@ def _of_table(asked: Question) -> tuple[dict[str, Any], list[Outcome]]:
 
     What is wrong with skipped rows goes to standard error, with their lines.
     """
+    from validation.instrument.ablation import chosen, contributions
     from validation.instrument.change import compared, read_old
-    from validation.instrument.document import document
+    from validation.instrument.document import document, eligible
     from validation.instrument.named import wrong_rows
     from validation.instrument.pool import outcomes
     from validation.instrument.prediction import outcome
@@ -103,12 +119,20 @@ def _of_table(asked: Question) -> tuple[dict[str, Any], list[Outcome]]:
         raise InputError([Problem("", "--cases", f"{asked.cases} is no file; give a CSV with measured runs")])
     given = read_rows(asked.cases)
     old = read_old(asked.old) if asked.old else None
-    runs = outcomes(given, partial(outcome, leave_out=cast("LeaveOut | None", asked.leave_out)))
+    names = chosen(asked.mechanisms)
+    predict = partial(outcome, leave_out=cast("LeaveOut | None", asked.leave_out), ablate=names)
+    runs = outcomes(given, predict, progress=partial(_progress, len(given)) if names else lambda _: None)
     wrong = wrong_rows(asked.cases.name, given, runs)
     if wrong:
         print(InputError(wrong), file=sys.stderr)
-    told = document(runs, asked.leave_out)
+    told = document(runs, asked.leave_out) | (contributions(eligible(runs), names) if names else {})
     return told | ({"compared": compared(old, runs)} if old else {}), runs
+
+
+def _progress(total: int, done: int) -> None:
+    """A line on standard error every EVERY rows, and at the end."""
+    if done % EVERY == 0 or done == total:
+        print(f"{done} of {total} rows", file=sys.stderr, flush=True)
 
 
 def _write(figures: Sequence[Row], runs: Sequence[Outcome]) -> None:

@@ -43,7 +43,7 @@ class Outcome:
     quantity: the column that is compared, "" where the row has none. assumed: "key=value" of what neither the row nor its
     framework's release says; by_release: of what the release says. without: what the stack was built without, in words.
     figure: None where reasons say why ("reason" or "reason: detail"). is_eligible: the row counts in summaries. stack: ""
-    where none was chosen.
+    where none was chosen. steps_without: mechanism → the predicted step's seconds with it switched off, of those asked for.
     """
 
     case_id: str
@@ -59,6 +59,7 @@ class Outcome:
     is_eligible: bool = False
     reasons: tuple[str, ...] = ()
     note: str = ""
+    steps_without: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def skipped_because(self) -> str | None:

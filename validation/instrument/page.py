@@ -1,8 +1,8 @@
 """python -m validation.instrument.page RESULT.json PAGE.md: writes the tables of a validation into a page, in place.
 
-RESULT.json: what `moesim validate --cases FILE.csv [--leave-out GROUP] --json` printed. The page says where the tables stand by
-a line `<!-- tables of moesim validate --cases -->`, with ` --leave-out GROUP` behind it for those of a group, and a line
-`<!-- end of tables -->` behind them.
+RESULT.json: what `moesim validate --cases FILE.csv [--leave-out GROUP] [--ablate all] --json` printed. The page says where the
+tables stand by a line `<!-- tables of moesim validate --cases -->`, with ` --leave-out GROUP` behind it for those of a group
+and ` --ablate` for that of the mechanisms, and a line `<!-- end of tables -->` behind them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from typing import Any, Final
 from simulator.cli.output import write_atomically
 from simulator.errors import InputError, Problem
 from validation.instrument.show import markdown
-from validation.instrument.tables import tables
+from validation.instrument.tables import Table, mechanisms, tables
 
 END: Final = "<!-- end of tables -->"
+MECHANISMS: Final = "<!-- tables of moesim validate --cases --ablate -->"
+PART: Final = ("mechanisms", "deepseek_v3_step_s")
+"""Keys of a document that its table of mechanisms is made of."""
 
 
 def mark(document: Mapping[str, Any]) -> str:
@@ -30,14 +33,19 @@ def mark(document: Mapping[str, Any]) -> str:
 
 def with_tables(page: str, document: Mapping[str, Any]) -> str:
     """The page with the document's tables between its marks. Raises InputError where a mark is missing."""
-    first = mark(document)
-    before, found, rest = page.partition(f"{first}\n")
+    runs = {key: value for key, value in document.items() if key not in PART}
+    page = _between(page, mark(document), tables(runs))
+    return _between(page, MECHANISMS, [mechanisms(document)]) if runs != document else page
+
+
+def _between(page: str, first: str, found: Sequence[Table]) -> str:
+    before, has_mark, rest = page.partition(f"{first}\n")
     _, closed, after = rest.partition(END)
-    if not found or not closed:
+    if not has_mark or not closed:
         raise InputError(
             [Problem("", "PAGE", f"has no line {first} with {END} behind it; put both where the tables go")]
         )
-    return f"{before}{first}\n\n{markdown(tables(document))}\n{END}{after}"
+    return f"{before}{first}\n\n{markdown(found)}\n{END}{after}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ from validation.instrument.prediction import FAILED, outcome, skipped
 from validation.published.row import Row
 
 Predict = Callable[[Row], Outcome]
+Progress = Callable[[int], None]
 
 MAX_PROCESSES: Final = 2
 FEW_ROWS: Final = 8
@@ -24,8 +25,10 @@ FEW_ROWS: Final = 8
 DIED: Final = f"{FAILED}: the process that predicted it ended (out of memory, perhaps)"
 
 
-def outcomes(rows: Sequence[Row], predict: Predict = outcome, processes: int | None = None) -> list[Outcome]:
-    """Every row's outcome, in the order given.
+def outcomes(
+    rows: Sequence[Row], predict: Predict = outcome, processes: int | None = None, progress: Progress = lambda _: None
+) -> list[Outcome]:
+    """Every row's outcome, in the order given. progress: told how many rows are done, now and then.
 
     processes: default as many as there are processors, at most MAX_PROCESSES, and this one alone for few rows. Rows that
     take long start first. An interrupt ends the processes too. Where a process dies, the rows that it leaves open are
@@ -33,7 +36,11 @@ def outcomes(rows: Sequence[Row], predict: Predict = outcome, processes: int | N
     """
     wanted = processes or (min(MAX_PROCESSES, os.cpu_count() or 1) if len(rows) >= FEW_ROWS else 1)
     if wanted == 1:
-        return [predict(row) for row in rows]
+        done = []
+        for row in rows:
+            done.append(predict(row))
+            progress(len(done))
+        return done
     found: dict[int, Outcome] = {}
     others = multiprocessing.active_children()
     with _pool(wanted) as pool:
@@ -43,6 +50,7 @@ def outcomes(rows: Sequence[Row], predict: Predict = outcome, processes: int | N
             for place, future in futures.items():
                 with suppress(BrokenProcessPool):
                     found[place] = future.result()
+                    progress(len(found))
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in [each for each in multiprocessing.active_children() if each not in others]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from hwprofiles.kernels.parameters import MissingKernelError
@@ -14,6 +14,7 @@ from simulator.scenario.hardware import node_of
 from simulator.scenario.scenario import Scenario
 from simulator.step.step import simulate_times
 from validation.compare import interval_of, lookup
+from validation.instrument.ablation import steps_without
 from validation.instrument.convention import counted_over_model
 from validation.instrument.leave_out import LeaveOut, left_out, stack_without
 from validation.instrument.outcome import PATHS, Figure, Outcome
@@ -37,14 +38,14 @@ class ImpossibleFigure(Exception):
     """A measured speed that no run has."""
 
 
-def outcome(row: Row, leave_out: LeaveOut | None = None) -> Outcome:
+def outcome(row: Row, leave_out: LeaveOut | None = None, ablate: Sequence[str] = ()) -> Outcome:
     """The row predicted, or skipped with the reason: an input or mechanism that is missing, no speed, an error of its own.
 
-    leave_out: what the row's stack is built without.
+    leave_out: what the row's stack is built without; ablate: mechanisms without which it is predicted too.
     """
     stated = state(row)
     try:
-        return _outcome(row, stated, leave_out)
+        return _outcome(row, stated, leave_out, ablate)
     except ImpossibleFigure as error:
         return skipped(row, f"{BAD_VALUE}: {_one_line(error)}", stated=stated)
     except MissingKernelError as error:
@@ -59,7 +60,7 @@ def _one_line(error: Exception) -> str:
     return "; ".join(str(error).splitlines())[:MAX_DETAIL]
 
 
-def _outcome(row: Row, stated: Statement, leave_out: LeaveOut | None) -> Outcome:
+def _outcome(row: Row, stated: Statement, leave_out: LeaveOut | None, ablate: Sequence[str]) -> Outcome:
     column, scenario = column_of(row), stated.scenario
     if scenario is None:
         reasons = (f"{key}: {why}" if why else key for key, why in stated.missing.items())
@@ -71,12 +72,13 @@ def _outcome(row: Row, stated: Statement, leave_out: LeaveOut | None) -> Outcome
         without = left_out(leave_out, node_of(scenario).gpu, row.text("source_url"))
         stack = stack_without(node_of(scenario).gpu, without)
         scenario = scenario.model_copy(update={"stack": stack.name})
+    figure = _figure(row, column, scenario, stack)
     return Outcome(
         row.text("case_id"), _group(row, stated), column, source_of(row), labels=_labels(row, stated),
         stack=scenario.stack, without=str(without), assumed=_keys(stated, is_sourced=False),
-        by_release=_keys(stated, is_sourced=True), figure=_figure(row, column, scenario, stack),
+        by_release=_keys(stated, is_sourced=True), figure=figure,
         is_eligible=row.text("case_id") not in excluded(),
-        note=note_of(row, stated),
+        note=note_of(row, stated), steps_without=steps_without(scenario, ablate, figure.step_s, stack),
     )  # fmt: skip
 
 

@@ -39,6 +39,7 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
     """Those of a document of `moesim validate --cases`, and of what a change moved where it was compared."""
     told = document["summary"]
     found = [whole(told, document.get("left_out")), *groups(told), worst_rows(told), skipped(told)]
+    found += [mechanisms(document)] if "mechanisms" in document else []
     if "compared" in document:
         found += comparison(document["compared"])
     return [found[0], *(table for table in found[1:] if table.rows or table.note.startswith(COMPARED))]
@@ -108,6 +109,40 @@ def skipped(told: Mapping[str, Any]) -> Table:
     rows = [(each["reason"], str(each["rows"]), str(each["alone"])) for each in told["skipped"]]
     note = "alone: rows that nothing else holds back."
     return Table(f"Not predicted: {_rows(told['n'] - told['predicted'])}", ("because of", "rows", "alone"), rows, note)
+
+
+def mechanisms(document: Mapping[str, Any]) -> Table:
+    """What is lost without each mechanism: errors of the rows, and the step of DeepSeek-V3."""
+    told, step_s = document["summary"], document["deepseek_v3_step_s"]
+    kinds = {each["value"]: each for each in told["by_group"] if each["by"] == "kind"}
+    whole = {
+        f"{prefix}{key}": figures[key]
+        for prefix, figures in (("", told), ("dense_", kinds.get("dense")), ("moe_", kinds.get("MoE")))
+        if figures and "mape" in figures
+        for key in ("mape", "bias")
+    }
+    rows = [("all mechanisms", NO_FIGURE, *_errors(whole), numbers.seconds_to_compare(step_s), NO_FIGURE)]
+    rows += [
+        (
+            each["name"], str(each["moved"]), *_errors(each), numbers.seconds_to_compare(each["deepseek_v3_step_s"]),
+            numbers.signed_percent(each["deepseek_v3_step_s"] / step_s - 1.0),
+        )
+        for each in document["mechanisms"]
+    ]  # fmt: skip
+    headers = ("without", "rows moved", "mean", "bias", "dense", "bias", "MoE", "bias", "DeepSeek-V3", "change")
+    note = "Each row of this table has one mechanism switched off. rows moved: counted runs whose step it changes; mean: of "
+    note += "their errors' sizes, all rows, dense and MoE models; DeepSeek-V3: the preset's step, and its change."
+    return Table("What each mechanism is worth", headers, rows, note, spare=(1, 5, 7))
+
+
+def _errors(figures: Mapping[str, Any]) -> Cells:
+    """Mean and bias of all rows, of dense and of MoE rows."""
+    shown = (("mape", numbers.percent), ("bias", numbers.signed_percent))
+    return tuple(
+        show(figures[prefix + key]) if prefix + key in figures else NO_FIGURE
+        for prefix in ("", "dense_", "moe_")
+        for key, show in shown
+    )
 
 
 def comparison(found: Mapping[str, Any]) -> list[Table]:

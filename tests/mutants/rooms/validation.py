@@ -212,5 +212,23 @@ VALIDATION = Room(
             'ranks = (row.count("dp") or 1) * tp',
             "replicas that a row leaves out are one",
         ),
+        Fault(
+            "validation/instrument/ablation.py",
+            "if reduce(getattr, path, scenario) == off:",
+            "if reduce(getattr, path, scenario) != off:",
+            "a mechanism that is on is told as one that is off anyway",
+        ),
+        Fault(
+            "validation/instrument/ablation.py",
+            "return row.steps_without[name] / row.figure.step_s",
+            "return row.figure.step_s / row.steps_without[name]",
+            "what a mechanism is worth has the wrong sign",
+        ),
+        Fault(
+            "validation/instrument/page.py",
+            "tables(runs))",
+            "tables(document))",
+            "the table of mechanisms stands twice in the page",
+        ),
     ),
 )
