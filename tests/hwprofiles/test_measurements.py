@@ -171,3 +171,37 @@ def test_bytes_of_a_measured_dispatch_are_copies_that_left() -> None:
         legs = [("node_copies", 4 // int(row["ranks_per_node"])), ("rank_copies", int(row["ranks_per_node"]))]
         away = sum(int(row[copies]) * (places - 1) / places for copies, places in legs)
         assert sent / one == pytest.approx(away, rel=0.01)
+
+
+CONTEXT_PARALLEL = FOLDER / "h200x4-context-parallel-2026-11-27.csv"
+
+
+def test_attention_over_a_cut_sequence_is_its_calls_and_what_is_not_hidden() -> None:
+    """Never faster than its attention calls; a2a exposes its messages, a ring hides them where the calls are long."""
+    rows = rows_of(CONTEXT_PARALLEL)
+    wholes = [row for row in rows if row["part"] == "whole"]
+    assert {row["name"] for row in wholes} == {"a2a", "all_gather", "ring"}
+    for row in wholes:
+        of = {
+            (each["part"], each["name"]): each
+            for each in rows
+            if all(each[key] == row[key] for key in ("heads", "tokens", "ranks"))
+        }
+        ranks = int(row["ranks"])
+        calls = {
+            "a2a": [("a2a", 1)],
+            "all_gather": [("all_gather_front", 1), ("all_gather_back", 1)],
+            "ring": [("ring_first", 1), ("ring_half_keys", ranks - 1)],
+        }[row["name"]]
+        for way in ("forward_s", "backward_s"):
+            core_s = sum(times * float(of["core", name][way]) for name, times in calls)
+            assert float(row[way]) > 0.97 * core_s
+            if int(row["tokens"]) >= 65_536:
+                assert float(row[way]) < 1.09 * core_s
+        if row["name"] == "a2a":
+            sent_s = sum(
+                times * float(of["message", name]["forward_s"])
+                for name, times in (("q_to_heads", 1), ("k_to_heads", 2), ("o_to_tokens", 1))
+            )
+            assert float(row["forward_s"]) > 0.85 * (float(of["core", "a2a"]["forward_s"]) + sent_s * 0.6)
+        assert row["error"] == "" or float(row["error"]) < 0.01
