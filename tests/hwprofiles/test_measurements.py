@@ -197,7 +197,7 @@ def test_attention_over_a_cut_sequence_is_its_calls_and_what_is_not_hidden() -> 
             core_s = sum(times * float(of["core", name][way]) for name, times in calls)
             assert float(row[way]) > 0.97 * core_s
             if int(row["tokens"]) >= 65_536:
-                assert float(row[way]) < 1.09 * core_s
+                assert float(row[way]) < 1.12 * core_s
         if row["name"] == "a2a":
             sent_s = sum(
                 times * float(of["message", name]["forward_s"])
