@@ -33,7 +33,7 @@ from hwprofiles.calibration.collectives_beside import (
     slowest,
     software_facts,
     times,
-)  # fmt: skip
+)
 from hwprofiles.calibration.context_parallel.ways import Group, hop
 from hwprofiles.calibration.measuring import random_bf16
 from hwprofiles.units import KIBI, MEBI
@@ -68,7 +68,7 @@ def message(kind: str, num_bytes: int, group: Group, device: str) -> tuple[float
 def together(
     first: Callable[[], Any], second: Callable[[], Any], alone: tuple[float, float], clock: Clock
 ) -> list[float]:
-    """Seconds a call of both, each while the other runs."""
+    """Seconds a call of both, each while the other runs; NaN where no call did."""
     import torch.distributed as dist
 
     counts = [CALLS, max(2, int(COVER * CALLS * alone[0] / alone[1]))]
@@ -83,8 +83,12 @@ def together(
     clock.wait()
     found = []
     for own, other in (marks, reversed(marks)):
-        beside = [clock.seconds(a, b) for a, b in pairwise(own) if clock.seconds(b, other[-1]) > 0]
-        found.append(median(beside or [clock.seconds(a, b) for a, b in pairwise(own)]))
+        beside = [
+            clock.seconds(a, b)
+            for a, b in pairwise(own)
+            if clock.seconds(other[0], a) > 0 and clock.seconds(b, other[-1]) > 0
+        ]
+        found.append(median(beside) if beside else float("nan"))
     return found
 
 
@@ -95,6 +99,9 @@ def rows(rank: int, world: int, device: str, num_bytes: int) -> Iterator[dict[st
     clock = Clock(device)
     groups = [Group(dist.new_group(list(range(world))), rank, world) for _ in range(2)]
     made = [{kind: message(kind, num_bytes, group, device) for kind in KINDS} for group in groups]
+    for of_group in made:  # a communicator connects at its first call of a kind, on the host's time
+        for _, call in of_group.values():
+            times(call, clock, clock.stream())
     alone = {}
     for kind, (sent, call) in made[0].items():
         alone[kind] = slowest(median(times(call, clock, clock.stream())), device)
