@@ -129,3 +129,7 @@ class DataParallel(Section):
     """Ranks that share, of those with the same parameters; null: all. Gradients are then also summed over the groups."""
     reshard_after_forward: bool = True
     """With zero_stage 3: parameters are gathered again in the backward; else once a step, and held."""
+    sharded_copies: Literal["none", "flat", "by_parameter"] = "none"
+    """With zero_stage 3: copies inside a GPU's memory between shards and parameters. flat: torch's FSDP (a unit is one vector;
+    gradients are joined, cast and divided); by_parameter: FSDP2 (each is copied out of a gather and into a reduction).
+    """

@@ -74,6 +74,8 @@ def sharing_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
         yield f"{PLAN}.param_gather.overlap", "has no meaning with parallel.overlap.dp: false"
     if zero < 3 and not plan.reshard_after_forward:
         yield f"{PLAN}.reshard_after_forward", f"has no meaning with zero_stage {zero}: parameters are not sharded"
+    if zero < 3 and plan.sharded_copies != "none":
+        yield f"{PLAN}.sharded_copies", f"has no meaning with zero_stage {zero}: parameters are not sharded"
     if zero >= 2 and plan.grad_reduce.every == "step" and derived.num_micro_batches(scenario) == 1:
         yield f"{PLAN}.grad_reduce.every", "step has no meaning with one micro-batch a step"
     yield from _bucket_warnings(scenario)

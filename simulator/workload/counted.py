@@ -13,6 +13,7 @@ from simulator.workload.op import Workload
 from simulator.workload.recipe import Recipe
 from simulator.workload.recompute import checkpoint_of, module_names
 from simulator.workload.routing_model import RoutingStatistics
+from simulator.workload.sharded_copies import IN_PLACE, ShardedCopies
 from simulator.workload.stages import build_workload
 
 
@@ -62,7 +63,19 @@ def recipe_of(
         expert_rows_cv=_expert_rows_cv(scenario, routing, capacity),
         is_loss_fused=scenario.head.cross_entropy == "fused",
         attention=scenario.kernels.attention or "",
+        copies=_sharded_copies(scenario),
     )
+
+
+def _sharded_copies(scenario: Scenario) -> ShardedCopies:
+    """Of parameters that ranks share by unit."""
+    plan = scenario.data_parallel
+    if scenario.parallel.zero_stage < 3 or not derived.has_several_holders(scenario):
+        return IN_PLACE
+    return ShardedCopies(
+        plan.sharded_copies, plan.param_gather.dtype, plan.grad_reduce.dtype, plan.reshard_after_forward,
+        derived.reduces_every_micro_batch(scenario),
+    )  # fmt: skip
 
 
 def _expert_rows_cv(scenario: Scenario, routing: RoutingStatistics | None, capacity: Capacity) -> float:

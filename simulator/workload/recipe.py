@@ -10,6 +10,7 @@ from simulator.workload.capacity import UNLIMITED, Capacity
 from simulator.workload.casts.casts import Casts
 from simulator.workload.counting import operand_bytes
 from simulator.workload.recompute import Checkpoint
+from simulator.workload.sharded_copies import IN_PLACE, ShardedCopies
 from simulator.workload.tensors import sent_format
 
 
@@ -35,7 +36,7 @@ class Recipe:
     attention: library of the attention core; "": the stack's own.
     ep: ranks of an expert group; nodes: nodes it spans. nodes_per_token, ranks_per_token: expected distinct destinations.
     remote_per_token, fullest_node: as in AllToAll. bf16_layers: how many at the start and at the end stay in BF16.
-    software: which kernels route and shuffle tokens.
+    software: which kernels route and shuffle tokens. copies: those of sharded parameters.
     """
 
     batch: int
@@ -66,6 +67,7 @@ class Recipe:
     fullest_node: int | None = None
     bf16_layers: tuple[int, int] = (0, 0)
     software: Software = SOFTWARE[SEPARATE]
+    copies: ShardedCopies = IN_PLACE
 
     @property
     def tokens(self) -> int:

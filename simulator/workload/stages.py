@@ -17,6 +17,7 @@ from simulator.workload.op import ParamGroup, StageWorkload, Unit, Workload
 from simulator.workload.recipe import Recipe
 from simulator.workload.recompute import Checkpoint, checkpoint_groups
 from simulator.workload.saved import ActivationRecipe, checkpointed
+from simulator.workload.sharded_copies import with_copies
 from simulator.workload.tensors import BlockMemory
 
 WHOLE_LAYER: Final = frozenset({"layer"})
@@ -52,6 +53,7 @@ def build_workload(model: ModelSpec, layout: Sequence[Sequence[str]], recipe: Re
         firsts = first_units(parts, [len(units_of(part, model, False)) for part in parts])
         groups = tuple(ParamGroup(unit, p.dense, p.expert // recipe.ep) for unit, p in zip(firsts, counts, strict=True))
         dense, expert = sum(group.dense for group in groups), sum(group.expert for group in groups)
+        units = with_copies(units, groups, recipe.copies)
         stages.append(StageWorkload(stage, units, dense, expert, groups, sum(p.replicated for p in counts)))
     return Workload(tuple(stages), 2 * recipe.sequence_tokens * model.hidden_size, recipe.capacity)
 

@@ -144,6 +144,7 @@ def sharings(draw: st.DrawFn, *, has_pairs: bool) -> Document:
         },
         "bucket_bytes": draw(st.sampled_from([None, None, 1, 10_000_000])),
         "reshard_after_forward": draw(st.booleans()),
+        "sharded_copies": draw(st.sampled_from(("none", "flat", "by_parameter"))),
     }  # fmt: skip
 
 

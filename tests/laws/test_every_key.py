@@ -155,6 +155,7 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "data_parallel.param_gather.dtype": ("sharded", "fp32"),
     "data_parallel.param_gather.overlap": ("dense", "true"),
     "data_parallel.reshard_after_forward": ("sharded", "false"),
+    "data_parallel.sharded_copies": ("sharded", "flat"),
     "head.cross_entropy": ("dense", "unfused"),
     "head.logits": ("tensor", "gathered"),
     "kernels.attention": ("dense", "fa2"),

@@ -145,7 +145,8 @@ parallel:
   rank_order: tp-cp-ep-dp-pp, cp_comm: a2a, schedule: dualpipe, layers_per_stage: null,
   overlap: {ep: pair, dp: true, pp: true, tp: none}, comm_sms: 20}
 data_parallel: {param_gather: {overlap: false, dtype: bf16}, grad_reduce: {overlap: true, dtype: fp32},
-  bucket_bytes: null, hsdp_group: null, reshard_after_forward: true}
+  bucket_bytes: null, hsdp_group: null, reshard_after_forward: true,
+  sharded_copies: none}
 training: {seq_len: 4096, global_batch_size: 15360, micro_batch_size: 1, optimizer: adamw-bf16-moments, packing: none,
   padding_fraction: 0}
 precision: {recipe: fp8-blockwise, head: bf16, attention: bf16, wgrad_accumulate: fp32, fp8_weight_cache: per_step}

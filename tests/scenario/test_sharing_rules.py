@@ -90,6 +90,7 @@ def test_contradictions_are_refused_with_the_way_out(sections: dict[str, Any], e
         (1, {"bucket_bytes": 1000, "grad_reduce": {"overlap": False}}, "bucket_bytes: has no meaning where nothing is red"),
         (2, {"bucket_bytes": 1000, "grad_reduce": {"overlap": False}}, ""),
         (1, {"reshard_after_forward": False}, "reshard_after_forward: has no meaning with zero_stage 1"),
+        (2, {"sharded_copies": "flat"}, "sharded_copies: has no meaning with zero_stage 2"),
         (0, {"param_gather": {"overlap": True}}, "param_gather: has no meaning with zero_stage 0"),
         (0, {"param_gather": {"dtype": "fp32"}}, "param_gather: has no meaning with zero_stage 0"),
         (0, {"hsdp_group": 4}, "hsdp_group: has no meaning with zero_stage 0: nothing is shared"),

@@ -80,6 +80,30 @@ SHARING = Room(
             "gradients are reduced in each micro-batch",
         ),
         Fault(
+            "simulator/workload/sharded_copies.py",
+            'if rule.layout == "by_parameter" or own != wire:',
+            "if own != wire:",
+            "gradients that keep their format are not copied into the reduction's buffer",
+        ),
+        Fault(
+            "simulator/workload/sharded_copies.py",
+            "    if not rule.is_reduced:\n        return\n",
+            "",
+            "gradients are cast in micro-batches that reduce nothing",
+        ),
+        Fault(
+            "simulator/workload/sharded_copies.py",
+            "            if rule.gathers_again:",
+            "            if True:",
+            "parameters that stay are copied again in the backward",
+        ),
+        Fault(
+            "simulator/workload/counted.py",
+            "if scenario.parallel.zero_stage < 3 or not derived.has_several_holders(scenario):",
+            "if scenario.parallel.zero_stage < 3:",
+            "one holder of its parameters copies what it never gathers",
+        ),
+        Fault(
             PLAN,
             "again = gathers if zero == 3 and scenario.data_parallel.reshard_after_forward else ()",
             "again = gathers if zero == 3 else ()",
