@@ -8,7 +8,7 @@ P parameters of a unit, p bytes each as they are gathered, g = 2 as backward ker
     by_parameter   each is cut by its rows: what is gathered is copied to where it belongs, (p + p) P for each gather. Backward,
                    where they are reduced: gradients are copied into the buffer of the reduction in its format, (g + r) P
 
-Sources: pytorch/pytorch torch/distributed/fsdp/_runtime_utils.py (00ae0bc, _post_backward_hook) with flat_param.py (torch.split,
+Sources: pytorch/pytorch torch/distributed/fsdp/_runtime_utils.py (00ae0bc, _post_backward_hook), flat_param.py (torch.split,
 whose backward joins) and algorithms/_comm_hooks/default_hooks.py (reduce_scatter_hook); for by_parameter torch/distributed/
 _composable/fsdp/_fsdp_collectives.py (foreach_all_gather_copy_out, foreach_reduce_scatter_copy_in). Work on shards is small
 beside these and is left out. torch runs casts and divisions on a stream of their own, where they take memory bandwidth and SMs
