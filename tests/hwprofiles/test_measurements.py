@@ -205,3 +205,18 @@ def test_attention_over_a_cut_sequence_is_its_calls_and_what_is_not_hidden() -> 
             )
             assert float(row["forward_s"]) > 0.85 * (float(of["core", "a2a"]["forward_s"]) + sent_s * 0.6)
         assert row["error"] == "" or float(row["error"]) < 0.01
+
+
+TOGETHER = FOLDER / "h200x4-together-2026-11-27.csv"
+
+
+def test_two_messages_on_a_host_s_links_share_them() -> None:
+    """Neither is faster than alone, and together they send hardly more than one alone can."""
+    rows = rows_of(TOGETHER)
+    alone = {row["first"]: row for row in rows if not row["second"]}
+    most = max(float(row["first_sent_bytes"]) / float(row["first_s"]) for row in alone.values())
+    for row in rows:
+        if row["second"]:
+            rates = [float(row[f"{one}_sent_bytes"]) / float(row[f"{one}_s"]) for one in ("first", "second")]
+            assert sum(rates) < 1.1 * most
+            assert all(float(row[f"{one}_s"]) > float(alone[row[one]]["first_s"]) for one in ("first", "second"))
