@@ -31,7 +31,15 @@ from simulator.scenario.rules import rule_problems
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.software import SOFTWARE
 from simulator.scenario.wording import FieldProblem, multiples, next_valid
-from simulator.schedule import SCHEDULES, micro_batch_problem, next_valid_micro_batches, rank_problem, vpp_problem
+from simulator.schedule import (
+    SCHEDULES,
+    micro_batch_problem,
+    moved_problem,
+    next_valid_micro_batches,
+    rank_problem,
+    split_problem,
+    vpp_problem,
+)
 from simulator.workload.group_law import cv_of_maximum
 
 FAMILIES: Final[Mapping[str, Family[Any]]] = {
@@ -58,7 +66,7 @@ def load_scenario(
     and catalogue entries can be named then, files cannot. Raises InputError with every problem that the format, the
     hardware and the families have with it, in the order of the files and their lines.
     """
-    checks = Checks(NAMES, scenario_problems, scenario_warnings, _takes_chunks)
+    checks = Checks(NAMES, scenario_problems, scenario_warnings, _own_chunks)
     return load.read_scenario(source, overrides, checks, position_of, reads_files)
 
 
@@ -111,6 +119,8 @@ def scenario_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     schedule = scenario.parallel.schedule
     if scenario.parallel.overlap.ep == "pair" and not SCHEDULES[schedule].overlaps_pairs:
         yield "parallel.overlap.ep", f"pair has no meaning in {schedule}: it has no overlapped forward and backward"
+    if not scenario.parallel.split_backward and SCHEDULES[schedule].split == "never":
+        yield "parallel.split_backward", f"false has no meaning in {schedule}: its backwards are whole"
     if not scenario.parallel.overlap.pp and scenario.parallel.pp == 1:
         yield "parallel.overlap.pp", "false has no meaning with pp 1: nothing is sent"
     if isinstance(scenario.moe.balance, LoadImbalance) and scenario.parallel.ep == 1:
@@ -120,9 +130,9 @@ def scenario_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     yield from placement_warnings(scenario)
 
 
-def _takes_chunks(schedule: str) -> bool:
-    """Whether a schedule has virtual stages; an unknown one may."""
-    return SCHEDULES.problem(schedule) is not None or SCHEDULES[schedule].build_chunks is not None
+def _own_chunks(schedule: str) -> int | None:
+    """The chunks of the model a rank that a schedule has; None where they can be chosen, and of an unknown one."""
+    return None if SCHEDULES.problem(schedule) is not None else SCHEDULES[schedule].own_chunks
 
 
 def _name_problems(scenario: Scenario) -> Iterator[FieldProblem]:
@@ -164,6 +174,8 @@ def _schedule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "parallel.pp", f"{name} {ranks}; next valid {more}, or schedule: 1f1b"
     if (chunks := vpp_problem(name, plan.vpp)) is not None:
         yield "parallel.vpp", chunks
+    if not plan.split_backward and (problem := split_problem(name)) is not None:
+        yield "parallel.split_backward", problem
     if not plan.overlap.pp and SCHEDULES[name].overlaps_pairs:
         text = f"false with schedule {name} is not modelled: how its executor waits says the assumption"
         yield "parallel.overlap.pp", f"{text} pp_boundary_wait; use pp: true"
@@ -190,7 +202,7 @@ def _paired_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 def _paired_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     """Keys of data parallelism that act beside a stage's own passes, in schedules that keep a stage on two ranks."""
     name, plan = scenario.parallel.schedule, scenario.data_parallel
-    if SCHEDULES[name].overlaps_pairs and derived.has_several_holders(scenario):
+    if SCHEDULES[name].placement == "mirrored" and derived.has_several_holders(scenario):
         why = f"has no meaning in {name}: a stage's gradients and parameters stand on two ranks and move when both are done"
         if plan.param_gather.overlap:
             yield "data_parallel.param_gather.overlap", why
@@ -244,19 +256,27 @@ def _ramp_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         if below is None:
             text = f"{ramp.from_} sequences are {num_micro_batches} micro-batches a pipeline, {name} needs {minimum}"
             smallest = ramp.from_ // num_micro_batches * minimum
-            other = ", or name a schedule_below such as 1f1b" if vpp == 1 else ""
+            other = _schedule_below(name, pp, num_micro_batches)
+            other = f", or name a schedule_below such as {other}" if other else ""
             yield f"{field}.from", f"{text}; allowed at least {smallest}{other}"
         elif (problem := rank_problem(below, pp)) is not None:
             yield f"{field}.schedule_below", f"{below} {problem}"
-        elif vpp_problem(below, vpp) is not None and vpp_problem(name, vpp) is None:
+        elif (problem := moved_problem(name, below)) is not None and vpp_problem(name, vpp) is None:
             unit = ramp.from_ // num_micro_batches
-            text = f"{below} cannot run the {vpp} chunks a rank of {name}"
-            yield (
-                f"{field}.schedule_below",
-                f"{text}; leave it out and start the ramp at {unit * minimum} sequences or more",
-            )
+            remedy = f"leave it out and start the ramp at {unit * minimum} sequences or more"
+            other = _schedule_below(name, pp, num_micro_batches)
+            yield f"{field}.schedule_below", f"{problem}; use {other}, or {remedy}" if other else f"{problem}; {remedy}"
         else:
             yield from _micro_batch_problems(f"{field}.from", scenario, below, num_micro_batches)
+
+
+def _schedule_below(name: str, pp: int, num_micro_batches: int) -> str:
+    """A schedule with the stages where `name` has them that can run so few micro-batches; "" where there is none."""
+    for other in SCHEDULES:
+        fits = other != name and moved_problem(name, other) is None and rank_problem(other, pp) is None
+        if fits and micro_batch_problem(other, pp, num_micro_batches) is None:
+            return other
+    return ""
 
 
 def _micro_batch_problems(

@@ -73,7 +73,7 @@ TABLE: Final[tuple[Planned, ...]] = (
     _value("cluster.fabric.topology", _LISTED, "torus"),
     _value(
         "parallel.schedule", _LISTED,
-        "1f1b_ep_overlap", "interleaved_1f1b_ep_overlap", "zb_h1", "zb_v", "dualpipe_v",
+        "1f1b_ep_overlap", "interleaved_1f1b_ep_overlap",
     ),
     _value("parallel.overlap.ep", _LISTED, "shared_expert"),
     _value("precision.fp8_weight_cache", "leave it out: the recipe sets it", "per_micro_batch"),

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Final
 
 from dashboards.progress import report_progress
 from dashboards.source import Source
 from simulator.check import load_scenario
 from simulator.results.timeline import StepTimeline
-from simulator.schedule.family import SCHEDULES
+from simulator.schedule.family import SCHEDULES, vpp_problem
 from simulator.step.timeline import step_timeline
-
-ONE_CHUNK: Final = 1
 
 
 def timeline(document: str) -> StepTimeline:
@@ -24,9 +21,10 @@ def timeline(document: str) -> StepTimeline:
 
 def under(source: Source, schedule: str) -> Source:
     """The source under another schedule; with as many chunks a rank as that needs, where it cannot run the source's."""
-    scenario, fewest = source.load(), SCHEDULES[schedule].fewest_chunks
-    vpp = scenario.parallel.vpp
+    parallel, rule = source.load().parallel, SCHEDULES[schedule]
     changes = [f"parallel.schedule={schedule}"]
-    if (fewest == ONE_CHUNK) != (vpp == ONE_CHUNK):
-        changes.append(f"parallel.vpp={fewest}")
+    if vpp_problem(schedule, parallel.vpp) is not None:
+        changes.append(f"parallel.vpp={rule.fewest_chunks}")
+    if rule.split == "always" and not parallel.split_backward:
+        changes.append("parallel.split_backward=true")
     return replace(source, overrides=(*source.overrides, *changes))

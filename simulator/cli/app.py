@@ -203,19 +203,28 @@ def schema() -> None:
 
 @app.command()
 def schedule(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A schedule of `moesim list schedules`.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A schedule of `moesim list schedules`, or all.")],
     pp: Annotated[int, typer.Option("--pp", metavar="P", help="Pipeline ranks.")],
     micro_batches: Annotated[int, typer.Option("--micro-batches", metavar="M", help="Micro-batches of a step.")],
     vpp: Annotated[
         int | None,
         typer.Option("--vpp", metavar="V", help="Chunks of the model a rank; default: the schedule's fewest."),
     ] = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            "--lengths", metavar="F,I,W[,FB]", help="Lengths of the passes, with all; default: 1,1,1 and F+I+W."
+        ),
+    ] = None,
+    split: Annotated[
+        bool, typer.Option("--split/--no-split", help="Weight gradients apart where a schedule has them so.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the order of actions of every pipeline rank."""
+    """Print the order of actions of every pipeline rank; with all in place of a name, compare the schedules."""
     from simulator.cli.schedule import print_schedule
 
-    print_schedule(name, pp, micro_batches, vpp, as_json)
+    print_schedule(name, pp, micro_batches, vpp, as_json, split=split, lengths=lengths)
 
 
 @app.command()

@@ -35,6 +35,10 @@ _DROPS: Final[tuple[tuple[KeyPath, tuple[KeyPath, ...]], ...]] = (
 of one router, a layout of one model and so many stages, a recipe sets formats.
 """
 
+_SCHEDULE: Final = ("parallel", "schedule")
+_CHUNKS: Final = ("parallel", "vpp")
+_LAYOUT: Final = ("parallel", "layers_per_stage")
+
 _ALTERNATIVES: Final[tuple[tuple[str, str], ...]] = (("tokens", "steps"),)
 _PRICE_ALTERNATIVES: Final = ("usd_per_gpu_hour", "sheet")
 _OF_SHEET: Final = frozenset({"provider", "region", "commitment"})
@@ -100,7 +104,7 @@ class Draft:
 
     The number grows from layer to layer, and from option to option: of two keys the later one has the larger. dropped:
     inherited values that fell. read_model: puts a model's keys in place of its name, so that single keys of it can be
-    changed. takes_chunks: whether a schedule has virtual stages. history: what stood there after each layer. reads_files:
+    changed. own_chunks: as of `Checks`. history: what stood there after each layer. reads_files:
     whether a model may be named by a path.
     """
 
@@ -110,7 +114,7 @@ class Draft:
     dropped: list[Dropped] = field(default_factory=list)
     num_layers: int = 0
     read_model: Callable[[Draft], None] | None = None
-    takes_chunks: Callable[[str], bool] | None = None
+    own_chunks: Callable[[str], int | None] | None = None
     history: list[State] = field(default_factory=list)
     reads_files: bool = True
 
@@ -200,16 +204,23 @@ class Draft:
                 if find(data, ("recompute", name)) is None:
                     self._remove(("recompute", name))
 
+    def put_chunks(self) -> None:
+        """Give the chunks a rank that the schedule has where the scenario does not say."""
+        if (chunks := self._own_chunks(find(self.data, _SCHEDULE))) not in (None, 1) and not _has(self.data, _CHUNKS):
+            self.data["parallel"][_CHUNKS[-1]] = chunks
+
+    def _own_chunks(self, schedule: Any) -> int | None:
+        return self.own_chunks(schedule) if isinstance(schedule, str) and self.own_chunks is not None else None
+
     def _drop_chunks(self, data: Mapping[str, Any]) -> None:
-        """Remove virtual stages, and their layout, where a layer changes to a schedule that has none."""
-        key, vpp, layout = ("parallel", "schedule"), ("parallel", "vpp"), ("parallel", "layers_per_stage")
-        new, chunks = find(data, key), find(self.data, vpp)
-        if not isinstance(new, str) or self.takes_chunks is None or self.takes_chunks(new):
+        """Remove inherited chunks a rank, and their layout, where a layer changes to a schedule that has another number."""
+        new, stated = self._own_chunks(find(data, _SCHEDULE)), find(self.data, _CHUNKS)
+        if new is None or _has(data, _CHUNKS):
             return
-        if chunks in (None, 1) or _has(data, vpp):
-            return
-        for path in (vpp, layout):
-            self._drop(path, key, data, is_told=True)
+        before = self._own_chunks(find(self.data, _SCHEDULE)) or 1 if stated is None else stated
+        if before != new:
+            for path in (_CHUNKS, _LAYOUT):
+                self._drop(path, _SCHEDULE, data, is_told=True)
 
     def _drop(self, path: KeyPath, cause: KeyPath, data: Mapping[str, Any], *, is_told: bool) -> None:
         """Remove an inherited value, unless the layer gives it anew."""

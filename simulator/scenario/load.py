@@ -71,13 +71,13 @@ class Checks:
 
     names: dotted key (* stands for every phase) → why its text is no name of the family that it is of.
     problems, warnings: of a scenario whose every key is right by itself.
-    takes_chunks: whether a schedule of this name has virtual stages; true of unknown ones.
+    own_chunks: the chunks of the model a rank that a schedule has; None where they can be chosen, and of unknown ones.
     """
 
     names: Mapping[str, Objection] = field(default_factory=dict)
     problems: Callable[[Scenario], Iterable[FieldProblem]] = lambda scenario: ()
     warnings: Callable[[Scenario], Iterable[FieldProblem]] = lambda scenario: ()
-    takes_chunks: Callable[[str], bool] = lambda name: True
+    own_chunks: Callable[[str], int | None] = lambda name: None
 
 
 class UnfitScenario(InputError):
@@ -107,7 +107,7 @@ def read_scenario(
     positions are FILE:LINE or what position_of says.
     """
     checks = checks or Checks()
-    draft = Draft(read_model=_resolve_model, takes_chunks=checks.takes_chunks, reads_files=reads_files)
+    draft = Draft(read_model=_resolve_model, own_chunks=checks.own_chunks, reads_files=reads_files)
     is_partial = _put_layers(draft, source, overrides, position_of)
     unreadable = bool(draft.problems)
     given = frozenset(draft.origins)
@@ -124,6 +124,7 @@ def read_scenario(
     except CatalogError as error:
         draft.refuse(("framework",), "; ".join(map(str, error.problems)))
     complete(draft.data)
+    draft.put_chunks()
     scenario = _validate(draft, is_partial, {**NAMES, **checks.names})
     if scenario is None or unreadable:
         raise InputError(draft.in_order(draft.problems))

@@ -70,7 +70,9 @@ class Parallel(Section):
     """GPUs over which the GEMMs of a layer, the embedding and the head are cut (tensor parallelism)."""
     pp: Annotated[int, Field(ge=1, le=MAX_STAGES)] = 1
     vpp: Annotated[int, Field(ge=1, le=MAX_STAGES)] = 1
-    """Chunks of the model that a pipeline rank holds (interleaving): chunk c of pp * vpp stands on rank c mod pp."""
+    """Chunks of the model that a pipeline rank holds: with interleaving chunk c of pp * vpp stands on rank c mod pp. Left out:
+    what the schedule has, 2 in those that fold the pipeline to a V (zb_v, dualpipe_v: chunk c on rank c or 2 pp - 1 - c), else 1.
+    """
     ep: GpuCount = 1
     """GPUs over which the routed experts of a layer are spread."""
     etp: GpuCount = 1
@@ -80,6 +82,10 @@ class Parallel(Section):
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 1
     """What the data-parallel ranks share: 0 nothing, 1 optimizer state, 2 gradients too, 3 (FSDP) parameters too."""
     schedule: ScheduleName = "1f1b"
+    split_backward: bool = True
+    """Weight gradients apart from input gradients where the schedule has them so; false: full backwards in their place
+    (dualpipe, dualpipe_v: without the zero-bubble part of their ramps).
+    """
     layers_per_stage: LayersPerStage = None
     """Of the pp * vpp stages. null: the rule of scenario/layout.py; a list of layer counts; or a layout text."""
     overlap: Overlap = Overlap()

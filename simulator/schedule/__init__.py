@@ -9,10 +9,13 @@ from simulator.schedule.family import (
     ScheduleRule,
     build_schedule,
     micro_batch_problem,
+    moved_problem,
     next_valid_micro_batches,
     rank_problem,
+    split_problem,
     vpp_problem,
 )
+from simulator.schedule.measure import Measured, held_chunks, measure
 from simulator.schedule.text import format_schedule, parse_action, parse_actions, schedule_document
 
 __all__ = [
@@ -21,6 +24,7 @@ __all__ = [
     "Action",
     "ChunkSeconds",
     "Kind",
+    "Measured",
     "Schedule",
     "ScheduleRule",
     "bubble_seconds",
@@ -28,12 +32,16 @@ __all__ = [
     "check_schedule",
     "dry_run",
     "format_schedule",
+    "held_chunks",
+    "measure",
     "micro_batch_problem",
+    "moved_problem",
     "next_valid_micro_batches",
     "parse_action",
     "parse_actions",
     "rank_problem",
     "schedule_document",
     "schedule_problems",
+    "split_problem",
     "vpp_problem",
 ]

@@ -7,6 +7,7 @@ FB one forward and one full backward of two different micro-batches, overlapped.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 Kind = Literal["F", "B", "I", "W", "FB"]
@@ -43,9 +44,8 @@ class Action:
 class Schedule:
     """The order of actions of every rank, and which ranks hold which stage.
 
-    placement[rank]: the stages that the rank holds, ascending. `holders(stage)` are the ranks that execute it: two in
-    DualPipe (stage s on ranks s and P-1-s), one elsewhere. With several times as many stages as ranks (virtual stages, the
-    chunks of interleaving), stage s stands on rank s mod P.
+    placement[rank]: the stages that the rank holds, ascending (schedule/placement.py). `holders(stage)` are the ranks that
+    execute it: two in DualPipe (stage s on ranks s and P-1-s), one elsewhere.
     direction[micro_batch]: 0, or 1 where the micro-batch enters at the other end of the pipeline (DualPipe): stage s of
     a micro-batch of direction 0 runs on rank s, of direction 1 on rank P-1-s.
     Invariants (kept by schedule/check.py): every (stage, micro-batch) has one F and one B, or one F, one I and one W;
@@ -64,15 +64,25 @@ class Schedule:
         """Cheap: of the counts alone, not of the orders."""
         return hash((self.name, self.num_ranks, self.num_stages, self.num_micro_batches))
 
+    @cached_property
+    def _ranks_of(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The rank of each stage for micro-batches of direction 0, and of direction 1."""
+        first = dict[int, int]()
+        for rank, stages in enumerate(self.placement):
+            for stage in stages:
+                first.setdefault(stage, rank)
+        alone = tuple(first.get(stage, -1) for stage in range(self.num_stages))
+        if len(self.holders(0)) == 1:
+            return alone, alone
+        return tuple(range(self.num_stages)), tuple(reversed(range(self.num_stages)))
+
     def rank_of(self, stage: int, micro_batch: int) -> int:
         """The rank on which this stage of this micro-batch runs."""
-        if self.num_stages == self.num_ranks:
-            return stage if self.direction[micro_batch] == 0 else self.num_ranks - 1 - stage
-        return stage % self.num_ranks
+        return self._ranks_of[self.direction[micro_batch]][stage]
 
     @property
     def vpp(self) -> int:
-        """Chunks of the model a rank: 1 without virtual stages."""
+        """Chunks of the model a rank: 1 without virtual stages (and in DualPipe, whose stages stand on two ranks)."""
         return self.num_stages // self.num_ranks
 
     def holders(self, stage: int) -> list[int]:

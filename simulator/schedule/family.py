@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from simulator import not_modelled
 from simulator.errors import InputError
 from simulator.registry import Family, UnknownName
 from simulator.schedule.action import Schedule
+from simulator.schedule.placement import Placement
+from simulator.schedule.split import joined
+
+Split = Literal["never", "optional", "always"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +23,8 @@ class ScheduleRule:
 
     build(num_ranks, num_micro_batches): called only with counts that have no problem.
     rank_problem(num_ranks), micro_batch_problem(num_ranks, num_micro_batches): why it cannot be built, else None.
+    placement: which rank holds which stages. split: whether it has input and weight gradients apart: "optional" where full
+    backwards in their place are the same schedule without the zero-bubble part, "always" where they would be another one.
     overlaps_pairs: whether it has pairs, the forward of one micro-batch beside the backward of another.
     build_chunks(num_ranks, num_micro_batches, vpp): of a schedule whose ranks hold vpp chunks each, two or more; `build`
     then takes two.
@@ -26,13 +33,20 @@ class ScheduleRule:
     build: Callable[[int, int], Schedule]
     rank_problem: Callable[[int], str | None]
     micro_batch_problem: Callable[[int, int], str | None]
+    placement: Placement = "straight"
+    split: Split = "never"
     overlaps_pairs: bool = False
     build_chunks: Callable[[int, int, int], Schedule] | None = None
 
     @property
     def fewest_chunks(self) -> int:
         """Chunks of the model a rank that `build` takes."""
-        return 1 if self.build_chunks is None else 2
+        return 2 if self.placement in ("round", "folded") else 1
+
+    @property
+    def own_chunks(self) -> int | None:
+        """Chunks of the model a rank where it has that number and no other; None where they can be chosen."""
+        return None if self.build_chunks is not None else self.fewest_chunks
 
 
 SCHEDULES: Family[ScheduleRule] = Family("schedule", planned=not_modelled.values("parallel.schedule"))
@@ -94,19 +108,39 @@ def _is_valid(rule: ScheduleRule, num_ranks: int) -> Callable[[int], bool]:
 
 def vpp_problem(name: str, vpp: int) -> str | None:
     """Why this schedule cannot run with `vpp` chunks of the model a rank, else None. Raises InputError for an unknown name."""
-    fewest = rule_of(name).fewest_chunks
-    if fewest == 1:
+    rule = rule_of(name)
+    own, fewest = rule.own_chunks, rule.fewest_chunks
+    if own == 1:
         others = " or ".join(other for other in SCHEDULES if SCHEDULES[other].build_chunks is not None)
         return None if vpp == 1 else f"vpp {vpp}, but {name} has no virtual stages; use vpp: 1, or schedule: {others}"
+    if own is not None:
+        text = f"vpp {vpp}, but {name} has {own} chunks a rank, one each way"
+        return None if vpp == own else f"{text}; use vpp: {own}, or leave it out"
     if vpp >= fewest:
         return None
     return f"vpp {vpp}, but {name} needs at least {fewest} chunks a rank; use vpp: {fewest}, or schedule: 1f1b"
 
 
+def moved_problem(name: str, below: str) -> str | None:
+    """Why steps of schedule `below` cannot come before steps of `name` in one run, else None: its stages stand elsewhere.
+
+    Raises InputError for an unknown name.
+    """
+    first, then = rule_of(below).placement, rule_of(name).placement
+    if first == then or {first, then} == {"straight", "mirrored"}:  # DualPipe's ranks hold their straight stage too
+        return None
+    if rule_of(below).fewest_chunks == 1 or rule_of(name).fewest_chunks == 1:
+        return f"{below} cannot run the chunks of {name}: a rank holds other stages"
+    return f"{below} has its chunks on other ranks than {name}"
+
+
 @lru_cache(maxsize=64)
-def build_schedule(name: str, num_ranks: int, num_micro_batches: int, vpp: int | None = None) -> Schedule:
+def build_schedule(
+    name: str, num_ranks: int, num_micro_batches: int, vpp: int | None = None, *, split: bool = True
+) -> Schedule:
     """The order of actions of every rank. vpp: chunks of the model a rank; None: the fewest that the schedule has.
 
+    split: input and weight gradients apart where the schedule has them so; false: full backwards, where it can do without.
     Raises InputError for an unknown name, and where the schedule cannot run these counts (with the next valid ones).
     """
     rule = rule_of(name)
@@ -114,8 +148,18 @@ def build_schedule(name: str, num_ranks: int, num_micro_batches: int, vpp: int |
     if problem is not None:
         raise InputError(f"{name} {problem}")
     problem = micro_batch_problem(name, num_ranks, num_micro_batches) or (vpp_problem(name, vpp) if vpp else None)
+    problem = problem or (None if split else split_problem(name))
     if problem is not None:
         raise InputError(problem)
     if vpp is None or rule.build_chunks is None:
-        return rule.build(num_ranks, num_micro_batches)
-    return rule.build_chunks(num_ranks, num_micro_batches, vpp)
+        schedule = rule.build(num_ranks, num_micro_batches)
+    else:
+        schedule = rule.build_chunks(num_ranks, num_micro_batches, vpp)
+    return schedule if split else joined(schedule)
+
+
+def split_problem(name: str) -> str | None:
+    """Why this schedule cannot do without weight gradients apart, else None. Raises InputError for an unknown name."""
+    if rule_of(name).split != "always":
+        return None
+    return f"false, but {name} is made of weight gradients apart; use split_backward: true, or another schedule"

@@ -13,6 +13,7 @@ from simulator.network.placement import IntArray, Mesh, RankGroups, rank_groups,
 from simulator.network.topology import Network
 from simulator.results.network_view import Traffic
 from simulator.scenario import derived
+from simulator.schedule.family import SCHEDULES
 from simulator.step.prepared import PreparedStep
 
 Floats = NDArray[np.float64]
@@ -83,5 +84,5 @@ def crossing_shares(step: PreparedStep, num_ranks: int) -> CrossingShares:
     mesh = Mesh(scenario.cluster.num_gpus, **derived.degrees(scenario))
     return CrossingShares(
         step.hardware.network, rank_groups(mesh), scenario.data_parallel.hsdp_group,
-        goes_round=scenario.parallel.vpp > 1 and derived.num_stages(scenario) > num_ranks,
+        goes_round=num_ranks > 1 and SCHEDULES[scenario.parallel.schedule].placement == "round",
     )  # fmt: skip

@@ -12,7 +12,7 @@ from simulator.assembly.step_graph import StepGraph
 from simulator.assembly.unit_costs import transfers
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
-from simulator.schedule import build_schedule
+from simulator.schedule import SCHEDULES, build_schedule
 from simulator.schedule.action import Schedule
 from simulator.step.data_parallel import plan_collectives
 from simulator.step.prepared import PreparedStep
@@ -23,7 +23,11 @@ def order_of_actions(scenario: Scenario, global_batch_size: int | None = None, s
     """The schedule of a step of `global_batch_size` sequences, the scenario's own by default. Raises InputError."""
     micro_batches = derived.num_micro_batches(scenario, global_batch_size)
     parallel = scenario.parallel
-    return build_schedule(schedule or parallel.schedule, parallel.pp, micro_batches, parallel.vpp)
+    name = schedule or parallel.schedule
+    split = (
+        parallel.split_backward or SCHEDULES[name].split == "always"
+    )  # a ramp's schedule may be made of what it splits
+    return build_schedule(name, parallel.pp, micro_batches, parallel.vpp, split=split)
 
 
 def build_graph(step: PreparedStep, order: Schedule | None = None, like: StepGraph | None = None) -> StepGraph:
@@ -92,9 +96,11 @@ def waits_for_its_transfers(step: PreparedStep, order: Schedule) -> bool:
     """Whether a rank's next chunk waits for what the rank has sent, where sender and receiver do not wait for each other.
 
     With virtual stages Megatron-LM posts sends and receives ahead and waits where they are needed, or, without overlap, for
-    its sends at the end of a chunk; elsewhere the assumption says so.
+    its sends at the end of a chunk, and so does the executor of torch.distributed.pipelining; elsewhere, and in DualPipeV,
+    which DualPipe's executor runs, the assumption says so.
     """
-    if order.vpp > 1:
+    is_folded_dualpipe = SCHEDULES[order.name].placement == "folded" and SCHEDULES[order.name].overlaps_pairs
+    if order.vpp > 1 and not is_folded_dualpipe:
         return not step.scenario.parallel.overlap.pp
     if _is_joint(step.scenario, order):
         return False

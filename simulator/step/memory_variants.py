@@ -16,7 +16,7 @@ from simulator.results.memory_variants import MemoryVariant, MemoryVariants, Var
 from simulator.results.step_result import Memory
 from simulator.scenario.plan import RecomputeModule
 from simulator.scenario.scenario import Scenario
-from simulator.schedule import SCHEDULES
+from simulator.schedule import SCHEDULES, vpp_problem
 from simulator.step.graph import order_of_actions
 from simulator.step.hardware import Hardware, look_up
 from simulator.step.memory import step_memory
@@ -127,9 +127,10 @@ def _schedule_changes(scenario: Scenario) -> Iterator[_Change]:
     parallel = scenario.parallel
     for name in SCHEDULES.names():
         rule, changes = SCHEDULES[name], [f"parallel.schedule={name}"]
-        takes = parallel.vpp >= 2 if rule.build_chunks is not None else parallel.vpp == 1
-        if not takes:
+        if vpp_problem(name, parallel.vpp) is not None:
             changes += [f"parallel.vpp={rule.fewest_chunks}", "parallel.layers_per_stage=null"]
+        if rule.split == "always" and not parallel.split_backward:
+            changes.append("parallel.split_backward=true")
         if not rule.overlaps_pairs and parallel.overlap.ep == "pair":
             changes.append("parallel.overlap.ep=none")
         yield _Change("schedule", name, _unless(name == parallel.schedule, *changes))

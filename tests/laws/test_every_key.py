@@ -57,6 +57,7 @@ CONTEXTS: Mapping[str, tuple[str, ...]] = {
     "virtual": (
         *DENSE, "model.num_layers=8", "model.num_dense_layers=8", "parallel.vpp=2", "parallel.schedule=interleaved_1f1b",
     ),
+    "folded": (*DENSE, "parallel.schedule=dualpipe_v"),
     "tensorwise": (*DENSE, "precision.recipe=fp8-tensor"),
     "busy": (*DENSE, "parallel.pp=1", "parallel.tp=1", "training.seq_len=8192", "training.global_batch_size=256"),
     "kept": (*DENSE, "recompute={granularity: none, modules: []}"),
@@ -177,6 +178,7 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "parallel.overlap.pp": ("dense", "false"),
     "parallel.overlap.tp": ("sequence", "chunked"),
     "parallel.pipeline_buffers": ("dense", "per_micro_batch"),
+    "parallel.split_backward": ("folded", "false"),
     "parallel.vpp": ("virtual", "4"),
     "parallel.zero_stage": ("dense", "2"),
     "recompute.method": ("full", "block"),
@@ -252,7 +254,8 @@ def test_another_value_changes_the_answer(key: str) -> None:
 @pytest.mark.parametrize("key", ["parallel.overlap.dp", "data_parallel.grad_reduce.overlap"])
 def test_overlap_of_reductions_acts_in_every_schedule(key: str, schedule: str) -> None:
     """Beside the backward they are never longer than behind it, and shorter where there is one."""
-    virtual = ("parallel.vpp=2",) if SCHEDULES[schedule].fewest_chunks > 1 else ()
+    virtual = ("parallel.vpp=2",) if SCHEDULES[schedule].own_chunks is None else ()
     given = (*DENSE, "device.speed_cv=0", f"parallel.schedule={schedule}", *virtual)
     on, off = (answer(*given, f"{key}={value}")["step"]["step_s"] for value in ("true", "false"))
-    assert on < off
+    # The last weight gradient of every rank ends the pipeline: what is reduced behind it has nothing beside it there.
+    assert on <= off if SCHEDULES[schedule].split == "always" else on < off

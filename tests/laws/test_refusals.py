@@ -45,7 +45,7 @@ ODD: dict[str, tuple[Any, ...]] = {
     "stack": ("h800-transfer", "h100-transfer", "b200-transfer", "mi300x-transfer"),
     "parallel.pp": (1, 2, 5, 12),
     "parallel.ep": (1, 3, 8, 32),
-    "parallel.schedule": (*SCHEDULES, "zb_v"),
+    "parallel.schedule": (*SCHEDULES, "zb_h2"),
     "parallel.comm_sms": (0, 1, 77, 131, 132),
     "parallel.layers_per_stage": (None, [1, 1], "E m L"),
     "training.seq_len": (1, 2, 63, 65_537, 1_000_000),

@@ -61,7 +61,7 @@ def test_what_the_loader_reads_is_valid(change: dict[str, Any]) -> None:
         {"phases": []},
         {"seed": -1},
         {"reliability": {}},
-        {"parallel": {"schedule": "zb_h1"}},
+        {"parallel": {"schedule": "zb_h2"}},
         {"precision": "int8"},
         {"phases": [{"name": "p", "tokens": 1e12, "batch_ramp": {"from": 1, "over_tokens": 1, "schedule_below": "x"}}]},
     ],

@@ -75,7 +75,7 @@ def test_micro_batches_go_in_groups_of_the_pipeline_ranks() -> None:
 def test_a_ramp_below_the_pipeline_ranks_needs_a_schedule_of_chunks() -> None:
     ramp = "phases=[{name: a, tokens: 1e9, batch_ramp: {from: 32, over_tokens: 1e8, schedule_below: 1f1b}}]"
     problem = refused(INTERLEAVED[0], "parallel.vpp=2", ramp)
-    assert "schedule_below: 1f1b cannot run the 2 chunks a rank of interleaved_1f1b" in problem
+    assert "schedule_below: 1f1b cannot run the chunks of interleaved_1f1b: a rank holds other stages" in problem
     assert "start the ramp at 64 sequences or more" in problem
     alone = refused(INTERLEAVED[0], "parallel.vpp=2", ramp.replace(", schedule_below: 1f1b", ""))
     assert (

@@ -49,9 +49,9 @@ def test_dualpipe_where_weights_and_forward_are_half_a_backward(num_ranks, extra
 def test_published_table():
     """DeepSeek-V3 technical report table 2 with P = 16, F = 1, B = 2, W = 0.5, F&B = 2.5."""
     chunk = ChunkSeconds(1, 2, 0.5, 2.5)
-    assert [bubble_seconds(name, 16, chunk) for name in ("1f1b", "zb1p", "dualpipe")] == [45, 30, 21]
-    assert [PUBLISHED_BUBBLES[name].parameter_copies for name in ("1f1b", "zb1p", "dualpipe")] == [1, 1, 2]
-    assert [PUBLISHED_BUBBLES[name].activations(16, 120) for name in ("1f1b", "zb1p", "dualpipe")] == [16, 16, 17]
+    assert [bubble_seconds(name, 16, chunk) for name in ("1f1b", "zb_h1", "dualpipe")] == [45, 30, 21]
+    assert [PUBLISHED_BUBBLES[name].parameter_copies for name in ("1f1b", "zb_h1", "dualpipe")] == [1, 1, 2]
+    assert [PUBLISHED_BUBBLES[name].activations(16, 120) for name in ("1f1b", "zb_h1", "dualpipe")] == [16, 16, 17]
 
 
 def test_activations_held_are_the_published_ones():
@@ -70,9 +70,11 @@ def test_activations_held_are_the_published_ones():
 
 def test_no_schedule_of_one_direction_holds_more_than_there_is():
     """Three micro-batches on eight ranks."""
-    assert {PUBLISHED_BUBBLES[name].activations(8, 3) for name in ("gpipe", "1f1b", "zb1p")} == {3}
+    assert {PUBLISHED_BUBBLES[name].activations(8, 3) for name in ("gpipe", "1f1b", "zb_h1")} == {3}
 
 
 def test_no_closed_form():
-    with pytest.raises(InputError, match="no closed form for schedule 'zb_v'"):
-        bubble_seconds("zb_v", 4, ChunkSeconds(1, 2, 1, 3))
+    with pytest.raises(InputError, match="no closed form for schedule 'zb_v' but where F = I = W"):
+        bubble_seconds("zb_v", 4, ChunkSeconds(1, 2, 0.5, 3))
+    with pytest.raises(InputError, match="no closed form for schedule 'hanayo'"):
+        bubble_seconds("hanayo", 4, ChunkSeconds(1, 2, 1, 3))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from simulator.schedule.action import Action, Schedule
 from simulator.schedule.family import SCHEDULES, ScheduleRule
+from simulator.schedule.placement import going_round
 
 
 def build_interleaved(num_ranks: int, num_micro_batches: int, num_chunks: int) -> Schedule:
@@ -23,7 +24,7 @@ def build_interleaved(num_ranks: int, num_micro_batches: int, num_chunks: int) -
         num_stages=num_ranks * num_chunks,
         num_micro_batches=num_micro_batches,
         ranks=tuple(tuple(_order(rank, num_ranks, num_micro_batches, num_chunks)) for rank in range(num_ranks)),
-        placement=tuple(tuple(range(rank, num_ranks * num_chunks, num_ranks)) for rank in range(num_ranks)),
+        placement=going_round(num_ranks, num_chunks),
         direction=(0,) * num_micro_batches,
     )
 
@@ -69,5 +70,7 @@ def _of_two_chunks(num_ranks: int, num_micro_batches: int) -> Schedule:
 
 SCHEDULES.add(
     "interleaved_1f1b",
-    ScheduleRule(_of_two_chunks, _rank_problem, _micro_batch_problem, build_chunks=build_interleaved),
+    ScheduleRule(
+        _of_two_chunks, _rank_problem, _micro_batch_problem, placement="round", build_chunks=build_interleaved
+    ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from simulator.schedule.action import Action, Kind, Schedule
+from simulator.schedule.placement import straight
 
 RankOrder = Callable[[int], Iterable[tuple[Kind, int]]]
 
@@ -19,6 +20,6 @@ def straight_schedule(name: str, num_ranks: int, num_micro_batches: int, order: 
         ranks=tuple(
             tuple(Action(kind, rank, micro_batch) for kind, micro_batch in order(rank)) for rank in range(num_ranks)
         ),
-        placement=tuple((rank,) for rank in range(num_ranks)),
+        placement=straight(num_ranks),
         direction=(0,) * num_micro_batches,
     )

@@ -58,8 +58,8 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/check.py",
-            'such as 1f1b" if vpp == 1 else ""',
-            'such as 1f1b" if vpp >= 1 else ""',
+            "fits = other != name and moved_problem(name, other) is None and",
+            "fits = other != name and",
             "a ramp of chunks is offered a schedule without them",
         ),
         Fault(
@@ -94,14 +94,14 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/draft.py",
-            "self.takes_chunks is None or self.takes_chunks(new):",
-            "self.takes_chunks is None:",
-            "another schedule with chunks drops them",
+            "if before != new:",
+            "if before is not None:",
+            "another schedule with as many chunks drops their layout",
         ),
         Fault(
             "simulator/scenario/draft.py",
-            "for path in (vpp, layout):",
-            "for path in (vpp,):",
+            "for path in (_CHUNKS, _LAYOUT):",
+            "for path in (_CHUNKS,):",
             "the layout of chunks that fell is kept",
         ),
         Fault(

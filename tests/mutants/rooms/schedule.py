@@ -6,31 +6,32 @@ from tests.mutants.fault import Fault, Room
 
 ROOT = "simulator/schedule"
 DUALPIPE = f"{ROOT}/schedules/dualpipe.py"
+PAIRED = f"{ROOT}/paired_order.py"
 
 SCHEDULE = Room(
     "schedule",
     ("tests/schedule",),
     (
         Fault(
-            DUALPIPE,
+            PAIRED,
             "if index == 0 and to_middle == 0:",
             "if index < 0:",
             "the middle ranks overlap their first pair, which the other one waits for",
         ),
         Fault(
-            DUALPIPE,
+            PAIRED,
             "zero_bubble=2 * index >= num_backwards",
             "zero_bubble=2 * index < num_backwards",
             "the first half of the cool-down defers its weight parts, not the second",
         ),
         Fault(
-            DUALPIPE,
+            PAIRED,
             "            yield self.forward(NEAR)\n            yield self.forward(FAR)\n",
             "            yield self.forward(FAR)\n            yield self.forward(NEAR)\n",
             "phase 2 begins with the direction that arrives later",
         ),
         Fault(
-            DUALPIPE,
+            PAIRED,
             'return Action("W", *self._waiting_weights.popleft())',
             'return Action("W", *self._waiting_weights.pop())',
             "the newest deferred weight part comes first",
@@ -46,6 +47,30 @@ SCHEDULE = Room(
             "warmup = min(num_ranks - 1 - rank, num_micro_batches)",
             "warmup = min(num_ranks - rank, num_micro_batches)",
             "one forward more before the steady pairs",
+        ),
+        Fault(
+            f"{ROOT}/schedules/zb_h1.py",
+            "if micro_batch >= rank:",
+            "if micro_batch >= rank - 1:",
+            "a rank puts off a weight gradient less than 1F1B's memory allows",
+        ),
+        Fault(
+            f"{ROOT}/schedules/zb_v.py",
+            "for _ in range(2 * self.to_turn - 1):",
+            "for _ in range(2 * self.to_turn):",
+            "the V fills with a forward more than 1F1B's memory allows",
+        ),
+        Fault(
+            f"{ROOT}/placement.py",
+            "(rank, 2 * num_ranks - 1 - rank)",
+            "(rank, num_ranks + rank)",
+            "the pipeline goes round and does not fold back",
+        ),
+        Fault(
+            f"{ROOT}/measure.py",
+            'held -= kinds.count("B") + kinds.count("W")',
+            'held -= kinds.count("B") + kinds.count("I")',
+            "activations go with the input gradient, though the weight gradient needs them",
         ),
         Fault(
             f"{ROOT}/schedules/gpipe.py",

@@ -94,8 +94,8 @@ TIMELINE = Room(
         ),
         Fault(
             "dashboards/work/timeline.py",
-            "if (fewest == ONE_CHUNK) != (vpp == ONE_CHUNK):",
-            "if fewest != vpp:",
+            "if vpp_problem(schedule, parallel.vpp) is not None:",
+            "if rule.fewest_chunks != parallel.vpp:",
             "interleaving in more chunks than two is compared in two",
         ),
     ),
