@@ -42,9 +42,7 @@ _LISTED = ""
 """The refusal lists what the key's type or its family has instead."""
 
 TABLE: Final[tuple[Planned, ...]] = (
-    _key("parallel.cp", "cp: 1 is another plan: a larger tp, or more recompute, keeps the activations small too", 1),
     _key("parallel.rank_order", "use rank_order: tp-cp-ep-dp-pp", "tp-cp-ep-dp-pp"),
-    _key("parallel.cp_comm", "leave it out: cp is 1", "a2a"),
     _key("training.packing", "use packing: none", "none"),
     _key("training.padding_fraction", "use padding_fraction: 0", 0),
     _key("precision.head", "use head: bf16", "bf16"),

@@ -18,7 +18,10 @@ from simulator.workload.op import AllToAll, Collective, Op, StageWorkload, Unit,
 
 REGIMES: tuple[Regime, Regime] = ("overlapped", "alone")
 
-KERNEL_GAPS, ALL_TO_ALL, PP_TRANSFER, TP_COLLECTIVES = "kernel_gaps", "all_to_all", "pp_transfer", "tp_collectives"
+KERNEL_GAPS, ALL_TO_ALL, PP_TRANSFER = "kernel_gaps", "all_to_all", "pp_transfer"
+TP_COLLECTIVES, CP_COLLECTIVES = "tp_collectives", "cp_collectives"
+INSIDE: Mapping[str, str] = {"tp": TP_COLLECTIVES, "etp": TP_COLLECTIVES, "cp": CP_COLLECTIVES}
+"""Category of a collective inside a block, by its axis."""
 BESIDE_COMPUTE = ".beside_compute"
 """Ends the name of a dispatch or combine that shares the GPU with compute kernels."""
 
@@ -219,8 +222,8 @@ def _sum_work(work: Iterable[Work], pricing: _Pricing) -> Segment:
         if isinstance(each, Collective):
             whole = pricing.prices.collective(each)
             cost: Cost = pricing.collective(each, whole)
-            category, gaps = TP_COLLECTIVES, 0.0
-            messages += (Message(f"{each.axis}_{each.op}", whole, TP_COLLECTIVES),)
+            category, gaps = INSIDE[each.axis], 0.0
+            messages += (Message(f"{each.axis}_{each.op}", whole, category),)
         else:
             flop += each.flop
             cost, gaps = pricing.kernel(each), each.shape.num_kernels * pricing.prices.gap_s

@@ -53,6 +53,7 @@ CATEGORY_LEGENDS: Final = {
     "expert_gemm": "the routed experts' matrix products",
     "gemm": "all other matrix products",
     "tp_collectives": "gathers and reductions around the products that ranks share",
+    "cp_collectives": "keys, values or heads that ranks with parts of one sequence exchange",
     "interference": "what data-parallel collectives take from the kernels beside them",
 }
 """What a newcomer does not know of the categories' names."""
@@ -108,8 +109,8 @@ def machines_line(result: RunResult) -> str:
 def plan_line(result: RunResult) -> str:
     """ "pp16 dp128 ep64 dualpipe": the degrees above 1, what ranks share, the schedule."""
     parallel = section(result, "parallel")
-    sizes = {axis: whole(parallel, axis, 1) for axis in ("tp", "pp", "vpp", "ep", "etp")} | {"dp": _dp(result)}
-    degrees = [f"{axis}{sizes[axis]}" for axis in ("tp", "pp", "vpp", "dp", "ep", "etp") if sizes[axis] > 1]
+    sizes = {axis: whole(parallel, axis, 1) for axis in ("tp", "cp", "pp", "vpp", "ep", "etp")} | {"dp": _dp(result)}
+    degrees = [f"{axis}{sizes[axis]}" for axis in ("tp", "cp", "pp", "vpp", "dp", "ep", "etp") if sizes[axis] > 1]
     return " ".join([*degrees, *_sharing(parallel), str(parallel.get("schedule", ""))])
 
 
@@ -140,9 +141,8 @@ def other_kind_line(result: RunResult) -> str:
 
 def _dp(result: RunResult) -> int:
     parallel = section(result, "parallel")
-    return (
-        whole(section(result, "cluster"), "num_gpus", 1) // (whole(parallel, "tp", 1) * whole(parallel, "pp", 1)) or 1
-    )
+    pipeline = math.prod(whole(parallel, axis, 1) for axis in ("tp", "cp", "pp"))
+    return whole(section(result, "cluster"), "num_gpus", 1) // pipeline or 1
 
 
 def _sharing(parallel: Mapping[str, Any]) -> list[str]:

@@ -17,10 +17,11 @@ TRAFFIC_WORDS: Final[Mapping[Traffic, str]] = MappingProxyType(
         "pp": "transfers between pipeline stages",
         "dp": "gradients and parameters (data parallel)",
         "tp": "gathers and reductions inside layers (tensor parallel)",
+        "cp": "exchanges around attention (context parallel)",
     }
 )
 SHORT_TRAFFIC: Final[Mapping[Traffic, str]] = MappingProxyType(
-    {"ep": "experts", "pp": "pipeline", "dp": "data parallel", "tp": "tensor parallel"}
+    {"ep": "experts", "pp": "pipeline", "dp": "data parallel", "tp": "tensor parallel", "cp": "context parallel"}
 )
 TOPOLOGY_WORDS: Final[Mapping[str, str]] = MappingProxyType(
     {

@@ -11,7 +11,10 @@ from simulator.scenario.scenario import Scenario
 def scenario_line(scenario: Scenario) -> str:
     """'deepseek-v3 · 2,048 × h800 · ib-400g-8plane · pp16 dp128 ep64 dualpipe · 15,360 × 4,096 tokens a step'."""
     cluster, training, plan = scenario.cluster, scenario.training, scenario.parallel
-    sizes = {"tp": plan.tp, "pp": plan.pp, "vpp": plan.vpp, "dp": derived.dp(scenario), "ep": plan.ep, "etp": plan.etp}
+    sizes = {
+        "tp": plan.tp, "cp": plan.cp, "pp": plan.pp, "vpp": plan.vpp, "dp": derived.dp(scenario), "ep": plan.ep,
+        "etp": plan.etp,
+    }  # fmt: skip
     degrees = [f"{axis}{size}" for axis, size in sizes.items() if size > 1]
     parts = (
         facts.cut(scenario.name, 60),

@@ -27,6 +27,7 @@ CATEGORY: Final[Mapping[str, str]] = MappingProxyType(
         "memory_bound": "#E69F00",
         "kernel_gaps": "#A6A6A6",
         "tp_collectives": "#8C6BB1",
+        "cp_collectives": "#C994C7",
         "interference": "#B58BC9",
         "all_to_all": "#CC79A7",
         "pp_transfer": "#B0548A",

@@ -30,6 +30,7 @@ CATEGORY_WORDS: Final[Mapping[str, str]] = {
     "memory_bound": "memory-bound kernels",
     "kernel_gaps": "gaps between kernels",
     "tp_collectives": "tensor-parallel collectives",
+    "cp_collectives": "context-parallel collectives",
     "interference": "interference of collectives",
     "all_to_all": "dispatch and combine",
     "pp_transfer": "pipeline transfers",

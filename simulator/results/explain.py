@@ -22,6 +22,7 @@ WHY: Mapping[str, str] = {
     "memory_bound": "casts, transposes, norms, permutes and other kernels bound by memory bandwidth",
     "kernel_gaps": "idle time between consecutive kernels of a stream",
     "all_to_all": "dispatch and combine between the ranks of an expert group",
+    "cp_collectives": "exchanges around the attention core between the ranks that share a sequence",
     "tp_collectives": "gathers and reductions between the ranks that share the GEMMs of a layer or an expert",
     "pp_transfer": "activations and gradients sent between pipeline stages",
     "data_parallel": "reduction of gradients and gather of parameters over the data-parallel ranks",

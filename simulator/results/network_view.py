@@ -13,8 +13,9 @@ from pydantic import Field
 from simulator.network.picture import LinkKind, NodeKind
 from simulator.results.document import ResultModel, Seconds
 
-Traffic = Literal["ep", "pp", "dp", "tp"]
-"""Dispatch and combine; transfers between pipeline stages; gradients and parameters; gathers and reductions inside layers."""
+Traffic = Literal["ep", "pp", "dp", "tp", "cp"]
+"""Dispatch and combine; transfers between pipeline stages; gradients and parameters; gathers and reductions inside layers; exchanges of context
+parallelism."""
 TRAFFICS: Final[tuple[Traffic, ...]] = get_args(Traffic)
 
 

@@ -14,7 +14,7 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.assembly.unit_costs import TP_COLLECTIVES
+from simulator.assembly.unit_costs import INSIDE
 from simulator.results.step_result import RankTimes
 
 Floats = NDArray[np.float64]
@@ -159,7 +159,7 @@ class StepTimeline:
     def exposed_comm_s(self, rank: int) -> float:
         """Communication with no compute beside it, and waits inside actions, as the result document counts them."""
         spent = self.by_category(rank)
-        return spent.get(EXPOSED, 0.0) + spent.get(TP_COLLECTIVES, 0.0)
+        return sum(spent.get(name, 0.0) for name in (EXPOSED, *dict.fromkeys(INSIDE.values())))
 
     @cached_property
     def mean_bubble_s(self) -> float:

@@ -18,22 +18,42 @@ SEPARATE_ROW_PADDING: Final = 128
 def degrees(scenario: Scenario) -> dict[str, int]:
     """Axis → its degree, as network.placement.Mesh takes them beside the number of GPUs."""
     plan = scenario.parallel
-    return {"tp": plan.tp, "pp": plan.pp, "ep": plan.ep, "etp": plan.etp}
+    return {"tp": plan.tp, "cp": plan.cp, "pp": plan.pp, "ep": plan.ep, "etp": plan.etp}
 
 
 def dp(scenario: Scenario) -> int:
-    """Data-parallel degree: GPUs over tp * pp. (Context parallelism has degree 1.)"""
-    return scenario.cluster.num_gpus // (scenario.parallel.tp * scenario.parallel.pp)
+    """Data-parallel degree: GPUs over tp * cp * pp, which have sequences of their own."""
+    return scenario.cluster.num_gpus // pipeline_gpus(scenario)
+
+
+def pipeline_gpus(scenario: Scenario) -> int:
+    """GPUs of one pipeline: tp * cp * pp."""
+    return scenario.parallel.tp * scenario.parallel.cp * scenario.parallel.pp
+
+
+def dense_holders(scenario: Scenario) -> int:
+    """GPUs of a stage with the same dense parameters: dp * cp."""
+    return dp(scenario) * scenario.parallel.cp
+
+
+def sharing_tokens(scenario: Scenario) -> int:
+    """GPUs that share the tokens of a sequence outside the tensor-parallel GEMMs: cp, with sequence parallelism tp * cp."""
+    return scenario.parallel.cp * (scenario.parallel.tp if scenario.parallel.sequence_parallel else 1)
+
+
+def micro_batch_tokens(scenario: Scenario) -> int:
+    """Tokens of a micro-batch that pass a GPU's share of the GEMMs."""
+    return scenario.training.micro_batch_size * scenario.training.seq_len // scenario.parallel.cp
 
 
 def stage_ranks(scenario: Scenario) -> int:
-    """GPUs of a pipeline rank: tp * dp, over which its layers and their replicas are spread."""
-    return dp(scenario) * scenario.parallel.tp
+    """GPUs of a pipeline rank: tp * cp * dp, over which its layers and their replicas are spread."""
+    return dense_holders(scenario) * scenario.parallel.tp
 
 
 def unbroken_ranks(scenario: Scenario) -> int:
     """Consecutive ranks that should not be parted: least common multiple of the attention's and the experts' groups."""
-    return math.lcm(scenario.parallel.tp, expert_ranks(scenario))
+    return math.lcm(scenario.parallel.tp * scenario.parallel.cp, expert_ranks(scenario))
 
 
 def edp(scenario: Scenario) -> int:
@@ -48,17 +68,17 @@ def casts_weights_each_use(scenario: Scenario) -> bool:
 
 def has_several_holders(scenario: Scenario) -> bool:
     """Whether some parameters stand on several ranks of a stage: dense ones, or, where tp is wider than ep * etp, experts."""
-    return dp(scenario) > 1 or (scenario.model.moe is not None and edp(scenario) > 1)
+    return dense_holders(scenario) > 1 or (scenario.model.moe is not None and edp(scenario) > 1)
 
 
 def sharing_ranks(scenario: Scenario) -> int:
     """Ranks that share the state of a dense parameter: all that hold it, or those of a shard group (HSDP)."""
-    return scenario.data_parallel.hsdp_group or dp(scenario)
+    return scenario.data_parallel.hsdp_group or dense_holders(scenario)
 
 
 def expert_sharing_ranks(scenario: Scenario) -> int:
     """Ranks that share the state of a routed expert."""
-    return edp(scenario) * sharing_ranks(scenario) // dp(scenario)
+    return edp(scenario) * sharing_ranks(scenario) // dense_holders(scenario)
 
 
 def expert_ranks(scenario: Scenario) -> int:
@@ -69,17 +89,17 @@ def expert_ranks(scenario: Scenario) -> int:
 def expert_group_sequences(scenario: Scenario) -> tuple[int, int]:
     """(sequences, tokens of each) that the ranks of an expert group dispatch together in a micro-batch.
 
-    Under sequence parallelism tp of its ranks share the sequences of one; a group smaller than tp has a part of them.
+    Of its ranks cp (under sequence parallelism tp * cp) share the sequences of one; a smaller group has a part of them.
     """
     training, group = scenario.training, expert_ranks(scenario)
-    sharing = scenario.parallel.tp if scenario.parallel.sequence_parallel else 1
+    sharing = sharing_tokens(scenario)
     sequences = max(1, group * training.micro_batch_size // sharing)
     return sequences, max(1, group * training.micro_batch_size * training.seq_len // sharing // sequences)
 
 
 def is_mesh_whole(scenario: Scenario) -> bool:
-    """Whether the GPUs are a whole number of pipelines of tp-wide stages."""
-    return scenario.cluster.num_gpus % (scenario.parallel.tp * scenario.parallel.pp) == 0
+    """Whether the GPUs are a whole number of pipelines of stages tp * cp wide."""
+    return scenario.cluster.num_gpus % pipeline_gpus(scenario) == 0
 
 
 def padded_model(scenario: Scenario) -> ModelSpec:

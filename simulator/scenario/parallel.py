@@ -68,6 +68,16 @@ class Parallel(Section):
 
     tp: GpuCount = 1
     """GPUs over which the GEMMs of a layer, the embedding and the head are cut (tensor parallelism)."""
+    cp: GpuCount = 1
+    """GPUs that share every sequence (context parallelism); each has two of its 2 * cp chunks, one from either end, so that all
+    have as much causal attention.
+    """
+    cp_comm: Literal["a2a", "ring", "all_gather"] = "ring"
+    """How they attend to one another's tokens. a2a: heads for tokens, exchanged before the core and behind it; ring: keys and
+    values go round beside the core; all_gather: they are gathered in front of it.
+    """
+    cp_kv: Literal["expanded", "latent"] = "expanded"
+    """What is sent of latent attention's keys and values: every head's, or the latent, projected up where it arrives."""
     pp: Annotated[int, Field(ge=1, le=MAX_STAGES)] = 1
     vpp: Annotated[int, Field(ge=1, le=MAX_STAGES)] = 1
     """Chunks of the model that a pipeline rank holds: with interleaving chunk c of pp * vpp stands on rank c mod pp. Left out:

@@ -240,6 +240,8 @@ class Mechanisms(Section):
     """Time of sends and receives between stages."""
     tp_collectives: bool = True
     """Collectives of tensor and expert tensor parallelism inside the layers."""
+    cp_collectives: bool = True
+    """What context parallelism exchanges around the attention core."""
     zero_collectives: bool = True
     """Collectives of data parallelism: gathers of parameters, reductions of gradients."""
     imbalance: bool = True

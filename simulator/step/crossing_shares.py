@@ -49,6 +49,8 @@ class CrossingShares:
             return self._hops(block)
         if traffic == "ep":
             return exchange_crossing(self.groups.ep.reshape(-1, self.groups.ep.shape[-1]), self.network, block)
+        if traffic == "cp" and message.name.endswith("all_to_all"):
+            return exchange_crossing(self.groups.cp.reshape(-1, self.groups.cp.shape[-1]), self.network, block)
         groups = self._ring(message, traffic, ranks)
         return ring_crossing(groups.reshape(-1, groups.shape[-1]), self.network, block)
 
@@ -57,6 +59,8 @@ class CrossingShares:
         size = message.cost.counted.ranks if message.cost.counted else 0
         if traffic == "tp":
             return self.groups.etp if message.name.startswith("etp_") else self.groups.tp
+        if traffic == "cp":
+            return self.groups.cp
         if message.name.endswith("_copies"):
             return np.moveaxis(self.groups.stages[ranks], 0, -1)[None]
         holders = self.groups.expert_dp if message.name.endswith("_expert") else self.groups.dense_dp

@@ -15,7 +15,7 @@ import numpy as np
 from hwprofiles.schema import Assumption
 from simulator.assembly.chunks import DP, NUM_STREAMS
 from simulator.assembly.step_graph import StepGraph
-from simulator.assembly.unit_costs import TP_COLLECTIVES
+from simulator.assembly.unit_costs import INSIDE
 from simulator.engine import sweep_batch
 from simulator.results.interval import Interval
 from simulator.scenario import derived
@@ -69,7 +69,9 @@ def assumption_effects(
 def _has_collectives_among_kernels(graph: StepGraph) -> bool:
     """Whether some collective stands in a block of kernels or runs inside an action, beside them."""
     streams = graph.dag.resource[: graph.tail_first] % NUM_STREAMS
-    return bool((streams == DP).any()) or any(TP_COLLECTIVES in each.by_category for each in graph.classes)
+    return bool((streams == DP).any()) or any(
+        category in each.by_category for each in graph.classes for category in INSIDE.values()
+    )
 
 
 def _changed(step: PreparedStep, power: StepPower, entry: Assumption, value: float, order: Schedule) -> float | None:

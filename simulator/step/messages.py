@@ -10,6 +10,7 @@ import numpy as np
 from hwprofiles.kernels.shape import Regime
 from hwprofiles.schema import Assumption, Stack
 from simulator.costs.collectives.all_to_all import all_to_all_cost, loaded_links, notify_floor
+from simulator.costs.collectives.exchange import exchange_cost, neighbour_cost
 from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.collectives.ring import RingOp, ring_cost
 from simulator.costs.collectives.tree import scalar_all_reduce_cost
@@ -19,7 +20,7 @@ from simulator.network.topology import Network
 from simulator.scenario.scenario import Scenario
 from simulator.step.hardware import Hardware
 from simulator.workload.expert_load import LoadedLinks
-from simulator.workload.op import AllToAll, Collective
+from simulator.workload.op import AllToAll, Collective, CollectiveOp
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class MessagePrices:
     """Seconds of messages on one network with one stack's links.
 
     comm_sms: SMs that dispatch and combine run on. has_notify_floor: each pays the fixed cost of its notification.
-    has_transfers: a pipeline transfer takes time. has_collectives: so does a collective inside a block.
+    has_transfers: a pipeline transfer takes time. has_collectives: so does a collective of these axes inside a
+    block.
     collective_stretch: how many times as long a ring collective on scale-up links takes beside kernels. known: ring collectives
     that this stack and network were asked for already.
     """
@@ -38,9 +40,9 @@ class MessagePrices:
     comm_sms: int
     has_notify_floor: bool
     has_transfers: bool
-    has_collectives: bool
+    has_collectives: frozenset[str]
     collective_stretch: float
-    known: dict[tuple[RingOp, int, GroupShape], CollectiveCost] = field(default_factory=dict, compare=False, repr=False)
+    known: dict[tuple[CollectiveOp, int, GroupShape], CollectiveCost] = field(default_factory=dict, compare=False, repr=False)
 
     def has_alone_of(self, other: MessagePrices) -> bool:
         """Whether messages cost the same in both with no kernel beside them."""
@@ -73,17 +75,26 @@ class MessagePrices:
         return p2p_cost(sent, self.network, self.stack, hop.same_node, node_stride=stride, senders=senders)
 
     def collective(self, collective: Collective) -> CollectiveCost:
-        """A collective inside a block, among the ranks that share a GEMM or a routed expert, with nothing beside it."""
-        if not self.has_collectives:
+        """A collective inside a block, among the ranks that share a GEMM, a routed expert or sequences, with nothing beside it."""
+        if collective.axis not in self.has_collectives:
             return NO_COST
-        group = self.placement.tp if collective.axis == "tp" else self.placement.etp
-        return self.ring(collective.op, collective.num_bytes, group)
+        group = getattr(self.placement, collective.axis)
+        return self._known(collective.op, collective.num_bytes, group)
 
     def ring(self, op: RingOp, num_bytes: int, group: GroupShape) -> CollectiveCost:
         """A reduce-scatter, all-gather or all-reduce of `num_bytes` over a group."""
+        return self._known(op, num_bytes, group)
+
+    def _known(self, op: CollectiveOp, num_bytes: int, group: GroupShape) -> CollectiveCost:
         key = (op, num_bytes, group)
         if key not in self.known:
-            self.known[key] = ring_cost(op, num_bytes, group, self.network, self.stack)
+            if op == "all_to_all":
+                cost = exchange_cost(num_bytes, group, self.network, self.stack)
+            elif op == "send_recv":
+                cost = neighbour_cost(num_bytes, group, self.network, self.stack)
+            else:
+                cost = ring_cost(op, num_bytes, group, self.network, self.stack)
+            self.known[key] = cost
         return self.known[key]
 
     def between_stages(self, pp_ranks: Sequence[int], pp: int, num_bytes: int) -> CollectiveCost:
@@ -111,7 +122,7 @@ def message_prices(
         comm_sms=scenario.parallel.comm_sms,
         has_notify_floor=on.notify_floor,
         has_transfers=on.pp_transfer and scenario.parallel.pp > 1,
-        has_collectives=on.tp_collectives,
+        has_collectives=frozenset((*(("tp", "etp") if on.tp_collectives else ()), *(("cp",) if on.cp_collectives else ()))),
         collective_stretch=assumptions["collective_stretch"].value if on.sm_partition else 1.0,
         known=before.known if before and before.stack is stack and before.network is hardware.network else {},
     )

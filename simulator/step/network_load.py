@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hwprofiles.schema import Node
 from simulator.assembly.chunks import NUM_STREAMS, Message
 from simulator.assembly.step_graph import StepGraph
-from simulator.assembly.unit_costs import ALL_TO_ALL, PP_TRANSFER, TP_COLLECTIVES
+from simulator.assembly.unit_costs import ALL_TO_ALL, CP_COLLECTIVES, PP_TRANSFER, TP_COLLECTIVES
 from simulator.errors import InputError, Problem
 from simulator.network.picture import LinkKind, picture
 from simulator.network.topology import Network
@@ -45,6 +45,7 @@ TRAFFIC_OF: Mapping[str, Traffic] = {
     DATA_PARALLEL: "dp",
     OPTIMIZER: "dp",
     TP_COLLECTIVES: "tp",
+    CP_COLLECTIVES: "cp",
 }
 """Kind of traffic by the category of a message's seconds; the optimizer's message is the gradients' norm."""
 MAX_LAYERS: Final = 3

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hwprofiles.units import KILO, SECONDS_PER_HOUR
 from simulator.assembly.intervals import RankParts
 from simulator.assembly.step_graph import KINDS, StepGraph
-from simulator.assembly.unit_costs import TP_COLLECTIVES
+from simulator.assembly.unit_costs import INSIDE
 from simulator.engine import sweep
 from simulator.results import explain, metrics
 from simulator.results.interval import Interval
@@ -73,7 +73,9 @@ def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: in
         tflops=metrics.tflops(flop, rate),
         mfu=metrics.mfu(flop, rate, hardware.gpu.peak_flop_per_s["bf16"]),
         bubble_s=parts.mean.bubble_s,
-        exposed_comm_s=max(0.0, actions_s - work.compute_s) + work.by_category.get(TP_COLLECTIVES, 0.0),
+        exposed_comm_s=max(0.0, actions_s - work.compute_s) + sum(
+            work.by_category.get(name, 0.0) for name in dict.fromkeys(INSIDE.values())
+        ),
         optimizer_s=parts.mean.optimizer_s,
         by_rank=by_rank,
         parts=parts,

@@ -71,7 +71,7 @@ def capacity_of(
         variance = cv_of_maximum(given.load_imbalance, ranks) ** 2 if ranks > 1 else 0.0
     elif given != "forced" and scenario.mechanisms.imbalance:
         found = routing or routing_statistics(_rule(scenario, moe, group, assumptions), scenario.seed)
-        sharing = scenario.parallel.tp if scenario.parallel.sequence_parallel else 1
+        sharing = derived.sharing_tokens(scenario)
         variance = found.expert_variance(training.micro_batch_size, max(1, training.seq_len // sharing))
     return capacity_law(limit, variance, is_padded=scenario.moe.pad_to_capacity)
 

@@ -54,7 +54,7 @@ def bucket_parameters(scenario: Scenario) -> int:
         return -(-plan.bucket_bytes // WIRE_BYTES[plan.grad_reduce.dtype])
     if derived.reduces_every_micro_batch(scenario):
         return 1
-    return max(BUCKET_PARAMETERS, BUCKET_PARAMETERS_A_RANK * derived.dp(scenario))
+    return max(BUCKET_PARAMETERS, BUCKET_PARAMETERS_A_RANK * derived.dense_holders(scenario))
 
 
 def size_of(groups: Sequence[ParamGroup]) -> int:

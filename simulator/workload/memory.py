@@ -98,7 +98,10 @@ def activation_recipe(
     loads = expert_loads(scenario, assumed, persistent)
     mean_load, peak_load = (load if capacity.limit == inf else capacity.load(load) for load in loads)
     return ActivationRecipe(
-        tokens=training.micro_batch_size * training.seq_len,
+        tokens=derived.micro_batch_tokens(scenario),
+        cp=scenario.parallel.cp,
+        cp_comm=scenario.parallel.cp_comm,
+        cp_kv=scenario.parallel.cp_kv,
         tp=scenario.parallel.tp,
         shards_sequence=scenario.parallel.sequence_parallel,
         ep=scenario.parallel.ep,
@@ -208,13 +211,13 @@ def dispatch_buffer(scenario: Scenario, assumed: MemoryAssumptions, gpus_per_nod
 def num_communicators(scenario: Scenario) -> int:
     """Collective library communicators of a rank: one for each axis with more than one member.
 
-    Axes: tp, pp, the replicas of dense parameters, the ranks that share a routed expert and the replicas of it (DeepEP
+    Axes: tp, cp, pp, the replicas of dense parameters, the ranks that share a routed expert and the replicas of it (DeepEP
     dispatches without the library); of replicas in shard groups, a group's and those of one place in each.
     """
-    dp, edp = derived.dp(scenario), derived.edp(scenario)
-    is_cut = scenario.parallel.zero_stage > 0
+    holders, edp = derived.dense_holders(scenario), derived.edp(scenario)
+    is_cut, plan = scenario.parallel.zero_stage > 0, scenario.parallel
     shard, expert_shard = derived.sharing_ranks(scenario), derived.expert_sharing_ranks(scenario)
-    degrees = [scenario.parallel.tp, scenario.parallel.pp, *((shard, dp // shard) if is_cut else (dp,))]
+    degrees = [plan.tp, plan.cp, plan.pp, *((shard, holders // shard) if is_cut else (holders,))]
     if scenario.model.moe is not None:
         degrees += [scenario.parallel.etp, *((expert_shard, edp // expert_shard) if is_cut else (edp,))]
     return sum(degree > 1 for degree in degrees)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from simulator.scenario.recipes import SEPARATE
 from simulator.scenario.software import SOFTWARE, Software
@@ -14,11 +15,15 @@ from simulator.workload.sharded_copies import IN_PLACE, ShardedCopies
 from simulator.workload.tensors import sent_format
 
 
+CpComm = Literal["a2a", "ring", "all_gather"]
+CpKv = Literal["expanded", "latent"]
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """One rank's micro-batch and numeric formats.
 
-    batch, seq: sequences and tokens a sequence of one micro-batch. casts: format of the layers' GEMMs, and what it adds to them
+    batch, seq: sequences and tokens a sequence of one micro-batch, which cp ranks share; cp_comm, cp_kv: as in the scenario. casts: format of the layers' GEMMs, and what it adds to them
     (router and heads stay in BF16). dispatch_fp8: dispatch in 8 bits with scales, else BF16.
     recompute: modules computed again in the backward ("layer": everything from the layer's input on). checkpoint: which
     layers of a stage are recomputed whole; None: none is.
@@ -54,6 +59,9 @@ class Recipe:
     checkpoint: Checkpoint | None = None
     capacity: Capacity = UNLIMITED
     tp: int = 1
+    cp: int = 1
+    cp_comm: CpComm = "ring"
+    cp_kv: CpKv = "expanded"
     shards_sequence: bool = False
     etp: int = 1
     gathers_logits: bool = False
@@ -71,8 +79,8 @@ class Recipe:
 
     @property
     def tokens(self) -> int:
-        """Tokens of one micro-batch, all of which pass a rank's share of the tensor-parallel GEMMs."""
-        return self.batch * self.seq
+        """Tokens of one micro-batch on the rank, all of which pass its share of the tensor-parallel GEMMs."""
+        return self.batch * self.seq // self.cp
 
     def plain(self) -> Recipe:
         """The recipe of a layer that stays in BF16."""
