@@ -26,14 +26,16 @@ from simulator.scenario.scenario import Scenario
 from simulator.scenario.section import Section
 
 NUMBERS: Final = (
-    "cluster.num_gpus", "cluster.gpus_per_domain", "parallel.pp", "parallel.tp", "parallel.ep", "parallel.etp", "parallel.vpp",
+    "cluster.num_gpus", "cluster.gpus_per_domain", "parallel.pp", "parallel.tp",
+    "parallel.cp", "parallel.ep", "parallel.etp", "parallel.vpp",
     "training.global_batch_size", "training.micro_batch_size", "training.seq_len", "moe.max_nodes_per_token",
     "data_parallel.hsdp_group", "recompute.num_layers",
 )  # fmt: skip
 """Whole numbers of a plan that may be changed to make it fit; the model's dimensions are not."""
 NAMES: Final = (
     "parallel.schedule", "parallel.zero_stage", "parallel.sequence_parallel", "parallel.overlap.ep", "parallel.overlap.pp",
-    "parallel.overlap.tp", "precision.recipe", "precision.fp8_weight_cache", "recompute.granularity", "recompute.method",
+    "parallel.overlap.tp", "parallel.cp_comm",
+    "precision.recipe", "precision.fp8_weight_cache", "recompute.granularity", "recompute.method",
     "cluster.fabric", "prices.sheet", "moe.drop", "moe.pad_to_capacity", "data_parallel.grad_reduce.every",
 )  # fmt: skip
 """Keys with few values that may be changed to make a plan fit."""

@@ -180,7 +180,7 @@ def core_seconds(constants: AttentionConstants, limits: CoreLimits, library: str
     pair = wider * shape.flop_per_pair * limits.num_sms / (constants.rate_share * limits.peak)
     pair += constants.softmax_clocks / limits.clock_hz
     keys, longest = _keys(constants, limits, shape)
-    waves = shape.batch * shape.heads * math.ceil(shape.seq / limits.rows) / limits.num_sms
+    waves = shape.batch * shape.heads * math.ceil(_sides(shape)[0] / limits.rows) / limits.num_sms
     busy = longest * max(waves + constants.tail * (math.ceil(waves) - waves), 1.0)
     if longest > keys:  # and never slower than with all blocks as long as the longest
         busy = min(busy, max(waves * keys + constants.tail * longest, longest))
@@ -192,22 +192,32 @@ def _keys(constants: AttentionConstants, limits: CoreLimits, shape: KernelShape)
     share = shape.flop / shape.attention_flop if shape.flop else 1.0
     edge = (limits.rows + limits.keys) / 2.0
     fixed = max(constants.c_tokens / 2.0 - edge, 0.0)
+    rows, length = _sides(shape)
     if limits.whole:
-        return shape.seq + fixed, shape.seq + fixed
+        return length + fixed, length + fixed
     if not shape.causal:
-        whole = shape.seq + fixed
-        inside = min(share * shape.seq + 2.0 * edge + fixed, whole) if share < WINDOWED else whole
+        whole = length + fixed
+        inside = min(share * length + 2.0 * edge + fixed, whole) if share < WINDOWED else whole
         return inside, inside
-    causal = min(shape.seq / 2.0 + constants.c_tokens / 2.0 - fixed, shape.seq) + fixed
+    mean = shape.seq * ((shape.keys or shape.seq) - shape.seq / 2.0) / rows
+    causal = min(mean + constants.c_tokens / 2.0 - fixed, length) + fixed
     if share < WINDOWED:
-        inside = min(share * shape.seq / 2.0 + 2.0 * edge + fixed, causal)
+        inside = min(share * mean + 2.0 * edge + fixed, causal)
         return inside, inside
-    return causal, max(shape.seq + fixed, causal)
+    return causal, max(length + fixed, causal)
+
+
+def _sides(shape: KernelShape) -> tuple[int, int]:
+    """What is cut into blocks, and what a block goes along: queries and keys, in a backward keys and queries."""
+    keys = shape.keys or shape.seq
+    return (shape.seq, keys) if _direction(shape) == "fwd" else (keys, shape.seq)
 
 
 def _length(shape: KernelShape) -> float:
     """Tokens of a sequence with as many keys a query: twice the mean under a causal mask, less than seq with a window."""
-    return shape.seq * (shape.flop / shape.attention_flop if shape.flop else 1.0)
+    mean = shape.attention_flop / (shape.flop_per_pair * shape.batch * shape.heads * shape.seq)
+    length = mean * (2.0 if shape.causal else 1.0) if shape.keys else shape.seq
+    return length * (shape.flop / shape.attention_flop if shape.flop else 1.0)
 
 
 def _attention_place(shape: KernelShape) -> tuple[float, ...]:

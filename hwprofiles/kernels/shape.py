@@ -67,7 +67,8 @@ class KernelShape:
     stack's own.
     m, n, k, groups: GEMMs only, m rows over all groups (of a wgrad: m and n are the weight's dimensions, k the rows).
     rows_cv: how unevenly these are spread over the groups: standard deviation over mean.
-    batch, seq, heads, kv_heads (0: as heads), head_dim_qk, head_dim_v, causal: attention only.
+    batch, seq, heads, kv_heads (0: as heads), head_dim_qk, head_dim_v, causal: attention only. keys: of each sequence, where
+    they are others than its seq queries (0: as many; causal: the last query sees all of them).
     bytes: bytes moved (read and written once), the key of memory-bound kernels.
     flop: only for attention, where it differs from what the dimensions say (a window, a slice); 0 = as they say.
     num_kernels: launches behind the operator; each pays the launch floor of memory-bound kernels.
@@ -92,6 +93,7 @@ class KernelShape:
     num_kernels: int = 1
     library: str = ""
     rows_cv: float = 0.0
+    keys: int = 0
 
     def __post_init__(self) -> None:
         if self.op not in KERNELS:
@@ -109,7 +111,7 @@ class KernelShape:
             return ("gemm", self.variant, self.dtype, self.m, self.n, self.k, self.groups, self.rows_cv)
         if self.bound == "attention":
             dims = (self.batch, self.seq, self.heads, self.kv_heads or self.heads, self.head_dim_qk, self.head_dim_v)
-            return (self.op, self.dtype, self.library, *dims, self.causal)
+            return (self.op, self.dtype, self.library, *dims, self.causal, self.keys)
         return (self.op, self.bytes)
 
     @property
@@ -130,7 +132,9 @@ class KernelShape:
     @property
     def attention_flop(self) -> float:
         """FLOP of the attention core by its dimensions, half of them where causal."""
-        return self.flop_per_pair * self.batch * self.heads * float(self.seq) ** 2 * (0.5 if self.causal else 1.0)
+        keys = self.keys or self.seq
+        pairs = self.seq * (keys - self.seq / 2.0 if self.causal else float(keys))
+        return self.flop_per_pair * self.batch * self.heads * pairs
 
     @property
     def flop_of_sizes(self) -> float:

@@ -14,6 +14,7 @@ from hwprofiles.kernels.shape import KERNELS, Regime
 from simulator.assembly.chunks import BlockCost, DrawKind, Message, Piece, Segment, StageCost, UnitCost
 from simulator.assembly.exposed import UNCHUNKED, Beside, Chunking, Cost, Exposed, exposed, partner
 from simulator.costs.cost import CollectiveCost
+from simulator.workload.layers.context_parallel import STEP
 from simulator.workload.op import AllToAll, Collective, Op, StageWorkload, Unit, Work, Workload
 
 REGIMES: tuple[Regime, Regime] = ("overlapped", "alone")
@@ -191,15 +192,24 @@ def _is_core(each: Work) -> bool:
     return isinstance(each, Op) and KERNELS[each.shape.op].bound == "attention"
 
 
+def _first_step(work: tuple[Work, ...], last: int) -> int:
+    """Where a core of several kernels begins that ends with this one; what stands between them belongs to it."""
+    stem, is_step, _ = work[last].name.rpartition(STEP)
+    if not is_step:
+        return last
+    return next(i for i, each in enumerate(work) if _is_core(each) and each.name.rpartition(STEP)[0] == stem)
+
+
 def _segments(work: tuple[Work, ...], pricing: _Pricing) -> Iterable[tuple[str, DrawKind, Segment]]:
     """Kernels before the attention core (of several the last: others are recomputed), the core, kernels behind it; in blocks
     without one: fixed, then routed.
     """
     core = next((i for i, each in reversed([*enumerate(work)]) if _is_core(each)), None)
     if core is not None:
+        first = _first_step(work, core)
         for suffix, part in (
-            (".before_core", work[:core]),
-            (".core", work[core : core + 1]),
+            (".before_core", work[:first]),
+            (".core", work[first : core + 1]),
             (".rest", work[core + 1 :]),
         ):
             if part:

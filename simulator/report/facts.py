@@ -6,7 +6,7 @@ Numbers come from `report.numbers`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import fsum
+from math import fsum, prod
 from typing import Any, Final
 
 from hwprofiles.stack_choice import STACK_KINDS, default_stack, stack_names, stack_provenance
@@ -141,7 +141,7 @@ def other_kind_line(result: RunResult) -> str:
 
 def _dp(result: RunResult) -> int:
     parallel = section(result, "parallel")
-    pipeline = math.prod(whole(parallel, axis, 1) for axis in ("tp", "cp", "pp"))
+    pipeline = prod(whole(parallel, axis, 1) for axis in ("tp", "cp", "pp"))
     return whole(section(result, "cluster"), "num_gpus", 1) // pipeline or 1
 
 

@@ -14,8 +14,8 @@ from simulator.network.picture import LinkKind, NodeKind
 from simulator.results.document import ResultModel, Seconds
 
 Traffic = Literal["ep", "pp", "dp", "tp", "cp"]
-"""Dispatch and combine; transfers between pipeline stages; gradients and parameters; gathers and reductions inside layers; exchanges of context
-parallelism."""
+"""Dispatch and combine; transfers between pipeline stages; gradients and parameters; gathers and reductions inside layers;
+exchanges of context parallelism."""
 TRAFFICS: Final[tuple[Traffic, ...]] = get_args(Traffic)
 
 

@@ -276,12 +276,13 @@ def _offer_problems(sheet: str, gpu: str, offers: Sequence[Offer], wanted: Wante
 def _mesh_problems(scenario: Scenario, node: Node) -> Iterator[FieldProblem]:
     """GPUs that are no whole number of pipelines, of expert groups, or of nodes; counts that are all of these."""
     num_gpus, size, plan, moe = scenario.cluster.num_gpus, node.gpus_per_node, scenario.parallel, scenario.model.moe
-    ep, group, pipeline = plan.ep, derived.expert_ranks(scenario), plan.tp * plan.pp
+    ep, group, pipeline = plan.ep, derived.expert_ranks(scenario), derived.pipeline_gpus(scenario)
     has_groups = moe is not None and moe.num_routed_experts % ep == 0
-    groups = plan.pp * math.lcm(plan.tp, group) if has_groups else pipeline
+    groups = plan.pp * math.lcm(plan.tp * plan.cp, group) if has_groups else pipeline
     valid = multiples(num_gpus, math.lcm(groups, size) if max(num_gpus, groups) > size else groups)
     if not derived.is_mesh_whole(scenario):
-        what = f"pp {plan.pp}" if plan.tp == 1 else f"tp {plan.tp} * pp {plan.pp} = {pipeline}"
+        axes = [f"{axis} {size}" for axis, size in (("tp", plan.tp), ("cp", plan.cp)) if size > 1]
+        what = f"{' * '.join([*axes, f'pp {plan.pp}'])} = {pipeline}" if axes else f"pp {plan.pp}"
         yield "cluster.num_gpus", f"{num_gpus} GPUs do not divide by {what}; {valid}"
     elif num_gpus > size and num_gpus % size:
         yield "cluster.num_gpus", f"{num_gpus} GPUs are no whole number of nodes of {size} ({node.name}); {valid}"
@@ -295,7 +296,8 @@ def _mesh_problems(scenario: Scenario, node: Node) -> Iterator[FieldProblem]:
 
 def _stage_ranks(scenario: Scenario) -> str:
     """'dp 128', 'dp * tp = 128': the ranks that share a pipeline position."""
-    return f"{'dp' if scenario.parallel.tp == 1 else 'dp * tp ='} {derived.stage_ranks(scenario)}"
+    axes = [axis for axis in ("tp", "cp") if getattr(scenario.parallel, axis) > 1]
+    return f"{' * '.join(['dp', *axes])}{' =' if axes else ''} {derived.stage_ranks(scenario)}"
 
 
 def hardware_warnings(scenario: Scenario) -> Iterator[FieldProblem]:

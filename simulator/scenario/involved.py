@@ -7,7 +7,7 @@ from collections.abc import Mapping
 _MODEL = ("model", "model.num_layers")
 _EXPERTS = ("model", "model.moe.num_routed_experts", "model.moe.top_k")
 _OFFERS = ("prices.sheet", "cluster.node")
-_MESH = ("cluster.num_gpus", "cluster.node", "parallel.tp", "parallel.pp")
+_MESH = ("cluster.num_gpus", "cluster.node", "parallel.tp", "parallel.cp", "parallel.pp")
 _BATCH = ("training.global_batch_size", "training.micro_batch_size", *_MESH)
 _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "model.num_dense_layers": ("model.num_layers", "model.moe"),
@@ -38,7 +38,10 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "parallel.overlap.tp": ("parallel.tp", "parallel.sequence_parallel"),
     "parallel.etp": ("model", "model.moe", "model.moe.expert_intermediate_size", "precision.recipe"),
     "parallel.sequence_parallel": ("parallel.tp", "model", "training.seq_len"),
-    "training.seq_len": ("parallel.tp", "parallel.sequence_parallel"),
+    "training.seq_len": ("parallel.tp", "parallel.cp", "parallel.sequence_parallel"),
+    "parallel.cp": ("parallel.tp", "parallel.cp_comm", "model", "model.attention.num_heads", "model.attention.num_kv_heads"),
+    "parallel.cp_comm": ("parallel.cp", "model", "model.attention.window", "model.attention.sinks"),
+    "kernels.attention": ("parallel.cp",),
     "parallel.layers_per_stage": (
         *_MODEL, "model.num_dense_layers", "model.layer_pattern", "model.mtp.num_modules", "parallel.pp", "parallel.vpp",
     ),

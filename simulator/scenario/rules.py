@@ -10,6 +10,7 @@ from typing import get_args
 from hwprofiles.problems import show
 from hwprofiles.yaml_file import BIDIRECTIONAL
 from simulator.scenario import derived
+from simulator.scenario.context_rules import context_problems, context_warnings
 from simulator.scenario.layer_pattern import parse_period
 from simulator.scenario.layout import LayoutError
 from simulator.scenario.model import AnyAttention, ModelSpec
@@ -52,6 +53,7 @@ def rule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     yield from _phase_problems(scenario)
     yield from _price_problems(scenario)
     yield from tensor_problems(scenario)
+    yield from context_problems(scenario)
     for key, override in scenario.assumptions.items():
         if not override.low <= override.value <= override.high:
             yield (
@@ -63,6 +65,7 @@ def rule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     """What has no meaning here and is kept all the same."""
     yield from sharing_warnings(scenario)
+    yield from context_warnings(scenario)
     of_others = _OF_ATTENTION - scenario.model.attention.recompute_modules
     for module in sorted(of_others.intersection(scenario.recompute.modules)):
         kind = scenario.model.attention.kind

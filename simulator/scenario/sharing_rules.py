@@ -16,12 +16,15 @@ def sharing_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """Contradictions of the keys of data parallelism with the degrees and the precision recipe."""
     if not derived.is_mesh_whole(scenario):
         return
-    plan, dp, edp = scenario.data_parallel, derived.dp(scenario), derived.edp(scenario)
+    plan, dp, edp = scenario.data_parallel, derived.dense_holders(scenario), derived.edp(scenario)
     group, is_moe = plan.hsdp_group, scenario.model.moe is not None
     if group is not None and (dp % group or (is_moe and edp % (dp // group))):
         holders = f" and the {edp} holders of an expert into as many groups" if is_moe and dp % group == 0 else ""
         sizes = allowed(size for size in divisors(dp) if not is_moe or edp % (dp // size) == 0)
-        yield f"{PLAN}.hsdp_group", f"{group} does not divide dp {dp}{holders}; {sizes}, or null for one group"
+        yield (
+            f"{PLAN}.hsdp_group",
+            f"{group} does not divide {_holders(scenario)}{holders}; {sizes}, or null for one group",
+        )
     elif group is not None:
         yield from _group_problems(scenario, group)
     if scenario.parallel.zero_stage == 3 and derived.recipe(scenario).is_quantised:
@@ -44,6 +47,11 @@ def _group_problems(scenario: Scenario, group: int) -> Iterator[FieldProblem]:
         yield f"{PLAN}.grad_reduce.over_groups", f"{text}; use over_groups: step, or grad_reduce.every: micro_batch"
 
 
+def _holders(scenario: Scenario) -> str:
+    """'dp 8', 'dp * cp = 16': the ranks with the same dense parameters."""
+    return f"{'dp' if scenario.parallel.cp == 1 else 'dp * cp ='} {derived.dense_holders(scenario)}"
+
+
 def _cast_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """FSDP of cast weights: they are gathered uncast, and cast for each use by software that joins casts."""
     if not derived.software(scenario).joins_casts:
@@ -58,13 +66,13 @@ def _cast_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 def sharing_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     """Keys of data parallelism that have no meaning in the scenario."""
     plan, zero = scenario.data_parallel, scenario.parallel.zero_stage
-    dp, gather = derived.dp(scenario), scenario.data_parallel.param_gather
+    dp, gather = derived.dense_holders(scenario), scenario.data_parallel.param_gather
     if not derived.has_several_holders(scenario):
         # The format of the gradients is that of memory too.
         usual = plan.model_copy(update={"grad_reduce": plan.grad_reduce.model_copy(update={"dtype": "fp32"})})
         if zero != 1 or usual != type(plan)():
             field = ZERO if zero != 1 else PLAN
-            yield field, "has no meaning with dp 1: every rank is the only holder of its parameters"
+            yield field, f"has no meaning with {_holders(scenario)}: every rank is the only holder of its parameters"
         return
     if zero >= 2 and scenario.model.moe is not None and derived.edp(scenario) == 1:
         yield ZERO, f"{zero} shares nothing of the routed experts: each has one holder (edp 1)"
@@ -80,7 +88,11 @@ def sharing_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
         yield f"{PLAN}.grad_reduce.every", "step has no meaning with one micro-batch a step"
     yield from _bucket_warnings(scenario)
     if plan.hsdp_group is not None and (zero == 0 or plan.hsdp_group == dp):
-        why = "zero_stage 0: nothing is shared" if zero == 0 else f"dp {dp}: all ranks share as one group anyway"
+        why = (
+            "zero_stage 0: nothing is shared"
+            if zero == 0
+            else f"{_holders(scenario)}: all ranks share as one group anyway"
+        )
         yield f"{PLAN}.hsdp_group", f"has no meaning with {why}"
     if plan.grad_reduce.over_groups is not None and plan.hsdp_group in (None, dp):
         yield f"{PLAN}.grad_reduce.over_groups", "has no meaning without groups: set hsdp_group below dp"

@@ -94,6 +94,6 @@ def _sequence_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     if not shards and scenario.model.moe is not None:
         text = f"false with experts and tp {tp}: each of the {tp} GPUs would send every token to its experts"
         yield "parallel.sequence_parallel", f"{text}; write sequence_parallel: true (as Megatron-LM requires), or tp: 1"
-    if shards and seq_len % tp:
+    if shards and seq_len % tp and scenario.parallel.cp == 1:
         text = f"{seq_len} tokens do not divide over tp {tp}, as sequence_parallel does"
         yield "training.seq_len", f"{text}; {multiples(seq_len, tp)}"

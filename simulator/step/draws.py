@@ -78,7 +78,8 @@ def randomness(scenario: Scenario, load: LoadModel | None, speed_cv: float) -> R
     spread = (speed_cv if given is None else given) if scenario.mechanisms.speed_spread else 0.0
     columns = derived.edp(scenario) if ep > 1 else derived.dp(scenario)
     speeds = SpeedGroups(
-        columns, width=ep, lane_ranks=derived.stage_ranks(scenario) // (columns * ep), together=scenario.parallel.tp * scenario.parallel.cp,
+        columns, width=ep, lane_ranks=derived.stage_ranks(scenario) // (columns * ep),
+        together=scenario.parallel.tp * scenario.parallel.cp,
         simulated=1 if ep > 1 else min(columns, MAX_REPLICAS),
     )  # fmt: skip
     return Randomness(load, spread, speeds, scenario.draws, scenario.seed)

@@ -42,7 +42,9 @@ class MessagePrices:
     has_transfers: bool
     has_collectives: frozenset[str]
     collective_stretch: float
-    known: dict[tuple[CollectiveOp, int, GroupShape], CollectiveCost] = field(default_factory=dict, compare=False, repr=False)
+    known: dict[tuple[CollectiveOp, int, GroupShape], CollectiveCost] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def has_alone_of(self, other: MessagePrices) -> bool:
         """Whether messages cost the same in both with no kernel beside them."""
@@ -75,7 +77,7 @@ class MessagePrices:
         return p2p_cost(sent, self.network, self.stack, hop.same_node, node_stride=stride, senders=senders)
 
     def collective(self, collective: Collective) -> CollectiveCost:
-        """A collective inside a block, among the ranks that share a GEMM, a routed expert or sequences, with nothing beside it."""
+        """A collective inside a block, among the ranks of its axis, with nothing beside it."""
         if collective.axis not in self.has_collectives:
             return NO_COST
         group = getattr(self.placement, collective.axis)
@@ -122,7 +124,9 @@ def message_prices(
         comm_sms=scenario.parallel.comm_sms,
         has_notify_floor=on.notify_floor,
         has_transfers=on.pp_transfer and scenario.parallel.pp > 1,
-        has_collectives=frozenset((*(("tp", "etp") if on.tp_collectives else ()), *(("cp",) if on.cp_collectives else ()))),
+        has_collectives=frozenset(
+            (*(("tp", "etp") if on.tp_collectives else ()), *(("cp",) if on.cp_collectives else ()))
+        ),
         collective_stretch=assumptions["collective_stretch"].value if on.sm_partition else 1.0,
         known=before.known if before and before.stack is stack and before.network is hardware.network else {},
     )

@@ -183,14 +183,42 @@ class AttentionCore:
         return 2 * self.heads * (3 * self.head_dim_qk + 2 * self.head_dim_v)
 
 
-def attention(name: str, phase: Pass, batch: int, seq: int, core: AttentionCore, causal: bool = True) -> Op:
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Part of a sequence's attention that one call computes: queries, keys, their pairs of each head. causal: its last query
+    sees all of its keys, those before it fewer.
+    """
+
+    queries: int
+    keys: int
+    pairs: float
+    causal: bool
+
+    @property
+    def pairs_of_sizes(self) -> float:
+        """Pairs where every query attends to what its place allows."""
+        return self.queries * (self.keys - self.queries / 2.0 if self.causal else float(self.keys))
+
+
+def attention(
+    name: str,
+    phase: Pass,
+    batch: int,
+    seq: int,
+    core: AttentionCore,
+    causal: bool = True,
+    *,
+    block: Block | None = None,
+) -> Op:
     """The attention core, forward (phase F) or backward (I: q k^T again included; model work is twice forward).
 
-    What a library pads is executed and moved, and no work of the model.
+    What a library pads is executed and moved, and no work of the model. block: a part of the sequences; None: all of them.
     """
-    t, pairs, run = batch * seq, batch * query_key_pairs(seq, causal, core.window), core.as_run
-    inputs = 2 * t * (run.heads * run.head_dim_qk + run.kv_heads * (run.head_dim_qk + run.head_dim_v))
-    output = 2 * t * run.heads * run.head_dim_v
+    part = block or Block(seq, seq, query_key_pairs(seq, causal, core.window), causal)
+    pairs, run = batch * part.pairs, core.as_run
+    kv_width = run.kv_heads * (run.head_dim_qk + run.head_dim_v)
+    inputs = 2 * batch * (part.queries * run.heads * run.head_dim_qk + part.keys * kv_width)
+    output = 2 * batch * part.queries * run.heads * run.head_dim_v
     forward = pairs * core.flop_per_pair
     if phase == "F":
         flop, model_flop = pairs * run.flop_per_pair, forward
@@ -199,9 +227,9 @@ def attention(name: str, phase: Pass, batch: int, seq: int, core: AttentionCore,
         flop, model_flop = pairs * run.backward_flop_per_pair, 2 * forward
         kernel, read, written, kernels = "attention_bwd", inputs + 2 * output, inputs, 3
     return _op(
-        name, kernel, phase, read, written, flop=flop, model_flop=model_flop, num_kernels=kernels, batch=batch, seq=seq,
-        heads=run.heads, kv_heads=run.kv_heads, head_dim_qk=run.head_dim_qk, head_dim_v=run.head_dim_v,
-        causal=causal, library=run.library, executed_flop=flop if core.window is not None and core.window < seq else 0.0,
+        name, kernel, phase, read, written, flop=flop, model_flop=model_flop, num_kernels=kernels, batch=batch,
+        seq=part.queries, keys=0 if part.keys == part.queries else part.keys, heads=run.heads, kv_heads=run.kv_heads,
+        head_dim_qk=run.head_dim_qk, head_dim_v=run.head_dim_v, causal=causal, library=run.library, executed_flop=flop if part.pairs != part.pairs_of_sizes else 0.0,
     )  # fmt: skip
 
 

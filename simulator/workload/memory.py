@@ -92,7 +92,7 @@ def activation_recipe(
     capacity: Capacity = UNLIMITED,
 ) -> ActivationRecipe:
     """Sizes and formats of a micro-batch's activations on one rank. persistent: as in expert_loads."""
-    training, recompute = scenario.training, scenario.recompute
+    recompute = scenario.recompute
     act = derived.recipe(scenario).gemm_dtype
     saved = {"bf16": "bf16", "e5m6": "e5m6", "fp8": sent_format(act)}
     loads = expert_loads(scenario, assumed, persistent)

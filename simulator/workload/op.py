@@ -78,11 +78,12 @@ CollectiveOp = Literal["all_gather", "reduce_scatter", "all_reduce", "all_to_all
 
 @dataclass(frozen=True, slots=True)
 class Collective:
-    """One collective inside a block, among the ranks that share a GEMM's matrix (axis tp), a routed expert (etp) or sequences (cp).
+    """One collective inside a block, among the ranks that share a GEMM's matrix (axis tp), a routed expert (etp) or
+    sequences (cp).
 
     It stands on the compute stream where the block needs its result. num_bytes: the whole tensor, of all ranks: output of an
-    all-gather, input of a reduce-scatter or all-reduce; of an all-to-all what a rank has (and keeps 1/n of), of a send_recv what
-    it sends to its neighbour.
+    all-gather, input of a reduce-scatter or all-reduce; of an all-to-all what a rank has (and keeps 1/n of), of a send_recv
+    what it sends to its neighbour.
     beside: operator of the same unit that runs at the same time; "": none. One of phase W only does where I and W of a
     micro-batch run one behind the other. chunked_with: GEMM that makes or takes the tensor, and can do so in chunks; "": none.
     routed: the tensor is proportional to the expert rows that this rank received.

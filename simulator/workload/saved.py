@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from simulator.scenario.model import MoeFfn
+from simulator.workload.recipe import CpComm, CpKv
 from simulator.workload.recompute import Checkpoint
 from simulator.workload.tensors import BlockMemory, Tensor, tensor_bytes, total_bytes
 
@@ -29,7 +30,8 @@ from simulator.workload.tensors import BlockMemory, Tensor, tensor_bytes, total_
 class ActivationRecipe:
     """Sizes and number formats of one rank's micro-batch.
 
-    tokens: of one micro-batch on the rank (context parallelism divided out). shards_sequence: sequence parallelism.
+    tokens: of one micro-batch on the rank, whose sequences cp ranks share; cp_comm, cp_kv: as in the scenario.
+    shards_sequence: sequence parallelism.
     act_dtype: operands of the layers' GEMMs; dispatch_dtype, attn_out_dtype, swiglu_in_dtype: of what the name says.
     keeps_casts: operands of weight gradients are cast forward and kept, the norms in front of them computed again or not, the
     attention's output beside its own format; else what is kept is cast in the backward.
@@ -47,6 +49,9 @@ class ActivationRecipe:
 
     tokens: int
     tp: int = 1
+    cp: int = 1
+    cp_comm: CpComm = "ring"
+    cp_kv: CpKv = "expanded"
     shards_sequence: bool = False
     ep: int = 1
     etp: int = 1

@@ -47,8 +47,9 @@ def exchange_cost(num_bytes: float, group: GroupShape, network: Network, stack: 
         if corner == "value" and max(near_s, far_s) > start_s:
             bound_by = "nic" if far_s > near_s else "scale_up"
     source = nic.share if nic else share
+    value, low, high = found
     return CollectiveCost(
-        *found, weakest(source.basis, base.basis, hop.basis), source.source, bytes_nic=far, bytes_scale_up=near,
+        value, low, high, weakest(source.basis, base.basis, hop.basis), source.source, bytes_nic=far, bytes_scale_up=near,
         bound_by=bound_by, counted=Counted(n, group.nodes, num_bytes, near + far, COUNTED_AS),
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from simulator.registry import Family
 from simulator.scenario.model import ModelSpec
 from simulator.scenario.section import Section
 from simulator.workload.counting import AttentionCore
+from simulator.workload.layers.context_memory import hold_exchanged
 from simulator.workload.layers.part import Weights
 from simulator.workload.op import Op, Work
 from simulator.workload.recipe import Recipe
@@ -74,6 +75,8 @@ def attention_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     block.keep("attn.input", "bf16", s * h)
     block.operand("attn.norm_out", r.gemm_input_tokens * h, recomputed=r.drops_norms)
     attention_kind(model).save_projections(block, model.attention.cut(r.tp), t, s)
+    if r.cp > 1:
+        hold_exchanged(block, core)
     _save_core(block, t, out, heads)
     if core.padding:
         _save_padding(block, t, core)

@@ -9,6 +9,7 @@ from simulator.workload import counting as c
 from simulator.workload.counting import AttentionCore
 from simulator.workload.layers import tensor_parallel as tp
 from simulator.workload.layers.attention import ATTENTIONS, AttentionKind
+from simulator.workload.layers.context_parallel import run_core
 from simulator.workload.layers.linear import column_dgrad, own_operands, row_dgrad
 from simulator.workload.layers.part import Weights
 from simulator.workload.op import Op, Pass, Work
@@ -21,10 +22,9 @@ def core(a: GqaAttention) -> AttentionCore:
     return AttentionCore(a.num_heads, a.num_kv_heads, a.head_dim, a.head_dim, a.window)
 
 
-def _run_core(a: GqaAttention, r: Recipe, phase: Pass) -> Op:
-    """The core's kernel, forward or backward."""
-    name = "attention" if phase == "F" else "attention_bwd"
-    return c.attention(name, phase, r.batch, r.seq, core(a).run_by(r.attention))
+def _run_core(a: GqaAttention, r: Recipe, phase: Pass) -> Iterator[Work]:
+    """The core, forward or backward."""
+    yield from run_core(core(a).run_by(r.attention), r, phase)
 
 
 def qkv_width(a: GqaAttention) -> int:
@@ -45,7 +45,7 @@ def forward(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     if a.rope:
         yield c.rope("q_rope", t * out)
         yield c.rope("k_rope", t * a.num_kv_heads * a.head_dim)
-    yield _run_core(a, r, "F")
+    yield from _run_core(a, r, "F")
     yield from r.casts.operand("o_quantise", t, out)
     yield c.fprop("o", r.gemm_dtype, t, hidden, out)
     yield from tp.reduce_output("o", hidden, r)
@@ -59,8 +59,8 @@ def backward_input(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
         yield from c.again(_second_gemms(a, hidden, r))
     yield from row_dgrad(r, "o", hidden, out, own_operands("o", hidden, out))
     if "attention" in r.recompute:
-        yield from c.again([_run_core(a, r, "F")])
-    yield _run_core(a, r, "I")
+        yield from c.again(_run_core(a, r, "F"))
+    yield from _run_core(a, r, "I")
     if a.rope:
         yield c.rope("q_rope_bwd", t * out, "I")
         yield c.rope("k_rope_bwd", t * a.num_kv_heads * a.head_dim, "I")

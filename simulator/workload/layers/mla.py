@@ -17,6 +17,7 @@ from simulator.workload import counting as c
 from simulator.workload.counting import AttentionCore
 from simulator.workload.layers import tensor_parallel as tp
 from simulator.workload.layers.attention import ATTENTIONS, AttentionKind
+from simulator.workload.layers.context_parallel import run_core
 from simulator.workload.layers.linear import column_dgrad, dgrad, row_dgrad
 from simulator.workload.layers.part import Weights
 from simulator.workload.op import Op, Pass, Work
@@ -30,8 +31,8 @@ def core(a: MlaAttention) -> AttentionCore:
     return AttentionCore(a.num_heads, a.num_heads, a.qk_nope_head_dim + a.qk_rope_head_dim, a.v_head_dim)
 
 
-def _run_core(a: MlaAttention, r: Recipe, phase: Pass) -> Iterator[Op]:
-    """The core's kernel, forward or backward. A library that takes one head size gets values and output gradients padded to the
+def _run_core(a: MlaAttention, r: Recipe, phase: Pass) -> Iterator[Work]:
+    """The core, forward or backward. A library that takes one head size gets values and output gradients padded to the
     keys' size, and its output is cut (torch.nn.functional.pad and a slice, as DeepSeek's and Megatron-LM's modules do).
     """
     run = core(a).run_by(r.attention)
@@ -40,7 +41,7 @@ def _run_core(a: MlaAttention, r: Recipe, phase: Pass) -> Iterator[Op]:
         yield c.copy("v_pad" if phase == "F" else "out_grad_pad", narrow, wide, phase)
     if run.padding and phase == "I" and "mla_up_proj" in r.recompute and "attention" not in r.recompute:
         yield c.copy("v_pad_recompute", narrow, wide, phase)
-    yield c.attention("attention" if phase == "F" else "attention_bwd", phase, r.batch, r.seq, run)
+    yield from run_core(run, r, phase)
     if run.padding and phase == "F":
         yield c.copy("attn_out_cut", narrow, narrow, phase)
 

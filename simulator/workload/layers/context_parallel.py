@@ -1,0 +1,141 @@
+"""The attention core of ranks that share every sequence (context parallelism), and what they exchange around it.
+
+A sequence of s tokens lies in 2 cp chunks; rank r has chunks r and 2 cp - 1 - r, so that all have s²/(2 cp) causal pairs. What
+each way sends, and the kernels that it runs, is as in NVIDIA/TransformerEngine (d0067d0)
+pytorch/attention/dot_product_attention/context_parallel.py:
+
+    a2a         (arXiv:2309.14509) queries, keys and values of all heads for those of heads / cp over the whole sequence, the
+                output back; a head of keys that fewer ranks than cp could have is sent to several. Backward: the same, reversed.
+    all_gather  (arXiv:2407.21783, 3.3.2) keys and values are gathered, again in the backward, where their gradients are
+                reduce-scattered; each of the rank's chunks attends in a kernel of its own to all keys before its end.
+    ring        (arXiv:2310.01889) cp - 1 hops: keys and values go to the next rank while those at hand are attended to; the
+                first step is the causal diagonal, each later one half a block: all queries with a half of the keys, or half of
+                them with all. Outputs are merged behind the steps. Backward: keys and values go round, and their gradients
+                after them, one hop later.
+
+All in BF16. Two kernels of neighbouring steps on two streams, which fill each other's last wave, are not modelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+from simulator.workload import counting as c
+from simulator.workload.counting import AttentionCore, Block
+from simulator.workload.op import Collective, CollectiveOp, Pass, Work
+from simulator.workload.pairs import block_pairs, pieces_of, query_key_pairs
+from simulator.workload.recipe import CpComm, Recipe
+from simulator.workload.tensors import tensor_bytes
+
+STEP: Final = "_step_"
+"""In the names of the kernels of a core that has several, in front of their number."""
+
+
+def run_core(core: AttentionCore, r: Recipe, phase: Pass) -> Iterator[Work]:
+    """The core of a rank's micro-batch, forward (F) or backward (I), with what its context-parallel group exchanges."""
+    name = "attention" if phase == "F" else "attention_bwd"
+    if r.cp == 1:
+        yield c.attention(name, phase, r.batch, r.seq, core)
+    else:
+        yield from _WAYS[r.cp_comm](name, phase, core, r)
+
+
+def held_kv_heads(kv_heads: int, cp: int) -> int:
+    """Key and value heads that a rank has behind an all-to-all: its part of them, at least one."""
+    return max(1, kv_heads // cp)
+
+
+def exchanged_core(core: AttentionCore, cp: int) -> AttentionCore:
+    """The core over whole sequences behind an all-to-all: a rank's part of the heads."""
+    return replace(core, heads=core.heads // cp, kv_heads=held_kv_heads(core.kv_heads, cp))
+
+
+def _a2a(name: str, phase: Pass, core: AttentionCore, r: Recipe) -> Iterator[Work]:
+    run = core.as_run
+    kv = run.kv_heads if run.kv_heads % r.cp == 0 else r.cp
+    inputs = (("q", run.heads * run.head_dim_qk), ("k", kv * run.head_dim_qk), ("v", kv * run.head_dim_v))
+    output = (("out", run.heads * run.head_dim_v),)
+    yield from _exchanges(name, phase, inputs if phase == "F" else output, r)
+    yield c.attention(name, phase, r.batch, r.seq, exchanged_core(core, r.cp))
+    yield from _exchanges(name, phase, output if phase == "F" else inputs, r)
+    if phase == "I" and kv > run.kv_heads:
+        width = kv * (run.head_dim_qk + run.head_dim_v)
+        yield c.copy(f"{name}_kv_heads_sum", r.tokens * width, r.tokens * width * run.kv_heads // kv, phase)
+
+
+def _exchanges(name: str, phase: Pass, tensors: tuple[tuple[str, int], ...], r: Recipe) -> Iterator[Work]:
+    """(tensor, width of a token) each: laid out by receiver, sent, and laid out as the next kernel takes it."""
+    for tensor, width in tensors:
+        elements = r.tokens * width
+        yield _sent(f"{name}_{tensor}_exchange", "all_to_all", elements, phase)
+        yield c.copy(f"{name}_{tensor}_layout", 2 * elements, 2 * elements, phase, kernels=2)
+
+
+def _all_gather(name: str, phase: Pass, core: AttentionCore, r: Recipe) -> Iterator[Work]:
+    run = core.as_run
+    widths = (("k", run.kv_heads * run.head_dim_qk), ("v", run.kv_heads * run.head_dim_v))
+    every = r.tokens * r.cp
+    for tensor, width in widths:
+        yield _sent(f"{name}_{tensor}_gather", "all_gather", every * width, phase)
+        yield c.copy(f"{name}_{tensor}_order", every * width, every * width, phase)
+    blocks = _chunk_blocks(core, r)
+    for i, block in enumerate(blocks):
+        yield c.attention(f"{name}{STEP}{i}", phase, r.batch, block.queries, core, block.causal, block=block)
+    if phase == "I":
+        width = sum(width for _, width in widths)
+        yield c.add(f"{name}_kv_grad_sum", r.batch * sum(block.keys for block in blocks) * width, phase)
+        for tensor, width in widths:
+            yield c.copy(f"{name}_{tensor}_grad_order", every * width, every * width, phase)
+            yield _sent(f"{name}_{tensor}_grad_scatter", "reduce_scatter", every * width, phase)
+
+
+def _chunk_blocks(core: AttentionCore, r: Recipe) -> tuple[Block, ...]:
+    """Of rank 0: the first chunk and the last. Together they have the mean rank's pairs: with a window the first chunk's
+    queries have fewer keys than any others, which is spread over both.
+    """
+    whole = query_key_pairs(r.seq, causal=True, window=core.window)
+    chunks = [(round(a), round(b)) for a, b in pieces_of(0, r.seq, r.cp, "zigzag")]
+    pairs = [block_pairs(chunk, (0, chunk[1]), core.window) for chunk in chunks]
+    scale = whole / r.cp / sum(pairs)
+    seen = [b if core.window is None else min(b, b - a + core.window) for a, b in chunks]
+    return tuple(
+        Block(b - a, keys, own * scale, causal=True) for (a, b), own, keys in zip(chunks, pairs, seen, strict=True)
+    )
+
+
+def _ring(name: str, phase: Pass, core: AttentionCore, r: Recipe) -> Iterator[Work]:
+    run, last = core.as_run, r.cp - 1
+    kv = r.tokens * run.kv_heads * (run.head_dim_qk + run.head_dim_v)
+    for i, block in enumerate(_ring_blocks(r)):
+        step = f"{name}{STEP}{i}"
+        tensors = [tensor for tensor, sends in (("kv", i < last), ("kv_grad", phase == "I" and i > 0)) if sends]
+        if tensors:
+            yield _sent(f"{name}_{'_and_'.join(tensors)}_send_{i}", "send_recv", len(tensors) * kv, phase, beside=step)
+        yield c.attention(step, phase, r.batch, block.queries, core, block.causal, block=block)
+        if i == 0:
+            continue
+        width = run.heads * (run.head_dim_v if phase == "F" else run.head_dim_qk)
+        yield c.add(f"{name}_merge_{i}", r.batch * block.queries * width, phase)
+        if phase == "I":
+            yield c.add(f"{name}_kv_grad_sum_{i}", kv * block.keys * r.cp // r.seq, phase)
+
+
+def _ring_blocks(r: Recipe) -> Iterator[Block]:
+    """Of a rank in the middle: the diagonal, then steps with the keys of ranks before it, then of those behind."""
+    own = r.seq // r.cp
+    for i in range(r.cp):
+        queries, keys = (own, own) if i == 0 else (own, own // 2) if i <= r.cp // 2 else (own // 2, own)
+        yield Block(queries, keys, own * own / 2.0, causal=i == 0)
+
+
+def _sent(name: str, op: CollectiveOp, elements: int, phase: Pass, beside: str = "") -> Collective:
+    return Collective(name, op, "cp", tensor_bytes("bf16", elements), phase, beside)
+
+
+_WAYS: Final[Mapping[CpComm, Callable[[str, Pass, AttentionCore, Recipe], Iterator[Work]]]] = {
+    "a2a": _a2a,
+    "all_gather": _all_gather,
+    "ring": _ring,
+}
