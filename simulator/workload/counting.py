@@ -229,7 +229,8 @@ def attention(
     return _op(
         name, kernel, phase, read, written, flop=flop, model_flop=model_flop, num_kernels=kernels, batch=batch,
         seq=part.queries, keys=0 if part.keys == part.queries else part.keys, heads=run.heads, kv_heads=run.kv_heads,
-        head_dim_qk=run.head_dim_qk, head_dim_v=run.head_dim_v, causal=causal, library=run.library, executed_flop=flop if part.pairs != part.pairs_of_sizes else 0.0,
+        head_dim_qk=run.head_dim_qk, head_dim_v=run.head_dim_v, causal=causal, library=run.library,
+        executed_flop=flop if part.pairs != part.pairs_of_sizes else 0.0,
     )  # fmt: skip
 
 

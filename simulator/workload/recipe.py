@@ -23,7 +23,8 @@ class Recipe:
     """One rank's micro-batch and numeric formats.
 
     batch, seq: sequences and tokens a sequence of one micro-batch, which cp ranks share; cp_comm, cp_kv: as in the scenario.
-    casts: format of the layers' GEMMs, and what it adds to them (router and heads stay in BF16). dispatch_fp8: dispatch in 8 bits with scales, else BF16.
+    casts: format of the layers' GEMMs, and what it adds to them (router and heads stay in BF16). dispatch_fp8: dispatch in
+    8 bits with scales, else BF16.
     recompute: modules computed again in the backward ("layer": everything from the layer's input on). checkpoint: which
     layers of a stage are recomputed whole; None: none is.
     save_attn_out_e5m6, save_swiglu_fp8: formats of saved activations.

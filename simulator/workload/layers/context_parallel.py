@@ -5,7 +5,7 @@ each way sends, and the kernels that it runs, is as in NVIDIA/TransformerEngine 
 pytorch/attention/dot_product_attention/context_parallel.py:
 
     a2a         (arXiv:2309.14509) queries, keys and values of all heads for those of heads / cp over the whole sequence, the
-                output back; a head of keys that fewer ranks than cp could have is sent to several. Backward: the same, reversed.
+                output back; a head of keys goes to several ranks where there are fewer than cp. Backward: the same, reversed.
     all_gather  (arXiv:2407.21783, 3.3.2) keys and values are gathered, again in the backward, where their gradients are
                 reduce-scattered; each of the rank's chunks attends in a kernel of its own to all keys before its end.
     ring        (arXiv:2310.01889) cp - 1 hops: keys and values go to the next rank while those at hand are attended to; the
