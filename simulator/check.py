@@ -101,6 +101,7 @@ def scenario_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     if has_names:
         yield from _schedule_problems(scenario)
         yield from _paired_problems(scenario)
+        yield from _by_layer_problems(scenario)
     if derived.is_mesh_whole(scenario):
         plan = scenario.parallel
         yield from _pipeline_problems(scenario, has_schedule=has_names and rank_problem(plan.schedule, plan.pp) is None)
@@ -121,6 +122,10 @@ def scenario_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "parallel.overlap.ep", f"pair has no meaning in {schedule}: it has no overlapped forward and backward"
     if not scenario.parallel.split_backward and SCHEDULES[schedule].split == "never":
         yield "parallel.split_backward", f"false has no meaning in {schedule}: its backwards are whole"
+    if not scenario.parallel.overlap.delay_wgrad and not derived.overlaps_pairs(scenario):
+        yield "parallel.overlap.delay_wgrad", "has no meaning with overlap.ep none: nothing runs beside anything"
+    elif not scenario.parallel.overlap.delay_wgrad and not SCHEDULES[schedule].overlaps_pairs:
+        yield "parallel.overlap.delay_wgrad", f"has no meaning in {schedule}: it has no overlapped forward and backward"
     if not scenario.parallel.overlap.pp and scenario.parallel.pp == 1:
         yield "parallel.overlap.pp", "false has no meaning with pp 1: nothing is sent"
     if isinstance(scenario.moe.balance, LoadImbalance) and scenario.parallel.ep == 1:
@@ -197,6 +202,27 @@ def _paired_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     if plan.hsdp_group is not None:
         text = f"not modelled yet ({plan.hsdp_group} {why})"
         yield "data_parallel.hsdp_group", f"{text}; use hsdp_group: null, or schedule: 1f1b"
+
+
+def _by_layer_problems(scenario: Scenario) -> Iterator[FieldProblem]:
+    """What schedules that pair layers of two micro-batches cannot do: Megatron-Core refuses the same
+    (core/transformer/transformer_config.py, overlap_moe_expert_parallel_comm).
+    """
+    name, recompute = scenario.parallel.schedule, scenario.recompute
+    if not SCHEDULES[name].pairs_by_layer:
+        return
+    plain = "interleaved_1f1b" if SCHEDULES[name].build_chunks is not None else "1f1b"
+    if scenario.model.moe is None:
+        text = f"{name} runs compute beside dispatch and combine, and model {show(scenario.model.name)} has no experts"
+        yield "parallel.schedule", f"{text}; use schedule: {plain}"
+    elif scenario.parallel.ep == 1:
+        yield "parallel.ep", f"1, but {name} runs compute beside dispatch and combine; use ep: 2, or schedule: {plain}"
+    text = f"with schedule {name}, whose pairs take a layer apart at its dispatch and combine"
+    if recompute.granularity == "full":
+        remedy = f"granularity: selective with modules that need no message, or schedule: {plain}"
+        yield "recompute.granularity", f"full does not go {text}; use {remedy}"
+    for module in sorted({"layer", "moe"} & set(recompute.modules)):
+        yield "recompute.modules", f"{module} does not go {text}; leave it out, or use schedule: {plain}"
 
 
 def _paired_warnings(scenario: Scenario) -> Iterator[FieldProblem]:

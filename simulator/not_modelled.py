@@ -69,10 +69,6 @@ TABLE: Final[tuple[Planned, ...]] = (
     ),
     _value("model", "write its dimensions as keys of moesim's own model file (see `moesim schema`)", "config.json"),
     _value("cluster.fabric.topology", _LISTED, "torus"),
-    _value(
-        "parallel.schedule", _LISTED,
-        "1f1b_ep_overlap", "interleaved_1f1b_ep_overlap",
-    ),
     _value("parallel.overlap.ep", _LISTED, "shared_expert"),
     _value("precision.fp8_weight_cache", "leave it out: the recipe sets it", "per_micro_batch"),
     _value("recompute.saved.attn_out", _LISTED, "fp8"),

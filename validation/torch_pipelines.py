@@ -18,6 +18,7 @@ from pathlib import Path
 
 from simulator import load_scenario
 from simulator.assembly.pair import build_template
+from simulator.assembly.pairing import Pairing
 from simulator.schedule.action import Kind, Schedule
 from simulator.schedule.check import YIELD_OF, Unit, needs_of
 from simulator.step.graph import order_of_actions
@@ -64,7 +65,7 @@ def one_queue_s(step: PreparedStep) -> float:
     chunks: dict[tuple[Kind, int], float] = {}
     for stage in step.stages:
         for kind in ("F", "B"):
-            template = build_template(kind, stage, None, pair_overlap=True, wait_at_boundary=False)
+            template = build_template(kind, stage, None, pairing=Pairing(), wait_at_boundary=False)
             chunks[kind, stage.stage] = makespan(template)
     hops = step.messages.placement.pp_hops
     transfer_s = max(step.messages.send(step.workload.boundary_bytes, hop).seconds for hop in hops)

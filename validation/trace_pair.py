@@ -7,6 +7,7 @@ from math import fsum
 
 from simulator.assembly.chunks import Segment, StageCost, UnitCost
 from simulator.assembly.pair import build_template
+from simulator.assembly.pairing import Pairing
 from simulator.assembly.template import Template
 from simulator.step.prepared import PreparedStep
 
@@ -46,7 +47,7 @@ def _sum(segments: list[Segment]) -> tuple[float, float, float]:
 
 def _pair_seconds(unit: UnitCost, which: str) -> float:
     stage = StageCost(0, (unit,) * NUM_LAYERS)
-    return makespan(build_template("FB", stage, stage, pair_overlap=True, wait_at_boundary=False), which)
+    return makespan(build_template("FB", stage, stage, pairing=Pairing(), wait_at_boundary=False), which)
 
 
 def makespan(template: Template, which: str = "seconds") -> float:

@@ -79,7 +79,7 @@ class UnitCost:
     """A unit's costs by regime. all_to_all: key → segment (absent where nothing is sent). replays: as of `Unit`.
 
     beside: its blocks with a data-parallel collective beside them all the time; empty where none is ever.
-    apart: blocks of I as they are where W does not come directly behind it, where that makes a difference.
+    apart: blocks of I as they are where W does not come directly behind it, where that makes a difference. is_head: no layer.
     """
 
     name: str
@@ -89,6 +89,7 @@ class UnitCost:
     replays: int = 1
     beside: Mapping[str, BlockCost] = field(default_factory=dict)
     apart: Mapping[tuple[str, Regime], BlockCost] = field(default_factory=dict)
+    is_head: bool = False
 
     def of_lone_input_gradient(self) -> UnitCost:
         """The unit in an action whose weight gradients come later."""

@@ -60,7 +60,8 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
     num_load_rows = len(draw_units) * schedule.num_micro_batches * ROWS_PER_UNIT
     arrays = _instantiate(ordered, shapes, shape_of, base, inputs, num_load_rows)
     stream_edges = _stream_edges(ranks, shapes, shape_of, base, schedule.num_ranks, wait_at_boundary)
-    spans = _spans(actions, ranks, shapes, shape_of, base, inputs, pairs_start_early=not wait_at_boundary)
+    waits_for_both = wait_at_boundary or priced.pairing.by_layer
+    spans = _spans(actions, ranks, shapes, shape_of, base, inputs, pairs_start_early=not waits_for_both)
     prefetched = _prefetch_edges(ranks, shapes, shape_of, base, schedule.num_ranks)
     edges = np.concatenate((arrays.edges, stream_edges, prefetched), axis=1)
     joined_class = joined_classes(schedule, ordered, met, table, priced.hops)

@@ -23,7 +23,7 @@ Transfers that sender and receiver join are no part of an action (joint.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from hwprofiles.kernels.shape import Regime
@@ -37,9 +37,13 @@ from simulator.assembly.chunks import (
     UnitCost,
 )
 from simulator.assembly.collectives import NO_COLLECTIVES, ActionCollectives, Progress
+from simulator.assembly.pairing import Pairing
 from simulator.assembly.sides import Side, sides_of
 from simulator.assembly.template import INPUT_B, INPUT_BOTH, INPUT_F, Template
 from simulator.schedule.action import Kind
+
+_Numbered = tuple[int, UnitCost]
+"""A unit and its place in its stage, in forward order."""
 
 
 @dataclass
@@ -186,24 +190,25 @@ def _regime(*units: UnitCost) -> Regime:
 
 
 def build_template(
-    kind: Kind, stage: StageCost, b_stage: StageCost | None, *, pair_overlap: bool, wait_at_boundary: bool,
+    kind: Kind, stage: StageCost, b_stage: StageCost | None, *, pairing: Pairing, wait_at_boundary: bool,
     sent: Transfers = NO_TRANSFERS,
     collectives: ActionCollectives = ActionCollectives(),
 ) -> Template:  # fmt: skip
     """The template of an action. stage: of the F, B, I or W; of an FB, of the forward half, b_stage of the backward half.
 
-    Without `pair_overlap` an FB runs its forward, then its backward, as lone chunks. wait_at_boundary: see the module.
+    pairing: how an FB runs; without `beside` it runs its forward, then its backward, as lone chunks. wait_at_boundary: see the
+    module.
     sent: the transfers behind it.
     collectives: what data parallelism gathers and reduces in it.
     """
-    t, sides = Template(), sides_of(kind, stage, b_stage, collectives)
+    t, sides = Template(), sides_of(kind, stage, b_stage, collectives, pairing)
     if kind == "W":
         _run_weights(t, sides["B"])
         return t
-    waits_for_both = kind == "FB" and wait_at_boundary
+    waits_for_both = kind == "FB" and (wait_at_boundary or pairing.by_layer)
     input_f, input_b = (INPUT_BOTH, INPUT_BOTH) if waits_for_both else (INPUT_F, INPUT_B)
-    f_units: list[tuple[int, UnitCost]] = []
-    b_units: list[tuple[int, UnitCost]] = []
+    f_units: list[_Numbered] = []
+    b_units: list[_Numbered] = []
     forward = backward = None
     if "F" in sides:
         forward = _Forward(t, "F", "alone", input_f, progress=Progress(sides["F"].plan))
@@ -213,18 +218,17 @@ def build_template(
         backward = _Backward(t, "B", "alone", input_b, progress=Progress(sides["B"].plan), units=sides["B"].units)
         b_units = list(enumerate(sides["B"].units))[::-1]
         backward.enter(None)
-    paired = min(len(f_units), len(b_units)) if pair_overlap else 0
-    if forward and backward:
-        for f_unit, b_unit in zip(f_units[:paired], b_units[:paired], strict=True):
-            _run_pair(forward, backward, f_unit, b_unit)
-    for idx, unit in f_units[paired:]:
-        assert forward is not None
-        _run_lone_forward(forward, unit, idx)
+    for f_unit, b_unit in _side_by_side(f_units, b_units, pairing):
+        if forward and backward and f_unit and b_unit:
+            _run_pair(forward, backward, f_unit, b_unit, delays_weights=pairing.delays_weights)
+        elif forward and f_unit:
+            _run_lone_forward(forward, *f_unit)
+        elif backward and b_unit and kind != "I" and pairing.delays_lone_weights:
+            _run_delaying_backward(backward, *b_unit)
+        elif backward and b_unit:
+            _run_lone_backward(backward, *b_unit, with_weights=kind != "I")
     if forward:
         t.out_f = forward.ready
-    for idx, unit in b_units[paired:]:
-        assert backward is not None
-        _run_lone_backward(backward, unit, idx, with_weights=kind != "I")
     if backward:
         t.out_b = backward.ready
     chunk = t.stream_ends() if wait_at_boundary else []
@@ -235,6 +239,21 @@ def build_template(
         preds = sorted({*t.out_b, *chunk})
         t.send_b = t.put(f"stage_{sides['B'].stage}.send_b", sent.gradient, COMM, preds, "", "B", -1)[0]
     return t
+
+
+def _side_by_side(
+    f_units: Sequence[_Numbered], b_units: Sequence[_Numbered], pairing: Pairing
+) -> Iterator[tuple[_Numbered | None, _Numbered | None]]:
+    """(forward's unit, backward's unit) in their order of execution, None where the other has nothing beside it."""
+    f, b = 0, 0
+    while pairing.beside and f < len(f_units) and b < len(b_units):
+        outside = (pairing.by_layer and units[i][1].is_head for units, i in ((f_units, f), (b_units, b)))
+        f_alone, b_alone = outside
+        both = f_alone == b_alone
+        yield f_units[f] if both or f_alone else None, b_units[b] if both or b_alone else None
+        f, b = f + (both or f_alone), b + (both or b_alone)
+    yield from ((unit, None) for unit in f_units[f:])
+    yield from ((None, unit) for unit in b_units[b:])
 
 
 def _run_weights(t: Template, side: Side) -> None:
@@ -248,7 +267,7 @@ def _run_weights(t: Template, side: Side) -> None:
 
 
 def _run_pair(
-    forward: _Forward, backward: _Backward, f_unit: tuple[int, UnitCost], b_unit: tuple[int, UnitCost]
+    forward: _Forward, backward: _Backward, f_unit: _Numbered, b_unit: _Numbered, *, delays_weights: bool
 ) -> None:
     (f_idx, f), (b_idx, b) = f_unit, b_unit
     forward.regime = backward.regime = _regime(f, b)
@@ -258,16 +277,17 @@ def _run_pair(
     forward.run_attn(f, f_idx)
     forward.run_dispatch(f, f_idx)
     backward.run_mlp(b, b_idx)
+    weights = backward.run_weights(b, b_idx, "mlp_w", backward.mlp)
+    backward.mlp = backward.mlp if delays_weights else weights
     backward.run_dispatch(b, b_idx)
-    backward.run_weights(b, b_idx, "mlp_w", backward.mlp)
     forward.run_mlp(f, f_idx)
     forward.run_combine(f, f_idx)
     backward.run_attn(b, b_idx)
-    backward.run_weights(b, b_idx, "attn_w", backward.ready)
-    backward.ready = [*backward.ready, *backward.leave(b_idx)]
+    weights = backward.run_weights(b, b_idx, "attn_w", backward.ready)
+    backward.ready = [*(backward.ready if delays_weights else weights), *backward.leave(b_idx)]
 
 
-def _run_lone_forward(forward: _Forward, unit: UnitCost, idx: int) -> None:
+def _run_lone_forward(forward: _Forward, idx: int, unit: UnitCost) -> None:
     forward.regime = "alone"
     forward.run_attn(unit, idx)
     forward.run_dispatch(unit, idx)
@@ -275,7 +295,27 @@ def _run_lone_forward(forward: _Forward, unit: UnitCost, idx: int) -> None:
     forward.run_combine(unit, idx)
 
 
-def _run_lone_backward(backward: _Backward, unit: UnitCost, idx: int, *, with_weights: bool) -> None:
+def _run_delaying_backward(backward: _Backward, idx: int, unit: UnitCost) -> None:
+    """A lone full backward whose weight gradients run beside the messages behind them."""
+    backward.regime = "alone"
+    backward.enter(idx)
+    backward.replay(unit, idx)
+    beside = _regime(unit)
+    backward.regime = beside
+    backward.run_combine(unit, idx)
+    backward.regime = "alone"
+    backward.run_mlp(unit, idx)
+    backward.regime = beside
+    backward.run_weights(unit, idx, "mlp_w", backward.mlp)
+    backward.run_dispatch(unit, idx)
+    backward.regime = "alone"
+    backward.run_attn(unit, idx)
+    backward.regime = beside
+    backward.run_weights(unit, idx, "attn_w", backward.ready)
+    backward.ready = [*backward.ready, *backward.leave(idx)]
+
+
+def _run_lone_backward(backward: _Backward, idx: int, unit: UnitCost, *, with_weights: bool) -> None:
     backward.regime = "alone"
     backward.enter(idx)
     backward.replay(unit, idx)

@@ -48,7 +48,7 @@ def _actions(schedule: Schedule, priced: PricedStep, form: Form, labels: Sequenc
         return None
     found: dict[int, Segment] = {}
     for shape, (kind, stage, b_stage, sent, collectives) in zip(form.shapes, parts, strict=True):
-        segments = shape.template.segments(sides_of(kind, stage, b_stage, collectives), sent)
+        segments = shape.template.segments(sides_of(kind, stage, b_stage, collectives, priced.pairing), sent)
         for row, segment in zip(shape.op_class.tolist(), segments, strict=True):
             if found.setdefault(row, segment) is not segment:
                 return None
@@ -61,7 +61,7 @@ def _outline(priced: PricedStep) -> tuple[object, ...]:
     """What templates are made of but for seconds."""
     known: dict[tuple[int, int], object] = {}
     stages = tuple(_of_stage(stage, known) for stage in priced.stages)
-    return priced.pair_overlap, stages, tuple(map(_of_collectives, priced.collectives))
+    return priced.pairing, stages, tuple(map(_of_collectives, priced.collectives))
 
 
 def _of_stage(stage: StageCost, known: dict[tuple[int, int], object]) -> tuple[object, ...]:

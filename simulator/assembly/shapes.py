@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from simulator.assembly.chunks import DP, NO_TRANSFERS, NUM_STREAMS, DrawKind, Segment, StageCost, Transfers
 from simulator.assembly.collectives import NO_COLLECTIVES, ActionCollectives, StageCollectives
 from simulator.assembly.pair import build_template
+from simulator.assembly.pairing import Pairing
 from simulator.assembly.tail import TailCosts
 from simulator.assembly.template import INPUT_B, INPUT_BOTH, INPUT_F, Template
 from simulator.schedule.action import Action, Kind, Schedule
@@ -63,7 +64,7 @@ class Shape:
 class PricedStep:
     """All that a schedule's actions and the step's end take.
 
-    stages: in forward order; tail: the end of the step. pair_overlap, wait_at_boundary: as in pair.build_template.
+    stages: in forward order; tail: the end of the step. pairing, wait_at_boundary: as in pair.build_template.
     collectives: of every stage in its actions; without them nothing is gathered or reduced there.
     hops[r]: a transfer from pipeline rank r to the next, or back; the last one round to rank 0. joint: a transfer begins when
     its sender and its receiver have both ended a chunk, and both wait for it (not with overlapped pairs).
@@ -71,7 +72,7 @@ class PricedStep:
 
     stages: Sequence[StageCost]
     tail: TailCosts
-    pair_overlap: bool
+    pairing: Pairing
     wait_at_boundary: bool
     hops: Sequence[Segment]
     collectives: Sequence[StageCollectives] = ()
@@ -89,7 +90,7 @@ def shapes_of(
     shapes = []
     for part in parts:
         template = build_template(
-            *part[:3], pair_overlap=priced.pair_overlap, wait_at_boundary=wait_at_boundary, sent=part[3],
+            *part[:3], pairing=priced.pairing, wait_at_boundary=wait_at_boundary, sent=part[3],
             collectives=part[4],
         )  # fmt: skip
         halves = {"F": part[1].stage, "B": (part[2] or part[1]).stage}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from simulator.assembly.chunks import StageCost, UnitCost
 from simulator.assembly.collectives import ActionCollectives, PassCollectives, side_by_side
+from simulator.assembly.meeting import of_lone_backward, of_pair, with_shares
+from simulator.assembly.pairing import Pairing
 from simulator.schedule.action import Kind
 
 
@@ -20,7 +22,7 @@ class Side:
 
 
 def sides_of(
-    kind: Kind, stage: StageCost, b_stage: StageCost | None, collectives: ActionCollectives
+    kind: Kind, stage: StageCost, b_stage: StageCost | None, collectives: ActionCollectives, pairing: Pairing
 ) -> Mapping[str, Side]:
     """ "F" and "B", those that an action has; W alone counts as a backward. b_stage: of an FB's backward half."""
     found: dict[str, Side] = {}
@@ -32,4 +34,9 @@ def sides_of(
         units = tuple(unit.of_lone_input_gradient() for unit in source.units) if kind == "I" else source.units
         units, plan = side_by_side(units, collectives.backward, is_forward=False)
         found["B"] = Side(source.stage, units, plan)
+    if kind == "FB" and pairing.beside and pairing.by_layer:
+        shares = of_pair(found["F"].units, found["B"].units)
+        return {half: replace(side, units=with_shares(side.units, shares)) for half, side in found.items()}
+    if kind == "B" and pairing.delays_lone_weights:
+        found["B"] = replace(found["B"], units=with_shares(found["B"].units, of_lone_backward(found["B"].units)))
     return found

@@ -128,7 +128,9 @@ def _unit_cost(unit: Unit, prices: Prices, kept: Kept, old: UnitCost | None) -> 
             transfers[key, regime] = _transfer(key, message, cast, regime, pricing)
     held = old.beside if old and kept.held else {}
     beside = _blocks(unit, _Pricing(prices, prices.held, ops), held, kept) if prices.has_beside else {}
-    return UnitCost(unit.name, blocks, transfers, unit.kind == "moe", beside=beside, apart=apart)
+    return UnitCost(
+        unit.name, blocks, transfers, unit.kind == "moe", beside=beside, apart=apart, is_head=unit.kind == "head"
+    )
 
 
 def _blocks(unit: Unit, pricing: _Pricing, old: Mapping[str, BlockCost], kept: Kept) -> dict[str, BlockCost]:

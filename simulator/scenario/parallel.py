@@ -53,6 +53,10 @@ class Overlap(Section):
 
     ep: Literal["pair", "none"] | None = None
     """Dispatch and combine: beside the other half of an overlapped pair, or not at all; null: as the schedule has it."""
+    delay_wgrad: bool = True
+    """Weight gradients of an overlapped pair's backward: true, work beside its messages, behind the input gradients that these
+    wait for; false, each directly behind its input gradient, as automatic differentiation has it.
+    """
     pp: bool = True
     """Pipeline transfers: true, a rank goes on while what it sent is on its way, as far as its schedule's executor does;
     false, sender and receiver meet between two chunks and both wait for the transfer (with virtual stages, the sender).

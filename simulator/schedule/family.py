@@ -26,6 +26,8 @@ class ScheduleRule:
     placement: which rank holds which stages. split: whether it has input and weight gradients apart: "optional" where full
     backwards in their place are the same schedule without the zero-bubble part, "always" where they would be another one.
     overlaps_pairs: whether it has pairs, the forward of one micro-batch beside the backward of another.
+    pairs_by_layer: of one with pairs: its executor pairs layers alone, heads run outside, and with delayed weight gradients
+    a lone backward delays its own too (Megatron-Core's combined 1F1B); else units in order of execution, whatever they are.
     build_chunks(num_ranks, num_micro_batches, vpp): of a schedule whose ranks hold vpp chunks each, two or more; `build`
     then takes two.
     """
@@ -36,6 +38,7 @@ class ScheduleRule:
     placement: Placement = "straight"
     split: Split = "never"
     overlaps_pairs: bool = False
+    pairs_by_layer: bool = False
     build_chunks: Callable[[int, int, int], Schedule] | None = None
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from simulator.assembly.conservation import check_graph
 from simulator.assembly.expand import Form, expand
+from simulator.assembly.pairing import Pairing
 from simulator.assembly.repriced import repriced
 from simulator.assembly.shapes import PricedStep
 from simulator.assembly.step_graph import StepGraph
@@ -52,7 +53,7 @@ def _priced(step: PreparedStep, order: Schedule) -> PricedStep:
     return PricedStep(
         stages=step.stages,
         tail=tail_costs(scenario, step.workload, order, step.kernels, step.messages, collectives),
-        pair_overlap=derived.overlaps_pairs(scenario),
+        pairing=_pairing(scenario, order),
         wait_at_boundary=waits_for_its_transfers(step, order),
         collectives=collectives,
         hops=transfers(
@@ -84,6 +85,14 @@ def _priced_as(step: PreparedStep, order: Schedule, before: PricedStep) -> Price
         wait_at_boundary=waits_for_its_transfers(step, order),
         collectives=tuple(each.stretched(stretch) for each in before.collectives),
         prices=step,
+    )
+
+
+def _pairing(scenario: Scenario, order: Schedule) -> Pairing:
+    return Pairing(
+        beside=derived.overlaps_pairs(scenario),
+        delays_weights=scenario.parallel.overlap.delay_wgrad,
+        by_layer=SCHEDULES[order.name].pairs_by_layer,
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from simulator.assembly.chunks import COMPUTE, DP, BlockCost, LocalOp, Message, Segment, StageCost, UnitCost
 from simulator.assembly.collectives import ActionCollectives, Bucket, PassCollectives, side_by_side
 from simulator.assembly.pair import build_template
+from simulator.assembly.pairing import Pairing
 from simulator.assembly.template import Template
 from simulator.costs.cost import NO_COST
 from tests.assembly.made_up import FIXED, REGIMES, segment, stage, unit
@@ -33,7 +34,7 @@ def plain(count: int, seconds: float = 1.0, beside: float = 1.25) -> tuple[UnitC
 def template(kind: str, **halves: PassCollectives) -> Template:
     made = stage(0, *(unit(f"u{idx}", is_moe=False) for idx in range(3)))
     plan = ActionCollectives(**halves)
-    return build_template(kind, made, None, pair_overlap=False, wait_at_boundary=True, collectives=plan)  # type: ignore[arg-type]
+    return build_template(kind, made, None, pairing=Pairing(beside=False), wait_at_boundary=True, collectives=plan)  # type: ignore[arg-type]
 
 
 def named(t: Template, name: str) -> LocalOp:

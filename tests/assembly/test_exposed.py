@@ -9,6 +9,7 @@ import pytest
 from hwprofiles.kernels.shape import KernelShape
 from simulator.assembly.exposed import UNCHUNKED, Beside, Chunking, exposed, partner
 from simulator.assembly.pair import build_template
+from simulator.assembly.pairing import Pairing
 from simulator.assembly.unit_costs import TP_COLLECTIVES, Prices, stage_costs
 from simulator.workload.op import Collective, Op, Pass, StageWorkload, Unit, Workload
 from tests.assembly.test_unit_costs import GAP_S, collective, held, kernel, message
@@ -121,5 +122,5 @@ def test_a_reduction_hides_behind_weight_gradients_only_where_they_come_directly
         seconds = of_unit.blocks["mlp_b_local", "alone"].segments[0][2].by_category[TP_COLLECTIVES]
         assert seconds == pytest.approx(added)
     for kind, segment in (("B", together), ("I", apart)):
-        template = build_template(kind, stage, None, pair_overlap=False, wait_at_boundary=False)  # type: ignore[arg-type]
+        template = build_template(kind, stage, None, pairing=Pairing(beside=False), wait_at_boundary=False)  # type: ignore[arg-type]
         assert next(op.segment for op in template.ops if "mlp_b_local" in op.label) == segment

@@ -8,6 +8,7 @@ import pytest
 
 from simulator.assembly.chunks import COMM, COMPUTE, Transfers
 from simulator.assembly.pair import build_template
+from simulator.assembly.pairing import Pairing
 from simulator.assembly.template import INPUT_B, INPUT_BOTH, INPUT_F, Template
 from tests.assembly.made_up import AGAIN, MESSAGES, segment, stage, unit
 
@@ -32,7 +33,7 @@ F_STAGE, B_STAGE = stage(3, unit("f")), stage(12, unit("b"))
 
 @pytest.fixture
 def pair() -> Template:
-    return build_template("FB", F_STAGE, B_STAGE, pair_overlap=True, wait_at_boundary=False, sent=SENT)
+    return build_template("FB", F_STAGE, B_STAGE, pairing=Pairing(), wait_at_boundary=False, sent=SENT)
 
 
 def test_a_pair_computes_in_the_traced_order(pair: Template) -> None:
@@ -67,7 +68,7 @@ def test_blocks_wait_for_their_messages_and_messages_for_their_blocks(pair: Temp
 
 def test_the_next_layer_waits_for_the_one_before() -> None:
     two_f, two_b = stage(3, unit("f0"), unit("f1")), stage(12, unit("b0"), unit("b1"))
-    t = build_template("FB", two_f, two_b, pair_overlap=True, wait_at_boundary=False, sent=SENT)
+    t = build_template("FB", two_f, two_b, pairing=Pairing(), wait_at_boundary=False, sent=SENT)
     assert waits(t, "f1.attn_f") == {"f0.combine_f"}
     assert waits(t, "b0.combine_b") == {"b1.attn_b"}
     assert on_stream(t, COMM)[:4] == ["b1.combine_b", "f0.dispatch_f", "b1.dispatch_b", "f0.combine_f"]
@@ -75,14 +76,14 @@ def test_the_next_layer_waits_for_the_one_before() -> None:
 
 def test_each_half_has_its_own_input_and_both_where_chunks_wait_at_the_boundary(pair: Template) -> None:
     assert (needs(pair, "f.attn_f"), needs(pair, "b.combine_b")) == (INPUT_F, INPUT_B)
-    waiting = build_template("FB", F_STAGE, B_STAGE, pair_overlap=True, wait_at_boundary=True, sent=SENT)
+    waiting = build_template("FB", F_STAGE, B_STAGE, pairing=Pairing(), wait_at_boundary=True, sent=SENT)
     assert (needs(waiting, "f.attn_f"), needs(waiting, "b.combine_b")) == (INPUT_BOTH, INPUT_BOTH)
-    alone = build_template("F", F_STAGE, None, pair_overlap=True, wait_at_boundary=True, sent=SENT)
+    alone = build_template("F", F_STAGE, None, pairing=Pairing(), wait_at_boundary=True, sent=SENT)
     assert needs(alone, "f.attn_f") == INPUT_F
 
 
 def test_transfers_wait_for_the_whole_chunk_at_the_boundary() -> None:
-    t = build_template("FB", F_STAGE, B_STAGE, pair_overlap=True, wait_at_boundary=True, sent=SENT)
+    t = build_template("FB", F_STAGE, B_STAGE, pairing=Pairing(), wait_at_boundary=True, sent=SENT)
     assert waits(t, "stage_3.send_f") == {"f.combine_f", "b.attn_w"}
     assert waits(t, "stage_12.send_b") == {"b.attn_b", "f.combine_f", "b.attn_w"}
 
@@ -92,7 +93,7 @@ def test_transfers_wait_for_the_whole_chunk_at_the_boundary() -> None:
 def test_kernels_share_the_gpu_where_either_half_sends(f_moe: bool, b_moe: bool) -> None:
     """A dense layer beside a MoE layer loses the SMs of its communication; two dense ones lose none."""
     f_stage, b_stage = stage(3, unit("f", is_moe=f_moe)), stage(12, unit("b", is_moe=b_moe))
-    t = build_template("FB", f_stage, b_stage, pair_overlap=True, wait_at_boundary=False, sent=SENT)
+    t = build_template("FB", f_stage, b_stage, pairing=Pairing(), wait_at_boundary=False, sent=SENT)
     regime = "overlapped" if f_moe or b_moe else "alone"
     for half, unit_cost in (("f", f_stage.units[0]), ("b", b_stage.units[0])):
         for op in t.ops:
@@ -104,25 +105,25 @@ def test_kernels_share_the_gpu_where_either_half_sends(f_moe: bool, b_moe: bool)
 def test_a_longer_chunk_runs_its_rest_alone() -> None:
     """Two layers forward, one backward: the second forward overlaps nothing."""
     f_stage, b_stage = stage(3, unit("f0"), unit("f1")), stage(12, unit("b"))
-    t = build_template("FB", f_stage, b_stage, pair_overlap=True, wait_at_boundary=False, sent=SENT)
+    t = build_template("FB", f_stage, b_stage, pairing=Pairing(), wait_at_boundary=False, sent=SENT)
     rest = next(op for op in t.ops if op.label == "f1.attn_f")
     assert rest.segment is f_stage.units[1].blocks["attn_f", "alone"].segments[0][2]
-    apart = build_template("FB", f_stage, b_stage, pair_overlap=False, wait_at_boundary=False, sent=SENT)
+    apart = build_template("FB", f_stage, b_stage, pairing=Pairing(beside=False), wait_at_boundary=False, sent=SENT)
     weights = next(op for op in apart.ops if op.label == "b.mlp_w")
     assert weights.segment is b_stage.units[0].blocks["mlp_w", "alone"].segments[0][2]
     assert on_stream(apart, COMPUTE)[:3] == ["f0.attn_f", "f0.mlp_f_local", "f0.mlp_f_routed.routed"]
 
 
 def test_a_lone_backward_has_its_weight_parts_behind_each_block_and_an_input_backward_none() -> None:
-    full = build_template("B", B_STAGE, None, pair_overlap=True, wait_at_boundary=False, sent=SENT)
+    full = build_template("B", B_STAGE, None, pairing=Pairing(), wait_at_boundary=False, sent=SENT)
     order = ["b.mlp_b_local", "b.mlp_b_routed.routed", "b.mlp_w", "b.attn_b", "b.attn_w"]
     assert on_stream(full, COMPUTE) == order
     assert waits(full, "b.dispatch_b") == {"b.mlp_w"}
     assert waits(full, "stage_12.send_b") == {"b.attn_w"}
-    inputs = build_template("I", B_STAGE, None, pair_overlap=True, wait_at_boundary=False, sent=SENT)
+    inputs = build_template("I", B_STAGE, None, pairing=Pairing(), wait_at_boundary=False, sent=SENT)
     assert on_stream(inputs, COMPUTE) == ["b.mlp_b_local", "b.mlp_b_routed.routed", "b.attn_b"]
     weights = build_template(
-        "W", stage(1, unit("b0"), unit("b1")), None, pair_overlap=True, wait_at_boundary=False, sent=SENT
+        "W", stage(1, unit("b0"), unit("b1")), None, pairing=Pairing(), wait_at_boundary=False, sent=SENT
     )
     assert [op.label for op in weights.ops] == ["b1.mlp_w", "b1.attn_w", "b0.mlp_w", "b0.attn_w"]
 
@@ -147,7 +148,7 @@ def test_a_layer_runs_again_in_front_of_its_backward() -> None:
     """When the backward may start, its messages before the gradient's; the layer before it not until its own turn."""
     two = stage(12, unit("b0", is_again=True), unit("b1", is_again=True))
     for kind in ("B", "I"):
-        t = build_template(kind, two, None, pair_overlap=True, wait_at_boundary=False)  # type: ignore[arg-type]
+        t = build_template(kind, two, None, pairing=Pairing(), wait_at_boundary=False)  # type: ignore[arg-type]
         own = LONE if kind == "B" else [name for name in LONE if not name.endswith("_w")]
         assert on_stream(t, COMPUTE) == [f"{layer}.{name}" for layer in ("b1", "b0") for name in (*REPLAY, *own)]
         sent = ["dispatch_r", "combine_r", "combine_b", "dispatch_b"]
@@ -161,7 +162,7 @@ def test_a_layer_runs_again_in_front_of_its_backward() -> None:
 
 def test_a_group_runs_again_in_forward_order_before_its_last_layer_goes_back() -> None:
     units = [unit(f"b{i}", is_again=True, is_moe=i != 1, replays=3 if i == 2 else 0) for i in range(3)]
-    t = build_template("B", stage(12, *units), None, pair_overlap=True, wait_at_boundary=False)
+    t = build_template("B", stage(12, *units), None, pairing=Pairing(), wait_at_boundary=False)
     again = [op.label.split(".")[0] for op in t.ops if op.label.split(".")[1] in AGAIN]
     assert again == ["b0"] * 5 + ["b1"] * 2 + ["b2"] * 5
     assert waits(t, "b1.attn_r") == {"b0.combine_r"}
@@ -172,7 +173,7 @@ def test_a_group_runs_again_in_forward_order_before_its_last_layer_goes_back() -
 def test_what_a_pair_runs_again_stands_before_it() -> None:
     """The dispatch is exposed; the combine queues before combine(B), beside the other half's attention."""
     b_stage = stage(12, unit("b", is_again=True))
-    t = build_template("FB", F_STAGE, b_stage, pair_overlap=True, wait_at_boundary=False)
+    t = build_template("FB", F_STAGE, b_stage, pairing=Pairing(), wait_at_boundary=False)
     assert on_stream(t, COMPUTE)[:4] == ["b.attn_r", "b.mlp_r_local", "b.mlp_r_routed.routed", "f.attn_f"]
     assert on_stream(t, COMM)[:4] == ["b.dispatch_r", "b.combine_r", "b.combine_b", "f.dispatch_f"]
     draws = {op.label: op.draw for op in t.ops if op.label.split(".")[1] in AGAIN}
@@ -189,6 +190,10 @@ def test_an_embedding_alone_waits_for_the_gradient_that_comes_to_it() -> None:
     for kind in ("B", "FB"):
         other = F_STAGE if kind == "FB" else stage(0, alone)
         t = build_template(
-            kind, other, stage(0, alone) if kind == "FB" else None, pair_overlap=False, wait_at_boundary=False
+            kind,
+            other,
+            stage(0, alone) if kind == "FB" else None,
+            pairing=Pairing(beside=False),
+            wait_at_boundary=False,
         )
         assert needs(t, "e.attn_w") == INPUT_B

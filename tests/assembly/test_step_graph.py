@@ -11,6 +11,7 @@ import pytest
 from simulator.assembly.chunks import COMM, COMPUTE, DP, NUM_STREAMS, StageCost
 from simulator.assembly.expand import expand
 from simulator.assembly.intervals import observed_ops, rank_parts
+from simulator.assembly.pairing import Pairing
 from simulator.assembly.shapes import DRAW_OFFSET, ROWS_PER_UNIT, PricedStep
 from simulator.assembly.step_graph import KINDS, StepGraph, of_operators
 from simulator.assembly.tail import TailCosts
@@ -40,7 +41,7 @@ def graph_of(schedule: Schedule, *, wait: bool = False, overlap_reduce: bool = T
     """Every hop takes a time of its own."""
     tail, hops = tail_of(schedule, overlap_reduce=overlap_reduce), [segment() for _ in schedule.ranks]
     stages = stages_of(schedule.num_stages)
-    return expand(schedule, PricedStep(stages, tail, pair_overlap=True, wait_at_boundary=wait, hops=hops, joint=joint))
+    return expand(schedule, PricedStep(stages, tail, pairing=Pairing(), wait_at_boundary=wait, hops=hops, joint=joint))
 
 
 def labels(graph: StepGraph) -> list[str]:

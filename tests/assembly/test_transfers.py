@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from simulator.assembly.chunks import COMM, COMPUTE, NUM_STREAMS, StageCost
 from simulator.assembly.expand import expand
 from simulator.assembly.intervals import observed_ops, rank_parts
+from simulator.assembly.pairing import Pairing
 from simulator.assembly.shapes import PricedStep
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep
@@ -45,7 +46,7 @@ def timed(schedule: Schedule, hop_s: Sequence[float], *, wait: bool = False, joi
     )  # fmt: skip
     stages = [one_kernel(index, 1.0, 2.0) for index in range(schedule.num_stages)]
     hops = [segment(seconds) for seconds in hop_s]
-    return expand(schedule, PricedStep(stages, tail, pair_overlap=True, wait_at_boundary=wait, hops=hops, joint=joint))
+    return expand(schedule, PricedStep(stages, tail, pairing=Pairing(), wait_at_boundary=wait, hops=hops, joint=joint))
 
 
 def makespan(graph: StepGraph) -> float:

@@ -49,7 +49,8 @@ def scenarios(
     ep = draw(st.sampled_from([n for n in (1, 2, 4, 8, 16) if n <= max_ep])) if moe else 1
     etp = draw(st.sampled_from([1, 1, 2])) if moe and max_tp > 1 else 1
     nodes = max(1, ep * etp // NODE)
-    schedule = draw(st.sampled_from([name for name in SCHEDULES if rank_problem(name, pp) is None]))
+    schedule = draw(st.sampled_from(_schedules(pp, has_messages=moe and ep > 1)))
+    by_layer = SCHEDULES[schedule].pairs_by_layer
     vpp = draw(st.integers(2, 3)) if SCHEDULES[schedule].build_chunks else 1
     model = draw(models(moe, ep, nodes, min_layers=max(2, pp * vpp)))
     recipe = draw(st.sampled_from([name for name in RECIPES if RECIPES[name].gemm_dtype in HELD]))
@@ -83,6 +84,7 @@ def scenarios(
             "layers_per_stage": draw(st.none() | layer_counts(model["num_layers"], pp * vpp)),
             "overlap": {
                 "ep": draw(st.sampled_from([None, "pair", "none"] if SCHEDULES[schedule].overlaps_pairs else [None, "none"])),
+                "delay_wgrad": draw(st.booleans()),
                 "dp": draw(st.booleans()),
                 "pp": SCHEDULES[schedule].overlaps_pairs or draw(st.booleans()),
                 "tp": draw(st.sampled_from(["none", "chunked"])) if shards else "none",
@@ -109,7 +111,7 @@ def scenarios(
             "balance": draw(st.sampled_from(["learned", "learned", "forced", "natural", {"load_imbalance": 1.2}])),
             **draw(capacities() if model.get("moe") else st.just({})),
         },
-        "recompute": draw(recomputes(is_fp8, max_layers=1 if zero == 3 else 4)),
+        "recompute": draw(recomputes(is_fp8, max_layers=1 if zero == 3 else 4, whole=not by_layer)),
         "phases": [{"name": "pretrain", "tokens": 1e12}],
         "device": {
             "clock": draw(st.sampled_from(["sustained", "burst"])),
@@ -123,6 +125,12 @@ def scenarios(
         "draws": draw(st.integers(1, 2)),
         "seed": draw(st.integers(0, 3)),
     }  # fmt: skip
+
+
+def _schedules(pp: int, *, has_messages: bool) -> list[str]:
+    """Schedules of so many ranks, those that run compute beside dispatch and combine where there are any."""
+    fitting = [name for name in SCHEDULES if rank_problem(name, pp) is None]
+    return [name for name in fitting if has_messages or not SCHEDULES[name].pairs_by_layer]
 
 
 def _zero_stages(is_fp8: bool, has_pairs: bool) -> list[int]:
@@ -292,15 +300,17 @@ def node_limits(model: Mapping[str, Any], nodes: int) -> st.SearchStrategy[int |
 
 
 @st.composite
-def recomputes(draw: st.DrawFn, is_fp8: bool, max_layers: int = 4) -> Document:
-    """Any set of modules, or whole layers (up to max_layers together), and formats of what is saved."""
-    names = ["rmsnorm", "mla_up_proj", "swiglu", "attention", "mlp", "moe", "shared_expert"]
+def recomputes(draw: st.DrawFn, is_fp8: bool, max_layers: int = 4, *, whole: bool = True) -> Document:
+    """Any set of modules, or whole layers (up to max_layers together), and formats of what is saved. whole: also what holds
+    a dispatch and a combine.
+    """
+    names = ["rmsnorm", "mla_up_proj", "swiglu", "attention", "mlp", "shared_expert", *(["moe"] if whole else [])]
     modules = draw(st.lists(st.sampled_from(names), unique=True))
     method, count = draw(st.sampled_from(["uniform", "block"])), draw(st.integers(1, max_layers))
     full: Document = {"granularity": "full", "method": method, "num_layers": count}
     some: Document = {"granularity": "selective" if modules else "none", "modules": modules}
     return {
-        **draw(st.just(some) | st.just(some) | st.just(full)),
+        **draw(st.sampled_from([some, some, full] if whole else [some])),
         "saved": {
             "attn_out": draw(st.sampled_from(["bf16", "e5m6"])),
             "swiglu_in": draw(st.sampled_from(["bf16", "fp8"])) if is_fp8 else "bf16",

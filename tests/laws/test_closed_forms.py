@@ -80,7 +80,7 @@ def early_seconds(run: Run, unit: Unit) -> float:
 @given(scenarios(pp=1))
 def test_one_stage_takes_the_sum_of_its_operators(document: Document) -> None:
     """Nothing to overlap with: a lone chunk computes nothing beside its dispatch and combine."""
-    run = simulate(steady(document))
+    run = simulate(steady(document, parallel={"overlap": {"ep": "none"}}))
     tail = tail_costs(run)
     chunks = sum(unit_seconds(run, unit) for stage in run.prepared.workload.stages for unit in stage.units)
     end = tail.norm.seconds + tail.optimizer[0].seconds

@@ -107,10 +107,6 @@ def test_next_valid_micro_batches():
 def test_errors_name_the_remedy():
     with pytest.raises(InputError, match="did you mean dualpipe"):
         build_schedule("dualpip", 16, 120)
-    with pytest.raises(
-        InputError, match="'1f1b_ep_overlap' is not modelled yet; use one of 1f1b, dualpipe, dualpipe_v"
-    ):
-        build_schedule("1f1b_ep_overlap", 16, 120)
     with pytest.raises(InputError, match=r"at least twice the pipeline ranks.*next valid: 32"):
         build_schedule("dualpipe", 16, 24)
     with pytest.raises(InputError, match="even number of pipeline ranks"):

@@ -125,7 +125,9 @@ def test_every_operator_knows_its_micro_batch() -> None:
     """Each stage's first attention, forward: once a micro-batch, in the action that says so; transfers too."""
     for schedule in SCHEDULES.names():
         document = under(schedule)
-        found = timeline(changed(document, parallel={"overlap": {"pp": False}}) if "1f1b" in schedule else document)
+        found = timeline(
+            changed(document, parallel={"overlap": {"pp": False}}) if schedule.endswith("1f1b") else document
+        )
         for label in ("layer 2, attention forward, core", "stage 0, output sent to the next stage"):
             kinds = [i for i, each in enumerate(found.classes) if each.label == label]
             actions = found.action[np.isin(found.op_class, kinds)]

@@ -32,21 +32,14 @@ def build_interleaved(num_ranks: int, num_micro_batches: int, num_chunks: int) -
 def _order(rank: int, num_ranks: int, num_micro_batches: int, num_chunks: int) -> Iterator[Action]:
     """Forwards until the first gradient can be there, then one forward and one backward in turn, then backwards."""
 
-    def passage(index: int) -> tuple[int, int]:
-        """(chunk of the rank, micro-batch) of the rank's passage `index`, forward."""
-        group, place = divmod(index, num_ranks * num_chunks)
-        return place // num_ranks, group * num_ranks + place % num_ranks
-
     def forward(index: int) -> Action:
-        chunk, micro_batch = passage(index)
-        return Action("F", chunk * num_ranks + rank, micro_batch)
+        return passage_forward(index, rank, num_ranks, num_chunks)
 
     def backward(index: int) -> Action:
-        chunk, micro_batch = passage(index)
-        return Action("B", (num_chunks - 1 - chunk) * num_ranks + rank, micro_batch)
+        return passage_backward(index, rank, num_ranks, num_chunks)
 
     passages = num_micro_batches * num_chunks
-    warmup = min(2 * (num_ranks - 1 - rank) + (num_chunks - 1) * num_ranks, passages)
+    warmup = min(warm_up(rank, num_ranks, num_chunks), passages)
     yield from map(forward, range(warmup))
     for steady in range(passages - warmup):
         yield forward(warmup + steady)
@@ -54,11 +47,36 @@ def _order(rank: int, num_ranks: int, num_micro_batches: int, num_chunks: int) -
     yield from map(backward, range(passages - warmup, passages))
 
 
-def _rank_problem(num_ranks: int) -> str | None:
+def warm_up(rank: int, num_ranks: int, num_chunks: int) -> int:
+    """Passages forward before the first that has a backward for its partner, where there are so many."""
+    return 2 * (num_ranks - 1 - rank) + (num_chunks - 1) * num_ranks
+
+
+def _passage(index: int, num_ranks: int, num_chunks: int) -> tuple[int, int]:
+    """(chunk of the rank, micro-batch) of a rank's passage `index`, forward."""
+    group, place = divmod(index, num_ranks * num_chunks)
+    return place // num_ranks, group * num_ranks + place % num_ranks
+
+
+def passage_forward(index: int, rank: int, num_ranks: int, num_chunks: int) -> Action:
+    """A rank's passage `index` forward."""
+    chunk, micro_batch = _passage(index, num_ranks, num_chunks)
+    return Action("F", chunk * num_ranks + rank, micro_batch)
+
+
+def passage_backward(index: int, rank: int, num_ranks: int, num_chunks: int) -> Action:
+    """A rank's passage `index` backward."""
+    chunk, micro_batch = _passage(index, num_ranks, num_chunks)
+    return Action("B", (num_chunks - 1 - chunk) * num_ranks + rank, micro_batch)
+
+
+def rank_problem(num_ranks: int) -> str | None:
+    """Interleaving needs a pipeline."""
     return None if num_ranks >= 2 else f"needs at least 2 pipeline ranks, not {num_ranks}"
 
 
-def _micro_batch_problem(num_ranks: int, num_micro_batches: int) -> str | None:
+def micro_batch_problem(num_ranks: int, num_micro_batches: int) -> str | None:
+    """Micro-batches go in whole groups."""
     if num_micro_batches >= num_ranks and num_micro_batches % num_ranks == 0:
         return None
     return f"needs a multiple of the pipeline ranks ({num_ranks}) as micro-batches, not {num_micro_batches}"
@@ -71,6 +89,6 @@ def _of_two_chunks(num_ranks: int, num_micro_batches: int) -> Schedule:
 SCHEDULES.add(
     "interleaved_1f1b",
     ScheduleRule(
-        _of_two_chunks, _rank_problem, _micro_batch_problem, placement="round", build_chunks=build_interleaved
+        _of_two_chunks, rank_problem, micro_batch_problem, placement="round", build_chunks=build_interleaved
     ),
 )

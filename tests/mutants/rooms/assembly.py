@@ -12,9 +12,27 @@ ASSEMBLY = Room(
     (
         Fault(
             f"{ROOT}/pair.py",
-            '    backward.run_weights(b, b_idx, "mlp_w", backward.mlp)\n    forward.run_mlp(f, f_idx)\n',
-            '    forward.run_mlp(f, f_idx)\n    backward.run_weights(b, b_idx, "mlp_w", backward.mlp)\n',
+            '    weights = backward.run_weights(b, b_idx, "mlp_w", backward.mlp)\n',
+            '    forward.run_mlp(f, f_idx)\n    weights = backward.run_weights(b, b_idx, "mlp_w", backward.mlp)\n',
             "weight gradients of the experts run behind the forward's experts",
+        ),
+        Fault(
+            f"{ROOT}/pair.py",
+            "backward.mlp = backward.mlp if delays_weights else weights",
+            "backward.mlp = backward.mlp",
+            "a message does not wait for weight gradients that come at once",
+        ),
+        Fault(
+            f"{ROOT}/pair.py",
+            "outside = (pairing.by_layer and",
+            "outside = (not pairing.by_layer and",
+            "heads are paired with layers",
+        ),
+        Fault(
+            f"{ROOT}/meeting.py",
+            "min(1.0, messages_s / kernels_s) if kernels_s else 1.0",
+            "1.0",
+            "kernels of a pair are slowed though no message is beside them",
         ),
         Fault(
             f"{ROOT}/pair.py",
@@ -72,7 +90,7 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/pair.py",
-            'waits_for_both = kind == "FB" and wait_at_boundary',
+            'waits_for_both = kind == "FB" and (wait_at_boundary or pairing.by_layer)',
             "waits_for_both = False",
             "a pair does not wait for the inputs of both halves",
         ),

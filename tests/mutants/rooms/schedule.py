@@ -13,6 +13,18 @@ SCHEDULE = Room(
     ("tests/schedule",),
     (
         Fault(
+            f"{ROOT}/schedules/one_f_one_b_ep_overlap.py",
+            "warmup = min(2 * (num_ranks - 1 - rank) + 1,",
+            "warmup = min(num_ranks - rank,",
+            "neighbours take turns: one micro-batch more than in 1F1B on every rank",
+        ),
+        Fault(
+            f"{ROOT}/schedules/interleaved_1f1b_ep_overlap.py",
+            "warm_up(rank, num_ranks, num_chunks) + 1,",
+            "warm_up(rank, num_ranks, num_chunks),",
+            "the halves of a pair depend on one another",
+        ),
+        Fault(
             PAIRED,
             "if index == 0 and to_middle == 0:",
             "if index < 0:",

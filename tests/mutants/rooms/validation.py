@@ -136,8 +136,8 @@ VALIDATION = Room(
         ),
         Fault(
             "validation/trace_pair.py",
-            "pair_overlap=True, wait",
-            "pair_overlap=False, wait",
+            "pairing=Pairing(), wait",
+            "pairing=Pairing(beside=False), wait",
             "the traced pair runs one half after the other",
         ),
         Fault(
