@@ -106,7 +106,7 @@ def test_the_fewest_micro_batches_are_those_of_eight_ranks(capsys: pytest.Captur
     found = {entry["name"]: entry["min_micro_batches_of_8_ranks"] for entry in json.loads(capsys.readouterr().out)}
     assert found == {
         "1f1b": 1, "gpipe": 1, "dualpipe": 16, "interleaved_1f1b": 8,
-        "1f1b_ep_overlap": 2, "interleaved_1f1b_ep_overlap": 8,
+        "1f1b_ep_overlap": 2, "interleaved_1f1b_ep_overlap": 8, "dualpipe_v": 16, "zb_h1": 1, "zb_v": 1,
     }  # fmt: skip
 
 

@@ -88,7 +88,5 @@ def _of_two_chunks(num_ranks: int, num_micro_batches: int) -> Schedule:
 
 SCHEDULES.add(
     "interleaved_1f1b",
-    ScheduleRule(
-        _of_two_chunks, rank_problem, micro_batch_problem, placement="round", build_chunks=build_interleaved
-    ),
+    ScheduleRule(_of_two_chunks, rank_problem, micro_batch_problem, placement="round", build_chunks=build_interleaved),
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from simulator.schedule.action import Action, Schedule
 from simulator.schedule.family import SCHEDULES, ScheduleRule
+from simulator.schedule.placement import going_round
 from simulator.schedule.schedules.interleaved_1f1b import (
     micro_batch_problem,
     passage_backward,
@@ -40,7 +41,7 @@ def build_chunks(num_ranks: int, num_micro_batches: int, num_chunks: int) -> Sch
         num_stages=num_ranks * num_chunks,
         num_micro_batches=num_micro_batches,
         ranks=tuple(map(order, range(num_ranks))),
-        placement=tuple(tuple(range(rank, num_ranks * num_chunks, num_ranks)) for rank in range(num_ranks)),
+        placement=going_round(num_ranks, num_chunks),
         direction=(0,) * num_micro_batches,
     )
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 from simulator.schedule.action import Action, Schedule
 from simulator.schedule.family import SCHEDULES, ScheduleRule, at_least_one_rank
+from simulator.schedule.placement import straight
 
 NAME = "1f1b_ep_overlap"
 
@@ -29,7 +30,7 @@ def build(num_ranks: int, num_micro_batches: int) -> Schedule:
         num_stages=num_ranks,
         num_micro_batches=num_micro_batches,
         ranks=tuple(tuple(_order(rank, num_ranks, num_micro_batches)) for rank in range(num_ranks)),
-        placement=tuple((rank,) for rank in range(num_ranks)),
+        placement=straight(num_ranks),
         direction=(0,) * num_micro_batches,
     )
 
