@@ -39,8 +39,9 @@ class CollectiveCost:
 
     seconds, with low and high. basis, source: how it was obtained, from what. bytes_nic, bytes_scale_up: what the GPU
     sends over each kind of link, one direction. bound_by: the resource that sets the time.
+    nic_s, scale_up_s: seconds, of these, for which the bytes would fill each kind of link at the rate that software achieves.
     counted: the message as its community counts it; None where nothing is sent, or nobody counts it.
-    Invariant: 0 <= low <= seconds <= high.
+    Invariant: 0 <= low <= seconds <= high, no link is filled for longer.
     """
 
     seconds: float
@@ -52,17 +53,23 @@ class CollectiveCost:
     bytes_scale_up: float = 0.0
     bound_by: BoundBy = "none"
     counted: Counted | None = None
+    nic_s: float = 0.0
+    scale_up_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises ValueError where the invariant does not hold."""
         if not 0.0 <= self.low <= self.seconds <= self.high < float("inf"):
             raise ValueError(f"needs 0 <= low <= seconds <= high, finite: {self}")
+        if not (0.0 <= self.nic_s <= self.seconds and 0.0 <= self.scale_up_s <= self.seconds):
+            raise ValueError(f"a link is filled for longer than the message takes: {self}")
 
     def times(self, factor: Range) -> CollectiveCost:
         """The same collective, slower by a factor with a range."""
         return replace(
             self,
             seconds=self.seconds * factor.value,
+            nic_s=min(self.nic_s, self.seconds * factor.value),
+            scale_up_s=min(self.scale_up_s, self.seconds * factor.value),
             low=self.low * factor.low,
             high=self.high * factor.high,
             basis=weakest(self.basis, factor.basis),

@@ -20,15 +20,16 @@ from simulator.engine.dag import FloatArray, IntArray
 Bools = NDArray[np.bool_]
 
 # Inputs are declared read-only: a caller may freeze his arrays, and writable ones are accepted too.
-_INTS = types.Array(types.int32, 1, "C", readonly=True)
-_BOOLS = types.Array(types.boolean, 1, "C", readonly=True)
-_ROW = types.Array(types.float64, 1, "C", readonly=True)
-_TABLE = types.Array(types.float64, 2, "C", readonly=True)
-_ROW_OUT, _TABLE_OUT = types.float64[::1], types.float64[:, ::1]
-_INTS_OUT, _BOOLS_OUT = types.int32[::1], types.boolean[::1]
+INTS = types.Array(types.int32, 1, "C", readonly=True)
+BOOLS = types.Array(types.boolean, 1, "C", readonly=True)
+ROW = types.Array(types.float64, 1, "C", readonly=True)
+TABLE = types.Array(types.float64, 2, "C", readonly=True)
+ROW_OUT, TABLE_OUT = types.float64[::1], types.float64[:, ::1]
+INTS_OUT, BOOLS_OUT = types.int32[::1], types.boolean[::1]
 
 
-def _compile(signature: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+def compile_loop(signature: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled for one signature; the machine code is cached on disk where that can be written."""
     compiled: Callable[..., Any]
     try:
         compiled = numba.njit(signature, cache=True, nogil=True)(function)
@@ -66,7 +67,7 @@ def _latest(values: FloatArray) -> float:
     return max(max(a, b), max(c, d))
 
 
-latest = _compile(types.float64(_ROW), _latest)
+latest = compile_loop(types.float64(ROW), _latest)
 
 
 def _ready_row(finish: FloatArray, rows: IntArray, is_join: bool, ready: FloatArray) -> None:
@@ -93,7 +94,7 @@ def _ready_row(finish: FloatArray, rows: IntArray, is_join: bool, ready: FloatAr
             ready[lane] = last
 
 
-ready_row = _compile(types.void(_TABLE, _INTS, types.boolean, _ROW_OUT), _ready_row)
+ready_row = compile_loop(types.void(TABLE, INTS, types.boolean, ROW_OUT), _ready_row)
 
 
 def _finish_row(ready: FloatArray, seconds: float, draws: FloatArray, row: int, finish: FloatArray) -> None:
@@ -107,7 +108,7 @@ def _finish_row(ready: FloatArray, seconds: float, draws: FloatArray, row: int, 
             finish[lane] = ready[lane] + seconds * factor[lane]
 
 
-finish_row = _compile(types.void(_ROW, types.float64, _TABLE, types.int32, _ROW_OUT), _finish_row)
+finish_row = compile_loop(types.void(ROW, types.float64, TABLE, types.int32, ROW_OUT), _finish_row)
 
 
 def _sweep_lanes(
@@ -178,12 +179,12 @@ def _sweep_slots(
     return makespan
 
 
-_GRAPH = (_INTS, _INTS, _INTS, _INTS)
+_GRAPH = (INTS, INTS, INTS, INTS)
 
-sweep_scalar = _compile(types.void(*_GRAPH, _ROW, _ROW, _ROW_OUT, _ROW_OUT), _sweep_scalar)
-sweep_lanes = _compile(types.void(*_GRAPH, _BOOLS, _ROW, _TABLE, _TABLE_OUT, _TABLE_OUT), _sweep_lanes)
-plan_slots = _compile(types.int64(_INTS, _INTS, _INTS_OUT, _BOOLS_OUT), _plan_slots)
-sweep_slots = _compile(
-    types.float64(*_GRAPH, _BOOLS, _INTS, _BOOLS, _INTS, _ROW, _TABLE, _TABLE_OUT, _TABLE_OUT, _TABLE_OUT),
+sweep_scalar = compile_loop(types.void(*_GRAPH, ROW, ROW, ROW_OUT, ROW_OUT), _sweep_scalar)
+sweep_lanes = compile_loop(types.void(*_GRAPH, BOOLS, ROW, TABLE, TABLE_OUT, TABLE_OUT), _sweep_lanes)
+plan_slots = compile_loop(types.int64(INTS, INTS, INTS_OUT, BOOLS_OUT), _plan_slots)
+sweep_slots = compile_loop(
+    types.float64(*_GRAPH, BOOLS, INTS, BOOLS, INTS, ROW, TABLE, TABLE_OUT, TABLE_OUT, TABLE_OUT),
     _sweep_slots,
 )

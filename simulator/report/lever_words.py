@@ -48,6 +48,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "data_parallel": "overlap with the backward pass, or sums in fewer bytes (data_parallel), hides it",
     "power_limit": "a higher power cap (device.power_cap_w), a lower precision or less recompute leaves the chip faster",
     "interference": "collectives outside the busy part of the step avoid it",
+    "link_sharing": "messages that meet on a link less often, or a faster link, avoid it",
     "optimizer": "sharding over more ranks shortens it",
     "speed_spread": "leaving out the slowest GPUs shortens every step",
     "expert_imbalance": "better balanced experts, or fewer ranks in an expert group, shorten the waits",

@@ -32,6 +32,7 @@ CATEGORY: Final[Mapping[str, str]] = MappingProxyType(
         "all_to_all": "#CC79A7",
         "pp_transfer": "#B0548A",
         "data_parallel": "#882255",
+        "link_sharing": "#D9A3C2",
         "exposed_communication": "#D55E00",
         "bubble": "#D9D9D9",
         "optimizer": "#5C4B3A",

@@ -35,6 +35,7 @@ CATEGORY_WORDS: Final[Mapping[str, str]] = {
     "all_to_all": "dispatch and combine",
     "pp_transfer": "pipeline transfers",
     "data_parallel": "data-parallel collectives",
+    "link_sharing": "waits for a shared link",
     "optimizer": "optimizer",
     BUBBLE: "bubble",
     EXPOSED: "exposed comm., waits",

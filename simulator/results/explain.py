@@ -27,6 +27,7 @@ WHY: Mapping[str, str] = {
     "pp_transfer": "activations and gradients sent between pipeline stages",
     "data_parallel": "reduction of gradients and gather of parameters over the data-parallel ranks",
     "interference": "SMs and memory bandwidth that data-parallel collectives take from the kernels beside them",
+    "link_sharing": "messages of two kinds on one link at the same time, which share its rate",
     "optimizer": "gradient norm, AdamW, weight quantisation",
     "speed_spread": "GPUs of one kind differ in speed: the slowest of a group holds all the others",
     "power_limit": "arithmetic below the speed of its first launches, so that mean power meets the limit",

@@ -260,5 +260,7 @@ class Mechanisms(Section):
     """GPUs of one kind that differ in speed."""
     power: bool = True
     """The power limit, which slows arithmetic down."""
+    link_sharing: bool = True
+    """Messages that share a link when they use it at the same time."""
     stage_imbalance: bool = True
     """Unequal work of pipeline stages."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hwprofiles.power.constants import PowerConstants
 from hwprofiles.power.model import Chip, Load, solve
+from simulator.assembly.link_sharing import LinkSharing, link_sharing
 from simulator.assembly.power import ByRank, at_speeds, by_rank, dynamic_j
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep
@@ -37,7 +38,7 @@ class StepPower:
     burst_s, step_s: of even loads at speed 1 and at them.
 
     apart, own: for others that ask (speeds at the usual board's limit). uneven: a step of drawn loads over one of even loads.
-    solved: whether the limit was asked at all.
+    solved: whether the limit was asked at all. sharing: what messages add to one another on `graph`'s links; None: not asked.
     """
 
     constants: PowerConstants
@@ -51,6 +52,7 @@ class StepPower:
     own: Floats = field(repr=False)
     uneven: float = 1.0
     solved: bool = True
+    sharing: LinkSharing | None = None
 
     @property
     def is_limited(self) -> bool:
@@ -66,11 +68,18 @@ class StepPower:
 
 
 def power_of(step: PreparedStep, graph: StepGraph) -> StepPower:
-    """A prepared step's graph under the scenario's limit; at speed 1 where the mechanism or the clock is off."""
+    """A prepared step's graph under the scenario's limit; at speed 1 where the mechanism or the clock is off. At these speeds
+    its messages share links.
+    """
     scenario, constants = step.scenario, step.kernels.power
     if scenario.device.clock == "burst" or not scenario.mechanisms.power:
-        return unlimited(graph, constants)
-    return step_power(graph, constants, scenario.device.power_cap_w, uneven_ratio(step.random, graph))
+        found = unlimited(graph, constants)
+    else:
+        found = step_power(graph, constants, scenario.device.power_cap_w, uneven_ratio(step.random, graph))
+    if not scenario.mechanisms.link_sharing:
+        return found
+    sharing = link_sharing(found.graph)
+    return replace(found, graph=sharing.apply(found.graph), sharing=sharing)
 
 
 def energy_of(constants: PowerConstants) -> Callable[[Op], tuple[float, float]]:
@@ -131,10 +140,13 @@ def _next(apart: ByRank, chip: Chip, speeds: Floats, own: Floats | None, step_s:
 
 
 def at_speeds_of(power: StepPower, graph: StepGraph) -> StepGraph:
-    """Another graph of the step at the same speeds."""
-    if not power.is_limited:
+    """Another graph of the step at the same speeds; what links add is as in the step where its operators are the same."""
+    if power.is_limited:
+        graph = at_speeds(by_rank(graph, energy_of(power.constants)), power.speeds, power.own)
+    if power.sharing is None:
         return graph
-    return at_speeds(by_rank(graph, energy_of(power.constants)), power.speeds, power.own)
+    sharing = power.sharing if power.sharing.of is graph.dag else link_sharing(graph)
+    return sharing.apply(graph)
 
 
 def power_range(power: StepPower) -> dict[str, Interval]:

@@ -147,4 +147,4 @@ def test_compiles_in_memory_where_no_cache_can_be_written(monkeypatch):
         return lambda function: (function, signature, nogil)
 
     monkeypatch.setattr(compiled.numba, "njit", njit_without_cache)
-    assert compiled._compile("float64(float64)", abs) == (abs, "float64(float64)", True)
+    assert compiled.compile_loop("float64(float64)", abs) == (abs, "float64(float64)", True)

@@ -9,8 +9,8 @@ import pytest
 
 from hwprofiles import catalog
 from hwprofiles.schema import Fabric, Node
+from simulator.engine.max_min import max_min_rates
 from simulator.errors import InputError
-from simulator.network.max_min import max_min_rates
 from simulator.network.topology import build_network, network_graph
 from simulator.network.wiring import TOPOLOGIES, Wiring
 

@@ -169,7 +169,8 @@ def _by_formula(message: AllToAll, model: _Model, network: Network, stack: Stack
     error = _model_error(stack)
     source = f"all-to-all formula; {model.nic.share.source if bound_by == 'nic' else model.scale_up_share.source}"
     low, high = fast * (1.0 - error), slow * (1.0 + error)
-    return _with_bytes(CollectiveCost(value, low, high, model.basis, source, bound_by=bound_by), message)
+    cost = CollectiveCost(value, low, high, model.basis, source, bound_by=bound_by)
+    return _with_links(cost, message, model, network)
 
 
 def _by_row(
@@ -194,17 +195,22 @@ def _by_row(
     low = min(value, (row.low or row.seconds) * min(ratios)) * (1.0 - error)
     high = max(value, (row.high or row.seconds) * max(ratios)) * (1.0 + error)
     source = row.source if basis == "measured" else f"scaled by bytes from {row.op}, {row.nodes} nodes: {row.source}"
-    return _with_bytes(CollectiveCost(value, low, high, basis, source, bound_by=bound_by), message)
+    return _with_links(CollectiveCost(value, low, high, basis, source, bound_by=bound_by), message, model, network)
 
 
-def _with_bytes(cost: CollectiveCost, message: AllToAll) -> CollectiveCost:
+def _with_links(cost: CollectiveCost, message: AllToAll, model: _Model, network: Network) -> CollectiveCost:
+    """What it sends over links, and for how long that fills them."""
     traffic = exchange_traffic(message)
     copies, counted_as = (
         (message.ranks_per_token, BY_RANK) if message.num_nodes == 1 else (message.nodes_per_token, BY_NODE)
     )
     payload = message.tokens * message.bytes_per_token * copies
     counted = Counted(message.ranks, message.num_nodes, payload, payload, counted_as)
-    return replace(cost, bytes_nic=traffic.nic_bytes, bytes_scale_up=traffic.scale_up_bytes, counted=counted)
+    terms = _terms(message, model, network.nic_bytes_per_s, network.scale_up_bytes_per_s, 1, "value")
+    return replace(
+        cost, bytes_nic=traffic.nic_bytes, bytes_scale_up=traffic.scale_up_bytes, counted=counted,
+        nic_s=min(cost.seconds, terms["nic"]), scale_up_s=min(cost.seconds, terms["scale_up"]),
+    )  # fmt: skip
 
 
 def _model_error(stack: Stack) -> float:

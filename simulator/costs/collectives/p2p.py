@@ -22,7 +22,6 @@ def p2p_cost(
     network: Network,
     stack: Stack,
     same_node: bool,
-    nic_share: float = 1.0,
     node_stride: int = 1,
     senders: int | None = None,
 ) -> CollectiveCost:
@@ -30,11 +29,8 @@ def p2p_cost(
 
     node_stride: distance in nodes of sender and receiver, which says whether the send leaves a leaf.
     senders: GPUs of the sender's host that send between nodes at the same time, itself included; None: all of them.
-    nic_share: part of the NIC that is left beside concurrent traffic, in (0, 1] (max_min.py gives it for given flows).
-    Raises MissingKernelError where the stack lacks a key, ValueError for a share outside (0, 1].
+    Raises MissingKernelError where the stack lacks a key.
     """
-    if not 0.0 < nic_share <= 1.0:
-        raise ValueError(f"nic_share is {nic_share}; allowed: above 0, at most 1")
     if num_bytes == 0:
         return NO_COST
     base = need(stack, "ring.base_s")
@@ -44,16 +40,18 @@ def p2p_cost(
     fabric_s = 0.0 if same_node else network.latency_s(2, node_stride)
     nic_rate = network.nic_bytes_per_s if senders is None else network.nic_bytes_per_s_of(senders)
     seconds: list[float] = []
+    wires: list[float] = []
     for corner in CORNERS:
         if same_node:
-            wire = num_bytes / (rate_at(share, corner) * network.scale_up_peer_bytes_per_s)
+            wires.append(num_bytes / (rate_at(share, corner) * network.scale_up_peer_bytes_per_s))
         else:
-            wire = nic.seconds(num_bytes, nic_rate * nic_share, corner)
-        seconds.append(time_at(base, corner) + time_at(hop, corner) + fabric_s + wire)
+            wires.append(nic.seconds(num_bytes, nic_rate, corner))
+        seconds.append(time_at(base, corner) + time_at(hop, corner) + fabric_s + wires[-1])
     bound_by: BoundBy = "scale_up" if same_node else "nic"
     value, low, high = seconds
     return CollectiveCost(
         value, low, high, weakest(share.basis, base.basis, hop.basis), share.source,
         bytes_nic=0.0 if same_node else float(num_bytes), bytes_scale_up=float(num_bytes) if same_node else 0.0,
-        bound_by=bound_by, counted=Counted(2, 1 if same_node else 2, num_bytes, num_bytes, COUNTED_AS),
+        bound_by=bound_by, nic_s=0.0 if same_node else wires[0], scale_up_s=wires[0] if same_node else 0.0,
+        counted=Counted(2, 1 if same_node else 2, num_bytes, num_bytes, COUNTED_AS),
     )  # fmt: skip

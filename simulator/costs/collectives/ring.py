@@ -57,10 +57,10 @@ def ring_cost(op: RingOp, bytes_total: float, group: GroupShape, network: Networ
     steps = rounds * (group.ranks - 1)
     over_nics = steps * nic_hops / group.ranks
     hops = _Hops(steps - over_nics, over_nics, network.latency_s(group.nodes, group.node_stride))
-    wires = [_wire_seconds(sent, steps, group, network, stack, corner) for corner in CORNERS]
-    simple, ll = (timed([wire for wire, _ in wires], hops, stack) for timed in (_simple, _ll))
+    wires = [_wire(sent, steps, group, network, stack, corner) for corner in CORNERS]
+    simple, ll = (timed([wire.seconds for wire in wires], hops, stack) for timed in (_simple, _ll))
     faster = ll if ll.seconds[0] < simple.seconds[0] else simple
-    bound_by: BoundBy = "latency" if faster.is_latency else wires[0][1]
+    bound_by: BoundBy = "latency" if faster.is_latency else wires[0].bound_by
     share = need(stack, "link.nvlink.ring")
     if bound_by == "nic":
         share = nic_path(stack, "link.nic.ring", network, group.nodes, group.node_stride).share
@@ -68,7 +68,11 @@ def ring_cost(op: RingOp, bytes_total: float, group: GroupShape, network: Networ
     to_nic = sent * nic_hops / group.ranks
     counted = Counted(group.ranks, group.nodes, bytes_total, sent, COUNTED_AS[op])
     basis = weakest(share.basis, *faster.bases)
-    ring = CollectiveCost(value, low, high, basis, share.source, to_nic, sent - to_nic, bound_by, counted)
+    over_nics_s, inside_s = wires[0].nic_s, wires[0].scale_up_s
+    ring = CollectiveCost(
+        value, low, high, basis, share.source, to_nic, sent - to_nic, bound_by, counted,
+        nic_s=min(value, over_nics_s), scale_up_s=min(value, inside_s),
+    )  # fmt: skip
     return _by_switch(bytes_total, group, network, stack, ring) if op == "all_reduce" and group.nodes == 1 else ring
 
 
@@ -92,6 +96,7 @@ def _by_switch(
     return replace(
         ring, seconds=seconds[0], low=min(seconds[1], ring.low), high=max(ring.high, seconds[0]),
         basis=weakest(share.basis, base.basis, fill.basis), source=share.source, bound_by=bound_by,
+        scale_up_s=min(seconds[0], wires[0]),
     )  # fmt: skip
 
 
@@ -145,17 +150,29 @@ def _bases(inside: Range, over_nics: Range, hops: _Hops) -> tuple[Basis, ...]:
     return tuple(each.basis for each, count in ((inside, hops.inside), (over_nics, hops.over_nics)) if count)
 
 
-def _wire_seconds(
-    sent: float, steps: float, group: GroupShape, network: Network, stack: Stack, corner: Corner
-) -> tuple[float, BoundBy]:
-    """Seconds of `sent` bytes in so many steps at the bus rate, and the link that sets it."""
+@dataclass(frozen=True, slots=True)
+class _Wire:
+    """Seconds of a ring's bytes over NICs and over scale-up links; the longer of the two sets its time."""
+
+    nic_s: float
+    scale_up_s: float
+
+    @property
+    def seconds(self) -> float:
+        return max(self.nic_s, self.scale_up_s)
+
+    @property
+    def bound_by(self) -> BoundBy:
+        return "nic" if self.nic_s >= self.scale_up_s else "scale_up"
+
+
+def _wire(sent: float, steps: float, group: GroupShape, network: Network, stack: Stack, corner: Corner) -> _Wire:
+    """Of `sent` bytes in so many steps at the bus rate."""
     share, own_step = need(stack, "link.nvlink.ring"), find(stack, "ring.own_step")
     rate = rate_at(share, corner) * network.scale_up_bytes_per_s
     scale_up = wire_seconds(sent, rate, steps, time_at(own_step, corner) if own_step else 0.0)
     if group.nodes == 1:
-        return scale_up, "scale_up"
+        return _Wire(0.0, scale_up)
     nic = nic_path(stack, "link.nic.ring", network, group.nodes, group.node_stride)
     over_nics = nic.seconds(sent / group.ranks_per_node, network.nic_bytes_per_s, corner)
-    if group.ranks == group.nodes or over_nics >= scale_up:
-        return over_nics, "nic"
-    return scale_up, "scale_up"
+    return _Wire(over_nics, 0.0 if group.ranks == group.nodes else scale_up)

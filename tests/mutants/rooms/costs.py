@@ -215,8 +215,8 @@ COSTS = Room(
         ),
         Fault(
             f"{ROOT}/collectives/ring.py",
-            "if group.ranks == group.nodes or over_nics >= scale_up:",
-            "if over_nics >= scale_up:",
+            "return _Wire(over_nics, 0.0 if group.ranks == group.nodes else scale_up)",
+            "return _Wire(over_nics, scale_up)",
             "one rank a node is bound by NVLink that it does not use",
         ),
         Fault(

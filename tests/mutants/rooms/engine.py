@@ -11,6 +11,24 @@ ENGINE = Room(
     ("tests/engine",),
     (
         Fault(
+            f"{ROOT}/compiled_links.py",
+            "left[links[flow, at]] -= level * uses[flow, at]",
+            "left[links[flow, at]] -= 0.0 * uses[flow, at]",
+            "what stopped flows hold is shared out again",
+        ),
+        Fault(
+            f"{ROOT}/compiled_links.py",
+            "is_shared = hold(on[at], -1, links, on_link, is_marked) or is_shared",
+            "hold(on[at], -1, links, on_link, is_marked)",
+            "a flow that ends leaves its share to nobody",
+        ),
+        Fault(
+            f"{ROOT}/compiled_links.py",
+            "work_left[resource] = max(0.0, work_left[resource] - done)",
+            "done = 0.0",
+            "a flow whose rate changes begins anew",
+        ),
+        Fault(
             f"{ROOT}/compiled.py",
             "finish[op] = ready + (seconds[op_class[op]] if row < 0 else seconds[op_class[op]] * draws[row])",
             "finish[op] = ready + seconds[op_class[op]]",

@@ -107,12 +107,6 @@ NETWORK = Room(
             "copies that arrive on the right rail are forwarded too",
         ),
         Fault(
-            f"{ROOT}/max_min.py",
-            "left = links - rates[~active] @ on_link[~active]",
-            "left = links",
-            "what stopped flows hold is shared out again",
-        ),
-        Fault(
             f"{ROOT}/placement.py",
             "Hop(same_node=not hop.any(),",
             "Hop(same_node=not hop.all(),",

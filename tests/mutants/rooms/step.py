@@ -17,6 +17,18 @@ STEP = Room(
     ),
     (
         Fault(
+            "simulator/assembly/link_sharing.py",
+            "to[sent[there]] = np.broadcast_to(graph.spans.rank[:, None], sent.shape)[there]\n",
+            "",
+            "a pipeline transfer stays on the sender's links",
+        ),
+        Fault(
+            "simulator/assembly/link_sharing.py",
+            "nic_s = sum(message.cost.nic_s for message in segment.messages)",
+            "nic_s = segment.seconds",
+            "a message takes all of a NIC whatever its bytes",
+        ),
+        Fault(
             "simulator/assembly/unit_costs.py",
             "    return kept.collectives or not any(isinstance(each, Collective) for each in work)\n",
             "    return True\n",
