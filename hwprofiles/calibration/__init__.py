@@ -19,6 +19,8 @@
                    kernels beside one another. Gave measurements/h200x8-nccl-2026-11-27.csv and h200x8-beside-2026-11-27.csv
     collectives_together  all NVIDIA GPUs of a host, torch: NCCL messages alone and two at a time. Gave
                    measurements/h200x4-together-2026-11-27.csv
+    collectives_power  the same: watts and speed of kernels beside messages for seconds. Gave
+                   measurements/h200x4-beside-power-2026-11-27.csv
     context_parallel  all NVIDIA GPUs of a host, torch: attention over a sequence that is cut over them, in three ways
                    (measure). Gave measurements/h200x4-context-parallel-2026-11-27.csv
     power_sweep    one NVIDIA GPU, torch: watts, clock and speed of kernels alone, in mixes and with idle time between,

@@ -3,8 +3,8 @@
     python -m hwprofiles.calibration.collectives_power -o FILE.json [--seconds 8] [--device cuda|cpu] [--quick]
 
 Runs on all NVIDIA GPUs of a host, a process each, with torch (on CPU, with gloo and tiny sizes, only to try the program). A
-case is kernels on one stream, messages on another, or both, in blocks of about BLOCK_S that are queued two at a time; a first part
-finds how many messages take as long as a block's kernels, so that neither stream waits for the other. Rates and watts (the
+case is kernels on one stream, messages on another, or both, in blocks of about BLOCK_S that are queued two at a time; a first
+part finds how many messages take as long as a block's kernels, so that neither stream waits for the other. Rates and watts (the
 board's energy counter) are means over the settled end of the load, of each GPU; the file has their mean and extremes.
 """
 

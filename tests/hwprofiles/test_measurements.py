@@ -220,3 +220,21 @@ def test_two_messages_on_a_host_s_links_share_them() -> None:
             rates = [float(row[f"{one}_sent_bytes"]) / float(row[f"{one}_s"]) for one in ("first", "second")]
             assert sum(rates) < 1.1 * most
             assert all(float(row[f"{one}_s"]) > float(alone[row[one]]["first_s"]) for one in ("first", "second"))
+
+
+BESIDE_POWER = FOLDER / "h200x4-beside-power-2026-11-27.csv"
+
+
+def test_messages_beside_kernels_cost_them_what_the_note_says() -> None:
+    """Seconds of kernels lost for a second's worth of messages: (1 - kernels' share of their speed) / messages' share."""
+    rows = {(row["kernels"], row["messages"]): row for row in rows_of(BESIDE_POWER)}
+    lost = {}
+    for (kernels, messages), row in rows.items():
+        if "none" not in (kernels, messages):
+            rate = "bytes_per_s" if kernels == "copy" else "flop_per_s"
+            kept = float(row[rate]) / float(rows[kernels, "none"][rate])
+            got = float(row["sent_bytes_per_s"]) / float(rows["none", messages]["sent_bytes_per_s"])
+            assert kept < 1 and got < 1 and kept + got > 1.15
+            lost[kernels, messages] = (1 - kept) / got
+    assert all(0.53 < lost["gemm", kind] < 0.585 for kind in ("all_gather", "reduce_scatter", "all_to_all"))
+    assert all(0.4 < each < 0.6 for each in lost.values())
