@@ -177,6 +177,8 @@ class Node(Record):
     scale_up_peer_bytes_per_s: to a single peer; None: the same (a switch); a mesh has a link for each peer.
     scale_up_domain_gpus: GPUs that the scale-up network joins; 72 where a rack of 18 hosts is one domain.
     nic_bytes_per_s: one direction of one NIC; a host has nics_per_node of them. max_power_w: highest power of the whole node.
+    host_link_bytes_per_s: one direction of the link between a host and host_link_gpus GPUs (PCIe, NVLink-C2C; None: one GPU);
+    host_memory_bytes, host_memory_bytes_per_s: of the whole host. None: not known, nothing can be offloaded.
     """
 
     gpu: Name
@@ -188,6 +190,25 @@ class Node(Record):
     nic_bytes_per_s: Annotated[BytesPerS, Field(le=10 * TERA / 8)]
     nics_per_node: Annotated[Count, Field(le=1024)]
     max_power_w: Watts | None = None
+    host_link_name: Text | None = None
+    host_link_bytes_per_s: BytesPerS | None = None
+    host_link_gpus: Annotated[Count, Field(le=1024)] | None = None
+    host_memory_bytes: Bytes | None = None
+    host_memory_bytes_per_s: BytesPerS | None = None
+
+    @model_validator(mode="after")
+    def _host_is_whole(self) -> Self:
+        host = (
+            self.host_link_name, self.host_link_bytes_per_s, self.host_memory_bytes, self.host_memory_bytes_per_s
+        )  # fmt: skip
+        if any(each is None for each in host) and any(each is not None for each in host):
+            raise ValueError(
+                "host_link_bytes_per_s: a host has a link (host_link_name, host_link_bytes_per_s) and a memory "
+                "(host_memory_bytes, host_memory_bytes_per_s), or none of the four is known"
+            )
+        if self.gpus_per_node % (self.host_link_gpus or 1):
+            raise ValueError(f"host_link_gpus: does not divide gpus_per_node ({self.gpus_per_node})")
+        return self
 
     @model_validator(mode="after")
     def _domain_holds_nodes(self) -> Self:

@@ -14,9 +14,11 @@ from hwprofiles.kernels.shape import Regime
 from simulator.costs.cost import CollectiveCost
 from simulator.workload.op import Collective, Op
 
-COMPUTE, COMM, DP = 0, 1, 2
-"""Streams of a rank: kernels; all-to-all and pipeline transfers (one NIC); data-parallel collectives."""
-NUM_STREAMS = 3
+COMPUTE, COMM, DP, COPY_OUT, COPY_IN = range(5)
+"""Streams of a rank: kernels; all-to-all and pipeline transfers (one NIC); data-parallel collectives; copies to the host, and
+from it (one copy engine each).
+"""
+NUM_STREAMS = 5
 
 DrawKind = Literal["none", "rank", "arriving", "leaving"]
 """Which load multiplies an operator: the rows of the lane's own experts, what arrives where it is, or what leaves the fullest
@@ -97,11 +99,28 @@ class UnitCost:
 
 
 @dataclass(frozen=True, slots=True)
+class Copy:
+    """What a unit's forward leaves for the host, or its backward needs from it."""
+
+    unit: int
+    segment: Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Of a stage and micro-batch: behind units of its forward, and before units of its backward, each in its order."""
+
+    out: tuple[Copy, ...] = ()
+    back: tuple[Copy, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StageCost:
-    """Units in forward order."""
+    """Units in forward order; copies: of what the host holds of their activations."""
 
     stage: int
     units: tuple[UnitCost, ...]
+    copies: Copies = Copies()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +136,7 @@ NO_TRANSFERS = Transfers()
 
 Origin = tuple[str, tuple[str, Regime] | int, int]
 """Where an operator's segment stands in its half: ("block", key of the block, place), ("all_to_all", key, 0),
-("gathers" or "reduces", bucket, place) or ("send", 0, 0).
+("gathers" or "reduces", bucket, place), ("copies", place among the half's, 0) or ("send", 0, 0).
 """
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.assembly.chunks import COMM, COMPUTE, DP, NUM_STREAMS, Segment
+from simulator.assembly.copies import copy_edges
 from simulator.assembly.joint import Meetings, meeting_edges, meetings, sent_before, stream_chain
 from simulator.assembly.shapes import (
     ROWS_PER_UNIT,
@@ -64,6 +65,8 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
     spans = _spans(actions, ranks, shapes, shape_of, base, inputs, pairs_start_early=not waits_for_both)
     prefetched = _prefetch_edges(ranks, shapes, shape_of, base, schedule.num_ranks)
     edges = np.concatenate((arrays.edges, stream_edges, prefetched), axis=1)
+    if any(stage.copies.out for stage in priced.stages):
+        edges = np.concatenate((edges, copy_edges(ordered, shapes, shape_of, base)), axis=1)
     joined_class = joined_classes(schedule, ordered, met, table, priced.hops)
     if met is not None:
         _place_joined(ordered, met, joined, arrays, joined_class)

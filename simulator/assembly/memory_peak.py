@@ -88,6 +88,11 @@ def rank_memory(
     return tuple(result)
 
 
+def host_activations(schedule: Schedule, on_host: Sequence[Blocks]) -> tuple[int, ...]:
+    """The most bytes of activations that the host holds for each rank. on_host: of every stage's blocks."""
+    return tuple(peak_of(actions, on_host).num_bytes for actions in schedule.ranks)
+
+
 def _late_blocks(gradients: Sequence[Tensor], stages: Mapping[int, Blocks]) -> dict[int, Blocks]:
     """The blocks of a rank's stages, each with an equal part of the rank's gradients (the first with what is left over)."""
     left, count = {tensor.name: tensor.num_bytes for tensor in gradients}, sum(map(len, stages.values()))

@@ -19,6 +19,8 @@ A pipeline transfer joins the communication stream behind the chunk's last all-t
 starts when its tensor is there; with `wait_at_boundary` when the whole chunk is done, and the rank's next chunk waits for it;
 a pair then starts when the inputs of both halves are there (DualPipe receives both before it), else each half with its own.
 Transfers that sender and receiver join are no part of an action (joint.py).
+What the host holds of a unit's activations leaves behind its forward and comes back before its backward, on two streams, one a
+direction: one unit of a forward is being copied while the next computes, and one unit of a backward comes ahead.
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ from hwprofiles.kernels.shape import Regime
 from simulator.assembly.chunks import (
     COMM,
     COMPUTE,
+    COPY_IN,
+    COPY_OUT,
     NO_TRANSFERS,
+    Copy,
     DrawKind,
     StageCost,
     Transfers,
@@ -56,6 +61,8 @@ class _Half:
     pending_input: str
     ready: list[int] = field(default_factory=list)
     progress: Progress = field(default_factory=lambda: Progress(NO_COLLECTIVES))
+    copies: Sequence[Copy] = ()
+    copied: list[int] = field(default_factory=list)
 
     def enter(self, unit: int | None) -> None:
         """Begins the gathers that may begin when `unit` is about to start (None: when the pass is)."""
@@ -119,7 +126,8 @@ class _Forward(_Half):
 
     def run_attn(self, unit: UnitCost, idx: int) -> None:
         self.enter(idx)
-        self.attn = self.block(unit, idx, "attn_f", [*self.ready, *self.params(idx)], self.pending_input)
+        preds = [*self.ready, *self.params(idx), *self.copied[-2:-1]]
+        self.attn = self.block(unit, idx, "attn_f", preds, self.pending_input)
         if ("attn_f", self.regime) in unit.blocks:
             self.pending_input = ""
 
@@ -134,6 +142,16 @@ class _Forward(_Half):
 
     def run_combine(self, unit: UnitCost, idx: int) -> None:
         self.ready = self.transfer(unit, idx, "combine_f", self.ready)
+        self.copy_out(unit, idx)
+
+    def copy_out(self, unit: UnitCost, idx: int) -> None:
+        """Sends what the unit keeps to the host. A unit waits until what the one before the last kept is gone."""
+        for number, copy in enumerate(self.copies):
+            if copy.unit == idx:
+                self.copied += self.template.put(
+                    f"{unit.name}.copy_out", copy.segment, COPY_OUT, self.template.last_compute(), "", self.half, idx,
+                    origin=("copies", number, 0),
+                )  # fmt: skip
 
 
 @dataclass
@@ -147,6 +165,23 @@ class _Backward(_Half):
     combine: list[int] = field(default_factory=list)
     mlp: list[int] = field(default_factory=list)
     dispatch: list[int] = field(default_factory=list)
+
+    def enter(self, unit: int | None) -> None:
+        """Begins the copies from the host too: the first with the pass, the others one ahead of their units."""
+        super().enter(unit)
+        at = next((i for i, copy in enumerate(self.copies) if copy.unit == unit), -1)
+        if unit is not None and at < 0:
+            return
+        before = self.template.last_compute()
+        for number in range(len(self.copied), min(at + 2, len(self.copies))):
+            copy = self.copies[number]
+            done = self.template.put(
+                f"{self.units[copy.unit].name}.copy_in", copy.segment, COPY_IN, before if number else [], "", self.half,
+                copy.unit, origin=("copies", number, 0),
+            )  # fmt: skip
+            self.template.first_back = self.template.first_back if number else done[0]
+            self.copied += done
+            self.progress.gathered.setdefault(copy.unit, []).extend(done)
 
     def replay(self, unit: UnitCost, idx: int) -> None:
         """The forward, or what of it is computed again, of the units whose backward begins with this one's."""
@@ -211,11 +246,15 @@ def build_template(
     b_units: list[_Numbered] = []
     forward = backward = None
     if "F" in sides:
-        forward = _Forward(t, "F", "alone", input_f, progress=Progress(sides["F"].plan))
+        forward = _Forward(
+            t, "F", "alone", input_f, progress=Progress(sides["F"].plan), copies=sides["F"].copies
+        )  # fmt: skip
         f_units = list(enumerate(sides["F"].units))
         forward.enter(None)
     if "B" in sides:
-        backward = _Backward(t, "B", "alone", input_b, progress=Progress(sides["B"].plan), units=sides["B"].units)
+        backward = _Backward(
+            t, "B", "alone", input_b, progress=Progress(sides["B"].plan), units=sides["B"].units, copies=sides["B"].copies
+        )  # fmt: skip
         b_units = list(enumerate(sides["B"].units))[::-1]
         backward.enter(None)
     for f_unit, b_unit in _side_by_side(f_units, b_units, pairing):

@@ -73,7 +73,8 @@ def _of_stage(stage: StageCost, known: dict[tuple[int, int], object]) -> tuple[o
             blocks = tuple(_of_blocks(each.items()) for each in (unit.blocks, unit.beside, unit.apart))
             known[same] = (blocks, tuple(unit.all_to_all), unit.is_moe)
         found.append((unit.name, unit.replays, known[same]))
-    return (stage.stage, *found)
+    copies = tuple(each.unit for each in (*stage.copies.out, *stage.copies.back))
+    return (stage.stage, len(stage.copies.out), copies, *found)
 
 
 def _of_blocks(blocks: Iterable[tuple[object, BlockCost]]) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.assembly.chunks import DP, NO_TRANSFERS, NUM_STREAMS, DrawKind, Segment, StageCost, Transfers
+from simulator.assembly.chunks import COMM, COMPUTE, NO_TRANSFERS, NUM_STREAMS, DrawKind, Segment, StageCost, Transfers
 from simulator.assembly.collectives import NO_COLLECTIVES, ActionCollectives, StageCollectives
 from simulator.assembly.pair import build_template
 from simulator.assembly.pairing import Pairing
@@ -168,7 +168,7 @@ def _shape(
         else:
             first[op.stream] = i
         last[op.stream] = i
-        if not op.is_send and op.stream != DP:
+        if not op.is_send and op.stream in (COMPUTE, COMM):
             ends[op.stream] = i
         edges += [(i, pred) for pred in sorted(preds)]
         if op.draw != "none":

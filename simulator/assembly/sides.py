@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from simulator.assembly.chunks import StageCost, UnitCost
+from simulator.assembly.chunks import Copy, StageCost, UnitCost
 from simulator.assembly.collectives import ActionCollectives, PassCollectives, side_by_side
 from simulator.assembly.meeting import of_lone_backward, of_pair, with_shares
 from simulator.assembly.pairing import Pairing
@@ -14,11 +14,14 @@ from simulator.schedule.action import Kind
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A half of an action in a stage: its units in forward order and its collectives, as they run beside one another."""
+    """A half of an action in a stage: its units in forward order and its collectives, as they run beside one another; copies:
+    to the host behind its units, or from it before them.
+    """
 
     stage: int
     units: tuple[UnitCost, ...]
     plan: PassCollectives
+    copies: tuple[Copy, ...] = ()
 
 
 def sides_of(
@@ -28,12 +31,12 @@ def sides_of(
     found: dict[str, Side] = {}
     if kind in ("F", "FB"):
         units, plan = side_by_side(stage.units, collectives.forward, is_forward=True)
-        found["F"] = Side(stage.stage, units, plan)
+        found["F"] = Side(stage.stage, units, plan, stage.copies.out)
     source = b_stage if kind == "FB" else stage
     if kind != "F" and source is not None:
         units = tuple(unit.of_lone_input_gradient() for unit in source.units) if kind == "I" else source.units
         units, plan = side_by_side(units, collectives.backward, is_forward=False)
-        found["B"] = Side(source.stage, units, plan)
+        found["B"] = Side(source.stage, units, plan, () if kind == "W" else source.copies.back)
     if kind == "FB" and pairing.beside and pairing.by_layer:
         shares = of_pair(found["F"].units, found["B"].units)
         return {half: replace(side, units=with_shares(side.units, shares)) for half, side in found.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from simulator.assembly.chunks import COMPUTE, DP, DrawKind, LocalOp, Origin, Segment, Transfers
+from simulator.assembly.chunks import COMM, COMPUTE, DP, DrawKind, LocalOp, Origin, Segment, Transfers
 from simulator.assembly.collectives import Bucket
 from simulator.assembly.sides import Side
 
@@ -20,6 +20,7 @@ class Template:
     early_gather: the first gather, which waits for the compute before the last gathered unit of the action before; next_gather:
     the one that waits for the end of that action; -1 if none. before_last: the compute before this action's last gathered unit.
     closing: the last reduction that nothing may run beside, for which the rank's next action waits; -1 if none.
+    first_back: the first copy from the host, which waits for its copy there and for the actions before the last; -1 if none.
     """
 
     ops: list[LocalOp] = field(default_factory=list)
@@ -31,6 +32,7 @@ class Template:
     next_gather: int = -1
     before_last: int = -1
     closing: int = -1
+    first_back: int = -1
 
     def put(
         self, label: str, segment: Segment | None, stream: int, preds: Sequence[int], needs: str, half: str, unit: int,
@@ -46,7 +48,7 @@ class Template:
 
     def stream_ends(self) -> list[int]:
         """The last operator so far of kernels and of messages."""
-        return sorted({op.stream: i for i, op in enumerate(self.ops) if op.stream != DP}.values())
+        return sorted({op.stream: i for i, op in enumerate(self.ops) if op.stream in (COMPUTE, COMM)}.values())
 
     def last_compute(self) -> list[int]:
         """The last kernels so far, as predecessors."""
@@ -73,6 +75,8 @@ def _segment(op: LocalOp, side: Side, sent: Transfers) -> Segment:
         found = side.units[op.unit].all_to_all[key]  # type: ignore[index]
     elif what == "send":
         found = sent.output if op.half == "F" else sent.gradient
+    elif what == "copies":
+        found = side.copies[key].segment  # type: ignore[index]
     else:
         buckets = side.plan.gathers if what == "gathers" else side.plan.reduces
         found = buckets[key].collectives[place][1]  # type: ignore[index]

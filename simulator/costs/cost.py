@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from hwprofiles.kernels.parameters import Range
 from hwprofiles.provenance import Basis
 
-BoundBy = Literal["nic", "scale_up", "sms", "latency", "none"]
+BoundBy = Literal["nic", "scale_up", "sms", "latency", "host_link", "none"]
 """The resource that sets a collective's time."""
 
 

@@ -49,6 +49,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "power_limit": "a higher power cap (device.power_cap_w), a lower precision or less recompute leaves the chip faster",
     "interference": "collectives outside the busy part of the step avoid it",
     "link_sharing": "messages that meet on a link less often, or a faster link, avoid it",
+    "offload": "a smaller share on the host (offload), or copies beside more computing, shorten it",
     "optimizer": "sharding over more ranks shortens it",
     "speed_spread": "leaving out the slowest GPUs shortens every step",
     "expert_imbalance": "better balanced experts, or fewer ranks in an expert group, shorten the waits",

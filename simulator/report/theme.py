@@ -36,6 +36,7 @@ CATEGORY: Final[Mapping[str, str]] = MappingProxyType(
         "exposed_communication": "#D55E00",
         "bubble": "#D9D9D9",
         "optimizer": "#5C4B3A",
+        "offload": "#B8860B",
         "other": "#7F7F7F",
     }
 )

@@ -37,12 +37,13 @@ CATEGORY_WORDS: Final[Mapping[str, str]] = {
     "data_parallel": "data-parallel collectives",
     "link_sharing": "waits for a shared link",
     "optimizer": "optimizer",
+    "offload": "copies to and from the host",
     BUBBLE: "bubble",
     EXPOSED: "exposed comm., waits",
     END_WAIT: "waits at the step's end",
 }
 """Categories as a legend names them."""
-SHORT_STREAMS: Final = ("compute", "comm.", "data par.")
+SHORT_STREAMS: Final = ("compute", "comm.", "data par.", "to host", "from host")
 NOTATION_WORDS: Final = (
     "Names above a rank are its actions: 3F17 is the forward of micro-batch 17 on stage 3, B a whole backward, I a backward of "
     "the inputs alone, W the weight gradients that it leaves, & a pair that runs overlapped."

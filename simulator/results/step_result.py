@@ -108,14 +108,14 @@ class CollectiveTime(ResultModel):
     """A collective of the step, alone on its links, every rank evenly loaded; equal ones stand there once.
 
     name: what it is for; with ".beside_compute" while compute kernels run on the GPU. combine_b is a dispatch kernel and
-    dispatch_b a combine kernel, as each sends what the forward received. ranks, nodes: of the group. bytes: of the message
-    of one rank (the whole vector of a reduce-scatter, all-gather or all-reduce). gb_per_s: as its community counts it, in
-    units of 1e9 bytes; counted_as: how that is. limit: what sets the time: nic, scale_up, sms or latency. basis: where the
-    seconds come from.
+    dispatch_b a combine kernel, as each sends what the forward received. ranks, nodes: of the group; a copy between a GPU and
+    its host has one. bytes: of the message of one rank (the whole vector of a reduce-scatter, all-gather or all-reduce).
+    gb_per_s: as its community counts it, in units of 1e9 bytes; counted_as: how that is. limit: what sets the time: nic,
+    scale_up, sms, latency or host_link. basis: where the seconds come from.
     """
 
     name: str
-    ranks: int = Field(ge=2)
+    ranks: int = Field(ge=1)
     nodes: int = Field(ge=1)
     bytes: Bytes
     seconds: Seconds
@@ -228,7 +228,8 @@ class StageMemory(OnPipelineRank):
     """Bytes on a GPU of one pipeline rank by what they hold; peak_bytes is the peak over the step, no sum of maxima.
 
     tensors: what is there at that instant, largest first; absent in documents of releases that did not tell it. They sum to
-    the bytes of their kinds, and these to the peak, else InconsistentSimulation is raised.
+    the bytes of their kinds, and these to the peak, else InconsistentSimulation is raised. host_bytes: what the host holds for
+    the GPU at most; absent where nothing is offloaded.
     """
 
     weights_bytes: Bytes
@@ -238,6 +239,7 @@ class StageMemory(OnPipelineRank):
     buffers_bytes: Bytes
     peak_bytes: Bytes
     tensors: tuple[StageTensor, ...] | None = None
+    host_bytes: Bytes | None = None
 
     def bytes_of(self, kind: MemoryKind) -> int:
         """Bytes of one kind at the peak."""

@@ -20,8 +20,8 @@ from simulator.results.step_result import RankTimes
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
-STREAMS = ("compute", "communication", "data parallel")
-"""Streams of a rank: kernels; dispatch, combine and pipeline transfers; data-parallel collectives."""
+STREAMS = ("compute", "communication", "data parallel", "to host", "from host")
+"""Streams of a rank: kernels; dispatch, combine, pipeline transfers; data-parallel collectives; copies to the host; from it."""
 COMPUTE = STREAMS.index("compute")
 NUM_STREAMS = len(STREAMS)
 

@@ -21,6 +21,7 @@ from hwprofiles.schema import Fabric, Gpu, Node, Offer, PriceSheet
 from hwprofiles.units import GIGA, KILO
 from hwprofiles.yaml_file import KeyPath
 from simulator.scenario import derived
+from simulator.scenario.offload import offload_problems
 from simulator.scenario.recipes import RECIPES, RecipeRule
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.software import DEFAULT
@@ -192,6 +193,7 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     if problem:
         yield "precision.recipe", problem
     yield from _attention_problems(scenario, gpu)
+    yield from offload_problems(scenario.offload, node)
     yield from _power_problems(scenario, gpu)
     sheet = scenario.prices.sheet if scenario.prices else None
     if sheet is not None and gpu.name not in (entries := catalog.load_prices(sheet).entries):

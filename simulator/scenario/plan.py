@@ -244,6 +244,8 @@ class Mechanisms(Section):
     """What context parallelism exchanges around the attention core."""
     zero_collectives: bool = True
     """Collectives of data parallelism: gathers of parameters, reductions of gradients."""
+    offload_time: bool = True
+    """Time of copies to the host and back, and of the host's update."""
     imbalance: bool = True
     """Unequal expert load."""
     kernel_gaps: bool = True

@@ -14,6 +14,7 @@ from simulator.scenario.context_rules import context_problems, context_warnings
 from simulator.scenario.layer_pattern import parse_period
 from simulator.scenario.layout import LayoutError
 from simulator.scenario.model import AnyAttention, ModelSpec
+from simulator.scenario.offload import offload_warnings
 from simulator.scenario.plan import BatchRamp
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.sharing_rules import sharing_problems, sharing_warnings
@@ -66,6 +67,7 @@ def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     """What has no meaning here and is kept all the same."""
     yield from sharing_warnings(scenario)
     yield from context_warnings(scenario)
+    yield from offload_warnings(scenario.offload)
     of_others = _OF_ATTENTION - scenario.model.attention.recompute_modules
     for module in sorted(of_others.intersection(scenario.recompute.modules)):
         kind = scenario.model.attention.kind

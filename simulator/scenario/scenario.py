@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 from hwprofiles.stack_choice import StackKind
 from simulator.scenario.cluster import Cluster
 from simulator.scenario.model import ModelSpec
+from simulator.scenario.offload import Offload
 from simulator.scenario.parallel import DataParallel, Parallel
 from simulator.scenario.plan import (
     AssumptionOverride,
@@ -83,6 +84,7 @@ class Scenario(Section):
     precision: Precision = Precision()
     moe: Moe = Moe()
     recompute: Recompute = Recompute()
+    offload: Offload = Offload()
     head: Head = Head()
     device: Device = Device()
     phases: Annotated[tuple[Phase, ...], Field(min_length=1, max_length=100), AsTuple] = (

@@ -32,6 +32,8 @@ DRAWS = 2
 MEMORY = "memory_"
 ROUTER = ("expert_popularity_cv", "expert_popularity_drift_cv", "bias_update_rate", "aux_loss_pressure")
 RANDOM = ("gpu_speed_cv", "routing_concentration")
+HOST = ("host_link_frac", "host_memory_frac")
+"""Assumptions that act only where something is offloaded."""
 BESIDE = ("collective_sms", "collective_stretch", "tp_overlap_chunks")
 """Assumptions that act only where some collective runs beside kernels, or in a block of them."""
 
@@ -49,13 +51,14 @@ def assumption_effects(
     base = {key: _makespan(step, graph, drawn=key in RANDOM) for key in (RANDOM[0], "")}
     effects = power_range(power)
     is_routed = step.scenario.model.moe is not None
-    has_beside = _has_collectives_among_kernels(graph)
+    idle = () if _has_collectives_among_kernels(graph) else BESIDE
+    idle = idle if step.scenario.offload.is_used else (*idle, *HOST)
     for done, (key, entry) in enumerate(step.assumptions.items()):
         if report is not None:
             report(done / len(step.assumptions))
         if key in ROUTER and is_routed:
             continue
-        if key.startswith(MEMORY) or key in ROUTER or (key in BESIDE and not has_beside):
+        if key.startswith(MEMORY) or key in ROUTER or key in idle:
             effects[key] = Interval(low=0.0, high=0.0)
             continue
         reference = base[RANDOM[0]] if key in RANDOM else base[""]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import sqrt
 from typing import Final
 
-from simulator.assembly.memory_peak import RankMemory, rank_memory
+from simulator.assembly.memory_peak import RankMemory, host_activations, rank_memory
 from simulator.results.interval import Estimate
 from simulator.results.step_result import MEMORY_KINDS, Memory, MemoryKind, StageMemory, StageTensor
-from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
 from simulator.step.data_parallel import with_held_copies
 from simulator.step.hardware import Hardware
+from simulator.step.offload import offloaded_stages
 from simulator.workload.buckets import bucket_parameters
 from simulator.workload.expert_load import LoadModel
 from simulator.workload.group_law import expected_maximum
@@ -29,8 +29,9 @@ from simulator.workload.memory import (
     usable_bytes,
 )
 from simulator.workload.model_state import rank_states, stage_params
+from simulator.workload.offload import Offloaded
 from simulator.workload.op import Workload
-from simulator.workload.stages import layers_before, stage_blocks
+from simulator.workload.tensors import Tensor, total_bytes
 
 SMALL_PARTS: Final = 200
 """A tensor below this part of the peak is told in sum with others of its kind."""
@@ -56,6 +57,7 @@ def step_memory(question: MemoryQuestion, schedule: Schedule) -> Memory:
     """The result document's memory section, and whether the worst rank fits."""
     gpu, assumed = question.hardware.gpu, question.assumed
     device = gpu.device_bytes or gpu.hbm_bytes
+    host = host_bytes(question, schedule)
     stages = [
         StageMemory(
             pp_rank=rank.pp_rank,
@@ -66,6 +68,7 @@ def step_memory(question: MemoryQuestion, schedule: Schedule) -> Memory:
             buffers_bytes=rank.buffers_bytes,
             peak_bytes=rank.peak_bytes,
             tensors=stage_tensors(rank),
+            host_bytes=None if host is None else host[rank.pp_rank],
         )
         for rank in rank_memories(question, schedule)
     ]
@@ -103,7 +106,6 @@ def kind_of(name: str) -> MemoryKind:
 def rank_memories(question: MemoryQuestion, schedule: Schedule) -> tuple[RankMemory, ...]:
     """Every rank at its fullest instant, with the tensors that are there."""
     scenario, workload, assumed = question.scenario, question.workload, question.assumed
-    layout, model = derived.layout(scenario), derived.padded_model(scenario)
     recipe = activation_recipe(
         scenario, assumed, _persistent_loads(question, schedule.placement), question.workload.capacity
     )
@@ -113,15 +115,40 @@ def rank_memories(question: MemoryQuestion, schedule: Schedule) -> tuple[RankMem
     gpus_per_node = question.hardware.network.gpus_per_node
     buffers = partial(buffer_tensors, scenario, assumed, workload.boundary_bytes, gpus_per_node=gpus_per_node)
     count = schedule.num_micro_batches
-    before = layers_before(layout) if any(recipe.bf16_layers) else [0] * len(layout)
-    blocks = {key: stage_blocks(model, key[0], recipe, key[1]) for key in zip(layout, before, strict=True)}
+    kept = offloaded_stages(scenario, recipe)
     return rank_memory(
         schedule,
-        [blocks[key] for key in zip(layout, before, strict=True)],
+        [stage.blocks for stage in kept],
         rank_states(params, state, schedule.placement),
-        [buffers(held=held, num_micro_batches=count) for held in schedule.placement],
+        [
+            (*buffers(held=held, num_micro_batches=count), _copies([kept[stage] for stage in held]))
+            for held in schedule.placement
+        ],
         late_gradients=scenario.kernels.autograd == "eager" and not state.shards_gradients,
     )
+
+
+def host_bytes(question: MemoryQuestion, schedule: Schedule) -> tuple[int, ...] | None:
+    """What the host holds at most for a GPU of every pipeline rank; None where nothing is offloaded."""
+    scenario = question.scenario
+    if not scenario.offload.is_used:
+        return None
+    recipe = activation_recipe(scenario, question.assumed, _persistent_loads(question, schedule.placement))
+    kept = [stage.on_host for stage in offloaded_stages(scenario, recipe)]
+    workload = with_held_copies(scenario, question.workload, schedule)[0]
+    params = [stage_params(stage) for stage in workload.stages]
+    state = replace(state_recipe(scenario, question.assumed), host_frac=0.0)
+    whole = rank_states(params, state, schedule.placement)
+    left = rank_states(params, replace(state, host_frac=scenario.offload.optimizer), schedule.placement)
+    return tuple(
+        activations + total_bytes(all_of.optimizer) - total_bytes(rest.optimizer)
+        for activations, all_of, rest in zip(host_activations(schedule, kept), whole, left, strict=True)
+    )
+
+
+def _copies(held: Sequence[Offloaded]) -> Tensor:
+    """What waits to be copied to the host behind a layer's forward, and what comes back ahead of a layer's backward."""
+    return Tensor("buffers.offload", 2 * max((stage.largest_bytes for stage in held), default=0))
 
 
 def _persistent_loads(question: MemoryQuestion, placement: Sequence[Sequence[int]]) -> tuple[float, float]:

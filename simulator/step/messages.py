@@ -15,8 +15,10 @@ from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.collectives.ring import RingOp, ring_cost
 from simulator.costs.collectives.tree import scalar_all_reduce_cost
 from simulator.costs.cost import NO_COST, CollectiveCost
+from simulator.costs.host import Host, host_of
 from simulator.network.placement import GroupShape, Hop, Placement, group_shape
 from simulator.network.topology import Network
+from simulator.scenario.hardware import node_of
 from simulator.scenario.scenario import Scenario
 from simulator.step.hardware import Hardware
 from simulator.workload.expert_load import LoadedLinks
@@ -31,7 +33,7 @@ class MessagePrices:
     has_transfers: a pipeline transfer takes time. has_collectives: so does a collective of these axes inside a
     block.
     collective_stretch: how many times as long a ring collective on scale-up links takes beside kernels. known: ring collectives
-    that this stack and network were asked for already.
+    that this stack and network were asked for already. host: None where nothing is offloaded.
     """
 
     stack: Stack
@@ -42,6 +44,7 @@ class MessagePrices:
     has_transfers: bool
     has_collectives: frozenset[str]
     collective_stretch: float
+    host: Host | None = None
     known: dict[tuple[CollectiveOp, int, GroupShape], CollectiveCost] = field(
         default_factory=dict, compare=False, repr=False
     )
@@ -128,5 +131,12 @@ def message_prices(
             (*(("tp", "etp") if on.tp_collectives else ()), *(("cp",) if on.cp_collectives else ()))
         ),
         collective_stretch=assumptions["collective_stretch"].value if on.sm_partition else 1.0,
+        host=_host(scenario, assumptions) if scenario.offload.is_used else None,
         known=before.known if before and before.stack is stack and before.network is hardware.network else {},
     )
+
+
+def _host(scenario: Scenario, assumptions: Mapping[str, Assumption]) -> Host | None:
+    """What a GPU has of its host."""
+    node, rates = node_of(scenario), (assumptions["host_link_frac"], assumptions["host_memory_frac"])
+    return host_of(node, scenario.cluster.num_gpus, *rates)

@@ -18,6 +18,7 @@ from simulator.step.draws import Randomness, randomness
 from simulator.step.hardware import Hardware, look_up, with_assumptions
 from simulator.step.memory import MemoryQuestion
 from simulator.step.messages import MessagePrices, message_prices
+from simulator.step.offload import with_copies
 from simulator.step.pricing import KernelPrices, kernel_prices
 from simulator.step.routing import ask_router, capacity_of, load_model, slowest_lie
 from simulator.workload.counted import count_workload
@@ -131,7 +132,9 @@ def price(
         return step
     has_beside = derived.has_collectives_beside_compute(scenario)
     priced = prices(kernels, messages, has_beside=has_beside, chunking=step.chunking)
-    return replace(step, stages=stage_costs(workload, priced, _kept(step, before) if before else NOTHING_KEPT))
+    stages = stage_costs(workload, priced, _kept(step, before) if before else NOTHING_KEPT)
+    assumed = memory_question(step).assumed
+    return replace(step, stages=with_copies(stages, scenario, workload, messages.host, assumed))
 
 
 def _kept(step: PreparedStep, before: PreparedStep) -> Kept:

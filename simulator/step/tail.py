@@ -13,6 +13,7 @@ from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
 from simulator.step.data_parallel import DATA_PARALLEL, Holders, holders_of, with_held_copies
 from simulator.step.messages import MessagePrices
+from simulator.step.offload import host_update, lasting
 from simulator.step.pricing import KernelPrices
 from simulator.workload.buckets import WIRE_BYTES
 from simulator.workload.casts.weights import weight_casts
@@ -39,7 +40,7 @@ def tail_costs(
     """
     workload, copies = with_held_copies(scenario, workload, schedule)
     holders = holders_of(messages, schedule, scenario.parallel.zero_stage)
-    optimizer = [add_segments(_optimizer(scenario, stage, holders, kernels)) for stage in workload.stages]
+    optimizer = [add_segments(_optimizer(scenario, stage, holders, kernels, messages)) for stage in workload.stages]
     return TailCosts(
         reduce=[
             (*each.reduces_at_end, *_replicated(scenario, stage, messages))
@@ -86,26 +87,46 @@ def _replicated(scenario: Scenario, stage: StageWorkload, messages: MessagePrice
         yield "all_reduce_replicated", message_segment("tp_all_reduce_gradients", cost, TP_COLLECTIVES)
 
 
-def _optimizer(scenario: Scenario, stage: StageWorkload, holders: Holders, kernels: KernelPrices) -> Iterator[Segment]:
-    """AdamW on the shard (gradient read; master and two moments read and written; weight written), then the casts of the held
-    weights that are made once a step.
+def _optimizer(
+    scenario: Scenario, stage: StageWorkload, holders: Holders, kernels: KernelPrices, messages: MessagePrices
+) -> Iterator[Segment]:
+    """AdamW on the shard, the host's share of it beside the GPU's, then the casts of the held weights that are made once a
+    step.
     """
-    for op in _optimizer_ops(scenario, stage, holders):
-        if op.shape.bytes:
-            cost = kernels.unshared_seconds(op)
-            yield Segment(
-                cost.seconds, cost.low, cost.high, {OPTIMIZER: cost.seconds}, {cost.basis: cost.seconds},
-                pieces=(Piece(op, cost),),
-            )  # fmt: skip
+    shard = _shard(scenario, stage, holders)
+    on_host = int(shard * scenario.offload.optimizer)
+    segment = _kernel(_adamw(scenario, shard - on_host), kernels)
+    yield segment
+    if on_host and messages.host and scenario.mechanisms.offload_time:
+        gradients = on_host * WIRE_BYTES[scenario.data_parallel.grad_reduce.dtype]
+        host = host_update(
+            _adamw(scenario, on_host), gradients, on_host * WEIGHT_BYTES, messages.host,
+            overlap=scenario.offload.optimizer_overlap,
+        )  # fmt: skip
+        yield lasting(host, max(0.0, host.seconds - segment.seconds))
+    yield from (_kernel(op, kernels) for op in weight_casts(scenario, stage))
 
 
-def _optimizer_ops(scenario: Scenario, stage: StageWorkload, holders: Holders) -> Iterator[Op]:
+def _kernel(op: Op, kernels: KernelPrices) -> Segment:
+    if not op.shape.bytes:
+        return Segment(0.0, 0.0, 0.0)
+    cost = kernels.unshared_seconds(op)
+    return Segment(
+        cost.seconds, cost.low, cost.high, {OPTIMIZER: cost.seconds}, {cost.basis: cost.seconds}, pieces=(Piece(op, cost),)
+    )  # fmt: skip
+
+
+def _shard(scenario: Scenario, stage: StageWorkload, holders: Holders) -> int:
+    """Parameters that a rank updates of a stage."""
     dense, expert = stage.dense_params, stage.expert_params
     if scenario.parallel.zero_stage:
         dense, expert = -(-dense // holders.dense.shard.ranks), -(-expert // holders.expert.shard.ranks)
-    shard, gradient = dense + expert, WIRE_BYTES[scenario.data_parallel.grad_reduce.dtype]
-    name = scenario.training.optimizer
+    return dense + expert
+
+
+def _adamw(scenario: Scenario, count: int) -> Op:
+    """Gradient read; master and two moments read and written; weight written."""
+    gradient, name = WIRE_BYTES[scenario.data_parallel.grad_reduce.dtype], scenario.training.optimizer
     master = MASTER_BYTES.get(name, 0)
     state = (master or WEIGHT_BYTES) + 2 * MOMENT_BYTES[name]
-    yield moved("adamw", "adamw", "W", shard * (gradient + state), shard * (state + (WEIGHT_BYTES if master else 0)))
-    yield from weight_casts(scenario, stage)
+    return moved("adamw", "adamw", "W", count * (gradient + state), count * (state + (WEIGHT_BYTES if master else 0)))

@@ -150,6 +150,7 @@ def state_recipe(scenario: Scenario, assumed: MemoryAssumptions) -> StateRecipe:
         gathered_dtype=scenario.data_parallel.param_gather.dtype,
         reduces_each=derived.reduces_every_micro_batch(scenario),
         reshards=scenario.data_parallel.reshard_after_forward,
+        host_frac=scenario.offload.optimizer,
     )
 
 

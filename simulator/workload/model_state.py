@@ -35,7 +35,7 @@ class StateRecipe:
     autograd gets in a gradient's place.
     dense_replicas, expert_replicas: ranks of one stage that share the same dense parameters, the same routed experts.
     reduces_each: gradients are reduced in each micro-batch, so that shards can be summed. reshards: gathered parameters go
-    after a unit's pass.
+    after a unit's pass. host_frac: share of the optimizer's state that the host holds (0 to 1).
     """
 
     weight_dtype: str = "bf16"
@@ -53,6 +53,7 @@ class StateRecipe:
     gathered_dtype: str = "bf16"
     reduces_each: bool = True
     reshards: bool = True
+    host_frac: float = 0.0
 
     @property
     def shards_gradients(self) -> bool:
@@ -167,6 +168,9 @@ def _state(params: StageParams, r: StateRecipe, holders: int) -> RankState:
     whole, shard = params, params.sharded(r.dense_replicas * holders, r.expert_replicas * holders)
     is_master = r.zero_stage >= 3 and r.keeps_master
     weights = () if is_master else _weights(shard if r.zero_stage >= 3 else whole, r)
+    if is_master and r.host_frac:  # the host has the master: its BF16 copy is what is gathered
+        gone = int(shard.dense * r.host_frac) + int(shard.expert * r.host_frac)
+        weights = (Tensor("weights.bf16", tensor_bytes("bf16", gone)),)
     accumulated = shard if r.shards_gradients else whole
     gradients: tuple[Tensor, ...] = (
         Tensor("gradients.dense", tensor_bytes(r.gradient_dtype, accumulated.dense)),
@@ -175,7 +179,8 @@ def _state(params: StageParams, r: StateRecipe, holders: int) -> RankState:
     owned = shard if r.zero_stage >= 1 else whole
     optimizer = tuple(
         Tensor(f"optimizer.{what}_{kind}", tensor_bytes(dtype, count * number))
-        for kind, number in (("dense", owned.dense), ("expert", owned.expert))
+        for kind, all_of in (("dense", owned.dense), ("expert", owned.expert))
+        for number in (all_of - int(all_of * r.host_frac),)
         for what, dtype, count in (("master", "fp32", 1), ("moments", r.moment_dtype, 2))
         if r.keeps_master or what != "master"
     )

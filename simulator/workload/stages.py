@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
 
@@ -143,22 +143,41 @@ def _is_behind_a_head(parts: Sequence[Part], idx: int) -> bool:
     return before is not None and (before.is_behind_head or before is PARTS["L"])
 
 
+@dataclass(frozen=True, slots=True)
+class PartBlocks:
+    """The blocks of parts first to last of a stage, several where they are recomputed together. is_layer: of the main model."""
+
+    first: int
+    last: int
+    is_layer: bool
+    blocks: tuple[BlockMemory, ...]
+
+
 def stage_blocks(
     model: ModelSpec, codes: Sequence[str], recipe: ActivationRecipe, before: int = 0
 ) -> tuple[BlockMemory, ...]:
     """What a stage keeps of one micro-batch: its blocks in forward order. before: layers of earlier stages."""
+    return tuple(block for part in stage_parts(model, codes, recipe, before) for block in part.blocks)
+
+
+def stage_parts(
+    model: ModelSpec, codes: Sequence[str], recipe: ActivationRecipe, before: int = 0
+) -> tuple[PartBlocks, ...]:
+    """`stage_blocks`, by part."""
     parts = forward_order(codes)
     stays = [is_bf16_layer(model, number, recipe.bf16_layers) for number in _layer_numbers(parts, before)]
     groups = checkpoint_groups(parts, recipe.checkpoint)
     group_of = {idx: group for group in groups for idx in group}
-    whole, blocks = replace(recipe, recompute=WHOLE_LAYER), list[BlockMemory]()
+    whole, found = replace(recipe, recompute=WHOLE_LAYER), list[PartBlocks]()
     for idx, part in enumerate(parts):
-        group = group_of.get(idx, ())
+        group, is_layer = group_of.get(idx, ()), part.series == "layer"
         if len(group) <= 1:
             rule = whole if group else recipe
             rule = rule.plain() if stays[idx] else rule
-            blocks += part.saved(model, replace(rule, has_hidden=_is_behind_a_head(parts, idx)))
+            blocks = tuple(part.saved(model, replace(rule, has_hidden=_is_behind_a_head(parts, idx))))
+            found.append(PartBlocks(idx, idx, is_layer, blocks))
         elif idx == group[0]:
             rules = {i: recipe.plain() if stays[i] else recipe for i in group}
-            blocks += checkpointed([each for i in group for each in parts[i].saved(model, rules[i])], LAYER_INPUT)
-    return tuple(blocks)
+            blocks = checkpointed([each for i in group for each in parts[i].saved(model, rules[i])], LAYER_INPUT)
+            found.append(PartBlocks(idx, group[-1], is_layer, blocks))
+    return tuple(found)

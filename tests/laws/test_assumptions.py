@@ -45,6 +45,8 @@ SIGNS: Mapping[str, tuple[int | None, int | None, str]] = {
         "kernels of a long run that are slower than in the short one that was measured",
     ),
     "gemm.fp8-block.wgrad.scale": (LONGER, NEITHER, "kernels that much slower than the measured release's"),
+    "host_link_frac": (SHORTER, NEITHER, "copies to the host and back are faster"),
+    "host_memory_frac": (SHORTER, NEITHER, "the host updates its share of the optimizer's state faster"),
     "memory_bf16_weight_copy_frac": (NEITHER, LONGER, "more BF16 originals stay beside the FP8 weights"),
     "memory_expert_rows_frac": (NEITHER, LONGER, "the fullest rank saves more rows"),
     "memory_expert_rows_peak_frac": (NEITHER, LONGER, "the fullest micro-batch works on more rows"),
@@ -102,6 +104,7 @@ SCENES: Mapping[str, Document] = {
         SMALL, cluster={"num_gpus": 16}, parallel={"schedule": "1f1b", "ep": 8}, data_parallel={"bucket_bytes": 1}
     ),
     "chunked": changed(SMALL, parallel={"tp": 2, "sequence_parallel": True, "overlap": {"tp": "chunked"}}),
+    "hosted": changed(SMALL, offload={"optimizer": 0.5, "activations": 1}),
     "still": changed(SMALL, moe={"balance": "forced"}, device={"speed_cv": 0.0}),
 }
 """By what makes loads even, and without chance."""
@@ -110,7 +113,7 @@ SCENES: Mapping[str, Document] = {
 ACTS_IN = {
     "expert_popularity_cv": "natural", "aux_loss_pressure": "aux_loss", "collective_sms": "buckets",
     "collective_stretch": "near",
-    "tp_overlap_chunks": "chunked",
+    "tp_overlap_chunks": "chunked", "host_link_frac": "hosted", "host_memory_frac": "hosted",
 }  # fmt: skip
 """Key → the scene in which it must move something; `learned` where not named, the stack itself for those of a stack."""
 

@@ -63,6 +63,7 @@ CONTEXTS: Mapping[str, tuple[str, ...]] = {
     "busy": (*DENSE, "parallel.pp=1", "parallel.tp=1", "training.seq_len=8192", "training.global_batch_size=256"),
     "kept": (*DENSE, "recompute={granularity: none, modules: []}"),
     "full": (*DENSE, "recompute={granularity: full, modules: [], num_layers: 1}"),
+    "hosted": (*DENSE, "offload={optimizer: 0.5, activations: 1}"),
     "rack": (
         *DENSE, "cluster.node=gb200-nvl72", "cluster.num_gpus=144", "training.global_batch_size=144",
         "phases=[{name: p, tokens: 1e9}]",
@@ -188,6 +189,10 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "parallel.zero_stage": ("dense", "2"),
     "recompute.method": ("full", "block"),
     "recompute.num_layers": ("full", "2"),
+    "offload.optimizer": ("dense", "0.5"),
+    "offload.optimizer_overlap": ("hosted", "true"),
+    "offload.activations": ("kept", "0.5"),
+    "offload.activation_layers": ("hosted", "1"),
     "draws": ("deepseek", "3"),
     "seed": ("deepseek", "1"),
 }

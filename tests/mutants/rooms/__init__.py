@@ -16,6 +16,7 @@ from tests.mutants.rooms.loads import LOADS
 from tests.mutants.rooms.models import MODELS
 from tests.mutants.rooms.network import NETWORK
 from tests.mutants.rooms.numerics import NUMERICS
+from tests.mutants.rooms.offload import OFFLOAD
 from tests.mutants.rooms.phases import PHASES
 from tests.mutants.rooms.pipeline import PIPELINE
 from tests.mutants.rooms.report import REPORT
@@ -36,7 +37,7 @@ from tests.mutants.rooms.what_if import WHAT_IF
 from tests.mutants.rooms.workload import WORKLOAD
 
 ROOMS: tuple[Room, ...] = (
-    HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
+    HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, OFFLOAD, LOADS,
     PHASES, RUN, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS, WHAT_IF,
     NUMERICS, TORCH_MODEL, TRAINED_MOE, EXPERT_PARALLEL, PIPELINE, TRAIN, TORCH_COUNTS,
 )  # fmt: skip
