@@ -10,14 +10,19 @@ import pytest
 
 from simulator import load_scenario, simulate_step
 from simulator.assembly.chunks import COMPUTE, COPY_IN, COPY_OUT, NUM_STREAMS
+from simulator.assembly.memory_peak import peak_of
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep
 from simulator.errors import InputError
 from simulator.results.step_result import StageMemory
 from simulator.scenario.hardware import node_of
+from simulator.schedule.action import Action
 from simulator.step.graph import order_of_actions
 from simulator.step.memory import step_memory
 from simulator.step.prepared import count, memory_question
+from simulator.workload.offload import offloaded
+from simulator.workload.stages import PartBlocks
+from simulator.workload.tensors import BlockMemory, Tensor
 from tests.laws.runs import changed
 from tests.laws.scenarios import Document
 from tests.laws.test_data_parallel import DENSE, MOE, seconds, step_of
@@ -114,7 +119,7 @@ def test_layers_are_counted_from_the_first(layers: int) -> None:
 
 def test_a_copy_comes_back_after_it_has_gone_and_before_its_layer() -> None:
     """Of every micro-batch; no more than one layer waits to go while the next but one computes."""
-    graph = step_of(PP2, cluster={"node": host(20)}, offload={"activations": 1})[1]
+    graph = step_of(PP2, cluster={"node": host(5)}, offload={"activations": 1})[1]
     line = sweep(graph.dag, graph.class_seconds())
     names = [graph.labels[row] for row in graph.dag.op_class]
     stream = graph.dag.resource % NUM_STREAMS
@@ -125,14 +130,33 @@ def test_a_copy_comes_back_after_it_has_gone_and_before_its_layer() -> None:
             if stream[op] == COPY_IN:
                 assert line.finish_s[op, 0] <= starts[names[op].split(".")[0]], (index, str(action))
     gone = {}
+    waits = 0
     for action, low, high in zip(graph.actions, graph.spans.first, graph.spans.last, strict=True):
         ops = range(int(low), int(high))
         for kind, stage, micro_batch in action.halves():
             key = stage, micro_batch
-            if kind == "F":
-                gone[key] = max(line.finish_s[op, 0] for op in ops if stream[op] == COPY_OUT)
-            else:
+            if kind == "B":
                 assert min(line.start_s[op, 0] for op in ops if stream[op] == COPY_IN) >= gone[key]
+                continue
+            sent = [op for op in ops if stream[op] == COPY_OUT]
+            gone[key] = line.finish_s[sent[-1], 0]
+            started = {names[op].split(".")[0]: line.start_s[op, 0] for op in reversed(ops) if stream[op] == COMPUTE}
+            units = [names[op].split(".")[0] for op in sent]
+            for before, unit in zip(sent, units[2:], strict=False):
+                assert started[unit] >= line.finish_s[before, 0]
+                waits += bool(started[unit] == line.finish_s[before, 0])
+    assert waits > 0, "the link is slow enough to hold layers up"
+
+
+def test_an_operand_of_a_weight_gradient_stays_from_the_input_gradient_on() -> None:
+    """Of 100 bytes for I and 60 for W with the host: after I the 60 are on the GPU, after W nothing is."""
+    block = BlockMemory("a", (Tensor("x", 100), Tensor("y", 60, "W")))
+    stage = offloaded([PartBlocks(0, 0, True, (block,))], 1.0, None)
+    f, i, w = Action("F", 0, 0), Action("I", 0, 0), Action("W", 0, 0)
+    other = Action("F", 0, 1), Action("I", 0, 1), Action("W", 0, 1)
+    assert peak_of([f, i, w, *other], [stage.blocks]).num_bytes == 160
+    assert peak_of([f, i, other[0], w, *other[1:]], [stage.blocks]).num_bytes == 60 + 160
+    assert peak_of([f, i, w, *other], [stage.on_host]).num_bytes == 160
 
 
 @pytest.mark.parametrize("share", [0.25, 1.0])
