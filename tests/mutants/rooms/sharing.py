@@ -45,8 +45,8 @@ SHARING = Room(
         ),
         Fault(
             "simulator/assembly/pair.py",
-            'self.attn = self.block(unit, idx, "attn_f", [*self.ready, *self.params(idx)], self.pending_input)',
-            'self.attn = self.block(unit, idx, "attn_f", self.ready, self.pending_input)',
+            "preds = [*self.ready, *self.params(idx), *self.copied[-2:-1]]",
+            "preds = [*self.ready, *self.copied[-2:-1]]",
             "a unit does not wait for its parameters",
         ),
         Fault(

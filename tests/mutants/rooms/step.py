@@ -247,8 +247,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/tail.py",
-            "shard * (gradient + state), shard",
-            "shard * state, shard",
+            "count * (gradient + state), count",
+            "count * state, count",
             "the optimizer reads no gradient",
         ),
         Fault(

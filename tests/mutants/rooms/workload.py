@@ -420,8 +420,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/memory.py",
-            "dp, edp = derived.dp(scenario), derived.edp(scenario)",
-            "dp, edp = derived.dp(scenario), scenario.parallel.ep",
+            "holders, edp = derived.dense_holders(scenario), derived.edp(scenario)",
+            "holders, edp = derived.dense_holders(scenario), scenario.parallel.ep",
             "the library holds the expert group, not its replicas",
         ),
         Fault(
