@@ -53,7 +53,13 @@ SIMUMAX_MLA: Mapping[str, Any] = {
 }  # fmt: skip
 SIMUMAX_DENSE_LAYERS = 1
 """Of the MoE models, cut to 4 layers: moe-layer-freq ([0]*1+[1]*n) of the same script."""
-SCHEDULES = {"ScheduleGPipe": "gpipe", "Schedule1F1B": "1f1b", "ScheduleInterleaved1F1B": "interleaved_1f1b"}
+SCHEDULES = {
+    "ScheduleGPipe": "gpipe",
+    "Schedule1F1B": "1f1b",
+    "ScheduleInterleaved1F1B": "interleaved_1f1b",
+    "ScheduleZBVZeroBubble": "zb_v",
+    "ScheduleDualPipeV": "dualpipe_v",
+}
 
 
 @dataclass(frozen=True)

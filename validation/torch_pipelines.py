@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from simulator import load_scenario
 from simulator.assembly.pair import build_template
@@ -29,51 +30,101 @@ from validation.trace_pair import makespan
 
 MEASURED = Path(__file__).parent / "data" / "pipeline_steps_h200x4.json"
 BASE = {"dense": "pp-1f1b-dense", "moe": "pp-1f1b-moe"}
-"""The case that the others of a model are told against."""
+"""The case that the others of a model are told against; it comes first."""
+TWICE = {"dense": "pp-1f1b-dense-m4"}
+"""The same with twice as many micro-batches, where that was measured."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Seconds of a step. one_queue_s: where torch's executor of several stages a rank runs it, else None."""
+    """Seconds of a step. one_queue_s: where torch's executor of several stages a rank runs it, else None; known_rates_s: so, at
+    the speed of blocks and head that the model's 1F1B shows (`measured_rates`), where it was measured twice.
+    """
 
     case: str
     base: str
     predicted_s: float
     measured_s: float
     one_queue_s: float | None
+    known_rates_s: float | None
 
 
 def steps(path: Path = MEASURED) -> Iterator[Step]:
     """The rows whose schedule is modelled."""
-    for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
-        if row["kind"] != "pp" or row["schedule"] not in SCHEDULES:
-            continue
-        document = torch_scenario(row)
-        document["device"] = {"clock": "burst", "speed_cv": 0.0}
-        document["moe"] = {"balance": "forced"}
-        document["parallel"]["overlap"] = {"pp": row["vpp"] > 1}
-        step = prepare(load_scenario(document))
+    rows = [row for row in json.loads(path.read_text(encoding="utf-8"))["rows"] if row["kind"] == "pp"]
+    rows = [row for row in rows if row["schedule"] in SCHEDULES]
+    by_case = {row["case"]: row for row in rows}
+    rates = dict[str, Rates]()
+    for row in rows:
+        step = prepared(row)
         result = simulate_prepared(step, explained=False).step
-        queued = one_queue_s(step) + result.optimizer_s if row["vpp"] > 1 else None
-        base = BASE["moe" if "e" in row["config"] else "dense"]
-        yield Step(row["case"], base, result.step_s, row["step_s"], queued)
+        model = "moe" if "e" in row["config"] else "dense"
+        if row["case"] == BASE[model] and (more := by_case.get(TWICE.get(model, ""))) is not None:
+            rates[model] = measured_rates(step, row["step_s"], more["step_s"], result.optimizer_s)
+        has_chunks = row["vpp"] > 1
+        queue = one_queue_s(step) + result.optimizer_s if has_chunks else None
+        known = one_queue_s(step, rates[model]) + result.optimizer_s if has_chunks and model in rates else None
+        yield Step(row["case"], BASE[model], result.step_s, row["step_s"], queue, known)
 
 
-def one_queue_s(step: PreparedStep) -> float:
+def prepared(row: Mapping[str, Any]) -> PreparedStep:
+    """A row's step before it is simulated."""
+    document = torch_scenario(row)
+    document["device"] = {"clock": "burst", "speed_cv": 0.0}
+    document["moe"] = {"balance": "forced"}
+    document["parallel"]["overlap"] = {"pp": row["vpp"] > 1}
+    return prepare(load_scenario(document))
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How many times as long as predicted a block and the head take, forward and backward together."""
+
+    block: float = 1.0
+    head: float = 1.0
+
+
+def measured_rates(step: PreparedStep, few_s: float, many_s: float, optimizer_s: float) -> Rates:
+    """Of a model's blocks and head, from 1F1B measured with m and with 2m micro-batches.
+
+    The last rank, which has the head, is at work m times, the other stages once before and behind it: T(m) = m t + (P - 1) s with
+    t the last stage's F + B and s another's.
+    """
+    schedule = order_of_actions(step.scenario)
+    count, chunks = schedule.num_micro_batches, chunk_seconds(step)
+    last_s = (many_s - few_s) / count
+    other_s = (few_s - optimizer_s - count * last_s) / (schedule.num_ranks - 1)
+    last, other = (chunks["F", stage] + chunks["B", stage] for stage in (schedule.num_stages - 1, 1))
+    return Rates(block=other_s / other, head=(last_s - other_s) / (last - other))
+
+
+def one_queue_s(step: PreparedStep, rates: Rates = Rates()) -> float:
     """Seconds from the first chunk to the end of the last where every rank sends and receives in one order."""
     schedule = order_of_actions(step.scenario)
-    chunks: dict[tuple[Kind, int], float] = {}
-    for stage in step.stages:
-        for kind in ("F", "B"):
-            template = build_template(kind, stage, None, pairing=Pairing(), wait_at_boundary=False)
-            chunks[kind, stage.stage] = makespan(template)
+    chunks = chunk_seconds(step)
+    for (kind, stage), seconds in chunks.items():
+        block_s = min(seconds, chunks[kind, 1])
+        chunks[kind, stage] = rates.block * block_s + rates.head * (seconds - block_s)
     hops = step.messages.placement.pp_hops
     transfer_s = max(step.messages.send(step.workload.boundary_bytes, hop).seconds for hop in hops)
     return queued(schedule, chunks, transfer_s)
 
 
-Entry = tuple[str, Unit]
-"""("compute", what an action yields), or ("send" | "receive", the unit that is sent)."""
+def chunk_seconds(step: PreparedStep) -> dict[tuple[Kind, int], float]:
+    """Seconds of each pass of each stage, alone."""
+    chunks: dict[tuple[Kind, int], float] = {}
+    for stage in step.stages:
+        for kind in PASSES:
+            template = build_template(kind, stage, None, pairing=Pairing(), wait_at_boundary=False)
+            chunks[kind, stage.stage] = makespan(template)
+    return chunks
+
+
+Half = tuple[Kind, int, int]
+"""(pass, stage, micro-batch)."""
+Entry = tuple[str, Half]
+"""("compute", a pass), or ("send" | "receive", the pass whose result is sent)."""
+PASSES: tuple[Kind, ...] = ("F", "B", "I", "W")
 
 
 def programs(schedule: Schedule) -> list[list[Entry]]:
@@ -92,13 +143,15 @@ def programs(schedule: Schedule) -> list[list[Entry]]:
             if not yielded.issuperset(needs_of(schedule, action)):
                 continue
             position[rank] += 1
-            unit = (YIELD_OF[action.kind], action.stage, action.micro_batch)
-            yielded.add(unit)
-            listed[rank].append(("compute", unit))
-            target = action.stage + (1 if action.kind == "F" else -1)
-            if 0 <= target < schedule.num_stages:
-                listed[rank].append(("send", unit))
-                listed[schedule.rank_of(target, action.micro_batch)].append(("receive", unit))
+            listed[rank] += [("compute", half) for half in action.halves()]
+            for kind, stage, micro_batch in action.halves():
+                yielded.add((YIELD_OF[kind], stage, micro_batch))
+                target = stage + (1 if kind == "F" else -1)
+                if kind != "W" and 0 <= target < schedule.num_stages:
+                    other = schedule.rank_of(target, micro_batch)
+                    if other != rank:
+                        listed[rank].append(("send", (kind, stage, micro_batch)))
+                        listed[other].append(("receive", (kind, stage, micro_batch)))
     return listed
 
 
@@ -116,26 +169,32 @@ def queued(schedule: Schedule, chunk_s: Mapping[tuple[Kind, int], float], transf
     while any(place[rank] < len(listed[rank]) or queues[rank] for rank in range(len(listed))):
         for rank, entries in enumerate(listed):
             while place[rank] < len(entries):
-                what, unit = entries[place[rank]]
+                what, half = entries[place[rank]]
                 if what != "compute":
-                    queues[rank].append((unit, computed[rank]))
+                    queues[rank].append((_yielded(half), computed[rank]))
                 else:
-                    needed = _inputs(schedule, unit)
+                    needed = _inputs(schedule, half, rank)
                     if not needed <= arrived.keys():
                         break
-                    kind: Kind = "F" if unit[0] == "output" else "B"
-                    computed[rank] = max([computed[rank], *(arrived[each] for each in needed)]) + chunk_s[kind, unit[1]]
+                    computed[rank] = max([computed[rank], *(arrived[each] for each in needed)]) + chunk_s[half[:2]]
                 place[rank] += 1
         _transfer(queues, queue_free, arrived, transfer_s)
     return max(computed)
 
 
-def _inputs(schedule: Schedule, unit: Unit) -> set[Unit]:
-    """What a chunk needs from another rank."""
-    what, stage, micro_batch = unit
-    if what == "output":
-        return {("output", stage - 1, micro_batch)} if stage else set()
-    return {("gradient", stage + 1, micro_batch)} if stage < schedule.num_stages - 1 else set()
+def _yielded(half: Half) -> Unit:
+    """What a pass yields."""
+    return (YIELD_OF[half[0]], half[1], half[2])
+
+
+def _inputs(schedule: Schedule, half: Half, rank: int) -> set[Unit]:
+    """What a pass needs from another rank."""
+    kind, stage, micro_batch = half
+    source = stage + (-1 if kind == "F" else 1)
+    is_inside = kind != "W" and 0 <= source < schedule.num_stages
+    if not is_inside or schedule.rank_of(source, micro_batch) == rank:
+        return set()
+    return {("output" if kind == "F" else "gradient", source, micro_batch)}
 
 
 def _transfer(
@@ -159,12 +218,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prints a line a case: the step over that of the model's 1F1B, predicted and measured."""
     given = sys.argv[1:] if arguments is None else arguments
     found = {step.case: step for step in steps(*map(Path, given))}
-    print("case,predicted_s,measured_s,over_1f1b,over_1f1b_one_queue,over_1f1b_measured")
+    print("case,predicted_s,measured_s,over_1f1b,over_1f1b_one_queue,over_1f1b_known_rates,over_1f1b_measured")
     for step in found.values():
         base = found[step.base]
         queue = "" if step.one_queue_s is None else f"{step.one_queue_s / base.predicted_s:.3f}"
+        known = "" if step.known_rates_s is None else f"{step.known_rates_s / base.measured_s:.3f}"
         over, measured = step.predicted_s / base.predicted_s, step.measured_s / base.measured_s
-        print(f"{step.case},{step.predicted_s:.4f},{step.measured_s:.4f},{over:.3f},{queue},{measured:.3f}")
+        print(f"{step.case},{step.predicted_s:.4f},{step.measured_s:.4f},{over:.3f},{queue},{known},{measured:.3f}")
     return 0
 
 

@@ -32,6 +32,9 @@ from simulator.workload.model_state import rank_states, stage_params
 from simulator.workload.offload import Offloaded
 from simulator.workload.op import Workload
 from simulator.workload.tensors import Tensor, total_bytes
+    blocks = [stage.blocks for stage in kept]
+    if recipe.is_eager and recipe.keeps_outputs:
+        blocks = [tuple(map(retained, each)) for each in blocks]
 
 SMALL_PARTS: Final = 200
 """A tensor below this part of the peak is told in sum with others of its kind."""
@@ -116,9 +119,12 @@ def rank_memories(question: MemoryQuestion, schedule: Schedule) -> tuple[RankMem
     buffers = partial(buffer_tensors, scenario, assumed, workload.boundary_bytes, gpus_per_node=gpus_per_node)
     count = schedule.num_micro_batches
     kept = offloaded_stages(scenario, recipe)
+    blocks = [stage.blocks for stage in kept]
+    if recipe.is_eager and recipe.keeps_outputs:
+        blocks = [tuple(map(retained, each)) for each in blocks]
     return rank_memory(
         schedule,
-        [stage.blocks for stage in kept],
+        blocks,
         rank_states(params, state, schedule.placement),
         [
             (*buffers(held=held, num_micro_batches=count), _copies([kept[stage] for stage in held]))

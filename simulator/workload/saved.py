@@ -195,6 +195,11 @@ def recomputed(block: BlockMemory, kept: Sequence[str]) -> BlockMemory:
     )
 
 
+def retained(block: BlockMemory) -> BlockMemory:
+    """The block where I keeps its graph for W, and all that stands in it (autograd.grad with retain_graph)."""
+    return replace(block, saved=tuple(replace(tensor, until="W") for tensor in block.saved))
+
+
 def checkpointed(blocks: Sequence[BlockMemory], kept: str) -> tuple[BlockMemory, ...]:
     """Blocks of layers that are computed again together: only the first one's tensor `kept` is kept.
 

@@ -303,7 +303,7 @@ def test_an_unsound_schedule_is_not_printed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     built = straight_schedule("own", 2, 2, lambda rank: order)
-    monkeypatch.setattr("simulator.cli.schedule.build_schedule", lambda *counts: built)
+    monkeypatch.setattr("simulator.cli.schedule.build_schedule", lambda *counts, split: built)
     assert main(["schedule", "own", "--pp", "2", "--micro-batches", "2", *form]) == 3
     out, err = capsys.readouterr()
     assert out == ""
