@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,9 +144,12 @@ def _collectives(
             if kind == "F":
                 is_first = group.first == stage and own.first_forward is not own.forward
                 forward = own.first_forward if is_first else own.forward
-            elif kind in ("B", "W"):
+            elif kind == "I":  # reads the weights; a W reads the inputs and makes what is reduced
+                backward = replace(own.backward, reduces=())
+            else:
                 is_last = group.last == stage and own.last_backward is not own.backward
                 backward = own.last_backward if is_last else own.backward
+                backward = replace(backward, gathers=()) if kind == "W" else backward
         found.append((is_first, is_last, ActionCollectives(forward, backward)))
     return found
 
