@@ -1,4 +1,4 @@
-"""What is sent between stages: an output to the next stage and a gradient to the one before, nothing past the two ends."""
+"""What is sent between stages: an output to the next stage and a gradient to the one before, nothing past the two ends or on one rank."""
 
 from __future__ import annotations
 
@@ -26,4 +26,6 @@ def test_each_micro_batch_is_sent_once_over_each_boundary_and_direction(schedule
     sent = {label: int(n) for label, n in zip(graph.labels, times, strict=True) if ".send_" in label}
     expected = [f"stage_{s}.send_f" for s in range(4 * vpp - 1)]
     expected += [f"stage_{s}.send_b" for s in range(1, 4 * vpp)]
+    if SCHEDULES[schedule].placement == "folded":  # the turn of the V is on one rank
+        expected = [label for label in expected if label not in ("stage_3.send_f", "stage_4.send_b")]
     assert sent == dict.fromkeys(expected, graph.num_micro_batches)
