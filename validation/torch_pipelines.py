@@ -87,7 +87,7 @@ class Rates:
 def measured_rates(step: PreparedStep, few_s: float, many_s: float, optimizer_s: float) -> Rates:
     """Of a model's blocks and head, from 1F1B measured with m and with 2m micro-batches.
 
-    The last rank, which has the head, is at work m times, the other stages once before and behind it: T(m) = m t + (P - 1) s with
+    The last rank, which has the head, is at work m times, the other stages once before and behind it: T(m) = m t + (P - 1) s,
     t the last stage's F + B and s another's.
     """
     schedule = order_of_actions(step.scenario)

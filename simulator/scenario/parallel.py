@@ -85,7 +85,7 @@ class Parallel(Section):
     pp: Annotated[int, Field(ge=1, le=MAX_STAGES)] = 1
     vpp: Annotated[int, Field(ge=1, le=MAX_STAGES)] = 1
     """Chunks of the model that a pipeline rank holds: with interleaving chunk c of pp * vpp stands on rank c mod pp. Left out:
-    what the schedule has, 2 in those that fold the pipeline to a V (zb_v, dualpipe_v: chunk c on rank c or 2pp - 1 - c), else 1.
+    what the schedule has, 2 where the pipeline folds to a V (zb_v, dualpipe_v: chunk c on rank c or 2pp - 1 - c), else 1.
     """
     ep: GpuCount = 1
     """GPUs over which the routed experts of a layer are spread."""

@@ -31,10 +31,8 @@ from simulator.workload.memory import (
 from simulator.workload.model_state import rank_states, stage_params
 from simulator.workload.offload import Offloaded
 from simulator.workload.op import Workload
+from simulator.workload.saved import retained
 from simulator.workload.tensors import Tensor, total_bytes
-    blocks = [stage.blocks for stage in kept]
-    if recipe.is_eager and recipe.keeps_outputs:
-        blocks = [tuple(map(retained, each)) for each in blocks]
 
 SMALL_PARTS: Final = 200
 """A tensor below this part of the peak is told in sum with others of its kind."""

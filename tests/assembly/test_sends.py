@@ -1,4 +1,4 @@
-"""What is sent between stages: an output to the next stage and a gradient to the one before, nothing past the two ends or on one rank."""
+"""What is sent between stages: an output to the next, a gradient to the one before; nothing past the ends or on one rank."""
 
 from __future__ import annotations
 
