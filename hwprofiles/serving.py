@@ -77,7 +77,8 @@ class Choice:
         entries = self._entries.get(key, [])
         usable = [entry for entry in entries if entry[0].gpu is not None and self.may_use(entry[0])]
         if not usable:
-            return Found(bounds := [entry for entry in entries if entry[0].gpu is None], bounds)
+            bounds = [entry for entry in entries if entry[0].gpu is None and self.may_use(entry[0])]
+            return Found(bounds, bounds)
         far = [self._steps(load_gpu(str(group.gpu))) for group, _ in usable]
         near = [entry for entry, steps in zip(usable, far, strict=True) if steps == min(far)]
         if key.startswith(FITS):

@@ -305,6 +305,12 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/serving.py",
+            "if entry[0].gpu is None and self.may_use(entry[0])]",
+            "if entry[0].gpu is None]",
+            "a bound of one family serves all",
+        ),
+        Fault(
+            "hwprofiles/serving.py",
             "value = min(here[0][1][0] * ratio, upper)",
             "value = triple[0]",
             "a weight gradient is as fast as on the chip that measured it",
