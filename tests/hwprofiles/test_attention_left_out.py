@@ -53,7 +53,7 @@ def test_what_it_takes_then_is_near(gpu: str, library: str) -> None:
 
 
 def test_bounds_of_one_family_serve_no_other() -> None:
-    """FlashAttention-2 without any GPU of the family: Hopper is slower for its peak than Ampere, whose instructions these are."""
+    """FlashAttention-2 without any GPU of the family: these are Ampere's instructions, slower for Hopper's peak."""
     key = "attention.bf16.fwd.fa2.d128.rate_share"
     shares = {
         gpu: build_stack("transfer", gpu, LeftOut(gpus=frozenset({gpu}))).parameters[key] for gpu in ("a100", "h100")
