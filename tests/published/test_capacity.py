@@ -14,9 +14,11 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize(("case_id", "factor"), [("DGXC-085", 1.0), ("DGXC-086", 1.0), ("DGXC-096", None)])
-def test_grok_drops_and_pads_to_capacity(case_id: str, factor: float | None) -> None:
-    """NeMo's script for it has MegatronTokenDropCallback, that for DeepSeek-V3 has not."""
+@pytest.mark.parametrize(
+    ("case_id", "factor"), [("DGXC-085", 1.0), ("DGXC-086", 1.0), ("DGXC-096", 1.0), ("DGXC-100", None)]
+)
+def test_grok_and_deepseek_drop_and_pad_to_capacity(case_id: str, factor: float | None) -> None:
+    """NeMo 7a8f1cc: its script and that of DeepSeek-V3 have MegatronTokenDropCallback, that of Llama 4 has not."""
     scenario = state(ROWS[case_id]).scenario
     assert scenario is not None
     assert (scenario.moe.capacity_factor, scenario.moe.pad_to_capacity) == (factor, factor is not None)

@@ -87,7 +87,6 @@ def test_what_a_row_does_not_give_is_listed_with_the_value_taken() -> None:
 @pytest.mark.parametrize(
     ("cells", "reason"),
     [
-        ({"cp": "2", "dp": "4"}, "context parallelism"),
         ({"precision": "INT8"}, "INT8"),
         ({"precision": "FP8 rowwise"}, "row-wise FP8"),
         ({"precision": "FP8 (or NVFP4: not resolved)"}, "precision not resolved"),
@@ -118,6 +117,32 @@ def test_what_is_missing_is_named(cells: Mapping[str, str], reason: str) -> None
     found = state(Row(LLAMA | cells))
     assert list(found.missing) == [reason]
     assert found.scenario is None
+
+
+@pytest.mark.parametrize(
+    ("framework", "cp_comm"),
+    [
+        ("Megatron-Bridge (26.04)", "ring"),
+        ("NeMo 24.07", "ring"),
+        ("torchtitan", "all_gather"),
+        ("Megatron-Core 0.8", "ring"),
+    ],
+)
+def test_context_parallelism_is_stated_with_the_releases_messages(framework: str, cp_comm: str) -> None:
+    found = state(Row(LLAMA | {"cp": "2", "dp": "4", "framework": framework}))
+    assert found.scenario is not None, found.missing
+    assert (found.scenario.parallel.cp, found.scenario.parallel.cp_comm) == (2, cp_comm)
+    assert {each.key: each.is_sourced for each in found.assumed}["parallel.cp_comm"]
+    unknown = state(Row(LLAMA | {"cp": "2", "dp": "4", "framework": ""}))
+    assert not {each.key: each.is_sourced for each in unknown.assumed}["parallel.cp_comm"]
+
+
+def test_a_cut_model_keeps_the_places_of_embedding_and_head() -> None:
+    """Of 4 x 8 stages 30 hold a layer each, the first the embedding, the last the head (DGXC-024)."""
+    row = next(row for row in read_rows(PUBLISHED) if row.text("case_id") == "DGXC-024")
+    plan = state(row).scenario
+    assert plan is not None
+    assert plan.parallel.layers_per_stage == "E | (d)*30 | L"
 
 
 def test_experts_that_a_row_does_not_count_are_no_contradiction() -> None:
@@ -267,8 +292,8 @@ def test_every_node_of_the_table_is_in_the_catalogue() -> None:
 
 
 def test_the_command_tells_counts_and_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [LLAMA, LLAMA | {"case_id": "y", "cp": "2", "dp": "4"}, LLAMA | {"case_id": "z", "precision": "INT8"}]
-    rows.append(LLAMA | {"case_id": "w", "precision": "INT8", "cp": "2", "dp": "4"})
+    rows = [LLAMA, LLAMA | {"case_id": "y", "gpu": "TPU v6e"}, LLAMA | {"case_id": "z", "precision": "INT8"}]
+    rows.append(LLAMA | {"case_id": "w", "precision": "INT8", "gpu": "TPU v6e"})
     columns = list(LLAMA)
     lines = [",".join(columns), *(",".join(row[column] for column in columns) for row in rows)]
     file = tmp_path / "rows.csv"
@@ -276,8 +301,8 @@ def test_the_command_tells_counts_and_rows(tmp_path: Path, capsys: pytest.Captur
     assert main([str(file)]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "1 of 4 rows can be stated as they were run"
-    assert "     2  context parallelism (mechanism missing; alone in 1)" in shown
-    assert "y: context parallelism: cp 2" in shown
+    assert "     2  unknown GPU (mechanism missing; alone in 1)" in shown
+    assert any(line.startswith("y: unknown GPU: 'TPU v6e'; allowed ") for line in shown)
     assert main([str(file), "--json", "--precision", "bf16"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["rows"], told["statable"]) == (2, 1)

@@ -146,7 +146,9 @@ def note_of(row: Row, stated: Statement) -> str:
     """How it was run in short, and which keys that move the time the row does not give."""
     plan = stated.scenario
     assert plan is not None
-    degrees = {"tp": plan.parallel.tp, "pp": plan.parallel.pp, "vpp": plan.parallel.vpp, "ep": plan.parallel.ep}
+    degrees = {"tp": plan.parallel.tp, "pp": plan.parallel.pp, "vpp": plan.parallel.vpp, "cp": plan.parallel.cp,
+        "ep": plan.parallel.ep,
+    }  # fmt: skip
     layout = " ".join(f"{name}{size}" for name, size in degrees.items() if size > 1)
     parts = [f"{plan.cluster.num_gpus:,} GPUs", layout, row.text("precision"), row.text("framework")]
     assumed = _keys(stated, is_sourced=False)

@@ -26,13 +26,13 @@ def layout(row: Row, draft: Draft) -> None:
     if tp is None or pp is None:
         draft.lack("no layout given")
         return
-    if (row.count("cp") or 1) > 1:
-        draft.lack("context parallelism", f"cp {row.count('cp')}")
     num_gpus, dp = row.count("n_gpus"), row.count("dp")
     if num_gpus and dp and num_gpus != dp * tp * pp * (row.count("cp") or 1):
         draft.lack("columns contradict each other", f"dp {dp} is not n_gpus / (tp pp cp)")
     draft.give("parallel.tp", tp)
     draft.give("parallel.pp", pp)
+    if row.count("cp") is not None:
+        draft.give("parallel.cp", row.count("cp"))
     if draft.release is None and tp > 1:
         draft.assume(
             "parallel.sequence_parallel", True, "software unknown; all releases that are known have it with tp"

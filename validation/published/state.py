@@ -137,6 +137,7 @@ WATCHED: Final[tuple[tuple[str, Callable[[Scenario], bool]], ...]] = (
     ("parallel.sequence_parallel", lambda plan: plan.parallel.tp > 1),
     ("parallel.etp", lambda plan: plan.parallel.tp > 1 and plan.model.moe is not None),
     ("parallel.overlap.tp", lambda plan: plan.parallel.tp > 1),
+    ("parallel.cp_comm", lambda plan: plan.parallel.cp > 1),
     ("kernels.autograd", lambda plan: True),
     ("kernels.attention", lambda plan: True),
     ("kernels.grouped_gemm", lambda plan: plan.model.moe is not None),
