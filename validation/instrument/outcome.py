@@ -15,7 +15,7 @@ PATHS: Final[Mapping[str, str]] = {
 }
 """Column of a speed → dotted path of the result document, the most direct first: a row is read as its first one.
 
-TFLOP/s and MFU count attention in full, as Megatron-LM's own figure and llm-foundry's do.
+TFLOP/s and MFU count attention in full, as llm-foundry does and Megatron-LM did; the others stand in conventions.yaml.
 """
 TIME: Final = "step_time_s"
 """The one column that grows as a step gets slower."""

@@ -72,7 +72,7 @@ def _outcome(row: Row, stated: Statement, leave_out: LeaveOut | None, ablate: Se
         without = left_out(leave_out, node_of(scenario).gpu, row.text("source_url"))
         stack = stack_without(node_of(scenario).gpu, without)
         scenario = scenario.model_copy(update={"stack": stack.name})
-    figure = _figure(row, column, scenario, stack)
+    figure = _figure(row, column, scenario, stack, stated.framework)
     return Outcome(
         row.text("case_id"), _group(row, stated), column, source_of(row), labels=_labels(row, stated),
         stack=scenario.stack, without=str(without), assumed=_keys(stated, is_sourced=False),
@@ -82,14 +82,15 @@ def _outcome(row: Row, stated: Statement, leave_out: LeaveOut | None, ablate: Se
     )  # fmt: skip
 
 
-def _figure(row: Row, column: str, scenario: Scenario, stack: Stack | None) -> Figure:
+def _figure(row: Row, column: str, scenario: Scenario, stack: Stack | None, release: str | None) -> Figure:
     measured = row.number(column)
     assert measured is not None
-    result, path = {"step": to_document(simulate_times(scenario, stack=stack))}, PATHS[column]
+    times = simulate_times(scenario, stack=stack)
+    result, path = {"step": to_document(times)}, PATHS[column]
     value = lookup(result, path)
     low, high = interval_of(result, path, value)
     step = result["step"]
-    counted = counted_over_model(row, column, scenario, step["model_flop_per_token"]["noncausal"])
+    counted = counted_over_model(row, column, scenario, times.model_flop_per_token, release)
     value, low, high = value * counted, low * counted, high * counted
     wrong = impossible(column, measured, value, step, node_of(scenario).gpu)
     if wrong:

@@ -10,9 +10,15 @@ VALIDATION = Room(
     (
         Fault(
             "validation/instrument/convention.py",
-            "return (4.0 / 3.0 * (flop_per_token - logits) + logits) / flop_per_token",
-            "return 4.0 / 3.0",
+            "counted = 4.0 / 3.0 * (counted - logits) + logits",
+            "counted = 4.0 / 3.0 * counted",
             "logits are counted as computed again",
+        ),
+        Fault(
+            "validation/instrument/convention.py",
+            "counted = flop.causal if counts_causal(release) else flop.noncausal",
+            "counted = flop.noncausal",
+            "attention counts in full whatever the software's own figure counts",
         ),
         Fault(
             "validation/instrument/prediction.py",
