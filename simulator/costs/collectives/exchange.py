@@ -2,22 +2,25 @@
 
 n ranks of which g stand in a node; each has `bytes`, keeps 1/n and sends 1/n to each other rank, to all at once:
 
-    t = base + hop + fabric latency + max(near / (share * scale-up rate), far / (share * NIC rate))
+    t = base + hop + fabric latency + max(x + sqrt(fill * x), far / (share * NIC rate))
+    x = near / (share * scale-up rate) * (g - 1 + own_step) / (g - 1)
     near = bytes * (g - 1) / n,   far = bytes * (n - g) / n
 
-Inside a node the share is that of rings, whose rate NCCL's all-to-all has too (nccl-tests count both by bus bandwidth); between
-nodes that of single sends. Where links join each pair of GPUs alone, all of them are used at once.
+Inside a node rates, launch, filling and the copy of a rank's own part are those of a ring's steps (hwprofiles/collectives/
+ring_formula.py); between nodes the share is that of single sends. Where links join each pair of GPUs alone, all of them are used
+at once.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from hwprofiles.kernels.parameters import need
+from hwprofiles.collectives.ring_formula import filled_seconds, wire_seconds
+from hwprofiles.kernels.parameters import find, need
 from hwprofiles.schema import Stack
 from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, Counted, weakest
-from simulator.costs.links import CORNERS, nic_path, rate_at, time_at
+from simulator.costs.links import CORNERS, Corner, nic_path, rate_at, time_at
 from simulator.network.placement import GroupShape
 from simulator.network.topology import Network
 
@@ -40,7 +43,7 @@ def exchange_cost(num_bytes: float, group: GroupShape, network: Network, stack: 
     found: list[float] = []
     bound_by: BoundBy = "latency"
     for corner in CORNERS:
-        near_s = near / (rate_at(share, corner) * network.scale_up_bytes_per_s)
+        near_s = _near_seconds(near, inside, rate_at(share, corner) * network.scale_up_bytes_per_s, stack, corner)
         far_s = nic.seconds(far, network.nic_bytes_per_s, corner) if nic else 0.0
         start_s = time_at(base, corner) + time_at(hop, corner) + latency_s
         found.append(start_s + max(near_s, far_s))
@@ -52,6 +55,15 @@ def exchange_cost(num_bytes: float, group: GroupShape, network: Network, stack: 
         value, low, high, weakest(source.basis, base.basis, hop.basis), source.source, bytes_nic=far, bytes_scale_up=near,
         bound_by=bound_by, counted=Counted(n, group.nodes, num_bytes, near + far, COUNTED_AS),
     )  # fmt: skip
+
+
+def _near_seconds(near: float, inside: int, rate: float, stack: Stack, corner: Corner) -> float:
+    """Seconds of `near` bytes to the other ranks of a node with `inside` of them."""
+    if not near:
+        return 0.0
+    own_step = find(stack, "ring.own_step")
+    wire_s = wire_seconds(near, rate, inside - 1, time_at(own_step, corner) if own_step else 0.0)
+    return filled_seconds(0.0, wire_s, time_at(need(stack, "ring.fill_s"), corner))
 
 
 def neighbour_cost(num_bytes: float, group: GroupShape, network: Network, stack: Stack) -> CollectiveCost:
