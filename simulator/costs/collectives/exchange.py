@@ -6,9 +6,9 @@ n ranks of which g stand in a node; each has `bytes`, keeps 1/n and sends 1/n to
     x = near / (share * scale-up rate) * (g - 1 + own_step) / (g - 1)
     near = bytes * (g - 1) / n,   far = bytes * (n - g) / n
 
-Inside a node rates, launch, filling and the copy of a rank's own part are those of a ring's steps (hwprofiles/collectives/
-ring_formula.py); between nodes the share is that of single sends. Where links join each pair of GPUs alone, all of them are used
-at once.
+Inside a node rates, launch, filling and the copy of a rank's own part are those of a ring's steps
+(hwprofiles/collectives/ring_formula.py); between nodes the share is that of single sends. Where links join each pair of GPUs
+alone, all are used at once.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ class AttentionKind(Generic[A]):
     forward(section, hidden, recipe): operators from the layer's input to the attention output, residual added.
     backward_input, backward_weight: the same of the backward, recompute and operands as the recipe says.
     save_projections(block, section, t, s): notes in the block what the projections keep, up to q, k and v.
+    latent(section): numbers of a token from which its keys and values are projected up; 0: there are none.
     """
 
     core: Callable[[A], AttentionCore]
@@ -40,6 +41,7 @@ class AttentionKind(Generic[A]):
     backward_input: Callable[[A, int, Recipe], Iterator[Work]]
     backward_weight: Callable[[A, int, Recipe], Iterator[Op]]
     save_projections: Callable[[BlockBuilder, A, int, int], None]
+    latent: Callable[[A], int] = lambda section: 0
 
 
 ATTENTIONS: Family[AttentionKind[Any]] = Family("kind of attention")
@@ -76,7 +78,7 @@ def attention_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     block.operand("attn.norm_out", r.gemm_input_tokens * h, recomputed=r.drops_norms)
     attention_kind(model).save_projections(block, model.attention.cut(r.tp), t, s)
     if r.cp > 1:
-        hold_exchanged(block, core)
+        hold_exchanged(block, core, attention_kind(model).latent(model.attention) if r.cp_kv == "latent" else 0)
     _save_core(block, t, out, heads)
     if core.padding:
         _save_padding(block, t, core)

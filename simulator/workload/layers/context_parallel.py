@@ -13,6 +13,9 @@ pytorch/attention/dot_product_attention/context_parallel.py:
                 them with all. Outputs are merged behind the steps. Backward: keys and values go round, and their gradients
                 after them, one hop later.
 
+Where latent attention sends its latents (cp_kv: latent), every rank projects all tokens' keys and values up, of its heads; for
+a ring and an all-gather once more in the backward, which keeps none that came from others.
+
 All in BF16. Two kernels of neighbouring steps on two streams, which fill each other's last wave, are not modelled.
 """
 
@@ -33,13 +36,17 @@ STEP: Final = "_step_"
 """In the names of the kernels of a core that has several, in front of their number."""
 
 
-def run_core(core: AttentionCore, r: Recipe, phase: Pass) -> Iterator[Work]:
-    """The core of a rank's micro-batch, forward (F) or backward (I), with what its context-parallel group exchanges."""
+def run_core(core: AttentionCore, r: Recipe, phase: Pass, latent: int = 0) -> Iterator[Work]:
+    """The core of a rank's micro-batch, forward (F) or backward (I), with what its context-parallel group exchanges.
+
+    latent: numbers of a token from which all ranks project keys and values, where these are sent in their place; an all-to-all
+    and an all-gather then send them around the projections, not here.
+    """
     name = "attention" if phase == "F" else "attention_bwd"
     if r.cp == 1:
         yield c.attention(name, phase, r.batch, r.seq, core)
     else:
-        yield from _WAYS[r.cp_comm](name, phase, core, r)
+        yield from _WAYS[r.cp_comm](name, phase, core, r, latent)
 
 
 def held_kv_heads(kv_heads: int, cp: int) -> int:
@@ -52,10 +59,11 @@ def exchanged_core(core: AttentionCore, cp: int) -> AttentionCore:
     return replace(core, heads=core.heads // cp, kv_heads=held_kv_heads(core.kv_heads, cp))
 
 
-def _a2a(name: str, phase: Pass, core: AttentionCore, r: Recipe) -> Iterator[Work]:
+def _a2a(name: str, phase: Pass, core: AttentionCore, r: Recipe, latent: int) -> Iterator[Work]:
     run = core.as_run
     kv = run.kv_heads if run.kv_heads % r.cp == 0 else r.cp
-    inputs = (("q", run.heads * run.head_dim_qk), ("k", kv * run.head_dim_qk), ("v", kv * run.head_dim_v))
+    own = (("q", run.heads * run.head_dim_qk),)
+    inputs = own if latent else (*own, ("k", kv * run.head_dim_qk), ("v", kv * run.head_dim_v))
     output = (("out", run.heads * run.head_dim_v),)
     yield from _exchanges(name, phase, inputs if phase == "F" else output, r)
     yield c.attention(name, phase, r.batch, r.seq, exchanged_core(core, r.cp))
@@ -73,11 +81,11 @@ def _exchanges(name: str, phase: Pass, tensors: tuple[tuple[str, int], ...], r: 
         yield c.copy(f"{name}_{tensor}_layout", 2 * elements, 2 * elements, phase, kernels=2)
 
 
-def _all_gather(name: str, phase: Pass, core: AttentionCore, r: Recipe) -> Iterator[Work]:
+def _all_gather(name: str, phase: Pass, core: AttentionCore, r: Recipe, latent: int) -> Iterator[Work]:
     run = core.as_run
     widths = (("k", run.kv_heads * run.head_dim_qk), ("v", run.kv_heads * run.head_dim_v))
     every = r.tokens * r.cp
-    for tensor, width in widths:
+    for tensor, width in () if latent else widths:
         yield _sent(f"{name}_{tensor}_gather", "all_gather", every * width, phase)
         yield c.copy(f"{name}_{tensor}_order", every * width, every * width, phase)
     blocks = _chunk_blocks(core, r)
@@ -86,7 +94,7 @@ def _all_gather(name: str, phase: Pass, core: AttentionCore, r: Recipe) -> Itera
     if phase == "I":
         width = sum(width for _, width in widths)
         yield c.add(f"{name}_kv_grad_sum", r.batch * sum(block.keys for block in blocks) * width, phase)
-        for tensor, width in widths:
+        for tensor, width in () if latent else widths:
             yield c.copy(f"{name}_{tensor}_grad_order", every * width, every * width, phase)
             yield _sent(f"{name}_{tensor}_grad_scatter", "reduce_scatter", every * width, phase)
 
@@ -105,9 +113,9 @@ def _chunk_blocks(core: AttentionCore, r: Recipe) -> tuple[Block, ...]:
     )
 
 
-def _ring(name: str, phase: Pass, core: AttentionCore, r: Recipe) -> Iterator[Work]:
+def _ring(name: str, phase: Pass, core: AttentionCore, r: Recipe, latent: int) -> Iterator[Work]:
     run, last = core.as_run, r.cp - 1
-    kv = r.tokens * run.kv_heads * (run.head_dim_qk + run.head_dim_v)
+    kv = r.tokens * (latent or run.kv_heads * (run.head_dim_qk + run.head_dim_v))
     for i, block in enumerate(_ring_blocks(r)):
         step = f"{name}{STEP}{i}"
         tensors = [tensor for tensor, sends in (("kv", i < last), ("kv_grad", phase == "I" and i > 0)) if sends]
@@ -130,11 +138,27 @@ def _ring_blocks(r: Recipe) -> Iterator[Block]:
         yield Block(queries, keys, own * own / 2.0, causal=i == 0)
 
 
+def gather_latent(name: str, width: int, r: Recipe, phase: Pass) -> Iterator[Work]:
+    """All tokens' latents (a ring brings them beside the core)."""
+    if r.cp_comm != "ring":
+        elements = r.tokens * r.cp * width
+        yield _sent(f"{name}_gather", "all_gather", elements, phase)
+        yield c.copy(f"{name}_order", elements, elements, phase)
+
+
+def scatter_latent_grad(name: str, width: int, r: Recipe) -> Iterator[Work]:
+    """Gradients of all tokens' latents, each to the rank that has the token."""
+    if r.cp_comm != "ring":
+        elements = r.tokens * r.cp * width
+        yield c.copy(f"{name}_order", elements, elements, "I")
+        yield _sent(f"{name}_scatter", "reduce_scatter", elements, "I")
+
+
 def _sent(name: str, op: CollectiveOp, elements: int, phase: Pass, beside: str = "") -> Collective:
     return Collective(name, op, "cp", tensor_bytes("bf16", elements), phase, beside)
 
 
-_WAYS: Final[Mapping[CpComm, Callable[[str, Pass, AttentionCore, Recipe], Iterator[Work]]]] = {
+_WAYS: Final[Mapping[CpComm, Callable[[str, Pass, AttentionCore, Recipe, int], Iterator[Work]]]] = {
     "a2a": _a2a,
     "all_gather": _all_gather,
     "ring": _ring,

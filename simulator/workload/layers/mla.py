@@ -10,14 +10,16 @@ The order and the auxiliary kernels (casts, slices, broadcasts) are those of Dee
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from simulator.scenario.model import MlaAttention
 from simulator.workload import counting as c
 from simulator.workload.counting import AttentionCore
 from simulator.workload.layers import tensor_parallel as tp
 from simulator.workload.layers.attention import ATTENTIONS, AttentionKind
-from simulator.workload.layers.context_parallel import run_core
+from simulator.workload.layers.context_memory import projects_again
+from simulator.workload.layers.context_parallel import gather_latent, run_core, scatter_latent_grad
 from simulator.workload.layers.linear import column_dgrad, dgrad, row_dgrad
 from simulator.workload.layers.part import Weights
 from simulator.workload.op import Op, Pass, Work
@@ -41,9 +43,38 @@ def _run_core(a: MlaAttention, r: Recipe, phase: Pass) -> Iterator[Work]:
         yield c.copy("v_pad" if phase == "F" else "out_grad_pad", narrow, wide, phase)
     if run.padding and phase == "I" and "mla_up_proj" in r.recompute and "attention" not in r.recompute:
         yield c.copy("v_pad_recompute", narrow, wide, phase)
-    yield from run_core(run, r, phase)
+    yield from run_core(run, r, phase, latent(a) if _sends_latent(r) else 0)
     if run.padding and phase == "F":
         yield c.copy("attn_out_cut", narrow, narrow, phase)
+
+
+def _sends_latent(r: Recipe) -> bool:
+    """Whether the ranks that share sequences send each other latents, and project them up where they arrive."""
+    return r.cp > 1 and r.cp_kv == "latent"
+
+
+def latent(a: MlaAttention) -> int:
+    """Numbers of a token from which its keys and values follow: the latent and the rope key."""
+    return a.kv_lora_rank + a.qk_rope_head_dim
+
+
+def _kv_up_share(a: MlaAttention, r: Recipe) -> tuple[int, int]:
+    """(tokens, heads) whose keys and values the rank projects up."""
+    if not _sends_latent(r):
+        return r.tokens, a.num_heads
+    return r.tokens * r.cp, a.num_heads // r.cp if r.cp_comm == "a2a" else a.num_heads
+
+
+def _own_work(op: Op, a: MlaAttention, r: Recipe) -> Op:
+    """A product of the keys' and values' projection: what each rank of a group does again is the model's work once."""
+    if not _sends_latent(r):
+        return op
+    tokens, heads = _kv_up_share(a, r)
+    return replace(op, model_flop=op.model_flop * r.tokens * a.num_heads / (tokens * heads))
+
+
+def _own_products(work: Iterable[Work], a: MlaAttention, r: Recipe) -> Iterator[Work]:
+    return (_own_work(each, a, r) if isinstance(each, Op) else each for each in work)
 
 
 def _q_in(a: MlaAttention) -> int:
@@ -63,10 +94,7 @@ def _up_projections(a: MlaAttention, hidden: int, r: Recipe, *, recompute: bool)
     if recompute and not a.q_lora_rank:
         yield from tp.gather_input("q_down", hidden, r, phase=phase)
         yield c.fprop("q_down_recompute", r.gemm_dtype, t, heads * qk, hidden, recompute=True, phase=phase)
-    for name, rank, gathered, width in (
-        ("q", a.q_lora_rank, a.q_lora_rank, heads * qk),
-        ("kv", a.kv_lora_rank, a.kv_lora_rank + a.qk_rope_head_dim, heads * (a.qk_nope_head_dim + a.v_head_dim)),
-    ):
+    for name, rank, gathered in (("q", a.q_lora_rank, a.q_lora_rank), ("kv", a.kv_lora_rank, latent(a))):
         if rank == 0:
             continue
         if recompute:
@@ -74,12 +102,44 @@ def _up_projections(a: MlaAttention, hidden: int, r: Recipe, *, recompute: bool)
         else:
             yield from r.casts.normed(f"{name}_up_quantise", r.sequence_tokens, rank)
         yield from tp.gather_input(f"{name}_up", gathered, r, phase=phase)
-        yield c.fprop(f"{name}_up{suffix}", r.gemm_dtype, t, width, rank, recompute=recompute, phase=phase)
-    nope, rope = t * heads * a.qk_nope_head_dim, t * heads * a.qk_rope_head_dim
+        if name == "q":
+            yield c.fprop(f"q_up{suffix}", r.gemm_dtype, t, heads * qk, rank, recompute=recompute, phase=phase)
+        else:
+            yield from _kv_up(a, r, suffix, phase, recompute=recompute)
     yield c.rope(f"k_rope{suffix}", t * a.qk_rope_head_dim, phase)
+    yield from _assembled_keys(a, r, suffix, phase)
+    yield c.rope(f"q_rope{suffix}", t * heads * a.qk_rope_head_dim, phase)
+
+
+def _kv_up(a: MlaAttention, r: Recipe, suffix: str, phase: Pass, *, recompute: bool) -> Iterator[Work]:
+    """Keys without their rope part, and values, of the tokens and heads that the rank projects up."""
+    tokens, heads = _kv_up_share(a, r)
+    width = heads * (a.qk_nope_head_dim + a.v_head_dim)
+    if _sends_latent(r):
+        yield from gather_latent(f"kv_latent{suffix}", latent(a), r, phase)
+    product = c.fprop(f"kv_up{suffix}", r.gemm_dtype, tokens, width, a.kv_lora_rank, recompute=recompute, phase=phase)
+    yield _own_work(product, a, r)
+
+
+def _assembled_keys(a: MlaAttention, r: Recipe, suffix: str, phase: Pass) -> Iterator[Op]:
+    """Both parts of the keys beside one another, the rope part for every head."""
+    tokens, heads = _kv_up_share(a, r)
+    nope, rope = tokens * heads * a.qk_nope_head_dim, tokens * heads * a.qk_rope_head_dim
     yield c.copy(f"k_assemble{suffix}", nope, nope, phase)
-    yield c.copy(f"k_rope_broadcast{suffix}", t * a.qk_rope_head_dim, rope, phase)
-    yield c.rope(f"q_rope{suffix}", rope, phase)
+    yield c.copy(f"k_rope_broadcast{suffix}", tokens * a.qk_rope_head_dim, rope, phase)
+
+
+def _kv_again(a: MlaAttention, r: Recipe) -> Iterator[Work]:
+    """In the backward of ranks that send latents: all tokens' latents, of which no rank keeps the others', and where other
+    ranks' keys and values were needed, these.
+    """
+    if not _sends_latent(r) or "mla_up_proj" in r.recompute:
+        return
+    if r.cp_comm == "a2a":
+        yield from gather_latent("kv_latent_again", latent(a), r, "I")
+    else:
+        yield from _kv_up(a, r, "_again", "I", recompute=True)
+        yield from _assembled_keys(a, r, "_again", "I")
 
 
 def forward(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
@@ -110,7 +170,9 @@ def forward(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
 def backward_input(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     """Input gradient, with the recompute that it needs; in FP8 also the transposed operands of the weight gradients."""
     t, s, heads, out = r.tokens, r.sequence_tokens, a.num_heads, a.num_heads * a.v_head_dim
-    q_width, kv_width = heads * core(a).head_dim_qk, heads * (a.qk_nope_head_dim + a.v_head_dim)
+    q_width = heads * core(a).head_dim_qk
+    kv_tokens, kv_heads = _kv_up_share(a, r)
+    kv_width = kv_heads * (a.qk_nope_head_dim + a.v_head_dim)
     kv_down = a.kv_lora_rank + a.qk_rope_head_dim
     yield c.add("attn_residual_scale_bwd", s * hidden, "I", inputs=1)
     if r.save_attn_out_e5m6:
@@ -123,21 +185,27 @@ def backward_input(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
             yield c.copy("kv_split_recompute", s * a.kv_lora_rank, s * a.kv_lora_rank, "I")
             yield c.rmsnorm("kv_norm_recompute", s, a.kv_lora_rank, "I")
         yield from _up_projections(a, hidden, r, recompute=True)
+    yield from _kv_again(a, r)
     if "attention" in r.recompute:
         yield from c.again(_run_core(a, r, "F"))
     yield from _run_core(a, r, "I")
     yield c.rope("q_rope_bwd", t * heads * a.qk_rope_head_dim, "I")
     if a.q_lora_rank:
         yield from column_dgrad(r, "q_up", q_width, a.q_lora_rank)
-    yield c.copy("k_rope_grad_sum", t * heads * a.qk_rope_head_dim, t * a.qk_rope_head_dim, "I")
+    rope = a.qk_rope_head_dim
+    yield c.copy("k_rope_grad_sum", kv_tokens * kv_heads * rope, kv_tokens * rope, "I")
     yield c.rope("k_rope_bwd", t * a.qk_rope_head_dim, "I")
-    yield c.copy("k_grad_assemble", t * heads * a.qk_nope_head_dim, t * heads * a.qk_nope_head_dim, "I")
-    yield c.copy("v_grad_assemble", t * out, t * out, "I")
+    nope, value = (kv_tokens * kv_heads * width for width in (a.qk_nope_head_dim, a.v_head_dim))
+    yield c.copy("k_grad_assemble", nope, nope, "I")
+    yield c.copy("v_grad_assemble", value, value, "I")
     yield from tp.gather_input_again("kv_up", a.kv_lora_rank, r)
-    yield from dgrad(r, "kv_up", kv_width, a.kv_lora_rank)
+    yield from _own_products(dgrad(r, "kv_up", kv_width, a.kv_lora_rank, tokens=kv_tokens), a, r)
+    if _sends_latent(r):
+        yield from scatter_latent_grad("kv_latent_grad", latent(a), r)
     yield from tp.reduce_input_grad("kv_up", kv_down, r)
-    of_queries = (("q_up_grad", q_width), ("q_up_input", a.q_lora_rank)) if a.q_lora_rank else ()
-    yield from r.casts.after_dgrad((("kv_up_grad", kv_width), ("kv_up_input", a.kv_lora_rank), *of_queries), t)
+    yield from r.casts.after_dgrad((("kv_up_grad", kv_width), ("kv_up_input", a.kv_lora_rank)), kv_tokens)
+    if a.q_lora_rank:
+        yield from r.casts.after_dgrad((("q_up_grad", q_width), ("q_up_input", a.q_lora_rank)), t)
     yield c.rmsnorm_bwd("kv_norm_bwd", s, a.kv_lora_rank)
     if a.q_lora_rank:
         yield c.rmsnorm_bwd("q_norm_bwd", s, a.q_lora_rank)
@@ -159,8 +227,9 @@ def backward_weight(a: MlaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
     """The five weight gradients."""
     t, s, qk = r.tokens, r.sequence_tokens, core(a).head_dim_qk
     yield c.wgrad("o_wgrad", r.gemm_dtype, t, hidden, a.num_heads * a.v_head_dim)
-    kv_width = a.num_heads * (a.qk_nope_head_dim + a.v_head_dim)
-    yield c.wgrad("kv_up_wgrad", r.gemm_dtype, t, kv_width, a.kv_lora_rank)
+    tokens, heads = _kv_up_share(a, r)
+    kv_width = heads * (a.qk_nope_head_dim + a.v_head_dim)
+    yield _own_work(c.wgrad("kv_up_wgrad", r.gemm_dtype, tokens, kv_width, a.kv_lora_rank), a, r)
     if a.q_lora_rank:
         yield c.wgrad("q_up_wgrad", r.gemm_dtype, t, a.num_heads * qk, a.q_lora_rank)
     yield c.wgrad("kv_down_wgrad", r.gemm_dtype, s, a.kv_lora_rank + a.qk_rope_head_dim, hidden)
@@ -189,7 +258,7 @@ def save_projections(block: BlockBuilder, a: MlaAttention, t: int, s: int) -> No
             block.operand(f"{name}_norm", s * rank, recomputed=norms)
     block.keep("attn.k_rope", "bf16", s * a.qk_rope_head_dim)
     for name, width in (("attn.q", qk), ("attn.k", qk), ("attn.v", a.v_head_dim)):
-        block.keep(name, "bf16", t * heads * width, recomputed=up)
+        block.keep(name, "bf16", t * heads * width, recomputed=up or (name != "attn.q" and projects_again(r)))
     # Without a latent the queries' only projection is tensor-parallel: all tokens, the rank's heads.
     queries = s * a.q_lora_rank or t * heads * qk
     block.gradient("attn.down_grad", queries + s * (a.kv_lora_rank + a.qk_rope_head_dim))
@@ -198,4 +267,4 @@ def save_projections(block: BlockBuilder, a: MlaAttention, t: int, s: int) -> No
     block.gradient("attn.kv_up_grad", t * heads * (a.qk_nope_head_dim + a.v_head_dim))
 
 
-ATTENTIONS.add("mla", AttentionKind(core, weights, forward, backward_input, backward_weight, save_projections))
+ATTENTIONS.add("mla", AttentionKind(core, weights, forward, backward_input, backward_weight, save_projections, latent))

@@ -6,6 +6,7 @@ from tests.mutants.fault import Room
 from tests.mutants.rooms.assembly import ASSEMBLY
 from tests.mutants.rooms.cli import CLI
 from tests.mutants.rooms.comparing import COMPARING
+from tests.mutants.rooms.context import CONTEXT
 from tests.mutants.rooms.costs import COSTS
 from tests.mutants.rooms.counting import TORCH_COUNTS
 from tests.mutants.rooms.dashboards import DASHBOARDS
@@ -38,7 +39,7 @@ from tests.mutants.rooms.workload import WORKLOAD
 
 ROOMS: tuple[Room, ...] = (
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
-    OFFLOAD, PHASES, RUN, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS, WHAT_IF,
+    OFFLOAD, CONTEXT, PHASES, RUN, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS, WHAT_IF,
     NUMERICS, TORCH_MODEL, TRAINED_MOE, EXPERT_PARALLEL, PIPELINE, TRAIN, TORCH_COUNTS,
 )  # fmt: skip
 """From the bottom up."""

@@ -1,0 +1,55 @@
+"""Faults of context parallelism: what is exchanged around attention, the kernels of its parts, who shares what."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+LAYER = "simulator/workload/layers/context_parallel.py"
+
+CONTEXT = Room(
+    "context",
+    (
+        "tests/workload/test_context_parallel.py",
+        "tests/laws/test_context_parallel.py",
+        "tests/scenario/test_context_rules.py",
+        "tests/costs/test_exchange.py",
+    ),
+    (
+        Fault(
+            LAYER,
+            'for tensor, sends in (("kv", i < last), ("kv_grad", phase == "I" and i > 0))',
+            'for tensor, sends in (("kv", i < last), ("kv_grad", False))',
+            "a ring's backward sends no gradients",
+        ),
+        Fault(
+            LAYER,
+            "kv = run.kv_heads if run.kv_heads % r.cp == 0 else r.cp",
+            "kv = run.kv_heads",
+            "heads of keys are sent to one rank each, however few there are",
+        ),
+        Fault(
+            LAYER,
+            "(own, own // 2) if i <= r.cp // 2 else (own // 2, own)",
+            "(own, own)",
+            "later steps of a ring have whole blocks of queries and keys",
+        ),
+        Fault(
+            "simulator/workload/layers/mla.py",
+            "return r.tokens * r.cp, a.num_heads // r.cp if",
+            "return r.tokens, a.num_heads // r.cp if",
+            "latents of other ranks are never projected up",
+        ),
+        Fault(
+            "simulator/costs/collectives/exchange.py",
+            "if group.nodes == 1:",
+            "if True:",
+            "a ring over several nodes has no hop between them",
+        ),
+        Fault(
+            "simulator/scenario/derived.py",
+            "return dp(scenario) * scenario.parallel.cp",
+            "return dp(scenario)",
+            "ranks of a context-parallel group hold no replicas of one another's parameters",
+        ),
+    ),
+)

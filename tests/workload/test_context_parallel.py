@@ -1,0 +1,159 @@
+"""Context parallelism as counted: FLOP that ranks share, bytes of each way against its formula, kernels of a ring, latents."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import fsum
+from typing import Literal
+
+import pytest
+
+from simulator import load_scenario
+from simulator.scenario import derived
+from simulator.scenario.model import ModelSpec
+from simulator.workload.counted import recipe_of
+from simulator.workload.layers.attention import attention_block, attention_core, attention_operators
+from simulator.workload.memory import MemoryAssumptions, activation_recipe
+from simulator.workload.op import Collective, Op, Work
+from simulator.workload.recipe import Recipe
+
+Way = Literal["a2a", "ring", "all_gather"]
+WAYS: tuple[Way, ...] = ("a2a", "ring", "all_gather")
+GQA, MLA = "llama-3.1-70b", "deepseek-v3"
+
+
+def recipe(preset: str, **changes: object) -> tuple[ModelSpec, Recipe]:
+    scenario = load_scenario(preset)
+    plain = replace(recipe_of(scenario, 1, None), seq=32_768, tp=1, shards_sequence=False).plain()
+    return derived.padded_model(scenario), replace(plain, recompute=frozenset(), **changes)  # type: ignore[arg-type]
+
+
+def work(preset: str, **changes: object) -> list[Work]:
+    forward, backward, weights = attention_operators(*recipe(preset, **changes))
+    return [*forward, *backward, *weights]
+
+
+def sent(found: list[Work], phase: str) -> dict[str, int]:
+    """Bytes of each kind of collective in a pass."""
+    totals: dict[str, int] = {}
+    for each in found:
+        if isinstance(each, Collective) and each.phase == phase:
+            assert each.axis == "cp"
+            totals[each.op] = totals.get(each.op, 0) + each.num_bytes
+    return totals
+
+
+@pytest.mark.parametrize("preset", [GQA, MLA])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("cp", [2, 4, 8])
+def test_the_ranks_flop_sum_to_those_of_whole_sequences(preset: str, way: Way, cp: int) -> None:
+    """Zig-zag chunks give every rank as many causal pairs, whatever they exchange."""
+    alone, shared = (
+        [op for op in found if isinstance(op, Op)] for found in (work(preset), work(preset, cp=cp, cp_comm=way))
+    )
+    for phase in "FIW":
+        whole, part = (fsum(op.flop for op in ops if op.phase == phase) for ops in (alone, shared))
+        assert cp * part == pytest.approx(whole, rel=1e-12)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_rank_exchanges_nothing(way: Way) -> None:
+    assert work(GQA, cp=1, cp_comm=way) == work(GQA)
+
+
+def test_bytes_of_an_all_to_all() -> None:
+    """t (q + k + v) forward and t out back; the backward the same, reversed."""
+    cp = 4
+    model, _ = recipe(GQA, cp=cp, cp_comm="a2a")
+    core, t = attention_core(model), 32_768 // cp
+    q, kv = core.heads * core.head_dim_qk, core.kv_heads * core.head_dim_qk
+    found = work(GQA, cp=cp, cp_comm="a2a")
+    assert sent(found, "F") == sent(found, "I") == {"all_to_all": 2 * t * (2 * q + 2 * kv)}
+
+
+@pytest.mark.parametrize(("cp", "copies"), [(8, 1), (16, 2), (64, 8)])
+def test_heads_of_keys_are_sent_to_several_ranks_where_there_are_few(cp: int, copies: int) -> None:
+    """8 heads of keys: over 64 ranks each has one, sent 8 times; its queries' FLOP are shared all the same."""
+    model, _ = recipe(GQA, cp=cp, cp_comm="a2a")
+    core, t = attention_core(model), 32_768 // cp
+    widths = (core.heads + core.kv_heads * copies) * core.head_dim_qk
+    found = work(GQA, cp=cp, cp_comm="a2a")
+    assert sent(found, "F")["all_to_all"] == 2 * t * 2 * widths
+    (kernel,) = (each.shape for each in found if each.name == "attention" and isinstance(each, Op))
+    assert (kernel.seq, kernel.heads, kernel.kv_heads) == (32_768, core.heads // cp, max(1, core.kv_heads // cp))
+
+
+@pytest.mark.parametrize("preset", [GQA, MLA])
+def test_bytes_of_gathered_keys_and_values(preset: str) -> None:
+    """All tokens' keys and values once forward, again in the backward, and their gradients scattered."""
+    core = attention_core(recipe(preset)[0])
+    whole = 2 * 32_768 * core.kv_heads * (core.head_dim_qk + core.head_dim_v)
+    found = work(preset, cp=4, cp_comm="all_gather")
+    assert sent(found, "F") == {"all_gather": whole}
+    assert sent(found, "I") == {"all_gather": whole, "reduce_scatter": whole}
+
+
+@pytest.mark.parametrize("cp", [2, 8])
+def test_bytes_and_kernels_of_a_ring(cp: int) -> None:
+    """cp - 1 hops of keys and values forward, as many of them and of their gradients backward, each beside a step; the diagonal
+    first, then halves of blocks.
+    """
+    core = attention_core(recipe(GQA)[0])
+    own = 32_768 // cp
+    hop = 2 * own * core.kv_heads * (core.head_dim_qk + core.head_dim_v)
+    found = work(GQA, cp=cp, cp_comm="ring")
+    assert sent(found, "F") == {"send_recv": (cp - 1) * hop}
+    assert sent(found, "I") == {"send_recv": 2 * (cp - 1) * hop}
+    for phase in "FI":
+        steps = [each.shape for each in found if isinstance(each, Op) and "_step_" in each.name and each.phase == phase]
+        assert [shape.causal for shape in steps] == [True] + [False] * (cp - 1)
+        assert {shape.seq * (shape.keys or shape.seq) for shape in steps[1:]} == {own * own // 2}
+        hops = [each for each in found if isinstance(each, Collective) and each.phase == phase]
+        ops = {each.name: each for each in found if isinstance(each, Op)}
+        assert all(ops[each.beside].phase == phase for each in hops)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_latents_are_fewer_bytes_and_more_products(way: Way) -> None:
+    """A token's latent and rope key go in place of every head's key and value; what each rank projects again is the model's
+    work once.
+    """
+    heads, latents = (work(MLA, cp=4, cp_comm=way, cp_kv=kind) for kind in ("expanded", "latent"))
+    less = sum(sum(sent(latents, phase).values()) for phase in "FI")
+    assert less < sum(sum(sent(heads, phase).values()) for phase in "FI")
+    totals = [
+        [fsum(getattr(op, of) for op in found if isinstance(op, Op)) for found in (heads, latents)]
+        for of in ("model_flop", "flop")
+    ]
+    assert totals[0][0] == pytest.approx(totals[0][1], rel=1e-12)
+    again = totals[1][1] - totals[1][0]
+    if way == "a2a":
+        assert again == pytest.approx(0.0, abs=1e-9 * totals[1][0])
+    else:
+        product = 2.0 * 32_768 * 512 * 128 * (128 + 128)  # forward, of all tokens
+        assert again == pytest.approx((3 + 1 - 3 / 4) * product, rel=1e-9)
+
+
+def test_a_window_keeps_its_pairs() -> None:
+    scenario = load_scenario(GQA, ["model.attention.window=4096", "training.seq_len=32768"])
+    r = replace(recipe_of(scenario, 1, None), tp=1, shards_sequence=False, recompute=frozenset())
+    for way in ("a2a", "all_gather"):
+        alone, shared = (
+            fsum(op.flop for op in attention_operators(scenario.model, each)[0] if isinstance(op, Op))
+            for each in (r, replace(r, cp=4, cp_comm=way))
+        )
+        assert 4 * shared == pytest.approx(alone, rel=1e-12)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_memory_of_a_share_and_of_what_is_exchanged(way: Way) -> None:
+    """What is kept follows the tokens; what comes from others is held in the passes alone."""
+    scenario = load_scenario(GQA, ["training.seq_len=32768", "parallel.tp=1", "parallel.sequence_parallel=false"])
+    r = activation_recipe(scenario, MemoryAssumptions(*[0.0] * 11))
+    alone = attention_block(scenario.model, r)
+    shared = attention_block(scenario.model, replace(r, tokens=r.tokens // 4, cp=4, cp_comm=way))
+    kept = [sum(tensor.num_bytes for tensor in block.saved) for block in (alone, shared)]
+    assert kept[1] * 4 == kept[0]
+    more = {tensor.name for tensor in (*shared.working_forward, *shared.working_backward)}
+    names = {"a2a": "attn.exchange", "all_gather": "attn.kv_gathered", "ring": "attn.ring_buffers"}
+    assert names[way] in more and not more.intersection({*names.values()} - {names[way]})
