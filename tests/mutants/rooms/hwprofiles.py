@@ -106,8 +106,8 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/attention.py",
-            "causal = min(shape.seq / 2.0 + constants.c_tokens / 2.0 - fixed, shape.seq) + fixed",
-            "causal = shape.seq / 2.0",
+            "causal = min(mean + constants.c_tokens / 2.0 - fixed, length) + fixed",
+            "causal = mean",
             "short sequences compute attention at the full rate",
         ),
         Fault(
@@ -365,14 +365,14 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/shape.py",
-            "return (self.op, self.dtype, self.library, *dims, self.causal)",
-            "return (self.op, self.dtype, self.library, *dims)",
+            "return (self.op, self.dtype, self.library, *dims, self.causal, self.keys)",
+            "return (self.op, self.dtype, self.library, *dims, self.keys)",
             "full and causal attention are the same call",
         ),
         Fault(
             "hwprofiles/kernels/shape.py",
-            "return (self.op, self.dtype, self.library, *dims, self.causal)",
-            "return (self.op, self.library, *dims, self.causal)",
+            "return (self.op, self.dtype, self.library, *dims, self.causal, self.keys)",
+            "return (self.op, self.library, *dims, self.causal, self.keys)",
             "attention in other formats is the same call",
         ),
         Fault(

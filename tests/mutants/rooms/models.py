@@ -48,8 +48,8 @@ MODELS = Room(
         ),
         Fault(
             "hwprofiles/kernels/attention.py",
-            "inside = min(share * shape.seq / 2.0 + 2.0 * edge + fixed, causal)",
-            "inside = min(share * shape.seq / 2.0, causal)",
+            "inside = min(share * mean + 2.0 * edge + fixed, causal)",
+            "inside = min(share * mean, causal)",
             "a window's queries cost no more than their keys",
         ),
         Fault(

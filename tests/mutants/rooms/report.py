@@ -226,8 +226,8 @@ REPORT = Room(
         ),
         Fault(
             "simulator/report/facts.py",
-            '("tp", "pp", "vpp", "dp", "ep", "etp") if sizes',
-            '("tp", "pp", "vpp", "dp", "etp") if sizes',
+            '("tp", "cp", "pp", "vpp", "dp", "ep", "etp") if sizes',
+            '("tp", "cp", "pp", "vpp", "dp", "etp") if sizes',
             "the heading keeps silent about ep",
         ),
         Fault(

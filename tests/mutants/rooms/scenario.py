@@ -160,7 +160,7 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/derived.py",
-            "return scenario.cluster.num_gpus // (scenario.parallel.tp * scenario.parallel.pp)",
+            "return scenario.cluster.num_gpus // pipeline_gpus(scenario)",
             "return scenario.cluster.num_gpus // scenario.parallel.tp",
             "replicas are counted as if there were no pipeline",
         ),
@@ -202,7 +202,7 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/hardware.py",
-            "groups = plan.pp * math.lcm(plan.tp, group) if has_groups",
+            "groups = plan.pp * math.lcm(plan.tp * plan.cp, group) if has_groups",
             "groups = pipeline if has_groups",
             "counts of GPUs are offered that the expert group does not divide",
         ),
@@ -496,7 +496,7 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/tensor_rules.py",
-            "if shards and seq_len % tp:",
+            "if shards and seq_len % tp and scenario.parallel.cp == 1:",
             "if shards and seq_len % tp == 1 - tp:",
             "tokens need not divide over the ranks that share them",
         ),

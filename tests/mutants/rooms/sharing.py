@@ -57,8 +57,8 @@ SHARING = Room(
         ),
         Fault(
             "simulator/scenario/derived.py",
-            "return dp(scenario) > 1 or (scenario.model.moe is not None and edp(scenario) > 1)",
-            "return dp(scenario) > 1",
+            "return dense_holders(scenario) > 1 or (scenario.model.moe is not None and edp(scenario) > 1)",
+            "return dense_holders(scenario) > 1",
             "experts with several holders share nothing where dense parameters have one",
         ),
         Fault(

@@ -349,8 +349,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/result.py",
-            "exposed_comm_s=max(0.0, actions_s - work.compute_s) +",
-            "exposed_comm_s=max(0.0, actions_s - work.compute_s) / 2 +",
+            "exposed_comm_s=max(0.0, actions_s - work.compute_s)\n        +",
+            "exposed_comm_s=max(0.0, actions_s - work.compute_s) / 2\n        +",
             "half of the exposed communication is told",
         ),
         Fault(

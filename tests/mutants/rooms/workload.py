@@ -228,8 +228,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/layers/mla.py",
-            'block.keep(name, "bf16", t * heads * width, recomputed=up)',
-            "block.operand(name, t * heads * width, recomputed=up)",
+            'block.keep(name, "bf16", t * heads * width, recomputed=up or',
+            "block.operand(name, t * heads * width, recomputed=up or",
             "queries, keys and values wait for W, which does not read them",
         ),
         Fault(
@@ -426,8 +426,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/memory.py",
-            "tokens=training.micro_batch_size * training.seq_len",
-            "tokens=training.seq_len",
+            "tokens=derived.micro_batch_tokens(scenario)",
+            "tokens=scenario.training.seq_len",
             "a micro-batch keeps one sequence",
         ),
         Fault(
@@ -498,8 +498,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/layers/mla.py",
-            "heads * (a.qk_nope_head_dim + a.v_head_dim)),\n    ):",
-            "heads * (a.qk_nope_head_dim + a.qk_nope_head_dim)),\n    ):",
+            "width = heads * (a.qk_nope_head_dim + a.v_head_dim)\n    if _sends",
+            "width = heads * (a.qk_nope_head_dim + a.qk_nope_head_dim)\n    if _sends",
             "values are as wide as keys",
         ),
         Fault(
