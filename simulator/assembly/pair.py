@@ -75,9 +75,9 @@ class _Half:
             self.progress.gathered[bucket.unit] = t.collect(bucket, before, self.half, ("gathers", number))
             if not before and self.progress.plan.ahead is not None:
                 if unit is None:
-                    t.early_gather = first
+                    t.early_gather = first if t.early_gather < 0 else t.early_gather
                 else:
-                    t.next_gather = first
+                    t.next_gather = first if t.next_gather < 0 else t.next_gather
 
     def params(self, unit: int) -> list[int]:
         """What brings the unit's parameters."""

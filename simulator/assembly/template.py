@@ -18,7 +18,8 @@ class Template:
 
     out_f, out_b: operators after which the chunk's output is there on this rank; send_f, send_b: its transfer, -1 if none.
     early_gather: the first gather, which waits for the compute before the last gathered unit of the action before; next_gather:
-    the one that waits for the end of that action; -1 if none. before_last: the compute before this action's last gathered unit.
+    the one that waits for the end of that action; -1 if none; of a pair's two, the first on their stream. before_last: the
+    compute before this action's last gathered unit.
     closing: the last reduction that nothing may run beside, for which the rank's next action waits; -1 if none.
     first_back: the first copy from the host, which waits for its copy there and for the actions before the last; -1 if none.
     """

@@ -110,7 +110,8 @@ def rank_memories(question: MemoryQuestion, schedule: Schedule) -> tuple[RankMem
     recipe = activation_recipe(
         scenario, assumed, _persistent_loads(question, schedule.placement), question.workload.capacity
     )
-    state = state_recipe(scenario, assumed)
+    has_pairs = any(action.kind == "FB" for actions in schedule.ranks for action in actions)
+    state = replace(state_recipe(scenario, assumed), halves=2 if has_pairs else 1)
     stages = with_held_copies(scenario, workload, schedule)[0].stages
     params = [stage_params(stage, bucket_parameters(scenario)) for stage in stages]
     gpus_per_node = question.hardware.network.gpus_per_node

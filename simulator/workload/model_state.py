@@ -8,7 +8,7 @@ What a framework holds between micro-batches (Megatron-LM's distributed optimize
   sharded beside those of the unit or bucket at work (2, 3);
 - FP32 master weights and two moments, sharded from ZeRO 1 on over the ranks that hold the same parameters;
 - under ZeRO 3 beside the shards (torch FSDP2: the sharded parameter is the FP32 master) the gathered weights: of two
-  neighbouring units, the one at work and the next, or all of the rank's where they stay gathered.
+  neighbouring units, the one at work and the next (of both halves of a pair), or all of the rank's where they stay gathered.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class StateRecipe:
     autograd gets in a gradient's place.
     dense_replicas, expert_replicas: ranks of one stage that share the same dense parameters, the same routed experts.
     reduces_each: gradients are reduced in each micro-batch, so that shards can be summed. reshards: gathered parameters go
-    after a unit's pass. host_frac: share of the optimizer's state that the host holds (0 to 1).
+    after a unit's pass. halves: micro-batches that a rank works on at once. host_frac: share of the optimizer's state that the
+    host holds (0 to 1).
     """
 
     weight_dtype: str = "bf16"
@@ -53,6 +54,7 @@ class StateRecipe:
     gathered_dtype: str = "bf16"
     reduces_each: bool = True
     reshards: bool = True
+    halves: int = 1
     host_frac: float = 0.0
 
     @property
@@ -145,7 +147,7 @@ def _at_work(held: Sequence[StageParams], r: StateRecipe) -> RankState:
     units = [count for params in held for count in params.units]
     if r.zero_stage >= 3:
         two = max((first + second for first, second in pairwise(units)), default=sum(units))
-        gathered = two if r.reshards else sum(units)
+        gathered = min(r.halves * two, sum(units)) if r.reshards else sum(units)
         weights = (Tensor("weights.gathered", tensor_bytes(r.gathered_dtype, gathered)),)
     if r.casts_each_use:
         largest_shape = max((rows * columns for params in held for rows, columns in params.shapes), default=0)

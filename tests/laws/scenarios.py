@@ -51,7 +51,7 @@ def scenarios(
     nodes = max(1, ep * etp // NODE)
     schedule = draw(st.sampled_from(_schedules(pp, has_messages=moe and ep > 1)))
     by_layer = SCHEDULES[schedule].pairs_by_layer
-    vpp = draw(st.integers(2, 3)) if SCHEDULES[schedule].build_chunks else 1
+    vpp = SCHEDULES[schedule].own_chunks or draw(st.integers(2, 3))
     model = draw(models(moe, ep, nodes, min_layers=max(2, pp * vpp)))
     recipe = draw(st.sampled_from([name for name in RECIPES if RECIPES[name].gemm_dtype in HELD]))
     is_fp8 = RECIPES[recipe].is_quantised
@@ -59,7 +59,8 @@ def scenarios(
     stage_ranks = _stage_ranks(draw, pp, tp, ep * etp)
     dp = stage_ranks // tp
     shards = tp > 1 and (moe or draw(st.booleans()))
-    zero = draw(st.sampled_from(_zero_stages(is_fp8, SCHEDULES[schedule].overlaps_pairs)))
+    shards_in_passes = by_layer or not SCHEDULES[schedule].overlaps_pairs
+    zero = draw(st.sampled_from(_zero_stages(is_fp8, shards_in_passes)))
     micro_batch_size = draw(st.sampled_from([1, 1, 2]))
     node, stack = draw(st.sampled_from(MACHINES))
     return {
@@ -97,7 +98,7 @@ def scenarios(
             "cross_entropy": draw(st.sampled_from(["fused", "fused", "unfused"])),
             "logits": draw(st.sampled_from(["sharded", "sharded", "gathered"])),
         },
-        "data_parallel": draw(sharings(has_pairs=SCHEDULES[schedule].overlaps_pairs)),
+        "data_parallel": draw(sharings(in_passes=shards_in_passes)),
         "training": {
             "seq_len": draw(st.sampled_from([64, 100, 512, 1024, 4096])),
             "global_batch_size": dp * micro_batch_size * draw(micro_batches(schedule, pp)),
@@ -133,13 +134,13 @@ def _schedules(pp: int, *, has_messages: bool) -> list[str]:
     return [name for name in fitting if has_messages or not SCHEDULES[name].pairs_by_layer]
 
 
-def _zero_stages(is_fp8: bool, has_pairs: bool) -> list[int]:
+def _zero_stages(is_fp8: bool, in_passes: bool) -> list[int]:
     """ZeRO stages that are modelled."""
-    return [1, 0] if has_pairs else [1, 0, 2] if is_fp8 else [1, 0, 2, 3, 3]
+    return [1, 0] if not in_passes else [1, 0, 2] if is_fp8 else [1, 0, 2, 3, 3]
 
 
 @st.composite
-def sharings(draw: st.DrawFn, *, has_pairs: bool) -> Document:
+def sharings(draw: st.DrawFn, *, in_passes: bool) -> Document:
     """What data-parallel ranks gather and reduce."""
     return {
         "param_gather": {
@@ -148,7 +149,7 @@ def sharings(draw: st.DrawFn, *, has_pairs: bool) -> Document:
         "grad_reduce": {
             "overlap": draw(st.booleans() | st.just(True)),
             "dtype": draw(st.sampled_from(["fp32", "bf16"])),
-            "every": draw(st.sampled_from([None, "step"] if has_pairs else [None, "step", "micro_batch"])),
+            "every": draw(st.sampled_from([None, "step", "micro_batch"] if in_passes else [None, "step"])),
         },
         "bucket_bytes": draw(st.sampled_from([None, None, 1, 10_000_000])),
         "reshard_after_forward": draw(st.booleans()),

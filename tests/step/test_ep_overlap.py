@@ -142,6 +142,35 @@ def test_a_pipeline_with_virtual_stages_gains_and_holds_one_more_passage() -> No
     assert all(more > less for more, less in zip(*found, strict=True))
 
 
+def test_sharded_parameters_are_gathered_by_both_halves_of_a_pair() -> None:
+    """FSDP: twice (N - 1)/N of the parameters a micro-batch as without pairs, two units of each half there at once, and a
+    step that no pair makes longer.
+    """
+    sharded = changed(
+        ACCUMULATION, cluster={"num_gpus": 16}, parallel={"ep": 8, "zero_stage": 3}, training={"global_batch_size": 80},
+        data_parallel={"grad_reduce": {"overlap": True}},
+    )  # fmt: skip
+    pairs, plain = (
+        simulate(changed(sharded, parallel={"schedule": schedule})) for schedule in ("1f1b_ep_overlap", "1f1b")
+    )
+    sent = []
+    for run in (pairs, plain):
+        counts: dict[str, int] = {}
+        for i in run.graph.dag.op_class.tolist():
+            for message in run.graph.classes[i].messages:
+                if message.category == "data_parallel":
+                    counts[message.name] = counts.get(message.name, 0) + 1
+        sent.append(counts)
+    assert sent[0] == sent[1]
+    assert sent[0]["all_gather_dense"] == 2 * 5 * 5
+    gathered = [
+        {tensor.name: tensor.bytes for tensor in run.result.memory.by_stage[0].tensors}["weights.gathered"]
+        for run in (pairs, plain)
+    ]
+    assert gathered[1] < gathered[0] <= 2 * gathered[1]
+    assert pairs.step_s < plain.step_s
+
+
 def test_one_stage_a_rank_holds_two_micro_batches_a_hop() -> None:
     document = changed(PIPELINE, parallel={"vpp": 1, "schedule": "1f1b_ep_overlap"})
     pairs, plain = simulate(document), simulate(changed(document, parallel={"schedule": "1f1b", "overlap": {}}))
