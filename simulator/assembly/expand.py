@@ -83,6 +83,7 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
         dag=dag, classes=tuple(table.segments), labels=tuple(table.labels), spans=spans, actions=actions,
         draw_units=tuple(draw_units), num_micro_batches=schedule.num_micro_batches, tail_first=int(base[-1]),
         num_ranks=schedule.num_ranks, unit_ranks=_unit_ranks(schedule, tuple(draw_units)),
+        has_barrier=priced.tail.has_barrier,
         form=Form(
             priced, ordered, shapes, shape_of, wait_at_boundary, priced.joint, joined_class, last_ops, last_collectives,
             tail_part,

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.assembly.chunks import COMPUTE, NUM_STREAMS
 from simulator.assembly.step_graph import KINDS, StepGraph
+from simulator.engine.dag import Timeline
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -51,6 +53,22 @@ def rank_parts(graph: StepGraph, ops: NDArray[np.int32], finish_s: Floats) -> Ra
         by_kind[rank] = np.bincount(graph.spans.kind[times.actions], weights=lengths, minlength=len(KINDS))
     backward_end = float(last.max())
     return RankParts(by_kind, (idle + backward_end - last).mean(axis=1), backward_end)
+
+
+def overlap_with_next_s(graph: StepGraph, timeline: Timeline, parts: RankParts) -> float:
+    """Seconds of a step in which some ranks have begun the next one already, where nothing but its own end holds a rank up.
+
+    Steps alike then follow one another as fast as the rank allows that is longest from its first kernel to its end: each rank
+    begins as much later, and ends as much later, as in the step before. Never more than any rank's bubble.
+    """
+    if graph.has_barrier:
+        return 0.0
+    rank, stream = np.divmod(graph.dag.resource, NUM_STREAMS)
+    begins, ends = timeline.start_s.min(axis=1), timeline.finish_s.max(axis=1)
+    longest = max(
+        float(ends[rank == r].max() - begins[(rank == r) & (stream == COMPUTE)].min()) for r in range(graph.num_ranks)
+    )
+    return max(0.0, min(timeline.makespan_s - longest, float(parts.bubble_s.min())))
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,7 +46,8 @@ class StepGraph:
     draw_units: (stage, unit index) of the MoE units; row ((unit * num_micro_batches) + micro_batch) * ROWS_PER_UNIT + kind
     of the draws belongs to that unit's load. Behind these, one row a pipeline rank multiplies its other kernels (the speed
     of its GPU). unit_ranks (units, micro-batches): the rank on which a unit runs. tail_first: first operator behind the
-    actions (reduce, optimizer, gather). form: what it was made of, for `repriced`.
+    actions (reduce, optimizer, gather). has_barrier: no rank goes on with the next step before all have ended. form: what it
+    was made of, for `repriced`.
     """
 
     dag: StepDag
@@ -59,6 +60,7 @@ class StepGraph:
     tail_first: int
     num_ranks: int
     unit_ranks: Ints
+    has_barrier: bool = True
     form: object = field(default=None, repr=False)
 
     def class_seconds(self, which: str = "seconds") -> NDArray[np.float64]:

@@ -2,8 +2,10 @@
 
 Where two ranks hold a stage (DualPipe), or no reduction may run beside the backward, its gradients are reduced here: the
 reduction starts when the last weight gradient of the stage is done on every holder. The norm needs all reductions, those
-inside actions (collectives.py) too; the optimizer the norm; each gather its rank's optimizer. Reductions run on the rank's
-data-parallel stream, beside what is left of the pipeline where `overlap_reduce` says so, else behind it.
+inside actions (collectives.py) too; the optimizer the norm; each gather its rank's optimizer. Without that barrier a rank needs
+its own reductions alone, and with post-validation (Qi et al. 2023, arXiv:2401.10241, section 4) the norm of the ranks before.
+Reductions run on the rank's data-parallel stream, beside what is left of the pipeline where `overlap_reduce` says so, else
+behind it.
 """
 
 from __future__ import annotations
@@ -31,15 +33,17 @@ class CopiesSum:
 
 @dataclass(frozen=True)
 class TailCosts:
-    """reduce[stage], gather[stage]: collectives in order. norm, optimizer[rank]: seconds of these. copies: sums behind the
-    reductions of all ranks that take part.
+    """reduce[stage], gather[stage]: collectives in order. norm[rank], optimizer[rank]: seconds of these; without norms the
+    optimizer begins behind its rank's reductions. has_barrier: every norm waits for all ranks, else for those before its
+    own. copies: sums behind the reductions of all ranks that take part.
     """
 
     reduce: Sequence[Sequence[tuple[str, Segment]]]
     gather: Sequence[Sequence[tuple[str, Segment]]]
-    norm: Segment
+    norm: Sequence[Segment]
     optimizer: Sequence[Segment]
     overlap_reduce: bool
+    has_barrier: bool = True
     copies: Sequence[CopiesSum] = ()
 
 
@@ -71,7 +75,7 @@ def append_tail(
         return index
 
     compute_end = [max(op for (r, _), op in last_backward.items() if r == rank) for rank in range(schedule.num_ranks)]
-    reduced = [op for op in last_collective if op >= 0]
+    reduced = [{op} if op >= 0 else set[int]() for op in last_collective]
     for rank, stages in enumerate(schedule.placement):
         for stage in sorted(stages, key=lambda s: last_backward[rank, s]):
             preds = [last_backward[holder, stage] for holder in schedule.holders(stage)]
@@ -79,13 +83,17 @@ def append_tail(
                 preds.append(compute_end[rank])
             for name, segment in tail.reduce[stage]:
                 preds = [put(rank, DP, f"stage_{stage}.{name}", segment, preds, join=True)]
-            reduced += preds
+            reduced[rank].update(preds)
     for copies in tail.copies:
         ends = [compute_end[rank] if stream_end[rank] < 0 else stream_end[rank] for rank in copies.ranks]
-        reduced += [put(rank, DP, copies.name, copies.segment, ends, join=True) for rank in copies.ranks]
-    norms = [put(rank, DP, "grad_norm", tail.norm, reduced, join=True) for rank in range(schedule.num_ranks)]
+        for rank in copies.ranks:
+            reduced[rank].add(put(rank, DP, copies.name, copies.segment, ends, join=True))
+    waited = [sorted(set().union(*reduced))] * len(reduced) if tail.has_barrier else [sorted(each) for each in reduced]
+    for rank, segment in enumerate(tail.norm):
+        before = [] if tail.has_barrier or not rank else waited[rank - 1]
+        waited[rank] = [put(rank, DP, "grad_norm", segment, [*waited[rank], *before], join=True)]
     for rank, stages in enumerate(schedule.placement):
-        waits = [norms[rank], compute_end[rank]]
+        waits = [*waited[rank], compute_end[rank]]
         done = put(rank, COMPUTE, f"rank_{rank}.optimizer", tail.optimizer[rank], waits, join=False)
         for stage in stages:
             preds = [done]

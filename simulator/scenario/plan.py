@@ -59,6 +59,12 @@ class Training(Section):
     """Sequences of a micro-batch."""
     optimizer: Literal["adamw-bf16", "adamw-bf16-moments", "adamw-fp32-moments"] = "adamw-fp32-moments"
     """The moments' format. adamw-bf16: BF16 moments, and BF16 weights without an FP32 master copy."""
+    grad_norm_sync: Literal["barrier", "post_validation", "none"] = "barrier"
+    """What the optimizer waits for. barrier: the norm of all gradients, for clipping, and with it every pipeline rank.
+    post_validation: its own gradients and the norm so far of the ranks before; an update that clipping would have changed is
+    taken back (none is assumed). none: its own gradients, without clipping. Without the barrier the next step begins on a rank
+    when its optimizer is done.
+    """
 
 
 class Kernels(Section):

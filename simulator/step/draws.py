@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from simulator import portable
 from simulator.assembly.conservation import check_loads, check_times
-from simulator.assembly.intervals import RankParts, observed_ops, rank_parts
+from simulator.assembly.intervals import RankParts, observed_ops, overlap_with_next_s, rank_parts
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import certify, simulate_reference, sweep, sweep_batch
+from simulator.engine.dag import Timeline
 from simulator.results import explain
 from simulator.results.step_result import LoadImbalanceTimes
 from simulator.scenario import derived
@@ -116,7 +117,8 @@ def run_draws(
     if not random.is_random and engine == "sweep":
         step_s = np.array([even.makespan_s])
         check_times(graph, ones, even.makespan_s, step_s)
-        return Outcome(rank_parts(graph, ops, even.finish_s[ops]), step_s, even.makespan_s, ones)
+        parts = rank_parts(graph, ops, even.finish_s[ops])
+        return _run_on(Outcome(parts, step_s, even.makespan_s, ones), graph, even)
 
     def run(draw: int) -> tuple[RankParts, float, Floats]:
         rows = draw_rows(random, graph, draw, random.load)
@@ -140,7 +142,19 @@ def run_draws(
     multipliers = explain.mean_parts([rows for _, _, rows in results])
     check_times(graph, multipliers, sweep(graph.dag, seconds, multipliers[:, None]).makespan_s, step_s)
     imbalance_s, speed_spread_s = _shares(random, graph, step_s, even.makespan_s) if told_apart else (0.0, 0.0)
-    return Outcome(parts, step_s, even.makespan_s, multipliers, imbalance_s, speed_spread_s)
+    outcome = Outcome(parts, step_s, even.makespan_s, multipliers, imbalance_s, speed_spread_s)
+    return _run_on(outcome, graph, even)
+
+
+def _run_on(outcome: Outcome, graph: StepGraph, even: Timeline) -> Outcome:
+    """The outcome of a step behind which ranks go on with the next at once, where no barrier keeps them from it."""
+    saved_s = overlap_with_next_s(graph, even, outcome.parts)
+    if not saved_s:
+        return outcome
+    parts = replace(
+        outcome.parts, bubble_s=outcome.parts.bubble_s - saved_s, backward_end_s=outcome.parts.backward_end_s - saved_s
+    )
+    return replace(outcome, parts=parts, step_s=outcome.step_s - saved_s)
 
 
 def _shares(random: Randomness, graph: StepGraph, step_s: Floats, even_s: float) -> tuple[float, float]:

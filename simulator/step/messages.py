@@ -108,9 +108,9 @@ class MessagePrices:
         groups = np.arange(stage_ranks)[:, None] + stage_ranks * np.array(pp_ranks, dtype=np.int64)
         return self.ring("all_reduce", num_bytes, group_shape(groups, self.network.gpus_per_node))
 
-    def norm(self) -> CollectiveCost:
-        """The all-reduce of one number over all GPUs, for the gradient norm."""
-        return scalar_all_reduce_cost(self.network.num_gpus, self.network, self.stack)
+    def norm(self, ranks: int | None = None) -> CollectiveCost:
+        """The all-reduce of one number, for the gradient norm. ranks: GPUs that take part; None: all."""
+        return scalar_all_reduce_cost(ranks or self.network.num_gpus, self.network, self.stack)
 
 
 def message_prices(

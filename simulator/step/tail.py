@@ -8,6 +8,7 @@ from simulator.assembly.chunks import Piece, Segment
 from simulator.assembly.collectives import StageCollectives
 from simulator.assembly.tail import CopiesSum, TailCosts
 from simulator.assembly.unit_costs import TP_COLLECTIVES, add_segments, message_segment
+from simulator.costs.collectives.tree import NUMBER_BYTES
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
@@ -47,11 +48,27 @@ def tail_costs(
             for each, stage in zip(collectives, workload.stages, strict=True)
         ],
         gather=[stage.gathers_at_end for stage in collectives],
-        norm=message_segment("grad_norm", messages.norm(), OPTIMIZER),
+        norm=_norms(scenario, schedule, messages),
         optimizer=[add_segments(optimizer[stage] for stage in held) for held in schedule.placement],
         overlap_reduce=derived.is_grad_reduce_overlapped(scenario),
+        has_barrier=scenario.training.grad_norm_sync == "barrier",
         copies=_summed_copies(scenario, copies, schedule, messages),
     )
+
+
+def _norms(scenario: Scenario, schedule: Schedule, messages: MessagePrices) -> list[Segment]:
+    """Of every rank: the sum over all GPUs; with post-validation over those of its stage, and the number that it sends on."""
+    ranks, sync = schedule.num_ranks, scenario.training.grad_norm_sync
+    if sync == "none":
+        return []
+    if sync == "barrier":
+        return [message_segment("grad_norm", messages.norm(), OPTIMIZER)] * ranks
+    of_stage = message_segment("grad_norm", messages.norm(messages.network.num_gpus // ranks), OPTIMIZER)
+    sent = [
+        message_segment("grad_norm_partial", messages.send(NUMBER_BYTES, hop), OPTIMIZER)
+        for hop in messages.placement.pp_hops[: ranks - 1]
+    ]
+    return [*(add_segments([of_stage, each]) for each in sent), of_stage]
 
 
 def _summed_copies(

@@ -33,7 +33,7 @@ def tail_of(schedule: Schedule, *, overlap_reduce: bool = True) -> TailCosts:
     return TailCosts(
         reduce=[(("reduce_dense", segment()), ("reduce_expert", segment())) for _ in stages],
         gather=[(("gather", segment()),) for _ in stages],
-        norm=segment(), optimizer=[segment() for _ in schedule.ranks], overlap_reduce=overlap_reduce,
+        norm=[segment()] * schedule.num_ranks, optimizer=[segment() for _ in schedule.ranks], overlap_reduce=overlap_reduce,
     )  # fmt: skip
 
 

@@ -41,8 +41,8 @@ def one_kernel(index: int, forward_s: float, backward_s: float) -> StageCost:
 def timed(schedule: Schedule, hop_s: Sequence[float], *, wait: bool = False, joint: bool = False) -> StepGraph:
     """Chunks of 1 s forward and 2 s backward, a free tail."""
     tail = replace(
-        tail_of(schedule), reduce=[()] * schedule.num_stages, gather=[()] * schedule.num_stages, norm=FREE,
-        optimizer=[FREE] * schedule.num_ranks,
+        tail_of(schedule), reduce=[()] * schedule.num_stages, gather=[()] * schedule.num_stages,
+        norm=[FREE] * schedule.num_ranks, optimizer=[FREE] * schedule.num_ranks,
     )  # fmt: skip
     stages = [one_kernel(index, 1.0, 2.0) for index in range(schedule.num_stages)]
     hops = [segment(seconds) for seconds in hop_s]

@@ -83,7 +83,7 @@ def test_one_stage_takes_the_sum_of_its_operators(document: Document) -> None:
     run = simulate(steady(document, parallel={"overlap": {"ep": "none"}}))
     tail = tail_costs(run)
     chunks = sum(unit_seconds(run, unit) for stage in run.prepared.workload.stages for unit in stage.units)
-    end = tail.norm.seconds + tail.optimizer[0].seconds
+    end = tail.norm[0].seconds + tail.optimizer[0].seconds
     end += sum(segment.seconds for _, segment in (*tail.reduce[0], *tail.gather[0]))
     assert run.step_s == pytest.approx(run.graph.num_micro_batches * chunks + end, rel=ROUNDING)
     assert run.result.step.bubble_s == pytest.approx(0.0, abs=ROUNDING * run.step_s)
@@ -143,7 +143,7 @@ def test_bubble_of_equal_stages(way: tuple[str, int], document: Document, micro_
         else:
             assert saved_s / micro_batches == pytest.approx(0.0, abs=ROUNDING * vpp * chunks)
         assert rank.bubble_s - saved_s == pytest.approx((pp - 1) * chunks, rel=1e-6, abs=ROUNDING * chunks)
-    end = ending.norm.seconds + max(segment.seconds for segment in ending.optimizer)
+    end = ending.norm[0].seconds + max(segment.seconds for segment in ending.optimizer)
     end += sum(segment.seconds for _, segment in ending.reduce[0])
     end = end if vpp == 1 else step.optimizer_s
     assert step.step_s == pytest.approx((micro_batches * vpp + pp - 1) * chunks + end, rel=1e-8)

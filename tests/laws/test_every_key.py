@@ -185,6 +185,7 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "parallel.overlap.tp": ("sequence", "chunked"),
     "parallel.pipeline_buffers": ("dense", "per_micro_batch"),
     "parallel.split_backward": ("folded", "false"),
+    "training.grad_norm_sync": ("dense", "post_validation"),
     "parallel.vpp": ("virtual", "4"),
     "parallel.zero_stage": ("dense", "2"),
     "recompute.method": ("full", "block"),

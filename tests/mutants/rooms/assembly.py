@@ -114,9 +114,21 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/tail.py",
-            "tail.norm, reduced, join=True)",
-            "tail.norm, [], join=True)",
+            "segment, [*waited[rank], *before], join=True)",
+            "segment, before, join=True)",
             "the norm is summed before the gradients are",
+        ),
+        Fault(
+            f"{ROOT}/intervals.py",
+            "min(timeline.makespan_s - longest, float(parts.bubble_s.min()))",
+            "timeline.makespan_s - longest",
+            "a step that runs into the next saves more than a rank waits",
+        ),
+        Fault(
+            f"{ROOT}/shapes.py",
+            'backward = replace(backward, gathers=()) if kind == "W" else backward',
+            "backward = backward",
+            "a weight gradient waits for parameters that it does not read",
         ),
         Fault(
             f"{ROOT}/shapes.py",
@@ -240,7 +252,7 @@ ASSEMBLY = Room(
         ),
         Fault(
             "simulator/assembly/tail.py",
-            "waits = [norms[rank], compute_end[rank]]",
+            "waits = [*waited[rank], compute_end[rank]]",
             "waits = [compute_end[rank]]",
             "the optimizer does not wait for the norm",
         ),
