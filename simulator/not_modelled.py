@@ -43,8 +43,6 @@ _LISTED = ""
 
 TABLE: Final[tuple[Planned, ...]] = (
     _key("parallel.rank_order", "use rank_order: tp-cp-ep-dp-pp", "tp-cp-ep-dp-pp"),
-    _key("training.packing", "use packing: none", "none"),
-    _key("training.padding_fraction", "use padding_fraction: 0", 0),
     _key("precision.head", "use head: bf16", "bf16"),
     _key("precision.attention", "use attention: bf16", "bf16"),
     _key("precision.wgrad_accumulate", "use wgrad_accumulate: fp32", "fp32"),

@@ -5,6 +5,8 @@
     pair  = FLOP of a pair / (rate_share * peak / SMs) + softmax_clocks / clock
     busy  = blocks / SMs * block, and `tail` of the longest block until the last SM is done; at least the longest block
 
+Packed documents have the blocks of each (a short one's are not full); the longest block is that of the longest document, on the
+mean of calls where numbers of documents are means.
 Under a causal mask the diagonal's blocks are computed whole (edge = (rows + key block) / 2 more keys), of a window both ends.
 c_tokens / 2 = edge + fixed of a causal call, so that with many blocks t = t0 + FLOP * (1 + c_tokens / seq) / rate.
 
@@ -179,45 +181,81 @@ def core_seconds(constants: AttentionConstants, limits: CoreLimits, library: str
     wider = computed_head(shape, library) / shape.head_dim_qk
     pair = wider * shape.flop_per_pair * limits.num_sms / (constants.rate_share * limits.peak)
     pair += constants.softmax_clocks / limits.clock_hz
-    keys, longest = _keys(constants, limits, shape)
-    waves = shape.batch * shape.heads * math.ceil(_sides(shape)[0] / limits.rows) / limits.num_sms
+    waves, keys, longest = _blocks(constants, limits, shape)
     busy = longest * max(waves + constants.tail * (math.ceil(waves) - waves), 1.0)
     if longest > keys:  # and never slower than with all blocks as long as the longest
         busy = min(busy, max(waves * keys + constants.tail * longest, longest))
     return constants.t0_s + busy * limits.rows * pair
 
 
-def _keys(constants: AttentionConstants, limits: CoreLimits, shape: KernelShape) -> tuple[float, float]:
-    """Keys of a block, on the mean and of the longest one, what a block costs besides them counted as keys."""
-    share = shape.flop / shape.attention_flop if shape.flop else 1.0
+def _blocks(constants: AttentionConstants, limits: CoreLimits, shape: KernelShape) -> tuple[float, float, float]:
+    """Blocks over SMs; keys of a block, on the mean and of the longest one, what a block costs besides them counted as keys."""
+    if not shape.documents:
+        share = shape.flop / shape.attention_flop if shape.flop else 1.0
+        sides = shape.seq, shape.keys or shape.seq
+        waves = shape.batch * shape.heads * math.ceil(_sides(shape, *sides)[0] / limits.rows) / limits.num_sms
+        return waves, *_keys(constants, limits, shape, sides, share)
+    waves = keys = longest = 0.0
+    missing = 1.0  # share of calls whose longest document is still to come
+    for each in sorted(shape.documents, reverse=True):
+        own = each.number * shape.heads * math.ceil(_sides(shape, *each.sides)[0] / limits.rows) / limits.num_sms
+        mean, most = _keys(constants, limits, shape, each.sides, each.attended / each.attended_by(causal=shape.causal))
+        waves, keys, longest = waves + own, keys + own * mean, longest + min(missing, each.number) * most
+        missing = max(0.0, missing - each.number)
+    return waves, keys / waves, longest
+
+
+def _keys(
+    constants: AttentionConstants, limits: CoreLimits, shape: KernelShape, sides: tuple[float, float], share: float
+) -> tuple[float, float]:
+    """Keys of a block of one sequence or document, on the mean and of the longest one. sides: its queries and keys; share: of
+    the pairs that these and the mask say.
+    """
     edge = (limits.rows + limits.keys) / 2.0
     fixed = max(constants.c_tokens / 2.0 - edge, 0.0)
-    rows, length = _sides(shape)
+    rows, length = _sides(shape, *sides)
     if limits.whole:
         return length + fixed, length + fixed
     if not shape.causal:
         whole = length + fixed
         inside = min(share * length + 2.0 * edge + fixed, whole) if share < WINDOWED else whole
         return inside, inside
-    mean = shape.seq * ((shape.keys or shape.seq) - shape.seq / 2.0) / rows
-    causal = min(mean + constants.c_tokens / 2.0 - fixed, length) + fixed
+    queries, keys = sides
+    mean = queries * (keys - queries / 2.0) / rows
+    most = min(mean + constants.c_tokens / 2.0 - fixed, length) + fixed
     if share < WINDOWED:
-        inside = min(share * mean + 2.0 * edge + fixed, causal)
+        inside = min(share * mean + 2.0 * edge + fixed, most)
         return inside, inside
-    return causal, max(length + fixed, causal)
+    return most, max(length + fixed, most)
 
 
-def _sides(shape: KernelShape) -> tuple[int, int]:
+def _sides(shape: KernelShape, queries: float, keys: float) -> tuple[float, float]:
     """What is cut into blocks, and what a block goes along: queries and keys, in a backward keys and queries."""
-    keys = shape.keys or shape.seq
-    return (shape.seq, keys) if _direction(shape) == "fwd" else (keys, shape.seq)
+    return (queries, keys) if _direction(shape) == "fwd" else (keys, queries)
 
 
 def _length(shape: KernelShape) -> float:
-    """Tokens of a sequence with as many keys a query: twice the mean under a causal mask, less than seq with a window."""
+    """Tokens of a sequence with as many keys a query: twice the mean under a causal mask, less than seq with a window or with
+    packed documents.
+    """
+    if shape.documents:
+        pairs = math.fsum(each.number * each.queries * each.attended for each in shape.documents)
+        return pairs / _queries(shape) * (2.0 if shape.causal else 1.0)
     mean = shape.attention_flop / (shape.flop_per_pair * shape.batch * shape.heads * shape.seq)
     length = mean * (2.0 if shape.causal else 1.0) if shape.keys else shape.seq
     return length * (shape.flop / shape.attention_flop if shape.flop else 1.0)
+
+
+def _queries(shape: KernelShape) -> float:
+    return math.fsum(each.number * each.queries for each in shape.documents)
+
+
+def _calls(shape: KernelShape) -> float:
+    """Sequences of a call, or documents of the length that most of its tokens have."""
+    if not shape.documents:
+        return float(shape.batch)
+    squares = math.fsum(each.number * each.queries**2 for each in shape.documents)
+    return _queries(shape) ** 2 / squares
 
 
 def _attention_place(shape: KernelShape) -> tuple[float, ...]:
@@ -225,7 +263,7 @@ def _attention_place(shape: KernelShape) -> tuple[float, ...]:
     sharing = math.log2(shape.heads / (shape.kv_heads or shape.heads))
     return (
         0.5 * math.log2(_length(shape)),
-        0.5 * math.log2(shape.batch * shape.heads),
+        0.5 * math.log2(_calls(shape) * shape.heads),
         2.0 * math.log2(shape.head_dim_qk),
         2.0 * math.log2(shape.head_dim_v),
         0.25 * sharing,

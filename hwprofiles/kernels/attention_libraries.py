@@ -21,7 +21,8 @@ class AttentionLibrary:
     inside a block. max_head_dim: the largest head that it takes; rounds_to: head sizes are computed as the next of these.
     pads_v: it takes one head size, so that narrower values are padded to the queries' size, moved and kept so.
     writes_scores: GEMMs with a softmax between them: the scores of all pairs, masked ones too, go through memory.
-    source: where this was read.
+    keeps_documents: it takes sequences packed from documents and computes the pairs inside each alone (FlashAttention of all
+    ages by flash_attn_varlen_func, before 2.0 flash_attn_unpadded_func; cuDNN by ragged tensors). source: where this was read.
     """
 
     label: str
@@ -33,6 +34,7 @@ class AttentionLibrary:
     pads_v: bool
     source: str
     writes_scores: bool = False
+    keeps_documents: bool = True
 
     def computed_as(self, head_dim: int) -> int:
         """The head size that its kernels compute; a size above all of them stays as it is."""
@@ -64,7 +66,7 @@ _NEW = (
 LIBRARIES: Final[Mapping[str, AttentionLibrary]] = MappingProxyType({
     "unfused": AttentionLibrary(
         "GEMMs with a softmax between them", "2019-09", MappingProxyType({"ampere": (128, 128)}), 128, 512, (), pads_v=False,
-        source=_UNFUSED, writes_scores=True,
+        source=_UNFUSED, writes_scores=True, keeps_documents=False,
     ),
     "fa1": AttentionLibrary(
         "FlashAttention of 2022", "2022-05", MappingProxyType(dict.fromkeys(("ampere", "hopper"), (128, 128))), 128, 128,

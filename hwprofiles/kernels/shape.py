@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 Regime = Literal["overlapped", "alone"]
 """overlapped: communication kernels hold SMs beside the kernel; alone: nothing does."""
@@ -58,6 +58,26 @@ PEAK_OF_DTYPE: Final[Mapping[str, str]] = MappingProxyType({
 """Number format of an operator → the format of tensor cores whose peak bounds it. Rows of other formats are refused."""
 
 
+class Document(NamedTuple):
+    """Documents of one length in a call of a variable-length attention kernel: queries and keys of one (keys other than queries
+    where ranks share it), how many (a mean need not be whole), keys that a query attends to on the mean.
+    """
+
+    queries: float
+    keys: float
+    number: float
+    attended: float
+
+    @property
+    def sides(self) -> tuple[float, float]:
+        """Queries and keys."""
+        return self.queries, self.keys
+
+    def attended_by(self, *, causal: bool) -> float:
+        """Keys of a query on the mean where only the mask says so."""
+        return self.keys - self.queries / 2.0 if causal else self.keys
+
+
 @dataclass(frozen=True, slots=True)
 class KernelShape:
     """One call. Raises ValueError for an op that is not in KERNELS.
@@ -70,7 +90,8 @@ class KernelShape:
     batch, seq, heads, kv_heads (0: as heads), head_dim_qk, head_dim_v, causal: attention only. keys: of each sequence, where
     they are others than its seq queries (0: as many; causal: the last query sees all of them).
     bytes: bytes moved (read and written once), the key of memory-bound kernels.
-    flop: only for attention, where it differs from what the dimensions say (a window, a slice); 0 = as they say.
+    flop: only for attention, where it differs from what the dimensions say (a window, a slice, documents); 0 = as they say.
+    documents: of a causal attention call whose queries attend inside their own document alone; (): each sequence is one.
     num_kernels: launches behind the operator; each pays the launch floor of memory-bound kernels.
     """
 
@@ -94,6 +115,7 @@ class KernelShape:
     library: str = ""
     rows_cv: float = 0.0
     keys: int = 0
+    documents: tuple[Document, ...] = ()
 
     def __post_init__(self) -> None:
         if self.op not in KERNELS:

@@ -92,7 +92,7 @@ def _of_software(cost: KernelCost, shape: KernelShape, stack: StackLike) -> Kern
 
 def _exact(shape: KernelShape, stack: StackLike, regime: Regime) -> KernelCost | None:
     """The measured row of this call."""
-    if shape.flop and abs(shape.flop / shape.attention_flop - 1.0) > FLOP_TOLERANCE:
+    if shape.documents or (shape.flop and abs(shape.flop / shape.attention_flop - 1.0) > FLOP_TOLERANCE):
         return None
     row = stack.kernels.exact(shape, regime)
     return None if row is None else row_cost(row)

@@ -20,9 +20,9 @@ from it (one copy engine each).
 """
 NUM_STREAMS = 5
 
-DrawKind = Literal["none", "rank", "arriving", "leaving"]
+DrawKind = Literal["none", "rank", "arriving", "leaving", "documents", "windowed"]
 """Which load multiplies an operator: the rows of the lane's own experts, what arrives where it is, or what leaves the fullest
-place."""
+place; of an attention core what the documents of its sequences attend to, without a window or inside it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from simulator.assembly.chunks import COMM, COMPUTE, DP, NUM_STREAMS, Segment
 from simulator.assembly.copies import copy_edges
 from simulator.assembly.joint import Meetings, meeting_edges, meetings, sent_before, stream_chain
 from simulator.assembly.shapes import (
+    CORE_DRAWS,
     ROWS_PER_UNIT,
     ClassTable,
     Ints,
@@ -58,8 +59,8 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
     joined = np.empty(0, dtype=np.int64) if met is None else base[met.after] + sizes[met.after] + met.place
     if met is not None:
         inputs[np.where(met.is_forward, 0, 1), met.receiver] = joined
-    num_load_rows = len(draw_units) * schedule.num_micro_batches * ROWS_PER_UNIT
-    arrays = _instantiate(ordered, shapes, shape_of, base, inputs, num_load_rows)
+    rows = _rows(schedule, shapes, len(draw_units))
+    arrays = _instantiate(ordered, shapes, shape_of, base, inputs, rows)
     stream_edges = _stream_edges(ranks, shapes, shape_of, base, schedule.num_ranks, wait_at_boundary)
     waits_for_both = wait_at_boundary or priced.pairing.by_layer
     spans = _spans(actions, ranks, shapes, shape_of, base, inputs, pairs_start_early=not waits_for_both)
@@ -78,17 +79,42 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
     last_ops = {(rank, stage): int(spans.ends[i, 0]) for i, rank, stage in ordered.last_weights()}
     last_collectives = _last_collectives(ranks, shapes, shape_of, base, schedule.num_ranks)
     tail_part = append_tail(priced.tail, schedule, table.row, int(base[-1]), last_ops, last_collectives)
-    dag = _dag(arrays, edges, tail_part, table, schedule.num_ranks, num_load_rows)
+    dag = _dag(arrays, edges, tail_part, table, rows)
     return StepGraph(
         dag=dag, classes=tuple(table.segments), labels=tuple(table.labels), spans=spans, actions=actions,
         draw_units=tuple(draw_units), num_micro_batches=schedule.num_micro_batches, tail_first=int(base[-1]),
-        num_ranks=schedule.num_ranks, unit_ranks=_unit_ranks(schedule, tuple(draw_units)),
+        num_ranks=schedule.num_ranks, num_core_rows=rows.cores, unit_ranks=_unit_ranks(schedule, tuple(draw_units)),
         has_barrier=priced.tail.has_barrier,
         form=Form(
             priced, ordered, shapes, shape_of, wait_at_boundary, priced.joint, joined_class, last_ops, last_collectives,
             tail_part,
         ),
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows of draws, in this order: loads of the MoE units, speeds of the pipeline ranks, loads of attention cores."""
+
+    loads: int
+    ranks: int
+    cores: int
+    micro_batches: int
+
+    @property
+    def total(self) -> int:
+        return self.loads + self.ranks + self.cores
+
+    def of_core(self, kinds: Ints, ranks: Ints, micro_batches: Ints) -> Ints:
+        """The rows of cores of these kinds (places in CORE_DRAWS) on pipeline ranks; all three of one shape."""
+        return self.loads + self.ranks + (kinds * self.ranks + ranks) * self.micro_batches + micro_batches
+
+
+def _rows(schedule: Schedule, shapes: Sequence[Shape], num_units: int) -> _Rows:
+    ranks, micro_batches = schedule.num_ranks, schedule.num_micro_batches
+    is_packed = any((shape.draw_core >= 0).any() for shape in shapes)
+    cores = len(CORE_DRAWS) * ranks * micro_batches if is_packed else 0
+    return _Rows(num_units * micro_batches * ROWS_PER_UNIT, ranks, cores, micro_batches)
 
 
 def _unit_ranks(schedule: Schedule, draw_units: Sequence[tuple[int, int]]) -> Ints:
@@ -149,7 +175,7 @@ class _Arrays:
 
 
 def _instantiate(
-    ordered: OrderedActions, shapes: Sequence[Shape], shape_of: Ints, base: Ints, inputs: Ints, num_load_rows: int
+    ordered: OrderedActions, shapes: Sequence[Shape], shape_of: Ints, base: Ints, inputs: Ints, rows: _Rows
 ) -> _Arrays:
     """All actions' operators and their edges inside the action and to the pipeline inputs."""
     total, ranks, micro = int(base[-1]), ordered.ranks, ordered.micro_batches
@@ -163,9 +189,10 @@ def _instantiate(
         op_class[where] = shape.op_class
         is_join[where] = shape.is_join
         resource[where] = ranks[members][:, None] * NUM_STREAMS + shape.stream
-        row = shape.draw_base + ROWS_PER_UNIT * micro[:, members].T[:, shape.draw_half]
-        speed_row = np.where(shape.stream == COMPUTE, num_load_rows + ranks[members][:, None], -1)
-        draw_row[where] = np.where(shape.draw_base >= 0, row, speed_row)
+        rank, micro_batch = ranks[members][:, None], micro[:, members].T[:, shape.draw_half]
+        speed_row = np.where(shape.stream == COMPUTE, rows.loads + rank, -1)
+        other = np.where(shape.draw_core >= 0, rows.of_core(shape.draw_core, rank, micro_batch), speed_row)
+        draw_row[where] = np.where(shape.draw_base >= 0, shape.draw_base + ROWS_PER_UNIT * micro_batch, other)
         edges.append((start[None] + shape.edges[:, None, :]).reshape(2, -1))
         for half in (0, 1):
             needs, source = shape.needs[half], inputs[half, members]
@@ -250,12 +277,11 @@ def _spans(
 
 
 def _dag(
-    arrays: _Arrays, edges: Ints, tail: tuple[Ints, Ints, NDArray[np.bool_], Ints], table: ClassTable, num_ranks: int,
-    num_load_rows: int,
-) -> StepDag:  # fmt: skip
+    arrays: _Arrays, edges: Ints, tail: tuple[Ints, Ints, NDArray[np.bool_], Ints], table: ClassTable, rows: _Rows
+) -> StepDag:
     tail_class, tail_resource, tail_join, tail_edges = tail
     rank, stream = np.divmod(tail_resource, NUM_STREAMS)
-    tail_rows = np.where(stream == COMPUTE, num_load_rows + rank, -1)
+    tail_rows = np.where(stream == COMPUTE, rows.loads + rank, -1)
     op_class = np.concatenate((arrays.op_class, tail_class))
     n = len(op_class)
     target, source = np.concatenate((edges, tail_edges), axis=1)
@@ -268,7 +294,7 @@ def _dag(
         pred=source[order].astype(np.int32),
         draw_row=np.concatenate((arrays.draw_row, tail_rows)).astype(np.int32),
         is_join=np.concatenate((arrays.is_join, tail_join)),
-        num_resources=num_ranks * NUM_STREAMS,
+        num_resources=rows.ranks * NUM_STREAMS,
         num_classes=len(table.segments),
-        num_draw_rows=num_load_rows + num_ranks,
+        num_draw_rows=rows.total,
     )

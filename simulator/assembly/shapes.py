@@ -22,6 +22,9 @@ ROWS_PER_UNIT = len(DRAW_OFFSET)
 """Draw rows of one MoE unit and micro-batch: load of the lane's experts, of what a dispatch brings it, of the fullest sender of
 a combine."""
 
+CORE_DRAWS: tuple[DrawKind, ...] = ("documents", "windowed")
+"""Loads of attention cores; a row of each for a pipeline rank and micro-batch, where anything is packed."""
+
 Ints = NDArray[np.int64]
 
 
@@ -45,13 +48,14 @@ class ClassTable:
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """A template as arrays."""
+    """A template as arrays. draw_base: first row of the operator's expert load, draw_core: place in CORE_DRAWS; -1: none."""
 
     template: Template
     op_class: Ints
     stream: Ints
     edges: Ints
     draw_base: Ints
+    draw_core: Ints
     draw_half: Ints
     is_join: NDArray[np.bool_]
     needs: tuple[Ints, Ints]
@@ -163,7 +167,7 @@ def _shape(
     first, last = np.full(NUM_STREAMS, -1, dtype=np.int64), np.full(NUM_STREAMS, -1, dtype=np.int64)
     ends = np.full(2, -1, dtype=np.int64)
     edges: list[tuple[int, int]] = []
-    draw_base = np.full(len(ops), -1, dtype=np.int64)
+    draw_base, draw_core = np.full(len(ops), -1, dtype=np.int64), np.full(len(ops), -1, dtype=np.int64)
     for i, op in enumerate(ops):
         preds = set(op.preds)
         if last[op.stream] >= 0:
@@ -174,7 +178,9 @@ def _shape(
         if not op.is_send and op.stream in (COMPUTE, COMM):
             ends[op.stream] = i
         edges += [(i, pred) for pred in sorted(preds)]
-        if op.draw != "none":
+        if op.draw in CORE_DRAWS:
+            draw_core[i] = CORE_DRAWS.index(op.draw)
+        elif op.draw != "none":
             unit = draw_units[halves[op.half], op.unit]
             draw_base[i] = unit * num_micro_batches * ROWS_PER_UNIT + DRAW_OFFSET[op.draw]
     return Shape(
@@ -183,6 +189,7 @@ def _shape(
         stream=stream,
         edges=np.array(edges, dtype=np.int64).reshape(-1, 2).T,
         draw_base=draw_base,
+        draw_core=draw_core,
         draw_half=np.array([op.half == "B" for op in ops], dtype=np.int64),
         is_join=np.array([op.is_join for op in ops], dtype=bool),
         needs=(

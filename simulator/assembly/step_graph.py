@@ -45,9 +45,10 @@ class StepGraph:
 
     draw_units: (stage, unit index) of the MoE units; row ((unit * num_micro_batches) + micro_batch) * ROWS_PER_UNIT + kind
     of the draws belongs to that unit's load. Behind these, one row a pipeline rank multiplies its other kernels (the speed
-    of its GPU). unit_ranks (units, micro-batches): the rank on which a unit runs. tail_first: first operator behind the
-    actions (reduce, optimizer, gather). has_barrier: no rank goes on with the next step before all have ended. form: what it
-    was made of, for `repriced`.
+    of its GPU); the last num_core_rows, by kind of core, rank and micro-batch, multiply attention cores of packed documents.
+    unit_ranks (units, micro-batches): the rank on which a unit runs. tail_first: first operator behind the actions (reduce,
+    optimizer, gather). has_barrier: no rank goes on with the next step before all have ended. form: what it was made of, for
+    `repriced`.
     """
 
     dag: StepDag
@@ -61,7 +62,13 @@ class StepGraph:
     num_ranks: int
     unit_ranks: Ints
     has_barrier: bool = True
+    num_core_rows: int = 0
     form: object = field(default=None, repr=False)
+
+    @property
+    def num_load_rows(self) -> int:
+        """Rows of expert loads, which are the first."""
+        return self.dag.num_draw_rows - self.num_ranks - self.num_core_rows
 
     def class_seconds(self, which: str = "seconds") -> NDArray[np.float64]:
         """(num_classes,) seconds, not to be written to; `which` is "seconds", "low" or "high"."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 
 from hwprofiles.kernels.shape import KERNELS, Regime
 from simulator.assembly.chunks import BlockCost, DrawKind, Message, Piece, Segment, StageCost, UnitCost
@@ -23,6 +24,8 @@ KERNEL_GAPS, ALL_TO_ALL, PP_TRANSFER = "kernel_gaps", "all_to_all", "pp_transfer
 TP_COLLECTIVES, CP_COLLECTIVES = "tp_collectives", "cp_collectives"
 INSIDE: Mapping[str, str] = {"tp": TP_COLLECTIVES, "etp": TP_COLLECTIVES, "cp": CP_COLLECTIVES}
 """Category of a collective inside a block, by its axis."""
+WHOLE_KEYS = 0.999
+"""Keys of a query over what its document and the mask say below which a window cuts some off: all, but for rounding."""
 BESIDE_COMPUTE = ".beside_compute"
 """Ends the name of a dispatch or combine that shares the GPU with compute kernels."""
 
@@ -204,8 +207,11 @@ def _first_step(work: tuple[Work, ...], last: int) -> int:
 
 def _segments(work: tuple[Work, ...], pricing: _Pricing) -> Iterable[tuple[str, DrawKind, Segment]]:
     """Kernels before the attention core (of several the last: others are recomputed), the core, kernels behind it; in blocks
-    without one: fixed, then routed.
+    without one: fixed, then routed. Cores of packed documents, whose load is drawn, each alone.
     """
+    if any(draw_of_core(each) != "none" for each in work):
+        yield from _around_cores(work, pricing)
+        return
     core = next((i for i, each in reversed([*enumerate(work)]) if _is_core(each)), None)
     if core is not None:
         first = _first_step(work, core)
@@ -222,6 +228,21 @@ def _segments(work: tuple[Work, ...], pricing: _Pricing) -> Iterable[tuple[str, 
         yield "", "none", _sum_work(fixed, pricing)
     if routed:
         yield ".routed", "rank", _sum_work(routed, pricing)
+
+
+def draw_of_core(each: Work) -> DrawKind:
+    """Which load multiplies an attention core of packed documents."""
+    documents = each.shape.documents if isinstance(each, Op) else ()
+    if not documents:
+        return "none"
+    causal = isinstance(each, Op) and each.shape.causal
+    is_windowed = any(each.attended < WHOLE_KEYS * each.attended_by(causal=causal) for each in documents)
+    return "windowed" if is_windowed else "documents"
+
+
+def _around_cores(work: tuple[Work, ...], pricing: _Pricing) -> Iterable[tuple[str, DrawKind, Segment]]:
+    for number, (draw, run) in enumerate(groupby(work, draw_of_core)):
+        yield f".core{number}" if draw != "none" else f".part{number}", draw, _sum_work(run, pricing)
 
 
 def _sum_work(work: Iterable[Work], pricing: _Pricing) -> Segment:

@@ -226,6 +226,27 @@ def fullest_rank(times: StepTimes) -> str:
     return f"{text}: parallel.layers_per_stage moves layers"
 
 
+def packed_words(times: StepTimes) -> str:
+    """What packed documents do to a step; "" where nothing is packed."""
+    packed = times.documents
+    if packed is None:
+        return ""
+    share = numbers.percent(packed.attended_frac)
+    text = f"documents attend to themselves alone: {share} of the pairs of whole sequences"
+    if not packed.added_s:
+        return text
+    longest, added = numbers.plain(packed.longest_over_mean), numbers.seconds(packed.added_s)
+    return f"{text}; the longest takes {longest} times the mean's attention, which adds {added}"
+
+
+def useful_words(times: StepTimes) -> str:
+    """Throughput without padding; "" where there is none."""
+    if times.useful_tokens_per_s_per_gpu is None or times.useful_tokens_per_step is None:
+        return ""
+    padding = numbers.percent(1.0 - times.useful_tokens_per_step / times.tokens_per_step)
+    return f"{numbers.whole(times.useful_tokens_per_s_per_gpu)} without the {padding} of padding, of which the run is counted"
+
+
 def moves(row: AssumptionRow, result: RunResult) -> bool:
     """Whether the effect is more than nothing, as it is printed."""
     effect, total = row.effect_on_gpu_hours, result.totals.gpu_hours.value

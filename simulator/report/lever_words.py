@@ -51,6 +51,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "link_sharing": "messages that meet on a link less often, or a faster link, avoid it",
     "offload": "a smaller share on the host (offload), or copies beside more computing, shorten it",
     "optimizer": "sharding over more ranks shortens it",
+    "document_spread": "sequences packed to equal sums of squared lengths, or larger micro-batches, shorten the waits",
     "speed_spread": "leaving out the slowest GPUs shortens every step",
     "expert_imbalance": "better balanced experts, or fewer ranks in an expert group, shorten the waits",
 }

@@ -65,6 +65,8 @@ def step(result: RunResult, width: int) -> Iterable[RenderableType]:
         yield Text(" · ".join(legends), style="dim")
     if power := facts.power_words(times):
         yield Text(power, style="dim")
+    if packed := facts.packed_words(times):
+        yield Text(packed, style="dim")
     if uneven := facts.fullest_rank(times):
         yield Text(uneven, style="yellow")
     if times.by_category:
@@ -112,21 +114,24 @@ def _category_table(result: RunResult, width: int) -> Table:
 def throughput(result: RunResult, width: int) -> Iterable[RenderableType]:
     """Tokens a second, and the model's FLOP under both conventions."""
     times = result.step
-    yield Text.assemble((f"{numbers.whole(times.tokens_per_s_per_gpu)} tokens/s/GPU", "bold"))
+    useful = facts.useful_words(times)
+    rate = f"{numbers.whole(times.tokens_per_s_per_gpu)} tokens/s/GPU"
+    yield Text.assemble((rate, "bold"), f", {useful}" if useful else "")
     rows = [
         [label, numbers.tflops(tflops), numbers.percent(mfu), numbers.flop(flop)]
         for label, tflops, mfu, flop in (
-            ("causal", times.tflops.causal, times.mfu.bf16_dense_causal, times.model_flop_per_token.causal),
             (
-                "non-causal",
-                times.tflops.noncausal,
-                times.mfu.bf16_dense_noncausal,
-                times.model_flop_per_token.noncausal,
-            ),
+                label,
+                getattr(times.tflops, name),
+                getattr(times.mfu, f"bf16_dense_{name}"),
+                getattr(times.model_flop_per_token, name),
+            )
+            for label, name in (("causal", "causal"), ("non-causal", "noncausal"), ("inside documents", "attended"))
         )
+        if tflops is not None
     ]
     headers = ["attention counted as", "TFLOP/s a GPU", "MFU (dense BF16 peak)", "model FLOP a token"]
-    yield grid(width, headers, rows, ["", ""])
+    yield grid(width, headers, rows, [""] * len(rows))
     legend = "MFU: the model's own FLOP over what the GPU could do at its peak"
     if result.model.num_mtp_parameters:
         legend += " · MTP left out of both, as DeepSeek counts; its time is in the step"

@@ -30,6 +30,7 @@ WHY: Mapping[str, str] = {
     "link_sharing": "messages of two kinds on one link at the same time, which share its rate",
     "optimizer": "gradient norm, AdamW, weight quantisation",
     "offload": "copies of activations, gradients and weights between a GPU and its host, and the host's update",
+    "document_spread": "sequences packed from unequal documents: the longest holds its group and its pipeline",
     "speed_spread": "GPUs of one kind differ in speed: the slowest of a group holds all the others",
     "power_limit": "arithmetic below the speed of its first launches, so that mean power meets the limit",
     "expert_imbalance": "uneven expert load: the fullest rank of a group holds all the others",

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from hwprofiles.units import TERA
-from simulator.results.step_result import FlopPerToken, Mfu, Tflops
+from simulator.results.rates import FlopPerToken, Mfu, Tflops
 
 
 def tflops(flop_per_token: FlopPerToken, tokens_per_s_per_gpu: float) -> Tflops:
     """Model TFLOP/s of one GPU."""
-    rate = tokens_per_s_per_gpu / TERA
-    return Tflops(causal=flop_per_token.causal * rate, noncausal=flop_per_token.noncausal * rate)
+    rate, attended = tokens_per_s_per_gpu / TERA, flop_per_token.attended
+    return Tflops(
+        causal=flop_per_token.causal * rate,
+        noncausal=flop_per_token.noncausal * rate,
+        attended=None if attended is None else attended * rate,
+    )
 
 
 def mfu(flop_per_token: FlopPerToken, tokens_per_s_per_gpu: float, bf16_dense_flop_per_s: float) -> Mfu:
     """Model FLOP/s of one GPU over its dense BF16 peak (the GPU file's), whatever precision the step computes in."""
-    share = tokens_per_s_per_gpu / bf16_dense_flop_per_s
+    share, attended = tokens_per_s_per_gpu / bf16_dense_flop_per_s, flop_per_token.attended
     return Mfu(
         bf16_dense_causal=flop_per_token.causal * share,
         bf16_dense_noncausal=flop_per_token.noncausal * share,
+        bf16_dense_attended=None if attended is None else attended * share,
     )
 
 

@@ -15,6 +15,7 @@ from simulator.errors import InconsistentSimulation
 from simulator.results.document import Bytes, JsonValue, ResultModel, Seconds, Share
 from simulator.results.interval import Estimate, Interval
 from simulator.results.placement_result import Placement
+from simulator.results.rates import FlopPerToken, Mfu, Tflops
 from simulator.results.step_power import StepWatts
 
 SUM_TOLERANCE = 1e-6
@@ -125,29 +126,6 @@ class CollectiveTime(ResultModel):
     basis: str
 
 
-class FlopPerToken(ResultModel):
-    """The model's own FLOP for one trained token, forward and backward, without MTP, by convention of the attention
-    mask.
-    """
-
-    causal: float = Field(gt=0)
-    noncausal: float = Field(gt=0)
-
-
-class Tflops(ResultModel):
-    """Model FLOP per second and GPU, in units of 1e12 (the key's meaning in the field), by convention."""
-
-    causal: float = Field(gt=0)
-    noncausal: float = Field(gt=0)
-
-
-class Mfu(ResultModel):
-    """Model FLOP/s over the GPU's dense BF16 peak (0 to 1), by convention."""
-
-    bf16_dense_causal: float = Field(gt=0)
-    bf16_dense_noncausal: float = Field(gt=0)
-
-
 class LoadImbalanceTimes(ResultModel):
     """What uneven expert load does to the step; against even load. Factors and their effects are of the
     first draw, differences between random steps means over draws.
@@ -167,9 +145,23 @@ class LoadImbalanceTimes(ResultModel):
     draws_sd_s: Seconds
 
 
+class DocumentTimes(ResultModel):
+    """What packed documents do. attended_frac: pairs of a query and a key inside them over those of whole sequences, causal.
+
+    longest_over_mean: time of the attention cores of the longest sequence that is simulated beside others over the mean, mean
+    of the first draw's micro-batches. added_s: what unequal sequences add to the step, mean of a few draws.
+    """
+
+    attended_frac: Share
+    longest_over_mean: float = Field(ge=0)
+    added_s: float
+
+
 class StepTimes(ResultModel):
     """The step of one phase at full batch.
 
+    tokens_per_step, tokens_per_s_per_gpu, and so TFLOPS and MFU: of all tokens that are computed, padding included;
+    useful_tokens_per_step, useful_tokens_per_s_per_gpu: without it, present where there is some.
     bubble_s, exposed_comm_s (communication with no compute beside it: cuts across the parts, no summand), optimizer_s
     are means over the pipeline ranks. by_rank is ascending in pp_rank. power: absent in documents of releases that did not
     tell it. Raises InconsistentSimulation where the parts of
@@ -180,6 +172,8 @@ class StepTimes(ResultModel):
     interval: Interval
     tokens_per_step: int = Field(gt=0)
     tokens_per_s_per_gpu: float = Field(gt=0)
+    useful_tokens_per_step: int | None = Field(default=None, gt=0)
+    useful_tokens_per_s_per_gpu: float | None = Field(default=None, gt=0)
     model_flop_per_token: FlopPerToken
     tflops: Tflops
     mfu: Mfu
@@ -193,6 +187,7 @@ class StepTimes(ResultModel):
     collectives: tuple[CollectiveTime, ...] = ()
     power: StepWatts | None = None
     imbalance: LoadImbalanceTimes | None = None
+    documents: DocumentTimes | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -24,7 +24,7 @@ from simulator.run.batch_ramp import (
     valid_batch_sizes,
 )
 from simulator.run.economics import Price, cost_usd, gpu_hours
-from simulator.scenario.derived import dp
+from simulator.scenario.derived import dp, useful_tokens
 from simulator.scenario.plan import BatchRamp, Phase
 from simulator.scenario.scenario import Scenario
 
@@ -57,8 +57,8 @@ class PhasePlan:
 
 
 def plan_phase(scenario: Scenario, phase: Phase) -> PhasePlan:
-    """Batch sizes of a phase and the tokens at each; exact integrals, no step is rounded."""
-    seq_len, full_batch = scenario.training.seq_len, scenario.training.global_batch_size
+    """Batch sizes of a phase and the tokens at each, padding not counted; exact integrals, no step is rounded."""
+    useful, full_batch = useful_tokens(scenario), scenario.training.global_batch_size
     full = BatchSize(full_batch, scenario.parallel.schedule)
     limits = {"tokens": phase.tokens or math.inf, "steps": float(phase.steps or math.inf)}
     sizes: tuple[BatchSize, ...] = (full,)
@@ -66,11 +66,11 @@ def plan_phase(scenario: Scenario, phase: Phase) -> PhasePlan:
     if _has_ramp(scenario, phase.batch_ramp):
         assert phase.batch_ramp is not None
         sizes = _ramp_sizes(scenario, phase.batch_ramp)
-        ramp = cut(ramp_levels(sizes, phase.batch_ramp.from_, phase.batch_ramp.over_tokens, seq_len), **limits)
+        ramp = cut(ramp_levels(sizes, phase.batch_ramp.from_, phase.batch_ramp.over_tokens, useful), **limits)
     tokens_left = limits["tokens"] - math.fsum(each.tokens for each in ramp)
     steps_left = limits["steps"] - math.fsum(each.steps for each in ramp)
-    rest_tokens = min(tokens_left, steps_left * full_batch * seq_len)
-    rest = level(full, rest_tokens, seq_len) if rest_tokens > 0 else None
+    rest_tokens = min(tokens_left, steps_left * full_batch * useful)
+    rest = level(full, rest_tokens, useful) if rest_tokens > 0 else None
     return PhasePlan(phase, full, sizes, ramp, rest)
 
 

@@ -125,7 +125,8 @@ def _totals(
 
 def _steady_state(plan: PhasePlan, first: StepResult, num_gpus: int, price: Price | None) -> SteadyState:
     """The first phase at full batch throughout."""
-    hours_per_token = gpu_hours(num_gpus, first.step.step_s) / first.step.tokens_per_step
+    useful = first.step.useful_tokens_per_step or first.step.tokens_per_step
+    hours_per_token = gpu_hours(num_gpus, first.step.step_s) / useful
     hours = hours_per_token * math.fsum(each.tokens for each in plan.levels)
     return SteadyState(
         gpu_hours_per_trillion_tokens=hours_per_token * TERA,

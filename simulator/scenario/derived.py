@@ -97,6 +97,12 @@ def expert_group_sequences(scenario: Scenario) -> tuple[int, int]:
     return sequences, max(1, group * training.micro_batch_size * training.seq_len // sharing // sequences)
 
 
+def useful_tokens(scenario: Scenario) -> int:
+    """Tokens of a sequence that are no padding."""
+    training = scenario.training
+    return max(1, round(training.seq_len * (1.0 - training.padding_fraction)))
+
+
 def is_mesh_whole(scenario: Scenario) -> bool:
     """Whether the GPUs are a whole number of pipelines of stages tp * cp wide."""
     return scenario.cluster.num_gpus % pipeline_gpus(scenario) == 0

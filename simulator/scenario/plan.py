@@ -48,6 +48,48 @@ def _attention(value: Any) -> Any:
     )
 
 
+DocumentTokens = Annotated[int, Field(ge=1, le=100_000_000)]
+
+
+class Packing(Section):
+    """Documents that a sequence is packed from, each of which attends to itself alone (variable-length kernels).
+
+    mean_tokens and cv: of log-normal lengths, a stream of which is cut every seq_len tokens: a document that does not fit
+    goes on in the next sequence. lengths: of every sequence's documents instead, in order.
+    """
+
+    mean_tokens: Annotated[float, Field(ge=1, le=100_000_000)] | None = None
+    """Mean tokens of a document."""
+    cv: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """Standard deviation over mean of the documents' tokens; 0: all are equal."""
+    lengths: (
+        Annotated[
+            tuple[Annotated[int, Field(ge=1, le=100_000_000)], ...], AsTuple, Field(min_length=1, max_length=16_384)
+        ]
+        | None
+    ) = None
+    """Tokens of each document of a sequence; they sum to seq_len, less what is padding."""
+    cut: Literal["documents", "sequence"] = "documents"
+    """What GPUs that share a sequence (cp) cut into 2 cp pieces. documents: each for itself, as Transformer Engine does: all
+    GPUs attend to as much. sequence: all of it, wherever documents end, as Llama 3's all-gather does.
+    """
+
+
+PACKING: Final = "{mean_tokens: 1500, cv: 1.5}"
+
+
+def _packing(value: Any) -> Any:
+    """The word none, or a mapping of documents: exactly one of mean_tokens and lengths."""
+    if value == "none" or isinstance(value, Packing):
+        return value
+    if isinstance(value, dict):
+        found = Packing.model_validate(value)
+        if (found.mean_tokens is None) != (found.lengths is None) and not (found.lengths and "cv" in value):
+            return found
+        raise PydanticCustomError("packing", "needs mean_tokens (with cv), or lengths alone, and not both")
+    raise PydanticCustomError("packing", "must be none or {example}", {"example": PACKING})
+
+
 class Training(Section):
     """What a step trains on, and the optimizer."""
 
@@ -65,6 +107,17 @@ class Training(Section):
     taken back (none is assumed). none: its own gradients, without clipping. Without the barrier the next step begins on a rank
     when its optimizer is done.
     """
+    packing: Annotated[
+        str | Packing,
+        PlainValidator(_packing),
+        AsPlain,
+        WithJsonSchema({"anyOf": [{"enum": ["none"]}, {"type": "object"}]}),
+    ] = "none"
+    """What sequences are packed from. none: every token attends to all before it in its sequence; else a mapping of documents
+    that attend to themselves alone.
+    """
+    padding_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of a sequence's tokens that are padding: they are computed and train nothing."""
 
 
 class Kernels(Section):
@@ -264,6 +317,8 @@ class Mechanisms(Section):
     """Smaller batches at the start of a phase."""
     notify_floor: bool = True
     """Fixed cost of the notification before a dispatch."""
+    document_spread: bool = True
+    """Sequences that are packed from documents and differ in what they attend to."""
     speed_spread: bool = True
     """GPUs of one kind that differ in speed."""
     power: bool = True

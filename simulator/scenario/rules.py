@@ -15,6 +15,7 @@ from simulator.scenario.layer_pattern import parse_period
 from simulator.scenario.layout import LayoutError
 from simulator.scenario.model import AnyAttention, ModelSpec
 from simulator.scenario.offload import offload_warnings
+from simulator.scenario.packing_rules import packing_problems, packing_warnings
 from simulator.scenario.plan import BatchRamp
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.sharing_rules import sharing_problems, sharing_warnings
@@ -55,6 +56,7 @@ def rule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     yield from _price_problems(scenario)
     yield from tensor_problems(scenario)
     yield from context_problems(scenario)
+    yield from packing_problems(scenario)
     for key, override in scenario.assumptions.items():
         if not override.low <= override.value <= override.high:
             yield (
@@ -68,6 +70,7 @@ def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     yield from sharing_warnings(scenario)
     yield from context_warnings(scenario)
     yield from offload_warnings(scenario.offload)
+    yield from packing_warnings(scenario)
     of_others = _OF_ATTENTION - scenario.model.attention.recompute_modules
     for module in sorted(of_others.intersection(scenario.recompute.modules)):
         kind = scenario.model.attention.kind

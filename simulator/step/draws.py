@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from simulator import portable
 from simulator.assembly.conservation import check_loads, check_times
 from simulator.assembly.intervals import RankParts, observed_ops, overlap_with_next_s, rank_parts
+from simulator.assembly.shapes import CORE_DRAWS
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import certify, simulate_reference, sweep, sweep_batch
 from simulator.engine.dag import Timeline
@@ -25,8 +26,9 @@ from simulator.results import explain
 from simulator.results.step_result import LoadImbalanceTimes
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
+from simulator.workload.document_load import DocumentLoad
 from simulator.workload.expert_load import LoadModel, draw_loads
-from simulator.workload.gpu_speed import SpeedGroups, draw_slowness
+from simulator.workload.gpu_speed import Slowness, SpeedGroups, draw_slowness
 
 Engine = Literal["sweep", "reference"]
 Report = Callable[[float], None]
@@ -50,7 +52,8 @@ class Randomness:
     """What is drawn in a step.
 
     load: how unevenly experts are loaded, None where they are even. speed_cv: coefficient of variation of the GPUs' speed.
-    speeds: how the GPUs meet. draws: how often a step is drawn, from `seed`.
+    speeds: how the GPUs meet. draws: how often a step is drawn, from `seed`. documents: what attention cores take of packed
+    sequences, None where these are alike.
     """
 
     load: LoadModel | None
@@ -58,6 +61,7 @@ class Randomness:
     speeds: SpeedGroups
     draws: int
     seed: int
+    documents: DocumentLoad | None = None
 
     @property
     def lanes(self) -> int:
@@ -67,10 +71,12 @@ class Randomness:
     @property
     def is_random(self) -> bool:
         """Whether anything is drawn."""
-        return self.load is not None or self.speed_cv > 0
+        return self.load is not None or self.speed_cv > 0 or self.documents is not None
 
 
-def randomness(scenario: Scenario, load: LoadModel | None, speed_cv: float) -> Randomness:
+def randomness(
+    scenario: Scenario, load: LoadModel | None, speed_cv: float, documents: DocumentLoad | None = None
+) -> Randomness:
     """What a scenario draws. speed_cv: the stated one, where the scenario gives none.
 
     The lanes are the ranks of the slowest expert group, else the slowest data-parallel replicas (at most MAX_REPLICAS).
@@ -83,7 +89,7 @@ def randomness(scenario: Scenario, load: LoadModel | None, speed_cv: float) -> R
         together=scenario.parallel.tp * scenario.parallel.cp,
         simulated=1 if ep > 1 else min(columns, MAX_REPLICAS),
     )  # fmt: skip
-    return Randomness(load, spread, speeds, scenario.draws, scenario.seed)
+    return Randomness(load, spread, speeds, scenario.draws, scenario.seed, documents)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +97,8 @@ class Outcome:
     """Means over the draws. step_s: of each draw. even_s: the step of even loads on GPUs of one speed.
 
     multipliers: (draw rows,) of the durations, means over lanes and draws.
-    imbalance_s, speed_spread_s: what uneven loads and unequal GPUs add to it, the first on top of the second.
+    imbalance_s, speed_spread_s, documents_s: what uneven loads, unequal GPUs and unequal sequences add to it: the last on top
+    of the first, that on top of the second.
     """
 
     parts: RankParts
@@ -100,6 +107,7 @@ class Outcome:
     multipliers: Floats
     imbalance_s: float = 0.0
     speed_spread_s: float = 0.0
+    documents_s: float = 0.0
 
 
 def run_draws(
@@ -107,8 +115,8 @@ def run_draws(
 ) -> Outcome:
     """Runs the graph once a draw; every lane is a rank of the expert group, lanes meet in every dispatch and combine.
 
-    told_apart: also how much of that each of uneven loads and unequal GPUs adds; else both are left at 0. report: is told,
-    behind each draw, which share of them is done.
+    told_apart: also how much of that each of uneven loads, unequal GPUs and sequences adds; else they are left at 0. report:
+    is told, behind each draw, which share of them is done.
     """
     ops, seconds = observed_ops(graph), graph.class_seconds()
     even = sweep(graph.dag, seconds)
@@ -141,9 +149,8 @@ def run_draws(
     step_s = np.array([step_s for _, step_s, _ in results])
     multipliers = explain.mean_parts([rows for _, _, rows in results])
     check_times(graph, multipliers, sweep(graph.dag, seconds, multipliers[:, None]).makespan_s, step_s)
-    imbalance_s, speed_spread_s = _shares(random, graph, step_s, even.makespan_s) if told_apart else (0.0, 0.0)
-    outcome = Outcome(parts, step_s, even.makespan_s, multipliers, imbalance_s, speed_spread_s)
-    return _run_on(outcome, graph, even)
+    shares = _shares(random, graph, step_s, even.makespan_s) if told_apart else (0.0, 0.0, 0.0)
+    return _run_on(Outcome(parts, step_s, even.makespan_s, multipliers, *shares), graph, even)
 
 
 def _run_on(outcome: Outcome, graph: StepGraph, even: Timeline) -> Outcome:
@@ -157,35 +164,73 @@ def _run_on(outcome: Outcome, graph: StepGraph, even: Timeline) -> Outcome:
     return replace(outcome, parts=parts, step_s=outcome.step_s - saved_s)
 
 
-def _shares(random: Randomness, graph: StepGraph, step_s: Floats, even_s: float) -> tuple[float, float]:
-    """(uneven loads, unequal GPUs): the first few draws again with equal loads tell the two apart."""
-    draws = step_s[:ATTRIBUTION_DRAWS]
-    if random.speed_cv == 0 or random.load is None:
-        added = float(np.mean(draws)) - even_s
-        return (added, 0.0) if random.speed_cv == 0 else (0.0, added)
-    seconds = graph.class_seconds()
-    equal_loads = [
-        float(sweep_batch(graph.dag, seconds, rows[None]).makespan_s[0])
-        for rows in (draw_rows(random, graph, draw, None) for draw in range(len(draws)))
-        if rows is not None
-    ]
-    return float(np.mean(draws) - np.mean(equal_loads)), float(np.mean(equal_loads)) - even_s
+def _shares(random: Randomness, graph: StepGraph, step_s: Floats, even_s: float) -> tuple[float, float, float]:
+    """(uneven loads, unequal GPUs, unequal sequences): the first few draws again, without one after the other, tell them
+    apart.
+    """
+    seconds, draws = graph.class_seconds(), range(len(step_s[:ATTRIBUTION_DRAWS]))
+
+    def mean_s(without: Randomness) -> float:
+        if not without.is_random:
+            return even_s
+        found = (draw_rows(without, graph, draw, without.load) for draw in draws)
+        steps = [float(sweep_batch(graph.dag, seconds, rows[None]).makespan_s[0]) for rows in found if rows is not None]
+        return float(np.mean(steps))
+
+    drawn = float(np.mean(step_s[:ATTRIBUTION_DRAWS]))
+    alike = replace(random, documents=None)
+    of_alike = drawn if random.documents is None else mean_s(alike)
+    of_even_loads = of_alike if random.load is None else mean_s(replace(alike, load=None))
+    return of_alike - of_even_loads, of_even_loads - even_s, drawn - of_alike
 
 
 def draw_rows(random: Randomness, graph: StepGraph, draw: int, load: LoadModel | None) -> Floats | None:
     """(draw rows, lanes) multipliers of one random draw: expert loads times the speed of the GPU that runs them, then the
-    speeds; a lane is a rank of the expert group. load: the expert loads, None for even loads. None where nothing is
-    random.
+    speeds, then attention cores of packed documents times the speeds; a lane is a rank of the expert group. load: the expert
+    loads, None for even loads. None where nothing is random.
     """
-    if load is None and random.speed_cv == 0:
+    if load is None and random.speed_cv == 0 and random.documents is None:
         return None
     units, micro_batches, seed = len(graph.draw_units), graph.num_micro_batches, random.seed
     lanes = random.lanes
     loads = draw_loads(load, units, micro_batches, seed, draw) if load else np.ones((units, micro_batches, 3, lanes))
     check_loads(loads.reshape(-1, lanes))
-    slowness = draw_slowness(random.speed_cv, graph.num_ranks, random.speeds, micro_batches, seed, draw)
-    loads[:, :, 0] *= slowness[graph.unit_ranks]
-    return np.concatenate((loads.reshape(-1, lanes), slowness))
+    packed = random.documents.draw(micro_batches, seed, draw) if random.documents else None
+    work = micro_batches if packed is None else _column_work(random, packed)
+    drawn = draw_slowness(random.speed_cv, graph.num_ranks, random.speeds, work, seed, draw)
+    loads[:, :, 0] *= drawn.lanes[graph.unit_ranks]
+    rows = [loads.reshape(-1, lanes), drawn.lanes]
+    if graph.num_core_rows:
+        rows.append(_core_rows(random, graph, packed, drawn))
+    return np.concatenate(rows)
+
+
+def _replicas_of_lanes(random: Randomness, documents: DocumentLoad) -> NDArray[np.int64]:
+    """(columns, width, replicas of a lane): the data-parallel ranks whose sequences each lane computes."""
+    groups = random.speeds
+    ranks = np.arange(groups.columns * groups.width * groups.lane_ranks) // documents.replica_ranks
+    by_lane = ranks.reshape(groups.columns, groups.width, groups.lane_ranks)
+    return by_lane[:, :, :: min(groups.lane_ranks, documents.replica_ranks)]
+
+
+def _column_work(random: Randomness, packed: Floats) -> Floats:
+    """(columns,) micro-batches of mean length that take as long as a column's own, each as its longest lane."""
+    documents = random.documents
+    assert documents is not None
+    longest = packed[0][_replicas_of_lanes(random, documents)].max(axis=(1, 2))
+    return np.asarray(longest.shape[1] + documents.share * (longest - 1.0).sum(axis=1))
+
+
+def _core_rows(random: Randomness, graph: StepGraph, packed: Floats | None, drawn: Slowness) -> Floats:
+    """(core rows, lanes): kinds of core, pipeline ranks and micro-batches, in the graph's order."""
+    ranks, micro_batches, documents = graph.num_ranks, graph.num_micro_batches, random.documents
+    rows = np.empty((len(CORE_DRAWS), ranks, micro_batches, random.lanes))
+    rows[:] = drawn.lanes[:, None, :]
+    if packed is not None and documents is not None:
+        of_lanes = _replicas_of_lanes(random, documents)[drawn.columns].reshape(random.lanes, -1)
+        for window, found in zip(documents.windows, packed, strict=True):
+            rows[int(window is not None)] *= found[of_lanes].max(axis=1).T
+    return rows.reshape(-1, random.lanes)
 
 
 def _run_draw(
@@ -209,12 +254,27 @@ def uneven_ratio(random: Randomness, graph: StepGraph) -> float:
     return max(1.0, float(np.mean(drawn)) / sweep(graph.dag, seconds).makespan_s)
 
 
+def longest_sequences(random: Randomness, graph: StepGraph) -> float:
+    """Time of the attention cores of the longest of the simulated lanes over the mean sequence's, mean of the first draw's
+    micro- batches.
+    """
+    if random.documents is None:
+        return 1.0
+    rows = draw_rows(replace(random, speed_cv=0.0), graph, 0, None)
+    assert rows is not None
+    kind = random.documents.windows[0] is not None
+    cores = rows[len(rows) - graph.num_core_rows :].reshape(
+        len(CORE_DRAWS), graph.num_ranks, graph.num_micro_batches, -1
+    )
+    return float(cores[int(kind), 0].max(axis=-1).mean())
+
+
 def load_imbalance(random: Randomness, graph: StepGraph, outcome: Outcome) -> LoadImbalanceTimes | None:
     """Mean effect and amplification of uneven load, apart; None where experts are loaded evenly."""
     load = random.load
     if load is None:
         return None
-    num_load_rows = graph.dag.num_draw_rows - graph.num_ranks
+    num_load_rows = graph.num_load_rows
     loads = draw_loads(load, len(graph.draw_units), graph.num_micro_batches, random.seed, 0)
     factor = float(loads[:, :, 0].max(axis=-1).mean())
     constant = np.ones((graph.dag.num_draw_rows, 1))

@@ -85,7 +85,7 @@ def _changed(step: PreparedStep, power: StepPower, entry: Assumption, value: flo
     if entry.key == "routing_concentration":
         return _makespan(step, graph, drawn=True, noise_factor=_noise_ratio(step, entry.value, value))
     if entry.key == "gpu_speed_cv":
-        drawn = randomness(step.scenario, step.random.load, value)
+        drawn = randomness(step.scenario, step.random.load, value, step.random.documents)
         return _makespan(replace(step, random=drawn), graph, drawn=True)
     changed = _with(step, entry, value)
     is_same_order = waits_for_its_transfers(changed, order) == waits_for_its_transfers(step, order)

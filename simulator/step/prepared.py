@@ -14,6 +14,7 @@ from simulator.network.placement import Lie
 from simulator.scenario import derived
 from simulator.scenario.assumptions import resolve_assumptions
 from simulator.scenario.scenario import Scenario
+from simulator.step.documents import core_share, document_load
 from simulator.step.draws import Randomness, randomness
 from simulator.step.hardware import Hardware, look_up, with_assumptions
 from simulator.step.memory import MemoryQuestion
@@ -122,7 +123,12 @@ def price(
         assumptions=assumptions,
         hardware=hardware,
         workload=workload,
-        random=randomness(scenario, _on_links(load, workload, messages), assumptions["gpu_speed_cv"].value),
+        random=randomness(
+            scenario,
+            _on_links(load, workload, messages),
+            assumptions["gpu_speed_cv"].value,
+            before.random.documents if before else None,
+        ),
         kernels=kernels,
         messages=messages,
         chunking=_chunking(scenario, assumptions, kernels.gap_s),
@@ -130,11 +136,16 @@ def price(
     )
     if before is not None and step.has_prices_of(before):
         return step
+    documents = document_load(scenario, workload, kernels)
     has_beside = derived.has_collectives_beside_compute(scenario)
     priced = prices(kernels, messages, has_beside=has_beside, chunking=step.chunking)
     stages = stage_costs(workload, priced, _kept(step, before) if before else NOTHING_KEPT)
     assumed = memory_question(step).assumed
-    return replace(step, stages=with_copies(stages, scenario, workload, messages.host, assumed))
+    step = replace(step, stages=with_copies(stages, scenario, workload, messages.host, assumed))
+    if documents is None:
+        return step
+    documents = replace(documents, share=core_share(step.stages))
+    return replace(step, random=replace(step.random, documents=documents))
 
 
 def _kept(step: PreparedStep, before: PreparedStep) -> Kept:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from math import fsum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +17,30 @@ from simulator.assembly.unit_costs import INSIDE
 from simulator.engine import sweep
 from simulator.results import explain, metrics
 from simulator.results.interval import Interval
+from simulator.results.rates import FlopPerToken
 from simulator.results.step_power import RankWatts, StepWatts
-from simulator.results.step_result import FlopPerToken, ModelCounts, RankTimes, StepResult, StepTimes, parts_of
+from simulator.results.step_result import (
+    DocumentTimes,
+    ModelCounts,
+    RankTimes,
+    StepResult,
+    StepTimes,
+    parts_of,
+)
+from simulator.scenario import derived
+from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
 from simulator.step.collectives import collective_times
-from simulator.step.draws import Outcome, load_imbalance
+from simulator.step.draws import Outcome, load_imbalance, longest_sequences
 from simulator.step.memory import step_memory
 from simulator.step.notes import NOT_MODELLED, assumption_rows
 from simulator.step.placed import placement_result
 from simulator.step.power import StepPower
 from simulator.step.prepared import PreparedStep, memory_question
+from simulator.workload.counted import documents_of
+from simulator.workload.documents import mean_pairs
 from simulator.workload.model_counts import count_parameters, model_flop_per_token
+from simulator.workload.pairs import query_key_pairs
 
 Floats = NDArray[np.float64]
 
@@ -57,10 +71,12 @@ def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: in
     makespan = _makespan(graph)
     tokens = batch * scenario.training.seq_len
     rate = metrics.tokens_per_s_per_gpu(tokens, step_s, scenario.cluster.num_gpus)
-    flop = FlopPerToken(**asdict(model_flop_per_token(scenario.model, scenario.training.seq_len)))
+    counted = model_flop_per_token(scenario.model, scenario.training.seq_len, documents=documents_of(scenario))
+    flop = FlopPerToken(**asdict(counted))
     down, up = explain.spread(graph, makespan, outcome.even_s)
     added_s = {
         "expert_imbalance": outcome.imbalance_s, "speed_spread": outcome.speed_spread_s,
+        "document_spread": outcome.documents_s,
         "power_limit": power.step_s - power.burst_s,
     }  # fmt: skip
     actions_s = fsum(getattr(parts.mean, f"{k}_s") for k in ("forward", "backward", "weight", "overlapped_f_b"))
@@ -69,6 +85,7 @@ def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: in
         interval=Interval(low=step_s - down, high=step_s + up),
         tokens_per_step=tokens,
         tokens_per_s_per_gpu=rate,
+        **_useful(scenario, batch, rate),
         model_flop_per_token=flop,
         tflops=metrics.tflops(flop, rate),
         mfu=metrics.mfu(flop, rate, hardware.gpu.peak_flop_per_s["bf16"]),
@@ -83,6 +100,30 @@ def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: in
         collectives=collective_times(graph),
         power=_power(power, step_s, scenario.cluster.num_gpus),
         imbalance=load_imbalance(step.random, graph, outcome) if explained else None,
+        documents=_documents(step, graph, outcome) if explained else None,
+    )
+
+
+def _useful(scenario: Scenario, batch: int, rate: float) -> dict[str, Any]:
+    """What of the tokens is no padding, where some is."""
+    training = scenario.training
+    useful = derived.useful_tokens(scenario)
+    if useful == training.seq_len:
+        return {}
+    return {
+        "useful_tokens_per_step": batch * useful,
+        "useful_tokens_per_s_per_gpu": rate * useful / training.seq_len,
+    }
+
+
+def _documents(step: PreparedStep, graph: StepGraph, outcome: Outcome) -> DocumentTimes | None:
+    documents = documents_of(step.scenario)
+    if documents is None:
+        return None
+    return DocumentTimes(
+        attended_frac=mean_pairs(documents) / query_key_pairs(step.scenario.training.seq_len, causal=True),
+        longest_over_mean=longest_sequences(step.random, graph),
+        added_s=outcome.documents_s,
     )
 
 

@@ -6,9 +6,11 @@ from dataclasses import replace
 from math import fsum, inf, sqrt
 
 from simulator.scenario import derived
+from simulator.scenario.plan import Packing
 from simulator.scenario.scenario import Scenario
 from simulator.workload.capacity import UNLIMITED, Capacity
 from simulator.workload.casts.choice import casts_of
+from simulator.workload.documents import Documents
 from simulator.workload.op import Workload
 from simulator.workload.recipe import Recipe
 from simulator.workload.recompute import checkpoint_of, module_names
@@ -67,6 +69,7 @@ def recipe_of(
         is_loss_fused=scenario.head.cross_entropy == "fused",
         attention=scenario.kernels.attention or "",
         copies=_sharded_copies(scenario),
+        documents=documents_of(scenario),
     )
 
 
@@ -79,6 +82,18 @@ def _sharded_copies(scenario: Scenario) -> ShardedCopies:
         plan.sharded_copies, plan.param_gather.dtype, plan.grad_reduce.dtype, plan.reshard_after_forward,
         derived.reduces_every_micro_batch(scenario),
     )  # fmt: skip
+
+
+def documents_of(scenario: Scenario) -> Documents | None:
+    """What the sequences are packed from, padding left out; None where every token attends to all before it."""
+    training = scenario.training
+    if not isinstance(training.packing, Packing) or training.packing.lengths == (training.seq_len,):
+        return None
+    packing, tokens = training.packing, derived.useful_tokens(scenario)
+    if packing.lengths is not None:
+        return Documents(tokens, lengths=packing.lengths, cut=packing.cut)
+    assert packing.mean_tokens is not None
+    return Documents(tokens, packing.mean_tokens, packing.cv, cut=packing.cut)
 
 
 def _expert_rows_cv(scenario: Scenario, routing: RoutingStatistics | None, capacity: Capacity) -> float:

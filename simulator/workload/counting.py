@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hwprofiles.kernels.attention_libraries import padded_v
-from hwprofiles.kernels.shape import KernelShape
+from hwprofiles.kernels.shape import Document, KernelShape
 from simulator.workload.op import Op, Pass, Work
 from simulator.workload.pairs import query_key_pairs
 from simulator.workload.tensors import FORMAT_BITS, tensor_bytes
@@ -186,13 +186,14 @@ class AttentionCore:
 @dataclass(frozen=True, slots=True)
 class Block:
     """Part of a sequence's attention that one call computes: queries, keys, their pairs of each head. causal: its last query
-    sees all of its keys, those before it fewer.
+    sees all of its keys, those before it fewer. documents: what the queries belong to, where they attend to their own alone.
     """
 
     queries: int
     keys: int
     pairs: float
     causal: bool
+    documents: tuple[Document, ...] = ()
 
     @property
     def pairs_of_sizes(self) -> float:
@@ -216,6 +217,7 @@ def attention(
     """
     part = block or Block(seq, seq, query_key_pairs(seq, causal, core.window), causal)
     pairs, run = batch * part.pairs, core.as_run
+    packed = tuple(each._replace(number=batch * each.number) for each in part.documents)
     kv_width = run.kv_heads * (run.head_dim_qk + run.head_dim_v)
     inputs = 2 * batch * (part.queries * run.heads * run.head_dim_qk + part.keys * kv_width)
     output = 2 * batch * part.queries * run.heads * run.head_dim_v
@@ -230,7 +232,7 @@ def attention(
         name, kernel, phase, read, written, flop=flop, model_flop=model_flop, num_kernels=kernels, batch=batch,
         seq=part.queries, keys=0 if part.keys == part.queries else part.keys, heads=run.heads, kv_heads=run.kv_heads,
         head_dim_qk=run.head_dim_qk, head_dim_v=run.head_dim_v, causal=causal, library=run.library,
-        executed_flop=flop if part.pairs != part.pairs_of_sizes else 0.0,
+        executed_flop=flop if packed or part.pairs != part.pairs_of_sizes else 0.0, documents=packed,
     )  # fmt: skip
 
 

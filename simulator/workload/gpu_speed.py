@@ -43,15 +43,25 @@ class SpeedGroups:
         return self.simulated * self.width
 
 
-def draw_slowness(
-    cv: float, ranks: int, groups: SpeedGroups, micro_batches: int, seed: int, draw: int
-) -> NDArray[np.float64]:
-    """(ranks, lanes) time of a kernel on each simulated lane over the mean GPU's: of the slowest columns, in their order.
+@dataclass(frozen=True)
+class Slowness:
+    """What was drawn of the GPUs. lanes: (pipeline ranks, lanes) time of a kernel on each simulated lane over the mean GPU's,
+    of the slowest columns, in their order; columns: which these are.
+    """
 
-    ranks: of the pipeline. A GPU's is log-normal, mean 1, coefficient of variation cv; a lane's that of its slowest GPU.
+    lanes: Floats
+    columns: NDArray[np.intp]
+
+
+def draw_slowness(cv: float, ranks: int, groups: SpeedGroups, work: float | Floats, seed: int, draw: int) -> Slowness:
+    """How slow the GPUs are. ranks: of the pipeline. work: micro-batches, or of each column as many of mean length as its own
+    take.
+
+    A GPU's is log-normal, mean 1, coefficient of variation cv; a lane's that of its slowest GPU.
     """
     if cv == 0.0:
-        return np.ones((ranks, groups.lanes))
+        kept = _slowest_columns(np.zeros((ranks, groups.columns)), groups.simulated, work)
+        return Slowness(np.ones((ranks, groups.lanes)), kept)
     sigma = sqrt(log1p(cv**2))
     size = groups.columns * groups.width * groups.lane_ranks
     normal = generator(seed, draw, PURPOSE_SPEED).standard_normal((ranks, size))
@@ -59,18 +69,18 @@ def draw_slowness(
         slowest = normal.reshape(ranks, -1, groups.together).max(axis=-1)
         normal = np.repeat(slowest, groups.together, axis=-1)
     normal = normal.reshape(ranks, groups.columns, groups.width, groups.lane_ranks).max(axis=-1)
-    kept = _slowest_columns(normal.max(axis=-1) * sigma, groups.simulated, micro_batches)
-    return portable.exp(sigma * normal[:, kept].reshape(ranks, groups.lanes) - sigma**2 / 2)
+    kept = _slowest_columns(normal.max(axis=-1) * sigma, groups.simulated, work)
+    return Slowness(portable.exp(sigma * normal[:, kept].reshape(ranks, groups.lanes) - sigma**2 / 2), kept)
 
 
-def _slowest_columns(log_slowness: Floats, count: int, micro_batches: int) -> NDArray[np.intp]:
+def _slowest_columns(log_slowness: Floats, count: int, work: float | Floats) -> NDArray[np.intp]:
     """Indices, ascending, of the `count` columns whose pipelines take longest. log_slowness: (ranks, columns).
 
-    A pipeline of m micro-batches takes the sum over its ranks and m - 1 times its slowest rank.
+    A pipeline of m micro-batches takes the sum over its ranks and m - 1 times its slowest rank; m of each column is its work.
     """
     columns = log_slowness.shape[1]
     if count >= columns:
         return np.arange(columns)
     slowness = portable.exp(log_slowness)
-    seconds = slowness.sum(axis=0) + (micro_batches - 1) * slowness.max(axis=0)
+    seconds = slowness.sum(axis=0) + (work - 1) * slowness.max(axis=0)
     return np.sort(np.argsort(-seconds, kind="stable")[:count])

@@ -15,6 +15,7 @@ from math import fsum
 
 from simulator.scenario.layout import stage_layout
 from simulator.scenario.model import ModelSpec
+from simulator.workload.documents import Documents, mean_pairs
 from simulator.workload.layers.attention import attention_core
 from simulator.workload.layers.part import PARTS, WHOLE, Part
 from simulator.workload.pairs import query_key_pairs
@@ -37,10 +38,11 @@ class ParameterCounts:
 
 @dataclass(frozen=True, slots=True)
 class FlopCount:
-    """FLOP by convention of the attention mask."""
+    """FLOP by convention of the attention mask. attended: inside the documents of packed sequences; None where none are."""
 
     causal: float
     noncausal: float
+    attended: float | None = None
 
 
 def _parts(model: ModelSpec) -> tuple[list[tuple[int, Part]], list[tuple[int, Part]]]:
@@ -59,10 +61,13 @@ def count_parameters(model: ModelSpec) -> ParameterCounts:
     )
 
 
-def model_flop_per_token(model: ModelSpec, seq_len: int, *, mtp: bool = False) -> FlopCount:
-    """Model FLOP for one trained token of sequences of `seq_len` tokens.
+def model_flop_per_token(
+    model: ModelSpec, seq_len: int, *, mtp: bool = False, documents: Documents | None = None
+) -> FlopCount:
+    """Model FLOP for one trained token of sequences of `seq_len` tokens, by the conventions that take each as a whole.
 
-    mtp: also count the MTP modules, each with its projection, layer and pass through the head.
+    documents: what they are packed from, for FlopCount.attended. mtp: also count the MTP modules, each with its projection,
+    layer and pass through the head.
     """
     main, modules = _parts(model)
     parts = main + modules if mtp else main
@@ -75,4 +80,8 @@ def model_flop_per_token(model: ModelSpec, seq_len: int, *, mtp: bool = False) -
         * fsum(core.flop_per_pair * query_key_pairs(seq_len, mask, core.window) / seq_len for core in cores)
         for mask in (True, False)
     )
-    return FlopCount(causal=gemm_flop + causal, noncausal=gemm_flop + noncausal)
+    attended = None
+    if documents is not None:
+        pairs = fsum(core.flop_per_pair * mean_pairs(documents, core.window) for core in cores)
+        attended = gemm_flop + FORWARD_AND_BACKWARD * pairs / seq_len
+    return FlopCount(causal=gemm_flop + causal, noncausal=gemm_flop + noncausal, attended=attended)

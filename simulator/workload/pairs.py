@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import fsum
 from typing import Literal
 
 Split = Literal["zigzag", "documents", "contiguous"]
@@ -63,13 +64,13 @@ def rank_pairs(
     lengths = tuple(documents) or (float(seq),)
     if split == "documents" and len(lengths) > 1:
         found = [rank_pairs(1, window=window, documents=(length,), cp=cp) for length in lengths]
-        return tuple(sum(of_rank) for of_rank in zip(*found, strict=True))
-    total = sum(lengths)
+        return tuple(fsum(of_rank) for of_rank in zip(*found, strict=True))
+    total = fsum(lengths)
     starts = [0.0]
     for length in lengths:
         starts.append(starts[-1] + length)
     return tuple(
-        sum(
+        fsum(
             block_pairs((max(a, start), min(b, end)), (start, end), window)
             for a, b in pieces_of(rank, total, cp, split)
             for start, end in pairwise(starts)
@@ -89,7 +90,7 @@ def hop_pairs(
     pieces = [pieces_of(rank, seq, cp, split) for rank in range(cp)]
     return tuple(
         tuple(
-            sum(block_pairs(q, k, window) for q in pieces[rank] for k in pieces[(rank - hop) % cp])
+            fsum(block_pairs(q, k, window) for q in pieces[rank] for k in pieces[(rank - hop) % cp])
             for rank in range(cp)
         )
         for hop in range(cp)

@@ -10,6 +10,7 @@ from simulator.scenario.software import SOFTWARE, Software
 from simulator.workload.capacity import UNLIMITED, Capacity
 from simulator.workload.casts.casts import Casts
 from simulator.workload.counting import operand_bytes
+from simulator.workload.documents import Documents
 from simulator.workload.recompute import Checkpoint
 from simulator.workload.sharded_copies import IN_PLACE, ShardedCopies
 from simulator.workload.tensors import sent_format
@@ -41,7 +42,8 @@ class Recipe:
     attention: library of the attention core; "": the stack's own.
     ep: ranks of an expert group; nodes: nodes it spans. nodes_per_token, ranks_per_token: expected distinct destinations.
     remote_per_token, fullest_node: as in AllToAll. bf16_layers: how many at the start and at the end stay in BF16.
-    software: which kernels route and shuffle tokens. copies: those of sharded parameters.
+    software: which kernels route and shuffle tokens. copies: those of sharded parameters. documents: what sequences are packed
+    from; None: each attends to all of it.
     """
 
     batch: int
@@ -76,6 +78,7 @@ class Recipe:
     bf16_layers: tuple[int, int] = (0, 0)
     software: Software = SOFTWARE[SEPARATE]
     copies: ShardedCopies = IN_PLACE
+    documents: Documents | None = None
 
     @property
     def tokens(self) -> int:

@@ -54,6 +54,10 @@ CONTEXTS: Mapping[str, tuple[str, ...]] = {
     "shared": (*DENSE, "parallel.cp=2"),
     "sharded": (*DENSE, "parallel.zero_stage=3"),
     "grouped": (*DENSE, "parallel.zero_stage=2", "data_parallel.hsdp_group=4"),
+    "packed": (*DENSE, "training.packing={mean_tokens: 256, cv: 1.0}"),
+    "packed_and_shared": (
+        *DENSE, "parallel.cp=2", "parallel.cp_comm=all_gather", "training.packing={mean_tokens: 256, cv: 1.0}",
+    ),
     "windowed": (*DENSE, "model.attention.window=256"),
     "virtual": (
         *DENSE, "model.num_layers=8", "model.num_dense_layers=8", "parallel.vpp=2", "parallel.schedule=interleaved_1f1b",
@@ -120,6 +124,12 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "training.global_batch_size": ("dense", "128"),
     "training.micro_batch_size": ("dense", "2"),
     "training.optimizer": ("dense", "adamw-bf16-moments"),
+    "training.packing": ("dense", "{mean_tokens: 256, cv: 1.0}"),
+    "training.packing.mean_tokens": ("packed", "512"),
+    "training.packing.cv": ("packed", "2.0"),
+    "training.packing.lengths": ("dense", "[512, 512]"),
+    "training.packing.cut": ("packed_and_shared", "sequence"),
+    "training.padding_fraction": ("dense", "0.1"),
     "precision.recipe": ("deepseek", "bf16"),
     "precision.fp8_weight_cache": ("dense", "per_step"),
     "precision.bf16_first_layers": ("tensorwise", "1"),
@@ -205,7 +215,7 @@ def keys(section: type[Section], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         key = prefix + (field.alias or name)
         inner = list(_sections(field.annotation))
-        if not inner or key == "moe.balance":
+        if not inner or key in ("moe.balance", "training.packing"):
             yield key
         for each in inner:
             yield from keys(each, f"{key}.")

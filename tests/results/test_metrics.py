@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.results.metrics import mfu, tflops, tokens_per_s_per_gpu
-from simulator.results.step_result import FlopPerToken
+from simulator.results.rates import FlopPerToken
 
 FLOP = FlopPerToken(causal=250.45e9, noncausal=281.15e9)
 """DeepSeek-V3 at 4K, in tests/workload/test_model_counts.py."""

@@ -19,7 +19,7 @@ from simulator.workload.routing_rule import RoutingRule
 
 @pytest.mark.parametrize("cv", [0.01, 0.3])
 def test_gpus_are_as_fast_as_their_mean_on_average(cv: float) -> None:
-    drawn = draw_slowness(cv, 256, SpeedGroups(1, width=512), micro_batches=8, seed=1, draw=0)
+    drawn = draw_slowness(cv, 256, SpeedGroups(1, width=512), work=8, seed=1, draw=0).lanes
     assert drawn.mean() == pytest.approx(1.0, abs=4 * cv / np.sqrt(drawn.size))
     assert drawn.std() == pytest.approx(cv, rel=0.05)
 

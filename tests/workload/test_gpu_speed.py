@@ -26,7 +26,7 @@ def every_gpu(ranks: int, gpus: int) -> np.ndarray:
 def test_the_slowest_of_512_gpus_is_three_sigma_behind_at_ep_8() -> None:
     """The expected maximum of 512 normal variates is 3.04 standard deviations; of 8, 1.42."""
     groups = SpeedGroups(columns=64, width=8)
-    slowest = [draw_slowness(CV, 1, groups, 32, SEED, draw).max() - 1.0 for draw in range(64)]
+    slowest = [draw_slowness(CV, 1, groups, 32, SEED, draw).lanes.max() - 1.0 for draw in range(64)]
     assert float(np.mean(slowest)) == pytest.approx(3.04 * CV, rel=0.05)
 
 
@@ -40,7 +40,7 @@ def test_columns_equal_a_choice_by_hand(
 ) -> None:
     gpus = columns * width * per_lane * together
     groups = SpeedGroups(columns, width, per_lane * together, together, min(simulated, columns))
-    found = draw_slowness(CV, ranks, groups, micro_batches, SEED, 0)
+    found = draw_slowness(CV, ranks, groups, micro_batches, SEED, 0).lanes
     drawn = every_gpu(ranks, gpus).tolist()
     lane_gpus = per_lane * together
     lanes = [[max(row[i : i + lane_gpus]) for i in range(0, gpus, lane_gpus)] for row in drawn]
@@ -56,15 +56,15 @@ def test_columns_equal_a_choice_by_hand(
 
 def test_a_tensor_parallel_group_wider_than_a_lane_slows_all_its_lanes() -> None:
     """tp 4, ep 8 in lanes of one GPU: lanes 0 to 3 run at one speed, 4 to 7 at another."""
-    found = draw_slowness(CV, 1, SpeedGroups(1, width=8, together=4), 1, SEED, 0)[0]
+    found = draw_slowness(CV, 1, SpeedGroups(1, width=8, together=4), 1, SEED, 0).lanes[0]
     drawn = every_gpu(1, 8)[0]
     assert found.tolist() == [drawn[:4].max()] * 4 + [drawn[4:].max()] * 4
 
 
 def test_where_all_columns_are_simulated_every_gpu_keeps_its_speed() -> None:
-    assert np.array_equal(draw_slowness(CV, 3, SpeedGroups(8, 2, simulated=8), 5, SEED, 0), every_gpu(3, 16))
+    assert np.array_equal(draw_slowness(CV, 3, SpeedGroups(8, 2, simulated=8), 5, SEED, 0).lanes, every_gpu(3, 16))
 
 
 def test_a_quarter_of_a_million_gpus_are_drawn_in_bounded_memory() -> None:
-    found = draw_slowness(CV, 16, SpeedGroups(256, width=64), 128, SEED, 0)
+    found = draw_slowness(CV, 16, SpeedGroups(256, width=64), 128, SEED, 0).lanes
     assert found.shape == (16, 64) and found.max() > 1.0 + 4.3 * CV

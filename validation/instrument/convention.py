@@ -12,7 +12,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from hwprofiles.record_file import read_mapping
-from simulator.results.step_result import FlopPerToken
+from simulator.results.rates import FlopPerToken
 from simulator.scenario.scenario import Scenario
 from validation.published.row import Row
 

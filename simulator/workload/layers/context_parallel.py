@@ -16,6 +16,7 @@ pytorch/attention/dot_product_attention/context_parallel.py:
 Where latent attention sends its latents (cp_kv: latent), every rank projects all tokens' keys and values up, of its heads; for
 a ring and an all-gather once more in the backward, which keeps none that came from others.
 
+Documents that sequences are packed from are cut one by one in the same way, and each step's kernel takes the part of every one.
 All in BF16. Two kernels of neighbouring steps on two streams, which fill each other's last wave, are not modelled.
 """
 
@@ -23,12 +24,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from math import fsum
 from typing import Final
 
 from simulator.workload import counting as c
-from simulator.workload.counting import AttentionCore, Block
+from simulator.workload.counting import AttentionCore
+from simulator.workload.layers import packed
+from simulator.workload.layers.packed import Part
 from simulator.workload.op import Collective, CollectiveOp, Pass, Work
-from simulator.workload.pairs import block_pairs, pieces_of, query_key_pairs
+from simulator.workload.pairs import block_pairs, pieces_of
 from simulator.workload.recipe import CpComm, Recipe
 from simulator.workload.tensors import tensor_bytes
 
@@ -44,7 +48,7 @@ def run_core(core: AttentionCore, r: Recipe, phase: Pass, latent: int = 0) -> It
     """
     name = "attention" if phase == "F" else "attention_bwd"
     if r.cp == 1:
-        yield c.attention(name, phase, r.batch, r.seq, core)
+        yield c.attention(name, phase, r.batch, r.seq, core, block=packed.whole_block(core.window, r.seq, r.documents))
     else:
         yield from _WAYS[r.cp_comm](name, phase, core, r, latent)
 
@@ -66,7 +70,8 @@ def _a2a(name: str, phase: Pass, core: AttentionCore, r: Recipe, latent: int) ->
     inputs = own if latent else (*own, ("k", kv * run.head_dim_qk), ("v", kv * run.head_dim_v))
     output = (("out", run.heads * run.head_dim_v),)
     yield from _exchanges(name, phase, inputs if phase == "F" else output, r)
-    yield c.attention(name, phase, r.batch, r.seq, exchanged_core(core, r.cp))
+    block = packed.whole_block(core.window, r.seq, r.documents)
+    yield c.attention(name, phase, r.batch, r.seq, exchanged_core(core, r.cp), block=block)
     yield from _exchanges(name, phase, output if phase == "F" else inputs, r)
     if phase == "I" and kv > run.kv_heads:
         width = kv * (run.head_dim_qk + run.head_dim_v)
@@ -88,7 +93,7 @@ def _all_gather(name: str, phase: Pass, core: AttentionCore, r: Recipe, latent: 
     for tensor, width in () if latent else widths:
         yield _sent(f"{name}_{tensor}_gather", "all_gather", every * width, phase)
         yield c.copy(f"{name}_{tensor}_order", every * width, every * width, phase)
-    blocks = _chunk_blocks(core, r)
+    blocks = packed.blocks_of(core.window, r.seq, r.cp, r.documents, chunks_seen)
     for i, block in enumerate(blocks):
         yield c.attention(f"{name}{STEP}{i}", phase, r.batch, block.queries, core, block.causal, block=block)
     if phase == "I":
@@ -99,24 +104,21 @@ def _all_gather(name: str, phase: Pass, core: AttentionCore, r: Recipe, latent: 
             yield _sent(f"{name}_{tensor}_grad_scatter", "reduce_scatter", every * width, phase)
 
 
-def _chunk_blocks(core: AttentionCore, r: Recipe) -> tuple[Block, ...]:
-    """Of rank 0: the first chunk and the last. Together they have the mean rank's pairs: with a window the first chunk's
-    queries have fewer keys than any others, which is spread over both.
+def chunks_seen(window: int | None, cp: int, seq: float, pairs: float) -> tuple[Part, ...]:
+    """What rank 0 attends to: the first chunk and the last. Together they have the mean rank's part of the pairs: with a
+    window the first chunk's queries have fewer keys than any others, which is spread over both.
     """
-    whole = query_key_pairs(r.seq, causal=True, window=core.window)
-    chunks = [(round(a), round(b)) for a, b in pieces_of(0, r.seq, r.cp, "zigzag")]
-    pairs = [block_pairs(chunk, (0, chunk[1]), core.window) for chunk in chunks]
-    scale = whole / r.cp / sum(pairs)
-    seen = [b if core.window is None else min(b, b - a + core.window) for a, b in chunks]
-    return tuple(
-        Block(b - a, keys, own * scale, causal=True) for (a, b), own, keys in zip(chunks, pairs, seen, strict=True)
-    )
+    chunks = pieces_of(0, seq, cp, "zigzag")
+    own = [block_pairs(chunk, (0, chunk[1]), window) for chunk in chunks]
+    scale = pairs / cp / fsum(own)
+    seen = [b if window is None else min(b, b - a + window) for a, b in chunks]
+    return tuple(Part(b - a, keys, at * scale, True) for (a, b), at, keys in zip(chunks, own, seen, strict=True))
 
 
 def _ring(name: str, phase: Pass, core: AttentionCore, r: Recipe, latent: int) -> Iterator[Work]:
     run, last = core.as_run, r.cp - 1
     kv = r.tokens * (latent or run.kv_heads * (run.head_dim_qk + run.head_dim_v))
-    for i, block in enumerate(_ring_blocks(r)):
+    for i, block in enumerate(packed.blocks_of(None, r.seq, r.cp, r.documents, hops_seen)):
         step = f"{name}{STEP}{i}"
         tensors = [tensor for tensor, sends in (("kv", i < last), ("kv_grad", phase == "I" and i > 0)) if sends]
         if tensors:
@@ -130,12 +132,13 @@ def _ring(name: str, phase: Pass, core: AttentionCore, r: Recipe, latent: int) -
             yield c.add(f"{name}_kv_grad_sum_{i}", kv * block.keys * r.cp // r.seq, phase)
 
 
-def _ring_blocks(r: Recipe) -> Iterator[Block]:
-    """Of a rank in the middle: the diagonal, then steps with the keys of ranks before it, then of those behind."""
-    own = r.seq // r.cp
-    for i in range(r.cp):
-        queries, keys = (own, own) if i == 0 else (own, own // 2) if i <= r.cp // 2 else (own // 2, own)
-        yield Block(queries, keys, own * own / 2.0, causal=i == 0)
+def hops_seen(window: int | None, cp: int, seq: float, pairs: float) -> tuple[Part, ...]:
+    """What a rank in the middle attends to: the diagonal, then steps with the keys of ranks before it, then of those behind."""
+    own, steps = seq / cp, []
+    for i in range(cp):
+        queries, keys = (own, own) if i == 0 else (own, own / 2) if i <= cp // 2 else (own / 2, own)
+        steps.append(Part(queries, keys, pairs / cp**2, i == 0))
+    return tuple(steps)
 
 
 def gather_latent(name: str, width: int, r: Recipe, phase: Pass) -> Iterator[Work]:

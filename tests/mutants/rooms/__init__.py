@@ -18,6 +18,7 @@ from tests.mutants.rooms.models import MODELS
 from tests.mutants.rooms.network import NETWORK
 from tests.mutants.rooms.numerics import NUMERICS
 from tests.mutants.rooms.offload import OFFLOAD
+from tests.mutants.rooms.packing import PACKING
 from tests.mutants.rooms.phases import PHASES
 from tests.mutants.rooms.pipeline import PIPELINE
 from tests.mutants.rooms.report import REPORT
@@ -39,7 +40,7 @@ from tests.mutants.rooms.workload import WORKLOAD
 
 ROOMS: tuple[Room, ...] = (
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
-    OFFLOAD, CONTEXT, PHASES, RUN, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS, WHAT_IF,
+    OFFLOAD, CONTEXT, PACKING, PHASES, RUN, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS, WHAT_IF,
     NUMERICS, TORCH_MODEL, TRAINED_MOE, EXPERT_PARALLEL, PIPELINE, TRAIN, TORCH_COUNTS,
 )  # fmt: skip
 """From the bottom up."""

@@ -144,8 +144,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/expand.py",
-            "speed_row = np.where(shape.stream == COMPUTE, num_load_rows + ranks[members][:, None], -1)",
-            "speed_row = np.where(shape.stream == COMPUTE, num_load_rows, -1)",
+            "speed_row = np.where(shape.stream == COMPUTE, rows.loads + rank, -1)",
+            "speed_row = np.where(shape.stream == COMPUTE, rows.loads, -1)",
             "every rank has the speed of the first one's GPU",
         ),
         Fault(

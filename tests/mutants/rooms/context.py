@@ -29,7 +29,7 @@ CONTEXT = Room(
         ),
         Fault(
             LAYER,
-            "(own, own // 2) if i <= r.cp // 2 else (own // 2, own)",
+            "(own, own / 2) if i <= cp // 2 else (own / 2, own)",
             "(own, own)",
             "later steps of a ring have whole blocks of queries and keys",
         ),

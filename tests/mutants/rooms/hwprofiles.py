@@ -106,8 +106,8 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/attention.py",
-            "causal = min(mean + constants.c_tokens / 2.0 - fixed, length) + fixed",
-            "causal = mean",
+            "most = min(mean + constants.c_tokens / 2.0 - fixed, length) + fixed",
+            "most = mean",
             "short sequences compute attention at the full rate",
         ),
         Fault(
@@ -172,8 +172,8 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/table.py",
-            "if shape.flop and abs(shape.flop / shape.attention_flop - 1.0) > FLOP_TOLERANCE:",
-            "if shape.flop and shape.flop / shape.attention_flop - 1.0 > FLOP_TOLERANCE:",
+            "abs(shape.flop / shape.attention_flop - 1.0) > FLOP_TOLERANCE",
+            "shape.flop / shape.attention_flop - 1.0 > FLOP_TOLERANCE",
             "a row of full attention serves a window of it",
         ),
         Fault(

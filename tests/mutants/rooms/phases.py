@@ -115,8 +115,8 @@ PHASES = Room(
         ),
         Fault(
             "simulator/run/training_run.py",
-            "hours_per_token = gpu_hours(num_gpus, first.step.step_s) / first.step.tokens_per_step",
-            "hours_per_token = gpu_hours(num_gpus, first.step.interval.high) / first.step.tokens_per_step",
+            "hours_per_token = gpu_hours(num_gpus, first.step.step_s) / useful",
+            "hours_per_token = gpu_hours(num_gpus, first.step.interval.high) / useful",
             "steady state at the high end",
         ),
         Fault(

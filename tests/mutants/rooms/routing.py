@@ -167,7 +167,7 @@ ROUTING = Room(
         ),
         Fault(
             "simulator/workload/gpu_speed.py",
-            "(micro_batches - 1) * slowness.max(axis=0)",
+            "(work - 1) * slowness.max(axis=0)",
             "0.0",
             "the slowest rank of a pipeline is waited for once",
         ),

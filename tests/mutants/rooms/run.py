@@ -16,7 +16,7 @@ RUN = Room(
         ),
         Fault(
             "simulator/run/phases.py",
-            "rest_tokens = min(tokens_left, steps_left * full_batch * seq_len)",
+            "rest_tokens = min(tokens_left, steps_left * full_batch * useful)",
             "rest_tokens = tokens_left",
             "a phase of steps does not end",
         ),

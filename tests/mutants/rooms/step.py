@@ -186,14 +186,14 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/draws.py",
-            "loads[:, :, 0] *= slowness[graph.unit_ranks]",
-            "loads[:, :, 0] *= slowness[0]",
+            "loads[:, :, 0] *= drawn.lanes[graph.unit_ranks]",
+            "loads[:, :, 0] *= drawn.lanes[0]",
             "experts run at the speed of the first rank's GPU",
         ),
         Fault(
             "simulator/step/draws.py",
-            "float(np.mean(equal_loads)) - even_s\n",
-            "float(np.mean(equal_loads))\n",
+            "of_even_loads - even_s, drawn",
+            "of_even_loads, drawn",
             "what unequal GPUs add is the whole step",
         ),
         Fault(
@@ -277,8 +277,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/draws.py",
-            "scenario.draws, scenario.seed)",
-            "scenario.draws, 0)",
+            "scenario.draws, scenario.seed, documents)",
+            "scenario.draws, 0, documents)",
             "draws come from one seed",
         ),
         Fault(
@@ -367,8 +367,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/result.py",
-            "model_flop_per_token(scenario.model, scenario.training.seq_len)",
-            "model_flop_per_token(scenario.model, 4096)",
+            "model_flop_per_token(scenario.model, scenario.training.seq_len,",
+            "model_flop_per_token(scenario.model, 4096,",
             "FLOP of a token are those of 4,096 tokens",
         ),
         Fault(

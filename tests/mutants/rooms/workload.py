@@ -29,7 +29,7 @@ WORKLOAD = Room(
             "a function of the unfused loss reads nothing",
         ),
         Fault(
-            f"{ROOT}/counting.py",
+            f"{ROOT}/pairs.py",
             "keys = seq if window is None else min(window, seq)",
             "keys = seq",
             "a window changes nothing",
@@ -167,7 +167,7 @@ WORKLOAD = Room(
             "scores computed again count as the model's work",
         ),
         Fault(
-            f"{ROOT}/counting.py",
+            f"{ROOT}/pairs.py",
             "(seq - keys / 2) * keys if causal else float(seq * keys)",
             "(seq - keys / 2) * keys",
             "attention without a mask does half of the square",
