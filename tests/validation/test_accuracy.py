@@ -54,7 +54,7 @@ def test_a_table_of_runs_is_kept_and_cases_stay(
     target.write_text(table_text([cells_of(case_line(made_up("deepseek-v3")))]))
     table.write_text("case_id,model,gpu,n_gpus,precision\nP-1,,,,\nP-2,,,,\nP-3,,,,\n")
     found = [run("P-1", 2.0), run("P-2", 3.0, is_eligible=False), run("P-3", None)]
-    monkeypatch.setattr("validation.instrument.pool.outcomes", lambda rows, predict: found)
+    monkeypatch.setattr("validation.instrument.pool.outcomes", lambda rows, predict, progress: found)
     monkeypatch.setattr("simulator.cli.validate.ACCURACY", target)
     assert main(["validate", "--write", "--cases", str(table)]) == 0
     assert [(cells["case"], cells["error_frac"]) for cells in read_table(target)] == [

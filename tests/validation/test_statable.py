@@ -106,11 +106,7 @@ def test_what_a_row_does_not_give_is_listed_with_the_value_taken() -> None:
         ({"attention_kind": "hybrid Mamba2 + GQA"}, "Mamba layers"),
         ({"recompute": "selective"}, "recompute modules not named"),
         ({"pp": "8", "dp": "1", "schedule": "interleaved 1F1B", "layers": ""}, "no model dimensions given"),
-        ({"pp": "8", "dp": "1", "vpp": "2", "schedule": "ZBV"}, "zero-bubble schedules"),
-        (
-            {"pp": "8", "dp": "1", "vpp": "2", "schedule": "interleaved 1F1B + EP all-to-all overlap"},
-            "overlap of expert communication",
-        ),
+        ({"pp": "8", "dp": "1", "vpp": "2", "schedule": "V-half"}, "zero-bubble schedules"),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_named(cells: Mapping[str, str], reason: str) -> None:
@@ -135,6 +131,50 @@ def test_context_parallelism_is_stated_with_the_releases_messages(framework: str
     assert {each.key: each.is_sourced for each in found.assumed}["parallel.cp_comm"]
     unknown = state(Row(LLAMA | {"cp": "2", "dp": "4", "framework": ""}))
     assert not {each.key: each.is_sourced for each in unknown.assumed}["parallel.cp_comm"]
+
+
+QWEN = MIXTRAL | {
+    "model": "Qwen3-235B-A22B", "layers": "32", "experts": "128", "topk": "8", "moe_ffn": "1536", "n_gpus": "64", "dp": "16",
+    "ep": "16", "pp": "4", "vpp": "4", "schedule": "interleaved 1F1B", "framework": "Megatron-Bridge (25.11)", "recompute": "",
+    "gbs": "1024",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cells", "schedule", "is_read"),
+    [
+        ({}, "interleaved_1f1b_ep_overlap", True),
+        ({"pp": "1", "vpp": "", "dp": "64", "schedule": "none"}, "1f1b_ep_overlap", True),
+        ({"gpu": "GB200"}, "interleaved_1f1b", False),
+        ({"framework": "Megatron-Core"}, "interleaved_1f1b", False),
+        ({"vpp": "1", "schedule": "1F1B"}, "1f1b", False),
+        (
+            {"framework": "", "schedule": "interleaved 1F1B + EP all-to-all overlap"},
+            "interleaved_1f1b_ep_overlap",
+            False,
+        ),
+        ({"vpp": "2", "schedule": "ZBV"}, "zb_v", False),
+        ({"vpp": "", "schedule": "zero bubble (ZB1P)"}, "zb_h1", False),
+    ],
+)
+def test_the_schedule_is_the_rows_with_what_its_recipe_adds(
+    cells: Mapping[str, str], schedule: str, is_read: bool
+) -> None:
+    """25.11: Qwen3-235B overlaps dispatch and combine on H100 and B200, not on GB200; Megatron-Core needs virtual stages."""
+    found = state(Row(QWEN | cells))
+    assert found.scenario is not None, found.missing
+    assert found.scenario.parallel.schedule == schedule
+    assert ("parallel.schedule" in {each.key for each in found.assumed if each.is_sourced}) == is_read
+
+
+def test_offloaded_layers_are_the_recipes_without_a_pipeline() -> None:
+    cells = LLAMA | {"model": "Llama-3-70B", "gpu": "GB200", "framework": "Megatron-Bridge (26.02)", "recompute": ""}
+    plan = state(Row(cells)).scenario
+    assert plan is not None
+    assert (plan.offload.activations, plan.offload.activation_layers) == (1.0, 20)
+    other = state(Row(cells | {"pp": "2", "dp": "4", "schedule": "1F1B"})).scenario
+    assert other is not None
+    assert other.offload.activations == 0
 
 
 def test_a_cut_model_keeps_the_places_of_embedding_and_head() -> None:

@@ -22,7 +22,6 @@ REASONS: Final[dict[str, str]] = {
     "case_id is there twice": "input",
     "cannot be read": "input",
     "unknown GPU": "mechanism",
-    "overlap of expert communication": "mechanism",
     "per-tensor FP8": "mechanism",
     "row-wise FP8": "mechanism",
     "MXFP8": "mechanism",

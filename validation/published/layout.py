@@ -19,6 +19,12 @@ RECOMPUTE = {
 KNOWN_SCHEDULE: Final = re.compile(r"|none|(interleaved|1f1b|zbv|v-half|v-min|zero[ -]bubble).*")
 """Words of the schedule column in lower case, beside moesim's own names of schedules."""
 
+ZERO_BUBBLE: Final = ((r"zbv", "zb_v"), (r"zb1p|zero[ -]bubble pp", "zb_h1"), (r"v-half|v-min|zero", ""))
+"""(words of the schedule column, moesim's schedule, "" where it has none). ZB1P is Primus's name of ZB-H1.
+"""
+EP_OVERLAP: Final = "_ep_overlap"
+"""Ends the names of schedules that run dispatch and combine beside compute of another micro-batch."""
+
 
 def layout(row: Row, draft: Draft) -> None:
     """Degrees and what follows from them; a row without tp and pp has no layout."""
@@ -94,19 +100,26 @@ def _schedule(row: Row, draft: Draft, pp: int) -> None:
     if pp > 1 and not KNOWN_SCHEDULE.fullmatch(lower):
         draft.lack("schedule not known", f"{text!r}{nearest(lower, SCHEDULES)}")
         return
-    if "overlap" in lower:
-        draft.lack("overlap of expert communication", text)
-    if any(word in lower for word in ("zbv", "v-half", "v-min", "zero")):
-        draft.lack("zero-bubble schedules", text)
+    zero_bubble = next((name for words, name in ZERO_BUBBLE if re.search(words, lower)), None)
+    if zero_bubble is not None:
+        if zero_bubble and "zero" in lower and "zb1p" not in lower:
+            draft.assume(
+                "parallel.schedule", zero_bubble, "which zero-bubble schedule is not stated; the one in 1F1B's memory"
+            )
+        elif zero_bubble:
+            draft.give("parallel.schedule", zero_bubble)
+        else:
+            draft.lack("zero-bubble schedules", text)
         return
     if pp == 1 and (vpp or 1) > 1:
         draft.lack("columns contradict each other", f"vpp {vpp} with pp 1")
         return
+    pairs = EP_OVERLAP if "overlap" in lower else ""
     if "interleaved" in lower and not lower.startswith("1f1b/") and vpp is None:
-        _virtual_stages(row, draft, pp)
+        _virtual_stages(row, draft, pp, pairs)
         return
-    is_stated = ("interleaved" in lower and vpp is not None) or lower in ("1f1b", "none")
-    name = "interleaved_1f1b" if (vpp or 1) > 1 else "1f1b"
+    is_stated = bool(pairs) or ("interleaved" in lower and vpp is not None) or lower in ("1f1b", "none")
+    name = ("interleaved_1f1b" if (vpp or 1) > 1 else "1f1b") + pairs
     if is_stated or vpp is not None:
         draft.give("parallel.schedule", name)
     else:
@@ -118,9 +131,9 @@ def _schedule(row: Row, draft: Draft, pp: int) -> None:
         draft.give("parallel.vpp", vpp)
 
 
-def _virtual_stages(row: Row, draft: Draft, pp: int) -> None:
+def _virtual_stages(row: Row, draft: Draft, pp: int, pairs: str) -> None:
     """Of an interleaved schedule whose number of virtual stages the row leaves out: the release's, else two layers each."""
-    draft.give("parallel.schedule", "interleaved_1f1b")
+    draft.give("parallel.schedule", f"interleaved_1f1b{pairs}")
     if not says(draft.release, "parallel.vpp"):
         most = max(2, ((row.count("layers") or 0) + 2) // pp)  # embedding and head take a layer's place
         draft.assume(

@@ -16,6 +16,7 @@ from validation.published.labels import labels
 from validation.published.layout import layout
 from validation.published.machine import cluster
 from validation.published.model import model
+from validation.published.overlapped import refined
 from validation.published.problems import bad_values
 from validation.published.row import Row
 from validation.published.software import release_of
@@ -101,6 +102,8 @@ def _state(given: Row) -> Statement:
             draft.lack(reason)
     for part in PARTS:
         part(row, draft)
+    if draft.release is not None:
+        draft.scenario = refined(draft.scenario, draft.release)
     scenario = None if draft.missing else _load(row, draft)
     if scenario is not None:
         draft.assumed += _defaults(scenario, draft)
