@@ -19,7 +19,7 @@ OWN_ENERGY = ("fp8-block",)
 KEYS = (
     "idle_share", "beta", "reference_speed", "loop_share", "gemm.bf16.pj_per_flop", "gemm.fp8.pj_per_flop",
     "gemm.fp8-block.pj_per_flop",
-    "attention_fwd.pj_per_flop", "attention_bwd.pj_per_flop", "memory.pj_per_byte",
+    "attention_fwd.pj_per_flop", "attention_bwd.pj_per_flop", "memory.pj_per_byte", "link.pj_per_byte",
 )  # fmt: skip
 """What a stack may state, behind `power.`."""
 
@@ -58,6 +58,10 @@ class PowerConstants:
     def byte_j(self, num_bytes: float) -> float:
         """Energy of bytes moved in device memory."""
         return self.value("memory.pj_per_byte") * PICO * num_bytes
+
+    def sent_j(self, num_bytes: float) -> float:
+        """Energy of bytes that a GPU sends to others: link, SMs that copy, and device memory at both ends of the way."""
+        return self.value("link.pj_per_byte") * PICO * num_bytes
 
     def at(self, key: str, value: float) -> PowerConstants:
         """The constants with one of them elsewhere in its range; "energy": all energies times `value`."""

@@ -1,6 +1,6 @@
-"""Watts in a step's graph: what every rank's kernels cost in energy and time, and the graph at given speeds of the ranks.
+"""Watts in a step's graph: what every rank's kernels and messages cost in energy and time, and the graph at given speeds.
 
-Knows no constants: a function gives the energy of an operator. Arithmetic takes 1 / speed of its seconds at speed 1; a kernel
+Knows no constants: a function gives the energy of a piece. Arithmetic takes 1 / speed of its seconds at speed 1; a kernel
 that was measured inside a step keeps its time at the speeds which the board's own limit leaves, and follows them from there.
 """
 
@@ -23,8 +23,8 @@ from simulator.workload.op import Op
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Energy = Callable[[Op], tuple[float, float]]
-"""Joules of an operator's FLOP at the reference speed, and of its bytes."""
+Energy = Callable[[Piece], tuple[float, float]]
+"""Joules of an operator's FLOP at the reference speed, and of its bytes or of those that a message sends."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +99,12 @@ def _sums(
     if id(segment) not in known:
         free_s = in_step_s = flop_j = byte_j = 0.0
         for piece in segment.pieces:
-            if isinstance(piece.what, Op):
-                joules = energy(piece.what)
-                flop_j, byte_j = flop_j + joules[0], byte_j + joules[1]
-                if is_arithmetic(piece):
-                    in_step = _is_in_step(piece)
-                    free_s += 0.0 if in_step else piece.cost.seconds
-                    in_step_s += piece.cost.seconds if in_step else 0.0
+            joules = energy(piece)
+            flop_j, byte_j = flop_j + joules[0], byte_j + joules[1]
+            if is_arithmetic(piece):
+                in_step = _is_in_step(piece)
+                free_s += 0.0 if in_step else piece.cost.seconds
+                in_step_s += piece.cost.seconds if in_step else 0.0
         known[id(segment)] = free_s, in_step_s, flop_j, byte_j
     return known[id(segment)]
 

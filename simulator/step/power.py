@@ -1,13 +1,12 @@
 """The speed that a step's watts leave every pipeline rank: a fixed point of speeds and step time.
 
-A rank's energy is that of its operators' FLOP and bytes, and a waiting chip's over the whole step, communication and waits
-included; steps are shorter than the seconds over which a board averages, so that a rank has one speed. A rank that waits more
+A rank's energy is that of its operators' FLOP and bytes, of the bytes that it sends, and a waiting chip's over the whole step;
+steps are shorter than the seconds over which a board averages, so that a rank has one speed. A rank that waits more
 runs faster. The graph's sweep gives the step time; an uneven step is as much longer as its first random draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,9 +14,11 @@ from numpy.typing import NDArray
 
 from hwprofiles.power.constants import PowerConstants
 from hwprofiles.power.model import Chip, Load, solve
+from simulator.assembly.chunks import Piece
 from simulator.assembly.link_sharing import LinkSharing, link_sharing
-from simulator.assembly.power import ByRank, at_speeds, by_rank, dynamic_j
+from simulator.assembly.power import ByRank, Energy, at_speeds, by_rank, dynamic_j
 from simulator.assembly.step_graph import StepGraph
+from simulator.costs.cost import CollectiveCost
 from simulator.engine import sweep
 from simulator.results.interval import Interval
 from simulator.step.draws import uneven_ratio
@@ -82,11 +83,14 @@ def power_of(step: PreparedStep, graph: StepGraph) -> StepPower:
     return replace(found, graph=sharing.apply(found.graph), sharing=sharing)
 
 
-def energy_of(constants: PowerConstants) -> Callable[[Op], tuple[float, float]]:
-    """Joules of an operator's FLOP at the reference speed, and of its bytes."""
+def energy_of(constants: PowerConstants) -> Energy:
+    """Joules of an operator's FLOP at the reference speed, and of its bytes; of a message, of what the GPU sends."""
 
-    def energy(op: Op) -> tuple[float, float]:
-        return constants.flop_j(op.shape, op.flop), constants.byte_j(op.bytes_read + op.bytes_written)
+    def energy(piece: Piece) -> tuple[float, float]:
+        op, cost = piece.what, piece.cost
+        if isinstance(op, Op):
+            return constants.flop_j(op.shape, op.flop), constants.byte_j(op.bytes_read + op.bytes_written)
+        return 0.0, constants.sent_j(cost.bytes_nic + cost.bytes_scale_up) if isinstance(cost, CollectiveCost) else 0.0
 
     return energy
 

@@ -18,6 +18,7 @@ from hwprofiles.stack_choice import load_stack
 from simulator import load_scenario, simulate_step
 from simulator.assembly.chunks import NUM_STREAMS
 from simulator.assembly.power import is_arithmetic
+from simulator.costs.cost import CollectiveCost
 from simulator.engine import sweep
 from simulator.step.graph import build_graph
 from simulator.step.power import StepPower, power_of, power_range
@@ -45,7 +46,7 @@ def h100() -> PowerConstants:
 
 @pytest.mark.parametrize("cap_w", [None, 350.0])
 def test_mean_watts_are_the_energies_of_what_a_rank_runs(cap_w: float | None) -> None:
-    """Operator by operator: FLOP at the rank's speed, bytes at any, and the waiting chip's power all the time."""
+    """Piece by piece: FLOP at the rank's speed, bytes moved and sent at any, and the waiting chip's power all the time."""
     found = power(cap_w)
     chip, dag = found.constants.chip(found.limit_w), found.plain.dag
     joules = np.full(found.plain.num_ranks, chip.p0_w * found.step_s)
@@ -56,6 +57,8 @@ def test_mean_watts_are_the_energies_of_what_a_rank_runs(cap_w: float | None) ->
                 op, scale = piece.what, chip.scale(float(found.speeds[rank]))
                 joules[rank] += found.constants.flop_j(op.shape, op.flop) * scale
                 joules[rank] += found.constants.byte_j(op.bytes_read + op.bytes_written)
+            elif isinstance(piece.cost, CollectiveCost):
+                joules[rank] += found.constants.sent_j(piece.cost.bytes_nic + piece.cost.bytes_scale_up)
     assert found.watts(found.step_s) == pytest.approx(joules / found.step_s)
     assert found.watts(found.step_s) == pytest.approx(found.limit_w, rel=1e-4)
 

@@ -515,8 +515,8 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/serving.py",
-            "entries if entry[0].gpu is None], bounds",
-            "entries if entry[0].gpu is None][:1], bounds",
+            "return Found(bounds, bounds)",
+            "return Found(bounds[:1], bounds)",
             "of two guesses the first one serves",
         ),
         Fault(

@@ -107,6 +107,18 @@ STEP = Room(
             "bytes cost no energy",
         ),
         Fault(
+            "simulator/step/power.py",
+            "constants.sent_j(cost.bytes_nic + cost.bytes_scale_up) if",
+            "constants.sent_j(cost.bytes_nic) if",
+            "what goes over NVLink costs no energy",
+        ),
+        Fault(
+            "hwprofiles/power/constants.py",
+            'return self.value("link.pj_per_byte") * PICO * num_bytes',
+            'return self.value("memory.pj_per_byte") * PICO * num_bytes',
+            "a byte that is sent takes what one of the memory does",
+        ),
+        Fault(
             "simulator/step/pricing.py",
             "for each in (share.value, share.high, share.low)",
             "for each in (share.value, share.low, share.high)",
