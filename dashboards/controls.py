@@ -92,7 +92,7 @@ GROUPS: Final[tuple[tuple[str, tuple[Control, ...]], ...]] = (
         "Parallelism",
         (
             Control("pp", "Pipeline, pp", "Pipeline ranks: the layers are cut into so many stages."),
-            Control("vpp", "Virtual, vpp", "Chunks of the model a pipeline rank holds (interleaved schedules)."),
+            Control("vpp", "Virtual, vpp", "Chunks of the model a pipeline rank holds (interleaved schedules; 2 in a V)."),
             Control("tp", "Tensor, tp", "GPUs that share the GEMMs of a layer."),
             Control("ep", "Experts, ep", "GPUs over which the routed experts of a layer are spread.", shows=has_experts),
             Control("etp", "Expert tp, etp", "GPUs over which one routed expert is cut.", shows=has_experts),

@@ -34,6 +34,7 @@ NUMBERS: Final = (
 """Whole numbers of a plan that may be changed to make it fit; the model's dimensions are not."""
 NAMES: Final = (
     "parallel.schedule", "parallel.zero_stage", "parallel.sequence_parallel", "parallel.overlap.ep", "parallel.overlap.pp",
+    "parallel.split_backward",
     "parallel.overlap.tp", "parallel.cp_comm",
     "precision.recipe", "precision.fp8_weight_cache", "recompute.granularity", "recompute.method",
     "cluster.fabric", "prices.sheet", "moe.drop", "moe.pad_to_capacity", "data_parallel.grad_reduce.every",

@@ -76,6 +76,7 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "offload.optimizer": ("cluster.node",),
     "offload.activations": ("cluster.node",),
     "parallel.overlap.ep": ("parallel.schedule",),
+    "parallel.split_backward": ("parallel.schedule",),
     "parallel.overlap.pp": ("parallel.schedule", "parallel.pp"),
     "parallel.pipeline_buffers": ("parallel.pp",),
     "head.logits": ("parallel.tp",),

@@ -39,9 +39,13 @@ def by_hand(*ranks: str) -> dict[str, Any]:
 
 SPLIT = by_hand("0F0 0F1 0I0 0W0 0F2 0B1 0I2 0W2", "1F0 1I0 1F1 1B1 1F2 1I2 1W0 1W2")
 TWO = [document_of("1f1b", 2, 3), document_of("gpipe", 2, 3), document_of("interleaved_1f1b", 2, 4, 3),
-       document_of("dualpipe", 2, 6), SPLIT, by_hand("0F0 0B0", "")]  # fmt: skip
+       document_of("dualpipe", 2, 6), SPLIT, by_hand("0F0 0B0", ""), document_of("zb_h1", 2, 3), document_of("zb_v", 2, 4),
+       document_of("dualpipe_v", 2, 4), document_of("1f1b_ep_overlap", 2, 4),
+       document_of("interleaved_1f1b_ep_overlap", 2, 4)]  # fmt: skip
 FOUR = [document_of("1f1b", 4, 6), document_of("gpipe", 4, 5), document_of("interleaved_1f1b", 4, 8),
-        document_of("dualpipe", 4, 10)]  # fmt: skip
+        document_of("dualpipe", 4, 10), document_of("zb_h1", 4, 5), document_of("zb_v", 4, 7),
+        document_of("dualpipe_v", 4, 8), document_of("1f1b_ep_overlap", 4, 6),
+        document_of("interleaved_1f1b_ep_overlap", 4, 8)]  # fmt: skip
 
 
 CASES_OF_TWO = [
