@@ -90,6 +90,20 @@ def _packing(value: Any) -> Any:
     raise PydanticCustomError("packing", "must be none or {example}", {"example": PACKING})
 
 
+class Muon(Section):
+    """How the ranks share Muon's work. Has no meaning with other optimizers."""
+
+    shards: Literal["gathered", "whole"] = "gathered"
+    """Of matrices, over data-parallel ranks. gathered: equal shards, as with AdamW; the momentum of a matrix that ranks share
+    is gathered before its update (arXiv:2502.16982, 2.3). whole: gradients are all-reduced, each matrix is one rank's, weights
+    are gathered (Megatron-LM's layer-wise distributed optimizer).
+    """
+    tp: Literal["duplicated", "blockwise"] = "duplicated"
+    """Ranks that share a GEMM's matrix gather it and each updates all of it, or each its own block as if it were a matrix."""
+    steps: Annotated[int, Field(ge=1, le=20)] = 5
+    """Newton-Schulz iterations."""
+
+
 class Training(Section):
     """What a step trains on, and the optimizer."""
 
@@ -99,8 +113,10 @@ class Training(Section):
     """Sequences of a step, over all data-parallel ranks."""
     micro_batch_size: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Sequences of a micro-batch."""
-    optimizer: Literal["adamw-bf16", "adamw-bf16-moments", "adamw-fp32-moments"] = "adamw-fp32-moments"
-    """The moments' format. adamw-bf16: BF16 moments, and BF16 weights without an FP32 master copy."""
+    optimizer: Literal["adamw-bf16", "adamw-bf16-moments", "adamw-fp32-moments", "muon"] = "adamw-fp32-moments"
+    """The moments' format. adamw-bf16: BF16 moments, and BF16 weights without an FP32 master copy. muon: one FP32 momentum of
+    the layers' matrices, AdamW with FP32 moments for all others."""
+    muon: Muon = Muon()
     grad_norm_sync: Literal["barrier", "post_validation", "none"] = "barrier"
     """What the optimizer waits for. barrier: the norm of all gradients, for clipping, and with it every pipeline rank.
     post_validation: its own gradients and the norm so far of the ranks before; an update that clipping would have changed is
@@ -305,6 +321,8 @@ class Mechanisms(Section):
     """Collectives of data parallelism: gathers of parameters, reductions of gradients."""
     offload_time: bool = True
     """Time of copies to the host and back, and of the host's update."""
+    orthogonalisation: bool = True
+    """Muon's Newton-Schulz iterations, and the gathers that they need."""
     imbalance: bool = True
     """Unequal expert load."""
     kernel_gaps: bool = True

@@ -14,6 +14,7 @@ from simulator.scenario.context_rules import context_problems, context_warnings
 from simulator.scenario.layer_pattern import parse_period
 from simulator.scenario.layout import LayoutError
 from simulator.scenario.model import AnyAttention, ModelSpec
+from simulator.scenario.muon_rules import muon_problems, muon_warnings
 from simulator.scenario.offload import offload_warnings
 from simulator.scenario.packing_rules import packing_problems, packing_warnings
 from simulator.scenario.plan import BatchRamp
@@ -50,6 +51,7 @@ def rule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     yield from _capacity_problems(scenario)
     yield from _batch_problems(scenario)
     yield from sharing_problems(scenario)
+    yield from muon_problems(scenario)
     yield from _precision_problems(scenario)
     yield from _recompute_problems(scenario)
     yield from _phase_problems(scenario)
@@ -68,6 +70,7 @@ def rule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     """What has no meaning here and is kept all the same."""
     yield from sharing_warnings(scenario)
+    yield from muon_warnings(scenario)
     yield from context_warnings(scenario)
     yield from offload_warnings(scenario.offload)
     yield from packing_warnings(scenario)

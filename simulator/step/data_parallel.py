@@ -23,6 +23,7 @@ from simulator.assembly.unit_costs import message_segment
 from simulator.costs.collectives.ring import RingOp
 from simulator.network.placement import GroupShape
 from simulator.scenario import derived
+from simulator.scenario.muon_rules import deals_whole_matrices
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
 from simulator.step.messages import MessagePrices
@@ -86,7 +87,8 @@ class _Planner:
 
     def _reduces(self, label: str, group: ParamGroup, *, over_groups: bool) -> Runs:
         width = WIRE_BYTES[self.scenario.data_parallel.grad_reduce.dtype]
-        op: RingOp = "reduce_scatter" if self.scenario.parallel.zero_stage else "all_reduce"
+        is_whole = not self.scenario.parallel.zero_stage or deals_whole_matrices(self.scenario)
+        op: RingOp = "all_reduce" if is_whole else "reduce_scatter"
         found: list[tuple[str, Segment]] = []
         for name, count, ranks in self._parts(group):
             found.append(self._one(label, op, name, count * width, ranks.shard))

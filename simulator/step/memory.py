@@ -11,10 +11,12 @@ from typing import Final
 from simulator.assembly.memory_peak import RankMemory, host_activations, rank_memory
 from simulator.results.interval import Estimate
 from simulator.results.step_result import MEMORY_KINDS, Memory, MemoryKind, StageMemory, StageTensor
+from simulator.scenario.muon_rules import deals_whole_matrices, is_muon
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
 from simulator.step.data_parallel import with_held_copies
 from simulator.step.hardware import Hardware
+from simulator.step.muon import dealt_parameters, state_matrices
 from simulator.step.offload import offloaded_stages
 from simulator.workload.buckets import bucket_parameters
 from simulator.workload.expert_load import LoadModel
@@ -28,9 +30,9 @@ from simulator.workload.memory import (
     state_recipe,
     usable_bytes,
 )
-from simulator.workload.model_state import rank_states, stage_params
+from simulator.workload.model_state import StageParams, rank_states, stage_params
 from simulator.workload.offload import Offloaded
-from simulator.workload.op import Workload
+from simulator.workload.op import StageWorkload, Workload
 from simulator.workload.saved import retained
 from simulator.workload.tensors import Tensor, total_bytes
 
@@ -113,7 +115,7 @@ def rank_memories(question: MemoryQuestion, schedule: Schedule) -> tuple[RankMem
     has_pairs = any(action.kind == "FB" for actions in schedule.ranks for action in actions)
     state = replace(state_recipe(scenario, assumed), halves=2 if has_pairs else 1)
     stages = with_held_copies(scenario, workload, schedule)[0].stages
-    params = [stage_params(stage, bucket_parameters(scenario)) for stage in stages]
+    params = [_params(scenario, stage, schedule) for stage in stages]
     gpus_per_node = question.hardware.network.gpus_per_node
     buffers = partial(buffer_tensors, scenario, assumed, workload.boundary_bytes, gpus_per_node=gpus_per_node)
     count = schedule.num_micro_batches
@@ -133,6 +135,17 @@ def rank_memories(question: MemoryQuestion, schedule: Schedule) -> tuple[RankMem
     )
 
 
+def _params(scenario: Scenario, stage: StageWorkload, schedule: Schedule) -> StageParams:
+    """A stage's parameters, how many of them have one moment, and who has these."""
+    params = stage_params(stage, bucket_parameters(scenario))
+    if not is_muon(scenario):
+        return params
+    holders, dealt = len(schedule.holders(stage.stage)), None
+    if deals_whole_matrices(scenario):
+        dealt = dealt_parameters(scenario, stage, holders)
+    return replace(params, one_moment=state_matrices(scenario, stage), dealt=dealt)
+
+
 def host_bytes(question: MemoryQuestion, schedule: Schedule) -> tuple[int, ...] | None:
     """What the host holds at most for a GPU of every pipeline rank; None where nothing is offloaded."""
     scenario = question.scenario
@@ -141,7 +154,7 @@ def host_bytes(question: MemoryQuestion, schedule: Schedule) -> tuple[int, ...] 
     recipe = activation_recipe(scenario, question.assumed, _persistent_loads(question, schedule.placement))
     kept = [stage.on_host for stage in offloaded_stages(scenario, recipe)]
     workload = with_held_copies(scenario, question.workload, schedule)[0]
-    params = [stage_params(stage) for stage in workload.stages]
+    params = [_params(scenario, stage, schedule) for stage in workload.stages]
     state = replace(state_recipe(scenario, question.assumed), host_frac=0.0)
     whole = rank_states(params, state, schedule.placement)
     left = rank_states(params, replace(state, host_frac=scenario.offload.optimizer), schedule.placement)

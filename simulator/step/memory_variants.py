@@ -145,8 +145,8 @@ def _state_changes(scenario: Scenario) -> Iterator[_Change]:
         yield _Change("state", f"ZeRO {stage}", (f"parallel.zero_stage={stage}",))
     if scenario.data_parallel.grad_reduce.dtype != "bf16":
         yield _Change("state", "gradients in BF16", ("data_parallel.grad_reduce.dtype=bf16",))
-    optimizers = list(OPTIMIZERS)
-    for name in optimizers[optimizers.index(scenario.training.optimizer) + 1 :]:
+    optimizers, own = list(OPTIMIZERS), scenario.training.optimizer
+    for name in optimizers[optimizers.index(own) + 1 :] if own in OPTIMIZERS else []:
         yield _Change("state", OPTIMIZERS[name], (f"training.optimizer={name}",))
     if scenario.recompute.saved.attn_out != "e5m6":
         yield _Change("state", "attention output kept in E5M6", ("recompute.saved.attn_out=e5m6",))

@@ -10,10 +10,12 @@ from simulator.assembly.tail import CopiesSum, TailCosts
 from simulator.assembly.unit_costs import TP_COLLECTIVES, add_segments, message_segment
 from simulator.costs.collectives.tree import NUMBER_BYTES
 from simulator.scenario import derived
+from simulator.scenario.muon_rules import is_muon
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
 from simulator.step.data_parallel import DATA_PARALLEL, Holders, holders_of, with_held_copies
 from simulator.step.messages import MessagePrices
+from simulator.step.muon import state_matrices, updates
 from simulator.step.offload import host_update, lasting
 from simulator.step.pricing import KernelPrices
 from simulator.workload.buckets import WIRE_BYTES
@@ -23,9 +25,9 @@ from simulator.workload.op import Collective, Op, StageWorkload, Workload
 from simulator.workload.vocabulary import VocabularyCopy
 
 OPTIMIZER = "optimizer"
-MOMENT_BYTES = {"adamw-bf16": 2, "adamw-bf16-moments": 2, "adamw-fp32-moments": 4}
-"""Bytes of one of AdamW's two moments of a parameter."""
-MASTER_BYTES = {"adamw-bf16-moments": 4, "adamw-fp32-moments": 4}
+MOMENT_BYTES = {"adamw-bf16": 2, "adamw-bf16-moments": 2, "adamw-fp32-moments": 4, "muon": 4}
+"""Bytes of one of AdamW's two moments of a parameter; muon: of those that are no matrices."""
+MASTER_BYTES = {"adamw-bf16-moments": 4, "adamw-fp32-moments": 4, "muon": 4}
 """Bytes of a parameter's master copy, where there is one beside the weight."""
 WEIGHT_BYTES = WIRE_BYTES["bf16"]
 """Bytes of a weight that the optimizer writes."""
@@ -111,6 +113,9 @@ def _optimizer(
     step.
     """
     shard = _shard(scenario, stage, holders)
+    if is_muon(scenario):
+        groups = {False: holders.dense.shard, True: holders.expert.shard}
+        yield from updates(scenario, stage, groups, kernels, messages)
     on_host = int(shard * scenario.offload.optimizer)
     segment = _kernel(_adamw(scenario, shard - on_host), kernels)
     yield segment
@@ -134,8 +139,9 @@ def _kernel(op: Op, kernels: KernelPrices) -> Segment:
 
 
 def _shard(scenario: Scenario, stage: StageWorkload, holders: Holders) -> int:
-    """Parameters that a rank updates of a stage."""
-    dense, expert = stage.dense_params, stage.expert_params
+    """Parameters that a rank updates of a stage by AdamW."""
+    matrices = state_matrices(scenario, stage) if is_muon(scenario) else (0, 0)
+    dense, expert = stage.dense_params - matrices[0], stage.expert_params - matrices[1]
     if scenario.parallel.zero_stage:
         dense, expert = -(-dense // holders.dense.shard.ranks), -(-expert // holders.expert.shard.ranks)
     return dense + expert

@@ -11,7 +11,7 @@ from simulator.scenario.scenario import Scenario
 from simulator.workload.capacity import UNLIMITED, Capacity
 from simulator.workload.casts.choice import casts_of
 from simulator.workload.documents import Documents
-from simulator.workload.op import Workload
+from simulator.workload.op import StageWorkload, Workload
 from simulator.workload.recipe import Recipe
 from simulator.workload.recompute import checkpoint_of, module_names
 from simulator.workload.routing_model import RoutingStatistics
@@ -26,6 +26,12 @@ def count_workload(
     recipe = recipe_of(scenario, group_nodes, routing, capacity)
     workload = build_workload(derived.padded_model(scenario), derived.layout(scenario), recipe)
     return workload if scenario.mechanisms.stage_imbalance else _even(workload)
+
+
+def uncut_stages(scenario: Scenario) -> tuple[StageWorkload, ...]:
+    """The stages as if no ranks shared a matrix (tp and etp of 1), for the shapes of their weights alone."""
+    recipe = replace(recipe_of(scenario, 1, None), tp=1, etp=1, shards_sequence=False)
+    return build_workload(derived.padded_model(scenario), derived.layout(scenario), recipe).stages
 
 
 def recipe_of(

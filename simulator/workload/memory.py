@@ -141,7 +141,7 @@ def state_recipe(scenario: Scenario, assumed: MemoryAssumptions) -> StateRecipe:
         keeps_transposed=keeps_quantised and joins and operand_copies(scenario) > 1,
         bf16_copy_frac=0.0 if scenario.precision.primary_weights == "quantised" else original,
         gradient_dtype=scenario.data_parallel.grad_reduce.dtype,
-        moment_dtype="fp32" if scenario.training.optimizer == "adamw-fp32-moments" else "bf16",
+        moment_dtype="fp32" if scenario.training.optimizer in ("adamw-fp32-moments", "muon") else "bf16",
         keeps_master=scenario.training.optimizer != "adamw-bf16",
         keeps_placeholders=scenario.kernels.autograd == "transformer_engine",
         zero_stage=zero if derived.has_several_holders(scenario) else min(1, zero),

@@ -69,7 +69,8 @@ class StageParams:
 
     quantised: of these, the weights of the GEMMs that run in 8 or 4 bits. units: parameters that are gathered together, in
     forward order: of a layer, the embedding, a head. bucket: most that are reduced together. shapes: (outputs, inputs)
-    of the weights of its layers' GEMMs, each once.
+    of the weights of its layers' GEMMs, each once. one_moment: parameters, dense and experts', that have one moment in place of
+    two. dealt: of these, what the fullest rank has of whole matrices; None: equal shards.
     """
 
     dense: int
@@ -79,15 +80,29 @@ class StageParams:
     units: tuple[int, ...] = ()
     bucket: int = 0
     shapes: frozenset[tuple[int, int]] = frozenset()
+    one_moment: tuple[int, int] = (0, 0)
+    dealt: tuple[int, int] | None = None
 
     def sharded(self, dense_ranks: int, expert_ranks: int) -> StageParams:
         """The shard that one of the ranks keeps of each."""
+        if self.dealt is not None:
+            return self._with_whole_matrices(self.dealt, dense_ranks, expert_ranks)
         return StageParams(
             -(-self.dense // dense_ranks),
             -(-self.dense_quantised // dense_ranks),
             -(-self.expert // expert_ranks),
             -(-self.expert_quantised // expert_ranks),
+            one_moment=(self.one_moment[0] // dense_ranks, self.one_moment[1] // expert_ranks),
         )
+
+    def _with_whole_matrices(self, dealt: tuple[int, int], dense_ranks: int, expert_ranks: int) -> StageParams:
+        dense, expert = (
+            -(-(count - single) // ranks) + whole
+            for count, single, ranks, whole in zip(
+                (self.dense, self.expert), self.one_moment, (dense_ranks, expert_ranks), dealt, strict=True
+            )
+        )
+        return StageParams(dense, 0, expert, 0, one_moment=dealt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +195,13 @@ def _state(params: StageParams, r: StateRecipe, holders: int) -> RankState:
     )
     owned = shard if r.zero_stage >= 1 else whole
     optimizer = tuple(
-        Tensor(f"optimizer.{what}_{kind}", tensor_bytes(dtype, count * number))
-        for kind, all_of in (("dense", owned.dense), ("expert", owned.expert))
-        for number in (all_of - int(all_of * r.host_frac),)
-        for what, dtype, count in (("master", "fp32", 1), ("moments", r.moment_dtype, 2))
+        Tensor(f"optimizer.{what}_{kind}", tensor_bytes(dtype, count - int(count * r.host_frac)))
+        for kind, number, single in (
+            ("dense", owned.dense, owned.one_moment[0]), ("expert", owned.expert, owned.one_moment[1])
+        )
+        for what, dtype, count in (("master", "fp32", number), ("moments", r.moment_dtype, 2 * number - single))
         if r.keeps_master or what != "master"
-    )
+    )  # fmt: skip
     return RankState(weights, gradients, optimizer)
 
 
