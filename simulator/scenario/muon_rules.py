@@ -51,7 +51,7 @@ def muon_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
         if plan != Muon():
             yield "training.muon", f"has no meaning with training.optimizer: {scenario.training.optimizer}"
         return
-    if plan.tp != "duplicated" and scenario.parallel.tp == scenario.parallel.etp == 1:
-        yield "training.muon.tp", "has no meaning with tp 1: every rank has whole matrices"
+    if plan.tensor_parallel != "duplicated" and scenario.parallel.tp == scenario.parallel.etp == 1:
+        yield "training.muon.tensor_parallel", "has no meaning with tp 1: every rank has whole matrices"
     if plan.shards == "whole" and (scenario.parallel.zero_stage == 0 or not derived.has_several_holders(scenario)):
         yield "training.muon.shards", "has no meaning where no ranks share the optimizer's state"

@@ -98,7 +98,7 @@ class Muon(Section):
     is gathered before its update (arXiv:2502.16982, 2.3). whole: gradients are all-reduced, each matrix is one rank's, weights
     are gathered (Megatron-LM's layer-wise distributed optimizer).
     """
-    tp: Literal["duplicated", "blockwise"] = "duplicated"
+    tensor_parallel: Literal["duplicated", "blockwise"] = "duplicated"
     """Ranks that share a GEMM's matrix gather it and each updates all of it, or each its own block as if it were a matrix."""
     steps: Annotated[int, Field(ge=1, le=20)] = 5
     """Newton-Schulz iterations."""

@@ -84,7 +84,7 @@ def _update(
     scenario: Scenario, matrix: Matrix, count: float, kernels: KernelPrices, messages: MessagePrices
 ) -> Iterator[Segment]:
     """The iterations of so many equal matrices, and before them the gather of each over the ranks that share it."""
-    whole = scenario.training.muon.tp == "duplicated"
+    whole = scenario.training.muon.tensor_parallel == "duplicated"
     if matrix.is_cut and whole:
         num_bytes = matrix.whole_rows * matrix.whole_columns * UPDATE_BYTES
         collective = Collective("muon", "all_gather", "etp" if matrix.is_expert else "tp", num_bytes, "W")

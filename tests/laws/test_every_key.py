@@ -68,6 +68,7 @@ CONTEXTS: Mapping[str, tuple[str, ...]] = {
     "kept": (*DENSE, "recompute={granularity: none, modules: []}"),
     "full": (*DENSE, "recompute={granularity: full, modules: [], num_layers: 1}"),
     "hosted": (*DENSE, "offload={optimizer: 0.5, activations: 1}"),
+    "orthogonal": (*DENSE, "parallel.tp=2", "training.optimizer=muon"),
     "rack": (
         *DENSE, "cluster.node=gb200-nvl72", "cluster.num_gpus=144", "training.global_batch_size=144",
         "phases=[{name: p, tokens: 1e9}]",
@@ -130,6 +131,9 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "training.packing.lengths": ("dense", "[512, 512]"),
     "training.packing.cut": ("packed_and_shared", "sequence"),
     "training.padding_fraction": ("dense", "0.1"),
+    "training.muon.shards": ("orthogonal", "whole"),
+    "training.muon.tensor_parallel": ("orthogonal", "blockwise"),
+    "training.muon.steps": ("orthogonal", "3"),
     "precision.recipe": ("deepseek", "bf16"),
     "precision.fp8_weight_cache": ("dense", "per_step"),
     "precision.bf16_first_layers": ("tensorwise", "1"),

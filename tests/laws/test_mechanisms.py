@@ -12,7 +12,7 @@ from simulator.scenario.plan import Mechanisms
 SMALL = (
     "cluster.num_gpus=256", "parallel.pp=8", "parallel.ep=16", "parallel.tp=2", "parallel.cp=2",
     "parallel.sequence_parallel=true", "training.global_batch_size=512", "model.num_layers=17",
-    "offload.optimizer=0.5", "training.packing={mean_tokens: 512, cv: 1.5}",
+    "training.packing={mean_tokens: 512, cv: 1.5}",
     "moe.max_nodes_per_token=1", "draws=2", "device.power_cap_w=350",
     "phases=[{name: p, tokens: 4e9, batch_ramp: {from: 64, over_tokens: 2e9, schedule_below: 1f1b}}]",
 )  # fmt: skip

@@ -89,6 +89,8 @@ def test_dealing_and_cutting_by_hand() -> None:
     # 64 and 48 FLOP. 36 parameters in shards of 12: two a, two a, three b; of 18: three a, then the last a and three b.
     assert evenly_cut(several, 3) == {b: 3.0}
     assert evenly_cut(several, 2) == {a: 1.0, b: 3.0}
+    sides = [Matrix(size, 1, size, 1, False) for size in (8, 6, 5, 1)]
+    assert dealt(Counter(sides), 2) == {sides[1]: 1.0, sides[2]: 1.0}
     # In five shards of 8: each of the first three has parts of two a's.
     assert evenly_cut(several, 5) == {a: 2.0}
 
@@ -117,6 +119,14 @@ def test_one_momentum_a_matrix() -> None:
         assert after.optimizer_bytes <= fullest <= after.optimizer_bytes + 8 * 2 * largest
 
 
+def test_all_else_is_updated_by_adamw() -> None:
+    """30 bytes a parameter of embedding, head and norms, an eighth of each."""
+    (stage,) = step_of(SHARED)[0].workload.stages
+    size = sum(each.size * count for each, count in matrices(SHARED).items())
+    pieces = [each.what for each in optimizer(SHARED).pieces if isinstance(each.what, Op) and each.what.name == "adamw"]
+    assert sum(op.bytes_read + op.bytes_written for op in pieces) == 30 * -(-(stage.dense_params - size) // 8)
+
+
 def test_ranks_that_share_a_product() -> None:
     """tp 2: each gathers matrices and does all of them, or half matrices with fewer FLOP and no gather."""
     cut = changed(SHARED, parallel={"tp": 2, "zero_stage": 0})
@@ -132,7 +142,7 @@ def test_ranks_that_share_a_product() -> None:
         2 * each.whole_rows * each.whole_columns for each in matrices(cut) if each.is_cut
     }  # fmt: skip
     assert gathered > 0
-    blocks = optimizer(cut, training={"muon": {"tp": "blockwise"}})
+    blocks = optimizer(cut, training={"muon": {"tensor_parallel": "blockwise"}})
     assert work(blocks, "muon_") < 0.8 * work(optimizer(cut), "muon_")
     assert "tp_collectives" not in blocks.by_category
 
@@ -164,7 +174,6 @@ def test_what_cannot_be(sections: Document, match: str) -> None:
 def test_keys_without_meaning_are_named() -> None:
     unused = load_scenario(changed(DENSE, training={"muon": {"steps": 3}})).warnings
     assert any("training.muon" in text and "has no meaning" in text for text in unused)
-    alone = load_scenario(
-        changed(SHARED, parallel={"zero_stage": 0}, training={"muon": {"shards": "whole", "tp": "blockwise"}})
-    )
+    both = {"muon": {"shards": "whole", "tensor_parallel": "blockwise"}}
+    alone = load_scenario(changed(SHARED, parallel={"zero_stage": 0}, training=both))
     assert sum("training.muon." in text and "has no meaning" in text for text in alone.warnings) == 2

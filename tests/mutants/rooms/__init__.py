@@ -15,6 +15,7 @@ from tests.mutants.rooms.expert_parallel import EXPERT_PARALLEL
 from tests.mutants.rooms.hwprofiles import HWPROFILES
 from tests.mutants.rooms.loads import LOADS
 from tests.mutants.rooms.models import MODELS
+from tests.mutants.rooms.muon import MUON
 from tests.mutants.rooms.network import NETWORK
 from tests.mutants.rooms.numerics import NUMERICS
 from tests.mutants.rooms.offload import OFFLOAD
@@ -40,7 +41,8 @@ from tests.mutants.rooms.workload import WORKLOAD
 
 ROOMS: tuple[Room, ...] = (
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
-    OFFLOAD, CONTEXT, PACKING, PHASES, RUN, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS, WHAT_IF,
+    OFFLOAD, MUON, CONTEXT, PACKING, PHASES, RUN, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS,
+    WHAT_IF,
     NUMERICS, TORCH_MODEL, TRAINED_MOE, EXPERT_PARALLEL, PIPELINE, TRAIN, TORCH_COUNTS,
 )  # fmt: skip
 """From the bottom up."""
