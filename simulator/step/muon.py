@@ -31,7 +31,7 @@ def _uncut(scenario: Scenario) -> tuple[StageWorkload, ...]:
 def stage_matrices(scenario: Scenario, stage: StageWorkload) -> Matrices:
     """The matrices of a stage on one rank."""
     is_cut = scenario.parallel.tp > 1 or scenario.parallel.etp > 1
-    return muon.matrices_of(stage, _uncut(scenario)[stage.stage] if is_cut else stage)
+    return muon.matrices_of(stage, _uncut(scenario)[stage.layout_stage] if is_cut else stage)
 
 
 def held_by(scenario: Scenario, matrices: Matrices, ranks: int, *, is_expert: bool) -> Mapping[Matrix, float]:

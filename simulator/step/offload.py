@@ -48,7 +48,9 @@ def with_copies(
         return Copy(unit, segments[key])
 
     found = []
-    for stage, counted, moved in zip(stages, workload.stages, _moved(scenario, recipe), strict=True):
+    of_stage = _moved(scenario, recipe)
+    for stage, counted in zip(stages, workload.stages, strict=True):
+        moved = of_stage[counted.layout_stage]
         units = [group.unit for group in counted.groups]
         out = tuple(copy("activations_to_host", units[each.first], each.num_bytes) for each in moved)
         back = tuple(copy("activations_from_host", units[each.last], each.num_bytes) for each in moved[::-1])

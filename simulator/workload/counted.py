@@ -118,4 +118,6 @@ def _even(workload: Workload) -> Workload:
     """Every stage the one with the median FLOP: what the step would take if the layers divided evenly."""
     flop = [fsum(op.flop for unit in stage.units for op in unit.ops()) for stage in workload.stages]
     median = workload.stages[sorted(range(len(flop)), key=flop.__getitem__)[len(flop) // 2]]
-    return replace(workload, stages=tuple(replace(median, stage=stage.stage) for stage in workload.stages))
+    return replace(
+        workload, stages=tuple(replace(median, stage=each.stage, like=median.stage) for each in workload.stages)
+    )

@@ -179,7 +179,7 @@ class StageWorkload:
 
     dense_params: replicated over the whole data-parallel group; of these replicated_params also over the ranks of a
     tensor-parallel group, which share the others. expert_params: held by one rank of the expert group.
-    groups: the same by part, in forward order.
+    groups: the same by part, in forward order. like: the stage whose parts these are, where another one's; -1: its own.
     """
 
     stage: int
@@ -188,6 +188,12 @@ class StageWorkload:
     expert_params: int
     groups: tuple[ParamGroup, ...] = ()
     replicated_params: int = 0
+    like: int = -1
+
+    @property
+    def layout_stage(self) -> int:
+        """The stage of the layout whose parts these are."""
+        return self.stage if self.like < 0 else self.like
 
 
 @dataclass(frozen=True)
