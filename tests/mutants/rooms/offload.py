@@ -46,8 +46,8 @@ OFFLOAD = Room(
         ),
         Fault(
             "simulator/workload/model_state.py",
-            "for number in (all_of - int(all_of * r.host_frac),)",
-            "for number in (all_of,)",
+            "tensor_bytes(dtype, count - int(count * r.host_frac))",
+            "tensor_bytes(dtype, count)",
             "the optimizer's state stays on the GPU",
         ),
     ),

@@ -111,7 +111,7 @@ SHARING = Room(
         ),
         Fault(
             PLAN,
-            'op: RingOp = "reduce_scatter" if self.scenario.parallel.zero_stage else "all_reduce"',
+            'op: RingOp = "all_reduce" if is_whole else "reduce_scatter"',
             'op: RingOp = "reduce_scatter"',
             "without ZeRO gradients are summed to shards",
         ),
@@ -147,8 +147,8 @@ SHARING = Room(
         ),
         Fault(
             STATE,
-            "gathered = two if r.reshards else sum(units)",
-            "gathered = two",
+            "gathered = min(r.halves * two, sum(units)) if r.reshards else sum(units)",
+            "gathered = min(r.halves * two, sum(units))",
             "parameters that stay gathered take no memory",
         ),
         Fault(

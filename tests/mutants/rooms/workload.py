@@ -396,8 +396,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/counted.py",
-            "build_workload(derived.padded_model(scenario)",
-            "build_workload(scenario.model",
+            "workload = build_workload(derived.padded_model(scenario)",
+            "workload = build_workload(scenario.model",
             "the head computes without the vocabulary's padding",
         ),
         Fault(
