@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import fsum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.assembly.chunks import COMPUTE, NUM_STREAMS, Segment
+from simulator.assembly.chunks import NUM_STREAMS, Segment
 from simulator.assembly.step_graph import StepGraph
+from simulator.assembly.unit_costs import INSIDE
 from simulator.engine.dag import IntArray, StepDag
 from simulator.engine.event_loop import Flows, event_loop
 
@@ -24,6 +26,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 LINK_SHARING = "link_sharing"
+WAITED = tuple(dict.fromkeys(INSIDE.values()))
+"""Categories of collectives that stand among the kernels of a block."""
 LINKS = 4
 """Of a GPU: NIC out and in, scale-up out and in."""
 STEPS = 16
@@ -65,11 +69,11 @@ def link_sharing(graph: StepGraph) -> LinkSharing:
 
 
 def flows_of(graph: StepGraph) -> Flows | None:
-    """The messages of the step outside the compute streams as flows; None where no two of them ever have a link in common."""
+    """The messages of the step as flows; None where no two of them ever have a link in common."""
     dag, ranks = graph.dag, graph.num_ranks
-    loads = np.array([_loads(segment) for segment in graph.classes]).reshape(-1, 2)
-    rank, stream = np.divmod(dag.resource.astype(np.int64), NUM_STREAMS)
-    used = np.flatnonzero((stream != COMPUTE) & (loads[dag.op_class] > 0.0).any(axis=1))
+    uses = np.array([_use(segment) for segment in graph.classes]).reshape(-1, 4)
+    rank = dag.resource.astype(np.int64) // NUM_STREAMS
+    used = np.flatnonzero((uses[dag.op_class, :2] > 0.0).any(axis=1))
     to = rank.copy()
     sent = graph.spans.inputs[:, :2]
     there = (sent >= 0) & (rank[sent] != graph.spans.rank[:, None])
@@ -78,22 +82,28 @@ def flows_of(graph: StepGraph) -> Flows | None:
     rows, first, flow = np.unique(key, return_index=True, return_inverse=True)
     links = (rows // ranks % ranks * LINKS)[:, None] + np.arange(LINKS)
     links[:, [1, 3]] += ((rows % ranks - rows // ranks % ranks) * LINKS)[:, None]
-    nic, scale_up = loads[rows // ranks // ranks].T
-    found = np.stack((nic, nic, scale_up, scale_up), axis=1)
-    if not _may_share(links, found, dag.resource[used][first], ranks * LINKS):
+    nic, scale_up, active, exposed = uses[rows // ranks // ranks].T
+    loads = np.stack((nic, nic, scale_up, scale_up), axis=1)
+    if not _may_share(links, loads, dag.resource[used][first], ranks * LINKS):
         return None
     of_op = np.full(dag.num_ops, -1, dtype=np.int32)
     of_op[used] = flow
-    return Flows(of_op, links, found, ranks * LINKS)
+    return Flows(of_op, links, loads, ranks * LINKS, np.stack((active, exposed), axis=1))
 
 
-def _loads(segment: Segment) -> tuple[float, float]:
-    """Shares of NIC and scale-up link that a message takes over its segment."""
-    if not segment.messages or not segment.seconds:
-        return 0.0, 0.0
-    nic_s = sum(message.cost.nic_s for message in segment.messages)
-    scale_up_s = sum(message.cost.scale_up_s for message in segment.messages)
-    return min(1.0, nic_s / segment.seconds), min(1.0, scale_up_s / segment.seconds)
+def _use(segment: Segment) -> tuple[float, float, float, float]:
+    """Of a segment's messages: the shares of NIC and scale-up link that they take while they run; the share of its seconds in
+    which they do, and in which kernels wait for them (those inside a block are partly hidden beside its kernels).
+    """
+    active = min(segment.seconds, fsum(message.cost.seconds for message in segment.messages))
+    if not active:
+        return 0.0, 0.0, 0.0, 0.0
+    nic_s, scale_up_s = (fsum(getattr(each.cost, key) for each in segment.messages) for key in ("nic_s", "scale_up_s"))
+    if all(message.category not in WAITED for message in segment.messages):
+        return min(1.0, nic_s / segment.seconds), min(1.0, scale_up_s / segment.seconds), 1.0, 1.0
+    waits = fsum(segment.by_category.get(category, 0.0) for category in WAITED)
+    shares = active / segment.seconds, min(active, waits) / segment.seconds
+    return min(1.0, nic_s / active), min(1.0, scale_up_s / active), *shares
 
 
 def _may_share(links: Ints, loads: Floats, resource: IntArray, num_links: int) -> bool:

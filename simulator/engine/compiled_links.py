@@ -129,23 +129,34 @@ component = compile_loop(types.int64(INTS, INT_TABLE, BOOLS_OUT, INTS_OUT), _com
 
 
 def _refill(
-    now: float, on: IntArray, links: IntArray, uses: FloatArray, demand: FloatArray, is_marked: BoolArray,
-    members: IntArray, work_left: FloatArray, since: FloatArray, speed: FloatArray, due: FloatArray, slowed: BoolArray,
-    left: FloatArray, crossing: FloatArray,
+    now: float, on: IntArray, links: IntArray, uses: FloatArray, demand: FloatArray, times: FloatArray,
+    is_marked: BoolArray, members: IntArray, work_left: FloatArray, since: FloatArray, speed: FloatArray, due: FloatArray,
+    slowed: BoolArray, left: FloatArray, crossing: FloatArray,
 ) -> None:  # fmt: skip
     """Speeds of the flows that touch a marked link, from now on; clears the marks. speed (resources,): 1 for one alone."""
     count, width = component(on, links, is_marked, members), links.shape[1]
     own_links, own_uses = np.empty((count, width), dtype=np.int32), np.empty((count, width))
-    own_demand, rates = np.empty(count), np.empty(count)
+    own_demand, steady, rates, without = np.empty(count), np.empty(count), np.empty(count), np.zeros(count)
+    part = 0.0
     for i in range(count):
         flow = on[members[i]]
         own_demand[i] = demand[flow]
+        is_steady = times[flow, 0] >= 1.0
+        steady[i] = demand[flow] if is_steady else 0.0
+        part = part if is_steady else max(part, times[flow, 0])
         for at in range(width):
             own_links[i, at], own_uses[i, at] = links[flow, at], uses[flow, at]
     fill(left, crossing, own_links, own_uses, own_demand, count, rates)
+    if part > 0.0:
+        for link in range(len(left)):
+            left[link] = 1.0
+        fill(left, crossing, own_links, own_uses, steady, count, without)
     for i in range(count):
-        resource = members[i]
+        resource, flow = members[i], on[members[i]]
         now_at = min(1.0, rates[i] / own_demand[i])
+        if part > 0.0 and steady[i] > 0.0:
+            now_at = min(1.0, (part * rates[i] + (1.0 - part) * without[i]) / own_demand[i])
+        now_at = 1.0 / (1.0 - times[flow, 1] + times[flow, 1] / now_at) if times[flow, 1] < 1.0 else now_at
         if now_at != speed[resource]:
             done = (now - since[resource]) * speed[resource]
             work_left[resource] = max(0.0, work_left[resource] - done)
@@ -154,14 +165,13 @@ def _refill(
             due[resource] = now + work_left[resource] / now_at
             slowed[resource] = slowed[resource] or now_at < 1.0
     for link in range(len(is_marked)):
-        if is_marked[link]:
-            is_marked[link] = False
-            left[link] = 1.0
+        is_marked[link] = False
+        left[link] = 1.0
 
 
 refill = compile_loop(
     types.void(
-        types.float64, INTS, INT_TABLE, TABLE, ROW, BOOLS_OUT, INTS_OUT, ROW_OUT, ROW_OUT, ROW_OUT, ROW_OUT,
+        types.float64, INTS, INT_TABLE, TABLE, ROW, TABLE, BOOLS_OUT, INTS_OUT, ROW_OUT, ROW_OUT, ROW_OUT, ROW_OUT,
         BOOLS_OUT, ROW_OUT, ROW_OUT,
     ),
     _refill,
@@ -199,7 +209,7 @@ release = compile_loop(types.int64(types.int64, INTS, INTS, INTS_OUT, INTS_OUT, 
 
 def _event_loop(
     op_class: IntArray, resource: IntArray, pred_ptr: IntArray, pred: IntArray, seconds: FloatArray, flow_of: IntArray,
-    links: IntArray, uses: FloatArray, demand: FloatArray, num_resources: int, num_links: int,
+    links: IntArray, uses: FloatArray, demand: FloatArray, times: FloatArray, num_resources: int, num_links: int,
     start: FloatArray, finish: FloatArray, added: FloatArray,
 ) -> int:  # fmt: skip
     """One lane, event by event; returns how many operators ended. See event_loop.py. A resource runs one operator at a time."""
@@ -234,8 +244,8 @@ def _event_loop(
                 is_shared = hold(on[at], 1, links, on_link, is_marked) or is_shared
         if is_shared:
             refill(
-                now, on, links, uses, demand, is_marked, members, work_left, since, speed, due, slowed, left, crossing
-            )
+                now, on, links, uses, demand, times, is_marked, members, work_left, since, speed, due, slowed, left, crossing
+            )  # fmt: skip
         is_shared, now = False, np.inf
         for at in range(num_resources):
             now = min(now, due[at])
@@ -256,7 +266,7 @@ def _event_loop(
 
 event_loop = compile_loop(
     types.int64(
-        INTS, INTS, INTS, INTS, ROW, INTS, INT_TABLE, TABLE, ROW, types.int64, types.int64, ROW_OUT, ROW_OUT,
+        INTS, INTS, INTS, INTS, ROW, INTS, INT_TABLE, TABLE, ROW, TABLE, types.int64, types.int64, ROW_OUT, ROW_OUT,
         ROW_OUT,
     ),
     _event_loop,

@@ -22,12 +22,15 @@ class Flows:
 
     of_op (n,): row of the flow that an operator is, -1 for none. links (flows, width): the links of a flow, -1 for none.
     loads (flows, width): the share of each that it takes alone, 0 to 1. num_links: how many there are.
+    times (flows, 2): the share of its time in which an operator uses its links, the others' chance to meet it there, and the
+    share in which it does nothing else, which gets longer; 1 and 1 for a message of its own.
     """
 
     of_op: IntArray
     links: IntArray
     loads: FloatArray
     num_links: int
+    times: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +44,8 @@ class Shared:
 def event_loop(dag: StepDag, class_seconds: FloatArray, flows: Flows) -> Shared:
     """Start and finish of every operator where flows share links at max-min fair rates.
 
-    A flow runs at the share of its own pace that its fullest link leaves it; operators that are no flow run at theirs.
+    A flow runs at the share of its own pace that its fullest link leaves it; operators that are no flow run at theirs. Beside
+    one that uses links for a part of its time others have the mean of their rates with and without it.
     Raises InconsistentSimulation for an unsound graph or flows outside their tables, or where operators never end.
     """
     check_dag(dag)
@@ -60,10 +64,11 @@ def event_loop(dag: StepDag, class_seconds: FloatArray, flows: Flows) -> Shared:
     from simulator.engine import compiled_links
 
     start, finish, added = np.zeros(dag.num_ops), np.zeros(dag.num_ops), np.zeros(dag.num_ops)
+    graph = (dag.op_class, dag.resource, dag.pred_ptr, dag.pred)
     done = compiled_links.event_loop(
-        *(np.ascontiguousarray(each, dtype=np.int32) for each in (dag.op_class, dag.resource, dag.pred_ptr, dag.pred)),
-        class_seconds, np.ascontiguousarray(of_op, dtype=np.int32), np.ascontiguousarray(links, dtype=np.int32),
-        np.ascontiguousarray(per_demand), demand, dag.num_resources, flows.num_links, start, finish, added,
+        *(np.ascontiguousarray(each, dtype=np.int32) for each in graph), class_seconds,
+        *(np.ascontiguousarray(each, dtype=np.int32) for each in (of_op, links)), np.ascontiguousarray(per_demand), demand,
+        np.ascontiguousarray(flows.times), dag.num_resources, flows.num_links, start, finish, added,
     )  # fmt: skip
     if done < dag.num_ops:
         raise InconsistentSimulation(f"step graph: {dag.num_ops - done} operators never ended")
@@ -71,9 +76,13 @@ def event_loop(dag: StepDag, class_seconds: FloatArray, flows: Flows) -> Shared:
 
 
 def _check(dag: StepDag, flows: Flows, loads: FloatArray) -> None:
-    if flows.of_op.shape != (dag.num_ops,) or flows.links.shape != flows.loads.shape:
+    if (
+        flows.of_op.shape != (dag.num_ops,)
+        or flows.links.shape != flows.loads.shape
+        or flows.times.shape != (len(flows.links), 2)
+    ):
         raise InconsistentSimulation("flows: an array has the wrong shape")
     if flows.of_op.max(initial=-1) >= len(flows.links) or flows.links.max(initial=-1) >= flows.num_links:
         raise InconsistentSimulation("flows: a row or a link outside its table")
-    if not ((loads >= 0.0) & (loads <= 1.0)).all():
+    if not all(((each >= 0.0) & (each <= 1.0)).all() for each in (loads, flows.times)):
         raise InconsistentSimulation("flows: a flow alone takes less than nothing or more than all of a link")

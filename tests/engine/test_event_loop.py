@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,8 +18,14 @@ ENGINE = settings(deadline=None, max_examples=100)
 TIGHT = 1e-9
 
 
-def flows(of_op: list[int], links: list[list[int]], loads: list[list[float]], num_links: int) -> Flows:
-    return Flows(np.array(of_op, dtype=np.int32), np.array(links).reshape(len(links), -1), np.array(loads), num_links)
+def flows(
+    of_op: list[int], links: list[list[int]], loads: list[list[float]], num_links: int,
+    times: list[tuple[float, float]] | None = None,
+) -> Flows:  # fmt: skip
+    found = np.array([(1.0, 1.0)] * len(links) if times is None else times)
+    return Flows(
+        np.array(of_op, dtype=np.int32), np.array(links).reshape(len(links), -1), np.array(loads), num_links, found
+    )
 
 
 def side_by_side(*resources: int, before: tuple[int, ...] = ()) -> StepDag:
@@ -42,7 +50,8 @@ def flowing(draw: st.DrawFn) -> tuple[Case, Flows]:
     of_op = draw(st.lists(st.integers(-1, rows - 1), min_size=case.dag.num_ops, max_size=case.dag.num_ops))
     links = [draw(st.permutations([0, 1, 2]))[:2] for _ in range(rows)]
     loads = [[draw(share), draw(share)] for _ in range(rows)]
-    return case, flows(of_op, links, loads, 3)
+    times = [(max(each), min(each)) for each in ((draw(share), draw(share)) for _ in range(rows))]
+    return case, flows(of_op, links, loads, 3, times if draw(st.booleans()) else None)
 
 
 @ENGINE
@@ -82,6 +91,7 @@ def test_sharing_never_shortens_and_is_a_fixed_point(drawn: tuple[Case, Flows]) 
 def test_no_link_carries_more_than_it_can(drawn: tuple[Case, Flows]) -> None:
     """From the first start to the last end of a link's flows there is time for all that they carry, and each carries it all."""
     case, shared = drawn
+    shared = replace(shared, times=np.ones_like(shared.times))
     times = event_loop(case.dag, case.class_seconds, shared).timeline
     own = case.class_seconds[case.dag.op_class]
     for link in range(shared.num_links):
@@ -127,6 +137,20 @@ def test_links_are_shared_through_a_third_flow() -> None:
     assert found.timeline.finish_s[:, 0].tolist() == pytest.approx([2.0, 2.0, 2.0])
 
 
+def test_an_operator_that_sends_for_a_part_of_its_time() -> None:
+    """Half of the kernels' time is a message: the other flow has half of the link while it lasts, else all; of the kernels
+    that half takes twice as long. 3 s of kernels end at 4.5, when the other has had 3.375 of 6.
+    """
+    found = event_loop(
+        side_by_side(0, 1), np.array([3.0, 6.0]), flows([0, 1], [[0], [0]], [[1.0], [1.0]], 1, [(0.5, 0.5), (1.0, 1.0)])
+    ).timeline.finish_s[:, 0]
+    assert found.tolist() == pytest.approx([4.5, 4.5 + 6.0 - 0.75 * 4.5])
+    hidden = event_loop(
+        side_by_side(0, 1), np.array([3.0, 6.0]), flows([0, 1], [[0], [0]], [[1.0], [1.0]], 1, [(0.5, 0.0), (1.0, 1.0)])
+    ).timeline.finish_s[:, 0]
+    assert hidden.tolist() == pytest.approx([3.0, 3.0 + 6.0 - 0.75 * 3.0]), "hidden beside a kernel it delays nothing"
+
+
 def test_wrong_flows_are_refused() -> None:
     dag = side_by_side(0, 1)
     for wrong in (
@@ -134,6 +158,7 @@ def test_wrong_flows_are_refused() -> None:
         flows([0, 1], [[0]], [[1.0]], 1),
         flows([0, 0], [[1]], [[1.0]], 1),
         flows([0, 0], [[0]], [[1.5]], 1),
+        flows([0, 0], [[0]], [[1.0]], 1, [(1.5, 1.0)]),
     ):
         with pytest.raises(InconsistentSimulation, match="flows"):
             event_loop(dag, np.array([1.0, 1.0]), wrong)

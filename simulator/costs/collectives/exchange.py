@@ -41,19 +41,22 @@ def exchange_cost(num_bytes: float, group: GroupShape, network: Network, stack: 
     nic = nic_path(stack, "link.nic.p2p", network, group.nodes, group.node_stride) if far else None
     latency_s = network.latency_s(group.nodes, group.node_stride) if far else 0.0
     found: list[float] = []
+    near_of, far_of = 0.0, 0.0
     bound_by: BoundBy = "latency"
     for corner in CORNERS:
         near_s = _near_seconds(near, inside, rate_at(share, corner) * network.scale_up_bytes_per_s, stack, corner)
         far_s = nic.seconds(far, network.nic_bytes_per_s, corner) if nic else 0.0
         start_s = time_at(base, corner) + time_at(hop, corner) + latency_s
         found.append(start_s + max(near_s, far_s))
-        if corner == "value" and max(near_s, far_s) > start_s:
-            bound_by = "nic" if far_s > near_s else "scale_up"
+        if corner == "value":
+            near_of, far_of = near_s, far_s
+            if max(near_s, far_s) > start_s:
+                bound_by = "nic" if far_s > near_s else "scale_up"
     source = nic.share if nic else share
     value, low, high = found
     return CollectiveCost(
         value, low, high, weakest(source.basis, base.basis, hop.basis), source.source, bytes_nic=far, bytes_scale_up=near,
-        bound_by=bound_by, counted=Counted(n, group.nodes, num_bytes, near + far, COUNTED_AS),
+        bound_by=bound_by, counted=Counted(n, group.nodes, num_bytes, near + far, COUNTED_AS), nic_s=far_of, scale_up_s=near_of,
     )  # fmt: skip
 
 
