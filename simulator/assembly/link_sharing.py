@@ -49,6 +49,12 @@ class LinkSharing:
     old_class: Ints
     added_s: Floats
 
+    def is_of(self, graph: StepGraph) -> bool:
+        """Whether the graph has the operators for which it was found."""
+        old, new = self.of, graph.dag
+        names = ("op_class", "resource", "pred_ptr", "pred")
+        return old is new or all(np.array_equal(getattr(old, name), getattr(new, name)) for name in names)
+
     def apply(self, graph: StepGraph) -> StepGraph:
         """The graph with lengthened operators."""
         if not len(self.added_s):

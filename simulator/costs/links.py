@@ -46,6 +46,21 @@ class NicPath:
         uplinks = rate * rate_at(self.uplink_share, corner)
         return max(num_bytes / rate, num_bytes * self.crossing_frac / uplinks)
 
+    def filling_s(self, num_bytes: float, nic_bytes_per_s: float, stack: Stack) -> float:
+        """Seconds for which `num_bytes` of one GPU fill its NIC, or the uplinks, whoever sends."""
+        alone_s = self.seconds(num_bytes, nic_bytes_per_s, "value")
+        uplinks = nic_bytes_per_s * self.share.value * self.uplink_share.value
+        own_s = filling_s(stack, "link.nic.line", num_bytes, nic_bytes_per_s, alone_s)
+        return max(own_s, num_bytes * self.crossing_frac / uplinks)
+
+
+def filling_s(stack: Stack, key: str, num_bytes: float, bytes_per_s: float, alone_s: float) -> float:
+    """Seconds for which bytes fill a link: at the share of its datasheet rate that messages reach together (`key`), no longer
+    than a message of its own takes; that where the stack says nothing.
+    """
+    line = find(stack, key)
+    return alone_s if line is None else min(alone_s, num_bytes / (line.value * bytes_per_s))
+
 
 def nic_path(stack: Stack, key: str, network: Network, nodes: int, node_stride: int = 1) -> NicPath:
     """The path of a group of `nodes` nodes; `key` is the stack's share of the NIC rate ("link.nic.ring" …).

@@ -149,7 +149,7 @@ def at_speeds_of(power: StepPower, graph: StepGraph) -> StepGraph:
         graph = at_speeds(by_rank(graph, energy_of(power.constants)), power.speeds, power.own)
     if power.sharing is None:
         return graph
-    sharing = power.sharing if power.sharing.of is graph.dag else link_sharing(graph)
+    sharing = power.sharing if power.sharing.is_of(graph) else link_sharing(graph)
     return sharing.apply(graph)
 
 

@@ -36,7 +36,7 @@ EXPERTS = {"num_routed_experts": 16, "num_shared_experts": 0, "top_k": 2, "exper
 
 @cache
 def power(cap_w: float | None = None) -> StepPower:
-    step = prepare(load_scenario(changed(TRACED, device={"power_cap_w": cap_w})))
+    step = prepare(load_scenario(changed(TRACED, device={"power_cap_w": cap_w}, mechanisms={"link_sharing": False})))
     return power_of(step, build_graph(step))
 
 

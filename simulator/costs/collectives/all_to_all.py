@@ -23,7 +23,7 @@ from hwprofiles.kernels.shape import Regime
 from hwprofiles.provenance import Basis
 from hwprofiles.schema import Stack
 from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, Counted, weakest
-from simulator.costs.links import CORNERS, Corner, NicPath, nic_path, rate_at, reference_rate, time_at
+from simulator.costs.links import CORNERS, Corner, NicPath, filling_s, nic_path, rate_at, reference_rate, time_at
 from simulator.network.topology import Network
 from simulator.network.traffic import exchange_traffic
 from simulator.workload.expert_load import LoadedLinks
@@ -170,7 +170,7 @@ def _by_formula(message: AllToAll, model: _Model, network: Network, stack: Stack
     source = f"all-to-all formula; {model.nic.share.source if bound_by == 'nic' else model.scale_up_share.source}"
     low, high = fast * (1.0 - error), slow * (1.0 + error)
     cost = CollectiveCost(value, low, high, model.basis, source, bound_by=bound_by)
-    return _with_links(cost, message, model, network)
+    return _with_links(cost, message, model, network, stack)
 
 
 def _by_row(
@@ -195,10 +195,14 @@ def _by_row(
     low = min(value, (row.low or row.seconds) * min(ratios)) * (1.0 - error)
     high = max(value, (row.high or row.seconds) * max(ratios)) * (1.0 + error)
     source = row.source if basis == "measured" else f"scaled by bytes from {row.op}, {row.nodes} nodes: {row.source}"
-    return _with_links(CollectiveCost(value, low, high, basis, source, bound_by=bound_by), message, model, network)
+    return _with_links(
+        CollectiveCost(value, low, high, basis, source, bound_by=bound_by), message, model, network, stack
+    )
 
 
-def _with_links(cost: CollectiveCost, message: AllToAll, model: _Model, network: Network) -> CollectiveCost:
+def _with_links(
+    cost: CollectiveCost, message: AllToAll, model: _Model, network: Network, stack: Stack
+) -> CollectiveCost:  # fmt: skip
     """What it sends over links, and for how long that fills them."""
     traffic = exchange_traffic(message)
     copies, counted_as = (
@@ -206,10 +210,12 @@ def _with_links(cost: CollectiveCost, message: AllToAll, model: _Model, network:
     )
     payload = message.tokens * message.bytes_per_token * copies
     counted = Counted(message.ranks, message.num_nodes, payload, payload, counted_as)
-    terms = _terms(message, model, network.nic_bytes_per_s, network.scale_up_bytes_per_s, 1, "value")
+    inside = traffic.scale_up_bytes / network.scale_up_bytes_per_s
+    nic_s = model.nic.filling_s(traffic.nic_bytes, network.nic_bytes_per_s, stack)
+    scale_up_s = filling_s(stack, "link.nvlink.line", inside, 1.0, inside / model.scale_up_share.value)
     return replace(
         cost, bytes_nic=traffic.nic_bytes, bytes_scale_up=traffic.scale_up_bytes, counted=counted,
-        nic_s=min(cost.seconds, terms["nic"]), scale_up_s=min(cost.seconds, terms["scale_up"]),
+        nic_s=min(cost.seconds, nic_s), scale_up_s=min(cost.seconds, scale_up_s),
     )  # fmt: skip
 
 

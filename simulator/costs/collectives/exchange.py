@@ -20,7 +20,7 @@ from hwprofiles.kernels.parameters import find, need
 from hwprofiles.schema import Stack
 from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, Counted, weakest
-from simulator.costs.links import CORNERS, Corner, nic_path, rate_at, time_at
+from simulator.costs.links import CORNERS, Corner, filling_s, nic_path, rate_at, time_at
 from simulator.network.placement import GroupShape
 from simulator.network.topology import Network
 
@@ -41,7 +41,7 @@ def exchange_cost(num_bytes: float, group: GroupShape, network: Network, stack: 
     nic = nic_path(stack, "link.nic.p2p", network, group.nodes, group.node_stride) if far else None
     latency_s = network.latency_s(group.nodes, group.node_stride) if far else 0.0
     found: list[float] = []
-    near_of, far_of = 0.0, 0.0
+    near_of = 0.0
     bound_by: BoundBy = "latency"
     for corner in CORNERS:
         near_s = _near_seconds(near, inside, rate_at(share, corner) * network.scale_up_bytes_per_s, stack, corner)
@@ -49,14 +49,16 @@ def exchange_cost(num_bytes: float, group: GroupShape, network: Network, stack: 
         start_s = time_at(base, corner) + time_at(hop, corner) + latency_s
         found.append(start_s + max(near_s, far_s))
         if corner == "value":
-            near_of, far_of = near_s, far_s
+            near_of = near_s
             if max(near_s, far_s) > start_s:
                 bound_by = "nic" if far_s > near_s else "scale_up"
     source = nic.share if nic else share
     value, low, high = found
     return CollectiveCost(
         value, low, high, weakest(source.basis, base.basis, hop.basis), source.source, bytes_nic=far, bytes_scale_up=near,
-        bound_by=bound_by, counted=Counted(n, group.nodes, num_bytes, near + far, COUNTED_AS), nic_s=far_of, scale_up_s=near_of,
+        bound_by=bound_by, counted=Counted(n, group.nodes, num_bytes, near + far, COUNTED_AS),
+        nic_s=nic.filling_s(far, network.nic_bytes_per_s, stack) if nic else 0.0,
+        scale_up_s=filling_s(stack, "link.nvlink.line", near, network.scale_up_bytes_per_s, near_of),
     )  # fmt: skip
 
 

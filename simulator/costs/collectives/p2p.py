@@ -11,7 +11,7 @@ from __future__ import annotations
 from hwprofiles.kernels.parameters import need
 from hwprofiles.schema import Stack
 from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, Counted, weakest
-from simulator.costs.links import CORNERS, nic_path, rate_at, time_at
+from simulator.costs.links import CORNERS, filling_s, nic_path, rate_at, time_at
 from simulator.network.topology import Network
 
 COUNTED_AS = "bytes sent (sendrecv of nccl-tests)"
@@ -49,9 +49,13 @@ def p2p_cost(
         seconds.append(time_at(base, corner) + time_at(hop, corner) + fabric_s + wires[-1])
     bound_by: BoundBy = "scale_up" if same_node else "nic"
     value, low, high = seconds
+    inside_s = (
+        filling_s(stack, "link.nvlink.line", num_bytes, network.scale_up_bytes_per_s, wires[0]) if same_node else 0.0
+    )
     return CollectiveCost(
         value, low, high, weakest(share.basis, base.basis, hop.basis), share.source,
         bytes_nic=0.0 if same_node else float(num_bytes), bytes_scale_up=float(num_bytes) if same_node else 0.0,
-        bound_by=bound_by, nic_s=0.0 if same_node else wires[0], scale_up_s=wires[0] if same_node else 0.0,
+        bound_by=bound_by, nic_s=0.0 if same_node else nic.filling_s(num_bytes, nic_rate, stack),
+        scale_up_s=inside_s,
         counted=Counted(2, 1 if same_node else 2, num_bytes, num_bytes, COUNTED_AS),
     )  # fmt: skip

@@ -30,7 +30,7 @@ from hwprofiles.kernels.parameters import Range, find, need
 from hwprofiles.provenance import Basis
 from hwprofiles.schema import Stack
 from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, Counted, weakest
-from simulator.costs.links import CORNERS, Corner, nic_path, rate_at, time_at
+from simulator.costs.links import CORNERS, Corner, filling_s, nic_path, rate_at, time_at
 from simulator.network.placement import GroupShape
 from simulator.network.topology import Network
 
@@ -68,7 +68,7 @@ def ring_cost(op: RingOp, bytes_total: float, group: GroupShape, network: Networ
     to_nic = sent * nic_hops / group.ranks
     counted = Counted(group.ranks, group.nodes, bytes_total, sent, COUNTED_AS[op])
     basis = weakest(share.basis, *faster.bases)
-    over_nics_s, inside_s = wires[0].nic_s, wires[0].scale_up_s
+    over_nics_s, inside_s = _filling_s(sent, wires[0], group, network, stack)
     ring = CollectiveCost(
         value, low, high, basis, share.source, to_nic, sent - to_nic, bound_by, counted,
         nic_s=min(value, over_nics_s), scale_up_s=min(value, inside_s),
@@ -96,7 +96,9 @@ def _by_switch(
     return replace(
         ring, seconds=seconds[0], low=min(seconds[1], ring.low), high=max(ring.high, seconds[0]),
         basis=weakest(share.basis, base.basis, fill.basis), source=share.source, bound_by=bound_by,
-        scale_up_s=min(seconds[0], wires[0]),
+        scale_up_s=filling_s(
+            stack, "link.nvlink.line", bytes_total * (1.0 + 1.0 / group.ranks), network.scale_up_bytes_per_s, wires[0]
+        ),
     )  # fmt: skip
 
 
@@ -176,3 +178,12 @@ def _wire(sent: float, steps: float, group: GroupShape, network: Network, stack:
     nic = nic_path(stack, "link.nic.ring", network, group.nodes, group.node_stride)
     over_nics = nic.seconds(sent / group.ranks_per_node, network.nic_bytes_per_s, corner)
     return _Wire(over_nics, 0.0 if group.ranks == group.nodes else scale_up)
+
+
+def _filling_s(sent: float, wire: _Wire, group: GroupShape, network: Network, stack: Stack) -> tuple[float, float]:
+    """Seconds for which the ring's bytes fill NICs and scale-up links."""
+    inside_s = filling_s(stack, "link.nvlink.line", sent, network.scale_up_bytes_per_s, wire.scale_up_s)
+    if group.nodes == 1:
+        return 0.0, inside_s
+    nic = nic_path(stack, "link.nic.ring", network, group.nodes, group.node_stride)
+    return nic.filling_s(sent / group.ranks_per_node, network.nic_bytes_per_s, stack), inside_s
