@@ -197,7 +197,9 @@ def keeps_casts(scenario: Scenario) -> bool:
 
 def row_padding(scenario: Scenario) -> int:
     """Rows of an expert are padded to a multiple of it."""
-    rule = recipe(scenario)
+    rule, given = recipe(scenario), scenario.moe.row_padding
+    if given is not None:
+        return given
     if not rule.is_quantised:
         return 1
     return rule.row_padding if software(scenario).joins_casts else SEPARATE_ROW_PADDING

@@ -82,6 +82,7 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "parallel.overlap.pp": ("parallel.schedule", "parallel.pp"),
     "parallel.pipeline_buffers": ("parallel.pp",),
     "head.logits": ("parallel.tp",),
+    "head.chunk_tokens": ("training.seq_len", "training.micro_batch_size", "parallel.cp"),
     "parallel.comm_sms": ("cluster.node", "parallel.ep"),
     "cluster.fabric": ("cluster.node",),
     "prices": ("prices.usd_per_gpu_hour", "prices.sheet"),

@@ -209,6 +209,10 @@ class Moe(Section):
         WithJsonSchema({"anyOf": [{"enum": list(get_args(Balance))}, {"type": "object"}]}),
     ] = "learned"
     """forced: every expert receives the same; learned: as a trained and balanced router; natural: without balancing."""
+    row_padding: Annotated[int, Field(ge=1, le=4_096)] | None = None
+    """Rows of an expert are padded to a multiple of it, in layers whose GEMMs read the recipe's format. null: as the recipe's
+    kernels need (BF16: 1, no padding).
+    """
     capacity_factor: Annotated[float, Field(gt=0, le=1_000)] | None = None
     """Most rows of a rank's micro-batch for one expert over the even share; null: no row is dropped."""
     drop: Literal["none", "probs", "position"] = "none"
@@ -245,6 +249,11 @@ class Head(Section):
     cross_entropy: Literal["fused", "unfused"] = "fused"
     """fused: one kernel, which leaves the logits' gradient in their place. unfused: FP32 logits, and a kernel for each function
     of the loss, which keep FP32 probabilities beside the logits.
+    """
+    chunk_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    """Tokens whose logits are there at a time: of each such chunk the forward computes logits, loss and both gradients of the
+    head, and keeps the input's gradient alone (Liger Kernel's fused linear cross entropy). null: all logits of a micro-batch,
+    kept until the backward.
     """
     logits: Literal["sharded", "gathered"] = "sharded"
     """With tp: every rank takes the loss of its share of the vocabulary, or of all logits, which are gathered for it (as a

@@ -31,6 +31,8 @@ _JOINERS = frozenset("\u200c\u200d")
 _OF_ATTENTION = frozenset().union(*(kind.recompute_modules for kind in get_args(AnyAttention)))
 """Modules of recompute that only some kinds of attention have."""
 
+MAX_CHUNKS = 256
+"""Chunks in which the logits of a micro-batch are computed."""
 MAX_LAYER_PASSES = 250_000
 """Micro-batches of a pipeline times layers that are simulated: some five million operators, tens of seconds."""
 
@@ -58,6 +60,7 @@ def rule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     yield from _price_problems(scenario)
     yield from tensor_problems(scenario)
     yield from context_problems(scenario)
+    yield from _chunk_problems(scenario)
     yield from packing_problems(scenario)
     for key, override in scenario.assumptions.items():
         if not override.low <= override.value <= override.high:
@@ -332,6 +335,15 @@ def _phase_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         if (phase.tokens is None) == (phase.steps is None):
             found = "neither is given" if phase.tokens is None else "both are given"
             yield field, f"needs either tokens or steps; {found}"
+
+
+def _chunk_problems(scenario: Scenario) -> Iterator[FieldProblem]:
+    """Chunks of logits that are too many to simulate one by one."""
+    chunk, training = scenario.head.chunk_tokens, scenario.training
+    tokens = training.micro_batch_size * training.seq_len // scenario.parallel.cp
+    if chunk is not None and tokens > MAX_CHUNKS * chunk:
+        text = f"{chunk} are {-(-tokens // chunk):,} chunks of the {tokens:,} tokens of a GPU's micro-batch"
+        yield "head.chunk_tokens", f"{text}; allowed at least {-(-tokens // MAX_CHUNKS)}, or null"
 
 
 def _price_problems(scenario: Scenario) -> Iterator[FieldProblem]:

@@ -73,6 +73,7 @@ def recipe_of(
         grouped_gemm=scenario.kernels.grouped_gemm or "",
         expert_rows_cv=_expert_rows_cv(scenario, routing, capacity),
         is_loss_fused=scenario.head.cross_entropy == "fused",
+        head_chunk=scenario.head.chunk_tokens,
         attention=scenario.kernels.attention or "",
         copies=_sharded_copies(scenario),
         documents=documents_of(scenario),

@@ -121,6 +121,7 @@ def activation_recipe(
         keeps_outputs=keeps_per_micro_batch(scenario),
         gathers_logits=scenario.head.logits == "gathered",
         is_loss_fused=scenario.head.cross_entropy == "fused",
+        head_chunk=scenario.head.chunk_tokens,
         attention=scenario.kernels.attention or "",
     )
 

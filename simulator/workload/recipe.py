@@ -34,7 +34,8 @@ class Recipe:
     is outside these GEMMs too (sequence parallelism).
     is_eager: plain modules: the activation of a gate, the product and the weights of the experts' outputs are functions of
     their own (in BF16).
-    is_loss_fused: the loss is one kernel on BF16 logits, else several on FP32 ones.
+    is_loss_fused: the loss is one kernel on BF16 logits, else several on FP32 ones. head_chunk: tokens of a chunk whose forward
+    has the head's gradients too; None: all at once, gradients in the backward.
     gathers_logits: every one of the tp ranks takes the loss of the whole vocabulary.
     casts_weights: GEMMs cast the weights that they read.
     grouped_gemm: library of the experts' GEMMs (KernelShape.library). expert_rows_cv: standard deviation over mean of the rows
@@ -68,6 +69,7 @@ class Recipe:
     etp: int = 1
     gathers_logits: bool = False
     is_loss_fused: bool = True
+    head_chunk: int | None = None
     is_eager: bool = False
     casts_weights: bool = False
     grouped_gemm: str = ""

@@ -37,7 +37,8 @@ class ActivationRecipe:
     attention's output beside its own format; else what is kept is cast in the backward.
     recompute: modules computed again in the backward ("layer": everything but a layer's input).
     checkpoint: which layers of a stage are recomputed whole; None: none is.
-    is_loss_fused: the loss overwrites the logits by their gradient; else FP32 probabilities are kept beside them.
+    is_loss_fused: the loss overwrites the logits by their gradient; else FP32 probabilities are kept beside them. head_chunk:
+    tokens whose logits are there at a time, with their gradients in the forward; None: all.
     expert_rows_frac: rows of a rank's experts over the even load, mean of the micro-batches in flight;
     expert_rows_peak_frac: of the fullest micro-batch (at least the former). row_padding: an expert's rows are padded
     to a multiple. autograd: fused, transformer_engine or eager.
@@ -62,6 +63,7 @@ class ActivationRecipe:
     keeps_casts: bool = False
     recompute: frozenset[str] = frozenset()
     is_loss_fused: bool = True
+    head_chunk: int | None = None
     expert_rows_frac: float = 1.0
     expert_rows_peak_frac: float = 1.0
     row_padding: int = 1

@@ -46,6 +46,9 @@ def test_rows_are_padded_to_the_row_tile_of_fp8_kernels_only() -> None:
     assert recipe_of(scenario(precision={"recipe": "bf16"}), 8, ROUTING).row_padding == 1
     padded = recipe_of(scenario(precision={"recipe": "mxfp8", "fp8_weight_cache": "per_step"}), 8, ROUTING)
     assert padded.row_padding == 32, "Transformer Engine: get_align_size_for_quantization"
+    for name in ("fp8-blockwise", "bf16"):
+        given = scenario(precision={"recipe": name}, moe={"row_padding": 64})
+        assert recipe_of(given, 8, ROUTING).row_padding == activation_recipe(given, ASSUMED).row_padding == 64
 
 
 @pytest.mark.parametrize("recipe", ["bf16", "fp8-blockwise"])

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from simulator.workload.layers.head import head_unit
+from simulator.workload.layers.head import head_block, head_unit
 from simulator.workload.op import Collective, Op
 from simulator.workload.recipe import Recipe
+from tests.workload.memory_cases import FP8, V3
 from tests.workload.test_layers_brute_force import GQA, model, recipe
 
 T, V = 16, 64
@@ -44,3 +45,31 @@ def test_an_unfused_loss_passes_over_fp32_logits_function_by_function() -> None:
     assert forward.bytes_written == T * V * sum(written for _, written in passes)
     assert forward.shape.num_kernels == len(passes)
     assert (backward.bytes_read, backward.bytes_written, backward.shape.num_kernels) == (8 * T * V, 6 * T * V, 2)
+
+
+def test_chunks_do_the_same_products_with_their_gradients_in_the_forward() -> None:
+    whole = head_unit(model(GQA), "head", replace(recipe(), tp=2))
+    cut = head_unit(model(GQA), "head", replace(recipe(), tp=2, head_chunk=6))
+    assert sum(op.flop for op in cut.ops()) == sum(op.flop for op in whole.ops())
+    assert sum(op.model_flop for op in cut.ops()) == sum(op.model_flop for op in whole.ops())
+    forward = [each for each in cut.blocks["mlp_f_local"] if isinstance(each, Op)]
+    assert [op.shape.m for op in forward if op.shape.variant == "fprop"] == [6, 6, 4], "the last chunk is what is left"
+    assert [op.shape.k for op in forward if op.shape.variant == "wgrad"] == [6, 6, 4]
+    assert {op.phase for op in forward} == {"F"}
+    assert [each.name for each in cut.blocks["mlp_b_local"]] == ["head_input_grad_reduce", "final_norm_bwd"]
+    assert not cut.blocks["mlp_w"]
+    one, three = (sum(op.bytes_written for op in u.ops() if op.shape.variant == "wgrad") for u in (whole, cut))
+    assert three == 3 * one, "the FP32 gradient of the matrix is written once a chunk"
+    sums = [each.num_bytes for each in cut.blocks["mlp_f_local"] if isinstance(each, Collective)]
+    assert sums == [4 * 6] * 6 + [4 * 4] * 3
+
+
+def test_one_chunk_of_logits_is_there_at_a_time_and_the_input_s_gradient_stays() -> None:
+    whole, cut = head_block(V3, FP8), head_block(V3, replace(FP8, head_chunk=512))
+    saved = {tensor.name: tensor.num_bytes for tensor in cut.saved}
+    assert saved == {"head.input": 2 * 4096 * 7168, "head.input_grad": 2 * 4096 * 7168}
+    assert {t.name: t.num_bytes for t in cut.working_forward}["head.logits"] == 2 * 512 * 129280
+    assert {tensor.name: tensor.num_bytes for tensor in whole.saved}["head.logits"] == 2 * 4096 * 129280
+    unfused = head_block(V3, replace(FP8, head_chunk=512, is_loss_fused=False))
+    assert {t.name: t.num_bytes for t in unfused.working_forward}["head.probabilities"] == 4 * 512 * 129280
+    assert unfused.saved == cut.saved

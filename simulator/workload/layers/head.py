@@ -8,6 +8,7 @@ logits are gathered, and every rank takes the whole loss.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from simulator.scenario.model import ModelSpec
 from simulator.workload import counting as c
@@ -31,34 +32,63 @@ UNFUSED_LOSS_BACKWARD = (4 + 4, 4 + 2, 2)
 
 
 def forward(hidden: int, vocab: int, r: Recipe) -> Iterator[Work]:
-    """Final norm, logits, loss.
+    """Final norm, logits, loss; in chunks of tokens with the head's gradients behind each.
 
     vocab: columns of the rank.
     """
     t = r.tokens
     yield c.rmsnorm("final_norm", r.sequence_tokens, hidden)
     yield from tp.gather_input("head", hidden, r, dtype="bf16", chunked=False)
-    yield c.fprop("head", "bf16", t, vocab, hidden)
+    if r.head_chunk is None:
+        yield from _logits_and_loss("", t, hidden, vocab, r)
+        return
+    for i, first in enumerate(range(0, t, r.head_chunk)):
+        tokens = min(r.head_chunk, t - first)
+        yield from _logits_and_loss(f"_{i}", tokens, hidden, vocab, r)
+        for each in _gradients(f"_{i}", tokens, hidden, vocab, r):
+            yield replace(each, phase="F")
+
+
+def _logits_and_loss(chunk: str, t: int, hidden: int, vocab: int, r: Recipe) -> Iterator[Work]:
+    """Of t tokens. chunk: ends the names."""
+    yield c.fprop(f"head{chunk}", "bf16", t, vocab, hidden)
     columns = _loss_columns(vocab, r)
     if columns != vocab:
-        yield Collective("logits_gather", "all_gather", "tp", 2 * t * columns, "F")
+        yield Collective(f"logits_gather{chunk}", "all_gather", "tp", 2 * t * columns, "F")
     read, written, kernels = FUSED_LOSS if r.is_loss_fused else UNFUSED_LOSS
-    yield c.moved("loss", "cross_entropy", "F", read * t * columns, written * t * columns, kernels=kernels)
+    yield c.moved(f"loss{chunk}", "cross_entropy", "F", read * t * columns, written * t * columns, kernels=kernels)
     if r.tp > 1 and columns == vocab:
         for name in LOSS_REDUCTIONS:
-            yield Collective(f"{name}_reduce", "all_reduce", "tp", 4 * t, "F")
+            yield Collective(f"{name}_reduce{chunk}", "all_reduce", "tp", 4 * t, "F")
+
+
+def _logits_grad(chunk: str, t: int, vocab: int, r: Recipe) -> Iterator[Op]:
+    columns = _loss_columns(vocab, r)
+    read, written, kernels = FUSED_LOSS if r.is_loss_fused else UNFUSED_LOSS_BACKWARD
+    yield c.moved(
+        f"loss_bwd{chunk}", "cross_entropy_bwd", "I", read * t * columns, written * t * columns, kernels=kernels
+    )
+    if columns != vocab:
+        yield c.copy(f"logits_grad_slice{chunk}", t * vocab, t * vocab, "I")
+
+
+def _gradients(chunk: str, t: int, hidden: int, vocab: int, r: Recipe) -> Iterator[Op]:
+    """Of a chunk's logits, hidden state and matrix: the matrix's is read and written once a chunk."""
+    yield from _logits_grad(chunk, t, vocab, r)
+    yield c.dgrad(f"head_dgrad{chunk}", "bf16", t, vocab, hidden)
+    yield c.wgrad(f"head_wgrad{chunk}", "bf16", t, vocab, hidden)
 
 
 def backward_input(hidden: int, vocab: int, r: Recipe) -> Iterator[Work]:
-    """Gradient of the logits, then of the hidden state."""
-    t, columns = r.tokens, _loss_columns(vocab, r)
-    read, written, kernels = FUSED_LOSS if r.is_loss_fused else UNFUSED_LOSS_BACKWARD
-    yield c.moved("loss_bwd", "cross_entropy_bwd", "I", read * t * columns, written * t * columns, kernels=kernels)
-    if columns != vocab:
-        yield c.copy("logits_grad_slice", t * vocab, t * vocab, "I")
-    yield from tp.gather_input_again("head", hidden, r, dtype="bf16")
-    yield c.dgrad("head_dgrad", "bf16", t, vocab, hidden)
-    yield from tp.reduce_input_grad("head", hidden, r)
+    """Gradient of the logits, then of the hidden state; of chunks that is there, but for its sum over the ranks."""
+    if r.head_chunk is None:
+        yield from _logits_grad("", r.tokens, vocab, r)
+        yield from tp.gather_input_again("head", hidden, r, dtype="bf16")
+        yield c.dgrad("head_dgrad", "bf16", r.tokens, vocab, hidden)
+        yield from tp.reduce_input_grad("head", hidden, r)
+    else:
+        for each in tp.reduce_input_grad("head", hidden, r):
+            yield replace(each, beside="")
     yield c.rmsnorm_bwd("final_norm_bwd", r.sequence_tokens, hidden)
 
 
@@ -68,8 +98,9 @@ def _loss_columns(vocab: int, r: Recipe | ActivationRecipe) -> int:
 
 
 def backward_weight(hidden: int, vocab: int, r: Recipe) -> Iterator[Op]:
-    """Gradient of the head."""
-    yield c.wgrad("head_wgrad", "bf16", r.tokens, vocab, hidden)
+    """Gradient of the head, where the forward has not computed it."""
+    if r.head_chunk is None:
+        yield c.wgrad("head_wgrad", "bf16", r.tokens, vocab, hidden)
 
 
 def head_unit(model: ModelSpec, name: str, r: Recipe) -> Unit:
@@ -98,15 +129,27 @@ def vocabulary(model: ModelSpec) -> frozenset[Vocabulary]:
 
 def head_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     """Final norm, logits and loss."""
-    h, t, s, vocab = model.hidden_size, r.tokens, r.sequence_tokens, model.vocab_size // r.tp
+    h, s, vocab = model.hidden_size, r.sequence_tokens, model.vocab_size // r.tp
     block = BlockBuilder("head", r)
     block.keep("head.input", "bf16", s * h)
-    block.operand("head.norm_out", s * h, recomputed="rmsnorm" in r.recompute, dtype="bf16")
     columns = _loss_columns(vocab, r)
+    if r.head_chunk is None:
+        _keep_logits(block, s * h, columns)
+    else:
+        _compute_chunks(block, h, columns, r.head_chunk)
+    if r.makes_weight_gradients:
+        (block.backward if r.head_chunk is None else block.forward).append(bf16("head.weight_grad", vocab * h))
+    block.backward.append(bf16("head.norm_out_grad", s * h))
+    return block.build()
+
+
+def _keep_logits(block: BlockBuilder, normed: int, columns: int) -> None:
+    """Logits of the micro-batch until the weight gradient. normed: elements of the final norm's output; columns: of the loss."""
+    r = block.recipe
+    t = r.tokens
+    block.operand("head.norm_out", normed, recomputed="rmsnorm" in r.recompute, dtype="bf16")
     logits = Tensor("head.logits", tensor_bytes("bf16", t * columns), "W")
     (block.outputs if r.keeps_outputs else block.saved).append(logits)
-    if r.makes_weight_gradients:
-        block.backward.append(bf16("head.weight_grad", vocab * h))
     if not r.is_loss_fused:
         block.keep("head.probabilities", "fp32", t * columns)
         # Megatron-LM converts the logits to FP32 before its loss (vocab_parallel_cross_entropy on logits.float()).
@@ -114,8 +157,19 @@ def head_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
         block.backward.append(bf16("head.logits_grad", t * columns))
         if r.is_eager:
             block.backward.append(Tensor("head.logits_grad_fp32", tensor_bytes("fp32", t * columns)))
-    block.backward.append(bf16("head.norm_out_grad", s * h))
-    return block.build()
+
+
+def _compute_chunks(block: BlockBuilder, hidden: int, columns: int, chunk: int) -> None:
+    """Logits of a chunk while it is computed; the input's gradient, of all tokens, until the backward."""
+    r = block.recipe
+    tokens = min(chunk, r.tokens)
+    block.keep("head.input_grad", "bf16", r.tokens * hidden)
+    block.forward += [bf16("head.norm_out", r.tokens * hidden), bf16("head.logits", tokens * columns)]
+    if not r.is_loss_fused:
+        block.forward += [
+            Tensor(f"head.{name}", tensor_bytes("fp32", tokens * columns)) for name in ("logits_fp32", "probabilities")
+        ]
+        block.forward.append(bf16("head.logits_grad", tokens * columns))
 
 
 HEAD = PARTS.add(

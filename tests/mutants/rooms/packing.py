@@ -6,7 +6,13 @@ from tests.mutants.fault import Fault, Room
 
 PACKING = Room(
     "packing",
-    ("tests/workload/test_documents.py", "tests/workload/test_pairs.py", "tests/laws/test_packing.py"),
+    (
+        "tests/workload/test_head.py",
+        "tests/workload/test_counted.py",
+        "tests/workload/test_documents.py",
+        "tests/workload/test_pairs.py",
+        "tests/laws/test_packing.py",
+    ),
     (
         Fault(
             "simulator/workload/documents.py",
@@ -67,6 +73,24 @@ PACKING = Room(
             "useful, full_batch = useful_tokens(scenario), ",
             "useful, full_batch = scenario.training.seq_len, ",
             "padding counts as tokens of the run",
+        ),
+        Fault(
+            "simulator/workload/layers/head.py",
+            "tokens = min(r.head_chunk, t - first)",
+            "tokens = r.head_chunk",
+            "the last chunk of logits is a whole one",
+        ),
+        Fault(
+            "simulator/workload/layers/head.py",
+            '    block.keep("head.input_grad", "bf16", r.tokens * hidden)\n',
+            "",
+            "the gradient that chunks leave is kept nowhere",
+        ),
+        Fault(
+            "simulator/scenario/derived.py",
+            "    if given is not None:\n        return given\n",
+            "",
+            "a given row padding is ignored",
         ),
     ),
 )
