@@ -102,6 +102,7 @@ def scenario_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         yield from _schedule_problems(scenario)
         yield from _paired_problems(scenario)
         yield from _by_layer_problems(scenario)
+        yield from _shared_problems(scenario)
     if derived.is_mesh_whole(scenario):
         plan = scenario.parallel
         yield from _pipeline_problems(scenario, has_schedule=has_names and rank_problem(plan.schedule, plan.pp) is None)
@@ -122,6 +123,12 @@ def scenario_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "parallel.overlap.ep", f"pair has no meaning in {schedule}: it has no overlapped forward and backward"
     if not scenario.parallel.split_backward and SCHEDULES[schedule].split == "never":
         yield "parallel.split_backward", f"false has no meaning in {schedule}: its backwards are whole"
+    if scenario.parallel.overlap.ep == "shared_expert":
+        moe = scenario.model.moe
+        why = "" if moe and moe.num_shared_experts else "the model has no shared experts"
+        why = why or ("" if scenario.parallel.ep > 1 else "with ep 1 nothing is dispatched")
+        if why:
+            yield "parallel.overlap.ep", f"shared_expert has no meaning: {why}"
     if not scenario.parallel.overlap.delay_wgrad and not derived.overlaps_pairs(scenario):
         yield "parallel.overlap.delay_wgrad", "has no meaning with overlap.ep none: nothing runs beside anything"
     elif not scenario.parallel.overlap.delay_wgrad and not SCHEDULES[schedule].overlaps_pairs:
@@ -223,6 +230,13 @@ def _by_layer_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "recompute.granularity", f"full does not go {text}; use {remedy}"
     for module in sorted({"layer", "moe"} & set(recompute.modules)):
         yield "recompute.modules", f"{module} does not go {text}; leave it out, or use schedule: {plain}"
+
+
+def _shared_problems(scenario: Scenario) -> Iterator[FieldProblem]:
+    """Shared experts cut at their messages cannot be computed again as one (Megatron-Core refuses it too)."""
+    if scenario.parallel.overlap.ep == "shared_expert" and "shared_expert" in scenario.recompute.modules:
+        text = "shared_expert does not go with overlap.ep shared_expert, which takes shared experts apart"
+        yield "recompute.modules", f"{text}; leave it out, or use overlap.ep: none"
 
 
 def _paired_warnings(scenario: Scenario) -> Iterator[FieldProblem]:

@@ -65,7 +65,6 @@ TABLE: Final[tuple[Planned, ...]] = (
     ),
     _value("model", "write its dimensions as keys of moesim's own model file (see `moesim schema`)", "config.json"),
     _value("cluster.fabric.topology", _LISTED, "torus"),
-    _value("parallel.overlap.ep", _LISTED, "shared_expert"),
     _value("precision.fp8_weight_cache", "leave it out: the recipe sets it", "per_micro_batch"),
     _value("recompute.saved.attn_out", _LISTED, "fp8"),
     Planned("command", "explain", "use run, which prints the parts of a step and what binds it"),

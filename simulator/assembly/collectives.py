@@ -22,7 +22,7 @@ from simulator.assembly.chunks import BlockCost, Segment, UnitCost
 
 Blocks = Mapping[tuple[str, Regime], BlockCost]
 INTERFERENCE = "interference"
-FORWARD_BLOCKS = frozenset(("attn_f", "mlp_f_local", "mlp_f_routed"))
+FORWARD_BLOCKS = frozenset(("attn_f", "mlp_f_local", "mlp_f_routed", "shared_f_up", "shared_f_down"))
 
 
 @dataclass(frozen=True, slots=True)

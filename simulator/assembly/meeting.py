@@ -43,6 +43,19 @@ def of_lone_backward(units: Sequence[UnitCost]) -> Shares:
     return _shares(weights, _messages_s(units, is_forward=False))
 
 
+def of_shared_experts(units: Sequence[UnitCost], *, is_forward: bool, has_weights: bool) -> Shares:
+    """Of a lone pass's shared experts and its messages. has_weights: weight gradients come with its input gradients."""
+    shared = fsum(
+        segment.seconds
+        for unit in units
+        for (name, regime), block in unit.blocks.items()
+        if regime == "overlapped" and name.startswith("shared_") and (name in FORWARD_BLOCKS) == is_forward
+        if has_weights or not name.startswith("shared_w")
+        for segment in _of(block)
+    )
+    return _shares(shared, _messages_s(units, is_forward=is_forward))
+
+
 def with_shares(units: Sequence[UnitCost], shares: Shares) -> tuple[UnitCost, ...]:
     """The units with what runs beside something priced by its share of it."""
     known: dict[

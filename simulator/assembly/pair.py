@@ -213,6 +213,13 @@ class _Backward(_Half):
         self._started(unit, name)
         return done
 
+    def run_shared(self, unit: UnitCost, idx: int, part: str, preds: Sequence[int], *, with_weights: bool) -> list[int]:
+        """Shared experts beside a message: input gradients of one of their parts, and its weight gradients."""
+        done = self.block(unit, idx, f"shared_b_{part}", preds, self.pending_input)
+        if with_weights:
+            done = self.block(unit, idx, f"shared_w_{part}", done)
+        return done
+
     def _started(self, unit: UnitCost, *names: str) -> None:
         """The input is waited for once one of the blocks stands there (an embedding alone has its weight gradient only)."""
         if any((name, self.regime) in unit.blocks for name in names):
@@ -222,6 +229,11 @@ class _Backward(_Half):
 def _regime(*units: UnitCost) -> Regime:
     """Kernels share the GPU with communication kernels where one of the units sends anything."""
     return "overlapped" if any(unit.all_to_all for unit in units) else "alone"
+
+
+def _beside_shared(unit: UnitCost) -> Regime:
+    """Of a lone chunk's messages, and of the shared experts that run beside them."""
+    return "overlapped" if ("shared_f_up", "overlapped") in unit.blocks else "alone"
 
 
 def build_template(
@@ -300,7 +312,8 @@ def _run_weights(t: Template, side: Side) -> None:
     back = _Backward(t, "B", "alone", "", progress=Progress(side.plan))
     for idx, unit in reversed(list(enumerate(side.units))):
         waits = back.ready
-        back.run_weights(unit, idx, "mlp_w", waits)
+        for name in ("mlp_w", "shared_w_down", "shared_w_up"):
+            back.run_weights(unit, idx, name, waits)
         back.run_weights(unit, idx, "attn_w", waits)
         back.ready = back.leave(idx)
 
@@ -327,11 +340,19 @@ def _run_pair(
 
 
 def _run_lone_forward(forward: _Forward, idx: int, unit: UnitCost) -> None:
+    """Shared experts that run beside messages: up beside dispatch, down beside combine."""
+    beside = _beside_shared(unit)
     forward.regime = "alone"
     forward.run_attn(unit, idx)
+    forward.regime = beside
     forward.run_dispatch(unit, idx)
+    up = forward.block(unit, idx, "shared_f_up", forward.attn)
+    forward.regime = "alone"
     forward.run_mlp(unit, idx)
+    forward.regime = beside
     forward.run_combine(unit, idx)
+    down = forward.block(unit, idx, "shared_f_down", up)
+    forward.ready = forward.ready if down == forward.attn else [*forward.ready, *down]
 
 
 def _run_delaying_backward(backward: _Backward, idx: int, unit: UnitCost) -> None:
@@ -355,14 +376,25 @@ def _run_delaying_backward(backward: _Backward, idx: int, unit: UnitCost) -> Non
 
 
 def _run_lone_backward(backward: _Backward, idx: int, unit: UnitCost, *, with_weights: bool) -> None:
+    """Shared experts that run beside messages: their down projection beside combine, their up projections beside dispatch."""
+    beside = _beside_shared(unit)
     backward.regime = "alone"
     backward.enter(idx)
     backward.replay(unit, idx)
+    backward.regime = beside
+    shared = [*backward.ready, *backward.params(idx)]
     backward.run_combine(unit, idx)
+    shared = backward.run_shared(unit, idx, "down", shared, with_weights=with_weights)
+    backward.regime = "alone"
     backward.run_mlp(unit, idx)
     if with_weights:
         backward.mlp = backward.run_weights(unit, idx, "mlp_w", backward.mlp)
+    backward.regime = beside
     backward.run_dispatch(unit, idx)
+    shared = backward.run_shared(unit, idx, "up", shared, with_weights=with_weights)
+    if ("shared_b_up", beside) in unit.blocks:
+        backward.dispatch = [*backward.dispatch, *shared]
+    backward.regime = "alone"
     backward.run_attn(unit, idx)
     if with_weights:
         backward.ready = backward.run_weights(unit, idx, "attn_w", backward.ready)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from simulator.assembly.chunks import Copy, StageCost, UnitCost
 from simulator.assembly.collectives import ActionCollectives, PassCollectives, side_by_side
-from simulator.assembly.meeting import of_lone_backward, of_pair, with_shares
+from simulator.assembly.meeting import of_lone_backward, of_pair, of_shared_experts, with_shares
 from simulator.assembly.pairing import Pairing
 from simulator.schedule.action import Kind
 
@@ -42,4 +42,8 @@ def sides_of(
         return {half: replace(side, units=with_shares(side.units, shares)) for half, side in found.items()}
     if kind == "B" and pairing.delays_lone_weights:
         found["B"] = replace(found["B"], units=with_shares(found["B"].units, of_lone_backward(found["B"].units)))
+    for half, side in found.items():
+        if kind != "W" and any(("shared_f_up", "overlapped") in unit.blocks for unit in side.units):
+            shares = of_shared_experts(side.units, is_forward=half == "F", has_weights=kind != "I")
+            found[half] = replace(side, units=with_shares(side.units, shares))
     return found

@@ -166,7 +166,7 @@ def has_collectives_beside_compute(scenario: Scenario) -> bool:
 
 def overlaps_pairs(scenario: Scenario) -> bool:
     """Whether dispatch and combine run beside the other half of an overlapped pair, where the schedule has pairs."""
-    return scenario.parallel.overlap.ep != "none"
+    return scenario.parallel.overlap.ep in (None, "pair")
 
 
 def recipe(scenario: Scenario) -> RecipeRule:

@@ -51,8 +51,9 @@ LayersPerStage = Annotated[
 class Overlap(Section):
     """Which communication runs beside compute."""
 
-    ep: Literal["pair", "none"] | None = None
-    """Dispatch and combine: beside the other half of an overlapped pair, or not at all; null: as the schedule has it."""
+    ep: Literal["pair", "shared_expert", "none"] | None = None
+    """Dispatch and combine: beside the other half of an overlapped pair; beside the shared experts of their own layer (and
+    pairs then run one half after the other); or not at all. null: as the schedule has it."""
     delay_wgrad: bool = True
     """Weight gradients of an overlapped pair's backward: true, work beside its messages, behind the input gradients that these
     wait for; false, each directly behind its input gradient, as automatic differentiation has it.

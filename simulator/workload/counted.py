@@ -77,6 +77,7 @@ def recipe_of(
         attention=scenario.kernels.attention or "",
         copies=_sharded_copies(scenario),
         documents=documents_of(scenario),
+        shared_beside=scenario.parallel.overlap.ep == "shared_expert",
     )
 
 

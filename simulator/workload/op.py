@@ -31,6 +31,12 @@ BlockName = Literal[
     "mlp_w",
     "attn_b",
     "attn_w",
+    "shared_f_up",
+    "shared_f_down",
+    "shared_b_down",
+    "shared_b_up",
+    "shared_w_down",
+    "shared_w_up",
 ]
 """The compute of a unit in the pieces between which it may wait for communication.
 
@@ -42,11 +48,14 @@ attn_r, mlp_r_local, mlp_r_routed   the forward blocks, or what of them is compu
 combine_b_cast quantising the gradient that combine(B) sends, on the communication stream
 mlp_b_local    input gradient of mlp_f_local; mlp_b_routed: of mlp_f_routed, needs combine(B)
 mlp_w          weight gradients of both; attn_b, attn_w: input (with recompute) and weight gradients of attn_f
+shared_f_up    of shared experts that run beside messages, in place of their part of the mlp blocks: up projections and
+               activation; shared_f_down: their down projection; shared_b_*, shared_w_*: input and weight gradients of these
 """
 
 BLOCKS: tuple[BlockName, ...] = (
     "attn_f", "mlp_f_local", "mlp_f_routed", "attn_r", "mlp_r_local", "mlp_r_routed", "combine_b_cast", "mlp_b_local",
-    "mlp_b_routed", "mlp_w", "attn_b", "attn_w",
+    "mlp_b_routed", "mlp_w", "attn_b", "attn_w", "shared_f_up", "shared_f_down", "shared_b_down", "shared_b_up",
+    "shared_w_down", "shared_w_up",
 )  # fmt: skip
 
 UnitKind = Literal["dense", "moe", "head"]

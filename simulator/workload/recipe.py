@@ -81,6 +81,7 @@ class Recipe:
     software: Software = SOFTWARE[SEPARATE]
     copies: ShardedCopies = IN_PLACE
     documents: Documents | None = None
+    shared_beside: bool = False
 
     @property
     def tokens(self) -> int:

@@ -62,6 +62,9 @@ def scenarios(
     shards_in_passes = by_layer or not SCHEDULES[schedule].overlaps_pairs
     zero = draw(st.sampled_from(_zero_stages(is_fp8, shards_in_passes)))
     micro_batch_size = draw(st.sampled_from([1, 1, 2]))
+    kinds = [None, "pair", "none"] if SCHEDULES[schedule].overlaps_pairs else [None, "none"]
+    overlap_ep = draw(st.sampled_from([*kinds, *(["shared_expert"] if moe and ep > 1 else [])]))
+    max_layers, shared = 1 if zero == 3 else 4, overlap_ep != "shared_expert"
     node, stack = draw(st.sampled_from(MACHINES))
     return {
         "schema_version": 1,
@@ -84,7 +87,7 @@ def scenarios(
             "schedule": schedule,
             "layers_per_stage": draw(st.none() | layer_counts(model["num_layers"], pp * vpp)),
             "overlap": {
-                "ep": draw(st.sampled_from([None, "pair", "none"] if SCHEDULES[schedule].overlaps_pairs else [None, "none"])),
+                "ep": overlap_ep,
                 "delay_wgrad": draw(st.booleans()),
                 "dp": draw(st.booleans()),
                 "pp": SCHEDULES[schedule].overlaps_pairs or draw(st.booleans()),
@@ -112,7 +115,7 @@ def scenarios(
             "balance": draw(st.sampled_from(["learned", "learned", "forced", "natural", {"load_imbalance": 1.2}])),
             **draw(capacities() if model.get("moe") else st.just({})),
         },
-        "recompute": draw(recomputes(is_fp8, max_layers=1 if zero == 3 else 4, whole=not by_layer)),
+        "recompute": draw(recomputes(is_fp8, max_layers, whole=not by_layer, shared=shared)),
         "phases": [{"name": "pretrain", "tokens": 1e12}],
         "device": {
             "clock": draw(st.sampled_from(["sustained", "burst"])),
@@ -301,11 +304,14 @@ def node_limits(model: Mapping[str, Any], nodes: int) -> st.SearchStrategy[int |
 
 
 @st.composite
-def recomputes(draw: st.DrawFn, is_fp8: bool, max_layers: int = 4, *, whole: bool = True) -> Document:
+def recomputes(
+    draw: st.DrawFn, is_fp8: bool, max_layers: int = 4, *, whole: bool = True, shared: bool = True
+) -> Document:
     """Any set of modules, or whole layers (up to max_layers together), and formats of what is saved. whole: also what holds
-    a dispatch and a combine.
+    a dispatch and a combine; shared: shared experts.
     """
-    names = ["rmsnorm", "mla_up_proj", "swiglu", "attention", "mlp", "shared_expert", *(["moe"] if whole else [])]
+    names = ["rmsnorm", "mla_up_proj", "swiglu", "attention", "mlp"]
+    names += [*(["moe"] if whole else []), *(["shared_expert"] if shared else [])]
     modules = draw(st.lists(st.sampled_from(names), unique=True))
     method, count = draw(st.sampled_from(["uniform", "block"])), draw(st.integers(1, max_layers))
     full: Document = {"granularity": "full", "method": method, "num_layers": count}

@@ -220,3 +220,46 @@ def test_delayed_weight_gradients_mean_nothing_without_pairs() -> None:
     assert "has no meaning in 1f1b" in "".join(told(schedule="1f1b"))
     assert "has no meaning with overlap.ep none" in "".join(told(overlap={"ep": "none", "delay_wgrad": False}))
     assert not told()
+
+
+SHARED = changed(
+    ACCUMULATION, cluster={"num_gpus": 16}, parallel={"ep": 16, "schedule": "1f1b", "overlap": {}},
+    training={"global_batch_size": 32},
+)  # fmt: skip
+
+
+def test_shared_experts_beside_their_layers_messages() -> None:
+    """Up beside dispatch and down beside combine, forward; down beside combine(B), up beside dispatch(B), with their weight
+    gradients. Where messages are longer and hold no SMs, a step is shorter by the shared experts' kernels, but for what these
+    slow their messages down.
+    """
+    fixed = changed(SHARED, mechanisms={"sm_partition": False})
+    beside, behind = (simulate(changed(fixed, parallel={"overlap": {"ep": ep}})) for ep in ("shared_expert", "none"))
+    layers = [unit for unit in beside.prepared.workload.stages[0].units if unit.all_to_all]
+    saved = 0.0
+    for message_blocks in (
+        {"dispatch_f": ["shared_f_up"], "combine_f": ["shared_f_down"]},
+        {"combine_b": ["shared_b_down", "shared_w_down"], "dispatch_b": ["shared_b_up", "shared_w_up"]},
+    ):
+        shared, alone, slow = 0.0, 0.0, 0.0
+        for unit in layers:
+            for message, blocks in message_blocks.items():
+                assert 0 < block_s(beside, unit, *blocks, regime="alone") < message_s(beside, unit, message, "alone")
+                shared += block_s(beside, unit, *blocks, regime="alone")
+                alone += message_s(beside, unit, message, "alone")
+                slow += message_s(beside, unit, message, "overlapped")
+        saved += shared - shared / slow * (slow - alone)
+    assert behind.step_s - beside.step_s == pytest.approx(2 * saved, rel=1e-6)
+    assert beside.result.memory == behind.result.memory
+
+
+def test_shared_experts_are_not_computed_again_while_they_are_taken_apart() -> None:
+    overlap = {"overlap": {"ep": "shared_expert"}}
+    again = {"granularity": "selective", "modules": ["shared_expert"]}
+    with pytest.raises(InputError, match="shared_expert does not go with overlap"):
+        load_scenario(changed(SHARED, parallel=overlap, recompute=again))
+    none = changed(
+        SHARED, model={**ACCUMULATION["model"], "moe": {**ACCUMULATION["model"]["moe"], "num_shared_experts": 0}}
+    )
+    (told,) = [text for text in load_scenario(changed(none, parallel=overlap)).warnings if "overlap.ep" in text]
+    assert "shared_expert has no meaning: the model has no shared experts" in told

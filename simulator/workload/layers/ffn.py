@@ -70,12 +70,23 @@ def plain_gate_bwd(name: str, rows: int, n: Ffn, r: Recipe, *, routed: bool = Fa
 
 def forward(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
     """From the (already quantised) input to the output."""
-    t, f = r.tokens, n.width
+    yield from forward_up(name, n, r)
+    yield from forward_down(name, n, r)
+
+
+def forward_up(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
+    """To the activation's output."""
+    t = r.tokens
     yield from tp.gather_input(f"{name}_up", n.hidden, r)
     yield c.fprop(f"{name}_up", r.gemm_dtype, t, n.up, n.hidden)
     yield from plain_gate(name, t, n, r)
     yield from r.casts.activation(name, t, n.gated)
-    yield c.fprop(f"{name}_down", r.gemm_dtype, t, n.hidden, f)
+
+
+def forward_down(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
+    """From there to the output."""
+    t = r.tokens
+    yield c.fprop(f"{name}_down", r.gemm_dtype, t, n.hidden, n.width)
     yield from tp.reduce_output(f"{name}_down", n.hidden, r)
     if r.save_swiglu_fp8:
         yield c.quantise(f"{name}_swiglu_save", t, n.up)
@@ -85,7 +96,13 @@ def backward_input(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
     """Input gradient. The product, an operand of the down projection's weight gradient, is kept, or computed again from its
     saved input (module `swiglu`).
     """
-    t, f, hidden, again = r.tokens, n.width, n.hidden, "swiglu" in r.recompute
+    yield from backward_down(name, n, r)
+    yield from backward_up(name, n, r)
+
+
+def backward_down(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
+    """Input gradient of the down projection."""
+    t, f, hidden = r.tokens, n.width, n.hidden
     if r.casts.gathers_casts:
         yield from r.casts.before_down_dgrad(name, r.sequence_tokens, n.gated)
     if "gemms" in r.recompute and n.num_up > 1:
@@ -96,6 +113,11 @@ def backward_input(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
     if not r.casts.gathers_casts:
         yield from r.casts.before_down_dgrad(name, t, n.gated)
     yield c.dgrad(f"{name}_down_dgrad", r.gemm_dtype, t, hidden, f)
+
+
+def backward_up(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
+    """Input gradient of activation and up projections."""
+    t, hidden, again = r.tokens, n.hidden, "swiglu" in r.recompute
     yield from r.casts.after_down_dgrad(name, t, n.gated, again=again)
     yield from plain_gate_bwd(name, t, n, r)
     yield from r.casts.activation_bwd(name, t, n.gated, again=again)
@@ -108,8 +130,22 @@ def backward_input(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
 
 def backward_weight(name: str, n: Ffn, r: Recipe) -> Iterator[Op]:
     """The two weight gradients, and those of biases."""
+    down, up = weight_down(name, n, r), weight_up(name, n, r)
+    yield next(down)
+    yield next(up)
+    yield from down
+    yield from up
+
+
+def weight_down(name: str, n: Ffn, r: Recipe) -> Iterator[Op]:
+    """Of the down projection."""
     yield c.wgrad(f"{name}_down_wgrad", r.gemm_dtype, r.tokens, n.hidden, n.width)
-    yield c.wgrad(f"{name}_up_wgrad", r.gemm_dtype, r.tokens, n.up, n.hidden)
     if n.bias:
         yield c.bias_grad(f"{name}_down_bias_grad", r.tokens, n.hidden)
+
+
+def weight_up(name: str, n: Ffn, r: Recipe) -> Iterator[Op]:
+    """Of the up projections."""
+    yield c.wgrad(f"{name}_up_wgrad", r.gemm_dtype, r.tokens, n.up, n.hidden)
+    if n.bias:
         yield c.bias_grad(f"{name}_up_bias_grad", r.tokens, n.up)

@@ -66,6 +66,18 @@ def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
         "attn_b": (*experts.router_backward(m, h, r), *attn_b),
         "attn_w": tuple(attn_w),
     }
+    if r.shared_beside and shared and r.ep > 1:
+        blocks |= {
+            "mlp_f_local": (),
+            "mlp_b_local": tuple(input_reload(h, r)),
+            "mlp_w": tuple(experts.backward_weight(m, h, r)),
+            "shared_f_up": (*cast, *ffn.forward_up("shared", shared, r)),
+            "shared_f_down": tuple(ffn.forward_down("shared", shared, r)),
+            "shared_b_down": tuple(ffn.backward_down("shared", shared, of_shared)),
+            "shared_b_up": tuple(ffn.backward_up("shared", shared, of_shared)),
+            "shared_w_down": tuple(ffn.weight_down("shared", shared, r)),
+            "shared_w_up": tuple(ffn.weight_up("shared", shared, r)),
+        }
     if r.recompute & {"layer", "moe"}:
         first = (*attn_f, *router) if "layer" in r.recompute else router
         blocks |= {"attn_r": c.again(first), "mlp_r_local": c.again(local), "mlp_r_routed": c.again(routed)}

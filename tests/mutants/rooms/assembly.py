@@ -8,7 +8,7 @@ ROOT = "simulator/assembly"
 
 ASSEMBLY = Room(
     "assembly",
-    ("tests/assembly",),
+    ("tests/assembly", "tests/step/test_ep_overlap.py"),
     (
         Fault(
             f"{ROOT}/pair.py",
@@ -27,6 +27,12 @@ ASSEMBLY = Room(
             "outside = (pairing.by_layer and",
             "outside = (not pairing.by_layer and",
             "heads are paired with layers",
+        ),
+        Fault(
+            f"{ROOT}/pair.py",
+            'up = forward.block(unit, idx, "shared_f_up", forward.attn)',
+            'up = forward.block(unit, idx, "shared_f_up", forward.dispatch)',
+            "shared experts wait for the dispatch that they should run beside",
         ),
         Fault(
             f"{ROOT}/meeting.py",
