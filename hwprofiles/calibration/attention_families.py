@@ -112,6 +112,7 @@ FAMILIES: Final = (
     AttentionFamily("gb200", "cudnn", "bwd", device="GB200", implementation="cudnn"),
     AttentionFamily("b200", "fa2", "fwd"),
     AttentionFamily("b200", "fa2", "bwd"),
+    *(AttentionFamily(gpu, "aiter", direction) for gpu in ("mi300x", "mi355x") for direction in ("fwd", "bwd")),
     *(
         AttentionFamily(gpu, library, direction, dtype, device, implementation, (table,))
         for gpu, library, direction, dtype, device, implementation, table in (

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from hwprofiles.calibration.attention_amd import AMD_LINES
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.units import TERA
 
@@ -19,6 +20,9 @@ BENCH: Final = "github.com/meta-pytorch/tritonbench pull request 171 (FlashAtten
 PULL: Final = "github.com/Dao-AILab/flash-attention pull request 1791 (H100)"
 
 Line = tuple[str, str, str, int, bool, str, tuple[tuple[int, int, int, float], ...]]
+
+VALUES: Final = {192: 128}
+"""Head size of queries and keys → of values, where it is another (latent attention)."""
 
 
 class PublishedCall(NamedTuple):
@@ -78,10 +82,10 @@ LINES: Final[tuple[Line, ...]] = (
 
 def published_calls() -> Iterator[PublishedCall]:
     """Every call of the lines."""
-    for gpu, library, direction, head_dim, causal, source, calls in LINES:
+    for gpu, library, direction, head_dim, causal, source, calls in (*LINES, *AMD_LINES):
         for batch, seq, heads, rate in calls:
             shape = KernelShape(
                 op=f"attention_{direction}", batch=batch, seq=seq, heads=heads, kv_heads=heads, head_dim_qk=head_dim,
-                head_dim_v=head_dim, causal=causal, library=library,
+                head_dim_v=VALUES.get(head_dim, head_dim), causal=causal, library=library,
             )  # fmt: skip
             yield PublishedCall(gpu, library, source, shape, shape.attention_flop / (rate * TERA))

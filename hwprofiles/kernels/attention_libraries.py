@@ -63,6 +63,11 @@ _NEW = (
     "github.com/NVIDIA/cudnn-frontend benchmark/sdpa_benchmark_training/results (3929da2): BF16, FP8; heads of 64 to 256"
 )
 
+_AITER = (
+    "github.com/ROCm/aiter op_tests/cpp/mha/README.md and hsa/*/fmha_v3_*/*.csv (0403bcd): assembly kernels, 256 rows a block, "
+    "for heads of 128 (forward on CDNA 4 of 192 too), Composable Kernel's for other sizes"
+)
+
 LIBRARIES: Final[Mapping[str, AttentionLibrary]] = MappingProxyType({
     "unfused": AttentionLibrary(
         "GEMMs with a softmax between them", "2019-09", MappingProxyType({"ampere": (128, 128)}), 128, 512, (), pads_v=False,
@@ -88,6 +93,10 @@ LIBRARIES: Final[Mapping[str, AttentionLibrary]] = MappingProxyType({
         "cuDNN 9.10 and newer", "2025-06", MappingProxyType({"hopper": (128, 128), "blackwell": (256, 128)}),
         128, 256, (64, 128, 192, 256), pads_v=False, source=_NEW,
     ),
+    "aiter": AttentionLibrary(
+        "AITER", "2025-03", MappingProxyType(dict.fromkeys(("cdna3", "cdna4"), (256, 256))), 64, 256, (64, 128, 192, 256),
+        pads_v=False, source=_AITER,
+    ),
 })  # fmt: skip
 """Name of `kernels.attention` → library. Two ages of one library are two entries."""
 
@@ -95,6 +104,8 @@ NEWEST: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
     "ampere": ("fa2",),
     "hopper": ("cudnn", "fa3", "cudnn-2024", "fa2"),
     "blackwell": ("cudnn", "fa2"),
+    "cdna3": ("aiter",),
+    "cdna4": ("aiter",),
 })  # fmt: skip
 """GPU family → the libraries that serve where a scenario names none, the newest that was measured first: Transformer Engine
 prefers cuDNN from Hopper on, FlashAttention before."""

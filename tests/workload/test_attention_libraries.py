@@ -69,7 +69,7 @@ A100 = ("cluster.node=a100-x8", "cluster.fabric=ib-200g-rail", "kernels.attentio
 
 REFUSED = [
     (("llama-3.1-70b", "cluster.node=b200-x8", "kernels.attention=fa3"), "runs on hopper, b200 is blackwell"),
-    (("llama-3.1-70b", "kernels.attention=fa4"), "must be unfused, fa1, fa2, fa3, cudnn-2024, cudnn or null"),
+    (("llama-3.1-70b", "kernels.attention=fa4"), "must be unfused, fa1, fa2, fa3, cudnn-2024, cudnn, aiter or null"),
     (("deepseek-v3", "kernels.attention=fa3"), "stack h800-deepseek-2024 has no rates of fa3"),
     (("llama-3.1-70b", "kernels.attention=fa2", "model.attention.head_dim=512"), "takes heads of up to 256"),
     (("llama-3.1-70b", *A100, "recompute.granularity=none"), "unfused keeps every pair's scores for the backward"),

@@ -304,6 +304,18 @@ HWPROFILES = Room(
             "the hash of a stack knows no assumptions",
         ),
         Fault(
+            "hwprofiles/kernels/attention_libraries.py",
+            '    "cdna3": ("aiter",),\n',
+            "",
+            "CDNA 3 is served as Hopper is",
+        ),
+        Fault(
+            "hwprofiles/calibration/attention_published.py",
+            "in (*LINES, *AMD_LINES):",
+            "in LINES:",
+            "AMD's published calls are in no fit",
+        ),
+        Fault(
             "hwprofiles/serving.py",
             "if entry[0].gpu is None and self.may_use(entry[0])]",
             "if entry[0].gpu is None]",
