@@ -241,8 +241,11 @@ def draw_of_core(each: Work) -> DrawKind:
 
 
 def _around_cores(work: tuple[Work, ...], pricing: _Pricing) -> Iterable[tuple[str, DrawKind, Segment]]:
-    for number, (draw, run) in enumerate(groupby(work, draw_of_core)):
-        yield f".core{number}" if draw != "none" else f".part{number}", draw, _sum_work(run, pricing)
+    runs = [(draw, tuple(run)) for draw, run in groupby(work, draw_of_core)]
+    cores = [i for i, (draw, _) in enumerate(runs) if draw != "none"]
+    for i, (draw, run) in enumerate(runs):
+        other = ".before_core" if i < cores[0] else ".rest" if i > cores[-1] else ".between_cores"
+        yield other if draw == "none" else ".core", draw, _sum_work(run, pricing)
 
 
 def _sum_work(work: Iterable[Work], pricing: _Pricing) -> Segment:

@@ -54,7 +54,8 @@ COLLECTIVE_WORDS: Mapping[str, str] = {
 } | {"grad_norm": "norm of the gradients"}  # fmt: skip
 """Collectives of data parallelism and the step's end."""
 SUFFIX_WORDS = {
-    "before_core": "up to the core", "core": "core", "rest": "behind the core", "routed": "routed experts",
+    "before_core": "up to the core", "core": "core", "between_cores": "between parts of the core", "rest": "behind the core",
+    "routed": "routed experts",
 }  # fmt: skip
 UNIT_WORDS = {"mtp": "MTP module", "mtp_head": "head of MTP module", "projection": "MTP projection"}
 IDLE_WORDS: Mapping[str, str] = {

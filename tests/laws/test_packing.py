@@ -12,6 +12,7 @@ from simulator import load_scenario, simulate_run
 from simulator.errors import InputError
 from simulator.results.document import to_document
 from simulator.scenario.scenario import Scenario
+from simulator.step.operators import operator_classes
 from simulator.step.prepared import prepare
 from simulator.workload.documents import Documents, mean_pairs
 from tests.laws.runs import Run, simulate_from
@@ -174,3 +175,12 @@ def test_a_library_that_computes_all_pairs_is_refused_and_long_documents_are_tol
         plan({"mean_tokens": 9000}, "kernels.attention=unfused")
     warnings = plan({"mean_tokens": 9000}).warnings
     assert any("documents are cut where a sequence ends" in str(each) for each in warnings)
+
+
+def test_a_timeline_tells_the_parts_of_a_core_in_words() -> None:
+    """A ring has several calls of the core, with sums between them."""
+    given = ["training.packing={mean_tokens: 1500, cv: 1.5}", "parallel.cp=2", "parallel.cp_comm=ring"]
+    graph = simulate_from(prepare(load_scenario(DENSE[0], [*DENSE[1:], *given]))).graph
+    labels = {each.label for each in operator_classes(graph)}
+    for part in ("up to the core", "core", "between parts of the core", "behind the core"):
+        assert f"layer 1, attention backward, {part}" in labels

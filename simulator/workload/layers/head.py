@@ -144,7 +144,7 @@ def head_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
 
 
 def _keep_logits(block: BlockBuilder, normed: int, columns: int) -> None:
-    """Logits of the micro-batch until the weight gradient. normed: elements of the final norm's output; columns: of the loss."""
+    """Logits of the micro-batch until the weight gradient. normed: elements of the final norm's output; columns: the loss's."""
     r = block.recipe
     t = r.tokens
     block.operand("head.norm_out", normed, recomputed="rmsnorm" in r.recompute, dtype="bf16")

@@ -87,7 +87,9 @@ def _cut_through(window: int | None, cp: int, documents: Documents) -> Iterator[
 def _with_keys_before(piece: Document, scale: float, window: int | None) -> Document:
     attended = piece.attended * scale
     keys = attended + piece.queries / 2.0
-    return piece._replace(attended=attended, keys=keys if window is None else min(keys, piece.queries + window))
+    if window is not None:
+        keys = min(piece.queries + window, max(piece.queries, keys))
+    return piece._replace(attended=attended, keys=keys)
 
 
 def _piece(begin: float, end: float, start: float, window: int | None) -> Part:
