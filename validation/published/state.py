@@ -25,7 +25,11 @@ from validation.published.sources import filled_in
 PARTS: tuple[Callable[[Row, Draft], None], ...] = (precision, cluster, model, layout, batch)
 
 
-WHOLE: Final[Mapping[str, str]] = {"lora": "LoRA", "packed sequences": "packed sequences", "muon": "Muon optimizer"}
+WHOLE: Final[Mapping[str, str]] = {
+    "lora": "LoRA",
+    "packed sequences": "documents of packed sequences not given",
+    "muon": "Muon optimizer",
+}
 """Word of the notes → the reason why the whole row cannot be stated."""
 
 
