@@ -177,6 +177,17 @@ def test_offloaded_layers_are_the_recipes_without_a_pipeline() -> None:
     assert other.offload.activations == 0
 
 
+def test_muon_is_the_rows_and_how_its_work_is_shared_the_releases() -> None:
+    row = next(row for row in read_rows(PUBLISHED) if row.text("case_id") == "MBRIDGE-164")
+    plan = state(row).scenario
+    assert plan is not None
+    assert (plan.training.optimizer, plan.training.muon.shards) == ("muon", "whole")
+    assert plan.precision.primary_weights == "bf16", "FP8 parameters are gathered by the distributed optimizer alone"
+    other = state(Row(LLAMA | {"notes": "Muon optimizer"})).scenario
+    assert other is not None
+    assert other.training.optimizer == "muon"
+
+
 def test_a_cut_model_keeps_the_places_of_embedding_and_head() -> None:
     """Of 4 x 8 stages 30 hold a layer each, the first the embedding, the last the head (DGXC-024)."""
     row = next(row for row in read_rows(PUBLISHED) if row.text("case_id") == "DGXC-024")
@@ -195,7 +206,6 @@ def test_reasons_of_a_whole_row() -> None:
     assert list(state(Row(LLAMA | {"notes": "SFT; packed sequences"})).missing) == [
         "documents of packed sequences not given"
     ]
-    assert list(state(Row(LLAMA | {"notes": "Muon optimizer"})).missing) == ["Muon optimizer"]
     with pytest.raises(KeyError):
         Draft().lack("bad luck")
 

@@ -1,4 +1,4 @@
-"""Precision, sequence length and batch of a row."""
+"""Precision, sequence length, batch and optimizer of a row."""
 
 from __future__ import annotations
 
@@ -64,6 +64,8 @@ def batch(row: Row, draft: Draft) -> None:
         draft.assume("training.micro_batch_size", 1, "not stated; the smallest")
     else:
         draft.give("training.micro_batch_size", micro)
+    if row.says("muon optimizer"):
+        draft.give("training.optimizer", "muon")
     accumulation, dp = re.search(r"\bGA (\d+)", row.text("notes")), row.replicas()
     if accumulation and size and micro and dp and int(accumulation[1]) * micro * dp != size:
         draft.lack("columns contradict each other", f"GA {accumulation[1]} x mbs {micro} x dp {dp} is not gbs {size}")

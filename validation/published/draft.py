@@ -32,7 +32,6 @@ REASONS: Final[dict[str, str]] = {
     "Mamba layers": "mechanism",
     "sparse attention": "mechanism",
     "LoRA": "mechanism",
-    "Muon optimizer": "mechanism",
     "zero-bubble schedules": "mechanism",
     "refused by moesim": "mechanism",
 }

@@ -28,7 +28,6 @@ PARTS: tuple[Callable[[Row, Draft], None], ...] = (precision, cluster, model, la
 WHOLE: Final[Mapping[str, str]] = {
     "lora": "LoRA",
     "packed sequences": "documents of packed sequences not given",
-    "muon": "Muon optimizer",
 }
 """Word of the notes → the reason why the whole row cannot be stated."""
 
