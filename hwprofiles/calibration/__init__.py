@@ -29,7 +29,8 @@
                    (power_fit) `power.*` of stacks/transfer
     fit            no GPU, numpy alone: fits the constants of GEMMs (gemm_fit to what gemm_families lists, judged and printed
                    by gemm_groups) and of attention (attention_fit; attention_families says to which rows,
-                   attention_published, attention_amd holds figures) to our own rates (rates_points) and to tables of public benchmarks,
+                   attention_published and attention_amd hold figures) to our own rates (rates_points) and to tables of public
+                   benchmarks,
                    whose columns and origin reference_points states; of rings (ring_fit) and power (power_fit). `rows`
                    prints stacks/h800-notrace's kernels.csv (notrace_rows). Gave `gemm.*` and `attention.*` of the stacks and
                    of stacks/transfer
