@@ -177,7 +177,7 @@ def test_a_timeline_answers_for_a_window_cut_through_its_slices() -> None:
     [
         ((2.0, 2.0), {}, "is empty"),
         ((0.0, 1.0), {"ranks": (1,)}, "there are 1 ranks"),
-        ((0.0, 1.0), {"streams": (3,)}, "there are 1 ranks"),
+        ((0.0, 1.0), {"streams": (NUM_STREAMS,)}, "there are 1 ranks"),
         ((0.0, 1.0), {"max_bars": GROUPS - 1}, f"at least {GROUPS}"),
     ],
 )

@@ -25,7 +25,8 @@ from simulator.step.graph import build_graph, order_of_actions
 from simulator.step.memory import rank_memories
 from simulator.step.prepared import memory_question, prepare
 from simulator.step.step import simulate_prepared
-from simulator.step.tail import _optimizer_ops, tail_costs
+from simulator.step.tail import _adamw, _shard, tail_costs
+from simulator.workload.casts.weights import weight_casts
 from simulator.workload.expert_load import LoadModel, draw_loads
 from simulator.workload.op import Op
 from simulator.workload.routing_rule import RoutingRule
@@ -210,20 +211,23 @@ def test_rows_are_taken_to_first_launches_by_their_state(state: State) -> None:
 
 def test_what_memory_bounds_is_not_converted() -> None:
     stage, holders = PREPARED.workload.stages[0], holders_of(PREPARED.messages, order_of_actions(PREPARED.scenario), 1)
-    for op in _optimizer_ops(PREPARED.scenario, stage, holders):
+    update = _adamw(PREPARED.scenario, _shard(PREPARED.scenario, stage, holders))
+    for op in (update, *weight_casts(PREPARED.scenario, stage)):
         assert PREPARED.kernels.unshared_seconds(op).seconds == PREPARED.kernels.kernel(op.shape, "alone").seconds
 
 
 def test_adamw_moves_gradient_state_and_weight() -> None:
     """FP32 moments: 4 + 12 bytes read and 12 + 2 written of each parameter of the shard; two bytes quantised to one."""
     stage, holders = PREPARED.workload.stages[0], holders_of(PREPARED.messages, order_of_actions(PREPARED.scenario), 1)
-    adamw, quantise = _optimizer_ops(PREPARED.scenario, stage, holders)
-    shard = -(-stage.dense_params // 8) + stage.expert_params
-    assert adamw.shape.bytes == shard * (16 + 14)
+    shard = _shard(PREPARED.scenario, stage, holders)
+    assert shard == -(-stage.dense_params // 8) + stage.expert_params
+    (quantise,) = weight_casts(PREPARED.scenario, stage)
+    assert _adamw(PREPARED.scenario, shard).shape.bytes == shard * (16 + 14)
     assert quantise.shape.bytes == 3 * (stage.dense_params + stage.expert_params)
     pure = load_scenario(changed(SMALL, training={"optimizer": "adamw-bf16"}))
-    adamw, _ = _optimizer_ops(pure, stage, holders)
-    assert adamw.shape.bytes == shard * (4 + 6 + 6), "no master copy: weight and moments of 2 bytes, read and written"
+    assert _adamw(pure, shard).shape.bytes == shard * (4 + 6 + 6), (
+        "no master copy: weight and moments of 2 bytes, both ways"
+    )
 
 
 def test_a_simulator_answers_for_the_scenario_that_it_is_asked() -> None:
