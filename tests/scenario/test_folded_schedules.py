@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from simulator import load_scenario
@@ -54,6 +56,15 @@ def test_a_layout_of_other_stages_goes_with_the_schedule() -> None:
     assert kept.parallel.layers_per_stage == (1, 3, 2, 2, 2, 2, 3, 1)
     assert load_scenario("llama-3.1-405b").parallel.vpp > 2
     assert load_scenario("llama-3.1-405b", ["parallel.schedule=zb_v"]).parallel.vpp == 2
+
+
+def test_an_inherited_layout_stays_where_the_number_of_chunks_does(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "schema_version: 1\nextends: llama-3.1-70b\nparallel: {layers_per_stage: [19, 20, 20, 21], pp: 4}\n"
+    )
+    for name, layout in {"zb_h1": (19, 20, 20, 21), "dualpipe": (19, 20, 20, 21), "zb_v": None}.items():
+        assert load_scenario(path, [f"parallel.schedule={name}"]).parallel.layers_per_stage == layout
 
 
 def test_small_batches_run_a_schedule_with_the_same_stages() -> None:

@@ -126,15 +126,15 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/intervals.py",
-            "min(timeline.makespan_s - longest, float(parts.bubble_s.min()))",
-            "timeline.makespan_s - longest",
-            "a step that runs into the next saves more than a rank waits",
+            "if graph.has_barrier:",
+            "if True:",
+            "no rank begins the next step before all have ended, barrier or not",
         ),
         Fault(
             f"{ROOT}/shapes.py",
-            'backward = replace(backward, gathers=()) if kind == "W" else backward',
-            "backward = backward",
-            "a weight gradient waits for parameters that it does not read",
+            "backward = replace(own.backward, reduces=())",
+            "backward = NO_COLLECTIVES",
+            "an input gradient finds sharded parameters there without gathering them",
         ),
         Fault(
             f"{ROOT}/shapes.py",
