@@ -56,6 +56,7 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "moe.drop": ("moe.capacity_factor",),
     "moe.pad_to_capacity": ("moe.capacity_factor", "moe.drop"),
     "moe.dispatch_dtype": ("precision.recipe",),
+    "moe.combine_dtype": ("precision.recipe",),
     "recompute.saved.swiglu_in": ("precision.recipe",),
     "precision.fp8_weight_cache": ("precision.recipe",),
     "precision.scaling": ("precision.recipe",),

@@ -200,6 +200,10 @@ class Moe(Section):
     """How tokens reach their experts. Without meaning in a dense model."""
 
     dispatch_dtype: Literal["fp8", "bf16"] = "bf16"
+    combine_dtype: Literal["bf16", "fp8"] = "bf16"
+    """In what experts' results, and in the backward their inputs' gradients, are sent back. fp8: in the recipe's 8-bit
+    format, cast on the experts' GPUs.
+    """
     max_nodes_per_token: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Nodes that a token's experts may lie on; null: as the model's router groups its experts."""
     balance: Annotated[

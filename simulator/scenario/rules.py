@@ -269,6 +269,8 @@ def _precision_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     recipe, is_quantised = scenario.precision.recipe, derived.recipe(scenario).is_quantised
     if not is_quantised and scenario.moe.dispatch_dtype == "fp8":
         yield "moe.dispatch_dtype", f"not modelled yet (fp8 with precision.recipe {recipe}); use dispatch_dtype: bf16"
+    if not is_quantised and scenario.moe.combine_dtype == "fp8":
+        yield "moe.combine_dtype", f"fp8, but precision.recipe {recipe} has no 8-bit format; use combine_dtype: bf16"
     if not is_quantised and scenario.recompute.saved.swiglu_in == "fp8":
         yield "recompute.saved.swiglu_in", f"not modelled yet (fp8 with precision.recipe {recipe}); use swiglu_in: bf16"
     if is_quantised and scenario.precision.fp8_weight_cache == "none":

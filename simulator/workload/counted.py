@@ -49,6 +49,7 @@ def recipe_of(
         software=derived.software(scenario),
         bf16_layers=(scenario.precision.bf16_first_layers, scenario.precision.bf16_last_layers),
         dispatch_fp8=scenario.moe.dispatch_dtype == "fp8",
+        combine_fp8=scenario.moe.combine_dtype == "fp8",
         recompute=module_names(scenario.recompute),
         save_attn_out_e5m6=saved.attn_out == "e5m6",
         save_swiglu_fp8=saved.swiglu_in == "fp8",

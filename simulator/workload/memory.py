@@ -108,6 +108,7 @@ def activation_recipe(
         etp=scenario.parallel.etp,
         act_dtype=act,
         dispatch_dtype=saved[scenario.moe.dispatch_dtype],
+        combine_dtype=saved[scenario.moe.combine_dtype],
         attn_out_dtype=saved[recompute.saved.attn_out],
         swiglu_in_dtype=saved[recompute.saved.swiglu_in],
         keeps_casts=derived.keeps_casts(scenario),

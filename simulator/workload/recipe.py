@@ -24,8 +24,8 @@ class Recipe:
     """One rank's micro-batch and numeric formats.
 
     batch, seq: sequences and tokens a sequence of one micro-batch, which cp ranks share; cp_comm, cp_kv: as in the scenario.
-    casts: format of the layers' GEMMs, and what it adds to them (router and heads stay in BF16). dispatch_fp8: dispatch in
-    8 bits with scales, else BF16.
+    casts: format of the layers' GEMMs, and what it adds to them (router and heads stay in BF16). dispatch_fp8, combine_fp8:
+    dispatch and combine in 8 bits with scales, else BF16.
     recompute: modules computed again in the backward ("layer": everything from the layer's input on). checkpoint: which
     layers of a stage are recomputed whole; None: none is.
     save_attn_out_e5m6, save_swiglu_fp8: formats of saved activations.
@@ -70,6 +70,7 @@ class Recipe:
     gathers_logits: bool = False
     is_loss_fused: bool = True
     head_chunk: int | None = None
+    combine_fp8: bool = False
     is_eager: bool = False
     casts_weights: bool = False
     grouped_gemm: str = ""
@@ -91,7 +92,13 @@ class Recipe:
     def plain(self) -> Recipe:
         """The recipe of a layer that stays in BF16."""
         return replace(
-            self, casts=Casts(), dispatch_fp8=False, row_padding=1, save_attn_out_e5m6=False, save_swiglu_fp8=False
+            self,
+            casts=Casts(),
+            dispatch_fp8=False,
+            combine_fp8=False,
+            row_padding=1,
+            save_attn_out_e5m6=False,
+            save_swiglu_fp8=False,
         )
 
     def without(self, *modules: str) -> Recipe:
@@ -111,3 +118,7 @@ class Recipe:
     def sent_bytes(self, hidden: int) -> int:
         """Bytes of a token that is sent to an expert, scales included."""
         return operand_bytes(sent_format(self.gemm_dtype) if self.dispatch_fp8 else "bf16", hidden)
+
+    def returned_bytes(self, hidden: int) -> int:
+        """Bytes of a token that an expert's GPU sends back, scales included."""
+        return operand_bytes(sent_format(self.gemm_dtype) if self.combine_fp8 else "bf16", hidden)

@@ -64,6 +64,7 @@ class ActivationRecipe:
     recompute: frozenset[str] = frozenset()
     is_loss_fused: bool = True
     head_chunk: int | None = None
+    combine_dtype: str = "bf16"
     expert_rows_frac: float = 1.0
     expert_rows_peak_frac: float = 1.0
     row_padding: int = 1
@@ -90,8 +91,8 @@ class ActivationRecipe:
     def plain(self) -> ActivationRecipe:
         """The recipe of a layer that stays in BF16."""
         return replace(
-            self, keeps_casts=False, row_padding=1, act_dtype="bf16", dispatch_dtype="bf16", attn_out_dtype="bf16",
-            swiglu_in_dtype="bf16",
+            self, keeps_casts=False, row_padding=1, act_dtype="bf16", dispatch_dtype="bf16", combine_dtype="bf16",
+            attn_out_dtype="bf16", swiglu_in_dtype="bf16",
         )  # fmt: skip
 
     @property

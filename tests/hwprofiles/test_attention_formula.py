@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hwprofiles.catalog import load_gpu
 from hwprofiles.kernels.attention import AttentionConstants, CoreLimits, attention_constants, core_limits, core_seconds
 from hwprofiles.kernels.attention_libraries import LIBRARIES, NEWEST, padded_v
-from hwprofiles.kernels.shape import KernelShape
+from hwprofiles.kernels.shape import Document, KernelShape
 from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.stack_choice import default_stack, load_stack
 from tests.hwprofiles.test_kernel_table import parameter, stack
@@ -38,6 +38,27 @@ def test_few_heads_leave_sms_idle() -> None:
     assert times[0] == pytest.approx((1280 + 680 / 2 - 128) * 128 * pair)
     assert times[1] == pytest.approx((1280 / 2 + 340 + 0.1 * (1280 + 212)) * 128 * pair, rel=0.55)
     assert times[2] > 1.4 * times[1]
+
+
+def packed(*documents: tuple[int, float]) -> KernelShape:
+    """Documents of (tokens, how many)."""
+    found = tuple(Document(length, length, number, length / 2) for length, number in documents)
+    return replace(CALL, documents=found, flop=sum(512.0 * 100 * n * length**2 / 2 for length, n in documents))
+
+
+def test_packed_documents_are_the_blocks_of_each() -> None:
+    """As many as sequences of their own; of unequal ones the last SM ends with the longest document's longest block."""
+    whole = core_seconds(CONSTANTS, LIMITS, "", CALL)
+    assert core_seconds(CONSTANTS, LIMITS, "", packed((12_800, 4))) == pytest.approx(whole, rel=1e-12)
+    pair = 512 * 100 / (0.5 * 1e15)
+    mixed = core_seconds(CONSTANTS, LIMITS, "", packed((6400, 6), (1600, 3)))
+    blocks = 6 * 50 * (6400 / 2 + 340) + 3 * 13 * (1600 / 2 + 340)
+    assert mixed == pytest.approx(20e-6 + (blocks + 0.1 * (6400 + 212)) * 128 * pair)
+    halved = core_seconds(CONSTANTS, LIMITS, "", packed((6400, 0.5), (3200, 5)))
+    blocks = 0.5 * 50 * (3200 + 340) + 5 * 25 * (1600 + 340)
+    assert halved == pytest.approx(20e-6 + (blocks + 0.1 * ((6400 + 3200) / 2 + 212)) * 128 * pair), (
+        "every second call has one"
+    )
 
 
 def test_a_full_mask_runs_in_waves() -> None:

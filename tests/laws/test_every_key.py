@@ -143,6 +143,7 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "kernels.casts": ("deepseek", "transformer-engine-2025"),
     "moe.dispatch_dtype": ("deepseek", "bf16"),
     "moe.row_padding": ("deepseek", "256"),
+    "moe.combine_dtype": ("deepseek", "fp8"),
     "moe.max_nodes_per_token": ("two_nodes", "1"),
     "moe.balance": ("deepseek", "forced"),
     "moe.capacity_factor": ("capped", "2.0"),

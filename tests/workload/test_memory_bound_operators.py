@@ -8,6 +8,7 @@ experts a rank.
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil
 
 import pytest
 
@@ -283,3 +284,21 @@ def test_plain_modules_move_what_fused_ones_keep_in_registers() -> None:
                 assert fused[f"{owner}_swiglu_bwd"][1] + moved[f"{owner}_gate_activation_bwd"][1] == 3 * width
     rows, _ = fused["unpermute"]
     assert (moved["expert_weigh"], moved["expert_weigh_bwd"]) == ((rows, rows), (3 * rows, rows))
+
+
+def test_a_combine_in_8_bits_is_cast_where_the_experts_are() -> None:
+    """Each token that came is sent back once: the sum over the rank's experts, in the backward its input's gradient."""
+    wide = model(MLA).model_copy(update={"hidden_size": 256})
+    (plain,), (cast_unit,) = (PARTS["m"].units(wide, replace(recipe(), combine_fp8=on)) for on in (False, True))
+    assert {key: it.bytes_per_token for key, it in cast_unit.all_to_all.items() if it.op == "combine"} == {
+        "combine_f": 256 + 2 * 4, "dispatch_b": 256 + 2 * 4,
+    }  # fmt: skip
+    names = {op.name for op in plain.ops()}
+    added = {op.name: op for op in cast_unit.ops() if op.name not in names}
+    came = ceil(T * 1.9)
+    moved = (2 * came * 256, came * (256 + 2 * 4), True)
+    assert {name: (op.bytes_read, op.bytes_written, op.routed) for name, op in added.items()} == {
+        "combine_quantise": moved, "dispatch_b_quantise": moved,
+    }  # fmt: skip
+    assert added["combine_quantise"] in cast_unit.blocks["mlp_f_routed"]
+    assert added["dispatch_b_quantise"] in cast_unit.blocks["mlp_b_routed"]

@@ -122,6 +122,14 @@ def _reduce_rows(name: str, hidden: int, m: MoeFfn, r: Recipe, phase: Pass) -> I
         yield Collective(name, "reduce_scatter", "etp", received_rows(m, r) * 2 * hidden, phase, routed=True)
 
 
+def _cast_back(name: str, hidden: int, r: Recipe, phase: Pass) -> Iterator[Op]:
+    """What a combine sends in 8 bits: of each token that came the sum over the rank's experts."""
+    if r.combine_fp8 and r.ep > 1:
+        tokens = ceil(r.sequence_tokens * r.ranks_per_token)
+        for each in r.casts.payload(name, tokens, hidden, phase):
+            yield replace(each, routed=True)
+
+
 def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     """From the received rows to the rows that go back."""
     rows, n, local = padded_rows(m, r), of_rank(m, hidden, r.etp), m.num_routed_experts // r.ep
@@ -140,6 +148,7 @@ def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
         yield c.moved("expert_weigh", "copy", "F", 2 * rows * hidden, 2 * rows * hidden, routed=True)
     yield c.moved("unpermute", "unpermute", "F", 2 * rows * hidden, 2 * rows * hidden, routed=True)
     yield from _reduce_rows("expert_rows_reduce", hidden, m, r, "F")
+    yield from _cast_back("combine_quantise", hidden, r, "F")
     if r.save_swiglu_fp8:
         yield c.quantise("expert_swiglu_save", rows, n.up, routed=True)
 
@@ -166,6 +175,7 @@ def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     yield _grouped(c.dgrad("expert_up_dgrad", r.gemm_dtype, rows, n.up, hidden), m, r)
     yield c.moved("unpermute_bwd", "unpermute", "I", 2 * rows * hidden, 2 * rows * hidden, routed=True)
     yield from _reduce_rows("expert_grads_reduce", hidden, m, r, "I")
+    yield from _cast_back("dispatch_b_quantise", hidden, r, "I")
     yield from r.casts.after_expert_up_dgrad(rows, n.gated)
 
 

@@ -93,7 +93,7 @@ def _all_to_all(hidden: int, r: Recipe) -> dict[str, AllToAll]:
         "dispatch", "F", tokens, sent, r.nodes, r.ep, r.nodes_per_token, r.ranks_per_token,
         remote_per_token=r.remote_per_token, fullest_node=r.fullest_node,
     )  # fmt: skip
-    combine = replace(dispatch, op="combine", bytes_per_token=2 * hidden)
+    combine = replace(dispatch, op="combine", bytes_per_token=r.returned_bytes(hidden))
     repeated = {"dispatch_r": dispatch, "combine_r": combine} if r.recompute & {"layer", "moe"} else {}
     return repeated | {
         "dispatch_f": dispatch,
@@ -141,7 +141,7 @@ def _routed_forward(r: ActivationRecipe, rows: int, n: ffn.Ffn) -> list[Tensor]:
     return fullest((
         [Tensor("expert.received", tensor_bytes(r.dispatch_dtype, rows * h))],
         converted,
-        [bf16("expert.out", rows * h), bf16("expert.sent_back", rows * h)],
+        [bf16("expert.out", rows * h), *_sent_back(r, "expert.sent_back", rows * h)],
     ))  # fmt: skip
 
 
@@ -152,8 +152,14 @@ def _routed_backward(r: ActivationRecipe, rows: int, n: ffn.Ffn) -> list[Tensor]
     return fullest((
         [Tensor("expert.received_grad", tensor_bytes(r.dispatch_dtype, rows * h))],
         [*converted, bf16("expert.swiglu_out_grad", rows * n.width), bf16("expert.swiglu_in_grad", rows * n.up)],
-        [bf16("expert.input_grad", rows * h), bf16("expert.sent_back_grad", rows * h)],
+        [bf16("expert.input_grad", rows * h), *_sent_back(r, "expert.sent_back_grad", rows * h)],
     ))  # fmt: skip
+
+
+def _sent_back(r: ActivationRecipe, name: str, elements: int) -> list[Tensor]:
+    """What a combine sends, and in 8 bits its cast."""
+    cast = [] if r.combine_dtype == "bf16" else [Tensor(f"{name}_cast", tensor_bytes(r.combine_dtype, elements))]
+    return [bf16(name, elements), *cast]
 
 
 def saved(model: ModelSpec, r: ActivationRecipe) -> tuple[BlockMemory, ...]:

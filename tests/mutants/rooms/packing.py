@@ -8,6 +8,8 @@ PACKING = Room(
     "packing",
     (
         "tests/workload/test_head.py",
+        "tests/workload/test_memory_bound_operators.py",
+        "tests/hwprofiles/test_attention_formula.py",
         "tests/workload/test_counted.py",
         "tests/workload/test_documents.py",
         "tests/workload/test_pairs.py",
@@ -85,6 +87,12 @@ PACKING = Room(
             '    block.keep("head.input_grad", "bf16", r.tokens * hidden)\n',
             "",
             "the gradient that chunks leave is kept nowhere",
+        ),
+        Fault(
+            "simulator/workload/layers/moe.py",
+            "bytes_per_token=r.returned_bytes(hidden))",
+            "bytes_per_token=2 * hidden)",
+            "a combine in 8 bits sends as many bytes",
         ),
         Fault(
             "simulator/scenario/derived.py",
