@@ -80,8 +80,30 @@ def _rows_like(shape: KernelShape, stack: StackLike) -> Iterator[KernelRow]:
 
 
 def beside_communication(cost: KernelCost, bound: Bound, stack: StackLike, comm_sms: int) -> KernelCost:
-    """A lone call's cost with kernels beside it that hold so many SMs (rule 6). Raises MissingKernelError."""
-    return _in_regime(cost, bound, "alone", "overlapped", stack, comm_sms)
+    """A lone call's cost with a collective beside it that holds so many SMs (rule 6). Raises MissingKernelError.
+
+    Collectives of NCCL take memory bandwidth too: what kernels keep beside one was measured (`overlap.collective.*`); a stack
+    that says nothing has them as beside dispatch and combine.
+    """
+    ratio = find(stack, f"overlap.collective.{bound}.ratio")
+    if ratio is None:
+        return _in_regime(cost, bound, "alone", "overlapped", stack, comm_sms)
+    return _slowed(cost, _with_sms(ratio, comm_sms / need(stack, "overlap.collective.sms").value))
+
+
+def _with_sms(ratio: Range, share: float) -> Range:
+    """The share of its rate that a kernel keeps beside `share` times the SMs of a ratio that was found.
+
+    t_overlapped / t_alone - 1 grows with it: 1/r' = 1 + share * (1/r - 1), positive for any number of SMs.
+    """
+    at, low, high = (r / (r + (1.0 - r) * share) for r in (ratio.value, ratio.low, ratio.high))
+    return Range(at, low, high)
+
+
+def _slowed(cost: KernelCost, ratio: Range) -> KernelCost:
+    """A lone call's cost at a share of its rate."""
+    changed = cost.scaled(Range(1.0 / ratio.value, 1.0 / ratio.high, 1.0 / ratio.low))
+    return replace(changed, basis="interpolated") if cost.basis == "measured" else changed
 
 
 def _of_software(cost: KernelCost, shape: KernelShape, stack: StackLike) -> KernelCost:
@@ -114,15 +136,11 @@ def _in_regime(
     ratio = need(stack, f"overlap.{bound}.ratio")
     asked = ratio
     if comm_sms is not None:
-        share = comm_sms / need(stack, "overlap.comm_sms").value
-        # t_overlapped / t_alone - 1 grows with the share: 1/r' = 1 + share * (1/r - 1), positive for any number of SMs.
-        at, low, high = (r / (r + (1.0 - r) * share) for r in (ratio.value, ratio.low, ratio.high))
-        asked = Range(at, low, high)
+        asked = _with_sms(ratio, comm_sms / need(stack, "overlap.comm_sms").value)
     if held == wanted:
         ratios = (ratio.value / asked.value, ratio.low / asked.low, ratio.high / asked.high)
         return cost.scaled(Range(ratios[0], min(ratios), max(ratios)))
-    if wanted == "alone":
-        changed = cost.scaled(ratio)
-    else:
-        changed = cost.scaled(Range(1.0 / asked.value, 1.0 / asked.high, 1.0 / asked.low))
+    if wanted == "overlapped":
+        return _slowed(cost, asked)
+    changed = cost.scaled(ratio)
     return replace(changed, basis="interpolated") if cost.basis == "measured" else changed

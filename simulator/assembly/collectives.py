@@ -132,29 +132,32 @@ def side_by_side(
 ) -> tuple[tuple[UnitCost, ...], PassCollectives]:
     """A pass and its collectives as they run beside one another.
 
-    Collectives on scale-up links take `stretch` times as long while kernels run, but never longer than until these are done
-    and then at their own pace: D becomes at most D + C (1 - 1 / stretch) beside C seconds of kernels. "Alone" kernels are
-    slowed for the share of their time in which collectives run.
+    H: seconds of the pass's kernels with a collective beside them all the time. Collectives take longer while kernels run
+    (`_own_stretch`), but never longer than until these are done and then at their own pace: D becomes at most
+    D + H (1 - 1 / stretch). "Alone" kernels are slowed for the share D / H of their work: in D seconds that much is done.
     """
-    computing = fsum(
+    held = fsum(
         segment.seconds
         for unit in units
         for (name, regime), block in unit.blocks.items()
         if regime == "alone" and (name in FORWARD_BLOCKS) == is_forward
-        for _, _, segment in block.segments
+        for _, _, segment in unit.beside.get(name, block).segments
     )
-    if not computing or not plan.beside_s:
+    if not held or not plan.beside_s:
         return tuple(units), plan
-    near = fsum(segment.seconds for bucket in plan.beside for _, segment in bucket.collectives if _is_near(segment))
-    stretch = max(1.0, plan.stretch)
-    growth = min(stretch - 1.0, computing * (1.0 - 1.0 / stretch) / near) if near else 0.0
-    beside = {id(bucket): _stretched(bucket, 1.0 + growth) for bucket in plan.beside}
+    each = [segment for bucket in plan.beside for _, segment in bucket.collectives]
+    longer = {id(segment): _own_stretch(segment, plan.stretch) for segment in each}
+    near = fsum(segment.seconds for segment in each if longer[id(segment)] > 1.0)
+    added = fsum(segment.seconds * (longer[id(segment)] - 1.0) for segment in each)
+    part = min(1.0, held * (1.0 - near / (near + added)) / added) if added else 0.0
+    factors = {key: 1.0 + (stretch - 1.0) * part for key, stretch in longer.items()}
+    beside = {id(bucket): _stretched(bucket, factors) for bucket in plan.beside}
     grown = replace(
         plan,
         gathers=tuple(beside.get(id(bucket), bucket) for bucket in plan.gathers),
         reduces=tuple(beside.get(id(bucket), bucket) for bucket in plan.reduces),
     )
-    share = min(1.0, grown.beside_s / computing)
+    share = min(1.0, grown.beside_s / held)
     slowed: dict[int, Blocks] = {}
     for unit in units:
         if id(unit.blocks) not in slowed:
@@ -162,22 +165,27 @@ def side_by_side(
     return tuple(replace(unit, blocks=slowed[id(unit.blocks)]) for unit in units), grown
 
 
-def _is_near(segment: Segment) -> bool:
-    """Whether it is bound by scale-up links: one that NICs bind leaves device memory and its SMs time."""
-    return any(message.cost.bound_by == "scale_up" for message in segment.messages)
+def _own_stretch(segment: Segment, stretch: float) -> float:
+    """How many times as long a collective takes beside kernels: `stretch` where scale-up links bind it; where NICs do only what
+    its bytes inside the nodes, that much later, take longer than those over the NICs.
+    """
+    if any(message.cost.bound_by == "scale_up" for message in segment.messages):
+        return max(1.0, stretch)
+    inside_s = fsum(message.cost.scale_up_s for message in segment.messages)
+    return max(1.0, stretch * inside_s / segment.seconds) if segment.seconds else 1.0
 
 
-def _stretched(bucket: Bucket, factor: float) -> Bucket:
+def _stretched(bucket: Bucket, factors: Mapping[int, float]) -> Bucket:
+    """factors: by the segment itself."""
     return replace(
-        bucket,
-        collectives=tuple(
-            (name, _times(segment, factor) if _is_near(segment) else segment) for name, segment in bucket.collectives
-        ),
+        bucket, collectives=tuple((name, _times(segment, factors[id(segment)])) for name, segment in bucket.collectives)
     )
 
 
 def _times(segment: Segment, factor: float) -> Segment:
     """A segment that takes so many times as long; its messages are told as they are alone."""
+    if factor == 1.0:
+        return segment
     return replace(
         segment,
         seconds=segment.seconds * factor,

@@ -74,13 +74,15 @@ def test_a_reduction_runs_behind_its_weight_gradient(kind: str, beside: bool) ->
 
 
 def test_kernels_are_slowed_for_the_share_of_time_in_which_collectives_run() -> None:
-    """Two units of two forward blocks of 1 s: 4 s. The second gather takes 1 s of them: a quarter of a quarter."""
+    """Two units of two forward blocks of 1 s, 5 s with a gather always beside them. The second gather takes 1 s of these: a
+    fifth of a quarter each, and with the collective's 1 s they lose 1 - 1 / 1.25 of it together.
+    """
     gathers = (bucket(0, "g0", 9.0), bucket(1, "g1", 1.0))
     units, plan = side_by_side(plain(2), PassCollectives(gathers, ahead=1, stretch=2.0), is_forward=True)
     assert plan.gathers == gathers, "a collective over NICs takes no longer"
     ((_, _, slowed),) = units[0].blocks["attn_f", "alone"].segments
-    assert (slowed.seconds, slowed.by_category["interference"]) == (pytest.approx(1.0625), pytest.approx(0.0625))
-    assert sum(slowed.by_category.values()) == pytest.approx(sum(slowed.by_basis.values())) == pytest.approx(1.0625)
+    assert (slowed.seconds, slowed.by_category["interference"]) == (pytest.approx(1.05), pytest.approx(0.05))
+    assert sum(slowed.by_category.values()) == pytest.approx(sum(slowed.by_basis.values())) == pytest.approx(1.05)
     untouched = [("attn_b", "alone"), ("attn_f", "overlapped")]
     assert all(units[0].blocks[key] == plain(1)[0].blocks[key] for key in untouched)  # type: ignore[index]
     alone, same = side_by_side(plain(2), PassCollectives(gathers, ahead=0), is_forward=True)
@@ -98,15 +100,25 @@ def test_what_nothing_runs_beside_slows_nothing_down() -> None:
         assert units == plain(2)
 
 
-@pytest.mark.parametrize(("length", "expected"), [(1.0, 2.0), (4.0, 8.0), (8.0, 12.0), (100.0, 104.0)])
+@pytest.mark.parametrize(("length", "expected"), [(1.0, 2.0), (5.0, 10.0), (8.0, 13.0), (100.0, 105.0)])
 def test_a_near_collective_is_stretched_while_kernels_run(length: float, expected: float) -> None:
-    """8 s of kernels, twice as long beside them: in these 8 s it does 4 s of its work, the rest alone."""
+    """10 s of kernels beside collectives, twice as long: in these 10 s it does 5 s of its work, the rest alone."""
     reduces = (bucket(1, "r1", length, near=True), bucket(0, "r0", 5.0, near=True))
     plan = PassCollectives((), reduces, stretch=2.0)
     grown = side_by_side(plain(2), plan, is_forward=False)[1]
     assert [each.seconds for each in grown.reduces] == [pytest.approx(expected), 5.0]
     told: Segment = grown.reduces[0].collectives[0][1]
     assert told.messages[0].cost == NEAR and told.low / told.seconds == pytest.approx(0.5)
+
+
+def test_a_collective_over_nics_is_stretched_by_its_way_inside_the_nodes() -> None:
+    """8 s over NICs, of which its bytes fill the links inside for 6: these take 12 beside kernels."""
+    cost = replace(NEAR, seconds=8.0, low=8.0, high=8.0, bound_by="nic", nic_s=8.0, scale_up_s=6.0)
+    far = replace(segment(8.0), messages=(Message("far", cost, "data_parallel"),))
+    plan = PassCollectives((), (Bucket(1, (("r1", far),)), bucket(0, "r0")), stretch=2.0)
+    assert side_by_side(plain(3), plan, is_forward=False)[1].reduces[0].seconds == pytest.approx(12.0)
+    slower = replace(plan, stretch=1.2)
+    assert side_by_side(plain(3), slower, is_forward=False)[1].reduces[0].seconds == pytest.approx(8.0)
 
 
 def test_a_stage_without_kernels_has_nothing_beside_it() -> None:

@@ -154,14 +154,14 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/table.py",
-            'share = comm_sms / need(stack, "overlap.comm_sms").value',
-            "share = 1.0",
+            'asked = _with_sms(ratio, comm_sms / need(stack, "overlap.comm_sms").value)',
+            "asked = _with_sms(ratio, 1.0)",
             "any number of held SMs slows as many as were measured",
         ),
         Fault(
             "hwprofiles/kernels/table.py",
-            "changed = cost.scaled(Range(1.0 / asked.value, 1.0 / asked.high, 1.0 / asked.low))",
-            "changed = cost.scaled(Range(asked.value, asked.low, asked.high))",
+            "changed = cost.scaled(Range(1.0 / ratio.value, 1.0 / ratio.high, 1.0 / ratio.low))",
+            "changed = cost.scaled(ratio)",
             "beside communication kernels are faster",
         ),
         Fault(
@@ -509,8 +509,8 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/table.py",
-            'replace(changed, basis="interpolated") if cost.basis == "measured" else changed',
-            "changed",
+            '    changed = cost.scaled(ratio)\n    return replace(changed, basis="interpolated") if cost.basis == "measured" else changed',
+            "    return cost.scaled(ratio)",
             "a row carried to the other regime counts as measured",
         ),
         Fault(

@@ -39,7 +39,7 @@ SHARING = Room(
         ),
         Fault(
             COLLECTIVES,
-            "share = min(1.0, grown.beside_s / computing)",
+            "share = min(1.0, grown.beside_s / held)",
             "share = 1.0",
             "all kernels of a pass are slowed down, however short its collectives",
         ),
