@@ -194,9 +194,9 @@ def _schedule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
 
 
 def _paired_problems(scenario: Scenario) -> Iterator[FieldProblem]:
-    """What data parallelism cannot do in schedules that have pairs, unless these are of whole layers."""
+    """What data parallelism cannot do in schedules that keep a stage on two ranks."""
     used = [scenario.parallel.schedule, *_ramp_schedules(scenario)]
-    paired = next((s for s in used if SCHEDULES[s].overlaps_pairs and not SCHEDULES[s].pairs_by_layer), None)
+    paired = next((s for s in used if SCHEDULES[s].placement == "mirrored"), None)
     plan, zero = scenario.data_parallel, scenario.parallel.zero_stage
     if paired is None:
         return

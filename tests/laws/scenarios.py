@@ -59,7 +59,7 @@ def scenarios(
     stage_ranks = _stage_ranks(draw, pp, tp, ep * etp)
     dp = stage_ranks // tp
     shards = tp > 1 and (moe or draw(st.booleans()))
-    shards_in_passes = by_layer or not SCHEDULES[schedule].overlaps_pairs
+    shards_in_passes = SCHEDULES[schedule].placement != "mirrored"
     zero = draw(st.sampled_from(_zero_stages(is_fp8, shards_in_passes)))
     micro_batch_size = draw(st.sampled_from([1, 1, 2]))
     kinds = [None, "pair", "none"] if SCHEDULES[schedule].overlaps_pairs else [None, "none"]

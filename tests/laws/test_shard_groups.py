@@ -9,6 +9,7 @@ import pytest
 
 from simulator import load_scenario
 from simulator.errors import InputError
+from simulator.schedule import SCHEDULES
 from tests.laws.runs import changed
 from tests.laws.scenarios import Document
 from tests.laws.test_data_parallel import DENSE, MOE, seconds, sent_bytes, step_of
@@ -110,6 +111,24 @@ def test_sums_over_groups_are_hidden_or_exposed_as_the_reductions_are(overlap: b
         assert 0 < added < 0.8 * sums * 2 / 3
     else:
         assert added == pytest.approx(sums * 2 / 3, rel=1e-6)
+
+
+@pytest.mark.parametrize("zero", [1, 2, 3])
+@pytest.mark.parametrize(
+    "schedule", [name for name in SCHEDULES.names() if SCHEDULES[name].placement != "mirrored"]
+)  # fmt: skip
+def test_what_is_gathered_and_reduced_is_the_same_in_every_schedule(schedule: str, zero: int) -> None:
+    """Bytes of two pipeline ranks, by micro-batch where the stage is shared: those of 1F1B. With input and weight gradients
+    apart, parameters are gathered for the first and gradients reduced behind the second.
+    """
+    rule = SCHEDULES[schedule]
+    plan = {"parallel": {"pp": 2, "zero_stage": zero}, "data_parallel": {"hsdp_group": 2}}
+    plain = changed(changed(MOE, **plan), parallel={"ep": 2})
+    chunks: Document = {"vpp": rule.fewest_chunks} if rule.fewest_chunks > 1 else {}
+    paired: Document = {"overlap": {"ep": "pair"}} if rule.overlaps_pairs else {}
+    other = changed(plain, parallel={"schedule": schedule, **paired, **chunks})
+    for name in ("all_gather", "reduce_scatter", "all_reduce"):
+        assert sent_bytes(other, name) == pytest.approx(sent_bytes(plain, name), rel=1e-5)
 
 
 def test_sums_cannot_be_more_frequent_than_reductions() -> None:
