@@ -6,7 +6,7 @@ that makes nothing better, or moves nothing, shows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any, Final, TypeVar
 
@@ -17,6 +17,7 @@ from hwprofiles.schema import Stack
 from simulator import load_scenario
 from simulator.scenario.plan import Mechanisms
 from simulator.scenario.scenario import Scenario
+from simulator.schedule.family import SCHEDULES
 from simulator.step.step import simulate_seconds
 from validation.errors import error_figures
 from validation.instrument.outcome import Outcome
@@ -36,6 +37,22 @@ OFF: Final[Mapping[str, tuple[str, Any]]] = {
 }
 """Mechanism → the key that switches it off, and its value; overlaps are ways to run a job, which the rows have or not."""
 
+IDLE: Final[Mapping[str, Callable[[Scenario], bool]]] = {
+    "pp_transfer": lambda plan: plan.parallel.pp == 1,
+    "stage_imbalance": lambda plan: plan.parallel.pp == 1,
+    "tp_collectives": lambda plan: plan.parallel.tp == 1 and plan.parallel.etp == 1,
+    "cp_collectives": lambda plan: plan.parallel.cp == 1,
+    "offload_time": lambda plan: not plan.offload.is_used,
+    "orthogonalisation": lambda plan: plan.training.optimizer != "muon",
+    "imbalance": lambda plan: plan.model.moe is None or plan.moe.balance == "forced",
+    "node_limited_dispatch": lambda plan: plan.model.moe is None or plan.parallel.ep == 1,
+    "notify_floor": lambda plan: plan.model.moe is None or plan.parallel.ep == 1,
+    "document_spread": lambda plan: plan.training.packing == "none",
+    "batch_ramp": lambda plan: True,
+    "overlap of expert communication": lambda plan: not SCHEDULES[plan.parallel.schedule].overlaps_pairs,
+}
+"""Mechanism → whether a plan has nothing for it to act on, so that the step is the same without it."""
+
 
 def problem(names: Sequence[str]) -> str:
     """What is wrong with names of mechanisms; "" for nothing."""
@@ -51,10 +68,10 @@ def chosen(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def without(scenario: Scenario, name: str) -> Scenario:
-    """The scenario with a mechanism switched off; itself where it is off anyway."""
+    """The scenario with a mechanism switched off; itself where it is off anyway, or has nothing to act on."""
     key, off = OFF[name]
     path = key.split(".")
-    if reduce(getattr, path, scenario) == off:
+    if reduce(getattr, path, scenario) == off or (name in IDLE and IDLE[name](scenario)):
         return scenario
     return _with(scenario, path, off)
 

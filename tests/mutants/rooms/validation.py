@@ -220,8 +220,8 @@ VALIDATION = Room(
         ),
         Fault(
             "validation/instrument/ablation.py",
-            "if reduce(getattr, path, scenario) == off:",
-            "if reduce(getattr, path, scenario) != off:",
+            "if reduce(getattr, path, scenario) == off or",
+            "if reduce(getattr, path, scenario) != off or",
             "a mechanism that is on is told as one that is off anyway",
         ),
         Fault(

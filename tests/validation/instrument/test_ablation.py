@@ -17,7 +17,7 @@ from simulator.step.step import simulate_seconds, simulate_times
 from tests.validation.instrument.made_up import run
 from tests.validation.instrument.test_prediction import SMALL
 from validation.instrument import ablation
-from validation.instrument.ablation import OFF, chosen, contributions, steps_without, without
+from validation.instrument.ablation import IDLE, OFF, chosen, contributions, steps_without, without
 from validation.instrument.document import document
 from validation.instrument.page import END, MECHANISMS, mark, with_tables
 from validation.instrument.tables import mechanisms
@@ -48,6 +48,34 @@ def test_one_key_is_changed_and_a_mechanism_that_is_off_changes_nothing(plan: Sc
     assert without(off, "pp_transfer") is off
     assert without(plan, "overlap of tensor parallelism") is plan
     assert without(plan, "overlap of data parallelism").parallel.overlap.dp is False
+
+
+MOE = ["cluster.num_gpus=8", "cluster.node=h100-x8", "stack=h100-public", "model.num_layers=2", "draws=1"]
+
+
+@pytest.mark.parametrize(
+    ("model", "overrides"),
+    [
+        (
+            "llama-3.1-8b",
+            ["model.num_layers=2", "model.num_dense_layers=2", "cluster.num_gpus=8", "cluster.node=h100-x8"],
+        ),
+        ("mixtral-8x7b", [*MOE, "parallel.ep=8", "moe.balance=forced"]),
+        ("mixtral-8x7b", [*MOE, "parallel.pp=2", "training.global_batch_size=32"]),
+    ],
+)
+def test_what_has_nothing_to_act_on_moves_no_step(model: str, overrides: list[str]) -> None:
+    scenario = load_scenario({"model": model, "schema_version": 1}, [*overrides, "draws=1"])
+    full = simulate_seconds(scenario)
+    idle = [name for name, is_idle in IDLE.items() if is_idle(scenario)]
+    assert len(idle) > len(IDLE) / 2
+    for name in idle:
+        key, off = OFF[name]
+        forced = load_scenario(
+            {"model": model, "schema_version": 1}, [*overrides, "draws=1", f"{key}={str(off).lower()}"]
+        )
+        assert simulate_seconds(forced) == full, name
+        assert without(scenario, name) is scenario
 
 
 def test_a_step_without_a_mechanism_is_the_step_of_that_scenario(plan: Scenario) -> None:
