@@ -41,7 +41,8 @@ ACTIONS: Final[Mapping[str, str]] = {
     "attention": "a faster attention kernel or shorter sequences shorten it",
     "memory_bound": "fused kernels, less recompute or more memory bandwidth shorten it",
     "kernel_gaps": "fewer and longer kernels leave fewer gaps",
-    "all_to_all": "fewer nodes a token (moe.max_nodes_per_token), smaller expert groups or a faster fabric shorten it",
+    "all_to_all": "computing beside it (a schedule with _ep_overlap, parallel.overlap.ep), fewer nodes a token "
+    "(moe.max_nodes_per_token), smaller expert groups or a faster fabric shorten it",
     "cp_collectives": "another parallel.cp_comm, or a smaller parallel.cp, takes it away",
     "tp_collectives": "a smaller parallel.tp, or parallel.overlap.tp, takes it away",
     "pp_transfer": "fewer stages, or transfers beside the computing (parallel.overlap.pp), hide it",
