@@ -11,6 +11,8 @@ ASSUMPTION_WORDS: Final[Mapping[str, str]] = {
     "expert_popularity_drift_cv": "how fast the experts' popularity drifts while the router learns",
     "bias_update_rate": "how hard the balancing rule corrects a load",
     "aux_loss_pressure": "how strongly an auxiliary loss balances the experts",
+    "host_link_frac": "how much of its rate the link to the host reaches",
+    "host_memory_frac": "how much of its rate the host's memory reaches",
     "gpu_speed_cv": "how much GPUs of one kind differ in speed",
     "lone_chunk_full_sms": "whether kernels without communication beside them use the whole GPU",
     "collective_sms": "how much of a GPU a data-parallel collective takes",

@@ -38,6 +38,10 @@ def memory(result: RunResult, width: int) -> Iterable[RenderableType]:
     )
     parts = [f"{word} {numbers.amount_of_bytes(getattr(worst, key))}" for key, word in facts.MEMORY_WORDS.items()]
     yield Text(" · ".join(parts), style="dim")
+    if used.host_capacity_bytes is not None:
+        held, room = used.most_host_bytes, used.host_capacity_bytes
+        text = f"the host holds {numbers.amount_of_bytes(held)} for a GPU, whose share of it is {numbers.amount_of_bytes(room)}"
+        yield Text(f"{text}: too little" if held > room else text, style="bold red" if held > room else "dim")
     low, high = (numbers.amount_of_bytes(worst.peak_bytes * (1 + end)) for end in (used.margin.low, used.margin.high))
     yield Text(
         f"with the allocator's fragments, libraries and the error of the estimate it needs {low} to {high} of the device's "

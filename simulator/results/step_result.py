@@ -268,7 +268,8 @@ class Memory(ResultModel):
     margin: what the worst rank needs beyond its peak, as a share of it (no unit): memory that the allocator holds and cannot
     use, and, in the range, what libraries hold otherwise and how wrong predicted peaks have been (low may be below 0).
     verdict: fits where peak and the highest margin do (in capacity_bytes), does not fit where not even the lowest does,
-    marginal between.
+    marginal between. Both are of the GPU. host_capacity_bytes: a GPU's share of its host's memory, for the host_bytes of the
+    stages; absent where nothing is offloaded.
     """
 
     capacity_bytes: Bytes
@@ -278,9 +279,13 @@ class Memory(ResultModel):
     margin: Estimate
     verdict: Verdict
     by_stage: tuple[StageMemory, ...] = Field(min_length=1)
+    host_capacity_bytes: Bytes | None = None
 
     @classmethod
-    def of(cls, capacity_bytes: int, usable_bytes: int, by_stage: Iterable[StageMemory], margin: Estimate) -> Memory:
+    def of(
+        cls, capacity_bytes: int, usable_bytes: int, by_stage: Iterable[StageMemory], margin: Estimate,
+        host_capacity_bytes: int | None = None,
+    ) -> Memory:  # fmt: skip
         """The summary of the stages: the peak is the worst stage's."""
         stages = tuple(by_stage)
         peak = max(stage.peak_bytes for stage in stages)
@@ -297,7 +302,13 @@ class Memory(ResultModel):
             margin=margin,
             verdict=verdict,
             by_stage=stages,
+            host_capacity_bytes=host_capacity_bytes,
         )
+
+    @property
+    def most_host_bytes(self) -> int:
+        """What the host holds for a GPU at most; 0 where nothing is offloaded."""
+        return max(stage.host_bytes or 0 for stage in self.by_stage)
 
     @property
     def worst_stage(self) -> StageMemory:

@@ -11,6 +11,7 @@ from typing import Final
 from simulator.assembly.memory_peak import RankMemory, host_activations, rank_memory
 from simulator.results.interval import Estimate
 from simulator.results.step_result import MEMORY_KINDS, Memory, MemoryKind, StageMemory, StageTensor
+from simulator.scenario.hardware import node_of
 from simulator.scenario.muon_rules import deals_whole_matrices, is_muon
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
@@ -83,7 +84,14 @@ def step_memory(question: MemoryQuestion, schedule: Schedule) -> Memory:
         usable_bytes=usable_bytes(device, assumed.needed_frac),
         by_stage=stages,
         margin=Estimate(value=value, low=low, high=high),
+        host_capacity_bytes=None if host is None else _host_share(question.scenario),
     )
+
+
+def _host_share(scenario: Scenario) -> int:
+    """A GPU's share of its host's memory."""
+    node = node_of(scenario)
+    return (node.host_memory_bytes or 0) // min(node.gpus_per_node, scenario.cluster.num_gpus)
 
 
 def stage_tensors(rank: RankMemory) -> tuple[StageTensor, ...]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from itertools import pairwise
 from math import fsum
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from simulator import load_scenario, simulate_step
+from simulator import load_scenario, simulate_run, simulate_step
 from simulator.assembly.chunks import COMPUTE, COPY_IN, COPY_OUT, NUM_STREAMS
 from simulator.assembly.memory_peak import peak_of
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep
 from simulator.errors import InputError
+from simulator.report import step_sections
 from simulator.results.step_result import StageMemory
 from simulator.scenario.hardware import node_of
 from simulator.schedule.action import Action
@@ -200,6 +203,19 @@ def test_results_tell_of_it() -> None:
     assert next(row.seconds for row in result.step.binding if row.what == "offload") > 0
     effects = {row.key: row for row in simulate_step(load_scenario(hosted)).assumptions}
     assert {"host_link_frac", "host_memory_frac"} <= set(effects)
+
+
+def test_the_host_has_room_or_the_report_says_so() -> None:
+    """A GPU's share of the host's memory beside what the host holds for it; told where it is too little."""
+    hosted = changed(PP2, cluster={"node": host(50)}, offload={"activations": 1, "optimizer": 1})
+    small = {**host(50), "host_memory_bytes": 8 * 10**6}
+    for node, words in ((host(50), "1.25 TB"), (small, "1.00 MB: too little")):
+        result = simulate_run(load_scenario(changed(hosted, cluster={"node": node})))
+        assert result.memory.host_capacity_bytes == node["host_memory_bytes"] // 8
+        console = Console(width=200, record=True, file=StringIO())
+        for line in step_sections.memory(result, 200):
+            console.print(line)
+        assert f"for a GPU, whose share of it is {words}" in console.export_text()
 
 
 @pytest.mark.parametrize("what", ["optimizer", "activations"])
