@@ -66,7 +66,7 @@ def load_scenario(
     and catalogue entries can be named then, files cannot. Raises InputError with every problem that the format, the
     hardware and the families have with it, in the order of the files and their lines.
     """
-    checks = Checks(NAMES, scenario_problems, scenario_warnings, _own_chunks)
+    checks = Checks(NAMES, scenario_problems, scenario_warnings, _own_chunks, _shares_ends)
     return load.read_scenario(source, overrides, checks, position_of, reads_files)
 
 
@@ -145,6 +145,11 @@ def scenario_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
 def _own_chunks(schedule: str) -> int | None:
     """The chunks of the model a rank that a schedule has; None where they can be chosen, and of an unknown one."""
     return None if SCHEDULES.problem(schedule) is not None else SCHEDULES[schedule].own_chunks
+
+
+def _shares_ends(schedule: str) -> bool:
+    """Whether the pipeline folds back, so that embedding and head are on one rank."""
+    return SCHEDULES.problem(schedule) is None and SCHEDULES[schedule].placement == "folded"
 
 
 def _name_problems(scenario: Scenario) -> Iterator[FieldProblem]:

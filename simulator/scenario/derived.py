@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from simulator.scenario.layout import Layout, stage_layout
+from simulator.scenario.layout import Layout, default_layer_counts, stage_layout
 from simulator.scenario.model import ModelSpec
 from simulator.scenario.recipes import RECIPES, RecipeRule
 from simulator.scenario.scenario import Scenario
@@ -122,6 +122,17 @@ def num_stages(scenario: Scenario) -> int:
 def layout(scenario: Scenario) -> Layout:
     """Unit codes of every stage, in forward order."""
     return stage_layout(scenario.model, num_stages(scenario), scenario.parallel.layers_per_stage)
+
+
+def with_light_end(scenario: Scenario) -> Scenario:
+    """The scenario of a pipeline whose last stage is on the first one's rank: where it does not say how layers are cut, they are
+    cut by the rule, but that the last stage may have none.
+    """
+    plan, model, stages = scenario.parallel, scenario.model, num_stages(scenario)
+    if plan.layers_per_stage is not None or model.num_layers % stages == 0 or model.num_layers < stages:
+        return scenario
+    counts = default_layer_counts(model.num_layers, stages, model.mtp.num_modules, least_last=0)
+    return scenario.model_copy(update={"parallel": plan.model_copy(update={"layers_per_stage": counts})})
 
 
 def num_micro_batches(scenario: Scenario, global_batch_size: int | None = None) -> int:

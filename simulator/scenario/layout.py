@@ -28,14 +28,14 @@ class LayoutError(ValueError):
     """Text or counts that are no layout of the model; the message says what was expected."""
 
 
-def default_layer_counts(num_layers: int, num_stages: int, num_mtp: int) -> tuple[int, ...]:
+def default_layer_counts(num_layers: int, num_stages: int, num_mtp: int, least_last: int = 1) -> tuple[int, ...]:
     """Transformer layers of every stage where the scenario does not say.
 
     num_stages: pp, with virtual stages pp * vpp.
     1. Layers that divide by the stages are split evenly.
     2. Else the output head counts as one layer and an MTP module as two (its layer and its pass through the head), as
        Megatron-LM counts the loss with `account_for_loss_in_pipeline_split`. The last stage holds the head and the MTP
-       modules and gets floor(slots / stages) - (1 + 2 num_mtp) layers, at least one; slots are the layers and what
+       modules and gets floor(slots / stages) - (1 + 2 num_mtp) layers, at least `least_last`; slots are the layers and what
        counts as such. The other layers are split evenly over the other stages; what remains goes to the earliest stages
        after the first, which already holds the embedding.
 
@@ -47,7 +47,7 @@ def default_layer_counts(num_layers: int, num_stages: int, num_mtp: int) -> tupl
     if rest == 0:
         return (base,) * num_stages
     extras = 1 + 2 * num_mtp
-    last = max(1, (num_layers + extras) // num_stages - extras)
+    last = max(least_last, (num_layers + extras) // num_stages - extras)
     base, rest = divmod(num_layers - last, num_stages - 1)
     others = [base + (1 <= stage <= rest) for stage in range(num_stages - 1)]
     return (*others, last)

@@ -19,7 +19,7 @@ from hwprofiles.record_file import CatalogError
 from hwprofiles.yaml_file import KeyPath, YamlFileError, excerpt, read_yaml
 from simulator import not_modelled
 from simulator.errors import InputError, Problem
-from simulator.scenario import hardware
+from simulator.scenario import derived, hardware
 from simulator.scenario.ages import age_warnings
 from simulator.scenario.completed import complete, put_switches
 from simulator.scenario.draft import Draft, Layer
@@ -72,12 +72,14 @@ class Checks:
     names: dotted key (* stands for every phase) → why its text is no name of the family that it is of.
     problems, warnings: of a scenario whose every key is right by itself.
     own_chunks: the chunks of the model a rank that a schedule has; None where they can be chosen, and of unknown ones.
+    shares_ends: whether a schedule has the first and the last stage on one rank for every micro-batch.
     """
 
     names: Mapping[str, Objection] = field(default_factory=dict)
     problems: Callable[[Scenario], Iterable[FieldProblem]] = lambda scenario: ()
     warnings: Callable[[Scenario], Iterable[FieldProblem]] = lambda scenario: ()
     own_chunks: Callable[[str], int | None] = lambda name: None
+    shares_ends: Callable[[str], bool] = lambda name: False
 
 
 class UnfitScenario(InputError):
@@ -128,6 +130,8 @@ def read_scenario(
     scenario = _validate(draft, is_partial, {**NAMES, **checks.names})
     if scenario is None or unreadable:
         raise InputError(draft.in_order(draft.problems))
+    if checks.shares_ends(scenario.parallel.schedule):
+        scenario = derived.with_light_end(scenario)
     _attach_origins(scenario, draft, given)
     found = (*rule_problems(scenario), *hardware.hardware_problems(scenario), *checks.problems(scenario))
     if found:

@@ -43,8 +43,8 @@ def test_a_layout_of_other_stages_goes_with_the_schedule() -> None:
     """The preset's 16 stages are DualPipe's; inherited chunks of interleaving fit a V where there are two."""
     below = "phases.pretrain.batch_ramp.schedule_below=zb_v"
     scenario = load_scenario(V3, ["parallel.schedule=dualpipe_v", below])
-    assert scenario.parallel.layers_per_stage is None
-    assert len(derived.layout(scenario)) == 32
+    assert scenario.parallel.layers_per_stage == (1, *(2,) * 30, 0), "the rank of both ends has the heads as well"
+    assert derived.layout(scenario)[31] == ("mtp", "L")
     text = "parallel.layers_per_stage=E d | d*2 | (m*2)*29 | mtp L"
     assert derived.layout(load_scenario(V3, ["parallel.schedule=dualpipe_v", below, text]))[31] == ("mtp", "L")
     chunks = [
