@@ -233,7 +233,7 @@ def packed_words(times: StepTimes) -> str:
         return ""
     share = numbers.percent(packed.attended_frac)
     text = f"documents attend to themselves alone: {share} of the pairs of whole sequences"
-    if not packed.added_s:
+    if packed.added_s <= 0:  # alike, or within the noise of a few draws
         return text
     longest, added = numbers.plain(packed.longest_over_mean), numbers.seconds(packed.added_s)
     return f"{text}; the longest takes {longest} times the mean's attention, which adds {added}"
@@ -244,7 +244,9 @@ def useful_words(times: StepTimes) -> str:
     if times.useful_tokens_per_s_per_gpu is None or times.useful_tokens_per_step is None:
         return ""
     padding = numbers.percent(1.0 - times.useful_tokens_per_step / times.tokens_per_step)
-    return f"{numbers.whole(times.useful_tokens_per_s_per_gpu)} without the {padding} of padding, of which the run is counted"
+    return (
+        f"{numbers.whole(times.useful_tokens_per_s_per_gpu)} without the {padding} of padding, and the run counts these"
+    )
 
 
 def moves(row: AssumptionRow, result: RunResult) -> bool:

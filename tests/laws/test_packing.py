@@ -10,6 +10,7 @@ import pytest
 
 from simulator import load_scenario, simulate_run
 from simulator.errors import InputError
+from simulator.report import facts
 from simulator.results.document import to_document
 from simulator.scenario.scenario import Scenario
 from simulator.step.operators import operator_classes
@@ -66,6 +67,21 @@ def test_documents_attend_to_less(whole: Run, packed: Run) -> None:
     core = (before.noncausal - before.causal) * 2
     assert flop.causal - flop.attended == pytest.approx(core / 2 * (1 - found.attended_frac))
     assert whole.result.step.documents is None
+
+
+def test_a_report_says_what_packing_and_padding_do(whole: Run, packed: Run) -> None:
+    assert facts.packed_words(whole.result.step) == facts.useful_words(whole.result.step) == ""
+    words = facts.packed_words(packed.result.step)
+    assert words.startswith(
+        "documents attend to themselves alone: 35.6 % of the pairs of whole sequences; the longest takes"
+    )
+    documents = packed.result.step.documents
+    assert documents is not None
+    alike = packed.result.step.model_copy(update={"documents": documents.model_copy(update={"added_s": -1e-6})})
+    assert facts.packed_words(alike).endswith("of whole sequences")
+    padded = {"useful_tokens_per_step": 393_216, "useful_tokens_per_s_per_gpu": 750.4, "tokens_per_step": 524_288}
+    words = facts.useful_words(packed.result.step.model_copy(update=padded))
+    assert words == "750 without the 25.0 % of padding, and the run counts these"
 
 
 def test_shorter_documents_and_more_equal_ones_are_no_slower(packed: Run) -> None:
