@@ -187,6 +187,7 @@ class AttentionCore:
 class Block:
     """Part of a sequence's attention that one call computes: queries, keys, their pairs of each head. causal: its last query
     sees all of its keys, those before it fewer. documents: what the queries belong to, where they attend to their own alone.
+    even_share: the mean rank's pairs over these, which are the longest one's (1: all ranks have as many).
     """
 
     queries: int
@@ -194,6 +195,7 @@ class Block:
     pairs: float
     causal: bool
     documents: tuple[Document, ...] = ()
+    even_share: float = 1.0
 
     @property
     def pairs_of_sizes(self) -> float:
@@ -221,7 +223,7 @@ def attention(
     kv_width = run.kv_heads * (run.head_dim_qk + run.head_dim_v)
     inputs = 2 * batch * (part.queries * run.heads * run.head_dim_qk + part.keys * kv_width)
     output = 2 * batch * part.queries * run.heads * run.head_dim_v
-    forward = pairs * core.flop_per_pair
+    forward = pairs * part.even_share * core.flop_per_pair
     if phase == "F":
         flop, model_flop = pairs * run.flop_per_pair, forward
         kernel, read, written, kernels = "attention_fwd", inputs, output, 1

@@ -32,7 +32,7 @@ from simulator.workload.counting import AttentionCore
 from simulator.workload.layers import packed
 from simulator.workload.layers.packed import Part
 from simulator.workload.op import Collective, CollectiveOp, Pass, Work
-from simulator.workload.pairs import block_pairs, pieces_of
+from simulator.workload.pairs import block_pairs, pieces_of, query_key_pairs
 from simulator.workload.recipe import CpComm, Recipe
 from simulator.workload.tensors import tensor_bytes
 
@@ -105,14 +105,21 @@ def _all_gather(name: str, phase: Pass, core: AttentionCore, r: Recipe, latent: 
 
 
 def chunks_seen(window: int | None, cp: int, seq: float, pairs: float) -> tuple[Part, ...]:
-    """What rank 0 attends to: the first chunk and the last. Together they have the mean rank's part of the pairs: with a
-    window the first chunk's queries have fewer keys than any others, which is spread over both.
+    """What the longest rank attends to: its first chunk and its second. Without a window all ranks have as many pairs; with one
+    the first chunk's queries have fewer keys than any others, and the rank that has it waits for those that do not.
     """
-    chunks = pieces_of(0, seq, cp, "zigzag")
-    own = [block_pairs(chunk, (0, chunk[1]), window) for chunk in chunks]
-    scale = pairs / cp / fsum(own)
-    seen = [b if window is None else min(b, b - a + window) for a, b in chunks]
-    return tuple(Part(b - a, keys, at * scale, True) for (a, b), at, keys in zip(chunks, own, seen, strict=True))
+    whole = query_key_pairs(seq, causal=True, window=window)
+    of_ranks = [
+        [(chunk, block_pairs(chunk, (0, chunk[1]), window)) for chunk in pieces_of(rank, seq, cp, "zigzag")]
+        for rank in (range(cp) if window is not None else (0,))
+    ]
+    longest = max(of_ranks, key=lambda chunks: fsum(own for _, own in chunks))
+    held = fsum(own for _, own in longest)
+    scale = pairs / whole if window is not None else pairs / cp / held
+    even = min(1.0, whole / cp / held) if window is not None else 1.0
+    return tuple(
+        Part(b - a, b if window is None else min(b, b - a + window), own * scale, True, even) for (a, b), own in longest
+    )
 
 
 def _ring(name: str, phase: Pass, core: AttentionCore, r: Recipe, latent: int) -> Iterator[Work]:

@@ -8,6 +8,7 @@ shared so, and a step's call has the parts of all. Where instead the whole seque
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from math import fsum
 from typing import NamedTuple
@@ -19,12 +20,13 @@ from simulator.workload.pairs import block_pairs, query_key_pairs
 
 
 class Part(NamedTuple):
-    """Part of a sequence or document that one call computes; causal as of Block."""
+    """Part of a sequence or document that one call computes; causal and even_share as of Block."""
 
     queries: float
     keys: float
     pairs: float
     causal: bool
+    even_share: float = 1.0
 
     def as_document(self, number: float) -> Document:
         """So many documents' parts."""
@@ -46,15 +48,24 @@ def blocks_of(window: int | None, seq: int, cp: int, documents: Documents | None
     """The calls of a rank that shares each sequence with cp - 1 others."""
     if documents is None:
         parts = steps(window, cp, seq, query_key_pairs(seq, causal=True, window=window))
-        return tuple(Block(round(each.queries), round(each.keys), each.pairs, each.causal) for each in parts)
+        return tuple(
+            Block(round(each.queries), round(each.keys), each.pairs, each.causal, (), each.even_share) for each in parts
+        )
     if documents.cut == "sequence":
         return tuple(_together(list(found), True) for found in _cut_through(window, cp, documents))
     whole = groups(documents, window)
     of_each = [steps(window, cp, each.queries, each.queries * each.attended) for each in whole]
     return tuple(
-        _together([part.as_document(each.number) for each, part in zip(whole, of_step, strict=True)], of_step[0].causal)
+        _of_step([(each.number, part) for each, part in zip(whole, of_step, strict=True)])
         for of_step in zip(*of_each, strict=True)
     )
+
+
+def _of_step(parts: Sequence[tuple[float, Part]]) -> Block:
+    """(how many documents, what is computed of each) together."""
+    block = _together([part.as_document(number) for number, part in parts], parts[0][1].causal)
+    even = fsum(number * part.pairs * part.even_share for number, part in parts)
+    return replace(block, even_share=min(1.0, even / block.pairs))
 
 
 def _together(documents: Sequence[Document], causal: bool) -> Block:
