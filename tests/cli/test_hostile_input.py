@@ -438,7 +438,6 @@ OTHER_COMMANDS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "schedule-zero": (["schedule", "1f1b", "--pp", "0", "--micro-batches", "4"], ("--pp", "allowed 1")),
     "schedule-many": (["schedule", "1f1b", "--pp", "1024", "--micro-batches", "99999999"], ("--micro-batches",)),
     "schedule-text": (["schedule", "1f1b", "--pp", "four", "--micro-batches", "4"], ("--pp",)),
-    "schedule-planned": (["schedule", "1f1b_ep_overlap", "--pp", "4", "--micro-batches", "8"], ("not modelled yet",)),
 }
 
 

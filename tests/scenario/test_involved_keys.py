@@ -117,7 +117,7 @@ def test_what_was_given_is_blamed_and_not_what_stood_there(option: str, field: s
 def test_problems_come_in_the_order_of_the_files_and_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(
-        "schema_version: 1\nextends: deepseek-v3\nseed: -1\nparallel:\n  tp: 0\n  schedule: 1f1b_ep_overlap\n"
+        "schema_version: 1\nextends: deepseek-v3\nseed: -1\nparallel:\n  tp: 0\n  schedule: zb_h2\n"
         "prices: {usd_per_gpu_hour: -1}\nprecision: fp9\n"
     )
     with pytest.raises(InputError) as caught:
