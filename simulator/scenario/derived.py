@@ -125,8 +125,8 @@ def layout(scenario: Scenario) -> Layout:
 
 
 def with_light_end(scenario: Scenario) -> Scenario:
-    """The scenario of a pipeline whose last stage is on the first one's rank: where it does not say how layers are cut, they are
-    cut by the rule, but that the last stage may have none.
+    """The scenario of a pipeline whose last stage is on the first one's rank: layers that it does not cut itself are cut by the
+    rule, but that the last stage may have none.
     """
     plan, model, stages = scenario.parallel, scenario.model, num_stages(scenario)
     if plan.layers_per_stage is not None or model.num_layers % stages == 0 or model.num_layers < stages:
