@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from simulator.assembly.chunks import COMM, COMPUTE, StageCost, UnitCost
+from simulator.assembly.chunks import COMM, COMPUTE, DP, StageCost, UnitCost
+from simulator.assembly.collectives import ActionCollectives, Bucket, PassCollectives
 from simulator.assembly.pair import build_template
 from simulator.assembly.pairing import Pairing
 from simulator.assembly.template import INPUT_BOTH, Template
-from tests.assembly.made_up import stage, unit
+from tests.assembly.made_up import segment, stage, unit
 
 BY_LAYER = Pairing(by_layer=True)
 AT_ONCE = Pairing(delays_weights=False, by_layer=True)
@@ -82,3 +83,21 @@ def test_a_pair_waits_for_the_inputs_of_both_halves() -> None:
     assert {op.needs for op in t.ops} == {"", INPUT_BOTH}
     assert next(op.needs for op in t.ops if op.label == "f.attn_f") == INPUT_BOTH
     assert next(op.needs for op in t.ops if op.label == "b.combine_b") == INPUT_BOTH
+
+
+def test_both_halves_gather_and_the_first_gather_makes_room_for_both() -> None:
+    """One stream of collectives: what the action before makes room for waits at the first of them."""
+
+    def plan(half: str) -> PassCollectives:
+        found = tuple(Bucket(idx, ((f"{half}.g{idx}", segment()),)) for idx in range(2))
+        return PassCollectives(found if half == "f" else found[::-1], ahead=1)
+
+    t = build_template(
+        "FB", stage(0, unit("f0"), unit("f1")), stage(1, unit("b0"), unit("b1")), pairing=BY_LAYER, wait_at_boundary=False,
+        collectives=ActionCollectives(plan("f"), plan("b")),
+    )  # fmt: skip
+    assert blocks(t, DP) == ["f.g0", "b.g1", "b.g0", "f.g1"]
+    assert (t.ops[t.early_gather].label, t.ops[t.next_gather].label) == ("f.g0", "b.g0")
+    for half, idx in (("f", 0), ("f", 1)):
+        assert f"{half}.g{idx}" in waits(t, f"{half}{idx}.attn_f")
+    assert "b.g1" in waits(t, "b1.mlp_b_local")
