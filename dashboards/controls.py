@@ -94,6 +94,11 @@ GROUPS: Final[tuple[tuple[str, tuple[Control, ...]], ...]] = (
             Control("pp", "Pipeline, pp", "Pipeline ranks: the layers are cut into so many stages."),
             Control("vpp", "Virtual, vpp", "Chunks of the model a pipeline rank holds (interleaved schedules; 2 in a V)."),
             Control("tp", "Tensor, tp", "GPUs that share the GEMMs of a layer."),
+            Control("cp", "Context, cp", "GPUs that share every sequence."),
+            Control(
+                "cp_comm", "Context by", "How they attend to one another's tokens: an all-to-all of heads, a ring of keys and "
+                "values, or a gather of them.", "choice",
+            ),
             Control("ep", "Experts, ep", "GPUs over which the routed experts of a layer are spread.", shows=has_experts),
             Control("etp", "Expert tp, etp", "GPUs over which one routed expert is cut.", shows=has_experts),
             Control(

@@ -192,6 +192,8 @@ SCENARIO_KEYS: Final[tuple[Key, ...]] = (
     _or_null("power_cap", "device.power_cap_w", 100_000, "a number of watts"),
     _degree("tp", "parallel.tp"),
     _offered("sp", "parallel.sequence_parallel"),
+    _degree("cp", "parallel.cp"),
+    _offered("cp_comm", "parallel.cp_comm"),
     _degree("pp", "parallel.pp"),
     _degree("vpp", "parallel.vpp"),
     _degree("ep", "parallel.ep"),

@@ -57,8 +57,11 @@ def scenarios(
     is_fp8 = RECIPES[recipe].is_quantised
     tp = draw(st.sampled_from([n for n in (1, 1, 2, 4) if n <= max_tp and is_cut(model, n, RECIPES[recipe].block)]))
     stage_ranks = _stage_ranks(draw, pp, tp, ep * etp)
-    dp = stage_ranks // tp
+    most_cp = 4 if _is_whole(model) else 1
+    cp = draw(st.sampled_from([n for n in (1, 1, 2, 4) if n <= most_cp and stage_ranks // tp % n == 0]))
+    dp = stage_ranks // tp // cp
     shards = tp > 1 and (moe or draw(st.booleans()))
+    lengths = [n for n in (64, 100, 512, 1024, 4096) if cp == 1 or n % (cp * max(2, tp)) == 0]
     shards_in_passes = SCHEDULES[schedule].placement != "mirrored"
     zero = draw(st.sampled_from(_zero_stages(is_fp8, shards_in_passes)))
     micro_batch_size = draw(st.sampled_from([1, 1, 2]))
@@ -78,6 +81,8 @@ def scenarios(
         "stack": stack,
         "parallel": {
             "tp": tp,
+            "cp": cp,
+            "cp_comm": draw(st.sampled_from(["ring", "all_gather"])) if cp > 1 else "ring",
             "sequence_parallel": shards,
             "pp": pp,
             "vpp": vpp,
@@ -103,7 +108,7 @@ def scenarios(
         },
         "data_parallel": draw(sharings(in_passes=shards_in_passes)),
         "training": {
-            "seq_len": draw(st.sampled_from([64, 100, 512, 1024, 4096])),
+            "seq_len": draw(st.sampled_from(lengths)),
             "global_batch_size": dp * micro_batch_size * draw(micro_batches(schedule, pp)),
             "micro_batch_size": micro_batch_size,
             "optimizer": draw(st.sampled_from(["adamw-bf16", "adamw-bf16-moments", "adamw-fp32-moments"])),
@@ -135,6 +140,11 @@ def _schedules(pp: int, *, has_messages: bool) -> list[str]:
     """Schedules of so many ranks, those that run compute beside dispatch and combine where there are any."""
     fitting = [name for name in SCHEDULES if rank_problem(name, pp) is None]
     return [name for name in fitting if has_messages or not SCHEDULES[name].pairs_by_layer]
+
+
+def _is_whole(model: Document) -> bool:
+    """Whether attention sees everything before a token, and nothing else: what all ways of context parallelism can do."""
+    return not model["attention"].get("window") and not model["attention"].get("sinks")
 
 
 def _zero_stages(is_fp8: bool, in_passes: bool) -> list[int]:
