@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import process_time
 from typing import Any
 
 import pytest
 
 from hwprofiles.catalog import load_node
+from simulator import load_scenario, simulate_run
 from simulator.assembly.unit_costs import CP_COLLECTIVES
 from tests.laws.runs import ROUNDING, Run, changed, simulate
 from tests.laws.scenarios import Document
@@ -86,3 +88,16 @@ def test_links_between_nodes_are_felt_and_faster_ones_never_slower(way: str) -> 
     quick = {**node, "name": "quick", "nic_bytes_per_s": 4 * node["nic_bytes_per_s"]}
     fast = changed(base, parallel={"tp": 2, "sequence_parallel": True}, cluster={"node": quick})
     assert spent(shared(fast, 8, way), CP_COLLECTIVES) <= spent(across, CP_COLLECTIVES)
+
+
+@pytest.mark.slow
+def test_a_128k_step_on_2048_gpus_is_simulated_in_ten_seconds() -> None:
+    """Seconds of CPU, of the longest way: a ring has 8 kernels a core."""
+    options = [
+        "cluster.num_gpus=2048", "parallel.tp=4", "parallel.sequence_parallel=true", "parallel.cp=8", "parallel.pp=8",
+        "parallel.vpp=1", "parallel.schedule=1f1b", "training.seq_len=131072", "training.global_batch_size=256",
+    ]  # fmt: skip
+    scenario = load_scenario("llama-3.1-70b", options)
+    before = process_time()
+    assert simulate_run(scenario).step.step_s > 0
+    assert process_time() - before < 10.0
