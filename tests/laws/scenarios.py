@@ -41,9 +41,15 @@ HELD = ("bf16", "fp8-block")
 
 @st.composite
 def scenarios(
-    draw: st.DrawFn, *, max_ep: int = 16, is_moe: bool | None = None, pp: int | None = None, max_tp: int = 4
+    draw: st.DrawFn,
+    *,
+    max_ep: int = 16,
+    is_moe: bool | None = None,
+    pp: int | None = None,
+    max_tp: int = 4,
+    max_cp: int = 1,
 ) -> Document:
-    """A scenario on nodes of a measured GPU. max_ep, is_moe, pp, max_tp: limits of the draw; None leaves it open."""
+    """A scenario on nodes of a measured GPU. max_ep, is_moe, pp, max_tp, max_cp: limits of the draw; None leaves it open."""
     pp = draw(st.integers(1, 4)) if pp is None else pp
     moe = draw(st.booleans() | st.just(True)) if is_moe is None else is_moe
     ep = draw(st.sampled_from([n for n in (1, 2, 4, 8, 16) if n <= max_ep])) if moe else 1
@@ -57,7 +63,7 @@ def scenarios(
     is_fp8 = RECIPES[recipe].is_quantised
     tp = draw(st.sampled_from([n for n in (1, 1, 2, 4) if n <= max_tp and is_cut(model, n, RECIPES[recipe].block)]))
     stage_ranks = _stage_ranks(draw, pp, tp, ep * etp)
-    most_cp = 4 if _is_whole(model) else 1
+    most_cp = max_cp if _is_whole(model) else 1
     cp = draw(st.sampled_from([n for n in (1, 1, 2, 4) if n <= most_cp and stage_ranks // tp % n == 0]))
     dp = stage_ranks // tp // cp
     shards = tp > 1 and (moe or draw(st.booleans()))

@@ -193,7 +193,7 @@ ONE_STEP: tuple[Callable[[Run], None], ...] = (
 
 
 @settings(LAW, max_examples=150)
-@given(scenarios())
+@given(scenarios(max_cp=4))
 def test_one_step(document: Document) -> None:
     run = simulate(document)
     for law in ONE_STEP:
