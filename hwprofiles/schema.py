@@ -221,6 +221,9 @@ class Node(Record):
         return self
 
 
+Routing = Literal["adaptive", "ecmp", "static"]
+
+
 class Fabric(Record):
     """The network between nodes.
 
@@ -230,7 +233,8 @@ class Fabric(Record):
     oversubscription: capacity of a leaf down / up; 1 = none.
     latency_same_leaf_s, latency_cross_leaf_s, latency_cross_pod_s: end to end for a small message, software included, over
     one, three and five switches; the last of a third layer, None: as across leaves.
-    adaptive_routing: flows spread evenly over the uplinks; false: each flow keeps a hashed path (ECMP).
+    routing: adaptive, flows spread evenly over the uplinks; static, so do routes that an operator has laid; ecmp, each flow
+    keeps a hashed path.
     """
 
     technology: Literal["infiniband", "roce"]
@@ -243,7 +247,7 @@ class Fabric(Record):
     latency_same_leaf_s: Seconds
     latency_cross_leaf_s: Seconds
     latency_cross_pod_s: Seconds | None = None
-    adaptive_routing: Annotated[bool, Field(strict=True)]
+    routing: Routing
 
     @model_validator(mode="after")
     def _latencies_agree(self) -> Self:

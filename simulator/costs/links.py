@@ -8,6 +8,7 @@ from typing import Literal
 from hwprofiles.kernels.parameters import Range, find, need
 from hwprofiles.schema import Stack
 from simulator.costs.cost import weakest
+from simulator.network.hashing import even_share
 from simulator.network.topology import Network
 
 Corner = Literal["value", "fast", "slow"]
@@ -15,7 +16,7 @@ Corner = Literal["value", "fast", "slow"]
 
 CORNERS: tuple[Corner, ...] = ("value", "fast", "slow")
 
-ADAPTIVE = Range(1.0, 1.0, 1.0, "measured", "adaptive routing")
+EVEN = Range(1.0, 1.0, 1.0, "measured", "routes that spread flows evenly")
 
 
 def rate_at(share: Range, corner: Corner) -> float:
@@ -65,16 +66,24 @@ def filling_s(stack: Stack, key: str, num_bytes: float, bytes_per_s: float, alon
 def nic_path(stack: Stack, key: str, network: Network, nodes: int, node_stride: int = 1) -> NicPath:
     """The path of a group of `nodes` nodes; `key` is the stack's share of the NIC rate ("link.nic.ring" …).
 
-    Raises MissingKernelError where the stack lacks the key, or `link.nic.ecmp` on a fabric without adaptive routing.
+    Raises MissingKernelError where the stack lacks the key, or `link.nic.flows` on a fabric that hashes flows to its uplinks.
     """
-    routing = ADAPTIVE if network.adaptive_routing else need(stack, "link.nic.ecmp")
     over = network.wiring.oversubscription
+    crossing = network.crossing_frac(nodes, node_stride)
+    routing = _hashed(need(stack, "link.nic.flows"), crossing * over, network) if network.routing == "ecmp" else EVEN
     uplink = Range(routing.value / over, routing.low / over, routing.high / over, routing.basis, routing.source)
     share = need(stack, key)
-    crossing = network.crossing_frac(nodes, node_stride)
     if crossing > 0.0:
         share = Range(share.value, share.low, share.high, weakest(share.basis, routing.basis), share.source)
     return NicPath(share, crossing, uplink)
+
+
+def _hashed(flows: Range, per_uplink: float, network: Network) -> Range:
+    """What hashing leaves of the uplinks' rate. flows: of a NIC at a time; per_uplink: NICs' worth of traffic on an uplink."""
+    value, low, high = (
+        even_share(each * per_uplink, network.wiring.up_ports) for each in (flows.value, flows.low, flows.high)
+    )
+    return Range(value, low, high, flows.basis, flows.source)
 
 
 def reference_rate(stack: Stack, key: str, otherwise: float) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import networkx as nx
 
 from hwprofiles import catalog
-from hwprofiles.schema import Fabric, Node
+from hwprofiles.schema import Fabric, Node, Routing
 from simulator.errors import InputError, Problem
 from simulator.network import topologies as _topologies  # noqa: F401  registers the family's members
 from simulator.network.wiring import TOPOLOGIES, Topology, Wiring
@@ -31,7 +31,7 @@ class Network:
     scale_up_bytes_per_s: into the scale-up network, to all peers together; scale_up_peer_bytes_per_s: to one of them.
     nic_bytes_per_s: of a GPU while all of its host send: the lower of NIC and fabric port, times NICs over GPUs.
     latency_same_leaf_s, latency_cross_leaf_s, latency_cross_pod_s: one small message between nodes, NICs included.
-    adaptive_routing: flows spread evenly over uplinks; without it they are hashed.
+    routing: ecmp, flows are hashed to uplinks; else they spread evenly.
     Invariant: num_gpus is at most what the fabric connects, unless one node holds them all.
     """
 
@@ -44,7 +44,7 @@ class Network:
     latency_same_leaf_s: float
     latency_cross_leaf_s: float
     latency_cross_pod_s: float
-    adaptive_routing: bool
+    routing: Routing
     topology: str
     wiring: Wiring
 
@@ -138,7 +138,7 @@ def build_network(node: Node, fabric: Fabric, num_gpus: int, gpus_per_domain: in
         latency_same_leaf_s=fabric.latency_same_leaf_s,
         latency_cross_leaf_s=fabric.latency_cross_leaf_s,
         latency_cross_pod_s=fabric.latency_cross_pod_s or fabric.latency_cross_leaf_s,
-        adaptive_routing=fabric.adaptive_routing,
+        routing=fabric.routing,
         topology=fabric.topology,
         wiring=wiring,
     )

@@ -265,5 +265,5 @@ def _notes(step: PreparedStep) -> Iterator[str]:
         yield BUSIEST
     if step.hardware.network.num_nodes > 1:
         yield RINGS
-        if not step.hardware.network.adaptive_routing:
+        if step.hardware.network.routing == "ecmp":
             yield HASHED

@@ -59,7 +59,7 @@ def h800() -> Network:
         latency_same_leaf_s=2.8e-6,
         latency_cross_leaf_s=3.7e-6,
         latency_cross_pod_s=3.7e-6,
-        adaptive_routing=True,
+        routing="adaptive",
         topology="multi_plane_fat_tree",
         wiring=Wiring(8, 8, 64, 2, 1.0, 50e9),
     )

@@ -14,6 +14,7 @@ from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.collectives.ring import ring_cost
 from simulator.costs.collectives.tree import scalar_all_reduce_cost
 from simulator.costs.cost import CollectiveCost, weakest
+from simulator.network.hashing import even_share
 from simulator.network.placement import GroupShape
 from simulator.network.topology import Network
 
@@ -95,9 +96,9 @@ def test_an_assumed_factor_makes_a_measured_time_assumed() -> None:
 
 
 def test_hashed_routing_is_as_certain_as_its_share_where_flows_leave_the_leaf(h800: Network, stack: Stack) -> None:
-    ecmp = stack.parameters["link.nic.ecmp"].model_copy(update={"basis": "assumed"})
-    guessed = replace(stack, parameters={**stack.parameters, "link.nic.ecmp": ecmp})
-    hashed = replace(h800, adaptive_routing=False)
+    ecmp = stack.parameters["link.nic.flows"].model_copy(update={"basis": "assumed"})
+    guessed = replace(stack, parameters={**stack.parameters, "link.nic.flows": ecmp})
+    hashed = replace(h800, routing="ecmp")
     near, far = GroupShape(2, 2, 1), GroupShape(2, 2, 1, node_stride=64)
     assert ring_cost("all_gather", 1e12, far, hashed, guessed).basis == "assumed"
     assert p2p_cost(1e9, hashed, guessed, same_node=False, node_stride=64).basis == "assumed"
@@ -146,8 +147,14 @@ def test_one_rank_a_node_never_waits_for_nvlink(h800: Network, stack: Stack) -> 
 def test_shared_uplinks_have_the_ends_of_their_shares(h800: Network, stack: Stack, end: str, adaptive: bool) -> None:
     """Half of the rate on the uplinks, of hashed flows a share of that with a range of its own."""
     _, rate = ENDS[end]
-    over = replace(h800, adaptive_routing=adaptive, wiring=replace(h800.wiring, oversubscription=2.0))
-    share = known(stack, "link.nic.ring", rate) * (1.0 if adaptive else known(stack, "link.nic.ecmp", rate)) / 2
+    over = replace(
+        h800, routing="adaptive" if adaptive else "ecmp", wiring=replace(h800.wiring, oversubscription=2.0)
+    )
+    share = (
+        known(stack, "link.nic.ring", rate)
+        * (1.0 if adaptive else even_share(2.0 * known(stack, "link.nic.flows", rate), 22))
+        / 2
+    )
     cost = ring_cost("all_gather", 1e15, GroupShape(2, 2, 1, node_stride=64), over, stack)
     assert getattr(cost, end) == pytest.approx(1e15 / 2 / (50e9 * share), rel=1e-3)
 

@@ -44,7 +44,7 @@ FABRIC: dict[str, Any] = {
     "oversubscription": 1,
     "latency_same_leaf_s": "2.8 us",
     "latency_cross_leaf_s": "3.7 us",
-    "adaptive_routing": True,
+    "routing": "adaptive",
 }
 ASSUMPTION: dict[str, Any] = {
     "key": "k",
@@ -154,7 +154,7 @@ def test_text_with_units_and_bare_si_agree() -> None:
         (Fabric, FABRIC, {"latency_cross_leaf_s": "2 us"}, "shorter"),
         (Fabric, FABRIC, {"latency_same_leaf_s": "2.8"}, "no unit"),
         (Fabric, FABRIC, {"topology": ""}, "topology"),
-        (Fabric, FABRIC, {"adaptive_routing": 1}, "adaptive_routing"),
+        (Fabric, FABRIC, {"routing": "hashed"}, "routing"),
         (Fabric, FABRIC, {"oversubscription": 0.5}, "oversubscription"),
         (Assumption, ASSUMPTION, {"value": 4.0}, "low <= value <= high"),
         (Assumption, ASSUMPTION, {"reason": ""}, "reason"),

@@ -31,7 +31,7 @@ def fabric(
     return Fabric(
         name="fabric", technology="infiniband", topology=topology, num_planes=planes, port_bytes_per_s=port,
         switch_ports=ports, num_layers=layers, oversubscription=over, latency_same_leaf_s=2.8e-6,
-        latency_cross_leaf_s=3.7e-6, adaptive_routing=True,
+        latency_cross_leaf_s=3.7e-6, routing="adaptive",
     )  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def test_keys_of_an_inline_fabric_are_given_with_it() -> None:
     inline = {
         "technology": "infiniband", "topology": "rail_fat_tree", "num_planes": 1, "num_layers": 3, "switch_ports": 64,
         "port_bytes_per_s": "400 Gb/s", "latency_same_leaf_s": 2.8e-6, "latency_cross_leaf_s": 3.7e-6,
-        "oversubscription": 1, "adaptive_routing": True,
+        "oversubscription": 1, "routing": "adaptive",
     }  # fmt: skip
     cluster = {"node": "h100-x8", "num_gpus": 16, "fabric": inline}
     found = load_scenario({**SMALL, "cluster": cluster}).defaults_used

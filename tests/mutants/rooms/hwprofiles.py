@@ -509,8 +509,8 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/table.py",
-            '    changed = cost.scaled(ratio)\n    return replace(changed, basis="interpolated") if cost.basis == "measured" else changed',
-            "    return cost.scaled(ratio)",
+            "    changed = cost.scaled(ratio)\n",
+            "    return cost.scaled(ratio)\n",
             "a row carried to the other regime counts as measured",
         ),
         Fault(

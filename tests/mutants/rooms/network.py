@@ -95,6 +95,12 @@ NETWORK = Room(
             "an oversubscribed leaf has more ports up than down",
         ),
         Fault(
+            f"{ROOT}/hashing.py",
+            "left = 1.0 - math.pow(min(1.0, below), uplinks)",
+            "left = 1.0 - min(1.0, below)",
+            "the mean uplink holds a collective, not the fullest",
+        ),
+        Fault(
             f"{ROOT}/traffic.py",
             "exchange.nodes_per_token * (exchange.num_nodes - 1) / exchange.num_nodes",
             "exchange.nodes_per_token - 1.0",
