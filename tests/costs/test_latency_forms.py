@@ -147,9 +147,7 @@ def test_one_rank_a_node_never_waits_for_nvlink(h800: Network, stack: Stack) -> 
 def test_shared_uplinks_have_the_ends_of_their_shares(h800: Network, stack: Stack, end: str, adaptive: bool) -> None:
     """Half of the rate on the uplinks, of hashed flows a share of that with a range of its own."""
     _, rate = ENDS[end]
-    over = replace(
-        h800, routing="adaptive" if adaptive else "ecmp", wiring=replace(h800.wiring, oversubscription=2.0)
-    )
+    over = replace(h800, routing="adaptive" if adaptive else "ecmp", wiring=replace(h800.wiring, oversubscription=2.0))
     share = (
         known(stack, "link.nic.ring", rate)
         * (1.0 if adaptive else even_share(2.0 * known(stack, "link.nic.flows", rate), 22))
