@@ -71,6 +71,8 @@ OTHER_VALUES = {
     "data_parallel.grad_reduce.dtype": ["data_parallel.grad_reduce.dtype=bf16"],
     "cluster.num_gpus": ["cluster.num_gpus=448", "training.global_batch_size=2048"],
     "precision.recipe": ["precision.recipe=fp8-blockwise"],
+    "offload.activations": ["offload.activations=0.5"],
+    "offload.activation_layers": ["offload.activations=1", "offload.activation_layers=1"],
     "recompute": ["recompute=full"],
     "recompute.saved.attn_out": ["recompute.saved.attn_out=e5m6"],
 }
