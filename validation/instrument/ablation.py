@@ -49,7 +49,9 @@ IDLE: Final[Mapping[str, Callable[[Scenario], bool]]] = {
     "notify_floor": lambda plan: plan.model.moe is None or plan.parallel.ep == 1,
     "document_spread": lambda plan: plan.training.packing == "none",
     "batch_ramp": lambda plan: True,
-    "overlap of expert communication": lambda plan: not SCHEDULES[plan.parallel.schedule].overlaps_pairs,
+    "overlap of expert communication": lambda plan: (
+        not SCHEDULES[plan.parallel.schedule].overlaps_pairs and plan.parallel.overlap.ep != "shared_expert"
+    ),
 }
 """Mechanism → whether a plan has nothing for it to act on, so that the step is the same without it."""
 

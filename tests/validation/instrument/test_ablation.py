@@ -78,6 +78,17 @@ def test_what_has_nothing_to_act_on_moves_no_step(model: str, overrides: list[st
         assert without(scenario, name) is scenario
 
 
+def test_shared_experts_beside_a_dispatch_are_an_overlap_without_pairs() -> None:
+    overrides = [
+        "cluster.num_gpus=8", "cluster.node=h100-x8", "stack=h100-public", "parallel.ep=8", "model.num_layers=2", "draws=1",
+        "parallel.overlap.ep=shared_expert",
+    ]  # fmt: skip
+    scenario = load_scenario({"model": "deepseek-v2-lite", "schema_version": 1}, overrides)
+    off = without(scenario, "overlap of expert communication")
+    assert off.parallel.overlap.ep == "none"
+    assert simulate_seconds(off) > simulate_seconds(scenario)
+
+
 def test_a_step_without_a_mechanism_is_the_step_of_that_scenario(plan: Scenario) -> None:
     full = simulate_seconds(plan)
     assert full == simulate_times(plan).step_s
