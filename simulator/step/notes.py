@@ -12,10 +12,10 @@ NOT_MODELLED = (
     "GPUs that fail slowly or run far below the others (beyond the measured spread of healthy chips)",
     "launch-bound regimes: kernels that wait for the host (small micro-batches, many experts)",
     "data loading, garbage collection and other host work between steps",
-    "contention of data-parallel collectives with dispatch, combine and pipeline transfers on one NIC",
     "a sender of a pipeline transfer that waits for its receiver, but for parallel.overlap.pp: false",
     "uneven loads of expert groups other than the one with the slowest GPUs (one is simulated)",
     "congestion control and packet effects in the fabric; links share traffic as fluids",
+    "messages of different kinds, and other GPUs' ones, that meet on the uplinks of switches",
     "the all-reduce of expert loads for the balancing bias and the EMA copy of the weights",
 )
 """Mechanisms that a real run has and this result has not; each is lost time, so a real step is rather longer."""
