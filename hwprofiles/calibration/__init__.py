@@ -21,6 +21,8 @@
                    measurements/h200x4-together-2026-11-27.csv
     collectives_power  the same: watts and speed of kernels beside messages for seconds. Gave
                    measurements/h200x4-beside-power-2026-11-27.csv
+    packed_attention, host_copies  attention inside packed documents; copies to the host and back. Gave
+                   measurements/h200-packed-attention-2026-11-27.csv and h200-host-copies-2026-11-27.csv
     context_parallel  all NVIDIA GPUs of a host, torch: attention over a sequence that is cut over them, in three ways
                    (measure). Gave measurements/h200x4-context-parallel-2026-11-27.csv
     power_sweep    one NVIDIA GPU, torch: watts, clock and speed of kernels alone, in mixes and with idle time between,

@@ -2,8 +2,8 @@
 
     python -m hwprofiles.calibration.host_copies -o FILE.json
 
-Runs on all NVIDIA GPUs of a host, from one process, with torch. Host memory is page-locked. Rates are medians over CALLS copies of
-SIZE_BYTES; of several GPUs at once what each reaches.
+Runs on all NVIDIA GPUs of a host, from one process, with torch. Host memory is page-locked. Rates are medians over CALLS copies
+of SIZE_BYTES; of several GPUs at once what each reaches.
 """
 
 from __future__ import annotations
