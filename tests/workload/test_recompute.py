@@ -182,5 +182,7 @@ def test_granularity_says_what_is_checkpointed() -> None:
 
 
 def test_blocks_list_every_block() -> None:
-    (unit,) = PARTS["m"].units(model(MLA), recipe(modules=("layer",)))
-    assert set(unit.blocks) == set(BLOCKS)
+    """Of a layer computed again, and of one whose shared experts run beside its messages."""
+    (again,) = PARTS["m"].units(model(MLA), recipe(modules=("layer",)))
+    (beside,) = PARTS["m"].units(model(MLA), replace(recipe(), shared_beside=True))
+    assert set(again.blocks) | set(beside.blocks) == set(BLOCKS)
