@@ -32,7 +32,7 @@ def context_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     if plan.cp_comm == "a2a":
         yield from _head_problems(scenario)
     else:
-        yield from _mask_problems(scenario)
+        yield from _mask_problems(scenario, plan.cp_comm)
 
 
 def _head_problems(scenario: Scenario) -> Iterator[FieldProblem]:
@@ -46,12 +46,14 @@ def _head_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     if cp not in cuts:
         text = f"{cp} with cp_comm a2a, but a GPU has {here.num_heads} heads"
         text += f" and {keys} of keys" if keys != here.num_heads else ""
-        yield "parallel.cp", f"{text} (tp {tp}); {allowed(cuts)}, or cp_comm: ring or all_gather"
+        ways = [way for way in ("ring", "all_gather") if not any(_mask_problems(scenario, way))]
+        others = f", or cp_comm: {' or '.join(ways)}" if ways else ""
+        yield "parallel.cp", f"{text} (tp {tp}); {allowed(cuts)}{others}"
 
 
-def _mask_problems(scenario: Scenario) -> Iterator[FieldProblem]:
+def _mask_problems(scenario: Scenario, way: str) -> Iterator[FieldProblem]:
     """What TransformerEngine's ring and all-gather cannot attend to."""
-    attention, way = scenario.model.attention, scenario.parallel.cp_comm
+    attention = scenario.model.attention
     if getattr(attention, "sinks", False):
         yield COMM, f"{way} with attention sinks: their share of the softmax is in one part alone; use cp_comm: a2a"
     elif way == "ring" and (window := getattr(attention, "window", None)) is not None:

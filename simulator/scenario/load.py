@@ -300,7 +300,7 @@ def _validate(draft: Draft, is_partial: bool, names: Mapping[str, Objection]) ->
 
 
 _DERIVED: Final[Mapping[KeyPath, str]] = {
-    ("parallel", "dp"): "write cluster.num_gpus = dp * tp * pp",
+    ("parallel", "dp"): "write cluster.num_gpus = dp * tp * cp * pp",
     ("parallel", "edp"): "write cluster.num_gpus = edp * ep * etp * pp",
 }
 

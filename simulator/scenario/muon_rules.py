@@ -30,7 +30,8 @@ def muon_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     zero = scenario.parallel.zero_stage
     if zero == 3:
         text = "muon with zero_stage 3: an update needs whole matrices, and no rank has the gradient of one"
-        yield OPTIMIZER, f"{text}; use zero_stage: 1 or 2, or optimizer: adamw-fp32-moments"
+        stages = "1" if scenario.training.muon.shards == "whole" else "1 or 2"
+        yield OPTIMIZER, f"{text}; use zero_stage: {stages}, or optimizer: adamw-fp32-moments"
     elif scenario.training.muon.shards == "whole" and zero == 2:
         text = "whole with zero_stage 2: a rank that updates a whole matrix needs its whole gradient"
         yield "training.muon.shards", f"{text}; use zero_stage: 1, or shards: gathered"

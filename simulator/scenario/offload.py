@@ -44,8 +44,8 @@ def offload_problems(offload: Offload, node: Node) -> Iterator[FieldProblem]:
         yield f"offload.{what}", f"{text}, or use {what}: 0"
 
 
-def offload_warnings(offload: Offload) -> Iterator[FieldProblem]:
-    """Keys that have no meaning."""
+def offload_warnings(offload: Offload, stage_layers: int) -> Iterator[FieldProblem]:
+    """Keys that have no meaning. stage_layers: of the stage with the most."""
     if offload.optimizer_overlap and not offload.optimizer:
         yield "offload.optimizer_overlap", "has no meaning with optimizer: 0: nothing is updated on the host"
     if offload.activation_layers is not None and not offload.activations:
@@ -53,3 +53,8 @@ def offload_warnings(offload: Offload) -> Iterator[FieldProblem]:
             "offload.activation_layers",
             "has no meaning with activations: 0: nothing is offloaded; set activations: 1",
         )
+    elif offload.activation_layers is not None and offload.activation_layers > stage_layers:
+        text = (
+            f"{offload.activation_layers} is more than the {stage_layers} layers of a stage, and acts as {stage_layers}"
+        )
+        yield "offload.activation_layers", text

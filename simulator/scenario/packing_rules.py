@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil
 
 from hwprofiles.kernels.attention_libraries import LIBRARIES
 from simulator.scenario import derived
@@ -27,11 +28,14 @@ def packing_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "training.packing.lengths", f"{text}; add or lengthen documents, or change training.seq_len"
     if packing.mean_tokens is not None and tokens > MOST_DOCUMENTS * packing.mean_tokens:
         text = f"{packing.mean_tokens:g} is {tokens / packing.mean_tokens:,.0f} documents in {tokens} tokens"
-        yield "training.packing.mean_tokens", f"{text}; allowed at least {tokens / MOST_DOCUMENTS:.3g}"
+        yield "training.packing.mean_tokens", f"{text}; allowed at least {ceil(tokens / MOST_DOCUMENTS)}"
     yield from _cut_problems(scenario, packing)
     library = scenario.kernels.attention
     if library is not None and not LIBRARIES[library].keeps_documents:
-        able = " or ".join(name for name, each in LIBRARIES.items() if each.keeps_documents)
+        families = LIBRARIES[library].families.keys()
+        able = " or ".join(
+            name for name, it in LIBRARIES.items() if it.keeps_documents and families & it.families.keys()
+        )
         text = f"{library} computes every pair of a sequence, documents do not attend to themselves alone"
         yield "kernels.attention", f"{text}; use {able}, or write training.packing: none"
 

@@ -86,7 +86,10 @@ def _packing(value: Any) -> Any:
         found = Packing.model_validate(value)
         if (found.mean_tokens is None) != (found.lengths is None) and not (found.lengths and "cv" in value):
             return found
-        raise PydanticCustomError("packing", "needs mean_tokens (with cv), or lengths alone, and not both")
+        text = (
+            "needs mean_tokens (with cv), or lengths alone, and not both; packing: none first drops what a file gives"
+        )
+        raise PydanticCustomError("packing", text)
     raise PydanticCustomError("packing", "must be none or {example}", {"example": PACKING})
 
 

@@ -75,7 +75,7 @@ def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     yield from sharing_warnings(scenario)
     yield from muon_warnings(scenario)
     yield from context_warnings(scenario)
-    yield from offload_warnings(scenario.offload)
+    yield from offload_warnings(scenario.offload, _most_layers(scenario))
     yield from packing_warnings(scenario)
     of_others = _OF_ATTENTION - scenario.model.attention.recompute_modules
     for module in sorted(of_others.intersection(scenario.recompute.modules)):
@@ -108,6 +108,9 @@ def _dense_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     text = f"has no meaning: model {show(scenario.model.name)} has no experts"
     if scenario.moe.capacity_factor is not None:
         yield "moe.capacity_factor", text
+    for key, usual in (("row_padding", None), ("combine_dtype", "bf16")):
+        if getattr(scenario.moe, key) != usual and scenario.is_given(f"moe.{key}"):
+            yield f"moe.{key}", text
     if scenario.kernels.grouped_gemm is not None and scenario.is_given("kernels.grouped_gemm"):
         yield "kernels.grouped_gemm", text
     is_cast = derived.recipe(scenario).is_quantised
@@ -136,7 +139,7 @@ def _recompute_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
         elif inside.get(module):
             yield "recompute.modules", f"{module} has no meaning beside {inside[module]}, of which it is a part"
     if recompute.granularity == "full":
-        most = max(sum(code in ("d", "m") for code in stage) for stage in derived.layout(scenario))
+        most = _most_layers(scenario)
         if recompute.num_layers is not None and recompute.num_layers > most:
             text = f"{recompute.num_layers} is more than the {most} layers of a stage, and acts as {most}"
             yield "recompute.num_layers", text
@@ -144,6 +147,11 @@ def _recompute_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     for key, is_set in (("method", recompute.method == "block"), ("num_layers", recompute.num_layers is not None)):
         if is_set:
             yield f"recompute.{key}", f"has no meaning with granularity {recompute.granularity}; it acts with full"
+
+
+def _most_layers(scenario: Scenario) -> int:
+    """Layers of the stage with the most."""
+    return max(sum(code in ("d", "m") for code in stage) for stage in derived.layout(scenario))
 
 
 def model_problems(model: ModelSpec) -> Iterator[FieldProblem]:

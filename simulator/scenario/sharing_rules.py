@@ -20,7 +20,8 @@ def sharing_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     group, is_moe = plan.hsdp_group, scenario.model.moe is not None
     if group is not None and (dp % group or (is_moe and edp % (dp // group))):
         holders = f" and the {edp} holders of an expert into as many groups" if is_moe and dp % group == 0 else ""
-        sizes = allowed(size for size in divisors(dp) if not is_moe or edp % (dp // size) == 0)
+        least = 2 if scenario.parallel.zero_stage >= 2 else 1
+        sizes = allowed(size for size in divisors(dp) if size >= least and (not is_moe or edp % (dp // size) == 0))
         yield (
             f"{PLAN}.hsdp_group",
             f"{group} does not divide {_holders(scenario)}{holders}; {sizes}, or null for one group",

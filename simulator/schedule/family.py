@@ -114,7 +114,8 @@ def vpp_problem(name: str, vpp: int) -> str | None:
     rule = rule_of(name)
     own, fewest = rule.own_chunks, rule.fewest_chunks
     if own == 1:
-        others = " or ".join(other for other in SCHEDULES if SCHEDULES[other].build_chunks is not None)
+        alike = (each for each in SCHEDULES if SCHEDULES[each].pairs_by_layer == rule.pairs_by_layer)
+        others = " or ".join(other for other in alike if SCHEDULES[other].build_chunks is not None)
         return None if vpp == 1 else f"vpp {vpp}, but {name} has no virtual stages; use vpp: 1, or schedule: {others}"
     if own is not None:
         text = f"vpp {vpp}, but {name} has {own} chunks a rank, one each way"

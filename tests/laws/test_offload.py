@@ -234,3 +234,6 @@ def test_parameters_stay() -> None:
 def test_keys_without_meaning_are_named() -> None:
     warnings = load_scenario(changed(DENSE, offload={"optimizer_overlap": True, "activation_layers": 2})).warnings
     assert sum("has no meaning" in text and "offload." in text for text in warnings) == 2
+    for layers, told in ((6, 0), (7, 1)):
+        warnings = load_scenario(changed(DENSE, offload={"activations": 1, "activation_layers": layers})).warnings
+        assert sum("7 is more than the 6 layers of a stage, and acts as 6" in text for text in warnings) == told

@@ -173,8 +173,13 @@ def test_padding_lengthens_the_run_and_not_the_step() -> None:
         ({"packing": {"lengths": [4096, 4000]}}, "sum to 8096 tokens, a sequence has 8192"),
         ({"packing": {"lengths": [8192]}, "padding_fraction": 0.5}, "4096 (seq_len 8192 less padding_fraction 0.5)"),
         ({"packing": {"mean_tokens": 100, "lengths": [8192]}}, "needs mean_tokens (with cv), or lengths alone"),
+        ({"packing": {"mean_tokens": 100, "lengths": [8192]}}, "packing: none first drops what a file gives"),
         ({"packing": {"cv": 1.0}}, "needs mean_tokens (with cv), or lengths alone"),
         ({"packing": {"mean_tokens": 1.0}, "seq_len": 131_072}, "allowed at least 8"),
+        (
+            {"packing": {"mean_tokens": 7.81}, "seq_len": 128_000},
+            "7.81 is 16,389 documents in 128000 tokens; allowed at least 8",
+        ),
         ({"packing": "documents"}, "must be none or {mean_tokens: 1500, cv: 1.5}"),
         ({"padding_fraction": 1.0}, "padding_fraction"),
         ({"padding_fraction": -0.1}, "padding_fraction"),
@@ -187,8 +192,11 @@ def test_refusals(given: dict[str, Any], said: str) -> None:
 
 
 def test_a_library_that_computes_all_pairs_is_refused_and_long_documents_are_told() -> None:
-    with pytest.raises(InputError, match="unfused computes every pair of a sequence"):
+    with pytest.raises(InputError, match=r"unfused computes every pair of a sequence, .*; use fa1 or fa2, or write"):
         plan({"mean_tokens": 9000}, "kernels.attention=unfused")
+    assert plan(
+        "none", "training.packing={lengths: [8192]}", "training.packing=none", "training.packing={mean_tokens: 99}"
+    )
     warnings = plan({"mean_tokens": 9000}).warnings
     assert any("documents are cut where a sequence ends" in str(each) for each in warnings)
 

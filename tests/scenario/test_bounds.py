@@ -203,6 +203,11 @@ def test_full_recompute_says_what_it_needs(options: tuple[str, ...], words: str)
         ("deepseek-v3", "recompute.modules=[moe, mlp, swiglu]", "swiglu has no meaning beside mlp and moe"),
         ("mixtral-8x22b", "recompute.modules=[mlp]", 'mlp has no meaning: model "mixtral-8x22b" has no dense layers'),
         ("mixtral-8x22b", "recompute.modules=[shared_expert]", "has no shared experts"),
+        (
+            "llama-3.1-70b",
+            "moe.row_padding=16",
+            'moe.row_padding: has no meaning: model "llama-3.1-70b" has no experts',
+        ),
         ("llama-3.1-70b", "recompute.modules=[moe]", 'moe has no meaning: model "llama-3.1-70b" has no experts'),
         ("llama-3.1-70b", "recompute.method=block", "recompute.method: has no meaning with granularity selective"),
         ("llama-3.1-70b", "recompute.num_layers=2", "recompute.num_layers: has no meaning with granularity selective"),
@@ -226,7 +231,7 @@ def test_another_granularity_drops_the_inherited_modules_and_method() -> None:
         ("tp=8", "did you mean parallel.tp or parallel.overlap.tp?"),
         ("parallel.sequence_parallell=true", "zero_stage; did you mean sequence_parallel?"),
         ("model.attention.bias=true", "did you mean model.dense_ffn.bias or model.moe.bias?"),
-        ("parallel.dp=8", "unknown key: it follows from others; write cluster.num_gpus = dp * tp * pp"),
+        ("parallel.dp=8", "unknown key: it follows from others; write cluster.num_gpus = dp * tp * cp * pp"),
     ],
 )
 def test_a_key_in_a_wrong_section_names_the_right_one(option: str, words: str) -> None:

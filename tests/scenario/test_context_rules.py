@@ -34,6 +34,20 @@ GQA = {"kind": "gqa", "num_heads": 32, "num_kv_heads": 8, "head_dim": 128}
         ),
         (
             {
+                "model": {"attention": {**GQA, "sinks": True}}, "parallel": {"cp": 16, "cp_comm": "a2a"},
+                "cluster": {"num_gpus": 128}, "training": {"global_batch_size": 64},
+            },
+            "parallel.cp", "2 of keys (tp 4); allowed 1, 2, 4, 8 - end",
+        ),
+        (
+            {
+                "model": {"attention": {**GQA, "window": 1024}}, "parallel": {"cp": 16, "cp_comm": "a2a"},
+                "cluster": {"num_gpus": 128}, "training": {"global_batch_size": 64},
+            },
+            "parallel.cp", "allowed 1, 2, 4, 8, or cp_comm: all_gather - end",
+        ),
+        (
+            {
                 "kernels": {"attention": "unfused"}, "cluster": {"node": "a100-x8"}, "stack": "a100-transfer",
                 "recompute": {"granularity": "full", "modules": []},
             },
@@ -51,7 +65,7 @@ def test_a_contradiction_is_refused_with_a_way_out(sections: dict[str, Any], fie
     with pytest.raises(InputError) as caught:
         load_scenario(changed(base, **sections))
     (problem,) = caught.value.problems
-    assert (problem.field, says in problem.message) == (field, True), problem
+    assert (problem.field, says in f"{problem.message} - end") == (field, True), problem
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,10 @@ def refused(**sections: Any) -> list[str]:
         ),
         (
             {"model": "llama-3.1-8b", "parallel": {"ep": 1}, "data_parallel": {"hsdp_group": 5}},
+            "data_parallel.hsdp_group: 5 does not divide dp 16; allowed 2, 4, 8, 16, or null for one group",
+        ),
+        (
+            {"model": "llama-3.1-8b", "parallel": {"ep": 1, "zero_stage": 1}, "data_parallel": {"hsdp_group": 5}},
             "data_parallel.hsdp_group: 5 does not divide dp 16; allowed 1, 2, 4, 8, 16, or null for one group",
         ),
         (

@@ -48,6 +48,7 @@ def test_a_list_or_text_names_every_chunk() -> None:
 def test_the_schedule_says_whether_there_are_chunks() -> None:
     both = refused("parallel.vpp=2", "parallel.schedule=1f1b")
     assert "parallel.vpp: vpp 2, but 1f1b has no virtual stages; use vpp: 1, or schedule: interleaved_1f1b" in both
+    assert "interleaved_1f1b_ep_overlap" not in both, "of dense models too"
     assert "needs at least 2 chunks a rank; use vpp: 2, or schedule: 1f1b" in refused(*INTERLEAVED)
 
 
