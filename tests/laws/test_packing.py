@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from simulator import load_scenario, simulate_run
+from simulator.assembly.chunks import COMPUTE, NUM_STREAMS
 from simulator.errors import InputError
 from simulator.report import facts
 from simulator.results.document import to_document
@@ -102,12 +103,12 @@ def test_the_longest_sequence_holds_its_group_and_its_pipeline(packed: Run) -> N
         rows = packed.draws(draw)
         assert rows is not None
         longest = rows.max(axis=1)
-        compute = graph.dag.resource % 3 == 0
+        compute = graph.dag.resource % NUM_STREAMS == COMPUTE
         compute[graph.tail_first :] = False
         times = seconds[graph.dag.op_class] * longest[graph.dag.draw_row]
         core_rows = graph.dag.draw_row >= graph.num_load_rows + graph.num_ranks
         assert core_rows[compute].any()
-        of_rank = np.bincount(graph.dag.resource[compute & core_rows] // 3, times[compute & core_rows])
+        of_rank = np.bincount(graph.dag.resource[compute & core_rows] // NUM_STREAMS, times[compute & core_rows])
         assert packed.outcome.step_s[draw] > of_rank.max()
 
 

@@ -57,6 +57,13 @@ def test_the_area_of_the_bars_is_the_time_of_the_streams(mode: str) -> None:
     assert figure.layout.font.color == PAGES[mode].text  # type: ignore[index]
 
 
+def test_copies_to_the_host_and_back_have_lanes() -> None:
+    document = changed(PIPE, offload={"activations": 1.0}, training={"global_batch_size": 32})
+    view = overview_of(step_timeline(load_scenario(document)), 300)
+    lanes = timeline_figure(view).layout.yaxis.ticktext
+    assert lanes[: len(view.streams)][-2:] == ("to host", "from host")
+
+
 def test_no_bar_carries_text_and_ranks_stand_from_the_top_down() -> None:
     figure = overview(timeline())
     assert all(trace.text is None and trace.orientation == "h" and trace.base is not None for trace in bars(figure))

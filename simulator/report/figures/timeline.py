@@ -25,7 +25,7 @@ MAX_RANKS: Final = 64
 """Ranks of a picture that chooses them itself."""
 MAIN_SHARE: Final = 0.01
 """Of the step, that a stream is busy on some rank at least, to be in a picture that chooses its streams itself."""
-HEIGHT_OF: Final = (1.0, 0.6, 0.6)
+HEIGHT_OF: Final = tuple(1.0 if stream == COMPUTE else 0.6 for stream in range(NUM_STREAMS))
 """Lanes of the streams, in lanes of a compute stream."""
 GAP: Final = 0.35
 LABEL_ROOM: Final = 0.75
