@@ -77,7 +77,8 @@ class MessagePrices:
         """`num_bytes` from a pipeline rank to its neighbour, or back: a hop takes as long in both directions."""
         sent = num_bytes if self.has_transfers else 0
         stride, senders = max(1, hop.node_stride), hop.senders or None
-        return p2p_cost(sent, self.network, self.stack, hop.same_node, node_stride=stride, senders=senders)
+        is_pair = len(self.placement.pp_hops) == 2  # the last hop leads back to the first rank
+        return p2p_cost(sent, self.network, self.stack, hop.same_node, stride, senders, is_pair)
 
     def collective(self, collective: Collective) -> CollectiveCost:
         """A collective inside a block, among the ranks of its axis, with nothing beside it."""

@@ -27,6 +27,7 @@ def test_a_sequence_beyond_the_measurements_is_told() -> None:
     assert told("training.seq_len", f"training.seq_len={MEASURED_SEQ}") == []
     (text,) = told("training.seq_len", "seed=1", "training.seq_len=10000000")
     assert text.startswith("overrides[1]: training.seq_len: 10,000,000 tokens; attention was measured up to 32,768")
+    assert text.endswith("at 131,072 it gives FlashAttention-2's calls on H200 8 % too short forward, 1 % backward")
 
 
 def test_a_fabric_faster_than_the_nics_says_both_figures_and_which_binds() -> None:

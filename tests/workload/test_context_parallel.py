@@ -114,6 +114,46 @@ def test_bytes_and_kernels_of_a_ring(cp: int) -> None:
         assert all(ops[each.beside].phase == phase for each in hops)
 
 
+@pytest.mark.parametrize("cp", [2, 8])
+def test_bytes_of_what_a_ring_copies_and_merges(cp: int) -> None:
+    """Keys and values go to the buffer that is sent; each step's output is read and its share added to the sum, the first one's
+    written alone. Backward queries' gradients are added likewise, and each step's of its keys: all of them at the diagonal and
+    where half of the queries see them, else half of them.
+    """
+    core = attention_core(recipe(GQA)[0])
+    own = 32_768 // cp
+    q, kv = 2 * own * core.heads * core.head_dim_qk, 2 * own * core.kv_heads * (core.head_dim_qk + core.head_dim_v)
+    found = [
+        each for each in work(GQA, cp=cp, cp_comm="ring") if isinstance(each, Op) and each.name.startswith("attention")
+    ]
+    moved = {
+        phase: sum(each.shape.bytes for each in found if each.phase == phase and "_step_" not in each.name)
+        for phase in "FI"
+    }
+    merges = 2 * q + 3 * q * (cp // 2) + 3 * (q / 2) * (cp / 2 - 1)
+    assert moved["F"] == 2 * kv + merges
+    assert moved["I"] == 4 * kv + merges + 3 * (kv / 2) * (cp // 2) + 3 * kv * (cp / 2 - 1)
+
+
+def test_bytes_of_what_an_all_gather_copies() -> None:
+    """Keys and values put in order, the chunks' outputs (gradients) put together; backward all keys' gradients set to zero,
+    added up for each chunk's keys and put in order.
+    """
+    core, cp = attention_core(recipe(GQA)[0]), 4
+    q, kv = 2 * 32_768 // cp * core.heads * core.head_dim_qk, 2 * 32_768 * core.kv_heads * 2 * core.head_dim_qk
+    found = [each for each in work(GQA, cp=cp, cp_comm="all_gather") if isinstance(each, Op)]
+    moved = {
+        phase: sum(
+            each.shape.bytes
+            for each in found
+            if each.phase == phase and each.name.startswith("attention") and "_step_" not in each.name
+        )
+        for phase in "FI"
+    }
+    assert moved["F"] == 2 * kv + 2 * q
+    assert moved["I"] == 2 * kv + 2 * q + kv + 3 * kv * (2 * cp + 1) / (2 * cp) + 2 * kv
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_latents_are_fewer_bytes_and_more_products(way: Way) -> None:
     """A token's latent and rope key go in place of every head's key and value; what each rank projects again is the model's

@@ -78,7 +78,7 @@ def neighbour_cost(num_bytes: float, group: GroupShape, network: Network, stack:
     if group.ranks == 1 or num_bytes == 0:
         return NO_COST
     if group.nodes == 1:
-        cost = p2p_cost(num_bytes, network, stack, same_node=True)
+        cost = p2p_cost(num_bytes, network, stack, same_node=True, is_pair=group.ranks == 2)
         return replace(cost, counted=Counted(group.ranks, 1, num_bytes, num_bytes, "bytes that each rank sends"))
     senders = min(network.host_gpus, max(1, network.gpus_per_node // group.ranks_per_node))
     cost = p2p_cost(num_bytes, network, stack, same_node=False, node_stride=group.node_stride, senders=senders)

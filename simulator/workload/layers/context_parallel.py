@@ -10,7 +10,8 @@ pytorch/attention/dot_product_attention/context_parallel.py:
                 reduce-scattered; each of the rank's chunks attends in a kernel of its own to all keys before its end.
     ring        (arXiv:2310.01889) cp - 1 hops: keys and values go to the next rank while those at hand are attended to; the
                 first step is the causal diagonal, each later one half a block: all queries with a half of the keys, or half of
-                them with all. Outputs are merged behind the steps. Backward: keys and values go round, and their gradients
+                them with all. Each output is scaled by its share of the softmax and added behind its step, in BF16; the first
+                is only scaled, and the first gradients are copied. Backward: keys and values go round, and their gradients
                 after them, one hop later.
 
 Where latent attention sends its latents (cp_kv: latent), every rank projects all tokens' keys and values up, of its heads; for
@@ -96,8 +97,11 @@ def _all_gather(name: str, phase: Pass, core: AttentionCore, r: Recipe, latent: 
     blocks = packed.blocks_of(core.window, r.seq, r.cp, r.documents, chunks_seen)
     for i, block in enumerate(blocks):
         yield c.attention(f"{name}{STEP}{i}", phase, r.batch, block.queries, core, block.causal, block=block)
+    own = r.tokens * run.heads * (run.head_dim_v if phase == "F" else run.head_dim_qk)
+    yield c.copy(f"{name}_chunks_join", own, own, phase, kernels=len(blocks))
     if phase == "I":
         width = sum(width for _, width in widths)
+        yield c.copy(f"{name}_kv_grad_zeros", 0, every * width, phase, kernels=2)
         yield c.add(f"{name}_kv_grad_sum", r.batch * sum(block.keys for block in blocks) * width, phase)
         for tensor, width in () if latent else widths:
             yield c.copy(f"{name}_{tensor}_grad_order", every * width, every * width, phase)
@@ -125,17 +129,18 @@ def chunks_seen(window: int | None, cp: int, seq: float, pairs: float) -> tuple[
 def _ring(name: str, phase: Pass, core: AttentionCore, r: Recipe, latent: int) -> Iterator[Work]:
     run, last = core.as_run, r.cp - 1
     kv = r.tokens * (latent or run.kv_heads * (run.head_dim_qk + run.head_dim_v))
+    yield c.copy(f"{name}_kv_buffer", kv, kv, phase)
     for i, block in enumerate(packed.blocks_of(None, r.seq, r.cp, r.documents, hops_seen)):
         step = f"{name}{STEP}{i}"
         tensors = [tensor for tensor, sends in (("kv", i < last), ("kv_grad", phase == "I" and i > 0)) if sends]
         if tensors:
             yield _sent(f"{name}_{'_and_'.join(tensors)}_send_{i}", "send_recv", len(tensors) * kv, phase, beside=step)
         yield c.attention(step, phase, r.batch, block.queries, core, block.causal, block=block)
-        if i == 0:
-            continue
         width = run.heads * (run.head_dim_v if phase == "F" else run.head_dim_qk)
-        yield c.add(f"{name}_merge_{i}", r.batch * block.queries * width, phase)
-        if phase == "I":
+        yield c.add(f"{name}_merge_{i}", r.batch * block.queries * width, phase, inputs=2 if i else 1)
+        if phase == "I" and i == 0:
+            yield c.copy(f"{name}_kv_grad_first", kv, kv, phase)
+        elif phase == "I":
             yield c.add(f"{name}_kv_grad_sum_{i}", kv * block.keys * r.cp // r.seq, phase)
 
 

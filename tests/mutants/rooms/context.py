@@ -13,6 +13,7 @@ CONTEXT = Room(
         "tests/laws/test_context_parallel.py",
         "tests/scenario/test_context_rules.py",
         "tests/costs/test_exchange.py",
+        "tests/validation/test_context_parallel.py",
     ),
     (
         Fault(
@@ -50,6 +51,30 @@ CONTEXT = Room(
             "return dp(scenario) * scenario.parallel.cp",
             "return dp(scenario)",
             "ranks of a context-parallel group hold no replicas of one another's parameters",
+        ),
+        Fault(
+            LAYER,
+            "inputs=2 if i else 1)",
+            "inputs=2) if i else c.copy(name, 0, 0, phase)",
+            "a ring's first output is not scaled",
+        ),
+        Fault(
+            "simulator/costs/collectives/exchange.py",
+            "is_pair=group.ranks == 2",
+            "is_pair=group.ranks > 2",
+            "two ranks that exchange are slower than four along a ring",
+        ),
+        Fault(
+            "simulator/costs/collectives/p2p.py",
+            "min(rate, rate_at(channels, corner)) if channels else rate",
+            "rate",
+            "a send has all of the links",
+        ),
+        Fault(
+            "validation/context_parallel.py",
+            'size.ranks // 2, "ring_half_queries": size.ranks // 2 - 1',
+            'size.ranks // 2 - 1, "ring_half_queries": size.ranks // 2 - 1',
+            "a middle rank's ring lacks a step",
         ),
     ),
 )

@@ -116,8 +116,8 @@ COSTS = Room(
         ),
         Fault(
             P2P,
-            "(rate_at(share, corner) * network.scale_up_peer_bytes_per_s)",
-            "(rate_at(share, corner) * network.scale_up_bytes_per_s)",
+            "rate_at(share, corner) * network.scale_up_peer_bytes_per_s",
+            "rate_at(share, corner) * network.scale_up_bytes_per_s",
             "one peer has the links of all",
         ),
         Fault(
