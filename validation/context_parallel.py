@@ -240,17 +240,17 @@ def main() -> int:
     for each in found:
         for tokens in (f"{each.size.tokens}", "all"):
             groups.setdefault((each.way, PASS_NAME[each.phase], tokens), []).append(each)
-    for (way, phase, tokens), rows in sorted(groups.items(), key=lambda item: (*item[0][:2], len(item[0][2]), item[0])):
-        cells = [f"{way},{phase},{tokens},{len(rows)}"]
+    for (way, of, tokens), rows in sorted(groups.items(), key=lambda item: (*item[0][:2], len(item[0][2]), item[0])):
+        cells = [f"{way},{of},{tokens},{len(rows)}"]
         for name in ("modelled_s", "program_s", "known_cores_s"):
             errors = [getattr(row, name) / row.measured_s - 1.0 for row in rows]
             cells += [f"{mean(errors):+.3f}", f"{max(errors, key=abs):+.3f}"]
         print(",".join(cells))
     print("attention_calls_alone,pass,tokens,rows,mean,largest")
     for phase in PASSES:
-        for tokens in sorted({row.size.tokens for row in found}):
-            errors = core_errors(tokens, phase)
-            line = f"attention_calls_alone,{PASS_NAME[phase]},{tokens},{len(errors)}"
+        for length in sorted({row.size.tokens for row in found}):
+            errors = core_errors(length, phase)
+            line = f"attention_calls_alone,{PASS_NAME[phase]},{length},{len(errors)}"
             print(f"{line},{mean(errors):+.3f},{max(errors, key=abs):+.3f}")
     return 0
 

@@ -4,7 +4,8 @@
 
 Runs on one NVIDIA GPU with torch. Documents are drawn once a case from a log-normal law (seed 0), cut at the sequence's end,
 and stated in the row; each case also as one document, whose time the datasheet's formulas know. Writes FILE.csv and FILE.yaml.
-Seconds are medians of CUDA events over CALLS calls behind WARM_UP more, each behind a short rest.
+Seconds of a call: medians of CALLS groups, each behind a rest; a group is as many calls as take about GROUP_S, queued behind one
+more, so that no launch stands between its two marks.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from hwprofiles.calibration.command import Parser, check_output, guarded
 from hwprofiles.calibration.measuring import Clock, device_facts, random_bf16
 
 WARM_UP, CALLS, REST_S = 3, 15, 0.02
+GROUP_S, MOST_CALLS = 0.01, 40
+"""Seconds of a group of calls, and most of them."""
 HEADS = ((32, 8, 128), (8, 2, 128), (16, 16, 64))
 """Heads, key heads, head size."""
 SEQUENCES = (8192, 32_768)
@@ -114,14 +117,17 @@ def error(tensors: Sequence[Any], documents: Sequence[int], found: Sequence[Any]
 
 
 def seconds(call: Callable[[], Any], clock: Clock) -> float:
-    """Median of CALLS calls, each behind a rest."""
-    taken = []
+    """Of a call: median of CALLS groups, each behind a rest and one call more."""
+    taken, size = [], 1
     for number in range(WARM_UP + CALLS):
         time.sleep(REST_S)
-        begin = clock.mark()
         call()
+        begin = clock.mark()
+        for _ in range(size):
+            call()
         end = clock.mark()
-        between = clock.between(begin, end)
+        between = clock.between(begin, end) / size
+        size = max(1, min(MOST_CALLS, math.ceil(GROUP_S / between)))
         if number >= WARM_UP:
             taken.append(between)
     return median(taken)
