@@ -4,8 +4,8 @@
 
 Runs on one NVIDIA GPU with torch. Documents are drawn once a case from a log-normal law (seed 0), cut at the sequence's end,
 and stated in the row; each case also as one document, whose time the datasheet's formulas know. Writes FILE.csv and FILE.yaml.
-Seconds of a call: medians of CALLS groups, each behind a rest; a group is as many calls as take about GROUP_S, queued behind one
-more, so that no launch stands between its two marks.
+Seconds of a call: medians of CALLS groups, each behind a rest; a group is as many calls as take about GROUP_S, queued behind
+one more, so that no launch stands between its two marks.
 """
 
 from __future__ import annotations

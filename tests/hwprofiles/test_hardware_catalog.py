@@ -44,6 +44,10 @@ HBM_REPORTED_OVER_PRINTED = (0.95, 1.08)
 """A printed GB may be 10^9 or 2^30 bytes, and firmware keeps a few per cent."""
 
 
+MARKS = (".com", ".org", ".ai", "arXiv:", "docs.", " page", "hwprofiles/measurements/")
+"""What names a document, or a measurement of our own."""
+
+
 def by_name(record: Gpu | Node | Fabric | PriceSheet) -> str:
     return record.name
 
@@ -61,7 +65,7 @@ def test_every_number_has_a_source(record: Gpu | Node | Fabric) -> None:
     for key, source in record.sources.items():
         assert len(source.where) > 5, key
         if source.kind in ("datasheet", "paper", "measurement", "second_hand"):
-            assert any(mark in source.where for mark in (".com", ".org", ".ai", "arXiv:", "docs.", " page")), key
+            assert any(mark in source.where for mark in MARKS), key
 
 
 @pytest.mark.parametrize("gpu", GPUS, ids=by_name)
