@@ -52,13 +52,13 @@ class Prices:
 @dataclass(frozen=True)
 class Kept:
     """Costs of the same workload at other prices, and what of them holds at new ones: kernels of these regimes; kernels with
-    a collective beside them all the time; dispatch, combine; collectives inside a block.
+    a collective beside them all the time; dispatch, combine in these regimes; collectives inside a block.
     """
 
     stages: Sequence[StageCost]
     regimes: frozenset[Regime] = frozenset()
     held: bool = False
-    messages: bool = False
+    messages: frozenset[Regime] = frozenset()
     collectives: bool = False
 
     def blocks(self, old: Mapping[tuple[str, Regime], BlockCost], regime: Regime) -> Mapping[str, BlockCost]:
@@ -124,7 +124,7 @@ def _unit_cost(unit: Unit, prices: Prices, kept: Kept, old: UnitCost | None) -> 
             if any(pricing.is_beside_weights(each) for each in work):
                 apart[name, regime] = BlockCost(tuple(_segments(work, replace(pricing, with_weights=False))))
         for key, message in unit.all_to_all.items():
-            if old and kept.messages and regime in kept.regimes:
+            if old and regime in kept.messages & kept.regimes:
                 transfers[key, regime] = old.all_to_all[key, regime]
                 continue
             cast = unit.blocks.get("combine_b_cast", ()) if key == "combine_b" else ()

@@ -9,7 +9,7 @@ import numpy as np
 
 from hwprofiles.kernels.shape import Regime
 from hwprofiles.schema import Assumption, Stack
-from simulator.costs.collectives.all_to_all import all_to_all_cost, loaded_links, notify_floor
+from simulator.costs.collectives.all_to_all import all_to_all_cost, beside_full_grid, loaded_links, notify_floor
 from simulator.costs.collectives.exchange import exchange_cost, neighbour_cost
 from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.collectives.ring import RingOp, ring_cost
@@ -32,7 +32,8 @@ class MessagePrices:
     comm_sms: SMs that dispatch and combine run on. has_notify_floor: each pays the fixed cost of its notification.
     has_transfers: a pipeline transfer takes time. has_collectives: so does a collective of these axes inside a
     block.
-    collective_stretch: how many times as long a ring collective on scale-up links takes beside kernels. known: ring collectives
+    collective_stretch: how many times as long a collective on scale-up links takes beside kernels. full_grid: kernels beside
+    dispatch and combine are launched on the whole GPU, so that these wait for SMs as collectives do. known: ring collectives
     that this stack and network were asked for already. host: None where nothing is offloaded.
     """
 
@@ -44,6 +45,7 @@ class MessagePrices:
     has_transfers: bool
     has_collectives: frozenset[str]
     collective_stretch: float
+    full_grid: bool = False
     host: Host | None = None
     known: dict[tuple[CollectiveOp, int, GroupShape], CollectiveCost] = field(
         default_factory=dict, compare=False, repr=False
@@ -53,9 +55,19 @@ class MessagePrices:
         """Whether messages cost the same in both with no kernel beside them."""
         return replace(self, collective_stretch=other.collective_stretch) == other
 
+    def same_regimes(self, other: MessagePrices) -> frozenset[Regime]:
+        """The regimes in which dispatch and combine cost the same in both."""
+        if not self.has_alone_of(other):
+            return frozenset()
+        is_same = not self.full_grid or self.collective_stretch == other.collective_stretch
+        return frozenset(("overlapped", "alone") if is_same else ("alone",))
+
     def all_to_all(self, message: AllToAll, regime: Regime) -> CollectiveCost:
         """A dispatch or combine, every rank of the expert group evenly loaded."""
         cost = all_to_all_cost(message, self.network, self.stack, regime, self.comm_sms)
+        if regime == "overlapped" and self.full_grid:
+            alone = all_to_all_cost(message, self.network, self.stack, "alone", self.comm_sms)
+            cost = beside_full_grid(alone, cost, self.collective_stretch, is_inside=message.num_nodes == 1)
         if not self.has_notify_floor:
             return cost
         floor = notify_floor(message, self.stack, regime)
@@ -115,10 +127,11 @@ class MessagePrices:
 
 
 def message_prices(
-    scenario: Scenario, hardware: Hardware, assumptions: Mapping[str, Assumption], before: MessagePrices | None = None
-) -> MessagePrices:
+    scenario: Scenario, hardware: Hardware, assumptions: Mapping[str, Assumption], before: MessagePrices | None = None,
+    *, full_grid: bool = False,
+) -> MessagePrices:  # fmt: skip
     """The message prices of a scenario. before: prices whose known collectives hold here too, where stack and network are the
-    same.
+    same. full_grid: as of `MessagePrices`.
     """
     on, stack = scenario.mechanisms, hardware.stack
     return MessagePrices(
@@ -132,6 +145,7 @@ def message_prices(
             (*(("tp", "etp") if on.tp_collectives else ()), *(("cp",) if on.cp_collectives else ()))
         ),
         collective_stretch=assumptions["collective_stretch"].value if on.sm_partition else 1.0,
+        full_grid=full_grid,
         host=_host(scenario, assumptions) if scenario.offload.is_used else None,
         known=before.known if before and before.stack is stack and before.network is hardware.network else {},
     )

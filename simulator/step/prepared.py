@@ -14,6 +14,7 @@ from simulator.network.placement import Lie
 from simulator.scenario import derived
 from simulator.scenario.assumptions import resolve_assumptions
 from simulator.scenario.scenario import Scenario
+from simulator.schedule import SCHEDULES
 from simulator.step.documents import core_share, document_load
 from simulator.step.draws import Randomness, randomness
 from simulator.step.hardware import Hardware, look_up, with_assumptions
@@ -83,6 +84,14 @@ def prepare(scenario: Scenario, stack: Stack | None = None) -> PreparedStep:
     return price(scenario, step.hardware, step.assumptions, step.workload, step.load)
 
 
+def has_full_grid(scenario: Scenario) -> bool:
+    """Whether kernels beside dispatch and combine are launched on the whole GPU: but for DualPipe's executor, whose kernels
+    leave their SMs to these.
+    """
+    plan = scenario.parallel
+    return plan.overlap.ep == "shared_expert" or SCHEDULES[plan.schedule].pairs_by_layer
+
+
 def memory_question(step: CountedStep | PreparedStep) -> MemoryQuestion:
     """What the step's memory follows from."""
     value, low, high = (
@@ -114,10 +123,14 @@ def price(
     """
     hardware = with_assumptions(hardware, assumptions)
     is_dispatching = any(unit.all_to_all for stage in workload.stages for unit in stage.units)
+    full_grid = has_full_grid(scenario)
     kernels = kernel_prices(
-        scenario, hardware, assumptions, is_dispatching=is_dispatching, before=before.kernels if before else None
+        scenario, hardware, assumptions, is_dispatching=is_dispatching, full_grid=full_grid,
+        before=before.kernels if before else None,
+    )  # fmt: skip
+    messages = message_prices(
+        scenario, hardware, assumptions, before.messages if before else None, full_grid=full_grid
     )
-    messages = message_prices(scenario, hardware, assumptions, before.messages if before else None)
     step = PreparedStep(
         scenario=scenario,
         assumptions=assumptions,
@@ -155,7 +168,7 @@ def _kept(step: PreparedStep, before: PreparedStep) -> Kept:
     regimes = step.kernels.same_regimes(before.kernels)
     held = "alone" in regimes and step.kernels.collective_sms == before.kernels.collective_sms
     collectives = held and (step.messages, step.chunking) == (before.messages, before.chunking)
-    return Kept(before.stages, regimes, held, step.messages.has_alone_of(before.messages), collectives)
+    return Kept(before.stages, regimes, held, step.messages.same_regimes(before.messages), collectives)
 
 
 def _on_links(load: LoadModel | None, workload: Workload, messages: MessagePrices) -> LoadModel | None:

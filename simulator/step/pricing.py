@@ -30,9 +30,11 @@ class KernelPrices:
 
     shared_sms: SMs that communication kernels hold beside an overlapped operator; None where nothing takes SMs (nothing is
     dispatched, or the mechanism is off). full_grid_frac: share of the kernels of a chunk without communication beside it
-    that use all SMs (0 to 1; 1 where nothing takes SMs); the others keep the smaller grid. power: what kernels draw. gap_s:
-    idle time of a stream between two kernels. collective_sms: SMs that a ring collective holds, 0 where it takes none from
-    kernels. long_run: times of hours of training over those of the stack's short runs, beside what the power limit does.
+    that use all SMs (0 to 1; 1 where nothing takes SMs); the others keep the smaller grid. full_grid: kernels beside dispatch
+    and combine are launched on the whole GPU too, so that these take from them what a collective does. power: what kernels
+    draw. gap_s: idle time of a stream between two kernels. collective_sms: SMs that a ring collective holds, 0 where it takes
+    none from kernels. long_run: times of hours of training over those of the stack's short runs, beside what the power limit
+    does.
     """
 
     stack: Stack
@@ -42,6 +44,7 @@ class KernelPrices:
     power: PowerConstants
     gap_s: float
     collective_sms: int
+    full_grid: bool = False
     long_run: float = 1.0
     known: dict[tuple[KernelShape, Regime, int | None], KernelCost] = field(
         default_factory=dict, compare=False, repr=False
@@ -54,7 +57,7 @@ class KernelPrices:
 
     def has_unshared_of(self, other: KernelPrices) -> bool:
         """Whether operators of the step's end cost the same in both."""
-        at, elsewhere = ((of.stack, of.gpu, of.power, of.long_run) for of in (self, other))
+        at, elsewhere = ((of.stack, of.gpu, of.power, of.long_run, of.full_grid) for of in (self, other))
         return at == elsewhere
 
     def same_regimes(self, other: KernelPrices) -> frozenset[Regime]:
@@ -72,6 +75,8 @@ class KernelPrices:
 
     def seconds(self, op: Op, regime: Regime) -> KernelCost:
         """One operator at speed 1. Raises MissingKernelError for what the stack has nothing of."""
+        if self.full_grid and regime == "overlapped" and self.shared_sms is not None:
+            return self._beside(op, self.shared_sms)
         return self._at_full_speed(self._in_regime(op, regime), op)
 
     def unshared_seconds(self, op: Op) -> KernelCost:
@@ -80,7 +85,11 @@ class KernelPrices:
 
     def beside_collective(self, op: Op) -> KernelCost:
         """One operator of a lone chunk with a data-parallel collective beside it all the time. Raises as `seconds`."""
-        return beside_communication(self.seconds(op, "alone"), op.shape.bound, self.stack, self.collective_sms)
+        return self._beside(op, self.collective_sms)
+
+    def _beside(self, op: Op, sms: int) -> KernelCost:
+        """An operator launched on the whole GPU while communication kernels hold so many SMs."""
+        return beside_communication(self.seconds(op, "alone"), op.shape.bound, self.stack, sms)
 
     def _at_full_speed(self, cost: KernelCost, op: Op) -> KernelCost:
         """From the state of the chip when the kernel was measured to its first launches; its state is told beside it."""
@@ -125,10 +134,11 @@ class KernelPrices:
 
 def kernel_prices(
     scenario: Scenario, hardware: Hardware, assumptions: Mapping[str, Assumption], *, is_dispatching: bool,
-    before: KernelPrices | None = None,
+    full_grid: bool = False, before: KernelPrices | None = None,
 ) -> KernelPrices:  # fmt: skip
     """The kernel prices of a scenario. is_dispatching: an expert group exchanges tokens, so that its kernels hold SMs.
 
+    full_grid: as of `KernelPrices`.
     before: prices whose known kernels hold here too, where the stack and the GPU are the same.
     """
     stack, on = hardware.stack, scenario.mechanisms
@@ -139,7 +149,8 @@ def kernel_prices(
         stack=stack,
         gpu=hardware.gpu,
         shared_sms=shared_sms,
-        full_grid_frac=1.0 if shared_sms is None else assumptions["lone_chunk_full_sms"].value,
+        full_grid_frac=1.0 if shared_sms is None or full_grid else assumptions["lone_chunk_full_sms"].value,
+        full_grid=full_grid,
         power=kept.power if kept else power_constants(stack, hardware.gpu),
         gap_s=need(stack, "kernel_gap_s").value if on.kernel_gaps else 0.0,
         collective_sms=round(assumptions["collective_sms"].value) if on.sm_partition else 0,

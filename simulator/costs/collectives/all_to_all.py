@@ -67,6 +67,26 @@ def all_to_all_cost(message: AllToAll, network: Network, stack: Stack, regime: R
     return _by_row(message, model, network, stack, comm_sms, row)
 
 
+def beside_full_grid(
+    alone: CollectiveCost, beside: CollectiveCost, stretch: float, *, is_inside: bool
+) -> CollectiveCost:  # fmt: skip
+    """A dispatch or combine beside kernels that are launched on the whole GPU: its blocks wait for SMs as a collective's do.
+
+    alone, beside: its costs with no kernel beside it, and beside kernels that leave its SMs alone. stretch: how many times as
+    long a collective on scale-up links takes beside kernels. is_inside: nothing of it leaves the node; else only its way
+    inside the nodes is stretched, and sets its time where that is longer than the way over NICs.
+    """
+    is_stretched = is_inside and alone.bound_by in ("scale_up", "sms")
+    seconds = stretch * (alone.seconds if is_stretched else alone.scale_up_s)
+    if seconds <= beside.seconds:
+        return beside
+    longer = seconds / alone.seconds
+    return replace(
+        beside, seconds=seconds, low=min(beside.low, seconds), high=max(beside.high, alone.high * longer),
+        bound_by=alone.bound_by if is_stretched else "scale_up",
+    )  # fmt: skip
+
+
 def loaded_links(message: AllToAll, network: Network, stack: Stack, comm_sms: int) -> LoadedLinks:
     """What the kernel's time follows where ranks are unevenly loaded.
 
