@@ -34,8 +34,10 @@ ROUTER = ("expert_popularity_cv", "expert_popularity_drift_cv", "bias_update_rat
 RANDOM = ("gpu_speed_cv", "routing_concentration")
 HOST = ("host_link_frac", "host_memory_frac")
 """Assumptions that act only where something is offloaded."""
-BESIDE = ("collective_sms", "collective_stretch", "tp_overlap_chunks")
-"""Assumptions that act only where some collective runs beside kernels, or in a block of them."""
+STRETCH = "collective_stretch"
+BESIDE = ("collective_sms", STRETCH, "tp_overlap_chunks")
+"""Assumptions that act only where some collective runs beside kernels, or in a block of them; the stretch of dispatch and
+combine too, where kernels beside these are launched on the whole GPU."""
 
 
 def assumption_effects(
@@ -51,7 +53,9 @@ def assumption_effects(
     base = {key: _makespan(step, graph, drawn=key in RANDOM) for key in (RANDOM[0], "")}
     effects = power_range(power)
     is_routed = step.scenario.model.moe is not None
-    idle = () if _has_collectives_among_kernels(graph) else BESIDE
+    idle = (
+        () if _has_collectives_among_kernels(graph) else set(BESIDE) - ({STRETCH} if step.messages.full_grid else set())
+    )
     idle = idle if step.scenario.offload.is_used else (*idle, *HOST)
     for done, (key, entry) in enumerate(step.assumptions.items()):
         if report is not None:

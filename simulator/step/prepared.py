@@ -128,9 +128,7 @@ def price(
         scenario, hardware, assumptions, is_dispatching=is_dispatching, full_grid=full_grid,
         before=before.kernels if before else None,
     )  # fmt: skip
-    messages = message_prices(
-        scenario, hardware, assumptions, before.messages if before else None, full_grid=full_grid
-    )
+    messages = message_prices(scenario, hardware, assumptions, before.messages if before else None, full_grid=full_grid)
     step = PreparedStep(
         scenario=scenario,
         assumptions=assumptions,

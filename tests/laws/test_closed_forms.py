@@ -23,9 +23,10 @@ from tests.laws.scenarios import LAW, Document, scenarios
 
 
 def steady(document: Document, **sections: object) -> Document:
-    """The scenario without anything random and with gradients reduced at the end, with other keys changed."""
+    """The scenario without anything random, at full speed and with gradients reduced at the end, with other keys changed."""
     fixed = changed(
-        document, moe={"balance": "forced"}, device={"speed_cv": 0.0}, assumptions={"pp_boundary_wait": 1}, draws=1,
+        document, moe={"balance": "forced"}, device={"speed_cv": 0.0, "clock": "burst"},
+        assumptions={"pp_boundary_wait": 1}, draws=1,
         data_parallel={"param_gather": {"overlap": False}, "grad_reduce": {"overlap": False, "every": "step"}},
         parallel={
             "zero_stage": document["parallel"]["zero_stage"] % 2,  # 2 reduces a single micro-batch inside it

@@ -20,6 +20,11 @@ EXPERTS = [
     "cluster.num_gpus=128", "training.global_batch_size=256", "parallel.pp=2", "parallel.ep=16", "draws=1",
     "phases=[{name: short, steps: 2}]", "parallel.schedule=1f1b", "model.num_layers=8",
 ]  # fmt: skip
+PAIRS = [
+    "cluster.num_gpus=16", "training.global_batch_size=64", "parallel.pp=2", "parallel.ep=8", "draws=1",
+    "phases=[{name: short, steps: 2}]", "parallel.schedule=1f1b_ep_overlap", "model.num_layers=4",
+    "moe.max_nodes_per_token=null", "recompute={granularity: none, modules: []}", "parallel.zero_stage=0",
+]  # fmt: skip
 TENSORS = [
     "cluster.num_gpus=128", "training.global_batch_size=32", "parallel.pp=2", "parallel.vpp=1", "parallel.schedule=1f1b",
     "draws=1", "model.num_layers=8", "model.num_dense_layers=8", "recompute.granularity=none",
@@ -27,7 +32,10 @@ TENSORS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=[("deepseek-v3", EXPERTS), ("llama-3.1-405b", TENSORS)], ids=["experts", "tensors"])
+MODELS = {"experts": ("deepseek-v3", EXPERTS), "pairs": ("deepseek-v3", PAIRS), "tensors": ("llama-3.1-405b", TENSORS)}
+
+
+@pytest.fixture(params=MODELS.values(), ids=MODELS)
 def step(request: pytest.FixtureRequest) -> PreparedStep:
     name, changes = request.param
     return prepare(load_scenario(name, changes))

@@ -161,6 +161,12 @@ COSTS = Room(
         ),
         Fault(
             f"{ROOT}/collectives/all_to_all.py",
+            'is_stretched = is_inside and alone.bound_by in ("scale_up", "sms")',
+            "is_stretched = True",
+            "kernels of a full grid hold up a dispatch over NICs as one over scale-up links",
+        ),
+        Fault(
+            f"{ROOT}/collectives/all_to_all.py",
             "SAME_SIZE = 0.01",
             "SAME_SIZE = 0.1",
             "a tenth more tokens is the same call",

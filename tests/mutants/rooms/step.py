@@ -54,6 +54,30 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/pricing.py",
+            "return self._beside(op, self.shared_sms)",
+            'return self.seconds(op, "alone")',
+            "kernels of a full grid lose nothing to dispatch and combine",
+        ),
+        Fault(
+            "simulator/step/prepared.py",
+            'plan.overlap.ep == "shared_expert" or SCHEDULES[plan.schedule].pairs_by_layer',
+            'plan.overlap.ep == "shared_expert" or SCHEDULES[plan.schedule].overlaps_pairs',
+            "DualPipe's kernels are launched on the whole GPU",
+        ),
+        Fault(
+            "simulator/step/messages.py",
+            "is_same = not self.full_grid or self.collective_stretch == other.collective_stretch",
+            "is_same = True",
+            "dispatch and combine keep the stretch that another assumption gave them",
+        ),
+        Fault(
+            "simulator/step/effects.py",
+            "({STRETCH} if step.messages.full_grid else set())",
+            "set()",
+            "the stretch of dispatch and combine is told to be worth nothing",
+        ),
+        Fault(
+            "simulator/step/pricing.py",
             "full * getattr(alone, key) + (1 - full) * getattr(shared, key)",
             "(1 - full) * getattr(alone, key) + full * getattr(shared, key)",
             "shares of full and small grids swapped",
