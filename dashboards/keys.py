@@ -19,6 +19,7 @@ from hwprofiles.stack_choice import stack_names
 from hwprofiles.units import PETA
 from simulator.choices import choices
 from simulator.report.accuracy import UNIT_NAMES, measured_families, measured_gpus
+from simulator.results.timeline import NUM_STREAMS
 from simulator.scenario.layers import preset_names
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.section import MAX_GPUS, MAX_LAYERS, MAX_STAGES
@@ -242,7 +243,7 @@ PAGE_KEYS: Final[tuple[Key, ...]] = (
     Key("to", None, number(0, PETA), "seconds"),
     Key("second", None, choice(lambda: tuple(SCHEDULES.names())), "a name of `moesim list schedules`"),
     Key("ranks", None, wholes(0, MAX_STAGES, 64), "pipeline ranks, as 0,8,15"),
-    Key("streams", None, wholes(0, 2, 3), "streams, as 0,1"),
+    Key("streams", None, wholes(0, NUM_STREAMS - 1, NUM_STREAMS), "streams, as 0,1"),
     Key(
         "with",
         None,

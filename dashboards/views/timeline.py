@@ -22,7 +22,7 @@ from simulator.report.figures import timeline as figures
 from simulator.report.frames import timeline as frames
 from simulator.report.timeline_words import PARTS_WORDS, draw_words, figures_in_words, rank_words, view_words
 from simulator.results.step_result import StepResult
-from simulator.results.timeline import STREAMS, StepTimeline
+from simulator.results.timeline import STREAMS, StepTimeline, streams_of
 from simulator.results.timeline_view import TimelineView, timeline_view
 from simulator.run.kept_steps import step_document
 from simulator.scenario.scenario import Scenario
@@ -114,11 +114,12 @@ def _choose_ranks(timeline: StepTimeline) -> tuple[int, ...]:
 
 
 def _choose_streams(timeline: StepTimeline) -> tuple[int, ...]:
-    """The streams that are shown: as the link says, else those that are busy."""
-    asked = _numbers("streams") or list(figures.main_streams(timeline))
+    """The streams that are shown, of those that do anything: as the link says, else those that are busy."""
+    used = streams_of(timeline, range(timeline.num_ranks))
+    asked = [stream for stream in _numbers("streams") if stream in used] or list(figures.main_streams(timeline))
     st.session_state[STREAM] = asked
     st.pills(
-        "Streams", range(len(STREAMS)), selection_mode="multi", key=STREAM, format_func=STREAMS.__getitem__,
+        "Streams", used, selection_mode="multi", key=STREAM, format_func=STREAMS.__getitem__,
         on_change=_keep, args=("streams", STREAM),
     )  # fmt: skip
     return tuple(asked)

@@ -249,6 +249,13 @@ def useful_words(times: StepTimes) -> str:
     )
 
 
+def token_notes(times: StepTimes) -> list[str]:
+    """What packed documents and padding do, in whole sentences."""
+    useful = useful_words(times)
+    words = (packed_words(times), f"tokens/s/GPU: {useful}" if useful else "")
+    return [f"{each[0].upper()}{each[1:]}." for each in words if each]
+
+
 def moves(row: AssumptionRow, result: RunResult) -> bool:
     """Whether the effect is more than nothing, as it is printed."""
     effect, total = row.effect_on_gpu_hours, result.totals.gpu_hours.value

@@ -7,6 +7,7 @@ import json
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboards.keys import PAGE_KEYS
 from dashboards.pool import Inline
 from dashboards.source import Source
 from dashboards.widgets.window import SLIDER, Window, box_window, window_of
@@ -109,7 +110,12 @@ def test_ranks_and_streams_are_chosen_and_kept(inline_jobs: Inline) -> None:
     assert names == ["rank 0", "rank 3"]
     again = page(ranks="0,3", streams="0")
     assert again.multiselect(key="timeline-ranks").value == [0, 3]
-    assert page(ranks="3,99").multiselect(key="timeline-ranks").value == [3]
+    absent = page(ranks="3,99", streams="0,3")
+    assert absent.multiselect(key="timeline-ranks").value == [3]
+    streams = absent.button_group(key="timeline-streams")
+    assert (streams.value, "to host" in streams.options) == ([0], False), "nothing is offloaded"
+    read = next(key.read for key in PAGE_KEYS if key.name == "streams")
+    assert (read("0,4"), read("5")) == ("0,4", None)
 
 
 def test_a_second_schedule_stands_below_with_its_differences(inline_jobs: Inline) -> None:

@@ -84,6 +84,8 @@ MOVES: dict[str, tuple[str, Any, str]] = {
     "pp": (NUMBER, 1, "1"),
     "vpp": (NUMBER, 2, "2"),
     "tp": (NUMBER, 2, "2"),
+    "cp": (NUMBER, 2, "2"),
+    "cp_comm": (BOX, "a2a", "a2a"),
     "ep": (NUMBER, 4, "4"),
     "etp": (NUMBER, 2, "2"),
     "zero": (BOX, "2", "2"),

@@ -12,6 +12,7 @@ from simulator import load_scenario, simulate_run
 from simulator.assembly.chunks import COMPUTE, NUM_STREAMS
 from simulator.errors import InputError
 from simulator.report import facts
+from simulator.report.formats import FORMATS, ReportItem
 from simulator.results.document import to_document
 from simulator.scenario.scenario import Scenario
 from simulator.step.operators import operator_classes
@@ -76,6 +77,7 @@ def test_a_report_says_what_packing_and_padding_do(whole: Run, packed: Run) -> N
     assert words.startswith(
         "documents attend to themselves alone: 35.6 % of the pairs of whole sequences; the longest takes"
     )
+    assert [each.lower() for each in facts.token_notes(packed.result.step)] == [f"{words.lower()}."]
     documents = packed.result.step.documents
     assert documents is not None
     alike = packed.result.step.model_copy(update={"documents": documents.model_copy(update={"added_s": -1e-6})})
@@ -164,6 +166,9 @@ def test_padding_lengthens_the_run_and_not_the_step() -> None:
     assert padded.steady_state.gpu_hours_per_trillion_tokens == pytest.approx(
         longer * full.steady_state.gpu_hours_per_trillion_tokens
     )
+    note = f"Tokens/s/GPU: {facts.useful_words(padded.step)}."
+    for form in ("md", "html"):
+        assert note in FORMATS[form].render([ReportItem(padded)]).decode()
     short = run({"mean_tokens": 1500, "cv": 1.5}, padding_fraction=0.2)
     assert short.step_s < run({"mean_tokens": 1500, "cv": 1.5}).step_s, "padding behind documents attends to nothing"
 
