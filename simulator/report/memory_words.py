@@ -81,6 +81,7 @@ TENSOR_WORDS: Final[Mapping[str, str]] = MappingProxyType(
         "attn.q_latent": "latent queries",
         "attn.kv_latent": "latent keys and values",
         "attn.k_rope": "rotary keys",
+        "attn.kv_copies": "copies of keys and values, for ranks of context parallelism",
         "attn.log_sum_exp": "log-sum-exp of attention",
         "attn.q_grad_accumulator": "FP32 gradient of queries, at work",
         "attn.qkv_grad": "gradients of queries, keys, values",
@@ -114,6 +115,7 @@ TENSOR_WORDS: Final[Mapping[str, str]] = MappingProxyType(
         "head.logits_grad_fp32": "FP32 gradient of the logits",
         "head.logits_grad": "gradient of the logits",
         "head.probabilities": "probabilities of the loss",
+        "head.input_grad": "gradient of the head's input",
         "head.weight_grad": "gradient of the head, at work",
         "embedding.weight_grad": "gradient of the embedding, at work",
     }
