@@ -15,6 +15,7 @@ PACKING = Room(
         "tests/workload/test_documents.py",
         "tests/workload/test_pairs.py",
         "tests/laws/test_packing.py",
+        "tests/validation/test_packed_attention.py",
     ),
     (
         Fault(
@@ -106,6 +107,12 @@ PACKING = Room(
             "    if given is not None:\n        return given\n",
             "",
             "a given row padding is ignored",
+        ),
+        Fault(
+            "validation/packed_attention.py",
+            "sum(each * each / 2.0 for each in documents)",
+            "tokens * tokens / 2.0",
+            "packed documents are predicted as if they saw one another",
         ),
     ),
 )
