@@ -166,13 +166,9 @@ def side_by_side(
 
 
 def _own_stretch(segment: Segment, stretch: float) -> float:
-    """How many times as long a collective takes beside kernels: `stretch` where scale-up links bind it; where NICs do only what
-    its bytes inside the nodes, that much later, take longer than those over the NICs.
-    """
-    if any(message.cost.bound_by == "scale_up" for message in segment.messages):
-        return max(1.0, stretch)
-    inside_s = fsum(message.cost.scale_up_s for message in segment.messages)
-    return max(1.0, stretch * inside_s / segment.seconds) if segment.seconds else 1.0
+    """How many times as long a collective takes beside kernels."""
+    beside_s = fsum(message.cost.beside_s(stretch) for message in segment.messages)
+    return max(1.0, beside_s / segment.seconds) if segment.seconds else 1.0
 
 
 def _stretched(bucket: Bucket, factors: Mapping[int, float]) -> Bucket:

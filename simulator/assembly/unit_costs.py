@@ -35,8 +35,8 @@ class Prices:
     """What everything of a step takes: operator or message → seconds; gap_s: idle time of a stream between two kernels.
 
     held: a kernel with a collective beside it all the time. has_beside: data-parallel collectives may run beside kernels.
-    chunking: how collectives inside a block overlap with the GEMMs around them. stretch: how many times as long one on scale-up
-    links takes beside a kernel.
+    chunking: how collectives inside a block overlap with the GEMMs around them. stretch: how many times as long bytes take on
+    scale-up links beside a kernel.
     """
 
     kernel: Callable[[Op, Regime], Cost]
@@ -170,7 +170,7 @@ class _Pricing:
     def collective(self, collective: Collective, cost: CollectiveCost) -> Exposed:
         """What the collective adds to its block, of its cost alone."""
         found = partner(collective, self.ops, self.prices.chunking, with_weights=self.with_weights)
-        stretch = self.prices.stretch if cost.bound_by == "scale_up" else 1.0
+        stretch = cost.beside_s(self.prices.stretch) / cost.seconds if cost.seconds else 1.0
         beside = None if found is None else Beside(self.kernel(found), self.prices.held(found), stretch)
         return exposed(collective, cost, beside, self.prices.chunking)
 

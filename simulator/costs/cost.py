@@ -40,6 +40,7 @@ class CollectiveCost:
     seconds, with low and high. basis, source: how it was obtained, from what. bytes_nic, bytes_scale_up: what the GPU
     sends over each kind of link, one direction. bound_by: the resource that sets the time.
     nic_s, scale_up_s: seconds, of these, for which the bytes would fill each kind of link at the rate that software achieves.
+    inside_s: its seconds if NICs took none, latency included; latency_s: those of no bytes.
     counted: the message as its community counts it; None where nothing is sent, or nobody counts it.
     Invariant: 0 <= low <= seconds <= high, no link is filled for longer.
     """
@@ -55,6 +56,8 @@ class CollectiveCost:
     counted: Counted | None = None
     nic_s: float = 0.0
     scale_up_s: float = 0.0
+    inside_s: float = 0.0
+    latency_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises ValueError where the invariant does not hold."""
@@ -63,6 +66,10 @@ class CollectiveCost:
         if not (0.0 <= self.nic_s <= self.seconds and 0.0 <= self.scale_up_s <= self.seconds):
             raise ValueError(f"a link is filled for longer than the message takes: {self}")
 
+    def beside_s(self, stretch: float) -> float:
+        """Seconds while kernels run: bytes inside nodes take `stretch` (1 or more) times as long, others not."""
+        return max(self.seconds, self.inside_s + (stretch - 1.0) * max(0.0, self.inside_s - self.latency_s))
+
     def times(self, factor: Range) -> CollectiveCost:
         """The same collective, slower by a factor with a range."""
         return replace(
@@ -70,6 +77,8 @@ class CollectiveCost:
             seconds=self.seconds * factor.value,
             nic_s=min(self.nic_s, self.seconds * factor.value),
             scale_up_s=min(self.scale_up_s, self.seconds * factor.value),
+            inside_s=self.inside_s * factor.value,
+            latency_s=self.latency_s * factor.value,
             low=self.low * factor.low,
             high=self.high * factor.high,
             basis=weakest(self.basis, factor.basis),

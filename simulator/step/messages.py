@@ -32,9 +32,9 @@ class MessagePrices:
     comm_sms: SMs that dispatch and combine run on. has_notify_floor: each pays the fixed cost of its notification.
     has_transfers: a pipeline transfer takes time. has_collectives: so does a collective of these axes inside a
     block.
-    collective_stretch: how many times as long a collective on scale-up links takes beside kernels. full_grid: kernels beside
-    dispatch and combine are launched on the whole GPU, so that these wait for SMs as collectives do. known: ring collectives
-    that this stack and network were asked for already. host: None where nothing is offloaded.
+    collective_stretch: how many times as long a collective's bytes on scale-up links take beside kernels. full_grid: kernels
+    beside dispatch and combine are launched on the whole GPU, so that these wait for SMs as collectives do. known: ring
+    collectives that this stack and network were asked for already. host: None where nothing is offloaded.
     """
 
     stack: Stack

@@ -11,16 +11,20 @@ from simulator.assembly.collectives import ActionCollectives, Bucket, PassCollec
 from simulator.assembly.pair import build_template
 from simulator.assembly.pairing import Pairing
 from simulator.assembly.template import Template
-from simulator.costs.cost import NO_COST
+from simulator.costs.cost import NO_COST, CollectiveCost
 from tests.assembly.made_up import FIXED, REGIMES, segment, stage, unit
 
-NEAR = replace(NO_COST, bound_by="scale_up")
+
+def near_cost(seconds: float) -> CollectiveCost:
+    """All of it inside a node."""
+    return replace(NO_COST, seconds=seconds, low=seconds, high=seconds, bound_by="scale_up", inside_s=seconds)
 
 
 def bucket(unit_idx: int, name: str, seconds: float = 1.0, *, near: bool = False) -> Bucket:
     length = segment(seconds)
     return Bucket(
-        unit_idx, ((name, replace(length, messages=(Message(name, NEAR, "data_parallel"),) if near else ())),)
+        unit_idx,
+        ((name, replace(length, messages=(Message(name, near_cost(seconds), "data_parallel"),) if near else ())),),
     )
 
 
@@ -108,15 +112,15 @@ def test_a_near_collective_is_stretched_while_kernels_run(length: float, expecte
     grown = side_by_side(plain(2), plan, is_forward=False)[1]
     assert [each.seconds for each in grown.reduces] == [pytest.approx(expected), 5.0]
     told: Segment = grown.reduces[0].collectives[0][1]
-    assert told.messages[0].cost == NEAR and told.low / told.seconds == pytest.approx(0.5)
+    assert told.messages[0].cost == near_cost(length) and told.low / told.seconds == pytest.approx(0.5)
 
 
 def test_a_collective_over_nics_is_stretched_by_its_way_inside_the_nodes() -> None:
-    """8 s over NICs, of which its bytes fill the links inside for 6: these take 12 beside kernels."""
-    cost = replace(NEAR, seconds=8.0, low=8.0, high=8.0, bound_by="nic", nic_s=8.0, scale_up_s=6.0)
+    """8 s over NICs, and 6 inside with free ones, of which 1 is latency: the other 5 take 10 beside kernels."""
+    cost = replace(near_cost(8.0), bound_by="nic", nic_s=8.0, inside_s=6.0, latency_s=1.0)
     far = replace(segment(8.0), messages=(Message("far", cost, "data_parallel"),))
     plan = PassCollectives((), (Bucket(1, (("r1", far),)), bucket(0, "r0")), stretch=2.0)
-    assert side_by_side(plain(3), plan, is_forward=False)[1].reduces[0].seconds == pytest.approx(12.0)
+    assert side_by_side(plain(3), plan, is_forward=False)[1].reduces[0].seconds == pytest.approx(11.0)
     slower = replace(plan, stretch=1.2)
     assert side_by_side(plain(3), slower, is_forward=False)[1].reduces[0].seconds == pytest.approx(8.0)
 

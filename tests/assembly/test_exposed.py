@@ -115,8 +115,8 @@ def test_a_reduction_hides_behind_weight_gradients_only_where_they_come_directly
     assert together.by_category[TP_COLLECTIVES] == pytest.approx(4.0 - 3.0)
     assert apart.by_category[TP_COLLECTIVES] == pytest.approx(4.0)
     assert [each.name for each in together.messages] == ["tp_reduce_scatter"]
-    near = replace(prices, stretch=2.0, collective=lambda of: replace(collective(of), bound_by="scale_up"))
-    far = replace(near, collective=lambda of: replace(collective(of), bound_by="nic"))
+    near = replace(prices, stretch=2.0, collective=lambda of: replace(collective(of), inside_s=collective(of).seconds))
+    far = replace(near, collective=collective)
     for each, added in ((near, 0.75 + 4.0 - 3.75 / 2), (far, 1.0)):
         (of_unit,) = stage_costs(Workload((StageWorkload(0, (unit,), 0, 0),), 8), each)[0].units
         seconds = of_unit.blocks["mlp_b_local", "alone"].segments[0][2].by_category[TP_COLLECTIVES]

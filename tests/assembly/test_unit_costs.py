@@ -8,6 +8,7 @@ import pytest
 
 from hwprofiles.kernels.shape import KernelShape, Regime
 from simulator.assembly.unit_costs import Prices, stage_costs, transfers
+from simulator.costs.cost import CollectiveCost
 from simulator.workload.op import AllToAll, Collective, Op, StageWorkload, Unit, Workload
 
 GAP_S = 0.5
@@ -19,7 +20,6 @@ class Price:
     low: float
     high: float
     basis: str = "measured"
-    bound_by: str = "none"
 
 
 def kernel(op: Op, regime: Regime) -> Price:
@@ -37,8 +37,8 @@ def held(op: Op) -> Price:
     return Price(1.25 * op.shape.m, 1.25 * op.shape.m, 1.25 * op.shape.m)
 
 
-def collective(of: Collective) -> Price:
-    return Price(of.num_bytes / 100, of.num_bytes / 200, of.num_bytes / 50)
+def collective(of: Collective) -> CollectiveCost:
+    return CollectiveCost(of.num_bytes / 100, of.num_bytes / 200, of.num_bytes / 50, "measured", "made up")
 
 
 PRICES = Prices(kernel, message, GAP_S, collective, held)

@@ -74,6 +74,21 @@ def test_more_bytes_are_never_faster_and_faster_links_never_slower(
         assert ring_cost(OPS[index], size, group, faster, stack).seconds <= cost.seconds
 
 
+@given(size=st.floats(1.0, 1e10), rate=st.floats(1.0, 8.0), index=st.integers(0, 2))
+def test_beside_kernels_faster_nics_are_never_slower_either(
+    h800: Network, stack: Stack, size: float, rate: float, index: int
+) -> None:
+    """Whatever binds then: NICs, or the links inside nodes, whose bytes alone take longer beside kernels."""
+    for group in (NODE, DENSE, EXPERT):
+        usual = ring_cost(OPS[index], size, group, h800, stack)
+        faster = ring_cost(OPS[index], size, group, replace(h800, nic_bytes_per_s=50e9 * rate), stack)
+        assert faster.beside_s(2.0) <= usual.beside_s(2.0) <= 2.0 * usual.seconds
+        assert usual.beside_s(1.0) == usual.seconds and usual.latency_s <= usual.inside_s <= usual.seconds
+    inside, far = (ring_cost("all_gather", HUGE, group, h800, stack) for group in (NODE, EXPERT))
+    assert inside.beside_s(2.0) == pytest.approx(2.0 * inside.seconds, rel=1e-3)
+    assert far.beside_s(2.0) == far.seconds
+
+
 def test_one_rank_or_no_bytes_cost_nothing(h800: Network, stack: Stack) -> None:
     assert ring_cost("all_reduce", 1e9, GroupShape(1, 1, 1), h800, stack).seconds == 0.0
     assert ring_cost("all_reduce", 0, DENSE, h800, stack).seconds == 0.0

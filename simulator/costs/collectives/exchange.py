@@ -41,7 +41,7 @@ def exchange_cost(num_bytes: float, group: GroupShape, network: Network, stack: 
     nic = nic_path(stack, "link.nic.p2p", network, group.nodes, group.node_stride) if far else None
     latency_s = network.latency_s(group.nodes, group.node_stride) if far else 0.0
     found: list[float] = []
-    near_of = 0.0
+    near_of = latency = 0.0
     bound_by: BoundBy = "latency"
     for corner in CORNERS:
         near_s = _near_seconds(near, inside, rate_at(share, corner) * network.scale_up_bytes_per_s, stack, corner)
@@ -49,7 +49,7 @@ def exchange_cost(num_bytes: float, group: GroupShape, network: Network, stack: 
         start_s = time_at(base, corner) + time_at(hop, corner) + latency_s
         found.append(start_s + max(near_s, far_s))
         if corner == "value":
-            near_of = near_s
+            near_of, latency = near_s, start_s
             if max(near_s, far_s) > start_s:
                 bound_by = "nic" if far_s > near_s else "scale_up"
     source = nic.share if nic else share
@@ -59,6 +59,7 @@ def exchange_cost(num_bytes: float, group: GroupShape, network: Network, stack: 
         bound_by=bound_by, counted=Counted(n, group.nodes, num_bytes, near + far, COUNTED_AS),
         nic_s=nic.filling_s(far, network.nic_bytes_per_s, stack) if nic else 0.0,
         scale_up_s=filling_s(stack, "link.nvlink.line", near, network.scale_up_bytes_per_s, near_of),
+        inside_s=latency + near_of, latency_s=latency,
     )  # fmt: skip
 
 

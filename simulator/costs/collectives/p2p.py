@@ -62,6 +62,6 @@ def p2p_cost(
         value, low, high, weakest(share.basis, base.basis, hop.basis), (channels or share).source,
         bytes_nic=0.0 if same_node else float(num_bytes), bytes_scale_up=float(num_bytes) if same_node else 0.0,
         bound_by=bound_by, nic_s=0.0 if same_node else nic.filling_s(num_bytes, nic_rate, stack),
-        scale_up_s=inside_s,
+        scale_up_s=inside_s, inside_s=value - (0.0 if same_node else wires[0]), latency_s=value - wires[0],
         counted=Counted(2, 1 if same_node else 2, num_bytes, num_bytes, COUNTED_AS),
     )  # fmt: skip

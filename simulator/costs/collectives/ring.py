@@ -72,6 +72,7 @@ def ring_cost(op: RingOp, bytes_total: float, group: GroupShape, network: Networ
     ring = CollectiveCost(
         value, low, high, basis, share.source, to_nic, sent - to_nic, bound_by, counted,
         nic_s=min(value, over_nics_s), scale_up_s=min(value, inside_s),
+        inside_s=_faster_s(wires[0].scale_up_s, hops, stack), latency_s=_faster_s(0.0, hops, stack),
     )  # fmt: skip
     return _by_switch(bytes_total, group, network, stack, ring) if op == "all_reduce" and group.nodes == 1 else ring
 
@@ -99,6 +100,7 @@ def _by_switch(
         scale_up_s=filling_s(
             stack, "link.nvlink.line", bytes_total * (1.0 + 1.0 / group.ranks), network.scale_up_bytes_per_s, wires[0]
         ),
+        inside_s=seconds[0], latency_s=base.value,
     )  # fmt: skip
 
 
@@ -123,6 +125,11 @@ class _Timed:
     seconds: tuple[float, ...]
     is_latency: bool
     bases: tuple[Basis, ...]
+
+
+def _faster_s(wire_s: float, hops: _Hops, stack: Stack) -> float:
+    """Seconds of so many on the wire, by the faster protocol."""
+    return min(timed([wire_s] * len(CORNERS), hops, stack).seconds[0] for timed in (_simple, _ll))
 
 
 def _simple(wires: Sequence[float], hops: _Hops, stack: Stack) -> _Timed:

@@ -324,7 +324,7 @@ ASSEMBLY = Room(
         ),
         Fault(
             "simulator/assembly/unit_costs.py",
-            'stretch = self.prices.stretch if cost.bound_by == "scale_up" else 1.0',
+            "stretch = cost.beside_s(self.prices.stretch) / cost.seconds if cost.seconds else 1.0",
             "stretch = self.prices.stretch",
             "a collective over NICs is stretched by kernels too",
         ),

@@ -12,6 +12,18 @@ COSTS = Room(
     ("tests/costs",),
     (
         Fault(
+            RING,
+            "inside_s=_faster_s(wires[0].scale_up_s, hops, stack)",
+            'inside_s=value if bound_by == "scale_up" else 0.0',
+            "beside kernels a faster NIC makes a collective longer where links inside nodes bind it then",
+        ),
+        Fault(
+            f"{ROOT}/cost.py",
+            "(stretch - 1.0) * max(0.0, self.inside_s - self.latency_s)",
+            "(stretch - 1.0) * self.inside_s",
+            "latency is stretched beside kernels too",
+        ),
+        Fault(
             ALL_TO_ALL,
             "copies += time_at(model.sm_cost_per_remote_node, corner) * traffic.remote_nodes_per_token",
             "copies += time_at(model.sm_cost_per_remote_node, corner)",
