@@ -1,23 +1,21 @@
 """python -m validation.packed_attention: attention inside packed documents on an H200, predicted beside measured.
 
-The measurement (hwprofiles/measurements/h200-packed-attention-2026-11-27.csv, our own; nothing was fitted to it) times
-FlashAttention-2 for sequences of different lengths, each call alone behind a rest: its launch by the host stands between the
-two marks, as long whatever the call computes. Told twice:
-
-    call        a call as measured, launch included
-    difference  that of two calls with the same documents that differ in heads alone: the launch falls out
+The measurement (hwprofiles/measurements/h200-packed-attention-2026-11-27.csv, our own; nothing was fitted to it) times queued
+calls of FlashAttention-2 for sequences of different lengths. A line a pass, sequence and group of documents: mean and largest
+error, and what the measured call takes longer than the predicted one for each block of rows on an SM.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 
 from hwprofiles.kernels.shape import Document
 from simulator.step.pricing import KernelPrices
@@ -26,6 +24,8 @@ from simulator.workload.op import Pass
 from validation.context_parallel import COLUMN, PASS_NAME, PASSES, Size, prepared
 
 MEASURED = Path(__file__).parents[1] / "hwprofiles" / "measurements" / "h200-packed-attention-2026-11-27.csv"
+BLOCK_ROWS = 128
+"""Queries (forward) or keys (backward) of a block of FlashAttention-2."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,12 @@ class Call:
     def mean_length(self) -> float:
         """Tokens of a document."""
         return self.tokens / len(self.documents)
+
+    @property
+    def block_excess_s(self) -> float:
+        """Seconds that each block of rows takes longer than predicted: measured less predicted, over an SM's blocks."""
+        blocks = self.heads * sum(math.ceil(length / BLOCK_ROWS) for length in self.documents)
+        return (self.measured_s - self.predicted_s) * kernels().gpu.num_sms / blocks
 
     @property
     def error(self) -> float:
@@ -83,35 +89,17 @@ def block_of(documents: Sequence[int]) -> c.Block | None:
     return c.Block(tokens, tokens, pairs, True, of)
 
 
-def differences(found: Sequence[Call]) -> Iterator[Call]:
-    """Of calls with the same documents and head size the one with more heads less the one with fewer."""
-    for more in found:
-        for less in found:
-            same = (less.documents, less.head_dim, less.phase) == (more.documents, more.head_dim, more.phase)
-            if same and less.heads < more.heads:
-                yield Call(
-                    more.heads - less.heads, more.head_dim, more.documents, more.phase,
-                    more.measured_s - less.measured_s, more.predicted_s - less.predicted_s,
-                )  # fmt: skip
-
-
-def launch_s(found: Sequence[Call]) -> float:
-    """Measured less predicted of calls that are predicted below 0.2 ms: the host's launch, on the median."""
-    return median(each.measured_s - each.predicted_s for each in found if each.predicted_s < 2e-4)
-
-
 def main() -> int:
-    """Prints a line a pass, sequence and group of documents: number of rows, mean and largest error."""
-    found = list(calls())
-    print("of,pass,tokens,mean_length,rows,mean,largest")
-    for of, each in (("call", found), ("difference", list(differences(found)))):
-        groups: dict[tuple[str, int, int], list[float]] = {}
-        for call in each:
-            groups.setdefault((PASS_NAME[call.phase], call.tokens, round(call.mean_length)), []).append(call.error)
-        for (phase, tokens, length), errors in sorted(groups.items()):
-            print(f"{of},{phase},{tokens},{length},{len(errors)},{mean(errors):+.3f},{max(errors, key=abs):+.3f}")
-    for phase in PASSES:
-        print(f"# launch, {PASS_NAME[phase]}: {launch_s([each for each in found if each.phase == phase]):.2e} s")
+    """Prints the table."""
+    print("pass,tokens,mean_length,rows,mean,largest,block_excess_s")
+    groups: dict[tuple[str, int, int], list[Call]] = {}
+    for call in calls():
+        groups.setdefault((PASS_NAME[call.phase], call.tokens, round(call.mean_length)), []).append(call)
+    for (phase, tokens, length), rows in sorted(groups.items()):
+        errors = [call.error for call in rows]
+        excess_s = mean(call.block_excess_s for call in rows)
+        line = f"{phase},{tokens},{length},{len(rows)},{mean(errors):+.3f},{max(errors, key=abs):+.3f}"
+        print(f"{line},{excess_s:.1e}")
     return 0
 
 
