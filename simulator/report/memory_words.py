@@ -128,15 +128,24 @@ KEYS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         "gradients.",
         ("data_parallel.grad_reduce.dtype", "parallel.ep", "parallel.pp", "parallel.tp", "parallel.zero_stage"),
     ),
-    ("optimizer.", ("training.optimizer", "parallel.zero_stage", "cluster.num_gpus", "parallel.pp")),
+    (
+        "optimizer.",
+        ("training.optimizer", "parallel.zero_stage", "cluster.num_gpus", "parallel.pp", "offload.optimizer"),
+    ),
     ("buffers.dispatch", ("parallel.comm_sms", "parallel.ep")),
     ("buffers.offload", ("offload.activation_layers", "offload.activations")),
     ("buffers.pipeline", ("training.micro_batch_size", "parallel.schedule")),
     ("buffers.", ()),
-    ("expert.", ("recompute", "training.micro_batch_size", "parallel.schedule", "precision.recipe")),
-    ("attn.out", ("recompute", "recompute.saved.attn_out", "training.micro_batch_size", "parallel.schedule")),
-    ("head.", ("training.micro_batch_size", "parallel.tp", "parallel.layers_per_stage")),
-    ("", ("recompute", "training.micro_batch_size", "parallel.schedule")),
+    ("expert.", ("recompute", "training.micro_batch_size", "parallel.cp", "parallel.schedule", "precision.recipe")),
+    (
+        "attn.out",
+        ("recompute", "recompute.saved.attn_out", "training.micro_batch_size", "parallel.cp", "parallel.schedule"),
+    ),
+    (
+        "head.",
+        ("head.chunk_tokens", "training.micro_batch_size", "parallel.cp", "parallel.tp", "parallel.layers_per_stage"),
+    ),
+    ("", ("recompute", "training.micro_batch_size", "parallel.cp", "parallel.schedule", "offload.activations")),
 )
 """(how a tensor's name begins, keys that act on its size), the most specific first."""
 
