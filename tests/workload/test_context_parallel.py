@@ -82,6 +82,9 @@ def test_heads_of_keys_are_sent_to_several_ranks_where_there_are_few(cp: int, co
     assert sent(found, "F")["all_to_all"] == 2 * t * 2 * widths
     (kernel,) = (each.shape for each in found if each.name == "attention" and isinstance(each, Op))
     assert (kernel.seq, kernel.heads, kernel.kv_heads) == (32_768, core.heads // cp, max(1, core.kv_heads // cp))
+    sums = [op.shape.bytes for op in found if isinstance(op, Op) and op.name == "attention_bwd_kv_heads_sum"]
+    width = 2 * t * 2 * core.kv_heads * core.head_dim_qk
+    assert sums == ([(copies + 1) * width] if copies > 1 else []), "gradients of a head's copies are added up"
 
 
 @pytest.mark.parametrize("preset", [GQA, MLA])
@@ -186,6 +189,8 @@ def test_a_window_keeps_its_pairs() -> None:
         )
         whole, part = (fsum(op.model_flop for op in ops) for ops in (alone, shared))
         assert 4 * part == pytest.approx(whole, rel=1e-12)
+        if way == "all_gather":
+            assert {op.shape.keys for op in shared if "_step_" in op.name} == {4096 + 4096}, "a chunk's, and before it"
         executed = [fsum(op.flop for op in ops if op.shape.bound == "attention") for ops in (alone, shared)]
         pairs = rank_pairs(32_768, window=4096, cp=4)
         longest = 1.0 if way == "a2a" else max(pairs) * 4 / sum(pairs)
