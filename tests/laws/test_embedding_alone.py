@@ -45,3 +45,17 @@ def test_ends_alone_under_interleaving() -> None:
     assert second == pytest.approx(third, rel=ROUNDING)
     assert second / 2 < first < second / 2 + embedding, "an embedding alone is sent on at once"
     assert last == pytest.approx(second / 2 + head, rel=2e-3)
+
+
+@pytest.mark.parametrize(("zero_stage", "group", "share"), [(1, "null", 1), (2, "null", 4), (2, "2", 2)])
+def test_tied_copies_are_summed_in_shards_where_no_rank_keeps_more(zero_stage: int, group: str, share: int) -> None:
+    """Gradients of an embedding and a head that are one matrix on two ranks, of 4 data-parallel ranks each."""
+    given = (
+        "cluster.num_gpus=16",
+        "model.tied_embeddings=true",
+        f"parallel.zero_stage={zero_stage}",
+        "head.vocab_padding=128",
+    )
+    found = step_of(ALONE, *given, f"data_parallel.hsdp_group={group}").step.collectives
+    (summed,) = (row for row in found or () if row.name == "all_reduce_embedding_copies")
+    assert summed.bytes == 128_256 * 8_192 * 4 // share

@@ -7,6 +7,7 @@ from functools import cache
 import pytest
 
 from simulator import load_scenario, simulate_step
+from simulator.assembly.chunks import NUM_STREAMS
 from simulator.results.step_result import StepResult
 from simulator.schedule import SCHEDULES
 from simulator.step.graph import build_graph
@@ -69,3 +70,15 @@ def test_ranks_pass_the_norm_on() -> None:
     assert len(labels["barrier"]) == len(labels["post_validation"]) == 4
     assert labels["none"] == []
     assert len(labels["barrier"][0]) > len(labels["post_validation"][0])
+
+
+def test_a_norm_is_sent_over_its_own_hop() -> None:
+    """Two stages a node: from the second on to the next node, from the others inside."""
+    given = (*DENSE, "training.grad_norm_sync=post_validation")
+    graph = build_graph(prepare(load_scenario("llama-3.1-70b", given)))
+    ends = {
+        int(resource) // NUM_STREAMS: graph.classes[row].seconds
+        for row, resource in zip(graph.dag.op_class, graph.dag.resource, strict=True)
+        if graph.labels[row] == "grad_norm"
+    }
+    assert ends[1] > ends[0] == ends[2] > ends[3]

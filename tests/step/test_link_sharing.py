@@ -11,11 +11,12 @@ from simulator import load_scenario
 from simulator.assembly.chunks import COMM, DP, NUM_STREAMS
 from simulator.assembly.link_sharing import LINK_SHARING, LINKS, flows_of, link_sharing
 from simulator.assembly.step_graph import StepGraph
-from simulator.assembly.unit_costs import PP_TRANSFER
+from simulator.assembly.unit_costs import PP_TRANSFER, TP_COLLECTIVES
 from simulator.engine import sweep
 from simulator.engine.event_loop import event_loop
 from simulator.results.explain import class_seconds_without
 from simulator.step.graph import build_graph
+from simulator.step.power import at_speeds_of, power_of
 from simulator.step.prepared import prepare
 from simulator.step.step import simulate_step
 
@@ -66,9 +67,44 @@ def test_what_it_adds_is_what_the_event_loop_says(reduced_each_time: StepGraph) 
     assert seconds(shared) > seconds(graph) * 1.001
     without = sweep(shared.dag, class_seconds_without(shared, LINK_SHARING)).makespan_s
     assert without == pytest.approx(seconds(graph), rel=1e-9)
+    sharing = link_sharing(graph)
+    for row, added, longer in zip(
+        sharing.old_class, sharing.added_s, shared.classes[len(graph.classes) :], strict=True
+    ):
+        old = graph.classes[row]
+        assert (longer.low - old.low, longer.high - old.high) == (pytest.approx(added), pytest.approx(added))
     for segment in shared.classes:
         assert sum(segment.by_category.values()) == pytest.approx(segment.seconds)
         assert sum(segment.by_basis.values()) == pytest.approx(segment.seconds)
+
+
+def test_a_collective_that_kernels_hide_uses_links_for_longer_than_it_is_waited_for() -> None:
+    """Reduce-scatters of tensor parallelism beside weight gradients: on links for all their seconds, waited for in a part."""
+    graph = graph_of("parallel.tp=2", "parallel.sequence_parallel=true", "parallel.zero_stage=2", "parallel.ep=16")
+    flows = flows_of(graph)
+    assert flows is not None
+    rows = dict(zip(graph.dag.op_class.tolist(), flows.of_op.tolist(), strict=True))
+    hidden = 0
+    for row, flow in rows.items():
+        segment = graph.classes[row]
+        if flow < 0 or not any(each.category == TP_COLLECTIVES for each in segment.messages):
+            continue
+        sent = min(segment.seconds, sum(each.cost.seconds for each in segment.messages))
+        waited = min(sent, segment.by_category[TP_COLLECTIVES])
+        assert flows.times[flow] == pytest.approx((sent / segment.seconds, waited / segment.seconds))
+        hidden += waited < 0.9 * sent
+    assert hidden
+
+
+def test_another_graph_of_a_step_shares_its_own_links(reduced_each_time: StepGraph) -> None:
+    """What was found for the step's operators is not laid on others."""
+    step = prepare(load_scenario("deepseek-v3", [*MOE, "parallel.zero_stage=2", "mechanisms.power=false"]))
+    power, other = (
+        power_of(step, reduced_each_time),
+        graph_of("parallel.zero_stage=2", "training.global_batch_size=128"),
+    )
+    assert other.dag.num_ops < reduced_each_time.dag.num_ops
+    assert seconds(at_speeds_of(power, other)) == seconds(link_sharing(other).apply(other)) > seconds(other)
 
 
 def test_nothing_is_shared_where_one_kind_of_message_has_a_link() -> None:

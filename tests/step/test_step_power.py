@@ -16,12 +16,12 @@ from hwprofiles.power.constants import PowerConstants, power_constants
 from hwprofiles.power.states import speed_when_measured
 from hwprofiles.stack_choice import load_stack
 from simulator import load_scenario, simulate_step
-from simulator.assembly.chunks import NUM_STREAMS
+from simulator.assembly.chunks import NUM_STREAMS, Piece
 from simulator.assembly.power import is_arithmetic
 from simulator.costs.cost import CollectiveCost
 from simulator.engine import sweep
 from simulator.step.graph import build_graph
-from simulator.step.power import StepPower, power_of, power_range
+from simulator.step.power import StepPower, energy_of, power_of, power_range
 from simulator.step.prepared import prepare
 from simulator.workload.op import Op
 from tests.laws.runs import changed
@@ -61,6 +61,13 @@ def test_mean_watts_are_the_energies_of_what_a_rank_runs(cap_w: float | None) ->
                 joules[rank] += found.constants.sent_j(piece.cost.bytes_nic + piece.cost.bytes_scale_up)
     assert found.watts(found.step_s) == pytest.approx(joules / found.step_s)
     assert found.watts(found.step_s) == pytest.approx(found.limit_w, rel=1e-4)
+
+
+def test_a_message_costs_what_it_sends_over_either_kind_of_link() -> None:
+    known = h100()
+    cost = CollectiveCost(1.0, 1.0, 1.0, "measured", "made up", bytes_nic=1e9, bytes_scale_up=3e9)
+    assert energy_of(known)(Piece("a message", cost)) == (0.0, pytest.approx(known.sent_j(4e9)))  # type: ignore[arg-type]
+    assert known.sent_j(4e9) > 0.0
 
 
 @pytest.mark.parametrize("cap_w", [None, 350.0])
