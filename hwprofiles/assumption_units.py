@@ -33,6 +33,8 @@ SWITCH: Final = "switch"
 ASSUMPTION_UNITS: Final[Mapping[str, Bounds]] = MappingProxyType(
     {
         "fraction": Bounds(0.0, 1.0),
+        # Software that reaches a hundredth of a link's rate is another fault; at none nothing would ever arrive.
+        "fraction of a rate": Bounds(0.01, 1.0),
         SWITCH: Bounds(0.0, 1.0, only_ends=True),
         # One of 101 positive numbers holds all: 10.
         "coefficient of variation": Bounds(0.0, 10.0),

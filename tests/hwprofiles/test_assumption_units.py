@@ -58,7 +58,7 @@ def test_a_switch_of_a_stack_is_on_or_off() -> None:
         # Chips of one kind that differ by more are two kinds; scenarios state no more either.
         ("coefficient of variation of speed", 0.21),
         # Rates of zero would take for ever, and so would releases that take no time; negative times and sizes are none.
-        ("bytes/s", 0.0), ("FLOP/s", 0.0), ("ratio of times", 0.0), ("s", -1e-9), ("bytes", -1.0),
+        ("bytes/s", 0.0), ("FLOP/s", 0.0), ("ratio of times", 0.0), ("fraction of a rate", 0.0), ("s", -1e-9), ("bytes", -1.0),
         ("SMs", -1.0), ("tokens", 0.0),
         # Kernels and collectives of a second, and ten thousand SMs a GPU, are slips of a unit.
         ("s", 2.0), ("SMs", 1e4), ("bytes", 1e15), ("tokens", 1e7),
