@@ -210,7 +210,8 @@ def _mesh_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     if pp * vpp > layers and scenario.parallel.layers_per_stage is None:
         product = str(pp) if vpp == 1 else f"pp {pp} * vpp {vpp} = {pp * vpp}"
         axis, most = ("vpp", layers // pp) if pp <= layers else ("pp", layers // vpp or layers)
-        yield f"parallel.{axis}", f"{product} pipeline stages for {layers} layers; allowed {axis} up to {most}"
+        other = f", or pp up to {layers // vpp}" if axis == "vpp" and layers >= vpp else ""
+        yield f"parallel.{axis}", f"{product} pipeline stages for {layers} layers; allowed {axis} up to {most}{other}"
         return
     try:
         derived.layout(scenario)

@@ -210,3 +210,32 @@ def test_memory_of_a_share_and_of_what_is_exchanged(way: Way) -> None:
     more = {tensor.name for tensor in (*shared.working_forward, *shared.working_backward)}
     names = {"a2a": "attn.exchange", "all_gather": "attn.kv_gathered", "ring": "attn.ring_buffers"}
     assert names[way] in more and not more.intersection({*names.values()} - {names[way]})
+    core, cp = attention_core(scenario.model), 4
+    q, kv = (2 * r.tokens // cp * heads * core.head_dim_qk for heads in (core.heads, 2 * core.kv_heads))
+    held = [
+        {
+            tensor.name: tensor.num_bytes
+            for tensor in found
+            if tensor.name.startswith(("attn.exch", "attn.kv", "attn.ring"))
+        }
+        for found in (shared.working_forward, shared.working_backward)
+    ]
+    outputs = q + q * (cp // 2) + q / 2 * (cp / 2 - 1)
+    expected = {
+        "a2a": [{"attn.exchange": q + kv}] * 2,
+        "all_gather": [{"attn.kv_gathered": cp * kv}, {"attn.kv_gathered": 2 * cp * kv}],
+        "ring": [
+            {"attn.ring_buffers": cp * kv, "attn.ring_outputs": outputs},
+            {"attn.ring_buffers": 4 * kv, "attn.ring_gradients": q + kv},
+        ],
+    }
+    assert held == expected[way]
+
+
+def test_copies_of_heads_of_keys_are_kept_by_each_rank() -> None:
+    """8 heads over 16 ranks: each keeps one, twice its part."""
+    scenario = load_scenario(GQA, ["training.seq_len=32768", "parallel.tp=1", "parallel.sequence_parallel=false"])
+    r = activation_recipe(scenario, MemoryAssumptions(*[0.0] * 11))
+    block = attention_block(scenario.model, replace(r, tokens=r.tokens // 16, cp=16, cp_comm="a2a"))
+    copies = [tensor.num_bytes for tensor in block.saved if tensor.name == "attn.kv_copies"]
+    assert copies == [2 * r.tokens // 16 * 8 * 2 * 128]

@@ -54,6 +54,30 @@ CONTEXT = Room(
         ),
         Fault(
             LAYER,
+            'if phase == "I" and kv > run.kv_heads:',
+            "if False:",
+            "gradients of a head's copies are not added up",
+        ),
+        Fault(
+            LAYER,
+            "Part(b - a, b if window is None else min(b, b - a + window), own * scale",
+            "Part(b - a, b, own * scale",
+            "a chunk's kernel has all keys before it, whatever its window",
+        ),
+        Fault(
+            "simulator/workload/layers/context_memory.py",
+            'bf16("attn.kv_gathered", 2 * r.cp * kv)',
+            'bf16("attn.kv_gathered", r.cp * kv)',
+            "gradients of gathered keys and values take no room",
+        ),
+        Fault(
+            "simulator/workload/layers/context_memory.py",
+            "        if more:",
+            "        if False:",
+            "copies of heads of keys are not kept",
+        ),
+        Fault(
+            LAYER,
             "inputs=2 if i else 1)",
             "inputs=2) if i else c.copy(name, 0, 0, phase)",
             "a ring's first output is not scaled",
