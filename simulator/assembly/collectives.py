@@ -132,24 +132,21 @@ def side_by_side(
 ) -> tuple[tuple[UnitCost, ...], PassCollectives]:
     """A pass and its collectives as they run beside one another.
 
-    H: seconds of the pass's kernels with a collective beside them all the time. Collectives take longer while kernels run
-    (`_own_stretch`), but never longer than until these are done and then at their own pace: D becomes at most
-    D + H (1 - 1 / stretch). "Alone" kernels are slowed for the share D / H of their work: in D seconds that much is done.
+    H: seconds of the pass's kernels with a collective beside them all the time, R: of those that run when a collective can.
+    Collectives take longer while kernels run (`_own_stretch`), but never longer than until these are done and then at their own
+    pace: D becomes at most D + R (1 - 1 / stretch). "Alone" kernels are slowed for the share min(D, R) / H of their work: in so
+    many seconds that much is done.
     """
-    held = fsum(
-        segment.seconds
-        for unit in units
-        for (name, regime), block in unit.blocks.items()
-        if regime == "alone" and (name in FORWARD_BLOCKS) == is_forward
-        for _, _, segment in unit.beside.get(name, block).segments
-    )
+    each_s = [_held_s(unit, is_forward) for unit in units]
+    held = fsum(each_s)
     if not held or not plan.beside_s:
         return tuple(units), plan
+    room = fsum(each_s[idx] for idx in _with_company(plan, len(units), is_forward))
     each = [segment for bucket in plan.beside for _, segment in bucket.collectives]
     longer = {id(segment): _own_stretch(segment, plan.stretch) for segment in each}
     near = fsum(segment.seconds for segment in each if longer[id(segment)] > 1.0)
     added = fsum(segment.seconds * (longer[id(segment)] - 1.0) for segment in each)
-    part = min(1.0, held * (1.0 - near / (near + added)) / added) if added else 0.0
+    part = min(1.0, room * (1.0 - near / (near + added)) / added) if added else 0.0
     factors = {key: 1.0 + (stretch - 1.0) * part for key, stretch in longer.items()}
     beside = {id(bucket): _stretched(bucket, factors) for bucket in plan.beside}
     grown = replace(
@@ -157,12 +154,33 @@ def side_by_side(
         gathers=tuple(beside.get(id(bucket), bucket) for bucket in plan.gathers),
         reduces=tuple(beside.get(id(bucket), bucket) for bucket in plan.reduces),
     )
-    share = min(1.0, grown.beside_s / held)
+    share = min(grown.beside_s, room) / held
     slowed: dict[int, Blocks] = {}
     for unit in units:
         if id(unit.blocks) not in slowed:
             slowed[id(unit.blocks)] = _slowed(unit, share, is_forward)
     return tuple(replace(unit, blocks=slowed[id(unit.blocks)]) for unit in units), grown
+
+
+def _held_s(unit: UnitCost, is_forward: bool) -> float:
+    """Seconds of a unit's "alone" kernels in a pass with a collective beside them all the time."""
+    return fsum(
+        segment.seconds
+        for (name, regime), block in unit.blocks.items()
+        if regime == "alone" and (name in FORWARD_BLOCKS) == is_forward
+        for _, _, segment in unit.beside.get(name, block).segments
+    )
+
+
+def _with_company(plan: PassCollectives, num_units: int, is_forward: bool) -> set[int]:
+    """Units that may have a collective of the pass beside them: those before the last gather's, and behind the first
+    reduction's.
+    """
+    order = [*range(num_units)] if is_forward else [*reversed(range(num_units))]
+    beside = [id(bucket) for bucket in plan.beside]
+    gathers = [order.index(bucket.unit) for bucket in plan.gathers if id(bucket) in beside]
+    reduces = [order.index(bucket.unit) for bucket in plan.reduces if id(bucket) in beside]
+    return {*order[: max(gathers, default=0)], *order[min(reduces, default=num_units) + 1 :]}
 
 
 def _own_stretch(segment: Segment, stretch: float) -> float:

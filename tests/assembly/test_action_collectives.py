@@ -106,10 +106,10 @@ def test_what_nothing_runs_beside_slows_nothing_down() -> None:
 
 @pytest.mark.parametrize(("length", "expected"), [(1.0, 2.0), (5.0, 10.0), (8.0, 13.0), (100.0, 105.0)])
 def test_a_near_collective_is_stretched_while_kernels_run(length: float, expected: float) -> None:
-    """10 s of kernels beside collectives, twice as long: in these 10 s it does 5 s of its work, the rest alone."""
-    reduces = (bucket(1, "r1", length, near=True), bucket(0, "r0", 5.0, near=True))
+    """10 s of kernels behind it, twice as long: in these 10 s it does 5 s of its work, the rest alone."""
+    reduces = (bucket(2, "r2", length, near=True), bucket(0, "r0", 5.0, near=True))
     plan = PassCollectives((), reduces, stretch=2.0)
-    grown = side_by_side(plain(2), plan, is_forward=False)[1]
+    grown = side_by_side(plain(3), plan, is_forward=False)[1]
     assert [each.seconds for each in grown.reduces] == [pytest.approx(expected), 5.0]
     told: Segment = grown.reduces[0].collectives[0][1]
     assert told.messages[0].cost == near_cost(length) and told.low / told.seconds == pytest.approx(0.5)
@@ -119,10 +119,28 @@ def test_a_collective_over_nics_is_stretched_by_its_way_inside_the_nodes() -> No
     """8 s over NICs, and 6 inside with free ones, of which 1 is latency: the other 5 take 10 beside kernels."""
     cost = replace(near_cost(8.0), bound_by="nic", nic_s=8.0, inside_s=6.0, latency_s=1.0)
     far = replace(segment(8.0), messages=(Message("far", cost, "data_parallel"),))
-    plan = PassCollectives((), (Bucket(1, (("r1", far),)), bucket(0, "r0")), stretch=2.0)
-    assert side_by_side(plain(3), plan, is_forward=False)[1].reduces[0].seconds == pytest.approx(11.0)
+    plan = PassCollectives((), (Bucket(3, (("r3", far),)), bucket(0, "r0")), stretch=2.0)
+    assert side_by_side(plain(4), plan, is_forward=False)[1].reduces[0].seconds == pytest.approx(11.0)
     slower = replace(plan, stretch=1.2)
-    assert side_by_side(plain(3), slower, is_forward=False)[1].reduces[0].seconds == pytest.approx(8.0)
+    assert side_by_side(plain(4), slower, is_forward=False)[1].reduces[0].seconds == pytest.approx(8.0)
+
+
+@pytest.mark.parametrize(("behind", "share"), [(3, 3 / 4), (2, 2 / 4), (1, 1 / 4)])
+def test_kernels_before_a_reduction_have_nothing_beside_them(behind: int, share: float) -> None:
+    """However long it is: only the units that follow lose a fifth of their rate, told as the share of all of them."""
+    plan = PassCollectives((), (bucket(behind, "r", 1000.0), bucket(0, "r0")))
+    units, _ = side_by_side(plain(4), plan, is_forward=False)
+    ((_, _, slowed),) = units[0].blocks["attn_b", "alone"].segments
+    assert slowed.seconds == pytest.approx(1.0 + 0.25 * share)
+
+
+def test_kernels_behind_the_last_gather_have_nothing_beside_them() -> None:
+    """However long it is: of four units the first alone runs while the second's parameters arrive."""
+    units, _ = side_by_side(
+        plain(4), PassCollectives((bucket(0, "g0"), bucket(1, "g1", 1000.0)), ahead=1), is_forward=True
+    )
+    ((_, _, slowed),) = units[0].blocks["attn_f", "alone"].segments
+    assert slowed.seconds == pytest.approx(1.0 + 0.25 / 4)
 
 
 def test_a_stage_without_kernels_has_nothing_beside_it() -> None:

@@ -39,9 +39,15 @@ SHARING = Room(
         ),
         Fault(
             COLLECTIVES,
-            "share = min(1.0, grown.beside_s / held)",
+            "share = min(grown.beside_s, room) / held",
             "share = 1.0",
             "all kernels of a pass are slowed down, however short its collectives",
+        ),
+        Fault(
+            COLLECTIVES,
+            "share = min(grown.beside_s, room) / held",
+            "share = min(grown.beside_s, held) / held",
+            "a long reduction slows the kernels before it too",
         ),
         Fault(
             "simulator/assembly/pair.py",
