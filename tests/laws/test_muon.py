@@ -7,11 +7,12 @@ from math import fsum
 
 import pytest
 
+from hwprofiles.kernels.anchoring import KernelCost
 from simulator import load_scenario, simulate_step
 from simulator.assembly.chunks import Segment
 from simulator.errors import InputError
 from simulator.step.muon import stage_matrices
-from simulator.workload.muon import Matrix, dealt, evenly_cut, flop, iterations
+from simulator.workload.muon import Matrix, dealt, evenly_cut, flop, iterations, passes
 from simulator.workload.op import Op
 from tests.laws.runs import changed
 from tests.laws.scenarios import Document
@@ -68,6 +69,45 @@ def test_whole_on_each_rank_where_nothing_is_shared() -> None:
     three = changed(SHARED, training={"muon": {"steps": 3}})
     assert work(optimizer(three, **plan), "muon_") == pytest.approx(3 * whole, rel=1e-9)
     assert work(optimizer(SHARED, **plan, mechanisms={"orthogonalisation": False}), "muon_") == 0
+
+
+def test_nothing_is_gathered_where_nothing_is_shared() -> None:
+    for zero_stage in (0, 1):
+        names = [each.name for each in optimizer(SHARED, parallel={"zero_stage": zero_stage}).messages]
+        assert names.count("all_gather_momentum") == zero_stage
+
+
+@pytest.mark.parametrize(("parallel", "ranks"), [({"tp": 2, "sequence_parallel": True}, 2), ({"ep": 2, "etp": 4}, 4)])
+def test_each_cut_matrix_is_gathered_over_the_ranks_that_share_it(parallel: Document, ranks: int) -> None:
+    """Once an update, in BF16: experts' over etp, all others over tp."""
+    document = changed(SHARED if "tp" in parallel else EXPERTS, parallel={**parallel, "zero_stage": 0})
+    prepared = step_of(document)[0]
+    (stage,) = prepared.workload.stages
+    cut = {each: count for each, count in stage_matrices(prepared.scenario, stage).items() if each.is_cut}
+    found = optimizer(document)
+    gathers = [each for each in found.messages if each.name == "tp_all_gather_momentum"]
+    sizes = [(each.cost.counted.ranks, each.cost.counted.num_bytes) for each in gathers if each.cost.counted]
+    assert sorted(sizes) == sorted((ranks, 2 * each.whole().size) for each in cut)
+    by_size = {each.cost.counted.num_bytes: each.cost.seconds for each in gathers if each.cost.counted}
+    whole = fsum(by_size[2 * each.whole().size] * count for each, count in cut.items())
+    assert found.by_category["tp_collectives"] == pytest.approx(whole)
+    assert any(each.is_expert for each in cut) == ("etp" in parallel)
+
+
+def test_ends_of_the_range_are_of_all_updates() -> None:
+    found = optimizer(SHARED)
+    pieces = [each for each in found.pieces if isinstance(each.cost, KernelCost)]
+    low, value, high = (fsum(getattr(each.cost, end) for each in pieces) for end in ("low", "seconds", "high"))
+    assert 0.5 * value < low < value < high < 2.0 * value
+    assert low <= found.low and high <= found.high
+
+
+def test_bytes_besides_the_products() -> None:
+    """Of 10 owned and 30 computed parameters: gradient and momentum 4 each, copy and update 2, master 4, weight 2."""
+    momentum, scale, update = passes(10, 30, 4)
+    assert (momentum.bytes_read, momentum.bytes_written) == (10 * 8, 10 * 6)
+    assert (scale.bytes_read, scale.bytes_written) == (30 * 4, 30 * 2)
+    assert (update.bytes_read, update.bytes_written) == (10 * 6, 10 * 6)
 
 
 def test_shared_matrices_are_split_or_dealt() -> None:

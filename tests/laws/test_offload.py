@@ -14,6 +14,7 @@ from simulator import load_scenario, simulate_run, simulate_step
 from simulator.assembly.chunks import COMPUTE, COPY_IN, COPY_OUT, NUM_STREAMS
 from simulator.assembly.memory_peak import peak_of
 from simulator.assembly.step_graph import StepGraph
+from simulator.costs.host import host_of
 from simulator.engine import sweep
 from simulator.errors import InputError
 from simulator.report import step_sections
@@ -149,6 +150,38 @@ def test_a_copy_comes_back_after_it_has_gone_and_before_its_layer() -> None:
                 assert started[unit] >= line.finish_s[before, 0]
                 waits += bool(started[unit] == line.finish_s[before, 0])
     assert waits > 0, "the link is slow enough to hold layers up"
+
+
+def test_a_rank_is_never_two_actions_ahead_of_its_copies() -> None:
+    """Its action after the next waits for what a forward sends; what comes back is ahead of its backward by one action."""
+    graph = step_of(PP2, cluster={"node": host(5)}, offload={"activations": 1})[1]
+    dag, stream = graph.dag, graph.dag.resource % NUM_STREAMS
+    held = {COPY_OUT: 0, COPY_IN: 0}
+    for rank in range(graph.num_ranks):
+        spans = [(graph.spans.first[i], graph.spans.last[i]) for i in np.flatnonzero(graph.spans.rank == rank)]
+        on = [{at: [op for op in range(*span) if stream[op] == at] for at in range(NUM_STREAMS)} for span in spans]
+        for before, now in zip(on, on[2:], strict=False):
+            for first, then, copy in ((COPY_OUT, COMPUTE, COPY_OUT), (COMPUTE, COPY_IN, COPY_IN)):
+                if before[first] and now[then]:
+                    op = now[then][0]
+                    assert before[first][-1] in dag.pred[dag.pred_ptr[op] : dag.pred_ptr[op + 1]]
+                    held[copy] += 1
+    assert min(held.values()) > 2
+
+
+def test_layers_recomputed_together_come_back_before_the_last_of_them() -> None:
+    together = changed(DENSE, recompute={"granularity": "full", "num_layers": 3}, offload={"activations": 1})
+    (stage,) = step_of(together)[0].stages
+    assert stage.copies is not None
+    names = [[stage.units[copy.unit].name for copy in way] for way in (stage.copies.out, stage.copies.back)]
+    assert names == [["layer_0", "layer_3"], ["layer_5", "layer_2"]]
+
+
+def test_gpus_of_a_host_share_it_whatever_the_number_of_hosts() -> None:
+    node = node_of(load_scenario(changed(DENSE, cluster={"node": host(50, 400)})))
+    link, dram = (step_of(DENSE)[0].assumptions[f"host_{of}_frac"] for of in ("link", "memory"))
+    rates = [found.memory_bytes_per_s for of in (1, 4, 8, 64) if (found := host_of(node, of, link, dram)) is not None]
+    assert rates == pytest.approx([0.75 * 400e9 / of for of in (1, 4, 8, 8)])
 
 
 def test_an_operand_of_a_weight_gradient_stays_from_the_input_gradient_on() -> None:
