@@ -63,8 +63,8 @@ def packing_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
         number = len(packing.lengths) if packing.lengths is not None else tokens / (packing.mean_tokens or tokens)
         share = number * (plan.cp - 0.5) / tokens
         if share >= WORTH_SAYING:
-            text = f"each document is padded to a multiple of 2 * cp = {2 * plan.cp} tokens, about {share:.1%} of all"
-            yield "training.padding_fraction", f"{text}; they are not counted unless padding_fraction holds them"
+            text = f"each document is padded to a multiple of 2 * cp = {2 * plan.cp} tokens, about {100 * share:.1f} % of all"
+            yield "training.packing", f"{text}; they are not counted unless training.padding_fraction holds them"
     if packing.mean_tokens is not None and packing.mean_tokens >= tokens:
         text = f"{packing.mean_tokens:g} is no less than the {tokens} tokens of a sequence"
         yield (

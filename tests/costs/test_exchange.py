@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from simulator import load_scenario
@@ -48,3 +50,15 @@ def test_a_hop_between_nodes_holds_the_others_and_few_of_them_use_a_nic() -> Non
     assert across.seconds > 3 * inside.seconds
     assert (across.bytes_nic, across.bytes_scale_up) == ((1 << 26) / 2, (1 << 26) / 2)
     assert inside.bytes_nic == 0.0
+
+
+def test_hops_of_a_node_s_groups_share_its_nics() -> None:
+    """Of 8 GPUs with 4 NICs all send at once where each group has one rank a node, one where a group has all eight."""
+    of = hardware()
+    few = replace(of.network, wiring=replace(of.network.wiring, rails=4))
+    for network, ratio in ((of.network, 1.0), (few, 2.0)):
+        all_send, one_sends = (
+            neighbour_cost(1 << 28, shape, network, of.stack).seconds
+            for shape in (GroupShape(8, 8, 1), GroupShape(64, 8, 8))
+        )
+        assert all_send / one_sends == pytest.approx(ratio, rel=0.05)

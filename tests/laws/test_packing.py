@@ -207,6 +207,23 @@ def test_a_library_that_computes_all_pairs_is_refused_and_long_documents_are_tol
     assert any("documents are cut where a sequence ends" in str(each) for each in warnings)
 
 
+@pytest.mark.parametrize(
+    ("cut", "options", "said"),
+    [
+        ("documents", ("parallel.cp=2",), "multiple of 2 * cp = 4 tokens, about 1.5 % of all"),
+        ("documents", ("parallel.cp=4",), "multiple of 2 * cp = 8 tokens, about 3.5 % of all"),
+        ("documents", (), ""),
+        ("sequence", ("parallel.cp=2", "parallel.cp_comm=all_gather"), ""),
+    ],
+)
+def test_what_cut_documents_are_padded_by_is_told(cut: str, options: tuple[str, ...], said: str) -> None:
+    packing = f"training.packing={{mean_tokens: 100, cut: {cut}}}"
+    warnings = load_scenario(DENSE[0], [*DENSE[1:], "training.seq_len=8192", packing, *options]).warnings
+    told = [each for each in warnings if "each document is padded" in each]
+    assert len(told) == bool(said) and all(said in each for each in told)
+    assert all(each.startswith("overrides[") for each in told), "where packing was given"
+
+
 def test_a_timeline_tells_the_parts_of_a_core_in_words() -> None:
     """A ring has several calls of the core, with sums between them."""
     given = ["training.packing={mean_tokens: 1500, cv: 1.5}", "parallel.cp=2", "parallel.cp_comm=ring"]

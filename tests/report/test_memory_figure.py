@@ -95,6 +95,6 @@ def test_every_kept_tensor_of_the_layers_that_matters_has_words() -> None:
     source = "\n".join(
         path.read_text() for path in (Path(__file__).parents[2] / "simulator" / "workload").rglob("*.py")
     )
-    kept = set(re.findall(r'(?:keep|operand|Tensor)\(\s*"([a-z_]+\.[a-z_0-9]+)"', source))
+    kept = set(re.findall(r'(?:keep|operand|Tensor|bf16)\(\s*"([a-z_]+\.[a-z_0-9]+)"', source))
     assert len(kept) > 40
     assert [name for name in sorted(kept) if ": " in tensor_words(name)] == []

@@ -8,6 +8,7 @@ import pytest
 
 from simulator import load_scenario
 from simulator.errors import InputError
+from simulator.scenario import derived
 from tests.laws.runs import changed
 from tests.laws.test_tensor_parallel import DENSE
 
@@ -92,5 +93,11 @@ def test_cp_divides_the_data_parallel_ranks_and_adds_to_the_experts() -> None:
     )  # fmt: skip
     scenario = load_scenario(moe)
     assert scenario.parallel.ep == 8
+    assert derived.sharing_tokens(scenario) == 4, "tp * cp with sequence parallelism"
+    assert derived.expert_group_sequences(scenario) == (2, scenario.training.seq_len), (
+        "of the 8 GPUs of an expert group"
+    )
+    half = load_scenario(changed(moe, parallel={"ep": 2}))
+    assert derived.expert_group_sequences(half) == (1, half.training.seq_len // 2)
     with pytest.raises(InputError, match=r"ep 16 does not divide dp \* tp \* cp = 8"):
         load_scenario(changed(moe, parallel={"ep": 16}))

@@ -107,6 +107,17 @@ def test_experts_under_fp8() -> None:
     }  # fmt: skip
 
 
+def test_a_combine_in_8_bits_holds_what_it_casts_beside_its_cast() -> None:
+    plain, cast = (
+        PARTS["m"].saved(model(MLA), replace(FP8, combine_dtype=dtype))[1] for dtype in ("bf16", FP8.dispatch_dtype)
+    )
+    for before, after, name in (
+        (plain.working_forward, cast.working_forward, "expert.sent_back"),
+        (plain.working_backward, cast.working_backward, "expert.sent_back_grad"),
+    ):
+        assert sizes(after) == {**sizes(before), f"{name}_cast": fp8(PEAK * H)}
+
+
 def test_where_experts_are_wide_the_fullest_instant_is_between_their_projections() -> None:
     """40 wide and 32 hidden: SwiGLU's input in BF16, the gradients of its product and of its input."""
     assert model(MLA).moe is not None
