@@ -18,7 +18,7 @@ from simulator.report.memory_words import best_variants, variant_words
 from simulator.report.what_if import Shown, gains
 from simulator.results.memory_variants import MemoryVariants
 from simulator.results.run_result import RunResult
-from simulator.results.step_result import Memory
+from simulator.results.step_memory import Memory
 
 HELP: Final = {
     "cost": "GPU-hours times the price; its interval is that of the GPU-hours times that of the price.",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dashboards.progress import report_progress
 from simulator.check import load_scenario
 from simulator.results.memory_variants import MemoryVariants
-from simulator.results.step_result import Memory
+from simulator.results.step_memory import Memory
 from simulator.scenario.scenario import Scenario
 from simulator.step.graph import order_of_actions
 from simulator.step.memory import step_memory

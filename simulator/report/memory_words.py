@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from simulator.report import numbers
 from simulator.results.memory_variants import MemoryVariant, MemoryVariants, VariantKind
-from simulator.results.step_result import Memory, Verdict
+from simulator.results.step_memory import Memory, Verdict
 
 NUM_ADVICE: Final = 3
 NUM_BEST: Final = 4

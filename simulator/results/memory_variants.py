@@ -8,7 +8,7 @@ from pydantic import Field
 
 from simulator.results.document import Bytes, ResultModel
 from simulator.results.interval import Estimate
-from simulator.results.step_result import Verdict
+from simulator.results.step_memory import Verdict
 
 VariantKind = Literal["recompute", "schedule", "state"]
 """state: number formats of what is kept, and what data-parallel ranks share of it."""

@@ -10,7 +10,8 @@ from hwprofiles.stack_choice import StackKind
 from simulator.results.document import SCHEMA_VERSION, JsonValue, ResultModel, Seconds
 from simulator.results.interval import Estimate, Interval
 from simulator.results.placement_result import Placement
-from simulator.results.step_result import AssumptionRow, Basis, Memory, ModelCounts, StepTimes
+from simulator.results.step_memory import Memory
+from simulator.results.step_result import AssumptionRow, Basis, ModelCounts, StepTimes
 
 
 class RampPoint(ResultModel):

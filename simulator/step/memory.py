@@ -10,7 +10,7 @@ from typing import Final
 
 from simulator.assembly.memory_peak import RankMemory, host_activations, rank_memory
 from simulator.results.interval import Estimate
-from simulator.results.step_result import MEMORY_KINDS, Memory, MemoryKind, StageMemory, StageTensor
+from simulator.results.step_memory import MEMORY_KINDS, Memory, MemoryKind, StageMemory, StageTensor
 from simulator.scenario.hardware import node_of
 from simulator.scenario.muon_rules import deals_whole_matrices, is_muon
 from simulator.scenario.scenario import Scenario

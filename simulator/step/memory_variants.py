@@ -13,7 +13,7 @@ from typing import Final, get_args
 from simulator.check import load_scenario
 from simulator.errors import InputError
 from simulator.results.memory_variants import MemoryVariant, MemoryVariants, VariantKind, VariantMemory
-from simulator.results.step_result import Memory
+from simulator.results.step_memory import Memory
 from simulator.scenario.plan import RecomputeModule
 from simulator.scenario.scenario import Scenario
 from simulator.schedule import SCHEDULES, vpp_problem

@@ -62,6 +62,8 @@ def test_a_lone_backward_delays_its_weight_gradients_only_where_pairs_do() -> No
     delayed, at_once, dualpipe = (built("B", two, None, each) for each in (BY_LAYER, AT_ONCE, Pairing()))
     assert waits(delayed, "b1.dispatch_b") == {"b1.mlp_b_routed.routed"}
     assert waits(delayed, "b0.combine_b") == {"b1.attn_b"}
+    assert waits(delayed, "b1.mlp_w") == {"b1.mlp_b_routed.routed"}, "beside the message, not behind it"
+    assert blocks(delayed, COMPUTE)[-2:] == ["b0.attn_b", "b0.attn_w"]
     assert [op.label for op in at_once.ops] == [op.label for op in dualpipe.ops]
     for lone in (at_once, dualpipe, built("B", two, None, Pairing(beside=False, by_layer=True))):
         assert waits(lone, "b1.dispatch_b") == {"b1.mlp_w"}

@@ -18,7 +18,7 @@ from simulator.costs.host import host_of
 from simulator.engine import sweep
 from simulator.errors import InputError
 from simulator.report import step_sections
-from simulator.results.step_result import StageMemory
+from simulator.results.step_memory import StageMemory
 from simulator.scenario.hardware import node_of
 from simulator.schedule.action import Action
 from simulator.step.graph import order_of_actions

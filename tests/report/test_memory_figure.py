@@ -15,7 +15,7 @@ from simulator.report.frames.memory import tensors_of
 from simulator.report.memory_words import KIND_WORDS, tensor_words
 from simulator.report.theme import PAGES, Mode
 from simulator.results.run_result import from_json
-from simulator.results.step_result import Memory
+from simulator.results.step_memory import Memory
 
 MEMORY = from_json((Path(__file__).parents[1] / "results" / "data" / "made_up_run.json").read_text()).memory
 

@@ -13,7 +13,7 @@ from simulator.report.frames.memory import tensors_shown, variants_shown
 from simulator.report.memory_words import KEYS, advice, headline, keys_of, short_keys, verdict_sentence, why_not
 from simulator.results.memory_variants import MemoryVariants
 from simulator.results.run_result import from_json
-from simulator.results.step_result import Memory
+from simulator.results.step_memory import Memory
 from simulator.step.graph import order_of_actions
 from simulator.step.memory import rank_memories
 from simulator.step.memory_variants import memory_variants

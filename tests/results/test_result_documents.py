@@ -11,17 +11,8 @@ from simulator.errors import InconsistentSimulation
 from simulator.results.document import canonical, to_document, to_json
 from simulator.results.interval import Estimate, Interval
 from simulator.results.run_result import from_json
-from simulator.results.step_result import (
-    PART_NAMES,
-    AssumptionRow,
-    Basis,
-    Memory,
-    PartTimes,
-    RankTimes,
-    StageMemory,
-    StepTimes,
-    parts_of,
-)
+from simulator.results.step_memory import Memory, StageMemory
+from simulator.results.step_result import PART_NAMES, AssumptionRow, Basis, PartTimes, RankTimes, StepTimes, parts_of
 
 TEXT = (Path(__file__).parent / "data" / "made_up_run.json").read_text()
 DOCUMENT = json.loads(TEXT)

@@ -8,7 +8,8 @@ import pytest
 from simulator.errors import InconsistentSimulation
 from simulator.results import explain
 from simulator.results.interval import Estimate
-from simulator.results.step_result import Memory, RankTimes, StepTimes, parts_of
+from simulator.results.step_memory import Memory
+from simulator.results.step_result import RankTimes, StepTimes, parts_of
 from tests.results.test_interval_ends import GRAPH, makespan
 from tests.results.test_result_documents import TEXT, from_json, rank, stage
 

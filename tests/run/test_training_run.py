@@ -9,14 +9,13 @@ import pytest
 from simulator.results.document import to_document, to_json
 from simulator.results.interval import Estimate, Interval
 from simulator.results.run_result import RunResult, from_json
+from simulator.results.step_memory import Memory, StageMemory
 from simulator.results.step_result import (
     Basis,
     FlopPerToken,
-    Memory,
     Mfu,
     ModelCounts,
     RankTimes,
-    StageMemory,
     StepResult,
     StepTimes,
     Tflops,

@@ -6,7 +6,7 @@ import pytest
 
 from simulator import load_scenario
 from simulator.assembly.memory_peak import RankMemory
-from simulator.results.step_result import MEMORY_KINDS, Memory
+from simulator.results.step_memory import MEMORY_KINDS, Memory
 from simulator.step.graph import order_of_actions
 from simulator.step.memory import SMALL_PARTS, kind_of, rank_memories, stage_tensors, step_memory
 from simulator.step.prepared import memory_question, prepare

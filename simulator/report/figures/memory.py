@@ -16,7 +16,7 @@ from simulator.report.frames.memory import tensors_of
 from simulator.report.memory_words import KIND_WORDS, tensor_words, variant_words
 from simulator.report.theme import MEMORY, PAGES, VERDICT, Mode
 from simulator.results.memory_variants import MemoryVariants
-from simulator.results.step_result import MEMORY_KINDS, Memory, MemoryKind, StageTensor, Verdict
+from simulator.results.step_memory import MEMORY_KINDS, Memory, MemoryKind, StageTensor, Verdict
 
 MAX_NAMES: Final = 9
 """Tensors with a colour of their own; the others of a kind stand together."""

@@ -9,7 +9,7 @@ import pandas as pd
 from simulator.report import numbers
 from simulator.report.memory_words import KIND_WORDS, VARIANT_TITLES, keys_of, short_keys, tensor_words
 from simulator.results.memory_variants import MemoryVariants, VariantKind
-from simulator.results.step_result import MEMORY_KINDS, Memory, StageMemory, StageTensor
+from simulator.results.step_memory import MEMORY_KINDS, Memory, StageMemory, StageTensor
 
 
 def tensors_of(stage: StageMemory) -> tuple[StageTensor, ...]:

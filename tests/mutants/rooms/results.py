@@ -117,7 +117,7 @@ RESULTS = Room(
             "what binds comes in the order of the alphabet",
         ),
         Fault(
-            "simulator/results/step_result.py",
+            "simulator/results/step_memory.py",
             "return max(self.by_stage, key=lambda stage: stage.peak_bytes)",
             "return max(self.by_stage, key=lambda stage: stage.activations_bytes)",
             "the worst rank is that of most activations",
