@@ -11,6 +11,7 @@ from simulator.errors import InputError
 from simulator.scenario import derived
 from tests.laws.runs import changed
 from tests.laws.test_tensor_parallel import DENSE
+from tests.scenario.test_sharing_rules import MOE
 
 GQA = {"kind": "gqa", "num_heads": 32, "num_kv_heads": 8, "head_dim": 128}
 
@@ -80,6 +81,24 @@ def test_a_contradiction_is_refused_with_a_way_out(sections: dict[str, Any], fie
 def test_keys_without_a_meaning_are_told(parallel: dict[str, Any], says: str) -> None:
     scenario = load_scenario(changed(DENSE, parallel=parallel))
     assert any(says in str(warning) for warning in scenario.warnings)
+
+
+def test_latents_of_whole_sequences_are_told_too() -> None:
+    told = [
+        [text for text in load_scenario(MOE, options).warnings if "cp_kv" in text]
+        for options in (["parallel.cp_kv=latent"], ["parallel.cp_kv=latent", "parallel.cp=2"])
+    ]
+    assert "latent has no meaning with cp 1: nothing is sent" in told[0][0] and not told[1]
+
+
+def test_chunks_of_logits_are_of_a_rank_s_tokens() -> None:
+    options = ["training.seq_len=8192", "head.chunk_tokens=16", "parallel.tp=1", "parallel.sequence_parallel=false"]
+    document = changed(DENSE, parallel={"cp": 2})
+    assert load_scenario(document, options).head.chunk_tokens == 16
+    with pytest.raises(
+        InputError, match="15 are 274 chunks of the 4,096 tokens of a GPU's micro-batch; allowed at least 16"
+    ):
+        load_scenario(document, [*options, "head.chunk_tokens=15"])
 
 
 def test_cp_divides_the_data_parallel_ranks_and_adds_to_the_experts() -> None:
