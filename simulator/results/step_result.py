@@ -1,4 +1,4 @@
-"""What the simulation of one step says: times by rank, category and cause, and where the numbers come from (memory: step_memory.py).
+"""What the simulation of one step says: times by rank, category, cause, basis (memory: step_memory.py).
 
 The keys are those of the result document; all times are seconds and means over the random draws.
 """
