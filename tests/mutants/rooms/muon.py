@@ -56,5 +56,29 @@ MUON = Room(
             '("moments", r.moment_dtype, 2 * number))',
             "matrices have two moments",
         ),
+        Fault(
+            "simulator/step/muon.py",
+            "ranks = group.ranks if scenario.parallel.zero_stage else 1",
+            "ranks = group.ranks",
+            "momentum is gathered where every rank has all of it",
+        ),
+        Fault(
+            "simulator/step/muon.py",
+            "yield scaled(one, count)",
+            "yield one",
+            "one matrix of a shape is gathered for all",
+        ),
+        Fault(
+            "simulator/step/muon.py",
+            '"etp" if matrix.is_expert else "tp"',
+            '"tp"',
+            "experts' matrices are gathered over tp",
+        ),
+        Fault(
+            "simulator/workload/muon.py",
+            "owned * (gradient_bytes + MOMENTUM_BYTES),",
+            "owned * gradient_bytes,",
+            "momentum is not read",
+        ),
     ),
 )

@@ -50,5 +50,23 @@ OFFLOAD = Room(
             "tensor_bytes(dtype, count)",
             "the optimizer's state stays on the GPU",
         ),
+        Fault(
+            "simulator/step/offload.py",
+            "units[each.last], each.num_bytes) for each in moved[::-1])",
+            "units[each.first], each.num_bytes) for each in moved[::-1])",
+            "layers recomputed together come back before the first of them",
+        ),
+        Fault(
+            "simulator/assembly/copies.py",
+            "edges.append((int(start[now] + first[now]), int(start[before] + out[before])))",
+            "pass",
+            "a rank runs any number of actions ahead of its copies",
+        ),
+        Fault(
+            "simulator/costs/host.py",
+            "share = memory * memory_frac.value / min(node.gpus_per_node, num_gpus)",
+            "share = memory * memory_frac.value / num_gpus",
+            "all GPUs of the cluster share one host",
+        ),
     ),
 )
