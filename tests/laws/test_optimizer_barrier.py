@@ -82,3 +82,13 @@ def test_a_norm_is_sent_over_its_own_hop() -> None:
         if graph.labels[row] == "grad_norm"
     }
     assert ends[1] > ends[0] == ends[2] > ends[3]
+
+
+def test_the_norm_waits_for_the_sum_of_tied_copies() -> None:
+    graph = build_graph(prepare(load_scenario("llama-3.1-70b", (*DENSE, "model.tied_embeddings=true"))))
+    names = [graph.labels[row] for row in graph.dag.op_class]
+    sums = {i for i, name in enumerate(names) if name == "all_reduce_embedding_copies"}
+    norms = [i for i, name in enumerate(names) if name == "grad_norm"]
+    assert len(sums) == 2 and len(norms) == 4
+    for i in norms:
+        assert sums <= {int(p) for p in graph.dag.pred[graph.dag.pred_ptr[i] : graph.dag.pred_ptr[i + 1]]}
