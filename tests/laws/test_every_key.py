@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -288,3 +289,13 @@ def test_overlap_of_reductions_acts_in_every_schedule(key: str, schedule: str) -
     on, off = (answer(*given, f"{key}={value}")["step"]["step_s"] for value in ("true", "false"))
     # The last weight gradient of every rank ends the pipeline: what is reduced behind it has nothing beside it there.
     assert on <= off if SCHEDULES[schedule].split == "always" else on < off
+
+
+def test_the_method_tells_of_every_schedule_and_of_what_is_shared_or_moved() -> None:
+    """docs/method.md is one text that many change: a paragraph that goes by mistake is missed here."""
+    text = (Path(__file__).parents[2] / "docs" / "method.md").read_text(encoding="utf-8")
+    keys = ("cp_comm", "training.packing", "training.grad_norm_sync", "training.optimizer: muon", "hsdp_group")
+    offload = (f"offload.{key}" for key in ("activations", "optimizer"))
+    switches = ("link_sharing", "offload_time", "orthogonalisation", "document_spread")
+    for name in (*SCHEDULES, *keys, *offload, *(f"mechanisms.{each}" for each in switches)):
+        assert f"`{name}" in text or f"{name}`" in text, name
