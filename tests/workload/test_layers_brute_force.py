@@ -292,3 +292,11 @@ def test_padding_is_executed_and_no_work_of_the_model() -> None:
     one_row = 2 * 3 * 32 * MOE.expert_intermediate_size
     for each in ("F", "I", "W"):
         assert by_pass(padded, "flop")[each] - by_pass(plain, "flop")[each] == pytest.approx(127 * one_row)
+
+
+@pytest.mark.parametrize(("padding", "is_uneven"), [(1, True), (2, True), (16, True), (128, False), (256, False)])
+def test_only_rows_padded_to_whole_tiles_fill_them(padding: int, is_uneven: bool) -> None:
+    """So that padding to a few rows, which are more, is never faster than none."""
+    (unit,) = PARTS["m"].units(model(MLA), replace(recipe(), row_padding=padding, expert_rows_cv=0.3))
+    found = {op.shape.rows_cv for op in unit.ops() if op.shape.op == "grouped_gemm"}
+    assert found == {0.3 if is_uneven else 0.0}

@@ -38,6 +38,10 @@ FUSED_ROUTER_BACKWARD = (1 + 4 + 4 + 4, 4 + 4, 3)
 """The same of their gradients."""
 
 
+TILE_ROWS = 128
+"""Rows of a tile of grouped GEMMs. Padding to fewer leaves an expert's last tile as partly filled as it was."""
+
+
 def of_rank(m: MoeFfn, hidden: int, etp: int) -> Ffn:
     """One routed expert on one of etp ranks."""
     return Ffn.of(m, hidden, m.expert_intermediate_size // etp)
@@ -60,7 +64,7 @@ def _grouped(op: Op, m: MoeFfn, r: Recipe) -> Op:
     real = received_rows(m, r) * (r.capacity.kept / r.capacity.rows) / padded_rows(m, r)
     local = m.num_routed_experts // r.ep
     # Where rows are padded to whole tiles, the padding is counted in the rows already.
-    rows_cv = r.expert_rows_cv if local > 1 and r.row_padding == 1 else 0.0
+    rows_cv = r.expert_rows_cv if local > 1 and r.row_padding < TILE_ROWS else 0.0
     return replace(c.grouped(op, local, r.grouped_gemm, rows_cv), model_flop=op.flop * real)
 
 
