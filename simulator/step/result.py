@@ -91,7 +91,7 @@ def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: in
         mfu=metrics.mfu(flop, rate, hardware.gpu.peak_flop_per_s["bf16"]),
         bubble_s=parts.mean.bubble_s,
         exposed_comm_s=max(0.0, actions_s - work.compute_s)
-        + sum(work.by_category.get(name, 0.0) for name in dict.fromkeys(INSIDE.values())),
+        + fsum(work.by_category.get(name, 0.0) for name in dict.fromkeys(INSIDE.values())),
         optimizer_s=parts.mean.optimizer_s,
         by_rank=by_rank,
         parts=parts,

@@ -100,7 +100,7 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     # unknown keys
     "unknown-top": (v3("paralel: {pp: 8}"), ("unknown key", "did you mean parallel")),
     "unknown-nested": (v3("parallel: {pipeline: 8}"), ("parallel.pipeline", "unknown key", "allowed")),
-    "unknown-deep": (v3("parallel: {overlap: {epp: none}}"), ("parallel.overlap.epp", "allowed dp, ep")),
+    "unknown-deep": (v3("parallel: {overlap: {epp: none}}"), ("parallel.overlap.epp", "allowed delay_wgrad, dp, ep")),
     "unknown-camel": (v3("training: {seqLen: 4096}"), ("training.seqLen", "did you mean seq_len")),
     "unknown-phase-key": (v3("phases: [{name: p, tokns: 1e12}]"), ("phases.p.tokns", "did you mean tokens")),
     "unknown-mechanism": (v3("mechanisms: {imbalanc: false}"), ("did you mean imbalance",)),
@@ -360,8 +360,7 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
         ("-5 is out of range", "allowed 1 to"),
     ),
     # not modelled yet: each says what to do instead
-    "cp": (v3("parallel: {cp: 2}"), ("case.yaml:3: parallel.cp", "not modelled yet (2)", "cp: 1 is another plan")),
-    "cp-as-text": (v3("parallel: {cp: '1'}"), ("parallel.cp", "not modelled yet")),
+    "cp-as-text": (v3("parallel: {cp: '1'}"), ("parallel.cp", "is not a whole number")),
     "tp-as-text": (v3("parallel: {tp: '1'}"), ("case.yaml:3: parallel.tp", "is not a whole number")),
     "host-number": (v3("host: 3"), ("case.yaml:3: host", "not modelled yet (3)")),
     "host-unknown": (v3("host: {cuda_graphs: none}"), ("host.cuda_graphs", "unknown key")),

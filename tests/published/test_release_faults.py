@@ -61,14 +61,19 @@ def run(document: Document, **sections: object) -> StepResult:
 
 
 def test_gradients_are_reduced_beside_the_backward_or_behind_it() -> None:
-    """0.43 s beside it and 0.50 s behind it, by the kernel rates of that release; their ratio is the mechanism's alone."""
+    """0.43 s beside it and 0.50 s behind it, by the kernel rates of that release; their ratio is the mechanism's alone, where
+    nothing else is: kernels as fast beside it, and a clock that its watts do not slow.
+    """
+    apart = {"sm_partition": False, "power": False}
     on, free = run(LLAMA).step, run(LLAMA, mechanisms={"sm_partition": False}).step
-    assert free.step_s < on.step_s < 1.04 * free.step_s, "what the reduction takes from the kernels beside it"
+    taken = on.step_s - free.step_s
+    assert 0 < taken < 0.5 * 0.078, "what the reduction takes from the kernels beside it"
     for switch in (
         {"parallel": {"overlap": {"dp": False}}}, {"data_parallel": {"grad_reduce": {"overlap": False}}},
     ):  # fmt: skip
         off = run(LLAMA, **switch).step
-        assert free.step_s / off.step_s == pytest.approx(0.43 / 0.50, rel=0.02)
+        ratio = run(LLAMA, mechanisms=apart).step.step_s / run(LLAMA, mechanisms=apart, **switch).step.step_s
+        assert ratio == pytest.approx(0.43 / 0.50, rel=0.02)
         hidden = off.optimizer_s - on.optimizer_s
         assert 0.85 * 0.078 < hidden < 0.078, "all but the last bucket"
     assert {row.category for row in on.by_category} - {row.category for row in off.by_category} == {"interference"}
