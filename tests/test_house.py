@@ -62,7 +62,7 @@ def shown(path: Path) -> str:
         ("-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"),
         ("-m", "ruff", "check", *SOURCES),
         ("-m", "ruff", "format", "--check", *SOURCES),
-        ("-m", "mypy"),
+        pytest.param(("-m", "mypy"), marks=pytest.mark.slow),  # most of a minute in a fresh clone
     ],
     ids=["import-linter", "ruff check", "ruff format", "mypy"],
 )

@@ -58,6 +58,7 @@ def test_portable_functions_are_those_of_numpy_but_for_the_last_digit() -> None:
     assert portable.exp(values.reshape(3, 333)).shape == (3, 333)
 
 
+@pytest.mark.slow
 def test_instructions_of_the_processor_do_not_matter() -> None:
     """numpy with no instruction set beyond its baseline, and kernels compiled for a generic processor: the same bytes."""
     from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__  # type: ignore[import-not-found]

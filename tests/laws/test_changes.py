@@ -31,7 +31,7 @@ def without(document: Mapping[str, Any], mechanism: str) -> Run:
     return simulate(changed(document, mechanisms={mechanism: False}))
 
 
-@settings(LAW, max_examples=30)
+@settings(LAW, max_examples=15)
 @given(scenarios())
 def test_a_mechanism_switched_off_is_never_longer(document: Document) -> None:
     """Draw by draw: the random loads are the same. GPUs are of one speed, else a heavy load may meet a fast one by chance."""

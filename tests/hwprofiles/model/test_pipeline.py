@@ -75,7 +75,13 @@ class Executed:
         return torch.load(self.folder / f"{prefix}{document}-{rank}.pt")  # type: ignore[no-any-return]
 
 
-@pytest.fixture(scope="module", params=[(TWO, CASES_OF_TWO), (FOUR, CASES_OF_FOUR)], ids=["two ranks", "four ranks"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((TWO, CASES_OF_TWO), id="two ranks"),
+        pytest.param((FOUR, CASES_OF_FOUR), id="four ranks", marks=pytest.mark.slow),
+    ],
+)
 def executed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Executed:
     (documents, cases), folder = request.param, tmp_path_factory.mktemp("ranks")
     bad = documents[3] if documents is TWO else None
