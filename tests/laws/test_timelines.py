@@ -17,6 +17,7 @@ from simulator.results.timeline_view import TimelineView
 from simulator.schedule import SCHEDULES
 from simulator.step.draws import draw_rows
 from simulator.step.graph import build_graph, order_of_actions
+from simulator.step.power import power_of
 from simulator.step.prepared import prepare
 from simulator.step.timeline import step_timeline, timeline_of
 from tests.laws.runs import ROUNDING, changed
@@ -48,7 +49,10 @@ def is_apart(stream_of: np.ndarray, start_s: np.ndarray, end_s: np.ndarray) -> b
 def test_the_timeline_is_the_engines_and_loses_nothing(document: Document) -> None:
     prepared = prepare(load_scenario(document))
     order = order_of_actions(prepared.scenario)
-    timeline, graph, random = timeline_of(prepared, order), build_graph(prepared, order), prepared.random
+    timeline, random = timeline_of(prepared, order), prepared.random
+    graph = power_of(
+        prepared, build_graph(prepared, order)
+    ).graph  # at the speed of its watts, and with its links shared
     rows = draw_rows(random, graph, 0, random.load)
     swept = sweep(graph.dag, graph.class_seconds(), rows)
     lane = timeline.lane.index
