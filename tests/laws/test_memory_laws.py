@@ -98,7 +98,7 @@ def test_more_micro_batches_are_never_less_memory(document: Document) -> None:
         assert few.peak_bytes <= many.peak_bytes
 
 
-@settings(LAW, max_examples=20)
+@settings(LAW, max_examples=40)
 @given(scenarios(is_moe=True))
 def test_more_expert_ranks_hold_fewer_expert_weights(document: Document) -> None:
     ep = document["parallel"]["ep"]
