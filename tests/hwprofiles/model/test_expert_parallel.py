@@ -18,6 +18,8 @@ from simulator.workload.routing_rule import RoutingRule
 from tests.hwprofiles.model import expert_parallel_checks as checks
 from tests.hwprofiles.model.processes import run_ranks
 
+pytestmark = pytest.mark.slow
+
 LAYOUTS = [(2, 1), (2, 2), (4, 1), (4, 2), (4, 4)]
 """Ranks, and those of a node."""
 
