@@ -37,6 +37,6 @@
                    prints stacks/h800-notrace's kernels.csv (notrace_rows). Gave `gemm.*` and `attention.*` of the stacks and
                    of stacks/transfer
 
-The programs that measure (what they share is in measuring) write one JSON document of what they measured (kernel_rates: a
-CSV); the measurement's YAML says which columns of the CSV are which.
+The programs that measure (what they share is in measuring, of those with all GPUs of a host in all_gpus) write one JSON
+document of what they measured (kernel_rates, packed_attention: a CSV); the measurement's YAML says which columns are which.
 """

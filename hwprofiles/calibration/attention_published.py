@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from hwprofiles.calibration.attention_amd import AMD_LINES
+from hwprofiles.calibration.attention_amd import AMD_LINES, Line
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.units import TERA
 
@@ -18,8 +18,6 @@ README: Final = "github.com/liangan1/GPU_travel performance/flash-attn/README.md
 ISSUE: Final = "github.com/Dao-AILab/flash-attention issue 1589 (flash_attn 2.7.4 on B200)"
 BENCH: Final = "github.com/meta-pytorch/tritonbench pull request 171 (FlashAttention-2 on B200)"
 PULL: Final = "github.com/Dao-AILab/flash-attention pull request 1791 (H100)"
-
-Line = tuple[str, str, str, int, bool, str, tuple[tuple[int, int, int, float], ...]]
 
 VALUES: Final = {192: 128}
 """Head size of queries and keys → of values, where it is another (latent attention)."""

@@ -14,9 +14,7 @@ collectives follow one another without a pause, which is the most that a step ca
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +27,9 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hwprofiles.calibration.measuring import Case, device_facts, gemm_case, random_bf16, streaming_cases
+from hwprofiles.calibration import all_gpus
+from hwprofiles.calibration.all_gpus import Place
+from hwprofiles.calibration.measuring import Case, gemm_case, random_bf16, streaming_cases
 from hwprofiles.units import KIBI, MEBI, MILLI
 
 SIZES = tuple(MEBI * 4**power for power in range(6))
@@ -259,52 +259,21 @@ def block_rows(rank: int, world: int, device: str, sizes: Sequence[int]) -> list
     return rows
 
 
-def worker(rank: int, world: int, device: str, out: str, quick: bool, meeting: str) -> None:
-    """One GPU's process; rank 0 writes the file. meeting: path of a file by which the processes find each other."""
-    import torch
-    import torch.distributed as dist
-
-    os.environ["NCCL_NVLS_ENABLE"] = "0"
-    if device == "cuda":
-        torch.cuda.set_device(rank)
-    backend = "nccl" if device == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=world)
-    torch.manual_seed(rank)
-    sizes, clock = ([64 * KIBI], Clock(device)) if quick else (SIZES, Clock(device))
-    result: dict[str, Any] = {**software_facts(device), "num_gpus": world}
-    result["alone"] = alone_rows(rank, world, device, clock, sizes)
-    beside = partial(beside_rows, world, device, clock, sizes[0] if quick else BESIDE_BYTES, 32 if quick else 1)
-    result["kernels"] = [*beside(is_high=False), *beside(is_high=True)]
-    result["blocks"] = block_rows(rank, world, device, sizes)
-    if rank == 0:
-        Path(out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    dist.destroy_process_group()
+def measured(place: Place) -> dict[str, Any]:
+    """The three parts."""
+    clock, sizes = Clock(place.device), [64 * KIBI] if place.is_quick else SIZES
+    scale, num_bytes = (32, sizes[0]) if place.is_quick else (1, BESIDE_BYTES)
+    beside = partial(beside_rows, place.world, place.device, clock, num_bytes, scale)
+    return {
+        "alone": alone_rows(place.rank, place.world, place.device, clock, sizes),
+        "kernels": [*beside(is_high=False), *beside(is_high=True)],
+        "blocks": block_rows(place.rank, place.world, place.device, sizes),
+    }
 
 
-def software_facts(device: str) -> dict[str, Any]:
-    """The GPU and its driver, versions of torch and NCCL."""
-    import torch
-
-    if device != "cuda":
-        return {"gpu": "none", "torch": torch.__version__}
-    return {**device_facts(0), "nccl": ".".join(map(str, torch.cuda.nccl.version()))}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures on all GPUs and writes the JSON file."""
-    parser = argparse.ArgumentParser(description="Times collectives and kernels alone and beside one another.")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE.json")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the program")
-    given = parser.parse_args(arguments)
-    import torch
-
-    world = torch.cuda.device_count() if given.device == "cuda" else 2
-    with TemporaryDirectory() as folder:
-        meeting = str(Path(folder) / "meeting")
-        torch.multiprocessing.spawn(worker, (world, given.device, str(given.out), given.quick, meeting), nprocs=world)
-    return 0
+main = partial(all_gpus.main, "Times collectives and kernels alone and beside one another.", measured)
+"""Measures on all GPUs and writes the JSON file; takes the arguments, None: the command line's."""
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(None))

@@ -10,18 +10,16 @@ board's energy counter) are means over the settled end of the load, of each GPU;
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import partial
 from typing import Any
 
-from hwprofiles.calibration.collectives_beside import Clock, slowest, software_facts, times
+from hwprofiles.calibration.all_gpus import Place, options, run_on_all
+from hwprofiles.calibration.collectives_beside import Clock, slowest, times
 from hwprofiles.calibration.collectives_together import message
 from hwprofiles.calibration.context_parallel.ways import Group
 from hwprofiles.calibration.measuring import random_bf16
@@ -30,6 +28,8 @@ from hwprofiles.units import MEBI, MEGA
 
 BLOCK_S, SETTLED_SHARE, REST_S = 0.04, 0.55, 2.0
 """Length of a block; share of the load's end over which is averaged; rest in front of a case."""
+TINY_SECONDS, TINY_SCALE = 0.2, 64
+"""Of load, and by which sizes are divided, to try the program."""
 WHOLE_BYTES = 256 * MEBI
 KERNELS = {
     "none": (),
@@ -174,30 +174,21 @@ def observe(
     }  # fmt: skip
 
 
-def worker(rank: int, world: int, device: str, out: str, seconds: float, scale: int, meeting: str) -> None:
-    """One GPU's process; rank 0 writes the file. meeting: path of a file by which the processes find each other."""
-    import torch
+def measured(place: Place, seconds: float) -> dict[str, Any]:
+    """All cases, each on all GPUs at once. seconds: of load, each case."""
     import torch.distributed as dist
 
-    os.environ["NCCL_NVLS_ENABLE"] = "0"
-    if device == "cuda":
-        torch.cuda.set_device(rank)
-    backend = "nccl" if device == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=world)
-    torch.manual_seed(rank)
-    made, nvml = kernels(device, scale), Nvml(rank) if device == "cuda" else None
-    group, rows = Group(dist.group.WORLD, rank, world), []
+    scale = TINY_SCALE if place.is_quick else 1
+    made, nvml = kernels(place.device, scale), Nvml(place.rank) if place.device == "cuda" else None
+    group, rows = Group(dist.group.WORLD, place.rank, place.world), []
     for names in CASES:
-        own = observe(names, group, device, scale, seconds, made, nvml)
-        every: list[dict[str, Any]] = [{}] * world
+        own = observe(names, group, place.device, scale, seconds, made, nvml)
+        every: list[dict[str, Any]] = [{}] * place.world
         dist.all_gather_object(every, own)
         rows.append(_summary(every))
-        if rank == 0:
+        if place.rank == 0:
             print(json.dumps(rows[-1]), flush=True)
-    if rank == 0:
-        result = {**software_facts(device), "num_gpus": world, "seconds": seconds, "rows": rows}
-        Path(out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    dist.destroy_process_group()
+    return {"seconds": seconds, "rows": rows}
 
 
 def _summary(every: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -213,20 +204,10 @@ def _summary(every: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures on all GPUs and writes the JSON file."""
-    parser = argparse.ArgumentParser(description="Watts and speed of kernels beside messages.")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE.json")
+    parser = options("Watts and speed of kernels beside messages.")
     parser.add_argument("--seconds", type=float, default=8.0, help="of load, each case")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the program")
     given = parser.parse_args(arguments)
-    import torch
-
-    world = torch.cuda.device_count() if given.device == "cuda" else 2
-    seconds, scale = (0.2, 64) if given.quick else (given.seconds, 1)
-    with TemporaryDirectory() as folder:
-        meeting = str(Path(folder) / "meeting")
-        args = (world, given.device, str(given.out), seconds, scale, meeting)
-        torch.multiprocessing.spawn(worker, args, nprocs=world)
+    run_on_all(given, partial(measured, seconds=TINY_SECONDS if given.quick else given.seconds))
     return 0
 
 

@@ -13,25 +13,21 @@ Limits: one host, no NIC; NVLink multicast off; only data-moving kernels, no com
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import combinations_with_replacement, pairwise
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from hwprofiles.calibration import all_gpus
+from hwprofiles.calibration.all_gpus import Place
 from hwprofiles.calibration.collectives_beside import (
     COVER,
     Clock,
     collective_call,
     marked,
     slowest,
-    software_facts,
     times,
 )
 from hwprofiles.calibration.context_parallel.ways import Group, hop
@@ -115,38 +111,15 @@ def rows(rank: int, world: int, device: str, num_bytes: int) -> Iterator[dict[st
         }  # fmt: skip
 
 
-def worker(rank: int, world: int, device: str, out: str, quick: bool, meeting: str) -> None:
-    """One GPU's process; rank 0 writes the file. meeting: path of a file by which the processes find each other."""
-    import torch
-    import torch.distributed as dist
-
-    os.environ["NCCL_NVLS_ENABLE"] = "0"
-    if device == "cuda":
-        torch.cuda.set_device(rank)
-    backend = "nccl" if device == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=world)
-    found = list(rows(rank, world, device, 64 * KIBI if quick else WHOLE_BYTES))
-    if rank == 0:
-        result = {**software_facts(device), "num_gpus": world, "rows": found}
-        Path(out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    dist.destroy_process_group()
+def measured(place: Place) -> dict[str, Any]:
+    """All rows."""
+    num_bytes = 64 * KIBI if place.is_quick else WHOLE_BYTES
+    return {"rows": list(rows(place.rank, place.world, place.device, num_bytes))}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures on all GPUs and writes the JSON file."""
-    parser = argparse.ArgumentParser(description="Times NCCL messages alone and two at a time.")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE.json")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the program")
-    given = parser.parse_args(arguments)
-    import torch
-
-    world = torch.cuda.device_count() if given.device == "cuda" else 2
-    with TemporaryDirectory() as folder:
-        meeting = str(Path(folder) / "meeting")
-        torch.multiprocessing.spawn(worker, (world, given.device, str(given.out), given.quick, meeting), nprocs=world)
-    return 0
+main = partial(all_gpus.main, "Times NCCL messages alone and two at a time.", measured)
+"""Measures on all GPUs and writes the JSON file; takes the arguments, None: the command line's."""
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(None))

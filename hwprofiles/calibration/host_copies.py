@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from hwprofiles.calibration.collectives_beside import software_facts
+from hwprofiles.calibration.all_gpus import software_facts
 from hwprofiles.units import MEBI, MILLI
 
 SIZE_BYTES, CALLS = 512 * MEBI, 8

@@ -15,19 +15,16 @@ have ended the one before, so that launches are exposed where the kernels are sh
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from hwprofiles.calibration.collectives_beside import Clock, slowest, software_facts
+from hwprofiles.calibration import all_gpus
+from hwprofiles.calibration.all_gpus import Place
+from hwprofiles.calibration.collectives_beside import Clock, slowest
 from hwprofiles.calibration.context_parallel import core
 from hwprofiles.calibration.context_parallel.ways import WAYS, Group, hop, part, to_heads, to_tokens
 from hwprofiles.calibration.measuring import random_bf16
@@ -197,39 +194,14 @@ def rows(rank: int, world: int, device: str, sizes: Sequence[Size]) -> list[dict
     return found
 
 
-def worker(rank: int, world: int, device: str, out: str, quick: bool, meeting: str) -> None:
-    """One GPU's process; rank 0 writes the file. meeting: path of a file by which the processes find each other."""
-    import torch
-    import torch.distributed as dist
-
-    os.environ["NCCL_NVLS_ENABLE"] = "0"
-    if device == "cuda":
-        torch.cuda.set_device(rank)
-    dist.init_process_group(
-        "nccl" if device == "cuda" else "gloo", init_method=f"file://{meeting}", rank=rank, world_size=world
-    )
-    found = rows(rank, world, device, TINY if quick else SIZES)
-    if rank == 0:
-        result = {**software_facts(device), "num_gpus": world, "rows": found}
-        Path(out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    dist.destroy_process_group()
+def measured(place: Place) -> dict[str, Any]:
+    """All rows."""
+    return {"rows": rows(place.rank, place.world, place.device, TINY if place.is_quick else SIZES)}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures on all GPUs and writes the JSON file."""
-    parser = argparse.ArgumentParser(description="Times attention over a sequence that is cut over GPUs.")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE.json")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the program")
-    given = parser.parse_args(arguments)
-    import torch
-
-    world = torch.cuda.device_count() if given.device == "cuda" else 2
-    with TemporaryDirectory() as folder:
-        meeting = str(Path(folder) / "meeting")
-        torch.multiprocessing.spawn(worker, (world, given.device, str(given.out), given.quick, meeting), nprocs=world)
-    return 0
+main = partial(all_gpus.main, "Times attention over a sequence that is cut over GPUs.", measured)
+"""Measures on all GPUs and writes the JSON file; takes the arguments, None: the command line's."""
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(None))
