@@ -78,20 +78,3 @@ def rank_pairs(
         )
         for rank in range(cp)
     )
-
-
-def hop_pairs(
-    seq: float, *, window: int | None = None, cp: int = 1, split: Split = "zigzag"
-) -> tuple[tuple[float, ...], ...]:
-    """(hops, ranks): pairs that a rank computes of one document's seq tokens with the keys that a ring has brought it.
-
-    At hop h rank r has the keys of rank (r - h) mod cp; hop 0: its own. Over the hops they sum to rank_pairs.
-    """
-    pieces = [pieces_of(rank, seq, cp, split) for rank in range(cp)]
-    return tuple(
-        tuple(
-            fsum(block_pairs(q, k, window) for q in pieces[rank] for k in pieces[(rank - hop) % cp])
-            for rank in range(cp)
-        )
-        for hop in range(cp)
-    )

