@@ -23,6 +23,8 @@
                    measurements/h200x4-beside-power-2026-11-27.csv
     packed_attention, host_copies  attention inside packed documents; copies to the host and back. Gave
                    measurements/h200-packed-attention-2026-11-27.csv and h200-host-copies-2026-11-27.csv
+    host_dispatch  one NVIDIA GPU, torch: what the processor needs to issue operators, modules, collectives, graphs and whole
+                   layers (host)
     context_parallel  all NVIDIA GPUs of a host, torch: attention over a sequence that is cut over them, in three ways
                    (measure). Gave measurements/h200x4-context-parallel-2026-11-27.csv
     power_sweep    one NVIDIA GPU, torch: watts, clock and speed of kernels alone, in mixes and with idle time between,
