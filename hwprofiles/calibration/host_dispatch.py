@@ -32,6 +32,7 @@ from hwprofiles.calibration.command import Parser, check_output, guarded
 from hwprofiles.calibration.host import device_calls, layers, operators
 from hwprofiles.calibration.host.core import COLUMNS, Case, HostRow, measured, processor
 from hwprofiles.calibration.measuring import device_facts
+from hwprofiles.units import MEGA
 
 SAMPLES: Final = 60
 QUICK_SAMPLES: Final = 5
@@ -61,7 +62,7 @@ def rows(device: torch.device, samples: int, recipes: tuple[str, ...]) -> tuple[
             for case in cases(device):
                 found.append(measured(case, device, samples))
                 row = found[-1]
-                told = f"{row.host_s * 1e6:9.2f} us {row.kernels:6.1f} kernels {row.operators:6.1f} operators"
+                told = f"{row.host_s * MEGA:9.2f} us {row.kernels:6.1f} kernels {row.operators:6.1f} operators"
                 print(f"{told}  {row.name} {row.variant} {row.phase}", flush=True)
         except (RuntimeError, ImportError, OSError, AttributeError) as error:
             left_out[kind] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
