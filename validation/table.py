@@ -15,7 +15,7 @@ from simulator.report.layout import needed_width, plain_table
 from simulator.report.terminal import print_plainly
 from validation.case import Case
 from validation.compare import Row
-from validation.instrument.tables import Table
+from validation.instrument.table import Table
 
 TITLE = "predicted beside published (signed error)"
 

@@ -13,7 +13,7 @@ from validation.instrument.document import summary
 from validation.instrument.outcome import Outcome
 
 OPTION: Final = "--compare"
-FIGURES: Final = ("mape", "bias", "coverage_90", "interval_score")
+FIGURES: Final = ("mape", "p90", "bias", "coverage_90", "half_width", "interval_score")
 MOVED: Final = 5e-4
 """Relative change of a prediction from which on it counts as moved: half a permille."""
 
@@ -50,7 +50,17 @@ def _problem(found: Any) -> str:
     groups = _groups(found)
     if groups is None or not all(_is_summary(each) for each in groups.values()):
         return "has no summary with its groups"
-    return ""
+    return "" if _are_pairs(found["summary"].get("pairs", {})) else "lists pairs of rows that are none"
+
+
+def _are_pairs(told: Any) -> bool:
+    """Whether a document's part about pairs, which older ones have not, is one."""
+    if not isinstance(told, dict) or not isinstance(told.get("wrong", []), list):
+        return False
+    figures = [told[name] for name in ("n", "right") if told.get(name) is not None]
+    return all(isinstance(each, dict) for each in told.get("wrong", [])) and all(
+        isinstance(value, int | float) and math.isfinite(value) for value in figures
+    )
 
 
 def _is_figure(value: Any) -> bool:
@@ -78,8 +88,10 @@ def compared(old: Mapping[str, Any], rows: Sequence[Outcome]) -> dict[str, Any]:
 
     gained, lost: rows that are predicted now and were not, and the other way round, with the reason. only_old, only_new: rows
     that one of the two files has; of a case_id that is there twice the first counts. other_quantity: rows whose figure was
-    read from another column. groups: figures of the summaries before and after, None where a group had no row.
+    read from another column. groups: figures of the summaries before and after, None where a group had no row, or an older
+    document no such figure. pairs: see `_moved_pairs`.
     """
+    told = summary(rows)
     before = {case["case_id"]: case for case in reversed(old["cases"])}
     now = {row.case_id: row for row in reversed(rows)}
     both = [(before[name], row) for name, row in reversed(now.items()) if name in before]
@@ -102,7 +114,21 @@ def compared(old: Mapping[str, Any], rows: Sequence[Outcome]) -> dict[str, Any]:
         "only_old": [name for name in reversed(before) if name not in now],
         "only_new": [name for name in reversed(now) if name not in before],
         "other_quantity": [row.case_id for case, row in predicted if not _is_alike(case, row)],
-        "groups": _moved_groups(_groups(old) or {}, _groups({"summary": summary(rows)}) or {}),
+        "groups": _moved_groups(_groups(old) or {}, _groups({"summary": told}) or {}),
+        "pairs": _moved_pairs(old["summary"].get("pairs", {}), told["pairs"]),
+    }
+
+
+def _moved_pairs(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """n and share right, before and now; newly_wrong, newly_right: pairs ("first, second") that only the document of now, only
+    the older one lists as wrong. None and nothing where the older document has no pairs.
+    """
+    wrong = [[f"{each.get('first')}, {each.get('second')}" for each in told.get("wrong", ())] for told in (old, new)]
+    return {
+        "n": [old.get("n"), new["n"]],
+        "right": [old.get("right"), new["right"]],
+        "newly_wrong": [name for name in wrong[1] if name not in wrong[0]] if old else [],
+        "newly_right": [name for name in wrong[0] if name not in wrong[1]],
     }
 
 

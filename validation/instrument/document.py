@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from validation.instrument.groups import by_group
+from validation.instrument.noise import noise_floor
 from validation.instrument.outcome import Outcome
+from validation.instrument.pairs import pairs_summary
 from validation.instrument.statistics import statistics
 from validation.published.eligible import eligible as listed
 
@@ -24,7 +26,8 @@ def summary(rows: Sequence[Outcome]) -> dict[str, Any]:
     """n: rows of the file; eligible: those that the figures are of (n of `statistics`); skipped: see `_skipped`.
 
     missed: rows of the committed list (validation/data/eligible.yaml) that give a speed and were not predicted. worst: the
-    eligible rows that are furthest off, half as fast being as wrong as twice as fast.
+    eligible rows that are furthest off, half as fast being as wrong as twice as fast. noise: how well rows repeat themselves
+    (`noise_floor`); pairs: signs of what one change does (`pairs_summary`).
     """
     counted = eligible(rows)
     found = statistics(counted)
@@ -34,6 +37,8 @@ def summary(rows: Sequence[Outcome]) -> dict[str, Any]:
         "predicted": sum(row.figure is not None for row in rows),
         "eligible": len(counted),
         "missed": [row.case_id for row in rows if row.figure is None and row.quantity and row.case_id in listed()],
+        "noise": noise_floor(counted),
+        "pairs": pairs_summary(counted),
         "by_group": by_group(counted),
         "worst": [_worst(row) for row in worst(counted)],
         "skipped": _skipped(rows),
@@ -65,6 +70,6 @@ def _worst(row: Outcome) -> dict[str, Any]:
         "case_id": row.case_id,
         "step_error_frac": row.time_ratio[0] - 1.0,
         "predicted_step_s": row.figure.step_s,
-        "measured_step_s": row.figure.step_s / row.time_ratio[0],
+        "measured_step_s": row.measured_step_s,
         "parts_s": dict(row.figure.parts_s),
     }

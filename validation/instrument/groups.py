@@ -31,6 +31,7 @@ def _group(name: str) -> Callable[[Outcome], str]:
 BY: Final[Mapping[str, Callable[[Outcome], str]]] = {
     "gpu": _group("gpu"),
     "kind": _label("kind"),
+    "software": lambda row: "stated" if row.group.get("release") else "unknown",
     "precision": _label("recipe"),
     "framework": _group("framework"),
     "release": lambda row: f"{row.group['framework']}@{row.group['release']}" if row.group.get("release") else "",
@@ -39,6 +40,7 @@ BY: Final[Mapping[str, Callable[[Outcome], str]]] = {
     "dispatcher": _label("dispatcher"),
     "overlap": _label("overlap"),
     "source": _label("source"),
+    "model": _group("model"),
 }
 """What rows are grouped by → the group's name of a row; "" where the row does not say."""
 

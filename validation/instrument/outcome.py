@@ -25,7 +25,7 @@ TIME: Final = "step_time_s"
 class Figure:
     """A figure predicted beside measured, in the unit of its column; low and high: the 90 % interval.
 
-    parts_s: seconds of the predicted step by category of work (they sum to it).
+    parts_s: seconds of the predicted step by category of work (they sum to it); tokens_per_gpu: of one step.
     """
 
     predicted: float
@@ -34,6 +34,7 @@ class Figure:
     measured: float
     step_s: float
     parts_s: Mapping[str, float]
+    tokens_per_gpu: float
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Outcome:
     framework's release says; by_release: of what the release says. without: what the stack was built without, in words.
     figure: None where reasons say why ("reason" or "reason: detail"). is_eligible: the row counts in summaries. stack: ""
     where none was chosen. steps_without: mechanism → the predicted step's seconds with it switched off, of those asked for.
+    recorded: what the row records of how it was run (`recorded.of_row`); release: name@release of its software, else its words.
     """
 
     case_id: str
@@ -60,6 +62,8 @@ class Outcome:
     reasons: tuple[str, ...] = ()
     note: str = ""
     steps_without: Mapping[str, float] = field(default_factory=dict)
+    recorded: Mapping[str, str] = field(default_factory=dict)
+    release: str = ""
 
     @property
     def skipped_because(self) -> str | None:
@@ -80,6 +84,19 @@ class Outcome:
         if self.is_time:
             return found[0], found[1], found[2]
         return 1.0 / found[0], 1.0 / found[2], 1.0 / found[1]
+
+    @property
+    def measured_step_s(self) -> float:
+        """The step's time that the measured figure stands for. Raises ValueError where nothing is predicted."""
+        ratio = self.time_ratio[0]
+        assert self.figure is not None
+        return self.figure.step_s / ratio
+
+    @property
+    def half_width(self) -> float:
+        """Half of the 90 % interval's width over the predicted time. Raises ValueError where nothing is predicted."""
+        predicted, low, high = self.time_ratio
+        return (high - low) / 2.0 / predicted
 
     @property
     def is_time(self) -> bool:

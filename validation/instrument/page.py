@@ -17,7 +17,8 @@ from typing import Any, Final
 from simulator.cli.output import write_atomically
 from simulator.errors import InputError, Problem
 from validation.instrument.show import markdown
-from validation.instrument.tables import Table, mechanisms, tables
+from validation.instrument.table import Table
+from validation.instrument.tables import mechanisms, tables
 
 END: Final = "<!-- end of tables -->"
 MECHANISMS: Final = "<!-- tables of moesim validate --cases --ablate -->"

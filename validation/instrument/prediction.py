@@ -19,6 +19,7 @@ from validation.instrument.convention import counted_over_model
 from validation.instrument.leave_out import LeaveOut, left_out, stack_without
 from validation.instrument.outcome import PATHS, Figure, Outcome
 from validation.instrument.plausible import impossible
+from validation.instrument.recorded import of_row
 from validation.published.eligible import excluded
 from validation.published.row import Row
 from validation.published.state import Statement, state
@@ -79,6 +80,7 @@ def _outcome(row: Row, stated: Statement, leave_out: LeaveOut | None, ablate: Se
         by_release=_keys(stated, is_sourced=True), figure=figure,
         is_eligible=row.text("case_id") not in excluded(),
         note=note_of(row, stated), steps_without=steps_without(scenario, ablate, figure.step_s, stack),
+        recorded=of_row(row, stated), release=stated.framework or row.text("framework"),
     )  # fmt: skip
 
 
@@ -96,7 +98,8 @@ def _figure(row: Row, column: str, scenario: Scenario, stack: Stack | None, rele
     if wrong:
         raise ImpossibleFigure(wrong)
     parts = {each["category"]: each["seconds"] for each in step["by_category"]}
-    return Figure(value, low, high, measured, step["step_s"], parts)
+    tokens = step["tokens_per_s_per_gpu"] * step["step_s"]
+    return Figure(value, low, high, measured, step["step_s"], parts, tokens)
 
 
 def column_of(row: Row) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 from simulator.report import markdown_text
 from simulator.report.layout import needed_width, plain_table, shortened, text
 from simulator.report.terminal import print_plainly
-from validation.instrument.tables import Table
+from validation.instrument.table import Table
 
 LEAST_CELL = 12
 """Letters that a long last cell keeps."""

@@ -3,42 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from simulator.report import numbers
+from validation.instrument.change import FIGURES
+from validation.instrument.sign_tables import sign_tables
+from validation.instrument.table import NO_FIGURE, NUM_MOVED, Cells, Table, share
 
-Cells = tuple[str, ...]
-
-STATISTICS: Final = ("rows", "mean", "median", "p90", "bias", "inside", "score")
+STATISTICS: Final = ("rows", "mean", "median", "p90", "bias", "inside", "half-width", "score")
+SPARE: Final = (3, 4, 8)
+"""Columns of the statistics that narrow terminals do without."""
 NUM_PARTS: Final = 4
 """Largest parts of a step that are shown."""
-NUM_MOVED: Final = 20
-"""Rows of each kind that a comparison shows."""
 NUM_MISSED: Final = 5
-NO_FIGURE: Final = "–"
 COMPARED: Final = "Beside the older document"
 """How the note of a comparison begins, which is shown where nothing moved too."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A title, what the columns mean, headers and rows; the first column to the left, the others to the right.
-
-    spare: columns that may fall away where there is little room.
-    """
-
-    title: str
-    headers: Cells
-    rows: Sequence[Cells]
-    note: str = ""
-    spare: tuple[int, ...] = ()
 
 
 def tables(document: Mapping[str, Any]) -> list[Table]:
     """Those of a document of `moesim validate --cases`, and of what a change moved where it was compared."""
     told = document["summary"]
-    found = [whole(told, document.get("left_out")), *groups(told), worst_rows(told), skipped(told)]
+    found = [
+        whole(told, document.get("left_out")),
+        *groups(told),
+        *sign_tables(told["pairs"]),
+        worst_rows(told),
+        skipped(told),
+    ]
     found += [mechanisms(document)] if "mechanisms" in document else []
     if "compared" in document:
         found += comparison(document["compared"])
@@ -58,31 +49,41 @@ def whole(told: Mapping[str, Any], left_out: str | None = None) -> Table:
     if told["missed"]:
         note += f"Of those that could, {len(told['missed'])} were not: {', '.join(told['missed'][:NUM_MISSED])}. "
     note += "Errors are of the step's time, "
-    note += "predicted over measured: below 0 a prediction is too fast. mean: of the errors' sizes; inside: measured within "
-    note += "the 90 % interval; score: of the interval, lower is better."
+    note += "predicted over measured: below 0 a prediction is too fast. mean: of the errors' sizes; p90: nine in ten are at "
+    note += "most so large; inside: measured within the 90 % interval; half-width: median of half of it, over the prediction; "
+    note += f"score: of the interval, lower is better.{_floor(told['noise'])}"
     rows = [("all", *_statistics(told, told["eligible"]))] if told["eligible"] else []
     title = f"Measured runs, predicted {LEFT_OUT[left_out]}" if left_out else "Measured runs"
-    return Table(title, ("", *STATISTICS), rows, note, spare=(3, 4))
+    return Table(title, ("", *STATISTICS), rows, note, spare=SPARE)
+
+
+def _floor(noise: Sequence[Mapping[str, Any]]) -> str:
+    """How far rows are from one another that are equal in what they record."""
+    told = [f"{numbers.percent(each['mape'])} ({each['kind']})" for each in noise if each["mape"] is not None]
+    if not told:
+        return ""
+    text = f" Rows equal in everything that they record differ from their own median by {' and '.join(told)}: the floor, which "
+    return f"{text}no prediction from what is recorded goes below."
 
 
 def groups(told: Mapping[str, Any]) -> list[Table]:
-    """A table for each way of grouping."""
+    """A table for each way of grouping; that of the kinds has their noise floors beside."""
     names = dict.fromkeys(each["by"] for each in told["by_group"])
-    return [
-        Table(
-            f"By {name}",
-            (name, *STATISTICS),
-            [(each["value"], *_statistics(each, each["n"])) for each in told["by_group"] if each["by"] == name],
-            spare=(3, 4),
-        )
-        for name in names
-    ]
+    floors = {("kind", each["kind"]): each["mape"] for each in told["noise"]}
+    found = []
+    for name in names:
+        members = [each for each in told["by_group"] if each["by"] == name]
+        beside = [share(floors.get((name, each["value"]))) for each in members] if name == "kind" else []
+        rows = [(each["value"], *_statistics(each, each["n"])) for each in members]
+        rows = [(*row, floor) for row, floor in zip(rows, beside, strict=True)] if beside else rows
+        found.append(Table(f"By {name}", (name, *STATISTICS, *(["floor"] if beside else [])), rows, spare=SPARE))
+    return found
 
 
 def _statistics(each: Mapping[str, Any], count: int) -> Cells:
     sizes = [numbers.percent(each[key]) for key in ("mape", "median", "p90")]
     inside, bias = numbers.percent(each["coverage_90"]), numbers.signed_percent(each["bias"])
-    return (str(count), *sizes, bias, inside, f"{each['interval_score']:.2f}")
+    return (str(count), *sizes, bias, inside, numbers.percent(each["half_width"]), f"{each['interval_score']:.2f}")
 
 
 def worst_rows(told: Mapping[str, Any]) -> Table:
@@ -151,7 +152,8 @@ def comparison(found: Mapping[str, Any]) -> list[Table]:
     group_rows = [
         (f"{each['by']}: {each['value']}", _pair(each["n"], str), *(
             _pair(each[key], show) for key, show in (
-                ("mape", numbers.percent), ("bias", numbers.signed_percent), ("coverage_90", numbers.percent),
+                ("mape", numbers.percent), ("p90", numbers.percent), ("bias", numbers.signed_percent),
+                ("coverage_90", numbers.percent), ("half_width", numbers.percent),
                 ("interval_score", lambda value: f"{value:.2f}"),
             )
         ))
@@ -173,10 +175,10 @@ def comparison(found: Mapping[str, Any]) -> list[Table]:
     return [
         Table(
             "Before -> now, where it moved",
-            ("", "rows", "mean", "bias", "inside", "score"),
+            ("", "rows", "mean", "p90", "bias", "inside", "half-width", "score"),
             group_rows,
-            note,
-            spare=(5,),
+            f"{note}{_moved_signs(found['pairs'])}",
+            spare=(3, 6, 7),
         ),
         Table(title, ("run", "step's time", "error before", "error now"), moved_rows),
         Table(f"Predicted now: {_rows(len(gained))}", ("run", "was"), _named(gained, "was")),
@@ -189,7 +191,17 @@ def _rows(count: int) -> str:
 
 
 def _is_moved(group: Mapping[str, Any]) -> bool:
-    return any(group[key][0] != group[key][1] for key in ("n", "mape", "bias", "coverage_90", "interval_score"))
+    """Whether a figure of the group changed, of those that both documents have."""
+    figures = [group[key] for key in ("n", *FIGURES)]
+    return any(before != now for before, now in figures if None not in (before, now) or 0 in group["n"])
+
+
+def _moved_signs(found: Mapping[str, Any]) -> str:
+    """What became of the pairs' signs; "" where the older document has none."""
+    if found["right"][0] is None:
+        return ""
+    told = f" Signs of pairs: {_pair(found['right'], numbers.percent)} of {_pair(found['n'], str)} right"
+    return f"{told}; {len(found['newly_wrong'])} newly wrong, {len(found['newly_right'])} newly right."
 
 
 def _pair(values: Sequence[Any], show: Any) -> str:

@@ -14,6 +14,7 @@ from simulator.errors import InputError
 from tests.validation.instrument.made_up import run
 from validation.instrument.change import compared, read_old
 from validation.instrument.document import document
+from validation.instrument.outcome import Outcome
 from validation.instrument.tables import tables
 
 ROWS = [run("a"), run("b", gpu="h"), run("c", None), run("d", gpu="h"), run("new")]
@@ -74,6 +75,31 @@ def test_tables_say_that_nothing_moved_and_which_rows_one_document_lacks() -> No
     assert "1 row moved, 1 are predicted now, 1 no longer; 1 are new, 1 are only there." in other.note
 
 
+def test_an_older_document_without_the_newer_figures_is_compared_by_the_others() -> None:
+    told = document(ROWS)
+    older = copy.deepcopy(told)
+    del older["summary"]["pairs"], older["summary"]["noise"]
+    for group in (older["summary"], *older["summary"]["by_group"]):
+        del group["half_width"], group["p90"]
+    found = compared(older, ROWS)
+    assert found["pairs"]["right"][0] is None
+    assert not found["pairs"]["newly_wrong"]
+    (same,) = [each for each in tables(told | {"compared": found}) if each.title.startswith("Before")]
+    assert (same.rows, "Signs" in same.note) == ([], False)
+
+
+def test_signs_that_turned_are_named() -> None:
+    def rows(predicted_s: float) -> list[Outcome]:
+        beside = {"recorded": {"gpu": "h"}, "measured": 2.0}
+        return [run("a", 1.0, measured=1.0, recorded={"gpu": "g"}), run("b", predicted_s, **beside)]
+
+    found = compared(document(rows(1.5)), rows(0.5))
+    assert found["pairs"] == {"n": [1, 1], "right": [1.0, 0.0], "newly_wrong": ["a, b"], "newly_right": []}
+    told = document(rows(0.5)) | {"compared": found}
+    (before,) = [each for each in tables(told) if each.title.startswith("Before")]
+    assert before.note.endswith("Signs of pairs: 100.0 % -> 0.0 % of 1 right; 1 newly wrong, 0 newly right.")
+
+
 def broken(change: str) -> Any:
     found = copy.deepcopy(doctored())
     match change:
@@ -95,11 +121,15 @@ def broken(change: str) -> Any:
             found["summary"]["by_group"][0]["mape"] = "low"
         case "nan":
             found["summary"]["by_group"][0]["bias"] = float("nan")
+        case "pairs":
+            found["summary"]["pairs"] = {"wrong": ["a, b"]}
+        case "share":
+            found["summary"]["pairs"]["right"] = "most"
     return found
 
 
 @pytest.mark.parametrize(
-    "change", ["list", "no cases", "no name", "text", "below", "no summary", "group", "figure", "nan"]
+    "change", ["list", "no cases", "no name", "text", "below", "no summary", "group", "figure", "nan", "pairs", "share"]
 )
 def test_a_document_that_is_none_is_refused(change: str, tmp_path: Path) -> None:
     path = tmp_path / "old.json"

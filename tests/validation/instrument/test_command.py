@@ -79,6 +79,6 @@ def test_markdown_has_every_figure_of_the_tables() -> None:
     rows = [run("a|b"), run("c", 5.0, 4.0, 6.0), run("d", None)]
     found = tables(document(rows))
     text = markdown(found)
-    assert "| all | 2 | 60.0 % | 60.0 % | 100.0 % | +40.0 % | 50.0 % | 5.45 |" in text
+    assert "| all | 2 | 60.0 % | 60.0 % | 100.0 % | +40.0 % | 50.0 % | 35.0 % | 5.45 |" in text
     assert "\n| a\\|b | 2.500 s | 2.000 s | -20.0 % | gemm 60 %, bubble 40 % |" in text
     assert text.count("\n| :-- |") == len(found)

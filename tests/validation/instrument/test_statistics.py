@@ -21,6 +21,7 @@ def test_three_rows_by_hand() -> None:
     assert found["median"] == pytest.approx(0.2)
     assert found["p90"] == pytest.approx(1.0)
     assert found["coverage_90"] == pytest.approx(2 / 3)
+    assert found["half_width"] == pytest.approx(0.25), "of 0.5, 0.25 and 0.2"
     scores = [math.log(3.0), math.log(4.0 / 2.5), math.log(6.0 / 4.0) + 20 * math.log(4.0 / 2.5)]
     assert found["interval_score"] == pytest.approx(sum(scores) / 3)
     assert statistics([]) == {"n": 0}
@@ -33,6 +34,7 @@ def test_a_speed_counts_as_the_time_that_it_stands_for() -> None:
     assert speed.error_frac == pytest.approx(-0.5)
     assert speed.time_ratio == pytest.approx(time.time_ratio)
     ours, theirs = statistics([speed]), statistics([time])
+    assert ours["half_width"] == pytest.approx(0.375), "1 to 2.5 times the measured time around 2 times"
     assert ours == pytest.approx(theirs)
     assert (ours["bias"], ours["coverage_90"]) == (pytest.approx(1.0), 1.0)
 
@@ -77,7 +79,7 @@ def test_groups_are_those_of_the_rows_that_say_it() -> None:
     assert found["gpu", "h"]["bias"] == pytest.approx(0.4)
     assert found["gpu", "h"]["mape"] == pytest.approx(0.6)
     assert found["kind", "dense"]["mape"] == pytest.approx(1.0)
-    assert {by for by, _ in found} == {"gpu", "kind", "framework", "release", "inputs"}
+    assert {by for by, _ in found} == {"gpu", "kind", "software", "framework", "release", "inputs", "model"}
     for by in {by for by, _ in found}:
         assert sum(each["n"] for (name, _), each in found.items() if name == by) == 3
 
