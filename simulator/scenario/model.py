@@ -184,6 +184,11 @@ class FfnKind(Section):
     """Biases of the projections."""
 
     @property
+    def num_functions(self) -> int:
+        """Functions of the activation that plain modules run apart: the gate's and the product; relu and its square."""
+        return 1 if self.activation == "gelu" else 2
+
+    @property
     def num_up(self) -> int:
         """Matrices in front of the activation: gate and up, or up alone."""
         return 2 if self.activation in ("swiglu", "geglu") else 1

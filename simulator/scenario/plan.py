@@ -150,6 +150,10 @@ class Kernels(Section):
     weight shape for the gradient that autograd expects. eager: plain modules, each function of which keeps what its own
     backward needs; weight gradients are tensors of their own.
     """
+    activation: Literal["fused", "eager"] | None = None
+    """Of a feed-forward network. fused: one kernel. eager: one for each function (the gate's and the product; relu and its
+    square). null: as autograd says, where the layers' GEMMs are in BF16, else fused.
+    """
     grouped_gemm: Literal["loop", "grouped"] | None = None
     """How the GEMMs of a rank's experts run. loop: a launch an expert. grouped: one launch for all; null: as the stack's
     rows; where it has none, the faster of the two.
@@ -253,9 +257,10 @@ class Head(Section):
 
     vocab_padding: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     """The vocabulary is padded to a multiple of this times tp."""
-    cross_entropy: Literal["fused", "unfused"] = "fused"
+    cross_entropy: Literal["fused", "compiled", "unfused"] = "fused"
     """fused: one kernel, which leaves the logits' gradient in their place. unfused: FP32 logits, and a kernel for each function
-    of the loss, which keep FP32 probabilities beside the logits.
+    of the loss, which keep FP32 probabilities beside the logits. compiled: the same functions, of which torch.compile makes
+    three kernels forward and two backward (Megatron-Core's cross_entropy_loss_fusion where its implementation is native).
     """
     chunk_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
     """Tokens whose logits are there at a time: of each such chunk the forward computes logits, loss and both gradients of the

@@ -42,6 +42,7 @@ def recipe_of(
     top_k = scenario.model.moe.top_k if scenario.model.moe else 1
     nodes, ranks = (routing.nodes_per_token, routing.ranks_per_token) if routing else (1.0, 1.0)
     copies = routing.copies if routing else None
+    is_eager = scenario.kernels.autograd == "eager" and not rule.is_quantised
     return Recipe(
         batch=scenario.training.micro_batch_size,
         seq=scenario.training.seq_len,
@@ -69,11 +70,12 @@ def recipe_of(
         shards_sequence=scenario.parallel.sequence_parallel,
         etp=scenario.parallel.etp,
         gathers_logits=scenario.head.logits == "gathered",
-        is_eager=scenario.kernels.autograd == "eager" and not rule.is_quantised,
+        is_eager=is_eager,
+        splits_activation=scenario.kernels.activation == "eager" or (is_eager and scenario.kernels.activation is None),
         casts_weights=derived.casts_weights_each_use(scenario),
         grouped_gemm=scenario.kernels.grouped_gemm or "",
         expert_rows_cv=_expert_rows_cv(scenario, routing, capacity),
-        is_loss_fused=scenario.head.cross_entropy == "fused",
+        loss=scenario.head.cross_entropy,
         head_chunk=scenario.head.chunk_tokens,
         attention=scenario.kernels.attention or "",
         copies=_sharded_copies(scenario),

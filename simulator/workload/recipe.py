@@ -17,6 +17,7 @@ from simulator.workload.tensors import sent_format
 
 CpComm = Literal["a2a", "ring", "all_gather"]
 CpKv = Literal["expanded", "latent"]
+Loss = Literal["fused", "compiled", "unfused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,10 @@ class Recipe:
     row_padding: rows of an expert are padded to a multiple of it; 1 pads nothing. capacity: rows that are dropped.
     tp, etp: ranks that share the GEMMs of a layer, one routed expert. shards_sequence: the tp ranks share the tokens of what
     is outside these GEMMs too (sequence parallelism).
-    is_eager: plain modules: the activation of a gate, the product and the weights of the experts' outputs are functions of
-    their own (in BF16).
-    is_loss_fused: the loss is one kernel on BF16 logits, else several on FP32 ones. head_chunk: tokens of a chunk whose forward
-    has the head's gradients too; None: all at once, gradients in the backward.
+    is_eager: plain modules: the weights of the experts' outputs are a function of their own (in BF16).
+    splits_activation: the activation of a feed-forward network is a kernel for each of its functions.
+    loss: fused, one kernel on BF16 logits; compiled or unfused: several on FP32 ones.
+    head_chunk: tokens of a chunk whose forward has the head's gradients too; None: all at once, gradients in the backward.
     gathers_logits: every one of the tp ranks takes the loss of the whole vocabulary.
     casts_weights: GEMMs cast the weights that they read.
     grouped_gemm: library of the experts' GEMMs (KernelShape.library). expert_rows_cv: standard deviation over mean of the rows
@@ -68,10 +69,11 @@ class Recipe:
     shards_sequence: bool = False
     etp: int = 1
     gathers_logits: bool = False
-    is_loss_fused: bool = True
+    loss: Loss = "fused"
     head_chunk: int | None = None
     combine_fp8: bool = False
     is_eager: bool = False
+    splits_activation: bool = False
     casts_weights: bool = False
     grouped_gemm: str = ""
     expert_rows_cv: float = 0.0

@@ -109,7 +109,7 @@ def scenarios(
         },
         "kernels": {"autograd": draw(st.sampled_from(["fused", "fused", "transformer_engine", "eager"]))},
         "head": {
-            "cross_entropy": draw(st.sampled_from(["fused", "fused", "unfused"])),
+            "cross_entropy": draw(st.sampled_from(["fused", "compiled", "unfused"])),
             "logits": draw(st.sampled_from(["sharded", "sharded", "gathered"])),
         },
         "data_parallel": draw(sharings(in_passes=shards_in_passes)),

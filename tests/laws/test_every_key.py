@@ -182,6 +182,7 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "head.chunk_tokens": ("dense", "256"),
     "head.cross_entropy": ("dense", "unfused"),
     "head.logits": ("tensor", "gathered"),
+    "kernels.activation": ("dense", "eager"),
     "kernels.attention": ("dense", "fa2"),
     "kernels.autograd": ("dense", "eager"),
     "kernels.grouped_gemm": ("deepseek", "loop"),

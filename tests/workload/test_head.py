@@ -37,7 +37,7 @@ def test_one_rank_gathers_nothing() -> None:
 
 def test_an_unfused_loss_passes_over_fp32_logits_function_by_function() -> None:
     """Forward: BF16 in, FP32 out; then maximum, difference, exponential, sum, division. Backward: product, conversion."""
-    unfused = parts(replace(recipe(), is_loss_fused=False))
+    unfused = parts(replace(recipe(), loss="unfused"))
     forward, backward = unfused["loss"], unfused["loss_bwd"]
     assert isinstance(forward, Op) and isinstance(backward, Op)
     passes = [(2, 4), (4, 0), (4, 4), (4, 4), (4, 0), (4, 4)]
@@ -45,6 +45,21 @@ def test_an_unfused_loss_passes_over_fp32_logits_function_by_function() -> None:
     assert forward.bytes_written == T * V * sum(written for _, written in passes)
     assert forward.shape.num_kernels == len(passes)
     assert (backward.bytes_read, backward.bytes_written, backward.shape.num_kernels) == (8 * T * V, 6 * T * V, 2)
+
+
+def test_a_compiled_loss_reads_each_function_s_input_once() -> None:
+    """Forward: BF16 in, FP32 out with the maximum; exponentials with their sum; quotients. Backward: product, conversion."""
+    kinds = {loss: parts(replace(recipe(), loss=loss)) for loss in ("fused", "compiled", "unfused")}
+    forward, backward = kinds["compiled"]["loss"], kinds["compiled"]["loss_bwd"]
+    assert isinstance(forward, Op) and isinstance(backward, Op)
+    passes = [(2, 4), (4, 4), (4, 4)]
+    assert forward.bytes_read == T * V * sum(read for read, _ in passes)
+    assert forward.bytes_written == T * V * sum(written for _, written in passes)
+    assert (backward.bytes_read, backward.bytes_written) == (4 * T * V, 6 * T * V)
+    assert (forward.shape.num_kernels, backward.shape.num_kernels) == (3, 2)
+    for name in ("loss", "loss_bwd"):
+        moved = [each.shape.bytes for kind in kinds.values() if isinstance(each := kind[name], Op)]
+        assert len(moved) == 3 and moved == sorted(set(moved)), "fused, compiled, unfused: more bytes each"
 
 
 def test_chunks_do_the_same_products_with_their_gradients_in_the_forward() -> None:

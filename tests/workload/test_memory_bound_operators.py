@@ -12,7 +12,7 @@ from math import ceil
 
 import pytest
 
-from simulator.scenario.model import GqaAttention, MlaAttention, MoeFfn
+from simulator.scenario.model import DenseFfn, GqaAttention, MlaAttention, MoeFfn
 from simulator.workload import counting as c
 from simulator.workload.casts.casts import Casts
 from simulator.workload.layers.part import PARTS
@@ -267,7 +267,7 @@ def test_plain_modules_move_what_fused_ones_keep_in_registers() -> None:
     bf16 = replace(
         recipe(), casts=Casts(), dispatch_fp8=False, save_swiglu_fp8=False, save_attn_out_e5m6=False, row_padding=1
     )
-    plain = replace(bf16, is_eager=True)
+    plain = replace(bf16, is_eager=True, splits_activation=True)
     moved: dict[str, tuple[int, int]] = {}
     for code in ("d", "m"):
         fused, apart = (
@@ -279,11 +279,31 @@ def test_plain_modules_move_what_fused_ones_keep_in_registers() -> None:
         for owner in ("ffn", "shared", "expert"):
             if f"{owner}_swiglu" in fused:
                 width = fused[f"{owner}_swiglu"][1]
-                assert moved[f"{owner}_gate_activation"] == (width, width)
-                assert fused[f"{owner}_swiglu_bwd"][0] + moved[f"{owner}_gate_activation_bwd"][0] == 6 * width
-                assert fused[f"{owner}_swiglu_bwd"][1] + moved[f"{owner}_gate_activation_bwd"][1] == 3 * width
+                assert moved[f"{owner}_first_activation"] == (width, width)
+                assert fused[f"{owner}_swiglu_bwd"][0] + moved[f"{owner}_first_activation_bwd"][0] == 6 * width
+                assert fused[f"{owner}_swiglu_bwd"][1] + moved[f"{owner}_first_activation_bwd"][1] == 3 * width
     rows, _ = fused["unpermute"]
     assert (moved["expert_weigh"], moved["expert_weigh_bwd"]) == ((rows, rows), (3 * rows, rows))
+
+
+def test_relu_and_its_square_apart() -> None:
+    """Forward each reads and writes the width. Backward of relu(x)^2 as torch derives it: relu(x)^1, times 2, times the
+    gradient, relu's own: 6 reads and 4 writes for 2 and 1. One function has nothing to take apart.
+    """
+    bf16 = replace(recipe(), casts=Casts(), save_swiglu_fp8=False)
+    for activation, moved in (("relu2", ((1, 1), (6, 4))), ("gelu", ((0, 0), (2, 1)))):
+        ffn = DenseFfn(intermediate_size=F, activation=activation)
+        spec = model(GQA).model_copy(update={"dense_ffn": ffn})
+        fused, apart = (
+            {op.name: (op.bytes_read, op.bytes_written) for op in PARTS["d"].units(spec, r)[0].ops()}
+            for r in (bf16, replace(bf16, splits_activation=True))
+        )
+        width = fused["ffn_swiglu"][1]
+        assert apart.get("ffn_first_activation", (0, 0)) == tuple(n * width for n in moved[0])
+        more = apart.get("ffn_first_activation_bwd", (0, 0))
+        assert tuple(a + b for a, b in zip(fused["ffn_swiglu_bwd"], more, strict=True)) == tuple(
+            n * width for n in moved[1]
+        )
 
 
 def test_a_combine_in_8_bits_is_cast_where_the_experts_are() -> None:

@@ -14,7 +14,7 @@ from math import ceil, inf
 
 from simulator.scenario.model import MoeFfn
 from simulator.workload import counting as c
-from simulator.workload.layers.ffn import Ffn, plain_gate, plain_gate_bwd
+from simulator.workload.layers.ffn import Ffn, plain_activation, plain_activation_bwd
 from simulator.workload.layers.part import Weights
 from simulator.workload.op import Collective, Op, Pass, Work
 from simulator.workload.recipe import Recipe
@@ -144,7 +144,7 @@ def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     yield c.moved("permute", "permute", "F", rows * row_in, rows * row_in, kernels=2, routed=True)
     yield from r.casts.before_expert_up(rows, n.gated, local, is_sent=r.dispatch_fp8)
     yield _grouped(c.fprop("expert_up", r.gemm_dtype, rows, n.up, hidden), m, r)
-    yield from plain_gate("expert", rows, n, r, routed=True)
+    yield from plain_activation("expert", rows, n, r, routed=True)
     yield from r.casts.expert_activation(rows, n.gated)
     yield from r.casts.before_expert_down(n.gated, local)
     yield _grouped(c.fprop("expert_down", r.gemm_dtype, rows, hidden, f), m, r)
@@ -173,7 +173,7 @@ def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
         yield c.moved("expert_weigh_bwd", "copy", "I", 6 * rows * hidden, 2 * rows * hidden, kernels=2, routed=True)
     yield from r.casts.before_expert_down_dgrad(rows, n.gated, is_sent=r.dispatch_fp8)
     yield _grouped(c.dgrad("expert_down_dgrad", r.gemm_dtype, rows, hidden, f), m, r)
-    yield from plain_gate_bwd("expert", rows, n, r, routed=True)
+    yield from plain_activation_bwd("expert", rows, n, r, routed=True)
     yield from r.casts.expert_activation_bwd(rows, n.gated, again=again)
     yield from r.casts.before_expert_up_dgrad(rows, n.gated, again=again)
     yield _grouped(c.dgrad("expert_up_dgrad", r.gemm_dtype, rows, n.up, hidden), m, r)

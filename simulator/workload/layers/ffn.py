@@ -22,17 +22,20 @@ from simulator.workload.recipe import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Ffn:
-    """hidden: in and out; width: between the projections, on the rank; num_up: matrices in front of the activation."""
+    """hidden: in and out; width: between the projections, on the rank; num_up: matrices in front of the activation;
+    num_functions: of it, as FfnKind's.
+    """
 
     hidden: int
     width: int
     num_up: int = 2
     bias: bool = False
+    num_functions: int = 2
 
     @classmethod
     def of(cls, kind: FfnKind, hidden: int, width: int) -> Ffn:
         """Of a section of the model file; width: on the rank."""
-        return cls(hidden, width, kind.num_up, kind.bias)
+        return cls(hidden, width, kind.num_up, kind.bias, kind.num_functions)
 
     @property
     def up(self) -> int:
@@ -51,21 +54,35 @@ class Ffn:
         return Weights((self.up + self.width) * self.hidden, other, cut_other=cut)
 
 
-def plain_gate(name: str, rows: int, n: Ffn, r: Recipe, *, routed: bool = False) -> Iterator[Op]:
-    """The gate's activation where it is a function of its own, before the product with the up projection."""
-    if r.is_eager and n.num_up > 1:
-        size = 2 * rows * n.width
-        yield c.moved(f"{name}_gate_activation", "swiglu", "F", size, size, routed=routed)
-
-
-def plain_gate_bwd(name: str, rows: int, n: Ffn, r: Recipe, *, routed: bool = False) -> Iterator[Op]:
-    """What two functions move beyond one in the backward: the product's gradient is read for each factor with the other one
-    (4 reads, 2 writes of the width), then the activation's input and the gradient of its output (2 reads, 1 write), against 3
-    reads and 2 writes in one kernel.
+def plain_activation(name: str, rows: int, n: Ffn, r: Recipe, *, routed: bool = False) -> Iterator[Op]:
+    """The first of an activation's two functions where they are apart: the gate's, before the product with the up projection;
+    relu, before its square.
     """
-    if r.is_eager and n.num_up > 1:
+    if r.splits_activation and n.num_functions > 1:
         size = 2 * rows * n.width
-        yield c.moved(f"{name}_gate_activation_bwd", "swiglu_bwd", "I", 3 * size, size, kernels=2, routed=routed)
+        yield c.moved(f"{name}_first_activation", "swiglu", "F", size, size, routed=routed)
+
+
+def plain_activation_bwd(name: str, rows: int, n: Ffn, r: Recipe, *, routed: bool = False) -> Iterator[Op]:
+    """What two functions move beyond one in the backward, in widths.
+
+    Gate: the product's gradient is read for each factor with the other one (4 reads, 2 writes), then the activation's input and
+    the gradient of its output (2 reads, 1 write), against 3 reads and 2 writes in one kernel. Square of relu: its input to the
+    power of 1, that times 2, the product with the gradient, and relu's (1, 1, 2 and 2 reads, a write each; torch
+    FunctionsManual.cpp, pow_backward), against 2 reads and a write.
+    """
+    if r.splits_activation and n.num_functions > 1:
+        size = 2 * rows * n.width
+        reads, writes, kernels = (3, 1, 2) if n.num_up > 1 else (4, 3, 3)
+        yield c.moved(
+            f"{name}_first_activation_bwd",
+            "swiglu_bwd",
+            "I",
+            reads * size,
+            writes * size,
+            kernels=kernels,
+            routed=routed,
+        )
 
 
 def forward(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
@@ -79,7 +96,7 @@ def forward_up(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
     t = r.tokens
     yield from tp.gather_input(f"{name}_up", n.hidden, r)
     yield c.fprop(f"{name}_up", r.gemm_dtype, t, n.up, n.hidden)
-    yield from plain_gate(name, t, n, r)
+    yield from plain_activation(name, t, n, r)
     yield from r.casts.activation(name, t, n.gated)
 
 
@@ -119,7 +136,7 @@ def backward_up(name: str, n: Ffn, r: Recipe) -> Iterator[Work]:
     """Input gradient of activation and up projections."""
     t, hidden, again = r.tokens, n.hidden, "swiglu" in r.recompute
     yield from r.casts.after_down_dgrad(name, t, n.gated, again=again)
-    yield from plain_gate_bwd(name, t, n, r)
+    yield from plain_activation_bwd(name, t, n, r)
     yield from r.casts.activation_bwd(name, t, n.gated, again=again)
     yield from r.casts.before_up_dgrad(name, t, n.gated)
     yield from tp.gather_input_again(f"{name}_up", hidden, r)

@@ -7,28 +7,34 @@ logits are gathered, and every rank takes the whole loss.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Final, TypeAlias
 
 from simulator.scenario.model import ModelSpec
 from simulator.workload import counting as c
 from simulator.workload.layers import tensor_parallel as tp
 from simulator.workload.layers.part import PARTS, Params, Part, Shard, Vocabulary
 from simulator.workload.op import Collective, Op, Unit, Work
-from simulator.workload.recipe import Recipe
+from simulator.workload.recipe import Loss, Recipe
 from simulator.workload.saved import ActivationRecipe, BlockBuilder, bf16
 from simulator.workload.tensors import BlockMemory, Tensor, tensor_bytes
 
+Moved: TypeAlias = tuple[int, int, int]
 LOSS_REDUCTIONS = ("logits_max", "target_logit", "sum_exp")
 """One FP32 number a token each."""
-FUSED_LOSS = (2, 2, 1)
-"""Bytes of a logit read and written, and kernels, forward and backward alike: BF16 logits in, their gradient out."""
-UNFUSED_LOSS = (2 + 5 * 4, 4 * 4, 6)
-"""Conversion to FP32, maximum, difference, exponential, sum, division, each a pass over FP32 logits (Megatron-LM
-core/tensor_parallel/cross_entropy.py, calculate_logits_max to calculate_cross_entropy_loss).
+PASSES: Final[Mapping[Loss, tuple[Moved, Moved]]] = {
+    "fused": ((2, 2, 1), (2, 2, 1)),
+    "compiled": ((2 + 2 * 4, 3 * 4, 3), (4, 4 + 2, 2)),
+    "unfused": ((2 + 5 * 4, 4 * 4, 6), (4 + 4, 4 + 2, 2)),
+}
+"""Bytes of a logit read and written, and kernels, forward and backward. fused: BF16 logits in, their gradient out. unfused:
+conversion to FP32, maximum, difference, exponential, sum, division, each a pass over FP32 logits (Megatron-LM
+core/tensor_parallel/cross_entropy.py, calculate_logits_max to calculate_cross_entropy_loss); backward the probabilities times
+the loss's gradient (calculate_gradients), converted to BF16. compiled: core/fusions/fused_cross_entropy.py (23e00ed), of each
+function one kernel that reads its input once and writes what it returns: FP32 logits with their maximum; exponentials with
+their sum; quotients. Backward one that writes the product in place and in BF16, and the target's.
 """
-UNFUSED_LOSS_BACKWARD = (4 + 4, 4 + 2, 2)
-"""Probabilities times the loss's gradient (calculate_gradients), converted to BF16."""
 
 
 def forward(hidden: int, vocab: int, r: Recipe) -> Iterator[Work]:
@@ -55,7 +61,7 @@ def _logits_and_loss(chunk: str, t: int, hidden: int, vocab: int, r: Recipe) -> 
     columns = _loss_columns(vocab, r)
     if columns != vocab:
         yield Collective(f"logits_gather{chunk}", "all_gather", "tp", 2 * t * columns, "F")
-    read, written, kernels = FUSED_LOSS if r.is_loss_fused else UNFUSED_LOSS
+    read, written, kernels = PASSES[r.loss][0]
     yield c.moved(f"loss{chunk}", "cross_entropy", "F", read * t * columns, written * t * columns, kernels=kernels)
     if r.tp > 1 and columns == vocab:
         for name in LOSS_REDUCTIONS:
@@ -64,7 +70,7 @@ def _logits_and_loss(chunk: str, t: int, hidden: int, vocab: int, r: Recipe) -> 
 
 def _logits_grad(chunk: str, t: int, vocab: int, r: Recipe) -> Iterator[Op]:
     columns = _loss_columns(vocab, r)
-    read, written, kernels = FUSED_LOSS if r.is_loss_fused else UNFUSED_LOSS_BACKWARD
+    read, written, kernels = PASSES[r.loss][1]
     yield c.moved(
         f"loss_bwd{chunk}", "cross_entropy_bwd", "I", read * t * columns, written * t * columns, kernels=kernels
     )
