@@ -50,7 +50,6 @@ TABLE: Final[tuple[Planned, ...]] = (
     _key("moe.permute_fusion", "use permute_fusion: true", True),
     _key("moe.host_sync", "use host_sync: none", "none"),
     _key("host.cuda_graph", "use cuda_graph: none", "none"),
-    _key("host.launch_s", "use launch_s: null", None),
     _key("reliability", "use reliability: null; the result then says that no failures are included", None),
     _key("phases.*.kind", "use kind: pretrain", "pretrain"),
     _key("phases.*.batch_ramp.shape", "use shape: linear, or leave batch_ramp out", "linear"),

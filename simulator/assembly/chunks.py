@@ -14,11 +14,11 @@ from hwprofiles.kernels.shape import Regime
 from simulator.costs.cost import CollectiveCost
 from simulator.workload.op import Collective, Op
 
-COMPUTE, COMM, DP, COPY_OUT, COPY_IN = range(5)
+COMPUTE, COMM, DP, COPY_OUT, COPY_IN, HOST = range(6)
 """Streams of a rank: kernels; all-to-all and pipeline transfers (one NIC); data-parallel collectives; copies to the host, and
-from it (one copy engine each).
+from it (one copy engine each); the process that issues all of these.
 """
-NUM_STREAMS = 5
+NUM_STREAMS = 6
 
 DrawKind = Literal["none", "rank", "arriving", "leaving", "documents", "windowed"]
 """Which load multiplies an operator: the rows of the lane's own experts, what arrives where it is, or what leaves the fullest
@@ -52,11 +52,24 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Issue:
+    """Seconds in which the host issues a run of kernels; lead_s: how long after it began the run can start to be as good as
+    never held up, its own time behind that; at most `seconds`.
+    """
+
+    seconds: float = 0.0
+    lead_s: float = 0.0
+
+
+NO_ISSUE = Issue()
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """Seconds of a run of kernels, in sum and by category and basis (both maps sum to `seconds`); flop: what it executes.
 
     messages: the collectives in it, for the results. pieces: kernels and collectives in order, as they are priced with nothing
-    but their own regime beside them, for whoever wants to know what an operator is made of.
+    but their own regime beside them, for whoever wants to know what an operator is made of. issue: what it takes the host.
     """
 
     seconds: float
@@ -67,6 +80,7 @@ class Segment:
     flop: float = 0.0
     messages: tuple[Message, ...] = ()
     pieces: tuple[Piece, ...] = ()
+    issue: Issue = NO_ISSUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +150,7 @@ NO_TRANSFERS = Transfers()
 
 Origin = tuple[str, tuple[str, Regime] | int, int]
 """Where an operator's segment stands in its half: ("block", key of the block, place), ("all_to_all", key, 0),
-("gathers" or "reduces", bucket, place), ("copies", place among the half's, 0) or ("send", 0, 0).
+("gathers" or "reduces", bucket, place), ("copies", place among the half's, 0), ("send", 0, 0) or ("host", 0, 0).
 """
 
 

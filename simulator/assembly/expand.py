@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.assembly.chunks import COMM, COMPUTE, DP, NUM_STREAMS, Segment
+from simulator.assembly.chunks import COMM, COMPUTE, DP, HOST, NUM_STREAMS, Segment
 from simulator.assembly.copies import copy_edges
 from simulator.assembly.joint import Meetings, meeting_edges, meetings, sent_before, stream_chain
 from simulator.assembly.shapes import (
@@ -42,6 +42,7 @@ class Form:
     joined_class: Ints
     last_ops: Mapping[tuple[int, int], int]
     last_collectives: Sequence[int]
+    last_issues: Sequence[int]
     tail: tuple[Ints, Ints, NDArray[np.bool_], Ints]
 
 
@@ -77,8 +78,10 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
         waited = np.concatenate((spans.inputs, sent_before(met, ordered, joined).T), axis=1)
         spans = replace(spans, inputs=waited, joint_sends=np.stack((joined, met.sender)))
     last_ops = {(rank, stage): int(spans.ends[i, 0]) for i, rank, stage in ordered.last_weights()}
-    last_collectives = _last_collectives(ranks, shapes, shape_of, base, schedule.num_ranks)
-    tail_part = append_tail(priced.tail, schedule, table.row, int(base[-1]), last_ops, last_collectives)
+    last_collectives, last_issues = (
+        _last_on(stream, ranks, shapes, shape_of, base, schedule.num_ranks) for stream in (DP, HOST)
+    )
+    tail_part = append_tail(priced.tail, schedule, table.row, int(base[-1]), last_ops, last_collectives, last_issues)
     dag = _dag(arrays, edges, tail_part, table, rows)
     return StepGraph(
         dag=dag, classes=tuple(table.segments), labels=tuple(table.labels), spans=spans, actions=actions,
@@ -87,7 +90,7 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
         has_barrier=priced.tail.has_barrier,
         form=Form(
             priced, ordered, shapes, shape_of, wait_at_boundary, priced.joint, joined_class, last_ops, last_collectives,
-            tail_part,
+            last_issues, tail_part,
         ),
     )  # fmt: skip
 
@@ -253,9 +256,11 @@ def _prefetch_edges(ranks: Ints, shapes: Sequence[Shape], shape_of: Ints, base: 
     return np.concatenate(edges, axis=1)
 
 
-def _last_collectives(ranks: Ints, shapes: Sequence[Shape], shape_of: Ints, base: Ints, num_ranks: int) -> list[int]:
-    """The last data-parallel collective of each rank's actions, -1 where there is none."""
-    last = np.array([shape.last_on_stream[DP] for shape in shapes], dtype=np.int64)[shape_of]
+def _last_on(
+    stream: int, ranks: Ints, shapes: Sequence[Shape], shape_of: Ints, base: Ints, num_ranks: int
+) -> list[int]:
+    """The last operator of each rank's actions on a stream, -1 where there is none."""
+    last = np.array([shape.last_on_stream[stream] for shape in shapes], dtype=np.int64)[shape_of]
     found = np.where(last >= 0, base[:-1] + last, -1)
     return [int(found[ranks == rank].max(initial=-1)) for rank in range(num_ranks)]
 

@@ -10,11 +10,13 @@ import numpy as np
 from simulator.assembly.chunks import BlockCost, Segment, StageCost
 from simulator.assembly.collectives import PassCollectives, StageCollectives
 from simulator.assembly.expand import Form, expand, joined_classes
+from simulator.assembly.host import is_placed_alike, with_host
 from simulator.assembly.joint import meetings
-from simulator.assembly.shapes import ClassTable, PricedStep, parts_of
+from simulator.assembly.shapes import ClassTable, Part, PricedStep, parts_of, routed_units
 from simulator.assembly.sides import sides_of
 from simulator.assembly.step_graph import StepGraph
 from simulator.assembly.tail import append_tail
+from simulator.assembly.template import Template
 from simulator.schedule.action import Schedule
 
 
@@ -29,7 +31,9 @@ def repriced(schedule: Schedule, priced: PricedStep, like: StepGraph) -> StepGra
         return expand(schedule, priced)
     met = meetings(form.ordered) if priced.joint else None
     joined_class = joined_classes(schedule, form.ordered, met, table, priced.hops)
-    tail = append_tail(priced.tail, schedule, table.row, like.tail_first, form.last_ops, form.last_collectives)
+    tail = append_tail(
+        priced.tail, schedule, table.row, like.tail_first, form.last_ops, form.last_collectives, form.last_issues
+    )
     is_same = np.array_equal(joined_class, form.joined_class) and all(map(np.array_equal, tail, form.tail))
     if not is_same or tuple(table.labels) != like.labels:
         return expand(schedule, priced)
@@ -47,14 +51,28 @@ def _actions(schedule: Schedule, priced: PricedStep, form: Form, labels: Sequenc
     if not np.array_equal(shape_of, form.shape_of):
         return None
     found: dict[int, Segment] = {}
-    for shape, (kind, stage, b_stage, sent, collectives) in zip(form.shapes, parts, strict=True):
-        segments = shape.template.segments(sides_of(kind, stage, b_stage, collectives, priced.pairing), sent)
+    for shape, part in zip(form.shapes, parts, strict=True):
+        segments = _segments(shape.template, part, priced)
+        if segments is None:
+            return None
         for row, segment in zip(shape.op_class.tolist(), segments, strict=True):
             if found.setdefault(row, segment) is not segment:
                 return None
     segments = [found[row] for row in range(len(found))]
     rows = {(label, id(segment)): row for row, (label, segment) in enumerate(zip(labels, segments, strict=False))}
     return ClassTable(rows, segments, list(labels[: len(segments)])) if len(rows) == len(segments) else None
+
+
+def _segments(template: Template, part: Part, priced: PricedStep) -> list[Segment] | None:
+    """Every operator's segment at other prices, None where the host's operators would stand elsewhere."""
+    kind, stage, b_stage, sent, collectives = part
+    bare = template.bare or template
+    segments = bare.segments(sides_of(kind, stage, b_stage, collectives, priced.pairing), sent)
+    if priced.host is None:
+        return segments if template.bare is None else None
+    ops = [replace(op, segment=segment) for op, segment in zip(bare.ops, segments, strict=True)]
+    found = with_host(replace(bare, ops=ops), priced.host, routed_units(part)).ops
+    return [op.segment for op in found] if is_placed_alike(found, template.ops) else None
 
 
 def _outline(priced: PricedStep) -> tuple[object, ...]:

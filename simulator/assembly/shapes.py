@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from simulator.assembly.chunks import COMM, COMPUTE, NO_TRANSFERS, NUM_STREAMS, DrawKind, Segment, StageCost, Transfers
 from simulator.assembly.collectives import NO_COLLECTIVES, ActionCollectives, StageCollectives
+from simulator.assembly.host import HostPlan, with_host
 from simulator.assembly.pair import build_template
 from simulator.assembly.pairing import Pairing
 from simulator.assembly.tail import TailCosts
@@ -81,6 +82,8 @@ class PricedStep:
     hops: Sequence[Segment]
     collectives: Sequence[StageCollectives] = ()
     joint: bool = False
+    host: HostPlan | None = None
+    """What the host issues, None where it holds nothing up."""
     prices: object = None
     """What tail, collectives and hops were priced with, for whoever prices the step again."""
 
@@ -97,6 +100,8 @@ def shapes_of(
             *part[:3], pairing=priced.pairing, wait_at_boundary=wait_at_boundary, sent=part[3],
             collectives=part[4],
         )  # fmt: skip
+        if priced.host is not None:
+            template = with_host(template, priced.host, routed_units(part))
         halves = {"F": part[1].stage, "B": (part[2] or part[1]).stage}
         shapes.append(_shape(template, table, units, halves, micro_batches))
     return shapes, shape_of
@@ -106,6 +111,15 @@ Part = tuple[Kind, StageCost, StageCost | None, Transfers, ActionCollectives]
 """What the operators of an action come from: its kind, its stage (of an FB, the forward half's), the stage of an FB's backward
 half, what it sends to other ranks, what data parallelism gathers and reduces in it.
 """
+
+
+def routed_units(part: Part) -> dict[str, frozenset[int]]:
+    """Half of an action → its units with experts."""
+    _, stage, b_stage, *_ = part
+    of_halves = {"F": stage, "B": b_stage or stage}
+    return {
+        half: frozenset(i for i, unit in enumerate(of.units) if unit.is_moe) for half, of in of_halves.items()
+    }  # fmt: skip
 
 
 def parts_of(schedule: Schedule, ordered: OrderedActions, priced: PricedStep) -> tuple[list[Part], Ints]:

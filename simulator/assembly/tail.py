@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.assembly.chunks import COMPUTE, DP, NUM_STREAMS, Segment
+from simulator.assembly.chunks import COMPUTE, DP, HOST, NUM_STREAMS, Segment
 from simulator.schedule.action import Schedule
 
 Ints = NDArray[np.int64]
@@ -32,10 +33,23 @@ class CopiesSum:
 
 
 @dataclass(frozen=True)
+class HostTail:
+    """What the host does at a step's end. None: nothing that takes time.
+
+    issue: the collectives up to the norm. reads_norm: it reads the norm, and so waits for it, and issues the optimizer.
+    other: what it does behind that before the next step begins.
+    """
+
+    issue: Segment | None = None
+    reads_norm: Segment | None = None
+    other: Segment | None = None
+
+
+@dataclass(frozen=True)
 class TailCosts:
     """reduce[stage], gather[stage]: collectives in order. norm[rank], optimizer[rank]: seconds of these; without norms the
     optimizer begins behind its rank's reductions. has_barrier: every norm waits for all ranks, else for those before its
-    own. copies: sums behind the reductions of all ranks that take part.
+    own. copies: sums behind the reductions of all ranks that take part. host: None: it holds nothing up.
     """
 
     reduce: Sequence[Sequence[tuple[str, Segment]]]
@@ -45,15 +59,41 @@ class TailCosts:
     overlap_reduce: bool
     has_barrier: bool = True
     copies: Sequence[CopiesSum] = ()
+    host: HostTail | None = None
+
+
+class _Put(Protocol):
+    """Appends an operator."""
+
+    def __call__(
+        self, rank: int, stream: int, label: str, segment: Segment, preds: Sequence[int], *, join: bool
+    ) -> int: ...
+
+
+@dataclass
+class _Host:
+    """The host's stream of every rank. last: the operator with which it ends, as a list."""
+
+    work: HostTail
+    append: _Put
+    last: list[list[int]]
+
+    def put(self, rank: int, label: str, segment: Segment | None, preds: Sequence[int]) -> None:
+        """Appends work of the host, where there is any."""
+        if segment is not None:
+            self.last[rank] = [
+                self.append(rank, HOST, f"host.{label}", segment, [*self.last[rank], *preds], join=False)
+            ]
 
 
 def append_tail(
     tail: TailCosts, schedule: Schedule, row: Callable[[str, Segment], int], first: int,
-    last_backward: Mapping[tuple[int, int], int], last_collective: Sequence[int],
+    last_backward: Mapping[tuple[int, int], int], last_collective: Sequence[int], last_issue: Sequence[int] = (),
 ) -> tuple[Ints, Ints, NDArray[np.bool_], Ints]:  # fmt: skip
     """Class, resource, join flag and edges (operator, predecessor) of the operators from index `first` on.
 
-    last_backward: (rank, stage) → its last weight gradient. last_collective: of each rank's actions, -1 for none.
+    last_backward: (rank, stage) → its last weight gradient. last_collective, last_issue: of each rank's actions, the last
+    data-parallel collective and the last operator of the host, -1 for none.
     """
     classes: list[int] = []
     resources: list[int] = []
@@ -74,6 +114,11 @@ def append_tail(
         edges.extend((index, pred) for pred in sorted(waits))
         return index
 
+    host = _Host(
+        tail.host or HostTail(), put, [[op] if op >= 0 else [] for op in last_issue or [-1] * schedule.num_ranks]
+    )
+    for rank in range(schedule.num_ranks):
+        host.put(rank, "collectives", host.work.issue, [])
     compute_end = [max(op for (r, _), op in last_backward.items() if r == rank) for rank in range(schedule.num_ranks)]
     reduced = [{op} if op >= 0 else set[int]() for op in last_collective]
     for rank, stages in enumerate(schedule.placement):
@@ -81,24 +126,27 @@ def append_tail(
             preds = [last_backward[holder, stage] for holder in schedule.holders(stage)]
             if not tail.overlap_reduce:
                 preds.append(compute_end[rank])
+            preds += host.last[rank]
             for name, segment in tail.reduce[stage]:
                 preds = [put(rank, DP, f"stage_{stage}.{name}", segment, preds, join=True)]
             reduced[rank].update(preds)
     for copies in tail.copies:
         ends = [compute_end[rank] if stream_end[rank] < 0 else stream_end[rank] for rank in copies.ranks]
         for rank in copies.ranks:
-            reduced[rank].add(put(rank, DP, copies.name, copies.segment, ends, join=True))
+            reduced[rank].add(put(rank, DP, copies.name, copies.segment, [*ends, *host.last[rank]], join=True))
     waited = [sorted(set().union(*reduced))] * len(reduced) if tail.has_barrier else [sorted(each) for each in reduced]
     for rank, segment in enumerate(tail.norm):
         before = [] if tail.has_barrier or not rank else waited[rank - 1]
-        waited[rank] = [put(rank, DP, "grad_norm", segment, [*waited[rank], *before], join=True)]
+        waited[rank] = [put(rank, DP, "grad_norm", segment, [*waited[rank], *before, *host.last[rank]], join=True)]
     for rank, stages in enumerate(schedule.placement):
-        waits = [*waited[rank], compute_end[rank]]
+        host.put(rank, "optimizer", host.work.reads_norm, waited[rank])
+        waits = [*waited[rank], compute_end[rank], *host.last[rank]]
         done = put(rank, COMPUTE, f"rank_{rank}.optimizer", tail.optimizer[rank], waits, join=False)
         for stage in stages:
             preds = [done]
             for name, segment in tail.gather[stage]:
                 preds = [put(rank, DP, f"stage_{stage}.{name}", segment, preds, join=True)]
+        host.put(rank, "other", host.work.other, [])
     return (
         np.array(classes, dtype=np.int64), np.array(resources, dtype=np.int64), np.array(joins, dtype=bool),
         np.array(edges, dtype=np.int64).reshape(-1, 2).T,

@@ -22,6 +22,7 @@ class Template:
     compute before this action's last gathered unit.
     closing: the last reduction that nothing may run beside, for which the rank's next action waits; -1 if none.
     first_back: the first copy from the host, which waits for its copy there and for the actions before the last; -1 if none.
+    bare: the template without the operators of the host (host.py), where it has such.
     """
 
     ops: list[LocalOp] = field(default_factory=list)
@@ -34,6 +35,7 @@ class Template:
     before_last: int = -1
     closing: int = -1
     first_back: int = -1
+    bare: Template | None = None
 
     def put(
         self, label: str, segment: Segment | None, stream: int, preds: Sequence[int], needs: str, half: str, unit: int,

@@ -12,8 +12,19 @@ from functools import partial
 from itertools import groupby
 
 from hwprofiles.kernels.shape import KERNELS, Regime
-from simulator.assembly.chunks import BlockCost, DrawKind, Message, Piece, Segment, StageCost, UnitCost
+from simulator.assembly.chunks import (
+    NO_ISSUE,
+    BlockCost,
+    DrawKind,
+    Issue,
+    Message,
+    Piece,
+    Segment,
+    StageCost,
+    UnitCost,
+)
 from simulator.assembly.exposed import UNCHUNKED, Beside, Chunking, Cost, Exposed, exposed, partner
+from simulator.assembly.issue import NOTHING_ISSUED, UnitIssue, issue_of
 from simulator.costs.cost import CollectiveCost
 from simulator.workload.layers.context_parallel import STEP
 from simulator.workload.op import AllToAll, Collective, Op, StageWorkload, Unit, Work, Workload
@@ -24,6 +35,7 @@ KERNEL_GAPS, ALL_TO_ALL, PP_TRANSFER = "kernel_gaps", "all_to_all", "pp_transfer
 TP_COLLECTIVES, CP_COLLECTIVES = "tp_collectives", "cp_collectives"
 INSIDE: Mapping[str, str] = {"tp": TP_COLLECTIVES, "etp": TP_COLLECTIVES, "cp": CP_COLLECTIVES}
 """Category of a collective inside a block, by its axis."""
+NO_CALLS: Mapping[int, float] = {}
 WHOLE_KEYS = 0.999
 """Keys of a query over what its document and the mask say below which a window cuts some off: all, but for rounding."""
 BESIDE_COMPUTE = ".beside_compute"
@@ -36,7 +48,7 @@ class Prices:
 
     held: a kernel with a collective beside it all the time. has_beside: data-parallel collectives may run beside kernels.
     chunking: how collectives inside a block overlap with the GEMMs around them. stretch: how many times as long bytes take on
-    scale-up links beside a kernel.
+    scale-up links beside a kernel. issue: what it takes the host to issue a unit.
     """
 
     kernel: Callable[[Op, Regime], Cost]
@@ -47,6 +59,7 @@ class Prices:
     has_beside: bool = False
     chunking: Chunking = UNCHUNKED
     stretch: float = 1.0
+    issue: Callable[[Unit], UnitIssue] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,21 +129,25 @@ def _unit_cost(unit: Unit, prices: Prices, kept: Kept, old: UnitCost | None) -> 
     apart: dict[tuple[str, Regime], BlockCost] = {}
     transfers: dict[tuple[str, Regime], Segment] = {}
     ops = {op.name: op for op in unit.ops()}
+    issued = prices.issue(unit) if prices.issue else NOTHING_ISSUED
     for regime in REGIMES:
-        pricing = _Pricing(prices, partial(_at, prices, regime), ops)
+        pricing = _Pricing(prices, partial(_at, prices, regime), ops, issued.blocks)
         same = kept.blocks(old.blocks, regime) if old else {}
         blocks |= {(name, regime): block for name, block in _blocks(unit, pricing, same, kept).items()}
         for name, work in unit.blocks.items():
             if any(pricing.is_beside_weights(each) for each in work):
-                apart[name, regime] = BlockCost(tuple(_segments(work, replace(pricing, with_weights=False))))
+                apart[name, regime] = BlockCost(tuple(_segments(name, work, replace(pricing, with_weights=False))))
         for key, message in unit.all_to_all.items():
             if old and regime in kept.messages & kept.regimes:
                 transfers[key, regime] = old.all_to_all[key, regime]
                 continue
             cast = unit.blocks.get("combine_b_cast", ()) if key == "combine_b" else ()
-            transfers[key, regime] = _transfer(key, message, cast, regime, pricing)
+            sent = _transfer(key, message, cast, regime, pricing)
+            call_s = issued.of_message(key, cast)
+            transfers[key, regime] = replace(sent, issue=Issue(call_s, call_s)) if call_s else sent
     held = old.beside if old and kept.held else {}
-    beside = _blocks(unit, _Pricing(prices, prices.held, ops), held, kept) if prices.has_beside else {}
+    of_held = _Pricing(prices, prices.held, ops, issued.blocks)
+    beside = _blocks(unit, of_held, held, kept) if prices.has_beside else {}
     return UnitCost(
         unit.name, blocks, transfers, unit.kind == "moe", beside=beside, apart=apart, is_head=unit.kind == "head"
     )
@@ -139,7 +156,7 @@ def _unit_cost(unit: Unit, prices: Prices, kept: Kept, old: UnitCost | None) -> 
 def _blocks(unit: Unit, pricing: _Pricing, old: Mapping[str, BlockCost], kept: Kept) -> dict[str, BlockCost]:
     """The blocks of the compute stream. old: those whose kernels cost what they did."""
     return {
-        name: old[name] if name in old and _is_kept(work, kept) else BlockCost(tuple(_segments(work, pricing)))
+        name: old[name] if name in old and _is_kept(work, kept) else BlockCost(tuple(_segments(name, work, pricing)))
         for name, work in unit.blocks.items()
         if work and name != "combine_b_cast"
     }
@@ -156,11 +173,14 @@ def _at(prices: Prices, regime: Regime, op: Op) -> Cost:
 
 @dataclass(frozen=True)
 class _Pricing:
-    """Prices of one unit. kernel: of its operators; ops: these by name. with_weights: W comes directly behind I."""
+    """Prices of one unit. kernel: of its operators; ops: these by name. issued: as of UnitIssue.blocks. with_weights: W comes
+    directly behind I.
+    """
 
     prices: Prices
     kernel: Callable[[Op], Cost]
     ops: Mapping[str, Op]
+    issued: Mapping[str, Mapping[int, float]]
     with_weights: bool = True
 
     def is_beside_weights(self, each: Work) -> bool:
@@ -205,12 +225,18 @@ def _first_step(work: tuple[Work, ...], last: int) -> int:
     return next(i for i, each in enumerate(work) if _is_core(each) and each.name.rpartition(STEP)[0] == stem)
 
 
-def _segments(work: tuple[Work, ...], pricing: _Pricing) -> Iterable[tuple[str, DrawKind, Segment]]:
-    """Kernels before the attention core (of several the last: others are recomputed), the core, kernels behind it; in blocks
-    without one: fixed, then routed. Cores of packed documents, whose load is drawn, each alone.
+def _segments(name: str, work: tuple[Work, ...], pricing: _Pricing) -> Iterable[tuple[str, DrawKind, Segment]]:
+    """Of a block, kernels before the attention core (of several the last: others are recomputed), the core, kernels behind it;
+    in blocks without one: fixed, then routed. Cores of packed documents, whose load is drawn, each alone.
     """
+    issued = pricing.issued.get(name, {})
+    for suffix, draw, part in _runs(work):
+        yield suffix, draw, _sum_work(part, pricing, issued)
+
+
+def _runs(work: tuple[Work, ...]) -> Iterable[tuple[str, DrawKind, Sequence[Work]]]:
     if any(draw_of_core(each) != "none" for each in work):
-        yield from _around_cores(work, pricing)
+        yield from _around_cores(work)
         return
     core = next((i for i, each in reversed([*enumerate(work)]) if _is_core(each)), None)
     if core is not None:
@@ -221,13 +247,13 @@ def _segments(work: tuple[Work, ...], pricing: _Pricing) -> Iterable[tuple[str, 
             (".rest", work[core + 1 :]),
         ):
             if part:
-                yield suffix, "none", _sum_work(part, pricing)
+                yield suffix, "none", part
         return
     fixed, routed = [each for each in work if not each.routed], [each for each in work if each.routed]
     if fixed:
-        yield "", "none", _sum_work(fixed, pricing)
+        yield "", "none", fixed
     if routed:
-        yield ".routed", "rank", _sum_work(routed, pricing)
+        yield ".routed", "rank", routed
 
 
 def draw_of_core(each: Work) -> DrawKind:
@@ -240,15 +266,15 @@ def draw_of_core(each: Work) -> DrawKind:
     return "windowed" if is_windowed else "documents"
 
 
-def _around_cores(work: tuple[Work, ...], pricing: _Pricing) -> Iterable[tuple[str, DrawKind, Segment]]:
+def _around_cores(work: tuple[Work, ...]) -> Iterable[tuple[str, DrawKind, Sequence[Work]]]:
     runs = [(draw, tuple(run)) for draw, run in groupby(work, draw_of_core)]
     cores = [i for i, (draw, _) in enumerate(runs) if draw != "none"]
     for i, (draw, run) in enumerate(runs):
         other = ".before_core" if i < cores[0] else ".rest" if i > cores[-1] else ".between_cores"
-        yield other if draw == "none" else ".core", draw, _sum_work(run, pricing)
+        yield other if draw == "none" else ".core", draw, run
 
 
-def _sum_work(work: Iterable[Work], pricing: _Pricing) -> Segment:
+def _sum_work(work: Iterable[Work], pricing: _Pricing, issued: Mapping[int, float] = NO_CALLS) -> Segment:
     seconds = low = high = flop = 0.0
     by_category: dict[str, float] = {}
     by_basis: dict[str, float] = {}
@@ -269,7 +295,8 @@ def _sum_work(work: Iterable[Work], pricing: _Pricing) -> Segment:
         _bump(by_category, KERNEL_GAPS, gaps)
         _bump(by_basis, cost.basis, cost.seconds + gaps)
         pieces.append(Piece(each, cost))
-    return Segment(seconds, low, high, by_category, by_basis, flop, messages, tuple(pieces))
+    issue = issue_of(pieces, issued, pricing.prices.gap_s) if issued else NO_ISSUE
+    return Segment(seconds, low, high, by_category, by_basis, flop, messages, tuple(pieces), issue)
 
 
 def _bump(totals: dict[str, float], key: str, seconds: float) -> None:

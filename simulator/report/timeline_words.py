@@ -43,7 +43,7 @@ CATEGORY_WORDS: Final[Mapping[str, str]] = {
     END_WAIT: "waits at the step's end",
 }
 """Categories as a legend names them."""
-SHORT_STREAMS: Final = ("compute", "comm.", "data par.", "to host", "from host")
+SHORT_STREAMS: Final = ("compute", "comm.", "data par.", "to host", "from host", "host")
 NOTATION_WORDS: Final = (
     "Names above a rank are its actions: 3F17 is the forward of micro-batch 17 on stage 3, B a whole backward, I a backward of "
     "the inputs alone, W the weight gradients that it leaves, & a pair that runs overlapped."

@@ -9,7 +9,7 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.assembly.chunks import COMPUTE, NUM_STREAMS
+from simulator.assembly.chunks import COMPUTE, HOST, NUM_STREAMS
 from simulator.assembly.step_graph import StepGraph, of_operators
 from simulator.results.step_result import Basis, Binding, CategoryTime
 
@@ -28,6 +28,7 @@ WHY: Mapping[str, str] = {
     "data_parallel": "reduction of gradients and gather of parameters over the data-parallel ranks",
     "interference": "SMs and memory bandwidth that data-parallel collectives take from the kernels beside them",
     "link_sharing": "messages of two kinds on one link at the same time, which share its rate",
+    "host": "kernels that their host has not issued yet: Python, framework and driver, reads of what the router decided",
     "optimizer": "gradient norm, AdamW, weight quantisation",
     "offload": "copies of activations, gradients and weights between a GPU and its host, and the host's update",
     "document_spread": "sequences packed from unequal documents: the longest holds its group and its pipeline",
@@ -40,7 +41,9 @@ WHY: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Busy:
-    """Compute-stream seconds of the actions by category, and all seconds by basis; means over the pipeline ranks."""
+    """Compute-stream seconds of the actions by category, and all seconds of the device by basis; means over the
+    pipeline ranks.
+    """
 
     by_category: Mapping[str, float]
     by_basis: Mapping[str, float]
@@ -53,7 +56,8 @@ class Busy:
 
 def busy(graph: StepGraph, multipliers: Floats) -> Busy:
     """Sums over the graph, per pipeline rank. multipliers: (draw rows,) of the durations, means over lanes and draws."""
-    dag, times = graph.dag, of_operators(graph, multipliers)
+    dag = graph.dag
+    times = np.where(dag.resource % NUM_STREAMS == HOST, 0.0, of_operators(graph, multipliers))
     counts = np.bincount(dag.op_class, times, dag.num_classes) / graph.num_ranks
     is_compute = dag.resource % NUM_STREAMS == COMPUTE
     is_compute[graph.tail_first :] = False
@@ -70,13 +74,15 @@ def busy(graph: StepGraph, multipliers: Floats) -> Busy:
 
 
 def categories(
-    work: Busy, step_s: float, action_s: float, bubble_s: float, optimizer_s: float
+    work: Busy, step_s: float, action_s: float, bubble_s: float, optimizer_s: float, host_s: float = 0.0
 ) -> tuple[CategoryTime, ...]:
     """Compute by category, then communication and waits that nothing hides, bubble, optimizer; they sum to the step.
 
-    action_s: summed intervals of a rank's actions, mean over the ranks.
+    action_s: summed intervals of a rank's actions, mean over the ranks; host_s: waits for the host in them.
     """
-    parts = {**work.by_category, "exposed_communication": action_s - work.compute_s, "bubble": bubble_s}
+    waits = max(0.0, action_s - work.compute_s)
+    host = {"host": min(host_s, waits)} if host_s else {}
+    parts = {**work.by_category, "exposed_communication": waits - host.get("host", 0.0), **host, "bubble": bubble_s}
     parts["optimizer"] = optimizer_s
     return tuple(
         CategoryTime(category=name, seconds=max(0.0, s), share=max(0.0, s) / step_s) for name, s in parts.items()

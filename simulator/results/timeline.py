@@ -20,8 +20,10 @@ from simulator.results.step_result import RankTimes
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
-STREAMS = ("compute", "communication", "data parallel", "to host", "from host")
-"""Streams of a rank: kernels; dispatch, combine, pipeline transfers; data-parallel collectives; copies to the host; from it."""
+STREAMS = ("compute", "communication", "data parallel", "to host", "from host", "host")
+"""Streams of a rank: kernels; dispatch, combine, pipeline transfers; data-parallel collectives; copies to the host and from
+it; the process that issues all of them.
+"""
 COMPUTE = STREAMS.index("compute")
 NUM_STREAMS = len(STREAMS)
 

@@ -364,5 +364,7 @@ class Mechanisms(Section):
     """The power limit, which slows arithmetic down."""
     link_sharing: bool = True
     """Messages that share a link when they use it at the same time."""
+    host_stream: bool = True
+    """What it takes the host to issue kernels."""
     stage_imbalance: bool = True
     """Unequal work of pipeline stages."""

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 
 from hwprofiles.stack_choice import StackKind
 from simulator.scenario.cluster import Cluster
+from simulator.scenario.host import Host
 from simulator.scenario.model import ModelSpec
 from simulator.scenario.offload import Offload
 from simulator.scenario.parallel import DataParallel, Parallel
@@ -86,6 +87,7 @@ class Scenario(Section):
     recompute: Recompute = Recompute()
     offload: Offload = Offload()
     head: Head = Head()
+    host: Host = Host()
     device: Device = Device()
     phases: Annotated[tuple[Phase, ...], Field(min_length=1, max_length=100), AsTuple] = (
         Phase(name="pretrain", steps=1),

@@ -60,6 +60,7 @@ def _priced(step: PreparedStep, order: Schedule) -> PricedStep:
             [step.messages.send(step.workload.boundary_bytes, hop) for hop in step.messages.placement.pp_hops]
         ),
         joint=_is_joint(scenario, order),
+        host=step.host.plan if step.host else None,
         prices=step,
     )
 
@@ -71,6 +72,7 @@ def _has_ends_of(step: PreparedStep, before: PricedStep) -> bool:
         isinstance(old, PreparedStep)
         and old.scenario is step.scenario
         and old.workload is step.workload
+        and step.host == old.host
         and step.kernels.has_unshared_of(old.kernels)
         and step.messages.has_alone_of(old.messages)
     )

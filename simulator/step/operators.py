@@ -55,7 +55,7 @@ COLLECTIVE_WORDS: Mapping[str, str] = {
 """Collectives of data parallelism and the step's end."""
 SUFFIX_WORDS = {
     "before_core": "up to the core", "core": "core", "between_cores": "between parts of the core", "rest": "behind the core",
-    "routed": "routed experts",
+    "routed": "routed experts", "issue": "issued by the host",
 }  # fmt: skip
 UNIT_WORDS = {"mtp": "MTP module", "mtp_head": "head of MTP module", "projection": "MTP projection"}
 IDLE_WORDS: Mapping[str, str] = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from hwprofiles.schema import Assumption, Stack
 from simulator.assembly.chunks import StageCost
 from simulator.assembly.exposed import UNCHUNKED, Chunking
+from simulator.assembly.issue import UnitIssue
 from simulator.assembly.unit_costs import NOTHING_KEPT, Kept, Prices, stage_costs
 from simulator.check import check_scenario
 from simulator.network.placement import Lie
@@ -18,6 +19,7 @@ from simulator.schedule import SCHEDULES
 from simulator.step.documents import core_share, document_load
 from simulator.step.draws import Randomness, randomness
 from simulator.step.hardware import Hardware, look_up, with_assumptions
+from simulator.step.host import HostPrices, host_prices
 from simulator.step.memory import MemoryQuestion
 from simulator.step.messages import MessagePrices, message_prices
 from simulator.step.offload import with_copies
@@ -26,7 +28,7 @@ from simulator.step.routing import ask_router, capacity_of, load_model, slowest_
 from simulator.workload.counted import count_workload
 from simulator.workload.expert_load import LoadModel
 from simulator.workload.memory import MemoryAssumptions
-from simulator.workload.op import Workload
+from simulator.workload.op import Unit, Workload
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class PreparedStep:
     """Everything of a step that does not depend on its batch and order of actions: work counted, prices looked up.
 
     assumptions: stated values and the scenario's own. random: what is drawn. stages: seconds of every stage's units, with
-    GEMMs and collectives chunked as chunking says.
+    GEMMs and collectives chunked as chunking says. host: None: it holds nothing up.
     """
 
     scenario: Scenario
@@ -46,10 +48,12 @@ class PreparedStep:
     messages: MessagePrices
     chunking: Chunking
     stages: tuple[StageCost, ...]
+    host: HostPrices | None = None
 
     def has_prices_of(self, other: PreparedStep) -> bool:
         """Whether operators and messages cost the same in both: then so do their stages."""
-        return (self.kernels, self.messages, self.chunking) == (other.kernels, other.messages, other.chunking)
+        mine, others = ((of.kernels, of.messages, of.chunking, of.host) for of in (self, other))
+        return mine == others
 
 
 @dataclass(frozen=True)
@@ -144,12 +148,14 @@ def price(
         messages=messages,
         chunking=_chunking(scenario, assumptions, kernels.gap_s),
         stages=before.stages if before else (),
+        host=host_prices(scenario),
     )
     if before is not None and step.has_prices_of(before):
         return step
     documents = document_load(scenario, workload, kernels)
     has_beside = derived.has_collectives_beside_compute(scenario)
-    priced = prices(kernels, messages, has_beside=has_beside, chunking=step.chunking)
+    issue = step.host.unit if step.host else None
+    priced = prices(kernels, messages, has_beside=has_beside, chunking=step.chunking, issue=issue)
     stages = stage_costs(workload, priced, _kept(step, before) if before else NOTHING_KEPT)
     assumed = memory_question(step).assumed
     step = replace(step, stages=with_copies(stages, scenario, workload, messages.host, assumed))
@@ -161,7 +167,7 @@ def price(
 
 def _kept(step: PreparedStep, before: PreparedStep) -> Kept:
     """What of a step's prices holds under other assumptions."""
-    if before.workload is not step.workload or before.scenario is not step.scenario:
+    if before.workload is not step.workload or before.scenario is not step.scenario or before.host != step.host:
         return NOTHING_KEPT
     regimes = step.kernels.same_regimes(before.kernels)
     held = "alone" in regimes and step.kernels.collective_sms == before.kernels.collective_sms
@@ -181,15 +187,16 @@ def _on_links(load: LoadModel | None, workload: Workload, messages: MessagePrice
 
 
 def prices(
-    kernels: KernelPrices, messages: MessagePrices, *, has_beside: bool = False, chunking: Chunking = UNCHUNKED
-) -> Prices:
+    kernels: KernelPrices, messages: MessagePrices, *, has_beside: bool = False, chunking: Chunking = UNCHUNKED,
+    issue: Callable[[Unit], UnitIssue] | None = None,
+) -> Prices:  # fmt: skip
     """Operator or message → seconds. has_beside: data-parallel collectives may run beside kernels. chunking: of GEMMs with the
-    collectives around them.
+    collectives around them. issue: what it takes the host to issue a unit.
     """
     return Prices(
         kernels.seconds, messages.all_to_all, kernels.gap_s, messages.collective,
         held=kernels.beside_collective, has_beside=has_beside, chunking=chunking,
-        stretch=messages.collective_stretch,
+        stretch=messages.collective_stretch, issue=issue,
     )  # fmt: skip
 
 

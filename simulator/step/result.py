@@ -79,6 +79,7 @@ def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: in
         "document_spread": outcome.documents_s,
         "power_limit": power.step_s - power.burst_s,
     }  # fmt: skip
+    host_s = outcome.host_s
     actions_s = fsum(getattr(parts.mean, f"{k}_s") for k in ("forward", "backward", "weight", "overlapped_f_b"))
     return StepTimes(
         step_s=step_s,
@@ -90,12 +91,12 @@ def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: in
         tflops=metrics.tflops(flop, rate),
         mfu=metrics.mfu(flop, rate, hardware.gpu.peak_flop_per_s["bf16"]),
         bubble_s=parts.mean.bubble_s,
-        exposed_comm_s=max(0.0, actions_s - work.compute_s)
+        exposed_comm_s=max(0.0, actions_s - work.compute_s - host_s)
         + fsum(work.by_category.get(name, 0.0) for name in dict.fromkeys(INSIDE.values())),
         optimizer_s=parts.mean.optimizer_s,
         by_rank=by_rank,
         parts=parts,
-        by_category=explain.categories(work, step_s, actions_s, parts.mean.bubble_s, parts.mean.optimizer_s),
+        by_category=explain.categories(work, step_s, actions_s, parts.mean.bubble_s, parts.mean.optimizer_s, host_s),
         binding=explain.binding(graph, makespan, outcome.even_s, added_s) if explained else (),
         collectives=collective_times(graph),
         power=_power(power, step_s, scenario.cluster.num_gpus),

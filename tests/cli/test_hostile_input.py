@@ -362,7 +362,7 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     # not modelled yet: each says what to do instead
     "cp-as-text": (v3("parallel: {cp: '1'}"), ("parallel.cp", "is not a whole number")),
     "tp-as-text": (v3("parallel: {tp: '1'}"), ("case.yaml:3: parallel.tp", "is not a whole number")),
-    "host-number": (v3("host: 3"), ("case.yaml:3: host", "not modelled yet (3)")),
+    "host-number": (v3("host: 3"), ("case.yaml:3: host", "is not a mapping of keys")),
     "host-unknown": (v3("host: {cuda_graphs: none}"), ("host.cuda_graphs", "unknown key")),
     "recipe-word": (
         v3("precision: fp8-tensor"),

@@ -158,6 +158,7 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "head.vocab_padding": ("dense", "3001"),
     "device.clock": ("busy", "burst"),
     "device.power_cap_w": ("dense", "400"),
+    "host.launch_s": ("dense", "0.001"),
     "device.speed_cv": ("dense", "0.05"),
     "phases.tokens": ("deepseek", "2e9"),
     "phases.steps": ("deepseek", "20"),
@@ -297,6 +298,6 @@ def test_the_method_tells_of_every_schedule_and_of_what_is_shared_or_moved() -> 
     text = (Path(__file__).parents[2] / "docs" / "method.md").read_text(encoding="utf-8")
     keys = ("cp_comm", "training.packing", "training.grad_norm_sync", "training.optimizer: muon", "hsdp_group")
     offload = (f"offload.{key}" for key in ("activations", "optimizer"))
-    switches = ("link_sharing", "offload_time", "orthogonalisation", "document_spread")
+    switches = ("link_sharing", "offload_time", "orthogonalisation", "document_spread", "host_stream")
     for name in (*SCHEDULES, *keys, *offload, *(f"mechanisms.{each}" for each in switches)):
         assert f"`{name}" in text or f"{name}`" in text, name

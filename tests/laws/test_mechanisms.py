@@ -18,7 +18,11 @@ SMALL = (
 )  # fmt: skip
 
 
-ACTS_WITH = {"offload_time": "offload.optimizer=0.5", "orthogonalisation": "training.optimizer=muon"}
+ACTS_WITH = {
+    "offload_time": "offload.optimizer=0.5",
+    "orthogonalisation": "training.optimizer=muon",
+    "host_stream": "host.launch_s=5e-5",
+}
 """Mechanisms that need a choice which excludes another one's."""
 
 

@@ -67,7 +67,7 @@ def test_a_planned_key_is_refused_unless_it_says_how_things_are(entry: Planned) 
         assert load_scenario("deepseek-v3", [option(entry.name, json.dumps(value))]) == load_scenario("deepseek-v3")
 
 
-@pytest.mark.parametrize("option", ["host.launch_s=false"])
+@pytest.mark.parametrize("option", ["reliability=false"])
 def test_a_switch_is_no_number(option: str) -> None:
     with pytest.raises(InputError, match="not modelled yet"):
         load_scenario("deepseek-v3", [option])

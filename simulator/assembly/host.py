@@ -1,0 +1,198 @@
+"""The process that issues a rank's work: operators on a stream of their own, between the device operators that they hold up.
+
+The operators of an action stand in the order in which the process issues them. Issuing operator i takes it `issue.seconds`,
+and the operator cannot begin before `issue.lead_s` of that. Both follow from its kernels one by one: with l_j the host's
+seconds of kernel j and d_j the device's, the run ends at
+
+    max(ready + sum d, begin of its issue + max over j of (l_1 + … + l_j + d_j + … + d_n)),
+
+which is an operator of `sum d` that waits for its inputs and for the moment `lead_s` behind the begin of its issue, lead_s
+being that maximum less `sum d`. So a run whose kernels are shorter than their launches is paced by the host inside too, and a
+chain of such runs takes the sum of what it takes to issue them. The host runs ahead without limit: a launch queue holds some
+1,024 launches, of more than which only a device far behind would know, and that one does not wait for the host.
+
+What is left out. Of one action, due(X) is when X may begin, counted from the action's first call, and from the last
+synchronisation on at the latest. Every operator begins at due(X) or later, and no earlier than the operators that it waits for
+have ended; so from(X) = max(due(X), from(Y) + seconds(Y) of those Y that are issued behind the same synchronisation) bounds its
+begin from below. Where the second is not below the first, X needs no edge to the host: without one it begins no earlier. The
+share SHORTEST covers what a draw, a range or a chip at a higher speed may take off Y's seconds; operators whose load is drawn
+count nothing. Host operators that nothing waits for are one with the next. So an action whose blocks take longer than their
+launches keeps the operators of its first ones, and one behind its last.
+
+A synchronisation (the host reads what the router decided, to know how much it will receive) makes the host wait for what the
+operator behind it waits for; then everything behind it is issued late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from simulator.assembly.chunks import HOST, Issue, LocalOp, Segment
+from simulator.assembly.template import Template
+
+HOST_WORK = "host"
+"""Category of a host operator, and of the time in which a device waits for one."""
+ISSUE = "issue"
+"""Ends the label of an operator that issues another."""
+SHORTEST = 0.5
+"""Share of a device operator's low seconds that it takes in any draw: GPUs of one kind differ by a few percent."""
+
+Halves = Mapping[str, frozenset[int]]
+"""Half of an action → its units with experts that are routed anew in every forward."""
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """What issuing takes beside the segments' own `issue`.
+
+    call_s: one collective, transfer or copy outside the units' blocks. sync_s: what a synchronisation takes the host once the
+    device is there. syncs: of a MoE layer's forward. prunes: host operators that provably hold nothing up are left out.
+    """
+
+    call_s: float
+    sync_s: float = 0.0
+    syncs: int = 0
+    prunes: bool = True
+
+    def of(self, op: LocalOp) -> Issue:
+        """What issuing an operator takes."""
+        if op.origin[0] in ("block", "all_to_all"):
+            return op.segment.issue
+        return Issue(self.call_s, self.call_s)
+
+
+def host_segment(seconds: float) -> Segment:
+    """Work of the host."""
+    return Segment(seconds, seconds, seconds, {HOST_WORK: seconds}, {"assumed": seconds})
+
+
+def with_host(bare: Template, plan: HostPlan, routed: Halves) -> Template:
+    """A template with the operators of the host between its own. routed: where the host waits for a router."""
+    work = _Work(bare, plan)
+    synced = sync_points(bare, plan.syncs, routed)
+    for i, op in enumerate(bare.ops):
+        work.issue(i, op, synced.get(i, 0))
+    return work.done()
+
+
+def sync_points(bare: Template, syncs: int, routed: Halves) -> dict[int, int]:
+    """Operator → times that the host waits for what it waits for: the dispatch, or the experts where nothing is sent. Of
+    several synchronisations the second stands before the experts, others beside the first.
+    """
+    places: dict[tuple[str, int, str], dict[str, int]] = {}
+    recomputed = {(op.half, op.unit) for op in bare.ops if op.origin[0] == "block" and _name(op) == "attn_r"}
+    for i, op in enumerate(bare.ops):
+        what = _SYNCED.get(_name(op))
+        if what is not None and op.unit in routed.get(op.half, ()):
+            part, passes = what
+            places.setdefault((op.half, op.unit, passes), {}).setdefault(part, i)
+    found: dict[int, int] = {}
+    for (half, unit, passes), at in places.items() if syncs else ():
+        if "dispatch" in at:
+            found[at["dispatch"]] = max(1, syncs - 1)
+            if syncs > 1 and "experts" in at:
+                found[at["experts"]] = 1
+        elif passes == "F" or (half, unit) in recomputed:
+            found[at["experts"]] = syncs
+    return found
+
+
+_SYNCED: Mapping[str, tuple[str, str]] = {
+    "dispatch_f": ("dispatch", "F"), "mlp_f_local": ("experts", "F"), "mlp_f_routed": ("experts", "F"),
+    "dispatch_r": ("dispatch", "R"), "mlp_r_local": ("experts", "R"), "mlp_r_routed": ("experts", "R"),
+}  # fmt: skip
+"""Block or message → what it is to the host that waits for a router, and the pass."""
+
+
+def _name(op: LocalOp) -> str:
+    """Of a block or message; "" for others."""
+    what, key, _ = op.origin
+    return key[0] if what in ("block", "all_to_all") and isinstance(key, tuple) else ""
+
+
+@dataclass
+class _Work:
+    """Operators placed so far. at, kept: host seconds from the action's begin to what is issued next, and to the end of the
+    last host operator; begins: of every device operator, the least seconds before it begins; synced: the first one issued
+    behind the last synchronisation; waits: what the next host operator waits for, with owed_s on top.
+    """
+
+    bare: Template
+    plan: HostPlan
+    ops: list[LocalOp] = field(default_factory=list)
+    index: list[int] = field(default_factory=list)
+    begins: list[float] = field(default_factory=list)
+    last_on_stream: dict[int, int] = field(default_factory=dict)
+    at: float = 0.0
+    kept: float = 0.0
+    synced: int = 0
+    waits: list[int] = field(default_factory=list)
+    owed_s: float = 0.0
+    last: int = -1
+
+    def issue(self, i: int, op: LocalOp, syncs: int) -> None:
+        """Places a device operator, behind the host operator that it needs."""
+        if syncs:
+            self._wait(i, op, syncs)
+        issue = self.plan.of(op)
+        due = self.at + issue.lead_s
+        preds = [self.index[pred] for pred in op.preds]
+        ready = self._ready(op)
+        if not self.plan.prunes or self.waits or ready < due:
+            self._put(f"{op.label}.{ISSUE}", due, op, is_needed=self.last < 0)
+            preds.append(self.last)
+        self.begins.append(max(due, ready))
+        self.at += issue.seconds
+        self.index.append(len(self.ops))
+        self.last_on_stream[op.stream] = i
+        self.ops.append(replace(op, preds=preds))
+
+    def done(self) -> Template:
+        """The template, the rest of the issuing behind its operators."""
+        self._put(f"action.{ISSUE}", self.at, self.bare.ops[-1] if self.bare.ops else None)
+        bare = self.bare
+        out_f, out_b = ([self.index[each] for each in out] for out in (bare.out_f, bare.out_b))
+        found = replace(bare, ops=self.ops, out_f=out_f, out_b=out_b, bare=bare)
+        for name in _INDICES:
+            at = getattr(bare, name)
+            setattr(found, name, self.index[at] if at >= 0 else at)
+        return found
+
+    def _wait(self, i: int, op: LocalOp, syncs: int) -> None:
+        """The host waits for what a device operator waits for, once it has issued what stands before."""
+        self._put(f"{op.label}.{ISSUE}", self.at, op)
+        self.waits = [self.index[pred] for pred in op.preds]
+        self.owed_s = syncs * self.plan.sync_s
+        self.synced = i
+
+    def _ready(self, op: LocalOp) -> float:
+        """The least seconds before all is there that an operator waits for; below 0 where nothing is known of it."""
+        preds = {*op.preds, self.last_on_stream.get(op.stream, -1)}
+        known = (self.begins[pred] + _shortest_s(self.bare.ops[pred]) for pred in preds if pred >= self.synced)
+        return max(known, default=-1.0)
+
+    def _put(self, label: str, until: float, beside: LocalOp | None, *, is_needed: bool = False) -> None:
+        """A host operator up to a moment; nothing where there is nothing to do, but for one that others need."""
+        seconds = until - self.kept + self.owed_s
+        if seconds > 0 or self.waits or is_needed:
+            half, unit = (beside.half, beside.unit) if beside else ("F", -1)
+            self.last = len(self.ops)
+            self.ops.append(
+                LocalOp(label, host_segment(seconds), HOST, self.waits, "", "none", half, unit, origin=("host", 0, 0))
+            )
+        self.kept, self.owed_s, self.waits = until, 0.0, []
+
+
+_INDICES = ("send_f", "send_b", "early_gather", "next_gather", "before_last", "closing", "first_back")
+"""Operators that a template names, -1 for none."""
+
+
+def _shortest_s(op: LocalOp) -> float:
+    """Seconds that an operator takes at least."""
+    return op.segment.low * SHORTEST if op.draw == "none" else 0.0
+
+
+def is_placed_alike(one: Iterable[LocalOp], other: Iterable[LocalOp]) -> bool:
+    """Whether two templates of the same device operators have the same host operators between them."""
+    return [(op.stream, op.preds) for op in one] == [(op.stream, op.preds) for op in other]

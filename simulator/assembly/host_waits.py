@@ -1,0 +1,43 @@
+"""The time in which a device waits for its host and for nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.assembly.chunks import COMPUTE, HOST, NUM_STREAMS
+from simulator.assembly.step_graph import StepGraph
+
+Floats = NDArray[np.float64]
+
+
+def host_waits(graph: StepGraph, start_s: Floats, finish_s: Floats) -> Floats:
+    """(n,) seconds before each operator of a compute stream in which its rank waits for the host; 0 for other operators.
+
+    start_s, finish_s (n,): of one lane. An operator waits from when all else that it needs is there until it begins; of what
+    it waits for a message, as long as that message waited for the host itself.
+    """
+    dag = graph.dag
+    waits = np.zeros(dag.num_ops)
+    stream = dag.resource % NUM_STREAMS
+    if not (stream == HOST).any():
+        return waits
+    target = np.repeat(np.arange(dag.num_ops), np.diff(dag.pred_ptr))
+    end = np.where(stream[dag.pred] == HOST, 0.0, finish_s[dag.pred])
+    ready = np.zeros(dag.num_ops)
+    np.maximum.at(ready, target, end)
+    own = np.where(stream == HOST, 0.0, np.maximum(0.0, start_s - ready))
+    carried = np.zeros(dag.num_ops)
+    is_last = (end >= ready[target]) & (stream[dag.pred] != COMPUTE)
+    np.maximum.at(carried, target[is_last], own[dag.pred[is_last]])
+    compute = np.flatnonzero(stream == COMPUTE)
+    for rank in range(graph.num_ranks):
+        mine = compute[dag.resource[compute] // NUM_STREAMS == rank]
+        idle = start_s[mine] - np.concatenate(([0.0], finish_s[mine[:-1]]))
+        waits[mine] = np.minimum(own[mine] + carried[mine], np.maximum(0.0, idle))
+    return waits
+
+
+def host_wait_s(graph: StepGraph, start_s: Floats, finish_s: Floats) -> float:
+    """Seconds of these inside actions, mean over the ranks. start_s, finish_s: as in `host_waits`."""
+    return float(host_waits(graph, start_s, finish_s)[: graph.tail_first].sum()) / graph.num_ranks

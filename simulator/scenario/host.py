@@ -1,0 +1,16 @@
+"""How a GPU's process issues its work, and the rules of that."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from simulator.scenario.section import Section
+
+
+class Host(Section):
+    """The host process of each GPU, which issues what the GPU runs."""
+
+    launch_s: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Seconds of the host for every kernel and collective; null: what the framework's calls take on the node's processor."""

@@ -1,0 +1,104 @@
+"""Laws of the host's stream: what issuing costs holds a device up where it is slower, and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from simulator import load_scenario
+from simulator.assembly.chunks import DP, HOST, NUM_STREAMS
+from simulator.assembly.expand import Form, expand
+from simulator.assembly.step_graph import StepGraph
+from simulator.engine import sweep, sweep_batch
+from simulator.scenario.scenario import Scenario
+from simulator.step.draws import draw_rows
+from simulator.step.graph import build_graph, order_of_actions
+from simulator.step.prepared import PreparedStep, prepare
+from simulator.step.step import simulate_step, simulate_times
+
+ONE = (
+    "cluster.num_gpus=8", "parallel.tp=1", "parallel.pp=1", "model.num_layers=2", "model.num_dense_layers=2",
+    "training.global_batch_size=16", "training.seq_len=512", "recompute={granularity: none, modules: []}",
+)  # fmt: skip
+PIPELINE = (*ONE, "cluster.num_gpus=16", "parallel.pp=2", "model.num_layers=4", "model.num_dense_layers=4")
+EXPERTS = (
+    "cluster.num_gpus=32", "parallel.pp=4", "parallel.ep=8", "model.num_layers=8", "training.global_batch_size=64",
+    "training.seq_len=512", "moe.max_nodes_per_token=null", "draws=2", "phases=[{name: p, steps: 1}]",
+)  # fmt: skip
+
+
+def _scenario(preset: str, overrides: tuple[str, ...], *more: str) -> Scenario:
+    return load_scenario(preset, overrides=[*overrides, *more])
+
+
+def _graph(step: PreparedStep) -> StepGraph:
+    return build_graph(step, order_of_actions(step.scenario))
+
+
+def _num_host(graph: StepGraph) -> int:
+    return int((graph.dag.resource % NUM_STREAMS == HOST).sum())
+
+
+def test_a_host_that_takes_no_time_is_none_to_the_bit() -> None:
+    free = simulate_times(_scenario("llama-3.1-70b", PIPELINE, "host.launch_s=0"))
+    off = _scenario("llama-3.1-70b", PIPELINE, "host.launch_s=0.01", "mechanisms.host_stream=false")
+    assert free == simulate_times(off)
+    assert _num_host(_graph(prepare(off))) == 0
+
+
+def test_a_chain_that_the_host_paces_takes_the_sum_of_its_launches() -> None:
+    launch_s = 0.01
+    step = prepare(_scenario("llama-3.1-70b", ONE, f"host.launch_s={launch_s}"))
+    graph = _graph(step)
+    launches = sum(op.shape.num_kernels for unit in step.workload.stages[0].units for op in unit.ops())
+    collectives = int((graph.dag.resource[: graph.tail_first] % NUM_STREAMS == DP).sum())
+    in_actions = (graph.num_micro_batches * launches + collectives) * launch_s
+    finish = sweep(graph.dag, graph.class_seconds()).finish_s[: graph.tail_first, 0]
+    slowest = max(piece.cost.seconds for segment in graph.classes for piece in segment.pieces)
+    assert in_actions <= finish.max() <= in_actions + slowest + 1e-4
+
+
+@pytest.mark.parametrize(("preset", "overrides"), [("llama-3.1-70b", PIPELINE), ("deepseek-v3", EXPERTS)])
+def test_a_faster_host_is_never_slower(preset: str, overrides: tuple[str, ...]) -> None:
+    seconds = [
+        simulate_times(_scenario(preset, overrides, f"host.launch_s={each}")).step_s for each in (0.0, 2e-6, 2e-5, 2e-3)
+    ]
+    assert seconds == sorted(seconds) and seconds[-1] > 1.5 * seconds[0]
+
+
+@pytest.mark.parametrize("launch_s", [3e-6, 2e-5, 6e-5])
+@pytest.mark.parametrize(("preset", "overrides"), [("llama-3.1-70b", PIPELINE), ("deepseek-v3", EXPERTS)])
+def test_what_is_left_out_holds_nothing_up(preset: str, overrides: tuple[str, ...], launch_s: float) -> None:
+    step = prepare(_scenario(preset, overrides, f"host.launch_s={launch_s}"))
+    pruned, order = _graph(step), order_of_actions(step.scenario)
+    assert isinstance(pruned.form, Form) and pruned.form.priced.host is not None
+    whole = expand(order, replace(pruned.form.priced, host=replace(pruned.form.priced.host, prunes=False)))
+    assert _num_host(pruned) < _num_host(whole)
+    for draw in range(2):
+        rows = draw_rows(step.random, pruned, draw, step.random.load)
+        rows = np.ones((pruned.dag.num_draw_rows, 1)) if rows is None else rows
+        ends = [sweep_batch(each.dag, each.class_seconds(), rows[None]).makespan_s[0] for each in (pruned, whole)]
+        assert ends[0] == pytest.approx(ends[1], rel=1e-12)
+
+
+def test_a_host_far_ahead_adds_few_operators() -> None:
+    graph = _graph(prepare(_scenario("deepseek-v3", EXPERTS, "training.seq_len=4096", "host.launch_s=1e-6")))
+    assert 0 < _num_host(graph) <= 4 * len(graph.actions)
+
+
+@pytest.mark.parametrize(("preset", "overrides"), [("llama-3.1-70b", PIPELINE), ("deepseek-v3", EXPERTS)])
+def test_both_engines_run_the_host_alike(preset: str, overrides: tuple[str, ...]) -> None:
+    scenario = _scenario(preset, overrides, "host.launch_s=3e-5", "draws=1")
+    fast, slow = (simulate_step(scenario, engine=engine) for engine in ("sweep", "reference"))
+    assert fast.step.step_s == slow.step.step_s
+
+
+def test_the_result_says_what_the_host_holds_up() -> None:
+    times = simulate_step(_scenario("llama-3.1-70b", ONE, "host.launch_s=5e-3")).step
+    parts = {each.category: each.seconds for each in times.by_category}
+    gains = {each.what: each.seconds for each in times.binding}
+    assert sum(parts.values()) == pytest.approx(times.step_s, rel=1e-9)
+    assert times.binding[0].what == "host" and gains["host"] == pytest.approx(parts["host"], rel=0.1)
+    assert parts["exposed_communication"] < 0.1 * parts["host"]
