@@ -179,6 +179,7 @@ class Node(Record):
     nic_bytes_per_s: one direction of one NIC; a host has nics_per_node of them. max_power_w: highest power of the whole node.
     host_link_bytes_per_s: one direction of the link between a host and host_link_gpus GPUs (PCIe, NVLink-C2C; None: one GPU);
     host_memory_bytes, host_memory_bytes_per_s: of the whole host. None: not known, nothing can be offloaded.
+    host_cpu: the host's processor (hwprofiles.hosts); None: not known, it is taken as the one that the costs of calls are of.
     """
 
     gpu: Name
@@ -195,6 +196,7 @@ class Node(Record):
     host_link_gpus: Annotated[Count, Field(le=1024)] | None = None
     host_memory_bytes: Bytes | None = None
     host_memory_bytes_per_s: BytesPerS | None = None
+    host_cpu: Name | None = None
 
     @model_validator(mode="after")
     def _host_is_whole(self) -> Self:

@@ -17,9 +17,9 @@ from hwprofiles.kernels.rows import KernelRow
 from hwprofiles.kernels.shape import KernelShape, Regime
 from hwprofiles.units import MICRO
 
-LOOP: Final = "loop"
 GROUPED: Final = "grouped"
-"""KernelShape.library of several experts: a launch for each, or one for all. "": as the stack's rows, else the faster."""
+"""KernelShape.library of several experts: one launch for all; shape.LOOP: a launch for each; "": as the stack's rows, else the
+faster."""
 
 _REQUIRED = ("t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb")
 _OPTIONAL = ("p", "bm_max", "bn_max", "bn_step")

@@ -16,6 +16,9 @@ Regime = Literal["overlapped", "alone"]
 Bound = Literal["gemm", "attention", "memory"]
 """Which formula, which clock and which overlap a kernel has: dense arithmetic, attention, or the memory's bandwidth."""
 
+LOOP: Final = "loop"
+"""KernelShape.library of a grouped GEMM that is a launch for each expert."""
+
 KernelCategory = Literal["gemm", "expert_gemm", "attention", "memory_bound"]
 """Under which name a kernel's time is explained."""
 

@@ -21,11 +21,11 @@ from typing import get_args
 
 from hwprofiles.kernels.anchoring import KernelCost, row_cost
 from hwprofiles.kernels.attention import attention_cost
-from hwprofiles.kernels.gemm import GROUPED, LOOP, gemm_cost, launch_of_loop
+from hwprofiles.kernels.gemm import GROUPED, gemm_cost, launch_of_loop
 from hwprofiles.kernels.memory_bound import memory_bound_cost
 from hwprofiles.kernels.parameters import GpuLike, Range, StackLike, find, need
 from hwprofiles.kernels.rows import KernelRow
-from hwprofiles.kernels.shape import Bound, KernelShape, Regime
+from hwprofiles.kernels.shape import LOOP, Bound, KernelShape, Regime
 
 FLOP_TOLERANCE = 0.05
 """An attention call whose FLOP differ by more than this from its dimensions' (a window, a slice) is another call."""

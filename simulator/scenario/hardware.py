@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from hwprofiles import catalog, stack_choice
 from hwprofiles.age import first_day
 from hwprofiles.catalog import CatalogError
+from hwprofiles.hosts import load_host
 from hwprofiles.kernels.attention import has_rates
 from hwprofiles.kernels.attention_libraries import LIBRARIES, serving
 from hwprofiles.names import nearest
@@ -131,6 +132,8 @@ def name_problems(cluster: Mapping[str, Any], stack: object, sheet: object) -> I
             entry = load(name) if isinstance(name, str) else name
             if isinstance(entry, Node):
                 gpu = catalog.load_gpu(entry.gpu).name
+                if entry.host_cpu is not None:
+                    load_host(entry.host_cpu)
         except CatalogError as error:
             yield path, _one_line(error)
     if not isinstance(stack, str):

@@ -16,9 +16,9 @@ from hwprofiles.calibration.gemm_fit import BIG, GemmPoint, coverage, mean_error
 from hwprofiles.calibration.rates_points import rate_points
 from hwprofiles.catalog import load_gpu
 from hwprofiles.efficiencies import load_efficiencies
-from hwprofiles.kernels.gemm import GROUPED, LOOP
+from hwprofiles.kernels.gemm import GROUPED
 from hwprofiles.kernels.gemm_formula import GemmSize
-from hwprofiles.kernels.shape import KernelShape
+from hwprofiles.kernels.shape import LOOP, KernelShape
 from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.leave_out import LeftOut
 from hwprofiles.schema import Stack

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hwprofiles.kernels.gemm import GROUPED, LOOP, gemm_constants
+from hwprofiles.kernels.gemm import GROUPED, gemm_constants
 from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, gemm_seconds, whole
-from hwprofiles.kernels.shape import KernelShape
+from hwprofiles.kernels.shape import LOOP, KernelShape
 from hwprofiles.kernels.table import kernel_seconds
 from tests.hwprofiles.test_kernel_table import GEMM_PARAMETERS, GPU, parameter, row, stack
 

@@ -1,0 +1,69 @@
+"""Seconds that a host needs to issue an operator, a message, or what of a layer no operator stands for.
+
+    seconds = sum over the kinds of calls of their number times the seconds of one
+
+Numbers are workload/host_calls.py's, seconds hwprofiles.hosts' (which says where they come from), of one processor and one way
+of issuing work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from hwprofiles.hosts import KEYS, CostRange, DispatchCosts
+from simulator.workload.host_calls import Calls, calls_of, is_backward, preprocess_calls
+from simulator.workload.op import AllToAll, Work
+
+HostCosts = DispatchCosts
+"""One end of a range: seconds of each kind of call."""
+
+_TWO_WAYS: Final = ("launch", "module", "function", "attention", "looped_expert", "grouped_expert", "message")
+"""Kinds whose call in a forward and node in a backward differ."""
+_ONE_WAY: Final = ("cast", "expert_cast", "parameter", "collective")
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSeconds:
+    """What a unit takes beside its operators, forward and backward."""
+
+    forward_s: float
+    backward_s: float
+
+
+def calls_s(calls: Calls, costs: HostCosts) -> float:
+    """Seconds of some calls."""
+    way = "b" if calls.is_backward else "f"
+    both = sum(getattr(calls, kind) * getattr(costs, f"{kind}_{way}_s") for kind in _TWO_WAYS)
+    return float(both + sum(getattr(calls, kind) * getattr(costs, f"{kind}_s") for kind in _ONE_WAY))
+
+
+def issue_s(work: Work | AllToAll, block: str, costs: HostCosts) -> float:
+    """Seconds of all calls that issue it once. block: the block of a unit that it stands in, or a message's key.
+
+    In front of a dispatch stand the calls that work out its counts (`preprocess_s`), which are not in this.
+    """
+    return calls_s(calls_of(work, block), costs)
+
+
+def preprocess_s(message: AllToAll, block: str, costs: HostCosts) -> float:
+    """Seconds of what stands between the router and a dispatch forward; 0 of any other message. Scope: moe_preprocess."""
+    if message.op != "dispatch" or is_backward(block):
+        return 0.0
+    return calls_s(preprocess_calls(message), costs)
+
+
+def unit_s(block: str, costs: HostCosts) -> float:
+    """Seconds of what a layer does beside its operators, of which a forward or a backward has as much."""
+    return costs.layer_b_s if is_backward(block) else costs.layer_f_s
+
+
+def flat(seconds: float) -> HostCosts:
+    """Every call that issues work takes so long; what an expert, a parameter or a layer adds is in that."""
+    added = ("grouped_expert", "expert_cast", "parameter", "layer")
+    return DispatchCosts(*(0.0 if key.startswith(added) else seconds for key in KEYS))
+
+
+def flat_range(seconds: float) -> CostRange:
+    """The same, taken as exact."""
+    return CostRange(flat(seconds), flat(seconds), flat(seconds))
