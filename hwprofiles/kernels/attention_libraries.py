@@ -48,7 +48,8 @@ _FA1 = (
 )
 _UNFUSED = (
     "NVIDIA/Megatron-LM 230633f (2021) and 55ba1f7 (2022) megatron/model/transformer.py: baddbmm, fused scale, mask and "
-    "softmax, dropout, bmm"
+    "softmax, dropout, bmm; NVIDIA/TransformerEngine v2.3 pytorch/attention/dot_product_attention/backends.py, "
+    "UnfusedDotProductAttention: the same"
 )
 _FA2 = (
     f"{_FLASH} README.md and csrc/flash_attn: Ampere's instructions, which newer GPUs run too; one head size up to 256"
@@ -70,8 +71,8 @@ _AITER = (
 
 LIBRARIES: Final[Mapping[str, AttentionLibrary]] = MappingProxyType({
     "unfused": AttentionLibrary(
-        "GEMMs with a softmax between them", "2019-09", MappingProxyType({"ampere": (128, 128)}), 128, 512, (), pads_v=False,
-        source=_UNFUSED, writes_scores=True, keeps_documents=False,
+        "GEMMs with a softmax between them", "2019-09",
+        MappingProxyType(dict.fromkeys(("ampere", "hopper", "blackwell"), (128, 128))), 128, 512, (), pads_v=False, source=_UNFUSED, writes_scores=True, keeps_documents=False,
     ),
     "fa1": AttentionLibrary(
         "FlashAttention of 2022", "2022-05", MappingProxyType(dict.fromkeys(("ampere", "hopper"), (128, 128))), 128, 128,

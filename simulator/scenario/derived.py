@@ -195,6 +195,12 @@ def software(scenario: Scenario) -> Software:
     return SOFTWARE[software_name(scenario)]
 
 
+def fuses_router(scenario: Scenario) -> bool:
+    """Whether the router's scores, selection and probabilities are one kernel."""
+    given = scenario.moe.router_fusion
+    return software(scenario).fuses_router if given is None else given
+
+
 def scaling(scenario: Scenario) -> str | None:
     """How scales of whole tensors are found; None in a recipe without them, whatever the scenario says."""
     allowed = recipe(scenario).scalings

@@ -122,6 +122,8 @@ class GqaAttention(Attention):
     """A learned logit a head that takes a share of the attention (a column of the softmax without a key)."""
     rope: bool = True
     """Rotary embedding of queries and keys."""
+    rope_scale: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """Factor on what is rotated (YaRN's concentration, 0.1 ln(stretch) + 1); 1: none. Fused kernels have no place for one."""
     window: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
     """Sliding window: tokens that a query attends to, itself included; null: all before it."""
     window_pattern: WindowPattern | None = None
@@ -214,6 +216,8 @@ class MoeFfn(FfnKind):
     max_groups_per_token: Experts = 1
     """Groups that a token's experts may come from."""
     score: Literal["sigmoid", "softmax"] = "softmax"
+    clamp: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    """Limit of what enters the experts' gated activation; null: none."""
     router_bias: bool = False
     """A bias per expert that steers the selection and not the weights (balancing without an auxiliary loss)."""
 

@@ -228,6 +228,14 @@ class Moe(Section):
     """Most rows of a rank's micro-batch for one expert over the even share; null: no row is dropped."""
     drop: Literal["none", "probs", "position"] = "none"
     """Which rows beyond the capacity are dropped: those of the least probability, or the last; the same time."""
+    router_fusion: bool | None = None
+    """Scores, selection and probabilities of the router in one kernel; null: as the generation of kernels.casts."""
+    expert_fusion: bool = True
+    """The experts' clamp and biases in the kernels in front of them; false: functions of their own, where the model has them."""
+    pad_copies: bool = False
+    """Rows are padded for GEMMs in 8 or 4 bits by copies in front of the experts, and the results cut behind them; false: they
+    arrive padded.
+    """
     pad_to_capacity: bool = False
     """Every expert receives as many rows as its capacity, zeros where there are no others."""
 

@@ -119,6 +119,7 @@ def activation_recipe(
         expert_rows_peak_frac=max(mean_load, peak_load),
         row_padding=derived.row_padding(scenario),
         autograd=scenario.kernels.autograd,
+        fuses_experts=scenario.moe.expert_fusion,
         keeps_outputs=keeps_per_micro_batch(scenario),
         gathers_logits=scenario.head.logits == "gathered",
         is_loss_fused=scenario.head.cross_entropy == "fused",

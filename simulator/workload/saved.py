@@ -41,7 +41,7 @@ class ActivationRecipe:
     tokens whose logits are there at a time, with their gradients in the forward; None: all.
     expert_rows_frac: rows of a rank's experts over the even load, mean of the micro-batches in flight;
     expert_rows_peak_frac: of the fullest micro-batch (at least the former). row_padding: an expert's rows are padded
-    to a multiple. autograd: fused, transformer_engine or eager.
+    to a multiple. autograd: fused, transformer_engine or eager. fuses_experts: as of `Recipe`.
     keeps_outputs: the last stage's logits stay to the end of the step. gathers_logits: as of `Recipe`.
     attention: library of the attention core; "": the stack's own.
     bf16_layers: as of `Recipe`.
@@ -70,6 +70,7 @@ class ActivationRecipe:
     row_padding: int = 1
     checkpoint: Checkpoint | None = None
     autograd: str = "fused"
+    fuses_experts: bool = True
     keeps_outputs: bool = False
     gathers_logits: bool = False
     has_hidden: bool = False

@@ -14,6 +14,7 @@ from math import ceil, inf
 
 from simulator.scenario.model import MoeFfn
 from simulator.workload import counting as c
+from simulator.workload.layers import expert_parts as parts
 from simulator.workload.layers.ffn import Ffn, plain_activation, plain_activation_bwd
 from simulator.workload.layers.part import Weights
 from simulator.workload.op import Collective, Op, Pass, Work
@@ -85,7 +86,7 @@ def _selection(
     name: str, kernel: str, phase: Pass, score_bytes: int, fused: tuple[int, int, int], kernels: int, r: Recipe
 ) -> Op:
     """Selection or its gradient. fused: quarters of the FP32 scores that one kernel reads and writes, and launches."""
-    if r.software.fuses_router:
+    if r.fuses_router:
         read, written, launches = fused
         return c.moved(
             name, "router_fused", phase, score_bytes * read // 4, score_bytes * written // 4, kernels=launches
@@ -142,12 +143,16 @@ def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     yield from _gather_rows("expert_rows_gather", row_in, m, r, "F")
     yield _row_map(rows, local, r)
     yield c.moved("permute", "permute", "F", rows * row_in, rows * row_in, kernels=2, routed=True)
+    yield from parts.pad("expert_pad", rows, n, r, "F")
     yield from r.casts.before_expert_up(rows, n.gated, local, is_sent=r.dispatch_fp8)
     yield _grouped(c.fprop("expert_up", r.gemm_dtype, rows, n.up, hidden), m, r)
+    yield from parts.clamp(m, rows, n, r)
     yield from plain_activation("expert", rows, n, r, routed=True)
     yield from r.casts.expert_activation(rows, n.gated)
     yield from r.casts.before_expert_down(n.gated, local)
     yield _grouped(c.fprop("expert_down", r.gemm_dtype, rows, hidden, f), m, r)
+    yield from parts.bias(rows, n, local, r)
+    yield from parts.pad("expert_unpad", rows, n, r, "F")
     if r.is_eager:
         yield c.moved("expert_weigh", "copy", "F", 2 * rows * hidden, 2 * rows * hidden, routed=True)
     yield c.moved("unpermute", "unpermute", "F", 2 * rows * hidden, 2 * rows * hidden, routed=True)
@@ -171,12 +176,18 @@ def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     if r.is_eager:
         # The gradient times the weights, and times the outputs for the weights' own.
         yield c.moved("expert_weigh_bwd", "copy", "I", 6 * rows * hidden, 2 * rows * hidden, kernels=2, routed=True)
+    yield from parts.pad("expert_unpad_bwd", rows, n, r, "I")
+    yield from parts.bias_backward(rows, n, m.num_routed_experts // r.ep, r)
     yield from r.casts.before_expert_down_dgrad(rows, n.gated, is_sent=r.dispatch_fp8)
     yield _grouped(c.dgrad("expert_down_dgrad", r.gemm_dtype, rows, hidden, f), m, r)
+    if again:
+        yield from c.again(parts.clamp(m, rows, n, r))
     yield from plain_activation_bwd("expert", rows, n, r, routed=True)
     yield from r.casts.expert_activation_bwd(rows, n.gated, again=again)
+    yield from parts.clamp_backward(m, rows, n, r)
     yield from r.casts.before_expert_up_dgrad(rows, n.gated, again=again)
     yield _grouped(c.dgrad("expert_up_dgrad", r.gemm_dtype, rows, n.up, hidden), m, r)
+    yield from parts.pad("expert_pad_bwd", rows, n, r, "I")
     yield c.moved("unpermute_bwd", "unpermute", "I", 2 * rows * hidden, 2 * rows * hidden, routed=True)
     yield from _reduce_rows("expert_grads_reduce", hidden, m, r, "I")
     yield from _cast_back("dispatch_b_quantise", hidden, r, "I")

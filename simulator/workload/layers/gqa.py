@@ -27,6 +27,13 @@ def _run_core(a: GqaAttention, r: Recipe, phase: Pass) -> Iterator[Work]:
     yield from run_core(core(a).run_by(r.attention), r, phase)
 
 
+def _rope(a: GqaAttention, r: Recipe, ending: str, phase: Pass) -> Iterator[Op]:
+    """Queries and keys rotated, or their gradients back."""
+    rotate = c.rope if a.rope_scale == 1.0 or r.fuses_scaled_rope else c.scaled_rope
+    yield rotate(f"q_rope{ending}", r.tokens * a.num_heads * a.head_dim, phase)
+    yield rotate(f"k_rope{ending}", r.tokens * a.num_kv_heads * a.head_dim, phase)
+
+
 def qkv_width(a: GqaAttention) -> int:
     """Output columns of the fused q/k/v projection."""
     return (a.num_heads + 2 * a.num_kv_heads) * a.head_dim
@@ -43,8 +50,7 @@ def forward(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
         yield c.rmsnorm("q_norm", t, out)
         yield c.rmsnorm("k_norm", t, a.num_kv_heads * a.head_dim)
     if a.rope:
-        yield c.rope("q_rope", t * out)
-        yield c.rope("k_rope", t * a.num_kv_heads * a.head_dim)
+        yield from _rope(a, r, "", "F")
     yield from _run_core(a, r, "F")
     yield from r.casts.operand("o_quantise", t, out)
     yield c.fprop("o", r.gemm_dtype, t, hidden, out)
@@ -62,8 +68,7 @@ def backward_input(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
         yield from c.again(_run_core(a, r, "F"))
     yield from _run_core(a, r, "I")
     if a.rope:
-        yield c.rope("q_rope_bwd", t * out, "I")
-        yield c.rope("k_rope_bwd", t * a.num_kv_heads * a.head_dim, "I")
+        yield from _rope(a, r, "_bwd", "I")
     if a.qk_norm:
         yield c.rmsnorm_bwd("q_norm_bwd", t, out)
         yield c.rmsnorm_bwd("k_norm_bwd", t, a.num_kv_heads * a.head_dim)
@@ -81,8 +86,7 @@ def _second_gemms(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Op]:
     keys, out = a.num_kv_heads * a.head_dim, a.num_heads * a.head_dim
     yield c.fprop("k", r.gemm_dtype, r.tokens, keys, hidden)
     if a.rope:
-        yield c.rope("q_rope", r.tokens * out)
-        yield c.rope("k_rope", r.tokens * keys)
+        yield from _rope(a, r, "", "F")
     if r.tp == 1:
         yield c.fprop("o", r.gemm_dtype, r.tokens, hidden, out)
         yield c.add("attn_residual", r.sequence_tokens * hidden)

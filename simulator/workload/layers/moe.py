@@ -120,6 +120,9 @@ def _ffn_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     block.saved += [Tensor("expert.row_map", 8 * rows), Tensor("expert.row_weight", 4 * rows)]
     block.operand("expert.input", rows * h)
     block.activation("expert", rows, n.width, n.num_up, h)
+    if m.clamp is not None and not r.fuses_experts:
+        # What was limited, beside what goes into the limits.
+        block.keep("expert.clamped", "bf16", rows * n.up, recomputed="swiglu" in r.recompute)
     if r.is_eager:
         block.keep("expert.out", "bf16", rows * h)  # the router's weights are applied behind the experts
     if m.num_shared_experts:
