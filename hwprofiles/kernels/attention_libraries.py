@@ -72,7 +72,8 @@ _AITER = (
 LIBRARIES: Final[Mapping[str, AttentionLibrary]] = MappingProxyType({
     "unfused": AttentionLibrary(
         "GEMMs with a softmax between them", "2019-09",
-        MappingProxyType(dict.fromkeys(("ampere", "hopper", "blackwell"), (128, 128))), 128, 512, (), pads_v=False, source=_UNFUSED, writes_scores=True, keeps_documents=False,
+        MappingProxyType(dict.fromkeys(("ampere", "hopper", "blackwell"), (128, 128))), 128, 512, (), pads_v=False,
+        source=_UNFUSED, writes_scores=True, keeps_documents=False,
     ),
     "fa1": AttentionLibrary(
         "FlashAttention of 2022", "2022-05", MappingProxyType(dict.fromkeys(("ampere", "hopper"), (128, 128))), 128, 128,

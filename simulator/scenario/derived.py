@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Final
 
 from simulator.scenario.layout import Layout, default_layer_counts, stage_layout
@@ -191,14 +192,9 @@ def software_name(scenario: Scenario) -> str:
 
 
 def software(scenario: Scenario) -> Software:
-    """What that generation does."""
-    return SOFTWARE[software_name(scenario)]
-
-
-def fuses_router(scenario: Scenario) -> bool:
-    """Whether the router's scores, selection and probabilities are one kernel."""
-    given = scenario.moe.router_fusion
-    return software(scenario).fuses_router if given is None else given
+    """What that generation does, with what the scenario says otherwise."""
+    generation, fuses = SOFTWARE[software_name(scenario)], scenario.moe.router_fusion
+    return generation if fuses is None else replace(generation, fuses_router=fuses)
 
 
 def scaling(scenario: Scenario) -> str | None:

@@ -231,7 +231,7 @@ class Moe(Section):
     router_fusion: bool | None = None
     """Scores, selection and probabilities of the router in one kernel; null: as the generation of kernels.casts."""
     expert_fusion: bool = True
-    """The experts' clamp and biases in the kernels in front of them; false: functions of their own, where the model has them."""
+    """The experts' clamp and biases in the kernels before them; false: functions of their own where a model has them."""
     pad_copies: bool = False
     """Rows are padded for GEMMs in 8 or 4 bits by copies in front of the experts, and the results cut behind them; false: they
     arrive padded.

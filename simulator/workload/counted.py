@@ -48,7 +48,6 @@ def recipe_of(
         seq=scenario.training.seq_len,
         casts=casts_of(scenario),
         software=derived.software(scenario),
-        fuses_router=derived.fuses_router(scenario),
         fuses_experts=scenario.moe.expert_fusion,
         pads_by_copy=scenario.moe.pad_copies,
         fuses_scaled_rope=scenario.kernels.autograd == "fused",

@@ -141,12 +141,12 @@ def rope(name: str, elements: int, phase: Pass = "F") -> Op:
 
 
 SCALED_ROPE = (13, 11, 6)
-"""Bytes of an element read and written, and launches, of torch functions that rotate and scale: second half negated (1, 1), halves
-exchanged (2, 2), times cosine (2, 2), times sine (2, 2), sum (4, 2), the part that is not rotated put behind (2, 2)."""
+"""Bytes of an element read and written, and launches, of torch functions that rotate and scale: second half negated (1, 1),
+halves exchanged (2, 2), times cosine (2, 2), times sine (2, 2), sum (4, 2), what is not rotated put behind (2, 2)."""
 
 SCALED_ROPE_BACKWARD = (17, 17, 11)
-"""Of their gradients: times cosine and sine (4, 4), negated half (1, 1), halves exchanged (2, 2), sum (4, 2), then each of the two
-slices into zeros of the whole (0, 2 and 2, 2; 0, 2) and summed (4, 2)."""
+"""Of their gradients: times cosine and sine (4, 4), negated half (1, 1), halves exchanged (2, 2), sum (4, 2), then each of the
+two slices into zeros of the whole (0, 2 and 2, 2; 0, 2) and summed (4, 2)."""
 
 
 def scaled_rope(name: str, elements: int, phase: Pass = "F") -> Op:

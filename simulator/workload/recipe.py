@@ -44,9 +44,9 @@ class Recipe:
     attention: library of the attention core; "": the stack's own.
     ep: ranks of an expert group; nodes: nodes it spans. nodes_per_token, ranks_per_token: expected distinct destinations.
     remote_per_token, fullest_node: as in AllToAll. bf16_layers: how many at the start and at the end stay in BF16.
-    software: which kernels route and shuffle tokens. fuses_router, fuses_experts, pads_by_copy: as keys of the scenario's section
-    moe say. fuses_scaled_rope: rotating and scaling is one kernel. copies: those of sharded parameters. documents: what sequences are packed
-    from; None: each attends to all of it.
+    software: which kernels route and shuffle tokens. fuses_experts, pads_by_copy: as the scenario's section moe says.
+    fuses_scaled_rope: rotating and scaling is one kernel. copies: those of sharded parameters. documents: what sequences are
+    packed from; None: each attends to all of it.
     """
 
     batch: int
@@ -83,7 +83,6 @@ class Recipe:
     fullest_node: int | None = None
     bf16_layers: tuple[int, int] = (0, 0)
     software: Software = SOFTWARE[SEPARATE]
-    fuses_router: bool = False
     fuses_experts: bool = True
     pads_by_copy: bool = False
     fuses_scaled_rope: bool = True

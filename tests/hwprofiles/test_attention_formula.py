@@ -94,6 +94,18 @@ def test_scores_in_memory_are_those_of_all_pairs() -> None:
         assert full == pytest.approx(by_hand, rel=0.02)
 
 
+@pytest.mark.parametrize(("name", "peak"), [("h100", 989e12), ("gb200", 2450e12)])
+def test_scores_in_memory_on_newer_gpus_have_no_dropout(name: str, peak: float) -> None:
+    """Transformer Engine's unfused core: 7 bytes of a pair forward, 12 backward, 2 and 4 GEMMs; values narrower than keys."""
+    gpu = load_gpu(name)
+    call = KernelShape("attention_fwd", batch=1, seq=4096, heads=64, kv_heads=64, head_dim_qk=192, head_dim_v=128)
+    for op, num_bytes, flop in (("attention_fwd", 7, 640), ("attention_bwd", 12, 1280)):
+        asked = replace(call, op=op, library="unfused")
+        seconds = kernel_seconds(asked, load_stack(f"{name}-public"), gpu, "alone").seconds
+        by_hand = 64 * 4096.0**2 * (num_bytes / (0.8 * gpu.hbm_bytes_per_s) + flop / (0.6 * peak))
+        assert seconds == pytest.approx(by_hand, rel=0.06)
+
+
 def replace_constants(**changes: float) -> AttentionConstants:
     return replace(CONSTANTS, **changes)
 

@@ -22,8 +22,8 @@ CLAMP = (2 + 2, 2 + 2, 3)
 
 CLAMP_BACKWARD = (7 + 2, 4 + 2, 8)
 """Of their gradients. Gate, limited above: compare (2 read, 1 written), select (1 + 2, 2). Up, limited on both sides: compare
-twice (2, 1), join the masks in place (1 + 1, 1), select (1 + 2, 2). A mean of both is 7 read and 4 written; then the two are put
-side by side (2, 2)."""
+twice (2, 1), join the masks in place (1 + 1, 1), select (1 + 2, 2). The mean of both is 7 read and 4 written; then the two
+are put side by side (2, 2)."""
 
 BIAS = (4 + 2, 2 + 2 + 2, 3)
 """Of an element of the results, weights in BF16: biases times weights (written), added to the expert's rows (2 + 2, 2), experts

@@ -86,7 +86,7 @@ def _selection(
     name: str, kernel: str, phase: Pass, score_bytes: int, fused: tuple[int, int, int], kernels: int, r: Recipe
 ) -> Op:
     """Selection or its gradient. fused: quarters of the FP32 scores that one kernel reads and writes, and launches."""
-    if r.fuses_router:
+    if r.software.fuses_router:
         read, written, launches = fused
         return c.moved(
             name, "router_fused", phase, score_bytes * read // 4, score_bytes * written // 4, kernels=launches

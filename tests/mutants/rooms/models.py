@@ -58,5 +58,29 @@ MODELS = Room(
             "return Params(dense=matrix, gemm=0)",
             "learned positions are no parameters",
         ),
+        Fault(
+            "simulator/workload/layers/expert_parts.py",
+            "return m.clamp is not None and not r.fuses_experts",
+            "return m.clamp is not None",
+            "a limit takes functions of its own in software that fuses it",
+        ),
+        Fault(
+            "simulator/workload/layers/expert_parts.py",
+            "1 + (launches - 1) * local",
+            "launches",
+            "biases of all experts are added by one launch",
+        ),
+        Fault(
+            "simulator/workload/layers/expert_parts.py",
+            "if r.pads_by_copy and r.row_padding > 1:",
+            "if r.pads_by_copy:",
+            "rows that need no padding are copied",
+        ),
+        Fault(
+            "simulator/workload/layers/gqa.py",
+            "if a.rope_scale == 1.0 or r.fuses_scaled_rope else",
+            "if r.fuses_scaled_rope else",
+            "a rotation without a factor is no kernel",
+        ),
     ),
 )
