@@ -21,6 +21,7 @@ from simulator.network.wiring import TOPOLOGIES
 from simulator.registry import Family
 from simulator.scenario import derived, json_schema, load
 from simulator.scenario.assumptions import assumption_problems, read_assumptions
+from simulator.scenario.dispatchers import DISPATCHERS
 from simulator.scenario.hardware import fabric_of, hardware_problems, node_of
 from simulator.scenario.layers import ScenarioText
 from simulator.scenario.load import Checks, Objection, problem_of, python_position
@@ -43,7 +44,7 @@ from simulator.schedule import (
 from simulator.workload.group_law import cv_of_maximum
 
 FAMILIES: Final[Mapping[str, Family[Any]]] = {
-    family.what: family for family in (SCHEDULES, TOPOLOGIES, RECIPES, RELEASES, SOFTWARE)
+    family.what: family for family in (DISPATCHERS, SCHEDULES, TOPOLOGIES, RECIPES, RELEASES, SOFTWARE)
 }
 """Kind in words → family, as the sections of a scenario mark the keys that hold a name of it."""
 

@@ -6,12 +6,14 @@ from typing import Any, Final
 
 from hwprofiles.yaml_file import KeyPath
 from simulator.scenario import hardware
+from simulator.scenario.dispatchers import DISPATCHERS
 from simulator.scenario.inherited import gpu_of
 from simulator.scenario.nested import find, put
 from simulator.scenario.recipes import RECIPES
 from simulator.scenario.releases import RELEASES, SetSwitch, set_switches
 
 CASTS: Final = ("kernels", "casts")
+DISPATCH_DTYPE: Final = ("moe", "dispatch_dtype")
 
 
 def put_switches(data: dict[str, Any]) -> tuple[SetSwitch, ...]:
@@ -36,6 +38,8 @@ def complete(data: dict[str, Any]) -> None:
     if isinstance(recipe, str) and recipe in RECIPES:
         rule = RECIPES[recipe]
         _fill(data, CASTS, hardware.default_software(data.get("stack"), rule))
+        if not _sends_fp8(data):
+            _fill(data, DISPATCH_DTYPE, "bf16")
         for path, value in rule.defaults().items():
             _fill(data, path, value)
     assumptions = data.get("assumptions")
@@ -45,6 +49,12 @@ def complete(data: dict[str, Any]) -> None:
             assumptions[key] = {"value": value, "low": value, "high": value}
         elif isinstance(value, dict) and set(value) == {"value"}:
             assumptions[key] = {**value, "low": value["value"], "high": value["value"]}
+
+
+def _sends_fp8(data: dict[str, Any]) -> bool:
+    """Whether the dispatcher sends 8 bits; a wrong name is refused later."""
+    name = find(data, ("moe", "dispatcher"))
+    return not isinstance(name, str) or name not in DISPATCHERS or DISPATCHERS[name].sends_fp8
 
 
 def _fill(data: dict[str, Any], path: KeyPath, value: Any) -> None:

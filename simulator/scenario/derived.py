@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Final
 
+from simulator.scenario.dispatchers import DISPATCHERS, DispatcherRule
 from simulator.scenario.layout import Layout, default_layer_counts, stage_layout
 from simulator.scenario.model import ModelSpec
 from simulator.scenario.recipes import RECIPES, RecipeRule
@@ -216,3 +217,25 @@ def row_padding(scenario: Scenario) -> int:
     if not rule.is_quantised:
         return 1
     return rule.row_padding if software(scenario).joins_casts else SEPARATE_ROW_PADDING
+
+
+def dispatcher(scenario: Scenario) -> DispatcherRule:
+    """The library of dispatch and combine."""
+    return DISPATCHERS[scenario.moe.dispatcher]
+
+
+def comm_sms(scenario: Scenario) -> int:
+    """SMs of dispatch and combine: the scenario's, else the dispatcher's own."""
+    given = scenario.parallel.comm_sms
+    return dispatcher(scenario).comm_sms if given is None else given
+
+
+def dispatched_tokens(scenario: Scenario) -> int:
+    """Tokens of a micro-batch that a GPU dispatches: its own, under sequence parallelism its share of them."""
+    plan = scenario.parallel
+    return -(-micro_batch_tokens(scenario) // (plan.tp if plan.sequence_parallel else 1))
+
+
+def host_syncs(scenario: Scenario) -> int:
+    """How often the host waits for counts in a layer's forward."""
+    return dispatcher(scenario).host_syncs(is_padded=scenario.moe.pad_to_capacity)

@@ -22,6 +22,7 @@ from hwprofiles.schema import Fabric, Gpu, Node, Offer, PriceSheet
 from hwprofiles.units import GIGA, KILO
 from hwprofiles.yaml_file import KeyPath
 from simulator.scenario import derived
+from simulator.scenario.dispatch_rules import dispatcher_problems
 from simulator.scenario.offload import offload_problems
 from simulator.scenario.recipes import RECIPES, RecipeRule
 from simulator.scenario.scenario import Scenario
@@ -192,11 +193,12 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     node, gpu = node_of(scenario), gpu_of(scenario)
     ep = scenario.parallel.ep
     yield from _mesh_problems(scenario, node)
-    if scenario.parallel.comm_sms >= gpu.num_sms:
-        text = f"{scenario.parallel.comm_sms} of the {gpu.num_sms} SMs of {gpu.name}; none is left to compute"
+    if derived.comm_sms(scenario) >= gpu.num_sms:
+        text = f"{derived.comm_sms(scenario)} of the {gpu.num_sms} SMs of {gpu.name}; none is left to compute"
         yield "parallel.comm_sms", f"{text}; allowed up to {gpu.num_sms - 1}"
-    if scenario.parallel.comm_sms == 0 and ep > 1:
+    if derived.comm_sms(scenario) == 0 and ep > 1:
         yield "parallel.comm_sms", f"0 SMs for dispatch and combine, but ep is {ep}; allowed 1 to {gpu.num_sms - 1}"
+    yield from dispatcher_problems(scenario, gpu)
     problem = _format_problem(scenario, gpu) or _rate_problem(scenario, gpu)
     if problem:
         yield "precision.recipe", problem
@@ -317,11 +319,11 @@ def hardware_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     caveat = stack_choice.stack_provenance(scenario.stack).caveat
     if caveat:
         yield "stack", caveat
-    gpu, comm_sms, seq_len = gpu_of(scenario), scenario.parallel.comm_sms, scenario.training.seq_len
+    gpu, comm_sms, seq_len = gpu_of(scenario), derived.comm_sms(scenario), scenario.training.seq_len
     if scenario.model.moe is not None and comm_sms > MEASURED_COMM_SMS:
         text = f"{comm_sms}; what compute loses was measured with at most {MEASURED_COMM_SMS} SMs held"
         yield "parallel.comm_sms", f"{text} and is extrapolated in a straight line"
-    if scenario.parallel.ep > 1 and gpu.vendor != MEASURED_VENDOR:
+    if scenario.parallel.ep > 1 and gpu.vendor != MEASURED_VENDOR and not derived.dispatcher(scenario).is_library:
         text = f"{comm_sms} SMs for DeepEP's dispatch and combine, as measured on GPUs of {MEASURED_VENDOR}"
         yield "parallel.comm_sms", f"{text}; {gpu.name} is of {gpu.vendor}, where another library may take more or less"
     if seq_len > MEASURED_SEQ:

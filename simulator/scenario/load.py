@@ -22,6 +22,7 @@ from simulator.errors import InputError, Problem
 from simulator.scenario import derived, hardware
 from simulator.scenario.ages import age_warnings
 from simulator.scenario.completed import complete, put_switches
+from simulator.scenario.dispatchers import DISPATCHERS
 from simulator.scenario.draft import Draft, Layer
 from simulator.scenario.inherited import base_of, inherited_warnings
 from simulator.scenario.involved import involved
@@ -59,6 +60,7 @@ _FOREIGN_MODEL_KEYS: Final = frozenset({"architectures", "model_type", "hidden_a
 
 NAMES: Final[Mapping[str, Objection]] = {
     "precision.recipe": RECIPES.problem,
+    "moe.dispatcher": DISPATCHERS.problem,
     "framework": RELEASES.problem,
     "kernels.casts": SOFTWARE.problem,
 }

@@ -109,8 +109,8 @@ class Parallel(Section):
     torch.distributed.pipelining: a receive buffer for every micro-batch of the step, and the last stage keeps its outputs of
     all micro-batches and joins them at the end.
     """
-    comm_sms: Annotated[int, Field(ge=0, le=1_000)] = 20
-    """SMs that dispatch and combine kernels hold while they run."""
+    comm_sms: Annotated[int, Field(ge=0, le=1_000)] | None = None
+    """SMs that dispatch and combine kernels hold while they run. null: as many as the dispatcher's own default."""
 
 
 class ParamGather(Section):

@@ -11,6 +11,7 @@ from hwprofiles.kernels.attention_libraries import LIBRARIES
 from hwprofiles.names import nearest
 from hwprofiles.offers import Wanted
 from hwprofiles.schema import Commitment
+from simulator.scenario.dispatchers import DEFAULT as DISPATCHER
 from simulator.scenario.parallel import ScheduleName
 from simulator.scenario.section import (
     MAX_LAYERS,
@@ -36,6 +37,7 @@ does it; of dense layers with grouped-query attention.
 
 RecipeName = Annotated[str, named("precision recipe")]
 SoftwareName = Annotated[str, named("software generation")]
+DispatcherName = Annotated[str, named("dispatcher")]
 
 
 def _attention(value: Any) -> Any:
@@ -206,6 +208,10 @@ def _balance(value: Any) -> Any:
 class Moe(Section):
     """How tokens reach their experts. Without meaning in a dense model."""
 
+    dispatcher: DispatcherName = DISPATCHER
+    """Library that sends tokens to their experts and results back."""
+    permute_fusion: bool = True
+    """Rows are ordered by experts, and summed by tokens, by one kernel each; false: by several of the framework's own."""
     dispatch_dtype: Literal["fp8", "bf16"] = "bf16"
     combine_dtype: Literal["bf16", "fp8"] = "bf16"
     """In what experts' results, and in the backward their inputs' gradients, are sent back. fp8: in the recipe's 8-bit

@@ -11,6 +11,8 @@ from hwprofiles.problems import show
 from hwprofiles.yaml_file import BIDIRECTIONAL
 from simulator.scenario import derived
 from simulator.scenario.context_rules import context_problems, context_warnings
+from simulator.scenario.dispatch_rules import dispatcher_warnings
+from simulator.scenario.dispatchers import DEFAULT as DISPATCHER
 from simulator.scenario.layer_pattern import parse_period
 from simulator.scenario.layout import LayoutError
 from simulator.scenario.model import AnyAttention, ModelSpec
@@ -83,6 +85,7 @@ def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
         yield "recompute.modules", f"{module} has no meaning in a model with attention of kind {kind}"
     yield from _recompute_warnings(scenario)
     yield from _dense_warnings(scenario)
+    yield from dispatcher_warnings(scenario)
     if scenario.moe.drop == "position":
         yield (
             "moe.drop",
@@ -108,7 +111,8 @@ def _dense_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     text = f"has no meaning: model {show(scenario.model.name)} has no experts"
     if scenario.moe.capacity_factor is not None:
         yield "moe.capacity_factor", text
-    for key, usual in (("row_padding", None), ("combine_dtype", "bf16")):
+    others = ("combine_dtype", "bf16"), ("dispatcher", DISPATCHER), ("permute_fusion", True)
+    for key, usual in (("row_padding", None), *others):
         if getattr(scenario.moe, key) != usual and scenario.is_given(f"moe.{key}"):
             yield f"moe.{key}", text
     if scenario.kernels.grouped_gemm is not None and scenario.is_given("kernels.grouped_gemm"):

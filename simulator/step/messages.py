@@ -9,15 +9,17 @@ import numpy as np
 
 from hwprofiles.kernels.shape import Regime
 from hwprofiles.schema import Assumption, Stack
-from simulator.costs.collectives.all_to_all import all_to_all_cost, beside_full_grid, loaded_links, notify_floor
 from simulator.costs.collectives.exchange import exchange_cost, neighbour_cost
 from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.collectives.ring import RingOp, ring_cost
 from simulator.costs.collectives.tree import scalar_all_reduce_cost
 from simulator.costs.cost import NO_COST, CollectiveCost
+from simulator.costs.dispatchers import DISPATCHERS
+from simulator.costs.dispatchers.kind import Links
 from simulator.costs.host import Host, host_of
 from simulator.network.placement import GroupShape, Hop, Placement, group_shape
 from simulator.network.topology import Network
+from simulator.scenario import derived
 from simulator.scenario.hardware import node_of
 from simulator.scenario.scenario import Scenario
 from simulator.step.hardware import Hardware
@@ -62,15 +64,17 @@ class MessagePrices:
         is_same = not self.full_grid or self.collective_stretch == other.collective_stretch
         return frozenset(("overlapped", "alone") if is_same else ("alone",))
 
+    @property
+    def _links(self) -> Links:
+        return Links(self.network, self.stack, self.comm_sms, self.collective_stretch, self.full_grid)
+
     def all_to_all(self, message: AllToAll, regime: Regime) -> CollectiveCost:
         """A dispatch or combine, every rank of the expert group evenly loaded."""
-        cost = all_to_all_cost(message, self.network, self.stack, regime, self.comm_sms)
-        if regime == "overlapped" and self.full_grid:
-            alone = all_to_all_cost(message, self.network, self.stack, "alone", self.comm_sms)
-            cost = beside_full_grid(alone, cost, self.collective_stretch, is_inside=message.num_nodes == 1)
+        dispatcher = DISPATCHERS[message.dispatcher]
+        cost = dispatcher.cost(message, self._links, regime)
         if not self.has_notify_floor:
             return cost
-        floor = notify_floor(message, self.stack, regime)
+        floor = dispatcher.floor(message, self._links, regime)
         return replace(
             cost, seconds=cost.seconds + floor.seconds, low=cost.low + floor.low, high=cost.high + floor.high,
             basis=cost.basis if floor.seconds < cost.seconds else floor.basis,
@@ -78,12 +82,14 @@ class MessagePrices:
 
     def loaded_links(self, message: AllToAll) -> LoadedLinks:
         """What the time of a dispatch or combine follows where ranks are unevenly loaded."""
-        links = loaded_links(message, self.network, self.stack, self.comm_sms)
+        dispatcher = DISPATCHERS[message.dispatcher]
+        links = dispatcher.loaded(message, self._links)
         if not self.has_notify_floor:
             return links
-        kernel_s = all_to_all_cost(message, self.network, self.stack, "alone", self.comm_sms).seconds
-        floor_s = notify_floor(message, self.stack, "alone").seconds
-        return replace(links, fixed=(links.fixed * kernel_s + floor_s) / (kernel_s + floor_s))
+        kernel_s = dispatcher.cost(message, self._links, "alone").seconds
+        floor_s = dispatcher.floor(message, self._links, "alone").seconds
+        whole_s = kernel_s + floor_s
+        return replace(links, fixed=(links.fixed * kernel_s + floor_s) / whole_s) if whole_s else links
 
     def send(self, num_bytes: int, hop: Hop) -> CollectiveCost:
         """`num_bytes` from a pipeline rank to its neighbour, or back: a hop takes as long in both directions."""
@@ -138,7 +144,7 @@ def message_prices(
         stack=stack,
         network=hardware.network,
         placement=hardware.placement,
-        comm_sms=scenario.parallel.comm_sms,
+        comm_sms=derived.comm_sms(scenario),
         has_notify_floor=on.notify_floor,
         has_transfers=on.pp_transfer and scenario.parallel.pp > 1,
         has_collectives=frozenset(

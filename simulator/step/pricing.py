@@ -16,6 +16,7 @@ from hwprofiles.power.constants import PowerConstants, power_constants
 from hwprofiles.power.states import speed_when_measured
 from hwprofiles.schema import Assumption, Gpu, Stack
 from simulator.costs.cost import weakest
+from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.step.hardware import Hardware
 from simulator.workload.op import Op
@@ -144,7 +145,7 @@ def kernel_prices(
     stack, on = hardware.stack, scenario.mechanisms
     slowdown = find(stack, LONG_RUN) if scenario.device.clock == "sustained" else None
     kept = before if before and before.stack is stack and before.gpu is hardware.gpu else None
-    shared_sms = scenario.parallel.comm_sms if on.sm_partition and is_dispatching else None
+    shared_sms = derived.comm_sms(scenario) if on.sm_partition and is_dispatching else None
     prices = KernelPrices(
         stack=stack,
         gpu=hardware.gpu,

@@ -84,6 +84,9 @@ def recipe_of(
         copies=_sharded_copies(scenario),
         documents=documents_of(scenario),
         shared_beside=scenario.parallel.overlap.ep == "shared_expert",
+        dispatcher=scenario.moe.dispatcher,
+        fuses_permute=scenario.moe.permute_fusion,
+        host_syncs=derived.host_syncs(scenario),
     )
 
 

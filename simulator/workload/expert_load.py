@@ -77,12 +77,14 @@ def token_law(num_experts: int, top_k: int, ranks: int, ranks_per_token: float) 
 class LoadedLinks:
     """What an exchange's time follows: seconds that grow with a node's load and with a rank's tokens, the larger being 1.
 
-    fixed: share of the whole time that no load changes (latency, notification).
+    fixed: share of the whole time that no load changes (latency, notification). by_rows: all ranks take as long as the one
+    with most rows does, where each row is sent by itself to the rank of its expert.
     """
 
     node: float = 1.0
     rank: float = 0.0
     fixed: float = 0.0
+    by_rows: bool = False
 
 
 BY_NODE = LoadedLinks()
@@ -154,6 +156,10 @@ def draw_loads(model: LoadModel, units: int, micro_batches: int, seed: int, draw
     ranks = model.ranks // node.shape[-1]
     out = np.empty((units, micro_batches, 3, model.ranks))
     out[:, :, 0] = load
+    if model.dispatch.by_rows:
+        for place, links in ((1, model.dispatch), (2, model.combine)):
+            out[:, :, place] = _time(links, load, load).max(axis=-1, keepdims=True)
+        return out
     out[:, :, 1] = np.repeat(_time(model.dispatch, node), ranks, axis=-1)
     out[:, :, 2] = _time(model.combine, node).max(axis=-1, keepdims=True)
     matters = _tokens_matter(model, load, node)

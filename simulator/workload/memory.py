@@ -16,10 +16,11 @@ from simulator.scenario.hardware import operand_copies
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.scenario import Scenario
 from simulator.workload.capacity import UNLIMITED, Capacity
+from simulator.workload.dispatch_buffers import dispatch_buffer
 from simulator.workload.model_state import StateRecipe
 from simulator.workload.recompute import checkpoint_of, module_names
 from simulator.workload.saved import ActivationRecipe
-from simulator.workload.tensors import Tensor, sent_format, tensor_bytes
+from simulator.workload.tensors import Tensor, sent_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,7 @@ def activation_recipe(
         is_loss_fused=scenario.head.cross_entropy == "fused",
         head_chunk=scenario.head.chunk_tokens,
         attention=scenario.kernels.attention or "",
+        sends=derived.dispatcher(scenario).sends if scenario.parallel.ep > 1 else "distinct",
     )
 
 
@@ -190,33 +192,11 @@ def receive_buffers(boundary_bytes: int, held: Sequence[int], num_stages: int, n
     return Tensor("buffers.pipeline", boundary_bytes * ends * num_micro_batches)
 
 
-def dispatch_buffer(scenario: Scenario, assumed: MemoryAssumptions, gpus_per_node: int) -> Tensor:
-    """The communication buffers of DeepEP, sized for the worst case at start.
-
-    A channel is two SMs; each has a receive queue a GPU of the node, and where the expert group spans nodes a
-    send and a receive queue a node (deepseek-ai/DeepEP csrc/config.hpp, get_nvl_buffer_size_hint and
-    get_rdma_buffer_size_hint), their slots of a token's BF16 hidden state and its metadata.
-    """
-    ep = scenario.parallel.ep
-    if ep == 1:
-        return Tensor("buffers.dispatch", 0)
-    slot = tensor_bytes("bf16", scenario.model.hidden_size) + assumed.dispatch_slot_metadata_bytes
-    # Tokens go to one of the ranks that share an expert: the peers of a group stand etp GPUs apart.
-    peers = max(1, gpus_per_node // scenario.parallel.etp)
-    channels, nodes = scenario.parallel.comm_sms // 2, -(-ep // peers)
-    buffer = channels * min(ep, peers) * assumed.dispatch_nvl_tokens * slot
-    if nodes > 1:
-        heap = channels * nodes * 2 * assumed.dispatch_rdma_tokens * slot
-        granularity = assumed.dispatch_granularity_bytes
-        buffer += -(-heap // granularity) * granularity if granularity else heap
-    return Tensor("buffers.dispatch", round(buffer))
-
-
 def num_communicators(scenario: Scenario) -> int:
     """Collective library communicators of a rank: one for each axis with more than one member.
 
-    Axes: tp, cp, pp, the replicas of dense parameters, the ranks that share a routed expert and the replicas of it (DeepEP
-    dispatches without the library); of replicas in shard groups, a group's and those of one place in each.
+    Axes: tp, cp, pp, the replicas of dense parameters, the ranks that share a routed expert and the replicas of it, the expert
+    group where the library dispatches; of replicas in shard groups, a group's and those of one place in each.
     """
     holders, edp = derived.dense_holders(scenario), derived.edp(scenario)
     is_cut, plan = scenario.parallel.zero_stage > 0, scenario.parallel
@@ -224,6 +204,7 @@ def num_communicators(scenario: Scenario) -> int:
     degrees = [plan.tp, plan.cp, plan.pp, *((shard, holders // shard) if is_cut else (holders,))]
     if scenario.model.moe is not None:
         degrees += [scenario.parallel.etp, *((expert_shard, edp // expert_shard) if is_cut else (edp,))]
+        degrees += [scenario.parallel.ep] if derived.dispatcher(scenario).is_library else []
     return sum(degree > 1 for degree in degrees)
 
 

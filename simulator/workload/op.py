@@ -123,6 +123,9 @@ class AllToAll:
     remote_per_token: copies a token over the busiest NICs, fullest_node: members on the node with most; None where every node
     of the group has as many.
     cached_layout: a backward all-to-all reuses the forward's layout.
+    dispatcher: library that sends it. rows_per_token: rows of experts that a token is, capacity and drops counted; num_experts:
+    routed ones of the layer. is_scaled: in 8 bits with scales of their own. sends_weights: the rows' weights, or their
+    gradients, go with it. host_syncs: how often the host waits for counts before it can issue what follows.
     """
 
     op: Literal["dispatch", "combine"]
@@ -136,6 +139,12 @@ class AllToAll:
     cached_layout: bool = False
     remote_per_token: float | None = None
     fullest_node: int | None = None
+    dispatcher: str = "deepep"
+    rows_per_token: float = 1.0
+    num_experts: int = 1
+    is_scaled: bool = False
+    sends_weights: bool = False
+    host_syncs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

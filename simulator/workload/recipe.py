@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from simulator.scenario.dispatchers import DEFAULT, DISPATCHERS, DispatcherRule
 from simulator.scenario.recipes import SEPARATE
 from simulator.scenario.software import SOFTWARE, Software
 from simulator.workload.capacity import UNLIMITED, Capacity
@@ -44,6 +45,7 @@ class Recipe:
     attention: library of the attention core; "": the stack's own.
     ep: ranks of an expert group; nodes: nodes it spans. nodes_per_token, ranks_per_token: expected distinct destinations.
     remote_per_token, fullest_node: as in AllToAll. bf16_layers: how many at the start and at the end stay in BF16.
+    dispatcher: library of dispatch and combine; host_syncs: of a layer's forward. fuses_permute: as moe.permute_fusion.
     software: which kernels route and shuffle tokens. fuses_experts, pads_by_copy: as the scenario's section moe says.
     fuses_scaled_rope: rotating and scaling is one kernel. copies: those of sharded parameters. documents: what sequences are
     packed from; None: each attends to all of it.
@@ -89,11 +91,19 @@ class Recipe:
     copies: ShardedCopies = IN_PLACE
     documents: Documents | None = None
     shared_beside: bool = False
+    dispatcher: str = DEFAULT
+    fuses_permute: bool = True
+    host_syncs: int = 0
 
     @property
     def tokens(self) -> int:
         """Tokens of one micro-batch on the rank, all of which pass its share of the tensor-parallel GEMMs."""
         return self.batch * self.seq // self.cp
+
+    @property
+    def dispatching(self) -> DispatcherRule:
+        """The rules of the dispatcher."""
+        return DISPATCHERS[self.dispatcher]
 
     def plain(self) -> Recipe:
         """The recipe of a layer that stays in BF16."""

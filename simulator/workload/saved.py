@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
+from simulator.scenario.dispatchers import Sends
 from simulator.scenario.model import MoeFfn
 from simulator.workload.recipe import CpComm, CpKv
 from simulator.workload.recompute import Checkpoint
@@ -44,7 +45,7 @@ class ActivationRecipe:
     to a multiple. autograd: fused, transformer_engine or eager. fuses_experts: as of `Recipe`.
     keeps_outputs: the last stage's logits stay to the end of the step. gathers_logits: as of `Recipe`.
     attention: library of the attention core; "": the stack's own.
-    bf16_layers: as of `Recipe`.
+    bf16_layers: as of `Recipe`. sends: what of a token the dispatcher sends.
     has_hidden: the hidden state that an MTP module takes is kept already, by the head in front of it.
     """
 
@@ -76,6 +77,7 @@ class ActivationRecipe:
     has_hidden: bool = False
     bf16_layers: tuple[int, int] = (0, 0)
     attention: str = ""
+    sends: Sends = "distinct"
 
     @property
     def sequence_tokens(self) -> int:

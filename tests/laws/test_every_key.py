@@ -146,6 +146,8 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "precision.scaling": ("tensorwise", "delayed"),
     "precision.primary_weights": ("tensorwise", "quantised"),
     "kernels.casts": ("deepseek", "transformer-engine-2025"),
+    "moe.dispatcher": ("deepseek", "alltoall"),
+    "moe.permute_fusion": ("deepseek", "false"),
     "moe.dispatch_dtype": ("deepseek", "bf16"),
     "moe.row_padding": ("deepseek", "256"),
     "moe.combine_dtype": ("deepseek", "fp8"),

@@ -20,7 +20,7 @@ DEFAULTS: dict[str, Any] = {
     "parallel.layers_per_stage": None,
     "parallel.overlap.ep": None,
     "parallel.overlap.dp": True,
-    "parallel.comm_sms": 20,
+    "parallel.comm_sms": None,
     "data_parallel.grad_reduce.overlap": True,
     "data_parallel.grad_reduce.dtype": "fp32",
     "training.seq_len": 4096,

@@ -2,7 +2,7 @@
 
     t = t0 + max(NIC bytes / achieved NIC rate, NVLink bytes / achieved NVLink rate, bytes * (a + b*r) / SMs)
 
-with r the expected remote nodes of a token: the copies that the kernel's SMs make; in one node of up to 8 GPUs
+with r the expected remote nodes of a token: the copies that the kernel's SMs make; in one node
 bytes * a * c, with c the distinct GPUs of a token over those of the runs behind a. Where the stack has rows of the same
 kernel, the formula only carries the nearest row to other sizes: t = row * formula(message) / formula(row), the row
 being on the links on which it was measured (`link.nic.reference_bytes_per_s`, `link.nvlink.reference_bytes_per_s`).
@@ -33,13 +33,13 @@ SAME_SIZE = 0.01
 """Relative difference below which a message is the row's own."""
 BY_RANK = "a copy for each GPU of a token, its own included (DeepEP, inside a node)"
 BY_NODE = "a copy for each node of a token, its own included (DeepEP, between nodes); over NICs go (n-1)/n of it"
-NVLINK_PEERS = 8
-"""Most GPUs of one node that DeepEP's kernels know (NUM_MAX_NVL_PEERS, csrc/kernels/configs.cuh): they send a copy to each GPU
-of a token, and add one of each (csrc/kernels/intranode.cu). Kernels of larger domains read a token once and leave its copies to
-the copy engine of the SM (DeepEP's Hybrid-EP branch), so that their SMs do not pay for each.
+ONE_NODE_RANKS = 8
+"""GPUs of the node in the runs behind `all_to_all.sm_cost_<op>_one_node`: SMs send a copy to each GPU of a token, and add
+one of each (csrc/kernels/intranode.cu), in racks of more GPUs too: 16 SMs, 8 and 16 GPUs of a GB200 rack: 362 and 329 GB/s of
+such copies (docs/README_Hybrid-EP.md of the branch hybrid-ep).
 """
 ONE_NODE_TOP_K = 8
-"""Experts of a token, over NVLINK_PEERS GPUs, in the runs behind `all_to_all.sm_cost_<op>_one_node` (deepseek-ai/DeepEP
+"""Experts of a token, over ONE_NODE_RANKS GPUs, in the runs behind `all_to_all.sm_cost_<op>_one_node` (deepseek-ai/DeepEP
 tests/test_intranode.py).
 """
 INTERPOLATED_WITHIN = 2.0
@@ -173,8 +173,8 @@ def _terms(
     """Seconds of each resource for the bytes of the message."""
     traffic = exchange_traffic(message)
     copies = time_at(model.sm_cost, corner)
-    if message.num_nodes == 1 and message.ranks <= NVLINK_PEERS:
-        copies *= message.ranks_per_token / _distinct(NVLINK_PEERS, ONE_NODE_TOP_K)
+    if message.num_nodes == 1:
+        copies *= message.ranks_per_token / _distinct(ONE_NODE_RANKS, ONE_NODE_TOP_K)
     copies += time_at(model.sm_cost_per_remote_node, corner) * traffic.remote_nodes_per_token
     return {
         "nic": model.nic.seconds(traffic.nic_bytes, nic_bytes_per_s, corner),

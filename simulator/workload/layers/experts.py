@@ -15,6 +15,7 @@ from math import ceil, inf
 from simulator.scenario.model import MoeFfn
 from simulator.workload import counting as c
 from simulator.workload.layers import expert_parts as parts
+from simulator.workload.layers import shuffle
 from simulator.workload.layers.ffn import Ffn, plain_activation, plain_activation_bwd
 from simulator.workload.layers.part import Weights
 from simulator.workload.op import Collective, Op, Pass, Work
@@ -80,6 +81,7 @@ def router_forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
         yield c.moved("router_capacity", "router_pointwise", "F", 3 * score_bytes, 2 * score_bytes, kernels=4)
     if r.dispatch_fp8:
         yield from r.casts.payload("dispatch_quantise", t, hidden)
+    yield from shuffle.before_dispatch(m, hidden, r)
 
 
 def _selection(
@@ -95,18 +97,10 @@ def _selection(
     return c.moved(name, kernel, phase, half, half, kernels=kernels)
 
 
-def _row_map(rows: int, local: int, r: Recipe) -> Op:
-    """Where the received rows go. A mask of a byte and a number of four for each row and local expert, in three passes."""
-    if r.software.maps_rows:
-        return c.moved(
-            "routing_map", "row_map", "F", rows * local * (1 + 4), 2 * 4 * rows * local, kernels=3, routed=True
-        )
-    return c.moved("routing_map", "routing_map", "F", 8 * rows, 8 * rows, kernels=2, routed=True)
-
-
 def router_backward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     """Backward of selection and scores, with the router's weight gradient; sum of the input gradients; the norm's backward."""
     t, score_bytes = r.sequence_tokens, 4 * r.sequence_tokens * m.num_routed_experts
+    yield from shuffle.behind_dispatch(m, hidden, r)
     backward, kernels = FUSED_ROUTER_BACKWARD, ROUTER_BACKWARD_KERNELS
     yield _selection("router_select_bwd", "router_pointwise_bwd", "I", score_bytes, backward, kernels, r)
     yield c.dgrad("router_dgrad", "bf16", t, m.num_routed_experts, hidden)
@@ -115,15 +109,20 @@ def router_backward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     yield c.rmsnorm_bwd("ffn_norm_bwd", t, hidden)
 
 
+def _is_gathered(r: Recipe) -> bool:
+    """Whether the dispatch brings the tokens to the ranks that share an expert too, and sums their results."""
+    return r.ep > 1 and r.dispatching.sends == "everything"
+
+
 def _gather_rows(name: str, row_bytes: int, m: MoeFfn, r: Recipe, phase: Pass) -> Iterator[Collective]:
     """The rows of all ranks that share an expert."""
-    if r.etp > 1:
+    if r.etp > 1 and not _is_gathered(r):
         yield Collective(name, "all_gather", "etp", received_rows(m, r) * row_bytes, phase, routed=True)
 
 
 def _reduce_rows(name: str, hidden: int, m: MoeFfn, r: Recipe, phase: Pass) -> Iterator[Collective]:
     """Partial results of all these rows summed, to each rank those that it received; in BF16."""
-    if r.etp > 1:
+    if r.etp > 1 and not _is_gathered(r):
         yield Collective(name, "reduce_scatter", "etp", received_rows(m, r) * 2 * hidden, phase, routed=True)
 
 
@@ -141,8 +140,7 @@ def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     f = n.width
     row_in = r.sent_bytes(hidden)
     yield from _gather_rows("expert_rows_gather", row_in, m, r, "F")
-    yield _row_map(rows, local, r)
-    yield c.moved("permute", "permute", "F", rows * row_in, rows * row_in, kernels=2, routed=True)
+    yield from shuffle.arrived(m, hidden, rows, r)
     yield from parts.pad("expert_pad", rows, n, r, "F")
     yield from r.casts.before_expert_up(rows, n.gated, local, is_sent=r.dispatch_fp8)
     yield _grouped(c.fprop("expert_up", r.gemm_dtype, rows, n.up, hidden), m, r)
@@ -155,7 +153,7 @@ def forward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     yield from parts.pad("expert_unpad", rows, n, r, "F")
     if r.is_eager:
         yield c.moved("expert_weigh", "copy", "F", 2 * rows * hidden, 2 * rows * hidden, routed=True)
-    yield c.moved("unpermute", "unpermute", "F", 2 * rows * hidden, 2 * rows * hidden, routed=True)
+    yield from shuffle.leaving(m, hidden, rows, r)
     yield from _reduce_rows("expert_rows_reduce", hidden, m, r, "F")
     yield from _cast_back("combine_quantise", hidden, r, "F")
     if r.save_swiglu_fp8:
@@ -172,7 +170,7 @@ def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     yield from _gather_rows("expert_grads_gather", row_in, m, r, "I")
     if r.save_swiglu_fp8:
         yield c.dequantise("expert_swiglu_load", rows, n.up, routed=True)
-    yield c.moved("permute_bwd", "permute", "I", rows * row_in, rows * row_in, kernels=2, routed=True)
+    yield from shuffle.arrived_backward(m, hidden, rows, r)
     if r.is_eager:
         # The gradient times the weights, and times the outputs for the weights' own.
         yield c.moved("expert_weigh_bwd", "copy", "I", 6 * rows * hidden, 2 * rows * hidden, kernels=2, routed=True)
@@ -188,7 +186,7 @@ def backward_input(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Work]:
     yield from r.casts.before_expert_up_dgrad(rows, n.gated, again=again)
     yield _grouped(c.dgrad("expert_up_dgrad", r.gemm_dtype, rows, n.up, hidden), m, r)
     yield from parts.pad("expert_pad_bwd", rows, n, r, "I")
-    yield c.moved("unpermute_bwd", "unpermute", "I", 2 * rows * hidden, 2 * rows * hidden, routed=True)
+    yield from shuffle.leaving_backward(m, hidden, rows, r)
     yield from _reduce_rows("expert_grads_reduce", hidden, m, r, "I")
     yield from _cast_back("dispatch_b_quantise", hidden, r, "I")
     yield from r.casts.after_expert_up_dgrad(rows, n.gated)

@@ -7,7 +7,7 @@ from math import ceil
 
 from simulator.scenario.model import ModelSpec, MoeFfn
 from simulator.workload import counting as c
-from simulator.workload.layers import experts, ffn
+from simulator.workload.layers import experts, ffn, shuffle
 from simulator.workload.layers.attention import attention_operators
 from simulator.workload.layers.layer import common_weights, input_reload, layer_saved
 from simulator.workload.layers.part import PARTS, Blocks, Params, Part, Shard, Weights
@@ -81,25 +81,31 @@ def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
     if r.recompute & {"layer", "moe"}:
         first = (*attn_f, *router) if "layer" in r.recompute else router
         blocks |= {"attn_r": c.again(first), "mlp_r_local": c.again(local), "mlp_r_routed": c.again(routed)}
-    return (Unit("layer", "moe", blocks, _all_to_all(h, r)),)
+    return (Unit("layer", "moe", blocks, _all_to_all(m, h, r)),)
 
 
-def _all_to_all(hidden: int, r: Recipe) -> dict[str, AllToAll]:
+def _all_to_all(m: MoeFfn, hidden: int, r: Recipe) -> dict[str, AllToAll]:
     if r.ep == 1:
         return {}
-    sent = r.sent_bytes(hidden)
+    sent, rule = r.sent_bytes(hidden), r.dispatching
+    sends_rows, gathers = rule.sends == "rows", rule.sends == "everything"
     tokens = ceil(r.sequence_tokens * r.capacity.limit) if r.capacity.is_padded else r.sequence_tokens
     dispatch = AllToAll(
-        "dispatch", "F", tokens, sent, r.nodes, r.ep, r.nodes_per_token, r.ranks_per_token,
-        remote_per_token=r.remote_per_token, fullest_node=r.fullest_node,
+        "dispatch", "F", r.sequence_tokens if gathers else tokens, sent, r.nodes, r.ep * (r.etp if gathers else 1),
+        r.nodes_per_token, r.ranks_per_token, remote_per_token=r.remote_per_token, fullest_node=r.fullest_node,
+        dispatcher=r.dispatcher, rows_per_token=shuffle.sent_rows(m, r) / tokens, num_experts=m.num_routed_experts,
+        is_scaled=r.dispatch_fp8, sends_weights=sends_rows, host_syncs=r.host_syncs,
     )  # fmt: skip
-    combine = replace(dispatch, op="combine", bytes_per_token=r.returned_bytes(hidden))
+    combine = replace(
+        dispatch, op="combine", bytes_per_token=r.returned_bytes(hidden), is_scaled=r.combine_fp8, sends_weights=False,
+        host_syncs=0,
+    )  # fmt: skip
     repeated = {"dispatch_r": dispatch, "combine_r": combine} if r.recompute & {"layer", "moe"} else {}
     return repeated | {
         "dispatch_f": dispatch,
         "combine_f": combine,
-        "combine_b": replace(dispatch, direction="B", cached_layout=True),
-        "dispatch_b": replace(combine, direction="B", cached_layout=True),
+        "combine_b": replace(dispatch, direction="B", cached_layout=True, sends_weights=False, host_syncs=0),
+        "dispatch_b": replace(combine, direction="B", cached_layout=True, sends_weights=sends_rows),
     }
 
 
@@ -127,8 +133,9 @@ def _ffn_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
         block.keep("expert.out", "bf16", rows * h)  # the router's weights are applied behind the experts
     if m.num_shared_experts:
         block.activation("shared", t, _shared(m, h, r.tp).width, m.num_up, h)
-    block.forward += _routed_forward(r, peak, n)
-    block.backward += [*_routed_backward(r, peak, n), bf16("ffn.residual_grad", 2 * s * h)]
+    sent = s * m.top_k
+    block.forward += _routed_forward(r, peak, sent, n)
+    block.backward += [*_routed_backward(r, peak, sent, n), bf16("ffn.residual_grad", 2 * s * h)]
     built = block.build()
     if "moe" in r.recompute:
         return recomputed(built, ("ffn.input", "router.input", "ffn.norm_out"))
@@ -137,25 +144,48 @@ def _ffn_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     return built
 
 
-def _routed_forward(r: ActivationRecipe, rows: int, n: ffn.Ffn) -> list[Tensor]:
-    """Before the up projection; between the projections; results in expert order and in the order sent."""
+def _routed_forward(r: ActivationRecipe, rows: int, sent: int, n: ffn.Ffn) -> list[Tensor]:
+    """Before the up projection; between the projections; results in expert order and in the order sent. sent: rows of the
+    rank's own tokens.
+    """
     converted = [] if r.swiglu_in_dtype == "bf16" else [bf16("expert.swiglu_in_bf16", rows * n.up)]
     h = n.hidden
     return fullest((
-        [Tensor("expert.received", tensor_bytes(r.dispatch_dtype, rows * h))],
+        [
+            Tensor("expert.received", tensor_bytes(r.dispatch_dtype, rows * h)),
+            *_other_end(r, "expert.sent", max(rows, sent), h),
+        ],
         converted,
-        [bf16("expert.out", rows * h), *_sent_back(r, "expert.sent_back", rows * h)],
+        [
+            bf16("expert.out", rows * h), *_sent_back(r, "expert.sent_back", rows * h),
+            *_other_end(r, "expert.came_back", max(0, sent - rows), h),
+        ],
     ))  # fmt: skip
 
 
-def _routed_backward(r: ActivationRecipe, rows: int, n: ffn.Ffn) -> list[Tensor]:
+def _other_end(r: ActivationRecipe, name: str, rows: int, hidden: int) -> list[Tensor]:
+    """What is there beside the rows of the rank's experts while these arrive or leave: of an all-gather the tokens of the whole
+    group; of an all-to-all the rows of its own tokens, or those of its experts sorted anew (rows: the more of them).
+    """
+    if r.sends == "distinct":
+        return []
+    return [bf16(name, (rows if r.sends == "rows" else r.sequence_tokens * r.ep * r.etp) * hidden)]
+
+
+def _routed_backward(r: ActivationRecipe, rows: int, sent: int, n: ffn.Ffn) -> list[Tensor]:
     """The same three instants of the backward."""
     converted = [] if r.swiglu_in_dtype == "bf16" else [bf16("expert.swiglu_in_bf16", rows * n.up)]
     h = n.hidden
     return fullest((
-        [Tensor("expert.received_grad", tensor_bytes(r.dispatch_dtype, rows * h))],
+        [
+            Tensor("expert.received_grad", tensor_bytes(r.dispatch_dtype, rows * h)),
+            *_other_end(r, "expert.sent_grad", max(rows, sent), h),
+        ],
         [*converted, bf16("expert.swiglu_out_grad", rows * n.width), bf16("expert.swiglu_in_grad", rows * n.up)],
-        [bf16("expert.input_grad", rows * h), *_sent_back(r, "expert.sent_back_grad", rows * h)],
+        [
+            bf16("expert.input_grad", rows * h), *_sent_back(r, "expert.sent_back_grad", rows * h),
+            *_other_end(r, "expert.came_back_grad", max(0, sent - rows), h),
+        ],
     ))  # fmt: skip
 
 

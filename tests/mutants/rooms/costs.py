@@ -5,12 +5,43 @@ from __future__ import annotations
 from tests.mutants.fault import Fault, Room
 
 ROOT = "simulator/costs"
+DISPATCHERS = f"{ROOT}/dispatchers"
 ALL_TO_ALL, RING, P2P, TREE = (f"{ROOT}/collectives/{name}.py" for name in ("all_to_all", "ring", "p2p", "tree"))
 
 COSTS = Room(
     "costs",
     ("tests/costs",),
     (
+        Fault(
+            f"{DISPATCHERS}/alltoall.py",
+            "rows = message.tokens * message.rows_per_token",
+            "rows = message.tokens * message.ranks_per_token",
+            "an all-to-all sends one copy for each GPU",
+        ),
+        Fault(
+            f"{DISPATCHERS}/alltoall.py",
+            "min(1.0, cost.latency_s / cost.seconds), by_rows=True",
+            "min(1.0, cost.latency_s / cost.seconds)",
+            "an all-to-all follows the distinct tokens of a rank",
+        ),
+        Fault(
+            f"{DISPATCHERS}/hybridep.py",
+            "by_sms = max(by_sms, told * time_at",
+            "by_sms = max(by_sms, 0.0 * time_at",
+            "scales cost Hybrid-EP's SMs nothing",
+        ),
+        Fault(
+            f"{DISPATCHERS}/hybridep.py",
+            "told = message.ranks * message.tokens * message.num_experts",
+            "told = message.tokens * message.num_experts",
+            "the map of one rank is gathered",
+        ),
+        Fault(
+            f"{DISPATCHERS}/allgather.py",
+            "alone = ring_cost(op, message.ranks * own_bytes,",
+            "alone = ring_cost(op, own_bytes,",
+            "an all-gather is as large as one rank's tokens",
+        ),
         Fault(
             RING,
             "inside_s=_faster_s(wires[0].scale_up_s, hops, stack)",
@@ -31,15 +62,15 @@ COSTS = Room(
         ),
         Fault(
             ALL_TO_ALL,
-            "copies *= message.ranks_per_token / _distinct(NVLINK_PEERS, ONE_NODE_TOP_K)",
+            "copies *= message.ranks_per_token / _distinct(ONE_NODE_RANKS, ONE_NODE_TOP_K)",
             "copies *= 1.0",
             "SMs copy as often, whatever the GPUs of a token in its node",
         ),
         Fault(
             ALL_TO_ALL,
-            "if message.num_nodes == 1 and message.ranks <= NVLINK_PEERS:",
-            "if message.num_nodes == 1:",
-            "kernels of a rack pay for each copy",
+            "if message.num_nodes == 1:\n        copies *=",
+            "if message.num_nodes == 1 and message.ranks <= 8:\n        copies *=",
+            "kernels of a rack pay for the copies of eight GPUs alone",
         ),
         Fault(
             ALL_TO_ALL,

@@ -98,8 +98,8 @@ PACKING = Room(
         ),
         Fault(
             "simulator/workload/layers/moe.py",
-            "bytes_per_token=r.returned_bytes(hidden))",
-            "bytes_per_token=2 * hidden)",
+            "bytes_per_token=r.returned_bytes(hidden), is_scaled",
+            "bytes_per_token=2 * hidden, is_scaled",
             "a combine in 8 bits sends as many bytes",
         ),
         Fault(

@@ -214,8 +214,8 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/hardware.py",
-            "if scenario.parallel.comm_sms >= gpu.num_sms:",
-            "if scenario.parallel.comm_sms > gpu.num_sms:",
+            "if derived.comm_sms(scenario) >= gpu.num_sms:",
+            "if derived.comm_sms(scenario) > gpu.num_sms:",
             "communication may hold all SMs",
         ),
         Fault(
@@ -304,8 +304,8 @@ SCENARIO = Room(
         ),
         Fault(
             "simulator/scenario/hardware.py",
-            "scenario.parallel.comm_sms == 0 and ep > 1",
-            "scenario.parallel.comm_sms == 0 and ep > 8",
+            "derived.comm_sms(scenario) == 0 and ep > 1",
+            "derived.comm_sms(scenario) == 0 and ep > 8",
             "dispatch inside a node may hold no SM",
         ),
         Fault(
@@ -435,9 +435,9 @@ SCENARIO = Room(
             "load is even by default",
         ),
         Fault(
-            "simulator/scenario/parallel.py",
-            "] = 20\n",
-            "] = 24\n",
+            "simulator/scenario/dispatchers.py",
+            '"distinct", 20, sends_fp8=True',
+            '"distinct", 24, sends_fp8=True',
             "communication holds 24 SMs by default",
         ),
         Fault(

@@ -84,8 +84,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/pricing.py",
-            "scenario.parallel.comm_sms if on.sm_partition and is_dispatching else None",
-            "scenario.parallel.comm_sms if on.sm_partition else None",
+            "derived.comm_sms(scenario) if on.sm_partition and is_dispatching else None",
+            "derived.comm_sms(scenario) if on.sm_partition else None",
             "a dense model loses SMs to communication that it has not",
         ),
         Fault(

@@ -492,8 +492,8 @@ WORKLOAD = Room(
         ),
         Fault(
             f"{ROOT}/layers/moe.py",
-            "_routed_forward(r, peak, n)",
-            "_routed_forward(r, rows, n)",
+            "_routed_forward(r, peak, sent, n)",
+            "_routed_forward(r, rows, sent, n)",
             "the fullest micro-batch works in the mean's room",
         ),
         Fault(
