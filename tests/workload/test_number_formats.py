@@ -47,6 +47,7 @@ DELAYED = JointCasts("fp8-tensor", copies=1, norm_does="fuses")
 HOPPER = JointCasts("fp8-tensor", copies=2, norm_does="fuses", turns=True)
 MXFP8 = JointCasts("mxfp8", norm_does="fuses")
 NVFP4 = JointCasts("nvfp4", reads_amax=True, cast_kernel="quantise_hadamard")
+GATHERED = {"qkv_input_turned", "ffn_up_input_turned", "o_grad_turned", "ffn_down_grad_turned"}
 
 
 def recipe(casts: Casts, **changes: Any) -> Recipe:
@@ -245,6 +246,17 @@ def test_output_gradients_are_gathered_as_they_were_cast(casts: Casts, size: Fra
         assert own["o_grad_quantise"] == own["ffn_down_grad_quantise"] == 2 * (T // 2) * H
     (embedding,) = PARTS["E"].units(MODEL, recipe(casts, tp=2, shards_sequence=True))
     assert {each.num_bytes for each in embedding.collectives()} == {2 * T * H}
+
+
+@pytest.mark.parametrize(
+    ("casts", "copies"), [(HOPPER, 1), (CURRENT, 0), (MXFP8, 0), (SeparateCasts(), 0), (Casts(), 0)]
+)
+def test_what_is_gathered_with_one_scale_is_turned_whole_where_gemms_read_one_layout(casts: Casts, copies: int) -> None:
+    """On every rank: the two inputs that are gathered again for the weight gradients, and the two output gradients."""
+    for cut in (True, False):
+        (unit,) = PARTS["d"].units(MODEL, recipe(casts, tp=2, shards_sequence=cut))
+        turned = {op.name: (op.bytes_read, op.bytes_written, op.phase) for op in unit.ops() if op.name in GATHERED}
+        assert turned == (dict.fromkeys(GATHERED, (T * H, T * H, "I")) if cut and copies else {})
 
 
 def test_a_product_that_is_computed_again_is_cast_for_the_weight_gradient_alone() -> None:

@@ -42,6 +42,10 @@ class Casts:
         """Bytes of an output gradient as it is gathered over the ranks of a tensor-parallel group."""
         return c.operand_bytes("bf16", elements)
 
+    def gathered(self, name: str, elements: int, phase: Pass = "I") -> Iterator[Op]:
+        """What a cast tensor needs behind its gathering over the ranks of a tensor-parallel group."""
+        yield from ()
+
     def norm(self, name: str, t: int, h: int) -> Iterator[Op]:
         """A norm whose output is nothing but the input of one linear layer."""
         yield c.rmsnorm(name, t, h)

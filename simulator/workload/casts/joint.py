@@ -44,6 +44,14 @@ class JointCasts(Casts):
         """Both copies where scales have a direction; else one, which is transposed behind."""
         return self._bytes(elements, 1 if self.turns else None)
 
+    def gathered(self, name: str, elements: int, phase: Pass = "I") -> Iterator[Op]:
+        """The whole gathered tensor is transposed on every rank (pytorch/module/layernorm_linear.py of 2.1: _create_transpose
+        of ln_out_total, grad_output.update_usage; _fix_gathered_fp8_transpose moves as much).
+        """
+        if self.turns:
+            one = self._bytes(elements, 1)
+            yield c.moved(f"{name}_turned", "transpose", phase, one, one)
+
     def _bytes(self, elements: int, copies: int | None = None) -> int:
         return (self.copies if copies is None else copies) * tensor_bytes(self.dtype, elements)
 

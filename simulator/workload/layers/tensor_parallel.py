@@ -18,7 +18,7 @@ from typing import Literal
 
 from simulator.workload.casts.casts import Casts
 from simulator.workload.counting import operand_bytes
-from simulator.workload.op import Collective, Pass
+from simulator.workload.op import Collective, Pass, Work
 from simulator.workload.recipe import Recipe
 
 
@@ -32,9 +32,11 @@ def gather_input(
     yield from _gather(f"{layer}_input_gather", width, r, phase, dtype or r.gemm_dtype, chunked_with=partner)
 
 
-def gather_input_again(layer: str, width: int, r: Recipe, *, dtype: str | None = None) -> Iterator[Collective]:
+def gather_input_again(layer: str, width: int, r: Recipe, *, dtype: str | None = None) -> Iterator[Work]:
     """The same for the weight gradient, beside the input gradient's GEMM."""
     yield from _gather(f"{layer}_input_gather_again", width, r, "I", dtype or r.gemm_dtype, beside=f"{layer}_dgrad")
+    if r.tp > 1 and r.shards_sequence and dtype is None:
+        yield from r.casts.gathered(f"{layer}_input", r.tokens * width)
 
 
 def reduce_output(
@@ -46,7 +48,7 @@ def reduce_output(
 
 def gather_output_grad(
     layer: str, width: int, r: Recipe, *, phase: Pass = "I", chunked: bool = True, is_cast: bool = True
-) -> Iterator[Collective]:
+) -> Iterator[Work]:
     """Gradient of the row-parallel `layer`'s output, for both its gradients. chunked: as its GEMM takes it. is_cast: the
     layer's GEMMs read the recipe's operands.
     """
@@ -54,6 +56,7 @@ def gather_output_grad(
     if r.tp > 1 and r.shards_sequence:
         num_bytes = casts.gathered_bytes(r.tokens * width)
         yield Collective(f"{layer}_grad_gather", "all_gather", "tp", num_bytes, phase, "", partner)
+        yield from casts.gathered(f"{layer}_grad", r.tokens * width, phase)
 
 
 def reduce_input_grad(layer: str, width: int, r: Recipe) -> Iterator[Collective]:

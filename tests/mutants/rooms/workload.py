@@ -35,6 +35,12 @@ WORKLOAD = Room(
             "a compiled loss divides exponentials that it does not read",
         ),
         Fault(
+            f"{ROOT}/layers/tensor_parallel.py",
+            'yield from casts.gathered(f"{layer}_grad", r.tokens * width, phase)',
+            'yield from casts.gathered(f"{layer}_grad", r.sequence_tokens * width, phase)',
+            "a rank transposes its own tokens of what was gathered",
+        ),
+        Fault(
             "simulator/workload/counted.py",
             'scenario.kernels.activation == "eager" or',
             'scenario.kernels.activation == "" or',
