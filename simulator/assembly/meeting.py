@@ -5,6 +5,11 @@ every kernel of a pair has the price of the "overlapped" regime. Kernels of othe
 lose SMs while a message is on its way. With C seconds of kernels and M of messages, both as they are beside the other, kernels
 are slowed for the share min(1, M / C) of their time and messages for min(1, C / M) of theirs. Which kernels these are depends
 on the timeline, so that all carry the same share.
+
+A message that finds every SM taken starts when the kernel at work ends, whatever its stream's priority (own measurement,
+hwprofiles/measurements/h200x8-beside-2026-11-27.yaml). With kernels of k seconds beside it, at a moment as likely as any other,
+that is sum(k^2) / (2 sum(k)), the mean rest of a kernel that is met at random. Inside a node `collective_stretch` was measured
+with it; messages over NICs wait it in front of their time.
 """
 
 from __future__ import annotations
@@ -13,9 +18,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import fsum
 
+from hwprofiles.kernels.gemm import LOOP
 from hwprofiles.kernels.shape import Regime
 from simulator.assembly.chunks import BlockCost, Piece, PieceCost, Segment, UnitCost
 from simulator.assembly.collectives import FORWARD_BLOCKS
+from simulator.costs.cost import CollectiveCost
+from simulator.workload.op import Op
 
 FORWARD_MESSAGES = frozenset(("dispatch_f", "combine_f"))
 WEIGHTS = frozenset(("mlp_w", "attn_w"))
@@ -23,16 +31,36 @@ WEIGHTS = frozenset(("mlp_w", "attn_w"))
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Of kernels' and of messages' time, that with the other beside it; 0 to 1."""
+    """Of kernels' and of messages' time, that with the other beside it; 0 to 1. start_s: what a message waits for the end of a
+    kernel.
+    """
 
     kernels: float
     messages: float
+    start_s: float = 0.0
 
 
-def of_pair(forward: Sequence[UnitCost], backward: Sequence[UnitCost]) -> Shares:
-    """Of the layers of a pair's halves."""
-    kernels = _kernels_s(forward, is_forward=True) + _kernels_s(backward, is_forward=False)
-    return _shares(kernels, _messages_s(forward, is_forward=True) + _messages_s(backward, is_forward=False))
+def of_pair(forward: Sequence[UnitCost], backward: Sequence[UnitCost], *, waits: bool = True) -> Shares:
+    """Of the layers of a pair's halves. waits: messages over NICs wait for the end of a kernel."""
+    blocks = [*_kernels(forward, is_forward=True), *_kernels(backward, is_forward=False)]
+    messages_s = _messages_s(forward, is_forward=True) + _messages_s(backward, is_forward=False)
+    shares = _shares(fsum(segment.seconds for segment in blocks), messages_s)
+    return replace(shares, start_s=shares.messages * rest_s(blocks)) if waits else shares
+
+
+def rest_s(blocks: Iterable[Segment]) -> float:
+    """What is left on average of a kernel of these that is met at a moment as likely as any other; 0 where there is none."""
+    total = squares = 0.0
+    for piece in (piece for block in blocks for piece in block.pieces):
+        if isinstance(piece.what, Op) and (seconds := piece.cost.seconds) > 0.0:
+            total += seconds
+            squares += seconds**2 / _launches(piece.what)
+    return squares / (2.0 * total) if total else 0.0
+
+
+def _launches(op: Op) -> int:
+    """Kernels one behind the other: of a loop over experts one each."""
+    return op.shape.groups if op.shape.library == LOOP else op.shape.num_kernels
 
 
 def of_lone_backward(units: Sequence[UnitCost]) -> Shares:
@@ -65,7 +93,7 @@ def with_shares(units: Sequence[UnitCost], shares: Shares) -> tuple[UnitCost, ..
     for unit in units:
         key = id(unit.blocks), id(unit.all_to_all)
         if key not in known:
-            known[key] = _blocks(unit, shares.kernels), _messages(unit, shares.messages)
+            known[key] = _blocks(unit, shares.kernels), _messages(unit, shares)
         blocks, messages = known[key]
         found.append(replace(unit, blocks=blocks, all_to_all=messages))
     return tuple(found)
@@ -77,9 +105,9 @@ def _shares(kernels_s: float, messages_s: float) -> Shares:
     )
 
 
-def _kernels_s(units: Iterable[UnitCost], *, is_forward: bool) -> float:
-    return fsum(
-        segment.seconds
+def _kernels(units: Iterable[UnitCost], *, is_forward: bool) -> Iterable[Segment]:
+    return (
+        segment
         for unit in units if not unit.is_head
         for (name, regime), block in unit.blocks.items()
         if regime == "overlapped" and (name in FORWARD_BLOCKS) == is_forward
@@ -111,11 +139,32 @@ def _blocks(unit: UnitCost, share: float) -> Mapping[tuple[str, Regime], BlockCo
     return blocks
 
 
-def _messages(unit: UnitCost, share: float) -> Mapping[tuple[str, Regime], Segment]:
-    return {
-        (name, regime): blend(unit.all_to_all[name, "alone"], segment, share) if regime == "overlapped" else segment
-        for (name, regime), segment in unit.all_to_all.items()
-    }
+def _messages(unit: UnitCost, shares: Shares) -> Mapping[tuple[str, Regime], Segment]:
+    found = dict(unit.all_to_all)
+    for (name, regime), segment in unit.all_to_all.items():
+        if regime == "overlapped":
+            mixed = blend(unit.all_to_all[name, "alone"], segment, shares.messages)
+            found[name, regime] = delayed(mixed, shares.start_s) if _is_over_nics(segment) else mixed
+    return found
+
+
+def _is_over_nics(message: Segment) -> bool:
+    return any(isinstance(piece.cost, CollectiveCost) and piece.cost.bytes_nic > 0.0 for piece in message.pieces)
+
+
+def delayed(message: Segment, start_s: float) -> Segment:
+    """A message that waits before it starts: at least not at all, at most for a whole kernel where start_s is its mean rest."""
+    if not start_s:
+        return message
+
+    def longer(table: Mapping[str, float]) -> dict[str, float]:
+        scale = 1.0 + start_s / message.seconds
+        return {key: seconds * scale for key, seconds in table.items()}
+
+    return replace(
+        message, seconds=message.seconds + start_s, high=message.high + 2.0 * start_s,
+        by_category=longer(message.by_category), by_basis=longer(message.by_basis),
+    )  # fmt: skip
 
 
 def blend(alone: Segment, beside: Segment, share: float) -> Segment:

@@ -38,7 +38,7 @@ def sides_of(
         units, plan = side_by_side(units, collectives.backward, is_forward=False)
         found["B"] = Side(source.stage, units, plan, () if kind == "W" else source.copies.back)
     if kind == "FB" and pairing.beside and pairing.by_layer:
-        shares = of_pair(found["F"].units, found["B"].units)
+        shares = of_pair(found["F"].units, found["B"].units, waits=pairing.waits_for_kernels)
         return {half: replace(side, units=with_shares(side.units, shares)) for half, side in found.items()}
     if kind == "B" and pairing.delays_lone_weights:
         found["B"] = replace(found["B"], units=with_shares(found["B"].units, of_lone_backward(found["B"].units)))

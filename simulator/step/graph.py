@@ -95,6 +95,7 @@ def _pairing(scenario: Scenario, order: Schedule) -> Pairing:
         beside=derived.overlaps_pairs(scenario),
         delays_weights=scenario.parallel.overlap.delay_wgrad,
         by_layer=SCHEDULES[order.name].pairs_by_layer,
+        waits_for_kernels=scenario.mechanisms.sm_partition,
     )
 
 

@@ -41,6 +41,24 @@ ASSEMBLY = Room(
             "kernels of a pair are slowed though no message is beside them",
         ),
         Fault(
+            f"{ROOT}/meeting.py",
+            "squares += seconds**2 / _launches(piece.what)",
+            "squares += seconds**2",
+            "a message waits for a whole loop over experts",
+        ),
+        Fault(
+            f"{ROOT}/meeting.py",
+            "if _is_over_nics(segment) else mixed",
+            "if segment else mixed",
+            "messages inside a node wait for kernels twice",
+        ),
+        Fault(
+            f"{ROOT}/meeting.py",
+            "high=message.high + 2.0 * start_s,",
+            "high=message.high,",
+            "a message's range does not hold what it waits for a kernel",
+        ),
+        Fault(
             f"{ROOT}/pair.py",
             "    backward.run_combine(b, b_idx)\n    forward.run_attn(f, f_idx)\n    forward.run_dispatch(f, f_idx)\n",
             "    forward.run_attn(f, f_idx)\n    forward.run_dispatch(f, f_idx)\n    backward.run_combine(b, b_idx)\n",
