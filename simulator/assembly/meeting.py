@@ -18,8 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import fsum
 
-from hwprofiles.kernels.gemm import LOOP
-from hwprofiles.kernels.shape import Regime
+from hwprofiles.kernels.shape import LOOP, Regime
 from simulator.assembly.chunks import BlockCost, Piece, PieceCost, Segment, UnitCost
 from simulator.assembly.collectives import FORWARD_BLOCKS
 from simulator.costs.cost import CollectiveCost
