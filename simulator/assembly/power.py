@@ -42,7 +42,7 @@ class RankWork:
 @dataclass(frozen=True, eq=False)
 class ByRank:
     """The step's classes told apart by rank: the graph of them; of each (classes,) the rank, and seconds of both kinds of
-    arithmetic; work: the ranks'.
+    arithmetic; work: the ranks'; added_s: seconds that a class takes longer than the graph says, at speed 1.
     """
 
     graph: StepGraph
@@ -50,16 +50,33 @@ class ByRank:
     free_s: Floats
     in_step_s: Floats
     work: RankWork
+    added_s: Floats | float = 0.0
 
     def seconds(self, speeds: Floats, own: Floats) -> Floats:
         """(classes,) seconds at the ranks' speeds; own: those at the board's limit."""
         speed = speeds[self.rank]
         changed: Floats = (
             self.graph.class_seconds()
+            + self.added_s
             + self.free_s * (1.0 / speed - 1.0)
             + self.in_step_s * (own[self.rank] / speed - 1.0)
         )
         return changed
+
+    def longer(self, added_s: Floats, *, is_arithmetic: bool) -> ByRank:
+        """The classes `added_s` (classes,) longer at speed 1, by their arithmetic or by something that no clock bounds."""
+        if not is_arithmetic:
+            return replace(self, added_s=added_s)
+        arithmetic = self.free_s + self.in_step_s
+        factor = 1.0 + np.divide(added_s, arithmetic, out=np.zeros(len(arithmetic)), where=arithmetic > 0.0)
+        free_s, in_step_s = self.free_s * factor, self.in_step_s * factor
+        count = np.bincount(self.graph.dag.op_class, minlength=len(self.rank))
+        free, in_step = (
+            np.bincount(self.rank, count * each, minlength=self.graph.num_ranks).astype(np.float64)
+            for each in (free_s, in_step_s)
+        )
+        work = replace(self.work, free_s=free, in_step_s=in_step)
+        return ByRank(self.graph, self.rank, free_s, in_step_s, work, added_s)
 
 
 def by_rank(graph: StepGraph, energy: Energy) -> ByRank:

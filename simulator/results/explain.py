@@ -95,15 +95,6 @@ def class_seconds_without(graph: StepGraph, category: str) -> Floats:
     return graph.class_seconds() if own is None else np.maximum(0.0, graph.class_seconds() - own)
 
 
-def class_seconds_at(graph: StepGraph, category: str, which: str) -> Floats:
-    """(num_classes,) seconds with one category's share of each class at its "low" or "high" end."""
-    seconds = graph.class_seconds()
-    own = graph.seconds_by_category.get(category, np.zeros(len(seconds)))
-    share = np.divide(own, seconds, out=np.zeros(len(seconds)), where=seconds != 0.0)
-    ended: Floats = seconds + share * (graph.class_seconds(which) - seconds)
-    return ended
-
-
 def category_names(graph: StepGraph) -> tuple[str, ...]:
     """All categories of the graph, sorted."""
     return tuple(graph.seconds_by_category)
@@ -120,18 +111,6 @@ def binding(
     rows += [(name, seconds) for name, seconds in added_s.items() if seconds > 0]
     rows.sort(key=lambda row: (-row[1], row[0]))
     return tuple(Binding(what=name, seconds=max(0.0, seconds), why=WHY[name]) for name, seconds in rows)
-
-
-def spread(graph: StepGraph, makespan: Callable[[Floats], float], base: float) -> tuple[float, float]:
-    """(down, up) seconds of the step when each category goes to the ends of its ranges, root of the sum of squares.
-
-    Inside a category the ranges move together; categories are taken as independent. base: as in `binding`.
-    """
-    down = up = 0.0
-    for name in category_names(graph):
-        down += (base - makespan(class_seconds_at(graph, name, "low"))) ** 2
-        up += (makespan(class_seconds_at(graph, name, "high")) - base) ** 2
-    return float(np.sqrt(down)), float(np.sqrt(up))
 
 
 def basis(work: Busy) -> Basis:

@@ -101,14 +101,34 @@ def step_power(graph: StepGraph, constants: PowerConstants, cap_w: float | None,
     graph: at speed 1. uneven: as of StepPower. What was measured inside a step was so on the chip's usual board.
     """
     apart = by_rank(graph, energy_of(constants))
-    burst_s = float(sweep(apart.graph.dag, apart.graph.class_seconds()).makespan_s)
-    ones = np.ones(graph.num_ranks)
-    own, step_s = _solved(apart, constants.chip(constants.usual_w), ones, None, burst_s, uneven)
-    speeds, limit_w = own, min(constants.tdp_w, cap_w or constants.tdp_w)
-    if limit_w < constants.usual_w:
-        speeds, step_s = _solved(apart, constants.chip(limit_w), own, own, step_s, uneven)
+    limit_w = min(constants.tdp_w, cap_w or constants.tdp_w)
+    burst_s, step_s, speeds, own = _limited(apart, constants, limit_w, uneven)
     found = StepPower(constants, limit_w, speeds, graph, graph, burst_s, step_s, apart, own, uneven)
     return replace(found, graph=at_speeds(apart, speeds, own)) if found.is_limited else found
+
+
+def _limited(
+    apart: ByRank, constants: PowerConstants, limit_w: float, uneven: float
+) -> tuple[float, float, Floats, Floats]:
+    """Seconds of even loads at speed 1 and under the limit; speeds under it and under the usual board's."""
+    ones = np.ones(apart.graph.num_ranks)
+    burst_s = float(sweep(apart.graph.dag, apart.seconds(ones, ones)).makespan_s)
+    own, step_s = _solved(apart, constants.chip(constants.usual_w), ones, None, burst_s, uneven)
+    if limit_w >= constants.usual_w:
+        return burst_s, step_s, own, own
+    speeds, step_s = _solved(apart, constants.chip(limit_w), own, own, step_s, uneven)
+    return burst_s, step_s, speeds, own
+
+
+def step_if_longer(power: StepPower, added_s: Floats, *, is_arithmetic: bool) -> float:
+    """Seconds of even loads if classes of `power.apart` took `added_s` (classes,) longer at speed 1.
+
+    Arithmetic has the speeds that the limit then leaves; what else takes longer leaves them as they are.
+    """
+    apart = power.apart.longer(added_s, is_arithmetic=is_arithmetic)
+    if is_arithmetic and power.solved:
+        return _limited(apart, power.constants, power.limit_w, power.uneven)[1]
+    return float(sweep(apart.graph.dag, apart.seconds(power.speeds, power.own)).makespan_s)
 
 
 def unlimited(graph: StepGraph, constants: PowerConstants) -> StepPower:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from hwprofiles.power.constants import PowerConstants
 from hwprofiles.schema import Assumption, Stack
 from simulator.assembly.chunks import StageCost
 from simulator.assembly.exposed import UNCHUNKED, Chunking
@@ -153,16 +154,26 @@ def price(
     if before is not None and step.has_prices_of(before):
         return step
     documents = document_load(scenario, workload, kernels)
-    has_beside = derived.has_collectives_beside_compute(scenario)
-    issue = step.host.unit if step.host else None
-    priced = prices(kernels, messages, has_beside=has_beside, chunking=step.chunking, issue=issue)
-    stages = stage_costs(workload, priced, _kept(step, before) if before else NOTHING_KEPT)
-    assumed = memory_question(step).assumed
-    step = replace(step, stages=with_copies(stages, scenario, workload, messages.host, assumed))
+    step = replace(step, stages=_stages(step, _kept(step, before) if before else NOTHING_KEPT))
     if documents is None:
         return step
     documents = replace(documents, share=core_share(step.stages))
     return replace(step, random=replace(step.random, documents=documents))
+
+
+def _stages(step: PreparedStep, kept: Kept) -> tuple[StageCost, ...]:
+    """Seconds of every stage's units at the step's prices."""
+    has_beside = derived.has_collectives_beside_compute(step.scenario)
+    issue = step.host.unit if step.host else None
+    priced = prices(step.kernels, step.messages, has_beside=has_beside, chunking=step.chunking, issue=issue)
+    stages = stage_costs(step.workload, priced, kept)
+    return with_copies(stages, step.scenario, step.workload, step.messages.host, memory_question(step).assumed)
+
+
+def at_power(step: PreparedStep, power: PowerConstants) -> PreparedStep:
+    """The step with other constants of power; how unevenly its documents load the ranks stays."""
+    changed = replace(step, kernels=replace(step.kernels, power=power, at_full_speed={}))
+    return replace(changed, stages=_stages(changed, NOTHING_KEPT))
 
 
 def _kept(step: PreparedStep, before: PreparedStep) -> Kept:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hwprofiles.kernels.anchoring import KernelCost
-from hwprofiles.kernels.parameters import find, need
+from hwprofiles.kernels.parameters import Range, find, need
 from hwprofiles.kernels.shape import KernelShape, Regime
 from hwprofiles.kernels.table import beside_communication, kernel_seconds
 from hwprofiles.power.constants import PowerConstants, power_constants
@@ -21,6 +21,8 @@ from simulator.scenario.scenario import Scenario
 from simulator.step.hardware import Hardware
 from simulator.workload.op import Op
 
+GAP = "kernel_gap_s"
+"""Parameter of a stack: idle time of a stream between two kernels."""
 LONG_RUN = "long_run_slowdown"
 """Assumption of a stack whose kernels were measured in a short run of unknown clock."""
 
@@ -102,19 +104,10 @@ class KernelPrices:
     def _first_launch(self, cost: KernelCost, op: Op) -> KernelCost:
         state, power = cost.state or self.stack.provenance.state, self.power
         flop_j, byte_j = power.flop_j(op.shape, op.flop), power.byte_j(op.bytes_read + op.bytes_written)
-        chip, share = power.chip(power.usual_w), power.by_key["loop_share"]
-        speed, low, high = (
-            speed_when_measured(cost.seconds, state, flop_j, byte_j, chip, each)
-            for each in (share.value, share.high, share.low)
-        )
-        at = cost.seconds * speed * self.long_run
-        return replace(
-            cost,
-            seconds=at,
-            low=cost.low * low * self.long_run,
-            high=cost.high * max(high, speed) * self.long_run,
-            state=state,
-        )
+        chip, share = power.chip(power.usual_w), power.value("loop_share")
+        speed = speed_when_measured(cost.seconds, state, flop_j, byte_j, chip, share)
+        factor = speed * self.long_run
+        return replace(cost.scaled(Range(factor, factor, factor)), state=state)
 
     def _alone(self, op: Op) -> KernelCost:
         return self.kernel(op.shape, "alone")
@@ -153,7 +146,7 @@ def kernel_prices(
         full_grid_frac=1.0 if shared_sms is None or full_grid else assumptions["lone_chunk_full_sms"].value,
         full_grid=full_grid,
         power=kept.power if kept else power_constants(stack, hardware.gpu),
-        gap_s=need(stack, "kernel_gap_s").value if on.kernel_gaps else 0.0,
+        gap_s=need(stack, GAP).value if on.kernel_gaps else 0.0,
         collective_sms=round(assumptions["collective_sms"].value) if on.sm_partition else 0,
         long_run=1.0 if slowdown is None else slowdown.value,
         known=kept.known if kept else {},

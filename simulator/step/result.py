@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hwprofiles.kernels.parameters import Range, need
 from hwprofiles.units import KILO, SECONDS_PER_HOUR
 from simulator.assembly.intervals import RankParts
 from simulator.assembly.step_graph import KINDS, StepGraph
@@ -37,6 +38,8 @@ from simulator.step.notes import NOT_MODELLED, assumption_rows
 from simulator.step.placed import placement_result
 from simulator.step.power import StepPower
 from simulator.step.prepared import PreparedStep, memory_question
+from simulator.step.pricing import GAP
+from simulator.step.ranges import category_ranges, total
 from simulator.workload.counted import documents_of
 from simulator.workload.documents import mean_pairs
 from simulator.workload.model_counts import count_parameters, model_flop_per_token
@@ -73,7 +76,7 @@ def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: in
     rate = metrics.tokens_per_s_per_gpu(tokens, step_s, scenario.cluster.num_gpus)
     counted = model_flop_per_token(scenario.model, scenario.training.seq_len, documents=documents_of(scenario))
     flop = FlopPerToken(**asdict(counted))
-    down, up = explain.spread(graph, makespan, outcome.even_s)
+    down, up = total(category_ranges(power, _gap(step)))
     added_s = {
         "expert_imbalance": outcome.imbalance_s, "speed_spread": outcome.speed_spread_s,
         "document_spread": outcome.documents_s,
@@ -83,7 +86,7 @@ def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: in
     actions_s = fsum(getattr(parts.mean, f"{k}_s") for k in ("forward", "backward", "weight", "overlapped_f_b"))
     return StepTimes(
         step_s=step_s,
-        interval=Interval(low=step_s - down, high=step_s + up),
+        interval=Interval(low=step_s * (1.0 - min(1.0, down)), high=step_s * (1.0 + up)),
         tokens_per_step=tokens,
         tokens_per_s_per_gpu=rate,
         **_useful(scenario, batch, rate),
@@ -103,6 +106,11 @@ def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: in
         imbalance=load_imbalance(step.random, graph, outcome) if explained else None,
         documents=_documents(step, graph, outcome) if explained else None,
     )
+
+
+def _gap(step: PreparedStep) -> Range | None:
+    """Seconds between two kernels, with their range."""
+    return need(step.hardware.stack, GAP) if step.scenario.mechanisms.kernel_gaps else None
 
 
 def _useful(scenario: Scenario, batch: int, rate: float) -> dict[str, Any]:

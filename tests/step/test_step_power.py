@@ -20,9 +20,10 @@ from simulator.assembly.chunks import NUM_STREAMS, Piece
 from simulator.assembly.power import is_arithmetic
 from simulator.costs.cost import CollectiveCost
 from simulator.engine import sweep
-from simulator.step.graph import build_graph
+from simulator.step.effects import assumption_effects
+from simulator.step.graph import build_graph, order_of_actions
 from simulator.step.power import StepPower, energy_of, power_of, power_range
-from simulator.step.prepared import prepare
+from simulator.step.prepared import at_power, prepare
 from simulator.workload.op import Op
 from tests.laws.runs import changed
 from tests.laws.test_power import BUSY
@@ -149,31 +150,38 @@ def test_more_energy_a_flop_is_slower_and_less_is_faster() -> None:
     assert high > 0.003
 
 
-def test_what_a_loop_has_lost_widens_the_range_of_its_first_launches() -> None:
-    """The least seconds are those of a loop that had lost the most, the most those of one that had lost nothing yet."""
+def test_what_a_loop_has_lost_is_a_range_of_its_own() -> None:
+    """The least seconds are those of a loop that had lost the most, the most those of one that had lost nothing yet. No
+    kernel's own range holds them.
+    """
     step = prepare(load_scenario(changed(BUSY, cluster={"node": "b200-x8"}, parallel={"pp": 1})))
     known, share = step.kernels, step.kernels.power.by_key["loop_share"]
     assert share.low == 0.0
+    ends = [at_power(step, known.power.at("loop_share", end)) for end in (share.high, share.value, share.low)]
     found = 0
-    for segment in build_graph(step).classes:
-        for piece in segment.pieces:
-            if not is_arithmetic(piece):
+    for segments in zip(*(build_graph(each).classes for each in ends), strict=True):
+        for pieces in zip(*(segment.pieces for segment in segments), strict=True):
+            op = pieces[0].what
+            if not is_arithmetic(pieces[0]):
+                assert len({piece.cost.seconds for piece in pieces}) == 1
                 continue
-            assert isinstance(piece.what, Op)
-            assert isinstance(piece.cost, KernelCost)
-            op, priced, raw = piece.what, piece.cost, known.kernel(piece.what.shape, "alone")
+            assert isinstance(op, Op)
+            raw = known.kernel(op.shape, "alone")
             flop_j, byte_j = known.power.flop_j(op.shape, op.flop), known.power.byte_j(op.bytes_read + op.bytes_written)
             chip = known.power.chip(known.power.tdp_w)
-            at, most = (
-                speed_when_measured(raw.seconds, "benchmark_loop", flop_j, byte_j, chip, each)
-                for each in (share.value, share.high)
-            )
-            assert priced.state == (raw.state or "benchmark_loop") == "benchmark_loop"
-            assert (priced.seconds, priced.low, priced.high) == pytest.approx(
-                (at * raw.seconds, most * raw.low, raw.high)
-            )
-            found += most < 0.95 * at < 0.95
+            for piece, end in zip(pieces, (share.high, share.value, share.low), strict=True):
+                assert isinstance(piece.cost, KernelCost)
+                speed = speed_when_measured(raw.seconds, "benchmark_loop", flop_j, byte_j, chip, end)
+                cost = piece.cost
+                assert (cost.seconds, cost.low, cost.high) == pytest.approx(
+                    (speed * raw.seconds, speed * raw.low, speed * raw.high)
+                )
+            found += pieces[0].cost.seconds < 0.95 * pieces[2].cost.seconds
     assert found
+    burst = load_scenario(changed(BUSY, cluster={"node": "b200-x8"}, parallel={"pp": 1}, device={"clock": "burst"}))
+    step = prepare(burst)
+    effect = assumption_effects(step, order_of_actions(burst))["power.loop_share"]
+    assert effect.low < -0.01 and effect.high > 0.01
 
 
 def test_a_group_s_state_goes_before_the_stack_s() -> None:

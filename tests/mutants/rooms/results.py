@@ -22,24 +22,6 @@ RESULTS = Room(
         ),
         Fault(
             "simulator/results/explain.py",
-            'down += (base - makespan(class_seconds_at(graph, name, "low"))) ** 2',
-            'down += base - makespan(class_seconds_at(graph, name, "low"))',
-            "ranges of categories add without squares",
-        ),
-        Fault(
-            "simulator/results/explain.py",
-            'class_seconds_at(graph, name, "high")',
-            'class_seconds_at(graph, name, "low")',
-            "the high end is taken at the low ends",
-        ),
-        Fault(
-            "simulator/results/explain.py",
-            "seconds + share * (graph.class_seconds(which) - seconds)",
-            "graph.class_seconds(which)",
-            "a category moves all of a class",
-        ),
-        Fault(
-            "simulator/results/explain.py",
             "own is None else np.maximum(0.0, graph.class_seconds() - own)",
             "own is None else graph.class_seconds() - max(graph.seconds_by_category.values(), key=sum)",
             "what binds frees the largest category",

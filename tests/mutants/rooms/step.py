@@ -114,14 +114,14 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/power.py",
-            "limit_w = own, min(constants.tdp_w, cap_w or constants.tdp_w)",
-            "limit_w = own, constants.tdp_w",
+            "limit_w = min(constants.tdp_w, cap_w or constants.tdp_w)",
+            "limit_w = constants.tdp_w",
             "a power cap is ignored",
         ),
         Fault(
             "simulator/step/pricing.py",
-            'power.chip(power.usual_w), power.by_key["loop_share"]',
-            'power.chip(power.tdp_w), power.by_key["loop_share"]',
+            'power.chip(power.usual_w), power.value("loop_share")',
+            'power.chip(power.tdp_w), power.value("loop_share")',
             "loops of a chip's usual board are taken to have run under a lower limit",
         ),
         Fault(
@@ -149,10 +149,34 @@ STEP = Room(
             "a byte that is sent takes what one of the memory does",
         ),
         Fault(
-            "simulator/step/pricing.py",
-            "for each in (share.value, share.high, share.low)",
-            "for each in (share.value, share.low, share.high)",
-            "the range of a loop's state is upside down",
+            "simulator/step/ranges.py",
+            "ends.up * own, is_arithmetic=is_arithmetic",
+            "ends.up * own, is_arithmetic=False",
+            "arithmetic that takes longer keeps the speeds of the step as it is",
+        ),
+        Fault(
+            "simulator/step/ranges.py",
+            "math.hypot(*(each[i] for each in parts)) / self.seconds",
+            "sum(each[i] for each in parts) / self.seconds",
+            "classes of kernels are all wrong together",
+        ),
+        Fault(
+            "simulator/step/ranges.py",
+            'evidence_of(cost.basis) != "row"',
+            "cost.basis",
+            "rows of this very software have the range of another's",
+        ),
+        Fault(
+            "simulator/step/effects.py",
+            "for end in (share.low, share.high):",
+            "for end in (share.low,):",
+            "a loop may have lost nothing more than was assumed",
+        ),
+        Fault(
+            "simulator/assembly/power.py",
+            "free_s, in_step_s = self.free_s * factor, self.in_step_s * factor",
+            "free_s, in_step_s = self.free_s, self.in_step_s",
+            "arithmetic that takes longer draws as many watts",
         ),
         Fault(
             "hwprofiles/power/constants.py",
@@ -168,8 +192,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/pricing.py",
-            'gap_s=need(stack, "kernel_gap_s").value if on.kernel_gaps else 0.0',
-            'gap_s=need(stack, "kernel_gap_s").value',
+            "gap_s=need(stack, GAP).value if on.kernel_gaps else 0.0",
+            "gap_s=need(stack, GAP).value",
             "kernel gaps cannot be switched off",
         ),
         Fault(
@@ -265,8 +289,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/result.py",
-            "interval=Interval(low=step_s - down, high=step_s + up)",
-            "interval=Interval(low=step_s - up, high=step_s + down)",
+            "low=step_s * (1.0 - min(1.0, down)), high=step_s * (1.0 + up)",
+            "low=step_s * (1.0 - min(1.0, up)), high=step_s * (1.0 + down)",
             "ends of the interval swapped",
         ),
         Fault(
