@@ -9,7 +9,7 @@ triton: Any = import_module("triton")
 tl: Any = import_module("triton.language")
 
 
-def _add_one(x: Any, size: tl.constexpr) -> None:
+def _add_one(x: tl.tensor, size: tl.constexpr) -> None:
     places = tl.arange(0, size)
     tl.store(x + places, tl.load(x + places) + 1)
 
