@@ -282,6 +282,18 @@ def test_schedules_and_virtual_stages() -> None:
     assert (told["parallel.schedule"], told["parallel.vpp"]) == ("1f1b", 1)
 
 
+def test_virtual_stages_that_a_row_leaves_out_are_the_release_s_where_it_has_some() -> None:
+    """Parallel folding's authors print none; their README's mapping of the same model and pipeline does."""
+    folded = MIXTRAL | {"framework": "Megatron-Core (0.9+)", "model": "Mixtral-8x22B", "layers": "56", "pp": "8"}
+    folded |= {"n_gpus": "64", "dp": "8", "gbs": "256", "schedule": ""}
+    found = state(Row(folded)).scenario
+    assert found is not None
+    assert (found.parallel.schedule, found.parallel.vpp) == ("interleaved_1f1b", 7)
+    for changes in ({"model": "Mixtral-8x7B"}, {"schedule": "1F1B"}, {"framework": "Megatron-Core"}):
+        plain = state(Row(folded | changes)).scenario
+        assert plain is not None and (plain.parallel.schedule, plain.parallel.vpp) == ("1f1b", 1)
+
+
 def test_experts_share_tp_only_where_the_framework_splits_them_so() -> None:
     split = MIXTRAL | {"tp": "2", "n_gpus": "128", "dp": "64", "gbs": "256"}
     assert assumed(split)["parallel.etp"] == 2

@@ -118,6 +118,8 @@ def _schedule(row: Row, draft: Draft, pp: int) -> None:
     if "interleaved" in lower and not lower.startswith("1f1b/") and vpp is None:
         _virtual_stages(row, draft, pp, pairs)
         return
+    if pp > 1 and not lower and vpp is None and says(draft.release, "parallel.vpp"):
+        return  # the release knows
     is_stated = bool(pairs) or ("interleaved" in lower and vpp is not None) or lower in ("1f1b", "none")
     name = ("interleaved_1f1b" if (vpp or 1) > 1 else "1f1b") + pairs
     if is_stated or vpp is not None:

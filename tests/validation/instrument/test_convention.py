@@ -48,8 +48,8 @@ def test_other_figures_are_the_models(cells: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("release", "share"),
     [
-        ("megatron-bridge@26.06", 0.75), ("megatron-core@modelzoo", 0.75), ("megatron-core@0.9", 1.0),
-        ("nemo@24.07", 1.0), (None, 1.0),
+        ("megatron-bridge@26.06", 0.75), ("megatron-core@modelzoo", 0.75), ("megatron-core@0.9", 0.75),
+        ("megatron-core@0.8", 1.0), ("nemo@24.07", 1.0), (None, 1.0),
     ],
 )  # fmt: skip
 def test_newer_megatron_counts_half_of_attention(release: str | None, share: float) -> None:
