@@ -15,6 +15,7 @@ from hwprofiles.provenance import Source
 from hwprofiles.record_file import read_located
 from hwprofiles.schema import Assumption, Stack
 from simulator.errors import InputError, Problem
+from simulator.scenario.host_speed import HOST_SPEED, of_host
 from simulator.scenario.plan import AssumptionOverride
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.wording import FieldProblem
@@ -51,6 +52,7 @@ def resolve_assumptions(scenario: Scenario, stack: Stack) -> dict[str, Assumptio
     or of a value that the assumption cannot have.
     """
     stated = {**read_assumptions(), **stack.assumptions}
+    stated[HOST_SPEED] = of_host(stated[HOST_SPEED], scenario)
     problems = [Problem(scenario.where(field), field, text) for field, text in assumption_problems(scenario, stated)]
     if problems:
         raise InputError(problems)

@@ -149,7 +149,7 @@ def price(
         messages=messages,
         chunking=_chunking(scenario, assumptions, kernels.gap_s),
         stages=before.stages if before else (),
-        host=host_prices(scenario),
+        host=host_prices(scenario, assumptions),
     )
     if before is not None and step.has_prices_of(before):
         return step

@@ -45,6 +45,7 @@ SIGNS: Mapping[str, tuple[int | None, int | None, str]] = {
         "kernels of a long run that are slower than in the short one that was measured",
     ),
     "gemm.fp8-block.wgrad.scale": (LONGER, NEITHER, "kernels that much slower than the measured release's"),
+    "host_speed": (LONGER, NEITHER, "calls that issue work take longer"),
     "host_link_frac": (SHORTER, NEITHER, "copies to the host and back are faster"),
     "host_memory_frac": (SHORTER, NEITHER, "the host updates its share of the optimizer's state faster"),
     "memory_bf16_weight_copy_frac": (NEITHER, LONGER, "more BF16 originals stay beside the FP8 weights"),

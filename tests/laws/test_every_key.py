@@ -167,6 +167,7 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "head.vocab_padding": ("dense", "3001"),
     "device.clock": ("busy", "burst"),
     "device.power_cap_w": ("dense", "400"),
+    "host.dispatch": ("dense", "custom"),
     "host.launch_s": ("dense", "0.001"),
     "device.speed_cv": ("dense", "0.05"),
     "phases.tokens": ("deepseek", "2e9"),
