@@ -8,10 +8,9 @@ of issuing work.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
-from hwprofiles.hosts import KEYS, CostRange, DispatchCosts
+from hwprofiles.hosts import DispatchCosts
 from simulator.workload.host_calls import Calls, calls_of, is_backward, preprocess_calls
 from simulator.workload.op import AllToAll, Work
 
@@ -21,14 +20,6 @@ HostCosts = DispatchCosts
 _TWO_WAYS: Final = ("launch", "module", "function", "attention", "looped_expert", "grouped_expert", "message")
 """Kinds whose call in a forward and node in a backward differ."""
 _ONE_WAY: Final = ("cast", "expert_cast", "parameter", "collective")
-
-
-@dataclass(frozen=True, slots=True)
-class UnitSeconds:
-    """What a unit takes beside its operators, forward and backward."""
-
-    forward_s: float
-    backward_s: float
 
 
 def calls_s(calls: Calls, costs: HostCosts) -> float:
@@ -56,14 +47,3 @@ def preprocess_s(message: AllToAll, block: str, costs: HostCosts) -> float:
 def unit_s(block: str, costs: HostCosts) -> float:
     """Seconds of what a layer does beside its operators, of which a forward or a backward has as much."""
     return costs.layer_b_s if is_backward(block) else costs.layer_f_s
-
-
-def flat(seconds: float) -> HostCosts:
-    """Every call that issues work takes so long; what an expert, a parameter or a layer adds is in that."""
-    added = ("grouped_expert", "expert_cast", "parameter", "layer")
-    return DispatchCosts(*(0.0 if key.startswith(added) else seconds for key in KEYS))
-
-
-def flat_range(seconds: float) -> CostRange:
-    """The same, taken as exact."""
-    return CostRange(flat(seconds), flat(seconds), flat(seconds))

@@ -1,0 +1,91 @@
+"""Which calls a scenario's host makes: by the node's processor, by the software that is stated, and how sure that is."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+
+import pytest
+
+from hwprofiles.hosts import KEYS, dispatch_range, load_host
+from simulator import load_scenario
+from simulator.costs.host_issue import issue_s
+from simulator.errors import InputError
+from simulator.scenario.host_speed import HOST_SPEED
+from simulator.scenario.scenario import Scenario
+from simulator.step.host import host_prices
+from simulator.step.prepared import prepare
+from simulator.step.step import simulate_times
+
+NODE = (
+    "{gpu: h100, gpus_per_node: 8, scale_up_name: NVLink, scale_up_bytes_per_s: 450 GB/s, scale_up_domain_gpus: 8, "
+    "nic_bytes_per_s: 400 Gb/s, nics_per_node: 8, host_cpu: grase}"
+)
+ONE = (
+    "cluster.num_gpus=8", "parallel.tp=1", "parallel.pp=1", "model.num_layers=2", "model.num_dense_layers=2",
+    "training.global_batch_size=16", "training.seq_len=512", "recompute={granularity: none, modules: []}",
+)  # fmt: skip
+
+
+def scenario(*overrides: str) -> Scenario:
+    """A small model on one node."""
+    return load_scenario("llama-3.1-70b", (*ONE, *overrides))
+
+
+def test_seconds_are_the_tables_times_the_processor() -> None:
+    it = scenario("host.dispatch=eager", "cluster.node=gb200-nvl72")
+    step = prepare(it)
+    assert step.host is not None
+    assert step.host.costs is not None
+    expected = dispatch_range("eager").value.times(load_host("grace").seconds.value)
+    assert astuple(step.host.costs) == pytest.approx(astuple(expected))
+    assert step.host.plan.call_s == pytest.approx(expected.collective_s)
+
+
+def test_every_unit_is_issued_whole() -> None:
+    """Each operator and message has seconds, and what a layer does beside them counts once a forward and once a backward."""
+    step = prepare(load_scenario("deepseek-v3", ("recompute={granularity: none, modules: []}",)))
+    assert step.host is not None
+    costs = step.host.costs
+    assert costs is not None
+    for unit in {unit.kind: unit for stage in step.workload.stages for unit in stage.units}.values():
+        issued = step.host.unit(unit)
+        assert set(issued.messages) == set(unit.all_to_all)
+        assert all(seconds > 0 for block in issued.blocks.values() for seconds in block.values())
+        total = sum(sum(block.values()) for block in issued.blocks.values())
+        bare = sum(
+            issue_s(each, name, costs)
+            for name, work in unit.blocks.items()
+            for each in {id(each): each for each in work}.values()
+        )
+        assert total - bare == pytest.approx(costs.layer_f_s + costs.layer_b_s)
+
+
+def test_what_is_not_known_widens_the_interval() -> None:
+    """A stated way of issuing leaves less open than none; a flat figure leaves nothing."""
+    widths = {}
+    for name, given in (
+        ("none", ()),
+        ("engine", ("host.dispatch=transformer_engine",)),
+        ("flat", ("host.launch_s=1e-5",)),
+    ):
+        found = prepare(scenario(*given)).assumptions[HOST_SPEED]
+        widths[name] = found.high / found.low
+    assert widths["none"] > widths["engine"] > widths["flat"] == 1
+
+
+def test_own_code_is_never_slower() -> None:
+    times = [
+        simulate_times(scenario(f"host.dispatch={each}")).step_s for each in ("custom", "eager", "transformer_engine")
+    ]
+    assert times[0] < times[1] < times[2]
+
+
+def test_a_node_of_an_unknown_processor_is_refused() -> None:
+    with pytest.raises(InputError, match="no host processor is called grase"):
+        scenario(f"cluster.node={NODE}")
+
+
+def test_nothing_is_left_without_a_stream() -> None:
+    it = scenario("mechanisms.host_stream=false")
+    assert host_prices(it, prepare(it).assumptions) is None
+    assert len(KEYS) == 22
