@@ -8,6 +8,7 @@ from typing import Final
 from hwprofiles.names import nearest
 from simulator.schedule.family import SCHEDULES
 from validation.published.draft import Draft
+from validation.published.labels import labels
 from validation.published.row import Row
 from validation.published.software import readings, says
 
@@ -87,6 +88,8 @@ def _routing(row: Row, draft: Draft) -> None:
         draft.give("moe.balance", "forced")
     elif row.says("routing: dropless"):
         draft.give("moe.balance", "natural")
+    if dispatcher := labels(row).get("dispatcher"):
+        draft.give("moe.dispatcher", dispatcher)
 
 
 def _schedule(row: Row, draft: Draft, pp: int) -> None:

@@ -153,6 +153,7 @@ WATCHED: Final[tuple[tuple[str, Callable[[Scenario], bool]], ...]] = (
     ("data_parallel.grad_reduce.dtype", lambda plan: plan.cluster.num_gpus > 1),
     ("training.optimizer", lambda plan: True),
     ("moe.balance", lambda plan: plan.model.moe is not None),
+    ("moe.dispatcher", lambda plan: plan.model.moe is not None and plan.parallel.ep > 1),
     ("recompute.granularity", lambda plan: True),
     ("head.cross_entropy", lambda plan: True),
 )

@@ -3,12 +3,13 @@
 n ranks of which g stand in a node; each has `bytes`, keeps 1/n and sends 1/n to each other rank, to all at once:
 
     t = base + hop + fabric latency + max(x + sqrt(fill * x), far / (share * NIC rate))
-    x = near / (share * scale-up rate) * (g - 1 + own_step) / (g - 1)
+    x = near / (share * many * scale-up rate) * (g - 1 + own_step) / (g - 1)
     near = bytes * (g - 1) / n,   far = bytes * (n - g) / n
 
 Inside a node rates, launch, filling and the copy of a rank's own part are those of a ring's steps
 (hwprofiles/collectives/ring_formula.py); between nodes the share is that of single sends. Where links join each pair of GPUs
-alone, all are used at once.
+alone, all are used at once. many: what is left of the ring's rate with more than RING_LIKE ranks in a node
+(`ring.exchange_share`; none: all), each of whose messages has few of the channels.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from simulator.costs.links import CORNERS, Corner, filling_s, nic_path, rate_at,
 from simulator.network.placement import GroupShape
 from simulator.network.topology import Network
 
+RING_LIKE = 4
+"""Most ranks of a node whose exchange is as fast as a ring: 303 GB/s of 4 H200, 302 of an all-gather
+(hwprofiles/measurements/h200x4-together-2026-11-27.csv).
+"""
 COUNTED_AS = "bus bandwidth of nccl-tests: (n-1)/n of the bytes"
 
 
@@ -67,7 +72,9 @@ def _near_seconds(near: float, inside: int, rate: float, stack: Stack, corner: C
     """Seconds of `near` bytes to the other ranks of a node with `inside` of them."""
     if not near:
         return 0.0
-    own_step = find(stack, "ring.own_step")
+    own_step, many = find(stack, "ring.own_step"), find(stack, "ring.exchange_share")
+    if many and inside > RING_LIKE:
+        rate *= rate_at(many, corner)
     wire_s = wire_seconds(near, rate, inside - 1, time_at(own_step, corner) if own_step else 0.0)
     return filled_seconds(0.0, wire_s, time_at(need(stack, "ring.fill_s"), corner))
 
