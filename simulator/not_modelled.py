@@ -46,8 +46,6 @@ TABLE: Final[tuple[Planned, ...]] = (
     _key("precision.head", "use head: bf16", "bf16"),
     _key("precision.attention", "use attention: bf16", "bf16"),
     _key("precision.wgrad_accumulate", "use wgrad_accumulate: fp32", "fp32"),
-    _key("moe.host_sync", "use host_sync: none", "none"),
-    _key("host.cuda_graph", "use cuda_graph: none", "none"),
     _key("reliability", "use reliability: null; the result then says that no failures are included", None),
     _key("phases.*.kind", "use kind: pretrain", "pretrain"),
     _key("phases.*.batch_ramp.shape", "use shape: linear, or leave batch_ramp out", "linear"),

@@ -139,7 +139,7 @@ def append_tail(
         before = [] if tail.has_barrier or not rank else waited[rank - 1]
         waited[rank] = [put(rank, DP, "grad_norm", segment, [*waited[rank], *before, *host.last[rank]], join=True)]
     for rank, stages in enumerate(schedule.placement):
-        host.put(rank, "optimizer", host.work.reads_norm, waited[rank])
+        host.put(rank, "optimizer_issue", host.work.reads_norm, waited[rank])
         waits = [*waited[rank], compute_end[rank], *host.last[rank]]
         done = put(rank, COMPUTE, f"rank_{rank}.optimizer", tail.optimizer[rank], waits, join=False)
         for stage in stages:

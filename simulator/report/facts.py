@@ -54,6 +54,7 @@ CATEGORY_LEGENDS: Final = {
     "gemm": "all other matrix products",
     "tp_collectives": "gathers and reductions around the products that ranks share",
     "cp_collectives": "keys, values or heads that ranks with parts of one sequence exchange",
+    "host": "kernels that the host has not issued yet",
     "link_sharing": "what messages of two kinds lose to each other on one link",
     "interference": "what data-parallel collectives take from the kernels beside them",
 }

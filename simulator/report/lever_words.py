@@ -42,6 +42,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "expert_gemm": "larger micro-batches fill the experts better; a lower precision or a faster GPU shortens it",
     "attention": "a faster attention kernel or shorter sequences shorten it",
     "memory_bound": "fused kernels, less recompute or more memory bandwidth shorten it",
+    "host": "larger micro-batches, captured graphs (host.cuda_graph) or fewer and fused operators shorten it",
     "kernel_gaps": "fewer and longer kernels leave fewer gaps",
     "all_to_all": "computing beside it (a schedule with _ep_overlap, parallel.overlap.ep), fewer nodes a token "
     "(moe.max_nodes_per_token), smaller expert groups or a faster fabric shorten it",

@@ -34,6 +34,7 @@ CATEGORY: Final[Mapping[str, str]] = MappingProxyType(
         "data_parallel": "#882255",
         "link_sharing": "#D9A3C2",
         "exposed_communication": "#D55E00",
+        "host": "#F0A58A",
         "bubble": "#D9D9D9",
         "optimizer": "#5C4B3A",
         "offload": "#B8860B",

@@ -14,6 +14,7 @@ from simulator.results.timeline import (
     COMPUTE,
     END_WAIT,
     EXPOSED,
+    HOST_WAIT,
     IDLE,
     NUM_STREAMS,
     STREAMS,
@@ -38,7 +39,9 @@ CATEGORY_WORDS: Final[Mapping[str, str]] = {
     "link_sharing": "waits for a shared link",
     "optimizer": "optimizer",
     "offload": "copies to and from the host",
+    "host": "host issues work",
     BUBBLE: "bubble",
+    HOST_WAIT: "waits for the host",
     EXPOSED: "exposed comm., waits",
     END_WAIT: "waits at the step's end",
 }
@@ -179,7 +182,9 @@ def _where(timeline: StepTimeline, index: int, kind: OperatorClass) -> Iterator[
             stage, micro_batch = b_stage, b_micro_batch
         yield f"stage {stage}, micro-batch {micro_batch}"
     if b_stage >= 0 or kind.is_idle:
-        yield ("in " if not kind.is_idle or kind.category == EXPOSED else "before ") + timeline.action_names[action]
+        yield (
+            "in " if not kind.is_idle or kind.category in (EXPOSED, HOST_WAIT) else "before "
+        ) + timeline.action_names[action]
 
 
 def _awaited(timeline: StepTimeline, index: int, kind: OperatorClass) -> Iterator[str]:

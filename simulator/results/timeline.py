@@ -27,10 +27,11 @@ it; the process that issues all of them.
 COMPUTE = STREAMS.index("compute")
 NUM_STREAMS = len(STREAMS)
 
-BUBBLE, EXPOSED, END_WAIT = "bubble", "exposed_communication", "end_wait"
-IDLE = (BUBBLE, EXPOSED, END_WAIT)
+BUBBLE, EXPOSED, HOST_WAIT, END_WAIT = "bubble", "exposed_communication", "host_wait", "end_wait"
+IDLE = (BUBBLE, EXPOSED, HOST_WAIT, END_WAIT)
 """Why a compute stream has nothing to run: between actions; inside an action, for communication or for slower ranks of its
-group; behind the last backward of all ranks, for the reduction of gradients, the norm and the gather of parameters."""
+group; for the host, which has not issued what comes next; behind the last backward of all ranks, for the reduction of
+gradients, the norm and the gather of parameters."""
 
 
 @dataclass(frozen=True, slots=True)

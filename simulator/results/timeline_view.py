@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.results.timeline import BUBBLE, END_WAIT, EXPOSED, NUM_STREAMS, StepTimeline, streams_of
+from simulator.results.timeline import BUBBLE, END_WAIT, EXPOSED, HOST_WAIT, NUM_STREAMS, StepTimeline, streams_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MAX_BARS = 5000
-STACKED = (EXPOSED, END_WAIT, BUBBLE)
+STACKED = (EXPOSED, HOST_WAIT, END_WAIT, BUBBLE)
 """The reasons to idle, as they stand on what a stream does."""
 GROUPS = 1 + len(STACKED)
 """Bars that a column of a stream may become."""

@@ -54,6 +54,9 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "moe.balance": (*_EXPERTS, "parallel.ep"),
     "moe.capacity_factor": ("moe.drop", "moe.pad_to_capacity"),
     "moe.drop": ("moe.capacity_factor",),
+    "host.cuda_graph": (
+        "moe.host_sync", "moe.pad_to_capacity", "moe.capacity_factor", "recompute.granularity", "recompute.modules", "model",
+    ),
     "moe.pad_to_capacity": ("moe.capacity_factor", "moe.drop"),
     "moe.dispatcher": ("cluster.node", "parallel.ep", "model", "model.moe"),
     "moe.dispatch_dtype": ("precision.recipe", "moe.dispatcher"),

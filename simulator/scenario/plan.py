@@ -242,6 +242,10 @@ class Moe(Section):
     """Rows are padded for GEMMs in 8 or 4 bits by copies in front of the experts, and the results cut behind them; false: they
     arrive padded.
     """
+    host_sync: Literal["none", "per_layer"] | None = None
+    """Whether the host waits in every layer for its router, to know how many rows arrive. null: as the dispatcher has it; most
+    wait unless experts are padded to a capacity.
+    """
     pad_to_capacity: bool = False
     """Every expert receives as many rows as its capacity, zeros where there are no others."""
 

@@ -13,6 +13,7 @@ from simulator.scenario import derived
 from simulator.scenario.context_rules import context_problems, context_warnings
 from simulator.scenario.dispatch_rules import dispatcher_warnings
 from simulator.scenario.dispatchers import DEFAULT as DISPATCHER
+from simulator.scenario.host_rules import host_problems, host_warnings
 from simulator.scenario.layer_pattern import parse_period
 from simulator.scenario.layout import LayoutError
 from simulator.scenario.model import AnyAttention, ModelSpec
@@ -64,6 +65,7 @@ def rule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     yield from context_problems(scenario)
     yield from _chunk_problems(scenario)
     yield from packing_problems(scenario)
+    yield from host_problems(scenario)
     for key, override in scenario.assumptions.items():
         if not override.low <= override.value <= override.high:
             yield (
@@ -79,6 +81,7 @@ def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     yield from context_warnings(scenario)
     yield from offload_warnings(scenario.offload, _most_layers(scenario))
     yield from packing_warnings(scenario)
+    yield from host_warnings(scenario)
     of_others = _OF_ATTENTION - scenario.model.attention.recompute_modules
     for module in sorted(of_others.intersection(scenario.recompute.modules)):
         kind = scenario.model.attention.kind

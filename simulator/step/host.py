@@ -12,8 +12,10 @@ from simulator.assembly.host import HostPlan
 from simulator.assembly.issue import UnitIssue
 from simulator.costs.host_issue import HostCosts, issue_s, preprocess_s, unit_s
 from simulator.scenario.host_speed import HOST_SPEED, cpu_seconds
+from simulator.scenario.host_rules import FULL, graph_scopes, host_syncs
 from simulator.scenario.scenario import Scenario
-from simulator.workload.op import BlockName, Op, Unit
+from simulator.workload.host_calls import graph_scope
+from simulator.workload.op import AllToAll, BlockName, Op, Unit, Work
 
 _BEGINS: Final[tuple[tuple[BlockName, ...], ...]] = (
     ("attn_f", "mlp_f_local"), ("attn_r", "mlp_r_local", "mlp_r_routed"), ("mlp_b_routed", "mlp_b_local", "attn_b"),
@@ -21,41 +23,84 @@ _BEGINS: Final[tuple[tuple[BlockName, ...], ...]] = (
 """Blocks that a forward, one that is repeated, and a backward begin with: the first of each that the unit has."""
 
 
+_PASSES: Final[tuple[tuple[str, ...], ...]] = (
+    ("attn_f", "dispatch_f", "shared_f_up", "mlp_f_local", "mlp_f_routed", "combine_f", "shared_f_down"),
+    ("combine_b_cast", "combine_b", "shared_b_down", "mlp_b_local", "mlp_b_routed", "dispatch_b", "shared_b_up", "attn_b"),
+)
+"""Blocks and messages of a forward and of a backward, in the order of their issue."""
+
+
 @dataclass(frozen=True)
 class HostPrices:
     """Seconds of the host. plan: of what stands outside a unit's blocks. costs: of each kind of call; None: every kernel and
-    collective takes plan.call_s.
+    collective takes plan.call_s. captured: scopes of a layer that one replay issues, together in each pass.
     """
 
     plan: HostPlan
     costs: HostCosts | None
+    captured: frozenset[str] = frozenset()
 
     def unit(self, unit: Unit) -> UnitIssue:
         """What issuing a unit takes: its operators, its messages with what stands before them, and what a layer does beside
         its operators, which counts to the first one of a forward or backward.
         """
-        costs = self.costs
-        if costs is None:
-            return self._by_kernel(unit)
-        blocks = {name: {id(each): issue_s(each, name, costs) for each in work} for name, work in unit.blocks.items()}
+        replayed = self._replayed(unit) if self.captured else frozenset()
+        blocks = {
+            name: {id(each): 0.0 if id(each) in replayed else self._of_work(each, name) for each in work}
+            for name, work in unit.blocks.items()
+        }
+        messages = {
+            key: 0.0 if key in replayed else self._of_message(each, key) for key, each in unit.all_to_all.items()
+        }
+        self._add_replays(unit, replayed, blocks, messages)
         for begins in _BEGINS:
             first = next((name for name in begins if unit.blocks.get(name)), None)
-            if first is not None:
-                blocks[first][id(unit.blocks[first][0])] += unit_s(first, costs)
-        messages = {
-            key: issue_s(each, key, costs) + preprocess_s(each, key, costs) for key, each in unit.all_to_all.items()
-        }
+            if first is not None and self.costs is not None:
+                blocks[first][id(unit.blocks[first][0])] += unit_s(first, self.costs)
         return UnitIssue(blocks, messages)
 
-    def _by_kernel(self, unit: Unit) -> UnitIssue:
-        call_s = self.plan.call_s
-        return UnitIssue(
-            {
-                name: {id(each): call_s * (each.shape.num_kernels if isinstance(each, Op) else 1) for each in work}
-                for name, work in unit.blocks.items()
-            },
-            dict.fromkeys(unit.all_to_all, call_s),
-        )
+    def _of_work(self, work: Work, block: str) -> float:
+        if self.costs is not None:
+            return issue_s(work, block, self.costs)
+        return self.plan.call_s * (work.shape.num_kernels if isinstance(work, Op) else 1)
+
+    def _of_message(self, message: AllToAll, key: str) -> float:
+        if self.costs is None:
+            return self.plan.call_s
+        ahead = 0.0 if "moe_preprocess" in self.captured else preprocess_s(message, key, self.costs)
+        return issue_s(message, key, self.costs) + ahead
+
+    def _replayed(self, unit: Unit) -> frozenset[int | str]:
+        """The operators, by the object, and messages, by the key, that stand in a captured graph."""
+        works = {
+            id(each)
+            for name, work in unit.blocks.items()
+            for each in work
+            if graph_scope(each, name, unit.kind) in self.captured
+        }
+        messages = {
+            key for key, each in unit.all_to_all.items() if graph_scope(each, key, unit.kind) in self.captured
+        }  # fmt: skip
+        return frozenset((*works, *messages))
+
+    def _add_replays(
+        self, unit: Unit, replayed: frozenset[int | str], blocks: dict[BlockName, dict[int, float]],
+        messages: dict[str, float],
+    ) -> None:  # fmt: skip
+        """What a layer captures of a pass is contiguous and one graph (one a layer, pass and micro-batch: Megatron-LM,
+        docs/discussions/deepseek-v3-gb200-optimization, 2.3): its first operator stands for it. Weight gradients, and what is
+        computed again, are in the backward's.
+        """
+        graph_s = self.plan.call_s if self.costs is None else self.costs.graph_s
+        for of_pass in _PASSES:
+            for name in of_pass:
+                if name in replayed:
+                    messages[name] = graph_s
+                    break
+                first = next((id(each) for each in unit.blocks.get(name, ()) if id(each) in replayed), None)  # type: ignore[call-overload]
+                if first is not None:
+                    blocks[name][first] = graph_s  # type: ignore[index]
+                    break
 
 
 def host_costs(scenario: Scenario, assumptions: Mapping[str, Assumption]) -> HostCosts:
@@ -67,9 +112,10 @@ def host_costs(scenario: Scenario, assumptions: Mapping[str, Assumption]) -> Hos
 def host_prices(scenario: Scenario, assumptions: Mapping[str, Assumption]) -> HostPrices | None:
     """Of a scenario; None where nothing that a host does takes time."""
     call_s = scenario.host.launch_s
-    if not scenario.mechanisms.host_stream or call_s == 0:
+    if not scenario.mechanisms.host_stream or call_s == 0 or scenario.host.cuda_graph == FULL:
         return None
+    syncs, captured = host_syncs(scenario), graph_scopes(scenario)
     if call_s is not None:
-        return HostPrices(HostPlan(call_s=call_s), None)
+        return HostPrices(HostPlan(call_s=call_s, sync_s=call_s, syncs=syncs), None, captured)
     costs = host_costs(scenario, assumptions)
-    return HostPrices(HostPlan(call_s=costs.collective_s, sync_s=costs.sync_s), costs)
+    return HostPrices(HostPlan(call_s=costs.collective_s, sync_s=costs.sync_s, syncs=syncs), costs, captured)

@@ -12,7 +12,7 @@ from hwprofiles.kernels.shape import KernelShape
 from simulator.assembly.chunks import Message, Piece, Segment
 from simulator.assembly.step_graph import StepGraph
 from simulator.costs.cost import CollectiveCost
-from simulator.results.timeline import BUBBLE, END_WAIT, EXPOSED, Kernel, OperatorClass
+from simulator.results.timeline import BUBBLE, END_WAIT, EXPOSED, HOST_WAIT, Kernel, OperatorClass
 from simulator.workload.op import Op
 
 BLOCK_WORDS: Mapping[str, tuple[str, str]] = {
@@ -51,8 +51,11 @@ COLLECTIVE_WORDS: Mapping[str, str] = {
         ("all_gather", "parameters gathered"),
     )
     for part, whose in (("dense", "dense parts"), ("expert", "routed experts"), ("replicated", "replicated parts"))
-} | {"grad_norm": "norm of the gradients"}  # fmt: skip
-"""Collectives of data parallelism and the step's end."""
+} | {
+    "grad_norm": "norm of the gradients", "issue": "issued by the host", "collectives": "collectives issued",
+    "optimizer_issue": "norm read, optimizer issued", "other": "work between steps",
+}  # fmt: skip
+"""Collectives of data parallelism and the step's end, and what the host does."""
 SUFFIX_WORDS = {
     "before_core": "up to the core", "core": "core", "between_cores": "between parts of the core", "rest": "behind the core",
     "routed": "routed experts", "issue": "issued by the host",
@@ -61,6 +64,7 @@ UNIT_WORDS = {"mtp": "MTP module", "mtp_head": "head of MTP module", "projection
 IDLE_WORDS: Mapping[str, str] = {
     BUBBLE: "bubble: nothing to do until the next input is there",
     EXPOSED: "exposed: the compute stream waits for communication or for a slower rank of its group",
+    HOST_WAIT: "waits for the host, which has not issued what comes next",
     END_WAIT: "end of the step: waits for gradients, the norm or parameters",
 }
 

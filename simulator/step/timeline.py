@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.assembly.chunks import COMPUTE, NUM_STREAMS
+from simulator.assembly.host_waits import host_waits
 from simulator.assembly.intervals import ActionTimes, action_times, observed_ops, rank_parts
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep_batch
 from simulator.results.step_result import RankTimes
-from simulator.results.timeline import BUBBLE, END_WAIT, EXPOSED, IDLE, Lane, OperatorClass, StepTimeline
+from simulator.results.timeline import BUBBLE, END_WAIT, EXPOSED, HOST_WAIT, IDLE, Lane, OperatorClass, StepTimeline
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Action, Schedule
 from simulator.step.draws import draw_rows
@@ -55,8 +56,9 @@ def timeline_of(step: PreparedStep, order: Schedule, mean_step_s: float | None =
     backward_end_s = float(ends.max())
     shown = finish[:, lane : lane + 1]
     start_s, end_s = _times_of(graph, draws, lane)
+    waits = host_waits(graph, start_s, end_s)
     idle = [
-        _idle(times, start_s[mine], end_s[mine], backward_end_s, step_s)
+        _idle(times, start_s[mine], end_s[mine], waits[mine], backward_end_s, step_s)
         for times, mine in zip(action_times(graph, ops, shown), _compute_of_ranks(graph), strict=True)
     ]
     classes = operator_classes(graph)
@@ -110,11 +112,16 @@ class _Idle:
     action: NDArray[np.int64]
 
 
-def _idle(times: ActionTimes, start_s: Floats, end_s: Floats, backward_end_s: float, step_s: float) -> _Idle:
-    """What the operators of a compute stream leave, cut at the ends of the rank's actions. start_s, end_s: its operators'."""
+def _idle(
+    times: ActionTimes, start_s: Floats, end_s: Floats, waits_s: Floats, backward_end_s: float, step_s: float
+) -> _Idle:
+    """What the operators of a compute stream leave, cut at the ends of the rank's actions. start_s, end_s: its operators';
+    waits_s: of these, how long they waited for the host.
+    """
     begins, ends, free = times.start_s[:, 0], times.end_s[:, 0], times.free_s[:, 0]
-    cuts = np.unique(np.concatenate(([0.0, backward_end_s, step_s], begins, ends, start_s, end_s)))
-    cuts = cuts[cuts <= step_s]
+    issued = start_s - waits_s
+    cuts = np.unique(np.concatenate(([0.0, backward_end_s, step_s], begins, ends, start_s, end_s, issued)))
+    cuts = cuts[(cuts >= 0.0) & (cuts <= step_s)]
     begin, end = cuts[:-1], cuts[1:]
     running = np.searchsorted(start_s, begin, side="right") - 1
     is_idle = (running < 0) | (end_s[running] <= begin)
@@ -123,9 +130,11 @@ def _idle(times: ActionTimes, start_s: Floats, end_s: Floats, backward_end_s: fl
     number = np.searchsorted(free, begin, side="right") - 1
     is_inside = (begin >= begins[number]) & (begin < ends[number])
     is_behind = begin >= ends[-1]
-    why = np.where(
-        begin >= backward_end_s, IDLE.index(END_WAIT), np.where(is_inside, IDLE.index(EXPOSED), IDLE.index(BUBBLE))
-    )
+    why = np.where(is_inside, IDLE.index(EXPOSED), IDLE.index(BUBBLE))
+    following = np.minimum(np.searchsorted(start_s, begin, side="right"), len(start_s) - 1)
+    for_host = (waits_s[following] > 0) & (begin >= issued[following]) & (begin < start_s[following])
+    why = np.where(for_host, IDLE.index(HOST_WAIT), why)
+    why = np.where(begin >= backward_end_s, IDLE.index(END_WAIT), why)
     action = np.where(is_behind, -1, times.actions[number])
     return _Idle(begin, end, why, action)
 

@@ -47,6 +47,8 @@ DENSE = (
 CONTEXTS: Mapping[str, tuple[str, ...]] = {
     "deepseek": DEEPSEEK,
     "two_nodes": (*DEEPSEEK, "parallel.pp=2", "parallel.ep=16", "model.num_layers=6"),
+    "issued": (*DENSE, "host.launch_s=0.001"),
+    "issued_experts": (*DEEPSEEK, "host.launch_s=0.001"),
     "few_ranks": (*DEEPSEEK, "parallel.ep=4"),
     "capped": (*DEEPSEEK, "moe.capacity_factor=1.0", "moe.drop=probs"),
     "clamped": (*DEEPSEEK, "model.moe.clamp=7.0"),
@@ -169,6 +171,8 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "device.power_cap_w": ("dense", "400"),
     "host.dispatch": ("dense", "custom"),
     "host.launch_s": ("dense", "0.001"),
+    "host.cuda_graph": ("issued", "full_iteration"),
+    "moe.host_sync": ("issued_experts", "per_layer"),
     "device.speed_cv": ("dense", "0.05"),
     "phases.tokens": ("deepseek", "2e9"),
     "phases.steps": ("deepseek", "20"),

@@ -132,7 +132,7 @@ def test_a_sliver_on_a_full_column_is_no_bar_of_negative_height() -> None:
     """What rounding leaves of a wait, behind much that computes: at most nothing of the lane's height."""
     bubble = BUSY + IDLE.index("bubble")
     timeline = made([[(0.0, 7.3 + 0.1 * i, 0) for i in range(200)] + [(0.0, 1e-12, bubble)] + [(0.0, 0.7, 1)] * 50])
-    for max_bars in range(4, 120):
+    for max_bars in range(5, 120):
         view = timeline_view(timeline, max_bars=max_bars)
         assert (view.high >= view.low).all()
         assert (view.high <= 1.0).all()

@@ -14,7 +14,7 @@ from simulator.report import numbers
 from simulator.report.figures.look import mixed, themed
 from simulator.report.theme import CATEGORY, PAGES, Mode
 from simulator.report.timeline_words import SHORT_STREAMS, alt, category_words, hovers
-from simulator.results.timeline import BUBBLE, COMPUTE, END_WAIT, EXPOSED, NUM_STREAMS, StepTimeline
+from simulator.results.timeline import BUBBLE, COMPUTE, END_WAIT, EXPOSED, HOST_WAIT, NUM_STREAMS, StepTimeline
 from simulator.results.timeline_view import TimelineView, timeline_view
 
 __all__ = ["alt", "overview", "timeline_figure"]
@@ -161,9 +161,14 @@ class _Panel:
 def _categories(views: Sequence[TimelineView]) -> list[str]:
     """What the bars are coloured by, in the order of the theme, idle time last."""
     found = {view.timeline.categories[c] for view in views for c in np.unique(view.category).tolist()}
-    order = [*CATEGORY, END_WAIT]
+    order = [*CATEGORY, HOST_WAIT, END_WAIT]
     return sorted(
-        found, key=lambda name: (name in (BUBBLE, EXPOSED, END_WAIT), order.index(name) if name in order else 99, name)
+        found,
+        key=lambda name: (
+            name in (BUBBLE, EXPOSED, HOST_WAIT, END_WAIT),
+            order.index(name) if name in order else 99,
+            name,
+        ),
     )
 
 
@@ -195,6 +200,8 @@ def _add_bars(figure: go.Figure, panels: Sequence[_Panel], name: str, mode: Mode
 
 def colour_of(category: str, mode: Mode) -> str:
     """The theme's colour; a bubble recedes into a dark page, and waits at the step's end are a paler exposed."""
+    if category == HOST_WAIT:
+        return CATEGORY["host"]
     if category == END_WAIT:
         return mixed(CATEGORY[EXPOSED], PAGES[mode].background, 0.5)
     if category == BUBBLE and mode == "dark":

@@ -138,8 +138,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/tail.py",
-            "segment, [*waited[rank], *before], join=True)",
-            "segment, before, join=True)",
+            "segment, [*waited[rank], *before, *host.last[rank]], join=True)",
+            "segment, [*before, *host.last[rank]], join=True)",
             "the norm is summed before the gradients are",
         ),
         Fault(
@@ -228,8 +228,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/unit_costs.py",
-            'yield ".routed", "rank", _sum_work(routed, pricing)',
-            'yield ".routed", "none", _sum_work(routed, pricing)',
+            'yield ".routed", "rank", routed',
+            'yield ".routed", "none", routed',
             "expert GEMMs do not feel their load",
         ),
         Fault(
@@ -276,8 +276,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             "simulator/assembly/tail.py",
-            "waits = [*waited[rank], compute_end[rank]]",
-            "waits = [compute_end[rank]]",
+            "waits = [*waited[rank], compute_end[rank], *host.last[rank]]",
+            "waits = [compute_end[rank], *host.last[rank]]",
             "the optimizer does not wait for the norm",
         ),
         Fault(

@@ -88,8 +88,8 @@ RESULTS = Room(
         ),
         Fault(
             "simulator/results/explain.py",
-            '"exposed_communication": action_s - work.compute_s',
-            '"exposed_communication": action_s',
+            "waits = max(0.0, action_s - work.compute_s)",
+            "waits = action_s",
             "all of the actions is exposed communication",
         ),
         Fault(

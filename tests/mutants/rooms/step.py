@@ -415,8 +415,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/result.py",
-            "exposed_comm_s=max(0.0, actions_s - work.compute_s)\n        +",
-            "exposed_comm_s=max(0.0, actions_s - work.compute_s) / 2\n        +",
+            "exposed_comm_s=max(0.0, actions_s - work.compute_s - host_s)\n        +",
+            "exposed_comm_s=max(0.0, actions_s - work.compute_s - host_s) / 2\n        +",
             "half of the exposed communication is told",
         ),
         Fault(
@@ -469,8 +469,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/prepared.py",
-            "(self.kernels, self.messages, self.chunking) == (other.kernels, other.messages, other.chunking)",
-            "(self.messages, self.chunking) == (other.messages, other.chunking)",
+            "((of.kernels, of.messages, of.chunking, of.host) for of in (self, other))",
+            "((of.messages, of.chunking, of.host) for of in (self, other))",
             "an assumption that moves kernels alone is passed over",
         ),
         Fault(

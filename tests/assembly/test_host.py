@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 
 from simulator import load_scenario
-from simulator.assembly.chunks import DP, HOST, NUM_STREAMS
+from simulator.assembly.chunks import COMPUTE, DP, HOST, NUM_STREAMS
 from simulator.assembly.expand import Form, expand
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep, sweep_batch
+from simulator.results.timeline import HOST_WAIT
 from simulator.scenario.scenario import Scenario
 from simulator.step.draws import draw_rows
 from simulator.step.graph import build_graph, order_of_actions
 from simulator.step.prepared import PreparedStep, prepare
 from simulator.step.step import simulate_step, simulate_times
+from simulator.step.timeline import step_timeline
 
 ONE = (
     "cluster.num_gpus=8", "parallel.tp=1", "parallel.pp=1", "model.num_layers=2", "model.num_dense_layers=2",
@@ -102,3 +104,28 @@ def test_the_result_says_what_the_host_holds_up() -> None:
     assert sum(parts.values()) == pytest.approx(times.step_s, rel=1e-9)
     assert times.binding[0].what == "host" and gains["host"] == pytest.approx(parts["host"], rel=0.1)
     assert parts["exposed_communication"] < 0.1 * parts["host"]
+
+
+def test_a_host_that_waits_for_routers_is_never_faster() -> None:
+    given = (*EXPERTS, "parallel.schedule=1f1b", "host.launch_s=5e-5")
+    free, waits = (
+        simulate_times(_scenario("deepseek-v3", given, f"moe.host_sync={each}")) for each in ("none", "per_layer")
+    )
+    assert waits.step_s > 1.01 * free.step_s
+    of_host = [{each.category: each.seconds for each in times.by_category}["host"] for times in (free, waits)]
+    assert of_host[1] > of_host[0]
+
+
+def test_a_whole_iteration_that_is_captured_needs_no_host() -> None:
+    given = (*PIPELINE, "host.launch_s=1e-3")
+    captured = simulate_times(_scenario("llama-3.1-70b", given, "host.cuda_graph=full_iteration"))
+    assert captured == simulate_times(_scenario("llama-3.1-70b", given, "mechanisms.host_stream=false"))
+
+
+def test_the_timeline_shows_the_host_and_who_waits_for_it() -> None:
+    timeline = step_timeline(_scenario("llama-3.1-70b", PIPELINE, "host.launch_s=5e-3"))
+    spent, issued = (timeline.by_category(0, stream) for stream in (COMPUTE, HOST))
+    assert sum(spent.values()) == pytest.approx(timeline.step_s, rel=1e-9)
+    assert spent[HOST_WAIT] > 0.4 * issued["host"] > 0.1 * timeline.step_s
+    plain = step_timeline(_scenario("llama-3.1-70b", PIPELINE, "host.launch_s=0"))
+    assert HOST_WAIT not in plain.by_category(0) and not plain.by_category(0, HOST)

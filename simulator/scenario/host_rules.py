@@ -1,0 +1,78 @@
+"""What captured graphs need, and how often the host waits for a router: Megatron-Core's rules.
+
+Sources: docs/user-guide/features/cuda_graph.md and megatron/core/transformer/{transformer_config,cuda_graph_config}.py of
+NVIDIA/Megatron-LM. A graph replays the shapes that it was captured with. So it holds experts only where no router decides how
+many rows arrive: dropped and padded to a capacity, or a dispatcher that gives each rank a budget and never tells the host
+(HybridEP with --moe-expert-rank-capacity-factor and --moe-paged-stash).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from simulator.scenario import derived
+from simulator.scenario.scenario import Scenario
+from simulator.scenario.wording import FieldProblem
+
+FULL = "full_iteration"
+
+
+def host_syncs(scenario: Scenario) -> int:
+    """How often the host waits for its GPU in the forward of a MoE layer: for the rows that each expert receives."""
+    moe = scenario.moe
+    if scenario.model.moe is None or moe.host_sync == "none":
+        return 0
+    implied = derived.host_syncs(scenario)
+    return max(1, implied) if moe.host_sync == "per_layer" else implied
+
+
+def graph_scopes(scenario: Scenario) -> frozenset[str]:
+    """The scopes of a layer that are captured each for itself."""
+    graph = scenario.host.cuda_graph
+    return frozenset() if isinstance(graph, str) else frozenset(graph)
+
+
+def host_problems(scenario: Scenario) -> Iterator[FieldProblem]:
+    """What cannot be captured."""
+    graph, scopes = scenario.host.cuda_graph, graph_scopes(scenario)
+    syncs = host_syncs(scenario)
+    if syncs and (graph == FULL or "moe" in scopes):
+        what = FULL if graph == FULL else "moe"
+        yield (
+            "host.cuda_graph",
+            f"{what} captures experts, but the host reads in every layer how many rows they receive (moe.host_sync "
+            f"{scenario.moe.host_sync or f"null, dispatcher {scenario.moe.dispatcher}"}); drop and pad (moe.capacity_factor with "
+            "moe.pad_to_capacity: true), or write moe.host_sync: none where the dispatcher gives ranks a budget that the "
+            "host need not know, or capture attn, moe_router and moe_preprocess alone",
+        )
+    if "moe" in scopes and scopes & {"moe_router", "moe_preprocess"}:
+        yield "host.cuda_graph", "moe holds moe_router and moe_preprocess already; name moe alone, or the other two"
+    if "moe_preprocess" in scopes and "moe_router" not in scopes:
+        yield "host.cuda_graph", "moe_preprocess is captured behind moe_router; name both, or neither"
+    yield from _layer_problems(scenario, scopes)
+    recompute = scenario.recompute
+    if scopes and (recompute.granularity == "full" or "layer" in recompute.modules):
+        yield (
+            "host.cuda_graph",
+            "a layer that is computed again whole cannot be captured in parts; write full_iteration or none, or "
+            "recompute.granularity: selective",
+        )
+    if "moe_router" in scopes and "moe" in recompute.modules:
+        text = "moe_router would be captured inside what recompute.modules moe computes again; drop one of the two"
+        yield "host.cuda_graph", text
+
+
+def _layer_problems(scenario: Scenario, scopes: frozenset[str]) -> Iterator[FieldProblem]:
+    of_experts = sorted(scope for scope in scopes if scope.startswith("moe"))
+    if of_experts and scenario.model.moe is None:
+        text = f"{of_experts[0]} in model {scenario.model.name}, which has no experts; allowed attn and mlp"
+        yield "host.cuda_graph", text
+    if "mlp" in scopes and scenario.model.moe is not None and not scenario.model.num_dense_layers:
+        text = "mlp is the FFN of dense layers, of which the model has none; leave it out"
+        yield "host.cuda_graph", text
+
+
+def host_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
+    """Keys that have no meaning."""
+    if scenario.model.moe is None and scenario.moe.host_sync is not None and scenario.is_given("moe.host_sync"):
+        yield "moe.host_sync", "has no meaning in a model without experts: the host waits for no router"
