@@ -38,12 +38,12 @@ def host_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     syncs = host_syncs(scenario)
     if syncs and (graph == FULL or "moe" in scopes):
         what = FULL if graph == FULL else "moe"
+        said = scenario.moe.host_sync or f"null, with dispatcher {scenario.moe.dispatcher}"
         yield (
             "host.cuda_graph",
-            f"{what} captures experts, but the host reads in every layer how many rows they receive (moe.host_sync "
-            f"{scenario.moe.host_sync or f"null, dispatcher {scenario.moe.dispatcher}"}); drop and pad (moe.capacity_factor with "
-            "moe.pad_to_capacity: true), or write moe.host_sync: none where the dispatcher gives ranks a budget that the "
-            "host need not know, or capture attn, moe_router and moe_preprocess alone",
+            f"{what} captures experts, but in every layer the host reads how many rows they receive (moe.host_sync {said}); "
+            "drop and pad (moe.capacity_factor with moe.pad_to_capacity: true, and not deepep), or write moe.host_sync: none "
+            "where ranks have a budget of rows that the host need not know, or capture attn, moe_router and moe_preprocess",
         )
     if "moe" in scopes and scopes & {"moe_router", "moe_preprocess"}:
         yield "host.cuda_graph", "moe holds moe_router and moe_preprocess already; name moe alone, or the other two"

@@ -7,14 +7,20 @@ import pytest
 from simulator import load_scenario
 from simulator.errors import InputError
 
-PADDED = ("moe.capacity_factor=1.0", "moe.drop=probs", "moe.pad_to_capacity=true", "moe.host_sync=null")
+PADDED = (
+    "moe.capacity_factor=1.0",
+    "moe.drop=probs",
+    "moe.pad_to_capacity=true",
+    "moe.host_sync=null",
+    "moe.dispatcher=alltoall",
+)
 DROPLESS = ("moe.host_sync=null",)
 
 
 @pytest.mark.parametrize(
     ("preset", "given", "graph", "text"),
     [
-        ("deepseek-v3", DROPLESS, "full_iteration", "moe.host_sync: none where the dispatcher"),
+        ("deepseek-v3", DROPLESS, "full_iteration", "write moe.host_sync: none"),
         ("deepseek-v3", (*PADDED, "moe.host_sync=per_layer"), "full_iteration", "host_sync per_layer"),
         ("deepseek-v3", DROPLESS, "[attn, moe]", "drop and pad"),
         ("deepseek-v3", PADDED, "[moe, moe_router]", "moe holds moe_router and moe_preprocess already"),
