@@ -11,8 +11,8 @@ from hwprofiles.schema import Assumption
 from simulator.assembly.host import HostPlan
 from simulator.assembly.issue import UnitIssue
 from simulator.costs.host_issue import HostCosts, issue_s, preprocess_s, unit_s
-from simulator.scenario.host_speed import HOST_SPEED, cpu_seconds
 from simulator.scenario.host_rules import FULL, graph_scopes, host_syncs
+from simulator.scenario.host_speed import HOST_SPEED, cpu_seconds
 from simulator.scenario.scenario import Scenario
 from simulator.workload.host_calls import graph_scope
 from simulator.workload.op import AllToAll, BlockName, Op, Unit, Work
@@ -25,7 +25,16 @@ _BEGINS: Final[tuple[tuple[BlockName, ...], ...]] = (
 
 _PASSES: Final[tuple[tuple[str, ...], ...]] = (
     ("attn_f", "dispatch_f", "shared_f_up", "mlp_f_local", "mlp_f_routed", "combine_f", "shared_f_down"),
-    ("combine_b_cast", "combine_b", "shared_b_down", "mlp_b_local", "mlp_b_routed", "dispatch_b", "shared_b_up", "attn_b"),
+    (
+        "combine_b_cast",
+        "combine_b",
+        "shared_b_down",
+        "mlp_b_local",
+        "mlp_b_routed",
+        "dispatch_b",
+        "shared_b_up",
+        "attn_b",
+    ),
 )
 """Blocks and messages of a forward and of a backward, in the order of their issue."""
 
@@ -45,7 +54,7 @@ class HostPrices:
         its operators, which counts to the first one of a forward or backward.
         """
         replayed = self._replayed(unit) if self.captured else frozenset()
-        blocks = {
+        blocks: dict[str, dict[int, float]] = {
             name: {id(each): 0.0 if id(each) in replayed else self._of_work(each, name) for each in work}
             for name, work in unit.blocks.items()
         }
@@ -84,7 +93,7 @@ class HostPrices:
         return frozenset((*works, *messages))
 
     def _add_replays(
-        self, unit: Unit, replayed: frozenset[int | str], blocks: dict[BlockName, dict[int, float]],
+        self, unit: Unit, replayed: frozenset[int | str], blocks: dict[str, dict[int, float]],
         messages: dict[str, float],
     ) -> None:  # fmt: skip
         """What a layer captures of a pass is contiguous and one graph (one a layer, pass and micro-batch: Megatron-LM,
@@ -99,7 +108,7 @@ class HostPrices:
                     break
                 first = next((id(each) for each in unit.blocks.get(name, ()) if id(each) in replayed), None)  # type: ignore[call-overload]
                 if first is not None:
-                    blocks[name][first] = graph_s  # type: ignore[index]
+                    blocks[name][first] = graph_s
                     break
 
 
