@@ -17,7 +17,7 @@ ENERGY_OF_PEAK: Mapping[str, str] = {"fp8": "fp8", "fp4": "fp8"}
 OWN_ENERGY = ("fp8-block",)
 """Formats with an energy of their own: sums in blocks of 128 leave the tensor core."""
 KEYS = (
-    "idle_share", "beta", "reference_speed", "loop_share", "gemm.bf16.pj_per_flop", "gemm.fp8.pj_per_flop",
+    "idle_share", "beta", "reference_speed", "loop_share", "window_s", "gemm.bf16.pj_per_flop", "gemm.fp8.pj_per_flop",
     "gemm.fp8-block.pj_per_flop",
     "attention_fwd.pj_per_flop", "attention_bwd.pj_per_flop", "memory.pj_per_byte", "link.pj_per_byte",
 )  # fmt: skip

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from hwprofiles.kernels.anchoring import KernelCost
 from hwprofiles.kernels.shape import KERNELS
-from simulator.assembly.chunks import NUM_STREAMS, Piece, Segment
+from simulator.assembly.chunks import COMPUTE, NUM_STREAMS, Piece, Segment
 from simulator.assembly.step_graph import StepGraph
-from simulator.engine.dag import StepDag
+from simulator.engine.dag import StepDag, Timeline
 from simulator.workload.op import Op
 
 Floats = NDArray[np.float64]
@@ -172,6 +172,26 @@ def slowed(segment: Segment, free: float, in_step: float) -> Segment:
         segment, seconds=segment.seconds + added[0], low=segment.low + added[1], high=segment.high + added[2],
         by_category=by_category, by_basis=by_basis, pieces=tuple(pieces),
     )  # fmt: skip
+
+
+def beyond(resource: NDArray[np.int32], num_ranks: int, times: Timeline, window_s: float) -> Floats:
+    """(ranks,) seconds of waits of a rank's compute stream that are longer than the window, the window of each taken off.
+
+    What a rank waits at a step's end and at the next one's start is one wait. resource: of each operator, as StepDag's.
+    """
+    start, finish = times.start_s[:, 0], times.finish_s[:, 0]
+    found, end_s = np.zeros(num_ranks), float(finish.max(initial=0.0))
+    computes = np.flatnonzero((resource % NUM_STREAMS == COMPUTE) & (finish > start))
+    rank = resource[computes].astype(np.int64) // NUM_STREAMS
+    order = np.lexsort((start[computes], rank))
+    computes, rank = computes[order], rank[order]
+    for each in range(num_ranks):
+        own = computes[np.searchsorted(rank, each) : np.searchsorted(rank, each, side="right")]
+        if len(own):
+            waits = start[own][1:] - finish[own][:-1]
+            ends = start[own[0]] + end_s - finish[own[-1]]
+            found[each] = np.maximum(waits - window_s, 0.0).sum() + max(0.0, float(ends) - window_s)
+    return found
 
 
 def dynamic_j(work: RankWork, scales: Sequence[float]) -> Floats:

@@ -156,6 +156,13 @@ class Kernels(Section):
     """Of a feed-forward network. fused: one kernel. eager: one for each function (the gate's and the product; relu and its
     square). null: as autograd says, where the layers' GEMMs are in BF16, else fused.
     """
+    grouped_heads: Literal["native", "repeated"] = "native"
+    """Heads of keys that are fewer than those of queries. native: as the attention library takes them. repeated: copied to one
+    a head of queries in front of it, which context parallelism then sends.
+    """
+    norm: Literal["fused", "eager"] = "fused"
+    """Of RMS norms. fused: one kernel. eager: one for each function, most of them on FP32, as plain modules of torch run them.
+    """
     grouped_gemm: Literal["loop", "grouped"] | None = None
     """How the GEMMs of a rank's experts run. loop: a launch an expert. grouped: one launch for all; null: as the stack's
     rows; where it has none, the faster of the two.

@@ -1,8 +1,9 @@
 """The speed that a step's watts leave every pipeline rank: a fixed point of speeds and step time.
 
-A rank's energy is that of its operators' FLOP and bytes, of the bytes that it sends, and a waiting chip's over the whole step;
-steps are shorter than the seconds over which a board averages, so that a rank has one speed. A rank that waits more
-runs faster. The graph's sweep gives the step time; an uneven step is as much longer as its first random draws.
+A rank's energy is that of its operators' FLOP and bytes, of the bytes that it sends, and a waiting chip's over the step. A rank
+that waits more runs faster, as long as its waits are short: of one that is longer than the limiter looks back (window_s) no
+more than that counts. A rank has one speed. The graph's sweep gives the step time; an uneven step is as much longer as its
+first random draws.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from hwprofiles.power.constants import PowerConstants
 from hwprofiles.power.model import Chip, Load, solve
 from simulator.assembly.chunks import Piece
 from simulator.assembly.link_sharing import LinkSharing, link_sharing
-from simulator.assembly.power import ByRank, Energy, at_speeds, by_rank, dynamic_j
+from simulator.assembly.power import ByRank, Energy, at_speeds, beyond, by_rank, dynamic_j
 from simulator.assembly.step_graph import StepGraph
 from simulator.costs.cost import CollectiveCost
 from simulator.engine import sweep
@@ -29,14 +30,14 @@ Floats = NDArray[np.float64]
 
 PASSES, CLOSE = 12, 1e-6
 """Most sweeps, and the change of every speed at which they end."""
-RANGED = ("idle_share", "beta", "energy")
+RANGED = ("idle_share", "beta", "window_s", "energy")
 """Constants whose ranges move the step, each alone; energy: that of a FLOP, of all kernels together."""
 
 
 @dataclass(frozen=True, eq=False)
 class StepPower:
     """A step's watts. speeds: by rank; plain: the graph at speed 1; graph: at them;
-    burst_s, step_s: of even loads at speed 1 and at them.
+    burst_s, step_s: of even loads at speed 1 and at them. long_s: of each rank's waits what is beyond the window, at them.
 
     apart, own: for others that ask (speeds at the usual board's limit). uneven: a step of drawn loads over one of even loads.
     solved: whether the limit was asked at all. sharing: what messages add to one another on `graph`'s links; None: not asked.
@@ -51,6 +52,7 @@ class StepPower:
     step_s: float
     apart: ByRank = field(repr=False)
     own: Floats = field(repr=False)
+    long_s: Floats = field(repr=False)
     uneven: float = 1.0
     solved: bool = True
     sharing: LinkSharing | None = None
@@ -102,22 +104,22 @@ def step_power(graph: StepGraph, constants: PowerConstants, cap_w: float | None,
     """
     apart = by_rank(graph, energy_of(constants))
     limit_w = min(constants.tdp_w, cap_w or constants.tdp_w)
-    burst_s, step_s, speeds, own = _limited(apart, constants, limit_w, uneven)
-    found = StepPower(constants, limit_w, speeds, graph, graph, burst_s, step_s, apart, own, uneven)
+    burst_s, walk, speeds, own = _limited(apart, constants, limit_w, uneven)
+    found = StepPower(constants, limit_w, speeds, graph, graph, burst_s, walk.step_s, apart, own, walk.long_s, uneven)
     return replace(found, graph=at_speeds(apart, speeds, own)) if found.is_limited else found
 
 
 def _limited(
     apart: ByRank, constants: PowerConstants, limit_w: float, uneven: float
-) -> tuple[float, float, Floats, Floats]:
-    """Seconds of even loads at speed 1 and under the limit; speeds under it and under the usual board's."""
-    ones = np.ones(apart.graph.num_ranks)
-    burst_s = float(sweep(apart.graph.dag, apart.seconds(ones, ones)).makespan_s)
-    own, step_s = _solved(apart, constants.chip(constants.usual_w), ones, None, burst_s, uneven)
+) -> tuple[float, _Walk, Floats, Floats]:
+    """Seconds of even loads at speed 1, the step under the limit; speeds under it and under the usual board's."""
+    window_s, ones = constants.value("window_s"), np.ones(apart.graph.num_ranks)
+    burst = _walk(apart, window_s, ones, ones)
+    own, walk = _solved(apart, constants.chip(constants.usual_w), ones, None, burst, uneven, window_s)
     if limit_w >= constants.usual_w:
-        return burst_s, step_s, own, own
-    speeds, step_s = _solved(apart, constants.chip(limit_w), own, own, step_s, uneven)
-    return burst_s, step_s, speeds, own
+        return burst.step_s, walk, own, own
+    speeds, walk = _solved(apart, constants.chip(limit_w), own, own, walk, uneven, window_s)
+    return burst.step_s, walk, speeds, own
 
 
 def step_if_longer(power: StepPower, added_s: Floats, *, is_arithmetic: bool) -> float:
@@ -127,7 +129,7 @@ def step_if_longer(power: StepPower, added_s: Floats, *, is_arithmetic: bool) ->
     """
     apart = power.apart.longer(added_s, is_arithmetic=is_arithmetic)
     if is_arithmetic and power.solved:
-        return _limited(apart, power.constants, power.limit_w, power.uneven)[1]
+        return _limited(apart, power.constants, power.limit_w, power.uneven)[1].step_s
     return float(sweep(apart.graph.dag, apart.seconds(power.speeds, power.own)).makespan_s)
 
 
@@ -135,29 +137,46 @@ def unlimited(graph: StepGraph, constants: PowerConstants) -> StepPower:
     """The same at speed 1, whatever it draws."""
     apart, ones = by_rank(graph, energy_of(constants)), np.ones(graph.num_ranks)
     burst_s = float(sweep(graph.dag, graph.class_seconds()).makespan_s)
-    return StepPower(constants, constants.tdp_w, ones, graph, graph, burst_s, burst_s, apart, ones, solved=False)
+    none = np.zeros(graph.num_ranks)
+    return StepPower(constants, constants.tdp_w, ones, graph, graph, burst_s, burst_s, apart, ones, none, solved=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """A step of even loads: its seconds, and of each rank's waits what is beyond the window."""
+
+    step_s: float
+    long_s: Floats
+
+
+def _walk(apart: ByRank, window_s: float, speeds: Floats, own: Floats) -> _Walk:
+    times = sweep(apart.graph.dag, apart.seconds(speeds, own))
+    step_s, ranks = float(times.makespan_s), apart.graph.num_ranks
+    if step_s <= window_s:
+        return _Walk(step_s, np.zeros(ranks))
+    return _Walk(step_s, beyond(apart.graph.dag.resource, ranks, times, window_s))
 
 
 def _solved(
-    apart: ByRank, chip: Chip, speeds: Floats, own: Floats | None, step_s: float, uneven: float
-) -> tuple[Floats, float]:
-    """(speeds, seconds of even loads). own: speeds at the board's limit, None where these are looked for."""
+    apart: ByRank, chip: Chip, speeds: Floats, own: Floats | None, walk: _Walk, uneven: float, window_s: float
+) -> tuple[Floats, _Walk]:
+    """(speeds, the step at them). own: speeds at the board's limit, None where these are looked for."""
     for _ in range(PASSES):
-        found = _next(apart, chip, speeds, own, step_s * uneven)
+        found = _next(apart, chip, speeds, own, walk.step_s * uneven, walk.long_s)
         done = float(np.abs(found - speeds).max()) < CLOSE
         if done:
             break
         speeds = found
-        step_s = float(sweep(apart.graph.dag, apart.seconds(speeds, speeds if own is None else own)).makespan_s)
-    return speeds, step_s
+        walk = _walk(apart, window_s, speeds, speeds if own is None else own)
+    return speeds, walk
 
 
-def _next(apart: ByRank, chip: Chip, speeds: Floats, own: Floats | None, step_s: float) -> Floats:
-    """Speeds whose mean power meets the limit if a rank's waits stay as they are."""
+def _next(apart: ByRank, chip: Chip, speeds: Floats, own: Floats | None, step_s: float, long_s: Floats) -> Floats:
+    """Speeds whose mean power, but for what of its waits is long, meets the limit if a rank's waits stay as they are."""
     work, found = apart.work, np.empty(len(speeds))
     for rank in range(len(speeds)):
         compute_s = float(work.free_s[rank] + (0.0 if own is None else work.in_step_s[rank] * own[rank]))
-        other_s = max(0.0, step_s - compute_s / float(speeds[rank]))
+        other_s = max(0.0, step_s - float(long_s[rank]) - compute_s / float(speeds[rank]))
         load = Load(compute_s, other_s, float(work.flop_j[rank]), float(work.byte_j[rank]))
         found[rank] = solve(load, chip)
     return found
@@ -188,7 +207,9 @@ def _changes(power: StepPower, key: str) -> Interval:
         factor = end if key == "energy" else 1.0
         scaled = replace(power.apart, work=replace(power.apart.work, flop_j=power.apart.work.flop_j * factor))
         own = power.own if power.limit_w < constants.usual_w else None
-        speeds = _next(scaled, chip, power.speeds, own, power.step_s * power.uneven)
+        at_now = power.speeds if own is None else own
+        long_s = _walk(scaled, end, power.speeds, at_now).long_s if key == "window_s" else power.long_s
+        speeds = _next(scaled, chip, power.speeds, own, power.step_s * power.uneven, long_s)
         seconds = scaled.seconds(speeds, speeds if own is None else own)
         changes.append(float(sweep(scaled.graph.dag, seconds).makespan_s) / power.step_s - 1.0)
     return Interval(low=min(changes), high=max(changes))

@@ -74,6 +74,8 @@ def recipe_of(
         etp=scenario.parallel.etp,
         gathers_logits=scenario.head.logits == "gathered",
         is_eager=is_eager,
+        repeats_heads=scenario.kernels.grouped_heads == "repeated",
+        splits_norms=scenario.kernels.norm == "eager",
         splits_activation=scenario.kernels.activation == "eager" or (is_eager and scenario.kernels.activation is None),
         casts_weights=derived.casts_weights_each_use(scenario),
         grouped_gemm=scenario.kernels.grouped_gemm or "",

@@ -36,6 +36,8 @@ class Recipe:
     is outside these GEMMs too (sequence parallelism).
     is_eager: plain modules: the weights of the experts' outputs are a function of their own (in BF16).
     splits_activation: the activation of a feed-forward network is a kernel for each of its functions.
+    repeats_heads: heads of keys and values are copied to one a head of queries in front of the attention core.
+    splits_norms: an RMS norm is a kernel for each of its functions.
     loss: fused, one kernel on BF16 logits; compiled or unfused: several on FP32 ones.
     head_chunk: tokens of a chunk whose forward has the head's gradients too; None: all at once, gradients in the backward.
     gathers_logits: every one of the tp ranks takes the loss of the whole vocabulary.
@@ -77,6 +79,8 @@ class Recipe:
     combine_fp8: bool = False
     is_eager: bool = False
     splits_activation: bool = False
+    repeats_heads: bool = False
+    splits_norms: bool = False
     casts_weights: bool = False
     grouped_gemm: str = ""
     expert_rows_cv: float = 0.0

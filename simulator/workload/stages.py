@@ -14,6 +14,7 @@ from simulator.workload.casts.joint import JointCasts
 from simulator.workload.layers.layer import LAYER_INPUT
 from simulator.workload.layers.part import PARTS, Part, Shard, joined
 from simulator.workload.op import ParamGroup, StageWorkload, Unit, Workload
+from simulator.workload.plain_norms import with_plain_norms
 from simulator.workload.recipe import Recipe
 from simulator.workload.recompute import Checkpoint, checkpoint_groups
 from simulator.workload.saved import ActivationRecipe, checkpointed
@@ -81,8 +82,10 @@ def _layer_numbers(parts: Sequence[Part], before: int) -> tuple[int | None, ...]
 
 
 def _units_of(part: Part, model: ModelSpec, recipe: Recipe) -> tuple[Unit, ...]:
-    """A part's units, with casts of their weights where GEMMs make them."""
+    """A part's units, with casts of their weights where GEMMs make them, and norms as their modules run them."""
     units, casts = part.units(model, recipe), recipe.casts
+    if recipe.splits_norms and model.norm == "rmsnorm":
+        units = tuple(with_plain_norms(unit) for unit in units)
     if not recipe.casts_weights or not isinstance(casts, JointCasts):
         return units
     return tuple(with_weight_casts(unit, casts) for unit in units)

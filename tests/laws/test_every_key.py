@@ -200,6 +200,8 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "kernels.activation": ("dense", "eager"),
     "kernels.attention": ("dense", "fa2"),
     "kernels.autograd": ("dense", "eager"),
+    "kernels.grouped_heads": ("dense", "repeated"),
+    "kernels.norm": ("dense", "eager"),
     "kernels.grouped_gemm": ("deepseek", "loop"),
     "model.attention.bias": ("dense", "true"),
     "model.attention.rope": ("dense", "false"),

@@ -17,12 +17,13 @@ from hwprofiles.power.states import speed_when_measured
 from hwprofiles.stack_choice import load_stack
 from simulator import load_scenario, simulate_step
 from simulator.assembly.chunks import NUM_STREAMS, Piece
-from simulator.assembly.power import is_arithmetic
+from simulator.assembly.power import beyond, is_arithmetic
 from simulator.costs.cost import CollectiveCost
 from simulator.engine import sweep
+from simulator.engine.dag import Timeline
 from simulator.step.effects import assumption_effects
 from simulator.step.graph import build_graph, order_of_actions
-from simulator.step.power import StepPower, energy_of, power_of, power_range
+from simulator.step.power import StepPower, energy_of, power_of, power_range, step_power
 from simulator.step.prepared import at_power, prepare
 from simulator.workload.op import Op
 from tests.laws.runs import changed
@@ -47,7 +48,9 @@ def h100() -> PowerConstants:
 
 @pytest.mark.parametrize("cap_w", [None, 350.0])
 def test_mean_watts_are_the_energies_of_what_a_rank_runs(cap_w: float | None) -> None:
-    """Piece by piece: FLOP at the rank's speed, bytes moved and sent at any, and the waiting chip's power all the time."""
+    """Piece by piece: FLOP at the rank's speed, bytes moved and sent at any, and the waiting chip's power all the time. Without
+    what of its waits is beyond the window they meet the limit.
+    """
     found = power(cap_w)
     chip, dag = found.constants.chip(found.limit_w), found.plain.dag
     joules = np.full(found.plain.num_ranks, chip.p0_w * found.step_s)
@@ -61,7 +64,30 @@ def test_mean_watts_are_the_energies_of_what_a_rank_runs(cap_w: float | None) ->
             elif isinstance(piece.cost, CollectiveCost):
                 joules[rank] += found.constants.sent_j(piece.cost.bytes_nic + piece.cost.bytes_scale_up)
     assert found.watts(found.step_s) == pytest.approx(joules / found.step_s)
-    assert found.watts(found.step_s) == pytest.approx(found.limit_w, rel=1e-4)
+    busy_s = found.step_s - found.long_s
+    assert (joules - chip.p0_w * found.long_s) / busy_s == pytest.approx(found.limit_w, rel=1e-4)
+
+
+def test_waits_beyond_the_window_are_left_out_of_the_mean() -> None:
+    """Rank 0 computes from 1 to 2 s and from 5 to 6 s of 9 s, of which 0.5 s of each wait count: 4 s between, 3 + 1 s round the
+    step's end. A message on another stream is no work, and rank 1, which never waits, has nothing to leave out.
+    """
+    streams = np.array([0, 0, 1, NUM_STREAMS])
+    start = np.array([[1.0], [5.0], [2.0], [0.0]])
+    finish = np.array([[2.0], [6.0], [4.0], [9.0]])
+    found = beyond(streams, 2, Timeline(start, finish), 0.5)
+    assert found == pytest.approx([(3.0 - 0.5) + (4.0 - 0.5), 0.0])
+    assert beyond(streams, 2, Timeline(start, finish), 4.0) == pytest.approx([0.0, 0.0])
+
+
+def test_a_longer_window_is_never_slower() -> None:
+    """No wait gives clock back at a window of nothing, every wait all of its own at one of any length."""
+    step = prepare(load_scenario(changed(TRACED, mechanisms={"link_sharing": False})))
+    graph, energy = build_graph(step), step.kernels.power
+    steps = [step_power(graph, energy.at("window_s", window), 350.0) for window in (0.0, 0.01, 1e6)]
+    times = [each.step_s for each in steps]
+    assert times == sorted(times, reverse=True) and times[0] > 1.0001 * times[-1]
+    assert not steps[-1].long_s.any() and steps[0].long_s.all()
 
 
 def test_a_message_costs_what_it_sends_over_either_kind_of_link() -> None:

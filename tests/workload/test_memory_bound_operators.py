@@ -16,8 +16,9 @@ from simulator.scenario.model import DenseFfn, GqaAttention, MlaAttention, MoeFf
 from simulator.workload import counting as c
 from simulator.workload.casts.casts import Casts
 from simulator.workload.layers.part import PARTS
-from simulator.workload.op import Op
+from simulator.workload.op import Collective, Op
 from simulator.workload.recipe import Recipe
+from simulator.workload.stages import build_workload
 from tests.workload.test_layers_brute_force import GQA, MLA, TOKENS, model, recipe
 
 Row = tuple[float, float, int]
@@ -304,6 +305,46 @@ def test_relu_and_its_square_apart() -> None:
         assert tuple(a + b for a, b in zip(fused["ffn_swiglu_bwd"], more, strict=True)) == tuple(
             n * width for n in moved[1]
         )
+
+
+def test_norms_of_plain_modules_are_their_functions() -> None:
+    """Forward: to FP32, square, mean, product, to BF16, weight. Backward as torch's derivatives of these, from the last to the
+    first. A layer norm is one kernel of torch.
+    """
+    forward = [(2, 4), (4, 4), (4, 0), (4, 4), (4, 2), (2, 2)]
+    backward = [
+        (2, 2), (4, 2), (2, 0), (2, 4), (4, 4), (8, 4), (4, 0), (0, 4), (4, 4), (4, 4), (8, 4), (8, 4), (4, 2)
+    ]  # fmt: skip
+    bf16 = replace(recipe(), casts=Casts())
+    for norm, splits in (("rmsnorm", True), ("layernorm", False)):
+        spec = model(GQA).model_copy(update={"norm": norm})
+        fused, plain = (
+            {op.name: op for op in build_workload(spec, [["d"]], r).stages[0].units[0].ops()}
+            for r in (bf16, replace(bf16, splits_norms=True))
+        )
+        assert set(fused) == set(plain)
+        for name, op in fused.items():
+            passes = {"rmsnorm": forward, "rmsnorm_bwd": backward}.get(op.shape.op) if splits else None
+            numbers = op.bytes_written // 2
+            want = tuple(numbers * sum(each) for each in zip(*passes, strict=True)) if passes else op_bytes(op)
+            assert op_bytes(plain[name]) == want and plain[name].shape.bytes == sum(want)
+
+
+@pytest.mark.parametrize("cp", [1, 2])
+def test_repeated_heads_are_copied_in_front_of_the_core_and_summed_behind(cp: int) -> None:
+    """K and V of 2 heads to 4; context parallelism then gathers twice as many bytes. Heads that are as many are left alone."""
+    own = replace(recipe(), casts=Casts(), cp=cp, cp_comm="all_gather")
+    few, many = (
+        {each.name: each for each in PARTS["d"].units(model(GQA), r)[0].work()}
+        for r in (own, replace(own, repeats_heads=True))
+    )
+    width = own.tokens * GQA.head_dim * 2 * 2
+    assert op_bytes(many["kv_heads_repeat"]) == (2 * width, 4 * width)
+    assert op_bytes(many["kv_heads_sum"]) == (4 * width, 2 * width)
+    sent = [sum(each.num_bytes for each in of.values() if isinstance(each, Collective)) for of in (few, many)]
+    assert sent[1] == 2 * sent[0] and (sent[0] > 0) == (cp > 1)
+    alike = model(GQA.model_copy(update={"num_kv_heads": GQA.num_heads}))
+    assert PARTS["d"].units(alike, own) == PARTS["d"].units(alike, replace(own, repeats_heads=True))
 
 
 def test_a_combine_in_8_bits_is_cast_where_the_experts_are() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from simulator.scenario.model import GqaAttention
 from simulator.workload import counting as c
@@ -23,8 +24,19 @@ def core(a: GqaAttention) -> AttentionCore:
 
 
 def _run_core(a: GqaAttention, r: Recipe, phase: Pass) -> Iterator[Work]:
-    """The core, forward or backward."""
-    yield from run_core(core(a).run_by(r.attention), r, phase)
+    """The core, forward or backward. Keys and values of fewer heads may be repeated in front of it; backward the gradients of
+    what was repeated are summed.
+    """
+    run = core(a).run_by(r.attention)
+    if not r.repeats_heads or a.num_kv_heads == a.num_heads:
+        yield from run_core(run, r, phase)
+        return
+    few, many = (4 * r.tokens * heads * a.head_dim for heads in (a.num_kv_heads, a.num_heads))
+    if phase == "F":
+        yield c.moved("kv_heads_repeat", "copy", "F", few, many, kernels=2)
+    yield from run_core(replace(run, kv_heads=a.num_heads), r, phase)
+    if phase == "I":
+        yield c.moved("kv_heads_sum", "copy", "I", many, few, kernels=2)
 
 
 def _rope(a: GqaAttention, r: Recipe, ending: str, phase: Pass) -> Iterator[Op]:

@@ -17,6 +17,18 @@ STEP = Room(
     ),
     (
         Fault(
+            "simulator/assembly/power.py",
+            "ends = start[own[0]] + end_s - finish[own[-1]]",
+            "ends = end_s - finish[own[-1]]",
+            "a rank's wait at a step's end is cut where the next step begins",
+        ),
+        Fault(
+            "simulator/step/power.py",
+            "step_s - float(long_s[rank]) - compute_s",
+            "step_s - compute_s",
+            "waits of any length give clock back",
+        ),
+        Fault(
             "simulator/assembly/link_sharing.py",
             "to[sent[there]] = np.broadcast_to(graph.spans.rank[:, None], sent.shape)[there]\n",
             "",

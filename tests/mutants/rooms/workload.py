@@ -35,6 +35,18 @@ WORKLOAD = Room(
             "a compiled loss divides exponentials that it does not read",
         ),
         Fault(
+            f"{ROOT}/plain_norms.py",
+            "FORWARD: Final = (2 + 4 + 4 + 4 + 4 + 2,",
+            "FORWARD: Final = (2 + 4 + 4 + 4 + 2,",
+            "a plain norm's mean reads nothing",
+        ),
+        Fault(
+            f"{ROOT}/layers/gqa.py",
+            "yield from run_core(replace(run, kv_heads=a.num_heads), r, phase)",
+            "yield from run_core(run, r, phase)",
+            "repeated heads are not sent to the other ranks of a sequence",
+        ),
+        Fault(
             f"{ROOT}/layers/tensor_parallel.py",
             'yield from casts.gathered(f"{layer}_grad", r.tokens * width, phase)',
             'yield from casts.gathered(f"{layer}_grad", r.sequence_tokens * width, phase)',
