@@ -114,7 +114,7 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/power.py",
-            "other_s = max(0.0, step_s - compute_s / float(speeds[rank]))",
+            "other_s = max(0.0, step_s - float(long_s[rank]) - compute_s / float(speeds[rank]))",
             "other_s = 0.0",
             "a rank's waits give no clocks back",
         ),
