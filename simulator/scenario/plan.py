@@ -27,9 +27,11 @@ from simulator.scenario.section import (
 )
 
 RecomputeModule = Literal[
-    "rmsnorm", "mla_up_proj", "swiglu", "mlp", "attention", "layer", "moe", "shared_expert", "gemms"
+    "rmsnorm", "mla_up_proj", "swiglu", "mlp", "attention", "layer", "moe", "shared_expert", "experts", "gemms"
 ]
 """attention: the attention core; mlp: the FFN of dense layers; moe: router, dispatch, experts, combine; layer: all of it.
+experts: routed experts from the rows that came, which are kept, to their results, as torch's selective checkpoint of operators
+does it where it keeps messages and no grouped GEMM.
 gemms: every second GEMM (keys, attention output, up projection beside a gate), as torch's selective checkpoint of operators
 does it; of dense layers with grouped-query attention.
 """

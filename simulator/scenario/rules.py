@@ -132,10 +132,12 @@ def _recompute_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     absent = {
         "mlp": "" if model.has_dense_layers else "no dense layers",
         "moe": "" if model.moe is not None else "no experts",
+        "experts": "" if model.moe is not None else "no experts",
         "shared_expert": "" if model.moe is not None and model.moe.num_shared_experts else experts,
     }
     inside = {
         "shared_expert": "moe" if "moe" in modules else "",
+        "experts": "moe" if "moe" in modules else "",
         "swiglu": "mlp and moe" if {"mlp", "moe"} <= modules else "",
     }
     for module in sorted(modules):

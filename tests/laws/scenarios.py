@@ -327,7 +327,7 @@ def recomputes(
     a dispatch and a combine; shared: shared experts.
     """
     names = ["rmsnorm", "mla_up_proj", "swiglu", "attention", "mlp"]
-    names += [*(["moe"] if whole else []), *(["shared_expert"] if shared else [])]
+    names += [*(["moe"] if whole else []), *(["shared_expert"] if shared else []), "experts"]
     modules = draw(st.lists(st.sampled_from(names), unique=True))
     method, count = draw(st.sampled_from(["uniform", "block"])), draw(st.integers(1, max_layers))
     full: Document = {"granularity": "full", "method": method, "num_layers": count}

@@ -200,6 +200,12 @@ def test_full_recompute_says_what_it_needs(options: tuple[str, ...], words: str)
     [
         ("deepseek-v3", "recompute.modules=[layer, mlp]", "mlp has no meaning beside layer"),
         ("deepseek-v3", "recompute.modules=[moe, shared_expert]", "shared_expert has no meaning beside moe"),
+        ("deepseek-v3", "recompute.modules=[moe, experts]", "experts has no meaning beside moe"),
+        (
+            "llama-3.1-70b",
+            "recompute.modules=[experts]",
+            'experts has no meaning: model "llama-3.1-70b" has no experts',
+        ),
         ("deepseek-v3", "recompute.modules=[moe, mlp, swiglu]", "swiglu has no meaning beside mlp and moe"),
         ("mixtral-8x22b", "recompute.modules=[mlp]", 'mlp has no meaning: model "mixtral-8x22b" has no dense layers'),
         ("mixtral-8x22b", "recompute.modules=[shared_expert]", "has no shared experts"),

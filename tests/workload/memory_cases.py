@@ -20,7 +20,7 @@ FP8 = ActivationRecipe(
     tokens=4096, ep=64, act_dtype="fp8-block", dispatch_dtype="fp8-block", attn_out_dtype="e5m6",
     swiglu_in_dtype="fp8-block", recompute=frozenset({"rmsnorm", "mla_up_proj", "swiglu"}), row_padding=1,
 )  # fmt: skip
-MODULES = ("rmsnorm", "mla_up_proj", "swiglu", "mlp", "attention", "layer", "moe", "shared_expert")
+MODULES = ("rmsnorm", "mla_up_proj", "swiglu", "mlp", "attention", "layer", "moe", "shared_expert", "experts")
 ASSUMED = MemoryAssumptions(
     bf16_weight_copy_frac=1.0, expert_rows_frac=1.0, expert_rows_peak_frac=1.0, dispatch_nvl_tokens=288,
     dispatch_rdma_tokens=128, dispatch_slot_metadata_bytes=2064, dispatch_granularity_bytes=0,

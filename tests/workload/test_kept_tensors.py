@@ -145,6 +145,19 @@ def test_the_dispatched_payload_is_kept_whatever_is_recomputed() -> None:
             assert ("ffn.norm_out" in sizes(PARTS[code].saved(model(MLA), again)[1].saved)) == is_kept
 
 
+@pytest.mark.parametrize("autograd", ["fused", "eager"])
+def test_experts_computed_again_keep_the_rows_that_came_alone(autograd: str) -> None:
+    """Beside what leaves them, a message's tensor, which plain modules keep."""
+    plain, again = (
+        sizes(PARTS["m"].saved(model(MLA), replace(BF16, autograd=autograd, recompute=frozenset(modules)))[1].saved)
+        for modules in ((), ("experts",))
+    )
+    inside = {"expert.swiglu_in", "expert.swiglu_out"} | ({"expert.silu_out"} if autograd == "eager" else set())
+    assert plain.keys() - again.keys() == inside
+    assert again == {name: size for name, size in plain.items() if name not in inside}
+    assert "expert.input" in again
+
+
 def test_expert_tensor_parallelism_halves_experts_and_gathers_their_rows() -> None:
     one, two = (sizes(PARTS["m"].saved(model(MLA), replace(BF16, etp=etp))[1].saved) for etp in (1, 2))
     assert two["expert.input"] == 2 * one["expert.input"]

@@ -17,6 +17,10 @@ from simulator.workload.saved import ActivationRecipe, BlockBuilder, bf16, fulle
 from simulator.workload.tensors import BlockMemory, Tensor, tensor_bytes
 
 
+INSIDE_EXPERTS = ("expert.swiglu_in", "expert.clamped", "expert.silu_out", "expert.swiglu_out")
+"""What routed experts keep between the rows that came and their results."""
+
+
 def _moe(model: ModelSpec) -> MoeFfn:
     assert model.moe is not None, "a MoE layer needs the model's moe section"
     return model.moe
@@ -49,6 +53,7 @@ def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
     router, routed = tuple(experts.router_forward(m, h, r)), tuple(experts.forward(m, h, r))
     inside = r.without("swiglu") if "moe" in r.recompute else r
     of_shared = inside.without("swiglu") if "shared_expert" in r.recompute else inside
+    of_experts = inside.without("swiglu") if "experts" in r.recompute else inside
     cast = r.casts.shared_input("shared_quantise", s, h, is_sent=r.dispatch_fp8)
     local = (*cast, *ffn.forward("shared", shared, r)) if shared else ()
     blocks: Blocks = {
@@ -61,7 +66,10 @@ def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
             *(ffn.backward_input("shared", shared, of_shared) if shared else ()),
             *input_reload(h, r),
         ),
-        "mlp_b_routed": tuple(experts.backward_input(m, h, inside)),
+        "mlp_b_routed": (
+            *(c.again(routed) if "experts" in r.recompute and "moe" not in r.recompute else ()),
+            *experts.backward_input(m, h, of_experts),
+        ),
         "mlp_w": (*(ffn.backward_weight("shared", shared, r) if shared else ()), *experts.backward_weight(m, h, r)),
         "attn_b": (*experts.router_backward(m, h, r), *attn_b),
         "attn_w": tuple(attn_w),
@@ -139,9 +147,9 @@ def _ffn_block(model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
     built = block.build()
     if "moe" in r.recompute:
         return recomputed(built, ("ffn.input", "router.input", "ffn.norm_out"))
-    if "shared_expert" in r.recompute:
-        return recomputed(built, tuple(x.name for x in built.saved if not x.name.startswith("shared.")))
-    return built
+    again = [x.name for x in built.saved if "shared_expert" in r.recompute and x.name.startswith("shared.")]
+    again += INSIDE_EXPERTS if "experts" in r.recompute else ()
+    return recomputed(built, tuple(x.name for x in built.saved if x.name not in again)) if again else built
 
 
 def _routed_forward(r: ActivationRecipe, rows: int, sent: int, n: ffn.Ffn) -> list[Tensor]:

@@ -185,6 +185,18 @@ WORKLOAD = Room(
             "recompute of the experts runs attention again",
         ),
         Fault(
+            f"{ROOT}/layers/moe.py",
+            '*(c.again(routed) if "experts" in r.recompute and "moe" not in r.recompute else ()),',
+            "",
+            "experts that are not kept are not computed again",
+        ),
+        Fault(
+            f"{ROOT}/layers/moe.py",
+            'INSIDE_EXPERTS = ("expert.swiglu_in", ',
+            'INSIDE_EXPERTS = ("expert.input", "expert.swiglu_in", ',
+            "the rows that came are sent again for nothing",
+        ),
+        Fault(
             f"{ROOT}/counting.py",
             "2 * self.heads * (3 * self.head_dim_qk + 2 * self.head_dim_v)",
             "2 * self.heads * (2 * self.head_dim_qk + 2 * self.head_dim_v)",
