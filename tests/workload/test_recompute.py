@@ -55,7 +55,7 @@ def test_a_layer_computed_again_runs_its_forward_a_second_time(code: str, dtype:
 def test_a_module_computed_again_runs_its_own_forward(
     code: str, module: str, blocks: Sequence[str], left_out: tuple[str, ...]
 ) -> None:
-    """mlp: the dense FFN; shared_expert, experts: these; moe: router, experts and shared ones, not attention nor the norm before it."""
+    """mlp: the dense FFN; shared_expert, experts: these; moe: both and the router, not attention nor its norm."""
     (unit,) = PARTS[code].units(model(MLA), recipe("bf16", (module,)))
     expected = [f"{op.name}_recompute" for op in block_ops(unit, blocks) if not op.name.startswith(left_out or ("-",))]
     assert [op.name for op in unit.ops() if op.name.endswith("_recompute")] == expected

@@ -16,7 +16,6 @@ from simulator.workload.recipe import Recipe
 from simulator.workload.saved import ActivationRecipe, BlockBuilder, bf16, fullest, recomputed
 from simulator.workload.tensors import BlockMemory, Tensor, tensor_bytes
 
-
 INSIDE_EXPERTS = ("expert.swiglu_in", "expert.clamped", "expert.silu_out", "expert.swiglu_out")
 """What routed experts keep between the rows that came and their results."""
 
