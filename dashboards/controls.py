@@ -158,6 +158,10 @@ GROUPS: Final[tuple[tuple[str, tuple[Control, ...]], ...]] = (
         "Experts",
         (
             Control(
+                "dispatcher", "Dispatcher", "Library that sends tokens to their experts and results back.", "choice",
+                shows=has_experts,
+            ),
+            Control(
                 "balance", "Expert balance", "forced: every expert the same; learned: as a trained, balanced router; natural: "
                 "without balancing; or a given maximum over mean.", "balance", shows=has_experts,
             ),
@@ -178,6 +182,7 @@ LABELS: Final = {control.name: control.label for control in CONTROLS} | {
     "remethod": "Recompute method", "relayers": "Recomputed layers", "hsdp": "Shard group",
     "grad_every": "Gradients reduced every",
     "stack": "Stack", "drop": "Dropped rows", "pad": "Pad to capacity",
+    "permute_fusion": "Fused permutation",
 }  # fmt: skip
 """Names of the link as people call them."""
 

@@ -221,6 +221,8 @@ SCENARIO_KEYS: Final[tuple[Key, ...]] = (
     _or_null("relayers", "recompute.num_layers", MAX_LAYERS, "a number of layers"),
     _set("balance", "moe.balance", balance, "forced, learned, natural or {load_imbalance: 1.2}"),
     _or_null("nodes", "moe.max_nodes_per_token", 100_000, "a number of nodes"),
+    _offered("dispatcher", "moe.dispatcher"),
+    _offered("permute_fusion", "moe.permute_fusion"),
     _offered("drop", "moe.drop"),
     _offered("pad", "moe.pad_to_capacity"),
     _set("tokens", "phases.{first}.tokens", number(1, 100 * PETA), "1 to 1e17 tokens"),

@@ -32,7 +32,7 @@ VALID = {
     "ramp": "null", "ramp_from": "4096", "ramp_below": "gpipe", "provider": "lambda", "region": "us-east-1",
     "commitment": "1-year", "scaling": "delayed", "primary": "quantised", "casts": "transformer-engine-2025",
     "framework": "megatron-core@0.9", "attention": "fa3", "grouped_gemm": "loop", "power_cap": "650",
-    "cp": "2", "cp_comm": "a2a",
+    "cp": "2", "cp_comm": "a2a", "dispatcher": "alltoall", "permute_fusion": "false",
 }  # fmt: skip
 
 

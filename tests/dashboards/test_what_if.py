@@ -105,6 +105,7 @@ MOVES: dict[str, tuple[str, Any, str]] = {
     "modules": (SEVERAL, ["swiglu"], "[swiglu]"),
     "balance": (BOX, "forced", "forced"),
     "nodes": (NUMBER, 1, "1"),
+    "dispatcher": (BOX, "alltoall", "alltoall"),
 }  # fmt: skip
 """Control → its widget, the value that it is moved to, and the text in the link."""
 OF_FP8 = {"scaling": "delayed", "primary": "quantised"}

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from hwprofiles.catalog import list_names, load_node, measured_stacks, read_provenance
+from simulator.scenario.dispatchers import DISPATCHERS
 from simulator.scenario.recipes import RECIPES
 from simulator.schedule import SCHEDULES, micro_batch_problem, next_valid_micro_batches, rank_problem
 
@@ -121,6 +122,8 @@ def scenarios(
         },
         "precision": {"recipe": recipe},
         "moe": {
+            "dispatcher": draw(st.sampled_from(["deepep", "deepep", *DISPATCHERS])),
+            "permute_fusion": draw(st.booleans()),
             "dispatch_dtype": draw(st.sampled_from(["fp8", "bf16"])) if is_fp8 else "bf16",
             "max_nodes_per_token": draw(node_limits(model, nodes if ep * etp >= NODE else 0)),
             "balance": draw(st.sampled_from(["learned", "learned", "forced", "natural", {"load_imbalance": 1.2}])),

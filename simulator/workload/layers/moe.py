@@ -97,10 +97,11 @@ def _all_to_all(m: MoeFfn, hidden: int, r: Recipe) -> dict[str, AllToAll]:
     sent, rule = r.sent_bytes(hidden), r.dispatching
     sends_rows, gathers = rule.sends == "rows", rule.sends == "everything"
     tokens = ceil(r.sequence_tokens * r.capacity.limit) if r.capacity.is_padded else r.sequence_tokens
+    sent_tokens = r.sequence_tokens if gathers else tokens
     dispatch = AllToAll(
-        "dispatch", "F", r.sequence_tokens if gathers else tokens, sent, r.nodes, r.ep * (r.etp if gathers else 1),
+        "dispatch", "F", sent_tokens, sent, r.nodes, r.ep * (r.etp if gathers else 1),
         r.nodes_per_token, r.ranks_per_token, remote_per_token=r.remote_per_token, fullest_node=r.fullest_node,
-        dispatcher=r.dispatcher, rows_per_token=shuffle.sent_rows(m, r) / tokens, num_experts=m.num_routed_experts,
+        dispatcher=r.dispatcher, rows_per_token=shuffle.sent_rows(m, r) / sent_tokens, num_experts=m.num_routed_experts,
         is_scaled=r.dispatch_fp8, sends_weights=sends_rows, host_syncs=r.host_syncs,
     )  # fmt: skip
     combine = replace(
