@@ -42,8 +42,9 @@ class DispatchCosts:
     autograd. attention: the attention core's module. cast: one tensor cast to fewer bits. looped_expert, grouped_expert: what
     a grouped linear layer does an expert and GEMM, in a loop of products or before one call. expert_cast: an expert's tensor.
     parameter: a parameter's accumulation and hook in the backward. collective: a collective or a send. message: a dispatch or
-    combine of the experts' rows. layer: what a layer does beside its operators. graph: a replay of a captured graph. sync: what
-    a host that waits for a result loses beyond the result's own time.
+    combine of the experts' rows. layer: what a layer does beside its counted operators (views, allocations, small operators,
+    Python); routed: more of that in a layer with experts. graph: a replay of a captured graph. sync: what a host that waits
+    for a result loses beyond the result's own time.
     """
 
     launch_f_s: float
@@ -66,6 +67,8 @@ class DispatchCosts:
     message_b_s: float
     layer_f_s: float
     layer_b_s: float
+    routed_f_s: float
+    routed_b_s: float
     graph_s: float
     sync_s: float
 

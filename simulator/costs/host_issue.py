@@ -45,5 +45,10 @@ def preprocess_s(message: AllToAll, block: str, costs: HostCosts) -> float:
 
 
 def unit_s(block: str, costs: HostCosts) -> float:
-    """Seconds of what a layer does beside its operators, of which a forward or a backward has as much."""
+    """Seconds of what a layer does beside its counted operators, of which a forward or a backward has as much."""
     return costs.layer_b_s if is_backward(block) else costs.layer_f_s
+
+
+def routed_s(block: str, costs: HostCosts) -> float:
+    """Seconds of what a layer with experts does more of that."""
+    return costs.routed_b_s if is_backward(block) else costs.routed_f_s

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,19 +10,22 @@ from hwprofiles.hosts import dispatch_range
 from hwprofiles.schema import Assumption
 from simulator.assembly.host import HostPlan
 from simulator.assembly.issue import UnitIssue
-from simulator.costs.host_issue import HostCosts, issue_s, preprocess_s, unit_s
+from simulator.costs.host_issue import HostCosts, issue_s, preprocess_s, routed_s, unit_s
 from simulator.scenario.host_rules import FULL, graph_scopes, host_syncs
 from simulator.scenario.host_speed import HOST_SPEED, cpu_seconds
 from simulator.scenario.scenario import Scenario
-from simulator.workload.host_calls import graph_scope
+from simulator.workload.host_calls import Scope, graph_scope
 from simulator.workload.op import AllToAll, BlockName, Op, Unit, Work
 
-_BEGINS: Final[tuple[tuple[BlockName, ...], ...]] = (
-    ("attn_f", "mlp_f_local"), ("attn_r", "mlp_r_local", "mlp_r_routed"), ("mlp_b_routed", "mlp_b_local", "attn_b"),
+_BESIDE: Final[tuple[tuple[BlockName, Scope, bool], ...]] = (
+    ("attn_f", "attn", False), ("attn_f", "moe_router", True), ("mlp_f_local", "mlp", False), ("mlp_f_routed", "moe", False),
+    ("mlp_f_routed", "moe", True), ("attn_r", "attn", False), ("attn_r", "moe_router", True), ("mlp_r_local", "mlp", False),
+    ("mlp_r_routed", "moe", False), ("mlp_r_routed", "moe", True), ("mlp_b_local", "mlp", False),
+    ("mlp_b_routed", "moe", False), ("mlp_b_routed", "moe", True), ("attn_b", "moe_router", True), ("attn_b", "attn", False),
 )  # fmt: skip
-"""Blocks that a forward, one that is repeated, and a backward begin with: the first of each that the unit has."""
-
-
+"""Where a layer does what no counted operator stands for: half of it in attention and half in the FFN or around the experts
+(False); of what a layer with experts does more, half in the router's part and half around the experts (True).
+"""
 _PASSES: Final[tuple[tuple[str, ...], ...]] = (
     ("attn_f", "dispatch_f", "shared_f_up", "mlp_f_local", "mlp_f_routed", "combine_f", "shared_f_down"),
     (
@@ -62,10 +65,9 @@ class HostPrices:
             key: 0.0 if key in replayed else self._of_message(each, key) for key, each in unit.all_to_all.items()
         }
         self._add_replays(unit, replayed, blocks, messages)
-        for begins in _BEGINS:
-            first = next((name for name in begins if unit.blocks.get(name)), None)
-            if first is not None and self.costs is not None:
-                blocks[first][id(unit.blocks[first][0])] += unit_s(first, self.costs)
+        if self.costs is not None:
+            for block, behind, seconds in _beside(unit, self.costs, self.captured):
+                blocks[block][id(behind)] += seconds
         return UnitIssue(blocks, messages)
 
     def _of_work(self, work: Work, block: str) -> float:
@@ -110,6 +112,17 @@ class HostPrices:
                 if first is not None:
                     blocks[name][first] = graph_s
                     break
+
+
+def _beside(unit: Unit, costs: HostCosts, captured: frozenset[str]) -> Iterator[tuple[BlockName, Work, float]]:
+    """What a layer does beside its counted operators, outside captured graphs: (block, operator behind it, seconds)."""
+    for block, scope, is_routed in _BESIDE:
+        if scope in captured:
+            continue
+        work = unit.blocks.get(block, ())
+        behind = next((each for each in work if graph_scope(each, block, unit.kind) == scope), None)
+        if behind is not None:
+            yield block, behind, (routed_s if is_routed else unit_s)(block, costs) / 2
 
 
 def host_costs(scenario: Scenario, assumptions: Mapping[str, Assumption]) -> HostCosts:

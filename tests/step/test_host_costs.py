@@ -57,7 +57,8 @@ def test_every_unit_is_issued_whole() -> None:
             for name, work in unit.blocks.items()
             for each in {id(each): each for each in work}.values()
         )
-        assert total - bare == pytest.approx(costs.layer_f_s + costs.layer_b_s)
+        more = costs.routed_f_s + costs.routed_b_s if unit.kind == "moe" else 0.0
+        assert total - bare == pytest.approx(costs.layer_f_s + costs.layer_b_s + more)
 
 
 def test_what_is_not_known_widens_the_interval() -> None:
@@ -88,4 +89,4 @@ def test_a_node_of_an_unknown_processor_is_refused() -> None:
 def test_nothing_is_left_without_a_stream() -> None:
     it = scenario("mechanisms.host_stream=false")
     assert host_prices(it, prepare(it).assumptions) is None
-    assert len(KEYS) == 22
+    assert len(KEYS) == 24
