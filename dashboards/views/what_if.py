@@ -19,7 +19,7 @@ from dashboards.widgets.problems import as_text
 from dashboards.widgets.upload import upload
 from dashboards.work import memory as work
 from simulator.errors import InputError
-from simulator.report.facts import power_words, token_notes
+from simulator.report.facts import power_words, step_notes
 from simulator.report.what_if import beside, memory_advice, needs_room, what_to_change
 from simulator.results.memory_variants import MemoryVariants
 from simulator.results.run_result import RunResult
@@ -102,7 +102,7 @@ def _show_answer(asked: Current, answer: Answer, result: RunResult, base: Answer
     shown_answer.show_figures(shown, draws)
     if power := power_words(result.step):
         st.caption(as_text(f"{power[0].upper()}{power[1:]}."))
-    for note in token_notes(result.step):
+    for note in step_notes(result.step):
         st.caption(as_text(note))
     st.subheader("What binds")
     shown_answer.show_gains(result, is_first=answer.is_first)

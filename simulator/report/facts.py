@@ -6,7 +6,7 @@ Numbers come from `report.numbers`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import fsum, prod
+from math import fsum, prod, sqrt
 from typing import Any, Final
 
 from hwprofiles.stack_choice import STACK_KINDS, default_stack, stack_names, stack_provenance
@@ -250,10 +250,12 @@ def useful_words(times: StepTimes) -> str:
     )
 
 
-def token_notes(times: StepTimes) -> list[str]:
-    """What packed documents and padding do, in whole sentences."""
+def step_notes(times: StepTimes) -> list[str]:
+    """What the interval is made of, and what packed documents and padding do, in whole sentences."""
     useful = useful_words(times)
-    words = (packed_words(times), f"tokens/s/GPU: {useful}" if useful else "")
+    words = (
+        interval_words(times), software_words(times), packed_words(times), f"tokens/s/GPU: {useful}" if useful else "",
+    )  # fmt: skip
     return [f"{each[0].upper()}{each[1:]}." for each in words if each]
 
 
@@ -269,6 +271,42 @@ def effect_size(row: AssumptionRow) -> float:
     """The larger end of the effect on the GPU-hours; 0 where not computed."""
     effect = row.effect_on_gpu_hours
     return 0.0 if effect is None else max(abs(effect.low), abs(effect.high))
+
+
+NUM_RANGES: Final = 4
+"""Ranges that are told of an interval, the greatest first."""
+RANGE_WORDS: Final = {
+    "run.unrecorded": "what no input says", "software.unknown": "software not stated",
+    "power.idle_share": "a waiting chip's power", "power.beta": "how power follows speed",
+    "power.energy": "energy of a FLOP", "power.loop_share": "state of benchmarks",
+}  # fmt: skip
+"""What a range is of, in words; a category of time or an assumption by its name."""
+
+
+def interval_words(times: StepTimes) -> str:
+    """What the step's interval is made of, the greatest first; "" in documents that do not tell it."""
+    if not times.ranges:
+        return ""
+    told = (
+        f"{RANGE_WORDS.get(part.what, part.what)} {numbers.signed_percent(part.low)} to {numbers.signed_percent(part.high)}"
+        for part in times.ranges[:NUM_RANGES]
+    )
+    return f"the interval is mostly {', '.join(told)}"
+
+
+def software_words(times: StepTimes) -> str:
+    """How much narrower the interval would be with the software stated; "" where it is."""
+    part = next((each for each in times.ranges or () if each.what == "software.unknown"), None)
+    if part is None:
+        return ""
+    sides = (times.step_s - times.interval.low, part.low), (times.interval.high - times.step_s, part.high)
+    was = [side / times.step_s for side, _ in sides]
+    ends = [sqrt(max(0.0, (side / times.step_s) ** 2 - of**2)) for side, of in sides]
+    now = f"{numbers.signed_percent(-ends[0])} to {numbers.signed_percent(ends[1])}"
+    before = f"{numbers.signed_percent(-was[0])} to {numbers.signed_percent(was[1])}"
+    return (
+        f"no framework is stated: naming one (moesim list frameworks) narrows the interval from {before} to about {now}"
+    )
 
 
 def range_of(row: AssumptionRow) -> str:

@@ -35,6 +35,7 @@ _BY_END: Final = (
 _BY_SECTION: Final = (
     ("step.tflops", "1e12 FLOP/s"),
     ("step.mfu", "fraction"),
+    ("step.ranges", "fraction"),
     ("step.model_flop_per_token", "FLOP/token"),
     ("memory.margin", "fraction"),
     ("basis", "fraction"),

@@ -93,7 +93,7 @@ def _one(item: ReportItem) -> Iterator[str]:
         found = [f"{category_words(each.what)} ({numbers.seconds(each.seconds)} a step)" for each in bindings]
         yield f"**What binds:** {prose(', '.join(found))}"
         yield ""
-    if notes := facts.token_notes(result.step):
+    if notes := facts.step_notes(result.step):
         yield prose(" ".join(notes))
         yield ""
     moving = sorted(

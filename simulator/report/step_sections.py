@@ -59,6 +59,9 @@ def step(result: RunResult, width: int) -> Iterable[RenderableType]:
     )
     if times.interval.width == 0:
         yield Text("the interval has no width: no range was carried through to it", style="dim")
+    for words in (facts.interval_words(times), facts.software_words(times)):
+        if words:
+            yield Text(words, style="dim")
     names = [name for name in PART_NAMES if any(getattr(rank, name) > 0 for rank in times.by_rank)]
     yield _parts_table(result, names, width)
     legends = [facts.PART_LEGENDS[name] for name in names if name in facts.PART_LEGENDS]

@@ -153,6 +153,22 @@ class DocumentTimes(ResultModel):
     added_s: float
 
 
+class RangePart(ResultModel):
+    """Relative change of the step at both ends of one range, the others as they are: low ≤ 0 ≤ high.
+
+    what: a category of time, an assumption, `power.<constant>`, `run.unrecorded` or `software.unknown`.
+    """
+
+    what: str
+    low: float = Field(le=0)
+    high: float = Field(ge=0)
+
+    @property
+    def size(self) -> float:
+        """What it takes to be told: the greater of both ends."""
+        return max(-self.low, self.high)
+
+
 class StepTimes(ResultModel):
     """The step of one phase at full batch.
 
@@ -160,8 +176,9 @@ class StepTimes(ResultModel):
     useful_tokens_per_step, useful_tokens_per_s_per_gpu: without it, present where there is some.
     bubble_s, exposed_comm_s (communication with no compute beside it: cuts across the parts, no summand), optimizer_s
     are means over the pipeline ranks. by_rank is ascending in pp_rank. power: absent in documents of releases that did not
-    tell it. Raises InconsistentSimulation where the parts of
-    a rank do not sum to step_s, or the interval does not hold it.
+    tell it. ranges: what the interval is made of, independent of one another (in quadrature), the greatest first; absent in
+    documents of releases that did not tell it. Raises InconsistentSimulation where the parts of a rank do not sum to step_s,
+    or the interval does not hold it.
     """
 
     step_s: float = Field(gt=0)
@@ -184,6 +201,7 @@ class StepTimes(ResultModel):
     power: StepWatts | None = None
     imbalance: LoadImbalanceTimes | None = None
     documents: DocumentTimes | None = None
+    ranges: tuple[RangePart, ...] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

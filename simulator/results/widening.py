@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from simulator.results.interval import Interval
-from simulator.results.step_result import StepResult, StepTimes
+from simulator.results.step_result import RangePart, StepResult, StepTimes
 
 
 def widened(result: StepResult, changes: Mapping[str, Interval]) -> StepResult:
@@ -22,4 +22,10 @@ def widened_times(step: StepTimes, changes: Mapping[str, Interval]) -> StepTimes
     down = math.hypot(step.step_s - step.interval.low, *(step.step_s * change.low for change in changes.values()))
     up = math.hypot(step.interval.high - step.step_s, *(step.step_s * change.high for change in changes.values()))
     interval = Interval(low=max(0.0, step.step_s - down), high=step.step_s + up)
-    return step.model_copy(update={"interval": interval})
+    return step.model_copy(update={"interval": interval, "ranges": parts_of_ranges(changes, step.ranges or ())})
+
+
+def parts_of_ranges(changes: Mapping[str, Interval], others: Iterable[RangePart] = ()) -> tuple[RangePart, ...]:
+    """Changes that are any, with others, the greatest first."""
+    own = (RangePart(what=name, low=each.low, high=each.high) for name, each in changes.items() if each.width > 0.0)
+    return tuple(sorted((*others, *own), key=lambda part: (-part.size, part.what)))

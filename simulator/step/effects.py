@@ -1,9 +1,9 @@
 """What each stated assumption is worth: the step again with one assumption at an end of its range, the others as they are.
 
 Assumptions of the memory model move no time. Those of chip speed and sequence correlation act through random draws: the
-first few are run again with the same random numbers. Those of the router's dynamics move nothing in a dense model; else they
-are left out here (each needs the router simulated again); `--set assumptions.<key>=…` shows their effect. Beside them, under
-keys `power.*`: what the ranges of the power constants are worth.
+first few are run again with the same random numbers. Those of the router's dynamics act through what persists between experts
+(`routing_model.persistent_ratio`): the loads are drawn again with it. Beside them, under keys `power.*`: what the ranges of the
+power constants are worth, and what no input says and no mechanism has (scenario/run_ranges.yaml).
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from simulator.engine import sweep_batch
 from simulator.results.interval import Interval
 from simulator.scenario import derived
 from simulator.scenario.plan import LoadImbalance
+from simulator.scenario.run_ranges import run_ranges
 from simulator.schedule.action import Schedule
 from simulator.step.draws import Report, draw_rows, randomness
 from simulator.step.graph import build_graph, waits_for_its_transfers
 from simulator.step.power import StepPower, at_speeds_of, power_of, power_range, step_power, unlimited
-from simulator.step.prepared import PreparedStep, at_power, price
+from simulator.step.prepared import PreparedStep, at_power, expert_group, price
+from simulator.step.routing import ROUTER, persistent_at
 from simulator.workload.expert_load import LoadModel, noise_cv
 
 DRAWS = 2
 """Random draws that are run again for an assumption that acts through them; common random numbers make few enough."""
 MEMORY = "memory_"
-ROUTER = ("expert_popularity_cv", "expert_popularity_drift_cv", "bias_update_rate", "aux_loss_pressure")
-RANDOM = ("gpu_speed_cv", "routing_concentration")
+RANDOM = ("gpu_speed_cv", "routing_concentration", *ROUTER)
 HOST = ("host_link_frac", "host_memory_frac")
 """Assumptions that act only where something is offloaded."""
 LOOP_SHARE = "loop_share"
@@ -53,8 +54,8 @@ def assumption_effects(
     power = power or power_of(step, build_graph(step, order))
     graph = power.graph
     base = {key: _makespan(step, graph, drawn=key in RANDOM) for key in (RANDOM[0], "")}
-    effects = {**power_range(power), **_loops(step, power, order)}
-    is_routed = step.scenario.model.moe is not None
+    stated = {key: Interval(low=each.low, high=each.high) for key, each in run_ranges(step.scenario).items()}
+    effects = {**stated, **power_range(power), **_loops(step, power, order)}
     idle = (
         () if _has_collectives_among_kernels(graph) else set(BESIDE) - ({STRETCH} if step.messages.full_grid else set())
     )
@@ -62,9 +63,7 @@ def assumption_effects(
     for done, (key, entry) in enumerate(step.assumptions.items()):
         if report is not None:
             report(done / len(step.assumptions))
-        if key in ROUTER and is_routed:
-            continue
-        if key.startswith(MEMORY) or key in ROUTER or key in idle:
+        if key.startswith(MEMORY) or key in idle:
             effects[key] = Interval(low=0.0, high=0.0)
             continue
         reference = base[RANDOM[0]] if key in RANDOM else base[""]
@@ -110,6 +109,8 @@ def _changed(step: PreparedStep, power: StepPower, entry: Assumption, value: flo
     graph = power.graph
     if entry.key == "routing_concentration":
         return _makespan(step, graph, drawn=True, noise_factor=_noise_ratio(step, entry.value, value))
+    if entry.key in ROUTER:
+        return _routed(step, graph, entry.model_copy(update={"value": value}))
     if entry.key == "gpu_speed_cv":
         drawn = randomness(step.scenario, step.random.load, value, step.random.documents)
         return _makespan(replace(step, random=drawn), graph, drawn=True)
@@ -118,6 +119,17 @@ def _changed(step: PreparedStep, power: StepPower, entry: Assumption, value: flo
     if is_same_order and changed.has_prices_of(step):
         return None
     return _makespan(changed, at_speeds_of(power, build_graph(changed, order, power.plain)), drawn=False)
+
+
+def _routed(step: PreparedStep, graph: StepGraph, entry: Assumption) -> float | None:
+    """Step seconds with another router; None where no loads are drawn or the assumption moves none."""
+    load, group = step.random.load, expert_group(step.scenario, step.hardware)
+    factor = None if load is None else persistent_at(step.scenario, group, step.assumptions, entry)
+    if load is None or factor is None:
+        return None
+    node = None if load.node_persistent_cv is None else load.node_persistent_cv * factor
+    changed = replace(load, persistent_cv=load.persistent_cv * factor, node_persistent_cv=node)
+    return _makespan(replace(step, random=replace(step.random, load=changed)), graph, drawn=True)
 
 
 def _with(step: PreparedStep, entry: Assumption, value: float) -> PreparedStep:

@@ -28,6 +28,7 @@ from simulator.results.step_result import (
     StepTimes,
     parts_of,
 )
+from simulator.results.widening import parts_of_ranges
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
@@ -76,7 +77,8 @@ def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: in
     rate = metrics.tokens_per_s_per_gpu(tokens, step_s, scenario.cluster.num_gpus)
     counted = model_flop_per_token(scenario.model, scenario.training.seq_len, documents=documents_of(scenario))
     flop = FlopPerToken(**asdict(counted))
-    down, up = total(category_ranges(power, _gap(step)))
+    found = category_ranges(power, _gap(step))
+    down, up = total(found)
     added_s = {
         "expert_imbalance": outcome.imbalance_s, "speed_spread": outcome.speed_spread_s,
         "document_spread": outcome.documents_s,
@@ -105,6 +107,7 @@ def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: in
         power=_power(power, step_s, scenario.cluster.num_gpus),
         imbalance=load_imbalance(step.random, graph, outcome) if explained else None,
         documents=_documents(step, graph, outcome) if explained else None,
+        ranges=parts_of_ranges(found),
     )
 
 

@@ -15,7 +15,7 @@ from simulator.scenario.scenario import Scenario
 from simulator.workload.capacity import UNLIMITED, Capacity, capacity_law
 from simulator.workload.expert_load import LoadModel, TokenLaw, token_law
 from simulator.workload.group_law import cv_of_maximum
-from simulator.workload.routing_model import RoutingStatistics, routing_statistics
+from simulator.workload.routing_model import RoutingStatistics, persistent_ratio, routing_statistics
 from simulator.workload.routing_rule import Balance, RoutingRule, grouping
 from simulator.workload.uneven_group import nic_copies
 
@@ -26,6 +26,28 @@ def ask_router(scenario: Scenario, group: Lie, assumptions: Mapping[str, Assumpt
     if moe is None or scenario.parallel.ep == 1:
         return None
     return routing_statistics(_rule(scenario, moe, group, assumptions), scenario.seed)
+
+
+ROUTER: Mapping[str, frozenset[Balance]] = {
+    "expert_popularity_cv": frozenset({"natural", "aux_loss"}),
+    "expert_popularity_drift_cv": frozenset({"learned"}),
+    "bias_update_rate": frozenset({"learned"}),
+    "aux_loss_pressure": frozenset({"aux_loss"}),
+}
+"""Assumptions of the router's dynamics, and the ways of balancing in which they move what persists between experts."""
+
+
+def persistent_at(
+    scenario: Scenario, group: Lie, assumptions: Mapping[str, Assumption], changed: Assumption
+) -> float | None:
+    """What persists between experts with one of these assumptions elsewhere, over what does; None where it moves nothing."""
+    moe, found = scenario.model.moe, ask_router(scenario, group, assumptions)
+    if moe is None or found is None or isinstance(scenario.moe.balance, LoadImbalance):
+        return None
+    if _balance(scenario, moe) not in ROUTER[changed.key]:
+        return None
+    was, now = (_rule(scenario, moe, group, each) for each in (assumptions, {**assumptions, changed.key: changed}))
+    return persistent_ratio(was, now, found, scenario.seed)
 
 
 def _rule(scenario: Scenario, moe: MoeFfn, group: Lie, assumptions: Mapping[str, Assumption]) -> RoutingRule:

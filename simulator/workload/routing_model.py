@@ -44,6 +44,7 @@ class RoutingStatistics:
     max_over_mean_mean, node_max_over_mean_mean: of the fullest rank and node in a micro-batch, both terms together; mean.
     expert_between, expert_inside: variances of an expert's load as in `Spread`.
     copies: over a NIC, of a group whose nodes differ in members; else None.
+    response, batch_cv: as of `balancing.tremor_cv`, where a learned bias balances; else 0.
     """
 
     noise_cv: float
@@ -58,6 +59,8 @@ class RoutingStatistics:
     copies: NicCopies | None = None
     expert_between: float = 0.0
     expert_inside: float = 0.0
+    response: float = 0.0
+    batch_cv: float = 0.0
 
     def expert_variance(self, sequences: int, seq_len: int) -> float:
         """Of an expert's load in a rank's micro-batch of so many sequences, fresh and persistent, over its mean squared."""
@@ -103,7 +106,7 @@ def routing_statistics(rule: RoutingRule, seed: int) -> RoutingStatistics:
     scores = token_scores(rule, np.repeat(pool * weights, TOKENS, axis=0), rng) + bias
     chosen = select_experts(scores, rule)
     experts, ranks, nodes = (spread(chosen, rule, places) for places in (rule.num_experts, rule.ep, rule.load_places))
-    expert_cv = _persistent(rule, pool, weights, scores, experts, rng)
+    expert_cv, response, batch_cv = _persistent(rule, pool, weights, scores, experts, rng)
     held = rule.num_experts // rule.ep
     apart = (rule.num_experts - held) / (rule.num_experts - 1) if rule.num_experts > 1 else 0.0
     persistent = expert_cv * sqrt(apart / held)
@@ -124,7 +127,7 @@ def routing_statistics(rule: RoutingRule, seed: int) -> RoutingStatistics:
     return RoutingStatistics(
         noise, persistent, *reach.mean, float(fullest.mean()),
         min(node_noise, noise), node_persistent, float(fullest_node.mean()), expert_cv, reach.copies,
-        expert_between=experts.between, expert_inside=experts.inside,
+        expert_between=experts.between, expert_inside=experts.inside, response=response, batch_cv=batch_cv,
     )  # fmt: skip
 
 
@@ -182,20 +185,38 @@ def _kept(between: float, inside: float) -> float:
 
 def _persistent(
     rule: RoutingRule, pool: Scores, weights: Scores, scores: Scores, experts: Spread, rng: np.random.Generator
-) -> float:
-    """Coefficient of variation of the experts' expected loads in a step.
+) -> tuple[float, float, float]:
+    """Coefficient of variation of the experts' expected loads in a step, and what its tremor follows from under a bias rule.
 
     scores: biased scores of the simulated tokens. Without a bias rule it is the covariance of two halves of fresh tokens:
     their sampling noise is independent, so it cancels.
     """
     if rule.balance == "learned" and rule.bias_update_rate > 0:
         batch_cv = sqrt(experts.variance(rule.batch_sequences, rule.seq_len))
-        return tremor_cv(rule, load_response(rule, scores, rng), batch_cv, rng)
+        response = load_response(rule, scores, rng)
+        return tremor_cv(rule, response, batch_cv, rng), response, batch_cv
     if rule.popularity_cv == 0:
-        return 0.0
+        return 0.0, 0.0, 0.0
     fresh = token_scores(rule, lone_tokens(pool, LONE_TOKENS, rng) * weights, rng)
     first, second = (expert_loads(rule, half) - 1.0 for half in np.split(fresh, 2))
-    return sqrt(max(0.0, float((first * second).mean())))
+    return sqrt(max(0.0, float((first * second).mean()))), 0.0, 0.0
+
+
+def persistent_ratio(rule: RoutingRule, changed: RoutingRule, found: RoutingStatistics, seed: int) -> float:
+    """What persists between experts under another rule over what does under this one, whose statistics are `found`.
+
+    Under a learned bias the tremor alone is followed again, with the same random numbers: response and noise of a batch
+    depend on neither rate nor drift, and of the popularity of experts a bias leaves nothing. Else the router is simulated.
+    1 where nothing persists.
+    """
+    if rule.balance == "learned":
+        was, now = (
+            tremor_cv(each, found.response, found.batch_cv, generator(seed, 1, PURPOSE_BALANCING))
+            for each in (rule, changed)
+        )
+    else:
+        was, now = found.persistent_cv, routing_statistics(changed, seed).persistent_cv
+    return now / was if was > 0 else 1.0
 
 
 @dataclass(frozen=True)

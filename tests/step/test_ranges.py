@@ -21,16 +21,21 @@ from simulator.assembly.chunks import Message, Piece, Segment
 from simulator.assembly.step_graph import StepGraph
 from simulator.costs.cost import CollectiveCost
 from simulator.results.interval import Interval
+from simulator.scenario.assumptions import read_assumptions
 from simulator.schedule import build_schedule
-from simulator.step.graph import build_graph
+from simulator.step.effects import assumption_effects
+from simulator.step.graph import build_graph, order_of_actions
 from simulator.step.power import power_of, step_if_longer
 from simulator.step.prepared import prepare
 from simulator.step.ranges import Ends, category_ranges, relative_ends, total
+from simulator.step.step import simulate_seconds
 from simulator.workload.op import Op
 from tests.assembly.test_step_graph import graph_of
 from tests.laws.runs import changed
+from tests.laws.test_assumptions import SMALL
 from tests.laws.test_power import BUSY
 
+LEARNED = changed(SMALL, moe={"balance": "learned"}, mechanisms={"host_stream": False}, draws=2)
 GAP = Range(2e-6, 1e-6, 4e-6)
 
 
@@ -135,3 +140,30 @@ def test_every_basis_is_some_evidence() -> None:
 def test_the_committed_ranges_are_those_of_the_left_out_groups() -> None:
     told = {(each.name, each.evidence): (*each.range, each.groups) for each in load_class_ranges().ranges}
     assert {(name, of): (each.low, each.high, each.groups) for name, of, each in ranges(errors())} == told
+
+
+@pytest.mark.parametrize(
+    ("moe", "key", "is_far"),
+    [
+        ({}, "expert_popularity_drift_cv", False),
+        ({}, "bias_update_rate", False),
+        ({"balance": "natural"}, "expert_popularity_cv", True),
+    ],
+)
+def test_assumptions_of_the_router_move_what_persists_between_experts(
+    moe: dict[str, str], key: str, is_far: bool
+) -> None:
+    """As the step with the router simulated at that end has it: the tremor of a bias follows the same law, and a router without
+    a bias is simulated.
+    """
+    document = changed(LEARNED, moe=moe)
+    scenario = load_scenario(document)
+    entry = read_assumptions()[key]
+    told = assumption_effects(prepare(scenario), order_of_actions(scenario))[key]
+    step_s = simulate_seconds(scenario)
+    ends = [
+        simulate_seconds(load_scenario(changed(document, assumptions={key: end}))) / step_s - 1.0
+        for end in (entry.low, entry.high)
+    ]
+    assert (told.low, told.high) == pytest.approx((min(0.0, *ends), max(0.0, *ends)), rel=0.3, abs=2e-3)
+    assert not is_far or (told.low < -0.01 and told.high > 0.01)

@@ -69,7 +69,7 @@ def _parts(times: StepTimes, key: str) -> list[Block]:
         Table(f"Parts of the step, in {unit}", headers, tuple(rows)),
         *([Words("; ".join(legends) + ".", "note")] if legends else []),
         *([Words(f"{power[0].upper()}{power[1:]}.", "note")] if (power := facts.power_words(times)) else []),
-        *(Words(note, "note") for note in facts.token_notes(times)),
+        *(Words(note, "note") for note in facts.step_notes(times)),
         *([Words(f"{uneven[0].upper()}{uneven[1:]}.", "warning")] if uneven else []),
     ]  # fmt: skip
 

@@ -161,6 +161,18 @@ STEP = Room(
             "a byte that is sent takes what one of the memory does",
         ),
         Fault(
+            "simulator/scenario/run_ranges.py",
+            'each.software == "any" or scenario.framework is None',
+            'each.software == "any" or scenario.framework is not None',
+            "naming the framework widens the interval",
+        ),
+        Fault(
+            "simulator/step/routing.py",
+            "{**assumptions, changed.key: changed}",
+            "dict(assumptions)",
+            "assumptions of the router move nothing",
+        ),
+        Fault(
             "simulator/step/ranges.py",
             "ends.up * own, is_arithmetic=is_arithmetic",
             "ends.up * own, is_arithmetic=False",
