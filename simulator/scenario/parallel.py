@@ -73,6 +73,11 @@ class Parallel(Section):
 
     tp: GpuCount = 1
     """GPUs over which the GEMMs of a layer, the embedding and the head are cut (tensor parallelism)."""
+    tp_tensors: Literal["sequence_first", "batch_first"] = "sequence_first"
+    """Hidden states as sequence_parallel cuts them. sequence_first: what is gathered lies as the GEMMs read it. batch_first: it
+    is laid out anew by a copy behind each gather and in front of each reduce-scatter (DTensor's second dimension); what
+    overlaps in chunks writes it in place.
+    """
     cp: GpuCount = 1
     """GPUs that share every sequence (context parallelism); each has two of its 2 * cp chunks, one from either end, so that all
     have as much causal attention.

@@ -162,6 +162,8 @@ class Kernels(Section):
     """Heads of keys that are fewer than those of queries. native: as the attention library takes them. repeated: copied to one
     a head of queries in front of it, which context parallelism then sends.
     """
+    projections: Literal["joint", "separate"] = "joint"
+    """Of one input. joint: queries, keys and values by one GEMM, gate and up by one. separate: each by its own."""
     norm: Literal["fused", "eager"] = "fused"
     """Of RMS norms. fused: one kernel. eager: one for each function, most of them on FP32, as plain modules of torch run them.
     """

@@ -75,6 +75,8 @@ def recipe_of(
         gathers_logits=scenario.head.logits == "gathered",
         is_eager=is_eager,
         repeats_heads=scenario.kernels.grouped_heads == "repeated",
+        splits_projections=scenario.kernels.projections == "separate",
+        copies_gathers=scenario.parallel.tp_tensors == "batch_first" and scenario.parallel.overlap.tp == "none",
         splits_norms=scenario.kernels.norm == "eager",
         splits_activation=scenario.kernels.activation == "eager" or (is_eager and scenario.kernels.activation is None),
         casts_weights=derived.casts_weights_each_use(scenario),

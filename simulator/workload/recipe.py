@@ -38,6 +38,8 @@ class Recipe:
     splits_activation: the activation of a feed-forward network is a kernel for each of its functions.
     repeats_heads: heads of keys and values are copied to one a head of queries in front of the attention core.
     splits_norms: an RMS norm is a kernel for each of its functions.
+    splits_projections: projections of one input are GEMMs of their own.
+    copies_gathers: what a tensor-parallel group gathers, or is about to scatter, is laid out anew by a copy.
     loss: fused, one kernel on BF16 logits; compiled or unfused: several on FP32 ones.
     head_chunk: tokens of a chunk whose forward has the head's gradients too; None: all at once, gradients in the backward.
     gathers_logits: every one of the tp ranks takes the loss of the whole vocabulary.
@@ -81,6 +83,8 @@ class Recipe:
     splits_activation: bool = False
     repeats_heads: bool = False
     splits_norms: bool = False
+    splits_projections: bool = False
+    copies_gathers: bool = False
     casts_weights: bool = False
     grouped_gemm: str = ""
     expert_rows_cv: float = 0.0

@@ -15,6 +15,7 @@ from simulator.workload.layers.layer import LAYER_INPUT
 from simulator.workload.layers.part import PARTS, Part, Shard, joined
 from simulator.workload.op import ParamGroup, StageWorkload, Unit, Workload
 from simulator.workload.plain_norms import with_plain_norms
+from simulator.workload.plain_projections import with_separate_projections
 from simulator.workload.recipe import Recipe
 from simulator.workload.recompute import Checkpoint, checkpoint_groups
 from simulator.workload.saved import ActivationRecipe, checkpointed
@@ -86,6 +87,8 @@ def _units_of(part: Part, model: ModelSpec, recipe: Recipe) -> tuple[Unit, ...]:
     units, casts = part.units(model, recipe), recipe.casts
     if recipe.splits_norms and model.norm == "rmsnorm":
         units = tuple(with_plain_norms(unit) for unit in units)
+    if recipe.splits_projections:
+        units = tuple(with_separate_projections(unit, model, recipe.tp) for unit in units)
     if not recipe.casts_weights or not isinstance(casts, JointCasts):
         return units
     return tuple(with_weight_casts(unit, casts) for unit in units)

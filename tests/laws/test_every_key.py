@@ -202,6 +202,8 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "kernels.autograd": ("dense", "eager"),
     "kernels.grouped_heads": ("dense", "repeated"),
     "kernels.norm": ("dense", "eager"),
+    "kernels.projections": ("dense", "separate"),
+    "parallel.tp_tensors": ("tensor", "batch_first"),
     "kernels.grouped_gemm": ("deepseek", "loop"),
     "model.attention.bias": ("dense", "true"),
     "model.attention.rope": ("dense", "false"),

@@ -330,6 +330,47 @@ def test_norms_of_plain_modules_are_their_functions() -> None:
             assert op_bytes(plain[name]) == want and plain[name].shape.bytes == sum(want)
 
 
+def test_separate_projections_do_the_same_products_and_add_up_their_gradients() -> None:
+    """Queries, keys and values; gate and up: each reads the input; forward and weight gradients have its columns, input
+    gradients are as many products and a sum.
+    """
+    bf16 = replace(recipe(), casts=Casts(), recompute=frozenset())
+    joint, apart = (
+        {op.name: op for op in build_workload(model(GQA), [["d"]], r).stages[0].units[0].ops()}
+        for r in (bf16, replace(bf16, splits_projections=True))
+    )
+    assert sum(op.flop for op in apart.values()) == sum(op.flop for op in joint.values())
+    assert sum(op.model_flop for op in apart.values()) == sum(op.model_flop for op in joint.values())
+    d, width = GQA.head_dim, model(GQA).dense_ffn.intermediate_size
+    for layer, widths in (("qkv", (4 * d, 2 * d, 2 * d)), ("ffn_up", (width, width))):
+        for ending, side in (("", "n"), ("_dgrad", "k"), ("_wgrad", "m")):
+            names = [f"{layer}{ending}{f'_{i}' if i else ''}" for i in range(len(widths))]
+            assert tuple(getattr(apart[name].shape, side) for name in names) == widths
+            assert getattr(joint[names[0]].shape, side) == sum(widths)
+        assert op_bytes(apart[f"{layer}_dgrad_sum"]) == (2 * len(widths) * T * H, 2 * T * H)
+    assert set(apart) - set(joint) == {
+        f"{layer}{ending}_{i}" for layer, n in (("qkv", 3), ("ffn_up", 2)) for ending in ("", "_dgrad", "_wgrad")
+        for i in range(1, n)
+    } | {"qkv_dgrad_sum", "ffn_up_dgrad_sum"}  # fmt: skip
+
+
+def test_what_batch_first_ranks_exchange_is_laid_out_by_a_copy_of_the_whole() -> None:
+    """Behind every gather, in front of every reduce-scatter, in the format that is sent."""
+    cut = replace(recipe(), casts=Casts(), tp=2, shards_sequence=True, recompute=frozenset())
+    (plain,), (copied,) = (PARTS["d"].units(model(GQA), replace(cut, copies_gathers=on)) for on in (False, True))
+    sent = {each.name: each.num_bytes for each in plain.collectives()}
+    assert {each.name: each.num_bytes for each in copied.collectives()} == sent
+    more = {op.name: op_bytes(op) for op in copied.ops() if op.name.endswith("_layout")}
+    assert more == {f"{name}_layout": (size, size) for name, size in sent.items()}
+    assert len(list(copied.ops())) == len(list(plain.ops())) + len(sent)
+    for block in copied.blocks.values():
+        names = [each.name for each in block]
+        for each in block:
+            if isinstance(each, Collective):
+                step = 1 if each.op == "all_gather" else -1
+                assert names[names.index(each.name) + step] == f"{each.name}_layout"
+
+
 @pytest.mark.parametrize("cp", [1, 2])
 def test_repeated_heads_are_copied_in_front_of_the_core_and_summed_behind(cp: int) -> None:
     """K and V of 2 heads to 4; context parallelism then gathers twice as many bytes. Heads that are as many are left alone."""

@@ -94,7 +94,7 @@ def backward_input(hidden: int, vocab: int, r: Recipe) -> Iterator[Work]:
         yield from tp.reduce_input_grad("head", hidden, r)
     else:
         for each in tp.reduce_input_grad("head", hidden, r):
-            yield replace(each, beside="")
+            yield replace(each, beside="") if isinstance(each, Collective) else each
     yield c.rmsnorm_bwd("final_norm_bwd", r.sequence_tokens, hidden)
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from simulator.workload import counting as c
 from simulator.workload.casts.casts import Casts
 from simulator.workload.counting import operand_bytes
 from simulator.workload.op import Collective, Pass, Work
@@ -24,7 +25,7 @@ from simulator.workload.recipe import Recipe
 
 def gather_input(
     layer: str, width: int, r: Recipe, *, phase: Pass = "F", dtype: str | None = None, chunked: bool = True
-) -> Iterator[Collective]:
+) -> Iterator[Work]:
     """Input of the column-parallel `layer`, `width` wide. dtype: where it is not that of the layers' GEMMs. chunked: as its
     GEMM takes it.
     """
@@ -39,9 +40,7 @@ def gather_input_again(layer: str, width: int, r: Recipe, *, dtype: str | None =
         yield from r.casts.gathered(f"{layer}_input", r.tokens * width)
 
 
-def reduce_output(
-    layer: str, width: int, r: Recipe, *, phase: Pass = "F", chunked: bool = True
-) -> Iterator[Collective]:
+def reduce_output(layer: str, width: int, r: Recipe, *, phase: Pass = "F", chunked: bool = True) -> Iterator[Work]:
     """Partial outputs of the row-parallel `layer`, summed. chunked: as its GEMM makes them."""
     yield from _reduce(f"{layer}_output_reduce", width, r, phase, chunked_with=layer if chunked else "")
 
@@ -56,26 +55,38 @@ def gather_output_grad(
     if r.tp > 1 and r.shards_sequence:
         num_bytes = casts.gathered_bytes(r.tokens * width)
         yield Collective(f"{layer}_grad_gather", "all_gather", "tp", num_bytes, phase, "", partner)
+        yield from _laid_out(f"{layer}_grad_gather", num_bytes, r, phase)
         yield from casts.gathered(f"{layer}_grad", r.tokens * width, phase)
 
 
-def reduce_input_grad(layer: str, width: int, r: Recipe) -> Iterator[Collective]:
+def reduce_input_grad(layer: str, width: int, r: Recipe) -> Iterator[Work]:
     """Partial input gradients of the column-parallel `layer`, summed beside its weight gradient."""
     yield from _reduce(f"{layer}_input_grad_reduce", width, r, "I", beside=f"{layer}_wgrad")
 
 
 def _gather(
     name: str, width: int, r: Recipe, phase: Pass, dtype: str, *, beside: str = "", chunked_with: str = ""
-) -> Iterator[Collective]:
+) -> Iterator[Work]:
     if r.tp > 1 and r.shards_sequence:
         num_bytes = operand_bytes(dtype, r.tokens * width)
         yield Collective(name, "all_gather", "tp", num_bytes, phase, beside, chunked_with)
+        yield from _laid_out(name, num_bytes, r, phase)
 
 
 def _reduce(
     name: str, width: int, r: Recipe, phase: Pass, *, beside: str = "", chunked_with: str = ""
-) -> Iterator[Collective]:
+) -> Iterator[Work]:
     if r.tp > 1:
         num_bytes = operand_bytes("bf16", r.tokens * width)
         op: Literal["reduce_scatter", "all_reduce"] = "reduce_scatter" if r.shards_sequence else "all_reduce"
+        if r.shards_sequence:
+            yield from _laid_out(name, num_bytes, r, phase)
         yield Collective(name, op, "tp", num_bytes, phase, beside, chunked_with)
+
+
+def _laid_out(name: str, num_bytes: int, r: Recipe, phase: Pass) -> Iterator[Work]:
+    """The copy of a whole tensor whose second dimension is cut over the ranks (torch/distributed/_functional_collectives.py:
+    all_gather_tensor and reduce_scatter_tensor chunk along the first and concatenate along the other).
+    """
+    if r.copies_gathers:
+        yield c.moved(f"{name}_layout", "copy", phase, num_bytes, num_bytes)

@@ -35,6 +35,18 @@ WORKLOAD = Room(
             "a compiled loss divides exponentials that it does not read",
         ),
         Fault(
+            f"{ROOT}/plain_projections.py",
+            'found["qkv"] = (held.num_heads, held.num_kv_heads, held.num_kv_heads)',
+            'found["qkv"] = (held.num_heads, held.num_heads, held.num_heads)',
+            "keys are as wide as queries",
+        ),
+        Fault(
+            f"{ROOT}/layers/tensor_parallel.py",
+            'yield from _laid_out(f"{layer}_grad_gather", num_bytes, r, phase)',
+            "yield from ()",
+            "a gathered output gradient needs no copy",
+        ),
+        Fault(
             f"{ROOT}/plain_norms.py",
             "FORWARD: Final = (2 + 4 + 4 + 4 + 4 + 2,",
             "FORWARD: Final = (2 + 4 + 4 + 4 + 2,",
