@@ -203,7 +203,7 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "kernels.grouped_heads": ("dense", "repeated"),
     "kernels.norm": ("dense", "eager"),
     "kernels.projections": ("dense", "separate"),
-    "parallel.tp_tensors": ("tensor", "batch_first"),
+    "parallel.tp_tensors": ("sequence", "batch_first"),
     "kernels.grouped_gemm": ("deepseek", "loop"),
     "model.attention.bias": ("dense", "true"),
     "model.attention.rope": ("dense", "false"),
