@@ -106,12 +106,10 @@ def _of_table(asked: Question) -> tuple[dict[str, Any], list[Outcome]]:
 
     What is wrong with skipped rows goes to standard error, with their lines.
     """
-    from validation.instrument.ablation import chosen, contributions
+    from validation.instrument.ablation import chosen
     from validation.instrument.change import compared, read_old
-    from validation.instrument.document import document, eligible
     from validation.instrument.named import wrong_rows
-    from validation.instrument.pool import outcomes
-    from validation.instrument.prediction import outcome
+    from validation.instrument.run import run_table
     from validation.published.row import read_rows
 
     assert asked.cases is not None
@@ -120,12 +118,11 @@ def _of_table(asked: Question) -> tuple[dict[str, Any], list[Outcome]]:
     given = read_rows(asked.cases)
     old = read_old(asked.old) if asked.old else None
     names = chosen(asked.mechanisms)
-    predict = partial(outcome, leave_out=cast("LeaveOut | None", asked.leave_out), ablate=names)
-    runs = outcomes(given, predict, progress=partial(_progress, len(given)) if names else lambda _: None)
+    progress = partial(_progress, len(given)) if names else lambda _: None
+    told, runs = run_table(given, cast("LeaveOut | None", asked.leave_out), names, progress)
     wrong = wrong_rows(asked.cases.name, given, runs)
     if wrong:
-        print(InputError(wrong), file=sys.stderr)
-    told = document(runs, asked.leave_out) | (contributions(eligible(runs), names) if names else {})
+        print(*wrong, sep="\n", file=sys.stderr)
     return told | ({"compared": compared(old, runs)} if old else {}), runs
 
 

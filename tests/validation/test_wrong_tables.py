@@ -161,3 +161,97 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_predicted(
     monkeypatch.setattr("validation.instrument.pool.outcomes", lambda rows, predict: pytest.fail("predicted"))
     assert main(["validate", "--write", "--cases", str(tmp_path / "t.csv")]) == 2
     assert capsys.readouterr().err.startswith("--write: ")
+
+
+BAD_ROWS = (
+    ({"gbs": "7"}, "refused by moesim: gbs: 7 sequences do not divide"),
+    ({"gbs": "0"}, "gbs: is no whole number from 1 on ('0'); leave the cell empty"),
+    ({"gbs": "-16"}, "gbs: is no whole number from 1 on ('-16')"),
+    ({"gbs": "NaN"}, "gbs: is no whole number"),
+    ({"gbs": "inf"}, "gbs: is no whole number"),
+    ({"gbs": "1e400"}, "gbs: is no whole number"),
+    ({"gbs": "16.5"}, "gbs: is no whole number"),
+    ({"gbs": "99999999999999999999"}, "gbs: is too large"),
+    ({"gbs": "1,024"}, "write 1024"),
+    ({"gbs": "1 024"}, "write 1024"),
+    ({"gbs": "1_024"}, "write 1024"),
+    ({"seq": "4k"}, "seq: is no whole number from 1 on ('4k'); write a plain number in the column's unit"),
+    ({"seq": "4096 tokens"}, "seq: is no whole number"),
+    ({"seq": "1e12"}, "seq: is too large"),
+    ({"step_time_s": "1.2e3 ms"}, "step_time_s: is no number above 0 ('1.2e3 ms'); write a plain number"),
+    ({"step_time_s": "1,2"}, "write 1.2 if the comma is a decimal one, 12 if it separates thousands"),
+    ({"step_time_s": "1,234"}, "write 1.234 if the comma is a decimal one, 1234 if"),
+    ({"step_time_s": "-1"}, "step_time_s: is no number above 0"),
+    ({"step_time_s": "nan"}, "step_time_s: is no number above 0"),
+    ({"step_time_s": "inf"}, "step_time_s: is no number above 0"),
+    ({"step_time_s": "１.５"}, "step_time_s: is no number above 0"),
+    ({"step_time_s": "", "mfu": "45"}, "mfu: is above 1 ('45'); write a fraction: 0.45"),
+    ({"step_time_s": "", "mfu": "45%"}, "mfu: is no number above 0"),
+    ({"step_time_s": "", "tokens_per_s_per_gpu": "12.3k"}, "tokens_per_s_per_gpu: is no number above 0"),
+    ({"tokens_per_s_per_gpu": "5"}, "tokens_per_s_per_gpu: differs from gbs * seq / (n_gpus * step_time_s)"),
+    ({"memory_gib": "5000"}, "memory_gib: is more than h100 has ('5000')"),
+    ({"memory_gib": "80GB"}, "memory_gib: is no number above 0"),
+    ({"gpu": "H100-SXM"}, "unknown GPU: 'H100-SXM'; allowed A100-40GB"),
+    ({"gpu": ""}, "unknown GPU: none named"),
+    ({"model": "Llama-9"}, "model not known ('Llama-9')"),
+    ({"model": ""}, "model not known ('')"),
+    ({"n_gpus": ""}, "no GPU count given"),
+    ({"n_gpus": "12", "dp": ""}, "n_gpus: 12 GPUs are no whole number of nodes"),
+    ({"n_gpus": "1000000", "dp": ""}, "n_gpus: 1000000 GPUs, but fabric"),
+    ({"tp": "3", "dp": ""}, "n_gpus: is no multiple of tp * pp * cp = 3 ('8')"),
+    ({"tp": "TP2"}, "tp: is no whole number"),
+    ({"tp": "16", "dp": "", "n_gpus": "16"}, "tp: tp 16 does not divide num_heads 8"),
+    ({"pp": "8", "dp": "1"}, "pp: 8 pipeline stages for 1 layers"),
+    ({"dp": "3"}, "dp 3 is not n_gpus / (tp pp cp)"),
+    ({"mbs": "3"}, "gbs: 16 sequences do not divide by dp 8 * micro_batch_size 3"),
+    ({"vpp": "2"}, "vpp 2 with pp 1"),
+    ({"ep": "8"}, "ep of a dense model"),
+    ({"heads": "7"}, "kv_heads: num_kv_heads 8 does not divide"),
+    ({"layers": "1e9"}, "layers: is too large"),
+    ({"vocab": "1e15"}, "vocab: is too large"),
+    ({"precision": "FP8", "gpu": "A100-80GB"}, "precision: fp8-tensor, but a100 has no FP8 tensor core"),
+    ({"precision": "MXFP8"}, "precision: mxfp8, but h100 has no tensor core"),
+    ({"precision": "float"}, "precision: is no format ('float'); write BF16"),
+    ({"precision": "FP4"}, "precision: is no format"),
+    ({"precision": ""}, "no precision given"),
+    ({"recompute": "some"}, "recompute: 'some'; allowed 'none', 'full', 'selective'"),
+    ({"schedule": "zigzag", "pp": "2", "dp": "4"}, "schedule not known: 'zigzag'; allowed 1f1b"),
+    ({"notes": "GA 3", "mbs": "1"}, "GA 3 x mbs 1 x dp 8 is not gbs 16"),
+    ({"dense_or_moe": "moe", "experts": "8", "topk": "9", "moe_ffn": "512"}, "topk: is more than the 8 experts"),
+    ({"experts": "8", "topk": "2", "moe_ffn": "512", "ep": "3"}, "ep 3 x etp 1 does not divide 8 ranks"),
+    ({"set": "device.power_cap_w=900"}, "set: device.power_cap_w: 900 W is above the limit of h100, 700 W"),
+    ({"set": "device.power_cap_w=-5"}, "set: device.power_cap_w: is too small"),
+    ({"set": "kernels.attention=fa3", "gpu": "A100-80GB"}, "runs on hopper, a100 is ampere; leave it out, or use fa2"),
+    ({"set": "nonsense"}, "set: is not key.path=value"),
+    ({"set": "device.watts=5"}, "set: device.watts: unknown key"),
+    ({"case_id": ""}, "case_id: is empty"),
+    ({"case_id": "TWICE"}, "case_id is there twice: 'TWICE'; the first stands"),
+)
+"""Cells of a row, and what is said of it."""
+
+
+def test_every_bad_row_is_named_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table with a byte order mark and the line ends of Windows, names of any letters, one command, exit code 0."""
+    good = [SMALL | {"step_time_s": "1", "case_id": name} for name in ("TWICE", "größe-模型")]
+    bad = [SMALL | {"step_time_s": "1", "case_id": f"B-{n}"} | cells for n, (cells, _) in enumerate(BAD_ROWS)]
+    text = text_of([*good, *bad])
+    assert "\r\n" in text
+    (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert main(["validate", "--cases", str(tmp_path / "t.csv"), "--json"]) == 0
+    out = capsys.readouterr()
+    told = json.loads(out.out)["cases"]
+    assert [case["predicted"] is not None for case in told] == [True, True] + [False] * len(BAD_ROWS)
+    for case, (cells, words) in zip(told[2:], BAD_ROWS, strict=True):
+        assert words in case["skipped_because"], cells
+    named = out.err.splitlines()
+    for line, (cells, _) in enumerate(BAD_ROWS, 4):
+        if "given" not in told[line - 2]["skipped_because"].partition(":")[0] and "model" not in cells:
+            assert any(each.startswith(f"t.csv:{line}: ") for each in named), cells
+
+
+def test_keys_of_a_rows_own_are_its_scenario_and_no_assumption() -> None:
+    found = state(Row(LLAMA | {"set": "device.power_cap_w=500; kernels.attention = fa2"}))
+    assert found.scenario is not None
+    assert (found.scenario.device.power_cap_w, found.scenario.kernels.attention) == (500.0, "fa2")
+    assert "kernels.attention" in {each.key for each in state(Row(LLAMA)).assumed}
+    assert "kernels.attention" not in {each.key for each in found.assumed}

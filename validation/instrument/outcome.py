@@ -122,6 +122,8 @@ class Outcome:
             "measured": found.measured if found else None,
             "error_frac": self.error_frac,
             "step_error_frac": self.time_ratio[0] - 1.0 if found else None,
+            "predicted_step_s": found.step_s if found else None,
+            "measured_step_s": self.measured_step_s if found else None,
             "is_eligible": self.is_eligible,
             "inputs_assumed": list(self.assumed),
             "inputs_by_release": list(self.by_release),

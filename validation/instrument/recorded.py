@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from simulator.scenario.nested import find
 from validation.published.row import Row
-from validation.published.state import Statement
+from validation.published.state import Statement, own_keys
 
 MODEL: Final = (
     "model", "layers", "hidden", "ffn", "heads", "kv_heads", "head_dim", "vocab", "experts", "topk", "shared_experts",
@@ -52,6 +52,7 @@ def of_row(row: Row, stated: Statement) -> dict[str, str]:
     keys = {
         key: str(value) for key, value in _flat(stated.source) if not _starts(key, OF_COLUMNS) and (key not in assumed)
     }
+    keys |= {key.strip(): value.strip() for key, _, value in (each.partition("=") for each in own_keys(row))}
     labels = {name: text for name, text in stated.labels.items() if name in THINGS and KEYS.get(name) not in keys}
     return {name: text for name, text in {**cells, **labels, **keys}.items() if text}
 

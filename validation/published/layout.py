@@ -148,7 +148,7 @@ def _virtual_stages(row: Row, draft: Draft, pp: int, pairs: str) -> None:
 
 def recompute(row: Row, draft: Draft) -> None:
     """none, full, modules; Nothing where the row says nothing."""
-    text = re.sub(r" at \d+K$", "", row.text("recompute"))
+    text = re.sub(r" at \d+k$", "", row.text("recompute").lower())
     if text == "none":
         draft.give("recompute.granularity", "none")
     elif text.startswith("full"):
@@ -159,4 +159,5 @@ def recompute(row: Row, draft: Draft) -> None:
     elif text == "selective":
         draft.give("recompute.granularity", "selective")
     elif text:
-        draft.lack("recompute modules not named", text)
+        allowed = ", ".join(map(repr, ("none", "full", "selective", *RECOMPUTE)))
+        draft.lack("recompute modules not named", f"recompute: {text!r}; allowed {allowed}")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
+from hwprofiles import catalog
+from hwprofiles.units import GIBI, GIGA
+from validation.published.batch import RECIPE_WORDS
+from validation.published.machine import NODES
 from validation.published.row import Row
 
 COUNTS: Final = (
@@ -19,13 +24,16 @@ FIGURES: Final = (
     "step_time_s", "tokens_per_s_per_gpu", "tflops_per_gpu", "memory_gib", "gpu_hours", "tokens_total"
 )  # fmt: skip
 """Columns of numbers above 0."""
+DECIMAL_COMMA: Final = re.compile(r"\d+,\d+")
 MOST_APART: Final = 0.03
-"""Fraction by which a step time and tokens/s of one row may differ: that of the table's own check (rounding)."""
+"""Fraction by which a step time and tokens/s of one row, memory and what a driver reports may differ: that of the table's own
+check (rounding).
+"""
 
 
 def bad_values(row: Row) -> tuple[str, ...]:
     """Everything that is wrong with a row by itself, a text each: "column: problem ('value'); remedy"."""
-    return (*_cells(row), *_degrees(row), *_speeds(row))
+    return (*_cells(row), *_precision(row), *_memory(row), *_degrees(row), *_speeds(row))
 
 
 def _cells(row: Row) -> Iterator[str]:
@@ -42,9 +50,32 @@ def _cells(row: Row) -> Iterator[str]:
     for column in (*FIGURES, "mfu"):
         text, number = row.text(column), row.number(column)
         if text and (number is None or number <= 0):
-            yield _problem(column, text, "is no number above 0", _plainly(text))
+            yield _problem(column, text, "is no number above 0", _figure(text))
         elif column == "mfu" and number is not None and number > 1:
             yield _problem(column, text, "is above 1", f"write a fraction: {number / 100:g} if it is in percent")
+
+
+def _precision(row: Row) -> Iterator[str]:
+    """A format that no recipe and no known gap is of."""
+    text = row.text("precision")
+    if text and not any(re.search(words, text.lower()) for words, _, _ in RECIPE_WORDS):
+        yield _problem(
+            "precision", text, "is no format", "write BF16, FP16, FP8, MXFP8 or NVFP4, with how FP8 is scaled"
+        )
+
+
+def _memory(row: Row) -> Iterator[str]:
+    """More memory than the GPU has; a figure in GB passes for one in GiB."""
+    used, node = row.number("memory_gib"), NODES.get(row.text("gpu"))
+    if used is None or node is None:
+        return
+    gpu = catalog.load_gpu(catalog.load_node(node[0]).gpu)
+    most = max(gpu.hbm_bytes, gpu.device_bytes or 0)
+    if used * GIGA > most * (1.0 + MOST_APART):
+        has = most / GIBI
+        yield _problem(
+            "memory_gib", row.text("memory_gib"), f"is more than {gpu.name} has", f"at most {has:.0f}, in GiB"
+        )
 
 
 def _degrees(row: Row) -> Iterator[str]:
@@ -76,6 +107,14 @@ def _speeds(row: Row) -> Iterator[str]:
     if abs(speed / derived - 1) > MOST_APART:
         text = f"differs from gbs * seq / (n_gpus * step_time_s) = {derived:.4g} by {abs(speed / derived - 1):.0%}"
         yield _problem("tokens_per_s_per_gpu", f"{speed:g}", text, "leave the figure out that is not printed")
+
+
+def _figure(text: str) -> str:
+    """The same for a figure, where a comma may be a decimal one."""
+    if DECIMAL_COMMA.fullmatch(text):
+        point, whole = text.replace(",", "."), text.replace(",", "")
+        return f"write {point} if the comma is a decimal one, {whole} if it separates thousands"
+    return _plainly(text)
 
 
 def _plainly(text: str) -> str:

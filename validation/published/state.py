@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from simulator import load_scenario
-from simulator.errors import InputError
+from simulator.errors import InputError, Problem
 from simulator.scenario.recipes import RECIPES
 from simulator.scenario.scenario import Scenario
 from validation.published.batch import batch, precision
@@ -24,6 +24,19 @@ from validation.published.sources import filled_in
 
 PARTS: tuple[Callable[[Row, Draft], None], ...] = (precision, cluster, model, layout, batch)
 
+
+OWN_KEYS: Final = "set"
+"""Column of the keys that a row gives by their own names."""
+COLUMN_OF: Final[Mapping[str, str]] = {
+    "cluster.node": "gpu", "cluster.num_gpus": "n_gpus", "training.seq_len": "seq", "training.global_batch_size": "gbs",
+    "training.micro_batch_size": "mbs", "precision.recipe": "precision", "model.num_layers": "layers",
+    "model.hidden_size": "hidden", "model.vocab_size": "vocab", "model.dense_ffn.intermediate_size": "ffn",
+    "model.attention.num_heads": "heads", "model.attention.num_kv_heads": "kv_heads", "model.attention.head_dim": "head_dim",
+    "model.moe.num_routed_experts": "experts", "model.moe.top_k": "topk", "model.moe.num_shared_experts": "shared_experts",
+    "model.moe.expert_intermediate_size": "moe_ffn",
+    **{f"parallel.{name}": name for name in ("tp", "pp", "vpp", "ep", "etp", "cp", "schedule")},
+}  # fmt: skip
+"""Key of a scenario → the column that gives it."""
 
 WHOLE: Final[Mapping[str, str]] = {
     "lora": "LoRA",
@@ -109,7 +122,7 @@ def _state(given: Row) -> Statement:
         draft.scenario = refined(draft.scenario, draft.release)
     scenario = None if draft.missing else _load(row, draft)
     if scenario is not None:
-        draft.assumed += _defaults(scenario, draft)
+        draft.assumed += _defaults(scenario, draft, {each.partition("=")[0].strip() for each in own_keys(row)})
         draft.beside += [entry.key for entry in scenario.framework_switches if not entry.is_modelled]
     if draft.missing:
         scenario = None
@@ -118,6 +131,18 @@ def _state(given: Row) -> Statement:
         row.text("case_id"), row.text("precision"), draft.scenario, scenario, dict(draft.missing), tuple(draft.assumed),
         tuple(draft.beside), draft.release, {**named, **labels(row)}, read, problems,
     )  # fmt: skip
+
+
+def own_keys(row: Row) -> list[str]:
+    """ "key=value" of the column `set`: keys of a scenario that no column is of, separated by semicolons."""
+    return [each.strip() for each in row.text(OWN_KEYS).split(";") if each.strip()]
+
+
+def _in_columns(problem: Problem) -> str:
+    """A problem of the scenario by the column that the key is of, else by the key."""
+    is_own = problem.where.startswith("overrides")
+    field = f"{OWN_KEYS}: {problem.field}" if is_own else COLUMN_OF.get(problem.field, problem.field)
+    return f"{field}: {problem.message}".replace(": :", ":") if field else problem.message
 
 
 def _load(row: Row, draft: Draft) -> Scenario | None:
@@ -129,9 +154,9 @@ def _load(row: Row, draft: Draft) -> Scenario | None:
         "draws": 1,
     }
     try:
-        scenario = load_scenario(source)
+        scenario = load_scenario(source, own_keys(row))
     except InputError as error:
-        text = "; ".join(str(problem) for problem in error.problems)
+        text = "; ".join(map(_in_columns, error.problems))
         is_recompute = all(problem.field.startswith("recompute.modules") for problem in error.problems)
         draft.lack("recompute modules not named" if is_recompute else "refused by moesim", text)
         return None
@@ -160,14 +185,14 @@ WATCHED: Final[tuple[tuple[str, Callable[[Scenario], bool]], ...]] = (
 """Keys that move a step and that rows leave out, and where they have a meaning."""
 
 
-def _defaults(scenario: Scenario, draft: Draft) -> Iterator[Assumed]:
-    """What the framework's release says, with its source, and watched keys that nobody says."""
+def _defaults(scenario: Scenario, draft: Draft, stated: Collection[str]) -> Iterator[Assumed]:
+    """What the framework's release says, with its source, and watched keys that nobody says. stated: keys of the row's own."""
     said = {entry.key: entry for entry in scenario.framework_switches if entry.is_modelled}
     for key, entry in said.items():
         yield Assumed(key, entry.value, f"{draft.release}: {entry.source}", is_sourced=True)
     why = "not stated, and not by the release's file" if draft.release else "not stated; software unknown"
     for key, matters in WATCHED:
-        if key not in said and not draft.gives(key) and matters(scenario):
+        if key not in said and key not in stated and not draft.gives(key) and matters(scenario):
             yield Assumed(key, _value(scenario, key), why)
     if draft.release is None:
         yield Assumed("framework", None, "software unknown: no release of `moesim list frameworks` fits the row")

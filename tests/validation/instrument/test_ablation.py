@@ -19,8 +19,8 @@ from tests.validation.instrument.test_prediction import SMALL
 from validation.instrument import ablation
 from validation.instrument.ablation import IDLE, OFF, chosen, contributions, steps_without, without
 from validation.instrument.document import document
-from validation.instrument.page import END, MECHANISMS, mark, with_tables
 from validation.instrument.tables import mechanisms
+from validation.page.blocks import blocks
 
 PIPELINE = [
     "cluster.num_gpus=16", "cluster.node=h100-x8", "stack=h100-public", "parallel.pp=2", "parallel.tp=2",
@@ -142,11 +142,9 @@ def test_the_table_and_its_place_in_the_page(monkeypatch: pytest.MonkeyPatch) ->
         "-10.0 %",
     )
     assert table.rows[0][2] == "73.3 %"
-    page = f"{mark(found)}\n{END}\nwords\n{MECHANISMS}\nold\n{END}\nthe end\n"
-    text = with_tables(page, found)
-    assert "old" not in text
-    assert text.index("| all | 3 |") < text.index("words") < text.index("| power | 2 |")
-    assert with_tables(text, found) == text
+    text = blocks({"mechanisms": found}, "")["mechanisms"]
+    assert text.startswith("Predicted on 3 rows of the table of published runs, 3 that count.")
+    assert "| power | 2 |" in text
 
 
 def test_on_the_command_line(

@@ -1,0 +1,1 @@
+"""docs/accuracy.md, written by one command: text that people write, and tables and a picture of what was predicted."""
