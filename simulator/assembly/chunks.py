@@ -150,7 +150,8 @@ NO_TRANSFERS = Transfers()
 
 Origin = tuple[str, tuple[str, Regime] | int, int]
 """Where an operator's segment stands in its half: ("block", key of the block, place), ("all_to_all", key, 0),
-("gathers" or "reduces", bucket, place), ("copies", place among the half's, 0), ("send", 0, 0) or ("host", 0, 0).
+("gathers" or "reduces", bucket, place), ("copies", place among the half's, 0), ("send", 0, 0); of the host's ("host", whether
+it is there for the operator behind it, synchronisations in it).
 """
 
 

@@ -25,18 +25,20 @@ operator behind it waits for; then everything behind it is issued late.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from simulator.assembly.chunks import HOST, Issue, LocalOp, Segment
+from simulator.assembly.chunks import HOST, Issue, LocalOp, Origin, Segment
 from simulator.assembly.template import Template
 
 HOST_WORK = "host"
 """Category of a host operator, and of the time in which a device waits for one."""
 ISSUE = "issue"
 """Ends the label of an operator that issues another."""
-SHORTEST = 0.5
-"""Share of a device operator's low seconds that it takes in any draw: GPUs of one kind differ by a few percent."""
+SHORTEST, AT_LEAST = 0.5, 0.75
+"""Share of a device operator's low seconds that counts when operators of the host are left out, and that has to do at other
+prices: it takes as long in any draw, since GPUs of one kind differ by a few percent.
+"""
 
 Halves = Mapping[str, frozenset[int]]
 """Half of an action → its units with experts that are routed anew in every forward."""
@@ -55,11 +57,9 @@ class HostPlan:
     syncs: int = 0
     prunes: bool = True
 
-    def of(self, op: LocalOp) -> Issue:
-        """What issuing an operator takes."""
-        if op.origin[0] in ("block", "all_to_all"):
-            return op.segment.issue
-        return Issue(self.call_s, self.call_s)
+    def of(self, op: LocalOp, segment: Segment) -> Issue:
+        """What issuing an operator takes that runs this segment."""
+        return segment.issue if op.origin[0] in ("block", "all_to_all") else Issue(self.call_s, self.call_s)
 
 
 def host_segment(seconds: float) -> Segment:
@@ -115,7 +115,7 @@ def _name(op: LocalOp) -> str:
 class _Work:
     """Operators placed so far. at, kept: host seconds from the action's begin to what is issued next, and to the end of the
     last host operator; begins: of every device operator, the least seconds before it begins; synced: the first one issued
-    behind the last synchronisation; waits: what the next host operator waits for, with owed_s on top.
+    behind the last synchronisation; waits: what the next host operator waits for, with `owed` synchronisations in it.
     """
 
     bare: Template
@@ -128,25 +128,27 @@ class _Work:
     kept: float = 0.0
     synced: int = 0
     waits: list[int] = field(default_factory=list)
-    owed_s: float = 0.0
+    owed: int = 0
     last: int = -1
 
     def issue(self, i: int, op: LocalOp, syncs: int) -> None:
         """Places a device operator, behind the host operator that it needs."""
         if syncs:
             self._wait(i, op, syncs)
-        issue = self.plan.of(op)
+        issue = self.plan.of(op, op.segment)
         due = self.at + issue.lead_s
         preds = [self.index[pred] for pred in op.preds]
         ready = self._ready(op)
         if not self.plan.prunes or self.waits or ready < due:
-            self._put(f"{op.label}.{ISSUE}", due, op, is_needed=self.last < 0)
+            self._put(f"{op.label}.{ISSUE}", due, op, is_due=True)
             preds.append(self.last)
         self.begins.append(max(due, ready))
         self.at += issue.seconds
         self.index.append(len(self.ops))
         self.last_on_stream[op.stream] = i
-        self.ops.append(replace(op, preds=preds))
+        self.ops.append(
+            LocalOp(op.label, op.segment, op.stream, preds, op.needs, op.draw, op.half, op.unit, op.is_join, op.origin)
+        )
 
     def done(self) -> Template:
         """The template, the rest of the issuing behind its operators."""
@@ -163,36 +165,73 @@ class _Work:
         """The host waits for what a device operator waits for, once it has issued what stands before."""
         self._put(f"{op.label}.{ISSUE}", self.at, op)
         self.waits = [self.index[pred] for pred in op.preds]
-        self.owed_s = syncs * self.plan.sync_s
+        self.owed = syncs
         self.synced = i
 
     def _ready(self, op: LocalOp) -> float:
         """The least seconds before all is there that an operator waits for; below 0 where nothing is known of it."""
-        preds = {*op.preds, self.last_on_stream.get(op.stream, -1)}
-        known = (self.begins[pred] + _shortest_s(self.bare.ops[pred]) for pred in preds if pred >= self.synced)
+        before = self.last_on_stream.get(op.stream, -1)
+        known = [
+            self.begins[pred] + _shortest_s(self.bare.ops[pred], self.bare.ops[pred].segment, SHORTEST)
+            for pred in (*op.preds, before)
+            if pred >= self.synced
+        ]
         return max(known, default=-1.0)
 
-    def _put(self, label: str, until: float, beside: LocalOp | None, *, is_needed: bool = False) -> None:
-        """A host operator up to a moment; nothing where there is nothing to do, but for one that others need."""
-        seconds = until - self.kept + self.owed_s
-        if seconds > 0 or self.waits or is_needed:
+    def _put(self, label: str, until: float, beside: LocalOp | None, *, is_due: bool = False) -> None:
+        """A host operator up to a moment; nothing where there is nothing to do, but for one that others need. is_due: up to
+        when the operator behind it may begin.
+        """
+        seconds = until - self.kept + self.owed * self.plan.sync_s
+        if seconds > 0 or self.waits or (is_due and self.last < 0):
             half, unit = (beside.half, beside.unit) if beside else ("F", -1)
             self.last = len(self.ops)
+            origin: Origin = ("host", int(is_due), self.owed)
             self.ops.append(
-                LocalOp(label, host_segment(seconds), HOST, self.waits, "", "none", half, unit, origin=("host", 0, 0))
+                LocalOp(label, host_segment(seconds), HOST, self.waits, "", "none", half, unit, origin=origin)
             )
-        self.kept, self.owed_s, self.waits = until, 0.0, []
+        self.kept, self.owed, self.waits = until, 0, []
 
 
 _INDICES = ("send_f", "send_b", "early_gather", "next_gather", "before_last", "closing", "first_back")
 """Operators that a template names, -1 for none."""
 
 
-def _shortest_s(op: LocalOp) -> float:
+def _shortest_s(op: LocalOp, segment: Segment, share: float) -> float:
     """Seconds that an operator takes at least."""
-    return op.segment.low * SHORTEST if op.draw == "none" else 0.0
+    return segment.low * share if op.draw == "none" else 0.0
 
 
-def is_placed_alike(one: Iterable[LocalOp], other: Iterable[LocalOp]) -> bool:
-    """Whether two templates of the same device operators have the same host operators between them."""
-    return [(op.stream, op.preds) for op in one] == [(op.stream, op.preds) for op in other]
+def issued_anew(found: Template, segments: Sequence[Segment], plan: HostPlan) -> list[Segment] | None:
+    """Every operator's segment of a template with host operators where its device operators run other segments; None where what
+    was left out might hold something up.
+    """
+    bare = found.bare
+    assert bare is not None
+    anew: list[Segment] = []
+    begins: list[float] = []
+    last_on_stream: dict[int, int] = {}
+    at = kept = 0.0
+    synced = 0
+    for op in found.ops:
+        i = len(begins)
+        if op.stream == HOST:
+            _, is_due, syncs = op.origin
+            until = at + (plan.of(bare.ops[i], segments[i]).lead_s if is_due else 0.0)
+            anew.append(host_segment(until - kept + syncs * plan.sync_s))
+            kept, synced = until, i if syncs else synced
+            continue
+        issue = plan.of(op, segments[i])
+        due = at + issue.lead_s
+        ready = -1.0
+        for pred in (*bare.ops[i].preds, last_on_stream.get(op.stream, -1)):
+            if pred >= synced:
+                ready = max(ready, begins[pred] + _shortest_s(bare.ops[pred], segments[pred], AT_LEAST))
+        is_held = any(found.ops[pred].stream == HOST for pred in op.preds)
+        if due > kept if is_held else ready < due:
+            return None
+        anew.append(segments[i])
+        begins.append(max(due, ready))
+        last_on_stream[op.stream] = i
+        at += issue.seconds
+    return anew

@@ -10,9 +10,9 @@ import numpy as np
 from simulator.assembly.chunks import BlockCost, Segment, StageCost
 from simulator.assembly.collectives import PassCollectives, StageCollectives
 from simulator.assembly.expand import Form, expand, joined_classes
-from simulator.assembly.host import is_placed_alike, with_host
+from simulator.assembly.host import issued_anew
 from simulator.assembly.joint import meetings
-from simulator.assembly.shapes import ClassTable, Part, PricedStep, parts_of, routed_units
+from simulator.assembly.shapes import ClassTable, Part, PricedStep, parts_of
 from simulator.assembly.sides import sides_of
 from simulator.assembly.step_graph import StepGraph
 from simulator.assembly.tail import append_tail
@@ -70,9 +70,7 @@ def _segments(template: Template, part: Part, priced: PricedStep) -> list[Segmen
     segments = bare.segments(sides_of(kind, stage, b_stage, collectives, priced.pairing), sent)
     if priced.host is None:
         return segments if template.bare is None else None
-    ops = [replace(op, segment=segment) for op, segment in zip(bare.ops, segments, strict=True)]
-    found = with_host(replace(bare, ops=ops), priced.host, routed_units(part)).ops
-    return [op.segment for op in found] if is_placed_alike(found, template.ops) else None
+    return issued_anew(template, segments, priced.host)
 
 
 def _outline(priced: PricedStep) -> tuple[object, ...]:
