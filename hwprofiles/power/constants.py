@@ -17,8 +17,8 @@ ENERGY_OF_PEAK: Mapping[str, str] = {"fp8": "fp8", "fp4": "fp8"}
 OWN_ENERGY = ("fp8-block",)
 """Formats with an energy of their own: sums in blocks of 128 leave the tensor core."""
 KEYS = (
-    "idle_share", "beta", "reference_speed", "loop_share", "window_s", "gemm.bf16.pj_per_flop", "gemm.fp8.pj_per_flop",
-    "gemm.fp8-block.pj_per_flop",
+    "idle_share", "beta", "reference_speed", "loop_share", "window_s", "warm_speed", "gemm.bf16.pj_per_flop",
+    "gemm.fp8.pj_per_flop", "gemm.fp8-block.pj_per_flop",
     "attention_fwd.pj_per_flop", "attention_bwd.pj_per_flop", "memory.pj_per_byte", "link.pj_per_byte",
 )  # fmt: skip
 """What a stack may state, behind `power.`."""
@@ -41,7 +41,13 @@ class PowerConstants:
 
     def chip(self, limit_w: float) -> Chip:
         """The chip under a limit. Waiting power is a share of its usual board's, whatever the limit."""
-        return Chip(self.value("idle_share") * self.usual_w, self.value("beta"), self.value("reference_speed"), limit_w)
+        return Chip(
+            self.value("idle_share") * self.usual_w,
+            self.value("beta"),
+            self.value("reference_speed"),
+            limit_w,
+            self.value("warm_speed"),
+        )
 
     def flop_j(self, shape: KernelShape, flop: float) -> float:
         """Energy of a kernel's FLOP at the reference speed; 0 of what memory bounds."""

@@ -22,12 +22,16 @@ HALVINGS = 52
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """What a GPU draws. p0_w: waiting or communicating; beta, reference_speed: as above; limit_w: of the board."""
+    """What a GPU draws. p0_w: waiting or communicating; beta, reference_speed: as above; limit_w: of the board.
+
+    warm_speed: the most that it reaches some tenths of a second into its work, however little it draws.
+    """
 
     p0_w: float
     beta: float
     reference_speed: float
     limit_w: float
+    warm_speed: float = 1.0
 
     def scale(self, speed: float) -> float:
         """Energy of arithmetic at a speed over that at the reference speed."""
@@ -61,17 +65,19 @@ class Load:
 
 
 def solve(load: Load, chip: Chip) -> float:
-    """The fastest speed, at most 1, at which mean power meets the limit (SLOWEST where none does). Power grows with speed."""
+    """The fastest speed, at most a warm chip's, at which mean power meets the limit (SLOWEST where none does). Power grows with
+    speed.
+    """
     if load.flop_j <= 0.0:
-        return 1.0
-    return fastest(lambda speed: load.mean_w(speed, chip) > chip.limit_w)
+        return chip.warm_speed
+    return fastest(lambda speed: load.mean_w(speed, chip) > chip.limit_w, chip.warm_speed)
 
 
-def fastest(is_too_fast: Callable[[float], bool]) -> float:
-    """The largest speed, SLOWEST to 1, that is not too fast; is_too_fast: false up to some speed, true from there on."""
-    if not is_too_fast(1.0):
-        return 1.0
-    low, high = SLOWEST, 1.0
+def fastest(is_too_fast: Callable[[float], bool], most: float = 1.0) -> float:
+    """The largest speed, SLOWEST to `most`, that is not too fast; is_too_fast: false up to some speed, true from there on."""
+    if not is_too_fast(most):
+        return most
+    low, high = SLOWEST, most
     for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
         low, high = (low, middle) if is_too_fast(middle) else (middle, high)

@@ -29,4 +29,4 @@ def speed_when_measured(
         energy_j = flop_j * chip.scale(speed) + byte_j
         return bool(chip.p0_w + energy_j / (seconds * speed ** (share - 1.0)) > chip.limit_w)
 
-    return float(fastest(is_over) ** share)
+    return float(fastest(is_over, chip.warm_speed) ** share)

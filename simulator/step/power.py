@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 PASSES, CLOSE = 12, 1e-6
 """Most sweeps, and the change of every speed at which they end."""
-RANGED = ("idle_share", "beta", "window_s", "energy")
+RANGED = ("idle_share", "beta", "warm_speed", "window_s", "energy")
 """Constants whose ranges move the step, each alone; energy: that of a FLOP, of all kernels together."""
 
 
@@ -58,9 +58,14 @@ class StepPower:
     sharing: LinkSharing | None = None
 
     @property
-    def is_limited(self) -> bool:
-        """Whether any rank is slowed down."""
+    def is_slowed(self) -> bool:
+        """Whether any rank is slower than its chip's first launches."""
         return bool((self.speeds < 1.0).any())
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the limit slows any rank down, below the speed of a chip that is warm."""
+        return bool((self.speeds < self.constants.value("warm_speed")).any())
 
     def watts(self, step_s: float) -> Floats:
         """(ranks,) mean power of a step that takes so long."""
@@ -106,7 +111,7 @@ def step_power(graph: StepGraph, constants: PowerConstants, cap_w: float | None,
     limit_w = min(constants.tdp_w, cap_w or constants.tdp_w)
     burst_s, walk, speeds, own = _limited(apart, constants, limit_w, uneven)
     found = StepPower(constants, limit_w, speeds, graph, graph, burst_s, walk.step_s, apart, own, walk.long_s, uneven)
-    return replace(found, graph=at_speeds(apart, speeds, own)) if found.is_limited else found
+    return replace(found, graph=at_speeds(apart, speeds, own)) if found.is_slowed else found
 
 
 def _limited(
@@ -184,7 +189,7 @@ def _next(apart: ByRank, chip: Chip, speeds: Floats, own: Floats | None, step_s:
 
 def at_speeds_of(power: StepPower, graph: StepGraph) -> StepGraph:
     """Another graph of the step at the same speeds; what links add is as in the step where its operators are the same."""
-    if power.is_limited:
+    if power.is_slowed:
         graph = at_speeds(by_rank(graph, energy_of(power.constants)), power.speeds, power.own)
     if power.sharing is None:
         return graph

@@ -261,3 +261,33 @@ def test_watts_of_messages_alone_and_beside_a_gemm() -> None:
         flop_j = constants.value("gemm.bf16.pj_per_flop") * PICO * row["flop_per_s"] * speed**chip.beta
         watts = chip.p0_w + flop_j + constants.byte_j(row["bytes_per_s"]) + constants.sent_j(row["sent_bytes_per_s"])
         assert watts == pytest.approx(row["watts"], rel=0.08)
+
+
+def steady(load: str, idle_s: float) -> dict[tuple[float, float], float]:
+    """Span → seconds of arithmetic of a pass."""
+    return {
+        (float(row["from_s"]), float(row["to_s"])): float(row["gemm_s"]) + float(row["attention_s"])
+        for row in rows_of(FOLDER / "h100-steady-power-2026-11-27.csv")
+        if row["load"] == load and float(row["idle_s"]) == idle_s
+    }
+
+
+def test_a_chip_below_its_limit_is_slower_than_in_its_first_moments_by_what_the_constants_say() -> None:
+    """Loads that wait 0.03 and 0.1 s a fifth of the time draw less than the limit."""
+    constants = power_constants(load_stack("h100-public"), load_gpu("h100"))
+    warm = constants.by_key["warm_speed"]
+    for idle_s in (0.03, 0.1):
+        times = steady("interrupted", idle_s)
+        assert warm.low <= times[0.0, 0.05] / times[0.0, 4 * idle_s] <= warm.high
+
+
+def test_the_limiter_acts_once_a_load_is_longer_than_its_window_and_long_waits_give_nothing_back() -> None:
+    window = power_constants(load_stack("h100-public"), load_gpu("h100")).by_key["window_s"]
+    full = steady("full", 0.0)[3.0, 10.0]
+    for idle_s in (0.3, 1.0, 3.0):
+        times = steady("interrupted", idle_s)
+        assert times[0.4, 0.8] < 1.01 * times[0.1, 0.4]
+        assert times[0.8, 1.6] > 1.02 * times[0.4, 0.8]
+    assert window.low < 0.4 and window.high < 1.6
+    assert steady("interrupted", 3.0)[0.0, 12.0] == pytest.approx(full, rel=0.005)
+    assert steady("interrupted", 0.1)[0.0, 0.4] < 0.97 * full

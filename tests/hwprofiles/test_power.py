@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -236,3 +237,13 @@ def test_narrower_formats_cost_less_a_flop() -> None:
     assert constants.flop_j(KernelShape("copy", bytes=8), 1e12) == 0.0
     heavier = constants.at("energy", 1.1)
     assert heavier.value("gemm.bf16.pj_per_flop") == pytest.approx(1.1 * constants.value("gemm.bf16.pj_per_flop"))
+
+
+def test_a_warm_chip_is_no_faster_than_warm_however_little_it_draws() -> None:
+    chip = replace(CHIP, warm_speed=0.97)
+    light = Load(compute_s=1.0, other_s=9.0, flop_j=10.0, byte_j=0.0)
+    assert solve(light, CHIP) == 1.0
+    assert solve(light, chip) == 0.97
+    heavy = Load(compute_s=1.0, other_s=0.0, flop_j=900.0, byte_j=0.0)
+    assert solve(heavy, chip) == pytest.approx(solve(heavy, CHIP))
+    assert solve(heavy, chip) < 0.97

@@ -137,9 +137,15 @@ STEP = Room(
             "loops of a chip's usual board are taken to have run under a lower limit",
         ),
         Fault(
+            "hwprofiles/power/model.py",
+            "> chip.limit_w, chip.warm_speed)",
+            "> chip.limit_w)",
+            "a chip below its limit is always as fast as in its first launches",
+        ),
+        Fault(
             "hwprofiles/power/states.py",
-            "return float(fastest(is_over) ** share)",
-            "return float(fastest(is_over))",
+            "return float(fastest(is_over, chip.warm_speed) ** share)",
+            "return float(fastest(is_over, chip.warm_speed))",
             "a benchmark's loop counts as throttled to the limit",
         ),
         Fault(
