@@ -4,8 +4,9 @@
     beside an operator   c * s * (1 - g / h) where c * s <= h: both start together, the operator has fewer SMs until the
                          collective is done, and the block goes on when both are; else h - g + c - h / s: the collective goes
                          on alone when the operator is done
-    in n chunks          max(g, c) + min(g, c) / n + n * launch, less g: the GEMM makes or takes a chunk while another is sent;
-                         the first (or last) chunk has nothing beside it, and each has a launch of its own
+    in n chunks          max(g', c) + min(g', c) / n + n * launch, less g: the GEMM makes or takes a chunk while another is
+                         sent; the first (or last) chunk has nothing beside it, and each has a launch of its own. g' = g, or
+                         g / (1 - held) of a GEMM whose grid leaves SMs to the reduction of what it makes
 
 c: the collective alone, g: the operator alone, h: the operator with a collective beside it all the time (h >= g), s: how many
 times as long the collective takes beside it (s >= 1). Low and high take the ends that make the difference small and large.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from simulator.workload.op import Collective, Op
@@ -45,14 +47,18 @@ class Exposed:
 
 @dataclass(frozen=True, slots=True)
 class Chunking:
-    """number: chunks in which a GEMM and its collective run; 1: one behind the other. launch_s: of one more kernel each."""
+    """number: chunks in which a GEMM and its collective run; 1: one behind the other. launch_s: of one more kernel each.
+    held: share of its SMs that a GEMM leaves to a reduction all the time.
+    """
 
     number: float = 1.0
     launch_s: float = 0.0
+    held: float = 0.0
 
-    def added(self, collective_s: float, gemm_s: float) -> float:
+    def added(self, collective_s: float, gemm_s: float, *, reduces: bool = False) -> float:
         """Seconds that the two take together, less the GEMM's."""
-        both = max(gemm_s, collective_s) + min(gemm_s, collective_s) / self.number + self.number * self.launch_s
+        run_s = gemm_s / (1.0 - self.held) if reduces else gemm_s
+        both = max(run_s, collective_s) + min(run_s, collective_s) / self.number + self.number * self.launch_s
         return both - gemm_s
 
 
@@ -92,6 +98,7 @@ def exposed(collective: Collective, cost: Cost, beside: Beside | None, chunking:
     """What the collective adds. beside: its partner, None where it runs alone."""
     if beside is None or cost.seconds == 0.0:
         return Exposed(cost.seconds, cost.low, cost.high, cost.basis)
-    g, added = beside.alone, beside.added if collective.beside else chunking.added
+    g, reduces = beside.alone, collective.op != "all_gather"
+    added = beside.added if collective.beside else partial(chunking.added, reduces=reduces)
     value, low, high = added(cost.seconds, g.seconds), added(cost.low, g.high), added(cost.high, g.low)
     return Exposed(value, min(low, value), max(high, value), cost.basis)

@@ -18,6 +18,7 @@ ASSUMPTION_WORDS: Final[Mapping[str, str]] = {
     "collective_sms": "how much of a GPU a data-parallel collective takes",
     "collective_stretch": "how much longer collectives take beside kernels",
     "tp_overlap_chunks": "in how many pieces tensor-parallel collectives overlap",
+    "tp_overlap_sms": "how much of a GPU a GEMM leaves to the reduction of what it makes",
     "pp_boundary_wait": "whether a pipeline transfer holds up the next piece of work",
     "memory_bf16_weight_copy_frac": "how many BF16 originals of FP8 weights stay in memory",
     "memory_expert_rows_frac": "how many rows the fullest rank's experts keep",

@@ -38,7 +38,7 @@ HOST = ("host_link_frac", "host_memory_frac")
 """Assumptions that act only where something is offloaded."""
 LOOP_SHARE = "loop_share"
 STRETCH = "collective_stretch"
-BESIDE = ("collective_sms", STRETCH, "tp_overlap_chunks")
+BESIDE = ("collective_sms", STRETCH, "tp_overlap_chunks", "tp_overlap_sms")
 """Assumptions that act only where some collective runs beside kernels, or in a block of them; the stretch of dispatch and
 combine too, where kernels beside these are launched on the whole GPU."""
 

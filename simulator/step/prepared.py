@@ -147,7 +147,7 @@ def price(
         ),
         kernels=kernels,
         messages=messages,
-        chunking=_chunking(scenario, assumptions, kernels.gap_s),
+        chunking=_chunking(scenario, assumptions, kernels.gap_s, hardware.gpu.num_sms),
         stages=before.stages if before else (),
         host=host_prices(scenario, assumptions),
     )
@@ -211,7 +211,8 @@ def prices(
     )  # fmt: skip
 
 
-def _chunking(scenario: Scenario, assumptions: Mapping[str, Assumption], launch_s: float) -> Chunking:
+def _chunking(scenario: Scenario, assumptions: Mapping[str, Assumption], launch_s: float, num_sms: int) -> Chunking:
     if scenario.parallel.overlap.tp == "none":
         return UNCHUNKED
-    return Chunking(assumptions["tp_overlap_chunks"].value, launch_s)
+    held = assumptions["tp_overlap_sms"].value / num_sms
+    return Chunking(assumptions["tp_overlap_chunks"].value, launch_s, held)

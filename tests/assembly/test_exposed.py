@@ -83,6 +83,16 @@ def test_chunks_by_their_timeline(seconds: float, number: float) -> None:
     assert slower.seconds - found.seconds == pytest.approx(0.5 * number)
 
 
+@pytest.mark.parametrize(("seconds", "both"), [(4.0, 12.5 + 4.0 / 2.0), (30.0, 30.0 + 12.5 / 2.0)])
+def test_a_gemm_leaves_sms_to_the_reduction_of_what_it_makes(seconds: float, both: float) -> None:
+    """10 s on all SMs are 12.5 on four fifths, in every chunk; a gather takes none."""
+    cost, held = Known(seconds, seconds, seconds), Chunking(2.0, held=0.2)
+    reduction = replace(CHUNKED, op="reduce_scatter")
+    assert 10.0 + exposed(reduction, cost, Beside(ALONE, HELD), held).seconds == pytest.approx(both)
+    gather = replace(CHUNKED, op="all_gather")
+    assert exposed(gather, cost, Beside(ALONE, HELD), held) == exposed(gather, cost, Beside(ALONE, HELD), Chunking(2.0))
+
+
 def test_alone_it_is_exposed_whole() -> None:
     assert exposed(GATHER, Known(5.0, 4.0, 6.0), None, UNCHUNKED).seconds == 5.0
 

@@ -35,6 +35,7 @@ SIGNS: Mapping[str, tuple[int | None, int | None, str]] = {
     "collective_stretch": (LONGER, NEITHER, "collectives that last longer slow more kernels down"),
     "collective_sms": (LONGER, NEITHER, "a data-parallel collective takes more SMs from the kernels beside it"),
     "tp_overlap_chunks": (EITHER, NEITHER, "smaller pieces overlap better and have more launches"),
+    "tp_overlap_sms": (LONGER, NEITHER, "a GEMM leaves more SMs to the reduction of what it makes"),
     "lone_chunk_full_sms": (SHORTER, NEITHER, "kernels beside no communication use more SMs"),
     "pp_boundary_wait": (LONGER, NEITHER, "a chunk waits for the transfer before it"),
     "notify_floor_s": (LONGER, NEITHER, "announcing counts takes time"),
@@ -114,7 +115,7 @@ SCENES: Mapping[str, Document] = {
 ACTS_IN = {
     "expert_popularity_cv": "natural", "aux_loss_pressure": "aux_loss", "collective_sms": "buckets",
     "collective_stretch": "near",
-    "tp_overlap_chunks": "chunked", "host_link_frac": "hosted", "host_memory_frac": "hosted",
+    "tp_overlap_chunks": "chunked", "tp_overlap_sms": "chunked", "host_link_frac": "hosted", "host_memory_frac": "hosted",
 }  # fmt: skip
 """Key → the scene in which it must move something; `learned` where not named, the stack itself for those of a stack."""
 

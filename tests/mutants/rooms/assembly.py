@@ -11,6 +11,12 @@ ASSEMBLY = Room(
     ("tests/assembly", "tests/step/test_ep_overlap.py"),
     (
         Fault(
+            "simulator/assembly/exposed.py",
+            "run_s = gemm_s / (1.0 - self.held) if reduces else gemm_s",
+            "run_s = gemm_s",
+            "a GEMM keeps all SMs beside the reduction of what it makes",
+        ),
+        Fault(
             f"{ROOT}/pair.py",
             '    weights = backward.run_weights(b, b_idx, "mlp_w", backward.mlp)\n',
             '    forward.run_mlp(f, f_idx)\n    weights = backward.run_weights(b, b_idx, "mlp_w", backward.mlp)\n',
