@@ -14,7 +14,9 @@ from typing import Final
 
 from validation.instrument.outcome import Outcome
 from validation.instrument.prediction import FAILED, outcome, skipped
+from validation.instrument.recorded import COLUMNS
 from validation.published.row import Row
+from validation.published.state import OWN_KEYS
 
 Predict = Callable[[Row], Outcome]
 Progress = Callable[[int], None]
@@ -22,6 +24,10 @@ Progress = Callable[[int], None]
 MAX_PROCESSES: Final = 2
 FEW_ROWS: Final = 8
 """Rows that are predicted sooner in this process than others start."""
+MANY: Final = 12
+"""Rows of a task at most."""
+ROW_ACTIONS: Final = 300.0
+"""Actions that take as long as what a row takes whatever it runs."""
 DIED: Final = f"{FAILED}: the process that predicted it ended (out of memory, perhaps)"
 
 
@@ -30,27 +36,28 @@ def outcomes(
 ) -> list[Outcome]:
     """Every row's outcome, in the order given. progress: told how many rows are done, now and then.
 
-    processes: default as many as there are processors, at most MAX_PROCESSES, and this one alone for few rows. Rows that
-    take long start first. An interrupt ends the processes too. Where a process dies, the rows that it leaves open are
-    predicted one after another in a new one, and a row that kills it is skipped.
+    processes: default as many as there are processors, at most MAX_PROCESSES, and this one alone for few rows. Rows that are
+    alike go to one process together (`tasks`). An interrupt ends the processes too. Where a process dies, the rows that it
+    leaves open are predicted one after another in a new one, and a row that kills it is skipped.
     """
     wanted = processes or (min(MAX_PROCESSES, os.cpu_count() or 1) if len(rows) >= FEW_ROWS else 1)
     if wanted == 1:
-        done = []
-        for row in rows:
-            done.append(predict(row))
-            progress(len(done))
-        return done
+        alone: dict[int, Outcome] = {}
+        for place in (place for task in tasks(rows) for place in task):
+            alone[place] = predict(rows[place])
+            progress(len(alone))
+        return [alone[place] for place in range(len(rows))]
     found: dict[int, Outcome] = {}
     others = multiprocessing.active_children()
     with _pool(wanted) as pool:
         with _interrupts_held_back():
-            futures = {place: pool.submit(predict, rows[place]) for place in longest_first(rows)}
+            futures = [(task, pool.submit(_all_of, predict, [rows[place] for place in task])) for task in tasks(rows)]
         try:
-            for place, future in futures.items():
+            for task, future in futures:
                 with suppress(BrokenProcessPool):
-                    found[place] = future.result()
-                    progress(len(found))
+                    for place, each in zip(task, future.result(), strict=True):
+                        found[place] = each
+                        progress(len(found))
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in [each for each in multiprocessing.active_children() if each not in others]:
@@ -88,15 +95,36 @@ def _one_by_one(rows: Sequence[Row], places: Sequence[int], predict: Predict) ->
     return found
 
 
-def longest_first(rows: Sequence[Row]) -> list[int]:
-    """Places of the rows, those with the most actions a step first: stages times micro-batches of a replica."""
+def tasks(rows: Sequence[Row]) -> list[list[int]]:
+    """Places of the rows, in tasks of one process each, those that take longest first.
 
-    def actions(place: int) -> float:
-        row = rows[place]
-        micro_batches = (row.number("gbs") or 1.0) / (row.number("dp") or 1.0) / (row.number("mbs") or 1.0)
-        return micro_batches * (row.number("pp") or 1.0) * (row.number("vpp") or 1.0)
+    Rows of a task have the same order of actions, which is worked out once, and those that record the same stand behind one
+    another, so that a run that several rows are of is predicted once (`prediction.simulated`).
+    """
+    families: dict[tuple[object, ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        families.setdefault((row.text("schedule"), row.count("pp"), row.count("vpp"), _micro_batches(row)), []).append(
+            place
+        )
+    found = []
+    for places in families.values():
+        alike = sorted(places, key=lambda place: ([rows[place].text(column) for column in (*COLUMNS, OWN_KEYS)], place))
+        found += [alike[start : start + MANY] for start in range(0, len(alike), MANY)]
+    return sorted(found, key=lambda task: (-sum(ROW_ACTIONS + _actions(rows[place]) for place in task), task))
 
-    return sorted(range(len(rows)), key=lambda place: (-actions(place), place))
+
+def _micro_batches(row: Row) -> float:
+    """Of a replica."""
+    return (row.number("gbs") or 1.0) / (row.number("dp") or 1.0) / (row.number("mbs") or 1.0)
+
+
+def _actions(row: Row) -> float:
+    """Of a step: stages times micro-batches."""
+    return _micro_batches(row) * (row.number("pp") or 1.0) * (row.number("vpp") or 1.0)
+
+
+def _all_of(predict: Predict, rows: Sequence[Row]) -> list[Outcome]:
+    return [predict(row) for row in rows]
 
 
 def _pool(processes: int) -> ProcessPoolExecutor:

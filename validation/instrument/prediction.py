@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
 
 from hwprofiles.kernels.parameters import MissingKernelError
 from hwprofiles.leave_out import NOTHING
 from hwprofiles.schema import Stack
 from simulator.errors import MoesimError
 from simulator.results.document import to_document
+from simulator.results.rates import FlopPerToken
 from simulator.scenario.hardware import node_of
 from simulator.scenario.scenario import Scenario
 from simulator.step.step import simulate_times
@@ -31,6 +34,8 @@ FAILED: Final = "failed"
 NO_RATE: Final = "no rate of a kernel"
 STATED: Final = ("graph_scope", "dispatcher", "overlap")
 """Labels that summaries tell apart where a row's notes have them."""
+KEPT: Final = 32
+"""Answers that are kept for the rows that follow."""
 MAX_DETAIL: Final = 300
 """Letters of an error that a row shows."""
 
@@ -73,28 +78,65 @@ def _outcome(row: Row, stated: Statement, leave_out: LeaveOut | None, ablate: Se
         without = left_out(leave_out, node_of(scenario).gpu, row.text("source_url"))
         stack = stack_without(node_of(scenario).gpu, without)
         scenario = scenario.model_copy(update={"stack": stack.name})
-    figure = _figure(row, column, scenario, stack, stated.framework)
+    asked = Asked(key_of(scenario, str(without), ablate), scenario, stack, tuple(ablate))
+    figure = _figure(row, column, asked, stated.framework)
     return Outcome(
         row.text("case_id"), _group(row, stated), column, source_of(row), labels=_labels(row, stated),
         stack=scenario.stack, without=str(without), assumed=_keys(stated, is_sourced=False),
         by_release=_keys(stated, is_sourced=True), figure=figure,
         is_eligible=row.text("case_id") not in excluded(),
-        note=note_of(row, stated), steps_without=steps_without(scenario, ablate, figure.step_s, stack),
+        note=note_of(row, stated), steps_without=simulated(asked).steps_without,
         recorded=of_row(row, stated), release=stated.framework or row.text("framework"),
     )  # fmt: skip
 
 
-def _figure(row: Row, column: str, scenario: Scenario, stack: Stack | None, release: str | None) -> Figure:
+@dataclass(frozen=True)
+class Asked:
+    """A run to predict. key: the same of runs that have the same answer; stack: in place of the scenario's; ablate: mechanisms
+    without which it is predicted too.
+    """
+
+    key: str
+    scenario: Scenario = field(compare=False)
+    stack: Stack | None = field(compare=False)
+    ablate: tuple[str, ...] = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The step as in the result document, its FLOP a token, and mechanism → seconds of the step without it."""
+
+    step: Mapping[str, Any]
+    flop: FlopPerToken
+    steps_without: Mapping[str, float]
+
+
+def key_of(scenario: Scenario, without: str, ablate: Sequence[str]) -> str:
+    """Of a framework only whether there is one: what it sets stands in the scenario's other keys."""
+    named = {"name": "", "framework": None if scenario.framework is None else "known"}
+    return "\n".join((scenario.model_copy(update=named).model_dump_json(), without, *ablate))
+
+
+@lru_cache(maxsize=KEPT)
+def simulated(asked: Asked) -> Answer:
+    """What is predicted of a run. Several rows may be of one: tables of one recipe in several releases."""
+    times = simulate_times(asked.scenario, stack=asked.stack)
+    step = to_document(times)
+    without = steps_without(asked.scenario, asked.ablate, step["step_s"], asked.stack)
+    return Answer(step, times.model_flop_per_token, without)
+
+
+def _figure(row: Row, column: str, asked: Asked, release: str | None) -> Figure:
     measured = row.number(column)
     assert measured is not None
-    times = simulate_times(scenario, stack=stack)
-    result, path = {"step": to_document(times)}, PATHS[column]
+    answer = simulated(asked)
+    result, path = {"step": answer.step}, PATHS[column]
     value = lookup(result, path)
     low, high = interval_of(result, path, value)
-    step = result["step"]
-    counted = counted_over_model(row, column, scenario, times.model_flop_per_token, release)
+    step = answer.step
+    counted = counted_over_model(row, column, asked.scenario, answer.flop, release)
     value, low, high = value * counted, low * counted, high * counted
-    wrong = impossible(column, measured, value, step, node_of(scenario).gpu)
+    wrong = impossible(column, measured, value, step, node_of(asked.scenario).gpu)
     if wrong:
         raise ImpossibleFigure(wrong)
     parts = {each["category"]: each["seconds"] for each in step["by_category"]}

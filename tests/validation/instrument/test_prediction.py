@@ -20,10 +20,11 @@ from tests.validation.test_statable import LLAMA, MIXTRAL
 from validation.instrument import pool, prediction
 from validation.instrument.document import document
 from validation.instrument.outcome import Outcome
-from validation.instrument.pool import longest_first, outcomes
+from validation.instrument.pool import outcomes, tasks
 from validation.instrument.prediction import column_of, outcome
 from validation.published.eligible import eligible, excluded
 from validation.published.row import Row, read_rows
+from validation.published.state import state
 
 SMALL = LLAMA | {"layers": "2", "hidden": "1024", "ffn": "2048", "heads": "8", "kv_heads": "8", "vocab": "1024"}
 """A row that is predicted soon."""
@@ -87,6 +88,7 @@ def test_an_error_inside_a_prediction_stays_with_its_row(
 
     monkeypatch.setattr(prediction, "simulate_times", faulty)
     rows = [Row(SMALL | {"case_id": name, "step_time_s": "2.0"}) for name in ("first", "bad", "last")]
+    rows[1] = rows[1].with_cells({"gbs": "640"})
     found = outcomes(rows, processes=1)
     assert [row.case_id for row in found] == ["first", "bad", "last"]
     assert [row.figure is None for row in found] == [False, True, False]
@@ -153,7 +155,52 @@ def _runs(pid: int | None) -> bool:
 
 def test_rows_with_many_actions_start_first() -> None:
     sizes = [{"gbs": "64", "mbs": "1", "pp": "2"}, {"gbs": "4096", "mbs": "1", "pp": "16", "vpp": "8"}, {}]
-    assert longest_first([Row(each) for each in sizes]) == [1, 0, 2]
+    assert tasks([Row(each) for each in sizes]) == [[1], [0], [2]]
+
+
+def test_rows_that_are_alike_go_together_and_every_row_once() -> None:
+    """One order of actions a task, equal rows behind one another, no task of too many."""
+    small, large = {"gbs": "8", "pp": "1"}, {"gbs": "64", "pp": "4"}
+    rows = [Row((small, large)[n % 2] | {"gpu": ("A", "B", "C")[n % 3], "case_id": str(n)}) for n in range(30)]
+    found = tasks(rows)
+    assert sorted(place for task in found for place in task) == list(range(30))
+    assert max(map(len, found)) == pool.MANY
+    for task in found:
+        assert len({rows[place].text("pp") for place in task}) == 1
+        chips = [rows[place].text("gpu") for place in task]
+        assert chips == sorted(chips)
+
+
+def test_a_run_of_several_rows_is_predicted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, names = prediction.simulate_times, []
+
+    def counted(scenario: Scenario, **given: Any) -> StepTimes:
+        names.append(scenario.name)
+        return real(scenario, **given)
+
+    monkeypatch.setattr(prediction, "simulate_times", counted)
+    prediction.simulated.cache_clear()
+    cells = SMALL | {"step_time_s": "2.0"}
+    rows = [Row(cells | {"case_id": "a"}), Row(cells | {"case_id": "b", "step_time_s": "4.0", "notes": "again"})]
+    rows += [Row(cells | {"case_id": "c", "gbs": "128"}), Row(cells | {"case_id": "d", "framework": "of our own"})]
+    first, second, third, unknown = outcomes(rows, processes=1)
+    assert sorted(names) == ["a", "c", "d"], "other batches and unknown software are other runs"
+    assert first.figure is not None and second.figure is not None and third.figure is not None
+    assert (second.figure.predicted, second.figure.measured) == (first.figure.predicted, 4.0)
+    assert third.figure.predicted > first.figure.predicted
+    assert unknown.figure is not None
+
+
+def test_runs_of_one_answer_have_one_key() -> None:
+    """Neither the name nor which release it is moves a step, but whether the software is known moves the interval."""
+    plan = state(Row(SMALL)).scenario
+    assert plan is not None and plan.framework is not None
+
+    def key(**changes: Any) -> str:
+        return prediction.key_of(plan.model_copy(update=changes), "", ())
+
+    assert key() == key(name="other", framework="another@2025")
+    assert len({key(), key(framework=None), key(draws=2), prediction.key_of(plan, "gpus h100", ())}) == 4
 
 
 def test_of_rows_of_one_name_the_first_is_predicted(tmp_path: Path) -> None:
