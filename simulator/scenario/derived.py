@@ -198,6 +198,12 @@ def software(scenario: Scenario) -> Software:
     return generation if fuses is None else replace(generation, fuses_router=fuses)
 
 
+def pads_by_copy(scenario: Scenario) -> bool:
+    """Whether the rows of experts are padded, and cut again, by copies."""
+    given, arrive_padded = scenario.moe.pad_copies, dispatcher(scenario).pads_rows or scenario.moe.pad_to_capacity
+    return scenario.kernels.autograd == "transformer_engine" and not arrive_padded if given is None else given
+
+
 def scaling(scenario: Scenario) -> str | None:
     """How scales of whole tensors are found; None in a recipe without them, whatever the scenario says."""
     allowed = recipe(scenario).scalings

@@ -22,7 +22,8 @@ class DispatcherRule:
     what: it in words. sends: which copies. comm_sms: SMs of its kernels where a scenario gives none. sends_fp8: dispatch and
     combine in 8 bits exist. is_library: on the collectives of the GPU's library, with a communicator of the expert group.
     stages_input: tokens are copied into a buffer that peers can reach before they are sent. counts_ahead: with pad_to_capacity
-    the host knows all sizes ahead. families: of GPUs that it runs on; (): any.
+    the host knows all sizes ahead. pads_rows: rows of an expert arrive in a multiple that GEMMs in 8 bits take. families: of
+    GPUs that it runs on; (): any.
     """
 
     what: str
@@ -32,6 +33,7 @@ class DispatcherRule:
     is_library: bool = False
     stages_input: bool = False
     counts_ahead: bool = True
+    pads_rows: bool = False
     families: tuple[str, ...] = ()
 
     def host_syncs(self, *, is_padded: bool) -> int:
@@ -50,12 +52,14 @@ arXiv:2412.19437, 3.2.2, and NVIDIA/Megatron-LM core/transformer/transformer_con
 DISPATCHERS.add(
     "hybridep",
     DispatcherRule(
-        "NVIDIA's Hybrid-EP", "distinct", 16, sends_fp8=True, stages_input=True, families=("hopper", "blackwell"),
+        "NVIDIA's Hybrid-EP", "distinct", 16, sends_fp8=True, stages_input=True, pads_rows=True,
+        families=("hopper", "blackwell"),
     ),
 )  # fmt: skip
 """TMA copies, on Hopper and newer; 16 SMs: NVIDIA/Megatron-LM moe_hybridep_num_sms (deepseek-ai/DeepEP branch hybrid-ep,
 csrc/hybrid_ep/config.cuh: 24 inside a domain, 8 between domains). The host waits for the number of permuted rows where it is
-not given (deep_ep/hybrid_ep_buffer.py, dispatch_with_permute).
+not given (deep_ep/hybrid_ep_buffer.py, dispatch_with_permute). Rows are padded in its permutation (Megatron-Core
+core/transformer/moe/fused_a2a.py, pad_multiple).
 """
 DISPATCHERS.add("alltoall", DispatcherRule("all-to-all of the collective library", "rows", 24, is_library=True))
 """NVIDIA/Megatron-LM core/transformer/moe/token_dispatcher.py, MoEAlltoAllTokenDispatcher: split sizes are copied to the host

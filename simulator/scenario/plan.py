@@ -249,9 +249,10 @@ class Moe(Section):
     """Scores, selection and probabilities of the router in one kernel; null: as the generation of kernels.casts."""
     expert_fusion: bool = True
     """The experts' clamp and biases in the kernels before them; false: functions of their own where a model has them."""
-    pad_copies: bool = False
+    pad_copies: bool | None = None
     """Rows are padded for GEMMs in 8 or 4 bits by copies in front of the experts, and the results cut behind them; false: they
-    arrive padded.
+    arrive padded. null: copies under kernels.autograd: transformer_engine, unless the dispatcher pads them or all experts are
+    padded to their capacity.
     """
     host_sync: Literal["none", "per_layer"] | None = None
     """Whether the host waits in every layer for its router, to know how many rows arrive. null: as the dispatcher has it; most

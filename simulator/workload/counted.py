@@ -49,7 +49,7 @@ def recipe_of(
         casts=casts_of(scenario),
         software=derived.software(scenario),
         fuses_experts=scenario.moe.expert_fusion,
-        pads_by_copy=scenario.moe.pad_copies,
+        pads_by_copy=derived.pads_by_copy(scenario),
         fuses_scaled_rope=scenario.kernels.autograd == "fused",
         bf16_layers=(scenario.precision.bf16_first_layers, scenario.precision.bf16_last_layers),
         dispatch_fp8=scenario.moe.dispatch_dtype == "fp8",

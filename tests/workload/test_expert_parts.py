@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from simulator.scenario import derived
 from simulator.scenario.model import ModelSpec
 from simulator.scenario.model_catalog import load_model
 from simulator.workload.casts.joint import JointCasts
@@ -14,6 +15,7 @@ from simulator.workload.layers.part import PARTS
 from simulator.workload.op import Op
 from simulator.workload.recipe import Recipe
 from simulator.workload.saved import ActivationRecipe
+from tests.workload.memory_cases import scenario
 from tests.workload.test_layers_brute_force import GQA, MOE, TOKENS, model, recipe
 
 ROWS, LOCAL, H, F = 2 * TOKENS, 2, 32, 12
@@ -97,6 +99,17 @@ def test_rows_are_copied_into_padded_ones_and_out_of_them_in_both_directions() -
         assert found[name].bytes_read == found[name].bytes_written == found["unpermute"].bytes_read
     for r in (replace(padded, pads_by_copy=False), replace(padded, row_padding=1)):
         assert not names & ops(model(GQA), r).keys()
+
+
+def test_modules_pad_by_copies_what_does_not_arrive_padded() -> None:
+    """Hybrid-EP pads in its permutation; experts that are filled to their capacity need none; the key says otherwise."""
+    modules = {"kernels": {"autograd": "transformer_engine"}}
+    assert derived.pads_by_copy(scenario(**modules))
+    assert not derived.pads_by_copy(scenario())
+    hybrid, filled = {"dispatcher": "hybridep"}, {"capacity_factor": 1.0, "drop": "probs", "pad_to_capacity": True}
+    for moe in (hybrid, filled):
+        assert not derived.pads_by_copy(scenario(moe=moe, **modules))
+        assert derived.pads_by_copy(scenario(moe=moe | {"pad_copies": True}))
 
 
 def test_the_catalogue_s_model_with_a_limit_says_so() -> None:
