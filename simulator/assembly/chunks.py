@@ -54,11 +54,12 @@ class Piece:
 @dataclass(frozen=True, slots=True)
 class Issue:
     """Seconds in which the host issues a run of kernels; lead_s: how long after it began the run can start to be as good as
-    never held up, its own time behind that; at most `seconds`.
+    never held up, its own time behind that; at most `seconds`. ahead_s: of both, what it issues before it waits for a router.
     """
 
     seconds: float = 0.0
     lead_s: float = 0.0
+    ahead_s: float = 0.0
 
 
 NO_ISSUE = Issue()

@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from simulator.assembly.chunks import HOST, Issue, LocalOp, Origin, Segment
+from simulator.assembly.chunks import HOST, NO_ISSUE, Issue, LocalOp, Origin, Segment
 from simulator.assembly.template import Template
 
 HOST_WORK = "host"
@@ -133,17 +133,19 @@ class _Work:
 
     def issue(self, i: int, op: LocalOp, syncs: int) -> None:
         """Places a device operator, behind the host operator that it needs."""
+        issue = self.plan.of(op, op.segment)
+        ahead = issue.ahead_s if syncs else 0.0
+        self.at += ahead
         if syncs:
             self._wait(i, op, syncs)
-        issue = self.plan.of(op, op.segment)
-        due = self.at + issue.lead_s
+        due = self.at + issue.lead_s - ahead
         preds = [self.index[pred] for pred in op.preds]
         ready = self._ready(op)
         if not self.plan.prunes or self.waits or ready < due:
             self._put(f"{op.label}.{ISSUE}", due, op, is_due=True)
             preds.append(self.last)
         self.begins.append(max(due, ready))
-        self.at += issue.seconds
+        self.at += issue.seconds - ahead
         self.index.append(len(self.ops))
         self.last_on_stream[op.stream] = i
         self.ops.append(
@@ -211,18 +213,22 @@ def issued_anew(found: Template, segments: Sequence[Segment], plan: HostPlan) ->
     anew: list[Segment] = []
     begins: list[float] = []
     last_on_stream: dict[int, int] = {}
-    at = kept = 0.0
+    at = kept = ahead = 0.0
     synced = 0
     for op in found.ops:
         i = len(begins)
         if op.stream == HOST:
             _, is_due, syncs = op.origin
-            until = at + (plan.of(bare.ops[i], segments[i]).lead_s if is_due else 0.0)
+            issue = plan.of(bare.ops[i], segments[i]) if i < len(segments) else NO_ISSUE
+            if not ahead and (syncs or not is_due):
+                ahead = issue.ahead_s
+                at += ahead
+            until = at + (issue.lead_s - ahead if is_due else 0.0)
             anew.append(host_segment(until - kept + syncs * plan.sync_s))
             kept, synced = until, i if syncs else synced
             continue
-        issue = plan.of(op, segments[i])
-        due = at + issue.lead_s
+        issue = plan.of(bare.ops[i], segments[i])
+        due = at + issue.lead_s - ahead
         ready = -1.0
         for pred in (*bare.ops[i].preds, last_on_stream.get(op.stream, -1)):
             if pred >= synced:
@@ -233,5 +239,5 @@ def issued_anew(found: Template, segments: Sequence[Segment], plan: HostPlan) ->
         anew.append(segments[i])
         begins.append(max(due, ready))
         last_on_stream[op.stream] = i
-        at += issue.seconds
+        at, ahead = at + issue.seconds - ahead, 0.0
     return anew

@@ -11,15 +11,19 @@ from simulator.workload.op import Op, Work
 
 @dataclass(frozen=True, slots=True)
 class UnitIssue:
-    """Host seconds of a unit: of every operator and collective of a block, by the object; of every message, by its key."""
+    """Host seconds of a unit: of every operator and collective of a block, by the object; of every message, by its key; ahead:
+    of what stands between a router and its dispatch.
+    """
 
     blocks: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     messages: Mapping[str, float] = field(default_factory=dict)
+    ahead: Mapping[str, float] = field(default_factory=dict)
 
-    def of_message(self, key: str, cast: Iterable[Work]) -> float:
-        """A message, behind the cast of what it sends."""
-        casts = self.blocks.get("combine_b_cast", {})
-        return self.messages.get(key, 0.0) + sum(casts.get(id(each), 0.0) for each in cast)
+    def of_message(self, key: str, cast: Iterable[Work]) -> Issue:
+        """A message, behind what stands before it and the cast of what it sends."""
+        casts, ahead = self.blocks.get("combine_b_cast", {}), self.ahead.get(key, 0.0)
+        seconds = ahead + self.messages.get(key, 0.0) + sum(casts.get(id(each), 0.0) for each in cast)
+        return Issue(seconds, seconds, ahead)
 
 
 NOTHING_ISSUED = UnitIssue()

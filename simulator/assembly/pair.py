@@ -5,6 +5,8 @@ own dispatch and combine are not hidden behind another's compute.
 Inside a pair, a unit pair at a time (DeepSeek-V3 report 3.2.1 and the published trace):
     compute stream   attn(F), mlp(B), mlp(W), mlp(F), attn(B), attn(W)
     comm stream      combine(B), dispatch(F), dispatch(B), combine(F)
+    host             issues these in the order of the compute stream, dispatch(F) behind mlp(B), so that what the host waits for
+                     before a dispatch finds the device with work
     dependencies     attn(F) → dispatch(F) → mlp(F) → combine(F) → next attn(F);
                      combine(B) → mlp(B) → dispatch(B) → attn(B) → next combine(B); W needs its B.
 What is computed again before a backward (attn(R), dispatch(R), mlp(R), combine(R)) starts when that backward may, and runs
@@ -327,8 +329,8 @@ def _run_pair(
     backward.replay(b, b_idx)
     backward.run_combine(b, b_idx)
     forward.run_attn(f, f_idx)
-    forward.run_dispatch(f, f_idx)
     backward.run_mlp(b, b_idx)
+    forward.run_dispatch(f, f_idx)
     weights = backward.run_weights(b, b_idx, "mlp_w", backward.mlp)
     backward.mlp = backward.mlp if delays_weights else weights
     backward.run_dispatch(b, b_idx)

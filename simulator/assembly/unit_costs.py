@@ -16,7 +16,6 @@ from simulator.assembly.chunks import (
     NO_ISSUE,
     BlockCost,
     DrawKind,
-    Issue,
     Message,
     Piece,
     Segment,
@@ -143,8 +142,8 @@ def _unit_cost(unit: Unit, prices: Prices, kept: Kept, old: UnitCost | None) -> 
                 continue
             cast = unit.blocks.get("combine_b_cast", ()) if key == "combine_b" else ()
             sent = _transfer(key, message, cast, regime, pricing)
-            call_s = issued.of_message(key, cast)
-            transfers[key, regime] = replace(sent, issue=Issue(call_s, call_s)) if call_s else sent
+            issue = issued.of_message(key, cast)
+            transfers[key, regime] = replace(sent, issue=issue) if issue.seconds else sent
     held = old.beside if old and kept.held else {}
     of_held = _Pricing(prices, prices.held, ops, issued.blocks)
     beside = _blocks(unit, of_held, held, kept) if prices.has_beside else {}

@@ -68,7 +68,7 @@ class HostPrices:
         if self.costs is not None:
             for block, behind, seconds in _beside(unit, self.costs, self.captured):
                 blocks[block][id(behind)] += seconds
-        return UnitIssue(blocks, messages)
+        return UnitIssue(blocks, messages, self._ahead(unit, replayed))
 
     def _of_work(self, work: Work, block: str) -> float:
         if self.costs is not None:
@@ -78,8 +78,15 @@ class HostPrices:
     def _of_message(self, message: AllToAll, key: str) -> float:
         if self.costs is None:
             return self.plan.call_s
-        ahead = 0.0 if "moe_preprocess" in self.captured else preprocess_s(message, key, self.costs)
-        return issue_s(message, key, self.costs) + ahead
+        return issue_s(message, key, self.costs)
+
+    def _ahead(self, unit: Unit, replayed: frozenset[int | str]) -> dict[str, float]:
+        """What stands between a router and its dispatch, unless a graph holds it."""
+        if self.costs is None or "moe_preprocess" in self.captured:
+            return {}
+        return {
+            key: preprocess_s(each, key, self.costs) for key, each in unit.all_to_all.items() if key not in replayed
+        }  # fmt: skip
 
     def _replayed(self, unit: Unit) -> frozenset[int | str]:
         """The operators, by the object, and messages, by the key, that stand in a captured graph."""

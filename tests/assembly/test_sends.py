@@ -23,7 +23,11 @@ def test_each_micro_batch_is_sent_once_over_each_boundary_and_direction(schedule
     ]
     graph = build_graph(prepare(load_scenario("deepseek-v3", [*options, "cluster.num_gpus=256"])))
     times = np.bincount(graph.dag.op_class, minlength=graph.dag.num_classes)
-    sent = {label: int(n) for label, n in zip(graph.labels, times, strict=True) if ".send_" in label}
+    sent = {
+        label: int(n)
+        for label, n in zip(graph.labels, times, strict=True)
+        if ".send_" in label and not label.endswith(".issue")
+    }
     expected = [f"stage_{s}.send_f" for s in range(4 * vpp - 1)]
     expected += [f"stage_{s}.send_b" for s in range(1, 4 * vpp)]
     if SCHEDULES[schedule].placement == "folded":  # the turn of the V is on one rank

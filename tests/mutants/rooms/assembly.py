@@ -66,8 +66,10 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/pair.py",
-            "    backward.run_combine(b, b_idx)\n    forward.run_attn(f, f_idx)\n    forward.run_dispatch(f, f_idx)\n",
-            "    forward.run_attn(f, f_idx)\n    forward.run_dispatch(f, f_idx)\n    backward.run_combine(b, b_idx)\n",
+            "    backward.run_combine(b, b_idx)\n    forward.run_attn(f, f_idx)\n    backward.run_mlp(b, b_idx)\n"
+            "    forward.run_dispatch(f, f_idx)\n",
+            "    forward.run_attn(f, f_idx)\n    forward.run_dispatch(f, f_idx)\n    backward.run_combine(b, b_idx)\n"
+            "    backward.run_mlp(b, b_idx)\n",
             "the forward's dispatch comes before the backward's combine",
         ),
         Fault(
@@ -369,6 +371,36 @@ ASSEMBLY = Room(
             'tuple(unit.of_lone_input_gradient() for unit in source.units) if kind == "I"',
             'source.units if kind == "I"',
             "an action without weight gradients hides reductions behind them",
+        ),
+        Fault(
+            f"{ROOT}/host.py",
+            "if not self.plan.prunes or self.waits or ready < due:",
+            "if not self.plan.prunes or self.waits or self.last < 0:",
+            "operators that the host holds up are taken as proven",
+        ),
+        Fault(
+            f"{ROOT}/host.py",
+            "            if pred >= self.synced\n",
+            "            if pred >= 0\n",
+            "what was issued before the host waited proves that nothing waits behind it",
+        ),
+        Fault(
+            f"{ROOT}/host.py",
+            "self.waits = [self.index[pred] for pred in op.preds]",
+            "self.waits = []",
+            "the host waits for no router",
+        ),
+        Fault(
+            f"{ROOT}/issue.py",
+            "end = max(host, end) + seconds",
+            "end += seconds",
+            "a block that the host paces takes its own time",
+        ),
+        Fault(
+            f"{ROOT}/host_waits.py",
+            "own = np.where(stream == HOST, 0.0, np.maximum(0.0, start_s - ready))",
+            "own = np.zeros(dag.num_ops)",
+            "nothing is told of waits for the host",
         ),
     ),
 )
