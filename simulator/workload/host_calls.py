@@ -42,7 +42,10 @@ CASTS: Final = frozenset(
     }
 )  # fmt: skip
 """Kernel classes that cast a tensor."""
-BF16: Final = "bf16"
+CASTS_OF_EXPERT: Final = {"bf16": 0, "fp8-block": 1, "fp8": 2, "mxfp8": 2, "nvfp4": 3}
+"""Calls an expert and tensor around its cast, by format of the GEMM's operands: a scale of the whole tensor needs its maximum
+first, scales of blocks of 32 or 16 are put in the order that tensor cores read (docs/discussions/
+deepseek-v3-gb200-optimization, 2.1.3), and four bits need a random Hadamard transform too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ def _of_op(op: Op, back: bool) -> Calls:
     shape = op.shape
     if shape.op == "grouped_gemm":
         loops = shape.library == LOOP
-        casts = shape.groups if shape.dtype != BF16 and shape.variant != "wgrad" else 0
+        casts = shape.groups * CASTS_OF_EXPERT.get(shape.dtype, 1) if shape.variant != "wgrad" else 0
         return Calls(
             back, module=1, looped_expert=shape.groups if loops else 0, grouped_expert=0 if loops else shape.groups,
             expert_cast=casts, parameter=(shape.groups if loops else 1) if shape.variant == "wgrad" else 0,

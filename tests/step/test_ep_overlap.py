@@ -27,7 +27,7 @@ ACCUMULATION: Document = {
     "moe": {"balance": "forced"},
     "device": {"speed_cv": 0.0, "clock": "burst"},
     "data_parallel": {"grad_reduce": {"overlap": False, "every": "step"}},
-    "draws": 1,
+    "draws": 1, "mechanisms": {"host_stream": False},
 }  # fmt: skip
 """Five micro-batches a GPU, no pipeline."""
 FORWARD = ("attn_f", "mlp_f_local", "mlp_f_routed")

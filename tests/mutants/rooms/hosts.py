@@ -1,0 +1,54 @@
+"""Faults of what issuing work costs a host."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+CALLS, ISSUE, PRICES = (
+    "simulator/workload/host_calls.py",
+    "simulator/costs/host_issue.py",
+    "simulator/step/host.py",
+)
+
+HOSTS = Room(
+    "hosts",
+    ("tests/workload/test_host_calls.py", "tests/step/test_host_costs.py", "tests/hwprofiles/test_hosts.py"),
+    (
+        Fault(
+            CALLS,
+            'return "_b" in block or block.endswith("_w") or "_w_" in block',
+            'return "_b" in block',
+            "weight gradients are issued as forward calls",
+        ),
+        Fault(
+            CALLS,
+            "return _of_op(work, back and not is_forward_again)",
+            "return _of_op(work, back)",
+            "what is computed again is issued as a backward",
+        ),
+        Fault(
+            CALLS,
+            'parameter=(shape.groups if loops else 1) if shape.variant == "wgrad" else 0,',
+            'parameter=1 if shape.variant == "wgrad" else 0,',
+            "the experts of a loop share one parameter",
+        ),
+        Fault(
+            ISSUE,
+            'if message.op != "dispatch" or is_backward(block):',
+            'if message.op != "dispatch":',
+            "counts are worked out in front of a backward's dispatch too",
+        ),
+        Fault(
+            PRICES,
+            "(routed_s if is_routed else unit_s)(block, costs) / 2",
+            "unit_s(block, costs) / 2",
+            "a layer with experts does no more beside its operators than its attention does again",
+        ),
+        Fault(
+            "simulator/scenario/host_speed.py",
+            "above = exp(sqrt(log(cpu.high / cpu.value) ** 2 + log(high) ** 2))",
+            "above = cpu.high / cpu.value",
+            "software that is not known leaves nothing open above",
+        ),
+    ),
+)
