@@ -41,7 +41,7 @@ class _File(BaseModel):
 @cache
 def all_run_ranges() -> tuple[RunRange, ...]:
     """The committed ranges. Raises InputError with every problem of the file."""
-    return read_record(_FILE, _File, InputError).ranges
+    return read_record(_FILE, _File, _FILE.name, InputError).ranges
 
 
 def run_ranges(scenario: Scenario) -> Mapping[str, RunRange]:

@@ -14,7 +14,6 @@ import numpy as np
 
 from hwprofiles.schema import Assumption
 from simulator.assembly.chunks import DP, NUM_STREAMS
-from simulator.assembly.power import is_arithmetic
 from simulator.assembly.step_graph import StepGraph
 from simulator.assembly.unit_costs import INSIDE
 from simulator.engine import sweep_batch
@@ -25,8 +24,9 @@ from simulator.scenario.run_ranges import run_ranges
 from simulator.schedule.action import Schedule
 from simulator.step.draws import Report, draw_rows, randomness
 from simulator.step.graph import build_graph, waits_for_its_transfers
-from simulator.step.power import StepPower, at_speeds_of, power_of, power_range, step_power, unlimited
-from simulator.step.prepared import PreparedStep, at_power, expert_group, price
+from simulator.step.power import StepPower, at_speeds_of, power_of, power_range
+from simulator.step.prepared import PreparedStep, expert_group, price
+from simulator.step.ranges import loop_range
 from simulator.step.routing import ROUTER, persistent_at
 from simulator.workload.expert_load import LoadModel, noise_cv
 
@@ -36,7 +36,6 @@ MEMORY = "memory_"
 RANDOM = ("gpu_speed_cv", "routing_concentration", *ROUTER)
 HOST = ("host_link_frac", "host_memory_frac")
 """Assumptions that act only where something is offloaded."""
-LOOP_SHARE = "loop_share"
 STRETCH = "collective_stretch"
 BESIDE = ("collective_sms", STRETCH, "tp_overlap_chunks", "tp_overlap_sms")
 """Assumptions that act only where some collective runs beside kernels, or in a block of them; the stretch of dispatch and
@@ -55,7 +54,7 @@ def assumption_effects(
     graph = power.graph
     base = {key: _makespan(step, graph, drawn=key in RANDOM) for key in (RANDOM[0], "")}
     stated = {key: Interval(low=each.low, high=each.high) for key, each in run_ranges(step.scenario).items()}
-    effects = {**stated, **power_range(power), **_loops(step, power, order)}
+    effects = {**stated, **power_range(power), **loop_range(power, step.kernels)}
     idle = (
         () if _has_collectives_among_kernels(graph) else set(BESIDE) - ({STRETCH} if step.messages.full_grid else set())
     )
@@ -72,26 +71,6 @@ def assumption_effects(
         changes = [0.0 if seconds is None else seconds / reference - 1.0 for seconds in changed]
         effects[key] = Interval(low=min([0.0, *changes]), high=max([0.0, *changes]))
     return effects
-
-
-def _loops(step: PreparedStep, power: StepPower, order: Schedule) -> dict[str, Interval]:
-    """What a benchmark's loop may have lost of the first launches' speed, where a kernel's rate is of one: the kernels priced
-    again, under the same limit.
-    """
-    share = power.constants.by_key[LOOP_SHARE]
-    pieces = (piece for segment in power.plain.classes for piece in segment.pieces if is_arithmetic(piece))
-    if not any(getattr(piece.cost, "state", None) == "benchmark_loop" for piece in pieces):
-        return {}
-    changes = [0.0]
-    for end in (share.low, share.high):
-        constants = power.constants.at(LOOP_SHARE, end)
-        graph = build_graph(at_power(step, constants), order, power.plain)
-        if power.solved:
-            seconds = step_power(graph, constants, power.limit_w, power.uneven).step_s
-        else:
-            seconds = unlimited(graph, constants).step_s
-        changes.append(seconds / power.step_s - 1.0)
-    return {f"power.{LOOP_SHARE}": Interval(low=min(changes), high=max(changes))}
 
 
 def _has_collectives_among_kernels(graph: StepGraph) -> bool:

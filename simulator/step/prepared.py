@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from hwprofiles.power.constants import PowerConstants
 from hwprofiles.schema import Assumption, Stack
 from simulator.assembly.chunks import StageCost
 from simulator.assembly.exposed import UNCHUNKED, Chunking
@@ -168,12 +167,6 @@ def _stages(step: PreparedStep, kept: Kept) -> tuple[StageCost, ...]:
     priced = prices(step.kernels, step.messages, has_beside=has_beside, chunking=step.chunking, issue=issue)
     stages = stage_costs(step.workload, priced, kept)
     return with_copies(stages, step.scenario, step.workload, step.messages.host, memory_question(step).assumed)
-
-
-def at_power(step: PreparedStep, power: PowerConstants) -> PreparedStep:
-    """The step with other constants of power; how unevenly its documents load the ranks stays."""
-    changed = replace(step, kernels=replace(step.kernels, power=power, at_full_speed={}))
-    return replace(changed, stages=_stages(changed, NOTHING_KEPT))
 
 
 def _kept(step: PreparedStep, before: PreparedStep) -> Kept:

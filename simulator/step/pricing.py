@@ -14,6 +14,7 @@ from hwprofiles.kernels.shape import KernelShape, Regime
 from hwprofiles.kernels.table import beside_communication, kernel_seconds
 from hwprofiles.power.constants import PowerConstants, power_constants
 from hwprofiles.power.states import speed_when_measured
+from hwprofiles.provenance import State
 from hwprofiles.schema import Assumption, Gpu, Stack
 from simulator.costs.cost import weakest
 from simulator.scenario import derived
@@ -102,12 +103,19 @@ class KernelPrices:
         return self.at_full_speed[key][2]
 
     def _first_launch(self, cost: KernelCost, op: Op) -> KernelCost:
-        state, power = cost.state or self.stack.provenance.state, self.power
-        flop_j, byte_j = power.flop_j(op.shape, op.flop), power.byte_j(op.bytes_read + op.bytes_written)
-        chip, share = power.chip(power.usual_w), power.value("loop_share")
-        speed = speed_when_measured(cost.seconds, state, flop_j, byte_j, chip, share)
-        factor = speed * self.long_run
+        state = cost.state or self.stack.provenance.state
+        factor = self._speed(cost.seconds, state, op, self.power.value("loop_share")) * self.long_run
         return replace(cost.scaled(Range(factor, factor, factor)), state=state)
+
+    def first_launch_speed(self, op: Op, loop_share: float) -> float:
+        """Speed at which an operator alone was measured, if a benchmark's loop had lost so much of the slow-down."""
+        cost = self._alone(op)
+        return self._speed(cost.seconds, cost.state or self.stack.provenance.state, op, loop_share)
+
+    def _speed(self, seconds: float, state: State, op: Op, loop_share: float) -> float:
+        power = self.power
+        flop_j, byte_j = power.flop_j(op.shape, op.flop), power.byte_j(op.bytes_read + op.bytes_written)
+        return speed_when_measured(seconds, state, flop_j, byte_j, power.chip(power.usual_w), loop_share)
 
     def _alone(self, op: Op) -> KernelCost:
         return self.kernel(op.shape, "alone")

@@ -20,18 +20,25 @@ from numpy.typing import NDArray
 from hwprofiles.kernels.anchoring import KernelCost
 from hwprofiles.kernels.class_ranges import class_range, evidence_of, kernel_class
 from hwprofiles.kernels.parameters import Range
-from hwprofiles.kernels.shape import KERNELS
+from hwprofiles.kernels.shape import KERNELS, KernelShape
+from simulator import portable
 from simulator.assembly.chunks import Message, Piece, Segment
 from simulator.assembly.step_graph import StepGraph
 from simulator.assembly.unit_costs import INSIDE, KERNEL_GAPS
 from simulator.results.interval import Interval
 from simulator.step.power import StepPower, step_if_longer
+from simulator.step.pricing import KernelPrices
 from simulator.workload.op import Op
 
 Floats = NDArray[np.float64]
 
 ARITHMETIC = frozenset(each.category for each in KERNELS.values() if each.bound != "memory")
 """Categories whose time goes with the chip's speed."""
+
+
+SMALL = 0.003
+"""Share of a step below which a category's ends are not swept: taken to be exposed as a whole."""
+LOOP_SHARE = "loop_share"
 
 
 class Ends(NamedTuple):
@@ -59,18 +66,52 @@ class _Category:
 def category_ranges(power: StepPower, gap_s: Range | None) -> dict[str, Interval]:
     """Category → change of the step, relative, at the ends of its range. gap_s: between kernels, None where there is none."""
     graph = power.apart.graph
-    found = relative_ends(graph, gap_s)
-    return {
-        name: _changes(power, graph.seconds_by_category[name], ends, is_arithmetic=name in ARITHMETIC)
-        for name, ends in found.items()
-        if ends != Ends(0.0, 0.0)
-    }
+    counts = np.bincount(graph.dag.op_class, minlength=len(graph.classes))
+    changes = {}
+    for name, ends in relative_ends(graph, gap_s).items():
+        own = graph.seconds_by_category[name]
+        share = portable.dot(own, counts.astype(np.float64)) / graph.num_ranks / power.step_s
+        if max(ends) * share < SMALL:
+            changes[name] = Interval(low=-ends.down * share, high=ends.up * share)
+        else:
+            changes[name] = _changes(power, -ends.down * own, ends.up * own, is_arithmetic=name in ARITHMETIC)
+    return {name: each for name, each in changes.items() if each.width > 0.0}
 
 
-def _changes(power: StepPower, own: Floats, ends: Ends, *, is_arithmetic: bool) -> Interval:
-    shorter = step_if_longer(power, -ends.down * own, is_arithmetic=is_arithmetic) / power.step_s - 1.0
-    longer = step_if_longer(power, ends.up * own, is_arithmetic=is_arithmetic) / power.step_s - 1.0
-    return Interval(low=min(0.0, shorter, longer), high=max(0.0, shorter, longer))
+def loop_range(power: StepPower, kernels: KernelPrices) -> dict[str, Interval]:
+    """`power.loop_share` → change of the step at the ends of what a benchmark's loop had lost of the first launches' speed.
+
+    Empty where no kernel's rate is of such a loop. A kernel beside others changes as it does alone.
+    """
+    share = power.constants.by_key[LOOP_SHARE]
+    known: dict[int, tuple[float, float]] = {}
+    shapes: dict[KernelShape, tuple[float, float]] = {}
+    for segment in power.apart.graph.classes:
+        if id(segment) in known:
+            continue
+        added = [0.0, 0.0]
+        for piece in segment.pieces:
+            cost = piece.cost
+            if not isinstance(piece.what, Op) or not isinstance(cost, KernelCost) or cost.state != "benchmark_loop":
+                continue
+            shape = piece.what.shape
+            if shape not in shapes:
+                at, fast, slow = (
+                    kernels.first_launch_speed(piece.what, each) for each in (share.value, share.high, share.low)
+                )
+                shapes[shape] = fast / at - 1.0, slow / at - 1.0
+            added = [sum_of + cost.seconds * change for sum_of, change in zip(added, shapes[shape], strict=True)]
+        known[id(segment)] = added[0], added[1]
+    low, high = np.array([known[id(segment)] for segment in power.apart.graph.classes]).T
+    if not low.any() and not high.any():
+        return {}
+    return {f"power.{LOOP_SHARE}": _changes(power, low, high, is_arithmetic=True)}
+
+
+def _changes(power: StepPower, low: Floats, high: Floats, *, is_arithmetic: bool) -> Interval:
+    """Of the step whose classes take `low` or `high` (classes,) seconds longer."""
+    changes = [step_if_longer(power, each, is_arithmetic=is_arithmetic) / power.step_s - 1.0 for each in (low, high)]
+    return Interval(low=min(0.0, *changes), high=max(0.0, *changes))
 
 
 def relative_ends(graph: StepGraph, gap_s: Range | None) -> dict[str, Ends]:

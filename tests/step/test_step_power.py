@@ -13,7 +13,6 @@ from hwprofiles.catalog import load_gpu
 from hwprofiles.kernels.anchoring import KernelCost
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.power.constants import PowerConstants, power_constants
-from hwprofiles.power.states import speed_when_measured
 from hwprofiles.stack_choice import load_stack
 from simulator import load_scenario, simulate_step
 from simulator.assembly.chunks import NUM_STREAMS, Piece
@@ -21,10 +20,10 @@ from simulator.assembly.power import beyond, is_arithmetic
 from simulator.costs.cost import CollectiveCost
 from simulator.engine import sweep
 from simulator.engine.dag import Timeline
-from simulator.step.effects import assumption_effects
-from simulator.step.graph import build_graph, order_of_actions
+from simulator.step.graph import build_graph
 from simulator.step.power import StepPower, energy_of, power_of, power_range, step_power
-from simulator.step.prepared import at_power, prepare
+from simulator.step.prepared import prepare
+from simulator.step.ranges import loop_range
 from simulator.workload.op import Op
 from tests.laws.runs import changed
 from tests.laws.test_power import BUSY
@@ -177,37 +176,38 @@ def test_more_energy_a_flop_is_slower_and_less_is_faster() -> None:
 
 
 def test_what_a_loop_has_lost_is_a_range_of_its_own() -> None:
-    """The least seconds are those of a loop that had lost the most, the most those of one that had lost nothing yet. No
-    kernel's own range holds them.
+    """The least seconds are those of a loop that had lost the most, the most those of one that had lost nothing yet: as the
+    step is with that constant. No kernel's own range holds them.
     """
-    step = prepare(load_scenario(changed(BUSY, cluster={"node": "b200-x8"}, parallel={"pp": 1})))
+    scenario = load_scenario(
+        changed(
+            BUSY, cluster={"node": "b200-x8"}, parallel={"pp": 1},
+            mechanisms={"link_sharing": False, "host_stream": False, "power": False},
+        )
+    )  # fmt: skip
+    step = prepare(scenario)
     known, share = step.kernels, step.kernels.power.by_key["loop_share"]
     assert share.low == 0.0
-    ends = [at_power(step, known.power.at("loop_share", end)) for end in (share.high, share.value, share.low)]
-    found = 0
-    for segments in zip(*(build_graph(each).classes for each in ends), strict=True):
-        for pieces in zip(*(segment.pieces for segment in segments), strict=True):
-            op = pieces[0].what
-            if not is_arithmetic(pieces[0]):
-                assert len({piece.cost.seconds for piece in pieces}) == 1
-                continue
-            assert isinstance(op, Op)
-            raw = known.kernel(op.shape, "alone")
-            flop_j, byte_j = known.power.flop_j(op.shape, op.flop), known.power.byte_j(op.bytes_read + op.bytes_written)
-            chip = known.power.chip(known.power.tdp_w)
-            for piece, end in zip(pieces, (share.high, share.value, share.low), strict=True):
+    found, graph = power_of(step, build_graph(step)), build_graph(step)
+    for segment in graph.classes:
+        for piece in segment.pieces:
+            if isinstance(piece.what, Op) and is_arithmetic(piece):
                 assert isinstance(piece.cost, KernelCost)
-                speed = speed_when_measured(raw.seconds, "benchmark_loop", flop_j, byte_j, chip, end)
-                cost = piece.cost
-                assert (cost.seconds, cost.low, cost.high) == pytest.approx(
-                    (speed * raw.seconds, speed * raw.low, speed * raw.high)
-                )
-            found += pieces[0].cost.seconds < 0.95 * pieces[2].cost.seconds
-    assert found
-    burst = load_scenario(changed(BUSY, cluster={"node": "b200-x8"}, parallel={"pp": 1}, device={"clock": "burst"}))
-    step = prepare(burst)
-    effect = assumption_effects(step, order_of_actions(burst))["power.loop_share"]
-    assert effect.low < -0.01 and effect.high > 0.01
+                raw, speed = known.kernel(piece.what.shape, "alone"), known.first_launch_speed(piece.what, share.value)
+                assert piece.cost.low / piece.cost.seconds == pytest.approx(raw.low / raw.seconds)
+                assert piece.cost.seconds == pytest.approx(speed * raw.seconds)
+    told = loop_range(found, known)["power.loop_share"]
+    for end, value in ((told.low, share.high), (told.high, share.low)):
+        kernels = replace(known, power=known.power.at("loop_share", value), at_full_speed={})
+        pieces = [piece for segment in graph.classes for piece in segment.pieces if isinstance(piece.what, Op)]
+        for piece in pieces:
+            assert isinstance(piece.what, Op)
+            cost = kernels.seconds(piece.what, "alone").seconds
+            ratio = kernels.first_launch_speed(piece.what, value) / kernels.first_launch_speed(piece.what, share.value)
+            assert cost == pytest.approx(known.seconds(piece.what, "alone").seconds * ratio)
+        assert abs(end) > 0.01
+        assert (end < 0.0) == (value == share.high)
+    assert loop_range(power(), prepare(load_scenario(TRACED)).kernels) == {}
 
 
 def test_a_group_s_state_goes_before_the_stack_s() -> None:

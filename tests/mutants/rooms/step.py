@@ -102,8 +102,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/pricing.py",
-            "state, power = cost.state or self.stack.provenance.state, self.power",
-            "state, power = self.stack.provenance.state, self.power",
+            "state = cost.state or self.stack.provenance.state",
+            "state = self.stack.provenance.state",
             "a row's own state of the chip is ignored",
         ),
         Fault(
@@ -132,8 +132,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/pricing.py",
-            'power.chip(power.usual_w), power.value("loop_share")',
-            'power.chip(power.tdp_w), power.value("loop_share")',
+            "power.chip(power.usual_w), loop_share",
+            "power.chip(power.tdp_w), loop_share",
             "loops of a chip's usual board are taken to have run under a lower limit",
         ),
         Fault(
@@ -180,7 +180,7 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/ranges.py",
-            "ends.up * own, is_arithmetic=is_arithmetic",
+            "ends.up * own, is_arithmetic=name in ARITHMETIC",
             "ends.up * own, is_arithmetic=False",
             "arithmetic that takes longer keeps the speeds of the step as it is",
         ),
@@ -197,9 +197,9 @@ STEP = Room(
             "rows of this very software have the range of another's",
         ),
         Fault(
-            "simulator/step/effects.py",
-            "for end in (share.low, share.high):",
-            "for end in (share.low,):",
+            "simulator/step/ranges.py",
+            "fast / at - 1.0, slow / at - 1.0",
+            "slow / at - 1.0, slow / at - 1.0",
             "a loop may have lost nothing more than was assumed",
         ),
         Fault(
