@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from simulator.report.facts import cut
@@ -38,9 +38,9 @@ def code(text: str, longest: int = MAX_CODE) -> str:
     return f"{fence}{space}{shown}{space}{fence}".replace("|", r"\|")
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a table, its first column to the left, the others to the right; cells are Markdown already."""
-    rule = [":--", *["--:"] * (len(headers) - 1)]
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[int] = ()) -> list[str]:
+    """Lines of a table, its first column and those of `left` to the left, others to the right; cells are Markdown already."""
+    rule = [":--" if place == 0 or place in left else "--:" for place in range(len(headers))]
     return ["| " + " | ".join(cells) + " |" for cells in (headers, rule, *rows)]
 
 

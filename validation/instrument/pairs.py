@@ -18,6 +18,8 @@ LEAST: Final[dict[Scope, float]] = {"within": 0.03, "across": 0.10}
 BATCH: Final = "gbs"
 FOLLOWED: Final = {"mbs": -1, "n_gpus": -1, "seq": 1}
 """Column that a global batch may follow → the power of it with which their product stays what it was."""
+TOLD_APART: Final = ("graph", "dispatcher", "overlap")
+"""What rows of two tables have to record both, or neither: left out, it is as the recipe of its release has it."""
 NOT_COMPARED: Final = "model"
 """Another model is another run, not the same one changed."""
 
@@ -89,6 +91,8 @@ def _pair(first: Outcome, second: Outcome) -> Pair | None:
     is_one = (first.labels.get("source"), first.release) == (second.labels.get("source"), second.release)
     differing = _differing(first, second, is_one)
     things = {thing(name) for name in differing}
+    if not is_one and any(thing(name) in TOLD_APART for name in _left_open(first, second)):
+        return None
     if len(things) != 1 or any(name in COLUMNS and name in _left_open(first, second) for name in differing):
         return None
     before, after = (", ".join(_value(row, name, len(differing) > 1) for name in differing) for row in (first, second))

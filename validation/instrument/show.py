@@ -63,7 +63,7 @@ def markdown(tables: Sequence[Table]) -> str:
         if table.note:
             lines += [markdown_text.prose(table.note), ""]
         cells = ([_cell(cell) for cell in row] for row in table.rows)
-        lines += [*markdown_text.table(table.headers, cells), ""]
+        lines += [*markdown_text.table(table.headers, cells, table.left), ""]
     return "\n".join(lines)
 
 

@@ -39,6 +39,7 @@ def sign_tables(told: Mapping[str, Any]) -> list[Table]:
             wrong,
             "Change of the tokens/s a GPU.",
             spare=(1,),
+            left=(4,),
         ),
     ]
 

@@ -19,7 +19,7 @@ NO_FIGURE: Final = "–"
 class Table:
     """A title, what the columns mean, headers and rows; the first column to the left, the others to the right.
 
-    spare: columns that may fall away where there is little room.
+    spare: columns that may fall away where there is little room; left: columns of words, which Markdown has to the left too.
     """
 
     title: str
@@ -27,6 +27,7 @@ class Table:
     rows: Sequence[Cells]
     note: str = ""
     spare: tuple[int, ...] = ()
+    left: tuple[int, ...] = ()
 
 
 def share(value: float | None) -> str:

@@ -97,7 +97,7 @@ def worst_rows(told: Mapping[str, Any]) -> Table:
         for each in told["worst"]
     ]  # fmt: skip
     note = "The largest parts of the predicted step, as shares of it."
-    return Table("Furthest off", ("run", "measured", "predicted", "error", "parts"), rows, note)
+    return Table("Furthest off", ("run", "measured", "predicted", "error", "parts"), rows, note, left=(4,))
 
 
 def _parts(parts_s: Mapping[str, float], step_s: float) -> str:

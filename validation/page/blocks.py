@@ -88,7 +88,7 @@ def _furthest(told: Mapping[str, Any]) -> Table:
         run = f"{line[0]}: {group['model']}, {group['gpu']}, {group['precision']}"
         cells.append((run, *line[1:], why(line[0])))
     note = "Half as fast is as wrong as twice as fast. Parts are the largest of the predicted step, as shares of it."
-    return Table("Furthest off", (*plain.headers, "best explanation"), cells, note)
+    return Table("Furthest off", (*plain.headers, "best explanation"), cells, note, left=(4, 5))
 
 
 def _shorter(told: Mapping[str, Any]) -> dict[str, Any]:

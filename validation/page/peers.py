@@ -38,4 +38,4 @@ def peers_text() -> str:
         [name, each.claim, each.measured_on, each.points, each.rests_on, each.source] for name, each in peers().items()
     )
     headers = ("simulator", "its own claim", "measured on", "points", "rests on", "source")
-    return "\n".join(markdown_text.table(headers, rows))
+    return "\n".join(markdown_text.table(headers, rows, range(len(headers))))

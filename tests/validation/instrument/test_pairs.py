@@ -62,8 +62,15 @@ def test_one_thing_is_a_pair(first: dict[str, str], second: dict[str, str], expe
 
 def test_across_releases_what_one_alone_notes_is_no_difference() -> None:
     assert changes({}, {"dispatcher": "deepep"}, release="f@2") == []
-    assert changes({}, {"dispatcher": "deepep", "gpu": "H200"}, release="f@2") == ["GPU"]
+    assert changes({}, {"moe.balance": "forced", "gpu": "H200"}, release="f@2") == ["GPU"]
     assert changes({}, {"dispatcher": "deepep", "gpu": "H200"}) == ["GPU"]
+
+
+@pytest.mark.parametrize("name", ["graph_scope", "host.cuda_graph", "dispatcher", "moe.dispatcher", "overlap"])
+def test_across_releases_how_it_was_run_has_to_be_told_of_both_or_neither(name: str) -> None:
+    other = {"gpu": "H200"}
+    assert changes({}, other | {name: "none"}, release="f@2") == []
+    assert changes({name: "none"}, other | {name: "none"}, release="f@2") == ["GPU"]
 
 
 @pytest.mark.parametrize(
