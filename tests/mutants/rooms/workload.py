@@ -11,6 +11,24 @@ WORKLOAD = Room(
     ("tests/workload", "tests/assembly", "tests/laws"),
     (
         Fault(
+            f"{ROOT}/layers/shuffle.py",
+            "if local > 1:",
+            "if local > 0:",
+            "rows of a single expert are sorted",
+        ),
+        Fault(
+            f"{ROOT}/layers/shuffle.py",
+            "written = 2 * gathered_tokens(r) * hidden if is_gathered else size",
+            "written = size",
+            "an all-gather's results are summed into the tokens of one rank",
+        ),
+        Fault(
+            f"{ROOT}/dispatch_buffers.py",
+            "size = tokens * ep * (2 * hidden",
+            "size = tokens * peers * (2 * hidden",
+            "Hybrid-EP's buffer holds the tokens of one domain",
+        ),
+        Fault(
             "simulator/workload/layers/parallel_block.py",
             '"attn_f": ("_output_reduce",),',
             '"attn_f": (),',
