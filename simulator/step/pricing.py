@@ -19,6 +19,7 @@ from hwprofiles.schema import Assumption, Gpu, Stack
 from simulator.costs.cost import weakest
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario
+from simulator.schedule import SCHEDULES
 from simulator.step.hardware import Hardware
 from simulator.workload.op import Op
 
@@ -147,11 +148,14 @@ def kernel_prices(
     slowdown = find(stack, LONG_RUN) if scenario.device.clock == "sustained" else None
     kept = before if before and before.stack is stack and before.gpu is hardware.gpu else None
     shared_sms = derived.comm_sms(scenario) if on.sm_partition and is_dispatching else None
+    # Where no chunk runs beside dispatch and combine, nobody made the kernels' grid smaller.
+    has_pairs = SCHEDULES[scenario.parallel.schedule].overlaps_pairs and derived.overlaps_pairs(scenario)
+    has_smaller_grid = shared_sms is not None and has_pairs and not full_grid
     prices = KernelPrices(
         stack=stack,
         gpu=hardware.gpu,
         shared_sms=shared_sms,
-        full_grid_frac=1.0 if shared_sms is None or full_grid else assumptions["lone_chunk_full_sms"].value,
+        full_grid_frac=assumptions["lone_chunk_full_sms"].value if has_smaller_grid else 1.0,
         full_grid=full_grid,
         power=kept.power if kept else power_constants(stack, hardware.gpu),
         gap_s=need(stack, GAP).value if on.kernel_gaps else 0.0,
