@@ -23,10 +23,12 @@ from tests.laws.scenarios import LAW, Document, scenarios
 
 
 def steady(document: Document, **sections: object) -> Document:
-    """The scenario without anything random, at full speed and with gradients reduced at the end, with other keys changed."""
+    """The scenario without anything random or waiting for a host, at full speed, its gradients reduced at the end, other keys
+    changed.
+    """
     fixed = changed(
         document, moe={"balance": "forced"}, device={"speed_cv": 0.0, "clock": "burst"},
-        assumptions={"pp_boundary_wait": 1}, draws=1,
+        assumptions={"pp_boundary_wait": 1}, draws=1, mechanisms={"host_stream": False},
         data_parallel={"param_gather": {"overlap": False}, "grad_reduce": {"overlap": False, "every": "step"}},
         parallel={
             "zero_stage": document["parallel"]["zero_stage"] % 2,  # 2 reduces a single micro-batch inside it

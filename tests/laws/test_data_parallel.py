@@ -28,6 +28,7 @@ DENSE: Document = {
     "parallel": {"pp": 1, "schedule": "1f1b"},
     "training": {"seq_len": 4096, "global_batch_size": 24},
     "device": {"speed_cv": 0.0},
+    "mechanisms": {"host_stream": False},
     "draws": 1,
 }
 MOE: Document = changed(
