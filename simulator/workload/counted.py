@@ -51,6 +51,7 @@ def recipe_of(
         fuses_experts=scenario.moe.expert_fusion,
         pads_by_copy=derived.pads_by_copy(scenario),
         fuses_scaled_rope=scenario.kernels.autograd == "fused",
+        groups_heads=scenario.kernels.autograd == "transformer_engine",
         bf16_layers=(scenario.precision.bf16_first_layers, scenario.precision.bf16_last_layers),
         dispatch_fp8=scenario.moe.dispatch_dtype == "fp8",
         combine_fp8=scenario.moe.combine_dtype == "fp8",

@@ -51,8 +51,8 @@ class Recipe:
     remote_per_token, fullest_node: as in AllToAll. bf16_layers: how many at the start and at the end stay in BF16.
     dispatcher: library of dispatch and combine; host_syncs: of a layer's forward. fuses_permute: as moe.permute_fusion.
     software: which kernels route and shuffle tokens. fuses_experts, pads_by_copy: as the scenario's section moe says.
-    fuses_scaled_rope: rotating and scaling is one kernel. copies: those of sharded parameters. documents: what sequences are
-    packed from; None: each attends to all of it.
+    fuses_scaled_rope: rotating and scaling is one kernel. groups_heads: projected queries stand with their key head.
+    copies: those of sharded parameters. documents: what sequences are packed from; None: each attends to all of it.
     """
 
     batch: int
@@ -96,6 +96,7 @@ class Recipe:
     fuses_experts: bool = True
     pads_by_copy: bool = False
     fuses_scaled_rope: bool = True
+    groups_heads: bool = False
     copies: ShardedCopies = IN_PLACE
     documents: Documents | None = None
     shared_beside: bool = False

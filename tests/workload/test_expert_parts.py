@@ -89,6 +89,18 @@ def test_a_recomputed_activation_is_limited_again_and_what_it_limits_is_not_kept
         assert "expert.clamped" not in {t.name for t in PARTS["m"].saved(spec, r)[1].saved}
 
 
+def test_queries_of_several_key_heads_are_brought_together() -> None:
+    """One key head a rank, or as many as queries, leave them in their places; without rope attention takes them as they are."""
+    grouped, width = replace(recipe("bf16"), groups_heads=True), GQA.num_heads * GQA.head_dim
+    found = ops(model(GQA), grouped)
+    assert moved(found["q_ungroup"]) == total([(2, 2)], TOKENS * width)
+    assert moved(found["qkv_grad_join"]) == total([(2, 2)], TOKENS * (width + 2 * GQA.num_kv_heads * GQA.head_dim))
+    assert not {"q_ungroup", "qkv_grad_join"} & ops(model(GQA), recipe("bf16")).keys()
+    for changes, joined in (({"num_kv_heads": 1}, True), ({"num_kv_heads": 4}, True), ({"rope": False}, False)):
+        other = ops(model(GQA.model_copy(update=changes)), grouped)
+        assert "q_ungroup" not in other and ("qkv_grad_join" in other) == joined
+
+
 def test_rows_are_copied_into_padded_ones_and_out_of_them_in_both_directions() -> None:
     """Only where the format pads them at all."""
     padded = replace(recipe("bf16"), casts=JointCasts("mxfp8"), row_padding=32, pads_by_copy=True)

@@ -1,4 +1,10 @@
-"""Grouped-query attention (multi-head attention where num_kv_heads = num_heads): norm, fused q/k/v, rope, core, output."""
+"""Grouped-query attention (multi-head attention where num_kv_heads = num_heads): norm, fused q/k/v, rope, core, output.
+
+Megatron-Core's product has the queries of each key head in front of the key and the value: queries of several key heads are
+copied together before they are rotated, and the three gradients are put side by side (NVIDIA/Megatron-LM core_v0.9 to v0.18
+core/transformer/attention.py, get_query_key_value_tensors; Transformer Engine's SplitAlongDim). Without rope, attention reads
+and writes them where they are.
+"""
 
 from __future__ import annotations
 
@@ -58,6 +64,8 @@ def forward(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     yield from r.casts.normed("qkv_quantise", s, hidden)
     yield from tp.gather_input("qkv", hidden, r)
     yield c.fprop("qkv", r.gemm_dtype, t, qkv_width(a), hidden)
+    if r.groups_heads and a.rope and 1 < a.num_kv_heads < a.num_heads:
+        yield c.copy("q_ungroup", t * out, t * out)
     if a.qk_norm:
         yield c.rmsnorm("q_norm", t, out)
         yield c.rmsnorm("k_norm", t, a.num_kv_heads * a.head_dim)
@@ -84,6 +92,8 @@ def backward_input(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     if a.qk_norm:
         yield c.rmsnorm_bwd("q_norm_bwd", t, out)
         yield c.rmsnorm_bwd("k_norm_bwd", t, a.num_kv_heads * a.head_dim)
+    if r.groups_heads and a.rope:
+        yield c.copy("qkv_grad_join", t * qkv_width(a), t * qkv_width(a), "I")
     if "rmsnorm" in r.recompute:
         yield c.rmsnorm("attn_norm_recompute", s, hidden, "I")
     yield from column_dgrad(r, "qkv", qkv_width(a), hidden, own_operands("qkv", qkv_width(a), hidden))

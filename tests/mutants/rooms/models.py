@@ -82,5 +82,11 @@ MODELS = Room(
             "if r.fuses_scaled_rope else",
             "a rotation without a factor is no kernel",
         ),
+        Fault(
+            "simulator/workload/layers/gqa.py",
+            "if r.groups_heads and a.rope and 1 < a.num_kv_heads < a.num_heads:",
+            "if r.groups_heads and a.rope:",
+            "queries of one key head are copied",
+        ),
     ),
 )
