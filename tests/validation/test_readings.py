@@ -12,11 +12,12 @@ from tests.validation.test_statable import LLAMA, MIXTRAL, drafted, value
 from validation.instrument.document import summary
 from validation.published import sources
 from validation.published.draft import Assumed
+from validation.published.eligible import CASES
 from validation.published.labels import labels
 from validation.published.problems import bad_values
-from validation.published.row import Row
+from validation.published.row import Row, read_rows
 from validation.published.sources import Fact, filled_in
-from validation.published.state import Statement
+from validation.published.state import Statement, state
 
 
 @pytest.mark.parametrize(
@@ -105,3 +106,12 @@ def test_a_value_that_nothing_computes_yet_sets_nothing(monkeypatch: pytest.Monk
     data: dict[str, object] = {}
     (entry,) = set_switches("any", data, "h100")
     assert (entry.is_modelled, data) == (False, {})
+
+
+def test_graphs_of_the_notes_go_before_a_release_that_reads_other_words_of_them() -> None:
+    """Both halves of an ablation note "launch-bound vs graphed"; the source's detail says which half a row is."""
+    rows = {row.text("case_id"): row for row in read_rows(CASES)}
+    plans = {name: state(rows[f"GB200-3P-{name}"]).scenario for name in ("007", "008")}
+    assert plans["007"] is not None and plans["008"] is not None
+    assert (plans["007"].host.cuda_graph, plans["008"].host.cuda_graph) == ("none", "full_iteration")
+    assert plans["008"].moe.host_sync == "none"

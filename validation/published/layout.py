@@ -49,6 +49,7 @@ def layout(row: Row, draft: Draft) -> None:
     for key, value, _ in readings(row, draft.release):
         if key != "parallel.etp" or row.count("etp") is None:
             draft.give(key, value)
+    _graphs(row, draft)
     recompute(row, draft)
 
 
@@ -90,6 +91,20 @@ def _routing(row: Row, draft: Draft) -> None:
         draft.give("moe.balance", "natural")
     if dispatcher := labels(row).get("dispatcher"):
         draft.give("moe.dispatcher", dispatcher)
+
+
+def _graphs(row: Row, draft: Draft) -> None:
+    """What the notes say of captured graphs; dropless experts in a full graph mean ranks with a budget of rows."""
+    scope = labels(row).get("graph_scope")
+    if scope == "transformer_engine":
+        names = ["attn", "moe_router", "moe_preprocess"] if row.is_moe else ["attn", "mlp"]
+        draft.assume(
+            "host.cuda_graph", names, "which scopes of a layer is not stated; those that dropless experts allow"
+        )
+    elif scope is not None:
+        draft.give("host.cuda_graph", scope)
+    if scope == "full_iteration" and row.is_moe and not draft.gives("moe.capacity_factor"):
+        draft.assume("moe.host_sync", "none", "a full graph of dropless experts: the host need not know their rows")
 
 
 def _schedule(row: Row, draft: Draft, pp: int) -> None:
