@@ -79,6 +79,25 @@ def test_hybridep_fills_a_rack_as_it_was_measured(h800: Network, blackwell: Stac
     assert np.mean(np.abs(errors)) < 0.08
 
 
+BETWEEN = {2: (68.48, 71.71, 62.95), 4: (55.35, 57.69, 57.46), 8: (46.52, 49.97, 49.77)}
+"""The same of H100, 16 SMs: nodes of 8 → GB/s, counted as copies for each node, the own one included."""
+
+
+def test_hybridep_fills_nics_as_it_was_measured(h800: Network) -> None:
+    """Every printed figure within 20 %, all together within 8 %."""
+    network = replace(h800, scale_up_bytes_per_s=450e9, scale_up_peer_bytes_per_s=450e9)
+    errors = []
+    for nodes, figures in BETWEEN.items():
+        for (op, fp8), figure in zip(
+            (("dispatch", True), ("dispatch", False), ("combine", False)), figures, strict=True
+        ):
+            it = message(op, 8 * nodes, nodes, fp8=fp8)
+            seconds = DISPATCHERS["hybridep"].cost(it, Links(network, load_stack("h100-public"), 16), "alone").seconds
+            errors.append(it.tokens * it.bytes_per_token * it.nodes_per_token / seconds / 1e9 / figure - 1.0)
+    assert max(map(abs, errors)) < 0.2
+    assert np.mean(np.abs(errors)) < 0.08
+
+
 def test_hybridep_sends_what_deepep_sends_in_less_time(h800: Network, blackwell: Stack) -> None:
     links = Links(rack(h800), blackwell, 16)
     for op in ("dispatch", "combine"):

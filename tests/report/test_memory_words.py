@@ -67,6 +67,7 @@ OTHER_VALUES = {
     "parallel.zero_stage": ["parallel.zero_stage=3"],
     "offload.optimizer": ["offload.optimizer=0.5"],
     "parallel.comm_sms": ["parallel.comm_sms=24"],
+    "moe.dispatcher": ["moe.dispatcher=alltoall"],
     "parallel.schedule": ["parallel.schedule=dualpipe"],
     "training.micro_batch_size": ["training.micro_batch_size=2"],
     "training.optimizer": ["training.optimizer=adamw-bf16"],

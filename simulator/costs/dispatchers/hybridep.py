@@ -41,7 +41,7 @@ def _alone(message: AllToAll, links: Links) -> CollectiveCost:
         return NO_COST
     stack, network = links.stack, links.network
     path = nic_path(stack, "link.nic.all_to_all", network, message.num_nodes)
-    t0, share = need(stack, "hybridep.t0_s"), need(stack, f"hybridep.nvlink_{message.op}")
+    t0, share = need(stack, "hybridep.t0_s"), need(stack, _link(message))
     found: list[float] = []
     bound_by: BoundBy = "none"
     for corner in CORNERS:
@@ -64,6 +64,11 @@ def _alone(message: AllToAll, links: Links) -> CollectiveCost:
     )  # fmt: skip
 
 
+def _link(message: AllToAll) -> str:
+    """Key of the share of NVLink's rate that is reached: between domains what arrives over NICs is passed on at less."""
+    return f"hybridep.nvlink_{message.op}" if message.num_nodes == 1 else "hybridep.nvlink_between"
+
+
 def _copies(message: AllToAll) -> float:
     return message.ranks_per_token if message.num_nodes == 1 else message.nodes_per_token
 
@@ -77,7 +82,7 @@ def _terms(message: AllToAll, links: Links, path: NicPath, corner: Corner) -> di
     if message.is_scaled:
         told = message.ranks / message.num_nodes * message.nodes_per_token
         by_sms = max(by_sms, told * time_at(need(stack, "hybridep.scales_s"), corner))
-    share = rate_at(need(stack, f"hybridep.nvlink_{message.op}"), corner)
+    share = rate_at(need(stack, _link(message)), corner)
     return {
         "nic": path.seconds(traffic.nic_bytes, network.nic_bytes_per_s, corner),
         "scale_up": traffic.scale_up_bytes / (share * network.scale_up_bytes_per_s),

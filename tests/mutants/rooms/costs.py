@@ -37,6 +37,12 @@ COSTS = Room(
             "the map of one rank is gathered",
         ),
         Fault(
+            f"{DISPATCHERS}/hybridep.py",
+            'if message.num_nodes == 1 else "hybridep.nvlink_between"',
+            'if message.num_nodes else "hybridep.nvlink_between"',
+            "NVLink behind NICs is as fast as in one domain",
+        ),
+        Fault(
             f"{DISPATCHERS}/allgather.py",
             "alone = ring_cost(op, message.ranks * own_bytes,",
             "alone = ring_cost(op, own_bytes,",
