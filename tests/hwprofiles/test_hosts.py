@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import astuple
 from pathlib import Path
 
@@ -77,3 +78,25 @@ def test_bad_names_and_files_are_named(tmp_path: Path, monkeypatch: pytest.Monke
     assert "snyc_s" in str(caught.value)
     assert "sync_s" in str(caught.value)
     assert "is missing" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "phase", "key"),
+    [
+        ("add", "forward", "launch_f_s"),
+        ("mul", "backward", "launch_b_s"),
+        ("linear_module", "forward", "module_f_s"),
+        ("python_function", "forward", "function_f_s"),
+        ("python_function", "backward", "function_b_s"),
+        ("all_to_all", "", "collective_s"),
+    ],
+)
+def test_own_measurement_lies_in_the_range(name: str, phase: str, key: str) -> None:
+    """Of plain torch, brought to the tables' processor by the linear layer that was measured on both."""
+    path = Path(hosts.__file__).parents[1] / "measurements" / "h100-host-dispatch-2026-11-27.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["variant"] in ("recorded", "all_to_all")]
+    found = {(row["variant"] if row["name"] == "collective" else row["name"], row["phase"]): row for row in rows}
+    here = float(found["linear_module", "forward"]["host_s"]) / 13.5e-6
+    entry = load_dispatch("eager")[key]
+    assert entry.low <= float(found[name, phase]["host_s"]) / here <= entry.high
