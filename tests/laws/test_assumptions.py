@@ -83,9 +83,12 @@ SMALL: Document = {
     "precision": {"recipe": "fp8-blockwise"},
     "phases": [{"name": "pretrain", "steps": 1}],
     "assumptions": {"memory_dispatch_granularity_bytes": 2**21},
+    "mechanisms": {"host_stream": False},
     "draws": 2,
 }  # fmt: skip
-"""Two nodes an expert group, two stages, FP8: every assumption has something to act on."""
+"""Two nodes an expert group, two stages, FP8: every assumption has something to act on but that of the host, which such small
+kernels would wait for.
+"""
 
 
 def by_aux_loss(document: Document) -> Document:
@@ -107,6 +110,7 @@ SCENES: Mapping[str, Document] = {
     ),
     "chunked": changed(SMALL, parallel={"tp": 2, "sequence_parallel": True, "overlap": {"tp": "chunked"}}),
     "hosted": changed(SMALL, offload={"optimizer": 0.5, "activations": 1}),
+    "issued": changed(SMALL, mechanisms={"host_stream": True}),
     "still": changed(SMALL, moe={"balance": "forced"}, device={"speed_cv": 0.0}),
 }
 """By what makes loads even, and without chance."""
@@ -114,7 +118,7 @@ SCENES: Mapping[str, Document] = {
 
 ACTS_IN = {
     "expert_popularity_cv": "natural", "aux_loss_pressure": "aux_loss", "collective_sms": "buckets",
-    "collective_stretch": "near",
+    "collective_stretch": "near", "host_speed": "issued",
     "tp_overlap_chunks": "chunked", "tp_overlap_sms": "chunked", "host_link_frac": "hosted", "host_memory_frac": "hosted",
 }  # fmt: skip
 """Key → the scene in which it must move something; `learned` where not named, the stack itself for those of a stack."""
