@@ -33,6 +33,8 @@ from simulator.assembly.template import Template
 
 HOST_WORK = "host"
 """Category of a host operator, and of the time in which a device waits for one."""
+OTHER = "other"
+"""Category of what the host does between two steps."""
 ISSUE = "issue"
 """Ends the label of an operator that issues another."""
 SHORTEST, AT_LEAST = 0.5, 0.75

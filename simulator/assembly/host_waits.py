@@ -41,3 +41,9 @@ def host_waits(graph: StepGraph, start_s: Floats, finish_s: Floats) -> Floats:
 def host_wait_s(graph: StepGraph, start_s: Floats, finish_s: Floats) -> float:
     """Seconds of these inside actions, mean over the ranks. start_s, finish_s: as in `host_waits`."""
     return float(host_waits(graph, start_s, finish_s)[: graph.tail_first].sum()) / graph.num_ranks
+
+
+def other_s(graph: StepGraph, finish_s: Floats) -> float:
+    """Seconds at the end of a step in which hosts work and no device does. finish_s (n,): of one lane."""
+    on_device = graph.dag.resource % NUM_STREAMS != HOST
+    return float(finish_s.max() - finish_s[on_device].max())

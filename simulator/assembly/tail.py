@@ -37,7 +37,7 @@ class HostTail:
     """What the host does at a step's end. None: nothing that takes time.
 
     issue: the collectives up to the norm. reads_norm: it reads the norm, and so waits for it, and issues the optimizer.
-    other: what it does behind that before the next step begins.
+    other: what it does behind the optimizer, before the next step begins.
     """
 
     issue: Segment | None = None
@@ -146,7 +146,7 @@ def append_tail(
             preds = [done]
             for name, segment in tail.gather[stage]:
                 preds = [put(rank, DP, f"stage_{stage}.{name}", segment, preds, join=True)]
-        host.put(rank, "other", host.work.other, [])
+        host.put(rank, "other", host.work.other, [done])
     return (
         np.array(classes, dtype=np.int64), np.array(resources, dtype=np.int64), np.array(joins, dtype=bool),
         np.array(edges, dtype=np.int64).reshape(-1, 2).T,

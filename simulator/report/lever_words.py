@@ -31,6 +31,7 @@ ASSUMPTION_WORDS: Final[Mapping[str, str]] = {
     "memory_context_bytes": "memory of the CUDA context and its kernels",
     "memory_fragmentation_frac": "memory that the allocator holds and cannot use",
     "memory_real_over_estimate": "how far measured peaks of memory lay off predicted ones",
+    "host_other_s": "what the host does between two steps",
     "notify_floor_s": "the exchange of counts before a dispatch",
     "dispatch_layout_s": "the laying out of tokens before a dispatch",
     "long_run_slowdown": "how much slower kernels are in hours of training than in the short run that was measured",
@@ -44,6 +45,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "attention": "a faster attention kernel or shorter sequences shorten it",
     "memory_bound": "fused kernels, less recompute or more memory bandwidth shorten it",
     "host": "larger micro-batches, captured graphs (host.cuda_graph) or fewer and fused operators shorten it",
+    "other": "garbage collected at one time on all ranks, and logging less often, shorten it",
     "kernel_gaps": "fewer and longer kernels leave fewer gaps",
     "all_to_all": "computing beside it (a schedule with _ep_overlap, parallel.overlap.ep), fewer nodes a token "
     "(moe.max_nodes_per_token), smaller expert groups or a faster fabric shorten it",

@@ -40,6 +40,7 @@ CATEGORY_WORDS: Final[Mapping[str, str]] = {
     "optimizer": "optimizer",
     "offload": "copies to and from the host",
     "host": "host issues work",
+    "other": "host between steps",
     BUBBLE: "bubble",
     HOST_WAIT: "waits for the host",
     EXPOSED: "exposed comm., waits",

@@ -29,6 +29,7 @@ WHY: Mapping[str, str] = {
     "interference": "SMs and memory bandwidth that data-parallel collectives take from the kernels beside them",
     "link_sharing": "messages of two kinds on one link at the same time, which share its rate",
     "host": "kernels that their host has not issued yet: Python, framework and driver, reads of what the router decided",
+    "other": "what the host does between steps: reading and logging the loss, data, garbage collection",
     "optimizer": "gradient norm, AdamW, weight quantisation",
     "offload": "copies of activations, gradients and weights between a GPU and its host, and the host's update",
     "document_spread": "sequences packed from unequal documents: the longest holds its group and its pipeline",
@@ -74,16 +75,25 @@ def busy(graph: StepGraph, multipliers: Floats) -> Busy:
 
 
 def categories(
-    work: Busy, step_s: float, action_s: float, bubble_s: float, optimizer_s: float, host_s: float = 0.0
+    work: Busy,
+    step_s: float,
+    action_s: float,
+    bubble_s: float,
+    optimizer_s: float,
+    host_s: float = 0.0,
+    other_s: float = 0.0,
 ) -> tuple[CategoryTime, ...]:
     """Compute by category, then communication and waits that nothing hides, bubble, optimizer; they sum to the step.
 
     action_s: summed intervals of a rank's actions, mean over the ranks; host_s: waits for the host in them.
+    other_s: of the host alone at the end.
     """
     waits = max(0.0, action_s - work.compute_s)
     host = {"host": min(host_s, waits)} if host_s else {}
     parts = {**work.by_category, "exposed_communication": waits - host.get("host", 0.0), **host, "bubble": bubble_s}
     parts["optimizer"] = optimizer_s
+    if other_s:
+        parts["other"] = other_s
     return tuple(
         CategoryTime(category=name, seconds=max(0.0, s), share=max(0.0, s) / step_s) for name, s in parts.items()
     )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from simulator import portable
 from simulator.assembly.conservation import check_loads, check_times
-from simulator.assembly.host_waits import host_wait_s
+from simulator.assembly.host_waits import host_wait_s, other_s
 from simulator.assembly.intervals import RankParts, observed_ops, overlap_with_next_s, rank_parts
 from simulator.assembly.shapes import CORE_DRAWS
 from simulator.assembly.step_graph import StepGraph
@@ -98,7 +98,7 @@ class Outcome:
     """Means over the draws. step_s: of each draw. even_s: the step of even loads on GPUs of one speed.
 
     multipliers: (draw rows,) of the durations, means over lanes and draws. host_s: waits for the host in the actions of that
-    step of even loads, mean over the pipeline ranks.
+    step of even loads, mean over the pipeline ranks. other_s: of the host alone at its end.
     imbalance_s, speed_spread_s, documents_s: what uneven loads, unequal GPUs and unequal sequences add to it: the last on top
     of the first, that on top of the second.
     """
@@ -111,6 +111,7 @@ class Outcome:
     speed_spread_s: float = 0.0
     documents_s: float = 0.0
     host_s: float = 0.0
+    other_s: float = 0.0
 
 
 def run_draws(
@@ -125,12 +126,13 @@ def run_draws(
     even = sweep(graph.dag, seconds)
     certify(graph.dag, seconds, None, even)
     host_s = host_wait_s(graph, even.start_s[:, 0], even.finish_s[:, 0])
+    other = other_s(graph, even.finish_s[:, 0])
     ones = np.ones(graph.dag.num_draw_rows)
     if not random.is_random and engine == "sweep":
         step_s = np.array([even.makespan_s])
         check_times(graph, ones, even.makespan_s, step_s)
         parts = rank_parts(graph, ops, even.finish_s[ops])
-        return _run_on(Outcome(parts, step_s, even.makespan_s, ones, host_s=host_s), graph, even)
+        return _run_on(Outcome(parts, step_s, even.makespan_s, ones, host_s=host_s, other_s=other), graph, even)
 
     def run(draw: int) -> tuple[RankParts, float, Floats]:
         rows = draw_rows(random, graph, draw, random.load)
@@ -154,7 +156,9 @@ def run_draws(
     multipliers = explain.mean_parts([rows for _, _, rows in results])
     check_times(graph, multipliers, sweep(graph.dag, seconds, multipliers[:, None]).makespan_s, step_s)
     shares = _shares(random, graph, step_s, even.makespan_s) if told_apart else (0.0, 0.0, 0.0)
-    return _run_on(Outcome(parts, step_s, even.makespan_s, multipliers, *shares, host_s=host_s), graph, even)
+    return _run_on(
+        Outcome(parts, step_s, even.makespan_s, multipliers, *shares, host_s=host_s, other_s=other), graph, even
+    )
 
 
 def _run_on(outcome: Outcome, graph: StepGraph, even: Timeline) -> Outcome:

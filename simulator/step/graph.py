@@ -52,7 +52,7 @@ def _priced(step: PreparedStep, order: Schedule) -> PricedStep:
     collectives = plan_collectives(scenario, step.workload, order, step.messages)
     return PricedStep(
         stages=step.stages,
-        tail=tail_costs(scenario, step.workload, order, step.kernels, step.messages, collectives),
+        tail=tail_costs(scenario, step.workload, order, step.kernels, step.messages, collectives, step.host),
         pairing=_pairing(scenario, order),
         wait_at_boundary=waits_for_its_transfers(step, order),
         collectives=collectives,
@@ -60,7 +60,7 @@ def _priced(step: PreparedStep, order: Schedule) -> PricedStep:
             [step.messages.send(step.workload.boundary_bytes, hop) for hop in step.messages.placement.pp_hops]
         ),
         joint=_is_joint(scenario, order),
-        host=step.host.plan if step.host else None,
+        host=step.host.of_actions() if step.host else None,
         prices=step,
     )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hwprofiles.hosts import dispatch_range
 from hwprofiles.schema import Assumption
-from simulator.assembly.host import HostPlan
-from simulator.assembly.issue import UnitIssue
+from simulator.assembly.host import OTHER, HostPlan, host_segment
+from simulator.assembly.issue import NOTHING_ISSUED, UnitIssue
+from simulator.assembly.tail import HostTail
 from simulator.costs.host_issue import HostCosts, issue_s, preprocess_s, routed_s, unit_s
 from simulator.scenario.host_rules import FULL, graph_scopes, host_syncs
 from simulator.scenario.host_speed import HOST_SPEED, cpu_seconds
@@ -26,6 +27,8 @@ _BESIDE: Final[tuple[tuple[BlockName, Scope, bool], ...]] = (
 """Where a layer does what no counted operator stands for: half of it in attention and half in the FFN or around the experts
 (False); of what a layer with experts does more, half in the router's part and half around the experts (True).
 """
+HOST_OTHER: Final = "host_other_s"
+"""Assumption of what the host does between two steps."""
 _PASSES: Final[tuple[tuple[str, ...], ...]] = (
     ("attn_f", "dispatch_f", "shared_f_up", "mlp_f_local", "mlp_f_routed", "combine_f", "shared_f_down"),
     (
@@ -45,17 +48,22 @@ _PASSES: Final[tuple[tuple[str, ...], ...]] = (
 @dataclass(frozen=True)
 class HostPrices:
     """Seconds of the host. plan: of what stands outside a unit's blocks. costs: of each kind of call; None: every kernel and
-    collective takes plan.call_s. captured: scopes of a layer that one replay issues, together in each pass.
+    collective takes plan.call_s. captured: scopes of a layer that one replay issues, together in each pass; is_whole: one
+    issues all forwards and backwards. other_s: between two steps.
     """
 
     plan: HostPlan
     costs: HostCosts | None
     captured: frozenset[str] = frozenset()
+    is_whole: bool = False
+    other_s: float = 0.0
 
     def unit(self, unit: Unit) -> UnitIssue:
         """What issuing a unit takes: its operators, its messages with what stands before them, and what a layer does beside
         its operators, which counts to the first one of a forward or backward.
         """
+        if self.is_whole:
+            return NOTHING_ISSUED
         replayed = self._replayed(unit) if self.captured else frozenset()
         blocks: dict[str, dict[int, float]] = {
             name: {id(each): 0.0 if id(each) in replayed else self._of_work(each, name) for each in work}
@@ -69,6 +77,21 @@ class HostPrices:
             for block, behind, seconds in _beside(unit, self.costs, self.captured):
                 blocks[block][id(behind)] += seconds
         return UnitIssue(blocks, messages, self._ahead(unit, replayed))
+
+    def of_actions(self) -> HostPlan | None:
+        """What issues actions; None where one replay issues them all."""
+        return None if self.is_whole else self.plan
+
+    def tail(self, calls: int) -> HostTail:
+        """What the host does at a step's end with so many collectives up to the norm: it issues them, reads the norm, issues
+        the optimizer, and goes on when that is done.
+        """
+        call_s, sync_s = self.plan.call_s, self.plan.sync_s
+        return HostTail(
+            issue=None if self.is_whole or not calls else host_segment(calls * call_s),
+            reads_norm=host_segment(sync_s + call_s),
+            other=replace(host_segment(self.other_s), by_category={OTHER: self.other_s}) if self.other_s else None,
+        )
 
     def _of_work(self, work: Work, block: str) -> float:
         if self.costs is not None:
@@ -141,10 +164,13 @@ def host_costs(scenario: Scenario, assumptions: Mapping[str, Assumption]) -> Hos
 def host_prices(scenario: Scenario, assumptions: Mapping[str, Assumption]) -> HostPrices | None:
     """Of a scenario; None where nothing that a host does takes time."""
     call_s = scenario.host.launch_s
-    if not scenario.mechanisms.host_stream or call_s == 0 or scenario.host.cuda_graph == FULL:
+    if not scenario.mechanisms.host_stream or call_s == 0:
         return None
-    syncs, captured = host_syncs(scenario), graph_scopes(scenario)
-    if call_s is not None:
-        return HostPrices(HostPlan(call_s=call_s, sync_s=call_s, syncs=syncs), None, captured)
-    costs = host_costs(scenario, assumptions)
-    return HostPrices(HostPlan(call_s=costs.collective_s, sync_s=costs.sync_s, syncs=syncs), costs, captured)
+    costs = host_costs(scenario, assumptions) if call_s is None else None
+    flat_s = call_s or 0.0
+    syncs = host_syncs(scenario)
+    plan = (
+        HostPlan(flat_s, flat_s, syncs) if costs is None else HostPlan(costs.collective_s, costs.sync_s, syncs)
+    )  # fmt: skip
+    is_whole = scenario.host.cuda_graph == FULL
+    return HostPrices(plan, costs, graph_scopes(scenario), is_whole, assumptions[HOST_OTHER].value)

@@ -10,8 +10,7 @@ from simulator.results.step_result import AssumptionRow
 NOT_MODELLED = (
     "failures, restarts, checkpoints and evaluation (steady training is assumed)",
     "GPUs that fail slowly or run far below the others (beyond the measured spread of healthy chips)",
-    "launch-bound regimes: kernels that wait for the host (small micro-batches, many experts)",
-    "data loading, garbage collection and other host work between steps",
+    "data loading that does not keep up with the steps, and host processes that share a core",
     "a sender of a pipeline transfer that waits for its receiver, but for parallel.overlap.pp: false",
     "uneven loads of expert groups other than the one with the slowest GPUs (one is simulated)",
     "congestion control and packet effects in the fabric; links share traffic as fluids",

@@ -14,6 +14,7 @@ from simulator.scenario.muon_rules import is_muon
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
 from simulator.step.data_parallel import DATA_PARALLEL, Holders, holders_of, with_held_copies
+from simulator.step.host import HostPrices
 from simulator.step.messages import MessagePrices
 from simulator.step.muon import state_matrices, updates
 from simulator.step.offload import host_update, lasting
@@ -35,26 +36,30 @@ WEIGHT_BYTES = WIRE_BYTES["bf16"]
 
 def tail_costs(
     scenario: Scenario, workload: Workload, schedule: Schedule, kernels: KernelPrices, messages: MessagePrices,
-    collectives: Sequence[StageCollectives],
+    collectives: Sequence[StageCollectives], host: HostPrices | None = None,
 ) -> TailCosts:  # fmt: skip
     """Costs of the end of a step under a schedule, which says how many pipeline ranks hold a stage.
 
-    collectives: as `plan_collectives` gives them.
+    collectives: as `plan_collectives` gives them. host: None: it takes no time.
     """
     workload, copies = with_held_copies(scenario, workload, schedule)
     holders = holders_of(messages, schedule, scenario.parallel.zero_stage)
     optimizer = [add_segments(_optimizer(scenario, stage, holders, kernels, messages)) for stage in workload.stages]
+    reduce = [
+        (*each.reduces_at_end, *_replicated(scenario, stage, messages))
+        for each, stage in zip(collectives, workload.stages, strict=True)
+    ]
+    norm = _norms(scenario, schedule, messages)
+    calls = max(map(len, reduce)) + len(copies) + bool(norm)
     return TailCosts(
-        reduce=[
-            (*each.reduces_at_end, *_replicated(scenario, stage, messages))
-            for each, stage in zip(collectives, workload.stages, strict=True)
-        ],
+        reduce=reduce,
         gather=[stage.gathers_at_end for stage in collectives],
-        norm=_norms(scenario, schedule, messages),
+        norm=norm,
         optimizer=[add_segments(optimizer[stage] for stage in held) for held in schedule.placement],
         overlap_reduce=derived.is_grad_reduce_overlapped(scenario),
         has_barrier=scenario.training.grad_norm_sync == "barrier",
         copies=_summed_copies(scenario, copies, schedule, messages),
+        host=host.tail(calls) if host else None,
     )
 
 

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.assembly.chunks import COMPUTE, NUM_STREAMS
-from simulator.assembly.host_waits import host_waits
+from simulator.assembly.host_waits import host_waits, other_s
 from simulator.assembly.intervals import ActionTimes, action_times, observed_ops, rank_parts
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep_batch
-from simulator.results.step_result import RankTimes
 from simulator.results.timeline import BUBBLE, END_WAIT, EXPOSED, HOST_WAIT, IDLE, Lane, OperatorClass, StepTimeline
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Action, Schedule
@@ -75,7 +74,7 @@ def timeline_of(step: PreparedStep, order: Schedule, mean_step_s: float | None =
         classes=classes,
         actions=np.array([_places(action) for action in graph.actions], dtype=np.int32).reshape(-1, 4),
         action_names=tuple(str(action) for action in graph.actions),
-        by_rank=_parts(graph, ops, shown, step_s),
+        by_rank=times_by_rank(rank_parts(graph, ops, shown), step_s, other_s(graph, end_s)),
         in_flight=tuple(most_in_flight(actions) for actions in order.ranks),
     )
 
@@ -175,10 +174,6 @@ def _action_of(graph: StepGraph) -> NDArray[np.int64]:
 def _places(action: Action) -> tuple[int, int, int, int]:
     (_, stage, micro_batch), *backward = action.halves()
     return (stage, micro_batch, *(backward[0][1:] if backward else (-1, -1)))
-
-
-def _parts(graph: StepGraph, ops: NDArray[np.int32], finish_s: Floats, step_s: float) -> tuple[RankTimes, ...]:
-    return times_by_rank(rank_parts(graph, ops, finish_s), step_s)
 
 
 def most_in_flight(actions: Sequence[Action]) -> int:

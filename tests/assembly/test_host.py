@@ -117,9 +117,10 @@ def test_a_host_that_waits_for_routers_is_never_faster() -> None:
 
 
 def test_a_whole_iteration_that_is_captured_needs_no_host() -> None:
-    given = (*PIPELINE, "host.launch_s=1e-3")
+    given = (*PIPELINE, "host.launch_s=1e-3", "assumptions.host_other_s={value: 0, low: 0, high: 0}")
     captured = simulate_times(_scenario("llama-3.1-70b", given, "host.cuda_graph=full_iteration"))
-    assert captured == simulate_times(_scenario("llama-3.1-70b", given, "mechanisms.host_stream=false"))
+    off = simulate_times(_scenario("llama-3.1-70b", given, "mechanisms.host_stream=false"))
+    assert captured.step_s == pytest.approx(off.step_s + 2e-3, rel=1e-9)  # the norm is read, the optimizer issued
 
 
 def test_the_timeline_shows_the_host_and_who_waits_for_it() -> None:

@@ -46,6 +46,7 @@ SIGNS: Mapping[str, tuple[int | None, int | None, str]] = {
         "kernels of a long run that are slower than in the short one that was measured",
     ),
     "gemm.fp8-block.wgrad.scale": (LONGER, NEITHER, "kernels that much slower than the measured release's"),
+    "host_other_s": (LONGER, NEITHER, "the next step begins later"),
     "host_speed": (LONGER, NEITHER, "calls that issue work take longer"),
     "host_link_frac": (SHORTER, NEITHER, "copies to the host and back are faster"),
     "host_memory_frac": (SHORTER, NEITHER, "the host updates its share of the optimizer's state faster"),
