@@ -40,7 +40,6 @@ PART_WORDS: Final = {
     "overlapped_f_b_s": "F&B pairs",
     "bubble_s": "bubble",
     "optimizer_s": "optimizer",
-    "other_s": "host between steps",
 }
 PART_LEGENDS: Final = {
     "weight_s": "weights: gradients of the weights, where they run alone",

@@ -91,9 +91,8 @@ def categories(
     waits = max(0.0, action_s - work.compute_s)
     host = {"host": min(host_s, waits)} if host_s else {}
     parts = {**work.by_category, "exposed_communication": waits - host.get("host", 0.0), **host, "bubble": bubble_s}
-    parts["optimizer"] = optimizer_s
-    if other_s:
-        parts["other"] = other_s
+    other = {"other": min(other_s, optimizer_s)} if other_s else {}
+    parts |= {"optimizer": optimizer_s - other.get("other", 0.0), **other}
     return tuple(
         CategoryTime(category=name, seconds=max(0.0, s), share=max(0.0, s) / step_s) for name, s in parts.items()
     )

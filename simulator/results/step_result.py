@@ -41,8 +41,8 @@ class PartTimes(ResultModel):
     last operator. forward_s, backward_s (input-only and full, the weight gradients inside a full backward included),
     weight_s (stand-alone weight gradients), overlapped_f_b_s: summed intervals by kind, exposed dispatch and combine
     and waits for the expert group inside. bubble_s: idle between intervals before the optimizer, waits for a pipeline
-    input included. optimizer_s: from the last backward of all ranks to the end of the optimizer and what follows it, exposed
-    reduce-scatter and all-gather included. other_s: what the host alone does behind that until the next step.
+    input included. optimizer_s: from the last backward of all ranks to the step's end, exposed reduce-scatter and
+    all-gather and what the host does before the next step included.
     """
 
     forward_s: Seconds
@@ -51,7 +51,6 @@ class PartTimes(ResultModel):
     overlapped_f_b_s: Seconds
     bubble_s: Seconds
     optimizer_s: Seconds
-    other_s: Seconds = 0.0
 
     @property
     def total_s(self) -> float:

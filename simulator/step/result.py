@@ -69,7 +69,7 @@ def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: in
     """The times of `step_result`, without its memory."""
     scenario, hardware, graph = step.scenario, step.hardware, power.graph
     step_s = float(np.mean(outcome.step_s))
-    by_rank = times_by_rank(outcome.parts, step_s, outcome.other_s)
+    by_rank = times_by_rank(outcome.parts, step_s)
     parts = parts_of(by_rank)
     work = explain.busy(graph, outcome.multipliers)
     makespan = _makespan(graph)
@@ -102,7 +102,7 @@ def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: in
         by_rank=by_rank,
         parts=parts,
         by_category=explain.categories(
-            work, step_s, actions_s, parts.mean.bubble_s, parts.mean.optimizer_s, host_s, parts.mean.other_s
+            work, step_s, actions_s, parts.mean.bubble_s, parts.mean.optimizer_s, host_s, outcome.other_s
         ),
         binding=explain.binding(graph, makespan, outcome.even_s, added_s) if explained else (),
         collectives=collective_times(graph),
@@ -157,7 +157,7 @@ def _power(power: StepPower, step_s: float, num_gpus: int) -> StepWatts:
     )
 
 
-def times_by_rank(parts: RankParts, step_s: float, other_s: float = 0.0) -> tuple[RankTimes, ...]:
+def times_by_rank(parts: RankParts, step_s: float) -> tuple[RankTimes, ...]:
     """Sums of intervals by kind; what is behind the last backward of all ranks is the optimizer's."""
     kind = {name: parts.by_kind[:, i] for i, name in enumerate(KINDS)}
     return tuple(
@@ -168,8 +168,7 @@ def times_by_rank(parts: RankParts, step_s: float, other_s: float = 0.0) -> tupl
             weight_s=float(kind["W"][rank]),
             overlapped_f_b_s=float(kind["FB"][rank]),
             bubble_s=float(parts.bubble_s[rank]),
-            optimizer_s=max(0.0, step_s - parts.backward_end_s - other_s),
-            other_s=min(other_s, max(0.0, step_s - parts.backward_end_s)),
+            optimizer_s=max(0.0, step_s - parts.backward_end_s),
         )
         for rank in range(len(parts.bubble_s))
     )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.assembly.chunks import COMPUTE, NUM_STREAMS
-from simulator.assembly.host_waits import host_waits, other_s
+from simulator.assembly.host_waits import host_waits
 from simulator.assembly.intervals import ActionTimes, action_times, observed_ops, rank_parts
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep_batch
@@ -74,7 +74,7 @@ def timeline_of(step: PreparedStep, order: Schedule, mean_step_s: float | None =
         classes=classes,
         actions=np.array([_places(action) for action in graph.actions], dtype=np.int32).reshape(-1, 4),
         action_names=tuple(str(action) for action in graph.actions),
-        by_rank=times_by_rank(rank_parts(graph, ops, shown), step_s, other_s(graph, end_s)),
+        by_rank=times_by_rank(rank_parts(graph, ops, shown), step_s),
         in_flight=tuple(most_in_flight(actions) for actions in order.ranks),
     )
 

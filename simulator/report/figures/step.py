@@ -22,7 +22,6 @@ PART_COLOURS: Final = {
     "overlapped_f_b_s": SERIES[6],
     "bubble_s": CATEGORY["bubble"],
     "optimizer_s": CATEGORY["optimizer"],
-    "other_s": CATEGORY["other"],
 }
 NUM_BINDINGS: Final = 8
 BAR_HEIGHT: Final = 34
