@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import fsum
 
 from simulator.assembly.chunks import Issue, Piece
 from simulator.workload.op import Op, Work
@@ -22,7 +23,7 @@ class UnitIssue:
     def of_message(self, key: str, cast: Iterable[Work]) -> Issue:
         """A message, behind what stands before it and the cast of what it sends."""
         casts, ahead = self.blocks.get("combine_b_cast", {}), self.ahead.get(key, 0.0)
-        seconds = ahead + self.messages.get(key, 0.0) + sum(casts.get(id(each), 0.0) for each in cast)
+        seconds = fsum((ahead, self.messages.get(key, 0.0), *(casts.get(id(each), 0.0) for each in cast)))
         return Issue(seconds, seconds, ahead)
 
 

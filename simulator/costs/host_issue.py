@@ -8,6 +8,7 @@ of issuing work.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from hwprofiles.hosts import DispatchCosts
@@ -25,8 +26,8 @@ _ONE_WAY: Final = ("cast", "expert_cast", "parameter", "collective")
 def calls_s(calls: Calls, costs: HostCosts) -> float:
     """Seconds of some calls."""
     way = "b" if calls.is_backward else "f"
-    both = sum(getattr(calls, kind) * getattr(costs, f"{kind}_{way}_s") for kind in _TWO_WAYS)
-    return float(both + sum(getattr(calls, kind) * getattr(costs, f"{kind}_s") for kind in _ONE_WAY))
+    kinds = [(kind, f"{kind}_{way}_s") for kind in _TWO_WAYS] + [(kind, f"{kind}_s") for kind in _ONE_WAY]
+    return math.fsum(getattr(calls, kind) * getattr(costs, seconds) for kind, seconds in kinds)
 
 
 def issue_s(work: Work | AllToAll, block: str, costs: HostCosts) -> float:

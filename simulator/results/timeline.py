@@ -162,7 +162,7 @@ class StepTimeline:
     def exposed_comm_s(self, rank: int) -> float:
         """Communication with no compute beside it, and waits inside actions, as the result document counts them."""
         spent = self.by_category(rank)
-        return sum(spent.get(name, 0.0) for name in (EXPOSED, *dict.fromkeys(INSIDE.values())))
+        return fsum(spent.get(name, 0.0) for name in (EXPOSED, *dict.fromkeys(INSIDE.values())))
 
     @cached_property
     def mean_bubble_s(self) -> float:

@@ -13,6 +13,7 @@ message; moe_preprocess what is done with counts before a dispatch; moe the rest
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
+from math import fsum
 from typing import Final, Literal
 
 from hwprofiles.kernels.shape import LOOP
@@ -72,7 +73,7 @@ class Calls:
     @property
     def number(self) -> float:
         """All of them, what an expert or a parameter adds included."""
-        return float(sum(astuple(self)[1:]))
+        return fsum(astuple(self)[1:])
 
 
 def is_backward(block: str) -> bool:

@@ -86,10 +86,13 @@ def test_what_is_left_out_holds_nothing_up(preset: str, overrides: tuple[str, ..
 
 
 def test_a_host_far_ahead_adds_few_operators() -> None:
-    graph = _graph(
-        prepare(_scenario("deepseek-v3", EXPERTS, "training.seq_len=4096", "host.launch_s=1e-6", "moe.host_sync=none"))
+    """But for those that wait for a router, of which every layer with experts has one a pass."""
+    given = (*EXPERTS, "training.seq_len=4096", "host.launch_s=1e-6")
+    free, waits = (
+        _graph(prepare(_scenario("deepseek-v3", given, f"moe.host_sync={each}"))) for each in ("none", "per_layer")
     )
-    assert 0 < _num_host(graph) <= 4 * len(graph.actions)
+    assert 0 < _num_host(free) <= 4 * len(free.actions)
+    assert _num_host(free) < _num_host(waits) <= 5 * len(waits.actions)
 
 
 @pytest.mark.parametrize(("preset", "overrides"), [("llama-3.1-70b", PIPELINE), ("deepseek-v3", EXPERTS)])

@@ -108,7 +108,14 @@ def test_advice_names_large_tensors_and_the_changes_that_help() -> None:
 def test_tables_say_every_variant_and_its_price() -> None:
     times = {(): 10.0, ("recompute=full",): 13.0}
     frame = variants_shown(variants(), "recompute", times)
-    assert list(frame["recompute"]) == ["none", "as it is: rmsnorm, swiglu", "attention too", "moe too", "full"]
+    assert list(frame["recompute"]) == [
+        "none",
+        "as it is: rmsnorm, swiglu",
+        "attention too",
+        "moe too",
+        "experts too",
+        "full",
+    ]
     full = frame.iloc[-1]
     assert (full["step"], full["step against as it is"], full["changes"]) == ("13.0 s", "+30.0 %", "recompute=full")
     assert full["against as it is"] == "-65.0 %"

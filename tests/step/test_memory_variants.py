@@ -45,11 +45,12 @@ def test_a_variant_is_a_run_with_its_changes() -> None:
 def test_more_recompute_is_less_memory() -> None:
     rows = {each.name: each.memory.peak_bytes for each in variants().of("recompute") if each.memory}
     assert rows["none"] > rows["rmsnorm, swiglu"] >= rows["attention too"] > rows["moe too"] > rows["full"]
+    assert rows["none"] > rows["experts too"] > rows["moe too"], "routed experts alone keep what came over the network"
 
 
 def test_modules_that_the_model_has_not_are_left_out() -> None:
     names = [each.name for each in variants().of("recompute")]
-    assert names == ["none", "rmsnorm, swiglu", "attention too", "moe too", "full"]
+    assert names == ["none", "rmsnorm, swiglu", "attention too", "moe too", "experts too", "full"]
     dense = [each.name for each in variants(preset="llama-3.1-70b").of("recompute")]
     assert (
         "moe too" not in dense
@@ -87,8 +88,8 @@ def test_formats_and_sharding_that_the_scenario_has_not_make_it_smaller_or_say_w
 def test_what_is_recomputed_whole_can_go_back() -> None:
     full = variants("recompute={granularity: full, method: block, num_layers: 2}")
     names = [each.name for each in full.of("recompute")]
-    assert names == ["none", "rmsnorm", "swiglu", "attention", "moe", "full"]
-    assert [each.is_current for each in full.of("recompute")] == [False] * 5 + [True]
+    assert names == ["none", "rmsnorm", "swiglu", "attention", "moe", "experts", "full"]
+    assert [each.is_current for each in full.of("recompute")] == [False] * 6 + [True]
     assert all(each.memory for each in full.of("recompute"))
     plain = {each.name: each.memory for each in variants().of("recompute")}
     assert next(each.memory for each in full.of("recompute")) == plain["none"]

@@ -356,8 +356,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             "simulator/assembly/exposed.py",
-            "min(gemm_s, collective_s) / self.number",
-            "min(gemm_s, collective_s)",
+            "min(run_s, collective_s) / self.number",
+            "min(run_s, collective_s)",
             "chunks overlap nothing",
         ),
         Fault(
