@@ -253,7 +253,7 @@ def test_fsdp_is_read_from_framework_and_notes() -> None:
     assert assumed(foundry)["kernels.autograd"] == "eager"
     assert assumed(LLAMA)["kernels.autograd"] == "transformer_engine"
     titan = state(Row(LLAMA | {"framework": "torchtitan", "notes": "FSDP2; compile"}))
-    assert titan.source["kernels"] == {"autograd": "fused"}
+    assert titan.source["kernels"] == {"autograd": "fused", "norm": "fused"}
     assert assumed(LLAMA | {"notes": "FSDP /; GA 4"})["parallel.zero_stage"] == 1
     assert state(Row(LLAMA | {"notes": "FSDP sharding group 64"})).source["parallel"]["zero_stage"] == 3
     assert assumed(LLAMA | {"framework": "OLMo (FSDP)"})["parallel.zero_stage"] == 3
