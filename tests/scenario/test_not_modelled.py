@@ -139,7 +139,7 @@ model: deepseek-v3
 cluster: {node: h800-x8, num_gpus: 2048, fabric: ib-400g-8plane, gpus_per_domain: null}
 stack: h800-deepseek-2024
 kernels: {attention: null, grouped_gemm: null}
-framework: null
+framework: deepseek@2024
 parallel:
   {tp: 1, cp: 1, pp: 16, vpp: 1, ep: 64, etp: 1, zero_stage: 1, sequence_parallel: false,
   rank_order: tp-cp-ep-dp-pp, cp_comm: ring, schedule: dualpipe, layers_per_stage: null,
@@ -151,7 +151,7 @@ training: {seq_len: 4096, global_batch_size: 15360, micro_batch_size: 1, optimiz
   padding_fraction: 0}
 precision: {recipe: fp8-blockwise, head: bf16, attention: bf16, wgrad_accumulate: fp32, fp8_weight_cache: per_step}
 moe: {dispatcher: deepep, dispatch_dtype: fp8, combine_dtype: bf16, max_nodes_per_token: 4, balance: learned,
-  capacity_factor: null, drop: none, row_padding: 128, permute_fusion: true, host_sync: none}
+  capacity_factor: null, drop: none, row_padding: 128, permute_fusion: true, host_sync: per_layer}
 recompute: {granularity: selective, modules: [rmsnorm, mla_up_proj, swiglu], saved: {attn_out: e5m6, swiglu_in: fp8}}
 head: {cross_entropy: fused, vocab_padding: 128, chunk_tokens: null}
 host: {cuda_graph: none, launch_s: null}
