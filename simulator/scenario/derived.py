@@ -243,5 +243,6 @@ def dispatched_tokens(scenario: Scenario) -> int:
 
 
 def host_syncs(scenario: Scenario) -> int:
-    """How often the host waits for counts in a layer's forward."""
-    return dispatcher(scenario).host_syncs(is_padded=scenario.moe.pad_to_capacity)
+    """How often the host waits for counts in a layer's forward; with ep 1 for those of the router alone."""
+    is_padded = scenario.moe.pad_to_capacity
+    return int(not is_padded) if scenario.parallel.ep == 1 else dispatcher(scenario).host_syncs(is_padded=is_padded)

@@ -8,6 +8,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from hwprofiles.hosts import Executor
+from hwprofiles.yaml_file import excerpt
 from simulator.scenario.section import AsPlain, Section
 
 GraphScope = Literal["attn", "mlp", "moe", "moe_router", "moe_preprocess"]
@@ -20,11 +21,26 @@ def _graphs(value: Any) -> Any:
     """none, full_iteration, or scopes without repetition in the order of GRAPH_SCOPES."""
     if isinstance(value, str) and value in WHOLE:
         return value
-    named = isinstance(value, list | tuple) and bool(value) and all(isinstance(each, str) for each in value)
-    if named and len(set(value)) == len(value) and set(value) <= set(GRAPH_SCOPES):
-        return tuple(scope for scope in GRAPH_SCOPES if scope in value)
-    text = f"must be none, full_iteration, or a list of some of {', '.join(GRAPH_SCOPES)}, each once"
-    raise PydanticCustomError("cuda_graph", text)
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(each, str) for each in value):
+        as_list = f"; one scope is a list too: [{value}]" if isinstance(value, str) and value in GRAPH_SCOPES else ""
+        raise _refusal(
+            f"must be none, full_iteration, or a list of some of {', '.join(GRAPH_SCOPES)}, each once{as_list}"
+        )
+    for each in value:
+        if each not in GRAPH_SCOPES:
+            instead = f"{each} stands alone, not in a list" if each in WHOLE else f"allowed {', '.join(GRAPH_SCOPES)}"
+            raise _refusal(f"{excerpt(each)} is no scope of a layer; {instead}")
+        if value.count(each) > 1:
+            raise _refusal(f"names {each} twice; name each scope once")
+    if "moe" in value and {"moe_router", "moe_preprocess"} & set(value):
+        raise _refusal("moe holds moe_router and moe_preprocess already; name moe alone, or the other two")
+    if "moe_preprocess" in value and "moe_router" not in value:
+        raise _refusal("moe_preprocess is captured behind moe_router; name both, or neither")
+    return tuple(scope for scope in GRAPH_SCOPES if scope in value)
+
+
+def _refusal(text: str) -> PydanticCustomError:
+    return PydanticCustomError("cuda_graph", "{problem}", {"problem": text})
 
 
 class Host(Section):
@@ -34,7 +50,14 @@ class Host(Section):
         str | tuple[GraphScope, ...],
         PlainValidator(_graphs),
         AsPlain,
-        WithJsonSchema({"anyOf": [{"enum": list(WHOLE)}, {"type": "array", "items": {"enum": list(GRAPH_SCOPES)}}]}),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"enum": list(WHOLE)},
+                    {"type": "array", "items": {"enum": list(GRAPH_SCOPES)}, "minItems": 1, "uniqueItems": True},
+                ]
+            }
+        ),
     ] = "none"
     """What is captured once and issued by one call each time. full_iteration: all forwards and backwards of a step, which
     needs shapes that no router decides. Scopes of a layer: attn: attention; mlp: a dense layer's FFN; moe_router: router and

@@ -42,13 +42,9 @@ def host_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         yield (
             "host.cuda_graph",
             f"{what} captures experts, but in every layer the host reads how many rows they receive (moe.host_sync {said}); "
-            "drop and pad (moe.capacity_factor with moe.pad_to_capacity: true, and not deepep), or write moe.host_sync: none "
-            "where ranks have a budget of rows that the host need not know, or capture attn, moe_router and moe_preprocess",
+            f"{_sizes_known(scenario)}, or write moe.host_sync: none where ranks have a budget of rows that the host need not "
+            "know, or capture attn, moe_router and moe_preprocess",
         )
-    if "moe" in scopes and scopes & {"moe_router", "moe_preprocess"}:
-        yield "host.cuda_graph", "moe holds moe_router and moe_preprocess already; name moe alone, or the other two"
-    if "moe_preprocess" in scopes and "moe_router" not in scopes:
-        yield "host.cuda_graph", "moe_preprocess is captured behind moe_router; name both, or neither"
     yield from _layer_problems(scenario, scopes)
     recompute = scenario.recompute
     if scopes and (recompute.granularity == "full" or "layer" in recompute.modules):
@@ -60,6 +56,17 @@ def host_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     if "moe_router" in scopes and "moe" in recompute.modules:
         text = "moe_router would be captured inside what recompute.modules moe computes again; drop one of the two"
         yield "host.cuda_graph", text
+
+
+def _sizes_known(scenario: Scenario) -> str:
+    """How the host would know all sizes before a router decides."""
+    is_told = scenario.parallel.ep > 1 and not derived.dispatcher(scenario).counts_ahead
+    if not scenario.moe.pad_to_capacity:
+        other = ", and moe.dispatcher: alltoall" if is_told else ""
+        return f"drop and pad (moe.drop: probs, moe.capacity_factor and moe.pad_to_capacity: true{other})"
+    return (
+        "write moe.dispatcher: alltoall" if is_told else "leave moe.host_sync out, since experts are padded to capacity"
+    )
 
 
 def _layer_problems(scenario: Scenario, scopes: frozenset[str]) -> Iterator[FieldProblem]:
@@ -76,3 +83,16 @@ def host_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     """Keys that have no meaning."""
     if scenario.model.moe is None and scenario.moe.host_sync is not None and scenario.is_given("moe.host_sync"):
         yield "moe.host_sync", "has no meaning in a model without experts: the host waits for no router"
+    why = _no_issuing(scenario)
+    for key in ("launch_s", "dispatch"):
+        if why and getattr(scenario.host, key) is not None and scenario.is_given(f"host.{key}"):
+            yield f"host.{key}", f"has no meaning with {why}"
+    if not why and scenario.host.launch_s is not None and scenario.host.dispatch and scenario.is_given("host.dispatch"):
+        yield "host.dispatch", "has no meaning with host.launch_s, which is what every call takes"
+
+
+def _no_issuing(scenario: Scenario) -> str:
+    """Why what a call takes does not act; "": it does."""
+    if not scenario.mechanisms.host_stream:
+        return "mechanisms.host_stream: false"
+    return f"host.cuda_graph: {FULL}, one launch" if scenario.host.cuda_graph == FULL else ""

@@ -40,8 +40,12 @@ DROPLESS = ("moe.host_sync=null",)
             "computes again",
         ),
         ("llama-3.1-70b", (), "[]", "must be none, full_iteration, or a list"),
-        ("llama-3.1-70b", (), "[attn, attn]", "each once"),
+        ("llama-3.1-70b", (), "[attn, attn]", "names attn twice"),
         ("llama-3.1-70b", (), "full", "must be none, full_iteration, or a list"),
+        ("llama-3.1-70b", (), "mlp", "one scope is a list too: [mlp]"),
+        ("llama-3.1-70b", (), "[attn, ffn]", "ffn is no scope of a layer; allowed attn, mlp, moe,"),
+        ("llama-3.1-70b", (), "[attn, none]", "none stands alone"),
+        ("deepseek-v3", (), "[moe, moe_preprocess]", "name moe alone"),
     ],
 )
 def test_a_graph_that_cannot_be_captured_is_refused(preset: str, given: tuple[str, ...], graph: str, text: str) -> None:
@@ -64,3 +68,44 @@ def test_a_graph_that_cannot_be_captured_is_refused(preset: str, given: tuple[st
 def test_what_can_be_captured_is_taken(preset: str, given: tuple[str, ...], graph: str) -> None:
     scenario = load_scenario(preset, overrides=[*given, f"host.cuda_graph={graph}"])
     assert scenario == load_scenario(scenario.canonical())
+
+
+@pytest.mark.parametrize(
+    ("dispatcher", "padded", "remedy"),
+    [
+        ("deepep", (), ("moe.drop=probs", "moe.capacity_factor=1.0", "moe.pad_to_capacity=true", "moe.dispatcher=alltoall")),
+        ("alltoall", (), ("moe.drop=probs", "moe.capacity_factor=1.0", "moe.pad_to_capacity=true")),
+        ("deepep", PADDED[:3], ("moe.dispatcher=alltoall",)),
+        ("alltoall", PADDED[:3], ("moe.host_sync=null",)),
+    ],
+)  # fmt: skip
+def test_the_way_to_a_full_graph_leads_there(dispatcher: str, padded: tuple[str, ...], remedy: tuple[str, ...]) -> None:
+    sync = "per_layer" if remedy == ("moe.host_sync=null",) else "null"
+    given = [f"moe.host_sync={sync}", f"moe.dispatcher={dispatcher}", *padded, "host.cuda_graph=full_iteration"]
+    with pytest.raises(InputError) as caught:
+        load_scenario("deepseek-v3", overrides=given)
+    (problem,) = caught.value.problems
+    assert all(each.split("=")[0] in problem.message for each in remedy)
+    assert load_scenario("deepseek-v3", overrides=[*given, *remedy]).host.cuda_graph == "full_iteration"
+
+
+def test_where_all_experts_are_local_no_dispatcher_counts() -> None:
+    """With ep 1 DeepEP is not asked: experts padded to their capacity have sizes that the host knows."""
+    alone = ("parallel.ep=1", "parallel.schedule=1f1b", "parallel.overlap.ep=none", "moe.max_nodes_per_token=null")
+    given = [*PADDED[:4], *alone, "moe.dispatcher=deepep", "host.cuda_graph=full_iteration"]
+    assert load_scenario("deepseek-v3", overrides=given).host.cuda_graph == "full_iteration"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("host.launch_s=1e-5", "host.dispatch=eager"), ("host.dispatch",)),
+        (("host.launch_s=1e-5", "mechanisms.host_stream=false"), ("host.launch_s",)),
+        (("host.dispatch=eager", "host.cuda_graph=full_iteration"), ("host.dispatch",)),
+        (("host.dispatch=eager", "host.cuda_graph=[attn, mlp]"), ()),
+        (("host.launch_s=1e-5",), ()),
+    ],
+)
+def test_keys_of_the_host_that_do_not_act_are_told(given: tuple[str, ...], told: tuple[str, ...]) -> None:
+    warnings = [each for each in load_scenario("llama-3.1-70b", overrides=given).warnings if "host." in each]
+    assert [each.split(": ")[1] for each in warnings] == list(told) and all("no meaning" in each for each in warnings)
