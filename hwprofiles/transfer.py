@@ -34,7 +34,7 @@ Made = Literal["public", "transfer"]
 CLASSES: Final = {
     "gemm": "GEMM", "attention": "attention", "memory": "memory-bound kernels", "link": "links", "ring": "rings",
     "nvls": "all-reduces of the switch",
-    "all_to_all": "dispatch and combine", "overlap": "kernels beside communication", "power": "watts",
+    "all_to_all": "dispatch and combine", "hybridep": "Hybrid-EP", "overlap": "kernels beside communication", "power": "watts",
     "": "host",
 }  # fmt: skip
 """First word of a group's prefix → what it is of, the weightiest first; a word that is not here stands for itself."""

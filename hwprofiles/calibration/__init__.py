@@ -24,13 +24,18 @@
     packed_attention, host_copies  attention inside packed documents; copies to the host and back. Gave
                    measurements/h200-packed-attention-2026-11-27.csv and h200-host-copies-2026-11-27.csv
     host_dispatch  one NVIDIA GPU, torch: what the processor needs to issue operators, modules, collectives, graphs and whole
-                   layers (host)
+                   layers (host). Gave measurements/h100-host-dispatch-2026-11-27.csv, from it hosts/dispatch
     context_parallel  all NVIDIA GPUs of a host, torch: attention over a sequence that is cut over them, in three ways
                    (measure). Gave measurements/h200x4-context-parallel-2026-11-27.csv
     power_sweep    one NVIDIA GPU, torch: watts, clock and speed of kernels alone, in mixes and with idle time between,
                    from the first launches to the power limit (power_kernels; nvml reads the board's energy counter). Gave
                    measurements/h100-power-2026-11-27.csv and h200-power-2026-11-27.csv, from them
                    (power_fit) `power.*` of stacks/transfer
+    steady_power   one NVIDIA GPU, torch: a layer's kernels over minutes, beside held SMs and behind idle times. Gave
+                   measurements/h100-steady-power-2026-11-27.csv, from it `power.window_s` and `power.warm_speed` of
+                   stacks/transfer
+    class_ranges   no GPU: how far whole classes of kernels are off where a library or a GPU is left out. Gave
+                   kernels/class_ranges.yaml
     fit            no GPU, numpy alone: fits the constants of GEMMs (gemm_fit to what gemm_families lists, judged and printed
                    by gemm_groups) and of attention (attention_fit; attention_families says to which rows,
                    attention_published and attention_amd hold figures) to our own rates (rates_points) and to tables of public

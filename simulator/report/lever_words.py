@@ -31,6 +31,7 @@ ASSUMPTION_WORDS: Final[Mapping[str, str]] = {
     "memory_context_bytes": "memory of the CUDA context and its kernels",
     "memory_fragmentation_frac": "memory that the allocator holds and cannot use",
     "memory_real_over_estimate": "how far measured peaks of memory lay off predicted ones",
+    "host_speed": "how long the host takes to issue a call",
     "host_other_s": "what the host does between two steps",
     "notify_floor_s": "the exchange of counts before a dispatch",
     "dispatch_layout_s": "the laying out of tokens before a dispatch",

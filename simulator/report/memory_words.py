@@ -123,6 +123,7 @@ TENSOR_WORDS: Final[Mapping[str, str]] = MappingProxyType(
         "ffn.residual_grad": "gradient of the residual, FFN",
         "expert.input": "routed experts' input",
         "expert.swiglu_in": "SwiGLU input, routed experts",
+        "expert.clamped": "limited SwiGLU input, routed experts",
         "expert.swiglu_out": "SwiGLU output, routed experts",
         "expert.out": "routed experts' output",
         "expert.received": "tokens received by dispatch",

@@ -26,6 +26,12 @@ def activate(x: Tensor, kind: Activation, row_weights: Tensor | None = None) -> 
     return result
 
 
+def clamped(x: Tensor, limit: float) -> Tensor:
+    """x (r, 2 f), gate beside up: the gate at most the limit, up within it on both sides; by torch, which keeps x for it."""
+    gate, up = x.chunk(2, dim=-1)
+    return torch.cat((gate.clamp(max=limit), up.clamp(-limit, limit)), dim=-1)
+
+
 def is_gated(kind: Activation) -> bool:
     """Whether the activation multiplies a gate's values with an up projection's."""
     return kind in ("swiglu", "geglu")

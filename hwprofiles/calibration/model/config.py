@@ -48,7 +48,10 @@ class Mla:
 
 @dataclass(frozen=True, slots=True)
 class Gqa:
-    """Grouped-query attention of one layer; window: tokens that a query attends to, itself included; None: all before it."""
+    """Grouped-query attention of one layer; window: tokens that a query attends to, itself included; None: all before it.
+
+    rope_scale: factor on what is rotated, queries and keys alike.
+    """
 
     num_heads: int
     num_kv_heads: int
@@ -57,6 +60,7 @@ class Gqa:
     bias: bool = False
     sinks: bool = False
     rope: bool = True
+    rope_scale: float = 1.0
     window: int | None = None
 
 
@@ -81,7 +85,8 @@ class Moe:
     num_groups, max_groups: a token's experts come from the best max_groups of num_groups groups of consecutive experts.
     group_top: a group counts by the sum of its best group_top biased scores (2 in DeepSeek-V3, report 2.1.2; 1 in DeepSeek-V2,
     arXiv:2405.04434 2.1.3). has_bias: a bias an expert steers the selection, not the weights. weight_scale: times the weights
-    of a token's experts, which sum to 1 where is_normalised.
+    of a token's experts, which sum to 1 where is_normalised. clamp: limit of what enters a gated activation of routed experts,
+    of the gate above alone (gpt-oss, gpt_oss/torch/model.py of openai/gpt-oss, swiglu); None: none.
     """
 
     num_experts: int
@@ -95,6 +100,7 @@ class Moe:
     has_bias: bool = False
     is_normalised: bool = True
     weight_scale: float = 1.0
+    clamp: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +226,7 @@ def _moe(given: Any) -> Moe:
     values = section(
         given, "moe", ("num_routed_experts", "top_k", "expert_intermediate_size"),
         ("num_shared_experts", "num_expert_groups", "max_groups_per_token", "score", "router_bias", "activation", "bias",
-         "weight_scale", "is_normalised"),
+         "clamp", "weight_scale", "is_normalised"),
     )  # fmt: skip
     has_bias = values.get("router_bias", False)
     return Moe(
@@ -229,7 +235,7 @@ def _moe(given: Any) -> Moe:
         num_shared=values.get("num_shared_experts", 0), num_groups=values.get("num_expert_groups", 1),
         max_groups=values.get("max_groups_per_token", 1), score=values.get("score", "softmax"),
         has_bias=has_bias, group_top=2 if has_bias else 1, weight_scale=values.get("weight_scale", 1.0),
-        is_normalised=values.get("is_normalised", values["top_k"] != 1),
+        is_normalised=values.get("is_normalised", values["top_k"] != 1), clamp=values.get("clamp"),
     )  # fmt: skip
 
 
@@ -304,6 +310,8 @@ def moe_problems(m: Moe) -> Found:
     yield from wrong
     if wrong:
         return
+    if m.clamp is not None and m.expert.num_up == 1:
+        yield "moe.clamp", f"is {m.clamp}, and {m.expert.activation} has no gate; leave it out, or use swiglu or geglu"
     if m.num_experts % m.num_groups:
         yield (
             "moe.num_expert_groups",

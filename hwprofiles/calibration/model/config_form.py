@@ -48,9 +48,10 @@ def _message(value: Any, kind: Any, least: int) -> str:
         return "" if isinstance(value, bool) else f"is {value!r}; true or false"
     if kind is str:
         return "" if isinstance(value, str) else f"is {value!r}; a text"
-    if kind is float:
-        above = "at least 0" if least == 0 else "above 0"
-        return "" if is_number(value, 0.0) and (value > 0 or not least) else f"is {value!r}; a number {above}"
+    if kind is float or kind == float | None:
+        above = ("at least 0" if least == 0 else "above 0") + ("" if kind is float else ", or null for none")
+        is_right = (is_number(value, 0.0) and (value > 0 or not least)) or (kind is not float and value is None)
+        return "" if is_right else f"is {value!r}; a number {above}"
     if kind is int or kind == int | None:
         is_none = kind is not int and value is None
         is_whole = isinstance(value, int) and not isinstance(value, bool) and least <= value <= MAX_SIZE

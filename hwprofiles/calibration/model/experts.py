@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hwprofiles.calibration.errors import CalibrationError
-from hwprofiles.calibration.model.activation import activate
+from hwprofiles.calibration.model.activation import activate, clamped
 from hwprofiles.calibration.model.config import Moe
 from hwprofiles.calibration.model.linear import parameter
 from hwprofiles.calibration.model.recompute import made
@@ -49,12 +49,8 @@ class Experts(nn.Module):
     ) -> None:
         super().__init__()
         expert = config.expert
-        self.numerics, self.kind, self.first_expert, self.recompute = (
-            numerics,
-            expert.activation,
-            first_expert,
-            recompute,
-        )
+        self.numerics, self.kind, self.clamp = numerics, expert.activation, config.clamp
+        self.first_expert, self.recompute = first_expert, recompute
         self.up = parameter(numerics, num_local, expert.num_up * expert.width, hidden)
         self.down = parameter(numerics, num_local, hidden, expert.width)
         self.up_bias = parameter(numerics, num_local, expert.num_up * expert.width) if expert.bias else None
@@ -87,7 +83,8 @@ class Experts(nn.Module):
 
     def _product(self, inner: Tensor, row_weights: Tensor) -> Tensor:
         """(r, f), the down projection's operand."""
-        return self.numerics.rounded(activate(inner, self.kind, row_weights))
+        limited = inner if self.clamp is None else clamped(inner, self.clamp)
+        return self.numerics.rounded(activate(limited, self.kind, row_weights))
 
 
 class _AddBias(torch.autograd.Function):

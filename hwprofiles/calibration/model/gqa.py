@@ -35,7 +35,8 @@ class Gqa(nn.Module):
         self.output = Linear(
             sizes.num_heads * dim, hidden, numerics, bias=sizes.bias, keeps_input="attention" not in recompute
         )
-        self.scale = rope.softmax_scale(model.rope, dim) if sizes.rope else dim**-0.5
+        # What is rotated is queries and keys whole: their factors are one of the product's.
+        self.scale = rope.softmax_scale(model.rope, dim) * sizes.rope_scale**2 if sizes.rope else dim**-0.5
 
     def tables(self, length: int, device: torch.device) -> rope.Tables:
         """Of positions 0 to length-1."""

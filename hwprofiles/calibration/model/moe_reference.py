@@ -60,6 +60,10 @@ def expert_output(token: Tensor, expert: int, weights: Weights, config: Moe) -> 
     inner = weights["experts.up"][expert] @ token
     if config.expert.bias:
         inner = inner + weights["experts.up_bias"][expert]
+    if config.clamp is not None:
+        half = len(inner) // 2
+        least = torch.cat((torch.full_like(inner[:half], -torch.inf), torch.full_like(inner[half:], -config.clamp)))
+        inner = torch.maximum(torch.minimum(inner, torch.full_like(inner, config.clamp)), least)
     result = weights["experts.down"][expert] @ activated(inner, config.expert.activation)
     return result + weights["experts.down_bias"][expert] if config.expert.bias else result
 

@@ -124,7 +124,7 @@ def gqa(layer: Gqa, x: Tensor) -> Tensor:
         q, k = norm(layer.q_norm, q), norm(layer.k_norm, k)
     scale = 1 / math.sqrt(dim)
     if sizes.rope:
-        q, k = turned(q, layer.rope, dim), turned(k, layer.rope, dim)
+        q, k = (sizes.rope_scale * turned(part, layer.rope, dim) for part in (q, k))
         scale *= temperature(layer.rope)
     return linear(layer.output, attention(q, k, v, scale, sizes.window, layer.sinks).flatten(2))
 

@@ -52,6 +52,7 @@ def test_every_layer_of_the_catalogue_is_the_simulators(name: str) -> None:
             assert ours == (
                 moe.num_routed_experts, moe.top_k, moe.expert_intermediate_size, moe.num_shared_experts, moe.router_bias
             )  # fmt: skip
+            assert layer.ffn.clamp == moe.clamp
             assert layer.ffn.is_normalised == (moe.top_k > 1)
         else:
             assert model.dense_ffn is not None and layer.ffn.width == model.dense_ffn.intermediate_size

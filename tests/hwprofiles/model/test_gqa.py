@@ -17,7 +17,7 @@ STRETCHED = Rope(theta=40.0, factor=4.0, original_len=16, beta_fast=2.0, beta_sl
 SIZES = [
     Sizes(4, 2, 6),
     Sizes(4, 4, 6, qk_norm=True),
-    Sizes(6, 2, 4, bias=True, sinks=True, window=3),
+    Sizes(6, 2, 4, bias=True, sinks=True, window=3, rope_scale=1.3),
     Sizes(4, 1, 6, qk_norm=True, rope=False, window=4),
 ]
 

@@ -118,5 +118,17 @@ TORCH_MODEL = Room(
             "if not bool(scores.sum().isnan()):",
             "a bias that is NaN chooses the experts",
         ),
+        Fault(
+            f"{MODEL}/activation.py",
+            "up.clamp(-limit, limit)",
+            "up.clamp(max=limit)",
+            "what comes beside the gate is limited above alone",
+        ),
+        Fault(
+            f"{MODEL}/gqa.py",
+            "sizes.rope_scale**2",
+            "sizes.rope_scale",
+            "the factor of rotated heads acts on queries or keys, not on both",
+        ),
     ),
 )
