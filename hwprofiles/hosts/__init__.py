@@ -23,6 +23,8 @@ Executor = Literal["eager", "transformer_engine", "compiled", "custom"]
 made; own code with few launches, or a program of the whole step."""
 
 EXECUTORS: Final[tuple[Executor, ...]] = get_args(Executor)
+BETWEEN: Final[tuple[Executor, ...]] = ("eager", "transformer_engine")
+"""Between which work is issued where nobody says."""
 _ROOT: Final = Path(__file__).parent
 
 
@@ -129,7 +131,7 @@ def dispatch_range(executor: Executor | None) -> CostRange:
     """What calls take on the processor of the tables. None: it is not known how work is issued, plainly or by Transformer
     Engine: the geometric middle of both, from the lower of their lower ends to the higher of their higher ones.
     """
-    tables = [load_dispatch(each) for each in ((executor,) if executor else ("eager", "transformer_engine"))]
+    tables = [load_dispatch(each) for each in ((executor,) if executor else BETWEEN)]
     return CostRange(
         DispatchCosts(*(_middle([table[key].value for table in tables]) for key in KEYS)),
         DispatchCosts(*(min(table[key].low for table in tables) for key in KEYS)),

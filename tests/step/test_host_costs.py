@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import astuple
+from math import hypot, log
 
 import pytest
 
-from hwprofiles.hosts import KEYS, dispatch_range, load_host
+from hwprofiles.hosts import BETWEEN, KEYS, dispatch_range, load_host
 from simulator import load_scenario
 from simulator.costs.host_issue import issue_s
 from simulator.errors import InputError
-from simulator.scenario.host_speed import HOST_SPEED
+from simulator.scenario.host_speed import BROUGHT, GROUPS, HOST_SPEED, LARGEST
 from simulator.scenario.scenario import Scenario
 from simulator.step.host import host_prices
 from simulator.step.prepared import prepare
@@ -75,6 +76,36 @@ def test_what_is_not_known_widens_the_interval() -> None:
     cpu = load_host("xeon-8480c").seconds
     assert none.low < engine.low < cpu.low / cpu.value < flat.low == 1
     assert none.high > engine.high > cpu.high / cpu.value > flat.high == 1
+
+
+def test_every_call_is_of_one_group_and_groups_are_wrong_on_their_own() -> None:
+    """The closed form of one way's range: processor, transfer and groups as squares, the least sure with the largest share."""
+    assert sorted(key for keys in GROUPS for key in keys) == sorted(KEYS)
+    found = prepare(scenario("host.dispatch=transformer_engine")).assumptions[HOST_SPEED]
+    costs, cpu = dispatch_range("transformer_engine"), load_host("xeon-8480c").seconds
+    distances = []
+    for keys in GROUPS:
+        logs = [
+            log(getattr(costs.high, key) / getattr(costs.value, key)) for key in keys if getattr(costs.value, key) > 0
+        ]
+        distances.append(sum(logs) / len(logs))
+    largest, *others = sorted(distances, reverse=True)
+    rest = (1 - LARGEST) / 4
+    parts = (log(cpu.high / cpu.value), log(BROUGHT[1]), LARGEST * largest, *(rest * each for each in others))
+    assert log(found.high) == pytest.approx(hypot(*parts))
+    assert log(found.high) < max(distances)
+
+
+def test_which_way_issues_work_is_open_where_nobody_says() -> None:
+    """By the distance of the middle from either way, beside what is open of the less sure one."""
+    ends = {
+        each: prepare(scenario(*([f"host.dispatch={each}"] if each else []))).assumptions[HOST_SPEED]
+        for each in (None, *BETWEEN)
+    }
+    middle, way = dispatch_range(None).value, dispatch_range("transformer_engine").value
+    logs = [log(getattr(way, key) / at) for key in KEYS if (at := getattr(middle, key)) > 0 and getattr(way, key) > 0]
+    apart = sum(logs) / len(logs)
+    assert log(ends[None].high) == pytest.approx(hypot(apart, max(log(ends[each].high) for each in BETWEEN)), rel=0.02)
 
 
 def test_own_code_is_never_slower() -> None:

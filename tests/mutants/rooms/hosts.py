@@ -46,9 +46,21 @@ HOSTS = Room(
         ),
         Fault(
             "simulator/scenario/host_speed.py",
-            "above = exp(sqrt(log(cpu.high / cpu.value) ** 2 + log(high) ** 2))",
+            "above = exp(hypot(log(cpu.high / cpu.value), up))",
             "above = cpu.high / cpu.value",
             "software that is not known leaves nothing open above",
+        ),
+        Fault(
+            "simulator/scenario/host_speed.py",
+            "return hypot(LARGEST * first, *(rest * each for each in others))",
+            "return LARGEST * first + sum(rest * each for each in others)",
+            "calls of independent sources are all dear at once",
+        ),
+        Fault(
+            "simulator/scenario/host_speed.py",
+            "return hypot(apart, down), hypot(apart, up)",
+            "return down, up",
+            "which of two ways issues work leaves nothing open",
         ),
     ),
 )
