@@ -32,6 +32,11 @@ def graph_scopes(scenario: Scenario) -> frozenset[str]:
     return frozenset() if isinstance(graph, str) else frozenset(graph)
 
 
+def captures_experts(scenario: Scenario) -> bool:
+    """Whether a graph holds routed experts."""
+    return scenario.model.moe is not None and (scenario.host.cuda_graph == FULL or "moe" in graph_scopes(scenario))
+
+
 def host_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """What cannot be captured."""
     graph, scopes = scenario.host.cuda_graph, graph_scopes(scenario)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from math import sqrt
 from typing import Final
 
@@ -21,6 +22,18 @@ from simulator.step.muon import dealt_parameters, state_matrices
 from simulator.step.offload import offloaded_stages
 from simulator.workload.buckets import bucket_parameters
 from simulator.workload.expert_load import LoadModel
+from simulator.workload.graph_memory import (
+    NO_GRAPHS,
+    GraphNeeds,
+    captured,
+    captured_micro_batches,
+    fixes_rows,
+    is_captured,
+    rank_needs,
+    static_bytes,
+    unpacked,
+    with_fixed_rows,
+)
 from simulator.workload.group_law import expected_maximum
 from simulator.workload.memory import (
     BALANCED,
@@ -35,7 +48,7 @@ from simulator.workload.model_state import StageParams, rank_states, stage_param
 from simulator.workload.offload import Offloaded
 from simulator.workload.op import StageWorkload, Workload
 from simulator.workload.saved import retained
-from simulator.workload.tensors import Tensor, total_bytes
+from simulator.workload.tensors import BlockMemory, Tensor, total_bytes
 
 SMALL_PARTS: Final = 200
 """A tensor below this part of the peak is told in sum with others of its kind."""
@@ -76,9 +89,10 @@ def step_memory(question: MemoryQuestion, schedule: Schedule) -> Memory:
         )
         for rank in rank_memories(question, schedule)
     ]
-    peak = max(stage.peak_bytes for stage in stages)
+    worst = max(stages, key=lambda stage: stage.peak_bytes)
+    peak, graphs = worst.peak_bytes, graph_needs(question, schedule)[worst.pp_rank]
     ends = (question.lowest, assumed, question.highest)
-    low, value, high = (margin(question.scenario, peak, assumed, end) / peak for end in ends)
+    low, value, high = (margin(question.scenario, peak, assumed, end, graphs) / peak for end in ends)
     return Memory.of(
         capacity_bytes=int(device),
         usable_bytes=usable_bytes(device, assumed.needed_frac),
@@ -117,29 +131,69 @@ def kind_of(name: str) -> MemoryKind:
 def rank_memories(question: MemoryQuestion, schedule: Schedule) -> tuple[RankMemory, ...]:
     """Every rank at its fullest instant, with the tensors that are there."""
     scenario, workload, assumed = question.scenario, question.workload, question.assumed
-    recipe = activation_recipe(
-        scenario, assumed, _persistent_loads(question, schedule.placement), question.workload.capacity
-    )
-    has_pairs = any(action.kind == "FB" for actions in schedule.ranks for action in actions)
+    has_pairs = _has_pairs(schedule)
     state = replace(state_recipe(scenario, assumed), halves=2 if has_pairs else 1)
     stages = with_held_copies(scenario, workload, schedule)[0].stages
     params = [_params(scenario, stage, schedule) for stage in stages]
     gpus_per_node = question.hardware.network.gpus_per_node
     buffers = partial(buffer_tensors, scenario, assumed, workload.boundary_bytes, gpus_per_node=gpus_per_node)
     count = schedule.num_micro_batches
-    kept = offloaded_stages(scenario, recipe)
-    blocks = [stage.blocks for stage in kept]
-    if recipe.is_eager and recipe.keeps_outputs:
-        blocks = [tuple(map(retained, each)) for each in blocks]
+    kept, blocks = _kept(question, schedule)
+    graphs = graph_needs(question, schedule)
     return rank_memory(
         schedule,
         blocks,
         rank_states(params, state, schedule.placement),
         [
-            (*buffers(held=held, num_micro_batches=count), _copies([kept[stage] for stage in held]))
-            for held in schedule.placement
+            (
+                *buffers(held=held, num_micro_batches=count),
+                _copies([kept[stage] for stage in held]),
+                *graphs[rank].tensors(assumed),
+            )
+            for rank, held in enumerate(schedule.placement)
         ],
         late_gradients=scenario.kernels.autograd == "eager" and not state.shards_gradients,
+    )
+
+
+def _has_pairs(schedule: Schedule) -> bool:
+    return any(action.kind == "FB" for actions in schedule.ranks for action in actions)
+
+
+def _kept(question: MemoryQuestion, schedule: Schedule) -> tuple[list[Offloaded], list[tuple[BlockMemory, ...]]]:
+    """What every stage keeps of a micro-batch, and its blocks on the GPU."""
+    scenario, assumed = question.scenario, question.assumed
+    loads = _persistent_loads(question, schedule.placement)
+    recipe = with_fixed_rows(activation_recipe(scenario, assumed, loads, question.workload.capacity), scenario, assumed)
+    kept = offloaded_stages(scenario, recipe)
+    blocks = [stage.blocks for stage in kept]
+    if recipe.is_eager and recipe.keeps_outputs:
+        blocks = [tuple(map(retained, each)) for each in blocks]
+    if fixes_rows(scenario):
+        blocks = [tuple(unpacked(block, recipe) for block in each) for each in blocks]
+    return kept, blocks
+
+
+def graph_needs(question: MemoryQuestion, schedule: Schedule) -> tuple[GraphNeeds, ...]:
+    """What captured graphs need on every rank."""
+    scenario, workload = question.scenario, question.workload
+    if not is_captured(scenario):
+        return (NO_GRAPHS,) * len(schedule.placement)
+    blocks = [tuple(captured(block, scenario) for block in each) for each in _kept(question, schedule)[1]]
+    count = captured_micro_batches(scenario, schedule.num_micro_batches, _has_pairs(schedule))
+    tokens = activation_recipe(scenario, question.assumed).tokens
+    static = static_bytes(scenario, workload.boundary_bytes, tokens, schedule.num_micro_batches)
+    stages = with_held_copies(scenario, workload, schedule)[0].stages
+    return tuple(
+        rank_needs(
+            scenario,
+            [stages[each] for each in held],
+            chain.from_iterable(blocks[each] for each in held),
+            pooled,
+            static,
+            count,
+        )
+        for held, pooled in zip(schedule.placement, host_activations(schedule, blocks), strict=True)
     )
 
 

@@ -17,6 +17,7 @@ from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.scenario import Scenario
 from simulator.workload.capacity import UNLIMITED, Capacity
 from simulator.workload.dispatch_buffers import dispatch_buffer
+from simulator.workload.graph_memory import NO_GRAPHS, GraphNeeds
 from simulator.workload.model_state import StateRecipe
 from simulator.workload.recompute import checkpoint_of, module_names
 from simulator.workload.saved import ActivationRecipe
@@ -34,7 +35,9 @@ class MemoryAssumptions:
     dispatch_slot_metadata_bytes: beside a token's hidden state; dispatch_granularity_bytes: the symmetric heap is a
     multiple of it. communicator_bytes: device memory of one collective library communicator. context_bytes: driver,
     kernels, library handles. fragmentation_frac: memory that the allocator holds and cannot use, over what is
-    allocated. real_over_estimate: what is really allocated over the predicted peak.
+    allocated. real_over_estimate: what is really allocated over the predicted peak. graph_node_bytes: of the driver for a
+    kernel in a captured graph; graph_pool_frac: what the pool of graphs holds over the tensors in it, less one;
+    graph_rows_frac, graph_budget_frac: expert rows that captured experts keep, and work on, over the even load.
     """
 
     bf16_weight_copy_frac: float
@@ -48,6 +51,10 @@ class MemoryAssumptions:
     context_bytes: float
     fragmentation_frac: float
     real_over_estimate: float
+    graph_node_bytes: float
+    graph_pool_frac: float
+    graph_rows_frac: float
+    graph_budget_frac: float
 
     @property
     def needed_frac(self) -> float:
@@ -231,10 +238,17 @@ def usable_bytes(device_bytes: float, needed_frac: float) -> int:
     return floor(device_bytes / (1.0 + needed_frac))
 
 
-def margin(scenario: Scenario, peak_bytes: int, assumed: MemoryAssumptions, end: MemoryAssumptions) -> float:
+def margin(
+    scenario: Scenario,
+    peak_bytes: int,
+    assumed: MemoryAssumptions,
+    end: MemoryAssumptions,
+    graphs: GraphNeeds = NO_GRAPHS,
+) -> float:
     """Bytes that a rank needs beyond its peak, which was predicted with `assumed`, where the truth is `end` (a lower or higher
-    end of all ranges): the allocator's share and the error of estimates, and libraries that hold more or less.
+    end of all ranges): the allocator's share and the error of estimates, and libraries and graphs that hold more or less.
     """
     libraries = num_communicators(scenario) * (end.communicator_bytes - assumed.communicator_bytes)
     libraries += end.context_bytes - assumed.context_bytes
+    libraries += graphs.num_bytes(end) - graphs.num_bytes(assumed)
     return peak_bytes * end.needed_frac + libraries

@@ -60,6 +60,10 @@ SIGNS: Mapping[str, tuple[int | None, int | None, str]] = {
     "memory_communicator_bytes": (NEITHER, LONGER, "larger communicators"),
     "memory_context_bytes": (NEITHER, LONGER, "a larger context"),
     "memory_fragmentation_frac": (NEITHER, LONGER, "less of the device can be used"),
+    "memory_graph_node_bytes": (NEITHER, LONGER, "the driver holds more for each captured kernel"),
+    "memory_graph_pool_frac": (NEITHER, LONGER, "the graphs' pool holds more that it cannot use"),
+    "memory_graph_rows_frac": (NEITHER, LONGER, "captured experts have room for more rows in flight"),
+    "memory_graph_budget_frac": (NEITHER, LONGER, "captured experts work in larger buffers"),
     "memory_real_over_estimate": (NEITHER, LONGER, "more is allocated than predicted"),
 }
 """Key → sign of the step's seconds, sign of the memory as a share of what can be used, and why."""
@@ -111,6 +115,7 @@ SCENES: Mapping[str, Document] = {
     ),
     "chunked": changed(SMALL, parallel={"tp": 2, "sequence_parallel": True, "overlap": {"tp": "chunked"}}),
     "hosted": changed(SMALL, offload={"optimizer": 0.5, "activations": 1}),
+    "captured": changed(SMALL, host={"cuda_graph": "full_iteration"}, moe={"host_sync": "none"}),
     "issued": changed(SMALL, mechanisms={"host_stream": True}),
     "still": changed(SMALL, moe={"balance": "forced"}, device={"speed_cv": 0.0}),
 }
@@ -121,6 +126,7 @@ ACTS_IN = {
     "expert_popularity_cv": "natural", "aux_loss_pressure": "aux_loss", "collective_sms": "buckets",
     "collective_stretch": "near", "host_speed": "issued",
     "tp_overlap_chunks": "chunked", "tp_overlap_sms": "chunked", "host_link_frac": "hosted", "host_memory_frac": "hosted",
+    **dict.fromkeys((key for key in SIGNS if key.startswith("memory_graph")), "captured"),
 }  # fmt: skip
 """Key → the scene in which it must move something; `learned` where not named, the stack itself for those of a stack."""
 

@@ -25,6 +25,7 @@ ASSUMED = MemoryAssumptions(
     bf16_weight_copy_frac=1.0, expert_rows_frac=1.0, expert_rows_peak_frac=1.0, dispatch_nvl_tokens=288,
     dispatch_rdma_tokens=128, dispatch_slot_metadata_bytes=2064, dispatch_granularity_bytes=0,
     communicator_bytes=6e8, context_bytes=6e8, fragmentation_frac=0.25, real_over_estimate=1.0,
+    graph_node_bytes=1e4, graph_pool_frac=0.1, graph_rows_frac=1.2, graph_budget_frac=1.5,
 )  # fmt: skip
 
 
