@@ -173,7 +173,7 @@ KEYS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         ("training.optimizer", "parallel.zero_stage", "cluster.num_gpus", "parallel.pp", "offload.optimizer"),
     ),
     ("buffers.dispatch", ("moe.dispatcher", "parallel.comm_sms", "parallel.ep")),
-    ("buffers.graph", ("host.cuda_graph", "training.micro_batch_size")),
+    ("buffers.graph", ("host.cuda_graph",)),
     ("buffers.offload", ("offload.activation_layers", "offload.activations")),
     ("buffers.pipeline", ("training.micro_batch_size", "parallel.schedule")),
     ("buffers.", ()),

@@ -76,6 +76,7 @@ OTHER_VALUES = {
     "precision.recipe": ["precision.recipe=fp8-blockwise"],
     "offload.activations": ["offload.activations=0.5"],
     "offload.activation_layers": ["offload.activations=1", "offload.activation_layers=1"],
+    "host.cuda_graph": ["host.cuda_graph=[attn]"],
     "recompute": ["recompute=full"],
     "recompute.saved.attn_out": ["recompute.saved.attn_out=e5m6"],
 }
