@@ -14,13 +14,15 @@ from simulator.errors import InconsistentSimulation, InputError, Problem
 from simulator.report import numbers
 from simulator.step.draws import draw_rows
 from simulator.step.graph import build_graph
+from simulator.step.power import power_of
 from simulator.step.prepared import prepare
 
 MAX_DRAWS: Final = 1_000
 
 
 def bench_scenario(source: str, overrides: Sequence[str], as_json: bool, num_draws: int) -> None:
-    """Time both engines on the folded step and compare them: one lane, with the slowest rank's multiplier in every draw row.
+    """Time both engines on the folded step and compare them: one lane, with the slowest rank's multiplier in every draw row,
+    at the speeds that the power limit leaves.
 
     The first of `num_draws` random draws is timed; all must agree bit for bit. Raises InputError, and
     InconsistentSimulation, after the output, where the engines do not say the same.
@@ -30,7 +32,7 @@ def bench_scenario(source: str, overrides: Sequence[str], as_json: bool, num_dra
     scenario = load_scenario(source, overrides, position_of=option_position)
     print_warnings(scenario.warnings)
     step = prepare(scenario)
-    graph = build_graph(step)
+    graph = power_of(step, build_graph(step)).graph
     folded = []
     for draw in range(num_draws if step.random.is_random else 1):
         rows = draw_rows(step.random, graph, draw, step.random.load)
