@@ -9,13 +9,16 @@ import pytest
 
 from hwprofiles.hosts import BETWEEN, KEYS, dispatch_range, load_host
 from simulator import load_scenario
-from simulator.costs.host_issue import issue_s
+from simulator.assembly.issue import UnitIssue
+from simulator.costs.host_issue import HostCosts, issue_s
 from simulator.errors import InputError
 from simulator.scenario.host_speed import BROUGHT, GROUPS, HOST_SPEED, LARGEST
 from simulator.scenario.scenario import Scenario
 from simulator.step.host import host_prices
 from simulator.step.prepared import prepare
 from simulator.step.step import simulate_times
+from simulator.workload.host_calls import graph_scope
+from simulator.workload.op import Unit
 
 NODE = (
     "{gpu: h100, gpus_per_node: 8, scale_up_name: NVLink, scale_up_bytes_per_s: 450 GB/s, scale_up_domain_gpus: 8, "
@@ -124,3 +127,50 @@ def test_nothing_is_left_without_a_stream() -> None:
     it = scenario("mechanisms.host_stream=false")
     assert host_prices(it, prepare(it).assumptions) is None
     assert len(KEYS) == 24
+
+
+SCOPED = ("attn", "moe_router", "moe_preprocess")
+FORWARD, BACKWARD = ("attn_f", "mlp_f_routed", "mlp_f_local"), ("mlp_b_routed", "mlp_b_local", "attn_b", "attn_w")
+
+
+def issued(graph: str) -> tuple[Unit, UnitIssue, HostCosts]:
+    """A layer with experts and what it takes to issue it."""
+    given = ("host.dispatch=transformer_engine", "moe.host_sync=none", f"host.cuda_graph={graph}")
+    step = prepare(load_scenario("deepseek-v3", given))
+    assert step.host is not None and step.host.costs is not None
+    unit = next(unit for stage in step.workload.stages for unit in stage.units if unit.kind == "moe")
+    return unit, step.host.unit(unit), step.host.costs
+
+
+def test_a_graph_of_a_layer_is_one_replay_a_pass() -> None:
+    unit, plain, costs = issued("none")
+    _, graphed, _ = issued(f"[{', '.join(SCOPED)}]")
+    held = {
+        name: [seconds for each, seconds in zip(work, graphed.blocks[name].values(), strict=True)
+               if graph_scope(each, name, "moe") in SCOPED]
+        for name, work in unit.blocks.items() if len({id(each) for each in work}) == len(work)
+    }  # fmt: skip
+    for of_pass in (FORWARD, BACKWARD):
+        seconds = [each for name in of_pass for each in held.get(name, ())]
+        assert len(seconds) > 5 and sum(map(bool, seconds)) == 1
+        assert sum(seconds) == pytest.approx(costs.graph_s)
+    assert plain.ahead["dispatch_f"] > 0 and not graphed.ahead
+    assert graphed.messages == plain.messages
+
+
+def test_what_a_graph_does_not_hold_is_issued_as_before() -> None:
+    unit, plain, _ = issued("none")
+    _, graphed, _ = issued("[attn, moe_router]")
+    assert graphed.ahead == plain.ahead
+    for name, work in unit.blocks.items():
+        for each, before, now in zip(work, plain.blocks[name].values(), graphed.blocks[name].values(), strict=False):
+            assert graph_scope(each, name, "moe") in SCOPED or now == before
+
+
+def test_a_graph_of_experts_holds_their_messages() -> None:
+    unit, plain, costs = issued("none")
+    _, graphed, _ = issued("[moe]")
+    assert set(unit.all_to_all) >= {"dispatch_f", "combine_f", "dispatch_b", "combine_b"}
+    assert sum(graphed.messages.values()) <= 2 * costs.graph_s < sum(plain.messages.values())
+    before, now = (sum(sum(block.values()) for block in each.blocks.values()) for each in (plain, graphed))
+    assert now < before
