@@ -172,7 +172,7 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "host.dispatch": ("dense", "custom"),
     "host.launch_s": ("dense", "0.001"),
     "host.cuda_graph": ("issued", "full_iteration"),
-    "moe.host_sync": ("issued_experts", "per_layer"),
+    "moe.host_sync": ("issued_experts", "none"),
     "device.speed_cv": ("dense", "0.05"),
     "phases.tokens": ("deepseek", "2e9"),
     "phases.steps": ("deepseek", "20"),
