@@ -17,7 +17,7 @@ from tests.laws.scenarios import LAW, Document, scenarios
 
 NEVER_LONGER_WITHOUT = (
     "pp_transfer", "zero_collectives", "imbalance", "kernel_gaps", "notify_floor", "sm_partition",
-    "tp_collectives", "link_sharing",
+    "tp_collectives", "link_sharing", "host_stream",
 )  # fmt: skip
 """Mechanisms that only add time to operators of a fixed order: without one, no operator takes longer.
 
