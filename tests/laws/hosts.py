@@ -23,7 +23,7 @@ def hosts(
         names.discard("mlp")
     if is_synced:
         names.discard("moe")
-    if "moe" in recompute["modules"]:
+    if "moe" in recompute.get("modules", ()):
         names.discard("moe_router")
     scopes = draw(st.sets(st.sampled_from(sorted(names)), min_size=1))
     if "moe" in scopes or "moe_router" not in scopes:
