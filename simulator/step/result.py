@@ -82,7 +82,7 @@ def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: in
     added_s = {
         "expert_imbalance": outcome.imbalance_s, "speed_spread": outcome.speed_spread_s,
         "document_spread": outcome.documents_s,
-        "power_limit": power.step_s - power.burst_s,
+        "power_limit": power.step_s - power.burst_s if power.is_limited else 0.0,
     }  # fmt: skip
     host_s = outcome.host_s
     actions_s = fsum(getattr(parts.mean, f"{k}_s") for k in ("forward", "backward", "weight", "overlapped_f_b"))
