@@ -10,10 +10,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from hwprofiles.catalog import list_names, load_node, measured_stacks, read_provenance
-from simulator.scenario.dispatchers import DISPATCHERS
 from simulator.scenario.recipes import RECIPES
 from simulator.schedule import SCHEDULES, micro_batch_problem, next_valid_micro_batches, rank_problem
-from tests.laws.hosts import hosts
+from tests.laws.hosts import dispatches, hosts
 
 Document = dict[str, Any]
 
@@ -77,12 +76,8 @@ def scenarios(
     overlap_ep = draw(st.sampled_from([*kinds, *(["shared_expert"] if moe and ep > 1 else [])]))
     max_layers, shared = 1 if zero == 3 else 4, overlap_ep != "shared_expert"
     node, stack = draw(st.sampled_from(MACHINES))
-    dispatcher = draw(st.sampled_from(["deepep", "deepep", *DISPATCHERS]))
-    capacity: Document = draw(capacities()) if moe else {}
-    host_sync = draw(st.sampled_from([None, None, "none", "per_layer"])) if moe else None
-    implied = DISPATCHERS[dispatcher].host_syncs(is_padded=capacity.get("pad_to_capacity", False))
     recompute = draw(recomputes(is_fp8, max_layers, whole=not by_layer, shared=shared))
-    is_synced = moe and (host_sync == "per_layer" or (host_sync is None and implied > 0))
+    routed = draw(dispatches(draw(capacities()) if moe else None))
     return {
         "schema_version": 1,
         "name": "drawn",
@@ -129,15 +124,13 @@ def scenarios(
         },
         "precision": {"recipe": recipe},
         "moe": {
-            "dispatcher": dispatcher,
             "permute_fusion": draw(st.booleans()),
             "dispatch_dtype": draw(st.sampled_from(["fp8", "bf16"])) if is_fp8 else "bf16",
             "max_nodes_per_token": draw(node_limits(model, nodes if ep * etp >= NODE else 0)),
             "balance": draw(st.sampled_from(["learned", "learned", "forced", "natural", {"load_imbalance": 1.2}])),
-            "host_sync": host_sync,
-            **capacity,
+            **routed,
         },
-        "host": draw(hosts(model, recompute, is_synced=is_synced)),
+        "host": draw(hosts(model, recompute, routed)),
         "recompute": recompute,
         "phases": [{"name": "pretrain", "tokens": 1e12}],
         "device": {
