@@ -30,7 +30,7 @@ def _is_synced(model: Mapping[str, Any], routed: Mapping[str, Any]) -> bool:
 
 @st.composite
 def hosts(
-    draw: st.DrawFn, model: Mapping[str, Any], recompute: Mapping[str, Any], *, is_synced: bool
+    draw: st.DrawFn, model: Mapping[str, Any], recompute: Mapping[str, Any], routed: Mapping[str, Any]
 ) -> dict[str, Any]:
     """How a host issues: by which framework's calls or in so many seconds each, and what it captures of that."""
     is_synced = _is_synced(model, routed)
