@@ -10,6 +10,7 @@ import pytest
 from simulator import load_scenario
 from simulator.assembly.chunks import COMPUTE, DP, HOST, NUM_STREAMS
 from simulator.assembly.expand import Form, expand
+from simulator.assembly.issue import issue_of
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep, sweep_batch
 from simulator.results.timeline import HOST_WAIT
@@ -19,6 +20,7 @@ from simulator.step.graph import build_graph, order_of_actions
 from simulator.step.prepared import PreparedStep, prepare
 from simulator.step.step import simulate_step, simulate_times
 from simulator.step.timeline import step_timeline
+from simulator.workload.op import Op
 
 ONE = (
     "cluster.num_gpus=8", "parallel.tp=1", "parallel.pp=1", "model.num_layers=2", "model.num_dense_layers=2",
@@ -60,6 +62,34 @@ def test_a_chain_that_the_host_paces_takes_the_sum_of_its_launches() -> None:
     finish = sweep(graph.dag, graph.class_seconds()).finish_s[: graph.tail_first, 0]
     slowest = max(piece.cost.seconds for segment in graph.classes for piece in segment.pieces)
     assert in_actions <= finish.max() <= in_actions + slowest + 1e-4
+
+
+@pytest.mark.parametrize("gap_s", [0.0, 2e-6])
+def test_a_run_ends_as_its_kernels_one_by_one_would(gap_s: float) -> None:
+    """Each begins behind its launch and behind the one before."""
+    step = prepare(_scenario("llama-3.1-70b", ONE))
+    pieces = max((each.pieces for each in _graph(step).classes), key=len)
+    random = np.random.default_rng(0)
+    for scale in (1e-6, 1e-4, 1e-2):
+        issued = {id(each.what): scale * random.random() for each in pieces}
+        host = end = busy = 0.0
+        for each in pieces:
+            seconds = each.cost.seconds + (each.what.shape.num_kernels * gap_s if isinstance(each.what, Op) else 0.0)
+            host += issued[id(each.what)]
+            end, busy = max(host, end) + seconds, busy + seconds
+        found = issue_of(pieces, issued, gap_s)
+        assert found.seconds == pytest.approx(host)
+        assert found.lead_s + busy == pytest.approx(end)
+
+
+def test_an_operator_waits_for_the_launches_inside_it() -> None:
+    """The first one of a step: its kernels are shorter than their launches, so that it ends behind the last of these."""
+    graph = _graph(prepare(_scenario("llama-3.1-70b", ONE, "host.launch_s=0.01")))
+    first = int(np.flatnonzero(graph.dag.resource % NUM_STREAMS == COMPUTE)[0])
+    segment = graph.classes[graph.dag.op_class[first]]
+    end = sweep(graph.dag, graph.class_seconds()).finish_s[first, 0]
+    assert segment.issue.lead_s > 0.5 * segment.issue.seconds > 0.01
+    assert end == pytest.approx(segment.issue.lead_s + segment.seconds, rel=0.01)
 
 
 @pytest.mark.parametrize(("preset", "overrides"), [("llama-3.1-70b", PIPELINE), ("deepseek-v3", EXPERTS)])
