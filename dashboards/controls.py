@@ -5,7 +5,7 @@ A control stands under its name in the link (`keys.SCENARIO_KEYS`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal
@@ -17,10 +17,11 @@ from dashboards.source import Source
 from simulator.remedies import value_of
 from simulator.scenario import derived
 from simulator.scenario.hardware import node_of
+from simulator.scenario.host import GRAPH_SCOPES, WHOLE
 from simulator.scenario.recipes import RECIPES
 from simulator.scenario.scenario import Scenario
 
-Kind = Literal["choice", "number", "switch", "several", "balance", "tokens"]
+Kind = Literal["choice", "number", "switch", "several", "balance", "tokens", "graphs", "share"]
 
 
 def always(scenario: Scenario) -> bool:
@@ -47,6 +48,21 @@ def quantises(scenario: Scenario) -> bool:
 def has_scalings(scenario: Scenario) -> bool:
     """Whether scales may be of the tensor itself or of earlier ones."""
     return bool(RECIPES[scenario.precision.recipe].scalings)
+
+
+def issues_by_calls(scenario: Scenario) -> bool:
+    """Whether the seconds of a host's calls are those of who issues the work."""
+    return scenario.mechanisms.host_stream and scenario.host.launch_s is None
+
+
+def has_host_links(scenario: Scenario) -> bool:
+    """Whether it is known how fast the host holds something for its GPUs."""
+    return node_of(scenario).host_link_bytes_per_s is not None
+
+
+def shares_parameters(scenario: Scenario) -> bool:
+    """Whether parameters are sharded, over all or over a group of data-parallel ranks."""
+    return scenario.parallel.zero_stage == 3
 
 
 def recomputes_modules(scenario: Scenario) -> bool:
@@ -105,6 +121,10 @@ GROUPS: Final[tuple[tuple[str, tuple[Control, ...]], ...]] = (
                 "zero", "ZeRO stage", "What data-parallel ranks share: 0 nothing, 1 optimizer state, 2 gradients too, "
                 "3 parameters too (FSDP).", "choice",
             ),
+            Control(
+                "hsdp", "Shard group", "Data-parallel ranks that share one copy of the parameters (HSDP).", blank="all",
+                shows=shares_parameters,
+            ),
             Control("sp", "Sequence parallel", "The tp GPUs share the tokens of norms and router too.", "switch", is_wide=True),
         ),
     ),
@@ -133,6 +153,14 @@ GROUPS: Final[tuple[tuple[str, tuple[Control, ...]], ...]] = (
                 "modules", "Recomputed modules", "What selective recompute computes again.", "several", is_wide=True,
                 shows=recomputes_modules
             ),
+            Control(
+                "off_optimizer", "Optimizer on host", "Share of the optimizer's state that the host holds and updates.",
+                "share", shows=has_host_links,
+            ),
+            Control(
+                "off_activations", "Activations there", "Share of what the backward needs that waits on the host.", "share",
+                shows=has_host_links,
+            ),
         ),
     ),
     (
@@ -151,6 +179,14 @@ GROUPS: Final[tuple[tuple[str, tuple[Control, ...]], ...]] = (
                 "casts", "Kernels around GEMMs", "The software that casts, transposes and shuffles tokens.", "choice",
                 is_wide=True,
             ),
+            Control(
+                "issued_by", "Work issued by", "What a call costs the host; null: one of the first two, not known which.",
+                "choice", is_wide=True, shows=issues_by_calls,
+            ),
+            Control(
+                "graphs", "CUDA graphs", "What one call issues: nothing, scopes of a layer, or the iteration.",
+                "graphs", is_wide=True,
+            ),
             Control("power_cap", "Power cap, W", "Watts that a GPU may draw on the mean.", blank="the board's"),
         ),
     ),
@@ -160,6 +196,10 @@ GROUPS: Final[tuple[tuple[str, tuple[Control, ...]], ...]] = (
             Control(
                 "dispatcher", "Dispatcher", "Library that sends tokens to their experts and results back.", "choice",
                 shows=has_experts,
+            ),
+            Control(
+                "host_sync", "Host waits for counts", "Before it issues a layer's experts; null: as dispatcher and graphs say.",
+                "choice", is_wide=True, shows=has_experts,
             ),
             Control(
                 "balance", "Expert balance", "forced: every expert the same; learned: as a trained, balanced router; natural: "
@@ -179,7 +219,7 @@ LABELS: Final = {control.name: control.label for control in CONTROLS} | {
     "tokens": "Tokens", "steps": "Steps", "price": "Price", "sheet": "Price sheet", "ramp": "Batch ramp",
     "ramp_from": "Batch ramp from", "ramp_below": "Ramp's schedule", "overlap_ep": "Overlap of experts",
     "overlap_pp": "Overlap of transfers", "overlap_tp": "Overlap of tp", "weight_cache": "FP8 weight cache",
-    "remethod": "Recompute method", "relayers": "Recomputed layers", "hsdp": "Shard group",
+    "remethod": "Recompute method", "relayers": "Recomputed layers",
     "grad_every": "Gradients reduced every",
     "stack": "Stack", "drop": "Dropped rows", "pad": "Pad to capacity",
     "permute_fusion": "Fused permutation",
@@ -198,6 +238,20 @@ def value(name: str, scenario: Scenario, source: Source) -> Any:
         return value_of(scenario, path(name, source))
     except LookupError:
         return None
+
+
+def graphs_of(chosen: Sequence[str]) -> str | tuple[str, ...]:
+    """What host.cuda_graph says for names in the order in which they were chosen: of two that exclude each other the later
+    counts, and preprocessing brings the router that it is captured behind.
+    """
+    none, full = WHOLE
+    if not chosen or chosen[-1] == full:
+        return full if chosen else none
+    kept = set(chosen) - {full}
+    parts = {"moe_router", "moe_preprocess"}
+    kept -= parts if chosen[-1] == "moe" else {"moe"} if kept & parts else set()
+    kept |= {"moe_router"} if "moe_preprocess" in kept else set()
+    return tuple(scope for scope in GRAPH_SCOPES if scope in kept)
 
 
 def choose(name: str, text: str) -> None:

@@ -20,6 +20,7 @@ from hwprofiles.units import PETA
 from simulator.choices import choices
 from simulator.report.accuracy import UNIT_NAMES, measured_families, measured_gpus
 from simulator.results.timeline import NUM_STREAMS
+from simulator.scenario.host import WHOLE
 from simulator.scenario.layers import preset_names
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.section import MAX_GPUS, MAX_LAYERS, MAX_STAGES
@@ -136,6 +137,14 @@ def names_of(path: str) -> Reader:
     return read
 
 
+def graphs(text: str) -> str | None:
+    """Reads what CUDA graphs hold: none, full_iteration or a list of scopes, `[attn, moe_router]`."""
+    if text in WHOLE:
+        return text
+    scopes = names_of("host.cuda_graph")(text)
+    return scopes if scopes != "[]" else None
+
+
 def balance(text: str) -> str | None:
     """Reads how even the experts' load is: a name, or a given maximum over mean."""
     given = _IMBALANCE.fullmatch(text)
@@ -190,6 +199,8 @@ SCENARIO_KEYS: Final[tuple[Key, ...]] = (
     _offered("framework", "framework"),
     _offered("attention", "kernels.attention"),
     _offered("grouped_gemm", "kernels.grouped_gemm"),
+    _offered("issued_by", "host.dispatch"),
+    _set("graphs", "host.cuda_graph", graphs, "none, full_iteration or a list of scopes"),
     _or_null("power_cap", "device.power_cap_w", 100_000, "a number of watts"),
     _degree("tp", "parallel.tp"),
     _offered("sp", "parallel.sequence_parallel"),
@@ -210,6 +221,8 @@ SCENARIO_KEYS: Final[tuple[Key, ...]] = (
     _set("micro", "training.micro_batch_size", whole(1, 100_000), "1 to 100000 sequences"),
     _set("seq", "training.seq_len", whole(1, 100_000_000), "1 to 100000000 tokens"),
     _offered("optimizer", "training.optimizer"),
+    _set("off_optimizer", "offload.optimizer", number(0, 1), "0 to 1"),
+    _set("off_activations", "offload.activations", number(0, 1), "0 to 1"),
     _offered("recipe", "precision.recipe"),
     _offered("weight_cache", "precision.fp8_weight_cache"),
     _offered("scaling", "precision.scaling"),
@@ -223,6 +236,7 @@ SCENARIO_KEYS: Final[tuple[Key, ...]] = (
     _or_null("nodes", "moe.max_nodes_per_token", 100_000, "a number of nodes"),
     _offered("dispatcher", "moe.dispatcher"),
     _offered("permute_fusion", "moe.permute_fusion"),
+    _offered("host_sync", "moe.host_sync"),
     _offered("drop", "moe.drop"),
     _offered("pad", "moe.pad_to_capacity"),
     _set("tokens", "phases.{first}.tokens", number(1, 100 * PETA), "1 to 1e17 tokens"),

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from hwprofiles import catalog
 from hwprofiles.kernels.attention_libraries import LIBRARIES
 from simulator.check import FAMILIES
+from simulator.scenario.host import GRAPH_SCOPES
 from simulator.scenario.model_catalog import model_names
 from simulator.scenario.plan import Balance
 from simulator.scenario.scenario import Scenario
@@ -24,6 +25,7 @@ CATALOGUES: Final[Mapping[str, Callable[[], tuple[Value, ...]]]] = {
     "cluster.node": lambda: catalog.list_names("nodes"),
     "cluster.fabric": lambda: catalog.list_names("fabrics"),
     "kernels.attention": lambda: (None, *LIBRARIES),
+    "host.cuda_graph": lambda: GRAPH_SCOPES,
     "prices.sheet": lambda: catalog.list_names("prices"),
     "moe.balance": lambda: get_args(Balance),
 }

@@ -12,12 +12,14 @@ from dashboards.controls import Control
 from dashboards.keys import text_of
 from dashboards.source import Source
 from simulator import choices
+from simulator.scenario.host import WHOLE
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.scenario import Scenario
 
 GIVEN: Final = "given imbalance"
 """The choice of a balance that is a number."""
 USUAL_IMBALANCE: Final = 1.2
+NONE, FULL = WHOLE
 
 
 def key_of(name: str) -> str:
@@ -54,6 +56,10 @@ def show(control: Control, scenario: Scenario, source: Source) -> None:
         _several(control, now, source)
     elif control.kind == "balance":
         _balance(control, now)
+    elif control.kind == "graphs":
+        _graphs(control, now)
+    elif control.kind == "share":
+        _share(control, now)
     else:
         _number(control, now, source)
 
@@ -79,6 +85,24 @@ def _several(control: Control, now: Sequence[str], source: Source) -> None:
     st.session_state[key] = list(now)
     options = [text_of(each) for each in choices.choices(controls.path(control.name, source))]
     st.multiselect(control.label, options, key=key, help=control.help, on_change=_chosen, args=(control.name,))
+
+
+def _graphs(control: Control, now: str | Sequence[str]) -> None:
+    key = key_of(control.name)
+    st.session_state[key] = [each for each in ([now] if isinstance(now, str) else now) if each != NONE]
+    options = [FULL, *map(text_of, choices.choices(control.path))]
+    st.multiselect(
+        control.label, options, key=key, help=control.help, on_change=_chosen_graphs, args=(control.name,),
+        placeholder="none",
+    )  # fmt: skip
+
+
+def _share(control: Control, now: float) -> None:
+    key = key_of(control.name)
+    st.session_state[key] = float(now)
+    st.number_input(
+        control.label, 0.0, 1.0, step=0.25, key=key, help=control.help, on_change=_chosen, args=(control.name,)
+    )
 
 
 def _number(control: Control, now: float | None, source: Source) -> None:
@@ -109,6 +133,10 @@ def _balance(control: Control, now: str | LoadImbalance) -> None:
 def _chosen(name: str) -> None:
     """A control was moved; an empty number is null."""
     controls.choose(name, text_of(st.session_state[key_of(name)]))
+
+
+def _chosen_graphs(name: str) -> None:
+    controls.choose(name, text_of(controls.graphs_of(st.session_state[key_of(name)])))
 
 
 def _chosen_balance(name: str) -> None:

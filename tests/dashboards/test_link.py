@@ -33,6 +33,8 @@ VALID = {
     "commitment": "1-year", "scaling": "delayed", "primary": "quantised", "casts": "transformer-engine-2025",
     "framework": "megatron-core@0.9", "attention": "fa3", "grouped_gemm": "loop", "power_cap": "650",
     "cp": "2", "cp_comm": "a2a", "dispatcher": "alltoall", "permute_fusion": "false",
+    "issued_by": "eager", "graphs": "[attn, moe_router]", "host_sync": "none", "off_optimizer": "0.5",
+    "off_activations": "0.25",
 }  # fmt: skip
 
 

@@ -106,6 +106,11 @@ MOVES: dict[str, tuple[str, Any, str]] = {
     "balance": (BOX, "forced", "forced"),
     "nodes": (NUMBER, 1, "1"),
     "dispatcher": (BOX, "alltoall", "alltoall"),
+    "issued_by": (BOX, "eager", "eager"),
+    "graphs": (SEVERAL, ["attn"], "[attn]"),
+    "host_sync": (BOX, "none", "none"),
+    "off_optimizer": (NUMBER, 0.5, "0.5"),
+    "off_activations": (NUMBER, 0.25, "0.25"),
 }  # fmt: skip
 """Control → its widget, the value that it is moved to, and the text in the link."""
 OF_FP8 = {"scaling": "delayed", "primary": "quantised"}
@@ -117,7 +122,7 @@ def widget(page: AppTest, kind: str, name: str) -> Any:
 
 
 def test_every_control_is_moved_once() -> None:
-    assert {*MOVES, "domain", *OF_FP8} == {control.name for control in CONTROLS}
+    assert {*MOVES, "domain", "hsdp", *OF_FP8} == {control.name for control in CONTROLS}
     assert set(LABELS) <= set(BY_NAME)
 
 
@@ -161,6 +166,35 @@ def test_a_recipe_brings_its_own_controls(page: AppTest) -> None:
     for name, value in {**before, "recipe": "bf16"}.items():
         widget(page, BOX, name).set_value(value).run()
     assert not {"recipe", *OF_FP8} & set(link_of(page))
+
+
+def test_the_whole_iteration_is_a_graph_of_its_own(page: AppTest) -> None:
+    """The latest choice counts, and no choice is one that cannot be written; nothing chosen is none."""
+    for chosen, text in (
+        (["attn", "full_iteration"], "full_iteration"),
+        (["full_iteration", "moe_router"], "[moe_router]"),
+        (["moe_preprocess"], "[moe_router, moe_preprocess]"),
+        (["moe_router", "moe_preprocess", "moe"], "[moe]"),
+        (["attn", "moe", "moe_router"], "[attn, moe_router]"),
+    ):
+        widget(page, SEVERAL, "graphs").set_value(chosen).run()
+        assert not page.exception
+        assert link_of(page)["graphs"] == text
+        assert widget(page, SEVERAL, "graphs").value == (text.strip("[]").split(", "))
+    widget(page, SEVERAL, "graphs").set_value([]).run()
+    assert "graphs" not in link_of(page)
+
+
+def test_a_shard_group_is_asked_where_parameters_are_shared(page: AppTest) -> None:
+    assert not any(each.key == key_of("hsdp") for each in page.number_input)
+    widget(page, BOX, "zero").set_value("3").run()
+    try:
+        widget(page, NUMBER, "hsdp").set_value(4).run()
+        assert not page.exception
+        assert link_of(page)["hsdp"] == "4"
+    finally:
+        widget(page, NUMBER, "hsdp").set_value(None).run()
+        widget(page, BOX, "zero").set_value("1").run()
 
 
 def test_a_given_imbalance_is_a_number_of_its_own(page: AppTest) -> None:
