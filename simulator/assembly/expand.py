@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from simulator.assembly.chunks import COMM, COMPUTE, DP, HOST, NUM_STREAMS, Segment
 from simulator.assembly.copies import copy_edges
+from simulator.assembly.exchanges import exchange_edges, joint_exchange_edges
 from simulator.assembly.joint import Meetings, meeting_edges, meetings, sent_before, stream_chain
 from simulator.assembly.shapes import (
     CORE_DRAWS,
@@ -70,13 +71,18 @@ def expand(schedule: Schedule, priced: PricedStep) -> StepGraph:
     if any(stage.copies.out for stage in priced.stages):
         edges = np.concatenate((edges, copy_edges(ordered, shapes, shape_of, base)), axis=1)
     joined_class = joined_classes(schedule, ordered, met, table, priced.hops)
+    if priced.host is not None and priced.host.waits_at_exchanges:
+        waited = [exchange_edges(ordered, shapes, shape_of, base, inputs)]
+        if met is not None:
+            waited.append(joint_exchange_edges(met, ordered, shapes, shape_of, base, joined))
+        edges = np.concatenate((edges, *waited), axis=1)
     if met is not None:
         _place_joined(ordered, met, joined, arrays, joined_class)
         first = base[:-1] + np.array([shape.first_on_stream[COMPUTE] for shape in shapes])[shape_of]
         joins = meeting_edges(met, ordered, joined, spans.ends, first)
         edges = np.concatenate((edges, joins, stream_chain(arrays.resource)), axis=1)
-        waited = np.concatenate((spans.inputs, sent_before(met, ordered, joined).T), axis=1)
-        spans = replace(spans, inputs=waited, joint_sends=np.stack((joined, met.sender)))
+        awaited = np.concatenate((spans.inputs, sent_before(met, ordered, joined).T), axis=1)
+        spans = replace(spans, inputs=awaited, joint_sends=np.stack((joined, met.sender)))
     last_ops = {(rank, stage): int(spans.ends[i, 0]) for i, rank, stage in ordered.last_weights()}
     last_collectives, last_issues = (
         _last_on(stream, ranks, shapes, shape_of, base, schedule.num_ranks) for stream in (DP, HOST)

@@ -20,7 +20,8 @@ count nothing. Host operators that nothing waits for are one with the next. So a
 launches keeps the operators of its first ones, and one behind its last.
 
 A synchronisation (the host reads what the router decided, to know how much it will receive) makes the host wait for what the
-operator behind it waits for; then everything behind it is issued late.
+operator behind it waits for; then everything behind it is issued late. At a pipeline exchange it may wait for all that its GPU
+does and receives (`waits_at_exchanges`): then the action's first call comes behind that.
 """
 
 from __future__ import annotations
@@ -51,12 +52,15 @@ class HostPlan:
     """What issuing takes beside the segments' own `issue`.
 
     call_s: one collective, transfer or copy outside the units' blocks. sync_s: what a synchronisation takes the host once the
-    device is there. syncs: of a MoE layer's forward. prunes: host operators that provably hold nothing up are left out.
+    device is there. syncs: of a MoE layer's forward. waits_at_exchanges: the host waits until its GPU has done all that it has
+    and holds what comes from other ranks, before it issues an action in front of which something is sent or received.
+    prunes: host operators that provably hold nothing up are left out.
     """
 
     call_s: float
     sync_s: float = 0.0
     syncs: int = 0
+    waits_at_exchanges: bool = False
     prunes: bool = True
 
     def of(self, op: LocalOp, segment: Segment) -> Issue:
@@ -69,9 +73,11 @@ def host_segment(seconds: float) -> Segment:
     return Segment(seconds, seconds, seconds, {HOST_WORK: seconds}, {"assumed": seconds})
 
 
-def with_host(bare: Template, plan: HostPlan, routed: Halves) -> Template:
-    """A template with the operators of the host between its own. routed: where the host waits for a router."""
-    work = _Work(bare, plan)
+def with_host(bare: Template, plan: HostPlan, routed: Halves, *, waits: bool = False) -> Template:
+    """A template with the operators of the host between its own. routed: where the host waits for a router; waits: for its GPU,
+    before the action (for what, expand.py says).
+    """
+    work = _Work(bare, plan, owed=int(waits))
     synced = sync_points(bare, plan.syncs, routed)
     for i, op in enumerate(bare.ops):
         work.issue(i, op, synced.get(i, 0))

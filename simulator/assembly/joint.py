@@ -58,7 +58,7 @@ def meeting_edges(met: Meetings, ordered: OrderedActions, transfer: Ints, ends: 
         for last in ends[earlier].T:
             there = (earlier >= 0) & (last >= 0)
             edges.append(np.stack((transfer[there], last[there])))
-    following = _following(ordered)[met.sender]
+    following = following_actions(ordered)[met.sender]
     goes_on = following >= 0
     edges.append(np.stack((first_compute[following[goes_on]], transfer[goes_on])))
     return np.concatenate(edges, axis=1)
@@ -67,12 +67,12 @@ def meeting_edges(met: Meetings, ordered: OrderedActions, transfer: Ints, ends: 
 def sent_before(met: Meetings, ordered: OrderedActions, transfer: Ints) -> Ints:
     """(1, actions): the transfer of what the action before on the rank sent, -1 where it sent nothing."""
     found = np.full((1, len(ordered.actions)), -1, dtype=np.int64)
-    following = _following(ordered)[met.sender]
+    following = following_actions(ordered)[met.sender]
     found[0, following[following >= 0]] = transfer[following >= 0]
     return found
 
 
-def _following(ordered: OrderedActions) -> Ints:
+def following_actions(ordered: OrderedActions) -> Ints:
     """(actions,): the next action on the same rank, -1 for the last."""
     following = np.full(len(ordered.actions), -1, dtype=np.int64)
     later = np.flatnonzero(ordered.before >= 0)

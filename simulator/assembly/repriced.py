@@ -45,7 +45,9 @@ def _actions(schedule: Schedule, priced: PricedStep, form: Form, labels: Sequenc
     would have other operators or classes.
     """
     waits = priced.wait_at_boundary and not priced.joint
-    if (waits, priced.joint) != (form.wait_at_boundary, form.joint) or _outline(priced) != _outline(form.priced):
+    if (waits, priced.joint) != (form.wait_at_boundary, form.joint) or _exchanges(priced) != _exchanges(form.priced):
+        return None
+    if _outline(priced) != _outline(form.priced):
         return None
     parts, shape_of = parts_of(schedule, form.ordered, priced)
     if not np.array_equal(shape_of, form.shape_of):
@@ -65,12 +67,17 @@ def _actions(schedule: Schedule, priced: PricedStep, form: Form, labels: Sequenc
 
 def _segments(template: Template, part: Part, priced: PricedStep) -> list[Segment] | None:
     """Every operator's segment at other prices, None where the host's operators would stand elsewhere."""
-    kind, stage, b_stage, sent, collectives = part
+    kind, stage, b_stage, sent, collectives, _ = part
     bare = template.bare or template
     segments = bare.segments(sides_of(kind, stage, b_stage, collectives, priced.pairing), sent)
     if priced.host is None:
         return segments if template.bare is None else None
     return issued_anew(template, segments, priced.host)
+
+
+def _exchanges(priced: PricedStep) -> bool:
+    """Whether hosts wait at pipeline exchanges."""
+    return priced.host is not None and priced.host.waits_at_exchanges
 
 
 def _outline(priced: PricedStep) -> tuple[object, ...]:

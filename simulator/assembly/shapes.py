@@ -101,15 +101,16 @@ def shapes_of(
             collectives=part[4],
         )  # fmt: skip
         if priced.host is not None:
-            template = with_host(template, priced.host, routed_units(part))
+            template = with_host(template, priced.host, routed_units(part), waits=part[5])
         halves = {"F": part[1].stage, "B": (part[2] or part[1]).stage}
         shapes.append(_shape(template, table, units, halves, micro_batches))
     return shapes, shape_of
 
 
-Part = tuple[Kind, StageCost, StageCost | None, Transfers, ActionCollectives]
+Part = tuple[Kind, StageCost, StageCost | None, Transfers, ActionCollectives, bool]
 """What the operators of an action come from: its kind, its stage (of an FB, the forward half's), the stage of an FB's backward
-half, what it sends to other ranks, what data parallelism gathers and reduces in it.
+half, what it sends to other ranks, what data parallelism gathers and reduces in it, and whether the host waits for its GPU
+before it.
 """
 
 
@@ -124,7 +125,7 @@ def routed_units(part: Part) -> dict[str, frozenset[int]]:
 
 def parts_of(schedule: Schedule, ordered: OrderedActions, priced: PricedStep) -> tuple[list[Part], Ints]:
     """The distinct actions of a priced step, and the one that each is like."""
-    stages = priced.stages
+    stages, waits = priced.stages, priced.host is not None and priced.host.waits_at_exchanges
     planned = _collectives(ordered, priced.collectives or [StageCollectives()] * len(stages))
     index: dict[tuple[object, ...], int] = {}
     parts: list[Part] = []
@@ -132,11 +133,14 @@ def parts_of(schedule: Schedule, ordered: OrderedActions, priced: PricedStep) ->
     for i, group in enumerate(ordered.groups):
         action, (is_first, is_last, collectives) = group.example, planned[i]
         sent = NO_TRANSFERS if priced.joint else _sent(schedule, action, priced.hops)
-        key = (action.kind, action.stage, action.b_stage, is_first, is_last, id(sent.output), id(sent.gradient))
+        is_synced = waits and group.exchanges
+        key = (
+            action.kind, action.stage, action.b_stage, is_first, is_last, id(sent.output), id(sent.gradient), is_synced,
+        )  # fmt: skip
         if key not in index:
             index[key] = len(parts)
             b_stage = stages[action.b_stage] if action.b_stage is not None else None
-            parts.append((action.kind, stages[action.stage], b_stage, sent, collectives))
+            parts.append((action.kind, stages[action.stage], b_stage, sent, collectives, is_synced))
         like[i] = index[key]
     return parts, like[ordered.group_of]
 

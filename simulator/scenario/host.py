@@ -70,3 +70,8 @@ class Host(Section):
     """
     launch_s: Annotated[float, Field(ge=0, le=1)] | None = None
     """Seconds of the host for every kernel and collective; null: what the framework's calls take on the node's processor."""
+    pipeline_sync: Literal["none", "1f1b", "always"] = "none"
+    """Where the host waits, at every exchange between pipeline ranks, until its GPU has done all that it was given and holds
+    what it receives. none: nowhere, it issues on; 1f1b: in that schedule alone, as Megatron-LM does behind sends and receives
+    that it batches; always: in the others too, as Megatron-LM does without --overlap-p2p-communication.
+    """

@@ -26,6 +26,13 @@ def host_syncs(scenario: Scenario) -> int:
     return max(1, implied) if moe.host_sync == "per_layer" else implied
 
 
+def waits_at_exchanges(scenario: Scenario) -> bool:
+    """Whether the host waits for its GPU at pipeline exchanges; in a graph of the whole iteration none can."""
+    parallel, where = scenario.parallel, scenario.host.pipeline_sync
+    is_so = where == "always" or where == parallel.schedule
+    return is_so and parallel.pp > 1 and scenario.host.cuda_graph != FULL
+
+
 def graph_scopes(scenario: Scenario) -> frozenset[str]:
     """The scopes of a layer that are captured each for itself."""
     graph = scenario.host.cuda_graph
@@ -94,6 +101,7 @@ def host_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
             yield f"host.{key}", f"has no meaning with {why}"
     if not why and scenario.host.launch_s is not None and scenario.host.dispatch and scenario.is_given("host.dispatch"):
         yield "host.dispatch", "has no meaning with host.launch_s, which is what every call takes"
+    yield from _exchange_warnings(scenario)
 
 
 def _no_issuing(scenario: Scenario) -> str:
@@ -101,3 +109,13 @@ def _no_issuing(scenario: Scenario) -> str:
     if not scenario.mechanisms.host_stream:
         return "mechanisms.host_stream: false"
     return f"host.cuda_graph: {FULL}, one launch" if scenario.host.cuda_graph == FULL else ""
+
+
+def _exchange_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
+    if scenario.host.pipeline_sync == "none" or not scenario.is_given("host.pipeline_sync"):
+        return
+    parallel, why = scenario.parallel, _no_issuing(scenario)
+    if not why and not waits_at_exchanges(scenario):
+        why = "parallel.pp: 1" if parallel.pp == 1 else f"parallel.schedule: {parallel.schedule} (always means it too)"
+    if why:
+        yield "host.pipeline_sync", f"has no meaning with {why}: the host waits at no exchange"

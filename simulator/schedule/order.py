@@ -18,12 +18,15 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Actions alike. example: one of them. first: the stage whose first forward on the rank it is; last: whose last B or W."""
+    """Actions alike. example: one of them. first: the stage whose first forward on the rank it is; last: whose last B or W.
+    exchanges: something goes to or comes from another rank between the action before and this one.
+    """
 
     rank: int
     example: Action
     first: int | None
     last: int | None
+    exchanges: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +37,8 @@ class OrderedActions:
     sources (2, n): the action that the forward's and the backward's input comes from, -1 for none. from_backward (2, n): that
     input is a gradient (else an output: the last stage's backward starts from its own forward).
     micro_batches (2, n): of the forward and of the backward half, the same twice for an action of one half.
-    groups: actions alike, by their members' common rank, kind and stages, and whether they are the first forward and the last
-    weight gradient of their stage there; group_of (n,).
+    groups: actions alike, by their members' common rank, kind and stages, whether they are the first forward and the last
+    weight gradient of their stage there, and what stands before them; group_of (n,).
     """
 
     actions: tuple[Action, ...]
@@ -91,7 +94,8 @@ def executable_order(schedule: Schedule, *, joint: bool = False) -> OrderedActio
                 progress = True
     _refuse_deadlock(schedule, position)
     sources, from_backward = _sources(schedule, actions, done)
-    groups, group_of = _groups(actions, ranks)
+    came = _exchanges(sources, np.array(ranks, dtype=np.int64), np.array(before, dtype=np.int64))
+    groups, group_of = _groups(actions, ranks, came.tolist())
     micro = [(a.micro_batch, a.micro_batch if a.b_micro_batch is None else a.b_micro_batch) for a in actions]
     return OrderedActions(
         tuple(actions), np.array(ranks, dtype=np.int64), np.array(before, dtype=np.int64), sources, from_backward,
@@ -99,7 +103,18 @@ def executable_order(schedule: Schedule, *, joint: bool = False) -> OrderedActio
     )  # fmt: skip
 
 
-def _groups(actions: list[Action], ranks: list[int]) -> tuple[tuple[Group, ...], Ints]:
+def _exchanges(sources: Ints, ranks: Ints, before: Ints) -> NDArray[np.bool_]:
+    """(n,) whether a rank sends what the action before made, or receives what this one needs."""
+    half, receiver = np.nonzero((sources >= 0) & (ranks[sources] != ranks))
+    sends, found = np.zeros(len(ranks) + 1, dtype=np.bool_), np.zeros(len(ranks), dtype=np.bool_)
+    sends[sources[half, receiver]] = True
+    found[receiver] = True
+    return found | sends[before]  # the last of sends stands for no action before
+
+
+def _groups(
+    actions: list[Action], ranks: list[int], exchanges: list[bool]
+) -> tuple[tuple[Group, ...], Ints]:  # fmt: skip
     """The groups in the order of their first members, and the group of each action."""
     last_weights = {
         (rank, stage): i
@@ -119,10 +134,10 @@ def _groups(actions: list[Action], ranks: list[int]) -> tuple[tuple[Group, ...],
                 first = stage
             elif kind in ("B", "W") and last_weights[rank, stage] == i:
                 last = stage
-        key = (rank, action.kind, action.stage, action.b_stage, first, last)
+        key = (rank, action.kind, action.stage, action.b_stage, first, last, exchanges[i])
         if key not in index:
             index[key] = len(groups)
-            groups.append(Group(rank, action, first, last))
+            groups.append(Group(rank, action, first, last, exchanges[i]))
         group_of[i] = index[key]
     return tuple(groups), group_of
 

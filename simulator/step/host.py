@@ -12,7 +12,7 @@ from simulator.assembly.host import OTHER, HostPlan, host_segment
 from simulator.assembly.issue import NOTHING_ISSUED, UnitIssue
 from simulator.assembly.tail import HostTail
 from simulator.costs.host_issue import HostCosts, issue_s, preprocess_s, routed_s, unit_s
-from simulator.scenario.host_rules import FULL, graph_scopes, host_syncs
+from simulator.scenario.host_rules import FULL, graph_scopes, host_syncs, waits_at_exchanges
 from simulator.scenario.host_speed import HOST_SPEED, cpu_seconds
 from simulator.scenario.scenario import Scenario
 from simulator.workload.host_calls import Scope, graph_scope
@@ -168,9 +168,7 @@ def host_prices(scenario: Scenario, assumptions: Mapping[str, Assumption]) -> Ho
         return None
     costs = host_costs(scenario, assumptions) if call_s is None else None
     flat_s = call_s or 0.0
-    syncs = host_syncs(scenario)
-    plan = (
-        HostPlan(flat_s, flat_s, syncs) if costs is None else HostPlan(costs.collective_s, costs.sync_s, syncs)
-    )  # fmt: skip
+    call, sync = (flat_s, flat_s) if costs is None else (costs.collective_s, costs.sync_s)
+    plan = HostPlan(call, sync, host_syncs(scenario), waits_at_exchanges(scenario))
     is_whole = scenario.host.cuda_graph == FULL
     return HostPrices(plan, costs, graph_scopes(scenario), is_whole, assumptions[HOST_OTHER].value)

@@ -172,6 +172,7 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "host.dispatch": ("dense", "custom"),
     "host.launch_s": ("dense", "0.001"),
     "host.cuda_graph": ("issued", "full_iteration"),
+    "host.pipeline_sync": ("issued", "always"),
     "moe.host_sync": ("issued_experts", "none"),
     "device.speed_cv": ("dense", "0.05"),
     "phases.tokens": ("deepseek", "2e9"),

@@ -6,6 +6,7 @@ import pytest
 
 from simulator import load_scenario
 from simulator.errors import InputError
+from simulator.scenario.host_rules import host_warnings
 
 PADDED = (
     "moe.capacity_factor=1.0",
@@ -53,6 +54,23 @@ def test_a_graph_that_cannot_be_captured_is_refused(preset: str, given: tuple[st
         load_scenario(preset, overrides=[*given, f"host.cuda_graph={graph}"])
     (problem,) = caught.value.problems
     assert "host.cuda_graph" in str(problem) and text in problem.message
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (("parallel.pp=1",), "with parallel.pp: 1"),
+        (("host.cuda_graph=full_iteration",), "one launch"),
+        (("mechanisms.host_stream=false",), "with mechanisms.host_stream: false"),
+        (("parallel.schedule=gpipe",), "with parallel.schedule: gpipe (always means it too)"),
+        ((), ""),
+    ],
+)
+def test_a_wait_at_exchanges_that_do_not_come_is_told(given: tuple[str, ...], text: str) -> None:
+    base = ("cluster.num_gpus=16", "parallel.pp=2", "parallel.schedule=1f1b", "host.pipeline_sync=1f1b")
+    scenario = load_scenario("llama-3.1-70b", overrides=[*base, *given])
+    told = [words for field, words in host_warnings(scenario) if field == "host.pipeline_sync"]
+    assert [text in each for each in told] == ([True] if text else [])
 
 
 @pytest.mark.parametrize(

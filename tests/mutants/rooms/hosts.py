@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.fault import Fault, Room
 
+EXCHANGES, ORDER = "simulator/assembly/exchanges.py", "simulator/schedule/order.py"
 CALLS, ISSUE, PRICES = (
     "simulator/workload/host_calls.py",
     "simulator/costs/host_issue.py",
@@ -12,8 +13,37 @@ CALLS, ISSUE, PRICES = (
 
 HOSTS = Room(
     "hosts",
-    ("tests/workload/test_host_calls.py", "tests/step/test_host_costs.py", "tests/hwprofiles/test_hosts.py"),
     (
+        "tests/workload/test_host_calls.py",
+        "tests/step/test_host_costs.py",
+        "tests/hwprofiles/test_hosts.py",
+        "tests/assembly/test_exchanges.py",
+    ),
+    (
+        Fault(
+            EXCHANGES,
+            "waited = np.concatenate((before, inputs[:, members].T), axis=1)",
+            "waited = before",
+            "the host does not wait for what it receives",
+        ),
+        Fault(
+            EXCHANGES,
+            "target = np.where(exchanges[members], first[members, stream], -1)",
+            "target = np.where(exchanges[members], -1, first[members, stream])",
+            "the host waits where no exchange stands",
+        ),
+        Fault(
+            ORDER,
+            "return found | sends[before]",
+            "return found",
+            "the host does not wait behind what it sends",
+        ),
+        Fault(
+            "simulator/assembly/host.py",
+            "work = _Work(bare, plan, owed=int(waits))",
+            "work = _Work(bare, plan)",
+            "waiting for its GPU takes the host no time",
+        ),
         Fault(
             CALLS,
             'return "_b" in block or block.endswith("_w") or "_w_" in block',
