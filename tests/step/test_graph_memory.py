@@ -110,7 +110,10 @@ def test_a_scope_captures_its_own_tensors() -> None:
 
 
 def test_the_pool_holds_the_largest_work_beside_its_share() -> None:
-    blocks = [BlockMemory("a", (), working_forward=tensors("attn.q")), BlockMemory("b", (), (), tensors("x", "y"))]
+    blocks = [
+        BlockMemory("a", (), working_forward=tensors("attn.q")),
+        BlockMemory("b", (), working_backward=tensors("x", "y")),
+    ]
     assert working_bytes(blocks) == 11
     needs = GraphNeeds(nodes=3, pooled_bytes=500, working_bytes=11, static_bytes=7)
     sizes = {tensor.name: tensor.num_bytes for tensor in needs.tensors(replace(ASSUMED, graph_pool_frac=0.5))}
