@@ -152,6 +152,35 @@ def test_an_all_gather_brings_every_token_to_everyone(h800: Network, notrace: St
     assert DISPATCHERS["allgather"].loaded(it, links).fixed == 1.0
 
 
+@pytest.mark.parametrize(("name", "num_bytes"), [("alltoall", 16 * 128 * 8), ("allgather", 16 * 4096 * 128 * 5)])
+def test_what_is_told_before_a_new_layout(h800: Network, notrace: Stack, name: str, num_bytes: int) -> None:
+    """Rows for each expert (8 bytes) by an all-to-all; the map of all experts with its weights by an all-gather."""
+    it, floor = message("dispatch", 16, 2, host_syncs=1), DISPATCHERS[name].floor
+    told = ring_cost("all_gather", num_bytes, GroupShape(16, 2, 8), h800, notrace).seconds
+    assert floor(it, Links(h800, notrace, 24), "alone").seconds == pytest.approx(told)
+    assert floor(replace(it, cached_layout=True), Links(h800, notrace, 24), "alone").seconds == 0.0
+    assert floor(message("combine", 16, 2, host_syncs=1), Links(h800, notrace, 24), "alone").seconds == 0.0
+    if name == "alltoall":
+        assert floor(replace(it, host_syncs=0), Links(h800, notrace, 24), "alone").seconds == 0.0
+
+
+@pytest.mark.parametrize("name", ["alltoall", "allgather", "hybridep"])
+def test_what_is_told_takes_longer_beside_kernels(h800: Network, notrace: Stack, name: str) -> None:
+    it, links = message("dispatch", 8, num_experts=8_000_000, host_syncs=1), Links(h800, notrace, 24, stretch=3.0)
+    alone, beside = (DISPATCHERS[name].floor(it, links, regime).seconds for regime in ("alone", "overlapped"))
+    assert beside > 1.5 * alone
+
+
+@pytest.mark.parametrize("op", ["dispatch", "combine"])
+def test_hybridep_is_stretched_beside_kernels_as_stated(h800: Network, notrace: Stack, op: str) -> None:
+    stretch = 1.25
+    parameter = notrace.parameters["hybridep.beside"].model_copy(update={"value": stretch, "high": 2.0})
+    stack = replace(notrace, parameters={**notrace.parameters, "hybridep.beside": parameter})
+    cost, it = DISPATCHERS["hybridep"].cost, message(op, 16, 2)
+    alone, beside = (cost(it, Links(h800, stack, 16), regime).seconds for regime in ("alone", "overlapped"))
+    assert beside == pytest.approx(stretch * alone)
+
+
 def test_a_group_on_unequal_nodes_is_bound_by_the_smallest(h800: Network) -> None:
     assert group_of(replace(message("dispatch", 12, 2), fullest_node=8)) == GroupShape(12, 2, 4)
     assert group_of(message("dispatch", 16, 2)) == GroupShape(16, 2, 8)

@@ -145,7 +145,7 @@ def issued(graph: str) -> tuple[Unit, UnitIssue, HostCosts]:
 def test_a_graph_of_a_layer_is_one_replay_a_pass() -> None:
     unit, plain, costs = issued("none")
     _, graphed, _ = issued(f"[{', '.join(SCOPED)}]")
-    held = {
+    held: dict[str, list[float]] = {
         name: [seconds for each, seconds in zip(work, graphed.blocks[name].values(), strict=True)
                if graph_scope(each, name, "moe") in SCOPED]
         for name, work in unit.blocks.items() if len({id(each) for each in work}) == len(work)
