@@ -40,12 +40,12 @@ def hosts(
     if is_synced:
         names.discard("moe")
     if "moe" in recompute.get("modules", ()):
-        names.discard("moe_router")
-    scopes = draw(st.sets(st.sampled_from(sorted(names)), min_size=1))
-    if "moe" in scopes or "moe_router" not in scopes:
-        scopes -= {"moe_preprocess"}
+        names -= {"moe_router", "moe_preprocess"}
+    scopes = draw(st.sets(st.sampled_from(sorted(names, reverse=True)), min_size=1))
     if "moe" in scopes:
-        scopes -= {"moe_router"}
+        scopes -= {"moe_router", "moe_preprocess"}
+    if "moe_preprocess" in scopes:
+        scopes |= {"moe_router"}
     in_parts = [sorted(scopes)] * 2 if scopes and recompute["granularity"] != "full" else []
     graphs = ["none", "none", *([] if is_synced else ["full_iteration"]), *in_parts]
     return {
