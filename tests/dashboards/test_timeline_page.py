@@ -115,7 +115,7 @@ def test_ranks_and_streams_are_chosen_and_kept(inline_jobs: Inline) -> None:
     streams = absent.button_group(key="timeline-streams")
     assert (streams.value, "to host" in streams.options) == ([0], False), "nothing is offloaded"
     read = next(key.read for key in PAGE_KEYS if key.name == "streams")
-    assert (read("0,4"), read("5")) == ("0,4", None)
+    assert (read("0,5"), read("6")) == ("0,5", None)
 
 
 def test_a_second_schedule_stands_below_with_its_differences(inline_jobs: Inline) -> None:

@@ -29,6 +29,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_every_row_has_seconds_within_their_ends(written: Path) -> None:
     with written.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -40,6 +41,7 @@ def test_every_row_has_seconds_within_their_ends(written: Path) -> None:
     assert operators["moe_layer", "forward"] > operators["dense_layer", "forward"] > operators["gqa", "forward"]
 
 
+@pytest.mark.slow
 def test_the_provenance_names_the_processor(written: Path) -> None:
     facts = read_yaml(written.with_suffix(".yaml")).data
     assert facts["made_by"].endswith("host_dispatch")
