@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 
 from simulator import load_scenario
-from simulator.assembly.chunks import COMPUTE, DP, HOST, NUM_STREAMS
+from simulator.assembly.chunks import COMM, COMPUTE, DP, HOST, NUM_STREAMS
 from simulator.assembly.expand import Form, expand
+from simulator.assembly.host_waits import host_wait_s, host_waits
 from simulator.assembly.issue import issue_of
+from simulator.assembly.repriced import repriced
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep, sweep_batch
 from simulator.results.timeline import HOST_WAIT
@@ -113,6 +117,33 @@ def test_what_is_left_out_holds_nothing_up(preset: str, overrides: tuple[str, ..
         rows = np.ones((pruned.dag.num_draw_rows, 1)) if rows is None else rows
         ends = [sweep_batch(each.dag, each.class_seconds(), rows[None]).makespan_s[0] for each in (pruned, whole)]
         assert ends[0] == pytest.approx(ends[1], rel=1e-12)
+
+
+@pytest.mark.parametrize("launch_s", [1e-6, 2e-5, 2e-4])
+def test_a_graph_at_another_host_s_prices_is_the_one_made_for_them(launch_s: float) -> None:
+    """Also where operators of the host were left out that now hold something up."""
+    like, anew = (
+        _graph(prepare(_scenario("llama-3.1-70b", ONE, f"host.launch_s={each}"))) for each in (5e-6, launch_s)
+    )
+    assert isinstance(anew.form, Form)
+    found = repriced(order_of_actions(_scenario("llama-3.1-70b", ONE)), anew.form.priced, like)
+    ends = [sweep(each.dag, each.class_seconds()).finish_s[:, 0].max() for each in (found, anew)]
+    assert ends[0] == pytest.approx(ends[1], rel=1e-12)
+
+
+def test_waits_for_a_host_by_hand() -> None:
+    """Rank 0: the host issues a message at 5 s, which ends at 8 s; a product behind it waited 5 of 8 s for the host. Rank 1:
+    a product behind that one waits for its neighbour, not for a host; the next one for its own host from 12 to 13 s.
+    """
+    host, sent, product = HOST, COMM, COMPUTE
+    resource = np.array([host, sent, product, *(NUM_STREAMS + each for each in (product, host, product))])
+    dag = SimpleNamespace(
+        num_ops=6, resource=resource, pred_ptr=np.array([0, 0, 1, 2, 3, 3, 5]), pred=np.array([0, 1, 2, 3, 4])
+    )
+    graph = cast(StepGraph, SimpleNamespace(dag=dag, num_ranks=2, tail_first=6))
+    start, finish = np.array([0.0, 5, 8, 10, 0, 13]), np.array([5.0, 8, 10, 12, 13, 14])
+    assert host_waits(graph, start, finish).tolist() == [0, 0, 5, 0, 0, 1]
+    assert host_wait_s(graph, start, finish) == 3.0
 
 
 def test_a_host_far_ahead_adds_few_operators() -> None:
