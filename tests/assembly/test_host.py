@@ -182,6 +182,21 @@ def test_a_host_that_waits_for_routers_is_never_faster() -> None:
     assert of_host[1] > of_host[0]
 
 
+def test_a_wait_for_a_router_takes_the_host_itself_time_too() -> None:
+    """What the host is held up by grows by the waits of a rank's layers and micro-batches, where nothing hides it."""
+    step = prepare(_scenario("deepseek-v3", (*EXPERTS, "parallel.schedule=1f1b", "host.launch_s=1e-4")))
+    form = _graph(step).form
+    assert isinstance(form, Form) and form.priced.host is not None
+    host = form.priced.host
+    graphs = [
+        expand(order_of_actions(step.scenario), replace(form.priced, host=replace(host, sync_s=each, prunes=False)))
+        for each in (0.0, 1e-3)
+    ]
+    of_host = [sum(each.class_seconds()[each.dag.op_class[each.dag.resource % NUM_STREAMS == HOST]]) for each in graphs]
+    routed = sum(unit.kind == "moe" for stage in step.workload.stages for unit in stage.units)
+    assert of_host[1] - of_host[0] == pytest.approx(routed * graphs[0].num_micro_batches * 1e-3)
+
+
 def test_a_whole_iteration_that_is_captured_needs_no_host() -> None:
     given = (*PIPELINE, "host.launch_s=1e-3", "assumptions.host_other_s={value: 0, low: 0, high: 0}")
     captured = simulate_times(_scenario("llama-3.1-70b", given, "host.cuda_graph=full_iteration"))

@@ -98,6 +98,22 @@ def test_without_fusion_rows_move_more_bytes_in_more_launches(dispatcher: str) -
     assert [op.flop for op in fused.ops()] == [op.flop for op in plain.ops()]
 
 
+def test_without_fusion_each_row_is_read_and_added_to_zeros() -> None:
+    """A copy a row where a token would be read once; sums read and write what stands there, and write zeros before."""
+    found = ops(unit("alltoall", permute_fusion=False))
+    rows, tokens = 2 * TOKENS * TOP_K * HIDDEN, 2 * TOKENS * HIDDEN
+    for name in ("permute_send", "unpermute_send_bwd"):
+        assert (found[name].bytes_read, found[name].bytes_written) == (rows, rows)
+    for name in ("unpermute_send", "permute_send_bwd"):
+        assert (found[name].bytes_read, found[name].bytes_written) == (2 * rows, tokens + rows)
+        assert found[name].shape.num_kernels == 2
+
+
+def test_an_all_gather_reaches_all_who_share_an_expert() -> None:
+    shared = recipe(dispatcher="allgather", etp=2)
+    assert shuffle.gathered_tokens(shared) == 2 * shared.ep * shared.sequence_tokens
+
+
 def test_messages_say_what_a_library_needs_to_know() -> None:
     sent = unit("alltoall").all_to_all
     assert {key for key, each in sent.items() if each.sends_weights} == {"dispatch_f", "dispatch_b"}
