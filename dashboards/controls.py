@@ -154,12 +154,12 @@ GROUPS: Final[tuple[tuple[str, tuple[Control, ...]], ...]] = (
                 shows=recomputes_modules
             ),
             Control(
-                "off_optimizer", "Optimizer on host", "Share of the optimizer's state that the host holds and updates.",
-                "share", shows=has_host_links,
+                "off_optimizer", "Optimizer state on the host", "Share of it that the host holds and updates.", "share",
+                is_wide=True, shows=has_host_links,
             ),
             Control(
-                "off_activations", "Activations there", "Share of what the backward needs that waits on the host.", "share",
-                shows=has_host_links,
+                "off_activations", "Activations on the host", "Share of what the backward needs that waits there.", "share",
+                is_wide=True, shows=has_host_links,
             ),
         ),
     ),

@@ -190,6 +190,10 @@ BAD_ROWS = (
     ({"step_time_s": "", "tokens_per_s_per_gpu": "12.3k"}, "tokens_per_s_per_gpu: is no number above 0"),
     ({"tokens_per_s_per_gpu": "5"}, "tokens_per_s_per_gpu: differs from gbs * seq / (n_gpus * step_time_s)"),
     ({"memory_gib": "5000"}, "memory_gib: is more than h100 has ('5000')"),
+    (
+        {"tflops_per_gpu": "21400"},
+        "tflops_per_gpu: is beyond the peak of h100 in its fastest format ('21400'); at most 1979",
+    ),
     ({"memory_gib": "80GB"}, "memory_gib: is no number above 0"),
     ({"gpu": "H100-SXM"}, "unknown GPU: 'H100-SXM'; allowed A100-40GB"),
     ({"gpu": ""}, "unknown GPU: none named"),

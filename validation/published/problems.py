@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from hwprofiles import catalog
-from hwprofiles.units import GIBI, GIGA
+from hwprofiles.units import GIBI, GIGA, TERA
 from validation.published.batch import RECIPE_WORDS
 from validation.published.machine import NODES
 from validation.published.row import Row
@@ -33,7 +33,7 @@ check (rounding).
 
 def bad_values(row: Row) -> tuple[str, ...]:
     """Everything that is wrong with a row by itself, a text each: "column: problem ('value'); remedy"."""
-    return (*_cells(row), *_precision(row), *_memory(row), *_degrees(row), *_speeds(row))
+    return (*_cells(row), *_precision(row), *_memory(row), *_rate(row), *_degrees(row), *_speeds(row))
 
 
 def _cells(row: Row) -> Iterator[str]:
@@ -76,6 +76,18 @@ def _memory(row: Row) -> Iterator[str]:
         yield _problem(
             "memory_gib", row.text("memory_gib"), f"is more than {gpu.name} has", f"at most {has:.0f}, in GiB"
         )
+
+
+def _rate(row: Row) -> Iterator[str]:
+    """More FLOP a second than the GPU's tensor cores have in their fastest format."""
+    found, node = row.number("tflops_per_gpu"), NODES.get(row.text("gpu"))
+    if found is None or node is None:
+        return
+    gpu = catalog.load_gpu(catalog.load_node(node[0]).gpu)
+    peak = max(gpu.peak_flop_per_s.values()) / TERA
+    if found > peak:
+        text = f"is beyond the peak of {gpu.name} in its fastest format"
+        yield _problem("tflops_per_gpu", row.text("tflops_per_gpu"), text, f"at most {peak:.0f}, in TFLOP/s a GPU")
 
 
 def _degrees(row: Row) -> Iterator[str]:
