@@ -182,9 +182,12 @@ def test_a_host_that_waits_for_routers_is_never_faster() -> None:
     assert of_host[1] > of_host[0]
 
 
-def test_a_wait_for_a_router_takes_the_host_itself_time_too() -> None:
-    """What the host is held up by grows by the waits of a rank's layers and micro-batches, where nothing hides it."""
-    step = prepare(_scenario("deepseek-v3", (*EXPERTS, "parallel.schedule=1f1b", "host.launch_s=1e-4")))
+@pytest.mark.parametrize("ep", [1, 8])
+@pytest.mark.parametrize(("recompute", "passes"), [("{granularity: none, modules: []}", 1), ("{granularity: full}", 2)])
+def test_a_wait_for_a_router_takes_the_host_itself_time_too(ep: int, recompute: str, passes: int) -> None:
+    """Once a layer with experts, micro-batch and forward, also one that is computed again; with and without messages."""
+    given = (*EXPERTS, f"parallel.ep={ep}", f"recompute={recompute}", "parallel.schedule=1f1b", "host.launch_s=1e-4")
+    step = prepare(_scenario("deepseek-v3", (*given, "parallel.overlap.ep=none")))
     form = _graph(step).form
     assert isinstance(form, Form) and form.priced.host is not None
     host = form.priced.host
@@ -194,7 +197,7 @@ def test_a_wait_for_a_router_takes_the_host_itself_time_too() -> None:
     ]
     of_host = [sum(each.class_seconds()[each.dag.op_class[each.dag.resource % NUM_STREAMS == HOST]]) for each in graphs]
     routed = sum(unit.kind == "moe" for stage in step.workload.stages for unit in stage.units)
-    assert of_host[1] - of_host[0] == pytest.approx(routed * graphs[0].num_micro_batches * 1e-3)
+    assert of_host[1] - of_host[0] == pytest.approx(passes * routed * graphs[0].num_micro_batches * 1e-3)
 
 
 def test_a_whole_iteration_that_is_captured_needs_no_host() -> None:
