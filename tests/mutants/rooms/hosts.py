@@ -92,5 +92,29 @@ HOSTS = Room(
             "return down, up",
             "which of two ways issues work leaves nothing open",
         ),
+        Fault(
+            "simulator/assembly/host.py",
+            "due = self.at + issue.lead_s - ahead",
+            "due = self.at",
+            "launches inside a run hold it up in nothing",
+        ),
+        Fault(
+            "simulator/assembly/host.py",
+            'elif passes == "F" or (half, unit) in recomputed:',
+            'elif passes == "F":',
+            "without messages a router that is computed again is not waited for",
+        ),
+        Fault(
+            "simulator/assembly/host_waits.py",
+            " & (stream[dag.pred] != COMPUTE)",
+            "",
+            "who waits for a neighbour that waited for its host counts as waiting for a host",
+        ),
+        Fault(
+            PRICES,
+            "0.0 if id(each) in replayed else self._of_work(each, name)",
+            "self._of_work(each, name)",
+            "what a graph holds is issued one by one too",
+        ),
     ),
 )
