@@ -42,6 +42,8 @@ SHORTEST, AT_LEAST = 0.5, 0.75
 """Share of a device operator's low seconds that counts when operators of the host are left out, and that has to do at other
 prices: it takes as long in any draw, since GPUs of one kind differ by a few percent.
 """
+ROUNDING = 1e-12
+"""Relative: an operator that an earlier one's host operator holds may be due so much later by the order of its sums."""
 
 Halves = Mapping[str, frozenset[int]]
 """Half of an action → its units with experts that are routed anew in every forward."""
@@ -231,7 +233,7 @@ def issued_anew(found: Template, segments: Sequence[Segment], plan: HostPlan) ->
             if not ahead and (syncs or not is_due):
                 ahead = issue.ahead_s
                 at += ahead
-            until = at + (issue.lead_s - ahead if is_due else 0.0)
+            until = at + issue.lead_s - ahead if is_due else at  # in the order of `_Work.issue`, to the bit
             anew.append(host_segment(until - kept + syncs * plan.sync_s))
             kept, synced = until, i if syncs else synced
             continue
@@ -242,10 +244,11 @@ def issued_anew(found: Template, segments: Sequence[Segment], plan: HostPlan) ->
             if pred >= synced:
                 ready = max(ready, begins[pred] + _shortest_s(bare.ops[pred], segments[pred], AT_LEAST))
         is_held = any(found.ops[pred].stream == HOST for pred in op.preds)
-        if due > kept if is_held else ready < due:
+        if due > kept + ROUNDING * due if is_held else ready < due:
             return None
+        kept = due if is_held else kept  # as `_Work._put` keeps it, to the bit
         anew.append(segments[i])
         begins.append(max(due, ready))
         last_on_stream[op.stream] = i
-        at, ahead = at + issue.seconds - ahead, 0.0
+        at, ahead = at + (issue.seconds - ahead), 0.0
     return anew

@@ -146,6 +146,17 @@ def test_waits_for_a_host_by_hand() -> None:
     assert host_wait_s(graph, start, finish) == 3.0
 
 
+@pytest.mark.parametrize("dispatcher", ["deepep", "alltoall"])
+def test_a_graph_repriced_at_its_own_prices_is_itself_to_the_bit(dispatcher: str) -> None:
+    base = _graph(
+        step := prepare(_scenario("deepseek-v3", EXPERTS, f"moe.dispatcher={dispatcher}", "moe.host_sync=per_layer"))
+    )
+    assert isinstance(base.form, Form)
+    again = repriced(order_of_actions(step.scenario), base.form.priced, base)
+    assert again.dag is base.dag
+    assert np.array_equal(again.class_seconds(), base.class_seconds())
+
+
 def test_a_host_far_ahead_adds_few_operators() -> None:
     """But for those that wait for a router, of which every layer with experts has one a pass."""
     given = (*EXPERTS, "training.seq_len=4096", "host.launch_s=1e-6")
