@@ -18,6 +18,7 @@ DENSE: Document = {
     "parallel": {"pp": 1, "ep": 1, "schedule": "gpipe"},
     "training": {"seq_len": 512, "global_batch_size": 8},
     "device": {"speed_cv": CV},
+    "mechanisms": {"host_stream": False},
     "draws": DRAWS,
 }
 
@@ -39,7 +40,9 @@ def slowest(replicas: int) -> float:
 
 @pytest.mark.parametrize("num_gpus", [2, 16, 64, 256])
 def test_the_slowest_replica_holds_the_others(num_gpus: int) -> None:
-    """One stage of many micro-batches: the slowest GPU's lag; the optimizer is a small share."""
+    """One stage of many micro-batches: the slowest GPU's lag; the optimizer is a small share. Without a host, for which GPUs
+    with so little to do would wait, whatever their speed.
+    """
     assert added(num_gpus) / added(8) == pytest.approx(slowest(num_gpus) / slowest(8), rel=2e-3)
     others = {1, 2, 16, 32, 64, 128, 256} - {num_gpus}
     assert all(slowest(each) != pytest.approx(slowest(num_gpus), rel=5e-3) for each in others)
