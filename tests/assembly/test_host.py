@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from simulator import load_scenario
-from simulator.assembly.chunks import COMM, COMPUTE, DP, HOST, NUM_STREAMS
+from simulator.assembly.chunks import COMM, COMPUTE, DP, HOST, NUM_STREAMS, Issue
 from simulator.assembly.expand import Form, expand
 from simulator.assembly.host_waits import host_wait_s, host_waits
-from simulator.assembly.issue import issue_of
+from simulator.assembly.issue import UnitIssue, issue_of
 from simulator.assembly.repriced import repriced
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import sweep, sweep_batch
@@ -24,6 +24,7 @@ from simulator.step.graph import build_graph, order_of_actions
 from simulator.step.prepared import PreparedStep, prepare
 from simulator.step.step import simulate_step, simulate_times
 from simulator.step.timeline import step_timeline
+from simulator.workload import counting as c
 from simulator.workload.op import Op
 
 ONE = (
@@ -131,19 +132,27 @@ def test_a_graph_at_another_host_s_prices_is_the_one_made_for_them(launch_s: flo
     assert ends[0] == pytest.approx(ends[1], rel=1e-12)
 
 
+def test_a_message_is_issued_behind_its_counts_and_its_cast() -> None:
+    """2 s of counts ahead of the wait for the router, 3 s of a cast, 5 s of its own call."""
+    cast_of = c.moved("quantise", "quantise", "F", 1, 1)
+    unit = UnitIssue({"combine_b_cast": {id(cast_of): 3.0}}, {"dispatch_f": 5.0}, {"dispatch_f": 2.0})
+    assert unit.of_message("dispatch_f", [cast_of]) == Issue(10.0, 10.0, 2.0)
+    assert unit.of_message("combine_f", []) == Issue(0.0, 0.0, 0.0)
+
+
 def test_waits_for_a_host_by_hand() -> None:
-    """Rank 0: the host issues a message at 5 s, which ends at 8 s; a product behind it waited 5 of 8 s for the host. Rank 1:
-    a product behind that one waits for its neighbour, not for a host; the next one for its own host from 12 to 13 s.
+    """Rank 0: the host issues a message at 5 s, which ends at 8 s, and a product behind it at 9 s: 6 of 9 s are the host's.
+    Rank 1: a product behind that one waits for its neighbour, not for a host; the next one for its own host from 13 to 14 s.
     """
-    host, sent, product = HOST, COMM, COMPUTE
-    resource = np.array([host, sent, product, *(NUM_STREAMS + each for each in (product, host, product))])
+    streams = [HOST, COMM, HOST, COMPUTE, *(NUM_STREAMS + each for each in (COMPUTE, HOST, COMPUTE))]
     dag = SimpleNamespace(
-        num_ops=6, resource=resource, pred_ptr=np.array([0, 0, 1, 2, 3, 3, 5]), pred=np.array([0, 1, 2, 3, 4])
-    )
-    graph = cast(StepGraph, SimpleNamespace(dag=dag, num_ranks=2, tail_first=6))
-    start, finish = np.array([0.0, 5, 8, 10, 0, 13]), np.array([5.0, 8, 10, 12, 13, 14])
-    assert host_waits(graph, start, finish).tolist() == [0, 0, 5, 0, 0, 1]
-    assert host_wait_s(graph, start, finish) == 3.0
+        num_ops=7, resource=np.array(streams), pred_ptr=np.array([0, 0, 1, 1, 3, 4, 4, 6]),
+        pred=np.array([0, 1, 2, 3, 4, 5]),
+    )  # fmt: skip
+    graph = cast(StepGraph, SimpleNamespace(dag=dag, num_ranks=2, tail_first=7))
+    start, finish = np.array([0.0, 5, 5, 9, 11, 0, 14]), np.array([5.0, 8, 9, 11, 13, 14, 15])
+    assert host_waits(graph, start, finish).tolist() == [0, 0, 0, 6, 0, 0, 1]
+    assert host_wait_s(graph, start, finish) == 3.5
 
 
 @pytest.mark.parametrize("dispatcher", ["deepep", "alltoall"])

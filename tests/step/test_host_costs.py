@@ -172,5 +172,12 @@ def test_a_graph_of_experts_holds_their_messages() -> None:
     _, graphed, _ = issued("[moe]")
     assert set(unit.all_to_all) >= {"dispatch_f", "combine_f", "dispatch_b", "combine_b"}
     assert sum(graphed.messages.values()) <= 2 * costs.graph_s < sum(plain.messages.values())
+    forward = sum(
+        seconds
+        for name, work in unit.blocks.items()
+        for each, seconds in zip(work, graphed.blocks[name].values(), strict=False)
+        if name in FORWARD and graph_scope(each, name, "moe") == "moe"
+    )
+    assert forward + graphed.messages["dispatch_f"] + graphed.messages["combine_f"] == pytest.approx(costs.graph_s)
     before, now = (sum(sum(block.values()) for block in each.blocks.values()) for each in (plain, graphed))
     assert now < before
