@@ -17,7 +17,7 @@ from validation.trace_pair import makespan
 EQUAL = (
     "cluster.num_gpus=4", "parallel.pp=4", "model.num_layers=16", "model.num_dense_layers=16", "training.seq_len=1024",
     "training.global_batch_size=12", "device.speed_cv=0", "mechanisms.stage_imbalance=false", "mechanisms.pp_transfer=false",
-    "mechanisms.zero_collectives=false", "device.clock=burst",
+    "mechanisms.zero_collectives=false", "device.clock=burst", "mechanisms.host_stream=false",
 )  # fmt: skip
 
 
