@@ -76,6 +76,25 @@ def test_formats_are_independent_of_one_another() -> None:
     assert found.up == pytest.approx(hypot(*((each.high - 1) / 2 for each in known if each)))
 
 
+def test_pieces_count_by_what_their_segment_takes_of_the_step() -> None:
+    """A kernel that others slow down to three times its time has three quarters of both."""
+    known = [class_range(name, "own") for name in ("gemm.bf16", "gemm.fp8")]
+    slowed = segment({"gemm": 3.0}, kernel(gemm(128), 1.0, 1.0, 1.0, "interpolated"))
+    alone = segment({"gemm": 1.0}, kernel(gemm(128, "fp8"), 1.0, 1.0, 1.0, "interpolated"))
+    ends = relative_ends(graph(slowed, alone), GAP)["gemm"]
+    reach = [each.high - 1 for each in known if each is not None]
+    assert ends.up == pytest.approx(hypot(0.75 * reach[0], 0.25 * reach[1]))
+
+
+def test_a_format_of_which_nothing_was_left_out_has_the_widest_range_of_its_kind() -> None:
+    entries = [
+        each for each in load_class_ranges().ranges if each.name.startswith("gemm.") and each.evidence == "transferred"
+    ]
+    found = class_range("gemm.tf32", "transferred")
+    assert found is not None
+    assert found.high == max(each.range[1] for each in entries) > min(each.range[1] for each in entries)
+
+
 def test_rows_of_this_very_software_and_messages_keep_their_own_range() -> None:
     """They are wrong together: no average makes them smaller."""
     pieces = [kernel(gemm(n), 1.0, 0.9, 1.2, "measured") for n in (128, 256)]
