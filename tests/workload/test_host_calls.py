@@ -132,3 +132,24 @@ def test_products_are_as_many_as_torch_runs() -> None:
         for test in (lambda block: not is_backward(block), is_backward)
     ]
     assert tuple(counted) == ran
+
+
+def test_what_a_sender_does_with_rows_is_captured_with_its_counts() -> None:
+    sent = next(unit for unit in units("mixtral-8x22b", "moe.dispatcher=alltoall") if unit.kind == "moe")
+    scopes = {each.name: graph_scope(each, block, "moe") for each, block in work(sent)}
+    assert (scopes["permute_send"], scopes["expert_up"], scopes["unpermute_send"]) == ("moe_preprocess", "moe", "moe")
+
+
+def test_counts_of_a_collective_take_more_launches() -> None:
+    """31 and 17 kernels in router and preprocessing, of which four are the router's."""
+    calls = [
+        preprocess_calls(replace(DISPATCH, dispatcher=name)).launch for name in ("alltoall", "allgather", "deepep")
+    ]
+    assert calls == [31 - 4, 31 - 4, 17 - 4]
+
+
+def test_casts_of_routed_rows_are_plain_launches() -> None:
+    """An expert's casts are the grouped product's own calls."""
+    cast = c.moved("quantise", "quantise", "F", 1, 1, kernels=2)
+    assert calls_of(cast, "mlp_f_routed") == Calls(False, cast=1)
+    assert calls_of(replace(cast, routed=True), "mlp_f_routed") == Calls(False, launch=2)
