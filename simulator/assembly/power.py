@@ -102,9 +102,12 @@ def _told_apart(graph: StepGraph) -> tuple[StepDag, Ints, Ints, Ints]:
     """
     if graph.dag not in _known:
         rank_of_op = graph.dag.resource.astype(np.int64) // NUM_STREAMS
-        pairs, op_class = np.unique(graph.dag.op_class * np.int64(graph.num_ranks) + rank_of_op, return_inverse=True)
-        dag = replace(graph.dag, op_class=op_class.astype(np.int32), num_classes=len(pairs))
-        count = np.bincount(op_class, minlength=len(pairs))
+        key = graph.dag.op_class * np.int64(graph.num_ranks) + rank_of_op
+        times = np.bincount(key, minlength=graph.dag.num_classes * graph.num_ranks)
+        pairs = np.flatnonzero(times)
+        number = np.zeros(len(times), dtype=np.int32)
+        number[pairs] = np.arange(len(pairs))
+        dag, count = replace(graph.dag, op_class=number[key], num_classes=len(pairs)), times[pairs]
         _known[graph.dag] = (dag, pairs // graph.num_ranks, pairs % graph.num_ranks, count)
     return _known[graph.dag]
 
@@ -183,7 +186,8 @@ def beyond(resource: NDArray[np.int32], num_ranks: int, times: Timeline, window_
     found, end_s = np.zeros(num_ranks), float(finish.max(initial=0.0))
     computes = np.flatnonzero((resource % NUM_STREAMS == COMPUTE) & (finish > start))
     rank = resource[computes].astype(np.int64) // NUM_STREAMS
-    order = np.lexsort((start[computes], rank))
+    # A stream's operators run in index order. Numbers of 16 bits are sorted without comparing them.
+    order = np.argsort(rank.astype(np.min_scalar_type(num_ranks)), kind="stable")
     computes, rank = computes[order], rank[order]
     for each in range(num_ranks):
         own = computes[np.searchsorted(rank, each) : np.searchsorted(rank, each, side="right")]

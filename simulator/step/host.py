@@ -78,6 +78,10 @@ class HostPrices:
                 blocks[block][id(behind)] += seconds
         return UnitIssue(blocks, messages, self._ahead(unit, replayed))
 
+    def issues_as(self, other: HostPrices | None) -> bool:
+        """Whether units and actions are issued in the same time in both."""
+        return other is not None and replace(other, other_s=self.other_s) == self
+
     def of_actions(self) -> HostPlan | None:
         """What issues actions; None where one replay issues them all."""
         return None if self.is_whole else self.plan

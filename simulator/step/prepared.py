@@ -171,7 +171,8 @@ def _stages(step: PreparedStep, kept: Kept) -> tuple[StageCost, ...]:
 
 def _kept(step: PreparedStep, before: PreparedStep) -> Kept:
     """What of a step's prices holds under other assumptions."""
-    if before.workload is not step.workload or before.scenario is not step.scenario or before.host != step.host:
+    is_issued_alike = step.host.issues_as(before.host) if step.host else before.host is None
+    if before.workload is not step.workload or before.scenario is not step.scenario or not is_issued_alike:
         return NOTHING_KEPT
     regimes = step.kernels.same_regimes(before.kernels)
     held = "alone" in regimes and step.kernels.collective_sms == before.kernels.collective_sms

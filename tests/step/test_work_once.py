@@ -78,7 +78,8 @@ def test_costs_that_are_kept_are_those_priced_anew(step: PreparedStep, overlap: 
     scenario = step.scenario
     if overlap != "none" and scenario.parallel.tp > 1:
         step = prepare(load_scenario("llama-3.1-405b", [*TENSORS, f"parallel.overlap.tp={overlap}"]))
-    for key in ("collective_sms", "collective_stretch", "tp_overlap_chunks", "tp_overlap_sms", "lone_chunk_full_sms"):
+    overlapped = ("collective_sms", "collective_stretch", "tp_overlap_chunks", "tp_overlap_sms", "lone_chunk_full_sms")
+    for key in (*overlapped, "host_speed", "host_other_s"):
         entry = step.assumptions[key]
         for end in (entry.low, entry.high):
             fixed = entry.model_copy(update={"value": end, "low": end, "high": end})
