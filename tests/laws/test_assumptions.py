@@ -124,7 +124,7 @@ SCENES: Mapping[str, Document] = {
 
 ACTS_IN = {
     "expert_popularity_cv": "natural", "aux_loss_pressure": "aux_loss", "collective_sms": "buckets",
-    "collective_stretch": "near", "host_speed": "issued",
+    "collective_stretch": "near", "host_speed": "issued", "host_other_s": "issued",
     "tp_overlap_chunks": "chunked", "tp_overlap_sms": "chunked", "host_link_frac": "hosted", "host_memory_frac": "hosted",
     **dict.fromkeys((key for key in SIGNS if key.startswith("memory_graph")), "captured"),
 }  # fmt: skip
