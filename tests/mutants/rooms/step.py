@@ -521,5 +521,17 @@ STEP = Room(
             "if priced.joint != form.joint or",
             "a graph whose chunks wait for transfers is taken for one whose chunks do not",
         ),
+        Fault(
+            "simulator/assembly/host.py",
+            "at, ahead = at + (issue.seconds - ahead), 0.0",
+            "at, ahead = at + issue.seconds, 0.0",
+            "what stands before a message is issued twice at other prices",
+        ),
+        Fault(
+            "simulator/step/host.py",
+            "return other is not None and replace(other, other_s=self.other_s) == self",
+            "return other is not None",
+            "units keep what another host takes to issue them",
+        ),
     ),
 )
