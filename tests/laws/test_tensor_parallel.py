@@ -78,12 +78,17 @@ def test_a_group_that_leaves_its_node_is_slower() -> None:
 
 
 def test_chunks_hide_what_they_can_and_no_more() -> None:
-    plain, chunked, free = (
+    """What GEMMs lose beside them, by SMs that the reduction takes, is theirs."""
+    in_chunks = {"parallel": {"overlap": {"tp": "chunked"}}}
+    plain, chunked, alone, free = (
         simulate(changed(DENSE, **sections))
-        for sections in ({}, {"parallel": {"overlap": {"tp": "chunked"}}}, {"mechanisms": {"tp_collectives": False}})
-    )
-    assert free.step_s < chunked.step_s < plain.step_s
-    assert 0 < exposed(chunked) < 0.7 * exposed(plain)
+        for sections in (
+            {}, in_chunks, {**in_chunks, "assumptions": {"tp_overlap_sms": 0}}, {"mechanisms": {"tp_collectives": False}},
+        )
+    )  # fmt: skip
+    assert free.step_s < alone.step_s < chunked.step_s < plain.step_s
+    assert 0 < exposed(alone) < 0.7 * exposed(plain)
+    assert exposed(chunked) - exposed(alone) == pytest.approx(chunked.step_s - alone.step_s, rel=0.1)
     assert exposed(free) == 0
 
 
