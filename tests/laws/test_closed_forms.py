@@ -6,6 +6,7 @@ Even loads, GPUs of one speed, chunks that wait for the transfers before them: t
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -94,6 +95,18 @@ def early_seconds(run: Run, unit: Unit) -> float:
     return cast + costs.all_to_all(unit.all_to_all["combine_b"], "alone").seconds
 
 
+def _free_backwards(run: Run) -> int:
+    """Backwards of the only rank that do not stand directly behind the one alone that they wait for (B or I of the stage
+    behind theirs, of the same micro-batch).
+    """
+    actions = [action.halves() for action in _order(run).ranks[0]]
+    backwards = [(half, before) for before, halves in pairwise(((), *actions)) for half in halves if half[0] in "BI"]
+    return sum(
+        not (len(before) == 1 and before[0][0] in "BI" and before[0][1:] == (stage + 1, micro_batch))
+        for (_, stage, micro_batch), before in backwards
+    )
+
+
 @settings(LAW, max_examples=30)
 @given(scenarios(pp=1, max_cp=4))
 def test_one_stage_takes_the_sum_of_its_operators(document: Document) -> None:
@@ -101,6 +114,7 @@ def test_one_stage_takes_the_sum_of_its_operators(document: Document) -> None:
 
     Weight gradients that come later are not beside the collectives that they would hide. The backward of the first of all
     stages sends nothing: with two chunks of the model, the exchange with which the next backward begins may run beside its end.
+    So it may beside a forward's, where the dispatcher copies rows behind its combine.
     """
     run = simulate(steady(document, parallel={"overlap": {"ep": "none"}}))
     tail, stages = tail_costs(run), run.prepared.workload.stages
@@ -111,7 +125,7 @@ def test_one_stage_takes_the_sum_of_its_operators(document: Document) -> None:
     end += sum(segment.seconds for stage in (*tail.reduce, *tail.gather) for _, segment in stage)
     early_s = max(early_seconds(run, stage.units[-1]) for stage in stages) if len(stages) > 1 else 0.0
     saved_s, rounding_s = total + end - run.step_s, ROUNDING * run.step_s
-    assert -rounding_s <= saved_s <= run.graph.num_micro_batches * early_s + rounding_s
+    assert -rounding_s <= saved_s <= _free_backwards(run) * early_s + rounding_s
     assert run.result.step.bubble_s == pytest.approx(0.0, abs=ROUNDING * run.step_s)
     assert run.result.step.optimizer_s == pytest.approx(end, rel=1e-6)
 
