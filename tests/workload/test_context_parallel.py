@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from math import fsum
 from typing import Literal
 
@@ -17,6 +17,8 @@ from simulator.workload.memory import MemoryAssumptions, activation_recipe
 from simulator.workload.op import Collective, Op, Work
 from simulator.workload.pairs import rank_pairs
 from simulator.workload.recipe import Recipe
+
+NOTHING_ASSUMED = MemoryAssumptions(**{field.name: 0.0 for field in fields(MemoryAssumptions)})
 
 Way = Literal["a2a", "ring", "all_gather"]
 WAYS: tuple[Way, ...] = ("a2a", "ring", "all_gather")
@@ -202,7 +204,7 @@ def test_a_window_keeps_its_pairs() -> None:
 def test_memory_of_a_share_and_of_what_is_exchanged(way: Way) -> None:
     """What is kept follows the tokens; what comes from others is held in the passes alone."""
     scenario = load_scenario(GQA, ["training.seq_len=32768", "parallel.tp=1", "parallel.sequence_parallel=false"])
-    r = activation_recipe(scenario, MemoryAssumptions(*[0.0] * 11))
+    r = activation_recipe(scenario, NOTHING_ASSUMED)
     alone = attention_block(scenario.model, r)
     shared = attention_block(scenario.model, replace(r, tokens=r.tokens // 4, cp=4, cp_comm=way))
     kept = [sum(tensor.num_bytes for tensor in block.saved) for block in (alone, shared)]
@@ -235,7 +237,7 @@ def test_memory_of_a_share_and_of_what_is_exchanged(way: Way) -> None:
 def test_copies_of_heads_of_keys_are_kept_by_each_rank() -> None:
     """8 heads over 16 ranks: each keeps one, twice its part."""
     scenario = load_scenario(GQA, ["training.seq_len=32768", "parallel.tp=1", "parallel.sequence_parallel=false"])
-    r = activation_recipe(scenario, MemoryAssumptions(*[0.0] * 11))
+    r = activation_recipe(scenario, NOTHING_ASSUMED)
     block = attention_block(scenario.model, replace(r, tokens=r.tokens // 16, cp=16, cp_comm="a2a"))
     copies = [tensor.num_bytes for tensor in block.saved if tensor.name == "attn.kv_copies"]
     assert copies == [2 * r.tokens // 16 * 8 * 2 * 128]
