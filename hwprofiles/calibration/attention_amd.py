@@ -11,7 +11,7 @@ from typing import Final
 AITER: Final = (
     "github.com/ROCm/aiter op_tests/cpp/mha/README.md (0403bcd): assembly kernels, BF16, 8 heads of keys and values"
 )
-WIDE: Final = "github.com/ROCm/aiter pull request 3390: assembly kernels, BF16, heads of 192 and 128"
+WIDE: Final = "github.com/ROCm/aiter#3390: assembly kernels, BF16, heads of 192 and 128"
 
 Line = tuple[str, str, str, int, bool, str, tuple[tuple[int, int, int, float], ...]]
 

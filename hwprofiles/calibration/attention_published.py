@@ -15,9 +15,9 @@ from hwprofiles.units import TERA
 
 FIGURES: Final = "arXiv:2407.08608, bar labels of figures 5 and 6 as transcribed (16-bit, H100 SXM5)"
 README: Final = "github.com/liangan1/GPU_travel performance/flash-attn/README.md (FlashAttention-2 on A100)"
-ISSUE: Final = "github.com/Dao-AILab/flash-attention issue 1589 (flash_attn 2.7.4 on B200)"
-BENCH: Final = "github.com/meta-pytorch/tritonbench pull request 171 (FlashAttention-2 on B200)"
-PULL: Final = "github.com/Dao-AILab/flash-attention pull request 1791 (H100)"
+ISSUE: Final = "github.com/Dao-AILab/flash-attention#1589 (flash_attn 2.7.4 on B200)"
+BENCH: Final = "github.com/meta-pytorch/tritonbench#171 (FlashAttention-2 on B200)"
+PULL: Final = "github.com/Dao-AILab/flash-attention#1791 (H100)"
 
 VALUES: Final = {192: 128}
 """Head size of queries and keys → of values, where it is another (latent attention)."""

@@ -4,7 +4,7 @@ aiconfigurator_gemm.csv    gpu, framework, dtype, m, n, k, latency_ms: github.co
                            systems/data/*/gemm/*/*/gemm_perf.parquet; framework as "SGLang 0.5.14"
 deepgemm_h800_dense.csv    version (initial | apr-2025), M, N, K, tflops, speedup_vs_cutlass36: the tables of
                            github.com/deepseek-ai/DeepGEMM README.md at a6d97a1 (initial) and a9967bc (apr-2025)
-deepgemm_h800_wgrad.csv    groups, M, N, K (of a group), tflops, note: DeepGEMM pull request 95; rows of its rerun (issue 107)
+deepgemm_h800_wgrad.csv    groups, M, N, K (of a group), tflops, note: DeepGEMM#95; rows of its rerun (#107)
                            say H200 in the note
 kernel_measured.csv        kernel (attention), implementation, pass (fwd | bwd), batch, seq, heads_q, heads_kv, head_dim_qk,
                            head_dim_v, mask (causal | none | causal window N), dtype, gpu, time_us:
@@ -97,7 +97,7 @@ def deepgemm(folder: Path, version: str, *, cutlass: bool) -> list[GemmPoint]:
 
 
 def deepgemm_wgrad(folder: Path, *, rerun_on_h200: bool) -> list[GemmPoint]:
-    """FP8 weight gradients with FP32 accumulation: DeepGEMM pull request 95, or its rerun on H200 (issue 107)."""
+    """FP8 weight gradients with FP32 accumulation: DeepGEMM#95, or its rerun on H200 (#107)."""
     points = []
     for row in _rows(folder, "deepgemm_h800_wgrad.csv"):
         if ("H200" in row["note"]) == rerun_on_h200:

@@ -23,7 +23,7 @@ MIN_BYTES: Final = 16 * int(MEBI)
 LINK_BYTES_PER_S: Final = {"a100": 300e9, "h100": 450e9, "h200": 450e9, "b200": 900e9, "gb200": 900e9}
 """Datasheet rate of a GPU's links together, one way (hwprofiles/nodes)."""
 SWITCH_RANKS: Final = 5
-"""From so many GPUs on NCCL lets the switch add up (github.com/NVIDIA/nccl issue 1455), where there is one that can."""
+"""From so many GPUs on NCCL lets the switch add up (github.com/NVIDIA/nccl#1455), where there is one that can."""
 BASE_S, HOP_S, LL_BASE_S, LL_HOP_S, LL_SHARE, NVLS_BASE_S = 8.4e-6, 3.4e-6, 6.6e-6, 6.0e-7, 0.5, 2.5e-5
 """As in stacks/transfer/network.yaml: github.com/NVIDIA/nccl 2.30.7 src/graph/tuning.cc."""
 HUBER: Final = 0.1

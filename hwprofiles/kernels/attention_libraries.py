@@ -56,8 +56,8 @@ _FA2 = (
 )
 _FA3 = f"{_FLASH} README.md: H100 / H800; FP16 and BF16 forward and backward, FP8 forward; arXiv:2407.08608"
 _OLD = (
-    "arXiv:2407.08608 figures 5 and 6; no kernels for heads above 128 on Blackwell then: github.com/NVIDIA/TransformerEngine "
-    "pull request 1504"
+    "arXiv:2407.08608 figures 5 and 6; no kernels for heads above 128 on Blackwell then: "
+    "github.com/NVIDIA/TransformerEngine#1504"
 )
 _NEW = (
     "hwprofiles/measurements/h100-kernel-rates-2026-11-27.csv: heads of 96 take as long as of 128; "

@@ -45,7 +45,7 @@ def bus(op: RingOp, num_bytes: float, ranks: int, node: str, stack: Stack) -> fl
     ],
 )
 def test_published_all_reduces(node: str, stack: str, ranks: int, published: float, within: float) -> None:
-    """NCCL issues 1455, 1374, 2140; coreweave/nccl-tests. Only those of 8 H100 were fitted; two GPUs reach more than we say."""
+    """NVIDIA/nccl#1455, 1374, 2140; coreweave/nccl-tests. Only those of 8 H100 were fitted; two GPUs reach more than we say."""
     assert bus("all_reduce", LARGE, ranks, node, load_stack(stack)) == pytest.approx(published, rel=within)
 
 

@@ -105,7 +105,7 @@ def test_an_fsdp_run_that_fitted_fits() -> None:
 
 
 def test_what_torchtitan_s_own_files_say_explains_its_mixture_on_eight_h100() -> None:
-    """pytorch/torchtitan issue 1789: 11.25k to 11.76k tokens/s a GPU and 73.3 GiB; without the release 21k."""
+    """pytorch/torchtitan#1789: 11.25k to 11.76k tokens/s a GPU and 73.3 GiB; without the release 21k."""
     told = {key: value for key, value in V2_LITE.items() if key != "recompute"}
     known = simulate_step(
         load_scenario({**told, "framework": "torchtitan@2025-10", "recompute": {"granularity": "selective"}})
