@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from hwprofiles.stack_choice import STACK_KINDS, default_stack, stack_names, stack_provenance
 from simulator.report import numbers
+from simulator.report.lever_words import range_words
 from simulator.results.interval import Estimate
 from simulator.results.placement_result import ExpertGroups
 from simulator.results.run_result import PhaseResult, RunResult
@@ -55,6 +56,7 @@ CATEGORY_LEGENDS: Final = {
     "tp_collectives": "gathers and reductions around the products that ranks share",
     "cp_collectives": "keys, values or heads that ranks with parts of one sequence exchange",
     "host": "kernels that the host has not issued yet",
+    "other": "what the host does between two steps",
     "link_sharing": "what messages of two kinds lose to each other on one link",
     "interference": "what data-parallel collectives take from the kernels beside them",
 }
@@ -275,12 +277,6 @@ def effect_size(row: AssumptionRow) -> float:
 
 NUM_RANGES: Final = 4
 """Ranges that are told of an interval, the greatest first."""
-RANGE_WORDS: Final = {
-    "run.unrecorded": "what no input says", "software.unknown": "software not stated",
-    "power.idle_share": "a waiting chip's power", "power.beta": "how power follows speed",
-    "power.energy": "energy of a FLOP", "power.loop_share": "state of benchmarks",
-}  # fmt: skip
-"""What a range is of, in words; a category of time or an assumption by its name."""
 
 
 def interval_words(times: StepTimes) -> str:
@@ -288,10 +284,10 @@ def interval_words(times: StepTimes) -> str:
     if not times.ranges:
         return ""
     told = (
-        f"{RANGE_WORDS.get(part.what, part.what)} {numbers.signed_percent(part.low)} to {numbers.signed_percent(part.high)}"
+        f"{range_words(part.what)}, {numbers.signed_percent(part.low)} to {numbers.signed_percent(part.high)}"
         for part in times.ranges[:NUM_RANGES]
     )
-    return f"the interval is mostly {', '.join(told)}"
+    return f"the interval is mostly: {'; '.join(told)}"
 
 
 def software_words(times: StepTimes) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from simulator.report.timeline_words import category_words
+
 ASSUMPTION_WORDS: Final[Mapping[str, str]] = {
     "routing_concentration": "how unevenly one sequence's tokens spread over the experts",
     "expert_popularity_cv": "how uneven the experts' popularity is without balancing",
@@ -44,6 +46,18 @@ ASSUMPTION_WORDS: Final[Mapping[str, str]] = {
 }
 """Key of an assumption → what it is."""
 
+RANGE_WORDS: Final[Mapping[str, str]] = {
+    "run.unrecorded": "how far runs of the same inputs are apart",
+    "software.unknown": "which software runs it, since none is stated",
+    "power.idle_share": "what a waiting chip draws",
+    "power.beta": "how power follows speed",
+    "power.energy": "what a FLOP takes of energy",
+    "power.warm_speed": "how much slower a chip at work is than in its first launches",
+    "power.window_s": "how far back the power limit looks",
+    "power.loop_share": "how far the benchmarks were slowed already",
+}
+"""What a step's interval is made of beside categories of time and assumptions → what it is."""
+
 ACTIONS: Final[Mapping[str, str]] = {
     "gemm": "a lower precision, a faster GPU or less recompute shortens it",
     "expert_gemm": "larger micro-batches fill the experts better; a lower precision or a faster GPU shortens it",
@@ -73,3 +87,10 @@ ACTIONS: Final[Mapping[str, str]] = {
 def assumption_words(key: str) -> str:
     """What an assumption is; its key where nobody has said it in words."""
     return ASSUMPTION_WORDS.get(key, key.replace("_", " "))
+
+
+def range_words(what: str) -> str:
+    """What a part of a step's interval is (`RangePart.what`), an assumption with its key, by which it can be narrowed."""
+    if what in ASSUMPTION_WORDS:
+        return f"{ASSUMPTION_WORDS[what]} ({what})"
+    return RANGE_WORDS.get(what) or category_words(what)

@@ -16,7 +16,7 @@ from rich.text import Text
 from simulator.report import facts, numbers
 from simulator.report.layout import bars, grid, needed_width, plain_table, text
 from simulator.results.run_result import RunResult
-from simulator.results.step_result import PART_NAMES
+from simulator.results.step_result import PART_NAMES, CategoryTime
 
 NUM_CATEGORIES: Final = 8
 NUM_BINDINGS: Final = 5
@@ -79,7 +79,7 @@ def step(result: RunResult, width: int) -> Iterable[RenderableType]:
     if times.by_category:
         yield Text()
         yield _category_table(result, width)
-        there = [name for name in facts.CATEGORY_LEGENDS if any(each.category == name for each in times.by_category)]
+        there = [name for name in facts.CATEGORY_LEGENDS if any(each.category == name for each in _largest(result)[0])]
         legends = [f"{name}: {facts.CATEGORY_LEGENDS[name]}" for name in there]
         yield Text(" · ".join(["of a mean rank; sums to the step", *legends]), style="dim")
 
@@ -97,10 +97,15 @@ def _parts_table(result: RunResult, names: list[str], width: int) -> Table:
     return grid(width, [f"in {unit}", *(facts.PART_WORDS[name] for name in names), "step"], rows, ["", "", "", "dim"])
 
 
+def _largest(result: RunResult) -> tuple[list[CategoryTime], list[CategoryTime]]:
+    """The categories that are shown, the longest first, and the others."""
+    ranked = sorted(result.step.by_category, key=lambda each: -each.seconds)
+    return ranked[:NUM_CATEGORIES], ranked[NUM_CATEGORIES:]
+
+
 def _category_table(result: RunResult, width: int) -> Table:
     """Kernel categories with bars, the longest first; what is below the first eight in one row."""
-    ranked = sorted(result.step.by_category, key=lambda each: -each.seconds)
-    shown, rest = ranked[:NUM_CATEGORIES], ranked[NUM_CATEGORIES:]
+    shown, rest = _largest(result)
     rows = [(each.category, each.seconds, each.share) for each in shown]
     if rest:
         label = f"{len(rest)} more"

@@ -5,11 +5,14 @@ from __future__ import annotations
 from hwprofiles.stack_choice import load_stack, stack_names
 from simulator.report import levers, numbers
 from simulator.report.accuracy import accuracy_of, read_accuracy, speeds
-from simulator.report.lever_words import ACTIONS, ASSUMPTION_WORDS
+from simulator.report.lever_words import ACTIONS, ASSUMPTION_WORDS, RANGE_WORDS, range_words
 from simulator.report.memory_words import keys_of, tensor_words
 from simulator.results.explain import WHY
 from simulator.results.run_result import GpuHourPrice
 from simulator.scenario.assumptions import read_assumptions
+from simulator.scenario.run_ranges import all_run_ranges
+from simulator.step.power import RANGED
+from simulator.step.ranges import LOOP_SHARE
 from tests.report.test_console import RESULT, changed
 
 
@@ -17,6 +20,13 @@ def test_every_assumption_and_every_limit_has_words() -> None:
     keys = {*read_assumptions(), *(key for name in stack_names() for key in load_stack(name).assumptions)}
     assert set(ASSUMPTION_WORDS) == keys
     assert set(ACTIONS) == set(WHY)
+
+
+def test_every_part_of_an_interval_has_words() -> None:
+    power = {f"power.{key}" for key in (*RANGED, LOOP_SHARE)}
+    assert set(RANGE_WORDS) == power | {each.key for each in all_run_ranges()}
+    assert range_words("host_speed") == f"{ASSUMPTION_WORDS['host_speed']} (host_speed)"
+    assert range_words("expert_gemm") == "expert GEMM"
 
 
 def test_the_strongest_limits_and_assumptions_come_first() -> None:

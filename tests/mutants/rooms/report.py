@@ -322,8 +322,8 @@ REPORT = Room(
         ),
         Fault(
             "simulator/report/step_sections.py",
-            "any(each.category == name for each in times.by_category)",
-            "any(each.category != name for each in times.by_category)",
+            "any(each.category == name for each in _largest",
+            "any(each.category != name for each in _largest",
             "every category is explained, there or not",
         ),
         Fault(
