@@ -58,12 +58,10 @@ def _speed(cases: Sequence[Mapping[str, Any]]) -> str:
     errors = [1.0 / (1.0 + row["step_error_frac"]) - 1.0 for row in rows]
     sizes = [abs(error) for error in errors]
     inside = fmean(row["low"] <= row["measured"] <= row["high"] for row in rows)
-    cells = (
-        "all", str(len(rows)), f"{fmean(sizes):.0%} (median {median(sizes):.0%})", f"{fmean(errors):+.0%}", f"{inside:.0%}",
-    )  # fmt: skip
-    spaced = [cell.replace("%", " %") for cell in cells]
+    mean = f"{numbers.rough_percent(fmean(sizes))} (median {numbers.rough_percent(median(sizes))})"
+    cells = ("all", str(len(rows)), mean, numbers.rough_change(fmean(errors)), numbers.rough_percent(inside))
     headers = ("rows", "number", "mean error", "bias", "inside")
-    return "\n".join((f"| {' | '.join(headers)} |", "| --- | --- | --- | --- | --- |", f"| {' | '.join(spaced)} |"))
+    return "\n".join((f"| {' | '.join(headers)} |", "| --- | --- | --- | --- | --- |", f"| {' | '.join(cells)} |"))
 
 
 def _scatter(told: Mapping[str, Any], picture: str) -> str:

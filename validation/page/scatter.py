@@ -9,6 +9,7 @@ from html import escape
 from typing import Any, Final
 
 from simulator.report import numbers
+from validation.page.blocks import counted
 
 WIDTH: Final = 900.0
 LEFT: Final = 70.0
@@ -61,10 +62,7 @@ def scatter(cases: Sequence[Mapping[str, Any]]) -> str:
 
     A row: its step_s predicted and measured, its interval, its kind (COLOURS); hollow where the measurement lies outside.
     """
-    rows = sorted(
-        (case for case in cases if case["predicted"] is not None and case["is_eligible"]),
-        key=lambda case: str(case["case_id"]),
-    )
+    rows = sorted(counted(cases), key=lambda case: str(case["case_id"]))
     seconds = [case[key] for case in rows for key in ("predicted_step_s", "measured_step_s")] or [1.0]
     low, high = min(seconds) / 1.3, max(seconds) * 1.3
     across = Axis(low, high, LEFT, RIGHT)
@@ -157,7 +155,7 @@ def _legend(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for text in (
         "bar: 90 % interval",
         "hollow: measured outside it",
-        f"grey: {BAND:.0%} either way".replace("%", " %"),
+        f"grey: {numbers.rough_percent(BAND)} either way",
     ):
         parts.append(f'<text class="small" x="{LEFT + 30:.1f}" y="{y:.1f}">{text}</text>')
         y += 16.0
