@@ -15,6 +15,7 @@ rows).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from hwprofiles.collectives.rows import CollectiveOp, CollectiveRow
@@ -95,12 +96,17 @@ def loaded_links(message: AllToAll, network: Network, stack: Stack, comm_sms: in
     """
     model = _model_of(message, network, stack)
     terms = _terms(message, model, network.nic_bytes_per_s, network.scale_up_bytes_per_s, comm_sms, "value")
+    return followed(terms, model.t0_s.value, is_inside=message.num_nodes == 1)
+
+
+def followed(terms: Mapping[BoundBy, float], t0_s: float, *, is_inside: bool) -> LoadedLinks:
+    """The same of a kernel that takes the longest of these seconds, of each resource, behind t0_s. is_inside: in one node."""
     node, rank = terms["nic"], terms["scale_up"]
-    if message.num_nodes == 1:
+    if is_inside:
         rank = max(rank, terms["sms"])
     else:
         node = max(node, terms["sms"])
-    most, t0_s = max(node, rank), model.t0_s.value
+    most = max(node, rank)
     return LoadedLinks(node / most, rank / most, t0_s / (t0_s + most)) if most > 0 else LoadedLinks()
 
 
@@ -162,8 +168,12 @@ def _seconds(
 ) -> tuple[float, BoundBy]:
     """The formula, and the term that is largest."""
     terms = _terms(message, model, nic_bytes_per_s, scale_up_bytes_per_s, sms, corner)
+    return with_start(terms, time_at(model.t0_s, corner))
+
+
+def with_start(terms: Mapping[BoundBy, float], t0_s: float) -> tuple[float, BoundBy]:
+    """The largest of terms that run together, behind what starts them, and which of all it is."""
     bound_by = max(terms, key=lambda name: terms[name])
-    t0_s = time_at(model.t0_s, corner)
     return t0_s + terms[bound_by], bound_by if terms[bound_by] >= t0_s else "latency"
 
 
@@ -190,7 +200,7 @@ def _by_formula(message: AllToAll, model: _Model, network: Network, stack: Stack
     source = f"all-to-all formula; {model.nic.share.source if bound_by == 'nic' else model.scale_up_share.source}"
     low, high = fast * (1.0 - error), slow * (1.0 + error)
     cost = CollectiveCost(value, low, high, model.basis, source, bound_by=bound_by)
-    return _with_links(cost, message, model, network, stack)
+    return with_links(cost, message, model.nic, model.scale_up_share, network, stack)
 
 
 def _by_row(
@@ -215,13 +225,12 @@ def _by_row(
     low = min(value, (row.low or row.seconds) * min(ratios)) * (1.0 - error)
     high = max(value, (row.high or row.seconds) * max(ratios)) * (1.0 + error)
     source = row.source if basis == "measured" else f"scaled by bytes from {row.op}, {row.nodes} nodes: {row.source}"
-    return _with_links(
-        CollectiveCost(value, low, high, basis, source, bound_by=bound_by), message, model, network, stack
-    )
+    cost = CollectiveCost(value, low, high, basis, source, bound_by=bound_by)
+    return with_links(cost, message, model.nic, model.scale_up_share, network, stack)
 
 
-def _with_links(
-    cost: CollectiveCost, message: AllToAll, model: _Model, network: Network, stack: Stack
+def with_links(
+    cost: CollectiveCost, message: AllToAll, nic: NicPath, scale_up_share: Range, network: Network, stack: Stack
 ) -> CollectiveCost:  # fmt: skip
     """What it sends over links, and for how long that fills them."""
     traffic = exchange_traffic(message)
@@ -231,8 +240,8 @@ def _with_links(
     payload = message.tokens * message.bytes_per_token * copies
     counted = Counted(message.ranks, message.num_nodes, payload, payload, counted_as)
     inside = traffic.scale_up_bytes / network.scale_up_bytes_per_s
-    nic_s = model.nic.filling_s(traffic.nic_bytes, network.nic_bytes_per_s, stack)
-    scale_up_s = filling_s(stack, "link.nvlink.line", inside, 1.0, inside / model.scale_up_share.value)
+    nic_s = nic.filling_s(traffic.nic_bytes, network.nic_bytes_per_s, stack)
+    scale_up_s = filling_s(stack, "link.nvlink.line", inside, 1.0, inside / scale_up_share.value)
     return replace(
         cost, bytes_nic=traffic.nic_bytes, bytes_scale_up=traffic.scale_up_bytes, counted=counted,
         nic_s=min(cost.seconds, nic_s), scale_up_s=min(cost.seconds, scale_up_s),

@@ -16,11 +16,11 @@ from dataclasses import replace
 
 from hwprofiles.kernels.parameters import need
 from hwprofiles.kernels.shape import Regime
-from simulator.costs.collectives.all_to_all import BY_NODE, BY_RANK, beside_full_grid
+from simulator.costs.collectives.all_to_all import beside_full_grid, followed, with_links, with_start
 from simulator.costs.collectives.ring import ring_cost
-from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, Counted, weakest
+from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, weakest
 from simulator.costs.dispatchers.kind import DISPATCHERS, Dispatcher, Links, beside_kernels, group_of
-from simulator.costs.links import CORNERS, Corner, NicPath, filling_s, nic_path, rate_at, time_at
+from simulator.costs.links import CORNERS, Corner, NicPath, nic_path, rate_at, time_at
 from simulator.network.traffic import exchange_traffic
 from simulator.workload.expert_load import LoadedLinks
 from simulator.workload.op import AllToAll
@@ -42,26 +42,13 @@ def _alone(message: AllToAll, links: Links) -> CollectiveCost:
     stack, network = links.stack, links.network
     path = nic_path(stack, "link.nic.all_to_all", network, message.num_nodes)
     t0, share = need(stack, "hybridep.t0_s"), need(stack, _link(message))
-    found: list[float] = []
-    bound_by: BoundBy = "none"
-    for corner in CORNERS:
-        terms, start_s = _terms(message, links, path, corner), time_at(t0, corner)
-        longest = max(terms, key=lambda name: terms[name])
-        found.append(start_s + terms[longest])
-        if corner == "value":
-            bound_by = longest if terms[longest] >= start_s else "latency"
-    value, low, high = found
-    traffic = exchange_traffic(message)
-    is_inside = message.num_nodes == 1
-    payload = message.tokens * message.bytes_per_token * _copies(message)
-    inside = traffic.scale_up_bytes / network.scale_up_bytes_per_s
-    return CollectiveCost(
-        value, low, high, weakest(share.basis, path.share.basis, t0.basis),
-        path.share.source if bound_by == "nic" else share.source, traffic.nic_bytes, traffic.scale_up_bytes, bound_by,
-        Counted(message.ranks, message.num_nodes, payload, payload, BY_RANK if is_inside else BY_NODE),
-        nic_s=min(value, path.filling_s(traffic.nic_bytes, network.nic_bytes_per_s, stack)),
-        scale_up_s=min(value, filling_s(stack, "link.nvlink.line", inside, 1.0, inside / share.value)),
-    )  # fmt: skip
+    (value, bound_by), (low, _), (high, _) = (
+        with_start(_terms(message, links, path, corner), time_at(t0, corner)) for corner in CORNERS
+    )
+    basis = weakest(share.basis, path.share.basis, t0.basis)
+    source = path.share.source if bound_by == "nic" else share.source
+    cost = CollectiveCost(value, low, high, basis, source, bound_by=bound_by)
+    return with_links(cost, message, path, share, network, stack)
 
 
 def _link(message: AllToAll) -> str:
@@ -69,16 +56,13 @@ def _link(message: AllToAll) -> str:
     return f"hybridep.nvlink_{message.op}" if message.num_nodes == 1 else "hybridep.nvlink_between"
 
 
-def _copies(message: AllToAll) -> float:
-    return message.ranks_per_token if message.num_nodes == 1 else message.nodes_per_token
-
-
 def _terms(message: AllToAll, links: Links, path: NicPath, corner: Corner) -> dict[BoundBy, float]:
     """Seconds of each resource."""
     stack, network, traffic = links.stack, links.network, exchange_traffic(message)
     one_domain = message.num_nodes == 1
     copy = need(stack, f"hybridep.sm_cost_{message.op}" if one_domain else "hybridep.sm_cost_between")
-    by_sms = message.bytes_per_token * _copies(message) * time_at(copy, corner)
+    copies = message.ranks_per_token if one_domain else message.nodes_per_token
+    by_sms = message.bytes_per_token * copies * time_at(copy, corner)
     if message.is_scaled:
         told = message.ranks / message.num_nodes * message.nodes_per_token
         by_sms = max(by_sms, told * time_at(need(stack, "hybridep.scales_s"), corner))
@@ -106,13 +90,7 @@ def _floor(message: AllToAll, links: Links, regime: Regime) -> CollectiveCost:
 def _loaded(message: AllToAll, links: Links) -> LoadedLinks:
     path = nic_path(links.stack, "link.nic.all_to_all", links.network, message.num_nodes)
     terms = _terms(message, links, path, "value")
-    node, rank = terms["nic"], terms["scale_up"]
-    if message.num_nodes == 1:
-        rank = max(rank, terms["sms"])
-    else:
-        node = max(node, terms["sms"])
-    most, t0_s = max(node, rank), need(links.stack, "hybridep.t0_s").value
-    return LoadedLinks(node / most, rank / most, t0_s / (t0_s + most)) if most > 0 else LoadedLinks()
+    return followed(terms, need(links.stack, "hybridep.t0_s").value, is_inside=message.num_nodes == 1)
 
 
 HYBRIDEP = DISPATCHERS.add("hybridep", Dispatcher(_cost, _floor, _loaded))
