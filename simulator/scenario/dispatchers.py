@@ -1,6 +1,7 @@
 """Libraries that send tokens to their experts and results back: what each sends, holds and asks of the host.
 
-A scenario names one as `moe.dispatcher`; a dispatcher is one entry here and one file of simulator/costs/dispatchers.
+A scenario names one as `moe.dispatcher`; a dispatcher is one entry here, one file of
+simulator/costs/dispatchers, and its buffers in simulator/workload/dispatch_buffers.py.
 """
 
 from __future__ import annotations

@@ -12,13 +12,14 @@ from simulator.assembly.host import OTHER, HostPlan, host_segment
 from simulator.assembly.issue import NOTHING_ISSUED, UnitIssue
 from simulator.assembly.tail import HostTail
 from simulator.costs.host_issue import HostCosts, issue_s, preprocess_s, routed_s, unit_s
+from simulator.scenario.host import GraphScope
 from simulator.scenario.host_rules import FULL, graph_scopes, host_syncs, waits_at_exchanges
 from simulator.scenario.host_speed import HOST_SPEED, cpu_seconds
 from simulator.scenario.scenario import Scenario
-from simulator.workload.host_calls import Scope, graph_scope
+from simulator.workload.host_calls import graph_scope
 from simulator.workload.op import AllToAll, BlockName, Op, Unit, Work
 
-_BESIDE: Final[tuple[tuple[BlockName, Scope, bool], ...]] = (
+_BESIDE: Final[tuple[tuple[BlockName, GraphScope, bool], ...]] = (
     ("attn_f", "attn", False), ("attn_f", "moe_router", True), ("mlp_f_local", "mlp", False), ("mlp_f_routed", "moe", False),
     ("mlp_f_routed", "moe", True), ("attn_r", "attn", False), ("attn_r", "moe_router", True), ("mlp_r_local", "mlp", False),
     ("mlp_r_routed", "moe", False), ("mlp_r_routed", "moe", True), ("mlp_b_local", "mlp", False),

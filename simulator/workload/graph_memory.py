@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from simulator.scenario.host import GraphScope
 from simulator.scenario.host_rules import FULL, captures_experts, graph_scopes
 from simulator.scenario.scenario import Scenario
-from simulator.workload.host_calls import PREPROCESS, Scope, graph_scope
+from simulator.workload.host_calls import PREPROCESS, graph_scope
 from simulator.workload.op import Op, StageWorkload, Unit
 from simulator.workload.saved import ActivationRecipe
 from simulator.workload.tensors import BlockMemory, Tensor, total_bytes
@@ -23,7 +24,7 @@ ROUTED: Final = "expert"
 MOE_BLOCK: Final = "moe_ffn"
 DATA_BYTES: Final = 8 + 8 + 8 + 4
 """Of a token: its id, label and position in 64 bits, its weight in the loss in 32 (Megatron-LM pretrain_gpt.py)."""
-_OWNERS: Final[dict[str, Scope]] = {"attn": "attn", "router": "moe_router", "shared": "moe_router", ROUTED: "moe"}
+_OWNERS: Final[dict[str, GraphScope]] = {"attn": "attn", "router": "moe_router", "shared": "moe_router", ROUTED: "moe"}
 """Whose tensors a scope captures, by the first part of their names; `ffn`: a dense layer's FFN, or a router's norm."""
 
 
@@ -92,7 +93,7 @@ def _held(scenario: Scenario) -> frozenset[str]:
     return scopes | {"moe_router", "moe_preprocess"} if "moe" in scopes else scopes
 
 
-def _scope_of(tensor: Tensor, block: BlockMemory) -> Scope | None:
+def _scope_of(tensor: Tensor, block: BlockMemory) -> GraphScope | None:
     owner = tensor.name.partition(".")[0]
     if owner == "ffn":
         return "moe_router" if block.name == MOE_BLOCK else "mlp"

@@ -14,20 +14,18 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 from math import fsum
-from typing import Final, Literal
+from typing import Final
 
 from hwprofiles.kernels.shape import LOOP
+from simulator.scenario.dispatchers import DISPATCHERS
+from simulator.scenario.host import GraphScope
 from simulator.workload.op import AllToAll, Collective, Op, UnitKind, Work
-
-Scope = Literal["attn", "mlp", "moe", "moe_router", "moe_preprocess"]
-"""What one captured graph of a layer may hold."""
 
 PREPROCESS: Final = 13
 """Kernels between the router and a dispatch: Megatron-Core with DeepEP has 17 in router and preprocessing, four of them the
 fused router's and its GEMM (docs/discussions/deepseek-v3-gb200-optimization, 2.2.1)."""
 PREPROCESS_GLOBAL: Final = 27
 """The same where each rank works out splits for a collective: 31 with a fused router (there, 2.1.4)."""
-GLOBAL_DISPATCHERS: Final = ("alltoall", "allgather")
 
 FUNCTIONS: Final = frozenset(
     {
@@ -115,8 +113,8 @@ def _of_op(op: Op, back: bool) -> Calls:
 
 def preprocess_calls(message: AllToAll) -> Calls:
     """What stands between the router and a dispatch, or a dispatch that is sent again."""
-    is_global = getattr(message, "dispatcher", "") in GLOBAL_DISPATCHERS
-    return Calls(False, launch=PREPROCESS_GLOBAL if is_global else PREPROCESS)
+    by_library = DISPATCHERS[message.dispatcher].is_library
+    return Calls(False, launch=PREPROCESS_GLOBAL if by_library else PREPROCESS)
 
 
 _ATTENTION: Final = ("attn_f", "attn_r", "attn_b", "attn_w")
@@ -125,7 +123,7 @@ _ROUTER: Final = ("router", "ffn_norm", "ffn_input_grad", "ffn_quantise")
 """Starts of the names of operators that stand in the blocks of attention and belong to the router's part."""
 
 
-def graph_scope(work: Work | AllToAll, block: str, kind: UnitKind) -> Scope | None:
+def graph_scope(work: Work | AllToAll, block: str, kind: UnitKind) -> GraphScope | None:
     """The finest scope that holds it; None: of a head, which no graph of a layer holds."""
     if kind == "head":
         return None
@@ -140,7 +138,7 @@ def graph_scope(work: Work | AllToAll, block: str, kind: UnitKind) -> Scope | No
     return "moe_router"
 
 
-def _in_attention_blocks(work: Work, kind: UnitKind) -> Scope:
+def _in_attention_blocks(work: Work, kind: UnitKind) -> GraphScope:
     if kind == "dense":
         return "mlp" if work.name.startswith(_ROUTER) else "attn"
     if work.name.startswith("dispatch") or "send" in work.name:

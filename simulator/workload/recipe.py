@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from simulator.scenario.dispatchers import DEFAULT, DISPATCHERS, DispatcherRule
+from simulator.scenario.dispatchers import DEFAULT, DISPATCHERS, DispatcherRule, Sends
 from simulator.scenario.recipes import SEPARATE
 from simulator.scenario.software import SOFTWARE, Software
 from simulator.workload.capacity import UNLIMITED, Capacity
@@ -113,6 +113,11 @@ class Recipe:
     def dispatching(self) -> DispatcherRule:
         """The rules of the dispatcher."""
         return DISPATCHERS[self.dispatcher]
+
+    @property
+    def sends(self) -> Sends:
+        """Which copies of a token leave for its experts; with ep 1, where none does, as if each went once."""
+        return self.dispatching.sends if self.ep > 1 else "distinct"
 
     def plain(self) -> Recipe:
         """The recipe of a layer that stays in BF16."""

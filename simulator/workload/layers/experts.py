@@ -109,20 +109,17 @@ def router_backward(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     yield c.rmsnorm_bwd("ffn_norm_bwd", t, hidden)
 
 
-def _is_gathered(r: Recipe) -> bool:
-    """Whether the dispatch brings the tokens to the ranks that share an expert too, and sums their results."""
-    return r.ep > 1 and r.dispatching.sends == "everything"
-
-
 def _gather_rows(name: str, row_bytes: int, m: MoeFfn, r: Recipe, phase: Pass) -> Iterator[Collective]:
-    """The rows of all ranks that share an expert."""
-    if r.etp > 1 and not _is_gathered(r):
+    """The rows of all ranks that share an expert, where the dispatch does not bring them to each."""
+    if r.etp > 1 and r.sends != "everything":
         yield Collective(name, "all_gather", "etp", received_rows(m, r) * row_bytes, phase, routed=True)
 
 
 def _reduce_rows(name: str, hidden: int, m: MoeFfn, r: Recipe, phase: Pass) -> Iterator[Collective]:
-    """Partial results of all these rows summed, to each rank those that it received; in BF16."""
-    if r.etp > 1 and not _is_gathered(r):
+    """Partial results of all these rows summed, to each rank those that it received; in BF16. What was sent to all is summed
+    by the combine.
+    """
+    if r.etp > 1 and r.sends != "everything":
         yield Collective(name, "reduce_scatter", "etp", received_rows(m, r) * 2 * hidden, phase, routed=True)
 
 

@@ -94,8 +94,7 @@ def units(model: ModelSpec, r: Recipe) -> tuple[Unit, ...]:
 def _all_to_all(m: MoeFfn, hidden: int, r: Recipe) -> dict[str, AllToAll]:
     if r.ep == 1:
         return {}
-    sent, rule = r.sent_bytes(hidden), r.dispatching
-    sends_rows, gathers = rule.sends == "rows", rule.sends == "everything"
+    sent, sends_rows, gathers = r.sent_bytes(hidden), r.sends == "rows", r.sends == "everything"
     tokens = ceil(r.sequence_tokens * r.capacity.limit) if r.capacity.is_padded else r.sequence_tokens
     sent_tokens = r.sequence_tokens if gathers else tokens
     dispatch = AllToAll(

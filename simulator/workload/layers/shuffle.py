@@ -44,7 +44,7 @@ def before_dispatch(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     if r.ep == 1:
         return
     tokens, row = r.sequence_tokens, r.sent_bytes(hidden)
-    if r.dispatcher == "alltoall":
+    if r.sends == "rows":
         yield from _map("routing_map_send", sent_rows(m, r), tokens * m.num_routed_experts, r)
         yield _copied_out("permute_send", tokens * row, sent_rows(m, r) * row, "F", r)
     elif r.dispatching.stages_input:
@@ -54,10 +54,10 @@ def before_dispatch(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
 def arrived(m: MoeFfn, hidden: int, rows: int, r: Recipe) -> Iterator[Op]:
     """Of the forward, from what arrived to rows by local experts. rows: those that the grouped kernels run over."""
     local, row = m.num_routed_experts // r.ep, r.sent_bytes(hidden)
-    if r.dispatcher == "alltoall" and r.ep > 1:
+    if r.sends == "rows":
         yield from _sorted("expert_sort", rows, row, local, "F", r)
         return
-    is_gathered = r.dispatcher == "allgather" and r.ep > 1
+    is_gathered = r.sends == "everything"
     entries = (gathered_tokens(r) if is_gathered else rows) * local
     yield from (replace(each, routed=not is_gathered) for each in _map("routing_map", rows, entries, r))
     yield c.moved("permute", "permute", "F", rows * row, rows * row, kernels=2, routed=True)
@@ -66,7 +66,7 @@ def arrived(m: MoeFfn, hidden: int, rows: int, r: Recipe) -> Iterator[Op]:
 def leaving(m: MoeFfn, hidden: int, rows: int, r: Recipe) -> Iterator[Op]:
     """Of the forward, from experts' results to what goes back; of an all-to-all also the sum of what came."""
     yield from _back("unpermute", m, hidden, rows, r, "F")
-    if r.dispatcher == "alltoall" and r.ep > 1:
+    if r.sends == "rows":
         sent = sent_rows(m, r)
         yield _summed("unpermute_send", 2 * sent * hidden, 2 * r.sequence_tokens * hidden, "F", r)
 
@@ -74,7 +74,7 @@ def leaving(m: MoeFfn, hidden: int, rows: int, r: Recipe) -> Iterator[Op]:
 def arrived_backward(m: MoeFfn, hidden: int, rows: int, r: Recipe) -> Iterator[Op]:
     """Of the backward, from the gradients of the tokens' sums to those of the experts' rows."""
     row = r.sent_bytes(hidden)
-    if r.dispatcher == "alltoall" and r.ep > 1:
+    if r.sends == "rows":
         yield _copied_out("unpermute_send_bwd", r.sequence_tokens * row, sent_rows(m, r) * row, "I", r)
         yield from _sorted("expert_sort_bwd", rows, row, m.num_routed_experts // r.ep, "I", r)
         return
@@ -90,17 +90,17 @@ def leaving_backward(m: MoeFfn, hidden: int, rows: int, r: Recipe) -> Iterator[O
 
 def behind_dispatch(m: MoeFfn, hidden: int, r: Recipe) -> Iterator[Op]:
     """Of the backward, the sum of the rows' gradients over each token's experts, where the sender makes it."""
-    if r.dispatcher == "alltoall" and r.ep > 1:
+    if r.sends == "rows":
         sent = sent_rows(m, r)
         yield _summed("permute_send_bwd", 2 * sent * hidden, 2 * r.sequence_tokens * hidden, "I", r)
 
 
 def _back(name: str, m: MoeFfn, hidden: int, rows: int, r: Recipe, phase: Pass) -> Iterator[Op]:
     size = 2 * rows * hidden
-    if r.dispatcher == "alltoall" and r.ep > 1:
+    if r.sends == "rows":
         yield from _sorted(f"{name}_sort", rows, 2 * hidden, m.num_routed_experts // r.ep, phase, r)
         return
-    is_gathered = r.dispatcher == "allgather" and r.ep > 1
+    is_gathered = r.sends == "everything"
     written = 2 * gathered_tokens(r) * hidden if is_gathered else size
     yield replace(_summed(name, size, written, phase, r), routed=not is_gathered)
 
