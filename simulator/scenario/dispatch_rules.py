@@ -12,7 +12,7 @@ from simulator.scenario.wording import FieldProblem
 
 
 def dispatcher_problems(scenario: Scenario, gpu: Gpu) -> Iterator[FieldProblem]:
-    """A library that the GPU cannot run, and one whose GPUs share an expert in a way that it has not."""
+    """A library that the GPU cannot run."""
     if scenario.model.moe is None or scenario.moe.dispatcher not in DISPATCHERS:
         return
     families = derived.dispatcher(scenario).families

@@ -47,8 +47,7 @@ def captures_experts(scenario: Scenario) -> bool:
 def host_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     """What cannot be captured."""
     graph, scopes = scenario.host.cuda_graph, graph_scopes(scenario)
-    syncs = host_syncs(scenario)
-    if syncs and (graph == FULL or "moe" in scopes):
+    if host_syncs(scenario) and captures_experts(scenario):
         what = FULL if graph == FULL else "moe"
         said = scenario.moe.host_sync or f"null, with dispatcher {scenario.moe.dispatcher}"
         yield (

@@ -22,6 +22,7 @@ _INVOLVED: Mapping[str, tuple[str, ...]] = {
     "model.moe.top_k": (
         "model.moe.num_routed_experts", "model.moe.num_expert_groups", "model.moe.max_groups_per_token",
     ),
+    "model.moe.clamp": ("model.moe.activation",),
     "model.moe.num_expert_groups": ("model.moe.num_routed_experts",),
     "model.moe.max_groups_per_token": ("model.moe.num_expert_groups",),
     "model.hidden_size": ("precision.recipe", "model"),

@@ -114,8 +114,8 @@ def _dense_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     text = f"has no meaning: model {show(scenario.model.name)} has no experts"
     if scenario.moe.capacity_factor is not None:
         yield "moe.capacity_factor", text
-    others = ("combine_dtype", "bf16"), ("dispatcher", DISPATCHER), ("permute_fusion", True)
-    for key, usual in (("row_padding", None), *others):
+    others = ("combine_dtype", "bf16"), ("dispatcher", DISPATCHER), ("permute_fusion", True), ("expert_fusion", True)
+    for key, usual in (("row_padding", None), ("router_fusion", None), ("pad_copies", None), *others):
         if getattr(scenario.moe, key) != usual and scenario.is_given(f"moe.{key}"):
             yield f"moe.{key}", text
     if scenario.kernels.grouped_gemm is not None and scenario.is_given("kernels.grouped_gemm"):
@@ -192,6 +192,8 @@ def model_problems(model: ModelSpec) -> Iterator[FieldProblem]:
         return
     if moe.top_k > moe.num_routed_experts:
         yield "moe.top_k", f"top_k {moe.top_k} is more than num_routed_experts {moe.num_routed_experts}"
+    if moe.clamp is not None and moe.num_up == 1:
+        yield "moe.clamp", f"is {moe.clamp:g}, and {moe.activation} has no gate; leave it out, or use swiglu or geglu"
     if moe.num_routed_experts % moe.num_expert_groups:
         text = f"num_expert_groups {moe.num_expert_groups} does not divide num_routed_experts {moe.num_routed_experts}"
         yield "moe.num_expert_groups", f"{text}; {multiples(moe.num_routed_experts, moe.num_expert_groups)} experts"

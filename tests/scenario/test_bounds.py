@@ -117,6 +117,15 @@ def test_a_token_s_experts_fit_in_its_groups() -> None:
     assert "33 experts do not fit in max_groups_per_token 1 groups" in refused(V3, *one_group, "model.moe.top_k=33")
 
 
+@pytest.mark.parametrize("activation", ["relu2", "gelu"])
+def test_a_limit_is_of_a_gated_activation(activation: str) -> None:
+    """As the torch model refuses it."""
+    limited = ("model.moe.clamp=7.0", "model.moe.activation=geglu")
+    load_scenario(V3, limited)
+    text = refused(V3, *limited, f"model.moe.activation={activation}")
+    assert "model.moe.clamp" in text and f"is 7, and {activation} has no gate" in text
+
+
 RAMP = "phases.pretrain.batch_ramp={from: %d, over_tokens: 1e11, schedule_below: null}"
 
 

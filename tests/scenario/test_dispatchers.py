@@ -49,6 +49,8 @@ def test_a_gpu_that_cannot_run_a_library_is_named_with_what_it_can() -> None:
 
 def test_keys_without_meaning_say_so() -> None:
     assert "has no meaning with ep 1" in warnings("moe.dispatcher=alltoall", "parallel.ep=1")
-    dense = "\n".join(map(str, load_scenario("llama-3.1-70b", ["moe.dispatcher=alltoall"]).warnings))
-    assert "has no experts" in dense
-    assert "moe.dispatcher" in dense
+    keys = {"dispatcher": "alltoall", "permute_fusion": "false", "router_fusion": "true", "expert_fusion": "false"}
+    keys |= {"pad_copies": "true"}
+    dense = load_scenario("llama-3.1-70b", [f"moe.{key}={value}" for key, value in keys.items()]).warnings
+    told = [each for each in map(str, dense) if "has no experts" in each]
+    assert all(any(f"moe.{key}" in each for each in told) for key in keys)
