@@ -101,7 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif given.part == "attention-left-out":
         print_attention_left_out(given.reference)
     elif given.part == "rings":
-        print("\n".join(ring_fit.report([*points.nccl_rings(given.reference), *points.own_rings()])))
+        rings = [*points.nccl_rings(given.reference), *points.own_rings()]
+        print("\n".join(ring_fit.report(rings, points.nccl_exchanges(given.reference))))
     else:
         sys.stdout.write(notrace_rows.as_csv(given.reference))
 

@@ -23,7 +23,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hwprofiles.calibration.gemm_fit import GemmPoint
-from hwprofiles.calibration.ring_fit import MIN_BYTES, RingPoint
+from hwprofiles.calibration.ring_fit import EXCHANGE, MIN_BYTES, RingPoint
+from hwprofiles.collectives.ring_formula import RING_LIKE
 from hwprofiles.kernels.gemm_formula import GemmSize
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.units import MICRO, MILLI, TERA
@@ -196,15 +197,22 @@ HAS_SWITCH = ("h100", "b200", "gb200")
 
 def nccl_rings(folder: Path) -> list[RingPoint]:
     """All-gathers, reduce-scatters and all-reduces of NCCL inside a node (aiconfigurator_nccl.csv), from MIN_BYTES on."""
-    points = []
+    return [point for point in _nccl(folder) if point.op != EXCHANGE]
+
+
+def nccl_exchanges(folder: Path) -> list[RingPoint]:
+    """All-to-alls of the same table, of more GPUs than RING_LIKE. What is on GB200 is of two."""
+    return [point for point in _nccl(folder) if point.op == EXCHANGE and point.ranks > RING_LIKE]
+
+
+def _nccl(folder: Path) -> Iterator[RingPoint]:
     for row in _rows(folder, "aiconfigurator_nccl.csv"):
         num_bytes = 2 * int(row["message_elems"])
-        if row["op"] == "alltoall" or num_bytes < MIN_BYTES:
+        if num_bytes < MIN_BYTES:
             continue
         gpu = next(name for part, name in NCCL_DEVICES if part in row["gpu"])
         seconds = float(row["latency_ms"]) * MILLI
-        points.append(RingPoint(gpu, row["op"], int(row["gpus"]), num_bytes, seconds, gpu in HAS_SWITCH))
-    return points
+        yield RingPoint(gpu, row["op"], int(row["gpus"]), num_bytes, seconds, gpu in HAS_SWITCH)
 
 
 def own_rings() -> list[RingPoint]:

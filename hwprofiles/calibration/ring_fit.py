@@ -4,13 +4,14 @@
 
 Sizes from MIN_BYTES on: below, launches and protocols that are not modelled decide. `own_step` follows from the algorithm and
 is one number for all GPUs; share and fill are a GPU's. Judged on whole counts of GPUs left out, `own_step` then fitted on the
-other generations alone.
+other generations alone. `exchange_share`, what an all-to-all of many GPUs leaves of the ring's rate, is one number for all too,
+judged on whole GPUs left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -26,6 +27,7 @@ SWITCH_RANKS: Final = 5
 """From so many GPUs on NCCL lets the switch add up (github.com/NVIDIA/nccl#1455), where there is one that can."""
 BASE_S, HOP_S, LL_BASE_S, LL_HOP_S, LL_SHARE, NVLS_BASE_S = 8.4e-6, 3.4e-6, 6.6e-6, 6.0e-7, 0.5, 2.5e-5
 """As in stacks/transfer/network.yaml: github.com/NVIDIA/nccl 2.30.7 src/graph/tuning.cc."""
+EXCHANGE: Final = "alltoall"
 HUBER: Final = 0.1
 """Errors (natural logarithm) beyond which a point pulls with constant force."""
 
@@ -61,6 +63,9 @@ def predict(point: RingPoint, fit: RingFit) -> float:
     rate = fit.share * LINK_BYTES_PER_S[point.gpu]
     if point.is_by_switch:
         return filled_seconds(NVLS_BASE_S, switch_wire_seconds(point.num_bytes, rate, point.ranks), fit.fill_s)
+    if point.op == EXCHANGE:
+        sent = point.num_bytes * (point.ranks - 1) / point.ranks
+        return filled_seconds(BASE_S + HOP_S, wire_seconds(sent, rate, point.ranks - 1, fit.own_step), fit.fill_s)
     rounds = 2 if point.op == "all_reduce" else 1
     steps = rounds * (point.ranks - 1)
     wire = wire_seconds(rounds * point.num_bytes * (point.ranks - 1) / point.ranks, rate, steps, fit.own_step)
@@ -89,18 +94,43 @@ def fit_own_step(points: Sequence[RingPoint]) -> float:
     )
 
 
-def report(points: Sequence[RingPoint]) -> Iterator[str]:
-    """Lines: own_step, and of each GPU its constants, their error, and the error of each count of GPUs left out."""
+def exchange_errors(points: Sequence[RingPoint], rings: Mapping[str, RingFit], share: float) -> list[float]:
+    """Predicted over measured, minus one, of all-to-alls at a share of their GPU's ring rate."""
+    return [
+        error
+        for gpu, fit in rings.items()
+        for error in errors([point for point in points if point.gpu == gpu], replace(fit, share=share * fit.share))
+    ]
+
+
+def fit_exchange(points: Sequence[RingPoint], rings: Mapping[str, RingFit]) -> float:
+    """The share, one for all GPUs, with which their all-to-alls err least, to 0.005. rings: GPU → its ring's constants."""
+    return min(map(float, SHARES), key=lambda share: mean_size(exchange_errors(points, rings, share)))
+
+
+def exchange_left_out(points: Sequence[RingPoint], rings: Mapping[str, RingFit]) -> dict[str, list[float]]:
+    """GPU → errors of its all-to-alls with the share of the other GPUs."""
+    return {
+        gpu: exchange_errors(points, {gpu: fit}, fit_exchange(points, {k: v for k, v in rings.items() if k != gpu}))
+        for gpu, fit in rings.items()
+    }
+
+
+def report(points: Sequence[RingPoint], exchanges: Sequence[RingPoint]) -> Iterator[str]:
+    """Lines: own_step, of each GPU its constants, their error, and the error of each count of GPUs left out; exchange_share."""
     rings = [point for point in points if not point.is_by_switch]
     own_step = fit_own_step(rings)
     yield f"ring.own_step {own_step:g}"
+    fits = {}
     for gpu in LINK_BYTES_PER_S:
         mine = [point for point in rings if point.gpu == gpu]
         if mine:
-            yield _line(gpu, mine, fit_rings(mine, own_step)) + _left_out(mine, rings)
+            fits[gpu] = fit_rings(mine, own_step)
+            yield _line(gpu, mine, fits[gpu]) + _left_out(mine, rings)
         by_switch = [point for point in points if point.is_by_switch and point.gpu == gpu]
         if by_switch:
             yield _line(f"{gpu} nvls", by_switch, fit_rings(by_switch, 0.0))
+    yield _exchange_line(exchanges, {gpu: fits[gpu] for gpu in fits if any(point.gpu == gpu for point in exchanges)})
 
 
 def left_out_errors(points: Sequence[RingPoint], rings: Sequence[RingPoint]) -> dict[int, list[float]]:
@@ -123,6 +153,14 @@ def mean_size(found: Sequence[float]) -> float:
 def _line(name: str, points: Sequence[RingPoint], fit: RingFit) -> str:
     error = 100 * mean_size(errors(points, fit))
     return f"{name}: share {fit.share:g}, fill_s {fit.fill_s:.2g}  # n {len(points)}, mean error {error:.1f} %"
+
+
+def _exchange_line(points: Sequence[RingPoint], rings: Mapping[str, RingFit]) -> str:
+    share = fit_exchange(points, rings)
+    error = 100 * mean_size(exchange_errors(points, rings, share))
+    left = exchange_left_out(points, rings)
+    tail = "".join(f"; {gpu} left out {100 * mean_size(each):.1f} %" for gpu, each in left.items())
+    return f"ring.exchange_share {share:g}  # n {len(points)}, mean error {error:.1f} %{tail}"
 
 
 def _left_out(points: Sequence[RingPoint], rings: Sequence[RingPoint]) -> str:

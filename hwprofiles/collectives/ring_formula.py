@@ -15,6 +15,12 @@ parts up as they pass (NVLink SHARP, "NVLS" of NCCL): every byte goes up once, a
 from __future__ import annotations
 
 import math
+from typing import Final
+
+RING_LIKE: Final = 4
+"""Most ranks of a node whose all-to-all is as fast as a ring: 303 GB/s of 4 H200, 302 of an all-gather
+(hwprofiles/measurements/h200x4-together-2026-11-27.csv).
+"""
 
 
 def wire_seconds(sent: float, rate: float, steps: float, own_step: float) -> float:

@@ -18,7 +18,9 @@ MEASURED = (
     ("a100-x8", 8, 1 << 24, 114.3), ("a100-x8", 8, 1 << 28, 1197.9),
 )  # fmt: skip
 """(node, GPUs, bytes, microseconds) of alltoall, NCCL 2.27 and 2.29: ai-dynamo/aiconfigurator (095f58a)
-systems/data/*/comm/nccl/*/nccl_perf.parquet. Nothing is fitted on them."""
+systems/data/*/comm/nccl/*/nccl_perf.parquet. Of 8 GPUs `ring.exchange_share` alone is fitted on
+such runs (hwprofiles/calibration/ring_fit.py).
+"""
 
 
 def hardware(node: str = "h100-x8") -> Hardware:

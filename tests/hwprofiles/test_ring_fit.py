@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hwprofiles.calibration import reference_points as points
 from hwprofiles.calibration.ring_fit import (
+    EXCHANGE,
     RingFit,
     RingPoint,
     errors,
+    exchange_errors,
+    exchange_left_out,
+    fit_exchange,
     fit_own_step,
     fit_rings,
     left_out_errors,
@@ -37,6 +42,38 @@ def test_a_fit_finds_the_constants_that_made_its_points() -> None:
     assert fit_rings(made(fit), 0.5) == fit
     assert fit_own_step(made(RingFit(0.78, 4e-6, 0.3))) == pytest.approx(0.3)
     assert mean_size(errors(made(fit), fit)) == 0.0
+
+
+def test_an_exchange_has_the_share_that_made_its_points() -> None:
+    """One number for all GPUs, and the same where one of them is left out."""
+    rings = {"h200": RingFit(0.8, 4e-6, 0.5), "b200": RingFit(0.7, 2e-6, 0.5)}
+    found = []
+    for gpu, fit in rings.items():
+        for power in (24, 27, 30):
+            empty = RingPoint(gpu, EXCHANGE, 8, 2**power, 1.0)
+            found.append(replace(empty, seconds=predict(empty, replace(fit, share=0.85 * fit.share))))
+    assert fit_exchange(found, rings) == 0.85
+    for left in exchange_left_out(found, rings).values():
+        assert len(left) == 3
+        assert mean_size(left) < 1e-9
+    assert mean_size(exchange_errors(found, rings, 0.95)) > 0.05
+
+
+@needs_reference
+def test_committed_share_of_exchanges_is_reproduced_and_left_out_gpus_are_near() -> None:
+    """Errors that the note of `ring.exchange_share` and docs/method.md state."""
+    rings = {}
+    for gpu in ("a100", "h100", "b200"):
+        of = load_stack(f"{gpu}-public").parameters
+        rings[gpu] = RingFit(*(of[key].value for key in ("link.nvlink.ring", "ring.fill_s", "ring.own_step")))
+    exchanges = points.nccl_exchanges(REFERENCE)
+    assert {point.gpu for point in exchanges} == set(rings)
+    assert len(exchanges) == 18
+    share = fit_exchange(exchanges, rings)
+    assert share == load_stack("h100-public").parameters["ring.exchange_share"].value
+    assert mean_size(exchange_errors(exchanges, rings, share)) == pytest.approx(0.043, abs=0.001)
+    left = {gpu: mean_size(each) for gpu, each in exchange_left_out(exchanges, rings).items()}
+    assert left == pytest.approx({"a100": 0.033, "h100": 0.044, "b200": 0.071}, abs=0.001)
 
 
 def test_own_rings_give_the_h200_s_constants() -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hwprofiles.collectives.ring_formula import filled_seconds, wire_seconds
+from hwprofiles.collectives.ring_formula import RING_LIKE, filled_seconds, wire_seconds
 from hwprofiles.kernels.parameters import find, need
 from hwprofiles.schema import Stack
 from simulator.costs.collectives.p2p import p2p_cost
@@ -25,10 +25,6 @@ from simulator.costs.links import CORNERS, Corner, filling_s, nic_path, rate_at,
 from simulator.network.placement import GroupShape
 from simulator.network.topology import Network
 
-RING_LIKE = 4
-"""Most ranks of a node whose exchange is as fast as a ring: 303 GB/s of 4 H200, 302 of an all-gather
-(hwprofiles/measurements/h200x4-together-2026-11-27.csv).
-"""
 COUNTED_AS = "bus bandwidth of nccl-tests: (n-1)/n of the bytes"
 
 
