@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from simulator.scenario.nested import find
 from validation.published.row import Row
-from validation.published.state import Statement, own_keys
+from validation.published.state import COLUMN_OF, Statement, own_keys
 
 MODEL: Final = (
     "model", "layers", "hidden", "ffn", "heads", "kv_heads", "head_dim", "vocab", "experts", "topk", "shared_experts",
@@ -20,7 +20,7 @@ THINGS: Final[Mapping[str, str]] = {
     "n_gpus": "number of GPUs", "mbs": "micro-batch", "gbs": "batch", "seq": "sequence", "precision": "precision",
     "recompute": "recompute", "graph_scope": "graph", "host.cuda_graph": "graph", "dispatcher": "dispatcher",
     "moe.dispatcher": "dispatcher", "overlap": "overlap", "parallel.overlap": "overlap", "parallel": "layout",
-    "recompute.modules": "recompute", "moe": "routing",
+    "moe": "routing",
 }  # fmt: skip
 """Column, label or key of a scenario, or the beginning of one → what differs where it differs; others are told by name."""
 COLUMNS: Final = (*MODEL, "gpu", "n_gpus", "tp", "pp", "vpp", "ep", "etp", "cp", "mbs", "gbs", "seq", "precision",
@@ -29,11 +29,7 @@ COLUMNS: Final = (*MODEL, "gpu", "n_gpus", "tp", "pp", "vpp", "ep", "etp", "cp",
 """Input columns: dp follows from others, and the framework's is the software."""
 ONE: Final = ("vpp", "ep", "etp", "cp")
 """Degrees that are 1 where a row leaves them out."""
-OF_COLUMNS: Final = (
-    "model", "name", "cluster.node", "cluster.num_gpus", "precision.recipe", "recompute", "training.seq_len",
-    "training.global_batch_size", "training.micro_batch_size", "parallel.tp", "parallel.pp", "parallel.vpp", "parallel.ep",
-    "parallel.etp", "parallel.cp", "parallel.schedule",
-)  # fmt: skip
+OF_COLUMNS: Final = ("model", "name", "recompute", *COLUMN_OF)
 """Keys of a statement, or beginnings of them, that say what a column says."""
 KEYS: Final[Mapping[str, str]] = {"dispatcher": "moe.dispatcher", "graph_scope": "host.cuda_graph"}
 """Label → the key that says more of it, where the notes give it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from simulator.report import numbers
@@ -10,7 +10,17 @@ from validation.instrument.change import FIGURES
 from validation.instrument.sign_tables import sign_tables
 from validation.instrument.table import NO_FIGURE, NUM_MOVED, Cells, Table, share
 
-STATISTICS: Final = ("rows", "mean", "median", "p90", "bias", "inside", "half-width", "score")
+SHOWN: Final[Mapping[str, tuple[str, Callable[[float], str]]]] = {
+    "mape": ("mean", numbers.percent),
+    "median": ("median", numbers.percent),
+    "p90": ("p90", numbers.percent),
+    "bias": ("bias", numbers.signed_percent),
+    "coverage_90": ("inside", numbers.percent),
+    "half_width": ("half-width", numbers.percent),
+    "interval_score": ("score", "{:.2f}".format),
+}
+"""Figure of `statistics` → its column, and how it is written."""
+STATISTICS: Final = ("rows", *(header for header, _ in SHOWN.values()))
 SPARE: Final = (3, 4, 8)
 """Columns of the statistics that narrow terminals do without."""
 NUM_PARTS: Final = 4
@@ -81,9 +91,7 @@ def groups(told: Mapping[str, Any]) -> list[Table]:
 
 
 def _statistics(each: Mapping[str, Any], count: int) -> Cells:
-    sizes = [numbers.percent(each[key]) for key in ("mape", "median", "p90")]
-    inside, bias = numbers.percent(each["coverage_90"]), numbers.signed_percent(each["bias"])
-    return (str(count), *sizes, bias, inside, numbers.percent(each["half_width"]), f"{each['interval_score']:.2f}")
+    return (str(count), *(show(each[key]) for key, (_, show) in SHOWN.items()))
 
 
 def worst_rows(told: Mapping[str, Any]) -> Table:
@@ -138,11 +146,10 @@ def mechanisms(document: Mapping[str, Any]) -> Table:
 
 def _errors(figures: Mapping[str, Any]) -> Cells:
     """Mean and bias of all rows, of dense and of MoE rows."""
-    shown = (("mape", numbers.percent), ("bias", numbers.signed_percent))
     return tuple(
-        show(figures[prefix + key]) if prefix + key in figures else NO_FIGURE
+        SHOWN[key][1](figures[prefix + key]) if prefix + key in figures else NO_FIGURE
         for prefix in ("", "dense_", "moe_")
-        for key, show in shown
+        for key in ("mape", "bias")
     )
 
 
@@ -150,19 +157,13 @@ def comparison(found: Mapping[str, Any]) -> list[Table]:
     """What a change moved: groups before and after, rows moved, gained and lost."""
     moved, gained, lost = found["moved"], found["gained"], found["lost"]
     group_rows = [
-        (f"{each['by']}: {each['value']}", _pair(each["n"], str), *(
-            _pair(each[key], show) for key, show in (
-                ("mape", numbers.percent), ("p90", numbers.percent), ("bias", numbers.signed_percent),
-                ("coverage_90", numbers.percent), ("half_width", numbers.percent),
-                ("interval_score", lambda value: f"{value:.2f}"),
-            )
-        ))
+        (f"{each['by']}: {each['value']}", _pair(each["n"], str), *(_pair(each[key], SHOWN[key][1]) for key in FIGURES))
         for each in found["groups"]
         if _is_moved(each)
-    ]  # fmt: skip
+    ]
     moved_rows = [
-        (each["case_id"], numbers.signed_percent(each["change_frac"]), _share(each["step_error_before"]),
-         _share(each["step_error_after"]))
+        (each["case_id"], numbers.signed_percent(each["change_frac"]), _change(each["step_error_before"]),
+         _change(each["step_error_after"]))
         for each in moved[:NUM_MOVED]
     ]  # fmt: skip
     note = f"{COMPARED}: {_rows(len(moved))} moved, {len(gained)} are predicted now, {len(lost)} no longer; "
@@ -175,7 +176,7 @@ def comparison(found: Mapping[str, Any]) -> list[Table]:
     return [
         Table(
             "Before -> now, where it moved",
-            ("", "rows", "mean", "p90", "bias", "inside", "half-width", "score"),
+            ("", "rows", *(SHOWN[key][0] for key in FIGURES)),
             group_rows,
             f"{note}{_moved_signs(found['pairs'])}",
             spare=(3, 6, 7),
@@ -209,7 +210,7 @@ def _pair(values: Sequence[Any], show: Any) -> str:
     return before if before == now else f"{before} -> {now}"
 
 
-def _share(value: float | None) -> str:
+def _change(value: float | None) -> str:
     return NO_FIGURE if value is None else numbers.signed_percent(value)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from hwprofiles import catalog
+from hwprofiles.schema import Gpu
 from hwprofiles.units import GIBI, GIGA, TERA
 from validation.published.batch import RECIPE_WORDS
 from validation.published.machine import NODES
@@ -64,12 +65,17 @@ def _precision(row: Row) -> Iterator[str]:
         )
 
 
+def _gpu(row: Row) -> Gpu | None:
+    """The catalogue's; None where it knows none of the name."""
+    node = NODES.get(row.text("gpu"))
+    return None if node is None else catalog.load_gpu(catalog.load_node(node[0]).gpu)
+
+
 def _memory(row: Row) -> Iterator[str]:
     """More memory than the GPU has; a figure in GB passes for one in GiB."""
-    used, node = row.number("memory_gib"), NODES.get(row.text("gpu"))
-    if used is None or node is None:
+    used, gpu = row.number("memory_gib"), _gpu(row)
+    if used is None or gpu is None:
         return
-    gpu = catalog.load_gpu(catalog.load_node(node[0]).gpu)
     most = max(gpu.hbm_bytes, gpu.device_bytes or 0)
     if used * GIGA > most * (1.0 + MOST_APART):
         has = most / GIBI
@@ -80,10 +86,9 @@ def _memory(row: Row) -> Iterator[str]:
 
 def _rate(row: Row) -> Iterator[str]:
     """More FLOP a second than the GPU's tensor cores have in their fastest format."""
-    found, node = row.number("tflops_per_gpu"), NODES.get(row.text("gpu"))
-    if found is None or node is None:
+    found, gpu = row.number("tflops_per_gpu"), _gpu(row)
+    if found is None or gpu is None:
         return
-    gpu = catalog.load_gpu(catalog.load_node(node[0]).gpu)
     peak = max(gpu.peak_flop_per_s.values()) / TERA
     if found > peak:
         text = f"is beyond the peak of {gpu.name} in its fastest format"
