@@ -26,8 +26,9 @@ twice (2, 1), join the masks in place (1 + 1, 1), select (1 + 2, 2). The mean of
 are put side by side (2, 2)."""
 
 BIAS = (4 + 2, 2 + 2 + 2, 3)
-"""Of an element of the results, weights in BF16: biases times weights (written), added to the expert's rows (2 + 2, 2), experts
-put one behind the other (2, 2). Launches, but for the last, are an expert's."""
+"""Of an element of the results, weights in BF16 (those that DeepEP hands on are FP32, and would widen all three): biases times
+weights (written), added to the expert's rows (2 + 2, 2), experts put one behind the other (2, 2). Launches, but for the last,
+are an expert's."""
 
 BIAS_BACKWARD = (2 + 2 + 2, 2 + 2, 3)
 """Of their gradients: times the weights, for the biases (2, 2), whose sum is counted as any bias's; times the biases, for the
