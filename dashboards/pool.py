@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 import dashboards
-from dashboards.worker import Drop, Failure, Report, Task, failure_of, function_of
+from dashboards.worker import Drop, Failure, Report, Task
 from simulator.errors import Problem
 
 State = Literal["queued", "running", "done", "failed", "dropped"]
@@ -77,36 +77,6 @@ class Jobs(Protocol):
     def end_run(self, session: str) -> None: ...
     def forget(self, job: Job) -> None: ...
     def close(self) -> None: ...
-
-
-class Inline:
-    """Does the work at once and here: for tests of pages, which then need no process."""
-
-    def __init__(self) -> None:
-        self.jobs: dict[str, Job] = {}
-        self.number = count()
-
-    def ask(self, key: str, function: str, arguments: tuple[Any, ...], later: bool, session: str) -> Job:
-        if key not in self.jobs:
-            job = self.jobs[key] = Job(key, function, arguments, later, next(self.number))
-            try:
-                job.value, job.state, job.progress = function_of(function)(*arguments), "done", 1.0
-            except Exception as error:
-                job.error, job.state = failure_of(error), "failed"
-            job.done.set()
-        return self.jobs[key]
-
-    def new_run(self, session: str) -> None:
-        """Nothing is superseded where nothing waits."""
-
-    def end_run(self, session: str) -> None:
-        """Nor here."""
-
-    def forget(self, job: Job) -> None:
-        self.jobs.pop(job.key, None)
-
-    def close(self) -> None:
-        self.jobs.clear()
 
 
 class Pool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from dashboards import jobs
-from dashboards.pool import Inline
+from tests.dashboards.inline import Inline
 
 
 @pytest.fixture

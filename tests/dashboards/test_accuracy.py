@@ -9,11 +9,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards import jobs
-from dashboards.pool import Inline
 from dashboards.views.accuracy import FAMILIES, GPUS, GROUP, UNIT
 from simulator.report import numbers
 from simulator.report.accuracy import Accuracy, accuracy_of, chosen, read_accuracy, speeds
 from simulator.report.accuracy_text import headline
+from tests.dashboards.inline import Inline
 from tests.dashboards.pages import link_of, opened, texts
 
 pytestmark = pytest.mark.usefixtures("kept_jobs")

@@ -12,10 +12,10 @@ from streamlit.testing.v1 import AppTest
 from dashboards import answers
 from dashboards.answers import Answer
 from dashboards.jobs import Job
-from dashboards.pool import Inline
 from dashboards.source import Source
 from dashboards.worker import Failure
 from simulator.errors import Problem
+from tests.dashboards.inline import Inline
 from tests.dashboards.pages import opened, texts
 from tests.dashboards.test_what_if import LINK, of_tiny
 

@@ -14,7 +14,7 @@ from dashboards.answers import Answer
 from dashboards.compared import Side, keep, result_of
 from dashboards.keys import BY_NAME
 from dashboards.link import pack
-from dashboards.pool import Inline, Job
+from dashboards.pool import Job
 from dashboards.source import UPLOADED, Source
 from dashboards.uploads import Uploaded
 from dashboards.views.compare import BESIDE, FILE, RUNS
@@ -25,6 +25,7 @@ from simulator.report.comparison_text import shown_results
 from simulator.results.comparison import compare
 from simulator.results.document import to_json
 from simulator.results.run_result import RunResult
+from tests.dashboards.inline import Inline
 from tests.dashboards.pages import link_of, opened, texts
 
 pytestmark = pytest.mark.usefixtures("kept_jobs")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboards.pool import Inline
 from simulator import load_scenario
 from simulator.report import numbers
 from simulator.schedule import SCHEDULES
 from simulator.step.prepared import prepare
 from simulator.step.step import simulate_prepared
+from tests.dashboards.inline import Inline
 from tests.dashboards.pages import link_of, opened, texts
 
 LINK = {"preset": "mixtral-8x22b", "draws": "1"}

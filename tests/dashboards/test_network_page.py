@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dashboards import jobs
-from dashboards.pool import Inline, Job
+from dashboards.pool import Job
 from dashboards.widgets.problems import as_text
 from simulator import load_scenario
 from simulator.report.network_words import hottest_sentence
@@ -14,6 +14,7 @@ from simulator.step.graph import build_graph
 from simulator.step.network_load import network_view
 from simulator.step.prepared import prepare
 from simulator.step.step import simulate_prepared
+from tests.dashboards.inline import Inline
 from tests.dashboards.pages import link_of, opened, texts
 
 LINK = {"preset": "mixtral-8x22b", "draws": "1"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dashboards.pool import Inline
 from dashboards.views import PAGES
+from tests.dashboards.inline import Inline
 from tests.dashboards.pages import link_of, opened, texts
 
 SMALL = {"preset": "mixtral-8x22b", "draws": "1"}

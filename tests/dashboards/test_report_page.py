@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.pool import Inline
 from dashboards.source import Source
 from dashboards.work import report as work
 from simulator import load_scenario
@@ -16,6 +15,7 @@ from simulator.report.formats import FORMATS, file_name
 from simulator.report.headline import figures
 from simulator.results.document import to_json
 from simulator.run.training_run import simulate_run
+from tests.dashboards.inline import Inline
 from tests.dashboards.pages import opened, texts
 
 SMALL = {"preset": "mixtral-8x22b", "draws": "1", "batch": "128"}

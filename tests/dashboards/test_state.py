@@ -8,9 +8,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards import jobs
-from dashboards.pool import Inline, Job
+from dashboards.pool import Job
 from dashboards.worker import Failure
 from simulator.errors import Problem
+from tests.dashboards.inline import Inline
 from tests.dashboards.pages import link_of, opened, texts
 
 pytestmark = pytest.mark.usefixtures("inline_jobs")

@@ -8,12 +8,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards.keys import PAGE_KEYS
-from dashboards.pool import Inline
 from dashboards.source import Source
 from dashboards.widgets.window import SLIDER, Window, box_window, window_of
 from dashboards.work import timeline as work
 from simulator import load_scenario, simulate_step
 from simulator.report import numbers
+from tests.dashboards.inline import Inline
 from tests.dashboards.pages import link_of, opened, texts
 
 SMALL = {"preset": "mixtral-8x22b", "draws": "1", "pp": "7", "batch": "112", "gpus": "112"}

@@ -14,7 +14,6 @@ from dashboards.controls import CONTROLS, LABELS
 from dashboards.jobs import Job
 from dashboards.keys import BY_NAME, text_of
 from dashboards.link import pack
-from dashboards.pool import Inline
 from dashboards.source import UPLOADED, Source
 from dashboards.widgets.controls import key_of
 from dashboards.work import remedies as work
@@ -22,6 +21,7 @@ from simulator import load_scenario, simulate_run
 from simulator.choices import choices
 from simulator.report import headline
 from simulator.scenario.layers import ScenarioText
+from tests.dashboards.inline import Inline
 from tests.dashboards.pages import link_of, opened, texts
 
 TINY = """\
