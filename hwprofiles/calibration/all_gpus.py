@@ -6,7 +6,6 @@ On CPUs two processes of gloo stand for the GPUs, only to try a program.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from hwprofiles.calibration.command import write_json
 from hwprofiles.calibration.measuring import device_facts
 
 CPU_PROCESSES = 2
@@ -67,7 +67,7 @@ def _worker(rank: int, measure: Measure, out: str, meeting: str, place: tuple[in
     torch.manual_seed(rank)
     result = {**software_facts(own.device), "num_gpus": own.world, **measure(own)}
     if rank == 0:
-        Path(out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_json(Path(out), result)
     dist.destroy_process_group()
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
+import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -56,14 +60,41 @@ def check_output(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Raises as `write_whole`."""
+    write_whole(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_table(path: Path, rows: Iterable[Any], facts: Mapping[str, Any], columns: Mapping[str, str]) -> None:
+    """FILE.csv, a line a row, and FILE.yaml beside it, which says what was measured on and what the columns are.
+
+    rows: instances of a dataclass, of which columns (name → meaning) names all fields. Raises as `write_whole`.
+    """
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in asdict(row).items()} for row in rows)
+    write_whole(path, table.getvalue())
+    lines = [f"# Provenance of {path.name}: one row a case."]
+    lines += [f"{name}: {json.dumps(value)}" for name, value in facts.items()]
+    lines += ["columns:", *[f"  {name}: {json.dumps(text)}" for name, text in columns.items()]]
+    write_whole(path.with_suffix(".yaml"), "\n".join(lines) + "\n")
+
+
+def _cell(value: Any) -> Any:
+    """Six digits; nothing for what is no number."""
+    if not isinstance(value, float):
+        return value
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def write_whole(path: Path, text: str) -> None:
     """The old file, or the whole new one, at every moment. Raises CalibrationError: I/O failed."""
     temporary: Path | None = None
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".moesim-", suffix=".tmp")
         temporary = Path(name)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1)
-            file.write("\n")
+            file.write(text)
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(MODE & ~umask)

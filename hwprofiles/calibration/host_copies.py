@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any
 
 from hwprofiles.calibration.all_gpus import software_facts
+from hwprofiles.calibration.command import write_json
 from hwprofiles.units import MEBI, MILLI
 
 SIZE_BYTES, CALLS = 512 * MEBI, 8
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows.append({"gpus": gpus, "ways": " ".join(ways), **rates(range(gpus), ways)})
             print(json.dumps(rows[-1]), flush=True)
     result = {**software_facts("cuda"), "num_gpus": count, "size_bytes": SIZE_BYTES, "rows": rows}
-    given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(given.out, result)
     return 0
 
 

@@ -14,21 +14,18 @@ from hwprofiles.calibration.extra import require_torch
 
 require_torch(__name__)
 
-import csv
-import json
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from hwprofiles.calibration.command import Parser, check_output, guarded
+from hwprofiles.calibration.command import Parser, check_output, guarded, write_table
 from hwprofiles.calibration.host import device_calls, layers, operators
 from hwprofiles.calibration.host.core import COLUMNS, Case, HostRow, measured, processor
 from hwprofiles.calibration.measuring import device_facts
@@ -103,20 +100,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         "made_by": "python -m hwprofiles.calibration.host_dispatch", "date": given.date,
         "samples": QUICK_SAMPLES if given.quick else SAMPLES, "left_out": left_out,
     }  # fmt: skip
-    _write(given.out, found, facts)
+    write_table(given.out, found, facts, COLUMNS)
     return 0
-
-
-def _write(path: Path, found: Sequence[HostRow], facts: dict[str, Any]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [each.name for each in fields(HostRow)], lineterminator="\n")
-        writer.writeheader()
-        for row in found:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(row).items()})
-    lines = [f"# Provenance of {path.name}: one row a case."]
-    lines += [f"{name}: {json.dumps(value)}" for name, value in facts.items()]
-    lines += ["columns:", *[f"  {name}: {json.dumps(text)}" for name, text in COLUMNS.items()]]
-    path.with_suffix(".yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,22 +10,20 @@ one more, so that no launch stands between its two marks.
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import os
 import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from hwprofiles.calibration.command import Parser, check_output, guarded
+from hwprofiles.calibration.command import Parser, check_output, guarded, write_table
 from hwprofiles.calibration.measuring import Clock, device_facts, random_bf16
 
 WARM_UP, CALLS, REST_S = 3, 15, 0.02
@@ -180,16 +178,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         )
     facts = {name: value for name, value in device_facts(given.index).items() if name != "index"}
     facts |= {"made_by": "python -m hwprofiles.calibration.packed_attention", "date": given.date}
-    with given.out.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [each.name for each in fields(PackedRow)], lineterminator="\n")
-        writer.writeheader()
-        for row in found:
-            cells = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in asdict(row).items()}
-            writer.writerow(cells | ({"error": ""} if math.isnan(row.error) else {}))
-    lines = [f"# Provenance of {given.out.name}: one row a case."]
-    lines += [f"{name}: {json.dumps(value)}" for name, value in facts.items()]
-    lines += ["columns:", *[f"  {name}: {json.dumps(text)}" for name, text in COLUMNS.items()]]
-    given.out.with_suffix(".yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_table(given.out, found, facts, COLUMNS)
     return 0
 
 

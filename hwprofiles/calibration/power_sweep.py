@@ -10,20 +10,19 @@ Watts are the board's energy counter over the settled part of the load. `spin` i
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol
 
-from hwprofiles.calibration.command import Parser, check_output, guarded
+from hwprofiles.calibration.command import Parser, check_output, guarded, write_table
 from hwprofiles.calibration.measuring import Clock, device_facts
 from hwprofiles.calibration.nvml import Nvml, PowerReading
 from hwprofiles.calibration.power_kernels import PowerKernel, power_kernels
@@ -255,20 +254,6 @@ def measure(index: int, seconds: float) -> list[PowerRow]:
     return rows
 
 
-def write(out: Path, rows: Sequence[PowerRow], facts: Mapping[str, Any]) -> None:
-    """FILE.csv and FILE.yaml beside it."""
-    names = [each.name for each in fields(PowerRow)]
-    with out.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({n: v if isinstance(v, str) else f"{v:.6g}" for n, v in asdict(row).items()})
-    lines = [f"# Provenance of {out.name}: one row a case."]
-    lines += [f"{name}: {json.dumps(value)}" for name, value in facts.items()]
-    lines += ["columns:", *[f"  {name}: {json.dumps(text)}" for name, text in COLUMNS.items()]]
-    out.with_suffix(".yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0; 2 for what cannot be measured."""
     return guarded("power_sweep", partial(_main, arguments))
@@ -296,8 +281,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     facts = {name: value for name, value in device_facts(given.index).items() if name != "index"}
     how = f"each case alone for {given.seconds:g} s on random numbers, after {REST_S:g} s of rest, nothing else on the GPU"
     program = "python -m hwprofiles.calibration.power_sweep"
-    write(given.out, measure(given.index, given.seconds),
-          {**facts, "made_by": program, "date": given.date, "note": how})  # fmt: skip
+    facts |= {"made_by": program, "date": given.date, "note": how}
+    write_table(given.out, measure(given.index, given.seconds), facts, COLUMNS)
     return 0
 
 

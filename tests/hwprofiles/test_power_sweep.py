@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from hwprofiles.calibration import power_sweep
+from hwprofiles.calibration.command import write_table
 from hwprofiles.calibration.nvml import PowerReading
 from hwprofiles.calibration.power_kernels import PowerKernel
-from hwprofiles.calibration.power_sweep import PowerCase, PowerRow, cases, observe, still, write
+from hwprofiles.calibration.power_sweep import COLUMNS, PowerCase, PowerRow, cases, observe, still
 from hwprofiles.yaml_file import read_yaml
 
 KERNELS = {
@@ -98,7 +99,7 @@ def test_the_file_is_read_back_and_described(tmp_path: Path) -> None:
     chip = FakeChip()
     rows = [still(chip, "rest", 4.0, chip.sleep), measured(PowerCase("gemm", (("bf16_gemm 8192x8192x8192", 1),)))]
     out = tmp_path / "power.csv"
-    write(out, rows, {"gpu": "a GPU", "power_limit_w": 700.0})
+    write_table(out, rows, {"gpu": "a GPU", "power_limit_w": 700.0}, COLUMNS)
     with out.open(encoding="utf-8", newline="") as file:
         read = list(csv.DictReader(file))
     assert [row["case"] for row in read] == ["rest", "gemm"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.numerics import check as numerics_check
 from hwprofiles.calibration.parallel import check as parallel_check
 from hwprofiles.calibration.parallel import execute
+from hwprofiles.yaml_file import read_yaml
 
 Main = Callable[[Sequence[str]], int]
 MEASURING: dict[str, Main] = {
@@ -91,10 +94,26 @@ def test_an_older_result_stays_until_the_new_one_is_whole(tmp_path: Path, monkey
     with pytest.raises(TypeError):
         command.write_json(name, {"a": 2, "b": object()})
 
-    def full(*_: object, indent: int) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(command.json, "dump", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(CalibrationError, match=r"-o: .* cannot be written \(No space left on device\)"):
         command.write_json(name, {"a": 3})
     assert [each.name for each in tmp_path.iterdir()] == ["x.json"] and name.read_text() == '{\n "a": 1\n}\n'
+
+
+@dataclass
+class Row:
+    name: str
+    calls: int
+    error: float
+
+
+def test_a_table_has_six_digits_and_nothing_for_what_is_no_number(tmp_path: Path) -> None:
+    """Its provenance says what was measured on and what the columns are."""
+    columns = {"name": "what", "calls": "how many", "error": "empty: not computed"}
+    rows = [Row("a, b", 12_345_678, 1 / 3), Row("c", 1, math.nan)]
+    command.write_table(tmp_path / "x.csv", rows, {"gpu": "a GPU", "left_out": {}}, columns)
+    assert (tmp_path / "x.csv").read_text() == 'name,calls,error\n"a, b",12345678,0.333333\nc,1,\n'
+    assert read_yaml(tmp_path / "x.yaml").data == {"gpu": "a GPU", "left_out": {}, "columns": columns}
