@@ -90,10 +90,6 @@ class CostRange:
     low: DispatchCosts
     high: DispatchCosts
 
-    def times(self, ratio: float) -> CostRange:
-        """Of a host whose every call takes so many times as long."""
-        return CostRange(self.value.times(ratio), self.low.times(ratio), self.high.times(ratio))
-
 
 @cache
 def host_names() -> tuple[str, ...]:

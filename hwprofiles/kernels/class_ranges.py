@@ -65,10 +65,8 @@ def evidence_of(basis: Basis) -> Evidence:
 
 @cache
 def class_range(name: str, evidence: Evidence) -> ClassRange | None:
-    """The range of a class; None of memory-bound kernels, whose calls' own range is that of the libraries.
-
-    What the file has only of a better evidence than asked counts; a format of which nothing was left out has the widest of
-    its kind.
+    """The range of a class; None of memory-bound kernels, whose calls' own range is that of the libraries, and of rows of this
+    very software. A format of which nothing was left out has the widest of its kind.
     """
     if name.startswith("memory."):
         return None
