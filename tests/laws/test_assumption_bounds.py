@@ -12,7 +12,6 @@ from simulator.scenario.assumptions import read_assumptions
 from tests.laws.test_assumptions import STATED, measured
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("scene", "key"), sorted(STATED))
 def test_a_step_at_both_bounds(scene: str, key: str) -> None:
     bounds = ASSUMPTION_UNITS[STATED[scene, key].unit]

@@ -15,6 +15,8 @@ from hwprofiles.schema import Assumption
 from hwprofiles.stack_choice import load_stack, stack_kind, stack_names
 from simulator import load_scenario, simulate_run, simulate_step
 from simulator.scenario.assumptions import read_assumptions
+from simulator.step.prepared import prepare
+from simulator.step.step import simulate_prepared
 from tests.laws.runs import ROUNDING, changed
 from tests.laws.scenarios import Document
 
@@ -149,7 +151,8 @@ def stated(key: str) -> Assumption:
 def measured(scene: str, key: str, value: float | None) -> tuple[float, float]:
     """(seconds of a step, fullest rank's bytes over those that can be used) with one assumption overridden."""
     overrides = {} if value is None else {key: value}
-    result = simulate_step(load_scenario(changed(SCENES[scene], assumptions=overrides)))
+    step = prepare(load_scenario(changed(SCENES[scene], assumptions=overrides)))
+    result = simulate_prepared(step, explained=False)
     return result.step.step_s, result.memory.peak_bytes_per_gpu / result.memory.usable_bytes
 
 

@@ -12,7 +12,7 @@ from simulator.step.prepared import prepare
 from tests.laws.scenarios import LAW, Document, scenarios
 
 
-@settings(LAW, max_examples=16)
+@settings(LAW, max_examples=40)
 @given(scenarios(max_ep=4))
 def test_the_engines_agree_on_every_operator(document: Document) -> None:
     """One lane without random loads, and the lanes of an expert group with them."""
@@ -26,7 +26,7 @@ def test_the_engines_agree_on_every_operator(document: Document) -> None:
         certify(graph.dag, seconds, draws, swept)
 
 
-@settings(LAW, max_examples=8)
+@settings(LAW, max_examples=20)
 @given(scenarios(max_ep=4))
 def test_the_engines_agree_on_the_parts(document: Document) -> None:
     prepared = prepare(load_scenario(document))

@@ -13,7 +13,7 @@ from simulator.scenario import derived
 from simulator.schedule import SCHEDULES, Schedule
 from simulator.step.graph import order_of_actions
 from simulator.step.memory import rank_memories
-from simulator.step.prepared import memory_question, prepare
+from simulator.step.prepared import count, memory_question
 from tests.laws.runs import changed
 from tests.laws.scenarios import LAW, Document, scenarios
 
@@ -23,7 +23,7 @@ SETS = [frozenset(taken) for count in range(len(MODULES) + 1) for taken in combi
 
 def memories(document: Document) -> tuple[RankMemory, ...]:
     scenario = load_scenario(document)
-    return rank_memories(memory_question(prepare(scenario)), order_of_actions(scenario))
+    return rank_memories(memory_question(count(scenario)), order_of_actions(scenario))
 
 
 def recomputing(document: Document, modules: frozenset[str]) -> Document:
@@ -52,7 +52,7 @@ def busy_ranks(document: Document) -> list[int]:
     return [rank for rank, count in enumerate(layers) if count >= 2 and most_in_flight(schedule, rank) >= 2]
 
 
-@settings(LAW, max_examples=10)
+@settings(LAW, max_examples=20)
 @given(scenarios())
 def test_more_recompute_is_never_more_memory(document: Document) -> None:
     """Without CUDA graphs, whose pool keeps the largest working set of a block, recomputation included."""
@@ -65,7 +65,7 @@ def test_more_recompute_is_never_more_memory(document: Document) -> None:
             assert light.peak_bytes <= heavy.peak_bytes, (rank, sorted(fewer), sorted(more))
 
 
-@settings(LAW, max_examples=10)
+@settings(LAW, max_examples=20)
 @given(scenarios())
 def test_a_checkpoint_of_each_layer_keeps_least(document: Document) -> None:
     """No more than nothing recomputed, or the first layer of each stage alone; on busy ranks, without CUDA graphs as above."""
@@ -79,7 +79,7 @@ def test_a_checkpoint_of_each_layer_keeps_least(document: Document) -> None:
         assert least[rank].peak_bytes <= one[rank].peak_bytes <= none[rank].peak_bytes
 
 
-@settings(LAW, max_examples=10)
+@settings(LAW, max_examples=20)
 @given(scenarios(), st.integers(2, 5))
 def test_longer_sequences_are_never_less_memory(document: Document, times: int) -> None:
     tokens = document["training"]["seq_len"] * times - document["parallel"]["tp"]
@@ -90,7 +90,7 @@ def test_longer_sequences_are_never_less_memory(document: Document, times: int) 
         assert short.peak_bytes <= long.peak_bytes
 
 
-@settings(LAW, max_examples=10)
+@settings(LAW, max_examples=20)
 @given(scenarios())
 def test_more_micro_batches_are_never_less_memory(document: Document) -> None:
     """More micro-batches fill the pipeline more, or as much."""
@@ -101,7 +101,7 @@ def test_more_micro_batches_are_never_less_memory(document: Document) -> None:
         assert few.peak_bytes <= many.peak_bytes
 
 
-@settings(LAW, max_examples=10)
+@settings(LAW, max_examples=20)
 @given(scenarios(is_moe=True))
 def test_more_expert_ranks_hold_fewer_expert_weights(document: Document) -> None:
     """All that is held of a model's state; weights and gradients also each by itself, unless with ZeRO 3 every parameter has
