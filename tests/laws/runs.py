@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from simulator import load_scenario
 from simulator.assembly.step_graph import StepGraph
 from simulator.results.step_result import StepResult
+from simulator.scenario.scenario import Scenario
 from simulator.step.draws import Outcome, draw_rows, run_draws
 from simulator.step.graph import build_graph
 from simulator.step.power import power_of
@@ -55,6 +56,11 @@ def simulate_from(prepared: PreparedStep) -> Run:
     """The chain from a prepared step on."""
     graph = power_of(prepared, build_graph(prepared)).graph
     return Run(prepared, graph, run_draws(prepared.random, graph, "sweep"))
+
+
+def unexplained(scenario: Scenario, *, global_batch_size: int, schedule: str) -> StepResult:
+    """For `simulate_run`: a step without what binds it and without the effects of assumptions, which take most of its time."""
+    return simulate_prepared(prepare(scenario), global_batch_size, schedule, explained=False)
 
 
 def changed(document: Mapping[str, Any], **sections: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from simulator.results.document import to_document
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.section import Section
 from simulator.schedule import SCHEDULES
+from tests.laws.runs import unexplained
 
 NO_FIGURE: Mapping[str, str] = {
     "schema_version": "has one value",
@@ -264,7 +265,7 @@ def answer(*given: str) -> dict[str, Any]:
     """The result document without what only repeats the scenario."""
     preset, *overrides = given
     options = ["draws=2", f"phases={json.dumps([PHASE])}", *overrides]
-    document = to_document(simulate_run(load_scenario(preset, options)))
+    document = to_document(simulate_run(load_scenario(preset, options), simulate=unexplained))
     for repeated in ("scenario", "scenario_sha256", "defaults_used", "seed", "dropped"):
         document.pop(repeated, None)
     return document
