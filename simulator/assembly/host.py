@@ -54,14 +54,15 @@ class HostPlan:
     """What issuing takes beside the segments' own `issue`.
 
     call_s: one collective, transfer or copy outside the units' blocks. sync_s: what a synchronisation takes the host once the
-    device is there. syncs: of a MoE layer's forward. waits_at_exchanges: the host waits until its GPU has done all that it has
-    and holds what comes from other ranks, before it issues an action in front of which something is sent or received.
+    device is there. reads_routers: in a MoE layer's forward it waits for the rows that each expert receives.
+    waits_at_exchanges: it waits until its GPU has done all that it has and holds what comes from other ranks, before it issues
+    an action in front of which something is sent or received.
     prunes: host operators that provably hold nothing up are left out.
     """
 
     call_s: float
     sync_s: float = 0.0
-    syncs: int = 0
+    reads_routers: bool = False
     waits_at_exchanges: bool = False
     prunes: bool = True
 
@@ -80,16 +81,14 @@ def with_host(bare: Template, plan: HostPlan, routed: Halves, *, waits: bool = F
     before the action (for what, expand.py says).
     """
     work = _Work(bare, plan, owed=int(waits))
-    synced = sync_points(bare, plan.syncs, routed)
+    synced = sync_points(bare, routed) if plan.reads_routers else set()
     for i, op in enumerate(bare.ops):
-        work.issue(i, op, synced.get(i, 0))
+        work.issue(i, op, is_synced=i in synced)
     return work.done()
 
 
-def sync_points(bare: Template, syncs: int, routed: Halves) -> dict[int, int]:
-    """Operator → times that the host waits for what it waits for: the dispatch, or the experts where nothing is sent. Of
-    several synchronisations the second stands before the experts, others beside the first.
-    """
+def sync_points(bare: Template, routed: Halves) -> set[int]:
+    """What the host issues behind a wait for all that it waits for: the dispatch, or the experts where nothing is sent."""
     places: dict[tuple[str, int, str], dict[str, int]] = {}
     recomputed = {(op.half, op.unit) for op in bare.ops if op.origin[0] == "block" and _name(op) == "attn_r"}
     for i, op in enumerate(bare.ops):
@@ -97,14 +96,12 @@ def sync_points(bare: Template, syncs: int, routed: Halves) -> dict[int, int]:
         if what is not None and op.unit in routed.get(op.half, ()):
             part, passes = what
             places.setdefault((op.half, op.unit, passes), {}).setdefault(part, i)
-    found: dict[int, int] = {}
-    for (half, unit, passes), at in places.items() if syncs else ():
+    found: set[int] = set()
+    for (half, unit, passes), at in places.items():
         if "dispatch" in at:
-            found[at["dispatch"]] = max(1, syncs - 1)
-            if syncs > 1 and "experts" in at:
-                found[at["experts"]] = 1
+            found.add(at["dispatch"])
         elif passes == "F" or (half, unit) in recomputed:
-            found[at["experts"]] = syncs
+            found.add(at["experts"])
     return found
 
 
@@ -141,13 +138,13 @@ class _Work:
     owed: int = 0
     last: int = -1
 
-    def issue(self, i: int, op: LocalOp, syncs: int) -> None:
+    def issue(self, i: int, op: LocalOp, *, is_synced: bool) -> None:
         """Places a device operator, behind the host operator that it needs."""
         issue = self.plan.of(op, op.segment)
-        ahead = issue.ahead_s if syncs else 0.0
+        ahead = issue.ahead_s if is_synced else 0.0
         self.at += ahead
-        if syncs:
-            self._wait(i, op, syncs)
+        if is_synced:
+            self._wait(i, op)
         due = self.at + issue.lead_s - ahead
         preds = [self.index[pred] for pred in op.preds]
         ready = self._ready(op)
@@ -173,11 +170,11 @@ class _Work:
             setattr(found, name, self.index[at] if at >= 0 else at)
         return found
 
-    def _wait(self, i: int, op: LocalOp, syncs: int) -> None:
+    def _wait(self, i: int, op: LocalOp) -> None:
         """The host waits for what a device operator waits for, once it has issued what stands before."""
         self._put(f"{op.label}.{ISSUE}", self.at, op)
         self.waits = [self.index[pred] for pred in op.preds]
-        self.owed = syncs
+        self.owed = 1
         self.synced = i
 
     def _ready(self, op: LocalOp) -> float:

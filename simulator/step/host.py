@@ -174,6 +174,6 @@ def host_prices(scenario: Scenario, assumptions: Mapping[str, Assumption]) -> Ho
     costs = host_costs(scenario, assumptions) if call_s is None else None
     flat_s = call_s or 0.0
     call, sync = (flat_s, flat_s) if costs is None else (costs.collective_s, costs.sync_s)
-    plan = HostPlan(call, sync, host_syncs(scenario), waits_at_exchanges(scenario))
+    plan = HostPlan(call, sync, host_syncs(scenario) > 0, waits_at_exchanges(scenario))
     is_whole = scenario.host.cuda_graph == FULL
     return HostPrices(plan, costs, graph_scopes(scenario), is_whole, assumptions[HOST_OTHER].value)

@@ -143,16 +143,23 @@ def test_a_message_is_issued_behind_its_counts_and_its_cast() -> None:
 def test_waits_for_a_host_by_hand() -> None:
     """Rank 0: the host issues a message at 5 s, which ends at 8 s, and a product behind it at 9 s: 6 of 9 s are the host's.
     Rank 1: a product behind that one waits for its neighbour, not for a host; the next one for its own host from 13 to 14 s.
+    Rank 2: its input comes at 10 s, which rank 0's host issued at 9 s: bubble up to there, then 2 s for its own host.
     """
-    streams = [HOST, COMM, HOST, COMPUTE, *(NUM_STREAMS + each for each in (COMPUTE, HOST, COMPUTE))]
+    r1, r2 = NUM_STREAMS, 2 * NUM_STREAMS
+    streams = [HOST, COMM, HOST, COMPUTE, r1 + COMPUTE, r1 + HOST, r1 + COMPUTE, COMM, r2 + HOST, r2 + COMPUTE]
     dag = SimpleNamespace(
-        num_ops=7, resource=np.array(streams), pred_ptr=np.array([0, 0, 1, 1, 3, 4, 4, 6]),
-        pred=np.array([0, 1, 2, 3, 4, 5]),
+        num_ops=10, resource=np.array(streams), pred_ptr=np.array([0, 0, 1, 1, 3, 4, 4, 6, 7, 7, 9]),
+        pred=np.array([0, 1, 2, 3, 4, 5, 2, 7, 8]),
     )  # fmt: skip
-    graph = cast(StepGraph, SimpleNamespace(dag=dag, num_ranks=2, tail_first=7))
-    start, finish = np.array([0.0, 5, 5, 9, 11, 0, 14]), np.array([5.0, 8, 9, 11, 13, 14, 15])
-    assert host_waits(graph, start, finish).tolist() == [0, 0, 0, 6, 0, 0, 1]
-    assert host_wait_s(graph, start, finish) == 3.5
+    spans = SimpleNamespace(
+        rank=np.arange(3), ends=np.array([[3, 1], [6, -1], [9, -1]]), inputs=np.array([[-1, -1], [3, -1], [7, -1]]),
+        pairs_start_early=False,
+    )  # fmt: skip
+    graph = cast(StepGraph, SimpleNamespace(dag=dag, num_ranks=3, tail_first=10, spans=spans))
+    start = np.array([0.0, 5, 5, 9, 11, 0, 14, 9, 0, 12])
+    finish = np.array([5.0, 8, 9, 11, 13, 14, 15, 10, 12, 13])
+    assert host_waits(graph, start, finish).tolist() == [0, 0, 0, 6, 0, 0, 1, 0, 0, 2]
+    assert host_wait_s(graph, start, finish) == 3.0
 
 
 @pytest.mark.parametrize("dispatcher", ["deepep", "alltoall"])

@@ -47,8 +47,6 @@ def is_apart(stream_of: np.ndarray, start_s: np.ndarray, end_s: np.ndarray) -> b
 @settings(LAW, max_examples=40)
 @given(scenarios(max_ep=8))
 def test_the_timeline_is_the_engines_and_loses_nothing(document: Document) -> None:
-    """Of the devices alone: what they wait for their hosts is told apart (tests/assembly)."""
-    document = {**document, "mechanisms": {**document.get("mechanisms", {}), "host_stream": False}}
     prepared = prepare(load_scenario(document))
     order = order_of_actions(prepared.scenario)
     timeline, random = timeline_of(prepared, order), prepared.random

@@ -111,6 +111,12 @@ HOSTS = Room(
             "who waits for a neighbour that waited for its host counts as waiting for a host",
         ),
         Fault(
+            "simulator/assembly/host_waits.py",
+            "np.where(begins > free, begins, 0.0)",
+            "np.zeros(len(begins))",
+            "a bubble counts as waiting for the host, too",
+        ),
+        Fault(
             PRICES,
             "0.0 if id(each) in replayed else self._of_work(each, name)",
             "self._of_work(each, name)",
