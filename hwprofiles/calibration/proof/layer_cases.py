@@ -1,0 +1,100 @@
+"""Layers that are measured alone. No torch here: predictions are made from the same list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from hwprofiles.calibration.proof.sizes import even, gqa, mla, model, moe, skewed
+
+Kind = Literal["moe", "mla", "gqa", "dense", "head"]
+KINDS: Final[tuple[Kind, ...]] = ("moe", "mla", "gqa", "dense", "head")
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCase:
+    """One layer alone: norm, module and residual of half a transformer layer; of a head norm, logits and loss.
+
+    moe, dense: the feed-forward half; mla, gqa: the attention half. values: of a model of one layer, in the form of the
+    catalogue's files. sequences of length tokens each. load: of the routed experts.
+    """
+
+    kind: Kind
+    recipe: str
+    values: Mapping[str, Any]
+    tokens: int
+    sequences: int = 1
+    load: Literal["even", "skewed"] = "even"
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        load = f" {self.load}" if self.kind == "moe" else ""
+        return f"{self.values['name']} {self.recipe} {self.sequences}x{self.tokens}{load}"
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Rows of each expert; () where there are none."""
+        if self.kind != "moe":
+            return ()
+        section, tokens = self.values["moe"], self.tokens * self.sequences
+        rows, experts = tokens * section["top_k"], section["num_routed_experts"]
+        return even(rows, experts) if self.load == "even" else skewed(rows, experts, tokens)
+
+
+_NO_ATTENTION: Final = gqa(2, 2, 64)
+"""Of layers whose attention is not measured."""
+
+
+def _moe(hidden: int, *, sigmoid: bool = False, **sizes: int) -> dict[str, Any]:
+    experts, top_k, width, shared = (sizes[name] for name in ("experts", "top_k", "width", "shared"))
+    section = moe(experts, top_k, width, shared=shared, score="sigmoid" if sigmoid else "softmax")
+    return model(f"moe h{hidden} e{experts} k{top_k} f{width} s{shared}", hidden, _NO_ATTENTION, experts=section)
+
+
+def _dense(hidden: int, width: int) -> dict[str, Any]:
+    return model(f"dense h{hidden} f{width}", hidden, _NO_ATTENTION, dense_width=width)
+
+
+def _head(hidden: int, vocab: int) -> dict[str, Any]:
+    return model(f"head h{hidden} v{vocab}", hidden, _NO_ATTENTION, dense_width=256, vocab=vocab)
+
+
+def _mla(hidden: int, heads: int, q_rank: int) -> dict[str, Any]:
+    return model(f"mla h{hidden} n{heads} q{q_rank}", hidden, mla(heads, q_rank), dense_width=256)
+
+
+def _gqa(hidden: int, heads: int, kv_heads: int, dim: int, *, qk_norm: bool = False) -> dict[str, Any]:
+    name = f"gqa h{hidden} n{heads}/{kv_heads} d{dim}{' qk-norm' if qk_norm else ''}"
+    return model(name, hidden, gqa(heads, kv_heads, dim, qk_norm=qk_norm), dense_width=256)
+
+
+BOTH: Final = ("bf16", "fp8-blockwise")
+
+
+def development() -> Iterator[LayerCase]:
+    """Layers to look at: none of their sizes is one of those that are proved."""
+    for recipe in BOTH:
+        yield LayerCase(
+            "moe", recipe, _moe(2304, sigmoid=True, experts=16, top_k=4, width=1280, shared=1), 4096, load="even"
+        )
+        yield LayerCase("moe", recipe, _moe(1280, experts=48, top_k=6, width=640, shared=0), 3072, load="skewed")
+        yield LayerCase("mla", recipe, _mla(2304, 20, 1024), 4096)
+        yield LayerCase("mla", recipe, _mla(1792, 12, 0), 2048)
+        yield LayerCase("gqa", recipe, _gqa(3328, 26, 2, 128), 4096)
+        yield LayerCase("gqa", recipe, _gqa(1792, 14, 14, 128, qk_norm=True), 2048)
+        yield LayerCase("dense", recipe, _dense(2304, 8192), 4096)
+        yield LayerCase("head", recipe, _head(2304, 50_176), 4096)
+
+
+def small() -> Iterator[LayerCase]:
+    """Layers of a rehearsal on a CPU: one of every kind in both recipes."""
+    for recipe in BOTH:
+        yield LayerCase("moe", recipe, _moe(128, sigmoid=True, experts=4, top_k=2, width=128, shared=1), 32)
+        yield LayerCase("moe", recipe, _moe(128, experts=4, top_k=2, width=128, shared=0), 32, load="skewed")
+        tiny = model("mla tiny", 128, mla(2, 64, 32, 16, 16, 16), dense_width=128)
+        yield LayerCase("mla", recipe, tiny, 32)
+        yield LayerCase("gqa", recipe, model("gqa tiny", 128, gqa(4, 2, 32), dense_width=128), 32)
+        yield LayerCase("dense", recipe, model("dense tiny", 128, gqa(2, 2, 32), dense_width=256), 32)
+        yield LayerCase("head", recipe, model("head tiny", 128, gqa(2, 2, 32), dense_width=128, vocab=256), 32)
