@@ -42,13 +42,23 @@ _MEMORY_OPS = (
     "router_pointwise", "router_pointwise_bwd", "routing_map", "row_map", "swiglu", "swiglu_bwd", "transpose", "unpermute",
 )  # fmt: skip
 
+_PRIMITIVES = (
+    "cast", "cat", "elementwise", "elementwise_broadcast", "elementwise_mixed", "elementwise_strided", "fill",
+    "gather_rows", "index_put", "reduce", "reduce_columns", "scatter_rows", "softmax", "softmax_bwd", "sort",
+    "strided_copy", "topk",
+)  # fmt: skip
+"""What modules without kernels of their own are made of, a launch each. elementwise: contiguous operands of one format; _mixed:
+of several formats; _broadcast: a number a row, or a row for all rows; _strided: slices and transposed views. cast: to another
+format. reduce: along the last dimension; reduce_columns: over rows. gather_rows: x[index]; scatter_rows: rows added by atomic
+additions; index_put: the gradient of x[index]. strided_copy: a view made contiguous. `add` and `copy` are of contiguous operands."""
+
 KERNELS: Final[Mapping[str, KernelClass]] = MappingProxyType(
     {
         "gemm": KernelClass("gemm", "gemm"),
         "grouped_gemm": KernelClass("gemm", "expert_gemm"),
         "attention_fwd": _ATTENTION,
         "attention_bwd": _ATTENTION,
-        **dict.fromkeys(_MEMORY_OPS, _MEMORY),
+        **dict.fromkeys((*_MEMORY_OPS, *_PRIMITIVES), _MEMORY),
     }
 )
 """Every kernel that work is counted in or that a stack's table may hold → its class. Shapes of other names are refused."""

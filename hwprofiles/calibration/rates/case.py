@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 Call = Callable[[], Any]
 
+Size = Literal["full", "quick", "cpu"]
+"""How much is measured: full: minutes; quick: seconds on a GPU; cpu: a few small kernels, on any device."""
+
 COLUMNS = (
     "part", "op", "variant", "dtype", "library", "m", "n", "k", "groups", "loads", "batch", "seq", "heads", "kv_heads",
-    "head_dim_qk", "head_dim_v", "causal", "bytes", "flop",
+    "head_dim_qk", "head_dim_v", "causal", "bytes", "flop", "sms", "beside",
 )  # fmt: skip
 """What says which kernel it was; an empty cell means not applicable. m, n, k as in KernelShape (m, of wgrad k, over all
-groups); loads: rows of each group, joined by spaces."""
+groups); of kernels bound by memory m rows of n numbers; loads: rows of each group, joined by spaces; sms: SMs that are left to
+the kernel, where others are held; beside: the kernel that runs on another stream all the time."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +26,17 @@ class RateCase:
     """cells: column of COLUMNS → value. make: puts operands on the device and gives the call; each further one has its own.
 
     operand_bytes: of one set of operands and results; launches: kernels of a call, about.
+    around: what holds while the call is timed, entered after a first call: other kernels then run on streams of their own, so
+    that who times waits for the current stream, not for the device, and neither takes nor gives back memory of the device.
+    light: bound by memory, or short: the chip needs no rest before it.
     """
 
     cells: Mapping[str, Any]
     make: Callable[[], Call]
     operand_bytes: float
     launches: int = 1
+    around: Callable[[], AbstractContextManager[Any]] | None = None
+    light: bool = False
 
     @property
     def name(self) -> str:
