@@ -63,7 +63,7 @@ def fit_attention(points: Sequence[AttentionPoint], limits: CoreLimits, library:
         fit = _as_fit(x, sizes)
         return np.array([_residual(point, fit, limits, library) for point in points])
 
-    x = _minimise(residuals, centre, width)
+    x = minimise(residuals, centre, width)
     fit = _as_fit(x, sizes)
     return replace(fit, residuals=tuple(map(float, residuals(x))))
 
@@ -109,8 +109,8 @@ def _as_fit(x: Values, sizes: Sequence[int]) -> AttentionFit:
     return AttentionFit(t0_s, c_tokens, softmax, tail, dict(zip(sizes, rates, strict=True)), ())
 
 
-def _minimise(residuals: Callable[[Values], Values], centre: Values, width: Values) -> Values:
-    """Damped Gauss-Newton from the priors' centre."""
+def minimise(residuals: Callable[[Values], Values], centre: Values, width: Values) -> Values:
+    """Damped Gauss-Newton from the priors' centre: absolute errors, rounded off within NOISE, and normal priors."""
     x, damping = centre.copy(), 0.01
     at = _loss(residuals(x), x, centre, width)
     for _ in range(ROUNDS):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, gemm_seconds
+from hwprofiles.kernels.gemm_formula import GemmBatch, GemmConstants, GemmLimits, GemmSize, gemm_seconds
 from hwprofiles.units import GIBI
 
 FITTED = ("t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb", "p")
@@ -73,6 +73,10 @@ class GemmFit:
     residuals: tuple[float, ...]
     left_out: tuple[float, ...] = ()
 
+    def doubled(self) -> GemmFit:
+        """Twice the residuals in fit for left-out ones: too few weight shapes to leave any out."""
+        return replace(self, left_out=tuple(2.0 * residual for residual in self.residuals))
+
 
 def without_wild(points: Sequence[GemmPoint]) -> list[GemmPoint]:
     """Points that are not slower than larger ones: no call takes SLOWER_THAN_MORE times one of more rows of its weight."""
@@ -129,9 +133,14 @@ def fit_gemm(
     width = np.array([priors[name].width for name in names])
     upper = np.array([math.log(UPPER.get(name, math.inf)) for name in names])
 
+    batch = GemmBatch([point.size for point in points], tiles, limits)
+    measured = np.array([point.seconds for point in points])
+    quantised = np.array([point.quantised_bytes for point in points])
+
     def residuals(logs: np.ndarray) -> np.ndarray:
         constants, rate = _constants(names, logs, tiles)
-        return np.array([math.log(point.seconds / predict(point, constants, limits, rate)) for point in points])
+        seconds = batch.seconds(constants) + (quantised / rate if rate else 0.0)
+        return np.asarray(np.log(measured / seconds))
 
     logs, jacobian = _levenberg(residuals, np.minimum(centre, upper - 1e-6), centre, width, upper, huber)
     constants, rate = _constants(names, logs, tiles)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -95,8 +94,7 @@ def fit_family(family: GemmFamily, folder: Path) -> GemmFit:
     data = family.load(folder)
     priors = priors_of(limits, sm_peak(family.gpu), quantises=family.quantises)
     if len({point.weight_shape for point in data}) < MIN_SHAPES or len(data) < MIN_POINTS:
-        fit = fit_gemm(data, limits, priors, family.tiles, family.huber)
-        return replace(fit, left_out=tuple(2.0 * residual for residual in fit.residuals))
+        return fit_gemm(data, limits, priors, family.tiles, family.huber).doubled()
     return with_folds(data, limits, priors, family.tiles, family.huber)
 
 

@@ -18,8 +18,10 @@ Every term grows with m, n, k and rows_cv for a fixed tile, so the minimum does 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -133,32 +135,79 @@ def gemm_seconds(size: GemmSize, constants: GemmConstants, limits: GemmLimits) -
     """Seconds of the call on an otherwise idle GPU (or on its free SMs)."""
     if size.m == 0 or size.n == 0 or size.k == 0:
         return 0.0
-    compute = _compute(size, constants, limits)
-    m, n, k = size.per_group
-    in_bytes = IN_BYTES.get(size.dtype, 1.0)
-    moved = size.groups * ((m * k + n * k) * in_bytes + m * n * size.result_bytes[1])
-    memory = moved / (constants.eb * limits.hbm_bytes_per_s)
+    tiles = _tiles(constants.bm_max, constants.bn_max, constants.bn_step)
+    waves, steps = _waves(size, tiles, limits)
+    compute = float(_busy(waves, steps, size_bytes(size), tiles, constants, limits))
+    memory = moved_bytes(size) / (constants.eb * limits.hbm_bytes_per_s)
     power = size.flop / (constants.ecap * limits.peak_flop_per_s)
-    top = max(compute, memory, power)
-    p = constants.p
-    norm = math.pow((compute / top) ** p + (memory / top) ** p + (power / top) ** p, 1.0 / p)
-    return constants.t0_s + top * norm
+    return constants.t0_s + _joined(compute, memory, power, max(compute, memory, power), constants.p)
 
 
-def _compute(size: GemmSize, constants: GemmConstants, limits: GemmLimits) -> float:
-    """Seconds of the waves of tiles of one launch, with the best tile."""
+class GemmBatch:
+    """Many calls on one GPU by kernels of the same tiles: what of the formula does not depend on its rates, worked out once."""
+
+    def __init__(self, sizes: Sequence[GemmSize], tiles: tuple[int, int, int], limits: GemmLimits) -> None:
+        """sizes: not empty calls. tiles: bm_max, bn_max, bn_step."""
+        self._tiles, self._limits = _tiles(*tiles), limits
+        loads = [_waves(size, self._tiles, limits) for size in sizes]
+        self._waves = np.stack([waves for waves, _ in loads])
+        self._steps = np.array([[steps] for _, steps in loads])
+        in_bytes, store_bytes = (
+            np.array([[each] for each in column]) for column in zip(*map(size_bytes, sizes), strict=True)
+        )
+        self._bytes = in_bytes, store_bytes
+        self._moved, self._flop = np.array(list(map(moved_bytes, sizes))), np.array([size.flop for size in sizes])
+
+    def seconds(self, constants: GemmConstants) -> np.ndarray:
+        """As gemm_seconds of each; the tiles of `constants` are not read."""
+        compute = _busy(self._waves, self._steps, self._bytes, self._tiles, constants, self._limits)
+        memory = self._moved / (constants.eb * self._limits.hbm_bytes_per_s)
+        power = self._flop / (constants.ecap * self._limits.peak_flop_per_s)
+        top = np.maximum(np.maximum(compute, memory), power)
+        return np.asarray(constants.t0_s + _joined(compute, memory, power, top, constants.p))
+
+
+Numbers = TypeVar("Numbers", float, np.ndarray)
+
+
+def _joined(compute: Numbers, memory: Numbers, power: Numbers, top: Numbers, p: float) -> Numbers:
+    """The p-norm of the three limits, of which `top` is the greatest."""
+    norm: Any = ((compute / top) ** p + (memory / top) ** p + (power / top) ** p) ** (1.0 / p)
+    return cast(Numbers, top * norm)
+
+
+def size_bytes(size: GemmSize) -> tuple[float, float]:
+    """Bytes of an operand's element, and those an SM stores of a result's."""
+    return IN_BYTES.get(size.dtype, 1.0), size.result_bytes[0]
+
+
+def moved_bytes(size: GemmSize) -> float:
+    """Bytes of both operands and the result."""
+    m, n, k = size.per_group
+    return size.groups * ((m * k + n * k) * size_bytes(size)[0] + m * n * size.result_bytes[1])
+
+
+def _waves(size: GemmSize, tiles: tuple[np.ndarray, np.ndarray], limits: GemmLimits) -> tuple[np.ndarray, float]:
+    """Waves of each tile of one launch, and main-loop steps of a tile."""
     m, n, k = size.per_group
     is_wgrad = size.variant == "wgrad"
     rows_cv, steps_cv = (0.0, size.rows_cv) if is_wgrad else (size.rows_cv, 0.0)
-    in_bytes, store_bytes = IN_BYTES.get(size.dtype, 1.0), size.result_bytes[0]
-    bm, bn = _tiles(constants.bm_max, constants.bn_max, constants.bn_step)
+    bm, bn = tiles
+    steps = float(whole(np.array(k / K_STEP), steps_cv))
+    waves = size.groups * (whole(m / bm, rows_cv) * np.ceil(n / bn)) / limits.free_sms
+    return whole(waves, rows_cv) if size.groups == 1 else np.ceil(waves), steps
+
+
+def _busy(
+    waves: np.ndarray, steps: float | np.ndarray, element: tuple[float | np.ndarray, float | np.ndarray],
+    tiles: tuple[np.ndarray, np.ndarray], constants: GemmConstants, limits: GemmLimits,
+) -> np.ndarray:  # fmt: skip
+    """Seconds of the waves with the best tile (the last axis). element: as size_bytes."""
+    in_bytes, store_bytes = element
+    bm, bn = tiles
     step = np.maximum(
         2.0 * K_STEP * bm * bn / (constants.eta * limits.peak_flop_per_s / limits.num_sms),
         (bm + bn) * (K_STEP * in_bytes) / constants.l2_bytes_per_s,
     )
-    steps = float(whole(np.array(k / K_STEP), steps_cv))
     one_tile = steps * step + constants.t_tile_s + bm * bn * (store_bytes / constants.st_bytes_per_s)
-    tiles = whole(m / bm, rows_cv) * np.ceil(n / bn)
-    waves = size.groups * tiles / limits.free_sms
-    waves = whole(waves, rows_cv) if size.groups == 1 else np.ceil(waves)
-    return float((waves * one_tile).min())
+    return np.asarray((waves * one_tile).min(axis=-1))

@@ -1,40 +1,83 @@
 """Kernels bound by the memory's bandwidth: seconds over bytes moved.
 
-Between rows of the same kernel log-log, beyond them at the end row's rate; without rows a launch floor for each kernel
-plus bytes / (`memory.<op>` * HBM bandwidth), or `memory.default` where the stack has no share of its own; of a kernel
-whose steps wait for one another `memory.<op>.latency_s` more.
+    t = launches * memory.launch_floor_s + latency_s + max(bytes / (share * HBM bandwidth), elements / elements_per_s)
+
+Keys: `memory.<op>` is the share, `memory.<op>.latency_s` what a call waits besides (how long the memory takes to get going, or
+steps that wait for one another), `memory.<op>.elements_per_s` the rate of kernels that reckon an address for each element
+(KernelShape.m * n of them). With a library that the stack knows (KernelShape.library) `memory.<op>.<library>` and so on; an
+op that it does not know has `memory.default`. Without keys of its own a call takes no latency and has no rate of elements.
+
+Rows: where the share was fitted on this GPU, measured / formula of the rows along the bytes corrects it, and more bytes are
+never faster. Else seconds are interpolated between rows of the same kernel log-log, beyond them at the end row's rate.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
-from hwprofiles.kernels.anchoring import KernelCost, derived_basis, pooled_points
-from hwprofiles.kernels.parameters import EXACT, GpuLike, StackLike, find, missing
+from hwprofiles.kernels.anchoring import Formula, KernelCost, along_line, derived_basis, pooled_points
+from hwprofiles.kernels.parameters import EXACT, GpuLike, Range, StackLike, find, missing
 from hwprofiles.kernels.rows import KernelRow
 from hwprofiles.kernels.shape import KernelShape, Regime
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryConstants:
+    """Of one kernel: share of the bandwidth; latency_s of a call; elements_per_s (inf: bytes alone bound it)."""
+
+    share: float
+    latency_s: float = 0.0
+    elements_per_s: float = math.inf
+
+
+def streaming_seconds(constants: MemoryConstants, bytes_per_s: float, floor_s: float, shape: KernelShape) -> float:
+    """Seconds by the formula. bytes_per_s: the memory's bandwidth; floor_s: of one launch."""
+    moving = shape.bytes / (constants.share * bytes_per_s)
+    reckoning = shape.m * max(shape.n, 1) / constants.elements_per_s
+    return floor_s * shape.num_kernels + constants.latency_s + max(moving, reckoning)
 
 
 def memory_bound_cost(
     shape: KernelShape, stack: StackLike, gpu: GpuLike, rows: tuple[KernelRow, ...], regime: Regime
 ) -> KernelCost:
-    """A memory-bound kernel from rows of its kind, else from its share of the HBM bandwidth. Raises MissingKernelError."""
-    floor = (find(stack, "memory.launch_floor_s") or replace(EXACT, value=0.0)).value * shape.num_kernels
-    if rows:
-        return _over_bytes(shape.bytes, rows, floor)
-    fraction = find(stack, f"memory.{shape.op}", "memory.default")
+    """A memory-bound kernel from rows of its kind and its share of the HBM bandwidth. Raises MissingKernelError."""
+    floor = (find(stack, "memory.launch_floor_s") or replace(EXACT, value=0.0)).value
+    stem = _stem(stack, shape)
+    fraction = find(stack, stem)
+    if rows and (fraction is None or fraction.basis != "interpolated"):
+        return _over_bytes(shape.bytes, rows, floor * shape.num_kernels)
     if fraction is None:
         raise missing(stack, shape, f"memory.{shape.op} or memory.default")
-    wait = find(stack, f"memory.{shape.op}.latency_s") or replace(EXACT, value=0.0, low=0.0, high=0.0)
-    low, at, high = (
-        floor + latency + shape.bytes / (share * gpu.hbm_bytes_per_s)
-        for latency, share in (
-            (wait.low, fraction.high), (wait.value, fraction.value), (wait.high, fraction.low)
-        )
-    )  # fmt: skip
+    ends = _ends(stack, shape, stem, fraction)
+    low, at, high = (streaming_seconds(end, gpu.hbm_bytes_per_s, floor, shape) for end in ends)
+    if rows:
+        formula: Formula = partial(streaming_seconds, ends[1], gpu.hbm_bytes_per_s, floor)
+        return along_line(shape, rows, _bytes, formula, Range(1.0, low / at, high / at))
     return KernelCost(at, low, high, fraction.basis, fraction.source, fraction.state)
+
+
+def _bytes(shape: KernelShape) -> float:
+    return float(max(shape.bytes, 1))
+
+
+def _stem(stack: StackLike, shape: KernelShape) -> str:
+    """The most special key of a share that the stack has."""
+    stems = (f"memory.{shape.op}.{shape.library}",) if shape.library else ()
+    return next((stem for stem in (*stems, f"memory.{shape.op}") if find(stack, stem)), "memory.default")
+
+
+def _ends(stack: StackLike, shape: KernelShape, stem: str, share: Range) -> tuple[MemoryConstants, ...]:
+    """Constants of the fastest, the likeliest and the slowest call."""
+    wait = find(stack, f"{stem}.latency_s", f"memory.{shape.op}.latency_s") or Range(0.0, 0.0, 0.0)
+    rate = find(stack, f"{stem}.elements_per_s") or Range(math.inf, math.inf, math.inf)
+    return (
+        MemoryConstants(share.high, wait.low, rate.high),
+        MemoryConstants(share.value, wait.value, rate.value),
+        MemoryConstants(share.low, wait.high, rate.low),
+    )
 
 
 def _over_bytes(moved_bytes: int, rows: Sequence[KernelRow], floor_s: float) -> KernelCost:

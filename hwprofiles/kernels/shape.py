@@ -147,7 +147,7 @@ class KernelShape:
         if self.bound == "attention":
             dims = (self.batch, self.seq, self.heads, self.kv_heads or self.heads, self.head_dim_qk, self.head_dim_v)
             return (self.op, self.dtype, self.library, *dims, self.causal, self.keys)
-        return (self.op, self.bytes)
+        return (self.op, self.library, self.bytes)
 
     @property
     def group_key(self) -> tuple[object, ...]:
@@ -156,7 +156,7 @@ class KernelShape:
             return ("gemm", "wgrad" if self.variant == "wgrad" else "fprop", self.dtype)
         if self.bound == "attention":
             return (self.op, self.dtype, self.library)
-        return (self.op,)
+        return (self.op, self.library)
 
     @property
     def flop_per_pair(self) -> float:

@@ -1,0 +1,158 @@
+"""GEMMs, dense and grouped: constants of gemm_formula.py by format, pass and whether a launch has several groups.
+
+Judged on whole weight shapes left out, calls of m * n * k >= 2^30 and smaller ones apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from hwprofiles.calibration.fits.judged import Judged, judge, middle
+from hwprofiles.calibration.fits.parameter import Entry, Origin, parameters
+from hwprofiles.calibration.fits.points import Cells, free_sms, gemm_points, is_alone, measured, state_of
+from hwprofiles.calibration.gemm_families import CUBLAS_TILES, DEEPGEMM_TILES
+from hwprofiles.calibration.gemm_fit import (
+    BIG,
+    STRICT_HUBER,
+    GemmFit,
+    GemmPoint,
+    fit_gemm,
+    with_folds,
+)
+from hwprofiles.calibration.gemm_groups import gemm_entries, priors_of
+from hwprofiles.kernels.gemm_formula import GemmLimits, GemmSize, moved_bytes
+from hwprofiles.kernels.parameters import MissingKernelError, peak_flop_per_s
+from hwprofiles.schema import Gpu
+
+MIN_POINTS: Final = 4
+"""Fewer calls give rows and no constants."""
+MIN_SHAPES: Final = 3
+"""Weight shapes from which one is left out at a time; of fewer the residuals in fit are doubled."""
+GOALS: Final = {"large": 0.05, "small": 0.10, "grouped": 0.07}
+TILES: Final = {"deepgemm": DEEPGEMM_TILES}
+"""Library cell → tiles; else those of cuBLAS."""
+SERVING: Final = ("cublas", "cublas-fp32-out", "grouped")
+"""Library cells that become the stack's constants, the first that a pass was measured with; others are judged only."""
+APART: Final = "loop"
+"""Library cell of a launch for each group: no kernel of its own."""
+
+
+class Family(NamedTuple):
+    """Calls of one fit."""
+
+    dtype: str
+    library: str
+    variant: str
+    is_grouped: bool
+
+    @property
+    def stem(self) -> str:
+        """Prefix of the keys."""
+        grouped = ".grouped" if self.is_grouped else ""
+        return f"gemm.{self.dtype}{grouped}" + (f".{self.variant}" if self.variant != "fprop" else "")
+
+    @property
+    def tiles(self) -> tuple[int, int, int]:
+        """Of its kernels."""
+        return TILES.get(self.library, CUBLAS_TILES)
+
+
+def limits_of(gpu: Gpu, dtype: str, sms: int = 0) -> GemmLimits:
+    """Datasheet limits with so many SMs free (0: all). Raises MissingKernelError where the GPU lacks the format."""
+    return GemmLimits(peak_flop_per_s(gpu, dtype), gpu.hbm_bytes_per_s, gpu.num_sms, sms or gpu.num_sms)
+
+
+def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> tuple[dict[str, Mapping[str, Any]], list[Judged]]:
+    """Parameters of all GEMM families in the rows, and how right each is."""
+    found: dict[str, Mapping[str, Any]] = {}
+    judged: list[Judged] = []
+    for family, own in families(rows, gpu).items():
+        points, limits = gemm_points(own), limits_of(gpu, family.dtype)
+        if len(points) < MIN_POINTS:
+            continue
+        fit = fit_family(points, limits, gpu, family.tiles)
+        verdicts = list(_judged(family, points, fit, limits))
+        judged += verdicts
+        if family.library in SERVING and f"{family.stem}.eta" not in found:
+            note = "; ".join(each.line() for each in verdicts)
+            found |= parameters(_entries(family, fit), origin, state_of(own), note)
+    return found, judged
+
+
+def families(rows: Sequence[Cells], gpu: Gpu) -> dict[Family, list[Cells]]:
+    """Rows of each family that had the whole chip, those that serve first; formats that the GPU lacks left out."""
+    found: dict[Family, list[Cells]] = {}
+    for row in measured(rows, "gemm"):
+        if row["library"] != APART and is_alone(row, gpu.num_sms):
+            grouped = int(row.get("groups") or 1) > 1
+            found.setdefault(Family(row["dtype"], row["library"], row["variant"], grouped), []).append(row)
+    ranked = sorted(found, key=lambda family: (*family[::2], family.is_grouped, _rank(family.library)))
+    return {family: found[family] for family in ranked if _has_format(gpu, family.dtype)}
+
+
+def _rank(library: str) -> tuple[int, str]:
+    return (SERVING.index(library) if library in SERVING else len(SERVING)), library
+
+
+def _has_format(gpu: Gpu, dtype: str) -> bool:
+    try:
+        peak_flop_per_s(gpu, dtype)
+    except MissingKernelError:
+        return False
+    return True
+
+
+def fit_family(
+    points: Sequence[GemmPoint], limits: GemmLimits, gpu: Gpu, tiles: tuple[int, int, int] = CUBLAS_TILES
+) -> GemmFit:
+    """Constants with each weight shape left out once; of few shapes doubled residuals in fit stand for left-out ones."""
+    priors = priors_of(limits, peak_flop_per_s(gpu, "bf16") / gpu.num_sms, quantises=False)
+    if is_few(points):
+        return fit_gemm(points, limits, priors, tiles, STRICT_HUBER).doubled()
+    return with_folds(points, limits, priors, tiles, STRICT_HUBER)
+
+
+def is_few(points: Sequence[GemmPoint]) -> bool:
+    """Whether too few weight shapes are there to leave any out."""
+    return len({point.weight_shape for point in points}) < MIN_SHAPES
+
+
+def _entries(family: Family, fit: GemmFit) -> Iterator[Entry]:
+    for name, value, low, high, unit in gemm_entries(fit):
+        if name == "residual":
+            low, high = (math.exp(end) for end in middle(fit.left_out))
+        yield f"{family.stem}.{name}", value, low, high, unit
+
+
+def _judged(family: Family, points: Sequence[GemmPoint], fit: GemmFit, limits: GemmLimits) -> Iterator[Judged]:
+    name = family.stem if family.library in SERVING else f"{family.stem} of {family.library}"
+    for kind in ("large", "small"):
+        idxs = [i for i, point in enumerate(points) if (point.size.flop >= 2.0 * BIG) == (kind == "large")]
+        if idxs:
+            yield judge(
+                f"{name}, m * n * k {'>=' if kind == 'large' else '<'} 2^30", [fit.left_out[i] for i in idxs],
+                [points[i].weight_shape for i in idxs], [_roofline(points[i], limits) for i in idxs],
+                GOALS["grouped" if family.is_grouped and kind == "large" else kind], in_fit=is_few(points),
+            )  # fmt: skip
+
+
+def _roofline(point: GemmPoint, limits: GemmLimits) -> float:
+    return math.log(point.seconds / roofline_seconds(point.size, limits))
+
+
+def roofline_seconds(size: GemmSize, limits: GemmLimits) -> float:
+    """The greater of FLOP at the datasheet's peak and bytes at its bandwidth."""
+    return max(size.flop / limits.peak_flop_per_s, moved_bytes(size) / limits.hbm_bytes_per_s)
+
+
+def with_fewer_sms(rows: Sequence[Cells], gpu: Gpu) -> dict[tuple[Family, int], list[GemmPoint]]:
+    """Calls that had a part of the chip, by family and SMs."""
+    found: dict[tuple[Family, int], list[Cells]] = {}
+    for row in measured(rows, "gemm"):
+        sms = free_sms(row, gpu.num_sms)
+        if sms < gpu.num_sms and row["library"] != APART:
+            family = Family(row["dtype"], row["library"], row["variant"], int(row.get("groups") or 1) > 1)
+            found.setdefault((family, sms), []).append(row)
+    return {key: gemm_points(own) for key, own in found.items()}

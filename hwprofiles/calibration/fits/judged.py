@@ -1,0 +1,84 @@
+"""How right a fit is on what it had not seen, beside a roofline of one factor on the same points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A class of kernels. points, groups: measured calls and what of them is left out at a time; error: mean of
+    |predicted / measured - 1| of calls that the fit had not seen, in_fit: where they were too few to leave any out; worst: the
+    largest; inside: share of them within the range that the others' errors give (NaN: too few); roofline: the same mean
+    of max(FLOP / peak, bytes / bandwidth) times the class's best factor; goal: what error was aimed at (NaN: none).
+    """
+
+    name: str
+    points: int
+    groups: int
+    error: float
+    worst: float
+    inside: float
+    roofline: float
+    goal: float = math.nan
+    in_fit: bool = False
+
+    def line(self) -> str:
+        """In words."""
+        how = "in fit" if self.in_fit else "left out"
+        goal = f", goal {100 * self.goal:.0f} %" if self.goal == self.goal else ""
+        inside = f", range holds {100 * self.inside:.0f} %" if self.inside == self.inside else ""
+        return (
+            f"{self.name}: {self.points} points in {self.groups} groups, {how} {100 * self.error:.1f} %{goal}, worst "
+            f"{100 * self.worst:.0f} %{inside}; a roofline of one factor {100 * self.roofline:.1f} %"
+        )
+
+
+def judge(
+    name: str, residuals: Sequence[float], groups: Sequence[object], rooflines: Sequence[float], goal: float,
+    *, in_fit: bool = False,
+) -> Judged:  # fmt: skip
+    """residuals: log(measured / predicted) of each point; groups: what it was left out with; rooflines: log(measured /
+    roofline).
+    """
+    errors = [abs(math.expm1(-residual)) for residual in residuals]
+    inside = math.nan if in_fit else share_inside(residuals, groups)
+    return Judged(
+        name, len(errors), len(set(groups)), fmean(errors), max(errors), inside, one_factor(rooflines), goal, in_fit
+    )
+
+
+def share_inside(residuals: Sequence[float], groups: Sequence[object], share: float = 0.9) -> float:
+    """Share of points within the middle `share` of the residuals of all other groups; NaN of one group."""
+    inside = 0
+    for residual, group in zip(residuals, groups, strict=True):
+        others = [value for value, other in zip(residuals, groups, strict=True) if other != group]
+        if not others:
+            return math.nan
+        low, high = middle(others, share)
+        inside += low <= residual <= high
+    return inside / len(residuals)
+
+
+def middle(values: Sequence[float], share: float = 0.9) -> tuple[float, float]:
+    """Ends of the middle `share` of the values, by quantiles of small samples (of n values the i-th stands at i / (n + 1)), not
+    beyond the outermost.
+    """
+    ordered, tail = sorted(values), (1.0 - share) / 2.0
+    place = min(max(tail * (len(ordered) + 1) - 1.0, 0.0), len(ordered) - 1.0)
+    return _at(ordered, place), _at(ordered, len(ordered) - 1.0 - place)
+
+
+def _at(ordered: Sequence[float], place: float) -> float:
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+
+def one_factor(rooflines: Sequence[float]) -> float:
+    """Mean |predicted / measured - 1| of a roofline times the factor that errs least: a weighted median of the ratios."""
+    ratios = [math.exp(value) for value in rooflines]
+    return min(fmean(abs(factor / ratio - 1.0) for ratio in ratios) for factor in {*ratios, median(ratios)})

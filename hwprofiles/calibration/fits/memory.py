@@ -1,0 +1,172 @@
+"""Memory-bound kernels: latency, share of the bandwidth and rate of elements of kernels/memory_bound.py, by op and library.
+
+Judged on whole widths and whole sizes left out. What every launch takes, `memory.launch_floor_s`, is the shortest that any
+kernel takes besides its bytes; what a kernel takes longer is its latency.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any, Final
+
+import numpy as np
+
+from hwprofiles.calibration.attention_fit import Values, minimise
+from hwprofiles.calibration.fits.judged import Judged, judge, middle
+from hwprofiles.calibration.fits.parameter import Entry, Origin, parameters
+from hwprofiles.calibration.fits.points import Cells, MemoryPoint, is_alone, measured, memory_points, state_of
+from hwprofiles.schema import Gpu
+from hwprofiles.units import GIGA, MICRO
+
+SERVING: Final = ("triton", "compiled", "torch")
+"""Libraries of which the first that an op was measured with gives `memory.<op>`."""
+GOAL: Final = 0.08
+PRIOR: Final = (3.0 * MICRO, 0.7, 500.0 * GIGA)
+"""Seconds besides the bytes, share of the bandwidth, elements a second (only where bytes an element differ)."""
+WIDTH: Final = (1.0, 0.7, 1.0)
+"""Standard deviations of their logarithms."""
+MIN_POINTS: Final = 3
+MANY: Final = 1.2
+"""Bytes an element of two points that differ by such a factor tell bytes from elements."""
+
+
+class MemoryFit:
+    """An op of a library, fitted to all its points and once without each width and each size."""
+
+    def __init__(self, points: Sequence[MemoryPoint], bytes_per_s: float) -> None:
+        self.points, self._rate = points, bytes_per_s
+        self._has_elements = _tells_elements(points)
+        self.constants = self._fit(points)
+        names = [name for group in GROUPS for name in dict.fromkeys(map(group, points))]
+        self._folds = {
+            name: self._fit([p for p in points if _not_in(p, name)]) for name in names if self._may_leave(name)
+        }
+
+    def _may_leave(self, name: Hashable) -> bool:
+        return sum(_not_in(point, name) for point in self.points) >= MIN_POINTS
+
+    def _fit(self, points: Sequence[MemoryPoint]) -> Values:
+        count = len(PRIOR) if self._has_elements else len(PRIOR) - 1
+        centre = np.log(np.array(PRIOR[:count])) + np.array([math.log(_launches(points)), *[0.0] * (count - 1)])
+        seconds = np.array([point.seconds for point in points])
+
+        def residuals(x: Values) -> Values:
+            return np.asarray(np.log(seconds / self.predict(np.exp(x), points)))
+
+        return np.exp(minimise(residuals, centre, np.array(WIDTH[:count])))
+
+    def predict(self, constants: Values, points: Sequence[MemoryPoint]) -> Values:
+        """Seconds of the points."""
+        moving = np.array([point.bytes for point in points]) / (constants[1] * self._rate)
+        if len(constants) == len(PRIOR):
+            moving = np.maximum(moving, np.array([elements(point) for point in points]) / constants[2])
+        return np.asarray(constants[0] + moving)
+
+    def left_out(self) -> Iterator[tuple[MemoryPoint, Hashable, float]]:
+        """Point, what was left out with it, log(measured / predicted)."""
+        for name, constants in self._folds.items():
+            own = [point for point in self.points if not _not_in(point, name)]
+            for point, seconds in zip(own, self.predict(constants, own), strict=True):
+                yield point, name, math.log(point.seconds / float(seconds))
+
+    @property
+    def residuals(self) -> list[float]:
+        """In fit."""
+        predicted = self.predict(self.constants, self.points)
+        return [math.log(point.seconds / float(seconds)) for point, seconds in zip(self.points, predicted, strict=True)]
+
+    def judged(self, name: str) -> Judged:
+        """How right it is."""
+        found = list(self.left_out())
+        known = [(residual, name) for _, name, residual in found] or [(each, 0) for each in self.residuals]
+        points = [point for point, _, _ in found] or list(self.points)
+        rooflines = [math.log(point.seconds / (point.bytes / self._rate)) for point in points]
+        return judge(
+            name, [each for each, _ in known], [group for _, group in known], rooflines, GOAL, in_fit=not found
+        )
+
+    def spread(self) -> tuple[float, float]:
+        """90 % range of measured / predicted; twice that in fit where nothing could be left out."""
+        found = [residual for _, _, residual in self.left_out()] or [2.0 * each for each in self.residuals]
+        low, high = middle(found)
+        return math.exp(min(low, 0.0)), math.exp(max(high, 0.0))
+
+    def entries(self, stem: str, floor_s: float) -> Iterator[Entry]:
+        """Its constants, each of whose ends gives that end of the call's range."""
+        low, high = self.spread()
+        launched = floor_s * _launches(self.points)
+        wait = max(0.0, float(self.constants[0]) - launched)
+        share = float(self.constants[1])
+        yield stem, share, share / high, share / low, "1"
+        least, most = (max(0.0, (wait + launched) * end - launched) for end in (low, high))
+        yield f"{stem}.latency_s", wait, least, most, "s"
+        if self._has_elements:
+            rate = float(self.constants[2])
+            yield f"{stem}.elements_per_s", rate, rate / high, rate / low, "elements/s"
+
+
+def _width(point: MemoryPoint) -> Hashable:
+    return "width", point.width
+
+
+def _size(point: MemoryPoint) -> Hashable:
+    """Sizes within a factor 2 are one."""
+    return "size", round(math.log2(point.bytes))
+
+
+GROUPS: Final = (_width, _size)
+
+
+def _not_in(point: MemoryPoint, name: Hashable) -> bool:
+    return all(group(point) != name for group in GROUPS)
+
+
+def elements(point: MemoryPoint) -> int:
+    """Of the result: rows times width; 0 where it is not stated."""
+    return point.rows * max(point.width, 1)
+
+
+def _tells_elements(points: Sequence[MemoryPoint]) -> bool:
+    ratios = [point.bytes / elements(point) for point in points if elements(point)]
+    return len(ratios) == len(points) and max(ratios) > MANY * min(ratios)
+
+
+def _launches(points: Sequence[MemoryPoint]) -> float:
+    return median(point.launches for point in points)
+
+
+def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> tuple[dict[str, Mapping[str, Any]], list[Judged]]:
+    """Parameters of all memory-bound kernels in the rows, and how right each is."""
+    own = [row for row in measured(rows, "memory") if is_alone(row, gpu.num_sms)]
+    state = state_of(own)
+    by_kernel: dict[tuple[str, str], list[MemoryPoint]] = {}
+    for point in memory_points(own):
+        by_kernel.setdefault((point.op, point.library), []).append(point)
+    if not by_kernel:
+        return {}, []
+    fits = {kernel: MemoryFit(points, gpu.hbm_bytes_per_s) for kernel, points in sorted(by_kernel.items())}
+    floors = sorted(float(fit.constants[0]) / _launches(fit.points) for fit in fits.values())
+    judged = {kernel: fit.judged(".".join(("memory", *kernel))) for kernel, fit in fits.items()}
+    found: dict[str, Mapping[str, Any]] = dict(
+        parameters([("memory.launch_floor_s", floors[0], floors[0], median(floors), "s")], origin, state, FLOOR)
+    )
+    shares = sorted(float(fit.constants[1]) for fit in fits.values())
+    found |= parameters([("memory.default", median(shares), shares[0], shares[-1], "1")], origin, state, DEFAULT)
+    for (op, library), fit in fits.items():
+        libraries = [other for name, other in fits if name == op]
+        stems = [f"memory.{op}.{library}"] if len(libraries) > 1 else []
+        if library == min(libraries, key=_rank):
+            stems.append(f"memory.{op}")
+        for stem in stems:
+            found |= parameters(fit.entries(stem, floors[0]), origin, state, judged[op, library].line())
+    return found, list(judged.values())
+
+
+FLOOR: Final = "the least that a launch of any memory-bound kernel takes besides its bytes"
+DEFAULT: Final = "median of all memory-bound kernels that were measured, from the slowest to the fastest"
+
+
+def _rank(library: str) -> tuple[int, str]:
+    return (SERVING.index(library) if library in SERVING else len(SERVING)), library

@@ -1,0 +1,37 @@
+"""A constant of a stack with range, state, basis and source, as parameters.yaml has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the points are from: a source's document and date."""
+
+    where: str
+    date: str = ""
+
+
+Entry = tuple[str, float, float, float, str]
+"""Key, value, low, high, unit."""
+
+
+def parameters(
+    entries: Iterable[Entry], origin: Origin, state: str, note: str
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Key → mapping. state: of the chip, "" where it is not of a clock; note: what is known of the fit."""
+    source = {"kind": "measurement", "where": origin.where, "date": origin.date, "note": note}
+    for key, value, low, high, unit in entries:
+        yield key, {
+            "value": _short(value), "low": _short(min(low, value)), "high": _short(max(high, value)), "unit": unit,
+            **({"state": state} if state else {}), "basis": "interpolated",
+            "source": {name: text for name, text in source.items() if text},
+        }  # fmt: skip
+
+
+def _short(value: float) -> float:
+    """Five digits, so that files are short and low <= value <= high still holds."""
+    return float(f"{value:.5g}")
