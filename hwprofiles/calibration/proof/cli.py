@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import partial
+from math import inf
 from pathlib import Path
 
 from hwprofiles.calibration.command import Parser, check_output, guarded
-from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.extra import require_torch
 
 
@@ -20,7 +20,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["profile"]:
         return _profile(arguments[1:])
-    raise CalibrationError("give a command: profile; --help lists its options")
+    parser = Parser(
+        prog="python -m hwprofiles.calibration.proof",
+        description="Measures layers and training steps of the torch model on one GPU. profile -o FILE.csv: lists kernels.",
+    )
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="DIR", help="layers.csv, steps.csv; a run goes on there"
+    )
+    parser.add_argument("--quick", action="store_true", help="a few layers and steps, about a minute")
+    parser.add_argument("--device", default="cuda", help="a device of torch: cuda (default), cpu for a rehearsal")
+    parser.add_argument("--seconds", type=float, default=None, help="behind which no case is begun (default 470)")
+    given = parser.parse_args(arguments)
+    if given.seconds is not None and not 0 < given.seconds < inf:
+        parser.error(f"--seconds {given.seconds:g}: must be above 0")
+    require_torch("__main__")
+    from hwprofiles.calibration.numerics.device import cpu_or_gpu
+    from hwprofiles.calibration.proof.run import BUDGET_S, Size, run
+
+    device = cpu_or_gpu(given.device)
+    size: Size = "cpu" if device.type == "cpu" else "quick" if given.quick else "full"
+    return run(given.out, device, size, _say, BUDGET_S if given.seconds is None else given.seconds)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _profile(arguments: Sequence[str]) -> int:
@@ -33,7 +56,7 @@ def _profile(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     check_output(given.out)
     require_torch("__main__")
-    from hwprofiles.calibration.numerics.device import named_device
+    from hwprofiles.calibration.numerics.device import cpu_or_gpu
     from hwprofiles.calibration.proof.profile import profile_all
 
-    return profile_all(named_device(given.device), given.out, lambda text: print(text, file=sys.stderr, flush=True))
+    return profile_all(cpu_or_gpu(given.device), given.out, _say)

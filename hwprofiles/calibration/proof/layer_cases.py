@@ -73,6 +73,61 @@ def _gqa(hidden: int, heads: int, kv_heads: int, dim: int, *, qk_norm: bool = Fa
 BOTH: Final = ("bf16", "fp8-blockwise")
 
 
+def proved() -> Iterator[LayerCase]:
+    """The layers that are proved: 1K to 16K tokens, 8 to 64 experts, hidden sizes of 1K to 7K, even and skewed loads.
+
+    Of published models' kinds; of their weight shapes DeepSeek-V3's alone are shapes that a calibration measures.
+    """
+    yield from _proved_experts()
+    for recipe in BOTH:
+        yield LayerCase("mla", recipe, _mla(2048, 16, 0), 4096, 2)
+        yield LayerCase("mla", recipe, _mla(5120, 40, 1536), 2048)
+        yield LayerCase("gqa", recipe, _gqa(4096, 32, 8, 128), 8192)
+        yield LayerCase("dense", recipe, _dense(3584, 18_944), 2048)
+        yield LayerCase("dense", recipe, _dense(6144, 16_384), 8192)
+    yield LayerCase("mla", "bf16", _mla(3584, 28, 768), 8192)
+    yield LayerCase("gqa", "bf16", _gqa(2048, 32, 4, 128, qk_norm=True), 4096, 4)
+    yield LayerCase("gqa", "bf16", _gqa(2880, 64, 8, 64), 4096)
+    yield LayerCase("gqa", "bf16", _gqa(1024, 16, 8, 64), 1024)
+    yield LayerCase("dense", "bf16", _dense(1536, 8960), 16_384)
+    for hidden, vocab, tokens in (
+        (2048, 151_936, 4096),
+        (5120, 102_400, 2048),
+        (7168, 129_280, 1024),
+        (1024, 50_304, 16_384),
+    ):
+        yield LayerCase("head", "bf16", _head(hidden, vocab), tokens)
+
+
+def _proved_experts() -> Iterator[LayerCase]:
+    small = _moe(2048, experts=64, top_k=6, width=1408, shared=2)
+    large = _moe(7168, sigmoid=True, experts=8, top_k=2, width=2048, shared=1)
+    wide = _moe(5120, experts=16, top_k=1, width=8192, shared=1)
+    middle = _moe(3072, experts=24, top_k=3, width=1536, shared=1)
+    fine = _moe(1536, experts=40, top_k=8, width=512, shared=0)
+    for recipe in BOTH:
+        yield LayerCase("moe", recipe, small, 4096)
+        yield LayerCase("moe", recipe, large, 8192)
+        yield LayerCase("moe", recipe, wide, 2048)
+        yield LayerCase("moe", recipe, middle, 12_288, load="skewed")
+        yield LayerCase("moe", recipe, fine, 2048)
+    yield LayerCase("moe", "bf16", small, 4096, load="skewed")
+    yield LayerCase("moe", "bf16", _moe(1024, experts=32, top_k=4, width=512, shared=0), 16_384, load="skewed")
+    yield LayerCase("moe", "bf16", _moe(4096, experts=8, top_k=2, width=14_336, shared=0), 4096, load="skewed")
+    yield LayerCase("moe", "bf16", _moe(2880, experts=32, top_k=4, width=2880, shared=0), 8192)
+    yield LayerCase("moe", "bf16", _moe(6144, experts=16, top_k=4, width=10_752, shared=0), 1024)
+
+
+def quick() -> Iterator[LayerCase]:
+    """One layer of every kind, also with a scale a row."""
+    for recipe in (*BOTH, "fp8-row"):
+        yield LayerCase("moe", recipe, _moe(2048, experts=64, top_k=6, width=1408, shared=2), 4096)
+        yield LayerCase("mla", recipe, _mla(2048, 16, 0), 4096, 2)
+        yield LayerCase("dense", recipe, _dense(3584, 18_944), 2048)
+    yield LayerCase("gqa", "bf16", _gqa(4096, 32, 8, 128), 8192)
+    yield LayerCase("head", "bf16", _head(2048, 151_936), 4096)
+
+
 def development() -> Iterator[LayerCase]:
     """Layers to look at: none of their sizes is one of those that are proved."""
     for recipe in BOTH:

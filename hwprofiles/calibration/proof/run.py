@@ -1,0 +1,105 @@
+"""Measures the layers and the steps, one after another, into a folder; a run that was ended goes on where it was."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+
+from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.measuring import device_facts, query_gpu
+from hwprofiles.calibration.proof import layer_cases, measure_layers, step_cases, steps
+from hwprofiles.calibration.proof.store import Table, begin, finish
+from hwprofiles.units import MEGA
+
+Size = Literal["full", "quick", "cpu"]
+SIZES: Final[Mapping[Size, tuple[Callable[[], Iterator[Any]], Callable[[], Iterator[Any]]]]] = {
+    "full": (layer_cases.proved, step_cases.proved),
+    "quick": (layer_cases.quick, step_cases.quick),
+    "cpu": (layer_cases.small, step_cases.small),
+}
+"""Size of a run → its layers and its steps."""
+BUDGET_S: Final = 470.0
+"""Seconds behind which nothing more is begun; what is missing is said, and the next run measures it."""
+LAYERS_NOTE: Final = (
+    "the torch model of hwprofiles/calibration, random weights, inputs and gradients; loads of experts are forced, routers do "
+    "not look for NaN; the GPU waits until a pass is queued whole, then runs it without the host"
+)
+STEPS_NOTE: Final = (
+    "the torch model of hwprofiles/calibration, first weights, random tokens, even loads of experts forced, routers do not "
+    "look for NaN, so that nothing in a step waits for the GPU; AdamW with FP32 moments and masters"
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One case: its name, where its rows go, and what gives them."""
+
+    name: str
+    table: Table
+    rows: Callable[[], Iterator[Mapping[str, Any]]]
+
+
+def run(folder: Path, device: torch.device, size: Size, say: Callable[[str], None], budget_s: float = BUDGET_S) -> int:
+    """Exit code 0: all is there; 1: time was up before. Raises CalibrationError: folder or device cannot be used.
+
+    A case that fails is a row whose note says why.
+    """
+    facts = {"gpu": "", "driver": "", "power_limit_w": "", "torch": torch.__version__}
+    if device.type == "cuda":
+        facts = {key: value for key, value in device_facts(device.index or 0).items() if key != "index"}
+    begin(folder, {**facts, "size": size})
+    layers = Table(folder / "layers.csv", measure_layers.COLUMNS)
+    whole = Table(folder / "steps.csv", steps.COLUMNS)
+    missing = [work for work in _works(size, device, layers, whole) if not work.table.done(work.name)]
+    left = _measure(missing, device, say, time.monotonic() + budget_s)
+    finish(folder, "one row a layer and pass", layers, LAYERS_NOTE)
+    finish(folder, "one row a model and way of running", whole, STEPS_NOTE)
+    if left:
+        say(f"time is up: {left} of {len(missing)} cases are missing; the same command measures them")
+    return 1 if left else 0
+
+
+def _works(size: Size, device: torch.device, layers: Table, whole: Table) -> Iterator[Work]:
+    clock_hz = partial(_clock_hz, device)
+    of_layers, of_steps = SIZES[size]
+    for case in of_layers():
+        yield Work(case.name, layers, partial(measure_layers.rows_of, case, device, clock_hz))
+    for each in of_steps():
+        yield Work(each.name, whole, lambda step=each: iter([steps.row_of(step, device, clock_hz)]))  # type: ignore[misc]
+
+
+def _measure(works: Sequence[Work], device: torch.device, say: Callable[[str], None], end: float) -> int:
+    """How many were left when the time was up."""
+    for number, work in enumerate(works):
+        if time.monotonic() > end:
+            return len(works) - number
+        begun = time.monotonic()
+        try:
+            rows = list(work.rows())
+        except torch.OutOfMemoryError:
+            rows = [{"name": work.name, "note": "not enough memory on the GPU"}]
+        except (RuntimeError, CalibrationError) as wrong:
+            rows = [{"name": work.name, "note": " ".join(str(wrong).split())[:200]}]
+        work.table.add(rows)
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        told = next((str(row["note"]) for row in rows if row.get("note")), f"{time.monotonic() - begun:.1f} s")
+        say(f"{number + 1}/{len(works)} {work.name}: {told}")
+    return 0
+
+
+def _clock_hz(device: torch.device) -> Any:
+    if device.type != "cuda":
+        return ""
+    try:
+        return float(query_gpu(device.index or 0, "clocks.sm")) * MEGA
+    except (OSError, ValueError):
+        return ""

@@ -1,0 +1,62 @@
+"""Seconds of a device's work, its launches being queued before it begins, so that no processor is in them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Final
+
+import torch
+
+from hwprofiles.calibration.measuring import Clock
+from hwprofiles.units import GIGA
+
+SPIN_HZ: Final = 2.0 * GIGA
+"""At least the clock of a GPU: cycles of `torch.cuda._sleep` for so many seconds."""
+AHEAD: Final = 1.3
+"""Seconds that the GPU waits, over those that the host needed to queue the same launches before."""
+LEAST_AHEAD_S: Final = 0.0005
+MOST_AHEAD_S: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Seconds of one call: median, and the ends of the middle 80 %."""
+
+    seconds: float
+    low: float
+    high: float
+    calls: int
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Timed:
+        """Of several calls."""
+        ordered = sorted(seconds)
+        tenth = len(ordered) // 10
+        return cls(median(ordered), ordered[tenth], ordered[-1 - tenth], len(ordered))
+
+
+class Queued:
+    """Times calls on a device. On a GPU it spins while the host queues a call's kernels, then they run back to back."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.clock = device, Clock(device)
+        self._host_s: dict[str, float] = {}
+
+    def time(self, name: str, call: Callable[[], Any]) -> tuple[float, Any]:
+        """(seconds, result). name: calls of one name take the host about as long."""
+        if self.device.type == "cuda":
+            ahead_s = min(MOST_AHEAD_S, max(LEAST_AHEAD_S, AHEAD * self._host_s.get(name, 0.0)))
+            torch.cuda.synchronize(self.device)
+            torch.cuda._sleep(int(ahead_s * SPIN_HZ))
+        begun = time.perf_counter()
+        begin = self.clock.mark()
+        result = call()
+        end = self.clock.mark()
+        host_s = time.perf_counter() - begun
+        seconds = self.clock.between(begin, end)
+        # A call that waits for the GPU itself would ask for longer and longer spins.
+        self._host_s[name] = min(host_s, self._host_s.get(name, host_s))
+        return seconds, result

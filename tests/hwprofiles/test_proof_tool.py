@@ -1,0 +1,140 @@
+"""The tool that measures layers and steps: what it is asked, what it writes, and that a run goes on where it was ended."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hwprofiles.calibration.proof import layer_cases, step_cases
+from hwprofiles.calibration.proof.sizes import even, skewed, uneven
+
+torch = pytest.importorskip("torch")
+
+from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.model.config import ModelConfig
+from hwprofiles.calibration.proof import cli, measure_layers, run, steps
+from hwprofiles.calibration.proof.store import Table
+
+Rows = list[dict[str, str]]
+
+
+def rows_of(path: Path) -> Rows:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two layers and a step, on one thread."""
+
+    def layers() -> Iterator[Any]:
+        chosen = [case for case in layer_cases.small() if case.recipe == "bf16" and case.kind in ("gqa", "moe")]
+        yield from chosen[1:]
+
+    monkeypatch.setitem(run.SIZES, "cpu", (layers, lambda: iter([next(iter(step_cases.small()))])))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_loads_are_all_rows_and_no_expert_has_more_than_the_tokens() -> None:
+    assert even(10, 4) == (3, 3, 2, 2)
+    counts = skewed(6 * 512, 64, 512)
+    assert sum(counts) == 6 * 512 and max(counts) <= 512 and uneven(counts) > 0.5
+    assert uneven(even(4096, 64)) == 0.0
+
+
+def test_proved_layers_are_what_was_promised() -> None:
+    cases = list(layer_cases.proved())
+    assert len(cases) >= 24 and len({case.name for case in cases}) == len(cases)
+    assert {case.kind for case in cases} == set(layer_cases.KINDS)
+    assert {case.recipe for case in cases} == {"bf16", "fp8-blockwise"}
+    experts = {len(case.rows) for case in cases if case.rows}
+    hidden = {case.values["hidden_size"] for case in cases}
+    tokens = {case.tokens * case.sequences for case in cases}
+    assert (min(experts), max(experts)) == (8, 64) and min(hidden) <= 1024 and max(hidden) >= 7168
+    assert (min(tokens), max(tokens)) == (1024, 16_384) and any(uneven(case.rows) > 0.3 for case in cases if case.rows)
+
+
+def test_development_shares_no_layer_with_what_is_proved() -> None:
+    assert not {case.values["name"] for case in layer_cases.development()} & {
+        case.values["name"] for case in (*layer_cases.proved(), *layer_cases.quick())
+    }
+
+
+def test_proved_steps_are_six_models_in_every_way() -> None:
+    cases = list(step_cases.proved())
+    assert len({case.name for case in cases}) == len(cases)
+    assert len({case.values["name"] for case in cases}) >= 6
+    assert {case.issue for case in cases} == {"eager", "graph"} and {case.micro_batches for case in cases} == {1, 4}
+    assert any(case.recompute for case in cases) and any(case.recipe != "bf16" for case in cases)
+    for case in cases:
+        ModelConfig.of(case.values)
+
+
+def test_a_run_writes_every_pass_and_goes_on_where_it_was_ended(few: None, tmp_path: Path, capsys: Any) -> None:
+    assert cli.main(["-o", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    layers, whole = rows_of(tmp_path / "out/layers.csv"), rows_of(tmp_path / "out/steps.csv")
+    assert [row["phase"] for row in layers] == ["F", "B", "I", "W"] * 2 and len(whole) == 1
+    for one in ("F", "B", "I"):
+        assert all(float(row["seconds"]) > 0 for row in layers if row["phase"] == one)
+    weights = float(layers[3]["seconds"])
+    assert weights == pytest.approx(float(layers[1]["seconds"]) - float(layers[2]["seconds"]), abs=1e-5)
+    step = whole[0]
+    parts = sum(float(step[f"{part}_s"]) for part in ("forward", "backward", "optimizer"))
+    assert parts == pytest.approx(float(step["step_s"]), rel=0.6) and int(step["parameters"]) == 113_280
+    provenance = (tmp_path / "out/layers.yaml").read_text()
+    assert "kind: measurement" in provenance and all(f"  {name}: " in provenance for name in measure_layers.COLUMNS)
+    path = tmp_path / "out/layers.csv"
+    kept = path.read_text()
+    path.write_text(kept[: kept.rindex(layers[4]["name"]) + 20])  # a run killed in the middle of the last layer's rows
+    capsys.readouterr()
+    assert cli.main(["-o", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    assert [row["phase"] for row in rows_of(path)] == ["F", "B", "I", "W"] * 2
+    assert rows_of(path)[:4] == layers[:4] and f"1/1 {layers[4]['name']}" in capsys.readouterr().err
+
+
+def test_time_that_is_up_leaves_the_rest_for_the_next_run(few: None, tmp_path: Path, capsys: Any) -> None:
+    assert cli.main(["-o", str(tmp_path), "--device", "cpu", "--seconds", "1e-9"]) == 1
+    assert rows_of(tmp_path / "layers.csv") == [] and "3 of 3 cases are missing" in capsys.readouterr().err
+
+
+def test_a_case_that_fails_is_a_row_that_says_why(few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Mapping[str, Any]:
+        raise RuntimeError("operation not permitted when stream is capturing\n at line")
+
+    monkeypatch.setattr(steps, "row_of", fails)
+    assert cli.main(["-o", str(tmp_path), "--device", "cpu"]) == 0
+    (row,) = rows_of(tmp_path / "steps.csv")
+    assert row["note"] == "operation not permitted when stream is capturing at line" and row["step_s"] == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--device", "cpu"], "-o"), (["-o", "{}", "--device", "tpu"], "'tpu' cannot be used"),
+        (["-o", "{}", "--device", "cpu", "--seconds", "0"], "must be above 0"),
+        (["-o", "{}/file", "--device", "cpu"], "cannot be used"),
+        (["-o", "{}/other", "--device", "cpu"], "torch '1.0', now"),
+        (["profile", "--device", "cpu"], "-o"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_one_line(arguments: list[str], told: str, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/run.json").write_text(json.dumps({"torch": "1.0"}))
+    assert cli.main([each.format(tmp_path) for each in arguments]) == 2
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+
+
+def test_a_table_of_other_columns_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "layers.csv").write_text("one,two\n")
+    with pytest.raises(CalibrationError, match="other columns"):
+        Table(tmp_path / "layers.csv", {"name": ""})
