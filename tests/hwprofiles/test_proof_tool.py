@@ -13,7 +13,9 @@ import pytest
 from hwprofiles.calibration.proof import layer_cases, step_cases
 from hwprofiles.calibration.proof.sizes import even, skewed, uneven
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.model.config import ModelConfig
