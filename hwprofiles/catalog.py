@@ -19,6 +19,7 @@ from hwprofiles.yaml_file import excerpt
 
 __all__ = [
     "CatalogError",
+    "gpu_of_device",
     "list_names",
     "load_assumptions",
     "load_fabric",
@@ -63,6 +64,12 @@ def measured_stacks() -> tuple[str, ...]:
 def load_gpu(name: str) -> Gpu:
     """The GPU of that name. Raises CatalogError: no such name (the nearest are named), or a wrong file."""
     return _load(name, "gpus", Gpu)
+
+
+@cache
+def gpu_of_device(name: str) -> str | None:
+    """The GPU that drivers and torch call by this name; None: the catalogue knows none. Raises CatalogError: a wrong file."""
+    return next((gpu for gpu in list_names("gpus") if name in load_gpu(gpu).device_names), None)
 
 
 @cache

@@ -118,7 +118,7 @@ class Record(BaseModel):
         """Fields that hold numbers and have no source; a table of numbers may have one source, or one an entry."""
         missing: list[str] = []
         for key, value in self:
-            if key in self.sources or isinstance(value, str) or value is None or key == "sources":
+            if key in self.sources or isinstance(value, str) or value in (None, ()) or key == "sources":
                 continue
             if isinstance(value, Mapping):
                 missing += [f"{key}.{entry}" for entry in value if f"{key}.{entry}" not in self.sources]
@@ -138,6 +138,7 @@ class Gpu(Record):
     num_sms: streaming multiprocessors, or compute units (AMD). l2_bytes: level-2 cache. boost_clock_hz: highest clock.
     tdp_w: power limit of the GPU (of GPU and memory; not of a superchip's CPU).
     usual_tdp_w: of the chip's usual board, on which its kernels were measured, where this one is set lower; None: tdp_w.
+    device_names: what drivers and torch call it; (): not known.
     """
 
     vendor: Text
@@ -153,6 +154,7 @@ class Gpu(Record):
     boost_clock_hz: Hertz | None = None
     tdp_w: Watts
     usual_tdp_w: Watts | None = None
+    device_names: tuple[Text, ...] = ()
 
     @model_validator(mode="after")
     def _limit_is_below_the_usual(self) -> Self:

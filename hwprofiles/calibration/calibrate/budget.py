@@ -1,0 +1,16 @@
+"""How the time is shared out. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+TOTAL_S: Final[Mapping[str, float]] = {"full": 450.0, "quick": 45.0, "cpu": 40.0}
+"""Seconds of measuring; starting, fitting and writing come to it: 8 minutes, one minute, one minute in all."""
+LEAST_SHARE: Final = 0.25
+"""Of the time that kernels have at least, whatever the other parts take."""
+
+
+def kernel_seconds(size: str, others_s: float) -> float:
+    """Seconds for the kernels when the other parts take others_s."""
+    return max(TOTAL_S[size] - others_s, LEAST_SHARE * TOTAL_S[size])

@@ -1,0 +1,117 @@
+"""What timing needs of a device: launches behind a sleeping kernel, the time between moments, its clock, its cache."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Protocol
+
+import torch
+
+from hwprofiles.calibration.measuring import Clock
+from hwprofiles.calibration.nvml import Nvml
+from hwprofiles.calibration.rates.case import Call
+from hwprofiles.units import GIGA
+
+SLEEP_CYCLES_PER_S = 2.0 * GIGA
+"""Of torch.cuda._sleep: more than the clock of any GPU, so that it sleeps long enough."""
+USUAL_L2_BYTES = 64 * 2**20
+"""Of a GPU that does not tell."""
+
+
+class Chip(Protocol):
+    """A device that runs calls and tells how long they took."""
+
+    @property
+    def on_gpu(self) -> bool: ...
+    @property
+    def l2_bytes(self) -> float: ...
+    def now(self) -> float: ...
+    def rest(self, seconds: float) -> None: ...
+    def issue_s(self, call: Call) -> float: ...
+    def spans(self, calls: Sequence[Call], sleep_s: float, *, each: bool) -> tuple[list[float], float]: ...
+    def recover(self) -> None: ...
+
+
+class TorchChip:
+    """Chip of torch. nvml: the driver's library; None without one, clocks are then unknown."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.on_gpu = device.type == "cuda"
+        self._clock = Clock(device)
+        self.now = time.perf_counter
+        self._nvml: Nvml | None = None
+        if self.on_gpu:
+            try:
+                self._nvml = Nvml(_number_of_driver(device))
+            except (OSError, RuntimeError):
+                self._nvml = None
+
+    @property
+    def l2_bytes(self) -> float:
+        """Of the last level of cache; 0 where operands need not take turns."""
+        if not self.on_gpu:
+            return 0.0
+        return float(getattr(torch.cuda.get_device_properties(self.device), "L2_cache_size", 0) or USUAL_L2_BYTES)
+
+    def rest(self, seconds: float) -> None:
+        """Nothing is queued for so long."""
+        self.wait()
+        time.sleep(seconds)
+
+    def issue_s(self, call: Call) -> float:
+        """Seconds that the host needs for a call; on a processor, those of the call."""
+        self.wait()
+        begin = self.now()
+        call()
+        issued = self.now() - begin
+        self.wait()
+        return issued
+
+    def spans(self, calls: Sequence[Call], sleep_s: float, *, each: bool) -> tuple[list[float], float]:
+        """Seconds of each call, or of all together, launched while the device sleeps; and the SM clock meanwhile (nan:
+        unknown).
+        """
+        if self.on_gpu:
+            torch.cuda._sleep(int(sleep_s * SLEEP_CYCLES_PER_S))
+        moments = [self._clock.mark()]
+        for call in calls:
+            call()
+            if each:
+                moments.append(self._clock.mark())
+        if not each:
+            moments.append(self._clock.mark())
+        clock_hz = self._sm_clock_hz()
+        self.wait()
+        return [self._clock.between(begin, end) for begin, end in pairwise(moments)], clock_hz
+
+    def wait(self) -> None:
+        """Until this stream's work is done; a kernel that holds SMs on another one goes on."""
+        if self.on_gpu:
+            torch.cuda.current_stream().synchronize()
+
+    def recover(self) -> None:
+        """Gives memory back. Raises RuntimeError where the device answers no more."""
+        if self.on_gpu:
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+
+    def _sm_clock_hz(self) -> float:
+        try:
+            return self._nvml.read().sm_clock_hz if self._nvml else math.nan
+        except RuntimeError:
+            return math.nan
+
+
+def _number_of_driver(device: torch.device) -> int:
+    """The GPU's number as the driver counts; the process may see only some, in an order of their own."""
+    import os
+
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    numbers = seen.split(",") if seen else []
+    index = device.index or 0
+    chosen: Any = numbers[index] if index < len(numbers) else index
+    return int(chosen) if str(chosen).isdigit() else index

@@ -1,0 +1,165 @@
+"""The seconds of one kernel in two states of the chip, its faults told apart from its times.
+
+`first_launches`, the shortest of a few launches after a rest, and `benchmark_loop`, the mean of launches one behind the other
+for some 50 ms (median of BATCHES). Launches wait behind a sleeping kernel for as long as the host needs to issue them, so that
+the host's own time does not count. Operands take turns and are together at least ROTATED times the level-2 cache, so that a
+call finds none of its own there: as good as a flush, without a flush's time between two launches. Where a set of operands is so
+small that MAX_COPIES of them are less than that, what is left in the cache is no more than a launch's own time hides.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Any, Final
+
+from hwprofiles.calibration.calibrate.chip import Chip
+from hwprofiles.calibration.calibrate.store import MAX_NOTE
+from hwprofiles.calibration.rates.case import Call, RateCase
+from hwprofiles.units import GIGA, MICRO
+
+FIRST: Final = 4
+"""Launches of which the shortest is the first launches' time; two more go before the rest, to load the kernel."""
+BATCHES: Final = 5
+ROTATED: Final = 3.0
+MAX_COPIES: Final = 64
+MAKING_S: Final = 0.25
+"""Time for making copies of the operands."""
+MAX_CALLS: Final = 400
+MAX_QUEUED: Final = 900
+"""Launches that a driver takes while the device sleeps; above, the host waits."""
+LONG_S: Final = 0.03
+"""A call from which on two launches and two batches are enough."""
+ISSUE_MARGIN: Final = 1.4
+MARGIN_S: Final = 20 * MICRO
+TRIES: Final = 3
+"""Of a point whose times are no numbers or whose clock drifts."""
+MAX_DRIFT: Final = 0.10
+FLAGGED: Final = "flagged: "
+"""Begins the note of a row whose seconds are doubtful."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """rest_s: before the first launches of a heavy kernel; light_rest_s: of others; loop_s: of the loop."""
+
+    rest_s: float = 0.15
+    light_rest_s: float = 0.02
+    loop_s: float = 0.05
+
+
+class DeviceLost(RuntimeError):
+    """After a fault the device answers no more; every further kernel would fail too."""
+
+
+def measure(case: RateCase, chip: Chip, timing: Timing) -> list[dict[str, Any]]:
+    """Rows of a kernel: one a state, or one without seconds whose note says why. Raises DeviceLost."""
+    try:
+        return [{**case.cells, **row} for row in _measured(case, chip, timing)]
+    except (RuntimeError, ValueError, AttributeError, NotImplementedError, TypeError) as error:
+        reason = _reason(error)
+    try:  # outside the handler, whose traceback holds the operands
+        gc.collect()
+        chip.recover()
+    except RuntimeError as error:
+        raise DeviceLost(f"{case.name}: {reason}; then {_reason(error)}") from None
+    return [{**case.cells, "note": reason}]
+
+
+def _reason(error: BaseException) -> str:
+    """A line of it; out of memory is told in our own words, as the library's are a paragraph."""
+    lines = str(error).splitlines() or [""]
+    if "out of memory" in str(error).lower() or "OutOfMemory" in type(error).__name__:
+        return "not enough memory for its operands"
+    return f"{type(error).__name__}: {lines[0]}"[:MAX_NOTE]
+
+
+def _measured(case: RateCase, chip: Chip, timing: Timing) -> list[dict[str, Any]]:
+    calls = cycle(_copies(case, chip))
+    around: Callable[[], AbstractContextManager[Any]] = case.around or nullcontext
+    next(calls)()
+    with around():
+        found, trouble = _states(calls, case, chip, timing), ""
+        for _ in range(TRIES - 1):
+            trouble = _trouble(found)
+            if not trouble:
+                break
+            found = _states(calls, case, chip, timing)
+    trouble = _trouble(found)
+    if trouble and not all(state.sound for state in found):
+        return [{"note": f"{trouble} in {TRIES} tries"}]
+    note = f"{FLAGGED}{trouble} in {TRIES} tries" if trouble else ""
+    return [state.row(note) for state in found]
+
+
+def _copies(case: RateCase, chip: Chip) -> list[Call]:
+    """Calls with operands of their own, as many as turn the cache over."""
+    wanted = math.ceil(ROTATED * chip.l2_bytes / max(case.operand_bytes, 1.0))
+    begin = chip.now()
+    made = [case.make()]
+    while len(made) < min(MAX_COPIES, wanted) and chip.now() - begin < MAKING_S:
+        made.append(case.make())
+    return made
+
+
+@dataclass(frozen=True)
+class _State:
+    """Times of a state: `seconds` of them all, and the clock (Hz, nan unknown) of each reading."""
+
+    name: str
+    seconds: float
+    times: Sequence[float]
+    calls: int
+    clocks: Sequence[float]
+
+    @property
+    def sound(self) -> bool:
+        """Whether all times can be."""
+        return all(math.isfinite(time) and time > 0.0 for time in self.times)
+
+    def row(self, note: str) -> dict[str, Any]:
+        known = [clock for clock in self.clocks if clock == clock]
+        return {
+            "state": self.name, "seconds": self.seconds, "low": min(self.times), "high": max(self.times),
+            "calls": self.calls, "clock_hz": statistics.median(known) if known else "", "note": note,
+        }  # fmt: skip
+
+
+def _states(calls: Iterator[Call], case: RateCase, chip: Chip, timing: Timing) -> list[_State]:
+    issue_s = ISSUE_MARGIN * chip.issue_s(next(calls)) + case.launches * MICRO
+    sleep_s = min(FIRST * issue_s, 0.1) + MARGIN_S
+    (once,), clock = chip.spans([next(calls)], issue_s + MARGIN_S, each=False)
+    is_long = once > LONG_S
+    chip.rest(timing.light_rest_s if case.light else timing.rest_s)
+    number = 2 if is_long else FIRST
+    first, clock = chip.spans(list(islice(calls, number)), sleep_s, each=True)
+    of_first = _State("first_launches", min(first), first, number, (clock,))
+    if not of_first.sound:
+        return [of_first]
+    batches = 2 if is_long else BATCHES
+    count = min(MAX_CALLS, MAX_QUEUED // max(case.launches, 1), round(timing.loop_s / batches / min(first)))
+    count = max(1, count)
+    starved_s = max(2.0 * issue_s, count * (issue_s - 0.9 * min(first)))
+    times, clocks = [], []
+    for _ in range(batches):
+        (span,), clock = chip.spans(list(islice(calls, count)), min(starved_s, 0.5) + MARGIN_S, each=False)
+        times.append(span / count)
+        clocks.append(clock)
+    return [of_first, _State("benchmark_loop", statistics.median(times), times, count * batches, clocks)]
+
+
+def _trouble(states: Sequence[_State]) -> str:
+    """What is wrong with a point, or ""."""
+    for state in states:
+        if not state.sound:
+            wrong = next(time for time in state.times if not (math.isfinite(time) and time > 0.0))
+            return f"a time of {wrong:g} s in {state.name}"
+    known = [clock for state in states for clock in state.clocks if clock == clock and clock > 0.0]
+    if known and max(known) > (1.0 + MAX_DRIFT) * min(known):
+        return f"the SM clock moved between {min(known) / GIGA:.3f} and {max(known) / GIGA:.3f} GHz"
+    return ""

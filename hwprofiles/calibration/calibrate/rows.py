@@ -1,0 +1,106 @@
+"""The rows of kernels.csv out of the points that were measured. No torch here."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from hwprofiles.calibration.calibrate.harness import FLAGGED
+from hwprofiles.calibration.command import write_whole
+from hwprofiles.kernels.parameters import GpuLike, row_problem
+from hwprofiles.kernels.rows import KERNEL_COLUMNS, parse_row
+from hwprofiles.kernels.shape import KERNELS, KernelShape
+
+Row = Mapping[str, str]
+OWN: Final = {"gemm": ("cublas",), "grouped_gemm": ("grouped",)}
+"""Op → libraries whose rows are the stack's; others (loops, results in other formats) are for the fit alone."""
+OF_MEMORY: Final = ("triton", "compiled", "torch")
+"""Libraries of kernels bound by memory, the one first whose rows are the stack's own, where several made an op."""
+STATE: Final = "first_launches"
+LIBRARY: Final = "library"
+SAME: Final = tuple(name for name in KERNEL_COLUMNS if name in KernelShape.__dataclass_fields__)
+"""Columns that say which call it was."""
+
+
+def kernel_rows(points: Iterable[Row], gpu: GpuLike, source: str) -> tuple[list[dict[str, str]], list[str]]:
+    """Rows of kernels.csv, a call each, and what was left out and why.
+
+    Of a call's states the shorter one, as if it were of the first launches: in the loop's 50 ms no limit of power has acted on
+    short kernels, and the first launches of these hold time of the host.
+    """
+    calls: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for point in points:
+        if point["seconds"] and not point["note"].startswith(FLAGGED) and _is_row(point):
+            calls[tuple(point.get(name, "") for name in (*SAME, LIBRARY))].append(point)
+    chosen = _own_libraries(calls.values())
+    found: dict[tuple[object, ...], dict[str, str]] = {}
+    left = []
+    for states in calls.values():
+        cells = _row(states, source, chosen)
+        try:
+            row = parse_row({name: cells.get(name, "") for name in _columns()})
+            problem = row_problem(row, gpu)
+        except ValueError as error:
+            problem = str(error)
+        if problem:
+            left.append(f"{cells['op']} {cells['m']}x{cells['n']}x{cells['k']}: {problem}")
+            continue
+        key = (*row.shape.key, cells[LIBRARY])
+        if key not in found or float(cells["seconds"]) < float(found[key]["seconds"]):
+            found[key] = cells
+    return sorted(found.values(), key=_order), left
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """kernels.csv. Raises CalibrationError: I/O failed."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, _columns(), restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, table.getvalue())
+
+
+def _columns() -> tuple[str, ...]:
+    return KERNEL_COLUMNS if LIBRARY in KERNEL_COLUMNS else (*KERNEL_COLUMNS, LIBRARY)
+
+
+def _is_row(point: Row) -> bool:
+    """Whether the stack's table can hold it: a kernel of KERNELS by the stack's own library, even loads, all SMs, alone;
+    not one kind of several under an op bound by memory."""
+    op = point["op"]
+    if op not in KERNELS or point.get("beside") or point.get("sms"):
+        return False
+    if KERNELS[op].bound == "memory" and point["variant"]:
+        return False
+    counts = set(point.get("loads", "").split())
+    return len(counts) < 2 and point[LIBRARY] in OWN.get(op, (point[LIBRARY],))
+
+
+def _own_libraries(calls: Iterable[Sequence[Row]]) -> dict[str, str]:
+    """Op bound by memory → the library whose rows are written without a name."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for states in calls:
+        if KERNELS[states[0]["op"]].bound == "memory":
+            found[states[0]["op"]].add(states[0][LIBRARY])
+    return {op: next((name for name in OF_MEMORY if name in have), min(have)) for op, have in found.items()}
+
+
+def _row(states: Sequence[Row], source: str, own: Mapping[str, str]) -> dict[str, str]:
+    best = min(states, key=lambda row: float(row["seconds"]))
+    op, library = best["op"], best[LIBRARY]
+    written = "" if op in OWN or own.get(op) == library else library
+    return {
+        **{name: best.get(name, "") for name in SAME}, LIBRARY: written, "sms": "", "regime": "alone",
+        "seconds": best["seconds"], "low": best["low"], "high": best["high"], "basis": "measured", "state": STATE,
+        "source": source, "note": "",
+    }  # fmt: skip
+
+
+def _order(row: Mapping[str, Any]) -> tuple[tuple[int, int, str], ...]:
+    """By the columns, numbers as numbers."""
+    cells = (row[name] for name in (*SAME, LIBRARY))
+    return tuple((0, int(text), "") if text.isdigit() else (1, 0, text) for text in cells)
