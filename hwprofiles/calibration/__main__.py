@@ -16,7 +16,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; its exit code."""
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or [""]
     if name not in COMMANDS:
-        print(f"usage: python -m hwprofiles.calibration {{{','.join(COMMANDS)}}} …; --help of each tells its options", file=sys.stderr)
+        print(
+            f"usage: python -m hwprofiles.calibration {{{','.join(COMMANDS)}}} …; --help of each tells its options",
+            file=sys.stderr,
+        )
         return EXIT_BAD_INPUT
     return COMMANDS[name](rest)
 

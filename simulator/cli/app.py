@@ -179,6 +179,34 @@ def validate(
     validate_cases(Question(tuple(names or ()), cases, as_json, form, leave_out, old, write, ablate))
 
 
+@app.command()
+def calibrate(
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="DIR", help="The stack folder to write, or to go on with.")
+    ],
+    quick: Annotated[bool, typer.Option("--quick", help="Few kernels, under a minute: a rehearsal.")] = False,
+    device: Annotated[
+        str, typer.Option("--device", metavar="DEVICE", help="cuda, or cpu: a rehearsal without a GPU.")
+    ] = "cuda",
+    gpu: Annotated[
+        str | None,
+        typer.Option("--gpu", metavar="NAME", help="The catalogue's GPU, where the device's name does not tell."),
+    ] = None,
+    parts: Annotated[
+        list[str] | None, typer.Option("--part", metavar="PART", help="Measure this alone; may be repeated.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Measure a finished folder anew.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the GPU of this machine and write a stack folder, in 8 minutes at most; killed, the same command goes on.
+
+    Needs torch: pip install 'moesim[calibrate]'.
+    """
+    from simulator.cli.calibrate import calibrate_gpu
+
+    calibrate_gpu(out, quick, device, gpu, tuple(parts or ()), force, as_json)
+
+
 @app.command("list")
 def list_entries(
     kind: Annotated[

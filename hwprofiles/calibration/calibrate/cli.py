@@ -97,7 +97,9 @@ def _calibrate(asked: Asked) -> int:
     try:
         outcome = session.run(plan, work)
     except DeviceLost as lost:
-        print(f"{NAME}: the device failed at {lost}; what was measured is kept, the same command goes on", file=sys.stderr)
+        print(
+            f"{NAME}: the device failed at {lost}; what was measured is kept, the same command goes on", file=sys.stderr
+        )
         return FAILED
     if work != asked.out:
         folder.take_over(asked.out)
@@ -109,7 +111,9 @@ def _calibrate(asked: Asked) -> int:
 def _check(asked: Asked, parts: Sequence[str], has_gpu: bool) -> None:
     """Raises CalibrationError with every problem of the options."""
     problems = [
-        Problem("", "--part", f"no part is called {name!a}{nearest(name, parts)}") for name in asked.parts if name not in parts
+        Problem("", "--part", f"no part is called {name!a}{nearest(name, parts)}")
+        for name in asked.parts
+        if name not in parts
     ]
     if asked.gpu is not None and asked.gpu not in list_names("gpus"):
         problems.append(Problem("", "--gpu", f"no GPU is called {asked.gpu!a}{nearest(asked.gpu, list_names('gpus'))}"))

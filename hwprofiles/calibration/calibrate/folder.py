@@ -33,7 +33,9 @@ def prepare(out: Path, facts: Facts, date: str, *, force: bool) -> tuple[Path, d
     if is_whole(out / NEW):
         take_over(out)
     if not force and is_whole(out):
-        raise _refused(f"{str(out)!r} holds a finished calibration; --force measures anew (the old one is kept until then)")
+        raise _refused(
+            f"{str(out)!r} holds a finished calibration; --force measures anew (the old one is kept until then)"
+        )
     begun = _begun(out)
     anew = force and (is_whole(out) or (begun is not None and bool(facts.differences(begun))))
     folder = out / NEW if anew else out
@@ -42,7 +44,9 @@ def prepare(out: Path, facts: Facts, date: str, *, force: bool) -> tuple[Path, d
         differences = facts.differences(begun)
         if differences and not anew:
             told = "; ".join(differences)
-            raise _refused(f"{str(out)!r} was begun otherwise ({told}); give another folder, or --force to measure anew")
+            raise _refused(
+                f"{str(out)!r} was begun otherwise ({told}); give another folder, or --force to measure anew"
+            )
         if not differences:
             return folder, begun
         clear(folder)

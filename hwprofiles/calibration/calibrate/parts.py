@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from hwprofiles.calibration.rates import attention, dense, grouped, streaming
-from hwprofiles.calibration.rates.case import RateCase
+from hwprofiles.calibration.rates.case import RateCase, Size
 
-Size = Literal["full", "quick", "cpu"]
-"""How much is measured: all of it, a rehearsal on a GPU, what a processor can do in a minute."""
+__all__ = ["PARTS", "Part", "Size"]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The order in which kernels are measured: a coarse grid of all kinds, then more points where neighbours disagree most.
 
 How well a point could be told from others: the seconds of its work interpolated (log-log, from the NEIGHBOURS nearest of its
-kind, weighted by their distance), beside those measured. A candidate is worth the disagreement around it times its distance from
-what was measured.
+kind, weighted by their distance), beside those measured. A candidate is worth the disagreement around it times its distance
+from what was measured.
 """
 
 from __future__ import annotations

@@ -60,7 +60,9 @@ class Bar(AbstractContextManager["Bar"]):
     def told(self, what: str, spent_s: float, points: int) -> None:
         """What is measured now."""
         left = f"{max(self._total_s - spent_s, 0.0):.0f} s left"
-        self._bar.update(self._task, completed=min(spent_s, self._total_s), description=what[:60], points=points, left=left)
+        self._bar.update(
+            self._task, completed=min(spent_s, self._total_s), description=what[:60], points=points, left=left
+        )
 
 
 def progress(total_s: float) -> Bar | Lines:

@@ -1,7 +1,7 @@
-"""The record of the GPU that was measured: the catalogue's, else one made of what the device says and of the best rates measured.
+"""The record of the GPU that was measured: the catalogue's, else one made of what the device says and of the best rates.
 
-What is made so is no datasheet, and its sources say that: peaks are the best rates that were reached, so that shares of them are
-of what this device was seen to do.
+What is made so is no datasheet, and its sources say that: peaks are the best rates that were reached, so that shares of them
+are of what this device was seen to do.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ ASSUMED_W: Final = 100.0
 DIGITS: Final = 3
 
 
-def gpu_of(facts: Facts, device: torch.device, rows: Sequence[Mapping[str, Any]], asked: str | None) -> tuple[Gpu, bool]:
+def gpu_of(
+    facts: Facts, device: torch.device, rows: Sequence[Mapping[str, Any]], asked: str | None
+) -> tuple[Gpu, bool]:
     """The GPU, and whether the catalogue has it. asked: its catalogue name, where the user gives one."""
     known = asked or gpu_of_device(facts.device)
     return (load_gpu(known), True) if known else (_made(facts, device, rows), False)

@@ -69,7 +69,9 @@ class Table:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise CalibrationError([Problem(str(self.path), "", f"cannot be read ({error.strerror or error})")]) from None
+            raise CalibrationError(
+                [Problem(str(self.path), "", f"cannot be read ({error.strerror or error})")]
+            ) from None
         whole = data[: data.rfind(b"\n") + 1]
         try:
             lines = list(csv.reader(io.StringIO(whole.decode("utf-8"), newline=""), strict=True))

@@ -35,7 +35,6 @@ class Written:
 
 def write_stack(folder: Path, points: Sequence[Row], gpu: Gpu, facts: Facts, date: str) -> Written:
     """kernels.csv and every *parameters.yaml; not provenance.yaml, which is written last. Raises CalibrationError."""
-    source = source_of(facts, date)
     rows, left = kernel_rows(points, gpu, SOURCE)
     write_rows(folder / "kernels.csv", rows)
     return Written(len(rows), {}, (), tuple(left))
@@ -56,7 +55,9 @@ def source_of(facts: Facts, date: str) -> Source:
     return Source(kind="measurement", where=where, date=date, note=note)
 
 
-def write_provenance(folder: Path, points: Sequence[Row], gpu: Gpu, facts: Facts, date: str, notes: Sequence[str]) -> None:
+def write_provenance(
+    folder: Path, points: Sequence[Row], gpu: Gpu, facts: Facts, date: str, notes: Sequence[str]
+) -> None:
     """provenance.yaml: with it the folder is whole. Raises CalibrationError."""
     calibration = {
         "date": date, "device": facts.device, "driver": facts.driver, "power_limit_w": facts.power_limit_w,

@@ -29,6 +29,7 @@ class RateCase:
     around: what holds while the call is timed, entered after a first call: other kernels then run on streams of their own, so
     that who times waits for the current stream, not for the device, and neither takes nor gives back memory of the device.
     light: bound by memory, or short: the chip needs no rest before it.
+    level: 0, of the coarse grid, which is measured first; 1, a candidate where the grid shall be finer.
     """
 
     cells: Mapping[str, Any]
@@ -37,6 +38,7 @@ class RateCase:
     launches: int = 1
     around: Callable[[], AbstractContextManager[Any]] | None = None
     light: bool = False
+    level: int = 0
 
     @property
     def name(self) -> str:
