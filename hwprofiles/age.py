@@ -60,9 +60,11 @@ def price_age(sheet: PriceSheet, at: date) -> Age:
 
 
 def stack_age(provenance: StackProvenance, at: date) -> Age | None:
-    """How old the newest source of a stack is at a date; None where no source is dated."""
+    """How old a stack's calibration, else its newest source, is at a date; None where nothing is dated."""
     dates = [source.date for source in provenance.sources.values() if source.date]
-    return Age(max(dates, key=first_day), at, provenance.good_for_months) if dates else None
+    if provenance.calibration is not None:
+        dates = [provenance.calibration.date]
+    return Age(max(dates, key=first_day), at, provenance.holds_months) if dates else None
 
 
 @cache

@@ -19,6 +19,7 @@ from hwprofiles.yaml_file import excerpt
 
 __all__ = [
     "CatalogError",
+    "give_gpu",
     "gpu_of_device",
     "list_names",
     "load_assumptions",
@@ -29,6 +30,7 @@ __all__ = [
     "measured_stacks",
     "read_provenance",
     "read_stack",
+    "read_tables",
 ]
 
 Kind = Literal["gpus", "nodes", "fabrics", "prices"]
@@ -60,10 +62,19 @@ def measured_stacks() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in (_ROOT / "stacks").glob("*/provenance.yaml")))
 
 
+_GIVEN_GPUS: Final[dict[str, Gpu]] = {}
+"""GPUs of stack folders outside the catalogue; their names hold a hash of the record, so that no two records have one name."""
+
+
+def give_gpu(gpu: Gpu) -> None:
+    """Let load_gpu find a GPU that no file of the catalogue describes; list_names does not tell it."""
+    _GIVEN_GPUS[gpu.name] = gpu
+
+
 @cache
 def load_gpu(name: str) -> Gpu:
     """The GPU of that name. Raises CatalogError: no such name (the nearest are named), or a wrong file."""
-    return _load(name, "gpus", Gpu)
+    return _GIVEN_GPUS[name] if name in _GIVEN_GPUS else _load(name, "gpus", Gpu)
 
 
 @cache
@@ -103,12 +114,15 @@ def read_provenance(name: str) -> StackProvenance:
 
 def read_stack(name: str) -> Stack:
     """A measured stack from its folder; a missing table is an empty one. Raises CatalogError: a wrong file."""
+    provenance = read_provenance(name)
+    return read_tables(_ROOT / "stacks" / name, name, provenance, load_gpu(provenance.gpu))
+
+
+def read_tables(folder: Path, name: str, provenance: StackProvenance, gpu: Gpu) -> Stack:
+    """The stack of a folder of tables; a missing table is an empty one. Raises CatalogError: a wrong file."""
     from hwprofiles.kernels.parameters import row_problem
     from hwprofiles.kernels.rows import KernelTable
 
-    folder = _ROOT / "stacks" / name
-    provenance = read_provenance(name)
-    gpu = load_gpu(provenance.gpu)
     tables: dict[str, Any] = {}
     if (folder / "kernels.csv").exists():
         tables["kernels"] = KernelTable.from_csv(folder / "kernels.csv", lambda row: row_problem(row, gpu))

@@ -17,9 +17,13 @@ Cells = Mapping[str, str]
 
 
 def read_table(
-    path: Path, columns: Collection[str], parse: Callable[[Cells], Row], same: Callable[[Row], Hashable]
+    path: Path,
+    columns: Collection[str],
+    parse: Callable[[Cells], Row],
+    same: Callable[[Row], Hashable],
+    optional: Collection[str] = (),
 ) -> tuple[Row, ...]:
-    """The rows of a CSV file with these columns in any order.
+    """The rows of a CSV file with these columns in any order; those of `optional` may be missing, and are then empty.
 
     parse: raises ValueError ("field: value; allowed …") for a row that cannot be. same: two rows with an equal answer are
     one measurement twice. Raises CatalogError: not UTF-8, other columns, a bad row or a row twice.
@@ -31,13 +35,13 @@ def read_table(
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            wrong_header = _header_problem(reader.fieldnames, columns)
+            wrong_header = _header_problem(reader.fieldnames, columns, optional)
             if wrong_header:
                 raise CatalogError([Problem(f"{shown}:1", "", wrong_header)])
             for cells in reader:
                 line = reader.line_num
                 try:
-                    row = parse(_stripped(cells))
+                    row = parse({**dict.fromkeys(optional, ""), **_stripped(cells)})
                     first = first_line.setdefault(same(row), line)
                     if first != line:
                         raise ValueError(f"the measurement of line {first} again; keep one")
@@ -51,9 +55,9 @@ def read_table(
     return tuple(rows)
 
 
-def _header_problem(found: Collection[str] | None, columns: Collection[str]) -> str | None:
+def _header_problem(found: Collection[str] | None, columns: Collection[str], optional: Collection[str]) -> str | None:
     """What is wrong with the header; None where nothing is."""
-    missing, unknown = set(columns) - set(found or ()), set(found or ()) - set(columns)
+    missing, unknown = set(columns) - set(found or ()), set(found or ()) - {*columns, *optional}
     return f"columns missing {sorted(missing)}, unknown {sorted(unknown)}" if missing or unknown else None
 
 

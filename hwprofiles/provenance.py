@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from hwprofiles.units import GIGA, KILO
+
 SourceKind = Literal["datasheet", "paper", "measurement", "second_hand", "recalled", "assumed"]
 """How much a source is worth.
 
@@ -52,6 +54,27 @@ def _year_to_text(value: Any) -> Any:
 
 Date = Annotated[str, AfterValidator(_check_date), BeforeValidator(_year_to_text, json_schema_input_type=str | int)]
 """ISO date, as exact as it is known: YYYY, YYYY-MM or YYYY-MM-DD; a bare year may be a number."""
+
+
+class Calibration(BaseModel):
+    """What a calibration states of its machine; None: not known there (a CPU has no driver and no limit).
+
+    date: of the measurement; device: as the driver names it; driver, torch, cuda: versions. power_limit_w: of the board then.
+    clock_hz: highest clock of its SMs. spread: median over the points of (slowest - fastest) / median of a point's repeats.
+    program: the version that measured.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    date: Annotated[Date, Field(min_length=4)]
+    device: str | None = Field(default=None, min_length=1, max_length=200)
+    driver: str | None = Field(default=None, min_length=1, max_length=100)
+    power_limit_w: float | None = Field(default=None, gt=0.0, le=100 * KILO, allow_inf_nan=False)
+    clock_hz: float | None = Field(default=None, gt=0.0, le=100 * GIGA, allow_inf_nan=False)
+    torch: str | None = Field(default=None, min_length=1, max_length=100)
+    cuda: str | None = Field(default=None, min_length=1, max_length=100)
+    spread: float | None = Field(default=None, ge=0.0, le=10.0, allow_inf_nan=False)
+    program: str | None = Field(default=None, min_length=1, max_length=200)
 
 
 class Source(BaseModel):

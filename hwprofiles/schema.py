@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from hwprofiles.assumption_units import SWITCH, bounds_problem, unit_problem
 from hwprofiles.collectives.rows import CollectiveTable
-from hwprofiles.provenance import Basis, Date, LooseSource, Source, State
+from hwprofiles.provenance import Basis, Calibration, Date, LooseSource, Source, State
 from hwprofiles.units import EXA, GIGA, KILO, MEGA, PETA, TERA, YOTTA, Dimension, quantity
 
 if TYPE_CHECKING:
@@ -432,13 +432,20 @@ def _with_sources(entry: Any, sources: Mapping[str, Any]) -> Any:
     return entry | {"offers": named}
 
 
+CALIBRATION_HOLDS_MONTHS = 12
+"""After a year drivers and libraries are others, and a cluster should be measured again."""
+
+
 class StackProvenance(BaseModel):
     """provenance.yaml of a stack: what was measured, on what.
 
     is_default: the stack that a scenario on this GPU takes when it names none.
     casts: generation of the software's kernels around GEMMs that quantise; empty where it is of no one generation.
     state: of the chip when the rows were measured, and the parameters that say nothing else.
-    good_for_months: how long after its newest source the stack holds; None: as long as its software is used.
+    good_for_months: how long after its newest source the stack holds; None: a calibration for CALIBRATION_HOLDS_MONTHS, others
+    as long as their software is used.
+    is_whole: what the stack lacks is an error; else it comes from what is public of the GPU (stack_completion.py).
+    calibration: what was measured on, where `moesim calibrate` made the stack.
     caveat: what whoever uses the stack should be told; empty where nothing stands out.
     sources: short name → Source, for what the rows' `source` column abbreviates.
     """
@@ -453,7 +460,15 @@ class StackProvenance(BaseModel):
     casts: Annotated[str, Field(max_length=200)] = ""
     good_for_months: Months | None = None
     caveat: Annotated[str, Field(max_length=2000)] = ""
+    is_whole: Annotated[bool, Field(strict=True)] = False
+    calibration: Calibration | None = None
     sources: dict[str, Source] = Field(min_length=1)
+
+    @property
+    def holds_months(self) -> int | None:
+        """How long the stack holds, in months; None: it does not say."""
+        usual = CALIBRATION_HOLDS_MONTHS if self.calibration is not None else None
+        return self.good_for_months or usual
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Which software stack serves a GPU: measured on it, made of what is public of it, or transferred from other GPUs."""
+"""Which software stack serves a GPU: measured on it, made of what is public of it, or transferred from other GPUs.
+
+A measured stack that does not say that it is whole is completed from what is public of its GPU (stack_completion.py).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from hwprofiles.names import nearest
 from hwprofiles.record_file import CatalogError
 from hwprofiles.same_chip import equal_chips
 from hwprofiles.schema import Stack, StackProvenance
+from hwprofiles.stack_completion import completed
+from hwprofiles.stack_folders import MARK, opened
 from hwprofiles.yaml_file import excerpt
 
 StackKind = Literal["measured", "public", "transferred"]
@@ -63,15 +68,20 @@ def stack_names() -> tuple[str, ...]:
     return tuple(sorted([*catalog.measured_stacks(), *made]))
 
 
+def is_stack(name: str) -> bool:
+    """Whether there is a stack of that name: in the catalogue, of an opened folder, or made of the GPU of one."""
+    return name in stack_names() or opened(name) is not None or _is_made(name)
+
+
 def stack_kind(name: str) -> StackKind:
     """What the stack of that name rests on. Raises CatalogError: no such name."""
     _require(name)
-    return "measured" if name in catalog.measured_stacks() else _MADE[_parts(name)[1]]
+    return "measured" if _is_measured(name) else _MADE[_parts(name)[1]]
 
 
 @cache
 def load_stack(name: str, without: LeftOut = NOTHING) -> Stack:
-    """The stack of that name: kernels, collectives, parameters, assumptions; a public or transfer stack less what is left out.
+    """The stack of that name: kernels, collectives, parameters, assumptions; of what is public less what is left out.
 
     Raises CatalogError: no such name (the nearest are named), a wrong file of the stack, or a stack of a folder that rests on
     what is left out.
@@ -80,16 +90,22 @@ def load_stack(name: str, without: LeftOut = NOTHING) -> Stack:
         gpu, made = _parts(name)
         return transfer.build_stack(made, gpu, without)
     if _rests_on(name, without):
-        others = " or ".join(made_names(catalog.read_provenance(name).gpu, without))
+        others = " or ".join(made_names(stack_provenance(name).gpu, without))
         raise CatalogError(f"{name} rests on what is left out ({without}); use {others}")
-    return catalog.read_stack(name)
+    folder = opened(name)
+    stack = folder.stack if folder else catalog.read_stack(name)
+    if stack.provenance.is_whole:
+        return stack
+    rest: transfer.Made = "public" if has_public(stack.gpu, without) else "transfer"
+    return completed(stack, transfer.build_stack(rest, stack.gpu, without))
 
 
 @cache
 def stack_provenance(name: str) -> StackProvenance:
     """What a stack is of, without reading its tables. Raises CatalogError as load_stack does."""
     if stack_kind(name) == "measured":
-        return catalog.read_provenance(name)
+        folder = opened(name)
+        return folder.stack.provenance if folder else catalog.read_provenance(name)
     gpu, made = _parts(name)
     return transfer.made_provenance(made, catalog.load_gpu(gpu))
 
@@ -118,13 +134,26 @@ def _rests_on(name: str, left: LeftOut) -> bool:
     """Whether the stack of a folder was measured on a GPU, or has a source, that is left out."""
     if not left:
         return False
-    provenance = catalog.read_provenance(name)
+    provenance = stack_provenance(name)
     gpus = equal_chips(provenance.gpu)
     return bool(
         gpus & left.gpus
         or provenance.sources.keys() & left.sources
         or catalog.load_gpu(provenance.gpu).family in left.families
     )
+
+
+def _is_measured(name: str) -> bool:
+    return name in catalog.measured_stacks() or opened(name) is not None
+
+
+def _is_made(name: str) -> bool:
+    """Whether the name is that of a public or transfer stack of a GPU that load_gpu knows."""
+    gpu = str(name).rpartition("-")[0]
+    try:
+        return name in made_names(gpu)
+    except CatalogError:
+        return False
 
 
 def _parts(name: str) -> tuple[str, transfer.Made]:
@@ -135,8 +164,11 @@ def _parts(name: str) -> tuple[str, transfer.Made]:
 
 def _require(name: str) -> None:
     """Raise CatalogError with the nearest names unless there is such a stack."""
-    if name in stack_names():
+    if is_stack(name):
         return
+    if MARK in str(name):
+        text = f"{excerpt(name)} is the stack of a folder that is not open here; give the folder: --set stack=PATH"
+        raise CatalogError(text)
     gpu, _, made = str(name).rpartition("-")
     if made == "public" and gpu in catalog.list_names("gpus"):
         raise CatalogError(f"nothing public was measured on {gpu}: there is no {name}; use {transfer_name(gpu)}")

@@ -39,6 +39,8 @@ KERNEL_COLUMNS = (
     "state", "source", "note",
 )  # fmt: skip
 """Columns of kernels.csv; an empty cell means not applicable."""
+LIBRARY = "library"
+"""Column of kernels.csv that may be missing: KernelShape.library; empty: the stack's own."""
 
 ROW_BASES: tuple[Basis, ...] = ("measured", "transferred", "assumed")
 """What a row may be; the other bases are of what is derived from rows."""
@@ -64,7 +66,13 @@ def read_kernel_rows(path: Path, check: Check | None = None) -> tuple[KernelRow,
             raise ValueError(problem)
         return row
 
-    return read_table(path, KERNEL_COLUMNS, parse, lambda row: (row.shape.key, row.regime, row.sms, row.source))
+    return read_table(
+        path,
+        KERNEL_COLUMNS,
+        parse,
+        lambda row: (row.shape.key, row.shape.library, row.regime, row.sms, row.source),
+        (LIBRARY,),
+    )
 
 
 def parse_row(cells: Cells) -> KernelRow:
@@ -100,6 +108,8 @@ def _shape(cells: Cells) -> KernelShape:
     for name in _WHOLE_COLUMNS:
         if cells[name]:
             given[name] = _whole(name, cells[name])
+    if cells[LIBRARY]:
+        given[LIBRARY] = cells[LIBRARY]
     missing = [name for name in NEEDED[bound] if not given.get(name)]
     if missing:
         raise ValueError(f"{missing[0]}: is missing; a row of {given['op']} needs {', '.join(NEEDED[bound])}")

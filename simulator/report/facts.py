@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from math import fsum, prod, sqrt
 from typing import Any, Final
 
-from hwprofiles.stack_choice import STACK_KINDS, default_stack, stack_names, stack_provenance
+from hwprofiles.stack_choice import STACK_KINDS, default_stack, is_stack, stack_provenance
 from simulator.report import numbers
 from simulator.report.lever_words import range_words
 from simulator.results.interval import Estimate
@@ -128,7 +128,7 @@ def batch_line(result: RunResult) -> str:
 def stack_line(result: RunResult) -> str:
     """The stack, what it rests on, and which would serve the GPU if none were named, where that is another."""
     line = f"stack {result.stack}, {result.stack_kind}: {STACK_KINDS[result.stack_kind]}"
-    if result.stack not in stack_names():  # a document of another release
+    if not is_stack(result.stack):  # a document of another release, or the stack of a folder
         return line
     usual = default_stack(stack_provenance(result.stack).gpu)
     return line if usual == result.stack else f"{line} (its GPU's default is {usual})"

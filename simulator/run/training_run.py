@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from hwprofiles.stack_choice import stack_kind
+from hwprofiles.stack_folders import plain_name
 from hwprofiles.units import TERA
 from simulator.check import check_scenario
 from simulator.results.document import canonical
@@ -58,7 +59,7 @@ def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) ->
         scenario=_scenario_document(scenario),
         scenario_sha256=scenario.scenario_sha256,
         version=package_version(),
-        stack=scenario.stack,
+        stack=plain_name(scenario.stack),
         stack_sha256=first.stack_sha256,
         stack_kind=stack_kind(scenario.stack),
         base=_base(scenario),
@@ -144,7 +145,11 @@ def _switches(scenario: Scenario) -> tuple[FrameworkSwitch, ...] | None:
 
 def _base(scenario: Scenario) -> BaseStack | None:
     base = scenario.base
-    return None if base is None else BaseStack(scenario=base.name, stack=base.stack, stack_kind=base.stack_kind)
+    return (
+        None
+        if base is None
+        else BaseStack(scenario=base.name, stack=plain_name(base.stack), stack_kind=base.stack_kind)
+    )
 
 
 def _scenario_document(scenario: Scenario) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from datetime import date
 from hwprofiles import age, catalog
 from hwprofiles.age import Age
 from hwprofiles.stack_choice import stack_provenance
+from hwprofiles.stack_folders import plain_name
 from simulator.scenario.hardware import newest_sheet, node_of
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.wording import FieldProblem
@@ -21,12 +22,13 @@ def age_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
         if found.is_outdated:
             yield "prices.sheet", f"{sheet} is {_words(scenario, found)}{_newer_sheet(scenario, sheet)}"
     provenance = stack_provenance(scenario.stack)
-    if provenance.good_for_months is not None:
+    if provenance.holds_months is not None:
         stack = age.stack_age(provenance, _start(scenario))
         if stack is not None and stack.is_outdated:
+            newer = "measure again with `moesim calibrate`" if provenance.calibration else "see `moesim list stacks`"
             yield (
                 "stack",
-                f"{scenario.stack} is {_words(scenario, stack)}; software gets faster: see `moesim list stacks`",
+                f"{plain_name(scenario.stack)} is {_words(scenario, stack)}; software gets faster: {newer}",
             )
 
 

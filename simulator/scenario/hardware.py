@@ -19,6 +19,7 @@ from hwprofiles.offers import Wanted, choose, nearest_offers
 from hwprofiles.power.constants import power_constants
 from hwprofiles.problems import schema_problems, show
 from hwprofiles.schema import Fabric, Gpu, Node, Offer, PriceSheet
+from hwprofiles.stack_folders import opened, plain_name
 from hwprofiles.units import GIGA, KILO
 from hwprofiles.yaml_file import KeyPath
 from simulator.scenario import derived
@@ -113,7 +114,7 @@ def default_software(stack: object, rule: RecipeRule) -> str:
     on its GPU; of neither, or where that has no kernels for the recipe, the default or the first that has.
     """
     found = DEFAULT
-    if isinstance(stack, str) and stack in stack_choice.stack_names():
+    if isinstance(stack, str) and stack_choice.is_stack(stack):
         own = stack_choice.stack_provenance(stack)
         found = own.casts or stack_choice.stack_provenance(stack_choice.default_stack(own.gpu)).casts or DEFAULT
     return (
@@ -145,10 +146,12 @@ def name_problems(cluster: Mapping[str, Any], stack: object, sheet: object) -> I
         yield ("stack",), _one_line(error)
         return
     if gpu is not None and measured_on != gpu:
-        yield (
-            ("stack",),
-            f"{stack} is of GPU {measured_on}, but cluster.node has {gpu}; use {' or '.join(stack_choice.made_names(gpu))}",
-        )
+        instead = f"use {' or '.join(stack_choice.made_names(gpu))}"
+        folder = opened(stack)
+        if folder is not None and folder.has_own_gpu:
+            measured_on = folder.gpu_name
+            instead = f"write cluster.node as a mapping with gpu: {measured_on}, or {instead}"
+        yield ("stack",), f"{plain_name(stack)} is of GPU {measured_on}, but cluster.node has {gpu}; {instead}"
 
 
 def operand_copies(scenario: Scenario) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from hwprofiles import catalog, stack_choice
 from hwprofiles.schema import Node
+from hwprofiles.stack_folders import plain_name
 from simulator.scenario.hardware import default_stack_name, newest_sheet, node_of
 from simulator.scenario.scenario import Base, Scenario
 from simulator.scenario.wording import FieldProblem
@@ -34,7 +35,7 @@ def base_of(history: Sequence[State]) -> Base | None:
         if gpu is None or gpu == gpu_of(after.node):
             continue
         stack = before.stack if isinstance(before.stack, str) else default_stack_name({"node": before.node})
-        if stack is None or stack not in stack_choice.stack_names():
+        if stack is None or not stack_choice.is_stack(stack):
             return None
         return Base(name=before.name or "the scenario", gpu=gpu, stack=stack, stack_kind=stack_choice.stack_kind(stack))
     return None
@@ -60,8 +61,8 @@ def _another_kind(scenario: Scenario, base: Base, kind: stack_choice.StackKind) 
     """Both stacks, what each rests on, and the two commands whose results differ in hardware alone."""
     node, gpu = scenario.cluster.node, node_of(scenario).gpu
     text = (
-        f"{scenario.stack} ({kind}: {stack_choice.STACK_KINDS[kind]}) in place of {base.stack} ({base.stack_kind}), on which "
-        f"{base.name} rests: the two results differ in kind, not only in hardware"
+        f"{plain_name(scenario.stack)} ({kind}: {stack_choice.STACK_KINDS[kind]}) in place of {plain_name(base.stack)} "
+        f"({base.stack_kind}), on which {base.name} rests: the two results differ in kind, not only in hardware"
     )
     like_base, like = stack_choice.like_for_like(base.gpu, gpu)
     option = "" if base.stack == like_base else f" --set stack={like_base}"

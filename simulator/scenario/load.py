@@ -41,6 +41,7 @@ from simulator.scenario.releases import RELEASES, SetSwitch
 from simulator.scenario.rules import rule_problems, rule_warnings
 from simulator.scenario.scenario import SCHEMA_VERSION, Scenario
 from simulator.scenario.software import SOFTWARE
+from simulator.scenario.stack_paths import open_stack
 from simulator.scenario.wording import FieldProblem
 
 CATALOGUE: Final = 0.5
@@ -118,6 +119,7 @@ def read_scenario(
     for path, message in take_planned(draft.data):
         draft.refuse(path, message)
     _resolve_model(draft)
+    open_stack(draft)
     cluster = draft.data.get("cluster")
     if isinstance(cluster, dict):
         for path, message in hardware.make_inline(cluster):

@@ -75,7 +75,8 @@ class Scenario(Section):
     model: ModelSpec
     cluster: Cluster
     stack: Annotated[str, Field(min_length=1, max_length=200)]
-    """Kernel and collective measurements; default: those of the node's GPU."""
+    """Kernel and collective measurements: a name of `moesim list stacks`, or the path of a folder, relative to this file, as
+    `moesim calibrate` writes it; default: those of the node's GPU."""
     framework: Annotated[str, named("framework release")] | None = None
     """name@release: its switches (`moesim list frameworks`) are the defaults of all other keys; null: not known."""
     kernels: Kernels = Kernels()

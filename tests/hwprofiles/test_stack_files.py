@@ -19,6 +19,7 @@ description: two rows for a test
 software: none
 state: sustained
 is_default: {is_default}
+is_whole: true
 sources:
   here: {{kind: measurement, where: a test, date: 2025-05}}
 """

@@ -93,7 +93,7 @@ def _price(result: RunResult) -> Iterator[Line]:
 def _stack(result: RunResult) -> Iterator[Line]:
     """The sources of the stack's measurements, where the stack here is the one of the result."""
     try:
-        stack = load_stack(result.stack)
+        stack = load_stack(str(result.scenario.get("stack", result.stack)))
     except CatalogError:
         yield "stack", result.stack, "not in this version's catalogue"
         return
