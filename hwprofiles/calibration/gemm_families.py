@@ -11,19 +11,20 @@ from typing import Final
 from hwprofiles.calibration import reference_points as points
 from hwprofiles.calibration.gemm_fit import HUBER, STRICT_HUBER, GemmPoint, without_wild
 from hwprofiles.calibration.rates_points import rate_points
+from hwprofiles.kernels.gemm_formula import Tiles
 from hwprofiles.provenance import State
 
 BOTH: Final = ("TRTLLM", "SGLang")
-CUBLAS_TILES: Final = (256, 256, 32)
-DEEPGEMM_TILES: Final = (256, 160, 8)
-CUTLASS_TILES: Final = (128, 128, 64)
+CUBLAS_TILES: Final = Tiles(256, 256, 32)
+DEEPGEMM_TILES: Final = Tiles(256, 160, 8)
+CUTLASS_TILES: Final = Tiles(128, 128, 64)
 OWN: Final = "_kernel_rates"
 """End of the name of a source that kernel_rates made."""
 
 
 @dataclass(frozen=True)
 class GemmFamily:
-    """What one fit is made of. key: prefix of the parameters; gpu: catalogue name; tiles: bm_max, bn_max, bn_step.
+    """What one fit is made of. key: prefix of the parameters; gpu: catalogue name; tiles: of its kernels.
 
     source: its name in stacks/transfer/gemm.yaml; library: whose calls, in words. quantises: the timed calls quantise their
     input, which gets a constant of its own. huber: as in gemm_fit. is_group: it is a group of the file, else it is only judged.
@@ -33,7 +34,7 @@ class GemmFamily:
     gpu: str
     dtype: str
     load: Callable[[Path], list[GemmPoint]]
-    tiles: tuple[int, int, int]
+    tiles: Tiles
     quantises: bool = False
     source: str = ""
     library: str = ""
@@ -53,7 +54,7 @@ def _framework(gpu: str, frameworks: Sequence[str], table_dtype: str, dtype: str
 
 
 def _table(
-    key: str, gpu: str, frameworks: Sequence[str], formats: tuple[str, str], tiles: tuple[int, int, int] = CUBLAS_TILES,
+    key: str, gpu: str, frameworks: Sequence[str], formats: tuple[str, str], tiles: Tiles = CUBLAS_TILES,
     *, is_group: bool = True,
 ) -> GemmFamily:  # fmt: skip
     """Of aiconfigurator's table. formats: there, and here."""

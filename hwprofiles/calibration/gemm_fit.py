@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from hwprofiles.kernels.gemm_formula import GemmBatch, GemmConstants, GemmLimits, GemmSize, gemm_seconds
+from hwprofiles.kernels.gemm_formula import GemmBatch, GemmConstants, GemmLimits, GemmSize, Tiles, gemm_seconds
 from hwprofiles.units import GIBI
 
 FITTED = ("t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb", "p")
@@ -30,7 +31,12 @@ MAX_ROUNDS = 60
 MIN_POINTS = 4
 """Fewest measurements of a fit; the priors carry the constants that they leave open."""
 UPPER = {"eta": 1.0, "ecap": 1.0, "eb": 1.0}
-"""Physical bounds: no share above the datasheet."""
+LOWER = {"q": 1.0}
+"""Physical bounds: no share above the datasheet, no store longer than after the main loop."""
+WILD_AT_START, WILD = 0.6, 0.3
+"""Distance (log) from the others, before and after a first fit, of a call whose library chose a wrong kernel."""
+MOST_WILD = 0.3
+"""Share of the points up to which such calls are left aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,49 +125,80 @@ def predict(point: GemmPoint, constants: GemmConstants, limits: GemmLimits, quan
 
 
 def fit_gemm(
-    points: Sequence[GemmPoint], limits: GemmLimits, priors: Mapping[str, Prior], tiles: tuple[int, int, int],
-    huber: float = HUBER,
+    points: Sequence[GemmPoint], limits: GemmLimits, priors: Mapping[str, Prior], tiles: Tiles,
+    huber: float = HUBER, *, drop_wild: bool = False,
 ) -> GemmFit:  # fmt: skip
     """Fit the constants named in `priors` (FITTED, and `quantise` where the timed call quantises).
 
-    tiles: bm_max, bn_max, bn_step. Raises ValueError for fewer than MIN_POINTS points.
+    drop_wild: what is WILD is left aside, where it is few; its residuals are given too.
+
+    Raises ValueError for fewer than MIN_POINTS points.
     """
-    names = tuple(priors)
     if len(points) < MIN_POINTS:
-        raise ValueError(f"{len(points)} points cannot fit {len(names)} constants, at least {MIN_POINTS} are needed")
-    centre = np.array([math.log(priors[name].value) for name in names])
-    width = np.array([priors[name].width for name in names])
-    upper = np.array([math.log(UPPER.get(name, math.inf)) for name in names])
+        raise ValueError(f"{len(points)} points cannot fit {len(priors)} constants, at least {MIN_POINTS} are needed")
+    problem = _Problem(points, limits, priors, tiles, huber)
+    if not drop_wild:
+        return problem.fit(problem.everything)
+    start = problem.tame(problem.residuals(problem.centre), WILD_AT_START)
+    return problem.fit(problem.tame(np.array(problem.fit(start).residuals), WILD))
 
-    batch = GemmBatch([point.size for point in points], tiles, limits)
-    measured = np.array([point.seconds for point in points])
-    quantised = np.array([point.quantised_bytes for point in points])
 
-    def residuals(logs: np.ndarray) -> np.ndarray:
-        constants, rate = _constants(names, logs, tiles)
-        seconds = batch.seconds(constants) + (quantised / rate if rate else 0.0)
-        return np.asarray(np.log(measured / seconds))
+class _Problem:
+    """Points, and the constants that are sought by name, as logarithms."""
 
-    logs, jacobian = _levenberg(residuals, np.minimum(centre, upper - 1e-6), centre, width, upper, huber)
-    constants, rate = _constants(names, logs, tiles)
-    found = residuals(logs)
-    weights = _huber(found, huber)
-    sigma2 = float((weights * found**2).sum() / max(1, len(points) - 1))
-    information = (jacobian.T * weights) @ jacobian / max(sigma2, 1e-6) + np.diag(1.0 / width**2)
-    errors = np.sqrt(np.diag(np.linalg.inv(information)))
-    return GemmFit(constants, rate, dict(zip(names, map(float, errors), strict=True)), tuple(map(float, found)))
+    def __init__(
+        self, points: Sequence[GemmPoint], limits: GemmLimits, priors: Mapping[str, Prior], tiles: Tiles, huber: float
+    ) -> None:
+        self._names, self._tiles, self._huber = tuple(priors), tiles, huber
+        self._bounds = _bounds(self._names)
+        self.centre = np.minimum([math.log(prior.value) for prior in priors.values()], self._bounds[1] - 1e-6)
+        self._centre = np.array([math.log(prior.value) for prior in priors.values()])
+        self._width = np.array([prior.width for prior in priors.values()])
+        self._batch = GemmBatch([point.size for point in points], tiles, limits)
+        self._measured = np.array([point.seconds for point in points])
+        self._quantised = np.array([point.quantised_bytes for point in points])
+        self.everything = np.ones(len(points), bool)
+
+    def residuals(self, logs: np.ndarray) -> np.ndarray:
+        """log(measured / formula) of every point."""
+        constants, rate = _constants(self._names, logs, self._tiles)
+        seconds = self._batch.seconds(constants) + (self._quantised / rate if rate else 0.0)
+        return np.asarray(np.log(self._measured / seconds))
+
+    def tame(self, residuals: np.ndarray, wild: float) -> np.ndarray:
+        """Points within `wild` of the residuals' median; all, where too many are not."""
+        kept = np.abs(residuals - np.median(residuals)) <= wild
+        enough = kept.sum() >= max(MIN_POINTS, (1.0 - MOST_WILD) * len(kept))
+        return np.asarray(kept) if enough else self.everything
+
+    def fit(self, kept: np.ndarray) -> GemmFit:
+        """Constants of the kept points, residuals of all."""
+
+        def residuals(logs: np.ndarray) -> np.ndarray:
+            return self.residuals(logs)[kept]
+
+        logs, jacobian = _levenberg(residuals, self.centre, self._centre, self._width, self._bounds, self._huber)
+        found = residuals(logs)
+        weights = _huber(found, self._huber)
+        sigma2 = float((weights * found**2).sum() / max(1, len(found) - 1))
+        information = (jacobian.T * weights) @ jacobian / max(sigma2, 1e-6) + np.diag(1.0 / self._width**2)
+        errors = map(float, np.sqrt(np.diag(np.linalg.inv(information))))
+        constants, rate = _constants(self._names, logs, self._tiles)
+        return GemmFit(
+            constants, rate, dict(zip(self._names, errors, strict=True)), tuple(map(float, self.residuals(logs)))
+        )
 
 
 def with_folds(
-    points: Sequence[GemmPoint], limits: GemmLimits, priors: Mapping[str, Prior], tiles: tuple[int, int, int],
-    huber: float = HUBER,
+    points: Sequence[GemmPoint], limits: GemmLimits, priors: Mapping[str, Prior], tiles: Tiles,
+    huber: float = HUBER, *, drop_wild: bool = False,
 ) -> GemmFit:  # fmt: skip
     """As fit_gemm, and each weight shape predicted by a fit that has not seen it (in the order of the points)."""
-    fit = fit_gemm(points, limits, priors, tiles, huber)
+    fit = fit_gemm(points, limits, priors, tiles, huber, drop_wild=drop_wild)
     left_out = [0.0] * len(points)
     for shape in sorted({point.weight_shape for point in points}):
         seen = [point for point in points if point.weight_shape != shape]
-        blind = fit_gemm(seen, limits, priors, tiles, huber)
+        blind = fit_gemm(seen, limits, priors, tiles, huber, drop_wild=drop_wild)
         for i, point in enumerate(points):
             if point.weight_shape == shape:
                 seconds = predict(point, blind.constants, limits, blind.quantise_bytes_per_s)
@@ -169,10 +206,16 @@ def with_folds(
     return replace(fit, left_out=tuple(left_out))
 
 
-def _constants(names: Sequence[str], logs: np.ndarray, tiles: tuple[int, int, int]) -> tuple[GemmConstants, float]:
-    values = {name: math.exp(value) for name, value in zip(names, logs, strict=True)}
+def _bounds(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms of the lowest and the highest values."""
+    low = [math.log(LOWER[name]) if name in LOWER else -math.inf for name in names]
+    return np.array(low), np.array([math.log(UPPER.get(name, math.inf)) for name in names])
+
+
+def _constants(names: Sequence[str], logs: np.ndarray, tiles: Tiles) -> tuple[GemmConstants, float]:
+    values: dict[str, Any] = {name: math.exp(value) for name, value in zip(names, logs, strict=True)}
     rate = values.pop("quantise", 0.0)
-    return GemmConstants(**values, bm_max=tiles[0], bn_max=tiles[1], bn_step=tiles[2]), rate
+    return GemmConstants(**values, **tiles._asdict()), rate
 
 
 def _huber(residuals: np.ndarray, huber: float) -> np.ndarray:
@@ -196,7 +239,7 @@ def _levenberg(
     logs: np.ndarray,
     centre: np.ndarray,
     width: np.ndarray,
-    upper: np.ndarray,
+    bounds: tuple[np.ndarray, np.ndarray],
     huber: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Minimise the robust loss; returns the logs of the constants and the Jacobian of the model there."""
@@ -209,7 +252,7 @@ def _levenberg(
         hessian = (jacobian.T * weights) @ jacobian + np.diag(1.0 / width**2)
         gradient = (jacobian.T * weights) @ found - (logs - centre) / width**2
         step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
-        tried = np.minimum(logs + step, upper)
+        tried = np.clip(logs + step, *bounds)
         at = residuals(tried)
         new_loss = _loss(at, tried, centre, width, huber)
         if new_loss < loss:

@@ -100,7 +100,7 @@ def fit_family(family: GemmFamily, folder: Path) -> GemmFit:
 
 def gemm_entries(fit: GemmFit, relative_to: float | None = None) -> Iterator[tuple[str, float, float, float, str]]:
     """(constant, value, low, high, unit) of a fit. relative_to: FLOP/s by which the rates of an SM are divided."""
-    for name in FITTED:
+    for name in (name for name in fit.log_errors if name != "quantise"):
         value = getattr(fit.constants, name)
         spread = math.exp(ONE_SIDED_95 * fit.log_errors[name])
         low, high = value / spread, min(value * spread, UPPER.get(name, math.inf))
@@ -109,8 +109,10 @@ def gemm_entries(fit: GemmFit, relative_to: float | None = None) -> Iterator[tup
             value, low, high = value / relative_to, low / relative_to, high / relative_to
             name, unit = PER_FLOP[name], "bytes/FLOP"
         yield name, value, low, max(high, value), unit
-    for name in ("bm_max", "bn_max", "bn_step"):
-        size = float(getattr(fit.constants, name))
+    for name, size in fit.constants.tiles._asdict().items():
+        if name == "splits" and size == 1:
+            continue
+        size = float(size)
         yield name, size, size, size, "elements"
     low, high = (math.exp(float(np.quantile(fit.left_out, q))) for q in (0.05, 0.95))
     yield "residual", 1.0, min(low, 1.0), max(high, 1.0), "1"

@@ -22,7 +22,8 @@ GROUPED: Final = "grouped"
 faster."""
 
 _REQUIRED = ("t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb")
-_OPTIONAL = ("p", "bm_max", "bn_max", "bn_step")
+_OPTIONAL = ("p", "q", "bm_max", "bn_max", "bn_step", "splits")
+_WHOLE = ("bm_max", "bn_max", "bn_step", "splits")
 """Those for which `GemmConstants` has a default."""
 
 
@@ -54,7 +55,7 @@ def gemm_constants(
     for name in (*_REQUIRED, *_OPTIONAL):
         found = find(stack, *(f"{stem}.{name}" for stem in stems))
         if found is not None:
-            values[name] = round(found.value) if name.startswith("b") else found.value
+            values[name] = round(found.value) if name in _WHOLE else found.value
         elif name in _REQUIRED:
             return None
     return GemmConstants(**values), need(stack, *(f"{stem}.residual" for stem in stems))

@@ -1,11 +1,15 @@
 """Time of one dense or grouped GEMM from a handful of fitted constants: tiles, waves, operand fetch, memory, power.
 
     t = t0 + (C^p + H^p + P^p)^(1/p), minimised over the kernel's tiles (bm, bn)
-    C = ceil(tiles / SMs) * (steps * step + t_tile + bm * bn * out_bytes / st)
+    C = ceil(tiles / SMs) * (((steps * step)^q + (bm * bn * out_bytes / st)^q)^(1/q) + t_tile)
         step = max(2 * bm * bn * 128 / (eta * peak per SM), (bm + bn) * 128 * in_bytes / l2)
         tiles = groups * whole(m / bm) * ceil(n / bn), steps = whole(K / 128), m and K of a group
     H = bytes of both operands and the result / (eb * HBM bandwidth)
     P = FLOP / (ecap * peak), the power or issue ceiling of the whole chip
+
+q says how far a tile's result is stored beside the next one's main loop: 1, after it. A library that splits K over `splits` (2,
+4, …) parts where tiles are few has `splits` times the tiles of as many steps less, stores sums in FP32, and adds them up by a
+launch of its own that reads them from memory.
 
 A grouped kernel pools the tiles of all groups; a launch of one group fills its last wave alone. Where rows are spread over the
 groups unevenly (coefficient of variation rows_cv), `whole` is the expected number of a group's tiles: half a tile more than
@@ -21,7 +25,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -33,6 +37,9 @@ IN_BYTES: dict[str, float] = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "nvfp4": 0.
 
 RESULTS: dict[str, tuple[float, float]] = {"bf16": (2.0, 2.0), "fp32": (4.0, 4.0), "added": (4.0, 8.0)}
 """What becomes of a result → bytes an element that an SM stores, and that memory moves. added: to what is there in FP32."""
+
+SUM_BYTES = 4.0
+"""Of a sum over a part of K."""
 
 LOGISTIC = 1.702
 """1 / (1 + exp(-LOGISTIC * x)) is the normal law's distribution function within 0.01."""
@@ -75,6 +82,23 @@ class GemmSize:
         return self.m / self.groups, float(self.n), float(self.k)
 
 
+class Tiles(NamedTuple):
+    """What a kernel offers, as GemmConstants has it."""
+
+    bm_max: int
+    bn_max: int
+    bn_step: int
+    splits: int = 1
+
+
+class _Cuts(NamedTuple):
+    """All tiles of a family and the parts of K, as flat arrays."""
+
+    bm: np.ndarray
+    bn: np.ndarray
+    parts: np.ndarray
+
+
 @dataclass(frozen=True, slots=True)
 class GemmConstants:
     """Constants of one kernel family on one GPU.
@@ -82,8 +106,9 @@ class GemmConstants:
     t0_s: launch and prologue of a call, s; t_tile_s: fixed time of one tile, s.
     st_bytes_per_s, l2_bytes_per_s: result store and operand fetch of one SM, bytes/s.
     eta, ecap: share of the dense peak that an SM's tensor core, and that the whole chip, can hold.
-    eb: share of the HBM bandwidth; p: sharpness of the maximum of the three limits.
+    eb: share of the HBM bandwidth; p: sharpness of the maximum of the three limits; q: of main loop and store of a tile.
     bm_max, bn_max, bn_step: tiles the kernel offers: bm 64, 128 … bm_max, bn up to bn_max in steps of bn_step.
+    splits: into how many parts a single group's K may be split.
     """
 
     t0_s: float
@@ -97,6 +122,13 @@ class GemmConstants:
     bm_max: int = 128
     bn_max: int = 128
     bn_step: int = 8
+    q: float = 1.0
+    splits: int = 1
+
+    @property
+    def tiles(self) -> Tiles:
+        """What the kernel offers."""
+        return Tiles(self.bm_max, self.bn_max, self.bn_step, self.splits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +141,14 @@ class GemmLimits:
     free_sms: int
 
 
-@lru_cache(maxsize=16)
-def _tiles(bm_max: int, bn_max: int, bn_step: int) -> tuple[np.ndarray, np.ndarray]:
-    """All (bm, bn) of a kernel family as two flat arrays."""
-    heights = [64 << i for i in range(max(1, int(math.log2(bm_max // 64)) + 1))]
-    widths = list(range(max(16, bn_step), bn_max + 1, bn_step))
-    grid_bm, grid_bn = np.meshgrid(np.array(heights, float), np.array(widths, float), indexing="ij")
-    return grid_bm.ravel(), grid_bn.ravel()
+@lru_cache(maxsize=32)
+def _cuts(tiles: Tiles, is_grouped: bool) -> _Cuts:
+    """All (bm, bn, parts) of a kernel family; only a single group's K is split."""
+    heights = [64 << i for i in range(max(1, int(math.log2(tiles.bm_max // 64)) + 1))]
+    widths = list(range(max(16, tiles.bn_step), tiles.bn_max + 1, tiles.bn_step))
+    parts = [1 << i for i in range(1 if is_grouped else int(math.log2(tiles.splits)) + 1)]
+    grid = np.meshgrid(np.array(parts, float), np.array(heights, float), np.array(widths, float), indexing="ij")
+    return _Cuts(grid[1].ravel(), grid[2].ravel(), grid[0].ravel())
 
 
 def whole(exact: np.ndarray, cv: float) -> np.ndarray:
@@ -135,9 +168,8 @@ def gemm_seconds(size: GemmSize, constants: GemmConstants, limits: GemmLimits) -
     """Seconds of the call on an otherwise idle GPU (or on its free SMs)."""
     if size.m == 0 or size.n == 0 or size.k == 0:
         return 0.0
-    tiles = _tiles(constants.bm_max, constants.bn_max, constants.bn_step)
-    waves, steps = _waves(size, tiles, limits)
-    compute = float(_busy(waves, steps, size_bytes(size), tiles, constants, limits))
+    load = _load(size, constants.tiles, limits)
+    compute = float(_busy(load, constants, limits))
     memory = moved_bytes(size) / (constants.eb * limits.hbm_bytes_per_s)
     power = size.flop / (constants.ecap * limits.peak_flop_per_s)
     return constants.t0_s + _joined(compute, memory, power, max(compute, memory, power), constants.p)
@@ -146,21 +178,16 @@ def gemm_seconds(size: GemmSize, constants: GemmConstants, limits: GemmLimits) -
 class GemmBatch:
     """Many calls on one GPU by kernels of the same tiles: what of the formula does not depend on its rates, worked out once."""
 
-    def __init__(self, sizes: Sequence[GemmSize], tiles: tuple[int, int, int], limits: GemmLimits) -> None:
-        """sizes: not empty calls. tiles: bm_max, bn_max, bn_step."""
-        self._tiles, self._limits = _tiles(*tiles), limits
-        loads = [_waves(size, self._tiles, limits) for size in sizes]
-        self._waves = np.stack([waves for waves, _ in loads])
-        self._steps = np.array([[steps] for _, steps in loads])
-        in_bytes, store_bytes = (
-            np.array([[each] for each in column]) for column in zip(*map(size_bytes, sizes), strict=True)
-        )
-        self._bytes = in_bytes, store_bytes
+    def __init__(self, sizes: Sequence[GemmSize], tiles: Tiles, limits: GemmLimits) -> None:
+        """sizes: not empty calls, all of one group or all of several."""
+        self._limits = limits
+        loads = [_load(size, tiles, limits) for size in sizes]
+        self._load = _Load(loads[0].cuts, *(np.stack(column) for column in list(zip(*loads, strict=True))[1:]))
         self._moved, self._flop = np.array(list(map(moved_bytes, sizes))), np.array([size.flop for size in sizes])
 
     def seconds(self, constants: GemmConstants) -> np.ndarray:
         """As gemm_seconds of each; the tiles of `constants` are not read."""
-        compute = _busy(self._waves, self._steps, self._bytes, self._tiles, constants, self._limits)
+        compute = _busy(self._load, constants, self._limits)
         memory = self._moved / (constants.eb * self._limits.hbm_bytes_per_s)
         power = self._flop / (constants.ecap * self._limits.peak_flop_per_s)
         top = np.maximum(np.maximum(compute, memory), power)
@@ -187,27 +214,48 @@ def moved_bytes(size: GemmSize) -> float:
     return size.groups * ((m * k + n * k) * size_bytes(size)[0] + m * n * size.result_bytes[1])
 
 
-def _waves(size: GemmSize, tiles: tuple[np.ndarray, np.ndarray], limits: GemmLimits) -> tuple[np.ndarray, float]:
-    """Waves of each tile of one launch, and main-loop steps of a tile."""
+class _Load(NamedTuple):
+    """What a call is cut into, by cut (the last axis): waves; steps of a tile; bytes of an operand's element and of a stored
+    one; bytes of split sums that are read again.
+    """
+
+    cuts: _Cuts
+    waves: np.ndarray
+    steps: np.ndarray
+    in_bytes: np.ndarray
+    store_bytes: np.ndarray
+    summed: np.ndarray
+
+
+def _load(size: GemmSize, tiles: Tiles, limits: GemmLimits) -> _Load:
     m, n, k = size.per_group
     is_wgrad = size.variant == "wgrad"
     rows_cv, steps_cv = (0.0, size.rows_cv) if is_wgrad else (size.rows_cv, 0.0)
-    bm, bn = tiles
-    steps = float(whole(np.array(k / K_STEP), steps_cv))
-    waves = size.groups * (whole(m / bm, rows_cv) * np.ceil(n / bn)) / limits.free_sms
-    return whole(waves, rows_cv) if size.groups == 1 else np.ceil(waves), steps
+    cuts = _cuts(tiles, size.groups > 1)
+    steps = whole(np.array(k / K_STEP), steps_cv) / cuts.parts
+    waves = size.groups * (whole(m / cuts.bm, rows_cv) * np.ceil(n / cuts.bn)) * cuts.parts / limits.free_sms
+    waves = whole(waves, rows_cv) if size.groups == 1 else np.ceil(waves)
+    in_bytes, store_bytes = size_bytes(size)
+    is_split = cuts.parts > 1.0
+    return _Load(
+        cuts, waves, np.where(is_split, np.ceil(steps), steps), np.full_like(steps, in_bytes),
+        np.where(is_split, SUM_BYTES, store_bytes), np.where(is_split, SUM_BYTES * m * n * cuts.parts, 0.0),
+    )  # fmt: skip
 
 
-def _busy(
-    waves: np.ndarray, steps: float | np.ndarray, element: tuple[float | np.ndarray, float | np.ndarray],
-    tiles: tuple[np.ndarray, np.ndarray], constants: GemmConstants, limits: GemmLimits,
-) -> np.ndarray:  # fmt: skip
-    """Seconds of the waves with the best tile (the last axis). element: as size_bytes."""
-    in_bytes, store_bytes = element
-    bm, bn = tiles
+def _busy(load: _Load, constants: GemmConstants, limits: GemmLimits) -> np.ndarray:
+    """Seconds of the waves with the best cut."""
+    bm, bn, _ = load.cuts
     step = np.maximum(
         2.0 * K_STEP * bm * bn / (constants.eta * limits.peak_flop_per_s / limits.num_sms),
-        (bm + bn) * (K_STEP * in_bytes) / constants.l2_bytes_per_s,
+        (bm + bn) * (K_STEP * load.in_bytes) / constants.l2_bytes_per_s,
     )
-    one_tile = steps * step + constants.t_tile_s + bm * bn * (store_bytes / constants.st_bytes_per_s)
-    return np.asarray((waves * one_tile).min(axis=-1))
+    loop, store = load.steps * step, bm * bn * (load.store_bytes / constants.st_bytes_per_s)
+    if constants.q == 1.0:
+        seconds = load.waves * (loop + constants.t_tile_s + store)
+    else:
+        seconds = load.waves * ((loop**constants.q + store**constants.q) ** (1.0 / constants.q) + constants.t_tile_s)
+    if len(load.cuts.parts) > 1 and load.cuts.parts[-1] > 1.0:
+        added = load.summed / (constants.eb * limits.hbm_bytes_per_s) + constants.t0_s
+        seconds = seconds + np.where(load.summed > 0.0, added, 0.0)
+    return np.asarray(seconds.min(axis=-1))

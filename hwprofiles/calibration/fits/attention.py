@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from hwprofiles.calibration.attention_fit import AttentionFit, configuration, fit_attention
-from hwprofiles.calibration.fits.judged import Judged, judge, middle
+from hwprofiles.calibration.fits.judged import Judged, judge, spread
 from hwprofiles.calibration.fits.parameter import Entry, Origin, parameters
 from hwprofiles.calibration.fits.points import Cells, attention_points, is_alone, measured, state_of
 from hwprofiles.calibration.reference_points import AttentionPoint
@@ -29,9 +29,8 @@ def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> tuple[dict[str, M
     families: dict[tuple[str, str, str], list[Cells]] = {}
     for row in measured(rows, "attention"):
         if is_alone(row, gpu.num_sms):
-            families.setdefault(
-                (row.get("dtype") or "bf16", row["op"].removeprefix("attention_"), row["library"]), []
-            ).append(row)
+            key = row.get("dtype") or "bf16", row["op"].removeprefix("attention_"), row["library"]
+            families.setdefault(key, []).append(row)
     found: dict[str, Mapping[str, Any]] = {}
     judged: list[Judged] = []
     for (dtype, direction, library), own in sorted(families.items()):
@@ -71,11 +70,15 @@ class Folds:
         return [self._left_out(i) for i in range(len(self._points))]
 
     def _left_out(self, i: int) -> float:
-        point = self._points[i]
-        fit = self._blind.get(self._groups[i])
-        if fit is None or computed_head(point.shape, self._library) not in fit.rate_share:
+        if not self._is_blind(i):
             return 2.0 * self.whole.residuals[i]
-        return math.log(point.seconds / self._seconds(point, fit))
+        point = self._points[i]
+        return math.log(point.seconds / self._seconds(point, self._blind[self._groups[i]]))
+
+    def _is_blind(self, i: int) -> bool:
+        """Whether a fit without the call's configuration has its head size."""
+        fit = self._blind.get(self._groups[i])
+        return fit is not None and computed_head(self._points[i].shape, self._library) in fit.rate_share
 
     def _seconds(self, point: AttentionPoint, fit: AttentionFit) -> float:
         constants = fit.of(computed_head(point.shape, self._library))
@@ -83,11 +86,15 @@ class Folds:
 
     def judged(self, name: str, gpu: Gpu) -> Judged:
         """How right it is."""
-        rooflines = [
-            math.log(point.seconds / max(point.shape.attention_flop / self._limits.peak, _bytes(point) / gpu.hbm_bytes_per_s))
-            for point in self._points
-        ]  # fmt: skip
-        return judge(name, self.left_out, self._groups, rooflines, GOAL, in_fit=self._is_few)
+        judged = [i for i in range(len(self._points)) if self._is_blind(i)]
+        shown = judged or range(len(self._points))
+        rooflines = [math.log(self._points[i].seconds / self._roofline(self._points[i], gpu)) for i in shown]
+        residuals = [self._left_out(i) if judged else self.whole.residuals[i] for i in shown]
+        return judge(name, residuals, [self._groups[i] for i in shown], rooflines, GOAL, in_fit=not judged)
+
+    def _roofline(self, point: AttentionPoint, gpu: Gpu) -> float:
+        flop = point.shape.flop or point.shape.attention_flop
+        return max(flop / self._limits.peak, _bytes(point) / gpu.hbm_bytes_per_s)
 
     def entries(self, stem: str) -> Iterator[Entry]:
         """Constants with their range over the folds."""
@@ -95,7 +102,7 @@ class Folds:
         for name, unit in UNITS.items():
             values = [getattr(fit, name) for fit in fits]
             yield f"{stem}.{name}", values[0], min(values), max(values), unit
-        low, high = (math.exp(end) for end in middle(self.left_out))
+        low, high = (math.exp(end) for end in spread(self.left_out, len(set(self._groups))))
         yield f"{stem}.residual", 1.0, low, high, "1"
         for size, value in self.whole.rate_share.items():
             values = [value, *(fit.rate_share[size] for fit in fits if size in fit.rate_share)]

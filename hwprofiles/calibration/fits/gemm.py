@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from hwprofiles.calibration.fits.judged import Judged, judge, middle
+from hwprofiles.calibration.fits.judged import Judged, judge, spread
 from hwprofiles.calibration.fits.parameter import Entry, Origin, parameters
 from hwprofiles.calibration.fits.points import Cells, free_sms, gemm_points, is_alone, measured, state_of
 from hwprofiles.calibration.gemm_families import CUBLAS_TILES, DEEPGEMM_TILES
@@ -18,11 +18,12 @@ from hwprofiles.calibration.gemm_fit import (
     STRICT_HUBER,
     GemmFit,
     GemmPoint,
+    Prior,
     fit_gemm,
     with_folds,
 )
 from hwprofiles.calibration.gemm_groups import gemm_entries, priors_of
-from hwprofiles.kernels.gemm_formula import GemmLimits, GemmSize, moved_bytes
+from hwprofiles.kernels.gemm_formula import GemmLimits, GemmSize, Tiles, moved_bytes
 from hwprofiles.kernels.parameters import MissingKernelError, peak_flop_per_s
 from hwprofiles.schema import Gpu
 
@@ -31,8 +32,14 @@ MIN_POINTS: Final = 4
 MIN_SHAPES: Final = 3
 """Weight shapes from which one is left out at a time; of fewer the residuals in fit are doubled."""
 GOALS: Final = {"large": 0.05, "small": 0.10, "grouped": 0.07}
-TILES: Final = {"deepgemm": DEEPGEMM_TILES}
-"""Library cell → tiles; else those of cuBLAS."""
+SPLITS: Final = 16
+"""Parts of K of a single launch, of cuBLAS."""
+TILES: Final = {
+    "deepgemm": DEEPGEMM_TILES, "grouped": CUBLAS_TILES,
+}  # fmt: skip
+"""Library cell → tiles; else those of cuBLAS, with SPLITS."""
+STORE_BESIDE: Final = Prior(1.3, 0.25)
+"""Start and pull of q: stores hardly beside the next tile's main loop."""
 SERVING: Final = ("cublas", "cublas-fp32-out", "grouped")
 """Library cells that become the stack's constants, the first that a pass was measured with; others are judged only."""
 APART: Final = "loop"
@@ -54,9 +61,9 @@ class Family(NamedTuple):
         return f"gemm.{self.dtype}{grouped}" + (f".{self.variant}" if self.variant != "fprop" else "")
 
     @property
-    def tiles(self) -> tuple[int, int, int]:
+    def tiles(self) -> Tiles:
         """Of its kernels."""
-        return TILES.get(self.library, CUBLAS_TILES)
+        return TILES.get(self.library, CUBLAS_TILES._replace(splits=SPLITS))
 
 
 def limits_of(gpu: Gpu, dtype: str, sms: int = 0) -> GemmLimits:
@@ -73,11 +80,14 @@ def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> tuple[dict[str, M
         if len(points) < MIN_POINTS:
             continue
         fit = fit_family(points, limits, gpu, family.tiles)
-        verdicts = list(_judged(family, points, fit, limits))
+        serves = family.library in SERVING and f"{family.stem}.eta" not in found
+        name = family.stem if serves else f"{family.stem} of {family.library}"
+        verdicts = list(_judged(name, family, points, fit, limits))
         judged += verdicts
-        if family.library in SERVING and f"{family.stem}.eta" not in found:
+        if serves:
             note = "; ".join(each.line() for each in verdicts)
-            found |= parameters(_entries(family, fit), origin, state_of(own), note)
+            shapes = len({point.weight_shape for point in points})
+            found |= parameters(_entries(family, fit, shapes), origin, state_of(own), note)
     return found, judged
 
 
@@ -104,14 +114,12 @@ def _has_format(gpu: Gpu, dtype: str) -> bool:
     return True
 
 
-def fit_family(
-    points: Sequence[GemmPoint], limits: GemmLimits, gpu: Gpu, tiles: tuple[int, int, int] = CUBLAS_TILES
-) -> GemmFit:
+def fit_family(points: Sequence[GemmPoint], limits: GemmLimits, gpu: Gpu, tiles: Tiles = CUBLAS_TILES) -> GemmFit:
     """Constants with each weight shape left out once; of few shapes doubled residuals in fit stand for left-out ones."""
-    priors = priors_of(limits, peak_flop_per_s(gpu, "bf16") / gpu.num_sms, quantises=False)
+    priors = priors_of(limits, peak_flop_per_s(gpu, "bf16") / gpu.num_sms, quantises=False) | {"q": STORE_BESIDE}
     if is_few(points):
-        return fit_gemm(points, limits, priors, tiles, STRICT_HUBER).doubled()
-    return with_folds(points, limits, priors, tiles, STRICT_HUBER)
+        return fit_gemm(points, limits, priors, tiles, STRICT_HUBER, drop_wild=True).doubled()
+    return with_folds(points, limits, priors, tiles, STRICT_HUBER, drop_wild=True)
 
 
 def is_few(points: Sequence[GemmPoint]) -> bool:
@@ -119,15 +127,16 @@ def is_few(points: Sequence[GemmPoint]) -> bool:
     return len({point.weight_shape for point in points}) < MIN_SHAPES
 
 
-def _entries(family: Family, fit: GemmFit) -> Iterator[Entry]:
+def _entries(family: Family, fit: GemmFit, num_shapes: int) -> Iterator[Entry]:
     for name, value, low, high, unit in gemm_entries(fit):
         if name == "residual":
-            low, high = (math.exp(end) for end in middle(fit.left_out))
+            low, high = (math.exp(end) for end in spread(fit.left_out, num_shapes))
         yield f"{family.stem}.{name}", value, low, high, unit
 
 
-def _judged(family: Family, points: Sequence[GemmPoint], fit: GemmFit, limits: GemmLimits) -> Iterator[Judged]:
-    name = family.stem if family.library in SERVING else f"{family.stem} of {family.library}"
+def _judged(
+    name: str, family: Family, points: Sequence[GemmPoint], fit: GemmFit, limits: GemmLimits
+) -> Iterator[Judged]:
     for kind in ("large", "small"):
         idxs = [i for i, point in enumerate(points) if (point.size.flop >= 2.0 * BIG) == (kind == "large")]
         if idxs:

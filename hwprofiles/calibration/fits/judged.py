@@ -6,6 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import Final
+
+from hwprofiles.calibration.class_ranges import STUDENT
+
+NORMAL: Final = 1.645
+"""95 % point of the normal law."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +64,18 @@ def share_inside(residuals: Sequence[float], groups: Sequence[object], share: fl
         others = [value for value, other in zip(residuals, groups, strict=True) if other != group]
         if not others:
             return math.nan
-        low, high = middle(others, share)
+        low, high = spread(others, len(set(groups)) - 1, share)
         inside += low <= residual <= high
     return inside / len(residuals)
+
+
+def spread(values: Sequence[float], num_groups: int, share: float = 0.9) -> tuple[float, float]:
+    """90 % range around 0 of values left out in so many groups: `middle`, wider where groups are few, as Student's law
+    of as many degrees is wider than the normal one.
+    """
+    low, high = middle(values, share)
+    wider = (STUDENT[num_groups - 1] if num_groups <= len(STUDENT) else NORMAL) / NORMAL
+    return min(low, 0.0) * wider, max(high, 0.0) * wider
 
 
 def middle(values: Sequence[float], share: float = 0.9) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from hwprofiles.calibration.attention_fit import Values, minimise
-from hwprofiles.calibration.fits.judged import Judged, judge, middle
+from hwprofiles.calibration.fits.judged import Judged, judge, spread
 from hwprofiles.calibration.fits.parameter import Entry, Origin, parameters
 from hwprofiles.calibration.fits.points import Cells, MemoryPoint, is_alone, measured, memory_points, state_of
 from hwprofiles.schema import Gpu
@@ -90,8 +90,8 @@ class MemoryFit:
     def spread(self) -> tuple[float, float]:
         """90 % range of measured / predicted; twice that in fit where nothing could be left out."""
         found = [residual for _, _, residual in self.left_out()] or [2.0 * each for each in self.residuals]
-        low, high = middle(found)
-        return math.exp(min(low, 0.0)), math.exp(max(high, 0.0))
+        low, high = spread(found, max(1, len(self._folds)))
+        return math.exp(low), math.exp(high)
 
     def entries(self, stem: str, floor_s: float) -> Iterator[Entry]:
         """Its constants, each of whose ends gives that end of the call's range."""
