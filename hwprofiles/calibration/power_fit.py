@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from hwprofiles.power.model import Chip, Load, solve
 from hwprofiles.units import PICO
@@ -128,9 +129,15 @@ def left_out(mixes: Sequence[Mix], kernels: Mapping[str, Kernel], tdp_w: float) 
 def read_sweep(path: Path) -> tuple[dict[str, Kernel], list[Mix]]:
     """Kernels and mixes of a CSV of power_sweep."""
     with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["parts"]]
+        return sweep_of(list(csv.DictReader(file)))
+
+
+def sweep_of(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Kernel], list[Mix]]:
+    """Kernels and mixes of its rows."""
     kernels, mixes = {}, []
     for row in rows:
+        if not row["parts"]:
+            continue
         parts = {name: int(count) for name, count in re.findall(r"(.+?)\*(\d+)(?: \+ |$)", row["parts"])}
         numbers = {key: float(row[key]) for key in ("flop", "bytes_moved", "first_s", "sustained_s", "busy_s", "watts")}
         if list(parts.items()) == [(row["case"], 1)]:

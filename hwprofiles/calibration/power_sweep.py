@@ -125,9 +125,11 @@ def cases(names: Sequence[str]) -> list[PowerCase]:
     return [case for case in chain(alone, duty, mixes) if have >= {name for name, _ in case.parts}]
 
 
-def observe(chip: Chip, case: PowerCase, kernels: Mapping[str, PowerKernel], seconds: float) -> PowerRow:
+def observe(
+    chip: Chip, case: PowerCase, kernels: Mapping[str, PowerKernel], seconds: float, rest_s: float = REST_S
+) -> PowerRow:
     """One case: a rest, the first rounds, the load."""
-    chip.sleep(REST_S)
+    chip.sleep(rest_s)
     first_s = min(chip.finish(chip.launch(case, 1)) for _ in range(FIRST_ROUNDS))
     waits = case.duty < 1.0 or case.idle_s > 0.0
     load = _idle_load if waits else _full_load
@@ -211,14 +213,16 @@ def still(chip: Chip, name: str, seconds: float, wait: Callable[[float], None]) 
 class CudaChip:
     """Chip of torch and NVML."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, number: int | None = None) -> None:
+        """index: as torch counts; number: as nvidia-smi does, None: the same."""
         import torch
 
         torch.cuda.set_device(index)
         torch.manual_seed(0)
-        self.torch, self.nvml = torch, Nvml(index)
+        self.torch, self.nvml = torch, Nvml(index if number is None else number)
         device = torch.device("cuda", index)
-        self.kernels, self.clock = power_kernels(device), Clock(device)
+        self.kernels: Mapping[str, PowerKernel] = power_kernels(device)
+        self.clock = Clock(device)
         self.now, self.sleep, self.read = time.perf_counter, time.sleep, self.nvml.read
 
     def launch(self, case: PowerCase, rounds: int) -> Any:

@@ -34,7 +34,10 @@ HUBER: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class RingPoint:
-    """A measured collective of `ranks` GPUs: bytes of the whole tensor, seconds. has_switch: the switch may add up."""
+    """A measured collective of `ranks` GPUs: bytes of the whole tensor, seconds. has_switch: the switch may add up.
+
+    link_bytes_per_s: of a GPU's links together, one way; None: as LINK_BYTES_PER_S has it.
+    """
 
     gpu: str
     op: str
@@ -42,6 +45,7 @@ class RingPoint:
     num_bytes: int
     seconds: float
     has_switch: bool = True
+    link_bytes_per_s: float | None = None
 
     @property
     def is_by_switch(self) -> bool:
@@ -60,7 +64,7 @@ class RingFit:
 
 def predict(point: RingPoint, fit: RingFit) -> float:
     """Seconds by the formula."""
-    rate = fit.share * LINK_BYTES_PER_S[point.gpu]
+    rate = fit.share * (point.link_bytes_per_s or LINK_BYTES_PER_S[point.gpu])
     if point.is_by_switch:
         return filled_seconds(NVLS_BASE_S, switch_wire_seconds(point.num_bytes, rate, point.ranks), fit.fill_s)
     if point.op == EXCHANGE:

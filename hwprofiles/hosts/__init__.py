@@ -45,7 +45,8 @@ class DispatchCosts:
     a grouped linear layer does an expert and GEMM, in a loop of products or before one call. expert_cast: an expert's tensor.
     parameter: a parameter's accumulation and hook in the backward. collective: a collective or a send. message: a dispatch or
     combine of the experts' rows. layer: what a layer does beside its counted operators (views, allocations, small operators,
-    Python); routed: more of that in a layer with experts. graph: a replay of a captured graph. sync: what a host that waits
+    Python); routed: more of that in a layer with experts. graph: a replay of a captured graph, and
+    graph_node more for each kernel in it. sync: what a host that waits
     for a result loses beyond the result's own time.
     """
 
@@ -72,6 +73,7 @@ class DispatchCosts:
     routed_f_s: float
     routed_b_s: float
     graph_s: float
+    graph_node_s: float
     sync_s: float
 
     def times(self, ratio: float) -> DispatchCosts:
@@ -129,13 +131,13 @@ def dispatch_range(executor: Executor | None) -> CostRange:
     """
     tables = [load_dispatch(each) for each in ((executor,) if executor else BETWEEN)]
     return CostRange(
-        DispatchCosts(*(_middle([table[key].value for table in tables]) for key in KEYS)),
+        DispatchCosts(*(middle([table[key].value for table in tables]) for key in KEYS)),
         DispatchCosts(*(min(table[key].low for table in tables) for key in KEYS)),
         DispatchCosts(*(max(table[key].high for table in tables) for key in KEYS)),
     )
 
 
-def _middle(values: list[float]) -> float:
+def middle(values: list[float]) -> float:
     """The geometric mean; the arithmetic one where one of them is 0."""
     if min(values) > 0:
         return exp(sum(map(log, values)) / len(values))

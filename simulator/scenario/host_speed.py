@@ -27,7 +27,7 @@ GROUPS: Final = (
     ("launch_f_s", "launch_b_s", "collective_s", "sync_s"),
     (
         "module_f_s", "module_b_s", "function_f_s", "function_b_s", "attention_f_s", "attention_b_s", "cast_s",
-        "parameter_s", "graph_s",
+        "parameter_s", "graph_s", "graph_node_s",
     ),
     ("looped_expert_f_s", "looped_expert_b_s", "grouped_expert_f_s", "grouped_expert_b_s", "expert_cast_s"),
     ("message_f_s", "message_b_s"),

@@ -101,7 +101,7 @@ class HostPrices:
     def _of_work(self, work: Work, block: str) -> float:
         if self.costs is not None:
             return issue_s(work, block, self.costs)
-        return self.plan.call_s * (work.shape.num_kernels if isinstance(work, Op) else 1)
+        return self.plan.call_s * _kernels(work)
 
     def _of_message(self, message: AllToAll, key: str) -> float:
         if self.costs is None:
@@ -137,16 +137,34 @@ class HostPrices:
         docs/discussions/deepseek-v3-gb200-optimization, 2.3): its first operator stands for it. Weight gradients, and what is
         computed again, are in the backward's.
         """
-        graph_s = self.plan.call_s if self.costs is None else self.costs.graph_s
+        forward = _PASSES[0]
         for of_pass in _PASSES:
+            held = [key for key in replayed if isinstance(key, str) and (key in forward) == (of_pass is forward)]
+            works = {
+                id(each): _kernels(each)
+                for name, work in unit.blocks.items()
+                for each in work
+                if id(each) in replayed and (name in forward) == (of_pass is forward)
+            }
+            seconds = self._replay_s(len(held) + sum(works.values()))
             for name in of_pass:
-                if name in replayed:
-                    messages[name] = graph_s
+                if name in held:
+                    messages[name] = seconds
                     break
-                first = next((id(each) for each in unit.blocks.get(name, ()) if id(each) in replayed), None)  # type: ignore[call-overload]
+                first = next((id(each) for each in unit.blocks.get(name, ()) if id(each) in works), None)  # type: ignore[call-overload]
                 if first is not None:
-                    blocks[name][first] = graph_s
+                    blocks[name][first] = seconds
                     break
+
+    def _replay_s(self, kernels: float) -> float:
+        """Of a graph with so many kernels; a flat figure is of a call, whatever it launches."""
+        if self.costs is None:
+            return self.plan.call_s
+        return self.costs.graph_s + kernels * self.costs.graph_node_s
+
+
+def _kernels(work: Work) -> float:
+    return work.shape.num_kernels if isinstance(work, Op) else 1
 
 
 def _beside(unit: Unit, costs: HostCosts, captured: frozenset[str]) -> Iterator[tuple[BlockName, Work, float]]:

@@ -18,7 +18,7 @@ from simulator.step.host import host_prices
 from simulator.step.prepared import prepare
 from simulator.step.step import simulate_times
 from simulator.workload.host_calls import graph_scope
-from simulator.workload.op import Unit
+from simulator.workload.op import Op, Unit, Work
 
 NODE = (
     "{gpu: h100, gpus_per_node: 8, scale_up_name: NVLink, scale_up_bytes_per_s: 450 GB/s, scale_up_domain_gpus: 8, "
@@ -126,7 +126,7 @@ def test_a_node_of_an_unknown_processor_is_refused() -> None:
 def test_nothing_is_left_without_a_stream() -> None:
     it = scenario("mechanisms.host_stream=false")
     assert host_prices(it, prepare(it).assumptions) is None
-    assert len(KEYS) == 24
+    assert len(KEYS) == 25
 
 
 SCOPED = ("attn", "moe_router", "moe_preprocess")
@@ -142,6 +142,16 @@ def issued(graph: str) -> tuple[Unit, UnitIssue, HostCosts]:
     return unit, step.host.unit(unit), step.host.costs
 
 
+def scoped(unit: Unit, block: str) -> list[Work]:
+    """What of a block the graphs of SCOPED hold."""
+    return [each for each in unit.blocks.get(block, ()) if graph_scope(each, block, "moe") in SCOPED]  # type: ignore[call-overload]
+
+
+def kernels(work: Work) -> float:
+    """Nodes of a graph that it is."""
+    return work.shape.num_kernels if isinstance(work, Op) else 1
+
+
 def test_a_graph_of_a_layer_is_one_replay_a_pass() -> None:
     unit, plain, costs = issued("none")
     _, graphed, _ = issued(f"[{', '.join(SCOPED)}]")
@@ -153,7 +163,11 @@ def test_a_graph_of_a_layer_is_one_replay_a_pass() -> None:
     for of_pass in (FORWARD, BACKWARD):
         seconds = [each for name in of_pass for each in held.get(name, ())]
         assert len(seconds) > 5 and sum(map(bool, seconds)) == 1
-        assert sum(seconds) == pytest.approx(costs.graph_s)
+        of_forward = [name for name in unit.blocks if name in (*FORWARD, "shared_f_up", "shared_f_down")]
+        blocks = of_forward if of_pass is FORWARD else [name for name in unit.blocks if name not in of_forward]
+        nodes = sum({id(each): kernels(each) for name in blocks for each in scoped(unit, name)}.values())
+        assert nodes >= len(seconds)
+        assert sum(seconds) == pytest.approx(costs.graph_s + nodes * costs.graph_node_s)
     assert plain.ahead["dispatch_f"] > 0 and not graphed.ahead
     assert graphed.messages == plain.messages
 
@@ -171,13 +185,21 @@ def test_a_graph_of_experts_holds_their_messages() -> None:
     unit, plain, costs = issued("none")
     _, graphed, _ = issued("[moe]")
     assert set(unit.all_to_all) >= {"dispatch_f", "combine_f", "dispatch_b", "combine_b"}
-    assert sum(graphed.messages.values()) <= 2 * costs.graph_s < sum(plain.messages.values())
+    most = 2 * (costs.graph_s + 100 * costs.graph_node_s)
+    assert sum(graphed.messages.values()) <= most < sum(plain.messages.values())
     forward = sum(
         seconds
         for name, work in unit.blocks.items()
         for each, seconds in zip(work, graphed.blocks[name].values(), strict=False)
         if name in FORWARD and graph_scope(each, name, "moe") == "moe"
     )
-    assert forward + graphed.messages["dispatch_f"] + graphed.messages["combine_f"] == pytest.approx(costs.graph_s)
+    nodes = 2 + sum(
+        kernels(each)
+        for name in FORWARD
+        for each in unit.blocks.get(name, ())  # type: ignore[call-overload]
+        if graph_scope(each, name, "moe") == "moe"
+    )
+    replay_s = costs.graph_s + nodes * costs.graph_node_s
+    assert forward + graphed.messages["dispatch_f"] + graphed.messages["combine_f"] == pytest.approx(replay_s)
     before, now = (sum(sum(block.values()) for block in each.blocks.values()) for each in (plain, graphed))
     assert now < before

@@ -71,8 +71,10 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def measured(case: Case, device: torch.device, samples: int) -> HostRow:
-    """The case's row. Python's garbage collection runs between samples, not inside."""
+def measured(case: Case, device: torch.device, samples: int, *, is_counted: bool = True) -> HostRow:
+    """The case's row. Python's garbage collection runs between samples, not inside. is_counted: operators and kernels too, by
+    torch's profiler; else 0.
+    """
     issued, waited = [], []
     for number in range(WARM_UP + samples):
         state = case.prepare()
@@ -90,7 +92,7 @@ def measured(case: Case, device: torch.device, samples: int) -> HostRow:
             issued.append((issue - begin) / case.calls)
             waited.append((end - issue) / case.calls)
     ordered, tenth = sorted(issued), samples // 10
-    operators, kernels = counted(case, device)
+    operators, kernels = counted(case, device) if is_counted else (0, 0)
     return HostRow(
         case.name, case.variant, case.phase, case.calls, median(issued), ordered[tenth], ordered[-1 - tenth],
         median(waited), operators / case.calls, kernels / case.calls,

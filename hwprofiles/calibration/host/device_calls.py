@@ -17,6 +17,7 @@ from hwprofiles.calibration.host.operators import backward
 
 CALLS: Final = 20
 GRAPH_KERNELS: Final = (1, 10, 100, 1000)
+CAPTURED_KERNELS: Final = (10, 100)
 REGION_PAIRS: Final = (1, 4, 16)
 WIDTH: Final = 64
 
@@ -66,6 +67,24 @@ def _replay(graph: Any, _: Any) -> None:
     graph.replay()
 
 
+def captures(device: torch.device) -> Iterator[Case]:
+    """Captures of so many kernels into a new graph, one a sample."""
+    if device.type != "cuda":
+        return
+    x = torch.zeros(WIDTH, device=device)
+    x.add_(1)
+    for number in CAPTURED_KERNELS:
+        yield Case("graph_capture", f"{number}_kernels", "", 1, partial(_captured, x, number))
+
+
+def _captured(x: Tensor, number: int, _: Any) -> Any:
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(number):
+            x.add_(1)
+    return graph
+
+
 def collectives(device: torch.device) -> Iterator[Case]:
     """Collectives of a group of one rank: what torch does around NCCL, and NCCL's own call."""
     import torch.distributed as dist
@@ -91,18 +110,22 @@ def collectives(device: torch.device) -> Iterator[Case]:
             dist.destroy_process_group()
 
 
-def compiled(device: torch.device) -> Iterator[Case]:
-    """A compiled region of so many pairs of a product and a kernel of the compiler's: forward and backward."""
+def compiled(
+    device: torch.device, pairs: tuple[int, ...] = REGION_PAIRS, recorded: tuple[bool, ...] = (False, True)
+) -> Iterator[Case]:
+    """A compiled region of so many pairs of a product and a kernel of the compiler's: forward, with and without a record for a
+    backward, and backward.
+    """
     if device.type != "cuda":
         return
     weight = torch.randn(WIDTH, WIDTH, device=device, dtype=torch.bfloat16, requires_grad=True)
 
     base = torch.randn(WIDTH, WIDTH, device=device, dtype=torch.bfloat16)
-    for number in REGION_PAIRS:
+    for number in pairs:
         function: Callable[[Tensor], Tensor] = torch.compile(_region(weight, number), dynamic=False)
-        for recorded in (False, True):
-            variant = f"{number}_pairs_{'recorded' if recorded else 'no_grad'}"
-            run, prepare = partial(_once, function, recorded), partial(_input, base, recorded)
+        for is_recorded in recorded:
+            variant = f"{number}_pairs_{'recorded' if is_recorded else 'no_grad'}"
+            run, prepare = partial(_once, function, is_recorded), partial(_input, base, is_recorded)
             yield Case("compiled_region", variant, "forward", 1, run, prepare)
         yield Case(
             "compiled_region", f"{number}_pairs_recorded", "backward", 1, backward, partial(_ran, function, base)

@@ -48,6 +48,11 @@ def cases(device: torch.device, recipes: tuple[str, ...]) -> Iterator[Case]:
         base = torch.randn(1, TOKENS, HIDDEN, device=device).to(model.numerics.dtype)
         for name, part in parts:
             yield from _both(name, recipe, part, base)
+    yield from loops(device)
+
+
+def loops(device: torch.device) -> Iterator[Case]:
+    """Loops over so many experts."""
     for number in LOOPED:
         loop = _Loop(number, device)
         base = torch.randn(number, HIDDEN, device=device, dtype=torch.bfloat16)

@@ -1,0 +1,74 @@
+"""What issuing work costs the host: the cases of `host` that a stack's own host costs follow from (host_fit).
+
+Seconds of a call: until it returns, nothing else queued; median of the samples with a tenth below and above. Left out on
+purpose: whole layers of the torch model, which host_dispatch times, as no cost of a call follows from them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import asdict
+from functools import partial
+from typing import Any, Final
+
+import torch
+
+from hwprofiles.calibration.host import device_calls, layers, operators, stacked
+from hwprofiles.calibration.host.core import COLUMNS as HOST_COLUMNS
+from hwprofiles.calibration.host.core import Case, measured, processor
+from hwprofiles.calibration.machine.part import Emit, Size, told
+
+TABLE: Final = "host.csv"
+COLUMNS: Final = (
+    "name",
+    "call",
+    *(each for each in HOST_COLUMNS if each not in ("name", "operators", "kernels")),
+    "cpu",
+    "device",
+)
+SAMPLES: Final[dict[Size, int]] = {"full": 30, "quick": 8, "cpu": 1}
+LIMIT_S: Final[dict[Size, float]] = {"full": 40.0, "quick": 8.0, "cpu": 3.0}
+"""After which no further case begins: a host that is slow leaves out the last ones."""
+REGIONS: Final = (4, 16)
+"""Pairs in a compiled region; two sizes give what a kernel and what a region takes."""
+
+Kind = tuple[str, Callable[[torch.device], Iterator[Case]]]
+
+
+def kinds(size: Size) -> tuple[Kind, ...]:
+    """In the order of their worth to a step; graphs first, as a capture allows no other work."""
+    if size == "cpu":  # a rehearsal: without a GPU a call is the kernel, and no cost of a launch follows
+        return ("waits", device_calls.waits), ("operators", operators.cases), ("collectives", device_calls.collectives)
+    found: tuple[Kind, ...] = (
+        ("graphs", device_calls.graphs), ("operators", operators.cases), ("modules", stacked.cases),
+        ("waits", device_calls.waits), ("loops", layers.loops), ("collectives", device_calls.collectives),
+        ("triton_kernels", device_calls.triton_kernels), ("captures", device_calls.captures),
+    )  # fmt: skip
+    regions = partial(device_calls.compiled, pairs=REGIONS, recorded=(True,))
+    return (*found, ("compiled", regions)) if size == "full" else found
+
+
+def seconds(size: Size) -> float:
+    """At most about so long."""
+    return LIMIT_S[size]
+
+
+def measure(device: Any, size: Size, emit: Emit, done: Collection[str] = ()) -> tuple[str, ...]:
+    """Rows of host.csv. Returns the kinds that were left out, each with its reason."""
+    begin, cpu = time.perf_counter(), processor()
+    left_out: list[str] = []
+    for kind, cases in kinds(size):
+        try:
+            for case in cases(device):
+                if time.perf_counter() - begin > LIMIT_S[size]:
+                    left_out.append(f"host: {kind} from {case.name} {case.variant} on: {LIMIT_S[size]:g} s were over")
+                    break
+                name = " ".join(each for each in (case.name, case.variant, case.phase) if each)
+                if name not in done:
+                    row = asdict(measured(case, device, SAMPLES[size], is_counted=False))
+                    emit({**{key: row[key] for key in HOST_COLUMNS if key in COLUMNS}, "name": name, "call": case.name,
+                          "cpu": cpu, "device": torch.device(device).type})  # fmt: skip
+        except (RuntimeError, ImportError, OSError, AttributeError) as error:
+            left_out.append(f"host: {kind}: {told(error)}")
+    return tuple(left_out)

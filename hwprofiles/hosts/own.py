@@ -1,0 +1,63 @@
+"""Host costs that a stack holds itself, measured on the machine that the stack was measured on: `host.*` of its parameters.
+
+`host.<way of issuing>.<call>`: seconds of a call; `host.seconds`: calls of that machine over those of the tables of dispatch.
+A call that was not measured takes the table's seconds times that, with the ends of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from hwprofiles.hosts import BETWEEN, KEYS, CostRange, DispatchCosts, Executor, load_dispatch, middle
+
+KEY: Final = "host."
+"""In front of `<way of issuing>.<call>`."""
+RATIO: Final = "host.seconds"
+TENTH: Final = 1.28
+"""Standard deviations of a normal distribution beyond which a tenth lies at each end."""
+
+
+class Ranged(Protocol):
+    """Seconds with the ends of what is believed."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+
+
+def has_own(parameters: Mapping[str, Ranged]) -> bool:
+    """Whether the stack of these parameters holds costs of its own host."""
+    return RATIO in parameters
+
+
+def own_range(executor: Executor | None, parameters: Mapping[str, Ranged]) -> CostRange:
+    """What calls take on the stack's host. executor None: the geometric middle of plain modules and Transformer Engine's, with
+    the outer ends of both. Raises KeyError: the stack has no host costs.
+    """
+    ways = [_of_way(each, parameters) for each in ((executor,) if executor else BETWEEN)]
+    if len(ways) == 1:
+        return ways[0]
+    return CostRange(
+        DispatchCosts(*(middle([getattr(each.value, key) for each in ways]) for key in KEYS)),
+        DispatchCosts(*(min(getattr(each.low, key) for each in ways) for key in KEYS)),
+        DispatchCosts(*(max(getattr(each.high, key) for each in ways) for key in KEYS)),
+    )
+
+
+def _of_way(executor: Executor, parameters: Mapping[str, Ranged]) -> CostRange:
+    table, ratio = load_dispatch(executor), parameters[RATIO]
+    own = {key: parameters.get(f"{KEY}{executor}.{key}") for key in KEYS}
+
+    def end(name: str) -> DispatchCosts:
+        return DispatchCosts(
+            *(
+                getattr(found, name) if found is not None else getattr(table[key], name) * getattr(ratio, name)
+                for key, found in own.items()
+            )
+        )
+
+    return CostRange(end("value"), end("low"), end("high"))
