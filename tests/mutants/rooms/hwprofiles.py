@@ -88,8 +88,8 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/gemm_formula.py",
-            "moved = size.groups * ((m * k + n * k) * in_bytes + m * n * size.result_bytes[1])",
-            "moved = size.groups * ((m * k + n * k) * in_bytes)",
+            "size_bytes(size)[0] + m * n * size.result_bytes[1])",
+            "size_bytes(size)[0])",
             "the result is not written",
         ),
         Fault(
@@ -142,14 +142,14 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/memory_bound.py",
-            "floor + latency + shape.bytes / (share * gpu.hbm_bytes_per_s)",
-            "shape.bytes / (share * gpu.hbm_bytes_per_s)",
+            "return floor_s * shape.num_kernels + constants.latency_s",
+            "return constants.latency_s",
             "a small kernel has no launch",
         ),
         Fault(
             "hwprofiles/kernels/memory_bound.py",
-            ").value * shape.num_kernels",
-            ").value",
+            "floor_s * shape.num_kernels + constants",
+            "floor_s + constants",
             "several kernels have one launch",
         ),
         Fault(
@@ -455,20 +455,20 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/gemm_formula.py",
-            "steps = float(whole(np.array(k / K_STEP), steps_cv))",
-            "steps = k / K_STEP",
+            "steps = whole(np.array(k / K_STEP), steps_cv) / cuts.parts",
+            "steps = np.array(k / K_STEP) / cuts.parts",
             "steps of the main loop are not whole",
         ),
         Fault(
             "hwprofiles/kernels/gemm_formula.py",
-            "* step + constants.t_tile_s + bm",
-            "* step + bm",
+            "(loop + constants.t_tile_s + store)",
+            "(loop + store)",
             "a tile has no fixed time",
         ),
         Fault(
             "hwprofiles/kernels/gemm_formula.py",
-            "(bm + bn) * (K_STEP * in_bytes)",
-            "(2 * bm) * (K_STEP * in_bytes)",
+            "(bm + bn) * (K_STEP * load.in_bytes)",
+            "(2 * bm) * (K_STEP * load.in_bytes)",
             "wide tiles fetch as little as square ones",
         ),
         Fault(
@@ -497,8 +497,8 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/memory_bound.py",
-            'find(stack, f"memory.{shape.op}", "memory.default")',
-            'find(stack, "memory.default", f"memory.{shape.op}")',
+            '(*stems, f"memory.{shape.op}") if find(stack, stem)',
+            "() if find(stack, stem)",
             "the default share goes before a kernel's own",
         ),
         Fault(
