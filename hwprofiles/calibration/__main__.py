@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from hwprofiles.calibration.calibrate import cli
+from hwprofiles.calibration.calibrate import cli, compare
 from hwprofiles.calibration.errors import EXIT_BAD_INPUT
 
-COMMANDS: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {"calibrate": cli.main}
+COMMANDS: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {"calibrate": cli.main, "compare": compare.main}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
