@@ -84,18 +84,18 @@ def _calibrate(asked: Asked) -> int:
 
     from hwprofiles.calibration.calibrate import facts, folder, session, summary
     from hwprofiles.calibration.calibrate.harness import DeviceLost
-    from hwprofiles.calibration.calibrate.parts import PARTS
+    from hwprofiles.calibration.calibrate.parts import NAMES
 
-    _check(asked, tuple(PARTS), torch.cuda.is_available())
+    _check(asked, NAMES, torch.cuda.is_available())
     device = torch.device("cuda", torch.cuda.current_device()) if asked.device == "cuda" else torch.device("cpu")
     size: Any = "cpu" if asked.device == "cpu" else "quick" if asked.quick else "full"
     torch.manual_seed(0)
-    parts = asked.parts or tuple(PARTS)
+    parts = asked.parts or NAMES
     found = facts.gather(device, size, parts)
     work, begun = folder.prepare(asked.out, found, time.strftime("%Y-%m-%d"), force=asked.force)
     plan = session.Plan(device, size, parts, found, begun["date"], asked.gpu)
     try:
-        outcome = session.run(plan, work)
+        outcome = session.Session(plan, work).run()
     except DeviceLost as lost:
         print(
             f"{NAME}: the device failed at {lost}; what was measured is kept, the same command goes on", file=sys.stderr

@@ -1,6 +1,6 @@
 """Two calibrations of one GPU side by side: how far the same kernel's seconds are apart. No torch here.
 
-    python -m hwprofiles.calibration compare DIR OTHER [--json]
+python -m hwprofiles.calibration compare DIR OTHER [--json]
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def compared(first: Path, second: Path) -> list[dict[str, Any]]:
 def lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """For people."""
     text = [f"{'class':<12}{'points':>8}{'median':>9}{'apart':>8}{'p90':>8}"]
-    return text + [
-        f"{row['class']:<12}{row['points']:>8}{row['median_ratio']:>9.3f}{100 * row['median_apart']:>7.1f}%{100 * row['p90_apart']:>7.1f}%"
-        for row in found
-    ]
+    for row in found:
+        apart = "".join(f"{100 * row[name]:>7.1f}%" for name in ("median_apart", "p90_apart"))
+        text.append(f"{row['class']:<12}{row['points']:>8}{row['median_ratio']:>9.3f}{apart}")
+    return text
 
 
 def seconds_by_call(folder: Path) -> dict[Key, tuple[str, float]]:
@@ -75,7 +75,9 @@ def seconds_by_call(folder: Path) -> dict[Key, tuple[str, float]]:
             return dict(_sound(csv.DictReader(file)))
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        raise CalibrationError([Problem(str(path), "", f"holds no points ({reason}); give a calibration folder")]) from None
+        raise CalibrationError(
+            [Problem(str(path), "", f"holds no points ({reason}); give a calibration folder")]
+        ) from None
 
 
 def _sound(rows: csv.DictReader[str]) -> Iterator[tuple[Key, tuple[str, float]]]:

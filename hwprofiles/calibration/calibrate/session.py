@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,19 +14,21 @@ from hwprofiles.calibration.calibrate import record
 from hwprofiles.calibration.calibrate.budget import kernel_seconds
 from hwprofiles.calibration.calibrate.chip import Chip, TorchChip
 from hwprofiles.calibration.calibrate.facts import Facts
-from hwprofiles.calibration.calibrate.folder import POINTS
-from hwprofiles.calibration.calibrate.harness import Timing, measure
-from hwprofiles.calibration.calibrate.parts import PARTS, Size
+from hwprofiles.calibration.calibrate.folder import POINTS, RUN
+from hwprofiles.calibration.calibrate.harness import DeviceLost, Timing, measure
+from hwprofiles.calibration.calibrate.parts import MACHINE, PARTS, MachinePart, Size
 from hwprofiles.calibration.calibrate.plan import Refinement, coarse_order, key_of, seconds_of
 from hwprofiles.calibration.calibrate.progress import Progress, progress
 from hwprofiles.calibration.calibrate.store import Table
-from hwprofiles.calibration.calibrate.writer import Written, write_provenance, write_stack
+from hwprofiles.calibration.calibrate.writer import Measured, Written, write_provenance, write_stack
+from hwprofiles.calibration.command import write_json
 from hwprofiles.calibration.rates.case import COLUMNS, RateCase
 from hwprofiles.schema import Gpu
 
 POINT_COLUMNS: Final = (*COLUMNS, "state", "seconds", "low", "high", "calls", "clock_hz", "at_s", "note")
 STATES: Final = 2
-TIMINGS: Final[Mapping[Size, Timing]] = {
+"""Rows of a kernel that was measured."""
+TIMINGS: Final[dict[Size, Timing]] = {
     "full": Timing(),
     "quick": Timing(rest_s=0.05, light_rest_s=0.01, loop_s=0.02),
     "cpu": Timing(rest_s=0.0, light_rest_s=0.0, loop_s=0.02),
@@ -43,37 +46,123 @@ class Plan:
     date: str
     gpu: str | None = None
 
+    @property
+    def machine(self) -> dict[str, MachinePart]:
+        """What is asked for that is no kernel."""
+        return {name: part for name, part in MACHINE.items() if name in self.parts}
+
+    @property
+    def kernel_seconds(self) -> float:
+        """For kernels."""
+        return kernel_seconds(self.size, sum(part.seconds(self.size, self.facts) for part in self.machine.values()))
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the summary tells."""
+    """What the summary tells. other: tables beside points.csv, name → number of rows; left_out: sentences of the parts."""
 
-    folder: Path
     gpu: Gpu
     is_known: bool
     points: Sequence[Mapping[str, str]]
+    other: Mapping[str, int]
     written: Written
-    not_measured: tuple[str, ...] = field(default=())
+    left_out: Sequence[str]
 
 
-def run(plan: Plan, folder: Path, chip: Chip | None = None) -> Outcome:
-    """Measures into the folder and writes the stack. Raises CalibrationError, DeviceLost."""
-    table = points_of(folder)
-    chip = chip or TorchChip(plan.device)
-    total_s = kernel_seconds(plan.size, 0.0)
-    with progress(total_s) as shown:
-        _kernels(plan, table, chip, total_s, shown)
-    return write(plan, folder, table)
+class Session:
+    """Measures into a folder."""
 
+    def __init__(self, plan: Plan, folder: Path, chip: Chip | None = None) -> None:
+        """Raises CalibrationError: the folder's tables are not ours."""
+        self.plan, self.folder = plan, folder
+        self.chip = chip or TorchChip(plan.device)
+        self.points = points_of(folder)
+        self.tables = {
+            name: Table(folder / part.measuring.TABLE, part.measuring.COLUMNS) for name, part in plan.machine.items()
+        }
+        self.left_out: list[str] = []
+        self._spent_s = float(self.points.rows[-1]["at_s"]) if self.points.rows else 0.0
+        self._machine_s = 0.0
+        self._done: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+        for row in self.points.rows:
+            self._done.setdefault(key_of(row), []).append(row)
 
-def write(plan: Plan, folder: Path, table: Table) -> Outcome:
-    """The stack of what is measured by now."""
-    gpu, is_known = record.gpu_of(plan.facts, plan.device, table.rows, plan.gpu)
-    if not is_known:
-        record.save(gpu, folder)
-    written = write_stack(folder, table.rows, gpu, plan.facts, plan.date)
-    write_provenance(folder, table.rows, gpu, plan.facts, plan.date, ())
-    return Outcome(folder, gpu, is_known, table.rows, written)
+    def run(self) -> Outcome:
+        """The coarse grid, what is no kernel, the finer grid, the stack. Raises CalibrationError, DeviceLost."""
+        cases = [case for name in self.plan.parts if name in PARTS for case in self._cases_of(name)]
+        total_s = self.plan.kernel_seconds + sum(
+            part.seconds(self.plan.size, self.plan.facts) for part in self.plan.machine.values()
+        )
+        with progress(total_s) as shown:
+            self._measure_all(coarse_order(cases), "coarse grid", shown)
+            for name, part in self.plan.machine.items():
+                self._machine(name, part, shown)
+            self._measure_all(self._finer(cases), "finer grid", shown)
+        return self.write()
+
+    def write(self) -> Outcome:
+        """The stack of what is measured by now. Raises CalibrationError."""
+        gpu, is_known = record.gpu_of(self.plan.facts, self.plan.device, self.points.rows, self.plan.gpu)
+        if not is_known:
+            record.save(gpu, self.folder)
+        fits: dict[str, Callable[[str, str], Any]] = {
+            part.file: partial(_parameters, part, self.tables[name].rows, gpu.name)
+            for name, part in self.plan.machine.items()
+        }
+        measured = Measured(self.points.rows, gpu, self.plan.facts, self.plan.date, fits)
+        written = write_stack(self.folder, measured)
+        found = {**self.plan.facts.as_dict(), "date": self.plan.date, "fit": list(written.judged)}
+        write_json(self.folder / RUN, {**found, "left_out": [*self.left_out, *written.left_out]})
+        write_provenance(self.folder, measured)
+        other = {name: len(table.rows) for name, table in self.tables.items()}
+        return Outcome(gpu, is_known, self.points.rows, other, written, self.left_out)
+
+    def _cases_of(self, name: str) -> Iterator[RateCase]:
+        return PARTS[name].cases(self.plan.device, self.plan.size)
+
+    def _measure_all(self, cases: Iterator[RateCase] | Sequence[RateCase], grid: str, shown: Progress) -> None:
+        """Those that are not there yet, until the kernels' time is over."""
+        for case in cases:
+            if key_of(case.cells) in self._done:
+                continue
+            if self._spent_s > self.plan.kernel_seconds:
+                self.left_out.append(f"the time was over within the {grid}; the kernels before it are in the stack")
+                return
+            shown.told(f"{grid}: {case.name}", self._spent_s + self._machine_s, len(self._done))
+            begin = self.chip.now()
+            rows = measure(case, self.chip, TIMINGS[self.plan.size])
+            self._spent_s += self.chip.now() - begin
+            self.points.append({**row, "at_s": self._spent_s} for row in rows)
+            self._done[key_of(case.cells)] = list(rows)
+
+    def _finer(self, cases: Sequence[RateCase]) -> Iterator[RateCase]:
+        """Candidates, the one first where neighbours disagree most."""
+        known = {key_of(case.cells): case for case in cases}
+        finer = Refinement(case for case in cases if case.level > 0 and key_of(case.cells) not in self._done)
+        for key, rows in self._done.items():
+            if key in known:
+                finer.learn(known[key].cells, seconds_of(rows))
+        while (chosen := finer.next()) is not None:
+            yield chosen
+            finer.learn(chosen.cells, seconds_of(self._done[key_of(chosen.cells)]))
+
+    def _machine(self, name: str, part: MachinePart, shown: Progress) -> None:
+        """One part beside kernels; what it cannot measure it says."""
+        table, begin = self.tables[name], self.chip.now()
+
+        def emit(row: Mapping[str, Any]) -> None:
+            table.append([row])
+            shown.told(f"{part.what}: {row['name']}", self._spent_s + self._machine_s, len(self._done))
+
+        shown.told(part.what, self._spent_s + self._machine_s, len(self._done))
+        try:
+            self.chip.recover()
+            done = frozenset(row["name"] for row in table.rows)
+            self.left_out += part.measuring.measure(self.plan.device, self.plan.size, emit, done)
+            self.chip.recover()
+            self._machine_s += self.chip.now() - begin
+        except RuntimeError as error:
+            raise DeviceLost(f"{part.what}: {' '.join(str(error).split())[:200]}") from None
 
 
 def points_of(folder: Path) -> Table:
@@ -87,35 +176,8 @@ def points_of(folder: Path) -> Table:
     return table
 
 
-def _kernels(plan: Plan, table: Table, chip: Chip, total_s: float, shown: Progress) -> None:
-    """The coarse grid, then refinement until the time is over; what the table has is not measured again."""
-    before_s = float(table.rows[-1]["at_s"]) if table.rows else 0.0
-    begin = chip.now()
-    done: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for row in table.rows:
-        done.setdefault(key_of(row), []).append(row)
-    for case, of_kind in _cases(plan, done):
-        spent_s = before_s + chip.now() - begin
-        if spent_s > total_s:
-            return
-        shown.told(f"{of_kind}: {case.name}", spent_s, len(done))
-        rows = measure(case, chip, TIMINGS[plan.size])
-        at_s = before_s + chip.now() - begin
-        table.append({**row, "at_s": at_s} for row in rows)
-        done[key_of(case.cells)] = list(rows)
-
-
-def _cases(plan: Plan, done: Mapping[tuple[str, ...], Sequence[Mapping[str, Any]]]) -> Iterator[tuple[RateCase, str]]:
-    """Cases that are still to be measured; `done` grows meanwhile."""
-    every = [case for name in plan.parts if name in PARTS for case in PARTS[name].cases(plan.device, plan.size)]
-    for case in coarse_order(every):
-        if key_of(case.cells) not in done:
-            yield case, "coarse grid"
-    known = {key_of(case.cells): case for case in every}
-    finer = Refinement(case for case in every if case.level > 0 and key_of(case.cells) not in done)
-    for key, rows in done.items():
-        if key in known:
-            finer.learn(known[key].cells, seconds_of(rows))
-    while (chosen := finer.next()) is not None:
-        yield chosen, "finer grid"
-        finer.learn(chosen.cells, seconds_of(done[key_of(chosen.cells)]))
+def _parameters(
+    part: MachinePart, rows: Sequence[Mapping[str, str]], gpu: str, where: str, date: str
+) -> dict[str, Any]:
+    found = part.parameters(rows, where, date, gpu) if rows else {}
+    return {key: entry.model_dump(mode="json", exclude_none=True) for key, entry in found.items()}

@@ -11,18 +11,18 @@ from hwprofiles.calibration.calibrate.session import Outcome
 
 
 def document(outcome: Outcome) -> dict[str, Any]:
-    """The summary as one document; its classes are the parts of points.csv."""
+    """The summary as one document; its classes are the parts of points.csv, other tables their names."""
     parts = sorted({row["part"] for row in outcome.points})
     classes = [_class(name, [row for row in outcome.points if row["part"] == name]) for name in parts]
     return {
-        "folder": str(outcome.folder),
         "gpu": outcome.gpu.name,
         "gpu_is_known": outcome.is_known,
         "classes": classes,
+        "other": dict(outcome.other),
         "num_kernel_rows": outcome.written.num_rows,
         "parameters": dict(outcome.written.parameters),
         "fit": list(outcome.written.judged),
-        "left_out": [*_left_out(outcome.points), *outcome.written.left_out, *outcome.not_measured],
+        "left_out": [*_left_out(outcome.points), *outcome.written.left_out, *outcome.left_out],
     }
 
 
@@ -33,6 +33,7 @@ def lines(told: Mapping[str, Any]) -> list[str]:
         f"{entry['class']:<12}{entry['kernels']:>9}{entry['not_run']:>9}{entry['doubtful']:>10}{100 * entry['spread']:>8.1f}%"
         for entry in told["classes"]
     ]
+    text += [f"{name:<12}{number:>9}" for name, number in told["other"].items()]
     text += [f"fit: {line}" for line in told["fit"]]
     text += [f"left out: {line}" for line in told["left_out"]]
     known = told["gpu"] if told["gpu_is_known"] else f"{told['gpu']} (not in the catalogue: gpu.yaml describes it)"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from statistics import median
@@ -14,6 +15,7 @@ from hwprofiles.calibration.calibrate.facts import Facts
 from hwprofiles.calibration.calibrate.harness import FLAGGED
 from hwprofiles.calibration.calibrate.rows import STATE, kernel_rows, write_rows
 from hwprofiles.calibration.command import write_whole
+from hwprofiles.calibration.fits import fit_points
 from hwprofiles.provenance import Source
 from hwprofiles.schema import Gpu
 
@@ -21,6 +23,23 @@ Row = Mapping[str, str]
 SOURCE: Final = "calibrate"
 """Short name of the one source of the rows."""
 GOOD_FOR_MONTHS: Final = 12
+REHEARSAL: Final = "few kernels were measured: good for a rehearsal, not for predictions"
+
+
+PARAMETERS: Final = "parameters.yaml"
+Fit = Callable[[str, str], Mapping[str, Mapping[str, Any]]]
+"""Where and when it was measured → parameters of a table, as a *parameters.yaml has them."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """points: rows of points.csv; date: of the run; fits: file → parameters of what is no kernel."""
+
+    points: Sequence[Row]
+    gpu: Gpu
+    facts: Facts
+    date: str
+    fits: Mapping[str, Fit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -33,11 +52,37 @@ class Written:
     left_out: tuple[str, ...]
 
 
-def write_stack(folder: Path, points: Sequence[Row], gpu: Gpu, facts: Facts, date: str) -> Written:
-    """kernels.csv and every *parameters.yaml; not provenance.yaml, which is written last. Raises CalibrationError."""
-    rows, left = kernel_rows(points, gpu, SOURCE)
+def write_stack(folder: Path, measured: Measured) -> Written:
+    """kernels.csv and every *parameters.yaml; not provenance.yaml, which is written last. Raises CalibrationError.
+
+    A fit that finds no constants leaves its file out, and says why.
+    """
+    rows, left = kernel_rows(measured.points, measured.gpu, SOURCE)
     write_rows(folder / "kernels.csv", rows)
-    return Written(len(rows), {}, (), tuple(left))
+    judged: list[str] = []
+    fits: dict[str, Fit] = {PARAMETERS: partial(_of_kernels, measured, judged), **measured.fits}
+    numbers: dict[str, int] = {}
+    origin = source_of(measured.facts, measured.date)
+    for name, fit in fits.items():
+        try:
+            found = fit(f"{origin.where} ({origin.note})", measured.date)
+        except (ArithmeticError, LookupError, ValueError) as error:
+            left.append(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            found = {}
+        if found:
+            write_yaml(folder / name, found, "Fitted to this folder's tables by moesim calibrate.")
+            numbers[name] = len(found)
+        else:
+            (folder / name).unlink(missing_ok=True)
+    return Written(len(rows), numbers, tuple(judged), tuple(left))
+
+
+def _of_kernels(measured: Measured, judged: list[str], where: str, date: str) -> Mapping[str, Mapping[str, Any]]:
+    """Constants of the kernels' formulas; `judged` takes a line a class."""
+    sound = [row for row in measured.points if not row["note"].startswith(FLAGGED)]
+    found, verdicts = fit_points(sound, measured.gpu, where, date)
+    judged += [verdict.line() for verdict in verdicts]
+    return found
 
 
 def source_of(facts: Facts, date: str) -> Source:
@@ -55,33 +100,27 @@ def source_of(facts: Facts, date: str) -> Source:
     return Source(kind="measurement", where=where, date=date, note=note)
 
 
-def write_provenance(
-    folder: Path, points: Sequence[Row], gpu: Gpu, facts: Facts, date: str, notes: Sequence[str]
-) -> None:
+def write_provenance(folder: Path, measured: Measured) -> None:
     """provenance.yaml: with it the folder is whole. Raises CalibrationError."""
+    facts, date = measured.facts, measured.date
     calibration = {
         "date": date, "device": facts.device, "driver": facts.driver, "power_limit_w": facts.power_limit_w,
-        "clock_hz": facts.clock_hz, "torch": facts.torch, "cuda": facts.cuda, "spread": spread(points),
+        "clock_hz": facts.clock_hz, "torch": facts.torch, "cuda": facts.cuda, "spread": spread(measured.points),
         "program": program(),
     }  # fmt: skip
+    is_whole = facts.size == "full"
     record = {
-        "gpu": gpu.name,
-        "description": f"measured by moesim calibrate on {facts.device}, {date}"
-        + ("" if facts.size == "full" else "; a rehearsal with few points"),
+        "gpu": measured.gpu.name,
+        "description": f"measured by moesim calibrate on {facts.device}, {date}",
         "software": f"torch {facts.torch}" + (f", CUDA {facts.cuda}" if facts.cuda else ""),
         "state": STATE,
         "good_for_months": GOOD_FOR_MONTHS,
-        "caveat": caveat(facts, notes),
+        "caveat": "" if is_whole else REHEARSAL,
+        "host_cpu": facts.host_cpu,
         "calibration": {key: value for key, value in calibration.items() if value not in ("", 0.0)},
         "sources": {SOURCE: source_of(facts, date).model_dump()},
     }
     write_yaml(folder / "provenance.yaml", record, "Measured by moesim calibrate.")
-
-
-def caveat(facts: Facts, notes: Sequence[str]) -> str:
-    """What whoever uses the stack should be told; "" where nothing stands out."""
-    rehearsal = "" if facts.size == "full" else "few kernels were measured: good for a rehearsal, not for predictions"
-    return "; ".join(text for text in (rehearsal, *notes) if text)[:2000]
 
 
 def spread(points: Sequence[Row]) -> float:

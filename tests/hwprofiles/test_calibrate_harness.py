@@ -1,0 +1,155 @@
+"""How one kernel is timed, with a device and a clock of our own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import count
+
+import pytest
+
+pytest.importorskip("torch")
+
+from hwprofiles.calibration.calibrate.harness import FLAGGED, DeviceLost, Timing, measure
+from hwprofiles.calibration.rates.case import Call, RateCase
+
+STILL_HZ = 1.8e9
+
+
+class FakeChip:
+    """A device on which a call takes `seconds(n)` s in its n-th measured span, at the clock `hz(n)`."""
+
+    on_gpu = True
+    l2_bytes = 100.0
+
+    def __init__(self, seconds: Callable[[int], float], hz: Callable[[int], float] = lambda _: STILL_HZ) -> None:
+        self.seconds, self.hz = seconds, hz
+        self.number = count()
+        self.rested: list[float] = []
+        self.slept: list[float] = []
+        self.is_lost = False
+
+    def now(self) -> float:
+        return 0.0
+
+    def rest(self, seconds: float) -> None:
+        self.rested.append(seconds)
+
+    def issue_s(self, call: Call) -> float:
+        call()
+        return 1e-5
+
+    def spans(self, calls: Sequence[Call], sleep_s: float, *, each: bool) -> tuple[list[float], float]:
+        for call in calls:
+            call()
+        self.slept.append(sleep_s)
+        number = next(self.number)
+        one = self.seconds(number)
+        return ([one] * len(calls) if each else [one * len(calls)]), self.hz(number)
+
+    def recover(self) -> None:
+        if self.is_lost:
+            raise RuntimeError("an illegal memory access was encountered")
+
+
+def case(make: Callable[[], Call] = lambda: lambda: None, **more: object) -> RateCase:
+    return RateCase({"part": "memory", "op": "copy", "bytes": 8}, make, operand_bytes=10.0, **more)  # type: ignore[arg-type]
+
+
+def test_both_states_of_a_steady_kernel() -> None:
+    first, loop = measure(case(), FakeChip(lambda _: 1e-4), Timing())
+    assert (first["state"], loop["state"]) == ("first_launches", "benchmark_loop")
+    assert first["seconds"] == pytest.approx(1e-4) == loop["seconds"]
+    assert loop["clock_hz"] == STILL_HZ and not loop["note"]
+    assert loop["calls"] == 5 * 100
+
+
+def test_operands_take_turns_until_the_cache_is_turned_over() -> None:
+    """Three times a cache of 100 bytes by operands of 10: thirty sets, each of which is used before one comes again."""
+    made: list[int] = []
+    used: list[int] = []
+
+    def make() -> Call:
+        made.append(len(made))
+        return lambda mine=made[-1]: used.append(mine)
+
+    measure(case(make), FakeChip(lambda _: 1e-4), Timing())
+    assert made == list(range(30))
+    assert used[:30] == made
+
+
+@pytest.mark.parametrize("wrong", [math.nan, 0.0, -1e-6, math.inf])
+def test_a_time_that_cannot_be_is_never_a_number(wrong: float) -> None:
+    """Measured again, then a row without seconds."""
+    (row,) = measure(case(), FakeChip(lambda _: wrong), Timing())
+    assert "seconds" not in row
+    assert "first_launches in 3 tries" in row["note"]
+
+
+def test_one_wrong_time_is_measured_again() -> None:
+    first, loop = measure(case(), FakeChip(lambda number: math.nan if number == 3 else 1e-4), Timing())
+    assert first["seconds"] == pytest.approx(1e-4) == loop["seconds"]
+    assert not first["note"]
+
+
+def test_a_drifting_clock_is_flagged() -> None:
+    """More than 10 % between two readings, three times: seconds stay, and say that they are doubtful."""
+    drifting = FakeChip(lambda _: 1e-4, lambda number: STILL_HZ * (0.85 if number % 2 else 1.0))
+    rows = measure(case(), drifting, Timing())
+    assert all(row["note"].startswith(FLAGGED) and row["seconds"] for row in rows)
+    settling = FakeChip(lambda _: 1e-4, lambda number: STILL_HZ * (0.85 if number == 1 else 1.0))
+    assert not any(row["note"] for row in measure(case(), settling, Timing()))
+    within = FakeChip(lambda _: 1e-4, lambda number: STILL_HZ * (0.92 if number % 2 else 1.0))
+    assert not any(row["note"] for row in measure(case(), within, Timing()))
+
+
+def test_unknown_clocks_are_no_fault() -> None:
+    rows = measure(case(), FakeChip(lambda _: 1e-4, lambda _: math.nan), Timing())
+    assert [row["clock_hz"] for row in rows] == ["", ""] and not rows[0]["note"]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 80 GiB\nmore"), "not enough memory"),
+        (RuntimeError("rowwise scaling needs compute capability 9.0\nmore"), "needs compute capability 9.0"),
+        (AttributeError("module 'torch' has no attribute '_grouped_mm'"), "_grouped_mm"),
+    ],
+)
+def test_what_cannot_run_says_why(error: Exception, told: str) -> None:
+    def make() -> Call:
+        raise error
+
+    (row,) = measure(case(make), FakeChip(lambda _: 1e-4), Timing())
+    assert told in row["note"] and "\n" not in row["note"] and "seconds" not in row
+
+
+def test_a_device_that_answers_no_more_ends_the_run() -> None:
+    def make() -> Call:
+        raise RuntimeError("unspecified launch failure")
+
+    chip = FakeChip(lambda _: 1e-4)
+    chip.is_lost = True
+    with pytest.raises(DeviceLost, match="unspecified launch failure"):
+        measure(case(make), chip, Timing())
+
+
+def test_light_kernels_rest_less_and_long_ones_are_called_less() -> None:
+    light, heavy = FakeChip(lambda _: 1e-4), FakeChip(lambda _: 0.2)
+    measure(case(light=True), light, Timing())
+    rows = measure(case(), heavy, Timing())
+    assert light.rested == [Timing().light_rest_s] and heavy.rested == [Timing().rest_s]
+    assert [row["calls"] for row in rows] == [2, 2]
+
+
+def test_the_launch_queue_is_not_overrun() -> None:
+    """A call of 30 kernels: no more are queued than a driver takes while the device sleeps."""
+    _, loop = measure(case(launches=30), FakeChip(lambda _: 1e-6), Timing())
+    assert loop["calls"] == 5 * 30
+
+
+def test_the_device_sleeps_as_long_as_the_host_needs() -> None:
+    """A kernel of 2 us whose call takes the host 10 us: the loop waits behind a sleep of what the host needs more."""
+    chip = FakeChip(lambda _: 2e-6)
+    _, loop = measure(case(), chip, Timing())
+    assert chip.slept[-1] > loop["calls"] / 5 * (1e-5 - 2e-6)
