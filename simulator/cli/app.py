@@ -196,6 +196,13 @@ def calibrate(
         list[str] | None, typer.Option("--part", metavar="PART", help="Measure this alone; may be repeated.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Measure a finished folder anew.")] = False,
+    limit: Annotated[
+        float | None, typer.Option("--limit", metavar="SECONDS", help="Of measuring; a later call goes on.")
+    ] = None,
+    repeat_of: Annotated[
+        Path | None,
+        typer.Option("--repeat-of", metavar="DIR", help="An earlier calibration, which this one is compared with."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the GPU of this machine and write a stack folder, in 8 minutes at most; killed, the same command goes on.
@@ -204,7 +211,10 @@ def calibrate(
     """
     from simulator.cli.calibrate import calibrate_gpu
 
-    calibrate_gpu(out, quick, device, gpu, tuple(parts or ()), force, as_json)
+    calibrate_gpu(
+        out, quick=quick, device=device, gpu=gpu, parts=tuple(parts or ()), force=force, as_json=as_json, limit_s=limit,
+        repeat_of=repeat_of,
+    )  # fmt: skip
 
 
 @app.command("list")

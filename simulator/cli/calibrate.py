@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
 
-def calibrate_gpu(
-    out: Path, quick: bool, device: str, gpu: str | None, parts: tuple[str, ...], force: bool, as_json: bool
-) -> None:
-    """Measures and writes the stack folder; leaves with the exit code of `python -m hwprofiles.calibration calibrate`."""
+def calibrate_gpu(out: Path, **options: Any) -> None:
+    """Measures and writes the stack folder; leaves with the exit code of `python -m hwprofiles.calibration calibrate`.
+
+    options: fields of calibrate.cli.Asked.
+    """
     from hwprofiles.calibration.calibrate.cli import Asked, calibrate
 
-    code = calibrate(Asked(out, quick, device, gpu, parts, force, as_json))
+    code = calibrate(Asked(out, **options))
     if code:
         raise typer.Exit(code)

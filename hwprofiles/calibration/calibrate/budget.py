@@ -11,6 +11,6 @@ LEAST_SHARE: Final = 0.25
 """Of the time that kernels have at least, whatever the other parts take."""
 
 
-def kernel_seconds(size: str, others_s: float) -> float:
+def kernel_seconds(total_s: float, others_s: float) -> float:
     """Seconds for the kernels when the other parts take others_s."""
-    return max(TOTAL_S[size] - others_s, LEAST_SHARE * TOTAL_S[size])
+    return max(total_s - others_s, LEAST_SHARE * total_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -27,7 +28,7 @@ NAME: Final = "calibrate"
 
 @dataclass(frozen=True)
 class Asked:
-    """The command's options. parts: (): all."""
+    """The command's options. parts: (): all; limit_s: of the measuring, None: as the size says; repeat_of: another folder."""
 
     out: Path
     quick: bool = False
@@ -36,6 +37,8 @@ class Asked:
     parts: tuple[str, ...] = ()
     force: bool = False
     as_json: bool = False
+    limit_s: float | None = None
+    repeat_of: Path | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,9 +59,16 @@ def _parsed(arguments: Sequence[str] | None) -> Asked:
     parser.add_argument("--gpu", metavar="NAME", help="the catalogue's GPU, where the device's name does not tell")
     parser.add_argument("--part", action="append", default=[], metavar="PART", help="this alone; may be repeated")
     parser.add_argument("--force", action="store_true", help="measure a finished folder anew")
+    parser.add_argument("--limit", type=float, metavar="SECONDS", help="of measuring; a later call goes on")
+    parser.add_argument(
+        "--repeat-of", type=Path, metavar="DIR", help="an earlier calibration, which it is compared with"
+    )
     parser.add_argument("--json", action="store_true", help="the summary as one JSON document")
     given = parser.parse_args(arguments)
-    return Asked(given.out, given.quick, given.device, given.gpu, tuple(given.part), given.force, given.json)
+    return Asked(
+        given.out, given.quick, given.device, given.gpu, tuple(given.part), given.force, given.json, given.limit,
+        given.repeat_of,
+    )  # fmt: skip
 
 
 def _guarded(asked: Any) -> int:
@@ -82,7 +92,7 @@ def _calibrate(asked: Asked) -> int:
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     import torch
 
-    from hwprofiles.calibration.calibrate import facts, folder, session, summary
+    from hwprofiles.calibration.calibrate import compare, facts, folder, session, summary
     from hwprofiles.calibration.calibrate.harness import DeviceLost
     from hwprofiles.calibration.calibrate.parts import NAMES
 
@@ -93,7 +103,7 @@ def _calibrate(asked: Asked) -> int:
     parts = asked.parts or NAMES
     found = facts.gather(device, size, parts)
     work, begun = folder.prepare(asked.out, found, time.strftime("%Y-%m-%d"), force=asked.force)
-    plan = session.Plan(device, size, parts, found, begun["date"], asked.gpu)
+    plan = session.Plan(device, size, parts, found, begun["date"], asked.gpu, asked.limit_s)
     try:
         outcome = session.Session(plan, work).run()
     except DeviceLost as lost:
@@ -104,12 +114,16 @@ def _calibrate(asked: Asked) -> int:
     if work != asked.out:
         folder.take_over(asked.out)
     told = {**summary.document(outcome), "folder": str(asked.out)}
+    if asked.repeat_of:
+        told["repeat"] = compare.compared(asked.repeat_of, asked.out)
     print(json.dumps(told, indent=2) if asked.as_json else "\n".join(summary.lines(told)))
     return 0
 
 
 def _check(asked: Asked, parts: Sequence[str], has_gpu: bool) -> None:
     """Raises CalibrationError with every problem of the options."""
+    from hwprofiles.calibration.calibrate import folder
+
     problems = [
         Problem("", "--part", f"no part is called {name!a}{nearest(name, parts)}")
         for name in asked.parts
@@ -121,6 +135,10 @@ def _check(asked: Asked, parts: Sequence[str], has_gpu: bool) -> None:
         problems.append(Problem("", "--gpu", "a processor is no GPU of the catalogue; leave it out with --device cpu"))
     if asked.device not in ("cuda", "cpu"):
         problems.append(Problem("", "--device", f"{asked.device!a}; allowed cuda, cpu"))
+    if asked.limit_s is not None and not 0.0 < asked.limit_s < math.inf:
+        problems.append(Problem("", "--limit", f"{asked.limit_s:g} is no time; give seconds above 0"))
+    if asked.repeat_of is not None and not (asked.repeat_of / folder.POINTS).is_file():
+        problems.append(Problem("", "--repeat-of", f"{str(asked.repeat_of)!r} is no calibration folder"))
     if asked.device == "cuda" and not has_gpu:
         text = "torch finds no GPU; run this on a machine with one, or rehearse with --device cpu"
         problems.append(Problem("", "--device", text))

@@ -89,7 +89,7 @@ def _begun(folder: Path) -> dict[str, Any] | None:
     """run.json of a folder; None where there is none. Raises CalibrationError: it cannot be read."""
     try:
         found = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise _refused(f"{str(folder / RUN)!r} cannot be read ({error}); give another folder") from None

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 
 from hwprofiles.calibration.calibrate import record
-from hwprofiles.calibration.calibrate.budget import kernel_seconds
+from hwprofiles.calibration.calibrate.budget import TOTAL_S, kernel_seconds
 from hwprofiles.calibration.calibrate.chip import Chip, TorchChip
 from hwprofiles.calibration.calibrate.facts import Facts
 from hwprofiles.calibration.calibrate.folder import POINTS, RUN
@@ -37,7 +37,7 @@ TIMINGS: Final[dict[Size, Timing]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What one run does. gpu: the catalogue's name that the user gave, None: by the device's."""
+    """What one run does. gpu: the catalogue's name that the user gave, None: by the device's; limit_s: of the measuring."""
 
     device: torch.device
     size: Size
@@ -45,6 +45,7 @@ class Plan:
     facts: Facts
     date: str
     gpu: str | None = None
+    limit_s: float | None = None
 
     @property
     def machine(self) -> dict[str, MachinePart]:
@@ -54,7 +55,12 @@ class Plan:
     @property
     def kernel_seconds(self) -> float:
         """For kernels."""
-        return kernel_seconds(self.size, sum(part.seconds(self.size, self.facts) for part in self.machine.values()))
+        return kernel_seconds(self.limit_s or TOTAL_S[self.size], self.machine_seconds)
+
+    @property
+    def machine_seconds(self) -> float:
+        """For the rest, about."""
+        return sum(part.seconds(self.size, self.facts) for part in self.machine.values())
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,7 @@ class Session:
     def run(self) -> Outcome:
         """The coarse grid, what is no kernel, the finer grid, the stack. Raises CalibrationError, DeviceLost."""
         cases = [case for name in self.plan.parts if name in PARTS for case in self._cases_of(name)]
-        total_s = self.plan.kernel_seconds + sum(
-            part.seconds(self.plan.size, self.plan.facts) for part in self.plan.machine.values()
-        )
-        with progress(total_s) as shown:
+        with progress(self.plan.kernel_seconds + self.plan.machine_seconds) as shown:
             self._measure_all(coarse_order(cases), "coarse grid", shown)
             for name, part in self.plan.machine.items():
                 self._machine(name, part, shown)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from hwprofiles.calibration.calibrate import compare
 from hwprofiles.calibration.calibrate.session import Outcome
 
 
@@ -36,6 +37,8 @@ def lines(told: Mapping[str, Any]) -> list[str]:
     text += [f"{name:<12}{number:>9}" for name, number in told["other"].items()]
     text += [f"fit: {line}" for line in told["fit"]]
     text += [f"left out: {line}" for line in told["left_out"]]
+    if "repeat" in told:
+        text += ["", "beside the earlier calibration:", *compare.lines(told["repeat"]), ""]
     known = told["gpu"] if told["gpu_is_known"] else f"{told['gpu']} (not in the catalogue: gpu.yaml describes it)"
     rows = f"{told['num_kernel_rows']} rows, {sum(told['parameters'].values())} parameters"
     return [*text, f"wrote {told['folder']}: a stack of {known}, {rows}"]
