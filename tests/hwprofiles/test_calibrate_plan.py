@@ -26,7 +26,7 @@ def test_every_beginning_has_some_of_every_kind() -> None:
 
 def test_the_order_is_the_same_each_time() -> None:
     cases = [case("copy", 2**idx) for idx in range(12)]
-    assert [each.name for each in coarse_order(cases)] == [each.name for each in coarse_order(reversed(cases[::-1]))]
+    assert [each.name for each in coarse_order(cases)] == [each.name for each in coarse_order(tuple(cases))]
 
 
 def test_points_on_a_line_agree_and_a_step_does_not() -> None:
