@@ -446,6 +446,7 @@ class StackProvenance(BaseModel):
     as long as their software is used.
     is_whole: what the stack lacks is an error; else it comes from what is public of the GPU (stack_completion.py).
     calibration: what was measured on, where `moesim calibrate` made the stack.
+    host_cpu: the processor of the machine that the stack was measured on, as Linux names it; empty where it is not known.
     caveat: what whoever uses the stack should be told; empty where nothing stands out.
     sources: short name → Source, for what the rows' `source` column abbreviates.
     """
@@ -462,6 +463,7 @@ class StackProvenance(BaseModel):
     caveat: Annotated[str, Field(max_length=2000)] = ""
     is_whole: Annotated[bool, Field(strict=True)] = False
     calibration: Calibration | None = None
+    host_cpu: Annotated[str, Field(max_length=200)] = ""
     sources: dict[str, Source] = Field(min_length=1)
 
     @property

@@ -25,6 +25,7 @@ from hwprofiles.kernels.parameters import row_problem
 from hwprofiles.kernels.rows import read_kernel_rows
 from hwprofiles.record_file import read_mapping, read_record
 from hwprofiles.schema import Gpu, Parameter, StackProvenance
+from hwprofiles.stack_folders import open_folder
 
 OPTIONS = ("--device", "cpu", "--part", "memory")
 
@@ -66,6 +67,7 @@ def test_a_folder_is_a_stack(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert provenance.caveat
     assert "memory.default" in read_mapping(tmp_path / "parameters.yaml", Parameter)
     assert len(rows) == told["num_kernel_rows"] > 0
+    assert len(open_folder(tmp_path).stack.kernels.rows) == len(rows)
     assert gpu.unsourced() == ()
     assert not told["gpu_is_known"]
     assert {row["state"] for row in points(tmp_path) if row["seconds"]} == {"first_launches", "benchmark_loop"}

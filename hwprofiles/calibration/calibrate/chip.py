@@ -13,11 +13,11 @@ import torch
 from hwprofiles.calibration.measuring import Clock
 from hwprofiles.calibration.nvml import Nvml
 from hwprofiles.calibration.rates.case import Call
-from hwprofiles.units import GIGA
+from hwprofiles.units import GIGA, MEBI
 
 SLEEP_CYCLES_PER_S = 2.0 * GIGA
 """Of torch.cuda._sleep: more than the clock of any GPU, so that it sleeps long enough."""
-USUAL_L2_BYTES = 64 * 2**20
+USUAL_L2_BYTES = 64 * MEBI
 """Of a GPU that does not tell."""
 
 
