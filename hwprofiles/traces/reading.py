@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -288,10 +289,9 @@ def _device_names(head: Mapping[str, Any]) -> dict[int, str]:
 
 
 def _version(value: Any) -> str:
-    """CUDA's 13000 is 13.0."""
-    if isinstance(value, int) and value >= 1000:
-        return f"{value // 1000}.{value % 1000 // 10}"
-    return str(value)
+    """CUDA's 13020 is 13.2."""
+    found = re.fullmatch(r"(\d{1,3})0(\d)\d", str(value))
+    return f"{found[1]}.{found[2]}" if found else str(value)
 
 
 def _rank(info: Mapping[str, Any], key: str) -> int | None:

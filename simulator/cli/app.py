@@ -105,7 +105,11 @@ def report(
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="BASE OTHER...", help="Presets, YAML files, documents of `run --json`."),
+        typer.Argument(
+            metavar="BASE OTHER...",
+            help="Presets, YAML files, documents of `run --json`; or traces of torch's profiler (.json, .json.gz; a file a "
+            "rank) and one scenario.",
+        ),
     ],
     overrides: Annotated[
         list[str] | None,
@@ -119,7 +123,8 @@ def compare(
 ) -> None:  # fmt: skip
     """Print what differs between runs: inputs, results, and the step's time by category.
 
-    Of a result file all figures are its own, whatever version wrote it.
+    Of a result file all figures are its own, whatever version wrote it. Of a trace: compute by class of kernel, exposed and
+    overlapped communication, idle time and launch gaps beside the scenario's.
     """
     from simulator.cli.compare import compare_runs
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from simulator.check import load_scenario
+from simulator.cli.compare_trace import compare_traces, is_trace_file
 from simulator.cli.output import chosen_format, option_position, print_warnings
 from simulator.cli.sources import is_result_file
 from simulator.errors import InputError, Problem
@@ -22,12 +23,15 @@ MAX_RUNS: Final = 20
 
 
 def compare_runs(sources: Sequence[str], overrides: Sequence[str], as_json: bool, form: str | None) -> None:
-    """Print what differs between the first of `sources` and each of the others.
+    """Print what differs between the first of `sources` and each of the others; traces stand beside one scenario.
 
     sources: presets, scenario files, result files. overrides: for every scenario but the first; with them one source is
     compared with itself as changed. Raises InputError before anything is simulated.
     """
     chosen = chosen_format(as_json, form, FORMATS)
+    if any(map(is_trace_file, sources)):
+        compare_traces(sources, overrides, chosen)
+        return
     given = [*sources, *sources] if len(sources) == 1 and overrides else list(sources)
     if not 2 <= len(given) <= MAX_RUNS:
         text = f"{len(given)} given; a comparison takes 2 to {MAX_RUNS}, the first is the base"

@@ -17,11 +17,9 @@ import numpy as np
 from hwprofiles.kernels.shape import KERNELS
 from simulator.assembly.unit_costs import INSIDE, KERNEL_GAPS
 from simulator.results.timeline import (
-    BUBBLE,
     COMPUTE,
     END_WAIT,
     EXPOSED,
-    HOST_WAIT,
     NUM_STREAMS,
     STREAMS,
     Floats,
@@ -194,9 +192,3 @@ def mean_parts(ranks: Iterable[RankTime]) -> Parts:
     listed = list(ranks)
     keys = dict.fromkeys(key for each in listed for key in each.parts)
     return {key: fsum(each.parts.get(key, 0.0) for each in listed) / len(listed) for key in keys}
-
-
-HOST_WAITS: Final = (HOST_WAIT,)
-"""Parts of IDLE in which the GPU waits for what the host has not issued."""
-WAITS: Final = (BUBBLE, HOST_WAIT, KERNEL_GAPS, END_WAIT)
-"""Parts of IDLE."""

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
+from tests.traces import kineto
 
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    if not REFERENCE.is_dir():
+    if not kineto.REFERENCE.is_dir():
         pytest.skip("public tables are not part of the repository")
-    return REFERENCE
+    return kineto.REFERENCE

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 Event = dict[str, Any]
+REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
+"""Public traces and tables, which are not part of the repository."""
 GEMM, ADD, GATHER = (
     "nvjet_sm90_tst_64x64_TNT",
     "void at::native::vectorized_elementwise_kernel<4>",

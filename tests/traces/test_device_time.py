@@ -58,6 +58,14 @@ def test_two_kernels_at_once_share_the_time(tmp_path: Path) -> None:
     assert device.mean.launch_gap_s is None and device.mean.launch_s is None
 
 
+def test_no_gap_while_an_older_kernel_runs(tmp_path: Path) -> None:
+    """The one that began last has ended, another has not."""
+    listed = [kernel(GEMM, 10.0, 20.0), kernel(ADD, 12.0, 2.0, stream=8), launch(1, 19.0)]
+    path = write(tmp_path / "t.json", [*listed, kernel(ADD, 20.0, 2.0, stream=8, number=1)])
+    (device,) = summarise([path]).devices
+    assert (device.mean.idle_s, device.mean.launch_gap_s, device.mean.launch_s) == (0, 0, 0)
+
+
 def test_steps_by_their_marks(tmp_path: Path) -> None:
     """Kernels run after their step's mark has ended; the last step has no end; what no step launched is not counted."""
     listed = [launch(9, 0.0), kernel(GEMM, 1.0, 1.0, number=9)]

@@ -35,6 +35,7 @@ from tests.mutants.rooms.sheets import SHEETS
 from tests.mutants.rooms.step import STEP
 from tests.mutants.rooms.timeline import TIMELINE
 from tests.mutants.rooms.torch_model import TORCH_MODEL
+from tests.mutants.rooms.traces import TRACES
 from tests.mutants.rooms.train import TRAIN
 from tests.mutants.rooms.trained_moe import TRAINED_MOE
 from tests.mutants.rooms.validation import VALIDATION
@@ -42,7 +43,7 @@ from tests.mutants.rooms.what_if import WHAT_IF
 from tests.mutants.rooms.workload import WORKLOAD
 
 ROOMS: tuple[Room, ...] = (
-    HOSTS, GRAPH_MEMORY,
+    HOSTS, GRAPH_MEMORY, TRACES,
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
     OFFLOAD, MUON, CONTEXT, PACKING, PHASES, RUN, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS,
     WHAT_IF,
