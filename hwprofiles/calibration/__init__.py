@@ -9,12 +9,13 @@
     step_times     one NVIDIA GPU, torch: a training step of a slice of DeepSeek-V3 by it, and its parts, in each recipe.
                    Gave measurements/h100-model-step-2026-11-27.csv and h200-model-step-2026-11-27.csv; numerics.check gave
                    h200-model-products-2026-11-27.csv, parallel.check h200x4-expert-parallel-2026-11-27.csv
-    kernel_rates   one NVIDIA GPU, torch: GEMMs, grouped GEMMs, attention and streaming kernels (rates) after a rest and in a
-                   loop. Gave measurements/h100-kernel-rates-2026-11-27.csv and h200-kernel-rates-2026-11-27.csv
-    sm_partition   one NVIDIA GPU, torch and cupy (not in the extra): kernels beside SMs that are held. Gave
-                   measurements/h100-sm-partition-2026-11-24.csv, from it `overlap.*` and the head's GEMMs of stacks/h800-*
-    layer_mix      all NVIDIA GPUs of a host, torch (extra [calibrate]): kernels of a layer (layer_kernels) from the first
-                   moments of load to sustained load. Gave measurements/hopper-layer-mix-2026-11-24.csv
+    calibrate      `moesim calibrate` (or python -m hwprofiles.calibration calibrate): kernels by every library (rates), also on
+                   fewer SMs, host, power and messages of this machine (machine), fitted to constants (fits): a stack folder;
+                   `… compare DIR OTHER` holds two of them side by side (__main__ is where these commands are)
+    proof, library_steps  one NVIDIA GPU, torch: layers and steps of this project's model, and steps of a library's models
+                   (library_models), which predictions are held against
+                   Tools before it gave measurements/*-kernel-rates-*, h100-sm-partition-2026-11-24 and
+                   hopper-layer-mix-2026-11-24, whose YAML names their commits
     collectives_beside  all NVIDIA GPUs of a host, torch (extra [calibrate]): NCCL collectives alone, and they and a layer's
                    kernels beside one another. Gave measurements/h200x8-nccl-2026-11-27.csv and h200x8-beside-2026-11-27.csv
     collectives_together  all NVIDIA GPUs of a host, torch: NCCL messages alone and two at a time. Gave
@@ -31,8 +32,8 @@
                    from the first launches to the power limit (power_kernels; nvml reads the board's energy counter). Gave
                    measurements/h100-power-2026-11-27.csv and h200-power-2026-11-27.csv, from them
                    (power_fit) `power.*` of stacks/transfer
-    steady_power   one NVIDIA GPU, torch: a layer's kernels over minutes, beside held SMs and behind idle times. Gave
-                   measurements/h100-steady-power-2026-11-27.csv, from it `power.window_s` and `power.warm_speed` of
+    steady_power   one NVIDIA GPU, torch: a layer's kernels (layer_kernels) over minutes, beside held SMs and behind idle
+                   times. Gave measurements/h100-steady-power-2026-11-27.csv, from it `power.window_s` and `power.warm_speed` of
                    stacks/transfer
     class_ranges   no GPU: how far whole classes of kernels are off where a library or a GPU is left out. Gave
                    kernels/class_ranges.yaml
@@ -45,5 +46,5 @@
                    of stacks/transfer
 
 The programs that measure (what they share is in measuring, of those with all GPUs of a host in all_gpus) write one JSON
-document of what they measured (kernel_rates, packed_attention: a CSV); the measurement's YAML says which columns are which.
+document of what they measured (packed_attention: a CSV; calibrate: a folder); its YAML says which columns are which.
 """

@@ -19,7 +19,7 @@ CUBLAS_TILES: Final = Tiles(256, 256, 32)
 DEEPGEMM_TILES: Final = Tiles(256, 160, 8)
 CUTLASS_TILES: Final = Tiles(128, 128, 64)
 OWN: Final = "_kernel_rates"
-"""End of the name of a source that kernel_rates made."""
+"""End of the name of a source that was measured here."""
 
 
 @dataclass(frozen=True)

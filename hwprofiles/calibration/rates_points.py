@@ -1,4 +1,4 @@
-"""Reads GEMMs that kernel_rates measured, from the files of hwprofiles/measurements that are committed."""
+"""Reads GEMMs that were measured here, from the files of hwprofiles/measurements that are committed."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     python -m hwprofiles.calibration.steady_power -o FILE.json [--seconds 330] [--index 0]
 
-One NVIDIA GPU with torch. One pass is that of layer_mix: forward and backward of one layer of DeepSeek-V3's sizes at 4,096
+One NVIDIA GPU with torch. One pass is that of layer_kernels: forward and backward of one layer of DeepSeek-V3's sizes at 4,096
 tokens, each class of kernels timed by CUDA events. Three loads, each behind REST_S of rest: passes back to back (`full`); the
 same beside HELD_SMS SMs that blocks without work hold, so that GEMMs and attention have the grid that dispatch leaves them
 (`beside`); passes for four times as long as the idle time that follows, for each of IDLE_S (`idle_…`), all with the same share

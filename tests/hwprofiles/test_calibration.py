@@ -1,4 +1,4 @@
-"""What is installed without extras runs without the calibration's tools; only they import torch, triton and cupy."""
+"""What is installed without extras runs without the calibration's tools; only they import torch and triton."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import hwprofiles
 from hwprofiles import calibration
 
 ROOT = Path(hwprofiles.__file__).parent
-HEAVY = ("torch", "triton", "cupy")
+HEAVY = ("torch", "triton")
 
 WITHOUT = """
 import importlib, pkgutil, sys

@@ -10,13 +10,11 @@ from functools import cache
 from math import sqrt
 from pathlib import Path
 from statistics import mean
-from threading import BrokenBarrierError
 from typing import Any
 
 import pytest
 
 import hwprofiles
-from hwprofiles.calibration import layer_mix
 from hwprofiles.calibration.layer_kernels import (
     DIM_QK,
     DIM_V,
@@ -28,29 +26,17 @@ from hwprofiles.calibration.layer_kernels import (
     Gemm,
     layer_gemms,
 )
-from hwprofiles.calibration.layer_mix import (
-    CLASSES,
-    IDLE_S,
-    SETTLED_S,
-    Reading,
-    Sample,
-    bursts_and_load,
-    parse_reading,
-    run_together,
-    slowdowns,
-    summarise,
-)
 from hwprofiles.catalog import load_gpu
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.power.constants import power_constants
 from hwprofiles.power.model import Chip, Load
 from hwprofiles.stack_choice import load_stack
-from hwprofiles.units import MEGA
 from hwprofiles.yaml_file import read_yaml
 
 ROOT = Path(hwprofiles.__file__).parent
 FILE = ROOT / "measurements" / "hopper-layer-mix-2026-11-24.csv"
 ASSUMPTIONS = ROOT.parent / "simulator" / "scenario" / "assumptions.yaml"
+CLASSES = ("gemm", "attention", "memory")
 STATES = ("burst_4", "burst_8", "sustained")
 POWER_LIMIT_W = 700.0
 
@@ -188,10 +174,6 @@ def test_files_name_no_card() -> None:
         assert not re.search(r"GPU-|[0-9a-f]{8}-[0-9a-f]{4}-", path.read_text(encoding="utf-8"))
 
 
-def sample(state: str, begin_s: float, gemm_s: float) -> Sample:
-    return Sample(state, begin_s, gemm_s, 0.5 * gemm_s, 0.25 * gemm_s, Reading(1.5e9, 690.0, 60.0))
-
-
 def test_gemms_of_a_layer() -> None:
     gemms = layer_gemms()
     assert len(gemms) == 3 * 7 + 2 + 3 * 2 * LOCAL_EXPERTS == 47
@@ -200,70 +182,3 @@ def test_gemms_of_a_layer() -> None:
     linear = gemms[:21] + gemms[23:]
     for fprop, dgrad, wgrad in zip(linear[::3], linear[1::3], linear[2::3], strict=True):
         assert (dgrad, wgrad) == (Gemm(fprop.m, fprop.k, fprop.n), Gemm(fprop.n, fprop.k, fprop.m))
-
-
-def test_a_reading_is_in_si() -> None:
-    assert parse_reading("1740, 185.23, 53") == Reading(1740 * MEGA, 185.23, 53.0)
-    for line in ("1740, 185.23", "1740 MHz, 185.23 W, 53", "[N/A], 185.23, 53"):
-        with pytest.raises(ValueError):
-            parse_reading(line)
-
-
-def test_bursts_come_first_and_the_load_lasts() -> None:
-    now_s = 100.0
-    slept: list[float] = []
-
-    def observe(state: str, begin_s: float, count: int) -> Sample:
-        nonlocal now_s
-        now_s += 0.025 * count
-        return sample(state, begin_s, 0.01)
-
-    samples = list(bursts_and_load(observe, 6.0, slept.append, lambda: now_s))
-    assert slept == [IDLE_S]
-    assert [taken.state for taken in samples] == ["burst_4", "burst_8", *["load"] * 4]
-    assert [taken.begin_s for taken in samples[2:]] == pytest.approx([0.0, 1.5, 3.0, 4.5])
-
-
-def test_sustained_is_the_median_of_the_settled_load() -> None:
-    bursts = [sample("burst_4", 0.0, 0.010), sample("burst_8", 0.0, 0.0104)]
-    load = [
-        sample("load", begin_s, gemm_s) for begin_s, gemm_s in ((0, 1.0), (SETTLED_S, 0.011), (6, 0.013), (8, 0.012))
-    ]
-    states = summarise(bursts + load)
-    with FILE.open(encoding="utf-8") as file:
-        columns = file.readline().strip().split(",")
-    assert all(["gpu", "chip", "state", *row] == columns for row in states.values())
-    assert tuple(states) == STATES
-    assert states["sustained"]["gemm_s"] == 0.012
-    assert states["sustained"]["total_s"] == pytest.approx(1.75 * 0.012)
-    slow = slowdowns(states)
-    assert tuple(slow) == CLASSES
-    for ratio in slow.values():
-        assert ratio == pytest.approx({"burst_4": 1.2, "burst_8": 0.012 / 0.0104})
-    with pytest.raises(ValueError, match="no sample of sustained"):
-        summarise(bursts + load[:1])
-
-
-def meet(index: int, seconds: float) -> dict[str, Any]:
-    layer_mix._wait_for_all()
-    return {"index": index, "seconds": seconds}
-
-
-def fail_on_one(index: int, seconds: float) -> dict[str, Any]:
-    if index == 1:
-        raise RuntimeError("out of memory")
-    return meet(index, seconds)
-
-
-@pytest.mark.slow
-def test_gpus_start_together_and_a_failure_is_told() -> None:
-    assert run_together(meet, 2, 1.0) == [{"index": 0, "seconds": 1.0}, {"index": 1, "seconds": 1.0}]
-    with pytest.raises(RuntimeError, match="out of memory") as failure:
-        run_together(fail_on_one, 2, 1.0)
-    assert not isinstance(failure.value, BrokenBarrierError)
-
-
-def test_a_time_that_settles_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        layer_mix.main(["-o", "never.json", "--seconds", "3"])
-    assert "--seconds 3: must be at least 9" in capsys.readouterr().err
