@@ -1,6 +1,6 @@
 """Rates of the kernels of training steps on this GPU, a row a kernel, its sizes and the state of the chip.
 
-    python -m hwprofiles.calibration.kernel_rates --out FILE.csv [--only gemm|grouped|attention|memory] [--quick]
+    python -m hwprofiles.calibration.kernel_rates --out FILE.csv [--only gemm|grouped|attention|memory|eager] [--quick]
 
 Two states: `first_launches`, the shortest of a few launches after a rest, and `benchmark_loop`, the mean of launches one
 behind the other for some 50 ms (median of BATCHES). Launches wait behind a sleeping kernel, so that the host's own time
@@ -23,7 +23,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import cycle, islice, pairwise
 from pathlib import Path
@@ -33,13 +33,10 @@ import torch
 
 from hwprofiles.calibration.command import Parser, check_output, guarded
 from hwprofiles.calibration.measuring import Clock, device_facts
-from hwprofiles.calibration.rates import attention, dense, grouped, streaming
 from hwprofiles.calibration.rates.case import COLUMNS, Call, RateCase
+from hwprofiles.calibration.rates.kinds import KINDS
 from hwprofiles.units import MEBI
 
-KINDS: Final[dict[str, Callable[..., Iterator[RateCase]]]] = {
-    "gemm": dense.cases, "grouped": grouped.cases, "attention": attention.cases, "memory": streaming.cases,
-}  # fmt: skip
 MEASURED: Final = ("state", "seconds", "low", "high", "calls", "note")
 DEVICE: Final = ("gpu", "power_limit_w", "torch")
 REST_S: Final = 0.3
@@ -81,7 +78,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     check_output(given.out)
     device = torch.device(given.device)
     kinds = [given.only] if given.only else list(KINDS)
-    cases = [case for kind in kinds for case in KINDS[kind](device, quick=given.quick)]
+    cases = [case for kind in kinds for case in KINDS[kind](device, "cpu" if given.quick else "full")]
     random.Random(SEED).shuffle(cases)  # noqa: S311
     facts = device_facts(0) if given.device == "cuda" else {"gpu": "cpu", "torch": torch.__version__}
     with given.out.open("w", encoding="utf-8", newline="") as file:

@@ -50,7 +50,7 @@ _PRIMITIVES = (
 """What modules without kernels of their own are made of, a launch each. elementwise: contiguous operands of one format; _mixed:
 of several formats; _broadcast: a number a row, or a row for all rows; _strided: slices and transposed views. cast: to another
 format. reduce: along the last dimension; reduce_columns: over rows. gather_rows: x[index]; scatter_rows: rows added by atomic
-additions; index_put: the gradient of x[index]. strided_copy: a view made contiguous. `add` and `copy` are of contiguous operands."""
+additions; index_put: the gradient of x[index]. strided_copy: a view made contiguous. `add`, `copy`: of contiguous operands."""
 
 KERNELS: Final[Mapping[str, KernelClass]] = MappingProxyType(
     {

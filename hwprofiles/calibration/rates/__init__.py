@@ -1,1 +1,1 @@
-"""Kernels whose rates kernel_rates measures, one module a kind; case says what each is made of."""
+"""Kernels whose rates are measured, one module a kind; `case` says what each is made of, `kinds` lists the kinds."""

@@ -1,65 +1,90 @@
-"""Dense GEMMs of real weight shapes: BF16 in three passes, FP8 by a scale a tensor and by blocks."""
+"""Dense GEMMs of real weight shapes in BF16: three passes, weight gradients added to and written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from hwprofiles.calibration.measuring import random_bf16
-from hwprofiles.calibration.numerics import library
-from hwprofiles.calibration.rates.case import Call, RateCase
+from hwprofiles.calibration.rates.case import Call, RateCase, Size
 
-WEIGHTS = (
-    (2112, 7168), (24576, 1536), (32768, 512), (7168, 16384), (4096, 7168), (7168, 2048),
-    (28672, 4096), (4096, 14336),
+WEIGHTS: Final = (
+    (2112, 7168), (24576, 1536), (32768, 512), (7168, 16384), (4096, 7168), (7168, 2048), (36864, 7168), (7168, 18432),
+    (28672, 4096), (4096, 14336), (6144, 4096),
     (10240, 8192), (8192, 28672),
-    (5120, 2880),
+    (2560, 2048), (2048, 1024), (3072, 2048), (12288, 2048), (1024, 1024),
+    (5120, 2880), (256, 7168), (128, 2048), (151936, 2048),
 )  # fmt: skip
-"""(n, k) of linear layers: DeepSeek-V3's, Llama 3 8B's, Llama 3 70B's (the up-projection is left out), gpt-oss-120b's."""
-TOKENS = (512, 1024, 2048, 4096, 8192, 16_384)
-BLOCK_TOKENS = (1024, 4096, 16_384)
-"""Rows at which FP8 weight gradients, and BF16 ones without accumulation, are timed."""
-BLOCK = 128
-WRITTEN = {"cublas-bf16-out": torch.bfloat16, "cublas-fp32-out": torch.float32}
-"""Library cell of a weight gradient that is written and not added to → format of the result."""
+"""(n, k) of linear layers: DeepSeek-V3's, Llama 3 8B's, Llama 3 70B's, those of models of 1 to 4 billion parameters,
+gpt-oss-120b's, two routers, and the head of Qwen3-MoE."""
+TOKENS: Final = (64, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768)
+FORWARD_TOKENS: Final = 5
+"""Of TOKENS that a weight is timed at forward, the others of the two passes less: which ones turns from weight to weight."""
+BACKWARD_TOKENS: Final = 3
+QUICK_WEIGHTS, QUICK_TOKENS = ((4096, 7168), (7168, 2048), (6144, 4096), (2048, 1024)), (512, 4096, 8192)
 SMALL_WEIGHTS, SMALL_TOKENS = ((256, 128),), (128,)
+MOST_NUMBERS: Final = 2**32
+"""Of operands and results together: a head at many tokens needs more memory than is worth it."""
+WRITTEN: Final = {"cublas-bf16-out": torch.bfloat16, "cublas-fp32-out": torch.float32}
+"""Library cell of a weight gradient that is written and not added to → format of the result."""
 
 
-def cases(device: Any, *, quick: bool) -> Iterator[RateCase]:
-    """Every weight at every number of tokens; wgrad: m = n, n = k of the layer, k = tokens."""
-    weights, tokens = (SMALL_WEIGHTS, SMALL_TOKENS) if quick else (WEIGHTS, TOKENS)
-    for n, k in weights:
-        for rows in tokens:
-            yield _case("fprop", "bf16", "cublas", rows, n, k, 2.0, partial(_forward, device, rows, n, k))
-            yield _case("dgrad", "bf16", "cublas", rows, k, n, 2.0, partial(_dgrad, device, rows, k, n))
-            yield _case("wgrad", "bf16", "cublas", n, k, rows, 2.0, partial(_wgrad, device, n, k, rows), out_bytes=4.0)
-            yield _case("fprop", "fp8-tensor", "cublas", rows, n, k, 1.0, partial(_tensor, device, rows, n, k))
-            in_blocks = n % BLOCK == k % BLOCK == 0
-            if in_blocks:
-                yield _case("fprop", "fp8-block", "cublas", rows, n, k, 1.0, partial(_block, device, rows, n, k))
-            if rows in BLOCK_TOKENS or quick:
-                for name in WRITTEN:
-                    made, out_bytes = (
-                        partial(_written, device, n, k, rows, WRITTEN[name]),
-                        float(WRITTEN[name].itemsize),
-                    )
-                    yield _case("wgrad", "bf16", name, n, k, rows, 2.0, made, out_bytes)
-            if in_blocks and (rows in BLOCK_TOKENS or quick):
-                made = partial(_block_wgrad, device, n, k, rows)
-                yield _case("wgrad", "fp8-block", "cublas-fp32-out", n, k, rows, 1.0, made, out_bytes=4.0)
+def cases(device: Any, size: Size) -> Iterator[RateCase]:
+    """Every weight at some numbers of tokens; wgrad: m = n, n = k of the layer, k = tokens."""
+    for idx, (n, k) in enumerate(weights(size)):
+        forward, backward = tokens_of(idx, FORWARD_TOKENS, n, k, size), tokens_of(idx, BACKWARD_TOKENS, n, k, size)
+        for rows in forward:
+            yield fprop(device, rows, n, k)
+        for rows in backward:
+            yield dgrad(device, rows, n, k)
+            yield wgrad(device, rows, n, k)
+        for rows in backward[-1:]:
+            for name in WRITTEN:
+                yield wgrad(device, rows, n, k, name)
 
 
-def octets(device: Any, *shape: int) -> Any:
-    """Random FP8 numbers."""
-    return random_bf16(device, *shape).to(torch.float8_e4m3fn)
+def weights(size: Size) -> tuple[tuple[int, int], ...]:
+    """(n, k) that are timed."""
+    return {"full": WEIGHTS, "quick": QUICK_WEIGHTS, "cpu": SMALL_WEIGHTS}[size]
 
 
-def _case(
-    variant: str, dtype: str, name: str, m: int, n: int, k: int, in_bytes: float, make: Any, out_bytes: float = 2.0
+def tokens_of(idx: int, count: int, n: int, k: int, size: Size) -> tuple[int, ...]:
+    """Ascending: of the weight of this number about `count` of TOKENS, evenly over them, from another one on each time."""
+    if size != "full":
+        return QUICK_TOKENS if size == "quick" else SMALL_TOKENS
+    step = len(TOKENS) / count
+    places = sorted({int(idx * 1.3 + number * step) % len(TOKENS) for number in range(count)})
+    return tuple(TOKENS[place] for place in places if TOKENS[place] * (n + k) + n * k < MOST_NUMBERS)
+
+
+def fprop(device: Any, rows: int, n: int, k: int) -> RateCase:
+    """y (rows, n) of a layer k → n."""
+    return gemm_case("fprop", "bf16", "cublas", (rows, n, k), 2.0, partial(_forward, device, rows, n, k))
+
+
+def dgrad(device: Any, rows: int, n: int, k: int) -> RateCase:
+    """dx (rows, k)."""
+    return gemm_case("dgrad", "bf16", "cublas", (rows, k, n), 2.0, partial(_dgrad, device, rows, k, n))
+
+
+def wgrad(device: Any, rows: int, n: int, k: int, name: str = "cublas") -> RateCase:
+    """dw (n, k); name: cublas, which adds to FP32, or a key of WRITTEN."""
+    if name in WRITTEN:
+        kind = WRITTEN[name]
+        made, out_bytes = partial(_written, device, n, k, rows, kind), float(kind.itemsize)
+    else:
+        made, out_bytes = partial(_wgrad, device, n, k, rows), 4.0
+    return gemm_case("wgrad", "bf16", name, (n, k, rows), 2.0, made, out_bytes)
+
+
+def gemm_case(
+    variant: str, dtype: str, name: str, size: tuple[int, int, int], in_bytes: float, make: Any, out_bytes: float = 2.0
 ) -> RateCase:
+    """size: m, n, k of the product. in_bytes, out_bytes: of a number of its operands and of its result."""
+    m, n, k = size
     cells = {
         "part": "gemm", "op": "gemm", "variant": variant, "dtype": dtype, "library": name, "m": m, "n": n, "k": k,
         "groups": 1, "flop": 2.0 * m * n * k,
@@ -96,24 +121,6 @@ def _written(device: Any, m: int, n: int, k: int, dtype: Any) -> Call:
     dy, x = random_bf16(device, k, m), random_bf16(device, k, n)
     if dtype == torch.bfloat16:
         return partial(torch.mm, dy.t(), x, out=_out(device, m, n))
+    if device.type != "cuda":  # which alone gives FP32 of BF16 in one call
+        return lambda: torch.mm(dy.t(), x).to(dtype)
     return partial(torch.mm, dy.t(), x, out_dtype=dtype)
-
-
-def _tensor(device: Any, m: int, n: int, k: int) -> Call:
-    x, w, one = octets(device, m, k), octets(device, n, k), torch.ones((), device=device)
-    return partial(torch._scaled_mm, x, w.t(), one, one, out_dtype=torch.bfloat16)
-
-
-def _block(device: Any, m: int, n: int, k: int) -> Call:
-    x, w = octets(device, m, k), octets(device, n, k)
-    blocks_k = k // BLOCK
-    of_x = library.rows_innermost(torch.rand(m, blocks_k, device=device) + 0.5)
-    of_w = torch.rand(n // BLOCK, -(-blocks_k // library.SCALE_ALIGNED) * library.SCALE_ALIGNED, device=device) + 0.5
-    return partial(library.tiles_by_blocks, x, of_x, w, of_w)
-
-
-def _block_wgrad(device: Any, m: int, n: int, k: int) -> Call:
-    """dw (m, n) in FP32 = dy (m, k) @ x (n, k).T, both in tiles of 1x128; nothing is added to."""
-    dy, x = octets(device, m, k), octets(device, n, k)
-    of_dy, of_x = (library.rows_innermost(torch.rand(size, k // BLOCK, device=device) + 0.5) for size in (m, n))
-    return partial(library.tiles_by_tiles, dy, of_dy, x, of_x)

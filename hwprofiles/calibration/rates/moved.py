@@ -1,0 +1,151 @@
+"""Kernels bound by memory: what each is made of, alone, compiled, or as a chain of plain torch's functions.
+
+Libraries: torch (its own kernel, or its functions one behind another), eager (a module written out in functions where torch
+has a kernel of its own too), compiled (torch.compile, rows of any number), triton (this project's quantisers), moesim
+(functions of the torch model).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from hwprofiles.calibration.counting.traffic import Traffic
+from hwprofiles.calibration.rates.case import Call, RateCase, Size
+
+Shape = tuple[int, int]
+"""Rows, width."""
+
+GRID: Final[tuple[Shape, ...]] = (
+    (512, 1024), (1024, 4096), (4096, 2048), (4096, 7168), (16_384, 4096), (16_384, 7168), (32_768, 7168)
+)  # fmt: skip
+"""1 to 470 MB in BF16."""
+COARSE: Final[tuple[Shape, ...]] = ((512, 2048), (4096, 2048), (8192, 5120), (32_768, 4096))
+COMPILED: Final[tuple[Shape, ...]] = ((512, 4096), (4096, 4096), (8192, 7168), (32_768, 7168))
+QUICK: Final[tuple[Shape, ...]] = ((1024, 4096), (16_384, 4096))
+SMALL: Final[tuple[Shape, ...]] = ((32, 256),)
+WARM_LAUNCHES: Final = {"compiled": 6}
+BACKWARD_LAUNCHES: Final = 6
+"""Of one function's gradient: autograd takes the host as long as several launches."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A call on tensors. function(*operands(device, rows, width)).
+
+    per_number: bytes moved for each of rows * width numbers, where a kernel (or the simulator) counts them so; None: those of
+    its functions, one behind another. wrt: operands whose gradient is timed, in place of the function itself.
+    shapes: rows and width of the full measurement.
+    """
+
+    op: str
+    library: str
+    function: Callable[..., Any]
+    operands: Callable[[Any, int, int], tuple[Any, ...]]
+    per_number: float | None = None
+    wrt: tuple[int, ...] = ()
+    variant: str = ""
+    dtype: str = "bf16"
+    shapes: tuple[Shape, ...] = GRID
+    launches: int = 0
+
+
+def cases_of(kernels: Iterable[Kernel], device: Any, size: Size) -> Iterator[RateCase]:
+    """Each kernel at its shapes. quick: those that have no compiler to wait for, at two of them."""
+    for kernel in kernels:
+        if size == "quick" and kernel.library == "compiled":
+            continue
+        shapes = {"full": kernel.shapes, "quick": fewer(kernel.shapes), "cpu": smallest(kernel.shapes)}[size]
+        for rows, width in shapes:
+            yield memory_case(device, kernel, rows, width)
+
+
+def fewer(shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+    """The second and the last but one."""
+    return (shapes[1], shapes[-2]) if len(shapes) > 3 else shapes[:1]
+
+
+def smallest(shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+    """32 rows of at most 256 numbers."""
+    return ((32, min(256, shapes[0][1])),)
+
+
+def memory_case(device: Any, kernel: Kernel, rows: int, width: int) -> RateCase:
+    """At one size."""
+    meta = torch.device("meta")
+    operands = kernel.operands(meta, rows, width)
+    call = _call(kernel.function, operands, kernel.wrt)
+    with Traffic() as traffic:
+        result = call()
+    counted = traffic.bytes if kernel.per_number is None else round(kernel.per_number * rows * width)
+    cells = {
+        "part": "memory", "op": kernel.op, "variant": kernel.variant, "dtype": kernel.dtype, "library": kernel.library,
+        "m": rows, "n": width, "bytes": counted,
+    }  # fmt: skip
+    one = WARM_LAUNCHES.get(kernel.library, 1) if kernel.per_number is not None else traffic.launches
+    launches = kernel.launches or one + (BACKWARD_LAUNCHES if kernel.wrt else 0)
+    held = size_of(operands) + size_of(result)
+    return RateCase(cells, partial(_make, device, kernel, rows, width), held, launches, light=True)
+
+
+def size_of(tensors: Any) -> float:
+    """Bytes of tensors in any structure."""
+    return float(sum(leaf.nbytes for leaf in tree_leaves(tensors) if isinstance(leaf, torch.Tensor)))
+
+
+def _make(device: Any, kernel: Kernel, rows: int, width: int) -> Call:
+    """Keeps the last result, so that the next one has other memory: a level-2 cache then holds neither."""
+    function = kernel.function
+    if kernel.library == "compiled":
+        function = _compiled(function, device)
+    operands = kernel.operands(device, rows, width)
+    if kernel.library == "compiled":
+        _any_rows(operands, rows)
+    call = _call(function, operands, kernel.wrt)
+    kept = [call()]
+
+    def keeping() -> Any:
+        kept[0] = call()
+        return kept[0]
+
+    return keeping
+
+
+def _call(function: Callable[..., Any], operands: tuple[Any, ...], wrt: tuple[int, ...]) -> Call:
+    """The function itself, or its gradients by the operands of these numbers for a random gradient of its result."""
+    if not wrt:
+
+        def forward() -> Any:
+            with torch.no_grad():
+                return function(*operands)
+
+        return forward
+    inputs = [operands[idx].requires_grad_() for idx in wrt]
+    with torch.enable_grad():
+        out = function(*operands)
+    return partial(torch.autograd.grad, out, inputs, torch.randn_like(out), retain_graph=True)
+
+
+def _any_rows(operands: tuple[Any, ...], rows: int) -> None:
+    """One kernel for all numbers of rows, so that each width is compiled once."""
+    from torch._dynamo import mark_dynamic
+
+    for operand in operands:
+        if isinstance(operand, torch.Tensor) and operand.dim() and operand.shape[0] == rows:
+            mark_dynamic(operand, 0)
+
+
+def _compiled(function: Callable[..., Any], device: Any) -> Callable[..., Any]:
+    if device.type != "cuda":
+        raise NotImplementedError("compiled kernels are timed on a GPU alone: a CPU's compiler takes minutes")
+    import torch._dynamo
+    import torch._functorch.config
+
+    torch._dynamo.config.recompile_limit = 256
+    torch._functorch.config.donated_buffer = False  # a gradient is taken several times
+    return torch.compile(function)

@@ -1,0 +1,68 @@
+"""The router behind its product: scores, choice and weights of t tokens' experts, in FP32, and their gradients."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+
+from hwprofiles.calibration.rates.moved import Kernel
+
+TOP_K: Final = 8
+SIZES: Final = ((1024, 64), (4096, 128), (8192, 256), (16_384, 64), (32_768, 256))
+"""Tokens, experts."""
+PASSES_BYTES: Final = 16 * 4.0
+"""Of a score, as the simulator counts a router's element-wise kernels: sixteen passes over FP32 scores."""
+
+
+def sigmoid_router(logits: Any, bias: Any) -> Any:
+    """DeepSeek-V3's without groups, as the torch model has it: the best by score plus bias, by a stable sort."""
+    scores = logits.sigmoid()
+    experts = (scores.detach() + bias).sort(dim=1, descending=True, stable=True).indices[:, :TOP_K].contiguous()
+    weights = scores.gather(1, experts)
+    return weights / weights.sum(1, keepdim=True).clamp_min(1e-20) * 2.5
+
+
+def softmax_router(logits: Any) -> Any:
+    """Of plain modules: softmax, the best by topk, normalised."""
+    weights = torch.topk(logits.softmax(dim=-1, dtype=torch.float32), TOP_K, dim=-1).values
+    return (weights / weights.sum(-1, keepdim=True)).to(torch.bfloat16)
+
+
+def best(scores: Any) -> Any:
+    """The best of each row."""
+    return torch.topk(scores, TOP_K, dim=-1)
+
+
+def in_order(scores: Any) -> Any:
+    """Each row by size, as the torch model chooses."""
+    return scores.sort(dim=1, descending=True, stable=True)
+
+
+def flat_order(keys: Any) -> Any:
+    """Places of all keys by size."""
+    return keys.flatten().argsort(stable=True)
+
+
+def _logits(device: Any, tokens: int, experts: int) -> tuple[Any, ...]:
+    return (torch.randn(tokens, experts, device=device),)
+
+
+def _biased(device: Any, tokens: int, experts: int) -> tuple[Any, ...]:
+    return torch.randn(tokens, experts, device=device), torch.zeros(experts, device=device)
+
+
+def _keys(device: Any, tokens: int, top_k: int) -> tuple[Any, ...]:
+    return (torch.randint(0, 64, (tokens, top_k), device=device),)
+
+
+KERNELS: Final = (
+    Kernel("router_pointwise", "moesim", sigmoid_router, _biased, PASSES_BYTES, shapes=SIZES, launches=12),
+    Kernel("router_pointwise", "torch", softmax_router, _logits, PASSES_BYTES, shapes=SIZES, launches=6),
+    Kernel("router_pointwise_bwd", "moesim", sigmoid_router, _biased, PASSES_BYTES, (0,), shapes=SIZES, launches=16),
+    Kernel("router_pointwise_bwd", "torch", softmax_router, _logits, PASSES_BYTES, (0,), shapes=SIZES, launches=12),
+    Kernel("topk", "torch", best, _logits, shapes=SIZES, dtype="fp32", launches=4),
+    Kernel("sort", "torch", in_order, _logits, shapes=SIZES, dtype="fp32", launches=4),
+    Kernel("sort", "torch", flat_order, _keys, shapes=((1024, 8), (8192, 8), (32_768, 8), (131_072, 8)), variant="flat",
+           dtype="int64", launches=6),
+)  # fmt: skip
