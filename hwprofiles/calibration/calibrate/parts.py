@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Final
 
 from hwprofiles.calibration.calibrate.facts import Facts
-from hwprofiles.calibration.rates import attention, dense, grouped, streaming
 from hwprofiles.calibration.rates.case import RateCase, Size
+from hwprofiles.calibration.rates.kinds import KINDS
 from hwprofiles.schema import Parameter
 
 __all__ = ["MACHINE", "NAMES", "PARTS", "MachinePart", "Part", "Size"]
@@ -59,16 +58,14 @@ class MachinePart:
 
 _ROOM: Final = "hwprofiles.calibration.machine"
 
-
-def _of(cases: Callable[..., Iterator[RateCase]], device: Any, size: Size) -> Iterator[RateCase]:
-    return cases(device, quick=size != "full")
-
-
 PARTS: Final[Mapping[str, Part]] = MappingProxyType({
-    "gemm": Part("dense GEMMs", partial(_of, dense.cases)),
-    "grouped": Part("grouped GEMMs of experts", partial(_of, grouped.cases)),
-    "attention": Part("attention cores", partial(_of, attention.cases)),
-    "memory": Part("kernels bound by memory", partial(_of, streaming.cases)),
+    "gemm": Part("dense GEMMs", KINDS["gemm"]),
+    "grouped": Part("grouped GEMMs of experts", KINDS["grouped"]),
+    "attention": Part("attention cores", KINDS["attention"]),
+    "memory": Part("kernels bound by memory", KINDS["memory"]),
+    "eager": Part("torch's functions one by one", KINDS["eager"]),
+    "few_sms": Part("kernels on fewer SMs", KINDS["few_sms"]),
+    "beside": Part("kernels beside another one", KINDS["beside"]),
 })  # fmt: skip
 """Name, as --part takes it → kernels."""
 

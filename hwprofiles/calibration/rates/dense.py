@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -21,10 +22,10 @@ WEIGHTS: Final = (
 """(n, k) of linear layers: DeepSeek-V3's, Llama 3 8B's, Llama 3 70B's, those of models of 1 to 4 billion parameters,
 gpt-oss-120b's, two routers, and the head of Qwen3-MoE."""
 TOKENS: Final = (64, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768)
-FORWARD_TOKENS: Final = 5
-"""Of TOKENS that a weight is timed at forward, the others of the two passes less: which ones turns from weight to weight."""
-BACKWARD_TOKENS: Final = 3
-QUICK_WEIGHTS, QUICK_TOKENS = ((4096, 7168), (7168, 2048), (6144, 4096), (2048, 1024)), (512, 4096, 8192)
+COUNTS: Final = {"fprop": (4, 6), "dgrad": (1, 3), "wgrad": (2, 4)}
+"""How many of TOKENS a weight is timed at in each pass: on the coarse grid, and with the candidates of a finer one; which ones
+turns from weight to weight."""
+QUICK_WEIGHTS, QUICK_TOKENS = ((4096, 7168), (7168, 2048), (2048, 1024)), (512, 4096)
 SMALL_WEIGHTS, SMALL_TOKENS = ((256, 128),), (128,)
 MOST_NUMBERS: Final = 2**32
 """Of operands and results together: a head at many tokens needs more memory than is worth it."""
@@ -34,16 +35,24 @@ WRITTEN: Final = {"cublas-bf16-out": torch.bfloat16, "cublas-fp32-out": torch.fl
 
 def cases(device: Any, size: Size) -> Iterator[RateCase]:
     """Every weight at some numbers of tokens; wgrad: m = n, n = k of the layer, k = tokens."""
+    passes = {"fprop": fprop, "dgrad": dgrad, "wgrad": wgrad}
     for idx, (n, k) in enumerate(weights(size)):
-        forward, backward = tokens_of(idx, FORWARD_TOKENS, n, k, size), tokens_of(idx, BACKWARD_TOKENS, n, k, size)
-        for rows in forward:
-            yield fprop(device, rows, n, k)
-        for rows in backward:
-            yield dgrad(device, rows, n, k)
-            yield wgrad(device, rows, n, k)
-        for rows in backward[-1:]:
-            for name in WRITTEN:
-                yield wgrad(device, rows, n, k, name)
+        for variant, made in passes.items():
+            for rows, level in leveled_tokens(idx, COUNTS[variant], n, k, size):
+                yield replace(made(device, rows, n, k), level=level)
+        for rows, level in leveled_tokens(idx, COUNTS["dgrad"], n, k, size):
+            for number, name in enumerate(WRITTEN):
+                yield replace(
+                    wgrad(device, rows, n, k, name), level=max(level, (idx + number) % 2 * int(size == "full"))
+                )
+
+
+def leveled_tokens(idx: int, counts: tuple[int, int], n: int, k: int, size: Size) -> Iterator[tuple[int, int]]:
+    """Tokens with the level of the grid that they belong to."""
+    coarse, finer = (tokens_of(idx, count, n, k, size) for count in counts)
+    yield from ((rows, 0) for rows in coarse)
+    if size == "full":
+        yield from ((rows, 1) for rows in finer if rows not in coarse)
 
 
 def weights(size: Size) -> tuple[tuple[int, int], ...]:
@@ -55,7 +64,7 @@ def tokens_of(idx: int, count: int, n: int, k: int, size: Size) -> tuple[int, ..
     """Ascending: of the weight of this number about `count` of TOKENS, evenly over them, from another one on each time."""
     if size != "full":
         return QUICK_TOKENS if size == "quick" else SMALL_TOKENS
-    step = len(TOKENS) / count
+    step = len(TOKENS) / max(count, 1)
     places = sorted({int(idx * 1.3 + number * step) % len(TOKENS) for number in range(count)})
     return tuple(TOKENS[place] for place in places if TOKENS[place] * (n + k) + n * k < MOST_NUMBERS)
 

@@ -8,6 +8,7 @@ added to: torch has no such call. In dgrad the weight is the transposed one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -18,28 +19,26 @@ from hwprofiles.calibration.numerics import library
 from hwprofiles.calibration.numerics.blockwise_library import fused_kernels
 from hwprofiles.calibration.numerics.quantise import FP8, FP8_MAX, TILE, Quantised, quantise
 from hwprofiles.calibration.rates.case import Call, RateCase, Size
-from hwprofiles.calibration.rates.dense import gemm_case, tokens_of, weights
+from hwprofiles.calibration.rates.dense import gemm_case, leveled_tokens, weights
 
-FORWARD_TOKENS: Final = 4
-BACKWARD_TOKENS: Final = 2
+COUNTS: Final = {"fprop": (2, 4), "dgrad": (0, 2), "wgrad": (1, 3)}
+"""As those of `dense`."""
 LIBRARY: Final = "cublas"
 
 
 def cases(device: Any, size: Size) -> Iterator[RateCase]:
     """Every weight whose sizes the formats take, in each, at some numbers of tokens."""
     for idx, (n, k) in enumerate(weights(size)):
-        forward = tokens_of(idx + 1, FORWARD_TOKENS, n, k, size)
-        backward = tokens_of(idx + 2, BACKWARD_TOKENS, n, k, size)
-        for dtype in FORMATS:
-            if not _fits(dtype, n, k):
-                continue
-            for rows in forward:
-                yield fp8_case(device, dtype, "fprop", rows, n, k)
-            for rows in backward:
-                if dtype != "fp8-block" or rows % TILE == 0:
-                    yield fp8_case(device, dtype, "wgrad", rows, n, k)
-            for rows in backward[-1:]:
-                yield fp8_case(device, dtype, "dgrad", rows, n, k)
+        for number, dtype in enumerate(FORMATS):
+            if _fits(dtype, n, k):
+                yield from _of_weight(device, dtype, idx + number, n, k, size)
+
+
+def _of_weight(device: Any, dtype: str, idx: int, n: int, k: int, size: Size) -> Iterator[RateCase]:
+    for variant, counts in COUNTS.items():
+        for rows, level in leveled_tokens(idx, counts, n, k, size):
+            if variant != "wgrad" or dtype != "fp8-block" or rows % TILE == 0:
+                yield replace(fp8_case(device, dtype, variant, rows, n, k), level=level)
 
 
 def fp8_case(device: Any, dtype: str, variant: str, rows: int, n: int, k: int) -> RateCase:

@@ -29,7 +29,7 @@ def cases(device: Any, size: Size) -> Iterator[RateCase]:
     for case in kernels if size == "full" else kernels[:3]:
         yield _on(case, all_sms, case.make)
         for num_sms in HELD if size == "full" else QUICK_HELD:
-            made = replace(_on(case, all_sms - num_sms, case.make), around=partial(held, num_sms))
+            made = replace(_on(case, max(all_sms - num_sms, 1), case.make), around=partial(held, num_sms))
             yield made if device.type == "cuda" else replace(made, make=_refuse)
     if size == "full":
         yield from _limited(device, all_sms)
@@ -68,11 +68,11 @@ def _limited(device: Any, all_sms: int) -> Iterator[RateCase]:
         ):
             named = replace(case, cells={**case.cells, "library": LIMITED_LIBRARY})
             around = partial(limited, num_sms)
-            yield replace(_on(named, all_sms - num_sms, partial(_made_so, named, num_sms)), around=around)
+            yield replace(_on(named, max(all_sms - num_sms, 1), partial(_made_so, named, num_sms)), around=around)
 
 
 def _on(case: RateCase, num_sms: int, make: Any) -> RateCase:
-    return replace(case, cells={**case.cells, "part": PART, "sms": max(num_sms, 0) or ""}, make=make)
+    return replace(case, cells={**case.cells, "part": PART, "sms": num_sms or ""}, make=make)
 
 
 def _made_so(case: RateCase, num_sms: int) -> Call:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -32,17 +33,21 @@ ALIGNED: Final = 16
 """Rows of an expert are a multiple of it: FP8 operands of a wgrad must be."""
 UNEVEN_FROM: Final = 64
 """Mean rows from which every second load of a weight is uneven: falling as 1 / (1 + i / 2)."""
+MOST_NUMBERS: Final = 2**31
+"""Of all experts' weights: what makes FP8 of more takes a GPU's memory."""
 MAX_LOOPED: Final = 32
 """Experts up to which the loop is timed: longer ones are launches and nothing else."""
 
 
 def cases(device: Any, size: Size) -> Iterator[RateCase]:
-    """Every weight with some loads, even and uneven; every second one also as a loop."""
-    for n, k, counts, looped in expert_loads(size):
+    """Every weight with some loads, even and uneven; some also as a loop. Gradients of every second load are candidates."""
+    for number, (n, k, counts, looped) in enumerate(expert_loads(size)):
         for variant in PASSES:
-            yield grouped_case(device, variant, n, k, counts)
+            level = number % 2 if variant == "dgrad" and size == "full" else 0
+            yield replace(grouped_case(device, variant, n, k, counts), level=level)
             if looped:
-                yield grouped_case(device, variant, n, k, counts, LOOP)
+                level = int(variant == "dgrad" and size == "full")
+                yield replace(grouped_case(device, variant, n, k, counts, LOOP), level=level)
 
 
 def expert_loads(size: Size) -> Iterator[tuple[int, int, Counts, bool]]:
@@ -50,6 +55,8 @@ def expert_loads(size: Size) -> Iterator[tuple[int, int, Counts, bool]]:
     weights = {"full": WEIGHTS, "quick": QUICK_WEIGHTS, "cpu": SMALL_WEIGHTS}[size]
     for idx, (n, k) in enumerate(weights):
         for number, (groups, mean) in enumerate(_loads(idx, size)):
+            if groups * n * k > MOST_NUMBERS:
+                continue
             is_uneven = number % 2 == 1 and mean >= UNEVEN_FROM
             counts = uneven_loads(groups, mean) if is_uneven else (mean,) * groups
             yield n, k, counts, groups <= MAX_LOOPED and number % 2 == 0

@@ -7,6 +7,7 @@ result of each expert's is copied to its place (`blockwise_library`): the copy i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -25,12 +26,14 @@ PASSES: Final = ("fprop", "dgrad", "wgrad")
 
 def cases(device: Any, size: Size) -> Iterator[RateCase]:
     """The loads of `grouped`: by rows all, by blocks those that are looped there, where sizes and rows fit whole tiles."""
-    for n, k, counts, looped in expert_loads(size):
+    for number, (n, k, counts, looped) in enumerate(expert_loads(size)):
         for variant in PASSES:
-            yield row_case(device, variant, n, k, counts)
+            level = {"fprop": 0, "dgrad": 1, "wgrad": number % 2}[variant] if size == "full" else 0
+            yield replace(row_case(device, variant, n, k, counts), level=level)
             is_whole = variant != "wgrad" or not any(count % TILE for count in counts)
             if looped and n % TILE == k % TILE == 0 and is_whole:
-                yield block_case(device, variant, n, k, counts)
+                level = int(variant == "dgrad" and size == "full")
+                yield replace(block_case(device, variant, n, k, counts), level=level)
 
 
 def row_case(device: Any, variant: str, n: int, k: int, counts: Counts) -> RateCase:
@@ -62,8 +65,8 @@ def _row_wgrad(device: Any, n: int, k: int, counts: Counts) -> Call:
     _refuse_cpu(device)
     rows = sum(counts)
     left, right = by_rows(device, n, rows), by_rows(device, k, rows)
-    scales = [each[1].repeat(len(counts)) for each in (left, right)]
-    return _grouped(left[0], right[0].t(), *scales, counts)
+    of_left, of_right = (each[1].repeat(len(counts)) for each in (left, right))
+    return _grouped(left[0], right[0].t(), of_left, of_right, counts)
 
 
 def _grouped(left: Any, right: Any, of_left: Any, of_right: Any, counts: Counts) -> Call:

@@ -8,7 +8,7 @@ has a kernel of its own too), compiled (torch.compile, rows of any number), trit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -27,8 +27,6 @@ GRID: Final[tuple[Shape, ...]] = (
 """1 to 470 MB in BF16."""
 COARSE: Final[tuple[Shape, ...]] = ((512, 2048), (4096, 2048), (8192, 5120), (32_768, 4096))
 COMPILED: Final[tuple[Shape, ...]] = ((512, 4096), (4096, 4096), (8192, 7168), (32_768, 7168))
-QUICK: Final[tuple[Shape, ...]] = ((1024, 4096), (16_384, 4096))
-SMALL: Final[tuple[Shape, ...]] = ((32, 256),)
 WARM_LAUNCHES: Final = {"compiled": 6}
 BACKWARD_LAUNCHES: Final = 6
 """Of one function's gradient: autograd takes the host as long as several launches."""
@@ -61,13 +59,14 @@ def cases_of(kernels: Iterable[Kernel], device: Any, size: Size) -> Iterator[Rat
         if size == "quick" and kernel.library == "compiled":
             continue
         shapes = {"full": kernel.shapes, "quick": fewer(kernel.shapes), "cpu": smallest(kernel.shapes)}[size]
-        for rows, width in shapes:
-            yield memory_case(device, kernel, rows, width)
+        for idx, (rows, width) in enumerate(shapes):
+            level = int(size == "full" and kernel.shapes is GRID and idx % 3 == 1)
+            yield replace(memory_case(device, kernel, rows, width), level=level)
 
 
 def fewer(shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-    """The second and the last but one."""
-    return (shapes[1], shapes[-2]) if len(shapes) > 3 else shapes[:1]
+    """Of many the second and the last but one, of few one from the middle."""
+    return (shapes[1], shapes[-2]) if len(shapes) > 4 else (shapes[len(shapes) // 2],)
 
 
 def smallest(shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
