@@ -87,7 +87,8 @@ def test_an_interrupted_run_goes_on(
         file.write("memory,rope,,bf16,tor")  # what a kill leaves of a line
     assert calibrate(tmp_path) == 0
     assert (tmp_path / "points.csv").read_text(encoding="utf-8").startswith(kept)
-    keys = [(row["op"], row["library"], row["m"], row["n"], row["state"]) for row in points(tmp_path)]
+    columns = ("op", "variant", "dtype", "library", "m", "n", "state")
+    keys = [tuple(row[column] for column in columns) for row in points(tmp_path)]
     assert len(keys) == len(set(keys)) > 4
 
 
