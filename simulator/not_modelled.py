@@ -70,7 +70,6 @@ TABLE: Final[tuple[Planned, ...]] = (
     ),
     Planned("command", "sweep", "use run --set in a loop"),
     Planned("command", "search", "use run --set in a loop"),
-    Planned("command", "kernels", "use run, which shows where its kernel times come from"),
     Planned("command", "import", "write the model's dimensions as a YAML file (see `moesim schema`)"),
     Planned("command", "claims", "use run"),
     Planned("command", "init", "start from a preset: extends: NAME (see `moesim list presets`)"),

@@ -81,7 +81,7 @@ def gemm_cost(
         if key not in known:
             own = _constants_for(stack, asked)
             known[key] = own[0] if own else generic_gemm_constants(gpu)
-        return gemm_seconds(_size(asked), known[key], limits)
+        return gemm_seconds(gemm_size(asked), known[key], limits)
 
     if rows and shape.rows_cv:
         even = replace(shape, rows_cv=0.0)
@@ -89,21 +89,28 @@ def gemm_cost(
         return gemm_cost(even, stack, gpu, rows, regime).scaled(Range(ratio, ratio, ratio))
     line = [row for row in rows if _is_same_weight(row.shape, shape)]
     if line:
-        return along_line(shape, line, _token_rows, formula, residual)
+        return _within_peak(along_line(shape, line, _token_rows, formula, residual), shape, peak)
     if found is None:
-        return anchored(shape, rows, formula, _gemm_place, _gemm_extents, residual, None)
-    free = gemm_seconds(_size(shape), found[0], replace(limits, free_sms=gpu.num_sms))
+        return _within_peak(anchored(shape, rows, formula, _gemm_place, _gemm_extents, residual, None), shape, peak)
+    free = gemm_seconds(gemm_size(shape), found[0], replace(limits, free_sms=gpu.num_sms))
     if not rows:
         return unanchored(free, residual)
     unanchored_s = free / overlap_ratio(stack, "gemm", regime)
-    return anchored(shape, rows, formula, _gemm_place, _gemm_extents, residual, unanchored_s)
+    return _within_peak(anchored(shape, rows, formula, _gemm_place, _gemm_extents, residual, unanchored_s), shape, peak)
+
+
+def _within_peak(cost: KernelCost, shape: KernelShape, peak_flop_per_s: float) -> KernelCost:
+    """What rows of quite another size say, no faster than the datasheet's peak."""
+    least = shape.flop_of_sizes / peak_flop_per_s
+    return cost if cost.seconds >= least else replace(cost, seconds=least, high=max(cost.high, least))
 
 
 def _constants_for(stack: StackLike, shape: KernelShape) -> tuple[GemmConstants, Range] | None:
     return gemm_constants(stack, shape.dtype, shape.variant or "fprop", is_grouped=shape.groups > 1)
 
 
-def _size(shape: KernelShape) -> GemmSize:
+def gemm_size(shape: KernelShape) -> GemmSize:
+    """The call as the formula takes it."""
     return GemmSize(shape.m, shape.n, shape.k, shape.groups, shape.variant, shape.dtype, shape.rows_cv)
 
 
@@ -128,7 +135,7 @@ def _is_same_weight(a: KernelShape, b: KernelShape) -> bool:
 
 def _gemm_place(shape: KernelShape) -> tuple[float, ...]:
     """log2 of one group's m, n, k, then of the groups, then the pass: half a doubling between fprop and dgrad."""
-    m, n, k = _size(shape).per_group
+    m, n, k = gemm_size(shape).per_group
     if shape.variant == "wgrad":  # the two weight dimensions are alike
         m, n = min(m, n), max(m, n)
     is_dgrad = 0.5 if shape.variant == "dgrad" else 0.0

@@ -237,6 +237,25 @@ def list_entries(
 
 
 @app.command()
+def kernels(
+    stack: Annotated[
+        str, typer.Argument(metavar="STACK", help="A stack of `moesim list stacks`, or the path of a stack's folder.")
+    ],
+    shapes: Annotated[
+        Path,
+        typer.Argument(metavar="SHAPES.csv", help="A row a kernel: op, dtype, its sizes; see docs/calibration.md."),
+    ],
+    as_json: JsonOption = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write to a file.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of -o.")] = False,
+) -> None:
+    """Predict the seconds of a list of kernels on a stack, as CSV."""
+    from simulator.cli.kernels import predict_kernels
+
+    predict_kernels(stack, shapes, as_json, out, force)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of the scenario file."""
     from simulator.cli.schema import print_schema
