@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Final
 
+from hwprofiles.hosts.own import KEY, RATIO, own_key_problem
 from hwprofiles.kernels.attention import AttentionConstants
 from hwprofiles.kernels.attention_libraries import LIBRARIES
 from hwprofiles.kernels.gemm_formula import GemmConstants
@@ -67,9 +68,12 @@ def key_problem(key: str) -> str | None:
     if kind == "memory":
         known = (*KERNELS, "default", "launch_floor_s")
         return None if words[0] in known else f"unknown kernel{nearest(words[0], known)}"
+    if kind == "host":
+        return own_key_problem(key)
     if key in HELD | BESIDE or kind in _kinds():
         return None
-    return f"unknown key; it begins with none of the known kinds{nearest(kind, _kinds() | {'gemm', 'attention', 'memory'})}"
+    kinds = _kinds() | {"gemm", "attention", "memory", "host"}
+    return f"unknown key; it begins with none of the known kinds{nearest(kind, kinds)}"
 
 
 def part_problems(keys: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -86,6 +90,9 @@ def part_problems(keys: Collection[str]) -> Iterator[tuple[str, str]]:
                 min(own),
                 f"constants of a GEMM family belong together; missing beside it: {', '.join(sorted(missing))}",
             )
+    hosts = [key for key in keys if key.startswith(KEY)]
+    if hosts and RATIO not in hosts:
+        yield min(hosts), f"stands beside {RATIO}, by which calls that were not measured are known"
     for together in (HELD, BESIDE):
         given = together & set(keys)
         if given and given != together:

@@ -29,10 +29,14 @@ _ROOT: Final = Path(__file__).parent
 
 
 class HostCpu(Record):
-    """A host's processor. seconds: of its calls over those of the processor that the tables of dispatch are of."""
+    """A host's processor. seconds: of its calls over those of the processor that the tables of dispatch are of.
+
+    reported: what of its name stands in what Linux calls it; of alike processors, each.
+    """
 
     description: Text
     seconds: Parameter
+    reported: tuple[Text, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

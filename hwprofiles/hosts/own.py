@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from hwprofiles.hosts import BETWEEN, KEYS, CostRange, DispatchCosts, Executor, load_dispatch, middle
+from hwprofiles.hosts import BETWEEN, EXECUTORS, KEYS, CostRange, DispatchCosts, Executor, load_dispatch, middle
+from hwprofiles.names import nearest
 
 KEY: Final = "host."
 """In front of `<way of issuing>.<call>`."""
@@ -32,6 +33,16 @@ class Ranged(Protocol):
 def has_own(parameters: Mapping[str, Ranged]) -> bool:
     """Whether the stack of these parameters holds costs of its own host."""
     return RATIO in parameters
+
+
+def own_key_problem(key: str) -> str | None:
+    """Why no call is of that key, which begins with KEY; None where one is."""
+    way, _, call = key.removeprefix(KEY).partition(".")
+    if key == RATIO:
+        return None
+    if way not in EXECUTORS:
+        return f"unknown way of issuing work{nearest(way, (*EXECUTORS, RATIO))}"
+    return None if call in KEYS else f"is no cost of a call{nearest(call, KEYS)}"
 
 
 def own_range(executor: Executor | None, parameters: Mapping[str, Ranged]) -> CostRange:

@@ -52,7 +52,7 @@ def resolve_assumptions(scenario: Scenario, stack: Stack) -> dict[str, Assumptio
     or of a value that the assumption cannot have.
     """
     stated = {**read_assumptions(), **stack.assumptions}
-    stated[HOST_SPEED] = of_host(stated[HOST_SPEED], scenario)
+    stated[HOST_SPEED] = of_host(stated[HOST_SPEED], scenario, stack)
     problems = [Problem(scenario.where(field), field, text) for field, text in assumption_problems(scenario, stated)]
     if problems:
         raise InputError(problems)

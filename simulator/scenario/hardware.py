@@ -25,6 +25,7 @@ from hwprofiles.yaml_file import KeyPath
 from simulator.scenario import derived
 from simulator.scenario.dispatch_rules import dispatcher_problems
 from simulator.scenario.offload import offload_problems
+from simulator.scenario.own_host import own_host_problems
 from simulator.scenario.recipes import RECIPES, RecipeRule
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.software import DEFAULT
@@ -202,6 +203,7 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     if derived.comm_sms(scenario) == 0 and ep > 1:
         yield "parallel.comm_sms", f"0 SMs for dispatch and combine, but ep is {ep}; allowed 1 to {gpu.num_sms - 1}"
     yield from dispatcher_problems(scenario, gpu)
+    yield from own_host_problems(scenario, stack_choice.load_stack(scenario.stack))
     problem = _format_problem(scenario, gpu) or _rate_problem(scenario, gpu)
     if problem:
         yield "precision.recipe", problem

@@ -70,6 +70,10 @@ class Host(Section):
     """
     launch_s: Annotated[float, Field(ge=0, le=1)] | None = None
     """Seconds of the host for every kernel and collective; null: what the framework's calls take on the node's processor."""
+    costs: Literal["stack", "processor"] | None = None
+    """Whose calls. stack: as they were measured on the machine of the scenario's stack; processor: as the catalogue has them
+    for the node's processor; null: the stack's where the node has the processor that they were measured on.
+    """
     pipeline_sync: Literal["none", "1f1b", "always"] = "none"
     """Where the host waits, at every exchange between pipeline ranks, until its GPU has done all that it was given and holds
     what it receives. none: nowhere, it issues on; 1f1b: in that schedule alone, as Megatron-LM does behind sends and receives

@@ -95,11 +95,13 @@ def host_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     if scenario.model.moe is None and scenario.moe.host_sync is not None and scenario.is_given("moe.host_sync"):
         yield "moe.host_sync", "has no meaning in a model without experts: the host waits for no router"
     why = _no_issuing(scenario)
-    for key in ("launch_s", "dispatch"):
+    for key in ("launch_s", "dispatch", "costs"):
         if why and getattr(scenario.host, key) is not None and scenario.is_given(f"host.{key}"):
             yield f"host.{key}", f"has no meaning with {why}"
-    if not why and scenario.host.launch_s is not None and scenario.host.dispatch and scenario.is_given("host.dispatch"):
-        yield "host.dispatch", "has no meaning with host.launch_s, which is what every call takes"
+    for key in ("dispatch", "costs"):
+        is_set = getattr(scenario.host, key) is not None and scenario.is_given(f"host.{key}")
+        if not why and scenario.host.launch_s is not None and is_set:
+            yield f"host.{key}", "has no meaning with host.launch_s, which is what every call takes"
     yield from _exchange_warnings(scenario)
 
 

@@ -2,18 +2,21 @@
 
 Independent of one another, as logarithms that add up as squares: the processor; what brings the tables to the processor that
 they are of; the tables' groups of calls, each from sources of its own; and, where nobody says how work is issued, which of two
-ways it is.
+ways it is. Of costs that were measured on the stack's own machine only the last two are open.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from math import exp, fsum, hypot, log
 from typing import Final
 
 from hwprofiles.hosts import BETWEEN, KEYS, CostRange, DispatchCosts, Executor, dispatch_range, load_host
-from hwprofiles.schema import Assumption, Parameter
+from hwprofiles.hosts.own import RATIO, own_range
+from hwprofiles.schema import Assumption, Parameter, Stack
 from simulator.scenario.hardware import node_of
+from simulator.scenario.own_host import own_costs
 from simulator.scenario.scenario import Scenario
 
 HOST_SPEED: Final = "host_speed"
@@ -39,6 +42,11 @@ LARGEST: Final = 0.4
 """Share of one group in the seconds of a step at most. Qwen3-30B in MXFP8, 16 experts a GPU in a loop: experts 0.40, modules
 0.31, layers 0.14, messages 0.11, launches 0.05; Qwen3-235B in BF16, 4 a GPU: 0.09, 0.32, 0.27, 0.16, 0.16 (counts of
 workload/host_calls.py)."""
+OWN_REASON: Final = (
+    "Seconds of every call that issues work over those measured on the stack's own machine; calls that were not measured are "
+    "the tables' by the ratio of those that were."
+)
+"""Of the assumption where a stack's own host costs serve."""
 PROGRAMS: Final = frozenset({"custom"})
 """Ways of issuing whose range is of different programs: all of its calls are dear or cheap together."""
 
@@ -48,14 +56,37 @@ def cpu_seconds(scenario: Scenario) -> Parameter:
     return load_host(node_of(scenario).host_cpu or PLAIN_CPU).seconds
 
 
-def of_host(stated: Assumption, scenario: Scenario) -> Assumption:
-    """The assumption with the range of this node's processor and of what is known of the software."""
+def of_host(stated: Assumption, scenario: Scenario, stack: Stack) -> Assumption:
+    """The assumption with the range of this node's processor and of what is known of the software, or of the stack's own
+    measurement.
+    """
     if scenario.host.launch_s is not None:
         return stated.model_copy(update={"low": stated.value, "high": stated.value})
+    own = own_costs(scenario, node_of(scenario), stack)
+    if own is not None:
+        return _of_own(stated, own, scenario.host.dispatch)
     cpu, (down, up) = cpu_seconds(scenario), _calls_range(scenario.host.dispatch)
     below = exp(-hypot(log(cpu.value / cpu.low), down))
     above = exp(hypot(log(cpu.high / cpu.value), up))
     return stated.model_copy(update={"low": stated.value * below, "high": stated.value * above})
+
+
+def _of_own(stated: Assumption, own: Mapping[str, Parameter], executor: Executor | None) -> Assumption:
+    """With the range of what was measured, and of the ratio that stands for what was not."""
+    down, up = _open(own_range(executor, own), is_program=executor in PROGRAMS)
+    if executor is None:
+        apart = max(_mean(own_range(None, own).value, own_range(each, own).value, KEYS) for each in BETWEEN)
+        ends = [_open(own_range(each, own), is_program=False) for each in BETWEEN]
+        down, up = (hypot(apart, max(each)) for each in zip(*ends, strict=True))
+    ends_of = {"low": stated.value * exp(-down), "high": stated.value * exp(up)}
+    return stated.model_copy(update={**ends_of, "source": own[RATIO].source, "reason": OWN_REASON})
+
+
+def _open(costs: CostRange, *, is_program: bool) -> tuple[float, float]:
+    """Logarithms of the ends of a step's calls over their seconds: all together, or by groups that err on their own."""
+    ends = (costs.low, costs.high)
+    down, up = (_mean(costs.value, end, KEYS) if is_program else _together(costs, end) for end in ends)
+    return down, up
 
 
 @cache
@@ -64,9 +95,9 @@ def _calls_range(executor: Executor | None) -> tuple[float, float]:
     if executor is None:
         return _either_range()
     costs = dispatch_range(executor)
+    down, up = _open(costs, is_program=executor in PROGRAMS)
     if executor in PROGRAMS:
-        return _mean(costs.value, costs.low, KEYS), _mean(costs.value, costs.high, KEYS)
-    down, up = (_together(costs, end) for end in ("low", "high"))
+        return down, up
     return hypot(down, log(BROUGHT[0])), hypot(up, log(BROUGHT[1]))
 
 
@@ -78,9 +109,9 @@ def _either_range() -> tuple[float, float]:
     return hypot(apart, down), hypot(apart, up)
 
 
-def _together(costs: CostRange, end: str) -> float:
+def _together(costs: CostRange, end: DispatchCosts) -> float:
     """Of independent groups, of which the least sure one has the largest share and the others what is left, alike."""
-    first, *others = sorted((_mean(costs.value, getattr(costs, end), keys) for keys in GROUPS), reverse=True)
+    first, *others = sorted((_mean(costs.value, end, keys) for keys in GROUPS), reverse=True)
     rest = (1.0 - LARGEST) / len(others)
     return hypot(LARGEST * first, *(rest * each for each in others))
 

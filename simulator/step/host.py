@@ -7,14 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hwprofiles.hosts import dispatch_range
-from hwprofiles.schema import Assumption
+from hwprofiles.hosts.own import own_range
+from hwprofiles.schema import Assumption, Stack
 from simulator.assembly.host import OTHER, HostPlan, host_segment
 from simulator.assembly.issue import NOTHING_ISSUED, UnitIssue
 from simulator.assembly.tail import HostTail
 from simulator.costs.host_issue import HostCosts, issue_s, preprocess_s, routed_s, unit_s
+from simulator.scenario.hardware import node_of
 from simulator.scenario.host import GraphScope
 from simulator.scenario.host_rules import FULL, graph_scopes, host_syncs, waits_at_exchanges
 from simulator.scenario.host_speed import HOST_SPEED, cpu_seconds
+from simulator.scenario.own_host import own_costs
 from simulator.scenario.scenario import Scenario
 from simulator.workload.host_calls import graph_scope
 from simulator.workload.op import AllToAll, BlockName, Op, Unit, Work
@@ -178,18 +181,23 @@ def _beside(unit: Unit, costs: HostCosts, captured: frozenset[str]) -> Iterator[
             yield block, behind, (routed_s if is_routed else unit_s)(block, costs) / 2
 
 
-def host_costs(scenario: Scenario, assumptions: Mapping[str, Assumption]) -> HostCosts:
-    """Seconds of each kind of call on the node's processor, by the way in which the scenario issues work."""
+def host_costs(scenario: Scenario, assumptions: Mapping[str, Assumption], stack: Stack) -> HostCosts:
+    """Seconds of each kind of call by the way in which the scenario issues work: as measured on the stack's machine, where that
+    is the node's, else on the node's processor.
+    """
+    own = own_costs(scenario, node_of(scenario), stack)
+    if own is not None:
+        return own_range(scenario.host.dispatch, own).value.times(assumptions[HOST_SPEED].value)
     costs = dispatch_range(scenario.host.dispatch).value
     return costs.times(cpu_seconds(scenario).value * assumptions[HOST_SPEED].value)
 
 
-def host_prices(scenario: Scenario, assumptions: Mapping[str, Assumption]) -> HostPrices | None:
-    """Of a scenario; None where nothing that a host does takes time."""
+def host_prices(scenario: Scenario, assumptions: Mapping[str, Assumption], stack: Stack) -> HostPrices | None:
+    """Of a scenario with its stack; None where nothing that a host does takes time."""
     call_s = scenario.host.launch_s
     if not scenario.mechanisms.host_stream or call_s == 0:
         return None
-    costs = host_costs(scenario, assumptions) if call_s is None else None
+    costs = host_costs(scenario, assumptions, stack) if call_s is None else None
     flat_s = call_s or 0.0
     call, sync = (flat_s, flat_s) if costs is None else (costs.collective_s, costs.sync_s)
     plan = HostPlan(call, sync, host_syncs(scenario) > 0, waits_at_exchanges(scenario))

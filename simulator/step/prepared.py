@@ -148,7 +148,7 @@ def price(
         messages=messages,
         chunking=_chunking(scenario, assumptions, kernels.gap_s, hardware.gpu.num_sms),
         stages=before.stages if before else (),
-        host=host_prices(scenario, assumptions),
+        host=host_prices(scenario, assumptions, hardware.stack),
     )
     if before is not None and step.has_prices_of(before):
         return step

@@ -27,6 +27,7 @@ NO_FIGURE: Mapping[str, str] = {
     "model.attention.kind": "comes with all keys of its section",
     "phases.name": "is text",
     "currency": "has one value",
+    "host.costs": "needs a stack with host costs of its own: tests/step/test_own_host.py",
     "cluster.fabric": "names facts, each with laws of its own",
     "assumptions.value": "is any stated assumption: test_assumptions.py",
     "assumptions.low": "is any stated assumption: test_assumptions.py",

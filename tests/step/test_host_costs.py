@@ -8,6 +8,7 @@ from math import hypot, log
 import pytest
 
 from hwprofiles.hosts import BETWEEN, KEYS, dispatch_range, load_host
+from hwprofiles.stack_choice import load_stack
 from simulator import load_scenario
 from simulator.assembly.issue import UnitIssue
 from simulator.costs.host_issue import HostCosts, issue_s
@@ -125,7 +126,7 @@ def test_a_node_of_an_unknown_processor_is_refused() -> None:
 
 def test_nothing_is_left_without_a_stream() -> None:
     it = scenario("mechanisms.host_stream=false")
-    assert host_prices(it, prepare(it).assumptions) is None
+    assert host_prices(it, prepare(it).assumptions, load_stack(it.stack)) is None
     assert len(KEYS) == 25
 
 
