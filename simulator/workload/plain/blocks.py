@@ -1,0 +1,196 @@
+"""What a layer calls of a library's modules, in order: one tape a block, its segments named as the layer's operators are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from simulator.scenario.model import GqaAttention, MlaAttention, ModelSpec, MoeFfn
+from simulator.workload.plain import functions as f
+from simulator.workload.plain import modules
+from simulator.workload.plain.tape import Kept, Launch, Tape, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """One block of one micro-batch. forward, backward: launches by segment; kept: what autograd keeps; working_*: bytes that are
+    there beside it at the fullest instant of a pass.
+    """
+
+    forward: dict[str, tuple[Launch, ...]]
+    backward: dict[str, tuple[Launch, ...]]
+    kept: tuple[Kept, ...]
+    working_forward: int
+    working_backward: int
+
+
+def _traced(t: Tape, out: Value, *, is_strided: bool = False) -> Traced:
+    t.walk_back(out, is_strided=is_strided)
+    forward, backward = (
+        {name: tuple(each) for name, each in side.items()} for side in (t.forward, t.backward)
+    )
+    return Traced(forward, backward, tuple(t.kept.values()), t.working_forward, max(0, t.working_backward))
+
+
+def _norm(t: Tape, x: Value, segment: str) -> Value:
+    t.segment = segment
+    return modules.rms_norm(t, x)
+
+
+def norm_block(rows: int, width: int) -> Traced:
+    """A norm alone."""
+    t = Tape()
+    return _traced(t, _norm(t, t.value(rows * width, width), "norm"))
+
+
+@cache
+def attention_block(model: ModelSpec, tokens: int) -> Traced:
+    """Norm, projections, rotary embedding, core, output projection."""
+    t, h = Tape(), model.hidden_size
+    x = _norm(t, t.value(tokens * h, h), "attn_norm")
+    a = model.attention
+    if isinstance(a, GqaAttention):
+        q, k, v = _gqa(t, x, a)
+    else:
+        assert isinstance(a, MlaAttention)
+        q, k, v = _mla(t, x, a)
+    t.segment = "attn"
+    out = f.transposed(t, f.attended(t, q, k, v))
+    flat = t.view(out, width=a.output_width, is_strided=out.is_strided)
+    t.put(flat, lambda strided: iter([(out, strided)]))
+    t.segment = "o"
+    return _traced(t, f.linear(t, flat, h))
+
+
+def _gqa(t: Tape, x: Value, a: GqaAttention) -> tuple[Value, Value, Value]:
+    found = []
+    for name, heads in (("q", a.num_heads), ("k", a.num_kv_heads), ("v", a.num_kv_heads)):
+        t.segment = "qkv"
+        part = _heads(t, f.linear(t, x, heads * a.head_dim), a.head_dim)
+        if a.qk_norm and name != "v":
+            part = _norm(t, part, f"{name}_norm")
+        part = f.transposed(t, part)
+        if a.rope and name != "v":
+            t.segment = f"{name}_rope"
+            part = modules.rotary(t, part)
+        found.append(part)
+    q, k, v = found
+    return q, k, v
+
+
+def _heads(t: Tape, x: Value, head_dim: int) -> Value:
+    """x.view(…, heads, head_dim)."""
+    seen = t.view(x, width=head_dim, is_strided=x.is_strided)
+    return t.put(seen, lambda strided: iter([(x, strided)]))
+
+
+def _mla(t: Tape, x: Value, a: MlaAttention) -> tuple[Value, Value, Value]:
+    """Queries; latents, their norm, keys and values projected up; rotated parts put behind the others."""
+    t.segment = "q_up"
+    latent = x
+    if a.q_lora_rank:
+        latent = _norm(t, f.linear(t, x, a.q_lora_rank), "q_latent_norm")
+    t.segment = "q_up"
+    head = a.qk_nope_head_dim + a.qk_rope_head_dim
+    q = f.transposed(t, _heads(t, f.linear(t, latent, a.num_heads * head), head))
+    q_pass, q_turn = f.split(t, q, a.qk_nope_head_dim, a.qk_rope_head_dim)
+    t.segment = "kv_down"
+    down = f.linear(t, x, a.kv_lora_rank + a.qk_rope_head_dim)
+    kv, k_turn = f.split(t, down, a.kv_lora_rank, a.qk_rope_head_dim)
+    kv = _norm(t, kv, "kv_latent_norm")
+    t.segment = "rope"
+    q_turn, k_turn = modules.rotary_pairs(t, q_turn), modules.rotary_pairs(t, k_turn)
+    q = f.joined(t, q_pass, q_turn)
+    t.segment = "kv_up"
+    wide = a.qk_nope_head_dim + a.v_head_dim
+    up = f.transposed(t, _heads(t, f.linear(t, kv, a.num_heads * wide), wide))
+    k_pass, v = f.split(t, up, a.qk_nope_head_dim, a.v_head_dim)
+    t.segment = "k_join"
+    k = f.joined(t, k_pass, _shared_by_heads(t, k_turn, a.num_heads), of="strided_copy")
+    return q, k, v
+
+
+def _shared_by_heads(t: Tape, x: Value, heads: int) -> Value:
+    """x.expand over heads; backward the heads' gradients summed."""
+    wide = t.view(x, elements=x.elements * heads, is_strided=True, is_sliced=True)
+
+    def back(strided: bool) -> list[tuple[Value, bool]]:
+        t.launch("reduce", wide.elements, wide.num_bytes, x.num_bytes)
+        return [(x, False)]
+
+    return t.put(wide, back)
+
+
+@cache
+def ffn_block(model: ModelSpec, tokens: int) -> Traced:
+    """Norm and dense feed-forward network of three projections (or two, without a gate)."""
+    t, h = Tape(), model.hidden_size
+    dense = model.dense_ffn
+    assert dense is not None, "a dense layer needs the model's dense_ffn section"
+    x = _norm(t, t.value(tokens * h, h), "ffn_norm")
+    return _traced(t, _mlp(t, x, "ffn", dense.intermediate_size, dense.num_up > 1, h))
+
+
+def _mlp(t: Tape, x: Value, name: str, width: int, is_gated: bool, hidden: int) -> Value:
+    t.segment = f"{name}_up"
+    gate = f.linear(t, x, width)
+    up = f.linear(t, x, width) if is_gated else None
+    t.segment = f"{name}_activation"
+    product = f.activated(t, gate) if up is None else modules.gated(t, gate, up)
+    t.segment = f"{name}_down"
+    return f.linear(t, product, hidden)
+
+
+@cache
+def moe_block(model: ModelSpec, tokens: int) -> Traced:
+    """Norm, router, experts by grouped products over sorted rows, shared experts."""
+    t, h = Tape(), model.hidden_size
+    m = model.moe
+    assert m is not None, "a MoE layer needs the model's moe section"
+    x = _norm(t, t.value(tokens * h, h), "ffn_norm")
+    t.segment = "router"
+    weights = modules.router(t, f.linear(t, x, m.num_routed_experts), m)
+    out = _experts(t, x, weights, m, tokens * m.top_k)
+    if m.num_shared_experts:
+        width = m.num_shared_experts * m.expert_intermediate_size
+        shared = _mlp(t, x, "shared", width, m.num_up > 1, h)
+        t.segment = "shared_sum"
+        out = f.plus(t, out, shared)
+    return _traced(t, out)
+
+
+def _experts(t: Tape, x: Value, weights: Value, m: MoeFfn, rows: int) -> Value:
+    t.segment = "expert_rows"
+    t.launch("sort", rows, 16 * rows, 16 * rows, f.SORT_KERNELS)
+    picked = f.picked(t, x, rows)
+    scales = f.picked(t, weights, rows)
+    t.launch("elementwise", modules.COUNT_KERNELS * rows, 12 * modules.COUNT_KERNELS * rows,
+             8 * modules.COUNT_KERNELS * rows, modules.COUNT_KERNELS)  # fmt: skip
+    t.keep(t.value(rows, 1, "int64"), "order")
+    picked = f.masked_in_place(t, picked)
+    t.segment = "expert_up"
+    wide = f.linear(t, picked, m.num_up * m.expert_intermediate_size)
+    t.segment = "expert_activation"
+    wide = f.masked(t, wide)
+    if m.num_up > 1:
+        gate, up = f.split(t, wide, m.expert_intermediate_size, m.expert_intermediate_size)
+        product = modules.gated(t, gate, up)
+    else:
+        product = f.activated(t, wide)
+    t.segment = "expert_down"
+    results = f.linear(t, product, x.width)
+    t.segment = "expert_results"
+    results = f.times_rows(t, f.masked(t, results), scales)
+    t.segment = "expert_sum"
+    return f.summed(t, f.picked(t, results, rows), m.top_k)
+
+
+@cache
+def head_block(hidden: int, vocab: int, tokens: int) -> Traced:
+    """Final norm, logits, loss."""
+    t = Tape()
+    x = _norm(t, t.value(tokens * hidden, hidden), "final_norm")
+    t.segment = "head"
+    logits = f.linear(t, x, vocab)
+    t.segment = "loss"
+    return _traced(t, modules.causal_loss(t, logits))

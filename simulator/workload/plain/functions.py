@@ -1,0 +1,329 @@
+"""torch's functions on a tape: bytes and kernels of each and of its derivative, and what autograd keeps.
+
+Derivatives: pytorch tools/autograd/derivatives.yaml and torch/csrc/autograd/FunctionsManual.cpp. Every operand is read and
+written once by each kernel. Views launch nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from simulator.workload.plain.tape import SIZES, Arrived, Tape, Value
+
+SORT_KERNELS: Final = 20
+"""torch.sort of 64-bit keys: a copy, counters, a histogram, a scan, and eight passes with a fill each (cub radix sort)."""
+INDEX_KERNELS: Final = 13
+"""Of the gradient of an index in front of its sum: indices wrapped and flattened (4), sorted by few bits (9)."""
+
+
+def cast(t: Tape, x: Value, dtype: str) -> Value:
+    """x.to(dtype); nothing where it has it already."""
+    if x.dtype == dtype:
+        return x
+    size = x.elements * SIZES[dtype]
+    t.launch("cast", x.elements, x.num_bytes, size)
+    out = t.value(x.elements, x.width, dtype, is_strided=x.is_strided and not x.is_sliced, has_grad=x.has_grad)
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        t.launch("cast", x.elements, size, x.num_bytes)
+        yield x, strided
+
+    return t.put(out, back, temporary=x.num_bytes)
+
+
+def _pointwise(*operands: bool) -> str:
+    return "elementwise_strided" if any(operands) else "elementwise"
+
+
+def square(t: Tape, x: Value) -> Value:
+    """x.pow(2). Backward: x to the power of 1, which copies, times 2, times the gradient."""
+    n = x.num_bytes
+    t.launch(_pointwise(x.is_strided), x.elements, n, n)
+    t.keep(x, "squared")
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        t.launch("copy", x.elements, n, n)
+        t.launch(_pointwise(x.is_strided), x.elements, n, n)
+        t.launch(_pointwise(x.is_strided, strided), x.elements, 2 * n, n)
+        yield x, False
+
+    return t.put(t.value(x.elements, x.width, x.dtype), back)
+
+
+def mean(t: Tape, x: Value) -> Value:
+    """x.mean(-1, keepdim=True). Backward: the row's gradient divided and written to the whole row."""
+    rows = x.rows * SIZES[x.dtype]
+    t.launch("reduce", x.elements, x.num_bytes, rows)
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        t.launch("elementwise_broadcast", x.elements, rows, x.num_bytes)
+        yield x, False
+
+    return t.put(t.value(x.rows, 1, x.dtype), back, temporary=x.num_bytes)
+
+
+def inverse_root(t: Tape, x: Value) -> Value:
+    """torch.rsqrt(x + eps). Backward: result to the power of 3, times -1/2, times the gradient."""
+    n = x.num_bytes
+    t.launch("elementwise", 2 * x.elements, 2 * n, 2 * n, 2)
+    out = t.value(x.elements, x.width, x.dtype)
+    t.keep(out, "inverse_root")
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        t.launch("elementwise", 3 * x.elements, 4 * n, 3 * n, 3)
+        yield x, False
+
+    return t.put(out, back)
+
+
+def _broadcast(is_strided: bool) -> str:
+    return "elementwise_strided" if is_strided else "elementwise_broadcast"
+
+
+def times_rows(t: Tape, x: Value, rows: Value) -> Value:
+    """x times one number a row, of which a gradient is wanted too: the product summed over the row."""
+    n, few = x.num_bytes, rows.num_bytes
+    t.launch("elementwise_broadcast", x.elements, n + few, n)
+    t.keep(x, "scaled")
+    t.keep(rows, "scales")
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        t.launch(_pointwise(strided, x.is_strided), x.elements, 2 * n, n)
+        t.launch("elementwise_broadcast", x.elements, n + few, n)
+        t.launch("reduce", x.elements, n, few)
+        yield rows, False
+        yield x, strided
+
+    return t.put(t.value(x.elements, x.width, x.dtype, is_strided=x.is_strided and not x.is_sliced), back)
+
+
+def times_weight(t: Tape, x: Value) -> Value:
+    """x times a parameter that is one row for all; its gradient is summed over the rows."""
+    n = x.num_bytes
+    t.launch("elementwise_broadcast", x.elements, n, n)
+    t.keep(x, "normed")
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        t.launch("elementwise_broadcast", x.elements, n, n)
+        t.launch(_pointwise(strided, x.is_strided), x.elements, 2 * n, n)
+        t.launch("reduce_columns", x.elements, n, x.width * SIZES[x.dtype], 2)
+        yield x, strided
+
+    return t.put(t.value(x.elements, x.width, x.dtype, is_strided=x.is_strided), back)
+
+
+def times_table(t: Tape, x: Value) -> Value:
+    """x times numbers that all heads share and that want no gradient (cosines, sines)."""
+    n = x.num_bytes
+    t.launch(_broadcast(x.is_strided), x.elements, n, n)
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        t.launch(_broadcast(strided), x.elements, n, n)
+        yield x, strided
+
+    return t.put(t.value(x.elements, x.width, x.dtype, is_strided=x.is_strided and not x.is_sliced), back)
+
+
+def times(t: Tape, a: Value, b: Value) -> Value:
+    """Product of two tensors of one shape."""
+    n = a.num_bytes
+    t.launch(_pointwise(a.is_strided, b.is_strided), a.elements, 2 * n, n)
+    t.keep(a, "factor")
+    t.keep(b, "factor")
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        t.launch(_pointwise(strided, a.is_strided), a.elements, 2 * n, n)
+        t.launch(_pointwise(strided, b.is_strided), a.elements, 2 * n, n)
+        yield b, False
+        yield a, False
+
+    return t.put(t.value(a.elements, a.width, a.dtype), back)
+
+
+def plus(t: Tape, a: Value, b: Value) -> Value:
+    """Sum (or difference) of two tensors of one shape."""
+    n = a.num_bytes
+    t.launch(_pointwise(a.is_strided, b.is_strided), a.elements, 2 * n, n)
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        yield b, strided
+        yield a, strided
+
+    is_strided = a.is_strided and not a.is_sliced
+    return t.put(t.value(a.elements, a.width, a.dtype, is_strided=is_strided), back, temporary=2 * n)
+
+
+def negated(t: Tape, x: Value) -> Value:
+    """-x."""
+    n = x.num_bytes
+    t.launch(_pointwise(x.is_strided), x.elements, n, n)
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        t.launch(_pointwise(strided), x.elements, n, n)
+        yield x, strided
+
+    return t.put(t.value(x.elements, x.width, x.dtype, is_strided=x.is_strided and not x.is_sliced), back)
+
+
+def activated(t: Tape, x: Value) -> Value:
+    """silu(x), gelu(x)."""
+    n = x.num_bytes
+    t.launch(_pointwise(x.is_strided), x.elements, n, n)
+    t.keep(x, "activated")
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        t.launch(_pointwise(x.is_strided, strided), x.elements, 2 * n, n)
+        yield x, False
+
+    return t.put(t.value(x.elements, x.width, x.dtype), back)
+
+
+def sliced(t: Tape, x: Value, width: int) -> Value:
+    """x[..., first:first + width]. Backward: zeros of the whole, into which the gradient is copied."""
+    part = t.view(x, elements=x.rows * width, width=width, is_strided=True, is_sliced=True)
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        t.launch("fill", x.elements, 0, x.num_bytes)
+        t.launch("strided_copy", part.elements, part.num_bytes, part.num_bytes)
+        yield x, False
+
+    return t.put(part, back)
+
+
+def split(t: Tape, x: Value, *widths: int) -> tuple[Value, ...]:
+    """x.split(widths, -1). Backward: the parts' gradients put side by side, once."""
+    parts = [t.view(x, elements=x.rows * width, width=width, is_strided=True, is_sliced=True) for width in widths]
+
+    def first(strided: bool) -> Iterator[Arrived]:
+        t.launch("cat", x.elements, x.num_bytes, x.num_bytes)
+        yield x, False
+
+    t.put(parts[0], first)
+    for part in parts[1:]:
+        t.put(part, lambda strided: iter(()))
+    return tuple(parts)
+
+
+def joined(t: Tape, *parts: Value, of: str = "cat") -> Value:
+    """torch.cat(parts, -1). Backward: views of the gradient."""
+    elements, width = sum(part.elements for part in parts), sum(part.width for part in parts)
+    size = elements * SIZES[parts[0].dtype]
+    t.launch(of, elements, size, size, 1 if of == "cat" else len(parts))
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        for part in parts:
+            yield part, True
+
+    return t.put(t.value(elements, width, parts[0].dtype), back)
+
+
+def transposed(t: Tape, x: Value) -> Value:
+    """Tokens and heads exchanged: what lay in order does no longer, and the other way round."""
+    is_strided = x.is_sliced or not x.is_strided
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        yield x, not strided
+
+    return t.put(t.view(x, is_strided=is_strided, is_sliced=x.is_sliced), back)
+
+
+def contiguous(t: Tape, x: Value) -> Value:
+    """A copy in order, where it is not; backward the same of the gradient."""
+    if not x.is_strided:
+        return x
+    n = x.num_bytes
+    t.launch("strided_copy", x.elements, n, n)
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        yield x, strided
+
+    return t.put(t.value(x.elements, x.width, x.dtype), back)
+
+
+def masked(t: Tape, x: Value) -> Value:
+    """x.masked_fill(rows, 0): a copy, and the fill of it; the gradient alike."""
+    n = x.num_bytes
+
+    def work() -> None:
+        t.launch("copy", x.elements, n, n)
+        t.launch("elementwise_broadcast", x.elements, n + x.rows, n)
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        work()
+        yield x, False
+
+    work()
+    return t.put(t.value(x.elements, x.width, x.dtype), back, temporary=n)
+
+
+def masked_in_place(t: Tape, x: Value) -> Value:
+    """x.masked_fill_(rows, 0); its gradient is copied and filled."""
+    n = x.num_bytes
+    t.launch("elementwise_broadcast", x.elements, n + x.rows, n)
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        t.launch("copy", x.elements, n, n)
+        t.launch("elementwise_broadcast", x.elements, n + x.rows, n)
+        yield x, False
+
+    return t.put(t.view(x, is_strided=x.is_strided), back)
+
+
+def picked(t: Tape, x: Value, rows: int) -> Value:
+    """x[index]: rows of it. Backward: zeros; the index sorted; rows of the gradient added to where they came from."""
+    size = rows * x.width * SIZES[x.dtype]
+    is_wide = x.width > 1
+    t.launch("gather_rows" if is_wide else "elementwise", rows * x.width, size + 8 * rows, size)
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        t.launch("fill", x.elements, 0, x.num_bytes)
+        t.launch("sort", rows, 16 * rows, 16 * rows, INDEX_KERNELS)
+        t.launch("index_put" if is_wide else "elementwise", rows * x.width, size + x.num_bytes, x.num_bytes)
+        yield x, False
+
+    return t.put(t.value(rows * x.width, x.width, x.dtype), back)
+
+
+def summed(t: Tape, x: Value, terms: int) -> Value:
+    """x.view(-1, terms, width).sum(1). Backward: the gradient written to each term."""
+    out = t.value(x.elements // terms, x.width, x.dtype)
+    t.launch("reduce", x.elements, x.num_bytes, out.num_bytes)
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        t.launch("strided_copy", x.elements, out.num_bytes, x.num_bytes)
+        yield x, False
+
+    return t.put(out, back, temporary=x.num_bytes)
+
+
+def linear(t: Tape, x: Value, width: int, *, name: str = "input", rows: int | None = None) -> Value:
+    """The product with a parameter, whose kernels are counted elsewhere: x in order, and the gradient before it is multiplied."""
+    x = contiguous(t, x)
+    t.keep(x, name)
+    out = t.value((x.rows if rows is None else rows) * width, width, x.dtype)
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        if strided:
+            t.launch("strided_copy", out.elements, out.num_bytes, out.num_bytes)
+        yield x, False
+
+    return t.put(out, back, is_linear=True)
+
+
+def attended(t: Tape, q: Value, k: Value, v: Value) -> Value:
+    """The attention core, whose kernels are counted elsewhere: keeps its operands, its result and one FP32 number a query and head.
+    Gradients lie as the operands do, tokens in front of heads.
+    """
+    for each, name in ((q, "q"), (k, "k"), (v, "v")):
+        t.keep(each, name)
+    out = t.value(q.rows * v.width, v.width, q.dtype, is_strided=True)
+    t.keep(out, "out")
+    t.keep(t.value(q.rows, 1, "fp32"), "log_sum_exp")
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        yield v, True
+        yield k, True
+        yield q, True
+
+    return t.put(out, back)

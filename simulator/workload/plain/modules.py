@@ -1,0 +1,105 @@
+"""Modules as Hugging Face transformers 5 writes them in functions of torch.
+
+Sources, huggingface/transformers v5.17.0: src/transformers/models/qwen3_moe/modeling_qwen3_moe.py (Qwen3MoeRMSNorm,
+apply_rotary_pos_emb, Qwen3MoeTopKRouter), models/deepseek_v3/modeling_deepseek_v3.py (apply_rotary_pos_emb_interleave,
+DeepseekV3TopkRouter), integrations/moe.py (grouped_mm_experts_forward), loss/loss_utils.py (ForCausalLMLoss). Mixtral, OLMoE,
+Qwen2-MoE, Llama and Qwen3 have the same functions.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from simulator.scenario.model import MoeFfn
+from simulator.workload.plain import functions as f
+from simulator.workload.plain.tape import Tape, Value
+
+COUNT_KERNELS: Final = 9
+"""Of each expert's rows: index divided, converted, counted from zeros, summed up (2), compared with the number of experts,
+limited; and the places for the way back (2)."""
+SIGMOID_ROUTER: Final = (14, 6)
+"""Passes over the scores, forward and backward, of a router with groups: sigmoid, bias, two best of a group (a selection of its
+own beside these), their sum, mask of groups spread, negated and filled, gathered; forward of which six in the backward."""
+
+
+def rms_norm(t: Tape, x: Value) -> Value:
+    """weight * (x.float() * rsqrt(mean(x.float()^2) + eps)).to(x.dtype)."""
+    exact = f.cast(t, x, "fp32")
+    scales = f.inverse_root(t, f.mean(t, f.square(t, exact)))
+    return f.times_weight(t, f.cast(t, f.times_rows(t, exact, scales), x.dtype))
+
+
+def rotary(t: Tape, x: Value) -> Value:
+    """x * cos + cat(-second half, first half) * sin."""
+    half, scaled = x.width // 2, f.times_table(t, x)
+    first, second = f.sliced(t, x, half), f.sliced(t, x, half)
+    turned = f.joined(t, f.negated(t, second), first)
+    return f.plus(t, scaled, f.times_table(t, turned))
+
+
+def rotary_pairs(t: Tape, x: Value) -> Value:
+    """Neighbours rotated: even and odd elements times cosine and sine, their difference and sum put side by side."""
+    half = x.width // 2
+    even, odd = f.sliced(t, x, half), f.sliced(t, x, half)
+    first = f.plus(t, f.times_table(t, even), f.times_table(t, odd))
+    second = f.plus(t, f.times_table(t, odd), f.times_table(t, even))
+    return f.joined(t, first, second)
+
+
+def gated(t: Tape, gate: Value, up: Value) -> Value:
+    """act(gate) * up."""
+    return f.times(t, f.activated(t, gate), up)
+
+
+def router(t: Tape, logits: Value, m: MoeFfn) -> Value:
+    """Weights of the chosen experts: scores in FP32, selection, normalisation. Small tensors, told by their launches."""
+    scores, few = logits.elements, logits.rows * m.top_k
+    size, small = 4 * scores, 4 * few
+    t.launch("cast", scores, 2 * scores, size)
+    t.launch("softmax", scores, size, size)
+    if m.score == "sigmoid":
+        forward, _ = SIGMOID_ROUTER
+        t.launch("elementwise", forward * scores, forward * size, forward * size, forward)
+        t.launch("topk", 2 * scores, 2 * size, small, 4)
+    t.launch("topk", scores, size, 3 * small, 2)
+    t.launch("elementwise", 4 * few, 4 * small, 4 * small, 4)  # sum, copy, division, conversion
+    t.keep(t.value(scores, logits.width, "fp32"), "scores")
+    t.keep(t.value(few, m.top_k, "int64"), "chosen")
+
+    def back(strided: bool) -> list[tuple[Value, bool]]:
+        t.launch("elementwise", 8 * few, 12 * small, 8 * small, 8)  # conversion; the quotient's two gradients, summed
+        t.launch("fill", scores, 0, size)
+        t.launch("scatter_rows", few, 3 * small, small)
+        t.launch("softmax_bwd", scores, 3 * size, 2 * size, 2)
+        if m.score == "sigmoid":
+            _, backward = SIGMOID_ROUTER
+            t.launch("elementwise", backward * scores, backward * size, backward * size, backward)
+        t.launch("cast", scores, size, 2 * scores)
+        return [(logits, False)]
+
+    return t.put(t.value(few, 1), back)
+
+
+def causal_loss(t: Tape, logits: Value) -> Value:
+    """Mean cross entropy of logits.float(): log-softmax, of which the target's number is taken."""
+    exact = f.cast(t, logits, "fp32")
+    n, numbers = exact.num_bytes, 8 * exact.rows
+    logs = t.value(exact.elements, exact.width, "fp32")
+    t.launch("elementwise", 3 * exact.rows, 3 * numbers, 3 * numbers, 3)  # the labels, shifted by one
+    t.launch("softmax", exact.elements, n, n)
+    t.launch("reduce", exact.rows, numbers, 4)
+    t.keep(logs, "log_probabilities")
+
+    def back(strided: bool) -> list[tuple[Value, bool]]:
+        t.launch("fill", exact.elements, 0, n)
+        t.launch("elementwise", exact.rows, numbers, numbers)
+        t.launch("softmax_bwd", exact.elements, 2 * n, n)
+        return [(exact, False)]
+
+    # The gradient of the logarithms and that of the logits are there together.
+    return t.put(replace_gradient(t, logs), back, temporary=n)
+
+
+def replace_gradient(t: Tape, logs: Value) -> Value:
+    """The loss, whose gradient is of the size of the logarithms when it is turned into that of the logits."""
+    return t.view(logs, is_strided=False)
