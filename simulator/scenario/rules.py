@@ -17,6 +17,7 @@ from simulator.scenario.host_rules import host_problems, host_warnings
 from simulator.scenario.layer_pattern import parse_period
 from simulator.scenario.layout import LayoutError
 from simulator.scenario.model import AnyAttention, ModelSpec
+from simulator.scenario.module_rules import module_problems, module_warnings
 from simulator.scenario.muon_rules import muon_problems, muon_warnings
 from simulator.scenario.offload import offload_warnings
 from simulator.scenario.packing_rules import packing_problems, packing_warnings
@@ -66,6 +67,7 @@ def rule_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     yield from _chunk_problems(scenario)
     yield from packing_problems(scenario)
     yield from host_problems(scenario)
+    yield from module_problems(scenario)
     for key, override in scenario.assumptions.items():
         if not override.low <= override.value <= override.high:
             yield (
@@ -82,6 +84,7 @@ def rule_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     yield from offload_warnings(scenario.offload, _most_layers(scenario))
     yield from packing_warnings(scenario)
     yield from host_warnings(scenario)
+    yield from module_warnings(scenario)
     of_others = _OF_ATTENTION - scenario.model.attention.recompute_modules
     for module in sorted(of_others.intersection(scenario.recompute.modules)):
         kind = scenario.model.attention.kind

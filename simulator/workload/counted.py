@@ -77,6 +77,7 @@ def recipe_of(
         is_eager=is_eager,
         repeats_heads=scenario.kernels.grouped_heads == "repeated",
         splits_projections=scenario.kernels.projections == "separate",
+        plain_modules=scenario.kernels.modules != "fused",
         copies_gathers=scenario.parallel.tp_tensors == "batch_first" and scenario.parallel.overlap.tp == "none",
         splits_norms=scenario.kernels.norm == "eager",
         splits_activation=scenario.kernels.activation == "eager" or (is_eager and scenario.kernels.activation is None),

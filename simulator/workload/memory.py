@@ -133,6 +133,7 @@ def activation_recipe(
         is_loss_fused=scenario.head.cross_entropy == "fused",
         head_chunk=scenario.head.chunk_tokens,
         attention=scenario.kernels.attention or "",
+        plain_modules=scenario.kernels.modules != "fused",
         sends=derived.dispatcher(scenario).sends if scenario.parallel.ep > 1 else "distinct",
     )
 

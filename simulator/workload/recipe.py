@@ -39,6 +39,7 @@ class Recipe:
     repeats_heads: heads of keys and values are copied to one a head of queries in front of the attention core.
     splits_norms: an RMS norm is a kernel for each of its functions.
     splits_projections: projections of one input are GEMMs of their own.
+    plain_modules: modules around GEMMs and attention cores are functions of plain torch (simulator/workload/plain).
     copies_gathers: what a tensor-parallel group gathers, or is about to scatter, is laid out anew by a copy.
     loss: fused, one kernel on BF16 logits; compiled or unfused: several on FP32 ones.
     head_chunk: tokens of a chunk whose forward has the head's gradients too; None: all at once, gradients in the backward.
@@ -84,6 +85,7 @@ class Recipe:
     repeats_heads: bool = False
     splits_norms: bool = False
     splits_projections: bool = False
+    plain_modules: bool = False
     copies_gathers: bool = False
     casts_weights: bool = False
     grouped_gemm: str = ""

@@ -14,6 +14,8 @@ from simulator.workload.casts.joint import JointCasts
 from simulator.workload.layers.layer import LAYER_INPUT
 from simulator.workload.layers.part import PARTS, Part, Shard, joined
 from simulator.workload.op import ParamGroup, StageWorkload, Unit, Workload
+from simulator.workload.plain.memory import plain_blocks
+from simulator.workload.plain.units import with_plain_modules
 from simulator.workload.plain_norms import with_plain_norms
 from simulator.workload.plain_projections import with_separate_projections
 from simulator.workload.recipe import Recipe
@@ -83,8 +85,11 @@ def _layer_numbers(parts: Sequence[Part], before: int) -> tuple[int | None, ...]
 
 
 def _units_of(part: Part, model: ModelSpec, recipe: Recipe) -> tuple[Unit, ...]:
-    """A part's units, with casts of their weights where GEMMs make them, and norms as their modules run them."""
+    """A part's units, with casts of their weights where GEMMs make them, and modules as their library runs them."""
     units, casts = part.units(model, recipe), recipe.casts
+    if recipe.plain_modules:
+        units = tuple(with_separate_projections(unit, model, recipe.tp) for unit in units)
+        return tuple(with_plain_modules(unit, model, recipe) for unit in units)
     if recipe.splits_norms and model.norm == "rmsnorm":
         units = tuple(with_plain_norms(unit) for unit in units)
     if recipe.splits_projections:
@@ -180,10 +185,17 @@ def stage_parts(
         if len(group) <= 1:
             rule = whole if group else recipe
             rule = rule.plain() if stays[idx] else rule
-            blocks = tuple(part.saved(model, replace(rule, has_hidden=_is_behind_a_head(parts, idx))))
+            blocks = tuple(_saved(part, model, replace(rule, has_hidden=_is_behind_a_head(parts, idx))))
             found.append(PartBlocks(idx, idx, is_layer, blocks))
         elif idx == group[0]:
             rules = {i: recipe.plain() if stays[i] else recipe for i in group}
-            blocks = checkpointed([each for i in group for each in parts[i].saved(model, rules[i])], LAYER_INPUT)
+            blocks = checkpointed([each for i in group for each in _saved(parts[i], model, rules[i])], LAYER_INPUT)
             found.append(PartBlocks(idx, group[-1], is_layer, blocks))
     return tuple(found)
+
+
+def _saved(part: Part, model: ModelSpec, recipe: ActivationRecipe) -> tuple[BlockMemory, ...]:
+    """What a part's blocks keep, by its kernels or by the functions of plain torch that its modules are."""
+    if recipe.plain_modules:
+        return plain_blocks(next(code for code in PARTS if PARTS[code] is part), model, recipe)
+    return part.saved(model, recipe)

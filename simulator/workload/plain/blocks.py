@@ -13,8 +13,8 @@ from simulator.workload.plain.tape import Kept, Launch, Tape, Value
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """One block of one micro-batch. forward, backward: launches by segment; kept: what autograd keeps; working_*: bytes that are
-    there beside it at the fullest instant of a pass.
+    """One block of one micro-batch. forward, backward: launches by segment; kept: what autograd keeps; working_*: bytes that
+    are there beside it at the fullest instant of a pass.
     """
 
     forward: dict[str, tuple[Launch, ...]]
@@ -26,9 +26,7 @@ class Traced:
 
 def _traced(t: Tape, out: Value, *, is_strided: bool = False) -> Traced:
     t.walk_back(out, is_strided=is_strided)
-    forward, backward = (
-        {name: tuple(each) for name, each in side.items()} for side in (t.forward, t.backward)
-    )
+    forward, backward = ({name: tuple(each) for name, each in side.items()} for side in (t.forward, t.backward))
     return Traced(forward, backward, tuple(t.kept.values()), t.working_forward, max(0, t.working_backward))
 
 
@@ -37,17 +35,12 @@ def _norm(t: Tape, x: Value, segment: str) -> Value:
     return modules.rms_norm(t, x)
 
 
-def norm_block(rows: int, width: int) -> Traced:
-    """A norm alone."""
-    t = Tape()
-    return _traced(t, _norm(t, t.value(rows * width, width), "norm"))
-
-
 @cache
 def attention_block(model: ModelSpec, tokens: int) -> Traced:
     """Norm, projections, rotary embedding, core, output projection."""
     t, h = Tape(), model.hidden_size
-    x = _norm(t, t.value(tokens * h, h), "attn_norm")
+    hidden = t.value(tokens * h, h)
+    x = _norm(t, hidden, "attn_norm")
     a = model.attention
     if isinstance(a, GqaAttention):
         q, k, v = _gqa(t, x, a)
@@ -59,7 +52,12 @@ def attention_block(model: ModelSpec, tokens: int) -> Traced:
     flat = t.view(out, width=a.output_width, is_strided=out.is_strided)
     t.put(flat, lambda strided: iter([(out, strided)]))
     t.segment = "o"
-    return _traced(t, f.linear(t, flat, h))
+    return _with_residual(t, hidden, f.linear(t, flat, h))
+
+
+def _with_residual(t: Tape, hidden: Value, out: Value) -> Traced:
+    t.segment = "residual"
+    return _traced(t, f.plus(t, hidden, out))
 
 
 def _gqa(t: Tape, x: Value, a: GqaAttention) -> tuple[Value, Value, Value]:
@@ -106,7 +104,7 @@ def _mla(t: Tape, x: Value, a: MlaAttention) -> tuple[Value, Value, Value]:
     up = f.transposed(t, _heads(t, f.linear(t, kv, a.num_heads * wide), wide))
     k_pass, v = f.split(t, up, a.qk_nope_head_dim, a.v_head_dim)
     t.segment = "k_join"
-    k = f.joined(t, k_pass, _shared_by_heads(t, k_turn, a.num_heads), of="strided_copy")
+    k = f.joined(t, k_pass, _shared_by_heads(t, k_turn, a.num_heads), kernels=2)
     return q, k, v
 
 
@@ -127,8 +125,9 @@ def ffn_block(model: ModelSpec, tokens: int) -> Traced:
     t, h = Tape(), model.hidden_size
     dense = model.dense_ffn
     assert dense is not None, "a dense layer needs the model's dense_ffn section"
-    x = _norm(t, t.value(tokens * h, h), "ffn_norm")
-    return _traced(t, _mlp(t, x, "ffn", dense.intermediate_size, dense.num_up > 1, h))
+    hidden = t.value(tokens * h, h)
+    x = _norm(t, hidden, "ffn_norm")
+    return _with_residual(t, hidden, _mlp(t, x, "ffn", dense.intermediate_size, dense.num_up > 1, h))
 
 
 def _mlp(t: Tape, x: Value, name: str, width: int, is_gated: bool, hidden: int) -> Value:
@@ -147,16 +146,18 @@ def moe_block(model: ModelSpec, tokens: int) -> Traced:
     t, h = Tape(), model.hidden_size
     m = model.moe
     assert m is not None, "a MoE layer needs the model's moe section"
-    x = _norm(t, t.value(tokens * h, h), "ffn_norm")
+    hidden = t.value(tokens * h, h)
+    x = _norm(t, hidden, "ffn_norm")
     t.segment = "router"
-    weights = modules.router(t, f.linear(t, x, m.num_routed_experts), m)
+    exact = f.cast(t, x, "fp32") if m.score == "sigmoid" else x
+    weights = modules.router(t, f.linear(t, exact, m.num_routed_experts), m)
     out = _experts(t, x, weights, m, tokens * m.top_k)
     if m.num_shared_experts:
         width = m.num_shared_experts * m.expert_intermediate_size
         shared = _mlp(t, x, "shared", width, m.num_up > 1, h)
         t.segment = "shared_sum"
         out = f.plus(t, out, shared)
-    return _traced(t, out)
+    return _with_residual(t, hidden, out)
 
 
 def _experts(t: Tape, x: Value, weights: Value, m: MoeFfn, rows: int) -> Value:
@@ -182,7 +183,7 @@ def _experts(t: Tape, x: Value, weights: Value, m: MoeFfn, rows: int) -> Value:
     t.segment = "expert_results"
     results = f.times_rows(t, f.masked(t, results), scales)
     t.segment = "expert_sum"
-    return f.summed(t, f.picked(t, results, rows), m.top_k)
+    return f.cast(t, f.summed(t, f.picked(t, results, rows), m.top_k), x.dtype)
 
 
 @cache

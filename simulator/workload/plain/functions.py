@@ -82,20 +82,27 @@ def _broadcast(is_strided: bool) -> str:
 
 
 def times_rows(t: Tape, x: Value, rows: Value) -> Value:
-    """x times one number a row, of which a gradient is wanted too: the product summed over the row."""
-    n, few = x.num_bytes, rows.num_bytes
-    t.launch("elementwise_broadcast", x.elements, n + few, n)
+    """x times one number a row, of which a gradient is wanted too: the product summed over the row. In the wider format of
+    both; the gradient of a narrower x is converted back.
+    """
+    is_mixed = rows.dtype != x.dtype
+    wide, few = x.elements * SIZES[rows.dtype], rows.num_bytes
+    scaling = "elementwise_mixed" if is_mixed else "elementwise_broadcast"
+    t.launch(scaling, x.elements, x.num_bytes + few, wide)
     t.keep(x, "scaled")
     t.keep(rows, "scales")
 
     def back(strided: bool) -> Iterator[Arrived]:
-        t.launch(_pointwise(strided, x.is_strided), x.elements, 2 * n, n)
-        t.launch("elementwise_broadcast", x.elements, n + few, n)
-        t.launch("reduce", x.elements, n, few)
+        product = "elementwise_mixed" if is_mixed else _pointwise(strided, x.is_strided)
+        t.launch(product, x.elements, wide + x.num_bytes, wide)
+        t.launch("elementwise_broadcast", x.elements, wide + few, wide)
+        t.launch("reduce", x.elements, wide, few)
+        if is_mixed:
+            t.launch("cast", x.elements, wide, x.num_bytes)
         yield rows, False
         yield x, strided
 
-    return t.put(t.value(x.elements, x.width, x.dtype, is_strided=x.is_strided and not x.is_sliced), back)
+    return t.put(t.value(x.elements, x.width, rows.dtype, is_strided=x.is_strided and not x.is_sliced), back)
 
 
 def times_weight(t: Tape, x: Value) -> Value:
@@ -205,11 +212,12 @@ def split(t: Tape, x: Value, *widths: int) -> tuple[Value, ...]:
     return tuple(parts)
 
 
-def joined(t: Tape, *parts: Value, of: str = "cat") -> Value:
-    """torch.cat(parts, -1). Backward: views of the gradient."""
+def joined(t: Tape, *parts: Value, kernels: int = 1) -> Value:
+    """torch.cat(parts, -1), or a copy of each part into its place (kernels: as many). Backward: views of the gradient."""
     elements, width = sum(part.elements for part in parts), sum(part.width for part in parts)
     size = elements * SIZES[parts[0].dtype]
-    t.launch(of, elements, size, size, 1 if of == "cat" else len(parts))
+    is_strided = any(part.is_strided for part in parts)
+    t.launch("strided_copy" if is_strided else "cat", elements, size, size, kernels)
 
     def back(strided: bool) -> Iterator[Arrived]:
         for part in parts:
@@ -298,7 +306,7 @@ def summed(t: Tape, x: Value, terms: int) -> Value:
 
 
 def linear(t: Tape, x: Value, width: int, *, name: str = "input", rows: int | None = None) -> Value:
-    """The product with a parameter, whose kernels are counted elsewhere: x in order, and the gradient before it is multiplied."""
+    """The product with a parameter, whose kernels are counted elsewhere: x in order, and the gradient before it is used."""
     x = contiguous(t, x)
     t.keep(x, name)
     out = t.value((x.rows if rows is None else rows) * width, width, x.dtype)
@@ -308,12 +316,12 @@ def linear(t: Tape, x: Value, width: int, *, name: str = "input", rows: int | No
             t.launch("strided_copy", out.elements, out.num_bytes, out.num_bytes)
         yield x, False
 
-    return t.put(out, back, is_linear=True)
+    return t.put(out, back)
 
 
 def attended(t: Tape, q: Value, k: Value, v: Value) -> Value:
-    """The attention core, whose kernels are counted elsewhere: keeps its operands, its result and one FP32 number a query and head.
-    Gradients lie as the operands do, tokens in front of heads.
+    """The attention core, whose kernels are counted elsewhere: keeps its operands, its result and one FP32 number a query and
+    head. Gradients lie as the operands do, tokens in front of heads.
     """
     for each, name in ((q, "q"), (k, "k"), (v, "v")):
         t.keep(each, name)

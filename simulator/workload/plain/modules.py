@@ -17,9 +17,6 @@ from simulator.workload.plain.tape import Tape, Value
 COUNT_KERNELS: Final = 9
 """Of each expert's rows: index divided, converted, counted from zeros, summed up (2), compared with the number of experts,
 limited; and the places for the way back (2)."""
-SIGMOID_ROUTER: Final = (14, 6)
-"""Passes over the scores, forward and backward, of a router with groups: sigmoid, bias, two best of a group (a selection of its
-own beside these), their sum, mask of groups spread, negated and filled, gathered; forward of which six in the backward."""
 
 
 def rms_norm(t: Tape, x: Value) -> Value:
@@ -52,32 +49,34 @@ def gated(t: Tape, gate: Value, up: Value) -> Value:
 
 
 def router(t: Tape, logits: Value, m: MoeFfn) -> Value:
-    """Weights of the chosen experts: scores in FP32, selection, normalisation. Small tensors, told by their launches."""
+    """Weights of the chosen experts: scores in FP32, selection, normalisation. Small tensors, told by their launches.
+
+    Softmax scores: weights in the format of the model. Sigmoid scores, with groups and a balancing bias: in FP32.
+    """
     scores, few = logits.elements, logits.rows * m.top_k
     size, small = 4 * scores, 4 * few
-    t.launch("cast", scores, 2 * scores, size)
-    t.launch("softmax", scores, size, size)
-    if m.score == "sigmoid":
-        forward, _ = SIGMOID_ROUTER
-        t.launch("elementwise", forward * scores, forward * size, forward * size, forward)
-        t.launch("topk", 2 * scores, 2 * size, small, 4)
-    t.launch("topk", scores, size, 3 * small, 2)
-    t.launch("elementwise", 4 * few, 4 * small, 4 * small, 4)  # sum, copy, division, conversion
+    has_groups = m.score == "sigmoid"
+    forward, backward = (14, 6) if has_groups else (0, 0)
+    t.launch("elementwise", forward * scores, forward * size, forward * size, forward)
+    t.launch("topk", (3 if has_groups else 1) * scores, size, 3 * small, 6 if has_groups else 2)
+    t.launch("elementwise", 4 * few, 4 * small, 4 * small, 4)  # sum, copy, division, scale or conversion
+    if not has_groups:
+        t.launch("cast", scores, 2 * scores, size)
+        t.launch("softmax", scores, size, size)
     t.keep(t.value(scores, logits.width, "fp32"), "scores")
     t.keep(t.value(few, m.top_k, "int64"), "chosen")
 
     def back(strided: bool) -> list[tuple[Value, bool]]:
-        t.launch("elementwise", 8 * few, 12 * small, 8 * small, 8)  # conversion; the quotient's two gradients, summed
+        t.launch("elementwise", 8 * few + backward * scores, 12 * small + backward * size, 8 * small + backward * size,
+                 8 + backward)  # fmt: skip
         t.launch("fill", scores, 0, size)
         t.launch("scatter_rows", few, 3 * small, small)
-        t.launch("softmax_bwd", scores, 3 * size, 2 * size, 2)
-        if m.score == "sigmoid":
-            _, backward = SIGMOID_ROUTER
-            t.launch("elementwise", backward * scores, backward * size, backward * size, backward)
-        t.launch("cast", scores, size, 2 * scores)
+        if not has_groups:
+            t.launch("softmax_bwd", scores, 3 * size, 2 * size, 2)
+            t.launch("cast", scores, size, 2 * scores)
         return [(logits, False)]
 
-    return t.put(t.value(few, 1), back)
+    return t.put(t.value(few, 1, "fp32" if has_groups else logits.dtype), back)
 
 
 def causal_loss(t: Tape, logits: Value) -> Value:

@@ -68,7 +68,6 @@ class _Node:
     segment: str
     output: Value
     derivative: Derivative
-    is_linear: bool
     kept: tuple[int, ...]
 
 
@@ -126,48 +125,44 @@ class Tape:
         if x.storage not in self.kept:
             self.kept[x.storage] = Kept(f"{self.segment}.{name}", x.stored * SIZES[x.dtype])
 
-    def put(self, output: Value, derivative: Derivative, *, is_linear: bool = False, temporary: int = 0) -> Value:
-        """A function behind its launches. is_linear: its input's gradients from several of these are summed by whoever counts the
-        products. temporary: bytes of its inputs that are there for it alone. Gives `output`.
-        """
+    def put(self, output: Value, derivative: Derivative, *, temporary: int = 0) -> Value:
+        """A function behind its launches. temporary: bytes of its inputs that are there for it alone. Gives `output`."""
         held, self._held = tuple(self._held), []
-        self._nodes.append(_Node(self.segment, output, derivative, is_linear, held))
+        self._nodes.append(_Node(self.segment, output, derivative, held))
         self.working_forward = max(self.working_forward, temporary + output.stored * SIZES[output.dtype])
         return output
 
     def walk_back(self, output: Value, *, is_strided: bool = False) -> None:
         """The backward from one output's gradient: launches by segment, and the most that is there beside what is kept."""
         self._is_back = True
-        grads: dict[int, tuple[Value, bool, bool]] = {output.number: (output, is_strided, False)}
+        grads: dict[int, Arrived] = {output.number: (output, is_strided)}
         users = _users(self._nodes)
         freed = 0
         for node in reversed(self._nodes):
             if node.output.number not in grads:
                 continue
             self.segment = node.segment
-            value, strided, _ = grads.pop(node.output.number)
-            before = sum(each.num_bytes for each, _, _ in grads.values())
+            value, strided = grads.pop(node.output.number)
+            before = sum(each.num_bytes for each, _ in grads.values())
             arrived = list(node.derivative(strided))
             made = sum(each.num_bytes for each, _ in arrived)
             self.working_backward = max(self.working_backward, before + value.num_bytes + made - freed)
             for each, is_so in arrived:
-                self._arrive(grads, each, is_so, node.is_linear)
+                self._arrive(grads, each, is_so)
             for storage in node.kept:
                 users[storage] -= 1
                 freed += self.kept[storage].num_bytes if not users[storage] else 0
         self._is_back = False
 
-    def _arrive(self, grads: dict[int, tuple[Value, bool, bool]], x: Value, strided: bool, is_linear: bool) -> None:
+    def _arrive(self, grads: dict[int, Arrived], x: Value, strided: bool) -> None:
+        """A gradient more of a value: the first one stays where it is, others are added to it."""
         if not x.has_grad:
             return
-        found = grads.get(x.number)
-        if found is None:
-            grads[x.number] = (x, strided, is_linear)
+        if x.number not in grads:
+            grads[x.number] = (x, strided)
             return
-        _, before, was_linear = found
-        if not (is_linear and was_linear):
-            kernel = "elementwise_strided" if before or strided else "elementwise"
-            self.launch(kernel, x.elements, 2 * x.num_bytes, x.num_bytes)
+        kernel = "elementwise_strided" if grads[x.number][1] or strided else "elementwise"
+        self.launch(kernel, x.elements, 2 * x.num_bytes, x.num_bytes)
 
 
 def _users(nodes: Iterable[_Node]) -> dict[int, int]:

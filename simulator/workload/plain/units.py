@@ -1,0 +1,163 @@
+"""A unit's operators where its modules are plain torch functions: GEMMs and attention cores as they are counted anyway, and
+around them, in place of everything that memory bounds, what the tapes of its blocks launch. Kernels of a class in a segment are
+one operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+from simulator.scenario.model import ModelSpec
+from simulator.workload import counting as c
+from simulator.workload.layers.part import Blocks
+from simulator.workload.op import BlockName, Op, Pass, Unit, Work
+from simulator.workload.plain import blocks as b
+from simulator.workload.plain.tape import Launch
+from simulator.workload.recipe import Recipe
+
+_RESULTS: Final = ("expert_results", "expert_sum", "shared_sum", "residual")
+EMBEDDING: Final = "embedding"
+
+
+def with_plain_modules(unit: Unit, model: ModelSpec, r: Recipe) -> Unit:
+    """The unit as the modules of a library of plain torch functions run it."""
+    if unit.name == EMBEDDING:
+        return replace(unit, blocks={name: tuple(_embedding(work, model)) for name, work in unit.blocks.items()})
+    if unit.kind == "head":
+        return replace(unit, blocks=_head(unit, model, r))
+    of_moe = unit.kind == "moe"
+    made = _layer(unit, b.attention_block(model, r.tokens), (b.moe_block if of_moe else b.ffn_block)(model, r.tokens))
+    if "attn_r" in unit.blocks:
+        made |= {
+            "attn_r": c.again(made["attn_f"]),
+            "mlp_r_local": c.again(made["mlp_f_local"]),
+            "mlp_r_routed": c.again(made["mlp_f_routed"]),
+        }
+    return replace(unit, blocks=made)
+
+
+def _embedding(work: Iterable[Work], model: ModelSpec) -> Iterator[Work]:
+    """The look-up; its gradient begins with zeros of the whole matrix."""
+    for each in work:
+        if each.name == "embedding_wgrad":
+            yield _op(
+                "embedding_zeros", "W", Launch("fill", matrix := model.vocab_size * model.hidden_size, 0, 2 * matrix)
+            )
+        yield each
+
+
+def _head(unit: Unit, model: ModelSpec, r: Recipe) -> Blocks:
+    found = b.head_block(model.hidden_size, model.vocab_size, r.tokens)
+    products = _products(unit)
+    return {
+        "mlp_f_local": (*_ops(found.forward, "F", "final_norm"), *products["mlp_f_local"], *_ops(found.forward, "F", "loss")),
+        "mlp_b_local": (
+            *_ops(found.backward, "I", "loss"), *products["mlp_b_local"], *_ops(found.backward, "I", "head", "final_norm"),
+        ),
+        "mlp_w": products["mlp_w"],
+    }  # fmt: skip
+
+
+def _layer(unit: Unit, attention: b.Traced, ffn: b.Traced) -> Blocks:
+    """The blocks of a layer from those of its attention and its feed-forward network."""
+    products = _products(unit)
+    core, output = _split(products["attn_f"], "attention")
+    behind = [each for each in output if each.name != "router"]
+    inner = tuple(name for name in {**attention.forward, **attention.backward} if name not in ("attn_norm", "residual"))
+    back_core, back_rest = _split(products["attn_b"], "attention_bwd")
+    router = [each for each in back_core if each.name.startswith("router")]
+    back_core = [each for each in back_core if not each.name.startswith("router")]
+    forward, backward = ffn.forward, ffn.backward
+    return {
+        "attn_f": (
+            *_ops(attention.forward, "F", "attn_norm"), *core[:-1], *_ops(attention.forward, "F", *inner), *core[-1:],
+            *behind, *_ops(attention.forward, "F", "residual"), *_ops(forward, "F", "ffn_norm"),
+            *(each for each in output if each.name == "router"), *_ops(forward, "F", "router"),
+        ),
+        "mlp_f_local": _around(
+            products["mlp_f_local"], _ops(forward, "F", "ffn_activation", "shared_activation"), "_down",
+            _ops(forward, "F", "residual") if unit.kind == "dense" else (),
+        ),
+        "mlp_f_routed": (
+            *_ops(forward, "F", "expert_rows"),
+            *_around(
+                products["mlp_f_routed"], _ops(forward, "F", "expert_up", "expert_activation"), "expert_down",
+                _ops(forward, "F", *_RESULTS) if unit.kind == "moe" else (),
+            ),
+        ),
+        "mlp_b_routed": (
+            *_ops(backward, "I", "shared_sum", "expert_sum", "expert_results", "expert_down"),
+            *_around(
+                products["mlp_b_routed"], _ops(backward, "I", "expert_activation"), "expert_up_dgrad",
+                _ops(backward, "I", "expert_up", "expert_rows"),
+            ),
+        ),
+        "mlp_b_local": (
+            *_ops(backward, "I", "ffn_down", "shared_down"),
+            *_around(
+                products["mlp_b_local"], _ops(backward, "I", "ffn_activation", "shared_activation"), "_up_dgrad",
+                _ops(backward, "I", "ffn_up", "shared_up"),
+            ),
+        ),
+        "mlp_w": products["mlp_w"],
+        "attn_b": (
+            *_ops(backward, "I", "router"), *router, *_ops(backward, "I", "ffn_norm", "residual"), *back_core,
+            *_ops(attention.backward, "I", *inner), *back_rest, *_ops(attention.backward, "I", "attn_norm", "residual"),
+        ),
+        "attn_w": products["attn_w"],
+    }  # fmt: skip
+
+
+def _products(unit: Unit) -> dict[BlockName, tuple[Op, ...]]:
+    """GEMMs and attention cores of each block."""
+    names: tuple[BlockName, ...] = (
+        "attn_f", "mlp_f_local", "mlp_f_routed", "mlp_b_local", "mlp_b_routed", "mlp_w", "attn_b", "attn_w"
+    )  # fmt: skip
+    return {
+        name: tuple(each for each in unit.blocks.get(name, ()) if isinstance(each, Op) and _is_product(each))
+        for name in names
+    }
+
+
+def _is_product(op: Op) -> bool:
+    """Or the sum of a bias's gradient, which is beside one."""
+    return op.shape.bound != "memory" or op.name.endswith("_bias_grad")
+
+
+def _split(ops: tuple[Op, ...], last: str) -> tuple[list[Op], list[Op]]:
+    """Up to the operator of that name, it included, and what is behind it."""
+    at = next(i for i, each in enumerate(ops) if each.name == last) + 1
+    return list(ops[:at]), list(ops[at:])
+
+
+def _around(ops: tuple[Op, ...], middle: tuple[Op, ...], before: str, behind: tuple[Op, ...]) -> tuple[Op, ...]:
+    """`middle` in front of the first operator whose name has `before` in it, `behind` at the end."""
+    at = next((i for i, each in enumerate(ops) if before in each.name), len(ops))
+    return (*ops[:at], *middle, *ops[at:], *behind)
+
+
+def _ops(side: Mapping[str, tuple[Launch, ...]], phase: Pass, *segments: str) -> tuple[Op, ...]:
+    """Operators of segments, the launches of a kernel class in each summed."""
+    return tuple(
+        _op(f"{segment}_{launch.kernel}{'' if phase == 'F' else '_bwd'}", phase, launch)
+        for segment in segments
+        for launch in _summed(side.get(segment, ()))
+    )
+
+
+def _summed(launches: Iterable[Launch]) -> list[Launch]:
+    found: dict[str, Launch] = {}
+    for each in launches:
+        so_far = found.get(each.kernel, Launch(each.kernel, 0, 0, 0, 0))
+        found[each.kernel] = Launch(
+            each.kernel, so_far.elements + each.elements, so_far.read + each.read, so_far.written + each.written,
+            so_far.kernels + each.kernels,
+        )  # fmt: skip
+    return list(found.values())
+
+
+def _op(name: str, phase: Pass, launch: Launch) -> Op:
+    made = c.moved(name, launch.kernel, phase, launch.read, launch.written, kernels=launch.kernels)
+    return replace(made, shape=replace(made.shape, m=launch.elements))
