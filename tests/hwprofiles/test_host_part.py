@@ -65,6 +65,14 @@ def test_the_costs_of_a_host_come_back() -> None:
     assert found["host.compiled.layer_b_s"].value == pytest.approx(RATIO * load_dispatch("compiled")["layer_b_s"].value)
 
 
+def test_the_fit_asks_for_rows_that_are_measured() -> None:
+    """Those without a GPU by their cases, the others by the start of their names."""
+    cases = [case for _, each in host.kinds("full") for case in each(torch.device("cpu"))]
+    known = {" ".join(part for part in (case.name, case.variant, case.phase) if part) for case in cases}
+    on_gpu = ("graph_replay", "compiled_region", "collective")
+    assert {row["name"] for row in rows() if not row["name"].startswith(on_gpu)} <= known
+
+
 def test_what_was_not_measured_is_the_tables_by_the_hosts_ratio() -> None:
     own = own_range("transformer_engine", host_fit.parameters(rows(), "made up", "2026-11-27"))
     table = load_dispatch("transformer_engine")

@@ -127,8 +127,9 @@ def _left_out(rings: Sequence[RingPoint]) -> str:
 
 
 def _beside(rows: Sequence[Mapping[str, Any]]) -> Iterator[Found]:
+    """Of kernels that had a message beside them all the time."""
     for kernel, bound in BOUND_OF.items():
-        own = [row for row in rows if row.get("kernel") == kernel]
+        own = [row for row in rows if row.get("kernel") == kernel and str(row["is_covered"]) == "True"]
         ratios = [min(1.0, number(row, "alone_s") / number(row, "beside_s")) for row in own]
         if ratios:
             value = sum(ratios) / len(ratios)

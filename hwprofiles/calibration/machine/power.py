@@ -60,7 +60,8 @@ def measure(device: Any, size: Size, emit: Emit, done: Collection[str] = ()) -> 
         chip, limits = chip_of(device)
         chip.read()
     except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
-        return (f"power: the driver's library (NVML) does not tell energy and clock of this GPU: {told(error)}",)
+        what = "the driver's library (NVML) tells no energy and clock of this GPU, or the kernels do not run"
+        return (f"power: {what}: {told(error)}",)
     return sweep(chip, chip.kernels, limits, emit, done)
 
 
@@ -73,8 +74,9 @@ def chip_of(device: Any) -> tuple[CudaChip, tuple[float, float]]:
 
     index = torch.device(device).index or 0
     number = getattr(torch.cuda, "_get_nvml_device_index", lambda given: given)(index)  # as nvidia-smi counts
-    now, delivered = (float(each) for each in query_gpu(number, "power.limit,power.default_limit").split(", "))
-    return CudaChip(index, number), (now, delivered)
+    now, delivered = query_gpu(number, "power.limit,power.default_limit").split(", ")
+    limits = float(now), float(delivered if delivered[:1].isdigit() else now)
+    return CudaChip(index, number), limits
 
 
 def sweep(
