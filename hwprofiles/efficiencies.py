@@ -53,13 +53,14 @@ class EfficiencyGroup(BaseModel):
 
 
 class Efficiencies(BaseModel):
-    """All tables. families: oldest first; other_family_residual: range of measured / formula of GEMMs when the
-    constants come from another family; sources: by the name that groups use.
+    """All tables. families: oldest first; sources: by the name that groups use. other_gpu_residual, other_family_residual: range of
+    measured / formula of GEMMs with constants of another GPU of the family, and of another family.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     families: tuple[Name, ...]
+    other_gpu_residual: Triple
     other_family_residual: Triple
     sources: dict[str, Source]
     groups: tuple[EfficiencyGroup, ...]
@@ -100,6 +101,7 @@ class _Families(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     families: tuple[Name, ...]
+    other_gpu_residual: Triple
     other_family_residual: Triple
 
 
@@ -128,5 +130,9 @@ def load_efficiencies() -> Efficiencies:
     for gpu in {group.gpu for group in groups if group.gpu is not None}:
         load_gpu(gpu)
     return Efficiencies(
-        families=head.families, other_family_residual=head.other_family_residual, sources=sources, groups=groups
+        families=head.families,
+        other_gpu_residual=head.other_gpu_residual,
+        other_family_residual=head.other_family_residual,
+        sources=sources,
+        groups=groups,
     )

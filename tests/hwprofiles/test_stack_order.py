@@ -57,7 +57,7 @@ def test_the_order_is_marked_then_measured_then_public_then_transfer(
     (own_catalogue / "stacks").unlink()
     group = {"prefix": "memory", "gpu": "h200", "source": "s", "values": {"default": (0.5, 0.5, 0.5)}}
     table = Efficiencies.model_validate({
-        "families": ("hopper",), "other_family_residual": (1.0, 1.0, 1.0),
+        "families": ("hopper",), "other_gpu_residual": (1.0, 1.0, 1.0), "other_family_residual": (1.0, 1.0, 1.0),
         "sources": {"s": {"kind": "measurement", "where": "w"}}, "groups": (group,),
     })  # fmt: skip
     monkeypatch.setattr(transfer, "load_efficiencies", lambda: table)

@@ -22,10 +22,12 @@ SOURCES = {
 def built(
     monkeypatch: pytest.MonkeyPatch, gpu: str, *groups: dict[str, Any], made: Made = "transfer"
 ) -> Mapping[str, Parameter]:
-    """Parameters of the GPU's stack from these groups; a foreign GEMM's residual widens to 0.8 and 1.5 times."""
+    """Parameters of the GPU's stack from these groups; a foreign GEMM's residual widens to 0.8 and 1.5
+    times, one of another GPU of the family to 0.95 and 1.2 at least."""
     gemm = {"prefix": "gemm.bf16", "gpu": "h100", "source": "runs", "values": {"eta": (0.9, 0.9, 0.9)}}
     table = Efficiencies.model_validate({
-        "families": ("ampere", "hopper", "blackwell"), "other_family_residual": (1.0, 0.8, 1.5), "sources": SOURCES,
+        "families": ("ampere", "hopper", "blackwell"), "sources": SOURCES,
+        "other_gpu_residual": (1.0, 0.95, 1.2), "other_family_residual": (1.0, 0.8, 1.5),
         "groups": (gemm, *({"source": "runs", **group} for group in groups)),
     })  # fmt: skip
     monkeypatch.setattr(transfer, "load_efficiencies", lambda: table)
@@ -179,3 +181,14 @@ def test_of_two_guesses_the_mean_is_taken_where_nobody_measured(monkeypatch: pyt
     assert ends(built(monkeypatch, "h800", *guesses)["link.nic.ring"]) == pytest.approx((0.6, 0.4, 0.9))
     measured = {"prefix": "link.nic", "gpu": "h100", "values": {"ring": (0.7, 0.7, 0.7)}}
     assert ends(built(monkeypatch, "h800", *guesses, measured)["link.nic.ring"]) == (0.7, 0.7, 0.7)
+
+
+def test_a_residual_of_another_gpu_of_the_family_is_at_least_as_wide_as_such_transfers_err(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of an H200 0.97 to 1.1 at home; an A100's wider one stays as it was, times 0.8 and 1.5."""
+    near = {"prefix": "gemm.bf16", "gpu": "h200", "values": {"eta": (0.9, 0.9, 0.9), "residual": (1.0, 0.97, 1.1)}}
+    assert ends(built(monkeypatch, "h200", near, made="public")["gemm.bf16.residual"]) == (1.0, 0.97, 1.1)
+    assert ends(built(monkeypatch, "h20", near)["gemm.bf16.residual"]) == (1.0, 0.95, 1.2)
+    wide = {**near, "values": {**near["values"], "residual": (1.0, 0.9, 1.3)}}
+    assert ends(built(monkeypatch, "h20", wide)["gemm.bf16.residual"]) == (1.0, 0.9, 1.3)
