@@ -121,6 +121,8 @@ def test_bytes_are_those_that_the_simulator_counts() -> None:
     assert counted("quantise", "triton", dtype="fp8-block") == 2 * numbers + fp8_bytes(numbers)
     assert counted("swiglu", "torch") == 10 * numbers  # one function: 6, and its first half apart: 4
     assert counted("unpermute", "torch") == pytest.approx((6 + 2 / rows.TOP_K) * numbers, rel=0.01)
+    assert counted("cross_entropy", "torch") == pytest.approx((2 + 4 + 4 + 4) * numbers, rel=0.01)
+    assert counted("cross_entropy_bwd", "torch") == pytest.approx((4 + 4 + 4 + 4 + 4 + 2) * numbers, rel=0.01)
     assert counted("adamw", "compiled", "bf16-moments", "fp32") == (2 * (4 + 2 + 2) + 4 + 2) * numbers
 
 

@@ -21,6 +21,8 @@ REPLACING: Final = frozenset(("copy_", "fill_", "zero_"))
 """Those that write their first operand and do not read it."""
 PICKING: Final = frozenset(("gather", "index_select", "index", "embedding"))
 """Of the first operand those that read as many numbers as they write."""
+TARGETS: Final = {"nll_loss_forward": 0, "nll_loss_backward": 1}
+"""Function that takes one number a row of the operand of this place, or none: its other numbers are not read."""
 PLACING: Final = frozenset(("scatter_", "index_copy_", "scatter"))
 """Those that write into the first operand as many numbers as the last one has."""
 ADDING: Final = frozenset(("scatter_add_", "index_add_", "index_put_", "_index_put_impl_", "scatter_add"))
@@ -61,6 +63,8 @@ def _moved(name: str, operands: list[Tensor], results: list[Tensor]) -> tuple[fl
     """Bytes read and written."""
     if name in PICKING:
         return total(operands[1:]) + total(results), total(results)
+    if name in TARGETS:
+        return total(each for idx, each in enumerate(operands) if idx != TARGETS[name]), total(results)
     if name in PLACING | ADDING:
         source = _source(operands)
         others = total(operands[1:])

@@ -14,10 +14,11 @@ Size = Literal["full", "quick", "cpu"]
 
 COLUMNS = (
     "part", "op", "variant", "dtype", "library", "m", "n", "k", "groups", "loads", "batch", "seq", "heads", "kv_heads",
-    "head_dim_qk", "head_dim_v", "causal", "bytes", "flop", "sms", "beside",
+    "head_dim_qk", "head_dim_v", "causal", "bytes", "launches", "flop", "sms", "beside",
 )  # fmt: skip
 """What says which kernel it was; an empty cell means not applicable. m, n, k as in KernelShape (m, of wgrad k, over all
-groups); of kernels bound by memory m rows of n numbers; loads: rows of each group, joined by spaces; sms: SMs that are left to
+groups); of kernels bound by memory m rows of n numbers, and launches, the
+kernels of a call; loads: rows of each group, joined by spaces; sms: SMs that are left to
 the kernel, where others are held; beside: the kernel that runs on another stream all the time."""
 
 

@@ -27,9 +27,10 @@ GRID: Final[tuple[Shape, ...]] = (
 """1 to 470 MB in BF16."""
 COARSE: Final[tuple[Shape, ...]] = ((512, 2048), (4096, 2048), (8192, 5120), (32_768, 4096))
 COMPILED: Final[tuple[Shape, ...]] = ((512, 4096), (4096, 4096), (8192, 7168), (32_768, 7168))
-WARM_LAUNCHES: Final = {"compiled": 6}
-BACKWARD_LAUNCHES: Final = 6
-"""Of one function's gradient: autograd takes the host as long as several launches."""
+ONE: Final = frozenset(("compiled", "triton"))
+"""Libraries that make one kernel of a function."""
+HOST_LAUNCHES: Final = 6
+"""That the host is as busy as with, besides the kernels: of a compiled function's guards, of autograd."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Kernel:
 
     per_number: bytes moved for each of rows * width numbers, where a kernel (or the simulator) counts them so; None: those of
     its functions, one behind another. wrt: operands whose gradient is timed, in place of the function itself.
-    shapes: rows and width of the full measurement.
+    launches: kernels of a call; 0: one, of a chain its functions. shapes: rows and width of the full measurement.
     """
 
     op: str
@@ -82,14 +83,14 @@ def memory_case(device: Any, kernel: Kernel, rows: int, width: int) -> RateCase:
     with Traffic() as traffic:
         result = call()
     counted = traffic.bytes if kernel.per_number is None else round(kernel.per_number * rows * width)
+    launches = kernel.launches or (1 if kernel.library in ONE else max(traffic.launches, 1))
     cells = {
         "part": "memory", "op": kernel.op, "variant": kernel.variant, "dtype": kernel.dtype, "library": kernel.library,
-        "m": rows, "n": width, "bytes": counted,
+        "m": rows, "n": width, "bytes": counted, "launches": launches,
     }  # fmt: skip
-    one = WARM_LAUNCHES.get(kernel.library, 1) if kernel.per_number is not None else traffic.launches
-    launches = kernel.launches or one + (BACKWARD_LAUNCHES if kernel.wrt else 0)
+    on_host = HOST_LAUNCHES * (bool(kernel.wrt) + (kernel.library == "compiled"))
     held = size_of(operands) + size_of(result)
-    return RateCase(cells, partial(_make, device, kernel, rows, width), held, launches, light=True)
+    return RateCase(cells, partial(_make, device, kernel, rows, width), held, launches + on_host, light=True)
 
 
 def size_of(tensors: Any) -> float:

@@ -103,12 +103,14 @@ def _pairs(device: Any, rows: int, width: int) -> tuple[Any, ...]:
 
 
 KERNELS: Final = (
-    Kernel("rmsnorm", "torch", torch_norm, _normed, 4.0),
+    Kernel("rmsnorm", "torch", torch_norm, _normed, 4.0, launches=1),
     Kernel("rmsnorm", "eager", eager_norm, _normed, shapes=COARSE),
     Kernel("rmsnorm", "compiled", eager_norm, _normed, 4.0, shapes=COMPILED),
-    Kernel("rmsnorm_bwd", "torch", torch_norm, _normed, 6.0, (0, 1)),
+    Kernel("rmsnorm_bwd", "torch", torch_norm, _normed, 6.0, (0, 1), launches=3),
+    Kernel("rmsnorm_bwd", "torch-input", torch_norm, _normed, 6.0, (0,), launches=1, shapes=COARSE),
+    Kernel("rmsnorm_bwd", "torch-weight", torch_norm, _normed, 4.0, (1,), launches=2, shapes=COARSE),
     Kernel("rmsnorm_bwd", "eager", eager_norm, _normed, wrt=(0, 1), shapes=COARSE),
-    Kernel("rmsnorm_bwd", "compiled", eager_norm, _normed, 6.0, (0, 1), shapes=COMPILED),
+    Kernel("rmsnorm_bwd", "compiled", eager_norm, _normed, 6.0, (0, 1), launches=2, shapes=COMPILED),
     Kernel("swiglu", "torch", swiglu, _up, shapes=COARSE),
     Kernel("swiglu", "torch", swiglu_of_two, _two, variant="apart", shapes=COARSE),
     Kernel("swiglu", "compiled", swiglu, _up, 6.0, shapes=COMPILED),
@@ -126,4 +128,5 @@ KERNELS: Final = (
     Kernel("rope", "torch", half_rope, _half_rope, wrt=(0,), variant="bwd", shapes=COARSE),
     Kernel("rope", "compiled", turned_pairs, _pairs, 4.0, (0,), variant="bwd", shapes=COMPILED),
 )
-"""per_number: of fused kernels: the operand and the result (of gradients also what the forward read), each once."""
+"""torch-input, torch-weight: one gradient without the other. per_number: of fused kernels: the operand and the result (of gradients
+also what the forward read), each once."""

@@ -11,6 +11,8 @@ from hwprofiles.calibration.rates.moved import Kernel
 TOP_K: Final = 8
 SIZES: Final = ((1024, 64), (4096, 128), (8192, 256), (16_384, 64), (32_768, 256))
 """Tokens, experts."""
+KEYS: Final = ((1024, 8), (8192, 8), (32_768, 8), (131_072, 8))
+"""Tokens, and numbers of each token's experts."""
 PASSES_BYTES: Final = 16 * 4.0
 """Of a score, as the simulator counts a router's element-wise kernels: sixteen passes over FP32 scores."""
 
@@ -44,6 +46,16 @@ def flat_order(keys: Any) -> Any:
     return keys.flatten().argsort(stable=True)
 
 
+def row_map(mask: Any) -> Any:
+    """Place of each token's row of each expert, from a mask (t, e): experts first, counted through, -1 for none."""
+    chosen = mask.t().contiguous().flatten()
+    return torch.where(chosen, chosen.cumsum(0, dtype=torch.int32) - 1, -1)
+
+
+def _mask(device: Any, tokens: int, experts: int) -> tuple[Any, ...]:
+    return (torch.rand(tokens, experts, device=device) < TOP_K / experts,)
+
+
 def _logits(device: Any, tokens: int, experts: int) -> tuple[Any, ...]:
     return (torch.randn(tokens, experts, device=device),)
 
@@ -57,12 +69,12 @@ def _keys(device: Any, tokens: int, top_k: int) -> tuple[Any, ...]:
 
 
 KERNELS: Final = (
-    Kernel("router_pointwise", "moesim", sigmoid_router, _biased, PASSES_BYTES, shapes=SIZES, launches=12),
-    Kernel("router_pointwise", "torch", softmax_router, _logits, PASSES_BYTES, shapes=SIZES, launches=6),
-    Kernel("router_pointwise_bwd", "moesim", sigmoid_router, _biased, PASSES_BYTES, (0,), shapes=SIZES, launches=16),
-    Kernel("router_pointwise_bwd", "torch", softmax_router, _logits, PASSES_BYTES, (0,), shapes=SIZES, launches=12),
-    Kernel("topk", "torch", best, _logits, shapes=SIZES, dtype="fp32", launches=4),
-    Kernel("sort", "torch", in_order, _logits, shapes=SIZES, dtype="fp32", launches=4),
-    Kernel("sort", "torch", flat_order, _keys, shapes=((1024, 8), (8192, 8), (32_768, 8), (131_072, 8)), variant="flat",
-           dtype="int64", launches=6),
+    Kernel("router_pointwise", "moesim", sigmoid_router, _biased, PASSES_BYTES, shapes=SIZES),
+    Kernel("router_pointwise", "torch", softmax_router, _logits, PASSES_BYTES, shapes=SIZES),
+    Kernel("router_pointwise_bwd", "moesim", sigmoid_router, _biased, PASSES_BYTES, (0,), shapes=SIZES),
+    Kernel("router_pointwise_bwd", "torch", softmax_router, _logits, PASSES_BYTES, (0,), shapes=SIZES),
+    Kernel("topk", "torch", best, _logits, shapes=SIZES, dtype="fp32"),
+    Kernel("sort", "torch", in_order, _logits, shapes=SIZES, dtype="fp32"),
+    Kernel("sort", "torch-flat", flat_order, _keys, shapes=KEYS, dtype="int64"),
+    Kernel("row_map", "torch", row_map, _mask, shapes=SIZES, dtype="int32"),
 )  # fmt: skip

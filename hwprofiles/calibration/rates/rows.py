@@ -94,14 +94,14 @@ def _chosen(device: Any, tokens: int, top_k: int) -> tuple[Any, ...]:
 
 
 KERNELS: Final = (
-    Kernel("permute", "moesim", spread, _spread, 4.0, launches=3),
+    Kernel("permute", "moesim", spread, _spread, 4.0, launches=2),
     Kernel("unpermute", "moesim", collected, _collected, shapes=COARSE),
     Kernel("unpermute", "torch", added, _added, shapes=COARSE),
     Kernel("gather_rows", "torch", picked, _picked),
     Kernel("scatter_rows", "torch", added_to, _added_to, shapes=COARSE),
     Kernel("index_put", "torch", put, _put, shapes=COARSE),
     Kernel("embedding", "torch", functional.embedding, _looked_up, 4.0, shapes=COARSE),
-    Kernel("embedding_bwd", "torch", functional.embedding, _looked_up, wrt=(1,), shapes=COARSE, launches=12),
-    Kernel("routing_map", "moesim", routed, _chosen, 16.0, shapes=TOKENS, launches=6),
+    Kernel("embedding_bwd", "torch", functional.embedding, _looked_up, wrt=(1,), shapes=COARSE, launches=8),
+    Kernel("routing_map", "moesim", routed, _chosen, 16.0, shapes=TOKENS, launches=7),
 )
 """Bytes of the map as the simulator counts them: 16 of a row, whatever the sort moves inside."""
