@@ -61,7 +61,9 @@ def model_of(model: LibraryModel) -> dict[str, Any]:
     """The model section of a configuration of the library, by its own names of the same things."""
     config = model.config
     layers, hidden, width = config["num_hidden_layers"], config["hidden_size"], config.get("intermediate_size")
-    experts = next((config[key] for key in ("num_experts", "num_local_experts", "n_routed_experts") if key in config), 0)
+    experts = next(
+        (config[key] for key in ("num_experts", "num_local_experts", "n_routed_experts") if key in config), 0
+    )
     dense = config.get("first_k_dense_replace", 0) if experts else layers
     found: dict[str, Any] = {
         "name": model.name, "hidden_size": hidden, "vocab_size": config["vocab_size"], "num_layers": layers,
