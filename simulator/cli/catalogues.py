@@ -48,14 +48,20 @@ def _models() -> Iterator[Entry]:
 
 def _stacks() -> Iterator[Entry]:
     from hwprofiles import stack_choice
+    from hwprofiles.age import first_day
 
     for name in stack_choice.stack_names():
         provenance = stack_choice.stack_provenance(name)
+        stated = provenance.calibration
+        dates = [source.date for source in provenance.sources.values() if source.date]
         yield {
             "name": name,
             "gpu": provenance.gpu,
             "kind": stack_choice.stack_kind(name),
             "is_default": stack_choice.default_stack(provenance.gpu) == name,
+            "date": stated.date if stated else max(dates, key=first_day, default=None),
+            "software": provenance.software,
+            **(stated.model_dump(exclude={"date"}, exclude_none=True) if stated else {}),
             "description": provenance.description,
         }
 

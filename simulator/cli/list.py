@@ -48,6 +48,8 @@ def print_entries(kind: str, as_json: bool) -> None:
         return
     rows = list(_rows_of_sheets(entries)) if kind == "prices" else entries
     print_plainly(lambda width: _table(rows, COLUMNS[kind], width), sys.stdout)
+    if kind in HINTS:
+        print(HINTS[kind], file=sys.stderr)
 
 
 def _table(entries: Sequence[Entry], columns: Sequence[Column], width: int) -> RenderableType:
@@ -88,6 +90,13 @@ def _rows_of_sheets(sheets: Iterable[Entry]) -> Iterable[Entry]:
                 "num_offers": len(price["offers"]),
                 "providers": sorted({offer["provider"] for offer in price["offers"]}),
             }
+
+
+HINTS: Final[Mapping[str, str]] = {
+    "stacks": "a folder of `moesim calibrate -o DIR` is a stack too, by its path: stack: ./DIR in a scenario, "
+    "--set stack=./DIR, `moesim kernels ./DIR SHAPES.csv`",
+}
+"""Kind → what else there is to know of its entries, on standard error."""
 
 
 def _plain(header: str, key: str) -> Column:
@@ -155,7 +164,8 @@ COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
     ),
     "stacks": (
         NAME, _plain("GPU", "gpu"), _plain("kind", "kind"),
-        Column("default", lambda stack: "yes" if stack["is_default"] else ""),
+        Column("default", lambda stack: "yes" if stack["is_default"] else ""), _plain("date", "date"),
+        Column("limit", lambda stack: f"{stack['power_limit_w']:g} W" if "power_limit_w" in stack else ""),
         Column("description", lambda stack: str(stack["description"]), is_prose=True),
     ),
     "schedules": (

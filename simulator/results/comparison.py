@@ -16,7 +16,7 @@ from pydantic import Field
 from hwprofiles.stack_choice import STACK_KINDS, StackKind
 from simulator.results.changes import ChangedInput, changed_inputs
 from simulator.results.compared_figures import ChangedResult, changed_results
-from simulator.results.document import ResultModel
+from simulator.results.document import JsonValue, ResultModel
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import StepTimes
 
@@ -24,6 +24,10 @@ UNEXPLAINED: Final = "other"
 """What categories leave of a difference, where a result's own do not add up to its step."""
 ROUNDING: Final = 1e-9
 """Of the step (no unit): what is less is float rounding and no part of a difference."""
+
+
+MEASURED_WORDS: Final = {"power_limit_w": "power limit", "cuda": "CUDA"}
+"""Key of `MeasuredOn` → what it is called; the others by their own name."""
 
 
 class StepDifference(ResultModel):
@@ -49,11 +53,13 @@ class Beside(ResultModel):
 
     changed: inputs, in the scenario's order. results: by effect, the biggest first (`compared_figures`).
     step_difference: by size, the biggest first; the parts sum to the difference of the two step_s. warnings: what makes
-    the two unlike in kind, a line each.
+    the two unlike in kind, a line each. measured_on: what the calibrations of the two stacks state otherwise; absent where
+    they agree, or where a stack has none.
     """
 
     scenario: str
     changed: tuple[ChangedInput, ...]
+    measured_on: tuple[ChangedInput, ...] | None = None
     results: tuple[ChangedResult, ...]
     step_difference: tuple[StepDifference, ...]
     warnings: tuple[str, ...] = ()
@@ -104,6 +110,7 @@ def _beside(base: RunResult, other: RunResult) -> Beside:
     return Beside(
         scenario=_name(other),
         changed=changed_inputs(base.scenario, other.scenario),
+        measured_on=_measured_on(base, other) or None,
         results=changed_results(base, other),
         step_difference=step_difference(base.step, other.step),
         warnings=tuple(_warnings(base, other)),
@@ -118,6 +125,13 @@ def _warnings(base: RunResult, other: RunResult) -> list[str]:
             f"{other.stack} ({other.stack_kind}: {STACK_KINDS[other.stack_kind]}) beside {base.stack} ({base.stack_kind}: "
             f"{STACK_KINDS[base.stack_kind]}): the two results differ in kind, not only in what changed"
         )
+    if unlike := _measured_on(base, other):
+        words = ", ".join(
+            f"{MEASURED_WORDS.get(each.key, each.key)} {_measured_words(each.key, each.to)} beside "
+            f"{_measured_words(each.key, each.from_)}"
+            for each in unlike
+        )
+        found.append(f"the two stacks were measured on unlike machines or software: {words}")
     if base.model != other.model or _model(base.scenario) != _model(other.scenario):
         found.append("the models differ: GPU-hours and cost per trillion tokens compare, step times and totals do not")
     else:
@@ -129,6 +143,21 @@ def _warnings(base: RunResult, other: RunResult) -> list[str]:
     if base.version != other.version:
         found.append(f"made by versions {base.version} and {other.version}: figures as each of them computed")
     return found
+
+
+def _measured_on(base: RunResult, other: RunResult) -> tuple[ChangedInput, ...]:
+    """What the calibrations of both stacks state, and state otherwise."""
+    if base.stack_measured_on is None or other.stack_measured_on is None:
+        return ()
+    there, here = base.stack_measured_on.model_dump(), other.stack_measured_on.model_dump()
+    return tuple(ChangedInput(key=key, from_=there[key], to=here[key]) for key in there if there[key] != here[key])
+
+
+def _measured_words(key: str, value: JsonValue) -> str:
+    """ "700 W", "580.95", "not known"."""
+    if value is None:
+        return "not known"
+    return f"{value:g} W" if key == "power_limit_w" else str(value)
 
 
 def _model(scenario: Mapping[str, object]) -> object:

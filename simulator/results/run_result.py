@@ -91,6 +91,20 @@ class BaseStack(ResultModel):
     stack_kind: StackKind
 
 
+class MeasuredOn(ResultModel):
+    """What a measured stack states of its machine: what of it is not known is absent.
+
+    date: of the measurement; device: as its driver names it; power_limit_w: of the board then; driver, torch, cuda: versions.
+    """
+
+    date: str
+    device: str | None = None
+    driver: str | None = None
+    power_limit_w: float | None = Field(default=None, gt=0)
+    torch: str | None = None
+    cuda: str | None = None
+
+
 class TakenOffer(ResultModel):
     """An offer of a price sheet, in USD for a GPU and hour; low, high: where its source gives a range."""
 
@@ -143,7 +157,8 @@ class FrameworkSwitch(ResultModel):
 class RunResult(ResultModel):
     """The whole document. scenario is the scenario as resolved, its assumption overrides sorted by key.
 
-    stack_kind: whether the stack was measured on this GPU or transferred from others; base: what a scenario with another
+    stack_kind: whether the stack was measured on this GPU or transferred from others; stack_measured_on: what its calibration
+    states, absent where none made it; base: what a scenario with another
     GPU is compared with. dropped: inherited values that fell because the key that they were chosen for changed. warnings:
     what is odd and was kept, as on standard error. These tell of how the scenario came about, so that the resolved
     scenario alone has fewer.
@@ -156,6 +171,7 @@ class RunResult(ResultModel):
     stack: str
     stack_sha256: str
     stack_kind: StackKind
+    stack_measured_on: MeasuredOn | None = None
     base: BaseStack | None = None
     dropped: tuple[str, ...] = ()
     seed: int

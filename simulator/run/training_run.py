@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from hwprofiles.stack_choice import stack_kind
+from hwprofiles.stack_choice import stack_kind, stack_provenance
 from hwprofiles.stack_folders import plain_name
 from hwprofiles.units import TERA
 from simulator.check import check_scenario
 from simulator.results.document import canonical
 from simulator.results.interval import Estimate, Interval
 from simulator.results.placement_result import Placement
-from simulator.results.run_result import BaseStack, FrameworkSwitch, RunResult, SteadyState, Totals
+from simulator.results.run_result import BaseStack, FrameworkSwitch, MeasuredOn, RunResult, SteadyState, Totals
 from simulator.results.step_result import AssumptionRow, StepResult
 from simulator.results.widening import widened
 from simulator.run.batch_ramp import BatchSize
@@ -62,6 +62,7 @@ def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) ->
         stack=plain_name(scenario.stack),
         stack_sha256=first.stack_sha256,
         stack_kind=stack_kind(scenario.stack),
+        stack_measured_on=_measured_on(scenario),
         base=_base(scenario),
         dropped=scenario.dropped,
         seed=scenario.seed,
@@ -80,6 +81,14 @@ def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) ->
         warnings=scenario.warnings,
         basis=first.basis,
     )
+
+
+def _measured_on(scenario: Scenario) -> MeasuredOn | None:
+    """What the stack's calibration states of its machine."""
+    stated = stack_provenance(scenario.stack).calibration
+    if stated is None:
+        return None
+    return MeasuredOn(**stated.model_dump(include=set(MeasuredOn.model_fields)))
 
 
 def _simulated(scenario: Scenario, plans: Iterable[PhasePlan], simulate: SimulateStep) -> dict[BatchSize, StepResult]:

@@ -11,6 +11,7 @@ import pytest
 
 from simulator.cli.app import main
 from simulator.run import kept_steps
+from tests.stack_folder import write_folder
 
 MADE_UP = Path(__file__).parents[1] / "results" / "data" / "made_up_run.json"
 SMALL = ("--set", "draws=1")
@@ -97,3 +98,30 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, capsys: pytest.Captu
     path.write_text(MADE_UP.read_text()[:3000])
     assert main(["compare", str(MADE_UP), str(path)]) == 2
     assert "cut.json" in capsys.readouterr().err
+
+
+def test_stacks_of_two_calibrations_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Drivers and power limits that differ stand in every form; what agrees, and a stack without a calibration, is silent."""
+    scenario = tmp_path / "mine.yaml"
+    scenario.write_text(
+        "schema_version: 1\nmodel: llama-3.1-8b\ncluster: {node: h100-x8, num_gpus: 8}\ndraws: 1\n"
+        "parallel: {tp: 8}\ntraining: {seq_len: 2048, global_batch_size: 1}\n"
+    )
+    results = []
+    for place, driver, watts in (("a", "580.1", 700.0), ("b", "570.2", 650.0)):
+        folder = write_folder(tmp_path / place / "my-h100", driver=driver, watts=watts)
+        out = tmp_path / f"{place}.json"
+        assert main(["run", str(scenario), "--set", f"stack={folder}", "--out", str(out)]) == 0
+        results.append(str(out))
+    capsys.readouterr()
+    assert main(["compare", *results, "--json"]) == 0
+    beside = json.loads(capsys.readouterr().out)["others"][0]
+    assert beside["measured_on"] == [
+        {"key": "driver", "from": "580.1", "to": "570.2"}, {"key": "power_limit_w", "from": 700.0, "to": 650.0}
+    ]  # fmt: skip
+    for form in ("text", "markdown"):
+        assert main(["compare", *results, "-f", form]) == 0
+        words = " ".join(capsys.readouterr().out.split())
+        assert "driver 570.2 beside 580.1, power limit 650 W beside 700 W" in words and "torch" not in words
+    assert main(["compare", results[0], str(scenario), "--json"]) == 0
+    assert "measured_on" not in json.loads(capsys.readouterr().out)["others"][0]
