@@ -1,7 +1,7 @@
-"""python -m validation.library_steps [DIR]: predicted steps of Hugging Face transformers, beside measured ones where DIR holds them.
+"""python -m validation.library_steps [DIR]: predicted steps of Hugging Face transformers, beside measured ones of DIR.
 
-The models are those of hwprofiles/calibration/library_models.py; DIR is what `python -m hwprofiles.calibration.library_steps -o DIR`
-writes. `--write FILE.csv` keeps predictions, so that they can be committed before anything is measured. Inputs are a model's
+The models are those of hwprofiles/library_models.py; DIR is what `python -m hwprofiles.calibration.library_steps -o DIR` writes.
+`--write FILE.csv` keeps predictions, so that they can be committed before anything is measured. Inputs are a model's
 configuration, batch and sequence length, the node and its stack: nothing that the run itself gave.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from hwprofiles.calibration.library_models import MODELS, LibraryModel
+from hwprofiles.library_models import MODELS, LibraryModel
 from simulator import load_scenario
 from simulator.errors import InputError
 from simulator.results.document import to_document
@@ -43,8 +43,8 @@ class Predicted:
 
 
 def scenario_of(model: LibraryModel, node: str, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The scenario of a measured step: one GPU, one micro-batch. more: keys beside these. Raises ValueError: attention that the
-    library has no kernel for.
+    """The scenario of a measured step: one GPU, one micro-batch. more: keys beside these. Raises ValueError: attention that
+    the library has no kernel for.
     """
     if model.attention != "sdpa":
         raise ValueError(f"attention {model.attention}: matrices of all queries and keys are not modelled")

@@ -31,8 +31,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from hwprofiles.calibration.command import Parser, check_output, guarded, write_json
 from hwprofiles.calibration.errors import CalibrationError
-from hwprofiles.calibration.library_models import MODELS, LibraryModel, rehearsal
 from hwprofiles.calibration.measuring import Clock, device_facts
+from hwprofiles.library_models import MODELS, LibraryModel, rehearsal
 
 WARM_UP: Final = 3
 STEPS: Final = 8

@@ -12,7 +12,7 @@ import torch
 
 from hwprofiles.calibration import library_steps
 from hwprofiles.calibration.errors import CalibrationError
-from hwprofiles.calibration.library_models import MODELS, LibraryModel, rehearsal
+from hwprofiles.library_models import MODELS, LibraryModel, rehearsal
 
 has_library = importlib.util.find_spec("transformers") is not None
 
