@@ -32,9 +32,12 @@ class Nvml:
     def read(self) -> PowerReading:
         """Energy so far, and clock and temperature now."""
         energy_mj = self._number("nvmlDeviceGetTotalEnergyConsumption", ctypes.c_ulonglong())
-        clock_mhz = self._number("nvmlDeviceGetClockInfo", ctypes.c_uint(), ctypes.c_uint(_SM_CLOCK))
         temperature_c = self._number("nvmlDeviceGetTemperature", ctypes.c_uint(), ctypes.c_uint(_TEMPERATURE_OF_GPU))
-        return PowerReading(energy_mj * MILLI, clock_mhz * MEGA, float(temperature_c))
+        return PowerReading(energy_mj * MILLI, self.sm_clock_hz(), float(temperature_c))
+
+    def sm_clock_hz(self) -> float:
+        """Clock of the SMs now."""
+        return self._number("nvmlDeviceGetClockInfo", ctypes.c_uint(), ctypes.c_uint(_SM_CLOCK)) * MEGA
 
     def _number(self, name: str, into: Any, *selectors: Any) -> int:
         self._call(name, self._device, *selectors, ctypes.byref(into))

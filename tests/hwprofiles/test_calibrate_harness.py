@@ -39,7 +39,9 @@ class FakeChip:
         call()
         return 1e-5
 
-    def spans(self, calls: Sequence[Call], sleep_s: float, *, each: bool) -> tuple[list[float], float]:
+    def spans(
+        self, calls: Sequence[Call], sleep_s: float, busy_s: float = 0.0, *, each: bool = False
+    ) -> tuple[list[float], float]:
         for call in calls:
             call()
         self.slept.append(sleep_s)
@@ -92,15 +94,32 @@ def test_one_wrong_time_is_measured_again() -> None:
     assert not first["note"]
 
 
+def clocks(*of_spans: float) -> FakeChip:
+    """One launch, the first launches, five batches; and so on again."""
+    return FakeChip(lambda _: 1e-4, lambda number: STILL_HZ * of_spans[number % len(of_spans)])
+
+
 def test_a_drifting_clock_is_flagged() -> None:
-    """More than 10 % between two readings, three times: seconds stay, and say that they are doubtful."""
-    drifting = FakeChip(lambda _: 1e-4, lambda number: STILL_HZ * (0.85 if number % 2 else 1.0))
-    rows = measure(case(), drifting, Timing())
-    assert all(row["note"].startswith(FLAGGED) and row["seconds"] for row in rows)
-    settling = FakeChip(lambda _: 1e-4, lambda number: STILL_HZ * (0.85 if number == 1 else 1.0))
-    assert not any(row["note"] for row in measure(case(), settling, Timing()))
-    within = FakeChip(lambda _: 1e-4, lambda number: STILL_HZ * (0.92 if number % 2 else 1.0))
-    assert not any(row["note"] for row in measure(case(), within, Timing()))
+    """More than 10 % between two readings of the loop, three times: its seconds stay, and say that they are doubtful."""
+    first, loop = measure(case(), clocks(1, 1, 1, 0.85, 1, 1, 1), Timing())
+    assert loop["note"].startswith(FLAGGED) and loop["seconds"] and not first["note"]
+    within = measure(case(), clocks(1, 1, 1, 0.92, 1, 1, 1), Timing())
+    assert not any(row["note"] for row in within)
+
+
+def test_a_chip_that_had_not_woken_up_is_flagged() -> None:
+    """First launches at a lower clock than the loop's; a loop below the first launches is what the board's limit does."""
+    first, loop = measure(case(), clocks(1, 0.8, 1, 1, 1, 1, 1), Timing())
+    assert first["note"].startswith(FLAGGED) and not loop["note"]
+    limited = measure(case(), clocks(1, 1, 0.8, 0.8, 0.8, 0.8, 0.8), Timing())
+    assert not any(row["note"] for row in limited)
+
+
+def test_a_drift_that_is_over_is_measured_again() -> None:
+    settling = FakeChip(lambda _: 1e-4, lambda number: STILL_HZ * (0.85 if number == 3 else 1.0))
+    rows = measure(case(), settling, Timing())
+    assert not any(row["note"] for row in rows)
+    assert next(settling.number) == 2 * 7
 
 
 def test_unknown_clocks_are_no_fault() -> None:
@@ -122,6 +141,21 @@ def test_what_cannot_run_says_why(error: Exception, told: str) -> None:
 
     (row,) = measure(case(make), FakeChip(lambda _: 1e-4), Timing())
     assert told in row["note"] and "\n" not in row["note"] and "seconds" not in row
+
+
+def test_memory_that_comes_free_is_used() -> None:
+    """The first time there is too little; what others left is given back, and the kernel runs."""
+    tried: list[int] = []
+
+    def make() -> Call:
+        tried.append(1)
+        if len(tried) == 1:
+            raise RuntimeError("CUDA out of memory")
+        return lambda: None
+
+    assert [row["state"] for row in measure(case(make), FakeChip(lambda _: 1e-4), Timing())] == [
+        "first_launches", "benchmark_loop",
+    ]  # fmt: skip
 
 
 def test_a_device_that_answers_no_more_ends_the_run() -> None:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -31,7 +31,9 @@ class Chip(Protocol):
     def now(self) -> float: ...
     def rest(self, seconds: float) -> None: ...
     def issue_s(self, call: Call) -> float: ...
-    def spans(self, calls: Sequence[Call], sleep_s: float, *, each: bool) -> tuple[list[float], float]: ...
+    def spans(
+        self, calls: Sequence[Call], sleep_s: float, busy_s: float = 0.0, *, each: bool = False
+    ) -> tuple[list[float], float]: ...
     def recover(self) -> None: ...
 
 
@@ -46,7 +48,7 @@ class TorchChip:
         self._nvml: Nvml | None = None
         if self.on_gpu:
             try:
-                self._nvml = Nvml(_number_of_driver(device))
+                self._nvml = Nvml(driver_number(device))
             except (OSError, RuntimeError):
                 self._nvml = None
 
@@ -71,10 +73,13 @@ class TorchChip:
         self.wait()
         return issued
 
-    def spans(self, calls: Sequence[Call], sleep_s: float, *, each: bool) -> tuple[list[float], float]:
+    def spans(
+        self, calls: Sequence[Call], sleep_s: float, busy_s: float = 0.0, *, each: bool = False
+    ) -> tuple[list[float], float]:
         """Seconds of each call, or of all together, launched while the device sleeps; and the SM clock meanwhile (nan:
-        unknown).
+        unknown), in the middle of the busy_s that they are expected to take.
         """
+        begin = self.now()
         if self.on_gpu:
             torch.cuda._sleep(int(sleep_s * SLEEP_CYCLES_PER_S))
         moments = [self._clock.mark()]
@@ -84,7 +89,7 @@ class TorchChip:
                 moments.append(self._clock.mark())
         if not each:
             moments.append(self._clock.mark())
-        clock_hz = self._sm_clock_hz()
+        clock_hz = self._sm_clock_hz(begin + sleep_s + 0.5 * busy_s)
         self.wait()
         return [self._clock.between(begin, end) for begin, end in pairwise(moments)], clock_hz
 
@@ -99,19 +104,19 @@ class TorchChip:
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
 
-    def _sm_clock_hz(self) -> float:
+    def _sm_clock_hz(self, moment: float) -> float:
+        """At a moment of `now`, or as soon as it is over."""
+        if self._nvml is None:
+            return math.nan
+        time.sleep(max(moment - self.now(), 0.0))
         try:
-            return self._nvml.read().sm_clock_hz if self._nvml else math.nan
+            return self._nvml.sm_clock_hz()
         except RuntimeError:
             return math.nan
 
 
-def _number_of_driver(device: torch.device) -> int:
+def driver_number(device: torch.device) -> int:
     """The GPU's number as the driver counts; the process may see only some, in an order of their own."""
-    import os
-
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    numbers = seen.split(",") if seen else []
     index = device.index or 0
-    chosen: Any = numbers[index] if index < len(numbers) else index
-    return int(chosen) if str(chosen).isdigit() else index
+    found: int = getattr(torch.cuda, "_get_nvml_device_index", lambda given: given)(index)
+    return found

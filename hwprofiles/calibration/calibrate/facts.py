@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import torch
 
+from hwprofiles.calibration.calibrate.chip import driver_number
 from hwprofiles.calibration.host.core import processor
 from hwprofiles.calibration.measuring import query_gpu
 from hwprofiles.units import MEGA
@@ -48,7 +49,7 @@ def gather(device: torch.device, size: str, parts: tuple[str, ...]) -> Facts:
     """Of this machine."""
     if device.type != "cuda":
         return Facts(processor(), size, parts, torch.__version__, "", "", 0.0, 0.0, 0, processor())
-    driver, limit, clock = _of_driver(device.index or 0)
+    driver, limit, clock = _of_driver(driver_number(device))
     return Facts(
         device=torch.cuda.get_device_name(device),
         size=size,

@@ -14,7 +14,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import Any, Final
 
@@ -58,25 +58,35 @@ class DeviceLost(RuntimeError):
 
 
 def measure(case: RateCase, chip: Chip, timing: Timing) -> list[dict[str, Any]]:
-    """Rows of a kernel: one a state, or one without seconds whose note says why. Raises DeviceLost."""
-    try:
-        return [{**case.cells, **row} for row in _measured(case, chip, timing)]
-    except (RuntimeError, ValueError, AttributeError, NotImplementedError, TypeError) as error:
-        reason = _reason(error)
-    try:  # outside the handler, whose traceback holds the operands
-        gc.collect()
-        chip.recover()
-    except RuntimeError as error:
-        raise DeviceLost(f"{case.name}: {reason}; then {_reason(error)}") from None
+    """Rows of a kernel: one a state, or one without seconds whose note says why. Raises DeviceLost.
+
+    Where memory is short, what earlier kernels left is given back, and the kernel tried once more.
+    """
+    for attempt in range(2):
+        reason, is_short = "", False
+        try:
+            return [{**case.cells, **row} for row in _measured(case, chip, timing)]
+        except Exception as error:  # compilers and libraries have errors of their own
+            reason, is_short = _reason(error), _is_short_of_memory(error)
+        try:  # outside the handler, whose traceback holds the operands
+            gc.collect()
+            chip.recover()
+        except RuntimeError as error:
+            raise DeviceLost(f"{case.name}: {reason}; then {_reason(error)}") from None
+        if attempt or not is_short:
+            break
     return [{**case.cells, "note": reason}]
+
+
+def _is_short_of_memory(error: BaseException) -> bool:
+    return "out of memory" in str(error).lower() or "OutOfMemory" in type(error).__name__
 
 
 def _reason(error: BaseException) -> str:
     """A line of it; out of memory is told in our own words, as the library's are a paragraph."""
-    lines = str(error).splitlines() or [""]
-    if "out of memory" in str(error).lower() or "OutOfMemory" in type(error).__name__:
+    if _is_short_of_memory(error):
         return "not enough memory for its operands"
-    return f"{type(error).__name__}: {lines[0]}"[:MAX_NOTE]
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:MAX_NOTE]
 
 
 def _measured(case: RateCase, chip: Chip, timing: Timing) -> list[dict[str, Any]]:
@@ -84,17 +94,14 @@ def _measured(case: RateCase, chip: Chip, timing: Timing) -> list[dict[str, Any]
     around: Callable[[], AbstractContextManager[Any]] = case.around or nullcontext
     next(calls)()
     with around():
-        found, trouble = _states(calls, case, chip, timing), ""
-        for _ in range(TRIES - 1):
-            trouble = _trouble(found)
-            if not trouble:
-                break
+        for _ in range(TRIES):
             found = _states(calls, case, chip, timing)
-    trouble = _trouble(found)
-    if trouble and not all(state.sound for state in found):
-        return [{"note": f"{trouble} in {TRIES} tries"}]
-    note = f"{FLAGGED}{trouble} in {TRIES} tries" if trouble else ""
-    return [state.row(note) for state in found]
+            if all(state.trouble == "" for state in found):
+                break
+    for state in found:
+        if not state.sound:
+            return [{"note": f"{state.trouble} in {TRIES} tries"}]
+    return [state.row() for state in found]
 
 
 def _copies(case: RateCase, chip: Chip) -> list[Call]:
@@ -109,35 +116,59 @@ def _copies(case: RateCase, chip: Chip) -> list[Call]:
 
 @dataclass(frozen=True)
 class _State:
-    """Times of a state: `seconds` of them all, and the clock (Hz, nan unknown) of each reading."""
+    """Times of a state: `seconds` of them all; the clock (Hz, nan unknown) of each reading, and of those that it may not be
+    below.
+    """
 
     name: str
     seconds: float
     times: Sequence[float]
     calls: int
     clocks: Sequence[float]
+    beside: Sequence[float] = ()
 
     @property
     def sound(self) -> bool:
         """Whether all times can be."""
         return all(math.isfinite(time) and time > 0.0 for time in self.times)
 
-    def row(self, note: str) -> dict[str, Any]:
-        known = [clock for clock in self.clocks if clock == clock]
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it, or ""."""
+        if not self.sound:
+            wrong = next(time for time in self.times if not (math.isfinite(time) and time > 0.0))
+            return f"a time of {wrong:g} s in {self.name}"
+        low, high = min(_known(self.clocks), default=0.0), max(_known([*self.clocks, *self.beside]), default=0.0)
+        if low and high > (1.0 + MAX_DRIFT) * low:
+            return f"the SM clock moved between {low / GIGA:.3f} and {high / GIGA:.3f} GHz"
+        return ""
+
+    def row(self) -> dict[str, Any]:
+        """Of points.csv."""
+        clocks, trouble = _known(self.clocks), self.trouble
         return {
             "state": self.name, "seconds": self.seconds, "low": min(self.times), "high": max(self.times),
-            "calls": self.calls, "clock_hz": statistics.median(known) if known else "", "note": note,
+            "calls": self.calls, "clock_hz": statistics.median(clocks) if clocks else "",
+            "note": f"{FLAGGED}{trouble} in {TRIES} tries" if trouble else "",
         }  # fmt: skip
 
 
+def _known(clocks: Sequence[float]) -> list[float]:
+    return [clock for clock in clocks if clock == clock and clock > 0.0]
+
+
 def _states(calls: Iterator[Call], case: RateCase, chip: Chip, timing: Timing) -> list[_State]:
+    """Both states. In the loop the clock may fall below that of the first launches, where the board's limit acts; that of the
+    first launches below the loop's says that the chip had not woken up.
+    """
     issue_s = ISSUE_MARGIN * chip.issue_s(next(calls)) + case.launches * MICRO
-    sleep_s = min(FIRST * issue_s, 0.1) + MARGIN_S
-    (once,), clock = chip.spans([next(calls)], issue_s + MARGIN_S, each=False)
+    (once,), _ = chip.spans([next(calls)], issue_s + MARGIN_S)
     is_long = once > LONG_S
     chip.rest(timing.light_rest_s if case.light else timing.rest_s)
     number = 2 if is_long else FIRST
-    first, clock = chip.spans(list(islice(calls, number)), sleep_s, each=True)
+    first, clock = chip.spans(
+        list(islice(calls, number)), min(FIRST * issue_s, 0.1) + MARGIN_S, number * once, each=True
+    )
     of_first = _State("first_launches", min(first), first, number, (clock,))
     if not of_first.sound:
         return [of_first]
@@ -147,19 +178,9 @@ def _states(calls: Iterator[Call], case: RateCase, chip: Chip, timing: Timing) -
     starved_s = max(2.0 * issue_s, count * (issue_s - 0.9 * min(first)))
     times, clocks = [], []
     for _ in range(batches):
-        (span,), clock = chip.spans(list(islice(calls, count)), min(starved_s, 0.5) + MARGIN_S, each=False)
+        batch = list(islice(calls, count))
+        (span,), clock = chip.spans(batch, min(starved_s, 0.5) + MARGIN_S, count * min(first))
         times.append(span / count)
         clocks.append(clock)
-    return [of_first, _State("benchmark_loop", statistics.median(times), times, count * batches, clocks)]
-
-
-def _trouble(states: Sequence[_State]) -> str:
-    """What is wrong with a point, or ""."""
-    for state in states:
-        if not state.sound:
-            wrong = next(time for time in state.times if not (math.isfinite(time) and time > 0.0))
-            return f"a time of {wrong:g} s in {state.name}"
-    known = [clock for state in states for clock in state.clocks if clock == clock and clock > 0.0]
-    if known and max(known) > (1.0 + MAX_DRIFT) * min(known):
-        return f"the SM clock moved between {min(known) / GIGA:.3f} and {max(known) / GIGA:.3f} GHz"
-    return ""
+    loop = _State("benchmark_loop", statistics.median(times), times, count * batches, clocks)
+    return [replace(of_first, beside=clocks), loop]

@@ -158,14 +158,18 @@ class Session:
             shown.told(f"{part.what}: {row['name']}", self._spent_s + self._machine_s, len(self._done))
 
         shown.told(part.what, self._spent_s + self._machine_s, len(self._done))
+        done = frozenset(row["name"] for row in table.rows)
+        problem = ""
+        try:
+            self.left_out += part.measuring.measure(self.plan.device, self.plan.size, emit, done)
+        except (ArithmeticError, AttributeError, ImportError, OSError, RuntimeError, ValueError) as error:
+            problem = f"{part.what}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            self.left_out.append(problem)
         try:
             self.chip.recover()
-            done = frozenset(row["name"] for row in table.rows)
-            self.left_out += part.measuring.measure(self.plan.device, self.plan.size, emit, done)
-            self.chip.recover()
-            self._machine_s += self.chip.now() - begin
-        except RuntimeError as error:
-            raise DeviceLost(f"{part.what}: {' '.join(str(error).split())[:200]}") from None
+        except RuntimeError:
+            raise DeviceLost(problem or part.what) from None
+        self._machine_s += self.chip.now() - begin
 
 
 def points_of(folder: Path) -> Table:
