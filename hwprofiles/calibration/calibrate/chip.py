@@ -30,7 +30,7 @@ class Chip(Protocol):
     def l2_bytes(self) -> float: ...
     def now(self) -> float: ...
     def rest(self, seconds: float) -> None: ...
-    def issue_s(self, call: Call) -> float: ...
+    def trial(self, call: Call) -> tuple[float, float]: ...
     def spans(
         self, calls: Sequence[Call], sleep_s: float, busy_s: float = 0.0, *, each: bool = False
     ) -> tuple[list[float], float]: ...
@@ -64,14 +64,14 @@ class TorchChip:
         self.wait()
         time.sleep(seconds)
 
-    def issue_s(self, call: Call) -> float:
-        """Seconds that the host needs for a call; on a processor, those of the call."""
+    def trial(self, call: Call) -> tuple[float, float]:
+        """Seconds that the host needs for a call, and those until it is done."""
         self.wait()
         begin = self.now()
         call()
         issued = self.now() - begin
         self.wait()
-        return issued
+        return issued, self.now() - begin
 
     def spans(
         self, calls: Sequence[Call], sleep_s: float, busy_s: float = 0.0, *, each: bool = False

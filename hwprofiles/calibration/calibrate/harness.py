@@ -1,7 +1,7 @@
 """The seconds of one kernel in two states of the chip, its faults told apart from its times.
 
 `first_launches`, the shortest of a few launches after a rest, and `benchmark_loop`, the mean of launches one behind the other
-for some 50 ms (median of BATCHES). Launches wait behind a sleeping kernel for as long as the host needs to issue them, so that
+for some 40 ms (median of BATCHES). Launches wait behind a sleeping kernel for as long as the host needs to issue them, so that
 the host's own time does not count. Operands take turns and are together at least ROTATED times the level-2 cache, so that a
 call finds none of its own there: as good as a flush, without a flush's time between two launches. Where a set of operands is so
 small that MAX_COPIES of them are less than that, what is left in the cache is no more than a launch's own time hides.
@@ -24,7 +24,7 @@ from hwprofiles.calibration.rates.case import Call, RateCase
 from hwprofiles.units import GIGA, MICRO
 
 FIRST: Final = 4
-"""Launches of which the shortest is the first launches' time; two more go before the rest, to load the kernel."""
+"""Launches of which the shortest is the first launches' time; two go before the rest, to load the kernel, to see the host."""
 BATCHES: Final = 5
 ROTATED: Final = 3.0
 MAX_COPIES: Final = 64
@@ -33,8 +33,10 @@ MAKING_S: Final = 0.25
 MAX_CALLS: Final = 400
 MAX_QUEUED: Final = 900
 """Launches that a driver takes while the device sleeps; above, the host waits."""
-LONG_S: Final = 0.03
-"""A call from which on two launches and two batches are enough."""
+REPEATS: Final = ((0.2, 1, 1), (0.03, 2, 2), (-1.0, FIRST, BATCHES))
+"""Seconds of a call above which so many first launches and batches are enough."""
+RESTED_CALLS: Final = 400
+"""Rest before heavy kernels, in calls: the shorter one is, the less the clock matters to it."""
 ISSUE_MARGIN: Final = 1.4
 MARGIN_S: Final = 20 * MICRO
 TRIES: Final = 3
@@ -46,11 +48,11 @@ FLAGGED: Final = "flagged: "
 
 @dataclass(frozen=True)
 class Timing:
-    """rest_s: before the first launches of a heavy kernel; light_rest_s: of others; loop_s: of the loop."""
+    """rest_s: before the first launches of a heavy kernel, at most; light_rest_s: of others; loop_s: of the loop."""
 
-    rest_s: float = 0.15
+    rest_s: float = 0.12
     light_rest_s: float = 0.02
-    loop_s: float = 0.05
+    loop_s: float = 0.04
 
 
 class DeviceLost(RuntimeError):
@@ -161,18 +163,15 @@ def _states(calls: Iterator[Call], case: RateCase, chip: Chip, timing: Timing) -
     """Both states. In the loop the clock may fall below that of the first launches, where the board's limit acts; that of the
     first launches below the loop's says that the chip had not woken up.
     """
-    issue_s = ISSUE_MARGIN * chip.issue_s(next(calls)) + case.launches * MICRO
-    (once,), _ = chip.spans([next(calls)], issue_s + MARGIN_S)
-    is_long = once > LONG_S
-    chip.rest(timing.light_rest_s if case.light else timing.rest_s)
-    number = 2 if is_long else FIRST
-    first, clock = chip.spans(
-        list(islice(calls, number)), min(FIRST * issue_s, 0.1) + MARGIN_S, number * once, each=True
-    )
+    issued_s, once = chip.trial(next(calls))
+    issue_s = ISSUE_MARGIN * issued_s + case.launches * MICRO
+    number, batches = next(repeats for least_s, *repeats in REPEATS if not once <= least_s)
+    chip.rest(timing.light_rest_s if case.light else min(timing.rest_s, timing.light_rest_s + RESTED_CALLS * once))
+    sleep_s = min(number * issue_s, 0.1) + MARGIN_S
+    first, clock = chip.spans(list(islice(calls, number)), sleep_s, number * once, each=True)
     of_first = _State("first_launches", min(first), first, number, (clock,))
     if not of_first.sound:
         return [of_first]
-    batches = 2 if is_long else BATCHES
     count = min(MAX_CALLS, MAX_QUEUED // max(case.launches, 1), round(timing.loop_s / batches / min(first)))
     count = max(1, count)
     starved_s = max(2.0 * issue_s, count * (issue_s - 0.9 * min(first)))

@@ -29,7 +29,7 @@ SAME: Final = tuple(name for name in KERNEL_COLUMNS if name in KernelShape.__dat
 def kernel_rows(points: Iterable[Row], gpu: GpuLike, source: str) -> tuple[list[dict[str, str]], list[str]]:
     """Rows of kernels.csv, a call each, and what was left out and why.
 
-    Of a call's states the shorter one, as if it were of the first launches: in the loop's 50 ms no limit of power has acted on
+    Of a call's states the shorter one, as if it were of the first launches: in the loop's 40 ms no limit of power has acted on
     short kernels, and the first launches of these hold time of the host.
     """
     calls: dict[tuple[str, ...], list[Row]] = defaultdict(list)

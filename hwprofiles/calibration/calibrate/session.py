@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,8 @@ from hwprofiles.schema import Gpu
 POINT_COLUMNS: Final = (*COLUMNS, "state", "seconds", "low", "high", "calls", "clock_hz", "at_s", "note")
 STATES: Final = 2
 """Rows of a kernel that was measured."""
+COARSE_SHARE: Final = 0.85
+"""Of the kernels' time that the coarse grid may take."""
 TIMINGS: Final[dict[Size, Timing]] = {
     "full": Timing(),
     "quick": Timing(rest_s=0.05, light_rest_s=0.01, loop_s=0.02),
@@ -96,11 +98,12 @@ class Session:
     def run(self) -> Outcome:
         """The coarse grid, what is no kernel, the finer grid, the stack. Raises CalibrationError, DeviceLost."""
         cases = [case for name in self.plan.parts if name in PARTS for case in self._cases_of(name)]
-        with progress(self.plan.kernel_seconds + self.plan.machine_seconds) as shown:
-            self._measure_all(coarse_order(cases), "coarse grid", shown)
+        total_s = self.plan.kernel_seconds
+        with progress(total_s + self.plan.machine_seconds) as shown:
+            self._measure_all(coarse_order(cases), "coarse grid", COARSE_SHARE * total_s, shown)
             for name, part in self.plan.machine.items():
                 self._machine(name, part, shown)
-            self._measure_all(self._finer(cases), "finer grid", shown)
+            self._measure_all(self._finer(cases), "finer grid", total_s, shown)
         return self.write()
 
     def write(self) -> Outcome:
@@ -123,13 +126,12 @@ class Session:
     def _cases_of(self, name: str) -> Iterator[RateCase]:
         return PARTS[name].cases(self.plan.device, self.plan.size)
 
-    def _measure_all(self, cases: Iterator[RateCase] | Sequence[RateCase], grid: str, shown: Progress) -> None:
-        """Those that are not there yet, until the kernels' time is over."""
+    def _measure_all(self, cases: Iterable[RateCase], grid: str, until_s: float, shown: Progress) -> None:
+        """Those that are not there yet, until so much time went into kernels."""
         for case in cases:
             if key_of(case.cells) in self._done:
                 continue
-            if self._spent_s > self.plan.kernel_seconds:
-                self.left_out.append(f"the time was over within the {grid}; the kernels before it are in the stack")
+            if self._spent_s > until_s:
                 return
             shown.told(f"{grid}: {case.name}", self._spent_s + self._machine_s, len(self._done))
             begin = self.chip.now()
@@ -139,9 +141,9 @@ class Session:
             self._done[key_of(case.cells)] = list(rows)
 
     def _finer(self, cases: Sequence[RateCase]) -> Iterator[RateCase]:
-        """Candidates, the one first where neighbours disagree most."""
+        """Candidates, the one first where neighbours disagree most; among them what the coarse grid had no time for."""
         known = {key_of(case.cells): case for case in cases}
-        finer = Refinement(case for case in cases if case.level > 0 and key_of(case.cells) not in self._done)
+        finer = Refinement(case for key, case in known.items() if key not in self._done)
         for key, rows in self._done.items():
             if key in known:
                 finer.learn(known[key].cells, seconds_of(rows))
