@@ -24,6 +24,7 @@ from tests.mutants.rooms.offload import OFFLOAD
 from tests.mutants.rooms.packing import PACKING
 from tests.mutants.rooms.phases import PHASES
 from tests.mutants.rooms.pipeline import PIPELINE
+from tests.mutants.rooms.rates import RATES
 from tests.mutants.rooms.report import REPORT
 from tests.mutants.rooms.results import RESULTS
 from tests.mutants.rooms.routing import ROUTING
@@ -45,7 +46,7 @@ from tests.mutants.rooms.workload import WORKLOAD
 ROOMS: tuple[Room, ...] = (
     HOSTS, GRAPH_MEMORY, TRACES,
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
-    OFFLOAD, MUON, CONTEXT, PACKING, PHASES, RUN, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS,
+    OFFLOAD, MUON, CONTEXT, PACKING, PHASES, RUN, RATES, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS,
     WHAT_IF,
     NUMERICS, TORCH_MODEL, TRAINED_MOE, EXPERT_PARALLEL, PIPELINE, TRAIN, TORCH_COUNTS,
 )  # fmt: skip
