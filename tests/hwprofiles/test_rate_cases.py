@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -147,6 +148,11 @@ def test_traffic_counts_each_function(function, operands, read, written, launche
     assert (traffic.bytes_read, traffic.bytes_written, traffic.launches) == (read, written, launches)
 
 
+def _read(cells: Mapping[str, Any]) -> float:
+    """Bytes of both operands of a dense product."""
+    return (2.0 if cells["dtype"] == "bf16" else 1.0) * (cells["m"] + cells["n"]) * cells["k"]
+
+
 def test_cells_of_products_are_their_sizes() -> None:
     """Operands' and result's bytes; the passes of a layer have its FLOP, and KernelShape's."""
     tokens, n, k = 128, 256, 512
@@ -160,6 +166,11 @@ def test_cells_of_products_are_their_sizes() -> None:
         assert cells["flop"] == 2.0 * tokens * n * k
         shape = KernelShape("gemm", m=cells["m"], n=cells["n"], k=cells["k"])
         assert shape.flop_of_sizes == cells["flop"]
+        if cells["dtype"] in ("bf16", "fp8-row", "fp8-tensor"):
+            result = case.make()()
+            assert tuple(result.shape[-2:]) == (cells["m"], cells["n"])
+            if cells["op"] == "gemm":
+                assert result.element_size() * result.numel() == case.operand_bytes - _read(cells)
         sides = {"fprop": (tokens * k, n * k, tokens * n), "dgrad": (tokens * n, n * k, tokens * k),
                  "wgrad": (tokens * n, tokens * k, n * k)}[cells["variant"]]  # fmt: skip
         in_bytes, out_bytes = (1.0 if cells["dtype"] != "bf16" else 2.0), 2.0
