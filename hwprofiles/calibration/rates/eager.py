@@ -1,5 +1,7 @@
 """The functions of torch that modules without kernels of their own are made of, one launch each: by kind, in BF16 and FP32.
 
+Library torch: calls of a kind together; torch-…: those that differ by much, by themselves.
+
 elementwise, _mixed, _broadcast, _strided; casts; sums of rows and of columns; softmax; slices made contiguous; joined; filled.
 """
 
@@ -17,6 +19,10 @@ from hwprofiles.calibration.rates.moved import COARSE, GRID, Kernel
 FORMATS: Final = {"bf16": torch.bfloat16, "fp32": torch.float32}
 HEAD_DIM: Final = 128
 SCORES: Final = ((512, 2048), (2048, 4096), (8192, 4096), (16_384, 7168))
+
+KEY: Final = (128, 64)
+"""Of MLA: numbers of a key that a head has for itself, and that all heads share."""
+KEYS: Final = ((1024, 3072), (4096, 3072), (4096, 24_576), (16_384, 3072))
 
 Make = Callable[[Any, int, int], tuple[Any, ...]]
 
@@ -81,6 +87,11 @@ def joined(x: Any, y: Any) -> Any:
     return torch.cat((x, y), dim=-1)
 
 
+def keys_joined(own: Any, shared: Any) -> Any:
+    """Of all heads."""
+    return torch.cat((own, shared), dim=-1)
+
+
 def softmax(x: Any) -> Any:
     """Along the last dimension, in x's format."""
     return x.softmax(-1)
@@ -141,8 +152,18 @@ def _of_two_formats() -> Iterator[Kernel]:
     narrow, wide = (partial(_operands, FORMATS[name]) for name in ("bf16", "fp32"))
     yield Kernel("elementwise_mixed", "torch", torch.mul, narrow("x", "wide"), variant="binary", shapes=GRID)
     to_fp32, to_bf16 = (partial(_converted, kind) for kind in (torch.float32, torch.bfloat16))
-    yield Kernel("cast", "torch", to_fp32, narrow("x"), variant="to-fp32", shapes=GRID)
-    yield Kernel("cast", "torch", to_bf16, wide("x"), variant="to-bf16", dtype="fp32", shapes=GRID)
+    yield Kernel("cast", "torch", to_fp32, narrow("x"), variant="to-fp32", shapes=COARSE)
+    yield Kernel("cast", "torch", to_bf16, wide("x"), variant="to-bf16", dtype="fp32", shapes=COARSE)
+    yield Kernel("cast", "torch-to-fp32", to_fp32, narrow("x"), shapes=GRID)
+    yield Kernel("cast", "torch-to-bf16", to_bf16, wide("x"), dtype="fp32", shapes=GRID)
+    yield Kernel("cat", "torch-heads", keys_joined, _keys, shapes=KEYS)
+
+
+def _keys(device: Any, rows: int, width: int) -> tuple[Any, ...]:
+    """Of MLA, (1, s, n, 192) in all: a slice of keys beside values, and what the heads share."""
+    heads = max(width // sum(KEY), 1)
+    up = numbers(device, torch.bfloat16, 1, rows, heads, 2 * KEY[0])
+    return up[..., : KEY[0]], numbers(device, torch.bfloat16, 1, rows, 1, KEY[1]).expand(-1, -1, heads, -1)
 
 
 def _converted(dtype: Any, x: Any) -> Any:

@@ -14,6 +14,8 @@ from hwprofiles.calibration.rates.moved import COARSE, COMPILED, Kernel
 
 EPS: Final = 1e-6
 HEAD_DIM: Final = 128
+HEADS: Final = ((16_384, 128), (65_536, 64), (131_072, 128), (262_144, 64), (524_288, 128))
+"""Rows, width of norms of each head."""
 
 
 def torch_norm(x: Any, weight: Any) -> Any:
@@ -104,6 +106,10 @@ def _pairs(device: Any, rows: int, width: int) -> tuple[Any, ...]:
 
 KERNELS: Final = (
     Kernel("rmsnorm", "torch", torch_norm, _normed, 4.0, launches=1),
+    Kernel("rmsnorm", "torch-heads", torch_norm, _normed, 4.0, launches=1, shapes=HEADS),
+    Kernel("rmsnorm_bwd", "torch-heads", torch_norm, _normed, 6.0, (0, 1), launches=3, shapes=HEADS),
+    Kernel("rmsnorm_bwd", "torch-heads-input", torch_norm, _normed, 6.0, (0,), launches=1, shapes=HEADS),
+    Kernel("rmsnorm_bwd", "torch-heads-weight", torch_norm, _normed, 4.0, (1,), launches=2, shapes=HEADS),
     Kernel("rmsnorm", "eager", eager_norm, _normed, shapes=COARSE),
     Kernel("rmsnorm", "compiled", eager_norm, _normed, 4.0, shapes=COMPILED),
     Kernel("rmsnorm_bwd", "torch", torch_norm, _normed, 6.0, (0, 1), launches=3),
@@ -128,5 +134,5 @@ KERNELS: Final = (
     Kernel("rope", "torch", half_rope, _half_rope, wrt=(0,), variant="bwd", shapes=COARSE),
     Kernel("rope", "compiled", turned_pairs, _pairs, 4.0, (0,), variant="bwd", shapes=COMPILED),
 )
-"""torch-input, torch-weight: one gradient without the other. per_number: of fused kernels: the operand and the result (of
-gradients also what the forward read), each once."""
+"""torch-input, torch-weight: one gradient without the other; torch-heads: of many short rows. per_number: of fused kernels: the
+operand and the result (of gradients also what the forward read), each once."""
