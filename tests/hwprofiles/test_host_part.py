@@ -85,6 +85,8 @@ def test_measured_costs_are_surer_than_the_tables() -> None:
     own = own_range("eager", host_fit.parameters(rows(), "made up", "2026-11-27"))
     table = load_dispatch("eager")["module_f_s"]
     assert own.high.module_f_s / own.low.module_f_s < table.high / table.low
+    assert own.low.module_f_s == pytest.approx(0.95 * own.value.module_f_s)
+    assert own.high.module_f_s == pytest.approx(1.1 * own.value.module_f_s)
 
 
 def test_a_slower_host_measures_slower() -> None:

@@ -16,6 +16,7 @@ from tests.mutants.rooms.graph_memory import GRAPH_MEMORY
 from tests.mutants.rooms.hosts import HOSTS
 from tests.mutants.rooms.hwprofiles import HWPROFILES
 from tests.mutants.rooms.loads import LOADS
+from tests.mutants.rooms.machine_parts import MACHINE_PARTS
 from tests.mutants.rooms.models import MODELS
 from tests.mutants.rooms.muon import MUON
 from tests.mutants.rooms.network import NETWORK
@@ -44,7 +45,7 @@ from tests.mutants.rooms.what_if import WHAT_IF
 from tests.mutants.rooms.workload import WORKLOAD
 
 ROOMS: tuple[Room, ...] = (
-    HOSTS, GRAPH_MEMORY, TRACES,
+    HOSTS, MACHINE_PARTS, GRAPH_MEMORY, TRACES,
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
     OFFLOAD, MUON, CONTEXT, PACKING, PHASES, RUN, RATES, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS,
     WHAT_IF,
