@@ -99,7 +99,8 @@ class KernelShape:
     library: which of several libraries runs it (of attention: attention_libraries.py; of grouped GEMMs: gemm.py); "": the
     stack's own.
     m, n, k, groups: GEMMs only, m rows over all groups (of a wgrad: m and n are the weight's dimensions, k the rows).
-    rows_cv: how unevenly these are spread over the groups: standard deviation over mean.
+    rows_cv: how unevenly these are spread over the groups: standard deviation over mean. result: in what a GEMM writes it, of
+    gemm_formula.RESULTS; "": added to FP32 sums of a wgrad, else BF16.
     batch, seq, heads, kv_heads (0: as heads), head_dim_qk, head_dim_v, causal: attention only. keys: of each sequence, where
     they are others than its seq queries (0: as many; causal: the last query sees all of them).
     bytes: bytes moved (read and written once), the key of memory-bound kernels.
@@ -127,6 +128,7 @@ class KernelShape:
     num_kernels: int = 1
     library: str = ""
     rows_cv: float = 0.0
+    result: str = ""
     keys: int = 0
     documents: tuple[Document, ...] = ()
 
@@ -143,7 +145,7 @@ class KernelShape:
     def key(self) -> tuple[object, ...]:
         """What makes two calls the same call."""
         if self.bound == "gemm":
-            return ("gemm", self.variant, self.dtype, self.m, self.n, self.k, self.groups, self.rows_cv)
+            return ("gemm", self.variant, self.dtype, self.m, self.n, self.k, self.groups, self.rows_cv, self.result)
         if self.bound == "attention":
             dims = (self.batch, self.seq, self.heads, self.kv_heads or self.heads, self.head_dim_qk, self.head_dim_v)
             return (self.op, self.dtype, self.library, *dims, self.causal, self.keys)
