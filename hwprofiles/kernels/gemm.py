@@ -111,9 +111,7 @@ def _constants_for(stack: StackLike, shape: KernelShape) -> tuple[GemmConstants,
 
 def gemm_size(shape: KernelShape) -> GemmSize:
     """The call as the formula takes it."""
-    return GemmSize(
-        shape.m, shape.n, shape.k, shape.groups, shape.variant, shape.dtype, shape.rows_cv, shape.result
-    )
+    return GemmSize(shape.m, shape.n, shape.k, shape.groups, shape.variant, shape.dtype, shape.rows_cv, shape.result)
 
 
 def launch_of_loop(shape: KernelShape) -> KernelShape:

@@ -1,4 +1,6 @@
-"""What modules of plain torch are modelled with (kernels.modules): one GPU a replica, BF16, whole layers recomputed or none."""
+"""What modules of plain torch are modelled with (kernels.modules): one GPU a replica; of Hugging Face transformers BF16, whole
+layers recomputed or none.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,11 @@ from simulator.scenario.scenario import Scenario
 from simulator.scenario.wording import FieldProblem
 
 _KEY: Final = "kernels.modules"
+OWN: Final = "moesim-torch"
+"""The torch model of hwprofiles/calibration."""
+_OWN_RECIPES: Final = ("bf16", "fp8-blockwise")
+_OWN_AGAIN: Final = frozenset(("layer", "rmsnorm", "mla_up_proj", "swiglu"))
+"""Modules that it computes again, of those whose kernels are counted."""
 _ALSO: Final = ("activation", "grouped_heads", "norm", "projections", "casts")
 """Keys of the same section whose question the modules answer."""
 
@@ -36,15 +43,19 @@ def _layout(scenario: Scenario) -> Iterator[Refused]:
 
 
 def _training(scenario: Scenario) -> Iterator[Refused]:
-    if scenario.precision.recipe != "bf16":
-        yield "precision.recipe", f"recipe {scenario.precision.recipe}", "write recipe: bf16"
-    if scenario.recompute.granularity == "selective":
-        yield "recompute.granularity", "selective recompute", "write granularity: full or none"
+    recipe, again = scenario.precision.recipe, scenario.recompute
+    is_own = scenario.kernels.modules == OWN
+    allowed = _OWN_RECIPES if is_own else ("bf16",)
+    if recipe not in allowed:
+        yield "precision.recipe", f"recipe {recipe}", f"write recipe: {' or '.join(allowed)}"
+    if again.granularity == "selective" and not (is_own and set(again.modules) <= _OWN_AGAIN):
+        keys = "layer, rmsnorm, mla_up_proj and swiglu alone" if is_own else "granularity: full or none"
+        yield "recompute.granularity", "selective recompute", f"write {keys}"
     if scenario.head.chunk_tokens is not None:
         yield "head.chunk_tokens", "logits in chunks", "write chunk_tokens: null"
     if scenario.moe.capacity_factor is not None:
         yield "moe.capacity_factor", "a capacity of experts", "write capacity_factor: null"
-    if scenario.kernels.grouped_gemm == "loop":
+    if scenario.kernels.grouped_gemm == "loop" and not is_own:
         yield "kernels.grouped_gemm", "a loop over experts", "write grouped_gemm: grouped"
 
 
@@ -54,7 +65,16 @@ def _model(scenario: Scenario) -> Iterator[Refused]:
         yield "model.norm", f"norm {model.norm}", "write norm: rmsnorm"
     if model.parallel_block:
         yield "model.parallel_block", "attention and FFN of one input", "write parallel_block: false"
-    if model.mtp.num_modules:
+    is_own = scenario.kernels.modules == OWN
+    if is_own and any(kind and kind.activation != "swiglu" for kind in (model.dense_ffn, model.moe)):
+        yield "model.dense_ffn.activation", "another activation than swiglu", "write activation: swiglu"
+    if is_own and model.dense_ffn is not None and model.dense_ffn.bias:
+        yield "model.dense_ffn.bias", "biases", "write bias: false"
+    if is_own and isinstance(attention, GqaAttention) and attention.bias:
+        yield "model.attention.bias", "biases", "write bias: false"
+    if is_own and model.learned_positions:
+        yield "model.learned_positions", "learned positions", "write learned_positions: 0"
+    if model.mtp.num_modules and not is_own:
         yield "model.mtp.num_modules", "MTP modules, which the library does not train", "write num_modules: 0"
     if model.moe is not None and (model.moe.bias or model.moe.clamp is not None):
         yield "model.moe", "biases or limits inside experts", "leave them out"

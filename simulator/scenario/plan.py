@@ -167,10 +167,11 @@ class Kernels(Section):
     norm: Literal["fused", "eager"] = "fused"
     """Of RMS norms. fused: one kernel. eager: one for each function, most of them on FP32, as plain modules of torch run them.
     """
-    modules: Literal["fused", "transformers"] = "fused"
+    modules: Literal["fused", "transformers", "moesim-torch"] = "fused"
     """Norms, rotary embedding, activations, router, shuffling of rows and loss. fused: as the keys of this section say.
-    transformers: functions of plain torch, each a kernel or more of its own, as Hugging Face transformers writes its models;
-    the other keys that say how these run have no meaning then.
+    transformers: functions of plain torch, each a kernel or more of its own, as Hugging Face transformers writes its models.
+    moesim-torch: as the torch model of hwprofiles/calibration has them, its casts, gradients' sums and optimizer too.
+    The other keys that say how these run have no meaning then.
     """
     grouped_gemm: Literal["loop", "grouped"] | None = None
     """How the GEMMs of a rank's experts run. loop: a launch an expert. grouped: one launch for all; null: as the stack's

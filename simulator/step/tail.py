@@ -10,6 +10,7 @@ from simulator.assembly.tail import CopiesSum, TailCosts
 from simulator.assembly.unit_costs import TP_COLLECTIVES, add_segments, message_segment
 from simulator.costs.collectives.tree import NUMBER_BYTES
 from simulator.scenario import derived
+from simulator.scenario.module_rules import OWN
 from simulator.scenario.muon_rules import is_muon
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
@@ -22,6 +23,7 @@ from simulator.step.pricing import KernelPrices
 from simulator.workload.buckets import WIRE_BYTES
 from simulator.workload.casts.weights import weight_casts
 from simulator.workload.counting import moved
+from simulator.workload.modules.moesim_optimizer import optimizer_ops
 from simulator.workload.op import Collective, Op, StageWorkload, Workload
 from simulator.workload.vocabulary import VocabularyCopy
 
@@ -117,6 +119,10 @@ def _optimizer(
     """AdamW on the shard, the host's share of it beside the GPU's, then the casts of the held weights that are made once a
     step.
     """
+    if scenario.kernels.modules == OWN:
+        own = optimizer_ops(stage, scenario.model.hidden_size, derived.padded_model(scenario).vocab_size)
+        yield from (_kernel(op, kernels) for op in own)
+        return
     shard = _shard(scenario, stage, holders)
     if is_muon(scenario):
         groups = {False: holders.dense.shard, True: holders.expert.shard}

@@ -6,6 +6,7 @@ from dataclasses import replace
 from math import fsum, inf, sqrt
 
 from simulator.scenario import derived
+from simulator.scenario.module_rules import OWN
 from simulator.scenario.plan import Packing
 from simulator.scenario.scenario import Scenario
 from simulator.workload.capacity import UNLIMITED, Capacity
@@ -75,9 +76,11 @@ def recipe_of(
         etp=scenario.parallel.etp,
         gathers_logits=scenario.head.logits == "gathered",
         is_eager=is_eager,
+        own_modules=scenario.kernels.modules == OWN,
+        accumulated=1.0 - 1.0 / derived.num_micro_batches(scenario),
         repeats_heads=scenario.kernels.grouped_heads == "repeated",
         splits_projections=scenario.kernels.projections == "separate",
-        plain_modules=scenario.kernels.modules != "fused",
+        plain_modules=scenario.kernels.modules == "transformers",
         copies_gathers=scenario.parallel.tp_tensors == "batch_first" and scenario.parallel.overlap.tp == "none",
         splits_norms=scenario.kernels.norm == "eager",
         splits_activation=scenario.kernels.activation == "eager" or (is_eager and scenario.kernels.activation is None),

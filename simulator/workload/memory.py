@@ -133,7 +133,7 @@ def activation_recipe(
         is_loss_fused=scenario.head.cross_entropy == "fused",
         head_chunk=scenario.head.chunk_tokens,
         attention=scenario.kernels.attention or "",
-        plain_modules=scenario.kernels.modules != "fused",
+        plain_modules=scenario.kernels.modules == "transformers",
         sends=derived.dispatcher(scenario).sends if scenario.parallel.ep > 1 else "distinct",
     )
 

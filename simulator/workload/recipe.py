@@ -36,6 +36,9 @@ class Recipe:
     is outside these GEMMs too (sequence parallelism).
     is_eager: plain modules: the weights of the experts' outputs are a function of their own (in BF16).
     splits_activation: the activation of a feed-forward network is a kernel for each of its functions.
+    own_modules: what stands between GEMMs and attention cores is that of the torch model of hwprofiles/calibration
+    (simulator/workload/modules).
+    accumulated: share of a step's micro-batches whose gradients are added to those of earlier ones.
     repeats_heads: heads of keys and values are copied to one a head of queries in front of the attention core.
     splits_norms: an RMS norm is a kernel for each of its functions.
     splits_projections: projections of one input are GEMMs of their own.
@@ -81,6 +84,8 @@ class Recipe:
     head_chunk: int | None = None
     combine_fp8: bool = False
     is_eager: bool = False
+    own_modules: bool = False
+    accumulated: float = 0.0
     splits_activation: bool = False
     repeats_heads: bool = False
     splits_norms: bool = False

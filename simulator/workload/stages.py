@@ -13,6 +13,7 @@ from simulator.workload.casts.gathered import with_weight_casts
 from simulator.workload.casts.joint import JointCasts
 from simulator.workload.layers.layer import LAYER_INPUT
 from simulator.workload.layers.part import PARTS, Part, Shard, joined
+from simulator.workload.modules.moesim_torch import with_torch_modules
 from simulator.workload.op import ParamGroup, StageWorkload, Unit, Workload
 from simulator.workload.plain.memory import plain_blocks
 from simulator.workload.plain.units import with_plain_modules
@@ -94,6 +95,8 @@ def _units_of(part: Part, model: ModelSpec, recipe: Recipe) -> tuple[Unit, ...]:
         units = tuple(with_plain_norms(unit) for unit in units)
     if recipe.splits_projections:
         units = tuple(with_separate_projections(unit, model, recipe.tp) for unit in units)
+    if recipe.own_modules:
+        return tuple(with_torch_modules(unit, model, recipe) for unit in units)
     if not recipe.casts_weights or not isinstance(casts, JointCasts):
         return units
     return tuple(with_weight_casts(unit, casts) for unit in units)

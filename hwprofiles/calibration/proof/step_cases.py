@@ -35,7 +35,7 @@ class StepCase:
 
 
 FINE: Final = model(
-    "fine experts", 2048, mla(16, 0), layers=5, dense=1, dense_width=10_944,
+    "fine experts", 2048, mla(16, 0), layers=5, dense=1, dense_width=10_880,
     experts=moe(64, 6, 1408, shared=2), vocab=32_768,
 )  # fmt: skip
 MANY: Final = model(

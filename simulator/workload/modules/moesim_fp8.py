@@ -1,0 +1,131 @@
+"""Products of the torch model with what its formats put around them.
+
+BF16: a weight's gradient is written in BF16 and cast to FP32. FP8: operands are quantised by one kernel each, in tiles of 1x128
+for fprop and dgrad, in tiles of 128 tokens and transposed for wgrad; the kept input is read back in FP8; experts are a launch
+each, behind which their results are joined. Router and head stay in BF16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from hwprofiles.kernels.shape import LOOP
+from simulator.scenario.model import ModelSpec
+from simulator.workload import counting as c
+from simulator.workload.modules.chains import BF16, FP32, QUANTISER, added, chain, narrowed, strided, summed, widened
+from simulator.workload.op import Op, Pass
+from simulator.workload.recipe import Recipe
+
+PLAIN: Final = ("router", "head")
+"""Products that no recipe quantises."""
+IN_TILES: Final = BF16 + 1 + FP32 / c.FP8_BLOCK
+"""Bytes of a number read in BF16 and written in FP8 with its tile's scale."""
+TURNED_AGAIN: Final = 2 * (1 + FP32 / c.FP8_BLOCK)
+"""The same of a number that is read in FP8."""
+JOINED_INPUT: Final = {"kv_down": "q_down"}
+"""Layer → the one that has quantised their common input."""
+UNEVEN_PADDING: Final = 2
+"""Bytes of an operand's number that is copied where experts' rows are no multiples of 4, zeros written first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linears:
+    """share: as of moesim_torch.Place."""
+
+    model: ModelSpec
+    recipe: Recipe
+    share: float
+
+    def of(self, op: Op, stem: str) -> Iterator[Op]:
+        """A product and the kernels of its own operands and result, in the passes in which they run."""
+        variant = op.shape.variant
+        layer = stem.removesuffix(f"_{variant}")
+        is_quantised = op.shape.dtype != "bf16"
+        if variant == "wgrad":
+            yield from self._fp8_wgrad(op, layer) if is_quantised else self._wgrad(op, layer)
+        elif is_quantised:
+            yield from self._fp8(op, layer)
+        elif layer == "router":
+            yield _written(op, "fp32")
+            if variant == "dgrad":
+                yield narrowed("router_input_grad", op.shape.m * op.shape.n, "I")
+        else:
+            yield op
+        if variant == "fprop" and layer in ("ffn_down", "mlp_down"):
+            yield added("ffn_residual", op.shape.m * op.shape.n, op.phase)
+        if layer == "expert_down" and variant == "fprop":
+            yield added("ffn_residual", self.recipe.tokens * self.model.hidden_size, op.phase)
+
+    def _wgrad(self, op: Op, layer: str) -> Iterator[Op]:
+        numbers = op.shape.m * op.shape.n * op.shape.groups
+        if layer == "router":
+            yield replace(_written(op, "fp32"), phase="W")
+            yield narrowed("router_grad_narrow", numbers, "W")
+        else:
+            yield _written(op, "bf16")
+        yield widened(f"{layer}_grad_cast", numbers, "W")
+        yield from summed(f"{layer}_grad_sum", numbers, self.share)
+
+    def _fp8(self, op: Op, layer: str) -> Iterator[Op]:
+        """fprop or dgrad: the left operand in tiles, then the product."""
+        shape, is_grouped = op.shape, op.shape.groups > 1
+        if not (shape.variant == "fprop" and layer in JOINED_INPUT):
+            yield _tiles(f"{op.name}_quantise", shape.m * shape.k, op.phase)
+        if not is_grouped:
+            yield op
+            return
+        yield from self._spread(op)
+        scales = FP32 * shape.m * shape.k // c.FP8_BLOCK
+        yield chain(f"{op.name}_scales", "copy", op.phase, 2 * scales, kernels=shape.groups, dtype="fp32")
+        yield _in_loop(op)
+        yield chain(
+            f"{op.name}_join", "cat", op.phase, 2 * BF16 * shape.m * shape.n, elements=shape.m * shape.n
+        )  # fmt: skip
+
+    def _spread(self, op: Op) -> Iterator[Op]:
+        if op.shape.rows_cv or (op.shape.m // op.shape.groups) % 4:
+            numbers = op.shape.m * op.shape.k
+            yield chain(f"{op.name}_zeros", "fill", op.phase, numbers, dtype="fp8")
+            yield strided(f"{op.name}_spread", numbers, op.phase, kernels=3)
+
+    def _fp8_wgrad(self, op: Op, layer: str) -> Iterator[Op]:
+        shape, numbers = op.shape, op.shape.m * op.shape.n * op.shape.groups
+        if layer == "o" or ("swiglu" in self.recipe.recompute and layer.endswith("_down")):
+            yield _tiles(f"{layer}_quantise_again", shape.k * shape.n, "W")
+        if layer not in JOINED_INPUT:
+            size = TURNED_AGAIN * shape.k * shape.n
+            yield chain(
+                f"{layer}_input_turn", "quantise_transpose", "W", size, library=QUANTISER, variant="of-fp8", dtype="fp8-block"
+            )  # fmt: skip
+        yield chain(
+            f"{layer}_grad_turn", "quantise_transpose", "W", IN_TILES * shape.k * shape.m, library=QUANTISER,
+            dtype="fp8-block",
+        )  # fmt: skip
+        written = _written(op, "fp32")
+        yield _in_loop(written) if shape.groups > 1 else written
+        if shape.groups > 1:
+            yield chain(f"{layer}_grad_copy", "copy", "W", 2 * FP32 * numbers, kernels=shape.groups, dtype="fp32")
+        yield from summed(f"{layer}_grad_sum", numbers, self.share)
+
+
+def _tiles(name: str, numbers: int, phase: Pass) -> Op:
+    return chain(name, "quantise", phase, IN_TILES * numbers, library=QUANTISER, dtype="fp8-block")
+
+
+def _in_loop(op: Op) -> Op:
+    """A launch for each group."""
+    return replace(op, shape=replace(op.shape, library=LOOP, num_kernels=op.shape.groups))
+
+
+def _written(op: Op, result: str) -> Op:
+    """The product, whose result is written and not added to anything."""
+    shape = op.shape
+    size = {"bf16": BF16, "fp32": FP32}[result] * shape.m * shape.n * (shape.groups if shape.variant == "wgrad" else 1)
+    read = op.bytes_read
+    if shape.variant == "wgrad":  # what every other software adds to, in FP32
+        read -= FP32 * shape.m * shape.n * shape.groups
+    return replace(
+        op, shape=replace(shape, result=result, bytes=read + size), bytes_read=read, bytes_written=size
+    )  # fmt: skip

@@ -1,0 +1,56 @@
+"""The torch model's optimizer: AdamW by torch's fused kernel, a call a parameter, and what else happens once a step to weights.
+
+A parameter is what has a weight gradient in the stage's units: the weights of a product, experts of a layer together, a norm's,
+the embedding. BF16 ones are copied from their FP32 masters; FP8's are FP32 themselves and are quantised again when read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from simulator.workload.modules.chains import FP32, chain, narrowed
+from simulator.workload.modules.moesim_fp8 import PLAIN
+from simulator.workload.op import Op, StageWorkload
+
+STATE: Final = 7 * FP32
+"""Bytes of a parameter: gradient read; master and both moments read and written."""
+LAUNCHES: Final = 3
+"""Of a call: a counter filled, and counted up, and the kernel."""
+QUANTISED: Final = (29, 7)
+"""Bytes of a weight in blocks of 128x128 by torch's functions, and launches: sizes (8), the largest of each block (4),
+quotients (8), conversion (5) and what finds the scales."""
+TURNED: Final = 2
+"""Bytes of an FP8 weight copied transposed for dgrad."""
+
+
+def optimizer_ops(stage: StageWorkload, hidden: int, vocabulary: int) -> Iterator[Op]:
+    """Of all parameters of a rank. hidden, vocabulary: sizes of the model; a norm is as wide as the hidden state, nearly."""
+    for name, numbers, is_quantised in _parameters(stage, hidden, vocabulary):
+        yield chain(f"{name}_adamw", "adamw", "W", STATE * numbers, kernels=LAUNCHES, elements=numbers, dtype="fp32")
+        if not is_quantised:
+            yield narrowed(f"{name}_weight", numbers, "W")
+            continue
+        size, launches = QUANTISED
+        yield chain(
+            f"{name}_quantise", "quantise", "W", size * numbers, kernels=launches, library="torch", variant="weight",
+            dtype="fp8-block",
+        )  # fmt: skip
+        yield chain(f"{name}_turn", "transpose", "W", TURNED * numbers, elements=numbers, dtype="fp8")
+
+
+def _parameters(stage: StageWorkload, hidden: int, vocabulary: int) -> Iterator[tuple[str, int, bool]]:
+    """Name, numbers, whether its product reads it in FP8. Head and embedding of a further prediction are the model's own."""
+    for unit in stage.units:
+        is_mtp, is_head = unit.name.startswith("mtp"), unit.kind == "head"
+        for op in unit.ops():
+            stem = op.name.removesuffix("_wgrad")
+            if stem == op.name or (is_mtp and (stem == "embedding" or (is_head and stem == "head"))):
+                continue
+            if op.shape.bound == "gemm":
+                groups = op.shape.groups if op.shape.op == "grouped_gemm" else 1
+                yield stem, op.shape.m * op.shape.n * groups, op.shape.dtype != "bf16" and stem not in PLAIN
+            elif stem == "embedding":
+                yield stem, vocabulary * hidden, False
+            elif stem.endswith("norm"):
+                yield stem, hidden, False

@@ -1,0 +1,45 @@
+"""A measured case as a scenario of one GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hwprofiles.calibration.proof.layer_cases import LayerCase
+from hwprofiles.calibration.proof.step_cases import StepCase
+from simulator import load_scenario
+from simulator.scenario.scenario import Scenario
+
+FRAMEWORK: Final = "moesim-torch@2026-11"
+
+
+def layer_scenario(case: LayerCase, stack: str, node: str) -> Scenario:
+    """A model of the case's one layer. Raises InputError: the stack, or what it cannot run."""
+    return load_scenario(_scenario(case.name, case.values, case.recipe, case.tokens, case.sequences, stack, node))
+
+
+def step_scenario(case: StepCase, stack: str, node: str) -> Scenario:
+    """One step. Raises as layer_scenario."""
+    values = _scenario(
+        case.name, case.values, case.recipe, case.tokens, case.sequences * case.micro_batches, stack, node
+    )
+    values["training"] = {**values["training"], "micro_batch_size": case.sequences}
+    if case.recompute:
+        values["recompute"] = {"granularity": "selective", "modules": list(case.recompute)}
+    if case.issue == "graph":
+        values["host"] = {"cuda_graph": "full_iteration"}
+    return load_scenario(values)
+
+
+def _scenario(
+    name: str, model: Mapping[str, Any], recipe: str, tokens: int, sequences: int, stack: str, node: str
+) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "schema_version": 1, "name": name, "model": dict(model), "cluster": {"node": node, "num_gpus": 1}, "stack": stack,
+        "parallel": {"pp": 1, "ep": 1, "zero_stage": 0},
+        "training": {"seq_len": tokens, "global_batch_size": sequences, "micro_batch_size": sequences},
+        "precision": {"recipe": recipe}, "framework": FRAMEWORK,
+    }  # fmt: skip
+    if "moe" in model:
+        values["moe"] = {"balance": "forced", "host_sync": "none"}  # loads are forced: nothing is read back
+    return values
