@@ -37,12 +37,14 @@ def added(name: str, elements: int, phase: Pass) -> Op:
 
 def widened(name: str, elements: int, phase: Pass) -> Op:
     """BF16 to FP32."""
-    return chain(name, "cast", phase, (BF16 + FP32) * elements, elements=elements, variant="to-fp32")
+    return chain(name, "cast", phase, (BF16 + FP32) * elements, elements=elements, library="torch-to-fp32")
 
 
 def narrowed(name: str, elements: int, phase: Pass) -> Op:
     """FP32 to BF16."""
-    return chain(name, "cast", phase, (FP32 + BF16) * elements, elements=elements, variant="to-bf16", dtype="fp32")
+    return chain(
+        name, "cast", phase, (FP32 + BF16) * elements, elements=elements, library="torch-to-bf16", dtype="fp32"
+    )
 
 
 def summed(name: str, elements: int, share: float, phase: Pass = "W") -> tuple[Op, ...]:

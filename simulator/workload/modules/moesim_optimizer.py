@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from simulator.workload.modules.chains import FP32, chain, narrowed
+from simulator.workload.modules.chains import FP32, chain, narrowed, small
 from simulator.workload.modules.moesim_fp8 import PLAIN
 from simulator.workload.op import Op, StageWorkload
 
 STATE: Final = 7 * FP32
 """Bytes of a parameter: gradient read; master and both moments read and written."""
-LAUNCHES: Final = 3
-"""Of a call: a counter filled, and counted up, and the kernel."""
+COUNTED: Final = 2
+"""Launches of a call before its kernel: a counter of steps is filled, and counted up."""
 QUANTISED: Final = (29, 7)
 """Bytes of a weight in blocks of 128x128 by torch's functions, and launches: sizes (8), the largest of each block (4),
 quotients (8), conversion (5) and what finds the scales."""
@@ -27,7 +27,8 @@ TURNED: Final = 2
 def optimizer_ops(stage: StageWorkload, hidden: int, vocabulary: int) -> Iterator[Op]:
     """Of all parameters of a rank. hidden, vocabulary: sizes of the model; a norm is as wide as the hidden state, nearly."""
     for name, numbers, is_quantised in _parameters(stage, hidden, vocabulary):
-        yield chain(f"{name}_adamw", "adamw", "W", STATE * numbers, kernels=LAUNCHES, elements=numbers, dtype="fp32")
+        yield chain(f"{name}_adamw", "adamw", "W", STATE * numbers, elements=numbers, dtype="fp32")
+        yield small(f"{name}_count", "W", 3 * FP32, COUNTED)
         if not is_quantised:
             yield narrowed(f"{name}_weight", numbers, "W")
             continue

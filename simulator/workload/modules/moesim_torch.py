@@ -112,19 +112,25 @@ def _nothing(op: Op, place: Place) -> Iterator[Op]:
 
 def _norm(op: Op, place: Place) -> Iterator[Op]:
     """One kernel; a latent that stands beside others is copied first, and so are heads."""
-    if op.name.startswith(("kv_norm", "q_norm", "k_norm")) and _is_part(op, place):
+    if _is_part(op, place):
         yield strided(f"{op.name}_input", _numbers(op), op.phase)
-    yield op
+    yield replace(op, shape=replace(op.shape, library="torch-heads")) if _is_of_heads(op, place) else op
 
 
 def _norm_bwd(op: Op, place: Place) -> Iterator[Op]:
     """Of the input, then of the weight, by a kernel each."""
     if _is_part(op, place):
         yield strided(f"{op.name}_input", _numbers(op), "I")
-    numbers = _numbers(op)
-    yield chain(op.name, "rmsnorm_bwd", "I", 3 * BF16 * numbers, kernels=1, variant="input")
+    numbers, kind = _numbers(op), "torch-heads" if _is_of_heads(op, place) else "torch"
+    yield chain(op.name, "rmsnorm_bwd", "I", 3 * BF16 * numbers, library=f"{kind}-input")
     weight = op.name.removesuffix("_bwd")
-    yield chain(f"{weight}_wgrad", "rmsnorm_bwd", "W", 2 * BF16 * numbers, kernels=2, variant="weight")
+    yield chain(f"{weight}_wgrad", "rmsnorm_bwd", "W", 2 * BF16 * numbers, kernels=2, library=f"{kind}-weight")
+    yield small(f"{weight}_grad_cast", "W", (BF16 + FP32) * place.model.hidden_size, 1)
+
+
+def _is_of_heads(op: Op, place: Place) -> bool:
+    stem = op.name.removesuffix("_bwd").removesuffix(AGAIN)
+    return stem in ("q_norm", "k_norm") and isinstance(place.model.attention, GqaAttention)
 
 
 def _is_part(op: Op, place: Place) -> bool:
@@ -161,8 +167,8 @@ def _rope(op: Op, place: Place) -> Iterator[Op]:
         yield _joined("qkv_grad", place.tokens * width, "I")
 
 
-def _joined(name: str, elements: int, phase: Pass, variant: str = "") -> Op:
-    return chain(name, "cat", phase, 2 * BF16 * elements, elements=elements, variant=variant)
+def _joined(name: str, elements: int, phase: Pass, library: str = "") -> Op:
+    return chain(name, "cat", phase, 2 * BF16 * elements, elements=elements, library=library)
 
 
 def _keys(op: Op, place: Place) -> Iterator[Op]:
@@ -170,7 +176,7 @@ def _keys(op: Op, place: Place) -> Iterator[Op]:
     a = place.model.attention
     assert isinstance(a, MlaAttention)
     wide = place.tokens * a.num_heads
-    yield _joined("k_join", wide * (a.qk_nope_head_dim + a.qk_rope_head_dim), op.phase, "heads")
+    yield _joined("k_join", wide * (a.qk_nope_head_dim + a.qk_rope_head_dim), op.phase, "torch-heads")
     yield strided("v_contiguous", wide * a.v_head_dim, op.phase)
 
 
@@ -178,7 +184,7 @@ def _keys_bwd(op: Op, place: Place) -> Iterator[Op]:
     """Gradients of keys' own part and values joined."""
     a = place.model.attention
     assert isinstance(a, MlaAttention)
-    yield _joined("kv_up_grad", place.tokens * a.num_heads * (a.qk_nope_head_dim + a.v_head_dim), "I", "heads")
+    yield _joined("kv_up_grad", place.tokens * a.num_heads * (a.qk_nope_head_dim + a.v_head_dim), "I", "torch-heads")
 
 
 def _shared_key_bwd(op: Op, place: Place) -> Iterator[Op]:
@@ -251,17 +257,17 @@ def _activation(op: Op, place: Place) -> tuple[int, int]:
 def _select(op: Op, place: Place) -> Iterator[Op]:
     """Scores, choice, weights; the loads; the balance loss, which of a router with a bias chooses once more without it."""
     scores = place.scores
-    yield chain(op.name, "router_pointwise", op.phase, ROUTER * scores, kernels=9, library=OWN)
+    yield chain(op.name, "router_pointwise", op.phase, ROUTER * scores, kernels=9, elements=scores, library=OWN)
     yield small("router_loads", op.phase, 16 * place.rows, 4)
     if _has_bias(place):
-        yield chain("balance_choice", "sort", op.phase, 16 * scores, kernels=2, elements=scores, dtype="fp32")
+        yield chain("balance_choice", "sort", op.phase, 16 * scores, elements=scores, dtype="fp32")
     yield small("balance_loss", op.phase, 24 * scores + 16 * place.rows, 13)
 
 
 def _select_bwd(op: Op, place: Place) -> Iterator[Op]:
     scores = place.scores
     yield small("balance_loss_bwd", "I", 40 * scores, 11)
-    yield chain(op.name, "router_pointwise_bwd", "I", ROUTER * scores, kernels=14, library=OWN)
+    yield chain(op.name, "router_pointwise_bwd", "I", ROUTER * scores, kernels=14, elements=scores, library=OWN)
     yield narrowed("router_scores_grad", scores, "I")
 
 
@@ -271,21 +277,21 @@ def _has_bias(place: Place) -> bool:
 
 def _map(op: Op, place: Place) -> Iterator[Op]:
     """Order of the rows and their number; the rows' weights in that order."""
-    yield chain(op.name, "routing_map", op.phase, 16 * place.rows, kernels=4, library=OWN)
+    yield chain(op.name, "routing_map", op.phase, 16 * place.rows, kernels=7, library=OWN)
     yield small("row_weights", op.phase, 32 * place.rows, 2)
 
 
 def _spread(op: Op, place: Place) -> Iterator[Op]:
     """Each token's numbers for each of its rows."""
     numbers = place.rows * place.model.hidden_size
-    yield chain(op.name, "permute", op.phase, 2 * BF16 * numbers, kernels=2, library=OWN, routed=True)
+    yield chain(op.name, "permute", op.phase, 2 * BF16 * numbers, kernels=2, elements=numbers, library=OWN, routed=True)
 
 
 def _collect(op: Op, place: Place) -> Iterator[Op]:
     """Rows in the order of tokens (4 of a number), summed in FP32 (2, and 4 a token), converted (6 a token)."""
     numbers = place.rows * place.model.hidden_size
     size = (3 * BF16) * numbers + (2 * FP32 + BF16) * place.hidden + 40 * place.rows
-    yield chain(op.name, "unpermute", op.phase, size, kernels=5, library=OWN, routed=True)
+    yield chain(op.name, "unpermute", op.phase, size, kernels=5, elements=numbers, library=OWN, routed=True)
     if op.name.startswith("unpermute_bwd"):
         yield small("row_weights_bwd", "I", 72 * place.rows, 4)
     elif place.has_shared:
@@ -294,19 +300,21 @@ def _collect(op: Op, place: Place) -> Iterator[Op]:
 
 def _loss(op: Op, place: Place) -> Iterator[Op]:
     logits, pieces = place.tokens * place.model.vocab_size, -(-place.tokens // LOSS_ROWS)
-    yield chain(op.name, "cross_entropy", op.phase, LOSS * logits, kernels=2 * pieces + 5, library=OWN)
+    yield chain(op.name, "cross_entropy", op.phase, LOSS * logits, kernels=2 * pieces + 5, elements=logits, library=OWN)
 
 
 def _loss_bwd(op: Op, place: Place) -> Iterator[Op]:
     logits, pieces = place.tokens * place.model.vocab_size, -(-place.tokens // LOSS_ROWS)
-    yield chain(op.name, "cross_entropy_bwd", "I", LOSS_BWD * logits, kernels=6 * pieces + 1, library=OWN)
+    yield chain(
+        op.name, "cross_entropy_bwd", "I", LOSS_BWD * logits, kernels=6 * pieces + 1, elements=logits, library=OWN
+    )
 
 
 def _embedding(op: Op, place: Place, is_mtp: bool) -> Iterator[Op]:
     """Looked up; backward a whole matrix of zeros in BF16 to which the tokens' gradients are added, then cast and summed."""
     if op.name.startswith("embedding_wgrad"):
         matrix = place.model.vocab_size * place.model.hidden_size
-        yield chain(op.name, "embedding_bwd", "W", BF16 * (matrix + 2 * place.hidden), kernels=2)
+        yield chain(op.name, "embedding_bwd", "W", 2 * BF16 * place.hidden + BF16 * matrix, kernels=8)
         yield widened("embedding_grad_cast", matrix, "W")
         yield from summed("embedding_grad_sum", matrix, 1.0 if is_mtp else place.recipe.accumulated)
     else:
