@@ -3,73 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from math import fsum
 from typing import Any, Final
 
 from hwprofiles.calibration.proof.layer_cases import LayerCase
 from hwprofiles.calibration.proof.sizes import uneven
 from hwprofiles.calibration.proof.step_cases import StepCase
-from simulator import simulate_step
-from simulator.step.prepared import PreparedStep, prepare
-from simulator.workload.op import BLOCKS, BlockName, Op, Pass
+from simulator.results.step_result import StepResult
+from simulator.step.graph import order_of_actions
+from simulator.step.memory import rank_memories
+from simulator.step.prepared import PreparedStep, memory_question, prepare
+from simulator.step.step import simulate_step
+from simulator.workload.op import Op
+from validation.measured_memory import OUTSIDE
 from validation.proof.scenarios import layer_scenario, step_scenario
 
-HALVES: Final[Mapping[str, tuple[BlockName, ...]]] = {
-    "attention": ("attn_f", "attn_b", "attn_w"), "head": ("mlp_f_local", "mlp_b_local", "mlp_w"), "ffn": BLOCKS,
-}  # fmt: skip
-"""Half of a layer → blocks that may hold its operators."""
 FFN: Final = ("ffn_", "shared_", "expert_", "router", "balance_", "routing_map", "row_weights", "permute", "unpermute")
 """Beginnings of the names of a feed-forward network's operators, its norm, sums and router included."""
-PHASES: Final[tuple[Pass, ...]] = ("F", "I", "W")
+LAYER_COLUMNS: Final[Mapping[str, str]] = {
+    "name": "of the layer in hwprofiles/calibration/proof/layer_cases.py", "phase": "F, I, B (I and W together), W",
+    "seconds": "predicted", "launches": "functions that are called, or kernels",
+}  # fmt: skip
+STEP_COLUMNS: Final[Mapping[str, str]] = {
+    "name": "of the steps in hwprofiles/calibration/proof/step_cases.py", "forward_s": "of all micro-batches",
+    "backward_s": "of all micro-batches", "optimizer_s": "with the weights' casts", "step_s": "of the step",
+    "low_s": "end of its range", "high_s": "the other", "peak_bytes": "most memory that torch's allocator holds",
+}  # fmt: skip
 
 
 def layer_operators(step: PreparedStep, case: LayerCase) -> tuple[Op, ...]:
-    """What the case runs of the one layer of a model, or of its head."""
+    """What the case runs of the one layer of a model, or of its head; experts' products with the spread of its rows."""
     units = {unit.kind: unit for unit in step.workload.stages[0].units}
     if case.kind == "head":
         return tuple(units["head"].ops())
-    unit = units["moe" if case.kind == "moe" else "dense"]
-    wants_ffn = case.kind in ("moe", "dense")
+    unit, is_ffn = units["moe" if case.kind == "moe" else "dense"], case.kind in ("moe", "dense")
+    cv = uneven(case.rows) if case.rows else 0.0
     return tuple(
-        op for op in unit.ops() if not op.name.startswith("embedding") and op.name.startswith(FFN) == wants_ffn
+        replace(op, shape=replace(op.shape, rows_cv=cv)) if op.shape.op == "grouped_gemm" else op
+        for op in unit.ops() if not op.name.startswith("embedding") and op.name.startswith(FFN) == is_ffn
     )  # fmt: skip
 
 
-def layer_seconds(step: PreparedStep, case: LayerCase, ops: Iterable[Op]) -> dict[Pass, float]:
-    """F, I and W, each kernel alone and at the speed of first launches, gaps between kernels as the stack says."""
-    found: dict[Pass, list[float]] = {phase: [] for phase in PHASES}
-    for op in ops:
-        seconds = step.kernels.unshared_seconds(op).seconds + op.shape.num_kernels * step.kernels.gap_s
-        found[op.phase].append(seconds)
-    return {phase: fsum(each) for phase, each in found.items()}
+def operator_seconds(step: PreparedStep, op: Op) -> float:
+    """One operator alone at the speed of a chip's first launches, the gaps behind its kernels included."""
+    return step.kernels.unshared_seconds(op).seconds + op.shape.num_kernels * step.kernels.gap_s
 
 
 def layer_rows(cases: Iterable[LayerCase], stack: str, node: str) -> Iterator[dict[str, Any]]:
-    """A row a case and pass, B being I and W together. Raises InputError."""
+    """A row a case and pass. Raises InputError."""
     for case in cases:
         step = prepare(layer_scenario(case, stack, node))
         ops = layer_operators(step, case)
-        seconds = layer_seconds(step, case, with_load(ops, case))
-        both = {**seconds, "B": seconds["I"] + seconds["W"]}
-        for phase, value in both.items():
-            launches = sum(
-                op.shape.num_kernels for op in ops if op.phase == phase or (phase == "B" and op.phase != "F")
-            )
-            yield {"name": case.name, "phase": phase, "seconds": value, "launches": launches}
-
-
-def with_load(ops: Iterable[Op], case: LayerCase) -> tuple[Op, ...]:
-    """The experts' products with the spread of the case's rows."""
-    from dataclasses import replace
-
-    cv = uneven(case.rows) if case.rows else 0.0
-    return tuple(
-        replace(op, shape=replace(op.shape, rows_cv=cv)) if op.shape.op == "grouped_gemm" and cv else op for op in ops
-    )
+        for phase in ("F", "I", "B", "W"):
+            own = [op for op in ops if op.phase == phase or (phase == "B" and op.phase != "F")]
+            yield {
+                "name": case.name, "phase": phase, "seconds": fsum(operator_seconds(step, op) for op in own),
+                "launches": sum(op.shape.num_kernels for op in own),
+            }  # fmt: skip
 
 
 def step_rows(cases: Iterable[StepCase], stack: str, node: str) -> Iterator[dict[str, Any]]:
     """A row a case. Raises InputError."""
     for case in cases:
-        result = simulate_step(step_scenario(case, stack, node))
-        yield {"name": case.name, "step_s": result, "peak_bytes": 0}
+        scenario = step_scenario(case, stack, node)
+        result: StepResult = simulate_step(scenario)
+        found = result.step
+        (rank,) = found.by_rank
+        yield {
+            "name": case.name, "forward_s": rank.forward_s, "backward_s": rank.backward_s, "optimizer_s": rank.optimizer_s,
+            "step_s": found.step_s, "low_s": found.interval.low, "high_s": found.interval.high,
+            "peak_bytes": allocated(prepare(scenario)),
+        }  # fmt: skip
+
+
+def allocated(step: PreparedStep) -> int:
+    """The fullest instant of what torch allocates: named tensors without the context and what the libraries hold."""
+    (rank,) = rank_memories(memory_question(step), order_of_actions(step.scenario))
+    return sum(size for name, size in rank.tensors.items() if name not in OUTSIDE)

@@ -11,6 +11,8 @@ from simulator import load_scenario
 from simulator.scenario.scenario import Scenario
 
 FRAMEWORK: Final = "moesim-torch@2026-11"
+NOTHING_BETWEEN: Final = {"value": 0.0, "low": 0.0, "high": 0.0}
+"""Seconds between two steps: nothing is read, logged or loaded there."""
 
 
 def layer_scenario(case: LayerCase, stack: str, node: str) -> Scenario:
@@ -38,7 +40,7 @@ def _scenario(
         "schema_version": 1, "name": name, "model": dict(model), "cluster": {"node": node, "num_gpus": 1}, "stack": stack,
         "parallel": {"pp": 1, "ep": 1, "zero_stage": 0},
         "training": {"seq_len": tokens, "global_batch_size": sequences, "micro_batch_size": sequences},
-        "precision": {"recipe": recipe}, "framework": FRAMEWORK,
+        "precision": {"recipe": recipe}, "framework": FRAMEWORK, "assumptions": {"host_other_s": NOTHING_BETWEEN},
     }  # fmt: skip
     if "moe" in model:
         values["moe"] = {"balance": "forced", "host_sync": "none"}  # loads are forced: nothing is read back
