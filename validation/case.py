@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,7 +32,8 @@ class Group(_Record):
 
 
 class Quantity(_Record):
-    """One figure. quantity: dotted path of the result document, or trace.<phase>_s.
+    """One figure. quantity: dotted path of the result document, or trace.<phase>_s, or memory.allocated_bytes: the most that a
+    framework's allocator hands out.
 
     reading: the rank that a figure is read as, where the source names none; only `edge` rows count in a summary.
     note: what the figure contains and what not, where that is not plain.
@@ -45,15 +47,22 @@ class Quantity(_Record):
 
 
 class Case(_Record):
-    """A case file. stacks: each gives its own predictions. overrides: of the scenario, as --set takes them."""
+    """A case file. scenario: a preset's name, or a scenario. stacks: each gives its own predictions. overrides: of the
+    scenario, as --set takes them.
+    """
 
     case_id: str
-    scenario: str
+    scenario: str | dict[str, Any]
     overrides: tuple[str, ...] = ()
     stacks: tuple[str, ...]
     group: Group
     note: str = ""
     quantities: tuple[Quantity, ...] = Field(min_length=1)
+
+    @property
+    def scenario_name(self) -> str:
+        """Of a preset, or what the scenario calls itself."""
+        return self.scenario if isinstance(self.scenario, str) else str(self.scenario.get("name", self.case_id))
 
 
 def case_names() -> tuple[str, ...]:

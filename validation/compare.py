@@ -17,6 +17,7 @@ from validation.trace_pair import trace_times
 
 INVERSE = ("tokens_per_s_per_gpu", "tflops", "mfu")
 """Quantities that fall where the step's time rises: their interval is the step's, inverted."""
+ALLOCATED = "memory.allocated_bytes"
 LEAST = 1e-3
 """Of a step's time, the least that an interval's low end stands for: what is inverse to 0 is no figure."""
 
@@ -65,12 +66,19 @@ def _row(
 ) -> Row:
     if q.quantity in trace:
         value, low, high = trace[q.quantity]
+    elif q.quantity == ALLOCATED:
+        value = low = high = allocated_bytes(document)
     else:
         value = lookup(document, q.quantity)
         low, high = interval_of(document, q.quantity, value)
     return Row(
         case.case_id, stack, case.group, q.quantity, q.reading, value, low, high, q.measured, q.source, q.note
     )  # fmt: skip
+
+
+def allocated_bytes(document: Mapping[str, Any]) -> float:
+    """The fullest rank's peak less what a framework's allocator does not hand out (context, communicators, their buffers)."""
+    return float(max(stage["peak_bytes"] - stage["buffers_bytes"] for stage in document["memory"]["by_stage"]))
 
 
 def lookup(document: Mapping[str, Any], path: str) -> float:

@@ -1,7 +1,7 @@
 """python -m validation.library_steps [DIR]: predicted steps of Hugging Face transformers, beside measured ones of DIR.
 
-The models are those of hwprofiles/library_models.py; DIR is what `python -m hwprofiles.calibration.library_steps -o DIR` writes.
-`--write FILE.csv` keeps predictions, so that they can be committed before anything is measured. Inputs are a model's
+The models are those of hwprofiles/library_models.py; DIR is what `python -m hwprofiles.calibration.library_steps -o DIR`
+writes. `--write FILE.csv` keeps predictions, so that they can be committed before anything is measured. Inputs are a model's
 configuration, batch and sequence length, the node and its stack: nothing that the run itself gave.
 """
 

@@ -91,7 +91,7 @@ def _cases() -> Iterator[Entry]:
         case = load_case(name)
         yield {
             "name": name,
-            "scenario": case.scenario,
+            "scenario": case.scenario_name,
             "stacks": list(case.stacks),
             "num_quantities": len(case.quantities),
             **case.group.model_dump(mode="json"),
