@@ -21,15 +21,19 @@ def cast(t: Tape, x: Value, dtype: str) -> Value:
     """x.to(dtype); nothing where it has it already."""
     if x.dtype == dtype:
         return x
-    size = x.elements * SIZES[dtype]
-    t.launch("cast", x.elements, x.num_bytes, size)
+    convert(t, x.elements, x.dtype, dtype)
     out = t.value(x.elements, x.width, dtype, is_strided=x.is_strided and not x.is_sliced, has_grad=x.has_grad)
 
     def back(strided: bool) -> Iterator[Arrived]:
-        t.launch("cast", x.elements, size, x.num_bytes)
+        convert(t, x.elements, dtype, x.dtype)
         yield x, strided
 
     return t.put(out, back, temporary=x.num_bytes)
+
+
+def convert(t: Tape, elements: int, source: str, target: str) -> None:
+    """The kernel of a conversion: one that widens takes an element at a time, one that narrows several."""
+    t.launch("cast", elements, elements * SIZES[source], elements * SIZES[target], library=f"torch-to-{target}")
 
 
 def _pointwise(*operands: bool) -> str:
@@ -98,7 +102,7 @@ def times_rows(t: Tape, x: Value, rows: Value) -> Value:
         t.launch("elementwise_broadcast", x.elements, wide + few, wide)
         t.launch("reduce", x.elements, wide, few)
         if is_mixed:
-            t.launch("cast", x.elements, wide, x.num_bytes)
+            convert(t, x.elements, rows.dtype, x.dtype)
         yield rows, False
         yield x, strided
 

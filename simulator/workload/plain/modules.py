@@ -61,7 +61,7 @@ def router(t: Tape, logits: Value, m: MoeFfn) -> Value:
     t.launch("topk", (3 if has_groups else 1) * scores, size, 3 * small, 6 if has_groups else 2)
     t.launch("elementwise", 4 * few, 4 * small, 4 * small, 4)  # sum, copy, division, scale or conversion
     if not has_groups:
-        t.launch("cast", scores, 2 * scores, size)
+        f.convert(t, scores, "bf16", "fp32")
         t.launch("softmax", scores, size, size)
     t.keep(t.value(scores, logits.width, "fp32"), "scores")
     t.keep(t.value(few, m.top_k, "int64"), "chosen")
@@ -73,7 +73,7 @@ def router(t: Tape, logits: Value, m: MoeFfn) -> Value:
         t.launch("scatter_rows", few, 3 * small, small)
         if not has_groups:
             t.launch("softmax_bwd", scores, 3 * size, 2 * size, 2)
-            t.launch("cast", scores, size, 2 * scores)
+            f.convert(t, scores, "fp32", "bf16")
         return [(logits, False)]
 
     return t.put(t.value(few, 1, "fp32" if has_groups else logits.dtype), back)

@@ -48,13 +48,16 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A function's kernels. kernel: a class of hwprofiles.kernels.shape; elements: that it computes; read, written: bytes."""
+    """A function's kernels. kernel: a class of hwprofiles.kernels.shape; elements: that it computes; read, written: bytes.
+    library: of several kernels of the class.
+    """
 
     kernel: str
     elements: int
     read: int
     written: int
     kernels: int = 1
+    library: str = ""
 
 
 Arrived = tuple[Value, bool]
@@ -112,10 +115,10 @@ class Tape:
             width=x.width if width is None else width, is_strided=is_strided, is_sliced=is_sliced,
         )  # fmt: skip
 
-    def launch(self, kernel: str, elements: int, read: int, written: int, kernels: int = 1) -> None:
+    def launch(self, kernel: str, elements: int, read: int, written: int, kernels: int = 1, library: str = "") -> None:
         """A function's kernels, in the pass that is walked."""
         into = self.backward if self._is_back else self.forward
-        into.setdefault(self.segment, []).append(Launch(kernel, elements, read, written, kernels))
+        into.setdefault(self.segment, []).append(Launch(kernel, elements, read, written, kernels, library))
 
     def keep(self, x: Value, name: str) -> None:
         """Autograd keeps the value's storage for the function that is put next; parameters are there anyway."""

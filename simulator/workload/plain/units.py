@@ -139,7 +139,7 @@ def _around(ops: tuple[Op, ...], middle: tuple[Op, ...], before: str, behind: tu
 
 
 def _ops(side: Mapping[str, tuple[Launch, ...]], phase: Pass, *segments: str) -> tuple[Op, ...]:
-    """Operators of segments, the launches of a kernel class in each summed."""
+    """Operators of segments, the launches of a kernel class and library in each summed."""
     return tuple(
         _op(f"{segment}_{launch.kernel}{'' if phase == 'F' else '_bwd'}", phase, launch)
         for segment in segments
@@ -148,16 +148,17 @@ def _ops(side: Mapping[str, tuple[Launch, ...]], phase: Pass, *segments: str) ->
 
 
 def _summed(launches: Iterable[Launch]) -> list[Launch]:
-    found: dict[str, Launch] = {}
+    found: dict[tuple[str, str], Launch] = {}
     for each in launches:
-        so_far = found.get(each.kernel, Launch(each.kernel, 0, 0, 0, 0))
-        found[each.kernel] = Launch(
+        key = each.kernel, each.library
+        so_far = found.get(key, Launch(each.kernel, 0, 0, 0, 0))
+        found[key] = Launch(
             each.kernel, so_far.elements + each.elements, so_far.read + each.read, so_far.written + each.written,
-            so_far.kernels + each.kernels,
+            so_far.kernels + each.kernels, each.library,
         )  # fmt: skip
     return list(found.values())
 
 
 def _op(name: str, phase: Pass, launch: Launch) -> Op:
     made = c.moved(name, launch.kernel, phase, launch.read, launch.written, kernels=launch.kernels)
-    return replace(made, shape=replace(made.shape, m=launch.elements))
+    return replace(made, shape=replace(made.shape, m=launch.elements, library=launch.library))

@@ -11,6 +11,30 @@ WORKLOAD = Room(
     ("tests/workload", "tests/assembly", "tests/laws"),
     (
         Fault(
+            f"{ROOT}/plain/tape.py",
+            "self.launch(kernel, x.elements, 2 * x.num_bytes, x.num_bytes)",
+            "pass",
+            "gradients of a value that two functions read are added for nothing",
+        ),
+        Fault(
+            f"{ROOT}/plain/functions.py",
+            "yield x, not strided",
+            "yield x, strided",
+            "a transposed gradient lies in order",
+        ),
+        Fault(
+            f"{ROOT}/plain/modules.py",
+            'exact = f.cast(t, x, "fp32")',
+            "exact = x",
+            "a plain norm works on BF16",
+        ),
+        Fault(
+            f"{ROOT}/plain/functions.py",
+            't.keep(x, "squared")',
+            "pass",
+            "autograd keeps nothing of a norm's input",
+        ),
+        Fault(
             f"{ROOT}/layers/shuffle.py",
             "if local > 1:",
             "if local > 0:",
