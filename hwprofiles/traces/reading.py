@@ -14,7 +14,19 @@ from typing import Any, Final
 import numpy as np
 
 from hwprofiles.traces.events import Event, read_events, refuse
-from hwprofiles.traces.trace import KERNEL, MEMCPY, MEMSET, NO_NUMBER, Activity, Floats, Ints, Marks, Operator, Trace
+from hwprofiles.traces.trace import (
+    KERNEL,
+    MEMCPY,
+    MEMSET,
+    NO_NUMBER,
+    Activity,
+    Floats,
+    Ints,
+    Marks,
+    Operator,
+    OperatorCalls,
+    Trace,
+)
 from hwprofiles.units import MICRO, NANO
 
 KINDS: Final[Mapping[str, int]] = {
@@ -25,8 +37,8 @@ LAUNCHES: Final = frozenset({"cuda_runtime", "cuda_driver", "Runtime", "hip_runt
 OPERATORS: Final = frozenset({"cpu_op", "Operator"})
 MARKS: Final = frozenset({"user_annotation", "gpu_user_annotation"})
 ON_DEVICE: Final = "gpu_user_annotation"
-WITH_VALUES: Final = "attention"
-"""Part of the names of operators whose values are kept: whether the mask is causal is one of them."""
+WITH_VALUES: Final = re.compile(r"attention|^aten::(sum|mean)$")
+"""Names of operators whose values are kept: whether a mask is causal, over which dimensions a sum goes."""
 OVERLAP_SHARE: Final = 0.01
 """Of a stream's time: more of it in which two kernels run is said (programmatic launches overlap by microseconds)."""
 PLAUSIBLE_YEARS: Final = range(2015, 2100)
@@ -98,6 +110,9 @@ class _Collected:
     launch_pid: array[int] = field(default_factory=_wholes)
     op_id: array[int] = field(default_factory=_wholes)
     op_call: array[int] = field(default_factory=_wholes)
+    op_start: array[float] = field(default_factory=_doubles)
+    op_duration: array[float] = field(default_factory=_doubles)
+    op_thread: array[int] = field(default_factory=_wholes)
     calls: _Names = field(default_factory=_Names)
     shapes: dict[int, Operator] = field(default_factory=dict)
     mark_name: array[int] = field(default_factory=_wholes)
@@ -152,12 +167,18 @@ class _Collected:
         name = str(event.get("name", ""))
         dims = args.get("Input Dims", args.get("Input dims")) or ()
         types = args.get("Input type") or ()
-        values = (args.get("Concrete Inputs") or ()) if WITH_VALUES in name else ()
-        call = self.calls.of((name, repr(dims), repr(types), repr(values)))
+        strides = args.get("Input Strides") or ()
+        values = (args.get("Concrete Inputs") or ()) if WITH_VALUES.search(name) else ()
+        call = self.calls.of((name, repr(dims), repr(strides), repr(types), repr(values)))
         if call not in self.shapes:
-            self.shapes[call] = Operator(name, _nested(dims), tuple(map(str, types)), tuple(map(str, values)))
+            told = (_nested(each) if isinstance(each, list) else () for each in (dims, strides, types, values))
+            dims, strides, types, values = told
+            self.shapes[call] = Operator(name, dims, strides, tuple(map(str, types)), tuple(map(str, values)))
         self.op_id.append(external)
         self.op_call.append(call)
+        self.op_start.append(_number(event.get("ts")))
+        self.op_duration.append(_number(event.get("dur")))
+        self.op_thread.append(_whole(event.get("tid")))
 
     def _add_mark(self, event: Event, on_device: bool) -> None:
         start, duration = _number(event.get("ts")), _number(event.get("dur"))
@@ -213,7 +234,7 @@ def _assembled(path: Path, head: Mapping[str, Any], collected: _Collected) -> Tr
         activity=activity,
         marks=_marks(collected, origin),
         operators=operators,
-        operator_of=dict(zip(collected.op_id, collected.op_call, strict=True)),
+        calls=_calls(collected, origin),
         device_names=_device_names(head),
         versions={word: _version(head[key]) for key, word in VERSIONS.items() if key in head},
         date=_date(head, origin),
@@ -276,6 +297,17 @@ def _marks(collected: _Collected, origin: float) -> Marks:
         start_s=start,
         end_s=start + np.array(collected.mark_duration)[keep] * MICRO,
         pid=np.array(collected.mark_pid, dtype=np.int64)[keep],
+    )
+
+
+def _calls(collected: _Collected, origin: float) -> OperatorCalls:
+    start = (np.array(collected.op_start) - origin) * MICRO
+    return OperatorCalls(
+        external=np.array(collected.op_id, dtype=np.int64),
+        operator=np.array(collected.op_call, dtype=np.int64),
+        start_s=start,
+        end_s=start + np.array(collected.op_duration) * MICRO,
+        thread=np.array(collected.op_thread, dtype=np.int64),
     )
 
 

@@ -21,12 +21,13 @@ NO_NUMBER: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """What a CPU operator was called with: dims, types and values of its inputs as the profiler writes them; empty where the
-    trace recorded none (record_shapes=False). values: only of operators whose sizes need them.
+    """What a CPU operator was called with: dims, strides, types and values of its inputs as the profiler writes them; empty
+    where the trace recorded none (record_shapes=False). values: only of operators whose sizes need them.
     """
 
     name: str
     dims: tuple[Any, ...] = ()
+    strides: tuple[Any, ...] = ()
     types: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
 
@@ -75,8 +76,19 @@ class Marks:
 
 
 @dataclass(frozen=True, eq=False)
+class OperatorCalls:
+    """n calls of CPU operators: External id, row of Trace.operators, seconds since the first event, thread."""
+
+    external: Ints
+    operator: Ints
+    start_s: Floats
+    end_s: Floats
+    thread: Ints
+
+
+@dataclass(frozen=True, eq=False)
 class Trace:
-    """One file. names: of kernels and annotations. operators: of External ids (`operator_of`: id → row).
+    """One file. names: of kernels and annotations. operators: each as it was called; calls: when.
 
     device_names: of each device id as its properties say it. rank, world_size: None where the file has no distributedInfo.
     date: of the recording (ISO), "" where the file does not tell it. warnings: what was left out or looks wrong, a line each.
@@ -87,7 +99,7 @@ class Trace:
     activity: Activity
     marks: Marks
     operators: tuple[Operator, ...]
-    operator_of: Mapping[int, int]
+    calls: OperatorCalls
     device_names: Mapping[int, str]
     versions: Mapping[str, str]
     date: str = ""
@@ -103,5 +115,5 @@ class Trace:
 
     @property
     def has_shapes(self) -> bool:
-        """Whether the operators of any kernel were recorded with sizes."""
+        """Whether operators were recorded with sizes."""
         return any(each.dims for each in self.operators)

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from hwprofiles.kernels.shape import KERNELS
+from hwprofiles.traces.intervals import inside, joined
 from simulator.assembly.unit_costs import INSIDE, KERNEL_GAPS
 from simulator.results.timeline import (
     COMPUTE,
@@ -94,15 +95,15 @@ def rank_time(timeline: StepTimeline, rank: int) -> RankTime:
     is_end = np.array([each.category == END_WAIT for each in timeline.classes])[rows]
     begin, end = timeline.start_s[first:last], timeline.end_s[first:last]
     moved = _busy(timeline, rank)
-    behind = _shared(begin[is_end], end[is_end], moved)
+    behind = float(inside(begin[is_end], end[is_end], moved).sum())
     _move(parts, (IDLE, END_WAIT), (COMMUNICATION, END_WAIT), behind)
-    inside = fsum(seconds for (of, name), seconds in parts.items() if of == COMMUNICATION and name in INSIDE.values())
+    of_blocks = fsum(parts.get((COMMUNICATION, name), 0.0) for name in set(INSIDE.values()))
     return RankTime(
         pp_rank=rank,
         step_s=timeline.step_s,
         parts=dict(parts),
-        communication_s=float((moved[1] - moved[0]).sum()) + inside,
-        overlapped_s=_shared(begin[~is_idle], end[~is_idle], moved),
+        communication_s=float((moved[1] - moved[0]).sum()) + of_blocks,
+        overlapped_s=float(inside(begin[~is_idle], end[~is_idle], moved).sum()),
     )
 
 
@@ -156,28 +157,7 @@ def _busy(timeline: StepTimeline, rank: int) -> tuple[Floats, Floats]:
         first, last = timeline.stream_first[rank * NUM_STREAMS + stream :][:2].tolist()
         starts.append(timeline.start_s[first:last])
         ends.append(timeline.end_s[first:last])
-    start, end = np.concatenate(starts), np.concatenate(ends)
-    if not len(start):
-        return start, end
-    order = np.argsort(start, kind="stable")
-    start, reach = start[order], np.maximum.accumulate(end[order])
-    is_new = np.concatenate(([True], start[1:] > reach[:-1]))
-    last_of = np.concatenate((np.flatnonzero(is_new)[1:] - 1, [len(start) - 1]))
-    return start[is_new], reach[last_of]
-
-
-def _shared(start: Floats, end: Floats, busy: tuple[Floats, Floats]) -> float:
-    """Seconds of stretches that do not overlap one another inside the busy ones."""
-    if not len(busy[0]) or not len(start):
-        return 0.0
-    whole = np.concatenate(([0.0], np.cumsum(busy[1] - busy[0])))
-
-    def until(moment: Floats) -> Floats:
-        place = np.searchsorted(busy[0], moment, side="right")
-        within = np.minimum(moment, busy[1][np.maximum(place - 1, 0)]) - busy[0][np.maximum(place - 1, 0)]
-        return np.where(place > 0, whole[np.maximum(place - 1, 0)] + within, 0.0)
-
-    return float((until(end) - until(start)).sum())
+    return joined(np.concatenate(starts), np.concatenate(ends))
 
 
 def _move(parts: dict[tuple[str, str], float], old: tuple[str, str], new: tuple[str, str], seconds: float) -> None:

@@ -32,7 +32,8 @@ def test_plain_and_gzipped(tmp_path: Path, name: str) -> None:
     assert trace.names[activity.name[0]] == GEMM
     assert activity.seconds[0] == pytest.approx(4e-6)
     assert activity.start_s[0] - activity.launch_s[0] == pytest.approx(10e-6)
-    call = trace.operators[trace.operator_of[int(activity.external[0])]]
+    (place,) = np.flatnonzero(trace.calls.external == activity.external[0])
+    call = trace.operators[trace.calls.operator[place]]
     assert (call.name, call.dims, call.types) == ("aten::mm", ((4, 8), (8, 2)), ("float", "float"))
     assert trace.device_names == {0: "NVIDIA H200"} and trace.has_shapes
 

@@ -46,7 +46,7 @@ TRACES = Room(
         ),
         Fault(
             "simulator/results/stream_time.py",
-            "behind = _shared(begin[is_end], end[is_end], moved)",
+            "behind = float(inside(begin[is_end], end[is_end], moved).sum())",
             "behind = 0.0",
             "waits for the reduction of gradients at the step's end are idle time",
         ),
