@@ -78,8 +78,9 @@ def _variant(call: TimedCall, first: int, m: int, n: int, k: int) -> str:
     """A backward's GEMM over the rows of the gradient is the weight's gradient, over its columns the input's."""
     if call.of is None:
         return "fprop"
-    gradient = _dims(call.of, 0) if call.of.dims else ()
-    rows, columns = (prod(gradient[:-1]), gradient[-1]) if gradient else (0, 0)
+    gradient: tuple[int, ...] = _dims(call.of, 0) if call.of.dims else ()
+    columns = gradient[-1] if gradient else 0
+    rows = prod(gradient[:-1])
     if k == rows != columns and (m == columns or n == columns):
         return "wgrad"
     strides = call.operator.strides[first] if len(call.operator.strides) > first else ()

@@ -57,7 +57,7 @@ def summarise(paths: Sequence[Path]) -> TraceSummary:
     ranks: list[int | None] = []
     for path in paths:
         trace = read_trace(path)
-        found, told = _devices_of(trace, len(devices))
+        found, told = devices_of(trace, len(devices))
         devices += found
         warnings += [f"{path.name}: {line}" for line in dict.fromkeys((*trace.warnings, *told))]
         sizes.add(trace.world_size)
@@ -69,7 +69,8 @@ def summarise(paths: Sequence[Path]) -> TraceSummary:
     )  # fmt: skip
 
 
-def _devices_of(trace: Trace, first: int) -> tuple[list[DeviceSteps], list[str]]:
+def devices_of(trace: Trace, first: int) -> tuple[list[DeviceSteps], list[str]]:
+    """A mean step of each device of a trace, and what to mind. first: how many devices stand before them."""
     found: list[DeviceSteps] = []
     warnings: list[str] = []
     for place, device in enumerate(trace.devices):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +17,7 @@ from hwprofiles.calibration.command import write_whole
 from hwprofiles.calibration.fits import fit_points
 from hwprofiles.provenance import Source
 from hwprofiles.schema import Gpu
+from hwprofiles.yaml_text import as_yaml
 
 Row = Mapping[str, str]
 SOURCE: Final = "calibrate"
@@ -142,24 +142,5 @@ def program() -> str:
 
 
 def write_yaml(path: Path, value: Mapping[str, Any], heading: str) -> None:
-    """A mapping as YAML, a line each entry of its upper two levels. Raises CalibrationError: I/O failed."""
-    lines = [f"# {heading}"]
-    for key, entry in value.items():
-        if isinstance(entry, Mapping) and entry:
-            lines.append(f"{key}:")
-            lines += [f"  {name}: {_flow(inner)}" for name, inner in entry.items()]
-        else:
-            lines.append(f"{key}: {_flow(entry)}")
-    write_whole(path, "\n".join(lines) + "\n")
-
-
-def _flow(value: Any) -> str:
-    """JSON, which is YAML, with the dot that a float needs."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(key)}: {_flow(entry)}" for key, entry in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    if isinstance(value, float):
-        mantissa, exponent, power = f"{value:.6g}".partition("e")
-        return f"{mantissa if '.' in mantissa else f'{mantissa}.0'}{exponent}{power}"
-    return json.dumps(value, ensure_ascii=False)
+    """As yaml_text.as_yaml. Raises CalibrationError: I/O failed."""
+    write_whole(path, as_yaml(value, heading))
