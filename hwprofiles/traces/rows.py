@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from hwprofiles.kernels.parameters import GpuLike, row_problem
-from hwprofiles.kernels.rows import KERNEL_COLUMNS, parse_row
+from hwprofiles.kernels.rows import KERNEL_COLUMNS, LIBRARY, parse_row
 from hwprofiles.kernels.shape import Regime
 from hwprofiles.traces.calls import TimedCall, TimedCalls
 from hwprofiles.traces.sizes import Unsized, cells_of
@@ -82,7 +82,7 @@ def _with_regime(cells: Mapping[str, Any], call: TimedCall) -> dict[str, str]:
     if ALONE < call.beside < OVERLAPPED:
         raise Unsized("a collective ran beside a part of it")
     regime: Regime = "alone" if call.beside <= ALONE else "overlapped"
-    return {name: str(cells.get(name, "")) for name in KERNEL_COLUMNS} | {
+    return {name: str(cells.get(name, "")) for name in (*KERNEL_COLUMNS, LIBRARY)} | {
         "regime": regime, "basis": "measured", "state": STATE, "source": SOURCE,
     }  # fmt: skip
 

@@ -79,11 +79,10 @@ def _variant(call: TimedCall, first: int, m: int, n: int, k: int) -> str:
     if call.of is None:
         return "fprop"
     gradient: tuple[int, ...] = _dims(call.of, 0) if call.of.dims else ()
-    columns = gradient[-1] if gradient else 0
-    rows = prod(gradient[:-1])
+    columns, rows = max(gradient[-1:], default=0), prod(gradient[:-1])
     if k == rows != columns and (m == columns or n == columns):
         return "wgrad"
-    strides = call.operator.strides[first] if len(call.operator.strides) > first else ()
+    strides: tuple[Any, ...] = call.operator.strides[first] if len(call.operator.strides) > first else ()
     if rows != columns and k == columns:
         return "dgrad"
     return "wgrad" if len(strides) == 2 and strides[0] == 1 and strides[1] >= m > 1 else "dgrad"

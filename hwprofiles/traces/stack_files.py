@@ -31,6 +31,8 @@ from hwprofiles.yaml_text import as_yaml
 
 KERNELS, HOST, PROVENANCE = "kernels.csv", "host_parameters.yaml", "provenance.yaml"
 SUMMARY, NAMES = "trace_summary.csv", "trace_kernels.csv"
+ALL_FILES: Final = (SUMMARY, NAMES, KERNELS, HOST, PROVENANCE)
+"""What the folder may hold; the last one makes it a stack."""
 QUEUED_S: Final = 20 * MICRO
 """A kernel that was launched so long before the one in front of it ended waited in a full queue: the gap is the device's."""
 FEWEST_GAPS: Final = 20
@@ -42,6 +44,7 @@ NO_SIZES: Final = (
     "profile(..., record_shapes=True)"
 )
 CAVEAT: Final = "sizes of one program's step only, {:.0%} of its compute time; all else is public or transferred"
+NO_ROWS: Final = "its trace had no sizes: only the gap between kernels is measured; all else is public or transferred"
 NUM_LEFT: Final = 8
 """Most reasons for what gave no row that are told."""
 
@@ -208,7 +211,7 @@ def _provenance(traces: Sequence[Trace], gpu: Gpu, found: TracedRows, origin: Ma
         "description": f"kernel times of a training step on {devices[0] if devices else gpu.name}, out of a profiler's trace",
         "software": software,
         "state": STATE,
-        "caveat": CAVEAT.format(found.covered),
+        "caveat": CAVEAT.format(found.covered) if found.rows else NO_ROWS,
         **({"calibration": {key: value for key, value in calibration.items() if value}} if origin.get("date") else {}),
         "sources": {SOURCE: dict(origin)},
     }

@@ -208,12 +208,32 @@ def calibrate(
         Path | None,
         typer.Option("--repeat-of", metavar="DIR", help="An earlier calibration, which this one is compared with."),
     ] = None,
+    from_trace: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from-trace",
+            metavar="TRACE",
+            help="Measure nothing: take kernel times out of a trace of torch's profiler (.json, .json.gz); once a rank.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the GPU of this machine and write a stack folder, in 8 minutes at most; killed, the same command goes on.
 
-    Needs torch: pip install 'moesim[calibrate]'.
+    Needs torch: pip install 'moesim[calibrate]'. With --from-trace neither torch nor a GPU: kernel times come out of traces.
     """
+    if from_trace:
+        from simulator.cli.calibrate_trace import calibrate_from_traces
+
+        others = {
+            "--quick": quick,
+            "--device": device != "cuda",
+            "--part": parts,
+            "--limit": limit,
+            "--repeat-of": repeat_of,
+        }
+        calibrate_from_traces(from_trace, out, gpu, force, as_json, others)
+        return
     from simulator.cli.calibrate import calibrate_gpu
 
     calibrate_gpu(

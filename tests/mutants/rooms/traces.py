@@ -6,7 +6,7 @@ from tests.mutants.fault import Fault, Room
 
 TRACES = Room(
     "traces",
-    ("tests/traces", "tests/cli/test_compare_trace.py"),
+    ("tests/traces", "tests/cli/test_compare_trace.py", "tests/cli/test_calibrate_trace.py"),
     (
         Fault(
             "hwprofiles/traces/device_time.py",
@@ -43,6 +43,30 @@ TRACES = Room(
             "is_found = (number[found] == wanted) & ~is_shared[found]",
             "is_found = ~is_shared[found]",
             "a kernel without a launch gets another one's",
+        ),
+        Fault(
+            "hwprofiles/traces/sizes.py",
+            "if k == rows != columns and (m == columns or n == columns):",
+            "if k == columns:",
+            "a gradient of the input is taken for one of the weight",
+        ),
+        Fault(
+            "hwprofiles/traces/calls.py",
+            "seconds = float(activity.seconds[rows].sum())",
+            "seconds = float(activity.seconds[rows].max())",
+            "of an operator of several kernels only the longest counts",
+        ),
+        Fault(
+            "hwprofiles/traces/rows.py",
+            'regime: Regime = "alone" if call.beside <= ALONE else "overlapped"',
+            'regime: Regime = "alone"',
+            "a kernel beside a collective counts as one that ran alone",
+        ),
+        Fault(
+            "hwprofiles/traces/stack_files.py",
+            "activity.launch_s[1:] < activity.end_s[:-1] - QUEUED_S",
+            "activity.launch_s[1:] > 0",
+            "gaps in which the host was late count as the device's",
         ),
         Fault(
             "simulator/results/stream_time.py",
