@@ -53,7 +53,7 @@ class EfficiencyGroup(BaseModel):
 
 
 class Efficiencies(BaseModel):
-    """All tables. families: oldest first; sources: by the name that groups use. other_gpu_residual, other_family_residual: range of
+    """All tables. families: oldest first; sources: by the name that groups use. other_gpu_residual, other_family_residual:
     measured / formula of GEMMs with constants of another GPU of the family, and of another family.
     """
 

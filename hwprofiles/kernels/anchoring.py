@@ -23,7 +23,9 @@ SMOOTHING = 0.02
 GENERIC_RESIDUAL = Range(1.0, 0.7, 1.4)
 """Measured over formula where only the form of the formula is known, as a factor: assumed."""
 FAR = 4.0
-"""Distance (doublings) at which a row weighs as much as the fitted constants alone."""
+"""Distance (doublings) at which a row weighs as much as the fitted constants alone, where a stack does not say (ANCHOR)."""
+ANCHOR = "anchor_doublings"
+"""Name of a stack's parameter for that distance: short where the constants were fitted to the very rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +66,19 @@ def anchored(
     extents: Coordinates,
     residual: Range,
     unanchored_s: float | None = None,
+    far: float = FAR,
 ) -> KernelCost:
     """formula(shape) times the inverse-distance mean of measured / formula over rows of the same kind of kernel.
 
     coordinates: where distance is measured, in doublings; extents: log2 sizes whose measured range decides between
     interpolated and extrapolated. residual: range of measured / formula, reached several doublings away from any row.
-    unanchored_s: what fitted constants say without the rows; it counts as a row FAR doublings away, so that rows of
+    unanchored_s: what fitted constants say without the rows; it counts as a row `far` doublings away, so that rows of
     quite another size decide nothing (None: the constants are only a form, the rows decide alone).
     """
     here = coordinates(shape)
     squares = [math.fsum((a - b) ** 2 for a, b in zip(here, coordinates(row.shape), strict=True)) for row in rows]
     weights = [1.0 / (square + SMOOTHING**2) ** 2 for square in squares]
-    prior_weight = 0.0 if unanchored_s is None else FAR**-4
+    prior_weight = 0.0 if unanchored_s is None else far**-4
     total = math.fsum(weights) + prior_weight
     at = formula(shape)
     correction = 0.0 if unanchored_s is None else prior_weight / total * math.log(unanchored_s / at)
@@ -86,7 +89,7 @@ def anchored(
         upper += weight / total * math.log(row.high / row.seconds)
     nearest_idx = min(range(len(rows)), key=squares.__getitem__)
     inside = _is_inside(extents(shape), [extents(row.shape) for row in rows])
-    doubt = math.sqrt(squares[nearest_idx]) + (0.0 if inside else 1.0)
+    doubt = (math.sqrt(squares[nearest_idx]) + (0.0 if inside else 1.0)) * FAR / far
     cost = _with_doubt(at * math.exp(correction), (lower, upper), doubt, residual, rows[nearest_idx], inside)
     if prior_weight > 0.5 * total:
         return replace(cost, basis=residual.basis, source=residual.source, state=residual.state)

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from hwprofiles.kernels.anchoring import GENERIC_RESIDUAL, Formula, KernelCost, anchored, unanchored
+from hwprofiles.kernels.anchoring import ANCHOR, FAR, GENERIC_RESIDUAL, Formula, KernelCost, anchored, unanchored
 from hwprofiles.kernels.attention_libraries import LIBRARIES, block_rows, key_block, serving, writes_scores
 from hwprofiles.kernels.parameters import GpuLike, Range, StackLike, find, missing, need, overlap_ratio, peak_flop_per_s
 from hwprofiles.kernels.rows import KernelRow
@@ -165,7 +165,10 @@ def attention_cost(
     if not rows:
         return unanchored(formula(shape), residual)
     unanchored_s = None if found is None else formula(shape) / overlap_ratio(stack, "attention", regime)
-    return anchored(shape, rows, formula, _attention_place, _attention_extents, residual, unanchored_s)
+    far = find(stack, f"{_stem(shape, library)}.{ANCHOR}")
+    return anchored(
+        shape, rows, formula, _attention_place, _attention_extents, residual, unanchored_s, far.value if far else FAR
+    )
 
 
 def core_limits(gpu: GpuLike, dtype: str, direction: str, library: str) -> CoreLimits:

@@ -10,7 +10,7 @@ import math
 from dataclasses import replace
 from typing import Any, Final
 
-from hwprofiles.kernels.anchoring import GENERIC_RESIDUAL, KernelCost, along_line, anchored, unanchored
+from hwprofiles.kernels.anchoring import ANCHOR, FAR, GENERIC_RESIDUAL, KernelCost, along_line, anchored, unanchored
 from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, gemm_seconds
 from hwprofiles.kernels.parameters import GpuLike, Range, StackLike, find, missing, need, overlap_ratio, peak_flop_per_s
 from hwprofiles.kernels.rows import KernelRow
@@ -48,9 +48,7 @@ def gemm_constants(
     stack: StackLike, dtype: str, variant: str, *, is_grouped: bool = False
 ) -> tuple[GemmConstants, Range] | None:
     """Constants of a GEMM family and the range of measured / formula (`residual`); None where the stack lacks one."""
-    family = f"gemm.{dtype}"
-    grouped = (f"{family}.grouped.{variant}", f"{family}.grouped") if is_grouped else ()
-    stems = (*grouped, f"{family}.{variant}", family)
+    stems = _stems(dtype, variant, is_grouped=is_grouped)
     values: dict[str, Any] = {}
     for name in (*_REQUIRED, *_OPTIONAL):
         found = find(stack, *(f"{stem}.{name}" for stem in stems))
@@ -59,6 +57,13 @@ def gemm_constants(
         elif name in _REQUIRED:
             return None
     return GemmConstants(**values), need(stack, *(f"{stem}.residual" for stem in stems))
+
+
+def _stems(dtype: str, variant: str, *, is_grouped: bool) -> tuple[str, ...]:
+    """Beginnings of a family's keys, the more special ones first."""
+    family = f"gemm.{dtype}"
+    grouped = (f"{family}.grouped.{variant}", f"{family}.grouped") if is_grouped else ()
+    return *grouped, f"{family}.{variant}", family
 
 
 def gemm_cost(
@@ -96,7 +101,16 @@ def gemm_cost(
     if not rows:
         return unanchored(free, residual)
     unanchored_s = free / overlap_ratio(stack, "gemm", regime)
-    return _within_peak(anchored(shape, rows, formula, _gemm_place, _gemm_extents, residual, unanchored_s), shape, peak)
+    far = _far(stack, shape)
+    cost = anchored(shape, rows, formula, _gemm_place, _gemm_extents, residual, unanchored_s, far)
+    return _within_peak(cost, shape, peak)
+
+
+def _far(stack: StackLike, shape: KernelShape) -> float:
+    """Distance at which a row weighs as much as the constants."""
+    stems = _stems(shape.dtype, shape.variant or "fprop", is_grouped=shape.groups > 1)
+    found = find(stack, *(f"{stem}.{ANCHOR}" for stem in stems))
+    return found.value if found else FAR
 
 
 def _within_peak(cost: KernelCost, shape: KernelShape, peak_flop_per_s: float) -> KernelCost:

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from hwprofiles.calibration.attention_fit import AttentionFit, configuration, fit_attention
 from hwprofiles.calibration.fits.judged import Judged, judge, spread
-from hwprofiles.calibration.fits.parameter import Entry, Origin, parameters
+from hwprofiles.calibration.fits.parameter import NEAR, Entry, Origin, parameters
 from hwprofiles.calibration.fits.points import Cells, attention_points, is_alone, measured, state_of
 from hwprofiles.calibration.reference_points import AttentionPoint
+from hwprofiles.kernels.anchoring import ANCHOR
 from hwprofiles.kernels.attention import CoreLimits, computed_head, core_limits, core_seconds
 from hwprofiles.schema import Gpu
 
@@ -102,6 +103,7 @@ class Folds:
         for name, unit in UNITS.items():
             values = [getattr(fit, name) for fit in fits]
             yield f"{stem}.{name}", values[0], min(values), max(values), unit
+        yield f"{stem}.{ANCHOR}", *NEAR, "doublings"
         low, high = (math.exp(end) for end in spread(self.left_out, len(set(self._groups))))
         yield f"{stem}.residual", 1.0, low, high, "1"
         for size, value in self.whole.rate_share.items():

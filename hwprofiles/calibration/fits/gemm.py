@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from hwprofiles.calibration.fits.judged import Judged, judge, spread
-from hwprofiles.calibration.fits.parameter import Entry, Origin, parameters
+from hwprofiles.calibration.fits.parameter import NEAR, Entry, Origin, parameters
 from hwprofiles.calibration.fits.points import Cells, free_sms, gemm_points, is_alone, measured, state_of
 from hwprofiles.calibration.gemm_families import CUBLAS_TILES, DEEPGEMM_TILES
 from hwprofiles.calibration.gemm_fit import (
@@ -23,6 +23,7 @@ from hwprofiles.calibration.gemm_fit import (
     with_folds,
 )
 from hwprofiles.calibration.gemm_groups import gemm_entries, priors_of
+from hwprofiles.kernels.anchoring import ANCHOR
 from hwprofiles.kernels.gemm_formula import GemmLimits, GemmSize, Tiles, moved_bytes
 from hwprofiles.kernels.parameters import MissingKernelError, peak_flop_per_s
 from hwprofiles.schema import Gpu
@@ -132,6 +133,7 @@ def _entries(family: Family, fit: GemmFit, num_shapes: int) -> Iterator[Entry]:
         if name == "residual":
             low, high = (math.exp(end) for end in spread(fit.left_out, num_shapes))
         yield f"{family.stem}.{name}", value, low, high, unit
+    yield f"{family.stem}.{ANCHOR}", *NEAR, "doublings"
 
 
 def _judged(

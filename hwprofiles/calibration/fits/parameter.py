@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,11 @@ class Origin:
     where: str
     date: str = ""
 
+
+NEAR: Final = (0.5, 0.25, 1.0)
+"""anchor_doublings of constants that were fitted to a stack's own rows: on whole weight shapes and configurations of our own H100
+left out, rows correct the formula at 0.5 as well as it is alone or better; at 4 they bend attention from 2.1 to 3.2 %.
+"""
 
 Entry = tuple[str, float, float, float, str]
 """Key, value, low, high, unit."""
