@@ -30,7 +30,7 @@ def rows(ratio: float = RATIO) -> list[dict[str, Any]]:
         "index_select recorded forward": table["launch_f_s"], "cumsum no_grad": table["launch_f_s"],
         "add recorded backward": table["launch_b_s"], "mul recorded backward": table["launch_b_s"],
         "linear_module recorded forward": table["module_f_s"], "linear_stack trained forward": table["module_f_s"],
-        "linear_stack frozen backward": table["module_b_s"],
+        "accumulate parameters backward": table["parameter_s"],
         "linear_stack trained backward": 2 * table["module_b_s"] + table["parameter_s"],
         "python_function recorded forward": table["function_f_s"], "norm_stack trained forward": table["function_f_s"],
         "python_function recorded backward": table["function_b_s"], "norm_stack trained backward": table["function_b_s"],
@@ -40,7 +40,7 @@ def rows(ratio: float = RATIO) -> list[dict[str, Any]]:
         **{f"collective {op}": table["collective_s"] for op in ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")},
         **{f"expert_loop {n}_experts forward": 1e-4 + n * table["looped_expert_f_s"] for n in (4, 64)},
         **{f"expert_loop {n}_experts backward": 2e-4 + n * each for n in (4, 64)},
-        **{f"graph_replay {n}_kernels": table["graph_s"] + n * table["graph_node_s"] for n in (1, 10, 100)},
+        **{f"graph_replay {n}_kernels": table["graph_s"] + n * table["graph_node_s"] for n in (1, 10, 1000)},
         **{f"compiled_region {n}_pairs_recorded forward": region["layer_f_s"] + 2 * n * region["launch_f_s"] for n in (4, 16)},
         **{f"compiled_region {n}_pairs_recorded backward": region["layer_b_s"] + 3 * n * region["launch_b_s"] for n in (4, 16)},
     }  # fmt: skip

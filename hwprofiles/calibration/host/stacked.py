@@ -74,6 +74,8 @@ def cases(device: torch.device) -> Iterator[Case]:
         yield Case(name, variant, "forward", calls, module, tracked)
         yield Case(name, variant, "backward", calls, backward, partial(_ran, module, tracked))
     yield Case("cast", "float32", "forward", CALLS, partial(_casts, row))
+    leaves = [torch.zeros_like(row).requires_grad_() for _ in range(LAYERS)]
+    yield Case("accumulate", "parameters", "backward", LAYERS, partial(_accumulate, leaves, row))
 
 
 def _tracked(base: Tensor) -> Tensor:
@@ -84,6 +86,11 @@ def _ran(module: nn.Module, tracked: partial[Tensor]) -> tuple[Tensor, Tensor]:
     """What `backward` takes, behind a forward."""
     out: Tensor = module(tracked())
     return out, torch.ones_like(out)
+
+
+def _accumulate(leaves: list[Tensor], grad: Tensor, _: None) -> None:
+    """The nodes alone that add a gradient to each one's."""
+    torch.autograd.backward(leaves, [grad] * len(leaves))
 
 
 def _casts(x: Tensor, _: None) -> None:

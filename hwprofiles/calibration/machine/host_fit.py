@@ -18,6 +18,15 @@ from hwprofiles.hosts.own import KEY, RATIO, TENTH
 from hwprofiles.provenance import Source
 from hwprofiles.schema import Parameter
 
+_BARE: Final = frozenset({"graph_s", "graph_node_s"})
+"""Measured as a bare call of the driver; the tables have a framework's replay."""
+GAP: Final = "kernel_gap_s"
+MOST_GAP_S: Final = 1e-6
+_GAP_SOURCE: Final = Source(
+    kind="assumed", where="kernels are timed one behind another, so that what lies between two is in each one's seconds"
+)
+"""Of the idle time between two kernels, which a stack of other measurements has beside them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -39,7 +48,7 @@ class Span:
 
 Rows = Mapping[str, Mapping[str, Any]]
 Cost = Callable[[Rows], Span]
-"""Raises KeyError where a row is missing."""
+"""Raises KeyError where a row is missing, or where rows are too unsure to say it."""
 
 
 def parameters(rows: Sequence[Mapping[str, Any]], where: str, date: str) -> dict[str, Parameter]:
@@ -58,12 +67,14 @@ def parameters(rows: Sequence[Mapping[str, Any]], where: str, date: str) -> dict
             "calls of plain torch over the catalogue's tables, geometric mean; a tenth of them is outside at each end"
         )
         made[RATIO] = _parameter(ratio, "ratio", where, date, text)
+    if found:
+        made[GAP] = Parameter(value=0.0, low=0.0, high=MOST_GAP_S, unit="s", basis="assumed", source=_GAP_SOURCE)
     return made
 
 
 def _ratio(measured: Mapping[str, float]) -> Span | None:
     """This host's calls over those of the tables; None: too few were measured."""
-    tables = {f"{KEY}eager.{call}": entry.value for call, entry in load_dispatch("eager").items()}
+    tables = {f"{KEY}eager.{call}": entry.value for call, entry in load_dispatch("eager").items() if call not in _BARE}
     logs = [math.log(seconds / tables[key]) for key, seconds in measured.items() if tables.get(key) and seconds > 0]
     if len(logs) < 2:
         return None
@@ -105,9 +116,13 @@ def _mean(*names: str) -> Cost:
 
 
 def _parameter_s(rows: Rows) -> Span:
-    """A linear layer's backward with its weight's gradient, less two products without."""
-    trained, frozen = (_row(rows, f"linear_stack {each} backward") for each in ("trained", "frozen"))
-    return trained.less(frozen, 2.0)
+    """A node that adds a gradient."""
+    return _row(rows, "accumulate parameters backward")
+
+
+def _module_b(rows: Rows) -> Span:
+    """Half of a linear layer's backward, which has two products, less its parameter."""
+    return _row(rows, "linear_stack trained backward").less(_parameter_s(rows)).over(2.0)
 
 
 def _wait(rows: Rows) -> Span:
@@ -115,12 +130,12 @@ def _wait(rows: Rows) -> Span:
 
 
 def _sloped(call: str, few: int, many: int, variant: str, phase: str = "") -> Cost:
-    """Of one more of what a call has `few` and `many` of."""
+    """Of one more of what a call has `few` and `many` of; at most all of a call with few."""
 
     def cost(rows: Rows) -> Span:
         tail = f" {phase}" if phase else ""
         short, long = (_row(rows, f"{call} {count}_{variant}{tail}") for count in (few, many))
-        slope = max(0.0, (long.value - short.value) / (many - few))
+        slope = min(max(0.0, (long.value - short.value) / (many - few)), short.value / few)
         return Span(slope, slope * long.low / long.value, slope * long.high / long.value)
 
     return cost
@@ -137,7 +152,10 @@ def _base(call: str, few: int, many: int, variant: str, phase: str) -> Cost:
     def cost(rows: Rows) -> Span:
         tail = f" {phase}" if phase else ""
         short = _row(rows, f"{call} {few}_{variant}{tail}")
-        return short.less(_sloped(call, few, many, variant, phase)(rows), float(few))
+        left = short.less(_sloped(call, few, many, variant, phase)(rows), float(few))
+        if not left.value > 0:
+            raise KeyError(f"{call}: the kernels take all of it")
+        return left
 
     return cost
 
@@ -150,7 +168,7 @@ _EAGER: Final[Mapping[str, tuple[Cost, str]]] = {
     "launch_f_s": (_LAUNCH_F, "single operators of one kernel"),
     "launch_b_s": (_mean("add recorded backward", "mul recorded backward"), "their nodes in a backward"),
     "module_f_s": (_mean("linear_module recorded forward", "linear_stack trained forward"), "torch.nn.Linear"),
-    "module_b_s": (_mean("linear_stack frozen backward"), "backward of a linear layer without its weight's gradient"),
+    "module_b_s": (_module_b, "half of a linear layer's backward, without its parameter"),
     "function_f_s": (_mean("python_function recorded forward", "norm_stack trained forward"), _FUNCTION),
     "function_b_s": (_mean("python_function recorded backward", "norm_stack trained backward"), _FUNCTION),
     "attention_f_s": (_mean("attention core forward"), "scaled_dot_product_attention"),
@@ -158,13 +176,13 @@ _EAGER: Final[Mapping[str, tuple[Cost, str]]] = {
     "cast_s": (_mean("cast float32 forward"), "one tensor to another format"),
     "looped_expert_f_s": (_sloped("expert_loop", 4, 64, "experts", "forward"), "one expert more in a loop over a split"),
     "looped_expert_b_s": (_expert_b, "half of one expert more, without its parameter"),
-    "parameter_s": (_parameter_s, "backward of a linear layer less two products"),
+    "parameter_s": (_parameter_s, "the node that adds a parameter's gradient"),
     "collective_s": (
         _mean(*(f"collective {each}" for each in ("all_reduce", "all_gather", "reduce_scatter", "all_to_all"))),
         "collectives of one rank",
     ),
-    "graph_s": (_base("graph_replay", 10, 100, "kernels", ""), "a replay without its nodes"),
-    "graph_node_s": (_sloped("graph_replay", 10, 100, "kernels"), "a node of a replayed graph"),
+    "graph_s": (_base("graph_replay", 10, 1000, "kernels", ""), "a replay without its nodes"),
+    "graph_node_s": (_sloped("graph_replay", 10, 1000, "kernels"), "a node of a replayed graph"),
     "sync_s": (_wait, "reading one number of the device, less the kernel that makes it"),
 }  # fmt: skip
 """Call → how it follows from rows, and what they are."""

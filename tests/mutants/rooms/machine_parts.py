@@ -15,9 +15,9 @@ MACHINE_PARTS = Room(
     (
         Fault(
             f"{FITS}/host_fit.py",
-            "return trained.less(frozen, 2.0)",
-            "return trained.less(frozen, 1.0)",
-            "a parameter's accumulation holds its weight's product",
+            "return _row(rows, \"linear_stack trained backward\").less(_parameter_s(rows)).over(2.0)",
+            "return _row(rows, \"linear_stack trained backward\").over(2.0)",
+            "a product in the backward holds half of the parameter's accumulation",
         ),
         Fault(
             f"{FITS}/host_fit.py",
