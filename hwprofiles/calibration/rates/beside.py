@@ -14,8 +14,8 @@ from hwprofiles.calibration.rates.held import beside
 from hwprofiles.calibration.rates.moved import memory_case
 
 PART: Final = "beside"
-LAUNCHES: Final = 600
-"""That run beside: about half a second, and fewer than a stream takes before the host waits."""
+LAUNCHES: Final = {"copy": 600, "gemm": 900}
+"""That run beside: for half a second to a second, and fewer than a stream takes before the host waits."""
 COPIED: Final = (65_536, 8192)
 """Rows, width of the copy beside: 0.7 ms on an H100."""
 PRODUCT: Final = (8192, 7168, 8192)
@@ -54,7 +54,7 @@ def _small(device: Any) -> tuple[list[RateCase], list[RateCase]]:
 
 def _beside(device: Any, name: str) -> AbstractContextManager[None]:
     other = (memory_case(device, eager.KERNELS[0], *COPIED) if name == "copy" else dense.fprop(device, *PRODUCT)).make()
-    return beside(other, LAUNCHES)
+    return beside(other, LAUNCHES[name])
 
 
 def _refuse() -> Call:

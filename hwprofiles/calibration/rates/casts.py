@@ -121,8 +121,6 @@ KERNELS: Final = (
         shapes=COARSE,
     ),
     Kernel("dequantise", "torch", to_bf16, _tiles, dtype="fp8-block", shapes=COARSE),
-    Kernel("dequantise", "compiled", to_bf16, _tiles, 2.0 + IN_FP8, dtype="fp8-block", shapes=COMPILED),
     Kernel("amax", "torch", largest, _x, shapes=COARSE),
-    Kernel("amax", "compiled", largest, _x, 2.0, shapes=COMPILED),
     Kernel("transpose", "torch", turned, _values, 2.0, dtype="fp8-row"),
 )  # fmt: skip

@@ -22,13 +22,13 @@ WEIGHTS: Final = (
 """(n, k) of linear layers: DeepSeek-V3's, Llama 3 8B's, Llama 3 70B's, those of models of 1 to 4 billion parameters,
 gpt-oss-120b's, two routers, and the head of Qwen3-MoE."""
 TOKENS: Final = (64, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768)
-COUNTS: Final = {"fprop": (4, 6), "dgrad": (1, 3), "wgrad": (2, 4)}
+COUNTS: Final = {"fprop": (3, 6), "dgrad": (1, 3), "wgrad": (2, 4)}
 """How many of TOKENS a weight is timed at in each pass: on the coarse grid, and with the candidates of a finer one; which ones
 turns from weight to weight."""
 QUICK_WEIGHTS, QUICK_TOKENS = ((4096, 7168), (7168, 2048), (2048, 1024)), (512, 4096)
 SMALL_WEIGHTS, SMALL_TOKENS = ((256, 128),), (128,)
-MOST_NUMBERS: Final = 2**32
-"""Of operands and results together: a head at many tokens needs more memory than is worth it."""
+MOST_WORK: Final = 2**42
+"""m n k: longer products heat the chip and say no more."""
 WRITTEN: Final = {"cublas-bf16-out": torch.bfloat16, "cublas-fp32-out": torch.float32}
 """Library cell of a weight gradient that is written and not added to → format of the result."""
 
@@ -66,7 +66,7 @@ def tokens_of(idx: int, count: int, n: int, k: int, size: Size) -> tuple[int, ..
         return QUICK_TOKENS if size == "quick" else SMALL_TOKENS
     step = len(TOKENS) / max(count, 1)
     places = sorted({int(idx * 1.3 + number * step) % len(TOKENS) for number in range(count)})
-    return tuple(TOKENS[place] for place in places if TOKENS[place] * (n + k) + n * k < MOST_NUMBERS)
+    return tuple(TOKENS[place] for place in places if TOKENS[place] * n * k <= MOST_WORK)
 
 
 def fprop(device: Any, rows: int, n: int, k: int) -> RateCase:

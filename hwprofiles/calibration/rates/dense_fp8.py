@@ -27,11 +27,13 @@ LIBRARY: Final = "cublas"
 
 
 def cases(device: Any, size: Size) -> Iterator[RateCase]:
-    """Every weight whose sizes the formats take, in each, at some numbers of tokens."""
+    """Every weight whose sizes the formats take, in each, at some numbers of tokens; on the coarse grid in two of three."""
     for idx, (n, k) in enumerate(weights(size)):
         for number, dtype in enumerate(FORMATS):
             if _fits(dtype, n, k):
-                yield from _of_weight(device, dtype, idx + number, n, k, size)
+                least = int(size == "full" and (idx + number) % len(FORMATS) == 0)
+                for case in _of_weight(device, dtype, idx + number, n, k, size):
+                    yield replace(case, level=max(case.level, least))
 
 
 def _of_weight(device: Any, dtype: str, idx: int, n: int, k: int, size: Size) -> Iterator[RateCase]:

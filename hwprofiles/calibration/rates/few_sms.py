@@ -14,7 +14,7 @@ from hwprofiles.calibration.rates.case import Call, RateCase, Size
 from hwprofiles.calibration.rates.held import held, limited
 from hwprofiles.calibration.rates.moved import memory_case
 
-HELD: Final = (4, 16, 32, 48)
+HELD: Final = (8, 24, 48)
 QUICK_HELD: Final = (20,)
 LIMITED: Final = (16, 32)
 PART: Final = "few_sms"

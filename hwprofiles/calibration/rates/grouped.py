@@ -35,6 +35,8 @@ UNEVEN_FROM: Final = 64
 """Mean rows from which every second load of a weight is uneven: falling as 1 / (1 + i / 2)."""
 MOST_NUMBERS: Final = 2**31
 """Of all experts' weights: what makes FP8 of more takes a GPU's memory."""
+LOOPED: Final = 4
+"""Weights whose loops are timed."""
 MAX_LOOPED: Final = 32
 """Experts up to which the loop is timed: longer ones are launches and nothing else."""
 
@@ -59,7 +61,8 @@ def expert_loads(size: Size) -> Iterator[tuple[int, int, Counts, bool]]:
                 continue
             is_uneven = number % 2 == 1 and mean >= UNEVEN_FROM
             counts = uneven_loads(groups, mean) if is_uneven else (mean,) * groups
-            yield n, k, counts, groups <= MAX_LOOPED and number % 2 == 0
+            is_looped = groups <= MAX_LOOPED and number % 2 == 0 and idx < LOOPED
+            yield n, k, counts, is_looped
 
 
 def _loads(idx: int, size: Size) -> tuple[tuple[int, int], ...]:

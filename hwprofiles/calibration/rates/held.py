@@ -47,7 +47,10 @@ class Holder:
         self._stop, self._gave_up = (torch.zeros(1, dtype=torch.int32, device="cuda") for _ in range(2))
         self._one = torch.ones(1, dtype=torch.int32).pin_memory()
         self._held, self._copies = torch.cuda.Stream(), torch.cuda.Stream()
-        with self.holding(1):  # what is loaded on first use waits for the device
+        torch.cuda._sleep(1)
+        with self.holding(
+            1
+        ):  # what is loaded on first use waits for the device, and so would kernels beside the held SMs
             pass
 
     @contextmanager

@@ -1,7 +1,7 @@
 """Kernels bound by memory: what each is made of, alone, compiled, or as a chain of plain torch's functions.
 
 Libraries: torch (its own kernel, or its functions one behind another), eager (a module written out in functions where torch
-has a kernel of its own too), compiled (torch.compile, rows of any number), triton (this project's quantisers), moesim
+has a kernel of its own too), compiled (torch.compile, for each size), triton (this project's quantisers), moesim
 (functions of the torch model).
 """
 
@@ -26,7 +26,7 @@ GRID: Final[tuple[Shape, ...]] = (
 )  # fmt: skip
 """1 to 470 MB in BF16."""
 COARSE: Final[tuple[Shape, ...]] = ((512, 2048), (4096, 2048), (8192, 5120), (32_768, 4096))
-COMPILED: Final[tuple[Shape, ...]] = ((512, 4096), (4096, 4096), (8192, 7168), (32_768, 7168))
+COMPILED: Final[tuple[Shape, ...]] = ((1024, 4096), (4096, 2048), (8192, 7168), (16_384, 4096))
 ONE: Final = frozenset(("compiled", "triton"))
 """Libraries that make one kernel of a function."""
 HOST_LAUNCHES: Final = 6
@@ -77,20 +77,23 @@ def smallest(shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
 
 def memory_case(device: Any, kernel: Kernel, rows: int, width: int) -> RateCase:
     """At one size."""
-    meta = torch.device("meta")
-    operands = kernel.operands(meta, rows, width)
-    call = _call(kernel.function, operands, kernel.wrt)
-    with Traffic() as traffic:
-        result = call()
-    counted = traffic.bytes if kernel.per_number is None else round(kernel.per_number * rows * width)
-    launches = kernel.launches or (1 if kernel.library in ONE else max(traffic.launches, 1))
+    operands = kernel.operands(torch.device("meta"), rows, width)
+    if kernel.per_number is not None and (kernel.launches or kernel.library in ONE):
+        counted, launches, held = round(kernel.per_number * rows * width), kernel.launches or 1, size_of(operands)
+    else:
+        call = _call(kernel.function, operands, kernel.wrt)
+        with Traffic() as traffic:
+            result = call()
+        counted = traffic.bytes if kernel.per_number is None else round(kernel.per_number * rows * width)
+        launches = kernel.launches or max(traffic.launches, 1)
+        held = size_of(operands) + size_of(result)
     cells = {
         "part": "memory", "op": kernel.op, "variant": kernel.variant, "dtype": kernel.dtype, "library": kernel.library,
         "m": rows, "n": width, "bytes": counted, "launches": launches,
     }  # fmt: skip
     on_host = HOST_LAUNCHES * (bool(kernel.wrt) + (kernel.library == "compiled"))
-    held = size_of(operands) + size_of(result)
-    return RateCase(cells, partial(_make, device, kernel, rows, width), held, launches + on_host, light=True)
+    made = partial(_make, device, kernel, rows, width)
+    return RateCase(cells, made, held, launches + on_host, light=True)
 
 
 def size_of(tensors: Any) -> float:
@@ -104,8 +107,6 @@ def _make(device: Any, kernel: Kernel, rows: int, width: int) -> Call:
     if kernel.library == "compiled":
         function = _compiled(function, device)
     operands = kernel.operands(device, rows, width)
-    if kernel.library == "compiled":
-        _any_rows(operands, rows)
     call = _call(function, operands, kernel.wrt)
     kept = [call()]
 
@@ -131,15 +132,6 @@ def _call(function: Callable[..., Any], operands: tuple[Any, ...], wrt: tuple[in
     return partial(torch.autograd.grad, out, inputs, torch.randn_like(out), retain_graph=True)
 
 
-def _any_rows(operands: tuple[Any, ...], rows: int) -> None:
-    """One kernel for all numbers of rows, so that each width is compiled once."""
-    from torch._dynamo import mark_dynamic
-
-    for operand in operands:
-        if isinstance(operand, torch.Tensor) and operand.dim() and operand.shape[0] == rows:
-            mark_dynamic(operand, 0)
-
-
 def _compiled(function: Callable[..., Any], device: Any) -> Callable[..., Any]:
     if device.type != "cuda":
         raise NotImplementedError("compiled kernels are timed on a GPU alone: a CPU's compiler takes minutes")
@@ -148,4 +140,4 @@ def _compiled(function: Callable[..., Any], device: Any) -> Callable[..., Any]:
 
     torch._dynamo.config.recompile_limit = 256
     torch._functorch.config.donated_buffer = False  # a gradient is taken several times
-    return torch.compile(function)
+    return torch.compile(function, dynamic=False)

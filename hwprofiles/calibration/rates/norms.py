@@ -132,7 +132,6 @@ KERNELS: Final = (
     Kernel("rope", "compiled", turned_pairs, _pairs, 4.0, shapes=COMPILED),
     Kernel("rope", "moesim", rope.apply, _own_rope, wrt=(0,), variant="bwd", shapes=COARSE),
     Kernel("rope", "torch", half_rope, _half_rope, wrt=(0,), variant="bwd", shapes=COARSE),
-    Kernel("rope", "compiled", turned_pairs, _pairs, 4.0, (0,), variant="bwd", shapes=COMPILED),
 )
 """torch-input, torch-weight: one gradient without the other; torch-heads: of many short rows. per_number: of fused kernels: the
 operand and the result (of gradients also what the forward read), each once."""
