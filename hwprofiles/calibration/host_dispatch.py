@@ -19,6 +19,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +28,8 @@ import torch
 
 from hwprofiles.calibration.command import Parser, check_output, guarded, write_table
 from hwprofiles.calibration.host import device_calls, layers, operators
-from hwprofiles.calibration.host.core import COLUMNS, Case, HostRow, measured, processor
+from hwprofiles.calibration.host.core import COLUMNS, Case, HostRow, counted, measured, processor
+from hwprofiles.calibration.machine.part import told
 from hwprofiles.calibration.measuring import device_facts
 from hwprofiles.units import MEGA
 
@@ -51,20 +53,37 @@ def kinds(recipes: tuple[str, ...]) -> tuple[Kind, ...]:
 
 
 def rows(device: torch.device, samples: int, recipes: tuple[str, ...]) -> tuple[list[HostRow], dict[str, str]]:
-    """All rows, and what could not be run: its kind → why."""
-    found: list[HostRow] = []
+    """All rows, and what could not be run: its kind → why.
+
+    Everything is timed before anything is counted: once torch's profiler was attached, calls of the driver stay slower.
+    """
+    found: dict[tuple[str, ...], HostRow] = {}
     left_out: dict[str, str] = {}
-    for kind, cases in kinds(recipes):
-        try:
-            for case in cases(device):
-                found.append(measured(case, device, samples))
-                row = found[-1]
-                told = f"{row.host_s * MEGA:9.2f} us {row.kernels:6.1f} kernels {row.operators:6.1f} operators"
-                print(f"{told}  {row.name} {row.variant} {row.phase}", flush=True)
-        except (RuntimeError, ImportError, OSError, AttributeError) as error:
-            left_out[kind] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            print(f"left out: {kind}: {left_out[kind]}", flush=True)
-    return found, left_out
+
+    def timed(case: Case) -> None:
+        row = measured(case, device, samples)
+        found[key_of(case)] = row
+        print(f"{row.host_s * MEGA:9.2f} us  {row.name} {row.variant} {row.phase}", flush=True)
+
+    def looked_into(case: Case) -> None:
+        operators, kernels = (number / case.calls for number in counted(case, device))
+        found[key_of(case)] = replace(found[key_of(case)], operators=operators, kernels=kernels)
+
+    for work in (timed, looked_into):
+        for kind, cases in kinds(recipes):
+            try:
+                for case in cases(device):
+                    work(case)
+            except (RuntimeError, ImportError, OSError, AttributeError, KeyError) as error:
+                if kind not in left_out:
+                    left_out[kind] = told(error)
+                    print(f"left out: {kind}: {left_out[kind]}", flush=True)
+    return list(found.values()), left_out
+
+
+def key_of(case: Case) -> tuple[str, ...]:
+    """What tells its row from the others."""
+    return case.name, case.variant, case.phase
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

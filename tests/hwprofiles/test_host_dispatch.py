@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import torch
 
 from hwprofiles.calibration import host_dispatch
 from hwprofiles.calibration.host import layers
-from hwprofiles.calibration.host.core import Case, counted, measured
+from hwprofiles.calibration.host.core import Case, HostRow, counted, measured
 from hwprofiles.yaml_file import read_yaml
 
 CPU = torch.device("cpu")
@@ -64,7 +66,32 @@ def test_a_call_is_a_share_of_its_sample() -> None:
     x = torch.ones(4)
     case = Case("add", "", "", 10, lambda _: [torch.add(x, x) for _ in range(10)])
     assert counted(case, CPU) == (10, 0)
-    assert measured(case, CPU, 1).operators == 1
+    assert measured(case, CPU, 1).host_s < 1e-3
+
+
+def test_nothing_is_timed_behind_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profiler that was attached slows later calls of the driver: all timing comes first, of all kinds."""
+    x, seen = torch.ones(4), []
+
+    def cases(device: torch.device, name: str) -> Iterator[Case]:
+        yield Case(name, "", "", 2, lambda _: [torch.add(x, x) for _ in range(2)])
+
+    def timed(case: Case, device: torch.device, samples: int) -> HostRow:
+        seen.append(f"time {case.name}")
+        return measured(case, device, samples)
+
+    def looked_into(case: Case, device: torch.device) -> tuple[int, int]:
+        seen.append(f"count {case.name}")
+        return counted(case, device)
+
+    made = tuple((name, partial(cases, name=name)) for name in ("one", "other"))
+    monkeypatch.setattr(host_dispatch, "kinds", lambda recipes: made)
+    monkeypatch.setattr(host_dispatch, "measured", timed)
+    monkeypatch.setattr(host_dispatch, "counted", looked_into)
+    found, left_out = host_dispatch.rows(CPU, 1, ("bf16",))
+    assert seen == ["time one", "time other", "count one", "count other"]
+    assert [row.operators for row in found] == [1, 1]
+    assert left_out == {}
 
 
 def test_it_needs_a_gpu_or_a_rehearsal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

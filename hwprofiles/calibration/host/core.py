@@ -71,10 +71,8 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def measured(case: Case, device: torch.device, samples: int, *, is_counted: bool = True) -> HostRow:
-    """The case's row. Python's garbage collection runs between samples, not inside. is_counted: operators and kernels too, by
-    torch's profiler; else 0.
-    """
+def measured(case: Case, device: torch.device, samples: int) -> HostRow:
+    """The case's row, nothing counted yet. Python's garbage collection runs between samples, not inside."""
     issued, waited = [], []
     for number in range(WARM_UP + samples):
         state = case.prepare()
@@ -92,10 +90,9 @@ def measured(case: Case, device: torch.device, samples: int, *, is_counted: bool
             issued.append((issue - begin) / case.calls)
             waited.append((end - issue) / case.calls)
     ordered, tenth = sorted(issued), samples // 10
-    operators, kernels = counted(case, device) if is_counted else (0, 0)
     return HostRow(
         case.name, case.variant, case.phase, case.calls, median(issued), ordered[tenth], ordered[-1 - tenth],
-        median(waited), operators / case.calls, kernels / case.calls,
+        median(waited), 0.0, 0.0,
     )  # fmt: skip
 
 

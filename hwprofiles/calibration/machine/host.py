@@ -66,7 +66,7 @@ def measure(device: Any, size: Size, emit: Emit, done: Collection[str] = ()) -> 
                     break
                 name = " ".join(each for each in (case.name, case.variant, case.phase) if each)
                 if name not in done:
-                    row = asdict(measured(case, device, SAMPLES[size], is_counted=False))
+                    row = asdict(measured(case, device, SAMPLES[size]))
                     emit({**{key: row[key] for key in HOST_COLUMNS if key in COLUMNS}, "name": name, "call": case.name,
                           "cpu": cpu, "device": torch.device(device).type})  # fmt: skip
         except (RuntimeError, ImportError, OSError, AttributeError) as error:
