@@ -20,6 +20,8 @@ FORMATS: Final = {"bf16": torch.bfloat16, "fp32": torch.float32}
 HEAD_DIM: Final = 128
 SCORES: Final = ((512, 2048), (2048, 4096), (8192, 4096), (16_384, 7168))
 
+HEADS: Final = ((16_384, 128), (131_072, 128), (524_288, 128), (2_097_152, 128))
+"""Rows of all heads, width of one."""
 KEY: Final = (128, 64)
 """Of MLA: numbers of a key that a head has for itself, and that all heads share."""
 KEYS: Final = ((1024, 3072), (4096, 3072), (4096, 24_576), (16_384, 3072))
@@ -45,6 +47,11 @@ def doubled(x: Any) -> Any:
 def masked(x: Any, mask: Any) -> Any:
     """Under a mask of bytes."""
     return x.masked_fill(mask, 0.0)
+
+
+def masked_rows(x: Any, mask: Any) -> Any:
+    """A byte a row, in place."""
+    return x.masked_fill_(mask, 0.0)
 
 
 def weighed(x: Any, y: Any, z: Any) -> Any:
@@ -156,7 +163,14 @@ def _of_two_formats() -> Iterator[Kernel]:
     yield Kernel("cast", "torch", to_bf16, wide("x"), variant="to-bf16", dtype="fp32", shapes=COARSE)
     yield Kernel("cast", "torch-to-fp32", to_fp32, narrow("x"), shapes=GRID)
     yield Kernel("cast", "torch-to-bf16", to_bf16, wide("x"), dtype="fp32", shapes=GRID)
+    yield Kernel("elementwise_broadcast", "torch-masked", masked_rows, _rows_masked, shapes=COARSE)
+    yield Kernel("reduce", "torch-heads", mean_of_rows, wide("x"), dtype="fp32", shapes=HEADS)
+    yield Kernel("reduce_columns", "torch-heads", sum_of_columns, narrow("x"), shapes=HEADS)
     yield Kernel("cat", "torch-heads", keys_joined, _keys, shapes=KEYS)
+
+
+def _rows_masked(device: Any, rows: int, width: int) -> tuple[Any, ...]:
+    return numbers(device, torch.bfloat16, rows, width), torch.rand(rows, 1, device=device) < 0.1
 
 
 def _keys(device: Any, rows: int, width: int) -> tuple[Any, ...]:
