@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -21,6 +21,16 @@ USUAL_L2_BYTES = 64 * MEBI
 """Of a GPU that does not tell."""
 
 
+class Spans(NamedTuple):
+    """Seconds of each call, or of all together; clock_hz of the SMs meanwhile (nan: unknown); issued_s: until the host had
+    issued all, from the beginning of the sleep (0 on a processor, which issues nothing).
+    """
+
+    seconds: list[float]
+    clock_hz: float
+    issued_s: float
+
+
 class Chip(Protocol):
     """A device that runs calls and tells how long they took."""
 
@@ -31,9 +41,7 @@ class Chip(Protocol):
     def now(self) -> float: ...
     def rest(self, seconds: float) -> None: ...
     def trial(self, call: Call) -> tuple[float, float]: ...
-    def spans(
-        self, calls: Sequence[Call], sleep_s: float, busy_s: float = 0.0, *, each: bool = False
-    ) -> tuple[list[float], float]: ...
+    def spans(self, calls: Sequence[Call], sleep_s: float, busy_s: float = 0.0, *, each: bool = False) -> Spans: ...
     def recover(self) -> None: ...
 
 
@@ -73,12 +81,8 @@ class TorchChip:
         self.wait()
         return issued, self.now() - begin
 
-    def spans(
-        self, calls: Sequence[Call], sleep_s: float, busy_s: float = 0.0, *, each: bool = False
-    ) -> tuple[list[float], float]:
-        """Seconds of each call, or of all together, launched while the device sleeps; and the SM clock meanwhile (nan:
-        unknown), in the middle of the busy_s that they are expected to take.
-        """
+    def spans(self, calls: Sequence[Call], sleep_s: float, busy_s: float = 0.0, *, each: bool = False) -> Spans:
+        """Calls launched while the device sleeps; the clock is read in the middle of the busy_s that they shall take."""
         begin = self.now()
         if self.on_gpu:
             torch.cuda._sleep(int(sleep_s * SLEEP_CYCLES_PER_S))
@@ -89,9 +93,10 @@ class TorchChip:
                 moments.append(self._clock.mark())
         if not each:
             moments.append(self._clock.mark())
+        issued_s = self.now() - begin if self.on_gpu else 0.0
         clock_hz = self._sm_clock_hz(begin + sleep_s + 0.5 * busy_s)
         self.wait()
-        return [self._clock.between(begin, end) for begin, end in pairwise(moments)], clock_hz
+        return Spans([self._clock.between(begin, end) for begin, end in pairwise(moments)], clock_hz, issued_s)
 
     def wait(self) -> None:
         """Until this stream's work is done; a kernel that holds SMs on another one goes on."""

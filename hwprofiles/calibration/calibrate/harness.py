@@ -1,7 +1,7 @@
 """The seconds of one kernel in two states of the chip, its faults told apart from its times.
 
 `first_launches`, the shortest of a few launches after a rest, and `benchmark_loop`, the mean of launches one behind the other
-for some 40 ms (median of BATCHES). Launches wait behind a sleeping kernel for as long as the host needs to issue them, so that
+for some 25 ms (median of BATCHES). Launches wait behind a sleeping kernel for as long as the host needs to issue them, so that
 the host's own time does not count. Operands take turns and are together at least ROTATED times the level-2 cache, so that a
 call finds none of its own there: as good as a flush, without a flush's time between two launches. Where a set of operands is so
 small that MAX_COPIES of them are less than that, what is left in the cache is no more than a launch's own time hides.
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import Any, Final
 
-from hwprofiles.calibration.calibrate.chip import Chip
+from hwprofiles.calibration.calibrate.chip import Chip, Spans
 from hwprofiles.calibration.calibrate.store import MAX_NOTE
 from hwprofiles.calibration.rates.case import Call, RateCase
 from hwprofiles.units import GIGA, MICRO
@@ -35,10 +35,17 @@ MAX_QUEUED: Final = 900
 """Launches that a driver takes while the device sleeps; above, the host waits."""
 REPEATS: Final = ((0.2, 1, 1), (0.03, 2, 2), (-1.0, FIRST, BATCHES))
 """Seconds of a call above which so many first launches and batches are enough."""
-RESTED_CALLS: Final = 400
+RESTED_CALLS: Final = 200
 """Rest before heavy kernels, in calls: the shorter one is, the less the clock matters to it."""
 ISSUE_MARGIN: Final = 1.4
-MARGIN_S: Final = 20 * MICRO
+AFTER_REST: Final = 3.0
+"""So much longer than in a row the host takes for a call behind a rest."""
+FASTER: Final = 0.7
+"""Host's share of the device's time below which the device does not wait for it."""
+MARGIN_S: Final = 50 * MICRO
+MAX_SLEEP_S: Final = 0.5
+ISSUED_S: Final = 0.02
+"""Host's time for a batch, at most."""
 TRIES: Final = 3
 """Of a point whose times are no numbers or whose clock drifts."""
 MAX_DRIFT: Final = 0.10
@@ -50,9 +57,9 @@ FLAGGED: Final = "flagged: "
 class Timing:
     """rest_s: before the first launches of a heavy kernel, at most; light_rest_s: of others; loop_s: of the loop."""
 
-    rest_s: float = 0.12
-    light_rest_s: float = 0.02
-    loop_s: float = 0.04
+    rest_s: float = 0.05
+    light_rest_s: float = 0.01
+    loop_s: float = 0.025
 
 
 class DeviceLost(RuntimeError):
@@ -164,22 +171,37 @@ def _states(calls: Iterator[Call], case: RateCase, chip: Chip, timing: Timing) -
     first launches below the loop's says that the chip had not woken up.
     """
     issued_s, once = chip.trial(next(calls))
-    issue_s = ISSUE_MARGIN * issued_s + case.launches * MICRO
+    issue_s = issued_s + case.launches * MICRO
     number, batches = next(repeats for least_s, *repeats in REPEATS if not once <= least_s)
     chip.rest(timing.light_rest_s if case.light else min(timing.rest_s, timing.light_rest_s + RESTED_CALLS * once))
-    sleep_s = min(number * issue_s, 0.1) + MARGIN_S
-    first, clock = chip.spans(list(islice(calls, number)), sleep_s, number * once, each=True)
-    of_first = _State("first_launches", min(first), first, number, (clock,))
+    first = _fed(chip, calls, number, number * AFTER_REST * issue_s, number * once, each=True)
+    of_first = _State("first_launches", min(first.seconds), first.seconds, number, (first.clock_hz,))
     if not of_first.sound:
         return [of_first]
-    count = min(MAX_CALLS, MAX_QUEUED // max(case.launches, 1), round(timing.loop_s / batches / min(first)))
-    count = max(1, count)
-    starved_s = max(2.0 * issue_s, count * (issue_s - 0.9 * min(first)))
+    shortest = of_first.seconds
+    count = min(MAX_CALLS, MAX_QUEUED // max(case.launches, 1), round(timing.loop_s / batches / shortest))
+    count = max(1, min(count, math.ceil(ISSUED_S / issue_s)))
     times, clocks = [], []
+    sleep_s = max(2.0 * issue_s, count * (ISSUE_MARGIN * issue_s - 0.9 * shortest))
     for _ in range(batches):
-        batch = list(islice(calls, count))
-        (span,), clock = chip.spans(batch, min(starved_s, 0.5) + MARGIN_S, count * min(first))
-        times.append(span / count)
-        clocks.append(clock)
+        batch = _fed(chip, calls, count, sleep_s, count * shortest)
+        times.append(batch.seconds[0] / count)
+        clocks.append(batch.clock_hz)
+        if batch.issued_s > FASTER * batch.seconds[0]:
+            sleep_s = max(sleep_s, ISSUE_MARGIN * batch.issued_s)
     loop = _State("benchmark_loop", statistics.median(times), times, count * batches, clocks)
     return [replace(of_first, beside=clocks), loop]
+
+
+def _fed(chip: Chip, calls: Iterator[Call], count: int, sleep_s: float, busy_s: float, *, each: bool = False) -> Spans:
+    """Calls of which none waited for the host: all were issued while the device slept, or faster than it ran them.
+
+    Where that cannot be said, they are launched again behind a longer sleep.
+    """
+    for _ in range(TRIES):
+        sleep_s = min(sleep_s, MAX_SLEEP_S) + MARGIN_S
+        found = chip.spans(list(islice(calls, count)), sleep_s, busy_s, each=each)
+        if found.issued_s <= max(sleep_s, FASTER * sum(found.seconds)):
+            break
+        sleep_s = ISSUE_MARGIN * found.issued_s
+    return found

@@ -26,15 +26,19 @@ SAME: Final = tuple(name for name in KERNEL_COLUMNS if name in KernelShape.__dat
 """Columns that say which call it was."""
 
 
-def kernel_rows(points: Iterable[Row], gpu: GpuLike, source: str) -> tuple[list[dict[str, str]], list[str]]:
+def kernel_rows(measured: Iterable[Row], gpu: GpuLike, source: str) -> tuple[list[dict[str, str]], list[str]]:
     """Rows of kernels.csv, a call each, and what was left out and why.
 
-    Of a call's states the shorter one, as if it were of the first launches: in the loop's 40 ms no limit of power has acted on
+    Of a call's states the shorter one, as if it were of the first launches: in the loop's 25 ms no limit of power has acted on
     short kernels, and the first launches of these hold time of the host.
     """
+    points = [
+        point for point in measured if point["seconds"] and not point["note"].startswith(FLAGGED) and _is_row(point)
+    ]
+    mixed = _mixed(points)
     calls: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for point in points:
-        if point["seconds"] and not point["note"].startswith(FLAGGED) and _is_row(point):
+        if (point["op"], point[LIBRARY]) not in mixed:
             calls[tuple(point.get(name, "") for name in (*SAME, LIBRARY))].append(point)
     chosen = _own_libraries(calls.values())
     found: dict[tuple[object, ...], dict[str, str]] = {}
@@ -70,14 +74,23 @@ def _columns() -> tuple[str, ...]:
 
 def _is_row(point: Row) -> bool:
     """Whether the stack's table can hold it: a kernel of KERNELS by the stack's own library, even loads, all SMs, alone;
-    not one kind of several under an op bound by memory."""
+    of those bound by memory a single launch, and no variant."""
     op = point["op"]
     if op not in KERNELS or point.get("beside") or point.get("sms"):
         return False
-    if KERNELS[op].bound == "memory" and point["variant"]:
+    if KERNELS[op].bound == "memory" and (point["variant"] or point.get("launches", "") not in ("", "1")):
         return False
     counts = set(point.get("loads", "").split())
     return len(counts) < 2 and point[LIBRARY] in OWN.get(op, (point[LIBRARY],))
+
+
+def _mixed(points: Iterable[Row]) -> set[tuple[str, str]]:
+    """(op, library) of kernels bound by memory in several formats, which a row's bytes alone do not tell apart."""
+    formats: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for point in points:
+        if KERNELS[point["op"]].bound == "memory":
+            formats[point["op"], point[LIBRARY]].add(point["dtype"])
+    return {kind for kind, found in formats.items() if len(found) > 1}
 
 
 def _own_libraries(calls: Iterable[Sequence[Row]]) -> dict[str, str]:

@@ -32,7 +32,7 @@ COARSE_SHARE: Final = 0.85
 """Of the kernels' time that the coarse grid may take."""
 TIMINGS: Final[dict[Size, Timing]] = {
     "full": Timing(),
-    "quick": Timing(rest_s=0.05, light_rest_s=0.01, loop_s=0.02),
+    "quick": Timing(rest_s=0.03, light_rest_s=0.005, loop_s=0.015),
     "cpu": Timing(rest_s=0.0, light_rest_s=0.0, loop_s=0.02),
 }
 

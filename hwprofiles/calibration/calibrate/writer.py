@@ -27,6 +27,8 @@ REHEARSAL: Final = "few kernels were measured: good for a rehearsal, not for pre
 
 
 PARAMETERS: Final = "parameters.yaml"
+LEAST_JUDGED: Final = 4
+"""Points of a class of which something can be said."""
 Fit = Callable[[str, str], Mapping[str, Mapping[str, Any]]]
 """Where and when it was measured → parameters of a table, as a *parameters.yaml has them."""
 
@@ -81,7 +83,10 @@ def _of_kernels(measured: Measured, judged: list[str], where: str, date: str) ->
     """Constants of the kernels' formulas; `judged` takes a line a class."""
     sound = [row for row in measured.points if not row["note"].startswith(FLAGGED)]
     found, verdicts = fit_points(sound, measured.gpu, where, date)
-    judged += [verdict.line() for verdict in verdicts]
+    told = [verdict for verdict in verdicts if not verdict.in_fit and verdict.points >= LEAST_JUDGED]
+    judged += [verdict.line() for verdict in told]
+    if len(told) < len(verdicts):
+        judged.append(f"{len(verdicts) - len(told)} more classes have too few points to be judged")
     return found
 
 
