@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from simulator.assembly.chunks import Piece, Segment
 from simulator.assembly.collectives import StageCollectives
@@ -163,4 +164,6 @@ def _adamw(scenario: Scenario, count: int) -> Op:
     gradient, name = WIRE_BYTES[scenario.data_parallel.grad_reduce.dtype], scenario.training.optimizer
     master = MASTER_BYTES.get(name, 0)
     state = (master or WEIGHT_BYTES) + 2 * MOMENT_BYTES[name]
-    return moved("adamw", "adamw", "W", count * (gradient + state), count * (state + (WEIGHT_BYTES if master else 0)))
+    op = moved("adamw", "adamw", "W", count * (gradient + state), count * (state + (WEIGHT_BYTES if master else 0)))
+    library = "torch" if scenario.kernels.modules == "transformers" else ""
+    return replace(op, shape=replace(op.shape, m=count, library=library))

@@ -81,11 +81,7 @@ def test_rotary_embedding_by_hand() -> None:
     """q * cos + cat(-q2, q1) * sin of transposed heads: three strided kernels, a broadcast one, a copy of strided halves."""
     attention = blocks.attention_block(scenario().model, T)
     width = 2 * T * 32 * 128
-    assert number(attention.forward["q_rope"]) == {
-        "elementwise_strided": 3,
-        "elementwise_broadcast": 1,
-        "strided_copy": 1,
-    }
+    assert number(attention.forward["q_rope"]) == {"elementwise_strided": 3, "elementwise_broadcast": 1, "cat": 1}
     assert sum(each.read + each.written for each in attention.forward["q_rope"]) == (2 + 1 + 2 + 2 + 3) * width
     back = number(attention.backward["q_rope"])
     assert back == {"elementwise_strided": 4, "fill": 2, "strided_copy": 2, "elementwise": 1}
@@ -158,7 +154,7 @@ def test_latent_attention_and_dense_layers_are_counted() -> None:
     assert {
         "kv_latent_norm_reduce",
         "q_latent_norm_reduce",
-        "rope_strided_copy",
+        "rope_cat",
         "shared_activation_elementwise",
     } <= set(names)
     # Weights of the experts' results are FP32 behind a sigmoid: their product is, too.

@@ -40,6 +40,14 @@ def _pointwise(*operands: bool) -> str:
     return "elementwise_strided" if any(operands) else "elementwise"
 
 
+HEAD: Final = 256
+"""Width up to which rows are those of heads: sums along them, or over so few columns, are slower."""
+
+
+def _of_heads(x: Value) -> str:
+    return "torch-heads" if x.width <= HEAD else ""
+
+
 def square(t: Tape, x: Value) -> Value:
     """x.pow(2). Backward: x to the power of 1, which copies, times 2, times the gradient."""
     n = x.num_bytes
@@ -58,7 +66,7 @@ def square(t: Tape, x: Value) -> Value:
 def mean(t: Tape, x: Value) -> Value:
     """x.mean(-1, keepdim=True). Backward: the row's gradient divided and written to the whole row."""
     rows = x.rows * SIZES[x.dtype]
-    t.launch("reduce", x.elements, x.num_bytes, rows)
+    t.launch("reduce", x.elements, x.num_bytes, rows, library=_of_heads(x))
 
     def back(strided: bool) -> Iterator[Arrived]:
         t.launch("elementwise_broadcast", x.elements, rows, x.num_bytes)
@@ -100,7 +108,7 @@ def times_rows(t: Tape, x: Value, rows: Value) -> Value:
         product = "elementwise_mixed" if is_mixed else _pointwise(strided, x.is_strided)
         t.launch(product, x.elements, wide + x.num_bytes, wide)
         t.launch("elementwise_broadcast", x.elements, wide + few, wide)
-        t.launch("reduce", x.elements, wide, few)
+        t.launch("reduce", x.elements, wide, few, library=_of_heads(x))
         if is_mixed:
             convert(t, x.elements, rows.dtype, x.dtype)
         yield rows, False
@@ -118,7 +126,7 @@ def times_weight(t: Tape, x: Value) -> Value:
     def back(strided: bool) -> Iterator[Arrived]:
         t.launch("elementwise_broadcast", x.elements, n, n)
         t.launch(_pointwise(strided, x.is_strided), x.elements, 2 * n, n)
-        t.launch("reduce_columns", x.elements, n, x.width * SIZES[x.dtype], 2)
+        t.launch("reduce_columns", x.elements, n, x.width * SIZES[x.dtype], 2, _of_heads(x))
         yield x, strided
 
     return t.put(t.value(x.elements, x.width, x.dtype, is_strided=x.is_strided), back)
@@ -217,11 +225,13 @@ def split(t: Tape, x: Value, *widths: int) -> tuple[Value, ...]:
 
 
 def joined(t: Tape, *parts: Value, kernels: int = 1) -> Value:
-    """torch.cat(parts, -1), or a copy of each part into its place (kernels: as many). Backward: views of the gradient."""
+    """torch.cat(parts, -1), or a copy of each part into its place (kernels: as many). Backward: views of the gradient. Parts
+    that do not lie in order, such as slices of heads, take a slower kernel.
+    """
     elements, width = sum(part.elements for part in parts), sum(part.width for part in parts)
     size = elements * SIZES[parts[0].dtype]
     is_strided = any(part.is_strided for part in parts)
-    t.launch("strided_copy" if is_strided else "cat", elements, size, size, kernels)
+    t.launch("cat", elements, size, size, kernels, "torch-heads" if is_strided else "")
 
     def back(strided: bool) -> Iterator[Arrived]:
         for part in parts:
@@ -259,7 +269,7 @@ def masked(t: Tape, x: Value) -> Value:
 
     def work() -> None:
         t.launch("copy", x.elements, n, n)
-        t.launch("elementwise_broadcast", x.elements, n + x.rows, n)
+        t.launch("elementwise_broadcast", x.elements, n + x.rows, n, library="torch-masked")
 
     def back(strided: bool) -> Iterator[Arrived]:
         work()
@@ -272,11 +282,11 @@ def masked(t: Tape, x: Value) -> Value:
 def masked_in_place(t: Tape, x: Value) -> Value:
     """x.masked_fill_(rows, 0); its gradient is copied and filled."""
     n = x.num_bytes
-    t.launch("elementwise_broadcast", x.elements, n + x.rows, n)
+    t.launch("elementwise_broadcast", x.elements, n + x.rows, n, library="torch-masked")
 
     def back(strided: bool) -> Iterator[Arrived]:
         t.launch("copy", x.elements, n, n)
-        t.launch("elementwise_broadcast", x.elements, n + x.rows, n)
+        t.launch("elementwise_broadcast", x.elements, n + x.rows, n, library="torch-masked")
         yield x, False
 
     return t.put(t.view(x, is_strided=x.is_strided), back)

@@ -79,26 +79,24 @@ def router(t: Tape, logits: Value, m: MoeFfn) -> Value:
     return t.put(t.value(few, 1, "fp32" if has_groups else logits.dtype), back)
 
 
+LOSS: Final = (18, 26, 7, 5)
+"""Bytes of a logit, forward and backward, and kernels, as calibration counts them (calibration/rates/loss.py). Forward: converted
+(2 + 4), log-softmax (4 + 4), the targets' logarithms taken (4); the labels shifted. Backward: zeros, into which each target's
+gradient is put (4 + 4), log-softmax's derivative (4 + 4 + 4), converted (4 + 2)."""
+
+
 def causal_loss(t: Tape, logits: Value) -> Value:
     """Mean cross entropy of logits.float(): log-softmax, of which the target's number is taken."""
-    exact = f.cast(t, logits, "fp32")
-    n, numbers = exact.num_bytes, 8 * exact.rows
-    logs = t.value(exact.elements, exact.width, "fp32")
-    t.launch("elementwise", 3 * exact.rows, 3 * numbers, 3 * numbers, 3)  # the labels, shifted by one
-    t.launch("softmax", exact.elements, n, n)
-    t.launch("reduce", exact.rows, numbers, 4)
+    forward, backward, kernels, back_kernels = LOSS
+    exact, count = 4 * logits.elements, logits.elements
+    t.launch("cross_entropy", count, (forward - 8) * count, 8 * count, kernels, "torch")
+    logs = t.value(count, logits.width, "fp32")
     t.keep(logs, "log_probabilities")
 
     def back(strided: bool) -> list[tuple[Value, bool]]:
-        t.launch("fill", exact.elements, 0, n)
-        t.launch("elementwise", exact.rows, numbers, numbers)
-        t.launch("softmax_bwd", exact.elements, 2 * n, n)
-        return [(exact, False)]
+        t.launch("cross_entropy_bwd", count, (backward - 10) * count, 10 * count, back_kernels, "torch")
+        # The gradient of the logarithms and that of FP32 logits are there together.
+        t.needs(2 * exact)
+        return [(logits, False)]
 
-    # The gradient of the logarithms and that of the logits are there together.
-    return t.put(replace_gradient(t, logs), back, temporary=n)
-
-
-def replace_gradient(t: Tape, logs: Value) -> Value:
-    """The loss, whose gradient is of the size of the logarithms when it is turned into that of the logits."""
-    return t.view(logs, is_strided=False)
+    return t.put(t.value(1, 1, "fp32"), back, temporary=exact + logits.num_bytes)

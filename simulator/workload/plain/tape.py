@@ -96,6 +96,7 @@ class Tape:
     _numbers: int = 0
     _is_back: bool = False
     _held: list[int] = field(default_factory=list)
+    _needed: int = 0
 
     def value(
         self, elements: int, width: int, dtype: str = "bf16", *, is_strided: bool = False, has_grad: bool = True,
@@ -119,6 +120,10 @@ class Tape:
         """A function's kernels, in the pass that is walked."""
         into = self.backward if self._is_back else self.forward
         into.setdefault(self.segment, []).append(Launch(kernel, elements, read, written, kernels, library))
+
+    def needs(self, num_bytes: int) -> None:
+        """Temporaries of a derivative that are there beside the gradients that it takes and gives."""
+        self._needed = max(self._needed, num_bytes)
 
     def keep(self, x: Value, name: str) -> None:
         """Autograd keeps the value's storage for the function that is put next; parameters are there anyway."""
@@ -147,8 +152,9 @@ class Tape:
             self.segment = node.segment
             value, strided = grads.pop(node.output.number)
             before = sum(each.num_bytes for each, _ in grads.values())
+            self._needed = 0
             arrived = list(node.derivative(strided))
-            made = sum(each.num_bytes for each, _ in arrived)
+            made = max(self._needed, sum(each.num_bytes for each, _ in arrived))
             self.working_backward = max(self.working_backward, before + value.num_bytes + made - freed)
             for each, is_so in arrived:
                 self._arrive(grads, each, is_so)
