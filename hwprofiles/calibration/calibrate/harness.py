@@ -42,7 +42,7 @@ AFTER_REST: Final = 3.0
 """So much longer than in a row the host takes for a call behind a rest."""
 FASTER: Final = 0.7
 """Host's share of the device's time below which the device does not wait for it."""
-MARGIN_S: Final = 50 * MICRO
+MARGIN_S: Final = 200 * MICRO
 MAX_SLEEP_S: Final = 0.5
 ISSUED_S: Final = 0.02
 """Host's time for a batch, at most."""
@@ -174,7 +174,7 @@ def _states(calls: Iterator[Call], case: RateCase, chip: Chip, timing: Timing) -
     issue_s = issued_s + case.launches * MICRO
     number, batches = next(repeats for least_s, *repeats in REPEATS if not once <= least_s)
     chip.rest(timing.light_rest_s if case.light else min(timing.rest_s, timing.light_rest_s + RESTED_CALLS * once))
-    first = _fed(chip, calls, number, number * AFTER_REST * issue_s, number * once, each=True)
+    first = _fed(chip, calls, number, number * AFTER_REST * issue_s + MARGIN_S, number * once, each=True)
     of_first = _State("first_launches", min(first.seconds), first.seconds, number, (first.clock_hz,))
     if not of_first.sound:
         return [of_first]

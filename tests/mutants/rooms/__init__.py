@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.fault import Room
 from tests.mutants.rooms.assembly import ASSEMBLY
+from tests.mutants.rooms.calibrate import CALIBRATE
 from tests.mutants.rooms.cli import CLI
 from tests.mutants.rooms.comparing import COMPARING
 from tests.mutants.rooms.context import CONTEXT
@@ -48,7 +49,7 @@ ROOMS: tuple[Room, ...] = (
     HOSTS, MACHINE_PARTS, GRAPH_MEMORY, TRACES,
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
     OFFLOAD, MUON, CONTEXT, PACKING, PHASES, RUN, RATES, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS,
-    WHAT_IF,
+    WHAT_IF, CALIBRATE,
     NUMERICS, TORCH_MODEL, TRAINED_MOE, EXPERT_PARALLEL, PIPELINE, TRAIN, TORCH_COUNTS,
 )  # fmt: skip
 """From the bottom up."""
