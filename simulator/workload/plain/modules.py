@@ -80,9 +80,9 @@ def router(t: Tape, logits: Value, m: MoeFfn) -> Value:
 
 
 LOSS: Final = (18, 26, 7, 5)
-"""Bytes of a logit, forward and backward, and kernels, as calibration counts them (calibration/rates/loss.py). Forward: converted
-(2 + 4), log-softmax (4 + 4), the targets' logarithms taken (4); the labels shifted. Backward: zeros, into which each target's
-gradient is put (4 + 4), log-softmax's derivative (4 + 4 + 4), converted (4 + 2)."""
+"""Bytes of a logit, forward and backward, and kernels, as calibration counts them (calibration/rates/loss.py). Forward:
+converted (2 + 4), log-softmax (4 + 4), the targets' logarithms taken (4); the labels shifted. Backward: zeros, into which each
+target's gradient is put (4 + 4), log-softmax's derivative (4 + 4 + 4), converted (4 + 2)."""
 
 
 def causal_loss(t: Tape, logits: Value) -> Value:
