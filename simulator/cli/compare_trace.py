@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SUFFIXES: Final = (".json.gz", ".trace.json")
 MARK: Final = re.compile(rb'"(traceEvents|deviceProperties|ph)"\s*:')
 """A key of every trace."""
+OTHERS: Final = re.compile(rb'"(schema_version|extends|model|cluster)"\s*:')
+"""A key of every scenario and result: a file of JSON without one is best refused as a trace."""
 
 
 def is_trace_file(source: str) -> bool:
@@ -35,9 +37,12 @@ def is_trace_file(source: str) -> bool:
         path = Path(source)
         if not path.is_file():
             return False
-        return path.name.endswith(SUFFIXES) or (
-            MARK.search(_beginning(path)) is not None and not is_result_file(source)
-        )
+        if path.name.endswith(SUFFIXES):
+            return True
+        beginning = _beginning(path)
+        if MARK.search(beginning) is not None:
+            return not is_result_file(source)
+        return path.suffix == ".json" and OTHERS.search(beginning) is None
     except (OSError, ValueError):
         return False
 

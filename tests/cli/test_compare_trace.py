@@ -158,7 +158,9 @@ BAD = {
     "cut.json.gz": "cut off",
     "cut.json": "cut off",
     "foreign.json.gz": "no list traceEvents",
+    "foreign.json": "no list traceEvents",
     "empty.json.gz": "empty",
+    "empty.json": "empty",
     "cpu.json": "no kernel",
 }
 
