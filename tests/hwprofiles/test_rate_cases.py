@@ -23,7 +23,7 @@ from simulator.workload.counting import fp8_bytes
 
 CPU = torch.device("cpu")
 META = torch.device("meta")
-ON_A_GPU = {"compiled", "cublas-limited"}
+ON_A_GPU = {"compiled", "cublas-limited", "few-blocks"}
 FUSED = [
     kernel
     for each in (norms, casts, loss)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
-from typing import Final
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache, partial
+from typing import Any, Final
 
 import torch
 
 from hwprofiles.calibration.rates.case import Call
-from hwprofiles.units import MILLI
+from hwprofiles.units import MEBI, MILLI
 
 THREADS: Final = 1024
 KEPT: Final = 58
 """Numbers that each thread of a holding block keeps in registers; with a few more of its own they are 64 for each of 1,024
 threads: all registers of an SM (65,536 on every NVIDIA GPU since Volta), so that no block of another kernel fits beside it."""
-SOURCE: Final = r"""extern "C" __global__ void __launch_bounds__(1024) hold(const float* numbers, int* stop, int* gave_up) {
+MOVED_BYTES: Final = 1024 * MEBI
+"""That a moving kernel reads, and writes, in one sweep: more than caches hold."""
+WIDE_BYTES: Final = 16
+"""Of a thread's load."""
+HOLD: Final = r"""extern "C" __global__ void __launch_bounds__(1024) hold(const float* numbers, int* stop, int* gave_up) {
   float kept[58];
   #pragma unroll
   for (int i = 0; i < 58; ++i) kept[i] = ((volatile const float*)numbers)[i * 1024 + threadIdx.x];
@@ -35,36 +39,58 @@ SOURCE: Final = r"""extern "C" __global__ void __launch_bounds__(1024) hold(cons
 }
 """
 """Waits for a flag in device memory (polling the host's disturbs every kernel beside it); gives up after seconds."""
+MOVE: Final = r"""extern "C" __global__ void __launch_bounds__(1024) move(
+    const float4* from, float4* to, int count, int* stop, int* gave_up) {
+  const long long begin = clock64();
+  do {
+    for (int i = blockIdx.x * 1024 + threadIdx.x; i < count; i += gridDim.x * 1024) to[i] = from[i];
+    if (clock64() - begin > 8000000000LL) { *gave_up = 1; break; }
+  } while (!*(volatile int*)stop);
+}
+"""
+"""Copies all of it, and again until the flag is set: at least once."""
 
 
-class Holder:
-    """Holds SMs with resident blocks, on a stream of its own. Raises RuntimeError, or what it is a kind of, without NVRTC."""
+class Resident:
+    """Kernels that stay on some SMs, on a stream of their own. Raises RuntimeError, or what it is a kind of, without NVRTC."""
 
     def __init__(self) -> None:
         _allow_no_toolkit()
-        self._kernel = torch.cuda._compile_kernel(SOURCE, "hold")
+        self._hold, self._move = (
+            torch.cuda._compile_kernel(source, name) for source, name in ((HOLD, "hold"), (MOVE, "move"))
+        )
         self._numbers = torch.zeros(KEPT * THREADS, device="cuda")
         self._stop, self._gave_up = (torch.zeros(1, dtype=torch.int32, device="cuda") for _ in range(2))
-        self._one = torch.ones(1, dtype=torch.int32).pin_memory()
-        self._held, self._copies = torch.cuda.Stream(), torch.cuda.Stream()
+        self._set, self._one = torch.ones_like(self._stop), torch.ones(1, dtype=torch.int32).pin_memory()
+        self._from, self._to = (torch.zeros(MOVED_BYTES, dtype=torch.uint8, device="cuda") for _ in range(2))
+        self._stream, self._copies = torch.cuda.Stream(), torch.cuda.Stream()
         torch.cuda._sleep(1)
-        with self.holding(
-            1
-        ):  # what is loaded on first use waits for the device, and so would kernels beside the held SMs
-            pass
+        for running in (self.holding(1), self.moving(1)):
+            with running:  # what is loaded on first use waits for the device, and so would kernels beside the held SMs
+                pass
+
+    def holding(self, num_sms: int) -> AbstractContextManager[None]:
+        """`num_sms` SMs are held inside, and move nothing."""
+        return self._running(self._hold, num_sms, [self._numbers, self._stop, self._gave_up])
+
+    def moving(self, num_sms: int) -> AbstractContextManager[None]:
+        """A block on each of `num_sms` SMs copies memory inside."""
+        return self._running(self._move, num_sms, self._moved(self._stop))
+
+    def copy(self, num_sms: int) -> Call:
+        """One sweep by so many blocks, on the current stream."""
+        return partial(self._move, grid=(num_sms, 1, 1), block=(THREADS, 1, 1), args=self._moved(self._set))
+
+    def _moved(self, stop: Any) -> list[Any]:
+        return [self._from, self._to, MOVED_BYTES // WIDE_BYTES, stop, self._gave_up]
 
     @contextmanager
-    def holding(self, num_sms: int) -> Iterator[None]:
-        """`num_sms` SMs are held inside. Raises RuntimeError where that took so long that they were let go."""
+    def _running(self, kernel: Any, num_sms: int, args: list[Any]) -> Iterator[None]:
+        """Raises RuntimeError where what runs inside took so long that the SMs were let go."""
         self._stop.zero_()
         self._gave_up.zero_()
         torch.cuda.synchronize()
-        self._kernel(
-            grid=(num_sms, 1, 1),
-            block=(THREADS, 1, 1),
-            args=[self._numbers, self._stop, self._gave_up],
-            stream=self._held,
-        )
+        kernel(grid=(num_sms, 1, 1), block=(THREADS, 1, 1), args=args, stream=self._stream)
         time.sleep(5 * MILLI)
         try:
             yield
@@ -72,7 +98,7 @@ class Holder:
             with torch.cuda.stream(self._copies):
                 self._stop.copy_(self._one, non_blocking=True)
             self._copies.synchronize()
-            self._held.synchronize()
+            self._stream.synchronize()
         if int(self._gave_up):
             raise RuntimeError("the kernel that holds SMs let them go before the time was taken")
 
@@ -86,15 +112,22 @@ def _allow_no_toolkit() -> None:
 
 
 @cache
-def holder() -> Holder:
+def resident() -> Resident:
     """One for the process: it is compiled once."""
-    return Holder()
+    return Resident()
 
 
 @contextmanager
 def held(num_sms: int) -> Iterator[None]:
     """So many SMs are held by another kernel."""
-    with holder().holding(num_sms):
+    with resident().holding(num_sms):
+        yield
+
+
+@contextmanager
+def moving(num_sms: int) -> Iterator[None]:
+    """On so many SMs another kernel copies memory."""
+    with resident().moving(num_sms):
         yield
 
 
