@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hwprofiles.library_models import MODELS, LibraryModel
+from hwprofiles.units import GIBI, MILLI
 from simulator import load_scenario
 from simulator.errors import InputError
 from simulator.results.document import to_document
@@ -119,12 +120,12 @@ def lines(found: Iterable[Predicted], rows: Mapping[str, Mapping[str, Any]]) -> 
             yield f"{each.name:28} refused: {each.refused}"
             continue
         row = rows.get(each.name, {})
-        text = f"{each.name:28} {each.step_s * 1e3:7.1f} ms ({each.low_s * 1e3:.1f} to {each.high_s * 1e3:.1f})"
-        gib = f"{each.allocated_bytes / 2**30:6.2f} GiB"
+        text = f"{each.name:28} {each.step_s / MILLI:7.1f} ms ({each.low_s / MILLI:.1f} to {each.high_s / MILLI:.1f})"
+        gib = f"{each.allocated_bytes / GIBI:6.2f} GiB"
         if "step_s" in row:
             step, peak = row["step_s"], row.get("peak_allocated_bytes", 0)
-            text += f", measured {step * 1e3:7.1f}: {each.step_s / step - 1:+7.1%}"
-            gib += f", measured {peak / 2**30:6.2f}: {each.allocated_bytes / peak - 1:+7.1%}" if peak else ""
+            text += f", measured {step / MILLI:7.1f}: {each.step_s / step - 1:+7.1%}"
+            gib += f", measured {peak / GIBI:6.2f}: {each.allocated_bytes / peak - 1:+7.1%}" if peak else ""
         yield f"{text}; {gib}{'' if each.judged else '; development'}"
 
 
