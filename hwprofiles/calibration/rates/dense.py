@@ -14,12 +14,11 @@ from hwprofiles.calibration.rates.case import Call, RateCase, Size
 
 WEIGHTS: Final = (
     (2112, 7168), (24576, 1536), (32768, 512), (7168, 16384), (4096, 7168), (7168, 2048), (36864, 7168), (7168, 18432),
-    (28672, 4096), (4096, 14336), (6144, 4096),
-    (10240, 8192), (8192, 28672),
-    (2560, 2048), (2048, 1024), (3072, 2048), (12288, 2048), (1024, 1024),
+    (28672, 4096), (4096, 14336), (8192, 28672),
+    (2560, 2048), (2048, 1024), (3072, 2048), (12288, 2048), (2048, 6144), (1024, 1024), (6144, 2560), (2560, 4096),
     (5120, 2880), (256, 7168), (128, 2048), (151936, 2048),
 )  # fmt: skip
-"""(n, k) of linear layers: DeepSeek-V3's, Llama 3 8B's, Llama 3 70B's, those of models of 1 to 4 billion parameters,
+"""(n, k) of linear layers: DeepSeek-V3's, Llama 3 8B's and one of 70B's, those of models of 1 to 4 billion parameters,
 gpt-oss-120b's, two routers, and the head of Qwen3-MoE."""
 TOKENS: Final = (64, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768)
 COUNTS: Final = {"fprop": (3, 6), "dgrad": (1, 3), "wgrad": (2, 4)}
