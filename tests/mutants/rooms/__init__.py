@@ -35,6 +35,7 @@ from tests.mutants.rooms.scenario import SCENARIO
 from tests.mutants.rooms.schedule import SCHEDULE
 from tests.mutants.rooms.sharing import SHARING
 from tests.mutants.rooms.sheets import SHEETS
+from tests.mutants.rooms.stack_folders import STACK_FOLDERS
 from tests.mutants.rooms.step import STEP
 from tests.mutants.rooms.timeline import TIMELINE
 from tests.mutants.rooms.torch_model import TORCH_MODEL
@@ -46,7 +47,7 @@ from tests.mutants.rooms.what_if import WHAT_IF
 from tests.mutants.rooms.workload import WORKLOAD
 
 ROOMS: tuple[Room, ...] = (
-    HOSTS, MACHINE_PARTS, GRAPH_MEMORY, TRACES,
+    HOSTS, MACHINE_PARTS, GRAPH_MEMORY, TRACES, STACK_FOLDERS,
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
     OFFLOAD, MUON, CONTEXT, PACKING, PHASES, RUN, RATES, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS,
     WHAT_IF, CALIBRATE,
