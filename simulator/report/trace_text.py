@@ -31,7 +31,10 @@ WORDS: Final[Mapping[str, str]] = {
     "idle": "idle",
 }
 """Classes as people read them."""
-PART_WORDS: Final[Mapping[str, str]] = {**CATEGORY_WORDS, "launch_gap": "launch gap", "launch": "launch latency"}
+PART_WORDS: Final[Mapping[str, str]] = {
+    **CATEGORY_WORDS, "launch_gap": "launch gap", "launch": "launch latency", "softmax_loss": "softmax, losses",
+}  # fmt: skip
+OF_IT: Final = "of it "
 NUM_PARTS: Final = 4
 MAX_NAME: Final = 60
 NOTE: Final = (
@@ -109,28 +112,24 @@ def _rank_rows(comparison: TraceComparison) -> list[list[str]]:
 
 
 def _rows(comparison: TraceComparison) -> tuple[str, list[list[str]]]:
-    """Unit, and a line a class, the largest difference first; the step last."""
+    """Unit, and a line a class, the largest difference first, under that of kernels bound by memory what it is made of; the
+    step last.
+    """
     times, predicted = comparison.trace, comparison.others[0]
-    ranked = sorted(times.classes, key=lambda each: -abs(each.difference_s))
-    steps = (times.step_s, predicted.step_s, predicted.step_s - times.step_s)
-    columns = [
-        numbers.column_of_seconds([*values, total], times.step_s)
-        for values, total in zip(
-            (
-                [row.trace_s for row in ranked],
-                [row.predicted_s for row in ranked],
-                [row.difference_s for row in ranked],
-            ),
-            steps,
-            strict=True,
-        )
-    ]
-    labels = [*(WORDS[row.class_] for row in ranked), "step"]
-    cells = [
-        [label, one, other, _signed(change)]
-        for label, one, other, change in zip(labels, *(column for _, column in columns), strict=True)
-    ]
-    return columns[0][0], cells
+    lines: list[tuple[str, float, float, float]] = []
+    for row in sorted(times.classes, key=lambda each: -abs(each.difference_s)):
+        lines.append((WORDS[row.class_], row.trace_s, row.predicted_s, row.difference_s))
+        lines += [
+            (f"{OF_IT}{_words(each.class_)}", each.trace_s, each.predicted_s, each.difference_s)
+            for each in row.of_it or ()
+        ]
+    lines.append(("step", times.step_s, predicted.step_s, predicted.step_s - times.step_s))
+    labels, *columns = zip(*lines, strict=True)
+    (unit, traced), (_, expected), (_, changes) = (
+        numbers.column_of_seconds(column, times.step_s) for column in columns
+    )
+    rows = zip(labels, traced, expected, map(_signed, changes), strict=True)
+    return unit, [list(row) for row in rows]
 
 
 def _signed(shown: str) -> str:

@@ -42,6 +42,18 @@ QUANTISING: Final = frozenset(
      "quantise_transpose", "transpose"}
 )  # fmt: skip
 """Operators around GEMMs of 8 bits."""
+ELEMENTWISE: Final = "elementwise"
+MEMORY_CLASSES: Final[Mapping[str, frozenset[str]]] = {
+    "norm": frozenset({"rmsnorm", "rmsnorm_bwd"}),
+    "reduction": frozenset({"reduce", "reduce_columns"}),
+    "copy": frozenset({"copy", "strided_copy", "cast", "fill"}),
+    "cat": frozenset({"cat"}),
+    "index": frozenset({"embedding", "embedding_bwd", "gather_rows", "index_put", "scatter_rows"}),
+    "permute": frozenset({"permute", "unpermute"}),
+    "sort": frozenset({"sort", "topk", "routing_map", "row_map"}),
+    "softmax_loss": frozenset({"softmax", "softmax_bwd", "cross_entropy", "cross_entropy_bwd"}),
+}
+"""Classes of kernel names that the memory bounds → operators that run such kernels; all others are ELEMENTWISE."""
 OF_CATEGORY: Final[Mapping[str, str]] = {
     "gemm": "gemm", "expert_gemm": "grouped_gemm", "attention": "attention_fwd", "memory_bound": MEMORY_BOUND,
     "optimizer": "optimizer",
@@ -79,6 +91,11 @@ def class_of_op(op: str) -> str:
     if KERNELS[op].bound == "memory":
         return MEMORY_BOUND
     return op
+
+
+def memory_class(op: str) -> str:
+    """The class of kernel names that an operator bound by memory runs."""
+    return next((name for name, ops in MEMORY_CLASSES.items() if op in ops), ELEMENTWISE)
 
 
 def rank_time(timeline: StepTimeline, rank: int) -> RankTime:

@@ -31,20 +31,33 @@ from simulator.results.stream_time import (
     Parts,
     RankTime,
     mean_parts,
+    memory_class,
 )
 
 CLASSES: Final = (*COMPUTE_CLASSES, COMMUNICATION, TRANSFERS, IDLE)
 """The rows: what a step's seconds are, on both sides."""
 _OWN: Final = frozenset({"gemm", "grouped_gemm", "attention_fwd", "attention_bwd", "quantise", "optimizer"})
 """Classes of kernel names that are a row of their own; other compute is bound by memory."""
+COPIES: Final[Mapping[str, str]] = {"memcpy_device": "copy", "memset": "copy"}
+"""Classes of a trace that are what a scenario counts under another one."""
 LAUNCH_GAP, LAUNCH, UNTOLD = "launch_gap", "launch", "unknown"
 """Parts of a trace's idle time: before the host began to launch what came next; from there to its start; without launches in
 the trace, all of it. What is launched long before and has not begun is a gap between kernels."""
 
 
+class MemoryTime(ResultModel):
+    """Kernels that the memory bounds, of one class of names: seconds of a step; difference_s: predicted − trace."""
+
+    class_: str = Field(serialization_alias="class")
+    trace_s: Seconds
+    predicted_s: Seconds
+    difference_s: float
+
+
 class ClassTime(ResultModel):
     """A class on both sides, seconds of a step, means over ranks. trace_parts: by class of kernel names, predicted_parts: by
-    operator or reason; difference_s: predicted − trace.
+    operator or reason; difference_s: predicted − trace. of_it: of kernels bound by memory alone, by class of names; a fused
+    operator on one side is the kernels that it replaces on the other.
     """
 
     class_: str = Field(serialization_alias="class")
@@ -53,6 +66,7 @@ class ClassTime(ResultModel):
     difference_s: float
     trace_parts: dict[str, Seconds]
     predicted_parts: dict[str, Seconds]
+    of_it: tuple[MemoryTime, ...] | None = None
 
 
 class Communication(ResultModel):
@@ -175,9 +189,28 @@ def class_times(mean: DeviceTime, predicted: Parts) -> tuple[ClassTime, ...]:
                 ClassTime(
                     class_=name, trace_s=one, predicted_s=other, difference_s=other - one,
                     trace_parts=_ranked(before), predicted_parts=_ranked(after),
+                    of_it=_memory_times(before, after) if name == MEMORY_BOUND else None,
                 )
             )  # fmt: skip
     return tuple(rows)
+
+
+def _memory_times(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[MemoryTime, ...]:
+    """The biggest difference first."""
+    one: dict[str, float] = {}
+    other: dict[str, float] = {}
+    for name, seconds in before.items():
+        name = COPIES.get(name, name)
+        one[name] = one.get(name, 0.0) + seconds
+    for op, seconds in after.items():
+        name = memory_class(op)
+        other[name] = other.get(name, 0.0) + seconds
+    rows = [
+        MemoryTime(class_=name, trace_s=one.get(name, 0.0), predicted_s=other.get(name, 0.0),
+                   difference_s=other.get(name, 0.0) - one.get(name, 0.0))
+        for name in dict.fromkeys((*one, *other))
+    ]  # fmt: skip
+    return tuple(sorted(rows, key=lambda row: (-abs(row.difference_s), row.class_)))
 
 
 def trace_parts(mean: DeviceTime) -> Parts:

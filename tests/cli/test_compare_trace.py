@@ -84,6 +84,9 @@ def test_both_sides_sum_to_their_steps(tmp_path: Path, capsys: pytest.CaptureFix
         assert fsum(row[f"{side}_s"] for row in times["classes"]) == pytest.approx(whole, rel=1e-9)
         for row in times["classes"]:
             assert fsum(row[f"{side}_parts"].values()) == pytest.approx(row[f"{side}_s"], abs=1e-12)
+        of_it = rows["memory_bound"]["of_it"]
+        assert fsum(row[f"{side}_s"] for row in of_it) == pytest.approx(rows["memory_bound"][f"{side}_s"], rel=1e-9)
+    assert {"elementwise", "norm", "softmax_loss", "permute", "index"} <= {row["class"] for row in of_it}
     changes = [part["seconds"] for part in predicted["step_difference"]]
     assert fsum(changes) == pytest.approx(predicted["step_s"] - times["step_s"], abs=1e-12)
     assert changes == sorted(changes, key=abs, reverse=True)
@@ -149,7 +152,16 @@ def test_what_people_read(tmp_path: Path, capsys: pytest.CaptureFixture[str], fo
     trace = small_trace(tmp_path / "t.json")
     assert main(["compare", trace, scenario(tmp_path), "-f", form]) == 0
     out = capsys.readouterr().out
-    for words in ("small", "t.json", "48.0", "grouped GEMM", "exposed communication", "launch gap", "riddle"):
+    for words in (
+        "small",
+        "t.json",
+        "48.0",
+        "grouped GEMM",
+        "of it elementwise",
+        "exposed communication",
+        "launch gap",
+        "riddle",
+    ):
         assert words in out
     assert "-0.0 " not in out
 
