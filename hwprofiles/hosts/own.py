@@ -1,12 +1,13 @@
 """Host costs that a stack holds itself, measured on the machine that the stack was measured on: `host.*` of its parameters.
 
 `host.<way of issuing>.<call>`: seconds of a call; `host.seconds`: calls of that machine over those of the tables of dispatch.
-A call that was not measured takes the table's seconds times that, with the ends of both.
+A call that was not measured takes the table's seconds times that, by whose ranges it is as unsure as both are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import exp, hypot, log
 from typing import Final, Protocol
 
 from hwprofiles.hosts import BETWEEN, EXECUTORS, KEYS, CostRange, DispatchCosts, Executor, load_dispatch, middle
@@ -66,9 +67,18 @@ def _of_way(executor: Executor, parameters: Mapping[str, Ranged]) -> CostRange:
     def end(name: str) -> DispatchCosts:
         return DispatchCosts(
             *(
-                getattr(found, name) if found is not None else getattr(table[key], name) * getattr(ratio, name)
+                getattr(found, name) if found is not None else _times(table[key], ratio, name)
                 for key, found in own.items()
             )
         )
 
     return CostRange(end("value"), end("low"), end("high"))
+
+
+def _times(cost: Ranged, ratio: Ranged, name: str) -> float:
+    """An end of a product of two that err on their own: distances in logarithms add up as squares."""
+    value, of_cost = cost.value * ratio.value, getattr(cost, name)
+    if name == "value" or not value or not of_cost:
+        return float(of_cost * ratio.value)
+    apart = hypot(log(of_cost / cost.value), log(getattr(ratio, name) / ratio.value))
+    return value * exp(apart if name == "high" else -apart)

@@ -42,6 +42,8 @@ LARGEST: Final = 0.4
 """Share of one group in the seconds of a step at most. Qwen3-30B in MXFP8, 16 experts a GPU in a loop: experts 0.40, modules
 0.31, layers 0.14, messages 0.11, launches 0.05; Qwen3-235B in BF16, 4 a GPU: 0.09, 0.32, 0.27, 0.16, 0.16 (counts of
 workload/host_calls.py)."""
+SHARES: Final = (0.105, 0.315, 0.245, 0.13, 0.205)
+"""Of each group in the seconds of a step: the mean of those two. For costs that were measured, some groups surely, some not."""
 OWN_REASON: Final = (
     "Seconds of every call that issues work over those measured on the stack's own machine; calls that were not measured are "
     "the tables' by the ratio of those that were."
@@ -73,20 +75,28 @@ def of_host(stated: Assumption, scenario: Scenario, stack: Stack) -> Assumption:
 
 def _of_own(stated: Assumption, own: Mapping[str, Parameter], executor: Executor | None) -> Assumption:
     """With the range of what was measured, and of the ratio that stands for what was not."""
-    down, up = _open(own_range(executor, own), is_program=executor in PROGRAMS)
+    down, up = _own_ends(own_range(executor, own), is_program=executor in PROGRAMS)
     if executor is None:
         apart = max(_mean(own_range(None, own).value, own_range(each, own).value, KEYS) for each in BETWEEN)
-        ends = [_open(own_range(each, own), is_program=False) for each in BETWEEN]
+        ends = [_own_ends(own_range(each, own), is_program=False) for each in BETWEEN]
         down, up = (hypot(apart, max(each)) for each in zip(*ends, strict=True))
     ends_of = {"low": stated.value * exp(-down), "high": stated.value * exp(up)}
     return stated.model_copy(update={**ends_of, "source": own[RATIO].source, "reason": OWN_REASON})
 
 
-def _open(costs: CostRange, *, is_program: bool) -> tuple[float, float]:
+def _own_ends(costs: CostRange, *, is_program: bool) -> tuple[float, float]:
     """Logarithms of the ends of a step's calls over their seconds: all together, or by groups that err on their own."""
-    ends = (costs.low, costs.high)
-    down, up = (_mean(costs.value, end, KEYS) if is_program else _together(costs, end) for end in ends)
+    if is_program:
+        return _program(costs)
+    down, up = (
+        hypot(*(share * _mean(costs.value, end, keys) for share, keys in zip(SHARES, GROUPS, strict=True)))
+        for end in (costs.low, costs.high)
+    )
     return down, up
+
+
+def _program(costs: CostRange) -> tuple[float, float]:
+    return _mean(costs.value, costs.low, KEYS), _mean(costs.value, costs.high, KEYS)
 
 
 @cache
@@ -95,9 +105,9 @@ def _calls_range(executor: Executor | None) -> tuple[float, float]:
     if executor is None:
         return _either_range()
     costs = dispatch_range(executor)
-    down, up = _open(costs, is_program=executor in PROGRAMS)
     if executor in PROGRAMS:
-        return down, up
+        return _program(costs)
+    down, up = (_together(costs, end) for end in (costs.low, costs.high))
     return hypot(down, log(BROUGHT[0])), hypot(up, log(BROUGHT[1]))
 
 

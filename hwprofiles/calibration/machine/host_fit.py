@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import Any, Final
 
 from hwprofiles.calibration.machine.part import by_name, number
@@ -103,14 +104,13 @@ def _row(rows: Rows, name: str) -> Span:
 
 
 def _mean(*names: str) -> Cost:
-    """Of several calls; its ends are the outermost ones."""
+    """Of several calls; its ends are their means, and the standard error of a mean of calls that differ beyond them."""
 
     def cost(rows: Rows) -> Span:
         found = [_row(rows, name) for name in names]
-        return Span(
-            math.fsum(each.value for each in found) / len(found), min(each.low for each in found),
-            max(each.high for each in found),
-        )  # fmt: skip
+        value, low, high = (fmean(getattr(each, end) for each in found) for end in ("value", "low", "high"))
+        apart = stdev([each.value for each in found]) / math.sqrt(len(found)) if len(found) > 1 else 0.0
+        return Span(value, max(0.0, low - apart), high + apart)
 
     return cost
 

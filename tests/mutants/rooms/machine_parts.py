@@ -57,8 +57,8 @@ MACHINE_PARTS = Room(
         ),
         Fault(
             "hwprofiles/hosts/own.py",
-            "else getattr(table[key], name) * getattr(ratio, name)",
-            "else getattr(table[key], name)",
+            "value, of_cost = cost.value * ratio.value, getattr(cost, name)",
+            "value, of_cost, ratio = cost.value, getattr(cost, name), cost",
             "calls that were not measured are the tables', however slow the host is",
         ),
         Fault(
