@@ -126,6 +126,16 @@ def test_bytes_grow_with_tokens() -> None:
     assert twice == pytest.approx(2 * once, rel=1e-4)
 
 
+def test_gradients_of_later_micro_batches_are_added() -> None:
+    """Two of three micro-batches find gradients there: 4 bytes read and 2 written of each weight of a product, and embedding."""
+    one, three = work(), work("training.global_batch_size=6")
+    more = {op.name: op for op in ops(three)}.keys() - {op.name: op for op in ops(one)}.keys()
+    assert more and all(name.endswith("_sum") for name in more)
+    weights = 2702217216 - 8 * (2 * 2048 + 2 * 128) - 2048
+    moved = sum(op.shape.bytes for op in ops(three) if op.name in more)
+    assert moved == pytest.approx(6 * weights * 2 / 3, rel=1e-6)
+
+
 def test_layers_that_are_computed_again_are_forward_operators_in_the_backward() -> None:
     again = work("recompute.granularity=full")
     layer = again.stages[0].units[0]

@@ -24,9 +24,10 @@ EMBEDDING: Final = "embedding"
 def with_plain_modules(unit: Unit, model: ModelSpec, r: Recipe) -> Unit:
     """The unit as the modules of a library of plain torch functions run it."""
     if unit.name == EMBEDDING:
-        return replace(unit, blocks={name: tuple(_embedding(work, model)) for name, work in unit.blocks.items()})
+        made: Blocks = {name: tuple(_embedding(work, model)) for name, work in unit.blocks.items()}
+        return _with_sums(replace(unit, blocks=made), r.accumulated)
     if unit.kind == "head":
-        return replace(unit, blocks=_head(unit, model, r))
+        return _with_sums(replace(unit, blocks=_head(unit, model, r)), r.accumulated)
     of_moe = unit.kind == "moe"
     made = _layer(unit, b.attention_block(model, r.tokens), (b.moe_block if of_moe else b.ffn_block)(model, r.tokens))
     if "attn_r" in unit.blocks:
@@ -35,7 +36,33 @@ def with_plain_modules(unit: Unit, model: ModelSpec, r: Recipe) -> Unit:
             "mlp_r_local": c.again(made["mlp_f_local"]),
             "mlp_r_routed": c.again(made["mlp_f_routed"]),
         }
-    return replace(unit, blocks=made)
+    return _with_sums(replace(unit, blocks=made), r.accumulated)
+
+
+def _with_sums(unit: Unit, share: float) -> Unit:
+    """The unit with the sum of each weight's gradient and those of earlier micro-batches, of which a share of all has any."""
+    if not share:
+        return unit
+    return replace(
+        unit,
+        blocks={
+            name: tuple(each for work in block for each in (work, *_sum(work, share)))
+            for name, block in unit.blocks.items()
+        },
+    )
+
+
+def _sum(work: Work, share: float) -> Iterator[Op]:
+    """Of a weight gradient's product, or of the embedding's: read both, write one, BF16."""
+    if not isinstance(work, Op):
+        return
+    shape, count = work.shape, 0
+    if shape.variant == "wgrad":
+        count = round(share * shape.m * shape.n * shape.groups)
+    elif shape.op == "fill" and work.phase == "W":
+        count = round(share * shape.m)
+    if count:
+        yield _op(f"{work.name}_sum", "W", Launch("elementwise", count, 4 * count, 2 * count))
 
 
 def _embedding(work: Iterable[Work], model: ModelSpec) -> Iterator[Work]:
