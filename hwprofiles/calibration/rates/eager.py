@@ -135,7 +135,6 @@ def _of_format(name: str) -> Iterator[Kernel]:
         ("elementwise", "silu", functional.silu, of("x"), COARSE),
         ("elementwise", "binary", torch.mul, of("x", "x"), COARSE),
         ("elementwise", "ternary", weighed, of("x", "x", "x"), COARSE),
-        ("elementwise_mixed", "masked", masked, of("x", "mask"), COARSE),
         ("elementwise_broadcast", "column", torch.mul, of("x", "column"), COARSE),
         ("elementwise_broadcast", "row", torch.mul, of("x", "row"), COARSE),
         ("elementwise_strided", "half", first_half, of("double"), COARSE),
@@ -152,6 +151,7 @@ def _of_format(name: str) -> Iterator[Kernel]:
     for op, variant, function, operands, shapes in wanted:
         per_number = float(FORMATS[name].itemsize) if op == "fill" else None
         yield Kernel(op, "torch", function, operands, per_number, variant=variant, dtype=name, shapes=shapes)
+    yield Kernel("elementwise_mixed", "torch-mask", masked, of("x", "mask"), dtype=name, shapes=COARSE)
     yield Kernel("softmax_bwd", "torch", softmax, of("x"), wrt=(0,), dtype=name, shapes=SCORES)
 
 

@@ -27,7 +27,7 @@ GRID: Final[tuple[Shape, ...]] = (
 """1 to 470 MB in BF16."""
 COARSE: Final[tuple[Shape, ...]] = ((512, 2048), (4096, 2048), (8192, 5120), (32_768, 4096))
 COMPILED: Final[tuple[Shape, ...]] = ((1024, 4096), (4096, 2048), (8192, 7168), (16_384, 4096))
-ONE: Final = frozenset(("compiled", "triton"))
+ONE: Final = frozenset(("compiled", "triton", "triton-of-fp8"))
 """Libraries that make one kernel of a function."""
 HOST_LAUNCHES: Final = 6
 """That the host is as busy as with, besides the kernels: of a compiled function's guards, of autograd."""

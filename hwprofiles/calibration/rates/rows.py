@@ -14,6 +14,8 @@ from hwprofiles.calibration.rates.moved import COARSE, Kernel
 TOP_K: Final = 8
 EXPERTS: Final = 64
 VOCABULARY: Final = 65_536
+LEARNED: Final = 8192
+"""Rows of the matrix whose gradient is timed: as small a one as leaves the zeros that stand in it first out of the account."""
 TOKENS: Final = ((1024, TOP_K), (4096, TOP_K), (16_384, TOP_K), (65_536, TOP_K))
 """Tokens, and experts of each."""
 
@@ -45,8 +47,8 @@ def picked(x: Any, index: Any) -> Any:
 
 
 def put(x: Any, index: Any, rows: Any) -> Any:
-    """The gradient of x[index]: rows into zeros, added where an index comes again."""
-    return torch.zeros_like(x).index_put_((index,), rows, accumulate=True)
+    """The gradient of x[index]: rows into what stands there, added where an index comes again."""
+    return x.index_put_((index,), rows, accumulate=True)
 
 
 def routed(experts: Any) -> Any:
@@ -85,6 +87,10 @@ def _put(device: Any, rows: int, width: int) -> tuple[Any, ...]:
     return x, index, random_bf16(device, rows, width)
 
 
+def _learned(device: Any, rows: int, width: int) -> tuple[Any, ...]:
+    return torch.randint(0, LEARNED, (rows,), device=device), random_bf16(device, LEARNED, width)
+
+
 def _looked_up(device: Any, rows: int, width: int) -> tuple[Any, ...]:
     return torch.randint(0, VOCABULARY, (rows,), device=device), random_bf16(device, VOCABULARY, width)
 
@@ -99,9 +105,9 @@ KERNELS: Final = (
     Kernel("unpermute", "torch", added, _added, shapes=COARSE),
     Kernel("gather_rows", "torch", picked, _picked),
     Kernel("scatter_rows", "torch", added_to, _added_to, shapes=COARSE),
-    Kernel("index_put", "torch", put, _put, shapes=COARSE),
+    Kernel("index_put", "torch", put, _put, shapes=COARSE, launches=8),
     Kernel("embedding", "torch", functional.embedding, _looked_up, 4.0, shapes=COARSE),
-    Kernel("embedding_bwd", "torch", functional.embedding, _looked_up, wrt=(1,), shapes=COARSE, launches=8),
+    Kernel("embedding_bwd", "torch", functional.embedding, _learned, 4.0, (1,), shapes=COARSE, launches=8),
     Kernel("routing_map", "moesim", routed, _chosen, 16.0, shapes=TOKENS, launches=7),
 )
 """Bytes of the map as the simulator counts them: 16 of a row, whatever the sort moves inside."""
