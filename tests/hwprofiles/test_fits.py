@@ -12,7 +12,7 @@ import pytest
 
 from hwprofiles.calibration.fits import Judged, fit_points
 from hwprofiles.calibration.fits import gemm as gemm_fits
-from hwprofiles.calibration.fits.judged import judge, one_factor, share_inside, spread
+from hwprofiles.calibration.fits.judged import best_factor, judge, one_factor, share_inside, spread
 from hwprofiles.calibration.fits.points import gemm_points
 from hwprofiles.calibration.gemm_families import CUBLAS_TILES
 from hwprofiles.catalog import load_gpu
@@ -221,8 +221,13 @@ def test_the_range_holds_the_share_that_it_says() -> None:
 
 
 def test_a_roofline_has_its_best_factor() -> None:
-    assert one_factor([math.log(3.0)] * 4) == pytest.approx(0.0)
-    assert one_factor([0.0, 0.0, 0.0, math.log(2.0)]) == pytest.approx(0.125)
+    """Of ratios 1 and 2 the factor is 1: 2 weighs half. Without its own group the odd one is judged by the others' factor."""
+    assert (
+        best_factor([0.0, math.log(2.0)]) == 1.0
+        and best_factor([0.0, math.log(2.0), math.log(2.0), math.log(2.1)]) == 2.0
+    )
+    assert one_factor([math.log(3.0)] * 4, [0, 0, 1, 1]) == pytest.approx(0.0)
+    assert one_factor([0.0, 0.0, 0.0, math.log(2.0)], [0, 1, 2, 3]) == pytest.approx(0.125)
 
 
 def rates(gpu: str) -> list[dict[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import fmean
 from typing import Final
 
 from hwprofiles.calibration.class_ranges import STUDENT
@@ -19,7 +19,7 @@ class Judged:
     """A class of kernels. points, groups: measured calls and what of them is left out at a time; error: mean of
     |predicted / measured - 1| of calls that the fit had not seen, in_fit: where they were too few to leave any out; worst: the
     largest; inside: share of them within the range that the others' errors give (NaN: too few); roofline: the same mean
-    of max(FLOP / peak, bytes / bandwidth) times the class's best factor; goal: what error was aimed at (NaN: none).
+    of max(FLOP / peak, bytes / bandwidth) times the best factor of what is not left out; goal: what was aimed at (NaN: nothing).
     """
 
     name: str
@@ -53,7 +53,15 @@ def judge(
     errors = [abs(math.expm1(-residual)) for residual in residuals]
     inside = math.nan if in_fit else share_inside(residuals, groups)
     return Judged(
-        name, len(errors), len(set(groups)), fmean(errors), max(errors), inside, one_factor(rooflines), goal, in_fit
+        name,
+        len(errors),
+        len(set(groups)),
+        fmean(errors),
+        max(errors),
+        inside,
+        one_factor(rooflines, groups),
+        goal,
+        in_fit,
     )
 
 
@@ -93,7 +101,24 @@ def _at(ordered: Sequence[float], place: float) -> float:
     return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
-def one_factor(rooflines: Sequence[float]) -> float:
-    """Mean |predicted / measured - 1| of a roofline times the factor that errs least: a weighted median of the ratios."""
-    ratios = [math.exp(value) for value in rooflines]
-    return min(fmean(abs(factor / ratio - 1.0) for ratio in ratios) for factor in {*ratios, median(ratios)})
+def one_factor(rooflines: Sequence[float], groups: Sequence[object]) -> float:
+    """Mean |predicted / measured - 1| of a roofline times the factor that errs least on other groups; of one group, on all."""
+    errors = []
+    for own in dict.fromkeys(groups):
+        rest = [value for value, group in zip(rooflines, groups, strict=True) if group != own]
+        factor = best_factor(rest or rooflines)
+        errors += [
+            abs(factor / math.exp(value) - 1.0) for value, group in zip(rooflines, groups, strict=True) if group == own
+        ]
+    return fmean(errors)
+
+
+def best_factor(logs: Sequence[float]) -> float:
+    """The factor f with the least sum of |f / ratio - 1|: the median of the ratios, each weighing its inverse."""
+    ratios = sorted(map(math.exp, logs))
+    half, passed = sum(1.0 / ratio for ratio in ratios) / 2.0, 0.0
+    for ratio in ratios:
+        passed += 1.0 / ratio
+        if passed >= half * (1.0 - 1e-12):
+            return ratio
+    return ratios[-1]

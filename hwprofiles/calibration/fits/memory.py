@@ -32,6 +32,19 @@ MANY: Final = 1.2
 """Bytes an element of two points that differ by such a factor tell bytes from elements."""
 
 
+LATE: Final = 1.1
+"""A call that takes so much longer than one of more bytes and elements waited for the host: it is left out."""
+
+
+def without_late(points: Sequence[MemoryPoint]) -> list[MemoryPoint]:
+    """Points that are not slower than larger ones."""
+
+    def larger(point: MemoryPoint) -> list[float]:
+        return [other.seconds for other in points if other.bytes >= point.bytes and elements(other) >= elements(point)]
+
+    return [point for point in points if point.seconds <= LATE * min(larger(point), default=math.inf)]
+
+
 class MemoryFit:
     """An op of a library, fitted to all its points and once without each width and each size."""
 
@@ -146,7 +159,9 @@ def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> tuple[dict[str, M
         by_kernel.setdefault((point.op, point.library), []).append(point)
     if not by_kernel:
         return {}, []
-    fits = {kernel: MemoryFit(points, gpu.hbm_bytes_per_s) for kernel, points in sorted(by_kernel.items())}
+    fits = {
+        kernel: MemoryFit(without_late(points), gpu.hbm_bytes_per_s) for kernel, points in sorted(by_kernel.items())
+    }
     floors = sorted(float(fit.constants[0]) / _launches(fit.points) for fit in fits.values())
     judged = {kernel: fit.judged(".".join(("memory", *kernel))) for kernel, fit in fits.items()}
     found: dict[str, Mapping[str, Any]] = dict(

@@ -27,10 +27,13 @@ WINDOWED: Final = 0.95
 
 
 class MemoryPoint(NamedTuple):
-    """A measured memory-bound kernel: op and library; bytes moved, launches, rows and width (0: not stated), seconds."""
+    """A measured memory-bound kernel: op, library, form (variant and format, pooled in a fit); bytes moved, launches, rows and
+    width (0: not stated), seconds.
+    """
 
     op: str
     library: str
+    form: str
     bytes: int
     launches: int
     rows: int
@@ -102,9 +105,9 @@ def memory_points(rows: Iterable[Cells]) -> list[MemoryPoint]:
     return [MemoryPoint(*call, seconds) for call, seconds in shortest(rows, _memory_call)]
 
 
-def _memory_call(row: Cells) -> tuple[str, str, int, int, int, int]:
+def _memory_call(row: Cells) -> tuple[str, str, str, int, int, int, int]:
     counts = _whole(row, "bytes"), _whole(row, "launches") or 1, _whole(row, "m"), _whole(row, "n")
-    return row["op"], row["library"], *counts
+    return row["op"], row["library"], f"{row.get('variant', '')} {row.get('dtype', '')}", *counts
 
 
 Call = TypeVar("Call", bound=Hashable)

@@ -178,14 +178,14 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/anchoring.py",
-            "prior_weight = 0.0 if unanchored_s is None else FAR**-4",
+            "prior_weight = 0.0 if unanchored_s is None else far**-4",
             "prior_weight = 0.0",
             "rows of quite another size decide alone",
         ),
         Fault(
             "hwprofiles/kernels/anchoring.py",
-            "(0.0 if inside else 1.0)\n",
-            "0.0\n",
+            "(0.0 if inside else 1.0)) * FAR",
+            "0.0) * FAR",
             "outside the measured sizes is no more doubtful",
         ),
         Fault(
@@ -479,8 +479,8 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/gemm.py",
-            'stems = (*grouped, f"{family}.{variant}", family)',
-            'stems = (*grouped, family, f"{family}.{variant}")',
+            'return *grouped, f"{family}.{variant}", family',
+            'return *grouped, family, f"{family}.{variant}"',
             "the constants of a format go before those of a pass",
         ),
         Fault(
