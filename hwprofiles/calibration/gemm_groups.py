@@ -26,7 +26,7 @@ from hwprofiles.calibration.gemm_fit import (
     with_folds,
 )
 from hwprofiles.catalog import load_gpu
-from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, gemm_seconds
+from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, Tiles, gemm_seconds
 from hwprofiles.kernels.parameters import peak_flop_per_s
 from hwprofiles.provenance import State
 from hwprofiles.serving import added_rate
@@ -110,7 +110,7 @@ def gemm_entries(fit: GemmFit, relative_to: float | None = None) -> Iterator[tup
             name, unit = PER_FLOP[name], "bytes/FLOP"
         yield name, value, low, max(high, value), unit
     for name, size in fit.constants.tiles._asdict().items():
-        if name == "splits" and size == 1:
+        if size == Tiles._field_defaults.get(name):
             continue
         size = float(size)
         yield name, size, size, size, "elements"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from hwprofiles.kernels.anchoring import ANCHOR, FAR, GENERIC_RESIDUAL, KernelCost, along_line, anchored, unanchored
-from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, gemm_seconds
+from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, Tiles, gemm_seconds
 from hwprofiles.kernels.parameters import GpuLike, Range, StackLike, find, missing, need, overlap_ratio, peak_flop_per_s
 from hwprofiles.kernels.rows import KernelRow
 from hwprofiles.kernels.shape import KernelShape, Regime
@@ -22,8 +22,8 @@ GROUPED: Final = "grouped"
 faster."""
 
 _REQUIRED = ("t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb")
-_OPTIONAL = ("p", "q", "bm_max", "bn_max", "bn_step", "splits")
-_WHOLE = ("bm_max", "bn_max", "bn_step", "splits")
+_WHOLE = Tiles._fields
+_OPTIONAL = ("p", "q", *_WHOLE)
 """Those for which `GemmConstants` has a default."""
 
 

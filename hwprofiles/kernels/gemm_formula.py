@@ -89,6 +89,7 @@ class Tiles(NamedTuple):
     bn_max: int
     bn_step: int
     splits: int = 1
+    bm_min: int = 64
 
 
 class _Cuts(NamedTuple):
@@ -107,7 +108,7 @@ class GemmConstants:
     st_bytes_per_s, l2_bytes_per_s: result store and operand fetch of one SM, bytes/s.
     eta, ecap: share of the dense peak that an SM's tensor core, and that the whole chip, can hold.
     eb: share of the HBM bandwidth; p: sharpness of the maximum of the three limits; q: of main loop and store of a tile.
-    bm_max, bn_max, bn_step: tiles the kernel offers: bm 64, 128 … bm_max, bn up to bn_max in steps of bn_step.
+    bm_max, bn_max, bn_step: tiles the kernel offers: bm bm_min, twice that … bm_max, bn up to bn_max in steps of bn_step.
     splits: into how many parts a single group's K may be split.
     """
 
@@ -124,11 +125,12 @@ class GemmConstants:
     bn_step: int = 8
     q: float = 1.0
     splits: int = 1
+    bm_min: int = 64
 
     @property
     def tiles(self) -> Tiles:
         """What the kernel offers."""
-        return Tiles(self.bm_max, self.bn_max, self.bn_step, self.splits)
+        return Tiles(self.bm_max, self.bn_max, self.bn_step, self.splits, self.bm_min)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ class GemmLimits:
 @lru_cache(maxsize=32)
 def _cuts(tiles: Tiles, is_grouped: bool) -> _Cuts:
     """All (bm, bn, parts) of a kernel family; only a single group's K is split."""
-    heights = [64 << i for i in range(max(1, int(math.log2(tiles.bm_max // 64)) + 1))]
+    heights = [tiles.bm_min << i for i in range(max(1, int(math.log2(tiles.bm_max // tiles.bm_min)) + 1))]
     widths = list(range(max(16, tiles.bn_step), tiles.bn_max + 1, tiles.bn_step))
     parts = [1 << i for i in range(1 if is_grouped else int(math.log2(tiles.splits)) + 1)]
     grid = np.meshgrid(np.array(parts, float), np.array(heights, float), np.array(widths, float), indexing="ij")

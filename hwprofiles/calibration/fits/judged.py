@@ -16,10 +16,10 @@ NORMAL: Final = 1.645
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A class of kernels. points, groups: measured calls and what of them is left out at a time; error: mean of
+    """A class of kernels. points, groups: measured calls, and what of them is left out at a time. error: mean of
     |predicted / measured - 1| of calls that the fit had not seen, in_fit: where they were too few to leave any out; worst: the
-    largest; inside: share of them within the range that the others' errors give (NaN: too few); roofline: the same mean
-    of max(FLOP / peak, bytes / bandwidth) times the best factor of what is not left out; goal: what was aimed at (NaN: nothing).
+    largest; inside: share of them within the range that the others' errors give (NaN: too few). roofline: the same mean of
+    max(FLOP / peak, bytes / bandwidth) times the best factor of what is not left out. goal: what was aimed at (NaN: nothing).
     """
 
     name: str

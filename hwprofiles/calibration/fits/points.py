@@ -27,13 +27,14 @@ WINDOWED: Final = 0.95
 
 
 class MemoryPoint(NamedTuple):
-    """A measured memory-bound kernel: op, library, form (variant and format, pooled in a fit); bytes moved, launches, rows and
+    """A measured memory-bound kernel: op, library, variant and format (pooled in a fit); bytes moved, launches, rows and
     width (0: not stated), seconds.
     """
 
     op: str
     library: str
-    form: str
+    variant: str
+    dtype: str
     bytes: int
     launches: int
     rows: int
@@ -101,13 +102,21 @@ def _is_odd(shape: KernelShape) -> bool:
 
 
 def memory_points(rows: Iterable[Cells]) -> list[MemoryPoint]:
-    """A point a call."""
-    return [MemoryPoint(*call, seconds) for call, seconds in shortest(rows, _memory_call)]
+    """A point a call.
+
+    Variants of an op and library are pooled; beside calls without one each is a library of its own, `<library>-<variant>`.
+    """
+    found = [MemoryPoint(*call, seconds) for call, seconds in shortest(rows, _memory_call)]
+    plain = {(point.op, point.library) for point in found if not point.variant}
+    return [
+        point._replace(library=f"{point.library}-{point.variant}")
+        if point.variant and (point.op, point.library) in plain else point for point in found
+    ]  # fmt: skip
 
 
-def _memory_call(row: Cells) -> tuple[str, str, str, int, int, int, int]:
+def _memory_call(row: Cells) -> tuple[str, str, str, str, int, int, int, int]:
     counts = _whole(row, "bytes"), _whole(row, "launches") or 1, _whole(row, "m"), _whole(row, "n")
-    return row["op"], row["library"], f"{row.get('variant', '')} {row.get('dtype', '')}", *counts
+    return row["op"], row["library"], row.get("variant", ""), row.get("dtype", ""), *counts
 
 
 Call = TypeVar("Call", bound=Hashable)

@@ -13,6 +13,7 @@ from tests.mutants.rooms.counting import TORCH_COUNTS
 from tests.mutants.rooms.dashboards import DASHBOARDS
 from tests.mutants.rooms.engine import ENGINE
 from tests.mutants.rooms.expert_parallel import EXPERT_PARALLEL
+from tests.mutants.rooms.fits import FITS
 from tests.mutants.rooms.graph_memory import GRAPH_MEMORY
 from tests.mutants.rooms.hosts import HOSTS
 from tests.mutants.rooms.hwprofiles import HWPROFILES
@@ -47,7 +48,7 @@ from tests.mutants.rooms.what_if import WHAT_IF
 from tests.mutants.rooms.workload import WORKLOAD
 
 ROOMS: tuple[Room, ...] = (
-    HOSTS, MACHINE_PARTS, GRAPH_MEMORY, TRACES, STACK_FOLDERS,
+    FITS, HOSTS, MACHINE_PARTS, GRAPH_MEMORY, TRACES, STACK_FOLDERS,
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
     OFFLOAD, MUON, CONTEXT, PACKING, PHASES, RUN, RATES, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS,
     WHAT_IF, CALIBRATE,

@@ -1,0 +1,62 @@
+"""Faults of the fits: what they see, what they judge, which range they give."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+ROOT = "hwprofiles/calibration"
+
+FITS = Room(
+    "fits",
+    ("tests/hwprofiles/test_fits.py",),
+    (
+        Fault(
+            f"{ROOT}/gemm_fit.py",
+            "seen = [point for point in points if point.weight_shape != shape]",
+            "seen = list(points)",
+            "a weight shape is judged by a fit that has seen it",
+        ),
+        Fault(
+            f"{ROOT}/gemm_fit.py",
+            "kept = np.abs(residuals - np.median(residuals)) <= wild",
+            "kept = np.abs(residuals - np.median(residuals)) <= 10.0 + wild",
+            "a call of a wrong kernel bends the constants",
+        ),
+        Fault(
+            f"{ROOT}/fits/points.py",
+            "min(seconds, found.get(key, seconds))",
+            "max(seconds, found.get(key, seconds))",
+            "of two states the slower counts",
+        ),
+        Fault(
+            f"{ROOT}/fits/points.py",
+            """== num_sms and not row.get("beside")""",
+            """== num_sms""",
+            "calls beside another kernel are taken as lone ones",
+        ),
+        Fault(
+            f"{ROOT}/fits/judged.py",
+            "low, high = spread(others, len(set(groups)) - 1, share)",
+            "low, high = spread(others, len(set(groups)) - 1, share / 2.0)",
+            "a range that holds half of what it says",
+        ),
+        Fault(
+            f"{ROOT}/fits/memory.py",
+            "wait = max(0.0, float(self.constants[0]) - launched)",
+            "wait = max(0.0, float(self.constants[0]))",
+            "the launch is counted twice",
+        ),
+        Fault(
+            "hwprofiles/kernels/gemm_formula.py",
+            "np.where(is_split, np.ceil(steps), steps)",
+            "np.where(is_split, 1.0, steps)",
+            "a split K costs one step",
+        ),
+        Fault(
+            "hwprofiles/kernels/memory_bound.py",
+            "max(moving, reckoning)",
+            "moving",
+            "addresses of elements are reckoned at once",
+        ),
+    ),
+)
