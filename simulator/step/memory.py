@@ -13,6 +13,7 @@ from simulator.assembly.memory_peak import RankMemory, host_activations, rank_me
 from simulator.results.interval import Estimate
 from simulator.results.step_memory import MEMORY_KINDS, Memory, MemoryKind, StageMemory, StageTensor
 from simulator.scenario.hardware import node_of
+from simulator.scenario.module_rules import OWN
 from simulator.scenario.muon_rules import deals_whole_matrices, is_muon
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
@@ -128,6 +129,11 @@ def kind_of(name: str) -> MemoryKind:
     return next((kind for kind in MEMORY_KINDS if kind == owner), "activations")
 
 
+def _has_late_gradients(scenario: Scenario) -> bool:
+    """Whether gradients are dropped behind a step, and are there again from the first backward."""
+    return scenario.kernels.autograd == "eager" or scenario.kernels.modules == OWN
+
+
 def rank_memories(question: MemoryQuestion, schedule: Schedule) -> tuple[RankMemory, ...]:
     """Every rank at its fullest instant, with the tensors that are there."""
     scenario, workload, assumed = question.scenario, question.workload, question.assumed
@@ -152,7 +158,7 @@ def rank_memories(question: MemoryQuestion, schedule: Schedule) -> tuple[RankMem
             )
             for rank, held in enumerate(schedule.placement)
         ],
-        late_gradients=scenario.kernels.autograd == "eager" and not state.shards_gradients,
+        late_gradients=_has_late_gradients(scenario) and not state.shards_gradients,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from simulator.scenario import derived
 from simulator.scenario.hardware import operand_copies
+from simulator.scenario.module_rules import OWN
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.scenario import Scenario
 from simulator.workload.capacity import UNLIMITED, Capacity
@@ -134,6 +135,8 @@ def activation_recipe(
         head_chunk=scenario.head.chunk_tokens,
         attention=scenario.kernels.attention or "",
         plain_modules=scenario.kernels.modules == "transformers",
+        own_modules=scenario.kernels.modules == OWN,
+        accumulates=derived.num_micro_batches(scenario) > 1,
         sends=derived.dispatcher(scenario).sends if scenario.parallel.ep > 1 else "distinct",
     )
 
@@ -147,12 +150,13 @@ def state_recipe(scenario: Scenario, assumed: MemoryAssumptions) -> StateRecipe:
     keeps_quantised = is_cast_once and scenario.precision.fp8_weight_cache == "per_step"
     original = 1.0 if joins else assumed.bf16_weight_copy_frac
     zero = scenario.parallel.zero_stage
+    is_own = scenario.kernels.modules == OWN
     return StateRecipe(
         weight_dtype=rule.gemm_dtype,
         casts_each_use=derived.casts_weights_each_use(scenario),
         keeps_quantised=keeps_quantised,
-        keeps_transposed=keeps_quantised and joins and operand_copies(scenario) > 1,
-        bf16_copy_frac=0.0 if scenario.precision.primary_weights == "quantised" else original,
+        keeps_transposed=keeps_quantised and (is_own or (joins and operand_copies(scenario) > 1)),
+        bf16_copy_frac=0.0 if is_own or scenario.precision.primary_weights == "quantised" else original,
         gradient_dtype=scenario.data_parallel.grad_reduce.dtype,
         moment_dtype="fp32" if scenario.training.optimizer in ("adamw-fp32-moments", "muon") else "bf16",
         keeps_master=scenario.training.optimizer != "adamw-bf16",

@@ -13,6 +13,7 @@ from simulator.workload.casts.gathered import with_weight_casts
 from simulator.workload.casts.joint import JointCasts
 from simulator.workload.layers.layer import LAYER_INPUT
 from simulator.workload.layers.part import PARTS, Part, Shard, joined
+from simulator.workload.modules.moesim_memory import with_torch_functions
 from simulator.workload.modules.moesim_torch import with_torch_modules
 from simulator.workload.op import ParamGroup, StageWorkload, Unit, Workload
 from simulator.workload.plain.memory import plain_blocks
@@ -201,4 +202,5 @@ def _saved(part: Part, model: ModelSpec, recipe: ActivationRecipe) -> tuple[Bloc
     """What a part's blocks keep, by its kernels or by the functions of plain torch that its modules are."""
     if recipe.plain_modules:
         return plain_blocks(next(code for code in PARTS if PARTS[code] is part), model, recipe)
-    return part.saved(model, recipe)
+    blocks = part.saved(model, recipe)
+    return with_torch_functions(blocks, model, recipe) if recipe.own_modules else blocks

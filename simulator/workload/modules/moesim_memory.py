@@ -1,0 +1,72 @@
+"""What the torch model's functions have in memory while a block is at work, beside what every software keeps and works on.
+
+Its chains compute in FP32; a product writes a weight's gradient in BF16, beside which stands the FP32 one that it is cast to,
+and which is added to the sum of the micro-batches before, where there are any. One instant of a block counts, the fullest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from simulator.scenario.model import ModelSpec
+from simulator.workload.modules.chains import BF16, FP32
+from simulator.workload.saved import ActivationRecipe
+from simulator.workload.tensors import BlockMemory, Tensor, total_bytes
+
+ACTIVATION: Final = 2 * FP32
+"""Bytes of a number of the activation's output, forward: the gate, its silu."""
+ACTIVATION_BWD: Final = 4 * FP32 + BF16
+"""Gate, sigmoid, value, slope, and the output's gradient; of routed experts that times the row's weight in FP32 beside them."""
+LOSS_ROWS: Final = 1024
+"""Tokens of a piece of the loss."""
+STAYS: Final = "residual_grad"
+"""What a block works on from its first function to its last."""
+
+
+def with_torch_functions(
+    blocks: Iterable[BlockMemory], model: ModelSpec, r: ActivationRecipe
+) -> tuple[BlockMemory, ...]:
+    """The blocks of a part with what its functions have more than a block's other instants."""
+    return tuple(_with(block, model, r) for block in blocks)
+
+
+def _with(block: BlockMemory, model: ModelSpec, r: ActivationRecipe) -> BlockMemory:
+    forward, backward = _of_block(block.name, model, r)
+    more = forward - total_bytes(block.working_forward)
+    more_back = backward - total_bytes(each for each in block.working_backward if STAYS not in each.name)
+    return replace(
+        block,
+        working_forward=(*block.working_forward, Tensor(f"{block.name}.functions", max(0, more))),
+        working_backward=(*block.working_backward, Tensor(f"{block.name}.functions_bwd", max(0, more_back))),
+    )
+
+
+def _of_block(name: str, model: ModelSpec, r: ActivationRecipe) -> tuple[int, int]:
+    """Bytes forward and backward."""
+    if name == "moe_ffn":
+        moe = model.moe
+        assert moe is not None
+        numbers = r.tokens * moe.top_k * moe.expert_intermediate_size
+        weights = moe.num_routed_experts * moe.num_up * moe.expert_intermediate_size * model.hidden_size
+        return ACTIVATION * numbers, max((ACTIVATION_BWD + FP32) * numbers, _casts(weights, r))
+    if name == "dense_ffn":
+        dense = model.dense_ffn
+        assert dense is not None
+        numbers = r.tokens * dense.intermediate_size
+        weights = dense.num_up * dense.intermediate_size * model.hidden_size
+        return ACTIVATION * numbers, max(ACTIVATION_BWD * numbers, _casts(weights, r))
+    if name == "head":
+        logits, piece = r.tokens * model.vocab_size, min(LOSS_ROWS, r.tokens) * model.vocab_size
+        weights = _casts(model.vocab_size * model.hidden_size, replace(r, act_dtype="bf16"))
+        return 3 * FP32 * piece, BF16 * logits + max(2 * FP32 * piece, weights)
+    return 0, 0
+
+
+def _casts(weights: int, r: ActivationRecipe) -> int:
+    """Of a weight's gradient: the BF16 one that is cast; with a sum of earlier micro-batches the FP32 one that is added to it.
+    FP8 products write FP32.
+    """
+    written = BF16 if r.act_dtype == "bf16" else 0
+    return weights * (written + (FP32 if r.accumulates else 0))
