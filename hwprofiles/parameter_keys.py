@@ -11,6 +11,9 @@ from functools import cache
 from typing import Final
 
 from hwprofiles.hosts.own import KEY, RATIO, own_key_problem
+from hwprofiles.hosts.own import KEY as HOST
+from hwprofiles.hosts.own import own_key_problem
+from hwprofiles.kernels.anchoring import ANCHOR
 from hwprofiles.kernels.attention import AttentionConstants
 from hwprofiles.kernels.attention_libraries import LIBRARIES
 from hwprofiles.kernels.gemm_formula import GemmConstants
@@ -26,8 +29,8 @@ HELD: Final = frozenset({"overlap.comm_sms", *(f"overlap.{name}.ratio" for name 
 BESIDE: Final = frozenset({"overlap.collective.sms", *(f"overlap.collective.{name}.ratio" for name in OVERLAP)})
 """What kernels keep while so many SMs are held, and beside a collective of so many: measured together."""
 
-_GEMM: Final = frozenset({*(each.name for each in fields(GemmConstants)), RESIDUAL, "scale"})
-_ATTENTION: Final = frozenset({*(each.name for each in fields(AttentionConstants)), RESIDUAL})
+_GEMM: Final = frozenset({*(each.name for each in fields(GemmConstants)), RESIDUAL, ANCHOR, "scale"})
+_ATTENTION: Final = frozenset({*(each.name for each in fields(AttentionConstants)), RESIDUAL, ANCHOR})
 _NEEDED: Final = frozenset({"t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb", RESIDUAL})
 """Constants without which a GEMM family says nothing."""
 
@@ -69,6 +72,8 @@ def key_problem(key: str) -> str | None:
         known = (*KERNELS, "default", "launch_floor_s")
         return None if words[0] in known else f"unknown kernel{nearest(words[0], known)}"
     if kind == "host":
+        return own_key_problem(key)
+    if key.startswith(HOST):
         return own_key_problem(key)
     if key in HELD | BESIDE or kind in _kinds():
         return None

@@ -147,7 +147,10 @@ def name_problems(cluster: Mapping[str, Any], stack: object, sheet: object) -> I
         yield ("stack",), _one_line(error)
         return
     if gpu is not None and measured_on != gpu:
-        instead = f"use {' or '.join(stack_choice.made_names(gpu))}"
+        made = stack_choice.made_names(gpu)
+        instead = f"use {' or '.join(made)}"
+        if (usual := stack_choice.default_stack(gpu)) not in made:
+            instead += f", or leave it out for {usual}"
         folder = opened(stack)
         if folder is not None and folder.has_own_gpu:
             measured_on = folder.gpu_name

@@ -123,5 +123,5 @@ def test_stacks_of_two_calibrations_are_told_apart(tmp_path: Path, capsys: pytes
         assert main(["compare", *results, "-f", form]) == 0
         words = " ".join(capsys.readouterr().out.split())
         assert "driver 570.2 beside 580.1, power limit 650 W beside 700 W" in words and "torch" not in words
-    assert main(["compare", results[0], str(scenario), "--json"]) == 0
+    assert main(["compare", results[0], str(scenario), "--set", "stack=h100-public", "--json"]) == 0
     assert "measured_on" not in json.loads(capsys.readouterr().out)["others"][0]

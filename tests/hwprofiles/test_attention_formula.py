@@ -14,7 +14,7 @@ from hwprofiles.kernels.attention import AttentionConstants, CoreLimits, attenti
 from hwprofiles.kernels.attention_libraries import LIBRARIES, NEWEST, padded_v
 from hwprofiles.kernels.shape import Document, KernelShape
 from hwprofiles.kernels.table import kernel_seconds
-from hwprofiles.stack_choice import default_stack, load_stack
+from hwprofiles.stack_choice import load_stack
 from tests.hwprofiles.test_kernel_table import parameter, stack
 
 LIMITS = CoreLimits(peak=1e15, num_sms=100, clock_hz=2e9, rows=128, keys=128)
@@ -140,7 +140,7 @@ def test_libraries_name_families_and_sources_and_serve_what_they_run_on() -> Non
 
 
 def seconds(gpu: str, shape: KernelShape) -> float:
-    return kernel_seconds(shape, load_stack(default_stack(gpu)), load_gpu(gpu), "alone").seconds
+    return kernel_seconds(shape, load_stack(f"{gpu}-public"), load_gpu(gpu), "alone").seconds
 
 
 RUNS = [

@@ -33,13 +33,15 @@ def test_the_run_that_is_offered_is_of_the_same_kind() -> None:
     assert OTHER_KIND in text, "the preset's own stack is what stood there before"
 
 
-def test_from_public_to_measured_is_another_kind_too_and_between_public_ones_is_none() -> None:
-    text = warnings("cluster.node=h800-x8", source="mixtral-8x22b")
+def test_from_public_to_measured_is_another_kind_too_and_between_public_ones_is_none(tmp_path: Path) -> None:
+    base = tmp_path / "base.yaml"
+    base.write_text("schema_version: 1\nextends: mixtral-8x22b\ncluster: {node: mi300x-x8}\nstack: mi300x-public\n")
+    text = warnings("cluster.node=h800-x8", source=base)
     assert OTHER_KIND in text
-    assert "`moesim run mixtral-8x22b` beside `--set stack=h800-public` here" in text
-    assert OTHER_KIND not in warnings("cluster.node=mi300x-x8", source="mixtral-8x22b")
-    alone = warnings("cluster.node=h20-x8", source="mixtral-8x22b")
-    like = "`moesim run mixtral-8x22b --set stack=h100-transfer` beside `--set cluster.node=h20-x8`"
+    assert f"`moesim run {base}` beside `--set stack=h800-public` here" in text
+    assert OTHER_KIND not in warnings("cluster.node=mi325x-x8", source=base)
+    alone = warnings("cluster.node=h20-x8", source=base)
+    like = f"`moesim run {base} --set stack=mi300x-transfer` beside `--set cluster.node=h20-x8`"
     assert OTHER_KIND in alone and like in alone, "nothing public of the H20: transfer stacks on both sides"
 
 

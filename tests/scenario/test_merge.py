@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hwprofiles.stack_choice import default_stack
 from simulator import load_scenario
 from simulator.errors import InputError
 from simulator.scenario import Scenario, derived
@@ -126,7 +127,7 @@ def test_changing_the_node_drops_the_gpus_used_of_its_domain(tmp_path: Path) -> 
 def test_changing_the_node_in_a_file_drops_an_inherited_stack(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(V3 + "stack: h800-transfer\n")
     scenario = from_text(tmp_path, "schema_version: 1\nextends: base.yaml\ncluster: {node: h100-x8}\n")
-    assert scenario.stack == "h100-public"
+    assert scenario.stack == default_stack("h100")
 
 
 def test_stack_of_another_gpu_names_the_remedy() -> None:

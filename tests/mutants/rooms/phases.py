@@ -223,8 +223,8 @@ PHASES = Room(
         ),
         Fault(
             "simulator/run/training_run.py",
-            "stack_kind=stack_kind(scenario.stack),\n        base",
-            'stack_kind="measured",\n        base',
+            "stack_kind=stack_kind(scenario.stack),",
+            'stack_kind="measured",',
             "every stack is told to be measured",
         ),
         Fault(
