@@ -77,7 +77,7 @@ def recipe_of(
         gathers_logits=scenario.head.logits == "gathered",
         is_eager=is_eager,
         own_modules=scenario.kernels.modules == OWN,
-        accumulated=1.0 - 1.0 / derived.num_micro_batches(scenario),
+        accumulated=1.0 - 1.0 / max(1, derived.num_micro_batches(scenario)),
         repeats_heads=scenario.kernels.grouped_heads == "repeated",
         splits_projections=scenario.kernels.projections == "separate",
         plain_modules=scenario.kernels.modules == "transformers",

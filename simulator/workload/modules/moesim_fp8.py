@@ -97,7 +97,7 @@ class Linears:
         if layer not in JOINED_INPUT:
             size = TURNED_AGAIN * shape.k * shape.n
             yield chain(
-                f"{layer}_input_turn", "quantise_transpose", "W", size, library=QUANTISER, variant="of-fp8", dtype="fp8-block"
+                f"{layer}_input_turn", "quantise_transpose", "W", size, library=f"{QUANTISER}-of-fp8", dtype="fp8-block"
             )  # fmt: skip
         yield chain(
             f"{layer}_grad_turn", "quantise_transpose", "W", IN_TILES * shape.k * shape.m, library=QUANTISER,

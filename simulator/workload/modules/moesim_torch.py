@@ -314,7 +314,8 @@ def _embedding(op: Op, place: Place, is_mtp: bool) -> Iterator[Op]:
     """Looked up; backward a whole matrix of zeros in BF16 to which the tokens' gradients are added, then cast and summed."""
     if op.name.startswith("embedding_wgrad"):
         matrix = place.model.vocab_size * place.model.hidden_size
-        yield chain(op.name, "embedding_bwd", "W", 2 * BF16 * place.hidden + BF16 * matrix, kernels=8)
+        yield chain("embedding_grad_zeros", "fill", "W", BF16 * matrix, elements=matrix)
+        yield chain(op.name, "embedding_bwd", "W", 2 * BF16 * place.hidden, kernels=8, elements=place.hidden)
         yield widened("embedding_grad_cast", matrix, "W")
         yield from summed("embedding_grad_sum", matrix, 1.0 if is_mtp else place.recipe.accumulated)
     else:
