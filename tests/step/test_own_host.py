@@ -30,7 +30,7 @@ BOUND_BY_HOST = (
     "training.global_batch_size=64", "training.seq_len=64", "recompute={granularity: none, modules: []}",
     "host.dispatch=eager", "model.hidden_size=1024", "model.vocab_size=2048",
 )  # fmt: skip
-BOUND_BY_DEVICE = (*BOUND_BY_HOST, "training.seq_len=8192")
+BOUND_BY_DEVICE = (*BOUND_BY_HOST, "training.seq_len=8192", "training.global_batch_size=16")
 
 
 def stack(folder: Path, ratio: float, processor: str = PROCESSOR) -> str:
