@@ -48,7 +48,6 @@ def timed_calls(trace: Trace) -> TimedCalls:
     """Of all devices, inside the steps of each."""
     found: list[TimedCall] = []
     unlinked = whole = 0.0
-    place_of = dict(zip(trace.calls.external.tolist(), range(len(trace.calls.external)), strict=True))
     parents = parents_of(trace.calls)
     for device in trace.devices:
         activity = trace.activity.of(trace.activity.device == device)
@@ -56,16 +55,16 @@ def timed_calls(trace: Trace) -> TimedCalls:
         begin, end = steps[0].begin_s, steps[-1].end_s
         activity = activity.of((activity.start_s >= begin) & (activity.end_s <= end))
         beside = _beside_s(trace, activity)
+        places = place_of(trace.calls, parents, activity).tolist()
         of_call = defaultdict(list)
-        for row in np.flatnonzero(_is_compute(trace, activity)).tolist():
-            of_call[int(activity.external[row])].append(row)
-        for external, rows in of_call.items():
+        for row in np.flatnonzero(_in_group(trace, activity, "compute")).tolist():
+            of_call[places[row]].append(row)
+        for place, rows in of_call.items():
             seconds = float(activity.seconds[rows].sum())
             whole += seconds
-            if external not in place_of or not seconds:
+            if place < 0 or not seconds:
                 unlinked += seconds
                 continue
-            place = place_of[external]
             kernels = tuple(trace.names[activity.name[row]] for row in rows)
             share = float(beside[rows].sum()) / seconds
             of = _backward_of(trace, parents, place)
@@ -88,6 +87,31 @@ def parents_of(calls: OperatorCalls) -> Ints:
     return parents
 
 
+def place_of(calls: OperatorCalls, parents: Ints, activity: Activity) -> Ints:
+    """(n,) the innermost call around the launch of each activity on its thread, -1 where there is none; where no launch is
+    known, the call of its External id.
+    """
+    order = np.lexsort((-calls.end_s, calls.start_s, calls.thread))
+    places = np.full(len(activity), -1)
+    if not len(order):
+        return places
+    threads, first = np.unique(calls.thread[order], return_index=True)
+    for thread, mine in zip(threads.tolist(), np.split(order, first[1:]), strict=True):
+        rows = np.flatnonzero((activity.launch_thread == thread) & ~np.isnan(activity.launch_s))
+        before = np.searchsorted(calls.start_s[mine], activity.launch_s[rows], side="right") - 1
+        found = np.where(before >= 0, mine[before], -1)
+        for _ in range(DEEPEST):
+            is_over = (found >= 0) & (calls.end_s[found] < activity.launch_s[rows])
+            if not is_over.any():
+                break
+            found = np.where(is_over, parents[found], found)
+        places[rows] = found
+    known = dict(zip(calls.external.tolist(), range(len(calls.external)), strict=True))
+    for row in np.flatnonzero(np.isnan(activity.launch_s)).tolist():
+        places[row] = known.get(int(activity.external[row]), -1)
+    return places
+
+
 def _backward_of(trace: Trace, parents: Ints, place: int) -> Operator | None:
     """The innermost backward function around a call; an operator of the forward inside one (recomputation) hides it."""
     for _ in range(DEEPEST):
@@ -100,10 +124,6 @@ def _backward_of(trace: Trace, parents: Ints, place: int) -> Operator | None:
         if operator.name == "aten::linear":
             return None
     return None
-
-
-def _is_compute(trace: Trace, activity: Activity) -> Sequence[bool]:
-    return _in_group(trace, activity, "compute")
 
 
 def _in_group(trace: Trace, activity: Activity, group: str) -> Sequence[bool]:

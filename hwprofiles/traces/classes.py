@@ -68,8 +68,8 @@ CLASSES: Final[tuple[KernelNames, ...]] = (
     ),
     KernelNames(
         "grouped_gemm", "compute",
-        _patterns(r"""groupproblemshape grouped_?gemm [mk]_grouped group_gemm gemm_?grouped grouped_mm moe_?gemm
-            fused_moe_kernel grouped_?matmul"""),
+        _patterns(r"""groupproblemshape grouped_?gemm(?!::cuda::(fp8|utils)) [mk]_grouped group_gemm gemm_?grouped grouped_mm
+            moe_?gemm fused_moe_kernel grouped_?matmul"""),
     ),
     KernelNames(
         "quantise", "compute",
@@ -78,15 +78,19 @@ CLASSES: Final[tuple[KernelNames, ...]] = (
     ),
     KernelNames(
         "gemm", "compute",
-        _patterns(r"""nvjet gemm splitkreduce cutlass.*(mma|conv) xmma gemv cublas.*dot_kernel triton_tem_fused
-            fp8_d?ptp128c matmul ^cijk_ _mm_kernel scaled_mm"""),
+        _patterns(r"""nvjet gemm(?!::cuda::utils) splitkreduce cutlass.*(mma|conv|[dw]grad|fprop) xmma gemv epilogue::impl
+            cublas.*dot_kernel triton_tem_fused fp8_d?ptp128c matmul ^cijk_ _mm_kernel scaled_mm scudnn convolve winograd
+            [dw]grad\w*_engine"""),
     ),
     KernelNames(
         "optimizer", "compute",
         _patterns(r"""fused_?adam fusedoptimizer adamw?(functor|math|_kernel|cuda) lamb(functor|_stage|_kernel) fused_?sgd
             multi_?tensor newton_?schulz"""),
     ),
-    KernelNames("norm", "compute", _patterns(r"layer_?norm rms_?norm \bln_(fwd|bwd) group_?norm gammabeta")),
+    KernelNames(
+        "norm", "compute",
+        _patterns(r"layer_?norm rms_?norm \bln_(fwd|bwd) group_?norm gammabeta rowwise_?moments batch_?norm ::bn_(fw|bw)"),
+    ),
     KernelNames(
         "sort", "compute",
         _patterns(r"""sort top_?k devicescan scan_ histogram unique_by_key devicecompact deviceselect bincount cumsum"""),
@@ -99,20 +103,20 @@ CLASSES: Final[tuple[KernelNames, ...]] = (
     KernelNames(
         "index", "compute",
         _patterns(r"""gather scatter index_ indexing_ ::index embedding compute_grad_weight partial_?segment
-            partials_per_segment segment_offset reverse_indices masked_select nonzero"""),
+            partials_per_segment segment_offset reverse_indices masked_select nonzero
+            bounds_check_indices recat_"""),
     ),
     KernelNames("cat", "compute", _patterns(r"catarray \bcat_ split_with_sizes chunk_cat")),
     KernelNames(
         "copy", "compute",
-        _patterns(
-            r"copy_kernel copy_device _copy_tensor tensor_copy transpose fillfunctor \bfill elementwise_kernel_with_index"
-        ),
+        _patterns(r"""copy_kernel copy_device _copy_tensor tensor_copy nchwtonhwc nhwctonchw transpose fillfunctor \bfill
+            elementwise_kernel_with_index"""),
     ),
     KernelNames("reduction", "compute", _patterns(r"reduce_kernel triton_(red|per)_ devicereduce reduceop segmented_reduce")),
     KernelNames(
         "elementwise", "compute",
-        _patterns(r"""elementwise triton_poi functor swiglu silu gelu rotary rope dropout foreach bias_act act_and_mul
-            distribution pointwise"""),
+        _patterns(r"""elementwise triton_poi triton__\d functor swiglu silu gelu rotary rope dropout foreach bias_act
+            act_and_mul distribution pointwise"""),
     ),
     KernelNames(OTHER, "compute", (r"",)),
 )  # fmt: skip

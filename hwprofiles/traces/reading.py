@@ -108,6 +108,7 @@ class _Collected:
     launch_start: array[float] = field(default_factory=_doubles)
     launch_correlation: array[int] = field(default_factory=_wholes)
     launch_pid: array[int] = field(default_factory=_wholes)
+    launch_thread: array[int] = field(default_factory=_wholes)
     op_id: array[int] = field(default_factory=_wholes)
     op_call: array[int] = field(default_factory=_wholes)
     op_start: array[float] = field(default_factory=_doubles)
@@ -158,6 +159,7 @@ class _Collected:
             self.launch_start.append(start)
             self.launch_correlation.append(correlation)
             self.launch_pid.append(_whole(event.get("pid")))
+            self.launch_thread.append(_whole(event.get("tid")))
 
     def _add_operator(self, event: Event) -> None:
         args = _args(event)
@@ -248,7 +250,7 @@ def _assembled(path: Path, head: Mapping[str, Any], collected: _Collected) -> Tr
 def _activity(collected: _Collected, origin: float) -> tuple[Activity, int]:
     """Activity by device and start; and how many launches share their number with another process's."""
     start = (np.array(collected.start) - origin) * MICRO
-    launch, pid, shared = _launches(collected, origin)
+    launch, pid, thread, shared = _launches(collected, origin)
     device = np.array(collected.device)
     unsorted = Activity(
         start_s=start,
@@ -260,31 +262,34 @@ def _activity(collected: _Collected, origin: float) -> tuple[Activity, int]:
         external=np.array(collected.external),
         launch_s=launch,
         launch_pid=pid,
+        launch_thread=thread,
         bytes=np.array(collected.bytes),
     )
     return unsorted.of(np.lexsort((unsorted.end_s, start, device))), shared
 
 
-def _launches(collected: _Collected, origin: float) -> tuple[Floats, Ints, int]:
-    """(n,) start of the call behind each activity and its process, by correlation; numbers that two processes use tell
+def _launches(collected: _Collected, origin: float) -> tuple[Floats, Ints, Ints, int]:
+    """(n,) start of the call behind each activity, its process and thread, by correlation; numbers that two processes use tell
     nothing, and how many there are of them.
     """
-    number, began = np.array(collected.launch_correlation, dtype=np.int64), np.array(collected.launch_start)
-    pids = np.array(collected.launch_pid, dtype=np.int64)
+    wanted = np.array(collected.correlation, dtype=np.int64)
+    nobody = np.full(len(wanted), NO_NUMBER)
+    if not len(collected.launch_start):
+        return np.full(len(wanted), np.nan), nobody, nobody, 0
+    number, began = np.array(collected.launch_correlation), np.array(collected.launch_start)
+    pids, threads = np.array(collected.launch_pid), np.array(collected.launch_thread)
     order = np.lexsort((began, number))
-    number, began, pids = number[order], began[order], pids[order]
+    number, began, pids, threads = number[order], began[order], pids[order], threads[order]
     is_first = np.diff(number, prepend=NO_NUMBER) != 0
     owner = np.cumsum(is_first) - 1
     is_shared = np.zeros(int(is_first.sum()), dtype=bool)
-    np.logical_or.at(is_shared, owner, pids != pids[is_first][owner] if len(pids) else np.zeros(0, dtype=bool))
-    number, began, pids = number[is_first], began[is_first], pids[is_first]
-    wanted = np.array(collected.correlation, dtype=np.int64)
-    found = np.minimum(np.searchsorted(number, wanted), max(0, len(number) - 1))
-    if not len(number):
-        return np.full(len(wanted), np.nan), np.full(len(wanted), NO_NUMBER), 0
+    np.logical_or.at(is_shared, owner, pids != pids[is_first][owner])
+    number, began, pids, threads = number[is_first], began[is_first], pids[is_first], threads[is_first]
+    found = np.minimum(np.searchsorted(number, wanted), len(number) - 1)
     is_found = (number[found] == wanted) & ~is_shared[found]
     seconds = np.where(is_found, (began[found] - origin) * MICRO, np.nan)
-    return seconds, np.where(is_found, pids[found], NO_NUMBER), int(is_shared.sum())
+    pids, threads = (np.where(is_found, each[found], NO_NUMBER) for each in (pids, threads))
+    return seconds, pids, threads, int(is_shared.sum())
 
 
 def _marks(collected: _Collected, origin: float) -> Marks:

@@ -37,8 +37,8 @@ class Activity:
     """n kernels, copies and fills of all devices, by device and start.
 
     start_s, end_s: seconds since the first event. name: row of Trace.names. kind: KERNEL, MEMCPY or MEMSET. external: the
-    CPU operator's External id. launch_s: when the host began the call that launched it, NaN where the trace does not tell;
-    launch_pid: of the process that did. bytes: of copies and fills, 0 where not told.
+    CPU operator's External id (in older traces the correlation). launch_s: when the host began the call that launched it, NaN
+    where the trace does not tell; launch_pid, launch_thread: who did. bytes: of copies and fills, 0 where not told.
     """
 
     start_s: Floats
@@ -50,6 +50,7 @@ class Activity:
     external: Ints
     launch_s: Floats
     launch_pid: Ints
+    launch_thread: Ints
     bytes: Ints
 
     def of(self, keep: NDArray[Any]) -> Activity:

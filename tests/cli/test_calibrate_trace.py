@@ -17,8 +17,8 @@ BF16 = "c10::BFloat16"
 def trace(path: Path, with_sizes: bool = True) -> str:
     """Thirty GEMMs from a full queue, 1.5 us apart, each 200 us."""
     dims = [[8192, 2048], [2048, 4096]] if with_sizes else []
-    events = [operator(number, "aten::mm", dims, [BF16, BF16]) for number in range(1, 31)]
-    events += [launch(number, float(number)) for number in range(1, 31)]
+    events = [operator(number, "aten::mm", dims, [BF16, BF16]) | {"ts": 2.0 * number} for number in range(1, 31)]
+    events += [launch(number, 2.0 * number) for number in range(1, 31)]
     events += [kernel(GEMM, 1_000.0 + 201.5 * number, 200.0, number=number, op=number) for number in range(1, 31)]
     return str(write(path, events, cuda_runtime_version=12080))
 

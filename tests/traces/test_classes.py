@@ -15,12 +15,14 @@ NAMES = {
         "nvjet_sm90_tst_256x128_64x4_1x2_h_bz_coopA_NNT", "sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64",
         "void cutlass::Kernel2<cutlass_80_tensorop_bf16_s16816gemm_relu_bf16_128x256_32x3_tn_align8>",
         "void deep_gemm::fp8_gemm_kernel<4096u, 7168u, 128u>", "ampere_bf16_s16816gemm_bf16_128x128_ldg8_f2f_stages_32x5_nn",
-        "triton_tem_fused_mm_12", "void cublasLt::splitKreduce_kernel<32, 16>", "Cijk_Ailk_Bljk_BBS_BH_MT128x128x32",
+        "void cutlass::device_kernel<dpsk::grouped_gemm::cuda::fp8_ptp128c::GemmKernel>", "triton_tem_fused_mm_12",
+        "void cublasLt::splitKreduce_kernel<32, 16>", "Cijk_Ailk_Bljk_BBS_BH_MT128x128x32",
     ],
     "grouped_gemm": [
         "_ZN7cutlass13device_kernelINS_4gemm6kernel13GemmUniversalINS5_17GroupProblemShapeIN4cute5tupleIJiiiEEEEE",
         "void at::cuda::detail::prepare_grouped_gemm_data<cutlass::bfloat16_t>", "fused_moe_kernel",
         "void deep_gemm::sm90_m_grouped_fp8_gemm_contiguous", "m_grouped_fp8_ptp128c",
+        "void cutlass::device_kernel<dpsk::grouped_gemm::cuda::m_grouped_fp8_ptp128c::GemmKernel>",
     ],
     "attention_fwd": [
         "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_64x128x128_4x1x1_cga1x1x1_kernel0_0",

@@ -80,6 +80,17 @@ def test_gemms_forward_and_backward(tmp_path: Path) -> None:
     assert (float(fprop["low"]), float(fprop["high"])) == pytest.approx((184e-6, 216e-6))
 
 
+def test_older_traces_link_kernels_by_their_launch(tmp_path: Path) -> None:
+    """There a kernel's External id is the correlation, which is another operator's id here; the launch lies inside the call."""
+    trace = Builder()
+    trace.call("aten::mm", [[8192, 2048], [2048, 4096]], [BF16, BF16], 200.0)
+    trace.call("aten::mm", [[64, 64], [64, 64]], [BF16, BF16], 5.0)
+    for event in trace.events:
+        if event["cat"] == "kernel":
+            event["args"]["External id"] = 3 - event["args"]["External id"]
+    assert only(trace.files(tmp_path / "t.json"), "m", "seconds") == [("64", "5e-06"), ("8192", "0.0002")]
+
+
 def test_square_weight_gradient_is_told_by_its_strides(tmp_path: Path) -> None:
     trace = Builder()
     square = [[2048, 2048], [2048, 2048]]
@@ -263,6 +274,12 @@ def test_without_sizes_there_are_tables_and_gaps(tmp_path: Path) -> None:
     ]
     summary = {row["what"]: float(row["seconds"]) for row in csv.DictReader(io.StringIO(found.files[SUMMARY]))}
     assert summary["gemm"] + summary["idle"] == pytest.approx(summary["step"])
+
+
+def test_a_trace_of_kernels_alone(tmp_path: Path) -> None:
+    """No CPU activity: neither operators nor launches, so tables alone and no stack."""
+    found = stack_files([write(tmp_path / "t.json", [kernel(GEMM, 10.0 * number, 5.0) for number in range(40)])])
+    assert set(found.files) == {SUMMARY, NAMES} and not found.has_stack
 
 
 def test_the_gpu_is_known_or_named(tmp_path: Path) -> None:
