@@ -39,7 +39,8 @@ class Kernel:
 
     per_number: bytes moved for each of rows * width numbers, where a kernel (or the simulator) counts them so; None: those of
     its functions, one behind another. wrt: operands whose gradient is timed, in place of the function itself.
-    launches: kernels of a call; 0: one, of a chain its functions. shapes: rows and width of the full measurement.
+    launches: kernels of a call; 0: one, of a chain its functions. hidden: launches inside these, of sorts and scans, that
+    wait in a stream's queue too. dtype: of integers as KernelShape has it. shapes: rows and width of the full measurement.
     """
 
     op: str
@@ -52,6 +53,7 @@ class Kernel:
     dtype: str = "bf16"
     shapes: tuple[Shape, ...] = GRID
     launches: int = 0
+    hidden: int = 0
 
 
 def cases_of(kernels: Iterable[Kernel], device: Any, size: Size) -> Iterator[RateCase]:
@@ -91,7 +93,7 @@ def memory_case(device: Any, kernel: Kernel, rows: int, width: int) -> RateCase:
         "part": "memory", "op": kernel.op, "variant": kernel.variant, "dtype": kernel.dtype, "library": kernel.library,
         "m": rows, "n": width, "bytes": counted, "launches": launches,
     }  # fmt: skip
-    on_host = HOST_LAUNCHES * (bool(kernel.wrt) + (kernel.library == "compiled"))
+    on_host = kernel.hidden + HOST_LAUNCHES * (bool(kernel.wrt) + (kernel.library == "compiled"))
     made = partial(_make, device, kernel, rows, width)
     return RateCase(cells, made, held, launches + on_host, light=True)
 

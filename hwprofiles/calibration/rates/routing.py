@@ -13,6 +13,8 @@ SIZES: Final = ((1024, 64), (4096, 128), (8192, 256), (16_384, 64), (32_768, 256
 """Tokens, experts."""
 KEYS: Final = ((1024, 8), (8192, 8), (32_768, 8), (131_072, 8))
 """Tokens, and numbers of each token's experts."""
+SORT, TOPK, SCAN = 30, 10, 10
+"""Launches, at most, inside a sort, a choice of the best and a running sum."""
 PASSES_BYTES: Final = 16 * 4.0
 """Of a score, as the simulator counts a router's element-wise kernels: sixteen passes over FP32 scores."""
 
@@ -69,12 +71,12 @@ def _keys(device: Any, tokens: int, top_k: int) -> tuple[Any, ...]:
 
 
 KERNELS: Final = (
-    Kernel("router_pointwise", "moesim", sigmoid_router, _biased, PASSES_BYTES, shapes=SIZES),
-    Kernel("router_pointwise", "torch", softmax_router, _logits, PASSES_BYTES, shapes=SIZES),
+    Kernel("router_pointwise", "moesim", sigmoid_router, _biased, PASSES_BYTES, shapes=SIZES, hidden=SORT),
+    Kernel("router_pointwise", "torch", softmax_router, _logits, PASSES_BYTES, shapes=SIZES, hidden=TOPK),
     Kernel("router_pointwise_bwd", "moesim", sigmoid_router, _biased, PASSES_BYTES, (0,), shapes=SIZES),
     Kernel("router_pointwise_bwd", "torch", softmax_router, _logits, PASSES_BYTES, (0,), shapes=SIZES),
-    Kernel("topk", "torch", best, _logits, shapes=SIZES, dtype="fp32"),
-    Kernel("sort", "torch", in_order, _logits, shapes=SIZES, dtype="fp32"),
-    Kernel("sort", "torch-flat", flat_order, _keys, shapes=KEYS, dtype="int64"),
-    Kernel("row_map", "torch", row_map, _mask, shapes=SIZES, dtype="int32"),
+    Kernel("topk", "torch", best, _logits, shapes=SIZES, dtype="fp32", hidden=TOPK),
+    Kernel("sort", "torch", in_order, _logits, shapes=SIZES, dtype="fp32", hidden=SORT),
+    Kernel("sort", "torch-flat", flat_order, _keys, shapes=KEYS, hidden=SORT),
+    Kernel("row_map", "torch", row_map, _mask, shapes=SIZES, hidden=SCAN),
 )  # fmt: skip

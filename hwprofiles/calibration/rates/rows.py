@@ -10,6 +10,7 @@ from torch.nn import functional
 from hwprofiles.calibration.measuring import random_bf16
 from hwprofiles.calibration.model.dispatch import expert_counts, expert_order, permute, unpermute
 from hwprofiles.calibration.rates.moved import COARSE, Kernel
+from hwprofiles.calibration.rates.routing import SORT
 
 TOP_K: Final = 8
 EXPERTS: Final = 64
@@ -105,9 +106,9 @@ KERNELS: Final = (
     Kernel("unpermute", "torch", added, _added, shapes=COARSE),
     Kernel("gather_rows", "torch", picked, _picked),
     Kernel("scatter_rows", "torch", added_to, _added_to, shapes=COARSE),
-    Kernel("index_put", "torch", put, _put, shapes=COARSE, launches=8),
+    Kernel("index_put", "torch", put, _put, shapes=COARSE, launches=8, hidden=SORT),
     Kernel("embedding", "torch", functional.embedding, _looked_up, 4.0, shapes=COARSE),
-    Kernel("embedding_bwd", "torch", functional.embedding, _learned, 4.0, (1,), shapes=COARSE, launches=8),
-    Kernel("routing_map", "moesim", routed, _chosen, 16.0, shapes=TOKENS, launches=7),
+    Kernel("embedding_bwd", "torch", functional.embedding, _learned, 4.0, (1,), shapes=COARSE, launches=8, hidden=SORT),
+    Kernel("routing_map", "moesim", routed, _chosen, 16.0, shapes=TOKENS, launches=7, hidden=SORT),
 )
 """Bytes of the map as the simulator counts them: 16 of a row, whatever the sort moves inside."""
