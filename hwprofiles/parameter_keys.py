@@ -11,8 +11,6 @@ from functools import cache
 from typing import Final
 
 from hwprofiles.hosts.own import KEY, RATIO, own_key_problem
-from hwprofiles.hosts.own import KEY as HOST
-from hwprofiles.hosts.own import own_key_problem
 from hwprofiles.kernels.anchoring import ANCHOR
 from hwprofiles.kernels.attention import AttentionConstants
 from hwprofiles.kernels.attention_libraries import LIBRARIES
@@ -72,8 +70,6 @@ def key_problem(key: str) -> str | None:
         known = (*KERNELS, "default", "launch_floor_s")
         return None if words[0] in known else f"unknown kernel{nearest(words[0], known)}"
     if kind == "host":
-        return own_key_problem(key)
-    if key.startswith(HOST):
         return own_key_problem(key)
     if key in HELD | BESIDE or kind in _kinds():
         return None

@@ -12,7 +12,7 @@ from functools import cache
 from math import exp, fsum, hypot, log
 from typing import Final
 
-from hwprofiles.hosts import BETWEEN, KEYS, CostRange, DispatchCosts, Executor, dispatch_range, load_host
+from hwprofiles.hosts import BETWEEN, CostRange, DispatchCosts, Executor, dispatch_range, load_host
 from hwprofiles.hosts.own import RATIO, own_range
 from hwprofiles.schema import Assumption, Parameter, Stack
 from simulator.scenario.hardware import node_of
@@ -30,7 +30,7 @@ GROUPS: Final = (
     ("launch_f_s", "launch_b_s", "collective_s", "sync_s"),
     (
         "module_f_s", "module_b_s", "function_f_s", "function_b_s", "attention_f_s", "attention_b_s", "cast_s",
-        "parameter_s", "graph_s", "graph_node_s",
+        "parameter_s", "graph_s",
     ),
     ("looped_expert_f_s", "looped_expert_b_s", "grouped_expert_f_s", "grouped_expert_b_s", "expert_cast_s"),
     ("message_f_s", "message_b_s"),
@@ -38,6 +38,8 @@ GROUPS: Final = (
 )  # fmt: skip
 """Calls whose figures have their sources, and so their errors, in common: torch's own, modules, loops over experts,
 dispatchers, and what nothing counts."""
+CALLS: Final = tuple(key for keys in GROUPS for key in keys)
+"""All of them; the kernels of a replayed graph are no calls, and take next to nothing."""
 LARGEST: Final = 0.4
 """Share of one group in the seconds of a step at most. Qwen3-30B in MXFP8, 16 experts a GPU in a loop: experts 0.40, modules
 0.31, layers 0.14, messages 0.11, launches 0.05; Qwen3-235B in BF16, 4 a GPU: 0.09, 0.32, 0.27, 0.16, 0.16 (counts of
@@ -77,7 +79,7 @@ def _of_own(stated: Assumption, own: Mapping[str, Parameter], executor: Executor
     """With the range of what was measured, and of the ratio that stands for what was not."""
     down, up = _own_ends(own_range(executor, own), is_program=executor in PROGRAMS)
     if executor is None:
-        apart = max(_mean(own_range(None, own).value, own_range(each, own).value, KEYS) for each in BETWEEN)
+        apart = max(_mean(own_range(None, own).value, own_range(each, own).value, CALLS) for each in BETWEEN)
         ends = [_own_ends(own_range(each, own), is_program=False) for each in BETWEEN]
         down, up = (hypot(apart, max(each)) for each in zip(*ends, strict=True))
     ends_of = {"low": stated.value * exp(-down), "high": stated.value * exp(up)}
@@ -96,7 +98,7 @@ def _own_ends(costs: CostRange, *, is_program: bool) -> tuple[float, float]:
 
 
 def _program(costs: CostRange) -> tuple[float, float]:
-    return _mean(costs.value, costs.low, KEYS), _mean(costs.value, costs.high, KEYS)
+    return _mean(costs.value, costs.low, CALLS), _mean(costs.value, costs.high, CALLS)
 
 
 @cache
@@ -114,7 +116,7 @@ def _calls_range(executor: Executor | None) -> tuple[float, float]:
 def _either_range() -> tuple[float, float]:
     """Of work issued in a way that nobody says: the middle of two ways, each of which has a range of its own."""
     middle = dispatch_range(None).value
-    apart = max(_mean(middle, dispatch_range(each).value, KEYS) for each in BETWEEN)
+    apart = max(_mean(middle, dispatch_range(each).value, CALLS) for each in BETWEEN)
     down, up = (max(ends) for ends in zip(*map(_calls_range, BETWEEN), strict=True))
     return hypot(apart, down), hypot(apart, up)
 
