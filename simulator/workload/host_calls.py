@@ -41,9 +41,9 @@ CASTS: Final = frozenset(
     }
 )  # fmt: skip
 """Kernel classes that cast a tensor."""
-SORT_SHARE: Final = 0.2
-"""Of an operator that launches one kernel, what each of a sort's many takes, all of which one operator launches
-(hwprofiles/measurements/h100-host-dispatch-2026-11-27.csv: a sort of 20 kernels 48 us, a sum 14 to 18)."""
+SORT_CALLS: Final = 3.0
+"""Operators of one kernel that take the host as long as one that sorts, whose 20 kernels one call launches
+(hwprofiles/measurements/h100-host-dispatch-2026-11-27.csv: a sort 48 us, a sum 14 to 18)."""
 CASTS_OF_EXPERT: Final = {"bf16": 0, "fp8-block": 1, "fp8": 2, "mxfp8": 2, "nvfp4": 3}
 """Calls an expert and tensor around its cast, by format of the GEMM's operands: a scale of the whole tensor needs its maximum
 first, scales of blocks of 32 or 16 are put in the order that tensor cores read (docs/discussions/
@@ -111,7 +111,9 @@ def _of_op(op: Op, back: bool) -> Calls:
     if shape.op in FUNCTIONS:
         number = shape.num_kernels if shape.op == "router_fused" else 1
         return Calls(back, function=number, parameter=1 if shape.op == "rmsnorm_bwd" else 0)
-    return Calls(back, launch=shape.num_kernels * (SORT_SHARE if shape.op == "sort" else 1))
+    if shape.op in ("sort", "index_put"):
+        return Calls(back, launch=SORT_CALLS * (1 if shape.op == "index_put" else shape.num_kernels))
+    return Calls(back, launch=shape.num_kernels)
 
 
 def preprocess_calls(message: AllToAll) -> Calls:

@@ -162,7 +162,7 @@ def moe_block(model: ModelSpec, tokens: int) -> Traced:
 
 def _experts(t: Tape, x: Value, weights: Value, m: MoeFfn, rows: int) -> Value:
     t.segment = "expert_rows"
-    t.launch("sort", rows, 16 * rows, 16 * rows, f.SORT_KERNELS)
+    t.launch("sort", rows, 8 * rows, 16 * rows, library="torch-flat")
     picked = f.picked(t, x, rows)
     scales = f.picked(t, weights, rows)
     t.launch("elementwise", modules.COUNT_KERNELS * rows, 12 * modules.COUNT_KERNELS * rows,

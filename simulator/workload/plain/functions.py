@@ -11,10 +11,11 @@ from typing import Final
 
 from simulator.workload.plain.tape import SIZES, Arrived, Tape, Value
 
-SORT_KERNELS: Final = 20
-"""torch.sort of 64-bit keys: a copy, counters, a histogram, a scan, and eight passes with a fill each (cub radix sort)."""
-INDEX_KERNELS: Final = 13
-"""Of the gradient of an index in front of its sum: indices wrapped and flattened (4), sorted by few bits (9)."""
+INDEX_KERNELS: Final = 8
+"""Kernels of index_put_ as calibration counts them (calibration/rates/rows.py): indices wrapped and flattened (4), sorted by few
+bits (4, fills left out), added."""
+EMBEDDING_KERNELS: Final = 8
+"""Of an embedding's gradient, its zeros left out: sorted, found again, rows added and scattered (calibration/rates/rows.py)."""
 
 
 def cast(t: Tape, x: Value, dtype: str) -> Value:
@@ -293,15 +294,18 @@ def masked_in_place(t: Tape, x: Value) -> Value:
 
 
 def picked(t: Tape, x: Value, rows: int) -> Value:
-    """x[index]: rows of it. Backward: zeros; the index sorted; rows of the gradient added to where they came from."""
-    size = rows * x.width * SIZES[x.dtype]
-    is_wide = x.width > 1
+    """x[index]: rows of it. Backward: zeros; rows of the gradient, by the sorted index, added to where they came from; of single
+    numbers the sort is all that takes time.
+    """
+    size, is_wide = rows * x.width * SIZES[x.dtype], x.width > 1
     t.launch("gather_rows" if is_wide else "elementwise", rows * x.width, size + 8 * rows, size)
 
     def back(strided: bool) -> Iterator[Arrived]:
         t.launch("fill", x.elements, 0, x.num_bytes)
-        t.launch("sort", rows, 16 * rows, 16 * rows, INDEX_KERNELS)
-        t.launch("index_put" if is_wide else "elementwise", rows * x.width, size + x.num_bytes, x.num_bytes)
+        if is_wide:
+            t.launch("index_put", rows * x.width, 2 * size, size, INDEX_KERNELS)
+        else:
+            t.launch("sort", rows, 16 * rows, 8 * rows, library="torch-flat")
         yield x, False
 
     return t.put(t.value(rows * x.width, x.width, x.dtype), back)

@@ -14,6 +14,7 @@ from simulator.workload import counting as c
 from simulator.workload.layers.part import Blocks
 from simulator.workload.op import BlockName, Op, Pass, Unit, Work
 from simulator.workload.plain import blocks as b
+from simulator.workload.plain.functions import EMBEDDING_KERNELS
 from simulator.workload.plain.tape import Launch
 from simulator.workload.recipe import Recipe
 
@@ -66,13 +67,15 @@ def _sum(work: Work, share: float) -> Iterator[Op]:
 
 
 def _embedding(work: Iterable[Work], model: ModelSpec) -> Iterator[Work]:
-    """The look-up; its gradient begins with zeros of the whole matrix."""
+    """The look-up; its gradient: zeros of the whole matrix, then the rows of tokens, sorted and added, 2 bytes read and written."""
     for each in work:
-        if each.name == "embedding_wgrad":
-            yield _op(
-                "embedding_zeros", "W", Launch("fill", matrix := model.vocab_size * model.hidden_size, 0, 2 * matrix)
-            )
-        yield each
+        if not isinstance(each, Op) or each.name != "embedding_wgrad":
+            yield each
+            continue
+        matrix, tokens = model.vocab_size * model.hidden_size, each.bytes_written // 4
+        yield _op("embedding_zeros", "W", Launch("fill", matrix, 0, 2 * matrix))
+        rows = Launch("embedding_bwd", tokens, 2 * tokens, 2 * tokens, EMBEDDING_KERNELS, "torch")
+        yield _op(each.name, "W", rows)
 
 
 def _head(unit: Unit, model: ModelSpec, r: Recipe) -> Blocks:
