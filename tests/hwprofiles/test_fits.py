@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from hwprofiles.calibration.fits import Judged, fit_points
+from hwprofiles.calibration.fits import Judged, fit_points, overlap
 from hwprofiles.calibration.fits import gemm as gemm_fits
 from hwprofiles.calibration.fits.judged import best_factor, judge, one_factor, share_inside, spread
+from hwprofiles.calibration.fits.parameter import Origin
 from hwprofiles.calibration.fits.points import gemm_points
 from hwprofiles.calibration.gemm_families import CUBLAS_TILES
 from hwprofiles.catalog import load_gpu
@@ -24,6 +25,7 @@ from hwprofiles.kernels.gemm_formula import GemmBatch, GemmConstants, GemmLimits
 from hwprofiles.kernels.rows import KernelRow, KernelTable
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
+from hwprofiles.parameter_keys import key_problem, part_problems
 from hwprofiles.schema import Parameter
 from hwprofiles.units import GIGA, MICRO
 
@@ -34,6 +36,38 @@ TRUE = GemmConstants(
 )
 WEIGHTS = ((4096, 7168), (7168, 2048), (1024, 1024), (2112, 7168), (24576, 1536), (512, 32768))
 ROWS = (64, 256, 1024, 4096, 16384)
+
+
+def test_every_key_is_one_that_a_formula_reads() -> None:
+    rows = [*gemm_table(), *attention_table(), *memory_table(), *held_table()]
+    found, _ = fit_points(rows, H100)
+    assert {key: key_problem(key) for key in found if key_problem(key)} == {}
+    assert list(part_problems(found)) == []
+    assert {key.partition(".")[0] for key in found} == {"gemm", "attention", "memory", "overlap"}
+
+
+def held_table() -> Iterator[dict[str, str]]:
+    """A product, a core and a copy that take 1.0, 1.2, 1.5 times as long with 0, 16, 32 SMs held; one that is told 1.1, 1.3."""
+    for sms, factor in ((132, 1.0), (116, 1.2), (100, 1.5)):
+        yield gemm_row(GemmSize(4096, 4096, 7168, 1, "fprop", "bf16"), 1e-3 * factor, sms=str(sms))
+        core = next(attention_table())
+        yield {**core, "seq": "8192", "seconds": repr(1e-3 * factor), "sms": str(sms)}
+        yield {**memory_row("copy", "torch", 1 << 30, 1e-3), "sms": str(sms)}
+    for sms, factor in ((116, 1.1), (100, 1.3)):
+        told = gemm_row(GemmSize(4096, 4096, 7168, 1, "fprop", "bf16"), 1e-3 * factor, sms=str(sms))
+        yield {**told, "library": "cublas-limited"}
+
+
+def test_what_kernels_keep_beside_held_sms_is_interpolated_and_pools_libraries_that_are_told() -> None:
+    """20 held: a quarter from 16 to 32: 1.275 and 1.15 times as long; a copy keeps all."""
+    found = overlap.fitted(list(held_table()), H100, Origin("here"))
+    ends = found["overlap.gemm.ratio"]
+    assert (ends["low"], ends["value"], ends["high"]) == pytest.approx(
+        (1 / 1.275, (1 / 1.275 + 1 / 1.15) / 2, 1 / 1.15), rel=1e-4
+    )
+    assert found["overlap.attention.ratio"]["value"] == pytest.approx(1 / 1.275, rel=1e-4)
+    assert (found["overlap.memory.ratio"]["value"], found["overlap.comm_sms"]["value"]) == (1.0, 20.0)
+    assert overlap.fitted([row for row in held_table() if row["op"] != "copy"], H100, Origin("here")) == {}
 
 
 def gemm_row(size: GemmSize, seconds: float, **cells: str) -> dict[str, str]:
@@ -112,7 +146,10 @@ def test_of_two_states_of_a_call_the_shorter_counts_and_a_call_with_fewer_sms_is
     alone, mixed = fit_points(rows, H100)[0], fit_points([*slower, *held, *rows, *beside, *failed], H100)[0]
     assert values(alone, "gemm.bf16") == values(mixed, "gemm.bf16")
     assert mixed["gemm.bf16.eta"]["state"] == "first_launches"
-    assert {sms for _, sms in gemm_fits.with_fewer_sms([*rows, *held], H100)} == {64}
+    family = gemm_fits.Family("bf16", "cublas", "fprop", is_grouped=False)
+    assert {sms: len(found) for sms, found in gemm_fits.with_fewer_sms([*rows, *held], H100, family).items()} == {
+        64: len(rows)
+    }
 
 
 def test_a_batch_of_gemms_is_each_of_them() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hwprofiles.calibration.fits import attention, gemm, memory
+from hwprofiles.calibration.fits import attention, gemm, memory, overlap
 from hwprofiles.calibration.fits.judged import Judged
 from hwprofiles.calibration.fits.parameter import Origin
 from hwprofiles.calibration.fits.points import Cells
@@ -26,4 +26,5 @@ def fit_points(
         more, verdicts = part.fitted(points, gpu, Origin(where, date))
         found |= more
         judged += verdicts
+    found |= overlap.fitted(points, gpu, Origin(where, date))
     return found, judged

@@ -13,6 +13,7 @@ from hwprofiles.calibration.fits.points import Cells, attention_points, is_alone
 from hwprofiles.calibration.reference_points import AttentionPoint
 from hwprofiles.kernels.anchoring import ANCHOR
 from hwprofiles.kernels.attention import CoreLimits, computed_head, core_limits, core_seconds
+from hwprofiles.kernels.attention_libraries import LIBRARIES
 from hwprofiles.schema import Gpu
 
 MIN_SEQ: Final = 1024
@@ -41,7 +42,8 @@ def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> tuple[dict[str, M
         folds = Folds(points, limits, library)
         verdict = folds.judged(stem, gpu)
         judged.append(verdict)
-        found |= parameters(folds.entries(stem), origin, state_of(own), verdict.line())
+        if library in LIBRARIES:  # no key asks for others
+            found |= parameters(folds.entries(stem), origin, state_of(own), verdict.line())
     return found, judged
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from hwprofiles.calibration.fits.judged import Judged, judge, spread
+from hwprofiles.calibration.fits.overlap import LIMITED
 from hwprofiles.calibration.fits.parameter import NEAR, Entry, Origin, parameters
 from hwprofiles.calibration.fits.points import Cells, free_sms, gemm_points, is_alone, measured, state_of
 from hwprofiles.calibration.gemm_families import CUBLAS_TILES, DEEPGEMM_TILES
@@ -24,7 +26,7 @@ from hwprofiles.calibration.gemm_fit import (
 )
 from hwprofiles.calibration.gemm_groups import gemm_entries, priors_of
 from hwprofiles.kernels.anchoring import ANCHOR
-from hwprofiles.kernels.gemm_formula import GemmLimits, GemmSize, Tiles, moved_bytes
+from hwprofiles.kernels.gemm_formula import GemmLimits, GemmSize, Tiles, gemm_seconds, moved_bytes
 from hwprofiles.kernels.parameters import MissingKernelError, peak_flop_per_s
 from hwprofiles.schema import Gpu
 
@@ -44,7 +46,7 @@ groups of few rows take as long; with other heights weight shapes left out err b
 """
 STORE_BESIDE: Final = Prior(1.3, 0.25)
 """Start and pull of q: stores hardly beside the next tile's main loop."""
-SERVING: Final = ("cublas", "cublas-fp32-out", "grouped")
+SERVING: Final = ("cublas", "cublas-fp32-out", "cublas-bf16-out", "grouped")
 """Library cells that become the stack's constants, the first that a pass was measured with; others are judged only."""
 APART: Final = "loop"
 """Library cell of a launch for each group: no kernel of its own."""
@@ -89,6 +91,7 @@ def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> tuple[dict[str, M
         verdicts = list(_judged(name, family, points, fit, limits))
         judged += verdicts
         if serves:
+            judged += _with_fewer_sms(family, fit, rows, gpu)
             note = "; ".join(each.line() for each in verdicts)
             shapes = len({point.weight_shape for point in points})
             found |= parameters(_entries(family, fit, shapes), origin, state_of(own), note)
@@ -99,7 +102,7 @@ def families(rows: Sequence[Cells], gpu: Gpu) -> dict[Family, list[Cells]]:
     """Rows of each family that had the whole chip, those that serve first; formats that the GPU lacks left out."""
     found: dict[Family, list[Cells]] = {}
     for row in measured(rows, "gemm"):
-        if row["library"] != APART and is_alone(row, gpu.num_sms):
+        if row["library"] != APART and not row["library"].endswith(LIMITED) and is_alone(row, gpu.num_sms):
             grouped = int(row.get("groups") or 1) > 1
             found.setdefault(Family(row["dtype"], row["library"], row["variant"], grouped), []).append(row)
     ranked = sorted(found, key=lambda family: (*family[::2], family.is_grouped, _rank(family.library)))
@@ -161,12 +164,28 @@ def roofline_seconds(size: GemmSize, limits: GemmLimits) -> float:
     return max(size.flop / limits.peak_flop_per_s, moved_bytes(size) / limits.hbm_bytes_per_s)
 
 
-def with_fewer_sms(rows: Sequence[Cells], gpu: Gpu) -> dict[tuple[Family, int], list[GemmPoint]]:
-    """Calls that had a part of the chip, by family and SMs."""
-    found: dict[tuple[Family, int], list[Cells]] = {}
+def _with_fewer_sms(family: Family, fit: GemmFit, rows: Sequence[Cells], gpu: Gpu) -> Iterator[Judged]:
+    """How right the formula is where SMs are held, which no fit has seen: of libraries that were told so, and others."""
+    for library, told in ((f"{family.library}{LIMITED}", "told"), (family.library, "not told")):
+        residuals, rooflines, sizes = [], [], []
+        for sms, points in with_fewer_sms(rows, gpu, family._replace(library=library)).items():
+            limits = limits_of(gpu, family.dtype, sms)
+            part = replace(limits, peak_flop_per_s=limits.peak_flop_per_s * sms / gpu.num_sms)
+            for point in points:
+                residuals.append(math.log(point.seconds / gemm_seconds(point.size, fit.constants, limits)))
+                rooflines.append(_roofline(point, part))
+                sizes.append(point.weight_shape)
+        if residuals:
+            name = f"{family.stem} on fewer SMs, of which its library was {told}"
+            yield judge(name, residuals, sizes, rooflines, math.nan)
+
+
+def with_fewer_sms(rows: Sequence[Cells], gpu: Gpu, family: Family) -> dict[int, list[GemmPoint]]:
+    """Calls of a family that had a part of the chip, by SMs."""
+    found: dict[int, list[Cells]] = {}
     for row in measured(rows, "gemm"):
         sms = free_sms(row, gpu.num_sms)
-        if sms < gpu.num_sms and row["library"] != APART:
-            family = Family(row["dtype"], row["library"], row["variant"], int(row.get("groups") or 1) > 1)
-            found.setdefault((family, sms), []).append(row)
-    return {key: gemm_points(own) for key, own in found.items()}
+        own = Family(row["dtype"], row["library"], row["variant"], int(row.get("groups") or 1) > 1)
+        if own == family and sms < gpu.num_sms and not row.get("beside"):
+            found.setdefault(sms, []).append(row)
+    return {sms: gemm_points(own) for sms, own in sorted(found.items())}
