@@ -38,6 +38,9 @@ def rows() -> list[dict[str, Any]]:
                         "seconds": str(predict(point, own)), "sent_bytes": str(size * (ranks - 1) / ranks),
                     }
                 )  # fmt: skip
+    uneven = {"name": "uneven 8 1.5", "op": "uneven", "ranks": "8", "bytes": str(256 * MEBI), "kernel": ""}
+    even_s = float(found[-1]["seconds"])
+    found.append({**uneven, "sent_bytes": str(1.5 * 256 * MEBI * 7 / 8), "seconds": str(1.5 * even_s / 1.05)})
     sends = {"op": "send_recv", "bytes": str(64 * MEBI), "sent_bytes": str(16 * MEBI), "kernel": ""}
     found += [{**sends, "name": f"send {ranks}", "ranks": str(ranks), "seconds": str(1e-4 * ranks)} for ranks in (2, 8)]
     for kernel, ratio in (("gemm", 0.8), ("attention", 0.9), ("copy", 0.75)):
@@ -54,6 +57,7 @@ def test_the_constants_of_a_network_come_back() -> None:
     assert found["link.nvlink.pair_bytes_per_s"].value == pytest.approx(16 * MEBI / 2e-4)
     assert found["link.nvlink.p2p_bytes_per_s"].value == pytest.approx(16 * MEBI / 8e-4)
     assert "2 GPUs left out" in found["link.nvlink.ring"].source.note
+    assert "uneven all-to-alls by their busiest GPU: +5.0%" in found["link.nvlink.ring"].source.note
 
 
 def test_what_kernels_keep_beside_messages_comes_back_whole_or_not() -> None:

@@ -82,6 +82,8 @@ def _of_links(rows: Sequence[Mapping[str, Any]], gpu: str, rate: float) -> Itera
         fit = fit_rings(rings, OWN_STEP)
         each = [fit_rings([p for p in rings if p.op == op], OWN_STEP) for op in sorted({p.op for p in rings})]
         note = f"{len(rings)} collectives, mean error {mean_size(errors(rings, fit)):.1%}{_left_out(rings)}"
+        uneven = ", ".join(f"{error:+.1%}" for error in uneven_errors(rows).values())
+        note += f"; uneven all-to-alls by their busiest GPU: {uneven}" if uneven else ""
         shares, fills = [fit.share, *(own.share for own in each)], [fit.fill_s, *(own.fill_s for own in each)]
         yield "link.nvlink.ring", (fit.share, min(shares), max(shares), "1", note)
         yield "ring.fill_s", (fit.fill_s, min(fills), max(fills), "s", note)
