@@ -114,7 +114,7 @@ KERNELS: Final = (
     Kernel("quantise", "torch-row", rows_by_torch, _x, dtype="fp8-row", shapes=COARSE),
     Kernel("quantise", "torch", blocks_by_torch, _wide, variant="weight", dtype="fp8-block", shapes=WEIGHTS),
     Kernel("quantise", "compiled", row_scaled, _x, 3.0, dtype="fp8-row", shapes=COMPILED),
-    Kernel("quantise", "compiled", tensor_scaled, _scaled, 3.0, dtype="fp8-tensor", shapes=COMPILED),
+    Kernel("quantise", "compiled", tensor_scaled, _scaled, 3.0, dtype="fp8-tensor", shapes=COMPILED[1:]),
     Kernel("quantise_transpose", "triton", tiles_of_columns, _columns, 2.0 + IN_FP8, dtype="fp8-block", shapes=WHOLE_TILES),
     Kernel(
         "quantise_transpose", "triton-of-fp8", tiles_of_columns, _columns_of_fp8, 2.0 * IN_FP8, dtype="fp8-block",

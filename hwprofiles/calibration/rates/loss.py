@@ -91,10 +91,10 @@ def _narrow_lists(device: Any, rows: int, width: int) -> tuple[Any, ...]:
 KERNELS: Final = (
     Kernel("cross_entropy", "torch", plain_loss, _logits, shapes=SIZES),
     Kernel("cross_entropy", "compiled", plain_loss, _logits, 2.0, shapes=FEW),
-    Kernel("cross_entropy", "moesim", own_loss, _logits, shapes=FEW),
+    Kernel("cross_entropy", "moesim", own_loss, _logits, shapes=FEW, hidden=24),
     Kernel("cross_entropy_bwd", "torch", plain_loss, _logits, wrt=(0,), shapes=SIZES),
     Kernel("cross_entropy_bwd", "compiled", plain_loss, _logits, 4.0, (0,), shapes=FEW),
-    Kernel("cross_entropy_bwd", "moesim", own_loss, _logits, wrt=(0,), shapes=FEW),
+    Kernel("cross_entropy_bwd", "moesim", own_loss, _logits, wrt=(0,), shapes=FEW, hidden=24),
     Kernel("adamw", "torch", fused_step, _wide_lists, 28.0, dtype="fp32", shapes=NUMBERS, launches=1),
     Kernel("adamw", "torch", fused_step, _narrow_lists, 14.0, shapes=NUMBERS, launches=1),
     Kernel("adamw", "moesim", chained_step, _state, dtype="fp32", variant="bf16-moments", shapes=NUMBERS),

@@ -27,6 +27,8 @@ GRID: Final[tuple[Shape, ...]] = (
 """1 to 470 MB in BF16."""
 COARSE: Final[tuple[Shape, ...]] = ((512, 2048), (4096, 2048), (8192, 5120), (32_768, 4096))
 COMPILED: Final[tuple[Shape, ...]] = ((1024, 4096), (4096, 2048), (8192, 7168), (16_384, 4096))
+FINER: Final = {GRID: (1, 4), COMPILED: (1,)}
+"""Which of these shapes are candidates of a finer grid."""
 ONE: Final = frozenset(("compiled", "triton", "triton-of-fp8"))
 """Libraries that make one kernel of a function."""
 HOST_LAUNCHES: Final = 6
@@ -63,7 +65,7 @@ def cases_of(kernels: Iterable[Kernel], device: Any, size: Size) -> Iterator[Rat
             continue
         shapes = {"full": kernel.shapes, "quick": fewer(kernel.shapes), "cpu": smallest(kernel.shapes)}[size]
         for idx, (rows, width) in enumerate(shapes):
-            level = int(size == "full" and kernel.shapes is GRID and idx % 3 == 1)
+            level = int(size == "full" and idx in FINER.get(kernel.shapes, ()))
             yield replace(memory_case(device, kernel, rows, width), level=level)
 
 
