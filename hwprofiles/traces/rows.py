@@ -13,7 +13,7 @@ import numpy as np
 
 from hwprofiles.kernels.parameters import GpuLike, row_problem
 from hwprofiles.kernels.rows import KERNEL_COLUMNS, LIBRARY, parse_row
-from hwprofiles.kernels.shape import Regime
+from hwprofiles.kernels.shape import KERNELS, Regime
 from hwprofiles.traces.calls import TimedCall, TimedCalls
 from hwprofiles.traces.sizes import Unsized, cells_of
 
@@ -58,6 +58,7 @@ def traced_rows(timed: Sequence[TimedCalls], gpu: GpuLike) -> TracedRows:
         cells_at.setdefault(key, cells)
         pooled[key].append(call)
     rows, impossible = _rows(pooled, cells_at, gpu)
+    rows += _own_attention(rows)
     for reason, seconds in impossible:
         left[reason] += seconds
     unlinked = fsum(each.unlinked_s for each in timed)
@@ -115,6 +116,16 @@ def _rows(
     return rows, impossible
 
 
+def _own_attention(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Rows without a library, which are the stack's own: those of the attention library with the most rows' seconds."""
+    seconds: dict[str, float] = defaultdict(float)
+    for row in rows:
+        if KERNELS[row["op"]].bound == "attention":
+            seconds[row[LIBRARY]] += float(row["seconds"])
+    own = max(seconds, key=lambda name: seconds[name], default="")
+    return [row | {LIBRARY: ""} for row in rows if own and row[LIBRARY] == own]
+
+
 def _first(problem: str) -> str:
     """A problem in general words: without the numbers that differ from row to row."""
     return re.sub(r"\d[\d.,e+-]*", "N", problem.partition(";")[0])[:120]
@@ -123,7 +134,7 @@ def _first(problem: str) -> str:
 def _order(row: Mapping[str, str]) -> tuple[Any, ...]:
     """By operator, then size."""
     numbers = tuple(float(row[name] or 0) for name in ("m", "n", "k", "groups", "batch", "seq", "heads", "bytes"))
-    return (row["op"], row["variant"], row["dtype"], numbers, row["regime"])
+    return (row["op"], row["variant"], row["dtype"], numbers, row["regime"], row[LIBRARY])
 
 
 def table_of(rows: Iterable[Mapping[str, str]], columns: Sequence[str]) -> str:

@@ -24,7 +24,12 @@ DTYPES: Final[Mapping[str, str]] = {"float": "fp32", "c10::BFloat16": "bf16", "c
 WIDEST: Final = ("c10::Half", "c10::BFloat16", "float", "double")
 """Of two formats in one operator the result has the later one."""
 EIGHT_BITS: Final = "c10::Float8"
-BLOCK: Final = 128
+ATTENTION_KERNELS: Final = (
+    ("cudnn", re.compile(r"cudnn.*(sdpa|flash)")),
+    ("fa3", re.compile(r"FlashAttn(Fwd|Bwd)|compute_attn")),
+    ("fa2", re.compile(r"flash_(fwd|bwd)")),
+)
+"""Library (a key of kernels.attention_libraries) → names of its kernels."""
 Cells = dict[str, Any]
 Rule = Callable[[TimedCall], Cells]
 
@@ -129,7 +134,9 @@ def _grouped(call: TimedCall, offsets: int = 2) -> Cells:
 
 
 def _attention(call: TimedCall, op: str, causal: int, mask: int | None, heads_first: bool) -> Cells:
-    """causal: place of the flag; mask: of an additive mask; heads_first: (batch, heads, seq, size), else sequence first."""
+    """causal: place of the flag; mask: of an additive mask; heads_first: (batch, heads, seq, size), else sequence first. The
+    library by the kernels' names; "": one that the catalogue has no name for.
+    """
     operator = call.operator
     first = 0 if op == "attention_fwd" else 1
     query, key, value = (_dims(operator, first + place, 4) for place in range(3))
@@ -144,6 +151,7 @@ def _attention(call: TimedCall, op: str, causal: int, mask: int | None, heads_fi
         "op": op, "variant": "", "dtype": _dtype(operator, first), "batch": query[0], "seq": query[seq],
         "heads": query[heads], "kv_heads": key[heads], "head_dim_qk": query[3], "head_dim_v": value[3],
         "causal": "true" if operator.values[causal] in ("True", "1") else "false",
+        "library": next((name for name, pattern in ATTENTION_KERNELS if pattern.search(" ".join(call.kernels))), ""),
     }  # fmt: skip
 
 

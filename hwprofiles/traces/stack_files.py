@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from hwprofiles.catalog import gpu_of_device, list_names, load_gpu
-from hwprofiles.kernels.rows import KERNEL_COLUMNS
+from hwprofiles.kernels.rows import KERNEL_COLUMNS, LIBRARY
 from hwprofiles.names import nearest
 from hwprofiles.problem import Problem
 from hwprofiles.record_file import CatalogError
@@ -76,7 +76,7 @@ def stack_files(paths: Sequence[Path], gpu_name: str | None = None) -> TracedSta
     gap = kernel_gap(traces)
     files = {SUMMARY: table_of(_summary_rows(devices), SUMMARY_COLUMNS), NAMES: table_of(_names(traces), NAME_COLUMNS)}
     if found.rows:
-        files[KERNELS] = table_of(found.rows, KERNEL_COLUMNS)
+        files[KERNELS] = table_of(found.rows, (*KERNEL_COLUMNS, LIBRARY))
     else:
         warnings.append(NO_SIZES if not any(trace.has_shapes for trace in traces) else "no call gave a row: see below")
     origin = _origin(traces)

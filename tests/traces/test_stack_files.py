@@ -17,6 +17,7 @@ from tests.traces.kineto import ADD, GATHER, GEMM, Event, kernel, launch, operat
 
 BF16, FP32 = "c10::BFloat16", "float"
 X, S = [64, 1024], "Scalar"
+CUDNN = "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7"
 FLASH = "void flash::flash_fwd_kernel<X>"
 
 
@@ -134,11 +135,11 @@ def test_attention_of_several_libraries(tmp_path: Path) -> None:
     none: list[Any] = []
     trace.call(
         "aten::_cudnn_attention_forward", [q, kv, kv, *[none] * 10], [BF16] * 3 + [""] * 10, 400.0,
-        values=["", "", "", "", "", "", "4096", "4096", "True", "0.", "True", "False", ""],
+        values=["", "", "", "", "", "", "4096", "4096", "True", "0.", "True", "False", ""], kernels=(CUDNN,),
     )  # fmt: skip
     trace.call(
         "aten::_cudnn_attention_backward", [q, q, kv, kv, q, *[none] * 11], [BF16] * 5 + [""] * 11, 1400.0,
-        values=[""] * 14 + ["True", ""],
+        values=[""] * 14 + ["True", ""], kernels=("void cudnn::fusion::compute_dot_do_o", CUDNN),
     )  # fmt: skip
     last, last_kv = [1, 1024, 16, 64], [1, 1024, 16, 64]
     trace.call(
@@ -150,11 +151,13 @@ def test_attention_of_several_libraries(tmp_path: Path) -> None:
         values=[""] * 10 + ["False", "False", ""],
     )  # fmt: skip
     found = trace.files(tmp_path / "t.json")
-    columns = ("op", "batch", "seq", "heads", "kv_heads", "head_dim_qk", "head_dim_v", "causal")
+    columns = ("op", "batch", "seq", "heads", "kv_heads", "head_dim_qk", "head_dim_v", "causal", "library")
     assert only(found, *columns) == [
-        ("attention_bwd", "2", "4096", "32", "4", "128", "128", "true"),
-        ("attention_fwd", "1", "1024", "16", "16", "64", "64", "false"),
-        ("attention_fwd", "2", "4096", "32", "4", "128", "128", "true"),
+        ("attention_bwd", "2", "4096", "32", "4", "128", "128", "true", ""),
+        ("attention_bwd", "2", "4096", "32", "4", "128", "128", "true", "cudnn"),
+        ("attention_fwd", "1", "1024", "16", "16", "64", "64", "false", "fa2"),
+        ("attention_fwd", "2", "4096", "32", "4", "128", "128", "true", ""),
+        ("attention_fwd", "2", "4096", "32", "4", "128", "128", "true", "cudnn"),
     ]
     assert any("a mask that is given as numbers" in line for line in found.lines)
 
