@@ -127,7 +127,7 @@ def test_bytes_grow_with_tokens() -> None:
 
 
 def test_gradients_of_later_micro_batches_are_added() -> None:
-    """Two of three micro-batches find gradients there: 4 bytes read and 2 written of each weight of a product, and embedding."""
+    """Two of three micro-batches find gradients there: 4 bytes read and 2 written of each weight of a product or embedding."""
     one, three = work(), work("training.global_batch_size=6")
     more = {op.name: op for op in ops(three)}.keys() - {op.name: op for op in ops(one)}.keys()
     assert more and all(name.endswith("_sum") for name in more)

@@ -12,8 +12,8 @@ from typing import Final
 from simulator.workload.plain.tape import SIZES, Arrived, Tape, Value
 
 INDEX_KERNELS: Final = 8
-"""Kernels of index_put_ as calibration counts them (calibration/rates/rows.py): indices wrapped and flattened (4), sorted by few
-bits (4, fills left out), added."""
+"""Kernels of index_put_ as calibration counts them (calibration/rates/rows.py): indices wrapped and flattened (4), sorted by
+few bits (4, fills left out), added."""
 EMBEDDING_KERNELS: Final = 8
 """Of an embedding's gradient, its zeros left out: sorted, found again, rows added and scattered (calibration/rates/rows.py)."""
 
@@ -294,8 +294,8 @@ def masked_in_place(t: Tape, x: Value) -> Value:
 
 
 def picked(t: Tape, x: Value, rows: int) -> Value:
-    """x[index]: rows of it. Backward: zeros; rows of the gradient, by the sorted index, added to where they came from; of single
-    numbers the sort is all that takes time.
+    """x[index]: rows of it. Backward: zeros; rows of the gradient, by the sorted index, added to where they came from; of
+    single numbers the sort is all that takes time.
     """
     size, is_wide = rows * x.width * SIZES[x.dtype], x.width > 1
     t.launch("gather_rows" if is_wide else "elementwise", rows * x.width, size + 8 * rows, size)

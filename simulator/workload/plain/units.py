@@ -67,7 +67,7 @@ def _sum(work: Work, share: float) -> Iterator[Op]:
 
 
 def _embedding(work: Iterable[Work], model: ModelSpec) -> Iterator[Work]:
-    """The look-up; its gradient: zeros of the whole matrix, then the rows of tokens, sorted and added, 2 bytes read and written."""
+    """The look-up; its gradient: zeros of the whole matrix, then the rows of tokens, sorted and added, each read and written."""
     for each in work:
         if not isinstance(each, Op) or each.name != "embedding_wgrad":
             yield each
