@@ -224,6 +224,19 @@ def test_two_runs_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["compare", str(first), str(tmp_path)]) == 2
 
 
+def test_the_same_tables_are_fitted_to_the_same_stack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without measuring, and in a process that has no torch; a folder that is none is refused."""
+    assert calibrate(tmp_path) == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for name in ("kernels.csv", "parameters.yaml"):
+        (tmp_path / name).unlink()
+    code = "import sys; sys.modules['torch'] = None; from hwprofiles.calibration.__main__ import main; sys.exit(main())"
+    subprocess.run([sys.executable, "-c", code, "refit", str(tmp_path)], check=True, env=dict(os.environ))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert main(["refit", str(tmp_path / "none")]) == 2
+    assert "moesim calibrate -o" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     """SIGKILL while it measures, in a process of its own."""

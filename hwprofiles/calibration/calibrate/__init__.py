@@ -8,5 +8,6 @@ harness   the seconds of one kernel; chip: what it needs of a device
 store     tables that grow by a row at a time and survive a kill; folder: the folder that they lie in
 facts     what was measured on: GPU, driver, torch, clocks, options
 progress  the bar
-record    the GPU's record; rows and writer: the stack folder; summary, compare: what is said at the end
+record    the GPU's record; rows and writer: the stack folder; summary, compare: what is said at the end; refit: the
+                stack again from the same tables
 """

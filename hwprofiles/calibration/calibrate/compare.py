@@ -15,8 +15,8 @@ from statistics import median
 from typing import Any, Final
 
 from hwprofiles.calibration.calibrate.folder import POINTS
-from hwprofiles.calibration.calibrate.harness import FLAGGED
 from hwprofiles.calibration.calibrate.plan import key_of
+from hwprofiles.calibration.calibrate.store import FLAGGED
 from hwprofiles.calibration.command import Parser, guarded
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.problem import Problem

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
-import torch
-
-from hwprofiles.calibration.calibrate.chip import driver_number
-from hwprofiles.calibration.host.core import processor
 from hwprofiles.calibration.measuring import query_gpu
 from hwprofiles.units import MEGA
 
@@ -45,8 +42,18 @@ class Facts:
         return [f"{key}: {other.get(key)} then, {own[key]} now" for key in own if other.get(key) != own[key]]
 
 
-def gather(device: torch.device, size: str, parts: tuple[str, ...]) -> Facts:
-    """Of this machine."""
+def of_run(begun: Mapping[str, Any]) -> Facts:
+    """Those of a run.json. Raises KeyError, TypeError: it holds others."""
+    return Facts(**{each.name: begun[each.name] for each in fields(Facts)} | {"parts": tuple(begun["parts"])})
+
+
+def gather(device: Any, size: str, parts: tuple[str, ...]) -> Facts:
+    """Of this machine. device: torch's."""
+    import torch
+
+    from hwprofiles.calibration.calibrate.chip import driver_number
+    from hwprofiles.calibration.host.core import processor
+
     if device.type != "cuda":
         return Facts(processor(), size, parts, torch.__version__, "", "", 0.0, 0.0, 0, processor())
     driver, limit, clock = _of_driver(driver_number(device))

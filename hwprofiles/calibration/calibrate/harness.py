@@ -19,7 +19,7 @@ from itertools import cycle, islice
 from typing import Any, Final
 
 from hwprofiles.calibration.calibrate.chip import Chip, Spans
-from hwprofiles.calibration.calibrate.store import MAX_NOTE
+from hwprofiles.calibration.calibrate.store import FLAGGED, MAX_NOTE
 from hwprofiles.calibration.rates.case import Call, RateCase
 from hwprofiles.units import GIGA, MICRO
 
@@ -49,8 +49,6 @@ ISSUED_S: Final = 0.02
 TRIES: Final = 3
 """Of a point whose times are no numbers or whose clock drifts."""
 MAX_DRIFT: Final = 0.10
-FLAGGED: Final = "flagged: "
-"""Begins the note of a row whose seconds are doubtful."""
 
 
 @dataclass(frozen=True)

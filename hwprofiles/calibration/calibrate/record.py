@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-
 from hwprofiles.calibration.calibrate.facts import Facts
 from hwprofiles.calibration.calibrate.plan import seconds_of
 from hwprofiles.catalog import gpu_of_device, load_gpu
@@ -31,15 +29,13 @@ ASSUMED_W: Final = 100.0
 DIGITS: Final = 3
 
 
-def gpu_of(
-    facts: Facts, device: torch.device, rows: Sequence[Mapping[str, Any]], asked: str | None
-) -> tuple[Gpu, bool]:
+def gpu_of(facts: Facts, device: Any, rows: Sequence[Mapping[str, Any]], asked: str | None) -> tuple[Gpu, bool]:
     """The GPU, and whether the catalogue has it. asked: its catalogue name, where the user gives one."""
     known = asked or gpu_of_device(facts.device)
     return (load_gpu(known), True) if known else (_made(facts, device, rows), False)
 
 
-def _made(facts: Facts, device: torch.device, rows: Sequence[Mapping[str, Any]]) -> Gpu:
+def _made(facts: Facts, device: Any, rows: Sequence[Mapping[str, Any]]) -> Gpu:
     told = {"kind": "datasheet", "where": "what the device reports of itself"}
     reached = {"kind": "measurement", "where": "points.csv", "note": "the best rate reached, not a data sheet's peak"}
     peaks = _peaks(rows)
@@ -64,7 +60,9 @@ def slug(name: str) -> str:
     return text[:60].strip("-.") or "device"
 
 
-def _of_gpu(facts: Facts, device: torch.device) -> dict[str, Any]:
+def _of_gpu(facts: Facts, device: Any) -> dict[str, Any]:
+    import torch
+
     properties = torch.cuda.get_device_properties(device)
     cache = getattr(properties, "L2_cache_size", 0)
     return {

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from hwprofiles.calibration.calibrate.harness import FLAGGED
+from hwprofiles.calibration.calibrate.store import FLAGGED
 from hwprofiles.calibration.command import write_whole
 from hwprofiles.kernels.parameters import GpuLike, row_problem
 from hwprofiles.kernels.rows import KERNEL_COLUMNS, parse_row

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,14 +13,13 @@ from hwprofiles.calibration.calibrate import record
 from hwprofiles.calibration.calibrate.budget import TOTAL_S, kernel_seconds
 from hwprofiles.calibration.calibrate.chip import Chip, TorchChip
 from hwprofiles.calibration.calibrate.facts import Facts
-from hwprofiles.calibration.calibrate.folder import POINTS, RUN
+from hwprofiles.calibration.calibrate.folder import POINTS
 from hwprofiles.calibration.calibrate.harness import DeviceLost, Timing, measure
 from hwprofiles.calibration.calibrate.parts import MACHINE, PARTS, MachinePart, Size
 from hwprofiles.calibration.calibrate.plan import Refinement, coarse_order, key_of, seconds_of
 from hwprofiles.calibration.calibrate.progress import Progress, progress
 from hwprofiles.calibration.calibrate.store import Table
-from hwprofiles.calibration.calibrate.writer import Measured, Written, write_provenance, write_stack
-from hwprofiles.calibration.command import write_json
+from hwprofiles.calibration.calibrate.writer import Measured, Written, write_all
 from hwprofiles.calibration.rates.case import COLUMNS, RateCase
 from hwprofiles.schema import Gpu
 
@@ -85,9 +83,7 @@ class Session:
         self.plan, self.folder = plan, folder
         self.chip = chip or TorchChip(plan.device)
         self.points = points_of(folder)
-        self.tables = {
-            name: Table(folder / part.measuring.TABLE, part.measuring.COLUMNS) for name, part in plan.machine.items()
-        }
+        self.tables = {name: Table(folder / part.table, part.measuring.COLUMNS) for name, part in plan.machine.items()}
         self.left_out: list[str] = []
         self._spent_s = float(self.points.rows[-1]["at_s"]) if self.points.rows else 0.0
         self._machine_s = 0.0
@@ -111,15 +107,10 @@ class Session:
         gpu, is_known = record.gpu_of(self.plan.facts, self.plan.device, self.points.rows, self.plan.gpu)
         if not is_known:
             record.save(gpu, self.folder)
-        fits: dict[str, Callable[[str, str], Any]] = {
-            part.file: partial(_parameters, part, self.tables[name].rows, gpu.name)
-            for name, part in self.plan.machine.items()
-        }
-        measured = Measured(self.points.rows, gpu, self.plan.facts, self.plan.date, fits)
-        written = write_stack(self.folder, measured)
-        found = {**self.plan.facts.as_dict(), "date": self.plan.date, "fit": list(written.judged)}
-        write_json(self.folder / RUN, {**found, "left_out": [*self.left_out, *written.left_out]})
-        write_provenance(self.folder, measured)
+        rows = {name: table.rows for name, table in self.tables.items()}
+        written = write_all(
+            self.folder, Measured(self.points.rows, gpu, self.plan.facts, self.plan.date, rows), self.left_out
+        )
         other = {name: len(table.rows) for name, table in self.tables.items()}
         return Outcome(gpu, is_known, self.points.rows, other, written, self.left_out)
 
@@ -183,10 +174,3 @@ def points_of(folder: Path) -> Table:
         if rows[-1]["seconds"] and len(rows) < STATES:
             table.drop_last()
     return table
-
-
-def _parameters(
-    part: MachinePart, rows: Sequence[Mapping[str, str]], gpu: str, where: str, date: str
-) -> dict[str, Any]:
-    found = part.parameters(rows, where, date, gpu) if rows else {}
-    return {key: entry.model_dump(mode="json", exclude_none=True) for key, entry in found.items()}

@@ -13,6 +13,8 @@ from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.problem import Problem
 
 Row = Mapping[str, str]
+FLAGGED: Final = "flagged: "
+"""Begins the note of a row whose seconds are doubtful."""
 MAX_NOTE: Final = 200
 """Characters of a cell of text."""
 

@@ -11,9 +11,11 @@ from statistics import median
 from typing import Any, Final
 
 from hwprofiles.calibration.calibrate.facts import Facts
-from hwprofiles.calibration.calibrate.harness import FLAGGED
+from hwprofiles.calibration.calibrate.folder import RUN
+from hwprofiles.calibration.calibrate.machine_parts import MACHINE, MachinePart
 from hwprofiles.calibration.calibrate.rows import STATE, kernel_rows, write_rows
-from hwprofiles.calibration.command import write_whole
+from hwprofiles.calibration.calibrate.store import FLAGGED
+from hwprofiles.calibration.command import write_json, write_whole
 from hwprofiles.calibration.fits import fit_points
 from hwprofiles.provenance import Source
 from hwprofiles.schema import Gpu
@@ -29,19 +31,19 @@ REHEARSAL: Final = "few kernels were measured: good for a rehearsal, not for pre
 PARAMETERS: Final = "parameters.yaml"
 LEAST_JUDGED: Final = 4
 """Points of a class of which something can be said."""
-Fit = Callable[[str, str], Mapping[str, Mapping[str, Any]]]
-"""Where and when it was measured → parameters of a table, as a *parameters.yaml has them."""
+Found = Mapping[str, Mapping[str, Any]]
+"""Parameters of a table, as a *parameters.yaml has them."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """points: rows of points.csv; date: of the run; fits: file → parameters of what is no kernel."""
+    """points: rows of points.csv; date: of the run; machine: name of a part that is no kernel → rows of its table."""
 
     points: Sequence[Row]
     gpu: Gpu
     facts: Facts
     date: str
-    fits: Mapping[str, Fit] = field(default_factory=dict)
+    machine: Mapping[str, Sequence[Row]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,15 @@ class Written:
     left_out: tuple[str, ...]
 
 
+def write_all(folder: Path, measured: Measured, left_out: Sequence[str]) -> Written:
+    """The whole stack: tables, parameters, run.json with what was left out, provenance.yaml last. Raises CalibrationError."""
+    written = write_stack(folder, measured)
+    found = {**measured.facts.as_dict(), "date": measured.date, "left_out": list(left_out)}
+    write_json(folder / RUN, {**found, "fit": list(written.judged), "not_fitted": list(written.left_out)})
+    write_provenance(folder, measured)
+    return written
+
+
 def write_stack(folder: Path, measured: Measured) -> Written:
     """kernels.csv and every *parameters.yaml; not provenance.yaml, which is written last. Raises CalibrationError.
 
@@ -62,7 +73,11 @@ def write_stack(folder: Path, measured: Measured) -> Written:
     rows, left = kernel_rows(measured.points, measured.gpu, SOURCE)
     write_rows(folder / "kernels.csv", rows)
     judged: list[str] = []
-    fits: dict[str, Fit] = {PARAMETERS: partial(_of_kernels, measured, judged), **measured.fits}
+    fits: dict[str, Callable[[str, str], Found]] = {PARAMETERS: partial(_of_kernels, measured, judged)}
+    fits |= {
+        MACHINE[name].file: partial(_of_machine, MACHINE[name], of_part, measured.gpu.name)
+        for name, of_part in measured.machine.items()
+    }
     numbers: dict[str, int] = {}
     origin = source_of(measured.facts, measured.date)
     for name, fit in fits.items():
@@ -79,7 +94,7 @@ def write_stack(folder: Path, measured: Measured) -> Written:
     return Written(len(rows), numbers, tuple(judged), tuple(left))
 
 
-def _of_kernels(measured: Measured, judged: list[str], where: str, date: str) -> Mapping[str, Mapping[str, Any]]:
+def _of_kernels(measured: Measured, judged: list[str], where: str, date: str) -> Found:
     """Constants of the kernels' formulas; `judged` takes a line a class."""
     sound = [row for row in measured.points if not row["note"].startswith(FLAGGED)]
     found, verdicts = fit_points(sound, measured.gpu, where, date)
@@ -88,6 +103,11 @@ def _of_kernels(measured: Measured, judged: list[str], where: str, date: str) ->
     if len(told) < len(verdicts):
         judged.append(f"{len(verdicts) - len(told)} more classes have too few points to be judged")
     return found
+
+
+def _of_machine(part: MachinePart, rows: Sequence[Row], gpu: str, where: str, date: str) -> Found:
+    found = part.parameters(rows, where, date, gpu) if rows else {}
+    return {key: entry.model_dump(mode="json", exclude_none=True) for key, entry in found.items()}
 
 
 def source_of(facts: Facts, date: str) -> Source:

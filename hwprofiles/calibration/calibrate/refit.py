@@ -1,0 +1,67 @@
+"""Fits a calibration's tables anew and writes its stack again, without a GPU and without torch.
+
+python -m hwprofiles.calibration refit DIR
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hwprofiles.calibration.calibrate.facts import of_run
+from hwprofiles.calibration.calibrate.folder import LAST, POINTS, RUN
+from hwprofiles.calibration.calibrate.machine_parts import MACHINE
+from hwprofiles.calibration.calibrate.writer import Measured, write_all
+from hwprofiles.calibration.command import Parser, guarded
+from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.catalog import load_gpu
+from hwprofiles.problem import Problem
+from hwprofiles.record_file import CatalogError, read_record
+from hwprofiles.schema import Gpu, StackProvenance
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints how right the fits are. Exit code 0; 2 for a folder that is no finished calibration."""
+    return guarded("refit", lambda: _main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    parser = Parser(prog="python -m hwprofiles.calibration refit", description="Fits a calibration's tables anew.")
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    folder: Path = parser.parse_args(arguments).folder
+    measured, left_out = read(folder)
+    written = write_all(folder, measured, left_out)
+    print(*written.judged, *(f"left out: {line}" for line in written.left_out), sep="\n")
+    print(f"wrote {folder}: {written.num_rows} rows, {sum(written.parameters.values())} parameters")
+    return 0
+
+
+def read(folder: Path) -> tuple[Measured, list[str]]:
+    """What a folder holds, and what its run left out. Raises CalibrationError: it is no finished calibration."""
+    try:
+        run: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        facts, date = of_run(run), str(run["date"])
+        points = _rows(folder / POINTS)
+        gpu = _gpu(folder)
+    except (CatalogError, OSError, KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        text = f"is no finished calibration ({reason}); moesim calibrate -o writes one"
+        raise CalibrationError([Problem(str(folder), "", text)]) from None
+    machine = {name: _rows(folder / MACHINE[name].table) for name in facts.parts if name in MACHINE}
+    return Measured(points, gpu, facts, date, machine), [str(line) for line in run.get("left_out", [])]
+
+
+def _gpu(folder: Path) -> Gpu:
+    own = folder / "gpu.yaml"
+    return read_record(own, Gpu) if own.exists() else load_gpu(read_record(folder / LAST, StackProvenance).gpu)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Of a table; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
