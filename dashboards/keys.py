@@ -16,6 +16,7 @@ from typing import Final
 
 from hwprofiles.catalog import list_names, load_prices
 from hwprofiles.stack_choice import stack_names
+from hwprofiles.stack_folders import given_folders
 from hwprofiles.units import PETA
 from simulator.choices import choices
 from simulator.report.accuracy import UNIT_NAMES, measured_families, measured_gpus
@@ -195,7 +196,12 @@ SCENARIO_KEYS: Final[tuple[Key, ...]] = (
     _set("gpus", "cluster.num_gpus", whole(1, MAX_GPUS), f"1 to {MAX_GPUS}"),
     _or_null("domain", "cluster.gpus_per_domain", MAX_GPUS, "a number of GPUs"),
     _offered("fabric", "cluster.fabric"),
-    _set("stack", "stack", choice(lambda: tuple(stack_names())), "a name of `moesim list stacks`"),
+    _set(
+        "stack",
+        "stack",
+        choice(lambda: (*stack_names(), *given_folders(), *given_folders().values())),
+        "a name of `moesim list stacks`",
+    ),
     _offered("framework", "framework"),
     _offered("attention", "kernels.attention"),
     _offered("grouped_gemm", "kernels.grouped_gemm"),

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +27,8 @@ GPU: Final = "gpu.yaml"
 """The record of a GPU that the catalogue does not know."""
 POINTS: Final = "points.csv"
 """What a calibration writes first: a folder with it alone is not finished."""
+GIVEN: Final = "MOESIM_STACKS"
+"""Environment variable: folders, joined as paths are, whose stacks a process and its workers know by name from the start."""
 MARK: Final = "@"
 """Between a folder's name and its hash."""
 _DIGITS: Final = 12
@@ -60,8 +65,18 @@ def plain_name(stack: str) -> str:
 
 
 def opened(name: str) -> OpenedFolder | None:
-    """The folder that this process opened under that name."""
+    """The folder that this process opened under that name, or that it was started with."""
+    if MARK in name:
+        given_folders()
     return _OPENED.get(name)
+
+
+@cache
+def given_folders() -> Mapping[str, str]:
+    """Plain name → name of the stacks whose folders GIVEN lists. Raises CatalogError: one of them is none."""
+    paths = filter(None, os.environ.get(GIVEN, "").split(os.pathsep))
+    names = [open_folder(Path(path)).stack.name for path in paths]
+    return {plain_name(name): name for name in names}
 
 
 def open_folder(path: Path) -> OpenedFolder:

@@ -313,11 +313,15 @@ def schedule(
 def dashboard(
     port: Annotated[int, typer.Option("--port", metavar="N", help="Port on this machine; 0: any that is free.")] = 8501,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address and open no browser.")] = False,
+    stacks: Annotated[
+        list[str] | None,
+        typer.Option("--stack", metavar="DIR", help="A stack's folder that pages know by name; may be repeated."),
+    ] = None,
 ) -> None:
     """Ask in a browser: what if, timeline, memory, network, compare, how right, report."""
     from simulator.cli.dashboard import serve_dashboard
 
-    serve_dashboard(port, not no_browser)
+    serve_dashboard(port, not no_browser, stacks or [])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

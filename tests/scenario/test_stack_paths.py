@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from hwprofiles.stack_choice import load_stack
+from hwprofiles.stack_folders import GIVEN, given_folders
 from simulator import load_scenario
 from simulator.cli.app import main
 from simulator.errors import InputError
+from simulator.scenario.layers import ScenarioText
 from simulator.scenario.scenario import Scenario
 from tests.stack_folder import GPU, SOURCE, write_folder
 
@@ -171,3 +174,26 @@ def test_an_old_calibration_is_told_at_the_start_date(tmp_path: Path) -> None:
     assert any("measure again with `moesim calibrate`" in line for line in warnings)
     (folder / "provenance.yaml").write_text((folder / "provenance.yaml").read_text() + "good_for_months: 24\n")
     assert not any("months old" in line for line in load_scenario(path, ["start_date=2028-01-05"]).warnings)
+
+
+def test_a_process_may_know_folders_from_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What strangers send may then name them, by name or by any path that ends so, and nothing else of the machine."""
+    folder = write_folder(tmp_path / "my-h100")
+    text = write_scenario(tmp_path, "stack: ./my-h100").read_text()
+    monkeypatch.setenv(GIVEN, str(folder))
+    given_folders.cache_clear()
+    loaded = load_scenario(ScenarioText(text), reads_files=False)
+    assert loaded.stack == load_with(folder).stack == given_folders()["my-h100"]
+    assert load_scenario(ScenarioText(text), ["stack=my-h100"], reads_files=False).stack == loaded.stack
+    with pytest.raises(InputError, match="one of the folders that it was started with"):
+        load_scenario(ScenarioText(text), [f"stack={tmp_path}"], reads_files=False)
+    monkeypatch.delenv(GIVEN)
+    given_folders.cache_clear()
+
+
+def test_a_dashboard_refuses_a_folder_that_is_no_stack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given_folders.cache_clear()
+    assert main(["dashboard", "--no-browser", "--stack", str(tmp_path)]) == 2
+    assert "is no stack: it has no provenance.yaml" in capsys.readouterr().err
+    os.environ.pop(GIVEN)
+    given_folders.cache_clear()
