@@ -15,7 +15,7 @@ import torch
 
 from hwprofiles.calibration.rates import attention, dense, dense_fp8, eager, grouped, norms
 from hwprofiles.calibration.rates.case import Call, RateCase, Size
-from hwprofiles.calibration.rates.held import MOVED_BYTES, beside, moving, resident
+from hwprofiles.calibration.rates.held import MOVED_BYTES, beside, mover, moving
 from hwprofiles.calibration.rates.moved import memory_case
 
 PART: Final = "beside"
@@ -72,7 +72,7 @@ def _small(device: Any) -> Iterator[RateCase]:
 
 
 def _copy(device: Any, blocks: int) -> Call:
-    return resident().copy(blocks) if device.type == "cuda" else _refuse()
+    return mover().once(blocks) if device.type == "cuda" else _refuse()
 
 
 def _products(device: Any) -> AbstractContextManager[None]:

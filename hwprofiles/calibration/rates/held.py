@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, Final
 
@@ -52,45 +52,34 @@ MOVE: Final = r"""extern "C" __global__ void __launch_bounds__(1024) move(
 
 
 class Resident:
-    """Kernels that stay on some SMs, on a stream of their own. Raises RuntimeError, or what it is a kind of, without NVRTC."""
+    """A kernel that stays on some SMs, on a stream of its own. Raises RuntimeError, or what it is a kind of, without NVRTC.
 
-    def __init__(self) -> None:
+    source, name: of the kernel, whose last arguments are the flags `stop` and `gave_up`; operands: those in front of them.
+    """
+
+    def __init__(self, source: str, name: str, operands: Sequence[Any]) -> None:
         _allow_no_toolkit()
-        self._hold, self._move = (
-            torch.cuda._compile_kernel(source, name) for source, name in ((HOLD, "hold"), (MOVE, "move"))
-        )
-        self._numbers = torch.zeros(KEPT * THREADS, device="cuda")
+        self._kernel, self._operands = torch.cuda._compile_kernel(source, name), list(operands)
         self._stop, self._gave_up = (torch.zeros(1, dtype=torch.int32, device="cuda") for _ in range(2))
         self._set, self._one = torch.ones_like(self._stop), torch.ones(1, dtype=torch.int32).pin_memory()
-        self._from, self._to = (torch.zeros(MOVED_BYTES, dtype=torch.uint8, device="cuda") for _ in range(2))
         self._stream, self._copies = torch.cuda.Stream(), torch.cuda.Stream()
         torch.cuda._sleep(1)
-        for running in (self.holding(1), self.moving(1)):
-            with running:  # what is loaded on first use waits for the device, and so would kernels beside the held SMs
-                pass
+        with self.running(
+            1
+        ):  # what is loaded on first use waits for the device, and so would kernels beside the held SMs
+            pass
 
-    def holding(self, num_sms: int) -> AbstractContextManager[None]:
-        """`num_sms` SMs are held inside, and move nothing."""
-        return self._running(self._hold, num_sms, [self._numbers, self._stop, self._gave_up])
-
-    def moving(self, num_sms: int) -> AbstractContextManager[None]:
-        """A block on each of `num_sms` SMs copies memory inside."""
-        return self._running(self._move, num_sms, self._moved(self._stop))
-
-    def copy(self, num_sms: int) -> Call:
-        """One sweep by so many blocks, on the current stream."""
-        return partial(self._move, grid=(num_sms, 1, 1), block=(THREADS, 1, 1), args=self._moved(self._set))
-
-    def _moved(self, stop: Any) -> list[Any]:
-        return [self._from, self._to, MOVED_BYTES // WIDE_BYTES, stop, self._gave_up]
+    def once(self, num_sms: int) -> Call:
+        """The kernel with its flag set, on the current stream."""
+        return partial(self._launch, num_sms, self._set)
 
     @contextmanager
-    def _running(self, kernel: Any, num_sms: int, args: list[Any]) -> Iterator[None]:
-        """Raises RuntimeError where what runs inside took so long that the SMs were let go."""
+    def running(self, num_sms: int) -> Iterator[None]:
+        """It is on `num_sms` SMs inside. Raises RuntimeError where that took so long that it let them go."""
         self._stop.zero_()
         self._gave_up.zero_()
         torch.cuda.synchronize()
-        kernel(grid=(num_sms, 1, 1), block=(THREADS, 1, 1), args=args, stream=self._stream)
+        self._launch(num_sms, self._stop, self._stream)
         time.sleep(5 * MILLI)
         try:
             yield
@@ -102,6 +91,10 @@ class Resident:
         if int(self._gave_up):
             raise RuntimeError("the kernel that holds SMs let them go before the time was taken")
 
+    def _launch(self, num_sms: int, flag: Any, stream: Any = None) -> None:
+        args = [*self._operands, flag, self._gave_up]
+        self._kernel(grid=(num_sms, 1, 1), block=(THREADS, 1, 1), args=args, stream=stream)
+
 
 def _allow_no_toolkit() -> None:
     """torch names the toolkit's headers to the compiler, which this kernel does not read, and raises where there is none."""
@@ -112,22 +105,29 @@ def _allow_no_toolkit() -> None:
 
 
 @cache
-def resident() -> Resident:
+def holder() -> Resident:
     """One for the process: it is compiled once."""
-    return Resident()
+    return Resident(HOLD, "hold", [torch.zeros(KEPT * THREADS, device="cuda")])
+
+
+@cache
+def mover() -> Resident:
+    """The same of the kernel that copies memory."""
+    buffers = [torch.zeros(MOVED_BYTES, dtype=torch.uint8, device="cuda") for _ in range(2)]
+    return Resident(MOVE, "move", [*buffers, MOVED_BYTES // WIDE_BYTES])
 
 
 @contextmanager
 def held(num_sms: int) -> Iterator[None]:
-    """So many SMs are held by another kernel."""
-    with resident().holding(num_sms):
+    """So many SMs are held by another kernel, which moves nothing."""
+    with holder().running(num_sms):
         yield
 
 
 @contextmanager
 def moving(num_sms: int) -> Iterator[None]:
-    """On so many SMs another kernel copies memory."""
-    with resident().moving(num_sms):
+    """A block on each of so many SMs copies memory."""
+    with mover().running(num_sms):
         yield
 
 
