@@ -1,4 +1,4 @@
-"""`moesim calibrate --from-trace`: a folder that `run` takes, without torch and without a GPU."""
+"""`moesim calibrate --from-trace`: a folder that scenarios take, without torch and without a GPU."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ def trace(path: Path, with_sizes: bool = True) -> str:
     return str(write(path, events, cuda_runtime_version=12080))
 
 
-def test_a_stack_that_run_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stack_that_scenarios_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "from-trace"
     assert main(["calibrate", "--from-trace", trace(tmp_path / "t.json.gz"), "-o", str(out)]) == 0
     captured = capsys.readouterr()
     assert "1 rows of 30 calls" in captured.out and "kernel_gap_s 1.50 us" in captured.out and not captured.err
-    assert main(["run", scenario(tmp_path), "--set", f"stack={out}", "--json"]) == 0
+    taken = ["compare", str(tmp_path / "t.json.gz"), scenario(tmp_path), "--set", f"stack={out}", "--json"]
+    assert main(taken) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["stack"].startswith("from-trace") and result["basis"]["measured"] >= 0
+    assert result["others"][0]["stack"].startswith("from-trace")
+    assert result["others"][0]["stack_kind"] == "measured"
 
 
 def test_without_sizes_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
