@@ -90,23 +90,26 @@ def _scenario(sources: Sequence[str], overrides: Sequence[str]) -> Scenario:
 
 def _compared(summary: TraceSummary, scenario: Scenario) -> TraceComparison:
     from hwprofiles.stack_choice import stack_kind
+    from hwprofiles.stack_folders import plain_name
     from simulator.results.stream_time import rank_time
     from simulator.results.trace_comparison import Predicted, TraceComparison, difference, trace_times
+    from simulator.step.hardware import look_up
     from simulator.step.timeline import step_timeline
     from simulator.version import package_version
 
-    timeline = step_timeline(scenario)
+    hardware, timeline = look_up(scenario), step_timeline(scenario)
     ranks = [rank_time(timeline, rank) for rank in range(timeline.num_ranks)]
     times = trace_times(summary, ranks, _pp_ranks(summary, scenario))
     predicted = Predicted(
         scenario=scenario.name,
         scenario_sha256=scenario.scenario_sha256,
         version=package_version(),
-        stack=scenario.stack,
+        stack=plain_name(scenario.stack),
+        stack_sha256=hardware.stack.sha256,
         stack_kind=stack_kind(scenario.stack),
         step_s=timeline.step_s,
         step_difference=difference(times),
-        warnings=tuple(_warnings(summary, scenario, timeline.num_draws)),
+        warnings=tuple(_warnings(summary, scenario, hardware.gpu.name, timeline.num_draws)),
     )
     return TraceComparison(base=times.files[0], others=(predicted,), trace=times)
 
@@ -123,11 +126,9 @@ def _pp_ranks(summary: TraceSummary, scenario: Scenario) -> dict[int, int]:
     return {each.rank: each.rank * pp // num_gpus for each in summary.devices if each.rank < num_gpus}
 
 
-def _warnings(summary: TraceSummary, scenario: Scenario, num_draws: int) -> list[str]:
+def _warnings(summary: TraceSummary, scenario: Scenario, gpu: str, num_draws: int) -> list[str]:
     from hwprofiles.catalog import gpu_of_device
-    from simulator.step.hardware import look_up
 
-    gpu = look_up(scenario).gpu.name
     found = []
     others = [name for name in summary.gpus if gpu_of_device(name) not in (gpu, None)]
     if others:

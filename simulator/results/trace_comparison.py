@@ -125,14 +125,15 @@ class TraceTimes(ResultModel):
 
 
 class Predicted(ResultModel):
-    """The scenario beside the trace. step_s: of the shown draw; mean_step_s: of all draws, absent where they are not known.
-    step_difference: predicted − trace by class, the biggest first; the parts sum to the difference of the steps.
+    """The scenario beside the trace. step_s: of the first random draw. step_difference: predicted − trace by class, the biggest
+    first; the parts sum to the difference of the steps.
     """
 
     scenario: str
     scenario_sha256: str
     version: str
     stack: str
+    stack_sha256: str
     stack_kind: StackKind
     step_s: float = Field(gt=0)
     step_difference: tuple[StepDifference, ...]
