@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +28,11 @@ PRIOR: Final = (3.0 * MICRO, 0.7, 500.0 * GIGA)
 WIDTH: Final = (1.0, 0.7, 1.0)
 """Standard deviations of their logarithms."""
 MIN_POINTS: Final = 3
+"""Fewest points of a fit that judges others."""
+UNJUDGED: Final = 0.1
+"""Half a range (log) of kernels of so few points that none could be left out."""
+TELLING: Final = 2.0
+"""Smallest call over what a call takes besides its bytes, up to which it tells that."""
 MANY: Final = 1.2
 """Bytes an element of two points that differ by such a factor tell bytes from elements."""
 
@@ -101,10 +106,13 @@ class MemoryFit:
         )
 
     def spread(self) -> tuple[float, float]:
-        """90 % range of measured / predicted; twice that in fit where nothing could be left out."""
-        found = [residual for _, _, residual in self.left_out()] or [2.0 * each for each in self.residuals]
-        low, high = spread(found, max(1, len(self._folds)))
-        return math.exp(low), math.exp(high)
+        """90 % range of measured / predicted; twice that in fit where nothing could be left out, and at least UNJUDGED."""
+        left = [residual for _, _, residual in self.left_out()]
+        if left:
+            low, high = spread(left, len(self._folds))
+            return math.exp(low), math.exp(high)
+        worst = max(UNJUDGED, 2.0 * max(map(abs, self.residuals)))
+        return math.exp(-worst), math.exp(worst)
 
     def entries(self, stem: str, floor_s: float) -> Iterator[Entry]:
         """Its constants, each of whose ends gives that end of the call's range."""
@@ -115,9 +123,20 @@ class MemoryFit:
         yield stem, share, share / high, share / low, "1"
         least, most = (max(0.0, (wait + launched) * end - launched) for end in (low, high))
         yield f"{stem}.latency_s", wait, least, most, "s"
-        if self._has_elements:
+        if self._has_elements and self._counts_elements:
             rate = float(self.constants[2])
             yield f"{stem}.elements_per_s", rate, rate / high, rate / low, "elements/s"
+
+    @property
+    def _counts_elements(self) -> bool:
+        """Whether the rate of elements holds any of its calls up; else only the prior speaks."""
+        share, rate = float(self.constants[1]), float(self.constants[2])
+        return any(elements(point) / rate > point.bytes / (share * self._rate) for point in self.points)
+
+    @property
+    def tells_floor(self) -> bool:
+        """Whether its smallest call is mostly launch."""
+        return min(point.seconds for point in self.points) < TELLING * float(self.constants[0])
 
 
 def _width(point: MemoryPoint) -> Hashable:
@@ -159,28 +178,59 @@ def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> tuple[dict[str, M
         by_kernel.setdefault((point.op, point.library), []).append(point)
     if not by_kernel:
         return {}, []
-    fits = {
+    pooled = {
         kernel: MemoryFit(without_late(points), gpu.hbm_bytes_per_s) for kernel, points in sorted(by_kernel.items())
     }
-    floors = sorted(float(fit.constants[0]) / _launches(fit.points) for fit in fits.values())
-    judged = {kernel: fit.judged(".".join(("memory", *kernel))) for kernel, fit in fits.items()}
+    apart = {kernel: part for whole, fit in pooled.items() for kernel, part in _apart(whole, fit, gpu)}
+    judged = {
+        kernel: fit.judged(".".join(("memory", *kernel))) for kernel, fit in sorted((pooled | apart).items())
+        if not any(part[0] == kernel[0] and part[1].startswith(f"{kernel[1]}-") for part in apart)
+    }  # fmt: skip
+    floor, usual = launch_floor(list(pooled.values()))
+    shares = sorted(float(fit.constants[1]) for fit in pooled.values())
     found: dict[str, Mapping[str, Any]] = dict(
-        parameters([("memory.launch_floor_s", floors[0], floors[0], median(floors), "s")], origin, state, FLOOR)
+        parameters([("memory.launch_floor_s", floor, floor, max(floor, usual), "s")], origin, state, FLOOR)
     )
-    shares = sorted(float(fit.constants[1]) for fit in fits.values())
     found |= parameters([("memory.default", median(shares), shares[0], shares[-1], "1")], origin, state, DEFAULT)
-    for (op, library), fit in fits.items():
-        libraries = [other for name, other in fits if name == op]
-        stems = [f"memory.{op}.{library}"] if len(libraries) > 1 else []
-        if library == min(libraries, key=_rank):
-            stems.append(f"memory.{op}")
-        for stem in stems:
-            found |= parameters(fit.entries(stem, floors[0]), origin, state, judged[op, library].line())
+    for kernel, fit in (pooled | apart).items():
+        note = judged[kernel].line() if kernel in judged else f"memory.{'.'.join(kernel)}: {POOLED}"
+        for stem in _stems(kernel, [library for op, library in (pooled | apart) if op == kernel[0]]):
+            found |= parameters(fit.entries(stem, floor), origin, state, note)
     return found, list(judged.values())
 
 
+def _apart(kernel: tuple[str, str], fit: MemoryFit, gpu: Gpu) -> Iterator[tuple[tuple[str, str], MemoryFit]]:
+    """Its variants as libraries of their own where one fit does not hold for all."""
+    op, library = kernel
+    variants: dict[str, list[MemoryPoint]] = {}
+    for point in fit.points:
+        variants.setdefault(point.variant, []).append(point)
+    if len(variants) > 1 and fmean(abs(each) for each in fit.residuals) > UNLIKE:
+        for variant, points in variants.items():
+            yield (op, f"{library}-{variant}"), MemoryFit(points, gpu.hbm_bytes_per_s)
+
+
+def launch_floor(fits: Sequence[MemoryFit]) -> tuple[float, float]:
+    """The least and the usual time of a launch besides its bytes, of kernels whose smallest call tells it, else of all."""
+    telling = [fit for fit in fits if len(fit.points) >= MIN_POINTS and fit.tells_floor] or fits
+    floors = sorted(float(fit.constants[0]) / _launches(fit.points) for fit in telling)
+    return floors[0], median(floors)
+
+
+def _stems(kernel: tuple[str, str], libraries: Sequence[str]) -> Iterator[str]:
+    """Beginnings of the keys that a kernel's constants go to; libraries: all of its op."""
+    op, library = kernel
+    if len(libraries) > 1:
+        yield f"memory.{op}.{library}"
+    if library == min(libraries, key=_rank):
+        yield f"memory.{op}"
+
+
+UNLIKE: Final = 0.06
+"""Mean misfit (log) of a pooled fit above which variants are kernels of their own."""
 FLOOR: Final = "the least that a launch of any memory-bound kernel takes besides its bytes"
 DEFAULT: Final = "median of all memory-bound kernels that were measured, from the slowest to the fastest"
+POOLED: Final = "its variants pooled, which are judged one by one"
 
 
 def _rank(library: str) -> tuple[int, str]:
