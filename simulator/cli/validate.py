@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from validation.compare import Row
     from validation.instrument.leave_out import LeaveOut
     from validation.instrument.outcome import Outcome
+    from validation.proof.compare import Proof
 
 ACCURACY = Path(__file__).parent.parent / "report" / "data" / "accuracy.csv"
 FORMATS: Final = ("text", "markdown", "json")
@@ -58,21 +59,24 @@ def validate_cases(asked: Question) -> None:
     """
     from validation.case import case_names, load_case
     from validation.compare import compare_case
+    from validation.proof.compare import BEGINNING, load_proof, proof_names
 
     form = chosen_format(asked.as_json, asked.form, FORMATS)
     _check(asked)
     if asked.write:
         check_output(ACCURACY, force=True, field="--write")
-    cases = [load_case(name) for name in asked.names or (() if asked.cases else case_names())]
+    names = asked.names or (() if asked.cases else (*case_names(), *proof_names()))
+    proofs = [load_proof(name) for name in names if name.startswith(BEGINNING)]
+    cases = [load_case(name) for name in names if not name.startswith(BEGINNING)]
     told, runs = _of_table(asked) if asked.cases else ({}, [])
     rows = {case.case_id: compare_case(case) for case in cases}
     figures = [row for each in rows.values() for row in each]
     if asked.write:
         _write(figures, runs)
     if form == "json":
-        _print_json(figures, told)
+        _print_json(figures, told, proofs)
     else:
-        _print(cases, rows, told, form)
+        _print(cases, rows, told, form, proofs)
 
 
 def _check(asked: Question) -> None:
@@ -140,20 +144,24 @@ def _write(figures: Sequence[Row], runs: Sequence[Outcome]) -> None:
     write_atomically(ACCURACY, table_text(merged(read_table(ACCURACY), lines)))
 
 
-def _print_json(figures: Sequence[Row], told: dict[str, Any]) -> None:
+def _print_json(figures: Sequence[Row], told: dict[str, Any], proofs: Sequence[Proof]) -> None:
     """One document; beside a table of runs the summary is the table's."""
     from validation.compare import as_json
+    from validation.proof.tables import document
 
-    of_cases = as_json(figures)
+    of_cases = as_json(figures) | ({"proofs": [document(proof) for proof in proofs]} if proofs else {})
     print_json({**told, "cases": [*of_cases["cases"], *told["cases"]]} if told else of_cases)
 
 
-def _print(cases: Sequence[Case], rows: dict[str, list[Row]], told: dict[str, Any], form: str) -> None:
+def _print(
+    cases: Sequence[Case], rows: dict[str, list[Row]], told: dict[str, Any], form: str, proofs: Sequence[Proof]
+) -> None:
     from validation.instrument.show import markdown, print_tables
     from validation.instrument.tables import tables
+    from validation.proof.tables import tables as proof_tables
     from validation.table import case_table, print_table
 
-    found = tables(told) if told else []
+    found = [*(table for proof in proofs for table in proof_tables(proof)), *(tables(told) if told else [])]
     if form == "markdown":
         sys.stdout.write(markdown([*(case_table(case, rows[case.case_id]) for case in cases), *found]))
         return

@@ -40,7 +40,8 @@ def _scenario(
         "schema_version": 1, "name": name, "model": dict(model), "cluster": {"node": node, "num_gpus": 1}, "stack": stack,
         "parallel": {"pp": 1, "ep": 1, "zero_stage": 0},
         "training": {"seq_len": tokens, "global_batch_size": sequences, "micro_batch_size": sequences},
-        "precision": {"recipe": recipe}, "framework": FRAMEWORK, "assumptions": {"host_other_s": NOTHING_BETWEEN},
+        "precision": {"recipe": recipe}, "framework": FRAMEWORK, "draws": 1,
+        "assumptions": {"host_other_s": NOTHING_BETWEEN},
     }  # fmt: skip
     if "moe" in model:
         values["moe"] = {"balance": "forced", "host_sync": "none"}  # loads are forced: nothing is read back
