@@ -5,22 +5,25 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from hwprofiles.calibration.proof import layer_cases, step_cases
 from hwprofiles.calibration.proof.layer_cases import proved
 from hwprofiles.calibration.proof.step_cases import StepCase
 from hwprofiles.calibration.proof.step_cases import proved as proved_steps
 from hwprofiles.calibration.proof.step_cases import small as small_steps
 from simulator.cli.app import app
 from simulator.errors import InputError
+from simulator.step.prepared import prepare
 from simulator.workload.op import Op
 from validation.proof import __main__ as command
 from validation.proof import compare
-from validation.proof.predict import LAYER_COLUMNS, STEP_COLUMNS, layer_operators, layer_rows, prepare, step_rows
+from validation.proof.predict import LAYER_COLUMNS, STEP_COLUMNS, layer_operators, layer_rows, step_rows
 from validation.proof.scenarios import layer_scenario, step_scenario
 from validation.proof.tables import document, tables
 
@@ -85,8 +88,8 @@ def test_predictions_of_a_few_cases_are_written_and_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     layer, step = next(iter(proved())), next(iter(small_steps()))
-    monkeypatch.setattr(command.layer_cases, "proved", lambda: iter([layer]))
-    monkeypatch.setattr(command.step_cases, "proved", lambda: iter([step]))
+    monkeypatch.setattr(layer_cases, "proved", lambda: iter([layer]))
+    monkeypatch.setattr(step_cases, "proved", lambda: iter([step]))
     assert command.main(["predict", STACK, "-o", str(tmp_path / "x1")]) == 0
     layers, steps = (compare.read(tmp_path / f"x1-{kind}.csv") for kind in ("layers", "steps"))
     assert list(layers[0]) == list(LAYER_COLUMNS) and list(steps[0]) == list(STEP_COLUMNS)
@@ -123,8 +126,7 @@ def test_what_every_case_runs_is_known_and_has_its_half_of_the_layer() -> None:
 
 def test_uneven_loads_take_longer_and_more_tokens_do() -> None:
     even = next(case for case in proved() if case.kind == "moe" and case.load == "even" and case.recipe == "bf16")
-    cases = [even, *(type(even)(even.kind, even.recipe, even.values, even.tokens * k, load=load)
-                     for k, load in ((1, "skewed"), (2, "even")))]  # fmt: skip
+    cases = [even, replace(even, load="skewed"), replace(even, tokens=2 * even.tokens)]
     rows = {(row["name"], row["phase"]): row["seconds"] for row in layer_rows(cases, STACK, NODE)}
     for phase in ("F", "I", "W"):
         first, skewed, double = (rows[case.name, phase] for case in cases)
