@@ -21,6 +21,7 @@ from simulator import not_modelled
 from simulator.errors import InputError, Problem
 from simulator.scenario import derived, hardware
 from simulator.scenario.ages import age_warnings
+from simulator.scenario.calibrated import calibrated_warnings
 from simulator.scenario.completed import complete, put_switches
 from simulator.scenario.dispatchers import DISPATCHERS
 from simulator.scenario.draft import Draft, Layer
@@ -151,6 +152,7 @@ def read_scenario(
     warnings = (
         *inherited_warnings(scenario, draft.history),
         *age_warnings(scenario),
+        *calibrated_warnings(scenario),
         *rule_warnings(scenario),
         *hardware.hardware_warnings(scenario),
         *checks.warnings(scenario),

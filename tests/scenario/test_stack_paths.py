@@ -176,6 +176,16 @@ def test_an_old_calibration_is_told_at_the_start_date(tmp_path: Path) -> None:
     assert not any("months old" in line for line in load_scenario(path, ["start_date=2028-01-05"]).warnings)
 
 
+def test_a_limit_below_the_board_s_is_told_where_the_scenario_is_silent(tmp_path: Path) -> None:
+    write_folder(tmp_path / "my-h100", watts=500.0)
+    path = write_scenario(tmp_path, "stack: ./my-h100")
+    told = [line for line in load_scenario(path).warnings if "power_cap_w" in line]
+    assert len(told) == 1 and "my-h100 was measured under a limit of 500 W, and h100 is taken at its 700 W" in told[0]
+    assert not any("was measured under" in line for line in load_scenario(path, ["device.power_cap_w=500"]).warnings)
+    whole = write_folder(tmp_path / "whole", watts=700.0)
+    assert not any("was measured under" in line for line in load_scenario(path, [f"stack={whole}"]).warnings)
+
+
 def test_a_process_may_know_folders_from_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What strangers send may then name them, by name or by any path that ends so, and nothing else of the machine."""
     folder = write_folder(tmp_path / "my-h100")

@@ -58,6 +58,12 @@ STACK_FOLDERS = Room(
             "a mistyped column is kept as one of the user's own",
         ),
         Fault(
+            "simulator/scenario/calibrated.py",
+            "scenario.device.power_cap_w is not None or",
+            "scenario.device.power_cap_w is None or",
+            "a limited board is told of where the scenario says its limit, and not where it is silent",
+        ),
+        Fault(
             "simulator/results/comparison.py",
             "for key in there if there[key] != here[key])",
             "for key in there if there[key] == here[key])",
