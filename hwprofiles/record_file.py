@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from hwprofiles.problem import Problem
 from hwprofiles.problems import schema_problems
-from hwprofiles.yaml_file import KeyPath, YamlDocument, YamlFileError, excerpt, read_yaml
+from hwprofiles.yaml_file import MAX_NODES, MAX_TABLE_NODES, KeyPath, YamlDocument, YamlFileError, excerpt, read_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -29,11 +29,13 @@ Failure = Callable[[Iterable[Problem]], Exception]
 """Makes an error of problems."""
 
 
-def read_document(path: Path, shown: str = "", failure: Failure = CatalogError) -> YamlDocument:
+def read_document(
+    path: Path, shown: str = "", failure: Failure = CatalogError, max_nodes: int = MAX_NODES
+) -> YamlDocument:
     """As read_yaml; `shown` stands for the path in errors. Raises what `failure` makes."""
     shown = shown or str(path)
     try:
-        return read_yaml(path)
+        return read_yaml(path, max_nodes)
     except YamlFileError as error:
         where = excerpt(shown, 200) if error.line is None else f"{excerpt(shown, 200)}:{error.line}"
         raise failure([Problem(where, "", error.message)]) from None
@@ -60,7 +62,7 @@ def read_mapping(path: Path, model: type[Model], key_field: str | None = None) -
 
     Raises CatalogError with every problem.
     """
-    document = read_document(path)
+    document = read_document(path, max_nodes=MAX_TABLE_NODES)
     records: dict[str, Model] = {}
     problems: list[Problem] = []
     for key, entry in document.data.items():

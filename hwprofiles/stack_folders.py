@@ -20,7 +20,7 @@ from hwprofiles.parameter_keys import key_problem, part_problems
 from hwprofiles.problem import Problem
 from hwprofiles.record_file import CatalogError, read_document, read_located, read_record
 from hwprofiles.schema import Gpu, Stack, StackProvenance
-from hwprofiles.yaml_file import excerpt
+from hwprofiles.yaml_file import MAX_TABLE_NODES, excerpt
 
 PROVENANCE: Final = "provenance.yaml"
 GPU: Final = "gpu.yaml"
@@ -140,21 +140,20 @@ def _check_tables(path: Path, stack: Stack) -> None:
     if not (stack.kernels.rows or stack.parameters or stack.collectives.rows):
         text = "holds no measurement: neither kernels.csv, collectives.csv nor a *parameters.yaml with an entry"
         raise CatalogError([Problem(excerpt(path, 200), "", f"{text}; {_MAKE_ONE}")])
+    found = {key: problem for key in stack.parameters if (problem := key_problem(key)) is not None}
+    found |= dict(part_problems(stack.parameters))
+    if not found:
+        return
     problems = []
     for file in sorted(path.glob("*parameters.yaml")):
-        document = read_document(file)
+        document = read_document(file, max_nodes=MAX_TABLE_NODES)
         where = excerpt(file, 200)
-        found = {key: problem for key in document.data if (problem := key_problem(str(key))) is not None}
         problems += [
-            Problem(f"{where}:{document.line((key,))}", excerpt(key, 200), text) for key, text in found.items()
-        ]
-        problems += [
-            Problem(f"{where}:{document.line((key,))}", key, text)
-            for key, text in part_problems(stack.parameters)
+            Problem(f"{where}:{document.line((key,))}", excerpt(key, 200), text)
+            for key, text in found.items()
             if key in document.data
         ]
-    if problems:
-        raise CatalogError(problems)
+    raise CatalogError(problems)
 
 
 def _named(stack: Stack, gpu: Gpu) -> Stack:

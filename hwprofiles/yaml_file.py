@@ -34,6 +34,8 @@ from ruamel.yaml.events import (
 MAX_BYTES: Final = 1_000_000
 MAX_DEPTH: Final = 32
 MAX_NODES: Final = 10_000
+MAX_TABLE_NODES: Final = 100_000
+"""Values of a file, and of a table of records: a calibrated stack has a thousand parameters."""
 MAX_KEY: Final = 200
 """Longest key, in characters."""
 MAX_DIGITS: Final = 40
@@ -87,23 +89,23 @@ class YamlDocument:
         return 1
 
 
-def read_yaml(path: str | os.PathLike[str]) -> YamlDocument:
+def read_yaml(path: str | os.PathLike[str], max_nodes: int = MAX_NODES) -> YamlDocument:
     """The mapping in a YAML file. Raises YamlFileError: unreadable, not YAML, over a limit, or no mapping."""
     name = os.fspath(path)
-    document = parse_yaml(_decode(_read_bytes(name), name), name)
+    document = parse_yaml(_decode(_read_bytes(name), name), name, max_nodes)
     if not isinstance(document.data, dict):
         found = "is empty" if document.data is None else f"holds {_kind(document.data)}"
         raise YamlFileError(name, document.line(()), f"the file {found}; expected a mapping of keys to values")
     return document
 
 
-def parse_yaml(text: str, name: str) -> YamlDocument:
+def parse_yaml(text: str, name: str, max_nodes: int = MAX_NODES) -> YamlDocument:
     """The value of a YAML text, any kind; `name` stands for the path in errors. Raises YamlFileError."""
     if len(text) > MAX_BYTES:
         raise YamlFileError(name, None, f"the text has {len(text)} characters; allowed {MAX_BYTES}")
     for number, line in enumerate(text.split("\n"), start=1):
         _refuse_control(line.removesuffix("\r"), name, number)
-    reader = _Reader(name)
+    reader = _Reader(name, max_nodes)
     try:
         return reader.read(YAML(typ="safe", pure=True).parse(text))
     except MarkedYAMLError as error:
@@ -210,8 +212,9 @@ def _kind(value: object) -> str:
 class _Reader:
     """Builds plain values from parser events, one document, counting nodes and levels as they come."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, max_nodes: int) -> None:
         self.name = name
+        self._max_nodes = max_nodes
         self.last_line: int | None = None
         self.positions: dict[KeyPath, int] = {(): 1}
         self._num_nodes = 0
@@ -242,8 +245,8 @@ class _Reader:
         """The value that starts with `event`; the recursion is as deep as the limit at most."""
         self.last_line = event.start_mark.line + 1
         self._num_nodes += 1
-        if self._num_nodes > MAX_NODES:
-            raise self._error(event, f"more than {MAX_NODES} values in one file")
+        if self._num_nodes > self._max_nodes:
+            raise self._error(event, f"more than {self._max_nodes} values in one file")
         if isinstance(event, AliasEvent):
             raise self._error(event, f"the alias *{excerpt(event.anchor)} is not allowed; write the value out")
         if not isinstance(event, (ScalarEvent, CollectionStartEvent)):

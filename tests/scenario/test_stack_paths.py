@@ -149,6 +149,14 @@ def test_a_cut_table_an_unfinished_calibration_and_a_file(tmp_path: Path, capsys
     assert "is a file, and a stack is a folder" in captured.err and not captured.out
 
 
+def test_a_stack_may_have_a_thousand_parameters(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "my-h100")
+    sizes = (f"attention.bf16.fwd.cudnn.d{size}.rate_share" for size in range(1, 1001))
+    with (folder / "parameters.yaml").open("a") as file:
+        file.writelines(f"{key}{ENTRY}" for key in sizes)
+    assert "attention.bf16.fwd.cudnn.d999.rate_share" in load_stack(load_with(folder).stack).parameters
+
+
 def test_an_empty_folder_holds_no_stack(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "my-h100")
     (folder / "kernels.csv").unlink()
