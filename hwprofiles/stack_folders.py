@@ -140,8 +140,8 @@ def _check_tables(path: Path, stack: Stack) -> None:
     if not (stack.kernels.rows or stack.parameters or stack.collectives.rows):
         text = "holds no measurement: neither kernels.csv, collectives.csv nor a *parameters.yaml with an entry"
         raise CatalogError([Problem(excerpt(path, 200), "", f"{text}; {_MAKE_ONE}")])
-    found = {key: problem for key in stack.parameters if (problem := key_problem(key)) is not None}
-    found |= dict(part_problems(stack.parameters))
+    found = dict(part_problems(stack.parameters))
+    found |= {key: problem for key in stack.parameters if (problem := key_problem(key)) is not None}
     if not found:
         return
     problems = []
