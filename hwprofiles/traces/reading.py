@@ -28,6 +28,7 @@ from hwprofiles.traces.trace import (
     Trace,
 )
 from hwprofiles.units import MICRO, NANO
+from hwprofiles.yaml_file import excerpt
 
 KINDS: Final[Mapping[str, int]] = {
     "kernel": KERNEL, "Kernel": KERNEL, "gpu_memcpy": MEMCPY, "Memcpy": MEMCPY, "gpu_memset": MEMSET, "Memset": MEMSET,
@@ -321,14 +322,14 @@ def _device_names(head: Mapping[str, Any]) -> dict[int, str]:
     found = {}
     for each in listed if isinstance(listed, list) else ():
         if isinstance(each, dict) and isinstance(each.get("name"), str):
-            found[_whole(each.get("id"))] = each["name"]
+            found[_whole(each.get("id"))] = excerpt(each["name"], 100)
     return found
 
 
 def _version(value: Any) -> str:
     """CUDA's 13020 is 13.2."""
     found = re.fullmatch(r"(\d{1,3})0(\d)\d", str(value))
-    return f"{found[1]}.{found[2]}" if found else str(value)
+    return f"{found[1]}.{found[2]}" if found else excerpt(value, 40)
 
 
 def _rank(info: Mapping[str, Any], key: str) -> int | None:

@@ -16,11 +16,13 @@ from hwprofiles.kernels.rows import KERNEL_COLUMNS, LIBRARY, parse_row
 from hwprofiles.kernels.shape import KERNELS, Regime
 from hwprofiles.traces.calls import TimedCall, TimedCalls
 from hwprofiles.traces.sizes import Unsized, cells_of
+from hwprofiles.yaml_file import excerpt
 
 ALONE, OVERLAPPED = 0.05, 0.95
 """Share of a call's time with a collective beside it up to which it ran alone, and from which it ran beside one."""
 ENDS: Final = (0.1, 0.5, 0.9)
 """Quantiles of the repeats: low, seconds, high."""
+MAX_NAME: Final = 120
 STATE: Final = "in_step"
 SOURCE: Final = "trace"
 """Short name of the rows' source."""
@@ -49,10 +51,10 @@ def traced_rows(timed: Sequence[TimedCalls], gpu: GpuLike) -> TracedRows:
             cells = _with_regime(cells_of(call), call)
             row = parse_row(cells | {"seconds": "1", "source": SOURCE})
         except Unsized as unsized:
-            left[f"{call.operator.name}: {unsized}"] += call.seconds
+            left[f"{excerpt(call.operator.name, MAX_NAME)}: {unsized}"] += call.seconds
             continue
         except ValueError as wrong:
-            left[f"{call.operator.name}: {_first(str(wrong))}"] += call.seconds
+            left[f"{excerpt(call.operator.name, MAX_NAME)}: {_first(str(wrong))}"] += call.seconds
             continue
         key = (*row.shape.key, row.regime)
         cells_at.setdefault(key, cells)
@@ -110,7 +112,12 @@ def _rows(
         except ValueError as wrong:
             problem = str(wrong)
         if problem:
-            impossible.append((f"{calls[0].operator.name}: {_first(problem)}", fsum(call.seconds for call in calls)))
+            impossible.append(
+                (
+                    f"{excerpt(calls[0].operator.name, MAX_NAME)}: {_first(problem)}",
+                    fsum(call.seconds for call in calls),
+                )
+            )
         else:
             rows.append(made)
     return rows, impossible

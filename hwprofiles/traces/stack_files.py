@@ -27,6 +27,7 @@ from hwprofiles.traces.rows import SOURCE, STATE, TracedRows, table_of, traced_r
 from hwprofiles.traces.summary import DeviceSteps, devices_of
 from hwprofiles.traces.trace import KERNEL, Floats, Trace
 from hwprofiles.units import MICRO
+from hwprofiles.yaml_file import excerpt
 from hwprofiles.yaml_text import as_yaml
 
 KERNELS, HOST, PROVENANCE = "kernels.csv", "host_parameters.yaml", "provenance.yaml"
@@ -97,14 +98,16 @@ def _gpu_of(traces: Sequence[Trace]) -> str:
     found = {gpu_of_device(name) for name in names}
     remedy = "say which with --gpu NAME (`moesim list gpus`)"
     if not names:
-        raise CatalogError([Problem(str(traces[0].path.name), "deviceProperties", f"the trace names no GPU; {remedy}")])
+        raise CatalogError(
+            [Problem(excerpt(traces[0].path.name, 200), "deviceProperties", f"the trace names no GPU; {remedy}")]
+        )
     if len(found) > 1:
         text = f"the traces are of several GPUs ({', '.join(names)}); give those of one"
         raise CatalogError([Problem("", "--from-trace", text)])
     (only,) = found
     if only is None:
         text = f"the catalogue knows no GPU that a driver calls {', '.join(names)}; {remedy}"
-        raise CatalogError([Problem(str(traces[0].path.name), "deviceProperties", text)])
+        raise CatalogError([Problem(excerpt(traces[0].path.name, 200), "deviceProperties", text)])
     return only
 
 
@@ -114,7 +117,7 @@ def _devices(traces: Sequence[Trace]) -> tuple[list[DeviceSteps], list[str]]:
     for trace in traces:
         found, told = devices_of(trace, len(devices))
         devices += found
-        warnings += [f"{trace.path.name}: {line}" for line in dict.fromkeys((*trace.warnings, *told))]
+        warnings += [f"{excerpt(trace.path.name, 100)}: {line}" for line in dict.fromkeys((*trace.warnings, *told))]
     return devices, warnings
 
 
@@ -181,7 +184,7 @@ def _gap_record(gap: tuple[float, float, float], origin: Mapping[str, str]) -> d
 
 def _origin(traces: Sequence[Trace]) -> dict[str, str]:
     """The source of everything here."""
-    names = ", ".join(trace.path.name for trace in traces[:3]) + (
+    names = ", ".join(excerpt(trace.path.name, 100) for trace in traces[:3]) + (
         f" and {len(traces) - 3} more" if len(traces) > 3 else ""
     )
     facts = sorted({name for trace in traces for name in trace.device_names.values()})

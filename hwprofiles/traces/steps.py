@@ -56,7 +56,8 @@ def _marks_of(trace: Trace, activity: Activity) -> tuple[list[int], Floats, Floa
     """Number, begin and end of the marks of the process that launched this device's kernels, by begin."""
     marks = trace.marks
     known = activity.launch_pid[activity.launch_pid != NO_NUMBER]
-    pid = int(np.bincount(known).argmax()) if len(known) and known.min() >= 0 else None
+    pids, times = np.unique(known, return_counts=True)
+    pid = int(pids[times.argmax()]) if len(pids) else None
     rows = []
     for row, name in enumerate(marks.name.tolist()):
         match = MARK.fullmatch(trace.names[name])

@@ -15,6 +15,7 @@ from hwprofiles.traces.device_time import DeviceTime, device_time
 from hwprofiles.traces.reading import read_trace
 from hwprofiles.traces.steps import Window, counted, step_warnings, windows
 from hwprofiles.traces.trace import Trace
+from hwprofiles.yaml_file import excerpt
 
 NUM_UNKNOWN: Final = 10
 """Most names of unclassified kernels that are listed."""
@@ -59,7 +60,7 @@ def summarise(paths: Sequence[Path]) -> TraceSummary:
         trace = read_trace(path)
         found, told = devices_of(trace, len(devices))
         devices += found
-        warnings += [f"{path.name}: {line}" for line in dict.fromkeys((*trace.warnings, *told))]
+        warnings += [f"{excerpt(path.name, 100)}: {line}" for line in dict.fromkeys((*trace.warnings, *told))]
         sizes.add(trace.world_size)
         ranks.append(trace.rank if len(found) == 1 else None)
     has_ranks = None not in ranks and len(set(ranks)) == len(ranks)

@@ -34,7 +34,11 @@ def calibrate_from_traces(
         raise InputError(error.problems) from None
     _write(out, found.files, ALL_FILES)
     print_warnings(found.warnings)
-    how = f"stack: {out}" if found.has_stack else f"{out}: no stack, as no kernel time could be taken"
+    how = (
+        f"stack: {excerpt(out, 200)}"
+        if found.has_stack
+        else f"{excerpt(out, 200)}: no stack, as no kernel time could be taken"
+    )
     if as_json:
         told = {
             "folder": str(out),

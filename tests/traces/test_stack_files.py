@@ -307,3 +307,18 @@ def test_reference_trace(reference: Path) -> None:
     assert found.has_stack and KERNELS not in found.files
     assert 'gpu: "h200"' in found.files[PROVENANCE]
     assert any("kernel_gap_s 1.41 us" in line for line in found.lines)
+
+
+def test_names_that_would_steer_a_terminal_do_not(tmp_path: Path) -> None:
+    trace = Builder()
+    trace.call("evil\x1b[2J\u202e", [[64, 64]], [BF16], 5.0)
+    trace.call("aten::mm", [[64, 64], [64, 64]], [BF16, BF16], 5.0)
+    strange = [{"id": 0, "name": "H200\x1b[31m\x7f"}]
+    found = stack_files([write(tmp_path / "t.json", trace.events, deviceProperties=strange)], "h200")
+    text = "".join((*found.lines, found.files[PROVENANCE]))
+    assert "\x1b" not in text and "\u202e" not in text and "\x7f" not in text
+    folder = tmp_path / "stack"
+    folder.mkdir()
+    for name, content in found.files.items():
+        (folder / name).write_text(content)
+    assert open_folder(folder).stack.gpu == "h200"
