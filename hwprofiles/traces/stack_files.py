@@ -70,7 +70,7 @@ def stack_files(paths: Sequence[Path], gpu_name: str | None = None) -> TracedSta
     if gpu_name is not None and gpu_name not in list_names("gpus"):
         known = list_names("gpus")
         raise CatalogError([Problem("", "--gpu", f"no GPU is called {gpu_name!a}{nearest(gpu_name, known)}")])
-    traces = [read_trace(path) for path in paths]
+    traces = _read(paths)
     gpu = load_gpu(gpu_name or _gpu_of(traces))
     found = traced_rows([timed_calls(trace) for trace in traces], gpu)
     devices, warnings = _devices(traces)
@@ -90,6 +90,20 @@ def stack_files(paths: Sequence[Path], gpu_name: str | None = None) -> TracedSta
         )
     lines = tuple(_lines(traces, gpu, found, gap))
     return TracedStack(files, lines, tuple(warnings), has_stack)
+
+
+def _read(paths: Sequence[Path]) -> list[Trace]:
+    """All traces. Raises CatalogError as read_trace does, of all files at once."""
+    traces: list[Trace] = []
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            traces.append(read_trace(path))
+        except CatalogError as error:
+            problems += error.problems
+    if problems:
+        raise CatalogError(problems)
+    return traces
 
 
 def _gpu_of(traces: Sequence[Trace]) -> str:

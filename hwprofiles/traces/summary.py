@@ -10,6 +10,8 @@ from typing import Final
 
 import numpy as np
 
+from hwprofiles.problem import Problem
+from hwprofiles.record_file import CatalogError
 from hwprofiles.traces.classes import OTHER, class_of
 from hwprofiles.traces.device_time import DeviceTime, device_time
 from hwprofiles.traces.reading import read_trace
@@ -51,18 +53,25 @@ class TraceSummary:
 
 
 def summarise(paths: Sequence[Path]) -> TraceSummary:
-    """Reads the files one by one. Raises CatalogError as read_trace does."""
+    """Reads the files one by one. Raises CatalogError as read_trace does, of all files at once."""
     devices: list[DeviceSteps] = []
     warnings: list[str] = []
     sizes: set[int | None] = set()
     ranks: list[int | None] = []
+    problems: list[Problem] = []
     for path in paths:
-        trace = read_trace(path)
+        try:
+            trace = read_trace(path)
+        except CatalogError as error:
+            problems += error.problems
+            continue
         found, told = devices_of(trace, len(devices))
         devices += found
         warnings += [f"{excerpt(path.name, 100)}: {line}" for line in dict.fromkeys((*trace.warnings, *told))]
         sizes.add(trace.world_size)
         ranks.append(trace.rank if len(found) == 1 else None)
+    if problems:
+        raise CatalogError(problems)
     has_ranks = None not in ranks and len(set(ranks)) == len(ranks)
     gpus = tuple(dict.fromkeys(each.gpu for each in devices if each.gpu))
     return TraceSummary(

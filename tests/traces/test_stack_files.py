@@ -13,6 +13,7 @@ import pytest
 from hwprofiles.record_file import CatalogError
 from hwprofiles.stack_folders import open_folder
 from hwprofiles.traces.stack_files import ALL_FILES, HOST, KERNELS, NAMES, PROVENANCE, SUMMARY, TracedStack, stack_files
+from hwprofiles.traces.summary import summarise
 from tests.traces.kineto import ADD, GATHER, GEMM, Event, kernel, launch, operator, write
 
 BF16, FP32 = "c10::BFloat16", "float"
@@ -322,3 +323,14 @@ def test_names_that_would_steer_a_terminal_do_not(tmp_path: Path) -> None:
     for name, content in found.files.items():
         (folder / name).write_text(content)
     assert open_folder(folder).stack.gpu == "h200"
+
+
+def test_all_bad_files_at_once(tmp_path: Path) -> None:
+    good = write(tmp_path / "good.json", [kernel(GEMM, 0.0, 5.0)])
+    for name in ("one", "other"):
+        (tmp_path / name).write_text("{}")
+    paths = [tmp_path / "one", good, tmp_path / "other"]
+    for read in (stack_files, summarise):
+        with pytest.raises(CatalogError) as caught:
+            read(paths)
+        assert [Path(problem.where).name for problem in caught.value.problems] == ["one", "other"]
