@@ -31,6 +31,7 @@ class FakeChip:
         self.rested: list[float] = []
         self.slept: list[float] = []
         self.is_lost = False
+        self.is_waiting = False
 
     def now(self) -> float:
         return 0.0
@@ -41,6 +42,10 @@ class FakeChip:
     def trial(self, call: Call) -> tuple[float, float]:
         call()
         return self.told_issue_s or self.issue_s, self.seconds(0)
+
+    def waits(self, call: Call) -> bool:
+        call()
+        return self.is_waiting
 
     def spans(self, calls: Sequence[Call], sleep_s: float, busy_s: float = 0.0, *, each: bool = False) -> Spans:
         """Calls that the host issues in issue_s each; the device waits for it where it wakes up too early."""
@@ -68,6 +73,13 @@ def test_both_states_of_a_steady_kernel() -> None:
     assert first["seconds"] == pytest.approx(1e-4) == loop["seconds"]
     assert loop["clock_hz"] == STILL_HZ and not loop["note"]
     assert loop["calls"] == 5 * 50
+
+
+def test_nothing_sleeps_before_calls_that_wait_for_the_device() -> None:
+    chip = FakeChip(lambda _: 1e-4)
+    chip.is_waiting = True
+    first, loop = measure(case(), chip, Timing())
+    assert first["seconds"] and loop["seconds"] and set(chip.slept) == {0.0}
 
 
 def test_operands_take_turns_until_the_cache_is_turned_over() -> None:

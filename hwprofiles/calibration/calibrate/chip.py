@@ -6,15 +6,17 @@ import math
 import time
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import torch
 
 from hwprofiles.calibration.measuring import Clock
 from hwprofiles.calibration.nvml import Nvml
 from hwprofiles.calibration.rates.case import Call
-from hwprofiles.units import GIGA, MEBI
+from hwprofiles.units import GIGA, MEBI, MICRO
 
+PROBED_S: Final = (200 * MICRO, 5200 * MICRO)
+"""Sleeps behind which a call is launched to see whether it waits for the device."""
 SLEEP_CYCLES_PER_S = 2.0 * GIGA
 """Of torch.cuda._sleep: more than the clock of any GPU, so that it sleeps long enough."""
 USUAL_L2_BYTES = 64 * MEBI
@@ -41,6 +43,7 @@ class Chip(Protocol):
     def now(self) -> float: ...
     def rest(self, seconds: float) -> None: ...
     def trial(self, call: Call) -> tuple[float, float]: ...
+    def waits(self, call: Call) -> bool: ...
     def spans(self, calls: Sequence[Call], sleep_s: float, busy_s: float = 0.0, *, each: bool = False) -> Spans: ...
     def recover(self) -> None: ...
 
@@ -80,6 +83,11 @@ class TorchChip:
         issued = self.now() - begin
         self.wait()
         return issued, self.now() - begin
+
+    def waits(self, call: Call) -> bool:
+        """Whether it waits for the device itself (a sort that reads its count): the host takes longer by a longer sleep."""
+        short_s, long_s = (self.spans([call], sleep_s).issued_s for sleep_s in PROBED_S)
+        return long_s - short_s > 0.5 * (PROBED_S[1] - PROBED_S[0])
 
     def spans(self, calls: Sequence[Call], sleep_s: float, busy_s: float = 0.0, *, each: bool = False) -> Spans:
         """Calls launched while the device sleeps; the clock is read in the middle of the busy_s that they shall take."""

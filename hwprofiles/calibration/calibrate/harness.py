@@ -101,8 +101,9 @@ def _measured(case: RateCase, chip: Chip, timing: Timing) -> list[dict[str, Any]
     around: Callable[[], AbstractContextManager[Any]] = case.around or nullcontext
     next(calls)()
     with around():
+        waits = chip.waits(next(calls))
         for _ in range(TRIES):
-            found = _states(calls, case, chip, timing)
+            found = _states(calls, case, chip, timing, waits=waits)
             if all(state.trouble == "" for state in found):
                 break
     for state in found:
@@ -164,7 +165,7 @@ def _known(clocks: Sequence[float]) -> list[float]:
     return [clock for clock in clocks if clock == clock and clock > 0.0]
 
 
-def _states(calls: Iterator[Call], case: RateCase, chip: Chip, timing: Timing) -> list[_State]:
+def _states(calls: Iterator[Call], case: RateCase, chip: Chip, timing: Timing, *, waits: bool) -> list[_State]:
     """Both states. In the loop the clock may fall below that of the first launches, where the board's limit acts; that of the
     first launches below the loop's says that the chip had not woken up.
     """
@@ -172,7 +173,7 @@ def _states(calls: Iterator[Call], case: RateCase, chip: Chip, timing: Timing) -
     issue_s = issued_s + case.launches * MICRO
     number, batches = next(repeats for least_s, *repeats in REPEATS if not once <= least_s)
     chip.rest(timing.light_rest_s if case.light else min(timing.rest_s, timing.light_rest_s + RESTED_CALLS * once))
-    first = _fed(chip, calls, number, number * AFTER_REST * issue_s + MARGIN_S, number * once, each=True)
+    first = _fed(chip, calls, number, number * AFTER_REST * issue_s + MARGIN_S, number * once, each=True, waits=waits)
     of_first = _State("first_launches", min(first.seconds), first.seconds, number, (first.clock_hz,))
     if not of_first.sound:
         return [of_first]
@@ -182,7 +183,7 @@ def _states(calls: Iterator[Call], case: RateCase, chip: Chip, timing: Timing) -
     times, clocks = [], []
     sleep_s = max(2.0 * issue_s, count * (ISSUE_MARGIN * issue_s - 0.9 * shortest))
     for _ in range(batches):
-        batch = _fed(chip, calls, count, sleep_s, count * shortest)
+        batch = _fed(chip, calls, count, sleep_s, count * shortest, waits=waits)
         times.append(batch.seconds[0] / count)
         clocks.append(batch.clock_hz)
         if batch.issued_s > FASTER * batch.seconds[0]:
@@ -191,11 +192,23 @@ def _states(calls: Iterator[Call], case: RateCase, chip: Chip, timing: Timing) -
     return [replace(of_first, beside=clocks), loop]
 
 
-def _fed(chip: Chip, calls: Iterator[Call], count: int, sleep_s: float, busy_s: float, *, each: bool = False) -> Spans:
+def _fed(
+    chip: Chip,
+    calls: Iterator[Call],
+    count: int,
+    sleep_s: float,
+    busy_s: float,
+    *,
+    each: bool = False,
+    waits: bool = False,
+) -> Spans:
     """Calls of which none waited for the host: all were issued while the device slept, or faster than it ran them.
 
-    Where that cannot be said, they are launched again behind a longer sleep.
+    Where that cannot be said, they are launched again behind a longer sleep. Calls that wait for the device have no time
+    without the host's: nothing sleeps in front of them.
     """
+    if waits:
+        return chip.spans(list(islice(calls, count)), 0.0, busy_s, each=each)
     for _ in range(TRIES):
         sleep_s = min(sleep_s, MAX_SLEEP_S) + MARGIN_S
         found = chip.spans(list(islice(calls, count)), sleep_s, busy_s, each=each)
