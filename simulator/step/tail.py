@@ -10,6 +10,7 @@ from simulator.assembly.collectives import StageCollectives
 from simulator.assembly.tail import CopiesSum, TailCosts
 from simulator.assembly.unit_costs import TP_COLLECTIVES, add_segments, message_segment
 from simulator.costs.collectives.tree import NUMBER_BYTES
+from simulator.costs.host_issue import issue_s
 from simulator.scenario import derived
 from simulator.scenario.module_rules import OWN
 from simulator.scenario.muon_rules import is_muon
@@ -47,7 +48,12 @@ def tail_costs(
     """
     workload, copies = with_held_copies(scenario, workload, schedule)
     holders = holders_of(messages, schedule, scenario.parallel.zero_stage)
-    optimizer = [add_segments(_optimizer(scenario, stage, holders, kernels, messages)) for stage in workload.stages]
+    optimizer = [
+        add_segments(
+            (*_optimizer(scenario, stage, holders, kernels, messages), *_unissued(scenario, stage, kernels, host))
+        )
+        for stage in workload.stages
+    ]
     reduce = [
         (*each.reduces_at_end, *_replicated(scenario, stage, messages))
         for each, stage in zip(collectives, workload.stages, strict=True)
@@ -121,8 +127,7 @@ def _optimizer(
     step.
     """
     if scenario.kernels.modules == OWN:
-        own = optimizer_ops(stage, scenario.model.hidden_size, derived.padded_model(scenario).vocab_size)
-        yield from (_kernel(op, kernels) for op in own)
+        yield from (_kernel(op, kernels) for op in _own_optimizer(scenario, stage))
         return
     shard = _shard(scenario, stage, holders)
     if is_muon(scenario):
@@ -139,6 +144,23 @@ def _optimizer(
         )  # fmt: skip
         yield lasting(host, max(0.0, host.seconds - segment.seconds))
     yield from (_kernel(op, kernels) for op in weight_casts(scenario, stage))
+
+
+def _own_optimizer(scenario: Scenario, stage: StageWorkload) -> tuple[Op, ...]:
+    """Of the torch model, whose parameters move one by one."""
+    return tuple(optimizer_ops(stage, scenario.model.hidden_size, derived.padded_model(scenario).vocab_size))
+
+
+def _unissued(
+    scenario: Scenario, stage: StageWorkload, kernels: KernelPrices, host: HostPrices | None
+) -> Iterator[Segment]:
+    """What a host takes longer to issue an optimizer of many small calls than these run."""
+    if scenario.kernels.modules != OWN or host is None or host.costs is None or host.is_whole:
+        return
+    ops = _own_optimizer(scenario, stage)
+    issued_s = sum(issue_s(op, "attn_f", host.costs) for op in ops)
+    waits_s = max(0.0, issued_s - sum(_kernel(op, kernels).seconds for op in ops))
+    yield Segment(waits_s, waits_s, waits_s, {OPTIMIZER: waits_s}, {"assumed": waits_s})
 
 
 def _kernel(op: Op, kernels: KernelPrices) -> Segment:

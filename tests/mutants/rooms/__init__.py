@@ -27,6 +27,7 @@ from tests.mutants.rooms.offload import OFFLOAD
 from tests.mutants.rooms.packing import PACKING
 from tests.mutants.rooms.phases import PHASES
 from tests.mutants.rooms.pipeline import PIPELINE
+from tests.mutants.rooms.proof import PROOF
 from tests.mutants.rooms.rates import RATES
 from tests.mutants.rooms.report import REPORT
 from tests.mutants.rooms.results import RESULTS
@@ -51,7 +52,7 @@ ROOMS: tuple[Room, ...] = (
     FITS, HOSTS, MACHINE_PARTS, GRAPH_MEMORY, TRACES, STACK_FOLDERS,
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
     OFFLOAD, MUON, CONTEXT, PACKING, PHASES, RUN, RATES, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS,
-    WHAT_IF, CALIBRATE,
+    WHAT_IF, CALIBRATE, PROOF,
     NUMERICS, TORCH_MODEL, TRAINED_MOE, EXPERT_PARALLEL, PIPELINE, TRAIN, TORCH_COUNTS,
 )  # fmt: skip
 """From the bottom up."""
