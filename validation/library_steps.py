@@ -44,11 +44,7 @@ class Predicted:
 
 
 def scenario_of(model: LibraryModel, node: str, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The scenario of a measured step: one GPU, one micro-batch. more: keys beside these. Raises ValueError: attention that
-    the library has no kernel for.
-    """
-    if model.attention != "sdpa":
-        raise ValueError(f"attention {model.attention}: matrices of all queries and keys are not modelled")
+    """The scenario of a measured step: one GPU, one micro-batch. more: keys beside these."""
     return {
         "schema_version": 1, "name": model.name, "framework": FRAMEWORK, "model": model_of(model),
         "cluster": {"node": node, "num_gpus": 1},
@@ -78,6 +74,8 @@ def model_of(model: LibraryModel) -> dict[str, Any]:
             "top_k": config["num_experts_per_tok"], "expert_intermediate_size": config.get("moe_intermediate_size", width),
             "score": "sigmoid" if "routed_scaling_factor" in config else "softmax",
         }  # fmt: skip
+        if config["model_type"] == "gpt_oss":
+            found["moe"] |= {"bias": True, "clamp": 7.0}
     return found
 
 
@@ -86,10 +84,14 @@ def _attention(config: Mapping[str, Any]) -> dict[str, Any]:
     if "kv_lora_rank" in config:
         ranks = {key: config[key] for key in ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")}
         return {"kind": "mla", "num_heads": heads, "q_lora_rank": config["q_lora_rank"] or 0, **ranks}
+    is_gpt_oss = config["model_type"] == "gpt_oss"
+    more = (
+        {"sinks": True, "bias": True, "window": config["sliding_window"], "window_pattern": "w f"} if is_gpt_oss else {}
+    )
     return {
         "kind": "gqa", "num_heads": heads, "num_kv_heads": config["num_key_value_heads"],
         "head_dim": config.get("head_dim", config["hidden_size"] // heads),
-        "qk_norm": config["model_type"].startswith(("qwen3", "olmoe")),
+        "qk_norm": config["model_type"].startswith(("qwen3", "olmoe")), **more,
     }  # fmt: skip
 
 

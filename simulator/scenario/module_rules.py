@@ -76,12 +76,13 @@ def _model(scenario: Scenario) -> Iterator[Refused]:
         yield "model.learned_positions", "learned positions", "write learned_positions: 0"
     if model.mtp.num_modules and not is_own:
         yield "model.mtp.num_modules", "MTP modules, which the library does not train", "write num_modules: 0"
-    if model.moe is not None and (model.moe.bias or model.moe.clamp is not None):
-        yield "model.moe", "biases or limits inside experts", "leave them out"
+    has_sinks = isinstance(attention, GqaAttention) and attention.sinks and not is_own
+    if model.moe is not None and (model.moe.bias or model.moe.clamp is not None) and not has_sinks:
+        yield "model.moe", "biases or limits inside experts, but for gpt-oss's with sinks", "leave them out"
     if isinstance(attention, GqaAttention):
-        if attention.sinks:
+        if attention.sinks and is_own:
             yield "model.attention.sinks", "sinks, which attention has no kernel for there", "write sinks: false"
-        if attention.window is not None and attention.window < scenario.training.seq_len:
+        if attention.window is not None and attention.window < scenario.training.seq_len and not has_sinks:
             yield "model.attention.window", "a window, which takes a mask of its own", "write window: null"
     elif not isinstance(attention, MlaAttention):
         yield "model.attention.kind", f"attention of kind {attention.kind}", "write kind: gqa or mla"

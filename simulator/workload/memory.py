@@ -135,6 +135,7 @@ def activation_recipe(
         head_chunk=scenario.head.chunk_tokens,
         attention=scenario.kernels.attention or "",
         plain_modules=scenario.kernels.modules == "transformers",
+        seq=scenario.training.seq_len,
         own_modules=scenario.kernels.modules == OWN,
         accumulates=derived.num_micro_batches(scenario) > 1,
         sends=derived.dispatcher(scenario).sends if scenario.parallel.ep > 1 else "distinct",

@@ -79,7 +79,7 @@ def test_a_norm_keeps_its_input_in_fp32_and_its_output() -> None:
 
 def test_rotary_embedding_by_hand() -> None:
     """q * cos + cat(-q2, q1) * sin of transposed heads: three strided kernels, a broadcast one, a copy of strided halves."""
-    attention = blocks.attention_block(scenario().model, T)
+    attention = blocks.attention_block(scenario().model, T, 4096)
     width = 2 * T * 32 * 128
     assert number(attention.forward["q_rope"]) == {"elementwise_strided": 3, "elementwise_broadcast": 1, "cat": 1}
     assert sum(each.read + each.written for each in attention.forward["q_rope"]) == (2 + 1 + 2 + 2 + 3) * width
@@ -88,7 +88,7 @@ def test_rotary_embedding_by_hand() -> None:
 
 
 def test_a_gradient_that_lies_with_tokens_first_is_copied_before_the_projections() -> None:
-    copied = blocks.attention_block(scenario().model, T).backward["qkv"]
+    copied = blocks.attention_block(scenario().model, T, 4096).backward["qkv"]
     assert [each.elements for each in copied if each.kernel == "strided_copy"] == [T * 4 * 128, T * 32 * 128]
 
 
@@ -174,6 +174,30 @@ def test_latent_attention_and_dense_layers_are_counted() -> None:
     assert not any(op.shape.op == "sort" for op in dense.ops())
 
 
+def test_attention_with_sinks_is_made_of_matrices() -> None:
+    """gpt-oss: two products forward and four backward of all pairs; the model's work is that of the causal core."""
+    window = (
+        "model.attention.sinks=true",
+        "model.attention.qk_norm=false",
+        "model.moe.clamp=7.0",
+        "model.moe.bias=true",
+    )
+    plain = work(*window)
+    layer = plain.stages[0].units[0]
+    heads, seq, size = 2 * 32, 4096, 128
+    products = [op for op in layer.ops() if op.name.startswith("core_gemm")]
+    assert [op.phase for op in products] == ["F"] * 2 + ["I"] * 4
+    assert all(op.flop == 2.0 * heads * seq * seq * size for op in products)
+    fused = work(*window, "framework=null", "kernels.modules=fused").stages[0].units[0]
+    assert sum(op.model_flop for op in layer.ops()) == pytest.approx(
+        sum(op.model_flop for op in fused.ops()), rel=1e-12
+    )
+    kept = {each.name: each.num_bytes for each in blocks.attention_block(scenario(*window).model, T, seq).kept}
+    assert kept["core.shares"] == 2 * heads * seq * (seq + 1)
+    assert kept["core.right"] == 2 * heads * seq * size, "keys and values of few heads are copied to all"
+    assert not any(op.shape.op.startswith("attention") for op in layer.ops())
+
+
 def test_a_sort_of_many_kernels_is_few_calls() -> None:
     found = {op.shape.op: op for op in ops(work()) if op.shape.op in ("sort", "index_put")}
     assert {name: calls_of(op, "mlp_f_routed").launch for name, op in found.items()} == dict.fromkeys(found, SORT_CALLS)
@@ -193,7 +217,6 @@ REFUSED: Mapping[str, tuple[str, ...]] = {
     "precision.recipe": ("precision.recipe=fp8-tensor",),
     "recompute.granularity": ("recompute.granularity=selective", "recompute.modules=[swiglu]"),
     "head.chunk_tokens": ("head.chunk_tokens=1024",),
-    "model.attention.sinks": ("model.attention.sinks=true",),
     "model.attention.window": ("model.attention.window=128",),
     "model.norm": ("model.norm=layernorm",),
     "model.moe": ("model.moe.bias=true",),

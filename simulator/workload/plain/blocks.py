@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from simulator.scenario.model import GqaAttention, MlaAttention, ModelSpec, MoeFfn
+from simulator.workload.plain import biased, matrices, modules
 from simulator.workload.plain import functions as f
-from simulator.workload.plain import modules
 from simulator.workload.plain.tape import Kept, Launch, Tape, Value
 
 
@@ -30,25 +30,35 @@ def _traced(t: Tape, out: Value, *, is_strided: bool = False) -> Traced:
     return Traced(forward, backward, tuple(t.kept.values()), t.working_forward, max(0, t.working_backward))
 
 
-def _norm(t: Tape, x: Value, segment: str) -> Value:
+def _norm(t: Tape, x: Value, segment: str, *, is_wide: bool = False) -> Value:
+    """is_wide: its weight is applied in FP32."""
     t.segment = segment
-    return modules.rms_norm(t, x)
+    return biased.rms_norm(t, x) if is_wide else modules.rms_norm(t, x)
+
+
+def has_sinks(model: ModelSpec) -> bool:
+    """Whether attention has sinks: of the library's models those of gpt-oss, whose modules differ with it."""
+    return isinstance(model.attention, GqaAttention) and model.attention.sinks
 
 
 @cache
-def attention_block(model: ModelSpec, tokens: int) -> Traced:
-    """Norm, projections, rotary embedding, core, output projection."""
+def attention_block(model: ModelSpec, tokens: int, seq: int) -> Traced:
+    """Norm, projections, rotary embedding, core, output projection. seq: tokens of a sequence."""
     t, h = Tape(), model.hidden_size
     hidden = t.value(tokens * h, h)
-    x = _norm(t, hidden, "attn_norm")
+    x = _norm(t, hidden, "attn_norm", is_wide=has_sinks(model))
     a = model.attention
     if isinstance(a, GqaAttention):
         q, k, v = _gqa(t, x, a)
     else:
         assert isinstance(a, MlaAttention)
         q, k, v = _mla(t, x, a)
-    t.segment = "attn"
-    out = f.transposed(t, f.attended(t, q, k, v))
+    if has_sinks(model):
+        t.segment = "core"
+        out = f.contiguous(t, f.transposed(t, matrices.attended(t, q, k, v, seq)))
+    else:
+        t.segment = "attn"
+        out = f.transposed(t, f.attended(t, q, k, v))
     flat = t.view(out, width=a.output_width, is_strided=out.is_strided)
     t.put(flat, lambda strided: iter([(out, strided)]))
     t.segment = "o"
@@ -70,7 +80,7 @@ def _gqa(t: Tape, x: Value, a: GqaAttention) -> tuple[Value, Value, Value]:
         part = f.transposed(t, part)
         if a.rope and name != "v":
             t.segment = f"{name}_rope"
-            part = modules.rotary(t, part)
+            part = biased.rotary(t, part) if a.sinks else modules.rotary(t, part)
         found.append(part)
     q, k, v = found
     return q, k, v
@@ -126,7 +136,7 @@ def ffn_block(model: ModelSpec, tokens: int) -> Traced:
     dense = model.dense_ffn
     assert dense is not None, "a dense layer needs the model's dense_ffn section"
     hidden = t.value(tokens * h, h)
-    x = _norm(t, hidden, "ffn_norm")
+    x = _norm(t, hidden, "ffn_norm", is_wide=has_sinks(model))
     return _with_residual(t, hidden, _mlp(t, x, "ffn", dense.intermediate_size, dense.num_up > 1, h))
 
 
@@ -147,10 +157,11 @@ def moe_block(model: ModelSpec, tokens: int) -> Traced:
     m = model.moe
     assert m is not None, "a MoE layer needs the model's moe section"
     hidden = t.value(tokens * h, h)
-    x = _norm(t, hidden, "ffn_norm")
+    x = _norm(t, hidden, "ffn_norm", is_wide=has_sinks(model))
     t.segment = "router"
     exact = f.cast(t, x, "fp32") if m.score == "sigmoid" else x
-    weights = modules.router(t, f.linear(t, exact, m.num_routed_experts), m)
+    logits = f.linear(t, exact, m.num_routed_experts)
+    weights = biased.router(t, logits, m) if has_sinks(model) else modules.router(t, logits, m)
     out = _experts(t, x, weights, m, tokens * m.top_k)
     if m.num_shared_experts:
         width = m.num_shared_experts * m.expert_intermediate_size
@@ -172,8 +183,10 @@ def _experts(t: Tape, x: Value, weights: Value, m: MoeFfn, rows: int) -> Value:
     t.segment = "expert_up"
     wide = f.linear(t, picked, m.num_up * m.expert_intermediate_size)
     t.segment = "expert_activation"
-    wide = f.masked(t, wide)
-    if m.num_up > 1:
+    wide = f.masked(t, biased.with_bias(t, wide, m.num_routed_experts) if m.bias else wide)
+    if m.clamp is not None:
+        product = biased.gated(t, wide)
+    elif m.num_up > 1:
         gate, up = f.split(t, wide, m.expert_intermediate_size, m.expert_intermediate_size)
         product = modules.gated(t, gate, up)
     else:
@@ -181,6 +194,7 @@ def _experts(t: Tape, x: Value, weights: Value, m: MoeFfn, rows: int) -> Value:
     t.segment = "expert_down"
     results = f.linear(t, product, x.width)
     t.segment = "expert_results"
+    results = biased.with_bias(t, results, m.num_routed_experts) if m.bias else results
     results = f.times_rows(t, f.masked(t, results), scales)
     t.segment = "expert_sum"
     return f.cast(t, f.summed(t, f.picked(t, results, rows), m.top_k), x.dtype)

@@ -25,9 +25,9 @@ def plain_blocks(code: str, model: ModelSpec, r: ActivationRecipe) -> tuple[Bloc
     ffn = b.moe_block(model, r.tokens) if code == "m" else b.ffn_block(model, r.tokens)
     name = "moe_ffn" if code == "m" else "dense_ffn"
     if "layer" not in r.recompute:
-        return _block("attention", b.attention_block(model, r.tokens)), _block(name, ffn)
+        return _block("attention", b.attention_block(model, r.tokens, r.seq)), _block(name, ffn)
     entry = (Kept(LAYER_INPUT, 2 * r.tokens * model.hidden_size),)
-    attention = _block("attention", b.attention_block(model, r.tokens), entry)
+    attention = _block("attention", b.attention_block(model, r.tokens, r.seq), entry)
     return checkpointed((attention, _block(name, ffn)), LAYER_INPUT)
 
 

@@ -49,7 +49,7 @@ class Value:
 @dataclass(frozen=True, slots=True)
 class Launch:
     """A function's kernels. kernel: a class of hwprofiles.kernels.shape; elements: that it computes; read, written: bytes.
-    library: of several kernels of the class.
+    library: of several kernels of the class. sizes: m, n, k of a product.
     """
 
     kernel: str
@@ -58,6 +58,7 @@ class Launch:
     written: int
     kernels: int = 1
     library: str = ""
+    sizes: tuple[int, int, int] | None = None
 
 
 Arrived = tuple[Value, bool]
@@ -120,6 +121,12 @@ class Tape:
         """A function's kernels, in the pass that is walked."""
         into = self.backward if self._is_back else self.forward
         into.setdefault(self.segment, []).append(Launch(kernel, elements, read, written, kernels, library))
+
+    def multiply(self, m: int, n: int, k: int) -> None:
+        """A product of matrices, of all heads together, that no other part of the counting has."""
+        into = self.backward if self._is_back else self.forward
+        sizes = 2 * (m * k + n * k), 2 * m * n
+        into.setdefault(self.segment, []).append(Launch("gemm", m * n, *sizes, sizes=(m, n, k)))
 
     def needs(self, num_bytes: int) -> None:
         """Temporaries of a derivative that are there beside the gradients that it takes and gives."""

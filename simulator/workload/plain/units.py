@@ -20,6 +20,8 @@ from simulator.workload.recipe import Recipe
 
 _RESULTS: Final = ("expert_results", "expert_sum", "shared_sum", "residual")
 EMBEDDING: Final = "embedding"
+CORE: Final = "core"
+"""Segment of what stands in an attention core's place."""
 
 
 def with_plain_modules(unit: Unit, model: ModelSpec, r: Recipe) -> Unit:
@@ -30,7 +32,9 @@ def with_plain_modules(unit: Unit, model: ModelSpec, r: Recipe) -> Unit:
     if unit.kind == "head":
         return _with_sums(replace(unit, blocks=_head(unit, model, r)), r.accumulated)
     of_moe = unit.kind == "moe"
-    made = _layer(unit, b.attention_block(model, r.tokens), (b.moe_block if of_moe else b.ffn_block)(model, r.tokens))
+    made = _layer(
+        unit, b.attention_block(model, r.tokens, r.seq), (b.moe_block if of_moe else b.ffn_block)(model, r.tokens)
+    )
     if "attn_r" in unit.blocks:
         made |= {
             "attn_r": c.again(made["attn_f"]),
@@ -67,7 +71,7 @@ def _sum(work: Work, share: float) -> Iterator[Op]:
 
 
 def _embedding(work: Iterable[Work], model: ModelSpec) -> Iterator[Work]:
-    """The look-up; its gradient: zeros of the whole matrix, then the rows of tokens, sorted and added, each read and written."""
+    """The look-up; its gradient: zeros of the whole matrix, then the rows of tokens, sorted and added."""
     for each in work:
         if not isinstance(each, Op) or each.name != "embedding_wgrad":
             yield each
@@ -95,14 +99,16 @@ def _layer(unit: Unit, attention: b.Traced, ffn: b.Traced) -> Blocks:
     products = _products(unit)
     core, output = _split(products["attn_f"], "attention")
     behind = [each for each in output if each.name != "router"]
-    inner = tuple(name for name in {**attention.forward, **attention.backward} if name not in ("attn_norm", "residual"))
+    outside = ("attn_norm", "residual", CORE)
+    inner = tuple(name for name in {**attention.forward, **attention.backward} if name not in outside)
     back_core, back_rest = _split(products["attn_b"], "attention_bwd")
     router = [each for each in back_core if each.name.startswith("router")]
     back_core = [each for each in back_core if not each.name.startswith("router")]
     forward, backward = ffn.forward, ffn.backward
     return {
         "attn_f": (
-            *_ops(attention.forward, "F", "attn_norm"), *core[:-1], *_ops(attention.forward, "F", *inner), *core[-1:],
+            *_ops(attention.forward, "F", "attn_norm"), *core[:-1], *_ops(attention.forward, "F", *inner),
+            *_core(core[-1:], attention.forward, "F"),
             *behind, *_ops(attention.forward, "F", "residual"), *_ops(forward, "F", "ffn_norm"),
             *(each for each in output if each.name == "router"), *_ops(forward, "F", "router"),
         ),
@@ -133,7 +139,8 @@ def _layer(unit: Unit, attention: b.Traced, ffn: b.Traced) -> Blocks:
         ),
         "mlp_w": products["mlp_w"],
         "attn_b": (
-            *_ops(backward, "I", "router"), *router, *_ops(backward, "I", "ffn_norm", "residual"), *back_core,
+            *_ops(backward, "I", "router"), *router, *_ops(backward, "I", "ffn_norm", "residual"),
+            *_core(back_core, attention.backward, "I"),
             *_ops(attention.backward, "I", *inner), *back_rest, *_ops(attention.backward, "I", "attn_norm", "residual"),
         ),
         "attn_w": products["attn_w"],
@@ -152,8 +159,8 @@ def _products(unit: Unit) -> dict[BlockName, tuple[Op, ...]]:
 
 
 def _is_product(op: Op) -> bool:
-    """Or the sum of a bias's gradient, which is beside one."""
-    return op.shape.bound != "memory" or op.name.endswith("_bias_grad")
+    """Or the sum of a bias's gradient, which is beside one; experts' are picked by row, as their tapes say."""
+    return op.shape.bound != "memory" or (op.name.endswith("_bias_grad") and not op.routed)
 
 
 def _split(ops: tuple[Op, ...], last: str) -> tuple[list[Op], list[Op]]:
@@ -178,8 +185,11 @@ def _ops(side: Mapping[str, tuple[Launch, ...]], phase: Pass, *segments: str) ->
 
 
 def _summed(launches: Iterable[Launch]) -> list[Launch]:
-    found: dict[tuple[str, str], Launch] = {}
-    for each in launches:
+    found: dict[tuple[object, ...], Launch] = {}
+    for number, each in enumerate(launches):
+        if each.sizes is not None:
+            found[number,] = each
+            continue
         key = each.kernel, each.library
         so_far = found.get(key, Launch(each.kernel, 0, 0, 0, 0))
         found[key] = Launch(
@@ -190,5 +200,20 @@ def _summed(launches: Iterable[Launch]) -> list[Launch]:
 
 
 def _op(name: str, phase: Pass, launch: Launch) -> Op:
+    if launch.sizes is not None:
+        return replace(c.fprop(name, "bf16", *launch.sizes, phase=phase), model_flop=0.0)
     made = c.moved(name, launch.kernel, phase, launch.read, launch.written, kernels=launch.kernels)
     return replace(made, shape=replace(made.shape, m=launch.elements, library=launch.library))
+
+
+def _core(whole: list[Op], side: Mapping[str, tuple[Launch, ...]], phase: Pass) -> list[Op]:
+    """The attention core, which stands last: its kernel, or the functions in its place, to the first of which the model's work
+    is counted.
+    """
+    functions = _ops(side, phase, CORE)
+    if not functions:
+        return whole
+    kernel = whole[-1]
+    first = next(i for i, op in enumerate(functions) if op.flop)
+    counted = [replace(op, model_flop=kernel.model_flop) if i == first else op for i, op in enumerate(functions)]
+    return [*whole[:-1], *counted]
