@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -66,11 +66,16 @@ class Prior:
     width: float
 
 
+PriorsWithout = Callable[[tuple[int, int]], Mapping[str, Prior]]
+"""Weight shape → priors of a fit that may not know it."""
+
+
 @dataclass(frozen=True, slots=True)
 class GemmFit:
     """Fitted constants, the quantiser's rate (bytes/s; 0 where none), their standard errors (log), and residuals.
 
-    residuals: log(measured / formula) in sample; left_out: the same for weight shapes that the fit did not see.
+    residuals: log(measured / formula) in sample; left_out: the same for weight shapes that the fit did not see; blind:
+    constants without each weight shape.
     """
 
     constants: GemmConstants
@@ -78,6 +83,7 @@ class GemmFit:
     log_errors: Mapping[str, float]
     residuals: tuple[float, ...]
     left_out: tuple[float, ...] = ()
+    blind: Mapping[tuple[int, int], GemmConstants] = field(default_factory=dict)
 
     def doubled(self) -> GemmFit:
         """Twice the residuals in fit for left-out ones: too few weight shapes to leave any out."""
@@ -191,19 +197,23 @@ class _Problem:
 
 def with_folds(
     points: Sequence[GemmPoint], limits: GemmLimits, priors: Mapping[str, Prior], tiles: Tiles,
-    huber: float = HUBER, *, drop_wild: bool = False,
+    huber: float = HUBER, *, drop_wild: bool = False, without: PriorsWithout | None = None,
 ) -> GemmFit:  # fmt: skip
-    """As fit_gemm, and each weight shape predicted by a fit that has not seen it (in the order of the points)."""
+    """As fit_gemm, and each weight shape predicted by a fit that has not seen it (in the order of the points).
+
+    without: priors that have not seen a weight shape either, where `priors` come from measurements; None: they do not.
+    """
     fit = fit_gemm(points, limits, priors, tiles, huber, drop_wild=drop_wild)
-    left_out = [0.0] * len(points)
+    left_out, folds = [0.0] * len(points), {}
     for shape in sorted({point.weight_shape for point in points}):
         seen = [point for point in points if point.weight_shape != shape]
-        blind = fit_gemm(seen, limits, priors, tiles, huber, drop_wild=drop_wild)
+        blind = fit_gemm(seen, limits, without(shape) if without else priors, tiles, huber, drop_wild=drop_wild)
+        folds[shape] = blind.constants
         for i, point in enumerate(points):
             if point.weight_shape == shape:
                 seconds = predict(point, blind.constants, limits, blind.quantise_bytes_per_s)
                 left_out[i] = math.log(point.seconds / seconds)
-    return replace(fit, left_out=tuple(left_out))
+    return replace(fit, left_out=tuple(left_out), blind=folds)
 
 
 def _bounds(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

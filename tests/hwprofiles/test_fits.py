@@ -124,6 +124,21 @@ def test_judgement_has_not_seen_the_shape_that_it_judges() -> None:
             assert after - before == pytest.approx(math.log(1.6 / 1.25), abs=1e-9)
 
 
+def test_priors_of_another_pass_have_not_seen_the_layer_that_is_judged() -> None:
+    """The forward of one layer takes half as long again: the input gradient of that layer is judged as before."""
+    turned = [{**row, "variant": "dgrad", "n": row["k"], "k": row["n"]} for row in gemm_table()]
+    limits = gemm_fits.limits_of(H100, "bf16")
+
+    def judged(factor: float) -> list[float]:
+        forward = gemm_fits.fit_family(gemm_points(gemm_table({(4096, 7168): factor})), limits, H100)
+        points = gemm_points(turned)
+        fit = gemm_fits.fit_family(points, limits, H100, nearest=forward)
+        residuals = zip(points, fit.left_out, strict=True)
+        return [residual for point, residual in residuals if point.weight_shape == (7168, 4096)]
+
+    assert judged(1.5) == pytest.approx(judged(1.0), abs=1e-9)
+
+
 def test_calls_of_a_wrong_kernel_do_not_bend_the_others() -> None:
     """All calls of one weight and one more take three times as long; the fit is of the rest, the error of all."""
     rows = list(gemm_table())
@@ -244,7 +259,7 @@ def test_memory_bound_kernels_made_by_the_formula_give_it_back_by_library() -> N
     got = {key: each["value"] for key, each in found.items()}
     assert got["memory.copy"] == pytest.approx(0.9, rel=0.01)
     assert (got["memory.rmsnorm"], got["memory.rmsnorm.torch"]) == pytest.approx((0.8, 0.3), rel=0.02)
-    assert got["memory.rmsnorm.compiled"] == got["memory.rmsnorm"] and "memory.copy.torch" not in got
+    assert not {"memory.rmsnorm.compiled", "memory.copy.torch"} & set(got)  # the libraries that serve need no name
     assert got["memory.launch_floor_s"] == pytest.approx(2.5 * MICRO, rel=0.05)
     assert got["memory.launch_floor_s"] + got["memory.rmsnorm.latency_s"] == pytest.approx(5 * MICRO, rel=0.05)
     assert all(each.error < 0.02 < 0.1 < each.roofline for each in judged)

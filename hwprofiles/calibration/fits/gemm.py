@@ -26,10 +26,11 @@ from hwprofiles.calibration.gemm_fit import (
 )
 from hwprofiles.calibration.gemm_groups import gemm_entries, priors_of
 from hwprofiles.kernels.anchoring import ANCHOR
-from hwprofiles.kernels.gemm_formula import GemmLimits, GemmSize, Tiles, gemm_seconds, moved_bytes
+from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, Tiles, gemm_seconds, moved_bytes
 from hwprofiles.kernels.parameters import MissingKernelError, peak_flop_per_s
 from hwprofiles.schema import Gpu
 
+PASSES: Final = ("fprop", "dgrad", "wgrad")
 MIN_POINTS: Final = 4
 """Fewer calls give rows and no constants."""
 MIN_SHAPES: Final = 3
@@ -44,6 +45,10 @@ TILES: Final = {
 """Library cell, format → tiles; else those of cuBLAS, with SPLITS. torch's grouped product in BF16 has tiles of 256 rows alone:
 groups of few rows take as long; with other heights weight shapes left out err by 4.0 and 3.5 % instead of 2.9 and 2.7.
 """
+NEARER: Final = 0.6
+"""Width of priors around another pass's constants over that of the general ones."""
+OF_RESULT: Final = ("st_bytes_per_s", "q")
+"""Constants that go with what becomes of a result."""
 STORE_BESIDE: Final = Prior(1.3, 0.25)
 """Start and pull of q: stores hardly beside the next tile's main loop."""
 SERVING: Final = ("cublas", "cublas-fp32-out", "cublas-bf16-out", "grouped")
@@ -67,6 +72,16 @@ class Family(NamedTuple):
         return f"gemm.{self.dtype}{grouped}" + (f".{self.variant}" if self.variant != "fprop" else "")
 
     @property
+    def as_kind(self) -> Family:
+        """Whatever its library: kinds of which the first fitted is the one that serves."""
+        return self._replace(library="")
+
+    @property
+    def nearest(self) -> Family:
+        """The forward pass of the format."""
+        return self.as_kind._replace(variant="fprop")
+
+    @property
     def tiles(self) -> Tiles:
         """Of its kernels."""
         return TILES.get((self.library, self.dtype), CUBLAS_TILES._replace(splits=SPLITS))
@@ -81,11 +96,13 @@ def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> tuple[dict[str, M
     """Parameters of all GEMM families in the rows, and how right each is."""
     found: dict[str, Mapping[str, Any]] = {}
     judged: list[Judged] = []
+    fits: dict[Family, GemmFit] = {}
     for family, own in families(rows, gpu).items():
         points, limits = gemm_points(own), limits_of(gpu, family.dtype)
         if len(points) < MIN_POINTS:
             continue
-        fit = fit_family(points, limits, gpu, family.tiles)
+        fit = fit_family(points, limits, gpu, family.tiles, fits.get(family.nearest))
+        fits.setdefault(family.as_kind, fit)
         serves = family.library in SERVING and f"{family.stem}.eta" not in found
         name = family.stem if serves else f"{family.stem} of {family.library}"
         verdicts = list(_judged(name, family, points, fit, limits))
@@ -105,7 +122,9 @@ def families(rows: Sequence[Cells], gpu: Gpu) -> dict[Family, list[Cells]]:
         if row["library"] != APART and not row["library"].endswith(LIMITED) and is_alone(row, gpu.num_sms):
             grouped = int(row.get("groups") or 1) > 1
             found.setdefault(Family(row["dtype"], row["library"], row["variant"], grouped), []).append(row)
-    ranked = sorted(found, key=lambda family: (*family[::2], family.is_grouped, _rank(family.library)))
+    ranked = sorted(
+        found, key=lambda family: (family.dtype, family.is_grouped, PASSES.index(family.variant), _rank(family.library))
+    )
     return {family: found[family] for family in ranked if _has_format(gpu, family.dtype)}
 
 
@@ -121,17 +140,45 @@ def _has_format(gpu: Gpu, dtype: str) -> bool:
     return True
 
 
-def fit_family(points: Sequence[GemmPoint], limits: GemmLimits, gpu: Gpu, tiles: Tiles = CUBLAS_TILES) -> GemmFit:
-    """Constants with each weight shape left out once; of few shapes doubled residuals in fit stand for left-out ones."""
-    priors = priors_of(limits, peak_flop_per_s(gpu, "bf16") / gpu.num_sms, quantises=False) | {"q": STORE_BESIDE}
+def fit_family(
+    points: Sequence[GemmPoint],
+    limits: GemmLimits,
+    gpu: Gpu,
+    tiles: Tiles = CUBLAS_TILES,
+    nearest: GemmFit | None = None,
+) -> GemmFit:
+    """Constants with each weight shape left out once; of few shapes doubled residuals in fit stand for left-out ones.
+
+    nearest: the fit of the same format's forward pass, around whose constants those of another pass are sought.
+    """
+    general = priors_of(limits, peak_flop_per_s(gpu, "bf16") / gpu.num_sms, quantises=False) | {"q": STORE_BESIDE}
+    is_turned = any(point.size.variant == "dgrad" for point in points)
+
+    def without(shape: tuple[int, int]) -> Mapping[str, Prior]:
+        if nearest is None:
+            return general
+        layer = shape[::-1] if is_turned else shape
+        return _around(general, nearest.blind.get(layer, nearest.constants))
+
+    priors = general if nearest is None else _around(general, nearest.constants)
     if is_few(points):
         return fit_gemm(points, limits, priors, tiles, STRICT_HUBER, drop_wild=True).doubled()
-    return with_folds(points, limits, priors, tiles, STRICT_HUBER, drop_wild=True)
+    return with_folds(points, limits, priors, tiles, STRICT_HUBER, drop_wild=True, without=without)
+
+
+def _around(general: Mapping[str, Prior], constants: GemmConstants) -> dict[str, Prior]:
+    """Priors at another pass's constants, pulled NEARER than the general ones; the store's stays, results differ."""
+    return {
+        name: prior if name in OF_RESULT else Prior(getattr(constants, name), NEARER * prior.width)
+        for name, prior in general.items()
+    }
 
 
 def is_few(points: Sequence[GemmPoint]) -> bool:
-    """Whether too few weight shapes are there to leave any out."""
-    return len({point.weight_shape for point in points}) < MIN_SHAPES
+    """Whether too few weight shapes are there to leave any out, or too few calls beside one."""
+    shapes = [point.weight_shape for point in points]
+    rest = min((len(shapes) - shapes.count(shape) for shape in set(shapes)), default=0)
+    return len(set(shapes)) < MIN_SHAPES or rest < MIN_POINTS
 
 
 def _entries(family: Family, fit: GemmFit, num_shapes: int) -> Iterator[Entry]:

@@ -194,8 +194,8 @@ def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> tuple[dict[str, M
     found |= parameters([("memory.default", median(shares), shares[0], shares[-1], "1")], origin, state, DEFAULT)
     for kernel, fit in (pooled | apart).items():
         note = judged[kernel].line() if kernel in judged else f"memory.{'.'.join(kernel)}: {POOLED}"
-        for stem in _stems(kernel, [library for op, library in (pooled | apart) if op == kernel[0]]):
-            found |= parameters(fit.entries(stem, floor), origin, state, note)
+        stem = _stem(kernel, [library for op, library in (pooled | apart) if op == kernel[0]])
+        found |= parameters(fit.entries(stem, floor), origin, state, note)
     return found, list(judged.values())
 
 
@@ -217,13 +217,10 @@ def launch_floor(fits: Sequence[MemoryFit]) -> tuple[float, float]:
     return floors[0], median(floors)
 
 
-def _stems(kernel: tuple[str, str], libraries: Sequence[str]) -> Iterator[str]:
-    """Beginnings of the keys that a kernel's constants go to; libraries: all of its op."""
+def _stem(kernel: tuple[str, str], libraries: Sequence[str]) -> str:
+    """Beginning of the keys of a kernel's constants, the library that serves without its name; libraries: all of its op."""
     op, library = kernel
-    if len(libraries) > 1:
-        yield f"memory.{op}.{library}"
-    if library == min(libraries, key=_rank):
-        yield f"memory.{op}"
+    return f"memory.{op}" if library == min(libraries, key=_rank) else f"memory.{op}.{library}"
 
 
 UNLIKE: Final = 0.06

@@ -31,10 +31,16 @@ def parameters(
     source = {"kind": "measurement", "where": origin.where, "date": origin.date, "note": note}
     for key, value, low, high, unit in entries:
         yield key, {
-            "value": _short(value), "low": _short(min(low, value)), "high": _short(max(high, value)), "unit": unit,
+            "value": _short(value), **_ends(value, low, high), "unit": unit,
             **({"state": state} if state else {}), "basis": "interpolated",
             "source": {name: text for name, text in source.items() if text},
         }  # fmt: skip
+
+
+def _ends(value: float, low: float, high: float) -> dict[str, float]:
+    """Both ends; none where they are the value."""
+    ends = {"low": _short(min(low, value)), "high": _short(max(high, value))}
+    return {} if set(ends.values()) == {_short(value)} else ends
 
 
 def _short(value: float) -> float:

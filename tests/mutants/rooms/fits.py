@@ -23,6 +23,12 @@ FITS = Room(
             "a call of a wrong kernel bends the constants",
         ),
         Fault(
+            f"{ROOT}/fits/gemm.py",
+            "nearest.blind.get(layer, nearest.constants)",
+            "nearest.constants",
+            "priors of a pass have seen the layer that is judged",
+        ),
+        Fault(
             f"{ROOT}/fits/points.py",
             "min(seconds, found.get(key, seconds))",
             "max(seconds, found.get(key, seconds))",
