@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from hwprofiles.calibration.calibrate.store import FLAGGED
 from hwprofiles.calibration.command import write_whole
+from hwprofiles.calibration.fits.serving import serving
 from hwprofiles.kernels.parameters import GpuLike, row_problem
 from hwprofiles.kernels.rows import KERNEL_COLUMNS, parse_row
 from hwprofiles.kernels.shape import KERNELS, KernelShape
@@ -18,8 +19,6 @@ from hwprofiles.kernels.shape import KERNELS, KernelShape
 Row = Mapping[str, str]
 OWN: Final = {"gemm": ("cublas",), "grouped_gemm": ("grouped",)}
 """Op → libraries whose rows are the stack's; others (loops, results in other formats) are for the fit alone."""
-OF_MEMORY: Final = ("triton", "compiled", "torch")
-"""Libraries of kernels bound by memory, the one first whose rows are the stack's own, where several made an op."""
 STATE: Final = "first_launches"
 LIBRARY: Final = "library"
 SAME: Final = tuple(name for name in KERNEL_COLUMNS if name in KernelShape.__dataclass_fields__)
@@ -93,16 +92,16 @@ def _mixed(points: Iterable[Row]) -> set[tuple[str, str]]:
     return {kind for kind, found in formats.items() if len(found) > 1}
 
 
-def _own_libraries(calls: Iterable[Sequence[Row]]) -> dict[str, str]:
-    """Op bound by memory → the library whose rows are written without a name."""
+def _own_libraries(calls: Iterable[Sequence[Row]]) -> dict[str, str | None]:
+    """Op bound by memory → the library whose rows are written without a name; None: all are written with theirs."""
     found: dict[str, set[str]] = defaultdict(set)
     for states in calls:
         if KERNELS[states[0]["op"]].bound == "memory":
             found[states[0]["op"]].add(states[0][LIBRARY])
-    return {op: next((name for name in OF_MEMORY if name in have), min(have)) for op, have in found.items()}
+    return {op: serving(op, have) for op, have in found.items()}
 
 
-def _row(states: Sequence[Row], source: str, own: Mapping[str, str]) -> dict[str, str]:
+def _row(states: Sequence[Row], source: str, own: Mapping[str, str | None]) -> dict[str, str]:
     best = min(states, key=lambda row: float(row["seconds"]))
     op, library = best["op"], best[LIBRARY]
     written = "" if op in OWN or own.get(op) == library else library

@@ -17,11 +17,10 @@ from hwprofiles.calibration.attention_fit import Values, minimise
 from hwprofiles.calibration.fits.judged import Judged, judge, spread
 from hwprofiles.calibration.fits.parameter import Entry, Origin, parameters
 from hwprofiles.calibration.fits.points import Cells, MemoryPoint, is_alone, measured, memory_points, state_of
+from hwprofiles.calibration.fits.serving import serving
 from hwprofiles.schema import Gpu
 from hwprofiles.units import GIGA, MICRO
 
-SERVING: Final = ("triton", "compiled", "torch")
-"""Libraries of which the first that an op was measured with gives `memory.<op>`."""
 GOAL: Final = 0.08
 PRIOR: Final = (3.0 * MICRO, 0.7, 500.0 * GIGA)
 """Seconds besides the bytes, share of the bandwidth, elements a second (only where bytes an element differ)."""
@@ -220,7 +219,7 @@ def launch_floor(fits: Sequence[MemoryFit]) -> tuple[float, float]:
 def _stem(kernel: tuple[str, str], libraries: Sequence[str]) -> str:
     """Beginning of the keys of a kernel's constants, the library that serves without its name; libraries: all of its op."""
     op, library = kernel
-    return f"memory.{op}" if library == min(libraries, key=_rank) else f"memory.{op}.{library}"
+    return f"memory.{op}" if library == serving(op, libraries) else f"memory.{op}.{library}"
 
 
 UNLIKE: Final = 0.06
@@ -228,7 +227,3 @@ UNLIKE: Final = 0.06
 FLOOR: Final = "the least that a launch of any memory-bound kernel takes besides its bytes"
 DEFAULT: Final = "median of all memory-bound kernels that were measured, from the slowest to the fastest"
 POOLED: Final = "its variants pooled, which are judged one by one"
-
-
-def _rank(library: str) -> tuple[int, str]:
-    return (SERVING.index(library) if library in SERVING else len(SERVING)), library
