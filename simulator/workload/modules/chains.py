@@ -14,6 +14,8 @@ from simulator.workload.op import Op, Pass
 
 OWN: Final = "moesim"
 """KernelShape.library of the torch model's own chains."""
+TORCH: Final = "torch"
+"""Of torch's own kernels, where other libraries have one too."""
 QUANTISER: Final = "triton"
 """Of its FP8 quantisers."""
 BF16, FP32 = 2, 4

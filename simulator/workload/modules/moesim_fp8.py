@@ -80,9 +80,7 @@ class Linears:
         scales = FP32 * shape.m * shape.k // c.FP8_BLOCK
         yield chain(f"{op.name}_scales", "copy", op.phase, 2 * scales, kernels=shape.groups, dtype="fp32")
         yield _in_loop(op)
-        yield chain(
-            f"{op.name}_join", "cat", op.phase, 2 * BF16 * shape.m * shape.n, elements=shape.m * shape.n
-        )  # fmt: skip
+        yield chain(f"{op.name}_join", "copy", op.phase, 2 * BF16 * shape.m * shape.n, elements=shape.m * shape.n)
 
     def _spread(self, op: Op) -> Iterator[Op]:
         if op.shape.rows_cv or (op.shape.m // op.shape.groups) % 4:

@@ -13,7 +13,19 @@ from types import MappingProxyType
 from typing import Final
 
 from simulator.scenario.model import GqaAttention, MlaAttention, ModelSpec
-from simulator.workload.modules.chains import BF16, FP32, OWN, added, chain, narrowed, small, strided, summed, widened
+from simulator.workload.modules.chains import (
+    BF16,
+    FP32,
+    OWN,
+    TORCH,
+    added,
+    chain,
+    narrowed,
+    small,
+    strided,
+    summed,
+    widened,
+)
 from simulator.workload.modules.moesim_fp8 import Linears
 from simulator.workload.op import Op, Pass, Unit, Work
 from simulator.workload.recipe import Recipe
@@ -114,14 +126,14 @@ def _norm(op: Op, place: Place) -> Iterator[Op]:
     """One kernel; a latent that stands beside others is copied first, and so are heads."""
     if _is_part(op, place):
         yield strided(f"{op.name}_input", _numbers(op), op.phase)
-    yield replace(op, shape=replace(op.shape, library="torch-heads")) if _is_of_heads(op, place) else op
+    yield replace(op, shape=replace(op.shape, library=f"{TORCH}-heads" if _is_of_heads(op, place) else TORCH))
 
 
 def _norm_bwd(op: Op, place: Place) -> Iterator[Op]:
     """Of the input, then of the weight, by a kernel each."""
     if _is_part(op, place):
         yield strided(f"{op.name}_input", _numbers(op), "I")
-    numbers, kind = _numbers(op), "torch-heads" if _is_of_heads(op, place) else "torch"
+    numbers, kind = _numbers(op), f"{TORCH}-heads" if _is_of_heads(op, place) else TORCH
     yield chain(op.name, "rmsnorm_bwd", "I", 3 * BF16 * numbers, library=f"{kind}-input")
     weight = op.name.removesuffix("_bwd")
     yield chain(f"{weight}_wgrad", "rmsnorm_bwd", "W", 2 * BF16 * numbers, kernels=2, library=f"{kind}-weight")
@@ -167,7 +179,7 @@ def _rope(op: Op, place: Place) -> Iterator[Op]:
         yield _joined("qkv_grad", place.tokens * width, "I")
 
 
-def _joined(name: str, elements: int, phase: Pass, library: str = "") -> Op:
+def _joined(name: str, elements: int, phase: Pass, library: str = TORCH) -> Op:
     return chain(name, "cat", phase, 2 * BF16 * elements, elements=elements, library=library)
 
 
@@ -176,7 +188,7 @@ def _keys(op: Op, place: Place) -> Iterator[Op]:
     a = place.model.attention
     assert isinstance(a, MlaAttention)
     wide = place.tokens * a.num_heads
-    yield _joined("k_join", wide * (a.qk_nope_head_dim + a.qk_rope_head_dim), op.phase, "torch-heads")
+    yield _joined("k_join", wide * (a.qk_nope_head_dim + a.qk_rope_head_dim), op.phase, f"{TORCH}-heads")
     yield strided("v_contiguous", wide * a.v_head_dim, op.phase)
 
 
@@ -184,7 +196,7 @@ def _keys_bwd(op: Op, place: Place) -> Iterator[Op]:
     """Gradients of keys' own part and values joined."""
     a = place.model.attention
     assert isinstance(a, MlaAttention)
-    yield _joined("kv_up_grad", place.tokens * a.num_heads * (a.qk_nope_head_dim + a.v_head_dim), "I", "torch-heads")
+    yield _joined("kv_up_grad", place.tokens * a.num_heads * (a.qk_nope_head_dim + a.v_head_dim), "I", f"{TORCH}-heads")
 
 
 def _shared_key_bwd(op: Op, place: Place) -> Iterator[Op]:
@@ -192,7 +204,7 @@ def _shared_key_bwd(op: Op, place: Place) -> Iterator[Op]:
     a = place.model.attention
     assert isinstance(a, MlaAttention)
     numbers = place.tokens * a.qk_rope_head_dim
-    yield chain(op.name, "reduce", "I", BF16 * numbers * (a.num_heads + 1), elements=numbers, variant="sum")
+    yield chain(op.name, "reduce", "I", BF16 * numbers * (a.num_heads + 1), elements=numbers, library=TORCH)
 
 
 def _latent_grad(op: Op, place: Place) -> Iterator[Op]:
@@ -260,7 +272,7 @@ def _select(op: Op, place: Place) -> Iterator[Op]:
     yield chain(op.name, "router_pointwise", op.phase, ROUTER * scores, kernels=9, elements=scores, library=OWN)
     yield small("router_loads", op.phase, 16 * place.rows, 4)
     if _has_bias(place):
-        yield chain("balance_choice", "sort", op.phase, 16 * scores, elements=scores, dtype="fp32")
+        yield chain("balance_choice", "sort", op.phase, 16 * scores, elements=scores, library=TORCH, dtype="fp32")
     yield small("balance_loss", op.phase, 24 * scores + 16 * place.rows, 13)
 
 
