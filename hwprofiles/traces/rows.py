@@ -15,7 +15,8 @@ from hwprofiles.kernels.parameters import GpuLike, row_problem
 from hwprofiles.kernels.rows import KERNEL_COLUMNS, LIBRARY, parse_row
 from hwprofiles.kernels.shape import KERNELS, Regime
 from hwprofiles.traces.calls import TimedCall, TimedCalls
-from hwprofiles.traces.sizes import Unsized, cells_of
+from hwprofiles.traces.operands import Unsized
+from hwprofiles.traces.sizes import cells_of
 from hwprofiles.yaml_file import excerpt
 
 ALONE, OVERLAPPED = 0.05, 0.95
