@@ -140,9 +140,9 @@ def _parameter(key: str, found: Found, target: Gpu, table: Efficiencies) -> Para
     spanned = found.usable if found.is_other_family and not is_gemm else found.chosen
     low = min(value, *(triple[1] for _, triple in spanned))
     high = max(value, *(triple[2] for _, triple in spanned))
-    if name == "residual" and is_gemm and found.is_other_family:
+    if name == "residual" and found.is_other_family:
         low, high = low * table.other_family_residual[1], high * table.other_family_residual[2]
-    elif name == "residual" and is_gemm and not found.is_own:
+    elif name == "residual" and not found.is_own:
         low, high = min(low, table.other_gpu_residual[1]), max(high, table.other_gpu_residual[2])
     scale = target.peak_flop_per_s["bf16"] / target.num_sms if name in PER_FLOP else 1.0
     states = {group.state for group, _ in found.chosen}
