@@ -173,7 +173,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "aten::zero_": filled,
     "aten::sum": reduced,
     "aten::mean": reduced,
-    "aten::softmax": partial(softmax, op="softmax", operands=1),
+    "aten::_softmax": partial(softmax, op="softmax", operands=1),
     "aten::_log_softmax": partial(softmax, op="softmax", operands=1),
     "aten::_softmax_backward_data": partial(softmax, op="softmax_bwd", operands=2),
     "aten::_log_softmax_backward_data": partial(softmax, op="softmax_bwd", operands=2),
