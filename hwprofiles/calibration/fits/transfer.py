@@ -131,7 +131,7 @@ def _gemms(family: GemmFamily, folder: Path, left: Left) -> Carried | None:
     kind = "grouped GEMM" if grouped else "GEMM"
     name = f"{kind} {family.key.removeprefix('gemm.')}, {family.library}"
     keys = (f"{family.key}.eta", f"gemm.{family.dtype}.grouped.eta" if grouped else "", f"gemm.{family.dtype}.eta")
-    return Carried(family.gpu, left, kind, name, logs, inside, _of(stack, *keys))
+    return Carried(family.gpu, left, _kind(kind, family.dtype), name, logs, inside, _of(stack, *keys))
 
 
 def _cores(family: AttentionFamily, folder: Path, left: Left) -> Carried | None:
@@ -149,7 +149,12 @@ def _cores(family: AttentionFamily, folder: Path, left: Left) -> Carried | None:
     inside = fmean(cost.low <= point.seconds <= cost.high for point, cost in zip(points, costs, strict=True))
     name = f"attention {family.dtype} {family.direction}, {family.library}"
     key = f"attention.{family.dtype}.{family.direction}.{family.library}.t0_s"
-    return Carried(family.gpu, left, "attention", name, logs, inside, _of(stack, key))
+    return Carried(family.gpu, left, _kind("attention", family.dtype), name, logs, inside, _of(stack, key))
+
+
+def _kind(kind: str, dtype: str) -> str:
+    """Kernels that the summary puts together."""
+    return f"{kind}, {'BF16' if dtype == 'bf16' else '8 bits and fewer'}"
 
 
 def _of(stack: Stack, *keys: str) -> str:
