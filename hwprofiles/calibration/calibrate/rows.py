@@ -29,7 +29,7 @@ def kernel_rows(measured: Iterable[Row], gpu: GpuLike, source: str) -> tuple[lis
     """Rows of kernels.csv, a call each, and what was left out and why.
 
     Of a call's states the shorter one, as if it were of the first launches: in the loop's 25 ms no limit of power has acted on
-    short kernels, and the first launches of these hold time of the host.
+    short kernels, whose first launches have the events around them in their time.
     """
     points = [
         point for point in measured if point["seconds"] and not point["note"].startswith(FLAGGED) and _is_row(point)
