@@ -27,6 +27,9 @@ TURNED: Final = 2
 def optimizer_ops(stage: StageWorkload, hidden: int, vocabulary: int) -> Iterator[Op]:
     """Of all parameters of a rank. hidden, vocabulary: sizes of the model; a norm is as wide as the hidden state, nearly."""
     for name, numbers, is_quantised in _parameters(stage, hidden, vocabulary):
+        if numbers <= hidden:  # of a vector: less than one block of the kernel has to do
+            yield small(f"{name}_adamw", "W", STATE * numbers, COUNTED + 2)
+            continue
         yield chain(f"{name}_adamw", "adamw", "W", STATE * numbers, elements=numbers, library="torch", dtype="fp32")
         yield small(f"{name}_count", "W", 3 * FP32, COUNTED)
         if not is_quantised:
