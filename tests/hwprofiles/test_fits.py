@@ -66,7 +66,9 @@ def test_what_kernels_keep_beside_held_sms_is_interpolated_and_pools_libraries_t
         (1 / 1.275, (1 / 1.275 + 1 / 1.15) / 2, 1 / 1.15), rel=1e-4
     )
     assert found["overlap.attention.ratio"]["value"] == pytest.approx(1 / 1.275, rel=1e-4)
-    assert (found["overlap.memory.ratio"]["value"], found["overlap.comm_sms"]["value"]) == (1.0, 20.0)
+    memory = found["overlap.memory.ratio"]
+    assert (memory["low"], memory["value"], memory["high"]) == (0.82, 0.95, 1.0)  # dispatch moves bytes itself
+    assert found["overlap.comm_sms"]["value"] == 20.0
     assert overlap.fitted([row for row in held_table() if row["op"] != "copy"], H100, Origin("here")) == {}
 
 

@@ -2,7 +2,7 @@
 
 A kernel was measured with several numbers of SMs left; what it takes longer is interpolated over SMs that are held. Products
 whose library was told how many SMs are left (library cell `<name>-limited`) and those that were not are pooled: frameworks do
-either. Held SMs alone take no bandwidth; kernels beside a copy say what it takes of a memory-bound kernel's.
+either. Held SMs alone take no bandwidth, dispatch and combine do: BANDWIDTH.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ CELLS: Final = (
     "op", "variant", "dtype", "m", "n", "k", "groups", "loads", "batch", "seq", "heads", "kv_heads", "head_dim_qk",
     "head_dim_v", "causal", "bytes",
 )  # fmt: skip
-NOTE: Final = "products by cuBLAS, told of the SMs that are left and not, and grouped; cores; copies, sums and norms"
+BANDWIDTH: Final = (0.95, 0.82, 1.0)
+"""What dispatch and combine leave of the memory's bandwidth, with its range: arXiv:2507.03114, as in stacks/transfer/overlap.yaml."""
+NOTE: Final = "products by cuBLAS, told of the SMs that are left and not, and grouped; cores; copies, sums and norms, at 0.95 of their rate for what dispatch moves itself"
 
 
 def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> Mapping[str, Mapping[str, Any]]:
@@ -40,7 +42,8 @@ def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> Mapping[str, Mapp
 def _entries(ratios: Mapping[Bound, Sequence[float]]) -> Iterator[Entry]:
     for bound, found in ratios.items():
         low, high = middle(found)
-        yield f"overlap.{bound}.ratio", median(found), low, high, "1"
+        left = BANDWIDTH if bound == "memory" else (1.0, 1.0, 1.0)
+        yield f"overlap.{bound}.ratio", median(found) * left[0], low * left[1], high * left[2], "1"
     yield "overlap.comm_sms", float(HELD), float(HELD), float(HELD), "SMs"
 
 
