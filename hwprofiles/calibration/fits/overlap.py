@@ -27,8 +27,11 @@ CELLS: Final = (
     "head_dim_v", "causal", "bytes",
 )  # fmt: skip
 BANDWIDTH: Final = (0.95, 0.82, 1.0)
-"""What dispatch and combine leave of the memory's bandwidth, with its range: arXiv:2507.03114, as in stacks/transfer/overlap.yaml."""
-NOTE: Final = "products by cuBLAS, told of the SMs that are left and not, and grouped; cores; copies, sums and norms, at 0.95 of their rate for what dispatch moves itself"
+"""What dispatch and combine leave of the memory's bandwidth, and its range: arXiv:2507.03114, as stacks/transfer has it."""
+NOTE: Final = (
+    "products by cuBLAS, told of the SMs that are left and not, and grouped; cores; copies, sums and norms, at 0.95 of their "
+    "rate for what dispatch moves itself"
+)
 
 
 def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> Mapping[str, Mapping[str, Any]]:
