@@ -6,8 +6,8 @@
     train          a small one trained on real text, with and without balancing, in BF16 and FP8
     errors, extra, command  what every tool says of bad input, and where torch (extra [calibrate]) is not installed; how files
                    are written
-    proof          one NVIDIA GPU, torch: layers of it alone and training steps of seven models, in several ways; validation/proof
-                   predicts the same cases from a stack, before they are measured
+    proof          one NVIDIA GPU, torch: layers of it alone and training steps of seven models (proof_cases), in several ways;
+                   validation/proof predicts the same cases from a stack, before they are measured
     step_times     one NVIDIA GPU, torch: a training step of a slice of DeepSeek-V3 by it, and its parts, in each recipe.
                    Gave measurements/h100-model-step-2026-11-27.csv and h200-model-step-2026-11-27.csv; numerics.check gave
                    h200-model-products-2026-11-27.csv, parallel.check h200x4-expert-parallel-2026-11-27.csv

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from hwprofiles.calibration.proof import layer_cases, step_cases
-from hwprofiles.calibration.proof.sizes import even, skewed, uneven
+from hwprofiles.proof_cases import layer_cases, step_cases
+from hwprofiles.proof_cases.sizes import even, skewed, uneven
 
 pytest.importorskip("torch")
 

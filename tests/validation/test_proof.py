@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from hwprofiles.calibration.proof import layer_cases, step_cases
-from hwprofiles.calibration.proof.layer_cases import proved
-from hwprofiles.calibration.proof.step_cases import StepCase
-from hwprofiles.calibration.proof.step_cases import proved as proved_steps
-from hwprofiles.calibration.proof.step_cases import small as small_steps
+from hwprofiles.proof_cases import layer_cases, step_cases
+from hwprofiles.proof_cases.layer_cases import proved
+from hwprofiles.proof_cases.step_cases import StepCase
+from hwprofiles.proof_cases.step_cases import proved as proved_steps
+from hwprofiles.proof_cases.step_cases import small as small_steps
 from simulator.cli.app import app
 from simulator.errors import InputError
 from simulator.step.prepared import prepare

@@ -21,8 +21,8 @@ from hwprofiles.calibration.model.dispatch import permute, unpermute
 from hwprofiles.calibration.model.ffn import Ffn
 from hwprofiles.calibration.model.head import cross_entropy
 from hwprofiles.calibration.numerics.numerics import Plain
-from hwprofiles.calibration.proof.layer_cases import LayerCase, small
-from hwprofiles.calibration.proof.sizes import gqa, mla, model, moe
+from hwprofiles.proof_cases.layer_cases import LayerCase, small
+from hwprofiles.proof_cases.sizes import gqa, mla, model, moe
 from simulator.step.prepared import PreparedStep, prepare
 from simulator.workload.op import Op
 from validation.proof.predict import layer_operators

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwprofiles.calibration.proof import layer_cases, step_cases
+from hwprofiles.proof_cases import layer_cases, step_cases
 from simulator.errors import InputError
 from validation.instrument.show import print_tables
 from validation.proof.compare import compared, read

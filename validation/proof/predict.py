@@ -7,9 +7,9 @@ from dataclasses import replace
 from math import fsum
 from typing import Any, Final
 
-from hwprofiles.calibration.proof.layer_cases import LayerCase
-from hwprofiles.calibration.proof.sizes import uneven
-from hwprofiles.calibration.proof.step_cases import StepCase
+from hwprofiles.proof_cases.layer_cases import LayerCase
+from hwprofiles.proof_cases.sizes import uneven
+from hwprofiles.proof_cases.step_cases import StepCase
 from simulator.results.step_result import StepResult
 from simulator.step.graph import order_of_actions
 from simulator.step.memory import rank_memories
@@ -22,11 +22,11 @@ from validation.proof.scenarios import layer_scenario, step_scenario
 FFN: Final = ("ffn_", "shared_", "expert_", "router", "balance_", "routing_map", "row_weights", "permute", "unpermute")
 """Beginnings of the names of a feed-forward network's operators, its norm, sums and router included."""
 LAYER_COLUMNS: Final[Mapping[str, str]] = {
-    "name": "of the layer in hwprofiles/calibration/proof/layer_cases.py", "phase": "F, I, B (I and W together), W",
+    "name": "of the layer in hwprofiles/proof_cases/layer_cases.py", "phase": "F, I, B (I and W together), W",
     "seconds": "predicted", "launches": "functions that are called, or kernels",
 }  # fmt: skip
 STEP_COLUMNS: Final[Mapping[str, str]] = {
-    "name": "of the steps in hwprofiles/calibration/proof/step_cases.py", "forward_s": "of all micro-batches",
+    "name": "of the steps in hwprofiles/proof_cases/step_cases.py", "forward_s": "of all micro-batches",
     "backward_s": "of all micro-batches", "optimizer_s": "with the weights' casts", "step_s": "of the step",
     "low_s": "end of its range", "high_s": "the other", "peak_bytes": "most memory that torch's allocator holds",
 }  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hwprofiles.calibration.proof.layer_cases import LayerCase
-from hwprofiles.calibration.proof.step_cases import StepCase
+from hwprofiles.proof_cases.layer_cases import LayerCase
+from hwprofiles.proof_cases.step_cases import StepCase
 from simulator import load_scenario
 from simulator.scenario.scenario import Scenario
 

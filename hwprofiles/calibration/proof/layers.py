@@ -15,7 +15,7 @@ from hwprofiles.calibration.model.initial import initialise
 from hwprofiles.calibration.model.layer import Layer
 from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.proof.forced import forced, without_looks
-from hwprofiles.calibration.proof.layer_cases import LayerCase
+from hwprofiles.proof_cases.layer_cases import LayerCase
 
 PASSES: Final = ("F", "I", "B")
 """F: forward. I: gradients of the input alone, the weights being frozen. B: of input and weights. W is B less I: gradients of

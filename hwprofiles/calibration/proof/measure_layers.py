@@ -8,17 +8,17 @@ from typing import Any, Final
 
 import torch
 
-from hwprofiles.calibration.proof.layer_cases import LayerCase
 from hwprofiles.calibration.proof.layers import build
-from hwprofiles.calibration.proof.sizes import uneven
 from hwprofiles.calibration.proof.timing import Queued, Timed
+from hwprofiles.proof_cases.layer_cases import LayerCase
+from hwprofiles.proof_cases.sizes import uneven
 
 CALLS: Final = 12
 WARM_UP: Final = 3
 REST_S: Final = 0.02
 """Between two calls: what is timed are first launches, not a chip at its power limit."""
 COLUMNS: Final[Mapping[str, str]] = {
-    "name": "of the layer in hwprofiles/calibration/proof/layer_cases.py",
+    "name": "of the layer in hwprofiles/proof_cases/layer_cases.py",
     "kind": "moe, dense: norm, feed-forward network, residual; mla, gqa: norm, attention, residual; head: norm, logits, loss",
     "recipe": "number formats (hwprofiles/calibration/numerics)",
     "tokens": "of a sequence",

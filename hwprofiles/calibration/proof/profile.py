@@ -18,9 +18,9 @@ from hwprofiles.calibration.model.optimizer import AdamW
 from hwprofiles.calibration.model.transformer import Model
 from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.proof.kernels_seen import seen
-from hwprofiles.calibration.proof.layer_cases import BOTH, LayerCase, development, small
 from hwprofiles.calibration.proof.layers import build
-from hwprofiles.calibration.proof.sizes import gqa, mla, model, moe
+from hwprofiles.proof_cases.layer_cases import BOTH, LayerCase, development, small
+from hwprofiles.proof_cases.sizes import gqa, mla, model, moe
 
 COLUMNS: Final = ("configuration", "pass", "order", "kernel", "operator", "count", "microseconds")
 WARM_UP: Final = 2

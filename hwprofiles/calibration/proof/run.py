@@ -14,8 +14,9 @@ import torch
 
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.measuring import device_facts, query_gpu
-from hwprofiles.calibration.proof import layer_cases, measure_layers, step_cases, steps
+from hwprofiles.calibration.proof import measure_layers, steps
 from hwprofiles.calibration.proof.store import Table, begin, finish
+from hwprofiles.proof_cases import layer_cases, step_cases
 from hwprofiles.units import MEGA
 
 Size = Literal["full", "quick", "cpu"]

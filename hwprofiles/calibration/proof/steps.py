@@ -18,15 +18,15 @@ from hwprofiles.calibration.model.transformer import Model
 from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.proof.forced import forced, without_looks
 from hwprofiles.calibration.proof.layers import SEED
-from hwprofiles.calibration.proof.sizes import even
-from hwprofiles.calibration.proof.step_cases import StepCase
 from hwprofiles.calibration.proof.timing import Timed
+from hwprofiles.proof_cases.sizes import even
+from hwprofiles.proof_cases.step_cases import StepCase
 
 CALLS: Final = 8
 WARM_UP: Final = 3
 PARTS: Final = ("forward", "backward", "optimizer", "step")
 COLUMNS: Final[Mapping[str, str]] = {
-    "name": "of the steps in hwprofiles/calibration/proof/step_cases.py",
+    "name": "of the steps in hwprofiles/proof_cases/step_cases.py",
     "model": "its name there",
     "recipe": "number formats (hwprofiles/calibration/numerics)",
     "issue": "eager: the host launches every kernel; graph: one CUDA graph holds forward, backward and optimizer",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from hwprofiles.calibration.proof.sizes import gqa, mla, model, moe
+from hwprofiles.proof_cases.sizes import gqa, mla, model, moe
 
 Issue = Literal["eager", "graph"]
 

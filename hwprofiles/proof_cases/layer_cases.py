@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from hwprofiles.calibration.proof.sizes import even, gqa, mla, model, moe, skewed
+from hwprofiles.proof_cases.sizes import even, gqa, mla, model, moe, skewed
 
 Kind = Literal["moe", "mla", "gqa", "dense", "head"]
 KINDS: Final[tuple[Kind, ...]] = ("moe", "mla", "gqa", "dense", "head")
