@@ -21,6 +21,8 @@ from validation.proof.scenarios import layer_scenario, step_scenario
 
 FFN: Final = ("ffn_", "shared_", "expert_", "router", "balance_", "routing_map", "row_weights", "permute", "unpermute")
 """Beginnings of the names of a feed-forward network's operators, its norm, sums and router included."""
+OF_GRAPHS: Final = ("buffers.graph_pool", "buffers.graph_nodes")
+"""Free memory in a graph's pool, and what the driver holds."""
 LAYER_COLUMNS: Final[Mapping[str, str]] = {
     "name": "of the layer in hwprofiles/proof_cases/layer_cases.py", "phase": "F, I, B (I and W together), W",
     "seconds": "predicted", "launches": "functions that are called, or kernels",
@@ -78,6 +80,8 @@ def step_rows(cases: Iterable[StepCase], stack: str, node: str) -> Iterator[dict
 
 
 def allocated(step: PreparedStep) -> int:
-    """The fullest instant of what torch allocates: named tensors without the context and what the libraries hold."""
+    """The fullest instant of what torch allocates: named tensors without the context, what the libraries hold, and what a graph
+    keeps for itself.
+    """
     (rank,) = rank_memories(memory_question(step), order_of_actions(step.scenario))
-    return sum(size for name, size in rank.tensors.items() if name not in OUTSIDE)
+    return sum(size for name, size in rank.tensors.items() if name not in (*OUTSIDE, *OF_GRAPHS))
