@@ -228,7 +228,7 @@ def test_the_same_tables_are_fitted_to_the_same_stack(tmp_path: Path, capsys: py
     """Without measuring, and in a process that has no torch; a folder that is none is refused."""
     assert calibrate(tmp_path) == 0
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    for name in ("kernels.csv", "parameters.yaml"):
+    for name in ("kernels.csv", "parameters.yaml", "provenance.yaml"):
         (tmp_path / name).unlink()
     code = "import sys; sys.modules['torch'] = None; from hwprofiles.calibration.__main__ import main; sys.exit(main())"
     subprocess.run([sys.executable, "-c", code, "refit", str(tmp_path)], check=True, env=dict(os.environ))

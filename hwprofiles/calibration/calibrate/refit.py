@@ -9,7 +9,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from hwprofiles.calibration.calibrate.facts import of_run
 from hwprofiles.calibration.calibrate.folder import LAST, POINTS, RUN
@@ -17,14 +17,16 @@ from hwprofiles.calibration.calibrate.machine_parts import MACHINE
 from hwprofiles.calibration.calibrate.writer import Measured, write_all
 from hwprofiles.calibration.command import Parser, guarded
 from hwprofiles.calibration.errors import CalibrationError
-from hwprofiles.catalog import load_gpu
+from hwprofiles.catalog import gpu_of_device, load_gpu
 from hwprofiles.problem import Problem
 from hwprofiles.record_file import CatalogError, read_record
 from hwprofiles.schema import Gpu, StackProvenance
 
+OWN_GPU: Final = "gpu.yaml"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints how right the fits are. Exit code 0; 2 for a folder that is no finished calibration."""
+    """Prints how right the fits are. Exit code 0; 2 for a folder that is no calibration (one that was cut is one)."""
     return guarded("refit", lambda: _main(arguments))
 
 
@@ -40,23 +42,26 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def read(folder: Path) -> tuple[Measured, list[str]]:
-    """What a folder holds, and what its run left out. Raises CalibrationError: it is no finished calibration."""
+    """What a folder holds, and what its run left out. Raises CalibrationError: it is no calibration."""
     try:
         run: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
         facts, date = of_run(run), str(run["date"])
         points = _rows(folder / POINTS)
-        gpu = _gpu(folder)
+        gpu = _gpu(folder, facts.device)
     except (CatalogError, OSError, KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        text = f"is no finished calibration ({reason}); moesim calibrate -o writes one"
+        text = f"is no calibration ({reason}); moesim calibrate -o writes one"
         raise CalibrationError([Problem(str(folder), "", text)]) from None
     machine = {name: _rows(folder / MACHINE[name].table) for name in facts.parts if name in MACHINE}
     return Measured(points, gpu, facts, date, machine), [str(line) for line in run.get("left_out", [])]
 
 
-def _gpu(folder: Path) -> Gpu:
-    own = folder / "gpu.yaml"
-    return read_record(own, Gpu) if own.exists() else load_gpu(read_record(folder / LAST, StackProvenance).gpu)
+def _gpu(folder: Path, device: str) -> Gpu:
+    """Of the folder's own record, else as its provenance says, else (of a run that was cut) by the device's name."""
+    if (folder / OWN_GPU).exists():
+        return read_record(folder / OWN_GPU, Gpu)
+    known = None if (folder / LAST).exists() else gpu_of_device(device)
+    return load_gpu(known or read_record(folder / LAST, StackProvenance).gpu)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

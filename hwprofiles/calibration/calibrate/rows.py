@@ -14,7 +14,7 @@ from hwprofiles.calibration.command import write_whole
 from hwprofiles.calibration.fits.serving import serving
 from hwprofiles.kernels.parameters import GpuLike, row_problem
 from hwprofiles.kernels.rows import KERNEL_COLUMNS, parse_row
-from hwprofiles.kernels.shape import KERNELS, KernelShape
+from hwprofiles.kernels.shape import KERNELS, PEAK_OF_DTYPE, KernelShape
 
 Row = Mapping[str, str]
 OWN: Final = {"gemm": ("cublas",), "grouped_gemm": ("grouped",)}
@@ -73,11 +73,12 @@ def _columns() -> tuple[str, ...]:
 
 def _is_row(point: Row) -> bool:
     """Whether the stack's table can hold it: a kernel of KERNELS by the stack's own library, even loads, all SMs, alone;
-    of those bound by memory a single launch, and no variant."""
+    of those bound by memory a single launch, no variant, and a format that tensor cores know."""
     op = point["op"]
     if op not in KERNELS or point.get("beside") or point.get("sms"):
         return False
-    if KERNELS[op].bound == "memory" and (point["variant"] or point.get("launches", "") not in ("", "1")):
+    is_plain = not point["variant"] and point.get("launches", "") in ("", "1") and point["dtype"] in PEAK_OF_DTYPE
+    if KERNELS[op].bound == "memory" and not is_plain:
         return False
     counts = set(point.get("loads", "").split())
     return len(counts) < 2 and point[LIBRARY] in OWN.get(op, (point[LIBRARY],))
