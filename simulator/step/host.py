@@ -31,6 +31,11 @@ _BESIDE: Final[tuple[tuple[BlockName, GraphScope, bool], ...]] = (
 """Where a layer does what no counted operator stands for: half of it in attention and half in the FFN or around the experts
 (False); of what a layer with experts does more, half in the router's part and half around the experts (True).
 """
+IN_A_MODEL: Final = 2.2
+"""What functions of plain torch take between others of a model over what each takes in a loop of its like: caches that hold
+other code, views, allocations and modules around them. Own measurement on one H100 (hwprofiles/measurements/
+h100-library-operators-2026-11-27.yaml): steps of Mixtral and Llama that wait for their host take it 79 and 83 ms, of which the
+calls in loops of the same machine are 30 and 41. In place of what a layer does beside its counted operators."""
 HOST_OTHER: Final = "host_other_s"
 """Assumption of what the host does between two steps."""
 _PASSES: Final[tuple[tuple[str, ...], ...]] = (
@@ -53,7 +58,8 @@ _PASSES: Final[tuple[tuple[str, ...], ...]] = (
 class HostPrices:
     """Seconds of the host. plan: of what stands outside a unit's blocks. costs: of each kind of call; None: every kernel and
     collective takes plan.call_s. captured: scopes of a layer that one replay issues, together in each pass; is_whole: one
-    issues all forwards and backwards. other_s: between two steps.
+    issues all forwards and backwards. other_s: between two steps. in_model: what counted calls take over their costs, where
+    they are all that a layer does; None: 1, and a layer does more.
     """
 
     plan: HostPlan
@@ -61,6 +67,7 @@ class HostPrices:
     captured: frozenset[str] = frozenset()
     is_whole: bool = False
     other_s: float = 0.0
+    in_model: float | None = None
 
     def unit(self, unit: Unit) -> UnitIssue:
         """What issuing a unit takes: its operators, its messages with what stands before them, and what a layer does beside
@@ -77,7 +84,7 @@ class HostPrices:
             key: 0.0 if key in replayed else self._of_message(each, key) for key, each in unit.all_to_all.items()
         }
         self._add_replays(unit, replayed, blocks, messages)
-        if self.costs is not None:
+        if self.costs is not None and self.in_model is None:
             for block, behind, seconds in _beside(unit, self.costs, self.captured):
                 blocks[block][id(behind)] += seconds
         return UnitIssue(blocks, messages, self._ahead(unit, replayed))
@@ -103,7 +110,7 @@ class HostPrices:
 
     def _of_work(self, work: Work, block: str) -> float:
         if self.costs is not None:
-            return issue_s(work, block, self.costs)
+            return issue_s(work, block, self.costs) * (self.in_model or 1.0)
         return self.plan.call_s * _kernels(work)
 
     def _of_message(self, message: AllToAll, key: str) -> float:
@@ -202,4 +209,5 @@ def host_prices(scenario: Scenario, assumptions: Mapping[str, Assumption], stack
     call, sync = (flat_s, flat_s) if costs is None else (costs.collective_s, costs.sync_s)
     plan = HostPlan(call, sync, host_syncs(scenario) > 0, waits_at_exchanges(scenario))
     is_whole = scenario.host.cuda_graph == FULL
-    return HostPrices(plan, costs, graph_scopes(scenario), is_whole, assumptions[HOST_OTHER].value)
+    in_model = IN_A_MODEL if scenario.kernels.modules == "transformers" else None
+    return HostPrices(plan, costs, graph_scopes(scenario), is_whole, assumptions[HOST_OTHER].value, in_model)

@@ -42,7 +42,7 @@ CASTS: Final = frozenset(
     }
 )  # fmt: skip
 """Kernel classes that cast a tensor."""
-SORT_CALLS: Final = 3.0
+SORT_CALLS: Final = 4.0
 """Operators of one kernel that take the host as long as one that sorts, whose 20 kernels one call launches
 (hwprofiles/measurements/h100-host-dispatch-2026-11-27.csv: a sort 48 us, a sum 14 to 18)."""
 CASTS_OF_EXPERT: Final = {"bf16": 0, "fp8-block": 1, "fp8": 2, "mxfp8": 2, "nvfp4": 3}
