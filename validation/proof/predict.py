@@ -15,6 +15,7 @@ from simulator.step.graph import order_of_actions
 from simulator.step.memory import rank_memories
 from simulator.step.prepared import PreparedStep, memory_question, prepare
 from simulator.step.step import simulate_step
+from simulator.workload.modules.moesim_fp8 import spread
 from simulator.workload.op import Op
 from validation.measured_memory import OUTSIDE
 from validation.proof.scenarios import layer_scenario, step_scenario
@@ -40,11 +41,19 @@ def layer_operators(step: PreparedStep, case: LayerCase) -> tuple[Op, ...]:
     if case.kind == "head":
         return tuple(units["head"].ops())
     unit, is_ffn = units["moe" if case.kind == "moe" else "dense"], case.kind in ("moe", "dense")
-    cv = uneven(case.rows) if case.rows else 0.0
-    return tuple(
-        replace(op, shape=replace(op.shape, rows_cv=cv)) if op.shape.op == "grouped_gemm" else op
-        for op in unit.ops() if not op.name.startswith("embedding") and op.name.startswith(FFN) == is_ffn
-    )  # fmt: skip
+    own = (op for op in unit.ops() if not op.name.startswith("embedding") and op.name.startswith(FFN) == is_ffn)
+    return tuple(each for op in own for each in _as_loaded(op, uneven(case.rows) if case.rows else 0.0))
+
+
+def _as_loaded(op: Op, rows_cv: float) -> Iterator[Op]:
+    """A product of experts with that spread of rows, and what FP8 products need more for it."""
+    if op.shape.op != "grouped_gemm" or not rows_cv:
+        yield op
+        return
+    loaded = replace(op, shape=replace(op.shape, rows_cv=rows_cv))
+    if op.shape.dtype != "bf16" and op.shape.variant != "wgrad":
+        yield from spread(loaded)
+    yield loaded
 
 
 def operator_seconds(step: PreparedStep, op: Op) -> float:

@@ -76,17 +76,11 @@ class Linears:
         if not is_grouped:
             yield op
             return
-        yield from self._spread(op)
+        yield from spread(op)
         scales = FP32 * shape.m * shape.k // c.FP8_BLOCK
         yield chain(f"{op.name}_scales", "copy", op.phase, 2 * scales, kernels=shape.groups, dtype="fp32")
         yield _in_loop(op)
         yield chain(f"{op.name}_join", "copy", op.phase, 2 * BF16 * shape.m * shape.n, elements=shape.m * shape.n)
-
-    def _spread(self, op: Op) -> Iterator[Op]:
-        if op.shape.rows_cv or (op.shape.m // op.shape.groups) % 4:
-            numbers = op.shape.m * op.shape.k
-            yield chain(f"{op.name}_zeros", "fill", op.phase, numbers, dtype="fp8")
-            yield strided(f"{op.name}_spread", numbers, op.phase, kernels=3)
 
     def _fp8_wgrad(self, op: Op, layer: str) -> Iterator[Op]:
         shape, numbers = op.shape, op.shape.m * op.shape.n * op.shape.groups
@@ -106,6 +100,14 @@ class Linears:
         if shape.groups > 1:
             yield chain(f"{layer}_grad_copy", "copy", "W", 2 * FP32 * numbers, kernels=shape.groups, dtype="fp32")
         yield from summed(f"{layer}_grad_sum", numbers, self.share)
+
+
+def spread(op: Op) -> Iterator[Op]:
+    """Of a product of experts the left operand where their rows are no multiples of 4: zeros, and the rows copied into them."""
+    if op.shape.rows_cv or (op.shape.m // op.shape.groups) % 4:
+        numbers = op.shape.m * op.shape.k
+        yield chain(f"{op.name}_zeros", "fill", op.phase, numbers, dtype="fp8")
+        yield strided(f"{op.name}_spread", numbers, op.phase, kernels=3)
 
 
 def _tiles(name: str, numbers: int, phase: Pass) -> Op:
