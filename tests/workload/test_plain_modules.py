@@ -140,11 +140,14 @@ def test_gradients_of_later_micro_batches_are_added() -> None:
     assert moved == pytest.approx(6 * weights * 2 / 3, rel=1e-6)
 
 
-def test_layers_that_are_computed_again_are_forward_operators_in_the_backward() -> None:
+def test_layers_that_are_computed_again_are_forward_operators_up_to_what_keeps_last() -> None:
     again = work("recompute.granularity=full")
     layer = again.stages[0].units[0]
     repeated = [op.name.removesuffix("_recompute") for op in layer.blocks["attn_r"] if isinstance(op, Op)]
     assert repeated == [op.name for op in layer.blocks["attn_f"] if not op.name.startswith("embedding")]
+    routed = [op.name.removesuffix("_recompute") for op in layer.blocks["mlp_r_routed"]]
+    forward = [op.name for op in layer.blocks["mlp_f_routed"]]
+    assert routed == forward[: len(routed)] and forward[len(routed)] == "expert_results_elementwise_broadcast"
     assert all(op.model_flop == 0 for op in layer.blocks["mlp_r_routed"] if isinstance(op, Op))
 
 

@@ -36,12 +36,25 @@ def with_plain_modules(unit: Unit, model: ModelSpec, r: Recipe) -> Unit:
         unit, b.attention_block(model, r.tokens, r.seq), (b.moe_block if of_moe else b.ffn_block)(model, r.tokens)
     )
     if "attn_r" in unit.blocks:
+        needed = [*made["mlp_f_routed"], *made["mlp_f_local"]]
+        last = max((i for i, work in enumerate(needed) if _keeps_last(work, model, of_moe)), default=len(needed))
+        kept = {id(work) for work in needed[:last]}
         made |= {
             "attn_r": c.again(made["attn_f"]),
-            "mlp_r_local": c.again(made["mlp_f_local"]),
-            "mlp_r_routed": c.again(made["mlp_f_routed"]),
+            "mlp_r_local": c.again(work for work in made["mlp_f_local"] if id(work) in kept),
+            "mlp_r_routed": c.again(work for work in made["mlp_f_routed"] if id(work) in kept),
         }
     return _with_sums(replace(unit, blocks=made), r.accumulated)
+
+
+def _keeps_last(work: Work, model: ModelSpec, of_moe: bool) -> bool:
+    """Whether it is the function of a layer that keeps last: torch's checkpoint computes again up to where that keeps, which is
+    before its kernel (torch/utils/checkpoint.py, early stop). The down projection; of a layer without shared experts the product
+    of the experts' results with their weights.
+    """
+    if of_moe and model.moe is not None and not model.moe.num_shared_experts:
+        return isinstance(work, Op) and work.name.startswith("expert_results") and not work.shape.library
+    return work.name in ("ffn_down", "shared_down")
 
 
 def _with_sums(unit: Unit, share: float) -> Unit:
