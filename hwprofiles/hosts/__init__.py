@@ -129,6 +129,12 @@ def load_dispatch(executor: Executor) -> dict[str, Parameter]:
 
 
 @cache
+def in_a_model() -> Parameter:
+    """Seconds of calls between others of a model over those in a loop of their like. Raises CatalogError: a wrong file."""
+    return read_mapping(_ROOT / "dispatch" / "in_a_model.yaml", Parameter)["in_a_model"]
+
+
+@cache
 def dispatch_range(executor: Executor | None) -> CostRange:
     """What calls take on the processor of the tables. None: it is not known how work is issued, plainly or by Transformer
     Engine: the geometric middle of both, from the lower of their lower ends to the higher of their higher ones.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hwprofiles.hosts import dispatch_range
+from hwprofiles.hosts import dispatch_range, in_a_model
 from hwprofiles.hosts.own import own_range
 from hwprofiles.schema import Assumption, Stack
 from simulator.assembly.host import OTHER, HostPlan, host_segment
@@ -31,11 +31,8 @@ _BESIDE: Final[tuple[tuple[BlockName, GraphScope, bool], ...]] = (
 """Where a layer does what no counted operator stands for: half of it in attention and half in the FFN or around the experts
 (False); of what a layer with experts does more, half in the router's part and half around the experts (True).
 """
-IN_A_MODEL: Final = 2.2
-"""What functions of plain torch take between others of a model over what each takes in a loop of its like: caches that hold
-other code, views, allocations and modules around them. Own measurement on one H100 (hwprofiles/measurements/
-h100-library-operators-2026-11-27.yaml): steps of Mixtral and Llama that wait for their host take it 79 and 83 ms, of which the
-calls in loops of the same machine are 30 and 41. In place of what a layer does beside its counted operators."""
+IN_A_MODEL: Final = "host.in_a_model"
+"""Parameter of a stack: as `hwprofiles.hosts.in_a_model`, which serves where it has none."""
 HOST_OTHER: Final = "host_other_s"
 """Assumption of what the host does between two steps."""
 _PASSES: Final[tuple[tuple[str, ...], ...]] = (
@@ -209,5 +206,7 @@ def host_prices(scenario: Scenario, assumptions: Mapping[str, Assumption], stack
     call, sync = (flat_s, flat_s) if costs is None else (costs.collective_s, costs.sync_s)
     plan = HostPlan(call, sync, host_syncs(scenario) > 0, waits_at_exchanges(scenario))
     is_whole = scenario.host.cuda_graph == FULL
-    in_model = IN_A_MODEL if scenario.kernels.modules == "transformers" else None
+    in_model = None
+    if scenario.kernels.modules == "transformers":
+        in_model = (stack.parameters.get(IN_A_MODEL) or in_a_model()).value
     return HostPrices(plan, costs, graph_scopes(scenario), is_whole, assumptions[HOST_OTHER].value, in_model)
