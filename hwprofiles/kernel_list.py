@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from hwprofiles.kernels.gemm import GROUPED
-from hwprofiles.kernels.rows import GEMM_VARIANTS, NEEDED
+from hwprofiles.kernels.rows import GEMM_RESULTS, GEMM_VARIANTS, NEEDED
 from hwprofiles.kernels.shape import KERNELS, LOOP, PEAK_OF_DTYPE, KernelShape
 from hwprofiles.names import nearest
 from hwprofiles.problem import Problem
@@ -29,8 +29,8 @@ Clock = Literal["burst", "sustained"]
 SIZES: Final = (
     "m", "n", "k", "groups", "batch", "seq", "heads", "kv_heads", "head_dim_qk", "head_dim_v", "bytes",
 )  # fmt: skip
-SHAPES: Final = ("op", "variant", "dtype", "library", *SIZES, "loads", "causal", "regime")
-"""Columns that are read. loads: rows of each group, with blanks between; they give m and groups."""
+SHAPES: Final = ("op", "variant", "dtype", "library", *SIZES, "loads", "causal", "result", "regime")
+"""Columns that are read. loads: rows of each group, with blanks between; they give m and groups. result: of a wgrad."""
 ANSWERS: Final = ("seconds", "low", "high", "basis", "error")
 """Columns that the answer adds."""
 LARGEST: Final = int(TERA)
@@ -131,6 +131,10 @@ def _shape(cells: Cells) -> KernelShape:
         given["variant"] = _one_of("variant", cells.get("variant") or GEMM_VARIANTS[0], GEMM_VARIANTS)
         if cells.get("library"):
             given["library"] = _one_of("library", cells["library"], (GROUPED, LOOP))
+        if cells.get("result"):
+            given["result"] = _one_of(
+                "result", cells["result"], GEMM_RESULTS if given["variant"] == "wgrad" else ("bf16",)
+            )
         if op == "grouped_gemm" and "groups" not in given:
             raise _BadCell("groups", "is missing; a grouped GEMM needs the number of its groups")
     elif cells.get("variant"):

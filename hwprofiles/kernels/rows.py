@@ -40,11 +40,16 @@ KERNEL_COLUMNS = (
 )  # fmt: skip
 """Columns of kernels.csv; an empty cell means not applicable."""
 LIBRARY = "library"
-"""Column of kernels.csv that may be missing: KernelShape.library; empty: the stack's own."""
+RESULT = "result"
+"""Columns of kernels.csv that may be missing: KernelShape.library, empty: the stack's own; KernelShape.result of a weight
+gradient, empty: added to what is there in FP32.
+"""
 
 ROW_BASES: tuple[Basis, ...] = ("measured", "transferred", "assumed")
 """What a row may be; the other bases are of what is derived from rows."""
 GEMM_VARIANTS = ("fprop", "dgrad", "wgrad")
+GEMM_RESULTS = ("added", "bf16", "fp32")
+"""Of a weight gradient: added to what is there in FP32, or written; gemm_formula.py has their bytes."""
 NEEDED: Mapping[Bound, tuple[str, ...]] = {
     "gemm": ("m", "n", "k"),
     "attention": ("batch", "seq", "heads", "head_dim_qk", "head_dim_v"),
@@ -71,7 +76,7 @@ def read_kernel_rows(path: Path, check: Check | None = None) -> tuple[KernelRow,
         KERNEL_COLUMNS,
         parse,
         lambda row: (row.shape.key, row.shape.library, row.regime, row.sms, row.source),
-        (LIBRARY,),
+        (LIBRARY, RESULT),
     )
 
 
@@ -110,6 +115,8 @@ def _shape(cells: Cells) -> KernelShape:
             given[name] = _whole(name, cells[name])
     if cells[LIBRARY]:
         given[LIBRARY] = cells[LIBRARY]
+    if cells[RESULT]:
+        given[RESULT] = _one_of(RESULT, cells[RESULT], GEMM_RESULTS)
     missing = [name for name in NEEDED[bound] if not given.get(name)]
     if missing:
         raise ValueError(f"{missing[0]}: is missing; a row of {given['op']} needs {', '.join(NEEDED[bound])}")

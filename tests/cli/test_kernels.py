@@ -128,6 +128,14 @@ def test_uneven_loads_cost_more_than_even_ones(tmp_path: Path, capsys: pytest.Ca
     assert uneven["seconds"] > even["seconds"]
 
 
+def test_a_weight_gradient_that_is_only_written_moves_less(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "op,variant,m,n,k,groups,result\n" + "".join(
+        f"grouped_gemm,wgrad,2048,1408,1024,32,{result}\n" for result in ("", "added", "fp32", "bf16")
+    )
+    usual, added, fp32, bf16 = (row["seconds"] for row in answers(capsys, "h100-public", tmp_path / "s.csv", text))
+    assert usual == added > fp32 > bf16
+
+
 def test_what_is_left_out_has_its_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sizes = "attention_fwd,1,4096,32,128"
     columns = "op,batch,seq,heads,head_dim_qk,causal,kv_heads,regime,dtype"

@@ -11,16 +11,16 @@ from typing import Any, Final
 
 from hwprofiles.calibration.calibrate.store import FLAGGED
 from hwprofiles.calibration.command import write_whole
+from hwprofiles.calibration.fits.points import gemm_size
 from hwprofiles.calibration.fits.serving import serving
 from hwprofiles.kernels.parameters import GpuLike, row_problem
-from hwprofiles.kernels.rows import KERNEL_COLUMNS, parse_row
+from hwprofiles.kernels.rows import KERNEL_COLUMNS, LIBRARY, RESULT, parse_row
 from hwprofiles.kernels.shape import KERNELS, PEAK_OF_DTYPE, KernelShape
 
 Row = Mapping[str, str]
 OWN: Final = {"gemm": ("cublas",), "grouped_gemm": ("grouped",)}
 """Op → libraries whose rows are the stack's; others (loops, results in other formats) are for the fit alone."""
 STATE: Final = "first_launches"
-LIBRARY: Final = "library"
 SAME: Final = tuple(name for name in KERNEL_COLUMNS if name in KernelShape.__dataclass_fields__)
 """Columns that say which call it was."""
 
@@ -68,7 +68,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
 
 
 def _columns() -> tuple[str, ...]:
-    return KERNEL_COLUMNS if LIBRARY in KERNEL_COLUMNS else (*KERNEL_COLUMNS, LIBRARY)
+    return (*KERNEL_COLUMNS, LIBRARY, RESULT)
 
 
 def _is_row(point: Row) -> bool:
@@ -107,7 +107,8 @@ def _row(states: Sequence[Row], source: str, own: Mapping[str, str | None]) -> d
     op, library = best["op"], best[LIBRARY]
     written = "" if op in OWN or own.get(op) == library else library
     return {
-        **{name: best.get(name, "") for name in SAME}, LIBRARY: written, "sms": "", "regime": "alone",
+        **{name: best.get(name, "") for name in SAME}, LIBRARY: written,
+        RESULT: gemm_size(best).result if KERNELS[op].bound == "gemm" else "", "sms": "", "regime": "alone",
         "seconds": best["seconds"], "low": best["low"], "high": best["high"], "basis": "measured", "state": STATE,
         "source": source, "note": "",
     }  # fmt: skip
