@@ -49,8 +49,8 @@ def with_plain_modules(unit: Unit, model: ModelSpec, r: Recipe) -> Unit:
 
 def _keeps_last(work: Work, model: ModelSpec, of_moe: bool) -> bool:
     """Whether it is the function of a layer that keeps last: torch's checkpoint computes again up to where that keeps, which is
-    before its kernel (torch/utils/checkpoint.py, early stop). The down projection; of a layer without shared experts the product
-    of the experts' results with their weights.
+    before its kernel (torch/utils/checkpoint.py, early stop). The down projection; of a layer without shared experts the
+    product of the experts' results with their weights.
     """
     if of_moe and model.moe is not None and not model.moe.num_shared_experts:
         return isinstance(work, Op) and work.name.startswith("expert_results") and not work.shape.library
