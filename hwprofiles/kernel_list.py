@@ -132,9 +132,9 @@ def _shape(cells: Cells) -> KernelShape:
         if cells.get("library"):
             given["library"] = _one_of("library", cells["library"], (GROUPED, LOOP))
         if cells.get("result"):
-            given["result"] = _one_of(
-                "result", cells["result"], GEMM_RESULTS if given["variant"] == "wgrad" else ("bf16",)
-            )
+            usual = GEMM_RESULTS[0] if given["variant"] == "wgrad" else "bf16"
+            result = _one_of("result", cells["result"], GEMM_RESULTS if given["variant"] == "wgrad" else (usual,))
+            given["result"] = "" if result == usual else result
         if op == "grouped_gemm" and "groups" not in given:
             raise _BadCell("groups", "is missing; a grouped GEMM needs the number of its groups")
     elif cells.get("variant"):
