@@ -11,10 +11,11 @@ from hwprofiles.kernels.shape import KERNELS
 @pytest.mark.parametrize(
     ("op", "libraries", "expected"),
     [
-        ("rmsnorm", {"torch", "compiled", "eager"}, "compiled"),
+        ("rmsnorm", {"torch", "compiled", "eager"}, "torch"),
+        ("swiglu", {"torch", "compiled"}, None),
         ("quantise", {"torch", "compiled", "triton"}, "triton"),
         ("copy", {"torch"}, "torch"),
-        ("rope", {"moesim"}, "moesim"),
+        ("rope", {"moesim"}, None),
         ("unpermute", {"moesim", "torch"}, None),
         ("transpose", {"torch"}, None),
         ("transpose", {"torch", "triton"}, "triton"),
