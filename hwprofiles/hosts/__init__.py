@@ -129,7 +129,7 @@ def load_dispatch(executor: Executor) -> dict[str, Parameter]:
 
 
 @cache
-def in_a_model() -> Parameter:
+def known_in_a_model() -> Parameter:
     """Seconds of calls between others of a model over those in a loop of their like. Raises CatalogError: a wrong file."""
     return read_mapping(_ROOT / "dispatch" / "in_a_model.yaml", Parameter)["in_a_model"]
 

@@ -1,7 +1,8 @@
 """Host costs that a stack holds itself, measured on the machine that the stack was measured on: `host.*` of its parameters.
 
-`host.<way of issuing>.<call>`: seconds of a call; `host.seconds`: calls of that machine over those of the tables of dispatch.
-A call that was not measured takes the table's seconds times that, by whose ranges it is as unsure as both are.
+`host.<way of issuing>.<call>`: seconds of a call; `host.in_a_model`: of calls between others over those in loops;
+`host.seconds`: calls of that machine over those of the tables of dispatch. A call that was not measured takes the table's
+seconds times that, by whose ranges it is as unsure as both are.
 """
 
 from __future__ import annotations
@@ -10,12 +11,25 @@ from collections.abc import Mapping
 from math import exp, hypot, log
 from typing import Final, Protocol
 
-from hwprofiles.hosts import BETWEEN, EXECUTORS, KEYS, CostRange, DispatchCosts, Executor, load_dispatch, middle
+from hwprofiles.hosts import (
+    BETWEEN,
+    EXECUTORS,
+    KEYS,
+    CostRange,
+    DispatchCosts,
+    Executor,
+    known_in_a_model,
+    load_dispatch,
+    middle,
+)
 from hwprofiles.names import nearest
+from hwprofiles.schema import Parameter
 
 KEY: Final = "host."
 """In front of `<way of issuing>.<call>`."""
 RATIO: Final = "host.seconds"
+IN_A_MODEL: Final = "host.in_a_model"
+"""What calls take between others of a model over what each takes in a loop of its like."""
 TENTH: Final = 1.28
 """Standard deviations of a normal distribution beyond which a tenth lies at each end."""
 
@@ -39,11 +53,17 @@ def has_own(parameters: Mapping[str, Ranged]) -> bool:
 def own_key_problem(key: str) -> str | None:
     """Why no call is of that key, which begins with KEY; None where one is."""
     way, _, call = key.removeprefix(KEY).partition(".")
-    if key == RATIO:
+    if key in (RATIO, IN_A_MODEL):
         return None
     if way not in EXECUTORS:
-        return f"unknown way of issuing work{nearest(way, (*EXECUTORS, RATIO))}"
+        return f"unknown way of issuing work{nearest(way, (*EXECUTORS, RATIO, IN_A_MODEL))}"
     return None if call in KEYS else f"is no cost of a call{nearest(call, KEYS)}"
+
+
+def in_a_model(parameters: Mapping[str, Parameter] | None) -> Parameter:
+    """Of the stack of these parameters, else (None: its host costs do not serve) as the catalogue has it."""
+    own = parameters.get(IN_A_MODEL) if parameters is not None else None
+    return own if own is not None else known_in_a_model()
 
 
 def own_range(executor: Executor | None, parameters: Mapping[str, Ranged]) -> CostRange:

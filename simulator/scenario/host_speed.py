@@ -13,7 +13,7 @@ from math import exp, fsum, hypot, log
 from typing import Final
 
 from hwprofiles.hosts import BETWEEN, CostRange, DispatchCosts, Executor, dispatch_range, load_host
-from hwprofiles.hosts.own import RATIO, own_range
+from hwprofiles.hosts.own import RATIO, in_a_model, own_range
 from hwprofiles.schema import Assumption, Parameter, Stack
 from simulator.scenario.hardware import node_of
 from simulator.scenario.own_host import own_costs
@@ -60,6 +60,11 @@ def cpu_seconds(scenario: Scenario) -> Parameter:
     return load_host(node_of(scenario).host_cpu or PLAIN_CPU).seconds
 
 
+def counts_functions(scenario: Scenario) -> bool:
+    """Whether every function of the software is counted, so that calls stand between others and nothing beside them."""
+    return scenario.kernels.modules == "transformers"
+
+
 def of_host(stated: Assumption, scenario: Scenario, stack: Stack) -> Assumption:
     """The assumption with the range of this node's processor and of what is known of the software, or of the stack's own
     measurement.
@@ -67,23 +72,28 @@ def of_host(stated: Assumption, scenario: Scenario, stack: Stack) -> Assumption:
     if scenario.host.launch_s is not None:
         return stated.model_copy(update={"low": stated.value, "high": stated.value})
     own = own_costs(scenario, node_of(scenario), stack)
-    if own is not None:
-        return _of_own(stated, own, scenario.host.dispatch)
-    cpu, (down, up) = cpu_seconds(scenario), _calls_range(scenario.host.dispatch)
-    below = exp(-hypot(log(cpu.value / cpu.low), down))
-    above = exp(hypot(log(cpu.high / cpu.value), up))
-    return stated.model_copy(update={"low": stated.value * below, "high": stated.value * above})
+    if own is None:
+        cpu, (down, up) = cpu_seconds(scenario), _calls_range(scenario.host.dispatch)
+        down, up = hypot(log(cpu.value / cpu.low), down), hypot(log(cpu.high / cpu.value), up)
+    else:
+        down, up = _of_own(own, scenario.host.dispatch)
+    if counts_functions(scenario):
+        between = in_a_model(own)
+        down, up = hypot(down, log(between.value / between.low)), hypot(up, log(between.high / between.value))
+    found = {"low": stated.value * exp(-down), "high": stated.value * exp(up)}
+    measured = {} if own is None else {"source": own[RATIO].source, "reason": OWN_REASON}
+    return stated.model_copy(update={**found, **measured})
 
 
-def _of_own(stated: Assumption, own: Mapping[str, Parameter], executor: Executor | None) -> Assumption:
-    """With the range of what was measured, and of the ratio that stands for what was not."""
-    down, up = _own_ends(own_range(executor, own), is_program=executor in PROGRAMS)
-    if executor is None:
-        apart = max(_mean(own_range(None, own).value, own_range(each, own).value, CALLS) for each in BETWEEN)
-        ends = [_own_ends(own_range(each, own), is_program=False) for each in BETWEEN]
-        down, up = (hypot(apart, max(each)) for each in zip(*ends, strict=True))
-    ends_of = {"low": stated.value * exp(-down), "high": stated.value * exp(up)}
-    return stated.model_copy(update={**ends_of, "source": own[RATIO].source, "reason": OWN_REASON})
+def _of_own(own: Mapping[str, Parameter], executor: Executor | None) -> tuple[float, float]:
+    """Logarithms of the ends of what was measured, and of the ratio that stands for what was not."""
+    if executor is not None:
+        return _own_ends(own_range(executor, own), is_program=executor in PROGRAMS)
+    apart = max(_mean(own_range(None, own).value, own_range(each, own).value, CALLS) for each in BETWEEN)
+    down, up = (
+        max(ends) for ends in zip(*(_own_ends(own_range(e, own), is_program=False) for e in BETWEEN), strict=True)
+    )
+    return hypot(apart, down), hypot(apart, up)
 
 
 def _own_ends(costs: CostRange, *, is_program: bool) -> tuple[float, float]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hwprofiles.hosts import dispatch_range, in_a_model
-from hwprofiles.hosts.own import own_range
+from hwprofiles.hosts import dispatch_range
+from hwprofiles.hosts.own import in_a_model, own_range
 from hwprofiles.schema import Assumption, Stack
 from simulator.assembly.host import OTHER, HostPlan, host_segment
 from simulator.assembly.issue import NOTHING_ISSUED, UnitIssue
@@ -16,7 +16,7 @@ from simulator.costs.host_issue import HostCosts, issue_s, preprocess_s, routed_
 from simulator.scenario.hardware import node_of
 from simulator.scenario.host import GraphScope
 from simulator.scenario.host_rules import FULL, graph_scopes, host_syncs, waits_at_exchanges
-from simulator.scenario.host_speed import HOST_SPEED, cpu_seconds
+from simulator.scenario.host_speed import HOST_SPEED, counts_functions, cpu_seconds
 from simulator.scenario.own_host import own_costs
 from simulator.scenario.scenario import Scenario
 from simulator.workload.host_calls import graph_scope
@@ -31,8 +31,6 @@ _BESIDE: Final[tuple[tuple[BlockName, GraphScope, bool], ...]] = (
 """Where a layer does what no counted operator stands for: half of it in attention and half in the FFN or around the experts
 (False); of what a layer with experts does more, half in the router's part and half around the experts (True).
 """
-IN_A_MODEL: Final = "host.in_a_model"
-"""Parameter of a stack: as `hwprofiles.hosts.in_a_model`, which serves where it has none."""
 HOST_OTHER: Final = "host_other_s"
 """Assumption of what the host does between two steps."""
 _PASSES: Final[tuple[tuple[str, ...], ...]] = (
@@ -206,7 +204,5 @@ def host_prices(scenario: Scenario, assumptions: Mapping[str, Assumption], stack
     call, sync = (flat_s, flat_s) if costs is None else (costs.collective_s, costs.sync_s)
     plan = HostPlan(call, sync, host_syncs(scenario) > 0, waits_at_exchanges(scenario))
     is_whole = scenario.host.cuda_graph == FULL
-    in_model = None
-    if scenario.kernels.modules == "transformers":
-        in_model = (stack.parameters.get(IN_A_MODEL) or in_a_model()).value
+    in_model = in_a_model(own_costs(scenario, node_of(scenario), stack)).value if counts_functions(scenario) else None
     return HostPrices(plan, costs, graph_scopes(scenario), is_whole, assumptions[HOST_OTHER].value, in_model)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import hwprofiles
 from hwprofiles.calibration.machine import host_fit
 from hwprofiles.hosts import KEYS, load_dispatch
-from hwprofiles.hosts.own import has_own, own_range
+from hwprofiles.hosts.own import IN_A_MODEL, has_own, in_a_model, own_range
 
 torch = pytest.importorskip("torch")
 
@@ -71,6 +74,43 @@ def test_the_fit_asks_for_rows_that_are_measured() -> None:
     known = {" ".join(part for part in (case.name, case.variant, case.phase) if part) for case in cases}
     on_gpu = ("graph_replay", "compiled_region", "collective")
     assert {row["name"] for row in rows() if not row["name"].startswith(on_gpu)} <= known
+
+
+def test_calls_between_others_take_longer() -> None:
+    """Layers that take 1.5 times their counted calls; without them a stack says nothing."""
+    table = {key: entry.value * RATIO for key, entry in load_dispatch("eager").items()}
+    layers = []
+    for name, calls in host_fit.LAYERS.items():
+        way = name.rpartition(" ")[2][0]
+        counts = {"module": calls.modules, "attention": calls.cores, "launch": calls.kernels}
+        seconds = sum(table[f"{kind}_{way}_s"] * count for kind, count in counts.items())
+        seconds = 1.5 * (seconds + calls.parameters * table["parameter_s"])
+        layers.append({"name": name, "host_s": seconds, "low_s": seconds, "high_s": seconds, "device": "cuda"})
+    found = host_fit.parameters([*rows(), *layers], "made up", "2026-11-27")
+    assert found[IN_A_MODEL].value == pytest.approx(1.5)
+    assert in_a_model(found) is found[IN_A_MODEL]
+    assert IN_A_MODEL not in host_fit.parameters(rows(), "made up", "2026-11-27")
+
+
+def test_the_catalogue_s_layers_are_those_of_the_own_measurement() -> None:
+    """Calls that were not measured there (attention, a parameter) are the tables' times 1.8, the ratio of their sources."""
+    path = Path(hwprofiles.__file__).parent / "measurements" / "h100-host-dispatch-2026-11-27.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        read = [{**row, "device": "cuda"} for row in csv.DictReader(file)]
+    for row in read:
+        row["name"] = " ".join(part for part in (row["name"], row["variant"], row["phase"]) if part)
+    named = {row["name"]: row for row in read}
+    for phase in ("forward", "backward"):
+        read.append({**named[f"linear_module recorded {phase}"], "name": f"linear_stack trained {phase}"})
+        core = {
+            "name": f"attention core {phase}",
+            "host_s": load_dispatch("eager")[f"attention_{phase[0]}_s"].value * 1.8,
+        }
+        read.append({**named[f"linear_module recorded {phase}"], **core})
+    parameter = {"name": "accumulate parameters backward", "host_s": load_dispatch("eager")["parameter_s"].value * 1.8}
+    read.append({**named["add recorded backward"], **parameter})
+    found, known = host_fit.parameters(read, "own measurement", "2026-11-27")[IN_A_MODEL], in_a_model(None)
+    assert (known.low, known.value, known.high) == pytest.approx((found.low, found.value, found.high), rel=0.01)
 
 
 def test_what_was_not_measured_is_the_tables_by_the_hosts_ratio() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from hwprofiles.hosts import in_a_model
+from hwprofiles.hosts.own import in_a_model
 from simulator import load_scenario
 from simulator.costs.host_issue import issue_s
 from simulator.errors import InputError
@@ -244,12 +244,14 @@ def test_keys_that_the_modules_answer_are_told() -> None:
 def test_calls_of_functions_take_longer_in_a_model_and_are_all_that_a_layer_does() -> None:
     prepared = prepare(scenario())
     assert (
-        prepared.host is not None and prepared.host.costs is not None and prepared.host.in_model == in_a_model().value
+        prepared.host is not None
+        and prepared.host.costs is not None
+        and prepared.host.in_model == in_a_model(None).value
     )
     layer = prepared.workload.stages[0].units[1]
     issued = sum(sum(block.values()) for block in prepared.host.unit(layer).blocks.values())
     calls = sum(issue_s(each, name, prepared.host.costs) for name, block in layer.blocks.items() for each in block)
-    assert issued == pytest.approx(in_a_model().value * calls, rel=1e-12)
+    assert issued == pytest.approx(in_a_model(None).value * calls, rel=1e-12)
 
 
 def test_no_layer_waits_for_its_experts_rows() -> None:

@@ -1,7 +1,6 @@
 """What issuing work costs the host: the cases of `host` that a stack's own host costs follow from (host_fit).
 
-Seconds of a call: until it returns, nothing else queued; median of the samples with a tenth below and above. Left out on
-purpose: whole layers of the torch model, which host_dispatch times, as no cost of a call follows from them.
+Seconds of a call: until it returns, nothing else queued; median of the samples with a tenth below and above.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import torch
 from hwprofiles.calibration.host import device_calls, layers, operators, stacked
 from hwprofiles.calibration.host.core import COLUMNS as HOST_COLUMNS
 from hwprofiles.calibration.host.core import Case, measured, processor
+from hwprofiles.calibration.machine.host_fit import LAYERS
 from hwprofiles.calibration.machine.part import Emit, Size, told
 
 TABLE: Final = "host.csv"
@@ -46,7 +46,15 @@ def kinds(size: Size) -> tuple[Kind, ...]:
         ("triton_kernels", device_calls.triton_kernels), ("captures", device_calls.captures),
     )  # fmt: skip
     regions = partial(device_calls.compiled, pairs=REGIONS, recorded=(True,))
-    return (*found, ("compiled", regions)) if size == "full" else found
+    if size != "full":
+        return found
+    return (*found, ("layers", whole_layers), ("compiled", regions))
+
+
+def whole_layers(device: Any) -> Iterator[Case]:
+    """Whose calls are counted: what they take beside one another."""
+    wanted = {name.rpartition(" ")[0] for name in LAYERS}
+    return (case for case in layers.cases(device, ("bf16",)) if f"{case.name} {case.variant}" in wanted)
 
 
 def seconds(size: Size) -> float:

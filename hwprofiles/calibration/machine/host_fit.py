@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from hwprofiles.calibration.machine.part import by_name, number
 from hwprofiles.hosts import load_dispatch
-from hwprofiles.hosts.own import KEY, RATIO, TENTH
+from hwprofiles.hosts.own import IN_A_MODEL, KEY, RATIO, TENTH
 from hwprofiles.provenance import Source
 from hwprofiles.schema import Parameter
 
@@ -68,20 +68,66 @@ def parameters(rows: Sequence[Mapping[str, Any]], where: str, date: str) -> dict
             "calls of plain torch over the catalogue's tables, geometric mean; a tenth of them is outside at each end"
         )
         made[RATIO] = _parameter(ratio, "ratio", where, date, text)
+    between = _between(found, {key: span.value for key, (span, _) in spans.items()})
+    if between is not None:
+        text = (
+            "whole layers over their counted calls, geometric mean; a tenth of layers and passes is outside at each end"
+        )
+        made[IN_A_MODEL] = _parameter(between, "ratio", where, date, text)
     if found:
         made[GAP] = Parameter(value=0.0, low=0.0, high=MOST_GAP_S, unit="s", basis="assumed", source=_GAP_SOURCE)
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Calls of a layer in one pass: of GEMMs, attention cores, other kernels, and parameters that get a gradient."""
+
+    modules: int
+    cores: int
+    kernels: int
+    parameters: int = 0
+
+
+LAYERS: Final[Mapping[str, Counted]] = {
+    "dense_layer bf16 forward": Counted(4, 1, 20),
+    "dense_layer bf16 backward": Counted(8, 1, 40, 6),
+    "moe_layer bf16 forward": Counted(5, 1, 105),
+    "moe_layer bf16 backward": Counted(10, 1, 107, 8),
+}
+"""Row of a whole layer of the torch model (host/layers.py) → its calls: kernels as torch's profiler sees them on an H100
+(python -m hwprofiles.calibration.proof profile: dense, moe and gqa)."""
+
+
+def _between(rows: Rows, costs: Mapping[str, float]) -> Span | None:
+    """Seconds of whole layers over those of their counted calls; None: too little was measured."""
+    logs = []
+    for name, calls in LAYERS.items():
+        way = name.rpartition(" ")[2][0]
+        numbers = {
+            f"module_{way}_s": calls.modules, f"attention_{way}_s": calls.cores, f"launch_{way}_s": calls.kernels,
+            "parameter_s": calls.parameters,
+        }  # fmt: skip
+        own = {f"{KEY}eager.{call}": count for call, count in numbers.items() if count}
+        if name in rows and own.keys() <= costs.keys():
+            seconds = math.fsum(costs[key] * count for key, count in own.items())
+            logs.append(math.log(number(rows[name], "host_s") / seconds))
+    return _of_logs(logs)
+
+
+def _of_logs(logs: Sequence[float]) -> Span | None:
+    """Geometric mean with a tenth outside at each end; None: of fewer than two."""
+    if len(logs) < 2:
+        return None
+    mean, apart = fmean(logs), TENTH * stdev(logs)
+    return Span(math.exp(mean), math.exp(mean - apart), math.exp(mean + apart))
 
 
 def _ratio(measured: Mapping[str, float]) -> Span | None:
     """This host's calls over those of the tables; None: too few were measured."""
     tables = {f"{KEY}eager.{call}": entry.value for call, entry in load_dispatch("eager").items() if call not in _BARE}
     logs = [math.log(seconds / tables[key]) for key, seconds in measured.items() if tables.get(key) and seconds > 0]
-    if len(logs) < 2:
-        return None
-    mean = math.fsum(logs) / len(logs)
-    apart = TENTH * math.sqrt(math.fsum((each - mean) ** 2 for each in logs) / (len(logs) - 1))
-    return Span(math.exp(mean), math.exp(mean - apart), math.exp(mean + apart))
+    return _of_logs(logs)
 
 
 def _parameter(span: Span, unit: str, where: str, date: str, note: str) -> Parameter:
