@@ -110,7 +110,8 @@ def test_the_catalogue_s_layers_are_those_of_the_own_measurement() -> None:
     parameter = {"name": "accumulate parameters backward", "host_s": load_dispatch("eager")["parameter_s"].value * 1.8}
     read.append({**named["add recorded backward"], **parameter})
     found, known = host_fit.parameters(read, "own measurement", "2026-11-27")[IN_A_MODEL], in_a_model(None)
-    assert (known.low, known.value, known.high) == pytest.approx((found.low, found.value, found.high), rel=0.01)
+    assert found.value == pytest.approx(known.value, rel=0.03)
+    assert known.low < found.low < found.value < found.high < known.high
 
 
 def test_what_was_not_measured_is_the_tables_by_the_hosts_ratio() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import hwprofiles
 from hwprofiles.calibration.machine import host_fit
-from hwprofiles.hosts import KEYS, DispatchCosts, in_a_model, load_dispatch
+from hwprofiles.hosts import KEYS, DispatchCosts, known_in_a_model, load_dispatch
 from simulator import load_scenario
 from simulator.costs.host_issue import issue_s
 from simulator.workload.counted import count_workload
@@ -57,4 +57,4 @@ def test_a_whole_layer_over_its_calls_in_loops() -> None:
                 counted["backward" if is_backward(block) else "forward"] += issue_s(op, block, costs)
     whole = {row["phase"]: float(row["host_s"]) for row in measured if row["name"].startswith("dense_layer bf16")}
     for phase, seconds in counted.items():
-        assert whole[phase] / seconds == pytest.approx(in_a_model().value, rel=0.03), phase
+        assert whole[phase] / seconds == pytest.approx(known_in_a_model().value, rel=0.03), phase
