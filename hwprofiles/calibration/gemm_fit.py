@@ -49,8 +49,10 @@ class GemmPoint:
 
     @property
     def weight_shape(self) -> tuple[int, int]:
-        """What one fold leaves out: all token counts of one weight matrix."""
-        return (self.size.m, self.size.n) if self.size.variant == "wgrad" else (self.size.n, self.size.k)
+        """What one fold leaves out: all token counts of one weight matrix (outputs, inputs), whatever the pass."""
+        if self.size.variant == "wgrad":
+            return self.size.m, self.size.n
+        return (self.size.k, self.size.n) if self.size.variant == "dgrad" else (self.size.n, self.size.k)
 
     @property
     def rows(self) -> int:

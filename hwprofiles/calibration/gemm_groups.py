@@ -36,7 +36,7 @@ ONE_SIDED_95: Final = 1.645
 """Standard errors to the ends of a 90 % range."""
 PER_FLOP: Final = {"st_bytes_per_s": "st_bytes_per_flop", "l2_bytes_per_s": "l2_bytes_per_flop"}
 """Rates of an SM and their names where they are relative."""
-UNITS: Final = {"t0_s": "s", "t_tile_s": "s", "st_bytes_per_s": "bytes/s", "l2_bytes_per_s": "bytes/s"}
+UNITS: Final = {"t_step_s": "s", "t0_s": "s", "t_tile_s": "s", "st_bytes_per_s": "bytes/s", "l2_bytes_per_s": "bytes/s"}
 MIN_SHAPES, MIN_POINTS = 3, 12
 """Weight shapes and points from which shapes are left out; of fewer the residuals in sample are doubled instead."""
 LAUNCH: Final = (2.2 * MICRO, 1.2 * MICRO, 6.0 * MICRO)

@@ -109,6 +109,7 @@ class GemmConstants:
     eta, ecap: share of the dense peak that an SM's tensor core, and that the whole chip, can hold.
     eb: share of the HBM bandwidth; p: sharpness of the maximum of the three limits; q: of main loop and store of a tile.
     bm_max, bn_max, bn_step: tiles the kernel offers: bm bm_min, twice that … bm_max, bn up to bn_max in steps of bn_step.
+    t_step_s: a main-loop step takes at least that, however small its tile.
     splits: into how many parts a single group's K may be split.
     """
 
@@ -126,6 +127,7 @@ class GemmConstants:
     q: float = 1.0
     splits: int = 1
     bm_min: int = 64
+    t_step_s: float = 0.0
 
     @property
     def tiles(self) -> Tiles:
@@ -252,6 +254,7 @@ def _busy(load: _Load, constants: GemmConstants, limits: GemmLimits) -> np.ndarr
         2.0 * K_STEP * bm * bn / (constants.eta * limits.peak_flop_per_s / limits.num_sms),
         (bm + bn) * (K_STEP * load.in_bytes) / constants.l2_bytes_per_s,
     )
+    step = np.maximum(step, constants.t_step_s)
     loop, store = load.steps * step, bm * bn * (load.store_bytes / constants.st_bytes_per_s)
     if constants.q == 1.0:
         seconds = load.waves * (loop + constants.t_tile_s + store)

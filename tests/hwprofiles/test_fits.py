@@ -136,7 +136,7 @@ def test_priors_of_another_pass_have_not_seen_the_layer_that_is_judged() -> None
         points = gemm_points(turned)
         fit = gemm_fits.fit_family(points, limits, H100, nearest=forward)
         residuals = zip(points, fit.left_out, strict=True)
-        return [residual for point, residual in residuals if point.weight_shape == (7168, 4096)]
+        return [residual for point, residual in residuals if point.weight_shape == (4096, 7168)]
 
     assert judged(1.5) == pytest.approx(judged(1.0), abs=1e-9)
 

@@ -28,7 +28,9 @@ from hwprofiles.calibration.gemm_groups import gemm_entries, priors_of
 from hwprofiles.kernels.anchoring import ANCHOR
 from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, Tiles, gemm_seconds, moved_bytes
 from hwprofiles.kernels.parameters import MissingKernelError, peak_flop_per_s
+from hwprofiles.kernels.shape import PEAK_OF_DTYPE
 from hwprofiles.schema import Gpu
+from hwprofiles.units import MICRO
 
 PASSES: Final = ("fprop", "dgrad", "wgrad")
 MIN_POINTS: Final = 4
@@ -40,11 +42,16 @@ SPLITS: Final = 16
 """Parts of K of a single launch, of cuBLAS."""
 TILES: Final = {
     ("grouped", "bf16"): Tiles(256, 256, 128, bm_min=256), ("grouped", "fp8-row"): CUBLAS_TILES,
-    ("deepgemm", "fp8-block"): DEEPGEMM_TILES,
+    ("deepgemm", "fp8-block"): DEEPGEMM_TILES, ("cublas", "fp8-block"): Tiles(256, 256, 128, bm_min=128),
+    ("cublas-fp32-out", "fp8-block"): CUBLAS_TILES, ("cublas", "fp8-row"): Tiles(256, 256, 128, bm_min=128),
+    ("cublas-bf16-out", "fp8-row"): Tiles(256, 256, 128, bm_min=128),
 }  # fmt: skip
 """Library cell, format → tiles; else those of cuBLAS, with SPLITS. torch's grouped product in BF16 has tiles of 256 rows alone:
-groups of few rows take as long; with other heights weight shapes left out err by 4.0 and 3.5 % instead of 2.9 and 2.7.
+groups of few rows take as long; with other heights weight shapes left out err by 4.0 and 3.5 % instead of 2.9 and 2.7. Products
+scaled by blocks and rows split no K: with splits they err by 6.7 and 7.9 % instead of 2.6 and 4.7.
 """
+STEP: Final = Prior(0.15 * MICRO, 0.6)
+"""Start and pull of t_step_s."""
 NEARER: Final = 0.6
 """Width of priors around another pass's constants over that of the general ones."""
 OF_RESULT: Final = ("st_bytes_per_s", "q")
@@ -120,12 +127,18 @@ def families(rows: Sequence[Cells], gpu: Gpu) -> dict[Family, list[Cells]]:
     found: dict[Family, list[Cells]] = {}
     for row in measured(rows, "gemm"):
         if row["library"] != APART and not row["library"].endswith(LIMITED) and is_alone(row, gpu.num_sms):
-            grouped = int(row.get("groups") or 1) > 1
-            found.setdefault(Family(row["dtype"], row["library"], row["variant"], grouped), []).append(row)
+            found.setdefault(_family(row), []).append(row)
     ranked = sorted(
         found, key=lambda family: (family.dtype, family.is_grouped, PASSES.index(family.variant), _rank(family.library))
     )
     return {family: found[family] for family in ranked if _has_format(gpu, family.dtype)}
+
+
+def _family(row: Cells) -> Family:
+    """Of a row. Dense FP8 forward and input gradient are one call: FP8 operands have the summed dimension innermost in both."""
+    grouped = int(row.get("groups") or 1) > 1
+    is_one = row["variant"] == "dgrad" and not grouped and PEAK_OF_DTYPE[row["dtype"]] == "fp8"
+    return Family(row["dtype"], row["library"], "fprop" if is_one else row["variant"], grouped)
 
 
 def _rank(library: str) -> tuple[int, str]:
@@ -151,14 +164,15 @@ def fit_family(
 
     nearest: the fit of the same format's forward pass, around whose constants those of another pass are sought.
     """
-    general = priors_of(limits, peak_flop_per_s(gpu, "bf16") / gpu.num_sms, quantises=False) | {"q": STORE_BESIDE}
-    is_turned = any(point.size.variant == "dgrad" for point in points)
+    general = priors_of(limits, peak_flop_per_s(gpu, "bf16") / gpu.num_sms, quantises=False) | {
+        "q": STORE_BESIDE,
+        "t_step_s": STEP,
+    }
 
     def without(shape: tuple[int, int]) -> Mapping[str, Prior]:
         if nearest is None:
             return general
-        layer = shape[::-1] if is_turned else shape
-        return _around(general, nearest.blind.get(layer, nearest.constants))
+        return _around(general, nearest.blind.get(shape, nearest.constants))
 
     priors = general if nearest is None else _around(general, nearest.constants)
     if is_few(points):
@@ -232,7 +246,6 @@ def with_fewer_sms(rows: Sequence[Cells], gpu: Gpu, family: Family) -> dict[int,
     found: dict[int, list[Cells]] = {}
     for row in measured(rows, "gemm"):
         sms = free_sms(row, gpu.num_sms)
-        own = Family(row["dtype"], row["library"], row["variant"], int(row.get("groups") or 1) > 1)
-        if own == family and sms < gpu.num_sms and not row.get("beside"):
+        if _family(row) == family and sms < gpu.num_sms and not row.get("beside"):
             found.setdefault(sms, []).append(row)
     return {sms: gemm_points(own) for sms, own in sorted(found.items())}

@@ -24,7 +24,7 @@ FITS = Room(
         ),
         Fault(
             f"{ROOT}/fits/gemm.py",
-            "nearest.blind.get(layer, nearest.constants)",
+            "nearest.blind.get(shape, nearest.constants)",
             "nearest.constants",
             "priors of a pass have seen the layer that is judged",
         ),
