@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from simulator.workload.modules.chains import FP32, chain, narrowed, small
+from simulator.workload.modules.chains import FP32, TORCH, chain, narrowed, small
 from simulator.workload.modules.moesim_fp8 import PLAIN
 from simulator.workload.op import Op, StageWorkload
 
@@ -30,17 +30,17 @@ def optimizer_ops(stage: StageWorkload, hidden: int, vocabulary: int) -> Iterato
         if numbers <= hidden:  # of a vector: less than one block of the kernel has to do
             yield small(f"{name}_adamw", "W", STATE * numbers, COUNTED + 2)
             continue
-        yield chain(f"{name}_adamw", "adamw", "W", STATE * numbers, elements=numbers, library="torch", dtype="fp32")
+        yield chain(f"{name}_adamw", "adamw", "W", STATE * numbers, elements=numbers, library=TORCH, dtype="fp32")
         yield small(f"{name}_count", "W", 3 * FP32, COUNTED)
         if not is_quantised:
             yield narrowed(f"{name}_weight", numbers, "W")
             continue
         size, launches = QUANTISED
         yield chain(
-            f"{name}_quantise", "quantise", "W", size * numbers, kernels=launches, library="torch", variant="weight",
+            f"{name}_quantise", "quantise", "W", size * numbers, kernels=launches, library=TORCH, variant="weight",
             dtype="fp8-block",
         )  # fmt: skip
-        yield chain(f"{name}_turn", "transpose", "W", TURNED * numbers, elements=numbers, dtype="fp8")
+        yield chain(f"{name}_turn", "transpose", "W", TURNED * numbers, elements=numbers, library=TORCH, dtype="fp8")
 
 
 def _parameters(stage: StageWorkload, hidden: int, vocabulary: int) -> Iterator[tuple[str, int, bool]]:

@@ -327,11 +327,13 @@ def _embedding(op: Op, place: Place, is_mtp: bool) -> Iterator[Op]:
     if op.name.startswith("embedding_wgrad"):
         matrix = place.model.vocab_size * place.model.hidden_size
         yield chain("embedding_grad_zeros", "fill", "W", BF16 * matrix, elements=matrix)
-        yield chain(op.name, "embedding_bwd", "W", 2 * BF16 * place.hidden, kernels=8, elements=place.hidden)
+        yield chain(
+            op.name, "embedding_bwd", "W", 2 * BF16 * place.hidden, kernels=8, elements=place.hidden, library=TORCH
+        )
         yield widened("embedding_grad_cast", matrix, "W")
         yield from summed("embedding_grad_sum", matrix, 1.0 if is_mtp else place.recipe.accumulated)
     else:
-        yield replace(op, shape=replace(op.shape, num_kernels=1))
+        yield replace(op, shape=replace(op.shape, num_kernels=1, library=TORCH))
 
 
 def _concat(op: Op, place: Place) -> Iterator[Op]:
