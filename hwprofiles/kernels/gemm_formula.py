@@ -38,6 +38,8 @@ IN_BYTES: dict[str, float] = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "nvfp4": 0.
 RESULTS: dict[str, tuple[float, float]] = {"bf16": (2.0, 2.0), "fp32": (4.0, 4.0), "added": (4.0, 8.0)}
 """What becomes of a result → bytes an element that an SM stores, and that memory moves. added: to what is there in FP32."""
 
+MIDDLE_ROWS, LARGE, ENOUGH_LARGE = 128, 2048, 2
+"""Sizes by which torch chooses kernels of its grouped product: see GemmSize.is_middle."""
 SUM_BYTES = 4.0
 """Of a sum over a part of K."""
 
@@ -75,6 +77,14 @@ class GemmSize:
         return 2.0 * self.m * self.n * self.k
 
     @property
+    def is_middle(self) -> bool:
+        """Whether torch's grouped product scaled by rows takes its slow kernel: groups of more than 128 rows where fewer than
+        two of rows, columns and reduced length are at least 2,048. So measured on an H100 in 120 calls.
+        """
+        sizes = self.per_group
+        return self.groups > 1 and sizes[0] > MIDDLE_ROWS and sum(size >= LARGE for size in sizes) < ENOUGH_LARGE
+
+    @property
     def per_group(self) -> tuple[float, float, float]:
         """Rows, columns and reduced length of one group's GEMM."""
         if self.variant == "wgrad":
@@ -110,6 +120,7 @@ class GemmConstants:
     eb: share of the HBM bandwidth; p: sharpness of the maximum of the three limits; q: of main loop and store of a tile.
     bm_max, bn_max, bn_step: tiles the kernel offers: bm bm_min, twice that … bm_max, bn up to bn_max in steps of bn_step.
     t_step_s: a main-loop step takes at least that, however small its tile.
+    slow: how much longer the waves of a grouped launch of middle sizes take (GemmSize.is_middle), 1: no longer.
     splits: into how many parts a single group's K may be split.
     """
 
@@ -128,6 +139,7 @@ class GemmConstants:
     splits: int = 1
     bm_min: int = 64
     t_step_s: float = 0.0
+    slow: float = 1.0
 
     @property
     def tiles(self) -> Tiles:
@@ -229,6 +241,7 @@ class _Load(NamedTuple):
     in_bytes: np.ndarray
     store_bytes: np.ndarray
     summed: np.ndarray
+    is_middle: np.ndarray
 
 
 def _load(size: GemmSize, tiles: Tiles, limits: GemmLimits) -> _Load:
@@ -244,6 +257,7 @@ def _load(size: GemmSize, tiles: Tiles, limits: GemmLimits) -> _Load:
     return _Load(
         cuts, waves, np.where(is_split, np.ceil(steps), steps), np.full_like(steps, in_bytes),
         np.where(is_split, SUM_BYTES, store_bytes), np.where(is_split, SUM_BYTES * m * n * cuts.parts, 0.0),
+        np.full_like(steps, size.is_middle),
     )  # fmt: skip
 
 
@@ -263,4 +277,6 @@ def _busy(load: _Load, constants: GemmConstants, limits: GemmLimits) -> np.ndarr
     if len(load.cuts.parts) > 1 and load.cuts.parts[-1] > 1.0:
         added = load.summed / (constants.eb * limits.hbm_bytes_per_s) + constants.t0_s
         seconds = seconds + np.where(load.summed > 0.0, added, 0.0)
+    if constants.slow != 1.0:
+        seconds = seconds * np.where(load.is_middle > 0.0, constants.slow, 1.0)
     return np.asarray(seconds.min(axis=-1))

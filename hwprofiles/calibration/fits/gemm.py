@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from hwprofiles.calibration.fits.judged import Judged, judge, spread
@@ -52,6 +53,8 @@ scaled by blocks and rows split no K: with splits they err by 6.7 and 7.9 % inst
 """
 STEP: Final = Prior(0.15 * MICRO, 0.6)
 """Start and pull of t_step_s."""
+SLOW: Final = Prior(2.4, 0.2)
+"""Start and pull of what torch's slow kernel of grouped products by rows takes longer."""
 NEARER: Final = 0.6
 """Width of priors around another pass's constants over that of the general ones."""
 OF_RESULT: Final = ("st_bytes_per_s", "q")
@@ -89,6 +92,11 @@ class Family(NamedTuple):
         return self.as_kind._replace(variant="fprop")
 
     @property
+    def own_priors(self) -> Mapping[str, Prior]:
+        """Of constants that only its library has."""
+        return {"slow": SLOW} if (self.library, self.dtype) == ("grouped", "fp8-row") else {}
+
+    @property
     def tiles(self) -> Tiles:
         """Of its kernels."""
         return TILES.get((self.library, self.dtype), CUBLAS_TILES._replace(splits=SPLITS))
@@ -108,7 +116,7 @@ def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> tuple[dict[str, M
         points, limits = gemm_points(own), limits_of(gpu, family.dtype)
         if len(points) < MIN_POINTS:
             continue
-        fit = fit_family(points, limits, gpu, family.tiles, fits.get(family.nearest))
+        fit = fit_family(points, limits, gpu, family.tiles, fits.get(family.nearest), family.own_priors)
         fits.setdefault(family.as_kind, fit)
         serves = family.library in SERVING and f"{family.stem}.eta" not in found
         name = family.stem if serves else f"{family.stem} of {family.library}"
@@ -135,9 +143,9 @@ def families(rows: Sequence[Cells], gpu: Gpu) -> dict[Family, list[Cells]]:
 
 
 def _family(row: Cells) -> Family:
-    """Of a row. Dense FP8 forward and input gradient are one call: FP8 operands have the summed dimension innermost in both."""
+    """Of a row. FP8 forward and input gradient are one call: FP8 operands have the summed dimension innermost in both."""
     grouped = int(row.get("groups") or 1) > 1
-    is_one = row["variant"] == "dgrad" and not grouped and PEAK_OF_DTYPE[row["dtype"]] == "fp8"
+    is_one = row["variant"] == "dgrad" and PEAK_OF_DTYPE[row["dtype"]] == "fp8"
     return Family(row["dtype"], row["library"], "fprop" if is_one else row["variant"], grouped)
 
 
@@ -154,20 +162,18 @@ def _has_format(gpu: Gpu, dtype: str) -> bool:
 
 
 def fit_family(
-    points: Sequence[GemmPoint],
-    limits: GemmLimits,
-    gpu: Gpu,
-    tiles: Tiles = CUBLAS_TILES,
-    nearest: GemmFit | None = None,
-) -> GemmFit:
+    points: Sequence[GemmPoint], limits: GemmLimits, gpu: Gpu, tiles: Tiles = CUBLAS_TILES,
+    nearest: GemmFit | None = None, own: Mapping[str, Prior] = MappingProxyType({}),
+) -> GemmFit:  # fmt: skip
     """Constants with each weight shape left out once; of few shapes doubled residuals in fit stand for left-out ones.
 
-    nearest: the fit of the same format's forward pass, around whose constants those of another pass are sought.
+    nearest: the fit of the format's forward pass, around whose constants those of another pass are sought. own: priors of
+    constants that few libraries have.
     """
-    general = priors_of(limits, peak_flop_per_s(gpu, "bf16") / gpu.num_sms, quantises=False) | {
-        "q": STORE_BESIDE,
-        "t_step_s": STEP,
-    }
+    general = {
+        **priors_of(limits, peak_flop_per_s(gpu, "bf16") / gpu.num_sms, quantises=False), "q": STORE_BESIDE,
+        "t_step_s": STEP, **own,
+    }  # fmt: skip
 
     def without(shape: tuple[int, int]) -> Mapping[str, Prior]:
         if nearest is None:
