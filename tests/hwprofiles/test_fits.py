@@ -188,6 +188,22 @@ def test_a_split_k_helps_few_tiles_only_and_a_store_beside_the_main_loop_is_neve
         assert gemm_seconds(size, TRUE, limits) <= gemm_seconds(size, split, limits)
 
 
+def test_a_step_has_a_least_time_and_middle_groups_a_slow_kernel() -> None:
+    """56 steps of 0.4 us; of groups of 1,024 rows by 4,096 by 1,536 one size is large, of 4,096 rows two."""
+    limits = gemm_fits.limits_of(H100, "fp8-row")
+    held = replace(TRUE, t_step_s=0.4 * MICRO, splits=1)
+    assert gemm_seconds(GemmSize(64, 256, 7168, 1, "fprop", "fp8-row"), held, limits) > 56 * 0.4 * MICRO
+    big = GemmSize(8192, 8192, 8192, 1, "fprop", "fp8-row")
+    assert gemm_seconds(big, held, limits) == gemm_seconds(big, replace(TRUE, splits=1), limits)
+    slow = replace(TRUE, slow=3.0)
+    for rows, is_middle in ((64, False), (1024, True), (4096, False)):
+        size = GemmSize(8 * rows, 4096, 1536, 8, "fprop", "fp8-row")
+        assert size.is_middle == is_middle
+        ratio = gemm_seconds(size, slow, limits) / gemm_seconds(size, TRUE, limits)
+        assert (ratio > 2.0) == is_middle
+    assert not replace(size, m=1024, groups=1).is_middle
+
+
 @pytest.mark.parametrize("variant", ["fprop", "wgrad"])
 def test_more_sms_and_smaller_calls_are_never_slower(variant: str) -> None:
     for n, k in WEIGHTS:

@@ -59,6 +59,12 @@ FITS = Room(
             "a split K costs one step",
         ),
         Fault(
+            "hwprofiles/kernels/gemm_formula.py",
+            "step = np.maximum(step, constants.t_step_s)",
+            "step = step + 0.0 * constants.t_step_s",
+            "a step of a small tile takes no time",
+        ),
+        Fault(
             "hwprofiles/kernels/memory_bound.py",
             "max(moving, reckoning)",
             "moving",
