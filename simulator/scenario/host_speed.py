@@ -96,7 +96,7 @@ def _of_own(own: Mapping[str, Parameter], executor: Executor | None) -> tuple[fl
     down, up = (
         max(ends) for ends in zip(*(_own_ends(own_range(e, own), is_program=False) for e in BETWEEN), strict=True)
     )
-    return hypot(apart, down), hypot(apart, up)
+    return hypot(down, apart), hypot(up, apart)
 
 
 def _own_ends(costs: CostRange, *, is_program: bool) -> tuple[float, float]:

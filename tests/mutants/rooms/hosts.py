@@ -76,8 +76,8 @@ HOSTS = Room(
         ),
         Fault(
             "simulator/scenario/host_speed.py",
-            "above = exp(hypot(log(cpu.high / cpu.value), up))",
-            "above = cpu.high / cpu.value",
+            ", hypot(log(cpu.high / cpu.value), up)",
+            ", log(cpu.high / cpu.value)",
             "software that is not known leaves nothing open above",
         ),
         Fault(
