@@ -128,7 +128,7 @@ def read_tables(folder: Path, name: str, provenance: StackProvenance, gpu: Gpu) 
         tables["kernels"] = KernelTable.from_csv(folder / "kernels.csv", lambda row: row_problem(row, gpu))
     if (folder / "collectives.csv").exists():
         tables["collectives"] = CollectiveTable.from_csv(folder / "collectives.csv")
-    tables["parameters"] = _parameters(folder)
+    tables["parameters"] = _parameters(folder, provenance)
     if (folder / "assumptions.yaml").exists():
         tables["assumptions"] = load_assumptions(folder / "assumptions.yaml")
     return Stack(
@@ -157,11 +157,14 @@ def _require(name: str, kind: Kind) -> None:
     raise CatalogError(f"no {_SINGULAR[kind]} is called {excerpt(name)}{nearest(str(name), known)}")
 
 
-def _parameters(folder: Path) -> dict[str, Parameter]:
-    """All `*parameters.yaml` of a stack (kernels, network, host). Raises CatalogError for a key that two files give."""
+def _parameters(folder: Path, provenance: StackProvenance) -> dict[str, Parameter]:
+    """All `*parameters.yaml` of a stack (kernels, network, host). Raises CatalogError for a key that two files give.
+
+    A parameter's source may be the short name of one of the provenance's.
+    """
     merged: dict[str, Parameter] = {}
     for path in sorted(folder.glob("*parameters.yaml")):
-        read = read_mapping(path, Parameter)
+        read = read_mapping(path, Parameter, sources=provenance.sources)
         twice = sorted(merged.keys() & read.keys())
         if twice:
             raise CatalogError([Problem(f"{path}:1", key, "a second file of the stack gives it") for key in twice])

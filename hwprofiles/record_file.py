@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from types import MappingProxyType
+from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -13,6 +14,7 @@ from hwprofiles.problems import schema_problems
 from hwprofiles.yaml_file import MAX_NODES, MAX_TABLE_NODES, KeyPath, YamlDocument, YamlFileError, excerpt, read_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
+NO_SOURCES: Final[Mapping[str, BaseModel]] = MappingProxyType({})
 
 
 class CatalogError(Exception):
@@ -57,8 +59,11 @@ def read_located(
         raise failure(_problems_of(error, document, model, shown or str(path))) from None
 
 
-def read_mapping(path: Path, model: type[Model], key_field: str | None = None) -> dict[str, Model]:
-    """A YAML file of key → record; `key_field` names the record's field that repeats the key.
+def read_mapping(
+    path: Path, model: type[Model], key_field: str | None = None, sources: Mapping[str, BaseModel] = NO_SOURCES
+) -> dict[str, Model]:
+    """A YAML file of key → record; `key_field` names the record's field that repeats the key; sources: short name → Source, for
+    what an entry's `source` abbreviates.
 
     Raises CatalogError with every problem.
     """
@@ -68,7 +73,11 @@ def read_mapping(path: Path, model: type[Model], key_field: str | None = None) -
     for key, entry in document.data.items():
         try:
             is_keyed = key_field is not None and isinstance(entry, Mapping)
-            records[key] = model.model_validate({key_field: key, **entry} if is_keyed else entry)
+            record = {key_field: key, **entry} if is_keyed else entry
+            name = record.get("source") if isinstance(record, Mapping) else None
+            if isinstance(name, str) and name in sources:
+                record = {**record, "source": sources[name]}
+            records[key] = model.model_validate(record)
         except ValidationError as error:
             problems += _problems_of(error, document, model, str(path), (key,))
     if problems:

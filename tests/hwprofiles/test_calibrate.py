@@ -67,7 +67,9 @@ def test_a_folder_is_a_stack(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert provenance.caveat
     assert "memory.default" in read_mapping(tmp_path / "parameters.yaml", Parameter)
     assert len(rows) == told["num_kernel_rows"] > 0
-    assert len(open_folder(tmp_path).stack.kernels.rows) == len(rows)
+    stack = open_folder(tmp_path).stack
+    assert len(stack.kernels.rows) == len(rows)
+    assert stack.parameters["memory.default"].source == provenance.sources["calibrate"]
     assert gpu.unsourced() == ()
     assert not told["gpu_is_known"]
     assert {row["state"] for row in points(tmp_path) if row["seconds"]} == {"first_launches", "benchmark_loop"}

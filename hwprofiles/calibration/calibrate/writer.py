@@ -22,6 +22,7 @@ from hwprofiles.schema import Gpu
 from hwprofiles.yaml_text import as_yaml
 
 Row = Mapping[str, str]
+RESIDUAL: Final = "residual"
 SOURCE: Final = "calibrate"
 """Short name of the one source of the rows."""
 GOOD_FOR_MONTHS: Final = 12
@@ -87,11 +88,29 @@ def write_stack(folder: Path, measured: Measured) -> Written:
             left.append(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
             found = {}
         if found:
-            write_yaml(folder / name, found, "Fitted to this folder's tables by moesim calibrate.")
+            write_yaml(folder / name, _short(found, origin), "Fitted to this folder's tables by moesim calibrate.")
             numbers[name] = len(found)
         else:
             (folder / name).unlink(missing_ok=True)
     return Written(len(rows), numbers, tuple(judged), tuple(left))
+
+
+def _short(found: Found, origin: Source) -> Found:
+    """Parameters whose source is this run by its short name, and without the rows' own state: hundreds are read at every start.
+    What a residual's source tells of the fit stays.
+    """
+    return {
+        key: {
+            name: SOURCE if name == "source" and not key.endswith(RESIDUAL) and _is_of(value, origin) else value
+            for name, value in entry.items()
+            if (name, value) != ("state", STATE)
+        }
+        for key, entry in found.items()
+    }
+
+
+def _is_of(source: Any, origin: Source) -> bool:
+    return isinstance(source, Mapping) and str(source.get("where", "")).startswith(origin.where)
 
 
 def _of_kernels(measured: Measured, judged: list[str], where: str, date: str) -> Found:
