@@ -18,7 +18,15 @@ from hwprofiles.stack_choice import load_stack
 from simulator.cli.app import main
 from tests.stack_folder import write_folder
 
-STACKS = ("h800-notrace", "h800-deepseek-2024", "h100-public", "h200-public", "b200-public", "gb200-transfer")
+STACKS = (
+    "h800-notrace",
+    "h800-deepseek-2024",
+    "h100-measured",
+    "h100-public",
+    "h200-public",
+    "b200-public",
+    "gb200-transfer",
+)
 FORMATS = ("bf16", "fp8-block", "fp8-row", "fp8-tensor", "mxfp8", "nvfp4")
 
 
