@@ -113,9 +113,9 @@ def _shape(cells: Cells) -> KernelShape:
     for name in _WHOLE_COLUMNS:
         if cells[name]:
             given[name] = _whole(name, cells[name])
-    if cells[LIBRARY]:
+    if cells.get(LIBRARY):
         given[LIBRARY] = cells[LIBRARY]
-    if cells[RESULT]:
+    if cells.get(RESULT):
         given[RESULT] = _one_of(RESULT, cells[RESULT], GEMM_RESULTS)
     missing = [name for name in NEEDED[bound] if not given.get(name)]
     if missing:

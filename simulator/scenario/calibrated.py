@@ -22,5 +22,6 @@ def calibrated_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     if limit is None or scenario.device.power_cap_w is not None or scenario.device.clock == "burst":
         return
     if limit < gpu.tdp_w * (1.0 - SAME_WATTS):
-        text = f"{plain_name(scenario.stack)} was measured under a limit of {limit:g} W, and {gpu.name} is taken at its {gpu.tdp_w:g} W"
+        text = f"{plain_name(scenario.stack)} was measured under a limit of {limit:g} W, and {gpu.name} is taken at its"
+        text += f" {gpu.tdp_w:g} W"
         yield "device.power_cap_w", f"{text}; for GPUs that are limited so, --set device.power_cap_w={limit:g}"

@@ -49,7 +49,7 @@ ROUNDING: Final = 0.01
 """Rates that differ by less are one rate, rounded."""
 
 MEASURED_SEQ: Final = 32_768
-"""Longest sequence of a measured attention core: hwprofiles/stacks/h800-notrace/kernels.csv."""
+"""Longest sequence of a measured attention core where a stack has no longer one: hwprofiles/stacks/h800-notrace/kernels.csv."""
 
 CHECKED_SEQ: Final = 131_072
 """Longest sequence of calls that the formula was compared with, not fitted to: FlashAttention-2 on H200,
@@ -334,12 +334,18 @@ def hardware_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
     if scenario.parallel.ep > 1 and gpu.vendor != MEASURED_VENDOR and not derived.dispatcher(scenario).is_library:
         text = f"{comm_sms} SMs for DeepEP's dispatch and combine, as measured on GPUs of {MEASURED_VENDOR}"
         yield "parallel.comm_sms", f"{text}; {gpu.name} is of {gpu.vendor}, where another library may take more or less"
-    if seq_len > MEASURED_SEQ:
-        text = f"{seq_len:,} tokens; attention was measured up to {MEASURED_SEQ:,}, beyond that the formula is extrapolated"
+    if seq_len > (measured := measured_seq(scenario.stack)):
+        text = f"{seq_len:,} tokens; attention was measured up to {measured:,}, beyond that the formula is extrapolated"
         checked = f"at {CHECKED_SEQ:,} it gives FlashAttention-2's calls on H200 8 % too short forward, 1 % backward"
         yield "training.seq_len", f"{text}: {checked}"
     yield from _fabric_warnings(scenario)
     yield from _rate_warnings(scenario)
+
+
+def measured_seq(stack: str) -> int:
+    """Longest sequence of an attention core that the stack's rows, or the fits behind its formula, are of."""
+    rows = stack_choice.load_stack(stack).kernels.rows
+    return max([MEASURED_SEQ, *(row.shape.seq for row in rows if row.shape.bound == "attention")])
 
 
 def _fabric_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
