@@ -148,7 +148,9 @@ def fit_gemm(
     if not drop_wild:
         return problem.fit(problem.everything)
     start = problem.tame(problem.residuals(problem.centre), WILD_AT_START)
-    return problem.fit(problem.tame(np.array(problem.fit(start).residuals), WILD))
+    first = problem.fit(start)
+    kept = problem.tame(np.array(first.residuals), WILD)
+    return first if (kept == start).all() else problem.fit(kept)
 
 
 class _Problem:

@@ -19,11 +19,13 @@ from hwprofiles.calibration.fits.parameter import Entry, Origin, parameters
 from hwprofiles.calibration.fits.points import Cells, MemoryPoint, is_alone, measured, memory_points, state_of
 from hwprofiles.calibration.fits.serving import serving
 from hwprofiles.schema import Gpu
-from hwprofiles.units import GIGA, MICRO
+from hwprofiles.units import MICRO
 
 GOAL: Final = 0.08
-PRIOR: Final = (3.0 * MICRO, 0.7, 500.0 * GIGA)
-"""Seconds besides the bytes, share of the bandwidth, elements a second (only where bytes an element differ)."""
+PRIOR: Final = (3.0 * MICRO, 0.7)
+"""Seconds besides the bytes, share of the bandwidth; a rate of elements, where bytes an element differ, is sought around the
+highest that any call reached.
+"""
 WIDTH: Final = (1.0, 0.7, 1.0)
 """Standard deviations of their logarithms."""
 MIN_POINTS: Final = 3
@@ -65,19 +67,20 @@ class MemoryFit:
         return sum(_not_in(point, name) for point in self.points) >= MIN_POINTS
 
     def _fit(self, points: Sequence[MemoryPoint]) -> Values:
-        count = len(PRIOR) if self._has_elements else len(PRIOR) - 1
-        centre = np.log(np.array(PRIOR[:count])) + np.array([math.log(_launches(points)), *[0.0] * (count - 1)])
+        start = [PRIOR[0] * _launches(points), PRIOR[1]]
+        if self._has_elements:
+            start.append(max(elements(point) / point.seconds for point in points))
         seconds = np.array([point.seconds for point in points])
 
         def residuals(x: Values) -> Values:
             return np.asarray(np.log(seconds / self.predict(np.exp(x), points)))
 
-        return np.exp(minimise(residuals, centre, np.array(WIDTH[:count])))
+        return np.exp(minimise(residuals, np.log(np.array(start)), np.array(WIDTH[: len(start)])))
 
     def predict(self, constants: Values, points: Sequence[MemoryPoint]) -> Values:
         """Seconds of the points."""
         moving = np.array([point.bytes for point in points]) / (constants[1] * self._rate)
-        if len(constants) == len(PRIOR):
+        if len(constants) > len(PRIOR):
             moving = np.maximum(moving, np.array([elements(point) for point in points]) / constants[2])
         return np.asarray(constants[0] + moving)
 
