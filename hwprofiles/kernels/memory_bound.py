@@ -1,10 +1,11 @@
 """Kernels bound by the memory's bandwidth: seconds over bytes moved.
 
-    t = launches * memory.launch_floor_s + latency_s + max(bytes / (share * HBM bandwidth), elements / elements_per_s)
+    t = (waiting^p + moving^p)^(1/p), waiting = launches * memory.launch_floor_s + latency_s
+    moving = max(bytes / (share * HBM bandwidth), elements / elements_per_s)
 
 Keys: `memory.<op>` is the share, `memory.<op>.latency_s` what a call waits besides (how long the memory takes to get going, or
 steps that wait for one another), `memory.<op>.elements_per_s` the rate of kernels that reckon an address for each element
-(KernelShape.m * n of them). With a library that the stack knows (KernelShape.library) `memory.<op>.<library>` and so on, and
+(KernelShape.m * n of them), `memory.<op>.p` how far the waiting passes beside the moving (1: not at all). With a library that the stack knows (KernelShape.library) `memory.<op>.<library>` and so on, and
 `memory.<op>.<library>-<variant>` before it where its variants are kernels of their own; an op that it does not know has
 `memory.default`. Without keys of its own a call takes no latency and has no rate of elements.
 
@@ -27,18 +28,22 @@ from hwprofiles.kernels.shape import KernelShape, Regime
 
 @dataclass(frozen=True, slots=True)
 class MemoryConstants:
-    """Of one kernel: share of the bandwidth; latency_s of a call; elements_per_s (inf: bytes alone bound it)."""
+    """Of one kernel: share of the bandwidth; latency_s of a call; elements_per_s (inf: bytes alone bound it); p (1: a sum)."""
 
     share: float
     latency_s: float = 0.0
     elements_per_s: float = math.inf
+    p: float = 1.0
 
 
 def streaming_seconds(constants: MemoryConstants, bytes_per_s: float, floor_s: float, shape: KernelShape) -> float:
     """Seconds by the formula. bytes_per_s: the memory's bandwidth; floor_s: of one launch."""
     moving = shape.bytes / (constants.share * bytes_per_s)
     reckoning = shape.m * max(shape.n, 1) / constants.elements_per_s
-    return floor_s * shape.num_kernels + constants.latency_s + max(moving, reckoning)
+    waiting, moving = floor_s * shape.num_kernels + constants.latency_s, max(moving, reckoning)
+    if constants.p == 1.0:
+        return waiting + moving
+    return float((waiting**constants.p + moving**constants.p) ** (1.0 / constants.p))
 
 
 def memory_bound_cost(
@@ -75,10 +80,11 @@ def _ends(stack: StackLike, shape: KernelShape, stem: str, share: Range) -> tupl
     """Constants of the fastest, the likeliest and the slowest call."""
     wait = find(stack, f"{stem}.latency_s", f"memory.{shape.op}.latency_s") or Range(0.0, 0.0, 0.0)
     rate = find(stack, f"{stem}.elements_per_s") or Range(math.inf, math.inf, math.inf)
+    p = (find(stack, f"{stem}.p") or EXACT).value
     return (
-        MemoryConstants(share.high, wait.low, rate.high),
-        MemoryConstants(share.value, wait.value, rate.value),
-        MemoryConstants(share.low, wait.high, rate.low),
+        MemoryConstants(share.high, wait.low, rate.high, p),
+        MemoryConstants(share.value, wait.value, rate.value, p),
+        MemoryConstants(share.low, wait.high, rate.low, p),
     )
 
 

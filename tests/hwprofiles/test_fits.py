@@ -255,7 +255,7 @@ def cost(found: Mapping[str, Mapping[str, Any]], shape: KernelShape, *rows: Kern
     return kernel_seconds(shape, stack, H100, "alone")
 
 
-def memory_row(op: str, library: str, moved: int, seconds: float, rows: int = 1, width: int = 0) -> dict[str, str]:
+def memory_row(op: str, library: str, moved: int, seconds: float, rows: int = 0, width: int = 0) -> dict[str, str]:
     return {
         "op": op, "library": library, "bytes": str(moved), "m": str(rows), "n": str(width), "seconds": repr(seconds),
         "state": "benchmark_loop", "dtype": "bf16",
@@ -281,6 +281,20 @@ def test_memory_bound_kernels_made_by_the_formula_give_it_back_by_library() -> N
     assert got["memory.launch_floor_s"] == pytest.approx(2.5 * MICRO, rel=0.05)
     assert got["memory.launch_floor_s"] + got["memory.rmsnorm.latency_s"] == pytest.approx(5 * MICRO, rel=0.05)
     assert all(each.error < 0.02 < 0.1 < each.roofline for each in judged)
+
+
+def test_a_kernel_whose_waiting_passes_beside_its_bytes_is_told_from_a_sum() -> None:
+    """40 us of launch and 0.8 of the bandwidth by the third power: twice 40 us together are 50."""
+    rate = H100.hbm_bytes_per_s
+    rows = [
+        memory_row("adamw", "torch", moved, ((40e-6) ** 3 + (moved / (0.8 * rate)) ** 3) ** (1 / 3))
+        for moved in (round(0.8 * rate * 40e-6 * 2.0**i) for i in range(-4, 6))
+    ]
+    found, judged = fit_points(rows, H100)
+    assert found["memory.adamw.p"]["value"] == 3.0 and "memory.copy.p" not in fit_points(list(memory_table()), H100)[0]
+    assert found["memory.adamw"]["value"] == pytest.approx(0.8, rel=0.02) and judged[0].error < 0.02
+    got = cost(found, KernelShape("adamw", bytes=round(0.8 * rate * 40e-6)))
+    assert got.seconds == pytest.approx(40e-6 * 2 ** (1 / 3), rel=0.03)
 
 
 def test_elements_bound_a_kernel_that_takes_as_long_for_two_and_four_bytes() -> None:

@@ -28,6 +28,10 @@ highest that any call reached.
 """
 WIDTH: Final = (1.0, 0.7, 1.0)
 """Standard deviations of their logarithms."""
+SHARP, MISFIT, MUCH_BETTER, MANY_POINTS = 3.0, 0.03, 0.7, 6
+"""p of kernels whose waiting passes beside the moving; mean misfit (log) of the sum above which it is tried, share of it that
+it must be below, points that tell.
+"""
 MIN_POINTS: Final = 3
 """Fewest points of a fit that judges others."""
 UNJUDGED: Final = 0.1
@@ -57,32 +61,45 @@ class MemoryFit:
     def __init__(self, points: Sequence[MemoryPoint], bytes_per_s: float) -> None:
         self.points, self._rate = points, bytes_per_s
         self._has_elements = _tells_elements(points)
-        self.constants = self._fit(points)
+        p = self._sharpness()
+        self.constants = self._fit(points, p)
         names = [name for group in GROUPS for name in dict.fromkeys(map(group, points))]
         self._folds = {
-            name: self._fit([p for p in points if _not_in(p, name)]) for name in names if self._may_leave(name)
+            name: self._fit([each for each in points if _not_in(each, name)], p)
+            for name in names
+            if self._may_leave(name)
         }
 
     def _may_leave(self, name: Hashable) -> bool:
         return sum(_not_in(point, name) for point in self.points) >= MIN_POINTS
 
-    def _fit(self, points: Sequence[MemoryPoint]) -> Values:
+    def _sharpness(self) -> float:
+        """p: SHARP of kernels of many points that it suits much better, else 1; chosen on all points, the same in all folds."""
+        if len(self.points) < MANY_POINTS:
+            return 1.0
+        misfits = [fmean(abs(each) for each in self._residuals(self._fit(self.points, p))) for p in (1.0, SHARP)]
+        return SHARP if misfits[0] > MISFIT and misfits[1] < MUCH_BETTER * misfits[0] else 1.0
+
+    def _fit(self, points: Sequence[MemoryPoint], p: float) -> Values:
+        """Constants: seconds besides the bytes, share, p, and the rate of elements where there is one."""
         start = [PRIOR[0] * _launches(points), PRIOR[1]]
         if self._has_elements:
             start.append(max(elements(point) / point.seconds for point in points))
         seconds = np.array([point.seconds for point in points])
 
         def residuals(x: Values) -> Values:
-            return np.asarray(np.log(seconds / self.predict(np.exp(x), points)))
+            return np.asarray(np.log(seconds / self.predict(np.insert(np.exp(x), 2, p), points)))
 
-        return np.exp(minimise(residuals, np.log(np.array(start)), np.array(WIDTH[: len(start)])))
+        found = minimise(residuals, np.log(np.array(start)), np.array(WIDTH[: len(start)]))
+        return np.insert(np.exp(found), 2, p)
 
     def predict(self, constants: Values, points: Sequence[MemoryPoint]) -> Values:
         """Seconds of the points."""
         moving = np.array([point.bytes for point in points]) / (constants[1] * self._rate)
-        if len(constants) > len(PRIOR):
-            moving = np.maximum(moving, np.array([elements(point) for point in points]) / constants[2])
-        return np.asarray(constants[0] + moving)
+        if self._has_elements:
+            moving = np.maximum(moving, np.array([elements(point) for point in points]) / constants[3])
+        p = constants[2]
+        return np.asarray((constants[0] ** p + moving**p) ** (1.0 / p))
 
     def left_out(self) -> Iterator[tuple[MemoryPoint, Hashable, float]]:
         """Point, what was left out with it, log(measured / predicted)."""
@@ -94,7 +111,10 @@ class MemoryFit:
     @property
     def residuals(self) -> list[float]:
         """In fit."""
-        predicted = self.predict(self.constants, self.points)
+        return self._residuals(self.constants)
+
+    def _residuals(self, constants: Values) -> list[float]:
+        predicted = self.predict(constants, self.points)
         return [math.log(point.seconds / float(seconds)) for point, seconds in zip(self.points, predicted, strict=True)]
 
     def judged(self, name: str) -> Judged:
@@ -125,14 +145,16 @@ class MemoryFit:
         yield stem, share, share / high, share / low, "1"
         least, most = (max(0.0, (wait + launched) * end - launched) for end in (low, high))
         yield f"{stem}.latency_s", wait, least, most, "s"
+        if self.constants[2] != 1.0:
+            yield f"{stem}.p", SHARP, 1.0, SHARP, "1"
         if self._has_elements and self._counts_elements:
-            rate = float(self.constants[2])
+            rate = float(self.constants[3])
             yield f"{stem}.elements_per_s", rate, rate / high, rate / low, "elements/s"
 
     @property
     def _counts_elements(self) -> bool:
         """Whether the rate of elements holds any of its calls up; else only the prior speaks."""
-        share, rate = float(self.constants[1]), float(self.constants[2])
+        share, rate = float(self.constants[1]), float(self.constants[3])
         return any(elements(point) / rate > point.bytes / (share * self._rate) for point in self.points)
 
     @property

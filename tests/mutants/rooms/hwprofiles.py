@@ -142,8 +142,8 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/memory_bound.py",
-            "return floor_s * shape.num_kernels + constants.latency_s",
-            "return constants.latency_s",
+            "waiting, moving = floor_s * shape.num_kernels + constants.latency_s",
+            "waiting, moving = constants.latency_s",
             "a small kernel has no launch",
         ),
         Fault(
