@@ -428,7 +428,7 @@ def test_categories_are_called_as_in_every_other_report() -> None:
     book = Book(xlsx(result))
     words = {category_words(each.category) for each in result.step.by_category}
     found = {book.book["Breakdown"][f"A{6 + place}"].value for place in range(len(words))}
-    assert found == words and "gaps between kernels" in found
+    assert found == words and "exposed comm., waits" in found
 
 
 def test_a_long_legend_of_a_category_has_a_line_more() -> None:
