@@ -1,7 +1,7 @@
-"""python -m validation.library_steps [DIR]: predicted steps of Hugging Face transformers, beside measured ones of DIR.
+"""python -m validation.library_steps [DIR]: predicted steps of Hugging Face transformers, beside measured ones.
 
 The models are those of hwprofiles/library_models.py; DIR is what `python -m hwprofiles.calibration.library_steps -o DIR`
-writes. `--write FILE.csv` keeps predictions, so that they can be committed before anything is measured. Inputs are a model's
+writes, without one the committed rows serve. `--write FILE.csv` keeps predictions, so that they can be committed before anything is measured. Inputs are a model's
 configuration, batch and sequence length, the node and its stack: nothing that the run itself gave.
 """
 
@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+import hwprofiles
 from hwprofiles.library_models import MODELS, LibraryModel
 from hwprofiles.units import GIBI, MILLI
 from simulator import load_scenario
@@ -25,6 +26,7 @@ from simulator.run.training_run import simulate_run
 from validation.measured_memory import allocated
 
 FRAMEWORK: Final = "transformers@5.17"
+MEASURED: Final = Path(hwprofiles.__file__).parent / "measurements/h100-library-steps-2026-11-27.csv"
 LOOP: Final = {"host_other_s": {"value": 0.0, "low": 0.0, "high": 0.002}}
 """The loop reads no loss, fetches no batch and writes no log between two steps."""
 
@@ -110,9 +112,15 @@ def predict(model: LibraryModel, node: str, more: Mapping[str, Any] | None = Non
     )  # fmt: skip
 
 
-def measured(folder: Path) -> dict[str, dict[str, Any]]:
-    """Measured rows by model."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+def measured(folder: Path | None) -> dict[str, dict[str, Any]]:
+    """Measured rows by model: of a folder of JSON files; None: those that are committed."""
+    if folder is not None:
+        return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    with MEASURED.open(encoding="utf-8", newline="") as file:
+        return {
+            row["model"]: {key: float(row[key]) for key in ("step_s", "peak_allocated_bytes")}
+            for row in csv.DictReader(file)
+        }
 
 
 def lines(found: Iterable[Predicted], rows: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
@@ -144,8 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.host_costs:
         more["host"] = {"costs": given.host_costs}
     found = [predict(model, given.node, more) for model in MODELS]
-    rows = measured(given.folder) if given.folder else {}
-    for line in lines(found, rows):
+    for line in lines(found, measured(given.folder)):
         sys.stdout.write(f"{line}\n")
     if given.write:
         with given.write.open("w", newline="", encoding="utf-8") as file:

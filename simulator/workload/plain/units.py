@@ -20,6 +20,9 @@ from simulator.workload.recipe import Recipe
 
 _RESULTS: Final = ("expert_results", "expert_sum", "shared_sum", "residual")
 EMBEDDING: Final = "embedding"
+PREAMBLE: Final = 20
+"""Kernels on a few numbers in front of the first layer: positions, the look for packed sequences, cosines and sines
+(huggingface/transformers v5.17.0 masking_utils.py, find_packed_sequence_indices; Qwen3MoeRotaryEmbedding.forward)."""
 CORE: Final = "core"
 """Segment of what stands in an attention core's place."""
 
@@ -86,6 +89,10 @@ def _sum(work: Work, share: float) -> Iterator[Op]:
 def _embedding(work: Iterable[Work], model: ModelSpec) -> Iterator[Work]:
     """The look-up; its gradient: zeros of the whole matrix, then the rows of tokens, sorted and added."""
     for each in work:
+        if each.name == "embedding":
+            yield each
+            yield _op("tables", "F", Launch("elementwise", 0, 0, 0, PREAMBLE))
+            continue
         if not isinstance(each, Op) or each.name != "embedding_wgrad":
             yield each
             continue
@@ -166,9 +173,23 @@ def _products(unit: Unit) -> dict[BlockName, tuple[Op, ...]]:
         "attn_f", "mlp_f_local", "mlp_f_routed", "mlp_b_local", "mlp_b_routed", "mlp_w", "attn_b", "attn_w"
     )  # fmt: skip
     return {
-        name: tuple(each for each in unit.blocks.get(name, ()) if isinstance(each, Op) and _is_product(each))
+        name: tuple(_written(each) for each in unit.blocks.get(name, ()) if isinstance(each, Op) and _is_product(each))
         for name in names
     }
+
+
+def _written(op: Op) -> Op:
+    """A weight gradient as plain torch makes it: in BF16, added to nothing. Grouped ones are asked for as the stack's library
+    of that name has them, whatever that writes.
+    """
+    shape = op.shape
+    if shape.variant != "wgrad" or shape.op != "gemm":
+        return op
+    numbers = shape.m * shape.n
+    read, size = op.bytes_read - 4 * numbers, 2 * numbers
+    return replace(
+        op, shape=replace(shape, result="bf16", bytes=read + size), bytes_read=read, bytes_written=size
+    )  # fmt: skip
 
 
 def _is_product(op: Op) -> bool:
