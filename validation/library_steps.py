@@ -1,8 +1,8 @@
 """python -m validation.library_steps [DIR]: predicted steps of Hugging Face transformers, beside measured ones.
 
 The models are those of hwprofiles/library_models.py; DIR is what `python -m hwprofiles.calibration.library_steps -o DIR`
-writes, without one the committed rows serve. `--write FILE.csv` keeps predictions, so that they can be committed before anything
-is measured. Inputs are a model's configuration, batch and sequence length, the node and its stack: nothing that the run gave.
+writes, without one the committed rows serve. `--write FILE.csv` keeps predictions, so that they can be committed before
+anything is measured. Inputs are a model's configuration, batch and sequence length, the node and its stack: nothing of the run.
 """
 
 from __future__ import annotations
