@@ -6,8 +6,8 @@
 Keys: `memory.<op>` is the share, `memory.<op>.latency_s` what a call waits besides (how long the memory takes to get going, or
 steps that wait for one another), `memory.<op>.elements_per_s` the rate of kernels that reckon an address for each element
 (KernelShape.m * n of them), `memory.<op>.p` how far the waiting passes beside the moving (1: not at all). With a library that
-the stack knows (KernelShape.library) `memory.<op>.<library>` and so on, and `memory.<op>.<library>-<variant>` before it where its
-variants are kernels of their own; an op that it does not know has `memory.default`. Without keys of its own a call takes no
+the stack knows (KernelShape.library) `memory.<op>.<library>` and so on, and `memory.<op>.<library>-<variant>` before it where
+its variants are kernels of their own; an op that it does not know has `memory.default`. Without keys of its own a call takes no
 latency, has no rate of elements, and p is 1.
 
 Rows: where the share was fitted on this GPU, measured / formula of the rows along the bytes corrects it, and more bytes are

@@ -127,23 +127,29 @@ class MemoryFit:
             name, [each for each, _ in known], [group for _, group in known], rooflines, GOAL, in_fit=not found
         )
 
-    def spread(self) -> tuple[float, float]:
-        """90 % range of measured / predicted; twice that in fit where nothing could be left out, and at least UNJUDGED."""
-        left = [residual for _, _, residual in self.left_out()]
-        if left:
-            low, high = spread(left, len(self._folds))
-            return math.exp(low), math.exp(high)
-        worst = max(UNJUDGED, 2.0 * max(map(abs, self.residuals)))
-        return math.exp(-worst), math.exp(worst)
+    def spread(self, *, of_long: bool) -> tuple[float, float]:
+        """90 % range of measured / predicted of calls that take mostly their bytes, or of the others; of all where none are.
+
+        Twice that in fit where nothing could be left out, and at least UNJUDGED.
+        """
+        left = list(self.left_out())
+        if not left:
+            worst = max(UNJUDGED, 2.0 * max(map(abs, self.residuals)))
+            return math.exp(-worst), math.exp(worst)
+        wait = TELLING * float(self.constants[0])
+        alike = [residual for point, _, residual in left if (point.seconds > wait) == of_long]
+        low, high = spread(alike or [residual for _, _, residual in left], len(self._folds))
+        return math.exp(low), math.exp(high)
 
     def entries(self, stem: str, floor_s: float) -> Iterator[Entry]:
-        """Its constants, each of whose ends gives that end of the call's range."""
-        low, high = self.spread()
+        """Its constants: each end is that of the calls that it decides."""
+        low, high = self.spread(of_long=True)
         launched = floor_s * _launches(self.points)
         wait = max(0.0, float(self.constants[0]) - launched)
         share = float(self.constants[1])
         yield stem, share, share / high, share / low, "1"
-        least, most = (max(0.0, (wait + launched) * end - launched) for end in (low, high))
+        shortest, longest = self.spread(of_long=False)
+        least, most = (max(0.0, (wait + launched) * end - launched) for end in (shortest, longest))
         yield f"{stem}.latency_s", wait, least, most, "s"
         if self.constants[2] != 1.0:
             yield f"{stem}.p", SHARP, 1.0, SHARP, "1"

@@ -13,7 +13,7 @@ CHAINS: Final = frozenset({
     "router_pointwise_bwd", "routing_map", "row_map", "swiglu", "swiglu_bwd", "transpose", "unpermute",
 })  # fmt: skip
 """Ops for which training frameworks have kernels of their own, and plain torch a chain of functions or a slow copy: no measure
-of what a framework takes. Nor is what torch.compile makes of them: on an H100 half the time of the frameworks' norms and losses.
+of what a framework takes. Nor is what torch.compile makes of them: on an H100 half the time of frameworks' norms and losses.
 """
 
 

@@ -12,13 +12,13 @@ from typing import Any, Final
 import torch
 
 from hwprofiles.calibration.rates.case import Call
-from hwprofiles.units import MEBI, MILLI
+from hwprofiles.units import GIBI, MILLI
 
 THREADS: Final = 1024
 KEPT: Final = 58
 """Numbers that each thread of a holding block keeps in registers; with a few more of its own they are 64 for each of 1,024
 threads: all registers of an SM (65,536 on every NVIDIA GPU since Volta), so that no block of another kernel fits beside it."""
-MOVED_BYTES: Final = 1024 * MEBI
+MOVED_BYTES: Final = int(GIBI)
 """That a moving kernel reads, and writes, in one sweep: more than caches hold."""
 WIDE_BYTES: Final = 16
 """Of a thread's load."""
