@@ -70,9 +70,7 @@ def parameters(rows: Sequence[Mapping[str, Any]], where: str, date: str) -> dict
         made[RATIO] = _parameter(ratio, "ratio", where, date, text)
     between = _between(found, {key: span.value for key, (span, _) in spans.items()})
     if between is not None:
-        text = (
-            "whole layers over their counted calls, geometric mean; a tenth of layers and passes is outside at each end"
-        )
+        text = "whole layers over their counted calls, mean; range: least to most of them, other codes apart"
         made[IN_A_MODEL] = _parameter(between, "ratio", where, date, text)
     if found:
         made[GAP] = Parameter(value=0.0, low=0.0, high=MOST_GAP_S, unit="s", basis="assumed", source=_GAP_SOURCE)
@@ -96,7 +94,7 @@ LAYERS: Final[Mapping[str, Counted]] = {
 """Row of a whole layer of the torch model (host/layers.py) → its calls: kernels as torch's profiler sees them on an H100
 (python -m hwprofiles.calibration.proof profile: dense and gqa)."""
 CODES: Final = 1.25
-"""Least factor at each end of what calls take more in a model: its views and modules differ from code to code."""
+"""Factor at each end of what calls take more in a model: its views and modules differ from code to code."""
 
 
 def _between(rows: Rows, costs: Mapping[str, float]) -> Span | None:
@@ -112,8 +110,9 @@ def _between(rows: Rows, costs: Mapping[str, float]) -> Span | None:
         if name in rows and own.keys() <= costs.keys():
             seconds = math.fsum(costs[key] * count for key, count in own.items())
             logs.append(math.log(number(rows[name], "host_s") / seconds))
-    found = _of_logs(logs)
-    return found and Span(found.value, min(found.low, found.value / CODES), max(found.high, found.value * CODES))
+    if len(logs) < 2:
+        return None
+    return Span(math.exp(fmean(logs)), math.exp(min(logs)) / CODES, math.exp(max(logs)) * CODES)
 
 
 def _of_logs(logs: Sequence[float]) -> Span | None:
