@@ -65,7 +65,7 @@ def cpu_seconds(scenario: Scenario) -> Parameter:
 
 def counts_functions(scenario: Scenario) -> bool:
     """Whether every function of the software is counted, so that calls stand between others and nothing beside them."""
-    return scenario.kernels.modules == "transformers"
+    return scenario.kernels.modules != "fused"
 
 
 def of_host(stated: Assumption, scenario: Scenario, stack: Stack) -> Assumption:

@@ -15,13 +15,15 @@ from simulator.step.graph import order_of_actions
 from simulator.step.memory import rank_memories
 from simulator.step.prepared import PreparedStep, memory_question, prepare
 from simulator.step.step import simulate_step
-from simulator.workload.modules.moesim_fp8 import spread
+from simulator.workload.modules.moesim_fp8 import WEIGHT_CAST, WEIGHT_TURN, spread
 from simulator.workload.op import Op
 from validation.measured_memory import OUTSIDE
 from validation.proof.scenarios import layer_scenario, step_scenario
 
 FFN: Final = ("ffn_", "shared_", "expert_", "router", "balance_", "routing_map", "row_weights", "permute", "unpermute")
 """Beginnings of the names of a feed-forward network's operators, its norm, sums and router included."""
+OF_STEP: Final = (WEIGHT_CAST, WEIGHT_TURN)
+"""Ends of the names of what is done once a step, before a layer alone is timed."""
 OF_GRAPHS: Final = ("buffers.graph_pool", "buffers.graph_nodes")
 """Free memory in a graph's pool, and what the driver holds."""
 LAYER_COLUMNS: Final[Mapping[str, str]] = {
@@ -41,7 +43,10 @@ def layer_operators(step: PreparedStep, case: LayerCase) -> tuple[Op, ...]:
     if case.kind == "head":
         return tuple(units["head"].ops())
     unit, is_ffn = units["moe" if case.kind == "moe" else "dense"], case.kind in ("moe", "dense")
-    own = (op for op in unit.ops() if not op.name.startswith("embedding") and op.name.startswith(FFN) == is_ffn)
+    own = (
+        op for op in unit.ops()
+        if not op.name.startswith("embedding") and op.name.startswith(FFN) == is_ffn and not op.name.endswith(OF_STEP)
+    )  # fmt: skip
     return tuple(each for op in own for each in _as_loaded(op, uneven(case.rows) if case.rows else 0.0))
 
 

@@ -28,8 +28,9 @@ def step_scenario(case: StepCase, stack: str, node: str) -> Scenario:
     values["training"] = {**values["training"], "micro_batch_size": case.sequences}
     if case.recompute:
         values["recompute"] = {"granularity": "selective", "modules": list(case.recompute)}
+    values["host"] = {"costs": "stack"}  # the host of the machine that the stack was measured on
     if case.issue == "graph":
-        values["host"] = {"cuda_graph": "full_iteration"}
+        values["host"]["cuda_graph"] = "full_iteration"
     return load_scenario(values)
 
 

@@ -14,7 +14,18 @@ from typing import Final
 from hwprofiles.kernels.shape import LOOP
 from simulator.scenario.model import ModelSpec
 from simulator.workload import counting as c
-from simulator.workload.modules.chains import BF16, FP32, QUANTISER, added, chain, narrowed, strided, summed, widened
+from simulator.workload.modules.chains import (
+    BF16,
+    FP32,
+    QUANTISER,
+    TORCH,
+    added,
+    chain,
+    narrowed,
+    strided,
+    summed,
+    widened,
+)
 from simulator.workload.op import Op, Pass
 from simulator.workload.recipe import Recipe
 
@@ -26,6 +37,13 @@ TURNED_AGAIN: Final = 2 * (1 + FP32 / c.FP8_BLOCK)
 """The same of a number that is read in FP8."""
 JOINED_INPUT: Final = {"kv_down": "q_down"}
 """Layer → the one that has quantised their common input."""
+QUANTISED: Final = (29, 7)
+"""Bytes of a weight in blocks of 128x128 by torch's functions, and launches: sizes (8), the largest of each block (4),
+quotients (8), conversion (5) and what finds the scales."""
+TURNED: Final = 2
+"""Bytes of an FP8 weight copied transposed for dgrad."""
+WEIGHT_CAST, WEIGHT_TURN = "_weight_cast", "_weight_turn"
+"""Ends of the names of what is made of a weight once a step."""
 UNEVEN_PADDING: Final = 2
 """Bytes of an operand's number that is copied where experts' rows are no multiples of 4, zeros written first."""
 
@@ -71,6 +89,7 @@ class Linears:
     def _fp8(self, op: Op, layer: str) -> Iterator[Op]:
         """fprop or dgrad: the left operand in tiles, then the product."""
         shape, is_grouped = op.shape, op.shape.groups > 1
+        yield from self._weight(op, layer)
         if not (shape.variant == "fprop" and layer in JOINED_INPUT):
             yield _tiles(f"{op.name}_quantise", shape.m * shape.k, op.phase)
         if not is_grouped:
@@ -81,6 +100,24 @@ class Linears:
         yield chain(f"{op.name}_scales", "copy", op.phase, 2 * scales, kernels=shape.groups, dtype="fp32")
         yield _in_loop(op)
         yield chain(f"{op.name}_join", "copy", op.phase, 2 * BF16 * shape.m * shape.n, elements=shape.m * shape.n)
+
+    def _weight(self, op: Op, layer: str) -> Iterator[Op]:
+        """The weight in FP8 by torch's functions, when a step's first micro-batch reads it: in blocks, and turned for dgrad."""
+        shape, first = op.shape, 1.0 - self.recipe.accumulated
+        if op.name.endswith("_recompute"):
+            return
+        numbers = shape.n * shape.k * shape.groups
+        if shape.variant == "fprop":
+            size, launches = QUANTISED
+            yield chain(
+                f"{layer}{WEIGHT_CAST}", "quantise", op.phase, size * numbers * first, kernels=max(1, round(launches * first)),
+                library=TORCH, variant="weight", dtype="fp8-block",
+            )  # fmt: skip
+        else:
+            yield chain(
+                f"{layer}{WEIGHT_TURN}", "transpose", op.phase, TURNED * numbers * first, elements=round(numbers * first),
+                library=TORCH, dtype="fp8",
+            )  # fmt: skip
 
     def _fp8_wgrad(self, op: Op, layer: str) -> Iterator[Op]:
         shape, numbers = op.shape, op.shape.m * op.shape.n * op.shape.groups

@@ -1,7 +1,7 @@
-"""The torch model's optimizer: AdamW by torch's fused kernel, a call a parameter, and what else happens once a step to weights.
+"""The torch model's optimizer: AdamW by torch's fused kernel, a call a parameter, and what else happens to weights then.
 
 A parameter is what has a weight gradient in the stage's units: the weights of a product, experts of a layer together, a norm's,
-the embedding. BF16 ones are copied from their FP32 masters; FP8's are FP32 themselves and are quantised again when read.
+the embedding. BF16 ones are copied from their FP32 masters; FP8's are FP32 themselves, and quantised when a step first reads them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,6 @@ STATE: Final = 7 * FP32
 """Bytes of a parameter: gradient read; master and both moments read and written."""
 COUNTED: Final = 2
 """Launches of a call before its kernel: a counter of steps is filled, and counted up."""
-QUANTISED: Final = (29, 7)
-"""Bytes of a weight in blocks of 128x128 by torch's functions, and launches: sizes (8), the largest of each block (4),
-quotients (8), conversion (5) and what finds the scales."""
-TURNED: Final = 2
-"""Bytes of an FP8 weight copied transposed for dgrad."""
 
 
 def optimizer_ops(stage: StageWorkload, hidden: int, vocabulary: int) -> Iterator[Op]:
@@ -34,13 +29,6 @@ def optimizer_ops(stage: StageWorkload, hidden: int, vocabulary: int) -> Iterato
         yield small(f"{name}_count", "W", 3 * FP32, COUNTED)
         if not is_quantised:
             yield narrowed(f"{name}_weight", numbers, "W")
-            continue
-        size, launches = QUANTISED
-        yield chain(
-            f"{name}_quantise", "quantise", "W", size * numbers, kernels=launches, library=TORCH, variant="weight",
-            dtype="fp8-block",
-        )  # fmt: skip
-        yield chain(f"{name}_turn", "transpose", "W", TURNED * numbers, elements=numbers, library=TORCH, dtype="fp8")
 
 
 def _parameters(stage: StageWorkload, hidden: int, vocabulary: int) -> Iterator[tuple[str, int, bool]]:
