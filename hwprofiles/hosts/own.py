@@ -29,6 +29,8 @@ KEY: Final = "host."
 """In front of `<way of issuing>.<call>`."""
 RATIO: Final = "host.seconds"
 IN_A_MODEL: Final = "host.in_a_model"
+IN_A_PASS: Final = {False: "host.in_a_model_f", True: "host.in_a_model_b"}
+"""The same of forwards and of backwards alone, where both were measured apart."""
 """What calls take between others of a model over what each takes in a loop of its like."""
 TENTH: Final = 1.28
 """Standard deviations of a normal distribution beyond which a tenth lies at each end."""
@@ -53,7 +55,7 @@ def has_own(parameters: Mapping[str, Ranged]) -> bool:
 def own_key_problem(key: str) -> str | None:
     """Why no call is of that key, which begins with KEY; None where one is."""
     way, _, call = key.removeprefix(KEY).partition(".")
-    if key in (RATIO, IN_A_MODEL):
+    if key in (RATIO, IN_A_MODEL, *IN_A_PASS.values()):
         return None
     if way not in EXECUTORS:
         return f"unknown way of issuing work{nearest(way, (*EXECUTORS, RATIO, IN_A_MODEL))}"
@@ -64,6 +66,12 @@ def in_a_model(parameters: Mapping[str, Parameter] | None) -> Parameter:
     """Of the stack of these parameters, else (None: its host costs do not serve) as the catalogue has it."""
     own = parameters.get(IN_A_MODEL) if parameters is not None else None
     return own if own is not None else known_in_a_model()
+
+
+def in_a_pass(parameters: Mapping[str, Parameter] | None, *, backward: bool) -> Parameter:
+    """The same of forwards or of backwards."""
+    own = parameters.get(IN_A_PASS[backward]) if parameters is not None else None
+    return own if own is not None else in_a_model(parameters)
 
 
 def own_range(executor: Executor | None, parameters: Mapping[str, Ranged]) -> CostRange:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hwprofiles.hosts import dispatch_range
-from hwprofiles.hosts.own import in_a_model, own_range
+from hwprofiles.hosts.own import in_a_pass, own_range
 from hwprofiles.schema import Assumption, Stack
 from simulator.assembly.host import OTHER, HostPlan, host_segment
 from simulator.assembly.issue import NOTHING_ISSUED, UnitIssue
@@ -19,7 +19,7 @@ from simulator.scenario.host_rules import FULL, graph_scopes, host_syncs, waits_
 from simulator.scenario.host_speed import HOST_SPEED, counts_functions, cpu_seconds
 from simulator.scenario.own_host import own_costs
 from simulator.scenario.scenario import Scenario
-from simulator.workload.host_calls import graph_scope
+from simulator.workload.host_calls import calls_of, graph_scope
 from simulator.workload.op import AllToAll, BlockName, Op, Unit, Work
 
 _BESIDE: Final[tuple[tuple[BlockName, GraphScope, bool], ...]] = (
@@ -54,7 +54,7 @@ class HostPrices:
     """Seconds of the host. plan: of what stands outside a unit's blocks. costs: of each kind of call; None: every kernel and
     collective takes plan.call_s. captured: scopes of a layer that one replay issues, together in each pass; is_whole: one
     issues all forwards and backwards. other_s: between two steps. in_model: what counted calls take over their costs, where
-    they are all that a layer does; None: 1, and a layer does more.
+    they are all that a layer does; None: 1, and a layer does more. in_model_b: of backwards.
     """
 
     plan: HostPlan
@@ -63,6 +63,7 @@ class HostPrices:
     is_whole: bool = False
     other_s: float = 0.0
     in_model: float | None = None
+    in_model_b: float | None = None
 
     def unit(self, unit: Unit) -> UnitIssue:
         """What issuing a unit takes: its operators, its messages with what stands before them, and what a layer does beside
@@ -105,7 +106,9 @@ class HostPrices:
 
     def _of_work(self, work: Work, block: str) -> float:
         if self.costs is not None:
-            return issue_s(work, block, self.costs) * (self.in_model or 1.0)
+            # What Python calls inside a function's gradient takes as long as in a forward.
+            between = self.in_model_b if calls_of(work, block).is_backward else self.in_model
+            return issue_s(work, block, self.costs) * (between or 1.0)
         return self.plan.call_s * _kernels(work)
 
     def _of_message(self, message: AllToAll, key: str) -> float:
@@ -204,5 +207,8 @@ def host_prices(scenario: Scenario, assumptions: Mapping[str, Assumption], stack
     call, sync = (flat_s, flat_s) if costs is None else (costs.collective_s, costs.sync_s)
     plan = HostPlan(call, sync, host_syncs(scenario) > 0, waits_at_exchanges(scenario))
     is_whole = scenario.host.cuda_graph == FULL
-    in_model = in_a_model(own_costs(scenario, node_of(scenario), stack)).value if counts_functions(scenario) else None
-    return HostPrices(plan, costs, graph_scopes(scenario), is_whole, assumptions[HOST_OTHER].value, in_model)
+    own, counts = own_costs(scenario, node_of(scenario), stack), counts_functions(scenario)
+    forward, backward = (in_a_pass(own, backward=each).value if counts else None for each in (False, True))
+    return HostPrices(
+        plan, costs, graph_scopes(scenario), is_whole, assumptions[HOST_OTHER].value, forward, backward
+    )  # fmt: skip

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from hwprofiles.hosts.own import has_own
 from hwprofiles.proof_cases.layer_cases import LayerCase
 from hwprofiles.proof_cases.step_cases import StepCase
+from hwprofiles.stack_choice import load_stack
 from simulator import load_scenario
 from simulator.scenario.scenario import Scenario
 
@@ -28,10 +30,13 @@ def step_scenario(case: StepCase, stack: str, node: str) -> Scenario:
     values["training"] = {**values["training"], "micro_batch_size": case.sequences}
     if case.recompute:
         values["recompute"] = {"granularity": "selective", "modules": list(case.recompute)}
-    values["host"] = {"costs": "stack"}  # the host of the machine that the stack was measured on
-    if case.issue == "graph":
-        values["host"]["cuda_graph"] = "full_iteration"
-    return load_scenario(values)
+    host: dict[str, Any] = {"cuda_graph": "full_iteration"} if case.issue == "graph" else {}
+    found = load_scenario({**values, "host": host} if host else values)
+    if not has_own(load_stack(found.stack).parameters):
+        return found
+    return load_scenario(
+        {**values, "host": {**host, "costs": "stack"}}
+    )  # of the machine that the stack was measured on
 
 
 def _scenario(

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from hwprofiles.calibration.machine.part import by_name, number
 from hwprofiles.hosts import load_dispatch
-from hwprofiles.hosts.own import IN_A_MODEL, KEY, RATIO, TENTH
+from hwprofiles.hosts.own import IN_A_MODEL, IN_A_PASS, KEY, RATIO, TENTH
 from hwprofiles.provenance import Source
 from hwprofiles.schema import Parameter
 
@@ -72,6 +72,8 @@ def parameters(rows: Sequence[Mapping[str, Any]], where: str, date: str) -> dict
     if between is not None:
         text = "whole layers over their counted calls, mean; range: least to most of them, other codes apart"
         made[IN_A_MODEL] = _parameter(between, "ratio", where, date, text)
+    for key, each, text in _by_pass(found, {key: span.value for key, (span, _) in spans.items()}):
+        made[key] = _parameter(each, "ratio", where, date, text)
     if found:
         made[GAP] = Parameter(value=0.0, low=0.0, high=MOST_GAP_S, unit="s", basis="assumed", source=_GAP_SOURCE)
     return made
@@ -99,20 +101,33 @@ CODES: Final = 1.25
 
 def _between(rows: Rows, costs: Mapping[str, float]) -> Span | None:
     """Seconds of whole layers over those of their counted calls; None: too little was measured."""
-    logs = []
-    for name, calls in LAYERS.items():
-        way = name.rpartition(" ")[2][0]
-        numbers = {
-            f"module_{way}_s": calls.modules, f"attention_{way}_s": calls.cores, f"launch_{way}_s": calls.kernels,
-            "parameter_s": calls.parameters,
-        }  # fmt: skip
-        own = {f"{KEY}eager.{call}": count for call, count in numbers.items() if count}
-        if name in rows and own.keys() <= costs.keys():
-            seconds = math.fsum(costs[key] * count for key, count in own.items())
-            logs.append(math.log(number(rows[name], "host_s") / seconds))
-    if len(logs) < 2:
+    found = [each for name in LAYERS if (each := _between_of(rows, costs, name)) is not None]
+    if len(found) < 2:
         return None
-    return Span(math.exp(fmean(logs)), math.exp(min(logs)) / CODES, math.exp(max(logs)) * CODES)
+    return Span(math.exp(fmean(map(math.log, found))), min(found) / CODES, max(found) * CODES)
+
+
+def _by_pass(rows: Rows, costs: Mapping[str, float]) -> list[tuple[str, Span, str]]:
+    """Key, ratio and words of forwards, then of backwards; nothing where one of them was not measured."""
+    found = [_between_of(rows, costs, name) for name in LAYERS]
+    return [
+        (IN_A_PASS[bool(backward)], Span(each, each / CODES, each * CODES), f"{name} over its counted calls")
+        for backward, (name, each) in enumerate(zip(LAYERS, found, strict=True))
+        if each is not None and None not in found
+    ]
+
+
+def _between_of(rows: Rows, costs: Mapping[str, float], name: str) -> float | None:
+    """The same of one whole layer's row."""
+    calls, way = LAYERS[name], name.rpartition(" ")[2][0]
+    numbers = {
+        f"module_{way}_s": calls.modules, f"attention_{way}_s": calls.cores, f"launch_{way}_s": calls.kernels,
+        "parameter_s": calls.parameters,
+    }  # fmt: skip
+    own = {f"{KEY}eager.{call}": count for call, count in numbers.items() if count}
+    if name not in rows or not own.keys() <= costs.keys():
+        return None
+    return number(rows[name], "host_s") / math.fsum(costs[key] * count for key, count in own.items())
 
 
 def _of_logs(logs: Sequence[float]) -> Span | None:

@@ -17,6 +17,7 @@ from simulator.workload import counting as c
 from simulator.workload.modules.chains import (
     BF16,
     FP32,
+    OWN,
     QUANTISER,
     TORCH,
     added,
@@ -97,7 +98,7 @@ class Linears:
             return
         yield from spread(op)
         scales = FP32 * shape.m * shape.k // c.FP8_BLOCK
-        yield chain(f"{op.name}_scales", "copy", op.phase, 2 * scales, kernels=shape.groups, dtype="fp32")
+        yield chain(f"{op.name}_scales", "copy", op.phase, 2 * scales, kernels=shape.groups, library=OWN, dtype="fp32")
         yield _in_loop(op)
         yield chain(f"{op.name}_join", "copy", op.phase, 2 * BF16 * shape.m * shape.n, elements=shape.m * shape.n)
 
@@ -135,7 +136,9 @@ class Linears:
         written = _written(op, "fp32")
         yield _in_loop(written) if shape.groups > 1 else written
         if shape.groups > 1:
-            yield chain(f"{layer}_grad_copy", "copy", "W", 2 * FP32 * numbers, kernels=shape.groups, dtype="fp32")
+            yield chain(
+                f"{layer}_grad_copy", "copy", "W", 2 * FP32 * numbers, kernels=shape.groups, library=OWN, dtype="fp32"
+            )
         yield from summed(f"{layer}_grad_sum", numbers, self.share)
 
 

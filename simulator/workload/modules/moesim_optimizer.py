@@ -1,7 +1,7 @@
 """The torch model's optimizer: AdamW by torch's fused kernel, a call a parameter, and what else happens to weights then.
 
 A parameter is what has a weight gradient in the stage's units: the weights of a product, experts of a layer together, a norm's,
-the embedding. BF16 ones are copied from their FP32 masters; FP8's are FP32 themselves, and quantised when a step first reads them.
+the embedding. BF16 ones are copied from their FP32 masters; FP8's are FP32 themselves, quantised when a step first reads them.
 """
 
 from __future__ import annotations
