@@ -163,3 +163,14 @@ def test_an_operator_is_of_one_half_only() -> None:
     ffn = {op.name for op in halves[0]}
     assert ffn < whole and all("qkv" in name or "attn" in name or name in ("o", "attention") or "rope" in name
                                or name.startswith(("o_", "attention", "v_contiguous")) for name in whole - ffn)  # fmt: skip
+
+
+def test_the_committed_proof_holds_what_it_is_said_to_hold() -> None:
+    """Predictions as they were committed, before: layers and memory within their goals, steps of CUDA graphs too."""
+    compare.load_proof.cache_clear()
+    proof = compare.load_proof("proof-h100")
+    goals = document(proof)["goals"]
+    assert goals["layers"]["count"] == 136 and goals["layers"]["mean_abs_error"] < 0.03
+    assert goals["memory"]["count"] == 33 and goals["memory"]["max_abs_error"] < 0.05
+    graphs = [figure for figure in proof.figures if figure.of == "steps" and " graph" in figure.group]
+    assert len(graphs) == 7 and max(abs(figure.error) for figure in graphs) < 0.03
