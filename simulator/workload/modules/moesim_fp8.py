@@ -45,8 +45,6 @@ TURNED: Final = 2
 """Bytes of an FP8 weight copied transposed for dgrad."""
 WEIGHT_CAST, WEIGHT_TURN = "_weight_cast", "_weight_turn"
 """Ends of the names of what is made of a weight once a step."""
-UNEVEN_PADDING: Final = 2
-"""Bytes of an operand's number that is copied where experts' rows are no multiples of 4, zeros written first."""
 
 
 @dataclass(frozen=True, slots=True)
