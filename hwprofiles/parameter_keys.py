@@ -12,9 +12,7 @@ from typing import Final
 
 from hwprofiles.hosts.own import KEY, RATIO, own_key_problem
 from hwprofiles.kernels.anchoring import ANCHOR
-from hwprofiles.kernels.attention import AttentionConstants
 from hwprofiles.kernels.attention_libraries import LIBRARIES
-from hwprofiles.kernels.gemm_formula import GemmConstants
 from hwprofiles.kernels.rows import GEMM_VARIANTS
 from hwprofiles.kernels.shape import KERNELS, PEAK_OF_DTYPE
 from hwprofiles.names import nearest
@@ -27,8 +25,6 @@ HELD: Final = frozenset({"overlap.comm_sms", *(f"overlap.{name}.ratio" for name 
 BESIDE: Final = frozenset({"overlap.collective.sms", *(f"overlap.collective.{name}.ratio" for name in OVERLAP)})
 """What kernels keep while so many SMs are held, and beside a collective of so many: measured together."""
 
-_GEMM: Final = frozenset({*(each.name for each in fields(GemmConstants)), RESIDUAL, ANCHOR, "scale"})
-_ATTENTION: Final = frozenset({*(each.name for each in fields(AttentionConstants)), RESIDUAL, ANCHOR})
 _NEEDED: Final = frozenset({"t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb", RESIDUAL})
 """Constants without which a GEMM family says nothing."""
 
@@ -63,9 +59,9 @@ def key_problem(key: str) -> str | None:
     kind, _, rest = key.partition(".")
     words = rest.split(".")
     if kind == "gemm":
-        return _kernel_problem(words, _GEMM, (GROUPED, *GEMM_VARIANTS))
+        return _kernel_problem(words, _gemm_constants(), (GROUPED, *GEMM_VARIANTS))
     if kind == "attention":
-        return _kernel_problem(words, _ATTENTION, ("fwd", "bwd", *LIBRARIES))
+        return _kernel_problem(words, _attention_constants(), ("fwd", "bwd", *LIBRARIES))
     if kind == "memory":
         known = (*KERNELS, "default", "launch_floor_s")
         return None if words[0] in known else f"unknown kernel{nearest(words[0], known)}"
@@ -99,6 +95,21 @@ def part_problems(keys: Collection[str]) -> Iterator[tuple[str, str]]:
         if given and given != together:
             missing = together - given
             yield min(given), f"is measured together with {', '.join(sorted(missing))}; give all of them or none"
+
+
+@cache
+def _gemm_constants() -> frozenset[str]:
+    """Imported late: the formula needs numpy, which listing stacks does not."""
+    from hwprofiles.kernels.gemm_formula import GemmConstants
+
+    return frozenset({*(each.name for each in fields(GemmConstants)), RESIDUAL, ANCHOR, "scale"})
+
+
+@cache
+def _attention_constants() -> frozenset[str]:
+    from hwprofiles.kernels.attention import AttentionConstants
+
+    return frozenset({*(each.name for each in fields(AttentionConstants)), RESIDUAL, ANCHOR})
 
 
 @cache

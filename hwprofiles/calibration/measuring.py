@@ -98,3 +98,12 @@ class Clock:
             return float(end - begin)
         end.synchronize()
         return float(begin.elapsed_time(end)) * MILLI
+
+
+def driver_number(device: Any) -> int:
+    """The number of a torch device as the driver counts; the process may see only some, in an order of their own."""
+    import torch
+
+    index = torch.device(device).index or 0
+    found: int = getattr(torch.cuda, "_get_nvml_device_index", lambda given: given)(index)
+    return found

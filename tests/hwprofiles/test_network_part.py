@@ -66,6 +66,7 @@ def test_what_kernels_keep_beside_messages_comes_back_whole_or_not() -> None:
         pytest.approx(each) for each in (0.8, 0.9, 0.75)
     ]
     assert found["overlap.collective.sms"].value == network_fit.NCCL_SMS
+    assert all(entry.source.date for entry in found.values())
     fewer = [row for row in rows() if row["kernel"] != "copy"]
     waiting = [{**row, "is_covered": "False"} for row in rows()]
     for lacking in (fewer, waiting):

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Protocol
 
 import torch
 
-from hwprofiles.calibration.measuring import Clock
+from hwprofiles.calibration.measuring import Clock, driver_number
 from hwprofiles.calibration.nvml import Nvml
 from hwprofiles.calibration.rates.case import Call
 from hwprofiles.units import GIGA, MEBI, MICRO
@@ -126,10 +126,3 @@ class TorchChip:
             return self._nvml.sm_clock_hz()
         except RuntimeError:
             return math.nan
-
-
-def driver_number(device: torch.device) -> int:
-    """The GPU's number as the driver counts; the process may see only some, in an order of their own."""
-    index = device.index or 0
-    found: int = getattr(torch.cuda, "_get_nvml_device_index", lambda given: given)(index)
-    return found

@@ -51,8 +51,8 @@ def gather(device: Any, size: str, parts: tuple[str, ...]) -> Facts:
     """Of this machine. device: torch's."""
     import torch
 
-    from hwprofiles.calibration.calibrate.chip import driver_number
     from hwprofiles.calibration.host.core import processor
+    from hwprofiles.calibration.measuring import driver_number
 
     if device.type != "cuda":
         return Facts(processor(), size, parts, torch.__version__, "", "", 0.0, 0.0, 0, processor())

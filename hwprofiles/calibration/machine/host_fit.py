@@ -18,11 +18,12 @@ from hwprofiles.hosts import load_dispatch
 from hwprofiles.hosts.own import IN_A_MODEL, IN_A_PASS, KEY, RATIO, TENTH
 from hwprofiles.provenance import Source
 from hwprofiles.schema import Parameter
+from hwprofiles.units import MICRO
 
 _BARE: Final = frozenset({"graph_s", "graph_node_s"})
 """Measured as a bare call of the driver; the tables have a framework's replay."""
 GAP: Final = "kernel_gap_s"
-MOST_GAP_S: Final = 1e-6
+MOST_GAP_S: Final = 1.0 * MICRO
 _GAP_SOURCE: Final = Source(
     kind="assumed", where="kernels are timed one behind another, so that what lies between two is in each one's seconds"
 )

@@ -31,7 +31,11 @@ RINGS: Final = ("all_gather", "reduce_scatter", "all_reduce")
 BOUND_OF: Final[Mapping[str, str]] = {"gemm": "gemm", "attention": "attention", "copy": "memory"}
 """Kernel of `beside` → what binds it."""
 NCCL_SMS: Final = 24.0
-"""Blocks of NCCL's kernels on NVLink of Hopper GPUs: hwprofiles/measurements/h200x8-nccl-2026-11-27.csv."""
+"""Blocks of NCCL's kernels on NVLink of Hopper GPUs, which no calibration counts."""
+NCCL_SOURCE: Final = Source(
+    kind="measurement", where="hwprofiles/measurements/h200x8-nccl-2026-11-27.csv", date="2026-11-27",
+    note="blocks of NCCL's kernels on the NVLink of H200",
+)  # fmt: skip
 SPREAD: Final = 0.03
 """Least half width of a ratio's range: what two calibrations of a GPU may differ by."""
 
@@ -52,9 +56,8 @@ def parameters(rows: Sequence[Mapping[str, Any]], where: str, date: str, gpu: st
     if len(beside) == len(BOUND_OF):
         found |= beside
         found["overlap.collective.sms"] = Parameter(
-            value=NCCL_SMS, low=NCCL_SMS, high=NCCL_SMS, unit="SMs", basis="transferred",
-            source=Source(kind="measurement", where="hwprofiles/measurements/h200x8-nccl-2026-11-27.csv"),
-        )  # fmt: skip
+            value=NCCL_SMS, low=NCCL_SMS, high=NCCL_SMS, unit="SMs", basis="transferred", source=NCCL_SOURCE
+        )
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from hwprofiles.calibration import power_sweep
 from hwprofiles.calibration.machine.part import Emit, Size, told
-from hwprofiles.calibration.measuring import query_gpu
+from hwprofiles.calibration.measuring import driver_number, query_gpu
 from hwprofiles.calibration.power_kernels import PowerKernel
 from hwprofiles.calibration.power_sweep import BIG, Chip, CudaChip, PowerCase, PowerRow, observe, still
 
@@ -72,8 +72,7 @@ def chip_of(device: Any) -> tuple[CudaChip, tuple[float, float]]:
     """
     import torch
 
-    index = torch.device(device).index or 0
-    number = getattr(torch.cuda, "_get_nvml_device_index", lambda given: given)(index)  # as nvidia-smi counts
+    index, number = torch.device(device).index or 0, driver_number(device)
     now, delivered = query_gpu(number, "power.limit,power.default_limit").split(", ")
     limits = float(now), float(delivered if delivered[:1].isdigit() else now)
     return CudaChip(index, number), limits

@@ -15,17 +15,16 @@ from typing import Any, Final
 
 from hwprofiles.calibration.machine.part import number
 from hwprofiles.calibration.machine.power import BLIND, REST
-from hwprofiles.calibration.power_fit import AT_LIMIT, Kernel, Mix, fitted, sweep_of
+from hwprofiles.calibration.power_fit import AT_LIMIT, BELIEVED_BETA, BETAS, Kernel, Mix, fitted, sweep_of
 from hwprofiles.power.model import Chip, Load, solve
 from hwprofiles.provenance import Source
 from hwprofiles.schema import Parameter
 from hwprofiles.units import PICO
 
-BETAS: Final = tuple(0.125 * step for step in range(17))
 WAITING: Final = (0.18, 0.15, 0.23)
 """Waiting power over the limit where none was measured, with its ends: stacks/transfer/power.yaml."""
-BELIEVED: Final = 1.35
-"""beta, to which the grid's point of equals is nearest: stacks/transfer/power.yaml."""
+LEAST_WARM: Final = 0.965
+"""Low end of warm_speed: of two H100 and an H200, stacks/transfer/power.yaml."""
 SECONDS_SD: Final = 0.01
 WATTS_SD: Final = 0.05
 """Errors of a point that no constant explains: a weight each, and how much worse a value in the range may be."""
@@ -124,7 +123,7 @@ def best(sweep: Sweep) -> tuple[Constants, tuple[Constants, ...]]:
     warm = warm_speed(sweep)
     grid = [Constants(waiting(sweep)[0], beta, warm) for beta in BETAS]
     losses = {each: _loss(sweep, each) for each in grid}
-    least = min(grid, key=lambda each: (losses[each], abs(each.beta - BELIEVED)))
+    least = min(grid, key=lambda each: (losses[each], abs(each.beta - BELIEVED_BETA)))
     bound = losses[least] + len(sweep.points)
     return least, tuple(each for each in grid if losses[each] <= bound)
 
@@ -160,7 +159,7 @@ def _constants(sweep: Sweep, chosen: Constants, near: Sequence[Constants]) -> It
     yield "beta", (chosen.beta, min(betas), max(betas), "1")
     reference = _reference(sweep)
     yield "reference_speed", (reference, reference, reference, "1")
-    yield "warm_speed", (chosen.warm, min(chosen.warm, 0.965), 1.0, "1")
+    yield "warm_speed", (chosen.warm, min(chosen.warm, LEAST_WARM), 1.0, "1")
 
 
 def _loss(sweep: Sweep, constants: Constants) -> float:
