@@ -68,7 +68,8 @@ def test_what_kernels_keep_beside_held_sms_is_interpolated_and_pools_libraries_t
     assert found["overlap.attention.ratio"]["value"] == pytest.approx(1 / 1.275, rel=1e-4)
     memory = found["overlap.memory.ratio"]
     assert (memory["low"], memory["value"], memory["high"]) == (0.82, 0.95, 1.0)  # dispatch moves bytes itself
-    assert found["overlap.comm_sms"]["value"] == 20.0
+    held = found["overlap.comm_sms"]
+    assert (held["value"], held["basis"], held["source"]["kind"]) == (20.0, "transferred", "paper")
     assert overlap.fitted([row for row in held_table() if row["op"] != "copy"], H100, Origin("here")) == {}
 
 

@@ -22,7 +22,8 @@ from hwprofiles.schema import Gpu
 from hwprofiles.yaml_text import as_yaml
 
 Row = Mapping[str, str]
-RESIDUAL: Final = "residual"
+TELLING: Final = ("residual", ".ratio", "power.beta")
+"""Ends of keys whose source tells of the fit: how right it is, what of it is not this run's."""
 SOURCE: Final = "calibrate"
 """Short name of the one source of the rows."""
 GOOD_FOR_MONTHS: Final = 12
@@ -97,11 +98,11 @@ def write_stack(folder: Path, measured: Measured) -> Written:
 
 def _short(found: Found, origin: Source) -> Found:
     """Parameters whose source is this run by its short name, and without the rows' own state: hundreds are read at every start.
-    What a residual's source tells of the fit stays.
+    What the sources of TELLING keys say stays.
     """
     return {
         key: {
-            name: SOURCE if name == "source" and not key.endswith(RESIDUAL) and _is_of(value, origin) else value
+            name: SOURCE if name == "source" and not key.endswith(TELLING) and _is_of(value, origin) else value
             for name, value in entry.items()
             if (name, value) != ("state", STATE)
         }

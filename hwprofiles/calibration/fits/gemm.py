@@ -48,8 +48,9 @@ TILES: Final = {
     ("cublas-bf16-out", "fp8-row"): Tiles(256, 256, 128, bm_min=128),
 }  # fmt: skip
 """Library cell, format → tiles; else those of cuBLAS, with SPLITS. torch's grouped product in BF16 has tiles of 256 rows alone:
-groups of few rows take as long; with other heights weight shapes left out err by 4.0 and 3.5 % instead of 2.9 and 2.7. Products
-scaled by blocks and rows split no K: with splits they err by 6.7 and 7.9 % instead of 2.6 and 4.7.
+groups of few rows take as long. Heights from 64 on err on even loads left out (h100-kernel-rates) by 3.5 and 3.6 % instead of
+2.7 and 2.8 (forward, input gradient), on those of h100-measured, many of them uneven, by 4.5 and 6.6 instead of 6.7 and 7.1.
+Products scaled by blocks and rows split no K: with splits they err by 6.7 and 7.9 % instead of 2.6 and 4.7.
 """
 STEP: Final = Prior(0.15 * MICRO, 0.6)
 """Start and pull of t_step_s."""

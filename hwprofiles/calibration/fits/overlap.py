@@ -18,7 +18,10 @@ from hwprofiles.kernels.shape import Bound
 from hwprofiles.schema import Gpu
 
 HELD: Final = 20
-"""SMs that dispatch and combine hold: arXiv:2412.19437 section 3.2.2, as the public stacks have it."""
+"""SMs that dispatch and combine hold, as the public stacks have it: where the ratios stand, nothing that was measured here."""
+HELD_SOURCE: Final[Mapping[str, str]] = {
+    "kind": "paper", "where": "arXiv:2412.19437 section 3.2.2: 20 of 132 SMs", "date": "2024-12-27",
+}  # fmt: skip
 CLASSES: Final[tuple[Bound, ...]] = ("gemm", "attention", "memory")
 LIMITED: Final = "-limited"
 """End of the library cell of a call that was told how many SMs are left."""
@@ -29,8 +32,8 @@ CELLS: Final = (
 BANDWIDTH: Final = (0.95, 0.82, 1.0)
 """What dispatch and combine leave of the memory's bandwidth, and its range: arXiv:2507.03114, as stacks/transfer has it."""
 NOTE: Final = (
-    "products by cuBLAS, told of the SMs that are left and not, and grouped; cores; copies, sums and norms, at 0.95 of their "
-    "rate for what dispatch moves itself"
+    "products by cuBLAS, told of the SMs that are left and not, and grouped; cores; copies, sums and norms, at 0.95 (0.82 to "
+    "1) of their rate for what dispatch moves itself, by arXiv:2507.03114"
 )
 
 
@@ -39,7 +42,8 @@ def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> Mapping[str, Mapp
     ratios = {bound: list(kept(measured(rows, bound), gpu.num_sms)) for bound in CLASSES}
     if not all(ratios.values()):
         return {}
-    return dict(parameters(_entries(ratios), origin, "", NOTE))
+    held = {"value": float(HELD), "unit": "SMs", "basis": "transferred", "source": dict(HELD_SOURCE)}
+    return {**dict(parameters(_entries(ratios), origin, "", NOTE)), "overlap.comm_sms": held}
 
 
 def _entries(ratios: Mapping[Bound, Sequence[float]]) -> Iterator[Entry]:
@@ -47,7 +51,6 @@ def _entries(ratios: Mapping[Bound, Sequence[float]]) -> Iterator[Entry]:
         low, high = middle(found)
         left = BANDWIDTH if bound == "memory" else (1.0, 1.0, 1.0)
         yield f"overlap.{bound}.ratio", median(found) * left[0], low * left[1], high * left[2], "1"
-    yield "overlap.comm_sms", float(HELD), float(HELD), float(HELD), "SMs"
 
 
 def kept(rows: Sequence[Cells], num_sms: int) -> Iterator[float]:
