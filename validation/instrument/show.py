@@ -34,15 +34,15 @@ def print_tables(tables: Sequence[Table], file: TextIO) -> None:
 
 
 def _fitted(table: Table, width: int) -> RenderableType:
-    """Without the columns to spare where all take more than `width`; a last column that is still too wide is cut."""
+    """Without the columns to spare where all take more than `width`; of what is still too wide the widest column is cut."""
     places = list(range(len(table.headers)))
     if _width(table, places) > width:
         places = [place for place in places if place not in table.spare]
-    room = width - (_width(table, places) - _longest(table, places[-1]))
+    widest = max(places, key=lambda place: _longest(table, place))
+    room = width - (_width(table, places) - _longest(table, widest))
     shown = plain_table(*(table.headers[place] for place in places))
     for row in table.rows:
-        cells = [row[place] for place in places]
-        cells[-1] = shortened(cells[-1], max(room, LEAST_CELL))
+        cells = [shortened(row[place], max(room, LEAST_CELL)) if place == widest else row[place] for place in places]
         shown.add_row(*map(text, cells))
     return shown
 
