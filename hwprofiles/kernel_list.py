@@ -107,7 +107,7 @@ def _column_problems(columns: tuple[str, ...]) -> Iterator[tuple[str, str]]:
             yield excerpt(column), "a column without a name" if not column else "the column stands there twice"
         elif column in ANSWERS:
             yield column, "is a column of the answer; give this one another name, or leave it out"
-        elif column not in SHAPES and (near := nearest(column, SHAPES, listed=False)):
+        elif column not in SHAPES and (near := nearest(column.lower(), SHAPES, listed=False)):
             yield excerpt(column), f"unknown column{near}; a column of your own needs a name that is less alike"
     if "op" not in columns:
         yield "op", f"the column is missing; columns: {', '.join(SHAPES)}"

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hwprofiles.calibration.errors import EXIT_BAD_INPUT, CalibrationError
+from hwprofiles.calibration.errors import EXIT_BAD_INPUT, CalibrationError, UnwrittenError
 from hwprofiles.problem import Problem
 
 OUT = "-o"
@@ -31,13 +31,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def guarded(name: str, work: Callable[[], int]) -> int:
-    """What `work` gives; 2, and a line a problem on standard error, where it raises CalibrationError."""
+    """What `work` gives; where it raises CalibrationError, a line a problem on standard error and 2 (1: UnwrittenError)."""
     try:
         return work()
     except CalibrationError as wrong:
         for line in str(wrong).splitlines():
             print(f"{name}: {line}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return int(getattr(wrong, "exit_code", EXIT_BAD_INPUT))
 
 
 def check_output(path: Path) -> None:
@@ -88,7 +88,7 @@ def _cell(value: Any) -> Any:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """The old file, or the whole new one, at every moment. Raises CalibrationError: I/O failed."""
+    """The old file, or the whole new one, at every moment. Raises UnwrittenError: I/O failed."""
     temporary: Path | None = None
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".moesim-", suffix=".tmp")
@@ -100,9 +100,9 @@ def write_whole(path: Path, text: str) -> None:
         temporary.chmod(MODE & ~umask)
         temporary.replace(path)
     except OSError as error:
-        raise CalibrationError(
-            [Problem("", OUT, f"{str(path)!r} cannot be written ({error.strerror or error})")]
-        ) from None
+        reason = error.strerror or str(error)
+        text = f"{str(path)!r} cannot be written ({reason}); make room there and start the same command again"
+        raise UnwrittenError([Problem("", OUT, text)]) from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

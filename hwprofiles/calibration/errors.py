@@ -8,6 +8,7 @@ from typing import Final
 from hwprofiles.problem import Problem
 
 EXIT_BAD_INPUT: Final = 2
+EXIT_UNWRITTEN: Final = 1
 INSTALL: Final = "pip install 'moesim[calibrate]'; for a machine without a GPU first pip install torch==2.13.0"
 
 
@@ -17,6 +18,12 @@ class CalibrationError(Exception):
     def __init__(self, problems: Sequence[Problem] | str) -> None:
         self.problems = (Problem("", "", problems),) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
+
+
+class UnwrittenError(CalibrationError):
+    """A file that cannot be written, of a full disk for one: what was measured until then is kept. Nobody's input is wrong."""
+
+    exit_code = EXIT_UNWRITTEN
 
 
 class MissingExtra(CalibrationError, ImportError):

@@ -23,6 +23,9 @@ ON_DEVICE: Final = "gpu_user_annotation"
 WITH_VALUES: Final = re.compile(r"attention|^aten::(sum|mean)$")
 """Names of operators whose values are kept: whether a mask is causal, over which dimensions a sum goes."""
 
+FARTHEST_US: Final = 2.0**53
+"""Of any time, year 2255 as microseconds since 1970: farther off a float leaves microseconds out."""
+
 
 @dataclass
 class _Names:
@@ -91,7 +94,7 @@ class Columns:
             self._add_mark(event, category == ON_DEVICE)
 
     def _add_activity(self, event: Event, kind: int) -> None:
-        start, duration = number_of(event.get("ts")), number_of(event.get("dur"))
+        start, duration = time_of(event.get("ts")), time_of(event.get("dur"))
         if not (math.isfinite(start) and math.isfinite(duration) and duration >= 0):
             self.bad += 1
             return
@@ -107,7 +110,7 @@ class Columns:
         self.bytes.append(max(0, whole_of(args.get("bytes"))))
 
     def _add_launch(self, event: Event) -> None:
-        start, correlation = number_of(event.get("ts")), whole_of(_args(event).get("correlation"))
+        start, correlation = time_of(event.get("ts")), whole_of(_args(event).get("correlation"))
         if math.isfinite(start) and correlation > 0:
             self.launch_start.append(start)
             self.launch_correlation.append(correlation)
@@ -131,12 +134,12 @@ class Columns:
             self.shapes[call] = Operator(name, dims, strides, tuple(map(str, types)), tuple(map(str, values)))
         self.op_id.append(external)
         self.op_call.append(call)
-        self.op_start.append(number_of(event.get("ts")))
-        self.op_duration.append(number_of(event.get("dur")))
+        self.op_start.append(time_of(event.get("ts")))
+        self.op_duration.append(time_of(event.get("dur")))
         self.op_thread.append(whole_of(event.get("tid")))
 
     def _add_mark(self, event: Event, on_device: bool) -> None:
-        start, duration = number_of(event.get("ts")), number_of(event.get("dur"))
+        start, duration = time_of(event.get("ts")), time_of(event.get("dur"))
         if math.isfinite(start) and math.isfinite(duration) and duration >= 0:
             self.mark_name.append(self.names.of(str(event.get("name", ""))))
             self.mark_start.append(start)
@@ -156,6 +159,12 @@ def number_of(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         return math.nan
+
+
+def time_of(value: Any) -> float:
+    """Microseconds of an event; NaN for what is no number, or so large that a float does not tell two microseconds apart."""
+    number = number_of(value)
+    return number if abs(number) <= FARTHEST_US else math.nan
 
 
 def whole_of(value: Any) -> int:

@@ -49,6 +49,8 @@ def read_events(path: Path, head: dict[str, Any]) -> Iterator[Event]:
             yield from _Text(path, source).events(head)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         refuse(path, f"the gzip data is cut off or damaged ({excerpt(error, 80)}); copy the trace again")
+    except RecursionError:
+        refuse(path, f"is no trace: its JSON is nested too deep; {_HOW}")
     except OSError as error:
         refuse(path, f"the trace cannot be read: {error.strerror or error}")
 

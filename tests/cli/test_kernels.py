@@ -166,6 +166,8 @@ def test_what_is_left_out_has_its_default(tmp_path: Path, capsys: pytest.Capture
         ("op,m,n,k,regime\ngemm,1,2,3,steady\n", ":2: regime: is not one of the allowed values"),
         ("op,batch,seq,heads,kv_heads,head_dim_qk\nattention_fwd,1,4096,32,5,128\n", ":2: kv_heads: 5 does not divide heads"),
         ("op,seq,heads,kv_head\nattention_fwd,1,2,3\n", ":1: kv_head: unknown column; did you mean kv_heads?"),
+        ("op,Head_Dim_QK\nattention_fwd,1\n", ":1: Head_Dim_QK: unknown column; did you mean head_dim_qk?"),
+        ("op,M,n,k\ngemm,1,2,3\n", ":1: M: unknown column; did you mean m?"),
         ("op,m,n,k,seconds\ngemm,1,2,3,4\n", ":1: seconds: is a column of the answer"),
         ("op,op\ngemm,gemm\n", ":1: op: the column stands there twice"),
         ("m,n\n1,2\n", ":1: op: the column is missing"),

@@ -136,3 +136,18 @@ def test_facts_of_the_head(tmp_path: Path) -> None:
     assert (trace.rank, trace.world_size, trace.versions["CUDA"], trace.date) == (3, 16, "12.8", "2026-10-01")
     assert [trace.names[name] for name in trace.marks.name] == ["ProfilerStep#4"]
     assert read_trace(write(tmp_path / "u.json", SMALL)).date == ""
+
+
+def test_a_time_that_cannot_be_is_left_out(tmp_path: Path) -> None:
+    """One kernel ages after the others: no step lasts so long, and the warning counts it."""
+    trace = read_trace(write(tmp_path / "t.json", [*SMALL, kernel(GEMM, 1e300, 4.0, number=6, op=1)]))
+    assert len(trace.activity) == 1
+    assert any(line.startswith("1 kernels") for line in trace.warnings)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"traceEvents": ' + "[" * 100_000])
+def test_deep_nesting_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "t.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(CatalogError, match=r"t\.json: is no trace: its JSON is nested too deep"):
+        read_trace(path)

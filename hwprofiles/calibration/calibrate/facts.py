@@ -36,7 +36,7 @@ class Facts:
         """For run.json."""
         return {**asdict(self), "parts": list(self.parts)}
 
-    def differences(self, other: dict[str, Any]) -> list[str]:
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
         """What a folder was begun with and what there is now, a field a line."""
         own = self.as_dict()
         return [f"{key}: {other.get(key)} then, {own[key]} now" for key in own if other.get(key) != own[key]]

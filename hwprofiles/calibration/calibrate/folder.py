@@ -2,12 +2,14 @@
 
 A folder is whole when provenance.yaml stands in it, which is written last. With --force a whole one (or one that was begun on
 another machine) is measured anew in its subfolder NEW, whose files take the old ones' places when all of them are there.
+One that --limit cut is gone on with.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +22,8 @@ RUN: Final = "run.json"
 POINTS: Final = "points.csv"
 LAST: Final = "provenance.yaml"
 NEW: Final = ".new"
+LIMIT: Final = "limit_s"
+"""Of run.json: what --limit gave the last call, whose folder a later call goes on with."""
 OWN: Final = (
     "points.csv", "kernels.csv", "collectives.csv", "assumptions.yaml", "gpu.yaml", "host.csv", "power.csv",
     "network.csv", "parameters.yaml", "host_parameters.yaml", "power_parameters.yaml", "network_parameters.yaml",
@@ -32,11 +36,11 @@ def prepare(out: Path, facts: Facts, date: str, *, force: bool) -> tuple[Path, d
     """The folder to measure into, made where there is none, and its run.json. Raises CalibrationError."""
     if is_whole(out / NEW):
         take_over(out)
-    if not force and is_whole(out):
+    begun = _begun(out)
+    if not force and is_whole(out) and not _goes_on(begun, facts):
         raise _refused(
             f"{str(out)!r} holds a finished calibration; --force measures anew (the old one is kept until then)"
         )
-    begun = _begun(out)
     anew = force and (is_whole(out) or (begun is not None and bool(facts.differences(begun))))
     folder = out / NEW if anew else out
     begun = _begun(folder)
@@ -50,8 +54,8 @@ def prepare(out: Path, facts: Facts, date: str, *, force: bool) -> tuple[Path, d
         if not differences:
             return folder, begun
         clear(folder)
-    elif (folder / POINTS).exists() and not anew:
-        raise _refused(f"{str(out)!r} has a {POINTS} without its {RUN}; give another folder")
+    elif not anew and (foreign := [name for name in OWN if (folder / name).exists()]):
+        raise _refused(f"{str(out)!r} has a {foreign[0]} without a {RUN}; give another folder")
     _make(folder, out)
     run = {**facts.as_dict(), "date": date}
     write_json(folder / RUN, run)
@@ -61,6 +65,11 @@ def prepare(out: Path, facts: Facts, date: str, *, force: bool) -> tuple[Path, d
 def is_whole(folder: Path) -> bool:
     """Whether the folder is a finished calibration, or any stack."""
     return (folder / LAST).is_file()
+
+
+def _goes_on(begun: Mapping[str, Any] | None, facts: Facts) -> bool:
+    """Whether what was measured was cut by --limit, on this machine."""
+    return begun is not None and bool(begun.get(LIMIT)) and not facts.differences(begun)
 
 
 def take_over(out: Path) -> None:

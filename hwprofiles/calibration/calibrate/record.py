@@ -17,6 +17,7 @@ from hwprofiles.calibration.calibrate.facts import Facts
 from hwprofiles.calibration.calibrate.plan import seconds_of
 from hwprofiles.catalog import gpu_of_device, load_gpu
 from hwprofiles.kernels.shape import PEAK_OF_DTYPE
+from hwprofiles.record_file import read_record
 from hwprofiles.schema import Gpu
 from hwprofiles.units import GIGA
 
@@ -105,6 +106,16 @@ def _bandwidth(rows: Sequence[Mapping[str, Any]]) -> float:
 def _rounded_up(value: float) -> float:
     scale = 10.0 ** (math.floor(math.log10(value)) - DIGITS + 1)
     return math.ceil(value / scale) * scale
+
+
+def edited(folder: Path, gpu: Gpu) -> Gpu | None:
+    """The folder's gpu.yaml where somebody has corrected it; None where there is none or it is what `save` writes of this gpu.
+
+    Raises CatalogError: it is no record of a GPU.
+    """
+    path = folder / "gpu.yaml"
+    found = read_record(path, Gpu) if path.exists() else gpu
+    return None if found == gpu else found
 
 
 def save(gpu: Gpu, folder: Path) -> None:

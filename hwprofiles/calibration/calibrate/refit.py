@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hwprofiles.calibration.calibrate.facts import of_run
-from hwprofiles.calibration.calibrate.folder import LAST, POINTS, RUN
+from hwprofiles.calibration.calibrate.folder import LAST, LIMIT, POINTS, RUN
 from hwprofiles.calibration.calibrate.machine_parts import MACHINE
 from hwprofiles.calibration.calibrate.writer import Measured, write_all
 from hwprofiles.calibration.command import Parser, guarded
@@ -53,7 +53,7 @@ def read(folder: Path) -> tuple[Measured, list[str]]:
         text = f"is no calibration ({reason}); moesim calibrate -o writes one"
         raise CalibrationError([Problem(str(folder), "", text)]) from None
     machine = {name: _rows(folder / MACHINE[name].table) for name in facts.parts if name in MACHINE}
-    return Measured(points, gpu, facts, date, machine), [str(line) for line in run.get("left_out", [])]
+    return Measured(points, gpu, facts, date, machine, run.get(LIMIT)), [str(line) for line in run.get("left_out", [])]
 
 
 def _gpu(folder: Path, device: str) -> Gpu:

@@ -37,7 +37,9 @@ TIMINGS: Final[dict[Size, Timing]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What one run does. gpu: the catalogue's name that the user gave, None: by the device's; limit_s: of the measuring."""
+    """What one run does. gpu: the catalogue's name that the user gave, None: by the device's; limit_s: of this call's
+    measuring, None: what all calls together take.
+    """
 
     device: torch.device
     size: Size
@@ -85,6 +87,7 @@ class Session:
         self.points = points_of(folder)
         self.tables = {name: Table(folder / part.table, part.measuring.COLUMNS) for name, part in plan.machine.items()}
         self.left_out: list[str] = []
+        self._edited = record.edited(folder, self._gpu()[0])
         self._spent_s = float(self.points.rows[-1]["at_s"]) if self.points.rows else 0.0
         self._machine_s = 0.0
         self._done: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
@@ -94,9 +97,11 @@ class Session:
     def run(self) -> Outcome:
         """The coarse grid, what is no kernel, the finer grid, the stack. Raises CalibrationError, DeviceLost."""
         cases = [case for name in self.plan.parts if name in PARTS for case in self._cases_of(name)]
-        total_s = self.plan.kernel_seconds
+        before_s = self._spent_s if self.plan.limit_s else 0.0
+        total_s = before_s + self.plan.kernel_seconds
         with progress(total_s + self.plan.machine_seconds) as shown:
-            self._measure_all(coarse_order(cases), "coarse grid", COARSE_SHARE * total_s, shown)
+            coarse_s = before_s + COARSE_SHARE * self.plan.kernel_seconds
+            self._measure_all(coarse_order(cases), "coarse grid", coarse_s, shown)
             for name, part in self.plan.machine.items():
                 self._machine(name, part, shown)
             self._measure_all(self._finer(cases), "finer grid", total_s, shown)
@@ -104,15 +109,18 @@ class Session:
 
     def write(self) -> Outcome:
         """The stack of what is measured by now. Raises CalibrationError."""
-        gpu, is_known = record.gpu_of(self.plan.facts, self.plan.device, self.points.rows, self.plan.gpu)
+        gpu, is_known = self._gpu()
         if not is_known:
+            gpu = self._edited or gpu
             record.save(gpu, self.folder)
         rows = {name: table.rows for name, table in self.tables.items()}
-        written = write_all(
-            self.folder, Measured(self.points.rows, gpu, self.plan.facts, self.plan.date, rows), self.left_out
-        )
+        measured = Measured(self.points.rows, gpu, self.plan.facts, self.plan.date, rows, self.plan.limit_s)
+        written = write_all(self.folder, measured, self.left_out)
         other = {name: len(table.rows) for name, table in self.tables.items()}
         return Outcome(gpu, is_known, self.points.rows, other, written, self.left_out)
+
+    def _gpu(self) -> tuple[Gpu, bool]:
+        return record.gpu_of(self.plan.facts, self.plan.device, self.points.rows, self.plan.gpu)
 
     def _cases_of(self, name: str) -> Iterator[RateCase]:
         return PARTS[name].cases(self.plan.device, self.plan.size)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.errors import CalibrationError, UnwrittenError
 from hwprofiles.problem import Problem
 
 Row = Mapping[str, str]
@@ -17,12 +17,6 @@ FLAGGED: Final = "flagged: "
 """Begins the note of a row whose seconds are doubtful."""
 MAX_NOTE: Final = 200
 """Characters of a cell of text."""
-
-
-class StoreError(CalibrationError):
-    """A table that cannot be written: what is measured until then is kept. Exit code 1: nobody's input is wrong."""
-
-    exit_code = 1
 
 
 class Table:
@@ -38,7 +32,7 @@ class Table:
         self.rows: list[dict[str, str]] = self._read()
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Writes rows at once and hands them to the system: a killed program loses none. Raises StoreError.
+        """Writes rows at once and hands them to the system: a killed program loses none. Raises UnwrittenError.
 
         Where the disk is full, what was written of them is taken away again.
         """
@@ -55,7 +49,7 @@ class Table:
             self._cut()
             kept = f"the {len(self.rows)} rows before it are kept; make room and start the same command again"
             reason = error.strerror or str(error)
-            raise StoreError([Problem(str(self.path), "", f"cannot be written ({reason}); {kept}")]) from None
+            raise UnwrittenError([Problem(str(self.path), "", f"cannot be written ({reason}); {kept}")]) from None
         self._size += len(data)
         self.rows += new
 

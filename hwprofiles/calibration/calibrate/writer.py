@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any, Final
 
 from hwprofiles.calibration.calibrate.facts import Facts
-from hwprofiles.calibration.calibrate.folder import RUN
+from hwprofiles.calibration.calibrate.folder import LIMIT, RUN
 from hwprofiles.calibration.calibrate.machine_parts import MACHINE, MachinePart
 from hwprofiles.calibration.calibrate.rows import STATE, kernel_rows, write_rows
 from hwprofiles.calibration.calibrate.store import FLAGGED
@@ -39,13 +39,16 @@ Found = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Measured:
-    """points: rows of points.csv; date: of the run; machine: name of a part that is no kernel → rows of its table."""
+    """points: rows of points.csv; date: of the run; machine: name of a part that is no kernel → rows of its table;
+    limit_s: of the last call, where it had one.
+    """
 
     points: Sequence[Row]
     gpu: Gpu
     facts: Facts
     date: str
     machine: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    limit_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ def write_all(folder: Path, measured: Measured, left_out: Sequence[str]) -> Writ
     """The whole stack: tables, parameters, run.json with what was left out, provenance.yaml last. Raises CalibrationError."""
     written = write_stack(folder, measured)
     found = {**measured.facts.as_dict(), "date": measured.date, "left_out": list(left_out)}
+    if measured.limit_s:
+        found[LIMIT] = measured.limit_s
     write_json(folder / RUN, {**found, "fit": list(written.judged), "not_fitted": list(written.left_out)})
     write_provenance(folder, measured)
     return written
