@@ -14,7 +14,6 @@ import pytest
 
 from hwprofiles.calibration.fits import Judged, fit_points, overlap
 from hwprofiles.calibration.fits import gemm as gemm_fits
-from hwprofiles.calibration.fits.judged import best_factor, judge, one_factor, share_inside, spread
 from hwprofiles.calibration.fits.parameter import Origin
 from hwprofiles.calibration.fits.points import gemm_points
 from hwprofiles.calibration.gemm_families import CUBLAS_TILES
@@ -94,9 +93,8 @@ def of_class(judged: list[Judged], name: str) -> Judged:
 
 
 def values(found: Mapping[str, Mapping[str, Any]], stem: str) -> dict[str, float]:
-    return {
-        key.removeprefix(f"{stem}."): each["value"] for key, each in found.items() if key.startswith(f"{stem}.")
-    }  # fmt: skip
+    own = {key: each["value"] for key, each in found.items() if key.startswith(f"{stem}.")}
+    return {key.removeprefix(f"{stem}."): value for key, value in own.items()}
 
 
 def test_gemms_made_by_the_formula_give_its_constants_back() -> None:
@@ -325,26 +323,6 @@ def test_a_call_is_as_its_library_and_rows_correct_it_without_more_bytes_being_f
     assert sizes == sorted(sizes)
     assert cost(found, slow.shape, slow).seconds == 1e-4
     assert sizes[3] > 2 * cost(found, KernelShape("copy", bytes=1 << 23)).seconds
-
-
-def test_the_range_holds_the_share_that_it_says() -> None:
-    """Of residuals of twenty alike groups nine tenths; of three groups it is wider."""
-    residuals = [math.sin(1.0 + 12.9898 * i) * 0.1 for i in range(400)]
-    groups = [i % 20 for i in range(400)]
-    assert share_inside(residuals, groups) == pytest.approx(0.9, abs=0.03)
-    few, many = spread(residuals, 3), spread(residuals, 30)
-    assert few[0] < many[0] < 0.0 < many[1] < few[1]
-    assert judge("x", residuals, groups, residuals, 0.05).error == pytest.approx(2 * 0.1 / math.pi, rel=0.05)
-
-
-def test_a_roofline_has_its_best_factor() -> None:
-    """Of ratios 1 and 2 the factor is 1: 2 weighs half. Without its own group the odd one is judged by the others' factor."""
-    assert (
-        best_factor([0.0, math.log(2.0)]) == 1.0
-        and best_factor([0.0, math.log(2.0), math.log(2.0), math.log(2.1)]) == 2.0
-    )
-    assert one_factor([math.log(3.0)] * 4, [0, 0, 1, 1]) == pytest.approx(0.0)
-    assert one_factor([0.0, 0.0, 0.0, math.log(2.0)], [0, 1, 2, 3]) == pytest.approx(0.125)
 
 
 def rates(gpu: str) -> list[dict[str, str]]:
