@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +13,7 @@ pytest.importorskip("torch")
 
 import torch
 
+from hwprofiles.calibration.calibrate import writer
 from hwprofiles.calibration.calibrate.facts import Facts
 from hwprofiles.calibration.calibrate.record import gpu_of, slug
 from hwprofiles.calibration.calibrate.rows import kernel_rows
@@ -77,7 +80,7 @@ def test_a_row_is_the_shorter_state_of_what_is_sound() -> None:
     gpu = load_gpu("h100")
     points = [
         gemm(300e-6), gemm(290e-6, "benchmark_loop"), gemm(200e-6, "benchmark_loop", note="flagged: the SM clock moved"),
-        gemm(400e-6, library="cublas-fp32-out"), gemm(500e-6, sms=100), gemm(500e-6, beside="copy"),
+        gemm(400e-6, library="cublas-fp32-out"), gemm(250e-6, sms=100), gemm(250e-6, beside="copy"),
         gemm(300e-6, op="grouped_gemm", library="grouped", groups=2, loads="3000 1096"),
         gemm(10e-6, m=4095),
     ]  # fmt: skip
@@ -85,6 +88,20 @@ def test_a_row_is_the_shorter_state_of_what_is_sound() -> None:
     assert (row["seconds"], row["library"], row["state"]) == ("0.00029", "", "first_launches")
     (told,) = left
     assert "above the dense peak" in told and "4095" in told
+
+
+def test_a_flagged_point_is_in_no_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Beside it stand sound ones, a doubtful one among them."""
+    seen: list[str] = []
+
+    def fit(points: Sequence[Mapping[str, str]], *_: Any) -> tuple[dict[str, Any], list[Any]]:
+        seen.extend(row["seconds"] for row in points)
+        return {}, []
+
+    monkeypatch.setattr(writer, "fit_points", fit)
+    points = [gemm(3e-4), gemm(2e-4, note="flagged: the SM clock moved"), gemm(4e-4, note="the clock is not known")]
+    writer.write_stack(tmp_path, writer.Measured(points, load_gpu("h100"), facts("NVIDIA H100"), "2026-11-27"))
+    assert seen == ["0.0003", "0.0004"]
 
 
 def test_memory_rows_are_of_one_library_and_one_format() -> None:

@@ -68,6 +68,17 @@ def test_the_costs_of_a_host_come_back() -> None:
     assert found["host.compiled.layer_b_s"].value == pytest.approx(RATIO * load_dispatch("compiled")["layer_b_s"].value)
 
 
+def test_one_of_many_takes_no_more_than_all_of_few_over_their_number() -> None:
+    """A replay of 1,000 nodes that was disturbed: a node takes at most a tenth of a replay of ten."""
+    found = rows()
+    few_s = next(row["host_s"] for row in found if row["name"] == "graph_replay 10_kernels")
+    for row in found:
+        if row["name"] == "graph_replay 1000_kernels":
+            row["host_s"] = row["low_s"] = row["high_s"] = 1000 * few_s
+    node = host_fit.parameters(found, "made up", "2026-11-27")["host.eager.graph_node_s"]
+    assert node.value == pytest.approx(few_s / 10)
+
+
 def test_the_fit_asks_for_rows_that_are_measured() -> None:
     """Those without a GPU by their cases, the others by the start of their names."""
     cases = [case for _, each in host.kinds("full") for case in each(torch.device("cpu"))]

@@ -15,7 +15,7 @@ from hwprofiles.calibration.power_sweep import PowerCase
 from hwprofiles.power.model import Chip, Load, solve
 from hwprofiles.units import PICO
 
-P0_W, BETA, LIMIT_W, WARM = 119.0, 1.0, 700.0, 0.98
+P0_W, BETA, LIMIT_W, WARM = 119.0, 1.25, 700.0, 0.98
 BYTE_PJ = 126.0
 AT_FULL_SPEED: dict[str, tuple[float, float, float, float]] = {
     power.BF16: (2 * 8192.0**3, 4e8, 1.39e-3, 0.95),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hwprofiles.catalog import load_gpu, measured_stacks, read_stack
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.leave_out import LeftOut
-from hwprofiles.parameter_keys import gemm_stem, key_problem, part_problems
+from hwprofiles.parameter_keys import HELD, gemm_stem, key_problem, part_problems
 from hwprofiles.schema import Parameter, Stack
 from hwprofiles.stack_completion import completed
 from hwprofiles.stack_folders import open_folder
@@ -67,6 +68,19 @@ def test_no_fit_is_made_of_two_halves(tmp_path: Path) -> None:
         "attention.bf16.fwd.fa3.t0_s",
     ):
         assert stack.parameters[kept].value == PUBLIC.parameters[kept].value
+
+
+def test_a_ratio_stands_for_its_neighbours_and_a_scale_or_a_default_for_nothing_else() -> None:
+    """Ratios beside held SMs are of one measurement; what other software takes longer is no constant of the formula."""
+
+    def own(key: str) -> Stack:
+        return completed(replace(PUBLIC, parameters={key: PUBLIC.parameters["memory.rmsnorm"]}), PUBLIC)
+
+    assert own("overlap.gemm.ratio").parameters.keys() & HELD == {"overlap.gemm.ratio"}
+    eta = "gemm.bf16.wgrad.eta"
+    assert own("gemm.bf16.wgrad.scale").parameters[eta].value == PUBLIC.parameters[eta].value
+    share = "memory.copy"
+    assert own("memory.default").parameters[share].value == PUBLIC.parameters[share].value
 
 
 def test_ratios_beside_held_sms_are_of_one_measurement(tmp_path: Path) -> None:
