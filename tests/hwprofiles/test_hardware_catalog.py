@@ -244,7 +244,8 @@ def test_the_package_works_from_another_folder(tmp_path: Path) -> None:
 
 def test_the_import_is_light() -> None:
     heavy = ["numpy", "pandas", "networkx", "simpy", "numba", "typer", "rich", "torch", "streamlit", "plotly"]
-    code = f"import sys, hwprofiles.catalog as c; c.load_gpu('h100'); print([m for m in {heavy!r} if m in sys.modules])"
+    code = "import sys, hwprofiles.catalog as c, hwprofiles.stack_choice; c.load_gpu('h100');"
+    code += f" print([m for m in {heavy!r} if m in sys.modules])"
     assert run_python(code, ROOT.parent) == "[]"
 
 

@@ -49,7 +49,7 @@ WEIGHT_CAST, WEIGHT_TURN = "_weight_cast", "_weight_turn"
 
 @dataclass(frozen=True, slots=True)
 class Linears:
-    """share: as of moesim_torch.Place."""
+    """share: as of place.Place."""
 
     model: ModelSpec
     recipe: Recipe

@@ -8,7 +8,7 @@ balance and loss are chains of functions, most of them in FP32 (model/*.py there
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
@@ -27,6 +27,7 @@ from simulator.workload.modules.chains import (
     widened,
 )
 from simulator.workload.modules.moesim_fp8 import Linears
+from simulator.workload.modules.place import Place
 from simulator.workload.op import Op, Pass, Unit, Work
 from simulator.workload.recipe import Recipe
 
@@ -53,37 +54,6 @@ LOSS_ROWS: Final = 1024
 """Tokens of a piece of the loss."""
 ROUTER: Final = 64
 """Bytes of a token's score of an expert: as the simulator counts any router of torch functions."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an operator stands. share: of micro-batches whose gradients are added to earlier ones'."""
-
-    model: ModelSpec
-    recipe: Recipe
-    share: float
-    has_shared: bool
-    is_moe: bool
-
-    @property
-    def tokens(self) -> int:
-        """Of a micro-batch."""
-        return self.recipe.tokens
-
-    @property
-    def hidden(self) -> int:
-        """Numbers of a token."""
-        return self.tokens * self.model.hidden_size
-
-    @property
-    def rows(self) -> int:
-        """Of the routed experts."""
-        return self.tokens * self.model.moe.top_k if self.model.moe else 0
-
-    @property
-    def scores(self) -> int:
-        """Of tokens and experts."""
-        return self.tokens * self.model.moe.num_routed_experts if self.model.moe else 0
 
 
 def with_torch_modules(unit: Unit, model: ModelSpec, recipe: Recipe) -> Unit:

@@ -8,6 +8,7 @@ from functools import cache
 from simulator.scenario.model import GqaAttention, MlaAttention, ModelSpec, MoeFfn
 from simulator.workload.plain import biased, matrices, modules
 from simulator.workload.plain import functions as f
+from simulator.workload.plain.products import attended, linear
 from simulator.workload.plain.tape import Kept, Launch, Tape, Value
 
 
@@ -58,11 +59,11 @@ def attention_block(model: ModelSpec, tokens: int, seq: int) -> Traced:
         out = f.contiguous(t, f.transposed(t, matrices.attended(t, q, k, v, seq)))
     else:
         t.segment = "attn"
-        out = f.transposed(t, f.attended(t, q, k, v))
+        out = f.transposed(t, attended(t, q, k, v))
     flat = t.view(out, width=a.output_width, is_strided=out.is_strided)
     t.put(flat, lambda strided: iter([(out, strided)]))
     t.segment = "o"
-    return _with_residual(t, hidden, f.linear(t, flat, h))
+    return _with_residual(t, hidden, linear(t, flat, h))
 
 
 def _with_residual(t: Tape, hidden: Value, out: Value) -> Traced:
@@ -74,7 +75,7 @@ def _gqa(t: Tape, x: Value, a: GqaAttention) -> tuple[Value, Value, Value]:
     found = []
     for name, heads in (("q", a.num_heads), ("k", a.num_kv_heads), ("v", a.num_kv_heads)):
         t.segment = "qkv"
-        part = _heads(t, f.linear(t, x, heads * a.head_dim), a.head_dim)
+        part = _heads(t, linear(t, x, heads * a.head_dim), a.head_dim)
         if a.qk_norm and name != "v":
             part = _norm(t, part, f"{name}_norm")
         part = f.transposed(t, part)
@@ -97,13 +98,13 @@ def _mla(t: Tape, x: Value, a: MlaAttention) -> tuple[Value, Value, Value]:
     t.segment = "q_up"
     latent = x
     if a.q_lora_rank:
-        latent = _norm(t, f.linear(t, x, a.q_lora_rank), "q_latent_norm")
+        latent = _norm(t, linear(t, x, a.q_lora_rank), "q_latent_norm")
     t.segment = "q_up"
     head = a.qk_nope_head_dim + a.qk_rope_head_dim
-    q = f.transposed(t, _heads(t, f.linear(t, latent, a.num_heads * head), head))
+    q = f.transposed(t, _heads(t, linear(t, latent, a.num_heads * head), head))
     q_pass, q_turn = f.split(t, q, a.qk_nope_head_dim, a.qk_rope_head_dim)
     t.segment = "kv_down"
-    down = f.linear(t, x, a.kv_lora_rank + a.qk_rope_head_dim)
+    down = linear(t, x, a.kv_lora_rank + a.qk_rope_head_dim)
     kv, k_turn = f.split(t, down, a.kv_lora_rank, a.qk_rope_head_dim)
     kv = _norm(t, kv, "kv_latent_norm")
     t.segment = "rope"
@@ -111,7 +112,7 @@ def _mla(t: Tape, x: Value, a: MlaAttention) -> tuple[Value, Value, Value]:
     q = f.joined(t, q_pass, q_turn)
     t.segment = "kv_up"
     wide = a.qk_nope_head_dim + a.v_head_dim
-    up = f.transposed(t, _heads(t, f.linear(t, kv, a.num_heads * wide), wide))
+    up = f.transposed(t, _heads(t, linear(t, kv, a.num_heads * wide), wide))
     k_pass, v = f.split(t, up, a.qk_nope_head_dim, a.v_head_dim)
     t.segment = "k_join"
     k = f.joined(t, k_pass, _shared_by_heads(t, k_turn, a.num_heads), kernels=2)
@@ -142,12 +143,12 @@ def ffn_block(model: ModelSpec, tokens: int) -> Traced:
 
 def _mlp(t: Tape, x: Value, name: str, width: int, is_gated: bool, hidden: int) -> Value:
     t.segment = f"{name}_up"
-    gate = f.linear(t, x, width)
-    up = f.linear(t, x, width) if is_gated else None
+    gate = linear(t, x, width)
+    up = linear(t, x, width) if is_gated else None
     t.segment = f"{name}_activation"
     product = f.activated(t, gate) if up is None else modules.gated(t, gate, up)
     t.segment = f"{name}_down"
-    return f.linear(t, product, hidden)
+    return linear(t, product, hidden)
 
 
 @cache
@@ -160,7 +161,7 @@ def moe_block(model: ModelSpec, tokens: int) -> Traced:
     x = _norm(t, hidden, "ffn_norm", is_wide=has_sinks(model))
     t.segment = "router"
     exact = f.cast(t, x, "fp32") if m.score == "sigmoid" else x
-    logits = f.linear(t, exact, m.num_routed_experts)
+    logits = linear(t, exact, m.num_routed_experts)
     weights = biased.router(t, logits, m) if has_sinks(model) else modules.router(t, logits, m)
     out = _experts(t, x, weights, m, tokens * m.top_k)
     if m.num_shared_experts:
@@ -181,7 +182,7 @@ def _experts(t: Tape, x: Value, weights: Value, m: MoeFfn, rows: int) -> Value:
     t.keep(t.value(rows, 1, "int64"), "order")
     picked = f.masked_in_place(t, picked)
     t.segment = "expert_up"
-    wide = f.linear(t, picked, m.num_up * m.expert_intermediate_size)
+    wide = linear(t, picked, m.num_up * m.expert_intermediate_size)
     t.segment = "expert_activation"
     wide = f.masked(t, biased.with_bias(t, wide, m.num_routed_experts) if m.bias else wide)
     if m.clamp is not None:
@@ -192,7 +193,7 @@ def _experts(t: Tape, x: Value, weights: Value, m: MoeFfn, rows: int) -> Value:
     else:
         product = f.activated(t, wide)
     t.segment = "expert_down"
-    results = f.linear(t, product, x.width)
+    results = linear(t, product, x.width)
     t.segment = "expert_results"
     results = biased.with_bias(t, results, m.num_routed_experts) if m.bias else results
     results = f.times_rows(t, f.masked(t, results), scales)
@@ -206,6 +207,6 @@ def head_block(hidden: int, vocab: int, tokens: int) -> Traced:
     t = Tape()
     x = _norm(t, t.value(tokens * hidden, hidden), "final_norm")
     t.segment = "head"
-    logits = f.linear(t, x, vocab)
+    logits = linear(t, x, vocab)
     t.segment = "loss"
     return _traced(t, modules.causal_loss(t, logits))
