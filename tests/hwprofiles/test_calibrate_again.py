@@ -109,3 +109,47 @@ def _on_a_full_disk(full: Any) -> Any:
             command.write_whole(path, text)
 
     return write
+
+
+SPOILED = [
+    ("seconds", "abc"),
+    ("seconds", "-1"),
+    ("seconds", "nan"),
+    ("low", ""),
+    ("m", "2.5"),
+    ("flop", "x"),
+    ("at_s", ""),
+]
+
+
+@pytest.mark.parametrize(("column", "text"), SPOILED)
+def test_a_spoiled_number_is_named(tmp_path: Path, column: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the run that goes on and by refit: line, column, value and remedy; the file stays as it is."""
+    assert calibrate(tmp_path, *LIMIT) == 0
+    path = tmp_path / "points.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows[0][column] = text
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    spoiled = path.read_bytes()
+    for command_line in (calibrate(tmp_path), main(["refit", str(tmp_path)])):
+        assert command_line == 2
+    told = capsys.readouterr().err
+    assert told.count(f"points.csv:2: {column}: is no ") == 2
+    assert f'("{text}"); take both lines' in told
+    assert path.read_bytes() == spoiled
+
+
+@pytest.mark.parametrize("change", [{"date": 5}, {"date": "soon"}, {"date": None}])
+def test_a_run_without_its_date_is_refused(
+    tmp_path: Path, change: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert calibrate(tmp_path, *LIMIT) == 0
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **change}), encoding="utf-8")
+    assert calibrate(tmp_path) == main(["refit", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "is no record of a run" in told and "refit: " in told

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ OWN: Final = (
 """Every file that this program writes there; others are left alone."""
 
 
-def prepare(out: Path, facts: Facts, date: str, *, force: bool) -> tuple[Path, dict[str, Any]]:
+def prepare(out: Path, facts: Facts, today: str, *, force: bool) -> tuple[Path, dict[str, Any]]:
     """The folder to measure into, made where there is none, and its run.json. Raises CalibrationError."""
     if is_whole(out / NEW):
         take_over(out)
@@ -57,7 +58,7 @@ def prepare(out: Path, facts: Facts, date: str, *, force: bool) -> tuple[Path, d
     elif not anew and (foreign := [name for name in OWN if (folder / name).exists()]):
         raise _refused(f"{str(out)!r} has a {foreign[0]} without a {RUN}; give another folder")
     _make(folder, out)
-    run = {**facts.as_dict(), "date": date}
+    run = {**facts.as_dict(), "date": today}
     write_json(folder / RUN, run)
     return folder, run
 
@@ -102,9 +103,17 @@ def _begun(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise _refused(f"{str(folder / RUN)!r} cannot be read ({error}); give another folder") from None
-    if not isinstance(found, dict):
-        raise _refused(f"{str(folder / RUN)!r} is no record of a run; give another folder")
-    return found
+    try:
+        day(found)
+    except (LookupError, TypeError, ValueError) as error:
+        text = f"{str(folder / RUN)!r} is no record of a run ({type(error).__name__}: {error}); give another folder"
+        raise _refused(text) from None
+    return dict(found)
+
+
+def day(run: Mapping[str, Any]) -> str:
+    """The date of a run.json. Raises LookupError, TypeError, ValueError: it has none."""
+    return date.fromisoformat(run["date"]).isoformat()
 
 
 def _make(folder: Path, out: Path) -> None:

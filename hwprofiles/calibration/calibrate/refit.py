@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from hwprofiles.calibration.calibrate.damage import check_points
 from hwprofiles.calibration.calibrate.facts import of_run
-from hwprofiles.calibration.calibrate.folder import LAST, LIMIT, POINTS, RUN
+from hwprofiles.calibration.calibrate.folder import LAST, LIMIT, POINTS, RUN, day
 from hwprofiles.calibration.calibrate.machine_parts import MACHINE
 from hwprofiles.calibration.calibrate.writer import Measured, write_all
 from hwprofiles.calibration.command import Parser, guarded
@@ -45,15 +46,17 @@ def read(folder: Path) -> tuple[Measured, list[str]]:
     """What a folder holds, and what its run left out. Raises CalibrationError: it is no calibration."""
     try:
         run: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
-        facts, date = of_run(run), str(run["date"])
+        facts, date = of_run(run), day(run)
+        left_out = [str(line) for line in run.get("left_out", [])]
         points = _rows(folder / POINTS)
         gpu = _gpu(folder, facts.device)
     except (CatalogError, OSError, KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         text = f"is no calibration ({reason}); moesim calibrate -o writes one"
         raise CalibrationError([Problem(str(folder), "", text)]) from None
+    check_points(folder / POINTS, points)
     machine = {name: _rows(folder / MACHINE[name].table) for name in facts.parts if name in MACHINE}
-    return Measured(points, gpu, facts, date, machine, run.get(LIMIT)), [str(line) for line in run.get("left_out", [])]
+    return Measured(points, gpu, facts, date, machine, run.get(LIMIT)), left_out
 
 
 def _gpu(folder: Path, device: str) -> Gpu:

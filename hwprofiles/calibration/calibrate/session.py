@@ -12,6 +12,7 @@ import torch
 from hwprofiles.calibration.calibrate import record
 from hwprofiles.calibration.calibrate.budget import TOTAL_S, kernel_seconds
 from hwprofiles.calibration.calibrate.chip import Chip, TorchChip
+from hwprofiles.calibration.calibrate.damage import check_points
 from hwprofiles.calibration.calibrate.facts import Facts
 from hwprofiles.calibration.calibrate.folder import POINTS
 from hwprofiles.calibration.calibrate.harness import DeviceLost, Timing, measure
@@ -176,6 +177,7 @@ class Session:
 def points_of(folder: Path) -> Table:
     """points.csv, less a last kernel whose rows are not all there. Raises CalibrationError."""
     table = Table(folder / POINTS, POINT_COLUMNS)
+    check_points(table.path, table.rows)
     if table.rows:
         last = key_of(table.rows[-1])
         rows = [row for row in table.rows[-STATES:] if key_of(row) == last]

@@ -10,10 +10,29 @@ CALIBRATE = Room(
     "calibrate",
     (
         "tests/hwprofiles/test_calibrate.py",
+        "tests/hwprofiles/test_calibrate_again.py",
         "tests/hwprofiles/test_calibrate_harness.py",
         "tests/hwprofiles/test_calibrate_plan.py",
     ),
     (
+        Fault(
+            f"{_CALIBRATE}/folder.py",
+            "elif not anew and (foreign := [name for name in OWN if (folder / name).exists()]):",
+            "elif not anew and (foreign := [name for name in (POINTS,) if (folder / name).exists()]):",
+            "somebody's own kernels.csv is written over",
+        ),
+        Fault(
+            f"{_CALIBRATE}/session.py",
+            "before_s = self._spent_s if self.plan.limit_s else 0.0",
+            "before_s = 0.0",
+            "a limited call that goes on measures nothing",
+        ),
+        Fault(
+            f"{_CALIBRATE}/session.py",
+            "gpu = self._edited or gpu",
+            "gpu = gpu or self._edited",
+            "corrected figures of a device are written over",
+        ),
         Fault(
             f"{_CALIBRATE}/store.py",
             'whole = data[: data.rfind(b"\\n") + 1]',
