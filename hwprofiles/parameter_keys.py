@@ -25,6 +25,8 @@ HELD: Final = frozenset({"overlap.comm_sms", *(f"overlap.{name}.ratio" for name 
 BESIDE: Final = frozenset({"overlap.collective.sms", *(f"overlap.collective.{name}.ratio" for name in OVERLAP)})
 """What kernels keep while so many SMs are held, and beside a collective of so many: measured together."""
 
+_MEMORY: Final = ("latency_s", "elements_per_s", "p")
+"""Constants of a memory-bound kernel beside its share, which has the kernel's own key."""
 _NEEDED: Final = frozenset({"t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb", RESIDUAL})
 """Constants without which a GEMM family says nothing."""
 
@@ -63,8 +65,7 @@ def key_problem(key: str) -> str | None:
     if kind == "attention":
         return _kernel_problem(words, _attention_constants(), ("fwd", "bwd", *LIBRARIES))
     if kind == "memory":
-        known = (*KERNELS, "default", "launch_floor_s")
-        return None if words[0] in known else f"unknown kernel{nearest(words[0], known)}"
+        return _memory_problem(words)
     if kind == "host":
         return own_key_problem(key)
     if key in HELD | BESIDE or kind in _kinds():
@@ -95,6 +96,16 @@ def part_problems(keys: Collection[str]) -> Iterator[tuple[str, str]]:
         if given and given != together:
             missing = together - given
             yield min(given), f"is measured together with {', '.join(sorted(missing))}; give all of them or none"
+
+
+def _memory_problem(words: list[str]) -> str | None:
+    """Why `<op>[.<library>][.<constant>]` is none; libraries have names of their own."""
+    known = (*KERNELS, "default", "launch_floor_s")
+    if words[0] not in known:
+        return f"unknown kernel{nearest(words[0], known)}"
+    if len(words) > 3 or (len(words) == 3 and words[-1] not in _MEMORY):
+        return f"unknown constant {words[-1]!a}{nearest(words[-1], _MEMORY)}"
+    return None
 
 
 @cache

@@ -121,6 +121,7 @@ def test_a_shipped_name_of_a_gpu_is_not_taken_twice(tmp_path: Path) -> None:
         ("kernels.csv", "time,what\n1,2\n", "kernels.csv:1: columns missing"),
         ("parameters.yaml", "memory.adamw: {value: 0.7, un", "parameters.yaml:1:"),
         ("parameters.yaml", "memory.adammw" + ENTRY, "parameters.yaml:1: memory.adammw: unknown"),
+        ("parameters.yaml", "memory.copy.torch.latency" + ENTRY, "memory.copy.torch.latency: unknown constant"),
         ("parameters.yaml", "gemm.bf16.etta" + ENTRY, "unknown constant 'etta'"),
         ("parameters.yaml", "gemm.bf16.eta" + ENTRY, "gemm.bf16.eta: constants of a GEMM family belong"),
         ("parameters.yaml", "turbo.speed" + ENTRY, "turbo.speed: unknown key"),

@@ -8,7 +8,11 @@ ROOT = "hwprofiles/calibration"
 
 FITS = Room(
     "fits",
-    ("tests/hwprofiles/test_fits.py",),
+    (
+        "tests/hwprofiles/test_fits.py",
+        "tests/hwprofiles/test_fits_judged.py",
+        "tests/hwprofiles/test_streaming_ends.py",
+    ),
     (
         Fault(
             f"{ROOT}/gemm_fit.py",
@@ -69,6 +73,30 @@ FITS = Room(
             "max(moving, reckoning)",
             "moving",
             "addresses of elements are reckoned at once",
+        ),
+        Fault(
+            f"{ROOT}/fits/judged.py",
+            "return min(low, 0.0) * wider, max(high, 0.0) * wider",
+            "return low * wider, high * wider",
+            "a range of errors on one side does not hold the value",
+        ),
+        Fault(
+            f"{ROOT}/fits/attention.py",
+            "return 2.0 * self.whole.residuals[i]",
+            "return self.whole.residuals[i]",
+            "what could not be left out counts as well predicted",
+        ),
+        Fault(
+            f"{ROOT}/fits/overlap.py",
+            "return known[places[-1]] * place / places[-1]",
+            "return known[places[-1]]",
+            "more held SMs than measured slow no kernel further",
+        ),
+        Fault(
+            "hwprofiles/kernels/memory_bound.py",
+            "MemoryConstants(share.low, wait.high, rate.low, p)",
+            "MemoryConstants(share.low, wait.low, rate.low, p)",
+            "the slowest call waits as the fastest does",
         ),
     ),
 )
