@@ -153,3 +153,18 @@ def test_a_run_without_its_date_is_refused(
     assert calibrate(tmp_path) == main(["refit", str(tmp_path)]) == 2
     told = capsys.readouterr().err
     assert "is no record of a run" in told and "refit: " in told
+
+
+def test_an_earlier_calibration_that_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A spoiled one is told before anything is measured; beside one without a kernel in common the summary is printed."""
+    earlier, own = tmp_path / "earlier", tmp_path / "own"
+    assert main(["calibrate", "-o", str(earlier), "--device", "cpu", "--part", "attention", *LIMIT]) == 0
+    capsys.readouterr()
+    assert calibrate(own, *LIMIT, "--repeat-of", str(earlier), "--json") == 2
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["folder"] == str(own) and "no kernel in common" in captured.err
+    path = earlier / "points.csv"
+    path.write_text(path.read_text(encoding="utf-8").replace("first_launches,", "first_launches,-"), encoding="utf-8")
+    assert calibrate(tmp_path / "late", "--repeat-of", str(earlier)) == 2
+    assert "points.csv:2: seconds: is no number above 0" in capsys.readouterr().err
+    assert not (tmp_path / "late").exists()

@@ -97,6 +97,8 @@ def _calibrate(asked: Asked) -> int:
     from hwprofiles.calibration.calibrate.parts import NAMES
 
     _check(asked, NAMES, torch.cuda.is_available())
+    if asked.repeat_of:
+        compare.seconds_by_call(asked.repeat_of)  # before the minutes of measuring
     device = torch.device("cuda", torch.cuda.current_device()) if asked.device == "cuda" else torch.device("cpu")
     size: Any = "cpu" if asked.device == "cpu" else "quick" if asked.quick else "full"
     torch.manual_seed(0)
@@ -114,9 +116,15 @@ def _calibrate(asked: Asked) -> int:
     if work != asked.out:
         folder.take_over(asked.out)
     told = {**summary.document(outcome), "folder": str(asked.out)}
+    wrong: CalibrationError | None = None
     if asked.repeat_of:
-        told["repeat"] = compare.compared(asked.repeat_of, asked.out)
+        try:
+            told["repeat"] = compare.compared(asked.repeat_of, asked.out)
+        except CalibrationError as nothing_in_common:
+            wrong = nothing_in_common
     print(json.dumps(told, indent=2) if asked.as_json else "\n".join(summary.lines(told)))
+    if wrong:
+        raise wrong
     return 0
 
 

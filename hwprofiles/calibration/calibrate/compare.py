@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from hwprofiles.calibration.calibrate.damage import check_points
 from hwprofiles.calibration.calibrate.folder import POINTS
 from hwprofiles.calibration.calibrate.plan import key_of
 from hwprofiles.calibration.calibrate.store import FLAGGED
@@ -72,7 +73,9 @@ def seconds_by_call(folder: Path) -> dict[Key, tuple[str, float]]:
     path = folder / POINTS
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return dict(_sound(csv.DictReader(file)))
+            rows = list(csv.DictReader(file))
+        check_points(path, rows)
+        return dict(_sound(rows))
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise CalibrationError(
@@ -80,7 +83,7 @@ def seconds_by_call(folder: Path) -> dict[Key, tuple[str, float]]:
         ) from None
 
 
-def _sound(rows: csv.DictReader[str]) -> Iterator[tuple[Key, tuple[str, float]]]:
+def _sound(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Key, tuple[str, float]]]:
     for row in rows:
         if row["seconds"] and not (row["note"] or "").startswith(FLAGGED):
             yield (*key_of(row), row["state"]), (row["part"], float(row["seconds"]))
