@@ -164,7 +164,7 @@ def test_what_cannot_be_computed_is_told_and_the_others_are_compared(one_draw: R
 
 
 def test_files_of_unlike_kinds_are_warned_of(one_draw: RunResult) -> None:
-    other = one_draw.model_copy(update={"version": "9.9.9", "stack_kind": "measured"})
+    other = one_draw.model_copy(update={"version": "9.9.9", "stack_kind": "transferred"})
     first, second = files(to_json(one_draw), to_json(other))
     page = opened("compare", **SMALL, with_=f"{first},{second}")
     assert [("differ in kind" in each.value, "9" in each.value) for each in page.warning] == [

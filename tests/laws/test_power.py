@@ -102,8 +102,8 @@ def test_equal_chips_have_equal_watts() -> None:
     ("cap", "said"),
     [
         (800.0, "above the limit of h100, 700 W; leave it out, or write at most 700"),
-        (100.0, "draws 126 W while it waits"),
-        (126.0, "draws 126 W while it waits"),
+        (100.0, "draws 129 W while it waits"),
+        (128.0, "draws 129 W while it waits"),
     ],
 )
 def test_an_impossible_cap_is_refused(cap: float, said: str) -> None:

@@ -140,7 +140,7 @@ def test_a_limited_step_gains_less_by_faster_arithmetic() -> None:
 
 
 def test_all_categories_of_a_step_have_both_ends() -> None:
-    step = prepare(load_scenario(changed(BUSY, parallel={"pp": 2})))
+    step = prepare(load_scenario(changed(BUSY, parallel={"pp": 2}, stack="h100-public")))
     found = category_ranges(power_of(step, build_graph(step)), GAP)
     assert {"gemm", "attention", "memory_bound", "kernel_gaps"} <= found.keys()
     assert all(each.low <= 0.0 <= each.high and each.width > 0.0 for each in found.values())

@@ -54,7 +54,7 @@ def test_a_step_tells_what_its_interval_is_made_of() -> None:
     ends = (1.0 - found.interval.low / found.step_s, found.interval.high / found.step_s - 1.0)
     assert (low, high) == pytest.approx(ends, rel=1e-9)
     assert interval_words(found).startswith(
-        "the interval is mostly: which software runs it, since none is stated, -14.5 % to +17.0 %; how far runs"
+        "the interval is mostly: which software runs it, since none is stated, -14.5 % to +17.0 %; what a FLOP"
     )
     untold = found.model_copy(update={"ranges": None})
     assert interval_words(untold) == software_words(untold) == ""

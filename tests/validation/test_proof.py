@@ -87,6 +87,7 @@ def test_validate_prints_a_proof_by_its_name(tmp_path: Path, monkeypatch: pytest
 def test_predictions_of_a_few_cases_are_written_and_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "140")  # room for whole names
     layer, step = next(iter(proved())), next(iter(small_steps()))
     monkeypatch.setattr(layer_cases, "proved", lambda: iter([layer]))
     monkeypatch.setattr(step_cases, "proved", lambda: iter([step]))
