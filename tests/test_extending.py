@@ -52,6 +52,7 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_every_command_of_the_page_runs_and_every_file_is_listed(extended: Path) -> None:
     assert len(FILES) >= 6 and len(COMMANDS) >= 8
     printed = "\n".join(run(extended, "-m", "simulator.cli.app", *shlex.split(line)[1:]) for line in COMMANDS)

@@ -271,6 +271,7 @@ phases: [{name: short, steps: 2}]
 """
 
 
+@pytest.mark.slow
 def test_hash_seed_locale_clock_and_folder_do_not_matter(tmp_path: Path) -> None:
     """The same scenario gives the same bytes in any process."""
     scenario = tmp_path / "small.yaml"

@@ -14,6 +14,7 @@ from simulator.cli.app import main
 REHEARSAL = ["--device", "cpu", "--part", "beside"]
 
 
+@pytest.mark.slow
 def test_the_folder_is_written_and_refused_when_it_is_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One document on standard output; its folder is finished, and a second call says so with exit code 2."""
     command = ["calibrate", "-o", str(tmp_path / "mine"), *REHEARSAL]

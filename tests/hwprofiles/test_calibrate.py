@@ -105,6 +105,7 @@ def test_half_a_kernel_is_measured_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert path.read_text(encoding="utf-8") == "".join(lines[:-2])
 
 
+@pytest.mark.slow
 def test_a_folder_begun_otherwise_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of another driver: what differs is named, and nothing is touched."""
     assert calibrate(tmp_path) == 0
@@ -118,6 +119,7 @@ def test_a_folder_begun_otherwise_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert (tmp_path / "points.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_finished_folder_is_kept_until_the_new_one_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,6 +141,7 @@ def test_a_finished_folder_is_kept_until_the_new_one_is_whole(
     assert not (tmp_path / ".new").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,6 +206,7 @@ def test_a_folder_that_takes_no_file_is_refused(tmp_path: Path, capsys: pytest.C
     assert "cannot be written" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every second of the other 10 % longer: that is the median and the tail; flagged rows are no evidence."""
     first, second = tmp_path / "a", tmp_path / "b"
@@ -226,6 +230,7 @@ def test_two_runs_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["compare", str(first), str(tmp_path)]) == 2
 
 
+@pytest.mark.slow
 def test_the_same_tables_are_fitted_to_the_same_stack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without measuring, and in a process that has no torch; a folder that is none is refused."""
     assert calibrate(tmp_path) == 0

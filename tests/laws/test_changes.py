@@ -31,6 +31,7 @@ def without(document: Mapping[str, Any], mechanism: str) -> Run:
     return simulate(changed(document, mechanisms={mechanism: False}))
 
 
+@pytest.mark.slow
 @settings(LAW, max_examples=15)
 @given(scenarios())
 def test_a_mechanism_switched_off_is_never_longer(document: Document) -> None:
@@ -45,6 +46,7 @@ def test_a_mechanism_switched_off_is_never_longer(document: Document) -> None:
         assert lighter.outcome.even_s <= whole.outcome.even_s * (1 + ROUNDING), mechanism
 
 
+@pytest.mark.slow
 @settings(LAW, max_examples=12)
 @given(scenarios())
 def test_a_name_changes_itself_and_the_hash(document: Document) -> None:

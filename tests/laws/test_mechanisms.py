@@ -34,6 +34,7 @@ def figures(*overrides: str) -> tuple[float, float]:
     return result.step.step_s, result.totals.gpu_hours.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(Mechanisms.model_fields))
 def test_a_switched_off_mechanism_changes_the_result(name: str) -> None:
     given = [ACTS_WITH[name]] if name in ACTS_WITH else []

@@ -70,6 +70,7 @@ def test_parts_of_hosts_and_more_than_the_domain_are_refused(wrong: int) -> None
         load_scenario(changed(RACKS, cluster={"gpus_per_domain": wrong}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ep", [8, 16, 32, 64])
 def test_expert_groups_stay_inside_their_racks(ep: int) -> None:
     """DeepSeek-V3 on 256 GPUs of racks of 72: as on domains of 64, whatever the kernels' rates."""

@@ -41,6 +41,7 @@ def step(request: pytest.FixtureRequest) -> PreparedStep:
     return prepare(load_scenario(name, changes))
 
 
+@pytest.mark.slow
 def test_effects_are_those_of_steps_priced_and_built_anew(step: PreparedStep, monkeypatch: pytest.MonkeyPatch) -> None:
     order = order_of_actions(step.scenario)
     soon = assumption_effects(step, order, power=power_of(step, build_graph(step, order)))

@@ -396,6 +396,7 @@ def test_a_file_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         read_rows(odd)
 
 
+@pytest.mark.slow
 def test_two_hundred_of_the_published_rows_can_be_stated_and_run() -> None:
     """Every twentieth that can be stated is simulated."""
     rows = [row for row in read_rows(PUBLISHED) if row.text("precision").startswith(("BF16", "FP8 fine-grained"))]

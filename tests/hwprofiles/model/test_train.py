@@ -39,6 +39,7 @@ def silent(*seen: Any) -> None:
     """Nobody is told."""
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_in_another_process(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
