@@ -75,6 +75,7 @@ def test_a_folder_is_a_stack(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert {row["state"] for row in points(tmp_path) if row["seconds"]} == {"first_launches", "benchmark_loop"}
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

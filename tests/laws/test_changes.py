@@ -56,6 +56,7 @@ def test_a_name_changes_itself_and_the_hash(document: Document) -> None:
     assert one == other
 
 
+@pytest.mark.slow
 @settings(LAW, max_examples=12)
 @given(scenarios(), st.sampled_from([2.0, 3.0, 0.1]))
 def test_cost_is_proportional_to_the_price_and_nothing_else_changes(document: Document, factor: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 
 from simulator import load_scenario
@@ -26,6 +27,7 @@ def test_the_engines_agree_on_every_operator(document: Document) -> None:
         certify(graph.dag, seconds, draws, swept)
 
 
+@pytest.mark.slow
 @settings(LAW, max_examples=20)
 @given(scenarios(max_ep=4))
 def test_the_engines_agree_on_the_parts(document: Document) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -52,6 +53,7 @@ def busy_ranks(document: Document) -> list[int]:
     return [rank for rank, count in enumerate(layers) if count >= 2 and most_in_flight(schedule, rank) >= 2]
 
 
+@pytest.mark.slow
 @settings(LAW, max_examples=20)
 @given(scenarios())
 def test_more_recompute_is_never_more_memory(document: Document) -> None:

@@ -78,7 +78,7 @@ class Executed:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param((TWO, CASES_OF_TWO), id="two ranks"),
+        pytest.param((TWO, CASES_OF_TWO), id="two ranks", marks=pytest.mark.slow),
         pytest.param((FOUR, CASES_OF_FOUR), id="four ranks", marks=pytest.mark.slow),
     ],
 )
