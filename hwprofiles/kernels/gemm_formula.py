@@ -22,7 +22,7 @@ Every term grows with m, n, k and rows_cv for a fixed tile, so the minimum does 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar, cast
@@ -175,8 +175,19 @@ def whole(exact: np.ndarray, cv: float) -> np.ndarray:
     full = np.ceil(exact)
     if cv == 0.0:
         return np.asarray(full)
-    overflow = 1.0 / (1.0 + np.exp(np.minimum(LOGISTIC * (full - exact) / (cv * exact), LARGEST_EXPONENT)))
+    exponents = np.minimum(LOGISTIC * (full - exact) / (cv * exact), LARGEST_EXPONENT)
+    overflow = 1.0 / (1.0 + _one_by_one(math.exp, exponents))
     return np.asarray(np.maximum(full, np.minimum(exact + 0.5, full + overflow)))
+
+
+def _one_by_one(function: Callable[[float], float], values: np.ndarray) -> np.ndarray:
+    """The C library's, the same on every processor; numpy's own differ in the last digit with its instructions."""
+    return np.fromiter(map(function, values.ravel().tolist()), float, values.size).reshape(values.shape)
+
+
+def _root_of_sum(a: np.ndarray, b: np.ndarray, q: float) -> np.ndarray:
+    """(a^q + b^q)^(1/q), the same on every processor."""
+    return _one_by_one(lambda pair: pair ** (1.0 / q), _one_by_one(lambda x: x**q, a) + _one_by_one(lambda x: x**q, b))
 
 
 @lru_cache(maxsize=65536)
@@ -185,7 +196,7 @@ def gemm_seconds(size: GemmSize, constants: GemmConstants, limits: GemmLimits) -
     if size.m == 0 or size.n == 0 or size.k == 0:
         return 0.0
     load = _load(size, constants.tiles, limits)
-    compute = float(_busy(load, constants, limits))
+    compute = float(_busy(load, constants, limits, _root_of_sum))
     memory = moved_bytes(size) / (constants.eb * limits.hbm_bytes_per_s)
     power = size.flop / (constants.ecap * limits.peak_flop_per_s)
     return constants.t0_s + _joined(compute, memory, power, max(compute, memory, power), constants.p)
@@ -203,7 +214,7 @@ class GemmBatch:
 
     def seconds(self, constants: GemmConstants) -> np.ndarray:
         """As gemm_seconds of each; the tiles of `constants` are not read."""
-        compute = _busy(self._load, constants, self._limits)
+        compute = _busy(self._load, constants, self._limits, _fast_root_of_sum)
         memory = self._moved / (constants.eb * self._limits.hbm_bytes_per_s)
         power = self._flop / (constants.ecap * self._limits.peak_flop_per_s)
         top = np.maximum(np.maximum(compute, memory), power)
@@ -261,8 +272,18 @@ def _load(size: GemmSize, tiles: Tiles, limits: GemmLimits) -> _Load:
     )  # fmt: skip
 
 
-def _busy(load: _Load, constants: GemmConstants, limits: GemmLimits) -> np.ndarray:
-    """Seconds of the waves with the best cut."""
+def _fast_root_of_sum(a: np.ndarray, b: np.ndarray, q: float) -> np.ndarray:
+    """As `_root_of_sum`, for fits of many calls: in the last digit as this processor's instructions have it."""
+    return np.asarray((a**q + b**q) ** (1.0 / q))
+
+
+def _busy(
+    load: _Load,
+    constants: GemmConstants,
+    limits: GemmLimits,
+    root: Callable[[np.ndarray, np.ndarray, float], np.ndarray],
+) -> np.ndarray:
+    """Seconds of the waves with the best cut. root: of the sum of two powers."""
     bm, bn, _ = load.cuts
     step = np.maximum(
         2.0 * K_STEP * bm * bn / (constants.eta * limits.peak_flop_per_s / limits.num_sms),
@@ -273,7 +294,7 @@ def _busy(load: _Load, constants: GemmConstants, limits: GemmLimits) -> np.ndarr
     if constants.q == 1.0:
         seconds = load.waves * (loop + constants.t_tile_s + store)
     else:
-        seconds = load.waves * ((loop**constants.q + store**constants.q) ** (1.0 / constants.q) + constants.t_tile_s)
+        seconds = load.waves * (root(loop, store, constants.q) + constants.t_tile_s)
     if len(load.cuts.parts) > 1 and load.cuts.parts[-1] > 1.0:
         added = load.summed / (constants.eb * limits.hbm_bytes_per_s) + constants.t0_s
         seconds = seconds + np.where(load.summed > 0.0, added, 0.0)
