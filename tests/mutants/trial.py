@@ -18,7 +18,7 @@ LEFT_OUT = ("tests/test_house.py::test_tools_find_nothing", "tests/test_mutants.
 COMPILED = ("*.nbi", "*.nbc")
 LIMIT_S = 1_800
 NO_TESTS = 5
-"""pytest's exit status where it found none."""
+"""pytest's exit status where a file has marked ones alone (longer ones, benchmarks), which do not run here."""
 
 
 class Copy:
@@ -53,9 +53,7 @@ class Copy:
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return f"no end within {LIMIT_S} s"
-        if done.returncode == NO_TESTS:
-            raise SystemExit(f"{tests}: no tests found\n{done.stdout}{done.stderr}")
-        if done.returncode == 0:
+        if done.returncode in (0, NO_TESTS):
             return None
         found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
         return found[1] if found else (done.stdout + done.stderr).strip()[-300:]
