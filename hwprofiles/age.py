@@ -14,8 +14,9 @@ from typing import Final
 
 from hwprofiles import catalog
 from hwprofiles.efficiencies import load_efficiencies
+from hwprofiles.price_records import PriceSheet
 from hwprofiles.provenance import Source
-from hwprofiles.schema import PriceSheet, StackProvenance
+from hwprofiles.stack_records import StackProvenance
 
 MONTHS_PER_YEAR: Final = 12
 

@@ -12,9 +12,11 @@ from typing import Any, Final, Literal, TypeVar, get_args
 
 from hwprofiles.collectives.rows import CollectiveTable
 from hwprofiles.names import nearest
+from hwprofiles.price_records import PriceSheet
 from hwprofiles.problem import Problem
 from hwprofiles.record_file import CatalogError, read_mapping, read_record
-from hwprofiles.schema import Assumption, Fabric, Gpu, Node, Parameter, PriceSheet, Stack, StackProvenance
+from hwprofiles.schema import Fabric, Gpu, Node
+from hwprofiles.stack_records import Assumption, Parameter, Stack, StackProvenance
 from hwprofiles.yaml_file import excerpt
 
 __all__ = [

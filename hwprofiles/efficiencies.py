@@ -13,11 +13,11 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hwprofiles.catalog import load_gpu
+from hwprofiles.fields import Name
 from hwprofiles.leave_out import LeftOut
 from hwprofiles.provenance import Source, State
 from hwprofiles.record_file import CatalogError, read_record
 from hwprofiles.same_chip import equal_chips
-from hwprofiles.schema import Name
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Triple = tuple[Number, Number, Number]

@@ -17,7 +17,8 @@ from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.power.constants import PowerConstants, power_constants
 from hwprofiles.power.model import Load, solve
 from hwprofiles.power.states import speed_when_measured
-from hwprofiles.schema import Gpu, Stack
+from hwprofiles.schema import Gpu
+from hwprofiles.stack_records import Stack
 
 ELEMENT_BYTES: Final = 2.0
 """Of an attention core's queries, keys, values and results."""

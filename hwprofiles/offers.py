@@ -8,7 +8,7 @@ from decimal import Decimal
 from statistics import median
 from typing import Final
 
-from hwprofiles.schema import Offer
+from hwprofiles.price_records import Offer
 
 MAX_NEAREST: Final = 4
 """Offers that a message lists."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -28,6 +28,18 @@ measured      a row of exactly this shape; interpolated: between measured rows, 
 extrapolated  outside the measured range; transferred: another GPU's efficiency on this GPU's data sheet
 assumed       nobody measured it
 """
+
+
+class Ranged(Protocol):
+    """A number with the ends of what is believed."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+
 
 State = Literal["first_launches", "benchmark_loop", "sustained", "in_step"]
 """In which state of its power supply a chip was when a kernel was measured.

@@ -13,9 +13,9 @@ from hwprofiles.leave_out import NOTHING, LeftOut
 from hwprofiles.names import nearest
 from hwprofiles.record_file import CatalogError
 from hwprofiles.same_chip import equal_chips
-from hwprofiles.schema import Stack, StackProvenance
 from hwprofiles.stack_completion import completed
 from hwprofiles.stack_folders import MARK, opened
+from hwprofiles.stack_records import Stack, StackProvenance
 from hwprofiles.yaml_file import excerpt
 
 StackKind = Literal["measured", "public", "transferred"]

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from hwprofiles.parameter_keys import BESIDE, HELD, gemm_stem
 from hwprofiles.provenance import Source
-from hwprofiles.schema import Parameter, Stack
+from hwprofiles.stack_records import Parameter, Stack
 
 NOTE_LIMIT = 2000
 """Letters of a source's note."""

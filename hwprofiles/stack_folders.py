@@ -19,7 +19,8 @@ from hwprofiles import catalog
 from hwprofiles.parameter_keys import key_problem, part_problems
 from hwprofiles.problem import Problem
 from hwprofiles.record_file import CatalogError, read_document, read_located, read_record
-from hwprofiles.schema import Gpu, Stack, StackProvenance
+from hwprofiles.schema import Gpu
+from hwprofiles.stack_records import Stack, StackProvenance
 from hwprofiles.yaml_file import MAX_TABLE_NODES, excerpt
 
 PROVENANCE: Final = "provenance.yaml"

@@ -18,8 +18,9 @@ from hwprofiles.kernels.shape import PEAK_OF_DTYPE
 from hwprofiles.leave_out import NOTHING, LeftOut
 from hwprofiles.names import nearest
 from hwprofiles.provenance import Basis, Source
-from hwprofiles.schema import Gpu, Parameter, Stack, StackProvenance
+from hwprofiles.schema import Gpu
 from hwprofiles.serving import Choice, Found
+from hwprofiles.stack_records import Parameter, Stack, StackProvenance
 
 PER_FLOP = {"st_bytes_per_flop": "st_bytes_per_s", "l2_bytes_per_flop": "l2_bytes_per_s"}
 """Rates of one SM given as bytes for each FLOP of its dense BF16 peak, and the parameter that they become."""

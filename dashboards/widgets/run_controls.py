@@ -12,7 +12,7 @@ from dashboards.source import Source
 from dashboards.widgets.controls import key_of
 from hwprofiles.catalog import load_prices
 from hwprofiles.offers import Wanted
-from hwprofiles.schema import Offer
+from hwprofiles.price_records import Offer
 from hwprofiles.units import GIGA, PETA
 from simulator import choices
 from simulator.scenario.hardware import node_of

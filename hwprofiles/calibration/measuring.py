@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from statistics import median
+from typing import Any, Final
 
-from hwprofiles.units import MILLI
+from hwprofiles.units import GIGA, MILLI
+
+SLEEP_CYCLES_PER_S: Final = 2.0 * GIGA
+"""Of torch.cuda._sleep: more than the clock of any GPU, so that it sleeps long enough."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,20 @@ def device_facts(index: int) -> dict[str, Any]:
     driver, limit_w = query_gpu(index, "driver_version,power.limit").split(", ")
     gpu = torch.cuda.get_device_name(index)
     return {"index": index, "gpu": gpu, "driver": driver, "power_limit_w": float(limit_w), "torch": torch.__version__}
+
+
+def sleep(seconds: float) -> None:
+    """Keeps a GPU's current stream busy with nothing for at least so long."""
+    import torch
+
+    torch.cuda._sleep(int(seconds * SLEEP_CYCLES_PER_S))
+
+
+def middle(seconds: Sequence[float]) -> tuple[float, float, float]:
+    """Median, and the ends of the middle 80 %."""
+    ordered = sorted(seconds)
+    tenth = len(ordered) // 10
+    return median(ordered), ordered[tenth], ordered[-1 - tenth]
 
 
 class Clock:

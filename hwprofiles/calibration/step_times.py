@@ -14,7 +14,6 @@ from hwprofiles.calibration.extra import require_torch
 
 require_torch(__name__)
 
-import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from hwprofiles.calibration.command import Parser, check_output, guarded, write_json
-from hwprofiles.calibration.measuring import Clock, device_facts
+from hwprofiles.calibration.measuring import Clock, device_facts, middle
 from hwprofiles.calibration.model.config import Ffn, Layer, Mla, ModelConfig, Moe
 from hwprofiles.calibration.model.optimizer import AdamW, Settings
 from hwprofiles.calibration.model.transformer import Model
@@ -70,9 +69,7 @@ class Timed:
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Timed:
         """Of several calls."""
-        ordered = sorted(seconds)
-        tenth = len(ordered) // 10
-        return cls(statistics.median(ordered), ordered[tenth], ordered[-1 - tenth])
+        return cls(*middle(seconds))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,10 +12,12 @@ from math import exp, log
 from pathlib import Path
 from typing import Final, Literal, get_args
 
+from hwprofiles.fields import Text
 from hwprofiles.names import nearest
 from hwprofiles.problem import Problem
 from hwprofiles.record_file import CatalogError, read_mapping, read_record
-from hwprofiles.schema import Parameter, Record, Text
+from hwprofiles.schema import Record
+from hwprofiles.stack_records import Parameter
 from hwprofiles.yaml_file import excerpt
 
 Executor = Literal["eager", "transformer_engine", "compiled", "custom"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import exp, hypot, log
-from typing import Final, Protocol
+from typing import Final
 
 from hwprofiles.hosts import (
     BETWEEN,
@@ -23,28 +23,18 @@ from hwprofiles.hosts import (
     middle,
 )
 from hwprofiles.names import nearest
-from hwprofiles.schema import Parameter
+from hwprofiles.provenance import Ranged
+from hwprofiles.stack_records import Parameter
 
 KEY: Final = "host."
 """In front of `<way of issuing>.<call>`."""
 RATIO: Final = "host.seconds"
 IN_A_MODEL: Final = "host.in_a_model"
+"""What calls take between others of a model over what each takes in a loop of its like."""
 IN_A_PASS: Final = {False: "host.in_a_model_f", True: "host.in_a_model_b"}
 """The same of forwards and of backwards alone, where both were measured apart."""
-"""What calls take between others of a model over what each takes in a loop of its like."""
 TENTH: Final = 1.28
 """Standard deviations of a normal distribution beyond which a tenth lies at each end."""
-
-
-class Ranged(Protocol):
-    """Seconds with the ends of what is believed."""
-
-    @property
-    def value(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
 
 
 def has_own(parameters: Mapping[str, Ranged]) -> bool:

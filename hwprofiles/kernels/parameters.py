@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from hwprofiles.kernels.rows import KernelRow, KernelTable
 from hwprofiles.kernels.shape import PEAK_OF_DTYPE, Bound, KernelShape, Regime
-from hwprofiles.provenance import Basis, State
+from hwprofiles.provenance import Basis, Ranged, State
 from hwprofiles.units import TERA
 
 
@@ -16,15 +16,9 @@ class MissingKernelError(LookupError):
     """A stack (or its GPU) has neither row nor parameter for a kernel; the message names both and the remedy."""
 
 
-class ParameterLike(Protocol):
-    """A number of a stack with its range, unit and source (hwprofiles.schema: Parameter, Assumption)."""
+class ParameterLike(Ranged, Protocol):
+    """A number of a stack with its range, unit and source (hwprofiles.stack_records: Parameter, Assumption)."""
 
-    @property
-    def value(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
     @property
     def source(self) -> Any: ...
 
@@ -47,7 +41,7 @@ class GpuLike(Protocol):
 
 
 class StackLike(Protocol):
-    """What the look-up needs of a stack (hwprofiles.schema.Stack)."""
+    """What the look-up needs of a stack (hwprofiles.stack_records.Stack)."""
 
     @property
     def name(self) -> str: ...

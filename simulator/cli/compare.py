@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from simulator.check import load_scenario
 from simulator.cli.compare_trace import compare_traces, is_trace_file
-from simulator.cli.output import chosen_format, option_position, print_warnings
+from simulator.cli.output import chosen_format, option_position, print_as, print_warnings
 from simulator.cli.sources import is_result_file
 from simulator.errors import InputError, Problem
 from simulator.scenario.scenario import Scenario
@@ -75,16 +74,7 @@ def _results(loaded: Sequence[Scenario | RunResult]) -> list[RunResult]:
 
 
 def _print(comparison: Comparison, form: str) -> None:
-    if form == "json":
-        from simulator.results.document import to_json
+    from simulator.report.comparison_console import print_comparison
+    from simulator.report.comparison_markdown import document
 
-        sys.stdout.write(to_json(comparison))
-    elif form == "markdown":
-        from simulator.report.comparison_markdown import document
-
-        sys.stdout.write(document(comparison))
-    else:
-        from simulator.report.comparison_console import print_comparison
-
-        print_comparison(comparison)
-    sys.stdout.flush()
+    print_as(form, comparison, document, print_comparison)

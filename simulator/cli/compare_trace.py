@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import re
-import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from hwprofiles.record_file import CatalogError
 from simulator.check import load_scenario
-from simulator.cli.output import option_position, print_warnings
-from simulator.cli.sources import LOOKED_AT_BYTES, is_result_file
+from simulator.cli.output import option_position, print_as, print_warnings
+from simulator.cli.sources import LOOKED_AT_BYTES, beginning_of, is_result_file
 from simulator.errors import InputError, Problem
-from simulator.scenario.layers import preset_names
 from simulator.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -31,26 +29,19 @@ OTHERS: Final = re.compile(rb'"(schema_version|extends|model|cluster)"\s*:')
 
 def is_trace_file(source: str) -> bool:
     """Whether a command's argument is a file of the profiler, whole or not: by its suffix, or by what it begins with."""
-    if source in preset_names():
+    start = beginning_of(source)
+    if start is None:
         return False
-    try:
-        path = Path(source)
-        if not path.is_file():
-            return False
-        if path.name.endswith(SUFFIXES):
-            return True
-        beginning = _beginning(path)
-        if MARK.search(beginning) is not None:
-            return not is_result_file(source)
-        return path.suffix == ".json" and OTHERS.search(beginning) is None
-    except (OSError, ValueError):
-        return False
+    if source.endswith(SUFFIXES):
+        return True
+    text = _unzipped(start)
+    if MARK.search(text) is not None:
+        return not is_result_file(source)
+    return Path(source).suffix == ".json" and OTHERS.search(text) is None
 
 
-def _beginning(path: Path) -> bytes:
-    """The first bytes, unzipped; of what is cut off or damaged as many as there are."""
-    with path.open("rb") as file:
-        start = file.read(LOOKED_AT_BYTES)
+def _unzipped(start: bytes) -> bytes:
+    """The first bytes of a file; of what is cut off or damaged as many as there are."""
     if start[:2] != b"\x1f\x8b":
         return start
     try:
@@ -143,16 +134,6 @@ def _warnings(summary: TraceSummary, scenario: Scenario, gpu: str, num_draws: in
 
 
 def _print(comparison: TraceComparison, form: str) -> None:
-    if form == "json":
-        from simulator.results.document import to_json
+    from simulator.report.trace_text import document, print_comparison
 
-        sys.stdout.write(to_json(comparison))
-    elif form == "markdown":
-        from simulator.report.trace_text import document
-
-        sys.stdout.write(document(comparison))
-    else:
-        from simulator.report.trace_text import print_comparison
-
-        print_comparison(comparison)
-    sys.stdout.flush()
+    print_as(form, comparison, document, print_comparison)

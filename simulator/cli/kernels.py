@@ -14,7 +14,7 @@ from simulator.cli.output import check_output, write_atomically
 from simulator.errors import InputError
 
 if TYPE_CHECKING:
-    from hwprofiles.schema import Stack
+    from hwprofiles.stack_records import Stack
 
 
 def predict_kernels(stack: str, shapes: Path, as_json: bool, out: Path | None, force: bool) -> None:

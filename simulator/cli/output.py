@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,19 @@ from simulator.errors import InputError, MoesimError, Problem
 def print_json(value: Any) -> None:
     """One JSON document on standard output. Raises ValueError on NaN or infinity."""
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def print_as(form: str, document: Any, markdown: Callable[[Any], str], on_console: Callable[[Any], None]) -> None:
+    """A document of results on standard output: as JSON, as Markdown, or else as people read it."""
+    if form == "json":
+        from simulator.results.document import to_json
+
+        sys.stdout.write(to_json(document))
+    elif form == "markdown":
+        sys.stdout.write(markdown(document))
+    else:
+        on_console(document)
+    sys.stdout.flush()
 
 
 def print_warnings(warnings: Iterable[str]) -> None:

@@ -13,16 +13,25 @@ RESULT: Final = re.compile(rb'"scenario"\s*:\s*\{')
 """A key of every result document, whatever its version, and of no scenario file."""
 
 
-def is_result_file(source: str) -> bool:
-    """Whether a command's argument is a file of JSON that holds a resolved scenario, be the file whole or cut off."""
+def beginning_of(source: str) -> bytes | None:
+    """The first bytes of the file that a command's argument names; None where it names a preset, or nothing that can be read:
+    the loader of scenarios says what is wrong with it.
+    """
     if source in preset_names():
-        return False
+        return None
     try:
         path = Path(source)
         if not path.is_file():
-            return False
+            return None
         with path.open("rb") as file:
-            beginning = file.read(LOOKED_AT_BYTES)
+            return file.read(LOOKED_AT_BYTES)
     except (OSError, ValueError):
-        return False  # the loader of scenarios says what is wrong with it
+        return None
+
+
+def is_result_file(source: str) -> bool:
+    """Whether a command's argument is a file of JSON that holds a resolved scenario, be the file whole or cut off."""
+    beginning = beginning_of(source)
+    if beginning is None:
+        return False
     return beginning.lstrip().startswith(b"{") and RESULT.search(beginning) is not None

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hwprofiles.schema import Assumption, Node
+from hwprofiles.schema import Node
+from hwprofiles.stack_records import Assumption
 from simulator.costs.cost import NO_COST, CollectiveCost, Counted
 
 

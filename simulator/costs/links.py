@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hwprofiles.kernels.parameters import Range, find, need
-from hwprofiles.schema import Stack
+from hwprofiles.stack_records import Stack
 from simulator.costs.cost import weakest
 from simulator.network.hashing import even_share
 from simulator.network.topology import Network

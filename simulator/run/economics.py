@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from hwprofiles.catalog import load_prices
 from hwprofiles.offers import Choice, choose
-from hwprofiles.schema import Offer, PriceSheet
+from hwprofiles.price_records import Offer, PriceSheet
 from hwprofiles.units import MICRO, SECONDS_PER_HOUR
 from simulator.errors import InputError, Problem
 from simulator.results.interval import Estimate

@@ -13,7 +13,7 @@ from hwprofiles.assumption_units import bounds_problem
 from hwprofiles.names import nearest
 from hwprofiles.provenance import Source
 from hwprofiles.record_file import read_located
-from hwprofiles.schema import Assumption, Stack
+from hwprofiles.stack_records import Assumption, Stack
 from simulator.errors import InputError, Problem
 from simulator.scenario.host_speed import HOST_SPEED, of_host
 from simulator.scenario.plan import AssumptionOverride

@@ -17,8 +17,9 @@ from hwprofiles.kernels.attention_libraries import LIBRARIES, serving
 from hwprofiles.names import nearest
 from hwprofiles.offers import Wanted, choose, nearest_offers
 from hwprofiles.power.constants import power_constants
+from hwprofiles.price_records import Offer, PriceSheet
 from hwprofiles.problems import schema_problems, show
-from hwprofiles.schema import Fabric, Gpu, Node, Offer, PriceSheet
+from hwprofiles.schema import Fabric, Gpu, Node
 from hwprofiles.stack_folders import opened, plain_name
 from hwprofiles.units import GIGA, KILO
 from hwprofiles.yaml_file import KeyPath

@@ -14,7 +14,7 @@ from typing import Final
 
 from hwprofiles.hosts import BETWEEN, CostRange, DispatchCosts, Executor, dispatch_range, load_host
 from hwprofiles.hosts.own import RATIO, in_a_model, own_range
-from hwprofiles.schema import Assumption, Parameter, Stack
+from hwprofiles.stack_records import Assumption, Parameter, Stack
 from simulator.scenario.hardware import node_of
 from simulator.scenario.own_host import own_costs
 from simulator.scenario.scenario import Scenario

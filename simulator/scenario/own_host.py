@@ -11,7 +11,8 @@ from typing import Final
 
 from hwprofiles.hosts import load_host
 from hwprofiles.hosts.own import has_own
-from hwprofiles.schema import Node, Parameter, Stack
+from hwprofiles.schema import Node
+from hwprofiles.stack_records import Parameter, Stack
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.wording import FieldProblem
 

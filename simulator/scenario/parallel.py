@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from hwprofiles.schema import Bytes
+from hwprofiles.fields import Bytes
 from simulator.scenario.section import MAX_LAYERS, MAX_STAGES, AsPlain, GpuCount, Section, named
 
 ScheduleName = Annotated[str, named("schedule")]

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from hwprofiles.kernels.attention_libraries import LIBRARIES
 from hwprofiles.names import nearest
 from hwprofiles.offers import Wanted
-from hwprofiles.schema import Commitment
+from hwprofiles.price_records import Commitment
 from simulator.scenario.dispatchers import DEFAULT as DISPATCHER
 from simulator.scenario.parallel import ScheduleName
 from simulator.scenario.section import (

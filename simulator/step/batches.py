@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hwprofiles.schema import Stack
+from hwprofiles.stack_records import Stack
 from simulator.results.interval import Interval
 from simulator.results.step_result import StepResult
 from simulator.scenario.scenario import Scenario

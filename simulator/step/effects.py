@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hwprofiles.schema import Assumption
+from hwprofiles.stack_records import Assumption
 from simulator.assembly.chunks import DP, NUM_STREAMS
 from simulator.assembly.step_graph import StepGraph
 from simulator.assembly.unit_costs import INSIDE

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from hwprofiles.schema import Assumption, Gpu, Stack
+from hwprofiles.schema import Gpu
 from hwprofiles.stack_choice import load_stack
+from hwprofiles.stack_records import Assumption, Stack
 from simulator.errors import InputError, Problem
 from simulator.network.domains import DomainUse, domain_use_of
 from simulator.network.placement import Mesh, Placement, place

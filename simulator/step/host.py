@@ -8,7 +8,7 @@ from typing import Final
 
 from hwprofiles.hosts import dispatch_range
 from hwprofiles.hosts.own import in_a_pass, own_range
-from hwprofiles.schema import Assumption, Stack
+from hwprofiles.stack_records import Assumption, Stack
 from simulator.assembly.host import OTHER, HostPlan, host_segment
 from simulator.assembly.issue import NOTHING_ISSUED, UnitIssue
 from simulator.assembly.tail import HostTail

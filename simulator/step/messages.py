@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from hwprofiles.kernels.shape import Regime
-from hwprofiles.schema import Assumption, Stack
+from hwprofiles.stack_records import Assumption, Stack
 from simulator.costs.collectives.exchange import exchange_cost, neighbour_cost
 from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.collectives.ring import RingOp, ring_cost

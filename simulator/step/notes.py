@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hwprofiles.schema import Assumption
+from hwprofiles.stack_records import Assumption
 from simulator.results.step_result import AssumptionRow
 
 NOT_MODELLED = (

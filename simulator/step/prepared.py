@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from hwprofiles.schema import Assumption, Stack
+from hwprofiles.stack_records import Assumption, Stack
 from simulator.assembly.chunks import StageCost
 from simulator.assembly.exposed import UNCHUNKED, Chunking
 from simulator.assembly.issue import UnitIssue

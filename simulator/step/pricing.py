@@ -15,7 +15,8 @@ from hwprofiles.kernels.table import beside_communication, kernel_seconds
 from hwprofiles.power.constants import PowerConstants, power_constants
 from hwprofiles.power.states import speed_when_measured
 from hwprofiles.provenance import State
-from hwprofiles.schema import Assumption, Gpu, Stack
+from hwprofiles.schema import Gpu
+from hwprofiles.stack_records import Assumption, Stack
 from simulator.costs.cost import weakest
 from simulator.scenario import derived
 from simulator.scenario.scenario import Scenario

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
 
-from hwprofiles.schema import Assumption
+from hwprofiles.stack_records import Assumption
 from simulator.network.placement import Lie
 from simulator.scenario import derived
 from simulator.scenario.model import MoeFfn

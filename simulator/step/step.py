@@ -7,7 +7,7 @@ parts by rank, explanation, memory (step.result).
 
 from __future__ import annotations
 
-from hwprofiles.schema import Stack
+from hwprofiles.stack_records import Stack
 from simulator.results.step_result import StepResult, StepTimes
 from simulator.results.widening import widened, widened_times
 from simulator.scenario.scenario import Scenario

@@ -12,7 +12,7 @@ from hwprofiles.collectives.rows import CollectiveTable
 from hwprofiles.kernels.rows import KernelTable
 from hwprofiles.provenance import Source
 from hwprofiles.record_file import read_mapping
-from hwprofiles.schema import Parameter, Stack, StackProvenance
+from hwprofiles.stack_records import Parameter, Stack, StackProvenance
 from simulator.network.topology import Network
 from simulator.network.wiring import Wiring
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwprofiles.collectives.rows import CollectiveTable
-from hwprofiles.schema import Stack
+from hwprofiles.stack_records import Stack
 from simulator.costs.collectives.all_to_all import all_to_all_cost, loaded_links, notify_floor
 from simulator.network.topology import Network
 from simulator.network.traffic import exchange_traffic

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hwprofiles.collectives.rows import CollectiveTable
-from hwprofiles.schema import Parameter, Stack
+from hwprofiles.stack_records import Parameter, Stack
 from simulator.costs.collectives.all_to_all import all_to_all_cost, notify_floor
 from simulator.network.topology import Network
 from simulator.workload.op import AllToAll

@@ -8,8 +8,8 @@ from math import inf
 import numpy as np
 import pytest
 
-from hwprofiles.schema import Stack
 from hwprofiles.stack_choice import load_stack
+from hwprofiles.stack_records import Stack
 from simulator.costs.collectives.exchange import exchange_cost
 from simulator.costs.collectives.ring import ring_cost
 from simulator.costs.dispatchers import DISPATCHERS

@@ -9,7 +9,7 @@ import pytest
 
 from hwprofiles.kernels.parameters import Range
 from hwprofiles.provenance import Basis
-from hwprofiles.schema import Stack
+from hwprofiles.stack_records import Stack
 from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.collectives.ring import ring_cost
 from simulator.costs.collectives.tree import scalar_all_reduce_cost

@@ -11,8 +11,8 @@ from hwprofiles.calibration.ring_fit import RingFit as Fit
 from hwprofiles.calibration.ring_fit import RingPoint, predict
 from hwprofiles.catalog import load_fabric, load_node
 from hwprofiles.leave_out import LeftOut
-from hwprofiles.schema import Stack
 from hwprofiles.stack_choice import load_stack
+from hwprofiles.stack_records import Stack
 from hwprofiles.units import GIGA, MEBI
 from simulator.costs.collectives.ring import RingOp, ring_cost
 from simulator.network.placement import GroupShape

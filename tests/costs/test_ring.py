@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwprofiles.kernels.parameters import MissingKernelError
-from hwprofiles.schema import Stack
+from hwprofiles.stack_records import Stack
 from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.collectives.ring import RingOp, ring_cost
 from simulator.network.hashing import even_share

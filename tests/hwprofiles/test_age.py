@@ -12,8 +12,8 @@ from hwprofiles import age, catalog
 from hwprofiles.age import Age, first_day, newest_date, price_age, stack_age
 from hwprofiles.catalog import list_names, load_prices
 from hwprofiles.provenance import Source
-from hwprofiles.schema import StackProvenance
 from hwprofiles.stack_choice import stack_names, stack_provenance
+from hwprofiles.stack_records import StackProvenance
 from tests.hwprofiles.conftest import forget
 
 SHEET = load_prices("market-2026-05")

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from hwprofiles.assumption_units import ASSUMPTION_UNITS, bounds_problem
-from hwprofiles.schema import Assumption, Parameter
+from hwprofiles.stack_records import Assumption, Parameter
 
 WHY = {"source": "me", "reason": "so"}
 

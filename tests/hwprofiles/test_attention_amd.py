@@ -12,8 +12,8 @@ from hwprofiles.catalog import load_gpu
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.leave_out import LeftOut
-from hwprofiles.schema import Stack
 from hwprofiles.stack_choice import default_stack, load_stack
+from hwprofiles.stack_records import Stack
 from hwprofiles.transfer import build_stack
 
 AMD = ("mi300x", "mi325x", "mi350x", "mi355x")

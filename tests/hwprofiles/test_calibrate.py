@@ -24,8 +24,9 @@ from hwprofiles.calibration.calibrate.store import Table
 from hwprofiles.kernels.parameters import row_problem
 from hwprofiles.kernels.rows import read_kernel_rows
 from hwprofiles.record_file import read_mapping, read_record
-from hwprofiles.schema import Gpu, Parameter, StackProvenance
+from hwprofiles.schema import Gpu
 from hwprofiles.stack_folders import open_folder
+from hwprofiles.stack_records import Parameter, StackProvenance
 
 OPTIONS = ("--device", "cpu", "--part", "memory")
 

@@ -25,7 +25,7 @@ from hwprofiles.kernels.rows import KernelRow, KernelTable
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.parameter_keys import key_problem, part_problems
-from hwprofiles.schema import Parameter
+from hwprofiles.stack_records import Parameter
 from hwprofiles.units import GIGA, MICRO
 
 H100 = load_gpu("h100")

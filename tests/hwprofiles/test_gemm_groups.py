@@ -21,8 +21,8 @@ from hwprofiles.kernels.gemm_formula import GemmSize
 from hwprofiles.kernels.shape import LOOP, KernelShape
 from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.leave_out import LeftOut
-from hwprofiles.schema import Stack
 from hwprofiles.stack_choice import load_stack
+from hwprofiles.stack_records import Stack
 from hwprofiles.units import TERA
 from tests.hwprofiles.test_kernel_table_published import REFERENCE, needs_reference
 

@@ -17,7 +17,8 @@ import pytest
 
 from hwprofiles import catalog
 from hwprofiles.catalog import CatalogError, list_names, load_fabric, load_gpu, load_node, load_prices
-from hwprofiles.schema import Fabric, Gpu, Node, PriceSheet
+from hwprofiles.price_records import PriceSheet
+from hwprofiles.schema import Fabric, Gpu, Node
 from hwprofiles.stack_choice import default_stack, load_stack, stack_names
 
 ROOT = Path(catalog.__file__).parent

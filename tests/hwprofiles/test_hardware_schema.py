@@ -10,7 +10,9 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from hwprofiles.kernels.rows import KernelTable
-from hwprofiles.schema import Assumption, Fabric, Gpu, Node, Parameter, PriceEntry, PriceSheet, Stack, StackProvenance
+from hwprofiles.price_records import PriceEntry, PriceSheet
+from hwprofiles.schema import Fabric, Gpu, Node
+from hwprofiles.stack_records import Assumption, Parameter, Stack, StackProvenance
 
 SOURCE = {"kind": "datasheet", "where": "a data sheet", "date": "2025-05"}
 GPU: dict[str, Any] = {

@@ -13,7 +13,7 @@ from hwprofiles.kernels.parameters import MissingKernelError, row_problem
 from hwprofiles.kernels.rows import KERNEL_COLUMNS, KernelRow, KernelTable, read_kernel_rows
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
-from hwprofiles.schema import Parameter
+from hwprofiles.stack_records import Parameter
 
 GPU = SimpleNamespace(
     name="made-up",

@@ -13,7 +13,7 @@ from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize,
 from hwprofiles.kernels.parameters import peak_flop_per_s
 from hwprofiles.kernels.shape import KERNELS, PEAK_OF_DTYPE, KernelShape
 from hwprofiles.kernels.table import kernel_seconds
-from hwprofiles.schema import Assumption
+from hwprofiles.stack_records import Assumption
 from tests.hwprofiles.test_kernel_table import ATTENTION, GEMM, GEMM_PARAMETERS, GPU, NORM, parameter, row, stack
 
 GQA = replace(ATTENTION, kv_heads=8)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from hwprofiles.catalog import list_names, load_prices
 from hwprofiles.offers import MAX_NEAREST, Choice, Wanted, choose, nearest_offers
-from hwprofiles.schema import Offer, PriceSheet
+from hwprofiles.price_records import Offer, PriceSheet
 
 SOURCE = {"kind": "second_hand", "where": "a page", "date": "2026-05"}
 OFFERS = [

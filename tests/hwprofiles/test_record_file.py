@@ -9,7 +9,8 @@ import pytest
 
 from hwprofiles.problem import Problem
 from hwprofiles.record_file import CatalogError, read_mapping, read_record
-from hwprofiles.schema import Assumption, Node, Parameter
+from hwprofiles.schema import Node
+from hwprofiles.stack_records import Assumption, Parameter
 
 BAD_NODE = """\
 name: n1

@@ -13,9 +13,9 @@ from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.leave_out import LeftOut
 from hwprofiles.parameter_keys import HELD, gemm_stem, key_problem, part_problems
-from hwprofiles.schema import Parameter, Stack
 from hwprofiles.stack_completion import completed
 from hwprofiles.stack_folders import open_folder
+from hwprofiles.stack_records import Parameter, Stack
 from tests.stack_folder import SOURCE, write_folder
 
 PUBLIC = stack_choice.load_stack("h100-public")

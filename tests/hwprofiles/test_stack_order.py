@@ -14,7 +14,6 @@ from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.leave_out import NOTHING, LeftOut
 from hwprofiles.same_chip import datasheet_distance, equal_chips, is_same_chip
-from hwprofiles.schema import Stack
 from hwprofiles.stack_choice import (
     STACK_KINDS,
     default_stack,
@@ -25,6 +24,7 @@ from hwprofiles.stack_choice import (
     stack_names,
     stack_provenance,
 )
+from hwprofiles.stack_records import Stack
 from hwprofiles.transfer import CLASSES
 from tests.hwprofiles.conftest import forget
 from tests.hwprofiles.test_transfer import SHAPES, can_run

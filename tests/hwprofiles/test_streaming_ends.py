@@ -10,7 +10,7 @@ from hwprofiles.catalog import load_gpu
 from hwprofiles.kernels.rows import KernelTable
 from hwprofiles.kernels.shape import KernelShape
 from hwprofiles.kernels.table import kernel_seconds
-from hwprofiles.schema import Parameter
+from hwprofiles.stack_records import Parameter
 from hwprofiles.units import GIGA, MICRO
 
 H100 = load_gpu("h100")

@@ -10,7 +10,7 @@ import pytest
 from hwprofiles import transfer
 from hwprofiles.catalog import load_gpu
 from hwprofiles.efficiencies import Efficiencies
-from hwprofiles.schema import Parameter
+from hwprofiles.stack_records import Parameter
 from hwprofiles.transfer import Made, build_stack
 
 SOURCES = {

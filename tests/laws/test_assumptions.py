@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from hwprofiles.schema import Assumption
 from hwprofiles.stack_choice import load_stack, stack_kind, stack_names
+from hwprofiles.stack_records import Assumption
 from simulator import load_scenario, simulate_run, simulate_step
 from simulator.scenario.assumptions import read_assumptions
 from simulator.step.prepared import prepare

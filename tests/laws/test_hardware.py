@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwprofiles.catalog import load_fabric, load_gpu, load_node
-from hwprofiles.schema import Gpu, Stack
+from hwprofiles.schema import Gpu
+from hwprofiles.stack_records import Stack
 from hwprofiles.transfer import build_stack
 from simulator import load_scenario
 from simulator.step.prepared import prepare, price

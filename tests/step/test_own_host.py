@@ -13,7 +13,7 @@ from hwprofiles.calibration.machine import host_fit
 from hwprofiles.hosts import host_names, load_host
 from hwprofiles.hosts.own import own_range
 from hwprofiles.parameter_keys import key_problem, part_problems
-from hwprofiles.schema import Parameter
+from hwprofiles.stack_records import Parameter
 from simulator import load_scenario
 from simulator.cli.app import main
 from simulator.errors import InputError

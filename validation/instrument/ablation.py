@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel
 
 from hwprofiles.names import nearest
-from hwprofiles.schema import Stack
+from hwprofiles.stack_records import Stack
 from simulator import load_scenario
 from simulator.scenario.plan import Mechanisms
 from simulator.scenario.scenario import Scenario

@@ -13,8 +13,8 @@ from hwprofiles import catalog
 from hwprofiles.efficiencies import load_efficiencies
 from hwprofiles.leave_out import LeftOut
 from hwprofiles.record_file import read_mapping
-from hwprofiles.schema import Stack
 from hwprofiles.stack_choice import default_stack, load_stack
+from hwprofiles.stack_records import Stack
 
 LeaveOut = Literal["gpu", "source", "family"]
 MODES: Final[tuple[LeaveOut, ...]] = get_args(LeaveOut)

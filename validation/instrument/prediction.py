@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hwprofiles.kernels.parameters import MissingKernelError
 from hwprofiles.leave_out import NOTHING
-from hwprofiles.schema import Stack
+from hwprofiles.stack_records import Stack
 from simulator.errors import MoesimError
 from simulator.results.document import to_document
 from simulator.results.rates import FlopPerToken

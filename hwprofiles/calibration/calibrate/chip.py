@@ -10,15 +10,13 @@ from typing import Final, NamedTuple, Protocol
 
 import torch
 
-from hwprofiles.calibration.measuring import Clock, driver_number
+from hwprofiles.calibration.measuring import Clock, driver_number, sleep
 from hwprofiles.calibration.nvml import Nvml
 from hwprofiles.calibration.rates.case import Call
-from hwprofiles.units import GIGA, MEBI, MICRO
+from hwprofiles.units import MEBI, MICRO
 
 PROBED_S: Final = (200 * MICRO, 5200 * MICRO)
 """Sleeps behind which a call is launched to see whether it waits for the device."""
-SLEEP_CYCLES_PER_S = 2.0 * GIGA
-"""Of torch.cuda._sleep: more than the clock of any GPU, so that it sleeps long enough."""
 USUAL_L2_BYTES = 64 * MEBI
 """Of a GPU that does not tell."""
 
@@ -93,7 +91,7 @@ class TorchChip:
         """Calls launched while the device sleeps; the clock is read in the middle of the busy_s that they shall take."""
         begin = self.now()
         if self.on_gpu:
-            torch.cuda._sleep(int(sleep_s * SLEEP_CYCLES_PER_S))
+            sleep(sleep_s)
         moments = [self._clock.mark()]
         for call in calls:
             call()

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from hwprofiles.calibration.calibrate.facts import Facts
 from hwprofiles.calibration.rates.case import Size
-from hwprofiles.schema import Parameter
+from hwprofiles.stack_records import Parameter
 
 Row = Mapping[str, str]
 

@@ -21,7 +21,8 @@ from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.catalog import gpu_of_device, load_gpu
 from hwprofiles.problem import Problem
 from hwprofiles.record_file import CatalogError, read_record
-from hwprofiles.schema import Gpu, StackProvenance
+from hwprofiles.schema import Gpu
+from hwprofiles.stack_records import StackProvenance
 
 OWN_GPU: Final = "gpu.yaml"
 

@@ -29,7 +29,7 @@ from hwprofiles.kernels.gemm_formula import gemm_seconds
 from hwprofiles.kernels.parameters import MissingKernelError
 from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.leave_out import LeftOut
-from hwprofiles.schema import Stack
+from hwprofiles.stack_records import Stack
 from hwprofiles.transfer import build_stack
 
 Left = Literal["gpu", "family"]

@@ -17,7 +17,7 @@ from hwprofiles.calibration.machine.part import by_name, number
 from hwprofiles.hosts import load_dispatch
 from hwprofiles.hosts.own import IN_A_MODEL, IN_A_PASS, KEY, RATIO, TENTH
 from hwprofiles.provenance import Source
-from hwprofiles.schema import Parameter
+from hwprofiles.stack_records import Parameter
 from hwprofiles.units import MICRO
 
 _BARE: Final = frozenset({"graph_s", "graph_node_s"})
@@ -97,7 +97,8 @@ LAYERS: Final[Mapping[str, Counted]] = {
 """Row of a whole layer of the torch model (host/layers.py) → its calls: kernels as torch's profiler sees them on an H100
 (python -m hwprofiles.calibration.proof profile: dense and gqa)."""
 CODES: Final = 1.25
-"""Factor at each end of what calls take more in a model: its views and modules differ from code to code."""
+"""Assumed, as one layer alone is measured: factor at each end of what calls take more in a model, as views and modules differ
+from code to code."""
 
 
 def _between(rows: Rows, costs: Mapping[str, float]) -> Span | None:

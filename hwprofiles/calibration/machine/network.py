@@ -21,7 +21,7 @@ from hwprofiles.calibration.collectives_together import message
 from hwprofiles.calibration.context_parallel.ways import Group
 from hwprofiles.calibration.machine.part import Emit, Size
 from hwprofiles.calibration.machine.ranks import Rank, run
-from hwprofiles.calibration.measuring import random_bf16
+from hwprofiles.calibration.measuring import middle, random_bf16
 from hwprofiles.units import KIBI, MEBI
 
 TABLE: Final = "network.csv"
@@ -87,8 +87,7 @@ def work(place: Rank, done: frozenset[str]) -> Iterator[Mapping[str, Any]]:
 
 def _timed(place: Rank, call: Callable[[], Any] | None, clock: Clock) -> dict[str, float]:
     """Seconds with their ends; call None: of a rank that takes no part."""
-    taken = sorted(times(call, clock, clock.stream())) if call else [0.0]
-    ends = (median(taken), taken[len(taken) // 10], taken[-1 - len(taken) // 10])
+    ends = middle(times(call, clock, clock.stream()) if call else [0.0])
     return dict(zip(("seconds", "low", "high"), (slowest(each, place.device) for each in ends), strict=True))
 
 

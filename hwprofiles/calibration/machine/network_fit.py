@@ -23,7 +23,7 @@ from hwprofiles.calibration.ring_fit import (
 )
 from hwprofiles.catalog import list_names, load_node
 from hwprofiles.provenance import Source
-from hwprofiles.schema import Parameter
+from hwprofiles.stack_records import Parameter
 
 OWN_STEP: Final = 0.5
 """`ring.own_step` of stacks/transfer/network.yaml: one number for all GPUs."""

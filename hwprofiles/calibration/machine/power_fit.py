@@ -18,7 +18,7 @@ from hwprofiles.calibration.machine.power import BLIND, REST
 from hwprofiles.calibration.power_fit import AT_LIMIT, BELIEVED_BETA, BETAS, Kernel, Mix, fitted, sweep_of
 from hwprofiles.power.model import Chip, Load, solve
 from hwprofiles.provenance import Source
-from hwprofiles.schema import Parameter
+from hwprofiles.stack_records import Parameter
 from hwprofiles.units import PICO
 
 WAITING: Final = (0.18, 0.15, 0.23)

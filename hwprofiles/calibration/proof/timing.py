@@ -5,16 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any, Final
 
 import torch
 
-from hwprofiles.calibration.measuring import Clock
-from hwprofiles.units import GIGA
+from hwprofiles.calibration.measuring import Clock, middle, sleep
 
-SPIN_HZ: Final = 2.0 * GIGA
-"""At least the clock of a GPU: cycles of `torch.cuda._sleep` for so many seconds."""
 AHEAD: Final = 1.3
 """Seconds that the GPU waits, over those that the host needed to queue the same launches before."""
 LEAST_AHEAD_S: Final = 0.0005
@@ -33,9 +29,7 @@ class Timed:
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Timed:
         """Of several calls."""
-        ordered = sorted(seconds)
-        tenth = len(ordered) // 10
-        return cls(median(ordered), ordered[tenth], ordered[-1 - tenth], len(ordered))
+        return cls(*middle(seconds), len(seconds))
 
 
 class Queued:
@@ -50,7 +44,7 @@ class Queued:
         if self.device.type == "cuda":
             ahead_s = min(MOST_AHEAD_S, max(LEAST_AHEAD_S, AHEAD * self._host_s.get(name, 0.0)))
             torch.cuda.synchronize(self.device)
-            torch.cuda._sleep(int(ahead_s * SPIN_HZ))
+            sleep(ahead_s)
         begun = time.perf_counter()
         begin = self.clock.mark()
         result = call()

@@ -22,7 +22,7 @@ from hwprofiles.collectives.rows import CollectiveOp, CollectiveRow
 from hwprofiles.kernels.parameters import Range, find, need
 from hwprofiles.kernels.shape import Regime
 from hwprofiles.provenance import Basis
-from hwprofiles.schema import Stack
+from hwprofiles.stack_records import Stack
 from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, Counted, weakest
 from simulator.costs.links import CORNERS, Corner, NicPath, filling_s, nic_path, rate_at, reference_rate, time_at
 from simulator.network.topology import Network

@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from hwprofiles.collectives.ring_formula import RING_LIKE, filled_seconds, wire_seconds
 from hwprofiles.kernels.parameters import find, need
-from hwprofiles.schema import Stack
+from hwprofiles.stack_records import Stack
 from simulator.costs.collectives.p2p import p2p_cost
 from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, Counted, weakest
 from simulator.costs.links import CORNERS, Corner, filling_s, nic_path, rate_at, time_at

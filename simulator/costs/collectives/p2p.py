@@ -11,7 +11,7 @@ exchange with each other; a stack without these keys has the share of the link a
 from __future__ import annotations
 
 from hwprofiles.kernels.parameters import find, need
-from hwprofiles.schema import Stack
+from hwprofiles.stack_records import Stack
 from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, Counted, weakest
 from simulator.costs.links import CORNERS, filling_s, nic_path, rate_at, time_at
 from simulator.network.topology import Network

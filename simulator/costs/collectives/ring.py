@@ -28,7 +28,7 @@ from typing import Literal
 from hwprofiles.collectives.ring_formula import filled_seconds, flagged_seconds, switch_wire_seconds, wire_seconds
 from hwprofiles.kernels.parameters import Range, find, need
 from hwprofiles.provenance import Basis
-from hwprofiles.schema import Stack
+from hwprofiles.stack_records import Stack
 from simulator.costs.cost import NO_COST, BoundBy, CollectiveCost, Counted, weakest
 from simulator.costs.links import CORNERS, Corner, filling_s, nic_path, rate_at, time_at
 from simulator.network.placement import GroupShape

@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import ceil, log2
 
 from hwprofiles.kernels.parameters import need
-from hwprofiles.schema import Stack
+from hwprofiles.stack_records import Stack
 from simulator.costs.cost import NO_COST, CollectiveCost, Counted, weakest
 from simulator.network.topology import Network
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hwprofiles.kernels.shape import Regime
-from hwprofiles.schema import Stack
+from hwprofiles.stack_records import Stack
 from simulator.costs.cost import CollectiveCost, weakest
 from simulator.network.placement import GroupShape
 from simulator.network.topology import Network

@@ -54,7 +54,7 @@ def gated(t: Tape, x: Value) -> Value:
     """(up + 1) * gate * sigmoid(1.702 * gate) of limited gate and up projections, which alternate in a row."""
     half = x.width // 2
     gate, up = _limited(t, f.sliced(t, x, half)), _limited(t, f.sliced(t, x, half))
-    glu = f.times(t, gate, _sigmoid(t, _by_number(t, gate)))
+    glu = f.times(t, gate, f.by_result(t, _by_number(t, gate), ("elementwise", "elementwise"), "sigmoid"))
     return f.times(t, _by_number(t, up, is_sum=True), glu)
 
 
@@ -82,17 +82,3 @@ def _by_number(t: Tape, x: Value, *, is_sum: bool = False) -> Value:
         yield x, strided
 
     return t.put(t.value(x.elements, x.width, x.dtype), back)
-
-
-def _sigmoid(t: Tape, x: Value) -> Value:
-    """Its gradient follows from the result, which is kept."""
-    n = x.num_bytes
-    out = t.value(x.elements, x.width, x.dtype)
-    t.launch("elementwise", x.elements, n, n)
-    t.keep(out, "sigmoid")
-
-    def back(strided: bool) -> Iterator[Arrived]:
-        t.launch("elementwise", x.elements, 2 * n, n)
-        yield x, False
-
-    return t.put(out, back)

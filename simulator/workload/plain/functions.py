@@ -6,7 +6,7 @@ written once by each kernel. Views launch nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from simulator.workload.plain.tape import SIZES, Arrived, Tape, Value
@@ -135,14 +135,40 @@ def times_weight(t: Tape, x: Value) -> Value:
 
 def times_table(t: Tape, x: Value) -> Value:
     """x times numbers that all heads share and that want no gradient (cosines, sines)."""
+    return _mapped(t, x, _broadcast)
+
+
+def negated(t: Tape, x: Value) -> Value:
+    """-x."""
+    return _mapped(t, x, _pointwise)
+
+
+def _mapped(t: Tape, x: Value, kernel: Callable[[bool], str]) -> Value:
+    """Every number by itself, its gradient by the same kernel; nothing is kept. kernel: of whether x lies out of order."""
     n = x.num_bytes
-    t.launch(_broadcast(x.is_strided), x.elements, n, n)
+    t.launch(kernel(x.is_strided), x.elements, n, n)
 
     def back(strided: bool) -> Iterator[Arrived]:
-        t.launch(_broadcast(strided), x.elements, n, n)
+        t.launch(kernel(strided), x.elements, n, n)
         yield x, strided
 
     return t.put(t.value(x.elements, x.width, x.dtype, is_strided=x.is_strided and not x.is_sliced), back)
+
+
+def by_result(t: Tape, x: Value, kernels: tuple[str, str], name: str, *, temporary: int = 0) -> Value:
+    """A function whose gradient follows from its result, which is kept as `name`.
+
+    kernels: forward, backward; temporary: as of Tape.put.
+    """
+    n, out = x.num_bytes, t.value(x.elements, x.width, x.dtype)
+    t.launch(kernels[0], x.elements, n, n)
+    t.keep(out, name)
+
+    def back(strided: bool) -> Iterator[Arrived]:
+        t.launch(kernels[1], x.elements, 2 * n, n)
+        yield x, False
+
+    return t.put(out, back, temporary=temporary)
 
 
 def times(t: Tape, a: Value, b: Value) -> Value:
@@ -172,18 +198,6 @@ def plus(t: Tape, a: Value, b: Value) -> Value:
 
     is_strided = a.is_strided and not a.is_sliced
     return t.put(t.value(a.elements, a.width, a.dtype, is_strided=is_strided), back, temporary=2 * n)
-
-
-def negated(t: Tape, x: Value) -> Value:
-    """-x."""
-    n = x.num_bytes
-    t.launch(_pointwise(x.is_strided), x.elements, n, n)
-
-    def back(strided: bool) -> Iterator[Arrived]:
-        t.launch(_pointwise(strided), x.elements, n, n)
-        yield x, strided
-
-    return t.put(t.value(x.elements, x.width, x.dtype, is_strided=x.is_strided and not x.is_sliced), back)
 
 
 def activated(t: Tape, x: Value) -> Value:

@@ -20,7 +20,9 @@ def attended(t: Tape, q: Value, k: Value, v: Value, seq: int) -> Value:
     scores = _masked(t, _scaled(t, _product(t, q, keys, seq, seq)))
     sinks = t.value(scores.rows, 1, is_strided=True, has_grad=False, is_weight=True)
     rows = f.joined(t, scores, sinks)
-    shares = f.sliced(t, _softmax(t, _less_maximum(t, rows)), seq)
+    below = _less_maximum(t, rows)
+    shares = f.by_result(t, below, ("softmax", "softmax_bwd"), "shares", temporary=2 * below.num_bytes)
+    shares = f.sliced(t, shares, seq)
     return _product(t, shares, values, v.width, seq)
 
 
@@ -95,17 +97,3 @@ def _less_maximum(t: Tape, x: Value) -> Value:
         yield x, False
 
     return t.put(t.value(x.elements, x.width, x.dtype), back, temporary=2 * n)
-
-
-def _softmax(t: Tape, x: Value) -> Value:
-    """Along the row."""
-    n = x.num_bytes
-    out = t.value(x.elements, x.width, x.dtype)
-    t.launch("softmax", x.elements, n, n)
-    t.keep(out, "shares")
-
-    def back(strided: bool) -> Iterator[Arrived]:
-        t.launch("softmax_bwd", x.elements, 2 * n, n)
-        yield x, False
-
-    return t.put(out, back, temporary=2 * n)

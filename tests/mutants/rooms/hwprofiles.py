@@ -298,7 +298,7 @@ HWPROFILES = Room(
             "runs with other SMs are one measurement twice",
         ),
         Fault(
-            "hwprofiles/schema.py",
+            "hwprofiles/stack_records.py",
             '            "assumptions": {key: entry.model_dump() for key, entry in self.assumptions.items()},\n',
             "",
             "the hash of a stack knows no assumptions",
