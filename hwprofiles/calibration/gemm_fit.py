@@ -31,7 +31,7 @@ MAX_ROUNDS = 60
 MIN_POINTS = 4
 """Fewest measurements of a fit; the priors carry the constants that they leave open."""
 UPPER = {"eta": 1.0, "ecap": 1.0, "eb": 1.0}
-LOWER = {"q": 1.0, "slow": 1.0}
+LOWER = {"q": 1.0, "slow": 1.0, "skew": 1.0}
 """Physical bounds: no share above the datasheet, no store longer than after the main loop."""
 WILD_AT_START, WILD = 0.6, 0.3
 """Distance (log) from the others, before and after a first fit, of a call whose library chose a wrong kernel."""

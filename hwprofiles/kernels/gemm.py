@@ -23,7 +23,7 @@ faster."""
 
 _REQUIRED = ("t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb")
 _WHOLE = Tiles._fields
-_OPTIONAL = ("p", "q", "t_step_s", "slow", *_WHOLE)
+_OPTIONAL = ("p", "q", "t_step_s", "slow", "skew", *_WHOLE)
 """Those for which `GemmConstants` has a default."""
 
 

@@ -85,6 +85,13 @@ class GemmSize:
         return self.groups > 1 and sizes[0] > MIDDLE_ROWS and sum(size >= LARGE for size in sizes) < ENOUGH_LARGE
 
     @property
+    def is_skewed(self) -> bool:
+        """Whether groups of a weight gradient begin inside a line of memory: uneven rows lie innermost in 8-bit operands.
+        The slow kernel of middle sizes takes no longer for it.
+        """
+        return self.variant == "wgrad" and self.groups > 1 and self.rows_cv > 0.0 and not self.is_middle
+
+    @property
     def per_group(self) -> tuple[float, float, float]:
         """Rows, columns and reduced length of one group's GEMM."""
         if self.variant == "wgrad":
@@ -121,6 +128,7 @@ class GemmConstants:
     bm_max, bn_max, bn_step: tiles the kernel offers: bm bm_min, twice that … bm_max, bn up to bn_max in steps of bn_step.
     t_step_s: a main-loop step takes at least that, however small its tile.
     slow: how much longer the waves of a grouped launch of middle sizes take (GemmSize.is_middle), 1: no longer.
+    skew: how much longer a step takes whose operands begin inside a line of memory (GemmSize.is_skewed), 1: no longer.
     splits: into how many parts a single group's K may be split.
     """
 
@@ -140,6 +148,7 @@ class GemmConstants:
     bm_min: int = 64
     t_step_s: float = 0.0
     slow: float = 1.0
+    skew: float = 1.0
 
     @property
     def tiles(self) -> Tiles:
@@ -253,6 +262,7 @@ class _Load(NamedTuple):
     store_bytes: np.ndarray
     summed: np.ndarray
     is_middle: np.ndarray
+    is_skewed: np.ndarray
 
 
 def _load(size: GemmSize, tiles: Tiles, limits: GemmLimits) -> _Load:
@@ -268,7 +278,7 @@ def _load(size: GemmSize, tiles: Tiles, limits: GemmLimits) -> _Load:
     return _Load(
         cuts, waves, np.where(is_split, np.ceil(steps), steps), np.full_like(steps, in_bytes),
         np.where(is_split, SUM_BYTES, store_bytes), np.where(is_split, SUM_BYTES * m * n * cuts.parts, 0.0),
-        np.full_like(steps, size.is_middle),
+        np.full_like(steps, size.is_middle), np.full_like(steps, size.is_skewed),
     )  # fmt: skip
 
 
@@ -290,6 +300,8 @@ def _busy(
         (bm + bn) * (K_STEP * load.in_bytes) / constants.l2_bytes_per_s,
     )
     step = np.maximum(step, constants.t_step_s)
+    if constants.skew != 1.0:
+        step = step * np.where(load.is_skewed > 0.0, constants.skew, 1.0)
     loop, store = load.steps * step, bm * bn * (load.store_bytes / constants.st_bytes_per_s)
     if constants.q == 1.0:
         seconds = load.waves * (loop + constants.t_tile_s + store)

@@ -203,6 +203,20 @@ def test_a_step_has_a_least_time_and_middle_groups_a_slow_kernel() -> None:
     assert not replace(size, m=1024, groups=1).is_middle
 
 
+def test_steps_of_a_weight_gradient_take_longer_where_its_groups_begin_anywhere() -> None:
+    """Uneven groups alone, of large sizes: the slow kernel of middle ones takes no longer for it."""
+    limits, skewed = gemm_fits.limits_of(H100, "fp8-row"), replace(TRUE, skew=1.4)
+    even = GemmSize(4096, 7168, 32768, 16, "wgrad", "fp8-row")
+    middle = replace(even, n=1536, k=8192)
+    for size, longer in (
+        (even, False), (replace(even, rows_cv=0.5), True), (replace(even, variant="fprop", rows_cv=0.5), False),
+        (replace(even, groups=1, rows_cv=0.5), False), (replace(middle, rows_cv=0.5), False),
+    ):  # fmt: skip
+        ratio = gemm_seconds(size, skewed, limits) / gemm_seconds(size, TRUE, limits)
+        assert (ratio > 1.1) == longer, size
+        assert ratio == 1.0 or longer, size
+
+
 @pytest.mark.parametrize("variant", ["fprop", "wgrad"])
 def test_more_sms_and_smaller_calls_are_never_slower(variant: str) -> None:
     for n, k in WEIGHTS:
