@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, get_args
 
 from hwprofiles.kernels.gemm import GROUPED
 from hwprofiles.kernels.rows import GEMM_RESULTS, GEMM_VARIANTS, NEEDED
-from hwprofiles.kernels.shape import KERNELS, LOOP, PEAK_OF_DTYPE, KernelShape
+from hwprofiles.kernels.shape import KERNELS, LOOP, OWN_GEMMS, PEAK_OF_DTYPE, KernelShape
 from hwprofiles.names import nearest
 from hwprofiles.problem import Problem
 from hwprofiles.record_file import CatalogError
@@ -130,7 +130,7 @@ def _shape(cells: Cells) -> KernelShape:
     if bound == "gemm":
         given["variant"] = _one_of("variant", cells.get("variant") or GEMM_VARIANTS[0], GEMM_VARIANTS)
         if cells.get("library"):
-            given["library"] = _one_of("library", cells["library"], (GROUPED, LOOP))
+            given["library"] = _one_of("library", cells["library"], (GROUPED, LOOP, OWN_GEMMS))
         if cells.get("result"):
             usual = GEMM_RESULTS[0] if given["variant"] == "wgrad" else "bf16"
             result = _one_of("result", cells["result"], GEMM_RESULTS if given["variant"] == "wgrad" else (usual,))

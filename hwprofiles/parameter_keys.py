@@ -14,7 +14,7 @@ from hwprofiles.hosts.own import KEY, RATIO, own_key_problem
 from hwprofiles.kernels.anchoring import ANCHOR
 from hwprofiles.kernels.attention_libraries import LIBRARIES
 from hwprofiles.kernels.rows import GEMM_VARIANTS
-from hwprofiles.kernels.shape import KERNELS, PEAK_OF_DTYPE
+from hwprofiles.kernels.shape import KERNELS, OWN_GEMMS, PEAK_OF_DTYPE
 from hwprofiles.names import nearest
 
 GROUPED: Final = "grouped"
@@ -33,27 +33,29 @@ _NEEDED: Final = frozenset({"t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_
 
 @dataclass(frozen=True, slots=True)
 class GemmStem:
-    """`gemm.<dtype>[.grouped][.<variant>]`; variant "": all that have none of their own."""
+    """`gemm.<dtype>[.<library>][.grouped][.<variant>]`; variant "": all that have none of their own."""
 
     dtype: str
     is_grouped: bool
     variant: str
+    library: str = ""
 
     def covers(self, other: GemmStem) -> bool:
         """Whether a family of its own stands for the other one too."""
-        same = (self.dtype, self.is_grouped) == (other.dtype, other.is_grouped)
+        same = (self.dtype, self.library, self.is_grouped) == (other.dtype, other.library, other.is_grouped)
         return same and self.variant in ("", other.variant)
 
     def backs(self, other: GemmStem) -> bool:
         """Whether a constant that the other family lacks is looked for in this one."""
-        return self.dtype == other.dtype and self.is_grouped <= other.is_grouped and self.variant in ("", other.variant)
+        same = (self.dtype, self.library) == (other.dtype, other.library)
+        return same and self.is_grouped <= other.is_grouped and self.variant in ("", other.variant)
 
 
 def gemm_stem(key: str) -> GemmStem:
     """The family of a key of GEMMs."""
     words = key.split(".")[1:-1]
     variant = words[-1] if words[-1] in GEMM_VARIANTS else ""
-    return GemmStem(words[0], GROUPED in words, variant)
+    return GemmStem(words[0], GROUPED in words, variant, OWN_GEMMS if OWN_GEMMS in words else "")
 
 
 def key_problem(key: str) -> str | None:
@@ -61,7 +63,7 @@ def key_problem(key: str) -> str | None:
     kind, _, rest = key.partition(".")
     words = rest.split(".")
     if kind == "gemm":
-        return _kernel_problem(words, _gemm_constants(), (GROUPED, *GEMM_VARIANTS))
+        return _kernel_problem(words, _gemm_constants(), (OWN_GEMMS, GROUPED, *GEMM_VARIANTS))
     if kind == "attention":
         return _kernel_problem(words, _attention_constants(), ("fwd", "bwd", *LIBRARIES))
     if kind == "memory":

@@ -1,7 +1,8 @@
 """GEMMs of a stack: the formula of gemm_formula.py with its constants, anchored on its rows.
 
-Keys of constants, the more special ones first: `gemm.<dtype>[.grouped][.<variant>].<constant>`; `grouped` for one launch of
-several groups, never for a loop of launches, which are dense GEMMs.
+Keys of constants, the more special ones first: `gemm.<dtype>[.<library>][.grouped][.<variant>].<constant>`; `grouped` for one
+launch of several groups, never for a loop of launches, which are dense GEMMs. A library that goes by its name
+(KernelShape.named_gemms) takes nothing of the keys without one.
 """
 
 from __future__ import annotations
@@ -45,10 +46,13 @@ def generic_gemm_constants(gpu: GpuLike) -> GemmConstants:
 
 
 def gemm_constants(
-    stack: StackLike, dtype: str, variant: str, *, is_grouped: bool = False
+    stack: StackLike, dtype: str, variant: str, *, is_grouped: bool = False, library: str = ""
 ) -> tuple[GemmConstants, Range] | None:
-    """Constants of a GEMM family and the range of measured / formula (`residual`); None where the stack lacks one."""
-    stems = _stems(dtype, variant, is_grouped=is_grouped)
+    """Constants of a GEMM family and the range of measured / formula (`residual`); None where the stack lacks one.
+
+    library: KernelShape.named_gemms.
+    """
+    stems = _stems(dtype, variant, is_grouped=is_grouped, library=library)
     values: dict[str, Any] = {}
     for name in (*_REQUIRED, *_OPTIONAL):
         found = find(stack, *(f"{stem}.{name}" for stem in stems))
@@ -59,9 +63,9 @@ def gemm_constants(
     return GemmConstants(**values), need(stack, *(f"{stem}.residual" for stem in stems))
 
 
-def _stems(dtype: str, variant: str, *, is_grouped: bool) -> tuple[str, ...]:
+def _stems(dtype: str, variant: str, *, is_grouped: bool, library: str = "") -> tuple[str, ...]:
     """Beginnings of a family's keys, the more special ones first."""
-    family = f"gemm.{dtype}"
+    family = f"gemm.{dtype}.{library}" if library else f"gemm.{dtype}"
     grouped = (f"{family}.grouped.{variant}", f"{family}.grouped") if is_grouped else ()
     return *grouped, f"{family}.{variant}", family
 
@@ -73,7 +77,8 @@ def gemm_cost(
     peak = peak_flop_per_s(gpu, shape.dtype)
     found = _constants_for(stack, shape)
     if found is None and not rows:
-        raise missing(stack, shape, f"gemm.{shape.dtype}.{shape.variant or 'fprop'}.*")
+        family = ".".join(filter(None, ("gemm", shape.dtype, shape.named_gemms, shape.variant or "fprop")))
+        raise missing(stack, shape, f"{family}.*")
     residual = found[1] if found else GENERIC_RESIDUAL
     free_sms = next((row.sms for row in rows if row.sms), gpu.num_sms)
     limits = GemmLimits(peak, gpu.hbm_bytes_per_s, gpu.num_sms, min(free_sms, gpu.num_sms))
@@ -108,7 +113,7 @@ def gemm_cost(
 
 def _far(stack: StackLike, shape: KernelShape) -> float:
     """Distance at which a row weighs as much as the constants."""
-    stems = _stems(shape.dtype, shape.variant or "fprop", is_grouped=shape.groups > 1)
+    stems = _stems(shape.dtype, shape.variant or "fprop", is_grouped=shape.groups > 1, library=shape.named_gemms)
     found = find(stack, *(f"{stem}.{ANCHOR}" for stem in stems))
     return found.value if found else FAR
 
@@ -120,7 +125,9 @@ def _within_peak(cost: KernelCost, shape: KernelShape, peak_flop_per_s: float) -
 
 
 def _constants_for(stack: StackLike, shape: KernelShape) -> tuple[GemmConstants, Range] | None:
-    return gemm_constants(stack, shape.dtype, shape.variant or "fprop", is_grouped=shape.groups > 1)
+    return gemm_constants(
+        stack, shape.dtype, shape.variant or "fprop", is_grouped=shape.groups > 1, library=shape.named_gemms
+    )
 
 
 def gemm_size(shape: KernelShape) -> GemmSize:

@@ -19,6 +19,13 @@ Bound = Literal["gemm", "attention", "memory"]
 LOOP: Final = "loop"
 """KernelShape.library of a grouped GEMM that is a launch for each expert."""
 
+OWN_GEMMS: Final = "moesim"
+"""KernelShape.library of GEMMs by this project's kernels (hwprofiles/calibration/kernels), dense and grouped: they have rows
+and constants of their own, beside those of the library that a stack was measured with."""
+
+OWN_STREAMS: Final = "moesim-fp8"
+"""The same of the kernels that make their operands; "moesim" are the torch model's chains of functions."""
+
 KernelCategory = Literal["gemm", "expert_gemm", "attention", "memory_bound"]
 """Under which name a kernel's time is explained."""
 
@@ -96,8 +103,8 @@ class KernelShape:
     """One call. Raises ValueError for an op that is not in KERNELS.
 
     op: key of KERNELS; variant: fprop | dgrad | wgrad for GEMMs, else ""; dtype: format of the operands.
-    library: which of several libraries runs it (of attention: attention_libraries.py; of grouped GEMMs: gemm.py); "": the
-    stack's own.
+    library: which of several libraries runs it (of attention: attention_libraries.py; of grouped GEMMs: gemm.py; OWN_GEMMS);
+    "": the stack's own.
     m, n, k, groups: GEMMs only, m rows over all groups (of a wgrad: m and n are the weight's dimensions, k the rows).
     rows_cv: how unevenly these are spread over the groups: standard deviation over mean. result: in what a GEMM writes it, of
     gemm_formula.RESULTS; "": added to FP32 sums of a wgrad, else BF16.
@@ -145,7 +152,8 @@ class KernelShape:
     def key(self) -> tuple[object, ...]:
         """What makes two calls the same call."""
         if self.bound == "gemm":
-            return ("gemm", self.variant, self.dtype, self.m, self.n, self.k, self.groups, self.rows_cv, self.result)
+            sizes = (self.m, self.n, self.k, self.groups, self.rows_cv, self.result)
+            return ("gemm", self.named_gemms, self.variant, self.dtype, *sizes)
         if self.bound == "attention":
             dims = (self.batch, self.seq, self.heads, self.kv_heads or self.heads, self.head_dim_qk, self.head_dim_v)
             return (self.op, self.dtype, self.library, *dims, self.causal, self.keys)
@@ -155,10 +163,15 @@ class KernelShape:
     def group_key(self) -> tuple[object, ...]:
         """Kind of kernel whose rows inform each other: fprop and dgrad are one, wgrad another; so are grouped and dense."""
         if self.bound == "gemm":
-            return ("gemm", "wgrad" if self.variant == "wgrad" else "fprop", self.dtype)
+            return ("gemm", self.named_gemms, "wgrad" if self.variant == "wgrad" else "fprop", self.dtype)
         if self.bound == "attention":
             return (self.op, self.dtype, self.library)
         return (self.op, self.library)
+
+    @property
+    def named_gemms(self) -> str:
+        """The library of a GEMM whose rows and constants go by its name; "" of the stack's own, in one launch or several."""
+        return self.library if self.library == OWN_GEMMS else ""
 
     @property
     def flop_per_pair(self) -> float:

@@ -108,7 +108,8 @@ def _slowed(cost: KernelCost, ratio: Range) -> KernelCost:
 
 def _of_software(cost: KernelCost, shape: KernelShape, stack: StackLike) -> KernelCost:
     """Where rows and constants are of another release than the stack's: times `gemm.<dtype>.<variant>.scale`."""
-    scale = find(stack, f"gemm.{shape.dtype}.{shape.variant}.scale") if shape.bound == "gemm" else None
+    is_stacks_own = shape.bound == "gemm" and not shape.named_gemms
+    scale = find(stack, f"gemm.{shape.dtype}.{shape.variant}.scale") if is_stacks_own else None
     return cost if scale is None else replace(cost.scaled(scale), basis="transferred")
 
 

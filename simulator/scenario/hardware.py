@@ -26,6 +26,7 @@ from hwprofiles.yaml_file import KeyPath
 from simulator.scenario import derived
 from simulator.scenario.dispatch_rules import dispatcher_problems
 from simulator.scenario.offload import offload_problems
+from simulator.scenario.own_gemms import own_gemm_problems
 from simulator.scenario.own_host import own_host_problems
 from simulator.scenario.recipes import RECIPES, RecipeRule
 from simulator.scenario.scenario import Scenario
@@ -212,6 +213,7 @@ def hardware_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     if problem:
         yield "precision.recipe", problem
     yield from _attention_problems(scenario, gpu)
+    yield from own_gemm_problems(scenario, stack_choice.load_stack(scenario.stack))
     yield from offload_problems(scenario.offload, node)
     yield from _power_problems(scenario, gpu)
     sheet = scenario.prices.sheet if scenario.prices else None

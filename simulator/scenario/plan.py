@@ -177,6 +177,11 @@ class Kernels(Section):
     """How the GEMMs of a rank's experts run. loop: a launch an expert. grouped: one launch for all; null: as the stack's
     rows; where it has none, the faster of the two.
     """
+    gemm: Literal["moesim"] | None = None
+    """Whose FP8 products by blocks run, dense and grouped. moesim: this project's (hwprofiles/calibration/kernels), with its
+    kernels that quantise, permute, and activate with the cast behind; a stack has them where `moesim calibrate` measured them.
+    null: those of the library that the stack is of.
+    """
     casts: SoftwareName | None = None
     """Which casts, transposes and token-shuffling kernels run around the GEMMs. null: those of the software that was measured
     on the GPU; where none was, of Transformer Engine in 2025.

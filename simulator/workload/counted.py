@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import fsum, inf, sqrt
 
+from hwprofiles.kernels.shape import OWN_GEMMS
 from simulator.scenario import derived
 from simulator.scenario.module_rules import OWN
 from simulator.scenario.plan import Packing
@@ -77,6 +78,7 @@ def recipe_of(
         gathers_logits=scenario.head.logits == "gathered",
         is_eager=is_eager,
         own_modules=scenario.kernels.modules == OWN,
+        own_gemms=scenario.kernels.gemm == OWN_GEMMS,
         accumulated=1.0 - 1.0 / max(1, derived.num_micro_batches(scenario)),
         repeats_heads=scenario.kernels.grouped_heads == "repeated",
         splits_projections=scenario.kernels.projections == "separate",

@@ -38,6 +38,7 @@ class Recipe:
     splits_activation: the activation of a feed-forward network is a kernel for each of its functions.
     own_modules: what stands between GEMMs and attention cores is that of the torch model of hwprofiles/calibration
     (simulator/workload/modules).
+    own_gemms: FP8 products, and what makes their operands, are this project's kernels.
     accumulated: share of a step's micro-batches whose gradients are added to those of earlier ones.
     repeats_heads: heads of keys and values are copied to one a head of queries in front of the attention core.
     splits_norms: an RMS norm is a kernel for each of its functions.
@@ -85,6 +86,7 @@ class Recipe:
     combine_fp8: bool = False
     is_eager: bool = False
     own_modules: bool = False
+    own_gemms: bool = False
     accumulated: float = 0.0
     splits_activation: bool = False
     repeats_heads: bool = False
@@ -133,6 +135,7 @@ class Recipe:
             casts=Casts(),
             dispatch_fp8=False,
             combine_fp8=False,
+            own_gemms=False,
             row_padding=1,
             save_attn_out_e5m6=False,
             save_swiglu_fp8=False,

@@ -16,6 +16,7 @@ from simulator.workload.layers.part import PARTS, Part, Shard, joined
 from simulator.workload.modules.moesim_memory import with_torch_functions
 from simulator.workload.modules.moesim_torch import with_torch_modules
 from simulator.workload.op import ParamGroup, StageWorkload, Unit, Workload
+from simulator.workload.own_kernels import with_own_kernels
 from simulator.workload.plain.memory import plain_blocks
 from simulator.workload.plain.units import with_plain_modules
 from simulator.workload.plain_norms import with_plain_norms
@@ -48,7 +49,11 @@ def build_workload(model: ModelSpec, layout: Sequence[Sequence[str]], recipe: Re
     @cache
     def units_of(part: Part, seen: ModelSpec, is_again: bool, is_bf16: bool = False) -> tuple[Unit, ...]:
         rule = whole if is_again else recipe
-        return _units_of(part, seen, rule.plain() if is_bf16 else rule)
+        rule = rule.plain() if is_bf16 else rule
+        units = _units_of(part, seen, rule)
+        if not rule.own_gemms:
+            return units
+        return tuple(with_own_kernels(unit, streams=not rule.own_modules) for unit in units)
 
     stages = []
     for stage, codes in enumerate(layout):

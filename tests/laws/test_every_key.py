@@ -28,6 +28,7 @@ NO_FIGURE: Mapping[str, str] = {
     "phases.name": "is text",
     "currency": "has one value",
     "host.costs": "needs a stack with host costs of its own: tests/step/test_own_host.py",
+    "kernels.gemm": "needs a stack with rates of these kernels: tests/step/test_own_gemms.py",
     "cluster.fabric": "names facts, each with laws of its own",
     "assumptions.value": "is any stated assumption: test_assumptions.py",
     "assumptions.low": "is any stated assumption: test_assumptions.py",

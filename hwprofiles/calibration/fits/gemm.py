@@ -29,7 +29,7 @@ from hwprofiles.calibration.gemm_groups import gemm_entries, priors_of
 from hwprofiles.kernels.anchoring import ANCHOR
 from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, Tiles, gemm_seconds, moved_bytes
 from hwprofiles.kernels.parameters import MissingKernelError, peak_flop_per_s
-from hwprofiles.kernels.shape import PEAK_OF_DTYPE
+from hwprofiles.kernels.shape import OWN_GEMMS, PEAK_OF_DTYPE
 from hwprofiles.schema import Gpu
 from hwprofiles.units import MICRO
 
@@ -64,8 +64,9 @@ OF_RESULT: Final = ("st_bytes_per_s", "q")
 """Constants that go with what becomes of a result."""
 STORE_BESIDE: Final = Prior(1.3, 0.25)
 """Start and pull of q: stores hardly beside the next tile's main loop."""
-SERVING: Final = ("cublas", "cublas-fp32-out", "cublas-bf16-out", "grouped")
-"""Library cells that become the stack's constants, the first that a pass was measured with; others are judged only."""
+SERVING: Final = ("cublas", "cublas-fp32-out", "cublas-bf16-out", "grouped", OWN_GEMMS)
+"""Library cells that become the stack's constants, the first that a pass was measured with, this project's by their name;
+others are judged only."""
 APART: Final = "loop"
 """Library cell of a launch for each group: no kernel of its own."""
 
@@ -81,13 +82,18 @@ class Family(NamedTuple):
     @property
     def stem(self) -> str:
         """Prefix of the keys."""
-        grouped = ".grouped" if self.is_grouped else ""
-        return f"gemm.{self.dtype}{grouped}" + (f".{self.variant}" if self.variant != "fprop" else "")
+        words = ("gemm", self.dtype, self.named, "grouped" if self.is_grouped else "")
+        return ".".join(filter(None, (*words, self.variant if self.variant != "fprop" else "")))
+
+    @property
+    def named(self) -> str:
+        """The library where its constants go by its name, else ""."""
+        return self.library if self.library == OWN_GEMMS else ""
 
     @property
     def as_kind(self) -> Family:
         """Whatever its library: kinds of which the first fitted is the one that serves."""
-        return self._replace(library="")
+        return self._replace(library=self.named)
 
     @property
     def nearest(self) -> Family:

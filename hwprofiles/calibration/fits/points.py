@@ -15,13 +15,14 @@ from typing import Any, Final, NamedTuple, TypeVar
 from hwprofiles.calibration.gemm_fit import GemmPoint
 from hwprofiles.calibration.reference_points import AttentionPoint
 from hwprofiles.kernels.gemm_formula import GemmSize
-from hwprofiles.kernels.shape import KERNELS, KernelShape
+from hwprofiles.kernels.shape import KERNELS, OWN_GEMMS, KernelShape
 
 Cells = Mapping[str, str]
 """Column → text; a column that is not there counts as empty."""
 OWN: Final = "own measurement"
 WRITTEN: Final = {"cublas-bf16-out": "bf16", "cublas-fp32-out": "fp32"}
-"""Library cell → result of a weight gradient that is written and not added to; grouped ones and loops of them write BF16."""
+"""Library cell → result of a weight gradient that is written and not added to; grouped ones and loops of them write BF16, but
+for this project's, which add."""
 WINDOWED: Final = 0.95
 """A call of a smaller share of its dimensions' FLOP has a window or a slice."""
 
@@ -67,7 +68,8 @@ def gemm_size(row: Cells) -> GemmSize:
     m, n, k = (int(row[name]) for name in ("m", "n", "k"))
     result, groups = "", _whole(row, "groups") or 1
     if row["variant"] == "wgrad":
-        result = WRITTEN.get(row["library"], "" if groups == 1 else "bf16")
+        adds = groups == 1 or row["library"] == OWN_GEMMS
+        result = WRITTEN.get(row["library"], "" if adds else "bf16")
     return GemmSize(m, n, k, groups, row["variant"], row["dtype"], spread, result)
 
 

@@ -2,7 +2,7 @@
 
 BF16: a weight's gradient is written in BF16 and cast to FP32. FP8: operands are quantised by one kernel each, in tiles of 1x128
 for fprop and dgrad, in tiles of 128 tokens and transposed for wgrad; the kept input is read back in FP8; experts are a launch
-each, behind which their results are joined. Router and head stay in BF16.
+each, behind which their results are joined, but by this project's kernels one for all. Router and head stay in BF16.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Linears:
         yield from self._weight(op, layer)
         if not (shape.variant == "fprop" and layer in JOINED_INPUT):
             yield _tiles(f"{op.name}_quantise", shape.m * shape.k, op.phase)
-        if not is_grouped:
+        if not is_grouped or self.recipe.own_gemms:
             yield op
             return
         yield from spread(op)
@@ -131,9 +131,9 @@ class Linears:
             f"{layer}_grad_turn", "quantise_transpose", "W", IN_TILES * shape.k * shape.m, library=QUANTISER,
             dtype="fp8-block",
         )  # fmt: skip
-        written = _written(op, "fp32")
-        yield _in_loop(written) if shape.groups > 1 else written
-        if shape.groups > 1:
+        written, is_loop = _written(op, "fp32"), shape.groups > 1 and not self.recipe.own_gemms
+        yield _in_loop(written) if is_loop else written
+        if is_loop:
             yield chain(
                 f"{layer}_grad_copy", "copy", "W", 2 * FP32 * numbers, kernels=shape.groups, library=OWN, dtype="fp32"
             )
