@@ -43,10 +43,14 @@ class BlockWeight:
         return self.blocks.values, padded(self.blocks.scales, (1, 4))
 
     @cached_property
+    def turned(self) -> Quantised:
+        """The transposed weight, as dgrad reads it: (e, K, N), and scales (e, K / 128, N / 128)."""
+        return Quantised(transposed(self.blocks.values), self.blocks.scales.transpose(1, 2).contiguous(), BLOCKS)
+
+    @cached_property
     def backward(self) -> tuple[Tensor, Tensor]:
-        """As the library's dgrad reads them: transposed, (e, K, N), and scales (e, K / 128, N / 128 rounded up to 4)."""
-        scales = padded(self.blocks.scales.transpose(1, 2), (1, 4)).contiguous()
-        return transposed(self.blocks.values), scales
+        """As the library's dgrad reads them: `turned`, with scales (e, K / 128, N / 128 rounded up to 4)."""
+        return self.turned.values, padded(self.turned.scales, (1, 4))
 
 
 class Blockwise(Products[BlockWeight, G, C]):

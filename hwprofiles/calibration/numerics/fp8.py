@@ -72,14 +72,23 @@ class Products(ABC, Generic[W, G, C]):
     def wgrad(self, grads: C, inputs: C, sizes: tuple[int, int], groups: Groups) -> Tensor:
         """(e, *sizes), sizes being (n, k)."""
 
+    def add_wgrad(self, grads: C, inputs: C, total: Tensor, groups: Groups) -> None:
+        """Adds wgrad to total (e, n, k), FP32 and contiguous."""
+        total += self.wgrad(grads, inputs, tuple(total.shape[1:]), groups)  # type: ignore[arg-type]
+
 
 class Fp8(Numerics):
-    """A recipe with FP8 operands. `plain`: the BF16 recipe for everything else; weights are FP32, the optimizer's own."""
+    """A recipe with FP8 operands. `plain`: the BF16 recipe for everything else; weights are FP32, the optimizer's own.
+
+    adds_gradients: a weight that has a gradient gets the next one added by the product itself, and autograd does not see it:
+    for a caller of `backward()` who has no hooks on gradients. `torch.autograd.grad` would find none.
+    """
 
     param_dtype = torch.float32
 
     def __init__(self, name: str, products: Products[Any, Any, Any], plain: Numerics) -> None:
         self.name, self.products, self.dtype, self._plain = name, products, plain.dtype, plain
+        self.adds_gradients = False
         self._weights: PerVersion[Any] = PerVersion()
 
     @property
@@ -97,6 +106,13 @@ class Fp8(Numerics):
     def grouped_linear(self, rows: Tensor, weights: Tensor, counts: Tensor, *, keeps_input: bool = False) -> Tensor:
         result: Tensor = _Products.apply(self, Groups(tuple(counts.tolist())), keeps_input, rows, weights)[0]
         return result
+
+    def total_of(self, weight: Tensor) -> Tensor | None:
+        """The gradient that a weight has, (e, n, k), where the next is to be added to it by a product."""
+        total = weight.grad if self.adds_gradients and weight.is_leaf else None
+        if total is None or total.dtype is not torch.float32 or not total.is_contiguous():
+            return None
+        return total.detach().view(-1, *total.shape[-2:])
 
     def bf16(self, x: Tensor) -> Tensor:
         """x rounded to BF16, in the activations' dtype."""
@@ -126,7 +142,7 @@ class _Products(torch.autograd.Function):
         operand = products.operand(rows)
         ctx.weights = [formats.weight(weight) for weight in weights]  # of the cache, which keeps them for the step
         ctx.formats, ctx.groups, ctx.num_columns, ctx.keeps_input = formats, groups, rows.shape[1], keeps_input
-        ctx.likes = [(weight.shape, weight.dtype) for weight in weights]
+        ctx.given = weights
         if any(ctx.needs_input_grad[4:]):
             ctx.save_for_backward(*((given,) if keeps_input else products.kept(rows, operand, groups)))
         ctx.set_materialize_grads(False)
@@ -147,10 +163,19 @@ class _Products(torch.autograd.Function):
                 part = formats.bf16(products.dgrad(products.gradient(grad), ctx.weights[idx], groups))
                 of_rows = part if of_rows is None else formats.bf16(of_rows + part)
             if needs[4 + idx]:
-                shape, dtype = ctx.likes[idx]
-                part = products.wgrad(products.columns(grad, groups), inputs, tuple(shape[-2:]), groups)
-                of_weights[idx] = part.view(shape).to(dtype)
+                of_weights[idx] = _wgrad(formats, products.columns(grad, groups), inputs, ctx.given[idx], groups)
         return None, None, None, of_rows, *of_weights
+
+
+def _wgrad(formats: Fp8, grads: Any, inputs: Any, weight: Tensor, groups: Groups) -> Tensor | None:
+    """The gradient of a weight; None where it has been added to the one that is there."""
+    products, total = formats.products, formats.total_of(weight)
+    if total is None:
+        part: Tensor = products.wgrad(grads, inputs, tuple(weight.shape[-2:]), groups)
+        return part.view(weight.shape).to(weight.dtype)
+    products.add_wgrad(grads, inputs, total, groups)
+    increment_version(total)  # a kernel of our own changes memory that torch does not see it change
+    return None
 
 
 def _kept(ctx: Any) -> Sequence[Tensor]:

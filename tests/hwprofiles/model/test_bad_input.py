@@ -90,7 +90,7 @@ CASES: list[tuple[Callable[[], Any], str]] = [
     (lambda: experts(ones(8, 16), 7, 8), r"experts: rows \(8, 16\), counts \(7,\)"),
     (lambda: experts(ones(8, 16), 8, 9), r"experts: .* weights \(9,\)"),
     (lambda: numerics(None), r"recipe: None is unknown; allowed bf16, "),  # type: ignore[arg-type]
-    (lambda: numerics("bf16", gemms="fast"), r"gemms: 'fast' is unknown; allowed auto, emulated, library"),  # type: ignore[arg-type]
+    (lambda: numerics("bf16", gemms="fast"), r"gemms: 'fast' is unknown; allowed auto, emulated, library, own"),  # type: ignore[arg-type]
     (lambda: numerics("bf16", "abacus"), r"device: 'abacus' cannot be used \("),
     (lambda: Model(deepseek(), FP32, device="cuda:99"), r"device: 'cuda:99' cannot be used \(.*\); try cpu"),
     (lambda: checked(frozenset({"mla"})), r"recompute: 'mla' is no module; .*did you mean mlp"),

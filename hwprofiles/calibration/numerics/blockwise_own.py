@@ -1,0 +1,46 @@
+"""The recipe fp8-blockwise by this project's kernels: all experts in one launch, weight gradients added where they are kept."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hwprofiles.calibration.kernels import products
+from hwprofiles.calibration.kernels.operands import TURNED_ALIGNED, Blocks, Columns, Rows
+from hwprofiles.calibration.numerics.blockwise import BlockWeight
+from hwprofiles.calibration.numerics.blockwise_library import LibraryBlockwise, Turned
+from hwprofiles.calibration.numerics.groups import Groups
+from hwprofiles.calibration.numerics.quantise import Quantised
+
+
+class OwnBlockwise(LibraryBlockwise):
+    """Operands are those of the library's products. Raises CalibrationError for a device that has none of the kernels."""
+
+    def __init__(self, device: torch.device, *, power_of_two: bool = False) -> None:
+        super().__init__(power_of_two=power_of_two)
+        for product in ("gemm", "wgrad"):
+            products.chosen("auto", product, device)  # type: ignore[arg-type]
+
+    def fprop(self, operand: Quantised, weight: BlockWeight, groups: Groups) -> Tensor:
+        return products.fprop(Rows.of(operand), _blocks(weight.blocks), groups)[:, : weight.sizes[0]]
+
+    def dgrad(self, gradient: Quantised, weight: BlockWeight, groups: Groups) -> Tensor:
+        return products.dgrad(Rows.of(gradient), _blocks(weight.turned), groups)[:, : weight.sizes[1]]
+
+    def wgrad(self, grads: Turned, inputs: Turned, sizes: tuple[int, int], groups: Groups) -> Tensor:
+        n, k = sizes
+        return products.wgrad(_columns(grads), _columns(inputs), groups)[:, :n, :k]
+
+    def add_wgrad(self, grads: Turned, inputs: Turned, total: Tensor, groups: Groups) -> None:
+        if any(size % TURNED_ALIGNED for size in total.shape[1:]):
+            super().add_wgrad(grads, inputs, total, groups)
+        else:
+            products.wgrad(_columns(grads), _columns(inputs), groups, out=total, accumulate=True)
+
+
+def _blocks(made: Quantised) -> Blocks:
+    return Blocks(made.values, made.scales)
+
+
+def _columns(made: Turned) -> Columns:
+    return Columns(made.values, made.scales)
