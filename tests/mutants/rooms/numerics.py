@@ -45,8 +45,8 @@ NUMERICS = Room(
         ),
         Fault(
             "hwprofiles/calibration/numerics/blockwise.py",
-            "scales = padded(self.blocks.scales.transpose(1, 2), (1, 4)).contiguous()",
-            "scales = padded(self.blocks.scales, (1, 4)).contiguous()",
+            "self.blocks.scales.transpose(1, 2).contiguous(), BLOCKS",
+            "self.blocks.scales.contiguous(), BLOCKS",
             "dgrad reads the scales of the weight that is not transposed",
         ),
         Fault(

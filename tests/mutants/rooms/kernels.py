@@ -1,0 +1,71 @@
+"""Faults of this project's own FP8 kernels, where a CPU sees them: checks, references, Triton, the model's use of them."""
+
+from __future__ import annotations
+
+from tests.mutants.fault import Fault, Room
+
+KERNELS = Room(
+    "kernels",
+    (
+        "tests/hwprofiles/kernels/test_triton_products.py",
+        "tests/hwprofiles/kernels/test_products_bad_input.py",
+        "tests/hwprofiles/kernels/test_product_references.py",
+        "tests/hwprofiles/kernels/test_fp8_own.py",
+    ),
+    (
+        Fault(
+            "hwprofiles/calibration/kernels/triton_gemm.py",
+            "if first_row + rows <= stop:",
+            "if first_row + rows <= num_rows:",
+            "a tile at a group's end writes over the next group's rows",
+        ),
+        Fault(
+            "hwprofiles/calibration/kernels/triton_gemm.py",
+            "within = tile - tl.max(tl.where(is_before, behind, 0))",
+            "within = tile - tl.min(tl.where(is_before, behind, 0))",
+            "a group's tiles are counted from another group's",
+        ),
+        Fault(
+            "hwprofiles/calibration/kernels/triton_gemm.py",
+            "return tl.associative_scan(start, 0, larger), tl.associative_scan(end, 0, larger)",
+            "return start, end",
+            "an end before the one in front of it is believed",
+        ),
+        Fault(
+            "hwprofiles/calibration/kernels/triton_wgrad.py",
+            "result += tl.load(places, mask=is_inside, other=0)",
+            "result += 0.0",
+            "what is to be added to is written over",
+        ),
+        Fault(
+            "hwprofiles/calibration/kernels/triton_wgrad.py",
+            "return start, tl.maximum(start, stop)",
+            "return start, tl.maximum(start + 1, stop)",
+            "a group without tokens gets the next group's gradient",
+        ),
+        Fault(
+            "hwprofiles/calibration/kernels/operands.py",
+            "elif num_tiles > 1 and (pitch % 4 or pitch < num_rows):",
+            "elif num_tiles > 1 and pitch < num_rows:",
+            "scales that the copy engine cannot read are taken",
+        ),
+        Fault(
+            "hwprofiles/calibration/kernels/operands.py",
+            "return Groups((num_rows,)) if groups is None else groups.padded(multiple)",
+            "return Groups((num_rows,)) if groups is None else groups",
+            "weight gradients read groups that are not padded",
+        ),
+        Fault(
+            "hwprofiles/calibration/numerics/blockwise_own.py",
+            "return products.dgrad(Rows.of(gradient), _blocks(weight.turned), groups)[:, : weight.sizes[1]]",
+            "return products.dgrad(Rows.of(gradient), _blocks(weight.turned), groups)[:, : weight.sizes[0]]",
+            "the input's gradient has the width of the result",
+        ),
+        Fault(
+            "hwprofiles/calibration/numerics/fp8.py",
+            "total = weight.grad if self.adds_gradients and weight.is_leaf else None",
+            "total = weight.grad if weight.is_leaf else None",
+            "gradients are added behind autograd's back unasked",
+        ),
+    ),
+)
