@@ -51,8 +51,8 @@ KERNELS = Room(
         ),
         Fault(
             "hwprofiles/calibration/kernels/operands.py",
-            "return Groups((num_rows,)) if groups is None else groups.padded(multiple)",
-            "return Groups((num_rows,)) if groups is None else groups",
+            "return _ends(Groups((num_rows,)) if groups is None else groups.padded(multiple), device)",
+            "return _ends(Groups((num_rows,)) if groups is None else groups, device)",
             "weight gradients read groups that are not padded",
         ),
         Fault(
