@@ -11,6 +11,8 @@
     step_times     one NVIDIA GPU, torch: a training step of a slice of DeepSeek-V3 by it, and its parts, in each recipe.
                    Gave measurements/h100-model-step-2026-11-27.csv and h200-model-step-2026-11-27.csv; numerics.check gave
                    h200-model-products-2026-11-27.csv, parallel.check h200x4-expert-parallel-2026-11-27.csv
+    kernels        FP8 products of this project's own, and what makes their operands; kernel_bench: are they right, how fast are
+                   they beside torch's
     calibrate      `moesim calibrate` (or python -m hwprofiles.calibration calibrate): kernels by every library (rates), also on
                    fewer SMs, host, power and messages of this machine (machine), fitted to constants (fits): a stack folder;
                    `… compare DIR OTHER` holds two of them side by side (__main__ is where these commands are)
