@@ -92,16 +92,16 @@ def _gemm_kernel(
         row = first_row + tl.arange(0, rows)
         of_rows = left_scales + row
         of_columns = right_scales + (group * (n // tile_k) + first_column // tile_k).to(tl.int64) * k_tiles
-        next_scale = tl.load(of_rows, mask=row < stop, other=0) * tl.load(of_columns)
+        # A step ahead, and multiplied only in the next step: a product made here would wait for both loads.
+        next_of_row, next_of_columns = tl.load(of_rows, mask=row < stop, other=0), tl.load(of_columns)
         result = tl.zeros((rows, columns), tl.float32)
         for at in tl.range(0, k_tiles):
-            scale = next_scale
+            scale = next_of_row * next_of_columns
             is_more = at + 1 < k_tiles
             of_rows += scale_pitch
             of_columns += 1
-            next_scale = tl.load(of_rows, mask=(row < stop) & is_more, other=0) * tl.load(
-                of_columns, mask=is_more, other=0
-            )
+            next_of_row = tl.load(of_rows, mask=(row < stop) & is_more, other=0)
+            next_of_columns = tl.load(of_columns, mask=is_more, other=0)
             a = left.load([first_row, at * tile_k])
             b = right.load([group * n + first_column, at * tile_k])
             result += tl.dot(a, b.T) * scale[:, None]
