@@ -155,3 +155,21 @@ def test_what_cannot_be_is_refused_with_its_remedy(more: tuple[str, ...], key: s
     with pytest.raises(InputError) as refused:
         load_scenario(SMALL[0], (*SMALL[1:], OWN, *more))
     assert any(problem.field == key and text in problem.message for problem in refused.value.problems), refused.value
+
+
+def test_the_torch_model_by_own_kernels_joins_no_experts_and_sums_no_gradients(tmp_path: Path) -> None:
+    torch_model = (
+        "framework=moesim-torch@2026-11",
+        "cluster.num_gpus=1",
+        "parallel.ep=1",
+        "model.moe.num_routed_experts=64",
+        "recompute.granularity=none",
+        "recompute.modules=[]",
+    )
+    plain, own = (
+        [op.name for op in ops(own_stack(tmp_path / "own", 1.0) if key else "stack=h100-public", *torch_model, *key)]
+        for key in ((), (OWN,))
+    )
+    assert "expert_up_join" in plain and "expert_up_grad_copy" in plain and "o_grad_sum" in plain
+    left = [name for name in own if name.startswith("expert") and name.endswith(("_join", "_grad_copy", "_scales"))]
+    assert not left and set(own) < set(plain) and "o_grad_sum" not in own and "expert_up_wgrad" in own

@@ -30,11 +30,11 @@ from hwprofiles.names import nearest
 from hwprofiles.problem import Problem
 from hwprofiles.schema import Gpu
 
-PARTS: Final = ("correct", "dense", "grouped", "streaming")
+PARTS: Final = ("correct", "dense", "grouped", "streaming", "power")
 LEAST_ROUNDS: Final = 15
 PROG: Final = "python -m hwprofiles.calibration.kernel_bench"
 READ_WATTS: Final = (OWN, BLOCK, ROW)
-"""Whose power is read, at the most rows of a dense layer and of even groups."""
+"""Whose power is read, of shapes.HEAVY, when all times are taken: it heats the chip."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,11 +95,15 @@ def run(device: torch.device, parts: Sequence[str], rounds: int, keep: Callable[
         "grouped": partial(_products, shapes.grouped(small=small), "grouped", turns, gpu),
         "streaming": partial(streaming.rows, turns, gpu, small=small),
     }
+    heavy = shapes.heavy(small=small) if "power" in parts else ()
     for part in parts:
         for each in timed[part]() if part in timed else ():
             result["rows"].append(each)
             print(*summary.table([each]), flush=True)
         result["summary"] = summary.summary(result["rows"])
+        keep(result)
+    for product in heavy:
+        _read_watts(product, turns, result["rows"])
         keep(result)
     print(*summary.lines(result["summary"]), sep="\n", flush=True)
     return result
@@ -142,10 +146,17 @@ def time_product(product: Product, kind: str, turns: Turns, gpu: Gpu | None) -> 
             yield rows.failed(what, name, correct.reason(wrong))
     if not calls:
         return
-    most = product.rows in (max(shapes.ROWS), sum(shapes.EVEN)) and len(set(product.counts)) == 1
     for name, times in turns.times(calls).items():
-        found = rows.row(what, name, times, gpu)
-        if most and name in READ_WATTS:
-            watts, clock_hz = turns.watts(calls[name], times.seconds)
-            found |= {} if watts != watts else {"watts": watts, "watts_clock_hz": clock_hz}
-        yield found
+        yield rows.row(what, name, times, gpu)
+
+
+def _read_watts(product: Product, turns: Turns, timed: Iterable[dict[str, Any]]) -> None:
+    """Into the rows of a product."""
+    of_product = {row["library"]: row for row in timed if row["name"] == product.name and row.get("seconds")}
+    made = operands.of(product, turns.device)
+    for name, make in contenders(made):
+        if name in READ_WATTS and name in of_product:
+            watts, clock_hz = turns.watts(make(), of_product[name]["seconds"])
+            if watts == watts:
+                of_product[name] |= {"watts": watts, "watts_clock_hz": clock_hz}
+                print(*summary.table([of_product[name]]), flush=True)

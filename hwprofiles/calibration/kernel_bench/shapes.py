@@ -23,6 +23,11 @@ EXPERTS: Final = ((4096, 7168), (7168, 2048))
 EVEN: Final = (8192,) * 4
 UNEVEN: Final = (13_088, 8736, 6544, 4400)
 """Rows of four experts, falling about as 1 / (1 + i / 2): multiples of 16, as torch wants them, and of no tile."""
+HEAVY: Final[tuple[tuple[Pass, tuple[int, ...], int, int], ...]] = (
+    ("fprop", (8192,), 7168, 16384), ("fprop", (8192,), 4096, 7168), ("wgrad", (8192,), 4096, 7168),
+    ("fprop", EVEN, 4096, 7168),
+)  # fmt: skip
+"""Whose power is read: pass, rows, n, k."""
 SMALL_ROWS: Final = (48,)
 SMALL_DENSE: Final = ((128, 256), (192, 128))
 SMALL_EXPERTS: Final = ((128, 128),)
@@ -107,3 +112,9 @@ def grouped(*, small: bool) -> Iterator[Product]:
     weights, loads = (SMALL_EXPERTS, SMALL_LOADS) if small else (EXPERTS, (EVEN, UNEVEN))
     for variant in PASSES:
         yield from (Product(variant, counts, n, k) for counts in loads for n, k in weights)
+
+
+def heavy(*, small: bool) -> Iterator[Product]:
+    """Of HEAVY; a rehearsal reads none."""
+    if not small:
+        yield from (Product(*each) for each in HEAVY)

@@ -27,8 +27,11 @@ FLUSHED: Final = 3.0
 ISSUED: Final = 1.5
 """Sleep over the time that the host took to issue the round before."""
 LEAST_SLEEP_S: Final = 300 * MICRO
-POWER_S: Final = 0.3
-"""Of calls one behind another whose watts are read; the first third is left to settle."""
+POWER_S: Final = 1.5
+"""Of calls one behind another whose watts are read; the first third is left to settle. The board's counter is renewed some ten
+times a second."""
+REST_S: Final = 0.05
+"""In front of the rounds, so that what ran before is no part of their clock."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Turns:
             for _ in range(WARM_UP):
                 call()
         sleep_s = self._sleep_s(calls)
+        self.chip.rest(REST_S if self.chip.on_gpu else 0.0)
         found: dict[str, list[float]] = {name: [] for name in names}
         clocks: list[float] = []
         for turn in range(self.rounds):

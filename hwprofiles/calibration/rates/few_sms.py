@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import torch
 
-from hwprofiles.calibration.rates import attention, dense, dense_fp8, eager, grouped, norms
+from hwprofiles.calibration.rates import attention, dense, dense_fp8, eager, grouped, norms, own
 from hwprofiles.calibration.rates.case import Call, RateCase, Size
 from hwprofiles.calibration.rates.held import held, limited
 from hwprofiles.calibration.rates.moved import memory_case
@@ -27,9 +27,9 @@ def cases(device: Any, size: Size) -> Iterator[RateCase]:
     all_sms = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 0
     kernels = list(_kernels(device, size))
     for case in kernels if size == "full" else kernels[:3]:
-        yield _on(case, all_sms, case.make)
+        yield _on(case, all_sms)
         for num_sms in HELD if size == "full" else QUICK_HELD:
-            made = replace(_on(case, max(all_sms - num_sms, 1), case.make), around=partial(held, num_sms))
+            made = replace(_on(case, max(all_sms - num_sms, 1)), around=partial(held, num_sms))
             yield made if device.type == "cuda" else replace(made, make=_refuse)
     if size == "full":
         yield from _limited(device, all_sms)
@@ -50,6 +50,7 @@ def _kernels(device: Any, size: Size) -> Iterator[RateCase]:
     yield dense.wgrad(device, 4096, 4096, 7168)
     yield dense_fp8.fp8_case(device, "fp8-block", "fprop", 4096, 4096, 7168)
     yield dense_fp8.fp8_case(device, "fp8-row", "fprop", 8192, 7168, 2048)
+    yield own.dense_case(device, "fprop", 4096, 4096, 7168)
     yield grouped.grouped_case(device, "fprop", 4096, 7168, (1024,) * 8)
     yield attention.attention_case(device, "fwd", "fa2", attention.Sizes(1, 4096, 32, 32, 128, 128))
     yield attention.attention_case(device, "bwd", "cudnn", attention.Sizes(1, 4096, 32, 32, 128, 128))
@@ -68,11 +69,14 @@ def _limited(device: Any, all_sms: int) -> Iterator[RateCase]:
         ):
             named = replace(case, cells={**case.cells, "library": LIMITED_LIBRARY})
             around = partial(limited, num_sms)
-            yield replace(_on(named, max(all_sms - num_sms, 1), partial(_made_so, named, num_sms)), around=around)
+            made = partial(_made_so, named, num_sms)
+            yield replace(_on(named, max(all_sms - num_sms, 1)), make=made, around=around)
+        left = max(all_sms - num_sms, 1)
+        yield _on(own.limited_to(own.dense_case(device, "fprop", 4096, 4096, 7168), left), left)
 
 
-def _on(case: RateCase, num_sms: int, make: Any) -> RateCase:
-    return replace(case, cells={**case.cells, "part": PART, "sms": num_sms or ""}, make=make)
+def _on(case: RateCase, num_sms: int) -> RateCase:
+    return replace(case, cells={**case.cells, "part": PART, "sms": num_sms or ""})
 
 
 def _made_so(case: RateCase, num_sms: int) -> Call:

@@ -18,6 +18,7 @@ from hwprofiles.calibration.rates import (
     grouped_fp8,
     loss,
     norms,
+    own,
     routing,
     rows,
 )  # fmt: skip
@@ -28,11 +29,13 @@ from hwprofiles.calibration.rates.moved import cases_of
 def _gemm(device: Any, size: Size) -> Iterator[RateCase]:
     yield from dense.cases(device, size)
     yield from dense_fp8.cases(device, size)
+    yield from own.dense_cases(device, size)
 
 
 def _grouped(device: Any, size: Size) -> Iterator[RateCase]:
     yield from grouped.cases(device, size)
     yield from grouped_fp8.cases(device, size)
+    yield from own.grouped_cases(device, size)
 
 
 def _memory(device: Any, size: Size) -> Iterator[RateCase]:

@@ -2,7 +2,8 @@
 
 BF16: a weight's gradient is written in BF16 and cast to FP32. FP8: operands are quantised by one kernel each, in tiles of 1x128
 for fprop and dgrad, in tiles of 128 tokens and transposed for wgrad; the kept input is read back in FP8; experts are a launch
-each, behind which their results are joined, but by this project's kernels one for all. Router and head stay in BF16.
+each, behind which their results are joined, but by this project's kernels one for all, which add weight gradients in place.
+Router and head stay in BF16.
 """
 
 from __future__ import annotations
@@ -131,9 +132,12 @@ class Linears:
             f"{layer}_grad_turn", "quantise_transpose", "W", IN_TILES * shape.k * shape.m, library=QUANTISER,
             dtype="fp8-block",
         )  # fmt: skip
-        written, is_loop = _written(op, "fp32"), shape.groups > 1 and not self.recipe.own_gemms
-        yield _in_loop(written) if is_loop else written
-        if is_loop:
+        if self.recipe.own_gemms:
+            yield op
+            return
+        written = _written(op, "fp32")
+        yield _in_loop(written) if shape.groups > 1 else written
+        if shape.groups > 1:
             yield chain(
                 f"{layer}_grad_copy", "copy", "W", 2 * FP32 * numbers, kernels=shape.groups, library=OWN, dtype="fp32"
             )

@@ -34,8 +34,8 @@ RATES = Room(
         ),
         Fault(
             "hwprofiles/calibration/rates/few_sms.py",
-            "made = replace(_on(case, max(all_sms - num_sms, 1), case.make), around=partial(held, num_sms))",
-            "made = _on(case, max(all_sms - num_sms, 1), case.make)",
+            "made = replace(_on(case, max(all_sms - num_sms, 1)), around=partial(held, num_sms))",
+            "made = _on(case, max(all_sms - num_sms, 1))",
             "nothing holds the SMs that a row says are held",
         ),
     ),
