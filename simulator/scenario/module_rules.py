@@ -15,7 +15,7 @@ from simulator.scenario.wording import FieldProblem
 _KEY: Final = "kernels.modules"
 OWN: Final = "moesim-torch"
 """The torch model of hwprofiles/calibration."""
-_OWN_RECIPES: Final = ("bf16", "fp8-blockwise")
+_OWN_RECIPES: Final = ("bf16", "fp8-blockwise", "fp8-row")
 _OWN_AGAIN: Final = frozenset(("layer", "rmsnorm", "mla_up_proj", "swiglu"))
 """Modules that it computes again, of those whose kernels are counted."""
 _ALSO: Final = ("activation", "grouped_heads", "norm", "projections", "casts")

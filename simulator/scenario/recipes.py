@@ -89,6 +89,10 @@ RECIPES.add(
 (transformer_engine/common/recipe/__init__.py at d0067d0), whose norms and activations fuse nothing of these casts
 (pytorch/csrc/extensions/normalization.cpp, activation.cpp).
 """
+RECIPES.add("fp8-row", RecipeRule("fp8-row", 1, "fp8", has_direction=True, row_padding=16, software=(SEPARATE,)))
+"""A scale a row of an operand, along the reduced dimension (hwprofiles/calibration/numerics/rowwise.py; torchao's float8
+training has the same recipe, rowwise). Of other modules than that file's, casts are counted as kernels of their own.
+"""
 RECIPES.add(
     "fp8-tensor",
     RecipeRule(

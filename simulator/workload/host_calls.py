@@ -19,7 +19,7 @@ from typing import Final
 from hwprofiles.kernels.shape import LOOP
 from simulator.scenario.dispatchers import DISPATCHERS
 from simulator.scenario.host import GraphScope
-from simulator.workload.modules.chains import OWN, QUANTISER
+from simulator.workload.modules.chains import OWN, QUANTISER, ROW_QUANTISER
 from simulator.workload.op import AllToAll, Collective, Op, UnitKind, Work
 
 PREPROCESS: Final = 13
@@ -96,7 +96,10 @@ def calls_of(work: Work | AllToAll, block: str) -> Calls:
 
 def _of_op(op: Op, back: bool) -> Calls:
     shape = op.shape
-    if shape.library == OWN:  # functions that a function of autograd calls, forward and backward as well as any other
+    if shape.library in (
+        OWN,
+        ROW_QUANTISER,
+    ):  # functions that a function of autograd calls, forward and backward as well as any other
         return Calls(False, function=1, launch=shape.num_kernels)
     if shape.library.startswith(QUANTISER):  # launched from Python too
         return Calls(False, function=1)

@@ -12,12 +12,14 @@ from typing import Final, Literal
 
 BYTE_BITS: Final = 8
 
-FORMAT_BITS: Final = {"bf16": 16, "fp32": 32, "fp8-block": 8, "fp8-tensor": 8, "mxfp8": 8, "e5m6": 12, "nvfp4": 4}
+FORMAT_BITS: Final = {
+    "bf16": 16, "fp32": 32, "fp8-block": 8, "fp8-row": 8, "fp8-tensor": 8, "mxfp8": 8, "e5m6": 12, "nvfp4": 4
+}  # fmt: skip
 """Bits of one element. E5M6: DeepSeek-V3 report (arXiv:2412.19437) 3.3.3."""
 
 SCALE_BYTES_PER_BLOCK: Final = {"fp8-block": (4, 128), "e5m6": (4, 128), "mxfp8": (1, 32), "nvfp4": (1, 16)}
 """(bytes of a scale, elements that share it): FP32 for 1x128 tiles (same report, 3.3.2), E8M0 for 32 (OCP MX), E4M3 for 16
-(arXiv:2509.25149, 2). A scale of the whole tensor is a few bytes and not counted.
+(arXiv:2509.25149, 2). A scale of a row or of the whole tensor is few bytes and not counted.
 """
 
 WEIGHT_SCALE_BYTES_PER_BLOCK: Final = {"fp8-block": (4, 128 * 128), "mxfp8": (1, 32), "nvfp4": (1, 16)}

@@ -1,7 +1,7 @@
 """Layers and training steps of the torch model: predicted from a stack, committed, then held against what a GPU measured.
 
-    python -m validation.proof predict STACK -o DIR     writes layers.csv and steps.csv: predictions alone
-    python -m validation.proof compare DIR MEASURED     prints both side by side
+    python -m validation.proof predict STACK -o PREFIX  writes PREFIX-layers.csv and PREFIX-steps.csv: predictions alone
+    python -m validation.proof compare PREFIX MEASURED  prints both side by side
 
 Cases are those that hwprofiles/calibration/proof measures; nothing is fitted to them.
 """

@@ -6,13 +6,14 @@ import argparse
 import csv
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from hwprofiles.proof_cases import layer_cases, step_cases
+from hwprofiles.proof_cases.sets import FIRST, SETS
 from simulator.errors import InputError
 from validation.instrument.show import print_tables
-from validation.proof.compare import compared, read
+from validation.proof.compare import KINDS, compared, read
 from validation.proof.predict import LAYER_COLUMNS, STEP_COLUMNS, layer_rows, step_rows
 from validation.proof.tables import tables
 
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     predict.add_argument(
         "-o", "--out", type=Path, required=True, metavar="PREFIX", help="PREFIX-layers.csv, PREFIX-steps.csv"
     )
+    predict.add_argument("--cases", default=FIRST, choices=tuple(SETS), help="which proof's (default first)")
     predict.add_argument("--node", default="h100-x8", help="node of the catalogue (default h100-x8)")
     compare = ways.add_parser("compare", help="print predictions beside a measurement")
     compare.add_argument("predicted", type=Path, metavar="PREFIX")
@@ -35,12 +37,14 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     try:
         if given.way == "predict":
-            _write(given.out, "layers", LAYER_COLUMNS, layer_rows(layer_cases.proved(), given.stack, given.node))
-            _write(given.out, "steps", STEP_COLUMNS, step_rows(step_cases.proved(), given.stack, given.node))
+            cases = SETS[given.cases]
+            _write(given.out, "layers", LAYER_COLUMNS, layer_rows(cases.layers(), given.stack, given.node))
+            _write(given.out, "steps", STEP_COLUMNS, step_rows(cases.steps(), given.stack, given.node))
         else:
-            kinds = ("layers", "steps")
-            predicted = [read(_path(given.predicted, kind)) for kind in kinds]
-            measured = [read(given.measured / f"{kind}.csv") for kind in kinds]
+            predicted = [_read(_path(given.predicted, kind)) for kind in KINDS]
+            measured = [_read(given.measured / f"{kind}.csv") for kind in KINDS]
+            if not (any(predicted) and any(measured)):
+                raise InputError(f"{given.predicted}-layers.csv, -steps.csv and {given.measured}: nothing to compare")
             proof = compared(given.measured.name, predicted[0], measured[0], predicted[1], measured[1])
             print_tables(tables(proof), sys.stdout)
     except (InputError, OSError) as wrong:
@@ -53,11 +57,19 @@ def _path(prefix: Path, kind: str) -> Path:
     return prefix.with_name(f"{prefix.name}-{kind}.csv")
 
 
+def _read(path: Path) -> list[dict[str, str]]:
+    """Rows of a table; none where a proof has no cases of the kind."""
+    return read(path) if path.exists() else []
+
+
 def _write(prefix: Path, kind: str, columns: Mapping[str, str], rows: Iterator[Mapping[str, Any]]) -> None:
+    """A table, unless there is no case."""
+    if (first := next(rows, None)) is None:
+        return
     with _path(prefix, kind).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(columns), lineterminator="\n")
         writer.writeheader()
-        for row in rows:
+        for row in chain((first,), rows):
             writer.writerow(
                 {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()}
             )

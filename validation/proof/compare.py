@@ -17,8 +17,9 @@ from simulator.errors import InputError
 
 PREDICTED: Final = Path(__file__).parents[1] / "data" / "proof"
 MEASURED: Final = Path(hwprofiles.__file__).parent / "measurements"
+KINDS: Final = ("layers", "steps")
 BEGINNING: Final = "proof-"
-"""Of a proof's name; behind it stands the measured GPU's."""
+"""Of a proof's name; behind it stand the measured GPU's and, but for the first set of cases, the set's."""
 GOALS: Final = {"layers": (0.06, 0.15), "steps": (0.06, 0.15), "memory": (0.05, 0.15)}
 """Mean absolute error, and the error that none may be above."""
 Cells = Mapping[str, str]
@@ -51,9 +52,13 @@ class Proof:
 
 
 def proof_names() -> tuple[str, ...]:
-    """Proofs whose predictions and measurement are both there."""
-    gpus = (path.name.removesuffix("-layers.csv") for path in sorted(PREDICTED.glob("*-layers.csv")))
-    return tuple(f"{BEGINNING}{gpu}" for gpu in gpus if _measurement(gpu, "layers") and _measurement(gpu, "steps"))
+    """Proofs all of whose predictions are measured."""
+    kinds: dict[str, list[str]] = {}
+    for path in sorted(PREDICTED.glob("*.csv")):
+        gpu, _, kind = path.stem.rpartition("-")
+        if kind in KINDS:
+            kinds.setdefault(gpu, []).append(kind)
+    return tuple(f"{BEGINNING}{gpu}" for gpu, own in kinds.items() if all(_measurement(gpu, kind) for kind in own))
 
 
 def _measurement(gpu: str, kind: str) -> Path | None:
@@ -67,9 +72,10 @@ def load_proof(name: str) -> Proof:
     if name not in proof_names():
         raise InputError(f"no proof is called {show(name)}{nearest(name, proof_names())}")
     gpu = name.removeprefix(BEGINNING)
-    paths = [_measurement(gpu, kind) for kind in ("layers", "steps")]
-    layers, steps = (read(path) for path in paths if path)
-    of_layers, of_steps = (read(PREDICTED / f"{gpu}-{kind}.csv") for kind in ("layers", "steps"))
+    predicted = {kind: path for kind in KINDS if (path := PREDICTED / f"{gpu}-{kind}.csv").exists()}
+    measured = {kind: found for kind in predicted if (found := _measurement(gpu, kind))}
+    of_layers, of_steps = (read(predicted[kind]) if kind in predicted else [] for kind in KINDS)
+    layers, steps = (read(measured[kind]) if kind in measured else [] for kind in KINDS)
     return compared(name, of_layers, layers, of_steps, steps)
 
 

@@ -16,6 +16,7 @@ from simulator.step.memory import rank_memories
 from simulator.step.prepared import PreparedStep, memory_question, prepare
 from simulator.step.step import simulate_step
 from simulator.workload.modules.moesim_fp8 import WEIGHT_CAST, WEIGHT_TURN, spread
+from simulator.workload.modules.moesim_rows import spread_rows
 from simulator.workload.op import Op
 from validation.measured_memory import OUTSIDE
 from validation.proof.scenarios import layer_scenario, step_scenario
@@ -56,9 +57,20 @@ def _as_loaded(op: Op, rows_cv: float) -> Iterator[Op]:
         yield op
         return
     loaded = replace(op, shape=replace(op.shape, rows_cv=rows_cv))
-    if op.shape.dtype != "bf16" and op.shape.variant != "wgrad":
+    if op.shape.dtype == "fp8-row":
+        yield from _spread_columns(op, loaded)
+    elif op.shape.dtype != "bf16" and op.shape.variant != "wgrad":
         yield from spread(loaded)
     yield loaded
+
+
+def _spread_columns(op: Op, loaded: Op) -> Iterator[Op]:
+    """Of rows quantised by columns: the input forward, the result's gradient in front of wgrad; what even rows need already."""
+    name, width = {
+        "fprop": (f"{op.name}_input", op.shape.k), "wgrad": (f"{op.name.removesuffix('_wgrad')}_grad", op.shape.m),
+    }.get(op.shape.variant, ("", 0))  # fmt: skip
+    if width and not list(spread_rows(name, op, width, op.phase)):
+        yield from spread_rows(name, loaded, width, op.phase)
 
 
 def operator_seconds(step: PreparedStep, op: Op) -> float:

@@ -27,7 +27,7 @@ def tables(proof: Proof) -> list[Table]:
         found.append(
             Table(f"{proof.name}: left out", ("of", "why"), [_apart(each) for each in proof.missing], left=(0, 1))
         )
-    return found
+    return [table for table in found if table.rows]
 
 
 EVERY: Final = ("of", "what", "predicted", "measured", "error")

@@ -109,19 +109,24 @@ class _Scores(torch.autograd.Function):
         return scores
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight, scores = ctx.saved_tensors
         if ctx.score == "sigmoid":
             grad = grad * scores * (1.0 - scores)
         else:
             grad = scores * (grad - (grad * scores).sum(1, keepdim=True))
-        operand = ctx.numerics.rounded(grad)
+        operand, (of_input, of_weight, *_) = ctx.numerics.rounded(grad), ctx.needs_input_grad
         return (
-            _product(operand, ctx.numerics.rounded(weight)).to(x.dtype),
-            _product(operand.t(), x).to(weight.dtype),
+            _product(operand, ctx.numerics.rounded(weight)).to(x.dtype) if of_input else None,
+            weight_grad(operand, x, weight) if of_weight else None,
             None,
             None,
         )
+
+
+def weight_grad(logits_grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """Of the router's weight (e, h), from its input (t, h) and the gradient of the logits (t, e), in the input's format."""
+    return _product(logits_grad.t(), x).to(weight.dtype)
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:

@@ -42,8 +42,11 @@ class Groups:
         """Of values (e, c), each group's for each of its rows: (r, c)."""
         if len(self.counts) == 1:
             return values
-        counts = torch.tensor(self.counts, device=values.device)
-        return values.repeat_interleave(counts, dim=0, output_size=sum(self.counts))
+        return values.index_select(0, _owners(self, values.device))
+
+    def ends(self, device: torch.device) -> Tensor:
+        """Behind the last row of each group: (e,) int32."""
+        return _ends(self, device)
 
     def slices(self, within: Groups) -> tuple[slice, ...]:
         """Each group's own rows where `within` has them."""
@@ -66,3 +69,14 @@ def _sources(groups: Groups, within: Groups, device: torch.device) -> Tensor:
     for start, part in zip(groups.starts, groups.slices(within), strict=True):
         result[part] = torch.arange(start, start + part.stop - part.start)
     return result.to(device)
+
+
+@lru_cache(maxsize=32)
+def _owners(groups: Groups, device: torch.device) -> Tensor:
+    """(r,) int64: the group of each row."""
+    return torch.arange(len(groups.counts)).repeat_interleave(torch.tensor(groups.counts)).to(device)
+
+
+@lru_cache(maxsize=32)
+def _ends(groups: Groups, device: torch.device) -> Tensor:
+    return torch.tensor(groups.counts).cumsum(0).to(torch.int32).to(device)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.numerics.groups import Groups
 from hwprofiles.calibration.numerics.quantise import FP8, TILE
 from hwprofiles.problem import Problem
 
@@ -57,25 +58,21 @@ def rows_by_rows(left: Tensor, left_scales: Tensor, right: Tensor, right_scales:
     return _scaled_mm(left, right, scales[0], kind, scales[1], kind, torch.bfloat16)
 
 
-def grouped_rows(
-    left: Tensor, left_scales: Tensor, right: Tensor, right_scales: Tensor, counts: tuple[int, ...]
-) -> Tensor:
+def grouped_rows(left: Tensor, left_scales: Tensor, right: Tensor, right_scales: Tensor, groups: Groups) -> Tensor:
     """left (r, k), sorted by group, times right (e, n, k) of its group transposed: (r, n) in BF16. Scales (r,) and (e, n)."""
-    ends = _ends(counts, left.device)
+    ends = groups.ends(left.device)
     result: Tensor = torch._scaled_grouped_mm(
         left, right.transpose(1, 2), left_scales.contiguous(), right_scales.contiguous(), ends, out_dtype=torch.bfloat16
     )
     return result
 
 
-def grouped_columns(
-    left: Tensor, left_scales: Tensor, right: Tensor, right_scales: Tensor, counts: tuple[int, ...]
-) -> Tensor:
+def grouped_columns(left: Tensor, left_scales: Tensor, right: Tensor, right_scales: Tensor, groups: Groups) -> Tensor:
     """Of each group, left (n, r) times right (k, r) transposed: (e, n, k) in BF16. Scales (e, n) and (e, k).
 
-    counts: multiples of 16, none of them 0 (what a group without rows would get is not said).
+    groups: multiples of 16 rows, none of them 0 (what a group without rows would get is not said).
     """
-    ends = _ends(counts, left.device)
+    ends = groups.ends(left.device)
     result: Tensor = torch._scaled_grouped_mm(
         left, right.t(), left_scales.flatten(), right_scales.flatten(), ends, out_dtype=torch.bfloat16
     )
@@ -127,16 +124,12 @@ def probe_row_wise(device: torch.device) -> None:
     """The smallest products of the recipe fp8-row."""
     values, scales = _ones(device, ALIGNED, ALIGNED), torch.ones(ALIGNED, device=device)
     rows_by_rows(values, scales, values, scales)
-    grouped_rows(values, scales, values.unsqueeze(0), scales.unsqueeze(0), (ALIGNED,))
-    grouped_columns(values, scales.unsqueeze(0), values, scales.unsqueeze(0), (ALIGNED,))
+    grouped_rows(values, scales, values.unsqueeze(0), scales.unsqueeze(0), Groups((ALIGNED,)))
+    grouped_columns(values, scales.unsqueeze(0), values, scales.unsqueeze(0), Groups((ALIGNED,)))
 
 
 def _ones(device: torch.device, *shape: int) -> Tensor:
     return torch.ones(shape, device=device).to(FP8)
-
-
-def _ends(counts: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor(counts).cumsum(0).to(torch.int32).to(device)
 
 
 def _scaled_mm(

@@ -120,7 +120,7 @@ class LibraryRowwise(Rowwise):
         if len(groups.counts) == 1:
             product = library.rows_by_rows(left, grads.scales[0], right, inputs.scales[0]).unsqueeze(0)
         else:
-            product = library.grouped_columns(left, grads.scales, right, inputs.scales, grads.groups.counts)
+            product = library.grouped_columns(left, grads.scales, right, inputs.scales, grads.groups)
         return product[:, : sizes[0], : sizes[1]]
 
 
@@ -131,4 +131,4 @@ def _rows(operand: Quantised, weight: Quantised, groups: Groups) -> Tensor:
         return torch.empty(0, weight.values.shape[1], dtype=torch.bfloat16, device=weight.values.device)
     if len(groups.counts) == 1:
         return library.rows_by_rows(operand.values, of_rows, weight.values[0], of_weight[0])
-    return library.grouped_rows(operand.values, of_rows, weight.values, of_weight, groups.counts)
+    return library.grouped_rows(operand.values, of_rows, weight.values, of_weight, groups)

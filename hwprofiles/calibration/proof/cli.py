@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hwprofiles.calibration.command import Parser, check_output, guarded
 from hwprofiles.calibration.extra import require_torch
+from hwprofiles.proof_cases.sets import FIRST, SETS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +29,12 @@ def _main(arguments: Sequence[str]) -> int:
         "-o", "--out", type=Path, required=True, metavar="DIR", help="layers.csv, steps.csv; a run goes on there"
     )
     parser.add_argument("--quick", action="store_true", help="a few layers and steps, about a minute")
+    parser.add_argument(
+        "--cases",
+        default=FIRST,
+        choices=tuple(SETS),
+        help="which proof's: " + "; ".join(f"{k}: {v.what}" for k, v in SETS.items()),
+    )
     parser.add_argument("--device", default="cuda", help="a device of torch: cuda (default), cpu for a rehearsal")
     parser.add_argument("--seconds", type=float, default=None, help="behind which no case is begun (default 470)")
     given = parser.parse_args(arguments)
@@ -35,10 +42,10 @@ def _main(arguments: Sequence[str]) -> int:
         parser.error(f"--seconds {given.seconds:g}: must be above 0")
     require_torch("__main__")
     from hwprofiles.calibration.numerics.device import cpu_or_gpu
-    from hwprofiles.calibration.proof.run import BUDGET_S, Size, run
+    from hwprofiles.calibration.proof.run import BUDGET_S, run
 
     device = cpu_or_gpu(given.device)
-    size: Size = "cpu" if device.type == "cpu" else "quick" if given.quick else "full"
+    size = "cpu" if device.type == "cpu" else "quick" if given.quick else given.cases
     return run(given.out, device, size, _say, BUDGET_S if given.seconds is None else given.seconds)
 
 

@@ -17,9 +17,9 @@ from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.proof.forced import forced, without_looks
 from hwprofiles.proof_cases.layer_cases import LayerCase
 
-PASSES: Final = ("F", "I", "B")
-"""F: forward. I: gradients of the input alone, the weights being frozen. B: of input and weights. W is B less I: gradients of
-weights cannot be had alone, because those of an earlier product need a later one's input gradient."""
+PASSES: Final = ("F", "B", "I", "W")
+"""F: forward. I: gradients of the input alone, the weights being frozen. B: of input and weights. W: of the weights alone
+(weights_alone.py)."""
 SEED: Final = 20_261_127
 
 

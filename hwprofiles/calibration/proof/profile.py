@@ -19,6 +19,7 @@ from hwprofiles.calibration.model.transformer import Model
 from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.proof.kernels_seen import seen
 from hwprofiles.calibration.proof.layers import build
+from hwprofiles.calibration.proof.weights_alone import WeightsAlone
 from hwprofiles.proof_cases.layer_cases import BOTH, LayerCase, development, small
 from hwprofiles.proof_cases.sizes import gqa, mla, model, moe
 
@@ -74,6 +75,12 @@ def _layer(case: LayerCase, device: torch.device) -> Callable[[], Iterator[Row]]
                 continue
             out = built.forward()
             yield from _rows(case.name, phase, lambda kept=out: built.backward(kept), device)  # type: ignore[misc]
+        alone = WeightsAlone(built.module, built.forward)
+        for _ in range(WARM_UP):
+            grads = alone.forward()
+            alone.backward(grads)
+        grads = alone.forward()
+        yield from _rows(case.name, "W", lambda: alone.backward(grads), device)
 
     return work
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 
@@ -17,15 +17,15 @@ from hwprofiles.calibration.measuring import device_facts, query_gpu
 from hwprofiles.calibration.proof import measure_layers, steps
 from hwprofiles.calibration.proof.store import Table, begin, finish
 from hwprofiles.proof_cases import layer_cases, step_cases
+from hwprofiles.proof_cases.sets import SETS
 from hwprofiles.units import MEGA
 
-Size = Literal["full", "quick", "cpu"]
-SIZES: Final[Mapping[Size, tuple[Callable[[], Iterator[Any]], Callable[[], Iterator[Any]]]]] = {
-    "full": (layer_cases.proved, step_cases.proved),
+SIZES: Final[dict[str, tuple[Callable[[], Iterator[Any]], Callable[[], Iterator[Any]]]]] = {
+    **{name: (each.layers, each.steps) for name, each in SETS.items()},
     "quick": (layer_cases.quick, step_cases.quick),
     "cpu": (layer_cases.small, step_cases.small),
 }
-"""Size of a run → its layers and its steps."""
+"""Size of a run, or the set of a proof → its layers and its steps."""
 BUDGET_S: Final = 470.0
 """Seconds behind which nothing more is begun; what is missing is said, and the next run measures it."""
 LAYERS_NOTE: Final = (
@@ -47,7 +47,7 @@ class Work:
     rows: Callable[[], Iterator[Mapping[str, Any]]]
 
 
-def run(folder: Path, device: torch.device, size: Size, say: Callable[[str], None], budget_s: float = BUDGET_S) -> int:
+def run(folder: Path, device: torch.device, size: str, say: Callable[[str], None], budget_s: float = BUDGET_S) -> int:
     """Exit code 0: all is there; 1: time was up before. Raises CalibrationError: folder or device cannot be used.
 
     A case that fails is a row whose note says why.
@@ -60,14 +60,18 @@ def run(folder: Path, device: torch.device, size: Size, say: Callable[[str], Non
     whole = Table(folder / "steps.csv", steps.COLUMNS)
     missing = [work for work in _works(size, device, layers, whole) if not work.table.done(work.name)]
     left = _measure(missing, device, say, time.monotonic() + budget_s)
-    finish(folder, "one row a layer and pass", layers, LAYERS_NOTE)
-    finish(folder, "one row a model and way of running", whole, STEPS_NOTE)
+    for table, title, note in (
+        (layers, "one row a layer and pass", LAYERS_NOTE),
+        (whole, "one row a model and way", STEPS_NOTE),
+    ):
+        if table.rows:
+            finish(folder, title, table, note)
     if left:
         say(f"time is up: {left} of {len(missing)} cases are missing; the same command measures them")
     return 1 if left else 0
 
 
-def _works(size: Size, device: torch.device, layers: Table, whole: Table) -> Iterator[Work]:
+def _works(size: str, device: torch.device, layers: Table, whole: Table) -> Iterator[Work]:
     clock_hz = partial(_clock_hz, device)
     of_layers, of_steps = SIZES[size]
     for case in of_layers():

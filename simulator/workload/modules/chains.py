@@ -18,6 +18,8 @@ TORCH: Final = "torch"
 """Of torch's own kernels, where other libraries have one too."""
 QUANTISER: Final = "triton"
 """Of its FP8 quantisers."""
+ROW_QUANTISER: Final = "torch-row"
+"""Of torch's functions that quantise with a scale a row."""
 BF16, FP32 = 2, 4
 
 

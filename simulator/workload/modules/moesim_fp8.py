@@ -1,9 +1,9 @@
 """Products of the torch model with what its formats put around them.
 
-BF16: a weight's gradient is written in BF16 and cast to FP32. FP8: operands are quantised by one kernel each, in tiles of 1x128
-for fprop and dgrad, in tiles of 128 tokens and transposed for wgrad; the kept input is read back in FP8; experts are a launch
-each, behind which their results are joined, but by this project's kernels one for all, which add weight gradients in place.
-Router and head stay in BF16.
+BF16: a weight's gradient is written in BF16 and cast to FP32. fp8-blockwise: operands are quantised by one kernel each, in
+tiles of 1x128 for fprop and dgrad, in tiles of 128 tokens and transposed for wgrad; the kept input is read back in FP8; experts
+are a launch each, behind which their results are joined, but by this project's kernels one for all, which add weight gradients
+in place. fp8-row: moesim_rows.py. Router and head stay in BF16.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 from hwprofiles.kernels.shape import LOOP
 from simulator.scenario.model import ModelSpec
 from simulator.workload import counting as c
+from simulator.workload.modules import moesim_rows
 from simulator.workload.modules.chains import (
     BF16,
     FP32,
@@ -61,7 +62,9 @@ class Linears:
         variant = op.shape.variant
         layer = stem.removesuffix(f"_{variant}")
         is_quantised = op.shape.dtype != "bf16"
-        if variant == "wgrad":
+        if op.shape.dtype == "fp8-row":
+            yield from self._row_wgrad(op, layer) if variant == "wgrad" else self._rows(op, layer)
+        elif variant == "wgrad":
             yield from self._fp8_wgrad(op, layer) if is_quantised else self._wgrad(op, layer)
         elif is_quantised:
             yield from self._fp8(op, layer)
@@ -102,18 +105,20 @@ class Linears:
         yield chain(f"{op.name}_join", "copy", op.phase, 2 * BF16 * shape.m * shape.n, elements=shape.m * shape.n)
 
     def _weight(self, op: Op, layer: str) -> Iterator[Op]:
-        """The weight in FP8 by torch's functions, when a step's first micro-batch reads it: in blocks, and turned for dgrad."""
+        """The weight in FP8 by torch's functions, when a step's first micro-batch reads it: in blocks, and turned for dgrad; by
+        rows and by columns, these turned, at once.
+        """
         shape, first = op.shape, 1.0 - self.recipe.accumulated
         if op.name.endswith("_recompute"):
             return
-        numbers = shape.n * shape.k * shape.groups
+        numbers, is_by_rows = shape.n * shape.k * shape.groups, shape.dtype == "fp8-row"
         if shape.variant == "fprop":
-            size, launches = QUANTISED
+            size, launches = moesim_rows.WEIGHT if is_by_rows else QUANTISED
             yield chain(
                 f"{layer}{WEIGHT_CAST}", "quantise", op.phase, size * numbers * first, kernels=max(1, round(launches * first)),
-                library=TORCH, variant="weight", dtype="fp8-block",
+                library=TORCH, variant="weight", dtype=shape.dtype,
             )  # fmt: skip
-        else:
+        if (shape.variant == "fprop") == is_by_rows:
             yield chain(
                 f"{layer}{WEIGHT_TURN}", "transpose", op.phase, TURNED * numbers * first, elements=round(numbers * first),
                 library=TORCH, dtype="fp8",
@@ -121,7 +126,7 @@ class Linears:
 
     def _fp8_wgrad(self, op: Op, layer: str) -> Iterator[Op]:
         shape, numbers = op.shape, op.shape.m * op.shape.n * op.shape.groups
-        if layer == "o" or ("swiglu" in self.recipe.recompute and layer.endswith("_down")):
+        if self._is_kept(layer):
             yield _tiles(f"{layer}_quantise_again", shape.k * shape.n, "W")
         if layer not in JOINED_INPUT:
             size = TURNED_AGAIN * shape.k * shape.n
@@ -142,6 +147,30 @@ class Linears:
                 f"{layer}_grad_copy", "copy", "W", 2 * FP32 * numbers, kernels=shape.groups, library=OWN, dtype="fp32"
             )
         yield from summed(f"{layer}_grad_sum", numbers, self.share)
+
+    def _rows(self, op: Op, layer: str) -> Iterator[Op]:
+        """fprop or dgrad by rows; forward the input by columns too, which is kept for wgrad, unless it is kept as it was."""
+        shape, is_joined = op.shape, op.shape.variant == "fprop" and layer in JOINED_INPUT
+        yield from self._weight(op, layer)
+        if not is_joined:
+            yield moesim_rows.by_rows(f"{op.name}_quantise", shape.m * shape.k, op.phase)
+        if shape.variant == "fprop" and not is_joined and not self._is_kept(layer):
+            yield from moesim_rows.spread_rows(f"{layer}_input", op, shape.k, op.phase)
+            yield from moesim_rows.by_columns(f"{layer}_input", op, shape.k, op.phase)
+        yield op
+
+    def _row_wgrad(self, op: Op, layer: str) -> Iterator[Op]:
+        shape = op.shape
+        if self._is_kept(layer):
+            yield moesim_rows.by_rows(f"{layer}_quantise_again", shape.k * shape.n, "W")
+            yield from moesim_rows.spread_rows(f"{layer}_input", op, shape.n, "W")
+            yield from moesim_rows.by_columns(f"{layer}_input", op, shape.n, "W")
+        yield from moesim_rows.gradient(op, layer)
+        yield from self._wgrad(op, layer)
+
+    def _is_kept(self, layer: str) -> bool:
+        """Whether a product keeps its input as it came, and quantises it again for wgrad."""
+        return layer == "o" or ("swiglu" in self.recipe.recompute and layer.endswith("_down"))
 
 
 def spread(op: Op) -> Iterator[Op]:

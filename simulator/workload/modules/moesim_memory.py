@@ -19,6 +19,8 @@ ACTIVATION: Final = 2 * FP32
 """Bytes of a number of the activation's output, forward: the gate, its silu."""
 ACTIVATION_BWD: Final = 4 * FP32 + BF16
 """Gate, sigmoid, value, slope, and the output's gradient; of routed experts that times the row's weight in FP32 beside them."""
+BY_ROWS: Final = 2 * FP32
+"""Of a number that fp8-row quantises by columns: its scale, spread to its row, and the quotient."""
 LOSS_ROWS: Final = 1024
 """Tokens of a piece of the loss."""
 STAYS: Final = "residual_grad"
@@ -50,13 +52,16 @@ def _of_block(name: str, model: ModelSpec, r: ActivationRecipe) -> tuple[int, in
         assert moe is not None
         numbers = r.tokens * moe.top_k * moe.expert_intermediate_size
         weights = moe.num_routed_experts * moe.num_up * moe.expert_intermediate_size * model.hidden_size
-        return ACTIVATION * numbers, max((ACTIVATION_BWD + FP32) * numbers, _casts(weights, r))
+        rows, up = r.tokens * moe.top_k, moe.num_up * moe.expert_intermediate_size
+        forward, back = (_quantised(rows * max(model.hidden_size, width), r) for width in (0, up))
+        return max(ACTIVATION * numbers, forward), max((ACTIVATION_BWD + FP32) * numbers, _casts(weights, r), back)
     if name == "dense_ffn":
         dense = model.dense_ffn
         assert dense is not None
         numbers = r.tokens * dense.intermediate_size
         weights = dense.num_up * dense.intermediate_size * model.hidden_size
-        return ACTIVATION * numbers, max(ACTIVATION_BWD * numbers, _casts(weights, r))
+        back = _quantised(r.tokens * dense.num_up * dense.intermediate_size, r)
+        return ACTIVATION * numbers, max(ACTIVATION_BWD * numbers, _casts(weights, r), back)
     if name == "head":
         logits, piece = r.tokens * model.vocab_size, min(LOSS_ROWS, r.tokens) * model.vocab_size
         weights = _casts(model.vocab_size * model.hidden_size, replace(r, act_dtype="bf16"))
@@ -64,9 +69,14 @@ def _of_block(name: str, model: ModelSpec, r: ActivationRecipe) -> tuple[int, in
     return 0, 0
 
 
+def _quantised(numbers: int, r: ActivationRecipe) -> int:
+    """Of an operand that fp8-row quantises."""
+    return BY_ROWS * numbers if r.act_dtype == "fp8-row" else 0
+
+
 def _casts(weights: int, r: ActivationRecipe) -> int:
     """Of a weight's gradient: the BF16 one that is cast; with a sum of earlier micro-batches the FP32 one that is added to it.
-    FP8 products write FP32.
+    Products of fp8-blockwise write FP32.
     """
-    written = BF16 if r.act_dtype == "bf16" else 0
+    written = BF16 if r.act_dtype in ("bf16", "fp8-row") else 0
     return weights * (written + (FP32 if r.accumulates else 0))

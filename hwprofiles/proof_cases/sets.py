@@ -1,0 +1,33 @@
+"""Which layers and steps belong to one proof: what is measured together, and what was predicted before. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from hwprofiles.proof_cases import drawn_layers, layer_cases, step_cases
+from hwprofiles.proof_cases.layer_cases import LayerCase
+from hwprofiles.proof_cases.step_cases import StepCase
+
+FIRST: Final = "first"
+
+
+@dataclass(frozen=True, slots=True)
+class CaseSet:
+    """what: in a line, for tables. layers, steps: the cases, possibly none."""
+
+    what: str
+    layers: Callable[[], Iterator[LayerCase]]
+    steps: Callable[[], Iterator[StepCase]]
+
+
+def _none() -> Iterator[StepCase]:
+    yield from ()
+
+
+SETS: Final[Mapping[str, CaseSet]] = {
+    FIRST: CaseSet("layers and steps of published models' kinds", layer_cases.proved, step_cases.proved),
+    "drawn": CaseSet("layers drawn by a rule, in all recipes", drawn_layers.drawn, _none),
+}
+"""Name, as --cases takes it → what is proved. Files of a set but the first bear its name behind the GPU's."""

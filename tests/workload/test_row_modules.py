@@ -1,0 +1,99 @@
+"""Recipe fp8-row of the torch model: what quantises is counted as torch calls it, a scenario that asks for it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from hwprofiles.calibration.counting.traffic import Traffic
+from hwprofiles.calibration.numerics.groups import Groups
+from hwprofiles.calibration.numerics.rowwise import LibraryRowwise
+from hwprofiles.proof_cases.layer_cases import LayerCase
+from hwprofiles.proof_cases.sizes import gqa, mla, model, moe
+from hwprofiles.proof_cases.step_cases import StepCase
+from simulator.step.prepared import prepare
+from simulator.step.step import simulate_step
+from simulator.workload.op import Op
+from validation.proof.predict import layer_operators
+from validation.proof.scenarios import layer_scenario, step_scenario
+
+TOKENS, HIDDEN, TOP_K, WIDTH, EXPERTS = 2048, 256, 4, 512, 8
+MOE = model("experts", HIDDEN, gqa(2, 2, 64), experts=moe(EXPERTS, TOP_K, WIDTH, shared=1), vocab=1024)
+LATENT = model("latent", HIDDEN, mla(4, 128, 128, 64, 32, 64), dense_width=WIDTH, vocab=1024)
+STACK, NODE = "h100-measured", "h100-x8"
+EVEN, UNEVEN = (TOKENS * TOP_K // EXPERTS,) * EXPERTS, (1025, 1023, *(1024,) * 6)
+
+
+def operators(load: str = "even", tokens: int = TOKENS) -> list[Op]:
+    case = LayerCase("moe", "fp8-row", MOE, tokens, load=load)  # type: ignore[arg-type]
+    return list(layer_operators(prepare(layer_scenario(case, STACK, NODE)), case))
+
+
+def beginning(ops: Sequence[Op], name: str, *ends: str) -> list[Op]:
+    return [op for op in ops if op.name.startswith(name) and any(end in op.name.removeprefix(name) for end in ends)]
+
+
+COLUMNS = ("_sizes", "_largest", "_scales", "_quotients", "_octets")
+
+
+@pytest.mark.parametrize("groups", [(TOKENS,), EVEN], ids=["dense", "experts"])
+def test_columns_are_made_by_the_functions_that_torch_calls(groups: tuple[int, ...]) -> None:
+    name, width = ("shared_down_grad", HIDDEN) if len(groups) == 1 else ("expert_down_grad", HIDDEN)
+    own = beginning(operators(), name, *COLUMNS)
+    rows = torch.empty(sum(groups), width, dtype=torch.bfloat16, device="meta")
+    LibraryRowwise().columns(rows, Groups(groups))  # which row is whose is found once for a layer
+    with Traffic() as traffic:
+        LibraryRowwise().columns(rows, Groups(groups))
+    assert sum(op.shape.num_kernels for op in own) == traffic.launches
+    assert sum(op.shape.bytes for op in own) == pytest.approx(traffic.bytes, rel=0.005)  # numbers a column are few
+
+
+def test_rows_that_are_no_multiple_of_16_are_spread_in_front_of_columns_alone() -> None:
+    assert not beginning(operators(), "", "_zeros", "_spread")
+    for ops in (operators("skewed"), operators(tokens=TOKENS + 2)):
+        assert sorted(op.name for op in beginning(ops, "", "_zeros")) == [
+            "expert_down_grad_zeros", "expert_down_input_zeros", "expert_up_grad_zeros", "expert_up_input_zeros",
+        ]  # fmt: skip
+
+
+def test_operands_and_weights_are_quantised_as_often_as_torch_does_it() -> None:
+    case = LayerCase("moe", "fp8-row", MOE, TOKENS)
+    (unit, *_) = prepare(layer_scenario(case, STACK, NODE)).workload.stages[0].units
+    ops = {op.name: op for op in unit.ops()}
+    with Traffic() as of_rows:
+        LibraryRowwise().operand(torch.empty(TOKENS, HIDDEN, dtype=torch.bfloat16, device="meta"))
+    for name in ("shared_up_quantise", "shared_down_dgrad_quantise"):
+        assert ops[name].shape.num_kernels == of_rows.launches
+        assert ops[name].shape.bytes == pytest.approx(of_rows.bytes, rel=0.02)
+    with Traffic() as of_weight:
+        LibraryRowwise().quantised_weight(torch.empty(EXPERTS, HIDDEN, WIDTH, device="meta"))
+    cast, turn = ops["expert_down_weight_cast"].shape, ops["expert_down_weight_turn"].shape
+    assert cast.num_kernels + turn.num_kernels == of_weight.launches
+    scales = 8 * EXPERTS * HIDDEN * WIDTH  # read again by the quotients
+    assert cast.bytes + turn.bytes + scales == pytest.approx(of_weight.bytes, rel=0.02)
+    assert ops["expert_up"].shape.library == "grouped" and ops["expert_up"].shape.num_kernels == 1
+    for layer in ("shared_up", "expert_up", "qkv"):
+        assert ops[f"{layer}_wgrad"].shape.result == "bf16" and f"{layer}_grad_cast" in ops
+        assert f"{layer}_input_turn" in ops and f"{layer}_grad_turn" in ops
+    assert (
+        "o_quantise_again" in ops and ops["o_input_quotients"].phase == "W" and ops["qkv_input_quotients"].phase == "F"
+    )
+
+
+def test_latents_of_one_input_are_quantised_once() -> None:
+    case = LayerCase("mla", "fp8-row", LATENT, TOKENS)
+    names = {op.name for op in layer_operators(prepare(layer_scenario(case, STACK, NODE)), case)}
+    assert {"q_down_quantise", "q_down_input_quotients", "kv_down_grad_quotients", "kv_down_dgrad_quantise"} <= names
+    assert not {"kv_down_quantise", "kv_down_input_quotients"} & names
+
+
+@pytest.mark.parametrize("values", [MOE, LATENT], ids=lambda values: values["name"])
+def test_a_step_in_the_recipe_is_answered(values: dict[str, object]) -> None:
+    step = simulate_step(step_scenario(StepCase(values, "fp8-row", TOKENS), STACK, NODE))
+    plain = simulate_step(step_scenario(StepCase(values, "bf16", TOKENS), STACK, NODE))
+    assert 0.0 < plain.step.step_s < step.step.step_s  # small products: quantising costs more than they save
