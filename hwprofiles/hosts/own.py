@@ -1,6 +1,7 @@
 """Host costs that a stack holds itself, measured on the machine that the stack was measured on: `host.*` of its parameters.
 
-`host.<way of issuing>.<call>`: seconds of a call; `host.in_a_model`: of calls between others over those in loops;
+`host.<way of issuing>.<call>`: seconds of a call; `host.torch_model.…`: of the torch model's layers (torch_model.py);
+`host.in_a_model`: of calls between others over those in loops;
 `host.seconds`: calls of that machine over those of the tables of dispatch. A call that was not measured takes the table's
 seconds times that, by whose ranges it is as unsure as both are.
 """
@@ -21,6 +22,7 @@ from hwprofiles.hosts import (
     known_in_a_model,
     load_dispatch,
     middle,
+    torch_model,
 )
 from hwprofiles.names import nearest
 from hwprofiles.provenance import Ranged
@@ -47,8 +49,10 @@ def own_key_problem(key: str) -> str | None:
     way, _, call = key.removeprefix(KEY).partition(".")
     if key in (RATIO, IN_A_MODEL, *IN_A_PASS.values()):
         return None
+    if way == torch_model.WAY:
+        return torch_model.key_problem(key)
     if way not in EXECUTORS:
-        return f"unknown way of issuing work{nearest(way, (*EXECUTORS, RATIO, IN_A_MODEL))}"
+        return f"unknown way of issuing work{nearest(way, (*EXECUTORS, torch_model.WAY, RATIO, IN_A_MODEL))}"
     return None if call in KEYS else f"is no cost of a call{nearest(call, KEYS)}"
 
 

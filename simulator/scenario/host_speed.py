@@ -14,8 +14,10 @@ from typing import Final
 
 from hwprofiles.hosts import BETWEEN, CostRange, DispatchCosts, Executor, dispatch_range, load_host
 from hwprofiles.hosts.own import RATIO, in_a_model, own_range
+from hwprofiles.hosts.torch_model import PARTS, PASSES, RECIPES, key
 from hwprofiles.stack_records import Assumption, Parameter, Stack
 from simulator.scenario.hardware import node_of
+from simulator.scenario.module_rules import OWN
 from simulator.scenario.own_host import own_costs
 from simulator.scenario.scenario import Scenario
 
@@ -68,6 +70,15 @@ def counts_functions(scenario: Scenario) -> bool:
     return scenario.kernels.modules != "fused"
 
 
+def has_layers(scenario: Scenario, own: Mapping[str, Parameter]) -> bool:
+    """Whether a stack knows what layers of the torch model take in the recipe, and the scenario runs that model."""
+    recipe = scenario.precision.recipe
+    if scenario.kernels.modules != OWN or recipe not in RECIPES:
+        return False
+    needed = [part for part in PARTS if part != "weight" or recipe != "bf16"]
+    return all(key(recipe, part, way) in own for part in needed for way in PASSES)
+
+
 def of_host(stated: Assumption, scenario: Scenario, stack: Stack) -> Assumption:
     """The assumption with the range of this node's processor and of what is known of the software, or of the stack's own
     measurement.
@@ -80,7 +91,7 @@ def of_host(stated: Assumption, scenario: Scenario, stack: Stack) -> Assumption:
         down, up = hypot(log(cpu.value / cpu.low), down), hypot(log(cpu.high / cpu.value), up)
     else:
         down, up = (hypot(each, log(AGAIN)) for each in _of_own(own, scenario.host.dispatch))
-    if counts_functions(scenario):
+    if counts_functions(scenario) and not (own is not None and has_layers(scenario, own)):
         between = in_a_model(own)
         down, up = hypot(down, log(between.value / between.low)), hypot(up, log(between.high / between.value))
     found = {"low": stated.value * exp(-down), "high": stated.value * exp(up)}

@@ -19,6 +19,7 @@ from simulator.scenario.host_rules import FULL, graph_scopes, host_syncs, waits_
 from simulator.scenario.host_speed import HOST_SPEED, counts_functions, cpu_seconds
 from simulator.scenario.own_host import own_costs
 from simulator.scenario.scenario import Scenario
+from simulator.step.host_layers import TorchLayers, torch_layers
 from simulator.workload.host_calls import calls_of, graph_scope
 from simulator.workload.op import AllToAll, BlockName, Op, Unit, Work
 
@@ -54,7 +55,8 @@ class HostPrices:
     """Seconds of the host. plan: of what stands outside a unit's blocks. costs: of each kind of call; None: every kernel and
     collective takes plan.call_s. captured: scopes of a layer that one replay issues, together in each pass; is_whole: one
     issues all forwards and backwards. other_s: between two steps. in_model: what counted calls take over their costs, where
-    they are all that a layer does; None: 1, and a layer does more. in_model_b: of backwards.
+    they are all that a layer does; None: 1, and a layer does more. in_model_b: of backwards. layers: what layers take, where
+    that was measured.
     """
 
     plan: HostPlan
@@ -64,6 +66,7 @@ class HostPrices:
     other_s: float = 0.0
     in_model: float | None = None
     in_model_b: float | None = None
+    layers: TorchLayers | None = None
 
     def unit(self, unit: Unit) -> UnitIssue:
         """What issuing a unit takes: its operators, its messages with what stands before them, and what a layer does beside
@@ -72,10 +75,9 @@ class HostPrices:
         if self.is_whole:
             return NOTHING_ISSUED
         replayed = self._replayed(unit) if self.captured else frozenset()
-        blocks: dict[str, dict[int, float]] = {
-            name: {id(each): 0.0 if id(each) in replayed else self._of_work(each, name) for each in work}
-            for name, work in unit.blocks.items()
-        }
+        blocks = self._blocks(unit)
+        for issued in blocks.values():
+            issued.update((each, 0.0) for each in issued if each in replayed)
         messages = {
             key: 0.0 if key in replayed else self._of_message(each, key) for key, each in unit.all_to_all.items()
         }
@@ -84,6 +86,12 @@ class HostPrices:
             for block, behind, seconds in _beside(unit, self.costs, self.captured):
                 blocks[block][id(behind)] += seconds
         return UnitIssue(blocks, messages, self._ahead(unit, replayed))
+
+    def _blocks(self, unit: Unit) -> dict[str, dict[int, float]]:
+        """Block → operator, by the object → seconds of issuing it by itself."""
+        if self.layers is not None and self.costs is not None:
+            return self.layers.blocks(unit, self.costs)
+        return {name: {id(each): self._of_work(each, name) for each in work} for name, work in unit.blocks.items()}
 
     def issues_as(self, other: HostPrices | None) -> bool:
         """Whether units and actions are issued in the same time in both."""
@@ -209,6 +217,7 @@ def host_prices(scenario: Scenario, assumptions: Mapping[str, Assumption], stack
     is_whole = scenario.host.cuda_graph == FULL
     own, counts = own_costs(scenario, node_of(scenario), stack), counts_functions(scenario)
     forward, backward = (in_a_pass(own, backward=each).value if counts else None for each in (False, True))
+    layers = torch_layers(scenario, own, assumptions[HOST_SPEED].value) if costs is not None else None
     return HostPrices(
-        plan, costs, graph_scopes(scenario), is_whole, assumptions[HOST_OTHER].value, forward, backward
+        plan, costs, graph_scopes(scenario), is_whole, assumptions[HOST_OTHER].value, forward, backward, layers
     )  # fmt: skip

@@ -169,7 +169,7 @@ def test_a_kind_that_fails_and_one_out_of_time_are_told(monkeypatch: pytest.Monk
     assert all(set(row) == set(host.COLUMNS) for row in found)
     host.measure(torch.device("cpu"), "cpu", found.append, {"add no_grad forward"})
     assert len(found) == 3
-    monkeypatch.setitem(host.LIMIT_S, "cpu", -1.0)
+    monkeypatch.setitem(host.CALLS_S, "cpu", -1.0)
     assert "operators from add" in host.measure(torch.device("cpu"), "cpu", found.append)[1]
 
 

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import torch
 
-from hwprofiles.calibration.host import device_calls, layers, operators, stacked
+from hwprofiles.calibration.host import device_calls, layers, models, operators, stacked
 from hwprofiles.calibration.host.core import COLUMNS as HOST_COLUMNS
-from hwprofiles.calibration.host.core import Case, measured, processor
+from hwprofiles.calibration.host.core import Case, HostRow, measured, processor
 from hwprofiles.calibration.machine.host_fit import LAYERS
 from hwprofiles.calibration.machine.part import Emit, Size, told
 
@@ -28,8 +28,11 @@ COLUMNS: Final = (
     "device",
 )
 SAMPLES: Final[dict[Size, int]] = {"full": 30, "quick": 8, "cpu": 1}
-LIMIT_S: Final[dict[Size, float]] = {"full": 40.0, "quick": 8.0, "cpu": 3.0}
-"""After which no further case begins: a host that is slow leaves out the last ones."""
+MODEL_SAMPLES: Final = 10
+"""Of small models, which take turns; by how many of them layers of the torch model are known."""
+CALLS_S: Final[dict[Size, float]] = {"full": 40.0, "quick": 8.0, "cpu": 3.0}
+"""After which no further case of single calls begins: a host that is slow leaves out the last ones."""
+LIMIT_S: Final[dict[Size, float]] = {**CALLS_S, "full": CALLS_S["full"] + 30.0}
 REGIONS: Final = (4, 16)
 """Pairs in a compiled region; two sizes give what a kernel and what a region takes."""
 
@@ -66,17 +69,30 @@ def measure(device: Any, size: Size, emit: Emit, done: Collection[str] = ()) -> 
     """Rows of host.csv. Returns the kinds that were left out, each with its reason."""
     begin, cpu = time.perf_counter(), processor()
     left_out: list[str] = []
+
+    def put(found: HostRow) -> None:
+        row = asdict(found)
+        emit({**{key: row[key] for key in HOST_COLUMNS if key in COLUMNS}, "name": _name(found), "call": found.name,
+              "cpu": cpu, "device": torch.device(device).type})  # fmt: skip
+
     for kind, cases in kinds(size):
         try:
             for case in cases(device):
-                if time.perf_counter() - begin > LIMIT_S[size]:
-                    left_out.append(f"host: {kind} from {case.name} {case.variant} on: {LIMIT_S[size]:g} s were over")
+                if time.perf_counter() - begin > CALLS_S[size]:
+                    left_out.append(f"host: {kind} from {case.name} {case.variant} on: {CALLS_S[size]:g} s were over")
                     break
-                name = " ".join(each for each in (case.name, case.variant, case.phase) if each)
-                if name not in done:
-                    row = asdict(measured(case, device, SAMPLES[size]))
-                    emit({**{key: row[key] for key in HOST_COLUMNS if key in COLUMNS}, "name": name, "call": case.name,
-                          "cpu": cpu, "device": torch.device(device).type})  # fmt: skip
+                if _name(case) not in done:
+                    put(measured(case, device, SAMPLES[size]))
         except (RuntimeError, ImportError, OSError, AttributeError) as error:
             left_out.append(f"host: {kind}: {told(error)}")
+    if size == "full" and not any(name.startswith(f"{models.CALL} ") for name in done):
+        try:
+            for row in models.rows(device, MODEL_SAMPLES):
+                put(row)
+        except (RuntimeError, ImportError, OSError, AttributeError) as error:
+            left_out.append(f"host: models: {told(error)}")
     return tuple(left_out)
+
+
+def _name(of: Case | HostRow) -> str:
+    return " ".join(each for each in (of.name, of.variant, of.phase) if each)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any, Final
 
+from hwprofiles.calibration.machine.host_models_fit import parts
 from hwprofiles.calibration.machine.part import by_name, number
 from hwprofiles.hosts import load_dispatch
 from hwprofiles.hosts.own import IN_A_MODEL, IN_A_PASS, KEY, RATIO, TENTH
@@ -75,6 +76,8 @@ def parameters(rows: Sequence[Mapping[str, Any]], where: str, date: str) -> dict
         made[IN_A_MODEL] = _parameter(between, "ratio", where, date, text)
     for key, each, text in _by_pass(found, {key: span.value for key, (span, _) in spans.items()}):
         made[key] = _parameter(each, "ratio", where, date, text)
+    for part in parts(found):
+        made[part.key] = _parameter(Span(part.value, part.low, part.high), "s", where, date, part.note)
     if found:
         made[GAP] = Parameter(value=0.0, low=0.0, high=MOST_GAP_S, unit="s", basis="assumed", source=_GAP_SOURCE)
     return made

@@ -6,13 +6,14 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
 from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.host.models import Probe
 from hwprofiles.calibration.measuring import device_facts, query_gpu
 from hwprofiles.calibration.proof import measure_layers, steps
 from hwprofiles.calibration.proof.store import Table, begin, finish
@@ -34,7 +35,8 @@ LAYERS_NOTE: Final = (
 )
 STEPS_NOTE: Final = (
     "the torch model of hwprofiles/calibration, first weights, random tokens, even loads of experts forced, routers do not "
-    "look for NaN, so that nothing in a step waits for the GPU; AdamW with FP32 moments and masters"
+    "look for NaN, so that nothing in a step waits for the GPU; AdamW with FP32 moments and masters; Python collects no "
+    "garbage in a step"
 )
 
 
@@ -73,11 +75,12 @@ def run(folder: Path, device: torch.device, size: str, say: Callable[[str], None
 
 def _works(size: str, device: torch.device, layers: Table, whole: Table) -> Iterator[Work]:
     clock_hz = partial(_clock_hz, device)
+    probe = cache(partial(Probe, device)) if device.type == "cuda" else lambda: None
     of_layers, of_steps = SIZES[size]
     for case in of_layers():
         yield Work(case.name, layers, partial(measure_layers.rows_of, case, device, clock_hz))
     for each in of_steps():
-        yield Work(each.name, whole, lambda step=each: iter([steps.row_of(step, device, clock_hz)]))  # type: ignore[misc]
+        yield Work(each.name, whole, lambda step=each: iter([steps.row_of(step, device, clock_hz, probe())]))  # type: ignore[misc]
 
 
 def _measure(works: Sequence[Work], device: torch.device, say: Callable[[str], None], end: float) -> int:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import median
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
+from hwprofiles.calibration.host.models import Probe, trimmed
 from hwprofiles.calibration.measuring import Clock
 from hwprofiles.calibration.model.config import ModelConfig, Moe
 from hwprofiles.calibration.model.moe import MoeLayer
@@ -18,11 +22,10 @@ from hwprofiles.calibration.model.transformer import Model
 from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.proof.forced import forced, without_looks
 from hwprofiles.calibration.proof.layers import SEED
-from hwprofiles.calibration.proof.timing import Timed
 from hwprofiles.proof_cases.sizes import even
 from hwprofiles.proof_cases.step_cases import StepCase
 
-CALLS: Final = 8
+CALLS: Final = 15
 WARM_UP: Final = 3
 PARTS: Final = ("forward", "backward", "optimizer", "step")
 COLUMNS: Final[Mapping[str, str]] = {
@@ -33,7 +36,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "micro_batches": "of a step", "sequences": "of a micro-batch", "tokens": "of a sequence, those that are read",
     "recompute": "modules that the backward computes again",
     "parameters": "of the model",
-    "forward_s": "of all micro-batches, median by CUDA events; of a graph the whole step alone is timed",
+    "forward_s": "of all micro-batches, mean of the middle 80 % by CUDA events; of a graph the whole step alone is timed",
     "forward_low_s": "low end of the middle 80 %",
     "forward_high_s": "its high end",
     "backward_s": "of all micro-batches, modules computed again included",
@@ -45,6 +48,9 @@ COLUMNS: Final[Mapping[str, str]] = {
     "step_s": "from the first forward to the optimizer's end",
     "step_low_s": "low end",
     "step_high_s": "high end",
+    "step_median_s": "of all of them",
+    "host_probe_s": "what a small model's forward and backward take to issue (hwprofiles/calibration/host/models.py, Probe), "
+    "before each step: mean of the middle 80 %; empty: not looked at",
     "calls": "timed, behind 3",
     "peak_bytes": "most memory that torch had allocated during the steps",
     "start_bytes": "what it had allocated between two steps",
@@ -102,11 +108,14 @@ def _even(config: Moe, tokens: int, formats: Any, device: torch.device) -> Any:
     return forced(even(tokens * config.top_k, config.num_experts), tokens, formats, device)
 
 
-def row_of(case: StepCase, device: torch.device, clock_hz: Any) -> Mapping[str, Any]:
-    """One row. Raises CalibrationError, or what torch raises: no memory, an operation that no graph holds."""
+def row_of(case: StepCase, device: torch.device, clock_hz: Any, probe: Probe | None = None) -> Mapping[str, Any]:
+    """One row. probe: looks at the host before each step. Raises CalibrationError, or what torch raises: no memory, an
+    operation that no graph holds.
+    """
     calls, warm_up = (CALLS, WARM_UP) if device.type == "cuda" else (2, 1)
     training, clock = build(case, device), Clock(device)
     is_cuda = device.type == "cuda"
+    probed: list[float] = []
     if case.issue == "graph":
         spans, peak, start = _by_graph(training, clock, calls, warm_up)
     else:
@@ -116,7 +125,11 @@ def row_of(case: StepCase, device: torch.device, clock_hz: Any) -> Mapping[str, 
         if is_cuda:
             torch.cuda.synchronize(device)
             torch.cuda.reset_peak_memory_stats(device)
-        spans = [_parts(training.step(clock.mark), clock) for _ in range(calls)]
+        spans = []
+        for _ in range(calls):
+            probed += [probe.seconds()] if probe else []
+            with without_collection():
+                spans.append(_parts(training.step(clock.mark), clock))
         peak = torch.cuda.max_memory_allocated(device) if is_cuda else ""
     row: dict[str, Any] = {
         "name": case.name, "model": case.values["name"], "recipe": case.recipe, "issue": case.issue,
@@ -126,9 +139,20 @@ def row_of(case: StepCase, device: torch.device, clock_hz: Any) -> Mapping[str, 
     }  # fmt: skip
     for part in PARTS:
         if found := [span[part] for span in spans if part in span]:
-            timed = Timed.of(found)
-            row |= {f"{part}_s": timed.seconds, f"{part}_low_s": timed.low, f"{part}_high_s": timed.high}
-    return row
+            row |= dict(zip((f"{part}_s", f"{part}_low_s", f"{part}_high_s"), trimmed(found), strict=True))
+    row["step_median_s"] = median(span["step"] for span in spans)
+    return {**row, "host_probe_s": trimmed(probed)[0] if probed else ""}
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Within, Python looks for no garbage; before, it does: as training programs have it, and as the host's calls are timed."""
+    gc.collect(0)
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _allocated(device: torch.device) -> Any:
