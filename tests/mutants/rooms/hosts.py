@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.fault import Fault, Room
 
 EXCHANGES, ORDER = "simulator/assembly/exchanges.py", "simulator/schedule/order.py"
+LAYERS = "simulator/step/host_layers.py"
 CALLS, ISSUE, PRICES = (
     "simulator/workload/host_calls.py",
     "simulator/costs/host_issue.py",
@@ -16,6 +17,7 @@ HOSTS = Room(
     (
         "tests/workload/test_host_calls.py",
         "tests/step/test_host_costs.py",
+        "tests/step/test_host_layers.py",
         "tests/hwprofiles/test_hosts.py",
         "tests/assembly/test_exchanges.py",
     ),
@@ -118,9 +120,21 @@ HOSTS = Room(
         ),
         Fault(
             PRICES,
-            "0.0 if id(each) in replayed else self._of_work(each, name)",
-            "self._of_work(each, name)",
+            "issued.update((each, 0.0) for each in issued if each in replayed)",
+            "issued.update()",
             "what a graph holds is issued one by one too",
+        ),
+        Fault(
+            LAYERS,
+            'again = (of["again_b"] - of["shared_b"]) / of["shared_f"]',
+            'again = of["again_b"] / of["shared_f"]',
+            "a layer that is computed again is issued backward twice",
+        ),
+        Fault(
+            LAYERS,
+            "(moe.num_routed_experts - FEW_EXPERTS) * each",
+            "moe.num_routed_experts * each",
+            "the experts of the small model count twice",
         ),
     ),
 )
