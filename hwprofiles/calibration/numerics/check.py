@@ -1,9 +1,10 @@
 """Are a device's FP8 products right, and how long do they take? `python -m hwprofiles.calibration.numerics.check -o FILE.json`
 
-Compares the library's products with the emulated ones, and kernels that quantise in one pass with torch (comparing). Times
-linear layers and experts of DeepSeek-V3's sizes in BF16 and both FP8 recipes, forward and backward, and the parts of the
-block-wise one. Weights are quantised before the timing starts, as they are once a step; that takes `weight`. On a device
-without FP8 products all is emulated, and says so. Exit code 1 where a product differs.
+Compares the library's products, and on a GPU this project's own, with the emulated ones, and kernels that quantise in one pass
+with torch (comparing). Times linear layers and experts of DeepSeek-V3's sizes in BF16 and both FP8 recipes, forward and
+backward, and the parts of the block-wise one, by the library and by the own kernels. Weights are quantised before the timing
+starts, as they are once a step; that takes `weight`. On a device without FP8 products all is emulated, and says so. Exit code
+1 where a product differs.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from hwprofiles.calibration.numerics.device import cpu_or_gpu
 from hwprofiles.calibration.numerics.fp8 import Fp8
 from hwprofiles.calibration.numerics.groups import Groups
 from hwprofiles.calibration.numerics.library import probe_block_wise, probe_row_wise, reason_against
-from hwprofiles.calibration.numerics.recipes import numerics
+from hwprofiles.calibration.numerics.recipes import Gemms, numerics
 
 FP8_RECIPES: Final = {"fp8-blockwise": probe_block_wise, "fp8-row": probe_row_wise}
 TIMED: Final = ("bf16", *FP8_RECIPES)
+OWN: Final = "fp8-blockwise"
+"""The recipe of which this project has kernels."""
 WARM_UP, REPETITIONS = 5, 20
 COUNTS: Final = (4096, 3801, 4575, 5120, 2950, 4230, 3600, 4496)
 """Rows of 8 local experts: 4,096 tokens of 8 experts each, as a balanced group of GPUs sends a GPU; not equal."""
@@ -58,11 +61,11 @@ def _main(arguments: Sequence[str] | None) -> int:
     given = parser.parse_args(arguments)
     device = cpu_or_gpu(given.device)
     check_output(given.out)
-    rows = [
-        row
-        for recipe in FP8_RECIPES
-        for row in comparing.compare(recipe, comparing.SMALL if given.small else comparing.SHAPES, device)
-    ]
+    shapes = comparing.SMALL if given.small else comparing.SHAPES
+    whose: tuple[Gemms, ...] = ("auto", "own") if device.type == "cuda" else ("auto",)
+    asked: list[tuple[str, Gemms]] = [(recipe, "auto") for recipe in FP8_RECIPES]
+    asked += [(OWN, gemms) for gemms in whose[1:]]
+    rows = [row for recipe, gemms in asked for row in comparing.compare(recipe, shapes, device, gemms)]
     layers = SMALL_LAYERS if given.small else LAYERS
     result: dict[str, Any] = {
         "device": device_facts(device.index or 0) if device.type == "cuda" else {"gpu": "", "torch": torch.__version__},
@@ -72,7 +75,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         "farthest": comparing.FARTHEST,
         "products": rows,
         "times": list(time_layers(layers, device)),
-        "parts": list(time_parts(layers, device)),
+        "parts": [row for gemms in whose for row in time_parts(layers, device, gemms)],
     }
     write_json(given.out, result)
     different = [row for row in (*result["kernels"], *rows) if not row["equal"]]
@@ -104,9 +107,9 @@ def time_layers(layers: dict[str, Shape], device: torch.device) -> Iterator[dict
             }  # fmt: skip
 
 
-def time_parts(layers: dict[str, Shape], device: torch.device) -> Iterator[dict[str, Any]]:
+def time_parts(layers: dict[str, Shape], device: torch.device, gemms: Gemms) -> Iterator[dict[str, Any]]:
     """Of each layer, what the block-wise recipe does one after another, s."""
-    formats = numerics("fp8-blockwise", device)
+    formats = numerics(OWN, device, gemms)
     assert isinstance(formats, Fp8)
     products = formats.products
     for name, shape in layers.items():
@@ -127,7 +130,7 @@ def time_parts(layers: dict[str, Shape], device: torch.device) -> Iterator[dict[
             "columns_of_kept": partial(products.columns_of_kept, kept, shape.k, groups),
             "wgrad": partial(products.wgrad, columns, inputs, (shape.n, shape.k), groups),
         }
-        yield {"layer": name, **{f"{part}_s": median_s(call, device) for part, call in calls.items()}}
+        yield {"layer": name, "gemms": gemms, **{f"{part}_s": median_s(call, device) for part, call in calls.items()}}
 
 
 def median_s(call: Callable[[], Any], device: torch.device) -> float:

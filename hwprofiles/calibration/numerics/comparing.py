@@ -1,4 +1,4 @@
-"""Library products beside emulated ones, shape by shape: how far apart they are."""
+"""Library products, or this project's own, beside emulated ones, shape by shape: how far apart they are."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def compare(
 ) -> Iterator[dict[str, Any]]:
     """Of each shape: its sizes, and the distance of each product from the emulated one; or "error", as torch says it."""
     for shape in shapes:
-        row: dict[str, Any] = {"recipe": recipe, **asdict(shape)}
+        row: dict[str, Any] = {"recipe": recipe, "gemms": gemms, **asdict(shape)}
         try:
             ours = products_of(numerics(recipe, device, gemms), shape, device)
             emulated = products_of(numerics(recipe, device, "emulated"), shape, device)

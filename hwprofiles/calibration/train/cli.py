@@ -56,6 +56,9 @@ def _asked(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of the order of the text (default 0)")
     parser.add_argument("--device", default="cpu", help="a device of torch: cpu (default), cuda, cuda:1")
     parser.add_argument("--threads", type=int, default=THREADS, help=f"of a CPU (default {THREADS})")
+    parser.add_argument(
+        "--own", action="store_true", help="FP8 products by this project's kernels instead of the GPU's library"
+    )
     asked = parser.parse_args(argv)
     for name, least, most in (("steps", 2, MAX_STEPS), ("seed", 0, MAX_SEED), ("threads", 1, MAX_THREADS)):
         value = getattr(asked, name)
@@ -73,7 +76,11 @@ def _train(asked: argparse.Namespace) -> dict[str, Record]:
     from hwprofiles.calibration.train.settings import MODEL, RUNS, Training
 
     device = cpu_or_gpu(asked.device)
-    for run in RUNS.values():
+    runs = {
+        name: replace(run, gemms="own") if asked.own and run.recipe == "fp8-blockwise" else run
+        for name, run in RUNS.items()
+    }
+    for run in runs.values():
         formats(run, device)  # what the device has not is said before the first run, not behind the second
     torch.set_num_threads(asked.threads)
     training = Training(seed=asked.seed)
@@ -87,7 +94,7 @@ def _train(asked: argparse.Namespace) -> dict[str, Record]:
 
     return {
         name: train(MODEL, run, training, device, lambda *seen, name=name: tell(name, *seen))
-        for name, run in RUNS.items()
+        for name, run in runs.items()
     }
 
 

@@ -12,8 +12,9 @@ from hwprofiles.calibration.model.config import ModelConfig
 from hwprofiles.calibration.model.moe import MoeLayer
 from hwprofiles.calibration.model.optimizer import AdamW, clip
 from hwprofiles.calibration.model.transformer import Model
+from hwprofiles.calibration.numerics.fp8 import Fp8
 from hwprofiles.calibration.numerics.numerics import Numerics
-from hwprofiles.calibration.numerics.recipes import numerics
+from hwprofiles.calibration.numerics.recipes import Gemms, numerics
 from hwprofiles.calibration.train.figures import Record
 from hwprofiles.calibration.train.settings import Run, Training
 from hwprofiles.calibration.train.text import Windows, language_reference
@@ -26,7 +27,11 @@ Tell = Callable[[int, float, float, Sequence[Sequence[int]]], None]
 
 def formats(run: Run, device: torch.device) -> Numerics:
     """On a GPU its own formats, on a CPU emulated ones. Raises CalibrationError where the GPU has not what the run needs."""
-    return numerics(run.recipe, device, "library" if device.type == "cuda" else "emulated")
+    by_device: Gemms = "library" if device.type == "cuda" else "emulated"
+    made = numerics(run.recipe, device, "own" if run.gemms == "own" else by_device)
+    if isinstance(made, Fp8):
+        made.adds_gradients = run.gemms == "own"
+    return made
 
 
 def train(config: ModelConfig, run: Run, training: Training, device: torch.device, tell: Tell) -> Record:

@@ -55,10 +55,14 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What is different between runs. recipe: of the number formats; rule: of the balancing."""
+    """What is different between runs. recipe: of the number formats; rule: of the balancing; gemms: whose FP8 products.
+
+    auto: a GPU's library's, emulated ones on a CPU; own: this project's kernels, which add gradients where they are kept.
+    """
 
     recipe: str
     rule: Literal["bias", "aux_loss", "none"]
+    gemms: Literal["auto", "own"] = "auto"
 
 
 RUNS: Final[Mapping[str, Run]] = {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.errors import EXIT_BAD_INPUT, CalibrationError
 from hwprofiles.calibration.kernels import products, reference
 from hwprofiles.calibration.kernels.operands import Blocks, Columns, Rows
 from hwprofiles.calibration.model.transformer import Model
@@ -18,6 +19,8 @@ from hwprofiles.calibration.numerics.comparing import SMALL, Shape, distance, pr
 from hwprofiles.calibration.numerics.fp8 import Fp8, Products
 from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.numerics.rounded import RoundedBf16
+from hwprofiles.calibration.train import cli, loop
+from hwprofiles.calibration.train.settings import MODEL, RUNS, Training
 from tests.hwprofiles.model.tiny import deepseek, tokens
 
 CPU = torch.device("cpu")
@@ -89,6 +92,16 @@ def test_a_second_gradient_is_added_where_the_first_lies(n: int, is_own: bool, k
     torch.testing.assert_close(once[3], 4 * once[1])
 
 
+@pytest.mark.slow
+def test_a_training_with_own_products_is_that_with_emulated_ones(kernels: InTorch) -> None:
+    training = Training(steps=1, seq_len=8, sequences=1)
+    runs = [replace(RUNS["fp8"], gemms=gemms) for gemms in ("auto", "own")]  # type: ignore[arg-type]
+    losses = [loop.train(MODEL, run, training, CPU, lambda *_: None).main for run in runs]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert kernels.calls.count("add") == kernels.calls.count("wgrad") > 10, "of two micro-batches the second is added"
+
+
+@pytest.mark.slow
 def test_by_the_interpreter_a_layer_of_experts_is_the_emulated_one(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("triton")
     if why := products.reason_against_triton(CPU):
@@ -103,13 +116,14 @@ def test_by_the_interpreter_a_layer_of_experts_is_the_emulated_one(monkeypatch: 
     assert all(distance(ours[name], emulated[name]) < 5e-3 for name in emulated)
 
 
-def test_who_has_no_kernels_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_has_no_kernels_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     products.reason_against_triton.cache_clear()
     with pytest.raises(
         CalibrationError, match=r"kernel: 'auto': cpu has no FP8 gemm kernel .*needs a CUDA GPU; triton:"
     ):
         numerics("fp8-blockwise", "cpu", "own")
+    assert cli.main(["--own", "--steps", "2"]) == EXIT_BAD_INPUT and "cpu has no FP8 gemm" in capsys.readouterr().err
     products.reason_against_triton.cache_clear()
     with pytest.raises(
         CalibrationError, match="gemms: 'own': this project has kernels of recipe 'fp8-blockwise' alone"

@@ -21,9 +21,9 @@ KERNELS = Room(
         ),
         Fault(
             "hwprofiles/calibration/kernels/triton_gemm.py",
-            "within = tile - tl.max(tl.where(is_before, behind, 0))",
-            "within = tile - tl.min(tl.where(is_before, behind, 0))",
-            "a group's tiles are counted from another group's",
+            "b = right.load([group * n + first_column, at * tile_k])",
+            "b = right.load([first_column, at * tile_k])",
+            "every group meets the first group's matrix",
         ),
         Fault(
             "hwprofiles/calibration/kernels/triton_gemm.py",
