@@ -28,11 +28,11 @@ class Tuned:
     are gone through column by column, and share what they read in the level-2 cache.
     """
 
-    rows: int = 128
+    rows: int = 64
     columns: int = 128
-    warps: int = 8
-    stages: int = 4
-    programs: int = 1
+    warps: int = 4
+    stages: int = 3
+    programs: int = 2
     registers: int | None = None
     rows_together: int = 8
 
