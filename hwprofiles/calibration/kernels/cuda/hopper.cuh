@@ -77,10 +77,11 @@ __device__ inline void prefetch_map(const TensorMap* map) {
 }
 
 __device__ inline void copy_box(void* to, const TensorMap* map, int column, int row, uint64_t* barrier) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(
-                     shared_address(to)),
-                 "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier))
-                 : "memory");
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(
+            shared_address(to)),
+        "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier))
+        : "memory");
 }
 
 // The box goes to the same place in each block whose bit is set, and counts at each one's own barrier.
@@ -91,6 +92,25 @@ __device__ inline void copy_box_to_blocks(void* to, const TensorMap* map, int co
         " [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(shared_address(to)),
         "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier)), "h"(blocks)
         : "memory");
+}
+
+// What a thread wrote to shared memory with ordinary stores, the copy engine may read after this and a barrier.
+__device__ inline void show_to_copy_engine() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// Contiguous bytes to memory; both addresses and the number are multiples of 16.
+__device__ inline void write_row(void* to, const void* from, uint32_t num_bytes) {
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(shared_address(from)),
+                 "r"(num_bytes)
+                 : "memory");
+}
+
+// Closes a thread's batch of writes.
+__device__ inline void commit_writes() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+
+// Until at most `pending` batches of this thread's still read shared memory.
+template <int pending>
+__device__ inline void wait_for_writes() {
+    asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(pending) : "memory");
 }
 
 // ---- Clusters, warps, registers. -------------------------------------------------------------------------------------------
@@ -115,6 +135,15 @@ __device__ inline void sync_cluster() {
     asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
+// Named barriers of a block: `count` threads sync or announce themselves; those that sync wait for all.
+__device__ inline void sync_threads(int barrier, int count) {
+    asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(count) : "memory");
+}
+
+__device__ inline void announce_threads(int barrier, int count) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(count) : "memory");
+}
+
 // A warpgroup gives registers back, or takes them: a block's 65,536 are dealt out evenly at its start.
 template <int count>
 __device__ inline void give_registers_back() {
@@ -126,8 +155,8 @@ __device__ inline void take_registers() {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(count));
 }
 
-// Four 8x8 matrices of 16-bit numbers from a warp's registers to shared memory: lane i holds in `values` two numbers of row i / 4
-// of each, and says where row i % 8 of matrix i / 8 goes.
+// Four 8x8 matrices of 16-bit numbers from a warp's registers to shared memory: lane i holds in `values` two numbers of row
+// i / 4 of each, and says where row i % 8 of matrix i / 8 goes.
 __device__ inline void store_matrices(void* row, const uint32_t (&values)[4]) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)),
                  "r"(values[0]), "r"(values[1]), "r"(values[2]), "r"(values[3])
@@ -145,8 +174,8 @@ __device__ inline uint32_t to_bf16(float first, float second) {
 //
 // Lane i of the warpgroup's warp w holds sums[4 j + 2 h + c]: row 16 w + 8 h + i / 4, column 8 j + 2 (i % 4) + c.
 
-// Where an operand lies: rows of 128 bytes, 16-byte pieces interchanged by the copy engine's 128-byte swizzle within each 8 rows
-// (1,024 bytes, to which tiles are aligned). 32 bytes further along a row is the descriptor + 2: addresses count in 16 bytes.
+// Where an operand lies: rows of 128 bytes, 16-byte pieces interchanged by the copy engine's 128-byte swizzle within each 8
+// rows (1,024 bytes, to which tiles are aligned). 32 bytes further along a row is the descriptor + 2: it counts in 16 bytes.
 __device__ inline uint64_t describe_operand(const void* tile) {
     constexpr uint64_t swizzled_128 = 1ull << 62, eight_rows = uint64_t(1024 >> 4) << 32, unused = 1ull << 16;
     return swizzled_128 | eight_rows | unused | (shared_address(tile) >> 4 & 0x3fff);

@@ -1,0 +1,85 @@
+"""What the host decides for gemm.cu: the tile of a product, its shared memory, the launch. The kernel needs a Hopper GPU."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from hwprofiles.calibration.kernels.cuda import driver, gemm
+from hwprofiles.calibration.kernels.cuda.gemm import TILES, Tile, tile_for
+from tests.hwprofiles.kernels.operands import blocks, rows
+
+H100 = 132
+DTYPES = (torch.bfloat16, torch.float32)
+SOURCE = (driver.FOLDER / "gemm.cu").read_text()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("tile", TILES)
+def test_a_tile_fits_into_shared_memory_with_copies_ahead(tile: Tile, dtype: torch.dtype) -> None:
+    assert tile.shared_bytes(dtype) <= driver.MAX_SHARED_BYTES
+    assert tile.stages(dtype) >= 3  # one that is multiplied, one that has come, one on its way
+
+
+@pytest.mark.parametrize("tile", TILES)
+def test_a_tile_has_its_constants_and_no_others(tile: Tile) -> None:
+    for name in tile.constants(torch.bfloat16):
+        assert re.search(rf"\b{name}\b", SOURCE), name
+    assert tile.columns % 16 == 0  # a warp writes 16 columns at a time
+    assert f"MULTIPLY({tile.columns}," in (driver.FOLDER / "hopper.cuh").read_text()
+
+
+def test_tiles_are_those_that_fill_the_last_round() -> None:
+    assert tile_for(8192, 1, 7168, H100).rows == 256
+    assert tile_for(4096, 1, 2112, H100).columns == 192  # of 128 there are 3 rounds, too, of larger tiles
+    assert tile_for(64, 1, 7168, H100).rows == 128  # half of 256 rows would be nobody's
+
+
+def test_few_rows_of_each_group_take_low_tiles() -> None:
+    assert tile_for(8 * 128, 8, 4096, H100).rows == 128
+    assert tile_for(8 * 4096, 8, 4096, H100).rows == 256
+
+
+class Launches:
+    """In place of a kernel: what it is compiled and launched with."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen: dict[str, Any] = {}
+        monkeypatch.setattr(driver, "kernel", self.kernel)
+        monkeypatch.setattr(driver, "tensor_map", lambda x, box, swizzle=0: (tuple(x.shape), x.stride(), box, swizzle))
+
+    def kernel(self, *_: Any, constants: dict[str, int], shared_bytes: int) -> Launches:
+        self.seen |= constants | {"shared": shared_bytes}
+        return self
+
+    def launch(self, num_blocks: int, num_threads: int, arguments: Sequence[Any], *, cluster: int) -> None:
+        self.seen |= {"blocks": num_blocks, "threads": num_threads, "arguments": arguments, "cluster": cluster}
+
+
+def test_a_launch_names_operands_by_what_a_block_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    launches = Launches(monkeypatch)
+    left, right = rows(300, 256), blocks(3, 384, 256)
+    out, ends = torch.empty(300, 400)[:, :384], torch.tensor([100, 100, 300], dtype=torch.int32)
+    gemm.product(left, right, ends, out, 9, Tile(256, 128))
+    a, a_scales, b, b_scales, *rest = launches.seen["arguments"]
+    assert a == ((300, 256), (256, 1), (128, 128), 128)  # of 256 rows each block of the cluster copies half
+    assert a_scales == ((2, 300), (300, 1), (1, 132), 0)
+    assert b == ((3 * 384, 256), (256, 1), (128, 128), 128)
+    assert b_scales is right.scales
+    assert rest == [ends, out, 3, 384, 256, 400]
+    assert (launches.seen["blocks"], launches.seen["cluster"], launches.seen["FP32_OUT"]) == (8, 2, 1)
+
+
+def test_one_sm_runs_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    launches = Launches(monkeypatch)
+    left, right, out = rows(1, 128), blocks(1, 128, 128), torch.empty(1, 128, dtype=torch.bfloat16)
+    gemm.product(left, right, torch.tensor([1], dtype=torch.int32), out, 1)
+    assert (launches.seen["blocks"], launches.seen["cluster"], launches.seen["CLUSTER"]) == (1, 1, 1)
+    assert launches.seen["arguments"][1][1] == (
+        4,
+        1,
+    )  # one row of scales: the copy engine wants a distance nevertheless
