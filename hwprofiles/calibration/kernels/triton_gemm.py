@@ -37,7 +37,8 @@ class Tuned:
     rows_together: int = 8
 
 
-DEFAULT: Final = Tuned()
+TUNED: Final = ((2048, Tuned(rows_together=32)), (8192, Tuned(rows_together=16)))
+"""By the largest K, else Tuned(): of 11 tiles on an H100 (docs/kernels.md) one was fastest throughout, in another order by K."""
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -114,9 +115,13 @@ def _gemm_kernel(
             tl.store(places, made, mask=(row < stop)[:, None])
 
 
+def tuned_for(k: int) -> Tuned:
+    return next((tuned for largest, tuned in TUNED if k <= largest), Tuned())
+
+
 def product(left: Rows, right: Blocks, ends: Tensor, out: Tensor, num_sms: int, tuned: Tuned | None = None) -> None:
     """Writes rows of each group times its matrix transposed into out (R, N)."""
-    tuned = tuned or DEFAULT
+    tuned = tuned or tuned_for(right.values.shape[2])
     (num_groups, n, k), num_rows = right.values.shape, len(left.values)
     matrices = right.values.view(num_groups * n, k)
     tiles = triton.cdiv(num_rows, tuned.rows) + num_groups

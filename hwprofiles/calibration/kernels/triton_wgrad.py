@@ -16,7 +16,7 @@ from hwprofiles.calibration.kernels.operands import Columns
 from hwprofiles.calibration.kernels.triton_gemm import Tuned, place, tiles_of
 from hwprofiles.calibration.numerics.quantise import TILE
 
-DEFAULT: Final = Tuned()
+DEFAULT: Final = Tuned(stages=4, rows_together=16)
 
 
 @triton.jit  # type: ignore[untyped-decorator]

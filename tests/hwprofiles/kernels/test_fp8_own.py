@@ -108,8 +108,9 @@ def test_by_the_interpreter_a_layer_of_experts_is_the_emulated_one(monkeypatch: 
         pytest.skip(why)
     from hwprofiles.calibration.kernels import triton_gemm, triton_wgrad
 
-    for module in (triton_gemm, triton_wgrad):
-        monkeypatch.setattr(module, "DEFAULT", triton_gemm.Tuned(rows=16, columns=32, warps=4))
+    small = triton_gemm.Tuned(rows=16, columns=32, warps=4)
+    monkeypatch.setattr(triton_gemm, "tuned_for", lambda k: small)
+    monkeypatch.setattr(triton_wgrad, "DEFAULT", small)
     shape = Shape((5, 0, 12), 32, 48)
     ours = products_of(recipe(OwnBlockwise(CPU)), shape, CPU)
     emulated = products_of(recipe(EmulatedBlockwise()), shape, CPU)
