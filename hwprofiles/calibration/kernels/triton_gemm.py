@@ -38,7 +38,7 @@ class Tuned:
 
 
 TUNED: Final = ((2048, Tuned(rows_together=32)), (8192, Tuned(rows_together=16)))
-"""By the largest K, else Tuned(): of 11 tiles on an H100 (docs/kernels.md) one was fastest throughout, in another order by K."""
+"""By the largest K, else Tuned(): of 11 tiles one was fastest on an H100 (docs/kernels.md), in another order by K."""
 
 
 @triton.jit  # type: ignore[untyped-decorator]
