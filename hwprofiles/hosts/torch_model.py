@@ -43,8 +43,6 @@ CHUNK: Final = 1024
 CHUNKS: Final = 4
 WEIGHTS: Final = 4
 """Of a layer with a dense network, those that a recipe quantises."""
-PROBE: Final = ("head", "dense")
-"""Parts of the small model by which a host's speed is told later: one dense layer in BF16, forward and backward."""
 PASSES: Final = ("f", "b")
 
 

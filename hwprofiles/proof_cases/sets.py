@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from hwprofiles.proof_cases import drawn_layers, layer_cases, step_cases
+from hwprofiles.proof_cases import drawn_layers, drawn_steps, layer_cases, step_cases
 from hwprofiles.proof_cases.layer_cases import LayerCase
 from hwprofiles.proof_cases.step_cases import StepCase
 
@@ -15,19 +15,25 @@ FIRST: Final = "first"
 
 @dataclass(frozen=True, slots=True)
 class CaseSet:
-    """what: in a line, for tables. layers, steps: the cases, possibly none."""
+    """what: in a line, for tables. layers, steps: the cases, possibly none. looks_at_host: small models that tell what layers
+    take the host are measured between the steps.
+    """
 
     what: str
     layers: Callable[[], Iterator[LayerCase]]
     steps: Callable[[], Iterator[StepCase]]
+    looks_at_host: bool = False
 
 
-def _none() -> Iterator[StepCase]:
+def _none() -> Iterator[Any]:
     yield from ()
 
 
 SETS: Final[Mapping[str, CaseSet]] = {
     FIRST: CaseSet("layers and steps of published models' kinds", layer_cases.proved, step_cases.proved),
     "drawn": CaseSet("layers drawn by a rule, in all recipes", drawn_layers.drawn, _none),
+    "drawn-steps": CaseSet(
+        "steps of models drawn by a rule, in all recipes", _none, drawn_steps.drawn, looks_at_host=True
+    ),
 }
 """Name, as --cases takes it → what is proved. Files of a set but the first bear its name behind the GPU's."""

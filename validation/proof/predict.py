@@ -91,12 +91,10 @@ def layer_rows(cases: Iterable[LayerCase], stack: str, node: str) -> Iterator[di
             }  # fmt: skip
 
 
-def step_rows(
-    cases: Iterable[StepCase], stack: str, node: str, probes: Mapping[str, float] | None = None
-) -> Iterator[dict[str, Any]]:
-    """A row a case. probes: name → the host's probe beside the measured steps. Raises InputError."""
+def step_rows(cases: Iterable[StepCase], stack: str, node: str) -> Iterator[dict[str, Any]]:
+    """A row a case. Raises InputError."""
     for case in cases:
-        scenario = step_scenario(case, stack, node, (probes or {}).get(case.name, 0.0))
+        scenario = step_scenario(case, stack, node)
         result: StepResult = simulate_step(scenario)
         found = result.step
         (rank,) = found.by_rank

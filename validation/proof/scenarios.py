@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import fsum
 from typing import Any, Final
 
 from hwprofiles.hosts.own import has_own
-from hwprofiles.hosts.torch_model import PASSES, PROBE, key
 from hwprofiles.proof_cases.layer_cases import LayerCase
 from hwprofiles.proof_cases.step_cases import StepCase
 from hwprofiles.stack_choice import load_stack
-from hwprofiles.stack_records import Parameter
 from simulator import load_scenario
-from simulator.scenario.host_speed import HOST_SPEED
 from simulator.scenario.scenario import Scenario
 
 FRAMEWORK: Final = "moesim-torch@2026-11"
@@ -26,10 +22,8 @@ def layer_scenario(case: LayerCase, stack: str, node: str) -> Scenario:
     return load_scenario(_scenario(case.name, case.values, case.recipe, case.tokens, case.sequences, stack, node))
 
 
-def step_scenario(case: StepCase, stack: str, node: str, probe_s: float = 0.0) -> Scenario:
-    """One step. probe_s: what the host took beside it for what it took `probed_s` when the stack's host was measured; 0: not
-    known. Raises as layer_scenario.
-    """
+def step_scenario(case: StepCase, stack: str, node: str) -> Scenario:
+    """One step. Raises as layer_scenario."""
     values = _scenario(
         case.name, case.values, case.recipe, case.tokens, case.sequences * case.micro_batches, stack, node
     )
@@ -38,21 +32,11 @@ def step_scenario(case: StepCase, stack: str, node: str, probe_s: float = 0.0) -
         values["recompute"] = {"granularity": "selective", "modules": list(case.recompute)}
     host: dict[str, Any] = {"cuda_graph": "full_iteration"} if case.issue == "graph" else {}
     found = load_scenario({**values, "host": host} if host else values)
-    parameters = load_stack(found.stack).parameters
-    if not has_own(parameters):
+    if not has_own(load_stack(found.stack).parameters):
         return found
-    if probe_s and (known_s := probed_s(parameters)):
-        speed = dict.fromkeys(("value", "low", "high"), probe_s / known_s)
-        values["assumptions"] = {**values["assumptions"], HOST_SPEED: speed}
     return load_scenario(
         {**values, "host": {**host, "costs": "stack"}}
     )  # of the machine that the stack was measured on
-
-
-def probed_s(parameters: Mapping[str, Parameter]) -> float:
-    """What the small model by which a host's speed is told took when a stack's host was measured; 0: it was not."""
-    keys = [key("bf16", part, way) for part in PROBE for way in PASSES]
-    return fsum(parameters[each].value for each in keys) if all(each in parameters for each in keys) else 0.0
 
 
 def _scenario(

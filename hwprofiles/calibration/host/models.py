@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -76,23 +76,41 @@ def names(recipe: str) -> tuple[str, ...]:
     return tuple(name for name, small in SMALL.items() if not small.is_fresh or recipe != "bf16")
 
 
+class Turns:
+    """Every small model of these recipes, as far as the device has them, a sample each in a round."""
+
+    def __init__(self, device: torch.device, recipes: Iterable[str] = RECIPES) -> None:
+        self.runs = [
+            _Run(name, SMALL[name], recipe, device)
+            for recipe in recipes
+            if _has(recipe, device)
+            for name in names(recipe)
+        ]
+        self.found: list[list[tuple[float, float, float, float]]] = [[] for _ in self.runs]
+        for run in self.runs:
+            for _ in range(WARM_UP):
+                run.sample()
+
+    def round(self) -> None:
+        """A sample of each."""
+        for run, found in zip(self.runs, self.found, strict=True):
+            found.append(run.sample())
+
+    def rows(self) -> Iterator[HostRow]:
+        """Of every model, forward and backward, behind at least one round."""
+        for run, found in zip(self.runs, self.found, strict=True):
+            for phase, issue, wait in (("forward", 0, 1), ("backward", 2, 3)):
+                mean, low, high = trimmed([each[issue] for each in found])
+                waited = median(each[wait] for each in found)
+                yield HostRow(CALL, f"{run.name} {run.recipe}", phase, 1, mean, low, high, waited, 0.0, 0.0)
+
+
 def rows(device: torch.device, samples: int) -> Iterator[HostRow]:
-    """Of every small model in each recipe that the device has, forward and backward."""
-    runs = [
-        _Run(name, SMALL[name], recipe, device) for recipe in RECIPES if _has(recipe, device) for name in names(recipe)
-    ]
-    for run in runs:
-        for _ in range(WARM_UP):
-            run.sample()
-    found: list[list[tuple[float, float, float, float]]] = [[] for _ in runs]
+    """Of every small model in each recipe that the device has, so many samples one behind another."""
+    turns = Turns(device)
     for _ in range(samples):
-        for number, run in enumerate(runs):
-            found[number].append(run.sample())
-    for run, taken in zip(runs, found, strict=True):
-        for phase, issue, wait in (("forward", 0, 1), ("backward", 2, 3)):
-            mean, low, high = trimmed([each[issue] for each in taken])
-            waited = median(each[wait] for each in taken)
-            yield HostRow(CALL, f"{run.name} {run.recipe}", phase, 1, mean, low, high, waited, 0.0, 0.0)
+        turns.round()
+    yield from turns.rows()
 
 
 def trimmed(seconds: Sequence[float]) -> tuple[float, float, float]:
@@ -100,20 +118,6 @@ def trimmed(seconds: Sequence[float]) -> tuple[float, float, float]:
     ordered, tenth = sorted(seconds), len(seconds) // 10
     kept = ordered[tenth : len(ordered) - tenth]
     return fmean(kept), kept[0], kept[-1]
-
-
-class Probe:
-    """How fast the host is now: one small model of a dense layer in BF16, as the host part of a calibration has it."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.run = _Run("one", SMALL["one"], "bf16", device)
-        for _ in range(WARM_UP):
-            self.run.sample()
-
-    def seconds(self) -> float:
-        """Of issuing its forward and its backward."""
-        forward, _, backward, _ = self.run.sample()
-        return forward + backward
 
 
 def _has(recipe: str, device: torch.device) -> bool:

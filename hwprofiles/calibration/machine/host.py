@@ -17,7 +17,7 @@ from hwprofiles.calibration.host import device_calls, layers, models, operators,
 from hwprofiles.calibration.host.core import COLUMNS as HOST_COLUMNS
 from hwprofiles.calibration.host.core import Case, HostRow, measured, processor
 from hwprofiles.calibration.machine.host_fit import LAYERS
-from hwprofiles.calibration.machine.part import Emit, Size, told
+from hwprofiles.calibration.machine.part import Emit, Row, Size, told
 
 TABLE: Final = "host.csv"
 COLUMNS: Final = (
@@ -67,13 +67,8 @@ def seconds(size: Size) -> float:
 
 def measure(device: Any, size: Size, emit: Emit, done: Collection[str] = ()) -> tuple[str, ...]:
     """Rows of host.csv. Returns the kinds that were left out, each with its reason."""
-    begin, cpu = time.perf_counter(), processor()
+    begin = time.perf_counter()
     left_out: list[str] = []
-
-    def put(found: HostRow) -> None:
-        row = asdict(found)
-        emit({**{key: row[key] for key in HOST_COLUMNS if key in COLUMNS}, "name": _name(found), "call": found.name,
-              "cpu": cpu, "device": torch.device(device).type})  # fmt: skip
 
     for kind, cases in kinds(size):
         try:
@@ -82,16 +77,25 @@ def measure(device: Any, size: Size, emit: Emit, done: Collection[str] = ()) -> 
                     left_out.append(f"host: {kind} from {case.name} {case.variant} on: {CALLS_S[size]:g} s were over")
                     break
                 if _name(case) not in done:
-                    put(measured(case, device, SAMPLES[size]))
+                    emit(cells(measured(case, device, SAMPLES[size]), device))
         except (RuntimeError, ImportError, OSError, AttributeError) as error:
             left_out.append(f"host: {kind}: {told(error)}")
     if size == "full" and not any(name.startswith(f"{models.CALL} ") for name in done):
         try:
             for row in models.rows(device, MODEL_SAMPLES):
-                put(row)
+                emit(cells(row, device))
         except (RuntimeError, ImportError, OSError, AttributeError) as error:
             left_out.append(f"host: models: {told(error)}")
     return tuple(left_out)
+
+
+def cells(found: HostRow, device: Any) -> Row:
+    """A row of host.csv."""
+    row = asdict(found)
+    return {
+        **{key: row[key] for key in HOST_COLUMNS if key in COLUMNS}, "name": _name(found), "call": found.name,
+        "cpu": processor(), "device": torch.device(device).type,
+    }  # fmt: skip
 
 
 def _name(of: Case | HostRow) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hwprofiles.calibration.command import Parser, check_output, guarded
 from hwprofiles.calibration.extra import require_torch
+from hwprofiles.calibration.proof import own_host
 from hwprofiles.proof_cases.sets import FIRST, SETS
 
 
@@ -21,9 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["profile"]:
         return _profile(arguments[1:])
+    if arguments[:1] == ["stack"]:
+        return own_host.main(arguments[1:])
     parser = Parser(
         prog="python -m hwprofiles.calibration.proof",
-        description="Measures layers and training steps of the torch model on one GPU. profile -o FILE.csv: lists kernels.",
+        description="Measures layers and training steps of the torch model on one GPU. profile -o FILE.csv: lists kernels; "
+        "stack STACK HOST.csv -o DIR: a stack with the host of a proof.",
     )
     parser.add_argument(
         "-o", "--out", type=Path, required=True, metavar="DIR", help="layers.csv, steps.csv; a run goes on there"

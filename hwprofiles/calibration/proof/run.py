@@ -6,14 +6,15 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
 from hwprofiles.calibration.errors import CalibrationError
-from hwprofiles.calibration.host.models import Probe
+from hwprofiles.calibration.host.models import Turns
+from hwprofiles.calibration.machine import host
 from hwprofiles.calibration.measuring import device_facts, query_gpu
 from hwprofiles.calibration.proof import measure_layers, steps
 from hwprofiles.calibration.proof.store import Table, begin, finish
@@ -39,6 +40,8 @@ STEPS_NOTE: Final = (
     "garbage in a step"
 )
 
+HOST_NOTE: Final = "a round of the small models of hwprofiles/calibration/host/models.py in front of each step's case"
+
 
 @dataclass(frozen=True)
 class Work:
@@ -61,11 +64,14 @@ def run(folder: Path, device: torch.device, size: str, say: Callable[[str], None
     layers = Table(folder / "layers.csv", measure_layers.COLUMNS)
     whole = Table(folder / "steps.csv", steps.COLUMNS)
     missing = [work for work in _works(size, device, layers, whole) if not work.table.done(work.name)]
-    left = _measure(missing, device, say, time.monotonic() + budget_s)
-    for table, title, note in (
-        (layers, "one row a layer and pass", LAYERS_NOTE),
-        (whole, "one row a model and way", STEPS_NOTE),
-    ):
+    end, turns = time.monotonic() + budget_s, _turns(size, device) if missing else None
+    left = _measure(missing, device, say, end, turns.round if turns else None)
+    tables = [(layers, "one row a layer and pass", LAYERS_NOTE), (whole, "one row a model and way", STEPS_NOTE)]
+    if turns:
+        between = Table(folder / host.TABLE, dict.fromkeys(host.COLUMNS, "as in a calibration's host.csv"))
+        between.add(host.cells(row, device) for row in turns.rows())
+        tables.append((between, "what small models take the host", HOST_NOTE))
+    for table, title, note in tables:
         if table.rows:
             finish(folder, title, table, note)
     if left:
@@ -73,22 +79,33 @@ def run(folder: Path, device: torch.device, size: str, say: Callable[[str], None
     return 1 if left else 0
 
 
+def _turns(size: str, device: torch.device) -> Turns | None:
+    """The small models of the set's recipes, where the host is looked at between its steps."""
+    if size not in SETS or not SETS[size].looks_at_host:
+        return None
+    return Turns(device, dict.fromkeys(case.recipe for case in SETS[size].steps()))
+
+
 def _works(size: str, device: torch.device, layers: Table, whole: Table) -> Iterator[Work]:
     clock_hz = partial(_clock_hz, device)
-    probe = cache(partial(Probe, device)) if device.type == "cuda" else lambda: None
     of_layers, of_steps = SIZES[size]
     for case in of_layers():
         yield Work(case.name, layers, partial(measure_layers.rows_of, case, device, clock_hz))
     for each in of_steps():
-        yield Work(each.name, whole, lambda step=each: iter([steps.row_of(step, device, clock_hz, probe())]))  # type: ignore[misc]
+        yield Work(each.name, whole, lambda step=each: iter([steps.row_of(step, device, clock_hz)]))  # type: ignore[misc]
 
 
-def _measure(works: Sequence[Work], device: torch.device, say: Callable[[str], None], end: float) -> int:
-    """How many were left when the time was up."""
+def _measure(
+    works: Sequence[Work], device: torch.device, say: Callable[[str], None], end: float,
+    before: Callable[[], None] | None = None,
+) -> int:  # fmt: skip
+    """How many were left when the time was up. before: called in front of each case, too."""
     for number, work in enumerate(works):
         if time.monotonic() > end:
             return len(works) - number
         begun = time.monotonic()
+        if before:
+            before()
         try:
             rows = list(work.rows())
         except torch.OutOfMemoryError:

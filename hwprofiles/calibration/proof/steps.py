@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from hwprofiles.calibration.host.models import Probe, trimmed
+from hwprofiles.calibration.host.models import trimmed
 from hwprofiles.calibration.measuring import Clock
 from hwprofiles.calibration.model.config import ModelConfig, Moe
 from hwprofiles.calibration.model.moe import MoeLayer
@@ -49,8 +49,6 @@ COLUMNS: Final[Mapping[str, str]] = {
     "step_low_s": "low end",
     "step_high_s": "high end",
     "step_median_s": "of all of them",
-    "host_probe_s": "what a small model's forward and backward take to issue (hwprofiles/calibration/host/models.py, Probe), "
-    "before each step: mean of the middle 80 %; empty: not looked at",
     "calls": "timed, behind 3",
     "peak_bytes": "most memory that torch had allocated during the steps",
     "start_bytes": "what it had allocated between two steps",
@@ -108,14 +106,12 @@ def _even(config: Moe, tokens: int, formats: Any, device: torch.device) -> Any:
     return forced(even(tokens * config.top_k, config.num_experts), tokens, formats, device)
 
 
-def row_of(case: StepCase, device: torch.device, clock_hz: Any, probe: Probe | None = None) -> Mapping[str, Any]:
-    """One row. probe: looks at the host before each step. Raises CalibrationError, or what torch raises: no memory, an
-    operation that no graph holds.
-    """
+def row_of(case: StepCase, device: torch.device, clock_hz: Any) -> Mapping[str, Any]:
+    """One row. Raises CalibrationError, or what torch raises: no memory, an operation that no graph holds."""
     calls, warm_up = (CALLS, WARM_UP) if device.type == "cuda" else (2, 1)
+    beside = _allocated(device) or 0
     training, clock = build(case, device), Clock(device)
     is_cuda = device.type == "cuda"
-    probed: list[float] = []
     if case.issue == "graph":
         spans, peak, start = _by_graph(training, clock, calls, warm_up)
     else:
@@ -127,7 +123,6 @@ def row_of(case: StepCase, device: torch.device, clock_hz: Any, probe: Probe | N
             torch.cuda.reset_peak_memory_stats(device)
         spans = []
         for _ in range(calls):
-            probed += [probe.seconds()] if probe else []
             with without_collection():
                 spans.append(_parts(training.step(clock.mark), clock))
         peak = torch.cuda.max_memory_allocated(device) if is_cuda else ""
@@ -135,13 +130,12 @@ def row_of(case: StepCase, device: torch.device, clock_hz: Any, probe: Probe | N
         "name": case.name, "model": case.values["name"], "recipe": case.recipe, "issue": case.issue,
         "micro_batches": case.micro_batches, "sequences": case.sequences, "tokens": case.tokens,
         "recompute": "+".join(case.recompute), "parameters": sum(p.numel() for p in training.model.parameters()),
-        "calls": calls, "peak_bytes": peak, "start_bytes": start, "clock_hz": clock_hz(),
+        "calls": calls, "peak_bytes": peak and peak - beside, "start_bytes": start and start - beside, "clock_hz": clock_hz(),
     }  # fmt: skip
     for part in PARTS:
         if found := [span[part] for span in spans if part in span]:
             row |= dict(zip((f"{part}_s", f"{part}_low_s", f"{part}_high_s"), trimmed(found), strict=True))
-    row["step_median_s"] = median(span["step"] for span in spans)
-    return {**row, "host_probe_s": trimmed(probed)[0] if probed else ""}
+    return {**row, "step_median_s": median(span["step"] for span in spans)}
 
 
 @contextmanager
