@@ -9,6 +9,7 @@ On a CPU (TRITON_INTERPRET=1) small shapes rehearse all of it; its times mean no
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from hwprofiles.calibration.calibrate import facts
 from hwprofiles.calibration.command import Parser, check_output, guarded, write_json
 from hwprofiles.calibration.errors import CalibrationError
-from hwprofiles.calibration.kernel_bench import correct, operands, rows, shapes, streaming, summary
+from hwprofiles.calibration.kernel_bench import correct, operands, rows, shapes, summary
 from hwprofiles.calibration.kernel_bench.contenders import BLOCK, OWN, ROW, contenders
 from hwprofiles.calibration.kernel_bench.save import save_table
 from hwprofiles.calibration.kernel_bench.shapes import Product
@@ -83,7 +84,8 @@ def run(device: torch.device, parts: Sequence[str], rounds: int, keep: Callable[
     known = gpu_of_device(found["device"])
     gpu = load_gpu(known) if known else None
     result: dict[str, Any] = {
-        "device": found, "gpu": known, "rounds": rounds, "correct": [], "formats": [], "rows": [], "summary": [],
+        "device": found, "date": time.strftime("%Y-%m-%d"), "gpu": known, "rounds": rounds, "correct": [], "formats": [],
+        "rows": [], "summary": [],
     }  # fmt: skip
     if "correct" in parts:
         result["correct"] = list(_told(map(correct.as_row, correct.checks(device, small=small))))
@@ -93,7 +95,7 @@ def run(device: torch.device, parts: Sequence[str], rounds: int, keep: Callable[
     timed: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
         "dense": partial(_products, shapes.dense(small=small), "dense", turns, gpu),
         "grouped": partial(_products, shapes.grouped(small=small), "grouped", turns, gpu),
-        "streaming": partial(streaming.rows, turns, gpu, small=small),
+        "streaming": partial(_streaming, turns, gpu, small=small),
     }
     heavy = shapes.heavy(small=small) if "power" in parts else ()
     for part in parts:
@@ -124,6 +126,13 @@ def _told(checked: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def _products(products: Iterable[Product], kind: str, turns: Turns, gpu: Gpu | None) -> Iterator[dict[str, Any]]:
     for product in products:
         yield from time_product(product, kind, turns, gpu)
+
+
+def _streaming(turns: Turns, gpu: Gpu | None, *, small: bool) -> Iterator[dict[str, Any]]:
+    """Imported late: Triton is not everywhere."""
+    from hwprofiles.calibration.kernel_bench import streaming
+
+    yield from streaming.rows(turns, gpu, small=small)
 
 
 def time_product(product: Product, kind: str, turns: Turns, gpu: Gpu | None) -> Iterator[dict[str, Any]]:

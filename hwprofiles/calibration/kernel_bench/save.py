@@ -33,4 +33,6 @@ def save_table(source: Path, out: Path) -> None:
     cell = make_dataclass("Cell", list(COLUMNS))
     rows = [cell(**{name: "" if row.get(name) is None else row[name] for name in COLUMNS}) for row in found["rows"]]
     facts = {name: found["device"][name] for name in FACTS if found["device"].get(name)}
+    facts["made_by"] = "python -m hwprofiles.calibration.kernel_bench"
+    facts["source"] = {"kind": "measurement", "where": "own measurement, one GPU", "date": found.get("date", "")}
     write_table(out, rows, facts, COLUMNS)

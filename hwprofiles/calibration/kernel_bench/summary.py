@@ -51,10 +51,7 @@ def summary(rows: Iterable[Row]) -> list[dict[str, Any]]:
         _line(WGRAD, _of_equal_flop(timed, OWN)),
         _line(Target("wgrad that adds over fprop of equal FLOP", 0.75, 0.85), _of_equal_flop(timed, f"{OWN}-added")),
     ]
-    copied = max((row["gb_per_s"] for row in timed if row["kind"] == "copy"), default=math.nan)
-    for kind, target in STREAMS.items():
-        own = [row for row in timed if row["kind"] == "streaming" and row["variant"] == kind and row["library"] == OWN]
-        found.append(_line(target, {row["name"]: row["gb_per_s"] / copied for row in own}))
+    found += [_line(target, _over(by_name, "streaming", kind, "copy")) for kind, target in STREAMS.items()]
     return [line for line in found if line["number"]]
 
 

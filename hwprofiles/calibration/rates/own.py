@@ -46,11 +46,11 @@ def dense_cases(device: Any, size: Size) -> Iterator[RateCase]:
 
 
 def grouped_cases(device: Any, size: Size) -> Iterator[RateCase]:
-    """The loads of `grouped`, every third one a candidate; so are input gradients: forward products of turned weights."""
+    """The loads of `grouped`, two of three candidates; so are input gradients: forward products of turned weights."""
     for number, (n, k, counts, _) in enumerate(expert_loads(size)):
         if n % TILE == k % TILE == 0:
             for variant in _passes(size):
-                is_finer = size == "full" and (variant == "dgrad" or number % 3 == 2)
+                is_finer = size == "full" and (variant == "dgrad" or number % 3 != 0)
                 yield replace(grouped_case(device, variant, n, k, counts), level=int(is_finer))
 
 

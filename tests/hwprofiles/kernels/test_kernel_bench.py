@@ -101,7 +101,10 @@ def test_a_summary_has_geometric_means_and_says_what_is_reached() -> None:
     assert (dense["mean"], dense["least"], dense["most"], dense["reached"]) == (1.0, 0.5, 2.0, True)
     assert found["wgrad over fprop of equal FLOP"]["mean"] == pytest.approx(0.8)
     assert "0.800" in "\n".join(summary.lines(found.values()))
-    streamed = [_row("copy", "torch", "", 1.0, kind="copy"), _row("q", "moesim", "stream", 1.25, kind="streaming")]
+    streamed = [
+        _row("q", library, "stream", seconds, kind="streaming")
+        for library, seconds in (("copy", 1.0), ("moesim", 1.25))
+    ]
     (line,) = summary.summary(streamed)
     assert line["mean"] == pytest.approx(0.8) and not line["reached"]
 
