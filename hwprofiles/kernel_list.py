@@ -27,10 +27,12 @@ Clock = Literal["burst", "sustained"]
 """burst: as a short benchmark measures it. sustained: a loop of that kernel alone, once the board's limit holds it."""
 
 SIZES: Final = (
-    "m", "n", "k", "groups", "batch", "seq", "heads", "kv_heads", "head_dim_qk", "head_dim_v", "bytes",
+    "m", "n", "k", "groups", "batch", "seq", "heads", "kv_heads", "head_dim_qk", "head_dim_v", "bytes", "width",
 )  # fmt: skip
 SHAPES: Final = ("op", "variant", "dtype", "library", *SIZES, "loads", "causal", "result", "regime")
-"""Columns that are read. loads: rows of each group, with blanks between; they give m and groups. result: of a wgrad."""
+"""Columns that are read. loads: rows of each group, with blanks between; they give m and groups. result: of a wgrad.
+width: numbers of a row of a memory-bound kernel, of m rows.
+"""
 ANSWERS: Final = ("seconds", "low", "high", "basis", "error")
 """Columns that the answer adds."""
 LARGEST: Final = int(TERA)
@@ -127,6 +129,8 @@ def _shape(cells: Cells) -> KernelShape:
     given: dict[str, Any] = {name: _size(name, cells[name]) for name in SIZES if cells.get(name)}
     if cells.get("loads"):
         given |= _loads(cells["loads"], given)
+    if "width" in given:
+        given |= _row_width(op, given)
     if bound == "gemm":
         given["variant"] = _one_of("variant", cells.get("variant") or GEMM_VARIANTS[0], GEMM_VARIANTS)
         if cells.get("library"):
@@ -153,6 +157,18 @@ def _shape(cells: Cells) -> KernelShape:
     if cells.get("causal"):
         given["causal"] = _one_of("causal", cells["causal"].lower(), ("true", "false")) == "true"
     return KernelShape(op, **given)
+
+
+def _row_width(op: str, given: dict[str, Any]) -> dict[str, int]:
+    """n of a memory-bound kernel; its rows are m."""
+    width: int = given.pop("width")
+    if KERNELS[op].bound != "memory":
+        raise _BadCell("width", f"{width} has no meaning for {op}; leave it empty")
+    if given.get("n", width) != width:
+        raise _BadCell("width", f"{width}, but n is {given['n']}; leave n out")
+    if "m" not in given:
+        raise _BadCell("m", f"is missing; a width needs the number of rows, of {width} numbers each")
+    return {"n": width}
 
 
 def _loads(text: str, given: Mapping[str, int]) -> dict[str, Any]:

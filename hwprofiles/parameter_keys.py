@@ -25,7 +25,7 @@ HELD: Final = frozenset({"overlap.comm_sms", *(f"overlap.{name}.ratio" for name 
 BESIDE: Final = frozenset({"overlap.collective.sms", *(f"overlap.collective.{name}.ratio" for name in OVERLAP)})
 """What kernels keep while so many SMs are held, and beside a collective of so many: measured together."""
 
-_MEMORY: Final = ("latency_s", "elements_per_s", "p")
+_MEMORY: Final = ("latency_s", "elements_per_s", "rows_per_s", "p", "exponent")
 """Constants of a memory-bound kernel beside its share, which has the kernel's own key."""
 _NEEDED: Final = frozenset({"t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb", RESIDUAL})
 """Constants without which a GEMM family says nothing."""

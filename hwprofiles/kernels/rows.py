@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -172,16 +172,22 @@ class KernelTable:
     rows: tuple[KernelRow, ...] = ()
     _exact: dict[tuple[object, ...], KernelRow] = field(init=False, repr=False, compare=False)
     _groups: dict[tuple[object, ...], tuple[KernelRow, ...]] = field(init=False, repr=False, compare=False)
+    _of_any_width: dict[tuple[object, ...], KernelRow] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         same_call: dict[tuple[object, ...], list[KernelRow]] = defaultdict(list)
         for row in self.rows:
             same_call[(*row.shape.key, row.regime)].append(row)
         exact = {key: _merge(rows) for key, rows in same_call.items()}
+        same_bytes: dict[tuple[object, ...], list[KernelRow]] = defaultdict(list)
+        for row in self.rows:
+            if row.shape.width:
+                same_bytes[(*replace(row.shape, n=0).key, row.regime)].append(row)
         groups: dict[tuple[object, ...], list[KernelRow]] = defaultdict(list)
         for row in exact.values():
             groups[(*row.shape.group_key, row.regime)].append(row)
         object.__setattr__(self, "_exact", exact)
+        object.__setattr__(self, "_of_any_width", {key: _merge(rows) for key, rows in same_bytes.items()})
         object.__setattr__(self, "_groups", {key: tuple(rows) for key, rows in groups.items()})
 
     @classmethod
@@ -195,8 +201,12 @@ class KernelTable:
         return frozenset(row.shape.dtype for row in self.rows if row.shape.bound == "gemm")
 
     def exact(self, shape: KernelShape, regime: Regime) -> KernelRow | None:
-        """The row of this very call, or None."""
-        return self._exact.get((*shape.key, regime))
+        """The row of this very call, or None; of rows of memory-bound kernels a width decides where both state it."""
+        found = self._exact.get((*shape.key, regime))
+        if found is not None or shape.bound != "memory":
+            return found
+        of_bytes = (*replace(shape, n=0).key, regime)
+        return self._exact.get(of_bytes) if shape.width else self._of_any_width.get(of_bytes)
 
     def like(self, shape: KernelShape, regime: Regime) -> tuple[KernelRow, ...]:
         """Rows of the same kind of kernel (KernelShape.group_key) in the regime."""

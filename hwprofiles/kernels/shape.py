@@ -105,7 +105,8 @@ class KernelShape:
     op: key of KERNELS; variant: fprop | dgrad | wgrad for GEMMs, else ""; dtype: format of the operands.
     library: which of several libraries runs it (of attention: attention_libraries.py; of grouped GEMMs: gemm.py; OWN_GEMMS);
     "": the stack's own.
-    m, n, k, groups: GEMMs only, m rows over all groups (of a wgrad: m and n are the weight's dimensions, k the rows).
+    m, n, k, groups: of GEMMs, m rows over all groups (of a wgrad: m and n are the weight's dimensions, k the rows). Of
+    memory-bound kernels m rows, each n numbers wide; n 0 or 1: m numbers in rows of no stated width.
     rows_cv: how unevenly these are spread over the groups: standard deviation over mean. result: in what a GEMM writes it, of
     gemm_formula.RESULTS; "": added to FP32 sums of a wgrad, else BF16.
     batch, seq, heads, kv_heads (0: as heads), head_dim_qk, head_dim_v, causal: attention only. keys: of each sequence, where
@@ -157,7 +158,16 @@ class KernelShape:
         if self.bound == "attention":
             dims = (self.batch, self.seq, self.heads, self.kv_heads or self.heads, self.head_dim_qk, self.head_dim_v)
             return (self.op, self.dtype, self.library, *dims, self.causal, self.keys)
-        return (self.op, self.library, self.bytes)
+        return (self.op, self.library, self.bytes, self.width)
+
+    @property
+    def width(self) -> int:
+        """Numbers of a row of a memory-bound kernel; 0 where it is not stated, and of other kernels."""
+        return self.n if self.bound == "memory" and self.n > 1 else 0
+
+    def has_width_of(self, other: KernelShape) -> bool:
+        """Whether both have rows of one width, as far as they state it."""
+        return self.width == other.width or not (self.width and other.width)
 
     @property
     def group_key(self) -> tuple[object, ...]:

@@ -84,20 +84,21 @@ def grouped(op: Op, groups: int, library: str = "", rows_cv: float = 0.0) -> Op:
 
 
 def moved(
-    name: str, kernel: str, phase: Pass, read: int, written: int, *, kernels: int = 1, routed: bool = False
-) -> Op:
-    """A memory-bound operator by the bytes that it moves."""
-    return _op(name, kernel, phase, read, written, num_kernels=kernels, routed=routed)
+    name: str, kernel: str, phase: Pass, read: int, written: int, *, kernels: int = 1, routed: bool = False,
+    rows: int = 0, width: int = 0,
+) -> Op:  # fmt: skip
+    """A memory-bound operator by the bytes that it moves, and its rows and their width where a kernel works by rows."""
+    return _op(name, kernel, phase, read, written, num_kernels=kernels, routed=routed, m=rows, n=width)
 
 
 def rmsnorm(name: str, t: int, h: int, phase: Pass = "F") -> Op:
     """Reads x, writes the normalised x, BF16."""
-    return moved(name, "rmsnorm", phase, 2 * t * h, 2 * t * h)
+    return moved(name, "rmsnorm", phase, 2 * t * h, 2 * t * h, rows=t, width=h)
 
 
 def rmsnorm_bwd(name: str, t: int, h: int) -> Op:
     """Reads x and dy, writes dx, BF16; the weight's gradient is finished by two small kernels."""
-    return moved(name, "rmsnorm_bwd", "I", 4 * t * h, 2 * t * h, kernels=3)
+    return moved(name, "rmsnorm_bwd", "I", 4 * t * h, 2 * t * h, kernels=3, rows=t, width=h)
 
 
 def quantise(name: str, t: int, h: int, phase: Pass = "F", *, routed: bool = False) -> Op:

@@ -12,7 +12,7 @@ from hwprofiles.calibration.fits import overlap
 from hwprofiles.calibration.fits.attention import Folds
 from hwprofiles.calibration.fits.gemm import fit_family, limits_of
 from hwprofiles.calibration.fits.judged import best_factor, judge, one_factor, share_inside, spread
-from hwprofiles.calibration.fits.memory import without_late
+from hwprofiles.calibration.fits.memory_forms import without_late
 from hwprofiles.calibration.fits.points import MemoryPoint, attention_points
 from hwprofiles.calibration.gemm_fit import GemmPoint
 from hwprofiles.catalog import load_gpu

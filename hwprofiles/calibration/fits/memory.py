@@ -1,58 +1,53 @@
-"""Memory-bound kernels: latency, share of the bandwidth and rate of elements of kernels/memory_bound.py, by op and library.
+"""Memory-bound kernels: latency, share of the bandwidth, rates and exponent of kernels/memory_bound.py, by op and library.
 
 Judged on whole widths and whole sizes left out. What every launch takes, `memory.launch_floor_s`, is the shortest that any
-kernel takes besides its bytes; what a kernel takes longer is its latency.
+kernel takes besides its bytes; what a kernel takes longer is its latency. A class has the usual form; one that errs by more
+than the goal or than a roofline with it has, of `memory_forms.forms`, the one that errs least left out, a roofline among them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from statistics import fmean, median
 from typing import Any, Final
 
-import numpy as np
-
-from hwprofiles.calibration.attention_fit import Values, minimise
 from hwprofiles.calibration.fits.judged import Judged, judge, spread
+from hwprofiles.calibration.fits.memory_forms import (
+    ALONE,
+    GROUPS,
+    SHARP,
+    Form,
+    elements,
+    fit_form,
+    forms,
+    launches,
+    not_in,
+    predicted,
+    usual_bound,
+    without_late,
+)
 from hwprofiles.calibration.fits.parameter import Entry, Origin, parameters
 from hwprofiles.calibration.fits.points import Cells, MemoryPoint, is_alone, measured, memory_points, state_of
 from hwprofiles.calibration.fits.serving import serving
+from hwprofiles.kernels.memory_bound import MemoryConstants
 from hwprofiles.schema import Gpu
-from hwprofiles.units import MICRO
 
 GOAL: Final = 0.08
-PRIOR: Final = (3.0 * MICRO, 0.7)
-"""Seconds besides the bytes, share of the bandwidth; a rate of elements, where bytes an element differ, is sought around the
-highest that any call reached.
-"""
-WIDTH: Final = (1.0, 0.7, 1.0)
-"""Standard deviations of their logarithms."""
-SHARP, MISFIT, MUCH_BETTER, MANY_POINTS = 3.0, 0.03, 0.7, 6
-"""p of kernels whose waiting passes beside the moving; mean misfit (log) of the sum above which it is tried, share of it that
-it must be below, points that tell.
-"""
+MISFIT, MUCH_BETTER, MANY_POINTS = 0.03, 0.7, 6
+"""Mean misfit (log) of the sum above which SHARP is tried, share of it that it must be below, points that tell."""
+CLEARLY: Final = 0.9
+"""Share of the usual form's error, left out, up to which another replaces it, where a roofline is no better than it."""
 MIN_POINTS: Final = 3
 """Fewest points of a fit that judges others."""
 UNJUDGED: Final = 0.1
 """Half a range (log) of kernels of so few points that none could be left out."""
 TELLING: Final = 2.0
 """Smallest call over what a call takes besides its bytes, up to which it tells that."""
-MANY: Final = 1.2
-"""Bytes an element of two points that differ by such a factor tell bytes from elements."""
-
-
-LATE: Final = 1.1
-"""A call that takes so much longer than one of more bytes and elements waited for the host: it is left out."""
-
-
-def without_late(points: Sequence[MemoryPoint]) -> list[MemoryPoint]:
-    """Points that are not slower than larger ones."""
-
-    def larger(point: MemoryPoint) -> list[float]:
-        return [other.seconds for other in points if other.bytes >= point.bytes and elements(other) >= elements(point)]
-
-    return [point for point in points if point.seconds <= LATE * min(larger(point), default=math.inf)]
+LeftOut = tuple[MemoryPoint, Hashable, float]
+"""Point, what was left out with it, log(measured / predicted)."""
 
 
 class MemoryFit:
@@ -60,83 +55,80 @@ class MemoryFit:
 
     def __init__(self, points: Sequence[MemoryPoint], bytes_per_s: float) -> None:
         self.points, self._rate = points, bytes_per_s
-        self._has_elements = _tells_elements(points)
-        p = self._sharpness()
-        self.constants = self._fit(points, p)
         names = [name for group in GROUPS for name in dict.fromkeys(map(group, points))]
-        self._folds = {
-            name: self._fit([each for each in points if _not_in(each, name)], p)
-            for name in names
-            if self._may_leave(name)
-        }
+        self._folds = [
+            name for name in names if sum(not_in(point, name) for point in points) >= MIN_POINTS
+        ]  # fmt: skip
+        self._left_out = cache(self._left_out_of)
+        self.form = self._best(self._usual())
+        self.constants = fit_form(self.form, points, bytes_per_s)
 
-    def _may_leave(self, name: Hashable) -> bool:
-        return sum(_not_in(point, name) for point in self.points) >= MIN_POINTS
-
-    def _sharpness(self) -> float:
-        """p: SHARP of kernels of many points that it suits much better, else 1; chosen on all points, the same in all folds."""
+    def _usual(self) -> Form:
+        """SHARP of kernels of many points that it suits much better; chosen on all points, the same in all folds."""
+        form = Form(usual_bound(self.points))
+        sharp = form._replace(p=SHARP)
         if len(self.points) < MANY_POINTS:
-            return 1.0
-        misfits = [fmean(abs(each) for each in self._residuals(self._fit(self.points, p))) for p in (1.0, SHARP)]
-        return SHARP if misfits[0] > MISFIT and misfits[1] < MUCH_BETTER * misfits[0] else 1.0
+            return form
+        misfits = [
+            fmean(map(abs, self._residuals(fit_form(each, self.points, self._rate), self.points)))
+            for each in (form, sharp)
+        ]
+        return sharp if misfits[0] > MISFIT and misfits[1] < MUCH_BETTER * misfits[0] else form
 
-    def _fit(self, points: Sequence[MemoryPoint], p: float) -> Values:
-        """Constants: seconds besides the bytes, share, p, and the rate of elements where there is one."""
-        start = [PRIOR[0] * _launches(points), PRIOR[1]]
-        if self._has_elements:
-            start.append(max(elements(point) / point.seconds for point in points))
-        seconds = np.array([point.seconds for point in points])
+    def _best(self, usual: Form) -> Form:
+        if not self._folds or self._error(usual) <= min(GOAL, self._error(ALONE)):
+            return usual
+        best = min(forms(self.points, usual), key=self._error)
+        enough = CLEARLY * self._error(usual) if self._error(usual) <= self._error(ALONE) else math.inf
+        return best if self._error(best) <= enough else usual
 
-        def residuals(x: Values) -> Values:
-            return np.asarray(np.log(seconds / self.predict(np.insert(np.exp(x), 2, p), points)))
+    def _error(self, form: Form) -> float:
+        """Left out, mean |predicted / measured - 1|."""
+        return fmean(abs(math.expm1(-residual)) for _, _, residual in self._left_out(form))
 
-        found = minimise(residuals, np.log(np.array(start)), np.array(WIDTH[: len(start)]))
-        return np.insert(np.exp(found), 2, p)
+    def _left_out_of(self, form: Form) -> list[LeftOut]:
+        found: list[LeftOut] = []
+        for name in self._folds:
+            rest = [point for point in self.points if not_in(point, name)]
+            own = [point for point in self.points if not not_in(point, name)]
+            residuals = self._residuals(fit_form(form, rest, self._rate), own)
+            found += [(point, name, residual) for point, residual in zip(own, residuals, strict=True)]
+        return found
 
-    def predict(self, constants: Values, points: Sequence[MemoryPoint]) -> Values:
-        """Seconds of the points."""
-        moving = np.array([point.bytes for point in points]) / (constants[1] * self._rate)
-        if self._has_elements:
-            moving = np.maximum(moving, np.array([elements(point) for point in points]) / constants[3])
-        p = constants[2]
-        return np.asarray((constants[0] ** p + moving**p) ** (1.0 / p))
-
-    def left_out(self) -> Iterator[tuple[MemoryPoint, Hashable, float]]:
-        """Point, what was left out with it, log(measured / predicted)."""
-        for name, constants in self._folds.items():
-            own = [point for point in self.points if not _not_in(point, name)]
-            for point, seconds in zip(own, self.predict(constants, own), strict=True):
-                yield point, name, math.log(point.seconds / float(seconds))
+    def left_out(self) -> list[LeftOut]:
+        """Of all folds: a point is in the fold of its width and in that of its size."""
+        return self._left_out(self.form)
 
     @property
     def residuals(self) -> list[float]:
         """In fit."""
-        return self._residuals(self.constants)
+        return self._residuals(self.constants, self.points)
 
-    def _residuals(self, constants: Values) -> list[float]:
-        predicted = self.predict(constants, self.points)
-        return [math.log(point.seconds / float(seconds)) for point, seconds in zip(self.points, predicted, strict=True)]
+    def _residuals(self, constants: MemoryConstants, points: Sequence[MemoryPoint]) -> list[float]:
+        seconds = predicted(constants, points, self._rate)
+        return [math.log(point.seconds / float(each)) for point, each in zip(points, seconds, strict=True)]
 
     def judged(self, name: str) -> Judged:
-        """How right it is."""
-        found = list(self.left_out())
+        """How right it is. Beside it a roofline that has not seen what is left out either."""
+        found = self.left_out()
         known = [(residual, name) for _, name, residual in found] or [(each, 0) for each in self.residuals]
         points = [point for point, _, _ in found] or list(self.points)
         rooflines = [math.log(point.seconds / (point.bytes / self._rate)) for point in points]
-        return judge(
+        verdict = judge(
             name, [each for each, _ in known], [group for _, group in known], rooflines, GOAL, in_fit=not found
         )
+        return replace(verdict, roofline=self._error(ALONE)) if found else verdict
 
     def spread(self, *, of_long: bool) -> tuple[float, float]:
         """90 % range of measured / predicted of calls that take mostly their bytes, or of the others; of all where none are.
 
         Twice that in fit where nothing could be left out, and at least UNJUDGED.
         """
-        left = list(self.left_out())
+        left = self.left_out()
         if not left:
             worst = max(UNJUDGED, 2.0 * max(map(abs, self.residuals)))
             return math.exp(-worst), math.exp(worst)
-        wait = TELLING * float(self.constants[0])
+        wait = TELLING * self.constants.latency_s
         alike = [residual for point, _, residual in left if (point.seconds > wait) == of_long]
         low, high = spread(alike or [residual for _, _, residual in left], len(self._folds))
         return math.exp(low), math.exp(high)
@@ -144,59 +136,39 @@ class MemoryFit:
     def entries(self, stem: str, floor_s: float) -> Iterator[Entry]:
         """Its constants: each end is that of the calls that it decides."""
         low, high = self.spread(of_long=True)
-        launched = floor_s * _launches(self.points)
-        wait = max(0.0, float(self.constants[0]) - launched)
-        share = float(self.constants[1])
+        launched = floor_s * launches(self.points)
+        wait = max(0.0, self.constants.latency_s - launched)
+        share = self.constants.share
         yield stem, share, share / high, share / low, "1"
         shortest, longest = self.spread(of_long=False)
-        least, most = (max(0.0, (wait + launched) * end - launched) for end in (shortest, longest))
+        ends = ((wait + launched) * end - launched for end in (shortest, longest))
+        least, most = (max(0.0, end) for end in ends) if self.form.waits else (0.0, 0.0)
         yield f"{stem}.latency_s", wait, least, most, "s"
-        if self.constants[2] != 1.0:
+        if self.form.p != 1.0:
             yield f"{stem}.p", SHARP, 1.0, SHARP, "1"
-        if self._has_elements and self._counts_elements:
-            rate = float(self.constants[3])
-            yield f"{stem}.elements_per_s", rate, rate / high, rate / low, "elements/s"
+        if self.form.bound == "exponent":
+            exponent = self.constants.exponent
+            yield f"{stem}.exponent", exponent, exponent, exponent, "1"
+        for name, unit, rate, counts in (
+            ("elements_per_s", "elements/s", self.constants.elements_per_s, elements),
+            ("rows_per_s", "rows/s", self.constants.rows_per_s, _rows),
+        ):
+            if self._holds_up(rate, counts):
+                yield f"{stem}.{name}", rate, rate / high, rate / low, unit
 
-    @property
-    def _counts_elements(self) -> bool:
-        """Whether the rate of elements holds any of its calls up; else only the prior speaks."""
-        share, rate = float(self.constants[1]), float(self.constants[3])
-        return any(elements(point) / rate > point.bytes / (share * self._rate) for point in self.points)
+    def _holds_up(self, rate: float, counts: Callable[[MemoryPoint], int]) -> bool:
+        """Whether a rate holds any of its calls up; else only the prior speaks."""
+        at_share = self.constants.share * self._rate
+        return any(counts(point) / rate > point.bytes / at_share for point in self.points)
 
     @property
     def tells_floor(self) -> bool:
         """Whether its smallest call is mostly launch."""
-        return min(point.seconds for point in self.points) < TELLING * float(self.constants[0])
+        return min(point.seconds for point in self.points) < TELLING * self.constants.latency_s
 
 
-def _width(point: MemoryPoint) -> Hashable:
-    return "width", point.width
-
-
-def _size(point: MemoryPoint) -> Hashable:
-    """Sizes within a factor 2 are one."""
-    return "size", round(math.log2(point.bytes))
-
-
-GROUPS: Final = (_width, _size)
-
-
-def _not_in(point: MemoryPoint, name: Hashable) -> bool:
-    return all(group(point) != name for group in GROUPS)
-
-
-def elements(point: MemoryPoint) -> int:
-    """Of the result: rows times width; 0 where it is not stated."""
-    return point.rows * max(point.width, 1)
-
-
-def _tells_elements(points: Sequence[MemoryPoint]) -> bool:
-    ratios = [point.bytes / elements(point) for point in points if elements(point)]
-    return len(ratios) == len(points) and max(ratios) > MANY * min(ratios)
-
-
-def _launches(points: Sequence[MemoryPoint]) -> float:
-    return median(point.launches for point in points)
+def _rows(point: MemoryPoint) -> int:
+    return point.rows
 
 
 def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> tuple[dict[str, Mapping[str, Any]], list[Judged]]:
@@ -217,7 +189,7 @@ def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> tuple[dict[str, M
         if not any(part[0] == kernel[0] and part[1].startswith(f"{kernel[1]}-") for part in apart)
     }  # fmt: skip
     floor, usual = launch_floor(list(pooled.values()))
-    shares = sorted(float(fit.constants[1]) for fit in pooled.values())
+    shares = sorted(fit.constants.share for fit in pooled.values())
     found: dict[str, Mapping[str, Any]] = dict(
         parameters([("memory.launch_floor_s", floor, floor, max(floor, usual), "s")], origin, state, FLOOR)
     )
@@ -242,8 +214,10 @@ def _apart(kernel: tuple[str, str], fit: MemoryFit, gpu: Gpu) -> Iterator[tuple[
 
 def launch_floor(fits: Sequence[MemoryFit]) -> tuple[float, float]:
     """The least and the usual time of a launch besides its bytes, of kernels whose smallest call tells it, else of all."""
-    telling = [fit for fit in fits if len(fit.points) >= MIN_POINTS and fit.tells_floor] or fits
-    floors = sorted(float(fit.constants[0]) / _launches(fit.points) for fit in telling)
+    telling = [fit for fit in fits if len(fit.points) >= MIN_POINTS and fit.tells_floor] or [
+        fit for fit in fits if fit.form.waits
+    ]
+    floors = sorted(fit.constants.latency_s / launches(fit.points) for fit in telling)
     return floors[0], median(floors)
 
 

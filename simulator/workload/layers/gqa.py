@@ -67,8 +67,8 @@ def forward(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     if r.groups_heads and a.rope and 1 < a.num_kv_heads < a.num_heads:
         yield c.copy("q_ungroup", t * out, t * out)
     if a.qk_norm:
-        yield c.rmsnorm("q_norm", t, out)
-        yield c.rmsnorm("k_norm", t, a.num_kv_heads * a.head_dim)
+        yield c.rmsnorm("q_norm", t * a.num_heads, a.head_dim)
+        yield c.rmsnorm("k_norm", t * a.num_kv_heads, a.head_dim)
     if a.rope:
         yield from _rope(a, r, "", "F")
     yield from _run_core(a, r, "F")
@@ -90,8 +90,8 @@ def backward_input(a: GqaAttention, hidden: int, r: Recipe) -> Iterator[Work]:
     if a.rope:
         yield from _rope(a, r, "_bwd", "I")
     if a.qk_norm:
-        yield c.rmsnorm_bwd("q_norm_bwd", t, out)
-        yield c.rmsnorm_bwd("k_norm_bwd", t, a.num_kv_heads * a.head_dim)
+        yield c.rmsnorm_bwd("q_norm_bwd", t * a.num_heads, a.head_dim)
+        yield c.rmsnorm_bwd("k_norm_bwd", t * a.num_kv_heads, a.head_dim)
     if r.groups_heads and a.rope:
         yield c.copy("qkv_grad_join", t * qkv_width(a), t * qkv_width(a), "I")
     if "rmsnorm" in r.recompute:

@@ -25,12 +25,14 @@ BF16, FP32 = 2, 4
 
 def chain(
     name: str, kernel: str, phase: Pass, size: float, *, kernels: int = 1, elements: int = 0, library: str = "",
-    variant: str = "", dtype: str = "bf16", routed: bool = False,
+    variant: str = "", dtype: str = "bf16", routed: bool = False, width: int = 1,
 ) -> Op:  # fmt: skip
-    """size: bytes, about half of them read; elements: of the result."""
+    """size: bytes, about half of them read; elements: of the result; width: of a row, where a kernel works by rows."""
     whole = round(size)
     op = c.moved(name, kernel, phase, whole - whole // 2, whole // 2, kernels=kernels, routed=routed)
-    shape = replace(op.shape, m=elements, n=1 if elements else 0, library=library, variant=variant, dtype=dtype)
+    shape = replace(
+        op.shape, m=elements // width, n=width if elements else 0, library=library, variant=variant, dtype=dtype
+    )
     return replace(op, shape=shape)
 
 

@@ -104,9 +104,14 @@ def _norm_bwd(op: Op, place: Place) -> Iterator[Op]:
     if _is_part(op, place):
         yield strided(f"{op.name}_input", _numbers(op), "I")
     numbers, kind = _numbers(op), f"{TORCH}-heads" if _is_of_heads(op, place) else TORCH
-    yield chain(op.name, "rmsnorm_bwd", "I", 3 * BF16 * numbers, library=f"{kind}-input")
+    yield chain(
+        op.name, "rmsnorm_bwd", "I", 3 * BF16 * numbers, elements=numbers, width=op.shape.width, library=f"{kind}-input"
+    )
     weight = op.name.removesuffix("_bwd")
-    yield chain(f"{weight}_wgrad", "rmsnorm_bwd", "W", 2 * BF16 * numbers, kernels=2, library=f"{kind}-weight")
+    yield chain(
+        f"{weight}_wgrad", "rmsnorm_bwd", "W", 2 * BF16 * numbers, kernels=2, elements=numbers, width=op.shape.width,
+        library=f"{kind}-weight",
+    )  # fmt: skip
     yield small(f"{weight}_grad_cast", "W", (BF16 + FP32) * place.model.hidden_size, 1)
 
 
@@ -242,7 +247,10 @@ def _select(op: Op, place: Place) -> Iterator[Op]:
     yield chain(op.name, "router_pointwise", op.phase, ROUTER * scores, kernels=9, elements=scores, library=OWN)
     yield small("router_loads", op.phase, 16 * place.rows, 4)
     if _has_bias(place):
-        yield chain("balance_choice", "sort", op.phase, 16 * scores, elements=scores, library=TORCH, dtype="fp32")
+        yield chain(
+            "balance_choice", "sort", op.phase, 16 * scores, elements=scores, library=TORCH, dtype="fp32",
+            width=scores // place.tokens,
+        )  # fmt: skip
     yield small("balance_loss", op.phase, 24 * scores + 16 * place.rows, 13)
 
 

@@ -32,12 +32,12 @@ def rotary(t: Tape, x: Value) -> Value:
 def router(t: Tape, logits: Value, m: MoeFfn) -> Value:
     """The best scores' softmax, in the scores' format."""
     few = logits.rows * m.top_k
-    t.launch("topk", logits.elements, logits.num_bytes, 10 * few, 2)
-    t.launch("softmax", few, 2 * few, 2 * few)
+    t.launch("topk", logits.elements, logits.num_bytes, 10 * few, 2, width=logits.width)
+    t.launch("softmax", few, 2 * few, 2 * few, width=m.top_k)
     t.keep(t.value(few, m.top_k, "int64"), "chosen")
 
     def back(strided: bool) -> list[Arrived]:
-        t.launch("softmax_bwd", few, 4 * few, 2 * few)
+        t.launch("softmax_bwd", few, 4 * few, 2 * few, width=m.top_k)
         t.launch("fill", logits.elements, 0, logits.num_bytes)
         t.launch("scatter_rows", few, 12 * few, 2 * few)
         return [(logits, False)]

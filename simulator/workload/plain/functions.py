@@ -67,7 +67,7 @@ def square(t: Tape, x: Value) -> Value:
 def mean(t: Tape, x: Value) -> Value:
     """x.mean(-1, keepdim=True). Backward: the row's gradient divided and written to the whole row."""
     rows = x.rows * SIZES[x.dtype]
-    t.launch("reduce", x.elements, x.num_bytes, rows, library=_of_heads(x))
+    t.launch("reduce", x.elements, x.num_bytes, rows, library=_of_heads(x), width=x.width)
 
     def back(strided: bool) -> Iterator[Arrived]:
         t.launch("elementwise_broadcast", x.elements, rows, x.num_bytes)
@@ -109,7 +109,7 @@ def times_rows(t: Tape, x: Value, rows: Value) -> Value:
         product = "elementwise_mixed" if is_mixed else _pointwise(strided, x.is_strided)
         t.launch(product, x.elements, wide + x.num_bytes, wide)
         t.launch("elementwise_broadcast", x.elements, wide + few, wide)
-        t.launch("reduce", x.elements, wide, few, library=_of_heads(x))
+        t.launch("reduce", x.elements, wide, few, library=_of_heads(x), width=x.width)
         if is_mixed:
             convert(t, x.elements, rows.dtype, x.dtype)
         yield rows, False
@@ -161,11 +161,12 @@ def by_result(t: Tape, x: Value, kernels: tuple[str, str], name: str, *, tempora
     kernels: forward, backward; temporary: as of Tape.put.
     """
     n, out = x.num_bytes, t.value(x.elements, x.width, x.dtype)
-    t.launch(kernels[0], x.elements, n, n)
+    width = x.width if kernels[0] == "softmax" else 0
+    t.launch(kernels[0], x.elements, n, n, width=width)
     t.keep(out, name)
 
     def back(strided: bool) -> Iterator[Arrived]:
-        t.launch(kernels[1], x.elements, 2 * n, n)
+        t.launch(kernels[1], x.elements, 2 * n, n, width=width)
         yield x, False
 
     return t.put(out, back, temporary=temporary)

@@ -84,12 +84,12 @@ def _masked(t: Tape, x: Value) -> Value:
 def _less_maximum(t: Tape, x: Value) -> Value:
     """x - x.max(-1): the gradient of the maximum is the sum of a row's, put where it stood."""
     n, few = x.num_bytes, 2 * x.rows
-    t.launch("reduce", x.elements, n, 5 * few)
+    t.launch("reduce", x.elements, n, 5 * few, width=x.width)
     t.launch("elementwise_broadcast", x.elements, n + few, n)
 
     def back(strided: bool) -> Iterator[Arrived]:
         t.launch("elementwise", x.elements, n, n)
-        t.launch("reduce", x.elements, n, few)
+        t.launch("reduce", x.elements, n, few, width=x.width)
         t.launch("fill", x.elements, 0, n)
         t.launch("scatter_rows", x.rows, 5 * few, few)
         t.launch("elementwise", x.elements, 2 * n, n)

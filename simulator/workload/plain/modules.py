@@ -58,11 +58,12 @@ def router(t: Tape, logits: Value, m: MoeFfn) -> Value:
     has_groups = m.score == "sigmoid"
     forward, backward = (14, 6) if has_groups else (0, 0)
     t.launch("elementwise", forward * scores, forward * size, forward * size, forward)
-    t.launch("topk", (3 if has_groups else 1) * scores, size, 3 * small, 6 if has_groups else 2)
+    t.launch("topk", (3 if has_groups else 1) * scores, size, 3 * small, 6 if has_groups else 2,
+             width=logits.width)  # fmt: skip
     t.launch("elementwise", 4 * few, 4 * small, 4 * small, 4)  # sum, copy, division, scale or conversion
     if not has_groups:
         f.convert(t, scores, "bf16", "fp32")
-        t.launch("softmax", scores, size, size)
+        t.launch("softmax", scores, size, size, width=logits.width)
     t.keep(t.value(scores, logits.width, "fp32"), "scores")
     t.keep(t.value(few, m.top_k, "int64"), "chosen")
 
@@ -72,7 +73,7 @@ def router(t: Tape, logits: Value, m: MoeFfn) -> Value:
         t.launch("fill", scores, 0, size)
         t.launch("scatter_rows", few, 3 * small, small)
         if not has_groups:
-            t.launch("softmax_bwd", scores, 3 * size, 2 * size, 2)
+            t.launch("softmax_bwd", scores, 3 * size, 2 * size, 2, width=logits.width)
             f.convert(t, scores, "fp32", "bf16")
         return [(logits, False)]
 
@@ -89,12 +90,12 @@ def causal_loss(t: Tape, logits: Value) -> Value:
     """Mean cross entropy of logits.float(): log-softmax, of which the target's number is taken."""
     forward, backward, kernels, back_kernels = LOSS
     exact, count = 4 * logits.elements, logits.elements
-    t.launch("cross_entropy", count, (forward - 8) * count, 8 * count, kernels, "torch")
+    t.launch("cross_entropy", count, (forward - 8) * count, 8 * count, kernels, "torch", logits.width)
     logs = t.value(count, logits.width, "fp32")
     t.keep(logs, "log_probabilities")
 
     def back(strided: bool) -> list[tuple[Value, bool]]:
-        t.launch("cross_entropy_bwd", count, (backward - 10) * count, 10 * count, back_kernels, "torch")
+        t.launch("cross_entropy_bwd", count, (backward - 10) * count, 10 * count, back_kernels, "torch", logits.width)
         # The gradient of the logarithms and that of FP32 logits are there together.
         t.needs(2 * exact)
         return [(logits, False)]

@@ -49,7 +49,7 @@ class Value:
 @dataclass(frozen=True, slots=True)
 class Launch:
     """A function's kernels. kernel: a class of hwprofiles.kernels.shape; elements: that it computes; read, written: bytes.
-    library: of several kernels of the class. sizes: m, n, k of a product.
+    library: of several kernels of the class. sizes: m, n, k of a product. width: of a row, where a kernel works by rows.
     """
 
     kernel: str
@@ -59,6 +59,7 @@ class Launch:
     kernels: int = 1
     library: str = ""
     sizes: tuple[int, int, int] | None = None
+    width: int = 0
 
 
 Arrived = tuple[Value, bool]
@@ -117,10 +118,12 @@ class Tape:
             width=x.width if width is None else width, is_strided=is_strided, is_sliced=is_sliced,
         )  # fmt: skip
 
-    def launch(self, kernel: str, elements: int, read: int, written: int, kernels: int = 1, library: str = "") -> None:
+    def launch(
+        self, kernel: str, elements: int, read: int, written: int, kernels: int = 1, library: str = "", width: int = 0
+    ) -> None:
         """A function's kernels, in the pass that is walked."""
         into = self.backward if self._is_back else self.forward
-        into.setdefault(self.segment, []).append(Launch(kernel, elements, read, written, kernels, library))
+        into.setdefault(self.segment, []).append(Launch(kernel, elements, read, written, kernels, library, width=width))
 
     def multiply(self, m: int, n: int, k: int) -> None:
         """A product of matrices, of all heads together, that no other part of the counting has."""

@@ -210,7 +210,7 @@ def _around(ops: tuple[Op, ...], middle: tuple[Op, ...], before: str, behind: tu
 
 
 def _ops(side: Mapping[str, tuple[Launch, ...]], phase: Pass, *segments: str) -> tuple[Op, ...]:
-    """Operators of segments, the launches of a kernel class and library in each summed."""
+    """Operators of segments, the launches of a kernel class, library and width in each summed."""
     return tuple(
         _op(f"{segment}_{launch.kernel}{'' if phase == 'F' else '_bwd'}", phase, launch)
         for segment in segments
@@ -224,11 +224,11 @@ def _summed(launches: Iterable[Launch]) -> list[Launch]:
         if each.sizes is not None:
             found[number,] = each
             continue
-        key = each.kernel, each.library
+        key = each.kernel, each.library, each.width
         so_far = found.get(key, Launch(each.kernel, 0, 0, 0, 0))
         found[key] = Launch(
             each.kernel, so_far.elements + each.elements, so_far.read + each.read, so_far.written + each.written,
-            so_far.kernels + each.kernels, each.library,
+            so_far.kernels + each.kernels, each.library, width=each.width,
         )  # fmt: skip
     return list(found.values())
 
@@ -237,7 +237,8 @@ def _op(name: str, phase: Pass, launch: Launch) -> Op:
     if launch.sizes is not None:
         return replace(c.fprop(name, "bf16", *launch.sizes, phase=phase), model_flop=0.0)
     made = c.moved(name, launch.kernel, phase, launch.read, launch.written, kernels=launch.kernels)
-    return replace(made, shape=replace(made.shape, m=launch.elements, library=launch.library))
+    rows = launch.elements // launch.width if launch.width else launch.elements
+    return replace(made, shape=replace(made.shape, m=rows, n=launch.width, library=launch.library))
 
 
 def _core(whole: list[Op], side: Mapping[str, tuple[Launch, ...]], phase: Pass) -> list[Op]:

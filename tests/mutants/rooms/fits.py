@@ -52,8 +52,8 @@ FITS = Room(
         ),
         Fault(
             f"{ROOT}/fits/memory.py",
-            "wait = max(0.0, float(self.constants[0]) - launched)",
-            "wait = max(0.0, float(self.constants[0]))",
+            "wait = max(0.0, self.constants.latency_s - launched)",
+            "wait = max(0.0, self.constants.latency_s)",
             "the launch is counted twice",
         ),
         Fault(
@@ -94,8 +94,8 @@ FITS = Room(
         ),
         Fault(
             "hwprofiles/kernels/memory_bound.py",
-            "MemoryConstants(share.low, wait.high, rate.low, p)",
-            "MemoryConstants(share.low, wait.low, rate.low, p)",
+            "MemoryConstants(share.low, wait.high, rate.low, p,",
+            "MemoryConstants(share.low, wait.low, rate.low, p,",
             "the slowest call waits as the fastest does",
         ),
     ),
