@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def test_what_cannot_make_a_stack_is_one_line(tmp_path: Path, capsys: pytest.Cap
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_small_models_run_in_front_of_each_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_models_run_between_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
 
     class Turns:
@@ -75,19 +76,19 @@ def test_small_models_run_in_front_of_each_case(tmp_path: Path, monkeypatch: pyt
         order.append(case.name)
         return {"name": case.name}
 
-    two = [case for case in step_cases.small() if case.issue == "eager"][:2]
-    made = CaseSet("made up", lambda: iter(()), lambda: iter(two), looks_at_host=True)
+    three = [replace(next(step_cases.small()), micro_batches=number) for number in (1, 2, 3)]
+    made = CaseSet("made up", lambda: iter(()), lambda: iter(three), looks_at_host=True)
     monkeypatch.setattr(proof_run, "SETS", {**SETS, "made-up": made})
     monkeypatch.setitem(proof_run.SIZES, "made-up", (made.layers, made.steps))
     monkeypatch.setattr(proof_run, "Turns", Turns)
     monkeypatch.setattr(steps, "row_of", row_of)
     assert proof_run.run(tmp_path, torch.device("cpu"), "made-up", lambda text: None) == 0
-    assert order == ["models of bf16", "round", two[0].name, "round", two[1].name]
+    assert order == ["models of bf16", "round", *(case.name for case in three[:2]), "round", three[2].name]
     written = list(csv.DictReader((tmp_path / "host.csv").read_text().splitlines()))
     assert [(row["name"], row["host_s"]) for row in written] == [("torch_model one bf16 forward", "1")]
     assert (tmp_path / "host.yaml").exists()
     assert proof_run.run(tmp_path, torch.device("cpu"), "made-up", lambda text: None) == 0
-    assert len(order) == 5  # nothing is missing: nothing is measured
+    assert len(order) == 6  # nothing is missing: nothing is measured
 
 
 def test_drawn_models_are_within_the_rule_and_new() -> None:
