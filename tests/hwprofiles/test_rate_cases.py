@@ -18,13 +18,13 @@ from hwprofiles.calibration.rates import casts, dense, dense_fp8, eager, few_sms
 from hwprofiles.calibration.rates.case import COLUMNS, RateCase, Size
 from hwprofiles.calibration.rates.kinds import KINDS
 from hwprofiles.calibration.rates.moved import COARSE, Kernel, memory_case, size_of
-from hwprofiles.kernels.shape import KERNELS, KernelShape
+from hwprofiles.kernels.shape import KERNELS, OWN_STREAMS, KernelShape
 from simulator.workload import plain_norms
 from simulator.workload.counting import fp8_bytes
 
 CPU = torch.device("cpu")
 META = torch.device("meta")
-ON_A_GPU = {"compiled", "cublas-limited", "few-blocks"}
+ON_A_GPU = {"compiled", "cublas-limited", "few-blocks", OWN_STREAMS}
 FUSED = [
     kernel
     for each in (norms, casts, loss)

@@ -18,7 +18,7 @@ from hwprofiles.stack_records import Stack
 from simulator.errors import InputError
 from validation.at_scale import runs, stacks
 from validation.at_scale.__main__ import as_csv, main
-from validation.at_scale.stacks import at_the_limit, with_own_kernels
+from validation.at_scale.stacks import at_the_limit, with_library_products, with_own_kernels
 
 GPU = load_gpu("h800")
 SHAPES = (
@@ -86,6 +86,16 @@ def test_own_kernels_stand_beside_the_bases(tmp_path: Path, monkeypatch: pytest.
     assert kernel_seconds(library, found, GPU, "overlapped") == kernel_seconds(library, base, GPU, "overlapped")
     assert found.parameters.keys() == base.parameters.keys() | own.keys()
     assert found.parameters[f"memory.quantise.{OWN_STREAMS}"].basis == "transferred"
+
+
+def test_library_products_take_the_place_of_the_bases(tmp_path: Path) -> None:
+    base, other = read_stack(runs.BASE), read_stack("h800-notrace")
+    found = open_folder(with_library_products(runs.BASE, "h800-notrace", tmp_path / "h800-library")).stack
+    shape = KernelShape("gemm", "fprop", "fp8-block", 4096, 4096, 7168)
+    assert kernel_seconds(shape, found, GPU, "alone").seconds == kernel_seconds(shape, other, GPU, "alone").seconds
+    norm = KernelShape("rmsnorm", bytes=117_440_512)
+    assert kernel_seconds(norm, found, GPU, "alone").seconds == kernel_seconds(norm, base, GPU, "alone").seconds
+    assert len({row.shape.op for row in found.kernels.rows}) == len({row.shape.op for row in base.kernels.rows})
 
 
 def test_a_stack_of_another_chip_or_without_own_kernels_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from simulator import load_scenario, simulate_run
 from simulator.results.document import to_document
-from validation.at_scale.stacks import at_the_limit, with_own_kernels
+from validation.at_scale.stacks import at_the_limit, with_library_products, with_own_kernels
 
 PRESET: Final = "deepseek-v3"
 BASE: Final = "h800-deepseek-2024"
@@ -33,12 +33,22 @@ def _own(folder: Path) -> Path:
     return with_own_kernels(BASE, MEASURED, folder)
 
 
+def _library(folder: Path) -> Path:
+    return with_library_products(BASE, MEASURED, folder)
+
+
 def _limit(folder: Path) -> Path:
     return at_the_limit(BASE, folder)
 
 
 VARIANTS: Final = (
     Variant("training", "kernels of the training's trace of 2024"),
+    Variant(
+        "library",
+        "cuBLAS's products by blocks, a launch an expert, the rest as in training",
+        _library,
+        ("kernels.grouped_gemm=loop",),
+    ),
     Variant("own", "this project's products and their casts, the rest as in training", _own, ("kernels.gemm=moesim",)),
     Variant("limit", "every kernel at the chip's ceilings, within the board's watts", _limit),
     Variant(

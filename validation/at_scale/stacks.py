@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from hwprofiles.catalog import load_gpu, read_provenance, read_stack
 from hwprofiles.kernels.rows import KERNEL_COLUMNS, LIBRARY, RESULT, KernelRow
 from hwprofiles.kernels.shape import OWN_GEMMS, OWN_STREAMS
 from hwprofiles.same_chip import equal_chips
-from hwprofiles.stack_records import Stack
+from hwprofiles.stack_records import Parameter, Stack
 from hwprofiles.yaml_text import as_yaml
 from simulator.errors import InputError, Problem
 from validation.at_scale.limit import KINDS, ceilings
@@ -21,6 +21,10 @@ from validation.at_scale.limit import KINDS, ceilings
 STACKS: Final = Path(hwprofiles.__file__).parent / "stacks"
 KEPT: Final = ("network_parameters.yaml", "host_parameters.yaml", "assumptions.yaml", "collectives.csv")
 """Files of what is no kernel."""
+LIBRARYS: Final = "gemm.fp8-block."
+"""Beginning of the constants of products by blocks."""
+REPLACED: Final = (("gemm", "fp8-block"), ("grouped_gemm", "fp8-block"))
+"""Op and format of their rows."""
 OWN: Final = (OWN_GEMMS, OWN_STREAMS)
 """Libraries of own products, and of own kernels bound by memory."""
 
@@ -30,17 +34,39 @@ def with_own_kernels(base: str, measured: str, folder: Path) -> Path:
 
     Raises InputError: it is of another chip, or has none of them.
     """
-    own, gpu = read_stack(measured), read_provenance(base).gpu
-    if own.gpu not in equal_chips(gpu):
-        raise _refused(f"{measured} is of {own.gpu}, another chip than {gpu}")
+    own = _of_equal_chip(base, measured)
     found = {key: entry for key, entry in own.parameters.items() if _is_own(key)}
     if not any(key.startswith("gemm.") for key in found):
         raise _refused(f"{measured} has no rates of this project's products; `moesim calibrate` measures them")
     _begun(base, folder, f"{base} with this project's FP8 kernels, as {measured} has them")
     shutil.copy(STACKS / base / "parameters.yaml", folder)
-    carried = {key: {**entry.model_dump(mode="json"), "basis": "transferred"} for key, entry in found.items()}
-    (folder / "own_parameters.yaml").write_text(as_yaml(carried, f"Of {measured}."), encoding="utf-8")
-    _write_rows(folder / "kernels.csv", base, own)
+    _write_parameters(folder, measured, found)
+    rows = [_cells(row) for row in own.kernels.rows if row.shape.library == OWN[row.shape.bound == "memory"]]
+    _write_rows(folder / "kernels.csv", [*_rows_of(base), *rows])
+    return folder
+
+
+def with_library_products(base: str, measured: str, folder: Path) -> Path:
+    """The stack `base` with the library's FP8 products by blocks of the stack `measured` in the place of its own.
+
+    Raises InputError: it is of another chip.
+    """
+    other = _of_equal_chip(base, measured)
+    found = {key: entry for key, entry in other.parameters.items() if key.startswith(LIBRARYS) and not _is_own(key)}
+    _begun(base, folder, f"{base} with the library's FP8 products of {measured}")
+    kept = {
+        key: entry.model_dump(mode="json")
+        for key, entry in read_stack(base).parameters.items()
+        if _is_in(STACKS / base / "parameters.yaml", key) and not key.startswith(LIBRARYS)
+    }
+    (folder / "parameters.yaml").write_text(as_yaml(kept, f"Of {base}."), encoding="utf-8")
+    _write_parameters(folder, measured, found)
+    rows = [row for row in _rows_of(base) if (row["op"], row["dtype"]) not in REPLACED]
+    rows += [
+        _cells(row) for row in other.kernels.rows
+        if (row.shape.op, row.shape.dtype) in REPLACED and row.shape.library != OWN_GEMMS
+    ]  # fmt: skip
+    _write_rows(folder / "kernels.csv", rows)
     return folder
 
 
@@ -80,14 +106,27 @@ def _begun(base: str, folder: Path, description: str) -> None:
     (folder / "provenance.yaml").write_text(as_yaml(record, "Written by validation/at_scale."), encoding="utf-8")
 
 
-def _write_rows(path: Path, base: str, own: Stack) -> None:
-    """Rows of the base, and those of own kernels behind them."""
-    columns = (*KERNEL_COLUMNS, LIBRARY, RESULT)
+def _of_equal_chip(base: str, measured: str) -> Stack:
+    other, gpu = read_stack(measured), read_provenance(base).gpu
+    if other.gpu not in equal_chips(gpu):
+        raise _refused(f"{measured} is of {other.gpu}, another chip than {gpu}")
+    return other
+
+
+def _write_parameters(folder: Path, measured: str, found: Mapping[str, Parameter]) -> None:
+    """Constants of another stack of the chip."""
+    carried = {key: {**entry.model_dump(mode="json"), "basis": "transferred"} for key, entry in found.items()}
+    (folder / "carried_parameters.yaml").write_text(as_yaml(carried, f"Of {measured}."), encoding="utf-8")
+
+
+def _rows_of(base: str) -> list[Mapping[str, Any]]:
     with (STACKS / base / "kernels.csv").open(encoding="utf-8", newline="") as file:
-        rows: list[Mapping[str, Any]] = list(csv.DictReader(file))
-    rows += [_cells(row) for row in own.kernels.rows if row.shape.library == OWN[row.shape.bound == "memory"]]
+        return list(csv.DictReader(file))
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer = csv.DictWriter(file, (*KERNEL_COLUMNS, LIBRARY, RESULT), restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
