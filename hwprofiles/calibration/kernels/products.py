@@ -65,7 +65,7 @@ def fprop(
     Raises CalibrationError for operands that do not fit.
     """
     out_dtype = out_dtype if out is None else out.dtype
-    problems = problems_of_product(left, right, out, out_dtype)
+    problems = list(problems_of_product(left, right, out, out_dtype))
     if not problems:
         num_groups, num_rows = len(right.values), len(left.values)
         problems = problems_of_groups(groups, num_groups, num_rows, left.values.device)
@@ -98,7 +98,7 @@ def wgrad(
     written. Raises CalibrationError for operands that do not fit.
     """
     num_groups, device = num_groups_of(groups), left.values.device
-    problems = problems_of_wgrad(left, right, num_groups, out)
+    problems = list(problems_of_wgrad(left, right, num_groups, out))
     if accumulate and out is None:
         problems.append(Problem("", "accumulate", "True without out: there is nothing to add to; give out"))
     if not problems:

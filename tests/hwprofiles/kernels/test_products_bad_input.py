@@ -93,7 +93,7 @@ WRONG_PRODUCTS: dict[str, tuple[Callable[[], tuple[Rows, Blocks, dict[str, Any]]
     ),
     "an address": (
         lambda: (replace(LEFT, values=off_by(4, LEFT.values)), RIGHT, OUT),
-        r"left.values: address 0x\w+; a multiple of 16 is wanted",
+        r"left.values: an address 4 bytes off; a multiple of 16 is wanted",
     ),
     "a device": (
         lambda: (LEFT, replace(RIGHT, values=empty(E, N, K, device="meta")), OUT),

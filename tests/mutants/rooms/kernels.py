@@ -51,8 +51,8 @@ KERNELS = Room(
         ),
         Fault(
             "hwprofiles/calibration/kernels/operands.py",
-            "return _ends(Groups((num_rows,)) if groups is None else groups.padded(multiple), device)",
-            "return _ends(Groups((num_rows,)) if groups is None else groups, device)",
+            "return (Groups((num_rows,)) if groups is None else groups.padded(multiple)).ends(device)",
+            "return (Groups((num_rows,)) if groups is None else groups).ends(device)",
             "weight gradients read groups that are not padded",
         ),
         Fault(
