@@ -86,6 +86,10 @@ def test_a_row_is_the_shorter_state_of_what_is_sound() -> None:
     ]  # fmt: skip
     (row,), left = kernel_rows(points, gpu, "calibrate")
     assert (row["seconds"], row["library"], row["state"]) == ("0.00029", "", "first_launches")
+    two, _ = kernel_rows(
+        [*points, gemm(280e-6, library="moesim"), gemm(1e-6, library="moesim-limited", sms=100)], gpu, "x"
+    )
+    assert [(row["seconds"], row["library"]) for row in two] == [("0.00029", ""), ("0.00028", "moesim")]
     (told,) = left
     assert "above the dense peak" in told and "4095" in told
 

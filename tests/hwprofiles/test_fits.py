@@ -22,7 +22,7 @@ from hwprofiles.kernels.anchoring import KernelCost
 from hwprofiles.kernels.attention import AttentionConstants, core_limits, core_seconds
 from hwprofiles.kernels.gemm_formula import GemmBatch, GemmConstants, GemmLimits, GemmSize, gemm_seconds
 from hwprofiles.kernels.rows import KernelRow, KernelTable
-from hwprofiles.kernels.shape import KernelShape
+from hwprofiles.kernels.shape import OWN_GEMMS, KernelShape
 from hwprofiles.kernels.table import kernel_seconds
 from hwprofiles.parameter_keys import key_problem, part_problems
 from hwprofiles.stack_records import Parameter
@@ -70,6 +70,25 @@ def test_what_kernels_keep_beside_held_sms_is_interpolated_and_pools_libraries_t
     held = found["overlap.comm_sms"]
     assert (held["value"], held["basis"], held["source"]["kind"]) == (20.0, "transferred", "paper")
     assert overlap.fitted([row for row in held_table() if row["op"] != "copy"], H100, Origin("here")) == {}
+
+
+def test_own_products_have_constants_by_their_name_and_change_no_others() -> None:
+    """Five times as fast as the library's, and much slower with fewer SMs."""
+    few = [row for row in gemm_table() if row["k"] in ("7168", "2048")]
+    own = [{**row, "library": OWN_GEMMS, "seconds": repr(float(row["seconds"]) / 5.0)} for row in few]
+    library, _ = fit_points(few, H100)
+    found, judged = fit_points([*own, *few], H100)
+    assert {key: found[key] for key in library} == library
+    named = {key.replace(f".{OWN_GEMMS}", "") for key in found.keys() - library.keys()}
+    assert named == library.keys() and any(each.name.startswith(f"gemm.bf16.{OWN_GEMMS},") for each in judged)
+    held = list(held_table())
+    slow = [
+        {**row, "library": OWN_GEMMS, "seconds": str(9.0 * float(row["seconds"]))}
+        for row in held
+        if row["sms"] != "132"
+    ]
+    alone = [{**row, "library": OWN_GEMMS} for row in held if row["sms"] == "132"]
+    assert overlap.fitted([*held, *slow, *alone], H100, Origin("x")) == overlap.fitted(held, H100, Origin("x"))
 
 
 def gemm_row(size: GemmSize, seconds: float, **cells: str) -> dict[str, str]:

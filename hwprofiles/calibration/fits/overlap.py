@@ -14,7 +14,7 @@ from typing import Any, Final
 from hwprofiles.calibration.fits.judged import middle
 from hwprofiles.calibration.fits.parameter import Entry, Origin, parameters
 from hwprofiles.calibration.fits.points import Cells, free_sms, measured
-from hwprofiles.kernels.shape import Bound
+from hwprofiles.kernels.shape import OWN_GEMMS, Bound
 from hwprofiles.schema import Gpu
 
 HELD: Final = 20
@@ -66,10 +66,13 @@ def kept(rows: Sequence[Cells], num_sms: int) -> Iterator[float]:
 
 
 def _by_kernel(rows: Sequence[Cells], num_sms: int) -> dict[tuple[str, ...], dict[int, float]]:
-    """Kernel and library → SMs held → seconds; a library that was told has those of all SMs of the one that was not."""
+    """Kernel and library → SMs held → seconds; a library that was told has those of all SMs of the one that was not.
+
+    Without this project's products, which no framework runs.
+    """
     found: dict[tuple[str, ...], dict[int, float]] = {}
     for row in rows:
-        if not row.get("beside"):
+        if not row.get("beside") and row["library"].removesuffix(LIMITED) != OWN_GEMMS:
             times = found.setdefault((*(row.get(cell, "") for cell in CELLS), row["library"]), {})
             held, seconds = num_sms - free_sms(row, num_sms), float(row["seconds"])
             times[held] = min(seconds, times.get(held, seconds))
