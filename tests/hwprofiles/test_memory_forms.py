@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +18,12 @@ from hwprofiles.catalog import load_gpu
 from hwprofiles.kernel_list import read_shapes
 from hwprofiles.kernels.memory_bound import REFERENCE_BYTES
 from hwprofiles.kernels.rows import KernelRow, KernelTable
-from hwprofiles.kernels.shape import KernelShape
+from hwprofiles.kernels.shape import FEW, FEW_ROWS, KernelShape
 from hwprofiles.record_file import CatalogError
 from hwprofiles.units import MICRO, MILLI
+from simulator.scenario.model import GqaAttention
+from simulator.workload.counting import rmsnorm_bwd
+from simulator.workload.modules.moesim_torch import _norm_bwd
 from tests.hwprofiles.test_fits import cost, memory_row
 
 H100 = load_gpu("h100")
@@ -139,3 +144,32 @@ def test_a_list_of_kernels_has_a_column_for_the_width(tmp_path: Path) -> None:
     path.write_text("op,bytes,m,n,width\nsort,4096,8,32,64\n")
     with pytest.raises(CatalogError, match="64, but n is 32"):
         read_shapes(path)
+
+
+def test_few_rows_of_a_norms_weight_gradient_are_a_kernel_of_their_own() -> None:
+    """Up to 64 * 1024 rows 3 ns each; more of them by their bytes, in parts side by side."""
+    rows = [
+        memory_row("rmsnorm_bwd", "torch-heads-weight", 512 * count, seconds, count, 128)
+        for count, seconds in (
+            (1 << 14, 50 * MICRO), (1 << 16, 200 * MICRO), (1 << 17, 40 * MICRO), (1 << 19, 120 * MICRO), (1 << 21, 440 * MICRO)
+        )
+    ]  # fmt: skip
+    found, _ = fit_points(rows, H100)
+    few, many = (
+        KernelShape("rmsnorm_bwd", variant, m=count, n=128, bytes=512 * count, library="torch-heads-weight")
+        for variant, count in ((FEW, FEW_ROWS // 2), ("", 1 << 20))
+    )
+    assert cost(found, few).seconds == pytest.approx(100 * MICRO, rel=0.1)
+    assert cost(found, many).seconds == pytest.approx(227 * MICRO, rel=0.1)
+
+
+def test_the_torch_model_names_its_kernel_of_few_rows() -> None:
+    def variants(rows: int) -> list[str]:
+        op = replace(rmsnorm_bwd("q_norm_bwd", rows, 128), name="q_norm_bwd")
+        attention = GqaAttention(kind="gqa", num_heads=4, num_kv_heads=4, head_dim=128, qk_norm=True)
+        place = SimpleNamespace(model=SimpleNamespace(attention=attention, hidden_size=512))
+        return [
+            each.shape.variant for each in _norm_bwd(op, place) if each.phase == "W" and each.shape.op == "rmsnorm_bwd"
+        ]
+
+    assert (variants(FEW_ROWS), variants(FEW_ROWS + 1)) == ([FEW], [""])

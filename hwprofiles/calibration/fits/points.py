@@ -15,10 +15,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 from hwprofiles.calibration.gemm_fit import GemmPoint
 from hwprofiles.calibration.reference_points import AttentionPoint
 from hwprofiles.kernels.gemm_formula import GemmSize
-from hwprofiles.kernels.shape import KERNELS, OWN_GEMMS, KernelShape
+from hwprofiles.kernels.shape import FEW, FEW_ROWS, KERNELS, OWN_GEMMS, KernelShape
 
 Cells = Mapping[str, str]
 """Column → text; a column that is not there counts as empty."""
+HEADS_WEIGHT: Final = "torch-heads-weight"
+"""Library cell of the weight's gradient of a norm of heads."""
 OWN: Final = "own measurement"
 WRITTEN: Final = {"cublas-bf16-out": "bf16", "cublas-fp32-out": "fp32"}
 """Library cell → result of a weight gradient that is written and not added to; grouped ones and loops of them write BF16, but
@@ -106,13 +108,18 @@ def _is_odd(shape: KernelShape) -> bool:
 def memory_points(rows: Iterable[Cells]) -> list[MemoryPoint]:
     """A point a call.
 
-    Variants of an op and library are pooled; beside calls without one each is a library of its own, `<library>-<variant>`.
+    Variants of an op and library are pooled; beside calls without one each is a library of its own, `<library>-<variant>`. So
+    are weight gradients of heads' norms over few rows.
     """
     found = [MemoryPoint(*call, seconds) for call, seconds in shortest(rows, _memory_call)]
     plain = {(point.op, point.library) for point in found if not point.variant}
-    return [
+    named = [
         point._replace(library=f"{point.library}-{point.variant}")
         if point.variant and (point.op, point.library) in plain else point for point in found
+    ]  # fmt: skip
+    return [
+        point._replace(library=f"{point.library}-{FEW}")
+        if point.library == HEADS_WEIGHT and point.rows <= FEW_ROWS else point for point in named
     ]  # fmt: skip
 
 

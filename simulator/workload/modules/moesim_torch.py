@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
+from hwprofiles.kernels.shape import FEW, FEW_ROWS
 from simulator.scenario.model import GqaAttention, MlaAttention, ModelSpec
 from simulator.workload.modules.chains import (
     BF16,
@@ -110,7 +111,7 @@ def _norm_bwd(op: Op, place: Place) -> Iterator[Op]:
     weight = op.name.removesuffix("_bwd")
     yield chain(
         f"{weight}_wgrad", "rmsnorm_bwd", "W", 2 * BF16 * numbers, kernels=2, elements=numbers, width=op.shape.width,
-        library=f"{kind}-weight",
+        library=f"{kind}-weight", variant=FEW if kind != TORCH and op.shape.m <= FEW_ROWS else "",
     )  # fmt: skip
     yield small(f"{weight}_grad_cast", "W", (BF16 + FP32) * place.model.hidden_size, 1)
 
