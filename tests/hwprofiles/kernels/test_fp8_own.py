@@ -92,6 +92,14 @@ def test_a_second_gradient_is_added_where_the_first_lies(n: int, is_own: bool, k
     torch.testing.assert_close(once[3], 4 * once[1])
 
 
+def test_unasked_no_gradient_is_added_behind_autograds_back(kernels: InTorch) -> None:
+    formats = recipe(OwnBlockwise(CPU))
+    weight = torch.randn(16, 32).requires_grad_()
+    weight.grad = torch.full_like(weight, 7.0)
+    (found,) = torch.autograd.grad(formats.linear(torch.randn(3, 32), weight).sum(), weight)
+    assert found.any() and (weight.grad == 7).all() and "add" not in kernels.calls
+
+
 @pytest.mark.slow
 def test_a_training_with_own_products_is_that_with_emulated_ones(kernels: InTorch) -> None:
     training = Training(steps=1, seq_len=8, sequences=1)
