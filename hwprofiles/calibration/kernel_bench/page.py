@@ -49,9 +49,10 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 def composed(text: str, measured: Path, at_scale: Path) -> str:
     """The page with its blocks made anew. Raises CalibrationError: a block that nothing makes, or a file that is not there."""
+    of_errors = measured.with_name(measured.name.replace("own-kernels", "own-kernel-errors"))
     blocks: dict[str, Callable[[], str]] = {
         "card": partial(card, measured), "summary": partial(_summary, measured), "at scale": partial(scale_table, at_scale),
-        "power": partial(power, measured), "streaming": partial(streaming, measured),
+        "power": partial(power, measured), "errors": partial(errors, of_errors), "streaming": partial(streaming, measured),
         **{name: partial(products, measured, *which) for name, which in PRODUCTS.items()},
     }  # fmt: skip
 
@@ -110,10 +111,10 @@ def _summary(measured: Path) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for line in summary(read(measured)):
-        mark = f"**{line['mean']:.2f}**" if line["reached"] else f"{line['mean']:.2f}"
-        aim = f"{line['aim']:.2f}" if line["aim"] else ""
+        mark = f"**{line['mean']:.2f}**" if line["reach"] and line["reached"] else f"{line['mean']:.2f}"
+        reach, aim = (f"{line[name]:.2f}" if line[name] else "" for name in ("reach", "aim"))
         ends = f"{line['least']:.2f} | {line['most']:.2f} | {line['number']}"
-        lines.append(f"| {line['what']} | {mark} | {ends} | {line['reach']:.2f} | {aim} |")
+        lines.append(f"| {line['what']} | {mark} | {ends} | {reach} | {aim} |")
     return "\n".join(lines)
 
 
@@ -165,6 +166,15 @@ def streaming(measured: Path) -> str:
                 f"| {name} | {own['variant']} | {own['bytes'] / MEGA:,.0f} | {own['gb_per_s']:,.0f} | "
                 f"{copy['seconds'] / own['seconds']:.0%} | {before} | {own['seconds'] / MICRO:,.1f} |"
             )
+    return "\n".join(lines)
+
+
+def errors(of_errors: Path) -> str:
+    """A row a pass and kernel, or format."""
+    lines = ["| pass | what | checks | worst error | bound |", "| --- | --- | ---: | ---: | ---: |"]
+    for row in csv.DictReader(_text(of_errors).splitlines()):
+        error, bound = (f"{float(row[name]):.2g}" for name in ("error", "bound"))
+        lines.append(f"| {row['variant']} | {row['what']} | {row['checks']} | {error} | {bound} |")
     return "\n".join(lines)
 
 

@@ -17,15 +17,15 @@ OWN: Final = "moesim"
 
 @dataclass(frozen=True)
 class Target:
-    """A geometric mean of ratios. reach, aim: of the ratio; aim 0: none of its own."""
+    """A geometric mean of ratios. reach, aim: of the ratio; 0: none of its own."""
 
     what: str
-    reach: float
-    aim: float
+    reach: float = 0.0
+    aim: float = 0.0
 
 
-DENSE: Final = Target("dense fprop over cuBLAS block-wise", 1.0, 0.0)
-GROUPED: Final = Target("grouped fprop over torch row-wise", 0.92, 0.0)
+DENSE: Final = Target("dense fprop over cuBLAS block-wise", 1.0)
+GROUPED: Final = Target("grouped fprop over torch row-wise", 0.92)
 WGRAD: Final = Target("wgrad over fprop of equal FLOP", 0.75, 0.85)
 STREAMS: Final = {
     "stream": Target("streaming kernels over a copy", 0.85, 0.92),
@@ -43,11 +43,11 @@ def summary(rows: Iterable[Row]) -> list[dict[str, Any]]:
         by_name[row["name"]][row["library"]] = row
     found = [
         _line(DENSE, _over(by_name, "dense", "fprop", "torch-block")),
-        _line(Target("dense dgrad over cuBLAS block-wise", 1.0, 0.0), _over(by_name, "dense", "dgrad", "torch-block")),
-        _line(Target("dense wgrad over cuBLAS block-wise", 1.0, 0.0), _over(by_name, "dense", "wgrad", "torch-block")),
+        _line(Target("dense dgrad over cuBLAS block-wise", 1.0), _over(by_name, "dense", "dgrad", "torch-block")),
+        _line(Target("dense wgrad over cuBLAS block-wise"), _over(by_name, "dense", "wgrad", "torch-block")),
         _line(GROUPED, _over(by_name, "grouped", "fprop", "torch-row")),
-        _line(Target("grouped dgrad over torch row-wise", 0.92, 0.0), _over(by_name, "grouped", "dgrad", "torch-row")),
-        _line(Target("grouped wgrad over torch row-wise", 0.92, 0.0), _over(by_name, "grouped", "wgrad", "torch-row")),
+        _line(Target("grouped dgrad over torch row-wise", 0.92), _over(by_name, "grouped", "dgrad", "torch-row")),
+        _line(Target("grouped wgrad over torch row-wise"), _over(by_name, "grouped", "wgrad", "torch-row")),
         _line(WGRAD, _of_equal_flop(timed, OWN)),
         _line(Target("wgrad that adds over fprop of equal FLOP", 0.75, 0.85), _of_equal_flop(timed, f"{OWN}-added")),
     ]
@@ -88,7 +88,7 @@ def _line(target: Target, ratios: Mapping[str, float]) -> dict[str, Any]:
     worst, best = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
     return {
         "what": target.what, "number": len(ratios), "mean": mean, "least": ratios[worst], "least_of": worst,
-        "most": ratios[best], "most_of": best, "reach": target.reach, "aim": target.aim or None,
+        "most": ratios[best], "most_of": best, "reach": target.reach or None, "aim": target.aim or None,
         "reached": mean >= target.reach,
     }  # fmt: skip
 
@@ -113,8 +113,8 @@ def lines(found: Iterable[Row]) -> Iterator[str]:
     """Of a summary."""
     for line in found:
         aim = f", aim {line['aim']:.2f}" if line["aim"] else ""
-        verdict = "reached" if line["reached"] else "NOT reached"
-        yield (
-            f"{line['what']}: {line['mean']:.3f} ({line['number']}; {line['least']:.3f} {line['least_of']} to "
-            f"{line['most']:.3f} {line['most_of']}); reach {line['reach']:.2f}{aim}: {verdict}"
+        verdict = (
+            f"; reach {line['reach']:.2f}{aim}: {'' if line['reached'] else 'NOT '}reached" if line["reach"] else ""
         )
+        ends = f"{line['least']:.3f} {line['least_of']} to {line['most']:.3f} {line['most_of']}"
+        yield f"{line['what']}: {line['mean']:.3f} ({line['number']}; {ends}){verdict}"

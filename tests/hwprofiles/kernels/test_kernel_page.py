@@ -69,6 +69,22 @@ def test_every_block_has_a_table(measured: Path) -> None:
     assert "| fprop 4096 rows, 4096 x 7168 | moesim | 650 | 1.50 |" in made
 
 
+def test_errors_are_the_worst_of_each_kernel_and_format(tmp_path: Path) -> None:
+    checked = {"variant": "fprop", "kernel": "cuda", "bound": 5e-4}
+    of_format = {"variant": "fprop", "format": "bf16", "error": 2e-3, "bound": 5e-3}
+    document = {
+        "device": {"device": "NVIDIA H100 80GB HBM3"}, "rows": [], "formats": [of_format],
+        "correct": [{**checked, "out": "fp32", "error": error} for error in (1e-4, 3e-4, 2e-4)],
+    }  # fmt: skip
+    (tmp_path / "bench.json").write_text(json.dumps(document))
+    save_table(tmp_path / "bench.json", tmp_path / "h-own-kernel-errors.csv")
+    made = page.composed(
+        "<!-- block: errors -->\n<!-- end -->\n", tmp_path / "h-own-kernels.csv", tmp_path / "none.csv"
+    )
+    assert "| fprop | cuda, FP32 out | 3 | 0.0003 | 0.0005 |" in made
+    assert "| fprop | format bf16, of the numbers before they are cast | 1 | 0.002 | 0.005 |" in made
+
+
 def test_a_block_that_nothing_makes_and_a_missing_file_are_named(measured: Path, tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match=r"block: dens: nothing makes it.*did you mean dense"):
         page.composed("<!-- block: dens -->\n<!-- end -->\n", measured, measured.with_name("scale.csv"))
