@@ -128,6 +128,12 @@ def chosen(kernel: Kernel, product: Product, device: torch.device) -> Literal["c
     raise CalibrationError([Problem("", "kernel", f"{kernel!r}: {device} has no FP8 {product} kernel ({why})")])
 
 
+def require(device: torch.device) -> None:
+    """Raises CalibrationError where one of the products has no kernel on the device."""
+    for product in get_args(Product):
+        chosen("auto", product, device)
+
+
 @cache
 def reason_against_cuda(device: torch.device, product: Product) -> str:
     """Why the CUDA kernel cannot run there; empty where it can."""

@@ -18,8 +18,7 @@ class OwnBlockwise(LibraryBlockwise):
 
     def __init__(self, device: torch.device, *, power_of_two: bool = False) -> None:
         super().__init__(power_of_two=power_of_two)
-        for product in ("gemm", "wgrad"):
-            products.chosen("auto", product, device)  # type: ignore[arg-type]
+        products.require(device)
 
     def fprop(self, operand: Quantised, weight: BlockWeight, groups: Groups) -> Tensor:
         return products.fprop(Rows.of(operand), _blocks(weight.blocks), groups)[:, : weight.sizes[0]]

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from hwprofiles.calibration.command import Parser, check_output, guarded, write_json
+from hwprofiles.calibration.errors import CalibrationError
+from hwprofiles.calibration.kernels.products import require
 from hwprofiles.calibration.measuring import Clock, device_facts
 from hwprofiles.calibration.numerics import comparing
 from hwprofiles.calibration.numerics.blockwise_library import reason_against_kernels
@@ -62,19 +64,21 @@ def _main(arguments: Sequence[str] | None) -> int:
     device = cpu_or_gpu(given.device)
     check_output(given.out)
     shapes = comparing.SMALL if given.small else comparing.SHAPES
-    whose: tuple[Gemms, ...] = ("auto", "own") if device.type == "cuda" else ("auto",)
-    asked: list[tuple[str, Gemms]] = [(recipe, "auto") for recipe in FP8_RECIPES]
-    asked += [(OWN, gemms) for gemms in whose[1:]]
+    none_because = _no_own_kernels(device)
+    whose: tuple[Gemms, ...] = ("auto",) if none_because else ("auto", "own")
+    own: list[tuple[str, Gemms]] = [(OWN, gemms) for gemms in whose[1:]]
+    asked: list[tuple[str, Gemms]] = [*((recipe, "auto") for recipe in FP8_RECIPES), *own]  # type: ignore[list-item]
     rows = [row for recipe, gemms in asked for row in comparing.compare(recipe, shapes, device, gemms)]
     layers = SMALL_LAYERS if given.small else LAYERS
     result: dict[str, Any] = {
         "device": device_facts(device.index or 0) if device.type == "cuda" else {"gpu": "", "torch": torch.__version__},
         "emulated_because": {recipe: reason_against(device, probe) for recipe, probe in FP8_RECIPES.items()},
+        "no_own_because": none_because,
         "several_passes_because": reason_against_kernels(device),
         "kernels": list(comparing.compare_kernels(device)),
         "farthest": comparing.FARTHEST,
         "products": rows,
-        "times": list(time_layers(layers, device)),
+        "times": list(time_layers(layers, device, [*((recipe, "auto") for recipe in TIMED), *own])),
         "parts": [row for gemms in whose for row in time_parts(layers, device, gemms)],
     }
     write_json(given.out, result)
@@ -84,11 +88,24 @@ def _main(arguments: Sequence[str] | None) -> int:
     return 1 if different else 0
 
 
-def time_layers(layers: dict[str, Shape], device: torch.device) -> Iterator[dict[str, Any]]:
+def _no_own_kernels(device: torch.device) -> str:
+    """Why this project's kernels are left out; empty where they are not. Interpreted ones would take hours."""
+    if device.type != "cuda":
+        return "needs a CUDA GPU"
+    try:
+        require(device)
+    except CalibrationError as why:
+        return str(why)
+    return ""
+
+
+def time_layers(
+    layers: dict[str, Shape], device: torch.device, timed: Sequence[tuple[str, Gemms]]
+) -> Iterator[dict[str, Any]]:
     """Of each layer and recipe: forward and backward, s, with their FLOP."""
     for name, shape in layers.items():
-        for recipe in TIMED:
-            formats = numerics(recipe, device)
+        for recipe, gemms in timed:
+            formats = numerics(recipe, device, gemms)
             rows, weights, grad = _operands(shape, device)
             rows = rows.to(formats.dtype).requires_grad_()
             weights = weights.to(formats.param_dtype).requires_grad_()
@@ -101,7 +118,7 @@ def time_layers(layers: dict[str, Shape], device: torch.device) -> Iterator[dict
             )
             flop = 2.0 * sum(shape.counts) * shape.n * shape.k
             yield {
-                "layer": name, "recipe": recipe, "counts": shape.counts, "n": shape.n, "k": shape.k,
+                "layer": name, "recipe": recipe, "gemms": gemms, "counts": shape.counts, "n": shape.n, "k": shape.k,
                 "forward_s": median_s(forward, device), "backward_s": median_s(gradients, device),
                 "forward_flop": flop, "backward_flop": 2 * flop,
             }  # fmt: skip
