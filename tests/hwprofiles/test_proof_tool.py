@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.model.config import ModelConfig
 from hwprofiles.calibration.proof import cli, measure_layers, run, steps
+from hwprofiles.calibration.proof import layers as layers_module
 from hwprofiles.calibration.proof.layers import build
 from hwprofiles.calibration.proof.store import Table, begin
 from hwprofiles.calibration.proof.weights_alone import WeightsAlone
@@ -123,6 +124,16 @@ def test_weights_alone_are_all_gradients_of_weights_and_no_other(kind: str, reci
         assert counter.get_total_flops() == flop["B"] - flop["I"] > 0
         assert len(found) == len(list(built.module.parameters())) and all(grad.dtype is torch.float32 for grad in found)
     assert sorted(grad.numel() for grad in found) == sorted(weight.numel() for weight in built.module.parameters())
+
+
+def test_a_gpu_without_the_products_of_a_recipe_is_not_timed_with_emulated_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(layers_module, "numerics", lambda recipe, device, gemms: asked.append((device.type, gemms)))
+    for name in ("cuda", "cpu"):
+        layers_module.formats_of("fp8-row", torch.device(name))
+    assert asked == [("cuda", "library"), ("cpu", "auto")]
 
 
 def test_development_shares_no_layer_with_what_is_proved() -> None:

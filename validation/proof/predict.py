@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import fsum
 from typing import Any, Final
@@ -16,7 +16,7 @@ from simulator.step.memory import rank_memories
 from simulator.step.prepared import PreparedStep, memory_question, prepare
 from simulator.step.step import simulate_step
 from simulator.workload.modules.moesim_fp8 import WEIGHT_CAST, WEIGHT_TURN, spread
-from simulator.workload.modules.moesim_rows import spread_rows
+from simulator.workload.modules.moesim_rows import spread_rows, with_rows
 from simulator.workload.op import Op
 from validation.measured_memory import OUTSIDE
 from validation.proof.scenarios import layer_scenario, step_scenario
@@ -48,13 +48,14 @@ def layer_operators(step: PreparedStep, case: LayerCase) -> tuple[Op, ...]:
         op for op in unit.ops()
         if not op.name.startswith("embedding") and op.name.startswith(FFN) == is_ffn and not op.name.endswith(OF_STEP)
     )  # fmt: skip
-    return tuple(each for op in own for each in _as_loaded(op, uneven(case.rows) if case.rows else 0.0))
+    return tuple(each for op in own for each in (_as_loaded(op, case.rows) if case.rows else (op,)))
 
 
-def _as_loaded(op: Op, rows_cv: float) -> Iterator[Op]:
-    """A product of experts with that spread of rows, and what FP8 products need more for it."""
+def _as_loaded(op: Op, counts: Sequence[int]) -> Iterator[Op]:
+    """A product of experts with the spread of their rows, and what FP8 products need more for it."""
+    rows_cv = uneven(tuple(counts))
     if op.shape.op != "grouped_gemm" or not rows_cv:
-        yield op
+        yield from with_rows(op, counts) if op.name.startswith("expert") else (op,)
         return
     loaded = replace(op, shape=replace(op.shape, rows_cv=rows_cv))
     if op.shape.dtype == "fp8-row":

@@ -13,6 +13,7 @@ from hwprofiles.calibration.model.config import ModelConfig
 from hwprofiles.calibration.model.head import Head
 from hwprofiles.calibration.model.initial import initialise
 from hwprofiles.calibration.model.layer import Layer
+from hwprofiles.calibration.numerics.numerics import Numerics
 from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.proof.forced import forced, without_looks
 from hwprofiles.proof_cases.layer_cases import LayerCase
@@ -46,9 +47,17 @@ class Built:
         self.module.requires_grad_(not frozen)
 
 
+def formats_of(recipe: str, device: torch.device) -> Numerics:
+    """Of a recipe, on a GPU by the library's products alone: emulated ones have the numbers, not the times.
+
+    Raises CalibrationError where the GPU has them not.
+    """
+    return numerics(recipe, device, "library" if device.type == "cuda" else "auto")
+
+
 def build(case: LayerCase, device: torch.device) -> Built:
     """Random weights, input and gradient; loads as the case says. Raises CalibrationError, or torch's out-of-memory error."""
-    config, formats = ModelConfig.of(case.values), numerics(case.recipe, device)
+    config, formats = ModelConfig.of(case.values), formats_of(case.recipe, device)
     generator = torch.Generator().manual_seed(SEED)
     dispatcher = forced(case.rows, case.tokens * case.sequences, formats, device) if case.kind == "moe" else None
     shape = (case.sequences, case.tokens, config.hidden_size)

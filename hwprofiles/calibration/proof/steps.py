@@ -19,9 +19,8 @@ from hwprofiles.calibration.model.config import ModelConfig, Moe
 from hwprofiles.calibration.model.moe import MoeLayer
 from hwprofiles.calibration.model.optimizer import AdamW
 from hwprofiles.calibration.model.transformer import Model
-from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.proof.forced import forced, without_looks
-from hwprofiles.calibration.proof.layers import SEED
+from hwprofiles.calibration.proof.layers import SEED, formats_of
 from hwprofiles.proof_cases.sizes import even
 from hwprofiles.proof_cases.step_cases import StepCase
 
@@ -88,7 +87,7 @@ class Training:
 
 def build(case: StepCase, device: torch.device) -> Training:
     """First weights, random tokens, even loads; nothing in a step waits for the GPU. Raises as `layers.build`."""
-    config, formats = ModelConfig.of(case.values), numerics(case.recipe, device)
+    config, formats = ModelConfig.of(case.values), formats_of(case.recipe, device)
     model = Model(config, formats, recompute=case.recompute, device=device)
     tokens = case.tokens * case.sequences
     for part in model.modules():

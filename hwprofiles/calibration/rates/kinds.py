@@ -9,6 +9,7 @@ from typing import Any, Final
 from hwprofiles.calibration.rates import (
     attention,
     beside,
+    by_columns,
     casts,
     dense,
     dense_fp8,
@@ -39,7 +40,7 @@ def _grouped(device: Any, size: Size) -> Iterator[RateCase]:
 
 
 def _memory(device: Any, size: Size) -> Iterator[RateCase]:
-    for each in (norms, casts, rows, routing, loss):
+    for each in (norms, casts, rows, routing, loss, by_columns):
         yield from cases_of(each.KERNELS, device, size)
 
 

@@ -8,10 +8,10 @@ gradient is written in BF16 and cast to FP32, the weight's own format.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from simulator.workload.modules.chains import BF16, FP32, ROW_QUANTISER, TORCH, chain, strided
+from simulator.workload.modules.chains import BF16, FP32, ROW_QUANTISER, TORCH, chain
 from simulator.workload.op import Op, Pass
 
 ALIGNED: Final = 16
@@ -21,6 +21,10 @@ BY_ROWS: Final = (17, 8)
 functions of a number a row find the scales."""
 SIZES, LARGEST, QUOTIENTS, OCTETS = 2 * BF16, BF16, BF16 + FP32, FP32 + 1
 """Bytes of a number of what makes columns: sizes, the largest of a column, quotients and their conversion."""
+SIZES_OF, LARGEST_OF = "_sizes_", "_largest_"
+"""In the names of the functions of one expert, whose number follows."""
+SPLIT: Final = 1024
+"""Rows from which torch shares a sum down the columns out over blocks (aten/src/ATen/native/cuda/Reduce.cuh)."""
 OF_SCALES: Final = 5
 """Functions of a number a column: the experts' scales side by side, and what makes scales of the largest numbers."""
 WEIGHT: Final = (50, 14)
@@ -39,18 +43,42 @@ def by_rows(name: str, numbers: int, phase: Pass) -> Op:
 def by_columns(name: str, op: Op, width: int, phase: Pass) -> Iterator[Op]:
     """Rows of that width of a product op (rows_of), with a scale a column of each expert."""
     rows, groups = rows_of(op), op.shape.groups
-    numbers, own = rows * width, rows * width // groups
+    numbers = rows * width
     for idx in range(groups):
-        yield chain(f"{name}_sizes_{idx}", "elementwise", phase, SIZES * own, elements=own)
-        yield chain(f"{name}_largest_{idx}", "reduce_columns", phase, LARGEST * own, elements=own, library=TORCH)
+        yield from largest(name, idx, rows // groups, width, phase)
     yield chain(f"{name}_scales", "elementwise", phase, 12 * FP32 * groups * width, kernels=OF_SCALES, dtype="fp32")
-    of_scales = 0
-    if groups > 1:  # its expert's for each row
-        yield chain(f"{name}_rows_scales", "gather_rows", phase, 2 * FP32 * numbers, elements=numbers, library=TORCH)
-        of_scales = FP32
-    size = (QUOTIENTS + of_scales) * numbers
-    yield chain(f"{name}_quotients", "elementwise_mixed", phase, size, elements=numbers, library=TORCH)
+    if groups > 1:  # its expert's for each row: the experts' few stay in the level-2 cache
+        yield chain(
+            f"{name}_rows_scales", "gather_rows", phase, FP32 * numbers, elements=numbers, library=f"{TORCH}-of-few",
+            dtype="fp32",
+        )  # fmt: skip
+    size, way = (QUOTIENTS + FP32, TORCH) if groups > 1 else (QUOTIENTS, f"{TORCH}-by-columns")
+    yield chain(f"{name}_quotients", "elementwise_mixed", phase, size * numbers, elements=numbers, library=way)
     yield converted(f"{name}_octets", numbers, phase)
+
+
+def largest(name: str, idx: int, rows: int, width: int, phase: Pass) -> Iterator[Op]:
+    """The largest number of each column of one expert's rows: few of them are walked down by a thread a column."""
+    numbers = rows * width
+    yield chain(f"{name}{SIZES_OF}{idx}", "elementwise", phase, SIZES * numbers, elements=numbers)
+    library = f"{TORCH}-largest" if rows >= SPLIT else f"{TORCH}-largest-few"
+    yield chain(
+        f"{name}{LARGEST_OF}{idx}", "reduce_columns", phase, LARGEST * numbers, elements=numbers, width=width,
+        library=library,
+    )  # fmt: skip
+
+
+def with_rows(op: Op, counts: Sequence[int]) -> Iterator[Op]:
+    """An operator of `largest` with the rows that its expert has, in place of the mean."""
+    for end in (SIZES_OF, LARGEST_OF):
+        name, found, number = op.name.rpartition(end)
+        if found and number.isdecimal():
+            rows = max(ALIGNED, counts[int(number)] + -counts[int(number)] % ALIGNED)
+            width = round(op.shape.bytes / (SIZES if end == SIZES_OF else LARGEST) / (sum(counts) // len(counts)))
+            made = largest(name, int(number), rows, width, op.phase)
+            yield from (each for each in made if each.name == op.name)
+            return
+    yield op
 
 
 def converted(name: str, numbers: int, phase: Pass) -> Op:
@@ -66,7 +94,9 @@ def spread_rows(name: str, op: Op, width: int, phase: Pass) -> Iterator[Op]:
     if shape.groups > 1 and (shape.rows_cv or (rows // shape.groups) % ALIGNED):
         numbers = rows * width
         yield chain(f"{name}_zeros", "fill", phase, BF16 * numbers, elements=numbers)
-        yield strided(f"{name}_spread", numbers, phase)
+        yield chain(
+            f"{name}_spread", "scatter_rows", phase, 2 * BF16 * numbers, elements=numbers, library=f"{TORCH}-placed"
+        )
 
 
 def rows_of(op: Op) -> int:
