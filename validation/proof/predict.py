@@ -55,7 +55,7 @@ def _as_loaded(op: Op, counts: Sequence[int]) -> Iterator[Op]:
     """A product of experts with the spread of their rows, and what FP8 products need more for it."""
     rows_cv = uneven(tuple(counts))
     if op.shape.op != "grouped_gemm" or not rows_cv:
-        yield from with_rows(op, counts) if op.name.startswith("expert") else (op,)
+        yield with_rows(op, counts) if op.name.startswith("expert") else op
         return
     loaded = replace(op, shape=replace(op.shape, rows_cv=rows_cv))
     if op.shape.dtype == "fp8-row":

@@ -1,6 +1,6 @@
 """Functions of torch that quantise rows by columns and count rows of experts: recipe fp8-row and the router of the torch model.
 
-A sum or a largest number down the columns of fewer than SPLIT rows is one thread's walk down a column (torch, Reduce.cuh; above,
+A largest number of each column of fewer than SPLIT rows is one thread's walk down a column (torch, Reduce.cuh; above,
 blocks share the rows out), so that its time is the rows', whatever their width: library torch-largest-few.
 The gradient of a norm's weight walks likewise, 32 columns a block, up to SHARED rows (layer_norm_kernel.cu): torch-few-weight.
 """
@@ -26,8 +26,8 @@ COUNTS: Final = ((16_384, 1), (65_536, 1), (131_072, 1))
 
 
 def largest_of_columns(x: Any) -> Any:
-    """In x's format."""
-    return x.amax(0)
+    """In x's format. Sizes that were just written are in the level-2 cache, which such a walk feels: both functions together."""
+    return x.abs().amax(0)
 
 
 def quotients_by_columns(x: Any, scales: Any) -> Any:

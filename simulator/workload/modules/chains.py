@@ -6,6 +6,7 @@ writes its result once. Elements are those of the result, which bind kernels tha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -69,3 +70,17 @@ def strided(name: str, elements: int, phase: Pass, *, kernels: int = 1, dtype: s
 def small(name: str, phase: Pass, size: float, kernels: int) -> Op:
     """Functions of a number a row or an expert, or of a number a token and expert."""
     return chain(name, "elementwise", phase, size, kernels=kernels, dtype="fp32")
+
+
+def smalls(name: str, phase: Pass, size: float, kernels: int) -> Iterator[Op]:
+    """Such functions one behind another, each a call that waits for the one before."""
+    for idx in range(kernels):
+        yield small(f"{name}_{idx}", phase, size / kernels, 1)
+
+
+def counts(name: str, phase: Pass, rows: int) -> Iterator[Op]:
+    """How many rows each expert has: ones added to zeros by atomic additions."""
+    yield small(f"{name}_ones", phase, 8 * rows, 1)
+    yield chain(
+        f"{name}_counts", "scatter_rows", phase, 16 * rows, kernels=2, elements=rows, library=f"{TORCH}-counted", dtype="fp32"
+    )

@@ -25,6 +25,7 @@ from simulator.workload.modules.chains import (
     added,
     chain,
     narrowed,
+    smalls,
     strided,
     summed,
     widened,
@@ -73,6 +74,8 @@ class Linears:
             if variant == "dgrad":
                 yield narrowed("router_input_grad", op.shape.m * op.shape.n, "I")
         else:
+            if op.shape.groups > 1 and variant == "fprop":  # where each expert's rows end: a running sum, in 32 bits
+                yield from smalls(f"{op.name}_ends", op.phase, 32 * op.shape.groups, 3)
             yield op
         if variant == "fprop" and layer in ("ffn_down", "mlp_down"):
             yield added("ffn_residual", op.shape.m * op.shape.n, op.phase)

@@ -19,10 +19,10 @@ ALIGNED: Final = 16
 BY_ROWS: Final = (17, 8)
 """Bytes of a number in BF16, and launches: sizes (4), the largest of each row (2), quotients in FP32 (6), conversion (5); four
 functions of a number a row find the scales."""
-SIZES, LARGEST, QUOTIENTS, OCTETS = 2 * BF16, BF16, BF16 + FP32, FP32 + 1
-"""Bytes of a number of what makes columns: sizes, the largest of a column, quotients and their conversion."""
-SIZES_OF, LARGEST_OF = "_sizes_", "_largest_"
-"""In the names of the functions of one expert, whose number follows."""
+LARGEST, QUOTIENTS, OCTETS = 3 * BF16, BF16 + FP32, FP32 + 1
+"""Bytes of a number of what makes columns: sizes and the largest of a column, quotients and their conversion."""
+LARGEST_OF: Final = "_largest_"
+"""In the name of what is made of one expert's rows, whose number follows."""
 SPLIT: Final = 1024
 """Rows from which torch shares a sum down the columns out over blocks (aten/src/ATen/native/cuda/Reduce.cuh)."""
 OF_SCALES: Final = 5
@@ -45,7 +45,7 @@ def by_columns(name: str, op: Op, width: int, phase: Pass) -> Iterator[Op]:
     rows, groups = rows_of(op), op.shape.groups
     numbers = rows * width
     for idx in range(groups):
-        yield from largest(name, idx, rows // groups, width, phase)
+        yield largest(name, idx, rows // groups, width, phase)
     yield chain(f"{name}_scales", "elementwise", phase, 12 * FP32 * groups * width, kernels=OF_SCALES, dtype="fp32")
     if groups > 1:  # its expert's for each row: the experts' few stay in the level-2 cache
         yield chain(
@@ -57,28 +57,21 @@ def by_columns(name: str, op: Op, width: int, phase: Pass) -> Iterator[Op]:
     yield converted(f"{name}_octets", numbers, phase)
 
 
-def largest(name: str, idx: int, rows: int, width: int, phase: Pass) -> Iterator[Op]:
-    """The largest number of each column of one expert's rows: few of them are walked down by a thread a column."""
-    numbers = rows * width
-    yield chain(f"{name}{SIZES_OF}{idx}", "elementwise", phase, SIZES * numbers, elements=numbers)
-    library = f"{TORCH}-largest" if rows >= SPLIT else f"{TORCH}-largest-few"
-    yield chain(
-        f"{name}{LARGEST_OF}{idx}", "reduce_columns", phase, LARGEST * numbers, elements=numbers, width=width,
-        library=library,
+def largest(name: str, idx: int, rows: int, width: int, phase: Pass) -> Op:
+    """Sizes of one expert's rows, and the largest of each column: few rows are walked down by a thread a column."""
+    return chain(
+        f"{name}{LARGEST_OF}{idx}", "reduce_columns", phase, LARGEST * rows * width, kernels=2, elements=rows * width,
+        width=width, library=f"{TORCH}-largest" if rows >= SPLIT else f"{TORCH}-largest-few",
     )  # fmt: skip
 
 
-def with_rows(op: Op, counts: Sequence[int]) -> Iterator[Op]:
-    """An operator of `largest` with the rows that its expert has, in place of the mean."""
-    for end in (SIZES_OF, LARGEST_OF):
-        name, found, number = op.name.rpartition(end)
-        if found and number.isdecimal():
-            rows = max(ALIGNED, counts[int(number)] + -counts[int(number)] % ALIGNED)
-            width = round(op.shape.bytes / (SIZES if end == SIZES_OF else LARGEST) / (sum(counts) // len(counts)))
-            made = largest(name, int(number), rows, width, op.phase)
-            yield from (each for each in made if each.name == op.name)
-            return
-    yield op
+def with_rows(op: Op, counts: Sequence[int]) -> Op:
+    """An operator of `largest` with the rows that its expert has, in place of the mean; others as they are."""
+    name, found, number = op.name.rpartition(LARGEST_OF)
+    if not (found and number.isdecimal()):
+        return op
+    rows = counts[int(number)]
+    return largest(name, int(number), max(ALIGNED, rows + -rows % ALIGNED), op.shape.n, op.phase)
 
 
 def converted(name: str, numbers: int, phase: Pass) -> Op:

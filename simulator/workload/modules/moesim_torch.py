@@ -21,8 +21,10 @@ from simulator.workload.modules.chains import (
     TORCH,
     added,
     chain,
+    counts,
     narrowed,
     small,
+    smalls,
     strided,
     summed,
     widened,
@@ -246,18 +248,24 @@ def _select(op: Op, place: Place) -> Iterator[Op]:
     """Scores, choice, weights; the loads; the balance loss, which of a router with a bias chooses once more without it."""
     scores = place.scores
     yield chain(op.name, "router_pointwise", op.phase, ROUTER * scores, kernels=9, elements=scores, library=OWN)
-    yield small("router_loads", op.phase, 16 * place.rows, 4)
+    yield from counts("router_loads", op.phase, place.rows)
+    yield small("router_loads", op.phase, 24 * place.scores // place.tokens, 1)
     if _has_bias(place):
         yield chain(
             "balance_choice", "sort", op.phase, 16 * scores, elements=scores, library=TORCH, dtype="fp32",
             width=scores // place.tokens,
         )  # fmt: skip
-    yield small("balance_loss", op.phase, 24 * scores + 16 * place.rows, 13)
+    yield from counts("balance_loss", op.phase, place.rows)
+    yield from smalls("balance_loss", op.phase, 20 * scores, 9)
+    yield chain(
+        "balance_mean", "reduce_columns", op.phase, FP32 * scores, elements=scores, library=TORCH, dtype="fp32",
+        width=scores // place.tokens,
+    )  # fmt: skip
 
 
 def _select_bwd(op: Op, place: Place) -> Iterator[Op]:
     scores = place.scores
-    yield small("balance_loss_bwd", "I", 40 * scores, 11)
+    yield from smalls("balance_loss_bwd", "I", 40 * scores, 11)
     yield chain(op.name, "router_pointwise_bwd", "I", ROUTER * scores, kernels=14, elements=scores, library=OWN)
     yield narrowed("router_scores_grad", scores, "I")
 
@@ -269,7 +277,8 @@ def _has_bias(place: Place) -> bool:
 def _map(op: Op, place: Place) -> Iterator[Op]:
     """Order of the rows and their number; the rows' weights in that order."""
     yield chain(op.name, "routing_map", op.phase, 16 * place.rows, kernels=7, library=OWN)
-    yield small("row_weights", op.phase, 32 * place.rows, 2)
+    yield small("row_weights", op.phase, 16 * place.rows, 1)
+    yield chain("row_weights_picked", "gather_rows", op.phase, 16 * place.rows, elements=place.rows, library=TORCH)
 
 
 def _spread(op: Op, place: Place) -> Iterator[Op]:
@@ -284,7 +293,12 @@ def _collect(op: Op, place: Place) -> Iterator[Op]:
     size = (3 * BF16) * numbers + (2 * FP32 + BF16) * place.hidden + 40 * place.rows
     yield chain(op.name, "unpermute", op.phase, size, kernels=5, elements=numbers, library=OWN, routed=True)
     if op.name.startswith("unpermute_bwd"):
-        yield small("row_weights_bwd", "I", 72 * place.rows, 4)
+        yield from smalls("row_weights_bwd", "I", 16 * place.rows, 2)
+        yield chain(
+            "row_weights_places", "scatter_rows", "I", 24 * place.rows, elements=place.rows, library=f"{TORCH}-counted",
+            dtype="fp32",
+        )  # fmt: skip
+        yield chain("row_weights_picked_bwd", "gather_rows", "I", 32 * place.rows, elements=place.rows, library=TORCH)
     elif place.has_shared:
         yield added("shared_sum", place.hidden, op.phase)
 
