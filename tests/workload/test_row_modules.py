@@ -11,8 +11,13 @@ pytest.importorskip("torch")
 import torch
 
 from hwprofiles.calibration.counting.traffic import Traffic
+from hwprofiles.calibration.model import config
+from hwprofiles.calibration.model.balance import Balancing, balance_loss
+from hwprofiles.calibration.model.dispatch import expert_counts
+from hwprofiles.calibration.model.router import Routing
 from hwprofiles.calibration.numerics.groups import Groups
 from hwprofiles.calibration.numerics.rowwise import LibraryRowwise
+from hwprofiles.kernels.shape import FEW
 from hwprofiles.proof_cases.layer_cases import LayerCase
 from hwprofiles.proof_cases.sizes import gqa, mla, model, moe
 from hwprofiles.proof_cases.step_cases import StepCase
@@ -113,3 +118,44 @@ def test_a_step_in_the_recipe_is_answered(values: dict[str, object]) -> None:
     step = simulate_step(step_scenario(StepCase(values, "fp8-row", TOKENS), STACK, NODE))
     plain = simulate_step(step_scenario(StepCase(values, "bf16", TOKENS), STACK, NODE))
     assert 0.0 < plain.step.step_s < step.step.step_s  # small products: quantising costs more than they save
+
+
+def test_what_a_router_counts_is_called_as_often_as_torch_calls_it() -> None:
+    """The balance loss, its gradient, and the loads of a router without bias."""
+    case = LayerCase("moe", "bf16", MOE, TOKENS)
+    ops = {op.name: op for op in layer_operators(prepare(layer_scenario(case, STACK, NODE)), case)}
+    scores = torch.empty(TOKENS, EXPERTS, device="meta").requires_grad_()
+    experts = torch.empty(TOKENS, TOP_K, dtype=torch.int64, device="meta")
+    weights = torch.empty(TOKENS, TOP_K, device="meta")
+    sizes = config.Moe(num_experts=EXPERTS, top_k=TOP_K, expert=config.Ffn(WIDTH), num_shared=1, score="softmax")
+    with Traffic() as forward:
+        loss = balance_loss(Routing(experts, weights, scores), sizes, Balancing(rule="aux_loss"), 1)
+    assert loss is not None
+    with Traffic() as backward:
+        torch.autograd.grad(loss, scores, torch.empty((), device="meta"))
+    with Traffic() as loads:
+        torch.zeros(EXPERTS, dtype=torch.int64, device="meta").add_(expert_counts(experts, EXPERTS))
+    own = [op for name, op in ops.items() if name.startswith("balance_")]
+    for phase, launches in (
+        ("F", forward.launches),
+        ("I", backward.launches + 1),
+    ):  # one more fills the loss's own gradient
+        assert sum(op.shape.num_kernels for op in own if op.phase == phase) == launches
+    own = [op for name, op in ops.items() if name.startswith("router_loads")]
+    assert sum(op.shape.num_kernels for op in own) == loads.launches - 1  # zeros of the loads are there already
+    assert ops["expert_up_ends_2"].phase == "F" and "shared_up_ends_0" not in ops
+
+
+@pytest.mark.parametrize("tokens", [TOKENS, 32_768])
+def test_weights_of_few_narrow_norms_are_a_walk_down_their_rows(tokens: int) -> None:
+    """torch shares rows above 65,536 out over blocks; below, a kernel of its own."""
+    values = model("normed", HIDDEN, gqa(4, 2, 64, qk_norm=True), dense_width=WIDTH, vocab=1024)
+    case = LayerCase("gqa", "bf16", values, tokens)
+    ops = {op.name: op.shape for op in layer_operators(prepare(layer_scenario(case, STACK, NODE)), case)}
+    for name, heads in (("q_norm", 4), ("k_norm", 2)):
+        is_few = tokens * heads <= 65_536
+        shape = ops[f"{name}_wgrad"]
+        assert (shape.library, shape.variant, shape.m, shape.n) == (
+            "torch-heads-weight", FEW if is_few else "", tokens * heads, 64
+        )  # fmt: skip
+    assert ops["attn_norm_wgrad"].library == "torch-weight" and not ops["attn_norm_wgrad"].variant

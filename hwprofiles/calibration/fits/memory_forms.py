@@ -32,9 +32,20 @@ EXPONENT: Final = (0.7, 0.5)
 MANY: Final = 1.2
 """Bytes an element, or bytes a row, of two points that differ by such a factor tell one from the other."""
 BY_ROW: Final = frozenset(
-    {"cross_entropy", "cross_entropy_bwd", "reduce", "rmsnorm", "rmsnorm_bwd", "softmax", "softmax_bwd", "sort", "topk"}
+    {
+        "cross_entropy",
+        "cross_entropy_bwd",
+        "reduce",
+        "reduce_columns",
+        "rmsnorm",
+        "rmsnorm_bwd",
+        "softmax",
+        "softmax_bwd",
+        "sort",
+        "topk",
+    }
 )
-"""Ops whose kernels give a row to a warp or a block."""
+"""Ops whose kernels give a row to a warp or a block, or walk down all rows."""
 NORMS: Final = frozenset({"rmsnorm", "rmsnorm_bwd"})
 NARROW: Final = 256
 """Numbers of a row, as of heads, up to which a norm's rows bind it before their bytes."""

@@ -2,7 +2,7 @@
 
 A largest number of each column of fewer than SPLIT rows is one thread's walk down a column (torch, Reduce.cuh; above,
 blocks share the rows out), so that its time is the rows', whatever their width: library torch-largest-few.
-The gradient of a norm's weight walks likewise, 32 columns a block, up to SHARED rows (layer_norm_kernel.cu): torch-few-weight.
+The gradient of a norm's weight walks likewise over at most FEW_ROWS of kernels/shape.py: heads' norms have more sizes here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from hwprofiles.calibration.rates.moved import COARSE, Kernel
 from hwprofiles.calibration.rates.norms import torch_norm
 
 SPLIT: Final = 1024
-SHARED: Final = 65_536
 EXPERTS: Final = 64
 FEW: Final = ((128, 1280), (256, 5120), (512, 640), (960, 1280))
 MANY: Final = ((1024, 2304), (2048, 1536), (4096, 5120), (16_384, 4096))
@@ -26,7 +25,7 @@ COUNTS: Final = ((16_384, 1), (65_536, 1), (131_072, 1))
 
 
 def largest_of_columns(x: Any) -> Any:
-    """In x's format. Sizes that were just written are in the level-2 cache, which such a walk feels: both functions together."""
+    """In x's format. Sizes that were just written are in the level-2 cache, which the walk feels: both functions together."""
     return x.abs().amax(0)
 
 
@@ -84,6 +83,6 @@ KERNELS: Final = (
     Kernel("gather_rows", "torch-of-few", scales_of_rows, _owned, 4.0, launches=1, dtype="fp32", shapes=COARSE),
     Kernel("scatter_rows", "torch-placed", placed, _spread, 4.0, launches=1, shapes=COARSE),
     Kernel("scatter_rows", "torch-counted", counted, _chosen, 16.0, launches=2, dtype="fp32", shapes=COUNTS),
-    Kernel("rmsnorm_bwd", "torch-few-weight", torch_norm, _normed, 4.0, (1,), launches=1, shapes=SHORT),
+    Kernel("rmsnorm_bwd", "torch-heads-weight", torch_norm, _normed, 4.0, (1,), launches=2, shapes=SHORT),
 )
 """torch-of-few: the table that is looked up stays in the level-2 cache; its results alone are counted."""

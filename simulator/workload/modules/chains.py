@@ -82,5 +82,12 @@ def counts(name: str, phase: Pass, rows: int) -> Iterator[Op]:
     """How many rows each expert has: ones added to zeros by atomic additions."""
     yield small(f"{name}_ones", phase, 8 * rows, 1)
     yield chain(
-        f"{name}_counts", "scatter_rows", phase, 16 * rows, kernels=2, elements=rows, library=f"{TORCH}-counted", dtype="fp32"
+        f"{name}_counts",
+        "scatter_rows",
+        phase,
+        16 * rows,
+        kernels=2,
+        elements=rows,
+        library=f"{TORCH}-counted",
+        dtype="fp32",
     )
