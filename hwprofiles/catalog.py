@@ -128,6 +128,7 @@ def read_tables(folder: Path, name: str, provenance: StackProvenance, gpu: Gpu) 
     tables: dict[str, Any] = {}
     if (folder / "kernels.csv").exists():
         tables["kernels"] = KernelTable.from_csv(folder / "kernels.csv", lambda row: row_problem(row, gpu))
+    _require_all_rows(folder, len(tables["kernels"].rows if "kernels" in tables else ()), provenance)
     if (folder / "collectives.csv").exists():
         tables["collectives"] = CollectiveTable.from_csv(folder / "collectives.csv")
     tables["parameters"] = _parameters(folder, provenance)
@@ -140,6 +141,17 @@ def read_tables(folder: Path, name: str, provenance: StackProvenance, gpu: Gpu) 
         provenance=provenance,
         **{"kernels": KernelTable(), **tables},
     )
+
+
+def _require_all_rows(folder: Path, found: int, provenance: StackProvenance) -> None:
+    """Raise CatalogError where kernels.csv was cut at a line's end, or lines of it were added or lost."""
+    wanted = provenance.calibration.kernel_rows if provenance.calibration else None
+    if wanted is not None and found != wanted:
+        text = (
+            f"holds {found:,} rows, and by provenance.yaml (calibration.kernel_rows) {wanted:,} were written; bring the"
+        )
+        text += f" whole table back, by `python -m hwprofiles.calibration refit` of the folder, or write {found} there"
+        raise CatalogError([Problem(excerpt(folder / "kernels.csv", 200), "", text)])
 
 
 def _load(name: str, kind: Kind, model: type[Entry]) -> Entry:

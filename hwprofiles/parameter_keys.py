@@ -25,6 +25,8 @@ HELD: Final = frozenset({"overlap.comm_sms", *(f"overlap.{name}.ratio" for name 
 BESIDE: Final = frozenset({"overlap.collective.sms", *(f"overlap.collective.{name}.ratio" for name in OVERLAP)})
 """What kernels keep while so many SMs are held, and beside a collective of so many: measured together."""
 
+FLOOR: Final = "launch_floor_s"
+"""Of every memory-bound kernel."""
 _MEMORY: Final = ("latency_s", "elements_per_s", "rows_per_s", "p", "exponent")
 """Constants of a memory-bound kernel beside its share, which has the kernel's own key."""
 _NEEDED: Final = frozenset({"t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb", RESIDUAL})
@@ -102,11 +104,13 @@ def part_problems(keys: Collection[str]) -> Iterator[tuple[str, str]]:
 
 def _memory_problem(words: list[str]) -> str | None:
     """Why `<op>[.<library>][.<constant>]` is none; libraries have names of their own."""
-    known = (*KERNELS, "default", "launch_floor_s")
+    known = (*KERNELS, "default", FLOOR)
     if words[0] not in known:
         return f"unknown kernel{nearest(words[0], known)}"
-    if len(words) > 3 or (len(words) == 3 and words[-1] not in _MEMORY):
+    if len(words) > 3 or (len(words) == 3 and words[-1] not in _MEMORY) or (len(words) > 1 and words[0] == FLOOR):
         return f"unknown constant {words[-1]!a}{nearest(words[-1], _MEMORY)}"
+    if len(words) == 2 and words[-1] not in _MEMORY and (near := nearest(words[-1], _MEMORY, listed=False)):
+        return f"unknown constant {words[-1]!a}{near}; a library needs a name that is less alike"
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from hwprofiles.units import GIGA, KILO
+from hwprofiles.units import GIGA, KILO, TERA
 
 SourceKind = Literal["datasheet", "paper", "measurement", "second_hand", "recalled", "assumed"]
 """How much a source is worth.
@@ -73,7 +73,7 @@ class Calibration(BaseModel):
 
     date: of the measurement; device: as the driver names it; driver, torch, cuda: versions. power_limit_w: of the board then.
     clock_hz: highest clock of its SMs. spread: median over the points of (slowest - fastest) / median of a point's repeats.
-    program: the version that measured.
+    program: the version that measured. kernel_rows: of kernels.csv, by which a table that was cut shows; None: of any number.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -87,6 +87,7 @@ class Calibration(BaseModel):
     cuda: str | None = Field(default=None, min_length=1, max_length=100)
     spread: float | None = Field(default=None, ge=0.0, le=10.0, allow_inf_nan=False)
     program: str | None = Field(default=None, min_length=1, max_length=200)
+    kernel_rows: int | None = Field(default=None, ge=0, le=TERA)
 
 
 class Source(BaseModel):

@@ -221,6 +221,7 @@ def _provenance(traces: Sequence[Trace], gpu: Gpu, found: TracedRows, origin: Ma
         "device": devices[0] if devices else "",
         "torch": versions.get("torch", ""),
         "cuda": versions.get("CUDA", ""),
+        "kernel_rows": len(found.rows) or "",
     }
     calibration |= {"spread": float(f"{found.spread:.3g}")} if found.spread else {}
     return {

@@ -122,6 +122,9 @@ def test_a_shipped_name_of_a_gpu_is_not_taken_twice(tmp_path: Path) -> None:
         ("parameters.yaml", "memory.adamw: {value: 0.7, un", "parameters.yaml:1:"),
         ("parameters.yaml", "memory.adammw" + ENTRY, "parameters.yaml:1: memory.adammw: unknown"),
         ("parameters.yaml", "memory.copy.torch.latency" + ENTRY, "memory.copy.torch.latency: unknown constant"),
+        ("parameters.yaml", "memory.copy.latency" + ENTRY, "unknown constant 'latency'; did you mean latency_s?"),
+        ("parameters.yaml", "memory.copy.element_per_s" + ENTRY, "did you mean elements_per_s?"),
+        ("parameters.yaml", "memory.launch_floor_s.p" + ENTRY, "unknown constant 'p'"),
         ("parameters.yaml", "gemm.bf16.etta" + ENTRY, "unknown constant 'etta'"),
         ("parameters.yaml", "gemm.bf16.eta" + ENTRY, "gemm.bf16.eta: constants of a GEMM family belong"),
         ("parameters.yaml", "turbo.speed" + ENTRY, "turbo.speed: unknown key"),
@@ -148,6 +151,42 @@ def test_a_cut_table_an_unfinished_calibration_and_a_file(tmp_path: Path, capsys
     assert main(["run", str(write_scenario(tmp_path)), "--set", f"stack={table}"]) == 2
     captured = capsys.readouterr()
     assert "is a file, and a stack is a folder" in captured.err and not captured.out
+
+
+def test_a_table_cut_at_the_end_of_a_line_is_told_by_its_number_of_rows(tmp_path: Path) -> None:
+    """Where the folder states it; one that does not is read as it stands."""
+    folder = write_folder(tmp_path / "my-h100")
+    table, provenance = folder / "kernels.csv", folder / "provenance.yaml"
+    whole, lines = table.read_text(), table.read_text().splitlines(keepends=True)
+    provenance.write_text(provenance.read_text().replace("torch: ", f"kernel_rows: {len(lines) - 1}, torch: "))
+    load_with(folder)
+    table.write_text("".join(lines[:-1]))
+    told = refused(folder)
+    assert (
+        f"kernels.csv: holds {len(lines) - 2} rows, and by provenance.yaml (calibration.kernel_rows) {len(lines) - 1}"
+        in told
+    )
+    table.unlink()
+    assert "kernels.csv: holds 0 rows" in refused(folder)
+    table.write_text(whole)
+    load_with(folder)
+
+
+def test_a_device_of_another_gpu_than_the_stack_says_is_told(tmp_path: Path) -> None:
+    """The folder's device is an H100's."""
+    write_folder(tmp_path / "mine", gpu="h200")
+    told = [
+        line
+        for line in load_scenario(write_scenario(tmp_path, "stack: ./mine", node="h200-x8")).warnings
+        if "stack" in line
+    ]
+    assert any(
+        "mine says that it is of h200, and was measured on a NVIDIA H100 80GB HBM3, which is h100" in line
+        for line in told
+    )
+    write_folder(tmp_path / "yours")
+    right = load_scenario(write_scenario(tmp_path, "stack: ./yours")).warnings
+    assert not any("says that it is of" in line for line in right)
 
 
 def test_a_stack_may_have_a_thousand_parameters(tmp_path: Path) -> None:

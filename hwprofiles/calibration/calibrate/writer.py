@@ -68,7 +68,7 @@ def write_all(folder: Path, measured: Measured, left_out: Sequence[str]) -> Writ
     if measured.limit_s:
         found[LIMIT] = measured.limit_s
     write_json(folder / RUN, {**found, "fit": list(written.judged), "not_fitted": list(written.left_out)})
-    write_provenance(folder, measured)
+    write_provenance(folder, measured, written.num_rows)
     return written
 
 
@@ -150,13 +150,13 @@ def source_of(facts: Facts, date: str) -> Source:
     return Source(kind="measurement", where=where, date=date, note=note)
 
 
-def write_provenance(folder: Path, measured: Measured) -> None:
-    """provenance.yaml: with it the folder is whole. Raises CalibrationError."""
+def write_provenance(folder: Path, measured: Measured, num_rows: int) -> None:
+    """provenance.yaml: with it the folder is whole. num_rows: of kernels.csv. Raises CalibrationError."""
     facts, date = measured.facts, measured.date
     calibration = {
         "date": date, "device": facts.device, "driver": facts.driver, "power_limit_w": facts.power_limit_w,
         "clock_hz": facts.clock_hz, "torch": facts.torch, "cuda": facts.cuda, "spread": spread(measured.points),
-        "program": program(),
+        "program": program(), "kernel_rows": num_rows,
     }  # fmt: skip
     is_whole = facts.size == "full"
     record = {
@@ -167,7 +167,9 @@ def write_provenance(folder: Path, measured: Measured) -> None:
         "good_for_months": GOOD_FOR_MONTHS,
         "caveat": "" if is_whole else REHEARSAL,
         "host_cpu": facts.host_cpu,
-        "calibration": {key: value for key, value in calibration.items() if value not in ("", 0.0)},
+        "calibration": {
+            key: value for key, value in calibration.items() if value not in ("", 0.0) or key == "kernel_rows"
+        },
         "sources": {SOURCE: source_of(facts, date).model_dump()},
     }
     write_yaml(folder / "provenance.yaml", record, "Measured by moesim calibrate.")
