@@ -11,6 +11,7 @@ FITS = Room(
     (
         "tests/hwprofiles/test_fits.py",
         "tests/hwprofiles/test_fits_judged.py",
+        "tests/hwprofiles/test_memory_forms.py",
         "tests/hwprofiles/test_streaming_ends.py",
     ),
     (
@@ -49,6 +50,42 @@ FITS = Room(
             "low, high = spread(others, len(set(groups)) - 1, share)",
             "low, high = spread(others, len(set(groups)) - 1, share / 2.0)",
             "a range that holds half of what it says",
+        ),
+        Fault(
+            f"{ROOT}/fits/memory_forms.py",
+            "and other.rows >= point.rows",
+            "",
+            "a call of narrow rows is taken for one that waited for the host",
+        ),
+        Fault(
+            f"{ROOT}/fits/memory_forms.py",
+            "moving = np.maximum(moving, at.rows / constants.rows_per_s)",
+            "moving = np.maximum(moving, at.elements / constants.rows_per_s)",
+            "a fit counts elements as rows",
+        ),
+        Fault(
+            f"{ROOT}/fits/points.py",
+            "point.library == HEADS_WEIGHT and point.rows <= FEW_ROWS",
+            "False",
+            "two kernels of torch are fitted as one",
+        ),
+        Fault(
+            "hwprofiles/kernels/memory_bound.py",
+            "reckoning = max(reckoning, shape.m / constants.rows_per_s)",
+            "reckoning = max(reckoning, shape.m * shape.n / constants.rows_per_s)",
+            "numbers of a row are taken for rows",
+        ),
+        Fault(
+            "hwprofiles/kernels/memory_bound.py",
+            "moving = max(grown, shape.bytes / bytes_per_s)",
+            "moving = grown",
+            "a kernel that grows more parallel passes the bandwidth",
+        ),
+        Fault(
+            "hwprofiles/kernels/rows.py",
+            "return self._exact.get(of_bytes) if shape.width else self._of_any_width.get(of_bytes)",
+            "return self._exact.get(of_bytes) or self._of_any_width.get(of_bytes)",
+            "a row of one width answers for another",
         ),
         Fault(
             f"{ROOT}/fits/memory.py",
