@@ -1,0 +1,129 @@
+"""What the streaming kernels share: FP32 numbers of a tile to FP8, to the bit as by `quantise`; four rows packed in words.
+
+(Annotations of a kernel are names that Triton knows: it refuses others.)
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+import triton
+import triton.language as tl
+
+INTERPRETED: Final = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
+"""Triton's interpreter rounds an FMA twice, and FP8 and BF16 as no GPU does: there it is divided, and rounded by arithmetic."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows and columns of one program, and its warps of 32 threads."""
+
+    rows: int
+    columns: int
+    warps: int
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def sizes(numbers: tl.tensor) -> tl.tensor:
+    """Bits of FP32 numbers without the sign: ordered as the sizes are, infinity above all numbers and NaN above infinity."""
+    return numbers.to(tl.int32, bitcast=True) & 0x7FFFFFFF
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _quotient(
+    numbers: tl.tensor, divisor: tl.tensor, inverse: tl.tensor, rest_inverse: tl.tensor, up: tl.tensor
+) -> tl.tensor:
+    """numbers over divisor / up, as a division rounds: a rough quotient, and what it leaves of the number times the inverse.
+
+    Markstein 1990 (IBM Journal of Research and Development 34): the inverse is the correctly rounded one; rest_inverse is
+    inverse / up.
+    """
+    rough = numbers * inverse
+    return tl.fma(tl.fma(-rough, divisor, numbers * up), rest_inverse, rough)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def scale_of(largest: tl.tensor, power_of_two: tl.constexpr) -> tl.tensor:
+    """The scale of tiles by the largest of their `sizes`, as `quantise.scale_of`."""
+    number = largest.to(tl.float32, bitcast=True)
+    if INTERPRETED:
+        scale = tl.div_rn(number, tl.zeros_like(number) + 448.0)
+    else:
+        whole, inverse = tl.zeros_like(number) + 448.0, tl.zeros_like(number) + 0.002232142857142857
+        scale = _quotient(number, whole, inverse, inverse, tl.zeros_like(number) + 1.0)
+    scale = tl.maximum(scale, 1.1754943508222875e-38)
+    if power_of_two:
+        bits = scale.to(tl.int32, bitcast=True)
+        scale = ((bits + 0x007FFFFF) & 0x7F800000).to(tl.float32, bitcast=True)
+    return tl.where(largest < 0x7F800000, scale, number)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _quotients(numbers: tl.tensor, scale: tl.tensor) -> tl.tensor:
+    """FP32 numbers over their scale (which may be broadcast), rounded to FP32.
+
+    Small scales are multiplied up, for what a quotient leaves to be exact. Over an infinite scale numbers become 0 and infinity
+    NaN.
+    """
+    if INTERPRETED:
+        return tl.div_rn(numbers, scale + tl.zeros_like(numbers))
+    else:
+        is_small, is_infinite = scale < 8.673617379884035e-19, scale == float("inf")  # 2^-60
+        up, down = tl.where(is_small, 18446744073709551616.0, 1.0), tl.where(is_small, 5.421010862427522e-20, 1.0)
+        rough = 1.0 / scale
+        inverse = tl.where(is_infinite, 0.0, tl.fma(tl.fma(-scale, rough, 1.0), rough, rough))
+        return _quotient(numbers, tl.where(is_infinite, 0.0, scale * up), inverse, inverse * down, up)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def octets(numbers: tl.tensor, scale: tl.tensor) -> tl.tensor:
+    """FP32 numbers over their scale (which may be broadcast) in E4M3."""
+    quotients = _quotients(numbers, scale)
+    if INTERPRETED:
+        powers = (quotients.to(tl.int32, bitcast=True) & 0x7F800000).to(tl.float32, bitcast=True)
+        shifts = tl.maximum(powers, 0.015625) * 1572864.0  # 2^-6; 1.5 x 2^(23 - 3)
+        nearest = ((quotients + shifts) - shifts).to(tl.float8e4nv).to(tl.uint8, bitcast=True)
+        sign = (numbers.to(tl.int32, bitcast=True) >> 24 & 0x80).to(tl.uint8)
+        return tl.where(quotients != quotients, 0x7F, nearest | sign).to(tl.uint8)
+    else:
+        return quotients.to(tl.float8e4nv).to(tl.uint8, bitcast=True)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def words(first: tl.tensor, second: tl.tensor, third: tl.tensor, fourth: tl.tensor, scale: tl.tensor) -> tl.tensor:
+    """`octets` of four rows that lie one behind another, as one word of 32 bits a column: a transpose moves these."""
+    if INTERPRETED:
+        low = octets(first, scale).to(tl.int32) | (octets(second, scale).to(tl.int32) << 8)
+        return low | (octets(third, scale).to(tl.int32) << 16) | (octets(fourth, scale).to(tl.int32) << 24)
+    else:
+        return tl.inline_asm_elementwise(
+            """{
+            .reg .b16 low, high;
+            cvt.rn.satfinite.e4m3x2.f32 low, $2, $1;
+            cvt.rn.satfinite.e4m3x2.f32 high, $4, $3;
+            mov.b32 $0, {low, high};
+            }""",
+            "=r,f,f,f,f",
+            [_quotients(first, scale), _quotients(second, scale), _quotients(third, scale), _quotients(fourth, scale)],
+            dtype=tl.int32, is_pure=True, pack=1,
+        )  # fmt: skip
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def nearest_bf16(numbers: tl.tensor) -> tl.tensor:
+    """FP32 numbers in BF16, ties to even."""
+    if INTERPRETED:
+        bits = numbers.to(tl.int32, bitcast=True)
+        rounded = (bits + 0x7FFF + (bits >> 16 & 1) & -65536).to(tl.float32, bitcast=True)
+        numbers = tl.where(numbers == numbers, rounded, numbers)
+    return numbers.to(tl.bfloat16)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def largest_of(first: tl.tensor, second: tl.tensor, third: tl.tensor, fourth: tl.tensor) -> tl.tensor:
+    """The `sizes` of the largest of four tensors, place by place."""
+    nan: tl.constexpr = tl.PropagateNan.ALL
+    low = tl.maximum(tl.abs(first), tl.abs(second), propagate_nan=nan)
+    return sizes(tl.maximum(low, tl.maximum(tl.abs(third), tl.abs(fourth), propagate_nan=nan), propagate_nan=nan))
