@@ -13,12 +13,12 @@ from torch import Tensor
 
 from hwprofiles.calibration.kernels.stream_operands import BF16, FP32, INDICES, NUMBERS, quantised, require, tensor
 from hwprofiles.calibration.kernels.streams import row_outputs
-from hwprofiles.calibration.kernels.tiles import Tile, nearest_bf16, octets, scale_of, sizes
+from hwprofiles.calibration.kernels.tiles import Tile, octets, rounded_to_bf16, scale_of, sizes
 
-QUANTISE = Tile(8, 256, 4)
-COPY = Tile(4, 1024, 4)
-SUM = Tile(1, 1024, 4)
-SUM_BACKWARD = Tile(1, 512, 4)
+QUANTISE = Tile(2, 1024, 4)
+COPY = Tile(2, 1024, 4)
+SUM = Tile(1, 1024, 2)
+SUM_BACKWARD = Tile(1, 1024, 4)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -88,7 +88,7 @@ def _sum_kernel(
             part *= tl.load(weights + row * top_k + idx, mask=row < num_tokens, other=0)[:, None]
         total += part
     is_kept = (row < num_tokens)[:, None] & (column < num_columns)[None, :]
-    tl.store(sums + row[:, None] * num_columns + column[None, :], nearest_bf16(total), mask=is_kept)
+    tl.store(sums + row[:, None] * num_columns + column[None, :], rounded_to_bf16(total).to(tl.bfloat16), mask=is_kept)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -108,7 +108,7 @@ def _sum_backward_kernel(
     is_there = (place >= 0)[:, None] & (column < num_columns)[None, :]
     given = tl.load(grad + token * grad_stride + column, mask=column < num_columns, other=0).to(tl.float32)
     rows = tl.load(rows_of + place[:, None] * stride + column[None, :], mask=is_there, other=0).to(tl.float32)
-    made = nearest_bf16(weight[:, None] * given[None, :])
+    made = rounded_to_bf16(weight[:, None] * given[None, :]).to(tl.bfloat16)
     tl.store(rows_grad + place[:, None] * num_columns + column[None, :], made, mask=is_there)
     to = partial + (part * num_tokens + token) * top_k + slot
     tl.store(to, tl.sum(rows * given[None, :], 1), mask=slot < top_k)

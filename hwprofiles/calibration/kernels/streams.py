@@ -19,9 +19,10 @@ from hwprofiles.calibration.numerics.quantise import FP8, TILE
 
 PITCH: Final = 4
 """FP32 numbers to which a row of scales is rounded up in memory: TMA's 16 bytes."""
-ROWS = Tile(16, 128, 4)
-COLUMNS = Tile(128, 64, 4)
-BOTH = Tile(128, 128, 8)
+ROWS = Tile(16, 256, 4)
+COLUMNS = Tile(128, 64, 2)
+COLUMNS_OF_FP8 = Tile(128, 128, 4)
+BOTH = Tile(128, 128, 4)
 BLOCKS = Tile(128, 128, 8)
 
 
@@ -220,21 +221,22 @@ def quantise_columns(
     padded_columns, padded_rows = values.shape
     if padded_rows:
         is_fp8 = scales is not None
+        of = COLUMNS_OF_FP8 if is_fp8 else COLUMNS
         x = x.view(torch.uint8) if is_fp8 else x if x.stride(1) == 1 else x.contiguous()
         strides = (0, 0) if scales is None else scales.stride()
         with torch.cuda.device_of(x):
-            _columns_kernel[(padded_rows // TILE * triton.cdiv(padded_columns, COLUMNS.columns),)](
+            _columns_kernel[(padded_rows // TILE * triton.cdiv(padded_columns, of.columns),)](
                 x, of_values if scales is None else scales, sources, values.view(torch.int32), of_values, num_columns,
                 padded_columns, padded_rows, x.stride(0), *strides,
-                is_fp8=is_fp8, power_of_two=power_of_two, columns=COLUMNS.columns, num_warps=COLUMNS.warps,
+                is_fp8=is_fp8, power_of_two=power_of_two, columns=of.columns, num_warps=of.warps,
             )  # fmt: skip
     return values, of_values
 
 
 def quantise_both(
-    x: Tensor, sources: Tensor, *, power_of_two: bool = False
+    x: Tensor, sources: Tensor, aligned: int = TILE, *, power_of_two: bool = False
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Of one reading of x (r, c): `quantise_rows(x)`, and `quantise_columns` of x[sources], columns aligned to 128.
+    """Of one reading of x (r, c): `quantise_rows(x)`, and `quantise_columns` of x[sources], as views of all whole tiles.
 
     sources: as there, with every row of x once.
     """
@@ -253,7 +255,8 @@ def quantise_both(
                 values.shape[1], len(sources), x.stride(0), scales.stride(1),
                 power_of_two=power_of_two, num_warps=BOTH.warps,
             )  # fmt: skip
-    return (values, scales), (turned, turned_scales)
+    kept = num_columns + -num_columns % aligned
+    return (values, scales), (turned[:kept], turned_scales[:, :kept])
 
 
 def quantise_blocks(

@@ -15,19 +15,13 @@ from torch import Tensor
 
 from hwprofiles.calibration.kernels.stream_operands import BF16, FP32, INDICES, multiple, require, tensor
 from hwprofiles.calibration.kernels.streams import row_outputs, store_both, turned_outputs
-from hwprofiles.calibration.kernels.tiles import Tile, nearest_bf16, octets, scale_of, sizes
+from hwprofiles.calibration.kernels.tiles import Tile, octets, rounded_to_bf16, scale_of, sigmoid, sizes
 from hwprofiles.calibration.numerics.quantise import TILE
 from hwprofiles.problem import Problem
 
-FORWARD = Tile(16, 128, 4)
-BACKWARD = Tile(8, 256, 4)
-BACKWARD_BOTH = Tile(128, 128, 16)
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _rounded(numbers: tl.tensor) -> tl.tensor:
-    """FP32 numbers of BF16."""
-    return nearest_bf16(numbers).to(tl.float32)
+FORWARD = Tile(4, 512, 4)
+BACKWARD = Tile(4, 512, 4)
+BACKWARD_BOTH = Tile(128, 128, 8)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -45,10 +39,10 @@ def _forward_kernel(
     at = x + row[:, None] * stride + column[None, :]
     gate = tl.load(at, mask=is_there, other=0).to(tl.float32)
     up = tl.load(at + width, mask=is_there, other=0).to(tl.float32)
-    product = gate / (1.0 + tl.exp(-gate)) * up
+    product = gate * sigmoid(gate) * up
     if is_weighted:
         product *= tl.load(row_weights + row, mask=row < num_rows, other=0)[:, None]
-    tiles = tl.reshape(_rounded(product), (rows, columns // 128, 128))
+    tiles = tl.reshape(rounded_to_bf16(product), (rows, columns // 128, 128))
     scale = scale_of(tl.max(sizes(tiles), 2), power_of_two)
     made = tl.reshape(octets(tiles, scale[:, :, None]), (rows, columns))
     is_kept = is_row & (column < padded_columns)[None, :]
@@ -69,12 +63,12 @@ def _gradients(
     gate = tl.load(at, mask=is_there, other=0).to(tl.float32)
     up = tl.load(at + width, mask=is_there, other=0).to(tl.float32)
     of_product = tl.load(grad + row[:, None] * grad_stride + column[None, :], mask=is_there, other=0).to(tl.float32)
-    sigmoid = 1.0 / (1.0 + tl.exp(-gate))
-    value = gate * sigmoid
+    chance = sigmoid(gate)
+    value = gate * chance
     if is_weighted:
         tl.store(partial + row, tl.sum(value * up * of_product, 1), mask=is_row)
         of_product *= tl.load(row_weights + row, mask=is_row, other=0)[:, None]
-    return (sigmoid + value - value * sigmoid) * up * of_product, value * of_product
+    return (chance + value - value * chance) * up * of_product, value * of_product
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -94,8 +88,31 @@ def _backward_kernel(
     )  # fmt: skip
     to = x_grad + row[:, None] * (2 * width) + column[None, :]
     is_there = (row < num_rows)[:, None] & (column < width)[None, :]
-    tl.store(to, nearest_bf16(gate_grad), mask=is_there)
-    tl.store(to + width, nearest_bf16(up_grad), mask=is_there)
+    tl.store(to, rounded_to_bf16(gate_grad).to(tl.bfloat16), mask=is_there)
+    tl.store(to + width, rounded_to_bf16(up_grad).to(tl.bfloat16), mask=is_there)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _half_gradient(
+    x: tl.tensor, grad: tl.tensor, row_weights: tl.tensor, partial: tl.tensor, row: tl.tensor, column: tl.tensor,
+    is_up: tl.tensor, width: tl.tensor, stride: tl.tensor, grad_stride: tl.tensor, is_weighted: tl.constexpr,
+) -> tl.tensor:  # fmt: skip
+    """As `_gradients` that of the gate, or of up (which does not ask for up, and leaves the rows' weights to the gate)."""
+    is_row = row >= 0
+    at = x + row[:, None] * stride + column[None, :]
+    gate = tl.load(at, mask=is_row[:, None], other=0).to(tl.float32)
+    up = tl.load(at + width, mask=(is_row & (not is_up))[:, None], other=0).to(tl.float32)
+    of_product = tl.load(grad + row[:, None] * grad_stride + column[None, :], mask=is_row[:, None], other=0).to(
+        tl.float32
+    )
+    chance = sigmoid(gate)
+    value = gate * chance
+    if is_weighted:
+        if not is_up:
+            tl.store(partial + row, tl.sum(value * up * of_product, 1), mask=is_row)
+        of_product *= tl.load(row_weights + row, mask=is_row, other=0)[:, None]
+    factor = tl.where(is_up, value, (chance + value - value * chance) * up)
+    return rounded_to_bf16(factor * of_product)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -105,35 +122,62 @@ def _backward_both_kernel(
     padded_rows: tl.tensor, stride: tl.tensor, grad_stride: tl.tensor, pitch: tl.tensor, is_weighted: tl.constexpr,
     power_of_two: tl.constexpr,
 ) -> None:  # fmt: skip
-    """The gradient (r, 2 f) by rows, and of rows `sources` transposed; width a multiple of 128."""
-    across = width // 128
-    tile, begin = tl.program_id(0) // across, (tl.program_id(0) % across) * 128
+    """The gradient (r, 2 f) by rows, and of rows `sources` transposed; width a multiple of 128.
+
+    Neighbouring programs have the gate's and up's gradient of the same columns: what both read comes from the level-2 cache.
+    """
+    across, is_up = width // 128, tl.program_id(0) % 2 == 1
+    program = tl.program_id(0) // 2
+    tile, begin = program // across, (program % across) * 128
     source, column = sources + tile.to(tl.int64) * 128, begin + tl.arange(0, 128)
     fours = tl.arange(0, 32) * 4
     partial += (begin // 128).to(tl.int64) * num_rows
-    row = tl.load(source + fours)
-    gate_0, up_0 = _gradients(
-        x, grad, row_weights, partial, row, column, row >= 0, width, stride, grad_stride, is_weighted
+    first = _half_gradient(
+        x, grad, row_weights, partial, tl.load(source + fours), column, is_up, width, stride, grad_stride, is_weighted
     )
-    row = tl.load(source + fours + 1)
-    gate_1, up_1 = _gradients(
-        x, grad, row_weights, partial, row, column, row >= 0, width, stride, grad_stride, is_weighted
+    second = _half_gradient(
+        x,
+        grad,
+        row_weights,
+        partial,
+        tl.load(source + fours + 1),
+        column,
+        is_up,
+        width,
+        stride,
+        grad_stride,
+        is_weighted,
     )
-    row = tl.load(source + fours + 2)
-    gate_2, up_2 = _gradients(
-        x, grad, row_weights, partial, row, column, row >= 0, width, stride, grad_stride, is_weighted
+    third = _half_gradient(
+        x,
+        grad,
+        row_weights,
+        partial,
+        tl.load(source + fours + 2),
+        column,
+        is_up,
+        width,
+        stride,
+        grad_stride,
+        is_weighted,
     )
-    row = tl.load(source + fours + 3)
-    gate_3, up_3 = _gradients(
-        x, grad, row_weights, partial, row, column, row >= 0, width, stride, grad_stride, is_weighted
+    fourth = _half_gradient(
+        x,
+        grad,
+        row_weights,
+        partial,
+        tl.load(source + fours + 3),
+        column,
+        is_up,
+        width,
+        stride,
+        grad_stride,
+        is_weighted,
     )
+    begin += tl.where(is_up, width, 0)
     store_both(
-        _rounded(gate_0), _rounded(gate_1), _rounded(gate_2), _rounded(gate_3), of_rows, row_scales, values, scales,
-        source, tile, begin, 2 * width, padded_rows, pitch, power_of_two,
-    )  # fmt: skip
-    store_both(
-        _rounded(up_0), _rounded(up_1), _rounded(up_2), _rounded(up_3), of_rows, row_scales, values, scales,
-        source, tile, begin + width, 2 * width, padded_rows, pitch, power_of_two,
+        first, second, third, fourth, of_rows, row_scales, values, scales, source, tile, begin, 2 * width, padded_rows,
+        pitch, power_of_two,
     )  # fmt: skip
 
 
@@ -195,7 +239,7 @@ def swiglu_backward_quantise(
     partial = torch.empty(width // TILE, num_rows if row_weights is not None else 0, device=x.device)
     if len(sources):
         with torch.cuda.device_of(x):
-            _backward_both_kernel[(len(sources) // TILE * (width // TILE),)](
+            _backward_both_kernel[(len(sources) // TILE * (width // TILE) * 2,)](
                 x, grad, x if row_weights is None else row_weights, sources, values.view(torch.uint8), scales,
                 turned.view(torch.int32), turned_scales, partial, num_rows, width, len(sources), x.stride(0),
                 grad.stride(0), scales.stride(1), is_weighted=row_weights is not None, power_of_two=power_of_two,

@@ -32,27 +32,15 @@ def sizes(numbers: tl.tensor) -> tl.tensor:
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _quotient(
-    numbers: tl.tensor, divisor: tl.tensor, inverse: tl.tensor, rest_inverse: tl.tensor, up: tl.tensor
-) -> tl.tensor:
-    """numbers over divisor / up, as a division rounds: a rough quotient, and what it leaves of the number times the inverse.
-
-    Markstein 1990 (IBM Journal of Research and Development 34): the inverse is the correctly rounded one; rest_inverse is
-    inverse / up.
-    """
-    rough = numbers * inverse
-    return tl.fma(tl.fma(-rough, divisor, numbers * up), rest_inverse, rough)
-
-
-@triton.jit  # type: ignore[untyped-decorator]
 def scale_of(largest: tl.tensor, power_of_two: tl.constexpr) -> tl.tensor:
     """The scale of tiles by the largest of their `sizes`, as `quantise.scale_of`."""
     number = largest.to(tl.float32, bitcast=True)
     if INTERPRETED:
         scale = tl.div_rn(number, tl.zeros_like(number) + 448.0)
-    else:
-        whole, inverse = tl.zeros_like(number) + 448.0, tl.zeros_like(number) + 0.002232142857142857
-        scale = _quotient(number, whole, inverse, inverse, tl.zeros_like(number) + 1.0)
+    else:  # by the inverse, and by it what the rough quotient leaves: a division's rounding (Markstein 1990)
+        inverse = tl.zeros_like(number) + 0.002232142857142857
+        rough = number * inverse
+        scale = tl.fma(tl.fma(-rough, tl.zeros_like(number) + 448.0, number), inverse, rough)
     scale = tl.maximum(scale, 1.1754943508222875e-38)
     if power_of_two:
         bits = scale.to(tl.int32, bitcast=True)
@@ -64,29 +52,27 @@ def scale_of(largest: tl.tensor, power_of_two: tl.constexpr) -> tl.tensor:
 def _quotients(numbers: tl.tensor, scale: tl.tensor) -> tl.tensor:
     """FP32 numbers over their scale (which may be broadcast), rounded to FP32.
 
-    Small scales are multiplied up, for what a quotient leaves to be exact. Over an infinite scale numbers become 0 and infinity
-    NaN.
+    By an inverse of twice FP32's digits, in two parts, which a scale has once: then a number takes a product and an FMA. A
+    division rounds otherwise only where the exact quotient is as near to the middle of two FP32 numbers as 2^-23 of their
+    distance: of no BF16 number over a BF16 number's 448th part. Over an infinite scale numbers become 0 and infinity NaN.
     """
     if INTERPRETED:
         return tl.div_rn(numbers, scale + tl.zeros_like(numbers))
     else:
-        is_small, is_infinite = scale < 8.673617379884035e-19, scale == float("inf")  # 2^-60
-        up, down = tl.where(is_small, 18446744073709551616.0, 1.0), tl.where(is_small, 5.421010862427522e-20, 1.0)
-        rough = 1.0 / scale
-        inverse = tl.where(is_infinite, 0.0, tl.fma(tl.fma(-scale, rough, 1.0), rough, rough))
-        return _quotient(numbers, tl.where(is_infinite, 0.0, scale * up), inverse, inverse * down, up)
+        inverse = 1.0 / scale
+        rest = tl.where(scale == float("inf"), 0.0, tl.fma(-scale, inverse, 1.0) * inverse)
+        return tl.fma(numbers, inverse + tl.zeros_like(numbers), numbers * rest)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def octets(numbers: tl.tensor, scale: tl.tensor) -> tl.tensor:
-    """FP32 numbers over their scale (which may be broadcast) in E4M3."""
+    """FP32 numbers over their scale (which may be broadcast) in E4M3; a zero may lose its sign."""
     quotients = _quotients(numbers, scale)
     if INTERPRETED:
         powers = (quotients.to(tl.int32, bitcast=True) & 0x7F800000).to(tl.float32, bitcast=True)
         shifts = tl.maximum(powers, 0.015625) * 1572864.0  # 2^-6; 1.5 x 2^(23 - 3)
         nearest = ((quotients + shifts) - shifts).to(tl.float8e4nv).to(tl.uint8, bitcast=True)
-        sign = (numbers.to(tl.int32, bitcast=True) >> 24 & 0x80).to(tl.uint8)
-        return tl.where(quotients != quotients, 0x7F, nearest | sign).to(tl.uint8)
+        return tl.where(quotients != quotients, 0x7F, nearest).to(tl.uint8)
     else:
         return quotients.to(tl.float8e4nv).to(tl.uint8, bitcast=True)
 
@@ -112,13 +98,41 @@ def words(first: tl.tensor, second: tl.tensor, third: tl.tensor, fourth: tl.tens
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def nearest_bf16(numbers: tl.tensor) -> tl.tensor:
-    """FP32 numbers in BF16, ties to even."""
+def rounded_to_bf16(numbers: tl.tensor) -> tl.tensor:
+    """FP32 numbers that BF16 has, the nearest ones, ties to even. On a GPU two are converted at once."""
     if INTERPRETED:
         bits = numbers.to(tl.int32, bitcast=True)
         rounded = (bits + 0x7FFF + (bits >> 16 & 1) & -65536).to(tl.float32, bitcast=True)
-        numbers = tl.where(numbers == numbers, rounded, numbers)
-    return numbers.to(tl.bfloat16)
+        return tl.where(numbers == numbers, rounded, numbers)
+    else:
+        bits = tl.inline_asm_elementwise(
+            """{
+            .reg .b32 both;
+            cvt.rn.bf16x2.f32 both, $3, $2;
+            shl.b32 $0, both, 16;
+            and.b32 $1, both, 0xFFFF0000;
+            }""",
+            "=r,=r,f,f", [numbers], dtype=tl.int32, is_pure=True, pack=2,
+        )  # fmt: skip
+        return bits.to(tl.float32, bitcast=True)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def sigmoid(numbers: tl.tensor) -> tl.tensor:
+    """Of FP32 numbers, to about 2^-22 of itself; on a GPU without the steps that serve subnormal results."""
+    if INTERPRETED:
+        return 1.0 / (1.0 + tl.exp(-numbers))
+    else:
+        return tl.inline_asm_elementwise(
+            """{
+            .reg .f32 power;
+            mul.ftz.f32 power, $1, 0fBFB8AA3B;
+            ex2.approx.ftz.f32 power, power;
+            add.ftz.f32 power, power, 0f3F800000;
+            rcp.approx.ftz.f32 $0, power;
+            }""",  # 0fBFB8AA3B: -log2 e; 0f3F800000: 1
+            "=f,f", [numbers], dtype=tl.float32, is_pure=True, pack=1,
+        )  # fmt: skip
 
 
 @triton.jit  # type: ignore[untyped-decorator]

@@ -25,6 +25,16 @@ class Received:
     handle: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where rows go if all experts are here: `expert_order` of (t, top_k) experts; counts and row_weights as in `Received`."""
+
+    order: Tensor
+    top_k: int
+    counts: Tensor
+    row_weights: Tensor
+
+
 class Dispatcher(Protocol):
     """Carries rows from tokens to experts and results back; rank of ranks holds experts rank e/ranks and following."""
 
@@ -47,12 +57,16 @@ class LocalDispatch:
 
     ranks, rank = 1, 0
 
-    def dispatch(self, x: Tensor, routing: Routing) -> Received:
-        top_k = routing.experts.shape[1]
+    def place(self, routing: Routing) -> Placed:
         order = expert_order(routing.experts)
         counts = expert_counts(routing.experts, routing.scores.shape[1])
         row_weights = permute(routing.weights.reshape(-1, 1), order, 1).flatten()
-        return Received(permute(x, order, top_k), counts, row_weights, (order, top_k))
+        return Placed(order, routing.experts.shape[1], counts, row_weights)
+
+    def dispatch(self, x: Tensor, routing: Routing) -> Received:
+        placed = self.place(routing)
+        handle = placed.order, placed.top_k
+        return Received(permute(x, *handle), placed.counts, placed.row_weights, handle)
 
     def combine(self, rows: Tensor, received: Received) -> Tensor:
         return unpermute(rows, *received.handle)

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.model.activation import activate, clamped
 from hwprofiles.calibration.model.config import Moe
+from hwprofiles.calibration.model.dispatch import Placed
 from hwprofiles.calibration.model.linear import parameter
 from hwprofiles.calibration.model.recompute import made
+from hwprofiles.calibration.numerics.gated import Places, can_gate, gated
 from hwprofiles.calibration.numerics.numerics import Numerics
 from hwprofiles.problem import Problem
 
@@ -70,6 +72,8 @@ class Experts(nn.Module):
             raise CalibrationError(
                 [Problem("", "experts", f"{told}; allowed (r, {allowed[0]}), ({allowed[1]},), (r,)")]
             )
+        if self.is_gated(rows.device):
+            return self._gated(rows, counts, row_weights, None)
         inner = self.numerics.grouped_linear(rows, self.up, counts)
         if self.up_bias is not None:
             inner = self.numerics.rounded(_AddBias.apply(inner, self.up_bias, counts, None))
@@ -80,6 +84,20 @@ class Experts(nn.Module):
         if self.down_bias is not None:
             result = self.numerics.rounded(_AddBias.apply(result, self.down_bias, counts, row_weights))
         return result
+
+    def is_gated(self, device: torch.device) -> bool:
+        """Whether the recipe has both projections and what is between them as one."""
+        is_swiglu = self.kind == "swiglu" and self.clamp is None and self.up_bias is None and self.down_bias is None
+        return is_swiglu and can_gate(self.numerics, self.down.shape[2], device)
+
+    def of_tokens(self, x: Tensor, placed: Placed) -> Tensor:
+        """Tokens x (t, h) to the sums of their experts' rows, (t, h), where `is_gated`: permuted and quantised at once."""
+        return self._gated(x, placed.counts, placed.row_weights, Places.of(placed.order, placed.top_k))
+
+    def _gated(self, x: Tensor, counts: Tensor, row_weights: Tensor, places: Places | None) -> Tensor:
+        is_again = "swiglu" in self.recompute
+        on_host = tuple(counts.tolist())
+        return gated(self.numerics, x, self.up, self.down, on_host, row_weights, places, drops_product=is_again)
 
     def _product(self, inner: Tensor, row_weights: Tensor) -> Tensor:
         """(r, f), the down projection's operand."""

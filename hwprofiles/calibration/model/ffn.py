@@ -11,6 +11,7 @@ from hwprofiles.calibration.model import config
 from hwprofiles.calibration.model.activation import activate
 from hwprofiles.calibration.model.linear import Linear, check_input
 from hwprofiles.calibration.model.recompute import made
+from hwprofiles.calibration.numerics.gated import can_gate, gated
 from hwprofiles.calibration.numerics.numerics import Numerics
 
 
@@ -29,9 +30,19 @@ class Ffn(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (..., h) to (..., h)."""
         check_input(x, self.down.weight.shape[0], self.numerics)
+        if self._is_gated(x):
+            flat = x.reshape(-1, x.shape[-1])
+            weights, counts = (self.up.weight, self.down.weight), (len(flat),)
+            return gated(self.numerics, flat, *weights, counts, drops_product=self.is_again).view(x.shape)
         with ExitStack() as dropped:
             product = made(dropped, self.is_again, self._product, self.up(x))
             return self.down(product)
+
+    def _is_gated(self, x: Tensor) -> bool:
+        """Whether the recipe has both projections and what is between them as one."""
+        sizes = self.sizes
+        is_swiglu = sizes.activation == "swiglu" and not sizes.bias
+        return is_swiglu and can_gate(self.numerics, sizes.width, x.device)
 
     def _product(self, up: Tensor) -> Tensor:
         """(..., f), the down projection's operand."""

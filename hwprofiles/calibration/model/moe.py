@@ -64,9 +64,12 @@ class MoeLayer(nn.Module):
         """x (b, s, h): (b, s, h)."""
         flat, num_sequences = self.flat(x), x.shape[0]
         routing = self.route(flat, num_sequences)
-        received = self.dispatcher.dispatch(flat, routing)
-        rows = self.experts(received.rows, received.counts, received.row_weights)
-        combined = self.dispatcher.combine(rows, received)
+        if isinstance(self.dispatcher, LocalDispatch) and self.experts.is_gated(flat.device):
+            combined = self.experts.of_tokens(flat, self.dispatcher.place(routing))
+        else:
+            received = self.dispatcher.dispatch(flat, routing)
+            rows = self.experts(received.rows, received.counts, received.row_weights)
+            combined = self.dispatcher.combine(rows, received)
         return self.finish(combined, self.share(flat)).unflatten(0, (num_sequences, -1))
 
     def flat(self, x: Tensor) -> Tensor:

@@ -32,10 +32,14 @@ ROWS, COLUMNS, BLOCKS = (1, TILE), (TILE, 1), (TILE, TILE)
 
 @dataclass(frozen=True)
 class BlockWeight:
-    """blocks: (e, N, K), sizes (n, k) rounded up to multiples of 128. What is made of them at first need stays with them."""
+    """blocks: (e, N, K), sizes (n, k) rounded up to multiples of 128. What is made of them at first need stays with them.
+
+    values_turned: (e, K, N), where one kernel has made both.
+    """
 
     blocks: Quantised
     sizes: tuple[int, int]
+    values_turned: Tensor | None = None
 
     @cached_property
     def forward(self) -> tuple[Tensor, Tensor]:
@@ -45,7 +49,8 @@ class BlockWeight:
     @cached_property
     def turned(self) -> Quantised:
         """The transposed weight, as dgrad reads it: (e, K, N), and scales (e, K / 128, N / 128)."""
-        return Quantised(transposed(self.blocks.values), self.blocks.scales.transpose(1, 2).contiguous(), BLOCKS)
+        values = transposed(self.blocks.values) if self.values_turned is None else self.values_turned
+        return Quantised(values, self.blocks.scales.transpose(1, 2).contiguous(), BLOCKS)
 
     @cached_property
     def backward(self) -> tuple[Tensor, Tensor]:

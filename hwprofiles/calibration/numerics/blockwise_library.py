@@ -18,7 +18,7 @@ from hwprofiles.calibration.numerics.blockwise import COLUMNS, ROWS, BlockWeight
 from hwprofiles.calibration.numerics.groups import Groups
 from hwprofiles.calibration.numerics.quantise import FP8, TILE, Quantised, padded, quantise, transposed
 
-KERNELS: Final = "hwprofiles.calibration.numerics.fused"
+KERNELS: Final = "hwprofiles.calibration.kernels.streams"
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from torch import Tensor
 
 from hwprofiles.calibration.kernels import products
 from hwprofiles.calibration.kernels.operands import TURNED_ALIGNED, Blocks, Columns, Rows
-from hwprofiles.calibration.numerics.blockwise import BlockWeight
-from hwprofiles.calibration.numerics.blockwise_library import LibraryBlockwise, Turned
+from hwprofiles.calibration.numerics.blockwise import BLOCKS, ROWS, BlockWeight
+from hwprofiles.calibration.numerics.blockwise_library import LibraryBlockwise, Turned, fused_kernels
 from hwprofiles.calibration.numerics.groups import Groups
-from hwprofiles.calibration.numerics.quantise import Quantised
+from hwprofiles.calibration.numerics.library import ALIGNED
+from hwprofiles.calibration.numerics.quantise import TILE, Quantised
 
 
 class OwnBlockwise(LibraryBlockwise):
@@ -19,6 +20,21 @@ class OwnBlockwise(LibraryBlockwise):
     def __init__(self, device: torch.device, *, power_of_two: bool = False) -> None:
         super().__init__(power_of_two=power_of_two)
         products.require(device)
+
+    def quantised_weight(self, weight: Tensor) -> BlockWeight:
+        kernels = fused_kernels(weight.device)
+        if kernels is None:
+            return super().quantised_weight(weight)
+        values, turned, scales = kernels.quantise_blocks(weight, power_of_two=self.power_of_two)
+        return BlockWeight(Quantised(values, scales, BLOCKS), tuple(weight.shape[-2:]), turned)
+
+    def both(self, rows: Tensor, groups: Groups) -> tuple[Quantised, Turned]:
+        kernels = fused_kernels(rows.device)
+        if kernels is None:
+            return super().both(rows, groups)
+        sources = groups.sources(groups.padded(TILE), rows.device)
+        made, turned = kernels.quantise_both(rows, sources, ALIGNED, power_of_two=self.power_of_two)
+        return Quantised(made[0], made[1], ROWS), Turned(*turned)
 
     def fprop(self, operand: Quantised, weight: BlockWeight, groups: Groups) -> Tensor:
         return products.fprop(Rows.of(operand), _blocks(weight.blocks), groups)[:, : weight.sizes[0]]

@@ -60,6 +60,10 @@ class Products(ABC, Generic[W, G, C]):
     def columns(self, rows: Tensor, groups: Groups) -> C:
         """Gradients (r, n) as left operand of wgrad."""
 
+    def both(self, rows: Tensor, groups: Groups) -> tuple[G, C]:
+        """Gradients (r, n) as left operand of dgrad and of wgrad."""
+        return self.gradient(rows), self.columns(rows, groups)
+
     @abstractmethod
     def fprop(self, operand: Quantised, weight: W, groups: Groups) -> Tensor:
         """(r, n); any dtype, it is rounded to BF16."""
@@ -159,15 +163,25 @@ class _Products(torch.autograd.Function):
         for idx, grad in enumerate(rounded):
             if grad is None:
                 continue
+            of_grad, columns = quantised_gradient(products, grad, groups, needs[3], needs[4 + idx])
             if needs[3]:
-                part = formats.bf16(products.dgrad(products.gradient(grad), ctx.weights[idx], groups))
+                part = formats.bf16(products.dgrad(of_grad, ctx.weights[idx], groups))
                 of_rows = part if of_rows is None else formats.bf16(of_rows + part)
             if needs[4 + idx]:
-                of_weights[idx] = _wgrad(formats, products.columns(grad, groups), inputs, ctx.given[idx], groups)
+                of_weights[idx] = weight_gradient(formats, columns, inputs, ctx.given[idx], groups)
         return None, None, None, of_rows, *of_weights
 
 
-def _wgrad(formats: Fp8, grads: Any, inputs: Any, weight: Tensor, groups: Groups) -> Tensor | None:
+def quantised_gradient(
+    products: Products[Any, G, C], grad: Tensor, groups: Groups, for_rows: bool, for_weights: bool
+) -> tuple[G | None, C | None]:
+    """A result's gradient for dgrad and for wgrad, as they are needed."""
+    if for_rows and for_weights:
+        return products.both(grad, groups)
+    return products.gradient(grad) if for_rows else None, products.columns(grad, groups) if for_weights else None
+
+
+def weight_gradient(formats: Fp8, grads: Any, inputs: Any, weight: Tensor, groups: Groups) -> Tensor | None:
     """The gradient of a weight; None where it has been added to the one that is there."""
     products, total = formats.products, formats.total_of(weight)
     if total is None:

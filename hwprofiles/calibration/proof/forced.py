@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from hwprofiles.calibration.model.dispatch import LocalDispatch, Received
+from hwprofiles.calibration.model.dispatch import LocalDispatch, Placed
 from hwprofiles.calibration.model.router import Router, Routing
 from hwprofiles.calibration.numerics.fp8 import Fp8
 from hwprofiles.calibration.numerics.numerics import Numerics
@@ -24,9 +24,9 @@ class ForcedDispatch(LocalDispatch):
         self.experts, self.on_host = experts, on_host
         self.counts = torch.bincount(experts.flatten().cpu(), minlength=num_experts)
 
-    def dispatch(self, x: Tensor, routing: Routing) -> Received:
-        received = super().dispatch(x, replace(routing, experts=self.experts))
-        return replace(received, counts=self.counts) if self.on_host else received
+    def place(self, routing: Routing) -> Placed:
+        placed = super().place(replace(routing, experts=self.experts))
+        return replace(placed, counts=self.counts) if self.on_host else placed
 
 
 def forced(counts: Sequence[int], tokens: int, numerics: Numerics, device: torch.device) -> ForcedDispatch:
