@@ -134,46 +134,16 @@ def _backward_both_kernel(
     partial += (begin // 128).to(tl.int64) * num_rows
     first = _half_gradient(
         x, grad, row_weights, partial, tl.load(source + fours), column, is_up, width, stride, grad_stride, is_weighted
-    )
+    )  # fmt: skip
     second = _half_gradient(
-        x,
-        grad,
-        row_weights,
-        partial,
-        tl.load(source + fours + 1),
-        column,
-        is_up,
-        width,
-        stride,
-        grad_stride,
-        is_weighted,
-    )
+        x, grad, row_weights, partial, tl.load(source + fours + 1), column, is_up, width, stride, grad_stride, is_weighted
+    )  # fmt: skip
     third = _half_gradient(
-        x,
-        grad,
-        row_weights,
-        partial,
-        tl.load(source + fours + 2),
-        column,
-        is_up,
-        width,
-        stride,
-        grad_stride,
-        is_weighted,
-    )
+        x, grad, row_weights, partial, tl.load(source + fours + 2), column, is_up, width, stride, grad_stride, is_weighted
+    )  # fmt: skip
     fourth = _half_gradient(
-        x,
-        grad,
-        row_weights,
-        partial,
-        tl.load(source + fours + 3),
-        column,
-        is_up,
-        width,
-        stride,
-        grad_stride,
-        is_weighted,
-    )
+        x, grad, row_weights, partial, tl.load(source + fours + 3), column, is_up, width, stride, grad_stride, is_weighted
+    )  # fmt: skip
     begin += tl.where(is_up, width, 0)
     store_both(
         first, second, third, fourth, of_rows, row_scales, values, scales, source, tile, begin, 2 * width, padded_rows,

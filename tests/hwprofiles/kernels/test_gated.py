@@ -65,11 +65,10 @@ LAYERS: dict[str, Callable[[Fp8], nn.Module]] = {
     "dense": lambda formats: Ffn(FfnConfig(width=WIDTH), HIDDEN, formats),
     "dense, product again": lambda formats: Ffn(FfnConfig(width=WIDTH), HIDDEN, formats, frozenset({"swiglu"})),
     "experts": lambda formats: MoeLayer(MOE, HIDDEN, formats),
-    "experts, product again": lambda formats: MoeLayer(MOE, HIDDEN, formats, recompute=frozenset({"swiglu"})),
 }
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", ["dense", "dense, product again", "experts"])
 def test_a_network_is_that_of_its_parts(name: str, kernels: InTorch, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Tensor] = []
     whole = gated.gated

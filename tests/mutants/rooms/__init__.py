@@ -40,6 +40,7 @@ from tests.mutants.rooms.sharing import SHARING
 from tests.mutants.rooms.sheets import SHEETS
 from tests.mutants.rooms.stack_folders import STACK_FOLDERS
 from tests.mutants.rooms.step import STEP
+from tests.mutants.rooms.streams import STREAMS
 from tests.mutants.rooms.timeline import TIMELINE
 from tests.mutants.rooms.torch_model import TORCH_MODEL
 from tests.mutants.rooms.traces import TRACES
@@ -54,6 +55,6 @@ ROOMS: tuple[Room, ...] = (
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
     OFFLOAD, MUON, CONTEXT, PACKING, PHASES, RUN, RATES, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS,
     WHAT_IF, CALIBRATE, PROOF,
-    NUMERICS, KERNELS, TORCH_MODEL, TRAINED_MOE, EXPERT_PARALLEL, PIPELINE, TRAIN, TORCH_COUNTS,
+    NUMERICS, KERNELS, STREAMS, TORCH_MODEL, TRAINED_MOE, EXPERT_PARALLEL, PIPELINE, TRAIN, TORCH_COUNTS,
 )  # fmt: skip
 """From the bottom up."""
