@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hwprofiles.calibration.kernels.stream_operands import BF16, FP32, INDICES, NUMBERS, quantised, require, tensor
 from hwprofiles.calibration.kernels.streams import row_outputs
-from hwprofiles.calibration.kernels.tiles import Tile, octets, rounded_to_bf16, scale_of, sizes
+from hwprofiles.calibration.kernels.tiles import Tile, largest_along, nearest_bf16, octets, scale_of
 
 QUANTISE = Tile(2, 1024, 4)
 COPY = Tile(2, 1024, 4)
@@ -34,7 +34,7 @@ def _quantise_kernel(
     is_there = (row < num_tokens)[:, None] & (column < num_columns)[None, :]
     numbers = tl.load(x + row[:, None] * stride + column[None, :], mask=is_there, other=0).to(tl.float32)
     tiles = tl.reshape(numbers, (rows, columns // 128, 128))
-    scale = scale_of(tl.max(sizes(tiles), 2), power_of_two)
+    scale = scale_of(largest_along(tiles, 2), power_of_two)
     made = tl.reshape(octets(tiles, scale[:, :, None]), (rows, columns))
     tile = (tl.program_id(0) % across) * (columns // 128) + tl.arange(0, columns // 128)
     for idx in tl.static_range(top_k):
@@ -88,7 +88,7 @@ def _sum_kernel(
             part *= tl.load(weights + row * top_k + idx, mask=row < num_tokens, other=0)[:, None]
         total += part
     is_kept = (row < num_tokens)[:, None] & (column < num_columns)[None, :]
-    tl.store(sums + row[:, None] * num_columns + column[None, :], rounded_to_bf16(total).to(tl.bfloat16), mask=is_kept)
+    tl.store(sums + row[:, None] * num_columns + column[None, :], nearest_bf16(total), mask=is_kept)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -108,7 +108,7 @@ def _sum_backward_kernel(
     is_there = (place >= 0)[:, None] & (column < num_columns)[None, :]
     given = tl.load(grad + token * grad_stride + column, mask=column < num_columns, other=0).to(tl.float32)
     rows = tl.load(rows_of + place[:, None] * stride + column[None, :], mask=is_there, other=0).to(tl.float32)
-    made = rounded_to_bf16(weight[:, None] * given[None, :]).to(tl.bfloat16)
+    made = nearest_bf16(weight[:, None] * given[None, :])
     tl.store(rows_grad + place[:, None] * num_columns + column[None, :], made, mask=is_there)
     to = partial + (part * num_tokens + token) * top_k + slot
     tl.store(to, tl.sum(rows * given[None, :], 1), mask=slot < top_k)

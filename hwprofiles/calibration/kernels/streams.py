@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from hwprofiles.calibration.kernels.stream_operands import INDICES, NUMBERS, multiple, quantised, require, tensor
-from hwprofiles.calibration.kernels.tiles import Tile, largest_of, octets, scale_of, sizes, words
+from hwprofiles.calibration.kernels.tiles import Tile, as_fp32, largest_along, largest_of, octets, scale_of, words
 from hwprofiles.calibration.numerics.quantise import FP8, TILE
 
 PITCH: Final = 4
@@ -39,7 +39,7 @@ def _rows_kernel(
     is_there = is_row & (column < num_columns)[None, :]
     numbers = tl.load(x + row[:, None] * stride + column[None, :], mask=is_there, other=0).to(tl.float32)
     tiles = tl.reshape(numbers, (rows, columns // 128, 128))
-    scale = scale_of(tl.max(sizes(tiles), 2), power_of_two)
+    scale = scale_of(largest_along(tiles, 2), power_of_two)
     made = tl.reshape(octets(tiles, scale[:, :, None]), (rows, columns))
     is_kept = is_row & (column < padded_columns)[None, :]
     tl.store(values + row[:, None] * padded_columns + column[None, :], made, mask=is_kept)
@@ -68,10 +68,12 @@ def _store_turned(
     column: tl.tensor, tile: tl.tensor, padded_columns: tl.tensor, padded_rows: tl.tensor, power_of_two: tl.constexpr,
 ) -> None:  # fmt: skip
     """128 rows of `column`, as four of every fourth row, (32, c): values (C, R) and scales (R / 128, C)."""
-    scale = scale_of(tl.max(largest_of(first, second, third, fourth), 0), power_of_two)
+    largest = largest_of(as_fp32(first), as_fp32(second), as_fp32(third), as_fp32(fourth))
+    scale = scale_of(largest_along(largest, 0), power_of_two)
+    words_ = words(as_fp32(first), as_fp32(second), as_fp32(third), as_fp32(fourth), scale[None, :])
     is_column, word = column < padded_columns, tile * 32 + tl.arange(0, 32)
     to = values + column.to(tl.int64)[:, None] * (padded_rows // 4) + word[None, :]
-    tl.store(to, tl.trans(words(first, second, third, fourth, scale[None, :])), mask=is_column[:, None])
+    tl.store(to, tl.trans(words_), mask=is_column[:, None])
     tl.store(scales + tile.to(tl.int64) * padded_columns + column, scale, mask=is_column)
 
 
@@ -100,7 +102,8 @@ def _store_rows(
     power_of_two: tl.constexpr,
 ) -> None:  # fmt: skip
     """Numbers (r, 128) of a tile: octets, and scales at `scales`; nothing of rows below 0."""
-    scale = scale_of(tl.max(sizes(numbers), 1), power_of_two)
+    numbers = as_fp32(numbers)
+    scale = scale_of(largest_along(numbers, 1), power_of_two)
     made = octets(numbers, scale[:, None])
     tl.store(values + row[:, None] * padded_columns + column[None, :], made, mask=(row >= 0)[:, None])
     tl.store(scales + row, scale, mask=row >= 0)
@@ -171,7 +174,7 @@ def _blocks_kernel(
     second = _quarter(x, row + 1, column, num_rows, num_columns, stride)
     third = _quarter(x, row + 2, column, num_rows, num_columns, stride)
     fourth = _quarter(x, row + 3, column, num_rows, num_columns, stride)
-    scale = scale_of(tl.max(tl.max(largest_of(first, second, third, fourth), 1), 0), power_of_two)
+    scale = scale_of(tl.max(largest_along(largest_of(first, second, third, fourth), 1), 0), power_of_two)
     tl.store(scales + tl.program_id(0), scale)
     scale = scale + tl.zeros((1, 1), tl.float32)
     to = values + (matrix * padded_rows + row)[:, None] * padded_columns + column[None, :]
@@ -228,7 +231,7 @@ def quantise_columns(
             _columns_kernel[(padded_rows // TILE * triton.cdiv(padded_columns, of.columns),)](
                 x, of_values if scales is None else scales, sources, values.view(torch.int32), of_values, num_columns,
                 padded_columns, padded_rows, x.stride(0), *strides,
-                is_fp8=is_fp8, power_of_two=power_of_two, columns=of.columns, num_warps=of.warps,
+                is_fp8=is_fp8, power_of_two=power_of_two, columns=of.columns, num_warps=of.warps, maxnreg=of.registers,
             )  # fmt: skip
     return values, of_values
 
@@ -253,7 +256,7 @@ def quantise_both(
             _both_kernel[(len(sources) // TILE * (values.shape[1] // TILE),)](
                 x, sources, values.view(torch.uint8), scales, turned.view(torch.int32), turned_scales, num_columns,
                 values.shape[1], len(sources), x.stride(0), scales.stride(1),
-                power_of_two=power_of_two, num_warps=BOTH.warps,
+                power_of_two=power_of_two, num_warps=BOTH.warps, maxnreg=BOTH.registers,
             )  # fmt: skip
     kept = num_columns + -num_columns % aligned
     return (values, scales), (turned[:kept], turned_scales[:, :kept])

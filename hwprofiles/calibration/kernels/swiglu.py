@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hwprofiles.calibration.kernels.stream_operands import BF16, FP32, INDICES, multiple, require, tensor
 from hwprofiles.calibration.kernels.streams import row_outputs, store_both, turned_outputs
-from hwprofiles.calibration.kernels.tiles import Tile, octets, rounded_to_bf16, scale_of, sigmoid, sizes
+from hwprofiles.calibration.kernels.tiles import Tile, largest_along, nearest_bf16, octets, scale_of, sigmoid
 from hwprofiles.calibration.numerics.quantise import TILE
 from hwprofiles.problem import Problem
 
@@ -42,8 +42,8 @@ def _forward_kernel(
     product = gate * sigmoid(gate) * up
     if is_weighted:
         product *= tl.load(row_weights + row, mask=row < num_rows, other=0)[:, None]
-    tiles = tl.reshape(rounded_to_bf16(product), (rows, columns // 128, 128))
-    scale = scale_of(tl.max(sizes(tiles), 2), power_of_two)
+    tiles = tl.reshape(nearest_bf16(product).to(tl.float32), (rows, columns // 128, 128))
+    scale = scale_of(largest_along(tiles, 2), power_of_two)
     made = tl.reshape(octets(tiles, scale[:, :, None]), (rows, columns))
     is_kept = is_row & (column < padded_columns)[None, :]
     tl.store(values + row[:, None] * padded_columns + column[None, :], made, mask=is_kept)
@@ -64,11 +64,13 @@ def _gradients(
     up = tl.load(at + width, mask=is_there, other=0).to(tl.float32)
     of_product = tl.load(grad + row[:, None] * grad_stride + column[None, :], mask=is_there, other=0).to(tl.float32)
     chance = sigmoid(gate)
-    value = gate * chance
+    up_times_grad, of_up = up * of_product, gate * chance * of_product
+    of_gate = tl.fma(tl.fma(-gate, chance, gate), chance, chance) * up_times_grad
     if is_weighted:
-        tl.store(partial + row, tl.sum(value * up * of_product, 1), mask=is_row)
-        of_product *= tl.load(row_weights + row, mask=is_row, other=0)[:, None]
-    return (chance + value - value * chance) * up * of_product, value * of_product
+        tl.store(partial + row, tl.sum(gate * chance * up_times_grad, 1), mask=is_row)
+        weight = tl.load(row_weights + row, mask=is_row, other=0)[:, None]
+        of_gate, of_up = of_gate * weight, of_up * weight
+    return of_gate, of_up
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -88,8 +90,8 @@ def _backward_kernel(
     )  # fmt: skip
     to = x_grad + row[:, None] * (2 * width) + column[None, :]
     is_there = (row < num_rows)[:, None] & (column < width)[None, :]
-    tl.store(to, rounded_to_bf16(gate_grad).to(tl.bfloat16), mask=is_there)
-    tl.store(to + width, rounded_to_bf16(up_grad).to(tl.bfloat16), mask=is_there)
+    tl.store(to, nearest_bf16(gate_grad), mask=is_there)
+    tl.store(to + width, nearest_bf16(up_grad), mask=is_there)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -97,22 +99,24 @@ def _half_gradient(
     x: tl.tensor, grad: tl.tensor, row_weights: tl.tensor, partial: tl.tensor, row: tl.tensor, column: tl.tensor,
     is_up: tl.tensor, width: tl.tensor, stride: tl.tensor, grad_stride: tl.tensor, is_weighted: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
-    """As `_gradients` that of the gate, or of up (which does not ask for up, and leaves the rows' weights to the gate)."""
+    """As `_gradients` that of up, or of the gate and the rows' weights: in BF16."""
     is_row = row >= 0
     at = x + row[:, None] * stride + column[None, :]
     gate = tl.load(at, mask=is_row[:, None], other=0).to(tl.float32)
-    up = tl.load(at + width, mask=(is_row & (not is_up))[:, None], other=0).to(tl.float32)
     of_product = tl.load(grad + row[:, None] * grad_stride + column[None, :], mask=is_row[:, None], other=0).to(
         tl.float32
     )
     chance = sigmoid(gate)
-    value = gate * chance
+    if is_up:
+        made = gate * chance * of_product
+    else:
+        up_times_grad = tl.load(at + width, mask=is_row[:, None], other=0).to(tl.float32) * of_product
+        if is_weighted:
+            tl.store(partial + row, tl.sum(gate * chance * up_times_grad, 1), mask=is_row)
+        made = tl.fma(tl.fma(-gate, chance, gate), chance, chance) * up_times_grad
     if is_weighted:
-        if not is_up:
-            tl.store(partial + row, tl.sum(value * up * of_product, 1), mask=is_row)
-        of_product *= tl.load(row_weights + row, mask=is_row, other=0)[:, None]
-    factor = tl.where(is_up, value, (chance + value - value * chance) * up)
-    return rounded_to_bf16(factor * of_product)
+        made *= tl.load(row_weights + row, mask=is_row, other=0)[:, None]
+    return nearest_bf16(made)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -213,7 +217,7 @@ def swiglu_backward_quantise(
                 x, grad, x if row_weights is None else row_weights, sources, values.view(torch.uint8), scales,
                 turned.view(torch.int32), turned_scales, partial, num_rows, width, len(sources), x.stride(0),
                 grad.stride(0), scales.stride(1), is_weighted=row_weights is not None, power_of_two=power_of_two,
-                num_warps=BACKWARD_BOTH.warps,
+                num_warps=BACKWARD_BOTH.warps, maxnreg=BACKWARD_BOTH.registers,
             )  # fmt: skip
     return (values, scales), (turned, turned_scales), None if row_weights is None else partial.sum(0)
 

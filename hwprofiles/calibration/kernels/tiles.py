@@ -18,17 +18,32 @@ INTERPRETED: Final = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows and columns of one program, and its warps of 32 threads."""
+    """Rows and columns of one program, its warps of 32 threads, and the most registers of a thread."""
 
     rows: int
     columns: int
     warps: int
+    registers: int | None = None
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def sizes(numbers: tl.tensor) -> tl.tensor:
     """Bits of FP32 numbers without the sign: ordered as the sizes are, infinity above all numbers and NaN above infinity."""
     return numbers.to(tl.int32, bitcast=True) & 0x7FFFFFFF
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _larger(left: tl.tensor, right: tl.tensor) -> tl.tensor:
+    return tl.maximum(left, right, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def largest_along(numbers: tl.tensor, axis: tl.constexpr) -> tl.tensor:
+    """The largest of the `sizes` along an axis. (The interpreter is slow at combining by a function.)"""
+    if INTERPRETED:
+        return tl.max(sizes(numbers), axis)
+    else:
+        return sizes(tl.reduce(tl.abs(numbers), axis, _larger))
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -59,9 +74,11 @@ def _quotients(numbers: tl.tensor, scale: tl.tensor) -> tl.tensor:
     if INTERPRETED:
         return tl.div_rn(numbers, scale + tl.zeros_like(numbers))
     else:
-        inverse = 1.0 / scale
+        inverse = tl.inline_asm_elementwise(
+            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [scale], dtype=tl.float32, is_pure=True, pack=1
+        )
         rest = tl.where(scale == float("inf"), 0.0, tl.fma(-scale, inverse, 1.0) * inverse)
-        return tl.fma(numbers, inverse + tl.zeros_like(numbers), numbers * rest)
+        return tl.fma(numbers, tl.broadcast_to(inverse, numbers.shape), numbers * rest)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -98,23 +115,42 @@ def words(first: tl.tensor, second: tl.tensor, third: tl.tensor, fourth: tl.tens
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def rounded_to_bf16(numbers: tl.tensor) -> tl.tensor:
-    """FP32 numbers that BF16 has, the nearest ones, ties to even. On a GPU two are converted at once."""
+def nearest_bf16(numbers: tl.tensor) -> tl.tensor:
+    """FP32 numbers in BF16, ties to even. On a GPU two are converted at once."""
     if INTERPRETED:
         bits = numbers.to(tl.int32, bitcast=True)
         rounded = (bits + 0x7FFF + (bits >> 16 & 1) & -65536).to(tl.float32, bitcast=True)
-        return tl.where(numbers == numbers, rounded, numbers)
+        return tl.where(numbers == numbers, rounded, numbers).to(tl.bfloat16)
+    else:
+        return tl.inline_asm_elementwise(
+            "cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f", [numbers], dtype=tl.bfloat16, is_pure=True, pack=2
+        )
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def unpacked(numbers: tl.tensor) -> tl.tensor:
+    """FP32 numbers of BF16 ones, made where they stand and not kept from an earlier place: half the registers until then."""
+    if INTERPRETED:
+        return numbers.to(tl.float32)
     else:
         bits = tl.inline_asm_elementwise(
-            """{
-            .reg .b32 both;
-            cvt.rn.bf16x2.f32 both, $3, $2;
-            shl.b32 $0, both, 16;
-            and.b32 $1, both, 0xFFFF0000;
-            }""",
-            "=r,=r,f,f", [numbers], dtype=tl.int32, is_pure=True, pack=2,
-        )  # fmt: skip
+            "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xFFFF0000;",
+            "=r,=r,r",
+            [numbers],
+            dtype=tl.int32,
+            is_pure=False,
+            pack=2,
+        )
         return bits.to(tl.float32, bitcast=True)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def as_fp32(numbers: tl.tensor) -> tl.tensor:
+    """FP32 numbers, `unpacked` of BF16."""
+    if numbers.dtype == tl.bfloat16:
+        return unpacked(numbers)
+    else:
+        return numbers
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -137,7 +173,6 @@ def sigmoid(numbers: tl.tensor) -> tl.tensor:
 
 @triton.jit  # type: ignore[untyped-decorator]
 def largest_of(first: tl.tensor, second: tl.tensor, third: tl.tensor, fourth: tl.tensor) -> tl.tensor:
-    """The `sizes` of the largest of four tensors, place by place."""
-    nan: tl.constexpr = tl.PropagateNan.ALL
-    low = tl.maximum(tl.abs(first), tl.abs(second), propagate_nan=nan)
-    return sizes(tl.maximum(low, tl.maximum(tl.abs(third), tl.abs(fourth), propagate_nan=nan), propagate_nan=nan))
+    """The largest of four tensors by size, place by place; NaN above all."""
+    low, high = _larger(tl.abs(first), tl.abs(second)), _larger(tl.abs(third), tl.abs(fourth))
+    return _larger(low, high)
