@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Final
 
 import torch
@@ -49,8 +51,10 @@ def _copy(size: int) -> Streaming:
 
 
 def cases(*, small: bool) -> Iterator[Streaming]:
-    """This project's streaming kernels."""
-    yield from ()
+    """This project's streaming kernels; none where there is no Triton."""
+    if find_spec("triton") is not None:
+        made = import_module("hwprofiles.calibration.kernel_bench.streaming_cases").cases(small=small)
+        yield from (Streaming(*each) for each in made)
 
 
 def _timed(each: Streaming, kind: str, turns: Turns, gpu: Gpu | None) -> Iterator[dict[str, Any]]:

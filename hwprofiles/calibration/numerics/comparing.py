@@ -95,7 +95,7 @@ def compare_kernels(device: torch.device) -> Iterator[dict[str, Any]]:
         sources = groups.sources(groups.padded(TILE), device)
         quantised = quantise(x, (1, TILE), power_of_two=power_of_two)
         of_rows = kernels.quantise_rows(x, power_of_two=power_of_two)
-        made = {"rows": (of_rows, (quantised.values, quantised.scales))}
+        made: dict[str, tuple[Any, Any]] = {"rows": (of_rows, (quantised.values, quantised.scales))}
         for name, (values, scales, numbers) in {
             "columns": (x, None, x), "columns_of_fp8": (quantised.values, quantised.scales, quantised.numbers[:, :columns])
         }.items():  # fmt: skip
@@ -103,6 +103,11 @@ def compare_kernels(device: torch.device) -> Iterator[dict[str, Any]]:
             spread = groups.spread(padded(numbers, (1, ALIGNED)), groups.padded(TILE))
             expected = quantise(spread, (TILE, 1), power_of_two=power_of_two)
             made[name] = ours, (transposed(expected.values), expected.scales)
+        rows_of_both, columns_of_both = kernels.quantise_both(x, sources, ALIGNED, power_of_two=power_of_two)
+        made |= {"both, rows": (rows_of_both, made["rows"][1]), "both, columns": (columns_of_both, made["columns"][1])}
+        blocks = quantise(x.unsqueeze(0), (TILE, TILE), power_of_two=power_of_two)
+        wanted = blocks.values, transposed(blocks.values), blocks.scales
+        made["blocks"] = kernels.quantise_blocks(x.unsqueeze(0), power_of_two=power_of_two), wanted
         for name, pairs in made.items():
             equal = all(
                 torch.equal(found.float().nan_to_num(-7), wanted.float().nan_to_num(-7))
