@@ -19,9 +19,9 @@ from hwprofiles.calibration.kernels.tiles import Tile, largest_along, nearest_bf
 from hwprofiles.calibration.numerics.quantise import TILE
 from hwprofiles.problem import Problem
 
-FORWARD = Tile(4, 512, 4)
+FORWARD = Tile(8, 128, 4)
 BACKWARD = Tile(4, 512, 4)
-BACKWARD_BOTH = Tile(128, 128, 8)
+BACKWARD_BOTH = Tile(128, 128, 8, 80)
 
 
 @triton.jit  # type: ignore[untyped-decorator]

@@ -89,14 +89,15 @@ def test_rows_at_their_places() -> None:
 
 @pytest.mark.parametrize("is_weighted", [False, True])
 def test_sums_by_token_and_their_gradients(is_weighted: bool) -> None:
-    rows, weights, grad = random(9, 200), random(5, 3, seed=3).float(), random(5, 200, seed=4)
+    width = 1030 if is_weighted else 200  # more than a program's columns
+    rows, weights, grad = random(9, width), random(5, 3, seed=3).float(), random(5, width, seed=4)
     wide = rows.double().requires_grad_(), weights.double().requires_grad_()
     of_rows = (
         wide[1]
         .new_ones(9)
         .index_put((PLACES[PLACES >= 0],), wide[1][PLACES >= 0] if is_weighted else wide[1].new_ones(()))
     )
-    expected = wide[0].new_zeros(5, 200).index_add(0, TOKENS, wide[0] * of_rows.unsqueeze(1))
+    expected = wide[0].new_zeros(5, width).index_add(0, TOKENS, wide[0] * of_rows.unsqueeze(1))
     assert (
         distance(permuting.unpermute(rows, PLACES, weights if is_weighted else None), expected.detach()) < BF16_ROUNDING
     )
