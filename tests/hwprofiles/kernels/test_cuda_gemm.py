@@ -27,15 +27,15 @@ def test_a_tile_fits_into_shared_memory_with_copies_ahead(tile: Tile, dtype: tor
 
 @pytest.mark.parametrize("tile", TILES)
 def test_a_tile_has_its_constants_and_no_others(tile: Tile) -> None:
-    for name in tile.constants(torch.bfloat16):
-        assert re.search(rf"\b{name}\b", SOURCE), name
-    assert tile.columns % 16 == 0  # a warp writes 16 columns at a time
-    assert f"MULTIPLY({tile.columns}," in (driver.FOLDER / "hopper.cuh").read_text()
+    head = SOURCE.partition("#include")[0]
+    named = set(re.findall(r"\b[A-Z][A-Z0-9_]{3,}\b", head.partition("Constants of the compiler")[2]))
+    assert set(tile.constants(torch.bfloat16)) == named
+    assert tile.rows % (64 * tile.warpgroups) == 0  # of which each has waves of 64 rows
 
 
 def test_tiles_are_those_that_fill_the_last_round() -> None:
     assert tile_for(8192, 1, 7168, H100).rows == 256
-    assert tile_for(4096, 1, 2112, H100).columns == 192  # of 128 there are 3 rounds, too, of larger tiles
+    assert tile_for(4096, 1, 2112, H100).rows == 192  # 9 pairs of 22 tiles are 3 rounds of 66, and so are larger ones
     assert tile_for(64, 1, 7168, H100).rows == 128  # half of 256 rows would be nobody's
 
 
@@ -64,14 +64,16 @@ def test_a_launch_names_operands_by_what_a_block_copies(monkeypatch: pytest.Monk
     launches = Launches(monkeypatch)
     left, right = rows(300, 256), blocks(3, 384, 256)
     out, ends = torch.empty(300, 400)[:, :384], torch.tensor([100, 100, 300], dtype=torch.int32)
-    gemm.product(left, right, ends, out, 9, Tile(256, 128))
-    a, a_scales, b, b_scales, *rest = launches.seen["arguments"]
+    gemm.product(left, right, ends, out, 9, Tile(256, 2, 16, 1.0))
+    a, a_scales, b, to, b_scales, *rest = launches.seen["arguments"]
     assert a == ((300, 256), (256, 1), (128, 128), 128)  # of 256 rows each block of the cluster copies half
     assert a_scales == ((2, 300), (300, 1), (1, 132), 0)
     assert b == ((3 * 384, 256), (256, 1), (128, 128), 128)
+    assert to == ((300, 384), (400, 1), (16, 32), 128)  # a warp's rows, 128 bytes of each
     assert b_scales is right.scales
-    assert rest == [ends, out, 3, 384, 256, 400]
-    assert (launches.seen["blocks"], launches.seen["cluster"], launches.seen["FP32_OUT"]) == (8, 2, 1)
+    assert rest == [ends, out, 3, 384, 2, 400]
+    assert (launches.seen["blocks"], launches.seen["threads"], launches.seen["cluster"]) == (8, 384, 2)
+    assert launches.seen["FP32_OUT"] == 1
 
 
 def test_one_sm_runs_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,55 +3,50 @@
 // weights transposed. Tensor cores sum 128 of K with too few bits to go on; CUDA cores scale that sum and add it to an FP32 one
 // ("promotion", DeepSeek-V3 report 3.3.2).
 //
-// A block stays on its multiprocessor and walks over tiles (TILE_ROWS, TILE_COLUMNS) of out. Its first warpgroup is one thread
-// that starts copies into a ring of STAGES, each 128 of K; the other two multiply, each half of a tile's rows, 64 at a time, by
-// turns: while one promotes, the other's products run. CLUSTER blocks take tiles beside each other, of the same rows: each
+// A block stays on its multiprocessor and walks over tiles (TILE_ROWS, 128) of out. Its first warpgroup is one thread that
+// starts copies into a ring of STAGES, each 128 of K; the other NUM_MATH_GROUPS multiply, each its part of a tile's rows, 64 at
+// a time: while one promotes, the others' products run. CLUSTER blocks take tiles beside each other, of the same rows: each
 // copies its part of these rows to all of them, so that the L2 cache is read once.
 //
-// Constants of the compiler, which gemm.py chooses: TILE_ROWS, TILE_COLUMNS, STAGES, CLUSTER, BAND (tiles of rows that are done
-// together, so that what they share stays in the L2 cache), PANEL_COLUMNS and PANELS (of out, a warp's, on
-// their way to memory), SHARED_BYTES (that a block is launched with), FP32_OUT.
+// Constants of the compiler, which gemm.py chooses: TILE_ROWS, NUM_MATH_GROUPS, STAGES, CLUSTER, BAND (tiles of rows that are
+// done together, so that what they share stays in the L2 cache), SHARED_BYTES (that a block is launched with), FP32_OUT.
 #include "hopper.cuh"
 
 constexpr int DEPTH = 128;  // of K, in a stage: a row is the 128 bytes that are swizzled, and has one scale
-constexpr int WARPGROUP = 128, WARP = 32, NUM_MATH_GROUPS = 2, NUM_MATH_WARPS = NUM_MATH_GROUPS * 4;
+constexpr int TILE_COLUMNS = 128;  // and so one block of weights has one scale for a tile and a stage
+constexpr int WARP = 32, WARPGROUP = 128, NUM_MATH_WARPS = NUM_MATH_GROUPS * 4;
 constexpr int NUM_THREADS = (1 + NUM_MATH_GROUPS) * WARPGROUP;
-constexpr int TURN = 1;  // a math warpgroup's named barrier, + 1 for the second: whose products are next
-constexpr int WAVE_ROWS = 64, WAVES = TILE_ROWS / (NUM_MATH_GROUPS * WAVE_ROWS);
-constexpr int NUM_SUMS = TILE_COLUMNS / 2;  // a thread's, of 64 rows: 64 x TILE_COLUMNS / 128
-constexpr int CHUNK = 8, NUM_CHUNKS = TILE_COLUMNS / CHUNK;  // columns of which a thread has 2 in each of 2 rows
-constexpr int BLOCK = 128;  // rows and columns of a weight's scale
-
-__host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
-__host__ __device__ constexpr int power_of_two_in(int a) { return a & -a; }
-// Blocks of weights that the columns of a tile touch: tiles begin at multiples of their width, at worst just before the end of
-// a block.
-constexpr int ALIGNED = power_of_two_in(TILE_COLUMNS) < BLOCK ? power_of_two_in(TILE_COLUMNS) : BLOCK;
-constexpr int NUM_BLOCKS = ceil_div(BLOCK - ALIGNED + TILE_COLUMNS, BLOCK);
+constexpr int COPY_REGISTERS = NUM_MATH_GROUPS == 2 ? 40 : 32, MATH_REGISTERS = NUM_MATH_GROUPS == 2 ? 232 : 160;
+constexpr int WAVE_ROWS = 64, WARP_ROWS = 16;  // that a warpgroup, a warp of it, has in one instruction
+constexpr int GROUP_ROWS = TILE_ROWS / NUM_MATH_GROUPS, WAVES = GROUP_ROWS / WAVE_ROWS;
+constexpr int NUM_SUMS = WAVE_ROWS * TILE_COLUMNS / WARPGROUP;  // a thread's, of a wave
+// Scales of a warpgroup's rows: the copy engine begins at a multiple of 16 bytes, so at up to 3 rows before them.
+constexpr int SCALES = GROUP_ROWS + 4, SCALES_PITCH = (SCALES + 31) / 32 * 32;
 
 #if FP32_OUT
 typedef float Out;
+__device__ inline void write_pair(Out* to, float first, float second) { *reinterpret_cast<float2*>(to) = {first, second}; }
 #else
 typedef unsigned short Out;  // BF16's bits
+__device__ inline void write_pair(Out* to, float first, float second) {
+    *reinterpret_cast<uint32_t*>(to) = to_bf16(first, second);
+}
 #endif
-constexpr int WARP_ROWS = 16;  // a warp's of a wave
-constexpr int PANEL_PITCH = (PANEL_COLUMNS + 8) * int(sizeof(Out));  // 8 more, so that rows lie in other banks
-constexpr int PANELS_OF_WAVE = ceil_div(TILE_COLUMNS, PANEL_COLUMNS);
-static_assert(WAVES * PANELS_OF_WAVE % PANELS == 0, "panels are taken in turns, the next tile begins with the first");
-
-// Scales of a math warpgroup's rows: the copy engine begins at a multiple of 16 bytes, so at up to 3 rows before them.
-constexpr int GROUP_ROWS = WAVES * WAVE_ROWS, SCALES = GROUP_ROWS + 4, SCALES_PITCH = ceil_div(SCALES, 32) * 32;
+// A warp's rows of out on their way to memory, in panels: boxes of the copy engine, whose rows are the 128 bytes swizzled.
+constexpr int PANEL_COLUMNS = 128 / int(sizeof(Out)), NUM_PANELS = TILE_COLUMNS / PANEL_COLUMNS;
+constexpr int BUFFERS = FP32_OUT ? 1 : WAVES;  // waves that have room there at once
 
 struct Shared {
     alignas(1024) uint8_t a[STAGES][TILE_ROWS * DEPTH];
     alignas(1024) uint8_t b[STAGES][TILE_COLUMNS * DEPTH];
+    alignas(1024) uint8_t panels[NUM_MATH_WARPS][BUFFERS][NUM_PANELS][WARP_ROWS * 128];
     alignas(128) float a_scales[STAGES][NUM_MATH_GROUPS][SCALES_PITCH];
-    alignas(128) uint8_t panels[NUM_MATH_WARPS][PANELS][WARP_ROWS * PANEL_PITCH];
     uint64_t full[STAGES], empty[STAGES];
 };
-static_assert(TILE_COLUMNS * DEPTH % 1024 == 0, "a stage's columns have to keep the next stage aligned");
 static_assert(sizeof(Shared) <= SHARED_BYTES, "gemm.py counts the same");
 constexpr int STAGE_BYTES = (TILE_ROWS + TILE_COLUMNS) * DEPTH + NUM_MATH_GROUPS * SCALES * int(sizeof(float));
+
+__device__ inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 // Tiles in the order in which they are done: group by group, within a group bands of rows, within a band columns, then rows.
 struct Walk {
@@ -61,9 +56,7 @@ struct Walk {
     int row = 0, column = 0;
 
     __device__ Walk(const int* ends, int num_groups, int num_columns)
-        : ends(ends),
-          num_groups(num_groups),
-          columns_of_tiles(ceil_div(num_columns, TILE_COLUMNS * CLUSTER)) {
+        : ends(ends), num_groups(num_groups), columns_of_tiles(ceil_div(num_columns, TILE_COLUMNS * CLUSTER)) {
         end = __ldg(ends);
     }
 
@@ -87,14 +80,14 @@ struct Walk {
 
 // One thread: tiles of both operands and the rows' scales, as fast as stages become free.
 __device__ void copy_tiles(Shared& shared, Walk walk, const TensorMap* a, const TensorMap* a_scales, const TensorMap* b,
-                           int num_columns, int depth) {
+                           int num_columns, int num_steps) {
     constexpr int PART = TILE_ROWS / CLUSTER;  // of the rows, that this block copies to its cluster
     const int first = int(block_in_cluster()) * PART;
     Ring<STAGES> ring;
     for (int tile = blockIdx.x / CLUSTER; walk.seek(tile); tile += gridDim.x / CLUSTER) {
 #pragma unroll 1
-        for (int k = 0; k < depth; k += DEPTH) {
-            const int stage = ring.stage;
+        for (int step = 0; step < num_steps; ++step) {
+            const int stage = ring.stage, k = step * DEPTH;
             wait(&shared.empty[stage], ring.parity ^ 1);
             uint64_t* full = &shared.full[stage];
             arrive_and_expect_bytes(full, STAGE_BYTES);
@@ -104,147 +97,117 @@ __device__ void copy_tiles(Shared& shared, Walk walk, const TensorMap* a, const 
                 copy_box(shared.a[stage], a, k, walk.row, full);
             copy_box(shared.b[stage], b, k, walk.group * num_columns + walk.column, full);
             for (int group = 0; group < NUM_MATH_GROUPS; ++group)
-                copy_box(shared.a_scales[stage][group], a_scales, walk.row / 4 * 4 + group * GROUP_ROWS, k / DEPTH, full);
+                copy_box(shared.a_scales[stage][group], a_scales, walk.row / 4 * 4 + group * GROUP_ROWS, step, full);
             ring.advance();
         }
     }
 }
 
-// sums += products x scales. scales[block][h]: of the thread's row h and of the block of weights, of which the first ends after
-// `first_block` chunks of the tile's columns.
-__device__ inline void promote(float (&sums)[NUM_SUMS], const float (&products)[NUM_SUMS],
-                               const float (&scales)[NUM_BLOCKS][2], int first_block) {
-#pragma unroll
-    for (int chunk = 0; chunk < NUM_CHUNKS; ++chunk) {
-        float scale[2] = {scales[0][0], scales[0][1]};
-#pragma unroll
-        for (int block = 1; block < NUM_BLOCKS; ++block)
-            if (chunk >= first_block + (block - 1) * (BLOCK / CHUNK)) scale[0] = scales[block][0], scale[1] = scales[block][1];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) sums[4 * chunk + i] += products[4 * chunk + i] * scale[i / 2];
-    }
-}
-
-// A warp's 16 rows of sums go to out by way of shared memory, from where the copy engine writes them, row by row, while the
-// next tile is under way. Rows from `num_rows` on are the next group's and stay as they are.
-__device__ inline void write_rows(const float (&sums)[NUM_SUMS], uint8_t (&panels)[PANELS][WARP_ROWS * PANEL_PITCH], int wave,
-                                  Out* out, int num_rows, int num_columns, int pitch) {
+// A warp's 16 rows of sums go to out by way of shared memory, from where the copy engine writes them while the next tile is
+// under way. Where only some rows are the group's, each thread writes its own: those from `num_rows` on are the next group's.
+__device__ inline void write_rows(const float (&sums)[NUM_SUMS], uint8_t (&panels)[NUM_PANELS][WARP_ROWS * 128],
+                                  const TensorMap* map, Out* out, int row, int column, int num_rows, int num_columns,
+                                  int pitch) {
     const int lane = threadIdx.x % WARP;
-#pragma unroll
-    for (int index = 0; index < PANELS_OF_WAVE; ++index) {
-        const int left = index * PANEL_COLUMNS;
-        uint8_t* panel = panels[(wave * PANELS_OF_WAVE + index) % PANELS];
-        wait_for_writes<PANELS - 1>();  // of the panel that this one replaces
+    if (num_rows >= WARP_ROWS) {
+        wait_for_writes<BUFFERS - 1>();  // of the wave that this one replaces
         __syncwarp();
 #pragma unroll
-        for (int column = 0; column < PANEL_COLUMNS; column += 2 * CHUNK) {
-            const int first = (left + column) / 2;  // of the thread's 8 sums in these 16 columns
-            if (first >= NUM_SUMS) break;
+        for (int i = 0; i < NUM_SUMS; i += 16 / sizeof(Out)) {
+            // The copy engine's swizzle: in a row of a panel, the piece of 16 bytes is that of its place XOR the row.
+            uint8_t* panel = panels[i * 2 / PANEL_COLUMNS];
+            const int first = i % (PANEL_COLUMNS / 2) * int(sizeof(Out)) / 8;
 #if FP32_OUT
-#pragma unroll
-            for (int i = 0; i < 8; i += 2) {
-                const int row = lane / 4 + i / 2 % 2 * 8, here = column + i / 4 * CHUNK + lane % 4 * 2;
-                float* to = reinterpret_cast<float*>(panel + row * PANEL_PITCH) + here;
-                *reinterpret_cast<float2*>(to) = {sums[first + i], sums[first + i + 1]};
-            }
+            const int r = lane / 4, piece = first + lane % 4 / 2;
+            float* to = reinterpret_cast<float*>(panel + r * 128 + (piece ^ r % 8) * 16) + lane % 2 * 2;
+            write_pair(to, sums[i], sums[i + 1]);
+            write_pair(to + 8 * PANEL_COLUMNS, sums[i + 2], sums[i + 3]);
 #else
-            uint32_t pairs[4];
-#pragma unroll
-            for (int i = 0; i < 4; ++i) pairs[i] = to_bf16(sums[first + 2 * i], sums[first + 2 * i + 1]);
-            store_matrices(panel + lane % 16 * PANEL_PITCH + (column + lane / 16 * CHUNK) * int(sizeof(Out)), pairs);
+            const int r = lane % 16, piece = first + lane / 16;
+            store_matrices(panel + r * 128 + (piece ^ r % 8) * 16,
+                           {to_bf16(sums[i], sums[i + 1]), to_bf16(sums[i + 2], sums[i + 3]),
+                            to_bf16(sums[i + 4], sums[i + 5]), to_bf16(sums[i + 6], sums[i + 7])});
 #endif
         }
         show_to_copy_engine();
         __syncwarp();
-        const int width = min(min(PANEL_COLUMNS, TILE_COLUMNS - left), num_columns - left);
-        if (lane < min(num_rows, WARP_ROWS) && width > 0)
-            write_row(out + size_t(lane) * pitch + left, panel + lane * PANEL_PITCH, width * int(sizeof(Out)));
-        commit_writes();
+        if (lane == 0)
+            for (int i = 0; i < NUM_PANELS; ++i) write_box(map, column + i * PANEL_COLUMNS, row, panels[i]);
+    } else {
+#pragma unroll
+        for (int i = 0; i < NUM_SUMS; i += 2) {
+            const int r = lane / 4 + i / 2 % 2 * 8, c = column + i / 4 * 8 + lane % 4 * 2;
+            if (r < num_rows && c < num_columns) write_pair(out + size_t(row + r) * pitch + c, sums[i], sums[i + 1]);
+        }
     }
+    commit_writes();  // an empty batch counts, too
 }
 
-// A warpgroup: half of each tile's rows, 64 at a time ("a wave"). The first products of a tile run while the sums of the one
-// before are written.
-__device__ void multiply_tiles(Shared& shared, Walk walk, const float* b_scales, Out* out, int num_columns, int depth,
-                               int pitch) {
+// A math warpgroup: its part of each tile's rows, 64 at a time ("a wave"). A wave's products always run: those of the next
+// stage, or of the next tile, are started before a tile's sums are written.
+__device__ void multiply_tiles(Shared& shared, Walk walk, const float* b_scales, const TensorMap* out_map, Out* out,
+                               int num_columns, int num_steps, int pitch) {
     const int warp = uniform(threadIdx.x / WARP) - 4, lane = threadIdx.x % WARP, group = warp / 4;
-    const int num_steps = ceil_div(depth, DEPTH), last_block = (num_columns - 1) / BLOCK;
+    int tile = blockIdx.x / CLUSTER;
+    bool is_tile = walk.seek(tile);
+    if (!is_tile) return;
     Ring<STAGES> ring;
     float products[NUM_SUMS];
     auto start = [&](int wave) {
-        if (wave == 0) wait(&shared.full[ring.stage], ring.parity);
-        const uint64_t a = describe_operand(shared.a[ring.stage] + (group * WAVES + wave) * WAVE_ROWS * DEPTH);
+        const uint64_t a = describe_operand(shared.a[ring.stage] + (group * GROUP_ROWS + wave * WAVE_ROWS) * DEPTH);
         const uint64_t b = describe_operand(shared.b[ring.stage]);
-        sync_threads(TURN + group, NUM_MATH_GROUPS * WARPGROUP);
         fence_sums();
 #pragma unroll
         for (int i = 0; i < DEPTH / 32; ++i) multiply(products, a + 2 * i, b + 2 * i, i > 0);
-        announce_threads(TURN + (group ^ 1), NUM_MATH_GROUPS * WARPGROUP);
         commit_products();
     };
-    if (group == 1) announce_threads(TURN, NUM_MATH_GROUPS * WARPGROUP);
-    int tile = blockIdx.x / CLUSTER;
-    if (!walk.seek(tile)) return;
+    wait(&shared.full[ring.stage], ring.parity);
     start(0);
-    for (;;) {
-        const int first_block = (BLOCK - walk.column % BLOCK) / CHUNK;
-        const float* scales_here[NUM_BLOCKS];
-        float scales[NUM_BLOCKS];
-#pragma unroll
-        for (int i = 0; i < NUM_BLOCKS; ++i) {
-            const int row = walk.group * (last_block + 1) + min(walk.column / BLOCK + i, last_block);
-            scales_here[i] = b_scales + size_t(row) * num_steps;
-            scales[i] = __ldg(scales_here[i]);
-        }
-        float sums[WAVES][NUM_SUMS] = {};
-        for (int step = 0;;) {
-            float next_scales[NUM_BLOCKS];
-            const int next = min(step + 1, num_steps - 1);
-#pragma unroll
-            for (int i = 0; i < NUM_BLOCKS; ++i) next_scales[i] = load_now(scales_here[i] + next);  // memory is far
-            const float* a_scales = shared.a_scales[ring.stage][group] + walk.row % 4 + warp % 4 * WARP_ROWS + lane / 4;
+    while (is_tile) {
+        const int row = walk.row + group * GROUP_ROWS + warp % 4 * WARP_ROWS, column = walk.column;
+        const int num_rows = walk.end - row;
+        const int blocks = walk.group * ceil_div(num_columns, TILE_COLUMNS) + min(column, num_columns - 1) / TILE_COLUMNS;
+        const float* b_scale = b_scales + size_t(blocks) * num_steps;
+        float scale = __ldg(b_scale), sums[WAVES][NUM_SUMS] = {};
+        for (int step = 0; step < num_steps; ++step) {
+            const float next_scale = load_now(b_scale + min(step + 1, num_steps - 1));  // memory is far
+            const float* a_scales = shared.a_scales[ring.stage][group] + row % 4 + warp % 4 * WARP_ROWS + lane / 4;
+            Ring<STAGES> next = ring;
+            next.advance();
+            bool is_full = false;
 #pragma unroll
             for (int wave = 0; wave < WAVES; ++wave) {
                 if (wave > 0) start(wave);
-                float both[NUM_BLOCKS][2];
-#pragma unroll
-                for (int i = 0; i < 2 * NUM_BLOCKS; ++i)
-                    both[i / 2][i % 2] = scales[i / 2] * a_scales[wave * WAVE_ROWS + i % 2 * 8];
+                const float scales[2] = {scale * a_scales[wave * WAVE_ROWS], scale * a_scales[wave * WAVE_ROWS + 8]};
+                if (wave == WAVES - 1) is_full = has_ended(&shared.full[next.stage], next.parity);
                 wait_for_products<0>(products);
                 if (wave == WAVES - 1 && lane < CLUSTER) arrive_at_block(&shared.empty[ring.stage], lane);
-                promote(sums[wave], products, both, first_block);
-            }
 #pragma unroll
-            for (int i = 0; i < NUM_BLOCKS; ++i) scales[i] = next_scales[i];
-            ring.advance();
-            if (++step == num_steps) break;
+                for (int i = 0; i < NUM_SUMS; ++i) sums[wave][i] += products[i] * scales[i / 2 % 2];
+            }
+            scale = next_scale;
+            ring = next;
+            if (step == num_steps - 1) is_tile = walk.seek(tile += gridDim.x / CLUSTER);
+            // After the last tile no stage comes; what is multiplied then is nobody's, and saves a case.
+            if (!is_full && is_tile) wait(&shared.full[ring.stage], ring.parity);
             start(0);
         }
-        const int row = walk.row + group * GROUP_ROWS + warp % 4 * WARP_ROWS, num_rows = walk.end - row;
-        const int columns_left = num_columns - walk.column;
-        Out* here = out + size_t(row) * pitch + walk.column;
-        auto write_wave = [&](int wave) {
-            write_rows(sums[wave], shared.panels[warp], wave, here + size_t(wave * WAVE_ROWS) * pitch,
-                       num_rows - wave * WAVE_ROWS, columns_left, pitch);
-        };
-        auto write = [&] {  // not a loop: of large bodies the compiler leaves one, and sums would be indexed at run time
-            write_wave(0);
-            if (WAVES > 1) write_wave(WAVES - 1);
-        };
-        if (!walk.seek(tile += gridDim.x / CLUSTER)) {
-            write();
-            break;
-        }
-        start(0);
-        write();
+        // Not a loop: of large bodies the compiler leaves one, and sums would be indexed at run time, in slow memory.
+        write_rows(sums[0], shared.panels[warp][0], out_map, out, row, column, num_rows, num_columns, pitch);
+        if (WAVES > 1)
+            write_rows(sums[WAVES - 1], shared.panels[warp][BUFFERS - 1], out_map, out, row + WAVE_ROWS, column,
+                       num_rows - WAVE_ROWS, num_columns, pitch);
     }
+    wait_for_products<0>(products);
     wait_for_writes<0>();
 }
 
-// Sizes: N, K, and the distance of out's rows. b (groups, N, K) and b_scales (groups, N / 128, K / 128) are contiguous.
+// out_map describes out. Sizes: N, stages of K, and the distance of out's rows. b (groups, N, K) and b_scales (groups, N / 128,
+// K / 128), rounded up, are contiguous.
 extern "C" __global__ void __launch_bounds__(NUM_THREADS, 1)
     gemm(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap a_scales, const __grid_constant__ TensorMap b,
-         const float* b_scales, const int* ends, Out* out, int num_groups, int num_columns, int depth, int pitch) {
+         const __grid_constant__ TensorMap out_map, const float* b_scales, const int* ends, Out* out, int num_groups,
+         int num_columns, int num_steps, int pitch) {
     extern __shared__ __align__(1024) uint8_t memory[];
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     if (threadIdx.x == 0) {
@@ -257,11 +220,11 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, 1)
     sync_cluster();
     const Walk walk(ends, num_groups, num_columns);
     if (threadIdx.x < WARPGROUP) {
-        give_registers_back<40>();
-        if (threadIdx.x == 0) copy_tiles(shared, walk, &a, &a_scales, &b, num_columns, depth);
+        give_registers_back<COPY_REGISTERS>();
+        if (threadIdx.x == 0) copy_tiles(shared, walk, &a, &a_scales, &b, num_columns, num_steps);
     } else {
-        take_registers<232>();
-        multiply_tiles(shared, walk, b_scales, out, num_columns, depth, pitch);
+        take_registers<MATH_REGISTERS>();
+        multiply_tiles(shared, walk, b_scales, &out_map, out, num_columns, num_steps, pitch);
     }
     sync_cluster();  // a block's memory stays until the others have copied to it and arrived at its barriers for the last time
 }

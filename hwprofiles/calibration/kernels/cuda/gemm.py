@@ -11,28 +11,28 @@ import torch
 from torch import Tensor
 
 from hwprofiles.calibration.kernels.cuda import driver
-from hwprofiles.calibration.kernels.operands import Blocks, Rows
+from hwprofiles.calibration.kernels.operands import ALIGNED_BYTES, Blocks, Rows
 from hwprofiles.calibration.numerics.quantise import TILE
 
-NUM_THREADS: Final = 384
-"""A warpgroup that copies and two that multiply."""
-_MATH_WARPS, _WARP_ROWS, _PANEL_PAD, _BARRIER_BYTES, _SCALE_BYTES, _SHARED_ALIGNED = 8, 16, 8, 8, 4, 1024
-_FP32_PANEL: Final = 64
-"""Columns of FP32 that a warp has on their way to memory; of BF16 it is all of a tile's."""
+WARPGROUP: Final = 128
+"""Threads. One warpgroup of a block copies, the others multiply."""
+_WARPS, _WARP_ROWS, _WAVE_ROWS, _SCALES_ALIGNED, _SHARED_ALIGNED = 4, 16, 64, 32, 1024
+_SCALE_BYTES, _BARRIER_BYTES = 4, 8
 
 
 @dataclass(frozen=True)
 class Tile:
-    """What a block computes at a time; cluster blocks take as many tiles of the same rows. band: see gemm.cu.
+    """What a block computes at a time: `rows` of 128 columns, by so many warpgroups that multiply.
 
-    reach: TFLOPS of a long product that fills all rounds, over those of the best tile (H100, docs/kernels.md).
+    reach: TFLOPS of products of long K over those of the best tile, both of full rounds (H100, docs/kernels.md).
+    cluster: blocks that take as many tiles of the same rows; band: tiles of rows that are done together, see gemm.cu.
     """
 
     rows: int
-    columns: int
-    reach: float = 1.0
+    warpgroups: int
+    band: int
+    reach: float
     cluster: int = 2
-    band: int = 8
 
     def stages(self, out_dtype: torch.dtype) -> int:
         """Of 128 of K, as many as shared memory has room for."""
@@ -45,37 +45,33 @@ class Tile:
 
     @property
     def scale_rows(self) -> int:
-        """Of scales, copied for each of the two warpgroups that multiply: 16 bytes more than its rows have, see gemm.cu."""
-        return self.rows // 2 + 4
+        """Of scales, that are copied for each warpgroup: 16 bytes more than its rows have, see gemm.cu."""
+        return self.rows // self.warpgroups + ALIGNED_BYTES // _SCALE_BYTES
 
     @property
     def _stage_bytes(self) -> int:
-        of_scales = 2 * (self.scale_rows + -self.scale_rows % 32) * _SCALE_BYTES
-        return (self.rows + self.columns) * TILE + of_scales + 2 * _BARRIER_BYTES
-
-    def _panels(self, out_dtype: torch.dtype) -> tuple[int, int]:
-        """Columns and number: with all of a warp's in shared memory at once none waits for another's way to memory."""
-        return _FP32_PANEL if out_dtype is torch.float32 else self.columns, self.rows // 128
+        of_scales = self.warpgroups * (self.scale_rows + -self.scale_rows % _SCALES_ALIGNED) * _SCALE_BYTES
+        return (self.rows + TILE) * TILE + of_scales + 2 * _BARRIER_BYTES
 
     def _panel_bytes(self, out_dtype: torch.dtype) -> int:
-        columns, number = self._panels(out_dtype)
-        return _MATH_WARPS * number * _WARP_ROWS * (columns + _PANEL_PAD) * out_dtype.itemsize
+        """What is on its way to memory: of BF16 a whole tile, so that nothing waits, of FP32 a wave of each warpgroup."""
+        waves = 1 if out_dtype is torch.float32 else self.rows // self.warpgroups // _WAVE_ROWS
+        return self.warpgroups * _WARPS * waves * _WARP_ROWS * TILE * out_dtype.itemsize
 
     def constants(self, out_dtype: torch.dtype) -> Mapping[str, int]:
-        columns, number = self._panels(out_dtype)
         return {
-            "TILE_ROWS": self.rows, "TILE_COLUMNS": self.columns, "STAGES": self.stages(out_dtype), "CLUSTER": self.cluster,
-            "BAND": self.band, "PANEL_COLUMNS": columns, "PANELS": number, "SHARED_BYTES": self.shared_bytes(out_dtype),
+            "TILE_ROWS": self.rows, "NUM_MATH_GROUPS": self.warpgroups, "STAGES": self.stages(out_dtype),
+            "CLUSTER": self.cluster, "BAND": self.band, "SHARED_BYTES": self.shared_bytes(out_dtype),
             "FP32_OUT": int(out_dtype is torch.float32),
         }  # fmt: skip
 
 
-TILES: Final = (Tile(256, 128), Tile(128, 192, reach=0.76, band=16), Tile(128, 128, reach=0.84, band=16))
+TILES: Final = (Tile(256, 2, 16, 1.0, cluster=1), Tile(192, 3, 21, 0.94), Tile(128, 2, 32, 0.78))
 
 
 @lru_cache(maxsize=4096)
 def tile_for(num_rows: int, num_groups: int, num_columns: int, num_sms: int) -> Tile:
-    """The tile with which a product takes least: rounds of all blocks, times a tile's size over what it reaches.
+    """The tile with which a product takes least: rounds of all blocks, times a tile's rows over what it reaches.
 
     Of uneven groups nothing is known here but their mean.
     """
@@ -84,9 +80,9 @@ def tile_for(num_rows: int, num_groups: int, num_columns: int, num_sms: int) -> 
 
 def _time_of(tile: Tile, num_rows: int, num_groups: int, num_columns: int, num_sms: int) -> float:
     rows_of_tiles = -(-num_rows // (num_groups * tile.rows)) * num_groups
-    of_clusters = rows_of_tiles * -(-num_columns // (tile.columns * tile.cluster))
+    of_clusters = rows_of_tiles * -(-num_columns // (TILE * tile.cluster))
     rounds = -(-of_clusters // max(num_sms // tile.cluster, 1))
-    return rounds * tile.rows * tile.columns / tile.reach
+    return rounds * tile.rows / tile.reach
 
 
 def product(left: Rows, right: Blocks, ends: Tensor, out: Tensor, num_sms: int, tile: Tile | None = None) -> None:
@@ -99,12 +95,14 @@ def product(left: Rows, right: Blocks, ends: Tensor, out: Tensor, num_sms: int, 
         "gemm.cu", "gemm", out.device, constants=tile.constants(out.dtype), shared_bytes=tile.shared_bytes(out.dtype)
     )
     arguments = (
-        driver.tensor_map(_with_pitch(left.values, 16), (tile.rows // tile.cluster, TILE), swizzle=TILE),
+        driver.tensor_map(_with_pitch(left.values, 16), (tile.rows // tile.cluster, TILE), swizzle=128),
         driver.tensor_map(_with_pitch(left.scales.t(), 4), (1, tile.scale_rows)),
-        driver.tensor_map(right.values.view(-1, depth), (tile.columns, TILE), swizzle=TILE),
-        right.scales, ends, out, num_groups, num_columns, depth, out.stride(0),
+        driver.tensor_map(right.values.view(-1, depth), (TILE, TILE), swizzle=128),
+        driver.tensor_map(_with_pitch(out, 8), (_WARP_ROWS, 128 // out.itemsize), swizzle=128),
+        right.scales, ends, out, num_groups, num_columns, depth // TILE, out.stride(0),
     )  # fmt: skip
-    kernel.launch(num_sms // tile.cluster * tile.cluster, NUM_THREADS, arguments, cluster=tile.cluster)
+    num_blocks = num_sms // tile.cluster * tile.cluster
+    kernel.launch(num_blocks, (1 + tile.warpgroups) * WARPGROUP, arguments, cluster=tile.cluster)
 
 
 def _with_pitch(x: Tensor, multiple: int) -> Tensor:

@@ -55,6 +55,18 @@ __device__ inline void wait(uint64_t* barrier, uint32_t parity) {
         : "memory");
 }
 
+// Whether the phase of this parity is over, without waiting.
+__device__ inline bool has_ended(uint64_t* barrier, uint32_t parity) {
+    uint32_t is_over;
+    asm volatile(
+        "{ .reg .pred over; mbarrier.test_wait.parity.shared::cta.b64 over, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, over; }"
+        : "=r"(is_over)
+        : "r"(shared_address(barrier)), "r"(parity)
+        : "memory");
+    return is_over;
+}
+
 // ---- The ring of stages that copies and products share: which stage is next, and the parity of its barriers. ---------------
 
 template <int num_stages>
@@ -97,10 +109,9 @@ __device__ inline void copy_box_to_blocks(void* to, const TensorMap* map, int co
 // What a thread wrote to shared memory with ordinary stores, the copy engine may read after this and a barrier.
 __device__ inline void show_to_copy_engine() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-// Contiguous bytes to memory; both addresses and the number are multiples of 16.
-__device__ inline void write_row(void* to, const void* from, uint32_t num_bytes) {
-    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(shared_address(from)),
-                 "r"(num_bytes)
+__device__ inline void write_box(const TensorMap* map, int column, int row, const void* from) {
+    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];" ::"l"(map), "r"(column),
+                 "r"(row), "r"(shared_address(from))
                  : "memory");
 }
 
