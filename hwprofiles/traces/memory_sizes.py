@@ -57,8 +57,10 @@ def pointwise(call: TimedCall) -> Cells:
     return _moved(op, result, elements, read + elements * ITEM_BYTES[result])
 
 
-def _moved(op: str, kind: str, elements: int, num_bytes: int) -> Cells:
-    return {"op": op, "variant": "", "dtype": DTYPES.get(kind, ""), "m": elements, "n": 1, "bytes": num_bytes}
+def _moved(op: str, kind: str, elements: int, num_bytes: int, width: int = 1) -> Cells:
+    """width: of the rows of a kernel that works by rows."""
+    sizes = {"m": elements // max(width, 1), "n": width, "bytes": num_bytes}
+    return {"op": op, "variant": "", "dtype": DTYPES.get(kind, ""), **sizes}
 
 
 def copied(call: TimedCall) -> Cells:
@@ -90,19 +92,20 @@ def reduced(call: TimedCall) -> Cells:
     )
     last = len(dims) - 1
     if over == {last}:
-        op, kept = "reduce", prod(dims[:-1])
+        op, kept, width = "reduce", prod(dims[:-1]), dims[-1]
     elif over == set(range(last)) and last:
-        op, kept = "reduce_columns", dims[-1]
+        op, kept, width = "reduce_columns", dims[-1], dims[-1]
     else:
         raise Unsized("a sum over other dimensions than the last or all before it")
     elements, read = operand(operator, 0)
-    return _moved(op, operator.types[0], elements, read + kept * ITEM_BYTES[operator.types[0]])
+    return _moved(op, operator.types[0], elements, read + kept * ITEM_BYTES[operator.types[0]], width)
 
 
 def softmax(call: TimedCall, op: str, operands: int) -> Cells:
     """operands: tensors that are read, of the result's size."""
     elements, read = operand(call.operator, 0)
-    return _moved(op, call.operator.types[0], elements, read * (operands + 1))
+    width = dims_of(call.operator, 0)[-1]
+    return _moved(op, call.operator.types[0], elements, read * (operands + 1), width)
 
 
 def gathered(call: TimedCall, table: int, index: int, width_from: int) -> Cells:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +14,14 @@ pytest.importorskip("torch")
 
 import torch
 
-from hwprofiles.calibration.calibrate import writer
+from hwprofiles.calibration.calibrate import refit, writer
 from hwprofiles.calibration.calibrate.facts import Facts
 from hwprofiles.calibration.calibrate.record import gpu_of, slug
 from hwprofiles.calibration.calibrate.rows import kernel_rows
 from hwprofiles.calibration.calibrate.session import POINT_COLUMNS
 from hwprofiles.catalog import gpu_of_device, list_names, load_gpu
+from hwprofiles.record_file import read_record
+from hwprofiles.stack_records import StackProvenance
 
 CUDA = SimpleNamespace(type="cuda", index=0)
 
@@ -126,3 +129,17 @@ def test_memory_rows_are_of_one_library_and_one_format() -> None:
     rows, left = kernel_rows([*copies, *mixed, *chain], load_gpu("h100"), "calibrate")
     assert [(row["op"], row["library"]) for row in rows] == [("quantise", ""), ("quantise", "torch")]
     assert not left
+
+
+def test_provenance_tells_the_rows_of_the_table_and_what_measured(tmp_path: Path) -> None:
+    """A folder fitted anew by another version says still which one measured."""
+    measured = writer.Measured([], load_gpu("h100"), facts("NVIDIA H100"), "2026-11-27", program="moesim 0.0.1")
+    writer.write_provenance(tmp_path, measured, 17)
+    stated = read_record(tmp_path / "provenance.yaml", StackProvenance).calibration
+    assert stated is not None and (stated.kernel_rows, stated.program) == (17, "moesim 0.0.1")
+    assert refit.measured_by(tmp_path) == "moesim 0.0.1"
+    writer.write_provenance(tmp_path, replace(measured, program=""), 0)
+    again = read_record(tmp_path / "provenance.yaml", StackProvenance).calibration
+    assert again is not None and again.program == writer.program() and again.kernel_rows == 0
+    (tmp_path / "provenance.yaml").unlink()
+    assert not refit.measured_by(tmp_path)

@@ -177,11 +177,11 @@ def test_attention_of_several_libraries(tmp_path: Path) -> None:
         ("copy_", [X, X, []], [BF16, BF16, S], [[1024, 1], [1, 64]], [], ("strided_copy", 65536, 262144)),
         ("copy_", [X, X, []], [BF16, BF16, S], [[1024, 1], [1, 0]], [], ("strided_copy", 65536, 131072 + 128)),
         ("fill_", [X, []], [BF16, S], [], [], ("fill", 65536, 131072)),
-        ("mean", [X, [], []], [FP32, "ScalarList", S], [], ["", "[-1]", "True"], ("reduce", 65536, 262144 + 256)),
+        ("mean", [X, [], []], [FP32, "ScalarList", S], [], ["", "[-1]", "True"], ("reduce", 64, 262144 + 256)),
         ("sum", [[4, 64, 1024], [], []], [FP32, "ScalarList", S], [], ["", "[0, 1]", "False"],
-         ("reduce_columns", 262144, 4 * 262144 + 4096)),
-        ("_softmax", [X, [], []], [FP32, S, S], [], [], ("softmax", 65536, 524288)),
-        ("_log_softmax_backward_data", [X, X], [FP32, FP32], [], [], ("softmax_bwd", 65536, 3 * 262144)),
+         ("reduce_columns", 256, 4 * 262144 + 4096)),
+        ("_softmax", [X, [], []], [FP32, S, S], [], [], ("softmax", 64, 524288)),
+        ("_log_softmax_backward_data", [X, X], [FP32, FP32], [], [], ("softmax_bwd", 64, 3 * 262144)),
         ("embedding", [[32768, 1024], [2, 32]], [BF16, "long int"], [], [], ("gather_rows", 65536, 512 + 2 * 131072)),
     ],
 )  # fmt: skip
@@ -190,8 +190,9 @@ def test_kernels_bound_by_memory(
 ) -> None:
     trace = Builder()
     trace.call(f"aten::{name}", dims, types, 10.0, strides=strides, values=values, kernels=(ADD,))
-    ((op, elements, moved, seconds),) = only(trace.files(tmp_path / "t.json"), "op", "m", "bytes", "seconds")
-    assert ((op, int(elements), int(moved)), seconds) == (expected, "1e-05")
+    ((op, rows, width, moved, seconds),) = only(trace.files(tmp_path / "t.json"), "op", "m", "n", "bytes", "seconds")
+    assert ((op, int(rows), int(moved)), seconds) == (expected, "1e-05")
+    assert int(width) == (1024 if op in ("reduce", "reduce_columns", "softmax", "softmax_bwd") else 1)
 
 
 def test_lists_take_their_format_from_the_kernel_s_name(tmp_path: Path) -> None:

@@ -57,7 +57,15 @@ def read(folder: Path) -> tuple[Measured, list[str]]:
         raise CalibrationError([Problem(str(folder), "", text)]) from None
     check_points(folder / POINTS, points)
     machine = {name: _rows(folder / MACHINE[name].table) for name in facts.parts if name in MACHINE}
-    return Measured(points, gpu, facts, date, machine, run.get(LIMIT)), left_out
+    return Measured(points, gpu, facts, date, machine, run.get(LIMIT), measured_by(folder)), left_out
+
+
+def measured_by(folder: Path) -> str:
+    """Name and version of what measured, as the folder's provenance says it: who fits anew measures nothing."""
+    if not (folder / LAST).exists():
+        return ""
+    stated = read_record(folder / LAST, StackProvenance).calibration
+    return (stated.program if stated else None) or ""
 
 
 def _gpu(folder: Path, device: str) -> Gpu:

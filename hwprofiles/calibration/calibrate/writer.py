@@ -40,7 +40,7 @@ Found = Mapping[str, Mapping[str, Any]]
 @dataclass(frozen=True)
 class Measured:
     """points: rows of points.csv; date: of the run; machine: name of a part that is no kernel → rows of its table;
-    limit_s: of the last call, where it had one.
+    limit_s: of the last call, where it had one; program: what measured, "": this one.
     """
 
     points: Sequence[Row]
@@ -49,6 +49,7 @@ class Measured:
     date: str
     machine: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     limit_s: float | None = None
+    program: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def write_provenance(folder: Path, measured: Measured, num_rows: int) -> None:
     calibration = {
         "date": date, "device": facts.device, "driver": facts.driver, "power_limit_w": facts.power_limit_w,
         "clock_hz": facts.clock_hz, "torch": facts.torch, "cuda": facts.cuda, "spread": spread(measured.points),
-        "program": program(), "kernel_rows": num_rows,
+        "program": measured.program or program(), "kernel_rows": num_rows,
     }  # fmt: skip
     is_whole = facts.size == "full"
     record = {
