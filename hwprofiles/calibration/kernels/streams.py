@@ -70,10 +70,10 @@ def _store_turned(
     """128 rows of `column`, as four of every fourth row, (32, c): values (C, R) and scales (R / 128, C)."""
     largest = largest_of(as_fp32(first), as_fp32(second), as_fp32(third), as_fp32(fourth))
     scale = scale_of(largest_along(largest, 0), power_of_two)
-    words_ = words(as_fp32(first), as_fp32(second), as_fp32(third), as_fp32(fourth), scale[None, :])
+    made = words(as_fp32(first), as_fp32(second), as_fp32(third), as_fp32(fourth), scale[None, :])
     is_column, word = column < padded_columns, tile * 32 + tl.arange(0, 32)
     to = values + column.to(tl.int64)[:, None] * (padded_rows // 4) + word[None, :]
-    tl.store(to, tl.trans(words_), mask=is_column[:, None])
+    tl.store(to, tl.trans(made), mask=is_column[:, None])
     tl.store(scales + tile.to(tl.int64) * padded_columns + column, scale, mask=is_column)
 
 

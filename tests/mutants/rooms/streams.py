@@ -46,8 +46,8 @@ STREAMS = Room(
         ),
         Fault(
             f"{KERNELS}/swiglu.py",
-            "factor = tl.where(is_up, value, (chance + value - value * chance) * up)",
-            "factor = tl.where(is_up, value, (chance + value) * up)",
+            "made = tl.fma(tl.fma(-gate, chance, gate), chance, chance) * up_times_grad",
+            "made = tl.fma(gate, chance, chance) * up_times_grad",
             "SwiGLU's slope is wrong where its gradient is quantised",
         ),
         Fault(
