@@ -151,6 +151,10 @@ __device__ void multiply_tiles(Shared& shared, Walk walk, const float* b_scales,
     int tile = blockIdx.x / CLUSTER;
     bool is_tile = walk.seek(tile);
     if (!is_tile) return;
+    auto first_scale = [&](const Walk& at) {
+        const int block = at.group * ceil_div(num_columns, TILE_COLUMNS) + min(at.column, num_columns - 1) / TILE_COLUMNS;
+        return b_scales + size_t(block) * num_steps;
+    };
     Ring<STAGES> ring;
     float products[NUM_SUMS];
     auto start = [&](int wave) {
@@ -161,17 +165,22 @@ __device__ void multiply_tiles(Shared& shared, Walk walk, const float* b_scales,
         for (int i = 0; i < DEPTH / 32; ++i) multiply(products, a + 2 * i, b + 2 * i, i > 0);
         commit_products();
     };
+    const float* b_scale = first_scale(walk);
+    float scale = load_now(b_scale);
     wait(&shared.full[ring.stage], ring.parity);
     start(0);
     while (is_tile) {
         const int row = walk.row + group * GROUP_ROWS + warp % 4 * WARP_ROWS, column = walk.column;
         const int num_rows = walk.end - row;
-        const int blocks = walk.group * ceil_div(num_columns, TILE_COLUMNS) + min(column, num_columns - 1) / TILE_COLUMNS;
-        const float* b_scale = b_scales + size_t(blocks) * num_steps;
-        float scale = __ldg(b_scale), sums[WAVES][NUM_SUMS] = {};
-        for (int step = 0; step < num_steps; ++step) {
-            const float next_scale = load_now(b_scale + min(step + 1, num_steps - 1));  // memory is far
+        float sums[WAVES][NUM_SUMS] = {};
+        for (int step = 1; step <= num_steps; ++step) {
             const float* a_scales = shared.a_scales[ring.stage][group] + row % 4 + warp % 4 * WARP_ROWS + lane / 4;
+            ++b_scale;
+            if (step == num_steps) {
+                is_tile = walk.seek(tile += gridDim.x / CLUSTER);
+                b_scale = is_tile ? first_scale(walk) : b_scales;
+            }
+            const float next_scale = load_now(b_scale);  // a stage ahead: memory is far
             Ring<STAGES> next = ring;
             next.advance();
             bool is_full = false;
@@ -187,7 +196,6 @@ __device__ void multiply_tiles(Shared& shared, Walk walk, const float* b_scales,
             }
             scale = next_scale;
             ring = next;
-            if (step == num_steps - 1) is_tile = walk.seek(tile += gridDim.x / CLUSTER);
             // After the last tile no stage comes; what is multiplied then is nobody's, and saves a case.
             if (!is_full && is_tile) wait(&shared.full[ring.stage], ring.parity);
             start(0);
@@ -211,6 +219,7 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, 1)
     extern __shared__ __align__(1024) uint8_t memory[];
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     if (threadIdx.x == 0) {
+        for (const TensorMap* map : {&a, &a_scales, &b, &out_map}) prefetch_map(map);
         for (int stage = 0; stage < STAGES; ++stage) {
             init_barrier(&shared.full[stage], 1);
             init_barrier(&shared.empty[stage], CLUSTER * NUM_MATH_WARPS);

@@ -66,7 +66,7 @@ class Tile:
         }  # fmt: skip
 
 
-TILES: Final = (Tile(256, 2, 16, 1.0, cluster=1), Tile(192, 3, 21, 0.94), Tile(128, 2, 32, 0.78))
+TILES: Final = (Tile(256, 2, 16, 1.0), Tile(192, 3, 21, 0.94), Tile(128, 2, 32, 0.78))
 
 
 @lru_cache(maxsize=4096)
