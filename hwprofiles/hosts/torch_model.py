@@ -30,14 +30,18 @@ PARTS: Final[Mapping[str, str]] = {
     "head": "embedding, last norm, logits and loss of up to 1,024 tokens",
     "chunk": "1,024 tokens more of a loss",
     "weight": "a weight in FP8 when a step first reads it",
+    "waited": "what the first calls take more when the host has waited long for the device",
 }
-"""Part → its seconds: of a layer, but for the last three."""
-OF_LAYERS: Final = tuple(PARTS)[:-3]
+"""Part → its seconds: of a layer, but for the last four."""
+OF_LAYERS: Final = tuple(PARTS)[:-4]
+OPTIONAL: Final = ("weight", "waited")
+"""Without which layers are known as well: no weight is quantised in BF16."""
 LAYERS: Final[Mapping[str, int]] = {
-    "one": 1, "one_longer": 1, "dense": 5, "weight": 5, "experts": 3, "more_experts": 2, "again": 3, "shared": 3,
+    "one": 1, "one_longer": 1, "waited": 1, "dense": 5, "weight": 5, "experts": 3, "more_experts": 2, "again": 3, "shared": 3,
     "latent_q": 5, "latent": 5, "qk_norm": 5, "biased": 3, "parts_again": 3,
 }  # fmt: skip
-"""Small model that is measured → its layers. one: with a dense network; one_longer: with CHUNKS times CHUNK tokens."""
+"""Small model that is measured → its layers. one: with a dense network; one_longer: with CHUNKS times CHUNK tokens; waited: one
+behind a wait."""
 CHUNK: Final = 1024
 """Tokens whose logits the loss takes at once, and of a small model."""
 CHUNKS: Final = 4

@@ -14,7 +14,7 @@ from typing import Final
 
 from hwprofiles.hosts import BETWEEN, CostRange, DispatchCosts, Executor, dispatch_range, load_host
 from hwprofiles.hosts.own import RATIO, in_a_model, own_range
-from hwprofiles.hosts.torch_model import PARTS, PASSES, RECIPES, key
+from hwprofiles.hosts.torch_model import OPTIONAL, PARTS, PASSES, RECIPES, key
 from hwprofiles.stack_records import Assumption, Parameter, Stack
 from simulator.scenario.hardware import node_of
 from simulator.scenario.module_rules import OWN
@@ -75,7 +75,7 @@ def has_layers(scenario: Scenario, own: Mapping[str, Parameter]) -> bool:
     recipe = scenario.precision.recipe
     if scenario.kernels.modules != OWN or recipe not in RECIPES:
         return False
-    needed = [part for part in PARTS if part != "weight" or recipe != "bf16"]
+    needed = [part for part in PARTS if part not in OPTIONAL or (part == "weight" and recipe != "bf16")]
     return all(key(recipe, part, way) in own for part in needed for way in PASSES)
 
 

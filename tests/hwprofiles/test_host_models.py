@@ -18,7 +18,7 @@ from hwprofiles.calibration.host import models  # noqa: E402
 
 PLAIN = {part: (idx + 2) * 1e-3 for idx, part in enumerate(PARTS)}
 """Seconds of each part that are made up."""
-BESIDE = {"one": "dense", "one_longer": "dense", "weight": "dense"}
+BESIDE = {"one": "dense", "one_longer": "dense", "weight": "dense", "waited": "dense"}
 
 
 def rows(recipe: str, seconds: dict[str, float]) -> dict[str, dict[str, Any]]:
@@ -28,6 +28,7 @@ def rows(recipe: str, seconds: dict[str, float]) -> dict[str, dict[str, Any]]:
         whole = seconds["head"] + layers * seconds[BESIDE.get(name, name)]
         whole += (CHUNKS - 1) * seconds["chunk"] if name == "one_longer" else 0.0
         whole += layers * WEIGHTS * seconds["weight"] if name == "weight" else 0.0
+        whole += seconds["waited"] if name == "waited" else 0.0
         for times, phase in ((1, "forward"), (2, "backward")):
             text = f"torch_model {name} {recipe} {phase}"
             value = times * whole

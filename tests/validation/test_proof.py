@@ -22,12 +22,13 @@ from simulator.errors import InputError
 from simulator.step.prepared import prepare
 from simulator.workload.op import Op
 from validation.proof import __main__ as command
-from validation.proof import compare
+from validation.proof import compare, scenarios
 from validation.proof.predict import LAYER_COLUMNS, STEP_COLUMNS, layer_operators, layer_rows, step_rows
 from validation.proof.scenarios import layer_scenario, step_scenario
 from validation.proof.tables import document, tables
 
 STACK, NODE = "h100-public", "h100-x8"
+WAITED = "host.torch_model.bf16.waited_f_s"
 LAYER = {
     "name": "one", "phase": "F", "seconds": "2.0", "kind": "moe", "recipe": "bf16", "note": "",
 }  # fmt: skip
@@ -175,3 +176,15 @@ def test_the_committed_proof_holds_what_it_is_said_to_hold() -> None:
     assert goals["memory"]["count"] == 33 and goals["memory"]["max_abs_error"] < 0.05
     graphs = [figure for figure in proof.figures if figure.of == "steps" and " graph" in figure.group]
     assert len(graphs) == 7 and max(abs(figure.error) for figure in graphs) < 0.03
+
+
+def test_a_step_begins_behind_a_wait_whose_seconds_its_stack_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the host issues it; a graph is one call."""
+    known = scenarios.load_stack("h100-measured")
+    one = known.parameters["host.torch_model.bf16.head_f_s"]
+    waits = replace(known, parameters={**known.parameters, WAITED: one})
+    monkeypatch.setattr(scenarios, "load_stack", lambda name: waits)
+    cases = [replace(next(small_steps()), issue=issue) for issue in ("eager", "graph")]
+    found = [step_scenario(case, "h100-measured", NODE).assumptions["host_other_s"] for case in cases]
+    assert [each.value for each in found] == [one.value, 0.0]
+    assert (found[0].low, found[0].high) == (one.low, one.high)

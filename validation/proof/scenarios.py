@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from hwprofiles.hosts.own import has_own
+from hwprofiles.hosts.torch_model import key
 from hwprofiles.proof_cases.layer_cases import LayerCase
 from hwprofiles.proof_cases.step_cases import StepCase
 from hwprofiles.stack_choice import load_stack
@@ -32,8 +33,12 @@ def step_scenario(case: StepCase, stack: str, node: str) -> Scenario:
         values["recompute"] = {"granularity": "selective", "modules": list(case.recompute)}
     host: dict[str, Any] = {"cuda_graph": "full_iteration"} if case.issue == "graph" else {}
     found = load_scenario({**values, "host": host} if host else values)
-    if not has_own(load_stack(found.stack).parameters):
+    parameters = load_stack(found.stack).parameters
+    if not has_own(parameters):
         return found
+    waited = parameters.get(key(case.recipe, "waited", "f"))
+    if waited and case.issue == "eager":  # a step begins when the one before has ended
+        values["assumptions"] = {"host_other_s": {each: getattr(waited, each) for each in ("value", "low", "high")}}
     return load_scenario(
         {**values, "host": {**host, "costs": "stack"}}
     )  # of the machine that the stack was measured on

@@ -3,7 +3,7 @@
 Their functions call what those of a large model call, on tensors so small that the device is never behind. Loads of experts are
 forced and routers do not look for NaN, so that the host waits for nothing. Gradients are dropped before each sample. Models
 take turns: a host is slower for some seconds and faster for others (what else runs on a core makes it 1.5 times as slow), and
-so all models see the same of it; for the same reason their seconds are means of the middle 80 %, which add up.
+so all models see the same of it; for the same reason their seconds are means of the middle half, which nearly add up.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch.autograd.graph import increment_version
 
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.host.core import WARM_UP, HostRow, synchronise
+from hwprofiles.calibration.measuring import sleep
 from hwprofiles.calibration.model.config import Ffn, Gqa, Layer, Mla, ModelConfig, Moe
 from hwprofiles.calibration.model.moe import MoeLayer
 from hwprofiles.calibration.model.transformer import Model
@@ -34,6 +35,8 @@ from hwprofiles.proof_cases.sizes import even
 CALL: Final = "torch_model"
 HIDDEN: Final = 512
 VOCABULARY: Final = 256
+WAIT_S: Final = 0.05
+"""As long as a step's backward keeps the device, about: what a core holds of the code is another thread's by then."""
 
 _GQA: Final = Gqa(8, 2, 64)
 _LATENT: Final = Mla(8, 0, 128, 64, 32, 64)
@@ -45,17 +48,21 @@ _ALONE: Final = ("rmsnorm", "swiglu", "mla_up_proj")
 
 @dataclass(frozen=True)
 class Small:
-    """A model of alike layers. chunks: of its tokens; recompute: its modules; is_fresh: weights are new in each sample."""
+    """A model of alike layers. chunks: of its tokens; recompute: its modules; is_fresh: weights are new in each sample;
+    waits: the host waits for the device before.
+    """
 
     layer: Layer
     chunks: int = 1
     recompute: tuple[str, ...] = field(default=())
     is_fresh: bool = False
+    waits: bool = False
 
 
 SMALL: Final[Mapping[str, Small]] = {
     "one": Small(Layer(_GQA, _DENSE)),
     "one_longer": Small(Layer(_GQA, _DENSE), chunks=CHUNKS),
+    "waited": Small(Layer(_GQA, _DENSE), waits=True),
     "dense": Small(Layer(_GQA, _DENSE)),
     "weight": Small(Layer(_GQA, _DENSE), is_fresh=True),
     "experts": Small(Layer(_GQA, _EXPERTS)),
@@ -114,10 +121,9 @@ def rows(device: torch.device, samples: int) -> Iterator[HostRow]:
 
 
 def trimmed(seconds: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of the middle 80 %, and its ends."""
-    ordered, tenth = sorted(seconds), len(seconds) // 10
-    kept = ordered[tenth : len(ordered) - tenth]
-    return fmean(kept), kept[0], kept[-1]
+    """Mean of the middle half, and the ends of the middle 80 %."""
+    ordered, tenth, quarter = sorted(seconds), len(seconds) // 10, len(seconds) // 4
+    return fmean(ordered[quarter : len(ordered) - quarter]), ordered[tenth], ordered[-1 - tenth]
 
 
 def _has(recipe: str, device: torch.device) -> bool:
@@ -159,6 +165,8 @@ class _Run:
             weight.grad = None
         if self.small.is_fresh:
             increment_version(weights)
+        if self.small.waits and self.device.type == "cuda":
+            sleep(WAIT_S)
 
     def forward(self) -> Tensor:
         """The loss."""

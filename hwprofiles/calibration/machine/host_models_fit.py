@@ -1,7 +1,8 @@
 """Seconds that layers of the torch model take the host, of the small models of host.csv (hwprofiles/hosts/torch_model.py).
 
 With T(m) of a small model m and n(m) alike layers in it: a dense layer takes (T(dense) - T(one)) / (n(dense) - 1), what stands
-beside layers T(one) less that, and a layer of another kind what is left of its model's T, over n.
+beside layers T(one) less that, and a layer of another kind what is left of its model's T, over n. Its first calls behind a wait
+take T(waited) - T(one) more.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def _seconds(whole: Mapping[str, float]) -> dict[str, float]:
     found |= {"dense": dense, "head": beside}
     if "one_longer" in whole:
         found["chunk"] = (whole["one_longer"] - whole["one"]) / (CHUNKS - 1)
+    if "waited" in whole:
+        found["waited"] = whole["waited"] - whole["one"]
     if "weight" in whole:
         found["weight"] = (whole["weight"] - whole["dense"]) / (LAYERS["weight"] * WEIGHTS)
     return {part: max(0.0, value) for part, value in found.items()}

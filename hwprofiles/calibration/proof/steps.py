@@ -35,7 +35,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "micro_batches": "of a step", "sequences": "of a micro-batch", "tokens": "of a sequence, those that are read",
     "recompute": "modules that the backward computes again",
     "parameters": "of the model",
-    "forward_s": "of all micro-batches, mean of the middle 80 % by CUDA events; of a graph the whole step alone is timed",
+    "forward_s": "of all micro-batches, mean of the middle half by CUDA events; of a graph the whole step alone is timed",
     "forward_low_s": "low end of the middle 80 %",
     "forward_high_s": "its high end",
     "backward_s": "of all micro-batches, modules computed again included",
