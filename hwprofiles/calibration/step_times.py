@@ -1,4 +1,5 @@
-"""How long a training step of the torch model takes on this GPU, and its parts: a slice of DeepSeek-V3 in each recipe.
+"""How long a training step of the torch model takes on this GPU, and its parts: a slice of DeepSeek-V3 in each recipe,
+and in FP8 by blocks with this project's kernels.
 
     python -m hwprofiles.calibration.step_times -o FILE.json
 
@@ -26,13 +27,16 @@ import torch
 from torch import Tensor, nn
 
 from hwprofiles.calibration.command import Parser, check_output, guarded, write_json
+from hwprofiles.calibration.kernels.products import reason_against as reason_against_own
 from hwprofiles.calibration.measuring import Clock, device_facts, middle
 from hwprofiles.calibration.model.config import Ffn, Layer, Mla, ModelConfig, Moe
 from hwprofiles.calibration.model.optimizer import AdamW, Settings
 from hwprofiles.calibration.model.transformer import Model
-from hwprofiles.calibration.numerics.recipes import numerics
+from hwprofiles.calibration.numerics.recipes import Gemms, numerics
 
 RECIPES: Final = ("bf16", "fp8-blockwise", "fp8-row")
+OWN: Final = "fp8-blockwise"
+"""The recipe that is timed by this project's kernels, too, where the GPU has them."""
 SEQ: Final = 4096
 WARM_UP: Final = 5
 STEPS: Final = 20
@@ -95,20 +99,21 @@ def _main(arguments: Sequence[str] | None) -> int:
         "model": config.name, "tokens": seq, "num_calls": calls, "rows": [], "compared": [],
     }  # fmt: skip
     reference: dict[str, Tensor] = {}
-    for recipe in RECIPES:
-        measured, gradients = measure(recipe, config, seq, device, calls)
-        result["rows"] += measured
+    ways: list[tuple[str, Gemms]] = [(recipe, "auto") for recipe in RECIPES]
+    for recipe, gemms in ways if reason_against_own(device) else [*ways, (OWN, "own")]:
+        measured, gradients = measure(recipe, config, seq, device, calls, gemms)
+        result["rows"] += [{**row, "gemms": gemms} for row in measured]
         reference = reference or gradients
-        result["compared"].append({"recipe": recipe, **_distance(gradients, reference)})
+        result["compared"].append({"recipe": recipe, "gemms": gemms, **_distance(gradients, reference)})
     write_json(given.out, result)
     return 0
 
 
 def measure(
-    recipe: str, config: ModelConfig, seq: int, device: torch.device, calls: int
+    recipe: str, config: ModelConfig, seq: int, device: torch.device, calls: int, gemms: Gemms = "auto"
 ) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
     """(rows of the step and its parts, loss and sampled gradients of the first step) of one recipe."""
-    model = Model(config, numerics(recipe, device), device=device)
+    model = Model(config, numerics(recipe, device, gemms), device=device)
     optimizer = AdamW(model.parameters(), Settings(moment_dtype=torch.bfloat16))
     generator = torch.Generator().manual_seed(11)
     shape = (1, seq + 1 + config.num_mtp)

@@ -134,6 +134,17 @@ def require(device: torch.device) -> None:
         chosen("auto", product, device)
 
 
+def reason_against(device: torch.device) -> str:
+    """Why nothing is to be timed with these kernels there; empty where they run. Interpreted ones would take hours."""
+    if device.type != "cuda":
+        return "needs a CUDA GPU"
+    try:
+        require(device)
+    except CalibrationError as why:
+        return str(why)
+    return ""
+
+
 @cache
 def reason_against_cuda(device: torch.device, product: Product) -> str:
     """Why the CUDA kernel cannot run there; empty where it can."""

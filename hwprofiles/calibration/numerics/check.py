@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 
 from hwprofiles.calibration.command import Parser, check_output, guarded, write_json
-from hwprofiles.calibration.errors import CalibrationError
-from hwprofiles.calibration.kernels.products import require
+from hwprofiles.calibration.kernels.products import reason_against as reason_against_own
 from hwprofiles.calibration.measuring import Clock, device_facts
 from hwprofiles.calibration.numerics import comparing
 from hwprofiles.calibration.numerics.blockwise_library import reason_against_kernels
@@ -64,7 +63,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     device = cpu_or_gpu(given.device)
     check_output(given.out)
     shapes = comparing.SMALL if given.small else comparing.SHAPES
-    none_because = _no_own_kernels(device)
+    none_because = reason_against_own(device)
     whose: tuple[Gemms, ...] = ("auto",) if none_because else ("auto", "own")
     own: list[tuple[str, Gemms]] = [(OWN, gemms) for gemms in whose[1:]]
     asked: list[tuple[str, Gemms]] = [*((recipe, "auto") for recipe in FP8_RECIPES), *own]  # type: ignore[list-item]
@@ -86,17 +85,6 @@ def _main(arguments: Sequence[str] | None) -> int:
     for row in different:
         print(f"differs: {row}", file=sys.stderr)
     return 1 if different else 0
-
-
-def _no_own_kernels(device: torch.device) -> str:
-    """Why this project's kernels are left out; empty where they are not. Interpreted ones would take hours."""
-    if device.type != "cuda":
-        return "needs a CUDA GPU"
-    try:
-        require(device)
-    except CalibrationError as why:
-        return str(why)
-    return ""
 
 
 def time_layers(
