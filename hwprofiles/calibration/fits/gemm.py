@@ -46,6 +46,7 @@ TILES: Final = {
     ("deepgemm", "fp8-block"): DEEPGEMM_TILES, ("cublas", "fp8-block"): Tiles(256, 256, 128, bm_min=128),
     ("cublas-fp32-out", "fp8-block"): CUBLAS_TILES, ("cublas", "fp8-row"): Tiles(256, 256, 128, bm_min=128),
     ("cublas-bf16-out", "fp8-row"): Tiles(256, 256, 128, bm_min=128),
+    (OWN_GEMMS, "fp8-block"): Tiles(256, 128, 128, bm_min=128),
 }  # fmt: skip
 """Library cell, format → tiles; else those of cuBLAS, with SPLITS. torch's grouped product in BF16 has kernels of 64 rows for
 groups of few: on the loads of h100-measured, many of them uneven, its three passes err by 4.5, 6.6 and 5.1 % left out, with
