@@ -33,6 +33,7 @@ from hwprofiles.calibration.fits.parameter import Entry, Origin, parameters
 from hwprofiles.calibration.fits.points import Cells, MemoryPoint, is_alone, measured, memory_points, state_of
 from hwprofiles.calibration.fits.serving import serving
 from hwprofiles.kernels.memory_bound import MemoryConstants
+from hwprofiles.kernels.shape import OWN_STREAMS
 from hwprofiles.schema import Gpu
 
 GOAL: Final = 0.08
@@ -188,8 +189,10 @@ def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> tuple[dict[str, M
         kernel: fit.judged(".".join(("memory", *kernel))) for kernel, fit in sorted((pooled | apart).items())
         if not any(part[0] == kernel[0] and part[1].startswith(f"{kernel[1]}-") for part in apart)
     }  # fmt: skip
-    floor, usual = launch_floor(list(pooled.values()))
-    shares = sorted(fit.constants.share for fit in pooled.values())
+    # What is said of kernels that were not measured, is said by those that everybody runs.
+    common = [fit for kernel, fit in pooled.items() if kernel[1] != OWN_STREAMS] or list(pooled.values())
+    floor, usual = launch_floor(common)
+    shares = sorted(fit.constants.share for fit in common)
     found: dict[str, Mapping[str, Any]] = dict(
         parameters([("memory.launch_floor_s", floor, floor, max(floor, usual), "s")], origin, state, FLOOR)
     )

@@ -20,6 +20,7 @@ from hwprofiles.calibration.rates import (
     loss,
     norms,
     own,
+    own_streams,
     routing,
     rows,
 )  # fmt: skip
@@ -40,7 +41,7 @@ def _grouped(device: Any, size: Size) -> Iterator[RateCase]:
 
 
 def _memory(device: Any, size: Size) -> Iterator[RateCase]:
-    for each in (norms, casts, rows, routing, loss, by_columns):
+    for each in (norms, casts, own_streams, rows, routing, loss, by_columns):
         yield from cases_of(each.KERNELS, device, size)
 
 
