@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.model.config import ModelConfig
-from hwprofiles.calibration.proof import cli, measure_layers, run, steps
+from hwprofiles.calibration.proof import cli, measure_layers, run, steps, timing
 from hwprofiles.calibration.proof import layers as layers_module
 from hwprofiles.calibration.proof.layers import build
 from hwprofiles.calibration.proof.store import Table, begin
@@ -124,6 +125,60 @@ def test_weights_alone_are_all_gradients_of_weights_and_no_other(kind: str, reci
         assert counter.get_total_flops() == flop["B"] - flop["I"] > 0
         assert len(found) == len(list(built.module.parameters())) and all(grad.dtype is torch.float32 for grad in found)
     assert sorted(grad.numel() for grad in found) == sorted(weight.numel() for weight in built.module.parameters())
+
+
+class Marks:
+    """Moments of a GPU of which those whose number is in `late` have passed when the host has queued what follows them."""
+
+    def __init__(self, late: set[int]) -> None:
+        self.late, self.number = late, -1
+
+    def mark(self) -> Any:
+        self.number += 1
+        return SimpleNamespace(query=lambda passed=self.number in self.late: passed)
+
+    def between(self, begin: Any, end: Any) -> float:
+        return 1.0
+
+
+def test_a_call_that_was_queued_too_late_is_told_and_the_next_one_is_waited_for_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(timing, "sleep", slept.append)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
+    monkeypatch.setattr(timing.time, "perf_counter", iter(range(100)).__next__)
+    monkeypatch.setattr(timing, "MOST_AHEAD_S", 10.0)
+    queued = timing.Queued(torch.device("cpu"))
+    queued.device, queued.clock = torch.device("cuda"), Marks({2, 4})  # type: ignore[assignment]
+    late = []
+    for _ in range(4):
+        queued.time("W", lambda: None)
+        late.append(queued.is_late)
+    assert late == [False, True, True, False]
+    assert slept == pytest.approx([timing.LEAST_AHEAD_S, 1.3, 1.3 * 1.5, 1.3 * 1.5**2])
+    queued.time("another", lambda: None)
+    assert slept[-1] == timing.LEAST_AHEAD_S
+
+
+@pytest.mark.parametrize(("always", "calls", "note"), [(False, 2, ""), (True, 4, "the GPU waited for the host")])
+def test_passes_that_waited_for_the_host_are_timed_again(
+    always: bool, calls: int, note: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two calls behind one to warm up; where each is late, twice as many, and a note."""
+    timed: list[str] = []
+
+    def time(self: Any, name: str, call: Any) -> tuple[float, Any]:
+        timed.append(name)
+        self.is_late = name == "W" and (always or timed.count("W") == 2)
+        return (9.0 if self.is_late else 1.0), call()
+
+    monkeypatch.setattr(measure_layers.Queued, "time", time)
+    case = next(case for case in layer_cases.small() if case.kind == "dense")
+    rows = {row["phase"]: row for row in measure_layers.rows_of(case, torch.device("cpu"), lambda: "")}
+    assert [rows[phase]["calls"] for phase in ("F", "B", "I")] == [2, 2, 2]
+    assert (rows["W"]["calls"], rows["W"]["note"], rows["W"]["seconds"]) == (calls, note, 9.0 if always else 1.0)
+    assert timed.count("W") == (5 if always else 4)
 
 
 def test_a_gpu_without_the_products_of_a_recipe_is_not_timed_with_emulated_ones(
