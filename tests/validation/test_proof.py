@@ -71,6 +71,7 @@ def test_validate_prints_a_proof_by_its_name(tmp_path: Path, monkeypatch: pytest
     assert compare.proof_names() == ()  # nothing measured yet
     written(tmp_path / "x1-proof-layers-2026-01-01.csv", [{**LAYER, "seconds": "9.0"}])
     written(tmp_path / "x1-proof-layers-2026-02-01.csv", [LAYER])
+    assert compare.proof_names() == ()  # of its steps nothing
     written(tmp_path / "x1-proof-steps-2026-02-01.csv", [STEP])
     assert compare.proof_names() == ("proof-x1",)
     runner = CliRunner()

@@ -23,7 +23,10 @@ from hwprofiles.proof_cases.sizes import gqa, mla, model, moe
 from hwprofiles.proof_cases.step_cases import StepCase
 from simulator.step.prepared import prepare
 from simulator.step.step import simulate_step
+from simulator.workload.modules.moesim_memory import with_torch_functions
 from simulator.workload.op import Op
+from simulator.workload.saved import ActivationRecipe
+from simulator.workload.tensors import BlockMemory, total_bytes
 from validation.proof.predict import layer_operators
 from validation.proof.scenarios import layer_scenario, step_scenario
 
@@ -101,9 +104,13 @@ def test_operands_and_weights_are_quantised_as_often_as_torch_does_it() -> None:
     for layer in ("shared_up", "expert_up", "qkv"):
         assert ops[f"{layer}_wgrad"].shape.result == "bf16" and f"{layer}_grad_cast" in ops
         assert f"{layer}_input_turn" in ops and f"{layer}_grad_turn" in ops
-    assert (
-        "o_quantise_again" in ops and ops["o_input_quotients"].phase == "W" and ops["qkv_input_quotients"].phase == "F"
-    )
+    phases = [(op.name, op.phase) for op in unit.ops() if op.name.endswith("_input_quotients")]
+    assert ("o_input_quotients", "W") in phases and ("qkv_input_quotients", "F") in phases and "o_quantise_again" in ops
+    assert len(set(phases)) == len({name for name, _ in phases})  # forward, or for wgrad from what stayed as it was
+    assert (ops["expert_up_weight_turn"].phase, ops["expert_up_weight_cast"].phase) == ("F", "F")
+    assert {op.shape.library for op in unit.ops() if "_largest_" in op.name and op.name.startswith("expert")} == {
+        "torch-largest"
+    }  # fmt: skip
 
 
 def test_latents_of_one_input_are_quantised_once() -> None:
@@ -159,3 +166,19 @@ def test_weights_of_few_narrow_norms_are_a_walk_down_their_rows(tokens: int) -> 
             "torch-heads-weight", FEW if is_few else "", tokens * heads, 64
         )  # fmt: skip
     assert ops["attn_norm_wgrad"].library == "torch-weight" and not ops["attn_norm_wgrad"].variant
+
+
+def test_what_quantising_by_columns_holds_beside_a_layer_is_counted() -> None:
+    """Forward the widest operand's scales and quotients; backward, too, and a weight's gradient in BF16 beside the cast one."""
+    sizes = prepare(layer_scenario(LayerCase("moe", "fp8-row", MOE, TOKENS), STACK, NODE)).scenario.model
+    wide = sizes.model_copy(update={"hidden_size": 4 * HIDDEN})
+    rows, weights = TOKENS * TOP_K, EXPERTS * 2 * WIDTH * 4 * HIDDEN
+    peaks = {}
+    for dtype in ("bf16", "fp8-block", "fp8-row"):
+        (block,) = with_torch_functions([BlockMemory("moe_ffn", ())], wide, ActivationRecipe(TOKENS, act_dtype=dtype))
+        peaks[dtype] = total_bytes(block.working_forward), total_bytes(block.working_backward)
+    assert peaks["bf16"] == peaks["fp8-block"] == (8 * rows * WIDTH, 22 * rows * WIDTH)
+    assert peaks["fp8-row"][0] == 8 * rows * 4 * HIDDEN > peaks["bf16"][0]
+    few = ActivationRecipe(1, act_dtype="fp8-row")
+    (block,) = with_torch_functions([BlockMemory("moe_ffn", ())], wide, few)
+    assert total_bytes(block.working_backward) == 2 * weights

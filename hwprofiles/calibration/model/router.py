@@ -109,15 +109,15 @@ class _Scores(torch.autograd.Function):
         return scores
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         x, weight, scores = ctx.saved_tensors
         if ctx.score == "sigmoid":
             grad = grad * scores * (1.0 - scores)
         else:
             grad = scores * (grad - (grad * scores).sum(1, keepdim=True))
-        operand, (of_input, of_weight, *_) = ctx.numerics.rounded(grad), ctx.needs_input_grad
+        operand, of_weight = ctx.numerics.rounded(grad), ctx.needs_input_grad[1]
         return (
-            _product(operand, ctx.numerics.rounded(weight)).to(x.dtype) if of_input else None,
+            _product(operand, ctx.numerics.rounded(weight)).to(x.dtype),
             weight_grad(operand, x, weight) if of_weight else None,
             None,
             None,
