@@ -38,7 +38,7 @@ OUT_DTYPES: Final = (torch.bfloat16, torch.float32)
 
 
 class Layout(NamedTuple):
-    """What of a tensor is checked. Checks of a layout are made once, in place of some 50 microseconds a launch."""
+    """What of a tensor is checked; shape may be torch.Size. Checks of a layout are made once, in place of some 50 microseconds a launch."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -59,7 +59,7 @@ class Layout(NamedTuple):
 
 
 def layout_of(x: Tensor) -> Layout:
-    return Layout(x.dtype, tuple(x.shape), x.stride(), x.device, x.data_ptr() % ALIGNED_BYTES)
+    return Layout(x.dtype, x.shape, x.stride(), x.device, x.data_ptr() % ALIGNED_BYTES)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Rows:
     def of(cls, made: Quantised) -> Rows:
         """The same numbers; scales that lie otherwise are copied."""
         scales = made.scales
-        if not _lie_well(tuple(made.values.shape), layout_of(scales)):
+        if not _lie_well(made.values.shape, layout_of(scales)):
             num_rows, num_tiles = scales.shape
             pitch = num_rows + -num_rows % (ALIGNED_BYTES // 4)
             scales = scales.new_empty(num_tiles, pitch)[:, :num_rows].t().copy_(scales)
@@ -207,8 +207,8 @@ def _scales_of_rows(name: str, of_values: tuple[int, ...], scales: Layout) -> It
     if scales.dtype != torch.float32:
         yield _differ(name, str(scales.dtype), "scales are torch.float32")
     if scales.shape != (num_rows, num_tiles):
-        wanted = f"left.values {of_values} want {(num_rows, num_tiles)}"
-        yield _differ(name, f"shape {scales.shape}", wanted)
+        wanted = f"left.values {tuple(of_values)} want {(num_rows, num_tiles)}"
+        yield _differ(name, f"shape {tuple(scales.shape)}", wanted)
     elif num_rows and num_tiles:
         step, pitch = scales.strides
         if num_rows > 1 and step != 1:
@@ -267,12 +267,12 @@ def _kind(
     if given.dtype != dtype:
         yield _differ(name, str(given.dtype), f"{dtype} is wanted")
     if len(given.shape) != dimensions:
-        yield _differ(name, f"shape {given.shape}", f"{dimensions} dimensions are wanted")
+        yield _differ(name, f"shape {tuple(given.shape)}", f"{dimensions} dimensions are wanted")
     elif shape is not None and given.shape != shape:
-        yield _differ(name, f"shape {given.shape}", f"the other operands want {shape}")
+        yield _differ(name, f"shape {tuple(given.shape)}", f"the other operands want {shape}")
     elif any(multiple and size % multiple for size, multiple in zip(given.shape, multiples, strict=False)):
         wanted = " x ".join("any" if multiple is None else str(multiple) for multiple in multiples)
-        yield _differ(name, f"shape {given.shape}", f"multiples of {wanted} are wanted")
+        yield _differ(name, f"shape {tuple(given.shape)}", f"multiples of {wanted} are wanted")
 
 
 def _number_of_groups(name: str, num_groups: int) -> Iterator[Problem]:

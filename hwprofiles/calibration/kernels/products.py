@@ -65,18 +65,15 @@ def fprop(
     Raises CalibrationError for operands that do not fit.
     """
     out_dtype = out_dtype if out is None else out.dtype
-    problems = list(problems_of_product(left, right, out, out_dtype))
-    if not problems:
-        num_groups, num_rows = len(right.values), len(left.values)
-        problems = problems_of_groups(groups, num_groups, num_rows, left.values.device)
-    refuse(problems)
-    device = left.values.device
+    refuse(problems_of_product(left, right, out, out_dtype))
+    device, (num_rows, k), (num_groups, n, _) = left.values.device, left.values.shape, right.values.shape
+    refuse(problems_of_groups(groups, num_groups, num_rows, device))
     if out is None:
-        out = torch.empty(len(left.values), right.values.shape[1], dtype=out_dtype, device=device)
+        out = torch.empty(num_rows, n, dtype=out_dtype, device=device)
     module = _module(kernel, "gemm", device)
-    if out.numel() and left.values.shape[1]:
-        module.product(left, right, ends_of(groups, len(left.values), device), out, num_sms(device))
-    return out if left.values.shape[1] else out.zero_()
+    if num_rows and n and k:
+        module.product(left, right, ends_of(groups, num_rows, device), out, num_sms(device))
+    return out if k else out.zero_()
 
 
 dgrad = fprop
