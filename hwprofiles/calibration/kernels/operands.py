@@ -38,7 +38,7 @@ OUT_DTYPES: Final = (torch.bfloat16, torch.float32)
 
 
 class Layout(NamedTuple):
-    """What of a tensor is checked; shape may be torch.Size. Checks of a layout are made once, in place of some 50 microseconds a launch."""
+    """What of a tensor is checked; shape may be torch.Size. A layout is checked once, not 50 microseconds a launch."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
