@@ -2,4 +2,6 @@
 
 compiler    a .cu file of this folder and constants for it: machine code, kept on disk
 driver      machine code on a GPU: loaded, launched on torch's stream; tensor maps for the copy engine (TMA)
+gemm        fprop and dgrad             wgrad       weight gradients
+hopper.cuh  what both say of the chip, instruction by instruction
 """
