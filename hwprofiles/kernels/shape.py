@@ -10,10 +10,8 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
-from hwprofiles.units import KIBI
-
 FEW: Final = "few"
-FEW_ROWS: Final = 64 * KIBI
+FEW_ROWS: Final = 65_536
 """FEW is KernelShape.variant of a weight's gradient of a norm of heads over at most so many rows, which torch adds up by
 another kernel than more of them, row behind row (pytorch aten/src/ATen/native/cuda/layer_norm_kernel.cu: M > 64 * 1024).
 """

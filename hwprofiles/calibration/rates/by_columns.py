@@ -2,7 +2,7 @@
 
 A largest number of each column of fewer than SPLIT rows is one thread's walk down a column (torch, Reduce.cuh; above,
 blocks share the rows out), so that its time is the rows', whatever their width: library torch-largest-few.
-The gradient of a norm's weight walks likewise over at most FEW_ROWS of kernels/shape.py: heads' norms have more sizes here.
+The gradient of a norm's weight walks likewise (norms.py).
 """
 
 from __future__ import annotations
@@ -13,16 +13,11 @@ import torch
 
 from hwprofiles.calibration.measuring import random_bf16
 from hwprofiles.calibration.rates.moved import COARSE, Kernel
-from hwprofiles.calibration.rates.norms import torch_norm
 
 SPLIT: Final = 1024
 EXPERTS: Final = 64
 FEW: Final = ((128, 1280), (256, 5120), (512, 640), (960, 1280))
 MANY: Final = ((1024, 2304), (2048, 1536), (4096, 5120), (16_384, 4096))
-SHORT: Final = ((4096, 128), (16_384, 64), (32_768, 128), (65_536, 128))
-"""Rows of all heads, width of one."""
-WALKED: Final = ((2048, 512), (8192, 512), (2048, 1536), (16_384, 1024), (8192, 2304), (1024, 7168), (2048, 5120))
-"""Rows and width of norms of hidden states and latents: 32 columns a block."""
 COUNTS: Final = ((16_384, 1), (65_536, 1), (131_072, 1))
 
 
@@ -55,10 +50,6 @@ def _x(device: Any, rows: int, width: int) -> tuple[Any, ...]:
     return (random_bf16(device, rows, width),)
 
 
-def _normed(device: Any, rows: int, width: int) -> tuple[Any, ...]:
-    return random_bf16(device, rows, width), torch.ones(width, device=device, dtype=torch.bfloat16)
-
-
 def _with_scales(device: Any, rows: int, width: int) -> tuple[Any, ...]:
     return random_bf16(device, rows, width), torch.rand(1, width, device=device) + 0.5
 
@@ -85,7 +76,5 @@ KERNELS: Final = (
     Kernel("gather_rows", "torch-of-few", scales_of_rows, _owned, 4.0, launches=1, dtype="fp32", shapes=COARSE),
     Kernel("scatter_rows", "torch-placed", placed, _spread, 4.0, launches=1, shapes=COARSE),
     Kernel("scatter_rows", "torch-counted", counted, _chosen, 16.0, launches=2, dtype="fp32", shapes=COUNTS),
-    Kernel("rmsnorm_bwd", "torch-weight", torch_norm, _normed, 4.0, (1,), launches=2, shapes=WALKED),
-    Kernel("rmsnorm_bwd", "torch-heads-weight", torch_norm, _normed, 4.0, (1,), launches=2, shapes=SHORT),
 )
 """torch-of-few: the table that is looked up stays in the level-2 cache; its results alone are counted."""

@@ -14,6 +14,10 @@ from hwprofiles.calibration.rates.moved import COARSE, COMPILED, Kernel
 
 EPS: Final = 1e-6
 HEAD_DIM: Final = 128
+SHORT: Final = ((4096, 128), (16_384, 64), (32_768, 128), (65_536, 128))
+"""Rows of all heads, width of one: at most FEW_ROWS of kernels/shape.py, down which the gradient of a norm's weight walks."""
+WALKED: Final = ((2048, 512), (8192, 512), (2048, 1536), (16_384, 1024), (8192, 2304), (1024, 7168), (2048, 5120))
+"""Rows and width of norms of hidden states and latents: 32 columns a block."""
 HEADS: Final = ((16_384, 128), (65_536, 64), (131_072, 128), (262_144, 64), (524_288, 128))
 """Rows, width of norms of each head."""
 
@@ -109,12 +113,12 @@ KERNELS: Final = (
     Kernel("rmsnorm", "torch-heads", torch_norm, _normed, 4.0, launches=1, shapes=HEADS),
     Kernel("rmsnorm_bwd", "torch-heads", torch_norm, _normed, 6.0, (0, 1), launches=3, shapes=HEADS),
     Kernel("rmsnorm_bwd", "torch-heads-input", torch_norm, _normed, 6.0, (0,), launches=1, shapes=HEADS),
-    Kernel("rmsnorm_bwd", "torch-heads-weight", torch_norm, _normed, 4.0, (1,), launches=2, shapes=HEADS),
+    Kernel("rmsnorm_bwd", "torch-heads-weight", torch_norm, _normed, 4.0, (1,), launches=2, shapes=(*HEADS, *SHORT)),
     Kernel("rmsnorm", "eager", eager_norm, _normed, shapes=COARSE),
     Kernel("rmsnorm", "compiled", eager_norm, _normed, 4.0, shapes=COMPILED),
     Kernel("rmsnorm_bwd", "torch", torch_norm, _normed, 6.0, (0, 1), launches=3),
     Kernel("rmsnorm_bwd", "torch-input", torch_norm, _normed, 6.0, (0,), launches=1, shapes=COARSE),
-    Kernel("rmsnorm_bwd", "torch-weight", torch_norm, _normed, 4.0, (1,), launches=2, shapes=COARSE),
+    Kernel("rmsnorm_bwd", "torch-weight", torch_norm, _normed, 4.0, (1,), launches=2, shapes=(*COARSE, *WALKED)),
     Kernel("rmsnorm_bwd", "eager", eager_norm, _normed, wrt=(0, 1), shapes=COARSE),
     Kernel("rmsnorm_bwd", "compiled", eager_norm, _normed, 6.0, (0, 1), launches=2, shapes=COMPILED),
     Kernel("swiglu", "torch", swiglu, _up, shapes=COARSE),
