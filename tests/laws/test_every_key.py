@@ -28,7 +28,6 @@ NO_FIGURE: Mapping[str, str] = {
     "phases.name": "is text",
     "currency": "has one value",
     "host.costs": "needs a stack with host costs of its own: tests/step/test_own_host.py",
-    "kernels.gemm": "needs a stack with rates of these kernels: tests/step/test_own_gemms.py",
     "cluster.fabric": "names facts, each with laws of its own",
     "assumptions.value": "is any stated assumption: test_assumptions.py",
     "assumptions.low": "is any stated assumption: test_assumptions.py",
@@ -78,6 +77,7 @@ CONTEXTS: Mapping[str, tuple[str, ...]] = {
     "busy": (*DENSE, "parallel.pp=1", "parallel.tp=1", "training.seq_len=8192", "training.global_batch_size=256"),
     "kept": (*DENSE, "recompute={granularity: none, modules: []}"),
     "full": (*DENSE, "recompute={granularity: full, modules: [], num_layers: 1}"),
+    "measured": (*DENSE, "stack=h100-measured", "precision.recipe=fp8-blockwise"),
     "hosted": (*DENSE, "offload={optimizer: 0.5, activations: 1}"),
     "orthogonal": (*DENSE, "parallel.tp=2", "training.optimizer=muon"),
     "rack": (
@@ -211,6 +211,7 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "kernels.projections": ("dense", "separate"),
     "parallel.tp_tensors": ("sequence", "batch_first"),
     "kernels.grouped_gemm": ("deepseek", "loop"),
+    "kernels.gemm": ("measured", "moesim"),
     "model.attention.bias": ("dense", "true"),
     "model.attention.rope": ("dense", "false"),
     "model.attention.sinks": ("dense", "true"),
