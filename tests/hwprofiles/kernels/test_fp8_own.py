@@ -53,9 +53,7 @@ def recipe(made: Products[Any, Any, Any]) -> Fp8:
     return Fp8("fp8-blockwise", made, RoundedBf16())
 
 
-@pytest.mark.parametrize(
-    "shape", [*SMALL, Shape((130,), 136, 144), Shape((16, 0, 1, 255), 384, 200), Shape((0,), 128, 128)]
-)
+@pytest.mark.parametrize("shape", [*SMALL, Shape((16, 0, 1, 40), 136, 144), Shape((0,), 128, 128)])
 def test_layers_are_the_emulated_ones_with_a_launch_a_product(shape: Shape, kernels: InTorch) -> None:
     ours, emulated = (products_of(recipe(each), shape, CPU) for each in (OwnBlockwise(CPU), EmulatedBlockwise()))
     for name, values in ours.items():
