@@ -189,3 +189,10 @@ def test_a_step_begins_behind_a_wait_whose_seconds_its_stack_knows(monkeypatch: 
     found = [step_scenario(case, "h100-measured", NODE).assumptions["host_other_s"] for case in cases]
     assert [each.value for each in found] == [one.value, 0.0]
     assert (found[0].low, found[0].high) == (one.low, one.high)
+
+
+def test_a_proof_says_what_was_measured_between_its_steps() -> None:
+    notes = {
+        name: tables(compare.compared(name, [], [], [OF_STEP], [STEP]))[0].note for name in ("x-drawn-steps", "x-drawn")
+    }
+    assert "between the steps" in notes["x-drawn-steps"] and "between" not in notes["x-drawn"]
