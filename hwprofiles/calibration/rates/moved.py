@@ -17,9 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from hwprofiles.calibration.counting.traffic import Traffic
 from hwprofiles.calibration.rates.case import Call, RateCase, Size
-
-Shape = tuple[int, int]
-"""Rows, width."""
+from hwprofiles.calibration.rates.finer import SIZES, Shape
 
 GRID: Final[tuple[Shape, ...]] = (
     (512, 1024), (1024, 4096), (4096, 2048), (4096, 7168), (16_384, 4096), (16_384, 7168), (32_768, 7168)
@@ -67,6 +65,14 @@ def cases_of(kernels: Iterable[Kernel], device: Any, size: Size) -> Iterator[Rat
         for idx, (rows, width) in enumerate(shapes):
             level = int(size == "full" and idx in FINER.get(kernel.shapes, ()))
             yield replace(memory_case(device, kernel, rows, width), level=level)
+        for rows, width in _more(kernel) if size == "full" else ():
+            yield replace(memory_case(device, kernel, rows, width), level=1)
+
+
+def _more(kernel: Kernel) -> Iterator[Shape]:
+    """Candidates of the finer grid that the coarse one has not."""
+    found = SIZES.get((kernel.op, kernel.library), ())
+    return (shape for shape in found if shape not in kernel.shapes)
 
 
 def fewer(shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
