@@ -33,15 +33,21 @@ def test_a_tile_has_its_constants_and_no_others(tile: Tile) -> None:
     assert tile.rows % (64 * tile.warpgroups) == 0  # of which each has waves of 64 rows
 
 
-def test_tiles_are_those_that_fill_the_last_round() -> None:
-    assert tile_for(8192, 1, 7168, H100).rows == 256
-    assert tile_for(4096, 1, 2112, H100).rows == 192  # 9 pairs of 22 tiles are 3 rounds of 66, and so are larger ones
-    assert tile_for(64, 1, 7168, H100).rows == 128  # half of 256 rows would be nobody's
-
-
-def test_few_rows_of_each_group_take_low_tiles() -> None:
-    assert tile_for(8 * 128, 8, 4096, H100).rows == 128
-    assert tile_for(8 * 4096, 8, 4096, H100).rows == 256
+@pytest.mark.parametrize(
+    ("num_rows", "num_groups", "num_columns", "depth", "rows"),
+    [
+        (4096, 1, 7168, 16384, 256),  # 7 rounds of 66 clusters, full but for 3 %; of 192 rows they are 10
+        (4096, 1, 2112, 7168, 192),  # 3 rounds of smaller tiles, where 256 rows need 3, too
+        (8192, 1, 7168, 2048, 256),
+        (4 * 8192, 4, 4096, 7168, 192),  # 42 rounds full, where 256 rows begin a 32nd for 16 clusters
+        (8 * 128, 8, 4096, 7168, 128),  # half of 256 rows would be nobody's
+        (64, 1, 7168, 7168, 128),
+    ],
+)
+def test_tiles_are_those_that_fill_rounds(
+    num_rows: int, num_groups: int, num_columns: int, depth: int, rows: int
+) -> None:
+    assert tile_for(num_rows, num_groups, num_columns, depth, H100).rows == rows
 
 
 class Launches:
@@ -64,14 +70,13 @@ def test_a_launch_names_operands_by_what_a_block_copies(monkeypatch: pytest.Monk
     launches = Launches(monkeypatch)
     left, right = rows(300, 256), blocks(3, 384, 256)
     out, ends = torch.empty(300, 400)[:, :384], torch.tensor([100, 100, 300], dtype=torch.int32)
-    gemm.product(left, right, ends, out, 9, Tile(256, 2, 16, 1.0))
-    a, a_scales, b, to, b_scales, *rest = launches.seen["arguments"]
+    gemm.product(left, right, ends, out, 9, Tile(256, 2, 16))
+    a, b, to, a_scales, b_scales, *rest = launches.seen["arguments"]
     assert a == ((300, 256), (256, 1), (128, 128), 128)  # of 256 rows each block of the cluster copies half
-    assert a_scales == ((2, 300), (300, 1), (1, 132), 0)
     assert b == ((3 * 384, 256), (256, 1), (128, 128), 128)
     assert to == ((300, 384), (400, 1), (16, 32), 128)  # a warp's rows, 128 bytes of each
-    assert b_scales is right.scales
-    assert rest == [ends, out, 3, 384, 2, 400]
+    assert (a_scales is left.scales, b_scales is right.scales) == (True, True)
+    assert rest == [ends, out, 3, 300, 384, 2, 300, 400]
     assert (launches.seen["blocks"], launches.seen["threads"], launches.seen["cluster"]) == (8, 384, 2)
     assert launches.seen["FP32_OUT"] == 1
 
@@ -81,7 +86,4 @@ def test_one_sm_runs_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     left, right, out = rows(1, 128), blocks(1, 128, 128), torch.empty(1, 128, dtype=torch.bfloat16)
     gemm.product(left, right, torch.tensor([1], dtype=torch.int32), out, 1)
     assert (launches.seen["blocks"], launches.seen["cluster"], launches.seen["CLUSTER"]) == (1, 1, 1)
-    assert launches.seen["arguments"][1][1] == (
-        4,
-        1,
-    )  # one row of scales: the copy engine wants a distance nevertheless
+    assert launches.seen["arguments"][0][1] == (128, 1)  # of one row the copy engine wants a distance, too

@@ -3,7 +3,7 @@
 // weights transposed. Tensor cores sum 128 of K with too few bits to go on; CUDA cores scale that sum and add it to an FP32 one
 // ("promotion", DeepSeek-V3 report 3.3.2).
 //
-// A block stays on its multiprocessor and walks over tiles (TILE_ROWS, 128) of out. Its first warpgroup is one thread that
+// A block stays on its multiprocessor and walks over tiles (TILE_ROWS, 128) of out. Its first warpgroup has one warp that
 // starts copies into a ring of STAGES, each 128 of K; the other NUM_MATH_GROUPS multiply, each its part of a tile's rows, 64 at
 // a time: while one promotes, the others' products run. CLUSTER blocks take tiles beside each other, of the same rows: each
 // copies its part of these rows to all of them, so that the L2 cache is read once.
@@ -20,8 +20,7 @@ constexpr int COPY_REGISTERS = NUM_MATH_GROUPS == 2 ? 40 : 32, MATH_REGISTERS = 
 constexpr int WAVE_ROWS = 64, WARP_ROWS = 16;  // that a warpgroup, a warp of it, has in one instruction
 constexpr int GROUP_ROWS = TILE_ROWS / NUM_MATH_GROUPS, WAVES = GROUP_ROWS / WAVE_ROWS;
 constexpr int NUM_SUMS = WAVE_ROWS * TILE_COLUMNS / WARPGROUP;  // a thread's, of a wave
-// Scales of a warpgroup's rows: the copy engine begins at a multiple of 16 bytes, so at up to 3 rows before them.
-constexpr int SCALES = GROUP_ROWS + 4, SCALES_PITCH = (SCALES + 31) / 32 * 32;
+constexpr int SCALES = TILE_ROWS + 4;  // of a's rows: their copy begins at a multiple of 16 bytes, up to 3 rows before
 
 #if FP32_OUT
 typedef float Out;
@@ -40,11 +39,16 @@ struct Shared {
     alignas(1024) uint8_t a[STAGES][TILE_ROWS * DEPTH];
     alignas(1024) uint8_t b[STAGES][TILE_COLUMNS * DEPTH];
     alignas(1024) uint8_t panels[NUM_MATH_WARPS][BUFFERS][NUM_PANELS][WARP_ROWS * 128];
-    alignas(128) float a_scales[STAGES][NUM_MATH_GROUPS][SCALES_PITCH];
+    alignas(16) float a_scales[STAGES][SCALES];
     uint64_t full[STAGES], empty[STAGES];
 };
 static_assert(sizeof(Shared) <= SHARED_BYTES, "gemm.py counts the same");
-constexpr int STAGE_BYTES = (TILE_ROWS + TILE_COLUMNS) * DEPTH + NUM_MATH_GROUPS * SCALES * int(sizeof(float));
+constexpr int STAGE_BYTES = (TILE_ROWS + TILE_COLUMNS) * DEPTH;  // of operands
+
+struct Sizes {
+    int num_groups, num_rows, num_columns, num_steps;  // groups, R, N, K / 128
+    int scales_pitch, out_pitch;  // distances of a_scales' columns and of out's rows
+};
 
 __device__ inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
@@ -78,26 +82,31 @@ struct Walk {
     }
 };
 
-// One thread: tiles of both operands and the rows' scales, as fast as stages become free.
-__device__ void copy_tiles(Shared& shared, Walk walk, const TensorMap* a, const TensorMap* a_scales, const TensorMap* b,
-                           int num_columns, int num_steps) {
+// One warp: tiles of both operands and the rows' scales, as fast as stages become free.
+__device__ void copy_tiles(Shared& shared, Walk walk, const TensorMap* a, const TensorMap* b, const float* a_scales,
+                           const Sizes& sizes) {
     constexpr int PART = TILE_ROWS / CLUSTER;  // of the rows, that this block copies to its cluster
     const int first = int(block_in_cluster()) * PART;
     Ring<STAGES> ring;
     for (int tile = blockIdx.x / CLUSTER; walk.seek(tile); tile += gridDim.x / CLUSTER) {
+        const int row_of_scales = walk.row / 4 * 4;
+        const int scale_bytes = min(SCALES, ceil_div(sizes.num_rows - row_of_scales, 4) * 4) * int(sizeof(float));
 #pragma unroll 1
-        for (int step = 0; step < num_steps; ++step) {
+        for (int step = 0; step < sizes.num_steps; ++step) {
             const int stage = ring.stage, k = step * DEPTH;
             wait(&shared.empty[stage], ring.parity ^ 1);
-            uint64_t* full = &shared.full[stage];
-            arrive_and_expect_bytes(full, STAGE_BYTES);
-            if (CLUSTER > 1)
-                copy_box_to_blocks(shared.a[stage] + first * DEPTH, a, k, walk.row + first, full, (1 << CLUSTER) - 1);
-            else
-                copy_box(shared.a[stage], a, k, walk.row, full);
-            copy_box(shared.b[stage], b, k, walk.group * num_columns + walk.column, full);
-            for (int group = 0; group < NUM_MATH_GROUPS; ++group)
-                copy_box(shared.a_scales[stage][group], a_scales, walk.row / 4 * 4 + group * GROUP_ROWS, step, full);
+            if (is_elected()) {
+                uint64_t* full = &shared.full[stage];
+                arrive_and_expect_bytes(full, STAGE_BYTES + scale_bytes);
+                if (CLUSTER > 1)
+                    copy_box_to_blocks(shared.a[stage] + first * DEPTH, a, k, walk.row + first, full, (1 << CLUSTER) - 1);
+                else
+                    copy_box(shared.a[stage], a, k, walk.row, full);
+                copy_box(shared.b[stage], b, k, walk.group * sizes.num_columns + walk.column, full);
+                const float* scales = a_scales + size_t(step) * sizes.scales_pitch + row_of_scales;
+                copy_bytes(shared.a_scales[stage], scales, scale_bytes, full);
+            }
+            __syncwarp();
             ring.advance();
         }
     }
@@ -106,8 +115,7 @@ __device__ void copy_tiles(Shared& shared, Walk walk, const TensorMap* a, const 
 // A warp's 16 rows of sums go to out by way of shared memory, from where the copy engine writes them while the next tile is
 // under way. Where only some rows are the group's, each thread writes its own: those from `num_rows` on are the next group's.
 __device__ inline void write_rows(const float (&sums)[NUM_SUMS], uint8_t (&panels)[NUM_PANELS][WARP_ROWS * 128],
-                                  const TensorMap* map, Out* out, int row, int column, int num_rows, int num_columns,
-                                  int pitch) {
+                                  const TensorMap* map, Out* out, int row, int column, int num_rows, const Sizes& sizes) {
     const int lane = threadIdx.x % WARP;
     if (num_rows >= WARP_ROWS) {
         wait_for_writes<BUFFERS - 1>();  // of the wave that this one replaces
@@ -137,7 +145,8 @@ __device__ inline void write_rows(const float (&sums)[NUM_SUMS], uint8_t (&panel
 #pragma unroll
         for (int i = 0; i < NUM_SUMS; i += 2) {
             const int r = lane / 4 + i / 2 % 2 * 8, c = column + i / 4 * 8 + lane % 4 * 2;
-            if (r < num_rows && c < num_columns) write_pair(out + size_t(row + r) * pitch + c, sums[i], sums[i + 1]);
+            if (r < num_rows && c < sizes.num_columns)
+                write_pair(out + size_t(row + r) * sizes.out_pitch + c, sums[i], sums[i + 1]);
         }
     }
     commit_writes();  // an empty batch counts, too
@@ -146,14 +155,15 @@ __device__ inline void write_rows(const float (&sums)[NUM_SUMS], uint8_t (&panel
 // A math warpgroup: its part of each tile's rows, 64 at a time ("a wave"). A wave's products always run: those of the next
 // stage, or of the next tile, are started before a tile's sums are written.
 __device__ void multiply_tiles(Shared& shared, Walk walk, const float* b_scales, const TensorMap* out_map, Out* out,
-                               int num_columns, int num_steps, int pitch) {
+                               const Sizes& sizes) {
     const int warp = uniform(threadIdx.x / WARP) - 4, lane = threadIdx.x % WARP, group = warp / 4;
+    const int row_in_tile = group * GROUP_ROWS + warp % 4 * WARP_ROWS;
     int tile = blockIdx.x / CLUSTER;
     bool is_tile = walk.seek(tile);
     if (!is_tile) return;
     auto first_scale = [&](const Walk& at) {
-        const int block = at.group * ceil_div(num_columns, TILE_COLUMNS) + min(at.column, num_columns - 1) / TILE_COLUMNS;
-        return b_scales + size_t(block) * num_steps;
+        const int blocks = ceil_div(sizes.num_columns, TILE_COLUMNS), block = min(at.column / TILE_COLUMNS, blocks - 1);
+        return b_scales + size_t(at.group * blocks + block) * sizes.num_steps;
     };
     Ring<STAGES> ring;
     float products[NUM_SUMS];
@@ -170,13 +180,12 @@ __device__ void multiply_tiles(Shared& shared, Walk walk, const float* b_scales,
     wait(&shared.full[ring.stage], ring.parity);
     start(0);
     while (is_tile) {
-        const int row = walk.row + group * GROUP_ROWS + warp % 4 * WARP_ROWS, column = walk.column;
-        const int num_rows = walk.end - row;
+        const int row = walk.row + row_in_tile, num_rows = walk.end - row, column = walk.column;
         float sums[WAVES][NUM_SUMS] = {};
-        for (int step = 1; step <= num_steps; ++step) {
-            const float* a_scales = shared.a_scales[ring.stage][group] + row % 4 + warp % 4 * WARP_ROWS + lane / 4;
+        for (int step = 1; step <= sizes.num_steps; ++step) {
+            const float* a_scales = shared.a_scales[ring.stage] + row_in_tile + row % 4 + lane / 4;
             ++b_scale;
-            if (step == num_steps) {
+            if (step == sizes.num_steps) {
                 is_tile = walk.seek(tile += gridDim.x / CLUSTER);
                 b_scale = is_tile ? first_scale(walk) : b_scales;
             }
@@ -201,25 +210,25 @@ __device__ void multiply_tiles(Shared& shared, Walk walk, const float* b_scales,
             start(0);
         }
         // Not a loop: of large bodies the compiler leaves one, and sums would be indexed at run time, in slow memory.
-        write_rows(sums[0], shared.panels[warp][0], out_map, out, row, column, num_rows, num_columns, pitch);
+        write_rows(sums[0], shared.panels[warp][0], out_map, out, row, column, num_rows, sizes);
         if (WAVES > 1)
             write_rows(sums[WAVES - 1], shared.panels[warp][BUFFERS - 1], out_map, out, row + WAVE_ROWS, column,
-                       num_rows - WAVE_ROWS, num_columns, pitch);
+                       num_rows - WAVE_ROWS, sizes);
     }
     wait_for_products<0>(products);
     wait_for_writes<0>();
 }
 
-// out_map describes out. Sizes: N, stages of K, and the distance of out's rows. b (groups, N, K) and b_scales (groups, N / 128,
-// K / 128), rounded up, are contiguous.
+// Of operands, a_map and b_map describe where copies come from, out_map where results go. a_scales (R, K / 128) with the rows
+// innermost; b_scales (groups, N / 128, K / 128), N rounded up, contiguous.
 extern "C" __global__ void __launch_bounds__(NUM_THREADS, 1)
-    gemm(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap a_scales, const __grid_constant__ TensorMap b,
-         const __grid_constant__ TensorMap out_map, const float* b_scales, const int* ends, Out* out, int num_groups,
-         int num_columns, int num_steps, int pitch) {
+    gemm(const __grid_constant__ TensorMap a_map, const __grid_constant__ TensorMap b_map,
+         const __grid_constant__ TensorMap out_map, const float* a_scales, const float* b_scales, const int* ends, Out* out,
+         int num_groups, int num_rows, int num_columns, int num_steps, int scales_pitch, int out_pitch) {
     extern __shared__ __align__(1024) uint8_t memory[];
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     if (threadIdx.x == 0) {
-        for (const TensorMap* map : {&a, &a_scales, &b, &out_map}) prefetch_map(map);
+        for (const TensorMap* map : {&a_map, &b_map, &out_map}) prefetch_map(map);
         for (int stage = 0; stage < STAGES; ++stage) {
             init_barrier(&shared.full[stage], 1);
             init_barrier(&shared.empty[stage], CLUSTER * NUM_MATH_WARPS);
@@ -227,13 +236,14 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, 1)
         publish_barriers();
     }
     sync_cluster();
+    const Sizes sizes = {num_groups, num_rows, num_columns, num_steps, scales_pitch, out_pitch};
     const Walk walk(ends, num_groups, num_columns);
     if (threadIdx.x < WARPGROUP) {
         give_registers_back<COPY_REGISTERS>();
-        if (threadIdx.x == 0) copy_tiles(shared, walk, &a, &a_scales, &b, num_columns, num_steps);
+        if (uniform(threadIdx.x / WARP) == 0) copy_tiles(shared, walk, &a_map, &b_map, a_scales, sizes);
     } else {
         take_registers<MATH_REGISTERS>();
-        multiply_tiles(shared, walk, b_scales, &out_map, out, num_columns, num_steps, pitch);
+        multiply_tiles(shared, walk, b_scales, &out_map, out, sizes);
     }
     sync_cluster();  // a block's memory stays until the others have copied to it and arrived at its barriers for the last time
 }

@@ -16,7 +16,7 @@ from hwprofiles.calibration.numerics.quantise import TILE
 
 WARPGROUP: Final = 128
 """Threads. One warpgroup of a block copies, the others multiply."""
-_WARPS, _WARP_ROWS, _WAVE_ROWS, _SCALES_ALIGNED, _SHARED_ALIGNED = 4, 16, 64, 32, 1024
+_WARPS, _WARP_ROWS, _WAVE_ROWS, _SHARED_ALIGNED = 4, 16, 64, 1024
 _SCALE_BYTES, _BARRIER_BYTES = 4, 8
 
 
@@ -24,14 +24,16 @@ _SCALE_BYTES, _BARRIER_BYTES = 4, 8
 class Tile:
     """What a block computes at a time: `rows` of 128 columns, by so many warpgroups that multiply.
 
-    reach: TFLOPS of products of long K over those of the best tile, both of full rounds (H100, docs/kernels.md).
+    reach: TFLOPS of products of long K over those of the first tile, both of full rounds; between: what lies between two
+    tiles, as so many more stages of 128 of K (both of an H100, docs/kernels.md).
     cluster: blocks that take as many tiles of the same rows; band: tiles of rows that are done together, see gemm.cu.
     """
 
     rows: int
     warpgroups: int
     band: int
-    reach: float
+    reach: float = 1.0
+    between: float = 0.0
     cluster: int = 2
 
     def stages(self, out_dtype: torch.dtype) -> int:
@@ -44,13 +46,8 @@ class Tile:
         return used + -used % _SHARED_ALIGNED
 
     @property
-    def scale_rows(self) -> int:
-        """Of scales, that are copied for each warpgroup: 16 bytes more than its rows have, see gemm.cu."""
-        return self.rows // self.warpgroups + ALIGNED_BYTES // _SCALE_BYTES
-
-    @property
     def _stage_bytes(self) -> int:
-        of_scales = self.warpgroups * (self.scale_rows + -self.scale_rows % _SCALES_ALIGNED) * _SCALE_BYTES
+        of_scales = self.rows * _SCALE_BYTES + ALIGNED_BYTES  # those of the rows, from a multiple of 16 bytes on
         return (self.rows + TILE) * TILE + of_scales + 2 * _BARRIER_BYTES
 
     def _panel_bytes(self, out_dtype: torch.dtype) -> int:
@@ -66,41 +63,41 @@ class Tile:
         }  # fmt: skip
 
 
-TILES: Final = (Tile(256, 2, 16, 1.0), Tile(192, 3, 21, 0.94), Tile(128, 2, 32, 0.78))
+TILES: Final = (Tile(256, 2, 16, 1.0, 0.7), Tile(192, 3, 11, 1.03, 1.5), Tile(128, 2, 32, 0.81, 0.5))
 
 
 @lru_cache(maxsize=4096)
-def tile_for(num_rows: int, num_groups: int, num_columns: int, num_sms: int) -> Tile:
-    """The tile with which a product takes least: rounds of all blocks, times a tile's rows over what it reaches.
+def tile_for(num_rows: int, num_groups: int, num_columns: int, depth: int, num_sms: int) -> Tile:
+    """The tile with which a product takes least: rounds of all blocks, times what a tile takes.
 
     Of uneven groups nothing is known here but their mean.
     """
-    return min(TILES, key=lambda tile: _time_of(tile, num_rows, num_groups, num_columns, num_sms))
 
+    def time_of(tile: Tile) -> float:
+        rows_of_tiles = -(-num_rows // (num_groups * tile.rows)) * num_groups
+        of_clusters = rows_of_tiles * -(-num_columns // (TILE * tile.cluster))
+        rounds = -(-of_clusters // max(num_sms // tile.cluster, 1))
+        return rounds * tile.rows * (depth / TILE + tile.between) / tile.reach
 
-def _time_of(tile: Tile, num_rows: int, num_groups: int, num_columns: int, num_sms: int) -> float:
-    rows_of_tiles = -(-num_rows // (num_groups * tile.rows)) * num_groups
-    of_clusters = rows_of_tiles * -(-num_columns // (TILE * tile.cluster))
-    rounds = -(-of_clusters // max(num_sms // tile.cluster, 1))
-    return rounds * tile.rows / tile.reach
+    return min(TILES, key=time_of)
 
 
 def product(left: Rows, right: Blocks, ends: Tensor, out: Tensor, num_sms: int, tile: Tile | None = None) -> None:
     """As kernels/products.py asks for it; there the operands have been checked. N may be any multiple of 16 here."""
     num_groups, num_columns, depth = right.values.shape
-    tile = tile or tile_for(len(left.values), num_groups, num_columns, num_sms)
+    tile = tile or tile_for(len(left.values), num_groups, num_columns, depth, num_sms)
     if num_sms < tile.cluster:
         tile = replace(tile, cluster=1)
     kernel = driver.kernel(
         "gemm.cu", "gemm", out.device, constants=tile.constants(out.dtype), shared_bytes=tile.shared_bytes(out.dtype)
     )
-    arguments = (
+    maps = (
         driver.tensor_map(_with_pitch(left.values, 16), (tile.rows // tile.cluster, TILE), swizzle=128),
-        driver.tensor_map(_with_pitch(left.scales.t(), 4), (1, tile.scale_rows)),
         driver.tensor_map(right.values.view(-1, depth), (TILE, TILE), swizzle=128),
         driver.tensor_map(_with_pitch(out, 8), (_WARP_ROWS, 128 // out.itemsize), swizzle=128),
-        right.scales, ends, out, num_groups, num_columns, depth // TILE, out.stride(0),
-    )  # fmt: skip
+    )
+    sizes = (num_groups, len(out), num_columns, depth // TILE, left.scales.stride(1), out.stride(0))
+    arguments = (*maps, left.scales, right.scales, ends, out, *sizes)
     num_blocks = num_sms // tile.cluster * tile.cluster
     kernel.launch(num_blocks, (1 + tile.warpgroups) * WARPGROUP, arguments, cluster=tile.cluster)
 

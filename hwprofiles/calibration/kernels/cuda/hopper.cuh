@@ -28,11 +28,8 @@ __device__ inline void init_barrier(uint64_t* barrier, uint32_t count) {
 // Makes fresh barriers known to the copy engine and to the cluster's other blocks.
 __device__ inline void publish_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 
-__device__ inline void arrive(uint64_t* barrier) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
-}
-
-// Arrives at the same barrier of another block of the cluster (or of this one).
+// Arrives at the same barrier of another block of the cluster (or of this one), as one who has read: nothing is published, for
+// that would wait for all of the thread's writes.
 __device__ inline void arrive_at_block(uint64_t* barrier, uint32_t block) {
     asm volatile(
         "{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1;\n"
@@ -96,6 +93,14 @@ __device__ inline void copy_box(void* to, const TensorMap* map, int column, int 
         : "memory");
 }
 
+// Contiguous bytes; both addresses and the number are multiples of 16.
+__device__ inline void copy_bytes(void* to, const void* from, uint32_t num_bytes, uint64_t* barrier) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                     shared_address(to)),
+                 "l"(from), "r"(num_bytes), "r"(shared_address(barrier))
+                 : "memory");
+}
+
 // The box goes to the same place in each block whose bit is set, and counts at each one's own barrier.
 __device__ inline void copy_box_to_blocks(void* to, const TensorMap* map, int column, int row, uint64_t* barrier,
                                           unsigned short blocks) {
@@ -134,6 +139,17 @@ __device__ inline float load_now(const float* from) {
     float value;
     asm volatile("ld.global.nc.f32 %0, [%1];" : "=f"(value) : "l"(from));
     return value;
+}
+
+// True for one thread of a warp whose 32 run here together. The compiler knows this instruction: copies, whose operands are a
+// warp's, need no loop over the warp's threads behind it, as they do behind `threadIdx.x == 0`.
+__device__ inline bool is_elected() {
+    uint32_t is_one;
+    asm volatile(
+        "{ .reg .pred one; elect.sync _|one, 0xffffffff;\n"
+        "selp.u32 %0, 1, 0, one; }"
+        : "=r"(is_one));
+    return is_one;
 }
 
 __device__ inline uint32_t block_in_cluster() {
@@ -206,39 +222,19 @@ __device__ inline void wait_for_products(float (&sums)[count]) {
     for (int i = 0; i < count; ++i) asm volatile("" : "+f"(sums[i])::"memory");
 }
 
-// add: false writes the product, true adds it. The instruction names each register: a line below for every width in use.
-template <int count>
-__device__ void multiply(float (&sums)[count], uint64_t a, uint64_t b, bool add);
-
-#define REGISTERS_8(i)                                                                                                       \
-    "+f"(sums[i]), "+f"(sums[i + 1]), "+f"(sums[i + 2]), "+f"(sums[i + 3]), "+f"(sums[i + 4]), "+f"(sums[i + 5]),             \
+#define REGISTERS_8(i)                                                                                              \
+    "+f"(sums[i]), "+f"(sums[i + 1]), "+f"(sums[i + 2]), "+f"(sums[i + 3]), "+f"(sums[i + 4]), "+f"(sums[i + 5]),    \
         "+f"(sums[i + 6]), "+f"(sums[i + 7])
-#define REGISTERS_32 REGISTERS_8(0), REGISTERS_8(8), REGISTERS_8(16), REGISTERS_8(24)
-#define REGISTERS_48 REGISTERS_32, REGISTERS_8(32), REGISTERS_8(40)
-#define REGISTERS_64 REGISTERS_48, REGISTERS_8(48), REGISTERS_8(56)
-#define REGISTERS_80 REGISTERS_64, REGISTERS_8(64), REGISTERS_8(72)
-#define REGISTERS_88 REGISTERS_80, REGISTERS_8(80)
-#define REGISTERS_96 REGISTERS_88, REGISTERS_8(88)
-#define NAMES_32                                                                                                             \
-    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, "     \
-    "%25, %26, %27, %28, %29, %30, %31"
-#define NAMES_48 NAMES_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
-#define NAMES_64 NAMES_48 ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define NAMES_80 NAMES_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
-#define NAMES_88 NAMES_80 ", %80, %81, %82, %83, %84, %85, %86, %87"
-#define NAMES_96 NAMES_88 ", %88, %89, %90, %91, %92, %93, %94, %95"
-#define MULTIPLY(columns, count, a_name, b_name, add_name)                                                                   \
-    template <>                                                                                                              \
-    __device__ inline void multiply<count>(float(&sums)[count], uint64_t a, uint64_t b, bool add) {                          \
-        asm volatile("{ .reg .pred add; setp.ne.b32 add, " add_name ", 0;\n"                                                 \
-                     "wgmma.mma_async.sync.aligned.m64n" #columns "k32.f32.e4m3.e4m3 {" NAMES_##count "}, " a_name ", "      \
-                     b_name ", add, 1, 1; }"                                                                                 \
-                     : REGISTERS_##count                                                                                     \
-                     : "l"(a), "l"(b), "r"(int(add)));                                                                       \
-    }
-MULTIPLY(64, 32, "%32", "%33", "%34")
-MULTIPLY(96, 48, "%48", "%49", "%50")
-MULTIPLY(128, 64, "%64", "%65", "%66")
-MULTIPLY(160, 80, "%80", "%81", "%82")
-MULTIPLY(176, 88, "%88", "%89", "%90")
-MULTIPLY(192, 96, "%96", "%97", "%98")
+
+// N = 128. add: false writes the product, true adds it.
+__device__ inline void multiply(float (&sums)[64], uint64_t a, uint64_t b, bool add) {
+    asm volatile(
+        "{ .reg .pred add; setp.ne.b32 add, %66, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, "
+        "%13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, "
+        "%35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, "
+        "%57, %58, %59, %60, %61, %62, %63}, %64, %65, add, 1, 1; }"
+        : REGISTERS_8(0), REGISTERS_8(8), REGISTERS_8(16), REGISTERS_8(24), REGISTERS_8(32), REGISTERS_8(40),
+          REGISTERS_8(48), REGISTERS_8(56)
+        : "l"(a), "l"(b), "r"(int(add)));
+}
