@@ -123,3 +123,13 @@ def test_the_table_has_a_row_a_variant(tmp_path: Path, capsys: pytest.CaptureFix
     assert "did you mean training" in capsys.readouterr().err
     names = [variant.name for variant in runs.VARIANTS]
     assert len(set(names)) == len(names) and not (tmp_path / "x.csv").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", runs.VARIANTS, ids=lambda variant: variant.name)
+def test_the_committed_table_is_what_the_runs_give(variant: runs.Variant, tmp_path: Path) -> None:
+    table = Path(runs.__file__).parents[1] / "data" / "kernels_at_scale.csv"
+    with table.open(encoding="utf-8", newline="") as file:
+        committed = {row["variant"]: row for row in csv.DictReader(file)}
+    (made,) = csv.DictReader(as_csv([runs.run(variant, tmp_path)]).splitlines())
+    assert made == committed[variant.name]

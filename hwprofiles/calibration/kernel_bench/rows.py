@@ -14,7 +14,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "kind": "dense, grouped or streaming; copy: the longest copy",
     "name": "the product or kernel in words; rows with one name took turns",
     "library": "who ran it: moesim (the kernel that is chosen), moesim-triton, moesim-added (a weight gradient that adds), "
-    "torch-block (scaled_mm), torch-unpadded, torch-row (_scaled_grouped_mm), torch-loop; triton: the torch model's kernels; "
+    "torch-block (scaled_mm), torch-unpadded, torch-row (_scaled_grouped_mm), torch-loop; "
     "copy: torch's of as many bytes",
     "variant": "fprop, dgrad or wgrad; of streaming kernels nothing",
     "m": "rows, n and k of the product (of wgrad: the weight's sides and the tokens), without padding; of streaming kernels "

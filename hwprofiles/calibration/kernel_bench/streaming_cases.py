@@ -14,7 +14,6 @@ from torch import Tensor
 
 from hwprofiles.calibration.kernels import permuting, streams, swiglu
 from hwprofiles.calibration.measuring import random_bf16
-from hwprofiles.calibration.numerics.blockwise_library import fused_kernels
 
 Call = Callable[[], Any]
 Make = Callable[[torch.device], tuple[dict[str, Call], float]]
@@ -65,19 +64,14 @@ def _beside(device: torch.device, size: float, calls: dict[str, Call]) -> tuple[
 
 def _quantise(rows: int, width: int, device: torch.device) -> tuple[dict[str, Call], float]:
     x = random_bf16(device, rows, width)
-    calls: dict[str, Call] = {"moesim": partial(streams.quantise_rows, x)}
-    if kernels := fused_kernels(x.device):
-        calls["triton"] = partial(kernels.quantise_rows, x, power_of_two=False)
-    return _beside(device, rows * width * (2 + IN_FP8), calls)
+    return _beside(device, rows * width * (2 + IN_FP8), {"moesim": partial(streams.quantise_rows, x)})
 
 
 def _columns(rows: int, width: int, is_fp8: bool, device: torch.device) -> tuple[dict[str, Call], float]:
     x, sources = random_bf16(device, rows, width), torch.arange(rows, device=device)
     given, scales = streams.quantise_rows(x) if is_fp8 else (x, None)
-    calls: dict[str, Call] = {"moesim": partial(streams.quantise_columns, given, scales, width, sources, 16)}
-    if kernels := fused_kernels(x.device):
-        calls["triton"] = partial(kernels.quantise_columns, given, scales, width, sources, 16, power_of_two=False)
-    return _beside(device, rows * width * ((IN_FP8 if is_fp8 else 2) + IN_FP8), calls)
+    call = partial(streams.quantise_columns, given, scales, width, sources, 16)
+    return _beside(device, rows * width * ((IN_FP8 if is_fp8 else 2) + IN_FP8), {"moesim": call})
 
 
 def _both(rows: int, width: int, device: torch.device) -> tuple[dict[str, Call], float]:
