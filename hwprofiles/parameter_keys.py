@@ -19,6 +19,8 @@ from hwprofiles.names import nearest
 
 GROUPED: Final = "grouped"
 RESIDUAL: Final = "residual"
+RESULTS: Final = ("bf16-out", "fp32-out")
+"""Of weight gradients with constants of their own: as kernels/gemm.py reads them."""
 OVERLAP: Final = ("gemm", "attention", "memory")
 """Classes of kernels that have an `overlap.<class>.ratio`."""
 HELD: Final = frozenset({"overlap.comm_sms", *(f"overlap.{name}.ratio" for name in OVERLAP)})
@@ -35,29 +37,32 @@ _NEEDED: Final = frozenset({"t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_
 
 @dataclass(frozen=True, slots=True)
 class GemmStem:
-    """`gemm.<dtype>[.<library>][.grouped][.<variant>]`; variant "": all that have none of their own."""
+    """`gemm.<dtype>[.<library>][.grouped][.<variant>[.<result>]]`; variant "", result "": all that have none of their own."""
 
     dtype: str
     is_grouped: bool
     variant: str
     library: str = ""
+    result: str = ""
 
     def covers(self, other: GemmStem) -> bool:
         """Whether a family of its own stands for the other one too."""
         same = (self.dtype, self.library, self.is_grouped) == (other.dtype, other.library, other.is_grouped)
-        return same and self.variant in ("", other.variant)
+        return same and self.variant in ("", other.variant) and self.result in ("", other.result)
 
     def backs(self, other: GemmStem) -> bool:
         """Whether a constant that the other family lacks is looked for in this one."""
         same = (self.dtype, self.library) == (other.dtype, other.library)
-        return same and self.is_grouped <= other.is_grouped and self.variant in ("", other.variant)
+        is_wider = self.variant in ("", other.variant) and self.result in ("", other.result)
+        return same and self.is_grouped <= other.is_grouped and is_wider
 
 
 def gemm_stem(key: str) -> GemmStem:
     """The family of a key of GEMMs."""
     words = key.split(".")[1:-1]
+    result = words.pop() if words[-1] in RESULTS else ""
     variant = words[-1] if words[-1] in GEMM_VARIANTS else ""
-    return GemmStem(words[0], GROUPED in words, variant, OWN_GEMMS if OWN_GEMMS in words else "")
+    return GemmStem(words[0], GROUPED in words, variant, OWN_GEMMS if OWN_GEMMS in words else "", result)
 
 
 def key_problem(key: str) -> str | None:
@@ -65,7 +70,7 @@ def key_problem(key: str) -> str | None:
     kind, _, rest = key.partition(".")
     words = rest.split(".")
     if kind == "gemm":
-        return _kernel_problem(words, _gemm_constants(), (OWN_GEMMS, GROUPED, *GEMM_VARIANTS))
+        return _kernel_problem(words, _gemm_constants(), (OWN_GEMMS, GROUPED, *GEMM_VARIANTS, *RESULTS))
     if kind == "attention":
         return _kernel_problem(words, _attention_constants(), ("fwd", "bwd", *LIBRARIES))
     if kind == "memory":

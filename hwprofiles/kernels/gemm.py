@@ -24,6 +24,9 @@ faster."""
 
 _REQUIRED = ("t0_s", "t_tile_s", "st_bytes_per_s", "l2_bytes_per_s", "eta", "ecap", "eb")
 _WHOLE = Tiles._fields
+WRITTEN, OUT = ("bf16", "fp32"), "-out"
+"""Results of a weight gradient that are not added to anything, of dense GEMMs, and what follows them in keys of constants of
+their own: `gemm.<dtype>.wgrad.bf16-out.<constant>`."""
 _OPTIONAL = ("p", "q", "t_step_s", "slow", "skew", *_WHOLE)
 """Those for which `GemmConstants` has a default."""
 
@@ -46,13 +49,13 @@ def generic_gemm_constants(gpu: GpuLike) -> GemmConstants:
 
 
 def gemm_constants(
-    stack: StackLike, dtype: str, variant: str, *, is_grouped: bool = False, library: str = ""
+    stack: StackLike, dtype: str, variant: str, *, is_grouped: bool = False, library: str = "", result: str = ""
 ) -> tuple[GemmConstants, Range] | None:
     """Constants of a GEMM family and the range of measured / formula (`residual`); None where the stack lacks one.
 
-    library: KernelShape.named_gemms.
+    library: KernelShape.named_gemms. result: KernelShape.result.
     """
-    stems = _stems(dtype, variant, is_grouped=is_grouped, library=library)
+    stems = _stems(dtype, variant, is_grouped=is_grouped, library=library, result=result)
     values: dict[str, Any] = {}
     for name in (*_REQUIRED, *_OPTIONAL):
         found = find(stack, *(f"{stem}.{name}" for stem in stems))
@@ -63,11 +66,14 @@ def gemm_constants(
     return GemmConstants(**values), need(stack, *(f"{stem}.residual" for stem in stems))
 
 
-def _stems(dtype: str, variant: str, *, is_grouped: bool, library: str = "") -> tuple[str, ...]:
+def _stems(dtype: str, variant: str, *, is_grouped: bool, library: str = "", result: str = "") -> tuple[str, ...]:
     """Beginnings of a family's keys, the more special ones first."""
     family = f"gemm.{dtype}.{library}" if library else f"gemm.{dtype}"
     grouped = (f"{family}.grouped.{variant}", f"{family}.grouped") if is_grouped else ()
-    return *grouped, f"{family}.{variant}", family
+    written = (
+        (f"{family}.{variant}.{result}{OUT}",) if result in WRITTEN and variant == "wgrad" and not is_grouped else ()
+    )
+    return *grouped, *written, f"{family}.{variant}", family
 
 
 def gemm_cost(
@@ -83,11 +89,12 @@ def gemm_cost(
     free_sms = next((row.sms for row in rows if row.sms), gpu.num_sms)
     limits = GemmLimits(peak, gpu.hbm_bytes_per_s, gpu.num_sms, min(free_sms, gpu.num_sms))
 
-    known: dict[tuple[str, bool], GemmConstants] = {}
+    rows = _rows_of_result(shape, rows)
+    known: dict[tuple[str, bool, str], GemmConstants] = {}
 
     def formula(asked: KernelShape) -> float:
-        """Of the shape and of each row by the constants of its own pass, grouped or not."""
-        key = (asked.variant, asked.groups > 1)
+        """Of the shape and of each row by the constants of its own pass and result, grouped or not."""
+        key = (asked.variant, asked.groups > 1, asked.result)
         if key not in known:
             own = _constants_for(stack, asked)
             known[key] = own[0] if own else generic_gemm_constants(gpu)
@@ -111,9 +118,23 @@ def gemm_cost(
     return _within_peak(cost, shape, peak)
 
 
+def _rows_of_result(shape: KernelShape, rows: tuple[KernelRow, ...]) -> tuple[KernelRow, ...]:
+    """Of a weight gradient's rows those whose result becomes the same; where there is none, those of results that are added,
+    by the ratio of the formula.
+    """
+    if shape.variant != "wgrad":
+        return tuple(row for row in rows if row.shape.variant != "wgrad" or row.shape.result not in WRITTEN)
+    same = tuple(row for row in rows if row.shape.variant != "wgrad" or row.shape.result == shape.result)
+    if any(row.shape.variant == "wgrad" for row in same):
+        return same
+    return tuple(row for row in rows if row.shape.result not in WRITTEN)
+
+
 def _far(stack: StackLike, shape: KernelShape) -> float:
     """Distance at which a row weighs as much as the constants."""
-    stems = _stems(shape.dtype, shape.variant or "fprop", is_grouped=shape.groups > 1, library=shape.named_gemms)
+    stems = _stems(
+        shape.dtype, shape.variant or "fprop", is_grouped=shape.groups > 1, library=shape.named_gemms, result=shape.result
+    )  # fmt: skip
     found = find(stack, *(f"{stem}.{ANCHOR}" for stem in stems))
     return found.value if found else FAR
 
@@ -126,8 +147,9 @@ def _within_peak(cost: KernelCost, shape: KernelShape, peak_flop_per_s: float) -
 
 def _constants_for(stack: StackLike, shape: KernelShape) -> tuple[GemmConstants, Range] | None:
     return gemm_constants(
-        stack, shape.dtype, shape.variant or "fprop", is_grouped=shape.groups > 1, library=shape.named_gemms
-    )
+        stack, shape.dtype, shape.variant or "fprop", is_grouped=shape.groups > 1, library=shape.named_gemms,
+        result=shape.result,
+    )  # fmt: skip
 
 
 def gemm_size(shape: KernelShape) -> GemmSize:

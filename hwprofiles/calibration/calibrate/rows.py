@@ -11,15 +11,15 @@ from typing import Any, Final
 
 from hwprofiles.calibration.calibrate.store import FLAGGED
 from hwprofiles.calibration.command import write_whole
-from hwprofiles.calibration.fits.points import gemm_size
+from hwprofiles.calibration.fits.points import WRITTEN, gemm_size
 from hwprofiles.calibration.fits.serving import serving
 from hwprofiles.kernels.parameters import GpuLike, row_problem
 from hwprofiles.kernels.rows import KERNEL_COLUMNS, LIBRARY, RESULT, parse_row
 from hwprofiles.kernels.shape import KERNELS, OWN_GEMMS, PEAK_OF_DTYPE, KernelShape
 
 Row = Mapping[str, str]
-OWN: Final = {"gemm": ("cublas", OWN_GEMMS), "grouped_gemm": ("grouped", OWN_GEMMS)}
-"""Op → libraries whose rows are the stack's; others (loops, results in other formats) are for the fit alone."""
+OWN: Final = {"gemm": ("cublas", *WRITTEN, OWN_GEMMS), "grouped_gemm": ("grouped", OWN_GEMMS)}
+"""Op → libraries whose rows are the stack's; others (loops of launches) are for the fit alone."""
 STATE: Final = "first_launches"
 SAME: Final = tuple(name for name in KERNEL_COLUMNS if name in KernelShape.__dataclass_fields__)
 """Columns that say which call it was."""

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from hwprofiles.calibration.fits.judged import Judged, judge, spread
 from hwprofiles.calibration.fits.overlap import LIMITED
 from hwprofiles.calibration.fits.parameter import NEAR, Entry, Origin, parameters
-from hwprofiles.calibration.fits.points import Cells, free_sms, gemm_points, is_alone, measured, state_of
+from hwprofiles.calibration.fits.points import WRITTEN, Cells, free_sms, gemm_points, is_alone, measured, state_of
 from hwprofiles.calibration.gemm_families import CUBLAS_TILES, DEEPGEMM_TILES
 from hwprofiles.calibration.gemm_fit import (
     BIG,
@@ -27,6 +27,7 @@ from hwprofiles.calibration.gemm_fit import (
 )
 from hwprofiles.calibration.gemm_groups import gemm_entries, priors_of
 from hwprofiles.kernels.anchoring import ANCHOR
+from hwprofiles.kernels.gemm import OUT
 from hwprofiles.kernels.gemm_formula import GemmConstants, GemmLimits, GemmSize, Tiles, gemm_seconds, moved_bytes
 from hwprofiles.kernels.parameters import MissingKernelError, peak_flop_per_s
 from hwprofiles.kernels.shape import OWN_GEMMS, PEAK_OF_DTYPE
@@ -87,6 +88,12 @@ class Family(NamedTuple):
         return ".".join(filter(None, (*words, self.variant if self.variant != "fprop" else "")))
 
     @property
+    def written_stem(self) -> str:
+        """The same of weight gradients whose result is written, beside those that are added; "" of others."""
+        result = WRITTEN.get(self.library, "")
+        return f"{self.stem}.{result}{OUT}" if result and not self.is_grouped else ""
+
+    @property
     def named(self) -> str:
         """The library where its constants go by its name, else ""."""
         return self.library if self.library == OWN_GEMMS else ""
@@ -130,15 +137,16 @@ def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> tuple[dict[str, M
             continue
         fit = fit_family(points, limits, gpu, family.tiles, fits.get(family.nearest), family.own_priors)
         fits.setdefault(family.as_kind, fit)
-        serves = family.library in SERVING and f"{family.stem}.eta" not in found
-        name = family.stem if serves else f"{family.stem} of {family.library}"
+        stem = family.stem if f"{family.stem}.eta" not in found else family.written_stem
+        serves = family.library in SERVING and bool(stem)
+        name = stem if serves else f"{family.stem} of {family.library}"
         verdicts = list(_judged(name, family, points, fit, limits))
         judged += verdicts
         if serves:
-            judged += _with_fewer_sms(family, fit, rows, gpu)
+            judged += _with_fewer_sms(family, fit, rows, gpu) if stem == family.stem else ()
             note = "; ".join(each.line() for each in verdicts)
             shapes = len({point.weight_shape for point in points})
-            found |= parameters(_entries(family, fit, shapes), origin, state_of(own), note)
+            found |= parameters(_entries(stem, fit, shapes), origin, state_of(own), note)
     return found, judged
 
 
@@ -213,12 +221,12 @@ def is_few(points: Sequence[GemmPoint]) -> bool:
     return len(set(shapes)) < MIN_SHAPES or rest < MIN_POINTS
 
 
-def _entries(family: Family, fit: GemmFit, num_shapes: int) -> Iterator[Entry]:
+def _entries(stem: str, fit: GemmFit, num_shapes: int) -> Iterator[Entry]:
     for name, value, low, high, unit in gemm_entries(fit):
         if name == "residual":
             low, high = (math.exp(end) for end in spread(fit.left_out, num_shapes))
-        yield f"{family.stem}.{name}", value, low, high, unit
-    yield f"{family.stem}.{ANCHOR}", *NEAR, "doublings"
+        yield f"{stem}.{name}", value, low, high, unit
+    yield f"{stem}.{ANCHOR}", *NEAR, "doublings"
 
 
 def _judged(
