@@ -479,7 +479,7 @@ HWPROFILES = Room(
         ),
         Fault(
             "hwprofiles/kernels/gemm.py",
-            'return *grouped, f"{family}.{variant}", family',
+            'return *grouped, *written, f"{family}.{variant}", family',
             'return *grouped, family, f"{family}.{variant}"',
             "the constants of a format go before those of a pass",
         ),
