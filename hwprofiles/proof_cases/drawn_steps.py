@@ -1,6 +1,6 @@
 """Steps of a second proof, of models drawn by a rule, so that nobody chose them.
 
-The rule: a generator of a fixed seed draws MODELS models, each size from its list below, each alike likely, latent and
+The rule: a generator of a fixed seed draws six models, each size from its list below, each alike likely, latent and
 grouped-query attention in turn. A model is drawn again where it has less or more than PARAMETERS, where its experts, all layers
 together, are more than LOOPED (an eager FP8 step launches each by itself), where its products are more than FLOP a micro-batch
 forward, or where its experts have fewer than ROWS rows. How each is run says WAYS, by its number.
@@ -17,7 +17,9 @@ from hwprofiles.proof_cases.step_cases import StepCase
 from hwprofiles.units import GIGA, TERA
 
 SEED: Final = 20_261_129
-MODELS: Final = 6
+LATER: Final = 20_261_130
+"""Of models for a second proof, drawn when the first one's were measured; each is run in the first LATER_WAYS of its ways."""
+LATER_WAYS: Final = 3
 PARAMETERS: Final = (0.3 * GIGA, 3.0 * GIGA)
 LOOPED: Final = 192
 FLOP: Final = 12 * TERA
@@ -55,10 +57,19 @@ WAYS: Final[tuple[tuple[dict[str, Any], ...], ...]] = (
 
 def drawn() -> Iterator[StepCase]:
     """All models by themselves first, graphs last: what one cannot hold may leave the device in a bad state."""
-    found = list(_models())
+    yield from _steps(SEED, "ABCDEF", max(map(len, WAYS)))
+
+
+def drawn_later() -> Iterator[StepCase]:
+    """The same of the models that were drawn later."""
+    yield from _steps(LATER, "GHIJKL", LATER_WAYS)
+
+
+def _steps(seed: int, letters: str, ways_each: int) -> Iterator[StepCase]:
+    found = list(_models(seed, letters))
     cases = [
         StepCase(values, tokens=tokens, sequences=sequences, **way)
-        for number in range(max(map(len, WAYS)))
+        for number in range(ways_each)
         for (values, tokens, sequences), ways in zip(found, WAYS, strict=True)
         for way in ways[number : number + 1]
     ]
@@ -66,10 +77,10 @@ def drawn() -> Iterator[StepCase]:
     yield from (case for case in cases if case.issue == "graph")
 
 
-def _models() -> Iterator[tuple[dict[str, Any], int, int]]:
+def _models(seed: int, letters: str) -> Iterator[tuple[dict[str, Any], int, int]]:
     """(values, tokens of a sequence, sequences) of each model."""
-    draws = Random(SEED)  # noqa: S311
-    for number in range(MODELS):
+    draws = Random(seed)  # noqa: S311
+    for number, letter in enumerate(letters):
         while True:
             values, weights, active = _drawn(draws, is_latent=number % 2 == 0)
             tokens, sequences = draws.choice(BATCHES)
@@ -78,7 +89,7 @@ def _models() -> Iterator[tuple[dict[str, Any], int, int]]:
             is_fitting = PARAMETERS[0] <= weights <= PARAMETERS[1] and rows >= ROWS
             if is_fitting and layers * experts <= LOOPED and 2.0 * active * tokens * sequences <= FLOP:
                 break
-        yield {**values, "name": f"drawn {'ABCDEFGHIJ'[number]}"}, tokens, sequences
+        yield {**values, "name": f"drawn {letter}"}, tokens, sequences
 
 
 def _drawn(draws: Random, *, is_latent: bool) -> tuple[dict[str, Any], float, float]:

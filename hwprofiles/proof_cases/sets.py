@@ -35,5 +35,8 @@ SETS: Final[Mapping[str, CaseSet]] = {
     "drawn-steps": CaseSet(
         "steps of models drawn by a rule, in all recipes", _none, drawn_steps.drawn, looks_at_host=True
     ),
+    "later-steps": CaseSet(
+        "steps of other models drawn by the same rule", _none, drawn_steps.drawn_later, looks_at_host=True
+    ),
 }
 """Name, as --cases takes it → what is proved. Files of a set but the first bear its name behind the GPU's."""

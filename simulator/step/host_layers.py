@@ -88,15 +88,21 @@ class TorchLayers:
         return {**seconds, "r": 0.0}
 
     def _plain(self, unit: Unit, way: str) -> float:
-        """Of a layer none of which is computed again."""
+        """Of a layer none of which is computed again. What calls more functions takes no less: a difference below nothing is
+        the host's unrest.
+        """
         of = {part: self.seconds[f"{part}_{way}"] for part in OF_LAYERS}
-        more = [of[_attention(self.model)] - of["dense"]]
+
+        def over(part: str, plainer: str) -> float:
+            return max(0.0, of[part] - of[plainer])
+
+        more = [over(_attention(self.model), "dense")]
         if unit.kind == "moe" and self.model.moe is not None:
             moe = self.model.moe
-            each = (of["more_experts"] - of["experts"]) / (MANY_EXPERTS - FEW_EXPERTS)
-            more.append(of["experts"] - of["dense"] + (moe.num_routed_experts - FEW_EXPERTS) * each)
-            more += [of["biased"] - of["experts"]] if moe.router_bias else []
-            more += [of["shared"] - of["experts"]] if moe.num_shared_experts else []
+            each = over("more_experts", "experts") / (MANY_EXPERTS - FEW_EXPERTS)
+            more += [over("experts", "dense"), (moe.num_routed_experts - FEW_EXPERTS) * each]
+            more += [over("biased", "experts")] if moe.router_bias else []
+            more += [over("shared", "experts")] if moe.num_shared_experts else []
         return max(0.0, of["dense"] + fsum(more))
 
 

@@ -83,12 +83,12 @@ def test_small_models_run_between_cases(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(proof_run, "Turns", Turns)
     monkeypatch.setattr(steps, "row_of", row_of)
     assert proof_run.run(tmp_path, torch.device("cpu"), "made-up", lambda text: None) == 0
-    assert order == ["models of bf16", "round", *(case.name for case in three[:2]), "round", three[2].name]
+    assert order == ["models of bf16", *(each for case in three for each in ("round", case.name))]
     written = list(csv.DictReader((tmp_path / "host.csv").read_text().splitlines()))
     assert [(row["name"], row["host_s"]) for row in written] == [("torch_model one bf16 forward", "1")]
     assert (tmp_path / "host.yaml").exists()
     assert proof_run.run(tmp_path, torch.device("cpu"), "made-up", lambda text: None) == 0
-    assert len(order) == 6  # nothing is missing: nothing is measured
+    assert len(order) == 7  # nothing is missing: nothing is measured
 
 
 def test_drawn_models_are_within_the_rule_and_new() -> None:
@@ -103,6 +103,8 @@ def test_drawn_models_are_within_the_rule_and_new() -> None:
         layers = case.values["num_layers"] - case.values["num_dense_layers"]
         assert layers * experts <= drawn_steps.LOOPED and {**case.values, "name": ""} not in known
         assert case.tokens * case.sequences * case.values["moe"]["top_k"] / experts >= drawn_steps.ROWS
+    later = list(drawn_steps.drawn_later())
+    assert len(later) == 3 * 6 and not {case.name for case in later} & {case.name for case in cases}
     graphs = [case.issue == "graph" for case in cases]
     assert graphs == sorted(graphs)
 

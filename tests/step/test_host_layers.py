@@ -125,3 +125,14 @@ def test_a_slower_host_takes_longer_in_proportion() -> None:
     assert slow is not None
     assert total(slow, dense, "b") == pytest.approx(3 * total(layers, dense, "b"))
     assert replace(slow, first=1.0) == slow
+
+
+def test_what_calls_more_takes_no_less_whatever_was_disturbed() -> None:
+    """A dense layer measured on a slow core, and experts with a bias on a fast one."""
+    scenario, _, units_of = units(LATENT)
+    name, known = key("bf16", "biased", "f"), own("bf16")
+    disturbed = {**known, name: known[name].model_copy(update={"value": 1e-6})}
+    layers = torch_layers(scenario, disturbed, 1.0)
+    assert layers is not None
+    of = {name.removesuffix("_f"): value for name, value in SECONDS.items() if name.endswith("_f")}
+    assert total(layers, units_of[0], "f") == pytest.approx(of["latent_q"] + of["shared"] - of["dense"])

@@ -40,9 +40,7 @@ STEPS_NOTE: Final = (
     "garbage in a step"
 )
 
-HOST_NOTE: Final = (
-    "a round of the small models of hwprofiles/calibration/host/models.py in front of every second step's case"
-)
+HOST_NOTE: Final = "a round of the small models of hwprofiles/calibration/host/models.py in front of each step's case"
 
 
 @dataclass(frozen=True)
@@ -101,12 +99,12 @@ def _measure(
     works: Sequence[Work], device: torch.device, say: Callable[[str], None], end: float,
     before: Callable[[], None] | None = None,
 ) -> int:  # fmt: skip
-    """How many were left when the time was up. before: called in front of every second case."""
+    """How many were left when the time was up. before: called in front of each case."""
     for number, work in enumerate(works):
         if time.monotonic() > end:
             return len(works) - number
         begun = time.monotonic()
-        if before and number % 2 == 0:
+        if before:
             before()
         try:
             rows = list(work.rows())
