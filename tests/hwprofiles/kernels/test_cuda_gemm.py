@@ -50,6 +50,13 @@ def test_tiles_are_those_that_fill_rounds(
     assert tile_for(num_rows, num_groups, num_columns, depth, H100).rows == rows
 
 
+def test_every_instruction_of_the_header_is_used() -> None:
+    header = (driver.FOLDER / "hopper.cuh").read_text()
+    used = header + "".join(path.read_text() for path in driver.FOLDER.glob("*.cu"))
+    for name in re.findall(r"__device__ inline \w+ (\w+)\(", header):
+        assert len(re.findall(rf"\b{name}\b", used)) > 1, name
+
+
 class Launches:
     """In place of a kernel: what it is compiled and launched with."""
 

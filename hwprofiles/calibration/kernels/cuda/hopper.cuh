@@ -162,15 +162,6 @@ __device__ inline void sync_cluster() {
     asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
-// Named barriers of a block: `count` threads sync or announce themselves; those that sync wait for all.
-__device__ inline void sync_threads(int barrier, int count) {
-    asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(count) : "memory");
-}
-
-__device__ inline void announce_threads(int barrier, int count) {
-    asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(count) : "memory");
-}
-
 // A warpgroup gives registers back, or takes them: a block's 65,536 are dealt out evenly at its start.
 template <int count>
 __device__ inline void give_registers_back() {
