@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hwprofiles.proof_cases import layer_cases, step_cases
-from hwprofiles.proof_cases.layer_cases import proved
+from hwprofiles.proof_cases.layer_cases import LayerCase, moe_layer, proved
 from hwprofiles.proof_cases.step_cases import StepCase
 from hwprofiles.proof_cases.step_cases import proved as proved_steps
 from hwprofiles.proof_cases.step_cases import small as small_steps
@@ -196,3 +196,14 @@ def test_a_proof_says_what_was_measured_between_its_steps() -> None:
         name: tables(compare.compared(name, [], [], [OF_STEP], [STEP]))[0].note for name in ("x-drawn-steps", "x-drawn")
     }
     assert "between the steps" in notes["x-drawn-steps"] and "between" not in notes["x-drawn"]
+
+
+@pytest.mark.parametrize("recipe", ["fp8-blockwise", "fp8-row"])
+@pytest.mark.parametrize("load", ["even", "skewed"])
+def test_rows_that_do_not_fit_are_spread_once(recipe: str, load: Any) -> None:
+    """1,365 rows on the mean are no multiple of 4: their spread is counted with the layer, not again with its loads."""
+    values = moe_layer(1024, experts=12, top_k=8, width=512, shared=0)
+    case = LayerCase("moe", recipe, values, 2048, load=load)
+    names = [op.name for op in layer_operators(prepare(layer_scenario(case, STACK, NODE)), case)]
+    spread = [name for name in names if name.endswith(("_spread", "_zeros"))]
+    assert len(spread) == len(set(spread)) == 8

@@ -60,7 +60,9 @@ def _as_loaded(op: Op, counts: Sequence[int]) -> Iterator[Op]:
     loaded = replace(op, shape=replace(op.shape, rows_cv=rows_cv))
     if op.shape.dtype == "fp8-row":
         yield from _spread_columns(op, loaded)
-    elif op.shape.dtype != "bf16" and op.shape.variant != "wgrad":
+    elif (
+        op.shape.dtype != "bf16" and op.shape.variant != "wgrad" and not list(spread(op))
+    ):  # or it stands there already
         yield from spread(loaded)
     yield loaded
 
