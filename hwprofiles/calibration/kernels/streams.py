@@ -81,13 +81,13 @@ def _store_turned(
 def _columns_kernel(
     x: tl.tensor, x_scales: tl.tensor, sources: tl.tensor, values: tl.tensor, scales: tl.tensor, num_columns: tl.tensor,
     padded_columns: tl.tensor, padded_rows: tl.tensor, stride: tl.tensor, scale_row: tl.tensor, scale_tile: tl.tensor,
-    is_fp8: tl.constexpr, power_of_two: tl.constexpr, columns: tl.constexpr,
+    is_fp8: tl.constexpr, power_of_two: tl.constexpr, columns: tl.constexpr, side_by_side: tl.constexpr,
 ) -> None:  # fmt: skip
     """Of rows x[sources] (R, c), a source below 0 being zeros: values (C, R / 4 words) and scales (R / 128, C)."""
     across = tl.cdiv(padded_columns, columns)
     tile, begin = tl.program_id(0) // across, (tl.program_id(0) % across) * columns
     row = tile.to(tl.int64) * 128 + tl.arange(0, 32) * 4
-    column = begin + tl.arange(0, columns)
+    column = tl.max_contiguous(begin + tl.arange(0, columns), side_by_side)
     is_column, of_tile = column < num_columns, (begin // 128) * scale_tile
     first = _numbers(x, x_scales, tl.load(sources + row), column, is_column, stride, scale_row, of_tile, is_fp8)
     second = _numbers(x, x_scales, tl.load(sources + row + 1), column, is_column, stride, scale_row, of_tile, is_fp8)
@@ -113,18 +113,19 @@ def _store_rows(
 def store_both(
     first: tl.tensor, second: tl.tensor, third: tl.tensor, fourth: tl.tensor, of_rows: tl.tensor, row_scales: tl.tensor,
     values: tl.tensor, scales: tl.tensor, source: tl.tensor, tile: tl.tensor, begin: tl.tensor, padded_columns: tl.tensor,
-    padded_rows: tl.tensor, pitch: tl.tensor, power_of_two: tl.constexpr,
+    padded_rows: tl.tensor, pitch: tl.tensor, power_of_two: tl.constexpr, side_by_side: tl.constexpr,
 ) -> None:  # fmt: skip
     """A tile of 128 x 128 from `begin`, as four of every fourth row: by rows to rows `source` of (r, C), and transposed.
 
     source points at the 128 numbers of rows.
     """
     column, fours = begin + tl.arange(0, 128), tl.arange(0, 32) * 4
+    beside = tl.max_contiguous(column, side_by_side)
     row_scales += (begin // 128).to(tl.int64) * pitch
-    _store_rows(first, tl.load(source + fours), column, of_rows, row_scales, padded_columns, power_of_two)
-    _store_rows(second, tl.load(source + fours + 1), column, of_rows, row_scales, padded_columns, power_of_two)
-    _store_rows(third, tl.load(source + fours + 2), column, of_rows, row_scales, padded_columns, power_of_two)
-    _store_rows(fourth, tl.load(source + fours + 3), column, of_rows, row_scales, padded_columns, power_of_two)
+    _store_rows(first, tl.load(source + fours), beside, of_rows, row_scales, padded_columns, power_of_two)
+    _store_rows(second, tl.load(source + fours + 1), beside, of_rows, row_scales, padded_columns, power_of_two)
+    _store_rows(third, tl.load(source + fours + 2), beside, of_rows, row_scales, padded_columns, power_of_two)
+    _store_rows(fourth, tl.load(source + fours + 3), beside, of_rows, row_scales, padded_columns, power_of_two)
     _store_turned(first, second, third, fourth, values, scales, column, tile, padded_columns, padded_rows, power_of_two)
 
 
@@ -132,13 +133,13 @@ def store_both(
 def _both_kernel(
     x: tl.tensor, sources: tl.tensor, of_rows: tl.tensor, row_scales: tl.tensor, values: tl.tensor, scales: tl.tensor,
     num_columns: tl.tensor, padded_columns: tl.tensor, padded_rows: tl.tensor, stride: tl.tensor, pitch: tl.tensor,
-    power_of_two: tl.constexpr,
+    power_of_two: tl.constexpr, side_by_side: tl.constexpr,
 ) -> None:  # fmt: skip
     """Of x (r, c): by rows (r, C), and of x[sources] transposed (C, R / 4 words)."""
     across = padded_columns // 128
     tile, begin = tl.program_id(0) // across, (tl.program_id(0) % across) * 128
     source = sources + tile.to(tl.int64) * 128
-    fours, column = tl.arange(0, 32) * 4, begin + tl.arange(0, 128)
+    fours, column = tl.arange(0, 32) * 4, tl.max_contiguous(begin + tl.arange(0, 128), side_by_side)
     is_column = column < num_columns
     first = _numbers(x, x, tl.load(source + fours), column, is_column, stride, 0, 0, False)
     second = _numbers(x, x, tl.load(source + fours + 1), column, is_column, stride, 0, 0, False)
@@ -146,7 +147,7 @@ def _both_kernel(
     fourth = _numbers(x, x, tl.load(source + fours + 3), column, is_column, stride, 0, 0, False)
     store_both(
         first, second, third, fourth, of_rows, row_scales, values, scales, source, tile, begin, padded_columns, padded_rows,
-        pitch, power_of_two,
+        pitch, power_of_two, side_by_side,
     )  # fmt: skip
 
 
@@ -231,7 +232,8 @@ def quantise_columns(
             _columns_kernel[(padded_rows // TILE * triton.cdiv(padded_columns, of.columns),)](
                 x, of_values if scales is None else scales, sources, values.view(torch.int32), of_values, num_columns,
                 padded_columns, padded_rows, x.stride(0), *strides,
-                is_fp8=is_fp8, power_of_two=power_of_two, columns=of.columns, num_warps=of.warps, maxnreg=of.registers,
+                is_fp8=is_fp8, power_of_two=power_of_two, columns=of.columns,
+                side_by_side=of.side_by_side, num_warps=of.warps, maxnreg=of.registers,
             )  # fmt: skip
     return values, of_values
 
@@ -256,7 +258,7 @@ def quantise_both(
             _both_kernel[(len(sources) // TILE * (values.shape[1] // TILE),)](
                 x, sources, values.view(torch.uint8), scales, turned.view(torch.int32), turned_scales, num_columns,
                 values.shape[1], len(sources), x.stride(0), scales.stride(1),
-                power_of_two=power_of_two, num_warps=BOTH.warps, maxnreg=BOTH.registers,
+                power_of_two=power_of_two, side_by_side=BOTH.side_by_side, num_warps=BOTH.warps, maxnreg=BOTH.registers,
             )  # fmt: skip
     kept = num_columns + -num_columns % aligned
     return (values, scales), (turned[:kept], turned_scales[:, :kept])

@@ -124,7 +124,7 @@ def _backward_both_kernel(
     x: tl.tensor, grad: tl.tensor, row_weights: tl.tensor, sources: tl.tensor, of_rows: tl.tensor, row_scales: tl.tensor,
     values: tl.tensor, scales: tl.tensor, partial: tl.tensor, num_rows: tl.tensor, width: tl.tensor,
     padded_rows: tl.tensor, stride: tl.tensor, grad_stride: tl.tensor, pitch: tl.tensor, is_weighted: tl.constexpr,
-    power_of_two: tl.constexpr,
+    power_of_two: tl.constexpr, side_by_side: tl.constexpr,
 ) -> None:  # fmt: skip
     """The gradient (r, 2 f) by rows, and of rows `sources` transposed; width a multiple of 128.
 
@@ -133,7 +133,8 @@ def _backward_both_kernel(
     across, is_up = width // 128, tl.program_id(0) % 2 == 1
     program = tl.program_id(0) // 2
     tile, begin = program // across, (program % across) * 128
-    source, column = sources + tile.to(tl.int64) * 128, begin + tl.arange(0, 128)
+    source = sources + tile.to(tl.int64) * 128
+    column = tl.max_contiguous(begin + tl.arange(0, 128), side_by_side)
     fours = tl.arange(0, 32) * 4
     partial += (begin // 128).to(tl.int64) * num_rows
     first = _half_gradient(
@@ -151,7 +152,7 @@ def _backward_both_kernel(
     begin += tl.where(is_up, width, 0)
     store_both(
         first, second, third, fourth, of_rows, row_scales, values, scales, source, tile, begin, 2 * width, padded_rows,
-        pitch, power_of_two,
+        pitch, power_of_two, side_by_side,
     )  # fmt: skip
 
 
@@ -217,7 +218,7 @@ def swiglu_backward_quantise(
                 x, grad, x if row_weights is None else row_weights, sources, values.view(torch.uint8), scales,
                 turned.view(torch.int32), turned_scales, partial, num_rows, width, len(sources), x.stride(0),
                 grad.stride(0), scales.stride(1), is_weighted=row_weights is not None, power_of_two=power_of_two,
-                num_warps=BACKWARD_BOTH.warps, maxnreg=BACKWARD_BOTH.registers,
+                side_by_side=BACKWARD_BOTH.side_by_side, num_warps=BACKWARD_BOTH.warps, maxnreg=BACKWARD_BOTH.registers,
             )  # fmt: skip
     return (values, scales), (turned, turned_scales), None if row_weights is None else partial.sum(0)
 

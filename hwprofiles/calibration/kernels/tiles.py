@@ -18,12 +18,16 @@ INTERPRETED: Final = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows and columns of one program, its warps of 32 threads, and the most registers of a thread."""
+    """Rows and columns of one program, its warps of 32 threads, the most registers of a thread.
+
+    side_by_side: FP8 numbers of a row that a thread has at most, in kernels that transpose.
+    """
 
     rows: int
     columns: int
     warps: int
     registers: int | None = None
+    side_by_side: int = 16
 
 
 @triton.jit  # type: ignore[untyped-decorator]
