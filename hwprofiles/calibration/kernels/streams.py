@@ -21,7 +21,7 @@ PITCH: Final = 4
 """FP32 numbers to which a row of scales is rounded up in memory: TMA's 16 bytes."""
 ROWS = Tile(8, 256, 4)
 COLUMNS = Tile(128, 64, 4)
-COLUMNS_OF_FP8 = Tile(128, 128, 4)
+COLUMNS_OF_FP8 = Tile(128, 64, 4, side_by_side=8)
 BOTH = Tile(128, 128, 4)
 BLOCKS = Tile(128, 128, 8)
 
