@@ -11,6 +11,9 @@ KERNELS = Room(
         "tests/hwprofiles/kernels/test_products_bad_input.py",
         "tests/hwprofiles/kernels/test_product_references.py",
         "tests/hwprofiles/kernels/test_fp8_own.py",
+        "tests/hwprofiles/kernels/test_cuda_wgrad.py",
+        "tests/hwprofiles/test_cuda_compiler.py",
+        "tests/hwprofiles/test_cuda_driver.py",
     ),
     (
         Fault(
@@ -66,6 +69,24 @@ KERNELS = Room(
             "total = weight.grad if self.adds_gradients and weight.is_leaf else None",
             "total = weight.grad if weight.is_leaf else None",
             "gradients are added behind autograd's back unasked",
+        ),
+        Fault(
+            "hwprofiles/calibration/kernels/cuda/wgrad.py",
+            "(16 * pitch, 2 * pitch, 4 * pitch, pitch, 1)",
+            "(16 * pitch, 8 * pitch, 2 * pitch, pitch, 1)",
+            "columns of weight gradients change places",
+        ),
+        Fault(
+            "hwprofiles/calibration/kernels/cuda/compiler.py",
+            "parts = [source.name, source.text, source.headers, options, version]",
+            "parts = [source.name, source.text, options, version]",
+            "a kernel is not compiled anew where only a header has changed",
+        ),
+        Fault(
+            "hwprofiles/calibration/kernels/cuda/driver.py",
+            "numbers = (ctypes.c_uint64 * rank)(*reversed(sizes))",
+            "numbers = (ctypes.c_uint64 * rank)(*sizes)",
+            "the copy engine takes rows for columns",
         ),
     ),
 )
