@@ -68,7 +68,7 @@ LAYERS: dict[str, Callable[[Fp8], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("name", ["dense", "dense, product again", "experts"])
+@pytest.mark.parametrize("name", ["dense", pytest.param("dense, product again", marks=pytest.mark.slow), "experts"])
 def test_a_network_is_that_of_its_parts(name: str, kernels: InTorch, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Tensor] = []
     whole = gated.gated
