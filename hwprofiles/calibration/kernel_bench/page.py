@@ -94,7 +94,7 @@ def card(measured: Path) -> str:
     facts = read_yaml(measured.with_suffix(".yaml")).data
     return (
         f"{facts['device']}, {facts['power_limit_w']:g} W, driver {facts['driver']}, torch {facts['torch']}, CUDA "
-        f"{facts['cuda']}; `hwprofiles/measurements/{measured.name}`, {facts['source']['date']}."
+        f"{facts['cuda']};\n`hwprofiles/measurements/{measured.name}`, {facts['source']['date']}."
     )
 
 
