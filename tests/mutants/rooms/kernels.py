@@ -14,8 +14,21 @@ KERNELS = Room(
         "tests/hwprofiles/kernels/test_cuda_wgrad.py",
         "tests/hwprofiles/test_cuda_compiler.py",
         "tests/hwprofiles/test_cuda_driver.py",
+        "tests/hwprofiles/kernels/test_cuda_gemm.py",
     ),
     (
+        Fault(
+            "hwprofiles/calibration/kernels/cuda/gemm.py",
+            "rounds = -(-of_clusters // max(num_sms // tile.cluster, 1))",
+            "rounds = of_clusters / max(num_sms // tile.cluster, 1)",
+            "a last round costs no more than the tiles in it",
+        ),
+        Fault(
+            "hwprofiles/calibration/kernels/cuda/gemm.py",
+            "if num_sms < tile.cluster:",
+            "if num_sms < 0:",
+            "one SM is given a cluster of two blocks, and so none",
+        ),
         Fault(
             "hwprofiles/calibration/kernels/triton_gemm.py",
             "if first_row + rows <= stop:",

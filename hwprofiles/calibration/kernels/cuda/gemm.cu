@@ -55,14 +55,20 @@ __device__ inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 // Tiles in the order in which they are done: group by group, within a group bands of rows, within a band columns, then rows.
 struct Walk {
     const int* ends;
-    int num_groups, columns_of_tiles;  // of a cluster's tiles
+    int num_groups, num_rows, columns_of_tiles;  // of a cluster's tiles
     int group = 0, begin = 0, end = 0, tiles_before = 0;
     int row = 0, column = 0;
 
-    __device__ Walk(const int* ends, int num_groups, int num_columns)
-        : ends(ends), num_groups(num_groups), columns_of_tiles(ceil_div(num_columns, TILE_COLUMNS * CLUSTER)) {
-        end = __ldg(ends);
+    __device__ Walk(const int* ends, const Sizes& sizes)
+        : ends(ends),
+          num_groups(sizes.num_groups),
+          num_rows(sizes.num_rows),
+          columns_of_tiles(ceil_div(sizes.num_columns, TILE_COLUMNS * CLUSTER)) {
+        end = end_of_group();
     }
+
+    // Held into the rows that there are: nobody has checked it.
+    __device__ int end_of_group() const { return min(max(__ldg(ends + group), begin), num_rows); }
 
     // False where there is no such tile. `tile` may only grow from call to call.
     __device__ bool seek(int tile) {
@@ -71,7 +77,7 @@ struct Walk {
             tiles_before += rows_of_tiles * columns_of_tiles;
             if (++group == num_groups) return false;
             begin = end;
-            end = __ldg(ends + group);
+            end = end_of_group();
             rows_of_tiles = ceil_div(end - begin, TILE_ROWS);
         }
         const int within = tile - tiles_before, band = within / (BAND * columns_of_tiles);
@@ -237,7 +243,7 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, 1)
     }
     sync_cluster();
     const Sizes sizes = {num_groups, num_rows, num_columns, num_steps, scales_pitch, out_pitch};
-    const Walk walk(ends, num_groups, num_columns);
+    const Walk walk(ends, sizes);
     if (threadIdx.x < WARPGROUP) {
         give_registers_back<COPY_REGISTERS>();
         if (uniform(threadIdx.x / WARP) == 0) copy_tiles(shared, walk, &a_map, &b_map, a_scales, sizes);
