@@ -96,6 +96,10 @@ def test_library_products_take_the_place_of_the_bases(tmp_path: Path) -> None:
     norm = KernelShape("rmsnorm", bytes=117_440_512)
     assert kernel_seconds(norm, found, GPU, "alone").seconds == kernel_seconds(norm, base, GPU, "alone").seconds
     assert len({row.shape.op for row in found.kernels.rows}) == len({row.shape.op for row in base.kernels.rows})
+    by_blocks = [
+        {row.seconds for row in stack.kernels.rows if row.shape.dtype == "fp8-block"} for stack in (found, other)
+    ]
+    assert by_blocks[0] == by_blocks[1], "none of the training's is left"
 
 
 def test_a_stack_of_another_chip_or_without_own_kernels_is_refused(tmp_path: Path) -> None:

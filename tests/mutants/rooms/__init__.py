@@ -25,6 +25,7 @@ from tests.mutants.rooms.muon import MUON
 from tests.mutants.rooms.network import NETWORK
 from tests.mutants.rooms.numerics import NUMERICS
 from tests.mutants.rooms.offload import OFFLOAD
+from tests.mutants.rooms.own_kernels import OWN_KERNELS
 from tests.mutants.rooms.packing import PACKING
 from tests.mutants.rooms.phases import PHASES
 from tests.mutants.rooms.pipeline import PIPELINE
@@ -55,6 +56,6 @@ ROOMS: tuple[Room, ...] = (
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
     OFFLOAD, MUON, CONTEXT, PACKING, PHASES, RUN, RATES, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS,
     WHAT_IF, CALIBRATE, PROOF,
-    NUMERICS, KERNELS, STREAMS, TORCH_MODEL, TRAINED_MOE, EXPERT_PARALLEL, PIPELINE, TRAIN, TORCH_COUNTS,
+    NUMERICS, KERNELS, STREAMS, OWN_KERNELS, TORCH_MODEL, TRAINED_MOE, EXPERT_PARALLEL, PIPELINE, TRAIN, TORCH_COUNTS,
 )  # fmt: skip
 """From the bottom up."""
