@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -129,7 +130,21 @@ def _all_of(predict: Predict, rows: Sequence[Row]) -> list[Outcome]:
 
 def _pool(processes: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_collect_seldom)
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_begin)
+
+
+def _begin() -> None:
+    """What a process of the pool does before its first task."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _collect_seldom()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed tells its processes nothing: they would work on for minutes, for nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _collect_seldom() -> None:
