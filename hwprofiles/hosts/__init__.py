@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cache
-from math import exp, log
+from math import exp, fsum, log
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -152,5 +152,5 @@ def dispatch_range(executor: Executor | None) -> CostRange:
 def middle(values: list[float]) -> float:
     """The geometric mean; the arithmetic one where one of them is 0."""
     if min(values) > 0:
-        return exp(sum(map(log, values)) / len(values))
-    return sum(values) / len(values)
+        return exp(fsum(map(log, values)) / len(values))
+    return fsum(values) / len(values)
