@@ -127,8 +127,8 @@ def permute_quantise(x: Tensor, places: Tensor, num_rows: int, *, power_of_two: 
         across = triton.cdiv(values.shape[1], QUANTISE.columns)
         with torch.cuda.device_of(x):
             _quantise_kernel[(triton.cdiv(num_tokens, QUANTISE.rows) * across,)](
-                x, places, values.view(torch.uint8), scales, num_tokens, num_columns, x.stride(0), values.shape[1],
-                scales.stride(1), top_k=places.shape[1], power_of_two=power_of_two, rows=QUANTISE.rows,
+                x, places.contiguous(), values.view(torch.uint8), scales, num_tokens, num_columns, x.stride(0),
+                values.shape[1], scales.stride(1), top_k=places.shape[1], power_of_two=power_of_two, rows=QUANTISE.rows,
                 columns=QUANTISE.columns, num_warps=QUANTISE.warps,
             )  # fmt: skip
     return values, scales
@@ -156,7 +156,7 @@ def _copy(x: Tensor, scales: Tensor | None, places: Tensor, values: Tensor, of_v
         strides = (0, 0, 0) if scales is None else (*scales.stride(), of_values.stride(1))
         with torch.cuda.device_of(x):
             _copy_kernel[(triton.cdiv(num_tokens, COPY.rows) * triton.cdiv(num_columns, COPY.columns),)](
-                x, of_values if scales is None else scales, places, values, of_values, num_tokens, num_columns,
+                x, of_values if scales is None else scales, places.contiguous(), values, of_values, num_tokens, num_columns,
                 x.stride(0), *strides, top_k=places.shape[1], with_scales=scales is not None, rows=COPY.rows,
                 columns=COPY.columns, num_warps=COPY.warps,
             )  # fmt: skip
@@ -174,7 +174,8 @@ def unpermute(rows: Tensor, places: Tensor, weights: Tensor | None = None) -> Te
     if num_tokens:
         with torch.cuda.device_of(rows):
             _sum_kernel[(triton.cdiv(num_tokens, SUM.rows) * triton.cdiv(num_columns, SUM.columns),)](
-                rows, places, rows if weights is None else weights, sums, num_tokens, num_columns, rows.stride(0),
+                rows, places.contiguous(), rows if weights is None else weights.contiguous(), sums, num_tokens,
+                num_columns, rows.stride(0),
                 top_k=places.shape[1], is_weighted=weights is not None, rows=SUM.rows, columns=SUM.columns,
                 num_warps=SUM.warps,
             )  # fmt: skip
@@ -198,7 +199,8 @@ def unpermute_backward(grad: Tensor, rows: Tensor, places: Tensor, weights: Tens
     if len(grad):
         with torch.cuda.device_of(rows):
             _sum_backward_kernel[(len(grad) * across,)](
-                grad, rows, places, weights, rows_grad, partial, *grad.shape, grad.stride(0), rows.stride(0),
+                grad, rows, places.contiguous(), weights.contiguous(), rows_grad, partial, *grad.shape, grad.stride(0),
+                rows.stride(0),
                 top_k=places.shape[1], padded_k=triton.next_power_of_2(places.shape[1]), columns=SUM_BACKWARD.columns,
                 num_warps=SUM_BACKWARD.warps,
             )  # fmt: skip

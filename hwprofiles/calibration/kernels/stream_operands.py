@@ -55,6 +55,12 @@ def multiple(name: str, what: str, found: int, of: int = TILE) -> Iterator[Probl
         yield Problem("", name, f"{what} of {found}; a multiple of {of} is wanted")
 
 
+def at_most(name: str, found: int, what: str, most: int) -> Iterator[Problem]:
+    """A number of what is read, none of it beyond an operand's end."""
+    if found > most:
+        yield Problem("", name, f"{found}; {what} are {most}")
+
+
 def quantised(values: Tensor, scales: Tensor) -> Iterator[Problem]:
     """FP8 values (r, C) and scales of their tiles 1x128."""
     yield from tensor("values", values, (FP8,), (None, None))

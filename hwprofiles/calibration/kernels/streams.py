@@ -13,7 +13,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hwprofiles.calibration.kernels.stream_operands import INDICES, NUMBERS, multiple, quantised, require, tensor
+from hwprofiles.calibration.kernels.stream_operands import (
+    INDICES,
+    NUMBERS,
+    at_most,
+    multiple,
+    quantised,
+    require,
+    tensor,
+)
 from hwprofiles.calibration.kernels.tiles import Tile, as_fp32, largest_along, largest_of, octets, scale_of, words
 from hwprofiles.calibration.numerics.quantise import FP8, TILE
 
@@ -220,6 +228,7 @@ def quantise_columns(
     require(
         tensor("x", x, NUMBERS, (None, None)) if scales is None else quantised(x, scales),
         tensor("sources", sources, INDICES, (None,), x), multiple("sources", "a number", len(sources)),
+        at_most("num_columns", num_columns, "x's columns", x.shape[-1]),
     )  # fmt: skip
     values, of_values = turned_outputs(num_columns + -num_columns % aligned, len(sources), x.device)
     padded_columns, padded_rows = values.shape
@@ -230,8 +239,8 @@ def quantise_columns(
         strides = (0, 0) if scales is None else scales.stride()
         with torch.cuda.device_of(x):
             _columns_kernel[(padded_rows // TILE * triton.cdiv(padded_columns, of.columns),)](
-                x, of_values if scales is None else scales, sources, values.view(torch.int32), of_values, num_columns,
-                padded_columns, padded_rows, x.stride(0), *strides,
+                x, of_values if scales is None else scales, sources.contiguous(), values.view(torch.int32), of_values,
+                num_columns, padded_columns, padded_rows, x.stride(0), *strides,
                 is_fp8=is_fp8, power_of_two=power_of_two, columns=of.columns,
                 side_by_side=of.side_by_side, num_warps=of.warps, maxnreg=of.registers,
             )  # fmt: skip
@@ -256,7 +265,7 @@ def quantise_both(
     if len(sources):
         with torch.cuda.device_of(x):
             _both_kernel[(len(sources) // TILE * (values.shape[1] // TILE),)](
-                x, sources, values.view(torch.uint8), scales, turned.view(torch.int32), turned_scales, num_columns,
+                x, sources.contiguous(), values.view(torch.uint8), scales, turned.view(torch.int32), turned_scales, num_columns,
                 values.shape[1], len(sources), x.stride(0), scales.stride(1),
                 power_of_two=power_of_two, side_by_side=BOTH.side_by_side, num_warps=BOTH.warps, maxnreg=BOTH.registers,
             )  # fmt: skip

@@ -171,7 +171,7 @@ def swiglu_quantise(
         across = triton.cdiv(values.shape[1], FORWARD.columns)
         with torch.cuda.device_of(x):
             _forward_kernel[(triton.cdiv(num_rows, FORWARD.rows) * across,)](
-                x, x if row_weights is None else row_weights, values.view(torch.uint8), scales, num_rows, width,
+                x, x if row_weights is None else row_weights.contiguous(), values.view(torch.uint8), scales, num_rows, width,
                 x.stride(0), values.shape[1], scales.stride(1), is_weighted=row_weights is not None,
                 power_of_two=power_of_two, rows=FORWARD.rows, columns=FORWARD.columns, num_warps=FORWARD.warps,
             )  # fmt: skip
@@ -189,7 +189,7 @@ def swiglu_backward(x: Tensor, grad: Tensor, row_weights: Tensor | None = None) 
     if num_rows:
         with torch.cuda.device_of(x):
             _backward_kernel[(triton.cdiv(num_rows, BACKWARD.rows) * across,)](
-                x, grad, x if row_weights is None else row_weights, x_grad, partial, num_rows, width, x.stride(0),
+                x, grad, x if row_weights is None else row_weights.contiguous(), x_grad, partial, num_rows, width, x.stride(0),
                 grad.stride(0), is_weighted=row_weights is not None, rows=BACKWARD.rows, columns=BACKWARD.columns,
                 num_warps=BACKWARD.warps,
             )  # fmt: skip
@@ -215,7 +215,8 @@ def swiglu_backward_quantise(
     if len(sources):
         with torch.cuda.device_of(x):
             _backward_both_kernel[(len(sources) // TILE * (width // TILE) * 2,)](
-                x, grad, x if row_weights is None else row_weights, sources, values.view(torch.uint8), scales,
+                x, grad, x if row_weights is None else row_weights.contiguous(), sources.contiguous(),
+                values.view(torch.uint8), scales,
                 turned.view(torch.int32), turned_scales, partial, num_rows, width, len(sources), x.stride(0),
                 grad.stride(0), scales.stride(1), is_weighted=row_weights is not None, power_of_two=power_of_two,
                 side_by_side=BACKWARD_BOTH.side_by_side, num_warps=BACKWARD_BOTH.warps, maxnreg=BACKWARD_BOTH.registers,

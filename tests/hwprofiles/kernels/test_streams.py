@@ -100,6 +100,14 @@ def test_blocks_and_their_transposed_copy() -> None:
     assert alone[1] is None and same(alone[0], expected.values)
 
 
+def test_sources_may_lie_apart() -> None:
+    x, apart = random(17, 130), torch.stack((sources(), torch.zeros_like(sources())), 1)[:, 0]
+    assert same(
+        streams.quantise_columns(x, None, 130, apart, 16)[0], streams.quantise_columns(x, None, 130, sources(), 16)[0]
+    )
+    assert same(streams.quantise_both(x, apart)[1][0], streams.quantise_both(x, sources())[1][0])
+
+
 def test_nothing_of_no_rows() -> None:
     none = torch.empty(0, dtype=torch.int64, device=DEVICE)
     assert streams.quantise_rows(random(0, 200))[0].shape == (0, 256)
@@ -114,6 +122,7 @@ def test_nothing_of_no_rows() -> None:
         (lambda x, at: streams.quantise_rows(x[0]), r"x: shape \(200,\); \(any, any\) is wanted"),
         (lambda x, at: streams.quantise_columns(x, None, 200, at[:100], 16), r"sources: a number of 100; a multiple of 128"),
         (lambda x, at: streams.quantise_columns(x, None, 200, at.int(), 16), r"sources: torch.int32; torch.int64 is wanted"),
+        (lambda x, at: streams.quantise_columns(x, None, 201, at, 16), r"num_columns: 201; x's columns are 200"),
         (lambda x, at: streams.quantise_both(x, at.to("meta")), r"sources: on meta; the other operands are on c"),
         (
             lambda x, at: streams.quantise_columns(x.to(torch.float8_e4m3fn), x.float(), 200, at, 16),

@@ -111,6 +111,23 @@ def test_sums_by_token_and_their_gradients(is_weighted: bool) -> None:
         assert torch.equal(permuting.permute(grad, PLACES, 9).double(), wide[0].grad)
 
 
+def test_places_and_weights_may_lie_apart() -> None:
+    x, rows, weights = random(5, 200), random(9, 200), random(5, 3, seed=3).float()
+    places, apart = PLACES.t().contiguous().t(), weights.t().contiguous().t()
+    assert not places.is_contiguous()
+    assert torch.equal(permuting.permute(x, places, 9), x[TOKENS])
+    assert same(permuting.permute_quantise(x, places, 9)[0], quantise(x[TOKENS], (1, TILE)).values)
+    assert torch.equal(permuting.unpermute(rows, places, apart), permuting.unpermute(rows, PLACES, weights))
+    made = permuting.unpermute_backward(x, rows, places, apart), permuting.unpermute_backward(x, rows, PLACES, weights)
+    assert torch.equal(made[0][0], made[1][0]) and torch.equal(made[0][1], made[1][1])
+    gates, grad, of_rows = operands(TILE)
+    wide = torch.stack((of_rows, -of_rows), 1)[:, 0]
+    assert same(swiglu.swiglu_quantise(gates, wide)[0], swiglu.swiglu_quantise(gates, of_rows)[0])
+    assert torch.equal(swiglu.swiglu_backward(gates, grad, wide)[0], swiglu.swiglu_backward(gates, grad, of_rows)[0])
+    both = [swiglu.swiglu_backward_quantise(gates, grad, sources(), each)[0][0] for each in (wide, of_rows)]
+    assert same(*both)
+
+
 @pytest.mark.parametrize(
     ("call", "told"),
     [
