@@ -6,7 +6,7 @@ Columns  (N, P) in tiles of 128 tokens, tokens innermost, both operands of wgrad
 
 Groups are given as ends on the device, int32 (e,): rows of group g are those from ends[g - 1] (0 for the first) up to ends[g].
 Or as `Groups`, which the host knows: then they are checked in full. What stands on the device is not read for a check: a kernel
-holds ends into the rows that there are, each no less than the one before.
+holds ends into the rows that there are, each no less than the one before (Triton's wgrad: than its group's beginning).
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ class Layout(NamedTuple):
 
     @property
     def is_contiguous(self) -> bool:
+        if not self.shape:
+            return True
         strides = accumulate(reversed(self.shape[1:]), operator.mul, initial=1)
         pairs = zip(self.shape, self.strides, reversed(tuple(strides)), strict=True)
         return not self.numel or all(size == 1 or stride == wanted for size, stride, wanted in pairs)

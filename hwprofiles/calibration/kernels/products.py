@@ -91,8 +91,8 @@ def wgrad(
 ) -> Tensor:
     """Of each group's tokens, left (N, P) times right (K, P) transposed: (e, N, K) in FP32; of no tokens, zeros.
 
-    groups: ends are multiples of 128; of `Groups` those of the counts rounded up. accumulate: is added into `out`, else that is
-    written. Raises CalibrationError for operands that do not fit.
+    groups: ends are multiples of 128, of others a group becomes NaN; of `Groups` those of the counts rounded up. accumulate: is
+    added into `out`, else that is written. Raises CalibrationError for operands that do not fit.
     """
     num_groups, device = num_groups_of(groups), left.values.device
     problems = list(problems_of_wgrad(left, right, num_groups, out))

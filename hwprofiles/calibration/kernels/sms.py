@@ -17,8 +17,8 @@ _allowed: list[int | None] = [None]
 
 def set_num_sms(num: int | None) -> None:
     """Kernels launched from now on use at most so many SMs; None: all. Raises CalibrationError for fewer than one."""
-    if num is not None and num < 1:
-        raise CalibrationError([Problem("", "num_sms", f"{num} SMs run no kernel; give 1 or more, or None for all")])
+    if num is not None and (not isinstance(num, int) or num < 1):
+        raise CalibrationError([Problem("", "num_sms", f"{num!r} SMs run no kernel; give 1 or more, or None for all")])
     _allowed[0] = num
 
 

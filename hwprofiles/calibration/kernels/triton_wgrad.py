@@ -22,12 +22,12 @@ DEFAULT: Final = Tuned(stages=4, rows_together=16)
 @triton.jit  # type: ignore[untyped-decorator]
 def _tokens(
     ends: tl.tensor, group: tl.tensor, num_tokens: tl.tensor, tile: tl.constexpr
-) -> tuple[tl.tensor, tl.tensor]:
-    """First token and end of a group, held into the tokens that there are, in whole tiles."""
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+    """First token and end of a group, held into the tokens that there are, in tiles; and whether these are whole."""
     start = tl.load(ends + group - 1, mask=group > 0, other=0)
-    start = tl.minimum(tl.maximum(start, 0), num_tokens) // tile
-    stop = tl.minimum(tl.maximum(tl.load(ends + group), 0), num_tokens) // tile
-    return start, tl.maximum(start, stop)
+    start = tl.minimum(tl.maximum(start, 0), num_tokens)
+    stop = tl.minimum(tl.maximum(tl.load(ends + group), 0), num_tokens)
+    return start // tile, tl.maximum(start // tile, stop // tile), (start | stop) % tile == 0
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -44,7 +44,7 @@ def _wgrad_kernel(
         group = tile // of_group
         row_tile, column_tile = place(tile % of_group, row_tiles, column_tiles, rows_together)
         first_row, first_column = row_tile * rows, column_tile * columns
-        start, stop = _tokens(ends, group, num_tokens, tile_tokens)
+        start, stop, is_whole = _tokens(ends, group, num_tokens, tile_tokens)
         row, column = first_row + tl.arange(0, rows), first_column + tl.arange(0, columns)
         of_rows = left_scales + start.to(tl.int64) * left_pitch + row
         of_columns = right_scales + start.to(tl.int64) * right_pitch + column
@@ -62,6 +62,8 @@ def _wgrad_kernel(
             a = left.load([first_row, at * tile_tokens])
             b = right.load([first_column, at * tile_tokens])
             result += tl.dot(a, b.T) * of_row[:, None] * of_column[None, :]
+        # A group whose ends are no multiples of a tile has no product, and says so.
+        result = tl.where(is_whole, result, float("nan"))
         places = out + (group * n + row).to(tl.int64)[:, None] * k + column[None, :]
         is_inside = is_row[:, None] & is_column[None, :]
         if accumulate:

@@ -112,6 +112,9 @@ WRONG_PRODUCTS: dict[str, tuple[Callable[[], tuple[Rows, Blocks, dict[str, Any]]
     "ends of 64 bits": (
         lambda: (LEFT, RIGHT, {"groups": empty(3, dtype=torch.int64)}), r"groups: torch.int64; torch.int32 is wanted"
     ),
+    "an end of no dimension": (
+        lambda: (LEFT, RIGHT, {"groups": torch.tensor(12, dtype=torch.int32)}), r"groups: shape \(\); 1 dimensions are wanted"
+    ),
     "ends elsewhere": (
         lambda: (LEFT, RIGHT, {"groups": empty(3, dtype=torch.int32, device="meta")}),
         r"groups: on meta; left.values are on cpu",
@@ -217,4 +220,6 @@ def test_sms_are_left_to_others_and_given_back() -> None:
         assert num_sms(CPU) == 1
         with pytest.raises(CalibrationError, match="num_sms: 0 SMs run no kernel"):
             set_num_sms(0)
+        with pytest.raises(CalibrationError, match=r"num_sms: 2\.5 SMs run no kernel"):
+            set_num_sms(2.5)  # type: ignore[arg-type]
     assert num_sms(CPU) == before > 1

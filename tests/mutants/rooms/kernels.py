@@ -55,8 +55,8 @@ KERNELS = Room(
         ),
         Fault(
             "hwprofiles/calibration/kernels/triton_wgrad.py",
-            "return start, tl.maximum(start, stop)",
-            "return start, tl.maximum(start + 1, stop)",
+            "return start // tile, tl.maximum(start // tile, stop // tile), (start | stop) % tile == 0",
+            "return start // tile, tl.maximum(start // tile + 1, stop // tile), (start | stop) % tile == 0",
             "a group without tokens gets the next group's gradient",
         ),
         Fault(
