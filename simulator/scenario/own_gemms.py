@@ -8,6 +8,7 @@ from typing import Final
 from hwprofiles.kernels.gemm import gemm_constants
 from hwprofiles.kernels.rows import GEMM_VARIANTS
 from hwprofiles.kernels.shape import LOOP, OWN_GEMMS
+from hwprofiles.stack_choice import default_stack, load_stack
 from hwprofiles.stack_records import Stack
 from simulator.scenario import derived
 from simulator.scenario.recipes import RECIPES
@@ -33,10 +34,18 @@ def own_gemm_problems(scenario: Scenario, stack: Stack) -> Iterator[FieldProblem
             "kernels.grouped_gemm",
             f"{LOOP}, but {_KEY}: {OWN_GEMMS} is one launch for all experts; leave one of them out",
         )
+    if not _has_rates(scenario, stack):
+        text = f"{OWN_GEMMS}, but stack {scenario.stack} has no rates of this project's FP8 products; leave it out"
+        usual = default_stack(stack.gpu)
+        if usual != scenario.stack and _has_rates(scenario, load_stack(usual)):
+            text += f", or write stack: {usual}"
+        yield _KEY, f"{text}, or name a stack of `moesim calibrate` of a GPU that runs them"
+
+
+def _has_rates(scenario: Scenario, stack: Stack) -> bool:
+    """Whether the stack has constants of each of the products that the model takes."""
     kinds = (False, True) if scenario.model.moe is not None else (False,)
-    asked = ((variant, is_grouped) for variant in GEMM_VARIANTS for is_grouped in kinds)
-    if any(
-        gemm_constants(stack, DTYPE, each, is_grouped=grouped, library=OWN_GEMMS) is None for each, grouped in asked
-    ):
-        text = f"{OWN_GEMMS}, but stack {scenario.stack} has no rates of this project's FP8 products"
-        yield _KEY, f"{text}; leave it out, or name a stack of `moesim calibrate` of a GPU that runs them"
+    return all(
+        gemm_constants(stack, DTYPE, variant, is_grouped=is_grouped, library=OWN_GEMMS) is not None
+        for variant in GEMM_VARIANTS for is_grouped in kinds
+    )  # fmt: skip

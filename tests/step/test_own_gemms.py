@@ -142,7 +142,16 @@ def gpu() -> Gpu:
 @pytest.mark.parametrize(
     ("more", "key", "text"),
     [
-        ((), "kernels.gemm", "stack h100-public has no rates of this project's FP8 products; leave it out"),
+        (
+            (),
+            "kernels.gemm",
+            "h100-public has no rates of this project's FP8 products; leave it out, or write stack: h100-m",
+        ),
+        (
+            ("cluster.node=h200-x8", "stack=h200-public"),
+            "kernels.gemm",
+            "h200-public has no rates of this project's FP8 products; leave it out, or name a stack of `moesim calibrate`",
+        ),
         (("precision.recipe=bf16",), "kernels.gemm", "write precision.recipe: fp8-blockwise"),
         (
             (f"kernels.grouped_gemm={LOOP}",),

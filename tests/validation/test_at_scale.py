@@ -129,6 +129,14 @@ def test_the_table_has_a_row_a_variant(tmp_path: Path, capsys: pytest.CaptureFix
     assert len(set(names)) == len(names) and not (tmp_path / "x.csv").exists()
 
 
+def test_a_file_that_cannot_be_is_refused_before_the_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("validation.at_scale.__main__.rows", lambda *_: pytest.fail("a run took place"))
+    assert main(["-o", str(tmp_path / "none" / "x.csv"), "own"]) == 2
+    assert "-o: the folder of " in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", runs.VARIANTS, ids=lambda variant: variant.name)
 def test_the_committed_table_is_what_the_runs_give(variant: runs.Variant, tmp_path: Path) -> None:

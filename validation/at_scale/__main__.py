@@ -13,7 +13,7 @@ from typing import Any
 
 from hwprofiles.names import nearest
 from hwprofiles.record_file import CatalogError
-from simulator.cli.output import write_atomically
+from simulator.cli.output import check_output, write_atomically
 from simulator.errors import InputError
 from validation.at_scale.runs import COLUMNS, VARIANTS, rows
 
@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
     found = []
     try:
+        check_output(given.out, force=True, field="-o")
         with tempfile.TemporaryDirectory() as folder:
             for row in rows(Path(folder), tuple(given.variants)):
                 print(f"{row['variant']}: {row['step_s']:.2f} s, {row['gpu_hours']:,.0f} GPU-hours", flush=True)
