@@ -30,8 +30,8 @@ SIZES: Final = (
     "m", "n", "k", "groups", "batch", "seq", "heads", "kv_heads", "head_dim_qk", "head_dim_v", "bytes", "width",
 )  # fmt: skip
 SHAPES: Final = ("op", "variant", "dtype", "library", *SIZES, "loads", "causal", "result", "regime")
-"""Columns that are read. loads: rows of each group, with blanks between; they give m and groups. result: of a wgrad.
-width: numbers of a row of a memory-bound kernel, of m rows.
+"""Columns that are read. loads: rows of each group, with blanks between; they give m (of a wgrad k) and groups. result: of
+a wgrad. width: numbers of a row of a memory-bound kernel, of m rows.
 """
 ANSWERS: Final = ("seconds", "low", "high", "basis", "error")
 """Columns that the answer adds."""
@@ -128,7 +128,7 @@ def _shape(cells: Cells) -> KernelShape:
     bound = KERNELS[op].bound
     given: dict[str, Any] = {name: _size(name, cells[name]) for name in SIZES if cells.get(name)}
     if cells.get("loads"):
-        given |= _loads(cells["loads"], given)
+        given |= _loads(cells["loads"], given, "k" if cells.get("variant") == "wgrad" else "m")
     if "width" in given:
         given |= _row_width(op, given)
     if bound == "gemm":
@@ -171,19 +171,19 @@ def _row_width(op: str, given: dict[str, Any]) -> dict[str, int]:
     return {"n": width}
 
 
-def _loads(text: str, given: Mapping[str, int]) -> dict[str, Any]:
-    """Rows, groups and unevenness of "512 300 212"."""
+def _loads(text: str, given: Mapping[str, int], size: str) -> dict[str, Any]:
+    """Rows, groups and unevenness of "512 300 212". size: the one that counts rows."""
     loads = [_size("loads", word, least=0) for word in text.split()]
     rows, groups = sum(loads), len(loads)
-    for name, found in (("m", rows), ("groups", groups)):
+    for name, found in ((size, rows), ("groups", groups)):
         if name in given and given[name] != found:
-            raise _BadCell("loads", f"{found:,} together, but {name} is {given[name]:,}; leave {name} out" if name == "m"
+            raise _BadCell("loads", f"{found:,} together, but {name} is {given[name]:,}; leave {name} out" if name == size
                            else f"{found} groups, but groups is {given[name]}; leave groups out")  # fmt: skip
     if not rows:
         raise _BadCell("loads", "no group has a row")
     mean = rows / groups
     spread = math.sqrt(math.fsum((load - mean) ** 2 for load in loads) / groups)
-    return {"m": rows, "groups": groups, "rows_cv": spread / mean}
+    return {size: rows, "groups": groups, "rows_cv": spread / mean}
 
 
 def _size(column: str, text: str, least: int = 1) -> int:

@@ -136,6 +136,16 @@ def test_uneven_loads_cost_more_than_even_ones(tmp_path: Path, capsys: pytest.Ca
     assert uneven["seconds"] > even["seconds"]
 
 
+def test_loads_of_a_weight_gradient_are_its_summed_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        "op,dtype,variant,m,n,k,groups,loads\ngrouped_gemm,fp8-row,wgrad,2048,1408,4096,4,\n"
+        "grouped_gemm,fp8-row,wgrad,2048,1408,,,1024 1024 1024 1024\n"
+        "grouped_gemm,fp8-row,wgrad,2048,1408,4096,4,2900 700 300 196\n"
+    )
+    even, of_loads, uneven = answers(capsys, "h100-measured", tmp_path / "shapes.csv", text)
+    assert of_loads["seconds"] == even["seconds"] < uneven["seconds"]
+
+
 def test_a_weight_gradient_that_is_only_written_moves_less(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = "op,variant,m,n,k,groups,result\n" + "".join(
         f"grouped_gemm,wgrad,2048,1408,1024,32,{result}\n" for result in ("", "added", "fp32", "bf16")
@@ -175,6 +185,7 @@ def test_what_is_left_out_has_its_default(tmp_path: Path, capsys: pytest.Capture
         ("op,bytes\n", ":1: no row follows"),
         ("", "is empty"),
         ("op,n,k,m,loads\ngrouped_gemm,1,2,9,4 4\n", ":2: loads: 8 together, but m is 9"),
+        ("op,variant,m,n,k,loads\ngrouped_gemm,wgrad,8,2,9,4 4\n", ":2: loads: 8 together, but k is 9"),
         ('op,m\n"gemm,1\n', "cannot be read as CSV"),
     ],
 )  # fmt: skip
