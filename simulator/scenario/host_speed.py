@@ -76,7 +76,9 @@ def has_layers(scenario: Scenario, own: Mapping[str, Parameter]) -> bool:
     if scenario.kernels.modules != OWN or recipe not in RECIPES:
         return False
     needed = [part for part in PARTS if part not in OPTIONAL or (part == "weight" and recipe != "bf16")]
-    return all(key(recipe, part, way) in own for part in needed for way in PASSES)
+    # Layers that are computed again take so many times those with a shared expert: nothing divides by a host's unrest.
+    is_whole = all(key(recipe, part, way) in own for part in needed for way in PASSES)
+    return is_whole and all(own[key(recipe, "shared", way)].value > 0.0 for way in PASSES)
 
 
 def of_host(stated: Assumption, scenario: Scenario, stack: Stack) -> Assumption:

@@ -155,6 +155,14 @@ def test_a_run_without_its_date_is_refused(
     assert "is no record of a run" in told and "refit: " in told
 
 
+def test_another_table_is_not_fitted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert calibrate(tmp_path, *LIMIT) == 0
+    (tmp_path / "points.csv").write_text("part,op\ngemm,gemm\n", encoding="utf-8")
+    capsys.readouterr()
+    assert main(["refit", str(tmp_path)]) == 2
+    assert "points.csv: variant: the column is missing; bring the whole table back" in capsys.readouterr().err
+
+
 def test_an_earlier_calibration_that_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A spoiled one is told before anything is measured; beside one without a kernel in common the summary is printed."""
     earlier, own = tmp_path / "earlier", tmp_path / "own"

@@ -119,6 +119,13 @@ def test_only_that_software_and_whole_measurements_have_them() -> None:
     assert torch_layers(other, own("bf16"), 1.0) is None
 
 
+def test_a_layer_of_no_seconds_divides_none() -> None:
+    scenario, _, _ = units(GROUPED)
+    none = own("bf16")[key("bf16", "shared", "f")].model_copy(update={"value": 0.0, "low": 0.0})
+    assert torch_layers(scenario, own("bf16"), 1.0)
+    assert torch_layers(scenario, {**own("bf16"), key("bf16", "shared", "f"): none}, 1.0) is None
+
+
 def test_a_slower_host_takes_longer_in_proportion() -> None:
     scenario, layers, (dense, *_) = units(GROUPED)
     slow = torch_layers(scenario, own("bf16"), 3.0)

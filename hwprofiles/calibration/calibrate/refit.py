@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from hwprofiles.calibration.calibrate.damage import check_points
+from hwprofiles.calibration.calibrate.damage import TIMES, check_points
 from hwprofiles.calibration.calibrate.facts import of_run
 from hwprofiles.calibration.calibrate.folder import LAST, LIMIT, POINTS, RUN, day
 from hwprofiles.calibration.calibrate.machine_parts import MACHINE
@@ -25,6 +25,8 @@ from hwprofiles.schema import Gpu
 from hwprofiles.stack_records import StackProvenance
 
 OWN_GPU: Final = "gpu.yaml"
+NEEDED: Final = ("part", "op", "variant", "dtype", "library", *TIMES, "note")
+"""Columns of points.csv without which it is another table."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,6 +57,10 @@ def read(folder: Path) -> tuple[Measured, list[str]]:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         text = f"is no calibration ({reason}); moesim calibrate -o writes one"
         raise CalibrationError([Problem(str(folder), "", text)]) from None
+    missing = [name for name in NEEDED if points and name not in points[0]]
+    if missing:
+        text = "the column is missing; bring the whole table back, or measure anew"
+        raise CalibrationError([Problem(str(folder / POINTS), missing[0], text)])
     check_points(folder / POINTS, points)
     machine = {name: _rows(folder / MACHINE[name].table) for name in facts.parts if name in MACHINE}
     return Measured(points, gpu, facts, date, machine, run.get(LIMIT), measured_by(folder)), left_out
