@@ -133,12 +133,17 @@ def test_constants_of_a_head_size_are_the_ones_used(stack: str) -> None:
     assert sized
 
 
-def test_a_step_of_300_shapes_is_looked_up_in_a_fifth_of_a_second() -> None:
+def test_a_step_of_300_shapes_is_looked_up_sooner_than_python_counts_to_ten_million() -> None:
+    """0.2 s where counting takes 0.5; in processor seconds, whatever else the machine does."""
     stack, gpu = load_stack("h800-deepseek-2024"), load_gpu("h800")
     shapes = [KernelShape("gemm", "fprop", "fp8-block", 3000 + 7 * i, 1536 + 64 * (i % 40), 7168) for i in range(150)]
     shapes += [KernelShape("grouped_gemm", "wgrad", "fp8-block", 7168, 2048, 30000 + 7 * i, 4) for i in range(75)]
     shapes += [KernelShape("copy", bytes=10**6 * (i + 1)) for i in range(75)]
-    begin = time.perf_counter()
+    begin = time.process_time()
     for shape in shapes:
         kernel_seconds(shape, stack, gpu, "overlapped")
-    assert time.perf_counter() - begin < 0.6, "0.2 s on an idle core, three times that on a shared one"
+    looked_up = time.process_time()
+    counted = 0
+    while counted < 10**7:
+        counted += 1
+    assert looked_up - begin < time.process_time() - looked_up

@@ -49,7 +49,7 @@ def test_ends_alone_under_interleaving() -> None:
     first, second, third, _ = (rank.forward_s for rank in step_of("[0, 1, 1, 1, 1, 1, 1, 0]", *wide).step.by_rank)
     embedding = step_of(ALONE).step.by_rank[0].forward_s
     assert second == pytest.approx(third, rel=ROUNDING)
-    assert second / 2 < first < second / 2 + embedding, "an embedding alone is sent on at once"
+    assert second / 2 < first <= (second / 2 + embedding) * (1 + ROUNDING), "an embedding alone is sent on at once"
     of_rank = step_of("[0, 1, 1, 1, 1, 1, 1, 0]", *wide, FREE).step.by_rank
     head = step_of(ALONE, FREE).step.by_rank[-1].forward_s
     assert of_rank[-1].forward_s == pytest.approx(of_rank[1].forward_s / 2 + head, rel=5e-3)
