@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
 
 import pytest
 import torch
 
 from hwprofiles.calibration.kernels.cuda import driver, gemm
 from hwprofiles.calibration.kernels.cuda.gemm import TILES, Tile, tile_for
+from tests.hwprofiles.kernels.launches import Launches
 from tests.hwprofiles.kernels.operands import blocks, rows
 
 H100 = 132
@@ -55,22 +54,6 @@ def test_every_instruction_of_the_header_is_used() -> None:
     used = header + "".join(path.read_text() for path in driver.FOLDER.glob("*.cu"))
     for name in re.findall(r"__device__ inline \w+ (\w+)\(", header):
         assert len(re.findall(rf"\b{name}\b", used)) > 1, name
-
-
-class Launches:
-    """In place of a kernel: what it is compiled and launched with."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.seen: dict[str, Any] = {}
-        monkeypatch.setattr(driver, "kernel", self.kernel)
-        monkeypatch.setattr(driver, "tensor_map", lambda x, box, swizzle=0: (tuple(x.shape), x.stride(), box, swizzle))
-
-    def kernel(self, *_: Any, constants: dict[str, int], shared_bytes: int) -> Launches:
-        self.seen |= constants | {"shared": shared_bytes}
-        return self
-
-    def launch(self, num_blocks: int, num_threads: int, arguments: Sequence[Any], *, cluster: int) -> None:
-        self.seen |= {"blocks": num_blocks, "threads": num_threads, "arguments": arguments, "cluster": cluster}
 
 
 def test_a_launch_names_operands_by_what_a_block_copies(monkeypatch: pytest.MonkeyPatch) -> None:

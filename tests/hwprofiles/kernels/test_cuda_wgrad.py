@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
 
 import pytest
 import torch
@@ -13,6 +11,7 @@ from hwprofiles.calibration.kernels.cuda import driver, wgrad
 from hwprofiles.calibration.kernels.cuda.wgrad import TILES, Tile, tile_for
 from hwprofiles.calibration.kernels.operands import Columns
 from hwprofiles.calibration.numerics.quantise import FP8
+from tests.hwprofiles.kernels.launches import Launches
 
 H100 = 132
 SOURCE = (driver.FOLDER / "wgrad.cu").read_text()
@@ -51,22 +50,6 @@ def test_columns_of_the_product_are_four_of_the_result_beside_each_other() -> No
         for q in range(4):
             of_thread = [order[chunk, place].item() for place in (2 * q, 2 * q + 1, 8 + 2 * q, 9 + 2 * q)]
             assert of_thread == [16 * chunk + 4 * q + i for i in range(4)]
-
-
-class Launches:
-    """In place of a kernel: what it is compiled and launched with."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.seen: dict[str, Any] = {}
-        monkeypatch.setattr(driver, "kernel", self.kernel)
-        monkeypatch.setattr(driver, "tensor_map", lambda x, box, swizzle=0: (tuple(x.shape), x.stride(), box, swizzle))
-
-    def kernel(self, *_: Any, constants: dict[str, int], shared_bytes: int) -> Launches:
-        self.seen |= constants | {"shared": shared_bytes}
-        return self
-
-    def launch(self, num_blocks: int, num_threads: int, arguments: Sequence[Any], *, cluster: int) -> None:
-        self.seen |= {"blocks": num_blocks, "threads": num_threads, "arguments": arguments, "cluster": cluster}
 
 
 def test_a_launch_names_operands_by_what_a_block_copies(monkeypatch: pytest.MonkeyPatch) -> None:
