@@ -18,7 +18,9 @@ LEFT_OUT = ("tests/test_house.py::test_tools_find_nothing", "tests/test_mutants.
 COMPILED = ("*.nbi", "*.nbc")
 LIMIT_S = 1_800
 NO_TESTS = 5
-"""pytest's exit status where a file has marked ones alone (longer ones, benchmarks), which do not run here."""
+"""pytest's exit status where a file has marked ones alone (longer ones, benchmarks)."""
+LONGER = ("-m", "slow")
+"""Tests that run where a file has no others; benchmarks and browsers do not."""
 
 
 class Copy:
@@ -43,16 +45,19 @@ class Copy:
         """
         return next((failed for name in tests if (failed := self._failed(name)) is not None), None)
 
-    def _failed(self, tests: str) -> str | None:
+    def _failed(self, tests: str, *marked: str) -> str | None:
+        """The first test that fails, None where none does. marked: pytest's options that choose the longer ones instead."""
         left_out = [option for name in LEFT_OUT for option in ("--deselect", name)]
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--tb=no", "-rfE"]
         try:
             done = subprocess.run(
-                [*command, *left_out, tests], cwd=self.root, env={**os.environ, "PYTHONPATH": str(self.root)},
+                [*command, *marked, *left_out, tests], cwd=self.root, env={**os.environ, "PYTHONPATH": str(self.root)},
                 capture_output=True, text=True, check=False, timeout=LIMIT_S,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return f"no end within {LIMIT_S} s"
+        if done.returncode == NO_TESTS and not marked:
+            return self._failed(tests, *LONGER)
         if done.returncode in (0, NO_TESTS):
             return None
         found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
