@@ -1,0 +1,3 @@
+"""The planner: of all layouts that a cluster allows, the one whose simulated step is the shortest among those that fit."""
+
+from simulator.run.planner.plan import plan_layout as plan_layout
