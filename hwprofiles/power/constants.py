@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hwprofiles.kernels.parameters import Range, StackLike, find, need
 from hwprofiles.kernels.shape import PEAK_OF_DTYPE, KernelShape
 from hwprofiles.power.model import Chip
 from hwprofiles.schema import Gpu
+from hwprofiles.stack_records import Stack
 from hwprofiles.transfer import build_stack
 from hwprofiles.units import PICO
 
@@ -85,12 +87,18 @@ def power_constants(stack: StackLike, gpu: Gpu) -> PowerConstants:
     """Of the stack, each key that it lacks as it transfers to the GPU."""
     found = {key: find(stack, f"power.{key}") for key in KEYS}
     if None in found.values():
-        transferred = build_stack("transfer", gpu)
+        transferred = _transferred(gpu.model_dump_json())
         found = {key: own or need(transferred, f"power.{key}") for key, own in found.items()}
     ranges = {key: own for key, own in found.items() if own is not None}
     return PowerConstants(
         gpu.tdp_w, gpu.usual_tdp_w or gpu.tdp_w, ranges, {str(name): peak for name, peak in gpu.peak_flop_per_s.items()}
     )
+
+
+@lru_cache(maxsize=64)
+def _transferred(gpu: str) -> Stack:
+    """What all GPUs' tables give this one, by its record as JSON: thousands of records are weighed, for every step anew."""
+    return build_stack("transfer", Gpu.model_validate_json(gpu))
 
 
 def _exactly(value: float) -> Range:
