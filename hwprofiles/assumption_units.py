@@ -58,6 +58,12 @@ ASSUMPTION_UNITS: Final[Mapping[str, Bounds]] = MappingProxyType(
         "chunks": Bounds(1.0, 100.0),
         "SMs": Bounds(0.0, KILO),
         "s": Bounds(0.0, 1.0),
+        # Of generating answers and of changing between that and training; an hour is a fault.
+        "s a rollout": Bounds(0.0, 3_600.0),
+        # How long reinforcement learning is: nobody publishes a run of a million updates, or of a million answers a prompt.
+        "steps": Bounds(1.0, MEGA),
+        "prompts": Bounds(1.0, MEGA),
+        "answers": Bounds(1.0, MEGA),
         "bytes": Bounds(0.0, TERA),
         "bytes/s": Bounds(MEGA, PETA),
         "FLOP/s": Bounds(GIGA, EXA),

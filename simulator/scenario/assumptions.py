@@ -16,6 +16,8 @@ from hwprofiles.record_file import read_located
 from hwprofiles.stack_records import Assumption, Stack
 from simulator.errors import InputError, Problem
 from simulator.scenario.host_speed import HOST_SPEED, of_host
+from simulator.scenario.phase_assumptions import assumptions_of, phase_assumptions
+from simulator.scenario.phase_kinds import Kind
 from simulator.scenario.plan import AssumptionOverride
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.wording import FieldProblem
@@ -62,8 +64,17 @@ def resolve_assumptions(scenario: Scenario, stack: Stack) -> dict[str, Assumptio
     }
 
 
-def assumption_problems(scenario: Scenario, stated: Mapping[str, Assumption]) -> Iterator[FieldProblem]:
-    """Overrides that are of no stated assumption, or outside the bounds of its unit."""
+def kind_assumptions(scenario: Scenario, kind: Kind) -> dict[str, Assumption]:
+    """Key → assumption of what a phase of this kind rests on beside its step, the scenario's values in place of the stated."""
+    return {
+        key: _override(each, scenario.assumptions[key]) if key in scenario.assumptions else each
+        for key, each in assumptions_of(kind).items()
+    }
+
+
+def assumption_problems(scenario: Scenario, of_step: Mapping[str, Assumption]) -> Iterator[FieldProblem]:
+    """Overrides that are of no stated assumption of a step or a phase, or outside the bounds of its unit."""
+    stated = {**phase_assumptions(), **of_step}
     for key, override in scenario.assumptions.items():
         field = f"assumptions.{key}"
         if key not in stated:
