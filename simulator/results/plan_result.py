@@ -1,4 +1,4 @@
-"""What a planner found: the layout that it chose, those beside it with what they lose by, and a table of cluster sizes.
+"""What a planner found: the layout that it chose, and those beside it with what they lose by.
 
 Times are of one step in seconds, memory in bytes of one GPU.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from simulator.results.document import JsonValue, ResultModel, Seconds
+from simulator.results.document import JsonValue, ResultModel
 
 
 class PlannedLayout(ResultModel):
@@ -46,29 +46,3 @@ class LayoutPlan(ResultModel):
     chosen: PlannedLayout
     simulated: tuple[PlannedLayout, ...]
     within_noise: tuple[str, ...] = ()
-
-
-class PlanRow(ResultModel):
-    """A cluster size: what its best layout does. Absent: what no layout that fits says, or no price."""
-
-    num_gpus: int = Field(gt=0)
-    layout: str | None = None
-    fits: bool
-    margin_bytes: float | None = None
-    step_s: Seconds | None = None
-    tokens_per_s_per_gpu: float | None = Field(default=None, ge=0)
-    days: float | None = Field(default=None, ge=0)
-    cost_usd: float | None = Field(default=None, ge=0)
-    binds: str | None = None
-
-
-class PlanResult(ResultModel):
-    """The table of cluster sizes. front: indices of the rows that no other beats in both days and USD; chosen: of the row that
-    is taken, absent where none fits the limits. rejected: cluster size (as text) → why.
-    """
-
-    rows: tuple[PlanRow, ...]
-    smallest_that_fits: int | None = None
-    front: tuple[int, ...] = ()
-    chosen: int | None = None
-    rejected: dict[str, str] = Field(default_factory=dict)
