@@ -20,7 +20,8 @@ from dashboards.source import Source
 from dashboards.work import run
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import StepResult
-from simulator.run.kept_steps import KeptSteps, batch_sizes, step_document, step_key
+from simulator.run.kept_steps import KeptSteps, batch_sizes
+from simulator.run.step_key import step_document, step_key
 from simulator.run.training_run import simulate_run
 from simulator.scenario.scenario import Scenario
 

@@ -258,7 +258,7 @@ def _paired_warnings(scenario: Scenario) -> Iterator[FieldProblem]:
 
 def _ramp_schedules(scenario: Scenario) -> list[str]:
     """Schedules of the phases' small batches."""
-    ramps = [phase.batch_ramp for phase in scenario.phases if phase.batch_ramp is not None]
+    ramps = [phase.batch_ramp for phase in scenario.phases if phase.batch_ramp is not None and not phase.changes]
     return [ramp.schedule_below for ramp in ramps if ramp.schedule_below is not None]
 
 
@@ -293,7 +293,7 @@ def _ramp_problems(scenario: Scenario) -> Iterator[FieldProblem]:
     name, pp, vpp = scenario.parallel.schedule, scenario.parallel.pp, scenario.parallel.vpp
     minimum = next_valid_micro_batches(name, pp, 1)[-1]
     for phase in scenario.phases:
-        ramp = phase.batch_ramp
+        ramp = None if phase.changes else phase.batch_ramp
         num_micro_batches = 0 if ramp is None else derived.num_micro_batches(scenario, ramp.from_)
         if ramp is None or num_micro_batches >= minimum or num_micro_batches == 0:
             continue

@@ -49,14 +49,9 @@ TABLE: Final[tuple[Planned, ...]] = (
     _key("reliability", "use reliability: null; the result then says that no failures are included", None),
     _key("phases.*.kind", "use kind: pretrain", "pretrain"),
     _key("phases.*.batch_ramp.shape", "use shape: linear, or leave batch_ramp out", "linear"),
-    *(
-        _key(f"phases.*.{section}", _PHASE, None)
-        for section in (
-            "model", "cluster", "stack", "framework", "kernels", "parallel", "data_parallel", "training", "precision",
-            "moe", "recompute", "head", "host", "device", "reliability", "prices", "seq_len", "global_batch_size",
-            "micro_batch_size", "samples", "epochs",
-        )
-    ),
+    _key("phases.*.reliability", _PHASE, None),
+    _key("phases.*.samples", _PHASE, None),
+    _key("phases.*.epochs", _PHASE, None),
     _value("model", "write its dimensions as keys of moesim's own model file (see `moesim schema`)", "config.json"),
     _value("cluster.fabric.topology", _LISTED, "torus"),
     _value("precision.fp8_weight_cache", "leave it out: the recipe sets it", "per_micro_batch"),

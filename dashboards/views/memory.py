@@ -19,7 +19,7 @@ from simulator.report.frames.memory import tensors_shown, variants_shown
 from simulator.report.memory_words import advice, headline, verdict_sentence, why_not
 from simulator.results.memory_variants import VARIANT_KINDS, MemoryVariants
 from simulator.results.step_memory import Memory
-from simulator.run.kept_steps import step_document
+from simulator.run.step_key import step_document
 from simulator.scenario.scenario import Scenario
 
 TIMES: Final = "times"

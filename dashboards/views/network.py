@@ -24,7 +24,7 @@ from simulator.report.network_words import (
     traffics_of,
 )
 from simulator.results.network_view import NetworkView, Traffic
-from simulator.run.kept_steps import step_document
+from simulator.run.step_key import step_document
 from simulator.scenario.scenario import Scenario
 
 ALL: Final = "all"

@@ -24,7 +24,7 @@ from simulator.report.timeline_words import PARTS_WORDS, draw_words, figures_in_
 from simulator.results.step_result import StepResult
 from simulator.results.timeline import STREAMS, StepTimeline, streams_of
 from simulator.results.timeline_view import TimelineView, timeline_view
-from simulator.run.kept_steps import step_document
+from simulator.run.step_key import step_document
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.family import SCHEDULES
 

@@ -23,7 +23,7 @@ from simulator.report.facts import power_words, step_notes
 from simulator.report.what_if import beside, memory_advice, needs_room, what_to_change
 from simulator.results.memory_variants import MemoryVariants
 from simulator.results.run_result import RunResult
-from simulator.run.kept_steps import step_document
+from simulator.run.step_key import step_document
 from simulator.scenario.scenario import Scenario
 
 PRESET: Final = "set-preset"

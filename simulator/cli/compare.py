@@ -57,7 +57,8 @@ def _load(source: str, overrides: Sequence[str]) -> Scenario | RunResult:
 
 def _results(loaded: Sequence[Scenario | RunResult]) -> list[RunResult]:
     """The runs' documents; steps that several scenarios share are simulated once."""
-    from simulator.run.kept_steps import KeptSteps, keep_steps, step_key
+    from simulator.run.kept_steps import KeptSteps, keep_steps
+    from simulator.run.step_key import step_key
     from simulator.run.training_run import simulate_run
     from simulator.step.batches import StepSimulator
 

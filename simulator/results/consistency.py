@@ -86,8 +86,8 @@ def _total_problems(result: RunResult) -> Iterator[FieldProblem]:
         parts = math.fsum(getattr(phase, key) for phase in phases)
         if not _same(getattr(totals, key).value, parts):
             yield f"totals.{key}", f"{getattr(totals, key).value:g}, but the phases sum to {parts:g}"
-    gpus = result.scenario["cluster"]["num_gpus"]
     for idx, phase in enumerate(phases):
+        gpus = phase.num_gpus or result.scenario["cluster"]["num_gpus"]
         if not _same(phase.gpu_hours * SECONDS_PER_HOUR, gpus * phase.wall_s):
             yield f"phases.{idx}.gpu_hours", f"{phase.gpu_hours:g}, but {phase.wall_s:g} s of {gpus} GPUs"
     walls = [phase.wall_interval for phase in phases]
@@ -110,7 +110,7 @@ def _money_problems(result: RunResult) -> Iterator[FieldProblem]:
     parts = math.fsum(phase.cost_usd or 0.0 for phase in result.phases)
     if not math.isclose(cost.value, parts, rel_tol=SUM_TOLERANCE, abs_tol=_USD_ROUNDING * len(result.phases)):
         yield "totals.cost_usd", f"{cost.value:g} USD, but the phases sum to {parts:g} USD"
-    if price is None:
+    if price is None or any("prices" in (phase.keys or {}) for phase in result.phases):
         return
     for key, each in (("value", price.usd_per_gpu_hour), ("low", price.low), ("high", price.high)):
         stated, hours = getattr(cost, key), getattr(result.totals.gpu_hours, key)

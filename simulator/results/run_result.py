@@ -46,7 +46,9 @@ class Ramp(ResultModel):
 class PhaseResult(ResultModel):
     """A phase of the run. step_s is at full batch; steps is the integral of tokens over the batch, not rounded.
 
-    step_interval, wall_interval: of step_s and wall_s; absent in older documents.
+    step_interval, wall_interval: of step_s and wall_s; absent in older documents, as all that follows ramp.
+    layout: in words; keys: section → what the phase says otherwise than the scenario, absent where it says nothing. fits,
+    peak_bytes_per_gpu, tokens_per_s_per_gpu, tflops_causal, binds (what the step would gain most by): of the full batch's step.
     """
 
     name: str
@@ -60,6 +62,16 @@ class PhaseResult(ResultModel):
     gpu_hours: float = Field(ge=0)
     cost_usd: float | None = Field(default=None, ge=0)
     ramp: Ramp | None = None
+    layout: str | None = None
+    num_gpus: int | None = Field(default=None, gt=0)
+    global_batch_size: int | None = Field(default=None, gt=0)
+    seq_len: int | None = Field(default=None, gt=0)
+    fits: bool | None = None
+    peak_bytes_per_gpu: int | None = Field(default=None, ge=0)
+    tokens_per_s_per_gpu: float | None = Field(default=None, ge=0)
+    tflops_causal: float | None = Field(default=None, ge=0)
+    binds: str | None = None
+    keys: dict[str, JsonValue] | None = None
 
 
 class Totals(ResultModel):

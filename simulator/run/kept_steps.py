@@ -6,21 +6,18 @@ the same to the last byte as one that simulates them anew.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Protocol
 
 from simulator.results.interval import Interval
 from simulator.results.step_result import StepResult
 from simulator.run.batch_ramp import BatchSize
+from simulator.run.phase_runs import SimulateStep
 from simulator.run.phases import plan_phase
-from simulator.run.training_run import SimulateStep
+from simulator.run.step_key import step_key
+from simulator.scenario.phase_scenarios import own_scenarios
 from simulator.scenario.scenario import Scenario
-
-NO_STEP_DEPENDS_ON: Final = ("name", "phases", "prices", "start_date", "currency")
-"""Sections of a scenario that say how long a run is and what it costs. A step depends on all the others."""
 
 
 class StepNotKept(LookupError):
@@ -34,65 +31,68 @@ class SimulateSteps(SimulateStep, Protocol):
         """Relative change of the step when one assumption goes to the ends of its range."""
 
 
-def step_document(scenario: Scenario) -> str:
-    """What the steps of a scenario depend on, as JSON that `load_scenario` takes once it is read: equal texts, equal steps."""
-    document = {key: value for key, value in scenario.canonical().items() if key not in NO_STEP_DEPENDS_ON}
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def step_key(scenario: Scenario) -> str:
-    """Hash of all that the steps of a scenario depend on."""
-    return hashlib.sha256(step_document(scenario).encode()).hexdigest()
-
-
 def batch_sizes(scenario: Scenario) -> tuple[BatchSize, ...]:
-    """Batch sizes whose steps a run of the scenario needs, the first phase's full batch first. Raises InputError."""
-    plans = (plan_phase(scenario, phase) for phase in scenario.phases)
+    """Batch sizes whose steps the phases of a scenario need that train as it says, the first one's full batch first.
+
+    Raises InputError.
+    """
+    plans = (plan_phase(scenario, phase) for phase in scenario.phases if not phase.changes)
     return tuple(dict.fromkeys(size for plan in plans for size in plan.sizes_to_simulate))
 
 
 @dataclass(frozen=True)
 class KeptSteps:
-    """Simulated steps of one `step_key`, as `simulate_run` takes them; picklable.
+    """Simulated steps of a scenario, as `simulate_run` takes them; picklable.
 
-    steps: by batch size. changes: what the assumptions are worth; none in a first answer, which leaves them out.
+    key: `step_key` of the scenario. steps: by batch size. changes: what the assumptions are worth; none in a first answer,
+    which leaves them out. others: the same of phases that train something else, by the `step_key` of what they train.
     """
 
     key: str
     steps: Mapping[BatchSize, StepResult] = field(default_factory=dict)
     changes: Mapping[str, Interval] = field(default_factory=dict)
+    others: Mapping[str, KeptSteps] = field(default_factory=dict)
 
     def __call__(self, scenario: Scenario, *, global_batch_size: int, schedule: str) -> StepResult:
         """The kept step. Raises StepNotKept."""
-        self._check(scenario)
-        size = BatchSize(global_batch_size, schedule)
-        if size not in self.steps:
+        kept, size = self._of(scenario), BatchSize(global_batch_size, schedule)
+        if size not in kept.steps:
             raise StepNotKept(f"no step of {global_batch_size} sequences under {schedule} was kept")
-        return self.steps[size]
+        return kept.steps[size]
 
     def effects(self, scenario: Scenario, global_batch_size: int) -> Mapping[str, Interval]:
         """What the assumptions are worth at the full batch. Raises StepNotKept."""
-        self._check(scenario)
-        return self.changes
+        return self._of(scenario).changes
 
     def missing(self, scenario: Scenario) -> tuple[BatchSize, ...]:
-        """Batch sizes that a run of the scenario needs beside the kept ones. Raises StepNotKept of another scenario."""
-        self._check(scenario)
-        return tuple(size for size in batch_sizes(scenario) if size not in self.steps)
+        """Batch sizes that the scenario's own phases need beside the kept ones. Raises StepNotKept of another scenario."""
+        kept = self._of(scenario)
+        return tuple(size for size in batch_sizes(scenario) if size not in kept.steps)
 
-    def _check(self, scenario: Scenario) -> None:
-        if step_key(scenario) != self.key:
+    def _of(self, scenario: Scenario) -> KeptSteps:
+        key = step_key(scenario)
+        if key == self.key:
+            return self
+        if key not in self.others:
             raise StepNotKept("the kept steps are of a scenario that differs in more than its phases and prices")
+        return self.others[key]
 
 
 def keep_steps(scenario: Scenario, simulate: SimulateSteps, before: KeptSteps | None = None) -> KeptSteps:
-    """The steps of a scenario and what its assumptions are worth; those in `before` are not simulated again."""
+    """The steps of a scenario and its phases, and what its assumptions are worth; those in `before` are not simulated again."""
     key = step_key(scenario)
-    if before is not None and before.key == key:
-        sizes = before.missing(scenario)
-        return replace(before, steps={**before.steps, **_simulated(scenario, sizes, simulate)})
-    changes = simulate.effects(scenario, scenario.training.global_batch_size)
-    return KeptSteps(key, _simulated(scenario, batch_sizes(scenario), simulate), changes)
+    if before is None or before.key != key:
+        before = KeptSteps(key, changes=_changes(scenario, simulate) if batch_sizes(scenario) else {})
+    sizes, others = before.missing(scenario), dict(before.others)
+    for trained in own_scenarios(scenario):
+        if trained is not scenario and step_key(trained) != key:
+            of_phase = step_key(trained)
+            others[of_phase] = keep_steps(trained, simulate, others.get(of_phase))
+    return replace(before, steps={**before.steps, **_simulated(scenario, sizes, simulate)}, others=others)
+
+
+def _changes(scenario: Scenario, simulate: SimulateSteps) -> Mapping[str, Interval]:
+    return simulate.effects(scenario, scenario.training.global_batch_size)
 
 
 def _simulated(scenario: Scenario, sizes: tuple[BatchSize, ...], simulate: SimulateStep) -> dict[BatchSize, StepResult]:

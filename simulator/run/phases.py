@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from simulator.results.interval import Estimate, Interval
 from simulator.results.run_result import PhaseResult, Ramp, RampPoint
+from simulator.results.step_result import StepResult
 from simulator.run.batch_ramp import (
     BatchSize,
     Level,
@@ -24,8 +25,9 @@ from simulator.run.batch_ramp import (
     valid_batch_sizes,
 )
 from simulator.run.economics import Price, cost_usd, gpu_hours
+from simulator.run.layout_text import layout_text
 from simulator.scenario.derived import dp, useful_tokens
-from simulator.scenario.plan import BatchRamp, Phase
+from simulator.scenario.phase import BatchRamp, Phase
 from simulator.scenario.scenario import Scenario
 
 StepTimesByEnd = Mapping[str, Mapping[BatchSize, float]]
@@ -37,8 +39,12 @@ PRETRAIN = "pretrain"
 
 @dataclass(frozen=True, slots=True)
 class PhasePlan:
-    """A phase as levels: those of the ramp (of any batch size up to `full`), and the tokens at full batch after it."""
+    """A phase as levels: those of the ramp (of any batch size up to `full`), and the tokens at full batch after it.
 
+    scenario: what the phase trains.
+    """
+
+    scenario: Scenario
     phase: Phase
     full: BatchSize
     sizes: tuple[BatchSize, ...]
@@ -57,7 +63,10 @@ class PhasePlan:
 
 
 def plan_phase(scenario: Scenario, phase: Phase) -> PhasePlan:
-    """Batch sizes of a phase and the tokens at each, padding not counted; exact integrals, no step is rounded."""
+    """Batch sizes of a phase and the tokens at each, padding not counted; exact integrals, no step is rounded.
+
+    scenario: what the phase trains (`own_scenarios`).
+    """
     useful, full_batch = useful_tokens(scenario), scenario.training.global_batch_size
     full = BatchSize(full_batch, scenario.parallel.schedule)
     limits = {"tokens": phase.tokens or math.inf, "steps": float(phase.steps or math.inf)}
@@ -71,7 +80,7 @@ def plan_phase(scenario: Scenario, phase: Phase) -> PhasePlan:
     steps_left = limits["steps"] - math.fsum(each.steps for each in ramp)
     rest_tokens = min(tokens_left, steps_left * full_batch * useful)
     rest = level(full, rest_tokens, useful) if rest_tokens > 0 else None
-    return PhasePlan(phase, full, sizes, ramp, rest)
+    return PhasePlan(scenario, phase, full, sizes, ramp, rest)
 
 
 def _duration_s(levels: Sequence[Level], times: Mapping[BatchSize, float]) -> float:
@@ -83,9 +92,10 @@ def wall_time(plan: PhasePlan, times: StepTimesByEnd) -> Estimate:
     return _wall(plan.levels, times)
 
 
-def phase_result(plan: PhasePlan, times: StepTimesByEnd, num_gpus: int, price: Price | None) -> PhaseResult:
-    """A phase as the result document has it."""
-    wall = wall_time(plan, times)
+def phase_result(plan: PhasePlan, times: StepTimesByEnd, step: StepResult, price: Price | None) -> PhaseResult:
+    """A phase as the result document has it. step: of its full batch."""
+    wall, scenario, times_of = wall_time(plan, times), plan.scenario, step.step
+    num_gpus = scenario.cluster.num_gpus
     hours = gpu_hours(num_gpus, wall.value)
     return PhaseResult(
         name=plan.phase.name,
@@ -99,6 +109,16 @@ def phase_result(plan: PhasePlan, times: StepTimesByEnd, num_gpus: int, price: P
         gpu_hours=hours,
         cost_usd=cost_usd(hours, price),
         ramp=_ramp_result(plan, times) if plan.ramp else None,
+        layout=layout_text(scenario),
+        num_gpus=num_gpus,
+        global_batch_size=plan.full.global_batch_size,
+        seq_len=scenario.training.seq_len,
+        fits=step.memory.fits,
+        peak_bytes_per_gpu=step.memory.peak_bytes_per_gpu,
+        tokens_per_s_per_gpu=times_of.tokens_per_s_per_gpu,
+        tflops_causal=times_of.tflops.causal,
+        binds=times_of.binding[0].what if times_of.binding else None,
+        keys=dict(plan.phase.changes) or None,
     )
 
 

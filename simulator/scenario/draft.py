@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,9 @@ from hwprofiles.problems import show
 from hwprofiles.yaml_file import KeyPath
 from simulator.errors import Problem
 from simulator.scenario.inherited import State
+from simulator.scenario.layer import Layer
 from simulator.scenario.nested import find
+from simulator.scenario.phase_layers import below_phase, phase_problems, split_phase
 from simulator.scenario.recipes import DEFAULT_KEYS
 
 RECIPE: Final = ("precision", "recipe")
@@ -38,42 +40,32 @@ of one router, a layout of one model and so many stages, a recipe sets formats.
 _SCHEDULE: Final = ("parallel", "schedule")
 _CHUNKS: Final = ("parallel", "vpp")
 _LAYOUT: Final = ("parallel", "layers_per_stage")
+_GRANULARITY: Final = ("recompute", "granularity")
+_OF_GRANULARITY: Final = tuple(("recompute", key) for key in ("modules", "method", "num_layers"))
 
 _ALTERNATIVES: Final[tuple[tuple[str, str], ...]] = (("tokens", "steps"),)
 _PRICE_ALTERNATIVES: Final = ("usd_per_gpu_hour", "sheet")
 _OF_SHEET: Final = frozenset({"provider", "region", "commitment"})
 """Keys of prices that mean nothing without the sheet."""
+_PRICE: Final = ("prices", "usd_per_gpu_hour")
+_OFFERS: Final = tuple(("prices", key) for key in sorted(_OF_SHEET))
 
 _POSITION: Final = re.compile(r"(.*)[: \[](\d+)\]?")
 
 SHORTHANDS: Final[Mapping[str, str]] = {"precision": "recipe", "recompute": "granularity"}
 """Sections that may be written as one word, and the key that the word is the value of."""
 
+
+def dropped_by(data: Mapping[str, Any]) -> Iterator[KeyPath]:
+    """Keys that a layer drops unless it gives them."""
+    pairs = (*_DROPS, (_SCHEDULE, (_CHUNKS, _LAYOUT)), (_GRANULARITY, _OF_GRANULARITY), (_PRICE, _OFFERS))
+    for key, dropped in pairs:
+        if find(data, key) is not None:
+            yield from dropped
+
+
 _NAMED: Final[frozenset[KeyPath]] = frozenset({("model",), ("cluster", "node"), ("cluster", "fabric")})
 """Keys whose text is a catalogue name: a single key below a name cannot be merged."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """Keys from one place.
-
-    where: position of a key path ("FILE:LINE", "--set N"); folder: what its paths start from; assigned: the key paths that
-    options gave a value to, with the option's number, None for a file; model_name: the model that keys of `model` in this
-    layer change; name: what `moesim run` takes to get this layer and those below, "" for options and mappings.
-    """
-
-    data: Mapping[str, Any]
-    where: Callable[[KeyPath], str]
-    folder: Path
-    assigned: Mapping[KeyPath, int] | None = None
-    model_name: str | None = None
-    name: str = ""
-
-    def order(self, path: KeyPath) -> int:
-        """Number of the option that gave a key, or one around or below it; 0 in a file."""
-        assigned = self.assigned or {}
-        around = next((assigned[path[:length]] for length in range(len(path), 0, -1) if path[:length] in assigned), 0)
-        return around or max((n for known, n in assigned.items() if known[: len(path)] == path), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +97,7 @@ class Draft:
     The number grows from layer to layer, and from option to option: of two keys the later one has the larger. dropped:
     inherited values that fell. read_model: puts a model's keys in place of its name, so that single keys of it can be
     changed. own_chunks: as of `Checks`. history: what stood there after each layer. reads_files:
-    whether a model may be named by a path.
+    whether a model may be named by a path. own: place of a phase → the layers of what it says of the scenario's sections.
     """
 
     data: dict[str, Any] = field(default_factory=dict)
@@ -117,6 +109,7 @@ class Draft:
     own_chunks: Callable[[str], int | None] | None = None
     history: list[State] = field(default_factory=list)
     reads_files: bool = True
+    own: dict[int, list[Layer]] = field(default_factory=dict)
 
     def put(self, layer: Layer) -> None:
         """Lay a layer over what is there."""
@@ -196,7 +189,7 @@ class Draft:
             for path in dropped:
                 self._drop(path, key, data, is_told=old is not None and key != RECIPE)
         self._drop_chunks(data)
-        granularity = find(data, ("recompute", "granularity"))
+        granularity = find(data, _GRANULARITY)
         if granularity in ("none", "full") and find(data, ("recompute", "modules")) is None:
             self._remove(("recompute", "modules"))
         if granularity in ("none", "selective"):
@@ -241,6 +234,8 @@ class Draft:
                 existing = None
             if here == ("phases",) and isinstance(value, dict):
                 self._merge_phases(old, value, layer)
+            elif here == ("phases",) and isinstance(value, list):
+                self._put_phases(old, value, layer)
             elif isinstance(value, dict) and isinstance(existing, dict):
                 self._merge(existing, value, here, layer)
             elif isinstance(value, dict) and isinstance(existing, str) and self._is_below_name(here, layer):
@@ -287,7 +282,31 @@ class Draft:
                 self.problems.append(Problem(where, f"phases.{name}", f"is not a mapping ({show(changes)})"))
             else:
                 idx = names.index(name)
-                self._merge(phases[idx], changes, ("phases", idx), _of_phase(layer, name, idx, changes))
+                own = self._split(changes, idx, name, layer)
+                self._merge(phases[idx], own, ("phases", idx), _of_phase(layer, name, idx, own))
+
+    def _put_phases(self, old: dict[str, Any], phases: list[Any], layer: Layer) -> None:
+        """A list of phases replaces the one that is there."""
+        self._forget(("phases",))
+        self.own.clear()
+        self._remember(("phases",), phases, layer)
+        old["phases"] = [
+            copy.deepcopy(self._split(phase, idx, idx, layer) if isinstance(phase, dict) else phase)
+            for idx, phase in enumerate(phases)
+        ]
+
+    def _split(self, changes: Mapping[str, Any], idx: int, key: str | int, layer: Layer) -> dict[str, Any]:
+        """The keys of a phase itself; what it says of the scenario's sections is kept as a layer. key: as in `layer`."""
+        for name, message in phase_problems(changes):
+            phase = changes.get("name", key)
+            self.problems.append(Problem(layer.where(("phases", key, name)), f"phases.{phase}.{name}", message))
+        own, of_sections = split_phase(changes, key, layer)
+        if of_sections is not None:
+            self.own.setdefault(idx, []).append(of_sections)
+            below = below_phase(of_sections, idx)
+            for section, value in of_sections.data.items():
+                self._remember(("phases", idx, section), value, below)
+        return own
 
     def _remove(self, path: KeyPath) -> None:
         parent = find(self.data, path[:-1])

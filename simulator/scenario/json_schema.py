@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from simulator.scenario.draft import SHORTHANDS
+from simulator.scenario.phase import SECTIONS, SHORTCUTS
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.section import FAMILY
 
@@ -33,6 +34,7 @@ def scenario_schema(names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         values = section["properties"][field]
         word = {entry: values[entry] for entry in ("type", "enum", FAMILY) if entry in values}
         properties[key] = {"anyOf": [word, properties[key]]}
+    _put_sections_of_phases(definitions["Phase"]["properties"], properties, definitions["Training"]["properties"])
     by_name = {"type": "object", "description": "Changes of inherited phases, by name."}
     properties["phases"] = {"anyOf": [properties["phases"], by_name]}
     override = properties["assumptions"]["additionalProperties"]
@@ -42,6 +44,15 @@ def scenario_schema(names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     schema["required"] = ["schema_version"]
     named: dict[str, Any] = _with_names(schema, names)
     return {"$schema": DRAFT, "title": "moesim scenario", **named, "description": _DESCRIPTION}
+
+
+def _put_sections_of_phases(phase: dict[str, Any], scenario: Mapping[str, Any], training: Mapping[str, Any]) -> None:
+    """What a phase may say of the scenario's sections, as the scenario says it; null: nothing."""
+    nothing = {"type": "null"}
+    for key in SECTIONS:
+        phase[key] = {"anyOf": [scenario[key], nothing], "description": f"As `{key}` of the scenario, for this phase."}
+    for key in SHORTCUTS:
+        phase[key] = {"anyOf": [training[key], nothing], "description": f"training.{key} of this phase."}
 
 
 def _with_names(schema: Any, names: Mapping[str, Sequence[str]]) -> Any:

@@ -11,7 +11,8 @@ from hwprofiles.names import nearest
 from hwprofiles.problems import show
 from hwprofiles.yaml_file import KeyPath, YamlDocument, YamlFileError, excerpt, parse_yaml, read_yaml
 from simulator.errors import Problem
-from simulator.scenario.draft import SHORTHANDS, Layer
+from simulator.scenario.draft import SHORTHANDS
+from simulator.scenario.layer import Layer
 from simulator.scenario.model_catalog import model_names
 from simulator.scenario.scenario import SCHEMA_VERSION
 

@@ -24,9 +24,10 @@ from simulator.scenario.ages import age_warnings
 from simulator.scenario.calibrated import calibrated_warnings
 from simulator.scenario.completed import complete, put_switches
 from simulator.scenario.dispatchers import DISPATCHERS
-from simulator.scenario.draft import Draft, Layer
+from simulator.scenario.draft import Draft
 from simulator.scenario.inherited import base_of, inherited_warnings
 from simulator.scenario.involved import involved
+from simulator.scenario.layer import Layer
 from simulator.scenario.layers import (
     ScenarioText,
     file_layers,
@@ -36,6 +37,7 @@ from simulator.scenario.layers import (
     text_layers,
 )
 from simulator.scenario.model_catalog import MODELS, model_names
+from simulator.scenario.phase_scenarios import hold_places, phase_drafts, read_phases, with_phases
 from simulator.scenario.planned import take_planned
 from simulator.scenario.recipes import RECIPES
 from simulator.scenario.releases import RELEASES, SetSwitch
@@ -115,6 +117,25 @@ def read_scenario(
     checks = checks or Checks()
     draft = Draft(read_model=_resolve_model, own_chunks=checks.own_chunks, reads_files=reads_files)
     is_partial = _put_layers(draft, source, overrides, position_of)
+    drafts = tuple(phase_drafts(draft))
+    hold_places(draft)
+    try:
+        scenario, notes = _finished(draft, checks, is_partial)
+    except InputError as error:
+        _, problems, _ = read_phases(drafts, lambda own: _finished(own, checks, is_partial), error.problems)
+        if problems:
+            raise InputError(draft.in_order([*error.problems, *problems])) from None
+        raise
+    own, problems, more = read_phases(drafts, lambda own: _finished(own, checks, is_partial), notes)
+    if problems:
+        raise InputError(draft.in_order(problems))
+    scenario = with_phases(scenario, own)
+    scenario._warnings = tuple(map(str, draft.in_order([*notes, *more])))
+    return scenario
+
+
+def _finished(draft: Draft, checks: Checks, is_partial: bool) -> tuple[Scenario, list[Problem]]:
+    """The scenario of a draft whose layers are all put, and what is odd in it. Raises InputError with every problem."""
     unreadable = bool(draft.problems)
     given = frozenset(draft.origins)
     for path, message in take_planned(draft.data):
@@ -157,12 +178,12 @@ def read_scenario(
         *hardware.hardware_warnings(scenario),
         *checks.warnings(scenario),
     )
-    notes = (
+    notes = [
         *draft.dropped_notes(),
         *(Problem(scenario.where(*involved(name)), name, message) for name, message in warnings),
-    )
+    ]
     scenario._warnings = tuple(map(str, draft.in_order(notes)))
-    return scenario
+    return scenario, notes
 
 
 def _put_layers(

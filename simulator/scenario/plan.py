@@ -12,7 +12,6 @@ from hwprofiles.names import nearest
 from hwprofiles.offers import Wanted
 from hwprofiles.price_records import Commitment
 from simulator.scenario.dispatchers import DEFAULT as DISPATCHER
-from simulator.scenario.parallel import ScheduleName
 from simulator.scenario.section import (
     MAX_LAYERS,
     AsPlain,
@@ -21,7 +20,6 @@ from simulator.scenario.section import (
     Section,
     Sequences,
     Text,
-    Tokens,
     Usd,
     named,
 )
@@ -323,25 +321,6 @@ class Device(Section):
     """Power limit of a GPU, W, at most its board's; null: the board's own. Of a sustained clock alone."""
     speed_cv: Annotated[float, Field(ge=0, le=0.2)] | None = None
     """Coefficient of variation of the GPUs' speed; null: the assumption gpu_speed_cv."""
-
-
-class BatchRamp(Section):
-    """The global batch grows from `from` to training.global_batch_size over the phase's first `over_tokens` tokens."""
-
-    from_: Annotated[int, Field(ge=1, le=100_000_000, alias="from")]
-    """Sequences of the first step."""
-    over_tokens: Tokens
-    schedule_below: ScheduleName | None = None
-    """Schedule while the micro-batches are too few for parallel.schedule."""
-
-
-class Phase(Section):
-    """A part of the run; exactly one of tokens and steps says how long."""
-
-    name: Text
-    tokens: Tokens | None = None
-    steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
-    batch_ramp: BatchRamp | None = None
 
 
 class Prices(Section):

@@ -21,7 +21,7 @@ from simulator.scenario.module_rules import module_problems, module_warnings
 from simulator.scenario.muon_rules import muon_problems, muon_warnings
 from simulator.scenario.offload import offload_warnings
 from simulator.scenario.packing_rules import packing_problems, packing_warnings
-from simulator.scenario.plan import BatchRamp
+from simulator.scenario.phase import BatchRamp
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.sharing_rules import sharing_problems, sharing_warnings
 from simulator.scenario.tensor_rules import tensor_problems
@@ -271,7 +271,7 @@ def _batch_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         text = f"{batch} sequences are {batch // unit} micro-batches a pipeline, too many to simulate"
         yield "training.global_batch_size", f"{text}; allowed up to {most}, or more GPUs or a larger micro_batch_size"
     for phase in scenario.phases:
-        if phase.batch_ramp is not None:
+        if phase.batch_ramp is not None and not phase.changes:
             yield from _ramp_problems(
                 f"phases.{phase.name}.batch_ramp.from", phase.batch_ramp, unit, training.global_batch_size
             )

@@ -16,6 +16,7 @@ from simulator.scenario.host import Host
 from simulator.scenario.model import ModelSpec
 from simulator.scenario.offload import Offload
 from simulator.scenario.parallel import DataParallel, Parallel
+from simulator.scenario.phase import Phase
 from simulator.scenario.plan import (
     AssumptionOverride,
     Device,
@@ -23,7 +24,6 @@ from simulator.scenario.plan import (
     Kernels,
     Mechanisms,
     Moe,
-    Phase,
     Precision,
     Prices,
     Recompute,
@@ -111,6 +111,8 @@ class Scenario(Section):
     _warnings: tuple[str, ...] = PrivateAttr(default=())
     _base: Base | None = PrivateAttr(default=None)
     _dropped: tuple[str, ...] = PrivateAttr(default=())
+    _own: tuple[Scenario, tuple[Scenario, ...]] | None = PrivateAttr(default=None)
+    """(this scenario, what each of its phases trains): simulator/scenario/phase_scenarios.py; a copy makes its own."""
 
     @property
     def defaults_used(self) -> tuple[str, ...]:

@@ -16,14 +16,12 @@ from simulator.results.interval import Interval
 from simulator.results.step_result import StepResult
 from simulator.run.batch_ramp import BatchSize
 from simulator.run.kept_steps import (
-    NO_STEP_DEPENDS_ON,
     KeptSteps,
     StepNotKept,
     batch_sizes,
     keep_steps,
-    step_document,
-    step_key,
 )
+from simulator.run.step_key import NO_STEP_DEPENDS_ON, step_document, step_key
 from simulator.scenario.scenario import Scenario
 from simulator.step.batches import StepSimulator
 from simulator.step.effects import assumption_effects

@@ -33,9 +33,9 @@ RUN = Room(
             "a ramp rounds its batches up",
         ),
         Fault(
-            "simulator/run/training_run.py",
-            "steps = {size: widened(step, changes) for size, step in steps.items()}",
-            "pass",
+            "simulator/run/phase_runs.py",
+            "return {size: widened(step, changes) for size, step in steps.items()}, changes",
+            "return steps, changes",
             "a run's interval forgets the assumptions",
         ),
         Fault(

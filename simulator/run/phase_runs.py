@@ -1,0 +1,175 @@
+"""The phases of a run, simulated: each has the steps of what it trains, its hours and its cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from hwprofiles.units import TERA
+from simulator.check import check_scenario
+from simulator.results.interval import Estimate, Interval
+from simulator.results.run_result import PhaseResult, SteadyState, Totals
+from simulator.results.step_result import AssumptionRow, StepResult
+from simulator.results.widening import widened
+from simulator.run.batch_ramp import BatchSize
+from simulator.run.economics import CostEstimate, Price, cost, cost_usd, gpu_hours, price_of
+from simulator.run.phases import PhasePlan, StepTimesByEnd, phase_result, plan_phase, wall_time
+from simulator.run.step_key import step_key
+from simulator.scenario.phase_scenarios import own_scenarios
+from simulator.scenario.scenario import Scenario
+
+
+class SimulateStep(Protocol):
+    """What simulates a step of `global_batch_size` sequences under `schedule`, the other keys as in the scenario."""
+
+    def __call__(self, scenario: Scenario, *, global_batch_size: int, schedule: str) -> StepResult: ...
+
+
+@dataclass(frozen=True)
+class PhaseRun:
+    """A phase and the steps that it runs, their intervals widened by `changes` (assumption → relative change of the step)."""
+
+    plan: PhasePlan
+    steps: Mapping[BatchSize, StepResult]
+    changes: Mapping[str, Interval]
+    price: Price | None
+
+    @property
+    def full(self) -> StepResult:
+        """The step of the full batch."""
+        return self.steps[self.plan.full]
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs of the phase."""
+        return self.plan.scenario.cluster.num_gpus
+
+    @cached_property
+    def times(self) -> StepTimesByEnd:
+        """Simulated step times by end of the estimate (value, low, high) and batch size, in seconds."""
+        return {
+            "value": {size: result.step.step_s for size, result in self.steps.items()},
+            "low": {size: result.step.interval.low for size, result in self.steps.items()},
+            "high": {size: result.step.interval.high for size, result in self.steps.items()},
+        }
+
+    @cached_property
+    def wall(self) -> Estimate:
+        """Wall-clock seconds."""
+        return wall_time(self.plan, self.times)
+
+    @property
+    def hours(self) -> Estimate:
+        """GPU-hours of the GPUs that are used."""
+        return self.wall.times(gpu_hours(self.num_gpus, 1.0))
+
+    @property
+    def hours_paid(self) -> Estimate | None:
+        """GPU-hours with the GPUs that stay idle in their scale-up domains; None where none do."""
+        placement = self.full.placement
+        if placement is None or not placement.gpus_idle:
+            return None
+        return self.wall.times(gpu_hours(placement.gpus_paid, 1.0))
+
+    @property
+    def cost(self) -> CostEstimate | None:
+        """USD; None without a price."""
+        return None if self.price is None else cost(self.hours, self.price)
+
+    def result(self) -> PhaseResult:
+        """The phase as the result document has it."""
+        return phase_result(self.plan, self.times, self.full, self.price)
+
+
+def run_phases(scenario: Scenario, simulate: SimulateStep) -> tuple[PhaseRun, ...]:
+    """All phases; steps that several of them share are simulated once.
+
+    Raises InputError: a ramp needs batches that its schedules cannot run, or there is no price for the GPU in the sheet.
+    """
+    own = own_scenarios(scenario)
+    for each in own:
+        if each is not scenario:
+            check_scenario(each)
+    plans = [plan_phase(trained, phase) for trained, phase in zip(own, scenario.phases, strict=True)]
+    prices = [price_of(trained) for trained in own]
+    runs: dict[int, PhaseRun] = {}
+    for group in _alike(own):
+        steps, changes = _steps([plans[idx] for idx in group], simulate)
+        runs |= {idx: PhaseRun(plans[idx], steps, changes, prices[idx]) for idx in group}
+    return tuple(runs[idx] for idx in range(len(plans)))
+
+
+def _alike(own: Sequence[Scenario]) -> Iterable[Sequence[int]]:
+    """Places of the phases that train the same steps, together."""
+    if all(each is own[0] for each in own):
+        return [range(len(own))]
+    groups: dict[str, list[int]] = {}
+    for idx, each in enumerate(own):
+        groups.setdefault(step_key(each), []).append(idx)
+    return groups.values()
+
+
+def _steps(
+    plans: Sequence[PhasePlan], simulate: SimulateStep
+) -> tuple[dict[BatchSize, StepResult], Mapping[str, Interval]]:
+    """The step of every batch size that some phases of equal steps need, each simulated once, the first one's full batch
+    first; and what the assumptions are worth there.
+    """
+    scenario = plans[0].scenario
+    steps: dict[BatchSize, StepResult] = {}
+    for plan in plans:
+        for size in plan.sizes_to_simulate:
+            if size not in steps:
+                steps[size] = simulate(scenario, global_batch_size=size.global_batch_size, schedule=size.schedule)
+    effects: Callable[[Scenario, int], Mapping[str, Interval]] | None = getattr(simulate, "effects", None)
+    changes = effects(scenario, plans[0].full.global_batch_size) if effects else {}
+    return {size: widened(step, changes) for size, step in steps.items()}, changes
+
+
+def totals_of(runs: Sequence[PhaseRun]) -> Totals:
+    """Sums of the phases; their step times are wrong together, so the ends of the ranges add."""
+    paid = [run.hours_paid for run in runs]
+    costs = [run.cost for run in runs]
+    return Totals(
+        gpu_hours=_sum([run.hours for run in runs]),
+        gpu_hours_paid=_sum([p or run.hours for p, run in zip(paid, runs, strict=True)]) if any(paid) else None,
+        wall_s=_sum([run.wall for run in runs]),
+        cost_usd=_sum([each.to_estimate() for each in costs if each is not None]) if all(costs) else None,
+    )
+
+
+def _sum(parts: Sequence[Estimate]) -> Estimate:
+    return sum(parts[1:], start=parts[0])
+
+
+def steady_state_of(run: PhaseRun) -> SteadyState:
+    """A phase at full batch throughout."""
+    step = run.full.step
+    useful = step.useful_tokens_per_step or step.tokens_per_step
+    hours_per_token = gpu_hours(run.num_gpus, step.step_s) / useful
+    hours = hours_per_token * math.fsum(each.tokens for each in run.plan.levels)
+    return SteadyState(
+        gpu_hours_per_trillion_tokens=hours_per_token * TERA,
+        gpu_hours=hours,
+        cost_usd=cost_usd(hours, run.price),
+    )
+
+
+def assumption_rows(runs: Sequence[PhaseRun]) -> tuple[AssumptionRow, ...]:
+    """What the phases assume, each once, with its effect on the run's GPU-hours: the relative change of each phase's full-batch
+    step times the phase's hours.
+    """
+    rows = {row.key: row for run in reversed(runs) for row in run.full.assumptions}
+    order = dict.fromkeys(row.key for run in runs for row in run.full.assumptions)
+    return tuple(_with_effect(rows[key], runs) for key in order)
+
+
+def _with_effect(row: AssumptionRow, runs: Sequence[PhaseRun]) -> AssumptionRow:
+    found = [(run.changes[row.key], run.hours.value) for run in runs if row.key in run.changes]
+    if not found:
+        return row
+    low, high = (math.fsum(getattr(change, end) * hours for change, hours in found) for end in ("low", "high"))
+    return row.model_copy(update={"effect_on_gpu_hours": Interval(low=low, high=high)})
