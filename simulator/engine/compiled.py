@@ -1,8 +1,7 @@
 """The loops that numba compiles (once; the machine code is cached on disk). Imported only when something is swept.
 
-All arrays are C-contiguous. IEEE order is kept (no fast-math), so that results equal the reference bit for bit. Every
-loop over lanes works on row views of its own: one flat buffer would not be vectorised. Compiled code holds no lock of
-Python, so that draws run on threads.
+All arrays are C-contiguous. IEEE order is kept (no fast-math), so that results equal the reference bit for bit. Loops over
+lanes are vectorised. Compiled code holds no lock of Python, so that draws run on threads.
 """
 
 from __future__ import annotations
@@ -70,57 +69,6 @@ def _latest(values: FloatArray) -> float:
 latest = compile_loop(types.float64(ROW), _latest)
 
 
-def _ready_row(finish: FloatArray, rows: IntArray, is_join: bool, ready: FloatArray) -> None:
-    """Writes ready (lanes,): the latest finish over the rows of the predecessors, over all lanes for a join."""
-    lanes = len(ready)
-    if len(rows) == 0:
-        for lane in range(lanes):
-            ready[lane] = 0.0
-    elif len(rows) == 1:
-        only = finish[rows[0]]
-        for lane in range(lanes):
-            ready[lane] = only[lane]
-    else:
-        first, second = finish[rows[0]], finish[rows[1]]
-        for lane in range(lanes):
-            ready[lane] = second[lane] if second[lane] > first[lane] else first[lane]
-        for index in range(2, len(rows)):
-            other = finish[rows[index]]
-            for lane in range(lanes):
-                ready[lane] = other[lane] if other[lane] > ready[lane] else ready[lane]
-    if is_join:
-        last = latest(ready)
-        for lane in range(lanes):
-            ready[lane] = last
-
-
-ready_row = compile_loop(types.void(TABLE, INTS, types.boolean, ROW_OUT), _ready_row)
-
-
-def _finish_row(ready: FloatArray, seconds: float, draws: FloatArray, row: int, finish: FloatArray) -> None:
-    """Writes finish (lanes,): ready + seconds, times the lane's draw where the operator has a row of draws."""
-    if row < 0:
-        for lane in range(len(ready)):
-            finish[lane] = ready[lane] + seconds
-    else:
-        factor = draws[row]
-        for lane in range(len(ready)):
-            finish[lane] = ready[lane] + seconds * factor[lane]
-
-
-finish_row = compile_loop(types.void(ROW, types.float64, TABLE, types.int32, ROW_OUT), _finish_row)
-
-
-def _sweep_lanes(
-    op_class: IntArray, pred_ptr: IntArray, pred: IntArray, draw_row: IntArray, is_join: Bools,
-    seconds: FloatArray, draws: FloatArray, start: FloatArray, finish: FloatArray,
-) -> None:  # fmt: skip
-    """All lanes. draws (rows, lanes); start and finish (n, lanes) are written."""
-    for op in range(len(op_class)):
-        ready_row(finish, pred[pred_ptr[op] : pred_ptr[op + 1]], is_join[op], start[op])
-        finish_row(start[op], seconds[op_class[op]], draws, draw_row[op], finish[op])
-
-
 def _plan_slots(pred_ptr: IntArray, pred: IntArray, slot: IntArray, is_sink: Bools) -> int:
     """Which row of a small table holds an operator's finish until its last successor has read it.
 
@@ -159,30 +107,49 @@ def _sweep_slots(
 ) -> float:  # fmt: skip
     """All lanes in a table that fits the cache; returns the makespan.
 
-    finish (num_slots, lanes) is scratch; pred_slot (edges,) are the slots of the predecessors. Operators with
-    out_row[op] >= 0 leave their times in that row of out_start and out_finish (subset, lanes).
+    draws (rows, lanes). finish (num_slots, lanes) is scratch; pred_slot (edges,) are the slots of the predecessors. Operators
+    with out_row[op] >= 0 leave their times in that row of out_start and out_finish (subset, lanes).
+    One loop, whose rows are named by indices: a call or a view of a row for each operator costs more than its lanes do.
     """
     lanes = finish.shape[1]
     ready = np.empty(lanes)
     makespan = 0.0
     for op in range(len(op_class)):
-        ready_row(finish, pred_slot[pred_ptr[op] : pred_ptr[op + 1]], is_join[op], ready)
-        own = finish[slot[op]]
-        finish_row(ready, seconds[op_class[op]], draws, draw_row[op], own)
-        if out_row[op] >= 0:
-            kept_start, kept_finish = out_start[out_row[op]], out_finish[out_row[op]]
+        first, last = pred_ptr[op], pred_ptr[op + 1]
+        if first == last:
             for lane in range(lanes):
-                kept_start[lane] = ready[lane]
-                kept_finish[lane] = own[lane]
+                ready[lane] = 0.0
+        else:
+            one = pred_slot[first]
+            two = pred_slot[first + 1] if first + 1 < last else one
+            for lane in range(lanes):
+                ready[lane] = finish[two, lane] if finish[two, lane] > finish[one, lane] else finish[one, lane]
+            for edge in range(first + 2, last):
+                other = pred_slot[edge]
+                for lane in range(lanes):
+                    ready[lane] = finish[other, lane] if finish[other, lane] > ready[lane] else ready[lane]
+        if is_join[op]:
+            together = latest(ready)
+            for lane in range(lanes):
+                ready[lane] = together
+        own, row, kept, duration = slot[op], draw_row[op], out_row[op], seconds[op_class[op]]
+        if row < 0:
+            for lane in range(lanes):
+                finish[own, lane] = ready[lane] + duration
+        else:
+            for lane in range(lanes):
+                finish[own, lane] = ready[lane] + duration * draws[row, lane]
+        if kept >= 0:
+            for lane in range(lanes):
+                out_start[kept, lane], out_finish[kept, lane] = ready[lane], finish[own, lane]
         if is_sink[op]:
-            makespan = max(makespan, latest(own))
+            makespan = max(makespan, latest(finish[own]))
     return makespan
 
 
 _GRAPH = (INTS, INTS, INTS, INTS)
 
 sweep_scalar = compile_loop(types.void(*_GRAPH, ROW, ROW, ROW_OUT, ROW_OUT), _sweep_scalar)
-sweep_lanes = compile_loop(types.void(*_GRAPH, BOOLS, ROW, TABLE, TABLE_OUT, TABLE_OUT), _sweep_lanes)
 plan_slots = compile_loop(types.int64(INTS, INTS, INTS_OUT, BOOLS_OUT), _plan_slots)
 sweep_slots = compile_loop(
     types.float64(*_GRAPH, BOOLS, INTS, BOOLS, INTS, ROW, TABLE, TABLE_OUT, TABLE_OUT, TABLE_OUT),

@@ -10,6 +10,9 @@ import numpy as np
 from simulator.engine.dag import FloatArray, StepDag
 from simulator.errors import InconsistentSimulation
 
+INFINITE = np.float64(np.inf).view(np.uint64)
+"""Bits of infinity, as a whole number."""
+
 _sound_dags: WeakSet[StepDag] = WeakSet()
 _topological_dags: WeakSet[StepDag] = WeakSet()
 
@@ -134,17 +137,24 @@ def check_durations(dag: StepDag, class_seconds: FloatArray, draws: FloatArray |
     draws = np.ascontiguousarray(draws, dtype=np.float64)
     if draws.ndim != 2 or draws.shape[0] != dag.num_draw_rows or draws.shape[1] < 1:
         raise InconsistentSimulation(f"draws have shape {draws.shape}, not ({dag.num_draw_rows}, lanes)")
-    _check_finite("seconds of class", seconds)
-    _check_finite("draws of row", draws)
-    longest = float(seconds.max(initial=0.0)) * max(1.0, float(draws.max(initial=0.0)))
+    longest = _largest("seconds of class", seconds) * max(1.0, _largest("draws of row", draws))
     if not np.isfinite(longest * dag.num_ops):
         raise InconsistentSimulation(f"durations up to {longest} seconds in {dag.num_ops} operators overflow")
     return seconds, draws
 
 
-def _check_finite(what: str, values: FloatArray) -> None:
-    """Two passes without temporaries: a NaN makes the minimum NaN, so both comparisons must be positive."""
-    if values.size and not (values.min() >= 0 and values.max() < np.inf):
-        bad = ~(np.isfinite(values) & (values >= 0))
+def _largest(what: str, values: FloatArray) -> float:
+    """The largest value, 0 of none; all must be finite and at least 0.
+
+    In one pass: the bits of such numbers, read as whole ones, are in their order, and below those of all others.
+    """
+    if not values.size:
+        return 0.0
+    largest = values.reshape(-1).view(np.uint64).max()
+    if largest < INFINITE:
+        return float(largest.view(np.float64))
+    bad = ~(np.isfinite(values) & (values >= 0))
+    if bad.any():  # else the negative zero
         position = np.unravel_index(int(np.argmax(bad)), values.shape)
         raise InconsistentSimulation(f"{what} {position[0]} is {values[position]}; must be finite and at least 0")
+    return float(values.max())

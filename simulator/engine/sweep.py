@@ -87,11 +87,13 @@ def sweep(dag: StepDag, class_seconds: FloatArray, draws: FloatArray | None = No
 
     shape = (dag.num_ops, draws.shape[1])
     start, finish = np.empty(shape), np.empty(shape)
-    graph = (prepared.op_class, prepared.pred_ptr, prepared.pred, prepared.draw_row)
     if draws.shape[1] == 1:
-        compiled.sweep_scalar(*graph, class_seconds, draws.reshape(-1), start.reshape(-1), finish.reshape(-1))
+        compiled.sweep_scalar(
+            prepared.op_class, prepared.pred_ptr, prepared.pred, prepared.draw_row,
+            class_seconds, draws.reshape(-1), start.reshape(-1), finish.reshape(-1),
+        )  # fmt: skip
     else:
-        compiled.sweep_lanes(*graph, prepared.is_join, class_seconds, draws, start, finish)
+        _sweep_slots(prepared, np.arange(dag.num_ops, dtype=np.int32), class_seconds, draws, start, finish)
     return Timeline(start, finish)
 
 
@@ -118,17 +120,13 @@ def sweep_batch(
     subset = np.empty(0, dtype=np.int32) if subset is None else subset
     out_row = _output_rows(subset, dag.num_ops)
     times = BatchTimes(np.zeros(num_draws), *(np.empty((num_draws, len(subset), lanes)) for _ in range(2)))
-    from simulator.engine import compiled
 
     def run_draw(draw: int) -> None:
         seconds, draws = check_durations(
             dag, class_seconds if class_seconds.ndim == 1 else class_seconds[draw], draws_batch[draw]
         )
-        times.makespan_s[draw] = compiled.sweep_slots(
-            prepared.op_class, prepared.pred_ptr, prepared.pred_slot, prepared.draw_row, prepared.is_join,
-            prepared.slot, prepared.is_sink, out_row, seconds, draws,
-            np.empty((prepared.num_slots, lanes)), times.start_s[draw], times.finish_s[draw],
-        )  # fmt: skip
+        kept = times.start_s[draw], times.finish_s[draw]
+        times.makespan_s[draw] = _sweep_slots(prepared, out_row, seconds, draws, *kept)
 
     threads = min(num_draws, num_threads or os.cpu_count() or 1)
     if threads <= 1:
@@ -140,6 +138,25 @@ def sweep_batch(
     with ThreadPoolExecutor(max_workers=threads) as pool:
         list(pool.map(run_draw, range(num_draws)))
     return times
+
+
+def _sweep_slots(
+    prepared: _Prepared,
+    out_row: IntArray,
+    seconds: FloatArray,
+    draws: FloatArray,
+    start: FloatArray,
+    finish: FloatArray,
+) -> float:
+    """One draw; returns its makespan. Operators with out_row (n,) >= 0 leave their times in that row of start and finish."""
+    from simulator.engine import compiled
+
+    makespan_s: float = compiled.sweep_slots(
+        prepared.op_class, prepared.pred_ptr, prepared.pred_slot, prepared.draw_row, prepared.is_join,
+        prepared.slot, prepared.is_sink, out_row, seconds, draws,
+        np.empty((prepared.num_slots, draws.shape[1])), start, finish,
+    )  # fmt: skip
+    return makespan_s
 
 
 def _output_rows(subset: IntArray, num_ops: int) -> IntArray:

@@ -31,8 +31,16 @@ ENGINES = [simulate_reference, sweep, run_batch, run_certify]
 def test_bad_durations(engine, bad):
     with pytest.raises(InconsistentSimulation, match=r"seconds of class 1 is .*; must be finite and at least 0"):
         engine(sound_dag(), np.array([1.0, bad]), None)
+    with pytest.raises(InconsistentSimulation, match="seconds of class 1 is "):
+        engine(sound_dag(), np.array([-0.0, bad]), None)  # whose bits are above those of all others
     with pytest.raises(InconsistentSimulation, match=r"draws of row 0 is .*; must be finite and at least 0"):
         engine(sound_dag(), np.array([1.0, 1.0]), np.array([[1.0, bad, 2.0]]))
+
+
+def test_a_negative_zero_is_none():
+    assert sweep(sound_dag(), np.array([-0.0, 2.0])).makespan_s == 2.0
+    with pytest.raises(InconsistentSimulation, match="overflow"):
+        sweep(sound_dag(), np.array([-0.0, 1e308]), np.array([[2.0, -0.0]]))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -42,14 +42,14 @@ ENGINE = Room(
         ),
         Fault(
             f"{ROOT}/compiled.py",
-            "for index in range(2, len(rows)):",
-            "for index in range(3, len(rows)):",
+            "for edge in range(first + 2, last):",
+            "for edge in range(first + 3, last):",
             "the third predecessor is not waited for",
         ),
         Fault(
             f"{ROOT}/compiled.py",
-            "makespan = max(makespan, latest(own))",
-            "makespan = max(makespan, own[0])",
+            "makespan = max(makespan, latest(finish[own]))",
+            "makespan = max(makespan, finish[own, 0])",
             "the step ends with the first lane",
         ),
         Fault(
@@ -78,8 +78,8 @@ ENGINE = Room(
         ),
         Fault(
             f"{ROOT}/inputs.py",
-            "if values.size and not (values.min() >= 0 and values.max() < np.inf):",
-            "if values.size and not values.max() < np.inf:",
+            "bad = ~(np.isfinite(values) & (values >= 0))",
+            "bad = ~np.isfinite(values)",
             "negative durations pass",
         ),
         Fault(
