@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,8 @@ def log(values: Floats) -> Floats:
 
 def power(values: Floats, exponent: int) -> Floats:
     """Each value (>= 0) to a whole power."""
-    return _each(lambda value: math.pow(value, exponent), values)
+    powers = map(math.pow, values.ravel().tolist(), repeat(float(exponent)))
+    return np.fromiter(powers, np.float64, values.size).reshape(values.shape)
 
 
 def dot(left: Floats, right: Floats) -> float:

@@ -6,6 +6,7 @@ places has the mean of the maximum of n gamma variates over a, because the sum i
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import exp, inf, lgamma, log, sqrt
 
 import numpy as np
@@ -42,6 +43,7 @@ def expected_maximum(cv: float, places: int) -> float:
     return _maximum(gamma_shape(cv**2, places), places)
 
 
+@lru_cache(maxsize=4096)
 def cv_of_maximum(maximum: float, places: int) -> float:
     """Coefficient of variation of the loads whose expected maximum over mean is the given one: solves expected_maximum.
 
@@ -73,6 +75,7 @@ def gamma_steps(shape: float) -> tuple[float, NDArray[np.float64], NDArray[np.fl
     return below, (density[1:] + density[:-1]) / 2 * np.diff(u), portable.exp((u[1:] + u[:-1]) / 2)
 
 
+@lru_cache(maxsize=4096)
 def _maximum(shape: float, places: int) -> float:
     """Mean of the maximum of gamma variates of this shape and mean 1: the integral of x d(F^places)."""
     if shape == inf or places == 1:
