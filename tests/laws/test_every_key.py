@@ -35,12 +35,12 @@ NO_FIGURE: Mapping[str, str] = {
 }
 """Keys that are texts or are tried elsewhere."""
 
-PHASE: Mapping[str, Any] = {
-    "name": "p", "tokens": 1e9, "batch_ramp": {"from": 32, "over_tokens": 1e8, "schedule_below": "1f1b"}
-}  # fmt: skip
+PHASE: Mapping[str, Any] = {"name": "p", "tokens": 1e9}
+RAMPED: Mapping[str, Any] = {**PHASE, "batch_ramp": {"from": 32, "over_tokens": 1e8, "schedule_below": "1f1b"}}
 DEEPSEEK = (
     "deepseek-v3", "cluster.num_gpus=32", "parallel.pp=4", "parallel.ep=8", "model.num_layers=8",
-    "training.global_batch_size=64", "training.seq_len=1024", "moe.max_nodes_per_token=null",
+    "model.moe.num_routed_experts=64", "training.global_batch_size=64", "training.seq_len=1024",
+    "moe.max_nodes_per_token=null",
 )  # fmt: skip
 DENSE = (
     "llama-3.1-70b", "cluster.num_gpus=16", "parallel.pp=2", "model.num_layers=4", "model.num_dense_layers=4",
@@ -52,6 +52,7 @@ CONTEXTS: Mapping[str, tuple[str, ...]] = {
     "issued": (*DENSE, "host.launch_s=0.001"),
     "issued_experts": (*DEEPSEEK, "host.launch_s=0.001"),
     "few_ranks": (*DEEPSEEK, "parallel.ep=4"),
+    "ramped": (*DEEPSEEK, f"phases={json.dumps([RAMPED])}"),
     "capped": (*DEEPSEEK, "moe.capacity_factor=1.0", "moe.drop=probs"),
     "clamped": (*DEEPSEEK, "model.moe.clamp=7.0"),
     "unfused_experts": (*DEEPSEEK, "moe.expert_fusion=false"),
@@ -81,7 +82,7 @@ CONTEXTS: Mapping[str, tuple[str, ...]] = {
     "hosted": (*DENSE, "offload={optimizer: 0.5, activations: 1}"),
     "orthogonal": (*DENSE, "parallel.tp=2", "training.optimizer=muon"),
     "rack": (
-        *DENSE, "cluster.node=gb200-nvl72", "cluster.num_gpus=144", "training.global_batch_size=144",
+        *DENSE, "cluster.node=gb200-nvl72", "cluster.num_gpus=72", "training.global_batch_size=72",
         "phases=[{name: p, tokens: 1e9}]",
     ),
     "sheet": (*DENSE, "prices={sheet: market-2025-03}", "start_date=2025-04-01"),
@@ -181,14 +182,14 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "device.speed_cv": ("dense", "0.05"),
     "phases.tokens": ("deepseek", "2e9"),
     "phases.steps": ("deepseek", "20"),
-    "phases.batch_ramp.schedule_below": ("deepseek", "gpipe"),
+    "phases.batch_ramp.schedule_below": ("ramped", "gpipe"),
     "prices.sheet": ("sheet", "market-2026-05"),
     "prices.provider": ("sheet", "runpod"),
     "prices.region": ("sheet", "us-central1"),
     "prices.commitment": ("sheet", "3-year"),
     "start_date": ("sheet", "2027-01-01"),
-    "phases.batch_ramp.from": ("deepseek", "64"),
-    "phases.batch_ramp.over_tokens": ("deepseek", "2e8"),
+    "phases.batch_ramp.from": ("ramped", "64"),
+    "phases.batch_ramp.over_tokens": ("ramped", "2e8"),
     "prices.usd_per_gpu_hour": ("dense", "3"),
     "cluster.gpus_per_domain": ("rack", "36"),
     "data_parallel.bucket_bytes": ("dense", "10000000000"),
@@ -286,8 +287,8 @@ def changed(key: str, value: str) -> str:
 
 
 def _phase(path: Sequence[str], value: str) -> dict[str, Any]:
-    """PHASE with another value; steps stand instead of tokens and their ramp."""
-    phase = {key: dict(each) if isinstance(each, dict) else each for key, each in PHASE.items()}
+    """The phase of its context with another value; steps stand instead of tokens."""
+    phase = {key: dict(each) if isinstance(each, dict) else each for key, each in (RAMPED if path[1:] else PHASE).items()}
     if path == ["steps"]:
         return {"name": "p", "steps": int(value)}
     section = phase["batch_ramp"] if len(path) > 1 else phase
