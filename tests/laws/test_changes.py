@@ -32,7 +32,7 @@ def without(document: Mapping[str, Any], mechanism: str) -> Run:
 
 
 @pytest.mark.slow
-@settings(LAW, max_examples=15)
+@settings(LAW, max_examples=8)
 @given(scenarios())
 def test_a_mechanism_switched_off_is_never_longer(document: Document) -> None:
     """Draw by draw: the random loads are the same. GPUs are of one speed, else a heavy load may meet a fast one by chance."""
@@ -47,7 +47,7 @@ def test_a_mechanism_switched_off_is_never_longer(document: Document) -> None:
 
 
 @pytest.mark.slow
-@settings(LAW, max_examples=12)
+@settings(LAW, max_examples=6)
 @given(scenarios())
 def test_a_name_changes_itself_and_the_hash(document: Document) -> None:
     one, other = (to_document(simulate_run(load_scenario(d))) for d in (document, changed(document, name="other")))
@@ -57,7 +57,7 @@ def test_a_name_changes_itself_and_the_hash(document: Document) -> None:
 
 
 @pytest.mark.slow
-@settings(LAW, max_examples=12)
+@settings(LAW, max_examples=6)
 @given(scenarios(), st.sampled_from([2.0, 3.0, 0.1]))
 def test_cost_is_proportional_to_the_price_and_nothing_else_changes(document: Document, factor: float) -> None:
     """To the micro-dollar in which money is counted."""

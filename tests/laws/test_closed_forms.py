@@ -107,7 +107,7 @@ def _free_backwards(run: Run) -> int:
     )
 
 
-@settings(LAW, max_examples=30)
+@settings(LAW, max_examples=12)
 @given(scenarios(pp=1, max_cp=4))
 def test_one_stage_takes_the_sum_of_its_operators(document: Document) -> None:
     """Nothing to overlap with: a lone chunk computes nothing beside its dispatch and combine.
@@ -130,7 +130,7 @@ def test_one_stage_takes_the_sum_of_its_operators(document: Document) -> None:
     assert run.result.step.optimizer_s == pytest.approx(end, rel=1e-6)
 
 
-@settings(LAW, max_examples=20)
+@settings(LAW, max_examples=10)
 @given(scenarios(pp=1))
 def test_one_stage_is_compute_and_what_no_compute_hides(document: Document) -> None:
     """Also where a chunk may begin beside the end of the one before it."""
@@ -147,7 +147,7 @@ def test_one_stage_is_compute_and_what_no_compute_hides(document: Document) -> N
 
 
 @pytest.mark.parametrize("way", [("gpipe", 1), ("1f1b", 1), ("interleaved_1f1b", 2)])
-@settings(LAW, max_examples=15)
+@settings(LAW, max_examples=8)
 @given(scenarios(), st.integers(1, 24))
 def test_bubble_of_equal_stages(way: tuple[str, int], document: Document, micro_batches: int) -> None:
     """(P - 1)(F + B) of a stage on every rank, whatever the number of micro-batches, with free transfers; with virtual stages

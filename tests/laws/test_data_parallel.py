@@ -187,7 +187,7 @@ def still(document: Document) -> Document:
     )  # fmt: skip
 
 
-@settings(LAW, max_examples=15)
+@settings(LAW, max_examples=8)
 @given(scenarios(max_ep=8), st.sampled_from(["dp", "reduce", "gather"]))
 def test_overlap_is_never_slower(document: Document, switch: str) -> None:
     """In a network without latency, with collectives that take no SMs and no host that issues them: then smaller pieces cost

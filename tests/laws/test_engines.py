@@ -13,7 +13,7 @@ from simulator.step.prepared import prepare
 from tests.laws.scenarios import LAW, Document, scenarios
 
 
-@settings(LAW, max_examples=40)
+@settings(LAW, max_examples=15)
 @given(scenarios(max_ep=4))
 def test_the_engines_agree_on_every_operator(document: Document) -> None:
     """One lane without random loads, and the lanes of an expert group with them."""

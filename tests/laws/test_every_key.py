@@ -288,7 +288,9 @@ def changed(key: str, value: str) -> str:
 
 def _phase(path: Sequence[str], value: str) -> dict[str, Any]:
     """The phase of its context with another value; steps stand instead of tokens."""
-    phase = {key: dict(each) if isinstance(each, dict) else each for key, each in (RAMPED if path[1:] else PHASE).items()}
+    phase = {
+        key: dict(each) if isinstance(each, dict) else each for key, each in (RAMPED if path[1:] else PHASE).items()
+    }
     if path == ["steps"]:
         return {"name": "p", "steps": int(value)}
     section = phase["batch_ramp"] if len(path) > 1 else phase

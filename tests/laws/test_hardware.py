@@ -76,7 +76,7 @@ def with_gpu(document: Document, figure: str) -> float:
     return simulate_prepared(step).step.step_s
 
 
-@settings(LAW, max_examples=15)
+@settings(LAW, max_examples=7)
 @given(scenarios(), st.sampled_from(GPUS), st.sampled_from(sorted(PORT_SHARES)))
 def test_a_better_link_is_never_slower(document: Document, gpu: str, binding: str) -> None:
     """Draw by draw."""
@@ -89,7 +89,7 @@ def test_a_better_link_is_never_slower(document: Document, gpu: str, binding: st
         assert (better <= usual * (1 + ROUNDING)).all(), figure
 
 
-@settings(LAW, max_examples=15)
+@settings(LAW, max_examples=7)
 @given(scenarios(), st.sampled_from(GPUS))
 def test_a_better_gpu_is_never_slower(document: Document, gpu: str) -> None:
     usual = simulate(on(document, gpu, "nic")).step_s

@@ -54,7 +54,7 @@ def busy_ranks(document: Document) -> list[int]:
 
 
 @pytest.mark.slow
-@settings(LAW, max_examples=20)
+@settings(LAW, max_examples=10)
 @given(scenarios())
 def test_more_recompute_is_never_more_memory(document: Document) -> None:
     """Without CUDA graphs, whose pool keeps the largest working set of a block, recomputation included."""
@@ -67,7 +67,7 @@ def test_more_recompute_is_never_more_memory(document: Document) -> None:
             assert light.peak_bytes <= heavy.peak_bytes, (rank, sorted(fewer), sorted(more))
 
 
-@settings(LAW, max_examples=20)
+@settings(LAW, max_examples=10)
 @given(scenarios())
 def test_a_checkpoint_of_each_layer_keeps_least(document: Document) -> None:
     """No more than nothing recomputed, or the first layer of each stage alone; on busy ranks, without CUDA graphs as above."""
@@ -81,7 +81,7 @@ def test_a_checkpoint_of_each_layer_keeps_least(document: Document) -> None:
         assert least[rank].peak_bytes <= one[rank].peak_bytes <= none[rank].peak_bytes
 
 
-@settings(LAW, max_examples=20)
+@settings(LAW, max_examples=10)
 @given(scenarios(), st.integers(2, 5))
 def test_longer_sequences_are_never_less_memory(document: Document, times: int) -> None:
     tokens = document["training"]["seq_len"] * times - document["parallel"]["tp"]
@@ -92,7 +92,7 @@ def test_longer_sequences_are_never_less_memory(document: Document, times: int) 
         assert short.peak_bytes <= long.peak_bytes
 
 
-@settings(LAW, max_examples=20)
+@settings(LAW, max_examples=10)
 @given(scenarios())
 def test_more_micro_batches_are_never_less_memory(document: Document) -> None:
     """More micro-batches fill the pipeline more, or as much."""
@@ -103,7 +103,7 @@ def test_more_micro_batches_are_never_less_memory(document: Document) -> None:
         assert few.peak_bytes <= many.peak_bytes
 
 
-@settings(LAW, max_examples=20)
+@settings(LAW, max_examples=10)
 @given(scenarios(is_moe=True))
 def test_more_expert_ranks_hold_fewer_expert_weights(document: Document) -> None:
     """All that is held of a model's state; weights and gradients also each by itself, unless with ZeRO 3 every parameter has

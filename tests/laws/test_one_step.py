@@ -208,7 +208,7 @@ ONE_STEP: tuple[Callable[[Run], None], ...] = (
 )
 
 
-@settings(LAW, max_examples=80)
+@settings(LAW, max_examples=40)
 @given(scenarios(max_cp=4))
 def test_one_step(document: Document) -> None:
     run = simulate(document)

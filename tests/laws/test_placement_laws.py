@@ -7,8 +7,7 @@ from itertools import pairwise
 import pytest
 
 from hwprofiles.catalog import load_node
-from simulator import load_scenario, simulate_step
-from tests.laws.runs import ROUNDING, changed
+from tests.laws.runs import ROUNDING, changed, simulate
 from tests.laws.scenarios import Document
 
 NODE = load_node("gb200-nvl72").model_dump(mode="json") | {"scale_up_domain_gpus": 4}
@@ -26,7 +25,7 @@ PLAN: Document = {
 def step_s(**node: object) -> float:
     domain = node.pop("gpus_per_domain", None)
     cluster = {"node": NODE | node, "gpus_per_domain": domain}
-    return simulate_step(load_scenario(changed(PLAN, cluster=cluster))).step.step_s
+    return simulate(changed(PLAN, cluster=cluster)).step_s
 
 
 def test_more_nics_are_never_slower() -> None:

@@ -91,7 +91,7 @@ def put(document: Document, key: str, value: Any) -> None:
         document[last] = value
 
 
-@settings(LAW, max_examples=80)
+@settings(LAW, max_examples=40)
 @given(scenarios(), CHANGES)
 def test_a_result_or_an_error_of_ours(document: Document, changes: list[tuple[str, Any]]) -> None:
     odd = deepcopy(document)
@@ -147,7 +147,7 @@ OPTIONS = st.lists(
 )  # fmt: skip
 
 
-@settings(LAW, max_examples=150)
+@settings(LAW, max_examples=100)
 @given(st.sampled_from(["deepseek-v3", "mixtral-8x22b", "llama-3.1-70b"]), OPTIONS)
 def test_any_options_together_are_a_scenario_or_problems_with_key_and_position(preset: str, options: list[str]) -> None:
     try:

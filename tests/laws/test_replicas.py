@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
-from simulator import load_scenario, simulate_step
 from simulator.workload.gpu_speed import SpeedGroups, draw_slowness
-from tests.laws.runs import changed
+from tests.laws.runs import changed, simulate
 from tests.laws.scenarios import Document, dense_model
 
 CV, DRAWS = 0.05, 4
@@ -23,15 +24,15 @@ DENSE: Document = {
 }
 
 
+@cache
 def added(num_gpus: int) -> float:
     """Seconds that unequal GPUs add to the step."""
     document = changed(DENSE, cluster={"num_gpus": num_gpus}, training={"global_batch_size": 32 * num_gpus})
-    unequal, equal = (
-        simulate_step(load_scenario(changed(document, device={"speed_cv": cv}))).step.step_s for cv in (CV, 0.0)
-    )
+    unequal, equal = (simulate(changed(document, device={"speed_cv": cv})).step_s for cv in (CV, 0.0))
     return unequal - equal
 
 
+@cache
 def slowest(replicas: int) -> float:
     """By how much the slowest of so many GPUs is slower than the mean, over the same draws."""
     groups = SpeedGroups(replicas, width=1, simulated=replicas)

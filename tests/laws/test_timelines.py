@@ -44,7 +44,7 @@ def is_apart(stream_of: np.ndarray, start_s: np.ndarray, end_s: np.ndarray) -> b
 
 
 @pytest.mark.slow
-@settings(LAW, max_examples=40)
+@settings(LAW, max_examples=20)
 @given(scenarios(max_ep=8))
 def test_the_timeline_is_the_engines_and_loses_nothing(document: Document) -> None:
     prepared = prepare(load_scenario(document))
