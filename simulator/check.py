@@ -25,6 +25,7 @@ from simulator.scenario.dispatchers import DISPATCHERS
 from simulator.scenario.hardware import fabric_of, hardware_problems, node_of
 from simulator.scenario.layers import ScenarioText
 from simulator.scenario.load import Checks, Objection, problem_of, python_position
+from simulator.scenario.phase_scenarios import is_to_plan
 from simulator.scenario.plan import LoadImbalance
 from simulator.scenario.recipes import RECIPES
 from simulator.scenario.releases import RELEASES
@@ -77,13 +78,23 @@ def scenario_schema() -> dict[str, Any]:
 
 
 def check_scenario(scenario: Scenario) -> None:
-    """Raise InputError with every problem that the families have with a scenario, and where it is none."""
-    if not isinstance(scenario, Scenario):
-        text = f"is no scenario ({show(scenario)}); give what load_scenario returns"
-        raise InputError([Problem("", "scenario", text)])
+    """Raise InputError with every problem that the families have with a scenario, where its layout is to be found, and where
+    it is no scenario.
+    """
+    check_type(scenario)
+    if is_to_plan(scenario):
+        text = "auto is no layout that can be simulated; `moesim run` and `moesim plan` find one, or state one"
+        raise InputError([Problem(scenario.where("parallel"), "parallel", text)])
     problems = [problem_of(scenario, *found) for found in (*_name_problems(scenario), *scenario_problems(scenario))]
     if problems:
         raise InputError(problems)
+
+
+def check_type(scenario: object) -> None:
+    """Raise InputError where it is no scenario."""
+    if not isinstance(scenario, Scenario):
+        text = f"is no scenario ({show(scenario)}); give what load_scenario returns"
+        raise InputError([Problem("", "scenario", text)])
 
 
 def unfit(scenario: Scenario) -> Iterator[FieldProblem]:

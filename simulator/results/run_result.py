@@ -10,6 +10,7 @@ from hwprofiles.stack_choice import StackKind
 from simulator.results.document import SCHEMA_VERSION, JsonValue, ResultModel, Seconds
 from simulator.results.interval import Estimate, Interval
 from simulator.results.placement_result import Placement
+from simulator.results.plan_result import LayoutPlan
 from simulator.results.step_memory import Memory
 from simulator.results.step_result import AssumptionRow, Basis, ModelCounts, StepTimes
 
@@ -49,6 +50,7 @@ class PhaseResult(ResultModel):
     step_interval, wall_interval: of step_s and wall_s; absent in older documents, as all that follows ramp.
     layout: in words; keys: section → what the phase says otherwise than the scenario, absent where it says nothing. fits,
     peak_bytes_per_gpu, tokens_per_s_per_gpu, tflops_causal, binds (what the step would gain most by): of the full batch's step.
+    plan: how the layout was found, absent where it was stated.
     """
 
     name: str
@@ -72,6 +74,7 @@ class PhaseResult(ResultModel):
     tflops_causal: float | None = Field(default=None, ge=0)
     binds: str | None = None
     keys: dict[str, JsonValue] | None = None
+    plan: LayoutPlan | None = None
 
 
 class Totals(ResultModel):

@@ -16,7 +16,8 @@ from simulator.run.batch_ramp import BatchSize
 from simulator.run.phase_runs import SimulateStep
 from simulator.run.phases import plan_phase
 from simulator.run.step_key import step_key
-from simulator.scenario.phase_scenarios import own_scenarios
+from simulator.run.trained import trained_by_phases
+from simulator.scenario.phase_scenarios import is_to_plan
 from simulator.scenario.scenario import Scenario
 
 
@@ -36,6 +37,8 @@ def batch_sizes(scenario: Scenario) -> tuple[BatchSize, ...]:
 
     Raises InputError.
     """
+    if is_to_plan(scenario):
+        return ()
     plans = (plan_phase(scenario, phase) for phase in scenario.phases if not phase.changes)
     return tuple(dict.fromkeys(size for plan in plans for size in plan.sizes_to_simulate))
 
@@ -84,9 +87,9 @@ def keep_steps(scenario: Scenario, simulate: SimulateSteps, before: KeptSteps | 
     if before is None or before.key != key:
         before = KeptSteps(key, changes=_changes(scenario, simulate) if batch_sizes(scenario) else {})
     sizes, others = before.missing(scenario), dict(before.others)
-    for trained in own_scenarios(scenario):
-        if trained is not scenario and step_key(trained) != key:
-            of_phase = step_key(trained)
+    for trained in {id(each): each.scenario for each in trained_by_phases(scenario)}.values():
+        of_phase = step_key(trained)
+        if of_phase != key:
             others[of_phase] = keep_steps(trained, simulate, others.get(of_phase))
     return replace(before, steps={**before.steps, **_simulated(scenario, sizes, simulate)}, others=others)
 

@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Protocol
 
 from hwprofiles.units import TERA
-from simulator.check import check_scenario
 from simulator.results.interval import Estimate, Interval
+from simulator.results.plan_result import LayoutPlan
 from simulator.results.run_result import PhaseResult, SteadyState, Totals
 from simulator.results.step_result import AssumptionRow, StepResult
 from simulator.results.widening import widened
@@ -18,7 +18,7 @@ from simulator.run.batch_ramp import BatchSize
 from simulator.run.economics import CostEstimate, Price, cost, cost_usd, gpu_hours, price_of
 from simulator.run.phases import PhasePlan, StepTimesByEnd, phase_result, plan_phase, wall_time
 from simulator.run.step_key import step_key
-from simulator.scenario.phase_scenarios import own_scenarios
+from simulator.run.trained import Report, trained_by_phases
 from simulator.scenario.scenario import Scenario
 
 
@@ -30,12 +30,16 @@ class SimulateStep(Protocol):
 
 @dataclass(frozen=True)
 class PhaseRun:
-    """A phase and the steps that it runs, their intervals widened by `changes` (assumption → relative change of the step)."""
+    """A phase and the steps that it runs, their intervals widened by `changes` (assumption → relative change of the step).
+
+    layout: how it was found; None where it was stated.
+    """
 
     plan: PhasePlan
     steps: Mapping[BatchSize, StepResult]
     changes: Mapping[str, Interval]
     price: Price | None
+    layout: LayoutPlan | None = None
 
     @property
     def full(self) -> StepResult:
@@ -81,24 +85,23 @@ class PhaseRun:
 
     def result(self) -> PhaseResult:
         """The phase as the result document has it."""
-        return phase_result(self.plan, self.times, self.full, self.price)
+        return phase_result(self.plan, self.times, self.full, self.price).model_copy(update={"plan": self.layout})
 
 
-def run_phases(scenario: Scenario, simulate: SimulateStep) -> tuple[PhaseRun, ...]:
-    """All phases; steps that several of them share are simulated once.
+def run_phases(scenario: Scenario, simulate: SimulateStep, report: Report | None = None) -> tuple[PhaseRun, ...]:
+    """All phases; steps that several of them share are simulated once. report: is told of layouts that are searched for.
 
-    Raises InputError: a ramp needs batches that its schedules cannot run, or there is no price for the GPU in the sheet.
+    Raises InputError: no layout of a phase fits, a ramp needs batches that its schedules cannot run, or there is no price for
+    the GPU in the sheet.
     """
-    own = own_scenarios(scenario)
-    for each in own:
-        if each is not scenario:
-            check_scenario(each)
-    plans = [plan_phase(trained, phase) for trained, phase in zip(own, scenario.phases, strict=True)]
-    prices = [price_of(trained) for trained in own]
+    trained = trained_by_phases(scenario, report)
+    own = [each.scenario for each in trained]
+    plans = [plan_phase(each, phase) for each, phase in zip(own, scenario.phases, strict=True)]
+    prices = [price_of(each) for each in own]
     runs: dict[int, PhaseRun] = {}
     for group in _alike(own):
         steps, changes = _steps([plans[idx] for idx in group], simulate)
-        runs |= {idx: PhaseRun(plans[idx], steps, changes, prices[idx]) for idx in group}
+        runs |= {idx: PhaseRun(plans[idx], steps, changes, prices[idx], trained[idx].plan) for idx in group}
     return tuple(runs[idx] for idx in range(len(plans)))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from hwprofiles.stack_choice import stack_kind, stack_provenance
 from hwprofiles.stack_folders import plain_name
-from simulator.check import check_scenario
+from simulator.check import check_type
 from simulator.results.document import canonical
 from simulator.results.run_result import BaseStack, FrameworkSwitch, MeasuredOn, RunResult
 from simulator.run.phase_runs import SimulateStep, assumption_rows, run_phases, steady_state_of, totals_of
@@ -24,7 +24,7 @@ def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) ->
     Raises InputError: a ramp needs batches that its schedules cannot run, or there is no price for the GPU in the
     sheet.
     """
-    check_scenario(scenario)
+    check_type(scenario)
     if simulate is None:
         # Here and not above: the engine's compiled kernels take a while to load, and another `simulate` needs none.
         from simulator.step.batches import StepSimulator

@@ -20,6 +20,7 @@ from simulator.errors import Problem
 from simulator.scenario.inherited import State
 from simulator.scenario.layer import Layer
 from simulator.scenario.nested import find
+from simulator.scenario.phase import SHORTCUTS
 from simulator.scenario.phase_layers import below_phase, phase_problems, split_phase
 from simulator.scenario.recipes import DEFAULT_KEYS
 
@@ -306,6 +307,8 @@ class Draft:
             below = below_phase(of_sections, idx)
             for section, value in of_sections.data.items():
                 self._remember(("phases", idx, section), value, below)
+            for name in SHORTCUTS & changes.keys():
+                self._remember(("phases", idx, name), changes[name], below)
         return own
 
     def _remove(self, path: KeyPath) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from simulator.scenario.draft import SHORTHANDS
+from simulator.scenario.parallel import AUTO
 from simulator.scenario.phase import SECTIONS, SHORTCUTS
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.section import FAMILY
@@ -34,6 +35,7 @@ def scenario_schema(names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         values = section["properties"][field]
         word = {entry: values[entry] for entry in ("type", "enum", FAMILY) if entry in values}
         properties[key] = {"anyOf": [word, properties[key]]}
+    properties["parallel"] = {"anyOf": [{"type": "string", "enum": [AUTO]}, properties["parallel"]]}
     _put_sections_of_phases(definitions["Phase"]["properties"], properties, definitions["Training"]["properties"])
     by_name = {"type": "object", "description": "Changes of inherited phases, by name."}
     properties["phases"] = {"anyOf": [properties["phases"], by_name]}
@@ -51,7 +53,7 @@ def _put_sections_of_phases(phase: dict[str, Any], scenario: Mapping[str, Any], 
     nothing = {"type": "null"}
     for key in SECTIONS:
         phase[key] = {"anyOf": [scenario[key], nothing], "description": f"As `{key}` of the scenario, for this phase."}
-    for key in SHORTCUTS:
+    for key in sorted(SHORTCUTS):
         phase[key] = {"anyOf": [training[key], nothing], "description": f"training.{key} of this phase."}
 
 

@@ -37,7 +37,14 @@ from simulator.scenario.layers import (
     text_layers,
 )
 from simulator.scenario.model_catalog import MODELS, model_names
-from simulator.scenario.phase_scenarios import hold_places, phase_drafts, read_phases, with_phases
+from simulator.scenario.phase_scenarios import (
+    hold_places,
+    is_of_layout,
+    is_to_plan,
+    phase_drafts,
+    read_phases,
+    with_phases,
+)
 from simulator.scenario.planned import take_planned
 from simulator.scenario.recipes import RECIPES
 from simulator.scenario.releases import RELEASES, SetSwitch
@@ -160,6 +167,8 @@ def _finished(draft: Draft, checks: Checks, is_partial: bool) -> tuple[Scenario,
         scenario = derived.with_light_end(scenario)
     _attach_origins(scenario, draft, given)
     found = (*rule_problems(scenario), *hardware.hardware_problems(scenario), *checks.problems(scenario))
+    if is_to_plan(scenario):
+        found = tuple(each for each in found if not is_of_layout(each[0]))
     if found:
         by_release = {each.key for each in switches if each.is_modelled}
         said = dict.fromkeys(
@@ -171,12 +180,16 @@ def _finished(draft: Draft, checks: Checks, is_partial: bool) -> tuple[Scenario,
     scenario._base = base_of(draft.history)
     scenario._dropped = draft.dropped_texts()
     warnings = (
-        *inherited_warnings(scenario, draft.history),
-        *age_warnings(scenario),
-        *calibrated_warnings(scenario),
-        *rule_warnings(scenario),
-        *hardware.hardware_warnings(scenario),
-        *checks.warnings(scenario),
+        ()
+        if is_to_plan(scenario)
+        else (
+            *inherited_warnings(scenario, draft.history),
+            *age_warnings(scenario),
+            *calibrated_warnings(scenario),
+            *rule_warnings(scenario),
+            *hardware.hardware_warnings(scenario),
+            *checks.warnings(scenario),
+        )
     )
     notes = [
         *draft.dropped_notes(),

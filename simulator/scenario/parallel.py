@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    WrapSerializer,
+)
 from pydantic_core import PydanticCustomError
 
 from hwprofiles.fields import Bytes
@@ -116,6 +124,31 @@ class Parallel(Section):
     """
     comm_sms: Annotated[int, Field(ge=0, le=1_000)] | None = None
     """SMs that dispatch and combine kernels hold while they run. null: as many as the dispatcher's own default."""
+
+
+AUTO: Final = "auto"
+"""In place of the section: a planner finds the degrees and the schedule, the other keys have their defaults."""
+
+
+class PlannedParallel(Parallel):
+    """The place of a layout that is not found yet: one GPU along every axis. A copy with other degrees is a layout."""
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Parallel:  # type: ignore[override]
+        """A plain section where a key changes."""
+        if not update:
+            return super().model_copy(deep=deep)
+        return Parallel.model_construct(**{key: getattr(self, key) for key in Parallel.model_fields} | dict(update))
+
+
+def _planned(value: Any) -> Any:
+    return PlannedParallel() if isinstance(value, str) and value == AUTO else value
+
+
+def _auto(value: Parallel, handler: SerializerFunctionWrapHandler) -> Any:
+    return AUTO if isinstance(value, PlannedParallel) else handler(value)
+
+
+ParallelOrAuto = Annotated[Parallel, BeforeValidator(_planned), WrapSerializer(_auto)]
 
 
 class ParamGather(Section):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from simulator.scenario.parallel import ScheduleName
+from simulator.scenario.phase_kinds import KindKeys
 from simulator.scenario.section import Section, Text, Tokens
 
 SECTIONS: Final = (
@@ -16,8 +17,12 @@ SECTIONS: Final = (
 )  # fmt: skip
 """Keys of a scenario that a phase may give in its own way."""
 
-SHORTCUTS: Final = ("seq_len", "global_batch_size", "micro_batch_size")
+SHORTCUTS: Final = frozenset({"seq_len", "global_batch_size", "micro_batch_size"})
 """Keys of `training` that may stand in the phase itself."""
+
+
+_ABSENT: Final = {**dict.fromkeys(SECTIONS), **{key: field.default for key, field in KindKeys.model_fields.items()}}
+"""Key → the value that says nothing."""
 
 
 class BatchRamp(Section):
@@ -30,8 +35,8 @@ class BatchRamp(Section):
     """Schedule while the micro-batches are too few for parallel.schedule."""
 
 
-class Phase(Section):
-    """A part of the run; exactly one of tokens and steps says how long.
+class Phase(KindKeys):
+    """A part of the run; exactly one of tokens and steps says how long a pre-training is, other kinds have keys of their own.
 
     Its sections hold what differs from the scenario's own, key by key; null: nothing does. A file may write single keys, and
     seq_len, global_batch_size, micro_batch_size for those of training: the loader lays them over the scenario as one more file
@@ -66,5 +71,5 @@ class Phase(Section):
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Sections that the phase does not change leave no trace."""
-        return {key: value for key, value in handler(self).items() if key not in SECTIONS or value is not None}
+        """Sections that the phase does not change leave no trace, nor do keys of other kinds than its own."""
+        return {key: value for key, value in handler(self).items() if key not in _ABSENT or value != _ABSENT[key]}

@@ -52,7 +52,7 @@ def below_phase(layer: Layer, idx: int) -> Layer:
 def phase_problems(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(key of the phase, message): keys given twice, and those that are of the whole run."""
     training = entry.get(_TRAINING)
-    for name in SHORTCUTS:
+    for name in sorted(SHORTCUTS):
         given = entry.get(name)
         if given is not None and isinstance(training, Mapping) and name in training:
             yield name, f"{show(given)}, and training.{name} {show(training[name])} in the same phase; leave one out"

@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from simulator.errors import InputError, Problem
 from simulator.scenario.draft import Draft, dropped_by
+from simulator.scenario.layer import Layer
 from simulator.scenario.nested import find, put
+from simulator.scenario.parallel import AUTO, PlannedParallel
 from simulator.scenario.phase import SECTIONS, SHORTCUTS, Phase
 from simulator.scenario.scenario import Scenario
 
@@ -22,6 +24,18 @@ Finish = Callable[[Draft], tuple[Scenario, Notes]]
 """The scenario of a draft and what is odd in it. Raises InputError."""
 
 _TRAINING: Final = "training"
+_OF_LAYOUT: Final = frozenset(
+    {
+        "parallel",
+        "recompute",
+        "data_parallel",
+        "training.global_batch_size",
+        "training.micro_batch_size",
+        "head.chunk_tokens",
+    }
+)
+"""Sections and keys that the rules of layouts are about."""
+_OF_RAMPS: Final = (".batch_ramp.from", ".batch_ramp.schedule_below")
 
 
 def phase_scenario(scenario: Scenario, index: int) -> Scenario:
@@ -38,6 +52,21 @@ def own_scenarios(scenario: Scenario) -> tuple[Scenario, ...]:
     return tuple(
         phase_scenario(scenario, index) if phase.changes else scenario for index, phase in enumerate(scenario.phases)
     )
+
+
+def is_planned(scenario: Scenario, index: int) -> bool:
+    """Whether a phase's layout is to be found: its scenario then has a placeholder in the place of one."""
+    return is_to_plan(phase_scenario(scenario, index))
+
+
+def is_to_plan(scenario: Scenario) -> bool:
+    """Whether the layout that the scenario itself states is to be found (`parallel: auto`)."""
+    return isinstance(scenario.parallel, PlannedParallel)
+
+
+def is_of_layout(field: str) -> bool:
+    """Whether a rule about a key is one of layouts, which a planner asks."""
+    return field.partition(".")[0] in _OF_LAYOUT or field in _OF_LAYOUT or field.endswith(_OF_RAMPS)
 
 
 def _made(scenario: Scenario, phase: Phase) -> Scenario:
@@ -139,12 +168,23 @@ def phase_drafts(draft: Draft) -> Iterator[tuple[int, PhaseDraft]]:
         moved |= {("phases", 0, *path[2:]): at for path, at in own.origins.items() if path[:2] == ("phases", idx)}
         own.origins = moved
         given: dict[str, str] = {}
-        for layer in layers:
+        for layer in _stated(layers):
             own.put(layer)
             given |= {name: name for name in _dotted(layer.data)}
         given |= {f"{_TRAINING}.{key}": key for key in SHORTCUTS if ("phases", idx, key) in draft.origins}
         name = phases[idx].get("name")
         yield idx, PhaseDraft(str(name if isinstance(name, str) else idx), draft.where(("phases", idx)), own, given)
+
+
+def _stated(layers: Sequence[Layer]) -> Iterator[Layer]:
+    """The layers, without a search for a layout where a later one states a key of it: the others are then the scenario's."""
+    for number, layer in enumerate(layers, start=1):
+        if layer.data.get("parallel") == AUTO and any(
+            isinstance(each.data.get("parallel"), dict) for each in layers[number:]
+        ):
+            yield replace(layer, data={key: value for key, value in layer.data.items() if key != "parallel"})
+        else:
+            yield layer
 
 
 def _dotted(data: Any, prefix: str = "") -> Iterator[str]:

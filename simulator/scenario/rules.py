@@ -22,6 +22,7 @@ from simulator.scenario.muon_rules import muon_problems, muon_warnings
 from simulator.scenario.offload import offload_warnings
 from simulator.scenario.packing_rules import packing_problems, packing_warnings
 from simulator.scenario.phase import BatchRamp
+from simulator.scenario.phase_kinds import kind_problems
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.sharing_rules import sharing_problems, sharing_warnings
 from simulator.scenario.tensor_rules import tensor_problems
@@ -357,7 +358,11 @@ def _phase_problems(scenario: Scenario) -> Iterator[FieldProblem]:
         if phase.name in seen:
             yield "phases", f"two phases have the name {show(phase.name)}; names are unique"
         seen.add(phase.name)
-        if (phase.tokens is None) == (phase.steps is None):
+        for key, message in kind_problems(
+            phase, tokens=phase.tokens, steps=phase.steps, has_ramp=phase.batch_ramp is not None
+        ):
+            yield f"{field}.{key}", message
+        if phase.kind == "pretrain" and (phase.tokens is None) == (phase.steps is None):
             found = "neither is given" if phase.tokens is None else "both are given"
             yield field, f"needs either tokens or steps; {found}"
 

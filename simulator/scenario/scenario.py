@@ -15,7 +15,7 @@ from simulator.scenario.cluster import Cluster
 from simulator.scenario.host import Host
 from simulator.scenario.model import ModelSpec
 from simulator.scenario.offload import Offload
-from simulator.scenario.parallel import DataParallel, Parallel
+from simulator.scenario.parallel import DataParallel, Parallel, ParallelOrAuto
 from simulator.scenario.phase import Phase
 from simulator.scenario.plan import (
     AssumptionOverride,
@@ -80,7 +80,7 @@ class Scenario(Section):
     framework: Annotated[str, named("framework release")] | None = None
     """name@release: its switches (`moesim list frameworks`) are the defaults of all other keys; null: not known."""
     kernels: Kernels = Kernels()
-    parallel: Parallel = Parallel()
+    parallel: ParallelOrAuto = Parallel()
     data_parallel: DataParallel = DataParallel()
     training: Training = Training()
     precision: Precision = Precision()
