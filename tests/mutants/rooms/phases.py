@@ -241,8 +241,8 @@ PHASES = Room(
         ),
         Fault(
             "simulator/run/phase_runs.py",
-            "prices = [price_of(trained) for trained in own]",
-            "prices = [price_of(scenario) for trained in own]",
+            "prices = [price_of(each) for each in own]",
+            "prices = [price_of(scenario) for each in own]",
             "a phase's own price is ignored",
         ),
         Fault(
