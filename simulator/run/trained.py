@@ -32,7 +32,9 @@ def trained_by_phases(scenario: Scenario, report: Report | None = None) -> tuple
     for own, phase in zip(own_scenarios(scenario), scenario.phases, strict=True):
         if phase.kind != PRETRAIN:
             key = f"phases.{phase.name}.kind"
-            raise InputError([Problem(scenario.where(key), key, f"not modelled yet ({phase.kind}); use kind: pretrain")])
+            raise InputError(
+                [Problem(scenario.where(key), key, f"not modelled yet ({phase.kind}); use kind: pretrain")]
+            )
         if id(own) not in found:
             found[id(own)] = _trained(own, phase.name if phase.changes else "", report)
     return tuple(found[id(own)] for own in own_scenarios(scenario))
