@@ -11,14 +11,14 @@ from typing import Any, Final
 
 from hwprofiles.calibration.calibrate.store import FLAGGED
 from hwprofiles.calibration.command import write_whole
-from hwprofiles.calibration.fits.points import WRITTEN, gemm_size
+from hwprofiles.calibration.fits.points import OWN_WRITTEN, WRITTEN, gemm_size
 from hwprofiles.calibration.fits.serving import serving
 from hwprofiles.kernels.parameters import GpuLike, row_problem
 from hwprofiles.kernels.rows import KERNEL_COLUMNS, LIBRARY, RESULT, parse_row
 from hwprofiles.kernels.shape import KERNELS, OWN_GEMMS, PEAK_OF_DTYPE, KernelShape
 
 Row = Mapping[str, str]
-OWN: Final = {"gemm": ("cublas", *WRITTEN, OWN_GEMMS), "grouped_gemm": ("grouped", OWN_GEMMS)}
+OWN: Final = {"gemm": ("cublas", *WRITTEN, OWN_GEMMS), "grouped_gemm": ("grouped", OWN_GEMMS, OWN_WRITTEN)}
 """Op → libraries whose rows are the stack's; others (loops of launches) are for the fit alone."""
 STATE: Final = "first_launches"
 SAME: Final = tuple(name for name in KERNEL_COLUMNS if name in KernelShape.__dataclass_fields__)
@@ -105,6 +105,7 @@ def _own_libraries(calls: Iterable[Sequence[Row]]) -> dict[str, str | None]:
 def _row(states: Sequence[Row], source: str, own: Mapping[str, str | None]) -> dict[str, str]:
     best = min(states, key=lambda row: float(row["seconds"]))
     op, library = best["op"], best[LIBRARY]
+    library = OWN_GEMMS if library == OWN_WRITTEN else library
     written = "" if (op in OWN and library != OWN_GEMMS) or own.get(op) == library else library
     return {
         **{name: best.get(name, "") for name in SAME}, LIBRARY: written,

@@ -14,7 +14,16 @@ from typing import Any, Final, NamedTuple
 from hwprofiles.calibration.fits.judged import Judged, judge, spread
 from hwprofiles.calibration.fits.overlap import LIMITED
 from hwprofiles.calibration.fits.parameter import NEAR, Entry, Origin, parameters
-from hwprofiles.calibration.fits.points import WRITTEN, Cells, free_sms, gemm_points, is_alone, measured, state_of
+from hwprofiles.calibration.fits.points import (
+    OWN_WRITTEN,
+    WRITTEN,
+    Cells,
+    free_sms,
+    gemm_points,
+    is_alone,
+    measured,
+    state_of,
+)
 from hwprofiles.calibration.gemm_families import CUBLAS_TILES, DEEPGEMM_TILES
 from hwprofiles.calibration.gemm_fit import (
     BIG,
@@ -47,7 +56,7 @@ TILES: Final = {
     ("deepgemm", "fp8-block"): DEEPGEMM_TILES, ("cublas", "fp8-block"): Tiles(256, 256, 128, bm_min=128),
     ("cublas-fp32-out", "fp8-block"): CUBLAS_TILES, ("cublas", "fp8-row"): Tiles(256, 256, 128, bm_min=128),
     ("cublas-bf16-out", "fp8-row"): Tiles(256, 256, 128, bm_min=128),
-    (OWN_GEMMS, "fp8-block"): Tiles(256, 128, 128, bm_min=128),
+    (OWN_GEMMS, "fp8-block"): Tiles(256, 128, 128, bm_min=128), (OWN_WRITTEN, "fp8-block"): Tiles(256, 128, 128, bm_min=128),
 }  # fmt: skip
 """Library cell, format → tiles; else those of cuBLAS, with SPLITS. torch's grouped product in BF16 has kernels of 64 rows for
 groups of few: on the loads of h100-measured, many of them uneven, its three passes err by 4.5, 6.6 and 5.1 % left out, with
@@ -66,7 +75,7 @@ OF_RESULT: Final = ("st_bytes_per_s", "q")
 """Constants that go with what becomes of a result."""
 STORE_BESIDE: Final = Prior(1.3, 0.25)
 """Start and pull of q: stores hardly beside the next tile's main loop."""
-SERVING: Final = ("cublas", "cublas-fp32-out", "cublas-bf16-out", "grouped", OWN_GEMMS)
+SERVING: Final = ("cublas", "cublas-fp32-out", "cublas-bf16-out", "grouped", OWN_GEMMS, OWN_WRITTEN)
 """Library cells that become the stack's constants, the first that a pass was measured with, this project's by their name;
 others are judged only."""
 APART: Final = "loop"
@@ -96,7 +105,7 @@ class Family(NamedTuple):
     @property
     def named(self) -> str:
         """The library where its constants go by its name, else ""."""
-        return self.library if self.library == OWN_GEMMS else ""
+        return OWN_GEMMS if self.library in (OWN_GEMMS, OWN_WRITTEN) else ""
 
     @property
     def as_kind(self) -> Family:

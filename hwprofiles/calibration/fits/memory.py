@@ -190,7 +190,7 @@ def fitted(rows: Sequence[Cells], gpu: Gpu, origin: Origin) -> tuple[dict[str, M
         if not any(part[0] == kernel[0] and part[1].startswith(f"{kernel[1]}-") for part in apart)
     }  # fmt: skip
     # What is said of kernels that were not measured, is said by those that everybody runs.
-    common = [fit for kernel, fit in pooled.items() if kernel[1] != OWN_STREAMS] or list(pooled.values())
+    common = [fit for kernel, fit in pooled.items() if not kernel[1].startswith(OWN_STREAMS)] or list(pooled.values())
     floor, usual = launch_floor(common)
     shares = sorted(fit.constants.share for fit in common)
     found: dict[str, Mapping[str, Any]] = dict(

@@ -22,9 +22,10 @@ Cells = Mapping[str, str]
 HEADS_WEIGHT: Final = "torch-heads-weight"
 """Library cell of the weight's gradient of a norm of heads."""
 OWN: Final = "own measurement"
-WRITTEN: Final = {"cublas-bf16-out": "bf16", "cublas-fp32-out": "fp32"}
+OWN_WRITTEN: Final = f"{OWN_GEMMS}-fp32-out"
+WRITTEN: Final = {"cublas-bf16-out": "bf16", "cublas-fp32-out": "fp32", OWN_WRITTEN: "fp32"}
 """Library cell → result of a weight gradient that is written and not added to; grouped ones and loops of them write BF16, but
-for this project's, which add."""
+for this project's, which add where their cell does not say otherwise."""
 WINDOWED: Final = 0.95
 """A call of a smaller share of its dimensions' FLOP has a window or a slice."""
 

@@ -1,7 +1,7 @@
 """This project's FP8 products by blocks (hwprofiles/calibration/kernels), dense and grouped, in three passes.
 
-Weight gradients add into FP32. Groups are one launch, whose ends lie on the device; tokens of a weight gradient are padded to
-128 a group, as its operands have them, and the sizes that stand in the table are those without padding.
+Weight gradients add into FP32, and are written. Groups are one launch, whose ends lie on the device; tokens of a weight
+gradient are padded to 128 a group, as its operands have them, and the sizes that stand in the table are those without padding.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import torch
 
+from hwprofiles.calibration.fits.points import OWN_WRITTEN
 from hwprofiles.calibration.kernels import products
 from hwprofiles.calibration.kernels.operands import Blocks, Columns, Rows
 from hwprofiles.calibration.kernels.sms import at_most_sms
@@ -43,6 +44,10 @@ def dense_cases(device: Any, size: Size) -> Iterator[RateCase]:
             for rows, level in leveled_tokens(idx, (more * counts[0], more * counts[1]), n, k, size):
                 if variant != "wgrad" or rows % TILE == 0:
                     yield replace(dense_case(device, variant, rows, n, k), level=level)
+                if variant == "wgrad" and rows % TILE == 0 and size == "full":
+                    yield replace(
+                        written(dense_case(device, variant, rows, n, k)), level=max(level, int(idx >= DEEPSEEK))
+                    )
 
 
 def grouped_cases(device: Any, size: Size) -> Iterator[RateCase]:
@@ -52,6 +57,8 @@ def grouped_cases(device: Any, size: Size) -> Iterator[RateCase]:
             for variant in _passes(size):
                 is_finer = size == "full" and (variant == "dgrad" or number % 3 != 0)
                 yield replace(grouped_case(device, variant, n, k, counts), level=int(is_finer))
+                if variant == "wgrad" and size == "full":
+                    yield replace(written(grouped_case(device, variant, n, k, counts)), level=1)
 
 
 def _passes(size: Size) -> tuple[str, ...]:
@@ -73,16 +80,22 @@ def grouped_case(device: Any, variant: str, n: int, k: int, counts: Counts) -> R
     return replace(expert_case(variant, DTYPE, OWN_GEMMS, n, k, counts, 1.0, make, out_bytes), launches=1)
 
 
+def written(case: RateCase) -> RateCase:
+    """A weight gradient that is written and not added."""
+    make: Any = case.make
+    return replace(case, cells={**case.cells, "library": OWN_WRITTEN}, make=partial(make, accumulate=False))
+
+
 def limited_to(case: RateCase, num_sms: int) -> RateCase:
     """The same by a kernel that uses at most so many SMs."""
     named = replace(case, cells={**case.cells, "library": LIMITED})
     return replace(named, around=partial(at_most_sms, num_sms))
 
 
-def _make(device: Any, variant: str, n: int, k: int, counts: Counts) -> Call:
+def _make(device: Any, variant: str, n: int, k: int, counts: Counts, *, accumulate: bool = True) -> Call:
     _refuse_cpu(device)
     if variant == "wgrad":
-        return _wgrad(device, n, k, counts)
+        return _wgrad(device, n, k, counts, accumulate)
     columns, reduced = (n, k) if variant == "fprop" else (k, n)
     rows = sum(counts)
     left = Rows(*tiles(device, rows, reduced))
@@ -91,11 +104,11 @@ def _make(device: Any, variant: str, n: int, k: int, counts: Counts) -> Call:
     return partial(products.fprop, left, Blocks(made.values, made.scales), ends(counts, device), out=out)
 
 
-def _wgrad(device: Any, n: int, k: int, counts: Counts) -> Call:
+def _wgrad(device: Any, n: int, k: int, counts: Counts, accumulate: bool) -> Call:
     within = tuple(count + -count % TILE for count in counts)
     left, right = (_columns(device, sum(within), side) for side in (n, k))
     out = torch.zeros(len(counts), n, k, device=device)
-    return partial(products.wgrad, left, right, ends(within, device), out=out, accumulate=True)
+    return partial(products.wgrad, left, right, ends(within, device), out=out, accumulate=accumulate)
 
 
 def _columns(device: Any, tokens: int, side: int) -> Columns:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 
 from hwprofiles.calibration.measuring import random_bf16
-from hwprofiles.calibration.rates.casts import IN_FP8, WHOLE_TILES, tiles_of_rows
+from hwprofiles.calibration.rates.casts import IN_FP8, WEIGHTS, WHOLE_TILES, tiles_of_rows
 from hwprofiles.calibration.rates.moved import COARSE, GRID, Kernel
 from hwprofiles.calibration.rates.rows import TOP_K
 from hwprofiles.kernels.shape import OWN_STREAMS
@@ -38,6 +38,26 @@ def both_ways(x: Any, sources: Any) -> Any:
 def activated(x: Any, weights: Any) -> Any:
     """SwiGLU times the rows' weights, 1x128."""
     return _kernels("swiglu", x).swiglu_quantise(x, weights)
+
+
+def columns_again(values: Any, scales: Any, sources: Any) -> Any:
+    """128x1 and transposed, of tiles 1x128 kept from the forward."""
+    return _kernels("streams", values).quantise_columns(values, scales, values.shape[1], sources, 16)
+
+
+def blocks(weights: Any) -> Any:
+    """128x128, and the transposed copy."""
+    return _kernels("streams", weights).quantise_blocks(weights.unsqueeze(0))
+
+
+def activated_back_both(x: Any, grad: Any, sources: Any, weights: Any) -> Any:
+    """SwiGLU's gradient 1x128, and 128x1 transposed."""
+    return _kernels("swiglu", x).swiglu_backward_quantise(x, grad, sources, weights)
+
+
+def quantised_to_experts(x: Any, places: Any) -> Any:
+    """Each token's numbers 1x128 to TOP_K rows."""
+    return _kernels("permuting", x).permute_quantise(x, places, places.numel())
 
 
 def activated_back(x: Any, grad: Any, weights: Any) -> Any:
@@ -72,6 +92,23 @@ def _gated_back(device: Any, rows: int, width: int) -> tuple[Any, ...]:
     return x, random_bf16(device, rows, width), weights
 
 
+def _in_fp8(device: Any, rows: int, width: int) -> tuple[Any, ...]:
+    return *tiles_of_rows(random_bf16(device, rows, width)), torch.arange(rows, device=device)
+
+
+def _wide(device: Any, rows: int, width: int) -> tuple[Any, ...]:
+    return (torch.randn(rows, width, device=device),)
+
+
+def _gated_back_both(device: Any, rows: int, width: int) -> tuple[Any, ...]:
+    x, grad, weights = _gated_back(device, rows, width)
+    return x, grad, torch.arange(rows, device=device), weights
+
+
+def _tokens(device: Any, rows: int, width: int) -> tuple[Any, ...]:
+    return random_bf16(device, rows, width), torch.randperm(rows * TOP_K, device=device).view(rows, TOP_K)
+
+
 def _sent(device: Any, rows: int, width: int) -> tuple[Any, ...]:
     return *tiles_of_rows(random_bf16(device, rows, width)), torch.randperm(rows, device=device).view(rows, 1)
 
@@ -88,8 +125,12 @@ def _kernels(name: str, x: Any) -> Any:
     return import_module(f"hwprofiles.calibration.kernels.{name}")
 
 
-def _kernel(op: str, function: Any, operands: Any, per_number: float, shapes: Any = COARSE) -> Kernel:
-    return Kernel(op, OWN_STREAMS, function, operands, per_number, dtype=DTYPE, shapes=shapes, launches=1)
+def _kernel(
+    op: str, function: Any, operands: Any, per_number: float, shapes: Any = COARSE, variant: str = ""
+) -> Kernel:
+    return Kernel(
+        op, OWN_STREAMS, function, operands, per_number, variant=variant, dtype=DTYPE, shapes=shapes, launches=1
+    )
 
 
 KERNELS: Final = (
@@ -100,4 +141,8 @@ KERNELS: Final = (
     _kernel("swiglu_bwd", activated_back, _gated_back, 4.0 + 2.0 + 4.0),
     _kernel("permute", to_experts, _sent, 2.0 * IN_FP8),
     _kernel("unpermute", from_experts, _returned, 2.0 + 2.0 / TOP_K),
+    _kernel("quantise", blocks, _wide, 4.0 + 2.0, WEIGHTS, "weight"),
+    _kernel("quantise_transpose", columns_again, _in_fp8, 2.0 * IN_FP8, COARSE, "of-fp8"),
+    _kernel("swiglu_bwd", activated_back_both, _gated_back_both, 4.0 + 2.0 + 4.0 * IN_FP8, COARSE, "both"),
+    _kernel("permute", quantised_to_experts, _tokens, 2.0 + TOP_K * IN_FP8, COARSE, "cast"),
 )
