@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from math import floor, inf
 from typing import Final
 
+from hwprofiles.kernels.shape import OWN_GEMMS
 from simulator.scenario import derived
 from simulator.scenario.hardware import operand_copies
 from simulator.scenario.module_rules import OWN
@@ -137,6 +138,7 @@ def activation_recipe(
         plain_modules=scenario.kernels.modules == "transformers",
         seq=scenario.training.seq_len,
         own_modules=scenario.kernels.modules == OWN,
+        own_gemms=scenario.kernels.gemm == OWN_GEMMS,
         accumulates=derived.num_micro_batches(scenario) > 1,
         sends=derived.dispatcher(scenario).sends if scenario.parallel.ep > 1 else "distinct",
     )

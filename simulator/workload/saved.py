@@ -44,7 +44,8 @@ class ActivationRecipe:
     expert_rows_peak_frac: of the fullest micro-batch (at least the former). row_padding: an expert's rows are padded
     to a multiple. autograd: fused, transformer_engine or eager. fuses_experts: as of `Recipe`.
     keeps_outputs: the last stage's logits stay to the end of the step. gathers_logits: as of `Recipe`.
-    attention: library of the attention core; "": the stack's own. plain_modules, own_modules, seq: as of `Recipe`.
+    attention: library of the attention core; "": the stack's own. plain_modules, own_modules, own_gemms,
+    seq: as of `Recipe`.
     accumulates: gradients are added to those of earlier micro-batches.
     bf16_layers: as of `Recipe`. sends: what of a token the dispatcher sends.
     has_hidden: the hidden state that an MTP module takes is kept already, by the head in front of it.
@@ -81,6 +82,7 @@ class ActivationRecipe:
     plain_modules: bool = False
     seq: int = 0
     own_modules: bool = False
+    own_gemms: bool = False
     accumulates: bool = False
     sends: Sends = "distinct"
 

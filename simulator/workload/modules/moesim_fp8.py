@@ -2,8 +2,8 @@
 
 BF16: a weight's gradient is written in BF16 and cast to FP32. fp8-blockwise: operands are quantised by one kernel each, in
 tiles of 1x128 for fprop and dgrad, in tiles of 128 tokens and transposed for wgrad; the kept input is read back in FP8; experts
-are a launch each, behind which their results are joined, but by this project's kernels one for all, which add weight gradients
-in place. fp8-row: moesim_rows.py. Router and head stay in BF16.
+are a launch each, behind which their results are joined. By this project's kernels: moesim_own.py. fp8-row: moesim_rows.py.
+Router and head stay in BF16.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 from hwprofiles.kernels.shape import LOOP
 from simulator.scenario.model import ModelSpec
 from simulator.workload import counting as c
-from simulator.workload.modules import moesim_rows
+from simulator.workload.modules import moesim_own, moesim_rows
 from simulator.workload.modules.chains import (
     BF16,
     FP32,
@@ -46,6 +46,8 @@ QUANTISED: Final = (29, 7)
 quotients (8), conversion (5) and what finds the scales."""
 TURNED: Final = 2
 """Bytes of an FP8 weight copied transposed for dgrad."""
+NETWORKS: Final = ("ffn_", "shared_", "expert_")
+"""Beginnings of the names of feed-forward networks' layers."""
 WEIGHT_CAST, WEIGHT_TURN = "_weight_cast", "_weight_turn"
 """Ends of the names of what is made of a weight once a step."""
 
@@ -65,6 +67,8 @@ class Linears:
         is_quantised = op.shape.dtype != "bf16"
         if op.shape.dtype == "fp8-row":
             yield from self._row_wgrad(op, layer) if variant == "wgrad" else self._rows(op, layer)
+        elif is_quantised and self.recipe.own_gemms:
+            yield from self._own_wgrad(op, layer) if variant == "wgrad" else self._own(op, layer)
         elif variant == "wgrad":
             yield from self._fp8_wgrad(op, layer) if is_quantised else self._wgrad(op, layer)
         elif is_quantised:
@@ -98,7 +102,7 @@ class Linears:
         yield from self._weight(op, layer)
         if not (shape.variant == "fprop" and layer in JOINED_INPUT):
             yield _tiles(f"{op.name}_quantise", shape.m * shape.k, op.phase)
-        if not is_grouped or self.recipe.own_gemms:
+        if not is_grouped:
             yield op
             return
         yield from spread(op)
@@ -113,6 +117,12 @@ class Linears:
         """
         shape, first = op.shape, 1.0 - self.recipe.accumulated
         if op.name.endswith("_recompute"):
+            return
+        if self.recipe.own_gemms:
+            if shape.variant == "fprop":
+                yield moesim_own.weight(f"{layer}{WEIGHT_CAST}", shape.n * shape.k * shape.groups, first)
+            else:
+                yield moesim_own.weight_scales(f"{layer}{WEIGHT_TURN}", shape.n * shape.k * shape.groups, first)
             return
         numbers, is_by_rows = shape.n * shape.k * shape.groups, shape.dtype == "fp8-row"
         if shape.variant == "fprop":
@@ -140,9 +150,6 @@ class Linears:
             f"{layer}_grad_turn", "quantise_transpose", "W", IN_TILES * shape.k * shape.m, library=QUANTISER,
             dtype="fp8-block",
         )  # fmt: skip
-        if self.recipe.own_gemms:
-            yield op
-            return
         written = _written(op, "fp32")
         yield _in_loop(written) if shape.groups > 1 else written
         if shape.groups > 1:
@@ -150,6 +157,34 @@ class Linears:
                 f"{layer}_grad_copy", "copy", "W", 2 * FP32 * numbers, kernels=shape.groups, library=OWN, dtype="fp32"
             )
         yield from summed(f"{layer}_grad_sum", numbers, self.share)
+
+    def _own(self, op: Op, layer: str) -> Iterator[Op]:
+        """fprop or dgrad by this project's kernels: a gradient is quantised both ways at once; within a network that is one
+        function the activation makes the operands of what is behind it, and the permutation those of experts.
+        """
+        shape, is_gated = op.shape, self._is_gated(layer)
+        yield from self._weight(op, layer)
+        name = f"{op.name}_quantise"
+        if shape.variant == "fprop":
+            if layer not in JOINED_INPUT and not (is_gated and (layer.endswith("_down") or layer == "expert_up")):
+                yield moesim_own.by_rows(name, shape.m, shape.k, op.phase)
+        elif not (is_gated and (layer.endswith("_up") or layer == "expert_down")):
+            yield moesim_own.both_ways(name, shape.m, shape.k, op.phase)
+        yield op
+
+    def _own_wgrad(self, op: Op, layer: str) -> Iterator[Op]:
+        """The first micro-batch's is written, the others' are added to it."""
+        shape, is_gated = op.shape, self._is_gated(layer)
+        if self._is_kept(layer) and not is_gated:
+            yield moesim_own.by_rows(f"{layer}_quantise_again", shape.k, shape.n, "W")
+        if layer not in JOINED_INPUT:
+            yield moesim_own.by_columns(f"{layer}_input_turn", shape.k, shape.n, "W", of_fp8=True)
+        if is_gated and layer == "expert_down":
+            yield from moesim_own.tokens_turned(layer, shape.k, shape.m)
+        yield op if self.share else _written(op, "fp32")
+
+    def _is_gated(self, layer: str) -> bool:
+        return layer.startswith(NETWORKS) and moesim_own.is_gated(self.model, self.recipe.own_gemms, layer)
 
     def _rows(self, op: Op, layer: str) -> Iterator[Op]:
         """fprop or dgrad by rows; forward the input by columns too, which is kept for wgrad, unless it is kept as it was."""

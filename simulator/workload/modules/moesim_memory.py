@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from simulator.scenario.model import ModelSpec
+from simulator.workload.modules import moesim_own
 from simulator.workload.modules.chains import BF16, FP32
 from simulator.workload.saved import ActivationRecipe
 from simulator.workload.tensors import BlockMemory, Tensor, total_bytes
@@ -50,6 +51,9 @@ def _of_block(name: str, model: ModelSpec, r: ActivationRecipe) -> tuple[int, in
     if name == "moe_ffn":
         moe = model.moe
         assert moe is not None
+        if _is_gated(model, r, "expert"):
+            forward, back = _gated(r.tokens * moe.top_k, model.hidden_size, moe.expert_intermediate_size)
+            return forward, back + BF16 * r.tokens * model.hidden_size  # the input's gradient by token
         numbers = r.tokens * moe.top_k * moe.expert_intermediate_size
         weights = moe.num_routed_experts * moe.num_up * moe.expert_intermediate_size * model.hidden_size
         rows, up = r.tokens * moe.top_k, moe.num_up * moe.expert_intermediate_size
@@ -58,6 +62,8 @@ def _of_block(name: str, model: ModelSpec, r: ActivationRecipe) -> tuple[int, in
     if name == "dense_ffn":
         dense = model.dense_ffn
         assert dense is not None
+        if _is_gated(model, r, "ffn"):
+            return _gated(r.tokens, model.hidden_size, dense.intermediate_size)
         numbers = r.tokens * dense.intermediate_size
         weights = dense.num_up * dense.intermediate_size * model.hidden_size
         back = _quantised(r.tokens * dense.num_up * dense.intermediate_size, r)
@@ -67,6 +73,19 @@ def _of_block(name: str, model: ModelSpec, r: ActivationRecipe) -> tuple[int, in
         weights = _casts(model.vocab_size * model.hidden_size, replace(r, act_dtype="bf16"))
         return 3 * FP32 * piece, BF16 * logits + max(2 * FP32 * piece, weights)
     return 0, 0
+
+
+def _is_gated(model: ModelSpec, r: ActivationRecipe, name: str) -> bool:
+    return moesim_own.is_gated(model, r.own_gemms and r.act_dtype != "bf16", name)
+
+
+def _gated(rows: int, hidden: int, width: int) -> tuple[int, int]:
+    """Of a network that is one function: its result; at the end of its backward, all operands that it made: the result's
+    gradient and the input both ways (of the input, transposed alone), the product's gradient, the activation's both ways, and
+    the input's gradient.
+    """
+    back = hidden * (3 * moesim_own.IN_FP8 + BF16) + width * (BF16 + 4 * moesim_own.IN_FP8)
+    return BF16 * rows * hidden, round(rows * back)
 
 
 def _quantised(numbers: int, r: ActivationRecipe) -> int:

@@ -14,6 +14,7 @@ from typing import Final
 
 from hwprofiles.kernels.shape import FEW, FEW_ROWS
 from simulator.scenario.model import GqaAttention, MlaAttention, ModelSpec
+from simulator.workload.modules import moesim_own
 from simulator.workload.modules.chains import (
     BF16,
     FP32,
@@ -210,7 +211,10 @@ def _attn_input_grad(op: Op, place: Place) -> Iterator[Op]:
 
 
 def _swiglu(op: Op, place: Place) -> Iterator[Op]:
-    width, tokens = _activation(op, place)
+    if moesim_own.is_gated(place.model, place.recipe.own_gemms, op.name):
+        yield moesim_own.activated(op, place)
+        return
+    width, tokens = place.activation(op.name)
     is_routed = op.name.startswith("expert")
     size, launches = WEIGHTED if is_routed else SWIGLU
     variant = "weighted" if is_routed else ""
@@ -221,27 +225,19 @@ def _swiglu(op: Op, place: Place) -> Iterator[Op]:
 
 
 def _swiglu_bwd(op: Op, place: Place) -> Iterator[Op]:
-    width, tokens = _activation(op, place)
+    width, tokens = place.activation(op.name)
     is_routed = op.name.startswith("expert")
     size, launches = WEIGHTED_BWD if is_routed else SWIGLU_BWD
-    yield chain(
-        op.name, "swiglu_bwd", "I", size * tokens * width, kernels=launches, elements=tokens * width, library=OWN,
-        variant="weighted" if is_routed else "", routed=is_routed,
-    )  # fmt: skip
+    if moesim_own.is_gated(place.model, place.recipe.own_gemms, op.name):
+        yield from moesim_own.activated_back(op, place)
+    else:
+        yield chain(
+            op.name, "swiglu_bwd", "I", size * tokens * width, kernels=launches, elements=tokens * width, library=OWN,
+            variant="weighted" if is_routed else "", routed=is_routed,
+        )  # fmt: skip
     if "swiglu" in place.recipe.recompute:
         again = replace(op, name=op.name.replace("_bwd", AGAIN), phase="W")
         yield from _swiglu(again, place)
-
-
-def _activation(op: Op, place: Place) -> tuple[int, int]:
-    """Width of the activation's output, and its rows."""
-    model = place.model
-    if op.name.startswith("ffn"):
-        assert model.dense_ffn
-        return model.dense_ffn.intermediate_size, place.tokens
-    assert model.moe
-    width = model.moe.expert_intermediate_size
-    return (width, place.rows) if op.name.startswith("expert") else (width * model.moe.num_shared_experts, place.tokens)
 
 
 def _select(op: Op, place: Place) -> Iterator[Op]:
@@ -283,6 +279,9 @@ def _map(op: Op, place: Place) -> Iterator[Op]:
 
 def _spread(op: Op, place: Place) -> Iterator[Op]:
     """Each token's numbers for each of its rows."""
+    if moesim_own.is_gated(place.model, place.recipe.own_gemms, "expert"):
+        yield from moesim_own.to_experts(op, place)
+        return
     numbers = place.rows * place.model.hidden_size
     yield chain(op.name, "permute", op.phase, 2 * BF16 * numbers, kernels=2, elements=numbers, library=OWN, routed=True)
 
@@ -291,7 +290,10 @@ def _collect(op: Op, place: Place) -> Iterator[Op]:
     """Rows in the order of tokens (4 of a number), summed in FP32 (2, and 4 a token), converted (6 a token)."""
     numbers = place.rows * place.model.hidden_size
     size = (3 * BF16) * numbers + (2 * FP32 + BF16) * place.hidden + 40 * place.rows
-    yield chain(op.name, "unpermute", op.phase, size, kernels=5, elements=numbers, library=OWN, routed=True)
+    if moesim_own.is_gated(place.model, place.recipe.own_gemms, "expert"):
+        yield moesim_own.from_experts(op, place)
+    else:
+        yield chain(op.name, "unpermute", op.phase, size, kernels=5, elements=numbers, library=OWN, routed=True)
     if op.name.startswith("unpermute_bwd"):
         yield from smalls("row_weights_bwd", "I", 16 * place.rows, 2)
         yield chain(

@@ -33,6 +33,16 @@ class Place:
         """Of the routed experts."""
         return self.tokens * self.model.moe.top_k if self.model.moe else 0
 
+    def activation(self, name: str) -> tuple[int, int]:
+        """Of the feed-forward network of an operator of that name: width of the activation's output, and its rows."""
+        model = self.model
+        if name.startswith("ffn"):
+            assert model.dense_ffn
+            return model.dense_ffn.intermediate_size, self.tokens
+        assert model.moe
+        width = model.moe.expert_intermediate_size
+        return (width, self.rows) if name.startswith("expert") else (width * model.moe.num_shared_experts, self.tokens)
+
     @property
     def scores(self) -> int:
         """Of tokens and experts."""
