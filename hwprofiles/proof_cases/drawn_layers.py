@@ -9,7 +9,8 @@ its experts have fewer than ROWS rows on the mean. Loads of experts are even and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any, Final
 
@@ -26,11 +27,15 @@ from hwprofiles.proof_cases.layer_cases import (
     proved,
     quick,
 )
+from hwprofiles.proof_cases.sizes import OWN
 from hwprofiles.units import MEGA, TERA
 
 SEED: Final = 20_261_128
 COUNTS: Final[dict[Kind, int]] = {"moe": 4, "mla": 2, "gqa": 2, "dense": 2, "head": 1}
 """Of each recipe; heads stay in BF16 in every one."""
+OWN_SEED: Final = 20_261_131
+OWN_COUNTS: Final[dict[Kind, int]] = {"moe": 8, "dense": 4, "mla": 2, "gqa": 2}
+"""Of layers for this project's products: networks, which are one function there, twice as many."""
 HIDDEN: Final = tuple(range(1024, 7168 + 1, 256))
 TOKENS: Final = (1024, 2048, 4096, 8192, 16_384)
 """Of a call; attention's are one sequence or several, none shorter than the first of these."""
@@ -51,11 +56,23 @@ ROWS: Final = 64
 
 def drawn() -> Iterator[LayerCase]:
     """The layers in the order in which they were drawn."""
-    draws = Random(SEED)  # noqa: S311
-    seen = {_sizes(case) for case in (*proved(), *quick(), *development())}
+    yield from _drawn(SEED, RECIPES, COUNTS, (*proved(), *quick(), *development()))
+
+
+def drawn_own() -> Iterator[LayerCase]:
+    """The same rule with another seed and counts, for this project's products; none is a layer of the first list."""
+    cases = _drawn(OWN_SEED, (OWN,), OWN_COUNTS, (*proved(), *quick(), *development(), *drawn()))
+    yield from (replace(case, products="own") for case in cases)
+
+
+def _drawn(
+    seed: int, recipes: Sequence[str], counts: Mapping[Kind, int], known: Iterable[LayerCase]
+) -> Iterator[LayerCase]:
+    draws = Random(seed)  # noqa: S311
+    seen = {_sizes(case) for case in known}
     number = 0
-    for recipe in RECIPES:
-        for kind, count in COUNTS.items():
+    for recipe in recipes:
+        for kind, count in counts.items():
             for _ in range(count):
                 case = _new(draws, kind, recipe, seen, number)
                 number += kind == "moe"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any, Final
 
-from hwprofiles.proof_cases.sizes import gqa, mla, model, moe
+from hwprofiles.proof_cases.sizes import OWN, gqa, mla, model, moe
 from hwprofiles.proof_cases.step_cases import StepCase
 from hwprofiles.units import GIGA, TERA
 
@@ -20,6 +20,8 @@ SEED: Final = 20_261_129
 LATER: Final = 20_261_130
 """Of models for a second proof, drawn when the first one's were measured; each is run in the first LATER_WAYS of its ways."""
 LATER_WAYS: Final = 3
+OWN_SEED: Final = 20_261_132
+"""Of models for this project's products."""
 PARAMETERS: Final = (0.3 * GIGA, 3.0 * GIGA)
 LOOPED: Final = 192
 FLOP: Final = 12 * TERA
@@ -53,6 +55,10 @@ WAYS: Final[tuple[tuple[dict[str, Any], ...], ...]] = (
     ({}, {"recompute": ("layer",)}, {"recipe": "fp8-blockwise", "micro_batches": 2}, {"issue": "graph"}),
 )  # fmt: skip
 """Of each model: what of StepCase is other than a step of one micro-batch in BF16, launched by the host."""
+OWN_WAYS: Final[tuple[dict[str, Any], ...]] = (
+    {"issue": "graph"}, {"issue": "graph", "micro_batches": 2}, {"issue": "graph", "recompute": _PARTS},
+)  # fmt: skip
+"""Of each model by this project's products: as graphs, in which the host has no part (small models have the library's)."""
 
 
 def drawn() -> Iterator[StepCase]:
@@ -63,6 +69,13 @@ def drawn() -> Iterator[StepCase]:
 def drawn_later() -> Iterator[StepCase]:
     """The same of the models that were drawn later."""
     yield from _steps(LATER, "GHIJKL", LATER_WAYS)
+
+
+def drawn_own() -> Iterator[StepCase]:
+    """Three models more by this project's products."""
+    for way in OWN_WAYS:
+        for values, tokens, sequences in _models(OWN_SEED, "MNO"):
+            yield StepCase(values, recipe=OWN, tokens=tokens, sequences=sequences, products="own", **way)
 
 
 def _steps(seed: int, letters: str, ways_each: int) -> Iterator[StepCase]:

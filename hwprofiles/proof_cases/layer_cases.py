@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from hwprofiles.proof_cases.sizes import even, gqa, mla, model, moe, skewed
+from hwprofiles.proof_cases.sizes import Products, even, gqa, in_words, mla, model, moe, skewed
 
 Kind = Literal["moe", "mla", "gqa", "dense", "head"]
 KINDS: Final[tuple[Kind, ...]] = ("moe", "mla", "gqa", "dense", "head")
@@ -17,7 +17,7 @@ class LayerCase:
     """One layer alone: norm, module and residual of half a transformer layer; of a head norm, logits and loss.
 
     moe, dense: the feed-forward half; mla, gqa: the attention half. values: of a model of one layer, in the form of the
-    catalogue's files. sequences of length tokens each. load: of the routed experts.
+    catalogue's files. sequences of length tokens each. load: of the routed experts. products: whose run the recipe.
     """
 
     kind: Kind
@@ -26,12 +26,13 @@ class LayerCase:
     tokens: int
     sequences: int = 1
     load: Literal["even", "skewed"] = "even"
+    products: Products = "library"
 
     @property
     def name(self) -> str:
         """What it is called in tables."""
         load = f" {self.load}" if self.kind == "moe" else ""
-        return f"{self.values['name']} {self.recipe} {self.sequences}x{self.tokens}{load}"
+        return f"{self.values['name']} {in_words(self.recipe, self.products)} {self.sequences}x{self.tokens}{load}"
 
     @property
     def rows(self) -> tuple[int, ...]:

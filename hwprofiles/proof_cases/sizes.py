@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, Literal
 
 Values = Mapping[str, Any]
+Products = Literal["library", "own"]
+"""Whose products run a recipe: the GPU's library's, or this project's (hwprofiles/calibration/kernels), of OWN alone."""
+OWN: Final = "fp8-blockwise"
+
+
+def in_words(recipe: str, products: Products) -> str:
+    """Number formats in words: the recipe, and whose products where they are not the library's."""
+    return recipe if products == "library" else f"{recipe} own"
 
 
 def mla(heads: int, q_rank: int, kv_rank: int = 512, nope: int = 128, rope: int = 64, v: int = 128) -> dict[str, Any]:

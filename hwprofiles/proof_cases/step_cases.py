@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from hwprofiles.proof_cases.sizes import gqa, mla, model, moe
+from hwprofiles.proof_cases.sizes import Products, gqa, in_words, mla, model, moe
 
 Issue = Literal["eager", "graph"]
 
@@ -16,6 +16,7 @@ class StepCase:
     """Steps of one model on one GPU. sequences of length tokens in a micro-batch; recompute: modules of model.recompute.
 
     issue: eager: the host launches every kernel; graph: one CUDA graph holds forward, backward and optimizer. Loads are even.
+    products: whose run the recipe.
     """
 
     values: Mapping[str, Any]
@@ -25,13 +26,14 @@ class StepCase:
     micro_batches: int = 1
     recompute: tuple[str, ...] = ()
     issue: Issue = "eager"
+    products: Products = "library"
 
     @property
     def name(self) -> str:
         """What it is called in tables."""
         again = f" {'+'.join(self.recompute)} again" if self.recompute else ""
         batch = f"{self.micro_batches}x{self.sequences}x{self.tokens}"
-        return f"{self.values['name']} {self.recipe} {batch} {self.issue}{again}"
+        return f"{self.values['name']} {in_words(self.recipe, self.products)} {batch} {self.issue}{again}"
 
 
 FINE: Final = model(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from hwprofiles.proof_cases import drawn_layers, layer_cases, step_cases
+from hwprofiles.proof_cases.sets import SETS, by_products
 from hwprofiles.proof_cases.sizes import even, skewed, uneven
 
 pytest.importorskip("torch")
@@ -91,12 +92,41 @@ def test_drawn_layers_are_what_the_rule_promises() -> None:
         )
 
 
+def test_layers_for_own_products_are_drawn_by_the_same_rule_and_are_others() -> None:
+    cases = list(drawn_layers.drawn_own())
+    known = {case.values["name"] for case in (*layer_cases.proved(), *drawn_layers.drawn(), *layer_cases.development())}
+    assert len({case.name for case in cases}) == 16 and not known & {case.values["name"] for case in cases}
+    assert {(case.recipe, case.products) for case in cases} == {("fp8-blockwise", "own")}
+    assert [case.load for case in cases if case.rows] == ["even", "skewed"] * 4
+    steps = list(SETS["own-steps"].steps())
+    assert {(step.products, step.issue) for step in steps} == {("own", "graph")} and len(
+        {step.name for step in steps}
+    ) == 9
+
+
+def test_products_are_chosen_for_the_recipe_that_has_both() -> None:
+    cases = list(drawn_layers.drawn())
+    own = list(by_products(cases, "own"))
+    assert list(by_products(cases, None)) == cases and {case.recipe for case in own} == {"fp8-blockwise"}
+    assert [case.name for case in by_products(cases, "library")] == [case.name.replace(" own", "") for case in own]
+    given = layers_module.formats_of("fp8-blockwise", torch.device("cpu"), "own")  # a rehearsal: emulated
+    assert given.name == "fp8-blockwise"
+    if not torch.cuda.is_available():
+        with pytest.raises(CalibrationError, match="sees no CUDA GPU"):
+            layers_module.formats_of("fp8-blockwise", torch.device("cuda", 0), "own")
+
+
 def test_a_proof_is_measured_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """--cases says which; a folder of one set is not gone on with by another, and a table without rows has no provenance."""
     kept: list[str] = []
-    monkeypatch.setattr(run, "run", lambda folder, device, size, *_: kept.append(size) or 0)
+    monkeypatch.setattr(
+        run,
+        "run",
+        lambda folder, device, size, say, seconds, products: kept.append(" ".join(filter(None, (size, products)))) or 0,
+    )
     monkeypatch.setattr("hwprofiles.calibration.numerics.device.cpu_or_gpu", lambda name: torch.device("cuda", 0))
     assert cli.main(["-o", str(tmp_path), "--cases", "drawn"]) == cli.main(["-o", str(tmp_path)]) == 0
+    assert cli.main(["-o", str(tmp_path), "--products", "own"]) == 0 and kept.pop() == "first own"
     assert kept == ["drawn", "first"] and {"drawn", "first"} <= run.SIZES.keys()
     assert not list(run.SIZES["drawn"][1]())
     begin(tmp_path, {"gpu": "", "size": "first"})

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from hwprofiles.proof_cases.sets import FIRST, SETS
+from hwprofiles.proof_cases.sets import FIRST, SETS, by_products
+from hwprofiles.proof_cases.sizes import Products
 from simulator.errors import InputError
 from validation.instrument.show import print_tables
 from validation.proof.compare import KINDS, compared, read
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         "-o", "--out", type=Path, required=True, metavar="PREFIX", help="PREFIX-layers.csv, PREFIX-steps.csv"
     )
     predict.add_argument("--cases", default=FIRST, choices=tuple(SETS), help="which proof's (default first)")
+    predict.add_argument("--products", default=None, choices=get_args(Products), help="as of the measuring command")
     predict.add_argument("--node", default="h100-x8", help="node of the catalogue (default h100-x8)")
     compare = ways.add_parser("compare", help="print predictions beside a measurement")
     compare.add_argument("predicted", type=Path, metavar="PREFIX")
@@ -38,8 +40,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if given.way == "predict":
             cases = SETS[given.cases]
-            _write(given.out, "layers", LAYER_COLUMNS, layer_rows(cases.layers(), given.stack, given.node))
-            _write(given.out, "steps", STEP_COLUMNS, step_rows(cases.steps(), given.stack, given.node))
+            layers, steps = by_products(cases.layers(), given.products), by_products(cases.steps(), given.products)
+            _write(given.out, "layers", LAYER_COLUMNS, layer_rows(layers, given.stack, given.node))
+            _write(given.out, "steps", STEP_COLUMNS, step_rows(steps, given.stack, given.node))
         else:
             predicted = [_read(_path(given.predicted, kind)) for kind in KINDS]
             measured = [_read(given.measured / f"{kind}.csv") for kind in KINDS]

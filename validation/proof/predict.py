@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import fsum
 from typing import Any, Final
 
+from hwprofiles.kernels.shape import LOOP
 from hwprofiles.proof_cases.layer_cases import LayerCase
 from hwprofiles.proof_cases.sizes import uneven
 from hwprofiles.proof_cases.step_cases import StepCase
@@ -15,6 +16,7 @@ from simulator.step.graph import order_of_actions
 from simulator.step.memory import rank_memories
 from simulator.step.prepared import PreparedStep, memory_question, prepare
 from simulator.step.step import simulate_step
+from simulator.workload.modules import moesim_own
 from simulator.workload.modules.moesim_fp8 import WEIGHT_CAST, WEIGHT_TURN, spread
 from simulator.workload.modules.moesim_rows import spread_rows, with_rows
 from simulator.workload.op import Op
@@ -61,7 +63,7 @@ def _as_loaded(op: Op, counts: Sequence[int]) -> Iterator[Op]:
     if op.shape.dtype == "fp8-row":
         yield from _spread_columns(op, loaded)
     elif (
-        op.shape.dtype != "bf16" and op.shape.variant != "wgrad" and not list(spread(op))
+        op.shape.library == LOOP and op.shape.variant != "wgrad" and not list(spread(op))
     ):  # or it stands there already
         yield from spread(loaded)
     yield loaded
@@ -76,6 +78,15 @@ def _spread_columns(op: Op, loaded: Op) -> Iterator[Op]:
         yield from spread_rows(name, loaded, width, op.phase)
 
 
+def in_pass(ops: Iterable[Op], phase: str) -> Iterator[Op]:
+    """F, I, B (I and W together) or W: where one of both alone is run, kernels that serve both are others."""
+    for op in ops:
+        if phase == "W":
+            yield from moesim_own.weights_alone(op)
+        elif op.phase == phase or (phase == "B" and op.phase != "F"):
+            yield moesim_own.input_alone(op) if phase == "I" else op
+
+
 def operator_seconds(step: PreparedStep, op: Op) -> float:
     """One operator alone at the speed of a chip's first launches, the gaps behind its kernels included."""
     return step.kernels.unshared_seconds(op).seconds + op.shape.num_kernels * step.kernels.gap_s
@@ -87,7 +98,7 @@ def layer_rows(cases: Iterable[LayerCase], stack: str, node: str) -> Iterator[di
         step = prepare(layer_scenario(case, stack, node))
         ops = layer_operators(step, case)
         for phase in ("F", "I", "B", "W"):
-            own = [op for op in ops if op.phase == phase or (phase == "B" and op.phase != "F")]
+            own = list(in_pass(ops, phase))
             yield {
                 "name": case.name, "phase": phase, "seconds": fsum(operator_seconds(step, op) for op in own),
                 "launches": sum(op.shape.num_kernels for op in own),

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from hwprofiles.hosts.own import has_own
 from hwprofiles.hosts.torch_model import key
+from hwprofiles.kernels.shape import OWN_GEMMS
 from hwprofiles.proof_cases.layer_cases import LayerCase
+from hwprofiles.proof_cases.sizes import OWN
 from hwprofiles.proof_cases.step_cases import StepCase
 from hwprofiles.stack_choice import load_stack
 from simulator import load_scenario
@@ -20,7 +22,8 @@ NOTHING_BETWEEN: Final = {"value": 0.0, "low": 0.0, "high": 0.0}
 
 def layer_scenario(case: LayerCase, stack: str, node: str) -> Scenario:
     """A model of the case's one layer. Raises InputError: the stack, or what it cannot run."""
-    return load_scenario(_scenario(case.name, case.values, case.recipe, case.tokens, case.sequences, stack, node))
+    values = _scenario(case.name, case.values, case.recipe, case.tokens, case.sequences, stack, node)
+    return load_scenario({**values, **_kernels(case)})
 
 
 def step_scenario(case: StepCase, stack: str, node: str) -> Scenario:
@@ -28,7 +31,7 @@ def step_scenario(case: StepCase, stack: str, node: str) -> Scenario:
     values = _scenario(
         case.name, case.values, case.recipe, case.tokens, case.sequences * case.micro_batches, stack, node
     )
-    values["training"] = {**values["training"], "micro_batch_size": case.sequences}
+    values |= {**_kernels(case), "training": {**values["training"], "micro_batch_size": case.sequences}}
     if case.recompute:
         values["recompute"] = {"granularity": "selective", "modules": list(case.recompute)}
     host: dict[str, Any] = {"cuda_graph": "full_iteration"} if case.issue == "graph" else {}
@@ -42,6 +45,11 @@ def step_scenario(case: StepCase, stack: str, node: str) -> Scenario:
     return load_scenario(
         {**values, "host": {**host, "costs": "stack"}}
     )  # of the machine that the stack was measured on
+
+
+def _kernels(case: LayerCase | StepCase) -> dict[str, Any]:
+    """The section, where products are not the library's."""
+    return {"kernels": {"gemm": OWN_GEMMS}} if case.products == "own" and case.recipe == OWN else {}
 
 
 def _scenario(

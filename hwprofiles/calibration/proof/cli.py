@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
+from typing import get_args
 
 from hwprofiles.calibration.command import Parser, check_output, guarded
 from hwprofiles.calibration.extra import require_torch
 from hwprofiles.calibration.proof import own_host
 from hwprofiles.proof_cases.sets import FIRST, SETS
+from hwprofiles.proof_cases.sizes import OWN, Products
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +41,10 @@ def _main(arguments: Sequence[str]) -> int:
         choices=tuple(SETS),
         help="which proof's: " + "; ".join(f"{k}: {v.what}" for k, v in SETS.items()),
     )
+    parser.add_argument(
+        "--products", default=None, choices=get_args(Products), help=f"of recipe {OWN} alone, whose products run it: the "
+        "GPU's library's, or this project's kernels (default: all recipes, as the set of cases has them)",
+    )  # fmt: skip
     parser.add_argument("--device", default="cuda", help="a device of torch: cuda (default), cpu for a rehearsal")
     parser.add_argument("--seconds", type=float, default=None, help="behind which no case is begun (default 470)")
     given = parser.parse_args(arguments)
@@ -50,7 +56,8 @@ def _main(arguments: Sequence[str]) -> int:
 
     device = cpu_or_gpu(given.device)
     size = "cpu" if device.type == "cpu" else "quick" if given.quick else given.cases
-    return run(given.out, device, size, _say, BUDGET_S if given.seconds is None else given.seconds)
+    seconds = BUDGET_S if given.seconds is None else given.seconds
+    return run(given.out, device, size, _say, seconds, given.products)
 
 
 def _say(text: str) -> None:

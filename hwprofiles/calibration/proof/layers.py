@@ -17,6 +17,7 @@ from hwprofiles.calibration.numerics.numerics import Numerics
 from hwprofiles.calibration.numerics.recipes import numerics
 from hwprofiles.calibration.proof.forced import forced, without_looks
 from hwprofiles.proof_cases.layer_cases import LayerCase
+from hwprofiles.proof_cases.sizes import OWN, Products
 
 PASSES: Final = ("F", "B", "I", "W")
 """F: forward. I: gradients of the input alone, the weights being frozen. B: of input and weights. W: of the weights alone
@@ -47,17 +48,18 @@ class Built:
         self.module.requires_grad_(not frozen)
 
 
-def formats_of(recipe: str, device: torch.device) -> Numerics:
-    """Of a recipe, on a GPU by the library's products alone: emulated ones have the numbers, not the times.
+def formats_of(recipe: str, device: torch.device, products: Products = "library") -> Numerics:
+    """Of a recipe, on a GPU by these products alone: emulated ones have the numbers, not the times.
 
     Raises CalibrationError where the GPU has them not.
     """
-    return numerics(recipe, device, "library" if device.type == "cuda" else "auto")
+    is_own = products == "own" and recipe == OWN
+    return numerics(recipe, device, ("own" if is_own else "library") if device.type == "cuda" else "auto")
 
 
 def build(case: LayerCase, device: torch.device) -> Built:
     """Random weights, input and gradient; loads as the case says. Raises CalibrationError, or torch's out-of-memory error."""
-    config, formats = ModelConfig.of(case.values), formats_of(case.recipe, device)
+    config, formats = ModelConfig.of(case.values), formats_of(case.recipe, device, case.products)
     generator = torch.Generator().manual_seed(SEED)
     dispatcher = forced(case.rows, case.tokens * case.sequences, formats, device) if case.kind == "moe" else None
     shape = (case.sequences, case.tokens, config.hidden_size)

@@ -13,7 +13,7 @@ from hwprofiles.calibration.proof.layers import PASSES, build
 from hwprofiles.calibration.proof.timing import Queued, Timed
 from hwprofiles.calibration.proof.weights_alone import WeightsAlone
 from hwprofiles.proof_cases.layer_cases import LayerCase
-from hwprofiles.proof_cases.sizes import uneven
+from hwprofiles.proof_cases.sizes import in_words, uneven
 
 CALLS: Final = 9
 WARM_UP: Final = 3
@@ -22,7 +22,7 @@ REST_S: Final = 0.02
 COLUMNS: Final[Mapping[str, str]] = {
     "name": "of the layer in hwprofiles/proof_cases/layer_cases.py",
     "kind": "moe, dense: norm, feed-forward network, residual; mla, gqa: norm, attention, residual; head: norm, logits, loss",
-    "recipe": "number formats (hwprofiles/calibration/numerics)",
+    "recipe": "number formats (hwprofiles/calibration/numerics), own: by this project's products",
     "tokens": "of a sequence",
     "sequences": "of a call",
     "load": "even or skewed, of routed experts",
@@ -71,8 +71,9 @@ def rows_of(case: LayerCase, device: torch.device, clock_hz: Any) -> Iterator[Ma
     alone = WeightsAlone(built.module, built.forward)
     pass_by_pass("W", alone.forward, alone.backward)
     common = {
-        "name": case.name, "kind": case.kind, "recipe": case.recipe, "tokens": case.tokens, "sequences": case.sequences,
-        "load": case.load if case.kind == "moe" else "", "rows_cv": uneven(case.rows) if case.rows else "",
+        "name": case.name, "kind": case.kind, "recipe": in_words(case.recipe, case.products), "tokens": case.tokens,
+        "sequences": case.sequences, "load": case.load if case.kind == "moe" else "",
+        "rows_cv": uneven(case.rows) if case.rows else "",
         "clock_hz": clock_hz(), "peak_bytes": peak,
     }  # fmt: skip
     for phase in PASSES:

@@ -19,7 +19,8 @@ from hwprofiles.calibration.measuring import device_facts, query_gpu
 from hwprofiles.calibration.proof import measure_layers, steps
 from hwprofiles.calibration.proof.store import Table, begin, finish
 from hwprofiles.proof_cases import layer_cases, step_cases
-from hwprofiles.proof_cases.sets import SETS
+from hwprofiles.proof_cases.sets import SETS, by_products
+from hwprofiles.proof_cases.sizes import Products
 from hwprofiles.units import MEGA
 
 SIZES: Final[dict[str, tuple[Callable[[], Iterator[Any]], Callable[[], Iterator[Any]]]]] = {
@@ -52,18 +53,21 @@ class Work:
     rows: Callable[[], Iterator[Mapping[str, Any]]]
 
 
-def run(folder: Path, device: torch.device, size: str, say: Callable[[str], None], budget_s: float = BUDGET_S) -> int:
+def run(
+    folder: Path, device: torch.device, size: str, say: Callable[[str], None], budget_s: float = BUDGET_S,
+    products: Products | None = None,
+) -> int:  # fmt: skip
     """Exit code 0: all is there; 1: time was up before. Raises CalibrationError: folder or device cannot be used.
 
-    A case that fails is a row whose note says why.
+    A case that fails is a row whose note says why. products: as of `by_products`.
     """
     facts = {"gpu": "", "driver": "", "power_limit_w": "", "torch": torch.__version__}
     if device.type == "cuda":
         facts = {key: value for key, value in device_facts(device.index or 0).items() if key != "index"}
-    begin(folder, {**facts, "size": size})
+    begin(folder, {**facts, "size": f"{size} {products}" if products else size})
     layers = Table(folder / "layers.csv", measure_layers.COLUMNS)
     whole = Table(folder / "steps.csv", steps.COLUMNS)
-    missing = [work for work in _works(size, device, layers, whole) if not work.table.done(work.name)]
+    missing = [work for work in _works(size, products, device, layers, whole) if not work.table.done(work.name)]
     end, turns = time.monotonic() + budget_s, _turns(size, device) if missing else None
     left = _measure(missing, device, say, end, turns.round if turns else None)
     tables = [(layers, "one row a layer and pass", LAYERS_NOTE), (whole, "one row a model and way", STEPS_NOTE)]
@@ -86,12 +90,12 @@ def _turns(size: str, device: torch.device) -> Turns | None:
     return Turns(device, dict.fromkeys(case.recipe for case in SETS[size].steps()))
 
 
-def _works(size: str, device: torch.device, layers: Table, whole: Table) -> Iterator[Work]:
+def _works(size: str, products: Products | None, device: torch.device, layers: Table, whole: Table) -> Iterator[Work]:
     clock_hz = partial(_clock_hz, device)
     of_layers, of_steps = SIZES[size]
-    for case in of_layers():
+    for case in by_products(of_layers(), products):
         yield Work(case.name, layers, partial(measure_layers.rows_of, case, device, clock_hz))
-    for each in of_steps():
+    for each in by_products(of_steps(), products):
         yield Work(each.name, whole, lambda step=each: iter([steps.row_of(step, device, clock_hz)]))  # type: ignore[misc]
 
 

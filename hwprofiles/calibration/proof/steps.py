@@ -19,9 +19,10 @@ from hwprofiles.calibration.model.config import ModelConfig, Moe
 from hwprofiles.calibration.model.moe import MoeLayer
 from hwprofiles.calibration.model.optimizer import AdamW
 from hwprofiles.calibration.model.transformer import Model
+from hwprofiles.calibration.numerics.fp8 import Fp8
 from hwprofiles.calibration.proof.forced import forced, without_looks
 from hwprofiles.calibration.proof.layers import SEED, formats_of
-from hwprofiles.proof_cases.sizes import even
+from hwprofiles.proof_cases.sizes import even, in_words
 from hwprofiles.proof_cases.step_cases import StepCase
 
 CALLS: Final = 15
@@ -30,7 +31,7 @@ PARTS: Final = ("forward", "backward", "optimizer", "step")
 COLUMNS: Final[Mapping[str, str]] = {
     "name": "of the steps in hwprofiles/proof_cases/step_cases.py",
     "model": "its name there",
-    "recipe": "number formats (hwprofiles/calibration/numerics)",
+    "recipe": "number formats (hwprofiles/calibration/numerics), own: by this project's products",
     "issue": "eager: the host launches every kernel; graph: one CUDA graph holds forward, backward and optimizer",
     "micro_batches": "of a step", "sequences": "of a micro-batch", "tokens": "of a sequence, those that are read",
     "recompute": "modules that the backward computes again",
@@ -87,7 +88,9 @@ class Training:
 
 def build(case: StepCase, device: torch.device) -> Training:
     """First weights, random tokens, even loads; nothing in a step waits for the GPU. Raises as `layers.build`."""
-    config, formats = ModelConfig.of(case.values), formats_of(case.recipe, device)
+    config, formats = ModelConfig.of(case.values), formats_of(case.recipe, device, case.products)
+    if isinstance(formats, Fp8):  # as training has it: nothing here looks at gradients
+        formats.adds_gradients = case.products == "own"
     model = Model(config, formats, recompute=case.recompute, device=device)
     tokens = case.tokens * case.sequences
     for part in model.modules():
@@ -126,7 +129,7 @@ def row_of(case: StepCase, device: torch.device, clock_hz: Any) -> Mapping[str, 
                 spans.append(_parts(training.step(clock.mark), clock))
         peak = torch.cuda.max_memory_allocated(device) if is_cuda else ""
     row: dict[str, Any] = {
-        "name": case.name, "model": case.values["name"], "recipe": case.recipe, "issue": case.issue,
+        "name": case.name, "model": case.values["name"], "recipe": in_words(case.recipe, case.products), "issue": case.issue,
         "micro_batches": case.micro_batches, "sequences": case.sequences, "tokens": case.tokens,
         "recompute": "+".join(case.recompute), "parameters": sum(p.numel() for p in training.model.parameters()),
         "calls": calls, "peak_bytes": peak and peak - beside, "start_bytes": start and start - beside, "clock_hz": clock_hz(),

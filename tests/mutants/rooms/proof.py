@@ -6,7 +6,12 @@ from tests.mutants.fault import Fault, Room
 
 PROOF = Room(
     "proof",
-    ("tests/workload/test_torch_modules.py", "tests/validation/test_proof.py", "tests/hwprofiles/test_proof_tool.py"),
+    (
+        "tests/workload/test_torch_modules.py",
+        "tests/workload/test_own_modules.py",
+        "tests/validation/test_proof.py",
+        "tests/hwprofiles/test_proof_tool.py",
+    ),
     (
         Fault(
             "simulator/workload/modules/moesim_torch.py",
@@ -27,9 +32,21 @@ PROOF = Room(
             "BF16 gradients of weights are not cast",
         ),
         Fault(
+            "simulator/workload/modules/moesim_own.py",
+            "return by_rows(op.name, op.shape.m, op.shape.n, op.phase)",
+            "return op",
+            "gradients are turned though weights are frozen",
+        ),
+        Fault(
+            "simulator/workload/modules/moesim_fp8.py",
+            'elif not (is_gated and (layer.endswith("_up") or layer == "expert_down")):',
+            'elif not (is_gated and layer == "expert_down"):',
+            "what an activation has quantised is quantised again",
+        ),
+        Fault(
             "validation/proof/predict.py",
-            'own = [op for op in ops if op.phase == phase or (phase == "B" and op.phase != "F")]',
-            "own = [op for op in ops if op.phase == phase]",
+            'elif op.phase == phase or (phase == "B" and op.phase != "F"):',
+            "elif op.phase == phase:",
             "a backward has nothing in it",
         ),
         Fault(
