@@ -46,6 +46,9 @@ MODULES: Final[dict[tuple[str, Product], str]] = {
 """Each has `product(left: Rows, right: Blocks, ends, out, num_sms)`, or `wgrad(left: Columns, right: Columns, ends, out,
 accumulate, num_sms)`; operands are checked, ends are on the device, no dimension but the tokens' is 0."""
 HOPPER: Final = (9, 0)
+NO_CUDA: Final = "this torch sees no CUDA GPU"
+PASSING: Final = "out of memory"
+"""In the driver's words, of what may be otherwise the next time."""
 LEAST_FOR_FP8: Final = (8, 9)
 """Compute capability from which on tensor cores have E4M3 (CUDA programming guide, table of compute capabilities)."""
 
@@ -142,18 +145,34 @@ def reason_against(device: torch.device) -> str:
     return ""
 
 
-@cache
+_LASTING: Final[dict[tuple[torch.device, Product], str]] = {}
+"""Reasons that were found, or none, and that stay: no memory at the first look is none of them."""
+
+
 def reason_against_cuda(device: torch.device, product: Product) -> str:
     """Why the CUDA kernel cannot run there; empty where it can."""
+    if (known := _LASTING.get((device, product))) is not None:
+        return known
+    reason, lasts = _against_cuda(device, product)
+    if lasts:
+        _LASTING[device, product] = reason
+    return reason
+
+
+def _against_cuda(device: torch.device, product: Product) -> tuple[str, bool]:
+    """The reason, and whether it is the same the next time."""
     if device.type != "cuda":
-        return "needs a CUDA GPU"
+        return "needs a CUDA GPU", True
+    if not torch.cuda.is_available():
+        return NO_CUDA, True
     if (found := torch.cuda.get_device_capability(device)) != HOPPER:
-        return f"compute capability {found[0]}.{found[1]}; the kernels are written for 9.0, Hopper"
+        return f"compute capability {found[0]}.{found[1]}; the kernels are written for 9.0, Hopper", True
     try:
         _probe(import_module(MODULES["cuda", product]), product, device)
     except (ImportError, OSError, RuntimeError, CalibrationError) as error:
-        return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-    return ""
+        is_passing = isinstance(error, torch.OutOfMemoryError) or PASSING in str(error)
+        return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}", not is_passing
+    return "", True
 
 
 @cache
@@ -166,6 +185,8 @@ def reason_against_triton(device: torch.device) -> str:
         return "" if is_interpreted else "on a CPU they are interpreted: set TRITON_INTERPRET=1 before the start"
     if device.type != "cuda":
         return f"no kernels for a device of type {device.type}"
+    if not torch.cuda.is_available():
+        return NO_CUDA
     if (found := torch.cuda.get_device_capability(device)) < LEAST_FOR_FP8:
         return f"compute capability {found[0]}.{found[1]}; FP8 products begin with 8.9"
     return ""
