@@ -15,7 +15,7 @@ from functools import cached_property
 from simulator.check import unfit
 from simulator.run.planner.space import LONE_SCHEDULE, Candidate, Mesh, Space
 from simulator.scenario.derived import with_light_end
-from simulator.scenario.plan import Phase
+from simulator.scenario.phase import Phase
 from simulator.scenario.scenario import Scenario
 from simulator.schedule import SCHEDULES
 
