@@ -93,6 +93,11 @@ def by_rank(graph: StepGraph, energy: Energy) -> ByRank:
     return ByRank(apart, rank, rows[:, 0], rows[:, 1], RankWork(free_s, in_step_s, flop_j, byte_j))
 
 
+def classes_apart(graph: StepGraph) -> Ints:
+    """(classes of `by_rank`,) the class of the graph that each is."""
+    return _told_apart(graph)[1]
+
+
 _known: WeakKeyDictionary[StepDag, tuple[StepDag, Ints, Ints, Ints]] = WeakKeyDictionary()
 
 

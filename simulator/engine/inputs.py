@@ -137,13 +137,13 @@ def check_durations(dag: StepDag, class_seconds: FloatArray, draws: FloatArray |
     draws = np.ascontiguousarray(draws, dtype=np.float64)
     if draws.ndim != 2 or draws.shape[0] != dag.num_draw_rows or draws.shape[1] < 1:
         raise InconsistentSimulation(f"draws have shape {draws.shape}, not ({dag.num_draw_rows}, lanes)")
-    longest = _largest("seconds of class", seconds) * max(1.0, _largest("draws of row", draws))
+    longest = largest_of("seconds of class", seconds) * max(1.0, largest_of("draws of row", draws))
     if not np.isfinite(longest * dag.num_ops):
         raise InconsistentSimulation(f"durations up to {longest} seconds in {dag.num_ops} operators overflow")
     return seconds, draws
 
 
-def _largest(what: str, values: FloatArray) -> float:
+def largest_of(what: str, values: FloatArray) -> float:
     """The largest value, 0 of none; all must be finite and at least 0.
 
     In one pass: the bits of such numbers, read as whole ones, are in their order, and below those of all others.

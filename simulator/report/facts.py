@@ -6,16 +6,18 @@ Numbers come from `report.numbers`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import fsum, prod, sqrt
+from math import fsum, prod
 from typing import Any, Final
 
 from hwprofiles.stack_choice import STACK_KINDS, default_stack, is_stack, stack_provenance
 from simulator.report import numbers
 from simulator.report.lever_words import range_words
 from simulator.results.interval import Estimate
+from simulator.results.joint import sum_ends
 from simulator.results.placement_result import ExpertGroups
 from simulator.results.run_result import PhaseResult, RunResult
 from simulator.results.step_result import AssumptionRow, StepTimes
+from simulator.results.widening import as_source
 
 BASIS_WORDS: Final = {
     "measured": "this shape, on this GPU",
@@ -292,14 +294,15 @@ def interval_words(times: StepTimes) -> str:
 
 def software_words(times: StepTimes) -> str:
     """How much narrower the interval would be with the software stated; "" where it is."""
-    part = next((each for each in times.ranges or () if each.what == "software.unknown"), None)
-    if part is None:
+    parts = times.ranges or ()
+    others = [part for part in parts if part.what != "software.unknown"]
+    if len(others) == len(parts):
         return ""
-    sides = (times.step_s - times.interval.low, part.low), (times.interval.high - times.step_s, part.high)
-    was = [side / times.step_s for side, _ in sides]
-    ends = [sqrt(max(0.0, (side / times.step_s) ** 2 - of**2)) for side, of in sides]
-    now = f"{numbers.signed_percent(-ends[0])} to {numbers.signed_percent(ends[1])}"
-    before = f"{numbers.signed_percent(-was[0])} to {numbers.signed_percent(was[1])}"
+    was = times.interval.low / times.step_s - 1.0, times.interval.high / times.step_s - 1.0
+    whole, rest = (sum_ends(map(as_source, each)) for each in (parts, others))
+    # What the sources do together stays: their sum alone is known without the draws.
+    ends = min(0.0, was[0] + rest[0] - whole[0]), max(0.0, was[1] + rest[1] - whole[1])
+    before, now = (f"{numbers.signed_percent(low)} to {numbers.signed_percent(high)}" for low, high in (was, ends))
     return (
         f"no framework is stated: naming one (moesim list frameworks) narrows the interval from {before} to about {now}"
     )

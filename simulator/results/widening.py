@@ -1,31 +1,36 @@
-"""The interval of a step: the ranges of the measurements, widened by what the assumptions are worth."""
+"""The interval of a step: that of its joint draws."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from simulator.results.interval import Interval
+from simulator.results.joint import Joint, Source
 from simulator.results.step_result import RangePart, StepResult, StepTimes
 
 
 def widened(result: StepResult, changes: Mapping[str, Interval]) -> StepResult:
-    """The result with the assumptions' effects in its interval, in quadrature with the ranges of the measurements.
-
-    changes: assumption → relative change of the step time at the ends of its range.
+    """The result with the interval of all that may be otherwise. changes: a `Joint`, of this step or of the full batch's; with
+    none the interval stays.
     """
     return result.model_copy(update={"step": widened_times(result.step, changes)})
 
 
 def widened_times(step: StepTimes, changes: Mapping[str, Interval]) -> StepTimes:
     """As `widened`, of the step's times alone."""
-    down = math.hypot(step.step_s - step.interval.low, *(step.step_s * change.low for change in changes.values()))
-    up = math.hypot(step.interval.high - step.step_s, *(step.step_s * change.high for change in changes.values()))
-    interval = Interval(low=max(0.0, step.step_s - down), high=step.step_s + up)
-    return step.model_copy(update={"interval": interval, "ranges": parts_of_ranges(changes, step.ranges or ())})
+    if not isinstance(changes, Joint):
+        return step
+    return step.model_copy(
+        update={"interval": changes.interval(step.step_s), "ranges": parts_of_ranges(changes)}
+    )  # fmt: skip
 
 
-def parts_of_ranges(changes: Mapping[str, Interval], others: Iterable[RangePart] = ()) -> tuple[RangePart, ...]:
-    """Changes that are any, with others, the greatest first."""
+def parts_of_ranges(changes: Mapping[str, Interval]) -> tuple[RangePart, ...]:
+    """Changes that are any, the greatest first."""
     own = (RangePart(what=name, low=each.low, high=each.high) for name, each in changes.items() if each.width > 0.0)
-    return tuple(sorted((*others, *own), key=lambda part: (-part.size, part.what)))
+    return tuple(sorted(own, key=lambda part: (-part.size, part.what)))
+
+
+def as_source(part: RangePart) -> Source:
+    """A part of an interval as a source: of its changes only the order is not known, which its sum with others does not ask."""
+    return Source(part.what, part.low, part.high, 1.0 + part.low, 1.0, 1.0 + part.high)

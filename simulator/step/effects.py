@@ -1,32 +1,35 @@
-"""What each stated assumption is worth: the step again with one assumption at an end of its range, the others as they are.
+"""What each stated assumption does: the step with one assumption at an end of its range, the others as they are.
 
-Assumptions of the memory model move no time. Those of chip speed and sequence correlation act through random draws: the
-first few are run again with the same random numbers. Those of the router's dynamics act through what persists between experts
-(`routing_model.persistent_ratio`): the loads are drawn again with it. Beside them, under keys `power.*`: what the ranges of the
-power constants are worth, and what no input says and no mechanism has (scenario/run_ranges.yaml).
+Assumptions of the memory model move no time. Those that prices rest on give another class table of the same graph, a lane of
+the engine; where they give another graph, that is swept by itself. Those of chip speed and sequence correlation act through
+random draws: the first few are run again with the same random numbers. Those of the router's dynamics act through what persists
+between experts (`routing_model.persistent_ratio`): the loads are drawn again with it.
 """
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from math import fsum
 
 import numpy as np
 
+from hwprofiles.assumption_units import ASSUMPTION_UNITS
 from hwprofiles.stack_records import Assumption
 from simulator.assembly.chunks import DP, NUM_STREAMS
 from simulator.assembly.step_graph import StepGraph
 from simulator.assembly.unit_costs import INSIDE
-from simulator.engine import sweep_batch
-from simulator.results.interval import Interval
+from simulator.engine import sweep, sweep_batch
 from simulator.scenario import derived
 from simulator.scenario.plan import LoadImbalance
-from simulator.scenario.run_ranges import run_ranges
 from simulator.schedule.action import Schedule
-from simulator.step.draws import Report, draw_rows, randomness
+from simulator.step.draws import MAX_THREADS, Randomness, Report, draw_rows, randomness
 from simulator.step.graph import build_graph, waits_for_its_transfers
-from simulator.step.power import StepPower, at_speeds_of, power_of, power_range
+from simulator.step.lanes import Floats, Moved
+from simulator.step.power import StepPower, at_speeds_of, seconds_apart
 from simulator.step.prepared import PreparedStep, expert_group, price
-from simulator.step.ranges import loop_range
+from simulator.step.ranges import within
 from simulator.step.routing import ROUTER, persistent_at
 from simulator.workload.expert_load import LoadModel, noise_cv
 
@@ -42,35 +45,41 @@ BESIDE = ("collective_sms", STRETCH, "tp_overlap_chunks", "tp_overlap_sms")
 combine too, where kernels beside these are launched on the whole GPU."""
 
 
-def assumption_effects(
-    step: PreparedStep, order: Schedule, report: Report | None = None, power: StepPower | None = None
-) -> dict[str, Interval]:
-    """Assumption → change of the step, relative, at the ends of its range (the lower end first where it shortens).
+def assumption_sources(
+    step: PreparedStep, order: Schedule, power: StepPower, report: Report | None = None
+) -> list[Moved]:
+    """Every assumption of a step of these actions, in the order in which they are stated.
 
-    order: the actions of the step; power: the step with them, where it is solved already. report: is told, before each
-    assumption, which share of them is done.
+    report: is told, before each assumption, which share of them is done.
     """
-    power = power or power_of(step, build_graph(step, order))
-    graph = power.graph
-    base = {key: _makespan(step, graph, drawn=key in RANDOM) for key in (RANDOM[0], "")}
-    stated = {key: Interval(low=each.low, high=each.high) for key, each in run_ranges(step.scenario).items()}
-    effects = {**stated, **power_range(power), **loop_range(power, step.kernels)}
-    idle = (
-        () if _has_collectives_among_kernels(graph) else set(BESIDE) - ({STRETCH} if step.messages.full_grid else set())
-    )
-    idle = idle if step.scenario.offload.is_used else (*idle, *HOST)
+    idle = _idle(step, power.graph)
+    drawn_s: float | None = None
+    found = []
     for done, (key, entry) in enumerate(step.assumptions.items()):
         if report is not None:
             report(done / len(step.assumptions))
-        if key.startswith(MEMORY) or key in idle:
-            effects[key] = Interval(low=0.0, high=0.0)
-            continue
-        reference = base[RANDOM[0]] if key in RANDOM else base[""]
-        ends = [end for end in (entry.low, entry.high) if end != entry.value]
-        changed = (_changed(step, power, entry, end, order) for end in ends)
-        changes = [0.0 if seconds is None else seconds / reference - 1.0 for seconds in changed]
-        effects[key] = Interval(low=min([0.0, *changes]), high=max([0.0, *changes]))
-    return effects
+        ends: list[Floats | float | None] = [None, None]
+        values = [None if end == entry.value else end for end in (entry.low, entry.high)]
+        if key in RANDOM:
+            chances = [None if end is None else _chance(step, entry, end) for end in values]
+            if any(chances) and drawn_s is None:
+                drawn_s = _drawn_seconds(power.graph, [step.random])[0]
+            seconds = iter(_drawn_seconds(power.graph, [each for each in chances if each is not None]))
+            ends = [None if each is None or drawn_s is None else next(seconds) / drawn_s - 1.0 for each in chances]
+        elif not key.startswith(MEMORY) and key not in idle:
+            ends = [None if end is None else _priced(step, power, entry, end, order) for end in values]
+        bounds = ASSUMPTION_UNITS[entry.unit]
+        held = within(entry, bounds.low, bounds.high)
+        found.append(Moved(key, ends[0], ends[1], entry.low, entry.value, entry.high, held))
+    return found
+
+
+def _idle(step: PreparedStep, graph: StepGraph) -> frozenset[str]:
+    """Assumptions that have nothing to act on."""
+    idle = frozenset(() if step.scenario.offload.is_used else HOST)
+    if _has_collectives_among_kernels(graph):
+        return idle
+    return idle | (set(BESIDE) - ({STRETCH} if step.messages.full_grid else set()))
 
 
 def _has_collectives_among_kernels(graph: StepGraph) -> bool:
@@ -81,34 +90,42 @@ def _has_collectives_among_kernels(graph: StepGraph) -> bool:
     )
 
 
-def _changed(step: PreparedStep, power: StepPower, entry: Assumption, value: float, order: Schedule) -> float | None:
-    """Step seconds with one assumption at `value`, at the speeds of the step as it is; None where that changes nothing that the
-    graph is made of.
+def _priced(
+    step: PreparedStep, power: StepPower, entry: Assumption, value: float, order: Schedule
+) -> Floats | float | None:
+    """What a step with one assumption at `value` takes, at the speeds of the step as it is: its class table, or where its graph
+    is another the change of its seconds; None where nothing changes that the graph is made of.
     """
-    graph = power.graph
-    if entry.key == "routing_concentration":
-        return _makespan(step, graph, drawn=True, noise_factor=_noise_ratio(step, entry.value, value))
-    if entry.key in ROUTER:
-        return _routed(step, graph, entry.model_copy(update={"value": value}))
-    if entry.key == "gpu_speed_cv":
-        drawn = randomness(step.scenario, step.random.load, value, step.random.documents)
-        return _makespan(replace(step, random=drawn), graph, drawn=True)
     changed = _with(step, entry, value)
     is_same_order = waits_for_its_transfers(changed, order) == waits_for_its_transfers(step, order)
     if is_same_order and changed.has_prices_of(step):
         return None
-    return _makespan(changed, at_speeds_of(power, build_graph(changed, order, power.plain)), drawn=False)
+    graph = build_graph(changed, order, power.plain)
+    if graph.dag is power.plain.dag:
+        return seconds_apart(power, graph)
+    other = at_speeds_of(power, graph)
+    before, after = (sweep(each.dag, each.class_seconds()).makespan_s for each in (power.graph, other))
+    return after / before - 1.0
 
 
-def _routed(step: PreparedStep, graph: StepGraph, entry: Assumption) -> float | None:
-    """Step seconds with another router; None where no loads are drawn or the assumption moves none."""
-    load, group = step.random.load, expert_group(step.scenario, step.hardware)
-    factor = None if load is None else persistent_at(step.scenario, group, step.assumptions, entry)
-    if load is None or factor is None:
+def _chance(step: PreparedStep, entry: Assumption, value: float) -> Randomness | None:
+    """What is drawn with one assumption of RANDOM at `value`; None where that is what the step draws."""
+    random, load = step.random, step.random.load
+    if entry.key == "gpu_speed_cv":
+        found = randomness(step.scenario, load, value, random.documents)
+        return None if found.speed_cv == random.speed_cv else found
+    if load is None:
         return None
-    node = None if load.node_persistent_cv is None else load.node_persistent_cv * factor
-    changed = replace(load, persistent_cv=load.persistent_cv * factor, node_persistent_cv=node)
-    return _makespan(replace(step, random=replace(step.random, load=changed)), graph, drawn=True)
+    if entry.key == "routing_concentration":
+        factor = _noise_ratio(step, entry.value, value)
+        return None if factor == 1.0 else replace(random, load=_scaled(load, factor))
+    group, changed = expert_group(step.scenario, step.hardware), entry.model_copy(update={"value": value})
+    ratio = persistent_at(step.scenario, group, step.assumptions, changed)
+    if ratio is None:
+        return None
+    node = None if load.node_persistent_cv is None else load.node_persistent_cv * ratio
+    load = replace(load, persistent_cv=load.persistent_cv * ratio, node_persistent_cv=node)
+    return replace(random, load=load)
 
 
 def _with(step: PreparedStep, entry: Assumption, value: float) -> PreparedStep:
@@ -135,19 +152,23 @@ def _noise_ratio(step: PreparedStep, stated: float, changed: float) -> float:
     return noise_cv(*size, changed) / noise_cv(*size, stated)
 
 
-def _makespan(step: PreparedStep, graph: StepGraph, *, drawn: bool, noise_factor: float = 1.0) -> float:
-    """Step seconds: of even loads, or the mean of the first draws with the spread of loads scaled."""
-    seconds = graph.class_seconds()
-    if not drawn:
-        rows = [np.ones((graph.dag.num_draw_rows, 1))]
-    else:
-        load = step.random.load
-        scaled = _scaled(load, noise_factor) if load else None
-        found = [draw_rows(step.random, graph, draw, load=scaled) for draw in range(min(DRAWS, step.scenario.draws))]
-        rows = [np.ones((graph.dag.num_draw_rows, 1)) if each is None else each for each in found]
-    return float(np.mean([sweep_batch(graph.dag, seconds, each[None]).makespan_s[0] for each in rows]))
-
-
 def _scaled(load: LoadModel, factor: float) -> LoadModel:
     node = None if load.node_noise_cv is None else load.node_noise_cv * factor
     return replace(load, noise_cv=load.noise_cv * factor, node_noise_cv=node)
+
+
+def _drawn_seconds(graph: StepGraph, chances: list[Randomness]) -> list[float]:
+    """Step seconds under each: the mean of the first draws, which are made and swept side by side."""
+    if not chances:
+        return []
+    seconds = graph.class_seconds()
+    draws = min(DRAWS, chances[0].draws)
+
+    def run(task: tuple[Randomness, int]) -> float:
+        rows = draw_rows(task[0], graph, task[1], load=task[0].load)
+        rows = np.ones((graph.dag.num_draw_rows, 1)) if rows is None else rows
+        return float(sweep_batch(graph.dag, seconds, rows[None], num_threads=1).makespan_s[0])
+
+    with ThreadPoolExecutor(max_workers=min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+        found = list(pool.map(run, ((each, draw) for each in chances for draw in range(draws))))
+    return [fsum(found[first : first + draws]) / draws for first in range(0, len(found), draws)]

@@ -17,11 +17,10 @@ from hwprofiles.power.constants import PowerConstants
 from hwprofiles.power.model import Chip, Load, solve
 from simulator.assembly.chunks import Piece
 from simulator.assembly.link_sharing import LinkSharing, link_sharing
-from simulator.assembly.power import ByRank, Energy, at_speeds, beyond, by_rank, dynamic_j
+from simulator.assembly.power import ByRank, Energy, at_speeds, beyond, by_rank, classes_apart, dynamic_j
 from simulator.assembly.step_graph import StepGraph
 from simulator.costs.cost import CollectiveCost
 from simulator.engine import sweep
-from simulator.results.interval import Interval
 from simulator.step.draws import uneven_ratio
 from simulator.step.prepared import PreparedStep
 from simulator.workload.op import Op
@@ -127,15 +126,16 @@ def _limited(
     return burst.step_s, walk, speeds, own
 
 
-def step_if_longer(power: StepPower, added_s: Floats, *, is_arithmetic: bool) -> float:
-    """Seconds of even loads if classes of `power.apart` took `added_s` (classes,) longer at speed 1.
+def seconds_if_longer(power: StepPower, added_s: Floats, *, is_arithmetic: bool) -> Floats:
+    """(classes,) seconds of `power.apart` if its classes took `added_s` (classes,) longer at speed 1.
 
     Arithmetic has the speeds that the limit then leaves; what else takes longer leaves them as they are.
     """
     apart = power.apart.longer(added_s, is_arithmetic=is_arithmetic)
     if is_arithmetic and power.solved:
-        return _limited(apart, power.constants, power.limit_w, power.uneven)[1].step_s
-    return float(sweep(apart.graph.dag, apart.seconds(power.speeds, power.own)).makespan_s)
+        _, _, speeds, own = _limited(apart, power.constants, power.limit_w, power.uneven)
+        return apart.seconds(speeds, own)
+    return apart.seconds(power.speeds, power.own)
 
 
 def unlimited(graph: StepGraph, constants: PowerConstants) -> StepPower:
@@ -187,6 +187,14 @@ def _next(apart: ByRank, chip: Chip, speeds: Floats, own: Floats | None, step_s:
     return found
 
 
+def seconds_apart(power: StepPower, graph: StepGraph) -> Floats:
+    """(classes,) seconds of `power.apart` at the step's speeds, if its operators took those of `graph`, of the same DAG."""
+    if power.is_slowed:
+        return by_rank(graph, energy_of(power.constants)).seconds(power.speeds, power.own)
+    found: Floats = graph.class_seconds()[classes_apart(graph)]
+    return found
+
+
 def at_speeds_of(power: StepPower, graph: StepGraph) -> StepGraph:
     """Another graph of the step at the same speeds; what links add is as in the step where its operators are the same."""
     if power.is_slowed:
@@ -197,24 +205,14 @@ def at_speeds_of(power: StepPower, graph: StepGraph) -> StepGraph:
     return sharing.apply(graph)
 
 
-def power_range(power: StepPower) -> dict[str, Interval]:
-    """`power.<constant>` → change of the step, relative, at the ends of its range; empty where nothing limits the step."""
-    return {f"power.{key}": _changes(power, key) for key in RANGED} if power.solved else {}
-
-
-def _changes(power: StepPower, key: str) -> Interval:
-    """One constant at its ends. Energies are scaled; the graph is swept once more each, with waits as they are."""
+def seconds_at_end(power: StepPower, key: str, end: float) -> Floats:
+    """(classes,) seconds of `power.apart` with one of RANGED elsewhere; energies are scaled, waits stay as they are."""
     constants = power.constants
-    ends = constants.energy_range() if key == "energy" else (constants.by_key[key].low, constants.by_key[key].high)
-    changes = [0.0]
-    for end in ends:
-        chip = constants.at(key, end).chip(power.limit_w)
-        factor = end if key == "energy" else 1.0
-        scaled = replace(power.apart, work=replace(power.apart.work, flop_j=power.apart.work.flop_j * factor))
-        own = power.own if power.limit_w < constants.usual_w else None
-        at_now = power.speeds if own is None else own
-        long_s = _walk(scaled, end, power.speeds, at_now).long_s if key == "window_s" else power.long_s
-        speeds = _next(scaled, chip, power.speeds, own, power.step_s * power.uneven, long_s)
-        seconds = scaled.seconds(speeds, speeds if own is None else own)
-        changes.append(float(sweep(scaled.graph.dag, seconds).makespan_s) / power.step_s - 1.0)
-    return Interval(low=min(changes), high=max(changes))
+    chip = constants.at(key, end).chip(power.limit_w)
+    factor = end if key == "energy" else 1.0
+    scaled = replace(power.apart, work=replace(power.apart.work, flop_j=power.apart.work.flop_j * factor))
+    own = power.own if power.limit_w < constants.usual_w else None
+    at_now = power.speeds if own is None else own
+    long_s = _walk(scaled, end, power.speeds, at_now).long_s if key == "window_s" else power.long_s
+    speeds = _next(scaled, chip, power.speeds, own, power.step_s * power.uneven, long_s)
+    return scaled.seconds(speeds, speeds if own is None else own)

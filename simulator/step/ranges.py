@@ -10,24 +10,28 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwprofiles.kernels.anchoring import KernelCost
 from hwprofiles.kernels.class_ranges import class_range, evidence_of, kernel_class
-from hwprofiles.kernels.parameters import Range
+from hwprofiles.kernels.parameters import Range, need
 from hwprofiles.kernels.shape import KERNELS, KernelShape
-from simulator import portable
+from hwprofiles.stack_records import Assumption
 from simulator.assembly.chunks import Message, Piece, Segment
 from simulator.assembly.step_graph import StepGraph
 from simulator.assembly.unit_costs import INSIDE, KERNEL_GAPS
 from simulator.results.interval import Interval
-from simulator.step.power import StepPower, step_if_longer
-from simulator.step.pricing import KernelPrices
+from simulator.results.joint import Source, sum_ends
+from simulator.step.lanes import Lanes, Moved, lanes_of, sources_of
+from simulator.step.power import RANGED, StepPower, seconds_at_end, seconds_if_longer
+from simulator.step.prepared import PreparedStep
+from simulator.step.pricing import GAP, KernelPrices
 from simulator.workload.op import Op
 
 Floats = NDArray[np.float64]
@@ -35,9 +39,6 @@ Floats = NDArray[np.float64]
 ARITHMETIC = frozenset(each.category for each in KERNELS.values() if each.bound != "memory")
 """Categories whose time goes with the chip's speed."""
 
-
-SMALL = 0.003
-"""Share of a step below which a category's ends are not swept: taken to be exposed as a whole."""
 LOOP_SHARE = "loop_share"
 
 
@@ -63,25 +64,45 @@ class _Category:
         return Ends(min(1.0, down), up)
 
 
-def category_ranges(power: StepPower, gap_s: Range | None) -> dict[str, Interval]:
-    """Category → change of the step, relative, at the ends of its range. gap_s: between kernels, None where there is none."""
-    graph = power.apart.graph
-    counts = np.bincount(graph.dag.op_class, minlength=len(graph.classes))
-    changes = {}
+def measured_ends(step: PreparedStep, power: StepPower) -> tuple[tuple[Source, ...], Interval]:
+    """What measurements leave open at its ends, and the step's interval by that alone, relative to what it is."""
+    sources = sources_of(*measured_sources(step, power))
+    low, high = sum_ends(sources)
+    return sources, Interval(low=max(0.0, 1.0 + low), high=1.0 + high)
+
+
+_known: WeakKeyDictionary[StepPower, tuple[Lanes, list[Moved]]] = WeakKeyDictionary()
+
+
+def measured_sources(step: PreparedStep, power: StepPower) -> tuple[Lanes, list[Moved]]:
+    """Lanes of the step, and the sources that measurements are: categories of kernels and messages, and the share of
+    `loop_source`; once for a solved step.
+    """
+    if power not in _known:
+        gap_s = need(step.hardware.stack, GAP) if step.scenario.mechanisms.kernel_gaps else None
+        _known[power] = lanes_of(power), [*_categories(power, gap_s), *loop_source(power, step.kernels)]
+    return _known[power]
+
+
+def _categories(power: StepPower, gap_s: Range | None) -> list[Moved]:
+    """gap_s: between kernels, None where there is none."""
+    graph, found = power.apart.graph, []
     for name, ends in relative_ends(graph, gap_s).items():
+        if not max(ends):
+            continue
         own = graph.seconds_by_category[name]
-        share = portable.dot(own, counts.astype(np.float64)) / graph.num_ranks / power.step_s
-        if max(ends) * share < SMALL:
-            changes[name] = Interval(low=-ends.down * share, high=ends.up * share)
-        else:
-            changes[name] = _changes(power, -ends.down * own, ends.up * own, is_arithmetic=name in ARITHMETIC)
-    return {name: each for name, each in changes.items() if each.width > 0.0}
+        at_low, at_high = (
+            seconds_if_longer(power, change * own, is_arithmetic=name in ARITHMETIC) for change in (-ends.down, ends.up)
+        )
+        furthest = 1.0 / ends.down if ends.down else math.inf
+        found.append(Moved(name, at_low, at_high, 1.0 - ends.down, 1.0, 1.0 + ends.up, (furthest, math.inf)))
+    return found
 
 
-def loop_range(power: StepPower, kernels: KernelPrices) -> dict[str, Interval]:
-    """`power.loop_share` → change of the step at the ends of what a benchmark's loop had lost of the first launches' speed.
+def loop_source(power: StepPower, kernels: KernelPrices) -> list[Moved]:
+    """`power.loop_share`: what a benchmark's loop had lost of the first launches' speed.
 
-    Empty where no kernel's rate is of such a loop. A kernel beside others changes as it does alone.
+    None where no kernel's rate is of such a loop. A kernel beside others changes as it does alone.
     """
     share = power.constants.by_key[LOOP_SHARE]
     known: dict[int, tuple[float, float]] = {}
@@ -96,22 +117,38 @@ def loop_range(power: StepPower, kernels: KernelPrices) -> dict[str, Interval]:
                 continue
             shape = piece.what.shape
             if shape not in shapes:
-                at, fast, slow = (
-                    kernels.first_launch_speed(piece.what, each) for each in (share.value, share.high, share.low)
+                at, low, high = (
+                    kernels.first_launch_speed(piece.what, each) for each in (share.value, share.low, share.high)
                 )
-                shapes[shape] = fast / at - 1.0, slow / at - 1.0
+                shapes[shape] = low / at - 1.0, high / at - 1.0
             added = [sum_of + cost.seconds * change for sum_of, change in zip(added, shapes[shape], strict=True)]
         known[id(segment)] = added[0], added[1]
-    low, high = np.array([known[id(segment)] for segment in power.apart.graph.classes]).T
-    if not low.any() and not high.any():
-        return {}
-    return {f"power.{LOOP_SHARE}": _changes(power, low, high, is_arithmetic=True)}
+    ends = np.array([known[id(segment)] for segment in power.apart.graph.classes]).T
+    if not ends.any():
+        return []
+    at_low, at_high = (seconds_if_longer(power, each, is_arithmetic=True) for each in ends)
+    held = within(share, 0.0, 1.0)
+    return [Moved(f"power.{LOOP_SHARE}", at_low, at_high, share.low, share.value, share.high, held)]
 
 
-def _changes(power: StepPower, low: Floats, high: Floats, *, is_arithmetic: bool) -> Interval:
-    """Of the step whose classes take `low` or `high` (classes,) seconds longer."""
-    changes = [step_if_longer(power, each, is_arithmetic=is_arithmetic) / power.step_s - 1.0 for each in (low, high)]
-    return Interval(low=min(0.0, *changes), high=max(0.0, *changes))
+def power_sources(power: StepPower) -> list[Moved]:
+    """Power constants; none where nothing limits the step."""
+    if not power.solved:
+        return []
+    found = []
+    for key in RANGED:
+        each = power.constants.by_key.get(key)
+        low, high = power.constants.energy_range() if each is None else (each.low, each.high)
+        at_low, at_high = (seconds_at_end(power, key, end) for end in (low, high))
+        found.append(Moved(f"power.{key}", at_low, at_high, low, 1.0 if each is None else each.value, high))
+    return found
+
+
+def within(of: Range | Assumption, lowest: float, highest: float) -> tuple[float, float]:
+    """How many times its range below and above its value a number can lie that is between `lowest` and `highest`."""
+    below = (of.value - lowest) / (of.value - of.low) if of.value > of.low else math.inf
+    above = (highest - of.value) / (of.high - of.value) if of.high > of.value else math.inf
+    return below, above
 
 
 def relative_ends(graph: StepGraph, gap_s: Range | None) -> dict[str, Ends]:
@@ -184,8 +221,3 @@ def _ends(piece: Piece) -> tuple[Ends, Ends]:
     if found is None:
         return own, Ends(0.0, 0.0)
     return Ends(seconds * (1.0 - found.low), seconds * (found.high - 1.0)), own
-
-
-def total(changes: Mapping[str, Interval]) -> Ends:
-    """Independent changes together, relative."""
-    return Ends(*(math.hypot(*(getattr(each, end) for each in changes.values())) for end in ("low", "high")))

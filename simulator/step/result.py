@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprofiles.kernels.parameters import Range, need
 from hwprofiles.units import KILO, SECONDS_PER_HOUR
 from simulator.assembly.intervals import RankParts
 from simulator.assembly.step_graph import KINDS, StepGraph
@@ -39,8 +38,7 @@ from simulator.step.notes import NOT_MODELLED, assumption_rows
 from simulator.step.placed import placement_result
 from simulator.step.power import StepPower
 from simulator.step.prepared import PreparedStep, memory_question
-from simulator.step.pricing import GAP
-from simulator.step.ranges import category_ranges, total
+from simulator.step.ranges import measured_ends
 from simulator.workload.counted import documents_of
 from simulator.workload.documents import mean_pairs
 from simulator.workload.model_counts import count_parameters, model_flop_per_token
@@ -50,13 +48,15 @@ Floats = NDArray[np.float64]
 
 
 def step_result(
-    step: PreparedStep, order: Schedule, power: StepPower, outcome: Outcome, batch: int, *, explained: bool
-) -> StepResult:
-    """The result of a step of `batch` sequences. explained: also by further simulations what binds it."""
+    step: PreparedStep, order: Schedule, power: StepPower, outcome: Outcome, batch: int, *, explained: bool, ranged: bool
+) -> StepResult:  # fmt: skip
+    """The result of a step of `batch` sequences. explained: also by further simulations what binds it; ranged: as of
+    `step_times`.
+    """
     return StepResult(
         stack_sha256=step.hardware.stack.sha256,
         model=ModelCounts(**asdict(count_parameters(step.scenario.model))),
-        step=step_times(step, power, outcome, batch, explained=explained),
+        step=step_times(step, power, outcome, batch, explained=explained, ranged=ranged),
         memory=step_memory(memory_question(step), order),
         placement=placement_result(step),
         assumptions=assumption_rows(step.assumptions),
@@ -65,8 +65,10 @@ def step_result(
     )
 
 
-def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: int, *, explained: bool) -> StepTimes:
-    """The times of `step_result`, without its memory."""
+def step_times(
+    step: PreparedStep, power: StepPower, outcome: Outcome, batch: int, *, explained: bool, ranged: bool = False
+) -> StepTimes:
+    """The times of `step_result`, without its memory. ranged: with the interval of its measurements, else with none."""
     scenario, hardware, graph = step.scenario, step.hardware, power.graph
     step_s = float(np.mean(outcome.step_s))
     by_rank = times_by_rank(outcome.parts, step_s)
@@ -77,8 +79,7 @@ def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: in
     rate = metrics.tokens_per_s_per_gpu(tokens, step_s, scenario.cluster.num_gpus)
     counted = model_flop_per_token(scenario.model, scenario.training.seq_len, documents=documents_of(scenario))
     flop = FlopPerToken(**asdict(counted))
-    found = category_ranges(power, _gap(step))
-    down, up = total(found)
+    sources, ends = measured_ends(step, power) if ranged else ((), Interval.exact(1.0))
     added_s = {
         "expert_imbalance": outcome.imbalance_s, "speed_spread": outcome.speed_spread_s,
         "document_spread": outcome.documents_s,
@@ -88,7 +89,7 @@ def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: in
     actions_s = fsum(getattr(parts.mean, f"{k}_s") for k in ("forward", "backward", "weight", "overlapped_f_b"))
     return StepTimes(
         step_s=step_s,
-        interval=Interval(low=step_s * (1.0 - min(1.0, down)), high=step_s * (1.0 + up)),
+        interval=Interval(low=step_s * ends.low, high=step_s * ends.high),
         tokens_per_step=tokens,
         tokens_per_s_per_gpu=rate,
         **_useful(scenario, batch, rate),
@@ -109,13 +110,8 @@ def step_times(step: PreparedStep, power: StepPower, outcome: Outcome, batch: in
         power=_power(power, step_s, scenario.cluster.num_gpus),
         imbalance=load_imbalance(step.random, graph, outcome) if explained else None,
         documents=_documents(step, graph, outcome) if explained else None,
-        ranges=parts_of_ranges(found),
+        ranges=parts_of_ranges({each.key: each.effect for each in sources}) if ranged else None,
     )
-
-
-def _gap(step: PreparedStep) -> Range | None:
-    """Seconds between two kernels, with their range."""
-    return need(step.hardware.stack, GAP) if step.scenario.mechanisms.kernel_gaps else None
 
 
 def _useful(scenario: Scenario, batch: int, rate: float) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from simulator.results.widening import widened, widened_times
 from simulator.scenario.scenario import Scenario
 from simulator.schedule.action import Schedule
 from simulator.step.draws import Engine, Report, run_draws
-from simulator.step.effects import assumption_effects
 from simulator.step.graph import build_graph, order_of_actions
+from simulator.step.joint import step_joint
 from simulator.step.power import StepPower, power_of
 from simulator.step.prepared import PreparedStep, prepare
 from simulator.step.result import step_result, step_times
@@ -28,8 +28,7 @@ def simulate_step(
 
     schedule: another than the scenario's. engine: the compiled sweep, or the simpy reference (the same numbers, slower).
     stack: of the scenario's GPU, in place of the one that it names, as validation builds it without a group of measurements
-    (`hwprofiles.stack_choice.load_stack`). The interval holds the ranges of the measurements and the effects of the
-    assumptions, as in a run's document.
+    (`hwprofiles.stack_choice.load_stack`). The interval is that of joint draws over all ranges, as in a run's document.
     Raises InputError for what the catalogue lacks, InconsistentSimulation if a conservation law is broken.
     """
     step = prepare(scenario, stack)
@@ -37,7 +36,7 @@ def simulate_step(
     power = power_of(step, build_graph(step, order))
     batch = global_batch_size or scenario.training.global_batch_size
     result = _simulated(step, order, power, batch, engine)
-    return widened(result, assumption_effects(step, order, power=power))
+    return widened(result, step_joint(step, order, power))
 
 
 def simulate_times(scenario: Scenario, *, stack: Stack | None = None) -> StepTimes:
@@ -45,7 +44,7 @@ def simulate_times(scenario: Scenario, *, stack: Stack | None = None) -> StepTim
     for, which is half of the work of a short one. Raises as it does.
     """
     step, order, power, times = _times(scenario, stack)
-    return widened_times(times, assumption_effects(step, order, power=power))
+    return widened_times(times, step_joint(step, order, power))
 
 
 def simulate_seconds(scenario: Scenario, *, stack: Stack | None = None) -> float:
@@ -64,22 +63,23 @@ def _times(scenario: Scenario, stack: Stack | None) -> tuple[PreparedStep, Sched
 
 def simulate_prepared(
     step: PreparedStep, global_batch_size: int | None = None, schedule: str | None = None, engine: Engine = "sweep",
-    *, explained: bool = True, report: Report | None = None,
+    *, explained: bool = True, ranged: bool = True, report: Report | None = None, power: StepPower | None = None,
 ) -> StepResult:  # fmt: skip
     """`simulate_step` of a prepared step; the interval without the assumptions. Raises as it does.
 
     explained: also by further simulations what binds the step (what it would gain if one category of work were free) and
-    what uneven loads and unequal GPUs add. report: as in `run_draws`.
+    what uneven loads and unequal GPUs add. ranged: also the interval of its measurements, else none. report: as in `run_draws`.
+    power: of these actions, where it is solved already.
     """
     order = order_of_actions(step.scenario, global_batch_size, schedule)
-    power = power_of(step, build_graph(step, order))
+    power = power or power_of(step, build_graph(step, order))
     batch = global_batch_size or step.scenario.training.global_batch_size
-    return _simulated(step, order, power, batch, engine, explained=explained, report=report)
+    return _simulated(step, order, power, batch, engine, explained=explained, ranged=ranged, report=report)
 
 
 def _simulated(
     step: PreparedStep, order: Schedule, power: StepPower, batch: int, engine: Engine, *, explained: bool = True,
-    report: Report | None = None,
+    ranged: bool = False, report: Report | None = None,
 ) -> StepResult:  # fmt: skip
     outcome = run_draws(step.random, power.graph, engine, told_apart=explained, report=report)
-    return step_result(step, order, power, outcome, batch, explained=explained)
+    return step_result(step, order, power, outcome, batch, explained=explained, ranged=ranged)

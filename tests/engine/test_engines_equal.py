@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.engine import Timeline, bench, certify, simulate_reference, sweep, sweep_batch
+from simulator.engine.sweep import TABLES_AT_ONCE, sweep_tables
 from simulator.errors import InconsistentSimulation
 from simulator.schedule import build_schedule
 from tests.engine.graphs import cases, make_dag, pipeline_dag
@@ -44,6 +45,16 @@ def test_batch_equals_sweep(case, num_draws, random):
         assert batch.makespan_s[draw] == single.makespan_s
         assert batch.start_s[draw].tobytes() == single.start_s[subset].tobytes()
         assert batch.finish_s[draw].tobytes() == single.finish_s[subset].tobytes()
+
+
+@settings(deadline=None, max_examples=30)
+@given(cases(), st.sampled_from([0, 1, 3, TABLES_AT_ONCE + 2]), st.randoms(use_true_random=False))
+def test_lanes_of_class_tables_equal_a_sweep_of_each(case, lanes, random):
+    """Whatever joins lanes of draws, tables never meet."""
+    factors = np.array([random.uniform(0, 2) for _ in range(case.dag.num_classes * lanes)])
+    tables = case.class_seconds[:, None] * factors.reshape(case.dag.num_classes, lanes)
+    found = sweep_tables(case.dag, tables, num_threads=2)
+    assert found.tolist() == [sweep(case.dag, tables[:, lane]).makespan_s for lane in range(lanes)]
 
 
 @pytest.mark.parametrize("lanes", [1, 5])

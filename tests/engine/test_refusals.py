@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from simulator.engine import Timeline, certify, critical_path, simulate_reference, sweep, sweep_batch
+from simulator.engine.sweep import sweep_tables
 from simulator.errors import InconsistentSimulation
 from tests.engine.graphs import make_dag
 
@@ -41,6 +42,18 @@ def test_a_negative_zero_is_none():
     assert sweep(sound_dag(), np.array([-0.0, 2.0])).makespan_s == 2.0
     with pytest.raises(InconsistentSimulation, match="overflow"):
         sweep(sound_dag(), np.array([-0.0, 1e308]), np.array([[2.0, -0.0]]))
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        (np.array([[1.0], [np.nan]]), "seconds of class 1 is nan"),
+        (np.ones((1, 3)), r"tables have shape \(1, 3\), not \(2, lanes\)"),
+    ],
+)
+def test_bad_tables(tables, message):
+    with pytest.raises(InconsistentSimulation, match=message):
+        sweep_tables(sound_dag(), tables)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -1,9 +1,8 @@
-"""Both ends of the headline interval by hand: categories in quadrature, then the assumptions' effects on top."""
+"""What a step's interval is made of, and sums by hand."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from math import hypot
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,11 @@ import pytest
 from simulator import load_scenario, simulate_run, simulate_step
 from simulator.assembly.chunks import COMPUTE, NUM_STREAMS, Segment
 from simulator.results import explain
-from simulator.results.interval import Estimate, Interval
-from simulator.results.widening import widened
+from simulator.results.interval import Estimate
 from simulator.scenario.assumptions import read_assumptions
 from simulator.schedule import build_schedule
 from tests.assembly.test_step_graph import graph_of
 from tests.laws.test_assumptions import SMALL
-from tests.run.test_training_run import Linear, make_scenario
 
 SEGMENTS = (
     Segment(10.0, 10.0, 10.0, {"gemm": 10.0}),
@@ -40,35 +37,18 @@ def test_a_free_category_leaves_the_others_of_its_classes() -> None:
     assert explain.class_seconds_without(GRAPH, "gemm") == pytest.approx([0.0, 3.0, 2.0])
 
 
-def test_assumptions_widen_in_quadrature_each_end_by_its_own() -> None:
-    scenario = make_scenario([{"name": "pretrain", "tokens": 1e12}])
-    step = Linear()(scenario, global_batch_size=15360, schedule="dualpipe")
-    effects = {"a": Interval(low=-0.03, high=0.04), "b": Interval(low=-0.05, high=0.0)}
-    wide, step_s = widened(step, effects).step, step.step.step_s
-    assert wide.step_s == step_s
-    assert wide.interval.low == pytest.approx(step_s * (1 - hypot(0.1, 0.03, 0.05)))
-    assert wide.interval.high == pytest.approx(step_s * (1 + hypot(0.1, 0.04)))
-    assert widened(step, {}).step.interval == step.step.interval
-    assert widened(step, {"c": Interval(low=-2.0, high=0.0)}).step.interval.low == 0.0
-
-
-def test_the_headline_is_the_measurements_range_and_the_effects() -> None:
-    """A step whose assumptions are exact has the range of its measurements alone; the effects come on top, squared.
-
-    Those of the stack stay as they are: their ranges are in the prices too.
-    """
+def test_exact_assumptions_leave_the_other_ranges() -> None:
+    """Those of the stack stay as they are: their ranges are in the prices too. A run's hours have its step's relative ends."""
     result = simulate_run(load_scenario(SMALL))
     hours = result.totals.gpu_hours
     exact = {row.key: row.value for row in result.assumptions if row.key in read_assumptions()}
     narrow = simulate_run(load_scenario({**SMALL, "assumptions": exact})).step
     step_s, step = result.step.step_s, result.step.interval
-    rows = [row for row in result.assumptions if row.key in exact]
-    told = [row.effect_on_gpu_hours for row in rows if row.effect_on_gpu_hours is not None]
     assert narrow.step_s == step_s
-    assert narrow.interval.low > step.low and narrow.interval.high < step.high
-    down = hypot(step_s - narrow.interval.low, *(each.low / hours.value * step_s for each in told))
-    up = hypot(narrow.interval.high - step_s, *(each.high / hours.value * step_s for each in told))
-    assert (step.low, step.high) == pytest.approx((step_s - down, step_s + up), rel=1e-9)
+    assert narrow.interval.width < 0.99 * step.width
+    assert {part.what for part in narrow.ranges or ()} == {
+        part.what for part in result.step.ranges or ()
+    } - exact.keys()
     assert (hours.low / hours.value, hours.high / hours.value) == pytest.approx((step.low / step_s, step.high / step_s))
     assert simulate_step(load_scenario(SMALL)).step.interval == step
 

@@ -1,11 +1,9 @@
-"""The assumptions widen a step's interval in quadrature, and the step and the run give the same one."""
-
-import math
+"""The interval of a step is that of its joint draws, and the step and the run give the same one."""
 
 import pytest
 
 from simulator import load_scenario, simulate_run, simulate_step
-from simulator.results.interval import Interval
+from simulator.results.joint import NUM_DRAWS, Joint, Source, added
 from simulator.results.widening import widened
 from simulator.step.prepared import prepare
 from simulator.step.step import simulate_prepared
@@ -14,18 +12,21 @@ SMALL = ["cluster.num_gpus=256", "training.global_batch_size=512", "parallel.pp=
 PHASE = "phases=[{name: short, steps: 2, batch_ramp: {from: 256, over_tokens: 4194304, schedule_below: 1f1b}}]"
 
 
-def test_effects_and_ranges_add_in_quadrature_on_each_side() -> None:
+def test_a_step_has_the_interval_of_its_draws_and_lists_the_greatest_first() -> None:
     scenario = load_scenario("deepseek-v3", [*SMALL, PHASE])
     narrow = simulate_prepared(prepare(scenario))
-    step = narrow.step
-    wide = widened(narrow, {"a": Interval(low=-0.3, high=0.0), "b": Interval(low=-0.4, high=0.2)}).step
-    assert step.step_s - wide.interval.low == pytest.approx(
-        math.hypot(step.step_s - step.interval.low, 0.5 * step.step_s)
+    sources = (
+        Source("a", -0.1, 0.0, 1.0, 1.0, 2.0),
+        Source("b", -0.3, 0.4, 1.0, 1.0, 2.0),
+        Source("c", 0.0, 0.0, 1, 1, 1),
     )
-    assert wide.interval.high - step.step_s == pytest.approx(
-        math.hypot(step.interval.high - step.step_s, 0.2 * step.step_s)
-    )
-    assert widened(narrow, {}).step.interval.low == pytest.approx(step.interval.low, rel=1e-12)
+    joint = Joint(sources, added(sources, 0, NUM_DRAWS), 0)
+    wide = widened(narrow, joint).step
+    assert wide.interval.low == pytest.approx(narrow.step.step_s * joint.ends[0])
+    assert wide.interval.high == pytest.approx(narrow.step.step_s * joint.ends[1])
+    assert wide.ranges is not None
+    assert [(part.what, part.low, part.high) for part in wide.ranges] == [("b", -0.3, 0.4), ("a", -0.1, 0.0)]
+    assert widened(narrow, {}).step == narrow.step
 
 
 def test_a_step_and_a_run_say_the_same_of_the_step() -> None:

@@ -24,8 +24,8 @@ from simulator.run.kept_steps import (
 from simulator.run.step_key import NO_STEP_DEPENDS_ON, step_document, step_key
 from simulator.scenario.scenario import Scenario
 from simulator.step.batches import StepSimulator
-from simulator.step.effects import assumption_effects
 from simulator.step.graph import order_of_actions
+from simulator.step.joint import assumption_effects
 from simulator.step.prepared import prepare
 from tests.laws.test_every_key import CHANGES, CONTEXTS, PHASE, changed
 

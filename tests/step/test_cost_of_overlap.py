@@ -23,8 +23,8 @@ from simulator.assembly.collectives import ActionCollectives
 from simulator.assembly.pairing import Pairing
 from simulator.assembly.sides import sides_of
 from simulator.costs.collectives.all_to_all import all_to_all_cost
-from simulator.step.effects import assumption_effects
 from simulator.step.graph import order_of_actions
+from simulator.step.joint import assumption_effects
 from simulator.step.prepared import PreparedStep, prepare
 from simulator.workload.op import AllToAll, Op
 from tests.laws.runs import changed

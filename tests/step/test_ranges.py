@@ -20,14 +20,14 @@ from simulator import load_scenario
 from simulator.assembly.chunks import Message, Piece, Segment
 from simulator.assembly.step_graph import StepGraph
 from simulator.costs.cost import CollectiveCost
-from simulator.results.interval import Interval
 from simulator.scenario.assumptions import read_assumptions
 from simulator.schedule import build_schedule
-from simulator.step.effects import assumption_effects
 from simulator.step.graph import build_graph, order_of_actions
-from simulator.step.power import power_of, step_if_longer
+from simulator.step.joint import assumption_effects
+from simulator.step.lanes import lanes_of
+from simulator.step.power import StepPower, power_of, seconds_if_longer
 from simulator.step.prepared import prepare
-from simulator.step.ranges import Ends, category_ranges, relative_ends, total
+from simulator.step.ranges import Ends, measured_ends, relative_ends
 from simulator.step.step import simulate_seconds
 from simulator.workload.op import Op
 from tests.assembly.test_step_graph import graph_of
@@ -121,6 +121,13 @@ def test_another_gpu_s_rates_are_known_less_well_than_the_own() -> None:
     assert class_range("gemm.tf32", "transferred") is not None
 
 
+def gain(power: StepPower, longer: float) -> float:
+    """Share of the step that goes where GEMMs take so much longer, relative."""
+    lanes, own = lanes_of(power), power.apart.graph.seconds_by_category["gemm"]
+    table = seconds_if_longer(power, longer * own, is_arithmetic=True)
+    return 1.0 - float(lanes.makespans(table[:, None])[0]) / power.step_s
+
+
 def test_a_limited_step_gains_less_by_faster_arithmetic() -> None:
     """Under the limit faster kernels draw more and are slowed down; at speed 1 the step has all of the gain."""
     free, bound = (
@@ -131,9 +138,8 @@ def test_a_limited_step_gains_less_by_faster_arithmetic() -> None:
     for scenario in (free, bound):
         step = prepare(scenario)
         power = power_of(step, build_graph(step))
-        own = power.apart.graph.seconds_by_category["gemm"]
-        assert step_if_longer(power, 0.0 * own, is_arithmetic=True) == pytest.approx(power.step_s, rel=1e-4)
-        gains.append(1.0 - step_if_longer(power, -0.1 * own, is_arithmetic=True) / power.step_s)
+        assert gain(power, 0.0) == pytest.approx(0.0, abs=1e-4)
+        gains.append(gain(power, -0.1))
     assert power.is_limited
     assert gains[0] > 0.02
     assert 0.0 <= gains[1] < 0.7 * gains[0]
@@ -141,10 +147,12 @@ def test_a_limited_step_gains_less_by_faster_arithmetic() -> None:
 
 def test_all_categories_of_a_step_have_both_ends() -> None:
     step = prepare(load_scenario(changed(BUSY, parallel={"pp": 2}, stack="h100-public")))
-    found = category_ranges(power_of(step, build_graph(step)), GAP)
+    sources, ends = measured_ends(step, power_of(step, build_graph(step)))
+    found = {each.key: each for each in sources}
     assert {"gemm", "attention", "memory_bound", "kernel_gaps"} <= found.keys()
-    assert all(each.low <= 0.0 <= each.high and each.width > 0.0 for each in found.values())
-    assert total({"a": Interval(low=-0.3, high=0.0), "b": Interval(low=-0.4, high=0.2)}) == pytest.approx((0.5, 0.2))
+    assert all(each.at_low < 0.0 < each.at_high and each.low < each.value < each.high for each in sources)
+    assert ends.low < 1.0 < ends.high
+    assert ends.width > max(each.effect.width for each in sources)
 
 
 def test_every_basis_is_some_evidence() -> None:

@@ -21,9 +21,10 @@ from simulator.costs.cost import CollectiveCost
 from simulator.engine import sweep
 from simulator.engine.dag import Timeline
 from simulator.step.graph import build_graph
-from simulator.step.power import StepPower, energy_of, power_of, power_range, step_power
+from simulator.step.lanes import lanes_of, sources_of
+from simulator.step.power import StepPower, energy_of, power_of, step_power
 from simulator.step.prepared import prepare
-from simulator.step.ranges import loop_range
+from simulator.step.ranges import loop_source, power_sources
 from simulator.workload.op import Op
 from tests.laws.runs import changed
 from tests.laws.test_power import BUSY
@@ -170,9 +171,9 @@ def test_the_range_of_energies_is_that_of_the_one_known_least() -> None:
 
 
 def test_more_energy_a_flop_is_slower_and_less_is_faster() -> None:
-    low, high = power_range(power())["power.energy"].low, power_range(power())["power.energy"].high
-    assert low < -0.01
-    assert high > 0.003
+    (energy,) = (each for each in sources_of(lanes_of(power()), power_sources(power())) if each.key == "power.energy")
+    assert energy.at_low < -0.01
+    assert energy.at_high > 0.003
 
 
 def test_what_a_loop_has_lost_is_a_range_of_its_own() -> None:
@@ -196,8 +197,9 @@ def test_what_a_loop_has_lost_is_a_range_of_its_own() -> None:
                 raw, speed = known.kernel(piece.what.shape, "alone"), known.first_launch_speed(piece.what, share.value)
                 assert piece.cost.low / piece.cost.seconds == pytest.approx(raw.low / raw.seconds)
                 assert piece.cost.seconds == pytest.approx(speed * raw.seconds)
-    told = loop_range(found, known)["power.loop_share"]
-    for end, value in ((told.low, share.high), (told.high, share.low)):
+    (told,) = sources_of(lanes_of(found), loop_source(found, known))
+    assert (told.key, told.low, told.value, told.high) == ("power.loop_share", share.low, share.value, share.high)
+    for end, value in ((told.at_high, share.high), (told.at_low, share.low)):
         kernels = replace(known, power=known.power.at("loop_share", value), at_full_speed={})
         pieces = [piece for segment in graph.classes for piece in segment.pieces if isinstance(piece.what, Op)]
         for piece in pieces:
@@ -207,7 +209,7 @@ def test_what_a_loop_has_lost_is_a_range_of_its_own() -> None:
             assert cost == pytest.approx(known.seconds(piece.what, "alone").seconds * ratio)
         assert abs(end) > 0.01
         assert (end < 0.0) == (value == share.high)
-    assert loop_range(power(), prepare(load_scenario(TRACED)).kernels) == {}
+    assert loop_source(power(), prepare(load_scenario(TRACED)).kernels) == []
 
 
 def test_a_group_s_state_goes_before_the_stack_s() -> None:

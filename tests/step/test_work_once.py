@@ -9,8 +9,8 @@ import pytest
 
 from simulator import load_scenario, simulate_step
 from simulator.step import effects, prepared
-from simulator.step.effects import assumption_effects
 from simulator.step.graph import build_graph, order_of_actions, waits_for_its_transfers
+from simulator.step.joint import assumption_effects
 from simulator.step.messages import message_prices
 from simulator.step.power import power_of
 from simulator.step.prepared import PreparedStep, prepare

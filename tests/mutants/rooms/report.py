@@ -100,8 +100,8 @@ REPORT = Room(
         ),
         Fault(
             "simulator/results/widening.py",
-            "low=max(0.0, step.step_s - down)",
-            "low=step.step_s",
+            "changes.interval(step.step_s), ",
+            "Interval(low=step.step_s, high=changes.interval(step.step_s).high), ",
             "the assumptions make no step shorter",
         ),
         Fault(

@@ -180,8 +180,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/ranges.py",
-            "ends.up * own, is_arithmetic=name in ARITHMETIC",
-            "ends.up * own, is_arithmetic=False",
+            "change * own, is_arithmetic=name in ARITHMETIC",
+            "change * own, is_arithmetic=False",
             "arithmetic that takes longer keeps the speeds of the step as it is",
         ),
         Fault(
@@ -198,8 +198,8 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/ranges.py",
-            "fast / at - 1.0, slow / at - 1.0",
-            "slow / at - 1.0, slow / at - 1.0",
+            "low / at - 1.0, high / at - 1.0",
+            "low / at - 1.0, low / at - 1.0",
             "a loop may have lost nothing more than was assumed",
         ),
         Fault(
@@ -293,9 +293,9 @@ STEP = Room(
             "what unequal GPUs add is the whole step",
         ),
         Fault(
-            "simulator/step/effects.py",
-            "low=min([0.0, *changes]), high=max([0.0, *changes])",
-            "low=min([0.0, *changes[:1]]), high=max([0.0, *changes[1:]])",
+            "simulator/results/joint.py",
+            "low=min(0.0, self.at_low, self.at_high), high=max(0.0, self.at_low, self.at_high)",
+            "low=min(0.0, self.at_low), high=max(0.0, self.at_high)",
             "an assumption that acts the other way has no effect",
         ),
         Fault(
@@ -319,9 +319,27 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/result.py",
-            "low=step_s * (1.0 - min(1.0, down)), high=step_s * (1.0 + up)",
-            "low=step_s * (1.0 - min(1.0, up)), high=step_s * (1.0 + down)",
-            "ends of the interval swapped",
+            "low=step_s * ends.low, high=step_s * ends.high",
+            "low=step_s, high=step_s * ends.high",
+            "a step before its assumptions are asked is never shorter",
+        ),
+        Fault(
+            "simulator/step/lanes.py",
+            "np.maximum(0.0, -drawn), np.maximum(0.0, drawn)",
+            "np.maximum(0.0, drawn), np.maximum(0.0, -drawn)",
+            "draws below a value take the seconds of those above",
+        ),
+        Fault(
+            "simulator/step/lanes.py",
+            "tables[self.row] + self.added_s[:, None]",
+            "tables[self.row]",
+            "lanes of class tables share no links",
+        ),
+        Fault(
+            "simulator/step/lanes.py",
+            "relative = relative * np.maximum(0.0, 1.0 + side * change)",
+            "relative = relative",
+            "sources that move the step as a whole are not drawn",
         ),
         Fault(
             "simulator/step/result.py",
