@@ -1,17 +1,23 @@
-"""What the hours of a phase are made of: a line each, with its range and what decides it."""
+"""What the hours of a phase are made of: a line each, with its range, what decides it, and figures that explain it."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from simulator.results.document import ResultModel
-from simulator.results.interval import Estimate
+from simulator.results.interval import Estimate, Interval
 
 
 class PhasePart(ResultModel):
-    """A line of a phase's GPU-hours. decides: what it depends on most, in words with figures; note: how it is counted."""
+    """A line of a phase's GPU-hours. note: how it is counted.
+
+    decides: what moves it most: the key of an assumption, or "step" for the step's own interval; decided: the line's GPU-hours
+    when that alone goes to its ends; both absent where nothing moves it. facts: figures behind the line by name, SI.
+    """
 
     name: str
     gpu_hours: Estimate
-    decides: str = Field(min_length=1)
+    decides: str | None = None
+    decided: Interval | None = None
     note: str = ""
+    facts: dict[str, float] = Field(default_factory=dict)

@@ -45,15 +45,15 @@ class FlopCount:
     attended: float | None = None
 
 
-def _parts(model: ModelSpec) -> tuple[list[tuple[int, Part]], list[tuple[int, Part]]]:
-    """(how often, part) of the main model, and of the modules beside it."""
+def model_parts(model: ModelSpec) -> tuple[list[tuple[int, Part]], list[tuple[int, Part]]]:
+    """(how often, part) of the main model, and of the MTP modules beside it."""
     parts = [(times, PARTS[code]) for code, times in Counter(stage_layout(model, 1, None)[0]).items()]
     return [each for each in parts if not each[1].is_behind_head], [each for each in parts if each[1].is_behind_head]
 
 
 def count_parameters(model: ModelSpec) -> ParameterCounts:
     """The model's parameters."""
-    main, modules = ([(times, part.params(model, WHOLE)) for times, part in parts] for parts in _parts(model))
+    main, modules = ([(times, part.params(model, WHOLE)) for times, part in parts] for parts in model_parts(model))
     return ParameterCounts(
         num_parameters=sum(times * (p.dense + p.expert) for times, p in main),
         num_active_parameters=sum(times * (p.dense + p.active_expert) for times, p in main),
@@ -69,7 +69,7 @@ def model_flop_per_token(
     documents: what they are packed from, for FlopCount.attended. mtp: also count the MTP modules, each with its projection,
     layer and pass through the head.
     """
-    main, modules = _parts(model)
+    main, modules = model_parts(model)
     parts = main + modules if mtp else main
     weights = sum(times * part.params(model, WHOLE).gemm for times, part in parts)
     num_attentions = sum(times * part.num_attentions for times, part in parts)
