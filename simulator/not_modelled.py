@@ -38,6 +38,10 @@ def _value(name: str, instead: str, *values: str) -> Planned:
 
 
 _PHASE = "run a scenario file of its own for this phase"
+_ADAPTERS = (
+    "train all weights (leave it out): small matrices beside frozen weights leave out their gradients and optimizer state, so "
+    "that memory, weight gradients and reductions are others"
+)
 _LISTED = ""
 """The refusal lists what the key's type or its family has instead."""
 
@@ -47,6 +51,8 @@ TABLE: Final[tuple[Planned, ...]] = (
     _key("precision.attention", "use attention: bf16", "bf16"),
     _key("precision.wgrad_accumulate", "use wgrad_accumulate: fp32", "fp32"),
     _key("reliability", "use reliability: null; the result then says that no failures are included", None),
+    _key("phases.*.sft.method", _ADAPTERS, "full"),
+    _key("phases.*.sft.lora", _ADAPTERS, None),
     _key("phases.*.batch_ramp.shape", "use shape: linear, or leave batch_ramp out", "linear"),
     _key("phases.*.reliability", _PHASE, None),
     _value("model", "write its dimensions as keys of moesim's own model file (see `moesim schema`)", "config.json"),

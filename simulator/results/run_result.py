@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from hwprofiles.stack_choice import StackKind
 from simulator.results.document import SCHEMA_VERSION, JsonValue, ResultModel, Seconds
 from simulator.results.interval import Estimate, Interval
+from simulator.results.phase_parts import PhasePart
 from simulator.results.placement_result import Placement
 from simulator.results.plan_result import LayoutPlan
 from simulator.results.step_memory import Memory
@@ -51,6 +52,7 @@ class PhaseResult(ResultModel):
     layout: in words; keys: section → what the phase says otherwise than the scenario, absent where it says nothing. fits,
     peak_bytes_per_gpu, tokens_per_s_per_gpu, tflops_causal, binds (what the step would gain most by): of the full batch's step.
     plan: how the layout was found, absent where it was stated.
+    parts: what the hours are made of, absent where they are the steps alone.
     """
 
     name: str
@@ -75,6 +77,7 @@ class PhaseResult(ResultModel):
     binds: str | None = None
     keys: dict[str, JsonValue] | None = None
     plan: LayoutPlan | None = None
+    parts: tuple[PhasePart, ...] | None = None
 
 
 class Totals(ResultModel):

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from simulator.results.interval import Interval
 from simulator.results.step_result import StepResult
+from simulator.run import kinds
 from simulator.run.batch_ramp import BatchSize
 from simulator.run.phase_runs import SimulateStep
 from simulator.run.phases import plan_phase
@@ -39,7 +40,7 @@ def batch_sizes(scenario: Scenario) -> tuple[BatchSize, ...]:
     """
     if is_to_plan(scenario):
         return ()
-    plans = (plan_phase(scenario, phase) for phase in scenario.phases if not phase.changes)
+    plans = (plan_phase(scenario, phase) for phase in scenario.phases if not (phase.changes or kinds.packs(phase)))
     return tuple(dict.fromkeys(size for plan in plans for size in plan.sizes_to_simulate))
 
 

@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+from hwprofiles.stack_records import Assumption
 from hwprofiles.units import TERA
 from simulator.results.interval import Estimate, Interval
+from simulator.results.phase_parts import PhasePart
 from simulator.results.plan_result import LayoutPlan
 from simulator.results.run_result import PhaseResult, SteadyState, Totals
 from simulator.results.step_result import AssumptionRow, StepResult
 from simulator.results.widening import widened
+from simulator.run import kinds
 from simulator.run.batch_ramp import BatchSize
 from simulator.run.economics import CostEstimate, Price, cost, cost_usd, gpu_hours, price_of
-from simulator.run.phases import PhasePlan, StepTimesByEnd, phase_result, plan_phase, wall_time
+from simulator.run.kinds.kind_model import STEP, KindModel
+from simulator.run.phases import OfKind, PhasePlan, StepTimesByEnd, phase_result, plan_phase, wall_time
 from simulator.run.step_key import step_key
 from simulator.run.trained import Report, trained_by_phases
 from simulator.scenario.scenario import Scenario
@@ -33,6 +37,7 @@ class PhaseRun:
     """A phase and the steps that it runs, their intervals widened by `changes` (assumption → relative change of the step).
 
     layout: how it was found; None where it was stated.
+    kind: hours that are no plain steps, beside them or in their place; None where there are none.
     """
 
     plan: PhasePlan
@@ -40,6 +45,7 @@ class PhaseRun:
     changes: Mapping[str, Interval]
     price: Price | None
     layout: LayoutPlan | None = None
+    kind: KindModel | None = None
 
     @property
     def full(self) -> StepResult:
@@ -60,15 +66,37 @@ class PhaseRun:
             "high": {size: result.step.interval.high for size, result in self.steps.items()},
         }
 
+    @property
+    def step(self) -> Estimate:
+        """Seconds of the full batch's step."""
+        times = self.full.step
+        return Estimate(value=times.step_s, low=times.interval.low, high=times.interval.high)
+
     @cached_property
     def wall(self) -> Estimate:
         """Wall-clock seconds."""
-        return wall_time(self.plan, self.times)
+        if self.kind is None:
+            return wall_time(self.plan, self.times)
+        of_kind = self.kind.total(self.step).times(1.0 / gpu_hours(self.num_gpus, 1.0))
+        return of_kind if self.kind.is_whole else wall_time(self.plan, self.times) + of_kind
 
     @property
     def hours(self) -> Estimate:
         """GPU-hours of the GPUs that are used."""
         return self.wall.times(gpu_hours(self.num_gpus, 1.0))
+
+    @property
+    def of_kind(self) -> OfKind | None:
+        """What the phase's kind says beside its steps."""
+        if self.kind is None:
+            return None
+        parts = self.kind.parts(self.step)
+        if self.kind.is_whole:
+            return OfKind(self.kind.tokens, self.kind.steps, parts)
+        trained = wall_time(self.plan, self.times).times(gpu_hours(self.num_gpus, 1.0))
+        note = "steps of the phase's layout"
+        update = PhasePart(name="update", gpu_hours=trained, decides=STEP, decided=trained.interval, note=note)
+        return OfKind(self.plan.tokens, self.plan.steps, (update, *parts))
 
     @property
     def hours_paid(self) -> Estimate | None:
@@ -85,7 +113,8 @@ class PhaseRun:
 
     def result(self) -> PhaseResult:
         """The phase as the result document has it."""
-        return phase_result(self.plan, self.times, self.full, self.price).model_copy(update={"plan": self.layout})
+        found = phase_result(self.plan, self.times, self.full, self.price, self.wall, self.of_kind)
+        return found.model_copy(update={"plan": self.layout})
 
 
 def run_phases(scenario: Scenario, simulate: SimulateStep, report: Report | None = None) -> tuple[PhaseRun, ...]:
@@ -96,12 +125,17 @@ def run_phases(scenario: Scenario, simulate: SimulateStep, report: Report | None
     """
     trained = trained_by_phases(scenario, report)
     own = [each.scenario for each in trained]
-    plans = [plan_phase(each, phase) for each, phase in zip(own, scenario.phases, strict=True)]
+    models = [kinds.kind_model(each, phase) for each, phase in zip(own, scenario.phases, strict=True)]
+    plans = [
+        plan_phase(each, kinds.resolved_phase(each, phase)) for each, phase in zip(own, scenario.phases, strict=True)
+    ]
     prices = [price_of(each) for each in own]
     runs: dict[int, PhaseRun] = {}
     for group in _alike(own):
         steps, changes = _steps([plans[idx] for idx in group], simulate)
-        runs |= {idx: PhaseRun(plans[idx], steps, changes, prices[idx], trained[idx].plan) for idx in group}
+        runs |= {
+            idx: PhaseRun(plans[idx], steps, changes, prices[idx], trained[idx].plan, models[idx]) for idx in group
+        }
     return tuple(runs[idx] for idx in range(len(plans)))
 
 
@@ -167,7 +201,21 @@ def assumption_rows(runs: Sequence[PhaseRun]) -> tuple[AssumptionRow, ...]:
     """
     rows = {row.key: row for run in reversed(runs) for row in run.full.assumptions}
     order = dict.fromkeys(row.key for run in runs for row in run.full.assumptions)
-    return tuple(_with_effect(rows[key], runs) for key in order)
+    of_kinds = {key: each for run in runs if run.kind for key, each in run.kind.assumptions.items()}
+    return (
+        *(_with_effect(rows[key], runs) for key in order),
+        *(_row_of_kind(key, each, runs) for key, each in of_kinds.items()),
+    )
+
+
+def _row_of_kind(key: str, each: Assumption, runs: Sequence[PhaseRun]) -> AssumptionRow:
+    """An assumption of phases' kinds, with what it alone does to their GPU-hours."""
+    effects = [run.kind.effect(key, run.step) for run in runs if run.kind and key in run.kind.assumptions]
+    low, high = (math.fsum(getattr(effect, end) for effect in effects) for end in ("low", "high"))
+    return AssumptionRow(
+        key=key, value=each.value, low=each.low, high=each.high, unit=each.unit, source=str(each.source),
+        effect_on_gpu_hours=Interval(low=low, high=high),
+    )  # fmt: skip
 
 
 def _with_effect(row: AssumptionRow, runs: Sequence[PhaseRun]) -> AssumptionRow:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from simulator.results.interval import Estimate, Interval
+from simulator.results.phase_parts import PhasePart
 from simulator.results.run_result import PhaseResult, Ramp, RampPoint
 from simulator.results.step_result import StepResult
 from simulator.run.batch_ramp import (
@@ -33,9 +34,6 @@ from simulator.scenario.scenario import Scenario
 StepTimesByEnd = Mapping[str, Mapping[BatchSize, float]]
 """Step time in seconds of every simulated batch size, by end of the estimate: value, low, high."""
 
-PRETRAIN = "pretrain"
-"""Kind of every phase: training on all tokens of its sequences."""
-
 
 @dataclass(frozen=True, slots=True)
 class PhasePlan:
@@ -55,6 +53,16 @@ class PhasePlan:
     def levels(self) -> tuple[Level, ...]:
         """What is trained, in order."""
         return self.ramp if self.rest is None else (*self.ramp, self.rest)
+
+    @property
+    def tokens(self) -> float:
+        """Tokens that the steps train on, padding left out."""
+        return math.fsum(each.tokens for each in self.levels)
+
+    @property
+    def steps(self) -> float:
+        """Steps, the integral of tokens over the batch."""
+        return math.fsum(each.steps for each in self.levels)
 
     @property
     def sizes_to_simulate(self) -> tuple[BatchSize, ...]:
@@ -92,16 +100,36 @@ def wall_time(plan: PhasePlan, times: StepTimesByEnd) -> Estimate:
     return _wall(plan.levels, times)
 
 
-def phase_result(plan: PhasePlan, times: StepTimesByEnd, step: StepResult, price: Price | None) -> PhaseResult:
-    """A phase as the result document has it. step: of its full batch."""
-    wall, scenario, times_of = wall_time(plan, times), plan.scenario, step.step
+@dataclass(frozen=True, slots=True)
+class OfKind:
+    """What a phase's kind says beside its steps: tokens that it trains on (padding left out), optimizer updates, the lines of
+    its hours.
+    """
+
+    tokens: float
+    steps: float
+    parts: tuple[PhasePart, ...]
+
+
+def phase_result(
+    plan: PhasePlan,
+    times: StepTimesByEnd,
+    step: StepResult,
+    price: Price | None,
+    wall: Estimate,
+    of_kind: OfKind | None,
+) -> PhaseResult:
+    """A phase as the result document has it. step: of its full batch; wall: seconds of all of it; of_kind: None where it is its
+    steps alone.
+    """
+    scenario, times_of = plan.scenario, step.step
     num_gpus = scenario.cluster.num_gpus
     hours = gpu_hours(num_gpus, wall.value)
     return PhaseResult(
         name=plan.phase.name,
-        kind=PRETRAIN,
-        tokens=math.fsum(each.tokens for each in plan.levels),
-        steps=math.fsum(each.steps for each in plan.levels),
+        kind=plan.phase.kind,
+        tokens=of_kind.tokens if of_kind else plan.tokens,
+        steps=of_kind.steps if of_kind else plan.steps,
         step_s=times["value"][plan.full],
         step_interval=Interval(low=times["low"][plan.full], high=times["high"][plan.full]),
         wall_s=wall.value,
@@ -119,6 +147,7 @@ def phase_result(plan: PhasePlan, times: StepTimesByEnd, step: StepResult, price
         tflops_causal=times_of.tflops.causal,
         binds=times_of.binding[0].what if times_of.binding else None,
         keys=dict(plan.phase.changes) or None,
+        parts=of_kind.parts if of_kind else None,
     )
 
 

@@ -6,13 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from simulator.check import check_scenario
-from simulator.errors import InputError, Problem
+from simulator.errors import InputError
 from simulator.results.plan_result import LayoutPlan
+from simulator.run import kinds
 from simulator.scenario.phase_scenarios import is_to_plan, own_scenarios
 from simulator.scenario.scenario import Scenario
-
-PRETRAIN = "pretrain"
-"""Kind of a phase that trains on all tokens of its sequences."""
 
 Report = Callable[[str, int, int], None]
 """Told of a phase whose layout is searched for: its name, layouts that are simulated, of how many."""
@@ -28,16 +26,14 @@ class Trained:
 
 def trained_by_phases(scenario: Scenario, report: Report | None = None) -> tuple[Trained, ...]:
     """What each phase trains; equal ones are one object. Raises InputError where no layout fits, with the phase's key."""
-    found: dict[int, Trained] = {}
-    for own, phase in zip(own_scenarios(scenario), scenario.phases, strict=True):
-        if phase.kind != PRETRAIN:
-            key = f"phases.{phase.name}.kind"
-            raise InputError(
-                [Problem(scenario.where(key), key, f"not modelled yet ({phase.kind}); use kind: pretrain")]
-            )
-        if id(own) not in found:
-            found[id(own)] = _trained(own, phase.name if phase.changes else "", report)
-    return tuple(found[id(own)] for own in own_scenarios(scenario))
+    found: dict[tuple[int, str], Trained] = {}
+    pairs = list(zip(own_scenarios(scenario), scenario.phases, strict=True))
+    keys = [(id(own), phase.name if kinds.packs(phase) else "") for own, phase in pairs]
+    for key, (own, phase) in zip(keys, pairs, strict=True):
+        if key not in found:
+            name = phase.name if phase.changes else ""
+            found[key] = _trained(kinds.trained_scenario(own, phase), name, report)
+    return tuple(found[key] for key in keys)
 
 
 def _trained(scenario: Scenario, phase: str, report: Report | None) -> Trained:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, PlainValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field
 
 from simulator.scenario.section import GpuCount, Section, Tokens
 from simulator.scenario.wording import FieldProblem
@@ -27,28 +26,6 @@ Spread = Annotated[float, Field(ge=0, le=10)]
 Few = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
-ADAPTERS: Final = ("lora", "qlora", "dora", "adapter", "prefix")
-NO_ADAPTERS: Final = (
-    "is not modelled yet: small matrices beside frozen weights leave out their gradients and optimizer state, so that memory, "
-    "weight gradients and reductions are others; write method: full, or leave it out"
-)
-
-
-def _full_weights(value: Any) -> Any:
-    """full; the names of methods that train other weights than the model's are refused with the reason."""
-    if value == "full":
-        return value
-    if value in ADAPTERS:
-        raise PydanticCustomError("sft_method", "{method} {reason}", {"method": value, "reason": NO_ADAPTERS})
-    raise PydanticCustomError("sft_method", "must be full")
-
-
-def _no_adapter(value: Any) -> Any:
-    """Nothing but null: the mapping of a LoRA is refused with the reason."""
-    if value is None:
-        return value
-    raise PydanticCustomError("sft_lora", "{reason}", {"reason": NO_ADAPTERS})
-
 
 class Sft(Section):
     """Fine-tuning on instances (a prompt with its answer) that attend to themselves alone."""
@@ -62,10 +39,6 @@ class Sft(Section):
     for it. in_order: into the last sequence, else into a new one. stream: one behind the other, cut where a sequence ends.
     none: one a sequence, padded. An instance longer than a sequence is cut off.
     """
-    method: Annotated[str, PlainValidator(_full_weights), WithJsonSchema({"enum": ["full"]})] = "full"
-    """Which weights are trained: all of them."""
-    lora: Annotated[None, PlainValidator(_no_adapter), WithJsonSchema({"type": "null"})] = None
-    """Always null: low-rank adapters are not modelled."""
 
 
 class Rollout(Section):
@@ -122,6 +95,14 @@ class Evaluation(Section):
     """Steps between two evaluations; null: one, behind the phase."""
 
 
+def _or_nothing(value: Any) -> Any:
+    """An empty section says nothing."""
+    return None if value == {} else value
+
+
+OrNothing = BeforeValidator(_or_nothing)
+
+
 class KindKeys(Section):
     """Keys of a phase that only some kinds have."""
 
@@ -131,8 +112,8 @@ class KindKeys(Section):
     """Of sft: instances of the data set."""
     epochs: Annotated[float, Field(gt=0, le=10_000)] | None = None
     """Of sft: how often each instance is trained on; null: once."""
-    sft: Sft | None = None
-    rl: Rl | None = None
+    sft: Annotated[Sft | None, OrNothing] = None
+    rl: Annotated[Rl | None, OrNothing] = None
     evaluation: Evaluation | None = None
     """Evaluations during the phase or behind it, on the phase's own layout."""
 

@@ -12,7 +12,7 @@ from simulator import load_scenario
 from simulator.errors import InputError
 from simulator.scenario.assumptions import kind_assumptions, read_assumptions, resolve_assumptions
 from simulator.scenario.phase_assumptions import assumptions_of, phase_assumptions
-from simulator.scenario.phase_kinds import ADAPTERS, KindKeys, kind_problems
+from simulator.scenario.phase_kinds import KindKeys, kind_problems
 
 
 def problems(
@@ -39,7 +39,7 @@ def test_a_kind_has_its_keys(keys: dict[str, Any]) -> None:
     ("keys", "field", "says"),
     [
         ({"samples": 5.0, "tokens": 1e9}, "samples", "is of phases of kind sft; this is pretrain: write kind: sft"),
-        ({"kind": "sft", "samples": 5.0, "rl": {}}, "rl", "is of phases of kind rl; this is sft"),
+        ({"kind": "sft", "samples": 5.0, "rl": {"algorithm": "ppo"}}, "rl", "is of phases of kind rl; this is sft"),
         ({"kind": "sft"}, "samples", "exactly one of samples, tokens and steps says how long sft is (none given)"),
         ({"kind": "sft", "samples": 5.0, "steps": 7}, "samples", "(samples, steps given)"),
         ({"kind": "sft", "steps": 7, "epochs": 2.0}, "epochs", "is of samples; steps says how long the phase is"),
@@ -55,11 +55,13 @@ def test_what_another_kind_has_is_refused_once(keys: dict[str, Any], field: str,
     assert says in found[field]
 
 
-@pytest.mark.parametrize("sft", [*({"method": name} for name in ADAPTERS), {"lora": {"rank": 16}}])
-def test_adapters_are_refused_with_the_reason(sft: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match="not modelled yet: small matrices beside frozen weights") as caught:
-        KindKeys.model_validate({"kind": "sft", "sft": sft})
-    assert caught.value.error_count() == 1
+@pytest.mark.parametrize("text", ["method=lora", "lora={rank: 16}"])
+def test_adapters_are_refused_with_the_reason(text: str) -> None:
+    phases = 'phases=[{"name": "sft", "kind": "sft", "samples": 1000}]'
+    with pytest.raises(InputError, match="small matrices beside frozen weights") as caught:
+        load_scenario("deepseek-v3", [phases.replace("1000}", f"1000, sft: {{{text.replace('=', ': ')}}}}}")])
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].field == f"phases.sft.sft.{text.partition('=')[0]}"
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
 """Phases of other kinds than pre-training: what their step trains, how many steps, and what their hours are made of.
 
-`trained_scenario` first, of a scenario of one phase; its step is simulated; then `kind_model` says the hours. Fine-tuning,
+`trained_scenario` first; its step is simulated; then `kind_model` says the hours. Fine-tuning,
 reinforcement learning and evaluation are pure functions of the scenario, of stated assumptions and of the seconds of that step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
+from typing import Final
 
 from hwprofiles.provenance import Source
 from hwprofiles.stack_records import Assumption
@@ -17,55 +19,67 @@ from simulator.errors import InputError
 from simulator.results.phase_parts import PhasePart
 from simulator.run.kinds import engines, evaluation, rl, rollout, sft
 from simulator.run.kinds.kind_model import KindModel, Values
+from simulator.run.kinds.packing import Packed
 from simulator.scenario.assumptions import kind_assumptions
 from simulator.scenario.derived import useful_tokens
+from simulator.scenario.phase import Phase
 from simulator.scenario.phase_kinds import Kind
-from simulator.scenario.plan import Phase
 from simulator.scenario.scenario import Scenario
 
-__all__ = ["KindModel", "PhasePart", "kind_model", "resolved_phase", "trained_scenario"]
+PACKING: Final[Mapping[str, Callable[[Scenario, Values], Packed]]] = MappingProxyType(
+    {"sft": sft.packed_instances, "rl": rl.packed_answers}
+)
+"""Kind → how what it trains on fills sequences."""
+
+__all__ = ["KindModel", "PhasePart", "kind_model", "packs", "resolved_phase", "trained_scenario"]
 
 
-def trained_scenario(scenario: Scenario) -> Scenario:
-    """The scenario of one phase whose step is the phase's: sequences packed from instances, or from answers.
+def packs(phase: Phase) -> bool:
+    """Whether what the phase trains on fills sequences in its own way, so that its step is none of the scenario's."""
+    return phase.kind in PACKING
 
-    Of pretrain and evaluation the scenario itself.
+
+def trained_scenario(scenario: Scenario, phase: Phase) -> Scenario:
+    """What a step of the phase trains: sequences packed from instances, or from answers, as steps of one plain phase.
+
+    scenario: the phase's own (`own_scenarios`); of kinds whose sequences are its own it is given back.
     """
-    phase = scenario.phases[0]
-    if phase.kind == "sft":
-        packed = sft.packed_instances(scenario, _stated(scenario, "sft"))
-    elif phase.kind == "rl":
-        packed = rl.packed_answers(scenario, _stated(scenario, "rl"))
-    else:
+    if not packs(phase):
         return scenario
-    return scenario.model_copy(update={"training": sft.packed_training(scenario.training, packed)})
+    alone = _alone(scenario, phase)
+    training = sft.packed_training(scenario.training, PACKING[phase.kind](alone, _stated(alone, phase.kind)))
+    plain = Phase(name=phase.name, steps=resolved_phase(scenario, phase).steps)
+    return scenario.model_copy(update={"training": training, "phases": (plain,)})
 
 
-def resolved_phase(scenario: Scenario) -> Phase:
-    """The phase with its number of steps, where its kind decides it."""
-    phase = scenario.phases[0]
+def resolved_phase(scenario: Scenario, phase: Phase) -> Phase:
+    """The phase with its number of steps, where its kind decides it. scenario: the phase's own."""
+    alone = _alone(scenario, phase)
     if phase.kind == "sft":
-        return phase.model_copy(
-            update={"steps": sft.sft_work(scenario, _stated(scenario, "sft")).steps, "tokens": None}
-        )
+        return phase.model_copy(update={"steps": sft.sft_work(alone, _stated(alone, "sft")).steps, "tokens": None})
     if phase.kind == "rl":
-        return phase.model_copy(update={"steps": max(1, round(_stated(scenario, "rl")["rl_steps"]))})
+        return phase.model_copy(update={"steps": max(1, round(_stated(alone, "rl")["rl_steps"]))})
     return phase
 
 
-def kind_model(scenario: Scenario) -> KindModel | None:
-    """The hours of the (one) phase; None where they are its steps alone. scenario: what `trained_scenario` gave, or before it.
+def kind_model(scenario: Scenario, phase: Phase) -> KindModel | None:
+    """The hours of a phase; None where they are its steps alone. scenario: the phase's own.
 
     Raises InputError: answers cannot be generated on the cluster as the phase says.
     """
-    phase = scenario.phases[0]
+    alone = _alone(scenario, phase)
     if phase.kind == "sft":
-        return _with_evaluation(_sft_model(scenario), scenario)
+        return _with_evaluation(_sft_model(alone), alone)
     if phase.kind == "rl":
-        return _with_evaluation(_rl_model(scenario), scenario)
+        return _with_evaluation(_rl_model(alone), alone)
     if phase.kind == "evaluation" or phase.evaluation is not None:
-        return _with_evaluation(_no_lines(scenario), scenario)
+        return _with_evaluation(_no_lines(alone), alone)
     return None
+
+
+def _alone(scenario: Scenario, phase: Phase) -> Scenario:
+    """The scenario with this phase alone."""
+    return scenario.model_copy(update={"phases": (phase,)})
 
 
 def _sft_model(scenario: Scenario) -> KindModel:

@@ -75,6 +75,13 @@ class KindModel:
         sums = [fsum(draw.values()) for draw in self._draws(step)]
         return _estimate(fsum(self.lines(self.values, step.value).values()), sums)
 
+    def effect(self, key: str, step: Estimate) -> Interval:
+        """Change of the phase's GPU-hours when an assumption alone goes to its ends: low at most 0, high at least 0."""
+        each, stated = self.assumptions[key], self.values
+        hours = fsum(self.lines(stated, step.value).values())
+        ends = [fsum(self.lines({**stated, key: end}, step.value).values()) - hours for end in (each.low, each.high)]
+        return Interval(low=min(0.0, *ends), high=max(0.0, *ends))
+
     def _draws(self, step: Estimate) -> list[dict[str, float]]:
         key = (step.value, step.low, step.high)
         if key not in self.known:
