@@ -18,7 +18,7 @@ from simulator.not_modelled import Planned
 SCHEMA = scenario_schema()
 KEYS = not_modelled.entries("key")
 VALUES = not_modelled.entries("value")
-ONE_VALUE = {"schema_version", "currency", "phases.*.sft.method", "phases.*.sft.lora"}
+ONE_VALUE = {"schema_version", "currency"}
 """Keys that say which format a file is in, and those whose other values are refused with the reason."""
 
 
