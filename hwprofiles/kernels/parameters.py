@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from hwprofiles.kernels.rows import KernelRow, KernelTable
@@ -110,7 +110,13 @@ def overlap_ratio(stack: StackLike, bound: Bound, regime: Regime) -> float:
 
 def missing(stack: StackLike, shape: KernelShape, keys: str) -> MissingKernelError:
     """The error of a kernel for which a stack has nothing."""
-    return MissingKernelError(f"stack {stack.name!r} has neither rows nor the parameter {keys} for {shape}")
+    asked = [each for each in fields(shape) if (value := getattr(shape, each.name)) != each.default and value != ()]
+    words = " ".join(f"{each.name}={getattr(shape, each.name)}" for each in asked)
+    way = "leave the library out, or " if shape.library else ""
+    return MissingKernelError(
+        f"stack {stack.name!r} has neither rows nor the parameter {keys} for {words}; {way}name a stack of "
+        "`moesim calibrate` of a GPU that runs it"
+    )
 
 
 def row_problem(row: KernelRow, gpu: GpuLike) -> str | None:

@@ -201,3 +201,16 @@ def test_all_problems_are_told_at_once(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["kernels", "h100-pubic", str(tmp_path / "shapes.csv")]) == 2
     assert main(["kernels", "h100-public", str(tmp_path / "none.csv")]) == 2
     assert "No such file" in capsys.readouterr().err
+
+
+def test_a_library_that_the_stack_lacks_is_told_with_the_call_and_a_remedy(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (row,) = answers(
+        capsys, "h100-public", tmp_path / "shapes.csv", "op,dtype,library,m,n,k\ngemm,fp8-block,moesim,64,128,256\n"
+    )
+    assert (
+        "for op=gemm variant=fprop dtype=fp8-block m=64 n=128 k=256 library=moesim; leave the library out"
+        in row["error"]
+    )
+    assert row["error"].endswith("of `moesim calibrate` of a GPU that runs it") and not row["seconds"]
