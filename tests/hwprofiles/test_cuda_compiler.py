@@ -21,7 +21,7 @@ from hwprofiles.calibration.kernels.cuda.compiler import Source, key_of, machine
 class Counting:
     """A compiler whose code tells of its input."""
 
-    version: str = "13.0"
+    build: str = "13.0.88"
     made: list[tuple[Source, tuple[str, ...]]] = field(default_factory=list)
 
     def compile(self, source: Source, options: tuple[str, ...]) -> bytes:
@@ -61,7 +61,7 @@ def test_a_changed_file_is_compiled_anew(folder: Path, changed: str) -> None:
 
 
 def test_constants_and_the_compilers_version_are_part_of_the_name(folder: Path) -> None:
-    made = [Counting(), Counting("13.1")]
+    made = [Counting(), Counting("13.0.90")]
     for with_it in made:
         for constants in ({}, {"A": 1}, {"A": 2}, {"B": 1}):
             machine_code(folder / "add.cu", constants, with_it)
@@ -156,11 +156,20 @@ class Library:
         ctypes.memmove(into, b"\x7fELF", 4)
         return 0
 
+    def nvrtcGetPTXSize(self, program: Any, size: Any) -> int:
+        size._obj.value = len(PTX)
+        return 0
+
+    def nvrtcGetPTX(self, program: Any, into: Any) -> int:
+        ctypes.memmove(into, PTX, len(PTX))
+        return 0
+
     def nvrtcDestroyProgram(self, program: Any) -> int:
         self.destroyed += 1
         return 0
 
 
+PTX = b"// Compiler Build ID: CL-36424714\n// Cuda compilation tools, release 13.2, V13.2.51\n.version 9.2\n"
 SOURCE = Source("add.cu", "int x;", (("first.cuh", "int y;"),))
 
 
@@ -170,6 +179,12 @@ def test_nvrtc_is_given_the_headers_and_gives_code_with_its_zeros() -> None:
     assert (nvrtc.version, nvrtc.compile(SOURCE, ("-DA=1",))) == ("13.2", b"\x7fELF")
     assert library.given == {"name": b"add.cu", "headers": {b"first.cuh": b"int y;"}}
     assert library.destroyed == 1
+
+
+def test_its_build_is_that_of_what_it_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compiler.Nvrtc(Library()).build == "13.2.51"
+    monkeypatch.setattr(Library, "nvrtcGetPTX", lambda *_: 0)
+    assert compiler.Nvrtc(Library()).build == "13.2"
 
 
 def test_what_the_compiler_says_is_passed_on() -> None:

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -30,6 +30,7 @@ ARCHITECTURE: Final = "sm_90a"
 """Compute capability 9.0 with the instructions that no later chip keeps (wgmma, setmaxnreg)."""
 _OPTIONS: Final = (f"--gpu-architecture={ARCHITECTURE}", "--std=c++17", "--generate-line-info")
 _INCLUDE: Final = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"', re.MULTILINE)
+_BUILD: Final = re.compile(r"release [\d.]+, V([\d.]+)")
 _MAJORS: Final = (13, 12)
 """Versions of NVRTC that know sm_90a and are called alike."""
 _DIGEST_BYTES: Final = hashlib.sha256().digest_size
@@ -51,7 +52,8 @@ class Compiler(Protocol):
     """What makes machine code: NVRTC, or what a test puts in its place."""
 
     @property
-    def version(self) -> str: ...
+    def build(self) -> str:
+        """Its version to the last number: those that a release's number has in common make other code."""
 
     def compile(self, source: Source, options: tuple[str, ...]) -> bytes:
         """Raises CalibrationError, with the compiler's words, where the source is wrong."""
@@ -63,7 +65,7 @@ def machine_code(path: Path, constants: Mapping[str, int], compiler: Compiler | 
     """
     compiler = compiler or nvrtc()
     source, options = read_source(path), options_of(constants)
-    kept = cache_folder() / f"{path.stem}-{key_of(source, options, compiler.version)}.cubin"
+    kept = cache_folder() / f"{path.stem}-{key_of(source, options, compiler.build)}.cubin"
     if (code := _read_kept(kept)) is not None:
         return code
     code = compiler.compile(source, options)
@@ -96,9 +98,9 @@ def options_of(constants: Mapping[str, int]) -> tuple[str, ...]:
     return *_OPTIONS, *(f"-D{name}={int(value)}" for name, value in sorted(constants.items()))
 
 
-def key_of(source: Source, options: tuple[str, ...], version: str) -> str:
+def key_of(source: Source, options: tuple[str, ...], build: str) -> str:
     """A hash of everything that machine code depends on."""
-    parts = [source.name, source.text, source.headers, options, version]
+    parts = [source.name, source.text, source.headers, options, build]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -142,8 +144,18 @@ class Nvrtc:
         self._call("nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))
         self.version = f"{major.value}.{minor.value}"
 
+    @cached_property
+    def build(self) -> str:
+        """As the header of what it makes tells (`release 13.0, V13.0.88`); else its version."""
+        made = self._made(Source("nothing.cu", "", ()), (_OPTIONS[0].replace("sm", "compute"),), "nvrtcGetPTX")
+        found = _BUILD.search(made.decode(errors="replace"))
+        return found[1] if found else self.version
+
     def compile(self, source: Source, options: tuple[str, ...]) -> bytes:
         """Machine code (a cubin) for Hopper."""
+        return self._made(source, options, "nvrtcGetCUBIN")
+
+    def _made(self, source: Source, options: tuple[str, ...], form: str) -> bytes:
         names = _texts(name for name, _ in source.headers)
         texts = _texts(text for _, text in source.headers)
         program = ctypes.c_void_p()
@@ -156,7 +168,7 @@ class Nvrtc:
                 raise CalibrationError([Problem(
                     "", source.name, f"NVRTC {self.version} with {' '.join(options)} does not compile it:\n{log}"
                 )])  # fmt: skip
-            return self._bytes("nvrtcGetCUBIN", program)
+            return self._bytes(form, program)
         finally:
             self._library.nvrtcDestroyProgram(ctypes.byref(program))
 

@@ -205,7 +205,10 @@ __device__ void multiply_tiles(Shared& shared, Walk walk, const float* b_scales,
                 const float scales[2] = {scale * a_scales[wave * WAVE_ROWS], scale * a_scales[wave * WAVE_ROWS + 8]};
                 if (wave == WAVES - 1) is_full = has_ended(&shared.full[next.stage], next.parity);
                 wait_for_products<0>(products);
-                if (wave == WAVES - 1 && lane < CLUSTER) arrive_at_block(&shared.empty[ring.stage], lane);
+                if (wave == WAVES - 1) {
+                    __syncwarp();  // every lane has read its scales
+                    if (lane < CLUSTER) arrive_at_block(&shared.empty[ring.stage], lane);
+                }
 #pragma unroll
                 for (int i = 0; i < NUM_SUMS; ++i) sums[wave][i] += products[i] * scales[i / 2 % 2];
             }
