@@ -40,7 +40,7 @@ READ_WATTS: Final = (OWN, BLOCK, ROW)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the file. Exit code: 0; 1 where a product is wrong; 2 for input or a device that cannot be."""
-    return guarded("bench", partial(_main, arguments))
+    return guarded("kernel_bench", partial(_main, arguments))
 
 
 def _main(arguments: Sequence[str] | None) -> int:
