@@ -6,7 +6,7 @@ Columns  (N, P) in tiles of 128 tokens, tokens innermost, both operands of wgrad
 
 Groups are given as ends on the device, int32 (e,): rows of group g are those from ends[g - 1] (0 for the first) up to ends[g].
 Or as `Groups`, which the host knows: then they are checked in full. What stands on the device is not read for a check: a kernel
-holds ends into the rows that there are, each no less than the one before (Triton's wgrad: than its group's beginning).
+holds ends into the rows that there are, each no less than the one before.
 """
 
 from __future__ import annotations
@@ -102,6 +102,30 @@ class Columns:
 
     values: Tensor
     scales: Tensor
+
+
+def problems_of_types(
+    kind: type[Rows | Blocks | Columns], right_kind: type[Blocks | Columns], left: object, right: object, groups: object,
+    out: object,
+) -> list[Problem]:  # fmt: skip
+    """What is no operand at all. Looked at before anything else, which takes their fields for what they are."""
+    found = []
+    for name, given, wanted in (("left", left, kind), ("right", right, right_kind)):
+        if not isinstance(given, wanted):
+            found.append(
+                _differ(name, f"a {type(given).__name__}", f"{wanted.__name__} of values and scales are wanted")
+            )
+        else:
+            fields = (("values", given.values), ("scales", given.scales))
+            found += [
+                _differ(f"{name}.{field}", f"a {type(each).__name__}", "a tensor is wanted")
+                for field, each in fields if not isinstance(each, Tensor)
+            ]  # fmt: skip
+    if not isinstance(groups, Tensor | Groups | None):
+        found.append(_differ("groups", f"a {type(groups).__name__}", "ends in a tensor, Groups or None are wanted"))
+    if not isinstance(out, Tensor | None):
+        found.append(_differ("out", f"a {type(out).__name__}", "a tensor is wanted"))
+    return found
 
 
 def problems_of_product(left: Rows, right: Blocks, out: Tensor | None, out_dtype: torch.dtype) -> tuple[Problem, ...]:

@@ -11,7 +11,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hwprofiles.calibration.kernels.stream_operands import BF16, FP32, INDICES, NUMBERS, quantised, require, tensor
+from hwprofiles.calibration.kernels.stream_operands import (
+    BF16,
+    FP32,
+    INDICES,
+    NUMBERS,
+    are_tensors,
+    quantised,
+    require,
+    tensor,
+)
 from hwprofiles.calibration.kernels.streams import row_outputs
 from hwprofiles.calibration.kernels.tiles import Tile, largest_along, nearest_bf16, octets, scale_of
 
@@ -119,6 +128,7 @@ def permute_quantise(x: Tensor, places: Tensor, num_rows: int, *, power_of_two: 
 
     Raises CalibrationError, as all these, for operands that do not fit.
     """
+    are_tensors({}, x=x, places=places)
     require(tensor("x", x, NUMBERS, (None, None)), tensor("places", places, INDICES, (len(x), None), x))
     x = x if x.stride(1) == 1 else x.contiguous()
     num_tokens, num_columns = x.shape
@@ -136,6 +146,7 @@ def permute_quantise(x: Tensor, places: Tensor, num_rows: int, *, power_of_two: 
 
 def permute_quantised(values: Tensor, scales: Tensor, places: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
     """Rows of FP8 values (t, C) at `places`, and their scales (t, C / 128): (r, C) and (r, C / 128), rows innermost."""
+    are_tensors({}, values=values, scales=scales, places=places)
     require(quantised(values, scales), tensor("places", places, INDICES, (len(values), None), values))
     made, made_scales = row_outputs(num_rows, values.shape[1], values.device)
     _copy(values.view(torch.uint8), scales, places, made.view(torch.uint8), made_scales)
@@ -144,6 +155,7 @@ def permute_quantised(values: Tensor, scales: Tensor, places: Tensor, num_rows: 
 
 def permute(x: Tensor, places: Tensor, num_rows: int) -> Tensor:
     """Rows of x (t, c) at `places`: (r, c)."""
+    are_tensors({}, x=x, places=places)
     require(tensor("x", x, NUMBERS, (None, None)), tensor("places", places, INDICES, (len(x), None), x))
     made = torch.empty(num_rows, x.shape[1], dtype=x.dtype, device=x.device)
     _copy(x if x.stride(1) == 1 else x.contiguous(), None, places, made, made)
@@ -164,6 +176,7 @@ def _copy(x: Tensor, scales: Tensor | None, places: Tensor, values: Tensor, of_v
 
 def unpermute(rows: Tensor, places: Tensor, weights: Tensor | None = None) -> Tensor:
     """(t, c): of each token the sum, in FP32, of its rows (r, c), times its weights (t, k) FP32 if given; in BF16."""
+    are_tensors({"weights": weights}, rows=rows, places=places)
     require(
         tensor("rows", rows, BF16, (None, None)), tensor("places", places, INDICES, (None, None), rows),
         iter(()) if weights is None else tensor("weights", weights, FP32, tuple(places.shape), rows),
@@ -187,6 +200,7 @@ def unpermute_backward(grad: Tensor, rows: Tensor, places: Tensor, weights: Tens
 
     Without weights the rows' gradient is `permute` of the sums', or `permute_quantise`.
     """
+    are_tensors({}, grad=grad, rows=rows, places=places, weights=weights)
     require(
         tensor("rows", rows, BF16, (None, None)), tensor("places", places, INDICES, (None, None), rows),
         tensor("weights", weights, FP32, tuple(places.shape), rows),

@@ -27,6 +27,7 @@ from hwprofiles.calibration.kernels.operands import (
     num_groups_of,
     problems_of_groups,
     problems_of_product,
+    problems_of_types,
     problems_of_wgrad,
 )
 from hwprofiles.calibration.kernels.sms import num_sms
@@ -67,6 +68,7 @@ def fprop(
     groups: None is one group of all rows. Rows behind the last group's end are left as they are. out: is written and returned.
     Raises CalibrationError for operands that do not fit.
     """
+    refuse(problems_of_types(Rows, Blocks, left, right, groups, out))
     out_dtype = out_dtype if out is None else out.dtype
     refuse(problems_of_product(left, right, out, out_dtype))
     device, (num_rows, k), (num_groups, n, _) = left.values.device, left.values.shape, right.values.shape
@@ -97,6 +99,7 @@ def wgrad(
     groups: ends are multiples of 128, of others a group becomes NaN; of `Groups` those of the counts rounded up. accumulate: is
     added into `out`, else that is written. Raises CalibrationError for operands that do not fit.
     """
+    refuse(problems_of_types(Columns, Columns, left, right, groups, out))
     num_groups, device = num_groups_of(groups), left.values.device
     problems = list(problems_of_wgrad(left, right, num_groups, out))
     if accumulate and out is None:

@@ -5,7 +5,7 @@ What stands on the device is not read for a check: sources and places are rows t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import torch
@@ -28,6 +28,15 @@ Sizes = tuple[int | None, ...]
 def require(*found: Iterator[Problem]) -> None:
     """Raises CalibrationError where there is a problem."""
     refuse([problem for each in found for problem in each])
+
+
+def are_tensors(optional: Mapping[str, object], **needed: object) -> None:
+    """Raises CalibrationError for what is no tensor. optional: may be None."""
+    given = needed | {name: each for name, each in optional.items() if each is not None}
+    refuse([
+        Problem("", name, f"a {type(each).__name__}; a tensor is wanted")
+        for name, each in given.items() if not isinstance(each, Tensor)
+    ])  # fmt: skip
 
 
 def tensor(

@@ -16,6 +16,7 @@ from torch import Tensor
 from hwprofiles.calibration.kernels.stream_operands import (
     INDICES,
     NUMBERS,
+    are_tensors,
     at_most,
     multiple,
     quantised,
@@ -203,6 +204,7 @@ def quantise_rows(x: Tensor, *, power_of_two: bool = False) -> tuple[Tensor, Ten
     Scales have strides (1, pitch), the pitch a multiple of 4.
     Raises CalibrationError, as all these, for operands that do not fit.
     """
+    are_tensors({}, x=x)
     require(tensor("x", x, NUMBERS, (None, None)))
     x = x if x.stride(1) == 1 else x.contiguous()
     num_rows, num_columns = x.shape
@@ -225,6 +227,7 @@ def quantise_columns(
     x: BF16 or FP32, or FP8 with `scales` of tiles 1x128; sources: int64, below 0 for a row of zeros; R a multiple of 128; C the
     multiple of `aligned` above num_columns.
     """
+    are_tensors({"scales": scales}, x=x, sources=sources)
     require(
         tensor("x", x, NUMBERS, (None, None)) if scales is None else quantised(x, scales),
         tensor("sources", sources, INDICES, (None,), x), multiple("sources", "a number", len(sources)),
@@ -254,6 +257,7 @@ def quantise_both(
 
     sources: as there, with every row of x once.
     """
+    are_tensors({}, x=x, sources=sources)
     require(
         tensor("x", x, NUMBERS, (None, None)),
         tensor("sources", sources, INDICES, (None,), x), multiple("sources", "a number", len(sources)),
@@ -277,6 +281,7 @@ def quantise_blocks(
     x: Tensor, *, with_turned: bool = True, power_of_two: bool = False
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Blocks of 128x128 of x (e, n, k): values (e, N, K), the same transposed (e, K, N), scales (e, N / 128, K / 128)."""
+    are_tensors({}, x=x)
     require(tensor("x", x, NUMBERS, (None, None, None)))
     x = x if x.stride(2) == 1 else x.contiguous()
     num, down, across = len(x), triton.cdiv(x.shape[1], TILE), triton.cdiv(x.shape[2], TILE)

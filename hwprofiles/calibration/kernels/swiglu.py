@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hwprofiles.calibration.kernels.stream_operands import BF16, FP32, INDICES, multiple, require, tensor
+from hwprofiles.calibration.kernels.stream_operands import BF16, FP32, INDICES, are_tensors, multiple, require, tensor
 from hwprofiles.calibration.kernels.streams import row_outputs, store_both, turned_outputs
 from hwprofiles.calibration.kernels.tiles import Tile, largest_along, nearest_bf16, octets, scale_of, sigmoid
 from hwprofiles.calibration.numerics.quantise import TILE
@@ -163,6 +163,7 @@ def swiglu_quantise(
 
     row_weights: (r,) FP32. Raises CalibrationError, as all these, for operands that do not fit.
     """
+    are_tensors({"row_weights": row_weights}, x=x)
     require(_operands(x, None, row_weights))
     x = x if x.stride(1) == 1 else x.contiguous()
     num_rows, width = x.shape[0], x.shape[1] // 2
@@ -180,6 +181,7 @@ def swiglu_quantise(
 
 def swiglu_backward(x: Tensor, grad: Tensor, row_weights: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
     """Of x (r, 2 f) and the product's gradient (r, f), both BF16: x's gradient, BF16, and that of the rows' weights (r,)."""
+    are_tensors({"row_weights": row_weights}, x=x, grad=grad)
     require(_operands(x, grad, row_weights))
     x, grad = (each if each.stride(1) == 1 else each.contiguous() for each in (x, grad))
     num_rows, width = grad.shape
@@ -203,6 +205,7 @@ def swiglu_backward_quantise(
 
     sources: as in `streams.quantise_both`.
     """
+    are_tensors({"row_weights": row_weights}, x=x, grad=grad, sources=sources)
     require(
         _operands(x, grad, row_weights), multiple("grad", "a width", grad.shape[-1]),
         tensor("sources", sources, INDICES, (None,), x), multiple("sources", "a number", len(sources)),

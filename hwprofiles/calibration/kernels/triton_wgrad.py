@@ -21,13 +21,17 @@ DEFAULT: Final = Tuned(stages=4, rows_together=16)
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _tokens(
-    ends: tl.tensor, group: tl.tensor, num_tokens: tl.tensor, tile: tl.constexpr
+    ends: tl.tensor, group: tl.tensor, num_tokens: tl.tensor, tile: tl.constexpr, padded_groups: tl.constexpr
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    """First token and end of a group, held into the tokens that there are, in tiles; and whether these are whole."""
-    start = tl.load(ends + group - 1, mask=group > 0, other=0)
+    """First token and end of a group, held into the tokens that there are, in tiles; and whether these are whole.
+
+    A group begins behind all before it, so that no token is in two of them whatever the ends are.
+    """
+    before = tl.arange(0, padded_groups)
+    start = tl.max(tl.load(ends + before, mask=before < group, other=0), 0)
     start = tl.minimum(tl.maximum(start, 0), num_tokens)
-    stop = tl.minimum(tl.maximum(tl.load(ends + group), 0), num_tokens)
-    return start // tile, tl.maximum(start // tile, stop // tile), (start | stop) % tile == 0
+    stop = tl.maximum(tl.minimum(tl.load(ends + group), num_tokens), start)
+    return start // tile, stop // tile, (start | stop) % tile == 0
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -35,7 +39,7 @@ def _wgrad_kernel(
     left: tl.tensor, right: tl.tensor, left_scales: tl.tensor, right_scales: tl.tensor, out: tl.tensor,
     ends: tl.tensor, num_tokens: tl.tensor, n: tl.tensor, k: tl.tensor, left_pitch: tl.tensor,
     right_pitch: tl.tensor, num_groups: tl.tensor, accumulate: tl.constexpr, rows: tl.constexpr,
-    columns: tl.constexpr, tile_tokens: tl.constexpr, rows_together: tl.constexpr,
+    columns: tl.constexpr, tile_tokens: tl.constexpr, rows_together: tl.constexpr, padded_groups: tl.constexpr,
 ) -> None:  # fmt: skip
     """left, right: tiles of (N, P) and (K, P), fetched by the copy engine; scales (P / 128, N) and (P / 128, K)."""
     row_tiles, column_tiles = tl.cdiv(n, rows), tl.cdiv(k, columns)
@@ -44,7 +48,7 @@ def _wgrad_kernel(
         group = tile // of_group
         row_tile, column_tile = place(tile % of_group, row_tiles, column_tiles, rows_together)
         first_row, first_column = row_tile * rows, column_tile * columns
-        start, stop, is_whole = _tokens(ends, group, num_tokens, tile_tokens)
+        start, stop, is_whole = _tokens(ends, group, num_tokens, tile_tokens, padded_groups)
         row, column = first_row + tl.arange(0, rows), first_column + tl.arange(0, columns)
         of_rows = left_scales + start.to(tl.int64) * left_pitch + row
         of_columns = right_scales + start.to(tl.int64) * right_pitch + column
@@ -93,6 +97,6 @@ def wgrad(
         _wgrad_kernel[(min(num_sms * tuned.programs, tiles),)](
             tiles_of(left.values, tuned.rows, TILE), tiles_of(right.values, tuned.columns, TILE), left.scales,
             right.scales, out, ends, num_tokens, n, k, left.scales.stride(0), right.scales.stride(0), num_groups,
-            accumulate, tuned.rows, tuned.columns, TILE, tuned.rows_together,
+            accumulate, tuned.rows, tuned.columns, TILE, tuned.rows_together, triton.next_power_of_2(num_groups),
             num_warps=tuned.warps, num_stages=tuned.stages, **options,
         )  # fmt: skip

@@ -8,6 +8,7 @@ behind another, up to the rounding of SwiGLU and of sums in FP32.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hwprofiles.calibration.errors import refuse
 from hwprofiles.calibration.numerics.blockwise import ROWS
 from hwprofiles.calibration.numerics.blockwise_library import Turned, fused_kernels
 from hwprofiles.calibration.numerics.blockwise_own import OwnBlockwise
@@ -24,6 +26,7 @@ from hwprofiles.calibration.numerics.groups import Groups
 from hwprofiles.calibration.numerics.library import ALIGNED
 from hwprofiles.calibration.numerics.numerics import Numerics
 from hwprofiles.calibration.numerics.quantise import TILE, Quantised
+from hwprofiles.problem import Problem
 
 KERNELS: Final = "hwprofiles.calibration.kernels."
 
@@ -62,8 +65,33 @@ def gated(
     up: ([e,] 2 f, h), the gate's rows first; down: ([e,] h, f); row_weights: (r,) FP32. drops_product: it is made again for the
     backward.
     """
+    refuse(list(_problems(x, up, down, counts, row_weights, places)))
     result: Tensor = _Gated.apply(formats, Groups(counts), places, drops_product, x, row_weights, up, down)
     return result
+
+
+def _problems(
+    x: Tensor, up: Tensor, down: Tensor, counts: tuple[int, ...], row_weights: Tensor | None, places: Places | None
+) -> Iterator[Problem]:
+    """What does not fit, with both sides: no kernel would tell, where sizes are padded."""
+    rows, hidden, width = sum(counts), x.shape[-1], down.shape[-1]
+    if x.dim() != 2:
+        yield Problem("", "x", f"shape {tuple(x.shape)}; (rows, hidden) is wanted")
+    wanted = {"up": (len(counts), 2 * width, hidden), "down": (len(counts), hidden, width)}
+    for name, weight in (("up", up), ("down", down)):
+        if tuple(weight.shape) not in (wanted[name], wanted[name][1:] if len(counts) == 1 else None):
+            given = f"x {tuple(x.shape)}, down {tuple(down.shape)} and {len(counts)} groups"
+            yield Problem("", name, f"shape {tuple(weight.shape)}; {given} want {wanted[name]}")
+    if min(counts, default=0) < 0:
+        yield Problem("", "counts", f"{min(counts)} rows of a group; 0 is the fewest")
+    have = len(x) if places is None else len(places.tokens)
+    if rows != have:
+        yield Problem("", "counts", f"{rows} rows together; {'x has' if places is None else 'places have'} {have}")
+    if places is not None and (len(places.rows) != len(x) or places.rows.numel() != len(places.tokens)):
+        found = f"rows {tuple(places.rows.shape)}, tokens {tuple(places.tokens.shape)}"
+        yield Problem("", "places", f"{found}; x has {len(x)} tokens, each as many rows")
+    if row_weights is not None and tuple(row_weights.shape) != (rows,):
+        yield Problem("", "row_weights", f"shape {tuple(row_weights.shape)}; ({rows},) is wanted")
 
 
 class _Gated(torch.autograd.Function):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.kernels import products
 from hwprofiles.calibration.model.config import Ffn as FfnConfig
 from hwprofiles.calibration.model.config import Moe
@@ -89,3 +90,23 @@ def test_other_networks_are_not_gated() -> None:
     for other in (replace(MOE, clamp=7.0), replace(MOE, expert=FfnConfig(width=WIDTH, activation="geglu"))):
         assert not MoeLayer(other, HIDDEN, formats).experts.is_gated(CPU)
     assert MoeLayer(MOE, HIDDEN, formats).experts.is_gated(CPU)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"down": torch.zeros(3, HIDDEN, 2 * WIDTH)}, r"up: shape \(3, 256, 72\); x .* want \(3, 512, 72\)"),
+        ({"x": torch.zeros(12, 80)}, r"down: shape \(3, 72, 128\); x \(12, 80\)"),
+        ({"counts": (4, 4, 5)}, "counts: 13 rows together; x has 12"),
+        ({"counts": (-1, 8, 5)}, "counts: -1 rows of a group"),
+        ({"row_weights": torch.ones(11)}, r"row_weights: shape \(11,\); \(12,\) is wanted"),
+        ({"places": gated.Places(torch.zeros(12, 2), torch.zeros(24))}, "counts: 12 rows together; places have 24"),
+    ],
+)
+def test_networks_whose_parts_do_not_fit_are_refused(more: dict[str, object], told: str) -> None:
+    given = {
+        "x": torch.zeros(12, HIDDEN), "up": torch.zeros(3, 2 * WIDTH, HIDDEN), "down": torch.zeros(3, HIDDEN, WIDTH),
+        "counts": (4, 0, 8),
+    }  # fmt: skip
+    with pytest.raises(CalibrationError, match=told):
+        gated.gated(by(OwnBlockwise(CPU)), **{**given, **more})  # type: ignore[arg-type]

@@ -194,6 +194,39 @@ def test_operands_of_a_weight_gradient_that_do_not_fit(wrong: str) -> None:
         wgrad(left, right, **settings)
 
 
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: fprop(LEFT.values, RIGHT), r"left: a Tensor; Rows of values and scales are wanted"),  # type: ignore[arg-type]
+        (lambda: fprop(LEFT, GRADS), r"right: a Columns; Blocks of values and scales"),  # type: ignore[arg-type]
+        (lambda: fprop(replace(LEFT, scales=None), RIGHT), r"left.scales: a NoneType; a tensor is wanted"),  # type: ignore[arg-type]
+        (lambda: fprop(LEFT, RIGHT, [5, 0, 7]), r"groups: a list; ends in a tensor, Groups or None"),  # type: ignore[arg-type]
+        (lambda: fprop(LEFT, RIGHT, GROUPS, out=1.0), r"out: a float; a tensor is wanted"),  # type: ignore[arg-type]
+        (lambda: wgrad(None, INPUTS), r"left: a NoneType; Columns of values and scales"),  # type: ignore[arg-type]
+    ],
+)  # fmt: skip
+def test_what_is_no_operand_is_told_of_by_its_name(call: Callable[[], Tensor], told: str) -> None:
+    with pytest.raises(CalibrationError, match=told):
+        call()
+
+
+def test_a_lack_of_memory_is_no_lasting_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing library is."""
+    device, said = torch.device("cuda", 0), [torch.OutOfMemoryError("no memory"), OSError("no library")]
+    tried: list[int] = []
+    monkeypatch.setattr(products, "_LASTING", {})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: products.HOPPER)
+
+    def probe(*_: object) -> None:
+        tried.append(len(tried))
+        raise said[min(len(tried), 2) - 1]
+
+    monkeypatch.setattr(products, "_probe", probe)
+    reasons = [products.reason_against_cuda(device, "gemm") for _ in range(3)]
+    assert reasons == ["OutOfMemoryError: no memory", "OSError: no library", "OSError: no library"] and len(tried) == 2
+
+
 def test_every_problem_is_told_at_once() -> None:
     left = replace(LEFT, scales=LEFT.scales.contiguous())
     with pytest.raises(CalibrationError) as caught:

@@ -128,6 +128,8 @@ def test_nothing_of_no_rows() -> None:
             lambda x, at: streams.quantise_columns(x.to(torch.float8_e4m3fn), x.float(), 200, at, 16),
             r"values: rows of 200; a multiple of 128 is wanted\nscales: shape \(17, 200\); \(17, 1\) is wanted",
         ),
+        (lambda x, at: streams.quantise_rows(x.tolist()), r"x: a list; a tensor is wanted"),
+        (lambda x, at: streams.quantise_columns(x, 1.0, 200, None, 16), r"sources: a NoneType.*\nscales: a float"),
         (lambda x, at: streams.quantise_blocks(x), r"x: shape \(17, 200\); \(any, any, any\) is wanted"),
         (lambda x, at: streams.quantise_rows(x.to("meta")), r"x: on meta, which has no streaming kernels"),
     ],

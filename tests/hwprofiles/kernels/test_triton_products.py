@@ -91,6 +91,12 @@ def test_weight_gradients_of_groups_that_end_within_a_tile_are_nan(accumulate: b
     assert [bool(each.isnan().all()) for each in out] == [False, True, True, False] and not out[::3].isnan().any()
 
 
+def test_no_token_is_summed_twice_where_ends_decrease() -> None:
+    sides, out = columns(Groups((384,)), 16), torch.zeros(4, 16, 16, device=DEVICE)
+    triton_wgrad.wgrad(sides, sides, ends(256, 128, 200, 384), out, False, 2, SMALL)
+    assert distance(out, reference.exact_wgrad(sides, sides, ends(256, 256, 256, 384))) < FP32_ROUNDING
+
+
 def test_the_public_functions_run_them_on_fewer_sms_too() -> None:
     groups = Groups((9, 0, 3))
     left, right = rows(12, 128), blocks(3, 128, 128)
