@@ -19,7 +19,7 @@ from simulator import portable
 from simulator.assembly.conservation import check_loads, check_times
 from simulator.assembly.host_waits import host_wait_s, other_s
 from simulator.assembly.intervals import RankParts, observed_ops, overlap_with_next_s, rank_parts
-from simulator.assembly.shapes import CORE_DRAWS
+from simulator.assembly.shapes import CORE_DRAWS, ROWS_PER_UNIT
 from simulator.assembly.step_graph import StepGraph
 from simulator.engine import certify, simulate_reference, sweep, sweep_batch
 from simulator.engine.dag import Timeline
@@ -199,18 +199,22 @@ def draw_rows(random: Randomness, graph: StepGraph, draw: int, load: LoadModel |
     """
     if load is None and random.speed_cv == 0 and random.documents is None:
         return None
-    units, micro_batches, seed = len(graph.draw_units), graph.num_micro_batches, random.seed
-    lanes = random.lanes
-    loads = draw_loads(load, units, micro_batches, seed, draw) if load else np.ones((units, micro_batches, 3, lanes))
-    check_loads(loads.reshape(-1, lanes))
+    micro_batches, seed, lanes, num_loads = graph.num_micro_batches, random.seed, random.lanes, graph.num_load_rows
+    rows = np.empty((graph.dag.num_draw_rows, lanes))
+    loads = rows[:num_loads].reshape(len(graph.draw_units), micro_batches, ROWS_PER_UNIT, lanes)
+    if load is None:
+        loads[:] = 1.0
+    else:
+        draw_loads(load, len(graph.draw_units), micro_batches, seed, draw, loads)
+    check_loads(rows[:num_loads])
     packed = random.documents.draw(micro_batches, seed, draw) if random.documents else None
     work = micro_batches if packed is None else _column_work(random, packed)
     drawn = draw_slowness(random.speed_cv, graph.num_ranks, random.speeds, work, seed, draw)
     loads[:, :, 0] *= drawn.lanes[graph.unit_ranks]
-    rows = [loads.reshape(-1, lanes), drawn.lanes]
+    rows[num_loads : num_loads + graph.num_ranks] = drawn.lanes
     if graph.num_core_rows:
-        rows.append(_core_rows(random, graph, packed, drawn))
-    return np.concatenate(rows)
+        rows[num_loads + graph.num_ranks :] = _core_rows(random, graph, packed, drawn)
+    return rows
 
 
 def _replicas_of_lanes(random: Randomness, documents: DocumentLoad) -> NDArray[np.int64]:

@@ -132,21 +132,28 @@ def independent_node_cv(cv: float, ranks: int, nodes: int) -> float:
     return cv * sqrt((nodes - 1) / (ranks - 1)) if ranks > 1 else 0.0
 
 
-def draw_loads(model: LoadModel, units: int, micro_batches: int, seed: int, draw: int) -> NDArray[np.float64]:
+def draw_loads(
+    model: LoadModel, units: int, micro_batches: int, seed: int, draw: int, out: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """(units, micro_batches, 3, ranks) over their means: rows of the lane's rank, time of a dispatch to it, and of a combine,
     which is that of the fullest sender.
 
-    Raises InputError for a coefficient of variation that the group cannot have.
+    out: of that shape, where it is to be written. Raises InputError for a coefficient of variation that the group cannot have.
     """
-    load = np.ones((units, micro_batches, model.ranks))
+    if out is None:
+        out = np.empty((units, micro_batches, 3, model.ranks))
+    load = np.ones((units, 1, model.ranks))
     terms = (
         (PURPOSE_PERSISTENT, model.persistent_cv, model.node_persistent_cv, 1),
         (PURPOSE_NOISE, model.noise_cv, model.node_noise_cv, micro_batches),
     )
     for purpose, cv, node_cv, fresh in terms:
         if cv > 0:
-            load *= group_loads(generator(seed, draw, purpose), cv, node_cv, model.ranks, model.nodes, (units, fresh))
+            drawn = group_loads(generator(seed, draw, purpose), cv, node_cv, model.ranks, model.nodes, (units, fresh))
+            load = np.multiply(load, drawn, out=drawn)  # of all micro-batches behind the last term, if that is fresh
     load /= load.mean(axis=-1, keepdims=True)
+    if load.shape[1] != micro_batches:
+        load = np.repeat(load, micro_batches, axis=1)
     if model.limit < inf:
         load = _limited(load, model.limit)
     if model.members:
@@ -154,7 +161,6 @@ def draw_loads(model: LoadModel, units: int, micro_batches: int, seed: int, draw
     else:
         node = load.reshape(units, micro_batches, model.nodes, model.ranks // model.nodes).mean(axis=-1)
     ranks = model.ranks // node.shape[-1]
-    out = np.empty((units, micro_batches, 3, model.ranks))
     out[:, :, 0] = load
     if model.dispatch.by_rows:
         for place, links in ((1, model.dispatch), (2, model.combine)):
@@ -221,12 +227,14 @@ def group_loads(
     inside = (variance - between) / (1.0 + between)
     node = _shares(rng, gamma_shape(between, nodes), (*shape, nodes, 1), axis=-2)
     rank = _shares(rng, gamma_shape(inside, ranks // nodes), (*shape, nodes, ranks // nodes), axis=-1)
-    return (node * rank).reshape(*shape, ranks)
+    rank *= node
+    return rank.reshape(*shape, ranks)
 
 
 def _shares(rng: np.random.Generator, gamma: float, shape: tuple[int, ...], axis: int) -> NDArray[np.float64]:
     """Gamma variates over their mean along the axis."""
     if gamma == inf:
         return np.ones(shape)
-    drawn = rng.standard_gamma(gamma, shape)
-    return np.asarray(drawn / drawn.mean(axis=axis, keepdims=True))
+    drawn: NDArray[np.float64] = rng.standard_gamma(gamma, shape)
+    drawn /= drawn.mean(axis=axis, keepdims=True)
+    return drawn
