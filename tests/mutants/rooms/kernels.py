@@ -55,9 +55,15 @@ KERNELS = Room(
         ),
         Fault(
             "hwprofiles/calibration/kernels/triton_wgrad.py",
-            "return start // tile, tl.maximum(start // tile, stop // tile), (start | stop) % tile == 0",
-            "return start // tile, tl.maximum(start // tile + 1, stop // tile), (start | stop) % tile == 0",
+            "stop = tl.maximum(tl.minimum(tl.load(ends + group), num_tokens), start)",
+            "stop = tl.maximum(tl.minimum(tl.load(ends + group), num_tokens), start + tile)",
             "a group without tokens gets the next group's gradient",
+        ),
+        Fault(
+            "hwprofiles/calibration/kernels/triton_wgrad.py",
+            "mask=before < group, other=0",
+            "mask=before == group - 1, other=0",
+            "tokens are summed twice where ends decrease",
         ),
         Fault(
             "hwprofiles/calibration/kernels/operands.py",
@@ -91,8 +97,8 @@ KERNELS = Room(
         ),
         Fault(
             "hwprofiles/calibration/kernels/cuda/compiler.py",
-            "parts = [source.name, source.text, source.headers, options, version]",
-            "parts = [source.name, source.text, options, version]",
+            "parts = [source.name, source.text, source.headers, options, build]",
+            "parts = [source.name, source.text, options, build]",
             "a kernel is not compiled anew where only a header has changed",
         ),
         Fault(
