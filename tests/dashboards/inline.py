@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
 from dashboards.pool import Job
 from dashboards.worker import failure_of, function_of
+
+_MADE: dict[tuple[Any, str], Any] = {}
+"""(function, key of its arguments) → what it made: files of tests ask for the same few runs again."""
 
 
 class Inline:
@@ -20,7 +24,7 @@ class Inline:
         if key not in self.jobs:
             job = self.jobs[key] = Job(key, function, arguments, later, next(self.number))
             try:
-                job.value, job.state, job.progress = function_of(function)(*arguments), "done", 1.0
+                job.value, job.state, job.progress = _made(key, function_of(function), arguments), "done", 1.0
             except Exception as error:
                 job.error, job.state = failure_of(error), "failed"
             job.done.set()
@@ -37,3 +41,9 @@ class Inline:
 
     def close(self) -> None:
         self.jobs.clear()
+
+
+def _made(key: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    if (function, key) not in _MADE:
+        _MADE[function, key] = function(*arguments)
+    return _MADE[function, key]

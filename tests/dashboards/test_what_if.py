@@ -113,6 +113,8 @@ MOVES: dict[str, tuple[str, Any, str]] = {
     "off_activations": (NUMBER, 0.25, "0.25"),
 }  # fmt: skip
 """Control → its widget, the value that it is moved to, and the text in the link."""
+OFTEN = {"node", "pp", "sp", "schedule", "batch", "modules", "balance", "nodes", "graphs", "off_optimizer"}
+"""Controls that are moved in every run: of each kind of widget and each section of a scenario one; the others take longer."""
 OF_FP8 = {"scaling": "delayed", "primary": "quantised"}
 """Controls that only some recipes have → the value that each is moved to."""
 
@@ -134,7 +136,9 @@ def test_a_long_name_has_the_whole_width() -> None:
         assert control.is_wide or longest <= 10, control.name
 
 
-@pytest.mark.parametrize("name", sorted(MOVES))
+@pytest.mark.parametrize(
+    "name", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in sorted(MOVES)]
+)
 def test_a_control_sets_its_key_and_shows_what_the_command_line_computes(name: str, page: AppTest) -> None:
     kind, value, text = MOVES[name]
     before = widget(page, kind, name).value
