@@ -11,6 +11,7 @@ from typing import Protocol
 from hwprofiles.stack_records import Assumption
 from hwprofiles.units import TERA
 from simulator.results.interval import Estimate, Interval
+from simulator.results.joint import Joint
 from simulator.results.phase_parts import PhasePart
 from simulator.results.plan_result import LayoutPlan
 from simulator.results.run_result import PhaseResult, SteadyState, Totals
@@ -77,7 +78,7 @@ class PhaseRun:
         """Wall-clock seconds."""
         if self.kind is None:
             return wall_time(self.plan, self.times)
-        of_kind = self.kind.total(self.step).times(1.0 / gpu_hours(self.num_gpus, 1.0))
+        of_kind = self.kind.total(self.step, self._drawn).times(1.0 / gpu_hours(self.num_gpus, 1.0))
         return of_kind if self.kind.is_whole else wall_time(self.plan, self.times) + of_kind
 
     @property
@@ -86,11 +87,16 @@ class PhaseRun:
         return self.wall.times(gpu_hours(self.num_gpus, 1.0))
 
     @property
+    def _drawn(self) -> Sequence[float] | None:
+        """The step over its value in every draw; None where nothing was drawn."""
+        return self.changes.relative.tolist() if isinstance(self.changes, Joint) else None
+
+    @property
     def of_kind(self) -> OfKind | None:
         """What the phase's kind says beside its steps."""
         if self.kind is None:
             return None
-        parts = self.kind.parts(self.step)
+        parts = self.kind.parts(self.step, self._drawn)
         if self.kind.is_whole:
             return OfKind(self.kind.tokens, self.kind.steps, parts)
         trained = wall_time(self.plan, self.times).times(gpu_hours(self.num_gpus, 1.0))
@@ -193,6 +199,12 @@ def steady_state_of(run: PhaseRun) -> SteadyState:
         gpu_hours=hours,
         cost_usd=cost_usd(hours, run.price),
     )
+
+
+def not_modelled_of(runs: Sequence[PhaseRun]) -> tuple[str, ...]:
+    """What the phases' steps leave out, then what their kinds do, each once."""
+    of_kinds = (line for run in runs if run.kind for line in run.kind.not_modelled)
+    return tuple(dict.fromkeys((*(line for run in runs for line in run.full.not_modelled), *of_kinds)))
 
 
 def assumption_rows(runs: Sequence[PhaseRun]) -> tuple[AssumptionRow, ...]:

@@ -13,7 +13,14 @@ from hwprofiles.stack_folders import plain_name
 from simulator.check import check_type
 from simulator.results.document import canonical
 from simulator.results.run_result import BaseStack, FrameworkSwitch, MeasuredOn, RunResult
-from simulator.run.phase_runs import SimulateStep, assumption_rows, run_phases, steady_state_of, totals_of
+from simulator.run.phase_runs import (
+    SimulateStep,
+    assumption_rows,
+    not_modelled_of,
+    run_phases,
+    steady_state_of,
+    totals_of,
+)
 from simulator.scenario.scenario import Scenario
 from simulator.version import package_version
 
@@ -54,7 +61,7 @@ def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) ->
         steady_state=steady_state_of(runs[0]),
         price=price.to_result() if price else None,
         assumptions=assumption_rows(runs),
-        not_modelled=tuple(dict.fromkeys(line for run in runs for line in run.full.not_modelled)),
+        not_modelled=not_modelled_of(runs),
         warnings=scenario.warnings,
         basis=first.basis,
     )

@@ -8,7 +8,7 @@ from hwprofiles.stack_records import Assumption
 from simulator.results.step_result import AssumptionRow
 
 NOT_MODELLED = (
-    "failures, restarts, checkpoints and evaluation (steady training is assumed)",
+    "failures, restarts, checkpoints, and evaluation that no phase states (steady training is assumed)",
     "GPUs that fail slowly or run far below the others (beyond the measured spread of healthy chips)",
     "data loading that does not keep up with the steps, and host processes that share a core",
     "a sender of a pipeline transfer that waits for its receiver, but for parallel.overlap.pp: false",

@@ -10,6 +10,7 @@ from simulator.report.memory_words import keys_of, tensor_words
 from simulator.results.explain import WHY
 from simulator.results.run_result import GpuHourPrice
 from simulator.scenario.assumptions import read_assumptions
+from simulator.scenario.phase_assumptions import phase_assumptions
 from simulator.scenario.run_ranges import all_run_ranges
 from simulator.step.power import RANGED
 from simulator.step.ranges import LOOP_SHARE
@@ -17,7 +18,11 @@ from tests.report.test_console import RESULT, changed
 
 
 def test_every_assumption_and_every_limit_has_words() -> None:
-    keys = {*read_assumptions(), *(key for name in stack_names() for key in load_stack(name).assumptions)}
+    keys = {
+        *read_assumptions(),
+        *phase_assumptions(),
+        *(key for name in stack_names() for key in load_stack(name).assumptions),
+    }
     assert set(ASSUMPTION_WORDS) == keys
     assert set(ACTIONS) == set(WHY)
 

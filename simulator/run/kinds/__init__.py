@@ -103,7 +103,7 @@ def _sft_model(scenario: Scenario) -> KindModel:
 
     return KindModel(
         assumptions=assumed, lines=lines, is_whole=True, steps=float(work.steps), tokens=work.tokens,
-        notes={"update": sft.NOTE}, facts=facts, seed=scenario.seed,
+        notes={"update": sft.NOTE}, facts=facts, seed=scenario.seed, not_modelled=sft.NOT_MODELLED,
     )  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def _rl_model(scenario: Scenario) -> KindModel:
     return KindModel(
         assumptions=assumed, lines=partial(rl.lines, scenario, engine, packed), is_whole=True, steps=work.updates,
         tokens=work.read_tokens * (1.0 - packed.cut_frac), notes=rl.NOTES,
-        facts=partial(rl.facts, scenario, engine, packed, stated), seed=scenario.seed,
+        facts=partial(rl.facts, scenario, engine, packed, stated), seed=scenario.seed, not_modelled=rl.NOT_MODELLED,
     )  # fmt: skip
 
 

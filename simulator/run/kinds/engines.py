@@ -31,7 +31,7 @@ def engine_of(scenario: Scenario) -> Decode:
     """The engine of the (one) phase. Raises InputError: its size, a model that fits none, kernels that the stack lacks."""
     rollout = _rollout(scenario)
     formats = formats_of(scenario)
-    gpus = rollout.gpus_per_engine or _by_rule(scenario, formats)
+    gpus = rollout.gpus_per_engine or engine_gpus(scenario)
     problem = _size_problem(scenario, gpus)
     if problem is not None:
         raise InputError([_problem(scenario, KEY, problem)])
@@ -70,14 +70,17 @@ def _rollout(scenario: Scenario) -> Rollout:
     return (scenario.phases[0].rl or Rl()).rollout
 
 
-def _by_rule(scenario: Scenario, formats: Formats) -> int:
+def engine_gpus(scenario: Scenario) -> int:
+    """GPUs of an engine by the rule."""
     sizes, model = list(_sizes(scenario)), scenario.model
     if model.moe is not None:
         most = max(1, model.moe.num_routed_experts // EXPERTS_PER_GPU)
         return max(size for size in sizes if size <= most)
     gpu = gpu_of(scenario)
     room = MOST_OF_MEMORY * (gpu.device_bytes or gpu.hbm_bytes)
-    fitting = (size for size in sizes if engine_weights(model, Shares(formats.gemm, tp=size), mtp=False) <= room)
+    fitting = (
+        size for size in sizes if engine_weights(model, Shares(formats_of(scenario).gemm, tp=size), mtp=False) <= room
+    )
     return next(fitting, sizes[-1])
 
 

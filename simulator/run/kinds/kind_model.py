@@ -1,18 +1,18 @@
-"""The hours of a phase as a function of what it rests on, with ranges by joint draws over all of it."""
+"""The hours of a phase as a function of what it rests on, with ranges by joint draws over all of it (results/joint.py)."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import fsum
 from types import MappingProxyType
 from typing import Final
 
-from hwprofiles.assumption_units import ASSUMPTION_UNITS
+import numpy as np
+
 from hwprofiles.stack_records import Assumption
-from simulator.draws import generator
 from simulator.results.interval import Estimate, Interval
+from simulator.results.joint import Floats, points, positions
 from simulator.results.phase_parts import PhasePart
 
 Values = Mapping[str, float]
@@ -22,11 +22,7 @@ Lines = Mapping[str, float]
 
 STEP: Final = "step"
 """What stands for the interval of the phase's step among what decides a line."""
-NUM_DRAWS: Final = 500
-PURPOSE: Final = 72
-"""Of the normal numbers of a key (simulator/draws.py)."""
-END: Final = 1.6448536269514722
-"""Standard deviations between the median and the 95 % point of a normal law."""
+Drawn = Sequence[float] | None
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class KindModel:
     assumptions: all that it rests on beside its step, each with its range; exact ones have none. lines(values, step_s): line →
     GPU-hours where the assumptions have these values and a step of the phase takes so many seconds. is_whole: the lines are all
     of the phase; else they come on top of its steps. steps, tokens: optimizer updates of the phase, and tokens that it trains
-    on (padding left out), at the stated values. notes, facts: of a line, as in PhasePart.
+    on (padding left out), at the stated values. notes, facts: of a line, as in PhasePart. not_modelled: as of a result.
     """
 
     assumptions: Mapping[str, Assumption]
@@ -47,32 +43,33 @@ class KindModel:
     notes: Mapping[str, str]
     facts: Callable[[float], Mapping[str, Mapping[str, float]]] = lambda step_s: MappingProxyType({})
     seed: int = 0
-    known: dict[tuple[float, float, float], list[dict[str, float]]] = field(
-        default_factory=dict, repr=False, compare=False
-    )
-    """(step, its low, its high) → lines of every draw."""
+    not_modelled: tuple[str, ...] = ()
+    known: dict[tuple[float, ...], list[dict[str, float]]] = field(default_factory=dict, repr=False, compare=False)
+    """Seconds of the step in every draw → lines of every draw."""
 
     @property
     def values(self) -> Values:
         """The stated values."""
         return {key: each.value for key, each in self.assumptions.items()}
 
-    def parts(self, step: Estimate) -> tuple[PhasePart, ...]:
-        """The lines, each with its 90 % range. step: seconds of a step of the phase."""
-        draws, facts = self._draws(step), self.facts(step.value)
+    def parts(self, step: Estimate, drawn: Drawn = None) -> tuple[PhasePart, ...]:
+        """The lines, each with its 90 % range. step: seconds of a step of the phase; drawn: over their value, in every draw;
+        None: a step that lies between its ends by a source of its own.
+        """
+        draws, facts = self._draws(step, drawn), self.facts(step.value)
         moved = self._one_by_one(step)
         parts = []
         for name, hours in self.lines(self.values, step.value).items():
             key, decided = _decides(hours, name, moved)
-            found, drawn = dict(facts.get(name, {})), _estimate(hours, [draw[name] for draw in draws])
+            found, ends = dict(facts.get(name, {})), _estimate(hours, [draw[name] for draw in draws])
             parts.append(
-                PhasePart(name=name, gpu_hours=drawn, decides=key, decided=decided, note=self.notes[name], facts=found)
+                PhasePart(name=name, gpu_hours=ends, decides=key, decided=decided, note=self.notes[name], facts=found)
             )
         return tuple(parts)
 
-    def total(self, step: Estimate) -> Estimate:
-        """GPU-hours of all lines, drawn together."""
-        sums = [fsum(draw.values()) for draw in self._draws(step)]
+    def total(self, step: Estimate, drawn: Drawn = None) -> Estimate:
+        """GPU-hours of all lines, drawn together; step, drawn: as of `parts`."""
+        sums = [fsum(draw.values()) for draw in self._draws(step, drawn)]
         return _estimate(fsum(self.lines(self.values, step.value).values()), sums)
 
     def effect(self, key: str, step: Estimate) -> Interval:
@@ -82,13 +79,16 @@ class KindModel:
         ends = [fsum(self.lines({**stated, key: end}, step.value).values()) - hours for end in (each.low, each.high)]
         return Interval(low=min(0.0, *ends), high=max(0.0, *ends))
 
-    def _draws(self, step: Estimate) -> list[dict[str, float]]:
-        key = (step.value, step.low, step.high)
+    def _draws(self, step: Estimate, drawn: Drawn) -> list[dict[str, float]]:
+        if drawn is None:
+            steps = _between(step, positions(self.seed, STEP))
+        else:
+            steps = [step.value * each for each in drawn]
+        key = tuple(steps)
         if key not in self.known:
-            drawn = {name: drawn_values(self.seed, name, each) for name, each in self.assumptions.items()}
-            steps = [split_normal(step.value, step.low, step.high, z) for z in normals(self.seed, STEP)]
+            values = {name: drawn_values(self.seed, each) for name, each in self.assumptions.items()}
             self.known[key] = [
-                dict(self.lines({name: values[idx] for name, values in drawn.items()}, step_s))
+                dict(self.lines({name: of[idx] for name, of in values.items()}, step_s))
                 for idx, step_s in enumerate(steps)
             ]
         return self.known[key]
@@ -106,28 +106,25 @@ class KindModel:
         return {key: (low, high) for key, (low, high) in ends.items()}
 
 
-def normals(seed: int, key: str) -> list[float]:
-    """Standard normal numbers that a key has in every phase and batch of a seed."""
-    found: list[float] = generator(seed, zlib.crc32(key.encode()), PURPOSE).standard_normal(NUM_DRAWS).tolist()
-    return found
+def drawn_values(seed: int, assumption: Assumption) -> list[float]:
+    """An assumption's value in every draw, held to its range."""
+    return _between(
+        Estimate(value=assumption.value, low=assumption.low, high=assumption.high), positions(seed, assumption.key)
+    )
 
 
-def drawn_values(seed: int, key: str, assumption: Assumption) -> list[float]:
-    """An assumption's value in every draw, held inside what its unit allows."""
-    bounds = ASSUMPTION_UNITS[assumption.unit]
-    drawn = (split_normal(assumption.value, assumption.low, assumption.high, z) for z in normals(seed, key))
-    return [min(bounds.high, max(bounds.low, value)) for value in drawn]
-
-
-def split_normal(value: float, low: float, high: float, z: float) -> float:
-    """A number whose median is `value` and whose 5 % and 95 % points are low and high, at a normal number z."""
-    return value + (z / END) * (high - value if z > 0.0 else value - low)
+def _between(stated: Estimate, at: Floats) -> list[float]:
+    """A number in every draw. at: -1 at its low, 0 at its value, 1 at its high; beyond them it stays there."""
+    held = (min(1.0, max(-1.0, place)) for place in at.tolist())
+    return [
+        stated.value + place * (stated.high - stated.value if place > 0.0 else stated.value - stated.low)
+        for place in held
+    ]
 
 
 def _estimate(value: float, draws: list[float]) -> Estimate:
-    ordered = sorted(draws)
-    tail = len(ordered) // 20
-    return Estimate(value=value, low=min(value, ordered[tail]), high=max(value, ordered[-1 - tail]))
+    low, high = points(np.array(draws))
+    return Estimate(value=value, low=min(value, low), high=max(value, high))
 
 
 def _decides(

@@ -41,6 +41,10 @@ NOTES: Final[Mapping[str, str]] = MappingProxyType(
         "update": "steps of the phase's layout on packed answers with their prompts; a batch that is not full takes as long",
     }
 )
+NOT_MODELLED: Final = (
+    "reinforcement learning: answers generated beside training, or thrown away; log-probabilities that training computes again",
+    "reinforcement learning: memory and layouts of reference, reward and critic models, which run as the update's step does",
+)
 OF_KEY: Final[Mapping[str, str]] = MappingProxyType(
     {
         "rl_prompts_per_step": "prompts_per_step", "rl_samples_per_prompt": "samples_per_prompt",

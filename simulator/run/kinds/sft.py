@@ -16,6 +16,9 @@ from simulator.scenario.plan import Packing, Training
 from simulator.scenario.scenario import Scenario
 
 NOTE = "steps of the phase's layout on packed instances that attend to themselves alone; padding is computed and trains nothing"
+NOT_MODELLED = (
+    "fine-tuning: prompts that carry no loss are computed as answers are; packed instances are cut as a stream's",
+)
 WHOLE = 0.999
 """Instances of at least this share of a sequence are taken as filling it."""
 
