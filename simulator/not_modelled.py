@@ -61,7 +61,6 @@ TABLE: Final[tuple[Planned, ...]] = (
     _value("recompute.saved.attn_out", _LISTED, "fp8"),
     Planned("command", "explain", "use run, which prints the parts of a step and what binds it"),
     Planned("command", "trace", "use run, which prints the parts of a step by rank"),
-    Planned("command", "plan", "use run --set with the layouts to compare"),
     Planned(
         "command", "sensitivity",
         "use run, which lists the assumptions and their effect; --set assumptions.KEY=VALUE changes one",

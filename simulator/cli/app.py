@@ -72,6 +72,28 @@ def run(
 
 
 @app.command()
+def plan(
+    scenario: ScenarioArgument,
+    overrides: SetOption = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option("--num-gpus", metavar="N,N,...|MIN..MAX", help="Cluster sizes; default: from the smallest on."),
+    ] = None,
+    max_days: Annotated[float | None, typer.Option("--max-days", metavar="D", help="Days that it may take.")] = None,
+    max_usd: Annotated[float | None, typer.Option("--max-usd", metavar="USD", help="What it may cost.")] = None,
+    as_json: JsonOption = False,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE.yaml", help="Write the plan as a scenario file.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of -o.")] = False,
+) -> None:
+    """Find the smallest cluster that fits, and the best layout, days and cost of each size."""
+    from simulator.cli.plan import PlanQuestion, plan_clusters
+
+    plan_clusters(PlanQuestion(scenario, tuple(overrides or ()), sizes, max_days, max_usd, as_json, out, force))
+
+
+@app.command()
 def report(
     sources: Annotated[
         list[str],
@@ -318,7 +340,7 @@ def dashboard(
         typer.Option("--stack", metavar="DIR", help="A stack's folder that pages know by name; may be repeated."),
     ] = None,
 ) -> None:
-    """Ask in a browser: what if, timeline, memory, network, compare, how right, report."""
+    """Ask in a browser: what if, plan, timeline, memory, network, compare, how right, report."""
     from simulator.cli.dashboard import serve_dashboard
 
     serve_dashboard(port, not no_browser, stacks or [])

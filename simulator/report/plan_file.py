@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from io import StringIO
+from textwrap import wrap
 from typing import Any, Final
 
 from ruamel.yaml import YAML
@@ -14,6 +15,9 @@ from simulator.results.plan_table import PlanResult
 from simulator.scenario.scenario import SCHEMA_VERSION
 
 WIDTH: Final = 120
+"""Columns of a comment."""
+UNBROKEN: Final = 1 << 20
+"""Columns of a section, which stands in one line."""
 DROPPED: Final = ("schema_version", "name", "extends")
 
 
@@ -50,7 +54,8 @@ def _commented(result: PlanResult) -> str:
     lines += [f"Why this layout: {line}." for line in plan_words.reasons(result)[:1]]
     lines += [f"Beside it: {line}." for line in plan_words.reasons(result)[1:]]
     lines += [f"Mind: {note}." for note in result.notes]
-    return "".join(f"# {line}\n" for line in lines)
+    wrapped = (wrap(line, WIDTH, initial_indent="# ", subsequent_indent="#   ") for line in lines)
+    return "".join(f"{line}\n" for each in wrapped for line in each)
 
 
 def _lay(document: dict[str, Any], path: list[str], value: Any) -> None:
@@ -65,7 +70,7 @@ def _lay(document: dict[str, Any], path: list[str], value: Any) -> None:
 def _yaml(document: Mapping[str, Any]) -> str:
     """Sections a line each where they are short."""
     writer = YAML(pure=True)
-    writer.width = WIDTH
+    writer.width = UNBROKEN
     out = StringIO()
     writer.dump(_plain(document, 0), out)
     return out.getvalue()

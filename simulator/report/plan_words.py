@@ -6,12 +6,13 @@ Numbers come from `report.numbers`.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Final
 
 from simulator.report import numbers
 from simulator.report.comparison_text import NONE, largest_parts
-from simulator.results.plan_table import GivenLayout, PlanResult, PlanRow
+from simulator.results.plan_table import PlanResult, PlanRow
 
 COLUMNS: Final = ("GPUs", "fits, GB free", "step", "tokens/s/GPU", "days", "USD", "what binds", "")
 NUM_PARTS: Final = 4
@@ -87,25 +88,20 @@ def given(result: PlanResult) -> list[str]:
     row = own.row
     state = "fits" if row.fits else "does not fit"
     lines = [f"{row.layout} on {row.num_gpus:,} GPUs: {state}, step {numbers.step_time(row.step_s or 0.0)}"]
-    planned = next((each for each in result.rows if each.num_gpus == row.num_gpus and each.fits), None)
-    if planned is None or planned.step_s is None or not row.step_s:
-        return lines
-    if planned.layout == row.layout:
+    if own.is_plan:
         return [*lines, "the plan of this size is the same layout"]
-    change = numbers.signed_percent(planned.step_s / row.step_s - 1.0)
-    lines.append(f"planned: {planned.layout}, step {numbers.step_time(planned.step_s)} ({change})")
-    return [*lines, *_difference(own)]
-
-
-def _difference(own: GivenLayout) -> list[str]:
-    changed = ", ".join(f"{key}={json.dumps(value)}" for key, value in own.keys.items())
-    lines = [f"the plan sets {changed}"] if changed else []
-    if own.difference:
-        parts = [
-            f"{words} {numbers.signed_seconds(seconds)}" for words, seconds in largest_parts(own.difference, NUM_PARTS)
-        ]
-        lines.append(f"the planned step less this one: {', '.join(parts)}")
-    return lines
+    if own.difference is None:
+        return [*lines, "the plan of this size has none that fits"]
+    step_s = (row.step_s or 0.0) + math.fsum(part.seconds for part in own.difference)
+    change = numbers.signed_percent(step_s / (row.step_s or step_s) - 1.0)
+    lines.append(f"planned: {own.planned}, step {numbers.step_time(step_s)} ({change})")
+    if own.keys:
+        changed = (f"{key}={json.dumps(value)}" for key, value in own.keys.items())
+        lines.append(f"the plan sets {', '.join(changed)}")
+    parts = [
+        f"{words} {numbers.signed_seconds(seconds)}" for words, seconds in largest_parts(own.difference, NUM_PARTS)
+    ]
+    return [*lines, f"the planned step less this one: {', '.join(parts)}"]
 
 
 def layouts(rows: Sequence[PlanRow]) -> list[tuple[str, str]]:

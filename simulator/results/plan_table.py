@@ -15,12 +15,14 @@ from simulator.results.plan_result import LayoutPlan
 class PlanRow(ResultModel):
     """A cluster size: what its best layout does, or what the scenario's own does.
 
-    margin_bytes: what the fullest GPU has left. days, cost_usd: of the tokens that the phases train, all at this step; absent
-    where they say no tokens, or there is no price. why: why the size has no layout, which is then all there is of it.
+    keys: dotted key -> value, as `--set` takes them, of the layout. margin_bytes: what the fullest GPU has left. days,
+    cost_usd: of the tokens that the phases train, all at this step; absent where they say no tokens, or there is no price.
+    why: why the size has no layout, which is then all there is of it.
     """
 
     num_gpus: int = Field(gt=0)
     layout: str | None = None
+    keys: dict[str, JsonValue] | None = None
     fits: bool
     margin_bytes: float | None = None
     step_s: Seconds | None = None
@@ -34,11 +36,13 @@ class PlanRow(ResultModel):
 class GivenLayout(ResultModel):
     """The layout that the scenario states itself, on its own number of GPUs, beside the planned one of that size.
 
-    keys: dotted key -> value, of those that the planned layout sets otherwise. difference: of the planned step less this one by
-    category, the biggest first; absent where that size has no planned layout.
+    is_plan: whether the two are one; planned: the other in the same words. keys: dotted key -> value, of those that it sets
+    otherwise. difference: of its step less this one by category, the biggest first; absent where that size has no plan.
     """
 
     row: PlanRow
+    is_plan: bool = False
+    planned: str | None = None
     keys: dict[str, JsonValue]
     difference: tuple[StepDifference, ...] | None = None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from hwprofiles.units import SECONDS_PER_DAY
 from simulator.errors import InputError, Problem
@@ -25,10 +25,14 @@ from simulator.run.planner.cluster_sizes import (
 )
 from simulator.scenario.derived import useful_tokens
 from simulator.scenario.hardware import node_of
+from simulator.scenario.phase import Phase
+from simulator.scenario.phase_scenarios import phase_scenario
 from simulator.scenario.scenario import Scenario
 
 SAME_COST_FRAC: Final = 0.05
 """Sizes whose costs are this near to the least one (a share of it) are told apart by days: a step is not known better."""
+MAX_ABOVE: Final = 3
+"""Nodes above the smallest size of the memory screen, which may be wrong by some per cent."""
 MAX_MORE: Final = 6
 """Doublings that are tried beyond a table for days that none of its sizes meets."""
 
@@ -36,10 +40,8 @@ Planner = Callable[[Scenario], tuple[Scenario, LayoutPlan]]
 """`plan_layout`: the scenario in its best layout, and how that was found. Raises InputError where none fits."""
 
 
-class Progress(Protocol):
-    """Is told what has just been done, in words."""
-
-    def __call__(self, words: str) -> None: ...
+Progress = Callable[[float, str], None]
+"""Is told how much is done, 0 to 1, and what is being done, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +76,21 @@ def plan_sizes(
     limits: Limits,
     plan: Planner,
     fits: Callable[[Scenario], bool],
-    report: Progress = lambda words: None,
+    report: Progress = lambda done, words: None,
 ) -> Planned:
     """Plan the scenario on each size that is asked for, or on those from the smallest that fits to about twice its own.
 
     fits: whether any layout of a scenario fits on its GPUs. Raises InputError: none does on any size (with the smallest that
     would), or a limit needs tokens or a price that the scenario does not give.
     """
+    scenario = planned_part(scenario)
     check_limits(scenario, limits)
     unit, own = node_of(scenario).gpus_per_node, scenario.cluster.num_gpus
     tries: Fits = lambda size: fits(resized(scenario, size))  # noqa: E731
     sizes = asked.listed or _found_sizes(scenario, asked, unit, own, tries)
     done = [_planned(scenario, size, plan, report, (place, len(sizes))) for place, size in enumerate(sizes, start=1)]
     if not asked.listed and asked.ends is None:
+        done = [*_above(scenario, done[0], unit, plan, report), *done[1:]]
         done += _more_for(limits, done, scenario, plan, report)
     if not any(each.row.fits for each in done):
         raise _none_fits(scenario, [each.row for each in done], unit, tries)
@@ -111,12 +115,25 @@ def check_limits(scenario: Scenario, limits: Limits) -> None:
         raise InputError(problems)
 
 
+def planned_part(scenario: Scenario) -> Scenario:
+    """What is planned of a scenario: itself, or its first phase where none trains as the scenario says."""
+    return scenario if alike_phases(scenario) else phase_scenario(scenario, 0)
+
+
+def alike_phases(scenario: Scenario) -> tuple[Phase, ...]:
+    """The phases that train the scenario's own step: pre-training without sections of their own."""
+    return tuple(
+        each for each in scenario.phases if not each.changes and getattr(each, "kind", "pretrain") == "pretrain"
+    )
+
+
 def trained_tokens(scenario: Scenario) -> float | None:
-    """Tokens that the phases train, padding not counted; None where the scenario leaves its phases out."""
-    if not scenario.is_given("phases"):
+    """Tokens that these phases train, padding not counted; None where the scenario leaves its phases out, or has no such."""
+    phases = alike_phases(scenario)
+    if not phases or not scenario.is_given("phases"):
         return None
     by_step = float(scenario.training.global_batch_size * useful_tokens(scenario))
-    return math.fsum(phase.tokens or (phase.steps or 0) * by_step for phase in scenario.phases)
+    return math.fsum(phase.tokens or (phase.steps or 0) * by_step for phase in phases)
 
 
 def resized(scenario: Scenario, num_gpus: int) -> Scenario:
@@ -215,20 +232,21 @@ def _unfit(scenario: Scenario, sizes: str, smallest: int | None) -> InputError:
 
 
 def _planned(scenario: Scenario, num_gpus: int, plan: Planner, report: Progress, place: tuple[int, int]) -> PlannedSize:
-    """One size: its best layout, or why it has none."""
+    """One size: its best layout, or why it has none. place: which of how many sizes it is."""
+    at, of = place
+    report((at - 1) / of, f"{at} of {of}: {num_gpus:,} GPUs")
     try:
         found, record = plan(resized(scenario, num_gpus))
     except InputError as error:
-        report(f"{place[0]} of {place[1]}: {num_gpus} GPUs, no layout")
         first = error.problems[0].message if error.problems else str(error)
         return PlannedSize(PlanRow(num_gpus=num_gpus, fits=False, why=first))
     best = record.chosen
-    report(f"{place[0]} of {place[1]}: {num_gpus} GPUs, {best.layout}")
     step_s = best.step_s or best.closed_form_s
     days, cost = run_of(scenario, num_gpus, step_s, price_of(scenario))
     row = PlanRow(
         num_gpus=num_gpus,
         layout=best.layout,
+        keys=best.keys,
         fits=best.fits,
         margin_bytes=best.margin_bytes,
         step_s=step_s,
@@ -238,6 +256,16 @@ def _planned(scenario: Scenario, num_gpus: int, plan: Planner, report: Progress,
         cost_usd=cost,
     )
     return PlannedSize(row, found, record)
+
+
+def _above(scenario: Scenario, first: PlannedSize, unit: int, plan: Planner, report: Progress) -> list[PlannedSize]:
+    """The smallest size; where its layouts turn out too large when their memory is walked, the next that is not."""
+    size, tried = first, 0
+    while not size.row.fits and tried < MAX_ABOVE:
+        tried += 1
+        step = unit if size.row.num_gpus >= unit else 1
+        size = _planned(scenario, size.row.num_gpus + step, plan, report, (tried, MAX_ABOVE))
+    return [size]
 
 
 def _more_for(
@@ -290,7 +318,16 @@ def _notes(scenario: Scenario) -> list[str]:
     """What days and cost leave out."""
     if trained_tokens(scenario) is None:
         return ["the scenario does not say how many tokens it trains: tokens/s stand in place of days"]
-    ramped = [phase.name for phase in scenario.phases if phase.batch_ramp is not None]
-    if not ramped:
-        return []
-    return [f"the smaller batches at the start of {', '.join(ramped)} count as full ones: run the plan for their time"]
+    phases = alike_phases(scenario)
+    others = [phase.name for phase in scenario.phases if phase not in phases]
+    ramped = [phase.name for phase in phases if phase.batch_ramp is not None]
+    notes = []
+    if others:
+        named = f"{', '.join(each.name for each in phases)}; {', '.join(others)} are planned by themselves"
+        notes.append(f"days and cost are of {named}: run the plan for theirs")
+    if ramped:
+        text = (
+            f"the smaller batches at the start of {', '.join(ramped)} count as full ones: run the plan for their time"
+        )
+        notes.append(text)
+    return notes
