@@ -278,6 +278,9 @@ PAGE_KEYS: Final[tuple[Key, ...]] = (
     Key("group", None, choice(lambda: ("all", "case", "published")), "all, case or published"),
     Key("unit", None, choice(lambda: tuple(UNIT_NAMES)), "how speeds are measured"),
     Key("show", None, plain(200), "what a page shows"),
+    Key("sizes", None, plain(200), "numbers of GPUs, as 64,128 or 64..1024"),
+    Key("max_days", None, number(0, 1_000_000), "days"),
+    Key("max_usd", None, number(0, PETA), "USD"),
 )
 """Keys that pages keep in the link for themselves."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from dashboards.views import accuracy, compare, memory, network, report, timeline, what_if
+from dashboards.views import accuracy, compare, memory, network, plan, report, timeline, what_if
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Page:
 
 PAGES: Final[tuple[Page, ...]] = (
     Page("what_if", "What if", "🎛️", what_if.show),
+    Page("plan", "Plan", "🧭", plan.show),
     Page("timeline", "Timeline", "📊", timeline.show),
     Page("memory", "Memory", "🧱", memory.show),
     Page("compare", "Compare", "⚖️", compare.show),
