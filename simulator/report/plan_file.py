@@ -16,7 +16,7 @@ from simulator.scenario.scenario import SCHEMA_VERSION
 
 WIDTH: Final = 120
 """Columns of a comment."""
-UNBROKEN: Final = 1 << 20
+UNBROKEN: Final = 65_536
 """Columns of a section, which stands in one line."""
 DROPPED: Final = ("schema_version", "name", "extends")
 

@@ -17,7 +17,7 @@ from simulator.workload.model_counts import count_parameters
 from simulator.workload.model_state import StageParams, rank_states
 from simulator.workload.tensors import total_bytes
 
-PROBE: Final = 1 << 20
+PROBE: Final = 65_536
 """Parameters whose state is asked for, to know that of one."""
 ZERO_STAGES: Final = (0, 1, 2, 3)
 
