@@ -31,6 +31,8 @@ from ruamel.yaml.events import (
     SequenceEndEvent,
 )
 
+from hwprofiles.parsed_files import is_committed, keep, kept
+
 MAX_BYTES: Final = 1_000_000
 MAX_DEPTH: Final = 32
 MAX_NODES: Final = 10_000
@@ -92,10 +94,22 @@ class YamlDocument:
 def read_yaml(path: str | os.PathLike[str], max_nodes: int = MAX_NODES) -> YamlDocument:
     """The mapping in a YAML file. Raises YamlFileError: unreadable, not YAML, over a limit, or no mapping."""
     name = os.fspath(path)
-    document = parse_yaml(_decode(_read_bytes(name), name), name, max_nodes)
+    document = _parsed(name, _read_bytes(name), max_nodes)
     if not isinstance(document.data, dict):
         found = "is empty" if document.data is None else f"holds {_kind(document.data)}"
         raise YamlFileError(name, document.line(()), f"the file {found}; expected a mapping of keys to values")
+    return document
+
+
+def _parsed(name: str, content: bytes, max_nodes: int) -> YamlDocument:
+    """The document of a file; of a committed one that was read before, as it was kept then."""
+    if not is_committed(name):
+        return parse_yaml(_decode(content, name), name, max_nodes)
+    found = kept(name, content, max_nodes)
+    if found is not None:
+        return YamlDocument(name, *found)
+    document = parse_yaml(_decode(content, name), name, max_nodes)
+    keep(name, content, max_nodes, (document.data, dict(document.positions)))
     return document
 
 
