@@ -15,7 +15,8 @@
                    they beside torch's
     calibrate      `moesim calibrate` (or python -m hwprofiles.calibration calibrate): kernels by every library (rates), also on
                    fewer SMs, host, power and messages of this machine (machine), fitted to constants (fits): a stack folder;
-                   `… compare DIR OTHER` holds two of them side by side (__main__ is where these commands are)
+                   `… compare DIR OTHER` holds two of them side by side, `… renew` measures some libraries' kernels again for
+                   one, `… refit` fits one anew (__main__ is where these commands are)
     proof, library_steps  one NVIDIA GPU, torch: layers and steps of this project's model, and steps of a library's models
                    (library_models), which predictions are held against
                    Tools before it gave measurements/*-kernel-rates-*, h100-sm-partition-2026-11-24 and

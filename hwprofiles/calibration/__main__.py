@@ -6,13 +6,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from hwprofiles.calibration.calibrate import cli, compare, refit
+from hwprofiles.calibration.calibrate import cli, compare, refit, renew
 from hwprofiles.calibration.errors import EXIT_BAD_INPUT
 
 COMMANDS: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {
     "calibrate": cli.main,
     "compare": compare.main,
     "refit": refit.main,
+    "renew": renew.main,
 }
 
 

@@ -1,13 +1,15 @@
 """Fits a calibration's tables anew and writes its stack again, without a GPU and without torch.
 
-python -m hwprofiles.calibration refit DIR
+python -m hwprofiles.calibration refit DIR [--points FILE.csv]
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,8 +17,9 @@ from hwprofiles.calibration.calibrate.damage import TIMES, check_points
 from hwprofiles.calibration.calibrate.facts import of_run
 from hwprofiles.calibration.calibrate.folder import LAST, LIMIT, POINTS, RUN, day
 from hwprofiles.calibration.calibrate.machine_parts import MACHINE
+from hwprofiles.calibration.calibrate.renew import merged
 from hwprofiles.calibration.calibrate.writer import Measured, write_all
-from hwprofiles.calibration.command import Parser, guarded
+from hwprofiles.calibration.command import Parser, guarded, write_whole
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.catalog import gpu_of_device, load_gpu
 from hwprofiles.problem import Problem
@@ -37,12 +40,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str] | None) -> int:
     parser = Parser(prog="python -m hwprofiles.calibration refit", description="Fits a calibration's tables anew.")
     parser.add_argument("folder", type=Path, metavar="DIR")
-    folder: Path = parser.parse_args(arguments).folder
+    parser.add_argument(
+        "--points",
+        type=Path,
+        metavar="FILE.csv",
+        help="what renew measured, in the place of the folder's points of its kinds",
+    )
+    given = parser.parse_args(arguments)
+    folder: Path = given.folder
     measured, left_out = read(folder)
+    if given.points:
+        measured = _renewed(folder, measured, given.points)
     written = write_all(folder, measured, left_out)
     print(*written.judged, *(f"left out: {line}" for line in written.left_out), sep="\n")
     print(f"wrote {folder}: {written.num_rows} rows, {sum(written.parameters.values())} parameters")
     return 0
+
+
+def _renewed(folder: Path, measured: Measured, new: Path) -> Measured:
+    """Writes points.csv with those of the file. Raises CalibrationError."""
+    if not measured.points:
+        raise CalibrationError([Problem(str(folder / POINTS), "", "has no points that others could replace")])
+    columns = list(measured.points[0])
+    rows, gone, came = merged(measured.points, new, measured.facts.device, columns)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(folder / POINTS, table.getvalue())
+    print(f"{new}: {came} rows in the place of {gone}")
+    return replace(measured, points=rows)
 
 
 def read(folder: Path) -> tuple[Measured, list[str]]:
