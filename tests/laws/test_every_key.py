@@ -12,8 +12,10 @@ from typing import Any, get_args
 
 import pytest
 
+from hwprofiles.yaml_file import parse_yaml
 from simulator import load_scenario, simulate_run
 from simulator.results.document import to_document
+from simulator.scenario.phase import SECTIONS
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.section import Section
 from simulator.schedule import SCHEDULES
@@ -32,10 +34,14 @@ NO_FIGURE: Mapping[str, str] = {
     "assumptions.value": "is any stated assumption: test_assumptions.py",
     "assumptions.low": "is any stated assumption: test_assumptions.py",
     "assumptions.high": "is any stated assumption: test_assumptions.py",
+    **{f"phases.{section}": "is a section of the scenario's: tests/scenario/test_phases.py" for section in SECTIONS},
 }
 """Keys that are texts or are tried elsewhere."""
 
 PHASE: Mapping[str, Any] = {"name": "p", "tokens": 1e9}
+TUNED: Mapping[str, Any] = {"name": "p", "kind": "sft", "samples": 1e4}
+REINFORCED: Mapping[str, Any] = {"name": "p", "kind": "rl", "steps": 100}
+EVALUATED: Mapping[str, Any] = {**PHASE, "evaluation": {"tokens": 1e6, "every_steps": 100}}
 RAMPED: Mapping[str, Any] = {**PHASE, "batch_ramp": {"from": 32, "over_tokens": 1e8, "schedule_below": "1f1b"}}
 DEEPSEEK = (
     "deepseek-v3", "cluster.num_gpus=32", "parallel.pp=4", "parallel.ep=8", "model.num_layers=8",
@@ -53,6 +59,9 @@ CONTEXTS: Mapping[str, tuple[str, ...]] = {
     "issued_experts": (*DEEPSEEK, "host.launch_s=0.001"),
     "few_ranks": (*DEEPSEEK, "parallel.ep=4"),
     "ramped": (*DEEPSEEK, f"phases={json.dumps([RAMPED])}"),
+    "tuned": (*DEEPSEEK, f"phases={json.dumps([TUNED])}"),
+    "reinforced": (*DEEPSEEK, f"phases={json.dumps([REINFORCED])}"),
+    "evaluated": (*DEEPSEEK, f"phases={json.dumps([EVALUATED])}"),
     "capped": (*DEEPSEEK, "moe.capacity_factor=1.0", "moe.drop=probs"),
     "clamped": (*DEEPSEEK, "model.moe.clamp=7.0"),
     "unfused_experts": (*DEEPSEEK, "moe.expert_fusion=false"),
@@ -183,6 +192,29 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "phases.tokens": ("deepseek", "2e9"),
     "phases.steps": ("deepseek", "20"),
     "phases.batch_ramp.schedule_below": ("ramped", "gpipe"),
+    "phases.kind": ("deepseek", "evaluation"),
+    "phases.samples": ("tuned", "2e4"),
+    "phases.epochs": ("tuned", "2"),
+    "phases.sft.packing": ("tuned", "none"),
+    "phases.sft.sample_cv": ("tuned", "0.5"),
+    "phases.sft.sample_tokens": ("tuned", "700"),
+    "phases.rl.algorithm": ("reinforced", "ppo"),
+    "phases.rl.inner_epochs": ("reinforced", "2"),
+    "phases.rl.max_response_tokens": ("reinforced", "2000"),
+    "phases.rl.model_reward_share": ("reinforced", "1.0"),
+    "phases.rl.prompt_tokens": ("reinforced", "50"),
+    "phases.rl.prompts_per_step": ("reinforced", "64"),
+    "phases.rl.reference": ("reinforced", "false"),
+    "phases.rl.response_cv": ("reinforced", "0.5"),
+    "phases.rl.response_tokens": ("reinforced", "600"),
+    "phases.rl.rollout.gpus_per_engine": ("reinforced", "16"),
+    "phases.rl.rollout.kv_dtype": ("reinforced", "fp8"),
+    "phases.rl.rollout.max_batch_per_gpu": ("reinforced", "2"),
+    "phases.rl.rollout.mtp": ("reinforced", "false"),
+    "phases.rl.samples_per_prompt": ("reinforced", "8"),
+    "phases.rl.steps_per_rollout": ("reinforced", "4"),
+    "phases.evaluation.tokens": ("evaluated", "2e6"),
+    "phases.evaluation.every_steps": ("evaluated", "50"),
     "prices.sheet": ("sheet", "market-2026-05"),
     "prices.provider": ("sheet", "runpod"),
     "prices.region": ("sheet", "us-central1"),
@@ -247,6 +279,9 @@ CHANGES: Mapping[str, tuple[str, str]] = {
 }
 """Key → context in which it has meaning, and another legal value there."""
 
+OF_KINDS: Mapping[str, Mapping[str, Any]] = {"tuned": TUNED, "reinforced": REINFORCED, "evaluated": EVALUATED}
+"""Context → its phase."""
+
 
 def keys(section: type[Section], prefix: str = "") -> Iterator[str]:
     """Dotted names of all keys; those of a phase without its name."""
@@ -279,11 +314,23 @@ def answer(*given: str) -> dict[str, Any]:
 
 def changed(key: str, value: str) -> str:
     """The option that sets a key; of a phase, the one that every context has."""
+    base = OF_KINDS.get(CHANGES[key][0]) if key in CHANGES else None
+    if base is not None:
+        return f"phases={json.dumps([_with(base, key.split('.')[1:], parse_yaml(value, 'value').data)])}"
+    if key == "phases.kind":
+        return f"phases={json.dumps([{**PHASE, 'kind': value}])}"
     if key.startswith("phases."):
         return f"phases={json.dumps([_phase(key.removeprefix('phases.').split('.'), value)])}"
     if key == "moe.balance.load_imbalance":
         return f"moe.balance={{load_imbalance: {value}}}"
     return f"{key}={value}"
+
+
+def _with(phase: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """A mapping with another value at a path."""
+    first, *rest = path
+    found: dict[str, Any] = {**phase, first: _with(phase.get(first, {}), rest, value) if rest else value}
+    return found
 
 
 def _phase(path: Sequence[str], value: str) -> dict[str, Any]:
