@@ -116,7 +116,7 @@ class Candidates:
         """The best in closed form, best first; the others are counted."""
         form = self.closed_form
         rough = sorted(
-            ((form.rough(layout).step_s, layout, margin) for layout, margin in self.feasible()),
+            ((form.rough_s(layout), layout, margin) for layout, margin in self.feasible()),
             key=lambda each: each[:2],
         )
         self.rejected[ROUGHLY_SLOWER] += max(0, len(rough) - EXACT)

@@ -26,10 +26,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.network.placement import GroupShape
 from simulator.run.planner.legal import Rules
 from simulator.run.planner.memory_screen import CODES, MemoryScreen
 from simulator.run.planner.prices import PartPrices, PartSeconds
-from simulator.run.planner.space import Candidate, Mesh, Space
+from simulator.run.planner.space import LONE_SCHEDULE, Candidate, Mesh, Space
 from simulator.scenario import derived
 from simulator.scenario.plan import LoadImbalance
 from simulator.schedule import SCHEDULES
@@ -45,6 +46,8 @@ from simulator.workload.routing_model import RoutingStatistics
 
 Floats = NDArray[np.float64]
 NOTHING: Final = PartSeconds()
+MANY_BYTES: Final = 1_073_741_824
+"""Of a reduction that says what a byte takes."""
 APART: Final[Mapping[str, str]] = {
     name: name.removesuffix("_ep_overlap") for name in SCHEDULES if SCHEDULES[name].pairs_by_layer
 }
@@ -89,6 +92,9 @@ class ClosedForm:
     screen: MemoryScreen
     _tails: dict[tuple[object, ...], tuple[float, float, float]] = field(default_factory=dict)
     _hot: dict[tuple[int, int], float] = field(default_factory=dict)
+    _rough: dict[tuple[int, ...], tuple[float, float, float, float]] = field(default_factory=dict)
+    _lengths: dict[int, tuple[float, int]] = field(default_factory=dict)
+    _byte: dict[tuple[int, int], float] = field(default_factory=dict)
 
     def exact(self, layout: Candidate) -> StepForm:
         """Of its own parts."""
@@ -96,29 +102,81 @@ class ClosedForm:
         pairs = SCHEDULES[layout.schedule].overlaps_pairs and layout.ep > 1
         return self.compose(layout, alone, self.prices.parts(layout, paired=True) if pairs else alone)
 
-    def rough(self, layout: Candidate) -> StepForm:
-        """Of parts whose dense kernels, expert kernels and messages are scaled from those of other meshes."""
-        found = self.rough_parts(layout)
-        return self.compose(layout, found, found)
-
-    def rough_parts(self, layout: Candidate) -> dict[str, PartSeconds]:
-        """Dense work of one mesh, experts and their messages of one a number of ranks, over tp and cp; the tensor-parallel
-        group's gathers and scatters added.
+    def rough_s(self, layout: Candidate) -> float:
+        """Seconds of a step whose parts are scaled from those of other meshes, on a pipeline of mean stages, as much longer as
+        the longest is than the mean: for layouts by the ten thousand. Without transfers, reductions once a step and optimizer.
         """
-        key = (layout.tp, layout.cp, layout.ep, layout.micro_batch_size, layout.recompute)
+        rule, m, pp = SCHEDULES[layout.schedule], self.num_micro_batches(layout), layout.pp
+        forward, backward, weight, pair = self._rough_sums(layout)
+        longest, stages = self._longest(layout.schedule, pp, layout.vpp, m)
+        apart = forward + backward
+        pairs = rule.overlaps_pairs and layout.ep > 1
+        both = pair if pairs else apart
+        found = m * both / pp * longest
+        if pp > 1:
+            chunk = ChunkSeconds(forward / stages, backward / stages, weight / stages, both / stages)
+            found += form_bubble_s(layout.schedule, pp, chunk)
+        if rule.pairs_by_layer:
+            found += min(m, pp) * max(0.0, apart - pair) / pp
+        if layout.zero_stage < 2:
+            return found
+        reduce_s = self._shared_s(layout)
+        return found + m * max(0.0, reduce_s * (1 if layout.zero_stage == 2 else 2) - apart / pp)
+
+    def _longest(self, schedule: str, pp: int, vpp: int, m: int) -> tuple[float, int]:
+        """(the longest rank over the mean one, stages), by the parts of a lone layout that computes nothing again."""
+        spread = self.screen.spread(schedule, pp, vpp, m)
+        key = id(spread)
+        if key not in self._lengths:
+            lone = Candidate(1, 1, 1, self._few_ranks, 1, 1, LONE_SCHEDULE, 1, 1, 0)
+            forward, backward, _ = _passes(self.prices.parts(lone, paired=False), 1.0)
+            by_rank = spread.held @ (forward + backward)
+            self._lengths[key] = float(by_rank.max() / by_rank.mean()), len(spread.numbers)
+        return self._lengths[key]
+
+    @cached_property
+    def _few_ranks(self) -> int:
+        """A size of expert group that is legal beside nothing else."""
+        return min((mesh.ep for mesh in self.space.meshes if mesh.ep > 1), default=1)
+
+    def _rough_sums(self, layout: Candidate) -> tuple[float, float, float, float]:
+        """(forward, full backward, its weight part, overlapped pair) of all parts of the model."""
+        key = (layout.tp, layout.cp, layout.ep, layout.etp, layout.micro_batch_size, layout.recompute)
         if key not in self._rough:
-            lone = layout._replace(tp=1, cp=1, pp=1, etp=1, micro_batch_size=1, zero_stage=1)
+            lone = layout._replace(
+                tp=1, cp=1, pp=1, etp=1, micro_batch_size=1, zero_stage=1, schedule=LONE_SCHEDULE, vpp=1
+            )
             base = self.prices.parts(lone, paired=False)
             share = layout.micro_batch_size / (layout.tp * layout.cp)
-            gather_s = self._gather_s(layout)
-            self._rough[key] = {
-                code: _scaled(each, share, gather_s if code != "E" else 0.0) for code, each in base.items()
-            }
+            gather_s, hot = self._gather_s(layout), self.hot(layout)
+            parts = {code: _scaled(each, share, gather_s if code != "E" else 0.0) for code, each in base.items()}
+            vectors = (*_passes(parts, hot), _paired(parts, hot))
+            forward, backward, weight, pair = (float(self._numbers @ each) for each in vectors)
+            self._rough[key] = forward, backward, weight, pair
         return self._rough[key]
 
     @cached_property
-    def _rough(self) -> dict[tuple[int, ...], dict[str, PartSeconds]]:
-        return {}
+    def _numbers(self) -> Floats:
+        """(CODES,) parts of the whole model."""
+        return np.array([float(self.screen.codes[code]) for code in CODES])
+
+    def _shared_s(self, layout: Candidate) -> float:
+        """Seconds of a reduction of all gradients of a rank, from what a byte takes."""
+        params = self.screen.parameters(layout.tp, layout.etp).counts
+        dense = float(params[0] @ self._numbers) / layout.pp
+        expert = float(params[2] @ self._numbers) / (layout.pp * layout.ep)
+        width = WIRE_BYTES[self.space.scenario.data_parallel.grad_reduce.dtype]
+        groups = self.prices.holders(layout.mesh, mirrored=False)
+        return width * (dense * self._byte_s(groups[0]) + expert * self._byte_s(groups[1]))
+
+    def _byte_s(self, group: GroupShape) -> float:
+        if group.ranks == 1:
+            return 0.0
+        key = (group.ranks_per_node, min(group.nodes, 2))
+        if key not in self._byte:
+            messages = self.prices.messages_of(Mesh(1, 1, 1, 1, 1))
+            self._byte[key] = messages.ring("reduce_scatter", MANY_BYTES, group).seconds / MANY_BYTES
+        return self._byte[key]
 
     def _gather_s(self, layout: Candidate) -> float:
         """An all-gather of a micro-batch's hidden states over the tensor-parallel group."""
@@ -147,7 +205,10 @@ class ClosedForm:
         halves = 2.0 if rule.placement == "mirrored" and mesh.pp > 1 else 1.0
         by_rank = np.array([pair[list(stages)].sum() for stages in held]) / halves
         pipeline = m * float(by_rank.max())
-        chunk = ChunkSeconds(chunk_f, chunk_b, chunk_w, float(pair.mean()))
+        tail = self._tail(layout, numbers, held)
+        each = self._each(layout, m, forward, backward, held, tail)
+        more = [seconds / max(1, len(held[0])) for seconds in each]
+        chunk = ChunkSeconds(chunk_f + more[0], chunk_b + more[1], chunk_w, float(pair.mean()) + sum(more))
         bubble = form_bubble_s(layout.schedule, mesh.pp, chunk) if mesh.pp > 1 else 0.0
         if rule.pairs_by_layer:
             bubble += min(m, mesh.pp) * layout.vpp * max(0.0, float(apart.mean() - pair.mean()))
@@ -155,18 +216,17 @@ class ClosedForm:
         sent, host = (float((numbers @ each)[list(worst)].sum()) / halves * m for each in _waits(alone, hot))
         hop = self._hop_s(layout) if mesh.pp > 1 else 0.0
         waits = 2.0 * layout.vpp * m if self._waits(layout) else 0.0
-        reduce_s, gather_s, end_s = self._tail(layout, numbers, held)
-        each = self._each(layout, m, forward, backward, held, reduce_s, gather_s)
-        tail = end_s
+        reduce_s, gather_s, end_s = tail
+        end = end_s
         if layout.zero_stage <= 1:
             hidden = (
                 float(backward[list(held[0])].sum()) if derived.is_grad_reduce_overlapped(self.space.scenario) else 0.0
             )
-            tail += max(0.0, reduce_s - hidden)
+            end += max(0.0, reduce_s - hidden)
         if 1 <= layout.zero_stage <= 2:
-            tail += gather_s
+            end += gather_s
         exposed = 0.0 if pairs else sent
-        return StepForm(pipeline, bubble, hop * (2.0 * (mesh.pp - 1) + waits), each, tail, exposed, host)
+        return StepForm(pipeline, bubble, hop * (2.0 * (mesh.pp - 1) + waits), m * sum(each), end, exposed, host)
 
     def num_micro_batches(self, layout: Candidate) -> int:
         """Of a pipeline and step."""
@@ -261,26 +321,32 @@ class ClosedForm:
 
     def _each(
         self, layout: Candidate, m: int, forward: Floats, backward: Floats, held: tuple[tuple[int, ...], ...],
-        reduce_s: float, gather_s: float,
-    ) -> float:  # fmt: skip
-        """What ZeRO 2 and 3 add to every micro-batch of the longest rank."""
+        tail: tuple[float, float, float],
+    ) -> tuple[float, float]:  # fmt: skip
+        """What ZeRO 2 and 3 add to a forward and to a backward of a micro-batch on the longest rank: what of gathers and
+        reductions nothing runs beside, and what kernels lose that these run beside.
+        """
         if layout.zero_stage < 2:
-            return 0.0
-        scenario = self.space.scenario
-        every = scenario.data_parallel.grad_reduce.every
-        passes = m if every in (None, "micro_batch") else 1
+            return 0.0, 0.0
+        scenario, (reduce_s, gather_s, _) = self.space.scenario, tail
+        plan, overlap = scenario.data_parallel, scenario.parallel.overlap.dp
         f, b = (max(float(each[list(stages)].sum()) for stages in held) for each in (forward, backward))
-        overlap = scenario.parallel.overlap.dp
-        free_f = free_b = 0.0
-        if overlap and scenario.data_parallel.param_gather.overlap is not False:
-            free_f, free_b = f, b
-        if not derived.is_grad_reduce_overlapped(scenario):
-            return passes * reduce_s + (m * 2 * gather_s if layout.zero_stage == 3 else 0.0)
-        if layout.zero_stage == 2:
-            return passes * max(0.0, reduce_s - b)
-        again = gather_s if scenario.data_parallel.reshard_after_forward else 0.0
-        found = m * max(0.0, gather_s - free_f) + m * max(0.0, again + reduce_s * passes / m - free_b)
-        return found
+        gathers = gather_s if layout.zero_stage == 3 else 0.0
+        again = gathers if plan.reshard_after_forward else 0.0
+        reduces = reduce_s if plan.grad_reduce.every in (None, "micro_batch") else reduce_s / m
+        if not (overlap and plan.param_gather.overlap is not False and derived.is_grad_reduce_overlapped(scenario)):
+            return gathers, again + reduces
+        lost = self._lost
+        return (
+            max(0.0, gathers - f) + lost * min(gathers, f),
+            max(0.0, again + reduces - b) + lost * min(again + reduces, b),
+        )
+
+    @cached_property
+    def _lost(self) -> float:
+        """Share of their rate that kernels lose beside a ring collective: its SMs."""
+        small = self.rules.small(Mesh(1, 1, 1, 1, 1), 1)
+        return self.prices.kernels(small, paired=False).collective_sms / self.prices.hardware.gpu.num_sms
 
 
 def _scaled(part: PartSeconds, share: float, gather_s: float) -> PartSeconds:

@@ -8,7 +8,6 @@ schedule, ZeRO stage and recompute. Each group is put into a scenario whose othe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -77,7 +76,7 @@ class Rules:
         return self._pipeline[key]
 
     def switches(self, layout: Candidate) -> str | None:
-        """Of the schedule's executor beside ZeRO and recompute."""
+        """Of the schedule's executor beside ZeRO and recompute, of a layout that breaks no other rule."""
         key = (layout.schedule, layout.zero_stage, layout.recompute)
         if key not in self._switches:
             self._switches[key] = self._outside(layout)
@@ -94,12 +93,10 @@ class Rules:
         moe = found.moe.model_copy(update={"max_nodes_per_token": None})
         return next((key for key, _ in unfit(found.model_copy(update={"moe": moe}))), None)
 
-    def problems(self, layout: Candidate) -> Iterator[str]:
-        """The keys of broken rules, group by group."""
-        for found in (
-            self.inside(layout.mesh, layout.micro_batch_size),
-            self.pipeline(layout.mesh, layout.micro_batch_size, layout.schedule, layout.vpp),
-            self.switches(layout),
-        ):
-            if found is not None:
-                yield found
+    def problem(self, layout: Candidate) -> str | None:
+        """The key of the first broken rule, group by group."""
+        return (
+            self.inside(layout.mesh, layout.micro_batch_size)
+            or self.pipeline(layout.mesh, layout.micro_batch_size, layout.schedule, layout.vpp)
+            or self.switches(layout)
+        )

@@ -261,7 +261,7 @@ class MemoryScreen:
         scenario = self.rules.small(mesh, 1, recompute)
         recipe = activation_recipe(scenario, self.assumed)
         found = np.zeros((4, len(CODES)))
-        used = [code for code in CODES if code in self._codes]
+        used = [code for code in CODES if code in self.codes]
         parts = forward_order(used)
         for part in stage_parts(derived.padded_model(scenario), used, recipe):
             column = next(i for i, code in enumerate(CODES) if PARTS[code] is parts[part.last])
@@ -274,7 +274,7 @@ class MemoryScreen:
         return found
 
     @cached_property
-    def _codes(self) -> Counter[str]:
+    def codes(self) -> Counter[str]:
         """How many parts of each kind the model has."""
         model = self.space.scenario.model
         return Counter(code for stage in stage_layout(model, 1, None) for code in stage)
@@ -292,8 +292,8 @@ class MemoryScreen:
             for code, group in zip(_in_order(codes), stage.groups, strict=True):
                 column = CODES.index(code)
                 found[0, column], found[2, column] = group.dense, group.expert
-            layers = sum(self._codes[code] for code in ("d", "m"))
-            layers_dense = max(1, sum(found[0, CODES.index(code)] * self._codes[code] for code in ("d", "m", "mtp")))
+            layers = sum(self.codes[code] for code in ("d", "m"))
+            layers_dense = max(1, sum(found[0, CODES.index(code)] * self.codes[code] for code in ("d", "m", "mtp")))
             share = whole.dense_quantised / layers_dense if layers else 0.0
             for code in ("d", "m", "mtp"):
                 column = CODES.index(code)

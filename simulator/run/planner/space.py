@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from simulator.network.domains import domain_use_of
-from simulator.scenario.parallel import DataParallel
+from simulator.scenario.parallel import DataParallel, Parallel
 from simulator.scenario.plan import Recompute
 from simulator.scenario.scenario import Scenario
 from simulator.scenario.wording import divisors
@@ -29,7 +29,7 @@ from simulator.schedule import SCHEDULES
 MAX_TP: Final = 16
 MIN_CP_TOKENS: Final = 2_048
 MAX_MICRO_BATCH: Final = 8
-MAX_TOKENS: Final = 32_768
+MAX_TOKENS: Final = 16_384
 MAX_VPP: Final = 8
 MAX_MESHES: Final = 4_000
 LEFT_OUT: Final = frozenset({"gpipe"})
@@ -188,9 +188,16 @@ class Space:
         """The scenario in a layout: a copy, whose rules are the caller's to ask."""
         return self.scenario.model_copy(update=self.sections_of(layout))
 
+    @cached_property
+    def _plan(self) -> Parallel:
+        """The section, as one that is stated."""
+        return Parallel.model_construct(
+            **{name: getattr(self.scenario.parallel, name) for name in Parallel.model_fields}
+        )
+
     def sections_of(self, layout: Candidate) -> dict[str, Any]:
         """The sections that a layout replaces. What was chosen for another layout falls: cuts of the layers, shard groups."""
-        plan, training = self.scenario.parallel, self.scenario.training
+        plan, training = self._plan, self.scenario.training
         overlap = plan.overlap.model_copy(update={"ep": None}) if plan.overlap.ep == "pair" else plan.overlap
         if layout.tp == 1 and overlap.tp != "none":
             overlap = overlap.model_copy(update={"tp": "none"})
