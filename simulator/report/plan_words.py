@@ -49,10 +49,13 @@ def mark(result: PlanResult, idx: int) -> str:
 
 
 def smallest(result: PlanResult) -> str:
-    """The first line: the smallest cluster."""
-    row = next(row for row in result.rows if row.fits)
+    """The first line: the smallest cluster, with its layout where it was planned."""
+    row = next((row for row in result.rows if row.fits and row.num_gpus == result.smallest_that_fits), None)
+    words = f"{result.smallest_that_fits or 0:,} GPUs are the smallest cluster that fits"
+    if row is None:
+        return words
     free = "" if row.margin_bytes is None else f", {numbers.amount_of_bytes(row.margin_bytes)} a GPU free"
-    return f"{row.num_gpus:,} GPUs are the smallest cluster that fits: {row.layout}{free}"
+    return f"{words}: {row.layout}{free}"
 
 
 def taken(result: PlanResult) -> str:
@@ -76,7 +79,10 @@ def reasons(result: PlanResult) -> list[str]:
         f"{plan.num_simulated:,} were simulated; {plan.rule}"
     ]
     losers = [each for each in plan.simulated if each.layout != plan.chosen.layout and each.loses_by]
-    lines += [f"{each.layout}: {each.loses_by}" for each in losers[:NUM_LOSERS]]
+    lines += [
+        f"{each.layout}: {each.loses_by}{', within noise' if each.layout in plan.within_noise else ''}"
+        for each in losers[:NUM_LOSERS]
+    ]
     return lines
 
 

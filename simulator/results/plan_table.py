@@ -50,10 +50,10 @@ class GivenLayout(ResultModel):
 class PlanResult(ResultModel):
     """The document of `moesim plan`: cluster sizes, ascending, each in its best layout.
 
-    smallest_that_fits: GPUs of the smallest cluster that was found to have a layout that fits. front: indices of the rows that
-    no other beats in both days and cost; chosen: of the row that is taken by `rule`, absent where none meets the limits; plan:
-    how its layout was found. rejected: reason -> layouts, over all sizes. tokens: that days and cost are of. notes: what days
-    and cost leave out, a line each.
+    smallest_that_fits: GPUs of the smallest cluster that was found to have a layout that fits, planned or not. front: indices
+    of the rows that no other beats in both days and cost; chosen: of the row that is taken by `rule`, absent where none meets
+    the limits; plan: how its layout was found. rejected: reason -> layouts, over all sizes. tokens: that days and cost are of.
+    notes: what days and cost leave out, a line each.
     """
 
     scenario: str

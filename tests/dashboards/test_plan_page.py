@@ -46,7 +46,7 @@ def test_the_form_s_answers_stand_in_the_link_and_in_the_table(inline_jobs: Inli
     (table,) = (each.value for each in page.dataframe)
     assert list(table["GPUs"]) == ["8", "64", "512"]
     assert list(table[" "]) == ["", "front", "taken"]
-    assert "64 GPUs are the smallest cluster that fits" in texts(page)
+    assert "32 GPUs are the smallest cluster that fits" in texts(page)
     assert page.get("plotly_chart")
 
 

@@ -94,7 +94,9 @@ def plan_sizes(
         done += _more_for(limits, done, scenario, plan, report)
     if not any(each.row.fits for each in done):
         raise _none_fits(scenario, [each.row for each in done], unit, tries)
-    return _taken(scenario, done, limits)
+    first = next(each.row.num_gpus for each in done if each.row.fits)
+    least = smallest_that_fits(tries, unit, most=first) if asked.listed else None
+    return _taken(scenario, done, limits, least or first)
 
 
 def check_limits(scenario: Scenario, limits: Limits) -> None:
@@ -282,7 +284,7 @@ def _more_for(
     return more
 
 
-def _taken(scenario: Scenario, done: Sequence[PlannedSize], limits: Limits) -> Planned:
+def _taken(scenario: Scenario, done: Sequence[PlannedSize], limits: Limits, smallest: int) -> Planned:
     """The document of planned sizes, and the scenario that is taken."""
     rows = tuple(each.row for each in done)
     chosen = choice_of(rows, limits)
@@ -290,7 +292,7 @@ def _taken(scenario: Scenario, done: Sequence[PlannedSize], limits: Limits) -> P
     result = PlanResult(
         scenario=scenario.name,
         rows=rows,
-        smallest_that_fits=next(row.num_gpus for row in rows if row.fits),
+        smallest_that_fits=smallest,
         front=front_of(rows),
         chosen=chosen,
         rejected=_rejected([each.plan.rejected for each in done if each.plan is not None]),
