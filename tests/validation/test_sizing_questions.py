@@ -36,6 +36,12 @@ def name_of(question: Mapping[str, Any]) -> str:
     return str(question["id"])
 
 
+def marked(question: Mapping[str, Any]) -> Any:
+    """Sizes of large models are found by many tries."""
+    is_slow = question.get("works_on", 0) > 128
+    return pytest.param(question, marks=pytest.mark.slow if is_slow else ())
+
+
 def scenario_of(question: Mapping[str, Any], *, layout: bool = False) -> Scenario:
     stated = question["layout"] if layout else {}
     return load_to_plan({"schema_version": 1, **question["scenario"], **stated})[0]
@@ -74,14 +80,23 @@ def test_what_arithmetic_forbids_does_not_fit(question: Mapping[str, Any]) -> No
     assert found is not None and found >= question["below"]
 
 
-@pytest.mark.parametrize(
-    "question",
-    [pytest.param(each, marks=() if each["works_on"] <= 128 else pytest.mark.slow) for each in RUN],
-    ids=name_of,
-)
+@pytest.mark.parametrize("question", [marked(each) for each in RUN], ids=name_of)
 def test_the_smallest_cluster_is_at_most_the_one_that_is_known_to_work(question: Mapping[str, Any]) -> None:
     found = smallest(question["id"])
     assert found is not None and found <= question["works_on"]
+
+
+def of_docs() -> Mapping[str, list[str]]:
+    """Rows of the table in docs/plan.md, by question."""
+    lines = (FILE.parents[2] / "docs" / "plan.md").read_text(encoding="utf-8").splitlines()
+    rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| "))
+    return {row[0]: row[1:] for row in rows if row[0] in {name_of(each) for each in QUESTIONS}}
+
+
+@pytest.mark.parametrize("question", [marked(each) for each in QUESTIONS], ids=name_of)
+def test_the_page_has_the_answers(question: Mapping[str, Any]) -> None:
+    told = [str(question.get(key, "")) for key in ("works_on", "below")]
+    assert of_docs()[question["id"]] == [*told, str(smallest(question["id"]))]
 
 
 QWEN3 = {
