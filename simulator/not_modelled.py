@@ -61,10 +61,6 @@ TABLE: Final[tuple[Planned, ...]] = (
     _value("recompute.saved.attn_out", _LISTED, "fp8"),
     Planned("command", "explain", "use run, which prints the parts of a step and what binds it"),
     Planned("command", "trace", "use run, which prints the parts of a step by rank"),
-    Planned(
-        "command", "sensitivity",
-        "use run, which lists the assumptions and their effect; --set assumptions.KEY=VALUE changes one",
-    ),
     Planned("command", "sweep", "use run --set in a loop"),
     Planned("command", "search", "use run --set in a loop"),
     Planned("command", "import", "write the model's dimensions as a YAML file (see `moesim schema`)"),

@@ -124,6 +124,14 @@ def report(
 
 
 @app.command()
+def sensitivity(scenario: ScenarioArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+    """Print what would move a run's GPU-hours: every range at its ends, and its share of the variance of joint draws."""
+    from simulator.cli.sensitivity import print_sensitivity
+
+    print_sensitivity(scenario, overrides or [], as_json)
+
+
+@app.command()
 def compare(
     runs: Annotated[
         list[str],

@@ -31,6 +31,7 @@ SECTIONS: Final[tuple[tuple[str, Section], ...]] = (
     ("Assumptions that matter most", run_sections.assumptions),
     ("Where the step time comes from", run_sections.basis),
     ("Not modelled", run_sections.not_modelled),
+    ("What would change the answer most", run_sections.things),
 )
 
 

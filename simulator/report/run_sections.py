@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from simulator.report import facts, numbers
+from simulator.report import facts, narrowing, numbers
 from simulator.report.layout import bars, grid, needed_width, plain_table, shortened, text
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import BASIS_NAMES, AssumptionRow
@@ -131,6 +131,11 @@ def _assumption_table(cells: Sequence[tuple[str, str, str, str]], width: int) ->
         table.add_row(text(key), text(effect))
         table.add_row(text(f"  {value}{f' ({ends})' if ends else ''}", "dim"), "")
     return table
+
+
+def things(result: RunResult, width: int) -> Iterable[RenderableType]:
+    """What would change the answer most, which way, and what to do or to measure."""
+    yield from (text(f"{place}. {words}") for place, words in enumerate(narrowing.things(result), start=1))
 
 
 def basis(result: RunResult, width: int) -> Iterable[RenderableType]:

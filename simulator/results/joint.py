@@ -231,6 +231,8 @@ def variance(source: Source) -> float:
 
 def together(parts: Sequence[tuple[float, Joint]]) -> Joint:
     """A sum of quantities, (what each is predicted to be, its draws); sources of one key are one source."""
+    if all(joint is parts[0][1] for _, joint in parts):
+        return parts[0][1]
     total = math.fsum(value for value, _ in parts)
     shares = [(value / total, joint) for value, joint in parts]
     keys = list(dict.fromkeys(each.key for _, joint in parts for each in joint.sources))

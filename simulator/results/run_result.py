@@ -13,7 +13,7 @@ from simulator.results.phase_parts import PhasePart
 from simulator.results.placement_result import Placement
 from simulator.results.plan_result import LayoutPlan
 from simulator.results.step_memory import Memory
-from simulator.results.step_result import AssumptionRow, Basis, ModelCounts, StepTimes
+from simulator.results.step_result import AssumptionRow, Basis, ModelCounts, RangePart, StepTimes
 
 
 class RampPoint(ResultModel):
@@ -83,14 +83,16 @@ class PhaseResult(ResultModel):
 class Totals(ResultModel):
     """Sums over the phases: the ramp included, failures only if the scenario gives them. 90 % intervals.
 
-    gpu_hours, cost_usd: of the GPUs that are used. gpu_hours_paid: with those that stay idle in their scale-up domains;
-    absent where none do.
+    ranges: what the interval of gpu_hours is made of, the greatest first; absent in a first answer, in older documents, and
+    where all phases run the same steps: it is the step's. gpu_hours, cost_usd: of the GPUs that are used. gpu_hours_paid:
+    with those that stay idle in their scale-up domains; absent where none do.
     """
 
     gpu_hours: Estimate
     gpu_hours_paid: Estimate | None = None
     wall_s: Estimate
     cost_usd: Estimate | None = None
+    ranges: tuple[RangePart, ...] | None = None
 
 
 class SteadyState(ResultModel):

@@ -156,12 +156,15 @@ class DocumentTimes(ResultModel):
 class RangePart(ResultModel):
     """Relative change of the step at both ends of one range, the others as they are: low ≤ 0 ≤ high.
 
-    what: a category of time, an assumption, `power.<constant>`, `run.unrecorded` or `software.unknown`.
+    what: a category of time, an assumption, `power.<constant>`, `run.unrecorded` or `software.unknown`. at_low, at_high: the
+    change with its own number at the low and the high end; absent in documents of releases that did not tell them.
     """
 
     what: str
     low: float = Field(le=0)
     high: float = Field(ge=0)
+    at_low: float | None = None
+    at_high: float | None = None
 
     @property
     def size(self) -> float:
@@ -176,9 +179,9 @@ class StepTimes(ResultModel):
     useful_tokens_per_step, useful_tokens_per_s_per_gpu: without it, present where there is some.
     bubble_s, exposed_comm_s (communication with no compute beside it: cuts across the parts, no summand), optimizer_s
     are means over the pipeline ranks. by_rank is ascending in pp_rank. power: absent in documents of releases that did not
-    tell it. ranges: what the interval is made of, independent of one another (in quadrature), the greatest first; absent in
-    documents of releases that did not tell it. Raises InconsistentSimulation where the parts of a rank do not sum to step_s,
-    or the interval does not hold it.
+    tell it. interval: of joint draws of all ranges. ranges: what it is made of, independent of one another, the greatest first;
+    absent in documents of releases that did not tell it. Raises InconsistentSimulation where the parts of a rank do not sum to
+    step_s, or the interval does not hold it.
     """
 
     step_s: float = Field(gt=0)

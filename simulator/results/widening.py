@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from simulator.results.interval import Interval
 from simulator.results.joint import Joint, Source
@@ -21,13 +21,17 @@ def widened_times(step: StepTimes, changes: Mapping[str, Interval]) -> StepTimes
     if not isinstance(changes, Joint):
         return step
     return step.model_copy(
-        update={"interval": changes.interval(step.step_s), "ranges": parts_of_ranges(changes)}
+        update={"interval": changes.interval(step.step_s), "ranges": parts_of_ranges(changes.sources)}
     )  # fmt: skip
 
 
-def parts_of_ranges(changes: Mapping[str, Interval]) -> tuple[RangePart, ...]:
-    """Changes that are any, the greatest first."""
-    own = (RangePart(what=name, low=each.low, high=each.high) for name, each in changes.items() if each.width > 0.0)
+def parts_of_ranges(sources: Iterable[Source]) -> tuple[RangePart, ...]:
+    """Sources that change anything, the greatest first."""
+    own = (
+        RangePart(what=each.key, low=each.effect.low, high=each.effect.high, at_low=each.at_low, at_high=each.at_high)
+        for each in sources
+        if each.effect.width > 0.0
+    )
     return tuple(sorted(own, key=lambda part: (-part.size, part.what)))
 
 

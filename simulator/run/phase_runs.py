@@ -11,15 +11,16 @@ from typing import Protocol
 from hwprofiles.stack_records import Assumption
 from hwprofiles.units import TERA
 from simulator.results.interval import Estimate, Interval
-from simulator.results.joint import Joint
+from simulator.results.joint import Joint, together
 from simulator.results.phase_parts import PhasePart
 from simulator.results.plan_result import LayoutPlan
 from simulator.results.run_result import PhaseResult, SteadyState, Totals
-from simulator.results.step_result import AssumptionRow, StepResult
-from simulator.results.widening import widened
+from simulator.results.step_result import AssumptionRow, RangePart, StepResult
+from simulator.results.widening import parts_of_ranges, widened
 from simulator.run import kinds
 from simulator.run.batch_ramp import BatchSize
 from simulator.run.economics import CostEstimate, Price, cost, cost_usd, gpu_hours, price_of
+from simulator.run.joint_run import phase_joint, total
 from simulator.run.kinds.kind_model import STEP, KindModel
 from simulator.run.phases import OfKind, PhasePlan, StepTimesByEnd, phase_result, plan_phase, wall_time
 from simulator.run.step_key import step_key
@@ -112,6 +113,20 @@ class PhaseRun:
             return None
         return self.wall.times(gpu_hours(placement.gpus_paid, 1.0))
 
+    @cached_property
+    def joint(self) -> Joint | None:
+        """Its hours in every draw; None where nothing was drawn, as in a first answer."""
+        step, kind = self.changes, self.kind
+        if not isinstance(step, Joint) or kind is None:
+            return step if isinstance(step, Joint) else None
+        trained = 0.0 if kind.is_whole else wall_time(self.plan, self.times).value * gpu_hours(self.num_gpus, 1.0)
+        step_s = self.step.value
+
+        def hours(values: Mapping[str, float], factor: float) -> float:
+            return math.fsum((trained * factor, *kind.lines(values, step_s * factor).values()))
+
+        return phase_joint(step, kind.assumptions, hours)
+
     @property
     def cost(self) -> CostEstimate | None:
         """USD; None without a price."""
@@ -173,19 +188,45 @@ def _steps(
 
 
 def totals_of(runs: Sequence[PhaseRun]) -> Totals:
-    """Sums of the phases; their step times are wrong together, so the ends of the ranges add."""
+    """Sums of the phases in every draw: wrong together as far as they have sources in common."""
     paid = [run.hours_paid for run in runs]
-    costs = [run.cost for run in runs]
+    joints = [run.joint for run in runs]
     return Totals(
-        gpu_hours=_sum([run.hours for run in runs]),
-        gpu_hours_paid=_sum([p or run.hours for p, run in zip(paid, runs, strict=True)]) if any(paid) else None,
-        wall_s=_sum([run.wall for run in runs]),
-        cost_usd=_sum([each.to_estimate() for each in costs if each is not None]) if all(costs) else None,
+        gpu_hours=total([run.hours for run in runs], joints),
+        gpu_hours_paid=total([p or run.hours for p, run in zip(paid, runs, strict=True)], joints)
+        if any(paid)
+        else None,
+        wall_s=total([run.wall for run in runs], joints),
+        cost_usd=_total_cost(runs),
+        ranges=_ranges(runs),
     )
 
 
-def _sum(parts: Sequence[Estimate]) -> Estimate:
+def _ranges(runs: Sequence[PhaseRun]) -> tuple[RangePart, ...] | None:
+    """What moves the run's hours, where they are more than steps of one kind."""
+    joint = run_joint(runs)
+    return None if joint is None or joint is runs[0].changes else parts_of_ranges(joint.sources)
+
+
+def _total_cost(runs: Sequence[PhaseRun]) -> Estimate | None:
+    """Few hours at the low price, many at the high one, as `economics.cost`; None where a phase has no price."""
+    priced = [(run.hours, run.price) for run in runs if run.price is not None]
+    if len(priced) < len(runs):
+        return None
+    hours = total([hours for hours, _ in priced], [run.joint for run in runs])
+    low, high = (getattr(hours, end) / hours.value if hours.value else 1.0 for end in ("low", "high"))
+    parts = [
+        cost(Estimate(value=each.value, low=each.value * low, high=each.value * high), price).to_estimate()
+        for each, price in priced
+    ]
     return sum(parts[1:], start=parts[0])
+
+
+def run_joint(runs: Sequence[PhaseRun]) -> Joint | None:
+    """The run's GPU-hours in every draw; None where some phase was not drawn."""
+    parts = [(run.hours.value, run.joint) for run in runs]
+    known = [(hours, joint) for hours, joint in parts if joint is not None]
+    return together(known) if len(known) == len(parts) else None
 
 
 def steady_state_of(run: PhaseRun) -> SteadyState:
@@ -231,7 +272,8 @@ def _row_of_kind(key: str, each: Assumption, runs: Sequence[PhaseRun]) -> Assump
 
 
 def _with_effect(row: AssumptionRow, runs: Sequence[PhaseRun]) -> AssumptionRow:
-    found = [(run.changes[row.key], run.hours.value) for run in runs if row.key in run.changes]
+    known = [(run.changes if run.joint is None else run.joint, run.hours.value) for run in runs]
+    found = [(changes[row.key], hours) for changes, hours in known if row.key in changes]
     if not found:
         return row
     low, high = (math.fsum(getattr(change, end) * hours for change, hours in found) for end in ("low", "high"))

@@ -110,7 +110,7 @@ def step_times(
         power=_power(power, step_s, scenario.cluster.num_gpus),
         imbalance=load_imbalance(step.random, graph, outcome) if explained else None,
         documents=_documents(step, graph, outcome) if explained else None,
-        ranges=parts_of_ranges({each.key: each.effect for each in sources}) if ranged else None,
+        ranges=parts_of_ranges(sources) if ranged else None,
     )
 
 

@@ -187,8 +187,8 @@ PHASES = Room(
         ),
         Fault(
             "simulator/run/phase_runs.py",
-            "found = [(run.changes[row.key], run.hours.value)",
-            "found = [(run.changes[row.key], run.hours.high)",
+            "run.changes if run.joint is None else run.joint, run.hours.value)",
+            "run.changes if run.joint is None else run.joint, run.hours.high)",
             "effects are shares of the most GPU-hours",
         ),
         Fault(
@@ -253,9 +253,27 @@ PHASES = Room(
         ),
         Fault(
             "simulator/run/phase_runs.py",
-            "found = [(run.changes[row.key], run.hours.value) for run in runs",
-            "found = [(run.changes[row.key], run.hours.value) for run in runs[:1]",
+            "else run.joint, run.hours.value) for run in runs]",
+            "else run.joint, run.hours.value) for run in runs[:1]]",
             "an assumption acts in the first phase alone",
+        ),
+        Fault(
+            "simulator/run/joint_run.py",
+            "at_low=hours(stated, 1.0 + each.at_low) / whole - 1.0,",
+            "at_low=each.at_low,",
+            "a step moves all hours of a phase that has others beside it",
+        ),
+        Fault(
+            "simulator/results/sensitivity.py",
+            "effect_low=value * source.at_low,",
+            "effect_low=source.at_low,",
+            "effects are told as shares",
+        ),
+        Fault(
+            "simulator/report/narrowing.py",
+            "result.totals.ranges if result.totals.ranges is not None else result.step.ranges",
+            "result.step.ranges",
+            "what would change a run is what would change its first phase's step",
         ),
     ),
 )
