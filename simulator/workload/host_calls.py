@@ -16,10 +16,10 @@ from dataclasses import astuple, dataclass
 from math import fsum
 from typing import Final
 
-from hwprofiles.kernels.shape import LOOP
+from hwprofiles.kernels.shape import LOOP, OWN_STREAMS
 from simulator.scenario.dispatchers import DISPATCHERS
 from simulator.scenario.host import GraphScope
-from simulator.workload.modules.chains import OWN, QUANTISER, ROW_QUANTISER
+from simulator.workload.modules.chains import OWN, ROW_QUANTISER
 from simulator.workload.op import AllToAll, Collective, Op, UnitKind, Work
 
 PREPROCESS: Final = 13
@@ -101,7 +101,7 @@ def _of_op(op: Op, back: bool) -> Calls:
         ROW_QUANTISER,
     ):  # functions that a function of autograd calls, forward and backward as well as any other
         return Calls(False, function=1, launch=shape.num_kernels)
-    if shape.library.startswith(QUANTISER):  # launched from Python too
+    if shape.library.startswith(OWN_STREAMS):  # launched from Python too
         return Calls(False, function=1)
     if shape.op == "grouped_gemm":
         loops = shape.library == LOOP

@@ -17,8 +17,6 @@ OWN: Final = "moesim"
 """KernelShape.library of the torch model's own chains."""
 TORCH: Final = "torch"
 """Of torch's own kernels, where other libraries have one too."""
-QUANTISER: Final = "triton"
-"""Of its FP8 quantisers."""
 ROW_QUANTISER: Final = "torch-row"
 """Of torch's functions that quantise with a scale a row."""
 BF16, FP32 = 2, 4

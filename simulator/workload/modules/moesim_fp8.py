@@ -1,9 +1,9 @@
 """Products of the torch model with what its formats put around them.
 
-BF16: a weight's gradient is written in BF16 and cast to FP32. fp8-blockwise: operands are quantised by one kernel each, in
-tiles of 1x128 for fprop and dgrad, in tiles of 128 tokens and transposed for wgrad; the kept input is read back in FP8; experts
-are a launch each, behind which their results are joined. By this project's kernels: moesim_own.py. fp8-row: moesim_rows.py.
-Router and head stay in BF16.
+BF16: a weight's gradient is written in BF16 and cast to FP32. fp8-blockwise: operands are quantised by one kernel each of this
+project, in tiles of 1x128 for fprop and dgrad, in tiles of 128 tokens and transposed for wgrad; the kept input is read back in
+FP8; experts are a launch each of the library, behind which their results are joined. With this project's products too:
+moesim_own.py. fp8-row: moesim_rows.py. Router and head stay in BF16.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from simulator.workload.modules.chains import (
     BF16,
     FP32,
     OWN,
-    QUANTISER,
     TORCH,
     added,
     chain,
@@ -30,15 +29,11 @@ from simulator.workload.modules.chains import (
     summed,
     widened,
 )
-from simulator.workload.op import Op, Pass
+from simulator.workload.op import Op
 from simulator.workload.recipe import Recipe
 
 PLAIN: Final = ("router", "head")
 """Products that no recipe quantises."""
-IN_TILES: Final = BF16 + 1 + FP32 / c.FP8_BLOCK
-"""Bytes of a number read in BF16 and written in FP8 with its tile's scale."""
-TURNED_AGAIN: Final = 2 * (1 + FP32 / c.FP8_BLOCK)
-"""The same of a number that is read in FP8."""
 JOINED_INPUT: Final = {"kv_down": "q_down"}
 """Layer → the one that has quantised their common input."""
 QUANTISED: Final = (29, 7)
@@ -101,7 +96,7 @@ class Linears:
         shape, is_grouped = op.shape, op.shape.groups > 1
         yield from self._weight(op, layer)
         if not (shape.variant == "fprop" and layer in JOINED_INPUT):
-            yield _tiles(f"{op.name}_quantise", shape.m * shape.k, op.phase)
+            yield moesim_own.by_rows(f"{op.name}_quantise", shape.m, shape.k, op.phase)
         if not is_grouped:
             yield op
             return
@@ -140,16 +135,10 @@ class Linears:
     def _fp8_wgrad(self, op: Op, layer: str) -> Iterator[Op]:
         shape, numbers = op.shape, op.shape.m * op.shape.n * op.shape.groups
         if self._is_kept(layer):
-            yield _tiles(f"{layer}_quantise_again", shape.k * shape.n, "W")
+            yield moesim_own.by_rows(f"{layer}_quantise_again", shape.k, shape.n, "W")
         if layer not in JOINED_INPUT:
-            size = TURNED_AGAIN * shape.k * shape.n
-            yield chain(
-                f"{layer}_input_turn", "quantise_transpose", "W", size, library=f"{QUANTISER}-of-fp8", dtype="fp8-block"
-            )  # fmt: skip
-        yield chain(
-            f"{layer}_grad_turn", "quantise_transpose", "W", IN_TILES * shape.k * shape.m, library=QUANTISER,
-            dtype="fp8-block",
-        )  # fmt: skip
+            yield moesim_own.by_columns(f"{layer}_input_turn", shape.k, shape.n, "W", of_fp8=True)
+        yield moesim_own.by_columns(f"{layer}_grad_turn", shape.k, shape.m, "W")
         written = _written(op, "fp32")
         yield _in_loop(written) if shape.groups > 1 else written
         if shape.groups > 1:
@@ -217,10 +206,6 @@ def spread(op: Op) -> Iterator[Op]:
         numbers = op.shape.m * op.shape.k
         yield chain(f"{op.name}_zeros", "fill", op.phase, numbers, dtype="fp8")
         yield strided(f"{op.name}_spread", numbers, op.phase, kernels=3)
-
-
-def _tiles(name: str, numbers: int, phase: Pass) -> Op:
-    return chain(name, "quantise", phase, IN_TILES * numbers, library=QUANTISER, dtype="fp8-block")
 
 
 def _in_loop(op: Op) -> Op:
