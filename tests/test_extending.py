@@ -20,6 +20,9 @@ COMMANDS = [
 ]
 NAMED = re.compile(r"`((?:hwprofiles|simulator|validation|tests|docs)/[\w./-]+)`")
 """Paths that the page speaks of."""
+ROOMS = ("schedule", "network", "scenario")
+LISTS = re.compile(r"\b(SCHEDULES|TOPOLOGIES|list_names|load_(node|fabric|gpu)|(model|preset|stack)_names)\b")
+"""What a file of tests reads that goes over a family or the catalogue."""
 
 
 @pytest.fixture(scope="module")
@@ -70,15 +73,11 @@ def test_paths_on_the_page_exist(extended: Path) -> None:
 @pytest.mark.timeout(900)
 def test_the_newcomers_pass_the_tests_over_families_and_catalogues(extended: Path) -> None:
     """Without one written for them: schedules' legality, hardware's sources and bounds, links, laws of a step."""
-    rooms = [
-        "schedule",
-        "network",
-        "scenario",
-        "hwprofiles/test_hardware_catalog.py",
-        "laws/test_catalogue.py",
-        "laws/test_engines.py",
-    ]
+    found = [path for room in ROOMS for path in sorted((ROOT / "tests" / room).glob("test_*.py"))]
+    over = [path.relative_to(ROOT / "tests").as_posix() for path in found if LISTS.search(path.read_text("utf-8"))]
+    assert {room for room in ROOMS if any(name.startswith(room) for name in over)} == set(ROOMS)
+    others = ["hwprofiles/test_hardware_catalog.py", "laws/test_catalogue.py", "laws/test_engines.py"]
     made_up = ("test_no_model_is_without_a_published_size", "test_model_has_its_published_parameters[little-moe]")
     left_out = [f"--deselect=tests/scenario/test_catalog.py::{name}" for name in made_up]
     options = ("-q", "-n", "0", "-p", "no:cacheprovider", *left_out)
-    run(extended, "-m", "pytest", *options, *(f"tests/{room}" for room in rooms))
+    run(extended, "-m", "pytest", *options, *(f"tests/{name}" for name in (*over, *others)))

@@ -8,6 +8,7 @@ are, and how fast the router drifts, from the simulator's stated assumptions, wh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import astuple, replace
 from math import sqrt
 from typing import Any
 
@@ -26,6 +27,10 @@ from simulator.workload.routing_rule import Balance, RoutingRule
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
+COMPARED = 60
+"""Steps of which the losses and loads of the three runs are compared: what the rule, its lack and FP8 do is there by then. The
+loads that the rule leaves in the end are those of the whole run.
+"""
 LASTING, OF_A_STEP = 2.0, 2.5
 """Factors by which the simulated spread of the mean load, and of one step's load, may differ from the trained one."""
 
@@ -36,11 +41,15 @@ def silent(*seen: Any) -> None:
 
 @pytest.fixture(scope="module")
 def records() -> Mapping[str, Record]:
-    return {name: train(MODEL, run, Training(), torch.device("cpu"), silent) for name, run in RUNS.items()}
+    steps = {name: Training().steps if name == "bias" else COMPARED for name in RUNS}
+    return {
+        name: train(MODEL, run, replace(Training(), steps=steps[name]), torch.device("cpu"), silent)
+        for name, run in RUNS.items()
+    }
 
 
 def test_what_is_reached(records: Mapping[str, Record]) -> None:
-    found = figures(records)
+    found = figures({name: Record(*(part[:COMPARED] for part in astuple(run))) for name, run in records.items()})
     print({key: value for key, value in found.items() if key != "loads"})
     assert found["loss_last"] < 0.7 * found["loss_first"]
     assert found["max_violation_bias"] < 0.6 * found["max_violation_none"]
