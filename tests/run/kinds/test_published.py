@@ -10,7 +10,8 @@ from tests.run.kinds.test_kinds import model, on
 
 def test_r1_zero() -> None:
     """arXiv:2501.12948 v2, B.4: 10,400 steps of 32 x 16 answers, 16 a rollout, at most 32,768 tokens (65,536 behind step
-    8,200), 512 H800: 101K GPU-hours. Its answers' mean is read off a figure; the step is the planner's on 128 sequences of 32,768.
+    8,200), 512 H800: 101K GPU-hours. Its answers' mean is read off a figure; the step is the planner's on 128 sequences of
+    32,768.
     """
     rl = {"max_response_tokens": 32_768.0, "model_reward_share": 0.0, "response_tokens": 7000.0}
     r1 = {"prompts_per_step": 32, "samples_per_prompt": 16, "steps_per_rollout": 16}
