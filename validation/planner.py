@@ -103,8 +103,8 @@ def rows_of(case: str, layouts: int = LAYOUTS) -> Iterator[Row]:
 
 def spearman(one: Sequence[float], other: Sequence[float]) -> float:
     """Rank correlation."""
-    ranks: NDArray[np.float64] = np.array([np.argsort(np.argsort(values)) for values in (one, other)], dtype=float)
-    return float(np.corrcoef(ranks)[0, 1])
+    first, second = (np.argsort(np.argsort(values)).astype(float) for values in (one, other))
+    return float(np.corrcoef(first, second).item(1))
 
 
 @dataclass(frozen=True)

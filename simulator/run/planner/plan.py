@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from simulator.errors import InputError
+from simulator.errors import InputError, Problem
 from simulator.results.plan_result import LayoutPlan, PlannedLayout
 from simulator.run.planner.candidates import DOES_NOT_FIT, SLOWER, Candidates, Ranked
 from simulator.run.planner.legal import whole_scenario
@@ -21,14 +21,14 @@ from simulator.run.planner.simulated import SimulatedLayout, simulate_layout
 from simulator.run.planner.smallest import smallest_text
 from simulator.scenario.scenario import Scenario
 
-Report = Callable[[float], None]
-"""Is told which share of the work is done, 0 to 1."""
+Report = Callable[[int, int], None]
+"""Is told of layouts that are simulated how many are done, of how many."""
 
 SIMULATED: Final = 16
 """Layouts that fit and are simulated, the best in closed form."""
 DRAWN: Final = 3
 """Of these, the best by their simulated steps, told apart by more draws."""
-DRAWS: Final = 8
+DRAWS: Final = 4
 """Random draws, the same for each."""
 NOISE_FRAC: Final = 0.005
 """Of a step: a smaller difference between two layouts is less than what any price of a kernel is known to."""
@@ -87,10 +87,10 @@ def _planned(scenario: Scenario, report: Report | None) -> tuple[Scenario, Layou
     candidates = Candidates(scenario)
     ranked = candidates.ranked()
     if report is not None:
-        report(0.2)
+        report(0, SIMULATED)
     tried = _told_apart(_tried(candidates, ranked, report))
     if not tried:
-        raise InputError(f"parallel: {smallest_text(scenario)}")
+        raise InputError([Problem(scenario.where("parallel"), "parallel", smallest_text(scenario))])
     best = tried[0]
     near = [each for each in tried if each is best or _is_within_noise(each, best)]
     chosen = max(near, key=lambda each: (each.simulated.margin_bytes, -each.step_s))
@@ -127,7 +127,7 @@ def _tried(candidates: Candidates, ranked: Sequence[Ranked], report: Report | No
                 else:
                     candidates.rejected[DOES_NOT_FIT] += 1
                 if report is not None:
-                    report(0.2 + 0.7 * min(1.0, taken / SIMULATED))
+                    report(min(taken, SIMULATED), SIMULATED)
     candidates.rejected[SLOWER] += len(pending)
     return found
 

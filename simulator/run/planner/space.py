@@ -27,7 +27,7 @@ from simulator.scenario.wording import divisors
 from simulator.schedule import SCHEDULES
 
 MAX_TP: Final = 16
-MIN_CP_TOKENS: Final = 2_048
+MIN_CP_TOKENS: Final = 4_096
 MAX_MICRO_BATCH: Final = 8
 MAX_TOKENS: Final = 16_384
 MAX_VPP: Final = 8
