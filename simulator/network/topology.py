@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from hwprofiles import catalog
 from hwprofiles.schema import Fabric, Node, Routing
@@ -18,6 +17,9 @@ from simulator.errors import InputError, Problem
 from simulator.network import topologies as _topologies  # noqa: F401  registers the family's members
 from simulator.network.wiring import TOPOLOGIES, Topology, Wiring
 from simulator.registry import UnknownName
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 MAX_GRAPH_GPUS = 4096
 
@@ -188,6 +190,8 @@ def network_graph(network: Network, gpus: Collection[int] | None = None) -> nx.G
     Nodes: ("gpu", i), ("scale_up", node), ("leaf", tree, i), ("spine", tree, pod, i), ("core", tree, spine, i).
     For pictures and checks: raises ValueError for more than 4,096 GPUs or three layers.
     """
+    import networkx as nx  # here: it takes longer to load than most steps need to be placed
+
     gpus = range(network.num_gpus) if gpus is None else gpus
     if network.wiring.num_layers > 3:
         raise ValueError(f"{network.wiring.num_layers} layers; a graph is drawn for at most 3")
