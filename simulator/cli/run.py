@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from hwprofiles.names import nearest
 from hwprofiles.problems import show
@@ -13,6 +13,9 @@ from simulator.check import load_scenario
 from simulator.cli.output import check_output, option_position, print_warnings, write_atomically
 from simulator.errors import InputError, Problem
 from simulator.scenario.scenario import Scenario
+
+if TYPE_CHECKING:
+    from simulator.step.batches import StepSimulator
 
 ENGINES: Final = ("reference", "sweep")
 LONG_S: Final = 60.0
@@ -37,9 +40,11 @@ def run_scenario(
 
     from simulator.report.console import print_run
     from simulator.results.document import to_json
+    from simulator.run.beside import StepsBeside
     from simulator.run.training_run import simulate_run
 
-    result = simulate_run(scenario, **_simulator(scenario, cast(Literal["reference", "sweep"], engine)))
+    with StepsBeside(_simulator(scenario, cast(Literal["reference", "sweep"], engine))) as simulate:
+        result = simulate_run(scenario, simulate=simulate)
     document = to_json(result)
     if out is not None:
         check_output(out, force)
@@ -51,13 +56,14 @@ def run_scenario(
     sys.stdout.flush()
 
 
-def _simulator(scenario: Scenario, engine: Literal["reference", "sweep"]) -> dict[str, Any]:
-    """What `simulate_run` takes for an engine that is not its own; warns of a long wait."""
+def _simulator(scenario: Scenario, engine: Literal["reference", "sweep"]) -> StepSimulator:
+    """What simulates the steps, by this engine; warns of a long wait."""
+    from simulator.step.batches import StepSimulator
+
     if engine == "sweep":
-        return {}
+        return StepSimulator()
     from simulator.engine.reference import BYTES_PER_OP, OPS_PER_S
     from simulator.report import numbers
-    from simulator.step.batches import StepSimulator
     from simulator.step.graph import build_graph
     from simulator.step.prepared import prepare
 
@@ -70,7 +76,7 @@ def _simulator(scenario: Scenario, engine: Literal["reference", "sweep"]) -> dic
         work = f"{num_ops:,} operators x {lanes:,} lanes x {draws:,} draws"
         cost = f"about {numbers.seconds(needed_s)} a step and {size} of memory"
         print_warnings([f"--engine reference: {work}: {cost}{_quicker(scenario, lanes, draws)}"])
-    return {"simulate": StepSimulator(engine)}
+    return StepSimulator(engine)
 
 
 def _quicker(scenario: Scenario, lanes: int, draws: int) -> str:

@@ -19,6 +19,7 @@ from simulator.results.step_result import AssumptionRow, RangePart, StepResult
 from simulator.results.widening import parts_of_ranges, widened
 from simulator.run import kinds
 from simulator.run.batch_ramp import BatchSize
+from simulator.run.beside import StepsBeside, Wanted
 from simulator.run.economics import CostEstimate, Price, cost, cost_usd, gpu_hours, price_of
 from simulator.run.joint_run import phase_joint, total
 from simulator.run.kinds.kind_model import STEP, KindModel
@@ -152,7 +153,10 @@ def run_phases(scenario: Scenario, simulate: SimulateStep, report: Report | None
     ]
     prices = [price_of(each) for each in own]
     runs: dict[int, PhaseRun] = {}
-    for group in _alike(own):
+    groups = list(_alike(own))
+    if isinstance(simulate, StepsBeside):
+        simulate.ahead([_wanted([plans[idx] for idx in group]) for group in groups])
+    for group in groups:
         steps, changes = _steps([plans[idx] for idx in group], simulate)
         runs |= {
             idx: PhaseRun(plans[idx], steps, changes, prices[idx], trained[idx].plan, models[idx]) for idx in group
@@ -177,14 +181,25 @@ def _steps(
     first; and what the assumptions are worth there.
     """
     scenario = plans[0].scenario
-    steps: dict[BatchSize, StepResult] = {}
-    for plan in plans:
-        for size in plan.sizes_to_simulate:
-            if size not in steps:
-                steps[size] = simulate(scenario, global_batch_size=size.global_batch_size, schedule=size.schedule)
+    steps = {
+        size: simulate(scenario, global_batch_size=size.global_batch_size, schedule=size.schedule)
+        for size in _sizes(plans)
+    }
     effects: Callable[[Scenario, int], Mapping[str, Interval]] | None = getattr(simulate, "effects", None)
     changes = effects(scenario, plans[0].full.global_batch_size) if effects else {}
     return {size: widened(step, changes) for size, step in steps.items()}, changes
+
+
+def _sizes(plans: Sequence[PhasePlan]) -> Iterable[BatchSize]:
+    """Batch sizes whose steps give those of all others, each once."""
+    return dict.fromkeys(size for plan in plans for size in plan.sizes_to_simulate)
+
+
+def _wanted(plans: Sequence[PhasePlan]) -> list[Wanted]:
+    """What `_steps` will ask for, in this order."""
+    scenario, full = plans[0].scenario, plans[0].full.global_batch_size
+    steps = [Wanted(scenario, size.global_batch_size, size.schedule) for size in _sizes(plans)]
+    return [*steps, Wanted(scenario, full, None)]
 
 
 def totals_of(runs: Sequence[PhaseRun]) -> Totals:

@@ -37,6 +37,10 @@ class StepSimulator:
             report=self.report, power=self._full(step) if is_full and schedule == scenario.parallel.schedule else None,
         )  # fmt: skip
 
+    def get_ready(self, scenario: Scenario) -> None:
+        """Computes now what does not depend on the batch."""
+        self._prepared(scenario)
+
     def effects(self, scenario: Scenario, global_batch_size: int) -> Joint:
         """The step with all that may be otherwise drawn at once, and what each is worth alone (step/joint.py)."""
         step = self._prepared(scenario)

@@ -106,7 +106,7 @@ def test_out_file_is_the_document_and_is_replaced_only_by_force(
 def test_a_file_that_cannot_be_written_is_found_before_the_run(
     where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def must_not_run(scenario: object) -> None:
+    def must_not_run(scenario: object, simulate: object) -> None:
         raise AssertionError("the run was simulated")
 
     def refuse(**where: object) -> None:
@@ -177,7 +177,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
 def test_exit_codes(
     error: BaseException, code: int, text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(scenario: object) -> None:
+    def fail(scenario: object, simulate: object) -> None:
         raise error
 
     monkeypatch.setattr("simulator.run.training_run.simulate_run", fail)
@@ -187,7 +187,7 @@ def test_exit_codes(
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(scenario: object) -> None:
+    def fail(scenario: object, simulate: object) -> None:
         raise RuntimeError("boom")
 
     monkeypatch.setattr("simulator.run.training_run.simulate_run", fail)
@@ -318,7 +318,7 @@ def test_schedule_as_a_grid_has_a_line_a_rank(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_reader_that_leaves_is_no_crash(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def leave(scenario: object) -> None:
+    def leave(scenario: object, simulate: object) -> None:
         raise BrokenPipeError
 
     forgotten: list[bool] = []
