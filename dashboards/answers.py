@@ -20,7 +20,7 @@ from dashboards.source import Source
 from dashboards.work import run
 from simulator.results.run_result import RunResult
 from simulator.results.step_result import StepResult
-from simulator.run.kept_steps import KeptSteps, batch_sizes
+from simulator.run.kept_steps import KeptSteps, kept_of, trained_steps
 from simulator.run.step_key import step_document, step_key
 from simulator.run.training_run import simulate_run
 from simulator.scenario.scenario import Scenario
@@ -113,13 +113,17 @@ def first_draws(scenario: Scenario) -> Scenario:
 
 def _asked(scenario: Scenario) -> list[Asked]:
     """The jobs of a whole run: its steps, and the worth of the assumptions last."""
-    return [*_steps(scenario, run.step), (run.effects, step_document(scenario))]
+    effects = [(run.effects, step_document(trained)) for trained, _ in trained_steps(scenario)]
+    return [*_steps(scenario, run.step), *effects]
 
 
 def _steps(scenario: Scenario, function: Callable[..., StepResult]) -> list[Asked]:
-    """The jobs of the step of each batch size, the full one first."""
-    document = step_document(scenario)
-    return [(function, document, size.global_batch_size, size.schedule) for size in batch_sizes(scenario)]
+    """The jobs of the step of each batch size of what each phase trains, the first one's full batch first."""
+    return [
+        (function, step_document(trained), size.global_batch_size, size.schedule)
+        for trained, sizes in trained_steps(scenario)
+        for size in sizes
+    ]
 
 
 def _known(asked: Asked) -> Job | None:
@@ -137,8 +141,8 @@ def _answer(scenario: Scenario, asked: Sequence[Job], all_draws: int) -> Answer:
     failed = next((job for job in asked if job.state == "failed"), None)
     if failed is not None or not all(job.state == "done" for job in asked):
         return Answer(None, scenario.draws, all_draws, tuple(asked), failed)
-    sizes = batch_sizes(scenario)
-    changes = asked[len(sizes)].value if len(asked) > len(sizes) else {}
-    steps = {size: job.value for size, job in zip(sizes, asked, strict=False)}
-    kept = KeptSteps(step_key(scenario), steps, changes)
-    return Answer(simulate_run(scenario, simulate=kept), scenario.draws, all_draws, tuple(asked))
+    groups, values = trained_steps(scenario), iter([job.value for job in asked])
+    steps = [(trained, {size: next(values) for size in sizes}) for trained, sizes in groups]
+    kept = {step_key(trained): KeptSteps(step_key(trained), found, next(values, {})) for trained, found in steps}
+    run_of = simulate_run(scenario, simulate=kept_of(scenario, kept))
+    return Answer(run_of, scenario.draws, all_draws, tuple(asked))

@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from simulator.report import collective_section, parts_section, run_sections, step_sections
+from simulator.report import collective_section, parts_section, phase_section, run_sections, step_sections
 from simulator.report.terminal import print_plainly
 from simulator.results.run_result import RunResult
 
@@ -27,6 +27,7 @@ SECTIONS: Final[tuple[tuple[str, Section], ...]] = (
     ("What binds", step_sections.binding),
     ("Collectives", collective_section.collectives),
     ("Run", run_sections.run),
+    ("Phases", phase_section.phases),
     ("Hours of other kinds than steps", parts_section.parts),
     ("Assumptions that matter most", run_sections.assumptions),
     ("Where the step time comes from", run_sections.basis),

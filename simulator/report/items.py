@@ -16,6 +16,7 @@ from simulator.errors import InconsistentSimulation, InputError
 from simulator.report.formats import ReportItem
 from simulator.results.run_result import RunResult
 from simulator.run.phases import plan_phase
+from simulator.run.trained import trained_by_phases
 from simulator.run.training_run import simulate_run
 from simulator.scenario.scenario import Scenario
 from simulator.step.graph import order_of_actions
@@ -36,7 +37,9 @@ def simulated_item(scenario: Scenario, *, with_timeline: bool = True) -> ReportI
 
 def item_of(scenario: Scenario, result: RunResult, *, with_timeline: bool = True) -> ReportItem:
     """The result of a scenario that this process has, and the timeline where it is wanted."""
-    return ReportItem(result, step_timeline(scenario, mean_step_s=result.step.step_s) if with_timeline else None)
+    if not with_timeline:
+        return ReportItem(result, None)
+    return ReportItem(result, step_timeline(_first(scenario), mean_step_s=result.step.step_s))
 
 
 def saved_item(result: RunResult, *, with_timeline: bool = True) -> ReportItem:
@@ -47,7 +50,7 @@ def saved_item(result: RunResult, *, with_timeline: bool = True) -> ReportItem:
     why = why_not_again(result)
     if why:
         return ReportItem(result, None, why)
-    scenario = load_scenario(result.scenario, reads_files=False)
+    scenario = _first(load_scenario(result.scenario, reads_files=False))
     full = plan_phase(scenario, scenario.phases[0]).full
     step, stated = prepare(scenario), result.step.step_s
     again = simulate_prepared(step, full.global_batch_size, full.schedule, explained=False).step.step_s
@@ -58,6 +61,11 @@ def saved_item(result: RunResult, *, with_timeline: bool = True) -> ReportItem:
             "run the scenario again"
         )
     return ReportItem(result, timeline_of(step, order_of_actions(scenario), stated) if with_timeline else None)
+
+
+def _first(scenario: Scenario) -> Scenario:
+    """What the first phase trains: the step that a result tells of. Raises InputError."""
+    return trained_by_phases(scenario)[0].scenario
 
 
 def why_not_again(result: RunResult) -> str:

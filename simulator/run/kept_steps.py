@@ -44,6 +44,18 @@ def batch_sizes(scenario: Scenario) -> tuple[BatchSize, ...]:
     return tuple(dict.fromkeys(size for plan in plans for size in plan.sizes_to_simulate))
 
 
+def trained_steps(scenario: Scenario) -> tuple[tuple[Scenario, tuple[BatchSize, ...]], ...]:
+    """(what is trained, batch sizes) of all steps that a run needs, equal ones once, the first phase's first.
+
+    Raises InputError.
+    """
+    found: dict[str, tuple[Scenario, tuple[BatchSize, ...]]] = {}
+    for each in trained_by_phases(scenario):
+        first, sizes = found.setdefault(step_key(each.scenario), (each.scenario, ()))
+        found[step_key(first)] = (first, tuple(dict.fromkeys((*sizes, *batch_sizes(each.scenario)))))
+    return tuple(found.values())
+
+
 @dataclass(frozen=True)
 class KeptSteps:
     """Simulated steps of a scenario, as `simulate_run` takes them; picklable.
@@ -82,13 +94,21 @@ class KeptSteps:
         return self.others[key]
 
 
+def kept_of(scenario: Scenario, found: Mapping[str, KeptSteps]) -> KeptSteps:
+    """What a run of the scenario takes: the kept steps by `step_key` of what is trained."""
+    key = step_key(scenario)
+    return replace(
+        found.get(key, KeptSteps(key)), others={other: kept for other, kept in found.items() if other != key}
+    )
+
+
 def keep_steps(scenario: Scenario, simulate: SimulateSteps, before: KeptSteps | None = None) -> KeptSteps:
     """The steps of a scenario and its phases, and what its assumptions are worth; those in `before` are not simulated again."""
     key = step_key(scenario)
     if before is None or before.key != key:
         before = KeptSteps(key, changes=_changes(scenario, simulate) if batch_sizes(scenario) else {})
     sizes, others = before.missing(scenario), dict(before.others)
-    for trained in {id(each): each.scenario for each in trained_by_phases(scenario)}.values():
+    for trained in {id(each.scenario): each.scenario for each in trained_by_phases(scenario)}.values():
         of_phase = step_key(trained)
         if of_phase != key:
             others[of_phase] = keep_steps(trained, simulate, others.get(of_phase))

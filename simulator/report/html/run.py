@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import fsum
 from typing import Final
 
-from simulator.report import contents, facts, headline, numbers
+from simulator.report import contents, facts, headline, numbers, phase_words
 from simulator.report.figures import cost as figures
 from simulator.report.html.blocks import Block, Folded, Section, Table, Words, section
 from simulator.report.html.charts import chart
@@ -27,6 +27,7 @@ def phases(result: RunResult, key: str) -> Section | None:
         [
             *([_bars(result, key)] if len(result.phases) > 1 else []),
             _table(result),
+            *(Words(line.strip(), "note") for phase in result.phases for line in phase_words.lines(phase)),
             *_prices(result),
             *(block for place, phase in enumerate(ramps) for block in _ramp(phase, full, f"{key}-ramp{place}")),
         ],

@@ -63,6 +63,7 @@ class _Cells:
     step: Triple
     wall: Triple
     gpu_hours: Triple
+    cost: Triple
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def _block(sheet: Sheet, first: int, name: str, result: RunResult, inputs: Input
         lambda end: total(each.gpu_hours[end].term for each in cells),
         number_codes.amount,
     )
-    cost = _cost(sheet, place, last, hours, inputs.price)
+    cost = _total_cost(sheet, place, last, hours, inputs.price, cells, phases)
     check = sheet.formula(place["cost"] + 1, FIRST, _objections(cells, phases), "", styles.check())
     below = place["cost"] + 2
     for words in _notes(result):
@@ -181,10 +182,23 @@ def _phase(
         lambda end: (in_ramp_s[end].term + full_steps.term * step_s[end].term if in_ramp_s
                      else full_steps.term * step_s[end].term) / HOUR,
     )  # fmt: skip
-    gpus = sheet.put(place["gpus"], column, inputs.gpus.term, whole)
+    gpus = sheet.put(place["gpus"], column, _gpus(phase, result, inputs), whole)
     hours = _triple(sheet, place["gpu_hours"], column, lambda end: wall[end].term * gpus.term, number_codes.amount)
-    _cost(sheet, place, column, hours, inputs.price)
-    return _Cells(tokens, steps, step_s, wall, hours)
+    cost = _cost(sheet, place, column, hours, inputs.price, _own_price(phase))
+    return _Cells(tokens, steps, step_s, wall, hours, cost)
+
+
+def _gpus(phase: PhaseResult, result: RunResult, inputs: Inputs) -> Term:
+    """GPUs of a phase: the scenario's, which can be changed, or a number of its own."""
+    whole = facts.whole(facts.section(result, "cluster"), "num_gpus", 1)
+    return inputs.gpus.term if phase.num_gpus in (None, whole) else constant(float(phase.num_gpus or whole))
+
+
+def _own_price(phase: PhaseResult) -> float | None:
+    """USD per GPU-hour of a phase that has a price of its own."""
+    if "prices" not in (phase.keys or {}) or phase.cost_usd is None or not phase.gpu_hours:
+        return None
+    return phase.cost_usd / phase.gpu_hours
 
 
 def _tokens(sheet: Sheet, row: int, column: int, phase: PhaseResult) -> Cell:
@@ -254,17 +268,46 @@ def _triple(
     }
 
 
-def _cost(sheet: Sheet, place: Mapping[str, int], column: int, hours: Triple, price: Triple) -> Triple:
-    """GPU-hours times the price, exact to the micro-USD, and the price above; words where no price is given."""
+def _cost(
+    sheet: Sheet, place: Mapping[str, int], column: int, hours: Triple, price: Triple, own: float | None = None
+) -> Triple:
+    """GPU-hours times the price, exact to the micro-USD, and the price above; words where no price is given. own: a price that
+    is not the scenario's.
+    """
+    if own is not None:
+        style = sheet.styles.number(number_codes.PRICE)
+        price = {end: sheet.number(place["price"], column + idx, own, style) for idx, end in enumerate(ENDS)}
     costs = {end: guarded(price[end], partial(_usd, hours[end].term), NO_PRICE) for end in ENDS}
     amounts = {end: 0.0 if isinstance(cost.value, str) else cost.value for end, cost in costs.items()}
     half = (amounts["high"] - amounts["low"]) / 2
     found = {}
     for idx, end in enumerate(ENDS):
-        shown = guarded(price[end], lambda cell: cell, NO_PRICE)
-        sheet.put(place["price"], column + idx, shown, sheet.styles.number(number_codes.PRICE))
+        if own is None:
+            shown = guarded(price[end], lambda cell: cell, NO_PRICE)
+            sheet.put(place["price"], column + idx, shown, sheet.styles.number(number_codes.PRICE))
         style = sheet.styles.number(number_codes.amount(amounts[end], half), True)
         found[end] = sheet.put(place["cost"], column + idx, costs[end], style)
+    return found
+
+
+def _total_cost(
+    sheet: Sheet,
+    place: Mapping[str, int],
+    column: int,
+    hours: Triple,
+    price: Triple,
+    cells: Sequence[_Cells],
+    phases: Sequence[PhaseResult],
+) -> Triple:
+    """All GPU-hours at the price, or the sum of the phases' costs where one has a price of its own."""
+    if all(_own_price(phase) is None for phase in phases):
+        return _cost(sheet, place, column, hours, price)
+    found = {}
+    for idx, end in enumerate(ENDS):
+        term = total(each.cost[end].term for each in cells)
+        found[end] = sheet.put(
+            place["cost"], column + idx, term, sheet.styles.number(number_codes.amount(term.value), True)
+        )
     return found
 
 
