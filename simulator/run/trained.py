@@ -12,8 +12,8 @@ from simulator.run import kinds
 from simulator.scenario.phase_scenarios import is_to_plan, own_scenarios
 from simulator.scenario.scenario import Scenario
 
-Report = Callable[[str, int, int], None]
-"""Told of a phase whose layout is searched for: its name, layouts that are simulated, of how many."""
+Report = Callable[[str, float], None]
+"""Told of a phase whose layout is searched for: its name, and which share of the search is done."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def _trained(scenario: Scenario, phase: str, report: Report | None) -> Trained:
     # Here and not above: a run whose layouts are all stated needs no planner.
     from simulator.run.planner import plan_layout
 
-    told = None if report is None else lambda done, of: report(phase or "parallel: auto", done, of)
+    told = None if report is None else lambda done: report(phase or scenario.phases[0].name, done)
     try:
         planned, plan = plan_layout(scenario, report=told)
     except InputError as error:

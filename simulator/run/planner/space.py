@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from simulator.network.domains import domain_use_of
+from simulator.run.planner.context_way import context_way
 from simulator.scenario.parallel import DataParallel, Parallel
 from simulator.scenario.plan import Recompute
 from simulator.scenario.scenario import Scenario
@@ -206,7 +207,7 @@ class Space:
         }
         changes = {
             **degrees, "sequence_parallel": layout.tp > 1, "layers_per_stage": None, "split_backward": True,
-            "overlap": overlap,
+            "overlap": overlap, "cp_comm": context_way(self.scenario, layout.tp, layout.cp),
         }  # fmt: skip
         data: DataParallel = self.scenario.data_parallel
         return {
@@ -223,6 +224,7 @@ class Space:
         names = (
             "tp",
             "cp",
+            "cp_comm",
             "pp",
             "vpp",
             "ep",
