@@ -33,9 +33,12 @@ LAYOUTS: Final = 40
 PHASES: Final = [{"name": "pretrain", "steps": 1}]
 
 CASES: Final[Mapping[str, Mapping[str, Any] | tuple[str, tuple[str, ...]]]] = {
-    "deepseek-v3-4k-2048-h800": ("deepseek-v3", ("training.global_batch_size=3840",)),
+    "deepseek-v3-4k-2048-h800": (
+        "deepseek-v3", ("training.global_batch_size=4096", "phases.pretrain.batch_ramp=null"),
+    ),
     "deepseek-v3-32k-2048-h800": (
-        "deepseek-v3", ("training.seq_len=32768", "training.global_batch_size=512"),
+        "deepseek-v3", ("training.seq_len=32768", "training.global_batch_size=512", "parallel.schedule=1f1b",
+                        "phases.pretrain.batch_ramp=null"),
     ),
     "qwen3-235b-a22b-4k-256-h100": {
         "model": "qwen3-235b-a22b", "cluster": {"node": "h100-x8", "num_gpus": 256}, "phases": PHASES,
@@ -65,12 +68,10 @@ class Row:
 
 
 def scenario_of(case: str) -> Scenario:
-    """The scenario of a case, without the batch ramps of its phases."""
+    """The scenario of a case."""
     source = CASES[case]
     if isinstance(source, tuple):
-        found = load_scenario(source[0], source[1])
-        phases = tuple(phase.model_copy(update={"batch_ramp": None}) for phase in found.phases)
-        return found.model_copy(update={"phases": phases})
+        return load_scenario(source[0], source[1])
     return load_scenario({"schema_version": 1, "name": case, **source})
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Final
 
@@ -41,7 +41,7 @@ RULE: Final = (
 """The rule of the choice, written before its hours were compared with anything published."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tried:
     """A layout that was simulated. steps: of the same random draws, empty where it was not among the best."""
 
@@ -123,13 +123,19 @@ def _tried(candidates: Candidates, ranked: Sequence[Ranked], report: Report | No
             for each, result in zip(some, pool.map(simulate_layout, scenarios), strict=True):
                 taken += 1
                 if isinstance(result, SimulatedLayout):
-                    found.append(Tried(each, result))
+                    found = _lightened([*found, Tried(each, result)])
                 else:
                     candidates.rejected[DOES_NOT_FIT] += 1
                 if report is not None:
                     report(min(taken, SIMULATED), SIMULATED)
     candidates.rejected[SLOWER] += len(pending)
     return found
+
+
+def _lightened(tried: Sequence[Tried]) -> list[Tried]:
+    """All of them; those that others beat too often to be drawn again let their graphs go."""
+    best = sorted(tried, key=lambda each: (each.step_s, each.ranked.layout))[:DRAWN]
+    return [each if each in best else replace(each, simulated=each.simulated.alone()) for each in tried]
 
 
 def _told_apart(tried: Sequence[Tried]) -> list[Tried]:

@@ -28,15 +28,22 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SimulatedLayout:
-    """step_s: even loads x the first draws' lengthening; margin_bytes: of the fullest rank; prepared, power: to draw more."""
+    """step_s: even loads x the first draws' lengthening; margin_bytes: of the fullest rank; prepared, power: to draw more, None
+    where nobody will: a graph takes a hundred megabytes.
+    """
 
     step_s: float
     margin_bytes: float
-    prepared: PreparedStep = field(repr=False)
-    power: StepPower = field(repr=False)
+    prepared: PreparedStep | None = field(repr=False)
+    power: StepPower | None = field(repr=False)
+
+    def alone(self) -> SimulatedLayout:
+        """What it says, without what it came from."""
+        return replace(self, prepared=None, power=None)
 
     def draws(self, number: int) -> Floats:
         """(number,) steps in seconds of the first random draws; one where nothing is random."""
+        assert self.prepared is not None and self.power is not None
         random = replace(self.prepared.random, draws=number)
         return run_draws(random, self.power.graph, "sweep", told_apart=False).step_s
 
