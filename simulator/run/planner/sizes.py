@@ -23,6 +23,7 @@ from simulator.run.planner.cluster_sizes import (
     sizes_of_table,
     smallest_that_fits,
 )
+from simulator.run.planner.shared_out import planned_by_two
 from simulator.scenario.derived import useful_tokens
 from simulator.scenario.hardware import node_of
 from simulator.scenario.phase import Phase
@@ -88,7 +89,11 @@ def plan_sizes(
     unit, own = node_of(scenario).gpus_per_node, scenario.cluster.num_gpus
     tries: Fits = lambda size: fits(resized(scenario, size))  # noqa: E731
     sizes = asked.listed or _found_sizes(scenario, asked, unit, own, tries)
-    done = [_planned(scenario, size, plan, report, (place, len(sizes))) for place, size in enumerate(sizes, start=1)]
+    done = planned_by_two(
+        sizes,
+        lambda size: _planned(scenario, size, plan),
+        lambda place: report(place / len(sizes), f"{place + 1} of {len(sizes)}: {sizes[place]:,} GPUs"),
+    )
     if not asked.listed and asked.ends is None:
         done = [*_above(scenario, done[0], unit, plan, report), *done[1:]]
         done += _more_for(limits, done, scenario, plan, report)
@@ -233,10 +238,8 @@ def _unfit(scenario: Scenario, sizes: str, smallest: int | None) -> InputError:
     return InputError([Problem("", FIELD, f"{none}; {more}")])
 
 
-def _planned(scenario: Scenario, num_gpus: int, plan: Planner, report: Progress, place: tuple[int, int]) -> PlannedSize:
-    """One size: its best layout, or why it has none. place: which of how many sizes it is."""
-    at, of = place
-    report((at - 1) / of, f"{at} of {of}: {num_gpus:,} GPUs")
+def _planned(scenario: Scenario, num_gpus: int, plan: Planner) -> PlannedSize:
+    """One size: its best layout, or why it has none."""
     try:
         found, record = plan(resized(scenario, num_gpus))
     except InputError as error:
@@ -266,7 +269,8 @@ def _above(scenario: Scenario, first: PlannedSize, unit: int, plan: Planner, rep
     while not size.row.fits and tried < MAX_ABOVE:
         tried += 1
         step = unit if size.row.num_gpus >= unit else 1
-        size = _planned(scenario, size.row.num_gpus + step, plan, report, (tried, MAX_ABOVE))
+        report(tried / MAX_ABOVE, f"{size.row.num_gpus + step:,} GPUs: fewer do not fit after all")
+        size = _planned(scenario, size.row.num_gpus + step, plan)
     return [size]
 
 
@@ -277,7 +281,8 @@ def _more_for(
     more: list[PlannedSize] = []
     last = done[-1].row
     while limits.days and last.days and last.days > limits.days and len(more) < MAX_MORE:
-        more.append(_planned(scenario, 2 * last.num_gpus, plan, report, (len(more) + 1, MAX_MORE)))
+        report(len(more) / MAX_MORE, f"{2 * last.num_gpus:,} GPUs: {last.days:,.0f} days are too many")
+        more.append(_planned(scenario, 2 * last.num_gpus, plan))
         if not more[-1].row.days or more[-1].row.days >= last.days:
             break
         last = more[-1].row
