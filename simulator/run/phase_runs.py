@@ -26,6 +26,7 @@ from simulator.run.kinds.kind_model import STEP, KindModel
 from simulator.run.phases import OfKind, PhasePlan, StepTimesByEnd, phase_result, plan_phase, wall_time
 from simulator.run.step_key import step_key
 from simulator.run.trained import Report, trained_by_phases
+from simulator.scenario.phase_scenarios import own_scenarios
 from simulator.scenario.scenario import Scenario
 
 
@@ -145,9 +146,11 @@ def run_phases(scenario: Scenario, simulate: SimulateStep, report: Report | None
     Raises InputError: no layout of a phase fits, a ramp needs batches that its schedules cannot run, or there is no price for
     the GPU in the sheet.
     """
+    # First, so that answers that cannot be generated are refused before a layout is searched for.
+    said = own_scenarios(scenario)
+    models = [kinds.kind_model(each, phase) for each, phase in zip(said, scenario.phases, strict=True)]
     trained = trained_by_phases(scenario, report)
     own = [each.scenario for each in trained]
-    models = [kinds.kind_model(each, phase) for each, phase in zip(own, scenario.phases, strict=True)]
     plans = [
         plan_phase(each, kinds.resolved_phase(each, phase)) for each, phase in zip(own, scenario.phases, strict=True)
     ]

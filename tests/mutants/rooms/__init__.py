@@ -18,6 +18,7 @@ from tests.mutants.rooms.graph_memory import GRAPH_MEMORY
 from tests.mutants.rooms.hosts import HOSTS
 from tests.mutants.rooms.hwprofiles import HWPROFILES
 from tests.mutants.rooms.kernels import KERNELS
+from tests.mutants.rooms.kinds import KINDS
 from tests.mutants.rooms.loads import LOADS
 from tests.mutants.rooms.machine_parts import MACHINE_PARTS
 from tests.mutants.rooms.models import MODELS
@@ -54,8 +55,8 @@ from tests.mutants.rooms.workload import WORKLOAD
 ROOMS: tuple[Room, ...] = (
     FITS, HOSTS, MACHINE_PARTS, GRAPH_MEMORY, TRACES, STACK_FOLDERS,
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
-    OFFLOAD, MUON, CONTEXT, PACKING, PHASES, RUN, RATES, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION, DASHBOARDS,
-    WHAT_IF, CALIBRATE, PROOF,
+    OFFLOAD, MUON, CONTEXT, PACKING, PHASES, RUN, KINDS, RATES, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION,
+    DASHBOARDS, WHAT_IF, CALIBRATE, PROOF,
     NUMERICS, KERNELS, STREAMS, OWN_KERNELS, TORCH_MODEL, TRAINED_MOE, EXPERT_PARALLEL, PIPELINE, TRAIN, TORCH_COUNTS,
 )  # fmt: skip
 """From the bottom up."""
