@@ -9,7 +9,8 @@ between experts (`routing_model.persistent_ratio`): the loads are drawn again wi
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from math import fsum
 
@@ -53,25 +54,33 @@ def assumption_sources(
     report: is told, before each assumption, which share of them is done.
     """
     idle = _idle(step, power.graph)
-    drawn_s: float | None = None
-    found = []
-    for done, (key, entry) in enumerate(step.assumptions.items()):
-        if report is not None:
-            report(done / len(step.assumptions))
-        ends: list[Floats | float | None] = [None, None]
-        values = [None if end == entry.value else end for end in (entry.low, entry.high)]
-        if key in RANDOM:
-            chances = [None if end is None else _chance(step, entry, end) for end in values]
-            if any(chances) and drawn_s is None:
-                drawn_s = _drawn_seconds(power.graph, [step.random])[0]
-            seconds = iter(_drawn_seconds(power.graph, [each for each in chances if each is not None]))
-            ends = [None if each is None or drawn_s is None else next(seconds) / drawn_s - 1.0 for each in chances]
-        elif not key.startswith(MEMORY) and key not in idle:
-            ends = [None if end is None else _priced(step, power, entry, end, order) for end in values]
-        bounds = ASSUMPTION_UNITS[entry.unit]
-        held = within(entry, bounds.low, bounds.high)
-        found.append(Moved(key, ends[0], ends[1], entry.low, entry.value, entry.high, held))
-    return found
+    ends = {
+        (key, end): getattr(entry, end)
+        for key, entry in step.assumptions.items()
+        for end in ("low", "high")
+        if getattr(entry, end) != entry.value and not key.startswith(MEMORY) and key not in idle
+    }
+    at_ends: dict[tuple[str, str], Floats | float | None] = {}
+    # Draws are made and swept without Python's lock, prices found under it: they go on side by side.
+    with ThreadPoolExecutor(max_workers=min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+        drawn = _drawn_steps(step, power.graph, {at: value for at, value in ends.items() if at[0] in RANDOM}, pool)
+        for done, (key, entry) in enumerate(step.assumptions.items()):
+            if report is not None:
+                report(done / len(step.assumptions))
+            for end in ("low", "high"):
+                if (key, end) in ends and key not in RANDOM:
+                    at_ends[key, end] = _priced(step, power, entry, ends[key, end], order)
+        before = _mean_s(drawn[None]) if drawn else 0.0
+        at_ends |= {at: _mean_s(tasks) / before - 1.0 for at, tasks in drawn.items() if at is not None}
+    return [
+        _moved(entry, at_ends.get((key, "low")), at_ends.get((key, "high"))) for key, entry in step.assumptions.items()
+    ]
+
+
+def _moved(entry: Assumption, at_low: Floats | float | None, at_high: Floats | float | None) -> Moved:
+    bounds = ASSUMPTION_UNITS[entry.unit]
+    held = within(entry, bounds.low, bounds.high)
+    return Moved(entry.key, at_low, at_high, entry.low, entry.value, entry.high, held)
 
 
 def _idle(step: PreparedStep, graph: StepGraph) -> frozenset[str]:
@@ -157,18 +166,28 @@ def _scaled(load: LoadModel, factor: float) -> LoadModel:
     return replace(load, noise_cv=load.noise_cv * factor, node_noise_cv=node)
 
 
-def _drawn_seconds(graph: StepGraph, chances: list[Randomness]) -> list[float]:
-    """Step seconds under each: the mean of the first draws, which are made and swept side by side."""
-    if not chances:
-        return []
-    seconds = graph.class_seconds()
-    draws = min(DRAWS, chances[0].draws)
+def _drawn_steps(
+    step: PreparedStep, graph: StepGraph, ends: Mapping[tuple[str, str], float], pool: ThreadPoolExecutor
+) -> dict[tuple[str, str] | None, list[Future[float]]]:
+    """(key, end) → seconds of the first draws with an assumption of RANDOM there, where that draws anything else; None: of the
+    step as it is. Empty where none does.
+    """
+    chances: dict[tuple[str, str] | None, Randomness] = {None: step.random}
+    for (key, end), value in ends.items():
+        found = _chance(step, step.assumptions[key], value)
+        if found is not None:
+            chances[key, end] = found
+    if len(chances) == 1:
+        return {}
+    seconds, draws = graph.class_seconds(), range(min(DRAWS, step.random.draws))
 
-    def run(task: tuple[Randomness, int]) -> float:
-        rows = draw_rows(task[0], graph, task[1], load=task[0].load)
+    def run(random: Randomness, draw: int) -> float:
+        rows = draw_rows(random, graph, draw, load=random.load)
         rows = np.ones((graph.dag.num_draw_rows, 1)) if rows is None else rows
         return float(sweep_batch(graph.dag, seconds, rows[None], num_threads=1).makespan_s[0])
 
-    with ThreadPoolExecutor(max_workers=min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        found = list(pool.map(run, ((each, draw) for each in chances for draw in range(draws))))
-    return [fsum(found[first : first + draws]) / draws for first in range(0, len(found), draws)]
+    return {at: [pool.submit(run, random, draw) for draw in draws] for at, random in chances.items()}
+
+
+def _mean_s(tasks: Sequence[Future[float]]) -> float:
+    return fsum(task.result() for task in tasks) / len(tasks)

@@ -248,13 +248,16 @@ def persistent_ratio(rule: RoutingRule, changed: RoutingRule, found: RoutingStat
     1 where nothing persists.
     """
     if rule.balance == "learned":
-        was, now = (
-            tremor_cv(each, found.response, found.batch_cv, generator(seed, 1, PURPOSE_BALANCING))
-            for each in (rule, changed)
-        )
+        was, now = (_tremor(each, found.response, found.batch_cv, seed) for each in (rule, changed))
     else:
         was, now = found.persistent_cv, routing_statistics(changed, seed).persistent_cv
     return now / was if was > 0 else 1.0
+
+
+@lru_cache(maxsize=64)
+def _tremor(rule: RoutingRule, response: float, batch_cv: float, seed: int) -> float:
+    """As `tremor_cv`; several assumptions ask for that of the rule as it is."""
+    return tremor_cv(rule, response, batch_cv, generator(seed, 1, PURPOSE_BALANCING))
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ def test_worlds_of_the_predicted_step(scene: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("scene", SCENES)
 def test_worlds_whose_assumptions_are_stated_and_simulated(scene: str) -> None:
     scenario = load_scenario(SCENES[scene])
