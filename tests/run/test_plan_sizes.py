@@ -10,8 +10,18 @@ from simulator import load_scenario
 from simulator.errors import InputError
 from simulator.results.document import to_document
 from simulator.results.plan_table import PlanResult, PlanRow
+from simulator.run.planner import fits_any
 from simulator.run.planner.cluster_sizes import AskedSizes
-from simulator.run.planner.sizes import Limits, Planned, choice_of, front_of, nearest_to, plan_sizes, trained_tokens
+from simulator.run.planner.sizes import (
+    Limits,
+    Planned,
+    choice_of,
+    front_of,
+    nearest_to,
+    plan_sizes,
+    resized,
+    trained_tokens,
+)
 from simulator.scenario.scenario import Scenario
 from tests.run import planned as double
 
@@ -128,6 +138,14 @@ def test_the_taken_scenario_is_the_chosen_rows() -> None:
 def test_where_nothing_fits_the_smallest_that_does_is_named(asked: AskedSizes, said: str) -> None:
     with pytest.raises(InputError, match=said):
         plan(asked)
+
+
+def test_no_degree_of_the_stated_layout_is_left_where_the_cluster_is_another() -> None:
+    large = scenario("parallel.ep=8")
+    small = resized(large, 2)
+    assert (small.cluster.num_gpus, small.parallel.pp, small.parallel.ep) == (2, 1, 1)
+    assert resized(large, 256) is large
+    assert isinstance(fits_any(small), bool), "two GPUs are no pipeline of four"
 
 
 def test_a_model_that_fits_nowhere_is_said_with_a_remedy() -> None:

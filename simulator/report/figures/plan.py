@@ -51,7 +51,8 @@ def front_figure(result: PlanResult, mode: Mode = "light") -> go.Figure:
         )
     themed(figure, mode, height=360)
     figure.update_layout(showlegend=True, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
-    figure.update_xaxes(title="days", type="log")
+    days = sorted({row.days or 0.0 for row in result.rows if _is_drawn(row)})
+    figure.update_xaxes(title="days", type="log", tickvals=days, ticktext=[numbers.plain(each) for each in days])
     figure.update_yaxes(title="USD", rangemode="tozero", zeroline=False)
     return figure
 

@@ -32,6 +32,7 @@ from simulator.scenario.scenario import Scenario
 
 SAME_COST_FRAC: Final = 0.05
 """Sizes whose costs are this near to the least one (a share of it) are told apart by days: a step is not known better."""
+DEGREES: Final = ("tp", "cp", "pp", "vpp", "ep", "etp")
 MAX_ABOVE: Final = 3
 """Nodes above the smallest size of the memory screen, which may be wrong by some per cent."""
 MAX_MORE: Final = 6
@@ -144,9 +145,14 @@ def trained_tokens(scenario: Scenario) -> float | None:
 
 
 def resized(scenario: Scenario, num_gpus: int) -> Scenario:
-    """The scenario on another number of GPUs; its layout, which may not suit these, is for the planner to replace."""
+    """The scenario on another number of GPUs; of its layout, which the planner replaces, no degree is left that could be too
+    large for these.
+    """
+    if num_gpus == scenario.cluster.num_gpus:
+        return scenario
     cluster = scenario.cluster.model_copy(update={"num_gpus": num_gpus})
-    return scenario.model_copy(update={"cluster": cluster})
+    plan = scenario.parallel.model_copy(update=dict.fromkeys(DEGREES, 1) | {"layers_per_stage": None})
+    return scenario.model_copy(update={"cluster": cluster, "parallel": plan})
 
 
 def run_of(scenario: Scenario, num_gpus: int, step_s: float, price: Price | None) -> tuple[float | None, float | None]:
