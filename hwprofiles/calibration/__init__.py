@@ -3,6 +3,8 @@
     model          DeepSeek-V3's architecture in torch, at any size; numerics: the formats in which it computes
     parallel       the same model on several processes: expert parallel, pipelines by any schedule that the simulator prints
     counting       what torch counts of it, FLOP and bytes kept; tests compare that with the simulator's counts
+    several        all GPUs of a host, torch: messages by SMs and beside a product, expert-parallel layers and models, pipelines
+                   in any order that `moesim schedule` prints, models whose parameters are shared; on a CPU two processes
     train          a small one trained on real text, with and without balancing, in BF16 and FP8
     errors, extra, command  what every tool says of bad input, and where torch (extra [calibrate]) is not installed; how files
                    are written
