@@ -52,8 +52,8 @@ CLI = Room(
         ),
         Fault(
             "simulator/cli/run.py",
-            'return {"simulate": StepSimulator(engine)}',
-            'return {"simulate": StepSimulator()}',
+            "return StepSimulator(engine)",
+            "return StepSimulator()",
             "the reference is the sweep",
         ),
         Fault(
