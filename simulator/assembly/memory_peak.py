@@ -60,10 +60,12 @@ def rank_memory(
     Raises InconsistentSimulation where an action frees what is not there, or something is left at the end.
     """
     result = []
+    stages, known = _shared(stages), Known({}, {})
     for rank, actions in enumerate(schedule.ranks):
         state = states[rank]
         blocks = {stage: stages[stage] for stage in schedule.placement[rank]}
-        peak = peak_of(actions, stages, _late_blocks(state.gradients, blocks) if late_gradients else None)
+        late = _late_blocks(state.gradients, blocks) if late_gradients else None
+        peak = peak_of(actions, stages, late, None if late else known)
         contents = Counter(peak.contents)
         held = (state.weights, () if late_gradients else state.gradients, state.optimizer, buffers[rank])
         for tensor in chain(*held):
@@ -93,6 +95,14 @@ def host_activations(schedule: Schedule, on_host: Sequence[Blocks]) -> tuple[int
     return tuple(peak_of(actions, on_host).num_bytes for actions in schedule.ranks)
 
 
+def _shared(stages: Sequence[Blocks]) -> list[Blocks]:
+    """The same blocks, equal ones as one object."""
+    shared: list[Blocks] = []
+    for blocks in stages:
+        shared.append(next((each for each in shared if each is blocks or each == blocks), blocks))
+    return shared
+
+
 def _late_blocks(gradients: Sequence[Tensor], stages: Mapping[int, Blocks]) -> dict[int, Blocks]:
     """The blocks of a rank's stages, each with an equal part of the rank's gradients (the first with what is left over)."""
     left, count = {tensor.name: tensor.num_bytes for tensor in gradients}, sum(map(len, stages.values()))
@@ -117,15 +127,26 @@ class ActivationPeak:
     action_idx: int
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What passes of the same blocks do to memory, by kind and the blocks' identity, for all ranks: bytes and changes that a
+    pass leaves, and those of an action's fullest instant.
+    """
+
+    passes: dict[tuple[Kind, int], tuple[int, list[Change]]]
+    fullest: dict[tuple[Kind, int, int], tuple[int, list[Change]]]
+
+
 def peak_of(
-    actions: Sequence[Action], stages: Sequence[Blocks], late: Mapping[int, Blocks] | None = None
-) -> ActivationPeak:
+    actions: Sequence[Action], stages: Sequence[Blocks], late: Mapping[int, Blocks] | None = None,
+    known: Known | None = None,
+) -> ActivationPeak:  # fmt: skip
     """The first fullest instant of one rank's order. Raises InconsistentSimulation as `rank_memory` does.
 
     late: stages whose gradients come with their first weight gradients: their blocks with these. Outputs that are kept to the
     end are joined there: for that instant there are twice as many.
     """
-    passes = _Passes(stages, late or {})
+    passes = _Passes(stages, late or {}, known or Known({}, {}))
     waiting: Waiting = {}
     live = peak_bytes = peak_idx = 0
     outputs, gradients = Counter[str](), Counter[str]()
@@ -189,11 +210,10 @@ class _Passes:
     late: as in peak_of; begun: the stages that have had weight gradients.
     """
 
-    def __init__(self, stages: Sequence[Blocks], late: Mapping[int, Blocks]) -> None:
+    def __init__(self, stages: Sequence[Blocks], late: Mapping[int, Blocks], known: Known) -> None:
         self.stages = stages
         self.late = late
-        self._passes: dict[tuple[Kind, int, bool], tuple[int, list[Change]]] = {}
-        self._fullest: dict[tuple[Kind, int, int | None, bool], tuple[int, list[Change]]] = {}
+        self._known = known
         self._keeps = bool(late) or any(block.outputs for blocks in stages for block in blocks)
         self.begun: set[int] = set()
 
@@ -213,11 +233,12 @@ class _Passes:
 
     def _pass(self, kind: Kind, stage: int) -> tuple[int, list[Change]]:
         """Bytes that the pass leaves more than it found, and what it leaves changed."""
-        key = (kind, stage, self._is_first(kind, stage))
-        if key not in self._passes:
-            changes = [change for block in self._blocks(kind, stage) for change in _after(kind, block)]
-            self._passes[key] = _sum(changes), changes
-        return self._passes[key]
+        blocks, known = self._blocks(kind, stage), self._known.passes
+        key = (kind, id(blocks))
+        if key not in known:
+            changes = [change for block in blocks for change in _after(kind, block)]
+            known[key] = _sum(changes), changes
+        return known[key]
 
     def changes(self, action: Action) -> Iterator[Change]:
         """What the action leaves changed."""
@@ -235,13 +256,12 @@ class _Passes:
 
     def fullest(self, action: Action) -> tuple[int, list[Change]]:
         """Bytes and changes against the state before the action, at its fullest instant."""
-        first = any(self._is_first(kind, stage) for kind, stage, _ in action.halves())
-        key = (action.kind, action.stage, action.b_stage, first)
-        if key not in self._fullest:
-            blocks = [self._blocks(kind, stage) for kind, stage, _ in action.halves()]
+        blocks, known = [self._blocks(kind, stage) for kind, stage, _ in action.halves()], self._known.fullest
+        key = (action.kind, id(blocks[0]), id(blocks[-1]))
+        if key not in known:
             instants = ((_sum(changes), changes) for changes in _instants(action.kind, blocks))
-            self._fullest[key] = max(instants, key=lambda instant: instant[0])
-        return self._fullest[key]
+            known[key] = max(instants, key=lambda instant: instant[0])
+        return known[key]
 
 
 def _after(kind: Kind, block: BlockMemory) -> list[Change]:

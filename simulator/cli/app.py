@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed at run time, 2 bad input (nothing written), 3 incon
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -354,8 +355,15 @@ def dashboard(
     serve_dashboard(port, not no_browser, stacks or [])
 
 
+RARELY: Final = (100_000, 50, 100)
+"""How often Python looks for cycles: steps are made of a million small objects without any, through which it would go again and
+again (a tenth of a run's time).
+"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code, and prints errors on standard error, a line a problem."""
+    gc.set_threshold(*RARELY)
     given = list(sys.argv[1:] if arguments is None else arguments)
     is_debug = DEBUG in given
     given = [argument for argument in given if argument != DEBUG] or ["--help"]

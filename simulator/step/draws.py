@@ -261,9 +261,16 @@ def uneven_ratio(random: Randomness, graph: StepGraph) -> float:
     if not random.is_random:
         return 1.0
     seconds = graph.class_seconds()
-    found = (draw_rows(random, graph, draw, random.load) for draw in range(min(RATIO_DRAWS, random.draws)))
-    drawn = [sweep_batch(graph.dag, seconds, rows[None]).makespan_s[0] for rows in found if rows is not None]
-    return max(1.0, float(np.mean(drawn)) / sweep(graph.dag, seconds).makespan_s)
+    even_s = sweep(graph.dag, seconds).makespan_s
+
+    def makespan_s(draw: int) -> float:
+        rows = draw_rows(random, graph, draw, random.load)
+        assert rows is not None
+        return float(sweep_batch(graph.dag, seconds, rows[None], num_threads=1).makespan_s[0])
+
+    with ThreadPoolExecutor(max_workers=min(RATIO_DRAWS, os.cpu_count() or 1)) as pool:
+        drawn = list(pool.map(makespan_s, range(min(RATIO_DRAWS, random.draws))))
+    return max(1.0, float(np.mean(drawn)) / even_s)
 
 
 def longest_sequences(random: Randomness, graph: StepGraph) -> float:

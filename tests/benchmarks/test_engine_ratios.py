@@ -39,12 +39,12 @@ def test_sweep_over_simpy(dag):
 
 
 def test_64_lanes_are_vectorised(dag):
-    """A loop over lanes that is not vectorised costs 64 single lanes and more."""
+    """A loop over lanes that is not vectorised costs 64 single lanes and more; one with a view or a call for each row, 25."""
     draws = np.random.default_rng(0).uniform(0.9, 1.3, (4, dag.num_draw_rows, 64))
     single_s = median_s(lambda: sweep(dag, SECONDS, np.ascontiguousarray(draws[0, :, :1])))
     batch_s = median_s(lambda: sweep_batch(dag, SECONDS, draws, num_threads=1)) / len(draws)
     print(f"single lane {single_s * 1e3:.2f} ms, 64 lanes {batch_s * 1e3:.2f} ms a draw")
-    assert batch_s < 45 * single_s
+    assert batch_s < 20 * single_s
 
 
 def test_certificate_costs_less_than_the_reference(dag):
