@@ -15,11 +15,13 @@ from simulator.cli.output import check_output, chosen_format, print_json, write_
 from simulator.errors import InputError, Problem
 
 if TYPE_CHECKING:
+    from simulator.results.run_result import RunResult
     from validation.case import Case
     from validation.compare import Row
     from validation.instrument.leave_out import LeaveOut
     from validation.instrument.outcome import Outcome
     from validation.proof.compare import Proof
+    from validation.whole_run import WholeRun
 
 ACCURACY = Path(__file__).parent.parent / "report" / "data" / "accuracy.csv"
 FORMATS: Final = ("text", "markdown", "json")
@@ -70,13 +72,22 @@ def validate_cases(asked: Question) -> None:
     cases = [load_case(name) for name in names if not name.startswith(BEGINNING)]
     told, runs = _of_table(asked) if asked.cases else ({}, [])
     rows = {case.case_id: compare_case(case) for case in cases}
+    whole = _whole_runs(asked.names)
     figures = [row for each in rows.values() for row in each]
     if asked.write:
         _write(figures, runs)
     if form == "json":
-        _print_json(figures, told, proofs)
+        _print_json(figures, told, proofs, whole)
     else:
-        _print(cases, rows, told, form, proofs)
+        _print(cases, rows, told, form, proofs, whole)
+
+
+def _whole_runs(names: Sequence[str]) -> list[tuple[WholeRun, RunResult]]:
+    """Published runs of cases that are named, and their predictions: minutes of searching for layouts, so of no others."""
+    from validation.whole_run import load_whole_run, predicted, whole_run_names
+
+    runs = [load_whole_run(name) for name in names if name in whole_run_names()]
+    return [(run, predicted(run)) for run in runs]
 
 
 def _check(asked: Question) -> None:
@@ -144,24 +155,42 @@ def _write(figures: Sequence[Row], runs: Sequence[Outcome]) -> None:
     write_atomically(ACCURACY, table_text(merged(read_table(ACCURACY), lines)))
 
 
-def _print_json(figures: Sequence[Row], told: dict[str, Any], proofs: Sequence[Proof]) -> None:
+def _print_json(
+    figures: Sequence[Row],
+    told: dict[str, Any],
+    proofs: Sequence[Proof],
+    whole: Sequence[tuple[WholeRun, RunResult]],
+) -> None:
     """One document; beside a table of runs the summary is the table's."""
     from validation.compare import as_json
     from validation.proof.tables import document
+    from validation.whole_run import document as of_whole_run
 
     of_cases = as_json(figures) | ({"proofs": [document(proof) for proof in proofs]} if proofs else {})
+    if whole:
+        of_cases["whole_runs"] = [of_whole_run(*each) for each in whole]
     print_json({**told, "cases": [*of_cases["cases"], *told["cases"]]} if told else of_cases)
 
 
 def _print(
-    cases: Sequence[Case], rows: dict[str, list[Row]], told: dict[str, Any], form: str, proofs: Sequence[Proof]
+    cases: Sequence[Case],
+    rows: dict[str, list[Row]],
+    told: dict[str, Any],
+    form: str,
+    proofs: Sequence[Proof],
+    whole: Sequence[tuple[WholeRun, RunResult]],
 ) -> None:
     from validation.instrument.show import markdown, print_tables
     from validation.instrument.tables import tables
     from validation.proof.tables import tables as proof_tables
     from validation.table import case_table, print_table
+    from validation.whole_run import table as whole_run_table
 
-    found = [*(table for proof in proofs for table in proof_tables(proof)), *(tables(told) if told else [])]
+    found = [
+        *(whole_run_table(*each) for each in whole),
+        *(table for proof in proofs for table in proof_tables(proof)),
+        *(tables(told) if told else []),
+    ]
     if form == "markdown":
         sys.stdout.write(markdown([*(case_table(case, rows[case.case_id]) for case in cases), *found]))
         return
