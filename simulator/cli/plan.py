@@ -64,10 +64,11 @@ def plan_clusters(question: PlanQuestion) -> None:
     planned = plan_sizes(scenario, asked, limits, plan_layout, fits_any, _progress)
     if planned.scenario is None:
         raise InputError([_unmet(planned.result, limits)])
+    result = beside_own(scenario, planned) if has_layout else planned.result
     if question.out is not None:
         check_output(question.out, question.force, "-o")
-        write_atomically(question.out, plan_text(question, planned.result, planned.scenario))
-    _print(beside_own(scenario, planned) if has_layout else planned.result, question.as_json)
+        write_atomically(question.out, plan_text(question, result, planned.scenario))
+    _print(result, question.as_json)
 
 
 def _progress(done: float, words: str) -> None:

@@ -86,6 +86,28 @@ def test_the_written_file_loads_to_the_plan(where: str, tmp_path: Path, capsys: 
     assert list(folder.iterdir()) == [best], "nothing else is left there"
 
 
+@pytest.mark.parametrize("parallel", ["parallel: auto", "", "parallel: {pp: 3}"])
+def test_a_scenario_needs_no_layout_of_its_own(
+    parallel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is to be found, is none, or cannot be: 64 GPUs are no three stages."""
+    monkeypatch.undo()
+    monkeypatch.setattr("simulator.run.planner.plan_layout", double.plan_layout)
+    monkeypatch.setattr("simulator.run.planner.fits_any", double.fits_any)
+    text = f"""schema_version: 1
+model: mixtral-8x7b
+cluster: {{node: h100-x8, num_gpus: 64}}
+{parallel}
+training: {{seq_len: 4096, global_batch_size: 128}}
+"""
+    source = tmp_path / "own.yaml"
+    source.write_text(text)
+    best = tmp_path / "best.yaml"
+    assert main(["plan", str(source), "--num-gpus", "64", "-o", str(best)]) == 0
+    assert load_scenario(best).parallel.ep == 8
+    assert "own layout" not in capsys.readouterr().out
+
+
 def test_a_plan_that_its_keys_do_not_say_is_written_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from simulator.results.step_result import StepResult
 from simulator.run.economics import price_of
 from simulator.run.layout_text import layout_text
 from simulator.run.planner.sizes import Planned, run_of
+from simulator.scenario.phase_scenarios import is_to_plan
 from simulator.scenario.scenario import Scenario
 from simulator.step.batches import StepSimulator
 
@@ -20,7 +21,7 @@ SECTIONS: Final = ("parallel", "recompute", "training", "data_parallel")
 
 def states_layout(scenario: Scenario) -> bool:
     """Whether the scenario says how it is laid out, and how it is not for a planner to find."""
-    return scenario.is_given("parallel")
+    return scenario.is_given("parallel") and not is_to_plan(scenario)
 
 
 def beside_own(scenario: Scenario, planned: Planned) -> PlanResult:
