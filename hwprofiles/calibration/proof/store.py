@@ -101,13 +101,13 @@ def begin(folder: Path, facts: Mapping[str, Any]) -> None:
         )
 
 
-def finish(folder: Path, title: str, table: Table, notes: str) -> None:
+def finish(folder: Path, title: str, table: Table, notes: str, tool: str = "proof") -> None:
     """FILE.yaml beside the table: what it was measured on, and what its columns are."""
     facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
     lines = [f"# Provenance of {table.path.name}: {title}; SI units, an empty cell where nothing was measured."]
     lines += [f"{name}: {json.dumps(value)}" for name, value in facts.items() if name != "date"]
     lines += [
-        "made_by: python -m hwprofiles.calibration.proof", "source:", "  kind: measurement",
+        f"made_by: python -m hwprofiles.calibration.{tool}", "source:", "  kind: measurement",
         f"  where: own measurement, {facts['gpu'] or 'a CPU'}", f"  date: {facts['date']}", f"  note: {json.dumps(notes)}",
         "columns:", *[f"  {name}: {json.dumps(text)}" for name, text in table.columns.items()],
     ]  # fmt: skip

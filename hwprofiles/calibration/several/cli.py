@@ -89,7 +89,7 @@ def _measure(folder: Path, parts: Sequence[str], documents: Sequence[Any], world
         if left:
             failed += 1
             print(f"{part}: {left}", file=sys.stderr, flush=True)
-    finish(folder, "one row a case", table, "all GPUs of a host, a process each; NVLink multicast is off")
+    finish(folder, "one row a case", table, "all GPUs of a host, a process each; NVLink multicast is off", "several")
     return int(failed > 0)
 
 
