@@ -64,14 +64,23 @@ def what_to_do(key: str) -> str:
 
 def things(result: RunResult) -> tuple[str, ...]:
     """The sources that move the run most, the most first, a sentence each; none in documents that do not tell them."""
-    parts = result.totals.ranges if result.totals.ranges is not None else result.step.ranges
-    return tuple(_sentence(part) for part in (parts or ())[:NUM_THINGS])
+    return tuple(_sentence(part) for part in parts(result)[:NUM_THINGS])
+
+
+def parts(result: RunResult) -> tuple[RangePart, ...]:
+    """What the interval of a run is made of, the most first: the total's, or the step's where all phases run the same."""
+    return (result.totals.ranges if result.totals.ranges is not None else result.step.ranges) or ()
+
+
+def at_ends(part: RangePart) -> tuple[float, float]:
+    """Relative changes at the low and the high end of a range; the least and the most in documents that tell no more."""
+    if part.at_low is None or part.at_high is None:
+        return part.low, part.high
+    return part.at_low, part.at_high
 
 
 def _sentence(part: RangePart) -> str:
-    low, high = part.at_low, part.at_high
-    if low is None or high is None:
-        low, high = part.low, part.high
+    low, high = at_ends(part)
     name = range_words(part.what)
     key = "" if f"({part.what})" in name or name == category_words(part.what) else f" ({part.what})"
     ends = f"{numbers.signed_percent(low)} at its low end, {numbers.signed_percent(high)} at its high end"

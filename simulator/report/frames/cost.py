@@ -1,11 +1,17 @@
-"""Tables of the run: its phases, their ramps, and what each assumption is worth."""
+"""Tables of the run: its phases, their ramps, what each assumption is worth, and what its interval is made of."""
 
 from __future__ import annotations
 
+from typing import Final
+
 import pandas as pd
 
-from simulator.report import facts
+from simulator.report import facts, narrowing
+from simulator.report.lever_words import range_words
 from simulator.results.run_result import PhaseResult, RunResult
+
+SMALL: Final = 5e-4
+"""Of the total: what moves it less is printed as nothing."""
 
 
 def phases(result: RunResult) -> pd.DataFrame:
@@ -40,3 +46,22 @@ def effects(result: RunResult) -> pd.DataFrame:
         if row.effect_on_gpu_hours is not None
     ]
     return pd.DataFrame(rows, columns=["assumption", "low_frac", "high_frac"])
+
+
+def ranges(result: RunResult) -> pd.DataFrame:
+    """what, words, at_low_frac, at_high_frac: relative changes of the run's GPU-hours with one source of uncertainty at either
+    end of its range, the widest first; empty in documents that do not tell them. Those that move nothing, as it is printed,
+    are left out. Older documents tell the least and the most: they stand for the low and the high end.
+    """
+    rows = [
+        (part.what, range_words(part.what), *narrowing.at_ends(part))
+        for part in narrowing.parts(result)
+        if part.size >= SMALL
+    ]
+    return pd.DataFrame(rows, columns=["what", "words", "at_low_frac", "at_high_frac"])
+
+
+def joint_interval(result: RunResult) -> tuple[float, float]:
+    """Ends of the 90 % interval of the run's GPU-hours, relative to their value: low ≤ 0 ≤ high."""
+    total = result.totals.gpu_hours
+    return (total.low / total.value - 1.0, total.high / total.value - 1.0) if total.value else (0.0, 0.0)

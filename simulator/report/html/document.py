@@ -17,7 +17,7 @@ from simulator.report import facts
 from simulator.report.comparison_text import names
 from simulator.report.figures.timeline import OVERVIEW_BARS as MAX_BARS
 from simulator.report.formats import ReportItem
-from simulator.report.html import accuracy, assumptions, beside, inputs, memory, run, step, summary, trust
+from simulator.report.html import accuracy, assumptions, beside, inputs, memory, ranges, run, step, summary, trust
 from simulator.report.html.blocks import Chapter, Page
 from simulator.report.theme import FONT, PAGES, VERDICT
 from simulator.results.comparison import compare
@@ -82,6 +82,7 @@ def _chapter(item: ReportItem, prefix: str, title: str, max_bars: int) -> Chapte
     found.append(run.phases(result, f"{prefix}phases"))
     if max_bars:
         found += [
+            ranges.ranges(result, f"{prefix}ranges"),
             assumptions.assumptions(result, f"{prefix}assumptions"),
             trust.basis(result, f"{prefix}basis"),
             run.what_it_contains(result, f"{prefix}contents"),
