@@ -13,7 +13,7 @@ from dashboards.source import UPLOADED, Source, presets
 from dashboards.state import Current
 from dashboards.widgets import answer as shown_answer
 from dashboards.widgets import controls as shown_controls
-from dashboards.widgets import run_controls
+from dashboards.widgets import run_controls, sureness
 from dashboards.widgets.answering import answered, refine
 from dashboards.widgets.problems import as_text
 from dashboards.widgets.upload import upload
@@ -107,6 +107,7 @@ def _show_answer(asked: Current, answer: Answer, result: RunResult, base: Answer
     st.subheader("What binds")
     shown_answer.show_gains(result, is_first=answer.is_first)
     _show_advice(result, room.value if room is not None and room.state == "done" else None)
+    sureness.show(result, is_first=answer.is_first)
     _show_left_out(result)
     _show_export(asked.source)
 

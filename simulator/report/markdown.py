@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from simulator.report import facts, headline, numbers
+from simulator.report import facts, headline, narrowing, numbers, phase_section
 from simulator.report.comparison_markdown import changed
 from simulator.report.comparison_text import names
 from simulator.report.formats import ReportItem
@@ -19,6 +19,8 @@ MAX_LINES: Final = 60
 MAX_COLUMNS: Final = 4
 """Scenarios that stand side by side; more of them are a line each."""
 MAX_ROWS: Final = 24
+MAX_PHASES: Final = 6
+"""Phases that are told; the last line is that of all."""
 NUM_BINDINGS: Final = 3
 NUM_ASSUMPTIONS: Final = 5
 NUM_NOTES: Final = 8
@@ -96,10 +98,18 @@ def _one(item: ReportItem) -> Iterator[str]:
     if notes := facts.step_notes(result.step):
         yield prose(" ".join(notes))
         yield ""
+    if len(result.phases) > 1:
+        labels, rows = phase_section.table(result)
+        yield from folded(f"{len(result.phases)} phases", table(labels, [*rows[:-1][:MAX_PHASES], rows[-1]]))
+        yield ""
+    if things := narrowing.things(result):
+        yield "**What would change the answer most:**"
+        yield from (f"{place}. {prose(words)}" for place, words in enumerate(things, start=1))
+        yield ""
     moving = sorted(
         (row for row in result.assumptions if facts.moves(row, result)), key=facts.effect_size, reverse=True
     )
-    if moving:
+    if moving and len(result.phases) == 1:  # phases take the lines that there are
         yield from folded("Assumptions that move the GPU-hours most", _assumptions(moving[:NUM_ASSUMPTIONS], result))
         yield ""
     notes = _notes(result)

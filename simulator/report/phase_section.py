@@ -29,6 +29,12 @@ def phases(result: RunResult, width: int) -> Iterable[RenderableType]:
 
 
 def _table(result: RunResult, width: int) -> RenderableType:
+    labels, rows = table(result)
+    return grid(width, labels, rows, [*[""] * len(result.phases), "bold"])
+
+
+def table(result: RunResult) -> tuple[list[str], list[list[str]]]:
+    """Headers, and the cells of each phase and of all together, with the 90 % intervals of their GPU-hours."""
     has_cost, totals = result.totals.cost_usd is not None, result.totals
     labels = ["", "tokens", "step", "GPU-hours", "90 % interval", *(["USD"] if has_cost else []), "wall clock"]
     rows = [_row(phase, has_cost) for phase in result.phases]
@@ -37,7 +43,7 @@ def _table(result: RunResult, width: int) -> RenderableType:
     if totals.cost_usd is not None:
         total.append(facts.estimate(totals.cost_usd))
     rows.append([*total, numbers.seconds(totals.wall_s.value)])
-    return grid(width, labels, rows, [*[""] * len(result.phases), "bold"])
+    return labels, rows
 
 
 def _row(phase: PhaseResult, has_cost: bool) -> list[str]:

@@ -14,6 +14,8 @@ from simulator.report.theme import PAGES, SERIES, Mode
 from simulator.results.run_result import RunResult
 
 NUM_BARS: Final = 10
+MAX_WORDS: Final = 100
+"""Letters of what a source is; the bars bear its key."""
 BAR_HEIGHT: Final = 30
 FRAME_HEIGHT: Final = 84
 TOGETHER: Final = "all at once, 90 %"
@@ -38,7 +40,7 @@ def tornado(result: RunResult, mode: Mode = "light") -> go.Figure:
             y=labels, x=list(frame[column]), orientation="h", name=name,
             marker={"color": colour if mode == "light" else mixed(colour, PAGES[mode].text, 0.15)},
             text=[numbers.signed_percent(end) if end else "" for end in frame[column]], textposition="outside",
-            cliponaxis=False, customdata=[literal(words) for words in frame["words"]],
+            cliponaxis=False, customdata=[literal(words, MAX_WORDS) for words in frame["words"]],
             hovertemplate="%{customdata}<br>" + name + ": %{text}<extra></extra>",
         )  # fmt: skip
     return _laid_out(figure, mode, max(map(abs, (*frame["at_low_frac"], *frame["at_high_frac"], *joint, 0.001))))
@@ -48,7 +50,8 @@ def tornado_alt(result: RunResult) -> str:
     """The same in words."""
     joint = frames.joint_interval(result)
     found = [
-        f"{literal(words)} {numbers.signed_percent(low)} at its low end and {numbers.signed_percent(high)} at its high end"
+        f"{literal(words, MAX_WORDS)} {numbers.signed_percent(low)} at its low end and {numbers.signed_percent(high)} at its "
+        "high end"
         for words, low, high in frames.ranges(result).head(NUM_BARS)[["words", "at_low_frac", "at_high_frac"]].values
     ]
     together = f"{numbers.signed_percent(joint[0])} to {numbers.signed_percent(joint[1])}"

@@ -86,9 +86,13 @@ def _phase(phase: PhaseResult, has_cost: bool, result: RunResult) -> tuple[str, 
     share = total.interval.width / 2 / total.value if total.value else 0.0
     wall = phase.wall_interval or _around(phase.wall_s, share)
     step = numbers.step_time(phase.step_s, phase.step_interval or _around(phase.step_s, share)).partition(" (")[0]
+    hours = numbers.quantity(phase.gpu_hours, phase.gpu_hours * share)
+    if len(result.phases) > 1 and phase.wall_interval is not None:
+        found = phase_words.hours(phase)
+        hours = f"{facts.estimate(found)} ({facts.estimate_range(found)})"
     cells = [
         phase.name, numbers.amount(phase.tokens), numbers.whole(phase.steps), step,
-        numbers.duration_estimate(phase.wall_s, wall)[0], numbers.quantity(phase.gpu_hours, phase.gpu_hours * share),
+        numbers.duration_estimate(phase.wall_s, wall)[0], hours,
     ]  # fmt: skip
     if has_cost:
         cells.append("" if phase.cost_usd is None else numbers.usd(phase.cost_usd, phase.cost_usd * share))
