@@ -40,6 +40,7 @@ from tests.mutants.rooms.scenario import SCENARIO
 from tests.mutants.rooms.schedule import SCHEDULE
 from tests.mutants.rooms.sharing import SHARING
 from tests.mutants.rooms.sheets import SHEETS
+from tests.mutants.rooms.sizes import SIZES
 from tests.mutants.rooms.stack_folders import STACK_FOLDERS
 from tests.mutants.rooms.step import STEP
 from tests.mutants.rooms.streams import STREAMS
@@ -55,7 +56,7 @@ from tests.mutants.rooms.workload import WORKLOAD
 ROOMS: tuple[Room, ...] = (
     FITS, HOSTS, MACHINE_PARTS, GRAPH_MEMORY, TRACES, STACK_FOLDERS,
     HWPROFILES, NETWORK, COSTS, SCENARIO, WORKLOAD, MODELS, ROUTING, SCHEDULE, ENGINE, ASSEMBLY, RESULTS, STEP, SHARING, LOADS,
-    OFFLOAD, MUON, CONTEXT, PACKING, PHASES, RUN, KINDS, RATES, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION,
+    OFFLOAD, MUON, CONTEXT, PACKING, PHASES, RUN, KINDS, SIZES, RATES, REPORT, COMPARING, SHEETS, TIMELINE, CLI, VALIDATION,
     DASHBOARDS, WHAT_IF, CALIBRATE, PROOF,
     NUMERICS, KERNELS, STREAMS, OWN_KERNELS, TORCH_MODEL, TRAINED_MOE, EXPERT_PARALLEL, PIPELINE, TRAIN, TORCH_COUNTS,
 )  # fmt: skip
