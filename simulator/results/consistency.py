@@ -71,6 +71,11 @@ def _memory_problems(result: RunResult) -> Iterator[FieldProblem]:
 
 def _phase_problems(field: str, phase: PhaseResult) -> Iterator[FieldProblem]:
     ramp = phase.ramp
+    if phase.parts is not None:
+        hours = math.fsum(part.gpu_hours.value for part in phase.parts)
+        if not _same(phase.gpu_hours, hours):
+            yield f"{field}.gpu_hours", f"{phase.gpu_hours:g}, but its parts have {hours:g}"
+        return
     if ramp is None:
         if not _same(phase.wall_s, phase.steps * phase.step_s):
             yield f"{field}.wall_s", f"{phase.wall_s:g} s, but {phase.steps:g} steps of {phase.step_s:g} s"

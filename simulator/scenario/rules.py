@@ -362,12 +362,6 @@ def _phase_problems(scenario: Scenario) -> Iterator[FieldProblem]:
             phase, tokens=phase.tokens, steps=phase.steps, has_ramp=phase.batch_ramp is not None
         ):
             yield f"{field}.{key}", message
-        for key in ("packing", "padding_fraction") if phase.kind in ("sft", "rl") else ():
-            if isinstance(phase.training, dict) and key in phase.training:
-                text = (
-                    f"follows from the {'instances (sft.packing)' if phase.kind == 'sft' else 'answers'}; leave it out"
-                )
-                yield f"{field}.training.{key}", text
         if phase.kind == "pretrain" and (phase.tokens is None) == (phase.steps is None):
             found = "neither is given" if phase.tokens is None else "both are given"
             yield field, f"needs either tokens or steps; {found}"

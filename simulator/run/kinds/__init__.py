@@ -6,7 +6,7 @@ reinforcement learning and evaluation are pure functions of the scenario, of sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -15,7 +15,7 @@ from typing import Final
 from hwprofiles.provenance import Source
 from hwprofiles.stack_records import Assumption
 from hwprofiles.units import SECONDS_PER_HOUR
-from simulator.errors import InputError
+from simulator.errors import InputError, Problem
 from simulator.results.phase_parts import PhasePart
 from simulator.run.kinds import engines, evaluation, rl, rollout, sft
 from simulator.run.kinds.kind_model import KindModel, Values
@@ -65,9 +65,12 @@ def resolved_phase(scenario: Scenario, phase: Phase) -> Phase:
 def kind_model(scenario: Scenario, phase: Phase) -> KindModel | None:
     """The hours of a phase; None where they are its steps alone. scenario: the phase's own.
 
-    Raises InputError: answers cannot be generated on the cluster as the phase says.
+    Raises InputError: answers cannot be generated on the cluster as the phase says, or it says what its kind decides.
     """
     alone = _alone(scenario, phase)
+    problems = list(_packing_problems(scenario, phase))
+    if problems:
+        raise InputError(problems)
     if phase.kind == "sft":
         return _with_evaluation(_sft_model(alone), alone)
     if phase.kind == "rl":
@@ -75,6 +78,16 @@ def kind_model(scenario: Scenario, phase: Phase) -> KindModel | None:
     if phase.kind == "evaluation" or phase.evaluation is not None:
         return _with_evaluation(_no_lines(alone), alone)
     return None
+
+
+def _packing_problems(scenario: Scenario, phase: Phase) -> Iterator[Problem]:
+    """What a phase says of its sequences that follows from what it packs."""
+    said = phase.changes.get("training")
+    for key in ("packing", "padding_fraction"):
+        if packs(phase) and isinstance(said, Mapping) and key in said:
+            field = f"phases.{phase.name}.training.{key}"
+            of = "instances (sft.packing)" if phase.kind == "sft" else "answers"
+            yield Problem(scenario.where(field), field, f"follows from the phase's {of}; leave it out")
 
 
 def _alone(scenario: Scenario, phase: Phase) -> Scenario:

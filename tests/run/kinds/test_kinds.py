@@ -213,6 +213,14 @@ def test_an_engine_that_cannot_be_is_one_error(num_gpus: int, rollout: Mapping[s
     assert says in problem.message
 
 
+@pytest.mark.parametrize("kind", ["sft", "rl"])
+def test_packing_that_a_phase_states_beside_its_kind_is_refused(kind: str) -> None:
+    stated = phase(kind=kind, steps=10, training={"padding_fraction": 0.1})
+    with pytest.raises(InputError, match="follows from the phase's") as caught:
+        kinds.kind_model(on(512), stated)
+    assert [each.field for each in caught.value.problems] == ["phases.p.training.padding_fraction"]
+
+
 def test_drafting_without_a_module_is_refused() -> None:
     dense = load_scenario("llama-3.1-70b")
     with pytest.raises(InputError, match="the model has no MTP module"):
