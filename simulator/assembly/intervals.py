@@ -87,12 +87,12 @@ class ActionTimes:
 def action_times(graph: StepGraph, ops: NDArray[np.int32], finish_s: Floats) -> Iterator[ActionTimes]:
     """Rank by rank. finish_s: as in `rank_parts`."""
     spans = graph.spans
-    ends = _finishes(spans.ends, ops, finish_s).max(axis=1)
+    ends = _largest(_finishes(spans.ends, ops, finish_s))
     arrivals = _finishes(spans.inputs, ops, finish_s)
-    inputs = arrivals.max(axis=1)
-    if spans.pairs_start_early:
-        pairs = spans.kind == KINDS.index("FB")
-        inputs[pairs] = arrivals[pairs].min(axis=1)
+    pairs = spans.kind == KINDS.index("FB") if spans.pairs_start_early else np.zeros(len(spans.kind), dtype=np.bool_)
+    first = np.minimum.reduce([each[pairs] for each in arrivals])
+    inputs = _largest(arrivals)
+    inputs[pairs] = first
     for rank in range(graph.num_ranks):
         members = np.flatnonzero(spans.rank == rank)
         end = np.maximum.accumulate(np.maximum(ends[members], inputs[members]), axis=0)
@@ -100,8 +100,18 @@ def action_times(graph: StepGraph, ops: NDArray[np.int32], finish_s: Floats) -> 
         yield ActionTimes(members, free, np.maximum(free, inputs[members]), end)
 
 
-def _finishes(indices: Ints, ops: NDArray[np.int32], finish_s: Floats) -> Floats:
-    """(actions, 2, lanes): the finish of each action's operators; 0 where it has none."""
-    where = np.searchsorted(ops, indices)
-    times = finish_s[np.minimum(where, len(ops) - 1)]
-    return np.where((indices >= 0)[..., None], times, 0.0)
+def _finishes(indices: Ints, ops: NDArray[np.int32], finish_s: Floats) -> list[Floats]:
+    """Of each column of indices (actions, columns): (actions, lanes) finish of each action's operator; 0 where it has none."""
+    columns = []
+    for where, is_none in zip(np.searchsorted(ops, indices).T, (indices < 0).T, strict=True):
+        times = finish_s[np.minimum(where, len(ops) - 1)]
+        times[is_none] = 0.0
+        columns.append(times)
+    return columns
+
+
+def _largest(columns: list[Floats]) -> Floats:
+    """The largest of each place; the first column is written to."""
+    for each in columns[1:]:
+        np.maximum(columns[0], each, out=columns[0])
+    return columns[0]

@@ -194,8 +194,8 @@ ASSEMBLY = Room(
         ),
         Fault(
             f"{ROOT}/intervals.py",
-            "inputs[pairs] = arrivals[pairs].min(axis=1)",
-            "inputs[pairs] = arrivals[pairs].max(axis=1)",
+            "first = np.minimum.reduce(",
+            "first = np.maximum.reduce(",
             "a pair begins with the last of its inputs although it does not wait for it",
         ),
         Fault(
