@@ -95,7 +95,7 @@ def rows_of(case: str, layouts: int = LAYOUTS) -> Iterator[Row]:
             continue
         yield Row(
             case, candidates.space.text_of(layout), "random", screen.usable - margin,
-            screen.usable - result.margin_bytes, form.rough_s(layout), form.exact(layout).step_s, result.step_s,
+            screen.usable - result.margin_bytes, candidates.rough_form.step_s(layout), form.exact(layout).step_s, result.step_s,
         )  # fmt: skip
         number += 1
         if number == layouts:

@@ -14,6 +14,7 @@ from simulator.run.planner.closed_form import ClosedForm, StepForm
 from simulator.run.planner.legal import Rules, problem_of_layout
 from simulator.run.planner.memory_screen import MemoryScreen
 from simulator.run.planner.prices import PartPrices
+from simulator.run.planner.rough_form import RoughForm
 from simulator.run.planner.space import Candidate, Mesh, Space
 from simulator.scenario.assumptions import resolve_assumptions
 from simulator.scenario.scenario import Scenario
@@ -63,6 +64,11 @@ class Candidates:
     def closed_form(self) -> ClosedForm:
         """Of time."""
         return ClosedForm(self.space, self.rules, PartPrices(self.space, self.rules, self.assumptions), self.screen)
+
+    @cached_property
+    def rough_form(self) -> RoughForm:
+        """Of time, for very many."""
+        return RoughForm(self.closed_form)
 
     def pipelines(self) -> Iterator[tuple[Mesh, int, str, int]]:
         """(mesh, micro-batch size, schedule, virtual stages) that the rules allow; counts the others."""
@@ -114,9 +120,9 @@ class Candidates:
 
     def ranked(self) -> list[Ranked]:
         """The best in closed form, best first; the others are counted."""
-        form = self.closed_form
+        form, rough_form = self.closed_form, self.rough_form
         rough = sorted(
-            ((form.rough_s(layout), layout, margin) for layout, margin in self.feasible()),
+            ((rough_form.step_s(layout), layout, margin) for layout, margin in self.feasible()),
             key=lambda each: each[:2],
         )
         self.rejected[ROUGHLY_SLOWER] += max(0, len(rough) - EXACT)

@@ -18,7 +18,7 @@ the host longer than the GPU takes as long as the host. Left out: the power limi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import sqrt
 from typing import Final
@@ -26,11 +26,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.network.placement import GroupShape
 from simulator.run.planner.legal import Rules
 from simulator.run.planner.memory_screen import CODES, MemoryScreen
 from simulator.run.planner.prices import PartPrices, PartSeconds
-from simulator.run.planner.space import LONE_SCHEDULE, Candidate, Mesh, Space
+from simulator.run.planner.space import Candidate, Mesh, Space
 from simulator.scenario import derived
 from simulator.scenario.plan import LoadImbalance
 from simulator.schedule import SCHEDULES
@@ -46,8 +45,6 @@ from simulator.workload.routing_model import RoutingStatistics
 
 Floats = NDArray[np.float64]
 NOTHING: Final = PartSeconds()
-MANY_BYTES: Final = 1_073_741_824
-"""Of a reduction that says what a byte takes."""
 APART: Final[Mapping[str, str]] = {
     name: name.removesuffix("_ep_overlap") for name in SCHEDULES if SCHEDULES[name].pairs_by_layer
 }
@@ -92,102 +89,12 @@ class ClosedForm:
     screen: MemoryScreen
     _tails: dict[tuple[object, ...], tuple[float, float, float]] = field(default_factory=dict)
     _hot: dict[tuple[int, int], float] = field(default_factory=dict)
-    _rough: dict[tuple[int, ...], tuple[float, float, float, float]] = field(default_factory=dict)
-    _lengths: dict[int, tuple[float, int]] = field(default_factory=dict)
-    _byte: dict[tuple[int, int], float] = field(default_factory=dict)
 
     def exact(self, layout: Candidate) -> StepForm:
         """Of its own parts."""
         alone = self.prices.parts(layout, paired=False)
         pairs = SCHEDULES[layout.schedule].overlaps_pairs and layout.ep > 1
         return self.compose(layout, alone, self.prices.parts(layout, paired=True) if pairs else alone)
-
-    def rough_s(self, layout: Candidate) -> float:
-        """Seconds of a step whose parts are scaled from those of other meshes, on a pipeline of mean stages, as much longer as
-        the longest is than the mean: for layouts by the ten thousand. Without transfers, reductions once a step and optimizer.
-        """
-        rule, m, pp = SCHEDULES[layout.schedule], self.num_micro_batches(layout), layout.pp
-        forward, backward, weight, pair = self._rough_sums(layout)
-        longest, stages = self._longest(layout.schedule, pp, layout.vpp, m)
-        apart = forward + backward
-        pairs = rule.overlaps_pairs and layout.ep > 1
-        both = pair if pairs else apart
-        found = m * both / pp * longest
-        if pp > 1:
-            chunk = ChunkSeconds(forward / stages, backward / stages, weight / stages, both / stages)
-            found += form_bubble_s(layout.schedule, pp, chunk)
-        if rule.pairs_by_layer:
-            found += min(m, pp) * max(0.0, apart - pair) / pp
-        if layout.zero_stage < 2:
-            return found
-        reduce_s = self._shared_s(layout)
-        return found + m * max(0.0, reduce_s * (1 if layout.zero_stage == 2 else 2) - apart / pp)
-
-    def _longest(self, schedule: str, pp: int, vpp: int, m: int) -> tuple[float, int]:
-        """(the longest rank over the mean one, stages), by the parts of a lone layout that computes nothing again."""
-        spread = self.screen.spread(schedule, pp, vpp, m)
-        key = id(spread)
-        if key not in self._lengths:
-            lone = Candidate(1, 1, 1, self._few_ranks, 1, 1, LONE_SCHEDULE, 1, 1, 0)
-            forward, backward, _ = _passes(self.prices.parts(lone, paired=False), 1.0)
-            by_rank = spread.held @ (forward + backward)
-            self._lengths[key] = float(by_rank.max() / by_rank.mean()), len(spread.numbers)
-        return self._lengths[key]
-
-    @cached_property
-    def _few_ranks(self) -> int:
-        """A size of expert group that is legal beside nothing else."""
-        return min((mesh.ep for mesh in self.space.meshes if mesh.ep > 1), default=1)
-
-    def _rough_sums(self, layout: Candidate) -> tuple[float, float, float, float]:
-        """(forward, full backward, its weight part, overlapped pair) of all parts of the model."""
-        key = (layout.tp, layout.cp, layout.ep, layout.etp, layout.micro_batch_size, layout.recompute)
-        if key not in self._rough:
-            lone = layout._replace(
-                tp=1, cp=1, pp=1, etp=1, micro_batch_size=1, zero_stage=1, schedule=LONE_SCHEDULE, vpp=1
-            )
-            base = self.prices.parts(lone, paired=False)
-            share = layout.micro_batch_size / (layout.tp * layout.cp)
-            gather_s, hot = self._gather_s(layout), self.hot(layout)
-            parts = {code: _scaled(each, share, gather_s if code != "E" else 0.0) for code, each in base.items()}
-            vectors = (*_passes(parts, hot), _paired(parts, hot))
-            forward, backward, weight, pair = (float(self._numbers @ each) for each in vectors)
-            self._rough[key] = forward, backward, weight, pair
-        return self._rough[key]
-
-    @cached_property
-    def _numbers(self) -> Floats:
-        """(CODES,) parts of the whole model."""
-        return np.array([float(self.screen.codes[code]) for code in CODES])
-
-    def _shared_s(self, layout: Candidate) -> float:
-        """Seconds of a reduction of all gradients of a rank, from what a byte takes."""
-        params = self.screen.parameters(layout.tp, layout.etp).counts
-        dense = float(params[0] @ self._numbers) / layout.pp
-        expert = float(params[2] @ self._numbers) / (layout.pp * layout.ep)
-        width = WIRE_BYTES[self.space.scenario.data_parallel.grad_reduce.dtype]
-        groups = self.prices.holders(layout.mesh, mirrored=False)
-        return width * (dense * self._byte_s(groups[0]) + expert * self._byte_s(groups[1]))
-
-    def _byte_s(self, group: GroupShape) -> float:
-        if group.ranks == 1:
-            return 0.0
-        key = (group.ranks_per_node, min(group.nodes, 2))
-        if key not in self._byte:
-            messages = self.prices.messages_of(Mesh(1, 1, 1, 1, 1))
-            self._byte[key] = messages.ring("reduce_scatter", MANY_BYTES, group).seconds / MANY_BYTES
-        return self._byte[key]
-
-    def _gather_s(self, layout: Candidate) -> float:
-        """An all-gather of a micro-batch's hidden states over the tensor-parallel group."""
-        if layout.tp == 1:
-            return 0.0
-        training = self.space.scenario.training
-        tokens = layout.micro_batch_size * training.seq_len // layout.cp
-        messages = self.prices.messages_of(layout.mesh._replace(ep=1, etp=1))
-        return messages.ring(
-            "all_gather", 2 * tokens * self.space.scenario.model.hidden_size, messages.placement.tp
-        ).seconds
 
     def compose(
         self, layout: Candidate, alone: Mapping[str, PartSeconds], paired: Mapping[str, PartSeconds]
@@ -197,11 +104,11 @@ class ClosedForm:
         m = self.num_micro_batches(layout)
         numbers, held = self._stages(layout, m)
         hot = self.hot(layout)
-        forward, backward, weight = (numbers @ each for each in _passes(alone, hot))
+        forward, backward, weight = (numbers @ each for each in passes(alone, hot))
         chunk_f, chunk_b, chunk_w = (float(each.mean()) for each in (forward, backward, weight))
         pairs = rule.overlaps_pairs and layout.ep > 1
         apart = forward + backward
-        pair = numbers @ _paired(paired, hot) if pairs else apart
+        pair = numbers @ paired_seconds(paired, hot) if pairs else apart
         halves = 2.0 if rule.placement == "mirrored" and mesh.pp > 1 else 1.0
         by_rank = np.array([pair[list(stages)].sum() for stages in held]) / halves
         pipeline = m * float(by_rank.max())
@@ -349,17 +256,7 @@ class ClosedForm:
         return self.prices.kernels(small, paired=False).collective_sms / self.prices.hardware.gpu.num_sms
 
 
-def _scaled(part: PartSeconds, share: float, gather_s: float) -> PartSeconds:
-    """A part of a share of its tokens; host and gathers are not."""
-    found = {each.name: getattr(part, each.name) * share for each in fields(part)}
-    found |= {"host_f_s": part.host_f_s, "host_b_s": part.host_b_s}
-    found["forward_s"] += 4.0 * gather_s
-    found["input_s"] += 6.0 * gather_s
-    found["again_s"] += 4.0 * gather_s if part.again_s >= 0.9 * part.forward_s else 0.0
-    return PartSeconds(**found)
-
-
-def _passes(parts: Mapping[str, PartSeconds], hot: float) -> tuple[Floats, Floats, Floats]:
+def passes(parts: Mapping[str, PartSeconds], hot: float) -> tuple[Floats, Floats, Floats]:
     """(CODES,) seconds of a lone forward, full backward and its weight part."""
     forward, backward, weight = [], [], []
     for code in CODES:
@@ -374,7 +271,7 @@ def _passes(parts: Mapping[str, PartSeconds], hot: float) -> tuple[Floats, Float
     return np.array(forward), np.array(backward), np.array(weight)
 
 
-def _paired(parts: Mapping[str, PartSeconds], hot: float) -> Floats:
+def paired_seconds(parts: Mapping[str, PartSeconds], hot: float) -> Floats:
     """(CODES,) seconds of an overlapped pair; what is computed again runs in front of it, its dispatch exposed."""
     found = []
     for code in CODES:
