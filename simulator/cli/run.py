@@ -44,7 +44,7 @@ def run_scenario(
     from simulator.run.training_run import simulate_run
 
     with StepsBeside(_simulator(scenario, cast(Literal["reference", "sweep"], engine))) as simulate:
-        result = simulate_run(scenario, simulate=simulate)
+        result = simulate_run(scenario, simulate=simulate, report=_searching)
     document = to_json(result)
     if out is not None:
         check_output(out, force)
@@ -54,6 +54,12 @@ def run_scenario(
     else:
         print_run(result)
     sys.stdout.flush()
+
+
+def _searching(phase: str, done: float) -> None:
+    """A line on standard error where the search for a phase's layout begins."""
+    if done == 0:
+        print(f"{phase}: looking for a layout", file=sys.stderr, flush=True)
 
 
 def _simulator(scenario: Scenario, engine: Literal["reference", "sweep"]) -> StepSimulator:

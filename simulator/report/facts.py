@@ -197,7 +197,7 @@ def _parts(groups: ExpertGroups) -> str:
 
 def ramp_note(phase: PhaseResult, full: int) -> str:
     """What of the ramp is really run: all of it, or what a short phase has tokens for."""
-    ramp = phase.ramp
+    ramp, full = phase.ramp, phase.global_batch_size or full
     assert ramp is not None
     sizes = f"batch {ramp.first_global_batch_size:,} to {ramp.last_global_batch_size:,}"
     words = f"{phase.name}: {sizes} over {numbers.amount(ramp.tokens)} tokens, {numbers.whole(ramp.steps)} steps"

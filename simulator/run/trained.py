@@ -43,7 +43,10 @@ def _trained(scenario: Scenario, phase: str, report: Report | None) -> Trained:
     # Here and not above: a run whose layouts are all stated needs no planner.
     from simulator.run.planner import plan_layout
 
-    told = None if report is None else lambda done, of: report(phase or scenario.phases[0].name, done / of)
+    name = phase or scenario.phases[0].name
+    if report is not None:
+        report(name, 0.0)
+    told = None if report is None else lambda done, of: report(name, done / of)
     try:
         planned, plan = plan_layout(scenario, report=told)
     except InputError as error:

@@ -21,12 +21,16 @@ from simulator.run.phase_runs import (
     steady_state_of,
     totals_of,
 )
+from simulator.run.trained import Report
 from simulator.scenario.scenario import Scenario
 from simulator.version import package_version
 
 
-def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) -> RunResult:
-    """The result document of a scenario. simulate: what gives a step; default `simulator.step.batches.StepSimulator`.
+def simulate_run(
+    scenario: Scenario, *, simulate: SimulateStep | None = None, report: Report | None = None
+) -> RunResult:
+    """The result document of a scenario. simulate: what gives a step; default `simulator.step.batches.StepSimulator`. report:
+    is told of phases whose layouts are searched for.
 
     Raises InputError: a ramp needs batches that its schedules cannot run, or there is no price for the GPU in the
     sheet.
@@ -37,7 +41,7 @@ def simulate_run(scenario: Scenario, *, simulate: SimulateStep | None = None) ->
         from simulator.step.batches import StepSimulator
 
         simulate = StepSimulator()
-    runs = run_phases(scenario, simulate)
+    runs = run_phases(scenario, simulate, report)
     first, price = runs[0].full, runs[0].price
     return RunResult(
         scenario=_scenario_document(scenario),
