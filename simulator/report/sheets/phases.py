@@ -216,16 +216,26 @@ def _tokens(sheet: Sheet, row: int, column: int, phase: PhaseResult) -> Cell:
 
 
 def _step_times(sheet: Sheet, row: int, column: int, phase: PhaseResult, result: RunResult) -> Triple:
-    """Three inputs; a document without the phase's interval has that of the totals."""
-    found = phase.step_interval
+    """Three inputs; a document without the phase's interval has that of the totals. Of a phase that is more than its steps a
+    step's share of all its seconds.
+    """
+    step_s, found = phase.step_s, phase.step_interval
+    if phase.parts is not None and phase.wall_interval is not None:
+        before, steps = (phase.ramp.wall_s, phase.steps - phase.ramp.steps) if phase.ramp else (0.0, phase.steps)
+        step_s, low, high = (max(0.0, each - before) / steps for each in _ends(phase.wall_s, phase.wall_interval))
+        found = Interval(low=low, high=high)
     if found is None:
-        found = _as_the_totals(phase.step_s, result)
-    code = number_codes.plain(phase.step_s, found.width / 2, least=1)
-    values = {"value": phase.step_s, "low": found.low, "high": found.high}
+        found = _as_the_totals(step_s, result)
+    code = number_codes.plain(step_s, found.width / 2, least=1)
+    values = {"value": step_s, "low": found.low, "high": found.high}
     return {
         end: sheet.input(row, column + idx, values[end], code, f"Seconds of a step at full batch, {_of_end(end)}.")
         for idx, end in enumerate(ENDS)
     }
+
+
+def _ends(value: float, interval: Interval) -> tuple[float, float, float]:
+    return value, interval.low, interval.high
 
 
 def _as_the_totals(seconds: float, result: RunResult) -> Interval:
@@ -350,6 +360,8 @@ def _notes(result: RunResult) -> Iterator[str]:
         "one, which moesim run predicts; changed GPUs here only hold more or fewer of them for the same time."
     )
     for phase in result.phases:
+        if phase.parts is not None:
+            yield f"{phase.name} is more than its steps: the time of a step is its share of all, so that hours go with tokens."
         if phase.ramp is None:
             continue
         full = facts.whole(facts.section(result, "training"), "global_batch_size", 0)
