@@ -36,6 +36,8 @@ def test_independent_sources_add_in_quadrature() -> None:
     low, high = joint(source("a", -0.03, 0.03), source("b", 0.04, -0.04)).ends
     assert (1.0 - low, high - 1.0) == pytest.approx((0.05, 0.05), rel=CLOSE)
     shares = joint(source("a", -0.03, 0.03), source("b", 0.04, -0.04)).first_order
+    effect = source("b", 0.04, -0.04).effect
+    assert (effect.low, effect.high) == (-0.04, 0.04), "one that shortens at its high end"
     assert (shares["a"], shares["b"]) == pytest.approx((9 / 25, 16 / 25))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from simulator import load_scenario, simulate_step
+from simulator.engine import sweep
 from simulator.results.joint import NUM_DRAWS, positions
 from simulator.scenario.scenario import Scenario
 from simulator.step.graph import build_graph, order_of_actions
@@ -48,6 +49,8 @@ def test_the_lanes_of_a_step_take_what_the_step_takes(scene: str) -> None:
     seconds = power.graph.class_seconds()[power.graph.dag.op_class]
     mine = (lanes.seconds[lanes.row] + lanes.added_s)[lanes.dag.op_class]
     assert mine == pytest.approx(seconds, rel=1e-9, abs=1e-15)
+    swept = sweep(power.graph.dag, power.graph.class_seconds()).makespan_s
+    assert lanes.makespan() == pytest.approx(swept, rel=1e-9)
     assert power.is_limited == (scene == "limited")
     assert lanes.added_s.any() == (scene == "shared")
 
