@@ -198,7 +198,8 @@ def _dotted(data: Any, prefix: str = "") -> Iterator[str]:
 
 def hold_places(draft: Draft) -> None:
     """Mark the phases that say something of their own, so that no rule measures them by the scenario around them."""
-    for idx, layers in draft.own.items():
+    phases = draft.data.get("phases")
+    for idx, layers in draft.own.items() if isinstance(phases, list) else ():
         for layer in layers:
             for section in layer.data:
                 draft.data["phases"][idx][section] = {}

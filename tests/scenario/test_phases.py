@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from simulator import load_scenario
+from simulator.check import check_scenario
 from simulator.errors import InputError
-from simulator.scenario.phase_scenarios import own_scenarios, phase_scenario
+from simulator.scenario.phase_scenarios import is_planned, own_scenarios, phase_scenario
 from simulator.scenario.scenario import Scenario
 
 CONTEXT = {"name": "context", "steps": 10, "seq_len": 8192, "global_batch_size": 64}
@@ -118,6 +119,37 @@ def test_problems_name_the_phase_and_its_key_once() -> None:
 def test_what_is_wrong_with_the_scenario_is_not_said_again_of_its_phases() -> None:
     found = problems(CONTEXT, options=("parallel.ep=7",))
     assert len(found) == 1 and found[0].startswith("parallel.ep: ")
+
+
+def test_a_layout_that_is_to_be_found_stays_the_word_and_cannot_be_simulated() -> None:
+    scenario = load({**CONTEXT, "global_batch_size": 63, "parallel": "auto"})  # no rule of layouts is asked of it
+    assert (is_planned(scenario, 0), is_planned(scenario, 1)) == (False, True)
+    assert scenario.canonical()["phases"][1]["parallel"] == "auto"
+    again = load_scenario(scenario.canonical())
+    assert again == scenario and is_planned(again, 1)
+    trained = phase_scenario(scenario, 1)
+    with pytest.raises(InputError, match=r"parallel: auto is no layout that can be simulated"):
+        check_scenario(trained)
+    stated = trained.model_copy(update={"parallel": trained.parallel.model_copy(update={"pp": 4})})
+    assert stated.canonical()["parallel"]["pp"] == 4
+
+
+def test_an_option_below_auto_ends_the_search_with_the_scenarios_other_keys() -> None:
+    scenario = load({**CONTEXT, "parallel": "auto"}, options=("phases.context.parallel.pp=4",))
+    assert not is_planned(scenario, 1)
+    trained = phase_scenario(scenario, 1)
+    assert (trained.parallel.pp, trained.parallel.ep, trained.parallel.layers_per_stage) == (4, 8, None)
+
+
+def test_a_whole_run_may_leave_its_layout_open() -> None:
+    scenario = load_scenario(small(CONTEXT), ["parallel=auto"])
+    assert scenario.canonical()["parallel"] == "auto" and is_planned(scenario, 0) and is_planned(scenario, 1)
+    assert load_scenario(scenario.canonical()) == scenario
+
+
+@pytest.mark.parametrize("phases", ["5", "null", "[]", "[3]"])
+def test_phases_that_are_none_are_refused_whatever_stood_there(phases: str) -> None:
+    assert problems(CONTEXT, options=(f"phases={phases}",))
 
 
 def test_positions_are_those_of_the_file(tmp_path: Path) -> None:

@@ -275,5 +275,17 @@ PHASES = Room(
             "result.step.ranges",
             "what would change a run is what would change its first phase's step",
         ),
+        Fault(
+            "simulator/run/planner/context_way.py",
+            "(cp - 1) / cp * (heads + keys)",
+            "(cp - 1) / cp * heads",
+            "a2a sends no keys and values",
+        ),
+        Fault(
+            "simulator/run/planner/context_way.py",
+            "if heads % cp or (keys % cp and cp % keys):",
+            "if keys % cp and cp % keys:",
+            "more GPUs exchange heads than there are",
+        ),
     ),
 )
