@@ -179,18 +179,17 @@ def _finished(draft: Draft, checks: Checks, is_partial: bool) -> tuple[Scenario,
     scenario._switches = switches
     scenario._base = base_of(draft.history)
     scenario._dropped = draft.dropped_texts()
-    warnings = (
-        ()
-        if is_to_plan(scenario)
-        else (
-            *inherited_warnings(scenario, draft.history),
-            *age_warnings(scenario),
-            *calibrated_warnings(scenario),
+    warnings = [
+        *inherited_warnings(scenario, draft.history),
+        *age_warnings(scenario),
+        *calibrated_warnings(scenario),
+    ]
+    if not is_to_plan(scenario):  # of a layout that is found, others would speak of its placeholder
+        warnings += [
             *rule_warnings(scenario),
             *hardware.hardware_warnings(scenario),
             *checks.warnings(scenario),
-        )
-    )
+        ]
     notes = [
         *draft.dropped_notes(),
         *(Problem(scenario.where(*involved(name)), name, message) for name, message in warnings),

@@ -25,7 +25,8 @@ def split_phase(entry: Mapping[str, Any], key: str | int, layer: Layer) -> tuple
 
     A section that is null says nothing. Shortcuts stand among the keys of `training` in the layer.
     """
-    own = {name: value for name, value in entry.items() if name not in SECTIONS and name not in SHORTCUTS}
+    others = (*SECTIONS, *SHORTCUTS, *WHOLE_RUN)
+    own = {name: value for name, value in entry.items() if name not in others}
     changes = {name: value for name, value in entry.items() if name in SECTIONS and value is not None}
     short = {name: value for name, value in entry.items() if name in SHORTCUTS and value is not None}
     if short and isinstance(changes.get(_TRAINING, {}), dict):

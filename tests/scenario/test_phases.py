@@ -111,7 +111,8 @@ def test_problems_name_the_phase_and_its_key_once() -> None:
     assert [line.partition(":")[0] for line in found] == ["phases.context.parallel.pp"]
     found = problems({**CONTEXT, "training": {"seq_len": 4096}})
     assert found == ["phases.context.seq_len: 8192, and training.seq_len 4096 in the same phase; leave one out"]
-    assert problems({**CONTEXT, "draws": 4})[0].startswith("phases.context.draws: is of the whole run, not of a phase")
+    found = problems({**CONTEXT, "draws": 4})
+    assert found == ["phases.context.draws: is of the whole run, not of a phase; write it beside `phases`"]
     assert problems({**CONTEXT, "paralel": {"pp": 4}})[0].startswith("phases.context.paralel: unknown key")
     assert problems({**CONTEXT, "parallel": {"p": 4}})[0].startswith("phases.context.parallel.p: unknown key")
 
@@ -139,6 +140,12 @@ def test_an_option_below_auto_ends_the_search_with_the_scenarios_other_keys() ->
     assert not is_planned(scenario, 1)
     trained = phase_scenario(scenario, 1)
     assert (trained.parallel.pp, trained.parallel.ep, trained.parallel.layers_per_stage) == (4, 8, None)
+
+
+def test_another_node_is_warned_of_its_price_though_the_layout_is_open() -> None:
+    phase = {**CONTEXT, "parallel": "auto", "cluster": {"node": "h200-x8"}}
+    scenario = load_scenario({**small(phase), "prices": {"usd_per_gpu_hour": 2}})
+    assert any("is the price of the GPU h100" in line for line in scenario.warnings)
 
 
 def test_a_whole_run_may_leave_its_layout_open() -> None:
