@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,7 @@ from simulator.scenario.scenario import Scenario
 from simulator.schedule import SCHEDULES, build_schedule
 from simulator.schedule.bubble import PUBLISHED_BUBBLES, ChunkSeconds, bubble_seconds
 from simulator.step.prepared import count
+from validation.planner import CASES, read_rows, summary
 
 
 def scenario(model: str = "mixtral-8x7b", gpus: int = 16, node: str = "h100-x8", batch: int = 64) -> Scenario:
@@ -144,3 +146,12 @@ def test_a_space_beyond_the_bound_is_cut_and_said(monkeypatch: pytest.MonkeyPatc
     assert list(found.pipelines())
     assert found.rejected[BEYOND] == found.space.num_candidates - found.space.num_looked_at > 0
     assert found.space.meshes[0] == Mesh(1, 1, 1, 1, 1)
+
+
+def test_the_measured_choice_is_the_best_of_those_simulated_within_three_percent() -> None:
+    rows = read_rows(Path(__file__).parents[2] / "validation" / "data" / "planner_ranks.csv")
+    found = [summary(case, rows) for case in CASES]
+    assert sum(each.layouts for each in found) == 190
+    assert max(each.regret for each in found) < 0.03
+    assert [round(each.spearman, 2) for each in found] == [0.96, 0.82, 0.93, 0.83, 0.84], "as docs/method.md says"
+    assert max(each.screen_mean_error for each in found) < 0.025
