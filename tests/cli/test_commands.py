@@ -177,7 +177,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
 def test_exit_codes(
     error: BaseException, code: int, text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(scenario: object, simulate: object) -> None:
+    def fail(scenario: object, **_: object) -> None:
         raise error
 
     monkeypatch.setattr("simulator.run.training_run.simulate_run", fail)
@@ -187,7 +187,7 @@ def test_exit_codes(
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(scenario: object, simulate: object) -> None:
+    def fail(scenario: object, **_: object) -> None:
         raise RuntimeError("boom")
 
     monkeypatch.setattr("simulator.run.training_run.simulate_run", fail)
@@ -318,7 +318,7 @@ def test_schedule_as_a_grid_has_a_line_a_rank(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_reader_that_leaves_is_no_crash(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def leave(scenario: object, simulate: object) -> None:
+    def leave(scenario: object, **_: object) -> None:
         raise BrokenPipeError
 
     forgotten: list[bool] = []

@@ -73,7 +73,7 @@ def test_a_file_that_comes_while_the_run_computes_is_kept(tmp_path: Path, monkey
         path.write_text("of another")
         return "{}"
 
-    monkeypatch.setattr("simulator.run.training_run.simulate_run", lambda scenario, simulate: None)
+    monkeypatch.setattr("simulator.run.training_run.simulate_run", lambda scenario, **_: None)
     monkeypatch.setattr("simulator.results.document.to_json", another_writes)
     assert run_small("--out", str(path)) == 2
     assert path.read_text() == "of another"
