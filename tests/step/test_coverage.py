@@ -83,10 +83,10 @@ def test_worlds_whose_assumptions_are_stated_and_simulated(scene: str) -> None:
 
 def truths_of(scenario: Scenario, joint: Joint, scene: str) -> Iterator[float]:
     """Seconds of steps: every assumption that moves the step is stated at a drawn number, every category is as much longer, and
-    a run is as much longer as runs of equal inputs are.
+    a run is as much longer as runs of equal inputs are, and as the power constants make it, whose numbers no scenario states.
     """
     random = np.random.default_rng(21)
-    ranges = run_ranges(scenario)
+    as_told = (*run_ranges(scenario), *(key for key in joint.by_key if key.startswith("power.")))
     entries = {key: entry for key, entry in prepare(scenario).assumptions.items() if joint[key].width > 0.0}
     for _ in range(WORLDS):
         drawn = {}
@@ -109,6 +109,6 @@ def truths_of(scenario: Scenario, joint: Joint, scene: str) -> Iterator[float]:
                 )
         longer = float(lanes.makespans(np.maximum(table, 0.0)[:, None])[0]) / lanes.makespan()
         step_s = float(np.mean(run_draws(step.random, power.graph, "sweep", told_apart=False).step_s))
-        for key in ranges:
+        for key in as_told:
             longer *= max(0.0, 1.0 + joint.by_key[key].changes(np.array([a_place(random, joint.by_key[key])]))[0])
         yield step_s * longer
