@@ -89,7 +89,7 @@ def action_times(graph: StepGraph, ops: NDArray[np.int32], finish_s: Floats) -> 
     spans = graph.spans
     ends = _largest(_finishes(spans.ends, ops, finish_s))
     arrivals = _finishes(spans.inputs, ops, finish_s)
-    pairs = spans.kind == KINDS.index("FB") if spans.pairs_start_early else np.zeros(len(spans.kind), dtype=np.bool_)
+    pairs = spans.kind == KINDS.index("FB") if spans.pairs_start_early else np.zeros(len(spans.rank), dtype=np.bool_)
     first = np.minimum.reduce([each[pairs] for each in arrivals])
     inputs = _largest(arrivals)
     inputs[pairs] = first

@@ -372,7 +372,7 @@ TEXT_CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "balance-word": (v3("moe: {balance: even}"), ("moe.balance", "forced, learned, natural or {load_imbalance: 1.2}")),
     "balance-number": (v3("moe: {balance: {load_imbalance: 0.5}}"), ("load_imbalance", "too small")),
     "reliability-scalar": (v3("reliability: 3"), ("not modelled yet",)),
-    "phase-auto": (v3("phases: [{name: p, steps: 1, parallel: auto}]"), ("not modelled yet",)),
+    "phase-automatic": (v3("phases: [{name: p, steps: 1, parallel: automatic}]"), ("phases.p.parallel", "automatic")),
     "hugging-face": (inline("{architectures: [X], model_type: mixtral}"), ("not modelled yet", "Hugging Face")),
 }
 
