@@ -116,10 +116,12 @@ def test_the_recipes_layout_of_qwen3_235b_fits_64_gpus_with_full_recompute_alone
 
 
 @pytest.mark.slow
-def test_qwen3_235b_fits_64_gpus_with_full_recompute_or_tensor_parallelism_and_with_neither_only_under_fsdp() -> None:
+def test_qwen3_235b_fits_64_gpus_with_full_recompute_or_tensor_parallelism_and_with_neither_in_no_layout() -> None:
+    """FSDP among them; a GPU has whole sequences, as context parallelism is searched for beyond 4,096 tokens alone."""
     candidates = Candidates(load_to_plan(QWEN3)[0])
     names = [recompute.granularity for recompute in candidates.space.recomputes]
     fitting = [layout for layout, margin in candidates.feasible(every=True) if margin >= 0]
-    whole = [layout for layout in fitting if layout.zero_stage <= 1]
-    assert whole and all(layout.tp > 1 or names[layout.recompute] == "full" for layout in whole)
-    assert any(layout.tp == 1 and names[layout.recompute] != "full" for layout in fitting if layout.zero_stage == 3)
+    assert {layout.zero_stage for layout in fitting} == {0, 1, 2, 3}
+    assert all(layout.tp > 1 or names[layout.recompute] == "full" for layout in fitting)
+    assert any(layout.tp > 1 and names[layout.recompute] != "full" for layout in fitting)
+    assert any(layout.tp == 1 for layout in fitting)
