@@ -17,7 +17,7 @@ _SERVER: Final = "<script>window.__streamlit = { BACKEND_BASE_URL: `${window.loc
 
 _SKIP: Final = f"""
 <style>
-  [data-tag], [data-tag] *, [data-testid=stBaseButton-primary], [data-testid=stBaseButton-primary] * {{
+  [data-tag], [data-tag] *, [data-testid^=stBaseButton-primary], [data-testid^=stBaseButton-primary] * {{
     color: light-dark({theme.PAGES["light"].background}, {theme.PAGES["dark"].background}) !important;
   }}
   #skip {{ position: fixed; left: 0.5rem; top: -4rem; z-index: 1000000; padding: 0.5rem 1rem; }}
