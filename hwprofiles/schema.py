@@ -86,6 +86,11 @@ class Gpu(Record):
     usual_tdp_w: Watts | None = None
     device_names: tuple[Text, ...] = ()
 
+    @property
+    def memory_bytes(self) -> float:
+        """What the driver reports; where that is not known, the datasheet's."""
+        return self.device_bytes or self.hbm_bytes
+
     @model_validator(mode="after")
     def _limit_is_below_the_usual(self) -> Self:
         if self.usual_tdp_w is not None and self.usual_tdp_w < self.tdp_w:

@@ -82,12 +82,12 @@ def _unmet(result: PlanResult, limits: Limits) -> Problem:
 
     row = nearest_to(result.rows, limits)
     assert row is not None, "a size fits, and a limit has something to be compared with"
-    options = [(name, value) for name, value in (("--max-days", limits.days), ("--max-usd", limits.usd)) if value]
-    asked = " and ".join(f"{name} {value:,g}" for name, value in options)
+    options = limits.by_option()
+    asked = " and ".join(f"{name} {value:,g}" for name, value in options.items())
     cost = "" if row.cost_usd is None else f" and {numbers.usd(row.cost_usd)}"
     near = f"{row.num_gpus:,} GPUs come nearest with {numbers.plain(row.days or 0.0)} days{cost} ({row.layout})"
     tried = ", ".join(f"{each.num_gpus:,}" for each in result.rows)
-    return Problem("", options[0][0], f"no size meets {asked}; {near}; planned were {tried}")
+    return Problem("", next(iter(options)), f"no size meets {asked}; {near}; planned were {tried}")
 
 
 def plan_text(question: PlanQuestion, result: PlanResult, taken: Scenario) -> str:

@@ -6,18 +6,14 @@ for byte: which process simulates a step changes none of its numbers. What the s
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import sys
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from simulator.results.joint import Joint
 from simulator.results.step_result import StepResult
+from simulator.run.second_process import SecondProcess, can_fork
 from simulator.scenario.derived import num_micro_batches
 from simulator.scenario.scenario import Scenario
 
@@ -51,9 +47,8 @@ class StepsBeside:
     def __init__(self, own: StepSimulator) -> None:
         self._own = own
         self._given: list[Wanted] = []
-        self._found: dict[int, Any] = {}
-        self._process: Any = None
-        self._results: Connection | None = None
+        self._found: dict[int, StepResult | Joint] = {}
+        self._second: SecondProcess[tuple[int, StepResult | Joint]] | None = None
 
     def __enter__(self) -> StepsBeside:
         return self
@@ -62,9 +57,8 @@ class StepsBeside:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Ends the second process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
+        if self._second is not None:
+            self._second.end()
 
     def ahead(self, groups: Sequence[Sequence[Wanted]]) -> None:
         """Begins with the second process's share. groups: steps of equal scenarios, in the order in which they will be asked
@@ -75,11 +69,7 @@ class StepsBeside:
             self._given = []
             return
         self._own.get_ready(groups[0][0].scenario)
-        context = multiprocessing.get_context("fork")
-        self._results, theirs = context.Pipe(duplex=False)
-        self._process = context.Process(target=self._simulate_given, args=(theirs,), daemon=True)
-        self._process.start()
-        theirs.close()
+        self._second = SecondProcess(self._simulate_given)
 
     def __call__(self, scenario: Scenario, *, global_batch_size: int, schedule: str) -> StepResult:
         """As `StepSimulator.__call__`."""
@@ -100,37 +90,28 @@ class StepsBeside:
             if each.scenario is scenario and (each.global_batch_size, each.schedule) == asked:
                 while idx not in self._found and self._receive():
                     pass
-                found: StepResult | Joint | None = self._found.pop(idx, None)
-                return found
+                return self._found.pop(idx, None)
         return None
 
     def _receive(self) -> bool:
         """Waits for one result; False where no more come."""
-        assert self._results is not None
-        try:
-            idx, result = self._results.recv()
-        except (EOFError, OSError):
+        assert self._second is not None
+        handed = self._second.next()
+        if handed is None:
             return False
+        idx, result = handed[0]
         self._found[idx] = result
         return True
 
-    def _simulate_given(self, results: Connection) -> None:
-        """The second process: one after the other, until the first problem, which the first process will meet itself."""
-        try:
-            for idx, each in enumerate(self._given):
-                results.send((idx, self._simulated(each)))
-        except BaseException:
-            results.close()
+    def _simulate_given(self) -> Iterator[tuple[int, StepResult | Joint]]:
+        """What the second process does: one step after the other, with its place."""
+        for idx, each in enumerate(self._given):
+            yield idx, self._simulated(each)
 
     def _simulated(self, each: Wanted) -> StepResult | Joint:
         if each.schedule is None:
             return self._own.effects(each.scenario, each.global_batch_size)
         return self._own(each.scenario, global_batch_size=each.global_batch_size, schedule=each.schedule)
-
-
-def can_fork() -> bool:
-    """Whether a copy of this process can go on by itself beside it: no other thread holds what the copy would wait for."""
-    return sys.platform == "linux" and (os.cpu_count() or 1) > 1 and threading.active_count() == 1
 
 
 def second_share(groups: Sequence[Sequence[Wanted]]) -> Iterable[Wanted]:

@@ -74,7 +74,7 @@ class MemoryQuestion:
 def step_memory(question: MemoryQuestion, schedule: Schedule) -> Memory:
     """The result document's memory section, and whether the worst rank fits."""
     gpu, assumed = question.hardware.gpu, question.assumed
-    device = gpu.device_bytes or gpu.hbm_bytes
+    device = gpu.memory_bytes
     host = host_bytes(question, schedule)
     stages = [
         StageMemory(

@@ -59,7 +59,7 @@ def test_a_run_of_two_processes_is_that_of_one(
     with StepsBeside(own) as simulate:
         both = simulate_run(scenario, simulate=simulate)
         done = own.calls
-        process = simulate._process
+        process = simulate._second._process
     assert not process.is_alive()
     assert done == 1, "the second process took all but the full batch"
     assert both.model_copy(update={"stack_sha256": one.stack_sha256}) == one

@@ -19,7 +19,7 @@ from simulator.run.planner.closed_form import form_bubble_s
 from simulator.run.planner.in_flight import in_flight
 from simulator.run.planner.legal import whole_scenario
 from simulator.run.planner.simulated import margin_of
-from simulator.run.planner.space import Candidate, Mesh
+from simulator.run.planner.space import ZERO_STAGES, Candidate, Mesh
 from simulator.scenario.scenario import Scenario
 from simulator.schedule import SCHEDULES, build_schedule
 from simulator.schedule.bubble import PUBLISHED_BUBBLES, ChunkSeconds, bubble_seconds
@@ -58,13 +58,18 @@ def test_every_layout_that_is_offered_is_legal_and_no_other_is_left_out() -> Non
         for mesh in space.meshes
         for size in space.micro_batch_sizes(mesh)
         for schedule, vpp in space.schedules(mesh.pp)
-        for zero in space.zero_stages
+        for zero in ZERO_STAGES
         for recompute in range(len(space.recomputes))
     ]
     assert len(layouts) <= space.num_candidates
     for layout in random.Random(3).sample(layouts, 100):
         broken = [key for key, _ in unfit(whole_scenario(space, layout))]
-        assert bool(broken) == (rules.problem(layout) is not None), (layout, broken)
+        by_group = (
+            rules.inside(layout.mesh, layout.micro_batch_size)
+            or rules.pipeline(layout.mesh, layout.micro_batch_size, layout.schedule, layout.vpp)
+            or rules.switches(layout)
+        )
+        assert bool(broken) == (by_group is not None), (layout, broken)
 
 
 def test_the_keys_of_a_layout_load_to_the_same_scenario() -> None:

@@ -174,7 +174,7 @@ def decode_of(
         gpus=gpus, tp=shares.tp, even=_table(even), experts=_table(routed), draft=_table(draft) if drafted else None,
         caches=layer_caches(model, formats.cache, shares.tp), weight_bytes=engine_weights(model, shares, mtp=drafted),
         exchange_bytes=sent, exchanges=times, link_bytes_per_s=node.scale_up_bytes_per_s if inside else nic,
-        memory_bytes=float(gpu.device_bytes or gpu.hbm_bytes), memory_bytes_per_s=gpu.hbm_bytes_per_s,
+        memory_bytes=float(gpu.memory_bytes), memory_bytes_per_s=gpu.hbm_bytes_per_s,
         peak_flop_per_s=gpu.peak_flop_per_s["bf16"],
     )  # fmt: skip
 

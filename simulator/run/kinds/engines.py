@@ -77,7 +77,7 @@ def engine_gpus(scenario: Scenario) -> int:
         most = max(1, model.moe.num_routed_experts // EXPERTS_PER_GPU)
         return max(size for size in sizes if size <= most)
     gpu = gpu_of(scenario)
-    room = MOST_OF_MEMORY * (gpu.device_bytes or gpu.hbm_bytes)
+    room = MOST_OF_MEMORY * gpu.memory_bytes
     fitting = (
         size for size in sizes if engine_weights(model, Shares(formats_of(scenario).gemm, tp=size), mtp=False) <= room
     )

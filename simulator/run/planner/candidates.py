@@ -15,7 +15,7 @@ from simulator.run.planner.legal import Rules, problem_of_layout
 from simulator.run.planner.memory_screen import MemoryScreen
 from simulator.run.planner.prices import PartPrices
 from simulator.run.planner.rough_form import RoughForm
-from simulator.run.planner.space import Candidate, Mesh, Space
+from simulator.run.planner.space import ZERO_STAGES, Candidate, Mesh, Space
 from simulator.scenario.assumptions import resolve_assumptions
 from simulator.scenario.scenario import Scenario
 from simulator.workload.memory import MemoryAssumptions
@@ -72,7 +72,7 @@ class Candidates:
 
     def pipelines(self) -> Iterator[tuple[Mesh, int, str, int]]:
         """(mesh, micro-batch size, schedule, virtual stages) that the rules allow; counts the others."""
-        inner = len(self.space.zero_stages) * len(self.space.recomputes)
+        inner = len(ZERO_STAGES) * len(self.space.recomputes)
         for mesh in self.space.meshes:
             schedules = self.space.schedules(mesh.pp)
             sizes = self.space.micro_batch_sizes(mesh)
@@ -99,7 +99,7 @@ class Candidates:
         recomputes = range(len(self.space.recomputes))
         for mesh, size, schedule, vpp in self.pipelines():
             margins = self.screen.margins(mesh, size, schedule, vpp).tolist()
-            for zero, of_zero in zip(self.space.zero_stages, margins, strict=True):
+            for zero, of_zero in zip(ZERO_STAGES, margins, strict=True):
                 has_one = False
                 for recompute in recomputes:
                     layout = Candidate(*mesh, size, schedule, vpp, zero, recompute)

@@ -173,7 +173,9 @@ class ClosedForm:
         return ask_router(small, expert_group(small, hardware), self.prices.assumptions)
 
     def _waits(self, layout: Candidate) -> bool:
-        """As `step.graph.waits_for_its_transfers`."""
+        """Whether a rank's next chunk waits for a transfer: for what it sent (`step.graph.waits_for_its_transfers`), or,
+        without overlap, together with its neighbour.
+        """
         rule, overlap = SCHEDULES[layout.schedule], self.space.scenario.parallel.overlap
         if layout.vpp > 1 and not (rule.placement == "folded" and rule.overlaps_pairs):
             return not overlap.pp

@@ -92,11 +92,3 @@ class Rules:
         found = whole_scenario(self.space, layout if sends else layout._replace(ep=1, etp=1))
         moe = found.moe.model_copy(update={"max_nodes_per_token": None})
         return next((key for key, _ in unfit(found.model_copy(update={"moe": moe}))), None)
-
-    def problem(self, layout: Candidate) -> str | None:
-        """The key of the first broken rule, group by group."""
-        return (
-            self.inside(layout.mesh, layout.micro_batch_size)
-            or self.pipeline(layout.mesh, layout.micro_batch_size, layout.schedule, layout.vpp)
-            or self.switches(layout)
-        )

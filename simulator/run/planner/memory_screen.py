@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 
 from simulator.run.planner.in_flight import fewest, in_flight, stages_held
 from simulator.run.planner.legal import Rules
-from simulator.run.planner.space import Mesh, Space
+from simulator.run.planner.space import ZERO_STAGES, Mesh, Space
 from simulator.scenario import derived
 from simulator.scenario.hardware import gpu_of
 from simulator.scenario.layout import default_layer_counts, stage_layout
 from simulator.schedule import SCHEDULES
+from simulator.workload.buckets import WIRE_BYTES
 from simulator.workload.counted import count_workload
 from simulator.workload.layers.part import PARTS
 from simulator.workload.memory import (
@@ -109,8 +110,7 @@ class MemoryScreen:
     @cached_property
     def usable(self) -> int:
         """The largest peak that fits."""
-        gpu = gpu_of(self.space.scenario)
-        return usable_bytes(gpu.device_bytes or gpu.hbm_bytes, self.assumed.needed_frac)
+        return usable_bytes(gpu_of(self.space.scenario).memory_bytes, self.assumed.needed_frac)
 
     @cached_property
     def _host_share(self) -> float:
@@ -162,9 +162,9 @@ class MemoryScreen:
         counts[0] += spread.copies * params.vocabulary
         shares = np.array([1.0 / dense, 1.0 / dense, 1.0 / expert, 1.0 / expert])
         several = max(dense, expert) > 1
-        coefficients = np.stack([self._coefficients(zero, shares, several) for zero in self.space.zero_stages])
+        coefficients = np.stack([self._coefficients(zero, shares, several) for zero in ZERO_STAGES])
         largest = params.largest[0] + params.largest[1] / mesh.ep
-        extra = np.array([self._at_work(zero) * largest for zero in self.space.zero_stages])
+        extra = np.array([self._at_work(zero) * largest for zero in ZERO_STAGES])
         found: Floats = coefficients @ counts + extra[:, None]
         return found
 
@@ -180,8 +180,8 @@ class MemoryScreen:
     def _at_work(self, zero: int) -> float:
         """Bytes for a parameter of the largest unit: two gathered, one that is not reduced yet."""
         recipe = self._recipe(zero)
-        gathered = 2.0 * (2 if recipe.gathered_dtype == "bf16" else 4) if zero >= 3 else 0.0
-        return gathered + ((2 if recipe.gradient_dtype == "bf16" else 4) if recipe.shards_gradients else 0)
+        gathered = 2.0 * WIRE_BYTES[recipe.gathered_dtype] if zero >= 3 else 0.0
+        return gathered + (WIRE_BYTES[recipe.gradient_dtype] if recipe.shards_gradients else 0)
 
     def _recipe(self, zero: int) -> StateRecipe:
         return self._recipes[zero]
@@ -189,7 +189,7 @@ class MemoryScreen:
     @cached_property
     def _recipes(self) -> tuple[StateRecipe, ...]:
         plan = self.space.scenario.parallel
-        of = [plan.model_copy(update={"zero_stage": zero}) for zero in self.space.zero_stages]
+        of = [plan.model_copy(update={"zero_stage": zero}) for zero in ZERO_STAGES]
         return tuple(
             state_recipe(self.space.scenario.model_copy(update={"parallel": each}), self.assumed) for each in of
         )
@@ -198,16 +198,13 @@ class MemoryScreen:
         """(weights, gradients, optimizer; dense, dense quantised, expert, expert quantised) bytes of one parameter."""
         key = (zero, several)
         if key not in self._bytes:
-            recipe = replace(self._recipe(zero), dense_replicas=1, expert_replicas=1, keeps_placeholders=False)
+            recipe = self._recipe(zero)
             found = np.zeros((3, 4))
             for kind, params in enumerate(
                 (StageParams(PROBE, 0, 0, 0), StageParams(PROBE, PROBE, 0, 0), StageParams(0, 0, PROBE, 0),
                  StageParams(0, 0, PROBE, PROBE))
             ):  # fmt: skip
-                state = rank_states([params], recipe, ((0,),))[0]
-                found[:, kind] = [
-                    total_bytes(part) / PROBE for part in (state.weights, state.gradients, state.optimizer)
-                ]
+                found[:, kind] = bytes_of_one(params, recipe)
             # `counts` has the quantised ones among all: what they take more than the others.
             found[:, 1] -= found[:, 0]
             found[:, 3] -= found[:, 2]
@@ -236,8 +233,7 @@ class MemoryScreen:
         """
         key = self._kind(mesh)
         if key not in self._kept:
-            most, few = self._experts, mesh
-            one = self._stacked(few)
+            most, one = self._experts, self._stacked(mesh)
             padding = np.zeros_like(one)
             if mesh.ep > 1 and derived.row_padding(self.space.scenario) > 1:
                 other = next((each for each in self._expert_groups if each != mesh.ep and each > 1), mesh.ep)
@@ -335,6 +331,16 @@ class MemoryScreen:
         used = [PARTS[code] for code, number in zip(CODES, parts, strict=True) if number]
         needed = frozenset().union(*(part.vocabulary(model) for part in used))
         return float(len(needed - frozenset().union(*(part.holds for part in used))))
+
+
+def bytes_of_one(params: StageParams, recipe: StateRecipe) -> tuple[float, float, float]:
+    """Bytes of one parameter's weight, gradient and optimizer state, which one GPU has alone. params: PROBE of one kind."""
+    alone = replace(recipe, dense_replicas=1, expert_replicas=1, keeps_placeholders=False)
+    state = rank_states([params], alone, ((0,),))[0]
+    weights, gradients, optimizer = (
+        total_bytes(part) / PROBE for part in (state.weights, state.gradients, state.optimizer)
+    )
+    return weights, gradients, optimizer
 
 
 def _in_order(codes: Sequence[str]) -> list[str]:

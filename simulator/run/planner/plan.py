@@ -19,6 +19,7 @@ from simulator.run.planner.legal import whole_scenario
 from simulator.run.planner.reasons import binds, loses_by
 from simulator.run.planner.simulated import SimulatedLayout, simulate_layout
 from simulator.run.planner.smallest import smallest_text
+from simulator.run.step_key import step_document
 from simulator.scenario.scenario import Scenario
 
 Report = Callable[[int, int], None]
@@ -75,12 +76,11 @@ def plan_layout(scenario: Scenario, *, report: Report | None = None) -> tuple[Sc
 
 
 def inputs_sha256(scenario: Scenario) -> str:
-    """Hash of what a plan follows from: all but names, how long phases are, and prices."""
-    document = scenario.canonical()
-    for key in ("name", "prices", "start_date", "currency"):
-        document.pop(key, None)
-    document["phases"] = [phase.get("batch_ramp") for phase in document["phases"]]
-    return hashlib.sha256(json.dumps(document, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    """Hash of what a plan follows from: what the steps do, and the ramps, whose batches a layout has to run."""
+    ramps = [
+        None if phase.batch_ramp is None else phase.batch_ramp.model_dump(mode="json") for phase in scenario.phases
+    ]
+    return hashlib.sha256(f"{step_document(scenario)}{json.dumps(ramps, sort_keys=True)}".encode()).hexdigest()
 
 
 def _planned(scenario: Scenario, report: Report | None) -> tuple[Scenario, LayoutPlan]:
@@ -149,6 +149,7 @@ def _is_within_noise(one: Tried, best: Tried) -> bool:
     """Whether draws do not tell a layout from the best one: only of those that were drawn alike."""
     if not one.steps or not best.steps:
         return False
+    # Where nothing is random a layout has one step, which stands for every draw.
     differences = np.resize(np.array(one.steps), DRAWS) - np.resize(np.array(best.steps), DRAWS)
     mean, error = float(differences.mean()), float(differences.std(ddof=1)) / sqrt(DRAWS)
     return mean <= max(2.0 * error, NOISE_FRAC * best.step_s)

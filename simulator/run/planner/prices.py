@@ -7,7 +7,7 @@ compose these is `closed_form`'s.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import comb, fsum
@@ -61,10 +61,10 @@ class PartSeconds:
         return PartSeconds(**{name: max(0.0, value) for name, value in pairs})
 
 
-def mean_of(parts: list[PartSeconds]) -> PartSeconds:
-    """The mean part."""
+def total_of(parts: Sequence[PartSeconds], share: int = 1) -> PartSeconds:
+    """The sum of parts over `share`; of as many as there are, the mean part."""
     names = PartSeconds.__dataclass_fields__
-    return PartSeconds(**{name: fsum(getattr(part, name) for part in parts) / len(parts) for name in names})
+    return PartSeconds(**{name: fsum(getattr(part, name) for part in parts) / share for name in names})
 
 
 def few_layers(model: ModelSpec) -> tuple[ModelSpec, str]:
@@ -137,7 +137,6 @@ class PartPrices:
             reach = reached(model, mesh.ep, nodes, scenario.moe.max_nodes_per_token)
             recipe = replace(recipe, nodes=nodes, nodes_per_token=reach[0], ranks_per_token=reach[1])
         codes = ["E", *kinds, "L", *["mtp"] * min(1, model.mtp.num_modules)]
-        codes = [code for code in codes if code != "mtp"] + ["mtp"] * codes.count("mtp")
         model = model.model_copy(update={"mtp": model.mtp.model_copy(update={"num_modules": codes.count("mtp")})})
         units = build_workload(model, [codes], recipe).stages[0].units
         pricing = _UnitPricing(self, scenario, self.messages(mesh, scenario), paired)
@@ -145,12 +144,11 @@ class PartPrices:
         layers = len(kinds)
         parts = {"E": found[0] - found[1], "L": found[layers]}
         for kind in dict.fromkeys(kinds):
-            parts[kind] = mean_of([each for each, of in list(zip(found, kinds, strict=False))[1:] if of == kind])
+            alike = [each for each, of in list(zip(found, kinds, strict=False))[1:] if of == kind]
+            parts[kind] = total_of(alike, len(alike))
         behind = found[layers + 1 :]
         if behind:
-            parts["mtp"] = PartSeconds(
-                **{n: fsum(getattr(each, n) for each in behind) for n in PartSeconds.__dataclass_fields__}
-            )
+            parts["mtp"] = total_of(behind)
         return parts
 
     def kernels(self, scenario: Scenario, *, paired: bool) -> KernelPrices:

@@ -140,13 +140,21 @@ class RoughForm:
         ).seconds
 
 
+FORWARD_GATHERS: Final = 4
+"""Of a layer's tensor-parallel group: gathers in front of attention and network, and scatters behind them."""
+BACKWARD_GATHERS: Final = 6
+"""Their opposites, and what was gathered once more for the weight gradients."""
+WHOLE: Final = 0.9
+"""Share of a forward from which on it is computed again as a whole, gathers with it: no module alone is as much."""
+
+
 def _scaled(part: PartSeconds, share: float, gather_s: float) -> PartSeconds:
     """A part of a share of its tokens; host and gathers are not."""
     found = {each.name: getattr(part, each.name) * share for each in fields(part)}
     found |= {"host_f_s": part.host_f_s, "host_b_s": part.host_b_s}
-    found["forward_s"] += 4.0 * gather_s
-    found["input_s"] += 6.0 * gather_s
-    found["again_s"] += 4.0 * gather_s if part.again_s >= 0.9 * part.forward_s else 0.0
+    found["forward_s"] += FORWARD_GATHERS * gather_s
+    found["input_s"] += BACKWARD_GATHERS * gather_s
+    found["again_s"] += FORWARD_GATHERS * gather_s if part.again_s >= WHOLE * part.forward_s else 0.0
     return PartSeconds(**found)
 
 

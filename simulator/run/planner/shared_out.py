@@ -5,12 +5,10 @@ Which process plans a size changes nothing of its plan. What the second one does
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from simulator.run.beside import can_fork
+from simulator.run.second_process import SecondProcess, can_fork
 
 Found = TypeVar("Found")
 Report = Callable[[int], None]
@@ -24,42 +22,18 @@ def planned_by_two(
     places = range(len(sizes))
     if len(sizes) < 2 or not can_fork():
         return [_reported(report, place, plan, sizes) for place in places]
-    context = multiprocessing.get_context("fork")
-    results, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_hand_back, args=(theirs, sizes[1::2], plan), daemon=True)
-    process.start()
-    theirs.close()
+    second = SecondProcess(lambda: map(plan, sizes[1::2]))
     try:
         found = {place: _reported(report, place, plan, sizes) for place in places[::2]}
         for place in places[1::2]:
             report(place)
-            handed = _received(results)
+            handed = second.next()
             found[place] = plan(sizes[place]) if handed is None else handed[0]
     finally:
-        process.kill()
-        process.join()
-        results.close()
+        second.end()
     return [found[place] for place in places]
 
 
 def _reported(report: Report, place: int, plan: Callable[[int], Found], sizes: Sequence[int]) -> Found:
     report(place)
     return plan(sizes[place])
-
-
-def _hand_back(results: Connection, sizes: Sequence[int], plan: Callable[[int], Any]) -> None:
-    """The second process: one size after the other, until the first problem, which the first process will meet itself."""
-    try:
-        for size in sizes:
-            results.send((plan(size),))
-    except BaseException:
-        results.close()
-
-
-def _received(results: Connection) -> tuple[Any] | None:
-    """The next that the second process found; None where no more come."""
-    try:
-        found: tuple[Any] = results.recv()
-    except (EOFError, OSError):
-        return None
-    return found

@@ -59,8 +59,7 @@ def margin_of(step: CountedStep) -> float:
     if few < order.num_micro_batches and plan.pipeline_buffers == "in_flight":
         order = build_schedule(plan.schedule, plan.pp, few, plan.vpp)
     peak = max(rank.peak_bytes for rank in rank_memories(question, order))
-    gpu = step.hardware.gpu
-    return usable_bytes(gpu.device_bytes or gpu.hbm_bytes, question.assumed.needed_frac) - float(peak)
+    return usable_bytes(step.hardware.gpu.memory_bytes, question.assumed.needed_frac) - float(peak)
 
 
 def simulate_layout(scenario: Scenario) -> SimulatedLayout | float:

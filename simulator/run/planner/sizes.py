@@ -15,6 +15,7 @@ from simulator.errors import InputError, Problem
 from simulator.results.plan_result import LayoutPlan
 from simulator.results.plan_table import PlanResult, PlanRow
 from simulator.run.economics import Price, cost_usd, gpu_hours, price_of
+from simulator.run.layout_text import DEGREES
 from simulator.run.planner.cluster_sizes import (
     FIELD,
     MAX_FOUND,
@@ -32,7 +33,6 @@ from simulator.scenario.scenario import Scenario
 
 SAME_COST_FRAC: Final = 0.05
 """Sizes whose costs are this near to the least one (a share of it) are told apart by days: a step is not known better."""
-DEGREES: Final = ("tp", "cp", "pp", "vpp", "ep", "etp")
 MAX_ABOVE: Final = 3
 """Nodes above the smallest size of the memory screen, which may be wrong by some per cent."""
 MAX_MORE: Final = 6
@@ -52,6 +52,11 @@ class Limits:
 
     days: float | None = None
     usd: float | None = None
+
+    def by_option(self) -> dict[str, float]:
+        """The options that set one."""
+        stated = {"--max-days": self.days, "--max-usd": self.usd}
+        return {option: value for option, value in stated.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +113,7 @@ def plan_sizes(
 def check_limits(scenario: Scenario, limits: Limits) -> None:
     """Raise InputError where a limit is no positive number, or the scenario does not say what it is compared with."""
     problems = []
-    for option, value in (("--max-days", limits.days), ("--max-usd", limits.usd)):
-        if value is None:
-            continue
+    for option, value in limits.by_option().items():
         if not (math.isfinite(value) and value > 0):
             problems.append(Problem("", option, f"is no limit ({value}); give a number above 0"))
         elif trained_tokens(scenario) is None:
@@ -130,9 +133,7 @@ def planned_part(scenario: Scenario) -> Scenario:
 
 def alike_phases(scenario: Scenario) -> tuple[Phase, ...]:
     """The phases that train the scenario's own step: pre-training without sections of their own."""
-    return tuple(
-        each for each in scenario.phases if not each.changes and getattr(each, "kind", "pretrain") == "pretrain"
-    )
+    return tuple(each for each in scenario.phases if not each.changes and each.kind == "pretrain")
 
 
 def trained_tokens(scenario: Scenario) -> float | None:
@@ -190,9 +191,7 @@ def choice_of(rows: Sequence[PlanRow], limits: Limits) -> int | None:
 
 def rule_of(limits: Limits) -> str:
     """How a size is taken, in words."""
-    within = " and ".join(
-        name for name, value in (("--max-days", limits.days), ("--max-usd", limits.usd)) if value is not None
-    )
+    within = " and ".join(limits.by_option())
     met = f"of the sizes that fit and meet {within}" if within else "of the sizes that fit"
     return f"{met}: the fastest of those whose cost is within {SAME_COST_FRAC:.0%} of the least".replace("%", " %")
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from simulator.network.domains import domain_use_of
+from simulator.run.planner.cluster_sizes import MAX_FOUND
 from simulator.run.planner.space import LONE_SCHEDULE, Space
 from simulator.scenario.scenario import Scenario
-
-MAX_GPUS: Final = 131_072
-"""Clusters above are not looked at."""
 
 
 def largest_margin(scenario: Scenario) -> float | None:
@@ -36,7 +32,7 @@ def sizes_above(scenario: Scenario) -> list[int]:
     """Clusters worth asking about: whole domains (or powers of two below one), two and three times a power of two of them."""
     domain, gpus = domain_use_of(scenario).gpus_per_domain, scenario.cluster.num_gpus
     found = {domain << power for power in range(20)} | {3 * (domain << power) // 2 for power in range(20)}
-    return sorted(size for size in found if gpus < size <= MAX_GPUS)
+    return sorted(size for size in found if gpus < size <= MAX_FOUND)
 
 
 def smallest_that_fits(scenario: Scenario) -> int | None:
@@ -58,6 +54,6 @@ def smallest_text(scenario: Scenario) -> str:
     size = smallest_that_fits(scenario)
     if size is None:
         return (
-            f"no layout of model {model} fits on {gpus} GPUs, nor on more, up to {MAX_GPUS:,}; use GPUs of more memory"
+            f"no layout of model {model} fits on {gpus} GPUs, nor on more, up to {MAX_FOUND:,}; use GPUs of more memory"
         )
     return f"no layout of model {model} fits on {gpus} GPUs; the smallest cluster on which one does has {size} GPUs"

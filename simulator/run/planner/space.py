@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from simulator.network.domains import domain_use_of
+from simulator.run.layout_text import DEGREES, layout_words
 from simulator.run.planner.context_way import context_way
 from simulator.scenario.parallel import DataParallel, Parallel
 from simulator.scenario.plan import Recompute
@@ -33,6 +34,7 @@ MAX_MICRO_BATCH: Final = 8
 MAX_TOKENS: Final = 16_384
 MAX_VPP: Final = 8
 MAX_MESHES: Final = 4_000
+ZERO_STAGES: Final = (0, 1, 2, 3)
 LEFT_OUT: Final = frozenset({"gpipe"})
 """Schedules with another's bubble and more memory: no layout of theirs is ever the best."""
 LONE_SCHEDULE: Final = "1f1b"
@@ -114,11 +116,6 @@ class Space:
         return tuple(dict.fromkeys(found))
 
     @cached_property
-    def zero_stages(self) -> tuple[int, ...]:
-        """ZeRO stages."""
-        return (0, 1, 2, 3)
-
-    @cached_property
     def all_meshes(self) -> tuple[Mesh, ...]:
         """Every mesh within the bounds of the degrees, the fewest GPUs a replica first."""
         moe, seq_len, gpus = self.scenario.model.moe, self.scenario.training.seq_len, self.num_gpus
@@ -182,7 +179,7 @@ class Space:
     def _number(self, meshes: Iterable[Mesh]) -> int:
         meshes = list(meshes)
         per_pp = {pp: len(self.schedules(pp)) for pp in {mesh.pp for mesh in meshes}}
-        inner = len(self.zero_stages) * len(self.recomputes)
+        inner = len(ZERO_STAGES) * len(self.recomputes)
         return sum(per_pp[mesh.pp] * max(1, len(self.micro_batch_sizes(mesh))) for mesh in meshes) * inner
 
     def scenario_of(self, layout: Candidate) -> Scenario:
@@ -202,9 +199,7 @@ class Space:
         overlap = plan.overlap.model_copy(update={"ep": None}) if plan.overlap.ep == "pair" else plan.overlap
         if layout.tp == 1 and overlap.tp != "none":
             overlap = overlap.model_copy(update={"tp": "none"})
-        degrees = {
-            key: getattr(layout, key) for key in ("tp", "cp", "pp", "ep", "etp", "vpp", "zero_stage", "schedule")
-        }
+        degrees = {key: getattr(layout, key) for key in (*DEGREES, "zero_stage", "schedule")}
         changes = {
             **degrees, "sequence_parallel": layout.tp > 1, "layers_per_stage": None, "split_backward": True,
             "overlap": overlap, "cp_comm": context_way(self.scenario, layout.tp, layout.cp),
@@ -249,6 +244,4 @@ class Space:
         again: str = recompute.granularity
         if recompute.modules:
             again += f" ({', '.join(recompute.modules)})"
-        degrees = f"tp{layout.tp} cp{layout.cp} pp{layout.pp} vpp{layout.vpp} ep{layout.ep} etp{layout.etp}"
-        size = f"zero{layout.zero_stage} mb{layout.micro_batch_size}"
-        return f"{degrees} {size} {layout.schedule}, recompute {again}"
+        return layout_words(layout, layout.micro_batch_size, again)

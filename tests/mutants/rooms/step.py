@@ -313,7 +313,7 @@ STEP = Room(
         ),
         Fault(
             "simulator/step/memory.py",
-            "device = gpu.device_bytes or gpu.hbm_bytes",
+            "device = gpu.memory_bytes",
             "device = gpu.hbm_bytes",
             "what the driver keeps can be used",
         ),
