@@ -18,7 +18,7 @@ from simulator.step.step import simulate_prepared
 
 
 def memory(document: str) -> Memory:
-    """The memory of a step. document: `simulator.run.kept_steps.step_document` of its scenario. Raises InputError."""
+    """The memory of a step. document: `simulator.run.step_key.step_document` of its scenario. Raises InputError."""
     scenario = _scenario(document)
     return step_memory(memory_question(count(scenario)), order_of_actions(scenario))
 

@@ -25,7 +25,7 @@ class Network:
 
 
 def network(document: str, draws: int) -> Network:
-    """document: `simulator.run.kept_steps.step_document` of a scenario; draws: how many of its draws. Raises InputError."""
+    """document: `simulator.run.step_key.step_document` of a scenario; draws: how many of its draws. Raises InputError."""
     scenario = load_scenario(json.loads(document), [f"draws={draws}"], reads_files=False)
     report_progress(0.1, "counting and pricing the work")
     step = prepare(scenario)

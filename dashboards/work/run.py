@@ -19,7 +19,7 @@ KEPT_PLANS: Final = 4
 
 
 def step(document: str, global_batch_size: int, schedule: str) -> StepResult:
-    """A step of so many sequences. document: as `kept_steps.step_document` gives it. Raises InputError."""
+    """A step of so many sequences. document: as `step_key.step_document` gives it. Raises InputError."""
     return _step(document, global_batch_size, schedule, explains=True)
 
 

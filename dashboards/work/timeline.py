@@ -14,7 +14,7 @@ from simulator.step.timeline import step_timeline
 
 
 def timeline(document: str) -> StepTimeline:
-    """The first draw of a step. document: `simulator.run.kept_steps.step_document` of its scenario. Raises InputError."""
+    """The first draw of a step. document: `simulator.run.step_key.step_document` of its scenario. Raises InputError."""
     report_progress(0.1, "one random draw, every operator")
     return step_timeline(load_scenario(json.loads(document), reads_files=False))
 

@@ -11,11 +11,11 @@ from rich.console import RenderableType
 from simulator.report import numbers
 from simulator.report.layout import grid, shortened, text
 from simulator.report.lever_words import range_words
+from simulator.report.run_sections import MAX_NAME_WIDTH
 from simulator.results.interval import Interval
-from simulator.results.phase_parts import PhasePart
+from simulator.results.phase_parts import STEP, PhasePart
 from simulator.results.run_result import RunResult
 
-MAX_NAME_WIDTH: Final = 18
 Facts = Mapping[str, float]
 
 
@@ -42,7 +42,7 @@ def part_lines(part: PhasePart) -> Iterator[str]:
 
 def decides_words(key: str) -> str:
     """What decides a line, with its key."""
-    return "the step's own interval" if key == "step" else range_words(key)
+    return "the step's own interval" if key == STEP else range_words(key)
 
 
 def _row(part: PhasePart) -> list[str]:

@@ -6,16 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import fsum
-from typing import Final
 
 from rich.console import RenderableType
 
 from simulator.report import facts, numbers
 from simulator.report.layout import grid, shortened, text
 from simulator.report.phase_words import hours, lines
+from simulator.report.run_sections import MAX_NAME_WIDTH
 from simulator.results.run_result import PhaseResult, RunResult
-
-MAX_NAME_WIDTH: Final = 18
 
 
 def phases(result: RunResult, width: int) -> Iterable[RenderableType]:

@@ -51,8 +51,9 @@ def trained_steps(scenario: Scenario) -> tuple[tuple[Scenario, tuple[BatchSize, 
     """
     found: dict[str, tuple[Scenario, tuple[BatchSize, ...]]] = {}
     for each in trained_by_phases(scenario):
-        first, sizes = found.setdefault(step_key(each.scenario), (each.scenario, ()))
-        found[step_key(first)] = (first, tuple(dict.fromkeys((*sizes, *batch_sizes(each.scenario)))))
+        key = step_key(each.scenario)
+        first, sizes = found.get(key, (each.scenario, ()))
+        found[key] = (first, tuple(dict.fromkeys((*sizes, *batch_sizes(each.scenario)))))
     return tuple(found.values())
 
 

@@ -12,7 +12,7 @@ from hwprofiles.stack_records import Assumption
 from hwprofiles.units import TERA
 from simulator.results.interval import Estimate, Interval
 from simulator.results.joint import Joint, together
-from simulator.results.phase_parts import PhasePart
+from simulator.results.phase_parts import STEP, PhasePart
 from simulator.results.plan_result import LayoutPlan
 from simulator.results.run_result import PhaseResult, SteadyState, Totals
 from simulator.results.step_result import AssumptionRow, RangePart, StepResult
@@ -22,7 +22,7 @@ from simulator.run.batch_ramp import BatchSize
 from simulator.run.beside import StepsBeside, Wanted
 from simulator.run.economics import CostEstimate, Price, cost, cost_usd, gpu_hours, price_of
 from simulator.run.joint_run import phase_joint, total
-from simulator.run.kinds.kind_model import STEP, KindModel
+from simulator.run.kinds.kind_model import KindModel
 from simulator.run.phases import OfKind, PhasePlan, StepTimesByEnd, phase_result, plan_phase, wall_time
 from simulator.run.step_key import step_key
 from simulator.run.trained import Report, trained_by_phases
@@ -252,7 +252,7 @@ def steady_state_of(run: PhaseRun) -> SteadyState:
     step = run.full.step
     useful = step.useful_tokens_per_step or step.tokens_per_step
     hours_per_token = gpu_hours(run.num_gpus, step.step_s) / useful
-    hours = hours_per_token * math.fsum(each.tokens for each in run.plan.levels)
+    hours = hours_per_token * run.plan.tokens
     return SteadyState(
         gpu_hours_per_trillion_tokens=hours_per_token * TERA,
         gpu_hours=hours,

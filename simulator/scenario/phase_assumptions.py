@@ -1,4 +1,5 @@
-"""Stated assumptions of fine-tuning, reinforcement learning and evaluation: phase_assumptions.yaml. No step rests on them."""
+"""Stated assumptions of fine-tuning, reinforcement learning and evaluation: phase_assumptions.yaml. No step of
+pre-training rests on them."""
 
 from __future__ import annotations
 

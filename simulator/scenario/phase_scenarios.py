@@ -54,13 +54,8 @@ def own_scenarios(scenario: Scenario) -> tuple[Scenario, ...]:
     )
 
 
-def is_planned(scenario: Scenario, index: int) -> bool:
-    """Whether a phase's layout is to be found: its scenario then has a placeholder in the place of one."""
-    return is_to_plan(phase_scenario(scenario, index))
-
-
 def is_to_plan(scenario: Scenario) -> bool:
-    """Whether the layout that the scenario itself states is to be found (`parallel: auto`)."""
+    """Whether the layout that the scenario itself states is to be found (`parallel: auto`): a placeholder stands there."""
     return isinstance(scenario.parallel, PlannedParallel)
 
 
@@ -212,8 +207,7 @@ def with_phases(scenario: Scenario, own: Mapping[int, Scenario]) -> Scenario:
     base = scenario.canonical()
     phases = list(scenario.phases)
     for idx, trained in own.items():
-        plain = dict.fromkeys(SECTIONS)
-        phases[idx] = phases[idx].model_copy(update=plain | difference(base, trained.canonical()))
+        phases[idx] = _plain(phases[idx]).model_copy(update=difference(base, trained.canonical()))
     made = scenario.model_copy(update={"phases": tuple(phases)})
     found = tuple(own[idx] if idx in own else _made(made, phase) for idx, phase in enumerate(phases))
     made._own = (made, found)

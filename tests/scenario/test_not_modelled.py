@@ -19,7 +19,7 @@ SCHEMA = scenario_schema()
 KEYS = not_modelled.entries("key")
 VALUES = not_modelled.entries("value")
 ONE_VALUE = {"schema_version", "currency"}
-"""Keys that say which format a file is in, and those whose other values are refused with the reason."""
+"""Keys that say which format a file is in."""
 
 
 def option(name: str, value: str) -> str:

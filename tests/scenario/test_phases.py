@@ -10,7 +10,7 @@ import pytest
 from simulator import load_scenario
 from simulator.check import check_scenario
 from simulator.errors import InputError
-from simulator.scenario.phase_scenarios import is_planned, own_scenarios, phase_scenario
+from simulator.scenario.phase_scenarios import is_to_plan, own_scenarios, phase_scenario
 from simulator.scenario.scenario import Scenario
 
 CONTEXT = {"name": "context", "steps": 10, "seq_len": 8192, "global_batch_size": 64}
@@ -124,10 +124,10 @@ def test_what_is_wrong_with_the_scenario_is_not_said_again_of_its_phases() -> No
 
 def test_a_layout_that_is_to_be_found_stays_the_word_and_cannot_be_simulated() -> None:
     scenario = load({**CONTEXT, "global_batch_size": 63, "parallel": "auto"})  # no rule of layouts is asked of it
-    assert (is_planned(scenario, 0), is_planned(scenario, 1)) == (False, True)
+    assert [is_to_plan(each) for each in own_scenarios(scenario)] == [False, True]
     assert scenario.canonical()["phases"][1]["parallel"] == "auto"
     again = load_scenario(scenario.canonical())
-    assert again == scenario and is_planned(again, 1)
+    assert again == scenario and is_to_plan(phase_scenario(again, 1))
     trained = phase_scenario(scenario, 1)
     with pytest.raises(InputError, match=r"parallel: auto is no layout that can be simulated"):
         check_scenario(trained)
@@ -137,8 +137,8 @@ def test_a_layout_that_is_to_be_found_stays_the_word_and_cannot_be_simulated() -
 
 def test_an_option_below_auto_ends_the_search_with_the_scenarios_other_keys() -> None:
     scenario = load({**CONTEXT, "parallel": "auto"}, options=("phases.context.parallel.pp=4",))
-    assert not is_planned(scenario, 1)
     trained = phase_scenario(scenario, 1)
+    assert not is_to_plan(trained)
     assert (trained.parallel.pp, trained.parallel.ep, trained.parallel.layers_per_stage) == (4, 8, None)
 
 
@@ -150,7 +150,7 @@ def test_another_node_is_warned_of_its_price_though_the_layout_is_open() -> None
 
 def test_a_whole_run_may_leave_its_layout_open() -> None:
     scenario = load_scenario(small(CONTEXT), ["parallel=auto"])
-    assert scenario.canonical()["parallel"] == "auto" and is_planned(scenario, 0) and is_planned(scenario, 1)
+    assert scenario.canonical()["parallel"] == "auto" and all(map(is_to_plan, own_scenarios(scenario)))
     assert load_scenario(scenario.canonical()) == scenario
 
 

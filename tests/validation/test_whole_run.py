@@ -10,7 +10,7 @@ import pytest
 from simulator import load_scenario, simulate_run
 from simulator.results.plan_result import LayoutPlan, PlannedLayout
 from simulator.results.run_result import RunResult
-from simulator.scenario.phase_scenarios import is_planned, phase_scenario
+from simulator.scenario.phase_scenarios import is_to_plan, own_scenarios, phase_scenario
 from tests.scenario.test_phases import CONTEXT, small
 from validation.whole_run import WholeRun, compared, document, layouts, load_whole_run, table, whole_run_names
 
@@ -82,7 +82,7 @@ def test_the_published_lines_of_deepseek_v3_sum_to_its_total_and_name_phases_of_
     scenario = load_scenario(run.scenario)
     named = [name for line in run.lines for name in line.phases]
     assert named == [phase.name for phase in scenario.phases]
-    assert [is_planned(scenario, idx) for idx in range(5)] == [False, True, True, False, False]
+    assert [is_to_plan(each) for each in own_scenarios(scenario)] == [False, True, True, False, False]
     lengths = [phase_scenario(scenario, idx).training.seq_len for idx in range(3)]
     assert lengths == [4096, 32768, 131072]
     assert phase_scenario(scenario, 0).canonical() | {"name": ""} == load_scenario("deepseek-v3").canonical() | {

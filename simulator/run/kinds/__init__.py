@@ -16,7 +16,6 @@ from hwprofiles.provenance import Source
 from hwprofiles.stack_records import Assumption
 from hwprofiles.units import SECONDS_PER_HOUR
 from simulator.errors import InputError, Problem
-from simulator.results.phase_parts import PhasePart
 from simulator.run.kinds import engines, evaluation, rl, rollout, sft
 from simulator.run.kinds.kind_model import KindModel, Values
 from simulator.run.kinds.packing import Packed
@@ -30,8 +29,6 @@ PACKING: Final[Mapping[str, Callable[[Scenario, Values], Packed]]] = MappingProx
     {"sft": sft.packed_instances, "rl": rl.packed_answers}
 )
 """Kind → how what it trains on fills sequences."""
-
-__all__ = ["KindModel", "PhasePart", "kind_model", "packs", "resolved_phase", "trained_scenario"]
 
 
 def packs(phase: Phase) -> bool:

@@ -13,10 +13,7 @@ from math import fsum
 
 from simulator.scenario.model import GqaAttention, MlaAttention, ModelSpec
 from simulator.workload.model_counts import FLOP_PER_MULTIPLY_ADD
-from simulator.workload.tensors import FORMAT_BITS
-
-BITS = 8
-"""Of a byte."""
+from simulator.workload.tensors import BYTE_BITS, FORMAT_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +45,7 @@ def cache_bytes(caches: Iterable[LayerCache], context: float) -> float:
 
 def _of(attention: MlaAttention | GqaAttention, kv_dtype: str) -> tuple[float, float, int | None]:
     """(bytes a token, FLOP a query and cached token, window) of one layer."""
-    num_bytes = FORMAT_BITS[kv_dtype] / BITS if kv_dtype in FORMAT_BITS else 1.0
+    num_bytes = FORMAT_BITS["fp8-tensor" if kv_dtype == "fp8" else kv_dtype] / BYTE_BITS
     if isinstance(attention, MlaAttention):
         latent, rope = attention.kv_lora_rank, attention.qk_rope_head_dim
         return num_bytes * (latent + rope), FLOP_PER_MULTIPLY_ADD * attention.num_heads * (2 * latent + rope), None

@@ -4,8 +4,8 @@ On a GPU with b sequences of L cached tokens each, a step is
     rows r = b (two rows a sequence where an MTP module drafts a token that the step verifies)
     kernels(r): the stack's GEMMs and memory-bound kernels at r rows, experts at r times the fullest GPU's share (tables)
     attention = sum over layers of max(b L bytes / (share * memory bandwidth), r L FLOP / (share * BF16 peak))
-    exchange(r) = dispatch and combine of every MoE layer: r top_k tokens' bytes / (share * link rate) + a latency each, or two
-      all-reduces a layer of a dense model that several GPUs share
+    exchange(r) = dispatch and combine of every MoE layer: r top_k tokens' bytes times the fullest GPU's share / (share * link
+      rate) + a latency each, or two all-reduces a layer of a dense model that several GPUs share
     step = engine + min(kernels(r) + attention + exchange(r), max(2 kernels(r / 2) + attention, 2 exchange(r / 2)))
 the last as two halves of the batch that run beside one another (arXiv:2412.19437, 3.4). Shares, latency and engine are stated
 assumptions. Nothing is fitted to a served system.
@@ -14,7 +14,7 @@ assumptions. Nothing is fitted to a served system.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import fsum
 from typing import Final
@@ -26,6 +26,7 @@ from hwprofiles.schema import Gpu, Node
 from hwprofiles.stack_records import Stack
 from simulator.run.kinds.cache import LayerCache, cache_bytes, layer_caches
 from simulator.run.kinds.decode_kernels import Shares, draft_shapes, expert_shapes, head_shapes, layer_shapes
+from simulator.run.kinds.kind_model import Values
 from simulator.scenario.model import ModelSpec
 from simulator.step.pricing import GAP
 from simulator.workload.layers.part import WHOLE
@@ -36,8 +37,6 @@ ROWS: Final = (1, 8, 32, 64, 128, 256, 512, 1_024, 4_096)
 """Rows at which kernels are priced; between two, seconds are linear in the rows: weights are read up to some 128 rows, tiles of
 arithmetic count from there on.
 """
-
-Values = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class Decode:
     """What an engine's step is made of, on each of its GPUs.
 
     gpus: of an engine. tp: of them that share every sequence. even: kernels that see the GPU's own rows; experts: those of the
-    routed experts, by the rows of each GPU. draft: the MTP module's kernels for one row a sequence, 0 where none drafts.
+    routed experts, by the rows of each GPU. draft: the MTP module's kernels for one row a sequence; None: none drafts.
     caches: of the layers; weight_bytes: of a GPU. exchange_bytes: that a row sends in all layers; exchanges: how often;
     link_bytes_per_s: over what, one direction of a GPU.
     """
@@ -195,10 +194,10 @@ def _exchanged(model: ModelSpec, shares: Shares, formats: Formats) -> tuple[floa
     """(bytes that a row sends in a step, exchanges of a step)."""
     h, moe = model.hidden_size, model.moe
     if moe is not None and shares.ep > 1:
-        dispatch = tensor_bytes("fp8-block" if formats.dispatch == "fp8" else "bf16", h)
-        combine = tensor_bytes("fp8-block" if formats.combine == "fp8" else "bf16", h)
+        both = (formats.dispatch, formats.combine)
+        sent = sum(tensor_bytes("fp8-block" if each == "fp8" else "bf16", h) for each in both)
         number = model.layers.count("m")
-        return float(number * moe.top_k * (dispatch + combine)), 2 * number
+        return float(number * moe.top_k * sent), 2 * number
     if shares.tp > 1:
         ring = 2.0 * (shares.tp - 1) / shares.tp
         return 2 * model.num_layers * ring * tensor_bytes("bf16", h), 2 * model.num_layers

@@ -36,7 +36,7 @@ def layer_shapes(model: ModelSpec, code: str, rows: int, shares: Shares) -> list
     return [op.shape for op in ops]
 
 
-def expert_shapes(model: ModelSpec, rows: float, shares: Shares) -> list[KernelShape]:
+def expert_shapes(model: ModelSpec, rows: int, shares: Shares) -> list[KernelShape]:
     """Kernels of a layer's routed experts on the GPU. rows: tokens of each GPU of the engine, that many of every one's.
 
     Experts that no row asks for are not read: of those of the GPU, 1 - (1 - top_k / experts)^(rows * ep) are.
@@ -46,7 +46,7 @@ def expert_shapes(model: ModelSpec, rows: float, shares: Shares) -> list[KernelS
     held = -(-moe.num_routed_experts // shares.ep)
     missed = (1.0 - moe.top_k / moe.num_routed_experts) ** (rows * shares.ep)
     asked = max(1, round(held * (1.0 - missed)))
-    m, width = max(1, round(rows * moe.top_k)), moe.expert_intermediate_size
+    m, width = rows * moe.top_k, moe.expert_intermediate_size
     ops = [
         *_cast(m, h, shares),
         c.grouped(c.fprop("up", shares.gemm_dtype, m, moe.num_up * width, h), asked),

@@ -6,22 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import fsum
 from types import MappingProxyType
-from typing import Final
 
 import numpy as np
 
 from hwprofiles.stack_records import Assumption
 from simulator.results.interval import Estimate, Interval
 from simulator.results.joint import Floats, points, positions
-from simulator.results.phase_parts import PhasePart
+from simulator.results.phase_parts import STEP, PhasePart
 
 Values = Mapping[str, float]
 """Key of an assumption → its value."""
 Lines = Mapping[str, float]
 """Name of a line → its GPU-hours."""
 
-STEP: Final = "step"
-"""What stands for the interval of the phase's step among what decides a line."""
 Drawn = Sequence[float] | None
 
 

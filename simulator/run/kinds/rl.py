@@ -22,12 +22,11 @@ from typing import Final
 from hwprofiles.units import SECONDS_PER_HOUR
 from simulator.run.kinds.decode import Decode
 from simulator.run.kinds.evaluation import forward_hours
+from simulator.run.kinds.kind_model import Values
 from simulator.run.kinds.packing import Packed, pack
 from simulator.run.kinds.rollout import Answers, generating_s, most_at_once
 from simulator.scenario.phase_kinds import Rl
 from simulator.scenario.scenario import Scenario
-
-Values = Mapping[str, float]
 
 NOTES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -111,8 +110,7 @@ def lines(scenario: Scenario, engine: Decode, packed: Packed, values: Values, st
     work = amounts(scenario, values, gpus, packed)
     an_hour = gpus / SECONDS_PER_HOUR
     reads = forward_hours(scenario, work.read_tokens, values, step_s)
-    limit = rl.rollout.max_batch_per_gpu
-    generating = generating_s(engine, values, work.answers, None if limit is None else float(limit))
+    generating = generating_s(engine, values, work.answers, rl.rollout.max_batch_per_gpu)
     update = work.updates * steps_of_update(scenario, work) * step_s * an_hour
     prompts = work.rollouts * work.prompts * work.answers.prompt
     share = values["rl_model_reward_share"]
@@ -142,8 +140,8 @@ def facts(
     rl, gpus = scenario.phases[0].rl or Rl(), scenario.cluster.num_gpus
     work = amounts(scenario, values, gpus, packed)
     limit = rl.rollout.max_batch_per_gpu
-    most = most_at_once(engine, values, work.answers, None if limit is None else float(limit))
-    generating = generating_s(engine, values, work.answers, None if limit is None else float(limit))
+    most = most_at_once(engine, values, work.answers, limit)
+    generating = generating_s(engine, values, work.answers, limit)
     batch, context = min(most, work.answers.number), work.answers.prompt + work.answers.tokens / 2.0
     filled = work.sequences / (steps_of_update(scenario, work) * scenario.training.global_batch_size)
     return {

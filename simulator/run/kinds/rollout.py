@@ -9,16 +9,14 @@ Lengths are log-normal and end at the longest that is allowed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from math import exp, fsum, log, log1p, sqrt
 from statistics import NormalDist
 from typing import Final, Protocol
 
+from simulator.run.kinds.kind_model import Values
 from simulator.run.kinds.packing import cut_moment
-
-Values = Mapping[str, float]
 
 PLACES: Final = (0.2, 0.4, 0.6, 0.75, 0.875, 0.95, 0.98, 0.995)
 """Shares of the answers at whose lengths the drain is cut; the last piece ends with the longest of all."""
@@ -69,21 +67,24 @@ class Answers:
         """Mean tokens of an answer as it is cut."""
         return self.kept(1)
 
+    @property
+    def context(self) -> float:
+        """Cached tokens of a sequence on the mean of its steps, where places are taken again at once."""
+        return self.prompt + self.kept(2) / (2.0 * self.tokens)
+
 
 def most_at_once(engine: Engine, values: Values, answers: Answers, limit: float | None) -> float:
     """Sequences that a GPU holds at a time, at their mean length where places are taken again at once; below 1: part of one."""
-    context = answers.prompt + answers.kept(2) / (2.0 * answers.tokens)
-    held = engine.most_sequences(values, context)
+    held = engine.most_sequences(values, answers.context)
     return held if limit is None else min(held, limit)
 
 
 def generating_s(engine: Engine, values: Values, answers: Answers, limit: float | None = None) -> float:
     """Seconds from the first token to the last of the longest answer. limit: sequences that a GPU may hold at a time."""
     batch = min(answers.number, most_at_once(engine, values, answers, limit))
-    context = answers.prompt + answers.kept(2) / (2.0 * answers.tokens)
     a_step = engine.tokens_per_step(values)
     waiting = (answers.number - batch) * answers.tokens / (batch * a_step)
-    full = waiting * engine.step_s(values, batch, context) if waiting > 0.0 else 0.0
+    full = waiting * engine.step_s(values, batch, answers.context) if waiting > 0.0 else 0.0
     return full + _drain_s(engine, values, answers, batch) / a_step
 
 
