@@ -77,12 +77,17 @@ class PhaseRun:
         return Estimate(value=times.step_s, low=times.interval.low, high=times.interval.high)
 
     @cached_property
+    def steps_wall(self) -> Estimate:
+        """Wall-clock seconds of plain steps."""
+        return wall_time(self.plan, self.times)
+
+    @cached_property
     def wall(self) -> Estimate:
         """Wall-clock seconds."""
         if self.kind is None:
-            return wall_time(self.plan, self.times)
+            return self.steps_wall
         of_kind = self.kind.total(self.step, self._drawn).times(1.0 / gpu_hours(self.num_gpus, 1.0))
-        return of_kind if self.kind.is_whole else wall_time(self.plan, self.times) + of_kind
+        return of_kind if self.kind.is_whole else self.steps_wall + of_kind
 
     @property
     def hours(self) -> Estimate:
@@ -102,7 +107,7 @@ class PhaseRun:
         parts = self.kind.parts(self.step, self._drawn)
         if self.kind.is_whole:
             return OfKind(self.kind.tokens, self.kind.steps, parts)
-        trained = wall_time(self.plan, self.times).times(gpu_hours(self.num_gpus, 1.0))
+        trained = self.steps_wall.times(gpu_hours(self.num_gpus, 1.0))
         note = "steps of the phase's layout"
         update = PhasePart(name="update", gpu_hours=trained, decides=STEP, decided=trained.interval, note=note)
         return OfKind(self.plan.tokens, self.plan.steps, (update, *parts))
@@ -119,9 +124,11 @@ class PhaseRun:
     def joint(self) -> Joint | None:
         """Its hours in every draw; None where nothing was drawn, as in a first answer."""
         step, kind = self.changes, self.kind
-        if not isinstance(step, Joint) or kind is None:
-            return step if isinstance(step, Joint) else None
-        trained = 0.0 if kind.is_whole else wall_time(self.plan, self.times).value * gpu_hours(self.num_gpus, 1.0)
+        if not isinstance(step, Joint):
+            return None
+        if kind is None:
+            return step
+        trained = 0.0 if kind.is_whole else self.steps_wall.value * gpu_hours(self.num_gpus, 1.0)
         step_s = self.step.value
 
         def hours(values: Mapping[str, float], factor: float) -> float:
