@@ -66,12 +66,17 @@ def link_changes(overrides: Iterable[str]) -> dict[str, str] | None:
     changes: dict[str, str] = {}
     for override in overrides:
         path, _, text = override.partition("=")
-        name = names.get(f"{path}.{SHORTHANDS[path]}" if path in SHORTHANDS else path)
+        name = names.get(whole_key(path))
         read = None if name is None else BY_NAME[name].read(text)
         if name is None or read is None:
             return None
         changes[name] = read
     return changes
+
+
+def whole_key(path: str) -> str:
+    """A section that is written as one word stands for one of its keys."""
+    return f"{path}.{SHORTHANDS[path]}" if path in SHORTHANDS else path
 
 
 def named(source: Source, lines: Sequence[str]) -> tuple[Offer, ...]:

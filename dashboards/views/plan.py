@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboards import jobs, state
 from dashboards.keys import BY_NAME, text_of
-from dashboards.remedied import link_changes
+from dashboards.remedied import link_changes, whole_key
 from dashboards.source import Source
 from dashboards.widgets.asked import asked_under
 from dashboards.widgets.figure import figure, mode
@@ -22,7 +22,6 @@ from simulator.report import plan_words
 from simulator.report.figures import plan as figures
 from simulator.report.frames.plan import sizes_shown
 from simulator.results.plan_table import PlanResult, PlanRow
-from simulator.scenario.draft import SHORTHANDS
 
 PLANNED: Final = "plan"
 """What the link says where the button was pressed."""
@@ -125,13 +124,8 @@ def plan_changes(row: PlanRow, source: Source) -> dict[str, str] | None:
     if changes is None or loaded.error() is not None:
         return None
     scenario = loaded.load()
-    is_plan = all(text_of(value_at(scenario, _whole(key))) == text_of(value) for key, value in keys.items())
+    is_plan = all(text_of(value_at(scenario, whole_key(key))) == text_of(value) for key, value in keys.items())
     return changes if is_plan else None
-
-
-def _whole(key: str) -> str:
-    """A section that is written as one word stands for one of its keys."""
-    return f"{key}.{SHORTHANDS[key]}" if key in SHORTHANDS else key
 
 
 def _load(num_gpus: int, changes: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 from dashboards.widgets.figure import figure, mode
 from dashboards.widgets.problems import as_text
 from dashboards.widgets.table import table
-from simulator.report import narrowing, numbers, phase_section, phase_words
+from simulator.report import phase_section, phase_words
 from simulator.report.figures import tornado as figures
 from simulator.report.frames import cost as frames
 from simulator.results.run_result import RunResult
@@ -19,23 +19,18 @@ def show(result: RunResult, *, is_first: bool) -> None:
     if len(result.phases) > 1:
         _show_phases(result)
     st.subheader("How sure?")
-    moving = frames.ranges(result)
-    if is_first or moving.empty:
+    moving = frames.ranges_shown(result)
+    if is_first or not moving:
         st.caption("Follows with all draws." if is_first else "Nothing is uncertain here that moves the GPU-hours.")
         return
     figure(figures.tornado(result, mode()), figures.tornado_alt(result), "what-if-tornado")
     with st.expander("What narrows each"):
-        cells = [
-            (row.words, numbers.signed_percent(row.at_low_frac), numbers.signed_percent(row.at_high_frac),
-             narrowing.what_to_do(row.what))
-            for row in moving.itertuples()
-        ]  # fmt: skip
         columns = ["What moves the GPU-hours", "at its low end", "at its high end", "What narrows it"]
         widths = {
             columns[0]: st.column_config.TextColumn(width=260),
             columns[3]: st.column_config.TextColumn(width="large"),
         }
-        table(pd.DataFrame(cells, columns=columns), "what-if-ranges", widths)
+        table(pd.DataFrame(moving, columns=columns), "what-if-ranges", widths)
 
 
 def _show_phases(result: RunResult) -> None:

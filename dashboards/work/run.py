@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
 from dashboards.progress import report_progress
 from simulator.check import load_scenario
-from simulator.results.interval import Interval
+from simulator.results.joint import Joint
 from simulator.results.step_result import StepResult
 from simulator.scenario.scenario import Scenario
 from simulator.step.batches import StepSimulator
@@ -36,8 +35,8 @@ def _step(document: str, global_batch_size: int, schedule: str, *, explains: boo
     return simulator(scenario, global_batch_size=global_batch_size, schedule=schedule)
 
 
-def effects(document: str) -> Mapping[str, Interval]:
-    """What the assumptions are worth: relative change of the full batch's step at the ends of their ranges."""
+def effects(document: str) -> Joint:
+    """The full batch's step with all that may be otherwise drawn at once, and what each is worth alone."""
     scenario, simulator = _simulator(document)
     simulator.report = lambda done: report_progress(done, "what the assumptions are worth")
     return simulator.effects(scenario, scenario.training.global_batch_size)

@@ -35,7 +35,7 @@ def bench_scenario(source: str, overrides: Sequence[str], as_json: bool, num_dra
     graph = power_of(step, build_graph(step)).graph
     folded = []
     for draw in range(num_draws if step.random.is_random else 1):
-        rows = draw_rows(step.random, graph, draw, step.random.load)
+        rows = draw_rows(step.random, graph, draw)
         folded.append(np.ones((graph.dag.num_draw_rows, 1)) if rows is None else rows.max(axis=1, keepdims=True))
     result = bench(graph.dag, graph.class_seconds(), folded[0])
     if len(folded) > 1:

@@ -14,9 +14,6 @@ from simulator.engine.dag import FloatArray, IntArray, StepDag, Timeline
 from simulator.engine.inputs import check_dag, check_durations, check_topological, largest_of
 from simulator.errors import InconsistentSimulation
 
-TABLES_AT_ONCE = 64
-"""Lanes of a pass over class tables: what they hold at a time fits the cache."""
-
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
@@ -162,11 +159,11 @@ def _sweep_slots(
     return makespan_s
 
 
-def sweep_tables(dag: StepDag, tables: FloatArray, num_threads: int | None = None) -> FloatArray:
+def sweep_tables(dag: StepDag, tables: FloatArray) -> FloatArray:
     """(lanes,) makespans of one graph under as many class tables, (num_classes, lanes) seconds: each bit for bit that of
-    `sweep` with its own table and no draws. num_threads: as in `sweep_batch`.
+    `sweep` with its own table and no draws.
 
-    Raises InconsistentSimulation as `sweep` does.
+    Raises InconsistentSimulation for tables of another shape, and for seconds that are not finite or below 0.
     """
     prepared = _prepare(dag)
     if tables.ndim != 2 or len(tables) != dag.num_classes:
@@ -177,20 +174,10 @@ def sweep_tables(dag: StepDag, tables: FloatArray, num_threads: int | None = Non
     # A class is a row of draws on one operator class of a second: a lane has its own seconds, and meets no other.
     one, no_join = np.zeros(dag.num_ops, dtype=np.int32), np.zeros(dag.num_ops, dtype=np.bool_)
     of_rows = replace(prepared, op_class=one, draw_row=prepared.op_class, is_join=no_join)
-
-    def run(first: int) -> FloatArray:
-        lanes = np.ascontiguousarray(tables[:, first : first + TABLES_AT_ONCE])
-        start, finish = np.empty((2, len(sinks), lanes.shape[1]))
-        _sweep_slots(of_rows, out_row, np.ones(1), lanes, start, finish)
-        found: FloatArray = finish.max(axis=0, initial=0.0)
-        return found
-
-    starts = range(0, tables.shape[1], TABLES_AT_ONCE)
-    threads = min(len(starts), num_threads or os.cpu_count() or 1)
-    if threads <= 1:
-        return np.concatenate([np.zeros(0), *map(run, starts)])
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        return np.concatenate(list(pool.map(run, starts)))
+    start, finish = np.empty((2, len(sinks), tables.shape[1]))
+    _sweep_slots(of_rows, out_row, np.ones(1), np.ascontiguousarray(tables), start, finish)
+    found: FloatArray = finish.max(axis=0, initial=0.0)
+    return found
 
 
 def _output_rows(subset: IntArray, num_ops: int) -> IntArray:

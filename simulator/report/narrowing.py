@@ -12,6 +12,8 @@ from simulator.results.run_result import RunResult
 from simulator.results.step_result import RangePart
 
 NUM_THINGS: Final = 3
+SMALL: Final = 5e-4
+"""Of the total: what moves it less is printed as nothing."""
 
 CALIBRATE: Final = "measure the GPU's own kernels (moesim calibrate)"
 LINKS: Final = "time the real library's messages and hold them against the table Collectives"

@@ -12,11 +12,10 @@ from rich.text import Text
 from simulator.report import numbers
 from simulator.report.layout import needed_width, plain_table, text
 from simulator.report.lever_words import range_words
+from simulator.report.narrowing import SMALL
 from simulator.report.terminal import print_plainly
 from simulator.results.sensitivity import Sensitivity, SensitivityRow
 
-SMALL: Final = 5e-4
-"""Of the total: rows that move it less at both ends are counted, not shown."""
 HALF_BAR: Final = 12
 """Columns of a bar on each side of the prediction."""
 MIDDLE: Final = "│"
@@ -29,7 +28,7 @@ def print_tornado(found: Sensitivity, file: TextIO | None = None, width: int | N
 
 
 def tornado(found: Sensitivity, width: int) -> RenderableType:
-    """The table, and what it says and does not say."""
+    """The table, and what it says and does not say; rows that move less than SMALL at both ends are counted, not shown."""
     total = found.total
     shown = [row for row in found.rows if max(abs(row.effect_low), abs(row.effect_high)) >= SMALL * total.value]
     title = (
@@ -64,8 +63,7 @@ def _table(found: Sensitivity, shown: list[SensitivityRow], width: int) -> Rende
 
 def _cells(row: SensitivityRow, total: float) -> tuple[str, str, str, str, str]:
     ends = f"{numbers.by_key(row.key, row.low)} … {numbers.by_key(row.key, row.value)} … {numbers.by_key(row.key, row.high)}"
-    effects = (numbers.signed_percent(effect / total) for effect in (row.effect_low, row.effect_high))
-    low, high = effects
+    low, high = (numbers.signed_percent(effect / total) for effect in (row.effect_low, row.effect_high))
     return row.key, ends, low, high, numbers.percent(row.first_order)
 
 

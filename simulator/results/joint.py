@@ -100,7 +100,7 @@ class Joint(Mapping[str, Interval]):
     @cached_property
     def alone(self) -> Floats:
         """(draws,) the same if every source changed the quantity as it does alone, and changes added up."""
-        return added(self.sources, self.seed, len(self.relative))
+        return added(self.sources, self.seed)
 
     @cached_property
     def ends(self) -> tuple[float, float]:
@@ -125,28 +125,28 @@ class Joint(Mapping[str, Interval]):
         return {key: each / total if total else 0.0 for key, each in own.items()}
 
 
-def positions(seed: int, key: str, num_draws: int = NUM_DRAWS) -> Floats:
+def positions(seed: int, key: str) -> Floats:
     """(draws,) where a source lies: -1 at its low, 1 at its high. Of the seed and the key alone."""
     digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()[:16]
     bits = np.random.Philox(key=np.frombuffer(digest, dtype="<u8").astype(np.uint64))
-    return _strata(num_draws)[np.argsort(bits.random_raw(num_draws), kind="stable")]
+    return _strata()[np.argsort(bits.random_raw(NUM_DRAWS), kind="stable")]
 
 
 @cache
-def _strata(num_draws: int) -> Floats:
+def _strata() -> Floats:
     """Middles of equally likely strata of a normal law whose 95 % point is 1, ascending."""
     law = NormalDist()
-    found = np.array([law.inv_cdf((index + 0.5) / num_draws) / REACH for index in range(num_draws)])
+    found = np.array([law.inv_cdf((index + 0.5) / NUM_DRAWS) / REACH for index in range(NUM_DRAWS)])
     found.setflags(write=False)
     return found
 
 
-def added(sources: Iterable[Source], seed: int, num_draws: int = NUM_DRAWS) -> Floats:
+def added(sources: Iterable[Source], seed: int) -> Floats:
     """(draws,) 1 and every source's own change."""
-    total = np.ones(num_draws)
+    total = np.ones(NUM_DRAWS)
     for each in sources:
         if each.at_low or each.at_high:
-            total += each.changes(positions(seed, each.key, num_draws))
+            total += each.changes(positions(seed, each.key))
     return total
 
 
@@ -242,7 +242,7 @@ def together(parts: Sequence[tuple[float, Joint]]) -> Joint:
         of = [(share, by_key[key]) for share, by_key in known if key in by_key]
         at_low, at_high = (math.fsum(share * getattr(each, end) for share, each in of) for end in ("at_low", "at_high"))
         sources.append(replace(of[0][1], at_low=at_low, at_high=at_high))
-    relative = np.zeros(len(parts[0][1].relative))
+    relative = np.zeros(NUM_DRAWS)
     for share, joint in shares:
         relative += share * joint.relative
     return Joint(tuple(sources), relative, parts[0][1].seed)

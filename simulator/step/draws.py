@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -135,7 +136,7 @@ def run_draws(
         return _run_on(Outcome(parts, step_s, even.makespan_s, ones, host_s=host_s, other_s=other), graph, even)
 
     def run(draw: int) -> tuple[RankParts, float, Floats]:
-        rows = draw_rows(random, graph, draw, random.load)
+        rows = draw_rows(random, graph, draw)
         return *_run_draw(graph, ops, rows, engine), ones if rows is None else rows.mean(axis=1)
 
     # The loops that draw and sweep hold no lock of Python (simpy does); the results' order is that of the draws.
@@ -181,9 +182,7 @@ def _shares(random: Randomness, graph: StepGraph, step_s: Floats, even_s: float)
     def mean_s(without: Randomness) -> float:
         if not without.is_random:
             return even_s
-        found = (draw_rows(without, graph, draw, without.load) for draw in draws)
-        steps = [float(sweep_batch(graph.dag, seconds, rows[None]).makespan_s[0]) for rows in found if rows is not None]
-        return float(np.mean(steps))
+        return float(np.mean([drawn_step_s(without, graph, seconds, draw) for draw in draws]))
 
     drawn = float(np.mean(step_s[:ATTRIBUTION_DRAWS]))
     alike = replace(random, documents=None)
@@ -192,20 +191,20 @@ def _shares(random: Randomness, graph: StepGraph, step_s: Floats, even_s: float)
     return of_alike - of_even_loads, of_even_loads - even_s, drawn - of_alike
 
 
-def draw_rows(random: Randomness, graph: StepGraph, draw: int, load: LoadModel | None) -> Floats | None:
+def draw_rows(random: Randomness, graph: StepGraph, draw: int) -> Floats | None:
     """(draw rows, lanes) multipliers of one random draw: expert loads times the speed of the GPU that runs them, then the
-    speeds, then attention cores of packed documents times the speeds; a lane is a rank of the expert group. load: the expert
-    loads, None for even loads. None where nothing is random.
+    speeds, then attention cores of packed documents times the speeds; a lane is a rank of the expert group. None where nothing
+    is random.
     """
-    if load is None and random.speed_cv == 0 and random.documents is None:
+    if not random.is_random:
         return None
     micro_batches, seed, lanes, num_loads = graph.num_micro_batches, random.seed, random.lanes, graph.num_load_rows
     rows = np.empty((graph.dag.num_draw_rows, lanes))
     loads = rows[:num_loads].reshape(len(graph.draw_units), micro_batches, ROWS_PER_UNIT, lanes)
-    if load is None:
+    if random.load is None:
         loads[:] = 1.0
     else:
-        draw_loads(load, len(graph.draw_units), micro_batches, seed, draw, loads)
+        draw_loads(random.load, len(graph.draw_units), micro_batches, seed, draw, loads)
     check_loads(rows[:num_loads])
     packed = random.documents.draw(micro_batches, seed, draw) if random.documents else None
     work = micro_batches if packed is None else _column_work(random, packed)
@@ -256,20 +255,22 @@ def _run_draw(
     return rank_parts(graph, ops, times.finish_s[0]), float(times.makespan_s[0])
 
 
+def drawn_step_s(random: Randomness, graph: StepGraph, seconds: Floats, draw: int) -> float:
+    """Seconds of one random draw of classes that take `seconds` (classes,); of the step itself where nothing is random."""
+    rows = draw_rows(random, graph, draw)
+    rows = np.ones((graph.dag.num_draw_rows, 1)) if rows is None else rows
+    return float(sweep_batch(graph.dag, seconds, rows[None], num_threads=1).makespan_s[0])
+
+
 def uneven_ratio(random: Randomness, graph: StepGraph) -> float:
     """The step of the first random draws (RATIO_DRAWS, in the mean) over that of even loads on equal GPUs."""
     if not random.is_random:
         return 1.0
     seconds = graph.class_seconds()
     even_s = sweep(graph.dag, seconds).makespan_s
-
-    def makespan_s(draw: int) -> float:
-        rows = draw_rows(random, graph, draw, random.load)
-        assert rows is not None
-        return float(sweep_batch(graph.dag, seconds, rows[None], num_threads=1).makespan_s[0])
-
+    draws = range(min(RATIO_DRAWS, random.draws))
     with ThreadPoolExecutor(max_workers=min(RATIO_DRAWS, os.cpu_count() or 1)) as pool:
-        drawn = list(pool.map(makespan_s, range(min(RATIO_DRAWS, random.draws))))
+        drawn = list(pool.map(partial(drawn_step_s, random, graph, seconds), draws))
     return max(1.0, float(np.mean(drawn)) / even_s)
 
 
@@ -279,7 +280,7 @@ def longest_sequences(random: Randomness, graph: StepGraph) -> float:
     """
     if random.documents is None:
         return 1.0
-    rows = draw_rows(replace(random, speed_cv=0.0), graph, 0, None)
+    rows = draw_rows(replace(random, load=None, speed_cv=0.0), graph, 0)
     assert rows is not None
     kind = random.documents.windows[0] is not None
     cores = rows[len(rows) - graph.num_core_rows :].reshape(

@@ -14,18 +14,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from math import fsum
 
-import numpy as np
-
 from hwprofiles.assumption_units import ASSUMPTION_UNITS
 from hwprofiles.stack_records import Assumption
 from simulator.assembly.chunks import DP, NUM_STREAMS
 from simulator.assembly.step_graph import StepGraph
 from simulator.assembly.unit_costs import INSIDE
-from simulator.engine import sweep, sweep_batch
+from simulator.engine import sweep
 from simulator.scenario import derived
 from simulator.scenario.plan import LoadImbalance
 from simulator.schedule.action import Schedule
-from simulator.step.draws import MAX_THREADS, Randomness, Report, draw_rows, randomness
+from simulator.step.draws import MAX_THREADS, Randomness, Report, drawn_step_s, randomness
 from simulator.step.graph import build_graph, waits_for_its_transfers
 from simulator.step.lanes import Floats, Moved
 from simulator.step.power import StepPower, at_speeds_of, seconds_apart
@@ -180,13 +178,10 @@ def _drawn_steps(
     if len(chances) == 1:
         return {}
     seconds, draws = graph.class_seconds(), range(min(DRAWS, step.random.draws))
-
-    def run(random: Randomness, draw: int) -> float:
-        rows = draw_rows(random, graph, draw, load=random.load)
-        rows = np.ones((graph.dag.num_draw_rows, 1)) if rows is None else rows
-        return float(sweep_batch(graph.dag, seconds, rows[None], num_threads=1).makespan_s[0])
-
-    return {at: [pool.submit(run, random, draw) for draw in draws] for at, random in chances.items()}
+    return {
+        at: [pool.submit(drawn_step_s, random, graph, seconds, draw) for draw in draws]
+        for at, random in chances.items()
+    }
 
 
 def _mean_s(tasks: Sequence[Future[float]]) -> float:

@@ -6,16 +6,13 @@ Sources are the categories of kernels and messages and the power constants (step
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from simulator.results.interval import Interval
 from simulator.results.joint import Joint
 from simulator.scenario.run_ranges import run_ranges
 from simulator.schedule.action import Schedule
 from simulator.step.draws import Report
 from simulator.step.effects import assumption_sources
 from simulator.step.graph import build_graph
-from simulator.step.lanes import Moved, joint_of, sources_of
+from simulator.step.lanes import Moved, joint_of
 from simulator.step.power import StepPower, power_of
 from simulator.step.prepared import PreparedStep
 from simulator.step.ranges import measured_sources, power_sources
@@ -34,15 +31,6 @@ def step_joint(
         *measured, *_of_runs(step), *power_sources(power), *assumption_sources(step, order, power, report)
     ]  # fmt: skip
     return joint_of(lanes, moved, step.scenario.seed)
-
-
-def assumption_effects(
-    step: PreparedStep, order: Schedule, report: Report | None = None, power: StepPower | None = None
-) -> Mapping[str, Interval]:
-    """Assumption → change of the step, relative, at the ends of its range, ascending. Arguments as of `step_joint`."""
-    power = power or power_of(step, build_graph(step, order))
-    sources = sources_of(measured_sources(step, power)[0], assumption_sources(step, order, power, report))
-    return {each.key: each.effect for each in sources}
 
 
 def _of_runs(step: PreparedStep) -> list[Moved]:

@@ -16,11 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.engine.dag import StepDag
-from simulator.engine.sweep import TABLES_AT_ONCE, sweep_tables
+from simulator.engine.sweep import sweep_tables
 from simulator.results.joint import NUM_DRAWS, Joint, Source, positions
 from simulator.step.power import StepPower
 
 Floats = NDArray[np.float64]
+
+TABLES_AT_ONCE = 64
+"""Lanes of a pass over class tables: what they hold at a time fits the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +59,7 @@ class Lanes:
 
     def makespans(self, tables: Floats) -> Floats:
         """(lanes,) seconds of the step under tables of `apart`, (classes of apart, lanes)."""
-        return sweep_tables(self.dag, tables[self.row] + self.added_s[:, None], num_threads=1)
-
-    def makespan(self) -> float:
-        """Of the step as it is."""
-        return float(self.makespans(self.seconds[:, None])[0])
+        return sweep_tables(self.dag, tables[self.row] + self.added_s[:, None])
 
 
 def lanes_of(power: StepPower) -> Lanes:

@@ -45,7 +45,7 @@ def step_timeline(scenario: Scenario, *, schedule: str | None = None, mean_step_
 def timeline_of(step: PreparedStep, order: Schedule, mean_step_s: float | None = None) -> StepTimeline:
     """`step_timeline` of a prepared step under an order of actions."""
     graph, random = power_of(step, build_graph(step, order)).graph, step.random
-    rows = draw_rows(random, graph, FIRST_DRAW, random.load)
+    rows = draw_rows(random, graph, FIRST_DRAW)
     draws = np.ones((graph.dag.num_draw_rows, 1)) if rows is None else rows
     ops = observed_ops(graph)
     watched = sweep_batch(graph.dag, graph.class_seconds(), draws[None], ops, num_threads=1)

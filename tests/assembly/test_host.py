@@ -114,7 +114,7 @@ def test_what_is_left_out_holds_nothing_up(preset: str, overrides: tuple[str, ..
     whole = expand(order, replace(pruned.form.priced, host=replace(pruned.form.priced.host, prunes=False)))
     assert _num_host(pruned) < _num_host(whole)
     for draw in range(2):
-        rows = draw_rows(step.random, pruned, draw, step.random.load)
+        rows = draw_rows(step.random, pruned, draw)
         rows = np.ones((pruned.dag.num_draw_rows, 1)) if rows is None else rows
         ends = [sweep_batch(each.dag, each.class_seconds(), rows[None]).makespan_s[0] for each in (pruned, whole)]
         assert ends[0] == pytest.approx(ends[1], rel=1e-12)

@@ -44,7 +44,7 @@ class Run:
 
     def draws(self, draw: int) -> NDArray[np.float64] | None:
         """(draw rows, lanes) multipliers of a random draw, None where nothing is random."""
-        return draw_rows(self.prepared.random, self.graph, draw, self.prepared.random.load)
+        return draw_rows(self.prepared.random, self.graph, draw)
 
 
 def simulate(document: Mapping[str, Any]) -> Run:

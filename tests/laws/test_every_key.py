@@ -279,8 +279,10 @@ CHANGES: Mapping[str, tuple[str, str]] = {
 }
 """Key → context in which it has meaning, and another legal value there."""
 
-OF_KINDS: Mapping[str, Mapping[str, Any]] = {"tuned": TUNED, "reinforced": REINFORCED, "evaluated": EVALUATED}
-"""Context → its phase."""
+PHASES: Mapping[str, Mapping[str, Any]] = {
+    "ramped": RAMPED, "tuned": TUNED, "reinforced": REINFORCED, "evaluated": EVALUATED,
+}  # fmt: skip
+"""Context → its phase; PHASE of all others."""
 
 
 def keys(section: type[Section], prefix: str = "") -> Iterator[str]:
@@ -313,14 +315,12 @@ def answer(*given: str) -> dict[str, Any]:
 
 
 def changed(key: str, value: str) -> str:
-    """The option that sets a key; of a phase, the one that every context has."""
-    base = OF_KINDS.get(CHANGES[key][0]) if key in CHANGES else None
-    if base is not None:
-        return f"phases={json.dumps([_with(base, key.split('.')[1:], parse_yaml(value, 'value').data)])}"
-    if key == "phases.kind":
-        return f"phases={json.dumps([{**PHASE, 'kind': value}])}"
+    """The option that sets a key; of a phase, the one that its context has. Steps stand instead of tokens."""
     if key.startswith("phases."):
-        return f"phases={json.dumps([_phase(key.removeprefix('phases.').split('.'), value)])}"
+        phase = _with(PHASES.get(CHANGES[key][0], PHASE), key.split(".")[1:], parse_yaml(value, "value").data)
+        if "steps" in phase and "tokens" in phase:
+            del phase["tokens"]
+        return f"phases={json.dumps([phase])}"
     if key == "moe.balance.load_imbalance":
         return f"moe.balance={{load_imbalance: {value}}}"
     return f"{key}={value}"
@@ -331,18 +331,6 @@ def _with(phase: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str
     first, *rest = path
     found: dict[str, Any] = {**phase, first: _with(phase.get(first, {}), rest, value) if rest else value}
     return found
-
-
-def _phase(path: Sequence[str], value: str) -> dict[str, Any]:
-    """The phase of its context with another value; steps stand instead of tokens."""
-    phase = {
-        key: dict(each) if isinstance(each, dict) else each for key, each in (RAMPED if path[1:] else PHASE).items()
-    }
-    if path == ["steps"]:
-        return {"name": "p", "steps": int(value)}
-    section = phase["batch_ramp"] if len(path) > 1 else phase
-    section[path[-1]] = value if path[-1] == "schedule_below" else float(value) if "e" in value else int(value)
-    return phase
 
 
 def test_every_key_is_tried() -> None:

@@ -53,7 +53,7 @@ def test_the_timeline_is_the_engines_and_loses_nothing(document: Document) -> No
     graph = power_of(
         prepared, build_graph(prepared, order)
     ).graph  # at the speed of its watts, and with its links shared
-    rows = draw_rows(random, graph, 0, random.load)
+    rows = draw_rows(random, graph, 0)
     swept = sweep(graph.dag, graph.class_seconds(), rows)
     lane = timeline.lane.index
     assert timeline.step_s == swept.makespan_s

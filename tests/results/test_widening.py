@@ -3,7 +3,7 @@
 import pytest
 
 from simulator import load_scenario, simulate_run, simulate_step
-from simulator.results.joint import NUM_DRAWS, Joint, Source, added
+from simulator.results.joint import Joint, Source, added
 from simulator.results.widening import widened
 from simulator.step.prepared import prepare
 from simulator.step.step import simulate_prepared
@@ -20,7 +20,7 @@ def test_a_step_has_the_interval_of_its_draws_and_lists_the_greatest_first() -> 
         Source("b", -0.3, 0.4, 1.0, 1.0, 2.0),
         Source("c", 0.0, 0.0, 1, 1, 1),
     )
-    joint = Joint(sources, added(sources, 0, NUM_DRAWS), 0)
+    joint = Joint(sources, added(sources, 0), 0)
     wide = widened(narrow, joint).step
     assert wide.interval.low == pytest.approx(narrow.step.step_s * joint.ends[0])
     assert wide.interval.high == pytest.approx(narrow.step.step_s * joint.ends[1])

@@ -26,7 +26,7 @@ from simulator.run.step_key import NO_STEP_DEPENDS_ON, step_document, step_key
 from simulator.scenario.scenario import Scenario
 from simulator.step.batches import StepSimulator
 from simulator.step.graph import order_of_actions
-from simulator.step.joint import assumption_effects
+from simulator.step.joint import step_joint
 from simulator.step.prepared import prepare
 from tests.laws.test_every_key import CHANGES, CONTEXTS, PHASE, changed
 
@@ -140,7 +140,7 @@ def test_progress_is_told_and_changes_nothing() -> None:
     assert told == [0.5, 1.0], "one of two draws, then both"
     shares: list[float] = []
     step = prepare(scenario)
-    assumption_effects(step, order_of_actions(scenario), shares.append)
+    step_joint(step, order_of_actions(scenario), report=shares.append)
     assert shares[0] == 0.0
     assert shares == sorted(shares)
     assert len(shares) == len(step.assumptions)

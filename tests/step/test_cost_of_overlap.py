@@ -24,7 +24,7 @@ from simulator.assembly.pairing import Pairing
 from simulator.assembly.sides import sides_of
 from simulator.costs.collectives.all_to_all import all_to_all_cost
 from simulator.step.graph import order_of_actions
-from simulator.step.joint import assumption_effects
+from simulator.step.joint import step_joint
 from simulator.step.prepared import PreparedStep, prepare
 from simulator.workload.op import AllToAll, Op
 from tests.laws.runs import changed
@@ -187,7 +187,7 @@ def test_kernels_of_a_fixed_grid_are_priced_as_its_trace_has_them() -> None:
 def test_the_stretch_of_messages_is_an_assumption_of_pairs_alone() -> None:
     """It moves a step that has no collective beside kernels but dispatch and combine."""
     step = prepare(load_scenario(changed(PAIRS, phases=[{"name": "short", "steps": 2}])))
-    effects = assumption_effects(step, order_of_actions(step.scenario))
+    effects = step_joint(step, order_of_actions(step.scenario))
     assert effects["collective_stretch"].low < 0.0 < effects["collective_stretch"].high
     assert effects["lone_chunk_full_sms"].width == 0.0
     assert effects["collective_sms"].width == 0.0

@@ -67,7 +67,7 @@ def test_worlds_of_the_predicted_step(scene: str) -> None:
             continue
         for end, side in ((of.at_low, np.maximum(0.0, -column)), (of.at_high, np.maximum(0.0, column))):
             table += (end - lanes.seconds)[:, None] * side
-    truths = lanes.makespans(np.maximum(table, 0.0)) * factors / lanes.makespan()
+    truths = lanes.makespans(np.maximum(table, 0.0)) * factors / lanes.makespans(lanes.seconds[:, None])
     assert 0.85 <= inside(iter(truths.tolist()), joint.interval(1.0)) <= 0.95
 
 
@@ -107,7 +107,8 @@ def truths_of(scenario: Scenario, joint: Joint, scene: str) -> Iterator[float]:
                     seconds_if_longer(power, factor * own[each.key], is_arithmetic=each.key in ARITHMETIC)
                     - lanes.seconds
                 )
-        longer = float(lanes.makespans(np.maximum(table, 0.0)[:, None])[0]) / lanes.makespan()
+        before, after = lanes.makespans(np.stack((lanes.seconds, np.maximum(table, 0.0)), axis=1)).tolist()
+        longer = after / before
         step_s = float(np.mean(run_draws(step.random, power.graph, "sweep", told_apart=False).step_s))
         for key in as_told:
             longer *= max(0.0, 1.0 + joint.by_key[key].changes(np.array([a_place(random, joint.by_key[key])]))[0])

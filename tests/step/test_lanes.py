@@ -50,7 +50,7 @@ def test_the_lanes_of_a_step_take_what_the_step_takes(scene: str) -> None:
     mine = (lanes.seconds[lanes.row] + lanes.added_s)[lanes.dag.op_class]
     assert mine == pytest.approx(seconds, rel=1e-9, abs=1e-15)
     swept = sweep(power.graph.dag, power.graph.class_seconds()).makespan_s
-    assert lanes.makespan() == pytest.approx(swept, rel=1e-9)
+    assert lanes.makespans(lanes.seconds[:, None]) == pytest.approx([swept], rel=1e-9)
     assert power.is_limited == (scene == "limited")
     assert lanes.added_s.any() == (scene == "shared")
 

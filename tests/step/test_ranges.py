@@ -23,7 +23,7 @@ from simulator.costs.cost import CollectiveCost
 from simulator.scenario.assumptions import read_assumptions
 from simulator.schedule import build_schedule
 from simulator.step.graph import build_graph, order_of_actions
-from simulator.step.joint import assumption_effects
+from simulator.step.joint import step_joint
 from simulator.step.lanes import lanes_of
 from simulator.step.power import StepPower, power_of, seconds_if_longer
 from simulator.step.prepared import prepare
@@ -186,7 +186,7 @@ def test_assumptions_of_the_router_move_what_persists_between_experts(
     document = changed(LEARNED, moe=moe)
     scenario = load_scenario(document)
     entry = read_assumptions()[key]
-    told = assumption_effects(prepare(scenario), order_of_actions(scenario))[key]
+    told = step_joint(prepare(scenario), order_of_actions(scenario))[key]
     step_s = simulate_seconds(scenario)
     ends = [
         simulate_seconds(load_scenario(changed(document, assumptions={key: end}))) / step_s - 1.0

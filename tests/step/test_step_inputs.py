@@ -108,7 +108,7 @@ def test_as_many_draws_are_run_as_are_asked_for_and_the_seed_decides_them() -> N
     other = replace(many, seed=many.seed + 1)
     assert not set(steps) & set(run_draws(other, graph, "sweep", told_apart=False).step_s)
     for draw in range(2):
-        rows, others = (draw_rows(each, graph, draw, each.load) for each in (many, other))
+        rows, others = (draw_rows(each, graph, draw) for each in (many, other))
         assert rows is not None and others is not None
         assert not np.isclose(rows, others).all()
 

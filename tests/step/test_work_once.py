@@ -11,7 +11,7 @@ import pytest
 from simulator import load_scenario, simulate_step
 from simulator.step import effects, prepared
 from simulator.step.graph import build_graph, order_of_actions, waits_for_its_transfers
-from simulator.step.joint import assumption_effects
+from simulator.step.joint import step_joint
 from simulator.step.messages import message_prices
 from simulator.step.power import power_of
 from simulator.step.prepared import PreparedStep, prepare
@@ -45,12 +45,12 @@ def step(request: pytest.FixtureRequest) -> PreparedStep:
 @pytest.mark.slow
 def test_effects_are_those_of_steps_priced_and_built_anew(step: PreparedStep, monkeypatch: pytest.MonkeyPatch) -> None:
     order = order_of_actions(step.scenario)
-    soon = assumption_effects(step, order, power=power_of(step, build_graph(step, order)))
+    soon = step_joint(step, order, power=power_of(step, build_graph(step, order)))
     real = prepared.price
     monkeypatch.setattr(effects, "price", lambda *given: real(*given[:-1]))
     monkeypatch.setattr(PreparedStep, "has_prices_of", lambda self, other: False)
     monkeypatch.setattr(effects, "build_graph", lambda step, order, like=None: build_graph(step, order))
-    anew = assumption_effects(step, order)
+    anew = step_joint(step, order)
     assert anew.keys() == soon.keys()
     for key, each in soon.items():
         assert (anew[key].low, anew[key].high) == pytest.approx((each.low, each.high), rel=0, abs=1e-14), key

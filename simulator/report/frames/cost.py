@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import pandas as pd
 
-from simulator.report import facts, narrowing
+from simulator.report import facts, narrowing, numbers
 from simulator.report.lever_words import range_words
 from simulator.results.run_result import PhaseResult, RunResult
-
-SMALL: Final = 5e-4
-"""Of the total: what moves it less is printed as nothing."""
 
 
 def phases(result: RunResult) -> pd.DataFrame:
@@ -56,9 +51,18 @@ def ranges(result: RunResult) -> pd.DataFrame:
     rows = [
         (part.what, range_words(part.what), *narrowing.at_ends(part))
         for part in narrowing.parts(result)
-        if part.size >= SMALL
+        if part.size >= narrowing.SMALL
     ]
     return pd.DataFrame(rows, columns=["what", "words", "at_low_frac", "at_high_frac"])
+
+
+def ranges_shown(result: RunResult) -> list[tuple[str, str, str, str]]:
+    """The same as texts: what it is, its change at the low and at the high end, what narrows it."""
+    return [
+        (row.words, numbers.signed_percent(row.at_low_frac), numbers.signed_percent(row.at_high_frac),
+         narrowing.what_to_do(row.what))
+        for row in ranges(result).itertuples()
+    ]  # fmt: skip
 
 
 def joint_interval(result: RunResult) -> tuple[float, float]:

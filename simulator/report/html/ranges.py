@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from simulator.report import facts, narrowing, numbers
+from simulator.report import facts
 from simulator.report.figures import tornado as figures
 from simulator.report.frames import cost as frames
 from simulator.report.html.blocks import Folded, Section, Table, Words, section
@@ -16,19 +16,14 @@ HEADERS: Final = ("", "at its low end", "at its high end", "what narrows it")
 
 def ranges(result: RunResult, key: str) -> Section | None:
     """Nothing for documents that do not tell what their interval is made of."""
-    found = frames.ranges(result)
-    if found.empty:
+    rows = tuple(frames.ranges_shown(result))
+    if not rows:
         return None
     hours = result.totals.gpu_hours
     lead = (
         f"{facts.estimate(hours)} GPU-hours, 90 % interval {facts.estimate_range(hours)}: all of these drawn at once. Below, "
         "each alone at both ends of its range."
     )
-    rows = tuple(
-        (row.words, numbers.signed_percent(row.at_low_frac), numbers.signed_percent(row.at_high_frac),
-         narrowing.what_to_do(row.what))
-        for row in found.itertuples()
-    )  # fmt: skip
     table = Table("What moves the GPU-hours", HEADERS, rows, frozenset({3}))
     return section(
         key,

@@ -34,8 +34,8 @@ RESULTS = Room(
         ),
         Fault(
             "simulator/results/joint.py",
-            'return _strata(num_draws)[np.argsort(bits.random_raw(num_draws), kind="stable")]',
-            "return _strata(num_draws)",
+            'return _strata()[np.argsort(bits.random_raw(NUM_DRAWS), kind="stable")]',
+            "return _strata()",
             "a source's strata are drawn in ascending order",
         ),
         Fault(
