@@ -286,7 +286,7 @@ def interval_words(times: StepTimes) -> str:
     if not times.ranges:
         return ""
     told = (
-        f"{range_words(part.what)}, {numbers.signed_percent(part.low)} to {numbers.signed_percent(part.high)}"
+        f"{range_words(part.what)}, {numbers.signed_percent_range(part.low, part.high)}"
         for part in times.ranges[:NUM_RANGES]
     )
     return f"the interval is mostly: {'; '.join(told)}"
@@ -302,7 +302,7 @@ def software_words(times: StepTimes) -> str:
     whole, rest = (sum_ends(map(as_source, each)) for each in (parts, others))
     # What the sources do together stays: their sum alone is known without the draws.
     ends = min(0.0, was[0] + rest[0] - whole[0]), max(0.0, was[1] + rest[1] - whole[1])
-    before, now = (f"{numbers.signed_percent(low)} to {numbers.signed_percent(high)}" for low, high in (was, ends))
+    before, now = (numbers.signed_percent_range(*each) for each in (was, ends))
     return (
         f"no framework is stated: naming one (moesim list frameworks) narrows the interval from {before} to about {now}"
     )

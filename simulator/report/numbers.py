@@ -161,6 +161,11 @@ def signed_percent(fraction: float) -> str:
     return percent(0.0) if round(fraction, 3) == 0 else _percent(fraction, "+")
 
 
+def signed_percent_range(low: float, high: float) -> str:
+    """The ends of such changes: "-13.0 % to +15.0 %"."""
+    return f"{signed_percent(low)} to {signed_percent(high)}"
+
+
 def signed_seconds(difference_s: float) -> str:
     """A difference of durations with its sign: "+1.23 s", "-45.6 ms"."""
     return f"{'-' if difference_s < 0 else '+'}{seconds(abs(difference_s))}"

@@ -276,7 +276,7 @@ def uneven_ratio(random: Randomness, graph: StepGraph) -> float:
 
 def longest_sequences(random: Randomness, graph: StepGraph) -> float:
     """Time of the attention cores of the longest of the simulated lanes over the mean sequence's, mean of the first draw's
-    micro- batches.
+    micro-batches.
     """
     if random.documents is None:
         return 1.0

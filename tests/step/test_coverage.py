@@ -26,12 +26,11 @@ from simulator.step.power import seconds_if_longer
 from simulator.step.prepared import prepare
 from simulator.step.ranges import ARITHMETIC, measured_sources
 from tests.laws.runs import changed
-from tests.laws.test_assumptions import SMALL
-from tests.laws.test_power import BUSY
+from tests.step.test_lanes import SCENES as every
 
 WORLDS = 400
 REACH = 1.6448536269514722
-SCENES = {"experts": SMALL, "limited": changed(BUSY, parallel={"pp": 1}, device={"power_cap_w": 350.0})}
+SCENES = {name: every[name] for name in ("experts", "limited")}
 
 
 def inside(truths: Iterator[float], told: Interval) -> float:

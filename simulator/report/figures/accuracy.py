@@ -118,7 +118,7 @@ def errors_alt(rows: Sequence[AccuracyRow]) -> str:
     texts = []
     for gpu in gpu_colours(rows, "light"):
         errors = [row.speed_error_frac for row in rows if row.gpu == gpu]
-        ends = f"{numbers.signed_percent(min(errors))} to {numbers.signed_percent(max(errors))}"
+        ends = numbers.signed_percent_range(min(errors), max(errors))
         texts.append(f"{gpu}: {len(errors)} runs, median {numbers.signed_percent(median(errors))}, from {ends}")
     return f"Error of the speed by GPU. {'; '.join(texts) or 'No measured run is chosen'}."
 

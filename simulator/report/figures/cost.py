@@ -116,7 +116,7 @@ def effects_alt(result: RunResult) -> str:
     """The same in words."""
     frame = frames.effects(result).head(NUM_EFFECTS)
     found = [
-        f"{literal(key)} {numbers.signed_percent(low)} to {numbers.signed_percent(high)}"
+        f"{literal(key)} {numbers.signed_percent_range(low, high)}"
         for key, low, high in zip(frame["assumption"], frame["low_frac"], frame["high_frac"], strict=True)
     ]
     return f"Change of the GPU-hours when one assumption goes to the ends of its range: {', '.join(found)}."

@@ -32,7 +32,7 @@ def tornado(result: RunResult, mode: Mode = "light") -> go.Figure:
     figure.add_bar(
         y=[TOGETHER], x=[joint[1] - joint[0]], base=[joint[0]], orientation="h", name=TOGETHER,
         marker={"color": PAGES[mode].line},
-        text=[f"{numbers.signed_percent(joint[0])} to {numbers.signed_percent(joint[1])}"], textposition="inside",
+        text=[numbers.signed_percent_range(*joint)], textposition="inside",
         insidetextanchor="middle", hovertemplate="%{y}: %{text}<extra></extra>",
     )  # fmt: skip
     for column, name, colour in ENDS:
@@ -54,7 +54,7 @@ def tornado_alt(result: RunResult) -> str:
         "high end"
         for words, low, high in frames.ranges(result).head(NUM_BARS)[["words", "at_low_frac", "at_high_frac"]].values
     ]
-    together = f"{numbers.signed_percent(joint[0])} to {numbers.signed_percent(joint[1])}"
+    together = numbers.signed_percent_range(*joint)
     return f"Change of the GPU-hours: {together} with all at once, in 90 % of the draws. Alone: {'; '.join(found)}."
 
 
