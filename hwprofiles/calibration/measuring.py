@@ -80,6 +80,15 @@ def device_facts(index: int) -> dict[str, Any]:
     return {"index": index, "gpu": gpu, "driver": driver, "power_limit_w": float(limit_w), "torch": torch.__version__}
 
 
+def facts_of(device: Any) -> dict[str, Any]:
+    """The same of a torch device, less its place in the host; of a CPU torch's version, and nothing in the other cells."""
+    import torch
+
+    if device.type != "cuda":
+        return {"gpu": "", "driver": "", "power_limit_w": "", "torch": torch.__version__}
+    return {key: value for key, value in device_facts(device.index or 0).items() if key != "index"}
+
+
 def sleep(seconds: float) -> None:
     """Keeps a GPU's current stream busy with nothing for at least so long."""
     import torch

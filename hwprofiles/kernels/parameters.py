@@ -110,8 +110,8 @@ def overlap_ratio(stack: StackLike, bound: Bound, regime: Regime) -> float:
 
 def missing(stack: StackLike, shape: KernelShape, keys: str) -> MissingKernelError:
     """The error of a kernel for which a stack has nothing."""
-    asked = [each for each in fields(shape) if (value := getattr(shape, each.name)) != each.default and value != ()]
-    words = " ".join(f"{each.name}={getattr(shape, each.name)}" for each in asked)
+    values = {each.name: (getattr(shape, each.name), each.default) for each in fields(shape)}
+    words = " ".join(f"{name}={value}" for name, (value, default) in values.items() if value not in (default, ()))
     way = "leave the library out, or " if shape.library else ""
     return MissingKernelError(
         f"stack {stack.name!r} has neither rows nor the parameter {keys} for {words}; {way}name a stack of "

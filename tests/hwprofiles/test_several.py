@@ -38,6 +38,10 @@ def test_wrong_input_is_refused_before_a_process_starts(tmp_path: Path, capsys: 
     assert "--part: 'message' is unknown" in capsys.readouterr().err
     assert cli.main([*out, "--schedule", str(tmp_path / "none.json")]) == 2
     assert "moesim schedule NAME --pp P" in capsys.readouterr().err
+    deep = tmp_path / "deep.json"
+    deep.write_text("[" * 100_000)
+    assert cli.main([*out, "--schedule", str(deep)]) == 2
+    assert "deep.json' cannot be read" in capsys.readouterr().err
     alone = {"pp": 1, "ranks": [[*ONE_AFTER_ANOTHER["ranks"][0]]]}  # type: ignore[index]
     assert cli.main([*out, "--schedule", str(schedule(tmp_path, **alone))]) == 2
     assert "has 1 ranks; 2 processes run it: write --pp 2" in capsys.readouterr().err
@@ -45,13 +49,16 @@ def test_wrong_input_is_refused_before_a_process_starts(tmp_path: Path, capsys: 
 
 
 @pytest.mark.slow
-def test_two_processes_rehearse_a_pipeline_and_a_sharded_model(
+def test_two_processes_rehearse_experts_a_pipeline_and_a_sharded_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = ["-o", str(tmp_path / "out"), "--device", "cpu", "--schedule", str(schedule(tmp_path))]
-    assert cli.main([*asked, "--part", "pipelines", "--part", "sharded"]) == 0
+    assert cli.main([*asked, "--part", "layers", "--part", "pipelines", "--part", "sharded"]) == 0
     with (tmp_path / "out" / "several.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["part"] for row in rows] == ["pipelines", "sharded", "sharded"]
-    assert rows[0]["way"] == "one after another" and all(float(row["seconds"]) > 0 for row in rows)
+    assert [row["part"] for row in rows] == [*["layers"] * 4, "pipelines", "sharded", "sharded"]
+    assert rows[4]["way"] == "one after another" and all(float(row["seconds"]) > 0 for row in rows)
     assert "pipelines: pipeline one after another" in capsys.readouterr().err
+    before = (tmp_path / "out" / "several.csv").read_bytes()
+    assert cli.main([*asked, "--part", "pipelines", "--part", "sharded"]) == 0
+    assert "pipeline one" not in capsys.readouterr().err and (tmp_path / "out" / "several.csv").read_bytes() == before

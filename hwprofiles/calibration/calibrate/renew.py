@@ -11,12 +11,15 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from hwprofiles.calibration.calibrate.damage import check_points
+from hwprofiles.calibration.calibrate.plan import coarse_order, key_of, kind_of
+from hwprofiles.calibration.calibrate.store import Table
 from hwprofiles.calibration.command import Parser, check_output, guarded, write_json
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.extra import require_torch
@@ -27,8 +30,6 @@ if TYPE_CHECKING:
     from hwprofiles.calibration.rates.case import RateCase
 
 LIMIT_S: Final = 140.0
-CLASS: Final = ("part", "op", "variant", "dtype", "library", "beside")
-"""Columns that say whose place a row takes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
-    parser = Parser(prog="renew", description="Measures kernels of some libraries again.")
+    parser = Parser(
+        prog="python -m hwprofiles.calibration renew", description="Measures kernels of some libraries again."
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="POINTS.csv", help="a new file")
     parser.add_argument("--library", nargs="+", required=True, help="cells of the column in points.csv")
     parser.add_argument("--dtype", nargs="+", default=[], help="formats, where not all of a library's are meant")
@@ -59,7 +62,6 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 def _cases(device: Any, size: Any, libraries: Sequence[str], dtypes: Sequence[str]) -> list[RateCase]:
     """Of all kinds, each call once, the coarse grid first. Raises CalibrationError: a name that no case has."""
-    from hwprofiles.calibration.calibrate.plan import coarse_order, key_of
     from hwprofiles.calibration.rates.kinds import KINDS
 
     every = [case for cases in KINDS.values() for case in cases(device, size)]
@@ -86,7 +88,6 @@ def _measure(cases: Sequence[RateCase], device: Any, size: Any, out: Path, limit
     from hwprofiles.calibration.calibrate.facts import gather
     from hwprofiles.calibration.calibrate.harness import measure
     from hwprofiles.calibration.calibrate.session import POINT_COLUMNS, TIMINGS
-    from hwprofiles.calibration.calibrate.store import Table
 
     write_json(out.with_suffix(".json"), asdict(gather(device, size, ())))
     chip, table = TorchChip(device), Table(out, POINT_COLUMNS)
@@ -105,15 +106,12 @@ def _measure(cases: Sequence[RateCase], device: Any, size: Any, out: Path, limit
 
 
 def merged(
-    rows: Iterable[Mapping[str, str]], new: Path, device: str, columns: Sequence[str]
+    rows: Sequence[Mapping[str, str]], new: Path, device: str, columns: Sequence[str]
 ) -> tuple[list[Mapping[str, str]], int, int]:
     """A folder's points with those of the file in the place of all of their kinds; how many went, and how many came.
 
     device: of the folder. Raises CalibrationError: no such table, another GPU's.
     """
-    from hwprofiles.calibration.calibrate.damage import check_points
-    from hwprofiles.calibration.calibrate.store import Table
-
     try:
         measured_on = json.loads(new.with_suffix(".json").read_text(encoding="utf-8"))["device"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -127,13 +125,8 @@ def merged(
     found = Table(new, columns).rows
     check_points(new, found)
     timed = [row for row in found if row["seconds"]]
-    kinds = {_kind(row) for row in timed}
-    before = list(rows)
-    kept = [row for row in before if _kind(row) not in kinds]
+    kinds = {kind_of(row) for row in timed}
+    kept = [row for row in rows if kind_of(row) not in kinds]
     at_s = max((float(row["at_s"]) for row in kept), default=0.0)
     later = [{**row, "at_s": f"{at_s + float(row['at_s']):.6g}"} for row in timed]
-    return [*kept, *later], len(before) - len(kept), len(later)
-
-
-def _kind(row: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(row[name] for name in CLASS)
+    return [*kept, *later], len(rows) - len(kept), len(later)

@@ -30,10 +30,15 @@ class ForcedDispatch(LocalDispatch):
 
 
 def forced(counts: Sequence[int], tokens: int, numerics: Numerics, device: torch.device) -> ForcedDispatch:
-    """A dispatcher that gives expert i counts[i] rows, each token's experts different where no count is above tokens."""
-    slots = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    experts = slots.view(-1, tokens).t().contiguous().to(device)
+    """A dispatcher that gives expert i counts[i] rows, as of `experts_of`."""
+    experts = experts_of(counts, tokens).to(device)
     return ForcedDispatch(experts, len(counts), on_host=isinstance(numerics, Fp8))
+
+
+def experts_of(counts: Sequence[int], tokens: int) -> Tensor:
+    """(tokens, k): expert i has counts[i] rows, each token's experts are different where no count is above tokens."""
+    slots = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    return slots.view(-1, tokens).t().contiguous()
 
 
 def without_looks(module: nn.Module) -> None:

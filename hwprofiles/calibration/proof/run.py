@@ -15,7 +15,7 @@ import torch
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.host.models import Turns
 from hwprofiles.calibration.machine import host
-from hwprofiles.calibration.measuring import device_facts, query_gpu
+from hwprofiles.calibration.measuring import facts_of, query_gpu
 from hwprofiles.calibration.proof import measure_layers, steps
 from hwprofiles.calibration.proof.store import Table, begin, finish
 from hwprofiles.proof_cases import layer_cases, step_cases
@@ -61,10 +61,7 @@ def run(
 
     A case that fails is a row whose note says why. products: as of `by_products`.
     """
-    facts = {"gpu": "", "driver": "", "power_limit_w": "", "torch": torch.__version__}
-    if device.type == "cuda":
-        facts = {key: value for key, value in device_facts(device.index or 0).items() if key != "index"}
-    begin(folder, {**facts, "size": f"{size} {products}" if products else size})
+    begin(folder, {**facts_of(device), "size": f"{size} {products}" if products else size})
     layers = Table(folder / "layers.csv", measure_layers.COLUMNS)
     whole = Table(folder / "steps.csv", steps.COLUMNS)
     missing = [work for work in _works(size, products, device, layers, whole) if not work.table.done(work.name)]

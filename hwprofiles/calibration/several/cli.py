@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from hwprofiles.calibration.all_gpus import CPU_PROCESSES
 from hwprofiles.calibration.command import Parser, guarded
 from hwprofiles.calibration.errors import CalibrationError
 from hwprofiles.calibration.extra import require_torch
@@ -32,7 +33,7 @@ COLUMNS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 PARTS: Final = ("messages", "layers", "models", "pipelines", "sharded")
 SILENCE_S: Final = 60.0
-TINY_WORLD: Final = 2
+"""Without a row, behind which the processes of a part are ended; likewise a message."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +61,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     require_torch("__main__")
     import torch
 
-    world = torch.cuda.device_count() if given.device == "cuda" else TINY_WORLD
+    world = torch.cuda.device_count() if given.device == "cuda" else CPU_PROCESSES
     if world < 2:
         raise CalibrationError(
             [Problem("", "--device", f"{world} GPUs; two at least are measured together, or try cpu")]
@@ -70,22 +71,25 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def _measure(folder: Path, parts: Sequence[str], documents: Sequence[Any], world: int, device: str) -> int:
-    from hwprofiles.calibration.machine.ranks import run
-    from hwprofiles.calibration.proof.store import Table, begin, finish
-    from hwprofiles.calibration.several.works import WORKS
+    import torch
 
-    begin(folder, {**_facts(device), "size": f"{world} {device}"})
+    from hwprofiles.calibration.machine.ranks import run
+    from hwprofiles.calibration.measuring import facts_of
+    from hwprofiles.calibration.proof.store import Table, begin, finish
+    from hwprofiles.calibration.several.works import rows_of
+
+    begin(folder, {**facts_of(torch.device(device)), "size": f"{world} {device}"})
     table, failed = Table(folder / "several.csv", COLUMNS), 0
     for part in parts:
-        known = frozenset(row["name"] for row in table.rows if row["part"] == part)
-        more = {"documents": documents} if part == "pipelines" else {}
+        done = frozenset(row["name"] for row in table.rows if row["part"] == part)
+        more: dict[str, Any] = {"documents": documents} if part == "pipelines" else {}
+        work = partial(rows_of, part=part, done=done, **more)
 
-        def emit(row: Mapping[str, Any], part: str = part, known: frozenset[str] = known) -> None:
-            if row["name"] not in known:
-                table.add([{"part": part, "ranks": world, **row}])
+        def emit(row: Mapping[str, Any], part: str = part) -> None:
+            table.add([{"part": part, "ranks": world, **row}])
             print(f"{part}: {row['name']}: {float(row['seconds']):.6f} s", file=sys.stderr, flush=True)
 
-        left = run(partial(WORKS[part], **more), world, device, emit, is_tiny=device != "cuda", silence_s=SILENCE_S)
+        left = run(work, world, device, emit, is_tiny=device != "cuda", silence_s=SILENCE_S)
         if left:
             failed += 1
             print(f"{part}: {left}", file=sys.stderr, flush=True)
@@ -93,20 +97,10 @@ def _measure(folder: Path, parts: Sequence[str], documents: Sequence[Any], world
     return int(failed > 0)
 
 
-def _facts(device: str) -> dict[str, Any]:
-    import torch
-
-    from hwprofiles.calibration.measuring import device_facts
-
-    if device == "cuda":
-        return {key: value for key, value in device_facts(0).items() if key != "index"}
-    return {"gpu": "", "driver": "", "power_limit_w": "", "torch": torch.__version__}
-
-
 def _document(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         text = (
             f"{str(path)!r} cannot be read ({error}); moesim schedule NAME --pp P --micro-batches M --json writes one"
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Final
 
 import torch
@@ -20,7 +21,7 @@ from hwprofiles.calibration.parallel import overlap
 from hwprofiles.calibration.parallel.expert_dispatch import Dispatching, ExpertDispatch
 from hwprofiles.calibration.parallel.groups import expert_group
 from hwprofiles.calibration.parallel.wire import Wire
-from hwprofiles.calibration.proof.forced import without_looks
+from hwprofiles.calibration.proof.forced import experts_of, without_looks
 from hwprofiles.calibration.several.timing import device_of, once, timed
 from hwprofiles.proof_cases.sizes import even, skewed
 
@@ -61,38 +62,37 @@ def _sizes(place: Rank) -> Sizes:
     return TINY if place.is_tiny else LARGE
 
 
+def _config(place: Rank, sizes: Sizes) -> ModelConfig:
+    moe = replace(sizes.moe, num_experts=sizes.experts * place.world)
+    return ModelConfig("several", sizes.hidden, sizes.vocabulary, (Layer(sizes.attention, moe),) * sizes.layers)
+
+
 def _dispatcher(place: Rank, sizes: Sizes, wire: Wire, load: str) -> Sent:
     num_experts, rows = sizes.experts * place.world, sizes.tokens * sizes.moe.top_k
     counts = even(rows, num_experts) if load == "even" else skewed(rows, num_experts, sizes.tokens)
-    slots = torch.arange(num_experts).repeat_interleave(torch.tensor(counts))
-    experts = slots.view(-1, sizes.tokens).t().contiguous().to(device_of(place))
-    return Sent(expert_group(num_experts, place.world), wire, experts)
+    return Sent(expert_group(num_experts, place.world), wire, experts_of(counts, sizes.tokens).to(device_of(place)))
 
 
-def layer_rows(place: Rank) -> Iterator[Mapping[str, Any]]:
+def layer_rows(place: Rank, done: Collection[str]) -> Iterator[Mapping[str, Any]]:
     """One layer of experts: forward, backward."""
     sizes, device = _sizes(place), device_of(place)
-    moe = replace(sizes.moe, num_experts=sizes.experts * place.world)
+    config = _config(place, sizes)
+    moe = config.layers[0].ffn
+    assert isinstance(moe, Moe)
     draw = torch.Generator().manual_seed(place.rank)
     x = torch.randn(1, sizes.tokens, sizes.hidden, generator=draw).bfloat16().to(device)
     formats = numerics("bf16", device, "library")
-    for wire in WIRES:
-        for load in LOADS:
-            with torch.device(device):
-                layer = MoeLayer(moe, sizes.hidden, formats, dispatcher=_dispatcher(place, sizes, wire, load))
-            initialise(layer, 0.02, seed=1)
-            without_looks(layer)
-            step = _passes(layer, x.detach().requires_grad_(), torch.randn_like(x))
-            found = timed(place, step, ("forward", "backward"))
-            yield {
-                "name": f"layer {wire} {load}",
-                "way": "layer",
-                "wire": wire,
-                "load": load,
-                "tokens": sizes.tokens,
-                **found,
-            }
-            del layer, step
+    for wire, load in product(WIRES, LOADS):
+        if (name := f"layer {wire} {load}") in done:
+            continue
+        with torch.device(device):
+            layer = MoeLayer(moe, sizes.hidden, formats, dispatcher=_dispatcher(place, sizes, wire, load))
+        initialise(layer, config.init_std, seed=1)
+        without_looks(layer)
+        step = _passes(layer, x.detach().requires_grad_(), torch.randn_like(x))
+        found = timed(place, step, ("forward", "backward"))
+        yield {"name": name, "way": "layer", "wire": wire, "load": load, "tokens": sizes.tokens, **found}
+        del layer, step
 
 
 def _passes(layer: MoeLayer, x: Tensor, grad: Tensor) -> Any:
@@ -108,25 +108,24 @@ def _passes(layer: MoeLayer, x: Tensor, grad: Tensor) -> Any:
     return step
 
 
-def model_rows(place: Rank) -> Iterator[Mapping[str, Any]]:
+def model_rows(place: Rank, done: Collection[str]) -> Iterator[Mapping[str, Any]]:
     """A model of a few such layers: a step of several micro-batches one behind another, and two at a time."""
     sizes, device = _sizes(place), device_of(place)
-    moe = replace(sizes.moe, num_experts=sizes.experts * place.world)
-    config = ModelConfig("several", sizes.hidden, sizes.vocabulary, (Layer(sizes.attention, moe),) * sizes.layers)
+    config = _config(place, sizes)
     shape = (sizes.micro_batches, 1, sizes.tokens + 1)
     tokens = torch.randint(sizes.vocabulary, shape, generator=torch.Generator().manual_seed(place.rank)).to(device)
-    for wire in WIRES:
-        for load in LOADS:
-            dispatcher = _dispatcher(place, sizes, wire, load)
-            model = Model(config, numerics("bf16", device, "library"), dispatcher=dispatcher, device=device)
-            without_looks(model)
-            for way, call in _ways(model, tokens).items():
+    for wire, load in product(WIRES, LOADS):
+        dispatcher = _dispatcher(place, sizes, wire, load)
+        model = Model(config, numerics("bf16", device, "library"), dispatcher=dispatcher, device=device)
+        without_looks(model)
+        for way, call in _ways(model, tokens).items():
+            if (name := f"model {wire} {load} {way}") not in done:
                 found = timed(place, once(call))
                 yield {
-                    "name": f"model {wire} {load} {way}", "way": way, "wire": wire, "load": load, "tokens": sizes.tokens,
+                    "name": name, "way": way, "wire": wire, "load": load, "tokens": sizes.tokens,
                     "micro_batches": sizes.micro_batches, **found,
                 }  # fmt: skip
-            del model
+        del model
 
 
 def _ways(model: Model, tokens: Tensor) -> dict[str, Callable[[], None]]:

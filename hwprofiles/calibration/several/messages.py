@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -21,31 +21,29 @@ SIZES: Final = (MEBI, 16 * MEBI, 128 * MEBI)
 SKEW: Final = 3.0
 """What the first rank gets of an uneven all-to-all, over the others' mean."""
 PRODUCT: Final = (8192, 4096, 7168)
+"""m, n, k."""
 BESIDE: Final = ("all_gather", "all_to_all")
 PRODUCTS: Final = 8
 """Of a call beside a message, which is made as often as it fits into them."""
 
 
-def rows(place: Rank) -> Iterator[Mapping[str, Any]]:
+def rows(place: Rank, done: Collection[str]) -> Iterator[Mapping[str, Any]]:
     """One a message, then one a product beside it."""
     sizes, ctas_of = ((64 * KIBI,), (0,)) if place.is_tiny else (SIZES, CTAS)
     for ctas in ctas_of:
         group = _group(place, ctas)
         for size in sizes:
-            for name, call in _calls(place, group, size).items():
-                yield {
-                    "name": f"{name} {size} bytes {ctas} SMs",
-                    **_cells(name, size, ctas),
-                    **timed(place, once(call)),
-                }
-        for name in BESIDE:
-            call = _calls(place, group, sizes[-1])[name]
-            found = {**_cells(name, sizes[-1], ctas), **_beside(place, call)}
-            yield {"name": f"{name} beside a product {ctas} SMs", **found}
+            for way, call in _calls(place, group, size).items():
+                if (name := f"{way} {size} bytes {ctas} SMs") not in done:
+                    yield {"name": name, **_cells(way, size, ctas), **timed(place, once(call))}
+        for way in BESIDE:
+            if (name := f"{way} beside a product {ctas} SMs") not in done:
+                call = _calls(place, group, sizes[-1])[way]
+                yield {"name": name, **_cells(way, sizes[-1], ctas), **_beside(place, call)}
 
 
-def _cells(name: str, size: int, ctas: int) -> dict[str, Any]:
-    return {"way": name, "bytes": size, "sms": ctas}
+def _cells(way: str, size: int, ctas: int) -> dict[str, Any]:
+    return {"way": way, "bytes": size, "sms": ctas}
 
 
 def _group(place: Rank, ctas: int) -> Any:

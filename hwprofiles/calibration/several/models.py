@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -27,11 +27,16 @@ TINY_DENSE: Final = ModelConfig("dense", 64, 64, (Layer(Gqa(2, 1, 32), Ffn(128))
 TOKENS, TINY_TOKENS = 4096, 8
 
 
-def pipeline_rows(place: Rank, documents: Sequence[Mapping[str, Any]] = ()) -> Iterator[Mapping[str, Any]]:
+def pipeline_rows(
+    place: Rank, done: Collection[str], documents: Sequence[Mapping[str, Any]]
+) -> Iterator[Mapping[str, Any]]:
     """documents: schedules of as many ranks, as `moesim schedule NAME --pp P --micro-batches M --json` prints them."""
     device = device_of(place)
     for document in documents:
         order = read_order(document)
+        name = f"pipeline {order.name} {order.num_stages} stages {order.num_micro_batches} micro-batches"
+        if name in done:
+            continue
         form = TINY if place.is_tiny else LARGE
         layers = form.layers * (LAYERS_OF_STAGE * order.num_stages)
         config = ModelConfig(form.name, form.hidden_size, form.vocab_size, layers)
@@ -43,30 +48,31 @@ def pipeline_rows(place: Rank, documents: Sequence[Mapping[str, Any]] = ()) -> I
         shape = (order.num_micro_batches, 1, tokens + 1)
         draw = torch.Generator().manual_seed(0)
         batches = list(torch.randint(config.vocab_size, shape, generator=draw).to(device))
-        pipeline = Pipeline(order, stages, message_form(config, formats, batches[0], device), timeout_s=60.0)
+        pipeline = Pipeline(order, stages, message_form(config, formats, batches[0], device))
         found = timed(place, once(lambda held=pipeline, given=batches: held.step(given)))  # type: ignore[misc]
         yield {
-            "name": f"pipeline {order.name} {order.num_stages} stages {order.num_micro_batches} micro-batches",
-            "way": order.name, "stages": order.num_stages, "micro_batches": order.num_micro_batches, "tokens": tokens, **found,
+            "name": name, "way": order.name, "stages": order.num_stages, "micro_batches": order.num_micro_batches,
+            "tokens": tokens, **found,
         }  # fmt: skip
         del pipeline, stages
 
 
-def sharded_rows(place: Rank) -> Iterator[Mapping[str, Any]]:
+def sharded_rows(place: Rank, done: Collection[str]) -> Iterator[Mapping[str, Any]]:
     """A dense model whose layers are gathered where they run (torch's fully_shard), again backward or not."""
     device, config = device_of(place), TINY_DENSE if place.is_tiny else DENSE
     tokens = TINY_TOKENS if place.is_tiny else TOKENS
     mesh = init_device_mesh(place.device, (place.world,))
     draw = torch.Generator().manual_seed(place.rank)
     batch = torch.randint(config.vocab_size, (1, tokens + 1), generator=draw).to(device)
-    for reshards in (True, False):
+    for reshards, way in ((True, "gathered again"), (False, "kept gathered")):
+        if (name := f"sharded, {way}") in done:
+            continue
         model = Model(config, numerics("bf16", device, "library"), device=device)
         for part in model.parts:
             fully_shard(part, mesh=mesh, reshard_after_forward=reshards)
         fully_shard(model, mesh=mesh, reshard_after_forward=reshards)
         found = timed(place, _step(model, batch), ("forward", "backward"))
-        way = "gathered again" if reshards else "kept gathered"
-        yield {"name": f"sharded, {way}", "way": way, "tokens": tokens, "micro_batches": 1, **found}
+        yield {"name": name, "way": way, "tokens": tokens, "micro_batches": 1, **found}
         del model
 
 

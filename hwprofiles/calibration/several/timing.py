@@ -24,6 +24,11 @@ def device_of(place: Rank) -> torch.device:
     return torch.device("cuda", place.rank) if place.device == "cuda" else torch.device("cpu")
 
 
+def meet(place: Rank) -> None:
+    """Waits for all ranks."""
+    dist.barrier(device_ids=[place.rank] if place.device == "cuda" else None)
+
+
 def timed(place: Rank, step: Step, names: tuple[str, ...] = ()) -> dict[str, Any]:
     """seconds (median), low and high (the calls' ends), the parts between moments by name, and peak bytes by rank."""
     device, is_cuda = device_of(place), place.device == "cuda"
@@ -32,7 +37,7 @@ def timed(place: Rank, step: Step, names: tuple[str, ...] = ()) -> dict[str, Any
     for number in range(warm_up + calls):
         if number == warm_up and is_cuda:
             torch.cuda.reset_peak_memory_stats(device)
-        dist.barrier(device_ids=[place.rank] if is_cuda else None)
+        meet(place)
         moments = step(clock.mark)
         spans.append([clock.between(moments[0], moments[-1]), *(clock.between(a, b) for a, b in pairwise(moments))])
     table = torch.tensor(spans[warm_up:], dtype=torch.float64, device=device)

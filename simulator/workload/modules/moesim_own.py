@@ -16,7 +16,7 @@ from hwprofiles.kernels.shape import OWN_STREAMS
 from simulator.scenario.model import FfnKind, ModelSpec
 from simulator.workload import counting as c
 from simulator.workload.modules.chains import BF16, FP32, TORCH, chain, small
-from simulator.workload.modules.place import Place
+from simulator.workload.modules.place import Place, activation_width
 from simulator.workload.op import Op, Pass
 
 DTYPE: Final = "fp8-block"
@@ -36,19 +36,11 @@ def is_gated(model: ModelSpec, own_gemms: bool, name: str) -> bool:
 
     own_gemms: products are this project's.
     """
-    if not own_gemms:
+    kind: FfnKind | None = model.dense_ffn if name.startswith("ffn") else model.moe
+    if not own_gemms or kind is None:
         return False
-    kind: FfnKind | None
-    if name.startswith("ffn"):
-        kind, width = model.dense_ffn, model.dense_ffn.intermediate_size if model.dense_ffn else 0
-    else:
-        kind, width = model.moe, model.moe.expert_intermediate_size if model.moe else 0
-        if model.moe and name.startswith("shared"):
-            width *= model.moe.num_shared_experts
-    is_swiglu = (
-        kind is not None and kind.activation == "swiglu" and not kind.bias and getattr(kind, "clamp", None) is None
-    )
-    return is_swiglu and width % c.FP8_BLOCK == 0
+    is_swiglu = kind.activation == "swiglu" and not kind.bias and getattr(kind, "clamp", None) is None
+    return is_swiglu and activation_width(model, name) % c.FP8_BLOCK == 0
 
 
 def by_rows(name: str, rows: int, width: int, phase: Pass) -> Op:

@@ -35,15 +35,18 @@ class Place:
 
     def activation(self, name: str) -> tuple[int, int]:
         """Of the feed-forward network of an operator of that name: width of the activation's output, and its rows."""
-        model = self.model
-        if name.startswith("ffn"):
-            assert model.dense_ffn
-            return model.dense_ffn.intermediate_size, self.tokens
-        assert model.moe
-        width = model.moe.expert_intermediate_size
-        return (width, self.rows) if name.startswith("expert") else (width * model.moe.num_shared_experts, self.tokens)
+        return activation_width(self.model, name), self.rows if name.startswith("expert") else self.tokens
 
     @property
     def scores(self) -> int:
         """Of tokens and experts."""
         return self.tokens * self.model.moe.num_routed_experts if self.model.moe else 0
+
+
+def activation_width(model: ModelSpec, name: str) -> int:
+    """Numbers of a row of the activation's output in the feed-forward network of an operator of that name."""
+    if name.startswith("ffn"):
+        assert model.dense_ffn
+        return model.dense_ffn.intermediate_size
+    assert model.moe
+    return model.moe.expert_intermediate_size * (1 if name.startswith("expert") else model.moe.num_shared_experts)
